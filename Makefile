@@ -1,0 +1,51 @@
+# Everything a person does with this repository; `make help` lists it.
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PHOTOS ?=
+OUT    ?= out
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test lint format lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# The stamps hold what was installed: a changed pin or project file installs again.
+$(VENV)/.runtime: pyproject.toml deploy/constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned packages into $(VENV) (once; about 1 GB on disk) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[cpu,local]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	@echo "Installing the test tools ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[cpu,local,dev]'
+	@touch $@
+
+demo: $(VENV)/.runtime ## photos through the whole system: make demo PHOTOS=folder OUT=out
+	@$(BIN)/matting demo $(PHOTOS) --out $(OUT)
+
+up: $(VENV)/.runtime ## the same system, kept running until Ctrl-C
+	@$(BIN)/matting up
+
+test: $(VENV)/.dev ## all tests, on real Redis, PostgreSQL and S3 from wheels
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## let ruff rewrite the files
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: ## resolve the pins again into deploy/constraints.txt
+	@$(BIN)/python -m pip install --quiet uv
+	@echo "# Every package at the version it was tested with; made by: make lock" > deploy/constraints.txt
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --quiet --no-annotate --no-header >> deploy/constraints.txt
+
+clean: ## remove what make made
+	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,1 @@
+"""Running it: the `matting` command, the embedded stack, containers and clusters."""

@@ -1,0 +1,139 @@
+"""The database: engine and sessions, opened and closed in one place; SQLite (WAL) or PostgreSQL."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from shared.errors import DatabaseError
+
+__all__ = ["Database", "Session", "now"]
+
+LOCK_TIMEOUT_MS = 4_000
+"""A statement that waits longer for a lock fails and is tried again, instead of piling up."""
+
+MIGRATION_LOCK_ID = 0x6D617474
+"""PostgreSQL advisory lock ('matt'): two processes that start together migrate one after the other."""
+
+
+class Database:
+    """One engine and its sessions. Thread-safe; `close` it last of all."""
+
+    def __init__(self, url: str, *, process: str, pool_size: int = 8) -> None:
+        """Nothing connects here. `process` names the connections in PostgreSQL's activity view."""
+        self.url = sa.make_url(url)
+        if self.is_sqlite:
+            self.engine = _sqlite_engine(self.url)
+        else:
+            self.engine = sa.create_engine(
+                self.url,
+                pool_size=pool_size,
+                max_overflow=pool_size,
+                pool_pre_ping=True,
+                connect_args={
+                    "application_name": f"matting-{process}",
+                    "connect_timeout": 5,
+                    "options": f"-c lock_timeout={LOCK_TIMEOUT_MS}",
+                },
+            )
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is the embedded database."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """One session, one transaction: committed at the end, rolled back on any exception.
+
+        Raises DatabaseError when the server is away, a lock is not to be had or a deadlock was
+        broken: the same transaction may succeed later.
+        """
+        try:
+            with self._sessions.begin() as session:
+                yield session
+        except (OperationalError, InterfaceError) as error:
+            raise DatabaseError(f"The database did not answer: {_first_line(error)}") from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise DatabaseError(f"The connection broke: {_first_line(error)}") from error
+            raise
+
+    def migrate(self) -> None:
+        """Bring the tables to the newest revision; safe to call from several processes at once."""
+        config = _alembic_config()
+        if self.is_sqlite and self.url.database:
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        with self.engine.begin() as connection:
+            if not self.is_sqlite:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK_ID)))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def revisions(self) -> tuple[str | None, str | None]:
+        """The revision that the tables are at, and the newest one."""
+        with self.engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+        return current, ScriptDirectory.from_config(_alembic_config()).get_current_head()
+
+    def ping(self) -> None:
+        """Raise DatabaseError unless the database answers."""
+        with self.transaction() as session:
+            session.execute(sa.select(1))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def now(session: Session) -> datetime:
+    """The database's clock, aware UTC: leases must not depend on a worker's own."""
+    if session.get_bind().dialect.name == "postgresql":
+        value: datetime = session.scalars(sa.select(sa.func.clock_timestamp())).one()
+        return value.astimezone(UTC)
+    return datetime.now(UTC)
+
+
+def _sqlite_engine(url: sa.URL) -> Engine:
+    engine = sa.create_engine(url, connect_args={"timeout": 30})
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: object) -> None:
+        # The driver must not open transactions by itself: _on_begin does, and takes the write lock
+        # at once, so that a transaction never has to be upgraded (and refused) half-way.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: sa.Connection) -> None:
+        read_only = connection.get_execution_options().get("read_only", False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def _first_line(error: Exception) -> str:
+    """The driver's own sentence, without the statement and its parameters."""
+    cause = error.__cause__ or error
+    return str(cause).strip().split("\n")[0]

@@ -1,0 +1,291 @@
+"""Every error a person can meet: a stable code, what happened, and what to do about it.
+
+The class docstring is the sentence that a person reads when no detail is given. `code` never
+changes once released; `http_status` is what the API answers; `retryable` tells the worker whether
+another try can help. Errors of the image itself are never retried.
+
+MattingError
+├── ImageError            the photo can't be matted, now or ever (item fails, neighbours go on)
+├── TransientError        network, storage, database or device: another try may succeed
+├── SetupError            the process can't start; it ends with a non-zero status
+└── RequestError          the caller asked for something that can't be done
+"""
+
+from typing import ClassVar
+
+
+class MattingError(Exception):
+    """Something went wrong inside the service; the details are in its log."""
+
+    code: ClassVar[str] = "internal-error"
+    http_status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+    remedy: ClassVar[str] = "Try again; if it stays, send the operator the request or item id."
+
+    def __init__(self, detail: str | None = None) -> None:
+        """`detail` replaces the class docstring's first paragraph as the message."""
+        self.detail = detail or (type(self).__doc__ or "").strip().split("\n\n")[0]
+        super().__init__(self.detail)
+
+    @property
+    def message(self) -> str:
+        """What happened and what to do, in one line, fit for a report."""
+        return f"{self.detail.rstrip('.')}. {self.remedy}"
+
+
+# --- the photo ------------------------------------------------------------------------------------
+
+
+class ImageError(MattingError):
+    """The file can't be matted."""
+
+    code = "invalid-image"
+    http_status = 422
+    remedy = "Replace the file and submit it again."
+
+
+class EmptyFileError(ImageError):
+    """The file is empty (0 bytes)."""
+
+    code = "empty-file"
+    remedy = "Upload the photo again."
+
+
+class NotAnImageError(ImageError):
+    """The file is not a JPEG, PNG, WebP, BMP or TIFF image."""
+
+    code = "not-an-image"
+    remedy = "Send a JPEG, PNG, WebP, BMP or TIFF file; the content counts, not the extension."
+
+
+class TruncatedImageError(ImageError):
+    """The image ends too early or its data is damaged."""
+
+    code = "truncated-image"
+    remedy = "Upload the photo again from the original."
+
+
+class TooManyPixelsError(ImageError):
+    """The image has more pixels than the limit allows."""
+
+    code = "too-many-pixels"
+    remedy = "Shrink the photo, or ask the operator to raise MATTING_MAX_IMAGE_PIXELS."
+
+
+class FileTooLargeError(ImageError):
+    """The file has more bytes than the limit allows."""
+
+    code = "file-too-large"
+    http_status = 413
+    remedy = "Compress the photo, or ask the operator to raise MATTING_MAX_IMAGE_BYTES."
+
+
+class SourceNotFoundError(ImageError):
+    """There is no object under the given key."""
+
+    code = "source-not-found"
+    http_status = 404
+    remedy = "Check the key and that the object still exists, then retry the job."
+
+
+class SourceDeniedError(ImageError):
+    """The storage does not allow this service to read the object."""
+
+    code = "source-denied"
+    http_status = 403
+    remedy = "Grant the service's credentials read access to the bucket, then retry the job."
+
+
+class PoisonousImageError(ImageError):
+    """The image made the device or the worker fail each time it was tried, alone."""
+
+    code = "poisonous-image"
+    remedy = "Re-save the photo with another program; report it with the item id if it stays."
+
+
+# --- worth another try ----------------------------------------------------------------------------
+
+
+class TransientError(MattingError):
+    """A part of the system did not answer as it should."""
+
+    code = "temporarily-unavailable"
+    http_status = 503
+    retryable = True
+    remedy = "It is tried again by itself; nothing is lost."
+
+
+class StorageError(TransientError):
+    """The object storage did not answer as it should."""
+
+    code = "storage-unavailable"
+
+
+class DatabaseError(TransientError):
+    """The database did not answer as it should."""
+
+    code = "database-unavailable"
+
+
+class QueueError(TransientError):
+    """The queue (Redis) did not answer as it should."""
+
+    code = "queue-unavailable"
+
+
+class PredictorError(TransientError):
+    """The device failed while computing the batch."""
+
+    code = "prediction-failed"
+
+
+class OutOfMemoryError(PredictorError):
+    """The device has too little memory for this batch."""
+
+    code = "device-out-of-memory"
+    remedy = "The batch is halved and tried again; lower MATTING_BATCH_SIZE if it comes often."
+
+
+class LeaseLostError(TransientError):
+    """The worker was gone for longer than its lease; another one took the image."""
+
+    code = "lease-lost"
+
+
+class AttemptsExhaustedError(MattingError):
+    """The image was given up after the last of its tries."""
+
+    code = "attempts-exhausted"
+    remedy = "Look at the worker's log for the item id, then retry the job."
+
+
+# --- starting -------------------------------------------------------------------------------------
+
+
+class SetupError(MattingError):
+    """The process can't start as it is configured."""
+
+    code = "setup-failed"
+    http_status = 503
+    remedy = "Run `matting doctor`: it names the part and the fix."
+
+
+class ModelLoadError(SetupError):
+    """The model can't be loaded."""
+
+    code = "model-load-failed"
+    remedy = (
+        "MATTING_MODEL must be `builtin` or a folder holding deploy.yaml, model.pdiparams and "
+        "model.pdmodel or model.json."
+    )
+
+
+class UnsupportedTransformError(ModelLoadError):
+    """deploy.yaml asks for a preprocessing step that this worker does not know."""
+
+    code = "unsupported-transform"
+    remedy = "Export the model with PaddleSeg's matting transforms only."
+
+
+class EngineUnavailableError(SetupError):
+    """The installed Paddle can't do what the settings ask for."""
+
+    code = "engine-unavailable"
+    remedy = "Install the Paddle build for this device (see README, Devices) or use MATTING_DEVICE=cpu."
+
+
+class WarmupError(SetupError):
+    """The model did not pass its check at start: no configuration gives sane results."""
+
+    code = "warm-up-failed"
+
+
+class StackError(SetupError):
+    """A part of the embedded stack did not start."""
+
+    code = "stack-start-failed"
+    remedy = "Look at the log file named above."
+
+
+# --- the caller -----------------------------------------------------------------------------------
+
+
+class RequestError(MattingError):
+    """The request can't be carried out as it stands."""
+
+    code = "bad-request"
+    http_status = 400
+    remedy = "See /docs for what the endpoint takes."
+
+
+class InvalidOptionsError(RequestError):
+    """The options contradict each other or name something unknown."""
+
+    code = "invalid-options"
+    http_status = 422
+
+
+class UnauthorizedError(RequestError):
+    """The request carries no valid API key."""
+
+    code = "unauthorized"
+    http_status = 401
+    remedy = "Send `Authorization: Bearer KEY`; make a key with `matting keys create NAME`."
+
+
+class NotFoundError(RequestError):
+    """There is nothing under this id, or it belongs to another key."""
+
+    code = "not-found"
+    http_status = 404
+    remedy = "Check the id and the API key."
+
+
+class JobNotFoundError(NotFoundError):
+    """There is no job with this id, or it belongs to another key."""
+
+    code = "job-not-found"
+
+
+class ItemNotFoundError(NotFoundError):
+    """There is no item with this id, or it belongs to another key."""
+
+    code = "item-not-found"
+
+
+class ConflictError(RequestError):
+    """The request does not fit the present state."""
+
+    code = "conflict"
+    http_status = 409
+    remedy = "Read the state again and decide anew."
+
+
+class ResultNotReadyError(ConflictError):
+    """The item has no result (yet)."""
+
+    code = "result-not-ready"
+    remedy = "Wait until its status is `succeeded`; a failed item says why in its `error`."
+
+
+class RequestTooLargeError(RequestError):
+    """The request is larger than the limit allows."""
+
+    code = "request-too-large"
+    http_status = 413
+    remedy = "Split it, or put the files into S3 and submit their keys or prefix."
+
+
+class ForbiddenSourceError(RequestError):
+    """The source lies outside what this key may read."""
+
+    code = "forbidden-source"
+    http_status = 403
+    remedy = "Use the service's bucket and keep out of its own prefixes, or ask for access."
+
+
+class InvalidCursorError(RequestError):
+    """The cursor was not made by this endpoint."""
+
+    code = "invalid-cursor"
+    remedy = "Pass `next_cursor` of the page before unchanged, or leave it out to begin."

@@ -1,0 +1,55 @@
+"""What an item and a job can be, and how they may change (standard library only)."""
+
+from enum import StrEnum
+
+
+class ItemStatus(StrEnum):
+    """The life of one image."""
+
+    QUEUED = "queued"
+    """Accepted: waits for a worker, or for its next try."""
+    RUNNING = "running"
+    """Claimed by a worker, until its lease ends."""
+    SUCCEEDED = "succeeded"
+    """Its result lies in the storage."""
+    FAILED = "failed"
+    """It has no result; the error's code and sentence say why."""
+    CANCELLED = "cancelled"
+    """Its job was cancelled before it was done."""
+
+
+class JobStatus(StrEnum):
+    """The life of a job."""
+
+    ACCEPTED = "accepted"
+    """Stored; none of its images has been taken up yet."""
+    RUNNING = "running"
+    """At least one image was taken up, or its source is still being listed."""
+    FINISHED = "finished"
+    """Every image is settled; the counts tell how many of each."""
+    CANCELLED = "cancelled"
+    """Stopped by the caller: what was not done by then will not be."""
+
+
+ITEM_TRANSITIONS: dict[ItemStatus, frozenset[ItemStatus]] = {
+    ItemStatus.QUEUED: frozenset({ItemStatus.RUNNING, ItemStatus.CANCELLED, ItemStatus.FAILED}),
+    ItemStatus.RUNNING: frozenset(
+        {ItemStatus.SUCCEEDED, ItemStatus.FAILED, ItemStatus.CANCELLED, ItemStatus.QUEUED}
+    ),
+    ItemStatus.SUCCEEDED: frozenset(),
+    ItemStatus.FAILED: frozenset({ItemStatus.QUEUED}),
+    ItemStatus.CANCELLED: frozenset(),
+}
+"""From each status, the ones that may follow. RUNNING → QUEUED is a lease that ended or an error
+worth another try; QUEUED → FAILED is the last try used up; FAILED → QUEUED is the caller's retry."""
+
+SETTLED: frozenset[ItemStatus] = frozenset(
+    {ItemStatus.SUCCEEDED, ItemStatus.FAILED, ItemStatus.CANCELLED}
+)
+"""The statuses in which nothing more happens by itself."""
+
+ENDED: frozenset[JobStatus] = frozenset({JobStatus.FINISHED, JobStatus.CANCELLED})
+"""The statuses in which a job has come to its end."""
+
+STAGES: tuple[str, ...] = ("fetch", "decode", "predict", "finish", "encode", "store", "record")
+"""The stages of an image in the worker, in order: the names in timings, metrics and reports."""

@@ -1,0 +1,218 @@
+"""The tables: jobs, their items, API keys, and the workers that are alive (SQLAlchemy 2, typed)."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import uuid_utils.compat
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    TypeDecorator,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from shared.jobs import ItemStatus, JobStatus
+
+
+def new_id() -> uuid.UUID:
+    """A UUIDv7: ids sort by the time they were made, so inserts touch the end of the index."""
+    return uuid_utils.compat.uuid7()
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime; SQLite, which stores none, gets naive UTC and gives aware back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times: they are the local ones by mistake."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("naive datetime")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give every time back as aware UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+
+
+class Base(DeclarativeBase):
+    """The metadata that migrations are compared with."""
+
+    type_annotation_map = {
+        datetime: UtcDateTime(),
+        dict[str, Any]: Json,
+        list[str]: Json,
+        uuid.UUID: Uuid(),
+        ItemStatus: String(16),
+        JobStatus: String(16),
+    }
+
+
+class ApiKey(Base):
+    """A caller; what it submits is visible to it alone. Only the key's hash is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(200))
+    hint: Mapped[str] = mapped_column(String(16))
+    """The key's first characters, so that a person can tell keys apart."""
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
+class Job(Base):
+    """A bulk job, with its counters: nobody counts rows."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index("ix_jobs_listing", "api_key_id", "id"),
+        Index(
+            "ix_jobs_open",
+            "id",
+            postgresql_where=text("status IN ('accepted', 'running')"),
+            sqlite_where=text("status IN ('accepted', 'running')"),
+        ),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    api_key_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("api_keys.id"))
+    status: Mapped[JobStatus] = mapped_column(default=JobStatus.ACCEPTED)
+    priority: Mapped[int] = mapped_column(Integer, default=5)
+    options: Mapped[dict[str, Any]]
+    labels: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """The caller's own `metadata` (a name that SQLAlchemy keeps for itself)."""
+
+    source: Mapped[dict[str, Any]]
+    """What was asked for, with `kind`; long lists of keys are not repeated here."""
+    expansion_cursor: Mapped[str | None] = mapped_column(Text)
+    """How far the source has been listed: an S3 key, or a row number."""
+    expanded_at: Mapped[datetime | None]
+    """When every item of the source was stored; until then the job can't finish."""
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_detail: Mapped[str | None] = mapped_column(Text)
+    """Why the source could not be listed to its end."""
+
+    total: Mapped[int] = mapped_column(default=0)
+    queued: Mapped[int] = mapped_column(default=0)
+    running: Mapped[int] = mapped_column(default=0)
+    succeeded: Mapped[int] = mapped_column(default=0)
+    failed: Mapped[int] = mapped_column(default=0)
+    cancelled: Mapped[int] = mapped_column(default=0)
+
+    pixels: Mapped[int] = mapped_column(BigInteger, default=0)
+    input_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    output_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    fetch_ms: Mapped[float] = mapped_column(Float, default=0.0)
+    decode_ms: Mapped[float] = mapped_column(Float, default=0.0)
+    predict_ms: Mapped[float] = mapped_column(Float, default=0.0)
+    finish_ms: Mapped[float] = mapped_column(Float, default=0.0)
+    encode_ms: Mapped[float] = mapped_column(Float, default=0.0)
+    store_ms: Mapped[float] = mapped_column(Float, default=0.0)
+    record_ms: Mapped[float] = mapped_column(Float, default=0.0)
+    """Milliseconds of all its images, stage by stage (shared.jobs.STAGES)."""
+
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    """When its first image was claimed."""
+    progressed_at: Mapped[datetime | None]
+    """When the last batch was recorded."""
+    finished_at: Mapped[datetime | None]
+
+
+class Item(Base):
+    """One image of a job."""
+
+    __tablename__ = "items"
+    __table_args__ = (
+        Index("uq_items_source", "job_id", "source", unique=True),
+        Index("ix_items_position", "job_id", "position", unique=True),
+        Index("ix_items_status", "job_id", "status", "position"),
+        Index(
+            "ix_items_unpublished",
+            "job_id",
+            "position",
+            postgresql_where=text("status = 'queued' AND published_at IS NULL"),
+            sqlite_where=text("status = 'queued' AND published_at IS NULL"),
+        ),
+        Index(
+            "ix_items_published",
+            "published_at",
+            "job_id",
+            postgresql_where=text("status = 'queued' AND published_at IS NOT NULL"),
+            sqlite_where=text("status = 'queued' AND published_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_items_leases",
+            "lease_expires_at",
+            postgresql_where=text("status = 'running'"),
+            sqlite_where=text("status = 'running'"),
+        ),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    position: Mapped[int]
+    """Counts from 1 in the order of the source: what pages and reports are sorted by."""
+    name: Mapped[str] = mapped_column(Text)
+    """The path that the caller knows it by."""
+    source: Mapped[str] = mapped_column(Text)
+    """`s3://bucket/key`."""
+    status: Mapped[ItemStatus] = mapped_column(default=ItemStatus.QUEUED)
+
+    attempts: Mapped[int] = mapped_column(default=0)
+    """How often it was claimed; also the fence: only the latest claim may record a result."""
+    not_before: Mapped[datetime | None]
+    """After an error worth another try: when that try is due."""
+    published_at: Mapped[datetime | None]
+    lease_owner: Mapped[str | None] = mapped_column(String(120))
+    lease_expires_at: Mapped[datetime | None]
+
+    result_key: Mapped[str | None] = mapped_column(Text)
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_detail: Mapped[str | None] = mapped_column(Text)
+    needs_review: Mapped[bool] = mapped_column(default=False)
+    width: Mapped[int | None]
+    height: Mapped[int | None]
+    input_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    output_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    timings_ms: Mapped[dict[str, Any] | None]
+
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class Worker(Base):
+    """A worker process, as it last reported itself: what readiness is read from."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(String(120), primary_key=True)
+    state: Mapped[str] = mapped_column(String(16))
+    """`warm` takes work; `stopping` finishes what it has."""
+    description: Mapped[dict[str, Any]]
+    """The predictor's own account: model, device, configuration, shapes, seconds of warm-up."""
+    started_at: Mapped[datetime]
+    heartbeat_at: Mapped[datetime]

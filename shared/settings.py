@@ -1,0 +1,168 @@
+"""Every knob of the system, in one class: its default, its unit, one line of why.
+
+Read from the environment with the prefix `MATTING_` (and `.env` if there is one); the two storage
+credentials keep the names that every S3 tool knows. Times carry `_ms` or `_s`, sizes `_bytes`.
+"""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+
+
+def _usable_cores() -> int:
+    """The cores this process may run on: in a container fewer than the machine has."""
+    return len(os.sched_getaffinity(0))
+
+
+def _empty_is_none(value: object) -> object:
+    """An empty variable in a compose file means: not set."""
+    return None if value == "" else value
+
+
+OptionalPath = Annotated[Path | None, BeforeValidator(_empty_is_none)]
+
+
+class Settings(BaseSettings):
+    """One frozen value, made once per process by `get_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MATTING_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    # Where the parts are.
+    database_url: str = Field(
+        "sqlite:///matting.db", description="SQLAlchemy URL; postgresql+psycopg:// in production."
+    )
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="The queue.")
+    s3_endpoint_url: Annotated[str | None, BeforeValidator(_empty_is_none)] = Field(
+        None, description="MinIO or another S3; none is AWS."
+    )
+    s3_public_endpoint_url: Annotated[str | None, BeforeValidator(_empty_is_none)] = Field(
+        None,
+        description="The S3 address that customers reach, if it is another: it goes into presigned URLs.",
+    )
+    s3_bucket: str = Field("matting", description="Holds uploads and results.")
+    s3_region: str = Field("us-east-1", description="MinIO takes any.")
+    aws_access_key_id: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("AWS_ACCESS_KEY_ID", "aws_access_key_id")
+    )
+    aws_secret_access_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("AWS_SECRET_ACCESS_KEY", "aws_secret_access_key")
+    )
+
+    # The queue.
+    queue_visibility_timeout_s: int = Field(
+        600,
+        ge=10,
+        description="After this Redis hands an unacknowledged message out again; above the longest "
+        "batch. Work of a dead worker comes back sooner, by its lease.",
+    )
+    publish_ahead: int = Field(
+        2_000,
+        ge=1,
+        description="Most messages of one job on the queue at a time: a small job submitted after a "
+        "large one waits for these, not for all of it.",
+    )
+    lease_s: float = Field(
+        20, gt=1, description="A claimed image is another's after this long without a heartbeat."
+    )
+    heartbeat_s: float = Field(5, gt=0, description="How often a worker renews its leases.")
+    reconcile_s: float = Field(
+        2, gt=0, description="How often the API looks for work that got lost or fell due."
+    )
+    max_attempts: int = Field(4, ge=1, description="Tries of an image before its error is final.")
+    retry_base_s: float = Field(
+        2, gt=0, description="Wait before the second try; doubles each time, with jitter."
+    )
+    retry_max_s: float = Field(300, gt=0, description="The longest wait between tries.")
+
+    # The model and the device.
+    model: str = Field(
+        "builtin", description="`builtin`, a catalog name, or a folder with a PaddleSeg export."
+    )
+    models_dir: Path = Field(Path("models"), description="Where pulled models lie.")
+    device: str = Field("cpu", pattern=r"^(cpu|(gpu|xpu|npu):\d+)$", description="cpu, gpu:0, …")
+    precision: Precision = Field(
+        "auto", description="auto is fp32; bf16 on a CPU, fp16 and int8 with TensorRT."
+    )
+    tensorrt: bool = Field(False, description="On a GPU: build and keep a TensorRT engine.")
+    cpu_threads: int = Field(
+        default_factory=_usable_cores, ge=1, description="Threads of one forward pass on a CPU."
+    )
+    gpu_memory_pool_mb: int = Field(512, ge=64, description="Paddle's initial device memory pool.")
+    engine_cache_dir: OptionalPath = Field(
+        None, description="Where TensorRT engines and shape files are kept; none is the model's folder."
+    )
+    tune_file: OptionalPath = Field(
+        None, description="What `matting tune` wrote; read at start. None: <models_dir>/tune.json."
+    )
+    profile_engine: bool = Field(False, description="Let Paddle print its operator profile at exit.")
+
+    # Batches.
+    batch_size: Annotated[int | None, BeforeValidator(_empty_is_none)] = Field(
+        None,
+        ge=1,
+        le=256,
+        description="Messages taken as one batch; none: tuned, or 8 on a CPU and 32 on a device.",
+    )
+    predict_batch_size: Annotated[int | None, BeforeValidator(_empty_is_none)] = Field(
+        None,
+        ge=1,
+        le=256,
+        description="Images of one shape in one forward pass; none: tuned, or 1 on a CPU (where a "
+        "larger one gains nothing) and 16 on a device.",
+    )
+    batch_wait_ms: int = Field(
+        50, ge=1, description="A batch that is not full goes out after this long."
+    )
+    batches_in_flight: int = Field(
+        3, ge=1, le=8, description="While one is on the device, others fetch, decode, encode, store."
+    )
+    io_threads: int = Field(
+        8, ge=1, le=64, description="Threads that fetch and store: they wait for the network."
+    )
+    codec_threads: int = Field(
+        default_factory=_usable_cores, ge=1, description="Threads that decode and encode: they compute."
+    )
+    shutdown_grace_s: float = Field(
+        25, gt=0, description="After SIGTERM: finish what is in flight, then give the rest back."
+    )
+
+    # Limits, checked before decoding.
+    max_image_bytes: int = Field(50 * 1024**2, ge=1, description="Of one file.")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="Of one image, from its header.")
+    max_request_bytes: int = Field(
+        1024**3, ge=1024, description="Of one request body (a multipart of many files)."
+    )
+    max_files_per_request: int = Field(1_000, ge=1, description="Parts of one multipart.")
+    max_keys_per_job: int = Field(100_000, ge=1, description="Keys named in one request.")
+
+    # The API.
+    result_url_ttl_s: int = Field(3_600, ge=1, le=604_800, description="Life of a presigned result URL.")
+    worker_stale_s: float = Field(
+        15, gt=0, description="A worker with no heartbeat for this long doesn't count as ready."
+    )
+
+    # Watching.
+    log_format: Literal["console", "json"] = Field("console", description="json in production.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    worker_metrics_port: int | None = Field(
+        None, description="Where a worker shows /metrics; none: it doesn't."
+    )
+
+    @property
+    def effective_tune_file(self) -> Path:
+        """Where the tuned batch size and threads are read from."""
+        return self.tune_file or self.models_dir / "tune.json"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The process's settings, read once."""
+    return Settings()

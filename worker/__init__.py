@@ -1,0 +1,1 @@
+"""The worker: takes messages off the queue in batches and turns photos into cut-outs."""
