@@ -23,7 +23,7 @@ LOCK_TIMEOUT_MS = 4_000
 """A statement that waits longer for a lock fails and is tried again, instead of piling up."""
 
 MIGRATION_LOCK_ID = 0x6D617474
-"""PostgreSQL advisory lock ('matt'): two processes that start together migrate one after the other."""
+"""PostgreSQL advisory lock ('matt'): processes that start together migrate in turn."""
 
 
 class Database:

@@ -191,7 +191,9 @@ class EngineUnavailableError(SetupError):
     """The installed Paddle can't do what the settings ask for."""
 
     code = "engine-unavailable"
-    remedy = "Install the Paddle build for this device (see README, Devices) or use MATTING_DEVICE=cpu."
+    remedy = (
+        "Install the Paddle build for this device (see README, Devices) or use MATTING_DEVICE=cpu."
+    )
 
 
 class WarmupError(SetupError):

@@ -41,7 +41,7 @@ ITEM_TRANSITIONS: dict[ItemStatus, frozenset[ItemStatus]] = {
     ItemStatus.CANCELLED: frozenset(),
 }
 """From each status, the ones that may follow. RUNNING → QUEUED is a lease that ended or an error
-worth another try; QUEUED → FAILED is the last try used up; FAILED → QUEUED is the caller's retry."""
+worth another try; QUEUED → FAILED is the last try used up; FAILED → QUEUED a caller's retry."""
 
 SETTLED: frozenset[ItemStatus] = frozenset(
     {ItemStatus.SUCCEEDED, ItemStatus.FAILED, ItemStatus.CANCELLED}

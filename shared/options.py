@@ -1,4 +1,4 @@
-"""What a customer may ask of a cut-out: one type for the API, the message, the database, the worker.
+"""What a customer may ask of a cut-out: one type for API, message, database and worker.
 
 Every field has a default that suits bulk work; unknown fields are refused, so that a typing error
 is a 422 and not 40,000 wrong pictures.
@@ -64,11 +64,15 @@ class Options(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
-        json_schema_extra={"examples": [{"format": "png"}, {"format": "jpeg", "background": "#ffffff"}]},
+        json_schema_extra={
+            "examples": [{"format": "png"}, {"format": "jpeg", "background": "#ffffff"}]
+        },
     )
 
     output: Output = Field(Output.CUTOUT, description="The cut-out, or the matte alone.")
-    format: Format = Field(Format.PNG, description="JPEG has no transparency: it needs a background.")
+    format: Format = Field(
+        Format.PNG, description="JPEG has no transparency: it needs a background."
+    )
     quality: int = Field(90, ge=1, le=100, description="Of JPEG and WebP.")
     background: HexColour | None = Field(
         None, description="`#rrggbb` behind the subject; none leaves it transparent."
@@ -80,14 +84,10 @@ class Options(BaseModel):
 
     @model_validator(mode="after")
     def _jpeg_needs_a_background(self) -> Self:
-        if (
-            self.format is Format.JPEG
-            and self.output is Output.CUTOUT
-            and self.background is None
-        ):
+        if self.format is Format.JPEG and self.output is Output.CUTOUT and self.background is None:
             raise ValueError("JPEG has no transparency: give `background`, or use png or webp")
         return self
 
     def result_key(self, job_id: str, item_id: str) -> str:
-        """The result's object key: it follows from the item, so a second run writes the same one."""
+        """The result's object key: it follows from the item; a second run writes the same."""
         return f"jobs/{job_id}/results/{item_id}.{self.format.extension}"

@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     )
     s3_public_endpoint_url: Annotated[str | None, BeforeValidator(_empty_is_none)] = Field(
         None,
-        description="The S3 address that customers reach, if it is another: it goes into presigned URLs.",
+        description="The S3 address that customers reach, if another: it goes into presigned URLs.",
     )
     s3_bucket: str = Field("matting", description="Holds uploads and results.")
     s3_region: str = Field("us-east-1", description="MinIO takes any.")
@@ -64,10 +64,13 @@ class Settings(BaseSettings):
         "batch. Work of a dead worker comes back sooner, by its lease.",
     )
     publish_ahead: int = Field(
-        2_000,
+        256,
         ge=1,
-        description="Most messages of one job on the queue at a time: a small job submitted after a "
-        "large one waits for these, not for all of it.",
+        description="Most messages of one job on the queue at a time: a small job submitted after "
+        "a large one waits for these, not for all of it.",
+    )
+    publish_every_ms: int = Field(
+        200, ge=10, description="How often the API fills the queue up to `publish_ahead`."
     )
     lease_s: float = Field(
         20, gt=1, description="A claimed image is another's after this long without a heartbeat."
@@ -97,12 +100,15 @@ class Settings(BaseSettings):
     )
     gpu_memory_pool_mb: int = Field(512, ge=64, description="Paddle's initial device memory pool.")
     engine_cache_dir: OptionalPath = Field(
-        None, description="Where TensorRT engines and shape files are kept; none is the model's folder."
+        None,
+        description="Where TensorRT engines and shape files are kept; none is the model's folder.",
     )
     tune_file: OptionalPath = Field(
         None, description="What `matting tune` wrote; read at start. None: <models_dir>/tune.json."
     )
-    profile_engine: bool = Field(False, description="Let Paddle print its operator profile at exit.")
+    profile_engine: bool = Field(
+        False, description="Let Paddle print its operator profile at exit."
+    )
 
     # Batches.
     batch_size: Annotated[int | None, BeforeValidator(_empty_is_none)] = Field(
@@ -122,13 +128,18 @@ class Settings(BaseSettings):
         50, ge=1, description="A batch that is not full goes out after this long."
     )
     batches_in_flight: int = Field(
-        3, ge=1, le=8, description="While one is on the device, others fetch, decode, encode, store."
+        3,
+        ge=1,
+        le=8,
+        description="While one is on the device, others fetch, decode, encode, store.",
     )
     io_threads: int = Field(
         8, ge=1, le=64, description="Threads that fetch and store: they wait for the network."
     )
     codec_threads: int = Field(
-        default_factory=_usable_cores, ge=1, description="Threads that decode and encode: they compute."
+        default_factory=_usable_cores,
+        ge=1,
+        description="Threads that decode and encode: they compute.",
     )
     shutdown_grace_s: float = Field(
         25, gt=0, description="After SIGTERM: finish what is in flight, then give the rest back."
@@ -144,7 +155,9 @@ class Settings(BaseSettings):
     max_keys_per_job: int = Field(100_000, ge=1, description="Keys named in one request.")
 
     # The API.
-    result_url_ttl_s: int = Field(3_600, ge=1, le=604_800, description="Life of a presigned result URL.")
+    result_url_ttl_s: int = Field(
+        3_600, ge=1, le=604_800, description="Life of a presigned result URL."
+    )
     worker_stale_s: float = Field(
         15, gt=0, description="A worker with no heartbeat for this long doesn't count as ready."
     )

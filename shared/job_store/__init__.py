@@ -1,0 +1,62 @@
+"""Every query, by what it does. The caller owns the transaction; nothing here commits.
+
+Locks are taken in one order everywhere: job rows by id first, then item rows. So two transactions
+wait for each other at most in a line, never in a circle.
+"""
+
+from shared.job_store.api_keys import create_api_key, find_api_key, list_api_keys, revoke_api_key
+from shared.job_store.control import cancel_job, retry_failed
+from shared.job_store.delivery import (
+    Publication,
+    forget_publication,
+    mark_published_many,
+    open_jobs,
+    publishable,
+    release_expired,
+    unexpanded_jobs,
+)
+from shared.job_store.intake import NewItem, add_items, create_job, finish_expansion
+from shared.job_store.leases import (
+    Claim,
+    Settlement,
+    SettlementState,
+    claim_many,
+    finish_many,
+    renew_leases,
+)
+from shared.job_store.reading import get_item, get_job, list_items, list_jobs
+from shared.job_store.workers import beat, forget_worker, live_workers, register_worker
+
+__all__ = [
+    "Claim",
+    "NewItem",
+    "Publication",
+    "Settlement",
+    "SettlementState",
+    "add_items",
+    "beat",
+    "cancel_job",
+    "claim_many",
+    "create_api_key",
+    "create_job",
+    "find_api_key",
+    "finish_expansion",
+    "finish_many",
+    "forget_publication",
+    "forget_worker",
+    "get_item",
+    "get_job",
+    "list_api_keys",
+    "list_items",
+    "list_jobs",
+    "live_workers",
+    "mark_published_many",
+    "open_jobs",
+    "publishable",
+    "register_worker",
+    "release_expired",
+    "renew_leases",
+    "retry_failed",
+    "revoke_api_key",
+    "unexpanded_jobs",
+]

@@ -1,0 +1,144 @@
+"""What has to go onto the queue, and what came back from workers that are gone."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.database import now
+from shared.errors import AttemptsExhaustedError
+from shared.job_store.locks import lock_jobs, settle_jobs
+from shared.jobs import ENDED, ItemStatus
+from shared.models import Item, Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """An item that is due on the queue."""
+
+    item_id: uuid.UUID
+    job_id: uuid.UUID
+    name: str
+    priority: int
+
+
+def open_jobs(session: Session) -> list[uuid.UUID]:
+    """The jobs that have not ended and still have images waiting."""
+    statement = sa.select(Job.id).where(Job.status.not_in(ENDED), Job.queued > 0).order_by(Job.id)
+    return list(session.scalars(statement))
+
+
+def unexpanded_jobs(session: Session) -> list[uuid.UUID]:
+    """The jobs whose source is not listed to its end."""
+    statement = (
+        sa.select(Job.id)
+        .where(Job.status.not_in(ENDED), Job.expanded_at.is_(None))
+        .order_by(Job.id)
+    )
+    return list(session.scalars(statement))
+
+
+def publishable(session: Session, job_id: uuid.UUID, *, ahead: int) -> list[Publication]:
+    """The items of a job that are due and not on the queue, at most so many that `ahead` are."""
+    on_queue = sa.select(sa.literal(1)).where(
+        Item.job_id == job_id,
+        Item.status.in_((ItemStatus.QUEUED, ItemStatus.RUNNING)),
+        Item.published_at.is_not(None),
+    )
+    count = session.scalar(sa.select(sa.func.count()).select_from(on_queue.limit(ahead).subquery()))
+    room = ahead - (count or 0)
+    if room <= 0:
+        return []
+    statement = (
+        sa.select(Item.id, Item.job_id, Item.name, Job.priority)
+        .join(Job, Job.id == Item.job_id)
+        .where(
+            Item.job_id == job_id,
+            Item.status == ItemStatus.QUEUED,
+            Item.published_at.is_(None),
+            sa.or_(Item.not_before.is_(None), Item.not_before <= now(session)),
+        )
+        .order_by(Item.position)
+        .limit(room)
+    )
+    return [
+        Publication(item_id=row.id, job_id=row.job_id, name=row.name, priority=row.priority)
+        for row in session.execute(statement)
+    ]
+
+
+def mark_published_many(session: Session, item_ids: Sequence[uuid.UUID]) -> None:
+    """Note that these items' messages are on the queue."""
+    session.execute(
+        sa.update(Item)
+        .where(Item.id.in_(item_ids), Item.status == ItemStatus.QUEUED)
+        .values(published_at=now(session))
+        .execution_options(synchronize_session=False)
+    )
+
+
+def forget_publication(session: Session, *, older_than_s: float) -> int:
+    """Let items be published again whose message was sent that long ago and never claimed: Redis
+    may have lost it. A message that was only slow then comes twice, which harms nothing.
+    """
+    result = session.execute(
+        sa.update(Item)
+        .where(
+            Item.status == ItemStatus.QUEUED,
+            Item.published_at < now(session) - timedelta(seconds=older_than_s),
+        )
+        .values(published_at=None)
+        .execution_options(synchronize_session=False)
+    )
+    return int(getattr(result, "rowcount", 0))
+
+
+def release_expired(session: Session, *, max_attempts: int, limit: int = 1_000) -> int:
+    """Take back what workers held whose lease has ended; returns how many items.
+
+    Each goes back to the queue, or fails when its tries are used up, or is cancelled with its job.
+    """
+    moment = now(session)
+    expired = (
+        sa.select(Item.id, Item.job_id)
+        .where(Item.status == ItemStatus.RUNNING, Item.lease_expires_at < moment)
+        .order_by(Item.lease_expires_at)
+        .limit(limit)
+    )
+    found = session.execute(expired).all()
+    if not found:
+        return 0
+    jobs = lock_jobs(session, {row.job_id for row in found})
+    statement = (
+        sa.select(Item)
+        .where(
+            Item.id.in_([row.id for row in found]),
+            Item.status == ItemStatus.RUNNING,
+            Item.lease_expires_at < moment,
+        )
+        .order_by(Item.id)
+        .with_for_update()
+    )
+    items = list(session.scalars(statement))
+    for item in items:
+        job = jobs[item.job_id]
+        item.lease_owner = item.lease_expires_at = item.published_at = None
+        job.running -= 1
+        if job.status in ENDED:
+            item.status, item.finished_at = ItemStatus.CANCELLED, moment
+            job.cancelled += 1
+        elif item.attempts >= max_attempts:
+            item.status, item.finished_at = ItemStatus.FAILED, moment
+            item.error_code = AttemptsExhaustedError.code
+            item.error_detail = AttemptsExhaustedError(
+                f"Its worker died or stalled in each of {item.attempts} tries"
+            ).message
+            job.failed += 1
+        else:
+            item.status = ItemStatus.QUEUED
+            job.queued += 1
+    settle_jobs(session, jobs.values())
+    return len(items)

@@ -1,0 +1,201 @@
+"""How workers take items, hold them, and record what became of them."""
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.database import now
+from shared.job_store.locks import lock_jobs, settle_jobs
+from shared.jobs import ENDED, STAGES, ItemStatus, JobStatus
+from shared.models import Item, Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """An item that is this worker's until its lease ends."""
+
+    item_id: uuid.UUID
+    job_id: uuid.UUID
+    name: str
+    source: str
+    attempt: int
+    """Counts from 1; the fence that a late worker's record fails on."""
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What became of a claimed item."""
+
+    claim: Claim
+    result_key: str | None = None
+    error_code: str | None = None
+    error_detail: str | None = None
+    retry_at: datetime | None = None
+    """Set for an error worth another try: the item goes back to the queue."""
+    width: int | None = None
+    height: int | None = None
+    input_bytes: int | None = None
+    output_bytes: int | None = None
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+class SettlementState(StrEnum):
+    """How a settlement was taken."""
+
+    RECORDED = "recorded"
+    RETRY = "retry"
+    """The item waits for its next try."""
+    STALE = "stale"
+    """The lease had ended and the item is another's: nothing was changed."""
+
+
+def claim_many(
+    session: Session,
+    item_ids: Sequence[uuid.UUID],
+    *,
+    job_ids: Iterable[uuid.UUID],
+    owner: str,
+    lease_s: float,
+) -> list[Claim]:
+    """Take those of the items that wait, and return them; what is done, cancelled or another's
+    is left out. `job_ids`: the jobs that the items belong to, as the messages say.
+    """
+    jobs = lock_jobs(session, job_ids)
+    open_ids = [job.id for job in jobs.values() if job.status not in ENDED]
+    moment = now(session)
+    statement = (
+        sa.update(Item)
+        .where(Item.id.in_(item_ids), Item.status == ItemStatus.QUEUED, Item.job_id.in_(open_ids))
+        .values(
+            status=ItemStatus.RUNNING,
+            attempts=Item.attempts + 1,
+            lease_owner=owner,
+            lease_expires_at=moment + timedelta(seconds=lease_s),
+            started_at=sa.func.coalesce(Item.started_at, moment),
+        )
+        .returning(Item.id, Item.job_id, Item.name, Item.source, Item.attempts)
+        .execution_options(synchronize_session=False)
+    )
+    claims = [
+        Claim(
+            item_id=row.id,
+            job_id=row.job_id,
+            name=row.name,
+            source=row.source,
+            attempt=row.attempts,
+            options=jobs[row.job_id].options,
+        )
+        for row in session.execute(statement)
+    ]
+    for claim in claims:
+        job = jobs[claim.job_id]
+        job.queued -= 1
+        job.running += 1
+        job.status = JobStatus.RUNNING
+        job.started_at = job.started_at or moment
+    session.flush()
+    order = {item_id: index for index, item_id in enumerate(item_ids)}
+    return sorted(claims, key=lambda claim: order[claim.item_id])
+
+
+def renew_leases(session: Session, *, owner: str, lease_s: float) -> int:
+    """Hold everything that this worker has for another `lease_s`; returns how many."""
+    statement = (
+        sa.update(Item)
+        .where(Item.status == ItemStatus.RUNNING, Item.lease_owner == owner)
+        .values(lease_expires_at=now(session) + timedelta(seconds=lease_s))
+        .execution_options(synchronize_session=False)
+    )
+    result = session.execute(statement)
+    return int(getattr(result, "rowcount", 0))
+
+
+def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[SettlementState]:
+    """Record a batch and its jobs' counters; one state for each settlement, in their order.
+
+    A settlement counts only while its claim is the latest of a running item.
+    """
+    began = now(session)
+    jobs = lock_jobs(session, {settlement.claim.job_id for settlement in settlements})
+    attempts = _running_attempts(session, [settlement.claim.item_id for settlement in settlements])
+    states: list[SettlementState] = []
+    rows: list[dict[str, Any]] = []
+    of_job: defaultdict[uuid.UUID, list[Settlement]] = defaultdict(list)
+    for settlement in settlements:
+        claim = settlement.claim
+        if attempts.get(claim.item_id) != claim.attempt:
+            states.append(SettlementState.STALE)
+            continue
+        retry = settlement.retry_at is not None and jobs[claim.job_id].status not in ENDED
+        states.append(SettlementState.RETRY if retry else SettlementState.RECORDED)
+        rows.append(_row(settlement, retry=retry, moment=began))
+        of_job[claim.job_id].append(settlement)
+        _count(jobs[claim.job_id], settlement, ItemStatus(rows[-1]["status"]))
+    if rows:
+        session.execute(sa.update(Item), rows)
+    moment = now(session)
+    record_ms = (moment - began).total_seconds() * 1e3
+    for job_id, mine in of_job.items():
+        jobs[job_id].record_ms += record_ms * len(mine) / len(rows)
+        jobs[job_id].progressed_at = moment
+    settle_jobs(session, jobs.values())
+    return states
+
+
+def _running_attempts(session: Session, item_ids: list[uuid.UUID]) -> dict[uuid.UUID, int]:
+    statement = (
+        sa.select(Item.id, Item.attempts)
+        .where(Item.id.in_(item_ids), Item.status == ItemStatus.RUNNING)
+        .order_by(Item.id)
+        .with_for_update()
+    )
+    return {row.id: row.attempts for row in session.execute(statement)}
+
+
+def _row(settlement: Settlement, *, retry: bool, moment: datetime) -> dict[str, Any]:
+    """The item's new values, by primary key."""
+    if retry:
+        status = ItemStatus.QUEUED
+    elif settlement.error_code is not None:
+        status = ItemStatus.FAILED
+    else:
+        status = ItemStatus.SUCCEEDED
+    return {
+        "id": settlement.claim.item_id,
+        "status": status,
+        "lease_owner": None,
+        "lease_expires_at": None,
+        "not_before": settlement.retry_at if retry else None,
+        "published_at": None,
+        "result_key": settlement.result_key,
+        "error_code": settlement.error_code,
+        "error_detail": settlement.error_detail,
+        "width": settlement.width,
+        "height": settlement.height,
+        "input_bytes": settlement.input_bytes,
+        "output_bytes": settlement.output_bytes,
+        "timings_ms": {stage: round(ms, 3) for stage, ms in settlement.timings_ms.items()},
+        "finished_at": None if retry else moment,
+    }
+
+
+def _count(job: Job, settlement: Settlement, status: ItemStatus) -> None:
+    """Move one from `running` to where it went, and add up what it took."""
+    job.running -= 1
+    setattr(job, status.value, getattr(job, status.value) + 1)
+    if status is ItemStatus.SUCCEEDED:
+        job.pixels += (settlement.width or 0) * (settlement.height or 0)
+        job.input_bytes += settlement.input_bytes or 0
+        job.output_bytes += settlement.output_bytes or 0
+        for stage in STAGES:
+            if stage in settlement.timings_ms:
+                column = f"{stage}_ms"
+                setattr(job, column, getattr(job, column) + settlement.timings_ms[stage])

@@ -1,0 +1,49 @@
+"""What callers read: jobs, pages of jobs, items, pages of items; each only of their own key."""
+
+import uuid
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.jobs import ItemStatus
+from shared.models import Item, Job
+
+
+def get_job(session: Session, job_id: uuid.UUID, *, api_key_id: uuid.UUID) -> Job | None:
+    """The job, if this key submitted it."""
+    return session.scalar(sa.select(Job).where(Job.id == job_id, Job.api_key_id == api_key_id))
+
+
+def list_jobs(
+    session: Session, *, api_key_id: uuid.UUID, before: uuid.UUID | None, limit: int
+) -> Sequence[Job]:
+    """A page of the key's jobs, newest first, those made before the job `before`."""
+    statement = sa.select(Job).where(Job.api_key_id == api_key_id)
+    if before is not None:
+        statement = statement.where(Job.id < before)
+    return session.scalars(statement.order_by(Job.id.desc()).limit(limit)).all()
+
+
+def get_item(session: Session, item_id: uuid.UUID, *, api_key_id: uuid.UUID) -> Item | None:
+    """The item, if this key submitted its job."""
+    return session.scalar(
+        sa.select(Item)
+        .join(Job, Job.id == Item.job_id)
+        .where(Item.id == item_id, Job.api_key_id == api_key_id)
+    )
+
+
+def list_items(
+    session: Session,
+    job_id: uuid.UUID,
+    *,
+    status: ItemStatus | None,
+    after: int,
+    limit: int,
+) -> Sequence[Item]:
+    """A page of a job's items in the order of their source, those after position `after`."""
+    statement = sa.select(Item).where(Item.job_id == job_id, Item.position > after)
+    if status is not None:
+        statement = statement.where(Item.status == status)
+    return session.scalars(statement.order_by(Item.position).limit(limit)).all()

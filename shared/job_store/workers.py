@@ -1,0 +1,59 @@
+"""Which workers are alive, as they report themselves."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.database import now
+from shared.models import Worker
+
+FORGET_AFTER_S = 86_400
+"""A worker that was killed leaves its row; it is swept when another one starts."""
+
+
+def register_worker(session: Session, worker_id: str, description: dict[str, Any]) -> None:
+    """Note a worker that has loaded, warmed and checked its predictor."""
+    moment = now(session)
+    session.execute(
+        sa.delete(Worker).where(Worker.heartbeat_at < moment - timedelta(seconds=FORGET_AFTER_S))
+    )
+    session.merge(
+        Worker(
+            id=worker_id,
+            state="warm",
+            description=description,
+            started_at=moment,
+            heartbeat_at=moment,
+        )
+    )
+    session.flush()
+
+
+def beat(session: Session, worker_id: str, *, state: str = "warm") -> None:
+    """Note that the worker is alive."""
+    session.execute(
+        sa.update(Worker)
+        .where(Worker.id == worker_id)
+        .values(heartbeat_at=now(session), state=state)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def forget_worker(session: Session, worker_id: str) -> None:
+    """Remove a worker that has stopped in order."""
+    session.execute(sa.delete(Worker).where(Worker.id == worker_id))
+
+
+def live_workers(session: Session, *, stale_s: float) -> Sequence[Worker]:
+    """The warm workers that were heard of in the last `stale_s` seconds."""
+    return session.scalars(
+        sa.select(Worker)
+        .where(
+            Worker.state == "warm",
+            Worker.heartbeat_at >= now(session) - timedelta(seconds=stale_s),
+        )
+        .order_by(Worker.started_at)
+    ).all()

@@ -1,0 +1,116 @@
+"""The queue: the Celery app, its settings, and the message that crosses it.
+
+`celery -A shared.queue flower` watches it; the worker's own entry is worker.app. Nothing connects
+at import.
+"""
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from shared.errors import QueueError
+from shared.settings import Settings, get_settings
+
+QUEUE = "matting"
+TASK = "matting.remove_background"
+
+PRIORITY_STEPS = (0, 3, 6, 9)
+"""Redis keeps one list a step; the first is drained first. Ours: 9 is the most urgent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One image on its way: ids only, never pixels. `job` and `file` are what Flower shows."""
+
+    item_id: uuid.UUID
+    job_id: uuid.UUID
+    name: str
+    priority: int
+
+    def kwargs(self) -> dict[str, str]:
+        """The task's arguments, JSON."""
+        return {"item": str(self.item_id), "job": str(self.job_id), "file": self.name}
+
+
+def parse_message(kwargs: dict[str, Any]) -> tuple[uuid.UUID, uuid.UUID]:
+    """The item's and the job's id of a message. Raises ValueError for anything else."""
+    try:
+        return uuid.UUID(kwargs["item"]), uuid.UUID(kwargs["job"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a message of this version: {sorted(kwargs)}") from error
+
+
+def make_app(settings: Settings) -> Celery:
+    """The Celery app of these settings."""
+    queue = Celery("matting", broker=settings.redis_url, set_as_current=False)
+    queue.conf.update(
+        task_default_queue=QUEUE,
+        task_serializer="json",
+        accept_content=["json"],  # never pickle: a message must not be able to run code
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_send_sent_event=False,
+        worker_send_task_events=True,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_soft_shutdown_timeout=0,
+        worker_detect_quorum_queues=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": settings.queue_visibility_timeout_s,
+            # Kombu looks for messages of dead workers every interval × throttle seconds.
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 2,
+            "queue_order_strategy": "priority",
+            "priority_steps": list(PRIORITY_STEPS),
+            "sep": ":",
+            "socket_keepalive": True,
+            "socket_connect_timeout": 5,
+            "health_check_interval": 30,
+        },
+        timezone="UTC",
+    )
+    return queue
+
+
+app = make_app(get_settings())
+
+
+def publish_many(queue: Celery, messages: Iterable[Message]) -> None:
+    """Send messages over one connection, in their order. Raises QueueError.
+
+    The task's id is the item's: however often it is sent, Flower shows one row an image.
+    """
+    try:
+        with queue.producer_pool.acquire(block=True, timeout=10) as producer:
+            for message in messages:
+                queue.send_task(
+                    TASK,
+                    kwargs=message.kwargs(),
+                    task_id=str(message.item_id),
+                    queue=QUEUE,
+                    priority=9 - message.priority,
+                    producer=producer,
+                    retry=False,
+                    ignore_result=True,
+                )
+    except (OperationalError, RedisError, OSError) as error:
+        raise QueueError(f"Redis did not take a message: {error}") from error
+
+
+def queue_depth(queue: Celery) -> int:
+    """Messages that wait in Redis, taken by no worker yet. Raises QueueError."""
+    try:
+        with queue.connection_for_read() as connection:
+            client = connection.default_channel.client
+            names = [QUEUE, *(f"{QUEUE}:{step}" for step in PRIORITY_STEPS if step)]
+            return sum(int(client.llen(name)) for name in names)
+    except (OperationalError, RedisError, OSError) as error:
+        raise QueueError(f"Redis did not answer: {error}") from error

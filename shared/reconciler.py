@@ -1,0 +1,109 @@
+"""Makes the queue agree with the database: the database is the truth, Redis only the way there.
+
+It finds what was accepted and not published, published and lost, or claimed by a worker that is
+gone, and sends it again. It may run in several processes at once: every step is one transaction
+that takes the rows it changes, and a message that comes twice harms nothing.
+"""
+
+import threading
+import time
+import uuid
+
+from celery import Celery
+
+from shared import job_store
+from shared.database import Database
+from shared.errors import MattingError
+from shared.queue import Message, publish_many, queue_depth
+from shared.settings import Settings
+from shared.telemetry import RECONCILED, get_logger
+
+log = get_logger(__name__)
+
+LOST_AFTER_S = 10
+"""With an empty queue, a message that nobody claimed for this long was lost: a worker claims what
+it prefetched within seconds."""
+
+
+class Reconciler:
+    """The steps, and the thread that repeats them. `start` it once, `stop` it before the database
+    and the queue are closed.
+    """
+
+    def __init__(self, database: Database, queue: Celery, settings: Settings) -> None:
+        self._database = database
+        self._queue = queue
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the step at hand."""
+        self._stopping.set()
+        self._thread.join(timeout=10)
+
+    def publish_open_jobs(self) -> int:
+        """Fill up what each open job may have on the queue; returns how many messages were sent.
+
+        No job gets more than `publish_ahead` on at a time, so a small one waits for little.
+        """
+        with self._database.transaction() as session:
+            jobs = job_store.open_jobs(session)
+        return sum(self.publish_job(job_id) for job_id in jobs)
+
+    def publish_job(self, job_id: uuid.UUID) -> int:
+        """The same for one job. Sent first and noted after: what a crash leaves is sent twice."""
+        with self._database.transaction() as session:
+            due = job_store.publishable(session, job_id, ahead=self._settings.publish_ahead)
+        if due:
+            publish_many(
+                self._queue,
+                (
+                    Message(
+                        item_id=item.item_id,
+                        job_id=item.job_id,
+                        name=item.name,
+                        priority=item.priority,
+                    )
+                    for item in due
+                ),
+            )
+            with self._database.transaction() as session:
+                job_store.mark_published_many(session, [item.item_id for item in due])
+        return len(due)
+
+    def recover(self) -> int:
+        """Take back expired leases and forget lost messages; returns how many items moved."""
+        patience_s: float = self._settings.queue_visibility_timeout_s
+        if queue_depth(self._queue) == 0:
+            patience_s = LOST_AFTER_S
+        with self._database.transaction() as session:
+            released = job_store.release_expired(session, max_attempts=self._settings.max_attempts)
+        with self._database.transaction() as session:
+            forgotten = job_store.forget_publication(session, older_than_s=patience_s)
+        for action, count in (("lease-expired", released), ("message-lost", forgotten)):
+            if count:
+                RECONCILED.labels(action).inc(count)
+                log.warning("reconciled", action=action, items=count)
+        return released + forgotten
+
+    def _run(self) -> None:
+        recover_at = 0.0
+        while not self._stopping.is_set():
+            try:
+                if time.monotonic() >= recover_at:
+                    self.recover()
+                    recover_at = time.monotonic() + self._settings.reconcile_s
+                self.publish_open_jobs()
+            except MattingError as error:
+                # A part is away: everything is still in the database, and the next round tries.
+                log.warning("reconcile-failed", code=error.code, detail=error.detail)
+                self._stopping.wait(self._settings.reconcile_s)
+            except Exception:
+                log.exception("reconcile-failed")
+                self._stopping.wait(self._settings.reconcile_s)
+            self._stopping.wait(self._settings.publish_every_ms / 1e3)

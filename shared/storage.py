@@ -1,0 +1,200 @@
+"""S3: get, put, list, presign. The only file that imports boto3.
+
+Works alike against AWS S3, MinIO and the embedded server: path addressing, Signature V4, and
+checksums only where the service demands them (others fail on ranged reads).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+from urllib.parse import unquote
+
+import boto3
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shared.errors import (
+    FileTooLargeError,
+    ForbiddenSourceError,
+    SourceDeniedError,
+    SourceNotFoundError,
+    StorageError,
+)
+from shared.settings import Settings
+
+LIST_PAGE_KEYS = 1_000
+"""The most that one S3 listing gives."""
+
+_NOT_FOUND = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
+_DENIED = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectUrl:
+    """`s3://bucket/key`, taken apart. A prefix is one whose key may be empty or end in `/`."""
+
+    bucket: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+    @classmethod
+    def parse(cls, text: str, default_bucket: str) -> "ObjectUrl":
+        """Read `s3://bucket/key`, or a bare key of the default bucket.
+
+        Raises ForbiddenSourceError for keys with `.` or `..` segments (percent-encoded too) or
+        control characters: what they point at depends on who reads them.
+        """
+        if text.startswith("s3://"):
+            bucket, _, key = text.removeprefix("s3://").partition("/")
+        else:
+            bucket, key = default_bucket, text
+        segments = {unquote(segment) for segment in key.split("/")}
+        if not bucket or segments & {".", ".."} or any(ord(char) < 32 for char in key):
+            raise ForbiddenSourceError(f"{text!r} is not a plain S3 key")
+        return cls(bucket, key)
+
+
+class Storage:
+    """The object storage. Thread-safe: one client with a pool of connections."""
+
+    def __init__(self, settings: Settings, *, connections: int = 32) -> None:
+        """Nothing connects here. `connections`: how many threads may use it at once."""
+        self.bucket = settings.s3_bucket
+        self._client = _client(settings, settings.s3_endpoint_url, connections)
+        public = settings.s3_public_endpoint_url or settings.s3_endpoint_url
+        self._presigner = _client(settings, public, 1)
+
+    def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
+        """The object's bytes.
+
+        Raises SourceNotFoundError, SourceDeniedError, FileTooLargeError (before reading it), or
+        StorageError.
+        """
+        try:
+            response = self._client.get_object(Bucket=bucket, Key=key)
+            with response["Body"] as body:
+                size = response["ContentLength"]
+                if size > max_bytes:
+                    body.close()
+                    raise FileTooLargeError(
+                        f"The file has {size:,} bytes; the limit is {max_bytes:,}"
+                    )
+                data: bytes = body.read()
+        except (BotoCoreError, ClientError, OSError) as error:
+            raise _translated(error, bucket, key) from error
+        return data
+
+    def put(self, key: str, data: bytes, content_type: str) -> None:
+        """Write an object of the own bucket, whole or not at all. Raises StorageError."""
+        try:
+            self._client.put_object(
+                Bucket=self.bucket, Key=key, Body=data, ContentType=content_type
+            )
+        except (BotoCoreError, ClientError, OSError) as error:
+            raise _translated(error, self.bucket, key) from error
+
+    def upload(self, key: str, stream: IO[bytes]) -> None:
+        """Write an object of the own bucket from a stream of any length. Raises StorageError."""
+        try:
+            # Threads pay for large files only; the caller already uploads several at once.
+            config = TransferConfig(use_threads=False)
+            self._client.upload_fileobj(stream, self.bucket, key, Config=config)
+        except (BotoCoreError, ClientError, OSError) as error:
+            raise _translated(error, self.bucket, key) from error
+
+    def list_page(self, source: ObjectUrl, *, after: str | None) -> list[str]:
+        """Up to 1,000 keys under a prefix, in S3's order, those behind the key `after`.
+
+        Raises SourceNotFoundError, SourceDeniedError or StorageError.
+        """
+        request: dict[str, Any] = {"StartAfter": after} if after else {}
+        try:
+            page = self._client.list_objects_v2(
+                Bucket=source.bucket, Prefix=source.key, MaxKeys=LIST_PAGE_KEYS, **request
+            )
+        except (BotoCoreError, ClientError, OSError) as error:
+            raise _translated(error, source.bucket, source.key) from error
+        return [entry["Key"] for entry in page.get("Contents", [])]
+
+    def list_keys(self, prefix: str) -> Iterator[str]:
+        """Every key of the own bucket under a prefix."""
+        after: str | None = None
+        while keys := self.list_page(ObjectUrl(self.bucket, prefix), after=after):
+            yield from keys
+            after = keys[-1]
+
+    def presign_get(self, key: str, *, ttl_s: int, filename: str) -> str:
+        """A URL that gives the object to anyone for `ttl_s` seconds, under that file name."""
+        quoted = filename.replace("\\", "_").replace('"', "_")
+        url: str = self._presigner.generate_presigned_url(
+            "get_object",
+            Params={
+                "Bucket": self.bucket,
+                "Key": key,
+                "ResponseContentDisposition": f'inline; filename="{quoted}"',
+            },
+            ExpiresIn=ttl_s,
+        )
+        return url
+
+    def ensure_bucket(self) -> None:
+        """Make the own bucket if it is missing. Raises StorageError."""
+        try:
+            self._client.head_bucket(Bucket=self.bucket)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _NOT_FOUND:
+                raise _translated(error, self.bucket, "") from error
+            self._client.create_bucket(Bucket=self.bucket)
+        except (BotoCoreError, OSError) as error:
+            raise _translated(error, self.bucket, "") from error
+
+    def ping(self) -> None:
+        """Raise SourceNotFoundError, SourceDeniedError or StorageError unless the bucket answers."""
+        try:
+            self._client.head_bucket(Bucket=self.bucket)
+        except (BotoCoreError, ClientError, OSError) as error:
+            raise _translated(error, self.bucket, "") from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+        self._presigner.close()
+
+
+def _client(settings: Settings, endpoint_url: str | None, connections: int) -> Any:
+    key, secret = settings.aws_access_key_id, settings.aws_secret_access_key
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint_url,
+        region_name=settings.s3_region,
+        aws_access_key_id=key.get_secret_value() if key else None,
+        aws_secret_access_key=secret.get_secret_value() if secret else None,
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"mode": "standard", "max_attempts": 3},
+            max_pool_connections=connections,
+            connect_timeout=5,
+            read_timeout=30,
+            tcp_keepalive=True,
+        ),
+    )
+
+
+def _translated(
+    error: Exception, bucket: str, key: str
+) -> StorageError | SourceNotFoundError | SourceDeniedError:
+    """boto3's error as one of ours; whether another try can help is decided here."""
+    place = f"s3://{bucket}/{key}"
+    if isinstance(error, ClientError):
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        if code in _NOT_FOUND:
+            return SourceNotFoundError(f"There is no object {place}")
+        if code in _DENIED:
+            return SourceDeniedError(f"The storage refuses access to {place} ({code})")
+    return StorageError(f"The storage failed for {place}: {type(error).__name__}: {error}")

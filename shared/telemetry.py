@@ -1,0 +1,82 @@
+"""Structured logs and Prometheus metrics: constant event names, data in fields."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from shared.settings import Settings
+
+IMAGES = Counter("matting_images", "Images by how they ended.", ["status", "code"])
+RETRIES = Counter("matting_retries", "Tries that ended in an error worth another one.", ["code"])
+REDELIVERIES = Counter("matting_redeliveries", "Messages whose image was done or taken already.")
+BATCH_IMAGES = Histogram(
+    "matting_batch_images", "Images of one claimed batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+)
+STAGE_SECONDS = Histogram(
+    "matting_stage_seconds",
+    "Time of one image in one stage.",
+    ["stage"],
+    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
+)
+DEVICE_BUSY_SECONDS = Counter("matting_device_busy_seconds", "Time the predictor computed.")
+PREDICTOR_WARM = Gauge("matting_predictor_warm", "1 while a warm predictor takes work.")
+RECONCILED = Counter("matting_reconciled", "Items that the reconciler moved.", ["action"])
+
+_SECRETS = ("secret", "password", "authorization", "api_key", "token")
+
+
+def configure_logging(settings: Settings) -> None:
+    """One format for our own records and those of every library, on standard error."""
+    shared_steps: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _hide_secrets,
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    last_steps: list[structlog.typing.Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    ]
+    if settings.log_format == "json":
+        last_steps.append(structlog.processors.format_exc_info)
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared_steps, processors=[*last_steps, renderer]
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level)
+    # They repeat at INFO what our own events say.
+    for name in ("botocore", "boto3", "urllib3", "httpx", "celery.worker.strategy", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*shared_steps, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """A logger whose records are an event name and fields."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return logger
+
+
+def _hide_secrets(
+    _logger: Any, _method: str, record: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Never write a field whose name says that it is secret."""
+    for name in record:
+        if any(secret in name.lower() for secret in _SECRETS):
+            record[name] = "***"
+    return record

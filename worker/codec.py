@@ -1,0 +1,234 @@
+"""Bytes ↔ pixels: what a customer's file holds, upright and in sRGB, and the result's encoding.
+
+The header is read first (Pillow, lazily, an allow-list of formats): limits are checked before a
+pixel is decoded. Ordinary files then go through OpenCV, which is faster and releases the GIL; what
+OpenCV would get wrong (CMYK, 16 bit, palettes, transparency, wide-gamut ICC) through Pillow.
+"""
+
+import io
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as pillow
+from PIL import ImageCms, UnidentifiedImageError
+
+from shared.errors import (
+    EmptyFileError,
+    FileTooLargeError,
+    NotAnImageError,
+    TooManyPixelsError,
+    TruncatedImageError,
+)
+from shared.options import Format, Options
+from shared.settings import Settings
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")
+"""What is accepted; Pillow is asked for nothing else, so no other decoder is ever reached."""
+
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+"""How files of these formats begin: one that does and still can't be read is damaged."""
+
+ORIENTATION_TAG = 0x0112
+PNG_LEVEL = 1
+"""zlib level 1 with the UP filter: 2–4 times as fast as OpenCV's default at 2–10 % more bytes
+(tests/benchmarks/stages)."""
+
+pillow.MAX_IMAGE_PIXELS = (
+    None  # `max_image_pixels` is the limit, and is checked right after opening
+)
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A photo as it is meant to be seen."""
+
+    image: Image
+    """[h, w, 3] uint8 RGB; smaller than the original when it was decoded at a reduced scale."""
+    width: int
+    height: int
+    """Of the upright original."""
+
+
+def decode(data: bytes, settings: Settings, *, enough_px: int | None = None) -> Decoded:
+    """Decode a file. With `enough_px`, a JPEG is decoded at the smallest DCT scale (1/2, 1/4, 1/8)
+    that leaves its shorter side at least that long.
+
+    Raises EmptyFileError, FileTooLargeError, NotAnImageError, TooManyPixelsError,
+    TruncatedImageError.
+    """
+    if not data:
+        raise EmptyFileError
+    if len(data) > settings.max_image_bytes:
+        raise FileTooLargeError(
+            f"The file has {len(data):,} bytes; the limit is {settings.max_image_bytes:,}"
+        )
+    try:
+        header = pillow.open(io.BytesIO(data), formats=FORMATS)
+        orientation = int(header.getexif().get(ORIENTATION_TAG, 1))
+    except UnidentifiedImageError as error:
+        kind = TruncatedImageError if data.startswith(_MAGIC) else NotAnImageError
+        raise kind from error
+    except Exception as error:  # Pillow's plug-ins raise whatever a damaged header leads to
+        raise TruncatedImageError(f"The image's header is damaged: {error}") from error
+    width, height = header.size
+    if width * height > settings.max_image_pixels:
+        raise TooManyPixelsError(
+            f"The image has {width} x {height} pixels; the limit is "
+            f"{settings.max_image_pixels:,} in all"
+        )
+    _refuse_cut_short(data, header.format or "")
+    image = _fast(data, header, enough_px) if _is_ordinary(header) else _careful(header)
+    image = _upright(image, orientation)
+    if orientation >= 5:  # these four turn by a quarter
+        width, height = height, width
+    return Decoded(image, width, height)
+
+
+def encode(pixels: Image, options: Options) -> bytes:
+    """Encode [H, W, 4] RGBA, [H, W, 3] RGB or [H, W] grey, all uint8, in the options' format."""
+    if pixels.ndim == 3:
+        to_bgr = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
+        pixels = cv2.cvtColor(pixels, to_bgr).astype(np.uint8, copy=False)
+    if options.format is Format.PNG:
+        parameters = [
+            cv2.IMWRITE_PNG_COMPRESSION,
+            PNG_LEVEL,
+            cv2.IMWRITE_PNG_FILTER,
+            cv2.IMWRITE_PNG_FILTER_UP,
+        ]
+    elif options.format is Format.WEBP:
+        parameters = [cv2.IMWRITE_WEBP_QUALITY, options.quality]
+    else:
+        parameters = [cv2.IMWRITE_JPEG_QUALITY, options.quality]
+    _, data = cv2.imencode(f".{options.format.extension}", pixels, parameters)
+    return data.tobytes()
+
+
+def _is_ordinary(header: pillow.Image) -> bool:
+    """Whether OpenCV decodes this rightly: 8-bit grey or RGB, in sRGB or nothing said."""
+    if header.format == "TIFF" or header.mode not in ("RGB", "L") or "transparency" in header.info:
+        return False
+    profile = header.info.get("icc_profile")
+    return not profile or b"sRGB" in profile or b"s\0R\0G\0B" in profile
+
+
+def _fast(data: bytes, header: pillow.Image, enough_px: int | None) -> Image:
+    flags = cv2.IMREAD_COLOR
+    if enough_px and header.format in ("JPEG", "MPO"):
+        side = min(header.size)
+        for scale, reduced in (
+            (8, cv2.IMREAD_REDUCED_COLOR_8),
+            (4, cv2.IMREAD_REDUCED_COLOR_4),
+            (2, cv2.IMREAD_REDUCED_COLOR_2),
+        ):
+            if side >= scale * enough_px:
+                flags = reduced
+                break
+    buffer = np.frombuffer(data, np.uint8)
+    image = cv2.imdecode(buffer, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise TruncatedImageError
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def _careful(header: pillow.Image) -> Image:
+    """Everything else, by way of Pillow."""
+    try:
+        header.load()
+        profile = header.info.get("icc_profile")
+        image = _eight_bit(header)
+        if image.mode == "P":
+            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        elif image.mode in ("LA", "La", "PA", "RGBa"):
+            image = image.convert("RGBA")
+        if profile and image.mode in ("RGB", "CMYK", "RGBA"):
+            image = _to_srgb(image, profile)
+        if "A" in image.getbands() or "transparency" in image.info:
+            # Shops show such pictures on white: what was cut away before is background now.
+            rgba = image.convert("RGBA")
+            image = pillow.new("RGB", image.size, "white")
+            image.paste(rgba, mask=rgba.getchannel("A"))
+        return np.asarray(image.convert("RGB"))
+    except Exception as error:  # Pillow's plug-ins raise whatever damaged data leads to
+        raise TruncatedImageError(f"The image's data is damaged: {error}") from error
+
+
+def _eight_bit(image: pillow.Image) -> pillow.Image:
+    """Scale 16-bit grey to 8 bits; Pillow's own conversion would clip it."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.float32)
+        return pillow.fromarray((values / 257).clip(0, 255).astype(np.uint8))
+    if image.mode == "F":
+        values = np.asarray(image)
+        scale = 255 / max(float(values.max()), 1e-6)
+        return pillow.fromarray((values * scale).clip(0, 255).astype(np.uint8))
+    return image
+
+
+def _to_srgb(image: pillow.Image, profile: bytes) -> pillow.Image:
+    """Convert by the embedded profile; one that is broken or does not fit is ignored."""
+    alpha = image.getchannel("A") if image.mode == "RGBA" else None
+    colour = image.convert("RGB") if alpha else image
+    try:
+        converted = ImageCms.profileToProfile(
+            colour,
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGB",
+        )
+    except ImageCms.PyCMSError:
+        return image
+    result = converted or colour
+    if alpha:
+        result.putalpha(alpha)
+    return result
+
+
+def _upright(image: Image, orientation: int) -> Image:
+    """Apply EXIF orientation 1–8 (Exif 2.32, 4.6.4 A)."""
+    turned = {
+        2: lambda: image[:, ::-1],
+        3: lambda: image[::-1, ::-1],
+        4: lambda: image[::-1],
+        5: lambda: image.transpose(1, 0, 2),
+        6: lambda: image.transpose(1, 0, 2)[:, ::-1],
+        7: lambda: image.transpose(1, 0, 2)[::-1, ::-1],
+        8: lambda: image.transpose(1, 0, 2)[::-1],
+    }.get(orientation)
+    return np.ascontiguousarray(turned()) if turned else image
+
+
+def _refuse_cut_short(data: bytes, kind: str) -> None:
+    """OpenCV fills what is missing of a cut file with grey and says nothing: look for the end."""
+    if kind in ("JPEG", "MPO"):
+        whole = data.rfind(b"\xff\xd9") > _jpeg_scan_start(data)
+    elif kind == "PNG":
+        whole = b"IEND" in data[-1024:] or b"IEND" in data
+    elif kind == "WEBP":
+        whole = int.from_bytes(data[4:8], "little") + 8 <= len(data)
+    elif kind == "BMP":
+        whole = int.from_bytes(data[2:6], "little") <= len(data)
+    else:
+        whole = True  # TIFF goes through Pillow, which notices
+    if not whole:
+        raise TruncatedImageError("The image ends too early: the file was cut short")
+
+
+def _jpeg_scan_start(data: bytes) -> int:
+    """Where the first scan begins: an end marker before it belongs to an embedded thumbnail."""
+    position = 2
+    while position + 4 <= len(data):
+        if data[position] != 0xFF:
+            return position
+        marker = data[position + 1]
+        if marker == 0xFF:  # padding
+            position += 1
+        elif marker == 0xDA:
+            return position
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return len(data)

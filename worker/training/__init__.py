@@ -1,0 +1,1 @@
+"""How the built-in model was made, to be run again by anybody (see README.md)."""

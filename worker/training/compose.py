@@ -1,0 +1,179 @@
+"""One training sample: a real photo cropped, or subjects pasted on a background with shadows."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.training.backgrounds import Image, background
+from worker.training.render import Alpha, Colour, render_object
+from worker.training.sources import Labelled, Sources
+
+SHARE_REAL_FIGURE = 0.30
+SHARE_REAL_GARMENT = 0.22
+SHARE_EMPTY = 0.02
+"""Of all samples; the rest is pasted."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """image [H, W, 3] uint8 RGB; alpha [H, W] float32 in 0..1."""
+
+    image: Image
+    alpha: Alpha
+
+
+def compose(rng: np.random.Generator, sources: Sources, height: int, width: int) -> Sample:
+    """Draw a sample of the given size."""
+    kind = rng.random()
+    if kind < SHARE_REAL_FIGURE:
+        colour, alpha = _crop(rng, _pick(rng, sources.figures), height, width)
+    elif kind < SHARE_REAL_FIGURE + SHARE_REAL_GARMENT and sources.garments:
+        colour, alpha = _crop(rng, _pick(rng, sources.garments), height, width)
+    else:
+        colour = background(rng, height, width, sources.scenes)
+        alpha = np.zeros((height, width), np.float32)
+        if rng.random() > SHARE_EMPTY:
+            for _ in range(1 + (rng.random() < 0.2) + (rng.random() < 0.06)):
+                colour, alpha = _paste(rng, colour, alpha, *_subject(rng, sources))
+    return Sample(_photograph(rng, colour), alpha)
+
+
+def _pick(rng: np.random.Generator, photos: list[Labelled]) -> Labelled:
+    return photos[rng.integers(len(photos))]
+
+
+def _crop(
+    rng: np.random.Generator, photo: Labelled, height: int, width: int
+) -> tuple[Colour, Alpha]:
+    """A window of the photo, whole or a close-up, turned a little, its shape kept."""
+    h, w = photo.mask.shape
+    window = min(h / height, w / width) * rng.uniform(0.95, 1.25)
+    if rng.random() < 0.45:
+        window *= rng.uniform(0.35, 0.9)
+    centre = np.array([rng.uniform(0.3, 0.7) * w, rng.uniform(0.25, 0.75) * h])
+    turn = rng.normal(0, 0.06)
+    flip = -1.0 if rng.random() < 0.5 else 1.0
+    linear = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) * window
+    linear[:, 0] *= flip
+    shift = centre - linear @ np.array([width / 2, height / 2])
+    matrix = np.concatenate([linear, shift[:, None]], 1)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    colour = cv2.warpAffine(
+        photo.image, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+    mask = cv2.warpAffine(
+        photo.mask, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+    return colour.astype(np.float32), _soften(mask.astype(np.float32) / 255)
+
+
+def _soften(alpha: Alpha) -> Alpha:
+    """Masks are drawn hard; a photo's edge is about a pixel wide."""
+    return cv2.GaussianBlur(alpha, (0, 0), 0.6).astype(np.float32)
+
+
+def _subject(rng: np.random.Generator, sources: Sources) -> tuple[Colour, Alpha]:
+    """Something to paste: colour [h, w, 3] 0..255 and alpha [h, w] 0..1."""
+    kind = rng.random()
+    if kind < 0.42:
+        textures = (
+            sources.scenes if rng.random() < 0.4 else [p.image for p in sources.figures[:200]]
+        )
+        return render_object(rng, int(rng.integers(160, 300)), textures)
+    if kind < 0.64:
+        photo = _pick(rng, sources.packshots)
+        return photo.image.astype(np.float32), photo.mask.astype(np.float32) / 255
+    photo = _pick(rng, sources.garments if kind < 0.82 and sources.garments else sources.figures)
+    rows, columns = np.where(photo.mask > 127)
+    if len(rows) < 500:
+        return photo.image.astype(np.float32), photo.mask.astype(np.float32) / 255
+    window = np.s_[
+        max(0, rows.min() - 4) : rows.max() + 5, max(0, columns.min() - 4) : columns.max() + 5
+    ]
+    alpha = cv2.erode(photo.mask[window], np.ones((3, 3), np.uint8)).astype(np.float32) / 255
+    return photo.image[window].astype(np.float32), _soften(alpha)
+
+
+def _paste(
+    rng: np.random.Generator,
+    colour: Colour,
+    alpha: Alpha,
+    subject: Colour,
+    matte: Alpha,
+) -> tuple[Colour, Alpha]:
+    """Put one subject over what is there, with a shadow or a reflection beneath it."""
+    height, width = alpha.shape
+    h, w = matte.shape
+    span = rng.uniform(0.35, 1.0) if rng.random() < 0.8 else rng.uniform(0.9, 1.7)
+    scale = span * min(height / h, width / w)
+    turn = rng.normal(0, 0.12) if rng.random() < 0.7 else rng.uniform(0, 2 * np.pi)
+    flip = -1.0 if rng.random() < 0.5 else 1.0
+    linear = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) * scale
+    linear[:, 0] *= flip
+    spread = 0.12 if span < 1 else 0.3
+    centre = np.array([width, height]) * (0.5 + rng.normal(0, spread, 2).clip(-0.4, 0.4))
+    shift = centre - linear @ np.array([w / 2, h / 2])
+    matrix = np.concatenate([linear, shift[:, None]], 1)
+    flags = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
+    moved = cv2.warpAffine(
+        subject, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+    mask = cv2.warpAffine(matte, matrix, (width, height), flags=flags, borderValue=0)
+    mask = mask.astype(np.float32)[..., None]
+    moved = moved * rng.uniform(0.75, 1.2) + rng.uniform(-20, 20)
+    ground = _shadow(rng, colour, mask[..., 0])
+    result = mask * np.clip(moved, 0, 255) + (1 - mask) * ground
+    return result.astype(np.float32), (1 - (1 - alpha) * (1 - mask[..., 0])).astype(np.float32)
+
+
+def _shadow(rng: np.random.Generator, colour: Colour, mask: Alpha) -> Colour:
+    height, width = mask.shape
+    size = max(height, width)
+    kind = rng.random()
+    if kind < 0.3:
+        return colour
+    if kind < 0.4:  # a mirror image under the subject, as on glossy tables
+        rows = np.where(mask.max(1) > 0.5)[0]
+        if len(rows):
+            bottom = rows.max()
+            fading = np.zeros_like(mask)
+            depth = min(height - 1 - bottom, bottom)
+            if depth > 2:
+                fade = np.linspace(rng.uniform(0.1, 0.4), 0, depth, dtype=np.float32)
+                fading[bottom + 1 : bottom + 1 + depth] = (
+                    mask[bottom - depth + 1 : bottom + 1][::-1] * fade[:, None]
+                )
+                return (colour * (1 - fading[..., None])).astype(np.float32)
+    if kind < 0.75:  # cast to one side
+        offset = rng.normal(0, 0.035, 2) * size
+        matrix = np.array([[1, rng.normal(0, 0.08), offset[0]], [0, 1, offset[1]]])
+        shade = cv2.warpAffine(mask, matrix, (width, height))
+        shade = cv2.GaussianBlur(shade, (0, 0), rng.uniform(0.006, 0.05) * size)
+    else:  # contact: a dark line along the lower edge
+        lower = cv2.warpAffine(mask, np.float32([[1, 0, 0], [0, 1, 0.02 * size]]), (width, height))
+        shade = cv2.GaussianBlur(
+            np.clip(lower - mask, 0, 1), (0, 0), rng.uniform(0.004, 0.02) * size
+        )
+        shade = np.minimum(1, shade * 1.6)
+    return (colour * (1 - shade * rng.uniform(0.15, 0.65))[..., None]).astype(np.float32)
+
+
+def _photograph(rng: np.random.Generator, colour: Colour) -> Image:
+    """Exposure, white balance, defocus, grain and JPEG, as cameras and shops add them."""
+    colour = colour * (1 + rng.normal(0, 0.05, 3)) * rng.uniform(0.8, 1.2)
+    if rng.random() < 0.3:
+        colour = 255 * (np.clip(colour, 0, 255) / 255) ** rng.uniform(0.7, 1.4)
+    if rng.random() < 0.1:
+        colour = np.repeat(colour.mean(2, keepdims=True), 3, 2)
+    if rng.random() < 0.25:
+        colour = cv2.GaussianBlur(colour, (0, 0), rng.uniform(0.3, 1.1))
+    if rng.random() < 0.4:
+        colour = colour + rng.normal(0, rng.uniform(1, 7), colour.shape)
+    image: NDArray[np.uint8] = np.clip(colour, 0, 255).astype(np.uint8)
+    if rng.random() < 0.5:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))]
+        decoded = cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
+        image = np.asarray(decoded, np.uint8)
+    return image

@@ -1,0 +1,159 @@
+"""Objects with exact alpha, drawn: bodies of many outlines, holes, straps, legs, fringes, glass."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.training.backgrounds import Image, noise, random_colour
+
+Alpha = NDArray[np.float32]
+Colour = NDArray[np.float32]
+
+SUPERSAMPLE = 3
+"""Outlines are drawn this much larger and averaged: that average is the exact alpha."""
+
+
+def render_object(
+    rng: np.random.Generator, size: int, textures: Sequence[Image]
+) -> tuple[Colour, Alpha]:
+    """One object: colour [S, S, 3] float32 in 0..255 (defined everywhere) and alpha [S, S] 0..1."""
+    big = size * SUPERSAMPLE
+    mask = np.zeros((big, big), np.uint8)
+    for _ in range(int(rng.integers(1, 4))):
+        _body(rng, mask)
+    if rng.random() < 0.5:
+        _straps(rng, mask)
+    if rng.random() < 0.25:
+        _legs(rng, mask)
+    if rng.random() < 0.35:
+        _holes(rng, mask)
+    if rng.random() < 0.25:
+        _fringe(rng, mask)
+    alpha = cv2.resize(mask, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    colour = _surface(rng, alpha, textures)
+    if rng.random() < 0.08:
+        inner = cv2.erode(alpha, np.ones((5, 5), np.uint8))
+        alpha = (alpha - inner * rng.uniform(0.3, 0.7)).astype(np.float32)
+    return colour, alpha
+
+
+def _outline(rng: np.random.Generator) -> NDArray[np.float64]:
+    """A closed outline [N, 2] about the origin, of radius about 1."""
+    kind = rng.random()
+    if kind < 0.3:  # smooth blob
+        angles = np.linspace(0, 2 * np.pi, 96, endpoint=False)
+        radius = np.ones_like(angles)
+        for order in range(2, 7):
+            radius += rng.normal(0, 0.35 / order) * np.cos(order * angles + rng.uniform(0, 6.3))
+        radius = np.clip(radius, 0.25, 2)
+        return np.stack([radius * np.cos(angles), radius * np.sin(angles)], 1)
+    if kind < 0.55:  # turned on a lathe: bottles, vases, cans, lamps
+        heights = np.linspace(-1, 1, 60)
+        knots = rng.uniform(0.12, 0.65, int(rng.integers(3, 8)))
+        width = np.interp(heights, np.linspace(-1, 1, len(knots)), knots)
+        if rng.random() < 0.7:
+            width = np.convolve(np.pad(width, 4, mode="edge"), np.ones(9) / 9, "valid")
+        right = np.stack([width, heights], 1)
+        return np.concatenate([right, (right * (-1, 1))[::-1]])
+    if kind < 0.8:  # box, with rounded or cut corners
+        w, h, power = rng.uniform(0.3, 1), rng.uniform(0.3, 1), rng.choice([0.08, 0.2, 0.5, 1.0])
+        angles = np.linspace(0, 2 * np.pi, 96, endpoint=False)
+        c, s = np.cos(angles), np.sin(angles)
+        return np.stack(
+            [np.sign(c) * np.abs(c) ** power * w, np.sign(s) * np.abs(s) ** power * h], 1
+        )
+    corners = int(rng.integers(3, 12))  # polygon, star
+    angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
+    radius = rng.uniform(0.35, 1.1, corners)
+    return np.stack([radius * np.cos(angles), radius * np.sin(angles)], 1)
+
+
+def _body(rng: np.random.Generator, mask: NDArray[np.uint8]) -> None:
+    size = mask.shape[0]
+    points = _outline(rng) * rng.uniform(0.15, 0.36) * size
+    turn = rng.uniform(0, 2 * np.pi) if rng.random() < 0.5 else rng.normal(0, 0.15)
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    centre = rng.uniform(0.36, 0.64, 2) * size
+    cv2.fillPoly(mask, [(points @ rotation.T + centre).astype(np.int32)], 255, cv2.LINE_AA)
+
+
+def _straps(rng: np.random.Generator, mask: NDArray[np.uint8]) -> None:
+    size = mask.shape[0]
+    for _ in range(int(rng.integers(1, 4))):
+        ends = rng.uniform(0.25, 0.75, (2, 2))
+        bend = rng.uniform(0.05, 0.95, (2, 2))
+        t = np.linspace(0, 1, 40)[:, None]
+        curve = (
+            (1 - t) ** 3 * ends[0]
+            + 3 * (1 - t) ** 2 * t * bend[0]
+            + 3 * (1 - t) * t**2 * bend[1]
+            + t**3 * ends[1]
+        )
+        width = int(rng.uniform(0.006, 0.045) * size) + 1
+        cv2.polylines(mask, [(curve * size).astype(np.int32)], False, 255, width, cv2.LINE_AA)
+
+
+def _legs(rng: np.random.Generator, mask: NDArray[np.uint8]) -> None:
+    size = mask.shape[0]
+    top, bottom = rng.uniform(0.45, 0.6), rng.uniform(0.75, 0.95)
+    for x in rng.uniform(0.25, 0.75, int(rng.integers(2, 5))):
+        lean = rng.normal(0, 0.04)
+        ends = ((int(x * size), int(top * size)), (int((x + lean) * size), int(bottom * size)))
+        cv2.line(mask, *ends, 255, int(rng.uniform(0.008, 0.03) * size) + 1, cv2.LINE_AA)
+
+
+def _holes(rng: np.random.Generator, mask: NDArray[np.uint8]) -> None:
+    size = mask.shape[0]
+    for _ in range(int(rng.integers(1, 4))):
+        points = _outline(rng) * rng.uniform(0.02, 0.11) * size + rng.uniform(0.3, 0.7, 2) * size
+        cv2.fillPoly(mask, [points.astype(np.int32)], 0, cv2.LINE_AA)
+
+
+def _fringe(rng: np.random.Generator, mask: NDArray[np.uint8]) -> None:
+    """Hairs that stand out of the outline."""
+    size = mask.shape[0]
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not contours:
+        return
+    contour = max(contours, key=len)[:, 0, :].astype(np.float64)
+    centre = contour.mean(0)
+    length = rng.uniform(0.01, 0.07) * size
+    for index in rng.integers(len(contour), size=int(rng.integers(150, 700))):
+        start = contour[index]
+        out = (start - centre) / (np.linalg.norm(start - centre) + 1e-6)
+        end = start + (out + rng.normal(0, 0.35, 2)) * length * rng.uniform(0.4, 1.2)
+        cv2.line(
+            mask,
+            tuple(start.astype(int).tolist()),
+            tuple(end.astype(int).tolist()),
+            255,
+            int(rng.integers(1, 4)),
+            cv2.LINE_AA,
+        )
+
+
+def _surface(rng: np.random.Generator, alpha: Alpha, textures: Sequence[Image]) -> Colour:
+    """Colour, texture or print, and light from one side."""
+    size = alpha.shape[0]
+    if textures and rng.random() < 0.55:
+        texture = textures[rng.integers(len(textures))]
+        h, w = texture.shape[:2]
+        side = int(rng.uniform(0.15, 0.6) * min(h, w))
+        top, left = rng.integers(h - side + 1), rng.integers(w - side + 1)
+        patch = texture[top : top + side, left : left + side]
+        colour = cv2.resize(patch, (size, size)).astype(np.float32)
+    else:
+        colour = np.empty((size, size, 3), np.float32)
+        colour[:] = random_colour(rng)
+        if rng.random() < 0.4:
+            second = noise(rng, size, size, rng.uniform(2, 14)) > rng.uniform(-0.3, 0.5)
+            colour[second] = random_colour(rng)
+        colour += (noise(rng, size, size, rng.uniform(3, 40)) * rng.uniform(0, 25))[..., None]
+    relief = cv2.GaussianBlur(alpha, (0, 0), size * rng.uniform(0.03, 0.1))
+    angle = rng.uniform(0, 2 * np.pi)
+    dx = cv2.Sobel(relief, cv2.CV_32F, 1, 0)
+    dy = cv2.Sobel(relief, cv2.CV_32F, 0, 1)
+    light = (dx * np.cos(angle) + dy * np.sin(angle)) * size * rng.uniform(0, 12)
+    return np.clip(colour + light[..., None], 0, 255).astype(np.float32)

@@ -1,0 +1,96 @@
+"""The photos that training starts from: read once, kept small in memory, split by name."""
+
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.training.backgrounds import Image
+
+LONG_SIDE_PX = 560
+"""Photos are kept at this size: about twice the side that the network sees."""
+
+HELD_OUT_OF = 9
+"""One in so many labelled photos never enters training; which one follows from its name."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A photo [H, W, 3] uint8 RGB and its mask [H, W] uint8, 255 is the subject."""
+
+    name: str
+    image: Image
+    mask: NDArray[np.uint8]
+
+
+@dataclass
+class Sources:
+    """Everything that samples are composed from."""
+
+    figures: list[Labelled] = field(default_factory=list)
+    garments: list[Labelled] = field(default_factory=list)
+    packshots: list[Labelled] = field(default_factory=list)
+    scenes: list[Image] = field(default_factory=list)
+    held_out: list[Labelled] = field(default_factory=list)
+
+
+def is_held_out(name: str) -> bool:
+    """Whether a fashion photo belongs to the test split."""
+    return zlib.crc32(name.encode()) % HELD_OUT_OF == 0
+
+
+def read_rgb(path: Path, long_side_px: int = LONG_SIDE_PX) -> Image:
+    """The photo as uint8 RGB, its longer side at most `long_side_px`. Raises OSError if unreadable."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise OSError(f"unreadable: {path}")
+    scale = long_side_px / max(image.shape[:2])
+    if scale < 1:
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(image[..., ::-1]).astype(np.uint8)
+
+
+def load_sources(root: Path, labels: Path | None) -> Sources:
+    """Read `fashion/{images,masks}`, `products_on_white`, `scenes` under `root`, and, when `labels`
+    holds masks of the same names (label_garments.py makes them), `garments`.
+    """
+    sources = Sources()
+    for path in sorted((root / "fashion" / "images").iterdir()):
+        mask_path = root / "fashion" / "masks" / f"{path.stem}.png"
+        if not mask_path.exists():
+            continue
+        labelled = _labelled(path, mask_path)
+        (sources.held_out if is_held_out(path.name) else sources.figures).append(labelled)
+    for path in sorted((root / "products_on_white").iterdir()):
+        image = read_rgb(path)
+        sources.packshots.append(Labelled(path.name, image, key_white(image)))
+    sources.scenes = [read_rgb(path) for path in sorted((root / "scenes").iterdir())]
+    if labels is not None:
+        for mask_path in sorted(labels.glob("*.png")):
+            path = root / "garments" / f"{mask_path.stem}.jpg"
+            sources.garments.append(_labelled(path, mask_path))
+    return sources
+
+
+def key_white(image: Image) -> NDArray[np.uint8]:
+    """The mask of a packshot on pure white: what white from the border does not reach."""
+    bright = image.min(2)
+    flooded = np.pad((bright < 246).astype(np.uint8), 1)
+    area = np.zeros((flooded.shape[0] + 2, flooded.shape[1] + 2), np.uint8)
+    cv2.floodFill(flooded, area, (0, 0), 2)
+    mask = (flooded[1:-1, 1:-1] != 2).astype(np.uint8) * 255
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    return cv2.GaussianBlur(mask, (0, 0), 0.7).astype(np.uint8)
+
+
+def _labelled(image_path: Path, mask_path: Path) -> Labelled:
+    image = read_rgb(image_path)
+    mask = cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE)
+    if mask is None:
+        raise OSError(f"unreadable: {mask_path}")
+    size = (image.shape[1], image.shape[0])
+    mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
+    return Labelled(image_path.name, image, mask.astype(np.uint8))
