@@ -75,6 +75,8 @@ def make_app(settings: Settings) -> Celery:
             "socket_connect_timeout": 5,
             "health_check_interval": 30,
         },
+        worker_pool="threads",  # no fork: a CUDA context does not survive one
+        worker_concurrency=settings.batches_in_flight,
         timezone="UTC",
     )
     return queue
@@ -109,7 +111,7 @@ def queue_depth(queue: Celery) -> int:
     """Messages that wait in Redis, taken by no worker yet. Raises QueueError."""
     try:
         with queue.connection_for_read() as connection:
-            client = connection.default_channel.client
+            client: Any = connection.default_channel.client  # type: ignore[attr-defined]  # redis-py's
             names = [QUEUE, *(f"{QUEUE}:{step}" for step in PRIORITY_STEPS if step)]
             return sum(int(client.llen(name)) for name in names)
     except (OperationalError, RedisError, OSError) as error:

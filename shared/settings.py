@@ -153,6 +153,14 @@ class Settings(BaseSettings):
     )
     max_files_per_request: int = Field(1_000, ge=1, description="Parts of one multipart.")
     max_keys_per_job: int = Field(100_000, ge=1, description="Keys named in one request.")
+    source_buckets: str = Field(
+        "",
+        description="Other buckets that callers may name as sources, separated by commas; the own "
+        "one always counts.",
+    )
+    upload_url_ttl_s: int = Field(
+        86_400, ge=60, le=604_800, description="Life of a presigned upload URL."
+    )
 
     # The API.
     result_url_ttl_s: int = Field(
@@ -168,6 +176,12 @@ class Settings(BaseSettings):
     worker_metrics_port: int | None = Field(
         None, description="Where a worker shows /metrics; none: it doesn't."
     )
+
+    @property
+    def readable_buckets(self) -> frozenset[str]:
+        """The buckets that callers may name as sources."""
+        others = (name.strip() for name in self.source_buckets.split(","))
+        return frozenset({self.s3_bucket, *others} - {""})
 
     @property
     def effective_tune_file(self) -> Path:

@@ -140,6 +140,13 @@ class Storage:
         )
         return url
 
+    def presign_put(self, key: str, *, ttl_s: int) -> str:
+        """A URL that takes one PUT of the object from anyone for `ttl_s` seconds."""
+        url: str = self._presigner.generate_presigned_url(
+            "put_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=ttl_s
+        )
+        return url
+
     def ensure_bucket(self) -> None:
         """Make the own bucket if it is missing. Raises StorageError."""
         try:
@@ -152,7 +159,7 @@ class Storage:
             raise _translated(error, self.bucket, "") from error
 
     def ping(self) -> None:
-        """Raise SourceNotFoundError, SourceDeniedError or StorageError unless the bucket answers."""
+        """Raise what `list_page` does unless the bucket answers."""
         try:
             self._client.head_bucket(Bucket=self.bucket)
         except (BotoCoreError, ClientError, OSError) as error:

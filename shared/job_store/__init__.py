@@ -15,7 +15,14 @@ from shared.job_store.delivery import (
     release_expired,
     unexpanded_jobs,
 )
-from shared.job_store.intake import NewItem, add_items, create_job, finish_expansion
+from shared.job_store.intake import (
+    NewItem,
+    add_items,
+    create_job,
+    finish_expansion,
+    load_job,
+    note_expansion,
+)
 from shared.job_store.leases import (
     Claim,
     Settlement,
@@ -50,7 +57,9 @@ __all__ = [
     "list_items",
     "list_jobs",
     "live_workers",
+    "load_job",
     "mark_published_many",
+    "note_expansion",
     "open_jobs",
     "publishable",
     "register_worker",

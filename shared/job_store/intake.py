@@ -100,3 +100,14 @@ def finish_expansion(
     if error:
         job.error_code, job.error_detail = error
     settle_jobs(session, [job])
+
+
+def load_job(session: Session, job_id: uuid.UUID) -> Job | None:
+    """The job, whoever submitted it: for the service's own threads."""
+    return session.get(Job, job_id)
+
+
+def note_expansion(session: Session, job_id: uuid.UUID, *, cursor: str) -> None:
+    """Note how far the source has been listed."""
+    lock_jobs(session, [job_id])[job_id].expansion_cursor = cursor
+    session.flush()

@@ -106,16 +106,16 @@ def claim_many(
     return sorted(claims, key=lambda claim: order[claim.item_id])
 
 
-def renew_leases(session: Session, *, owner: str, lease_s: float) -> int:
-    """Hold everything that this worker has for another `lease_s`; returns how many."""
-    statement = (
+def renew_leases(
+    session: Session, item_ids: Sequence[uuid.UUID], *, owner: str, lease_s: float
+) -> None:
+    """Hold those of the items that are still this worker's for another `lease_s`."""
+    session.execute(
         sa.update(Item)
-        .where(Item.status == ItemStatus.RUNNING, Item.lease_owner == owner)
+        .where(Item.id.in_(item_ids), Item.status == ItemStatus.RUNNING, Item.lease_owner == owner)
         .values(lease_expires_at=now(session) + timedelta(seconds=lease_s))
         .execution_options(synchronize_session=False)
     )
-    result = session.execute(statement)
-    return int(getattr(result, "rowcount", 0))
 
 
 def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[SettlementState]:

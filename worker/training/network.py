@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WIDTHS = (16, 32, 56, 88, 112)
-"""Channels at strides 2, 4, 8, 16, 32."""
+from worker.training.widths import WIDTHS
 
 
 class ConvNorm(nn.Sequential):

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from worker.training.compose import compose
 from worker.training.network import MattingNet
 from worker.training.sources import Sources, load_sources
+from worker.training.weights import load_weights, save_weights
 
 RATIOS = (0.5625, 0.6667, 0.75, 0.75, 1.0, 1.0, 1.3333, 1.7778)
 """Width by height of the batches: what shops send, upright more often than not."""
@@ -121,7 +122,7 @@ def main() -> None:
     )
     net = MattingNet().to(memory_format=torch.channels_last)
     if arguments.resume:
-        net.load_state_dict(torch.load(arguments.resume))
+        load_weights(net, arguments.resume)
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters", flush=True)
     mean = copy.deepcopy(net)
     optimiser = torch.optim.AdamW(net.parameters(), lr=arguments.rate, weight_decay=1e-4)
@@ -154,9 +155,9 @@ def main() -> None:
                 f"IoU {iou:.4f} MAE {mae:.4f}",
                 flush=True,
             )
-            torch.save(mean.state_dict(), arguments.out)
+            save_weights(mean, arguments.out)
     iou, mae = held_out_scores(mean, sources, arguments.side)
-    torch.save(mean.state_dict(), arguments.out)
+    save_weights(mean, arguments.out)
     print(f"end: step {step} IoU {iou:.4f} MAE {mae:.4f}", flush=True)
 
 

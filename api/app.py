@@ -1,0 +1,84 @@
+"""The API process: `uvicorn api.app:app`. Routes live in api.routes; nothing connects at import."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.middleware.base import RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api import problems
+from api.limits import BodyLimit
+from api.parts import open_parts
+from api.routes import health, items, jobs, uploads
+from api.schemas import JobRequest
+from shared.settings import Settings, get_settings
+from shared.telemetry import configure_logging
+
+DESCRIPTION = """
+Bulk background removal: submit photos in bulk, poll the job, fetch the cut-outs.
+
+1. `POST /v1/jobs` with S3 keys, a prefix, presigned uploads or the files themselves.
+2. `GET /v1/jobs/{id}` until its status is `finished`.
+3. `GET /v1/jobs/{id}/items`, and each item's `result`.
+
+Every request carries an API key: `Authorization: Bearer KEY`. Errors are
+`application/problem+json` with a stable `code`.
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application of these settings; its parts are opened when it starts to serve."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        configure_logging(settings)
+        with open_parts(settings) as parts:
+            app.state.parts = parts
+            yield
+
+    app = FastAPI(
+        title="matting",
+        version=version("matting"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        # The JSON schema of a body that the endpoint reads by itself must be named here.
+        openapi_tags=[{"name": name} for name in ("jobs", "items", "uploads", "health")],
+    )
+    app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes)
+    problems.install(app)
+    for routes in (jobs, items, uploads, health):
+        app.include_router(routes.router)
+    app.middleware("http")(_security_headers)
+    _name_schemas(app)
+    return app
+
+
+async def _security_headers(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    response = await call_next(request)
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("X-Frame-Options", "DENY")
+    response.headers.setdefault("Referrer-Policy", "no-referrer")
+    return response
+
+
+def _name_schemas(app: FastAPI) -> None:
+    """Add the models that the OpenAPI text refers to by name but no endpoint declares."""
+    make = app.openapi
+
+    def openapi() -> dict[str, object]:
+        document = make()
+        schemas = document["components"]["schemas"]
+        for model in (JobRequest, problems.Problem):
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            for name, definition in schema.pop("$defs", {}).items():
+                schemas.setdefault(name, definition)
+            schemas.setdefault(model.__name__, schema)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
+
+
+app = create_app(get_settings())

@@ -1,0 +1,55 @@
+"""What the endpoints work with, opened once a process and closed in the reverse order."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+from celery import Celery
+from fastapi import Depends, Request
+
+from api.expansion import Expander
+from shared.database import Database
+from shared.queue import make_app
+from shared.reconciler import Reconciler
+from shared.settings import Settings
+from shared.storage import Storage
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The open parts of an API process."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    queue: Celery
+    reconciler: Reconciler
+    expander: Expander
+
+
+@contextmanager
+def open_parts(settings: Settings) -> Iterator[Parts]:
+    """Open the parts and start the background threads; close everything at the end."""
+    with ExitStack() as stack:
+        database = Database(settings.database_url, process="api", pool_size=20)
+        stack.callback(database.close)
+        storage = Storage(settings)
+        stack.callback(storage.close)
+        queue = make_app(settings)
+        stack.callback(queue.close)
+        reconciler = Reconciler(database, queue, settings)
+        reconciler.start()
+        stack.callback(reconciler.stop)
+        expander = Expander(database, storage)
+        expander.start()
+        stack.callback(expander.stop)
+        yield Parts(settings, database, storage, queue, reconciler, expander)
+
+
+def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+PartsDep = Annotated[Parts, Depends(_parts)]

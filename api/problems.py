@@ -1,0 +1,123 @@
+"""Errors as `application/problem+json` (RFC 9457), with a stable `code` and what to do about it."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from shared.errors import (
+    InvalidOptionsError,
+    MattingError,
+    NotFoundError,
+    RequestError,
+    UnauthorizedError,
+)
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = "5"
+
+
+class Problem(BaseModel):
+    """What went wrong with a request."""
+
+    type: str = Field("about:blank", description="RFC 9457; the `code` is what to tell apart by.")
+    title: str = Field(examples=["There is no job with this id, or it belongs to another key."])
+    status: int = Field(examples=[404])
+    code: str = Field(examples=["job-not-found"], description="Stable: safe to branch on.")
+    detail: str = Field(examples=["There is no job 0191..."])
+    remedy: str = Field(examples=["Check the id and the API key."])
+
+
+def responses(*errors: type[MattingError]) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entries for the errors that an endpoint may answer with."""
+    texts: dict[int, list[str]] = {}
+    for error in (*errors, UnauthorizedError):
+        texts.setdefault(error.http_status, []).append(f"`{error.code}`: {_sentence(error)}")
+    return {
+        status: {
+            "description": "  \n".join(lines),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status, lines in sorted(texts.items())
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Let every error that leaves an endpoint be rendered here, once."""
+    app.add_exception_handler(MattingError, _matting_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def render(error: MattingError) -> JSONResponse:
+    """The answer for one of our errors."""
+    problem = Problem(
+        type="about:blank",
+        title=_sentence(type(error)),
+        status=error.http_status,
+        code=error.code,
+        detail=error.detail,
+        remedy=error.remedy,
+    )
+    headers = {}
+    if error.http_status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    elif error.http_status == 503:
+        headers["Retry-After"] = RETRY_AFTER_S
+    return JSONResponse(
+        problem.model_dump(), error.http_status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+def _sentence(error: type[MattingError]) -> str:
+    return " ".join((error.__doc__ or "").split("\n\n")[0].split())
+
+
+async def _matting_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, MattingError)
+    if error.http_status >= 500:
+        log.warning("request-failed", code=error.code, detail=error.detail)
+    return render(error)
+
+
+async def _validation_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return render(InvalidOptionsError(describe_validation(error.errors())))
+
+
+def describe_validation(errors: Any) -> str:
+    """Pydantic's findings as one line: where, and what."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in errors
+    )
+
+
+async def _http_exception(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    kind = NotFoundError if error.status_code == 404 else RequestError
+    answer = render(kind(str(error.detail)))
+    if error.status_code == answer.status_code:
+        return answer
+    content = Problem(
+        type="about:blank",
+        title=str(error.detail),
+        status=error.status_code,
+        code=kind.code,
+        detail=str(error.detail),
+        remedy=kind.remedy,
+    )
+    return JSONResponse(
+        content.model_dump(), error.status_code, headers=error.headers, media_type=MEDIA_TYPE
+    )
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("request-crashed", path=request.url.path, exc_info=error)
+    return render(MattingError())

@@ -1,0 +1,66 @@
+"""Whether the service lives, whether it would do a job, and its metrics."""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+
+from api.parts import Parts, PartsDep
+from api.schemas import Health, Readiness
+from shared import job_store
+from shared.errors import MattingError, QueueError
+from shared.queue import queue_depth
+
+router = APIRouter(tags=["health"])
+
+QUEUE_DEPTH = Gauge("matting_queue_depth", "Messages that no worker has taken yet.")
+
+
+@router.get("/healthz")
+def healthz() -> Health:
+    """The process answers."""
+    return Health()
+
+
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready."}})
+def readyz(parts: PartsDep, response: Response) -> Readiness:
+    """Every part answers and a warm worker takes work: a job submitted now would be done."""
+    checks: dict[str, str] = {}
+    workers: list[dict[str, Any]] = []
+
+    def live_workers() -> None:
+        with parts.database.transaction() as session:
+            for worker in job_store.live_workers(session, stale_s=parts.settings.worker_stale_s):
+                workers.append({"id": worker.id, **worker.description})
+
+    def queue() -> None:
+        queue_depth(parts.queue)
+
+    for name, check in (
+        ("database", live_workers),
+        ("queue", queue),
+        ("storage", parts.storage.ping),
+    ):
+        try:
+            check()
+            checks[name] = "ok"
+        except MattingError as error:
+            checks[name] = f"{error.code}: {error.detail}"
+    checks["worker"] = "ok" if workers else "no warm worker"
+    ready = all(value == "ok" for value in checks.values())
+    response.status_code = 200 if ready else 503
+    return Readiness(ready=ready, checks=checks, workers=workers)
+
+
+@router.get("/metrics", response_class=Response)
+def metrics(parts: PartsDep) -> Response:
+    """For Prometheus."""
+    _measure_queue(parts)
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _measure_queue(parts: Parts) -> None:
+    try:
+        QUEUE_DEPTH.set(queue_depth(parts.queue))
+    except QueueError:
+        QUEUE_DEPTH.set(float("nan"))  # unknown, not empty: alerts must not read it as drained

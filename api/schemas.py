@@ -1,0 +1,261 @@
+"""What goes over HTTP: the bodies that are taken and given."""
+
+import base64
+import uuid
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from shared.errors import InvalidCursorError
+from shared.jobs import STAGES, ItemStatus, JobStatus
+from shared.models import Item, Job
+from shared.options import Options
+
+MAX_METADATA_KEYS = 50
+
+Key = Annotated[str, StringConstraints(min_length=1, max_length=1_200)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=1_024)]
+
+
+class UploadRef(BaseModel):
+    """A file that was sent to a URL of POST /v1/uploads."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    upload: Key = Field(description="The handle that came with the URL.")
+    name: Name = Field(description="The path that you know the file by.")
+
+
+class Source(BaseModel):
+    """Where the photos are: exactly one of the fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    keys: list[Key] | None = Field(None, description="S3 keys, or s3://bucket/key.", min_length=1)
+    prefix: Key | None = Field(
+        None, description="Everything under s3://bucket/prefix; listed in the background."
+    )
+    uploads: list[UploadRef] | None = Field(None, description="Presigned uploads.", min_length=1)
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of keys, prefix, uploads")
+        return self
+
+
+class JobRequest(BaseModel):
+    """A bulk job."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "source": {"prefix": "s3://photos/spring/"},
+                    "options": {"format": "png"},
+                    "priority": 5,
+                    "metadata": {"season": "spring"},
+                }
+            ]
+        },
+    )
+
+    source: Source
+    options: Options = Field(default_factory=Options)
+    priority: int = Field(5, ge=0, le=9, description="9 is the most urgent.")
+    metadata: dict[Annotated[str, StringConstraints(max_length=64)], str] = Field(
+        default_factory=dict,
+        max_length=MAX_METADATA_KEYS,
+        description="Yours; given back as it is.",
+    )
+
+
+class Counts(BaseModel):
+    """How many images are where; they add up to `total`."""
+
+    total: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+
+
+class ErrorOut(BaseModel):
+    """Why something has no result."""
+
+    code: str = Field(examples=["truncated-image"])
+    detail: str
+
+
+class JobOut(BaseModel):
+    """A job as it stands."""
+
+    id: uuid.UUID
+    status: JobStatus
+    counts: Counts
+    progress: float = Field(description="Settled images / all, 0..1.", ge=0, le=1)
+    listing: bool = Field(description="The source is still being listed: `total` grows.")
+    images_per_s: float | None = Field(description="Since the first image was taken up.")
+    estimated_s_left: float | None
+    timings_ms: dict[str, float] = Field(description="Mean of a succeeded image, by stage.")
+    megapixels: float
+    input_bytes: int
+    output_bytes: int
+    options: Options
+    priority: int
+    metadata: dict[str, Any]
+    source: dict[str, Any]
+    error: ErrorOut | None = Field(description="Why the source could not be listed to its end.")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, job: Job) -> "JobOut":
+        """Render a row."""
+        settled = job.succeeded + job.failed + job.cancelled
+        done = job.succeeded + job.failed
+        rate = None
+        if done and job.started_at and job.progressed_at:
+            rate = done / max(1e-3, (job.progressed_at - job.started_at).total_seconds())
+        left = job.queued + job.running
+        return cls(
+            id=job.id,
+            status=job.status,
+            counts=Counts(
+                total=job.total,
+                queued=job.queued,
+                running=job.running,
+                succeeded=job.succeeded,
+                failed=job.failed,
+                cancelled=job.cancelled,
+            ),
+            progress=settled / job.total if job.total else float(job.expanded_at is not None),
+            listing=job.expanded_at is None,
+            images_per_s=round(rate, 3) if rate else None,
+            estimated_s_left=round(left / rate, 1) if rate else None,
+            timings_ms={
+                stage: round(getattr(job, f"{stage}_ms") / max(1, job.succeeded), 3)
+                for stage in STAGES
+            },
+            megapixels=round(job.pixels / 1e6, 3),
+            input_bytes=job.input_bytes,
+            output_bytes=job.output_bytes,
+            options=Options.model_validate(job.options),
+            priority=job.priority,
+            metadata=job.labels,
+            source=job.source,
+            error=ErrorOut(code=job.error_code, detail=job.error_detail or "")
+            if job.error_code
+            else None,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+        )
+
+
+class ItemOut(BaseModel):
+    """One image of a job."""
+
+    id: uuid.UUID
+    job_id: uuid.UUID
+    name: str
+    source: str
+    status: ItemStatus
+    attempts: int
+    error: ErrorOut | None
+    width: int | None
+    height: int | None
+    input_bytes: int | None
+    output_bytes: int | None
+    timings_ms: dict[str, float] | None
+    result: str | None = Field(description="Where the result is, when there is one.")
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, item: Item) -> "ItemOut":
+        """Render a row."""
+        return cls(
+            id=item.id,
+            job_id=item.job_id,
+            name=item.name,
+            source=item.source,
+            status=item.status,
+            attempts=item.attempts,
+            error=ErrorOut(code=item.error_code, detail=item.error_detail or "")
+            if item.error_code
+            else None,
+            width=item.width,
+            height=item.height,
+            input_bytes=item.input_bytes,
+            output_bytes=item.output_bytes,
+            timings_ms=item.timings_ms,
+            result=f"/v1/items/{item.id}/result" if item.status is ItemStatus.SUCCEEDED else None,
+            finished_at=item.finished_at,
+        )
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first."""
+
+    jobs: list[JobOut]
+    next_cursor: str | None = Field(description="Pass it as `cursor`; none: this was the last.")
+
+
+class ItemPage(BaseModel):
+    """Items in the order of their source."""
+
+    items: list[ItemOut]
+    next_cursor: str | None = Field(description="Pass it as `cursor`; none: this was the last.")
+
+
+class UploadsRequest(BaseModel):
+    """How many files are to be sent."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    count: int = Field(ge=1, le=1_000)
+
+
+class UploadOut(BaseModel):
+    """Where to PUT one file."""
+
+    upload: str = Field(description="Name it in the job's `source.uploads`.")
+    url: str
+
+
+class UploadsOut(BaseModel):
+    """One URL a file."""
+
+    uploads: list[UploadOut]
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """Whether a job submitted now would be done."""
+
+    ready: bool
+    checks: dict[str, str] = Field(description="`ok`, or what is wrong with each part.")
+    workers: list[dict[str, Any]] = Field(description="The warm predictors.")
+
+
+def to_cursor(value: object) -> str:
+    """An opaque cursor for a position."""
+    return base64.urlsafe_b64encode(str(value).encode()).decode().rstrip("=")
+
+
+def from_cursor(cursor: str) -> str:
+    """The position of a cursor. Raises InvalidCursorError."""
+    try:
+        return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    except ValueError as error:
+        raise InvalidCursorError from error

@@ -1,0 +1,93 @@
+"""The Celery worker's life: load, warm, verify, drain, stop.
+
+`celery -A worker.app worker -P threads` starts it. Everything is opened by Celery's worker_init,
+before the first message is taken, and closed in the reverse order at its end; importing this module
+opens nothing.
+"""
+
+import os
+import socket
+import sys
+import uuid
+from contextlib import ExitStack
+from typing import Any
+
+from celery import signals
+from prometheus_client import start_http_server
+
+from shared.database import Database
+from shared.errors import MattingError
+from shared.queue import TASK, make_app
+from shared.settings import get_settings
+from shared.storage import Storage
+from shared.telemetry import PREDICTOR_WARM, configure_logging, get_logger
+from worker.batching import BatchTask
+from worker.drain import Drain
+from worker.heartbeat import Heartbeat
+from worker.pipeline import Pipeline
+from worker.predictor import load_predictor
+from worker.tuning import batch_sizes
+
+log = get_logger(__name__)
+
+app = make_app(get_settings())
+_opened = ExitStack()
+
+
+@app.task(name=TASK, base=BatchTask, bind=True, acks_late=True)
+def remove_background(task: BatchTask, **message: str) -> None:
+    """The task that Celery knows; its messages never run one by one (see worker.batching)."""
+    raise NotImplementedError(f"{task.name} runs in batches only")
+
+
+@signals.setup_logging.connect
+def _setup_logging(**_: Any) -> None:
+    configure_logging(get_settings())
+
+
+@signals.worker_init.connect
+def _open(**_: Any) -> None:
+    """Open everything, or end the process: a worker that can't work must not take messages."""
+    settings = get_settings()
+    try:
+        worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        database = Database(settings.database_url, process="worker")
+        _opened.callback(database.close)
+        database.ping()
+        storage = Storage(settings, connections=settings.io_threads)
+        _opened.callback(storage.close)
+        storage.ping()
+        settings = batch_sizes(settings)
+        predictor = load_predictor(settings)
+        pipeline = Pipeline(predictor, storage, settings)
+        _opened.callback(pipeline.close)
+        drain = Drain(database, pipeline, settings, worker_id)
+        heartbeat = Heartbeat(database, drain, settings, worker_id)
+        heartbeat.start(predictor.describe())
+        _opened.callback(heartbeat.stop)
+    except MattingError as error:
+        log.error("worker-cannot-start", code=error.code, detail=error.message)
+        _opened.close()
+        sys.exit(2)
+    if settings.worker_metrics_port:
+        server, _thread = start_http_server(settings.worker_metrics_port)
+        _opened.callback(server.shutdown)
+    task = app.tasks[TASK]
+    assert settings.batch_size is not None
+    task.body, task.batch_size = drain, settings.batch_size
+    task.batch_wait_s = settings.batch_wait_ms / 1e3
+    # Prefetch is this times the pool's threads: one batch for each that may be in flight.
+    app.conf.worker_prefetch_multiplier = settings.batch_size
+    PREDICTOR_WARM.set(1)
+    signals.worker_shutting_down.connect(lambda **_: _stopping(heartbeat), weak=False)
+
+
+def _stopping(heartbeat: Heartbeat) -> None:
+    PREDICTOR_WARM.set(0)
+    heartbeat.drain_only()
+
+
+@signals.worker_shutdown.connect
+def _close(**_: Any) -> None:
+    """After the last batch: the pool has ended, so nothing uses what is closed here."""
+    _opened.close()

@@ -1,0 +1,219 @@
+"""A batch of messages, from claim to record: claim in the database, run, record, in that order.
+
+A message is only a hint that an item may be due: what is done, cancelled or another's drops out at
+the claim, so a message that comes twice does nothing.
+"""
+
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from shared import job_store
+from shared.database import Database, Session, now
+from shared.errors import DatabaseError, InvalidOptionsError, LeaseLostError, MattingError
+from shared.job_store import Claim, Settlement, SettlementState
+from shared.options import Options
+from shared.queue import parse_message
+from shared.settings import Settings
+from shared.storage import ObjectUrl
+from shared.telemetry import (
+    BATCH_IMAGES,
+    IMAGES,
+    REDELIVERIES,
+    RETRIES,
+    STAGE_SECONDS,
+    get_logger,
+)
+from worker.pipeline import Outcome, WorkItem
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+DATABASE_PATIENCE_S = 60
+"""How long a finished batch waits for the database to come back before its work is given up (and
+done again by whoever claims it next)."""
+
+
+class BatchRunner(Protocol):
+    """worker.pipeline.Pipeline, or something that takes its place."""
+
+    def run_many(self, items: Sequence[WorkItem]) -> list[Outcome]:
+        """One outcome for each item, in their order; raises for no image's sake."""
+
+
+class Drain:
+    """Runs batches of messages. Thread-safe."""
+
+    def __init__(
+        self, database: Database, pipeline: BatchRunner, settings: Settings, worker_id: str
+    ) -> None:
+        self._database = database
+        self._pipeline = pipeline
+        self._settings = settings
+        self._worker_id = worker_id
+        self._held: set[uuid.UUID] = set()
+        self._held_lock = threading.Lock()
+
+    @property
+    def held(self) -> list[uuid.UUID]:
+        """The items in flight: the heartbeat renews their leases, and no others."""
+        with self._held_lock:
+            return list(self._held)
+
+    def run_many(self, messages: Sequence[dict[str, Any]]) -> list[str | MattingError]:
+        """Do what the messages name; a word or an error for each, in their order.
+
+        Raises DatabaseError when the batch can't be claimed or recorded: nothing is lost then, the
+        leases run out and the items are sent again.
+        """
+        ids = [parse_message(message) for message in messages]
+        claims = self._patiently(lambda session: self._claim(session, ids))
+        REDELIVERIES.inc(len(ids) - len(claims))
+        results: dict[uuid.UUID, str | MattingError] = {}
+        if claims:
+            BATCH_IMAGES.observe(len(claims))
+            try:
+                outcomes = self._run(claims)
+                results = self._record(claims, outcomes)
+            finally:
+                with self._held_lock:
+                    self._held.difference_update(claim.item_id for claim in claims)
+        return [results.get(item_id, "nothing to do") for item_id, _job_id in ids]
+
+    def _claim(self, session: Session, ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> list[Claim]:
+        claims = job_store.claim_many(
+            session,
+            [item_id for item_id, _ in ids],
+            job_ids={job_id for _, job_id in ids},
+            owner=self._worker_id,
+            lease_s=self._settings.lease_s,
+        )
+        with self._held_lock:
+            self._held.update(claim.item_id for claim in claims)
+        return claims
+
+    def _run(self, claims: list[Claim]) -> list[Outcome]:
+        """One outcome a claim; options that no longer validate fail their item alone."""
+        outcomes: dict[uuid.UUID, Outcome] = {}
+        work: list[tuple[Claim, WorkItem]] = []
+        for claim in claims:
+            try:
+                work.append((claim, self._work_item(claim)))
+            except MattingError as error:
+                outcomes[claim.item_id] = Outcome(item_id=str(claim.item_id), error=error)
+        done = self._pipeline.run_many([item for _, item in work])
+        outcomes.update(
+            (claim.item_id, outcome) for (claim, _), outcome in zip(work, done, strict=True)
+        )
+        return [outcomes[claim.item_id] for claim in claims]
+
+    def _work_item(self, claim: Claim) -> WorkItem:
+        try:
+            options = Options.model_validate(claim.options)
+        except ValidationError as error:
+            raise InvalidOptionsError(f"Options of another version: {error}") from error
+        source = ObjectUrl.parse(claim.source, "")
+        return WorkItem(
+            item_id=str(claim.item_id),
+            bucket=source.bucket,
+            key=source.key,
+            result_key=options.result_key(str(claim.job_id), str(claim.item_id)),
+            options=options,
+        )
+
+    def _record(
+        self, claims: list[Claim], outcomes: list[Outcome]
+    ) -> dict[uuid.UUID, str | MattingError]:
+        started = time.perf_counter()
+
+        def record(session: Session) -> list[SettlementState]:
+            settlements = [
+                self._settlement(session, claim, outcome)
+                for claim, outcome in zip(claims, outcomes, strict=True)
+            ]
+            return job_store.finish_many(session, settlements)
+
+        states = self._patiently(record)
+        record_s = (time.perf_counter() - started) / len(claims)
+        results: dict[uuid.UUID, str | MattingError] = {}
+        for claim, outcome, state in zip(claims, outcomes, states, strict=True):
+            outcome.timings_ms["record"] = record_s * 1e3
+            self._observe(claim, outcome, state)
+            if state is SettlementState.STALE:
+                results[claim.item_id] = LeaseLostError()
+            else:
+                results[claim.item_id] = outcome.error or "succeeded"
+        return results
+
+    def _settlement(self, session: Session, claim: Claim, outcome: Outcome) -> Settlement:
+        error = outcome.error
+        retry_at = None
+        if error is not None and error.retryable and claim.attempt < self._settings.max_attempts:
+            wait_s = backoff_s(claim.attempt, self._settings)
+            retry_at = now(session) + timedelta(seconds=wait_s)
+        options = claim.options
+        return Settlement(
+            claim=claim,
+            result_key=None
+            if error
+            else Options.model_validate(options).result_key(str(claim.job_id), str(claim.item_id)),
+            error_code=error.code if error else None,
+            error_detail=error.message if error else None,
+            retry_at=retry_at,
+            width=outcome.width or None,
+            height=outcome.height or None,
+            input_bytes=outcome.input_bytes or None,
+            output_bytes=outcome.output_bytes or None,
+            timings_ms=outcome.timings_ms,
+        )
+
+    def _observe(self, claim: Claim, outcome: Outcome, state: SettlementState) -> None:
+        code = outcome.error.code if outcome.error else ""
+        for stage, spent_ms in outcome.timings_ms.items():
+            STAGE_SECONDS.labels(stage).observe(spent_ms / 1e3)
+        if state is SettlementState.RETRY:
+            RETRIES.labels(code).inc()
+        elif state is SettlementState.RECORDED:
+            IMAGES.labels("failed" if code else "succeeded", code).inc()
+        if code or state is SettlementState.STALE:
+            log.warning(
+                "image-failed",
+                job=str(claim.job_id),
+                item=str(claim.item_id),
+                file=claim.name,
+                attempt=claim.attempt,
+                state=state.value,
+                code=code,
+                detail=outcome.error.detail if outcome.error else "",
+            )
+
+    def _patiently(self, work: Callable[[Session], T]) -> T:
+        """One transaction, tried again while the database is away, for `DATABASE_PATIENCE_S`."""
+        deadline = time.monotonic() + DATABASE_PATIENCE_S
+        attempt = 0
+        while True:
+            try:
+                with self._database.transaction() as session:
+                    return work(session)
+            except DatabaseError as error:
+                attempt += 1
+                wait_s = min(5.0, 0.1 * 2**attempt) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+                if time.monotonic() + wait_s > deadline:
+                    raise
+                log.warning("database-away", attempt=attempt, detail=error.detail)
+                time.sleep(wait_s)
+
+
+def backoff_s(attempt: int, settings: Settings) -> float:
+    """Seconds before the try after `attempt` (from 1): doubling, with full jitter above a half,
+    so that a fault that hit many images does not bring them back all at once.
+    """
+    ceiling = min(settings.retry_max_s, settings.retry_base_s * 2 ** (attempt - 1))
+    return ceiling * random.uniform(0.5, 1)  # noqa: S311 - jitter is no secret

@@ -1,0 +1,205 @@
+"""Export trained weights for Paddle Inference, in PaddleSeg's layout, and check that they agree.
+
+python -m worker.training.export --weights FILE.npz --out worker/bundles/builtin --side 384
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import yaml
+from paddle import nn
+from paddle.pir_utils import OldIrGuard
+
+from worker.testcard import testcard
+from worker.training.widths import WIDTHS
+
+TOLERANCE = 1e-3
+"""Most that alpha may differ between the trained network and its export."""
+
+
+class ConvNorm(nn.Sequential):
+    """As network.ConvNorm."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        stride: int = 1,
+        dilation: int = 1,
+        relu: bool = True,
+    ) -> None:
+        convolution = nn.Conv2D(
+            inputs, outputs, size, stride, dilation * (size // 2), dilation, bias_attr=False
+        )
+        super().__init__(convolution, nn.BatchNorm2D(outputs), *([nn.ReLU()] if relu else []))
+
+
+class Residual(nn.Layer):
+    """As network.Residual."""
+
+    def __init__(self, width: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.first = ConvNorm(width, width, 3, dilation=dilation)
+        self.second = ConvNorm(width, width, 3, dilation=dilation, relu=False)
+
+    def forward(self, x: Any) -> Any:
+        """[N, C, H, W] → the same shape."""
+        return F.relu(x + self.second(self.first(x)))
+
+
+class Gate(nn.Layer):
+    """As network.Gate."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2D(width, width // 4, 1)
+        self.expand = nn.Conv2D(width // 4, width, 1)
+
+    def forward(self, x: Any) -> Any:
+        """[N, C, H, W] → the same shape."""
+        pooled = F.adaptive_avg_pool2d(x, 1)
+        return x * _sigmoid(self.expand(F.relu(self.squeeze(pooled))))
+
+
+class Merge(nn.Layer):
+    """As network.Merge."""
+
+    def __init__(self, coarse: int, skip: int, outputs: int) -> None:
+        super().__init__()
+        self.lateral = ConvNorm(coarse, skip, 1, relu=False)
+        self.mix = ConvNorm(skip, outputs, 3)
+
+    def forward(self, coarse: Any, skip: Any) -> Any:
+        """([N, A, H, W], [N, B, 2H, 2W]) → [N, C, 2H, 2W]."""
+        return self.mix(F.relu(_twice(self.lateral(coarse)) + skip))
+
+
+class MattingNet(nn.Layer):
+    """As network.MattingNet, without the training's second output; gives alpha, not logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        a, b, c, d, e = WIDTHS
+        self.stem = ConvNorm(3, a, 3, stride=2)
+        self.down4 = nn.Sequential(ConvNorm(a, b, 3, stride=2), Residual(b))
+        self.down8 = nn.Sequential(ConvNorm(b, c, 3, stride=2), Residual(c))
+        self.down16 = nn.Sequential(ConvNorm(c, d, 3, stride=2), Residual(d))
+        self.down32 = nn.Sequential(
+            ConvNorm(d, e, 3, stride=2), Residual(e), Residual(e, dilation=2), Gate(e)
+        )
+        self.up16 = Merge(e, d, d)
+        self.up8 = Merge(d, c, c)
+        self.up4 = Merge(c, b, b)
+        self.up2 = Merge(b, a, a)
+        self.detail = ConvNorm(3, 8, 3)
+        self.widen = nn.Conv2D(a, 8, 1)
+        self.head = nn.Sequential(ConvNorm(8, 12, 3), nn.Conv2D(12, 1, 3, padding=1))
+
+    def forward(self, img: Any) -> Any:
+        """[N, 3, H, W] in -1..1, H and W multiples of 32 → alpha [N, 1, H, W] in 0..1."""
+        x2 = self.stem(img)
+        x4 = self.down4(x2)
+        x8 = self.down8(x4)
+        x16 = self.down16(x8)
+        y8 = self.up8(self.up16(self.down32(x16), x16), x8)
+        y2 = self.up2(self.up4(y8, x4), x2)
+        return _sigmoid(self.head(F.relu(_twice(self.widen(y2)) + self.detail(img))))
+
+
+def _twice(x: Any) -> Any:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def _sigmoid(x: Any) -> Any:
+    """By tanh: Paddle 3.2's sigmoid no longer builds the older graph format."""
+    return 0.5 + 0.5 * paddle.tanh(0.5 * x)
+
+
+def paddle_state(arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
+    """PyTorch's names as Paddle's: the statistics of batch norm are called otherwise."""
+    state = {}
+    for name, value in arrays.items():
+        if name == "card" or name.startswith("coarse.") or name.endswith("num_batches_tracked"):
+            continue
+        name = name.replace("running_mean", "_mean").replace("running_var", "_variance")
+        state[name] = value
+    return state
+
+
+def main() -> None:
+    """Export, check, write deploy.yaml."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--side", type=int, required=True, help="the model's own long side, pixels")
+    arguments = parser.parse_args()
+    with np.load(arguments.weights) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    net = MattingNet()
+    missing, unexpected = net.set_state_dict(paddle_state(arrays))
+    if missing or unexpected:
+        raise SystemExit(f"not this network's weights: missing {missing}, unknown {unexpected}")
+    net.eval()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    # The layout that PaddleSeg publishes (model.pdmodel) runs on more versions than model.json.
+    with OldIrGuard():
+        static = paddle.jit.to_static(
+            net, input_spec=[paddle.static.InputSpec([None, 3, None, None], "float32", "img")]
+        )
+        paddle.jit.save(static, str(arguments.out / "model"))
+    _write_description(arguments.out, arguments.side)
+
+    height, width = arrays["card"].shape[2:]
+    small = cv2.resize(testcard(), (width, height), interpolation=cv2.INTER_AREA)
+    card = (small.transpose(2, 0, 1)[None].astype(np.float32)) / 127.5 - 1
+    for onednn in (False, True):
+        difference = float(np.abs(_infer(arguments.out, card, onednn) - arrays["card"]).max())
+        print(f"oneDNN {onednn}: largest difference {difference:.2e}")
+        if difference > TOLERANCE:
+            raise SystemExit("the export does not agree with the trained network")
+
+
+def _infer(folder: Path, batch: np.ndarray[Any, Any], onednn: bool) -> np.ndarray[Any, Any]:
+    from paddle import inference
+
+    config = inference.Config(str(folder / "model.pdmodel"), str(folder / "model.pdiparams"))
+    config.disable_glog_info()
+    if onednn:
+        config.enable_mkldnn()
+    else:
+        config.disable_mkldnn()
+    predictor = inference.create_predictor(config)
+    handle = predictor.get_input_handle("img")
+    handle.reshape(batch.shape)
+    handle.copy_from_cpu(batch)
+    predictor.run()
+    output = predictor.get_output_handle(predictor.get_output_names()[0])
+    result: np.ndarray[Any, Any] = output.copy_to_cpu()
+    return result
+
+
+def _write_description(folder: Path, side: int) -> None:
+    description = {
+        "Deploy": {
+            "model": "model.pdmodel",
+            "params": "model.pdiparams",
+            "input_shape": [-1, 3, -1, -1],
+            "transforms": [
+                {"type": "LoadImages"},
+                {"type": "ResizeByLong", "long_size": side},
+                {"type": "ResizeToIntMult", "mult_int": 32},
+                {"type": "Normalize", "mean": [0.5] * 3, "std": [0.5] * 3},
+            ],
+        }
+    }
+    (folder / "deploy.yaml").write_text(yaml.safe_dump(description, sort_keys=False))
+
+
+if __name__ == "__main__":
+    main()
