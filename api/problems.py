@@ -37,7 +37,8 @@ class Problem(BaseModel):
 def responses(*errors: type[MattingError]) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI entries for the errors that an endpoint may answer with."""
     texts: dict[int, list[str]] = {}
-    for error in (*errors, UnauthorizedError):
+    every: tuple[type[MattingError], ...] = (*errors, UnauthorizedError)
+    for error in every:
         texts.setdefault(error.http_status, []).append(f"`{error.code}`: {_sentence(error)}")
     return {
         status: {

@@ -174,11 +174,12 @@ class ItemOut(BaseModel):
     output_bytes: int | None
     timings_ms: dict[str, float] | None
     result: str | None = Field(description="Where the result is, when there is one.")
+    result_format: str = Field(examples=["png"], description="The result's extension.")
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, item: Item) -> "ItemOut":
-        """Render a row."""
+    def of(cls, item: Item, options: dict[str, Any]) -> "ItemOut":
+        """Render a row of a job with these options."""
         return cls(
             id=item.id,
             job_id=item.job_id,
@@ -195,6 +196,7 @@ class ItemOut(BaseModel):
             output_bytes=item.output_bytes,
             timings_ms=item.timings_ms,
             result=f"/v1/items/{item.id}/result" if item.status is ItemStatus.SUCCEEDED else None,
+            result_format=Options.model_validate(options).format.extension,
             finished_at=item.finished_at,
         )
 

@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, ClassVar
 
 import uuid_utils.compat
@@ -10,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     DateTime,
     Dialect,
+    Enum,
     Float,
     ForeignKey,
     Index,
@@ -52,6 +54,17 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def _by_value(kind: type[StrEnum]) -> Enum:
+    """Kept as the member's value in a VARCHAR: a new state needs no change of a database type."""
+    return Enum(
+        kind,
+        native_enum=False,
+        create_constraint=False,
+        length=16,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
 Json = JSON().with_variant(JSONB(), "postgresql")
 
 
@@ -63,8 +76,8 @@ class Base(DeclarativeBase):
         dict[str, Any]: Json,
         list[str]: Json,
         uuid.UUID: Uuid(),
-        ItemStatus: String(16),
-        JobStatus: String(16),
+        ItemStatus: _by_value(ItemStatus),
+        JobStatus: _by_value(JobStatus),
     }
 
 

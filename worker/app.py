@@ -10,7 +10,7 @@ import socket
 import sys
 import uuid
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 from celery import signals
 from prometheus_client import start_http_server
@@ -35,7 +35,7 @@ _opened = ExitStack()
 
 
 @app.task(name=TASK, base=BatchTask, bind=True, acks_late=True)
-def remove_background(task: BatchTask, **message: str) -> None:
+def remove_background(task: BatchTask, /, **message: str) -> None:
     """The task that Celery knows; its messages never run one by one (see worker.batching)."""
     raise NotImplementedError(f"{task.name} runs in batches only")
 
@@ -72,7 +72,7 @@ def _open(**_: Any) -> None:
     if settings.worker_metrics_port:
         server, _thread = start_http_server(settings.worker_metrics_port)
         _opened.callback(server.shutdown)
-    task = app.tasks[TASK]
+    task = cast(BatchTask, app.tasks[TASK])
     assert settings.batch_size is not None
     task.body, task.batch_size = drain, settings.batch_size
     task.batch_wait_s = settings.batch_wait_ms / 1e3

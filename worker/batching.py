@@ -33,7 +33,7 @@ class BatchBody(Protocol):
         """For each message's arguments, in their order: a word on its success, or its error."""
 
 
-class BatchTask(Task):  # type: ignore[misc]  # Celery's Task is untyped
+class BatchTask(Task[..., None]):
     """A task whose messages run as batches. `body` is set when the worker starts."""
 
     Strategy = "worker.batching:collecting_strategy"
@@ -54,7 +54,7 @@ class _Collecting:
 
 
 class Collector:
-    """Gathers requests into batches. Everything but `_run` happens in the consumer's loop thread."""
+    """Gathers requests into batches. All but `_run` happens in the consumer's loop thread."""
 
     def __init__(self, task: BatchTask, consumer: Consumer) -> None:
         self._task = task
@@ -62,8 +62,9 @@ class Collector:
         self._waiting: list[Request] = []
         self._timer: Any = None
         # Acknowledgements are carried out by the loop, which may sleep up to a second: wake it.
+        self._hub: Any = consumer.hub  # type: ignore[attr-defined]  # set by Celery's blueprint
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        consumer.hub.add_reader(self._wake_fd, self._woken)
+        self._hub.add_reader(self._wake_fd, self._woken)
 
     def add(self, request: Request) -> None:
         """Take a request; a full batch leaves at once, another after the wait."""
@@ -85,7 +86,7 @@ class Collector:
         """In a thread of the pool: run the batch and settle each request."""
         started = time.monotonic()
         for request in requests:
-            request.on_accepted(os.getpid(), started)
+            request.on_accepted(str(os.getpid()), started)
         try:
             results = self._task.body.run_many([dict(request.kwargs) for request in requests])
             assert len(results) == len(requests), "run_many must settle every message"

@@ -15,7 +15,7 @@ BUNDLES = Path(__file__).parent / "bundles"
 
 @dataclass(frozen=True)
 class Model:
-    """A model on disk: its graph, its weights and what its deploy.yaml says of the preprocessing."""
+    """A model on disk: its graph, its weights, and the preprocessing of its deploy.yaml."""
 
     name: str
     graph: Path

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
-from PIL import Image as pillow
 from PIL import ImageCms, UnidentifiedImageError
 
 from shared.errors import (
@@ -35,7 +35,7 @@ PNG_LEVEL = 1
 """zlib level 1 with the UP filter: 2–4 times as fast as OpenCV's default at 2–10 % more bytes
 (tests/benchmarks/stages)."""
 
-pillow.MAX_IMAGE_PIXELS = (
+PIL.Image.MAX_IMAGE_PIXELS = (
     None  # `max_image_pixels` is the limit, and is checked right after opening
 )
 
@@ -67,7 +67,7 @@ def decode(data: bytes, settings: Settings, *, enough_px: int | None = None) -> 
             f"The file has {len(data):,} bytes; the limit is {settings.max_image_bytes:,}"
         )
     try:
-        header = pillow.open(io.BytesIO(data), formats=FORMATS)
+        header = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
         orientation = int(header.getexif().get(ORIENTATION_TAG, 1))
     except UnidentifiedImageError as error:
         kind = TruncatedImageError if data.startswith(_MAGIC) else NotAnImageError
@@ -108,7 +108,7 @@ def encode(pixels: Image, options: Options) -> bytes:
     return data.tobytes()
 
 
-def _is_ordinary(header: pillow.Image) -> bool:
+def _is_ordinary(header: PIL.Image.Image) -> bool:
     """Whether OpenCV decodes this rightly: 8-bit grey or RGB, in sRGB or nothing said."""
     if header.format == "TIFF" or header.mode not in ("RGB", "L") or "transparency" in header.info:
         return False
@@ -116,7 +116,7 @@ def _is_ordinary(header: pillow.Image) -> bool:
     return not profile or b"sRGB" in profile or b"s\0R\0G\0B" in profile
 
 
-def _fast(data: bytes, header: pillow.Image, enough_px: int | None) -> Image:
+def _fast(data: bytes, header: PIL.Image.Image, enough_px: int | None) -> Image:
     flags = cv2.IMREAD_COLOR
     if enough_px and header.format in ("JPEG", "MPO"):
         side = min(header.size)
@@ -135,7 +135,7 @@ def _fast(data: bytes, header: pillow.Image, enough_px: int | None) -> Image:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
-def _careful(header: pillow.Image) -> Image:
+def _careful(header: PIL.Image.Image) -> Image:
     """Everything else, by way of Pillow."""
     try:
         header.load()
@@ -150,26 +150,26 @@ def _careful(header: pillow.Image) -> Image:
         if "A" in image.getbands() or "transparency" in image.info:
             # Shops show such pictures on white: what was cut away before is background now.
             rgba = image.convert("RGBA")
-            image = pillow.new("RGB", image.size, "white")
+            image = PIL.Image.new("RGB", image.size, "white")
             image.paste(rgba, mask=rgba.getchannel("A"))
         return np.asarray(image.convert("RGB"))
     except Exception as error:  # Pillow's plug-ins raise whatever damaged data leads to
         raise TruncatedImageError(f"The image's data is damaged: {error}") from error
 
 
-def _eight_bit(image: pillow.Image) -> pillow.Image:
+def _eight_bit(image: PIL.Image.Image) -> PIL.Image.Image:
     """Scale 16-bit grey to 8 bits; Pillow's own conversion would clip it."""
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.float32)
-        return pillow.fromarray((values / 257).clip(0, 255).astype(np.uint8))
+        return PIL.Image.fromarray((values / 257).clip(0, 255).astype(np.uint8))
     if image.mode == "F":
         values = np.asarray(image)
         scale = 255 / max(float(values.max()), 1e-6)
-        return pillow.fromarray((values * scale).clip(0, 255).astype(np.uint8))
+        return PIL.Image.fromarray((values * scale).clip(0, 255).astype(np.uint8))
     return image
 
 
-def _to_srgb(image: pillow.Image, profile: bytes) -> pillow.Image:
+def _to_srgb(image: PIL.Image.Image, profile: bytes) -> PIL.Image.Image:
     """Convert by the embedded profile; one that is broken or does not fit is ignored."""
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
     colour = image.convert("RGB") if alpha else image

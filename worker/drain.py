@@ -216,4 +216,5 @@ def backoff_s(attempt: int, settings: Settings) -> float:
     so that a fault that hit many images does not bring them back all at once.
     """
     ceiling = min(settings.retry_max_s, settings.retry_base_s * 2 ** (attempt - 1))
-    return ceiling * random.uniform(0.5, 1)  # noqa: S311 - jitter is no secret
+    share: float = random.uniform(0.5, 1)  # noqa: S311 - jitter is no secret
+    return float(ceiling * share)

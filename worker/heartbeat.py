@@ -1,4 +1,4 @@
-"""Says every few seconds that this worker is alive, and holds the leases of what it has in flight."""
+"""Says every few seconds that this worker is alive, and holds the leases of its items in flight."""
 
 import threading
 from typing import Any
@@ -14,7 +14,7 @@ log = get_logger(__name__)
 
 
 class Heartbeat:
-    """A thread; `start` it when the predictor is warm, `stop` it when the last batch is recorded."""
+    """A thread; `start` it with a warm predictor, `stop` it after the last batch is recorded."""
 
     def __init__(
         self, database: Database, drain: Drain, settings: Settings, worker_id: str

@@ -78,8 +78,8 @@ def clean_edges(image: Image, alpha: Image) -> Image:
     scale = min(1.0, EDGE_SIDE_PX / max(height, width))
     small = max(1, round(height * scale)), max(1, round(width * scale))
     little = shrink(image, small).astype(np.float32)
-    weight = cv2.resize(alpha, (small[1], small[0]), interpolation=cv2.INTER_AREA)
-    weight = weight.astype(np.float32)[..., None] / 255
+    coarse = cv2.resize(alpha, (small[1], small[0]), interpolation=cv2.INTER_AREA)
+    weight = (coarse / np.float32(255))[..., None].astype(np.float32)
     side = 2 * max(2, round(EDGE_RADIUS * max(small))) + 1
     foreground = _weighted_mean(little, weight, side)
     background = _weighted_mean(little, 1 - weight, side)
@@ -90,7 +90,7 @@ def clean_edges(image: Image, alpha: Image) -> Image:
     far = _sample(background, x, y)
     share = alpha[rows, columns, None].astype(np.float32) / 255
     observed = image[rows, columns].astype(np.float32)
-    near = near + share * (observed - share * near - (1 - share) * far)
+    near += share * (observed - share * near - (1 - share) * far)
     result = image.copy()
     result[rows, columns] = np.clip(np.rint(near), 0, 255).astype(np.uint8)
     return result

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import cv2
 from numpy import float32
@@ -110,9 +110,9 @@ class Pipeline:
         for future in decoding:
             future.result()
         self._predict(passages)
-        storing = [self._codecs.submit(self._finish, p) for p in passages]
-        for future in storing:
-            future.result().result()
+        storing = [self._codecs.submit(self._finish, passage) for passage in passages]
+        for finished in storing:
+            finished.result().result()
         return [passage.outcome for passage in passages]
 
     def close(self) -> None:
@@ -161,20 +161,23 @@ class Pipeline:
             else:
                 passage.alpha = alpha
 
-    def _finish(self, passage: _Passage) -> "Future[Any]":
+    def _finish(self, passage: _Passage) -> "Future[None]":
         if passage.alpha is not None:
             self._stage(passage, "finish", lambda: self._compose(passage))
         # The big arrays go as soon as they are encoded: storing may wait for the network.
         passage.decoded = passage.prepared = passage.alpha = None
+        return self._io.submit(self._put, passage)
+
+    def _put(self, passage: _Passage) -> None:
         item = passage.item
-        return self._io.submit(
-            self._stage if passage.encoded else _nothing,
-            passage,
-            "store",
-            lambda: self._store.put(
-                item.result_key, passage.encoded, item.options.format.content_type
-            ),
-        )
+        if passage.encoded:  # an image that failed before has nothing to store
+            self._stage(
+                passage,
+                "store",
+                lambda: self._store.put(
+                    item.result_key, passage.encoded, item.options.format.content_type
+                ),
+            )
 
     def _compose(self, passage: _Passage) -> None:
         assert passage.decoded is not None
@@ -205,7 +208,7 @@ class Pipeline:
 
 
 REDUCED_SIDE_PX = 1_024
-"""A JPEG whose full-size pixels are not needed is decoded no smaller than this on its short side."""
+"""A JPEG whose full-size pixels are not needed keeps at least this much of its short side."""
 
 
 def finish_alpha(
@@ -214,20 +217,3 @@ def finish_alpha(
     """The result's pixels at the original's size, from the network's alpha."""
     matte = full_alpha(restore(alpha, prepared.steps), decoded.width, decoded.height)
     return finish(decoded.image, matte, options)
-
-
-def cut_out(data: bytes, predictor: BatchPredictor, settings: Settings, options: Options) -> bytes:
-    """One file to one result by the same stages, with no queue and no storage.
-
-    Raises ImageError for a bad file, PredictorError when the device fails.
-    """
-    decoded = decode(data, settings)
-    prepared = predictor.prepare(decoded.image, options.profile)
-    (alpha,) = predictor.predict_many([prepared])
-    if isinstance(alpha, MattingError):
-        raise alpha
-    return encode(finish_alpha(decoded, prepared, alpha, options), options)
-
-
-def _nothing(*_: object) -> None:
-    """An image that failed before has nothing to store."""

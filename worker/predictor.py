@@ -1,4 +1,4 @@
-"""The warm predictor: prepared photos in, alphas out; loaded, warmed and checked before any work."""
+"""The warm predictor: prepared photos in, alphas out; loaded and checked before any work."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ from worker.catalog import Model, find_model
 from worker.engine import EnginePlan, create, plans
 from worker.shapes import ShapeGrid
 from worker.testcard import testcard
-from worker.transforms import ExactTransforms, Image, Prepared, Size, restore
+from worker.transforms import ExactTransforms, Image, Prepared, Size
 from worker.trial import survives
 
 log = get_logger(__name__)
@@ -43,7 +43,7 @@ Alpha = NDArray[np.float32]
 
 
 class Predictor:
-    """One model on one device. `predict_many` may be called from several threads: they take turns."""
+    """One model on one device. Threads may call `predict_many` at once: they take turns."""
 
     def __init__(self, settings: Settings, model: Model) -> None:
         """Load, warm up, check. Raises SetupError (see `load_predictor`)."""
@@ -188,12 +188,3 @@ def load_predictor(settings: Settings) -> Predictor:
     predictor = Predictor(settings, find_model(settings))
     log.info("predictor-warm", **predictor.describe())
     return predictor
-
-
-def predict_one(predictor: Predictor, image: Image, profile: Profile = Profile.FAST) -> Alpha:
-    """The alpha [H, W] of one photo at its own size, with no refinement. Raises PredictorError."""
-    prepared = predictor.prepare(image, profile)
-    (alpha,) = predictor.predict_many([prepared])
-    if isinstance(alpha, MattingError):
-        raise alpha
-    return restore(alpha, prepared.steps)

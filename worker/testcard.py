@@ -18,4 +18,5 @@ def testcard() -> Image:
     light = 60 + 90 * np.clip(1 - np.abs(x - 150) / 90, 0, 1)
     subject = np.stack([light * 0.9, light * 0.35, light * 0.3], -1)
     soft = cv2.GaussianBlur(mask, (0, 0), 0.8)[..., None] / 255
-    return np.clip(soft * subject + (1 - soft) * image, 0, 255).astype(np.uint8)
+    card: Image = np.clip(soft * subject + (1 - soft) * image, 0, 255).astype(np.uint8)
+    return card

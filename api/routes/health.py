@@ -30,8 +30,8 @@ def readyz(parts: PartsDep, response: Response) -> Readiness:
 
     def live_workers() -> None:
         with parts.database.transaction() as session:
-            for worker in job_store.live_workers(session, stale_s=parts.settings.worker_stale_s):
-                workers.append({"id": worker.id, **worker.description})
+            live = job_store.live_workers(session, stale_s=parts.settings.worker_stale_s)
+        workers.extend({"id": worker.id, **worker.description} for worker in live)
 
     def queue() -> None:
         queue_depth(parts.queue)

@@ -2,6 +2,7 @@
 
 import uuid
 from pathlib import PurePosixPath
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
@@ -21,7 +22,8 @@ router = APIRouter(prefix="/v1/items", tags=["items"])
 @router.get("/{item_id}", responses=responses(ItemNotFoundError))
 def get_item(item_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> ItemOut:
     """One image of a job."""
-    return ItemOut.of(_find(parts, caller.api_key_id, item_id))
+    item, options = _find(parts, caller.api_key_id, item_id)
+    return ItemOut.of(item, options)
 
 
 @router.get(
@@ -35,7 +37,7 @@ def get_item(item_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> ItemOut:
 )
 def get_result(item_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> RedirectResponse:
     """Go to the result of an image."""
-    item = _find(parts, caller.api_key_id, item_id)
+    item, _options = _find(parts, caller.api_key_id, item_id)
     if item.status is not ItemStatus.SUCCEEDED or item.result_key is None:
         why = f": {item.error_code}" if item.error_code else ""
         raise ResultNotReadyError(f"The item is {item.status}{why}")
@@ -48,9 +50,9 @@ def get_result(item_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> Redire
     return RedirectResponse(url, 307, headers={"Cache-Control": "no-store"})
 
 
-def _find(parts: Parts, api_key_id: uuid.UUID, item_id: uuid.UUID) -> Item:
+def _find(parts: Parts, api_key_id: uuid.UUID, item_id: uuid.UUID) -> tuple[Item, dict[str, Any]]:
     with parts.database.transaction() as session:
-        item = job_store.get_item(session, item_id, api_key_id=api_key_id)
-    if item is None:
+        found = job_store.get_item(session, item_id, api_key_id=api_key_id)
+    if found is None:
         raise ItemNotFoundError(f"There is no item {item_id}")
-    return item
+    return found

@@ -26,7 +26,6 @@ from shared.errors import (
 )
 from shared.jobs import ENDED, ItemStatus
 from shared.models import Job
-from shared.options import Options
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -138,13 +137,13 @@ def list_items(
 ) -> ItemPage:
     """The images of a job, in the order of their source."""
     after = _position_cursor(cursor) if cursor else 0
-    _find(parts, caller.api_key_id, job_id)
+    job = _find(parts, caller.api_key_id, job_id)
     with parts.database.transaction() as session:
         items = job_store.list_items(session, job_id, status=status, after=after, limit=limit + 1)
     page = items[:limit]
     more = len(items) > limit
     return ItemPage(
-        items=[ItemOut.of(item) for item in page],
+        items=[ItemOut.of(item, job.options) for item in page],
         next_cursor=to_cursor(page[-1].position) if more else None,
     )
 

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -25,13 +26,16 @@ def list_jobs(
     return session.scalars(statement.order_by(Job.id.desc()).limit(limit)).all()
 
 
-def get_item(session: Session, item_id: uuid.UUID, *, api_key_id: uuid.UUID) -> Item | None:
-    """The item, if this key submitted its job."""
-    return session.scalar(
-        sa.select(Item)
+def get_item(
+    session: Session, item_id: uuid.UUID, *, api_key_id: uuid.UUID
+) -> tuple[Item, dict[str, Any]] | None:
+    """The item and its job's options, if this key submitted it."""
+    row = session.execute(
+        sa.select(Item, Job.options)
         .join(Job, Job.id == Item.job_id)
         .where(Item.id == item_id, Job.api_key_id == api_key_id)
-    )
+    ).one_or_none()
+    return None if row is None else (row.Item, row.options)
 
 
 def list_items(

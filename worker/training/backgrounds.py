@@ -1,13 +1,15 @@
 """Backgrounds to paste on: plain, gradient, folded cloth, wood, tiles, noise, and photographed."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
-Plane = NDArray[np.float32]
+Plane = NDArray[Any]
+"""float32; cv2's stubs know no more than 'some number'."""
 
 
 def noise(rng: np.random.Generator, height: int, width: int, cells: float) -> Plane:
@@ -18,7 +20,7 @@ def noise(rng: np.random.Generator, height: int, width: int, cells: float) -> Pl
     return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
 
 
-def random_colour(rng: np.random.Generator) -> NDArray[np.float32]:
+def random_colour(rng: np.random.Generator) -> Plane:
     """[3] float32 in 0..255: often near white, grey or black, as studios are; else any."""
     kind = rng.random()
     if kind < 0.3:
@@ -28,9 +30,7 @@ def random_colour(rng: np.random.Generator) -> NDArray[np.float32]:
     return rng.uniform(0, 255, 3).astype(np.float32)
 
 
-def background(
-    rng: np.random.Generator, height: int, width: int, photos: Sequence[Image]
-) -> NDArray[np.float32]:
+def background(rng: np.random.Generator, height: int, width: int, photos: Sequence[Image]) -> Plane:
     """A background [H, W, 3] float32 in 0..255."""
     kind = rng.random()
     if kind < 0.38 and len(photos):
@@ -40,7 +40,7 @@ def background(
         if rng.random() < 0.4:
             return np.full((height, width, 3), 255, np.float32)
         return np.broadcast_to(colour, (height, width, 3)).astype(np.float32)
-    shade = np.zeros((height, width), np.float32)
+    shade: Plane = np.zeros((height, width), np.float32)
     if kind < 0.62:
         shade = _gradient(rng, height, width) * rng.uniform(5, 70)
     elif kind < 0.78:
@@ -57,10 +57,8 @@ def background(
     return np.clip(colour + shade[..., None] * tint, 0, 255).astype(np.float32)
 
 
-def _photo(
-    rng: np.random.Generator, height: int, width: int, photos: Sequence[Image]
-) -> NDArray[np.float32]:
-    photo = photos[rng.integers(len(photos))]
+def _photo(rng: np.random.Generator, height: int, width: int, photos: Sequence[Image]) -> Plane:
+    photo = photos[int(rng.integers(len(photos)))]
     h, w = photo.shape[:2]
     scale = rng.uniform(0.35, 1.0)
     ratio = width / height

@@ -152,7 +152,8 @@ def _shadow(rng: np.random.Generator, colour: Colour, mask: Alpha) -> Colour:
         shade = cv2.warpAffine(mask, matrix, (width, height))
         shade = cv2.GaussianBlur(shade, (0, 0), rng.uniform(0.006, 0.05) * size)
     else:  # contact: a dark line along the lower edge
-        lower = cv2.warpAffine(mask, np.float32([[1, 0, 0], [0, 1, 0.02 * size]]), (width, height))
+        down = np.array([[1, 0, 0], [0, 1, 0.02 * size]])
+        lower = cv2.warpAffine(mask, down, (width, height))
         shade = cv2.GaussianBlur(
             np.clip(lower - mask, 0, 1), (0, 0), rng.uniform(0.004, 0.02) * size
         )

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import paddle
-import paddle.nn.functional as F
+import paddle.nn.functional as nnf
 import yaml
 from paddle import nn
 from paddle.pir_utils import OldIrGuard
@@ -50,7 +50,7 @@ class Residual(nn.Layer):
 
     def forward(self, x: Any) -> Any:
         """[N, C, H, W] → the same shape."""
-        return F.relu(x + self.second(self.first(x)))
+        return nnf.relu(x + self.second(self.first(x)))
 
 
 class Gate(nn.Layer):
@@ -63,8 +63,8 @@ class Gate(nn.Layer):
 
     def forward(self, x: Any) -> Any:
         """[N, C, H, W] → the same shape."""
-        pooled = F.adaptive_avg_pool2d(x, 1)
-        return x * _sigmoid(self.expand(F.relu(self.squeeze(pooled))))
+        pooled = nnf.adaptive_avg_pool2d(x, 1)
+        return x * _sigmoid(self.expand(nnf.relu(self.squeeze(pooled))))
 
 
 class Merge(nn.Layer):
@@ -77,7 +77,7 @@ class Merge(nn.Layer):
 
     def forward(self, coarse: Any, skip: Any) -> Any:
         """([N, A, H, W], [N, B, 2H, 2W]) → [N, C, 2H, 2W]."""
-        return self.mix(F.relu(_twice(self.lateral(coarse)) + skip))
+        return self.mix(nnf.relu(_twice(self.lateral(coarse)) + skip))
 
 
 class MattingNet(nn.Layer):
@@ -109,11 +109,11 @@ class MattingNet(nn.Layer):
         x16 = self.down16(x8)
         y8 = self.up8(self.up16(self.down32(x16), x16), x8)
         y2 = self.up2(self.up4(y8, x4), x2)
-        return _sigmoid(self.head(F.relu(_twice(self.widen(y2)) + self.detail(img))))
+        return _sigmoid(self.head(nnf.relu(_twice(self.widen(y2)) + self.detail(img))))
 
 
 def _twice(x: Any) -> Any:
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    return nnf.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def _sigmoid(x: Any) -> Any:

@@ -7,6 +7,7 @@ Look at the contact sheets that it writes and delete the masks that are wrong.
 import argparse
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,9 @@ from worker.training.weights import load_weights
 
 AGREEMENT = 0.88
 """Least IoU between the model's mask and GrabCut's for a label to be kept."""
+
+NO_BOX = (0, 0, 0, 0)
+"""GrabCut is seeded by a mask here and does not look at the box."""
 
 AREA = (0.04, 0.9)
 """A garment fills between these shares of its photo."""
@@ -40,18 +44,18 @@ def propose(net: MattingNet, image: NDArray[np.uint8], side: int) -> NDArray[np.
 def refine(image: NDArray[np.uint8], alpha: NDArray[np.float32]) -> NDArray[np.uint8] | None:
     """GrabCut (Rother et al. 2004) seeded by the alpha; None unless both agree on one object."""
     cv2.setNumThreads(1)
-    seeds = np.full(alpha.shape, cv2.GC_PR_BGD, np.uint8)
+    seeds: NDArray[Any] = np.full(alpha.shape, cv2.GC_PR_BGD, np.uint8)
     seeds[alpha > 0.5] = cv2.GC_PR_FGD
     kernel = np.ones((7, 7), np.uint8)
     seeds[cv2.erode((alpha > 0.9).astype(np.uint8), kernel) > 0] = cv2.GC_FGD
     seeds[cv2.erode((alpha < 0.1).astype(np.uint8), kernel) > 0] = cv2.GC_BGD
     if not (seeds == cv2.GC_FGD).any() or not (seeds == cv2.GC_BGD).any():
         return None
-    models = np.zeros((1, 65)), np.zeros((1, 65))
+    colours: tuple[Any, Any] = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(
-        np.ascontiguousarray(image[..., ::-1]), seeds, None, *models, 3, cv2.GC_INIT_WITH_MASK
+        np.ascontiguousarray(image[..., ::-1]), seeds, NO_BOX, *colours, 3, cv2.GC_INIT_WITH_MASK
     )
-    mask = np.isin(seeds, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+    mask: NDArray[Any] = np.isin(seeds, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     count, parts, stats, _ = cv2.connectedComponentsWithStats(mask)
     if count < 2:
@@ -90,7 +94,7 @@ def main() -> None:
             continue
         kept += 1
         cv2.imwrite(str(arguments.out / f"{path.stem}.png"), mask)
-        shown = np.where(mask[..., None] > 0, image, image // 4 + np.uint8([0, 120, 0]))
+        shown = np.where(mask[..., None] > 0, image, image // 4 + np.array([0, 120, 0], np.uint8))
         tile = np.zeros((200, 150, 3), np.uint8)
         scale = min(200 / shown.shape[0], 150 / shown.shape[1])
         little = cv2.resize(shown.astype(np.uint8), None, fx=scale, fy=scale)

@@ -7,7 +7,7 @@ step took seven times as long at equal parameters (measured; README.md).
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from worker.training.widths import WIDTHS
@@ -44,7 +44,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → the same shape."""
-        return F.relu(x + self.second(self.first(x)))
+        return nnf.relu(x + self.second(self.first(x)))
 
 
 class Gate(nn.Module):
@@ -58,7 +58,7 @@ class Gate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → the same shape."""
         pooled = x.mean((2, 3), keepdim=True)
-        return x * torch.sigmoid(self.expand(F.relu(self.squeeze(pooled))))
+        return x * torch.sigmoid(self.expand(nnf.relu(self.squeeze(pooled))))
 
 
 class Merge(nn.Module):
@@ -71,10 +71,10 @@ class Merge(nn.Module):
 
     def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
         """([N, A, H, W], [N, B, 2H, 2W]) → [N, C, 2H, 2W]."""
-        enlarged = F.interpolate(
+        enlarged = nnf.interpolate(
             self.lateral(coarse), scale_factor=2, mode="bilinear", align_corners=False
         )
-        mixed: Tensor = self.mix(F.relu(enlarged + skip))
+        mixed: Tensor = self.mix(nnf.relu(enlarged + skip))
         return mixed
 
 
@@ -110,5 +110,5 @@ class MattingNet(nn.Module):
         x16 = self.down16(x8)
         y8 = self.up8(self.up16(self.down32(x16), x16), x8)
         y2 = self.up2(self.up4(y8, x4), x2)
-        wide = F.interpolate(self.widen(y2), scale_factor=2, mode="bilinear", align_corners=False)
-        return self.head(F.relu(wide + self.detail(x))), self.coarse(y8)
+        wide = nnf.interpolate(self.widen(y2), scale_factor=2, mode="bilinear", align_corners=False)
+        return self.head(nnf.relu(wide + self.detail(x))), self.coarse(y8)

@@ -1,6 +1,7 @@
 """Objects with exact alpha, drawn: bodies of many outlines, holes, straps, legs, fringes, glass."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -8,8 +9,8 @@ from numpy.typing import NDArray
 
 from worker.training.backgrounds import Image, noise, random_colour
 
-Alpha = NDArray[np.float32]
-Colour = NDArray[np.float32]
+Alpha = NDArray[Any]
+Colour = NDArray[Any]
 
 SUPERSAMPLE = 3
 """Outlines are drawn this much larger and averaged: that average is the exact alpha."""
@@ -138,7 +139,7 @@ def _surface(rng: np.random.Generator, alpha: Alpha, textures: Sequence[Image]) 
     """Colour, texture or print, and light from one side."""
     size = alpha.shape[0]
     if textures and rng.random() < 0.55:
-        texture = textures[rng.integers(len(textures))]
+        texture = textures[int(rng.integers(len(textures)))]
         h, w = texture.shape[:2]
         side = int(rng.uniform(0.15, 0.6) * min(h, w))
         top, left = rng.integers(h - side + 1), rng.integers(w - side + 1)

@@ -43,7 +43,7 @@ def is_held_out(name: str) -> bool:
 
 
 def read_rgb(path: Path, long_side_px: int = LONG_SIDE_PX) -> Image:
-    """The photo as uint8 RGB, its longer side at most `long_side_px`. Raises OSError if unreadable."""
+    """The photo as uint8 RGB, its longer side at most `long_side_px`. Raises OSError."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise OSError(f"unreadable: {path}")

