@@ -5,12 +5,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
-from celery import Celery
+
 from fastapi import Depends, Request
 
 from api.expansion import Expander
 from shared.database import Database
-from shared.queue import make_app
+from shared.queue import Celery, make_app
 from shared.reconciler import Reconciler
 from shared.settings import Settings
 from shared.storage import Storage

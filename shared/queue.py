@@ -16,6 +16,18 @@ from redis.exceptions import RedisError
 from shared.errors import QueueError
 from shared.settings import Settings, get_settings
 
+__all__ = [
+    "QUEUE",
+    "TASK",
+    "Celery",
+    "Message",
+    "app",
+    "make_app",
+    "parse_message",
+    "publish_many",
+    "queue_depth",
+]
+
 QUEUE = "matting"
 TASK = "matting.remove_background"
 

@@ -33,7 +33,7 @@ class BatchBody(Protocol):
         """For each message's arguments, in their order: a word on its success, or its error."""
 
 
-class BatchTask(Task[..., None]):
+class BatchTask(Task):  # type: ignore[type-arg]  # generic in its stubs only
     """A task whose messages run as batches. `body` is set when the worker starts."""
 
     Strategy = "worker.batching:collecting_strategy"

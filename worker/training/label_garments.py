@@ -68,7 +68,7 @@ def refine(image: NDArray[np.uint8], alpha: NDArray[np.float32]) -> NDArray[np.u
     agreement = (model & (mask > 0)).sum() / max(1, (model | (mask > 0)).sum())
     if agreement < AGREEMENT or not AREA[0] < mask.mean() < AREA[1]:
         return None
-    return mask * np.uint8(255)
+    return (mask * 255).astype(np.uint8)
 
 
 def main() -> None:
