@@ -19,13 +19,17 @@ SUPERSAMPLE = 3
 def render_object(
     rng: np.random.Generator, size: int, textures: Sequence[Image]
 ) -> tuple[Colour, Alpha]:
-    """One object: colour [S, S, 3] float32 in 0..255 (defined everywhere) and alpha [S, S] 0..1."""
+    """One object within its box, of at most `size` pixels: colour [h, w, 3] float32 in 0..255
+    (defined everywhere) and alpha [h, w] in 0..1.
+    """
     big = size * SUPERSAMPLE
     mask = np.zeros((big, big), np.uint8)
     for _ in range(int(rng.integers(1, 4))):
         _body(rng, mask)
     if rng.random() < 0.5:
         _straps(rng, mask)
+    if rng.random() < 0.35:
+        _handles(rng, mask)
     if rng.random() < 0.25:
         _legs(rng, mask)
     if rng.random() < 0.35:
@@ -37,7 +41,11 @@ def render_object(
     if rng.random() < 0.08:
         inner = cv2.erode(alpha, np.ones((5, 5), np.uint8))
         alpha = (alpha - inner * rng.uniform(0.3, 0.7)).astype(np.float32)
-    return colour, alpha
+    rows, columns = np.nonzero(alpha > 0.02)
+    if len(rows) == 0:
+        return colour, alpha
+    box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    return colour[box], alpha[box]
 
 
 def _outline(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -94,6 +102,17 @@ def _straps(rng: np.random.Generator, mask: NDArray[np.uint8]) -> None:
         )
         width = int(rng.uniform(0.006, 0.045) * size) + 1
         cv2.polylines(mask, [(curve * size).astype(np.int32)], False, 255, width, cv2.LINE_AA)
+
+
+def _handles(rng: np.random.Generator, mask: NDArray[np.uint8]) -> None:
+    """Loops through which the background shows: of mugs, bags, baskets, scissors, frames."""
+    size = mask.shape[0]
+    for _ in range(int(rng.integers(1, 3))):
+        centre = (rng.uniform(0.25, 0.75, 2) * size).astype(int).tolist()
+        axes = (rng.uniform(0.06, 0.26, 2) * size).astype(int).tolist()
+        width = int(rng.uniform(0.008, 0.05) * size) + 1
+        turn = float(rng.uniform(0, 180))
+        cv2.ellipse(mask, centre, axes, turn, 0, 360, 255, width, cv2.LINE_AA)
 
 
 def _legs(rng: np.random.Generator, mask: NDArray[np.uint8]) -> None:
