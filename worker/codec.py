@@ -24,8 +24,8 @@ from shared.errors import (
 from shared.options import Format, Options
 from shared.settings import Settings
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")
-"""What is accepted; Pillow is asked for nothing else, so no other decoder is ever reached."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+"""What is accepted (JPEG includes MPO, several in one file); Pillow is asked for nothing else, so no other decoder is ever reached."""
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 """How files of these formats begin: one that does and still can't be read is damaged."""

@@ -17,8 +17,12 @@ a white page and doubles a PNG."""
 EDGE_SIDE_PX = 640
 """Edge colours are estimated at this size: they vary slowly along an edge."""
 
-EDGE_RADIUS = 0.02
+EDGE_RADIUS = 0.03
 """Half the window of that estimate, as a share of the longer side."""
+
+SURENESS = 6
+"""Power of alpha by which a pixel's colour counts as the subject's: half-transparent ones hold much
+of the background, and count only where there are no others."""
 
 
 def full_alpha(alpha: Alpha, width: int, height: int) -> Image:
@@ -81,8 +85,8 @@ def clean_edges(image: Image, alpha: Image) -> Image:
     coarse = cv2.resize(alpha, (small[1], small[0]), interpolation=cv2.INTER_AREA)
     weight = (coarse / np.float32(255))[..., None].astype(np.float32)
     side = 2 * max(2, round(EDGE_RADIUS * max(small))) + 1
-    foreground = _weighted_mean(little, weight, side)
-    background = _weighted_mean(little, 1 - weight, side)
+    foreground = _weighted_mean(little, weight**SURENESS, side)
+    background = _weighted_mean(little, (1 - weight) ** SURENESS, side)
 
     x = ((columns + 0.5) * (small[1] / width) - 0.5).astype(np.float32)
     y = ((rows + 0.5) * (small[0] / height) - 0.5).astype(np.float32)
@@ -102,7 +106,7 @@ def _weighted_mean(
     """The mean of image [h, w, 3] weighted by [h, w, 1] in a box; the image where all weigh 0."""
     total = cv2.boxFilter(image * weight, -1, (side, side))
     mass = cv2.boxFilter(weight, -1, (side, side))[..., None]
-    return np.where(mass > 1e-3, total / np.maximum(mass, 1e-3), image).astype(np.float32)
+    return np.where(mass > 1e-6, total / np.maximum(mass, 1e-6), image).astype(np.float32)
 
 
 def _sample(

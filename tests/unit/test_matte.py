@@ -1,0 +1,71 @@
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.options import Options
+from worker.matte import clean_edges, finish, full_alpha
+
+
+def composite() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
+    """A blue subject on red with a soft edge: photo, alpha, and the subject's true colour."""
+    alpha = np.zeros((200, 240), np.float32)
+    cv2.circle(alpha, (120, 100), 60, 1.0, -1)
+    alpha = cv2.GaussianBlur(alpha, (0, 0), 3).astype(np.float32)
+    subject = np.array([20, 60, 220], np.float32)
+    mixed = alpha[..., None] * subject + (1 - alpha[..., None]) * np.array([230, 30, 20])
+    return np.rint(mixed).astype(np.uint8), np.rint(alpha * 255).astype(np.uint8), subject
+
+
+def test_black_and_white_point_leave_no_haze() -> None:
+    alpha = np.array([[0.0, 0.03, 0.5, 0.97, 1.0]], np.float32)
+    assert full_alpha(alpha, 5, 1).tolist() == [[0, 0, 128, 255, 255]]
+
+
+def test_alpha_comes_back_at_the_photo_size() -> None:
+    assert full_alpha(np.ones((32, 64), np.float32), 301, 77).shape == (77, 301)
+
+
+def test_edge_colours_lose_the_old_background() -> None:
+    photo, alpha, subject = composite()
+    band = (alpha > 40) & (alpha < 215)
+    before = np.abs(photo[band].astype(float) - subject).mean()
+    after = np.abs(clean_edges(photo, alpha)[band].astype(float) - subject).mean()
+    assert before > 60
+    assert after < 12
+
+
+def test_pixels_outside_the_band_are_not_touched() -> None:
+    photo, alpha, _ = composite()
+    cleaned = clean_edges(photo, alpha)
+    outside = (alpha == 0) | (alpha == 255)
+    np.testing.assert_array_equal(cleaned[outside], photo[outside])
+
+
+def test_a_hard_or_empty_matte_changes_nothing() -> None:
+    photo, alpha, _ = composite()
+    for matte in (np.zeros_like(alpha), np.full_like(alpha, 255)):
+        np.testing.assert_array_equal(clean_edges(photo, matte), photo)
+
+
+def test_colours_are_straight_and_clear_pixels_zero() -> None:
+    photo, alpha, _ = composite()
+    cutout = finish(photo, alpha, Options.model_validate({"foreground": "keep"}))
+    assert (cutout[alpha == 0] == 0).all()
+    kept = alpha > 0
+    np.testing.assert_array_equal(cutout[kept][:, :3], photo[kept])
+    np.testing.assert_array_equal(cutout[..., 3], alpha)
+
+
+def test_the_background_is_exactly_the_colour_asked_for() -> None:
+    photo, alpha, _ = composite()
+    result = finish(photo, alpha, Options(background="#fefdfc"))
+    assert result.shape == photo.shape
+    assert (result[alpha == 0] == (254, 253, 252)).all()
+    np.testing.assert_array_equal(result[alpha == 255], photo[alpha == 255])
+
+
+def test_alpha_alone_is_grey() -> None:
+    photo, alpha, _ = composite()
+    np.testing.assert_array_equal(
+        finish(photo, alpha, Options.model_validate({"output": "alpha"})), alpha
+    )
