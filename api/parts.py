@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
-
 from fastapi import Depends, Request
 
 from api.expansion import Expander

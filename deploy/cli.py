@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import httpx
 import typer
+from rich.markup import escape
 
 from api.client import ApiError, MattingClient
 from deploy.keys import keys_app
@@ -51,17 +52,20 @@ def demo(
 @app.command()
 def up(
     data: Data = DATA,
-    port: Annotated[int, typer.Option(help="Of the API.")] = PORT,
+    port: Annotated[int, typer.Option(help="Of the API; 0 takes a free one.")] = PORT,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
 ) -> None:
     """Keep the whole system running on this machine until Ctrl-C."""
     report = lambda part: console.print(f"  starting {part}")  # noqa: E731
-    with Stack(data, api_port=port, workers=workers, report=report) as stack:
+    with Stack(data, api_port=port or None, workers=workers, report=report) as stack:
         console.print(f"API     {stack.address.api_url}/docs")
         console.print(f"Flower  {stack.address.flower_url}")
         console.print(f"Key     in {data}/secrets.json; `matting submit` finds it by itself")
         console.print("Ctrl-C stops everything; the jobs stay.")
-        threading.Event().wait()
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            console.print("stopping: what is in flight is finished first")
 
 
 @app.command()
@@ -217,32 +221,26 @@ def main() -> None:
     """The console script: errors become one line and status 2."""
     signal.signal(signal.SIGTERM, lambda *_: _interrupt())
     try:
-        app(standalone_mode=False)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
+        status = app(standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
         console.print("stopped")
-        sys.exit(130)
-    except typer.Exit as leave:
-        sys.exit(leave.exit_code)
+        status = 130
+    except CLICK_ERRORS as error:
+        error.show()
+        status = 2
     except MattingError as error:
-        console.print(f"[red]error[/] {error.message} [{error.code}]")
-        sys.exit(2)
+        console.print(f"[red]error[/] {escape(f'{error.message} [{error.code}]')}")
+        status = 2
     except (ApiError, FileNotFoundError, httpx.TransportError) as error:
-        console.print(f"[red]error[/] {error}")
-        sys.exit(2)
-    except Exception as error:
-        if isinstance(error, _usage_error()):
-            error.show()  # type: ignore[attr-defined]  # Click's own way to say what is wrong
-            sys.exit(2)
-        raise
+        console.print(f"[red]error[/] {escape(str(error))}")
+        status = 2
+    sys.exit(status or 0)
 
 
-def _usage_error() -> type[Exception]:
-    """Click's exception, which Typer does not re-export."""
-    from click import ClickException
-
-    return ClickException
+CLICK_ERRORS: Any = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
+"""Every kind of wrong usage; Typer brings its own copy of Click and exports only some of it."""
 
 
 def _interrupt() -> None:

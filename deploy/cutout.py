@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.markup import escape
+
 from api.client import result_names
 from deploy.photos import Photos
 from deploy.progress import bar, console
@@ -69,5 +71,6 @@ def _report(outcomes: Sequence[Outcome]) -> int:
     bad = [outcome for outcome in outcomes if outcome.error]
     for outcome in bad:
         assert outcome.error is not None
-        console.print(f"[red]failed[/] {outcome.item_id}: {outcome.error.message}")
+        text = f"{outcome.item_id}: {outcome.error.message} [{outcome.error.code}]"
+        console.print(f"[red]failed[/] {escape(text)}")
     return len(bad)

@@ -1,10 +1,12 @@
 """What a person sees while work goes on: bars, rates, failures as they happen, a summary."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -70,9 +72,8 @@ def follow(client: MattingClient, job_id: str) -> Json:
 def print_failure(item: Json) -> None:
     """One line for an image that has no result."""
     error = item["error"] or {"code": item["status"], "detail": ""}
-    console.print(
-        f"[red]failed[/] {item['name']}: {error['detail']} [{error['code']}]", markup=True
-    )
+    text = escape(f"{item['name']}: {error['detail']} [{error['code']}]")
+    console.print(f"[red]failed[/] {text}")
 
 
 def print_summary(job: Json, *, title: str) -> None:
@@ -98,7 +99,8 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*headings, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    # A pipe has no width: rows must not be cut there.
+    Console(width=None if sys.stdout.isatty() else 250).print(table)
 
 
 def _duration(seconds: float) -> str:

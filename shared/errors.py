@@ -152,6 +152,13 @@ class LeaseLostError(TransientError):
     code = "lease-lost"
 
 
+class InvalidMessageError(MattingError):
+    """A message on the queue is not one of this version's."""
+
+    code = "invalid-message"
+    remedy = "Nothing to do: it names no image. Look for other writers on this Redis."
+
+
 class AttemptsExhaustedError(MattingError):
     """The image was given up after the last of its tries."""
 

@@ -13,7 +13,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from shared.errors import QueueError
+from shared.errors import InvalidMessageError, QueueError
 from shared.settings import Settings, get_settings
 
 __all__ = [
@@ -50,11 +50,11 @@ class Message:
 
 
 def parse_message(kwargs: dict[str, Any]) -> tuple[uuid.UUID, uuid.UUID]:
-    """The item's and the job's id of a message. Raises ValueError for anything else."""
+    """The item's and the job's id of a message. Raises InvalidMessageError."""
     try:
         return uuid.UUID(kwargs["item"]), uuid.UUID(kwargs["job"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not a message of this version: {sorted(kwargs)}") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InvalidMessageError from error
 
 
 def make_app(settings: Settings) -> Celery:

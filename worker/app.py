@@ -30,7 +30,13 @@ from worker.tuning import batch_sizes
 
 log = get_logger(__name__)
 
-app = make_app(get_settings())
+_settings = batch_sizes(get_settings())
+assert _settings.batch_size is not None, "batch_sizes fills it in"
+
+app = make_app(_settings)
+# Prefetch is this times the pool's threads: one batch for each that may be in flight. Celery's
+# command line reads it before any signal is sent.
+app.conf.worker_prefetch_multiplier = _settings.batch_size
 _opened = ExitStack()
 
 
@@ -42,13 +48,13 @@ def remove_background(task: BatchTask, /, **message: str) -> None:
 
 @signals.setup_logging.connect
 def _setup_logging(**_: Any) -> None:
-    configure_logging(get_settings())
+    configure_logging(_settings)
 
 
 @signals.worker_init.connect
 def _open(**_: Any) -> None:
     """Open everything, or end the process: a worker that can't work must not take messages."""
-    settings = get_settings()
+    settings = _settings
     try:
         worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         database = Database(settings.database_url, process="worker")
@@ -57,7 +63,6 @@ def _open(**_: Any) -> None:
         storage = Storage(settings, connections=settings.io_threads)
         _opened.callback(storage.close)
         storage.ping()
-        settings = batch_sizes(settings)
         predictor = load_predictor(settings)
         pipeline = Pipeline(predictor, storage, settings)
         _opened.callback(pipeline.close)
@@ -76,8 +81,6 @@ def _open(**_: Any) -> None:
     assert settings.batch_size is not None
     task.body, task.batch_size = drain, settings.batch_size
     task.batch_wait_s = settings.batch_wait_ms / 1e3
-    # Prefetch is this times the pool's threads: one batch for each that may be in flight.
-    app.conf.worker_prefetch_multiplier = settings.batch_size
     PREDICTOR_WARM.set(1)
     signals.worker_shutting_down.connect(lambda **_: _stopping(heartbeat), weak=False)
 

@@ -95,16 +95,27 @@ class Collector:
             results = [MattingError(f"The batch failed: {error!r}")] * len(requests)
         runtime = time.monotonic() - started
         for request, result in zip(requests, results, strict=True):
-            if isinstance(result, MattingError):
-                # The database has the item's state; the event is for those who watch Flower.
-                failure = ExceptionInfo((type(result), result, None))
-                request.on_failure(failure, return_ok=True)
-            else:
-                request.on_success((False, result, runtime))
+            try:
+                _settle(request, result, runtime)
+            except Exception:
+                # Never let one request keep the others from being acknowledged.
+                log.exception("settling-failed", message=request.id)
         os.eventfd_write(self._wake_fd, 1)
 
     def _woken(self) -> None:
         os.eventfd_read(self._wake_fd)
+
+
+def _settle(request: Request, result: str | MattingError, runtime_s: float) -> None:
+    """Acknowledge a message and send its event: the database has the item's state already."""
+    if not isinstance(result, MattingError):
+        request.on_success((False, result, runtime_s))
+        return
+    try:
+        raise result
+    except MattingError:
+        failure = ExceptionInfo()  # it takes what is being handled, traceback and all
+    request.on_failure(failure, return_ok=True)
 
 
 def collecting_strategy(task: BatchTask, app: Celery, consumer: Consumer) -> Any:

@@ -25,7 +25,8 @@ from shared.options import Format, Options
 from shared.settings import Settings
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-"""What is accepted (JPEG includes MPO, several in one file); Pillow is asked for nothing else, so no other decoder is ever reached."""
+"""What is accepted (JPEG includes MPO, several in one file); Pillow is asked for nothing else, so
+no other decoder is ever reached."""
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 """How files of these formats begin: one that does and still can't be read is damaged."""
@@ -35,9 +36,8 @@ PNG_LEVEL = 1
 """zlib level 1 with the UP filter: 2–4 times as fast as OpenCV's default at 2–10 % more bytes
 (tests/benchmarks/stages)."""
 
-PIL.Image.MAX_IMAGE_PIXELS = (
-    None  # `max_image_pixels` is the limit, and is checked right after opening
-)
+# `max_image_pixels` is the limit, and is checked right after opening.
+PIL.Image.MAX_IMAGE_PIXELS = None
 
 Image = NDArray[np.uint8]
 

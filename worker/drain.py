@@ -73,7 +73,8 @@ class Drain:
         Raises DatabaseError when the batch can't be claimed or recorded: nothing is lost then, the
         leases run out and the items are sent again.
         """
-        ids = [parse_message(message) for message in messages]
+        parsed = [_parse(message) for message in messages]
+        ids = [one for one in parsed if not isinstance(one, MattingError)]
         claims = self._patiently(lambda session: self._claim(session, ids))
         REDELIVERIES.inc(len(ids) - len(claims))
         results: dict[uuid.UUID, str | MattingError] = {}
@@ -85,7 +86,10 @@ class Drain:
             finally:
                 with self._held_lock:
                     self._held.difference_update(claim.item_id for claim in claims)
-        return [results.get(item_id, "nothing to do") for item_id, _job_id in ids]
+        return [
+            one if isinstance(one, MattingError) else results.get(one[0], "nothing to do")
+            for one in parsed
+        ]
 
     def _claim(self, session: Session, ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> list[Claim]:
         claims = job_store.claim_many(
@@ -209,6 +213,14 @@ class Drain:
                     raise
                 log.warning("database-away", attempt=attempt, detail=error.detail)
                 time.sleep(wait_s)
+
+
+def _parse(message: dict[str, Any]) -> tuple[uuid.UUID, uuid.UUID] | MattingError:
+    try:
+        return parse_message(message)
+    except MattingError as error:
+        log.warning("message-refused", code=error.code, fields=sorted(message))
+        return error
 
 
 def backoff_s(attempt: int, settings: Settings) -> float:

@@ -26,7 +26,7 @@ SETTINGS = Settings()
 
 def saved(image: PIL.Image.Image, kind: str, **arguments: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **arguments)  # type: ignore[arg-type]
+    image.save(buffer, kind, **arguments)
     return buffer.getvalue()
 
 

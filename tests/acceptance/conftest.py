@@ -1,0 +1,63 @@
+"""The embedded stack, started as a user would, with leases short enough to watch them end."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from api.client import MattingClient
+from deploy.local import Stack
+from shared.storage import Storage
+
+QUICK = {"MATTING_LEASE_S": "4", "MATTING_HEARTBEAT_S": "1", "MATTING_RECONCILE_S": "0.5"}
+
+
+@pytest.fixture(scope="package")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The running system."""
+    extra = QUICK | {"MATTING_SOURCE_BUCKETS": "photos"}
+    with Stack(tmp_path_factory.mktemp("stack"), env=extra) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="package")
+def bucket(stack: Stack) -> Iterator[Storage]:
+    """A customer's bucket, `photos`."""
+    storage = Storage(stack.settings.model_copy(update={"s3_bucket": "photos"}))
+    storage.ensure_bucket()
+    yield storage
+    storage.close()
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[MattingClient]:
+    """A client with the stack's own key."""
+    with MattingClient(stack.address.api_url, stack.secrets.api_key) as client:
+        yield client
+
+
+@pytest.fixture
+def folder(tmp_path: Path, jpeg: bytes) -> Path:
+    """Photos in nested folders whose names would meet, and two bad files."""
+    files = {
+        "skuA/main.jpg": jpeg,
+        "skuB/main.jpg": jpeg,
+        "x.jpg": jpeg,
+        "x.png": _as_png(jpeg),
+        "cut.jpg": jpeg[: len(jpeg) // 2],
+        "page.jpg": b"<html>not found</html>",
+    }
+    for name, data in files.items():
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return tmp_path / "photos"
+
+
+def _as_png(jpeg: bytes) -> bytes:
+    import cv2
+    import numpy as np
+
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    return bytes(cv2.imencode(".png", image)[1])

@@ -1,0 +1,204 @@
+"""The command `matting`, run as a person runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+from deploy.local import Stack
+
+pytestmark = pytest.mark.timeout(120)
+
+MATTING = str(Path(sys.executable).parent / "matting")
+
+
+def matting(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [MATTING, *arguments], capture_output=True, text=True, cwd=cwd, timeout=100, check=False
+    )
+
+
+def processes_below(marker: str) -> list[str]:
+    """The command lines of processes that name the marker, this one's excepted."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if marker.encode() in line:
+                found.append(entry.name)
+    return found
+
+
+def test_submit_status_watch_and_download_work_together(
+    stack: Stack, folder: Path, tmp_path: Path
+) -> None:
+    data = ("--data", str(stack.data))
+    sent = matting("submit", str(folder), "--wait", "--json", *data)
+    assert sent.returncode == 1, "two of six are bad"
+    job = json.loads(sent.stdout)
+    assert job["counts"]["succeeded"] == 4
+    assert "not-an-image" in sent.stderr
+    shown = json.loads(matting("status", job["id"], "--json", *data).stdout)
+    assert shown["counts"] == job["counts"]
+    assert job["id"] in matting("status", *data).stdout
+    assert matting("watch", job["id"], *data).returncode == 1
+    fetched = matting("download", job["id"], str(tmp_path / "out"), *data)
+    assert fetched.returncode == 1
+    assert (tmp_path / "out" / "skuA" / "main.png").exists()
+    good = matting("submit", str(folder / "x.jpg"), "--wait", "--option", "format=webp", *data)
+    assert good.returncode == 0
+    assert matting("cancel", good.stdout.strip(), *data).returncode == 0
+    assert matting("retry", good.stdout.strip(), *data).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["submit", "no-such-file.jpg"],
+        ["submit", "x.jpg", "--option", "colour"],
+        ["status", "not-an-id"],
+        ["status", "01a1fb77-d843-73ec-984f-708320b6b1cb"],
+        ["nonsense"],
+        ["cutout", "no-such-folder", "--out", "o"],
+        ["download", "01a1fb77-d843-73ec-984f-708320b6b1cb", "o"],
+    ],
+)
+def test_wrong_usage_is_status_2_and_one_sentence(
+    stack: Stack, tmp_path: Path, arguments: list[str]
+) -> None:
+    extra = [] if arguments[0] in ("nonsense", "cutout") else ["--data", str(stack.data)]
+    done = matting(*arguments, *extra, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip()
+
+
+def test_with_no_stack_running_it_says_how_to_start_one(tmp_path: Path) -> None:
+    done = matting("status", "--data", str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "matting up" in done.stderr
+
+
+def test_keys_are_made_listed_and_revoked(stack: Stack) -> None:
+    data = ("--data", str(stack.data))
+    secret = matting("keys", "create", "shop", *data).stdout.strip()
+    assert secret.startswith("mtk_")
+    listed = matting("keys", "list", *data).stdout
+    assert "shop" in listed
+    assert secret not in listed
+    key_id = next(line.split()[0] for line in listed.splitlines() if "shop" in line)
+    assert matting("keys", "revoke", key_id, *data).returncode == 0
+
+
+def test_cutout_needs_no_server(folder: Path, tmp_path: Path) -> None:
+    done = matting("cutout", str(folder), "--out", str(tmp_path / "cut"), cwd=tmp_path)
+    assert done.returncode == 1, "two of six are bad"
+    assert "truncated-image" in done.stderr or "cut short" in done.stderr
+    with PIL.Image.open(tmp_path / "cut" / "skuA" / "main.png") as picture:
+        assert (picture.mode, picture.size) == ("RGBA", (400, 300))
+    only = matting(
+        "cutout", str(folder / "x.jpg"), "--out", str(tmp_path / "a"), "--alpha-only", cwd=tmp_path
+    )
+    assert only.returncode == 0
+    with PIL.Image.open(tmp_path / "a" / "x.png") as picture:
+        assert picture.mode == "L"
+
+
+def test_doctor_finds_a_healthy_machine_healthy(stack: Stack, tmp_path: Path) -> None:
+    done = matting("doctor", "--data", str(stack.data), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "warm in" in done.stderr
+
+
+def test_doctor_names_the_fix_for_a_model_that_is_missing(tmp_path: Path) -> None:
+    environment = os.environ | {"MATTING_MODEL": "no-such-model"}
+    done = subprocess.run(
+        [MATTING, "doctor"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "MATTING_MODEL must be" in done.stderr
+
+
+def test_the_demo_leaves_results_a_sheet_and_no_process(tmp_path: Path) -> None:
+    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+    (tmp_path / "tmp").mkdir()
+    done = subprocess.run(
+        [MATTING, "demo", "--out", "out"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "images/s" in done.stderr
+    assert len(list((tmp_path / "out").glob("*.png"))) == 7
+    with PIL.Image.open(tmp_path / "out" / "contact-sheet.png") as sheet:
+        assert sheet.width > 1_000
+    assert processes_below(str(tmp_path)) == []
+    assert list((tmp_path / "tmp").glob("matting-*")) == []
+
+
+def test_a_second_start_finds_the_jobs_of_the_first_and_ctrl_c_stops_cleanly(
+    folder: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    job = None
+    for _ in range(2):
+        running = subprocess.Popen(
+            [MATTING, "up", "--data", str(data), "--port", "0"],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert running.stderr is not None
+        lines: list[str] = []
+        for line in running.stderr:
+            lines.append(line)
+            if "Ctrl-C" in line:
+                break
+        text = "".join(lines)
+        assert "/docs" in text
+        assert "Flower" in text
+        if job is None:
+            sent = matting("submit", str(folder / "x.jpg"), "--wait", "--data", str(data))
+            job = sent.stdout.strip()
+        else:
+            shown = matting("status", job, "--json", "--data", str(data)).stdout
+            assert json.loads(shown)["counts"]["succeeded"] == 1
+        running.send_signal(signal.SIGINT)
+        assert running.wait(40) == 0
+        running.stderr.close()
+        assert processes_below(str(data)) == []
+
+
+def test_a_killed_stack_takes_its_parts_along(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    running = subprocess.Popen(
+        [MATTING, "up", "--data", str(data), "--port", "0"], cwd=tmp_path, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 60
+    while not (data / "logs" / "api.log").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    running.kill()
+    running.communicate(timeout=20)
+    while processes_below(str(data)):
+        assert time.monotonic() < deadline, processes_below(str(data))
+        time.sleep(0.1)

@@ -1,0 +1,85 @@
+import io
+
+import httpx
+import pytest
+
+from shared.errors import (
+    FileTooLargeError,
+    ForbiddenSourceError,
+    SourceDeniedError,
+    SourceNotFoundError,
+    StorageError,
+)
+from shared.settings import Settings
+from shared.storage import ObjectUrl, Storage
+
+
+def test_what_is_put_can_be_got(storage: Storage) -> None:
+    storage.put("a/b.bin", b"hello", "application/octet-stream")
+    assert storage.get(storage.bucket, "a/b.bin", 100) == b"hello"
+    storage.upload("a/c.bin", io.BytesIO(b"stream"))
+    assert storage.get(storage.bucket, "a/c.bin", 100) == b"stream"
+
+
+def test_a_missing_object_and_a_missing_bucket_are_not_found(storage: Storage) -> None:
+    with pytest.raises(SourceNotFoundError):
+        storage.get(storage.bucket, "no/such/key", 100)
+    with pytest.raises(SourceNotFoundError):
+        storage.get("no-such-bucket", "key", 100)
+
+
+def test_too_large_an_object_is_not_read(storage: Storage) -> None:
+    storage.put("large", b"x" * 1_000, "application/octet-stream")
+    with pytest.raises(FileTooLargeError):
+        storage.get(storage.bucket, "large", 999)
+    assert len(storage.get(storage.bucket, "large", 1_000)) == 1_000
+
+
+def test_listing_goes_on_after_a_page(storage: Storage) -> None:
+    for number in range(25):
+        storage.put(f"list/{number:03d}.jpg", b"x", "image/jpeg")
+    first = storage.list_page(ObjectUrl(storage.bucket, "list/"), after=None)
+    assert first == [f"list/{number:03d}.jpg" for number in range(25)]
+    rest = storage.list_page(ObjectUrl(storage.bucket, "list/"), after="list/019.jpg")
+    assert rest == first[20:]
+
+
+def test_a_presigned_url_works_without_keys_and_only_as_it_was_signed(storage: Storage) -> None:
+    storage.put("signed.png", b"picture", "image/png")
+    url = storage.presign_get("signed.png", ttl_s=60, filename='sh"oe.png')
+    answer = httpx.get(url)
+    assert (answer.status_code, answer.content) == (200, b"picture")
+    assert httpx.get(url.replace("signed.png", "other.png", 1)).status_code == 403
+    put = storage.presign_put("sent.bin", ttl_s=60)
+    assert httpx.put(put, content=b"sent").status_code == 200
+    assert storage.get(storage.bucket, "sent.bin", 10) == b"sent"
+
+
+def test_wrong_credentials_are_denied_and_not_tried_for_ever(settings: Settings) -> None:
+    wrong = settings.model_dump() | {"aws_secret_access_key": "wrong-secret-key"}
+    storage = Storage(Settings.model_validate(wrong))
+    with pytest.raises(SourceDeniedError):
+        storage.get(storage.bucket, "key", 10)
+    storage.close()
+
+
+def test_a_storage_that_is_away_is_worth_another_try(settings: Settings) -> None:
+    storage = Storage(settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:1"}))
+    with pytest.raises(StorageError) as caught:
+        storage.put("key", b"x", "image/png")
+    assert caught.value.retryable
+    storage.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["../x", "a/../b", "s3://b/%2e%2e/x", "a/./b", "s3:///key", "a\nb", "s3://b/a/.."]
+)
+def test_keys_that_wander_are_refused(text: str) -> None:
+    with pytest.raises(ForbiddenSourceError):
+        ObjectUrl.parse(text, "matting")
+
+
+def test_plain_keys_are_taken_apart() -> None:
+    assert ObjectUrl.parse("s3://b/x/y.jpg", "m") == ObjectUrl("b", "x/y.jpg")
+    assert ObjectUrl.parse("x/y..jpg", "m") == ObjectUrl("m", "x/y..jpg")
+    assert str(ObjectUrl("b", "k")) == "s3://b/k"
