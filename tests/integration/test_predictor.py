@@ -1,0 +1,170 @@
+"""The built-in model in the real Paddle."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+
+from shared.errors import (
+    MattingError,
+    ModelLoadError,
+    OutOfMemoryError,
+    PredictorError,
+    UnsupportedTransformError,
+)
+from shared.options import Profile
+from shared.settings import Settings
+from worker.catalog import BUNDLES
+from worker.predictor import Predictor, load_predictor
+from worker.transforms import Prepared, restore
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return load_predictor(Settings(predict_batch_size=4))
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """A copy of the built-in model to break."""
+    return shutil.copytree(BUNDLES / "builtin", tmp_path / "export")
+
+
+def shifted(photo: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
+    return np.roll(photo, pixels, axis=1)
+
+
+def alphas_of(predictor: Predictor, prepared: list[Prepared]) -> list[NDArray[np.float32]]:
+    alphas = []
+    for alpha in predictor.predict_many(prepared):
+        assert not isinstance(alpha, MattingError), alpha
+        alphas.append(alpha)
+    return alphas
+
+
+def test_it_says_what_it_is(predictor: Predictor) -> None:
+    known = predictor.describe()
+    assert known["model"] == "builtin"
+    assert known["configuration"] == "onednn"
+    assert known["fallback"] is None
+    assert known["batch_sizes"] == [1, 2, 4]
+
+
+@pytest.mark.parametrize("profile", list(Profile))
+def test_the_subject_is_told_from_the_background(
+    predictor: Predictor, photo: NDArray[np.uint8], profile: Profile
+) -> None:
+    prepared = predictor.prepare(photo, profile)
+    (small,) = alphas_of(predictor, [prepared])
+    alpha = restore(small, prepared.steps)
+    assert alpha.shape == photo.shape[:2]
+    assert alpha[150, 200] > 0.9
+    assert alpha[:20].max() < 0.1
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 9])
+def test_batches_of_any_length_give_each_image_its_own_alpha(
+    predictor: Predictor, photo: NDArray[np.uint8], count: int
+) -> None:
+    photos = [shifted(photo, 10 * n) for n in range(count)]
+    prepared = [predictor.prepare(one, Profile.FAST) for one in photos]
+    together = alphas_of(predictor, prepared)
+    assert len(together) == count
+    for alone, alpha in zip(prepared, together, strict=True):
+        (expected,) = alphas_of(predictor, [alone])
+        np.testing.assert_allclose(alpha, expected, atol=1e-4)
+
+
+def test_shapes_may_be_mixed_in_a_batch(predictor: Predictor, photo: NDArray[np.uint8]) -> None:
+    photos = [photo, photo[:, :200], photo[:120], photo, photo[:, :200]]
+    prepared = [predictor.prepare(one, Profile.FAST) for one in photos]
+    assert len({one.shape for one in prepared}) == 3
+    for one, alpha in zip(prepared, alphas_of(predictor, prepared), strict=True):
+        assert alpha.shape == one.shape
+
+
+def test_no_photo_meets_a_shape_that_was_not_warmed(predictor: Predictor) -> None:
+    for ratio in np.geomspace(9 / 21, 21 / 9, 60):
+        prepared = predictor.prepare(
+            np.zeros((300, max(1, round(300 * ratio)), 3), np.uint8), Profile.FAST
+        )
+        assert prepared.shape in predictor.grid.shapes
+
+
+class Faulty(Predictor):
+    """The real predictor before a device that has too little memory, or chokes on bright images."""
+
+    def __init__(self, real: Predictor, fits: int) -> None:
+        self.__dict__.update(real.__dict__)
+        self.batch_sizes = list(real.batch_sizes)
+        self.fits = fits
+        self.sizes: list[int] = []
+
+    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.sizes.append(len(batch))
+        if len(batch) > self.fits:
+            raise OutOfMemoryError
+        if (batch > 5).any():
+            raise PredictorError("the device choked")
+        return super()._run(batch)
+
+
+def test_a_batch_too_large_for_the_device_is_halved_and_the_size_remembered(
+    predictor: Predictor, photo: NDArray[np.uint8]
+) -> None:
+    faulty = Faulty(predictor, fits=2)
+    prepared = [predictor.prepare(photo, Profile.FAST)] * 8
+    assert len(alphas_of(faulty, prepared)) == 8
+    assert faulty.batch_sizes == [1, 2]
+    faulty.sizes.clear()
+    alphas_of(faulty, prepared)
+    assert faulty.sizes == [2, 2, 2, 2]
+
+
+def test_one_poisonous_image_fails_alone(predictor: Predictor, photo: NDArray[np.uint8]) -> None:
+    faulty = Faulty(predictor, fits=4)
+    good = predictor.prepare(photo, Profile.FAST)
+    bad = Prepared(np.full_like(good.tensor, 9), good.steps)
+    results = faulty.predict_many([good, good, bad, good])
+    assert [isinstance(one, PredictorError) for one in results] == [False, False, True, False]
+
+
+def test_a_plan_that_crashes_is_left_for_the_plain_one(
+    monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]
+) -> None:
+    monkeypatch.setattr("worker.predictor.survives", lambda *_: "it crashed with signal 6")
+    predictor = load_predictor(Settings())
+    known = predictor.describe()
+    assert known["configuration"] == "plain"
+    assert known["fallback"] == "onednn was not used: it crashed with signal 6"
+    (alpha,) = predictor.predict_many([predictor.prepare(photo, Profile.FAST)])
+    assert not isinstance(alpha, MattingError)
+
+
+def test_a_folder_is_a_model(export: Path) -> None:
+    assert load_predictor(Settings(model=str(export))).describe()["model"] == str(export)
+
+
+@pytest.mark.parametrize("missing", ["deploy.yaml", "model.pdiparams", "model.pdmodel"])
+def test_an_export_that_lacks_a_file_is_refused(export: Path, missing: str) -> None:
+    (export / missing).unlink()
+    with pytest.raises(ModelLoadError):
+        load_predictor(Settings(model=str(export)))
+
+
+def test_weights_that_are_damaged_end_the_start_with_a_sentence(export: Path) -> None:
+    (export / "model.pdiparams").write_bytes(b"nothing")
+    with pytest.raises(ModelLoadError):
+        load_predictor(Settings(model=str(export)))
+
+
+def test_a_transform_that_is_not_known_is_refused_at_start(export: Path) -> None:
+    path = export / "deploy.yaml"
+    deploy = yaml.safe_load(path.read_text())
+    deploy["Deploy"]["transforms"].insert(1, {"type": "RandomBlur"})
+    path.write_text(yaml.safe_dump(deploy))
+    with pytest.raises(UnsupportedTransformError, match="RandomBlur"):
+        load_predictor(Settings(model=str(export)))

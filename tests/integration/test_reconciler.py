@@ -1,0 +1,67 @@
+"""The queue is made to agree with the database, on a real Redis."""
+
+import uuid
+
+import pytest
+
+from shared import job_store
+from shared.database import Database
+from shared.errors import QueueError
+from shared.job_store import NewItem
+from shared.queue import Celery, make_app, queue_depth
+from shared.reconciler import Reconciler
+from shared.settings import Settings
+
+
+@pytest.fixture
+def job_id(database: Database) -> uuid.UUID:
+    with database.transaction() as session:
+        key, _ = job_store.create_api_key(session, "tests")
+        job = job_store.create_job(
+            session, api_key_id=key.id, options={}, priority=7, labels={}, source={"kind": "keys"}
+        )
+        items = [NewItem(name=f"{n}.jpg", source=f"s3://b/{n}") for n in range(40)]
+        job_store.add_items(session, job.id, items)
+        job_store.finish_expansion(session, job.id)
+        return job.id
+
+
+def reconciler(database: Database, queue: Celery, settings: Settings, ahead: int) -> Reconciler:
+    return Reconciler(database, queue, settings.model_copy(update={"publish_ahead": ahead}))
+
+
+def test_what_was_accepted_is_sent_once_and_bounded(
+    database: Database, queue: Celery, settings: Settings, job_id: uuid.UUID
+) -> None:
+    bounded = reconciler(database, queue, settings, 15)
+    assert bounded.publish_open_jobs() == 15
+    assert bounded.publish_open_jobs() == 0
+    assert queue_depth(queue) == 15
+
+
+def test_messages_lost_with_redis_are_sent_again(
+    database: Database,
+    queue: Celery,
+    settings: Settings,
+    job_id: uuid.UUID,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shared.reconciler.LOST_AFTER_S", -1)
+    whole = reconciler(database, queue, settings, 100)
+    assert whole.publish_open_jobs() == 40
+    assert whole.recover() == 0, "they wait on the queue: nothing is lost"
+    with queue.connection_for_write() as connection:
+        connection.default_channel.client.flushall()  # type: ignore[attr-defined]  # redis-py's
+    assert whole.recover() == 40
+    assert whole.publish_open_jobs() == 40
+    assert queue_depth(queue) == 40
+
+
+def test_with_redis_away_nothing_is_noted_as_sent(
+    database: Database, settings: Settings, job_id: uuid.UUID, queue: Celery
+) -> None:
+    away = make_app(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
+    with pytest.raises(QueueError):
+        reconciler(database, away, settings, 100).publish_job(job_id)
+    away.close()
+    assert reconciler(database, queue, settings, 100).publish_job(job_id) == 40

@@ -1,0 +1,98 @@
+"""What each device would be told, call by call: no GPU is needed to read a plan."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.errors import EngineUnavailableError
+from shared.settings import Settings
+from worker.catalog import Model, find_model
+from worker.engine import EnginePlan, create, plans, shape_range_file
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    for name in ("model.pdmodel", "model.pdiparams"):
+        (tmp_path / name).write_bytes(name.encode())
+    return Model("tiny", tmp_path / "model.pdmodel", tmp_path / "model.pdiparams", ())
+
+
+def planned(model: Model, **values: object) -> list[EnginePlan]:
+    return plans(Settings.model_validate(values), model, shapes=30)
+
+
+def calls(plan: EnginePlan) -> dict[str, tuple[object, ...]]:
+    return {call.method: call.arguments for call in plan.calls}
+
+
+def test_a_cpu_tries_onednn_and_keeps_the_plain_one_to_check_it(model: Model) -> None:
+    fast, plain = planned(model, device="cpu", cpu_threads=3)
+    assert (fast.kind, plain.kind) == ("onednn", "plain")
+    assert calls(fast)["set_mkldnn_cache_capacity"] == (30,)
+    assert calls(fast)["set_cpu_math_library_num_threads"] == (3,)
+    assert "disable_mkldnn" in calls(plain)
+
+
+def test_bf16_falls_back_by_way_of_fp32(model: Model) -> None:
+    kinds = [plan.kind for plan in planned(model, device="cpu", precision="bf16")]
+    assert kinds == ["onednn-bf16", "onednn", "plain"]
+
+
+def test_a_gpu_gets_its_number_and_its_pool(model: Model) -> None:
+    (plan,) = planned(model, device="gpu:2", gpu_memory_pool_mb=900)
+    assert calls(plan)["enable_use_gpu"] == (900, 2)
+
+
+def test_tensorrt_collects_shapes_once_and_then_builds_and_keeps_the_engine(
+    model: Model, tmp_path: Path
+) -> None:
+    wanted: dict[str, object] = {"device": "gpu:0", "tensorrt": True, "precision": "fp16"}
+    wanted["engine_cache_dir"] = tmp_path
+    collecting, _ = planned(model, **wanted)
+    ranges = shape_range_file(tmp_path, model)
+    assert calls(collecting)["collect_shape_range_info"] == (str(ranges),)
+    assert "enable_tensorrt_engine" not in calls(collecting)
+    ranges.write_text("shapes")
+    building, plain = planned(model, **wanted)
+    workspace, batch, _least, precision, static, calibrate = calls(building)[
+        "enable_tensorrt_engine"
+    ]
+    assert (workspace, batch, static, calibrate) == (1 << 30, 16, True, False)
+    assert getattr(precision, "name", None) == "Half"
+    assert calls(building)["enable_tuned_tensorrt_dynamic_shape"] == (str(ranges), True)
+    assert plain.kind == "cuda"
+
+
+def test_kunlun_and_ascend_have_plans(model: Model) -> None:
+    (xpu,) = planned(model, device="xpu:1")
+    assert calls(xpu)["set_xpu_device_id"] == (1,)
+    (npu,) = planned(model, device="npu:3")
+    assert calls(npu)["enable_custom_device"] == ("npu", 3)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"device": "cpu", "precision": "int8"},
+        {"device": "gpu:0", "precision": "fp16"},
+        {"device": "xpu:0", "precision": "bf16"},
+    ],
+)
+def test_a_precision_that_the_device_lacks_is_refused(
+    model: Model, values: dict[str, object]
+) -> None:
+    with pytest.raises(EngineUnavailableError):
+        planned(model, **values)
+
+
+@pytest.mark.parametrize("device", ["gpu:0", "xpu:0", "npu:0"])
+def test_a_device_that_this_paddle_lacks_is_named_with_its_package(device: str) -> None:
+    settings = Settings.model_validate({"device": device})
+    model = find_model(settings)
+    with pytest.raises(EngineUnavailableError, match="paddle"):
+        create(plans(settings, model, shapes=1)[0], model)
+
+
+def test_profiling_is_asked_for_by_a_setting(model: Model) -> None:
+    assert "enable_profile" in calls(planned(model, profile_engine=True)[0])
+    assert "enable_profile" not in calls(planned(model)[0])
