@@ -24,9 +24,16 @@ class Sample:
     alpha: Alpha
 
 
-def compose(rng: np.random.Generator, sources: Sources, height: int, width: int) -> Sample:
-    """Draw a sample of the given size."""
-    kind = rng.random()
+def compose(
+    rng: np.random.Generator,
+    sources: Sources,
+    height: int,
+    width: int,
+    *,
+    only_pasted: bool = False,
+) -> Sample:
+    """Draw a sample of the given size; `only_pasted`: one whose alpha is known exactly."""
+    kind = 1.0 if only_pasted else rng.random()
     if kind < SHARE_REAL_FIGURE:
         colour, alpha = _crop(rng, _pick(rng, sources.figures), height, width)
     elif kind < SHARE_REAL_FIGURE + SHARE_REAL_GARMENT and sources.garments:
