@@ -24,6 +24,7 @@ from shared.database import Database
 from shared.errors import MattingError
 from shared.options import Options, Output
 from shared.settings import Settings
+from shared.storage import Storage
 
 DATA = Path("matting-data")
 PORT = 8000
@@ -215,6 +216,18 @@ def migrate() -> None:
         typer.echo(f"at revision {database.revisions()[0]}")
     finally:
         database.close()
+
+
+@app.command()
+def prepare() -> None:
+    """Before the first start in production: tables and bucket."""
+    migrate()
+    storage = Storage(Settings())
+    try:
+        storage.ensure_bucket()
+        typer.echo(f"bucket {storage.bucket} is there")
+    finally:
+        storage.close()
 
 
 def main() -> None:

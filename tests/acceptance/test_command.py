@@ -202,3 +202,24 @@ def test_a_killed_stack_takes_its_parts_along(tmp_path: Path) -> None:
     while processes_below(str(data)):
         assert time.monotonic() < deadline, processes_below(str(data))
         time.sleep(0.1)
+
+
+def test_ctrl_c_in_the_demo_leaves_nothing(tmp_path: Path) -> None:
+    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+    (tmp_path / "tmp").mkdir()
+    running = subprocess.Popen(
+        [MATTING, "demo", "--out", "out"],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "tmp").glob("matting-*/logs/worker-1.log")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=40)
+    assert running.returncode == 130, errors
+    assert b"Traceback" not in errors
+    assert processes_below(str(tmp_path)) == []
+    assert list((tmp_path / "tmp").glob("matting-*")) == []

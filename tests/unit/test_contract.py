@@ -1,0 +1,82 @@
+"""Names that others rely on, held against the code: settings, commands, routes, processes."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from api.app import create_app
+from deploy.cli import app as cli
+from shared.queue import QUEUE, TASK
+from shared.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = {
+    "demo", "up", "submit", "status", "watch", "cancel", "retry", "download", "cutout", "doctor",
+    "keys",
+}  # fmt: skip
+
+
+def known_variables() -> set[str]:
+    return {f"MATTING_{name}".upper() for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize("name", ["docker-compose.yml", "README.md", "deploy/docker/Dockerfile"])
+def test_every_variable_that_is_named_is_a_setting(name: str) -> None:
+    text = (ROOT / name).read_text()
+    named = set(re.findall(r"\bMATTING_[A-Z0-9_]+\b", text)) - {"MATTING_API_URL"}
+    assert named <= known_variables()
+
+
+def test_compose_has_no_secret_of_its_own_and_starts_what_exists() -> None:
+    compose: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    assert {"redis", "postgres", "minio", "api", "worker", "flower"} <= set(compose["services"])
+    text = (ROOT / "docker-compose.yml").read_text()
+    for name in re.findall(r"(?:PASSWORD|AUTH|USER): (\S.*)", text):
+        assert name.startswith(("${", "matting")), name
+    for line in (ROOT / ".env.example").read_text().splitlines():
+        assert line.startswith("#") or line.endswith("="), "an example must not hold a secret"
+
+
+def test_the_commands_of_the_contract_are_there() -> None:
+    group = typer.main.get_command(cli)
+    assert set(group.commands) >= COMMANDS  # type: ignore[attr-defined]  # a Click group
+
+
+def test_the_readme_names_only_commands_that_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    group = typer.main.get_command(cli)
+    named = set(re.findall(r"(?:^|[\s`/])matting ([a-z]+)\b", text))
+    assert named
+    assert named <= set(group.commands), named  # type: ignore[attr-defined]
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"\bmake ([a-z]+)", text):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_routes_of_the_contract_are_documented() -> None:
+    paths = create_app(Settings()).openapi()["paths"]
+    for path in (
+        "/v1/jobs",
+        "/v1/jobs/{job_id}",
+        "/v1/jobs/{job_id}/items",
+        "/v1/jobs/{job_id}/cancel",
+        "/v1/jobs/{job_id}/retry",
+        "/v1/uploads",
+        "/v1/items/{item_id}/result",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+    ):
+        assert path in paths, path
+    assert set(paths["/v1/jobs"]["post"]["requestBody"]["content"]) == {
+        "application/json",
+        "multipart/form-data",
+    }
+
+
+def test_the_queue_and_the_task_keep_their_names() -> None:
+    assert (QUEUE, TASK) == ("matting", "matting.remove_background")
