@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
@@ -39,7 +40,8 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.parts = parts
             yield
 
-    app = FastAPI(
+    app = FastAPIOffline(
+        redoc_url=None,
         title="matting",
         version=version("matting"),
         description=DESCRIPTION,

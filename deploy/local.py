@@ -32,6 +32,9 @@ WORKER_START_TIMEOUT_S = 300
 STOP_GRACE_S = 30
 """Longer than a worker's own `shutdown_grace_s`."""
 
+FLOWER_COLUMNS = "uuid,kwargs,state,received,started,runtime,worker"
+"""With the arguments, which say the job and the file of each image."""
+
 SECRETS_FILE = "secrets.json"
 ADDRESS_FILE = "running.json"
 
@@ -294,6 +297,7 @@ class Stack:
                 "--address=127.0.0.1",
                 f"--port={port}",
                 "--max_tasks=10000",
+                f"--tasks_columns={FLOWER_COLUMNS}",
                 "--logging=warning",
             ],
         )

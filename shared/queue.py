@@ -45,8 +45,8 @@ class Message:
     priority: int
 
     def kwargs(self) -> dict[str, str]:
-        """The task's arguments, JSON."""
-        return {"item": str(self.item_id), "job": str(self.job_id), "file": self.name}
+        """The task's arguments, JSON; Flower shows their beginning, so the file comes first."""
+        return {"file": self.name, "job": str(self.job_id), "item": str(self.item_id)}
 
 
 def parse_message(kwargs: dict[str, Any]) -> tuple[uuid.UUID, uuid.UUID]:
