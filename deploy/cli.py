@@ -232,7 +232,9 @@ def prepare() -> None:
 
 def main() -> None:
     """The console script: errors become one line and status 2."""
-    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
+    # Set here for both: a shell starts background jobs with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         status = app(standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
@@ -254,10 +256,6 @@ CLICK_ERRORS: Any = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 """Every kind of wrong usage; Typer brings its own copy of Click and exports only some of it."""
-
-
-def _interrupt() -> None:
-    raise KeyboardInterrupt
 
 
 def _photos(paths: list[Path]) -> Photos:

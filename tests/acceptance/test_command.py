@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import PIL.Image
@@ -155,71 +157,73 @@ def test_the_demo_leaves_results_a_sheet_and_no_process(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").glob("matting-*")) == []
 
 
+@contextmanager
+def running(*arguments: str, cwd: Path, **env: str) -> "Iterator[subprocess.Popen[str]]":
+    """The command in the background; killed if the test fails before it has ended."""
+    child = subprocess.Popen(
+        [MATTING, *arguments],
+        cwd=cwd,
+        env=os.environ | env,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
 def test_a_second_start_finds_the_jobs_of_the_first_and_ctrl_c_stops_cleanly(
     folder: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
     job = None
     for _ in range(2):
-        running = subprocess.Popen(
-            [MATTING, "up", "--data", str(data), "--port", "0"],
-            cwd=tmp_path,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert running.stderr is not None
-        lines: list[str] = []
-        for line in running.stderr:
-            lines.append(line)
-            if "Ctrl-C" in line:
-                break
-        text = "".join(lines)
-        assert "/docs" in text
-        assert "Flower" in text
-        if job is None:
-            sent = matting("submit", str(folder / "x.jpg"), "--wait", "--data", str(data))
-            job = sent.stdout.strip()
-        else:
-            shown = matting("status", job, "--json", "--data", str(data)).stdout
-            assert json.loads(shown)["counts"]["succeeded"] == 1
-        running.send_signal(signal.SIGINT)
-        assert running.wait(40) == 0
-        running.stderr.close()
+        with running("up", "--data", str(data), "--port", "0", cwd=tmp_path) as up:
+            assert up.stderr is not None
+            text = ""
+            while "Ctrl-C" not in text:
+                line = up.stderr.readline()
+                assert line, text
+                text += line
+            assert "/docs" in text
+            assert "Flower" in text
+            if job is None:
+                sent = matting("submit", str(folder / "x.jpg"), "--wait", "--data", str(data))
+                job = sent.stdout.strip()
+            else:
+                shown = matting("status", job, "--json", "--data", str(data)).stdout
+                assert json.loads(shown)["counts"]["succeeded"] == 1
+            up.send_signal(signal.SIGINT)
+            assert up.wait(40) == 0
         assert processes_below(str(data)) == []
 
 
 def test_a_killed_stack_takes_its_parts_along(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    running = subprocess.Popen(
-        [MATTING, "up", "--data", str(data), "--port", "0"], cwd=tmp_path, stderr=subprocess.PIPE
-    )
     deadline = time.monotonic() + 60
-    while not (data / "logs" / "api.log").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    running.kill()
-    running.communicate(timeout=20)
+    with running("up", "--data", str(data), "--port", "0", cwd=tmp_path) as up:
+        while not (data / "logs" / "api.log").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        up.kill()
     while processes_below(str(data)):
         assert time.monotonic() < deadline, processes_below(str(data))
         time.sleep(0.1)
 
 
 def test_ctrl_c_in_the_demo_leaves_nothing(tmp_path: Path) -> None:
-    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
-    (tmp_path / "tmp").mkdir()
-    running = subprocess.Popen(
-        [MATTING, "demo", "--out", "out"],
-        cwd=tmp_path,
-        env=environment,
-        stderr=subprocess.PIPE,
-    )
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
     deadline = time.monotonic() + 60
-    while not list((tmp_path / "tmp").glob("matting-*/logs/worker-1.log")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=40)
-    assert running.returncode == 130, errors
-    assert b"Traceback" not in errors
+    with running("demo", "--out", "out", cwd=tmp_path, TMPDIR=str(temporary)) as demo:
+        while not list(temporary.glob("matting-*/logs/worker-1.log")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        demo.send_signal(signal.SIGINT)
+        _, errors = demo.communicate(timeout=40)
+        assert demo.returncode == 130, errors
+        assert "Traceback" not in errors
     assert processes_below(str(tmp_path)) == []
-    assert list((tmp_path / "tmp").glob("matting-*")) == []
+    assert list(temporary.glob("matting-*")) == []
