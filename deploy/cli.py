@@ -203,7 +203,7 @@ def doctor(data: Data = DATA) -> None:
     findings = examine(data)
     for finding in findings:
         mark = "[green]ok[/]  " if finding.ok else "[red]fail[/]"
-        console.print(f"{mark} {finding.part:<14} {finding.detail}")
+        console.print(f"{mark} {finding.part:<14} {escape(finding.detail)}")
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 2)
 
 

@@ -6,8 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
+from api.client import MattingClient
 from deploy.local import find_stack
 from deploy.processes import program
+from shared import job_store
 from shared.database import Database
 from shared.errors import MattingError, StackError
 from shared.queue import make_app, queue_depth
@@ -34,6 +38,7 @@ def examine(data: Path) -> list[Finding]:
             ("database", lambda: _database(settings)),
             ("queue", lambda: _queue(settings)),
             ("storage", lambda: _storage(settings)),
+            ("worker", lambda: _worker(settings)),
         ]
     else:
         checks += [
@@ -50,6 +55,8 @@ def _try(part: str, check: Callable[[], str]) -> Finding:
         return Finding(part, True, check())
     except MattingError as error:
         return Finding(part, False, error.message)
+    except httpx.TransportError as error:
+        return Finding(part, False, f"It does not answer: {error}. Start it with `matting up`.")
 
 
 def _python() -> str:
@@ -88,12 +95,29 @@ def _storage(settings: Settings) -> str:
         storage.close()
 
 
+def _worker(settings: Settings) -> str:
+    database = Database(settings.database_url, process="doctor")
+    try:
+        with database.transaction() as session:
+            live = job_store.live_workers(session, stale_s=settings.worker_stale_s)
+    finally:
+        database.close()
+    if not live:
+        raise StackError("No warm worker: start one with `celery -A worker.app worker -P threads`")
+    return f"{len(live)} warm: {', '.join(one.id for one in live)}"
+
+
 def _stack(data: Path) -> str:
     try:
         address, _ = find_stack(data)
     except StackError:
         return f"none runs on {data}; `matting up` starts one"
-    return f"runs at {address.api_url}"
+    with MattingClient(address.api_url, "") as client:
+        ready = client.readiness()
+    if not ready["ready"]:
+        wrong = "; ".join(f"{k}: {v}" for k, v in ready["checks"].items() if v != "ok")
+        raise StackError(f"{address.api_url} runs but is not ready ({wrong})")
+    return f"runs at {address.api_url}, {len(ready['workers'])} warm worker(s)"
 
 
 def _model(settings: Settings) -> str:

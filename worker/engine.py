@@ -46,9 +46,9 @@ def plans(settings: Settings, model: Model, *, shapes: int) -> list[EnginePlan]:
     """
     device, _, index = settings.device.partition(":")
     if device == "cpu":
-        return _cpu_plans(settings, shapes)
+        return _cpu_plans(settings, model, shapes)
     number = int(index)
-    base = _common(settings)
+    base = _common(settings, model)
     if device == "gpu":
         select = Call("enable_use_gpu", (settings.gpu_memory_pool_mb, number))
         plain = EnginePlan("cuda", (select, *base))
@@ -92,9 +92,9 @@ def create(plan: EnginePlan, model: Model) -> Any:
         raise ModelLoadError(f"{model.graph}: {detail[-1] if detail else error!r}") from error
 
 
-def _cpu_plans(settings: Settings, shapes: int) -> list[EnginePlan]:
+def _cpu_plans(settings: Settings, model: Model, shapes: int) -> list[EnginePlan]:
     threads = Call("set_cpu_math_library_num_threads", (settings.cpu_threads,))
-    base = (Call("disable_gpu"), *_common(settings), threads)
+    base = (Call("disable_gpu"), *_common(settings, model), threads)
     # Paddle enables oneDNN by default in recent versions: the plain plan says no to it.
     plain = EnginePlan("plain", (*base, Call("disable_mkldnn")))
     onednn = (*base, Call("enable_mkldnn"), Call("set_mkldnn_cache_capacity", (shapes,)))
@@ -106,12 +106,10 @@ def _cpu_plans(settings: Settings, shapes: int) -> list[EnginePlan]:
     raise EngineUnavailableError(f"MATTING_PRECISION={settings.precision} is not for a CPU")
 
 
-def _common(settings: Settings) -> tuple[Call, ...]:
-    calls = [
-        Call("disable_glog_info"),
-        Call("switch_ir_optim", (True,)),
-        Call("enable_memory_optim"),
-    ]
+def _common(settings: Settings, model: Model) -> tuple[Call, ...]:
+    calls = [Call("disable_glog_info"), Call("switch_ir_optim", (True,))]
+    if model.graph.suffix != ".json":  # with the newer format Paddle 3.2 can't start with it
+        calls.append(Call("enable_memory_optim"))
     if settings.profile_engine:
         calls.append(Call("enable_profile"))
     return tuple(calls)

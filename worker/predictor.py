@@ -31,6 +31,15 @@ log = get_logger(__name__)
 NATIVE_PROBE: Size = (1_000, 1_000)
 """The photo size that a model's own resolution is read off with."""
 
+COMMON_RATIOS = (1, 5 / 4, 4 / 3, 3 / 2, 16 / 9)
+COMMON_SIZES: tuple[Size, ...] = tuple(
+    size
+    for ratio in COMMON_RATIOS
+    for size in ((3_000, round(3_000 / ratio)), (round(3_000 / ratio), 3_000))
+)
+"""Upright and lying photos of the usual ratios: the shapes that the `exact` profile makes of them
+are warm. It makes one of every ratio and can't warm them all; `fast` has no cold one."""
+
 MAX_DISAGREEMENT = 0.02
 """Most that the mean alpha of the test card may differ between an accelerated and the plain
 configuration. Rounding of fp32 stays below 1e-4, bf16 below 0.01; a wrong kernel is far above."""
@@ -38,6 +47,9 @@ configuration. Rounding of fp32 stays below 1e-4, bf16 below 0.01; a wrong kerne
 CPU_PREDICT_BATCH = 1
 DEVICE_PREDICT_BATCH = 16
 """Without tuning: on a CPU a larger batch gains nothing an image, on a device it does."""
+
+EXACT_SPARE_SHAPES = 16
+"""Further shapes of the `exact` profile that oneDNN's cache keeps."""
 
 Alpha = NDArray[np.float32]
 
@@ -59,6 +71,7 @@ class Predictor:
         self.batch_sizes = [1 << power for power in range(largest.bit_length())]
         native = self.exact.size_of(NATIVE_PROBE)
         self.grid = ShapeGrid.around(round((native[0] * native[1]) ** 0.5))
+        self.exact_shapes = sorted({self.exact.size_of(size) for size in COMMON_SIZES})
         self._open()
         self._warm_up()
         self.warmup_s = time.monotonic() - started
@@ -142,16 +155,23 @@ class Predictor:
 
     def _open(self) -> None:
         """Take the first plan that runs the test card and agrees with the plain plan."""
-        shapes = len(self.grid.shapes) * len(self.batch_sizes)
+        shapes = len(self._warm_inputs()) + EXACT_SPARE_SHAPES
         *accelerated, plain = plans(self.settings, self.model, shapes=shapes)
         self._use(plain)
-        card = self.prepare(testcard(), Profile.FAST)
         try:
+            card = self.prepare(testcard(), Profile.FAST)
             truth = self._run(card.tensor[None])
-        except PredictorError as error:
-            raise WarmupError(f"The plain configuration fails: {error.detail}") from error
+        except PredictorError:
+            # An export with a fixed input takes no shape but the one that its deploy.yaml makes.
+            self.exact_shapes = [self.exact.size_of(NATIVE_PROBE)]
+            self.grid, self.batch_sizes = ShapeGrid(tuple(self.exact_shapes)), [1]
+            card = self.prepare(testcard(), Profile.FAST)
+            try:
+                truth = self._run(card.tensor[None])
+            except PredictorError as error:
+                raise WarmupError(f"The plain configuration fails: {error.detail}") from error
         for plan in accelerated:
-            reason = survives(self.settings, plan)
+            reason = survives(self.settings, plan, card.shape)
             if reason is None:
                 try:
                     self._use(plan)
@@ -165,12 +185,17 @@ class Predictor:
             log.warning("engine-fallback", configuration=plan.kind, reason=reason)
         self._use(plain)
 
+    def _warm_inputs(self) -> list[tuple[int, Size]]:
+        """The batch sizes and shapes that are met at start and never cold after."""
+        fast = [(size, shape) for shape in self.grid.shapes for size in self.batch_sizes]
+        exact = [(1, shape) for shape in self.exact_shapes if shape not in self.grid.shapes]
+        return fast + exact
+
     def _warm_up(self) -> None:
         """Run every shape in every batch size once: no customer's image meets a cold one."""
         try:
-            for height, width in self.grid.shapes:
-                for size in self.batch_sizes:
-                    self._run(np.zeros((size, 3, height, width), np.float32))
+            for size, (height, width) in self._warm_inputs():
+                self._run(np.zeros((size, 3, height, width), np.float32))
         except OutOfMemoryError as error:
             raise WarmupError(f"{error.detail}; lower MATTING_PREDICT_BATCH_SIZE") from error
         except PredictorError as error:

@@ -11,7 +11,9 @@ from shared.errors import MattingError
 from shared.settings import Settings
 from worker.catalog import find_model
 from worker.engine import EnginePlan, create, plans
+from worker.shapes import ShapeGrid
 from worker.testcard import testcard
+from worker.transforms import ExactTransforms, Size
 
 TIMEOUT_S = 900
 """Building a TensorRT engine takes minutes; a hang must end all the same."""
@@ -30,9 +32,15 @@ FIELDS = {
 """The settings that a plan follows from. Secrets stay here."""
 
 
-def survives(settings: Settings, plan: EnginePlan) -> str | None:
-    """None when a child process loads the model by this plan and runs it; else why not."""
-    request = {"kind": plan.kind, "settings": settings.model_dump(mode="json", include=FIELDS)}
+def survives(settings: Settings, plan: EnginePlan, shape: Size) -> str | None:
+    """None when a child process loads the model by this plan and runs an input of this height and
+    width; else why not.
+    """
+    request = {
+        "kind": plan.kind,
+        "shape": shape,
+        "settings": settings.model_dump(mode="json", include=FIELDS),
+    }
     try:
         child = subprocess.run(
             [sys.executable, "-m", "worker.trial"],
@@ -53,18 +61,14 @@ def survives(settings: Settings, plan: EnginePlan) -> str | None:
 
 def main() -> int:
     """The child's part: run the plan that standard input names."""
-    from worker.shapes import ShapeGrid
-    from worker.transforms import ExactTransforms
-
     request = json.load(sys.stdin)
     settings = Settings(**request["settings"])
     try:
         model = find_model(settings)
         plan = next(p for p in plans(settings, model, shapes=1) if p.kind == request["kind"])
         exact = ExactTransforms(model.transforms)
-        height, width = exact.size_of((1_000, 1_000))
-        grid = ShapeGrid.around(round((height * width) ** 0.5))
-        card = grid.prepare(testcard(), exact.mean, exact.std)
+        height, width = request["shape"]
+        card = ShapeGrid(((height, width),)).prepare(testcard(), exact.mean, exact.std)
         predictor = create(plan, model)
         handle = predictor.get_input_handle(predictor.get_input_names()[0])
         handle.reshape([1, *card.tensor.shape])
