@@ -109,10 +109,10 @@ def _worker(settings: Settings) -> str:
 
 def _stack(data: Path) -> str:
     try:
-        address, _ = find_stack(data)
+        address, known = find_stack(data)
     except StackError:
         return f"none runs on {data}; `matting up` starts one"
-    with MattingClient(address.api_url, "") as client:
+    with MattingClient(address.api_url, known.api_key) as client:
         ready = client.readiness()
     if not ready["ready"]:
         wrong = "; ".join(f"{k}: {v}" for k, v in ready["checks"].items() if v != "ok")

@@ -4,6 +4,7 @@ The plan is a value, so that what a GPU or an NPU would be told can be read and 
 is none. The order of the calls is Paddle's own: device, then graph optimisation, then accelerators.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,10 @@ def create(plan: EnginePlan, model: Model) -> Any:
     Raises EngineUnavailableError when the installed Paddle lacks what the plan calls, and
     ModelLoadError when it can't read the model.
     """
-    from paddle import inference
+    with warnings.catch_warnings():
+        # Paddle speaks of a compiler cache that nobody here needs.
+        warnings.filterwarnings("ignore", "No ccache found")
+        from paddle import inference
 
     _require_device(plan)
     config = inference.Config(str(model.graph), str(model.params))
