@@ -13,6 +13,7 @@ import paddle
 import paddle.nn.functional as nnf
 import yaml
 from paddle import nn
+from paddle.base.framework import Program
 from paddle.pir_utils import OldIrGuard
 
 from worker.testcard import testcard
@@ -153,6 +154,8 @@ def main() -> None:
             net, input_spec=[paddle.static.InputSpec([None, 3, None, None], "float32", "img")]
         )
         paddle.jit.save(static, str(arguments.out / "model"))
+    _forget_call_stacks(arguments.out / "model.pdmodel")
+    (arguments.out / "model.pdiparams.info").unlink(missing_ok=True)
     _write_description(arguments.out, arguments.side)
 
     height, width = arrays["card"].shape[2:]
@@ -182,6 +185,16 @@ def _infer(folder: Path, batch: np.ndarray[Any, Any], onednn: bool) -> np.ndarra
     output = predictor.get_output_handle(predictor.get_output_names()[0])
     result: np.ndarray[Any, Any] = output.copy_to_cpu()
     return result
+
+
+def _forget_call_stacks(path: Path) -> None:
+    """Paddle notes for each operator the source lines it came from: of use to nobody else."""
+    with OldIrGuard():
+        program = Program.parse_from_string(path.read_bytes())
+        for block in program.blocks:
+            for operator in block.ops:
+                operator.desc.remove_attr("op_callstack")
+        path.write_bytes(program.desc.serialize_to_string())
 
 
 def _write_description(folder: Path, side: int) -> None:
