@@ -68,18 +68,22 @@ def decode(data: bytes, settings: Settings, *, enough_px: int | None = None) -> 
         )
     try:
         header = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
-        orientation = int(header.getexif().get(ORIENTATION_TAG, 1))
+        width, height = header.size
+        if width * height > settings.max_image_pixels:
+            raise TooManyPixelsError(
+                f"The image has {width} x {height} pixels; the limit is "
+                f"{settings.max_image_pixels:,} in all"
+            )
+        # The base class's method: that of Pillow's PNG class decodes the whole picture in search
+        # of an eXIf chunk behind the pixels.
+        orientation = int(PIL.Image.Image.getexif(header).get(ORIENTATION_TAG, 1))
+    except TooManyPixelsError:
+        raise
     except UnidentifiedImageError as error:
         kind = TruncatedImageError if data.startswith(_MAGIC) else NotAnImageError
         raise kind from error
     except Exception as error:  # Pillow's plug-ins raise whatever a damaged header leads to
         raise TruncatedImageError(f"The image's header is damaged: {error}") from error
-    width, height = header.size
-    if width * height > settings.max_image_pixels:
-        raise TooManyPixelsError(
-            f"The image has {width} x {height} pixels; the limit is "
-            f"{settings.max_image_pixels:,} in all"
-        )
     _refuse_cut_short(data, header.format or "")
     image = _fast(data, header, enough_px) if _is_ordinary(header) else _careful(header)
     image = _upright(image, orientation)

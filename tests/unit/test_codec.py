@@ -178,3 +178,36 @@ def test_a_png_is_lossless_and_the_same_each_time(photo: NDArray[np.uint8]) -> N
     first, second = encode(photo, Options()), encode(photo, Options())
     assert first == second
     np.testing.assert_array_equal(np.asarray(PIL.Image.open(io.BytesIO(first))), photo)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
+def test_too_many_pixels_are_refused_before_any_is_decoded(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = saved(quadrants(), kind)
+
+    def decoded_too_early(*_: object, **__: object) -> None:
+        raise AssertionError("decoded before the limit was checked")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decoded_too_early)
+    with pytest.raises(TooManyPixelsError):
+        decode(data, Settings(max_image_pixels=100))
+
+
+def test_a_png_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = saved(quadrants(), "PNG")
+
+    def decoded_again(*_: object, **__: object) -> None:
+        raise AssertionError("Pillow decoded what OpenCV decodes")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decoded_again)
+    assert decode(data, SETTINGS).image.shape == (40, 60, 3)
+
+
+def test_a_png_with_exif_orientation_stands_upright() -> None:
+    image = quadrants()
+    exif = image.getexif()
+    exif[0x0112] = 6
+    decoded = decode(saved(image, "PNG", exif=exif), SETTINGS)
+    assert (decoded.width, decoded.height) == (40, 60)
+    np.testing.assert_array_equal(decoded.image[5, 35], (220, 20, 20))
