@@ -25,16 +25,19 @@ SURENESS = 6
 of the background, and count only where there are no others."""
 
 
-def full_alpha(alpha: Alpha, width: int, height: int) -> Image:
-    """An alpha [h, w] in 0..1 as [height, width] uint8, with black and white point applied."""
+def full_alpha(alpha: Alpha, width: int, height: int, *, levels: bool = True) -> Image:
+    """An alpha [h, w] in 0..1 as [height, width] uint8, with black and white point applied unless
+    `levels` is false (the `exact` profile gives what the network gave).
+    """
     if alpha.shape != (height, width):
         alpha = cv2.resize(alpha, (width, height), interpolation=cv2.INTER_LINEAR).astype(
             np.float32, copy=False
         )
-    scale = 255 / (WHITE_POINT - BLACK_POINT)
+    black, white = (BLACK_POINT, WHITE_POINT) if levels else (0.0, 1.0)
+    scale = 255 / (white - black)
     # alpha · scale - black · scale, rounded and saturated, in one pass.
     return cv2.convertScaleAbs(
-        np.maximum(alpha, np.float32(BLACK_POINT)), alpha=scale, beta=-BLACK_POINT * scale
+        np.maximum(alpha, np.float32(black)), alpha=scale, beta=-black * scale
     ).astype(np.uint8, copy=False)
 
 

@@ -215,5 +215,10 @@ def finish_alpha(
     decoded: Decoded, prepared: Prepared, alpha: NDArray[float32], options: Options
 ) -> Image:
     """The result's pixels at the original's size, from the network's alpha."""
-    matte = full_alpha(restore(alpha, prepared.steps), decoded.width, decoded.height)
+    matte = full_alpha(
+        restore(alpha, prepared.steps),
+        decoded.width,
+        decoded.height,
+        levels=options.profile is Profile.FAST,
+    )
     return finish(decoded.image, matte, options)
