@@ -154,6 +154,22 @@ def _fringe(rng: np.random.Generator, mask: NDArray[np.uint8]) -> None:
         )
 
 
+def _print_on(rng: np.random.Generator, colour: Colour) -> None:
+    """Labels, stripes and logos: often white on white, and yet no hole in the subject."""
+    size = colour.shape[0]
+    for _ in range(int(rng.integers(1, 5))):
+        tone = [255.0] * 3 if rng.random() < 0.35 else random_colour(rng).tolist()
+        centre = rng.uniform(0.25, 0.75, 2) * size
+        half = rng.uniform(0.03, 0.3, 2) * size
+        if rng.random() < 0.6:
+            low, high = (centre - half).astype(int).tolist(), (centre + half).astype(int).tolist()
+            cv2.rectangle(colour, low, high, tone, -1, cv2.LINE_AA)
+        else:
+            axes = half.astype(int).tolist()
+            place = centre.astype(int).tolist()
+            cv2.ellipse(colour, place, axes, rng.uniform(0, 180), 0, 360, tone, -1, cv2.LINE_AA)
+
+
 def _surface(rng: np.random.Generator, alpha: Alpha, textures: Sequence[Image]) -> Colour:
     """Colour, texture or print, and light from one side."""
     size = alpha.shape[0]
@@ -171,7 +187,9 @@ def _surface(rng: np.random.Generator, alpha: Alpha, textures: Sequence[Image]) 
             second = noise(rng, size, size, rng.uniform(2, 14)) > rng.uniform(-0.3, 0.5)
             colour[second] = random_colour(rng)
         colour += (noise(rng, size, size, rng.uniform(3, 40)) * rng.uniform(0, 25))[..., None]
-    relief = cv2.GaussianBlur(alpha, (0, 0), size * rng.uniform(0.03, 0.1))
+    if rng.random() < 0.5:
+        _print_on(rng, colour)
+    relief = cv2.GaussianBlur(alpha, (0, 0), size * rng.uniform(0.02, 0.1))
     angle = rng.uniform(0, 2 * np.pi)
     dx = cv2.Sobel(relief, cv2.CV_32F, 1, 0)
     dy = cv2.Sobel(relief, cv2.CV_32F, 0, 1)
