@@ -1,0 +1,52 @@
+"""Feeds a pipeline as the worker does: full batches, several of them in flight, an S3 in memory."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from shared.options import Options
+from shared.settings import Settings
+from worker.pipeline import Outcome, Pipeline, WorkItem
+
+
+class MemoryStore:
+    """Photos by key; results are counted and dropped."""
+
+    def __init__(self, photos: Sequence[bytes]) -> None:
+        self._photos = photos
+        self.stored = 0
+
+    def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
+        """The photo whose number the key is, counted on from the first again after the last."""
+        return self._photos[int(key) % len(self._photos)]
+
+    def put(self, key: str, data: bytes, content_type: str) -> None:
+        """Drop it."""
+        self.stored += 1
+
+
+def items(first: int, count: int, options: Options) -> list[WorkItem]:
+    """Items whose keys are numbers."""
+    return [
+        WorkItem(
+            item_id=str(number), bucket="photos", key=str(number), result_key="out", options=options
+        )
+        for number in range(first, first + count)
+    ]
+
+
+def feed(pipeline: Pipeline, settings: Settings, work: Sequence[WorkItem]) -> float:
+    """Run all of it; seconds. Raises the first error of an image: a benchmark has no bad ones."""
+    size = settings.batch_size
+    assert size is not None
+    batches = [work[start : start + size] for start in range(0, len(work), size)]
+    started = time.perf_counter()
+    with ThreadPoolExecutor(settings.batches_in_flight) as drivers:
+        outcomes: list[Outcome] = [
+            o for done in drivers.map(pipeline.run_many, batches) for o in done
+        ]
+    elapsed_s = time.perf_counter() - started
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+    return elapsed_s

@@ -1,0 +1,125 @@
+"""Whether a fast device is kept busy: python -m tests.benchmarks.overlap.
+
+A virtual device takes a set time an image in place of the predictor. It needs no core, as a GPU
+needs none; so throughput should reach what the device allows, or what the cores allow.
+"""
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import MattingError
+from shared.options import Options, Profile
+from shared.settings import Settings
+from tests.benchmarks.feeding import MemoryStore, feed, items
+from tests.benchmarks.photos import files
+from tests.benchmarks.report import report
+from worker.codec import decode, encode
+from worker.pipeline import Pipeline, finish_alpha
+from worker.shapes import ShapeGrid
+from worker.transforms import Image, Prepared
+
+DEVICE_MS = (10.1, 14.6, 34.6, 100.0)
+"""PaddleSeg's figures for a V100, 512 × 512: PP-MattingV2 98.89, MODNet 68.4, PP-Matting 28.9
+images/s; and a slow one."""
+
+NOISE_LIMIT = 1.1
+"""A pipeline can't beat its own bound by more: then the bound was measured wrong."""
+
+IMAGES = 240
+MEGAPIXELS = 0.26
+"""512 × 512: what the published times are for."""
+
+
+class VirtualDevice:
+    """An ellipse for every photo, after the set time; one batch at a time."""
+
+    def __init__(self, ms: float) -> None:
+        self._ms = ms
+        self._lock = threading.Lock()
+        self._grid = ShapeGrid.around(512)
+
+    def prepare(self, image: Image, profile: Profile) -> Prepared:
+        """As the predictor's `fast` profile does."""
+        return self._grid.prepare(image, (0.5,) * 3, (0.5,) * 3)
+
+    def predict_many(
+        self, prepared: Sequence[Prepared]
+    ) -> list[NDArray[np.float32] | MattingError]:
+        """Take the time; draw the alphas."""
+        with self._lock:
+            time.sleep(self._ms * len(prepared) / 1e3)
+        return [ellipse(one.shape) for one in prepared]
+
+
+def ellipse(shape: tuple[int, int]) -> NDArray[np.float32]:
+    """A soft-edged alpha."""
+    height, width = shape
+    mask = np.zeros(shape, np.float32)
+    cv2.ellipse(mask, (width // 2, height // 2), (width // 4, height // 3), 0, 0, 360, 1.0, -1)
+    return cv2.GaussianBlur(mask, (0, 0), 2).astype(np.float32)
+
+
+def bare_loop(photos: Sequence[bytes]) -> None:
+    """The stages around the device with nothing else: what one core has to do."""
+    device, options, settings = VirtualDevice(0), Options(), Settings(log_level="ERROR")
+    cv2.setNumThreads(1)
+    for data in photos:
+        decoded = decode(data, settings)
+        prepared = device.prepare(decoded.image, options.profile)
+        encode(finish_alpha(decoded, prepared, ellipse(prepared.shape), options), options)
+
+
+def cores_allow(photos: Sequence[bytes], cores: int) -> float:
+    """Images/s of bare loops in a process a core: with no lock between them, on the machine as it
+    is now, whoever else is using it.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(cores, mp_context=spawn) as loops:
+        list(loops.map(bare_loop, [photos[:4]] * cores))  # start and import
+        started = time.perf_counter()
+        list(loops.map(bare_loop, [photos] * cores))
+        return cores * len(photos) / (time.perf_counter() - started)
+
+
+def main() -> None:
+    """Headline: the worst of the devices."""
+    settings = Settings(batch_size=8, log_level="ERROR")
+    cv2.setNumThreads(1)
+    photos = files(None, count=45, megapixels=MEGAPIXELS)
+    rows: dict[str, dict[str, Any]] = {}
+    before = cores_allow(photos, settings.codec_threads)
+    for ms in DEVICE_MS:
+        pipeline = Pipeline(VirtualDevice(ms), MemoryStore(photos), settings)
+        count = min(IMAGES, round(12_000 / ms))
+        rate = count / feed(pipeline, settings, items(0, count, Options()))
+        pipeline.close()
+        after = cores_allow(photos, settings.codec_threads)
+        rows[f"{ms} ms"] = row = {
+            "images_per_s": round(rate, 1),
+            "device_allows": round(1e3 / ms, 1),
+            "cores_allow_before_and_after": [round(before, 1), round(after, 1)],
+            "ratio": round(rate / min(1e3 / ms, (before + after) / 2), 3),
+        }
+        print(f"{ms} ms", row)
+        before = after
+    # A ratio well above 1 says that the cores were not the same for both: others were using them.
+    ratios = [rate_of["ratio"] for rate_of in rows.values()]
+    report(
+        "overlap",
+        min(ratios),
+        target=">= 0.9",
+        unit="throughput / bound",
+        details={"devices": rows, "trustworthy": max(ratios) <= NOISE_LIMIT},
+    )
+
+
+if __name__ == "__main__":
+    main()

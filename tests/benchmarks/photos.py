@@ -1,0 +1,64 @@
+"""Photos for the benchmarks: drawn, so that the figures can be had again from the repository alone;
+or, with `--photos FOLDER`, the JPEGs of a folder.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.transforms import Image, Size
+
+JPEG_QUALITY = 90
+NOISE = 3.0
+"""Standard deviation of a camera's noise, in grey levels: without it JPEG and PNG are too easy."""
+
+RATIOS = (9 / 16, 2 / 3, 3 / 4, 4 / 5, 1.0, 5 / 4, 4 / 3, 3 / 2, 16 / 9)
+"""Width by height, from upright to lying."""
+
+
+def size_of(megapixels: float, ratio: float) -> Size:
+    """Height and width of a photo of so many pixels."""
+    height = round((megapixels * 1e6 / ratio) ** 0.5)
+    return height, round(height * ratio)
+
+
+def draw(size: Size, seed: int) -> Image:
+    """A shaded, soft-edged subject before an uneven wall: [H, W, 3] uint8 RGB."""
+    rng = np.random.default_rng(seed)
+    height, width = size
+    wall = rng.uniform(120, 235, (5, 5, 3)).astype(np.float32)
+    cloth = rng.uniform(10, 180, (24, 24, 3)).astype(np.float32)
+    mask = np.zeros(size, np.uint8)
+    centre = round(width * rng.uniform(0.4, 0.6)), round(height * rng.uniform(0.45, 0.6))
+    axes = round(width * rng.uniform(0.18, 0.3)), round(height * rng.uniform(0.25, 0.38))
+    cv2.ellipse(mask, centre, axes, float(rng.uniform(-20, 20)), 0, 360, 255, -1)
+    soft = cv2.GaussianBlur(mask, (0, 0), max(0.8, width / 800)).astype(np.float32)[..., None] / 255
+    photo = soft * _stretched(cloth, size) + (1 - soft) * _stretched(wall, size)
+    photo += rng.standard_normal(photo.shape, dtype=np.float32) * NOISE
+    drawn: Image = np.clip(photo, 0, 255).astype(np.uint8)
+    return drawn
+
+
+def jpeg(image: Image) -> bytes:
+    """The photo as a JPEG file."""
+    return bytes(
+        cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    )
+
+
+def files(
+    folder: Path | None, *, count: int, megapixels: float, ratios: Sequence[float] = RATIOS
+) -> list[bytes]:
+    """The JPEGs of a folder, or so many drawn ones whose ratios take turns."""
+    if folder is not None:
+        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg"))
+        return [path.read_bytes() for path in paths]
+    sizes = [size_of(megapixels, ratios[index % len(ratios)]) for index in range(count)]
+    return [jpeg(draw(size, seed)) for seed, size in enumerate(sizes)]
+
+
+def _stretched(values: NDArray[np.float32], size: Size) -> Image:
+    return cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)  # type: ignore[return-value]

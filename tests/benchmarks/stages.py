@@ -1,0 +1,86 @@
+"""Each stage alone and the whole, ms and CPU-ms an image: python -m tests.benchmarks.stages."""
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import cv2
+
+from shared.errors import MattingError
+from shared.options import Foreground, Format, Options, Profile
+from shared.settings import Settings
+from tests.benchmarks.photos import draw, jpeg, size_of
+from tests.benchmarks.report import report
+from worker.codec import decode, encode
+from worker.matte import clean_edges, finish, full_alpha
+from worker.predictor import Predictor, load_predictor
+from worker.transforms import restore
+
+MEGAPIXELS = (0.5, 1.0, 4.0, 12.0)
+ROUNDS = 5
+
+T = TypeVar("T")
+
+
+def main() -> None:
+    """Headline: edge colours as a share of the whole, the worst of the PNG sizes."""
+    settings = Settings(log_level="ERROR")
+    predictor = load_predictor(settings)
+    cv2.setNumThreads(1)  # as the pipeline does: one image a thread
+    table: dict[str, Any] = {}
+    shares: list[float] = []
+    for megapixels in MEGAPIXELS:
+        row = measure(predictor, settings, megapixels)
+        shares.append(row["edge_colours"][0] / row["whole_png"][0])
+        table[f"{megapixels} MP"] = {name: [round(v, 1) for v in ms] for name, ms in row.items()}
+    for size, stages in table.items():
+        print(size, *(f"{name} {ms[0]}/{ms[1]}" for name, ms in stages.items()), sep="\n  ")
+    details = {
+        "edge_share_by_size": [round(share, 3) for share in shares],
+        "ms_and_cpu_ms": table,
+        "configuration": predictor.describe()["configuration"],
+    }
+    report("stages", max(shares), target="<= 0.15", unit="edge colours / whole", details=details)
+
+
+def measure(predictor: Predictor, settings: Settings, megapixels: float) -> dict[str, list[float]]:
+    """[wall ms, CPU ms] by stage, for one photo of this size."""
+    data = jpeg(draw(size_of(megapixels, 3 / 4), seed=1))
+    row: dict[str, list[float]] = {}
+    decoded = timed(row, "decode", lambda: decode(data, settings))
+    prepared = timed(row, "prepare", lambda: predictor.prepare(decoded.image, Profile.FAST))
+    alpha = timed(row, "predict", lambda: predictor.predict_many([prepared])[0])
+    if isinstance(alpha, MattingError):
+        raise alpha
+    back = partial(restore, alpha, prepared.steps)
+    matte = timed(row, "upsample", lambda: full_alpha(back(), decoded.width, decoded.height))
+    timed(row, "edge_colours", lambda: clean_edges(decoded.image, matte))
+    keep = Options(foreground=Foreground.KEEP)
+    timed(row, "compose", lambda: finish(decoded.image, matte, keep))
+    before = [sum(column) for column in zip(*row.values(), strict=True)]
+    for kind in Format:
+        options = Options(format=kind, background="#ffffff" if kind is Format.JPEG else None)
+        pixels = finish(decoded.image, matte, options)
+        timed(row, f"encode_{kind}", partial(encode, pixels, options))
+        encoding = row[f"encode_{kind}"]
+        row[f"whole_{kind}"] = [sum(pair) for pair in zip(before, encoding, strict=True)]
+    return row
+
+
+def timed(row: dict[str, list[float]], name: str, work: Callable[[], T]) -> T:
+    """Note the medians of wall and CPU milliseconds; the last result."""
+    walls, cpus = [], []
+    result = work()
+    for _ in range(ROUNDS):
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = work()
+        walls.append((time.perf_counter() - wall) * 1e3)
+        cpus.append((time.process_time() - cpu) * 1e3)
+    row[name] = [statistics.median(walls), statistics.median(cpus)]
+    return result
+
+
+if __name__ == "__main__":
+    main()
