@@ -120,7 +120,7 @@ def bottle(rng: np.random.Generator) -> NDArray[np.uint8]:
     layers: list[Layer] = [
         (body, (40, 110, 60), 0.09, 0.9),
         (cap, (190, 160, 60), 0.05, 0.8),
-        (np.minimum(label, body), (235, 228, 205), 0.4, 0.1),
+        (np.minimum(label, body), (205, 70, 50), 0.004, 0.1),
     ]
     return photograph(layers, backdrop(c, (252, 252, 252), (240, 240, 240)), 0.25, rng)
 
