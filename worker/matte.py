@@ -15,8 +15,8 @@ BLACK_POINT, WHITE_POINT = 0.04, 0.96
 a white page and doubles a PNG."""
 
 EDGE_SIDE_PX = 480
-"""Edge colours are estimated at this size: they vary slowly along an edge. At 640 the estimate takes
-half as long again and is no closer (8.1 against 8.0 grey levels on composites); at 320 it is worse."""
+"""Edge colours are estimated at this size: they vary slowly along an edge. At 640 it takes half as
+long again and is no closer (8.1 against 8.0 grey levels on composites); at 320 it is worse."""
 
 EDGE_RADIUS = 0.03
 """Half the window of that estimate, as a share of the longer side."""
