@@ -186,6 +186,8 @@ class Stack:
             "AWS_ACCESS_KEY_ID": access,
             "AWS_SECRET_ACCESS_KEY": secret,
             "PYTHONUNBUFFERED": "1",
+            # Each thread's own arena keeps the pixels that it freed: 856 MB over 400 photos.
+            "MALLOC_ARENA_MAX": "2",
             "FLOWER_UNAUTHENTICATED_API": "true",  # it listens on loopback only
             **self._extra_env,
         }

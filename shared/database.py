@@ -1,5 +1,7 @@
 """The database: engine and sessions, opened and closed in one place; SQLite (WAL) or PostgreSQL."""
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,6 +23,9 @@ __all__ = ["Database", "Session", "now"]
 
 LOCK_TIMEOUT_MS = 4_000
 """A statement that waits longer for a lock fails and is tried again, instead of piling up."""
+
+SQLITE_BUSY_S = 30
+"""How long a writer waits for another one."""
 
 MIGRATION_LOCK_ID = 0x6D617474
 """PostgreSQL advisory lock ('matt'): processes that start together migrate in turn."""
@@ -106,7 +111,7 @@ def now(session: Session) -> datetime:
 
 
 def _sqlite_engine(url: sa.URL) -> Engine:
-    engine = sa.create_engine(url, connect_args={"timeout": 30})
+    engine = sa.create_engine(url, connect_args={"timeout": SQLITE_BUSY_S})
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: object) -> None:
@@ -114,7 +119,7 @@ def _sqlite_engine(url: sa.URL) -> Engine:
         # at once, so that a transaction never has to be upgraded (and refused) half-way.
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _switch_to_wal(cursor)
         cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
@@ -125,6 +130,20 @@ def _sqlite_engine(url: sa.URL) -> Engine:
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _switch_to_wal(cursor: Any) -> None:
+    """The mode stays with the file. While two processes switch a new one, SQLite tells the second
+    at once that it is locked, whatever the busy timeout: so it is tried again here.
+    """
+    deadline = time.monotonic() + SQLITE_BUSY_S
+    while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _alembic_config() -> Config:
