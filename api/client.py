@@ -14,11 +14,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 import httpx
+from httpx_retries import Retry, RetryTransport
 
 TRANSFERS = 8
 """Files sent or fetched at a time."""
 
 UPLOADS_PER_REQUEST = 500
+
+RETRY = Retry(total=5, backoff_factor=0.2, status_forcelist=(429, 500, 502, 503, 504))
+"""For methods that may be sent twice (GET, PUT): a store that is busy, a service that restarts.
+Waits 0.2, 0.4, 0.8, 1.6 s with jitter, or what `Retry-After` asks for."""
 
 ENDED = ("finished", "cancelled")
 
@@ -39,15 +44,14 @@ class MattingClient:
 
     def __init__(self, url: str, api_key: str, *, timeout_s: float = 60) -> None:
         """`url`: the service's address; `api_key`: what `matting keys create` printed."""
-        # Tries to connect again: a service that restarts is away for a moment.
         self._http = httpx.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {api_key}"},
             timeout=timeout_s,
-            transport=httpx.HTTPTransport(retries=3),
+            transport=_transport(),
         )
         # Presigned URLs carry their own signature: the key must not go there.
-        self._storage = httpx.Client(timeout=timeout_s, transport=httpx.HTTPTransport(retries=3))
+        self._storage = httpx.Client(timeout=timeout_s, transport=_transport())
 
     def __enter__(self) -> Self:
         return self
@@ -125,7 +129,8 @@ class MattingClient:
 
     def readiness(self) -> Json:
         """What /readyz says, ready or not."""
-        answer: Json = self._http.get("/readyz").json()
+        # Not ready is an answer here, not a reason to ask again.
+        answer: Json = httpx.get(self._http.base_url.join("/readyz")).json()
         return answer
 
     def wait(
@@ -222,6 +227,11 @@ def result_names(items: Sequence[Json]) -> list[str]:
         used.add(candidate.casefold())
         names.append(candidate)
     return names
+
+
+def _transport() -> RetryTransport:
+    # A connection that could not be made is tried again whatever the method: nothing was sent.
+    return RetryTransport(transport=httpx.HTTPTransport(retries=3), retry=RETRY)
 
 
 def _api_error(answer: httpx.Response) -> ApiError:
