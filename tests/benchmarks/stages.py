@@ -14,9 +14,10 @@ from shared.settings import Settings
 from tests.benchmarks.photos import draw, jpeg, size_of
 from tests.benchmarks.report import report
 from worker.codec import decode, encode
-from worker.matte import clean_edges, finish, full_alpha
+from worker.edge_colours import subject_colours, transition
+from worker.matte import finish, full_alpha
 from worker.predictor import Predictor, load_predictor
-from worker.transforms import restore
+from worker.transforms import Image, restore
 
 MEGAPIXELS = (0.5, 1.0, 4.0, 12.0)
 ROUNDS = 5
@@ -56,7 +57,7 @@ def measure(predictor: Predictor, settings: Settings, megapixels: float) -> dict
         raise alpha
     back = partial(restore, alpha, prepared.steps)
     matte = timed(row, "upsample", lambda: full_alpha(back(), decoded.width, decoded.height))
-    timed(row, "edge_colours", lambda: clean_edges(decoded.image, matte))
+    timed(row, "edge_colours", lambda: _edge(decoded.image, matte))
     keep = Options(foreground=Foreground.KEEP)
     timed(row, "compose", lambda: finish(decoded.image, matte, keep))
     before = [sum(column) for column in zip(*row.values(), strict=True)]
@@ -67,6 +68,10 @@ def measure(predictor: Predictor, settings: Settings, megapixels: float) -> dict
         encoding = row[f"encode_{kind}"]
         row[f"whole_{kind}"] = [sum(pair) for pair in zip(before, encoding, strict=True)]
     return row
+
+
+def _edge(image: Image, matte: Image) -> Image:
+    return subject_colours(image, matte, transition(matte))
 
 
 def timed(row: dict[str, list[float]], name: str, work: Callable[[], T]) -> T:

@@ -1,9 +1,12 @@
 import cv2
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shared.options import Options
-from worker.matte import clean_edges, finish, full_alpha
+from worker.edge_colours import subject_colours, transition
+from worker.matte import finish, full_alpha
 
 
 def composite() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
@@ -35,22 +38,44 @@ def test_edge_colours_lose_the_old_background() -> None:
     photo, alpha, subject = composite()
     band = (alpha > 40) & (alpha < 215)
     before = np.abs(photo[band].astype(float) - subject).mean()
-    after = np.abs(clean_edges(photo, alpha)[band].astype(float) - subject).mean()
+    after = np.abs(finish(photo, alpha, Options())[band][:, :3].astype(float) - subject).mean()
     assert before > 60
     assert after < 12
 
 
-def test_pixels_outside_the_band_are_not_touched() -> None:
+def test_pixels_of_the_plain_subject_are_not_touched() -> None:
     photo, alpha, _ = composite()
-    cleaned = clean_edges(photo, alpha)
-    outside = (alpha == 0) | (alpha == 255)
-    np.testing.assert_array_equal(cleaned[outside], photo[outside])
+    cutout = finish(photo, alpha, Options())
+    np.testing.assert_array_equal(cutout[alpha == 255][:, :3], photo[alpha == 255])
 
 
-def test_a_hard_or_empty_matte_changes_nothing() -> None:
+def test_a_hard_or_empty_matte_has_no_edge() -> None:
     photo, alpha, _ = composite()
     for matte in (np.zeros_like(alpha), np.full_like(alpha, 255)):
-        np.testing.assert_array_equal(clean_edges(photo, matte), photo)
+        assert len(transition(matte)) == 0
+        assert subject_colours(photo, matte, transition(matte)).shape == (0, 3)
+
+
+def test_a_haze_with_no_subject_near_keeps_the_photo_s_colours() -> None:
+    photo, _, _ = composite()
+    haze = np.full(photo.shape[:2], 3, np.uint8)
+    places = transition(haze)
+    np.testing.assert_array_equal(subject_colours(photo, haze, places), photo.reshape(-1, 3))
+
+
+@given(
+    st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32 - 1), st.sampled_from([1, 40, 254])
+)
+def test_any_photo_and_alpha_give_a_colour_for_each_place(
+    height: int, width: int, seed: int, least: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    photo = rng.integers(0, 256, (height, width, 3), np.uint8)
+    alpha = rng.integers(0, 256, (height, width), np.uint8)
+    alpha[alpha < least] = 0
+    places = transition(alpha)
+    assert places.tolist() == np.flatnonzero((alpha > 0) & (alpha < 255)).tolist()
+    assert subject_colours(photo, alpha, places).shape == (len(places), 3)
 
 
 def test_colours_are_straight_and_clear_pixels_zero() -> None:
