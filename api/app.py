@@ -13,7 +13,7 @@ from starlette.responses import Response
 from api import problems
 from api.limits import BodyLimit
 from api.parts import open_parts
-from api.routes import health, items, jobs, uploads
+from api.routes import health, items, jobs, presets, uploads
 from api.schemas import JobRequest
 from shared.settings import Settings, get_settings
 from shared.telemetry import configure_logging
@@ -47,11 +47,11 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         # The JSON schema of a body that the endpoint reads by itself must be named here.
-        openapi_tags=[{"name": name} for name in ("jobs", "items", "uploads", "health")],
+        openapi_tags=[{"name": name} for name in ("jobs", "items", "uploads", "presets", "health")],
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes)
     problems.install(app)
-    for routes in (jobs, items, uploads, health):
+    for routes in (jobs, items, uploads, presets, health):
         app.include_router(routes.router)
     app.middleware("http")(_security_headers)
     _name_schemas(app)

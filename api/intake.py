@@ -37,6 +37,7 @@ class IncomingFile:
 
 def submit_sources(parts: Parts, caller: Caller, request: JobRequest) -> Job:
     """Accept a job whose photos are in S3 already. Raises RequestError, TransientError."""
+    check_backgrounds(parts, caller, request.options)
     source = request.source
     settings = parts.settings
     count = len(source.keys or source.uploads or ())
@@ -72,6 +73,7 @@ def submit_files(
     metadata: dict[str, str],
 ) -> Job:
     """Accept a job whose photos came with the request: stored first, then written."""
+    check_backgrounds(parts, caller, options)
     job_id = new_id()
     keys = [f"{OWN_PREFIX}{job_id}/inputs/{number:06d}" for number in range(1, len(files) + 1)]
     with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
@@ -98,6 +100,17 @@ def submit_files(
         return job
 
     return _publish(parts, write)
+
+
+def check_backgrounds(parts: Parts, caller: Caller, options: Options) -> None:
+    """The pictures that options put behind the subject must be the caller's to read: the key's own
+    uploads, or what it may name as a source. Raises ForbiddenSourceError.
+    """
+    for text in options.background_images():
+        url = ObjectUrl.parse(text, parts.settings.s3_bucket)
+        own = url.key.startswith(f"{UPLOADS_PREFIX}{caller.api_key_id}/")
+        if url.bucket != parts.settings.s3_bucket or not own:
+            _readable(parts, text)
 
 
 def plain_name(name: str) -> str:

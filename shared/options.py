@@ -4,37 +4,50 @@ Every field has a default that suits bulk work; unknown fields are refused, so t
 is a 422 and not 40,000 wrong pictures.
 """
 
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from shared.marketplaces import Market
+from shared.presets import PRESETS, Preset
+from shared.rendition import (
+    Background,
+    BackgroundImage,
+    ColourProfile,
+    ExifField,
+    Foreground,
+    Format,
+    Gradient,
+    HexColour,
+    NameTemplate,
+    Output,
+    Rendition,
+    Shadow,
+    ShadowKind,
+)
 
-class Output(StrEnum):
-    """What the result shows."""
+__all__ = [
+    "Background",
+    "BackgroundImage",
+    "ColourProfile",
+    "ExifField",
+    "ExtraOutput",
+    "Foreground",
+    "Format",
+    "Gradient",
+    "HexColour",
+    "Options",
+    "Output",
+    "Preset",
+    "Profile",
+    "Rendition",
+    "Shadow",
+    "ShadowKind",
+]
 
-    CUTOUT = "cutout"
-    """The subject, on a transparent or coloured background."""
-    ALPHA = "alpha"
-    """The matte alone: 8-bit grey, white is the subject."""
-
-
-class Format(StrEnum):
-    """How the result is encoded."""
-
-    PNG = "png"
-    WEBP = "webp"
-    JPEG = "jpeg"
-
-    @property
-    def extension(self) -> str:
-        """The file name's extension, with no dot."""
-        return "jpg" if self is Format.JPEG else self.value
-
-    @property
-    def content_type(self) -> str:
-        """The media type of the object."""
-        return f"image/{self.value}"
+MAX_EXTRA_OUTPUTS = 8
 
 
 class Profile(StrEnum):
@@ -46,48 +59,119 @@ class Profile(StrEnum):
     """As the model's deploy.yaml says, step by step: equal to PaddleSeg's own script."""
 
 
-class Foreground(StrEnum):
-    """Where the colours of half-transparent pixels come from."""
-
-    ESTIMATE = "estimate"
-    """Estimated at the edge, so that nothing of the old background shines through."""
-    KEEP = "keep"
-    """The photo's own colours."""
+def _expanded(data: Any) -> Any:
+    """The preset's options under those that are given one by one; a dump expands to itself."""
+    if not isinstance(data, dict) or data.get("preset") not in set(PRESETS):
+        return data
+    return {**PRESETS[Preset(data["preset"])], **data}
 
 
-HexColour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+class ExtraOutput(Rendition):
+    """One more picture from the same matte."""
+
+    name: NameTemplate = Field(
+        description="The file's name, e.g. `{path}-white.{ext}`; see the job's `name`."
+    )
+    market: Market | None = Field(None, description="Check it against this marketplace's rules.")
+
+    @model_validator(mode="after")
+    def _one_picture(self) -> Self:
+        if self.output is Output.BOTH:
+            raise ValueError("an extra output is one picture: `cutout` or `alpha`")
+        return self
 
 
-class Options(BaseModel):
+Edge = Annotated[float, Field(ge=0, le=100)]
+
+
+class Options(Rendition):
     """The options of a job, or of one image."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
         json_schema_extra={
-            "examples": [{"format": "png"}, {"format": "jpeg", "background": "#ffffff"}]
+            "examples": [
+                {"format": "png"},
+                {"preset": "amazon"},
+                {"format": "jpeg", "background": "#ffffff", "crop": True, "crop_margin": "5%"},
+            ]
         },
     )
 
-    output: Output = Field(Output.CUTOUT, description="The cut-out, or the matte alone.")
-    format: Format = Field(
-        Format.PNG, description="JPEG has no transparency: it needs a background."
-    )
-    quality: int = Field(90, ge=1, le=100, description="Of JPEG and WebP.")
-    background: HexColour | None = Field(
-        None, description="`#rrggbb` behind the subject; none leaves it transparent."
-    )
-    foreground: Foreground = Field(
-        Foreground.ESTIMATE, description="Clean the colours of the edge, or keep the photo's."
+    preset: Preset | None = Field(
+        None, description="A named set of options (GET /v1/presets); what you give besides wins."
     )
     profile: Profile = Field(Profile.FAST, description="`exact` follows the model's deploy.yaml.")
+    refine: bool = Field(True, description="Refine the matte's edge at the photo's full size.")
+    roi: tuple[float, float, float, float] | None = Field(
+        None,
+        description="Left, top, right, bottom, as shares of the photo: only there is a subject.",
+    )
+    erode_px: float = Field(
+        0, ge=-50, le=50, description="Pixels of the photo taken off the edge; below 0: added."
+    )
+    feather_px: Edge = Field(0, description="Pixels of the photo over which the edge fades.")
+    threshold: float | None = Field(
+        None, gt=0, lt=1, description="A hard edge at this alpha: no half-transparent pixels."
+    )
+    market: Market | None = Field(
+        None, description="Check the result against this marketplace's rules, and report them."
+    )
+    extra_outputs: tuple[ExtraOutput, ...] = Field(
+        (), max_length=MAX_EXTRA_OUTPUTS, description="More pictures from the same matte."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_preset(cls, data: Any) -> Any:
+        return _expanded(data)
 
     @model_validator(mode="after")
-    def _jpeg_needs_a_background(self) -> Self:
-        if self.format is Format.JPEG and self.output is Output.CUTOUT and self.background is None:
-            raise ValueError("JPEG has no transparency: give `background`, or use png or webp")
+    def _roi_has_an_inside(self) -> Self:
+        if self.roi is not None:
+            left, top, right, bottom = self.roi
+            if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+                raise ValueError("`roi` is left, top, right, bottom with 0 <= left < right <= 1")
         return self
+
+    def overridden(self, changes: dict[str, Any]) -> "Options":
+        """These options with an image's own over them; a preset among those counts in full.
+
+        Raises pydantic.ValidationError.
+        """
+        return Options.model_validate({**self.model_dump(mode="json"), **_expanded(changes)})
+
+    @property
+    def extras(self) -> tuple[ExtraOutput, ...]:
+        """The outputs beside the main one; `both` adds the matte in the main one's frame."""
+        if self.output is not Output.BOTH:
+            return self.extra_outputs
+        frame = self.model_dump(include=set(_FRAME))
+        beside = ExtraOutput(name="{path}-alpha.{ext}", output=Output.ALPHA, **frame)
+        return (beside, *self.extra_outputs)
+
+    def background_images(self) -> Iterator[str]:
+        """The `s3://` URLs that the outputs name: whoever submits must be allowed to read them."""
+        for one in (self, *self.extra_outputs):
+            if isinstance(one.background, BackgroundImage):
+                yield one.background.image
 
     def result_key(self, job_id: str, item_id: str) -> str:
         """The result's object key: it follows from the item; a second run writes the same."""
         return f"jobs/{job_id}/results/{item_id}.{self.format.extension}"
+
+    def extra_key(self, job_id: str, item_id: str, index: int) -> str:
+        """The object key of the extra output with this index in `extras`."""
+        kind = self.extras[index].format.extension
+        return f"jobs/{job_id}/results/{item_id}/{index + 1}.{kind}"
+
+
+_FRAME = (
+    "crop",
+    "crop_margin",
+    "canvas",
+    "scale",
+    "position",
+    "enlarge",
+    "max_side_px",
+    "max_megapixels",
+)

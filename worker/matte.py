@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.errors import InvalidOptionsError
 from shared.options import Foreground, Options, Output
 from worker.edge_colours import Places, subject_colours, transition
 
@@ -44,6 +45,8 @@ def finish(image: Image, alpha: Image, options: Options) -> Image:
     else:
         colours = image.reshape(-1, 3)[edge]
     if options.background is not None:
+        if not isinstance(options.background, str):
+            raise InvalidOptionsError("This worker knows no pictures and gradients as background")
         return _on_colour(image, alpha, edge, colours, options.background)
     cutout = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA).astype(np.uint8, copy=False)
     cutout.reshape(-1, 4)[edge, :3] = colours

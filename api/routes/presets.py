@@ -1,0 +1,53 @@
+"""/v1/presets: the named sets of options, and the rules that the marketplaces' are checked by."""
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from api.auth import CallerDep
+from api.problems import responses
+from shared.marketplaces import RULES, Market
+from shared.presets import DESCRIPTIONS, PRESETS
+
+router = APIRouter(prefix="/v1/presets", tags=["presets"])
+
+
+class PresetOut(BaseModel):
+    """A preset."""
+
+    name: str = Field(examples=["amazon"], description="Give it as the option `preset`.")
+    description: str
+    options: dict[str, Any] = Field(description="What it stands for; each can be given by itself.")
+    rules: dict[str, Any] | None = Field(
+        description="What the finished file is checked by, with source and date."
+    )
+
+
+class PresetList(BaseModel):
+    """All of them."""
+
+    presets: list[PresetOut]
+
+
+@router.get("", responses=responses())
+def list_presets(_caller: CallerDep) -> PresetList:
+    """The presets and what each stands for."""
+    return PresetList(
+        presets=[
+            PresetOut(
+                name=preset,
+                description=DESCRIPTIONS[preset],
+                options=options,
+                rules=_rules(options.get("market")),
+            )
+            for preset, options in PRESETS.items()
+        ]
+    )
+
+
+def _rules(market: str | None) -> dict[str, Any] | None:
+    if market is None:
+        return None
+    return {name: value for name, value in asdict(RULES[Market(market)]).items() if value}

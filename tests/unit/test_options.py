@@ -1,0 +1,79 @@
+"""What a customer may ask for: presets, what contradicts itself, overrides of one image."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from shared.options import Options, Preset
+from shared.presets import DESCRIPTIONS, PRESETS
+
+
+@pytest.mark.parametrize("preset", Preset)
+def test_a_preset_is_only_a_set_of_options(preset: Preset) -> None:
+    by_name = Options(preset=preset)
+    one_by_one = Options.model_validate(PRESETS[preset])
+    assert by_name.model_dump(exclude={"preset"}) == one_by_one.model_dump(exclude={"preset"})
+    assert Options.model_validate(by_name.model_dump(mode="json")) == by_name
+    assert DESCRIPTIONS[preset]
+
+
+def test_what_is_given_beside_a_preset_wins() -> None:
+    options = Options.model_validate({"preset": "amazon", "quality": "50", "scale": "80%"})
+    assert (options.quality, options.scale, options.background) == (50, 0.8, "#ffffff")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"format": "jpeg"},
+        {"format": "zip", "background": "#ffffff"},
+        {"format": "png", "max_bytes": 50_000},
+        {"preset": "nothing"},
+        {"background": "white"},
+        {"background": "s3://bucket"},
+        {"background": {"gradient": ["#ffffff"]}},
+        {"crop_margin": "10 %"},
+        {"crop_margin": "1px 2px 3px 4px 5px"},
+        {"canvas": "20x"},
+        {"scale": 3},
+        {"position": "left"},
+        {"crop": True, "position": "original"},
+        {"name": "../{stem}"},
+        {"name": "/{stem}"},
+        {"name": "{user}"},
+        {"name": "{stem"},
+        {"roi": [0.5, 0, 0.4, 1]},
+        {"extra_outputs": [{"format": "png"}]},
+        {"extra_outputs": [{"name": "{stem}", "output": "both"}]},
+        {"exif": ["gps"]},
+        {"backgrund": "#ffffff"},
+    ],
+)
+def test_what_can_not_be_meant_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Options.model_validate(wrong)
+
+
+def test_an_image_overrides_its_job_a_preset_in_full() -> None:
+    job = Options(background="#112233", format="webp")
+    assert job.overridden({"quality": 40}).background == "#112233"
+    shop = job.overridden({"preset": "taobao", "quality": 40})
+    assert (shop.format, shop.background, shop.quality) == ("jpeg", "#ffffff", 40)
+
+
+def test_both_adds_the_matte_in_the_same_frame() -> None:
+    options = Options(output="both", canvas="1:1", max_side_px=300)
+    (beside,) = options.extras
+    assert (beside.output, beside.format, beside.canvas) == ("alpha", "png", "1:1")
+    assert options.extra_key("j", "i", 0) == "jobs/j/results/i/1.png"
+
+
+def test_the_pictures_behind_are_named_so_that_a_caller_s_right_to_them_can_be_checked() -> None:
+    options = Options.model_validate(
+        {
+            "background": "s3://one/a.jpg",
+            "extra_outputs": [{"name": "x", "background": {"image": "s3://two/b.jpg"}}],
+        }
+    )
+    assert list(options.background_images()) == ["s3://one/a.jpg", "s3://two/b.jpg"]
