@@ -121,7 +121,9 @@ def _stack(data: Path) -> str:
 
 
 def _model(settings: Settings) -> str:
-    known = load_predictor(settings).describe()
+    predictor = load_predictor(settings)
+    known = predictor.describe()
+    predictor.close()
     text = (
         f"{known['model']} warm in {known['warmup_s']} s on {known['device']} "
         f"({known['configuration']}), {len(known['shapes'])} shapes"

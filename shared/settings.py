@@ -96,7 +96,16 @@ class Settings(BaseSettings):
     )
     tensorrt: bool = Field(False, description="On a GPU: build and keep a TensorRT engine.")
     cpu_threads: int = Field(
-        default_factory=_usable_cores, ge=1, description="Threads of one forward pass on a CPU."
+        default_factory=_usable_cores,
+        ge=1,
+        description="Threads of the forward passes on a CPU, shared by the streams.",
+    )
+    predict_streams: Annotated[int | None, BeforeValidator(_empty_is_none)] = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Networks that run side by side; none: tuned, or on a CPU one for each thread "
+        "up to 4, and 1 on a device.",
     )
     gpu_memory_pool_mb: int = Field(512, ge=64, description="Paddle's initial device memory pool.")
     engine_cache_dir: OptionalPath = Field(

@@ -64,6 +64,7 @@ def _open(**_: Any) -> None:
         _opened.callback(storage.close)
         storage.ping()
         predictor = load_predictor(settings)
+        _opened.callback(predictor.close)
         pipeline = Pipeline(predictor, storage, settings)
         _opened.callback(pipeline.close)
         drain = Drain(database, pipeline, settings, worker_id)

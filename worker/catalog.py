@@ -23,6 +23,8 @@ class Model:
     params: Path
     transforms: tuple[dict[str, Any], ...]
     """`Deploy.transforms` in order: each a `type` and its parameters."""
+    fixed_shape: tuple[int, int] | None = None
+    """Height and width, if deploy.yaml says that the export takes no other."""
 
     def fingerprint(self) -> str:
         """SHA-256 of graph and weights, 16 hex digits: what caches are keyed by."""
@@ -64,4 +66,14 @@ def read_export(folder: Path, name: str) -> Model:
     params = folder / str(deploy.get("params", "model.pdiparams"))
     if graph is None or not params.is_file():
         raise ModelLoadError(f"{folder} lacks the graph or the weights that deploy.yaml names")
-    return Model(name=name, graph=graph, params=params, transforms=transforms)
+    return Model(name, graph, params, transforms, _fixed_shape(deploy.get("input_shape")))
+
+
+def _fixed_shape(shape: object) -> tuple[int, int] | None:
+    """PaddleSeg's exporter writes `input_shape` as [N, C, H, W], with -1 for what is free."""
+    if not isinstance(shape, list) or len(shape) != 4:
+        return None
+    height, width = shape[2:]
+    if not isinstance(height, int) or not isinstance(width, int) or min(height, width) < 1:
+        return None
+    return height, width

@@ -1,30 +1,24 @@
 """The warm predictor: prepared photos in, alphas out; loaded and checked before any work."""
 
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import (
-    MattingError,
-    OutOfMemoryError,
-    PredictorError,
-    SetupError,
-    WarmupError,
-)
+from shared.errors import MattingError, OutOfMemoryError, PredictorError, WarmupError
 from shared.options import Profile
 from shared.settings import Settings
-from shared.telemetry import DEVICE_BUSY_SECONDS, get_logger
+from shared.telemetry import get_logger
 from worker.catalog import Model, find_model
-from worker.engine import EnginePlan, create, plans
+from worker.engine import EnginePlan, plans, streams
+from worker.session import Session, Streams
 from worker.shapes import ShapeGrid
-from worker.testcard import testcard
 from worker.transforms import ExactTransforms, Image, Prepared, Size
-from worker.trial import survives
+from worker.trial import try_plan
 
 log = get_logger(__name__)
 
@@ -40,10 +34,6 @@ COMMON_SIZES: tuple[Size, ...] = tuple(
 """Upright and lying photos of the usual ratios: the shapes that the `exact` profile makes of them
 are warm. It makes one of every ratio and can't warm them all; `fast` has no cold one."""
 
-MAX_DISAGREEMENT = 0.02
-"""Most that the mean alpha of the test card may differ between an accelerated and the plain
-configuration. Rounding of fp32 stays below 1e-4, bf16 below 0.01; a wrong kernel is far above."""
-
 CPU_PREDICT_BATCH = 1
 DEVICE_PREDICT_BATCH = 16
 """Without tuning: on a CPU a larger batch gains nothing an image, on a device it does."""
@@ -55,7 +45,7 @@ Alpha = NDArray[np.float32]
 
 
 class Predictor:
-    """One model on one device. Threads may call `predict_many` at once: they take turns."""
+    """One model on one device. Threads may call `predict_many` at once; `close` it after them."""
 
     def __init__(self, settings: Settings, model: Model) -> None:
         """Load, warm up, check. Raises SetupError (see `load_predictor`)."""
@@ -64,17 +54,24 @@ class Predictor:
         self.settings = settings
         self.exact = ExactTransforms(model.transforms)
         self.fallback: str | None = None
-        self._lock = threading.Lock()
+        self.streams = streams(settings)
         largest = settings.predict_batch_size or (
             CPU_PREDICT_BATCH if settings.device == "cpu" else DEVICE_PREDICT_BATCH
         )
         self.batch_sizes = [1 << power for power in range(largest.bit_length())]
-        native = self.exact.size_of(NATIVE_PROBE)
-        self.grid = ShapeGrid.around(round((native[0] * native[1]) ** 0.5))
-        self.exact_shapes = sorted({self.exact.size_of(size) for size in COMMON_SIZES})
-        self._open()
-        self._warm_up()
+        if model.fixed_shape:
+            self._fix_shape(model.fixed_shape)
+        else:
+            native = self.exact.size_of(NATIVE_PROBE)
+            self.grid = ShapeGrid.around(round((native[0] * native[1]) ** 0.5))
+            self.exact_shapes = sorted({self.exact.size_of(size) for size in COMMON_SIZES})
+        self.plan = self._choose_plan()
+        self._networks = Streams(self._open_warm, self.streams)
         self.warmup_s = time.monotonic() - started
+
+    def close(self) -> None:
+        """Let go of the device."""
+        self._networks.close()
 
     def describe(self) -> dict[str, Any]:
         """What this predictor is, for readiness, `doctor` and the log."""
@@ -84,6 +81,7 @@ class Predictor:
             "device": self.settings.device,
             "configuration": self.plan.kind,
             "fallback": self.fallback,
+            "streams": self.streams,
             "threads": self.settings.cpu_threads,
             "shapes": [f"{height}x{width}" for height, width in self.grid.shapes],
             "batch_sizes": self.batch_sizes,
@@ -105,85 +103,64 @@ class Predictor:
         groups: defaultdict[Size, list[int]] = defaultdict(list)
         for index, one in enumerate(prepared):
             groups[one.shape].append(index)
-        results: list[Alpha | MattingError] = [PredictorError()] * len(prepared)
+        running: list[tuple[list[int], Future[Alpha]]] = []
         for indices in groups.values():
             while indices:
                 size = max(size for size in self.batch_sizes if size <= len(indices))
                 chunk, indices = indices[:size], indices[size:]
-                outcome = self._run_split([prepared[index].tensor for index in chunk])
-                for index, alpha in zip(chunk, outcome, strict=True):
-                    results[index] = alpha
+                batch = np.stack([prepared[index].tensor for index in chunk])
+                running.append((chunk, self._run(batch)))
+        results: list[Alpha | MattingError] = [PredictorError()] * len(prepared)
+        for chunk, future in running:
+            outcome = self._settled(future, [prepared[index].tensor for index in chunk])
+            for index, alpha in zip(chunk, outcome, strict=True):
+                results[index] = alpha
         return results
 
-    def _run_split(self, tensors: list[NDArray[np.float32]]) -> list[Alpha | MattingError]:
+    def _settled(
+        self, running: "Future[Alpha]", tensors: list[NDArray[np.float32]]
+    ) -> list[Alpha | MattingError]:
+        """What became of the batch of these tensors; if it failed, of its halves."""
         try:
-            return list(self._run(np.stack(tensors)))
+            return list(running.result())
         except PredictorError as error:
             if len(tensors) == 1:
                 return [error]
             if isinstance(error, OutOfMemoryError):
                 self.batch_sizes = [size for size in self.batch_sizes if size < len(tensors)]
                 log.warning("batch-halved", size=len(tensors), now=self.batch_sizes[-1])
-            half = len(tensors) // 2
-            return self._run_split(tensors[:half]) + self._run_split(tensors[half:])
+        half = len(tensors) // 2
+        halves = tensors[:half], tensors[half:]
+        both = [(part, self._run(np.stack(part))) for part in halves]
+        return [alpha for part, future in both for alpha in self._settled(future, part)]
 
-    def _run(self, batch: NDArray[np.float32]) -> Alpha:
-        """[N, 3, H, W] → [N, H, W]. Raises PredictorError, OutOfMemoryError."""
-        try:
-            with self._lock:
-                started = time.perf_counter()
-                self._input.reshape(batch.shape)
-                self._input.copy_from_cpu(batch)
-                self._predictor.run()
-                output: NDArray[np.float32] = self._output.copy_to_cpu()
-                DEVICE_BUSY_SECONDS.inc(time.perf_counter() - started)
-        except Exception as error:  # Paddle raises whatever its C++ side threw
-            last = (str(error).strip().splitlines() or [repr(error)])[-1]
-            if "out of memory" in str(error).lower() or "ResourceExhausted" in str(error):
-                raise OutOfMemoryError(f"The device has too little memory: {last}") from error
-            raise PredictorError(f"The device failed: {last}") from error
-        alphas = output.reshape(output.shape[0], *output.shape[-2:])
-        if not np.isfinite(alphas).all():
-            raise PredictorError("The network gave values that are no numbers")
-        return np.clip(alphas, 0, 1)
+    def _run(self, batch: NDArray[np.float32]) -> "Future[Alpha]":
+        """[N, 3, H, W] → [N, H, W], on whichever stream is free."""
+        return self._networks.submit(batch)
 
-    def _use(self, plan: EnginePlan) -> None:
-        self.plan = plan
-        self._predictor = create(plan, self.model)
-        self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
-        self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
+    def _fix_shape(self, shape: Size) -> None:
+        """The export takes one photo of one shape at a time."""
+        self.exact_shapes, self.grid, self.batch_sizes = [shape], ShapeGrid((shape,)), [1]
 
-    def _open(self) -> None:
-        """Take the first plan that runs the test card and agrees with the plain plan."""
-        shapes = len(self._warm_inputs()) + EXACT_SPARE_SHAPES
-        *accelerated, plain = plans(self.settings, self.model, shapes=shapes)
-        self._use(plain)
-        try:
-            card = self.prepare(testcard(), Profile.FAST)
-            truth = self._run(card.tensor[None])
-        except PredictorError:
-            # An export with a fixed input takes no shape but the one that its deploy.yaml makes.
-            self.exact_shapes = [self.exact.size_of(NATIVE_PROBE)]
-            self.grid, self.batch_sizes = ShapeGrid(tuple(self.exact_shapes)), [1]
-            card = self.prepare(testcard(), Profile.FAST)
-            try:
-                truth = self._run(card.tensor[None])
-            except PredictorError as error:
-                raise WarmupError(f"The plain configuration fails: {error.detail}") from error
-        for plan in accelerated:
-            reason = survives(self.settings, plan, card.shape)
-            if reason is None:
-                try:
-                    self._use(plan)
-                    difference = float(np.abs(self._run(card.tensor[None]) - truth).mean())
-                    if difference <= MAX_DISAGREEMENT:
-                        return
-                    reason = f"it disagrees with the plain one by {difference:.3f}"
-                except (PredictorError, SetupError) as error:
-                    reason = error.detail
-            self.fallback = f"{plan.kind} was not used: {reason}"
-            log.warning("engine-fallback", configuration=plan.kind, reason=reason)
-        self._use(plain)
+    def _choose_plan(self) -> EnginePlan:
+        """The first plan that runs the test card and agrees with the plain plan.
+
+        Raises WarmupError when the plain one fails.
+        """
+        capacity = len(self._warm_inputs()) + EXACT_SPARE_SHAPES
+        *accelerated, plain = plans(self.settings, self.model, shapes=capacity)
+        # An export whose input is fixed, and whose deploy.yaml does not say so, takes no shape but
+        # the one that its transforms make.
+        candidates = [self.grid.choose(NATIVE_PROBE)[0], self.exact.size_of(NATIVE_PROBE)]
+        for plan in accelerated or [plain]:
+            verdict = try_plan(self.settings, plan, candidates, self._warm_inputs())
+            if verdict.shape > 0:
+                self._fix_shape(candidates[verdict.shape])
+            if verdict.reason is None:
+                return plan
+            self.fallback = f"{plan.kind} was not used: {verdict.reason}"
+            log.warning("engine-fallback", configuration=plan.kind, reason=verdict.reason)
+        return plain
 
     def _warm_inputs(self) -> list[tuple[int, Size]]:
         """The batch sizes and shapes that are met at start and never cold after."""
@@ -191,17 +168,19 @@ class Predictor:
         exact = [(1, shape) for shape in self.exact_shapes if shape not in self.grid.shapes]
         return fast + exact
 
-    def _warm_up(self) -> None:
-        """Run every shape in every batch size once: no customer's image meets a cold one."""
+    def _open_warm(self) -> Session:
+        """A network that has run every shape in every batch size once: no customer's image meets a
+        cold one. Called in the thread that will run it.
+        """
+        session = Session(self.plan, self.model)
         try:
             for size, (height, width) in self._warm_inputs():
-                self._run(np.zeros((size, 3, height, width), np.float32))
+                session.run(np.zeros((size, 3, height, width), np.float32))
         except OutOfMemoryError as error:
             raise WarmupError(f"{error.detail}; lower MATTING_PREDICT_BATCH_SIZE") from error
         except PredictorError as error:
             raise WarmupError(error.detail) from error
-        if self.fallback is None and self.plan.kind == "plain":
-            log.info("engine-plain")
+        return session
 
 
 def load_predictor(settings: Settings) -> Predictor:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import paddle  # in the main thread: Paddle builds graphs only where it was imported first
 import pytest
 import yaml
 from numpy.typing import NDArray
@@ -23,7 +24,6 @@ TRANSFORMS = [
 
 def export(folder: Path, shape: list[int | None], *, older: bool) -> Path:
     """A network of one layer: alpha is how red a pixel is."""
-    import paddle
     from paddle.pir_utils import OldIrGuard
 
     class Red(paddle.nn.Layer):  # type: ignore[misc]  # Paddle is untyped

@@ -1,6 +1,10 @@
 """The built-in model in the real Paddle."""
 
+import re
 import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +21,18 @@ from shared.errors import (
 )
 from shared.options import Profile
 from shared.settings import Settings
-from worker.catalog import BUNDLES
+from worker.catalog import BUNDLES, find_model
+from worker.engine import Call, EnginePlan, plans
 from worker.predictor import Predictor, load_predictor
 from worker.transforms import Prepared, restore
+from worker.trial import Verdict, collect_shapes
 
 
 @pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    return load_predictor(Settings(predict_batch_size=4))
+def predictor() -> Iterator[Predictor]:
+    predictor = load_predictor(Settings(predict_batch_size=4, cpu_threads=2))
+    yield predictor
+    predictor.close()
 
 
 @pytest.fixture
@@ -94,6 +102,30 @@ def test_no_photo_meets_a_shape_that_was_not_warmed(predictor: Predictor) -> Non
         assert prepared.shape in predictor.grid.shapes
 
 
+def test_a_network_stays_with_the_thread_that_warmed_it(
+    predictor: Predictor, photo: NDArray[np.uint8]
+) -> None:
+    """Else oneDNN would be cold again, whoever asks."""
+    prepared = [predictor.prepare(photo, Profile.FAST)] * 3
+    before = threading.active_count()
+    with ThreadPoolExecutor(6) as askers:
+        asked = [askers.submit(alphas_of, predictor, prepared) for _ in range(12)]
+        answers = [future.result() for future in asked]
+        assert threading.active_count() == before + 6
+    assert predictor.describe()["streams"] == 2
+    for alphas in answers:
+        np.testing.assert_allclose(alphas, answers[0], atol=1e-4)
+
+
+def test_bf16_agrees_where_the_processor_has_it(photo: NDArray[np.uint8]) -> None:
+    predictor = load_predictor(Settings(precision="bf16", cpu_threads=1))
+    known = predictor.describe()
+    assert known["configuration"] == "onednn-bf16" or known["fallback"]
+    (alpha,) = alphas_of(predictor, [predictor.prepare(photo, Profile.FAST)])
+    assert alpha.max() > 0.9
+    predictor.close()
+
+
 class Faulty(Predictor):
     """The real predictor before a device that has too little memory, or chokes on bright images."""
 
@@ -103,13 +135,16 @@ class Faulty(Predictor):
         self.fits = fits
         self.sizes: list[int] = []
 
-    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _run(self, batch: NDArray[np.float32]) -> "Future[NDArray[np.float32]]":
         self.sizes.append(len(batch))
+        failed: Future[NDArray[np.float32]] = Future()
         if len(batch) > self.fits:
-            raise OutOfMemoryError
-        if (batch > 5).any():
-            raise PredictorError("the device choked")
-        return super()._run(batch)
+            failed.set_exception(OutOfMemoryError())
+        elif (batch > 5).any():
+            failed.set_exception(PredictorError("the device choked"))
+        else:
+            return super()._run(batch)
+        return failed
 
 
 def test_a_batch_too_large_for_the_device_is_halved_and_the_size_remembered(
@@ -135,7 +170,8 @@ def test_one_poisonous_image_fails_alone(predictor: Predictor, photo: NDArray[np
 def test_a_plan_that_crashes_is_left_for_the_plain_one(
     monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]
 ) -> None:
-    monkeypatch.setattr("worker.predictor.survives", lambda *_: "it crashed with signal 6")
+    crashed = Verdict("it crashed with signal 6")
+    monkeypatch.setattr("worker.predictor.try_plan", lambda *_: crashed)
     predictor = load_predictor(Settings())
     known = predictor.describe()
     assert known["configuration"] == "plain"
@@ -168,3 +204,19 @@ def test_a_transform_that_is_not_known_is_refused_at_start(export: Path) -> None
     path.write_text(yaml.safe_dump(deploy))
     with pytest.raises(UnsupportedTransformError, match="RandomBlur"):
         load_predictor(Settings(model=str(export)))
+
+
+def test_the_range_of_every_shape_is_noted_for_tensorrt(tmp_path: Path) -> None:
+    """On a CPU, where Paddle notes them as on a GPU; the engine itself needs one."""
+    settings = Settings()
+    model = find_model(settings)
+    *_, plain = plans(settings, model, shapes=2)
+    file = tmp_path / "shapes.pbtxt"
+    note = Call("collect_shape_range_info", (str(file),))
+    collect_shapes(
+        EnginePlan("plain", (*plain.calls, note)), model, [(1, (384, 384)), (2, (288, 512))]
+    )
+    of_input = re.search(r'name: "img"(.*?)}', file.read_text(), re.DOTALL)
+    assert of_input is not None
+    sizes = [int(size) for size in re.findall(r"m(?:in|ax)_shape: (\d+)", of_input[1])]
+    assert sizes == [1, 3, 288, 384, 2, 3, 384, 512]

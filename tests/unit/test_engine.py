@@ -7,7 +7,7 @@ import pytest
 from shared.errors import EngineUnavailableError
 from shared.settings import Settings
 from worker.catalog import Model, find_model
-from worker.engine import EnginePlan, create, plans, shape_range_file
+from worker.engine import EnginePlan, collecting, create, plans, shape_range_file, streams
 
 
 @pytest.fixture
@@ -29,13 +29,40 @@ def test_a_cpu_tries_onednn_and_keeps_the_plain_one_to_check_it(model: Model) ->
     fast, plain = planned(model, device="cpu", cpu_threads=3)
     assert (fast.kind, plain.kind) == ("onednn", "plain")
     assert calls(fast)["set_mkldnn_cache_capacity"] == (30,)
-    assert calls(fast)["set_cpu_math_library_num_threads"] == (3,)
+    assert calls(fast)["set_cpu_math_library_num_threads"] == (1,)
     assert "disable_mkldnn" in calls(plain)
+
+
+@pytest.mark.parametrize(
+    ("values", "side_by_side", "threads_each"),
+    [
+        ({"cpu_threads": 1}, 1, 1),
+        ({"cpu_threads": 2}, 2, 1),
+        ({"cpu_threads": 16}, 4, 4),
+        ({"cpu_threads": 6, "predict_streams": 2}, 2, 3),
+        ({"cpu_threads": 2, "predict_streams": 3}, 3, 1),
+    ],
+)
+def test_the_threads_of_a_cpu_are_shared_by_the_streams(
+    model: Model, values: dict[str, object], side_by_side: int, threads_each: int
+) -> None:
+    assert streams(Settings.model_validate(values)) == side_by_side
+    fast, _plain = planned(model, **values)
+    assert calls(fast)["set_cpu_math_library_num_threads"] == (threads_each,)
+
+
+def test_a_device_runs_one_network_unless_told_otherwise() -> None:
+    assert streams(Settings(device="gpu:0", cpu_threads=8)) == 1
 
 
 def test_bf16_falls_back_by_way_of_fp32(model: Model) -> None:
     kinds = [plan.kind for plan in planned(model, device="cpu", precision="bf16")]
     assert kinds == ["onednn-bf16", "onednn", "plain"]
+
+
+def test_bf16_is_for_convolutions_only(model: Model) -> None:
+    narrow = calls(planned(model, device="cpu", precision="bf16")[0])
+    assert narrow["set_bfloat16_op"] == ({"conv2d", "fused_conv2d"},)
 
 
 def test_a_gpu_gets_its_number_and_its_pool(model: Model) -> None:
@@ -48,11 +75,13 @@ def test_tensorrt_collects_shapes_once_and_then_builds_and_keeps_the_engine(
 ) -> None:
     wanted: dict[str, object] = {"device": "gpu:0", "tensorrt": True, "precision": "fp16"}
     wanted["engine_cache_dir"] = tmp_path
-    collecting, _ = planned(model, **wanted)
+    settings = Settings.model_validate(wanted)
     ranges = shape_range_file(tmp_path, model)
-    assert calls(collecting)["collect_shape_range_info"] == (str(ranges),)
-    assert "enable_tensorrt_engine" not in calls(collecting)
+    first = collecting(settings, model)
+    assert first is not None
+    assert calls(first)["collect_shape_range_info"] == (str(ranges),)
     ranges.write_text("shapes")
+    assert collecting(settings, model) is None
     building, plain = planned(model, **wanted)
     workspace, batch, _least, precision, static, calibrate = calls(building)[
         "enable_tensorrt_engine"
