@@ -147,15 +147,7 @@ def main() -> None:
     if missing or unexpected:
         raise SystemExit(f"not this network's weights: missing {missing}, unknown {unexpected}")
     net.eval()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    # The layout that PaddleSeg publishes (model.pdmodel) runs on more versions than model.json.
-    with OldIrGuard():
-        static = paddle.jit.to_static(
-            net, input_spec=[paddle.static.InputSpec([None, 3, None, None], "float32", "img")]
-        )
-        paddle.jit.save(static, str(arguments.out / "model"))
-    _forget_call_stacks(arguments.out / "model.pdmodel")
-    (arguments.out / "model.pdiparams.info").unlink(missing_ok=True)
+    write_graph(net, arguments.out)
     _write_description(arguments.out, arguments.side)
 
     height, width = arrays["card"].shape[2:]
@@ -166,6 +158,20 @@ def main() -> None:
         print(f"oneDNN {onednn}: largest difference {difference:.2e}")
         if difference > TOLERANCE:
             raise SystemExit("the export does not agree with the trained network")
+
+
+def write_graph(net: Any, folder: Path) -> None:
+    """Write a network, which takes [N, 3, H, W] named `img`, as model.pdmodel and model.pdiparams:
+    the layout that PaddleSeg publishes runs on more versions than model.json.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with OldIrGuard():
+        static = paddle.jit.to_static(
+            net, input_spec=[paddle.static.InputSpec([None, 3, None, None], "float32", "img")]
+        )
+        paddle.jit.save(static, str(folder / "model"))
+    _forget_call_stacks(folder / "model.pdmodel")
+    (folder / "model.pdiparams.info").unlink(missing_ok=True)
 
 
 def _infer(folder: Path, batch: np.ndarray[Any, Any], onednn: bool) -> np.ndarray[Any, Any]:
