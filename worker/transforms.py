@@ -49,7 +49,9 @@ def restore(alpha: NDArray[np.float32], steps: Sequence[tuple[str, Size]]) -> ND
     return alpha
 
 
-Step = Callable[[Any], tuple[str, Any]]
+Colour = tuple[float, float, float]
+"""RGB, 0..255; rounded as OpenCV rounds."""
+
 _Resizer = Callable[[Size], Size]
 
 
@@ -58,7 +60,7 @@ class ExactTransforms:
 
     def __init__(self, transforms: Sequence[Mapping[str, Any]]) -> None:
         """Raises UnsupportedTransformError for a step or a parameter that is not known."""
-        self._sizes: list[tuple[str, _Resizer, float]] = []
+        self._sizes: list[tuple[str, _Resizer, Colour]] = []
         self.mean, self.std = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
         normalised = False
         for transform in transforms:
@@ -101,7 +103,7 @@ class ExactTransforms:
                 content *= height * width / (new_height * new_width)
                 bottom, right = new_height - height, new_width - width
                 image = cv2.copyMakeBorder(
-                    image, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=(value,) * 3
+                    image, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=value
                 ).astype(np.uint8)
             elif (new_height, new_width) != (height, width):
                 image = cv2.resize(
@@ -120,7 +122,7 @@ def normalise(image: Image, mean: Sequence[float], std: Sequence[float]) -> NDAr
     return tensor
 
 
-def _three(values: Any) -> tuple[float, float, float]:
+def _three(values: Any) -> Colour:
     first, second, third = (float(value) for value in values)
     return first, second, third
 
@@ -165,11 +167,17 @@ def _pair(value: Any) -> Size:
     return height, width
 
 
-def _resize_step(resizer: _Resizer) -> tuple[str, _Resizer, float]:
-    return "resize", resizer, 0.0
+def _resize_step(resizer: _Resizer) -> tuple[str, _Resizer, Colour]:
+    return "resize", resizer, (0.0, 0.0, 0.0)
 
 
-_SIZES: dict[str, Callable[[dict[str, Any]], tuple[str, _Resizer, float]]] = {
+def _resize(parameters: dict[str, Any]) -> tuple[str, _Resizer, Colour]:
+    if parameters.pop("random_interp", False):
+        raise ValueError("random_interp is for training")
+    return _resize_step(_fixed(_pair(parameters.pop("target_size", (512, 512)))))
+
+
+_SIZES: dict[str, Callable[[dict[str, Any]], tuple[str, _Resizer, Colour]]] = {
     "ResizeByShort": lambda p: _resize_step(_by(min, int(p.pop("short_size")))),
     "ResizeByLong": lambda p: _resize_step(_by(max, int(p.pop("long_size")))),
     "LimitShort": lambda p: _resize_step(
@@ -179,11 +187,11 @@ _SIZES: dict[str, Callable[[dict[str, Any]], tuple[str, _Resizer, float]]] = {
         _limit(max, p.pop("max_long", None), p.pop("min_long", None))
     ),
     "ResizeToIntMult": lambda p: _resize_step(_int_mult(int(p.pop("mult_int", 32)))),
-    "Resize": lambda p: _resize_step(_fixed(_pair(p.pop("target_size", (512, 512))))),
+    "Resize": _resize,
     "Padding": lambda p: (
         "padding",
         _padded(_pair(p.pop("target_size"))),
-        float(p.pop("im_padding_value", 127.5)),
+        _three(p.pop("im_padding_value", (127.5, 127.5, 127.5))),
     ),
 }
 

@@ -78,10 +78,12 @@ def test_each_step_gives_the_size_that_it_says(
 
 
 def test_padding_is_at_the_right_and_bottom_in_its_own_grey() -> None:
-    step = {"type": "Padding", "target_size": [40, 30], "im_padding_value": 255}
+    step = {"type": "Padding", "target_size": [40, 30], "im_padding_value": [255, 0, 127.5]}
     prepared = ExactTransforms([step, NORMALIZE]).prepare(np.zeros((20, 25, 3), np.uint8))
     assert (prepared.tensor[:, :20, :25] == -1).all()
-    assert (prepared.tensor[:, 20:] == 1).all()
+    padding = prepared.tensor[:, 20:].reshape(3, -1)
+    np.testing.assert_allclose(padding.min(1), [1, -1, 128 / 127.5 - 1], atol=1e-6)
+    np.testing.assert_array_equal(padding.min(1), padding.max(1))
     assert prepared.content == pytest.approx(20 * 25 / (30 * 40))
 
 
@@ -99,6 +101,8 @@ def test_every_size_finds_its_way_through(height: int, width: int) -> None:
         [{"type": "ResizeByLong"}, NORMALIZE],
         [{"type": "ResizeByLong", "long_size": 512, "interp": "CUBIC"}, NORMALIZE],
         [{"type": "LoadImages", "to_rgb": False}, NORMALIZE],
+        [{"type": "Resize", "random_interp": True}, NORMALIZE],
+        [{"type": "Padding", "target_size": [9, 9], "im_padding_value": 127.5}, NORMALIZE],
         [{"type": "Normalize", "mean": [0.5]}],
         [{"type": "LoadImages"}],
     ],
