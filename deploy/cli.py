@@ -20,6 +20,7 @@ from deploy.keys import keys_app
 from deploy.local import Stack, find_stack
 from deploy.photos import SAMPLES, Photos, find_photos
 from deploy.progress import bar, console, follow, print_summary, print_table
+from deploy.tune import tune
 from shared.database import Database
 from shared.errors import MattingError
 from shared.options import Options, Output
@@ -33,6 +34,7 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Bulk background removal."
 )
 app.add_typer(keys_app, name="keys")
+app.command()(tune)
 
 Data = Annotated[Path, typer.Option(help="The embedded stack's data folder.")]
 Job = Annotated[str, typer.Argument(help="The job's id.")]
