@@ -31,24 +31,78 @@ def random_colour(rng: np.random.Generator) -> Plane:
 
 
 def background(rng: np.random.Generator, height: int, width: int, photos: Sequence[Image]) -> Plane:
-    """A background [H, W, 3] float32 in 0..255."""
+    """A background [H, W, 3] float32 in 0..255: a surface, or two that meet, with or without a
+    cloth, a board or a sheet of paper lying on it.
+    """
+    result = _surface(rng, height, width, photos)
+    if rng.random() < 0.22:
+        _lay(rng, result, _surface(rng, height, width, photos), _edge_of_floor(rng, height, width))
+    if rng.random() < 0.15:
+        _lay(rng, result, _surface(rng, height, width, photos), _sheet(rng, height, width))
+    return result
+
+
+def _lay(rng: np.random.Generator, below: Plane, above: Plane, area: Plane) -> None:
+    """Put one surface over another where `area` [H, W] is 1, with a thin shadow along its edge."""
+    size = max(area.shape)
+    if rng.random() < 0.6:
+        shade = cv2.GaussianBlur(area, (0, 0), rng.uniform(0.003, 0.02) * size)
+        below *= (1 - rng.uniform(0.1, 0.5) * shade)[..., None]
+    below += area[..., None] * (above - below)
+
+
+def _edge_of_floor(rng: np.random.Generator, height: int, width: int) -> Plane:
+    """Below a line across the picture, or beside one: where a wall ends, a table, a bed."""
+    if rng.random() < 0.75:
+        left, right = (rng.uniform(0.3, 0.95) + rng.normal(0, 0.06, 2)) * height
+        corners = [(0, left), (width, right), (width, height), (0, height)]
+    else:
+        top, bottom = (rng.uniform(0.1, 0.9) + rng.normal(0, 0.08, 2)) * width
+        corners = [(0, 0), (top, 0), (bottom, height), (0, height)]
+    return _filled(corners, height, width)
+
+
+def _sheet(rng: np.random.Generator, height: int, width: int) -> Plane:
+    """A turned rectangle: paper, a rug, a board, a towel beneath the subject."""
+    turn = rng.normal(0, 0.25)
+    half = rng.uniform(0.2, 0.55, 2) * (width, height)
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half @ rotation.T
+    centre = rng.uniform(0.35, 0.65, 2) * (width, height)
+    return _filled((corners + centre).tolist(), height, width)
+
+
+def _filled(corners: Sequence[Sequence[float]], height: int, width: int) -> Plane:
+    area = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(area, [np.array(corners).astype(np.int32)], 255, cv2.LINE_AA)
+    return (area / np.float32(255)).astype(np.float32)
+
+
+def _surface(rng: np.random.Generator, height: int, width: int, photos: Sequence[Image]) -> Plane:
     kind = rng.random()
-    if kind < 0.38 and len(photos):
+    if kind < 0.30 and len(photos):
         return _photo(rng, height, width, photos)
     colour = random_colour(rng)
-    if kind < 0.46:
+    if kind < 0.42:
         if rng.random() < 0.4:
             return np.full((height, width, 3), 255, np.float32)
         return np.broadcast_to(colour, (height, width, 3)).astype(np.float32)
     shade: Plane = np.zeros((height, width), np.float32)
-    if kind < 0.62:
+    if kind < 0.54:
         shade = _gradient(rng, height, width) * rng.uniform(5, 70)
-    elif kind < 0.78:
-        shade = _cloth(rng, height, width) * rng.uniform(8, 40)
-    elif kind < 0.86:
+    elif kind < 0.72:
+        shade = _cloth(rng, height, width) * rng.uniform(8, 45)
+        if rng.random() < 0.4:  # a printed or a checked sheet
+            pattern = _tiles(rng, height, width) > 0
+            return np.clip(
+                np.where(pattern[..., None], colour, random_colour(rng)) + shade[..., None], 0, 255
+            ).astype(np.float32)
+    elif kind < 0.80:
         shade = _wood(rng, height, width) * rng.uniform(8, 40)
-    elif kind < 0.93:
+    elif kind < 0.87:
         shade = _tiles(rng, height, width) * rng.uniform(8, 50)
+    elif kind < 0.94:
+        shade = _slabs(rng, height, width) * rng.uniform(6, 40)
     else:
         shade = rng.normal(0, 1, (height, width)).astype(np.float32) * rng.uniform(2, 30)
         shade = cv2.GaussianBlur(shade, (0, 0), rng.uniform(0.4, 2)).astype(np.float32) * 2
@@ -89,7 +143,29 @@ def _cloth(rng: np.random.Generator, height: int, width: int) -> Plane:
     """Folds: ridged noise, warped by coarser noise."""
     coarse = noise(rng, height, width, rng.uniform(2, 5))
     fine = noise(rng, height, width, rng.uniform(5, 14))
-    return (1 - 2 * np.abs(coarse + 0.4 * fine)).astype(np.float32)
+    folds = 1 - 2 * np.abs(coarse + 0.4 * fine)
+    if rng.random() < 0.5:  # crumpled: creases within the folds
+        creases = np.abs(noise(rng, height, width, rng.uniform(12, 35)))
+        folds = folds + rng.uniform(0.3, 1.0) * (0.5 - 2 * creases)
+    return folds.astype(np.float32)
+
+
+def _slabs(rng: np.random.Generator, height: int, width: int) -> Plane:
+    """Floor tiles: slabs of slightly different tone, seen at an angle, with joints between."""
+    side = max(height, width)
+    tilt = rng.uniform(0, 0.5)
+    turn = rng.uniform(0, np.pi)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32) / side
+    depth = 1 + tilt * (0.5 - y)
+    x, y = (x - 0.5) / depth, (y - 0.5) / depth
+    count = rng.uniform(2, 9)
+    u = (x * np.cos(turn) + y * np.sin(turn)) * count + 40
+    v = (-x * np.sin(turn) + y * np.cos(turn)) * count + 40
+    tones = rng.normal(0, rng.uniform(0.1, 0.8), (80, 80)).astype(np.float32)
+    plane = tones[u.astype(int) % 80, v.astype(int) % 80]
+    joint = rng.uniform(0.01, 0.06)
+    lines = (np.abs(u % 1 - 0.5) > 0.5 - joint) | (np.abs(v % 1 - 0.5) > 0.5 - joint)
+    return np.where(lines, rng.choice([-1.5, 1.5]), plane).astype(np.float32)
 
 
 def _wood(rng: np.random.Generator, height: int, width: int) -> Plane:

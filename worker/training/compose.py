@@ -7,13 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.training.backgrounds import Image, background
-from worker.training.render import Alpha, Colour, render_object
+from worker.training.render import Alpha, Colour, render_carton, render_object
 from worker.training.sources import Labelled, Sources
 
-SHARE_REAL_FIGURE = 0.30
-SHARE_REAL_GARMENT = 0.22
+SHARE_REAL_FIGURE = 0.22
+SHARE_REAL_GARMENT = 0.20
 SHARE_EMPTY = 0.02
 """Of all samples; the rest is pasted."""
+
+SHARE_ONE_TONE = 0.15
+"""Of what is pasted: subject and background brought to nearly one tone, white on white above all."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,9 @@ def _soften(alpha: Alpha) -> Alpha:
 def _subject(rng: np.random.Generator, sources: Sources) -> tuple[Colour, Alpha]:
     """Something to paste: colour [h, w, 3] 0..255 and alpha [h, w] 0..1."""
     kind = rng.random()
-    if kind < 0.42:
+    if kind < 0.08:
+        return render_carton(rng, int(rng.integers(160, 300)), sources.scenes)
+    if kind < 0.46:
         textures = (
             sources.scenes if rng.random() < 0.4 else [p.image for p in sources.figures[:200]]
         )
@@ -130,6 +135,9 @@ def _paste(
     mask = cv2.warpAffine(matte, matrix, (width, height), flags=flags, borderValue=0)
     mask = mask.astype(np.float32)[..., None]
     moved = moved * rng.uniform(0.75, 1.2) + rng.uniform(-20, 20)
+    if rng.random() < SHARE_ONE_TONE and mask.sum() > 100:
+        mean = (moved * mask).sum((0, 1)) / mask.sum()
+        moved = moved + (colour.mean((0, 1)) - mean) * rng.uniform(0.6, 0.9)
     ground = _shadow(rng, colour, mask[..., 0])
     result = mask * np.clip(moved, 0, 255) + (1 - mask) * ground
     return result.astype(np.float32), (1 - (1 - alpha) * (1 - mask[..., 0])).astype(np.float32)

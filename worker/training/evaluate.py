@@ -35,7 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     predictor = load_predictor(Settings(model=arguments.model, log_level="ERROR"))
-    sources = load_sources(arguments.data, None)
+    sources = load_sources(arguments.data, None, held_out=True)
     sources.figures = sources.held_out  # composites of what was never trained on
     held_out = [
         score(alpha_of(predictor, photo.image), (photo.mask / np.float32(255)).astype(np.float32))

@@ -48,6 +48,46 @@ def render_object(
     return colour[box], alpha[box]
 
 
+def render_carton(
+    rng: np.random.Generator, size: int, textures: Sequence[Image]
+) -> tuple[Colour, Alpha]:
+    """A box seen from a corner, two or three faces, printed; white more often than not."""
+    big = size * SUPERSAMPLE
+    depth, rise = rng.uniform(0.12, 0.4), rng.uniform(0.02, 0.22)
+    w, h = rng.uniform(0.25, 0.55), rng.uniform(0.3, 0.65)
+    left, top = (1 - w - depth) / 2, (1 - h - rise) / 2 + rise
+    front = [(left, top), (left + w, top + rise / 3), (left + w, top + h), (left, top + h - rise)]
+    side = [
+        (left + w, top + rise / 3),
+        (left + w + depth, top - rise / 3),
+        (left + w + depth, top + h - rise),
+        (left + w, top + h),
+    ]
+    lid = [front[0], front[1], side[1], (left + depth, top - rise * 0.8)]
+    white = np.full(3, rng.uniform(215, 255))
+    body: Colour = white if rng.random() < 0.6 else random_colour(rng)
+    whole = np.zeros((big, big), np.uint8)
+    colour = np.empty((size, size, 3), np.float32)
+    colour[:] = body
+    for face, light in ((lid, rng.uniform(0.95, 1.08)), (side, rng.uniform(0.6, 0.95)), (front, 1)):
+        mask = np.zeros((big, big), np.uint8)
+        cv2.fillPoly(mask, [(np.array(face) * big).astype(np.int32)], 255, cv2.LINE_AA)
+        part = cv2.resize(mask, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        printed = np.empty_like(colour)
+        printed[:] = body
+        if textures and rng.random() < 0.3:
+            printed = _patch(rng, textures, size)
+        if rng.random() < 0.8:
+            _print_on(rng, printed)
+        colour += part[..., None] * (printed * light - colour)
+        whole = np.maximum(whole, mask)
+    whole = cv2.morphologyEx(whole, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))  # the faces' seams
+    alpha = cv2.resize(whole, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    rows, columns = np.nonzero(alpha > 0.02)
+    box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    return np.clip(colour, 0, 255).astype(np.float32)[box], alpha[box]
+
+
 def _outline(rng: np.random.Generator) -> NDArray[np.float64]:
     """A closed outline [N, 2] about the origin, of radius about 1."""
     kind = rng.random()
@@ -58,7 +98,12 @@ def _outline(rng: np.random.Generator) -> NDArray[np.float64]:
             radius += rng.normal(0, 0.35 / order) * np.cos(order * angles + rng.uniform(0, 6.3))
         radius = np.clip(radius, 0.25, 2)
         return np.stack([radius * np.cos(angles), radius * np.sin(angles)], 1)
-    if kind < 0.55:  # turned on a lathe: bottles, vases, cans, lamps
+    if kind < 0.38:  # two legs from one waist: the gap between them is background
+        waist, foot, gap = rng.uniform(0.3, 0.5), rng.uniform(0.14, 0.3), rng.uniform(0.02, 0.3)
+        crotch = rng.uniform(-0.5, 0.1)
+        right = [(waist, -1), (gap + foot, 1), (gap, 1), (0, crotch)]
+        return np.array([*right, *[(-x, y) for x, y in right[2::-1]]])
+    if kind < 0.58:  # turned on a lathe: bottles, vases, cans, lamps
         heights = np.linspace(-1, 1, 60)
         knots = rng.uniform(0.12, 0.65, int(rng.integers(3, 8)))
         width = np.interp(heights, np.linspace(-1, 1, len(knots)), knots)
@@ -170,16 +215,21 @@ def _print_on(rng: np.random.Generator, colour: Colour) -> None:
             cv2.ellipse(colour, place, axes, rng.uniform(0, 180), 0, 360, tone, -1, cv2.LINE_AA)
 
 
+def _patch(rng: np.random.Generator, textures: Sequence[Image], size: int) -> Colour:
+    """A square cut out of a photo, [size, size, 3] float32."""
+    texture = textures[int(rng.integers(len(textures)))]
+    h, w = texture.shape[:2]
+    side = int(rng.uniform(0.15, 0.6) * min(h, w))
+    top, left = rng.integers(h - side + 1), rng.integers(w - side + 1)
+    patch = texture[top : top + side, left : left + side]
+    return cv2.resize(patch, (size, size)).astype(np.float32)
+
+
 def _surface(rng: np.random.Generator, alpha: Alpha, textures: Sequence[Image]) -> Colour:
     """Colour, texture or print, and light from one side."""
     size = alpha.shape[0]
     if textures and rng.random() < 0.55:
-        texture = textures[int(rng.integers(len(textures)))]
-        h, w = texture.shape[:2]
-        side = int(rng.uniform(0.15, 0.6) * min(h, w))
-        top, left = rng.integers(h - side + 1), rng.integers(w - side + 1)
-        patch = texture[top : top + side, left : left + side]
-        colour = cv2.resize(patch, (size, size)).astype(np.float32)
+        colour = _patch(rng, textures, size)
     else:
         colour = np.empty((size, size, 3), np.float32)
         colour[:] = random_colour(rng)

@@ -38,7 +38,7 @@ class Sources:
 
 
 def is_held_out(name: str) -> bool:
-    """Whether a fashion photo belongs to the test split."""
+    """Whether a photo belongs to the test split."""
     return zlib.crc32(name.encode()) % HELD_OUT_OF == 0
 
 
@@ -53,9 +53,10 @@ def read_rgb(path: Path, long_side_px: int = LONG_SIDE_PX) -> Image:
     return np.ascontiguousarray(image[..., ::-1]).astype(np.uint8)
 
 
-def load_sources(root: Path, labels: Path | None) -> Sources:
+def load_sources(root: Path, labels: Path | None, *, held_out: bool = False) -> Sources:
     """Read `fashion/{images,masks}`, `products_on_white`, `scenes` under `root`, and, when `labels`
-    holds masks of the same names (label_garments.py makes them), `garments`.
+    holds masks of the same names (label_garments.py makes them), `garments`; `held_out` gives the
+    scenes and packshots that training leaves out, instead of the others.
     """
     sources = Sources()
     for path in sorted((root / "fashion" / "images").iterdir()):
@@ -65,9 +66,15 @@ def load_sources(root: Path, labels: Path | None) -> Sources:
         labelled = _labelled(path, mask_path)
         (sources.held_out if is_held_out(path.name) else sources.figures).append(labelled)
     for path in sorted((root / "products_on_white").iterdir()):
+        if is_held_out(path.name) != held_out:
+            continue
         image = read_rgb(path)
         sources.packshots.append(Labelled(path.name, image, key_white(image)))
-    sources.scenes = [read_rgb(path) for path in sorted((root / "scenes").iterdir())]
+    sources.scenes = [
+        read_rgb(path)
+        for path in sorted((root / "scenes").iterdir())
+        if is_held_out(path.name) == held_out
+    ]
     if labels is not None:
         for mask_path in sorted(labels.glob("*.png")):
             path = root / "garments" / f"{mask_path.stem}.jpg"

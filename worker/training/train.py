@@ -25,6 +25,9 @@ RATIOS = (0.5625, 0.6667, 0.75, 0.75, 1.0, 1.0, 1.3333, 1.7778)
 EMA_DECAY = 0.998
 """The weights that are kept are a running mean over about 500 steps."""
 
+REPORT_EVERY_S = 300
+"""Held-out figures are scored and the weights saved this often."""
+
 Batch = tuple[Tensor, Tensor]
 
 
@@ -73,7 +76,7 @@ def matting_loss(logits: Tensor, coarse: Tensor, alpha: Tensor) -> Tensor:
     )
     small = nnf.avg_pool2d(alpha, 8)
     aux = nnf.binary_cross_entropy_with_logits(coarse, small)
-    return bce + l1 + 0.5 * iou + gradient + 0.3 * aux
+    return bce + 2 * l1 + 0.5 * iou + gradient + 0.3 * aux
 
 
 @torch.no_grad()
@@ -147,7 +150,7 @@ def main() -> None:
         step += 1
         losses.append(loss.item())
         _follow(mean, net, min(EMA_DECAY, step / (step + 10)))
-        if time.monotonic() - reported > 180:
+        if time.monotonic() - reported > REPORT_EVERY_S:
             reported = time.monotonic()
             iou, mae = held_out_scores(mean, sources, arguments.side)
             print(
