@@ -270,11 +270,21 @@ def _photos(paths: list[Path]) -> Photos:
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:
-    """K=V pairs; the service checks them, so that both say the same."""
+    """K=V pairs, V may be JSON; the service checks them, so that both say the same."""
     split = [pair.partition("=") for pair in pairs]
     if any(not separator for _, separator, _ in split):
         raise typer.BadParameter("options are K=V, e.g. --option format=webp")
-    return {key: value for key, _, value in split}
+    return {key: _value(value) for key, _, value in split}
+
+
+def _value(text: str) -> Any:
+    """Lists, objects and truth values are written as JSON; everything else is text."""
+    if text[:1] in ("[", "{") or text in ("true", "false", "null"):
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise typer.BadParameter(f"{text} is not JSON: {error}") from error
+    return text
 
 
 def _client(data: Path) -> MattingClient:

@@ -44,6 +44,7 @@ def cut_out_files(photos: Photos, out: Path, options: Options, settings: Setting
     assert settings.batch_size is not None
     extension = options.format.extension
     names = result_names([{"name": name, "result_format": extension} for _, name in photos.files])
+    extras = [one.format.extension for one in options.extras]
     items = [
         WorkItem(
             item_id=name,
@@ -51,6 +52,10 @@ def cut_out_files(photos: Photos, out: Path, options: Options, settings: Setting
             key=str(path),
             result_key=str(out / result),
             options=options,
+            name=name,
+            extra_keys=tuple(
+                str(out / f"{result}.{number}.{kind}") for number, kind in enumerate(extras, 1)
+            ),
         )
         for (path, name), result in zip(photos.files, names, strict=True)
     ]
@@ -61,10 +66,22 @@ def cut_out_files(photos: Photos, out: Path, options: Options, settings: Setting
             for start in range(0, len(items), settings.batch_size):
                 outcomes = pipeline.run_many(items[start : start + settings.batch_size])
                 failed += _report(outcomes)
+                for outcome in outcomes:
+                    _rename(outcome, out, options)
                 progress.advance(progress.task_ids[0], len(outcomes))
     finally:
         pipeline.close()
     return failed
+
+
+def _rename(outcome: Outcome, out: Path, options: Options) -> None:
+    """Give what has a template its name; a name that is taken keeps the one it has."""
+    templates = [options.name, *(extra.name for extra in options.extras)]
+    for template, output in zip(templates, outcome.outputs, strict=False):
+        target = out / output.name
+        if template is not None and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Path(output.key).rename(target)
 
 
 def _report(outcomes: Sequence[Outcome]) -> int:
@@ -73,4 +90,8 @@ def _report(outcomes: Sequence[Outcome]) -> int:
         assert outcome.error is not None
         text = f"{outcome.item_id}: {outcome.error.message} [{outcome.error.code}]"
         console.print(f"[red]failed[/] {escape(text)}")
+    for outcome in outcomes:
+        for output in outcome.outputs:
+            for rule in output.unmet:
+                console.print(f"[yellow]rule[/]   {escape(f'{output.name}: {rule}')}")
     return len(bad)

@@ -234,6 +234,20 @@ class InvalidOptionsError(RequestError):
     http_status = 422
 
 
+class FormatUnavailableError(InvalidOptionsError):
+    """The worker can't write this format."""
+
+    code = "format-unavailable"
+    remedy = "Ask for png, webp or jpeg."
+
+
+class BackgroundUnreadableError(InvalidOptionsError):
+    """The picture for the background can't be read."""
+
+    code = "background-unreadable"
+    remedy = "Check that the picture exists and is an image, then retry the job."
+
+
 class UnauthorizedError(RequestError):
     """The request carries no valid API key."""
 

@@ -102,9 +102,18 @@ class Options(Rendition):
     )
     profile: Profile = Field(Profile.FAST, description="`exact` follows the model's deploy.yaml.")
     refine: bool = Field(True, description="Refine the matte's edge at the photo's full size.")
+    colour_profile: ColourProfile = Field(
+        ColourProfile.SRGB, description="Convert to sRGB, or keep the photo's ICC profile."
+    )
     roi: tuple[float, float, float, float] | None = Field(
         None,
         description="Left, top, right, bottom, as shares of the photo: only there is a subject.",
+    )
+    black_point: float = Field(
+        0,
+        ge=0,
+        le=0.5,
+        description="Alphas below it become clear, those above are stretched: removes haze.",
     )
     erode_px: float = Field(
         0, ge=-50, le=50, description="Pixels of the photo taken off the edge; below 0: added."

@@ -38,7 +38,12 @@ DESCRIPTIONS: dict[Preset, str] = {
     Preset.TAOBAO: "White-background image: 800 × 800, JPEG of 38–300 kB.",
 }
 
-_PACKSHOT: dict[str, Any] = {"format": "jpeg", "background": "#ffffff", "quality": 92}
+_PACKSHOT: dict[str, Any] = {
+    "format": "jpeg",
+    "background": "#ffffff",
+    "quality": 92,
+    "black_point": 0.2,
+}
 _EDGE: dict[str, Any] = {"erode_px": 1, "feather_px": 0.8, "foreground": "estimate"}
 
 PRESETS: dict[Preset, dict[str, Any]] = {

@@ -6,11 +6,12 @@ that frame; `position` places it; `max_side_px` and `max_megapixels` shrink what
 are only invented where `enlarge` says so.
 """
 
-import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from shared.naming import check_template
 
 MAX_SIDE_PX = 10_000
 """Of a canvas: the most that any of the marketplaces takes."""
@@ -161,8 +162,6 @@ NameTemplate = Annotated[
     Field(min_length=1, max_length=200, examples=["{stem}-white.{ext}", "thumbs/{path}.{ext}"]),
 ]
 
-NAME_FIELDS = frozenset({"path", "stem", "folder", "ext", "width", "height"})
-
 
 class Rendition(_Value):
     """One output picture. Every field can be left out."""
@@ -212,9 +211,6 @@ class Rendition(_Value):
     shadow: Annotated[Shadow | None, BeforeValidator(_shadow)] = Field(
         None, description="`drop`, `contact`, or an object with their values."
     )
-    colour_profile: ColourProfile = Field(
-        ColourProfile.SRGB, description="Convert to sRGB, or keep the photo's ICC profile."
-    )
     dpi: Annotated[int, Field(ge=1, le=10_000)] | Literal["keep"] | None = Field(
         None, description="Written into the file: a number, or `keep` for the photo's own."
     )
@@ -240,28 +236,21 @@ class Rendition(_Value):
             raise ValueError("`max_bytes` is for jpeg, webp and avif: png and zip lose nothing")
         if self.position is not None and self.position.startswith("original") and self.crop:
             raise ValueError("`position: original` and `crop` contradict each other")
-        _check_template(self.name)
+        if self.name is not None:
+            check_template(self.name)
         return self
+
+    @property
+    def changes_frame(self) -> bool:
+        """Whether the picture is not simply as large as the photo."""
+        return not self.only_shrinks or bool(self.max_side_px or self.max_megapixels)
+
+    @property
+    def only_shrinks(self) -> bool:
+        """Whether it shows all that the photo shows, smaller perhaps."""
+        return not (self.crop or self.canvas or self.scale or self.position)
 
     @property
     def is_plain(self) -> bool:
         """Whether the picture keeps the photo's frame and gets no shadow: the fast way."""
-        return not (
-            self.crop
-            or self.canvas
-            or self.scale
-            or self.position
-            or self.max_side_px
-            or self.max_megapixels
-            or self.shadow
-        )
-
-
-def _check_template(template: str | None) -> None:
-    if template is None:
-        return
-    named = set(re.findall(r"\{([^{}]*)\}", template))
-    if not named <= NAME_FIELDS or set("{}") & set(re.sub(r"\{[^{}]*\}", "", template)):
-        raise ValueError(f"`name` may hold {', '.join(sorted(NAME_FIELDS))} in braces")
-    if template.startswith("/") or ".." in template.split("/") or "\\" in template:
-        raise ValueError("`name` is a path below the job's folder: no leading /, no ..")
+        return not self.changes_frame and self.shadow is None

@@ -1,4 +1,4 @@
-"""Bytes ↔ pixels: what a customer's file holds, upright and in sRGB, and the result's encoding.
+"""Bytes → pixels: what a customer's file holds, upright and in sRGB.
 
 The header is read first (Pillow, lazily, an allow-list of formats): limits are checked before a
 pixel is decoded. Ordinary files then go through OpenCV, which is faster and releases the GIL; what
@@ -21,7 +21,6 @@ from shared.errors import (
     TooManyPixelsError,
     TruncatedImageError,
 )
-from shared.options import Format, Options
 from shared.settings import Settings
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
@@ -32,10 +31,6 @@ _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 """How files of these formats begin: one that does and still can't be read is damaged."""
 
 ORIENTATION_TAG = 0x0112
-PNG_LEVEL = 1
-"""zlib level 1 with the UP filter: 2–4 times as fast as OpenCV's default at 2–10 % more bytes
-(tests/benchmarks/stages)."""
-
 # `max_image_pixels` is the limit, and is checked right after opening.
 PIL.Image.MAX_IMAGE_PIXELS = None
 
@@ -53,9 +48,16 @@ class Decoded:
     """Of the upright original."""
 
 
-def decode(data: bytes, settings: Settings, *, enough_px: int | None = None) -> Decoded:
+def decode(
+    data: bytes,
+    settings: Settings,
+    *,
+    enough_px: int | None = None,
+    keep_profile: bool = False,
+) -> Decoded:
     """Decode a file. With `enough_px`, a JPEG is decoded at the smallest DCT scale (1/2, 1/4, 1/8)
-    that leaves its shorter side at least that long.
+    that leaves its shorter side at least that long. `keep_profile`: pixels of an RGB photo with
+    an ICC profile are not converted to sRGB.
 
     Raises EmptyFileError, FileTooLargeError, NotAnImageError, TooManyPixelsError,
     TruncatedImageError.
@@ -85,31 +87,13 @@ def decode(data: bytes, settings: Settings, *, enough_px: int | None = None) -> 
     except Exception as error:  # Pillow's plug-ins raise whatever a damaged header leads to
         raise TruncatedImageError(f"The image's header is damaged: {error}") from error
     _refuse_cut_short(data, header.format or "")
-    image = _fast(data, header, enough_px) if _is_ordinary(header) else _careful(header)
+    image = (
+        _fast(data, header, enough_px) if _is_ordinary(header) else _careful(header, keep_profile)
+    )
     image = _upright(image, orientation)
     if orientation >= 5:  # these four turn by a quarter
         width, height = height, width
     return Decoded(image, width, height)
-
-
-def encode(pixels: Image, options: Options) -> bytes:
-    """Encode [H, W, 4] RGBA, [H, W, 3] RGB or [H, W] grey, all uint8, in the options' format."""
-    if pixels.ndim == 3:
-        to_bgr = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
-        pixels = cv2.cvtColor(pixels, to_bgr).astype(np.uint8, copy=False)
-    if options.format is Format.PNG:
-        parameters = [
-            cv2.IMWRITE_PNG_COMPRESSION,
-            PNG_LEVEL,
-            cv2.IMWRITE_PNG_FILTER,
-            cv2.IMWRITE_PNG_FILTER_UP,
-        ]
-    elif options.format is Format.WEBP:
-        parameters = [cv2.IMWRITE_WEBP_QUALITY, options.quality]
-    else:
-        parameters = [cv2.IMWRITE_JPEG_QUALITY, options.quality]
-    _, data = cv2.imencode(f".{options.format.extension}", pixels, parameters)
-    return data.tobytes()
 
 
 def _is_ordinary(header: PIL.Image.Image) -> bool:
@@ -139,7 +123,7 @@ def _fast(data: bytes, header: PIL.Image.Image, enough_px: int | None) -> Image:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
-def _careful(header: PIL.Image.Image) -> Image:
+def _careful(header: PIL.Image.Image, keep_profile: bool) -> Image:
     """Everything else, by way of Pillow."""
     try:
         header.load()
@@ -149,6 +133,8 @@ def _careful(header: PIL.Image.Image) -> Image:
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
         elif image.mode in ("LA", "La", "PA", "RGBa"):
             image = image.convert("RGBA")
+        if keep_profile and header.mode in ("RGB", "RGBA"):
+            profile = None
         if profile and image.mode in ("RGB", "CMYK", "RGBA"):
             image = _to_srgb(image, profile)
         if "A" in image.getbands() or "transparency" in image.info:

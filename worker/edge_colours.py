@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.shapes import shrink
+from worker.transforms import Size
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -62,9 +63,7 @@ def subject_colours(image: Image, alpha: Image, places: Places) -> Image:
     # A fourth channel of 255: its weighted sum is the sum of the weights.
     little = cv2.cvtColor(shrink(image, small), cv2.COLOR_RGB2RGBA).astype(np.float32)
     coarse = shrink(alpha, small)
-    rows, columns = np.divmod(places, width)
-    x = (columns + np.float32(0.5)) * np.float32(small[1] / width) - np.float32(0.5)
-    y = (rows + np.float32(0.5)) * np.float32(small[0] / height) - np.float32(0.5)
+    x, y = coordinates(places, (height, width), small)
     near = _window_sums(little, coarse, SUBJECT_WEIGHT, x, y)
     far = _window_sums(little, coarse, BACKGROUND_WEIGHT, x, y)
 
@@ -90,13 +89,27 @@ def _window_sums(
     """At each place, the weighted means of the four channels in a window: 4 × [N, 1]."""
     side = 2 * max(2, round(EDGE_RADIUS * max(alpha.shape))) + 1
     weight = cv2.LUT(alpha, weight_of)[..., None]
-    sums = cv2.boxFilter(image * weight, -1, (side, side))
+    return sample(cv2.boxFilter(image * weight, -1, (side, side)).astype(np.float32), x, y)
+
+
+def coordinates(places: Places, size: Size, small: Size) -> tuple[Floats, Floats]:
+    """X and y [N] in a picture of the size `small` of pixels of one of `size`, centres on centres
+    as cv2.resize has them.
+    """
+    rows, columns = np.divmod(places, size[1])
+    x = (columns + np.float32(0.5)) * np.float32(small[1] / size[1]) - np.float32(0.5)
+    y = (rows + np.float32(0.5)) * np.float32(small[0] / size[0]) - np.float32(0.5)
+    return x, y
+
+
+def sample(planes: Floats, x: Floats, y: Floats) -> list[Floats]:
+    """The four channels of [h, w, 4] at N places, linearly interpolated: 4 × [N, 1]."""
     count = len(x)
     rows = -(-count // SAMPLE_ROW)
     where = np.zeros((2, rows * SAMPLE_ROW), np.float32)
     where[0, :count], where[1, :count] = x, y
     maps = where.reshape(2, rows, SAMPLE_ROW)
     sampled = cv2.remap(
-        sums, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        planes, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     ).reshape(-1, 1, 4)[:count]
     return [channel.astype(np.float32, copy=False) for channel in cv2.split(sampled)]

@@ -1,12 +1,10 @@
-"""Alpha → cut-out: the alpha at full size, clean colours at the edge, background."""
+"""Alpha at the photo's size: from the network's, with what a customer wants done to its edge."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import InvalidOptionsError
-from shared.options import Foreground, Options, Output
-from worker.edge_colours import Places, subject_colours, transition
+from shared.options import Options
 
 Image = NDArray[np.uint8]
 Alpha = NDArray[np.float32]
@@ -14,6 +12,18 @@ Alpha = NDArray[np.float32]
 BLACK_POINT, WHITE_POINT = 0.04, 0.96
 """Alphas beyond them become 0 and 1: a network is seldom quite sure, and a haze of 1 % is seen on
 a white page and doubles a PNG."""
+
+BOX_ALPHA = 25
+"""A pixel of at least this alpha (of 255) counts as the subject where its box is looked for."""
+
+BOX_SIDE_PX = 512
+"""Specks are told from the subject at this size."""
+
+SPECK = 1e-3
+"""A part smaller than this share of the largest one does not widen the box."""
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels; right and bottom are outside."""
 
 
 def full_alpha(alpha: Alpha, width: int, height: int, *, levels: bool = True) -> Image:
@@ -32,37 +42,74 @@ def full_alpha(alpha: Alpha, width: int, height: int, *, levels: bool = True) ->
     ).astype(np.uint8, copy=False)
 
 
-def finish(image: Image, alpha: Image, options: Options) -> Image:
-    """What is to be encoded: image [H, W, 3] uint8 RGB and alpha [H, W] uint8 become
-    [H, W] (alpha alone), [H, W, 3] (on a background) or [H, W, 4] (RGBA, colours straight: not
-    multiplied by alpha; fully clear pixels are 0, which makes files small).
+def adjust(matte: Image, options: Options, *, scale: float = 1.0) -> Image:
+    """The matte [H, W] uint8 with the options' roi, black point, erosion, threshold and feather, in
+    this order.
+    `scale`: pixels of the matte for one of the photo, where it was decoded smaller.
     """
-    if options.output is Output.ALPHA:
-        return alpha
-    edge = transition(alpha)
-    if options.foreground is Foreground.ESTIMATE:
-        colours = subject_colours(image, alpha, edge)
-    else:
-        colours = image.reshape(-1, 3)[edge]
-    if options.background is not None:
-        if not isinstance(options.background, str):
-            raise InvalidOptionsError("This worker knows no pictures and gradients as background")
-        return _on_colour(image, alpha, edge, colours, options.background)
-    cutout = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA).astype(np.uint8, copy=False)
-    cutout.reshape(-1, 4)[edge, :3] = colours
-    cutout[..., 3] = alpha
-    return cv2.copyTo(cutout, alpha).astype(np.uint8, copy=False)
+    height, width = matte.shape
+    if options.roi is not None:
+        left, top, right, bottom = options.roi
+        inside = np.zeros_like(matte)
+        part = np.s_[
+            round(top * height) : round(bottom * height), round(left * width) : round(right * width)
+        ]
+        inside[part] = matte[part]
+        matte = inside
+    if options.black_point:
+        values = (np.arange(256) / 255 - options.black_point) / (1 - options.black_point)
+        stretch = np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
+        matte = cv2.LUT(matte, stretch).astype(np.uint8, copy=False)
+    if options.erode_px:
+        matte = _grown(matte, -options.erode_px * scale)
+    if options.threshold is not None:
+        _, hard = cv2.threshold(matte, 255 * options.threshold, 255, cv2.THRESH_BINARY)
+        matte = hard.astype(np.uint8, copy=False)
+    if options.feather_px * scale >= 0.1:
+        # Two standard deviations span most of a Gaussian's fade.
+        soft = cv2.GaussianBlur(matte, (0, 0), options.feather_px * scale / 2)
+        matte = soft.astype(np.uint8, copy=False)
+    return matte
 
 
-def _on_colour(image: Image, alpha: Image, edge: Places, colours: Image, colour: str) -> Image:
-    """Composite over `#rrggbb`: exactly that colour where alpha is 0, the image where it is 255,
-    and the edge's colours by their share between.
-    """
-    value = np.array([int(colour[index : index + 2], 16) for index in (1, 3, 5)], np.uint8)
-    result = np.empty_like(image)
-    result[:] = value
-    result = cv2.copyTo(image, alpha, result).astype(np.uint8, copy=False)
-    share = alpha.reshape(-1)[edge, None].astype(np.float32) / 255
-    mixed = colours * share + value * (1 - share)
-    result.reshape(-1, 3)[edge] = np.rint(mixed).astype(np.uint8)
-    return result
+def _grown(matte: Image, pixels: float) -> Image:
+    """Grey erosion (below 0) or dilation by whole and fractional pixels: the fraction is mixed."""
+    work = cv2.dilate if pixels > 0 else cv2.erode
+    whole = int(abs(pixels))
+    if whole:
+        # Two passes over rows and columns; corners become square, which no one sees at 1–3 pixels.
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * whole + 1, 2 * whole + 1))
+        matte = work(matte, kernel).astype(np.uint8, copy=False)
+    if (rest := abs(pixels) - whole) > 0.05:
+        further = work(matte, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
+        matte = cv2.addWeighted(further, rest, matte, 1 - rest, 0).astype(np.uint8, copy=False)
+    return matte
+
+
+def subject_box(matte: Image) -> Box | None:
+    """The box of the subject of a matte [H, W] uint8, specks left out; None when there is none."""
+    height, width = matte.shape
+    scale = min(1.0, BOX_SIDE_PX / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(matte, size, interpolation=cv2.INTER_AREA) >= BOX_ALPHA
+    count, _, stats, _ = cv2.connectedComponentsWithStats(small.astype(np.uint8))
+    if count < 2:
+        return None
+    parts = stats[1:]
+    parts = parts[parts[:, cv2.CC_STAT_AREA] >= SPECK * parts[:, cv2.CC_STAT_AREA].max()]
+    low = parts[:, :2].min(0)
+    high = (parts[:, :2] + parts[:, 2:4]).max(0)
+    # Back at full size the cells' rims are looked at pixel by pixel.
+    left, top = (max(0, int((side - 1) / scale)) for side in low)
+    right = min(width, int(np.ceil((high[0] + 1) / scale)))
+    bottom = min(height, int(np.ceil((high[1] + 1) / scale)))
+    inside = matte[top:bottom, left:right] >= BOX_ALPHA
+    columns, rows = np.nonzero(inside.any(0))[0], np.nonzero(inside.any(1))[0]
+    if not len(columns):
+        return None
+    return (
+        left + int(columns[0]),
+        top + int(rows[0]),
+        left + int(columns[-1]) + 1,
+        top + int(rows[-1]) + 1,
+    )

@@ -16,12 +16,14 @@ from numpy import float32
 from numpy.typing import NDArray
 
 from shared.errors import MattingError
-from shared.options import Options, Output, Profile
+from shared.options import ColourProfile, Options, Profile
 from shared.settings import Settings
 from shared.telemetry import get_logger
-from worker.codec import Decoded, decode, encode
-from worker.matte import finish, full_alpha
-from worker.transforms import Image, Prepared, restore
+from worker.codec import Decoded, decode
+from worker.finishing import FinishedFile, enough_px, finish, keep_metadata
+from worker.metadata import Metadata
+from worker.pictures import Pictures
+from worker.transforms import Image, Prepared
 
 log = get_logger(__name__)
 
@@ -57,6 +59,23 @@ class WorkItem:
     key: str
     result_key: str
     options: Options
+    name: str = ""
+    """The path that the caller knows the photo by: names are made from it."""
+    extra_keys: tuple[str, ...] = ()
+    """Of the outputs beside the main one, in the order of `options.extras`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredOutput:
+    """One file that an image became."""
+
+    name: str
+    key: str
+    width: int
+    height: int
+    bytes: int
+    unmet: tuple[str, ...]
+    """The marketplace's rules that it fails."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,6 +89,9 @@ class Outcome:
     """Of the upright original; 0 if it was never decoded."""
     input_bytes: int = 0
     output_bytes: int = 0
+    """Of the main result."""
+    outputs: tuple[StoredOutput, ...] = ()
+    """The main one first; empty when there is none."""
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -82,7 +104,9 @@ class _Passage:
     decoded: Decoded | None = None
     prepared: Prepared | None = None
     alpha: NDArray[float32] | None = None
-    encoded: bytes = b""
+    metadata: list[Metadata] = field(default_factory=list)
+    pictures: dict[str, Image] = field(default_factory=dict)
+    files: list[FinishedFile] = field(default_factory=list)
 
 
 class Pipeline:
@@ -92,6 +116,7 @@ class Pipeline:
         self._predictor = predictor
         self._store = store
         self._settings = settings
+        self._pictures = Pictures(self._read_picture)
         self._io = ThreadPoolExecutor(settings.io_threads, "io")
         # One image a thread: OpenCV's own threads would only contend with these.
         cv2.setNumThreads(1)
@@ -135,13 +160,14 @@ class Pipeline:
 
     def _decode_and_prepare(self, passage: _Passage, data: bytes) -> None:
         options = passage.item.options
-        # The matte alone needs no full-size pixels: twice the network's side is plenty.
-        enough_px = (
-            REDUCED_SIDE_PX
-            if options.output is Output.ALPHA and options.profile is Profile.FAST
-            else None
+        decoded = decode(
+            data,
+            self._settings,
+            enough_px=enough_px(options),
+            keep_profile=options.colour_profile is ColourProfile.KEEP,
         )
-        decoded = decode(data, self._settings, enough_px=enough_px)
+        passage.metadata = keep_metadata(data, options)
+        passage.pictures = self._pictures.get_many(options.background_images())
         passage.outcome.width, passage.outcome.height = decoded.width, decoded.height
         passage.prepared = self._predictor.prepare(decoded.image, options.profile)
         passage.decoded = decoded
@@ -169,26 +195,46 @@ class Pipeline:
         return self._io.submit(self._put, passage)
 
     def _put(self, passage: _Passage) -> None:
-        item = passage.item
-        if passage.encoded:  # an image that failed before has nothing to store
-            self._stage(
-                passage,
-                "store",
-                lambda: self._store.put(
-                    item.result_key, passage.encoded, item.options.format.content_type
-                ),
+        if passage.files:  # an image that failed before has nothing to store
+            self._stage(passage, "store", lambda: self._put_files(passage))
+
+    def _put_files(self, passage: _Passage) -> None:
+        item, files = passage.item, passage.files
+        keys = [item.result_key, *item.extra_keys]
+        kinds = [item.options.format, *(one.format for one in item.options.extras)]
+        for key, kind, file in zip(keys, kinds, files, strict=True):
+            self._store.put(key, file.data, kind.content_type)
+        passage.outcome.outputs = tuple(
+            StoredOutput(
+                name=file.name,
+                key=key,
+                width=file.width,
+                height=file.height,
+                bytes=len(file.data),
+                unmet=file.unmet,
             )
+            for key, file in zip(keys, files, strict=True)
+        )
 
     def _compose(self, passage: _Passage) -> None:
         assert passage.decoded is not None
         assert passage.prepared is not None
         assert passage.alpha is not None
-        decoded, options = passage.decoded, passage.item.options
-        pixels = finish_alpha(decoded, passage.prepared, passage.alpha, options)
-        started = time.perf_counter()
-        passage.encoded = encode(pixels, options)
-        passage.outcome.output_bytes = len(passage.encoded)
-        passage.outcome.timings_ms["encode"] = (time.perf_counter() - started) * 1e3
+        passage.files = finish(
+            passage.decoded,
+            passage.prepared,
+            passage.alpha,
+            passage.item.options,
+            name=passage.item.name,
+            metadata=passage.metadata,
+            pictures=passage.pictures,
+            timings_ms=passage.outcome.timings_ms,
+        )
+        passage.outcome.output_bytes = len(passage.files[0].data)
+
+    def _read_picture(self, bucket: str, key: str) -> Image:
+        data = self._store.get(bucket, key, self._settings.max_image_bytes)
+        return decode(data, self._settings).image
 
     def _stage(self, passage: _Passage, name: str, work: Callable[[], T]) -> T | None:
         """Do one stage of one image: its time is noted, its error is the image's own."""
@@ -205,20 +251,3 @@ class Pipeline:
             inner_ms = passage.outcome.timings_ms.get("encode", 0) if name == "finish" else 0
             passage.outcome.timings_ms[name] = spent_ms - inner_ms
         return None
-
-
-REDUCED_SIDE_PX = 1_024
-"""A JPEG whose full-size pixels are not needed keeps at least this much of its short side."""
-
-
-def finish_alpha(
-    decoded: Decoded, prepared: Prepared, alpha: NDArray[float32], options: Options
-) -> Image:
-    """The result's pixels at the original's size, from the network's alpha."""
-    matte = full_alpha(
-        restore(alpha, prepared.steps),
-        decoded.width,
-        decoded.height,
-        levels=options.profile is Profile.FAST,
-    )
-    return finish(decoded.image, matte, options)

@@ -21,8 +21,9 @@ from shared.settings import Settings
 from tests.benchmarks.feeding import MemoryStore, feed, items
 from tests.benchmarks.photos import files
 from tests.benchmarks.report import report
-from worker.codec import decode, encode
-from worker.pipeline import Pipeline, finish_alpha
+from worker.codec import decode
+from worker.finishing import finish
+from worker.pipeline import Pipeline
 from worker.shapes import ShapeGrid
 from worker.transforms import Image, Prepared
 
@@ -74,7 +75,7 @@ def bare_loop(photos: Sequence[bytes]) -> None:
     for data in photos:
         decoded = decode(data, settings)
         prepared = device.prepare(decoded.image, options.profile)
-        encode(finish_alpha(decoded, prepared, ellipse(prepared.shape), options), options)
+        finish(decoded, prepared, ellipse(prepared.shape), options)
 
 
 def cores_allow(photos: Sequence[bytes], cores: int) -> float:

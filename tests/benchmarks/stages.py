@@ -13,11 +13,13 @@ from shared.options import Foreground, Format, Options, Profile
 from shared.settings import Settings
 from tests.benchmarks.photos import draw, jpeg, size_of
 from tests.benchmarks.report import report
-from worker.codec import decode, encode
+from worker.codec import decode
 from worker.edge_colours import subject_colours, transition
-from worker.matte import finish, full_alpha
+from worker.encoding import encode
+from worker.finishing import matte_of
 from worker.predictor import Predictor, load_predictor
-from worker.transforms import Image, restore
+from worker.render import Subject, render
+from worker.transforms import Image
 
 MEGAPIXELS = (0.5, 1.0, 4.0, 12.0)
 ROUNDS = 5
@@ -55,15 +57,19 @@ def measure(predictor: Predictor, settings: Settings, megapixels: float) -> dict
     alpha = timed(row, "predict", lambda: predictor.predict_many([prepared])[0])
     if isinstance(alpha, MattingError):
         raise alpha
-    back = partial(restore, alpha, prepared.steps)
-    matte = timed(row, "upsample", lambda: full_alpha(back(), decoded.width, decoded.height))
+    coarse = Options(refine=False)
+    plain = timed(row, "upsample", lambda: matte_of(decoded, prepared, alpha, coarse))
+    assert plain.shape == decoded.image.shape[:2]
+    matte = timed(row, "refine", lambda: matte_of(decoded, prepared, alpha, Options()))
+    # Refining enlarges the alpha too: what it adds is the rest.
+    row["refine"] = [max(0.0, a - b) for a, b in zip(row["refine"], row["upsample"], strict=True)]
     timed(row, "edge_colours", lambda: _edge(decoded.image, matte))
     keep = Options(foreground=Foreground.KEEP)
-    timed(row, "compose", lambda: finish(decoded.image, matte, keep))
+    timed(row, "compose", lambda: render(Subject(decoded.image, matte), keep))
     before = [sum(column) for column in zip(*row.values(), strict=True)]
-    for kind in Format:
+    for kind in (Format.PNG, Format.WEBP, Format.JPEG, Format.AVIF, Format.ZIP):
         options = Options(format=kind, background="#ffffff" if kind is Format.JPEG else None)
-        pixels = finish(decoded.image, matte, options)
+        pixels = render(Subject(decoded.image, matte), options)
         timed(row, f"encode_{kind}", partial(encode, pixels, options))
         encoding = row[f"encode_{kind}"]
         row[f"whole_{kind}"] = [sum(pair) for pair in zip(before, encoding, strict=True)]

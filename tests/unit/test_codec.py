@@ -19,7 +19,8 @@ from shared.errors import (
 )
 from shared.options import Options
 from shared.settings import Settings
-from worker.codec import decode, encode
+from worker.codec import decode
+from worker.encoding import encode
 
 SETTINGS = Settings()
 

@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 
 from shared.options import Options
 from worker.edge_colours import subject_colours, transition
-from worker.matte import finish, full_alpha
+from worker.matte import full_alpha
+from worker.render import Subject, render
 
 
 def composite() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
@@ -38,14 +39,16 @@ def test_edge_colours_lose_the_old_background() -> None:
     photo, alpha, subject = composite()
     band = (alpha > 40) & (alpha < 215)
     before = np.abs(photo[band].astype(float) - subject).mean()
-    after = np.abs(finish(photo, alpha, Options())[band][:, :3].astype(float) - subject).mean()
+    after = np.abs(
+        render(Subject(photo, alpha), Options())[band][:, :3].astype(float) - subject
+    ).mean()
     assert before > 60
     assert after < 12
 
 
 def test_pixels_of_the_plain_subject_are_not_touched() -> None:
     photo, alpha, _ = composite()
-    cutout = finish(photo, alpha, Options())
+    cutout = render(Subject(photo, alpha), Options())
     np.testing.assert_array_equal(cutout[alpha == 255][:, :3], photo[alpha == 255])
 
 
@@ -80,7 +83,7 @@ def test_any_photo_and_alpha_give_a_colour_for_each_place(
 
 def test_colours_are_straight_and_clear_pixels_zero() -> None:
     photo, alpha, _ = composite()
-    cutout = finish(photo, alpha, Options.model_validate({"foreground": "keep"}))
+    cutout = render(Subject(photo, alpha), Options.model_validate({"foreground": "keep"}))
     assert (cutout[alpha == 0] == 0).all()
     kept = alpha > 0
     np.testing.assert_array_equal(cutout[kept][:, :3], photo[kept])
@@ -89,7 +92,7 @@ def test_colours_are_straight_and_clear_pixels_zero() -> None:
 
 def test_the_background_is_exactly_the_colour_asked_for() -> None:
     photo, alpha, _ = composite()
-    result = finish(photo, alpha, Options(background="#fefdfc"))
+    result = render(Subject(photo, alpha), Options(background="#fefdfc"))
     assert result.shape == photo.shape
     assert (result[alpha == 0] == (254, 253, 252)).all()
     np.testing.assert_array_equal(result[alpha == 255], photo[alpha == 255])
@@ -98,5 +101,5 @@ def test_the_background_is_exactly_the_colour_asked_for() -> None:
 def test_alpha_alone_is_grey() -> None:
     photo, alpha, _ = composite()
     np.testing.assert_array_equal(
-        finish(photo, alpha, Options.model_validate({"output": "alpha"})), alpha
+        render(Subject(photo, alpha), Options.model_validate({"output": "alpha"})), alpha
     )

@@ -16,7 +16,7 @@ SHARE_EMPTY = 0.02
 """Of all samples; the rest is pasted."""
 
 SHARE_ONE_TONE = 0.15
-"""Of what is pasted: subject and background brought to nearly one tone, white on white above all."""
+"""Of what is pasted: subject and background brought to nearly one tone, as white on white is."""
 
 
 @dataclass(frozen=True)

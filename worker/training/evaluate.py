@@ -14,15 +14,15 @@ import cv2
 import numpy as np
 
 from shared.errors import MattingError
-from shared.options import Profile
+from shared.options import Options, Profile
 from shared.settings import Settings
-from worker.matte import full_alpha
+from worker.codec import Decoded
+from worker.finishing import matte_of
 from worker.predictor import Predictor, load_predictor
 from worker.training.backgrounds import Image
 from worker.training.compose import compose
 from worker.training.metrics import Alpha, Scores, score
 from worker.training.sources import load_sources
-from worker.transforms import restore
 
 COMPOSITES = 150
 
@@ -64,8 +64,8 @@ def alpha_of(predictor: Predictor, image: Image) -> Alpha:
     (alpha,) = predictor.predict_many([prepared])
     if isinstance(alpha, MattingError):
         raise alpha
-    height, width = image.shape[:2]
-    whole = full_alpha(restore(alpha, prepared.steps), width, height)
+    decoded = Decoded(image, image.shape[1], image.shape[0])
+    whole = matte_of(decoded, prepared, alpha, Options())
     return (whole / np.float32(255)).astype(np.float32)
 
 

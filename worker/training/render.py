@@ -80,8 +80,9 @@ def render_carton(
         if rng.random() < 0.8:
             _print_on(rng, printed)
         colour += part[..., None] * (printed * light - colour)
-        whole = np.maximum(whole, mask)
-    whole = cv2.morphologyEx(whole, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))  # the faces' seams
+        whole = np.maximum(whole, mask).astype(np.uint8)
+    # Closed over the faces' seams.
+    whole = cv2.morphologyEx(whole, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)).astype(np.uint8)
     alpha = cv2.resize(whole, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     rows, columns = np.nonzero(alpha > 0.02)
     box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
@@ -101,8 +102,8 @@ def _outline(rng: np.random.Generator) -> NDArray[np.float64]:
     if kind < 0.38:  # two legs from one waist: the gap between them is background
         waist, foot, gap = rng.uniform(0.3, 0.5), rng.uniform(0.14, 0.3), rng.uniform(0.02, 0.3)
         crotch = rng.uniform(-0.5, 0.1)
-        right = [(waist, -1), (gap + foot, 1), (gap, 1), (0, crotch)]
-        return np.array([*right, *[(-x, y) for x, y in right[2::-1]]])
+        leg = [(waist, -1.0), (gap + foot, 1.0), (gap, 1.0), (0.0, crotch)]
+        return np.array([*leg, *[(-x, y) for x, y in leg[2::-1]]])
     if kind < 0.58:  # turned on a lathe: bottles, vases, cans, lamps
         heights = np.linspace(-1, 1, 60)
         knots = rng.uniform(0.12, 0.65, int(rng.integers(3, 8)))

@@ -1,0 +1,35 @@
+"""Names of results, made from a template and the name of the photo."""
+
+import re
+from pathlib import PurePosixPath
+
+FIELDS = frozenset({"path", "stem", "folder", "ext", "width", "height"})
+"""`path` is folder and stem; `ext` the result's extension; sides in pixels."""
+
+
+def check_template(template: str) -> None:
+    """Raise ValueError for unknown fields and for paths that would leave the job's folder."""
+    named = set(re.findall(r"\{([^{}]*)\}", template))
+    if not named <= FIELDS or set("{}") & set(re.sub(r"\{[^{}]*\}", "", template)):
+        raise ValueError(f"`name` may hold {', '.join(sorted(FIELDS))} in braces")
+    segments = template.split("/")
+    if template.startswith("/") or {".", ".."} & set(segments) or "\\" in template:
+        raise ValueError("`name` is a path below the job's folder: no leading /, no ..")
+    if any(ord(char) < 32 for char in template):
+        raise ValueError("`name` holds a control character")
+
+
+def file_name(template: str | None, photo: str, extension: str, width: int, height: int) -> str:
+    """The result's name for the photo `photo` (a relative path); None stands for `{path}.{ext}`."""
+    path = PurePosixPath(photo)
+    folder = "" if str(path.parent) == "." else str(path.parent)
+    name = (template or "{path}.{ext}").format(
+        path=str(path.with_suffix("")) if path.name else "unnamed",
+        stem=path.stem or "unnamed",
+        folder=folder,
+        ext=extension,
+        width=width,
+        height=height,
+    )
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    return "/".join(parts) or f"unnamed.{extension}"

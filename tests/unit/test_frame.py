@@ -1,0 +1,121 @@
+"""Crop, canvas, scale and position: where the subject comes to lie, to the pixel."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import InvalidOptionsError
+from shared.options import Options
+from worker.frame import place, put
+from worker.matte import subject_box
+
+PHOTO = (400, 300)
+SUBJECT = (100, 50, 200, 250)
+"""100 × 200 pixels."""
+
+
+def subject_on(options: Options) -> tuple[int, int, float, float, float, float]:
+    """Canvas width and height; the subject's left, top, right, bottom on it."""
+    p = place(options, *PHOTO, SUBJECT)
+    left = p.left + (SUBJECT[0] - p.window[0]) * p.scale
+    top = p.top + (SUBJECT[1] - p.window[1]) * p.scale
+    return p.width, p.height, left, top, left + 100 * p.scale, top + 200 * p.scale
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({}, (400, 300, 100, 50, 200, 250)),
+        ({"crop": True}, (100, 200, 0, 0, 100, 200)),
+        ({"crop": True, "crop_margin": "10px"}, (120, 220, 10, 10, 110, 210)),
+        ({"crop": True, "crop_margin": "10%"}, (120, 240, 10, 20, 110, 220)),
+        ({"crop": True, "crop_margin": "0 5px"}, (110, 200, 5, 0, 105, 200)),
+        ({"crop": True, "crop_margin": "1px 2px 3px 4px"}, (106, 204, 4, 1, 104, 201)),
+        ({"crop": True, "canvas": "1:1"}, (200, 200, 50, 0, 150, 200)),
+        ({"crop": True, "canvas": "1:1", "max_side_px": 100}, (100, 100, 25, 0, 75, 100)),
+        ({"canvas": "1:1", "scale": "50%"}, (400, 400, 150, 100, 250, 300)),
+        ({"canvas": "1000x1000", "scale": 0.5, "enlarge": True}, (1000, 1000, 375, 250, 625, 750)),
+        ({"canvas": "1000x1000", "scale": 0.5}, (1000, 1000, 450, 400, 550, 600)),
+        ({"canvas": "200x150"}, (200, 150, 50, 25, 100, 125)),
+        ({"position": "center"}, (400, 300, 150, 50, 250, 250)),
+        ({"position": "0%"}, (400, 300, 0, 0, 100, 200)),
+        ({"position": "100% 50%"}, (400, 300, 300, 50, 400, 250)),
+        ({"canvas": "800x600", "position": "original"}, (800, 600, 233, 200, 333, 400)),
+        ({"max_megapixels": 0.03}, (200, 150, 50, 25, 100, 125)),
+    ],
+)
+def test_the_subject_lies_where_it_was_asked_for(
+    wanted: dict[str, object], expected: tuple[float, ...]
+) -> None:
+    assert subject_on(Options.model_validate(wanted)) == pytest.approx(expected, abs=1)
+
+
+@given(
+    width=st.integers(8, 300),
+    height=st.integers(8, 300),
+    data=st.data(),
+    crop=st.booleans(),
+    canvas=st.sampled_from([None, "1:1", "1:1.44", "16:9", "64x48", "500x500"]),
+    scale=st.sampled_from([None, 0.1, 0.5, 0.9, 1.0]),
+    max_side_px=st.sampled_from([None, 16, 100]),
+    enlarge=st.booleans(),
+)
+def test_any_frame_holds_the_subject_and_keeps_its_shape(
+    width: int,
+    height: int,
+    data: st.DataObject,
+    crop: bool,
+    canvas: str | None,
+    scale: float | None,
+    max_side_px: int | None,
+    enlarge: bool,
+) -> None:
+    left = data.draw(st.integers(0, width - 4))
+    top = data.draw(st.integers(0, height - 4))
+    right = data.draw(st.integers(left + 4, width))
+    bottom = data.draw(st.integers(top + 4, height))
+    matte = np.zeros((height, width), np.uint8)
+    matte[top:bottom, left:right] = 255
+    options = Options(
+        crop=crop, canvas=canvas, scale=scale, max_side_px=max_side_px, enlarge=enlarge
+    )
+    placement = place(options, width, height, (left, top, right, bottom))
+    image = np.full((height, width, 3), 200, np.uint8)
+    colours, alpha = put(placement, image, matte)
+    assert alpha.shape == (placement.height, placement.width)
+    assert colours.shape == (*alpha.shape, 3)
+    if max_side_px:
+        assert max(alpha.shape) <= max_side_px
+    if not enlarge:
+        assert placement.scale <= 1
+    area = (right - left) * (bottom - top) * placement.scale**2
+    rim = 2 * ((right - left) + (bottom - top)) * placement.scale + 6
+    assert alpha.sum() / 255 == pytest.approx(area, abs=rim)
+
+
+def test_colours_are_resized_without_the_old_background() -> None:
+    image = np.zeros((100, 100, 3), np.uint8)
+    image[:] = (255, 0, 0)
+    image[30:71, 30:71] = (0, 0, 255)
+    matte = np.zeros((100, 100), np.uint8)
+    matte[30:71, 30:71] = 255
+    placement = place(Options(max_side_px=33), 100, 100, (30, 30, 71, 71))
+    colours, alpha = put(placement, image, matte)
+    seen = alpha > 0
+    assert (colours[seen][:, 0] <= 1).all()
+    assert (colours[seen][:, 2] >= 254).all()
+
+
+def test_specks_do_not_widen_the_box() -> None:
+    matte = np.zeros((900, 1200), np.uint8)
+    matte[200:700, 300:801] = 255
+    matte[20:24, 20:24] = 255
+    assert subject_box(matte) == (300, 200, 801, 700)
+    assert subject_box(np.zeros((10, 10), np.uint8)) is None
+
+
+@pytest.mark.parametrize("canvas", ["0x10", "10001x10", "1:0", "500:1"])
+def test_a_canvas_beyond_all_limits_is_refused(canvas: str) -> None:
+    with pytest.raises(InvalidOptionsError):
+        place(Options(canvas=canvas), *PHOTO, SUBJECT)

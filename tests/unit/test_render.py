@@ -1,0 +1,237 @@
+"""Backgrounds, shadows, edges and files, looked at after decoding."""
+
+import io
+import zipfile
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+from numpy.typing import NDArray
+
+from shared.options import Options
+from shared.settings import Settings
+from worker.backdrop import backdrop
+from worker.codec import Decoded, decode
+from worker.encoding import encode
+from worker.finishing import enough_px, finish, keep_metadata
+from worker.matte import adjust
+from worker.render import Subject, render
+from worker.rules import unmet_rules
+from worker.transforms import Prepared
+
+Pixels = NDArray[np.uint8]
+
+
+def photo(width: int = 900, height: int = 700) -> tuple[Pixels, Pixels]:
+    """A textured brown disc on grey; the picture and its soft-edged matte."""
+    rng = np.random.default_rng(1)
+    matte = np.zeros((height, width), np.uint8)
+    cv2.circle(matte, (width // 2, height // 2), height * 2 // 5, 255, -1, cv2.LINE_AA)
+    image = np.full((height, width, 3), 150, np.uint8)
+    image[matte > 0] = (120, 70, 40)
+    noise = rng.integers(-12, 13, image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8), matte
+
+
+def files_of(options: Options, name: str = "shop/shoe.jpg") -> list[tuple[str, bytes]]:
+    image, matte = photo()
+    height, width = matte.shape
+    prepared = Prepared(np.zeros((3, height, width), np.float32), (("resize", (height, width)),))
+    alpha = (matte / np.float32(255)).astype(np.float32)
+    files = finish(Decoded(image, width, height), prepared, alpha, options, name=name)
+    return [(file.name, file.data) for file in files]
+
+
+def read(data: bytes) -> Pixels:
+    return np.asarray(PIL.Image.open(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "avif"])
+def test_formats_with_transparency_keep_it(kind: str) -> None:
+    ((_, data),) = files_of(Options.model_validate({"format": kind}))
+    assert PIL.Image.open(io.BytesIO(data)).format == kind.upper()
+    pixels = read(data)
+    assert pixels.shape == (700, 900, 4)
+    assert (pixels[350, 450, 3], pixels[0, 0, 3]) == (255, 0)
+
+
+def test_a_zip_holds_straight_colours_and_the_matte() -> None:
+    ((name, data),) = files_of(Options.model_validate({"format": "zip"}))
+    assert name == "shop/shoe.zip"
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.namelist() == ["color.jpg", "alpha.png"]
+        colour, alpha = read(archive.read("color.jpg")), read(archive.read("alpha.png"))
+    assert colour.shape == (700, 900, 3)
+    assert np.abs(alpha.astype(int) - photo()[1]).max() <= 11  # black and white point
+    assert abs(int(colour[0, 0, 0]) - 150) < 25
+
+
+def test_one_pass_gives_several_files_by_their_templates() -> None:
+    wanted = {
+        "output": "both",
+        "extra_outputs": [
+            {"name": "white/{stem}-{width}.{ext}", "format": "jpeg", "background": "#ffffff"},
+            {"name": "{folder}/thumb-{stem}.{ext}", "max_side_px": 90, "format": "webp"},
+        ],
+    }
+    files = dict(files_of(Options.model_validate(wanted)))
+    assert list(files) == [
+        "shop/shoe.png",
+        "shop/shoe-alpha.png",
+        "white/shoe-900.jpg",
+        "shop/thumb-shoe.webp",
+    ]
+    shapes = [read(data).shape for data in files.values()]
+    assert shapes == [(700, 900, 4), (700, 900), (700, 900, 3), (70, 90, 4)]
+
+
+def test_a_gradient_runs_from_one_colour_to_the_other() -> None:
+    options = Options.model_validate({"background": {"gradient": ["#000000", "#ffffff"]}})
+    assert options.background is not None
+    pixels = backdrop(options.background, 40, 200, None)
+    assert pixels[0].max() <= 2
+    assert pixels[-1].min() >= 253
+    assert (np.diff(pixels[:, 5, 0].astype(int)) >= -1).all()
+
+
+def test_a_picture_covers_the_frame_and_the_subject_lies_on_it() -> None:
+    image, matte = photo(300, 200)
+    picture = np.zeros((50, 500, 3), np.uint8)
+    picture[:, 250:] = 255
+    options = Options.model_validate({"background": "s3://b/back.jpg", "foreground": "keep"})
+    result = render(Subject(image, matte), options, picture)
+    assert (result[0, 0] == 0).all()
+    assert (result[0, -1] == 255).all()
+    np.testing.assert_array_equal(result[matte == 255], image[matte == 255])
+
+
+@pytest.mark.parametrize("kind", ["drop", "contact"])
+def test_a_shadow_is_soft_black_under_the_subject(kind: str) -> None:
+    image, matte = photo(300, 300)
+    clear = render(Subject(image, matte), Options.model_validate({"shadow": kind}))
+    outside = matte == 0
+    shade = clear[..., 3][outside]
+    assert 0 < shade.max() < 128
+    assert (clear[..., :3][outside] == 0).all()
+    assert (clear[..., 3][matte == 255] == 255).all()
+    on_white = {"shadow": kind, "background": "#ffffff", "foreground": "keep"}
+    white = render(Subject(image, matte), Options.model_validate(on_white))
+    assert 120 < white[outside].min() < 255
+    np.testing.assert_array_equal(white[matte == 255], image[matte == 255])
+
+
+def test_edges_are_eroded_feathered_and_cut() -> None:
+    matte = np.zeros((100, 100), np.uint8)
+    matte[20:80, 20:80] = 255
+    assert (adjust(matte, Options(erode_px=2)) > 127).sum() == 56 * 56
+    assert (adjust(matte, Options(erode_px=-1)) > 127).sum() > 60 * 60
+    soft = adjust(matte, Options(feather_px=4))
+    assert len(np.unique(soft)) > 10
+    assert set(np.unique(adjust(soft, Options(threshold=0.5)))) == {0, 255}
+    assert adjust(np.full((4, 4), 40, np.uint8), Options(black_point=0.2)).max() == 0
+    inside = adjust(matte, Options(roi=(0, 0, 0.5, 1)))
+    assert (inside[:, 50:].max(), inside[50, 40]) == (0, 255)
+
+
+def test_max_bytes_lowers_the_quality_until_it_fits() -> None:
+    wanted = {"format": "jpeg", "background": "#ffffff", "quality": 98}
+    ((_, large),) = files_of(Options.model_validate(wanted))
+    ((_, fitted),) = files_of(Options.model_validate(wanted | {"max_bytes": 60_000}))
+    assert len(large) > 60_000 >= len(fitted) > 30_000
+
+
+@pytest.mark.parametrize("market", ["amazon", "google", "shopify", "ebay", "taobao"])
+def test_a_preset_meets_its_market_s_rules_when_the_photo_has_the_pixels(market: str) -> None:
+    image, matte = photo(2400, 2400)
+    options = Options.model_validate({"preset": market})
+    data = encode(render(Subject(image, matte), options), options)
+    assert options.market is not None
+    assert unmet_rules(data, options.format, options.market, subject=(1920, 1920)) == []
+
+
+def test_what_a_photo_can_not_meet_is_said() -> None:
+    image, matte = photo(300, 300)
+    options = Options.model_validate({"preset": "amazon"})
+    data = encode(render(Subject(image, matte), options), options)
+    assert options.market is not None
+    (rule,) = unmet_rules(data, options.format, options.market, subject=(240, 240))
+    assert "at least 1000; the subject has only 240 × 240 px" in rule
+
+
+def test_a_background_that_only_looks_white_is_found() -> None:
+    image, matte = photo(2400, 2400)
+    options = Options.model_validate({"preset": "amazon", "background": "#fdfdfd"})
+    data = encode(render(Subject(image, matte), options), options)
+    assert options.market is not None
+    (rule,) = unmet_rules(data, options.format, options.market, subject=(1920, 1920))
+    assert "are not exactly white" in rule
+
+
+def with_header(kind: str) -> bytes:
+    """A photo with a wide-gamut profile, 300 DPI, an artist and a position."""
+    from PIL import ImageCms
+
+    exif = PIL.Image.Exif()
+    exif[0x013B], exif[0x8298], exif[0x010F] = "A. Artist", "(c) Shop", "Camera"
+    exif[0x8825] = {1: "N", 2: (52.0, 30.0, 0.0)}
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+    buffer = io.BytesIO()
+    picture = PIL.Image.fromarray(photo(64, 48)[0])
+    picture.save(buffer, kind, exif=exif.tobytes(), dpi=(300, 300), icc_profile=icc)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "avif"])
+def test_dpi_profile_and_chosen_exif_are_kept_and_positions_never(kind: str) -> None:
+    options = Options.model_validate(
+        {
+            "format": kind,
+            "background": "#ffffff",
+            "dpi": "keep",
+            "exif": ["artist", "copyright"],
+            "colour_profile": "keep",
+        }
+    )
+    source = with_header("jpeg")
+    (metadata,) = keep_metadata(source, options)
+    data = encode(photo(64, 48)[0], options, metadata)
+    result = PIL.Image.open(io.BytesIO(data))
+    exif = result.getexif()
+    assert (exif[0x013B], exif[0x8298]) == ("A. Artist", "(c) Shop")
+    assert 0x8825 not in exif
+    assert 0x010F not in exif
+    assert result.info["icc_profile"] == PIL.Image.open(io.BytesIO(source)).info["icc_profile"]
+    dpi = result.info.get("dpi", (exif.get(0x011A), 0))[0]
+    assert float(dpi) == pytest.approx(300, abs=1)
+    assert b"Camera" not in data
+
+
+def test_by_default_nothing_of_the_header_goes_along() -> None:
+    (metadata,) = keep_metadata(with_header("jpeg"), Options())
+    assert not metadata
+
+
+def test_small_results_need_no_full_size_pixels() -> None:
+    assert enough_px(Options()) is None
+    assert enough_px(Options(preset="preview")) == 1_024
+    assert enough_px(Options.model_validate({"output": "alpha"})) == 1_024
+    assert enough_px(Options(preset="amazon")) is None
+    assert enough_px(Options(max_side_px=3_000)) == 3_000
+
+
+def test_a_photo_decoded_smaller_gives_the_alpha_at_its_own_size() -> None:
+    image, matte = photo(300, 200)
+    prepared = Prepared(np.zeros((3, 200, 300), np.float32), (("resize", (200, 300)),))
+    options = Options.model_validate({"output": "alpha"})
+    decoded = Decoded(image, 600, 400)
+    (file,) = finish(decoded, prepared, (matte / 255).astype(np.float32), options)
+    assert read(file.data).shape == (400, 600)
+
+
+def test_a_cmyk_photo_comes_out_in_srgb() -> None:
+    buffer = io.BytesIO()
+    PIL.Image.new("CMYK", (40, 30), (0, 255, 255, 0)).save(buffer, "jpeg")
+    red, green, blue = decode(buffer.getvalue(), Settings()).image[10, 10]
+    assert red > 200
+    assert max(green, blue) < 60

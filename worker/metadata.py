@@ -1,0 +1,98 @@
+"""What a photo says besides its pixels, as far as it may be kept: ICC profile, DPI, chosen EXIF.
+
+Positions (GPS), thumbnails, serial numbers and makers' notes are never read, so they can't leak.
+"""
+
+import io
+from dataclasses import dataclass
+
+import PIL.Image
+from PIL.TiffImagePlugin import IFDRational
+
+from shared.rendition import ExifField, Rendition
+
+EXIF_IFD = 0x8769
+TAGS: dict[ExifField, tuple[int, ...]] = {
+    ExifField.DESCRIPTION: (0x010E,),
+    ExifField.ARTIST: (0x013B,),
+    ExifField.COPYRIGHT: (0x8298,),
+    ExifField.TAKEN_AT: (0x0132, 0x9003),
+    ExifField.CAMERA: (0x010F, 0x0110),
+}
+"""Exif 2.32, tables 4 and 7."""
+
+X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
+INCH = 2
+
+CM_PER_INCH = 2.54
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a file is to carry."""
+
+    icc: bytes | None = None
+    dpi: float | None = None
+    exif: tuple[tuple[int, str], ...] = ()
+    """Tags and their texts."""
+
+    def __bool__(self) -> bool:
+        return bool(self.icc or self.dpi or self.exif)
+
+    def exif_bytes(self, *, with_dpi: bool) -> bytes | None:
+        """As an EXIF block; `with_dpi` for formats that have no other place for it."""
+        block = PIL.Image.Exif()
+        inner: dict[int, str] = {}
+        for tag, text in self.exif:
+            if tag >= 0x9000:
+                inner[tag] = text
+            else:
+                block[tag] = text
+        if inner:
+            block[EXIF_IFD] = inner
+        if with_dpi and self.dpi:
+            block[X_RESOLUTION] = block[Y_RESOLUTION] = IFDRational(round(self.dpi * 100), 100)
+            block[RESOLUTION_UNIT] = INCH
+        return block.tobytes() if len(block) else None
+
+
+def read_metadata(
+    data: bytes, rendition: Rendition, formats: tuple[str, ...], *, keep_icc: bool
+) -> Metadata:
+    """What the file's header gives of what the rendition keeps; damaged parts are left out."""
+    if not (keep_icc or rendition.dpi or rendition.exif):
+        return Metadata()
+    header = PIL.Image.open(io.BytesIO(data), formats=formats)
+    icc = header.info.get("icc_profile")
+    if not keep_icc or header.mode not in ("RGB", "RGBA"):
+        icc = None  # the pixels were converted to sRGB
+    dpi = _dpi(header) if rendition.dpi == "keep" else rendition.dpi
+    return Metadata(icc or None, dpi, tuple(_exif(header, rendition.exif)))
+
+
+def _dpi(header: PIL.Image.Image) -> float | None:
+    found = header.info.get("dpi")
+    value = float(found[0]) if found else None
+    if value is None:
+        exif = PIL.Image.Image.getexif(header)
+        if X_RESOLUTION in exif:
+            value = float(exif[X_RESOLUTION])
+            if exif.get(RESOLUTION_UNIT, INCH) == 3:
+                value *= CM_PER_INCH
+    return value if value and 1 <= value <= 100_000 else None
+
+
+def _exif(header: PIL.Image.Image, fields: tuple[ExifField, ...]) -> list[tuple[int, str]]:
+    if not fields:
+        return []
+    exif = PIL.Image.Image.getexif(header)
+    inner = exif.get_ifd(EXIF_IFD)
+    found: list[tuple[int, str]] = []
+    for field in fields:
+        for tag in TAGS[field]:
+            value = exif.get(tag, inner.get(tag))
+            if isinstance(value, bytes):
+                value = value.decode("utf-8", "replace")
+            if isinstance(value, str) and (text := value.strip("\0 ")):
+                found.append((tag, text[:2_000]))
+    return found
