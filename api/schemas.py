@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from shared.errors import InvalidCursorError
-from shared.jobs import STAGES, ItemStatus, JobStatus
+from shared.jobs import STAGES, ItemStatus, JobStatus, Verdict
 from shared.models import Item, Job
 from shared.options import Options
 
@@ -84,6 +84,14 @@ class Counts(BaseModel):
     cancelled: int
 
 
+class ReviewCounts(BaseModel):
+    """What should be looked at, and what reviewers said."""
+
+    needs_review: int = Field(description="Succeeded images with signs of trouble.")
+    accepted: int
+    rejected: int
+
+
 class ErrorOut(BaseModel):
     """Why something has no result."""
 
@@ -97,6 +105,8 @@ class JobOut(BaseModel):
     id: uuid.UUID
     status: JobStatus
     counts: Counts
+    review: ReviewCounts
+    reused: int = Field(description="Images whose result was there from an earlier job.")
     progress: float = Field(description="Settled images / all, 0..1.", ge=0, le=1)
     listing: bool = Field(description="The source is still being listed: `total` grows.")
     images_per_s: float | None = Field(description="Since the first image was taken up.")
@@ -134,6 +144,10 @@ class JobOut(BaseModel):
                 failed=job.failed,
                 cancelled=job.cancelled,
             ),
+            review=ReviewCounts(
+                needs_review=job.needs_review, accepted=job.accepted, rejected=job.rejected
+            ),
+            reused=job.reused,
             progress=settled / job.total if job.total else float(job.expanded_at is not None),
             listing=job.expanded_at is None,
             images_per_s=round(rate, 3) if rate else None,
@@ -158,6 +172,26 @@ class JobOut(BaseModel):
         )
 
 
+class OutputOut(BaseModel):
+    """One file that an image became."""
+
+    name: str = Field(examples=["shoes/red-white.jpg"])
+    url: str = Field(description="Redirects to the file.")
+    width: int
+    height: int
+    bytes: int
+    unmet: list[str] = Field(description="The marketplace's rules that it fails, and by how much.")
+
+
+class ReviewRequest(BaseModel):
+    """A reviewer's verdict."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verdict: Verdict | None = Field(description="`accept`, `reject`, or null to take it back.")
+    note: str | None = Field(None, max_length=2_000)
+
+
 class ItemOut(BaseModel):
     """One image of a job."""
 
@@ -175,6 +209,15 @@ class ItemOut(BaseModel):
     timings_ms: dict[str, float] | None
     result: str | None = Field(description="Where the result is, when there is one.")
     result_format: str = Field(examples=["png"], description="The result's extension.")
+    outputs: list[OutputOut] = Field(
+        description="All files, the main one first, where the options ask for more than one, for a "
+        "name, or for a marketplace's rules."
+    )
+    needs_review: bool
+    review_reasons: list[str] = Field(examples=[["soft", "unsure"]])
+    verdict: Verdict | None
+    verdict_note: str | None
+    reused: bool = Field(description="Copied from an earlier result of the same photo.")
     finished_at: datetime | None
 
     @classmethod
@@ -197,6 +240,22 @@ class ItemOut(BaseModel):
             timings_ms=item.timings_ms,
             result=f"/v1/items/{item.id}/result" if item.status is ItemStatus.SUCCEEDED else None,
             result_format=Options.model_validate(options).format.extension,
+            outputs=[
+                OutputOut(
+                    name=one["name"],
+                    url=f"/v1/items/{item.id}/outputs/{index}",
+                    width=one["width"],
+                    height=one["height"],
+                    bytes=one["bytes"],
+                    unmet=one["unmet"],
+                )
+                for index, one in enumerate(item.outputs or [])
+            ],
+            needs_review=item.needs_review,
+            review_reasons=item.review_reasons or [],
+            verdict=item.verdict,
+            verdict_note=item.verdict_note,
+            reused=item.reused,
             finished_at=item.finished_at,
         )
 

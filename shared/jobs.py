@@ -31,6 +31,38 @@ class JobStatus(StrEnum):
     """Stopped by the caller: what was not done by then will not be."""
 
 
+class Reason(StrEnum):
+    """Why a person should look at a result before it is published."""
+
+    EMPTY = "empty"
+    """Next to nothing was found."""
+    FULL = "full"
+    """Next to everything was taken for the subject."""
+    CUT = "cut"
+    """The photo's frame cuts through the subject."""
+    PARTS = "parts"
+    """Many parts that do not touch."""
+    SOFT = "soft"
+    """Much of it is half transparent."""
+    LOW_CONTRAST = "low-contrast"
+    """Along much of the edge, subject and background have nearly one colour."""
+    UNSURE = "unsure"
+    """The mirrored photo gives another matte."""
+    BLURRED = "blurred"
+    """The photo is out of focus."""
+    SMALL = "small"
+    """The photo has few pixels."""
+
+
+class Verdict(StrEnum):
+    """What a reviewer said."""
+
+    ACCEPT = "accept"
+    """Fit to be published."""
+    REJECT = "reject"
+    """Not fit."""
+
+
 ITEM_TRANSITIONS: dict[ItemStatus, frozenset[ItemStatus]] = {
     ItemStatus.QUEUED: frozenset({ItemStatus.RUNNING, ItemStatus.CANCELLED, ItemStatus.FAILED}),
     ItemStatus.RUNNING: frozenset(

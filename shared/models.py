@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from shared.jobs import ItemStatus, JobStatus
+from shared.jobs import ItemStatus, JobStatus, Verdict
 
 
 def new_id() -> uuid.UUID:
@@ -75,9 +75,11 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime(),
         dict[str, Any]: Json,
         list[str]: Json,
+        list[dict[str, Any]]: Json,
         uuid.UUID: Uuid(),
         ItemStatus: _by_value(ItemStatus),
         JobStatus: _by_value(JobStatus),
+        Verdict: _by_value(Verdict),
     }
 
 
@@ -133,6 +135,13 @@ class Job(Base):
     succeeded: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
     cancelled: Mapped[int] = mapped_column(default=0)
+    needs_review: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Succeeded images that a person should look at."""
+    accepted: Mapped[int] = mapped_column(default=0, server_default="0")
+    rejected: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Reviewers' verdicts."""
+    reused: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Succeeded images whose result was there already."""
 
     pixels: Mapped[int] = mapped_column(BigInteger, default=0)
     input_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -177,6 +186,19 @@ class Item(Base):
             sqlite_where=text("status = 'queued' AND published_at IS NOT NULL"),
         ),
         Index(
+            "ix_items_fingerprint",
+            "fingerprint",
+            postgresql_where=text("status = 'succeeded' AND fingerprint IS NOT NULL"),
+            sqlite_where=text("status = 'succeeded' AND fingerprint IS NOT NULL"),
+        ),
+        Index(
+            "ix_items_review",
+            "job_id",
+            "position",
+            postgresql_where=text("needs_review"),
+            sqlite_where=text("needs_review"),
+        ),
+        Index(
             "ix_items_leases",
             "lease_expires_at",
             postgresql_where=text("status = 'running'"),
@@ -205,7 +227,17 @@ class Item(Base):
     result_key: Mapped[str | None] = mapped_column(Text)
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_detail: Mapped[str | None] = mapped_column(Text)
+    outputs: Mapped[list[dict[str, Any]] | None]
+    """Name, key, size, bytes and unmet rules of each file, where there is more to tell than
+    `result_key` does."""
     needs_review: Mapped[bool] = mapped_column(default=False)
+    review_reasons: Mapped[list[str] | None]
+    verdict: Mapped[Verdict | None]
+    verdict_note: Mapped[str | None] = mapped_column(Text)
+    reviewed_at: Mapped[datetime | None]
+    fingerprint: Mapped[str | None] = mapped_column(String(64))
+    """Of caller, photo, options and model (worker.reuse)."""
+    reused: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     width: Mapped[int | None]
     height: Mapped[int | None]
     input_bytes: Mapped[int | None] = mapped_column(BigInteger)

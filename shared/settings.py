@@ -171,6 +171,35 @@ class Settings(BaseSettings):
         86_400, ge=60, le=604_800, description="Life of a presigned upload URL."
     )
 
+    # Review: a result beyond one of these is marked `needs_review` (tests/benchmarks/README.md).
+    review_empty_share: float = Field(
+        0.005, gt=0, lt=1, description="Subject of the photo; below: nothing was found."
+    )
+    review_full_share: float = Field(
+        0.97, gt=0, lt=1, description="Subject of the photo; above: all of it was taken."
+    )
+    review_cut_share: float = Field(
+        0.2, gt=0, le=1, description="Of the photo's frame that may run through the subject."
+    )
+    review_parts: int = Field(3, ge=1, description="Parts that may not touch each other.")
+    review_soft_share: float = Field(
+        0.3, gt=0, description="Half-transparent pixels against the subject's."
+    )
+    review_hidden_share: float = Field(
+        0.35, gt=0, le=1, description="Of the edge, that may have one colour on both sides."
+    )
+    review_disagreement: float = Field(
+        0.12, gt=0, description="Between the matte and the mirrored photo's."
+    )
+    review_sharpness: float = Field(
+        2.0, ge=0, description="Least detail within the subject, in levels of 255."
+    )
+    review_side_px: int = Field(200, ge=0, description="Least shorter side of a photo.")
+
+    reuse_results: bool = Field(
+        True, description="The same photo with the same options is computed once a key."
+    )
+
     # The API.
     result_url_ttl_s: int = Field(
         3_600, ge=1, le=604_800, description="Life of a presigned result URL."

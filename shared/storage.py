@@ -105,6 +105,19 @@ class Storage:
         except (BotoCoreError, ClientError, OSError) as error:
             raise _translated(error, self.bucket, key) from error
 
+    def copy(self, source_key: str, key: str) -> None:
+        """Copy an object of the own bucket within the storage. Raises SourceNotFoundError,
+        StorageError.
+        """
+        try:
+            self._client.copy_object(
+                Bucket=self.bucket,
+                Key=key,
+                CopySource={"Bucket": self.bucket, "Key": source_key},
+            )
+        except (BotoCoreError, ClientError, OSError) as error:
+            raise _translated(error, self.bucket, source_key) from error
+
     def list_page(self, source: ObjectUrl, *, after: str | None) -> list[str]:
         """Up to 1,000 keys under a prefix, in S3's order, those behind the key `after`.
 
@@ -126,13 +139,13 @@ class Storage:
             yield from keys
             after = keys[-1]
 
-    def presign_get(self, key: str, *, ttl_s: int, filename: str) -> str:
+    def presign_get(self, key: str, *, ttl_s: int, filename: str, bucket: str | None = None) -> str:
         """A URL that gives the object to anyone for `ttl_s` seconds, under that file name."""
         quoted = filename.replace("\\", "_").replace('"', "_")
         url: str = self._presigner.generate_presigned_url(
             "get_object",
             Params={
-                "Bucket": self.bucket,
+                "Bucket": bucket or self.bucket,
                 "Key": key,
                 "ResponseContentDisposition": f'inline; filename="{quoted}"',
             },

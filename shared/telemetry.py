@@ -22,6 +22,8 @@ STAGE_SECONDS = Histogram(
     buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
 )
 DEVICE_BUSY_SECONDS = Counter("matting_device_busy_seconds", "Time the predictor computed.")
+REUSED = Counter("matting_results_reused", "Images whose result was there already.")
+NEEDS_REVIEW = Counter("matting_needs_review", "Results marked for review.", ["reason"])
 PREDICTOR_WARM = Gauge("matting_predictor_warm", "1 while a warm predictor takes work.")
 RECONCILED = Counter("matting_reconciled", "Items that the reconciler moved.", ["action"])
 

@@ -26,6 +26,7 @@ from worker.drain import Drain
 from worker.heartbeat import Heartbeat
 from worker.pipeline import Pipeline
 from worker.predictor import load_predictor
+from worker.reuse import Reuse
 from worker.tuning import batch_sizes
 
 log = get_logger(__name__)
@@ -65,7 +66,12 @@ def _open(**_: Any) -> None:
         storage.ping()
         predictor = load_predictor(settings)
         _opened.callback(predictor.close)
-        pipeline = Pipeline(predictor, storage, settings)
+        past = (
+            Reuse(database, storage, predictor.model.fingerprint())
+            if settings.reuse_results
+            else None
+        )
+        pipeline = Pipeline(predictor, storage, settings, past)
         _opened.callback(pipeline.close)
         drain = Drain(database, pipeline, settings, worker_id)
         heartbeat = Heartbeat(database, drain, settings, worker_id)

@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -25,8 +26,10 @@ from shared.storage import ObjectUrl
 from shared.telemetry import (
     BATCH_IMAGES,
     IMAGES,
+    NEEDS_REVIEW,
     REDELIVERIES,
     RETRIES,
+    REUSED,
     STAGE_SECONDS,
     get_logger,
 )
@@ -130,6 +133,12 @@ class Drain:
             key=source.key,
             result_key=options.result_key(str(claim.job_id), str(claim.item_id)),
             options=options,
+            name=claim.name,
+            tenant=str(claim.api_key_id),
+            extra_keys=tuple(
+                options.extra_key(str(claim.job_id), str(claim.item_id), index)
+                for index in range(len(options.extras))
+            ),
         )
 
     def _record(
@@ -176,6 +185,10 @@ class Drain:
             input_bytes=outcome.input_bytes or None,
             output_bytes=outcome.output_bytes or None,
             timings_ms=outcome.timings_ms,
+            outputs=_told(outcome, claim.options),
+            review_reasons=() if error else [reason.value for reason in outcome.review],
+            fingerprint=None if error else outcome.fingerprint,
+            reused=outcome.reused,
         )
 
     def _observe(self, claim: Claim, outcome: Outcome, state: SettlementState) -> None:
@@ -186,6 +199,9 @@ class Drain:
             RETRIES.labels(code).inc()
         elif state is SettlementState.RECORDED:
             IMAGES.labels("failed" if code else "succeeded", code).inc()
+            REUSED.inc(outcome.reused)
+            for reason in outcome.review:
+                NEEDS_REVIEW.labels(reason.value).inc()
         if code or state is SettlementState.STALE:
             log.warning(
                 "image-failed",
@@ -213,6 +229,12 @@ class Drain:
                     raise
                 log.warning("database-away", attempt=attempt, detail=error.detail)
                 time.sleep(wait_s)
+
+
+def _told(outcome: Outcome, options: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The outputs as they are kept, where they say more than the result's key does."""
+    plain = len(outcome.outputs) == 1 and not outcome.outputs[0].unmet and not options.get("name")
+    return None if outcome.error or plain else [asdict(one) for one in outcome.outputs]
 
 
 def _parse(message: dict[str, Any]) -> tuple[uuid.UUID, uuid.UUID] | MattingError:

@@ -16,14 +16,21 @@ from numpy import float32
 from numpy.typing import NDArray
 
 from shared.errors import MattingError
-from shared.options import ColourProfile, Options, Profile
+from shared.job_store import PastResult
+from shared.jobs import Reason
+from shared.options import ColourProfile, Profile
 from shared.settings import Settings
 from shared.telemetry import get_logger
 from worker.codec import Decoded, decode
 from worker.finishing import FinishedFile, enough_px, finish, keep_metadata
 from worker.metadata import Metadata
 from worker.pictures import Pictures
+from worker.reuse import PastResults, stored_again
+from worker.review import Seen, review_many
 from worker.transforms import Image, Prepared
+from worker.work import Outcome, StoredOutput, WorkItem
+
+__all__ = ["BatchPredictor", "ObjectStore", "Outcome", "Pipeline", "StoredOutput", "WorkItem"]
 
 log = get_logger(__name__)
 
@@ -50,51 +57,6 @@ class BatchPredictor(Protocol):
         """An alpha or an error for each input, in their order."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkItem:
-    """One image to be done."""
-
-    item_id: str
-    bucket: str
-    key: str
-    result_key: str
-    options: Options
-    name: str = ""
-    """The path that the caller knows the photo by: names are made from it."""
-    extra_keys: tuple[str, ...] = ()
-    """Of the outputs beside the main one, in the order of `options.extras`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredOutput:
-    """One file that an image became."""
-
-    name: str
-    key: str
-    width: int
-    height: int
-    bytes: int
-    unmet: tuple[str, ...]
-    """The marketplace's rules that it fails."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Outcome:
-    """What became of one image."""
-
-    item_id: str
-    error: MattingError | None = None
-    width: int = 0
-    height: int = 0
-    """Of the upright original; 0 if it was never decoded."""
-    input_bytes: int = 0
-    output_bytes: int = 0
-    """Of the main result."""
-    outputs: tuple[StoredOutput, ...] = ()
-    """The main one first; empty when there is none."""
-    timings_ms: dict[str, float] = field(default_factory=dict)
-
-
 @dataclass(slots=True)
 class _Passage:
     """An image on its way through the stages."""
@@ -112,7 +74,15 @@ class _Passage:
 class Pipeline:
     """Runs batches; `run_many` may be called by several threads at once. `close` it after them."""
 
-    def __init__(self, predictor: BatchPredictor, store: ObjectStore, settings: Settings) -> None:
+    def __init__(
+        self,
+        predictor: BatchPredictor,
+        store: ObjectStore,
+        settings: Settings,
+        past: PastResults | None = None,
+    ) -> None:
+        """`past`: where to look for results that were computed before; None computes each."""
+        self._past = past
         self._predictor = predictor
         self._store = store
         self._settings = settings
@@ -132,7 +102,9 @@ class Pipeline:
             for future in as_completed(fetching)
             if (data := future.result()) is not None
         ]
-        for future in decoding:
+        # Asked once a batch, while the last photos are decoded: what is there is only copied.
+        copying = self._reuse(passages)
+        for future in [*decoding, *copying]:
             future.result()
         self._predict(passages)
         storing = [self._codecs.submit(self._finish, passage) for passage in passages]
@@ -146,13 +118,57 @@ class Pipeline:
         self._io.shutdown()
 
     def _fetch(self, passage: _Passage) -> "Future[bytes | None]":
-        item = passage.item
         return self._io.submit(
             self._stage,
             passage,
             "fetch",
-            lambda: self._store.get(item.bucket, item.key, self._settings.max_image_bytes),
+            lambda: self._get(passage),
         )
+
+    def _get(self, passage: _Passage) -> bytes:
+        item = passage.item
+        data = self._store.get(item.bucket, item.key, self._settings.max_image_bytes)
+        if self._past is not None:
+            passage.outcome.fingerprint = self._past.fingerprint(item.tenant, data, item.options)
+        return data
+
+    def _reuse(self, passages: list[_Passage]) -> "list[Future[None]]":
+        """Look for earlier results, and begin to copy them."""
+        asked = {
+            (passage.item.tenant, passage.outcome.fingerprint): passage
+            for passage in passages
+            if passage.outcome.fingerprint is not None
+        }
+        if self._past is None or not asked:
+            return []
+        try:
+            found = self._past.find_many([(t, mark) for t, mark in asked if mark is not None])
+        except MattingError as error:  # it can all be computed
+            log.warning("reuse-failed", code=error.code, detail=error.detail)
+            return []
+        return [
+            self._io.submit(self._copy, passage, past)
+            for passage in passages
+            if (past := found.get((passage.item.tenant, passage.outcome.fingerprint or "")))
+        ]
+
+    def _copy(self, passage: _Passage, past: PastResult) -> None:
+        """Copy an earlier image's files; where one is gone, the image is computed."""
+        assert self._past is not None
+        started = time.perf_counter()
+        item, outcome = passage.item, passage.outcome
+        outputs = stored_again(past, item)
+        try:
+            sources = [past.result_key, *(one["key"] for one in (past.outputs or [])[1:])]
+            for source, output in zip(sources, outputs, strict=True):
+                self._past.copy(source, output.key)
+        except (MattingError, ValueError) as error:
+            log.info("reuse-gone", item=item.item_id, detail=str(error))
+            return
+        outcome.outputs, outcome.reused = outputs, True
+        outcome.review = tuple(Reason(reason) for reason in past.review_reasons)
+        outcome.output_bytes = past.output_bytes
+        outcome.timings_ms["store"] = (time.perf_counter() - started) * 1e3
 
     def _decode(self, passage: _Passage, data: bytes) -> None:
         passage.outcome.input_bytes = len(data)
@@ -173,7 +189,7 @@ class Pipeline:
         passage.decoded = decoded
 
     def _predict(self, passages: list[_Passage]) -> None:
-        ready = [passage for passage in passages if passage.prepared is not None]
+        ready = [p for p in passages if p.prepared is not None and not p.outcome.reused]
         if not ready:
             return
         started = time.perf_counter()
@@ -186,6 +202,17 @@ class Pipeline:
                 passage.outcome.error = alpha
             else:
                 passage.alpha = alpha
+        self._review([passage for passage in ready if passage.alpha is not None])
+
+    def _review(self, passages: list[_Passage]) -> None:
+        seen = [
+            Seen(p.alpha, p.prepared, min(p.outcome.width, p.outcome.height))
+            for p in passages
+            if p.alpha is not None and p.prepared is not None
+        ]
+        found = review_many(seen, self._predictor.predict_many, self._settings)
+        for passage, reasons in zip(passages, found, strict=True):
+            passage.outcome.review = tuple(reasons)
 
     def _finish(self, passage: _Passage) -> "Future[None]":
         if passage.alpha is not None:

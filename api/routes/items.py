@@ -2,21 +2,25 @@
 
 import uuid
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from fastapi.responses import RedirectResponse
 
 from api.auth import CallerDep
 from api.parts import Parts, PartsDep
 from api.problems import responses
-from api.schemas import ItemOut
+from api.schemas import ItemOut, ReviewRequest
 from shared import job_store
 from shared.errors import ItemNotFoundError, ResultNotReadyError
 from shared.jobs import ItemStatus
 from shared.models import Item
+from shared.options import MAX_EXTRA_OUTPUTS
+from shared.storage import ObjectUrl
 
 router = APIRouter(prefix="/v1/items", tags=["items"])
+
+_REDIRECT = {"description": "To the file, by a URL that is valid for a while."}
 
 
 @router.get("/{item_id}", responses=responses(ItemNotFoundError))
@@ -31,7 +35,7 @@ def get_item(item_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> ItemOut:
     status_code=307,
     response_class=RedirectResponse,
     responses={
-        307: {"description": "To the result, by a URL that is valid for a while."},
+        307: _REDIRECT,
         **responses(ItemNotFoundError, ResultNotReadyError),
     },
 )
@@ -42,10 +46,61 @@ def get_result(item_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> Redire
         why = f": {item.error_code}" if item.error_code else ""
         raise ResultNotReadyError(f"The item is {item.status}{why}")
     stem = PurePosixPath(item.name).stem or "result"
+    return _redirect(parts, item.result_key, stem + PurePosixPath(item.result_key).suffix)
+
+
+@router.get(
+    "/{item_id}/outputs/{index}",
+    status_code=307,
+    response_class=RedirectResponse,
+    responses={307: _REDIRECT, **responses(ItemNotFoundError)},
+)
+def get_output(
+    item_id: uuid.UUID,
+    index: Annotated[int, Path(ge=0, le=MAX_EXTRA_OUTPUTS + 1)],
+    parts: PartsDep,
+    caller: CallerDep,
+) -> RedirectResponse:
+    """Go to one of several outputs of an image."""
+    item, _options = _find(parts, caller.api_key_id, item_id)
+    outputs = item.outputs or []
+    if index >= len(outputs):
+        raise ItemNotFoundError(f"The item {item_id} has no output {index}")
+    return _redirect(parts, outputs[index]["key"], PurePosixPath(outputs[index]["name"]).name)
+
+
+@router.get(
+    "/{item_id}/source",
+    status_code=307,
+    response_class=RedirectResponse,
+    responses={307: _REDIRECT, **responses(ItemNotFoundError)},
+)
+def get_source(item_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> RedirectResponse:
+    """Go to the photo itself, to compare."""
+    item, _options = _find(parts, caller.api_key_id, item_id)
+    if not item.source.startswith("s3://"):
+        raise ItemNotFoundError(f"The photo of {item_id} is not in the storage: {item.source}")
+    place = ObjectUrl.parse(item.source, parts.storage.bucket)
+    return _redirect(parts, place.key, PurePosixPath(item.name).name, place.bucket)
+
+
+@router.post("/{item_id}/review", responses=responses(ItemNotFoundError, ResultNotReadyError))
+def review(item_id: uuid.UUID, body: ReviewRequest, parts: PartsDep, caller: CallerDep) -> ItemOut:
+    """Say whether a result is fit to be published; null takes it back."""
+    with parts.database.transaction() as session:
+        found = job_store.get_item(session, item_id, api_key_id=caller.api_key_id)
+        if found is None:
+            raise ItemNotFoundError(f"There is no item {item_id}")
+        item, options = found
+        if item.status is not ItemStatus.SUCCEEDED:
+            raise ResultNotReadyError(f"The item is {item.status}")
+        item = job_store.record_verdict(session, item, verdict=body.verdict, note=body.note)
+        return ItemOut.of(item, options)
+
+
+def _redirect(parts: Parts, key: str, filename: str, bucket: str | None = None) -> RedirectResponse:
     url = parts.storage.presign_get(
-        item.result_key,
-        ttl_s=parts.settings.result_url_ttl_s,
-        filename=stem + PurePosixPath(item.result_key).suffix,
+        key, ttl_s=parts.settings.result_url_ttl_s, filename=filename, bucket=bucket
     )
     return RedirectResponse(url, 307, headers={"Cache-Control": "no-store"})
 

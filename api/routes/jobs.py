@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -132,6 +132,10 @@ def list_items(
     parts: PartsDep,
     caller: CallerDep,
     status: ItemStatus | None = None,
+    review: Annotated[
+        Literal["flagged", "pending", "accepted", "rejected"] | None,
+        Query(description="`pending`: marked for review, and no verdict yet."),
+    ] = None,
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> ItemPage:
@@ -139,7 +143,9 @@ def list_items(
     after = _position_cursor(cursor) if cursor else 0
     job = _find(parts, caller.api_key_id, job_id)
     with parts.database.transaction() as session:
-        items = job_store.list_items(session, job_id, status=status, after=after, limit=limit + 1)
+        items = job_store.list_items(
+            session, job_id, status=status, review=review, after=after, limit=limit + 1
+        )
     page = items[:limit]
     more = len(items) > limit
     return ItemPage(

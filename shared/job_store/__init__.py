@@ -32,11 +32,14 @@ from shared.job_store.leases import (
     renew_leases,
 )
 from shared.job_store.reading import get_item, get_job, list_items, list_jobs
+from shared.job_store.reuse import PastResult, find_results
+from shared.job_store.review import record_verdict
 from shared.job_store.workers import beat, forget_worker, live_workers, register_worker
 
 __all__ = [
     "Claim",
     "NewItem",
+    "PastResult",
     "Publication",
     "Settlement",
     "SettlementState",
@@ -47,6 +50,7 @@ __all__ = [
     "create_api_key",
     "create_job",
     "find_api_key",
+    "find_results",
     "finish_expansion",
     "finish_many",
     "forget_publication",
@@ -62,6 +66,7 @@ __all__ = [
     "note_expansion",
     "open_jobs",
     "publishable",
+    "record_verdict",
     "register_worker",
     "release_expired",
     "renew_leases",

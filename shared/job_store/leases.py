@@ -25,6 +25,8 @@ class Claim:
     job_id: uuid.UUID
     name: str
     source: str
+    api_key_id: uuid.UUID
+    """Whose job it is."""
     attempt: int
     """Counts from 1; the fence that a late worker's record fails on."""
     options: dict[str, Any]
@@ -45,6 +47,10 @@ class Settlement:
     input_bytes: int | None = None
     output_bytes: int | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    outputs: list[dict[str, Any]] | None = None
+    review_reasons: Sequence[str] = ()
+    fingerprint: str | None = None
+    reused: bool = False
 
 
 class SettlementState(StrEnum):
@@ -90,6 +96,7 @@ def claim_many(
             job_id=row.job_id,
             name=row.name,
             source=row.source,
+            api_key_id=jobs[row.job_id].api_key_id,
             attempt=row.attempts,
             options=jobs[row.job_id].options,
         )
@@ -182,6 +189,11 @@ def _row(settlement: Settlement, *, retry: bool, moment: datetime) -> dict[str, 
         "height": settlement.height,
         "input_bytes": settlement.input_bytes,
         "output_bytes": settlement.output_bytes,
+        "outputs": settlement.outputs,
+        "needs_review": bool(settlement.review_reasons),
+        "review_reasons": list(settlement.review_reasons) or None,
+        "fingerprint": settlement.fingerprint,
+        "reused": settlement.reused,
         "timings_ms": {stage: round(ms, 3) for stage, ms in settlement.timings_ms.items()},
         "finished_at": None if retry else moment,
     }
@@ -192,6 +204,8 @@ def _count(job: Job, settlement: Settlement, status: ItemStatus) -> None:
     job.running -= 1
     setattr(job, status.value, getattr(job, status.value) + 1)
     if status is ItemStatus.SUCCEEDED:
+        job.needs_review += bool(settlement.review_reasons)
+        job.reused += settlement.reused
         job.pixels += (settlement.width or 0) * (settlement.height or 0)
         job.input_bytes += settlement.input_bytes or 0
         job.output_bytes += settlement.output_bytes or 0

@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from shared.job_store.review import review_filter
 from shared.jobs import ItemStatus
 from shared.models import Item, Job
 
@@ -43,11 +44,16 @@ def list_items(
     job_id: uuid.UUID,
     *,
     status: ItemStatus | None,
+    review: str | None = None,
     after: int,
     limit: int,
 ) -> Sequence[Item]:
-    """A page of a job's items in the order of their source, those after position `after`."""
+    """A page of a job's items in the order of their source, those after position `after`;
+    `review` is one of shared.job_store.review.review_filter's words.
+    """
     statement = sa.select(Item).where(Item.job_id == job_id, Item.position > after)
     if status is not None:
         statement = statement.where(Item.status == status)
+    if review is not None:
+        statement = statement.where(*review_filter(review))
     return session.scalars(statement.order_by(Item.position).limit(limit)).all()

@@ -9,7 +9,13 @@ from api.client import MattingClient
 from deploy.local import Stack
 from shared.storage import Storage
 
-QUICK = {"MATTING_LEASE_S": "4", "MATTING_HEARTBEAT_S": "1", "MATTING_RECONCILE_S": "0.5"}
+QUICK = {
+    "MATTING_LEASE_S": "4",
+    "MATTING_HEARTBEAT_S": "1",
+    "MATTING_RECONCILE_S": "0.5",
+    # The tests send one photo many times, and mean to have it computed each time.
+    "MATTING_REUSE_RESULTS": "false",
+}
 
 
 @pytest.fixture(scope="package")

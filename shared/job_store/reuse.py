@@ -1,0 +1,56 @@
+"""Results that can be used again: the same photo with the same options, for the same key."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.jobs import ItemStatus
+from shared.models import Item, Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastResult:
+    """What an earlier image with the same fingerprint became."""
+
+    result_key: str
+    outputs: list[dict[str, Any]] | None
+    review_reasons: list[str]
+    width: int
+    height: int
+    output_bytes: int
+
+
+def find_results(
+    session: Session, wanted: Sequence[tuple[uuid.UUID, str]]
+) -> dict[tuple[uuid.UUID, str], PastResult]:
+    """For each (key's id, fingerprint) the newest result, of that key alone."""
+    statement = (
+        sa.select(Item, Job.api_key_id)
+        .join(Job, Job.id == Item.job_id)
+        .where(
+            Item.fingerprint.in_({fingerprint for _, fingerprint in wanted}),
+            Item.fingerprint.is_not(None),
+            Item.status == ItemStatus.SUCCEEDED,
+            # A fingerprint holds the key's id already; this is what a reader can check.
+            Job.api_key_id.in_({api_key_id for api_key_id, _ in wanted}),
+        )
+        .order_by(Item.id)
+    )
+    asked = set(wanted)
+    found: dict[tuple[uuid.UUID, str], PastResult] = {}
+    for item, api_key_id in session.execute(statement):
+        place = (api_key_id, item.fingerprint)
+        if place in asked and item.result_key is not None and item.output_bytes is not None:
+            found[place] = PastResult(
+                result_key=item.result_key,
+                outputs=item.outputs,
+                review_reasons=item.review_reasons or [],
+                width=item.width or 0,
+                height=item.height or 0,
+                output_bytes=item.output_bytes,
+            )
+    return found
