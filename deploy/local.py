@@ -71,6 +71,8 @@ class Stack:
         """Nothing starts here. `env` adds to every part's environment; `report` hears of each."""
         self.data = data.absolute()
         self.workers: list[Process] = []
+        self.processes: dict[str, int] = {}
+        """Process ids by the part's name: redis, s3, api, worker-1, …, flower."""
         self._worker_count = workers
         self._api_port = api_port
         self._extra_env = env or {}
@@ -197,6 +199,7 @@ class Stack:
             name, command, log=self.logs / f"{name}.log", folder=self.data, env=self.env
         )
         self._closing.callback(process.stop, STOP_GRACE_S)
+        self.processes[name] = process.popen.pid
         return process
 
     def _start_redis(self, port: int) -> None:

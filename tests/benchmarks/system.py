@@ -1,0 +1,158 @@
+"""What the whole system costs beside its stages: python -m tests.benchmarks.system.
+
+CPU-seconds of every process of the embedded stack (API, Redis, worker, S3, database, Flower) for a
+job of 512 × 512 JPEGs and a tiny network, so that the overhead shows; by those of one process that
+does the same stages (fetch, decode, predict, finish, encode, store) on the same objects, one image
+after the other, with the S3 server's own time for them.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import paddle
+import yaml
+from paddle import nn
+
+from api.client import MattingClient
+from deploy.local import Stack
+from shared.errors import MattingError
+from shared.options import Options
+from shared.settings import Settings
+from shared.storage import Storage
+from tests.benchmarks.photos import draw, jpeg
+from tests.benchmarks.report import report
+from worker.codec import decode
+from worker.finishing import finish
+from worker.predictor import load_predictor
+from worker.training.export import write_graph
+
+IMAGES = 600
+PHOTOS = 12
+SIZE = (512, 512)
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class Tiny(nn.Layer):
+    """One convolution: what is dark is the subject."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv2D(3, 1, 3, padding=1)
+        self.mix.weight.set_value(paddle.full([1, 3, 3, 3], -4 / 9))
+        self.mix.bias.set_value(paddle.zeros([1]))
+
+    def forward(self, img: Any) -> Any:
+        """[N, 3, H, W] → [N, 1, H, W] in 0..1."""
+        return 0.5 + 0.5 * paddle.tanh(self.mix(img))
+
+
+def export(folder: Path) -> Path:
+    """Write the tiny network in PaddleSeg's layout; the folder."""
+    net = Tiny()
+    net.eval()
+    write_graph(net, folder)
+    steps = [{"type": "LoadImages"}, {"type": "ResizeByLong", "long_size": 128}]
+    steps += [{"type": "ResizeToIntMult"}, {"type": "Normalize"}]
+    deploy = {"model": "model.pdmodel", "params": "model.pdiparams", "transforms": steps}
+    (folder / "deploy.yaml").write_text(yaml.safe_dump({"Deploy": deploy}))
+    return folder
+
+
+def cpu_s(pids: Iterable[int]) -> float:
+    """CPU-seconds that these processes and their threads have used so far."""
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICKS_PER_S
+
+
+def whole_system(stack: Stack, keys: list[str]) -> dict[str, float]:
+    """CPU-ms an image of each process, and images/s, from submission to the job's end."""
+    processes = stack.processes
+    with MattingClient(stack.address.api_url, stack.secrets.api_key) as client:
+        client.wait(client.submit({"keys": keys[:PHOTOS]})["id"])
+        before = {name: cpu_s([pid]) for name, pid in processes.items()}
+        started = time.perf_counter()
+        job = client.wait(client.submit({"keys": keys})["id"])
+        elapsed_s = time.perf_counter() - started
+    if job["counts"]["succeeded"] != len(keys):
+        raise SystemExit(f"the job failed: {job['counts']}")
+    per_image = {
+        name: (cpu_s([pid]) - before[name]) / len(keys) * 1e3 for name, pid in processes.items()
+    }
+    return {name: round(ms, 2) for name, ms in per_image.items()} | {
+        "images_per_s": round(len(keys) / elapsed_s, 1)
+    }
+
+
+def bare_loop(stack: Stack, settings: Settings, keys: list[str]) -> dict[str, float]:
+    """CPU-ms an image of one process that does the stages, and of the S3 server for it."""
+    cv2.setNumThreads(1)
+    storage = Storage(settings)
+    predictor = load_predictor(settings)
+    options = Options()
+    s3 = stack.processes["s3"]
+
+    def one(key: str) -> None:
+        data = storage.get(settings.s3_bucket, key, settings.max_image_bytes)
+        decoded = decode(data, settings)
+        prepared = predictor.prepare(decoded.image, options.profile)
+        (alpha,) = predictor.predict_many([prepared])
+        if isinstance(alpha, MattingError):
+            raise alpha
+        (file,) = finish(decoded, prepared, alpha, options)
+        storage.put(f"bare/{key}.png", file.data, "image/png")
+
+    for key in keys[:PHOTOS]:
+        one(key)
+    own, server = time.process_time(), cpu_s([s3])
+    for key in keys:
+        one(key)
+    loop = (time.process_time() - own) / len(keys) * 1e3
+    served = (cpu_s([s3]) - server) / len(keys) * 1e3
+    predictor.close()
+    storage.close()
+    return {"loop": round(loop, 2), "s3": round(served, 2)}
+
+
+def main() -> None:
+    """Headline: CPU-ms an image of the system by those of the bare loop."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        model = export(folder / "model")
+        env = {"MATTING_MODEL": str(model), "MATTING_LOG_LEVEL": "WARNING"}
+        with Stack(folder / "data", env=env) as stack:
+            settings = stack.settings
+            storage = Storage(settings)
+            photos = [jpeg(draw(SIZE, seed)) for seed in range(PHOTOS)]
+            keys = [f"photos/{number:04}.jpg" for number in range(IMAGES)]
+            for number, key in enumerate(keys):
+                # Bytes behind the picture's end: no photo is the same as another, so none is reused.
+                data = photos[number % PHOTOS] + number.to_bytes(2, "big")
+                storage.put(key, data, "image/jpeg")
+            storage.close()
+            bare = bare_loop(stack, settings, keys)
+            print("bare loop:", bare)
+            system = whole_system(stack, keys)
+            print("system:", system)
+    rate = system.pop("images_per_s")
+    flower = system.pop("flower")
+    details = {
+        "images": IMAGES,
+        "images_per_s": rate,
+        "system_cpu_ms": system,
+        "bare_cpu_ms": bare,
+        "flower_cpu_ms": flower,
+    }
+    ratio = (sum(system.values()) + flower) / sum(bare.values())
+    report("system", ratio, target="<= 1.4", unit="CPU-s / bare loop's", details=details)
+
+
+if __name__ == "__main__":
+    main()
