@@ -114,9 +114,14 @@ class MattingClient:
         """Your jobs, newest first."""
         yield from self._pages("/v1/jobs", "jobs", {})
 
-    def items(self, job_id: str, *, status: str | None = None) -> Iterator[Json]:
-        """The images of a job, in the order of their source."""
-        query = {"limit": "1000", **({"status": status} if status else {})}
+    def items(
+        self, job_id: str, *, status: str | None = None, review: str | None = None
+    ) -> Iterator[Json]:
+        """The images of a job, in the order of their source; `review` is `flagged`, `pending`,
+        `accepted` or `rejected`.
+        """
+        asked = {"status": status, "review": review}
+        query = {"limit": "1000", **{name: value for name, value in asked.items() if value}}
         yield from self._pages(f"/v1/jobs/{job_id}/items", "items", query)
 
     def cancel(self, job_id: str) -> Json:
@@ -162,34 +167,48 @@ class MattingClient:
         """
         items = list(self.items(job_id))
         targets = [
-            (item, Path(folder) / name)
-            for item, name in zip(items, result_names(items), strict=True)
+            (item, [Path(folder) / name for name in names])
+            for item, names in zip(items, output_names(items), strict=True)
             if item["status"] == "succeeded"
         ]
         with ThreadPoolExecutor(TRANSFERS) as pool:
-            fetching = [pool.submit(self._fetch, item, path) for item, path in targets]
-            for future, (item, path) in zip(fetching, targets, strict=True):
+            fetching = [pool.submit(self._fetch, item, paths) for item, paths in targets]
+            for future, (item, paths) in zip(fetching, targets, strict=True):
                 future.result()
-                on_done(item, path)
-        return targets
+                on_done(item, paths[0])
+        return [(item, paths[0]) for item, paths in targets]
+
+    def content(self, path: str) -> bytes:
+        """The file that an address of an item leads to: `result`, an output's `url`, the source.
+
+        Raises ApiError.
+        """
+        redirect = self._http.get(path)
+        if redirect.status_code != 307:
+            raise _api_error(redirect)
+        answer = self._storage.get(redirect.headers["location"])
+        if answer.is_error:
+            raise ApiError(answer.status_code, "download-failed", f"{path}: {answer.text[:200]}")
+        return answer.content
 
     def _send(self, path: Path, url: str) -> None:
         answer = self._storage.put(url, content=path.read_bytes())
         if answer.is_error:
             raise ApiError(answer.status_code, "upload-failed", f"{path}: {answer.text[:200]}")
 
-    def _fetch(self, item: Json, path: Path) -> None:
-        if path.exists() and path.stat().st_size == item["output_bytes"]:
+    def _fetch(self, item: Json, paths: Sequence[Path]) -> None:
+        """All files of an item, the main one first."""
+        main = {"url": item["result"], "bytes": item["output_bytes"]}
+        for output, path in zip([main, *item["outputs"][1:]], paths, strict=True):
+            self._fetch_file(output["url"], output["bytes"], path)
+
+    def _fetch_file(self, url: str, size: int, path: Path) -> None:
+        if path.exists() and path.stat().st_size == size:
             return
-        redirect = self._http.get(item["result"])
-        if redirect.status_code != 307:
-            raise _api_error(redirect)
-        answer = self._storage.get(redirect.headers["location"])
-        if answer.is_error:
-            raise ApiError(answer.status_code, "download-failed", f"{path}: {answer.text[:200]}")
+        content = self.content(url)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-        partial.write_bytes(answer.content)
+        partial.write_bytes(content)
         partial.replace(path)
 
     def _pages(self, path: str, field: str, query: dict[str, str]) -> Iterator[Json]:
@@ -226,6 +245,30 @@ def result_names(items: Sequence[Json]) -> list[str]:
             candidate = f"{name}-{number}{suffix}"
         used.add(candidate.casefold())
         names.append(candidate)
+    return names
+
+
+def output_names(items: Sequence[Json]) -> list[list[str]]:
+    """File names for all files of each item, none twice: the main one's as `result_names` has it,
+    those with a template as that says, with a number behind where two would meet.
+    """
+    mains = result_names(items)
+    used: set[str] = set()
+    names: list[list[str]] = []
+    for item, main in zip(items, mains, strict=True):
+        default = f"{PurePosixPath(item['name']).with_suffix('')}.{item['result_format']}"
+        given = [output["name"] for output in item["outputs"]]
+        wanted = [main if not given or given[0] == default else given[0], *given[1:]]
+        mine: list[str] = []
+        for name in wanted:
+            path, number = PurePosixPath(name), 1
+            candidate = name
+            while candidate.casefold() in used:
+                number += 1
+                candidate = str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+            used.add(candidate.casefold())
+            mine.append(candidate)
+        names.append(mine)
     return names
 
 

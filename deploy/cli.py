@@ -18,6 +18,7 @@ from rich.markup import escape
 from api.client import ApiError, MattingClient
 from deploy.keys import keys_app
 from deploy.local import Stack, find_stack
+from deploy.models import models_app
 from deploy.photos import SAMPLES, Photos, find_photos
 from deploy.progress import bar, console, follow, print_summary, print_table
 from deploy.tune import tune
@@ -34,6 +35,7 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Bulk background removal."
 )
 app.add_typer(keys_app, name="keys")
+app.add_typer(models_app, name="models")
 app.command()(tune)
 
 Data = Annotated[Path, typer.Option(help="The embedded stack's data folder.")]
@@ -175,6 +177,36 @@ def download(
             )
     typer.echo(f"{len(results)} results in {folder}")
     raise typer.Exit(0 if len(results) == found["counts"]["total"] else 1)
+
+
+@app.command("contact-sheet")
+def contact_sheet(
+    job: Job,
+    out: Annotated[Path, typer.Option(help="Where the pages go.")] = Path("pages"),
+    review: Annotated[bool, typer.Option(help="Only what is marked for review.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many images.")] = 240,
+    data: Data = DATA,
+) -> None:
+    """Pages of before | after to scan by eye, and a gallery.html that stands alone."""
+    from deploy.review_pages import write_pages
+
+    with _client(data) as client:
+        found = client.job(_job_id(job))
+        wanted = found["review"]["needs_review"] if review else found["counts"]["succeeded"]
+        with bar("drawing", min(limit, wanted)) as progress:
+            task = progress.task_ids[0]
+            files = write_pages(
+                client,
+                found["id"],
+                out,
+                review="flagged" if review else None,
+                limit=limit,
+                on_done=lambda count: progress.advance(task, count),
+            )
+    if not files:
+        typer.echo("there is nothing to show")
+        return
+    typer.echo(f"{min(limit, wanted)} of {wanted} images in {len(files) - 1} pages: {files[-1]}")
 
 
 @app.command()

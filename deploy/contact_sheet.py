@@ -36,25 +36,26 @@ def _cell(original: Path, result: Path, caption: str) -> Image:
         before = np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))
     with PIL.Image.open(result) as picture:
         rgba = np.asarray(picture.convert("RGBA"))
-    before, rgba = _fit(before), _fit(rgba)
+    before, rgba = fit(before), fit(rgba)
     alpha = rgba[..., 3]
     share = alpha[..., None].astype(np.float32) / 255
-    after = rgba[..., :3] * share + _checkerboard(*alpha.shape)[..., None] * (1 - share)
+    after = rgba[..., :3] * share + checkerboard(*alpha.shape)[..., None] * (1 - share)
     grey = np.repeat(alpha[..., None], 3, 2)
-    tiles = np.concatenate([_tile(one) for one in (before, grey, np.rint(after))], 1)
+    tiles = np.concatenate([tile(one) for one in (before, grey, np.rint(after))], 1)
     strip = PIL.Image.new("RGB", (tiles.shape[1], CAPTION_PX), "white")
     ImageDraw.Draw(strip).text((GAP_PX, 3), caption[-90:], fill=(60, 60, 60))
     return np.concatenate([tiles, np.asarray(strip)])
 
 
-def _fit(picture: Image) -> Image:
-    side = TILE_PX - GAP_PX
+def fit(picture: Image, side: int = TILE_PX - GAP_PX) -> Image:
+    """Shrink a picture [h, w, …] uint8 until its longer side is at most `side`."""
     scale = min(1.0, side / max(picture.shape[:2]))
     size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
-def _tile(picture: NDArray[np.generic]) -> Image:
+def tile(picture: NDArray[np.generic]) -> Image:
+    """A picture in the middle of a white square."""
     tile = np.full((TILE_PX, TILE_PX, 3), 255, np.uint8)
     height, width = picture.shape[:2]
     top, left = (TILE_PX - height) // 2, (TILE_PX - width) // 2
@@ -62,6 +63,7 @@ def _tile(picture: NDArray[np.generic]) -> Image:
     return tile
 
 
-def _checkerboard(height: int, width: int) -> NDArray[np.float32]:
+def checkerboard(height: int, width: int) -> NDArray[np.float32]:
+    """Two greys [h, w], for what is clear."""
     y, x = np.mgrid[0:height, 0:width] // CHECK_PX
     return np.where((x + y) % 2, *CHECK_TONES[::-1]).astype(np.float32)

@@ -209,6 +209,13 @@ class WarmupError(SetupError):
     code = "warm-up-failed"
 
 
+class PairsNotFoundError(SetupError):
+    """There are no photos with alphas to measure by."""
+
+    code = "pairs-not-found"
+    remedy = "Name them images/NAME.jpg and alphas/NAME.png, or NAME.jpg and NAME-alpha.png."
+
+
 class StackError(SetupError):
     """A part of the embedded stack did not start."""
 

@@ -192,7 +192,7 @@ class Settings(BaseSettings):
         0.12, gt=0, description="Between the matte and the mirrored photo's."
     )
     review_sharpness: float = Field(
-        2.0, ge=0, description="Least detail within the subject, in levels of 255."
+        6.0, ge=0, description="Least detail within the subject, in levels of 255."
     )
     review_side_px: int = Field(200, ge=0, description="Least shorter side of a photo.")
 

@@ -66,7 +66,7 @@ def measure(alpha: Plane, prepared: Prepared, side_px: int) -> Signs:
     undecided = (alpha > UNSURE) & (alpha < SURE)
     frame = np.concatenate([solid[0], solid[-1], solid[:, 0], solid[:, -1]])
     return Signs(
-        coverage=float(alpha.mean()),
+        coverage=float(solid.mean()),
         cut=float(frame.mean()),
         parts=_parts(solid),
         soft=float(undecided.sum()) / max(area, 1.0),

@@ -1,0 +1,107 @@
+"""Signs of trouble: each is found where it is, and nowhere else."""
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from shared.errors import PredictorError
+from shared.jobs import Reason
+from shared.settings import Settings
+from worker.review import Seen, review_many
+from worker.transforms import Prepared
+
+SIZE = (320, 416)
+Plane = NDArray[np.float32]
+
+
+def scene(
+    alpha: Plane, *, subject: float = 0.8, wall: float = -0.6, grain: float = 0.2
+) -> Prepared:
+    """A subject of one tone on a wall of another, both grainy, in -1..1."""
+    noise = np.random.default_rng(3).normal(0, grain, (3, *SIZE))
+    tones = alpha * subject + (1 - alpha) * wall
+    return Prepared((tones + noise).astype(np.float32), (("resize", (1000, 1300)),))
+
+
+def disc(x: int = 208, y: int = 160, radius: int = 100, softness: float = 1.0) -> Plane:
+    alpha = np.zeros(SIZE, np.float32)
+    cv2.circle(alpha, (x, y), radius, 1.0, -1)
+    return cv2.GaussianBlur(alpha, (0, 0), softness).astype(np.float32)
+
+
+def reasons(alpha: Plane, prepared: Prepared | None = None, side_px: int = 1_000) -> list[Reason]:
+    prepared = prepared or scene(alpha)
+    mirror: Plane = alpha[:, ::-1]
+    (found,) = review_many([Seen(alpha, prepared, side_px)], lambda _: [mirror], Settings())
+    return found
+
+
+def dots() -> Plane:
+    alpha = np.zeros(SIZE, np.float32)
+    for x in range(40, 400, 60):
+        cv2.circle(alpha, (x, 160), 20, 1.0, -1)
+    return alpha
+
+
+def test_a_plain_subject_has_no_sign_of_trouble() -> None:
+    assert reasons(disc()) == []
+
+
+@pytest.mark.parametrize(
+    ("alpha", "reason"),
+    [
+        (np.zeros(SIZE, np.float32), Reason.EMPTY),
+        (np.full(SIZE, 0.3, np.float32), Reason.EMPTY),
+        (np.ones(SIZE, np.float32), Reason.FULL),
+        (disc(x=208, y=330, radius=260), Reason.CUT),
+        (dots(), Reason.PARTS),
+        (disc(softness=40), Reason.SOFT),
+    ],
+)
+def test_a_doubtful_matte_says_why(alpha: Plane, reason: Reason) -> None:
+    assert reason in reasons(alpha)
+
+
+def test_one_tone_on_another_is_low_contrast() -> None:
+    alpha = disc()
+    assert Reason.LOW_CONTRAST in reasons(alpha, scene(alpha, subject=0.62, wall=0.6, grain=0.02))
+
+
+def test_a_blurred_and_a_tiny_photo_are_found() -> None:
+    alpha = disc()
+    assert Reason.BLURRED in reasons(alpha, scene(disc(softness=12), grain=0.0))
+    assert Reason.SMALL in reasons(alpha, side_px=90)
+
+
+def test_the_mirrored_photo_is_asked_about_only_where_there_are_hints() -> None:
+    asked: list[int] = []
+
+    def predict_many(prepared: list[Prepared]) -> list[Plane]:
+        asked.append(len(prepared))
+        # The network sees something else there.
+        return [disc(x=120) for _ in prepared]
+
+    clear, doubtful = disc(), disc(softness=18)
+    seen = [Seen(one, scene(one), 1_000) for one in (clear, doubtful, clear)]
+    first, second, third = review_many(seen, predict_many, Settings())
+    assert asked == [1]
+    assert (first, third) == ([], [])
+    assert Reason.UNSURE in second
+
+
+def test_a_second_look_that_fails_leaves_the_rest() -> None:
+    alpha = disc(softness=40)
+    seen = [Seen(alpha, scene(alpha), 1_000)]
+    (found,) = review_many(seen, lambda _: [PredictorError()], Settings())
+    assert Reason.SOFT in found
+
+
+def test_padding_is_no_part_of_the_photo() -> None:
+    alpha = disc(x=150)
+    alpha[:, 300:] = 1
+    prepared = Prepared(scene(disc(x=150)).tensor, (("resize", (10, 10)), ("padding", (320, 300))))
+    mirror: Plane = np.ascontiguousarray(alpha[:, ::-1])
+    (found,) = review_many([Seen(alpha, prepared, 900)], lambda _: [mirror], Settings())
+    assert Reason.CUT not in found
+    assert Reason.FULL not in found
