@@ -133,7 +133,7 @@ def main() -> None:
             photos = [jpeg(draw(SIZE, seed)) for seed in range(PHOTOS)]
             keys = [f"photos/{number:04}.jpg" for number in range(IMAGES)]
             for number, key in enumerate(keys):
-                # Bytes behind the picture's end: no photo is the same as another, so none is reused.
+                # Bytes behind the picture's end: no photo is as another, so none is reused.
                 data = photos[number % PHOTOS] + number.to_bytes(2, "big")
                 storage.put(key, data, "image/jpeg")
             storage.close()
