@@ -16,7 +16,7 @@ from shared.settings import Settings
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
     "demo", "up", "submit", "status", "watch", "cancel", "retry", "download", "cutout", "doctor",
-    "keys",
+    "keys", "contact-sheet", "models",
 }  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def test_the_commands_of_the_contract_are_there() -> None:
 def test_the_readme_names_only_commands_that_exist() -> None:
     text = (ROOT / "README.md").read_text()
     group = typer.main.get_command(cli)
-    named = set(re.findall(r"(?:^|[\s`/])matting ([a-z]+)\b", text))
+    named = set(re.findall(r"(?:^|[\s`/])matting ([a-z]+(?:-[a-z]+)*)\b", text))
     assert named
     assert named <= set(group.commands), named  # type: ignore[attr-defined]
     makefile = (ROOT / "Makefile").read_text()
@@ -67,6 +67,10 @@ def test_the_routes_of_the_contract_are_documented() -> None:
         "/v1/jobs/{job_id}/retry",
         "/v1/uploads",
         "/v1/items/{item_id}/result",
+        "/v1/items/{item_id}/outputs/{index}",
+        "/v1/items/{item_id}/source",
+        "/v1/items/{item_id}/review",
+        "/v1/presets",
         "/healthz",
         "/readyz",
         "/metrics",

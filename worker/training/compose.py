@@ -46,8 +46,8 @@ def compose(
         alpha = np.zeros((height, width), np.float32)
         if rng.random() > SHARE_EMPTY:
             for _ in range(1 + (rng.random() < 0.2) + (rng.random() < 0.06)):
-                colour, alpha = _paste(rng, colour, alpha, *_subject(rng, sources))
-    return Sample(_photograph(rng, colour), alpha)
+                colour, alpha = paste(rng, colour, alpha, *_subject(rng, sources))
+    return Sample(photograph(rng, colour), alpha)
 
 
 def _pick(rng: np.random.Generator, photos: list[Labelled]) -> Labelled:
@@ -108,7 +108,7 @@ def _subject(rng: np.random.Generator, sources: Sources) -> tuple[Colour, Alpha]
     return photo.image[window].astype(np.float32), _soften(alpha)
 
 
-def _paste(
+def paste(
     rng: np.random.Generator,
     colour: Colour,
     alpha: Alpha,
@@ -176,7 +176,7 @@ def _shadow(rng: np.random.Generator, colour: Colour, mask: Alpha) -> Colour:
     return (colour * (1 - shade * rng.uniform(0.15, 0.65))[..., None]).astype(np.float32)
 
 
-def _photograph(rng: np.random.Generator, colour: Colour) -> Image:
+def photograph(rng: np.random.Generator, colour: Colour) -> Image:
     """Exposure, white balance, defocus, grain and JPEG, as cameras and shops add them."""
     colour = colour * (1 + rng.normal(0, 0.05, 3)) * rng.uniform(0.8, 1.2)
     if rng.random() < 0.3:
