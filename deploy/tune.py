@@ -52,7 +52,7 @@ def tune(
         "images_per_s": round(best.images_per_s, 2),
         "p99_ms": round(best.p99_ms, 1),
         "configuration": kind,
-        "fingerprint": model.fingerprint(),
+        "fingerprint": model.fingerprint,
     }
     write_tuned(path, settings, found)
     plot(cells, best, picture, title=f"{settings.model} on {settings.device} ({kind})")

@@ -67,7 +67,7 @@ def _open(**_: Any) -> None:
         predictor = load_predictor(settings)
         _opened.callback(predictor.close)
         past = (
-            Reuse(database, storage, predictor.model.fingerprint())
+            Reuse(database, storage, predictor.model.fingerprint)
             if settings.reuse_results
             else None
         )

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class Model:
     fixed_shape: tuple[int, int] | None = None
     """Height and width, if deploy.yaml says that the export takes no other."""
 
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of graph and weights, 16 hex digits: what caches are keyed by."""
         digest = hashlib.sha256(self.graph.read_bytes())

@@ -189,7 +189,7 @@ def _tensorrt(settings: Settings, model: Model) -> Sequence[Call]:
 
 def shape_range_file(folder: Path, model: Model) -> Path:
     """Where the input ranges for TensorRT are kept."""
-    return folder / f"{model.fingerprint()}.shapes.pbtxt"
+    return folder / f"{model.fingerprint}.shapes.pbtxt"
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class Predictor:
         """What this predictor is, for readiness, `doctor` and the log."""
         return {
             "model": self.model.name,
-            "fingerprint": self.model.fingerprint(),
+            "fingerprint": self.model.fingerprint,
             "device": self.settings.device,
             "configuration": self.plan.kind,
             "fallback": self.fallback,

@@ -31,6 +31,9 @@ NOTICEABLE = 0.12
 HINT = 0.6
 """A sign that comes to this share of its threshold is worth a second look at the mirrored photo."""
 
+DOUBTFUL = frozenset({Reason.EMPTY, Reason.FULL, Reason.PARTS, Reason.SOFT, Reason.LOW_CONTRAST})
+"""Signs of a matte that may be wrong. The others are as true of the mirrored photo."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signs:
@@ -105,8 +108,11 @@ def review_many(
 
 
 def hints(signs: Signs, settings: Settings) -> bool:
-    """Whether the mirrored photo is worth the network's time."""
-    return bool(reasons(signs, settings, share=HINT))
+    """Whether the mirrored photo is worth the network's time: there is a sign that it can confirm,
+    and none yet that marks the image anyway.
+    """
+    near = reasons(signs, settings, share=HINT)
+    return not reasons(signs, settings) and not DOUBTFUL.isdisjoint(near)
 
 
 def mirrored(prepared: Prepared) -> Prepared:

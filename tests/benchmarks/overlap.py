@@ -19,7 +19,7 @@ from shared.errors import MattingError
 from shared.options import Options, Profile
 from shared.settings import Settings
 from tests.benchmarks.feeding import MemoryStore, feed, items
-from tests.benchmarks.photos import files
+from tests.benchmarks.photos import files, subject
 from tests.benchmarks.report import report
 from worker.codec import decode
 from worker.finishing import finish
@@ -40,7 +40,7 @@ MEGAPIXELS = 0.26
 
 
 class VirtualDevice:
-    """An ellipse for every photo, after the set time; one batch at a time."""
+    """The drawn subject for every photo, after the set time; one batch at a time."""
 
     def __init__(self, ms: float) -> None:
         self._ms = ms
@@ -57,15 +57,7 @@ class VirtualDevice:
         """Take the time; draw the alphas."""
         with self._lock:
             time.sleep(self._ms * len(prepared) / 1e3)
-        return [ellipse(one.shape) for one in prepared]
-
-
-def ellipse(shape: tuple[int, int]) -> NDArray[np.float32]:
-    """A soft-edged alpha."""
-    height, width = shape
-    mask = np.zeros(shape, np.float32)
-    cv2.ellipse(mask, (width // 2, height // 2), (width // 4, height // 3), 0, 0, 360, 1.0, -1)
-    return cv2.GaussianBlur(mask, (0, 0), 2).astype(np.float32)
+        return [subject(one.shape) for one in prepared]
 
 
 def bare_loop(photos: Sequence[bytes]) -> None:
@@ -75,7 +67,7 @@ def bare_loop(photos: Sequence[bytes]) -> None:
     for data in photos:
         decoded = decode(data, settings)
         prepared = device.prepare(decoded.image, options.profile)
-        finish(decoded, prepared, ellipse(prepared.shape), options)
+        finish(decoded, prepared, subject(prepared.shape), options)
 
 
 def cores_allow(photos: Sequence[bytes], cores: int) -> float:

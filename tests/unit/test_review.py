@@ -82,7 +82,7 @@ def test_the_mirrored_photo_is_asked_about_only_where_there_are_hints() -> None:
         # The network sees something else there.
         return [disc(x=120) for _ in prepared]
 
-    clear, doubtful = disc(), disc(softness=18)
+    clear, doubtful = disc(), disc(softness=4)
     seen = [Seen(one, scene(one), 1_000) for one in (clear, doubtful, clear)]
     first, second, third = review_many(seen, predict_many, Settings())
     assert asked == [1]
