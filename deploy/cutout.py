@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from api.client import result_names
+from api.client import NamedItem, result_names
 from deploy.photos import Photos
 from deploy.progress import bar, console
 from shared.errors import SourceNotFoundError, StorageError
@@ -43,7 +43,9 @@ def cut_out_files(photos: Photos, out: Path, options: Options, settings: Setting
     settings = batch_sizes(settings)
     assert settings.batch_size is not None
     extension = options.format.extension
-    names = result_names([{"name": name, "result_format": extension} for _, name in photos.files])
+    names = result_names(
+        [NamedItem(name=name, result_format=extension, outputs=[]) for _, name in photos.files]
+    )
     extras = [one.format.extension for one in options.extras]
     items = [
         WorkItem(

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,10 +16,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from api.client import MattingClient
+from api.client import Item, Job, MattingClient
 from shared.jobs import STAGES
-
-Json = dict[str, Any]
 
 console = Console(stderr=True)
 """Everything for the eye goes to standard error; standard output is for results and --json."""
@@ -43,12 +40,12 @@ def bar(label: str, total: int) -> Iterator[Progress]:
         yield progress
 
 
-def follow(client: MattingClient, job_id: str) -> Json:
+def follow(client: MattingClient, job_id: str) -> Job:
     """Show a job until it has ended; returns it."""
     seen: set[str] = set()
     with bar("matting", 0) as progress:
 
-        def show(job: Json) -> None:
+        def show(job: Job) -> None:
             counts = job["counts"]
             settled = counts["succeeded"] + counts["failed"] + counts["cancelled"]
             rate, left = job["images_per_s"], job["estimated_s_left"]
@@ -69,14 +66,14 @@ def follow(client: MattingClient, job_id: str) -> Json:
         return client.wait(job_id, on_progress=show)
 
 
-def print_failure(item: Json) -> None:
+def print_failure(item: Item) -> None:
     """One line for an image that has no result."""
     error = item["error"] or {"code": item["status"], "detail": ""}
     text = escape(f"{item['name']}: {error['detail']} [{error['code']}]")
     console.print(f"[red]failed[/] {text}")
 
 
-def print_summary(job: Json, *, title: str) -> None:
+def print_summary(job: Job, *, title: str) -> None:
     """Counts, rate, and where the time of an image went."""
     counts = job["counts"]
     table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))

@@ -12,14 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import PIL.Image
 from PIL import ImageDraw, ImageOps
 
-from api.client import MattingClient
+from api.client import Item, MattingClient
 from deploy.contact_sheet import Image, checkerboard, fit, tile
 
 PER_PAGE = 24
@@ -29,14 +28,13 @@ GALLERY_PX = 420
 """Longer side of the gallery's pictures."""
 
 FETCHES = 8
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Pair:
     """An image of a job, as it came and as it left."""
 
-    item: Json
+    item: Item
     before: Image
     after: Image
     """On a checkerboard where it is clear."""
@@ -80,9 +78,9 @@ def write_pages(
     return [*written, gallery]
 
 
-def _pair(client: MattingClient, item: Json) -> Pair:
+def _pair(client: MattingClient, item: Item) -> Pair:
     before = _opened(client.content(f"/v1/items/{item['id']}/source"))
-    data = client.content(item["result"])
+    data = client.content(f"/v1/items/{item['id']}/result")
     if item["result_format"] == "zip":
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             after = _opened(archive.read("color.jpg")).convert("RGB")
@@ -118,7 +116,7 @@ def _cell(pair: Pair) -> Image:
     return np.concatenate([tiles, np.asarray(strip)])
 
 
-def _remarks(item: Json) -> str:
+def _remarks(item: Item) -> str:
     said = f" · {item['verdict']}" if item["verdict"] else ""
     return ", ".join(item["review_reasons"]) + said
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from api.client import ApiError, MattingClient
+from api.client.calls import Call, reserve_uploads
 from deploy.local import Stack
 from shared import job_store
 from shared.database import Database
@@ -72,7 +73,7 @@ def test_anothers_job_item_and_result_are_not_there(
         f"/v1/items/{item['id']}/result",
     ):
         with pytest.raises(ApiError) as caught:
-            stranger._json("GET", path)
+            stranger.ask(Call(path=path))
         assert caught.value.status == 404
     with pytest.raises(ApiError):
         stranger.cancel(job["id"])
@@ -80,7 +81,7 @@ def test_anothers_job_item_and_result_are_not_there(
 
 
 def test_anothers_upload_is_no_source(client: MattingClient, stranger: MattingClient) -> None:
-    slot = client._json("POST", "/v1/uploads", json={"count": 1})["uploads"][0]
+    slot = client.ask(reserve_uploads(1))["uploads"][0]
     with pytest.raises(ApiError) as caught:
         stranger.submit({"uploads": [{"upload": slot["upload"], "name": "a.jpg"}]})
     assert caught.value.code == "forbidden-source"

@@ -1,5 +1,6 @@
-"""The client against a service that stumbles."""
+"""The clients against a service that stumbles."""
 
+import asyncio
 import json
 import threading
 from collections import Counter
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from api.client import ApiError, MattingClient
+from api.client import ApiError, AsyncMattingClient, Job, Journal, MattingClient
 
 
 class Stumbling(ThreadingHTTPServer):
@@ -21,6 +22,9 @@ class Stumbling(ThreadingHTTPServer):
         self.puts: Counter[str] = Counter()
         self.stored: dict[str, bytes] = {}
         self.jobs: list[bytes] = []
+        self.keys: list[str] = []
+        self.slots = 0
+        self.refuse_jobs = False
 
     @property
     def url(self) -> str:
@@ -42,9 +46,13 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         if self.path == "/v1/uploads":
             count = json.loads(body)["count"]
-            names = [f"/store/{number}" for number in range(count)]
+            names = [f"/store/{self.server.slots + number}" for number in range(count)]
+            self.server.slots += count
             slots = [{"upload": name, "url": self.server.url + name} for name in names]
             return self._answer(201, {"uploads": slots})
+        self.server.keys.append(self.headers["Idempotency-Key"])
+        if self.server.refuse_jobs:
+            return self._answer(422, {"error": "not now"})
         self.server.jobs.append(body)
         return self._answer(202, {"id": "a-job"})
 
@@ -89,19 +97,72 @@ def _photos(folder: Path) -> list[Path]:
     return paths
 
 
-def test_a_store_that_stumbles_once_loses_no_upload(stumbling: Stumbling, tmp_path: Path) -> None:
-    with MattingClient(stumbling.url, "key") as client:
-        client.submit_files(_photos(tmp_path))
+def _submit(kind: str, url: str, files: list[Path], journal: Path | None = None) -> Job:
+    """Send files with one of the two clients."""
+    if kind == "sync":
+        with MattingClient(url, "key") as client:
+            return client.submit_files(files, journal=Journal(journal))
+
+    async def submit() -> Job:
+        async with AsyncMattingClient(url, "key") as client:
+            return await client.submit_files(files, journal=Journal(journal))
+
+    return asyncio.run(submit())
+
+
+both = pytest.mark.parametrize("kind", ["sync", "async"])
+
+
+@both
+def test_a_store_that_stumbles_once_loses_no_upload(
+    kind: str, stumbling: Stumbling, tmp_path: Path
+) -> None:
+    assert _submit(kind, stumbling.url, _photos(tmp_path))["id"] == "a-job"
     assert stumbling.stored == {f"/store/{n}": f"{n}.jpg".encode() for n in range(3)}
     assert len(stumbling.jobs) == 1
 
 
+@both
 def test_a_store_that_stays_broken_ends_in_an_error_and_no_job(
-    broken: Stumbling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, broken: Stumbling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.client.RETRY.backoff_factor", 0.001)
-    with MattingClient(broken.url, "key") as client, pytest.raises(ApiError) as caught:
-        client.submit_files(_photos(tmp_path))
+    monkeypatch.setattr("api.client.calls.RETRY.backoff_factor", 0.001)
+    with pytest.raises(ApiError) as caught:
+        _submit(kind, broken.url, _photos(tmp_path))
     assert caught.value.code == "upload-failed"
     assert max(broken.puts.values()) == 6
     assert not broken.jobs
+
+
+@both
+def test_a_submission_that_broke_off_sends_only_the_rest_and_makes_one_job(
+    kind: str, stumbling: Stumbling, tmp_path: Path
+) -> None:
+    photos, journal = _photos(tmp_path), tmp_path / "journal"
+    stumbling.refuse_jobs = True
+    with pytest.raises(ApiError):
+        _submit(kind, stumbling.url, photos, journal)
+    sent = dict(stumbling.puts)
+    (tmp_path / "late.jpg").write_bytes(b"late")
+    stumbling.refuse_jobs = False
+    _submit(kind, stumbling.url, [*photos, tmp_path / "late.jpg"], journal)
+    again = stumbling.puts - Counter(sent)
+    assert set(again) == {"/store/3"}
+    assert len(json.loads(stumbling.jobs[-1])["source"]["uploads"]) == 4
+    assert not journal.exists()
+
+
+@both
+def test_a_repeated_submission_carries_the_same_key_and_a_changed_one_another(
+    kind: str, stumbling: Stumbling, tmp_path: Path
+) -> None:
+    photos, journal = _photos(tmp_path), tmp_path / "journal"
+    stumbling.refuse_jobs = True
+    for _ in range(2):
+        with pytest.raises(ApiError):
+            _submit(kind, stumbling.url, photos, journal)
+    photos[0].write_bytes(b"another picture")
+    with pytest.raises(ApiError):
+        _submit(kind, stumbling.url, photos, journal)
+    first, second, third = stumbling.keys
+    assert first == second != third

@@ -1,12 +1,12 @@
 """Names from templates: what they may be, and that none leaves its folder or meets another."""
 
-from typing import Any
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.client import output_names
+from api.client import NamedItem, output_names
 from shared.naming import check_template, file_name
 
 
@@ -38,8 +38,9 @@ def test_templates_that_mean_something_else_are_refused(template: str) -> None:
         check_template(template)
 
 
-def item(name: str, *outputs: str) -> dict[str, Any]:
-    return {"name": name, "result_format": "jpg", "outputs": [{"name": one} for one in outputs]}
+def item(name: str, *outputs: str) -> NamedItem:
+    named = {"name": name, "result_format": "jpg", "outputs": [{"name": one} for one in outputs]}
+    return cast(NamedItem, named)
 
 
 def test_files_of_several_items_never_meet() -> None:

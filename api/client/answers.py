@@ -1,0 +1,100 @@
+"""What the service answers with, as types: the fields are those of api/schemas.py."""
+
+from typing import Any, TypedDict
+
+Answer = dict[str, Any]
+"""An answer that is passed on as it came."""
+
+
+class Counts(TypedDict):
+    """How many images are where."""
+
+    total: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+
+
+class ReviewCounts(TypedDict):
+    """What should be looked at, and what reviewers said."""
+
+    needs_review: int
+    accepted: int
+    rejected: int
+
+
+class Problem(TypedDict):
+    """Why something has no result."""
+
+    code: str
+    detail: str
+
+
+class Job(TypedDict):
+    """A job as it stands."""
+
+    id: str
+    status: str
+    counts: Counts
+    review: ReviewCounts
+    reused: int
+    progress: float
+    listing: bool
+    images_per_s: float | None
+    estimated_s_left: float | None
+    timings_ms: dict[str, float]
+    megapixels: float
+    input_bytes: int
+    output_bytes: int
+    options: dict[str, Any]
+    priority: int
+    metadata: dict[str, Any]
+    source: dict[str, Any]
+    error: Problem | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+
+
+class StoredFile(TypedDict):
+    """One file that an image became."""
+
+    name: str
+    url: str
+    width: int
+    height: int
+    bytes: int
+    unmet: list[str]
+
+
+class NamedItem(TypedDict):
+    """What the names of an image's files follow from."""
+
+    name: str
+    result_format: str
+    outputs: list[StoredFile]
+
+
+class Item(NamedItem):
+    """One image of a job."""
+
+    id: str
+    job_id: str
+    source: str
+    status: str
+    attempts: int
+    error: Problem | None
+    width: int | None
+    height: int | None
+    input_bytes: int | None
+    output_bytes: int | None
+    timings_ms: dict[str, float] | None
+    result: str | None
+    needs_review: bool
+    review_reasons: list[str]
+    verdict: str | None
+    verdict_note: str | None
+    reused: bool
+    finished_at: str | None

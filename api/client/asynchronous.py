@@ -1,0 +1,248 @@
+"""The client for asyncio: the methods of `MattingClient`, to be awaited; transfers run as tasks."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar, cast
+
+import httpx
+from httpx_retries import RetryTransport
+
+from api.client import calls
+from api.client.answers import Answer, Item, Job
+from api.client.calls import RETRY, TRANSFERS, Call, bound_key
+from api.client.downloading import Download, downloads
+from api.client.uploading import UPLOADS_PER_REQUEST, Journal, LocalFile, LocalFiles, local_files
+
+T = TypeVar("T")
+
+
+class AsyncMattingClient:
+    """A connection to the service, for one event loop; an asynchronous context manager."""
+
+    def __init__(self, url: str, api_key: str, *, timeout_s: float = 60) -> None:
+        """`url`: the service's address; `api_key`: what `matting keys create` printed."""
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            headers={"Authorization": f"Bearer {api_key}"},
+            timeout=timeout_s,
+            transport=_transport(),
+        )
+        self._storage = httpx.AsyncClient(timeout=timeout_s, transport=_transport())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+        await self._storage.aclose()
+
+    async def submit(
+        self,
+        source: Mapping[str, Any],
+        *,
+        options: Mapping[str, Any] | None = None,
+        priority: int = 5,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Submit a job of a source that the service can read, such as `{"prefix": "s3://…"}`.
+
+        Raises ApiError.
+        """
+        call = calls.submit(
+            source,
+            options=options,
+            priority=priority,
+            metadata=metadata,
+            idempotency_key=idempotency_key,
+        )
+        return cast(Job, await self.ask(call))
+
+    async def submit_files(
+        self,
+        files: LocalFiles,
+        *,
+        options: Mapping[str, Any] | None = None,
+        priority: int = 5,
+        metadata: Mapping[str, str] | None = None,
+        journal: Journal | None = None,
+        on_sent: Callable[[int], None] = lambda _count: None,
+    ) -> Job:
+        """Send local files and submit them as one job.
+
+        `journal` lets a submission that broke off go on; `on_sent` hears of each file that has
+        gone. Raises ApiError, OSError.
+        """
+        journal = journal or Journal(None)
+        wanted = local_files(files)
+        for start in range(0, len(wanted), UPLOADS_PER_REQUEST):
+            chunk = wanted[start : start + UPLOADS_PER_REQUEST]
+            rest = [file for file in chunk if journal.handle(file) is None]
+            on_sent(len(chunk) - len(rest))
+            await self._send_many(rest, journal, on_sent)
+        refs = [{"upload": journal.handle(file), "name": file.name} for file in wanted]
+        job = await self.submit(
+            {"uploads": refs},
+            options=options,
+            priority=priority,
+            metadata=metadata,
+            idempotency_key=bound_key(journal.name, refs, options, priority, metadata),
+        )
+        journal.forget()
+        return job
+
+    async def job(self, job_id: str) -> Job:
+        """The job as it stands. Raises ApiError."""
+        return cast(Job, await self.ask(calls.find_job(job_id)))
+
+    async def jobs(self) -> AsyncIterator[Job]:
+        """Your jobs, newest first."""
+        async for job in self._pages(calls.jobs_page, "jobs"):
+            yield job
+
+    async def items(
+        self, job_id: str, *, status: str | None = None, review: str | None = None
+    ) -> AsyncIterator[Item]:
+        """The images of a job, in the order of their source; `review` is `flagged`, `pending`,
+        `accepted` or `rejected`.
+        """
+        pages = self._pages(
+            lambda cursor: calls.items_page(job_id, cursor, status, review), "items"
+        )
+        async for item in pages:
+            yield item
+
+    async def cancel(self, job_id: str) -> Job:
+        """Stop a job. Raises ApiError."""
+        return cast(Job, await self.ask(calls.change_job(job_id, "cancel")))
+
+    async def retry(self, job_id: str) -> Job:
+        """Try the failed images of a job again. Raises ApiError."""
+        return cast(Job, await self.ask(calls.change_job(job_id, "retry")))
+
+    async def readiness(self) -> Answer:
+        """What /readyz says, ready or not."""
+        async with httpx.AsyncClient() as once:  # with no retries: not ready is an answer here
+            answer: Answer = (await once.get(self._http.base_url.join("/readyz"))).json()
+        return answer
+
+    async def wait(
+        self,
+        job_id: str,
+        *,
+        on_progress: Callable[[Job], None] = lambda _job: None,
+        every_s: float = 0.5,
+    ) -> Job:
+        """Wait until the job has ended; returns it. Raises ApiError."""
+        while True:
+            job = await self.job(job_id)
+            on_progress(job)
+            if calls.has_ended(job):
+                return job
+            await asyncio.sleep(every_s)
+
+    async def download(
+        self,
+        job_id: str,
+        folder: Path | str,
+        *,
+        on_done: Callable[[Item, Path], None] = lambda _item, _path: None,
+    ) -> list[tuple[Item, Path]]:
+        """Fetch all results of a job into a folder, under the names of their sources.
+
+        A file that is there in full is not fetched again, so a broken download goes on where it
+        was; none is ever seen half-written. Raises ApiError, OSError.
+        """
+        wanted = downloads([item async for item in self.items(job_id)], Path(folder))
+
+        async def fetch(download: Download) -> None:
+            await self._fetch(download)
+            on_done(download.item, download.main)
+
+        await _side_by_side(fetch(one) for one in wanted)
+        return [(one.item, one.main) for one in wanted]
+
+    async def content(self, path: str) -> bytes:
+        """The file that an address of an item leads to: `result`, an output's `url`, the source.
+
+        Raises ApiError.
+        """
+        redirect = await self._http.get(path)
+        if redirect.status_code != 307:
+            raise calls.failure(redirect)
+        answer = await self._storage.get(redirect.headers["location"])
+        if answer.is_error:
+            raise calls.transfer_failure(answer, "download-failed", path)
+        return answer.content
+
+    async def ask(self, call: Call) -> Answer:
+        """Send what has no method of its own. Raises ApiError."""
+        answer = await self._http.request(**call.arguments())
+        if answer.is_error:
+            raise calls.failure(answer)
+        body: Answer = answer.json()
+        return body
+
+    async def _send_many(
+        self, files: Sequence[LocalFile], journal: Journal, on_sent: Callable[[int], None]
+    ) -> None:
+        if not files:
+            return
+        slots = (await self.ask(calls.reserve_uploads(len(files))))["uploads"]
+
+        async def send(file: LocalFile, slot: Answer) -> None:
+            data = await asyncio.to_thread(file.path.read_bytes)
+            answer = await self._storage.put(slot["url"], content=data)
+            if answer.is_error:
+                raise calls.transfer_failure(answer, "upload-failed", file.path)
+            journal.note(file, slot["upload"])
+            on_sent(1)
+
+        await _side_by_side(send(file, slot) for file, slot in zip(files, slots, strict=True))
+
+    async def _fetch(self, download: Download) -> None:
+        for url, path in download.missing():
+            await asyncio.to_thread(_write, path, await self.content(url))
+
+    async def _pages(self, page: Callable[[str | None], Call], field: str) -> AsyncIterator[Any]:
+        cursor: str | None = None
+        while True:
+            answer = await self.ask(page(cursor))
+            for one in answer[field]:
+                yield one
+            cursor = answer["next_cursor"]
+            if cursor is None:
+                return
+
+
+async def _side_by_side(work: Iterable[Awaitable[T]]) -> None:
+    """Await all, so many at a time; the first error ends it."""
+    gate = asyncio.Semaphore(TRANSFERS)
+
+    async def one(awaitable: Awaitable[T]) -> None:
+        async with gate:
+            await awaitable
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for awaitable in work:
+                group.create_task(one(awaitable))
+    except ExceptionGroup as several:  # what `MattingClient` raises, this raises
+        raise several.exceptions[0] from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+def _transport() -> RetryTransport:
+    return RetryTransport(transport=httpx.AsyncHTTPTransport(retries=3), retry=RETRY)

@@ -1,0 +1,135 @@
+"""What can be asked of the service, as data: both clients send it, each in its own way."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from httpx_retries import Retry
+
+TRANSFERS = 8
+"""Files sent or fetched at a time."""
+
+STATUSES = (429, 500, 502, 503, 504)
+RETRY = Retry(total=5, backoff_factor=0.2, status_forcelist=STATUSES)
+"""For methods that may be sent twice (GET, PUT): a store that is busy, a service that restarts.
+Waits 0.2, 0.4, 0.8, 1.6 s with jitter, or what `Retry-After` asks for."""
+RETRY_ALL = Retry(
+    total=5,
+    backoff_factor=0.2,
+    status_forcelist=STATUSES,
+    allowed_methods=("GET", "POST", "DELETE"),
+)
+"""For our own service: what a POST changes comes out the same when it is sent again, and a
+submission carries its `Idempotency-Key`."""
+
+ENDED = ("finished", "cancelled")
+
+
+class ApiError(Exception):
+    """The service refused a request."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(f"{message} [{code}]")
+        self.status = status
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request to the service."""
+
+    method: str = "GET"
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def arguments(self) -> dict[str, Any]:
+        """What httpx's `request` takes."""
+        return {
+            "method": self.method,
+            "url": self.path,
+            "params": dict(self.query),
+            "headers": dict(self.headers),
+            "extensions": {"retry": RETRY_ALL},
+        } | ({"json": self.body} if self.body is not None else {})
+
+
+def submit(
+    source: Mapping[str, Any],
+    *,
+    options: Mapping[str, Any] | None,
+    priority: int,
+    metadata: Mapping[str, str] | None,
+    idempotency_key: str | None,
+) -> Call:
+    """Submit a job. A key makes the same submission, sent again, the same job."""
+    body = {
+        "source": dict(source),
+        "options": dict(options or {}),
+        "priority": priority,
+        "metadata": dict(metadata or {}),
+    }
+    key = idempotency_key or str(uuid.uuid4())
+    return Call(method="POST", path="/v1/jobs", body=body, headers={"Idempotency-Key": key})
+
+
+def bound_key(name: str, *content: object) -> str:
+    """An idempotency key for this content under a name: other content has another."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode())
+    return f"{name}-{digest.hexdigest()[:32]}"
+
+
+def reserve_uploads(count: int) -> Call:
+    """Ask for URLs to send files to."""
+    return Call(method="POST", path="/v1/uploads", body={"count": count})
+
+
+def find_job(job_id: str) -> Call:
+    """The job as it stands."""
+    return Call(path=f"/v1/jobs/{job_id}")
+
+
+def change_job(job_id: str, verb: str) -> Call:
+    """`cancel` or `retry` a job."""
+    return Call(method="POST", path=f"/v1/jobs/{job_id}/{verb}")
+
+
+def jobs_page(cursor: str | None) -> Call:
+    """A page of the jobs, newest first."""
+    return Call(path="/v1/jobs", query=_given(cursor=cursor))
+
+
+def items_page(job_id: str, cursor: str | None, status: str | None, review: str | None) -> Call:
+    """A page of a job's images."""
+    query = _given(limit="1000", status=status, review=review, cursor=cursor)
+    return Call(path=f"/v1/jobs/{job_id}/items", query=query)
+
+
+def has_ended(job: Mapping[str, Any]) -> bool:
+    """Whether nothing more will happen in a job."""
+    return job["status"] in ENDED and not job["counts"]["running"]
+
+
+def failure(answer: httpx.Response) -> ApiError:
+    """The error that an answer of the service is."""
+    try:
+        problem = answer.json()
+        return ApiError(
+            answer.status_code, problem["code"], f"{problem['detail']} {problem['remedy']}"
+        )
+    except (ValueError, KeyError, TypeError):
+        return ApiError(answer.status_code, "unexpected-answer", answer.text[:200])
+
+
+def transfer_failure(answer: httpx.Response, code: str, what: object) -> ApiError:
+    """The error that an answer of the storage is."""
+    return ApiError(answer.status_code, code, f"{what}: {answer.text[:200]}")
+
+
+def _given(**values: str | None) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,246 @@
+"""The client for ordinary code: each method returns when it is done; transfers run in threads."""
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, Self, cast
+
+import httpx
+from httpx_retries import RetryTransport
+
+from api.client import calls
+from api.client.answers import Answer, Item, Job
+from api.client.calls import RETRY, TRANSFERS, Call, bound_key
+from api.client.downloading import Download, downloads
+from api.client.uploading import UPLOADS_PER_REQUEST, Journal, LocalFile, LocalFiles, local_files
+
+
+class MattingClient:
+    """A connection to the service. Thread-safe; close it, or use it as a context manager."""
+
+    def __init__(self, url: str, api_key: str, *, timeout_s: float = 60) -> None:
+        """`url`: the service's address; `api_key`: what `matting keys create` printed."""
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {api_key}"},
+            timeout=timeout_s,
+            transport=_transport(),
+        )
+        self.identity = hashlib.sha256(f"{url} {api_key}".encode()).hexdigest()
+        """Tells services and keys apart, and gives neither away."""
+        # Presigned URLs carry their own signature: the key must not go there.
+        self._storage = httpx.Client(timeout=timeout_s, transport=_transport())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+        self._storage.close()
+
+    def submit(
+        self,
+        source: Mapping[str, Any],
+        *,
+        options: Mapping[str, Any] | None = None,
+        priority: int = 5,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Submit a job of a source that the service can read, such as `{"prefix": "s3://…"}`.
+
+        Raises ApiError.
+        """
+        call = calls.submit(
+            source,
+            options=options,
+            priority=priority,
+            metadata=metadata,
+            idempotency_key=idempotency_key,
+        )
+        return cast(Job, self.ask(call))
+
+    def submit_files(
+        self,
+        files: LocalFiles,
+        *,
+        options: Mapping[str, Any] | None = None,
+        priority: int = 5,
+        metadata: Mapping[str, str] | None = None,
+        journal: Journal | None = None,
+        on_sent: Callable[[int], None] = lambda _count: None,
+    ) -> Job:
+        """Send local files and submit them as one job.
+
+        `journal` lets a submission that broke off go on; `on_sent` hears of each file that has
+        gone. Raises ApiError, OSError.
+        """
+        journal = journal or Journal(None)
+        wanted = local_files(files)
+        with ThreadPoolExecutor(TRANSFERS) as pool:
+            try:
+                for start in range(0, len(wanted), UPLOADS_PER_REQUEST):
+                    chunk = wanted[start : start + UPLOADS_PER_REQUEST]
+                    rest = [file for file in chunk if journal.handle(file) is None]
+                    on_sent(len(chunk) - len(rest))
+                    self._send_many(pool, rest, journal, on_sent)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # what waits would only be sent for nothing
+                raise
+        refs = [{"upload": journal.handle(file), "name": file.name} for file in wanted]
+        job = self.submit(
+            {"uploads": refs},
+            options=options,
+            priority=priority,
+            metadata=metadata,
+            idempotency_key=bound_key(journal.name, refs, options, priority, metadata),
+        )
+        journal.forget()
+        return job
+
+    def job(self, job_id: str) -> Job:
+        """The job as it stands. Raises ApiError."""
+        return cast(Job, self.ask(calls.find_job(job_id)))
+
+    def jobs(self) -> Iterator[Job]:
+        """Your jobs, newest first."""
+        yield from self._pages(calls.jobs_page, "jobs")
+
+    def items(
+        self, job_id: str, *, status: str | None = None, review: str | None = None
+    ) -> Iterator[Item]:
+        """The images of a job, in the order of their source; `review` is `flagged`, `pending`,
+        `accepted` or `rejected`.
+        """
+        yield from self._pages(
+            lambda cursor: calls.items_page(job_id, cursor, status, review), "items"
+        )
+
+    def cancel(self, job_id: str) -> Job:
+        """Stop a job. Raises ApiError."""
+        return cast(Job, self.ask(calls.change_job(job_id, "cancel")))
+
+    def retry(self, job_id: str) -> Job:
+        """Try the failed images of a job again. Raises ApiError."""
+        return cast(Job, self.ask(calls.change_job(job_id, "retry")))
+
+    def readiness(self) -> Answer:
+        """What /readyz says, ready or not."""
+        # Not ready is an answer here, not a reason to ask again.
+        answer: Answer = httpx.get(self._http.base_url.join("/readyz")).json()
+        return answer
+
+    def wait(
+        self,
+        job_id: str,
+        *,
+        on_progress: Callable[[Job], None] = lambda _job: None,
+        every_s: float = 0.5,
+    ) -> Job:
+        """Wait until the job has ended; returns it. Raises ApiError."""
+        while True:
+            job = self.job(job_id)
+            on_progress(job)
+            if calls.has_ended(job):
+                return job
+            time.sleep(every_s)
+
+    def download(
+        self,
+        job_id: str,
+        folder: Path | str,
+        *,
+        on_done: Callable[[Item, Path], None] = lambda _item, _path: None,
+    ) -> list[tuple[Item, Path]]:
+        """Fetch all results of a job into a folder, under the names of their sources.
+
+        A file that is there in full is not fetched again, so a broken download goes on where it
+        was; none is ever seen half-written. Raises ApiError, OSError.
+        """
+        wanted = downloads(list(self.items(job_id)), Path(folder))
+        with ThreadPoolExecutor(TRANSFERS) as pool:
+            fetching = {pool.submit(self._fetch, one): one for one in wanted}
+            try:
+                for future in as_completed(fetching):
+                    future.result()
+                    done = fetching[future]
+                    on_done(done.item, done.main)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        return [(one.item, one.main) for one in wanted]
+
+    def content(self, path: str) -> bytes:
+        """The file that an address of an item leads to: `result`, an output's `url`, the source.
+
+        Raises ApiError.
+        """
+        redirect = self._http.get(path)
+        if redirect.status_code != 307:
+            raise calls.failure(redirect)
+        answer = self._storage.get(redirect.headers["location"])
+        if answer.is_error:
+            raise calls.transfer_failure(answer, "download-failed", path)
+        return answer.content
+
+    def ask(self, call: Call) -> Answer:
+        """Send what has no method of its own. Raises ApiError."""
+        answer = self._http.request(**call.arguments())
+        if answer.is_error:
+            raise calls.failure(answer)
+        body: Answer = answer.json()
+        return body
+
+    def _send_many(
+        self,
+        pool: ThreadPoolExecutor,
+        files: Sequence[LocalFile],
+        journal: Journal,
+        on_sent: Callable[[int], None],
+    ) -> None:
+        if not files:
+            return
+        slots = self.ask(calls.reserve_uploads(len(files)))["uploads"]
+        sending = {
+            pool.submit(self._send, file, slot["url"]): (file, slot["upload"])
+            for file, slot in zip(files, slots, strict=True)
+        }
+        for future in as_completed(sending):
+            future.result()
+            journal.note(*sending[future])
+            on_sent(1)
+
+    def _send(self, file: LocalFile, url: str) -> None:
+        answer = self._storage.put(url, content=file.path.read_bytes())
+        if answer.is_error:
+            raise calls.transfer_failure(answer, "upload-failed", file.path)
+
+    def _fetch(self, download: Download) -> None:
+        for url, path in download.missing():
+            content = self.content(url)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+            partial.write_bytes(content)
+            partial.replace(path)
+
+    def _pages(self, page: Callable[[str | None], Call], field: str) -> Iterator[Any]:
+        cursor: str | None = None
+        while True:
+            answer = self.ask(page(cursor))
+            yield from answer[field]
+            cursor = answer["next_cursor"]
+            if cursor is None:
+                return
+
+
+def _transport() -> RetryTransport:
+    # A connection that could not be made is tried again whatever the method: nothing was sent.
+    return RetryTransport(transport=httpx.HTTPTransport(retries=3), retry=RETRY)
