@@ -1,6 +1,8 @@
 """`matting cutout`: photos straight to cut-outs, by the worker's own pipeline, with no queue."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 from rich.markup import escape
@@ -61,18 +63,20 @@ def cut_out_files(photos: Photos, out: Path, options: Options, settings: Setting
         )
         for (path, name), result in zip(photos.files, names, strict=True)
     ]
-    pipeline = Pipeline(load_predictor(settings), Folder(), settings)
+    size = settings.batch_size
+    batches = [items[start : start + size] for start in range(0, len(items), size)]
     failed = 0
-    try:
-        with bar("matting", len(items)) as progress:
-            for start in range(0, len(items), settings.batch_size):
-                outcomes = pipeline.run_many(items[start : start + settings.batch_size])
-                failed += _report(outcomes)
-                for outcome in outcomes:
-                    _rename(outcome, out, options)
-                progress.advance(progress.task_ids[0], len(outcomes))
-    finally:
-        pipeline.close()
+    with (
+        closing(load_predictor(settings)) as predictor,
+        closing(Pipeline(predictor, Folder(), settings)) as pipeline,
+        ThreadPoolExecutor(settings.batches_in_flight) as drivers,
+        bar("matting", len(items)) as progress,
+    ):
+        for outcomes in drivers.map(pipeline.run_many, batches):
+            failed += _report(outcomes)
+            for outcome in outcomes:
+                _rename(outcome, out, options)
+            progress.advance(progress.task_ids[0], len(outcomes))
     return failed
 
 

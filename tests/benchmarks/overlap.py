@@ -57,7 +57,16 @@ class VirtualDevice:
         """Take the time; draw the alphas."""
         with self._lock:
             time.sleep(self._ms * len(prepared) / 1e3)
-        return [subject(one.shape) for one in prepared]
+        return [matte(one) for one in prepared]
+
+
+def matte(prepared: Prepared) -> NDArray[np.float32]:
+    """The right alpha: the subject where the photo is, nothing in the padding."""
+    kind, size = prepared.steps[-1]
+    alpha = np.zeros(prepared.shape, np.float32)
+    height, width = size if kind == "padding" else prepared.shape
+    alpha[:height, :width] = subject((height, width))
+    return alpha
 
 
 def bare_loop(photos: Sequence[bytes]) -> None:
@@ -67,7 +76,7 @@ def bare_loop(photos: Sequence[bytes]) -> None:
     for data in photos:
         decoded = decode(data, settings)
         prepared = device.prepare(decoded.image, options.profile)
-        finish(decoded, prepared, subject(prepared.shape), options)
+        finish(decoded, prepared, matte(prepared), options)
 
 
 def cores_allow(photos: Sequence[bytes], cores: int) -> float:
