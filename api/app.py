@@ -10,11 +10,10 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import problems
+from api import openapi, problems
 from api.limits import BodyLimit
 from api.parts import open_parts
 from api.routes import health, items, jobs, presets, uploads
-from api.schemas import JobRequest
 from shared.settings import Settings, get_settings
 from shared.telemetry import configure_logging
 
@@ -54,7 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (jobs, items, uploads, presets, health):
         app.include_router(routes.router)
     app.middleware("http")(_security_headers)
-    _name_schemas(app)
+    openapi.complete(app)
     return app
 
 
@@ -64,23 +63,6 @@ async def _security_headers(request: Request, call_next: RequestResponseEndpoint
     response.headers.setdefault("X-Frame-Options", "DENY")
     response.headers.setdefault("Referrer-Policy", "no-referrer")
     return response
-
-
-def _name_schemas(app: FastAPI) -> None:
-    """Add the models that the OpenAPI text refers to by name but no endpoint declares."""
-    make = app.openapi
-
-    def openapi() -> dict[str, object]:
-        document = make()
-        schemas = document["components"]["schemas"]
-        for model in (JobRequest, problems.Problem):
-            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            for name, definition in schema.pop("$defs", {}).items():
-                schemas.setdefault(name, definition)
-            schemas.setdefault(model.__name__, schema)
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
 
 
 app = create_app(get_settings())

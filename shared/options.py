@@ -61,7 +61,7 @@ class Profile(StrEnum):
 
 def _expanded(data: Any) -> Any:
     """The preset's options under those that are given one by one; a dump expands to itself."""
-    if not isinstance(data, dict) or data.get("preset") not in set(PRESETS):
+    if not isinstance(data, dict) or data.get("preset") not in list(PRESETS):
         return data
     return {**PRESETS[Preset(data["preset"])], **data}
 

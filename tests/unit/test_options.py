@@ -77,3 +77,8 @@ def test_the_pictures_behind_are_named_so_that_a_caller_s_right_to_them_can_be_c
         }
     )
     assert list(options.background_images()) == ["s3://one/a.jpg", "s3://two/b.jpg"]
+
+
+def test_a_preset_that_is_no_name_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        Options.model_validate({"preset": {}})
