@@ -13,7 +13,7 @@ from starlette.responses import Response
 from api import openapi, problems
 from api.limits import BodyLimit
 from api.parts import open_parts
-from api.routes import health, items, jobs, presets, uploads
+from api.routes import health, items, job_control, job_items, jobs, presets, uploads
 from shared.settings import Settings, get_settings
 from shared.telemetry import configure_logging
 
@@ -50,7 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes)
     problems.install(app)
-    for routes in (jobs, items, uploads, presets, health):
+    for routes in (jobs, job_items, job_control, items, uploads, presets, health):
         app.include_router(routes.router)
     app.middleware("http")(_security_headers)
     openapi.complete(app)

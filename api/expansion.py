@@ -1,18 +1,21 @@
 """Lists the sources of jobs in the background, page by page, each page one transaction.
 
 How far it came stands in the job's row, so it goes on after a restart where it was; a page that is
-listed twice adds nothing, because the same object twice in a job is one item.
+listed twice adds nothing, because the same source twice in a job is one item. Jobs take turns, so a
+small one does not wait for the millions of another.
 """
 
 import threading
 import uuid
+from collections.abc import Iterator
 
+from api.listing import Page, pages
 from shared import job_store
 from shared.database import Database
-from shared.errors import ImageError, MattingError
-from shared.job_store import NewItem
+from shared.errors import ImageError, MattingError, RequestError
 from shared.jobs import ENDED
-from shared.storage import ObjectUrl, Storage
+from shared.settings import Settings
+from shared.storage import Storage
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -20,13 +23,19 @@ log = get_logger(__name__)
 IDLE_S = 2.0
 """How often it looks for jobs left over from before a restart; a new one wakes it at once."""
 
+LEASE_S = 20.0
+"""Another process goes on with a job whose lister has not been heard of for this long."""
+
 
 class Expander:
     """A thread; `start` it once, `stop` it before the database is closed."""
 
-    def __init__(self, database: Database, storage: Storage) -> None:
+    def __init__(self, database: Database, storage: Storage, settings: Settings) -> None:
         self._database = database
         self._storage = storage
+        self._settings = settings
+        self._owner = uuid.uuid4().hex
+        self._listings: dict[uuid.UUID, Iterator[Page]] = {}
         self._stopping = False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="expander", daemon=True)
@@ -46,49 +55,67 @@ class Expander:
         self._wake.set()
 
     def expand_page(self, job_id: uuid.UUID) -> bool:
-        """List one more page of a job's prefix; False when there is nothing left to list."""
+        """List one more page of a job's source; False when there is nothing left to list, or
+        another process does it.
+        """
+        duty = f"expand:{job_id}"
         with self._database.transaction() as session:
             job = job_store.load_job(session, job_id)
             if job is None or job.status in ENDED or job.expanded_at is not None:
+                self._listings.pop(job_id, None)
                 return False
-            source, after = ObjectUrl.parse(job.source["prefix"], ""), job.expansion_cursor
+            if not job_store.take_duty(session, duty, owner=self._owner, lease_s=LEASE_S):
+                return False
+        page, error = None, None
         try:
-            keys = self._storage.list_page(source, after=after)
-        except ImageError as error:  # the bucket is missing or forbidden: no use trying again
-            with self._database.transaction() as session:
-                job_store.finish_expansion(session, job_id, (error.code, error.message))
-            return False
+            listing = self._listings.get(job_id)
+            if listing is None:
+                listing = self._listings[job_id] = pages(job, self._storage, self._settings)
+            page = next(listing, None)
+        except (ImageError, RequestError) as raised:  # no use trying again
+            error = (raised.code, raised.message)
+        except MattingError:  # the storage is away: begin again from the cursor
+            self._listings.pop(job_id, None)
+            raise
+        except Exception:  # a defect: it would only be met again
+            log.exception("expansion-crashed", job=str(job_id))
+            error = (MattingError.code, MattingError().message)
         with self._database.transaction() as session:
-            if keys:
-                items = [
-                    NewItem(name=name_under(source.key, key), source=f"s3://{source.bucket}/{key}")
-                    for key in keys
-                    if not key.endswith("/")  # the folder markers that consoles make
-                ]
-                job_store.add_items(session, job_id, items)
-                job_store.note_expansion(session, job_id, cursor=keys[-1])
-            else:
-                nothing = ("source-empty", f"There is nothing under {source}.")
-                job_store.finish_expansion(session, job_id, None if after else nothing)
-        return bool(keys)
+            if page is not None:
+                job_store.add_items(session, job_id, page.items)
+                job_store.note_expansion(session, job_id, cursor=page.cursor)
+                return True
+            if error is None and job.expansion_cursor is None:
+                error = ("source-empty", "There are no photos in the source.")
+            job_store.finish_expansion(session, job_id, error)
+            job_store.give_up_duty(session, duty, owner=self._owner)
+        self._listings.pop(job_id, None)
+        return False
 
     def _run(self) -> None:
         while not self._stopping:
             self._wake.clear()
+            if not self._round():
+                self._wake.wait(IDLE_S)
+
+    def _round(self) -> bool:
+        """A page of each job; whether any had one."""
+        more = False
+        try:
+            with self._database.transaction() as session:
+                jobs = job_store.unexpanded_jobs(session)
+        except MattingError as error:
+            log.warning("expansion-failed", code=error.code, detail=error.detail)
+            return False
+        for job_id in jobs:
+            if self._stopping:
+                return False
             try:
-                with self._database.transaction() as session:
-                    jobs = job_store.unexpanded_jobs(session)
-                for job_id in jobs:
-                    while not self._stopping and self.expand_page(job_id):
-                        pass
+                more |= self.expand_page(job_id)
             except MattingError as error:
-                log.warning("expansion-failed", code=error.code, detail=error.detail)
+                log.warning(
+                    "expansion-failed", job=str(job_id), code=error.code, detail=error.detail
+                )
             except Exception:
-                log.exception("expansion-failed")
-            self._wake.wait(IDLE_S)
-
-
-def name_under(prefix: str, key: str) -> str:
-    """What a key is called within its job: its path below the prefix's last folder."""
-    folder = prefix[: prefix.rfind("/") + 1]
-    return key[len(folder) :]
+                log.exception("expansion-failed", job=str(job_id))
+        return more

@@ -1,30 +1,33 @@
 """How a job comes in: its source is checked, its files stored, and only then is it written."""
 
+import hashlib
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import IO, Any
+from dataclasses import dataclass, field
+from typing import IO, Any, TypeVar
 
+from api.access import OWN_PREFIX, UPLOADS_PREFIX, Reach, plain_name
 from api.auth import Caller
+from api.bodies import JobRequest, Source
+from api.listing import rows_as_file
 from api.parts import Parts
-from api.schemas import JobRequest
+from api.rows import RowReader
 from shared import job_store
-from shared.errors import ForbiddenSourceError, MattingError, RequestTooLargeError
+from shared.errors import MattingError, RequestTooLargeError
 from shared.job_store import NewItem
 from shared.models import Job, new_id
-from shared.options import Options
-from shared.storage import ObjectUrl
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
 
-OWN_PREFIX = "jobs/"
-"""Where inputs that came by multipart and all results lie: never a caller's source."""
-
-UPLOADS_PREFIX = "uploads/"
+T = TypeVar("T")
 
 UPLOAD_THREADS = 8
+
+INLINE_ROWS = 1_000
+"""Up to so many images are written with the job; more are stored as a list, and expanded in the
+background."""
 
 
 @dataclass(frozen=True)
@@ -35,47 +38,105 @@ class IncomingFile:
     stream: IO[bytes]
 
 
-def submit_sources(parts: Parts, caller: Caller, request: JobRequest) -> Job:
-    """Accept a job whose photos are in S3 already. Raises RequestError, TransientError."""
-    check_backgrounds(parts, caller, request.options)
-    source = request.source
-    settings = parts.settings
-    count = len(source.keys or source.uploads or ())
-    if count > settings.max_keys_per_job:
-        raise RequestTooLargeError(
-            f"{count:,} photos in one request; the limit is {settings.max_keys_per_job:,}"
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What came with a request to submit a job."""
+
+    request: JobRequest
+    key: str | None = None
+    """The Idempotency-Key."""
+    sha256: str = ""
+    """Of all that was submitted."""
+    files: Sequence[IncomingFile] = ()
+    attached: tuple[str, IncomingFile] | None = None
+    """`manifest` or `zip`, and the file."""
+    job_id: uuid.UUID = field(default_factory=new_id)
+
+
+def submit(parts: Parts, caller: Caller, submission: Submission) -> tuple[Job, bool]:
+    """Accept a job; returns it, and whether it is one that was there already under the key.
+
+    Raises RequestError, TransientError.
+    """
+    if earlier := _earlier(parts, caller, submission):
+        return earlier, True
+    request = submission.request
+    reach = Reach(parts.settings, caller.api_key_id)
+    reach.backgrounds(request.options)
+    if submission.files:
+        source, items = _store_files(parts, submission)
+    elif submission.attached is not None:
+        source, items = _store_attached(parts, submission)
+    else:
+        assert request.source is not None
+        source, items = _find_source(parts, reach, request.source, submission)
+    try:
+        job = _publish(parts, lambda: _write(parts, caller, submission, source, items))
+    except _Repeated:
+        stored = parts.storage.list_keys(f"{OWN_PREFIX}{submission.job_id}/")
+        parts.storage.delete_many(list(stored))
+        earlier = _earlier(parts, caller, submission)
+        assert earlier is not None
+        return earlier, True
+    if items is None:
+        parts.expander.wake()
+    return job, False
+
+
+class _Repeated(Exception):
+    """The same submission came twice at once, and the other one was first."""
+
+
+def _earlier(parts: Parts, caller: Caller, submission: Submission) -> Job | None:
+    if submission.key is None:
+        return None
+    with parts.database.transaction() as session:
+        return job_store.find_submission(
+            session,
+            api_key_id=caller.api_key_id,
+            key=submission.key,
+            sha256=submission.sha256,
         )
+
+
+def _find_source(
+    parts: Parts, reach: Reach, source: Source, submission: Submission
+) -> tuple[dict[str, Any], list[NewItem] | None]:
+    """What is kept of the source, and its items; None: they are listed in the background."""
     if source.prefix is not None:
-        url = _readable(parts, source.prefix, prefix=True)
-        return _write(parts, caller, request, {"kind": "prefix", "prefix": str(url)}, None)
-    if source.uploads is not None:
-        own = f"{UPLOADS_PREFIX}{caller.api_key_id}/"
-        items = []
-        for one in source.uploads:
-            url = ObjectUrl.parse(one.upload, settings.s3_bucket)
-            if url.bucket != settings.s3_bucket or not url.key.startswith(own):
-                raise ForbiddenSourceError(f"{one.upload!r} is not an upload of this key")
-            items.append(NewItem(name=plain_name(one.name), source=str(url)))
-        return _write(parts, caller, request, {"kind": "uploads", "count": count}, items)
-    assert source.keys is not None
-    urls = [_readable(parts, key) for key in source.keys]
-    items = [NewItem(name=plain_name(url.key), source=str(url)) for url in urls]
-    return _write(parts, caller, request, {"kind": "keys", "count": count}, items)
+        return {"kind": "prefix", "prefix": str(reach.object(source.prefix, prefix=True))}, None
+    if source.manifest is not None:
+        return {"kind": "manifest", "object": str(reach.object_or_upload(source.manifest))}, None
+    if source.zip is not None:
+        return {"kind": "zip", "object": str(reach.object_or_upload(source.zip))}, None
+    kind, rows = source.kind, source.rows()
+    limit = parts.settings.max_keys_per_job
+    if len(rows) > limit:
+        raise RequestTooLargeError(f"{len(rows):,} photos in one request; the limit is {limit:,}")
+    kept = {"kind": kind, "count": len(rows)}
+    reader = RowReader(reach, submission.request.options)
+    items = []
+    for number, row in enumerate(rows, 1):
+        item = reader.item(row, number)
+        if item.error is not None:  # here the caller can still be told
+            raise item.error
+        if number <= INLINE_ROWS:
+            items.append(item)
+    if len(rows) <= INLINE_ROWS:
+        return kept, items
+    key = f"{OWN_PREFIX}{submission.job_id}/source.jsonl"
+    with rows_as_file(iter(rows)) as file:
+        parts.storage.upload(key, file)
+    return {**kept, "object": f"s3://{parts.storage.bucket}/{key}"}, None
 
 
-def submit_files(
-    parts: Parts,
-    caller: Caller,
-    files: Sequence[IncomingFile],
-    *,
-    options: Options,
-    priority: int,
-    metadata: dict[str, str],
-) -> Job:
-    """Accept a job whose photos came with the request: stored first, then written."""
-    check_backgrounds(parts, caller, options)
-    job_id = new_id()
-    keys = [f"{OWN_PREFIX}{job_id}/inputs/{number:06d}" for number in range(1, len(files) + 1)]
+def _store_files(
+    parts: Parts, submission: Submission
+) -> tuple[dict[str, Any], list[NewItem] | None]:
+    """Store the photos of a multipart body."""
+    files = submission.files
+    prefix = f"{OWN_PREFIX}{submission.job_id}/inputs/"
+    keys = [f"{prefix}{number:06d}" for number in range(1, len(files) + 1)]
     with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
         # list(): the first error is raised here, before anything is written.
         list(pool.map(parts.storage.upload, keys, [file.stream for file in files]))
@@ -83,85 +144,51 @@ def submit_files(
         NewItem(name=plain_name(file.name), source=f"s3://{parts.storage.bucket}/{key}")
         for file, key in zip(files, keys, strict=True)
     ]
-
-    def write() -> Job:
-        with parts.database.transaction() as session:
-            job = job_store.create_job(
-                session,
-                api_key_id=caller.api_key_id,
-                options=options.model_dump(mode="json"),
-                priority=priority,
-                labels=dict(metadata),
-                source={"kind": "files", "count": len(files)},
-                job_id=job_id,
-            )
-            job_store.add_items(session, job.id, items)
-            job_store.finish_expansion(session, job.id)
-        return job
-
-    return _publish(parts, write)
+    return {"kind": "files", "count": len(files)}, items
 
 
-def check_backgrounds(parts: Parts, caller: Caller, options: Options) -> None:
-    """The pictures that options put behind the subject must be the caller's to read: the key's own
-    uploads, or what it may name as a source. Raises ForbiddenSourceError.
-    """
-    for text in options.background_images():
-        url = ObjectUrl.parse(text, parts.settings.s3_bucket)
-        own = url.key.startswith(f"{UPLOADS_PREFIX}{caller.api_key_id}/")
-        if url.bucket != parts.settings.s3_bucket or not own:
-            _readable(parts, text)
-
-
-def plain_name(name: str) -> str:
-    """A caller's path as a relative one that is safe to write below a folder on any system."""
-    cleaned = "".join(char for char in name.replace("\\", "/") if ord(char) >= 32)
-    segments = [part.strip() for part in cleaned.split("/")]
-    kept = [part for part in segments if part not in ("", ".", "..") and not part.endswith(":")]
-    return "/".join(kept) or "unnamed"
-
-
-def _readable(parts: Parts, text: str, *, prefix: bool = False) -> ObjectUrl:
-    """A key or a prefix that this caller may name. Raises ForbiddenSourceError."""
-    url = ObjectUrl.parse(text, parts.settings.s3_bucket)
-    if url.bucket not in parts.settings.readable_buckets:
-        raise ForbiddenSourceError(f"The bucket {url.bucket!r} is not among the allowed ones")
-    own = url.bucket == parts.settings.s3_bucket
-    if own and any(
-        url.key.startswith(mine) or (prefix and mine.startswith(url.key))
-        for mine in (OWN_PREFIX, UPLOADS_PREFIX)
-    ):
-        raise ForbiddenSourceError(f"{text!r} would reach into the service's own files")
-    return url
+def _store_attached(parts: Parts, submission: Submission) -> tuple[dict[str, Any], None]:
+    """Store the manifest or the zip file of a multipart body."""
+    assert submission.attached is not None
+    kind, file = submission.attached
+    key = f"{OWN_PREFIX}{submission.job_id}/{kind}"
+    parts.storage.upload(key, file.stream)
+    place = f"s3://{parts.storage.bucket}/{key}"
+    return {"kind": kind, "object": place, "name": plain_name(file.name)}, None
 
 
 def _write(
     parts: Parts,
     caller: Caller,
-    request: JobRequest,
+    submission: Submission,
     source: dict[str, Any],
     items: list[NewItem] | None,
 ) -> Job:
-    """Write job and items in one transaction; `items` None: to be listed in the background."""
-
-    def write() -> Job:
-        with parts.database.transaction() as session:
-            job = job_store.create_job(
-                session,
-                api_key_id=caller.api_key_id,
-                options=request.options.model_dump(mode="json"),
-                priority=request.priority,
-                labels=dict(request.metadata),
-                source=source,
-            )
-            if items is not None:
-                job_store.add_items(session, job.id, items)
-                job_store.finish_expansion(session, job.id)
-        return job
-
-    job = _publish(parts, write)
-    if items is None:
-        parts.expander.wake()
+    """Write job, items and key in one transaction. Raises _Repeated."""
+    request, settings = submission.request, parts.settings
+    with parts.database.transaction() as session:
+        job = job_store.create_job(
+            session,
+            api_key_id=caller.api_key_id,
+            options=request.options.model_dump(mode="json"),
+            priority=request.priority,
+            labels=dict(request.metadata),
+            source=source,
+            failure_share=_given(request.failure_share, settings.failure_share),
+            failure_after=_given(request.failure_after, settings.failure_after),
+            job_id=submission.job_id,
+        )
+        if submission.key is not None and not job_store.remember_submission(
+            session,
+            job.id,
+            api_key_id=caller.api_key_id,
+            key=submission.key,
+            sha256=submission.sha256,
+        ):
+            raise _Repeated
+        if items is not None:
+            job_store.add_items(session, job.id, items)
+            job_store.finish_expansion(session, job.id)
     return job
 
 
@@ -178,6 +205,19 @@ def _publish(parts: Parts, write: Callable[[], Job]) -> Job:
     return job
 
 
+def digest_of(chunks: Iterator[bytes]) -> str:
+    """SHA-256 of a submission, each part with its length so that none runs into the next."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(len(chunk).to_bytes(8, "big"))
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
 def new_upload_key(caller: Caller) -> str:
     """A key that only this caller can name as a source."""
     return f"{UPLOADS_PREFIX}{caller.api_key_id}/{uuid.uuid4().hex}"
+
+
+def _given(value: T | None, default: T) -> T:
+    return default if value is None else value

@@ -4,8 +4,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from api.bodies import JobRequest
 from api.problems import MEDIA_TYPE, Problem, responses
-from api.schemas import JobRequest
 from shared.errors import (
     DatabaseError,
     InvalidOptionsError,

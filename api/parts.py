@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.expansion import Expander
+from api.sweeper import Sweeper
 from shared.database import Database
 from shared.queue import Celery, make_app
 from shared.reconciler import Reconciler
@@ -25,6 +26,7 @@ class Parts:
     queue: Celery
     reconciler: Reconciler
     expander: Expander
+    sweeper: Sweeper
 
 
 @contextmanager
@@ -40,10 +42,13 @@ def open_parts(settings: Settings) -> Iterator[Parts]:
         reconciler = Reconciler(database, queue, settings)
         reconciler.start()
         stack.callback(reconciler.stop)
-        expander = Expander(database, storage)
+        expander = Expander(database, storage, settings)
         expander.start()
         stack.callback(expander.stop)
-        yield Parts(settings, database, storage, queue, reconciler, expander)
+        sweeper = Sweeper(database, storage, settings)
+        sweeper.start()
+        stack.callback(sweeper.stop)
+        yield Parts(settings, database, storage, queue, reconciler, expander, sweeper)
 
 
 def _parts(request: Request) -> Parts:

@@ -1,76 +1,16 @@
-"""What goes over HTTP: the bodies that are taken and given."""
+"""What is answered over HTTP."""
 
 import base64
 import uuid
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field
 
 from shared.errors import InvalidCursorError
 from shared.jobs import STAGES, ItemStatus, JobStatus, Verdict
 from shared.models import Item, Job
 from shared.options import Options
-
-MAX_METADATA_KEYS = 50
-
-Key = Annotated[str, StringConstraints(min_length=1, max_length=1_200)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=1_024)]
-
-
-class UploadRef(BaseModel):
-    """A file that was sent to a URL of POST /v1/uploads."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    upload: Key = Field(description="The handle that came with the URL.")
-    name: Name = Field(description="The path that you know the file by.")
-
-
-class Source(BaseModel):
-    """Where the photos are: exactly one of the fields."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    keys: list[Key] | None = Field(None, description="S3 keys, or s3://bucket/key.", min_length=1)
-    prefix: Key | None = Field(
-        None, description="Everything under s3://bucket/prefix; listed in the background."
-    )
-    uploads: list[UploadRef] | None = Field(None, description="Presigned uploads.", min_length=1)
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError("give exactly one of keys, prefix, uploads")
-        return self
-
-
-class JobRequest(BaseModel):
-    """A bulk job."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "source": {"prefix": "s3://photos/spring/"},
-                    "options": {"format": "png"},
-                    "priority": 5,
-                    "metadata": {"season": "spring"},
-                }
-            ]
-        },
-    )
-
-    source: Source
-    options: Options = Field(default_factory=Options)
-    priority: int = Field(5, ge=0, le=9, description="9 is the most urgent.")
-    metadata: dict[Annotated[str, StringConstraints(max_length=64)], str] = Field(
-        default_factory=dict,
-        max_length=MAX_METADATA_KEYS,
-        description="Yours; given back as it is.",
-    )
 
 
 class Counts(BaseModel):
@@ -119,7 +59,9 @@ class JobOut(BaseModel):
     priority: int
     metadata: dict[str, Any]
     source: dict[str, Any]
-    error: ErrorOut | None = Field(description="Why the source could not be listed to its end.")
+    error: ErrorOut | None = Field(
+        description="Why the source could not be listed to its end, or why the job was paused."
+    )
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -172,6 +114,17 @@ class JobOut(BaseModel):
         )
 
 
+class Estimate(BaseModel):
+    """What a job would take."""
+
+    images: int
+    at_least: bool = Field(description="There are more: counting stopped here.")
+    megapixels: float | None = Field(description="From a sample of the photos in S3.")
+    sampled: int = Field(description="Photos that were looked at for it.")
+    images_per_s: float | None = Field(description="Of the jobs of late; null: there were none.")
+    seconds: float | None = Field(description="At that rate, if nothing else waits.")
+
+
 class OutputOut(BaseModel):
     """One file that an image became."""
 
@@ -183,15 +136,6 @@ class OutputOut(BaseModel):
     unmet: list[str] = Field(description="The marketplace's rules that it fails, and by how much.")
 
 
-class ReviewRequest(BaseModel):
-    """A reviewer's verdict."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    verdict: Verdict | None = Field(description="`accept`, `reject`, or null to take it back.")
-    note: str | None = Field(None, max_length=2_000)
-
-
 class ItemOut(BaseModel):
     """One image of a job."""
 
@@ -199,6 +143,8 @@ class ItemOut(BaseModel):
     job_id: uuid.UUID
     name: str
     source: str
+    custom_id: str | None = Field(description="What you call it.")
+    labels: dict[str, Any] | None = Field(description="The manifest's other columns.")
     status: ItemStatus
     attempts: int
     error: ErrorOut | None
@@ -228,6 +174,8 @@ class ItemOut(BaseModel):
             job_id=item.job_id,
             name=item.name,
             source=item.source,
+            custom_id=item.custom_id,
+            labels=item.labels,
             status=item.status,
             attempts=item.attempts,
             error=ErrorOut(code=item.error_code, detail=item.error_detail or "")
@@ -239,7 +187,7 @@ class ItemOut(BaseModel):
             output_bytes=item.output_bytes,
             timings_ms=item.timings_ms,
             result=f"/v1/items/{item.id}/result" if item.status is ItemStatus.SUCCEEDED else None,
-            result_format=Options.model_validate(options).format.extension,
+            result_format=Options.model_validate(item.options or options).format.extension,
             outputs=[
                 OutputOut(
                     name=one["name"],
@@ -272,14 +220,6 @@ class ItemPage(BaseModel):
 
     items: list[ItemOut]
     next_cursor: str | None = Field(description="Pass it as `cursor`; none: this was the last.")
-
-
-class UploadsRequest(BaseModel):
-    """How many files are to be sent."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    count: int = Field(ge=1, le=1_000)
 
 
 class UploadOut(BaseModel):

@@ -5,7 +5,7 @@ import json
 import os
 import uuid
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -49,6 +49,31 @@ def _value(text: str) -> Any:
         except json.JSONDecodeError as error:
             raise typer.BadParameter(f"{text} is not JSON: {error}") from error
     return text
+
+
+def remote_source(sources: list[str]) -> dict[str, Any] | None:
+    """What the service can read by itself; None: the sources are local. Raises BadParameter."""
+    if all(source.startswith(("http://", "https://")) for source in sources):
+        return {"urls": sources}
+    if not any(source.startswith(("s3://", "http://", "https://")) for source in sources):
+        return None
+    if len(sources) > 1:
+        raise typer.BadParameter("give one s3:// source, or https:// addresses, or local files")
+    [source] = sources
+    return {_KINDS.get(Path(source).suffix.lower(), "prefix"): source}
+
+
+def attached_source(sources: list[str]) -> tuple[Literal["manifest", "zip"], Path] | None:
+    """The kind and path of a local manifest or zip file; None: the sources are photos."""
+    kind = _KINDS.get(Path(sources[0]).suffix.lower()) if len(sources) == 1 else None
+    return (kind, Path(sources[0])) if kind and Path(sources[0]).is_file() else None
+
+
+_KINDS: dict[str, Literal["manifest", "zip"]] = {
+    ".csv": "manifest",
+    ".jsonl": "manifest",
+    ".zip": "zip",
+}
 
 
 def connect(data: Path) -> MattingClient:

@@ -1,4 +1,4 @@
-"""The commands about jobs: submit, status, watch, cancel, retry, download, contact-sheet."""
+"""The commands about jobs, from `submit` to `report`."""
 
 import json
 from pathlib import Path
@@ -13,31 +13,45 @@ from deploy.arguments import (
     Data,
     JobId,
     OptionPairs,
+    attached_source,
     connect,
     job_id_of,
     journal_of,
     options_of,
     photos_of,
+    remote_source,
 )
 from deploy.progress import bar, follow, print_summary, print_table
 
 
 def submit(
-    sources: Annotated[list[str], typer.Argument(help="Photos, folders or s3://bucket/prefix/.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Photos and folders; or one s3://bucket/prefix/, manifest (.csv, .jsonl) or .zip, "
+            "here or in s3://; or https:// addresses."
+        ),
+    ],
     option: OptionPairs = None,
     priority: Annotated[int, typer.Option(min=0, max=9)] = 5,
     wait: Annotated[bool, typer.Option(help="Follow the job to its end.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only say what it would take.")] = False,
     as_json: AsJson = False,
     data: Data = DATA,
 ) -> None:
     """Submit photos as one bulk job; prints its id."""
     options = options_of(option or [])
-    remote = [source for source in sources if source.startswith("s3://")]
+    remote, attached = remote_source(sources), attached_source(sources)
     with connect(data) as client:
-        if remote:
-            if len(sources) > 1:
-                raise typer.BadParameter("give one s3:// prefix, or local files and folders")
-            job = client.submit({"prefix": remote[0]}, options=options, priority=priority)
+        if dry_run:
+            if remote is None:
+                raise typer.BadParameter("--dry-run takes s3:// or https:// sources")
+            typer.echo(json.dumps(client.estimate(remote, options=options)))
+            return
+        if remote is not None:
+            job = client.submit(remote, options=options, priority=priority)
+        elif attached is not None:
+            job = client.submit_attached(*attached, options=options, priority=priority)
         else:
             photos = photos_of([Path(source) for source in sources])
             with bar("sending", len(photos.files)) as progress:
@@ -106,6 +120,34 @@ def retry(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
         _print_job(client.retry(job_id_of(job)), as_json=as_json)
 
 
+def pause(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
+    """Hold a job: what no worker has begun waits."""
+    with connect(data) as client:
+        _print_job(client.pause(job_id_of(job)), as_json=as_json)
+
+
+def resume(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
+    """Go on with a paused job."""
+    with connect(data) as client:
+        _print_job(client.resume(job_id_of(job)), as_json=as_json)
+
+
+def delete(job: JobId, data: Data = DATA) -> None:
+    """Delete a job with its results and uploads."""
+    with connect(data) as client:
+        client.delete(job_id_of(job))
+
+
+def report(
+    job: JobId,
+    file: Annotated[Path, typer.Argument(help="NAME.csv or NAME.jsonl.")],
+    data: Data = DATA,
+) -> None:
+    """Write what became of every image, with your own columns."""
+    with connect(data) as client:
+        client.report(job_id_of(job), file)
+
+
 def download(
     job: JobId,
     folder: Annotated[Path, typer.Argument(help="Where results go.")],
@@ -152,7 +194,19 @@ def contact_sheet(
     typer.echo(f"{min(limit, wanted)} of {wanted} images in {len(files) - 1} pages: {files[-1]}")
 
 
-COMMANDS = (submit, status, watch, cancel, retry, download, contact_sheet)
+COMMANDS = (
+    submit,
+    status,
+    watch,
+    cancel,
+    pause,
+    resume,
+    retry,
+    delete,
+    download,
+    report,
+    contact_sheet,
+)
 """In the order of the help."""
 
 

@@ -54,6 +54,8 @@ def follow(client: MattingClient, job_id: str) -> Job:
                 note += f", {_duration(left)} left"
             if counts["failed"]:
                 note += f", {counts['failed']} failed"
+            if job["status"] == "paused":
+                note = "paused"
             progress.update(
                 progress.task_ids[0], completed=settled, total=counts["total"], note=note
             )
@@ -63,7 +65,11 @@ def follow(client: MattingClient, job_id: str) -> Job:
                         seen.add(item["id"])
                         print_failure(item)
 
-        return client.wait(job_id, on_progress=show)
+        job = client.wait(job_id, on_progress=show)
+    if job["error"]:
+        text = escape(f"{job['error']['detail']} [{job['error']['code']}]")
+        console.print(f"[red]{job['status']}[/] {text}")
+    return job
 
 
 def print_failure(item: Item) -> None:

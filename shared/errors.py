@@ -291,6 +291,68 @@ class ConflictError(RequestError):
     remedy = "Read the state again and decide anew."
 
 
+class TooManyFailuresError(ConflictError):
+    """Too many images of the job failed, so it was paused before the rest is spent on it."""
+
+    code = "too-many-failures"
+    remedy = "Look at the failed items; then resume the job (with the rest), or cancel it."
+
+
+class TooManyListenersError(RequestError):
+    """Too many event streams are open."""
+
+    code = "too-many-listeners"
+    http_status = 503
+    remedy = "Try again later, or ask for the job now and then."
+
+
+class IdempotencyKeyReusedError(RequestError):
+    """The Idempotency-Key was used for another submission."""
+
+    code = "idempotency-key-reused"
+    http_status = 422
+    remedy = "Send a new key with each new submission; the same only to repeat one."
+
+
+class BadManifestRowError(RequestError):
+    """The row of the manifest names no image."""
+
+    code = "bad-manifest-row"
+    http_status = 422
+    remedy = "Give each row a `key` or a `url`; correct the row and submit it again."
+
+
+class BadManifestError(RequestError):
+    """The manifest can't be read."""
+
+    code = "bad-manifest"
+    http_status = 422
+    remedy = "Send CSV with a header that has `key` or `url`, or one JSON object a line, in UTF-8."
+
+
+class BadArchiveError(RequestError):
+    """The zip file can't be unpacked."""
+
+    code = "bad-archive"
+    http_status = 422
+    remedy = "Pack the photos again into a plain zip file with no password."
+
+
+class ForbiddenUrlError(ImageError):
+    """The URL leads to an address that this service must not visit."""
+
+    code = "forbidden-url"
+    http_status = 403
+    remedy = "Use a public http(s) address, or put the photo into S3."
+
+
+class UrlNotFetchedError(TransientError):
+    """The photo could not be fetched from its URL."""
+
+    code = "url-not-fetched"
+    remedy = "It is tried again by itself; check that the URL answers if it stays."
+
+
 class ResultNotReadyError(ConflictError):
     """The item has no result (yet)."""
 

@@ -25,6 +25,8 @@ class JobStatus(StrEnum):
     """Stored; none of its images has been taken up yet."""
     RUNNING = "running"
     """At least one image was taken up, or its source is still being listed."""
+    PAUSED = "paused"
+    """Held, by the caller or because too many images failed: what waits goes on when resumed."""
     FINISHED = "finished"
     """Every image is settled; the counts tell how many of each."""
     CANCELLED = "cancelled"
@@ -82,6 +84,9 @@ SETTLED: frozenset[ItemStatus] = frozenset(
 
 ENDED: frozenset[JobStatus] = frozenset({JobStatus.FINISHED, JobStatus.CANCELLED})
 """The statuses in which a job has come to its end."""
+
+HELD: frozenset[JobStatus] = ENDED | {JobStatus.PAUSED}
+"""The statuses in which no image of a job is taken up."""
 
 STAGES: tuple[str, ...] = ("fetch", "decode", "predict", "finish", "encode", "store", "record")
 """The stages of an image in the worker, in order: the names in timings, metrics and reports."""

@@ -1,13 +1,16 @@
 """Makes the queue agree with the database: the database is the truth, Redis only the way there.
 
 It finds what was accepted and not published, published and lost, or claimed by a worker that is
-gone, and sends it again. It may run in several processes at once: every step is one transaction
-that takes the rows it changes, and a message that comes twice harms nothing.
+gone, and sends it again. Every process that has one takes part in a duty that one at a time holds,
+by a lease in the database. Should two hold it after all (one was stopped and wakes up), no harm is
+done: every step is one transaction that takes the rows it changes, and a message that comes twice
+does nothing.
 """
 
 import threading
 import time
 import uuid
+from contextlib import suppress
 
 from celery import Celery
 
@@ -25,6 +28,11 @@ LOST_AFTER_S = 10
 it prefetched within seconds."""
 
 
+DUTY = "reconcile"
+DUTY_LEASE_S = 5.0
+"""Another process takes over when nothing was heard of the holder for this long."""
+
+
 class Reconciler:
     """The steps, and the thread that repeats them. `start` it once, `stop` it before the database
     and the queue are closed.
@@ -34,6 +42,8 @@ class Reconciler:
         self._database = database
         self._queue = queue
         self._settings = settings
+        self._owner = uuid.uuid4().hex
+        self._renew_at = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
@@ -42,9 +52,11 @@ class Reconciler:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the step at hand."""
+        """End after the step at hand, and let another process go on at once."""
         self._stopping.set()
         self._thread.join(timeout=10)
+        with suppress(MattingError), self._database.transaction() as session:
+            job_store.give_up_duty(session, DUTY, owner=self._owner)
 
     def publish_open_jobs(self) -> int:
         """Fill up what each open job may have on the queue; returns how many messages were sent.
@@ -68,6 +80,7 @@ class Reconciler:
                         job_id=item.job_id,
                         name=item.name,
                         priority=item.priority,
+                        express=item.express,
                     )
                     for item in due
                 ),
@@ -91,14 +104,26 @@ class Reconciler:
                 log.warning("reconciled", action=action, items=count)
         return released + forgotten
 
+    def on_duty(self) -> bool:
+        """Take the duty, or keep it; False while another process has it."""
+        asked_at = time.monotonic()
+        if asked_at < self._renew_at:
+            return True
+        lease_s = DUTY_LEASE_S + self._settings.reconcile_s
+        with self._database.transaction() as session:
+            held = job_store.take_duty(session, DUTY, owner=self._owner, lease_s=lease_s)
+        self._renew_at = asked_at + lease_s / 3 if held else 0.0
+        return held
+
     def _run(self) -> None:
         recover_at = 0.0
         while not self._stopping.is_set():
             try:
-                if time.monotonic() >= recover_at:
-                    self.recover()
-                    recover_at = time.monotonic() + self._settings.reconcile_s
-                self.publish_open_jobs()
+                if self.on_duty():
+                    if time.monotonic() >= recover_at:
+                        self.recover()
+                        recover_at = time.monotonic() + self._settings.reconcile_s
+                    self.publish_open_jobs()
             except MattingError as error:
                 # A part is away: everything is still in the database, and the next round tries.
                 log.warning("reconcile-failed", code=error.code, detail=error.detail)

@@ -162,6 +162,16 @@ class Settings(BaseSettings):
     )
     max_files_per_request: int = Field(1_000, ge=1, description="Parts of one multipart.")
     max_keys_per_job: int = Field(100_000, ge=1, description="Keys named in one request.")
+    max_archive_bytes: int = Field(
+        20 * 1024**3, ge=1, description="Of a zip file, packed and unpacked."
+    )
+    max_url_redirects: int = Field(5, ge=0, le=20, description="Of a photo's URL.")
+    url_timeout_s: float = Field(30, gt=0, description="For a photo from its URL, all in all.")
+    allow_private_addresses: bool = Field(
+        False,
+        description="Let URLs of callers lead to private and loopback addresses; for closed "
+        "networks only.",
+    )
     source_buckets: str = Field(
         "",
         description="Other buckets that callers may name as sources, separated by commas; the own "
@@ -169,6 +179,20 @@ class Settings(BaseSettings):
     )
     upload_url_ttl_s: int = Field(
         86_400, ge=60, le=604_800, description="Life of a presigned upload URL."
+    )
+
+    # Jobs.
+    failure_share: float = Field(
+        0.5, ge=0, le=1, description="A job is paused when more of its images fail; 1: never."
+    )
+    failure_after: int = Field(
+        1_000, ge=1, description="Images that must be settled before that is looked at."
+    )
+    idempotency_ttl_s: int = Field(
+        86_400, ge=60, description="How long an Idempotency-Key stands for its job."
+    )
+    retention_days: float = Field(
+        0, ge=0, description="Jobs that ended longer ago are deleted with their files; 0: never."
     )
 
     # Review: a result beyond one of these is marked `needs_review` (tests/benchmarks/README.md).

@@ -4,7 +4,8 @@ Works alike against AWS S3, MinIO and the embedded server: path addressing, Sign
 checksums only where the service demands them (others fail on ranged reads).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import IO, Any
 from urllib.parse import unquote
@@ -13,6 +14,7 @@ import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
 
 from shared.errors import (
     FileTooLargeError,
@@ -25,6 +27,8 @@ from shared.settings import Settings
 
 LIST_PAGE_KEYS = 1_000
 """The most that one S3 listing gives."""
+
+STREAM_BYTES = 256 * 1024
 
 _NOT_FOUND = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
 _DENIED = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
@@ -86,6 +90,47 @@ class Storage:
         except (BotoCoreError, ClientError, OSError) as error:
             raise _translated(error, bucket, key) from error
         return data
+
+    def stream(self, bucket: str, key: str) -> Iterator[bytes]:
+        """The object's bytes in pieces. Raises SourceNotFoundError, SourceDeniedError or
+        StorageError, also in the middle.
+        """
+        try:
+            response = self._client.get_object(Bucket=bucket, Key=key)
+            with closing(response["Body"]) as body:
+                yield from body.iter_chunks(STREAM_BYTES)
+        except (BotoCoreError, ClientError, OSError, HTTPError) as error:
+            raise _translated(error, bucket, key) from error
+
+    def head(self, bucket: str, key: str, size: int) -> tuple[bytes, int]:
+        """The first bytes of an object, up to `size`, and its whole length. Raises as `get`."""
+        try:
+            response = self._client.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{size - 1}")
+            with response["Body"] as body:
+                data: bytes = body.read()
+            whole = str(response.get("ContentRange", "")).rpartition("/")[2]
+        except (BotoCoreError, ClientError, OSError) as error:
+            raise _translated(error, bucket, key) from error
+        return data, int(whole) if whole.isdigit() else len(data)
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove objects of the own bucket; those that are gone already count as removed.
+
+        Raises StorageError.
+        """
+        for start in range(0, len(keys), LIST_PAGE_KEYS):
+            chunk = [{"Key": key} for key in keys[start : start + LIST_PAGE_KEYS]]
+            try:
+                answer = self._client.delete_objects(
+                    Bucket=self.bucket, Delete={"Objects": chunk, "Quiet": True}
+                )
+            except (BotoCoreError, ClientError, OSError) as error:
+                raise _translated(error, self.bucket, chunk[0]["Key"]) from error
+            if answer.get("Errors"):
+                first = answer["Errors"][0]
+                raise StorageError(
+                    f"The storage did not remove {first.get('Key')}: {first.get('Code')}"
+                )
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
         """Write an object of the own bucket, whole or not at all. Raises StorageError."""

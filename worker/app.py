@@ -21,12 +21,14 @@ from shared.queue import TASK, make_app
 from shared.settings import get_settings
 from shared.storage import Storage
 from shared.telemetry import PREDICTOR_WARM, configure_logging, get_logger
+from shared.web import Web, WebLimits
 from worker.batching import BatchTask
 from worker.drain import Drain
 from worker.heartbeat import Heartbeat
 from worker.pipeline import Pipeline
 from worker.predictor import load_predictor
 from worker.reuse import Reuse
+from worker.sources import Sources
 from worker.tuning import batch_sizes
 
 log = get_logger(__name__)
@@ -71,7 +73,9 @@ def _open(**_: Any) -> None:
             if settings.reuse_results
             else None
         )
-        pipeline = Pipeline(predictor, storage, settings, past)
+        web = Web(WebLimits.of(settings))
+        _opened.callback(web.close)
+        pipeline = Pipeline(predictor, Sources(storage, web), settings, past)
         _opened.callback(pipeline.close)
         drain = Drain(database, pipeline, settings, worker_id)
         heartbeat = Heartbeat(database, drain, settings, worker_id)

@@ -34,6 +34,7 @@ from shared.telemetry import (
     get_logger,
 )
 from worker.pipeline import Outcome, WorkItem
+from worker.sources import WEB
 
 log = get_logger(__name__)
 
@@ -126,7 +127,8 @@ class Drain:
             options = Options.model_validate(claim.options)
         except ValidationError as error:
             raise InvalidOptionsError(f"Options of another version: {error}") from error
-        source = ObjectUrl.parse(claim.source, "")
+        on_web = not claim.source.startswith("s3://")
+        source = ObjectUrl(WEB, claim.source) if on_web else ObjectUrl.parse(claim.source, "")
         return WorkItem(
             item_id=str(claim.item_id),
             bucket=source.bucket,

@@ -83,6 +83,8 @@ class Item(NamedItem):
     id: str
     job_id: str
     source: str
+    custom_id: str | None
+    labels: dict[str, Any] | None
     status: str
     attempts: int
     error: Problem | None

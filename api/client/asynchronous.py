@@ -3,8 +3,9 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
 import httpx
 from httpx_retries import RetryTransport
@@ -64,6 +65,31 @@ class AsyncMattingClient:
         )
         return cast(Job, await self.ask(call))
 
+    async def submit_attached(
+        self,
+        kind: Literal["manifest", "zip"],
+        path: Path | str,
+        *,
+        options: Mapping[str, Any] | None = None,
+        priority: int = 5,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Job:
+        """Submit a job of a local manifest (CSV or JSONL), or of a zip file of photos.
+
+        Raises ApiError, OSError.
+        """
+        call = calls.submit_attached(
+            kind, Path(path), options=options, priority=priority, metadata=metadata
+        )
+        return cast(Job, await self.ask(call))
+
+    async def estimate(
+        self, source: Mapping[str, Any], *, options: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """What a job of this source would take; nothing is submitted. Raises ApiError."""
+        call = calls.submit(source, options=options, priority=5, metadata=None, dry_run=True)
+        return await self.ask(call)
+
     async def submit_files(
         self,
         files: LocalFiles,
@@ -122,15 +148,43 @@ class AsyncMattingClient:
         """Stop a job. Raises ApiError."""
         return cast(Job, await self.ask(calls.change_job(job_id, "cancel")))
 
+    async def pause(self, job_id: str) -> Job:
+        """Hold a job. Raises ApiError."""
+        return cast(Job, await self.ask(calls.change_job(job_id, "pause")))
+
+    async def resume(self, job_id: str) -> Job:
+        """Go on with a paused job. Raises ApiError."""
+        return cast(Job, await self.ask(calls.change_job(job_id, "resume")))
+
     async def retry(self, job_id: str) -> Job:
         """Try the failed images of a job again. Raises ApiError."""
         return cast(Job, await self.ask(calls.change_job(job_id, "retry")))
+
+    async def delete(self, job_id: str) -> None:
+        """Delete a job with its results. Raises ApiError."""
+        await self.ask(calls.delete_job(job_id))
 
     async def readiness(self) -> Answer:
         """What /readyz says, ready or not."""
         async with httpx.AsyncClient() as once:  # with no retries: not ready is an answer here
             answer: Answer = (await once.get(self._http.base_url.join("/readyz"))).json()
         return answer
+
+    async def report(self, job_id: str, path: Path | str) -> None:
+        """Write the report of a job to a file: CSV, or JSON lines by the name `*.jsonl`.
+
+        Raises ApiError, OSError.
+        """
+        kind = "jsonl" if str(path).endswith(".jsonl") else "csv"
+        with ExitStack() as stack:
+            arguments = calls.report(job_id, kind).arguments(stack)
+            async with self._http.stream(**arguments) as answer:
+                if answer.is_error:
+                    await answer.aread()
+                    raise calls.failure(answer)
+                file = stack.enter_context(Path(path).open("wb"))
+                async for chunk in answer.aiter_bytes():
+                    await asyncio.to_thread(file.write, chunk)
 
     async def wait(
         self,
@@ -183,10 +237,16 @@ class AsyncMattingClient:
 
     async def ask(self, call: Call) -> Answer:
         """Send what has no method of its own. Raises ApiError."""
-        answer = await self._http.request(**call.arguments())
+        with ExitStack() as stack:
+            arguments = call.arguments(stack)
+            if call.file is not None:  # httpx sends no blocking file from a loop
+                part, (name, stream) = next(iter(arguments["files"].items()))
+                content = await asyncio.to_thread(stream.read)
+                arguments["files"] = {part: (name, content)}
+            answer = await self._http.request(**arguments)
         if answer.is_error:
             raise calls.failure(answer)
-        body: Answer = answer.json()
+        body: Answer = answer.json() if answer.content else {}
         return body
 
     async def _send_many(

@@ -4,8 +4,10 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import httpx
 from httpx_retries import Retry
@@ -28,6 +30,8 @@ submission carries its `Idempotency-Key`."""
 
 ENDED = ("finished", "cancelled")
 
+Verb = Literal["cancel", "pause", "resume", "retry"]
+
 
 class ApiError(Exception):
     """The service refused a request."""
@@ -47,16 +51,28 @@ class Call:
     query: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, str] | None = None
+    """Of a multipart body, in place of `body`."""
+    file: tuple[str, Path] | None = None
+    """The file of a multipart body, and the name of its part."""
 
-    def arguments(self) -> dict[str, Any]:
-        """What httpx's `request` takes."""
+    def arguments(self, stack: ExitStack) -> dict[str, Any]:
+        """What httpx's `request` takes; a file is open until the stack ends. Raises OSError."""
+        content: dict[str, Any] = {"json": self.body} if self.body is not None else {}
+        if self.file is not None:
+            part, path = self.file
+            stream = stack.enter_context(path.open("rb"))
+            content = {"data": dict(self.fields or {}), "files": {part: (path.name, stream)}}
+        # A stream that was read can't be sent again.
+        retry = RETRY if self.file is not None else RETRY_ALL
         return {
             "method": self.method,
             "url": self.path,
             "params": dict(self.query),
             "headers": dict(self.headers),
-            "extensions": {"retry": RETRY_ALL},
-        } | ({"json": self.body} if self.body is not None else {})
+            "extensions": {"retry": retry},
+            **content,
+        }
 
 
 def submit(
@@ -65,7 +81,8 @@ def submit(
     options: Mapping[str, Any] | None,
     priority: int,
     metadata: Mapping[str, str] | None,
-    idempotency_key: str | None,
+    idempotency_key: str | None = None,
+    dry_run: bool = False,
 ) -> Call:
     """Submit a job. A key makes the same submission, sent again, the same job."""
     body = {
@@ -75,7 +92,36 @@ def submit(
         "metadata": dict(metadata or {}),
     }
     key = idempotency_key or str(uuid.uuid4())
-    return Call(method="POST", path="/v1/jobs", body=body, headers={"Idempotency-Key": key})
+    return Call(
+        method="POST",
+        path="/v1/jobs",
+        query={"dry_run": "true"} if dry_run else {},
+        body=body,
+        headers={"Idempotency-Key": key},
+    )
+
+
+def submit_attached(
+    kind: str,
+    path: Path,
+    *,
+    options: Mapping[str, Any] | None,
+    priority: int,
+    metadata: Mapping[str, str] | None,
+) -> Call:
+    """Submit a job of a local `manifest` or `zip`."""
+    fields = {
+        "options": json.dumps(dict(options or {})),
+        "priority": str(priority),
+        "metadata": json.dumps(dict(metadata or {})),
+    }
+    return Call(
+        method="POST",
+        path="/v1/jobs",
+        fields=fields,
+        file=(kind, path),
+        headers={"Idempotency-Key": str(uuid.uuid4())},
+    )
 
 
 def bound_key(name: str, *content: object) -> str:
@@ -94,9 +140,19 @@ def find_job(job_id: str) -> Call:
     return Call(path=f"/v1/jobs/{job_id}")
 
 
-def change_job(job_id: str, verb: str) -> Call:
-    """`cancel` or `retry` a job."""
+def change_job(job_id: str, verb: Verb) -> Call:
+    """Do something to a job."""
     return Call(method="POST", path=f"/v1/jobs/{job_id}/{verb}")
+
+
+def delete_job(job_id: str) -> Call:
+    """Delete a job with its results."""
+    return Call(method="DELETE", path=f"/v1/jobs/{job_id}")
+
+
+def report(job_id: str, kind: str) -> Call:
+    """What became of every image, as `csv` or `jsonl`."""
+    return Call(path=f"/v1/jobs/{job_id}/report.{kind}")
 
 
 def jobs_page(cursor: str | None) -> Call:
@@ -111,8 +167,11 @@ def items_page(job_id: str, cursor: str | None, status: str | None, review: str 
 
 
 def has_ended(job: Mapping[str, Any]) -> bool:
-    """Whether nothing more will happen in a job."""
-    return job["status"] in ENDED and not job["counts"]["running"]
+    """Whether nothing more will happen in a job by itself; so it is with one that was paused
+    because too many images failed.
+    """
+    stopped = job["status"] == "paused" and job["error"] is not None
+    return (job["status"] in ENDED or stopped) and not job["counts"]["running"]
 
 
 def failure(answer: httpx.Response) -> ApiError:

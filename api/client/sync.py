@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 import httpx
 from httpx_retries import RetryTransport
@@ -67,6 +68,31 @@ class MattingClient:
             idempotency_key=idempotency_key,
         )
         return cast(Job, self.ask(call))
+
+    def submit_attached(
+        self,
+        kind: Literal["manifest", "zip"],
+        path: Path | str,
+        *,
+        options: Mapping[str, Any] | None = None,
+        priority: int = 5,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Job:
+        """Submit a job of a local manifest (CSV or JSONL), or of a zip file of photos.
+
+        Raises ApiError, OSError.
+        """
+        call = calls.submit_attached(
+            kind, Path(path), options=options, priority=priority, metadata=metadata
+        )
+        return cast(Job, self.ask(call))
+
+    def estimate(
+        self, source: Mapping[str, Any], *, options: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """What a job of this source would take; nothing is submitted. Raises ApiError."""
+        call = calls.submit(source, options=options, priority=5, metadata=None, dry_run=True)
+        return self.ask(call)
 
     def submit_files(
         self,
@@ -128,15 +154,44 @@ class MattingClient:
         """Stop a job. Raises ApiError."""
         return cast(Job, self.ask(calls.change_job(job_id, "cancel")))
 
+    def pause(self, job_id: str) -> Job:
+        """Hold a job. Raises ApiError."""
+        return cast(Job, self.ask(calls.change_job(job_id, "pause")))
+
+    def resume(self, job_id: str) -> Job:
+        """Go on with a paused job. Raises ApiError."""
+        return cast(Job, self.ask(calls.change_job(job_id, "resume")))
+
     def retry(self, job_id: str) -> Job:
         """Try the failed images of a job again. Raises ApiError."""
         return cast(Job, self.ask(calls.change_job(job_id, "retry")))
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job with its results. Raises ApiError."""
+        self.ask(calls.delete_job(job_id))
 
     def readiness(self) -> Answer:
         """What /readyz says, ready or not."""
         # Not ready is an answer here, not a reason to ask again.
         answer: Answer = httpx.get(self._http.base_url.join("/readyz")).json()
         return answer
+
+    def report(self, job_id: str, path: Path | str) -> None:
+        """Write the report of a job to a file: CSV, or JSON lines by the name `*.jsonl`.
+
+        Raises ApiError, OSError.
+        """
+        kind = "jsonl" if str(path).endswith(".jsonl") else "csv"
+        with (
+            ExitStack() as stack,
+            self._http.stream(**calls.report(job_id, kind).arguments(stack)) as answer,
+        ):
+            if answer.is_error:
+                answer.read()
+                raise calls.failure(answer)
+            with Path(path).open("wb") as file:
+                for chunk in answer.iter_bytes():
+                    file.write(chunk)
 
     def wait(
         self,
@@ -193,10 +248,11 @@ class MattingClient:
 
     def ask(self, call: Call) -> Answer:
         """Send what has no method of its own. Raises ApiError."""
-        answer = self._http.request(**call.arguments())
+        with ExitStack() as stack:
+            answer = self._http.request(**call.arguments(stack))
         if answer.is_error:
             raise calls.failure(answer)
-        body: Answer = answer.json()
+        body: Answer = answer.json() if answer.content else {}
         return body
 
     def _send_many(

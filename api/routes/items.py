@@ -8,9 +8,10 @@ from fastapi import APIRouter, Path
 from fastapi.responses import RedirectResponse
 
 from api.auth import CallerDep
+from api.bodies import ReviewRequest
 from api.parts import Parts, PartsDep
 from api.problems import responses
-from api.schemas import ItemOut, ReviewRequest
+from api.schemas import ItemOut
 from shared import job_store
 from shared.errors import ItemNotFoundError, ResultNotReadyError
 from shared.jobs import ItemStatus
@@ -79,7 +80,7 @@ def get_source(item_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> Redire
     """Go to the photo itself, to compare."""
     item, _options = _find(parts, caller.api_key_id, item_id)
     if not item.source.startswith("s3://"):
-        raise ItemNotFoundError(f"The photo of {item_id} is not in the storage: {item.source}")
+        return RedirectResponse(item.source, 307, headers={"Cache-Control": "no-store"})
     place = ObjectUrl.parse(item.source, parts.storage.bucket)
     return _redirect(parts, place.key, PurePosixPath(item.name).name, place.bucket)
 

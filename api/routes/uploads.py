@@ -3,10 +3,11 @@
 from fastapi import APIRouter
 
 from api.auth import CallerDep
+from api.bodies import UploadsRequest
 from api.intake import new_upload_key
 from api.parts import PartsDep
 from api.problems import responses
-from api.schemas import UploadOut, UploadsOut, UploadsRequest
+from api.schemas import UploadOut, UploadsOut
 from shared.errors import InvalidOptionsError
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])

@@ -5,7 +5,13 @@ wait for each other at most in a line, never in a circle.
 """
 
 from shared.job_store.api_keys import create_api_key, find_api_key, list_api_keys, revoke_api_key
-from shared.job_store.control import cancel_job, retry_failed
+from shared.job_store.control import (
+    cancel_job,
+    delete_job,
+    pause_job,
+    resume_job,
+    retry_failed,
+)
 from shared.job_store.delivery import (
     Publication,
     forget_publication,
@@ -15,6 +21,14 @@ from shared.job_store.delivery import (
     release_expired,
     unexpanded_jobs,
 )
+from shared.job_store.disposal import (
+    deleted_jobs,
+    expire_jobs,
+    remove_job,
+    sources_under,
+    still_needed,
+)
+from shared.job_store.duties import give_up_duty, take_duty
 from shared.job_store.intake import (
     NewItem,
     add_items,
@@ -31,9 +45,14 @@ from shared.job_store.leases import (
     finish_many,
     renew_leases,
 )
-from shared.job_store.reading import get_item, get_job, list_items, list_jobs
+from shared.job_store.reading import Rate, get_item, get_job, list_items, list_jobs, recent_rate
 from shared.job_store.reuse import PastResult, find_results
 from shared.job_store.review import record_verdict
+from shared.job_store.submissions import (
+    find_submission,
+    forget_submissions,
+    remember_submission,
+)
 from shared.job_store.workers import beat, forget_worker, live_workers, register_worker
 
 __all__ = [
@@ -41,6 +60,7 @@ __all__ = [
     "NewItem",
     "PastResult",
     "Publication",
+    "Rate",
     "Settlement",
     "SettlementState",
     "add_items",
@@ -49,14 +69,20 @@ __all__ = [
     "claim_many",
     "create_api_key",
     "create_job",
+    "delete_job",
+    "deleted_jobs",
+    "expire_jobs",
     "find_api_key",
     "find_results",
+    "find_submission",
     "finish_expansion",
     "finish_many",
     "forget_publication",
+    "forget_submissions",
     "forget_worker",
     "get_item",
     "get_job",
+    "give_up_duty",
     "list_api_keys",
     "list_items",
     "list_jobs",
@@ -65,12 +91,20 @@ __all__ = [
     "mark_published_many",
     "note_expansion",
     "open_jobs",
+    "pause_job",
     "publishable",
+    "recent_rate",
     "record_verdict",
     "register_worker",
     "release_expired",
+    "remember_submission",
+    "remove_job",
     "renew_leases",
+    "resume_job",
     "retry_failed",
     "revoke_api_key",
+    "sources_under",
+    "still_needed",
+    "take_duty",
     "unexpanded_jobs",
 ]

@@ -1,4 +1,4 @@
-"""What a caller can do to a job that it submitted: cancel it, retry what failed."""
+"""What a caller can do to a job that it submitted: cancel, pause, resume, retry, delete it."""
 
 import uuid
 
@@ -6,8 +6,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.database import now
-from shared.job_store.locks import lock_jobs
-from shared.jobs import ENDED, ItemStatus, JobStatus
+from shared.errors import TooManyFailuresError
+from shared.job_store.locks import lock_jobs, settle_jobs
+from shared.jobs import ENDED, HELD, ItemStatus, JobStatus
 from shared.models import Item, Job
 
 
@@ -56,7 +57,44 @@ def retry_failed(session: Session, job_id: uuid.UUID) -> Job:
     if count:
         job.failed -= count
         job.queued += count
-        job.status = JobStatus.RUNNING
         job.finished_at = None
+        if job.status in ENDED:
+            job.status = JobStatus.RUNNING
     session.flush()
     return job
+
+
+def pause_job(session: Session, job_id: uuid.UUID) -> Job:
+    """Hold a job: no more of its images are taken up. One that has ended stays as it is."""
+    job = lock_jobs(session, [job_id])[job_id]
+    if job.status not in HELD:
+        job.status = JobStatus.PAUSED
+    session.flush()
+    return job
+
+
+def resume_job(session: Session, job_id: uuid.UUID) -> Job:
+    """Go on with a job that is paused; what failed up to now no longer counts against it."""
+    job = lock_jobs(session, [job_id])[job_id]
+    if job.status is not JobStatus.PAUSED:
+        return job
+    job.status = JobStatus.RUNNING if job.started_at else JobStatus.ACCEPTED
+    job.forgiven_failed, job.forgiven_done = job.failed, job.succeeded + job.failed
+    if job.error_code == TooManyFailuresError.code:
+        job.error_code = job.error_detail = None
+    # Messages that came while it was paused were dropped.
+    session.execute(
+        sa.update(Item)
+        .where(Item.job_id == job_id, Item.status == ItemStatus.QUEUED)
+        .values(published_at=None)
+        .execution_options(synchronize_session=False)
+    )
+    settle_jobs(session, [job])
+    return job
+
+
+def delete_job(session: Session, job_id: uuid.UUID) -> None:
+    """Take a job away from its caller, at once; its rows and objects follow in the background."""
+    job = cancel_job(session, job_id)
+    job.deleted_at = job.deleted_at or now(session)
+    session.flush()

@@ -11,8 +11,12 @@ from sqlalchemy.orm import Session
 from shared.database import now
 from shared.errors import AttemptsExhaustedError
 from shared.job_store.locks import lock_jobs, settle_jobs
-from shared.jobs import ENDED, ItemStatus
+from shared.jobs import ENDED, HELD, ItemStatus
 from shared.models import Item, Job
+
+EXPRESS_IMAGES = 8
+"""The first images of every job overtake the rest of all: a small job waits for no backlog,
+whatever that one's priority, and a big one shows its first results at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +27,13 @@ class Publication:
     job_id: uuid.UUID
     name: str
     priority: int
+    express: bool
+    """One of its job's first images."""
 
 
 def open_jobs(session: Session) -> list[uuid.UUID]:
-    """The jobs that have not ended and still have images waiting."""
-    statement = sa.select(Job.id).where(Job.status.not_in(ENDED), Job.queued > 0).order_by(Job.id)
+    """The jobs that go on and still have images waiting."""
+    statement = sa.select(Job.id).where(Job.status.not_in(HELD), Job.queued > 0).order_by(Job.id)
     return list(session.scalars(statement))
 
 
@@ -53,7 +59,7 @@ def publishable(session: Session, job_id: uuid.UUID, *, ahead: int) -> list[Publ
     if room <= 0:
         return []
     statement = (
-        sa.select(Item.id, Item.job_id, Item.name, Job.priority)
+        sa.select(Item.id, Item.job_id, Item.name, Item.position, Job.priority)
         .join(Job, Job.id == Item.job_id)
         .where(
             Item.job_id == job_id,
@@ -65,7 +71,13 @@ def publishable(session: Session, job_id: uuid.UUID, *, ahead: int) -> list[Publ
         .limit(room)
     )
     return [
-        Publication(item_id=row.id, job_id=row.job_id, name=row.name, priority=row.priority)
+        Publication(
+            item_id=row.id,
+            job_id=row.job_id,
+            name=row.name,
+            priority=row.priority,
+            express=row.position <= EXPRESS_IMAGES,
+        )
         for row in session.execute(statement)
     ]
 

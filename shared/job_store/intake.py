@@ -1,8 +1,10 @@
 """How a job and its items come in."""
 
 import uuid
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,11 +12,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from shared.database import now
+from shared.errors import MattingError
 from shared.job_store.locks import lock_jobs, settle_jobs
-from shared.jobs import ItemStatus
+from shared.jobs import ItemStatus, JobStatus
 from shared.models import Item, Job, new_id
 
-INSERT_ROWS = 500
+INSERT_ROWS = 1_000
 """Rows of one INSERT: below SQLite's 32,766 bound values, large enough that round trips vanish."""
 
 
@@ -25,7 +28,14 @@ class NewItem:
     name: str
     """The path that the caller knows it by."""
     source: str
-    """`s3://bucket/key`; the same one twice in a job is one item."""
+    """`s3://bucket/key` or a URL; the same one twice in a job is one item."""
+    custom_id: str | None = None
+    options: dict[str, Any] | None = None
+    """The image's own, whole; none: the job's."""
+    labels: dict[str, Any] | None = None
+    """The manifest's other columns."""
+    error: MattingError | None = None
+    """Why it can't even be tried: the item fails at once."""
 
 
 def create_job(
@@ -36,9 +46,13 @@ def create_job(
     priority: int,
     labels: dict[str, Any],
     source: dict[str, Any],
+    failure_share: float | None = None,
+    failure_after: int = 0,
     job_id: uuid.UUID | None = None,
 ) -> Job:
-    """Add a job with no items yet."""
+    """Add a job with no items yet. It is paused when more than `failure_share` of its images
+    failed, once `failure_after` are settled.
+    """
     job = Job(
         id=job_id or new_id(),
         api_key_id=api_key_id,
@@ -46,6 +60,8 @@ def create_job(
         priority=priority,
         labels=labels,
         source=source,
+        failure_share=failure_share,
+        failure_after=failure_after,
         created_at=now(session),
     )
     session.add(job)
@@ -60,35 +76,56 @@ def add_items(session: Session, job_id: uuid.UUID, items: Iterable[NewItem]) -> 
     position = (
         session.scalar(sa.select(sa.func.max(Item.position)).where(Item.job_id == job_id)) or 0
     )
-    created_at = now(session)
-    rows = [
-        {
-            "id": new_id(),
-            "job_id": job_id,
-            "position": position + number,
-            "name": item.name,
-            "source": item.source,
-            "status": ItemStatus.QUEUED,
-            "attempts": 0,
-            "needs_review": False,
-            "created_at": created_at,
-        }
-        for number, item in enumerate(items, start=1)
-    ]
-    added = 0
-    for start in range(0, len(rows), INSERT_ROWS):
-        chunk = rows[start : start + INSERT_ROWS]
-        statement = (
-            insert(Item)
-            .values(chunk)
-            .on_conflict_do_nothing(index_elements=[Item.job_id, Item.source])
-            .returning(Item.id)
-        )
-        added += len(session.execute(statement).all())
-    job.total += added
-    job.queued += added
+    moment = now(session)
+    rows = [_row(job_id, position + number, item, moment) for number, item in enumerate(items, 1)]
+    # One compiled statement for all, filled by the driver: a third of the time of literal VALUES.
+    statement = (
+        insert(Item)
+        .on_conflict_do_nothing(index_elements=[Item.job_id, Item.source])
+        .returning(Item.status)
+        .execution_options(insertmanyvalues_page_size=INSERT_ROWS)
+    )
+    added = Counter(session.scalars(statement, rows)) if rows else Counter[ItemStatus]()
+    job.total += added.total()
+    if job.status is JobStatus.CANCELLED:  # while its source was being listed
+        job.cancelled += _cancel_new(session, job_id)
+    else:
+        job.queued += added[ItemStatus.QUEUED]
+    job.failed += added[ItemStatus.FAILED]
     session.flush()
-    return added
+    return added.total()
+
+
+def _row(job_id: uuid.UUID, position: int, item: NewItem, moment: datetime) -> dict[str, Any]:
+    error = item.error
+    return {
+        "id": new_id(),
+        "job_id": job_id,
+        "position": position,
+        "name": item.name,
+        "source": item.source,
+        "custom_id": item.custom_id,
+        "options": item.options,
+        "labels": item.labels,
+        "status": ItemStatus.FAILED if error else ItemStatus.QUEUED,
+        "error_code": error.code if error else None,
+        "error_detail": error.message if error else None,
+        "attempts": 0,
+        "needs_review": False,
+        "reused": False,
+        "created_at": moment,
+        "finished_at": moment if error else None,
+    }
+
+
+def _cancel_new(session: Session, job_id: uuid.UUID) -> int:
+    result = session.execute(
+        sa.update(Item)
+        .where(Item.job_id == job_id, Item.status == ItemStatus.QUEUED)
+        .values(status=ItemStatus.CANCELLED, finished_at=now(session))
+        .execution_options(synchronize_session=False)
+    )
+    return int(getattr(result, "rowcount", 0))
 
 
 def finish_expansion(

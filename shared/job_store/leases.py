@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.job_store.locks import lock_jobs, settle_jobs
-from shared.jobs import ENDED, STAGES, ItemStatus, JobStatus
+from shared.jobs import ENDED, HELD, STAGES, ItemStatus, JobStatus
 from shared.models import Item, Job
 
 
@@ -75,7 +75,7 @@ def claim_many(
     is left out. `job_ids`: the jobs that the items belong to, as the messages say.
     """
     jobs = lock_jobs(session, job_ids)
-    open_ids = [job.id for job in jobs.values() if job.status not in ENDED]
+    open_ids = [job.id for job in jobs.values() if job.status not in HELD]
     moment = now(session)
     statement = (
         sa.update(Item)
@@ -87,7 +87,7 @@ def claim_many(
             lease_expires_at=moment + timedelta(seconds=lease_s),
             started_at=sa.func.coalesce(Item.started_at, moment),
         )
-        .returning(Item.id, Item.job_id, Item.name, Item.source, Item.attempts)
+        .returning(Item.id, Item.job_id, Item.name, Item.source, Item.attempts, Item.options)
         .execution_options(synchronize_session=False)
     )
     claims = [
@@ -98,7 +98,7 @@ def claim_many(
             source=row.source,
             api_key_id=jobs[row.job_id].api_key_id,
             attempt=row.attempts,
-            options=jobs[row.job_id].options,
+            options=row.options or jobs[row.job_id].options,
         )
         for row in session.execute(statement)
     ]
@@ -138,7 +138,7 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
     of_job: defaultdict[uuid.UUID, list[Settlement]] = defaultdict(list)
     for settlement in settlements:
         claim = settlement.claim
-        if attempts.get(claim.item_id) != claim.attempt:
+        if attempts.get(claim.item_id) != claim.attempt or claim.job_id not in jobs:
             states.append(SettlementState.STALE)
             continue
         retry = settlement.retry_at is not None and jobs[claim.job_id].status not in ENDED

@@ -7,7 +7,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.database import now
-from shared.jobs import ENDED, JobStatus
+from shared.errors import TooManyFailuresError
+from shared.jobs import ENDED, HELD, JobStatus
 from shared.models import Job
 
 
@@ -24,10 +25,27 @@ def lock_jobs(session: Session, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Job
 
 
 def settle_jobs(session: Session, jobs: Iterable[Job]) -> None:
-    """Finish each locked job that is listed to its end and has nothing left to do."""
+    """Finish each locked job that is listed to its end and has nothing left to do; pause each that
+    fails too often.
+    """
     for job in jobs:
         done = job.expanded_at is not None and job.queued == 0 and job.running == 0
         if done and job.status not in ENDED:
             job.status = JobStatus.FINISHED
             job.finished_at = now(session)
+        elif job.status not in HELD and _hopeless(job):
+            job.status = JobStatus.PAUSED
+            job.error_code = TooManyFailuresError.code
+            job.error_detail = TooManyFailuresError(
+                f"{job.failed:,} of the first {job.succeeded + job.failed:,} images failed"
+            ).message
     session.flush()
+
+
+def _hopeless(job: Job) -> bool:
+    """Whether more of its images fail than the caller wants to see fail."""
+    failed = job.failed - job.forgiven_failed
+    settled = job.succeeded + job.failed - job.forgiven_done
+    if job.failure_share is None or settled < max(1, job.failure_after):
+        return False
+    return failed > job.failure_share * settled

@@ -2,11 +2,14 @@
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from shared.database import now
 from shared.job_store.review import review_filter
 from shared.jobs import ItemStatus
 from shared.models import Item, Job
@@ -14,17 +17,51 @@ from shared.models import Item, Job
 
 def get_job(session: Session, job_id: uuid.UUID, *, api_key_id: uuid.UUID) -> Job | None:
     """The job, if this key submitted it."""
-    return session.scalar(sa.select(Job).where(Job.id == job_id, Job.api_key_id == api_key_id))
+    return session.scalar(
+        sa.select(Job).where(
+            Job.id == job_id, Job.api_key_id == api_key_id, Job.deleted_at.is_(None)
+        )
+    )
 
 
 def list_jobs(
     session: Session, *, api_key_id: uuid.UUID, before: uuid.UUID | None, limit: int
 ) -> Sequence[Job]:
     """A page of the key's jobs, newest first, those made before the job `before`."""
-    statement = sa.select(Job).where(Job.api_key_id == api_key_id)
+    statement = sa.select(Job).where(Job.api_key_id == api_key_id, Job.deleted_at.is_(None))
     if before is not None:
         statement = statement.where(Job.id < before)
     return session.scalars(statement.order_by(Job.id.desc()).limit(limit)).all()
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How fast images were done of late."""
+
+    images_per_s: float
+    megapixels_per_s: float
+
+
+RATE_JOBS = 20
+RATE_WITHIN_S = 7 * 86_400
+
+
+def recent_rate(session: Session) -> Rate | None:
+    """The rate of the newest jobs of the last days, of all callers; None when there are none."""
+    since = now(session) - timedelta(seconds=RATE_WITHIN_S)
+    statement = (
+        sa.select(Job)
+        .where(Job.progressed_at > since, Job.succeeded > 0)
+        .order_by(Job.id.desc())
+        .limit(RATE_JOBS)
+    )
+    images, pixels, seconds = 0, 0, 0.0
+    for job in session.scalars(statement):
+        if job.started_at and job.progressed_at:
+            images += job.succeeded + job.failed
+            pixels += job.pixels
+            seconds += max(0.05, (job.progressed_at - job.started_at).total_seconds())
+    return Rate(images / seconds, pixels / 1e6 / seconds) if images else None
 
 
 def get_item(
@@ -34,7 +71,7 @@ def get_item(
     row = session.execute(
         sa.select(Item, Job.options)
         .join(Job, Job.id == Item.job_id)
-        .where(Item.id == item_id, Job.api_key_id == api_key_id)
+        .where(Item.id == item_id, Job.api_key_id == api_key_id, Job.deleted_at.is_(None))
     ).one_or_none()
     return None if row is None else (row.Item, row.options)
 

@@ -1,100 +1,14 @@
-"""The tables: jobs, their items, API keys, and the workers that are alive (SQLAlchemy 2, typed)."""
+"""The tables of the work: jobs with their counters, and their items."""
 
 import uuid
-from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Any, ClassVar
+from datetime import datetime
+from typing import Any
 
-import uuid_utils.compat
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    DateTime,
-    Dialect,
-    Enum,
-    Float,
-    ForeignKey,
-    Index,
-    Integer,
-    String,
-    Text,
-    TypeDecorator,
-    Uuid,
-    text,
-)
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.jobs import ItemStatus, JobStatus, Verdict
-
-
-def new_id() -> uuid.UUID:
-    """A UUIDv7: ids sort by the time they were made, so inserts touch the end of the index."""
-    return uuid_utils.compat.uuid7()
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC datetime; SQLite, which stores none, gets naive UTC and gives aware back."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive times: they are the local ones by mistake."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("naive datetime")
-        return value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give every time back as aware UTC."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-def _by_value(kind: type[StrEnum]) -> Enum:
-    """Kept as the member's value in a VARCHAR: a new state needs no change of a database type."""
-    return Enum(
-        kind,
-        native_enum=False,
-        create_constraint=False,
-        length=16,
-        values_callable=lambda members: [member.value for member in members],
-    )
-
-
-Json = JSON().with_variant(JSONB(), "postgresql")
-
-
-class Base(DeclarativeBase):
-    """The metadata that migrations are compared with."""
-
-    type_annotation_map: ClassVar[dict[Any, Any]] = {
-        datetime: UtcDateTime(),
-        dict[str, Any]: Json,
-        list[str]: Json,
-        list[dict[str, Any]]: Json,
-        uuid.UUID: Uuid(),
-        ItemStatus: _by_value(ItemStatus),
-        JobStatus: _by_value(JobStatus),
-        Verdict: _by_value(Verdict),
-    }
-
-
-class ApiKey(Base):
-    """A caller; what it submits is visible to it alone. Only the key's hash is kept."""
-
-    __tablename__ = "api_keys"
-
-    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
-    name: Mapped[str] = mapped_column(String(200))
-    hint: Mapped[str] = mapped_column(String(16))
-    """The key's first characters, so that a person can tell keys apart."""
-    sha256: Mapped[str] = mapped_column(String(64), unique=True)
-    created_at: Mapped[datetime]
-    revoked_at: Mapped[datetime | None]
+from shared.models.base import Base, new_id
 
 
 class Job(Base):
@@ -108,6 +22,12 @@ class Job(Base):
             "id",
             postgresql_where=text("status IN ('accepted', 'running')"),
             sqlite_where=text("status IN ('accepted', 'running')"),
+        ),
+        Index(
+            "ix_jobs_deleted",
+            "deleted_at",
+            postgresql_where=text("deleted_at IS NOT NULL"),
+            sqlite_where=text("deleted_at IS NOT NULL"),
         ),
     )
 
@@ -127,7 +47,15 @@ class Job(Base):
     """When every item of the source was stored; until then the job can't finish."""
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_detail: Mapped[str | None] = mapped_column(Text)
-    """Why the source could not be listed to its end."""
+    """Why the source could not be listed to its end, or why the job was stopped."""
+
+    failure_share: Mapped[float | None] = mapped_column(Float)
+    """The job is paused when more than this share of its images failed; none: never."""
+    failure_after: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How many images must be settled before that is looked at."""
+    forgiven_done: Mapped[int] = mapped_column(default=0, server_default="0")
+    forgiven_failed: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Settled and failed when it was last resumed: those no longer count for it."""
 
     total: Mapped[int] = mapped_column(default=0)
     queued: Mapped[int] = mapped_column(default=0)
@@ -161,6 +89,8 @@ class Job(Base):
     progressed_at: Mapped[datetime | None]
     """When the last batch was recorded."""
     finished_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    """Gone for its caller; rows and objects follow."""
 
 
 class Item(Base):
@@ -213,7 +143,13 @@ class Item(Base):
     name: Mapped[str] = mapped_column(Text)
     """The path that the caller knows it by."""
     source: Mapped[str] = mapped_column(Text)
-    """`s3://bucket/key`."""
+    """`s3://bucket/key`, or `https://…`."""
+    custom_id: Mapped[str | None] = mapped_column(Text)
+    """What the caller calls it."""
+    options: Mapped[dict[str, Any] | None]
+    """This image's own, whole; none: the job's."""
+    labels: Mapped[dict[str, Any] | None]
+    """The manifest's other columns, given back in the report."""
     status: Mapped[ItemStatus] = mapped_column(default=ItemStatus.QUEUED)
 
     attempts: Mapped[int] = mapped_column(default=0)
@@ -247,17 +183,3 @@ class Item(Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-
-
-class Worker(Base):
-    """A worker process, as it last reported itself: what readiness is read from."""
-
-    __tablename__ = "workers"
-
-    id: Mapped[str] = mapped_column(String(120), primary_key=True)
-    state: Mapped[str] = mapped_column(String(16))
-    """`warm` takes work; `stopping` finishes what it has."""
-    description: Mapped[dict[str, Any]]
-    """The predictor's own account: model, device, configuration, shapes, seconds of warm-up."""
-    started_at: Mapped[datetime]
-    heartbeat_at: Mapped[datetime]

@@ -1,0 +1,94 @@
+"""What a caller may name: S3 objects it may read, its own uploads, addresses on the web."""
+
+import uuid
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from shared.errors import ForbiddenSourceError, ForbiddenUrlError
+from shared.options import Options
+from shared.settings import Settings
+from shared.storage import ObjectUrl
+
+OWN_PREFIX = "jobs/"
+"""Where inputs that came by multipart and all results lie: never a caller's source."""
+
+UPLOADS_PREFIX = "uploads/"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far a caller's sources may reach."""
+
+    settings: Settings
+    api_key_id: uuid.UUID
+
+    @property
+    def uploads(self) -> str:
+        """Where the caller's own uploads lie."""
+        return f"{UPLOADS_PREFIX}{self.api_key_id}/"
+
+    def object(self, text: str, *, prefix: bool = False) -> ObjectUrl:
+        """A key, or a prefix, that the caller may name. Raises ForbiddenSourceError."""
+        url = ObjectUrl.parse(text, self.settings.s3_bucket)
+        if url.bucket not in self.settings.readable_buckets:
+            raise ForbiddenSourceError(f"The bucket {url.bucket!r} is not among the allowed ones")
+        own = url.bucket == self.settings.s3_bucket
+        if own and any(
+            url.key.startswith(mine) or (prefix and mine.startswith(url.key))
+            for mine in (OWN_PREFIX, UPLOADS_PREFIX)
+        ):
+            raise ForbiddenSourceError(f"{text!r} would reach into the service's own files")
+        return url
+
+    def upload(self, text: str) -> ObjectUrl:
+        """An upload of this caller. Raises ForbiddenSourceError."""
+        url = ObjectUrl.parse(text, self.settings.s3_bucket)
+        if url.bucket != self.settings.s3_bucket or not url.key.startswith(self.uploads):
+            raise ForbiddenSourceError(f"{text!r} is not an upload of this key")
+        return url
+
+    def object_or_upload(self, text: str) -> ObjectUrl:
+        """Either. Raises ForbiddenSourceError."""
+        url = ObjectUrl.parse(text, self.settings.s3_bucket)
+        if url.bucket == self.settings.s3_bucket and url.key.startswith(self.uploads):
+            return url
+        return self.object(text)
+
+    def backgrounds(self, options: Options) -> None:
+        """The pictures that options put behind the subject. Raises ForbiddenSourceError."""
+        for text in options.background_images():
+            self.object_or_upload(text)
+
+
+def web_address(text: str) -> str:
+    """A URL that can be one of a photo; where it leads is looked at when it is fetched.
+
+    Raises ForbiddenUrlError.
+    """
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or parts.username or parts.password or any(ord(char) <= 32 for char in text):
+        raise ForbiddenUrlError("The URL is no plain http(s) address")
+    return text
+
+
+def plain_name(name: str) -> str:
+    """A caller's path as a relative one that is safe to write below a folder on any system."""
+    cleaned = "".join(char for char in name.replace("\\", "/") if ord(char) >= 32)
+    segments = [part.strip() for part in cleaned.split("/")]
+    kept = [part for part in segments if part not in ("", ".", "..") and not part.endswith(":")]
+    return "/".join(kept) or "unnamed"
+
+
+def name_of_url(url: str) -> str:
+    """What a photo on the web is called within its job: the path of its URL."""
+    return plain_name(unquote(urlsplit(url).path))
+
+
+def name_under(prefix: str, key: str) -> str:
+    """What a key is called within its job: its path below the prefix's last folder."""
+    folder = prefix[: prefix.rfind("/") + 1]
+    return key[len(folder) :]

@@ -1,0 +1,142 @@
+"""What is taken over HTTP: the bodies of requests."""
+
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from shared.jobs import Verdict
+from shared.options import Options
+
+MAX_METADATA_KEYS = 50
+
+Key = Annotated[str, StringConstraints(min_length=1, max_length=1_200)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=1_024)]
+CustomId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Url = Annotated[str, StringConstraints(max_length=2_048, pattern=r"^https?://[^\s]+$")]
+
+
+class _Row(BaseModel):
+    """One image with what is its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: CustomId | None = Field(None, description="Yours; given back as `custom_id`.")
+    options: dict[str, Any] | None = Field(None, description="Over the job's options.")
+
+
+class UploadRef(_Row):
+    """A file that was sent to a URL of POST /v1/uploads."""
+
+    upload: Key = Field(description="The handle that came with the URL.")
+    name: Name = Field(description="The path that you know the file by.")
+
+
+class KeyRef(_Row):
+    """An object in S3."""
+
+    key: Key = Field(description="An S3 key, or s3://bucket/key.")
+
+
+class UrlRef(_Row):
+    """A photo on the web."""
+
+    url: Url
+
+
+class Source(BaseModel):
+    """Where the photos are: exactly one of the fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    keys: list[Key | KeyRef] | None = Field(
+        None, description="S3 keys, or s3://bucket/key.", min_length=1
+    )
+    prefix: Key | None = Field(
+        None, description="Everything under s3://bucket/prefix; listed in the background."
+    )
+    manifest: Key | None = Field(
+        None,
+        description="CSV with a header, or JSONL, in S3 or uploaded: a row an image, with `key` or "
+        "`url`, and as you like `id`, `options` (over the job's) and columns of your own.",
+    )
+    zip: Key | None = Field(None, description="A zip file of photos, in S3 or uploaded.")
+    uploads: list[UploadRef] | None = Field(None, description="Presigned uploads.", min_length=1)
+    urls: list[Url | UrlRef] | None = Field(
+        None, description="Public http(s) addresses; the worker fetches them.", min_length=1
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which of the fields is given."""
+        return next(name for name in type(self).model_fields if getattr(self, name) is not None)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The entries of a list as rows of a manifest."""
+        if self.keys is not None:
+            return [{"key": one} if isinstance(one, str) else _given(one) for one in self.keys]
+        if self.urls is not None:
+            return [{"url": one} if isinstance(one, str) else _given(one) for one in self.urls]
+        return [_given(one) for one in self.uploads or ()]
+
+
+def _given(row: _Row) -> dict[str, Any]:
+    return row.model_dump(exclude_none=True)
+
+
+class JobRequest(BaseModel):
+    """A bulk job."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "source": {"prefix": "s3://photos/spring/"},
+                    "options": {"format": "png"},
+                    "priority": 5,
+                    "metadata": {"season": "spring"},
+                }
+            ]
+        },
+    )
+
+    source: Source | None = Field(description="Not with files: they are the source then.")
+    options: Options = Field(default_factory=Options)
+    priority: int = Field(5, ge=0, le=9, description="9 is the most urgent.")
+    failure_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Pause the job when more than this share of its images failed (of at least "
+        "`failure_after`); 1 never does. None: the service's own.",
+    )
+    failure_after: int | None = Field(None, ge=1, description="None: the service's own.")
+    metadata: dict[Annotated[str, StringConstraints(max_length=64)], str] = Field(
+        default_factory=dict,
+        max_length=MAX_METADATA_KEYS,
+        description="Yours; given back as it is.",
+    )
+
+
+class ReviewRequest(BaseModel):
+    """A reviewer's verdict."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verdict: Verdict | None = Field(description="`accept`, `reject`, or null to take it back.")
+    note: str | None = Field(None, max_length=2_000)
+
+
+class UploadsRequest(BaseModel):
+    """How many files are to be sent."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    count: int = Field(ge=1, le=1_000)

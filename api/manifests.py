@@ -1,0 +1,86 @@
+"""Manifests: CSV with a header, or one JSON object a line; read as a stream, of any size."""
+
+import codecs
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from shared.errors import BadManifestError
+
+MAX_LINE_CHARS = 64 * 1024
+"""Of one row. A "row" without end would otherwise be collected in memory."""
+
+MAX_COLUMNS = 200
+
+
+def read_rows(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The rows of a manifest; of which kind it is shows in its first character.
+
+    A line of JSONL that is no object gives an empty row, which names no image. Raises
+    BadManifestError, also in the middle.
+    """
+    lines = _lines(chunks)
+    first = next(lines, "")
+    while first and not first.strip():
+        first = next(lines, "")
+    if not first:
+        raise BadManifestError("The manifest is empty")
+    everything = _chained(first, lines)
+    return _json_rows(everything) if first.lstrip().startswith("{") else _csv_rows(everything)
+
+
+def _json_rows(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError):
+            row = {}
+        yield row if isinstance(row, dict) else {}
+
+
+def _csv_rows(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    header_line = next(lines)
+    delimiter = max(",;\t", key=header_line.count)
+    header = [name.strip() for name in next(csv.reader([header_line], delimiter=delimiter))]
+    # Spreadsheets write `Key` and `URL`; a column of the caller's own keeps its spelling.
+    header = [name.lower() if name.lower() in ("key", "url", "id") else name for name in header]
+    if not {"key", "url"} & set(header):
+        raise BadManifestError("The header has neither a column `key` nor a column `url`")
+    if len(header) > MAX_COLUMNS or len(set(header)) != len(header):
+        raise BadManifestError("The header names a column twice, or far too many")
+    try:
+        for cells in csv.reader(lines, delimiter=delimiter):
+            if any(cell.strip() for cell in cells):
+                named = zip(header, cells, strict=False)
+                yield {name: cell for name, cell in named if name and cell != ""}
+    except csv.Error as error:
+        raise BadManifestError(f"The CSV is damaged: {error}") from error
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Lines of UTF-8, with or without its mark, whatever they end in."""
+    decoder = io.IncrementalNewlineDecoder(
+        codecs.getincrementaldecoder("utf-8-sig")(), translate=True
+    )
+    rest = ""
+    try:
+        for chunk in chunks:
+            *whole, rest = (rest + decoder.decode(chunk)).split("\n")
+            for line in whole:
+                yield line + "\n"
+            if len(rest) > MAX_LINE_CHARS:
+                raise BadManifestError(f"A line has more than {MAX_LINE_CHARS:,} characters")
+        rest += decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise BadManifestError(f"The manifest is not UTF-8: {error.reason}") from error
+    if rest:
+        yield rest
+
+
+def _chained(first: str, rest: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from rest

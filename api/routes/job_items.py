@@ -1,0 +1,126 @@
+"""/v1/jobs/{id}/items, its report, and its progress as events."""
+
+import uuid
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
+
+from api.auth import CallerDep
+from api.events import listen
+from api.finding import find_job, position_cursor
+from api.parts import PartsDep
+from api.problems import responses
+from api.report import csv_lines, json_lines
+from api.routes.jobs import Cursor
+from api.schemas import ItemOut, ItemPage, to_cursor
+from shared import job_store
+from shared.errors import InvalidCursorError, JobNotFoundError, TooManyListenersError
+from shared.jobs import ItemStatus
+
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
+
+Limit = Annotated[int, Query(ge=1, le=1_000)]
+_TEXT = {"schema": {"type": "string"}}
+
+
+class _Csv(StreamingResponse):
+    media_type = "text/csv; charset=utf-8"
+
+
+class _JsonLines(StreamingResponse):
+    media_type = "application/x-ndjson"
+
+
+class _Events(StreamingResponse):
+    media_type = "text/event-stream"
+
+
+@router.get("/items", responses=responses(JobNotFoundError, InvalidCursorError))
+def list_items(
+    job_id: uuid.UUID,
+    parts: PartsDep,
+    caller: CallerDep,
+    status: ItemStatus | None = None,
+    review: Annotated[
+        Literal["flagged", "pending", "accepted", "rejected"] | None,
+        Query(description="`pending`: marked for review, and no verdict yet."),
+    ] = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> ItemPage:
+    """The images of a job, in the order of their source."""
+    after = position_cursor(cursor) if cursor else 0
+    job = find_job(parts, caller, job_id)
+    with parts.database.transaction() as session:
+        items = job_store.list_items(
+            session, job_id, status=status, review=review, after=after, limit=limit + 1
+        )
+    page = items[:limit]
+    more = len(items) > limit
+    return ItemPage(
+        items=[ItemOut.of(item, job.options) for item in page],
+        next_cursor=to_cursor(page[-1].position) if more else None,
+    )
+
+
+@router.get(
+    "/report.csv",
+    response_class=_Csv,
+    responses={
+        200: {"description": "A row an image, as it stands.", "content": {"text/csv": _TEXT}},
+        **responses(JobNotFoundError),
+    },
+)
+def report_csv(job_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> StreamingResponse:
+    """What became of every image, with your own columns; also while the job runs."""
+    job = find_job(parts, caller, job_id)
+    return _named(_Csv(csv_lines(parts, job)), f"{job_id}.csv")
+
+
+@router.get(
+    "/report.jsonl",
+    response_class=_JsonLines,
+    responses={
+        200: {
+            "description": "An object an image, one a line.",
+            "content": {"application/x-ndjson": _TEXT},
+        },
+        **responses(JobNotFoundError),
+    },
+)
+def report_jsonl(job_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> StreamingResponse:
+    """What became of every image, with your own columns; also while the job runs."""
+    job = find_job(parts, caller, job_id)
+    return _named(_JsonLines(json_lines(parts, job)), f"{job_id}.jsonl")
+
+
+@router.get(
+    "/events",
+    response_class=_Events,
+    responses={
+        200: {
+            "description": "Server-Sent Events: `progress` with the job whenever it changed, "
+            "`end` with the job at last.",
+            "content": {"text/event-stream": _TEXT},
+        },
+        **responses(JobNotFoundError, TooManyListenersError),
+    },
+)
+def events(
+    job_id: uuid.UUID,
+    parts: PartsDep,
+    caller: CallerDep,
+    last_event_id: Annotated[
+        str | None,
+        Header(max_length=100, description="The id of the last event that you have."),
+    ] = None,
+) -> StreamingResponse:
+    """The job's progress as it happens. After a break, send the last event's id to go on."""
+    stream = listen(parts, caller, job_id, last_event_id)
+    return _Events(stream, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+
+def _named(response: StreamingResponse, filename: str) -> StreamingResponse:
+    response.headers["Content-Disposition"] = f'attachment; filename="{filename}"'
+    return response

@@ -1,0 +1,117 @@
+"""Removes what is over: deleted and expired jobs with their objects, old idempotency keys.
+
+One process at a time does it. Objects go before rows: what a crash leaves is found again by the
+rows and removed in the next round.
+"""
+
+import threading
+import uuid
+
+from api.access import OWN_PREFIX, UPLOADS_PREFIX
+from shared import job_store
+from shared.database import Database, Session
+from shared.errors import MattingError
+from shared.settings import Settings
+from shared.storage import LIST_PAGE_KEYS, ObjectUrl, Storage
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+SWEEP_EVERY_S = 30.0
+DUTY = "sweep"
+LEASE_S = 120.0
+JOBS_PER_ROUND = 20
+
+DAY_S = 86_400
+
+
+class Sweeper:
+    """A thread; `start` it once, `stop` it before database and storage are closed."""
+
+    def __init__(self, database: Database, storage: Storage, settings: Settings) -> None:
+        self._database = database
+        self._storage = storage
+        self._settings = settings
+        self._owner = uuid.uuid4().hex
+        self._stopping = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the job at hand."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join(timeout=30)
+
+    def wake(self) -> None:
+        """A job was deleted."""
+        self._wake.set()
+
+    def sweep(self) -> int:
+        """One round; returns how many jobs were removed. Raises MattingError."""
+        settings = self._settings
+        with self._database.transaction() as session:
+            if not self._hold(session):
+                return 0
+            job_store.forget_submissions(session, older_than_s=settings.idempotency_ttl_s)
+            if settings.retention_days:
+                older_than_s = settings.retention_days * DAY_S
+                job_store.expire_jobs(session, older_than_s=older_than_s)
+            jobs = job_store.deleted_jobs(session, limit=JOBS_PER_ROUND)
+        for number, job_id in enumerate(jobs):
+            if self._stopping:
+                return number
+            self._remove(job_id)
+            log.info("job-removed", job=str(job_id))
+        return len(jobs)
+
+    def _remove(self, job_id: uuid.UUID) -> None:
+        self._remove_uploads(job_id)
+        place = ObjectUrl(self._storage.bucket, f"{OWN_PREFIX}{job_id}/")
+        # What is listed is removed, so the first page is always the next.
+        while keys := self._storage.list_page(place, after=None):
+            self._storage.delete_many(keys)
+            with self._database.transaction() as session:
+                self._hold(session)
+        with self._database.transaction() as session:
+            job_store.remove_job(session, job_id)
+
+    def _remove_uploads(self, job_id: uuid.UUID) -> None:
+        """The presigned uploads that only this job names."""
+        prefix, after = f"s3://{self._storage.bucket}/{UPLOADS_PREFIX}", 0
+        while True:
+            with self._database.transaction() as session:
+                found = job_store.sources_under(
+                    session, job_id, prefix, after=after, limit=LIST_PAGE_KEYS
+                )
+                sources = [source for _, source in found]
+                needed = job_store.still_needed(session, sources, but_for=job_id)
+            if not found:
+                return
+            after = found[-1][0]
+            self._storage.delete_many(
+                [
+                    ObjectUrl.parse(source, self._storage.bucket).key
+                    for source in sources
+                    if source not in needed
+                ]
+            )
+
+    def _hold(self, session: Session) -> bool:
+        return job_store.take_duty(session, DUTY, owner=self._owner, lease_s=LEASE_S)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                while self.sweep() == JOBS_PER_ROUND and not self._stopping:
+                    pass
+            except MattingError as error:
+                log.warning("sweep-failed", code=error.code, detail=error.detail)
+            except Exception:
+                log.exception("sweep-failed")
+            self._wake.wait(SWEEP_EVERY_S)

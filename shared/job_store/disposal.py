@@ -1,0 +1,72 @@
+"""Jobs on their way out: which are due, what of theirs others still need, and their rows."""
+
+import uuid
+from collections.abc import Sequence
+from datetime import timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.database import now
+from shared.jobs import ENDED
+from shared.models import Item, Job
+
+
+def expire_jobs(session: Session, *, older_than_s: float) -> int:
+    """Mark the jobs that ended that long ago as deleted; returns how many."""
+    moment = now(session)
+    result = session.execute(
+        sa.update(Job)
+        .where(
+            Job.status.in_(ENDED),
+            Job.deleted_at.is_(None),
+            Job.finished_at < moment - timedelta(seconds=older_than_s),
+        )
+        .values(deleted_at=moment)
+        .execution_options(synchronize_session=False)
+    )
+    return int(getattr(result, "rowcount", 0))
+
+
+def deleted_jobs(session: Session, *, limit: int) -> list[uuid.UUID]:
+    """The deleted jobs that no worker has an image of any more."""
+    statement = (
+        sa.select(Job.id)
+        .where(Job.deleted_at.is_not(None), Job.running == 0)
+        .order_by(Job.deleted_at)
+        .limit(limit)
+    )
+    return list(session.scalars(statement))
+
+
+def sources_under(
+    session: Session, job_id: uuid.UUID, prefix: str, *, after: int, limit: int
+) -> list[tuple[int, str]]:
+    """Position and source of a job's items whose source begins with `prefix`, in pages."""
+    statement = (
+        sa.select(Item.position, Item.source)
+        .where(
+            Item.job_id == job_id,
+            Item.position > after,
+            Item.source.startswith(prefix, autoescape=True),
+        )
+        .order_by(Item.position)
+        .limit(limit)
+    )
+    return [(row.position, row.source) for row in session.execute(statement)]
+
+
+def still_needed(session: Session, sources: Sequence[str], *, but_for: uuid.UUID) -> set[str]:
+    """Those of the sources that another job of the same key names."""
+    owner = sa.select(Job.api_key_id).where(Job.id == but_for).scalar_subquery()
+    others = sa.select(Job.id).where(
+        Job.api_key_id == owner, Job.id != but_for, Job.deleted_at.is_(None)
+    )
+    statement = sa.select(Item.source).where(Item.job_id.in_(others), Item.source.in_(sources))
+    return set(session.scalars(statement))
+
+
+def remove_job(session: Session, job_id: uuid.UUID) -> None:
+    """Remove the rows of a deleted job; its items go with it."""
+    session.execute(sa.delete(Item).where(Item.job_id == job_id))
+    session.execute(sa.delete(Job).where(Job.id == job_id, Job.deleted_at.is_not(None)))

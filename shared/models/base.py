@@ -1,0 +1,68 @@
+"""What every table builds on: ids, UTC times, JSON, states kept as text."""
+
+import uuid
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import uuid_utils.compat
+from sqlalchemy import JSON, DateTime, Dialect, Enum, TypeDecorator, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase
+
+from shared.jobs import ItemStatus, JobStatus, Verdict
+
+
+def new_id() -> uuid.UUID:
+    """A UUIDv7: ids sort by the time they were made, so inserts touch the end of the index."""
+    return uuid_utils.compat.uuid7()
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime; SQLite, which stores none, gets naive UTC and gives aware back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times: they are the local ones by mistake."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("naive datetime")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give every time back as aware UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _by_value(kind: type[StrEnum]) -> Enum:
+    """Kept as the member's value in a VARCHAR: a new state needs no change of a database type."""
+    return Enum(
+        kind,
+        native_enum=False,
+        create_constraint=False,
+        length=16,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+
+
+class Base(DeclarativeBase):
+    """The metadata that migrations are compared with."""
+
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: UtcDateTime(),
+        dict[str, Any]: Json,
+        list[str]: Json,
+        list[dict[str, Any]]: Json,
+        uuid.UUID: Uuid(),
+        ItemStatus: _by_value(ItemStatus),
+        JobStatus: _by_value(JobStatus),
+        Verdict: _by_value(Verdict),
+    }

@@ -1,0 +1,61 @@
+"""The tables around the work: API keys, workers that are alive, submissions known by their key."""
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from shared.models.base import Base, new_id
+
+
+class ApiKey(Base):
+    """A caller; what it submits is visible to it alone. Only the key's hash is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(200))
+    hint: Mapped[str] = mapped_column(String(16))
+    """The key's first characters, so that a person can tell keys apart."""
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
+class Worker(Base):
+    """A worker process, as it last reported itself: what readiness is read from."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(String(120), primary_key=True)
+    state: Mapped[str] = mapped_column(String(16))
+    """`warm` takes work; `stopping` finishes what it has."""
+    description: Mapped[dict[str, Any]]
+    """The predictor's own account: model, device, configuration, shapes, seconds of warm-up."""
+    started_at: Mapped[datetime]
+    heartbeat_at: Mapped[datetime]
+
+
+class IdempotencyKey(Base):
+    """A submission that must not be made twice."""
+
+    __tablename__ = "idempotency_keys"
+
+    api_key_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("api_keys.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    """Of what was submitted under it."""
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    created_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class Duty(Base):
+    """What one process at a time does for all: it is its holder's until its lease ends."""
+
+    __tablename__ = "duties"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(120))
+    expires_at: Mapped[datetime]

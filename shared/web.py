@@ -1,0 +1,189 @@
+"""Photos from the web: fetched within limits, and never from inside the own network.
+
+The host is resolved here, every address that it has must be a public one, and the connection goes
+to just that address: a name that answers differently the next time gains nothing. Each redirect is
+looked at anew.
+"""
+
+import ipaddress
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import urljoin
+
+import httpx
+
+from shared.errors import (
+    FileTooLargeError,
+    ForbiddenUrlError,
+    SourceDeniedError,
+    SourceNotFoundError,
+    UrlNotFetchedError,
+)
+from shared.settings import Settings
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+AGENT = "matting/1 (+image fetch)"
+
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""IPv6 addresses that stand for IPv4 ones (RFC 6052)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebLimits:
+    """What a fetch may cost."""
+
+    timeout_s: float
+    """All in all, redirects included."""
+    max_redirects: int
+    allow_private: bool
+
+    @classmethod
+    def of(cls, settings: Settings) -> "WebLimits":
+        """What the settings allow for a photo."""
+        return cls(
+            timeout_s=settings.url_timeout_s,
+            max_redirects=settings.max_url_redirects,
+            allow_private=settings.allow_private_addresses,
+        )
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to the public internet, whatever notation it hides in."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return is_public(str(ip.ipv4_mapped))
+        # 6to4, Teredo and NAT64 carry an IPv4 address that a gateway would take out.
+        if ip.sixtofour is not None or ip.teredo is not None or ip in NAT64:
+            return False
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+def resolve(host: str, port: int, *, allow_private: bool) -> str:
+    """An address of the host. Raises ForbiddenUrlError when any of its addresses is not public,
+    UrlNotFetchedError when it has none.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise UrlNotFetchedError(f"The host {host!r} is not known: {error}") from error
+    addresses = [str(entry[4][0]) for entry in found]
+    if not allow_private and not all(is_public(address) for address in addresses):
+        raise ForbiddenUrlError(f"The host {host!r} has an address that is not public")
+    return addresses[0]
+
+
+class Web:
+    """Fetches and sends over HTTP(S). Thread-safe; `close` it at the end."""
+
+    def __init__(self, limits: WebLimits) -> None:
+        """Nothing connects here."""
+        self._limits = limits
+        # No proxies and no netrc from the environment: they would go around the check.
+        self._client = httpx.Client(
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx.Timeout(min(10.0, limits.timeout_s)),
+            headers={
+                "User-Agent": AGENT,
+                "Accept": "image/*,*/*;q=0.5",
+                "Accept-Encoding": "identity",  # a photo packed once more may be a bomb
+            },
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def get(self, url: str, max_bytes: int) -> bytes:
+        """The file behind the URL.
+
+        Raises ForbiddenUrlError, SourceNotFoundError, SourceDeniedError, FileTooLargeError, or
+        UrlNotFetchedError, which is worth another try.
+        """
+        deadline = time.monotonic() + self._limits.timeout_s
+        try:
+            for _ in range(self._limits.max_redirects + 1):
+                with self._open("GET", url) as response:
+                    if response.status_code in REDIRECTS:
+                        url = urljoin(url, response.headers.get("location", ""))
+                        continue
+                    _check_status(url, response.status_code)
+                    return _read(response, max_bytes, deadline)
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            raise UrlNotFetchedError(
+                f"{_shown(url)} could not be fetched: {type(error).__name__}"
+            ) from error
+        raise ForbiddenUrlError(
+            f"{_shown(url)} redirects more than {self._limits.max_redirects} times"
+        )
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Send a body; returns the status. A redirect is an answer, not followed.
+
+        Raises ForbiddenUrlError or UrlNotFetchedError.
+        """
+        try:
+            with self._open("POST", url, body, headers) as response:
+                return response.status_code
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            raise UrlNotFetchedError(
+                f"{_shown(url)} could not be reached: {type(error).__name__}"
+            ) from error
+
+    @contextmanager
+    def _open(
+        self, method: str, url: str, body: bytes | None = None, headers: Mapping[str, str] = {}
+    ) -> Iterator[httpx.Response]:
+        """One request, to an address that was checked."""
+        target = httpx.URL(url)
+        if target.scheme not in ("http", "https") or not target.host or target.userinfo:
+            raise ForbiddenUrlError(f"{_shown(url)} is no plain http(s) address")
+        port = target.port or (443 if target.scheme == "https" else 80)
+        address = resolve(target.host, port, allow_private=self._limits.allow_private)
+        with self._client.stream(
+            method,
+            target.copy_with(host=address),
+            content=body,
+            headers={**headers, "Host": target.netloc.decode("ascii")},
+            extensions={"sni_hostname": target.raw_host.decode("ascii")},
+        ) as response:
+            yield response
+
+
+def _check_status(url: str, status: int) -> None:
+    if status in (404, 410):
+        raise SourceNotFoundError(f"There is nothing at {_shown(url)} ({status})")
+    if status in (401, 403, 451):
+        raise SourceDeniedError(f"{_shown(url)} is not open to everyone ({status})")
+    if status == 429 or status >= 500:
+        raise UrlNotFetchedError(f"{_shown(url)} answered {status}")
+    if status != 200:
+        raise SourceNotFoundError(f"{_shown(url)} answered {status}, not a file")
+
+
+def _read(response: httpx.Response, max_bytes: int, deadline: float) -> bytes:
+    length = response.headers.get("content-length", "")
+    if length.isdigit() and int(length) > max_bytes:
+        raise FileTooLargeError(f"The file has {int(length):,} bytes; the limit is {max_bytes:,}")
+    data = bytearray()
+    for chunk in response.iter_bytes():
+        data += chunk
+        if len(data) > max_bytes:
+            raise FileTooLargeError(f"The file has more than the limit of {max_bytes:,} bytes")
+        if time.monotonic() > deadline:
+            raise UrlNotFetchedError("The file did not come within the time limit")
+    return bytes(data)
+
+
+def _shown(url: str) -> str:
+    """The URL without what may be secret in it: user, query and fragment."""
+    try:
+        found = httpx.URL(url)
+        return str(found.copy_with(query=None, fragment=None, userinfo=b""))
+    except httpx.InvalidURL:
+        return "The URL"

@@ -1,0 +1,134 @@
+"""What can be done to a job that runs: pause, resume, stop a hopeless one, follow, delete."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.client import ApiError, MattingClient
+from deploy.local import Stack
+from shared.storage import Storage
+
+
+def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
+        time.sleep(0.1)
+
+
+def many(folder: Path, count: int) -> list[tuple[Path, str]]:
+    return [(folder / "x.jpg", f"{number}.jpg") for number in range(count)]
+
+
+def test_a_paused_job_waits_and_goes_on(client: MattingClient, folder: Path) -> None:
+    job_id = client.submit_files(many(folder, 150))["id"]
+    client.pause(job_id)
+    wait_for(lambda: client.job(job_id)["counts"]["running"] == 0, "what was in flight")
+    paused = client.job(job_id)
+    assert paused["status"] == "paused"
+    assert paused["counts"]["queued"] > 0
+    other = client.wait(client.submit_files(many(folder, 2))["id"])
+    assert other["counts"]["succeeded"] == 2, "others go on"
+    assert client.job(job_id)["counts"] == paused["counts"]
+    client.resume(job_id)
+    assert client.wait(job_id)["counts"]["succeeded"] == 150
+
+
+def test_a_hopeless_job_is_stopped_with_a_reason_and_can_be_resumed(
+    client: MattingClient, bucket: Storage
+) -> None:
+    body = {
+        "source": {"keys": [f"s3://photos/not-there/{number}.jpg" for number in range(300)]},
+        "failure_share": 0.5,
+        "failure_after": 10,
+    }
+    answer = client._http.post("/v1/jobs", json=body)
+    job = client.wait(answer.json()["id"])
+    assert job["status"] == "paused"
+    assert job["error"]
+    assert job["error"]["code"] == "too-many-failures"
+    assert 10 <= job["counts"]["failed"] < 300
+    assert client.resume(job["id"])["error"] is None
+    again = client.wait(job["id"])
+    assert again["counts"]["failed"] > job["counts"]["failed"], "it went on, and was stopped again"
+    assert client.cancel(job["id"])["status"] == "cancelled"
+
+
+def events(
+    stack: Stack, job_id: str, last: str | None = None
+) -> Iterator[tuple[str, str, dict[str, object]]]:
+    headers = {"Authorization": f"Bearer {stack.secrets.api_key}"}
+    if last is not None:
+        headers["Last-Event-ID"] = last
+    url = f"{stack.address.api_url}/v1/jobs/{job_id}/events"
+    with httpx.stream("GET", url, headers=headers, timeout=30) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        fields: dict[str, str] = {}
+        for line in answer.iter_lines():
+            if line:
+                name, _, value = line.partition(": ")
+                fields[name] = value
+            elif "data" in fields:
+                yield fields["event"], fields["id"], json.loads(fields["data"])
+                fields = {}
+
+
+def test_events_tell_the_progress_and_go_on_after_a_break(
+    client: MattingClient, stack: Stack, folder: Path
+) -> None:
+    job_id = client.submit_files(many(folder, 60))["id"]
+    kind, first, job = next(events(stack, job_id))
+    assert job["id"] == job_id
+    rest = list(events(stack, job_id, first))
+    assert [kind for kind, _, _ in rest][-1] == "end"
+    assert first not in [state for _, state, _ in rest], "nothing that the listener has"
+    counts = rest[-1][2]["counts"]
+    assert isinstance(counts, dict)
+    assert counts["succeeded"] == 60
+    assert kind in ("progress", "end")
+
+
+def test_a_deleted_job_is_gone_with_its_files(
+    client: MattingClient, stack: Stack, folder: Path
+) -> None:
+    kept = client.wait(client.submit_files([folder / "x.jpg"])["id"])
+    job = client.wait(client.submit_files(many(folder, 3))["id"])
+    [item, *_] = client.items(job["id"])
+    storage = Storage(stack.settings)
+    uploads = item["source"].removeprefix(f"s3://{storage.bucket}/")
+    assert list(storage.list_keys(f"jobs/{job['id']}/"))
+    client.delete(job["id"])
+    for path in (f"/v1/jobs/{job['id']}", f"/v1/items/{item['id']}/result"):
+        assert client._http.get(path).status_code == 404
+    assert job["id"] not in [one["id"] for one in client.jobs()]
+    wait_for(lambda: not list(storage.list_keys(f"jobs/{job['id']}/")), "its results to go")
+    wait_for(lambda: not list(storage.list_keys(uploads)), "its uploads to go")
+    assert list(storage.list_keys(f"jobs/{kept['id']}/")), "others stay"
+    with pytest.raises(ApiError):
+        client.cancel(job["id"])
+    storage.close()
+
+
+def test_a_running_job_can_be_deleted(client: MattingClient, stack: Stack, folder: Path) -> None:
+    job_id = client.submit_files(many(folder, 60))["id"]
+    wait_for(lambda: client.job(job_id)["counts"]["running"], "the first batch")
+    client.delete(job_id)
+    storage = Storage(stack.settings)
+    other = client.wait(client.submit_files([folder / "x.jpg"])["id"])
+    assert other["counts"]["succeeded"] == 1
+    wait_for(lambda: not list(storage.list_keys(f"jobs/{job_id}/")), "its objects to go", 45)
+    storage.close()
+
+
+def test_a_small_job_does_not_wait_for_a_big_one(client: MattingClient, folder: Path) -> None:
+    big = client.submit_files(many(folder, 1_000), priority=9)["id"]
+    wait_for(lambda: client.job(big)["counts"]["succeeded"] > 0, "the big job to run")
+    small = client.wait(client.submit_files(many(folder, 5))["id"], every_s=0.05)
+    done = client.job(big)["counts"]["succeeded"]
+    client.cancel(big)
+    assert small["counts"]["succeeded"] == 5
+    assert done < 1_000, "the big one was still at it"

@@ -1,0 +1,211 @@
+"""Photos from the web: limits, redirects, and no way into the own network."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import (
+    FileTooLargeError,
+    ForbiddenUrlError,
+    SourceDeniedError,
+    SourceNotFoundError,
+    UrlNotFetchedError,
+)
+from shared.web import Web, WebLimits, is_public
+
+OPEN = WebLimits(timeout_s=2, max_redirects=3, allow_private=True)
+CLOSED = WebLimits(timeout_s=2, max_redirects=3, allow_private=False)
+
+
+class _Site(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        kind, _, rest = self.path.strip("/").partition("/")
+        self.server.asked.append(self.path)  # type: ignore[attr-defined]
+        if kind == "to":
+            self.send_response(302)
+            self.send_header("Location", rest if ":" in rest else "/" + rest)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif kind == "status":
+            self.send_response(int(rest))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif kind == "endless":
+            self.send_response(200)
+            self.end_headers()
+            self.close_connection = True
+            for _ in range(1_000):
+                self.wfile.write(b"x" * 1_000)
+        elif kind == "slow":
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            for _ in range(100):
+                self.wfile.write(b"x")
+                self.wfile.flush()
+                time.sleep(0.1)
+        else:
+            body = f"{self.headers['Host']} {self.path}".encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Site)
+    server.daemon_threads = True
+    server.asked = []  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def url(site: ThreadingHTTPServer, path: str, host: str = "127.0.0.1") -> str:
+    return f"http://{host}:{site.server_port}/{path}"
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    web = Web(OPEN)
+    yield web
+    web.close()
+
+
+@pytest.fixture
+def guarded() -> Iterator[Web]:
+    web = Web(CLOSED)
+    yield web
+    web.close()
+
+
+def test_a_file_is_fetched_and_the_host_hears_its_name(web: Web, site: ThreadingHTTPServer) -> None:
+    expected = f"localhost:{site.server_port} /a.jpg?x=1".encode()
+    assert web.get(url(site, "a.jpg?x=1", "localhost"), 1_000) == expected
+    assert web.get(url(site, "to/to/a.jpg"), 1_000).endswith(b"/a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("status/404", SourceNotFoundError),
+        ("status/403", SourceDeniedError),
+        ("status/503", UrlNotFetchedError),
+        ("status/429", UrlNotFetchedError),
+        ("endless", FileTooLargeError),
+        ("slow", UrlNotFetchedError),
+        ("to/to/to/to/to/a.jpg", ForbiddenUrlError),
+        ("to/file:///etc/passwd", ForbiddenUrlError),
+    ],
+)
+def test_what_can_t_be_fetched_says_why(
+    web: Web, site: ThreadingHTTPServer, path: str, error: type[Exception]
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(error):
+        web.get(url(site, path), 10_000)
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        "2130706433",
+        "0x7f.1",
+        "0177.0.0.1",
+        "127.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "0.0.0.0",
+    ],
+)
+def test_no_notation_of_loopback_is_visited(
+    guarded: Web, site: ThreadingHTTPServer, host: str
+) -> None:
+    with pytest.raises((ForbiddenUrlError, UrlNotFetchedError)):
+        guarded.get(url(site, "a.jpg", host), 1_000)
+    assert site.asked == []  # type: ignore[attr-defined]
+
+
+def test_a_name_is_looked_up_once_and_visited_where_it_was_checked(
+    web: Web, site: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = socket.getaddrinfo, []
+
+    def rebinding(host: str, port: int, *rest: Any, **more: Any) -> Any:
+        if host != "rebind.example":
+            return real(host, port, *rest, **more)
+        asked.append(host)
+        # A second answer would lead elsewhere.
+        return real("127.0.0.1" if len(asked) == 1 else "127.0.0.2", port, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    assert b"rebind.example" in web.get(url(site, "a.jpg", "rebind.example"), 1_000)
+    assert asked == ["rebind.example"]
+
+
+def test_a_name_with_one_private_address_is_refused_whatever_the_others(
+    guarded: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = socket.getaddrinfo
+
+    def mixed(_host: str, port: int, **more: Any) -> Any:
+        return [entry for ip in ("8.8.8.8", "10.0.0.1") for entry in real(ip, port, **more)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", mixed)
+    with pytest.raises(ForbiddenUrlError):
+        guarded.get("http://mixed.example/a.jpg", 1_000)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "fe80::1",
+        "fe80::1%eth0",
+        "fc00::1",
+        "ff02::1",
+        "::",
+        "::ffff:10.0.0.1",
+        "2002:7f00:1::",
+        "64:ff9b::7f00:1",
+        "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+    ],
+)
+def test_addresses_that_are_not_public(address: str) -> None:
+    assert not is_public(address)
+
+
+@given(st.ip_addresses(network="10.0.0.0/8") | st.ip_addresses(network="fc00::/7"))
+def test_no_private_address_is_public(address: object) -> None:
+    assert not is_public(str(address))
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700:4700::1111", "::ffff:8.8.8.8"])
+def test_public_addresses(address: str) -> None:
+    assert is_public(address)

@@ -1,0 +1,96 @@
+"""Zip files: photos come out under plain names, bombs and damage do not."""
+
+import io
+import zipfile
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.archives import Archive
+from shared.errors import BadArchiveError
+from shared.settings import Settings
+
+SETTINGS = Settings(max_image_bytes=10_000, max_archive_bytes=50_000)
+
+
+def packed(files: dict[str, bytes]) -> io.BytesIO:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return file
+
+
+def unpacked(file: io.BytesIO, after: int = 0) -> dict[str, bytes | str]:
+    """Name to content, or to the error's code."""
+    stored: dict[str, bytes] = {}
+
+    def store(key: str, data: bytes) -> str:
+        stored[key] = data
+        return key
+
+    items = Archive(file, SETTINGS).items(after=after, key_of=lambda n: f"in/{n}", store=store)
+    return {item.name: item.error.code if item.error else stored[item.source] for item in items}
+
+
+def test_photos_keep_their_folders_and_the_rest_stays_out() -> None:
+    file = packed(
+        {
+            "skuA/main.jpg": b"a",
+            "skuB/main.jpg": b"b",
+            "skuB/": b"",
+            "__MACOSX/skuA/._main.jpg": b"x",
+            ".hidden/a.jpg": b"x",
+            "Thumbs.db": b"x",
+            "read me.txt": b"x",
+            "inner.zip": b"x",
+        }
+    )
+    assert unpacked(file) == {"skuA/main.jpg": b"a", "skuB/main.jpg": b"b"}
+    assert unpacked(file, after=1) == {"skuB/main.jpg": b"b"}
+
+
+def test_names_that_lead_outside_become_plain() -> None:
+    file = packed({"../../etc/a.jpg": b"a", "/root/b.jpg": b"b", "C:\\c.jpg": b"c"})
+    assert set(unpacked(file)) == {"etc/a.jpg", "root/b.jpg", "c.jpg"}
+
+
+def test_a_bomb_fails_alone_and_an_archive_of_them_as_a_whole() -> None:
+    found = unpacked(packed({"good.jpg": b"g", "bomb.jpg": b"\0" * 10_000_000}))
+    assert found == {"good.jpg": b"g", "bomb.jpg": "file-too-large"}
+    with pytest.raises(BadArchiveError):
+        unpacked(packed({f"{n}.jpg": b"\0" * 9_999 for n in range(6)}))
+
+
+def test_a_size_that_lies_is_not_believed() -> None:
+    data = bytearray(packed({"a.jpg": b"\0" * 5_000_000}).getvalue())
+    size = (5_000_000).to_bytes(4, "little")
+    while size in data:
+        start = data.index(size)
+        data[start : start + 4] = (10).to_bytes(4, "little")
+    assert unpacked(io.BytesIO(bytes(data)))["a.jpg"] in ("bad-archive", "file-too-large")
+
+
+def test_a_damaged_photo_fails_alone() -> None:
+    file = packed({"a.jpg": bytes(range(256)) * 20, "b.jpg": b"b"})
+    data = bytearray(file.getvalue())
+    data[60] ^= 0xFF
+    assert unpacked(io.BytesIO(bytes(data))) == {"a.jpg": "bad-archive", "b.jpg": b"b"}
+
+
+def test_a_directory_that_would_fill_the_memory_is_refused() -> None:
+    data = bytearray(packed({"a.jpg": b"a"}).getvalue())
+    end = data.rindex(b"PK\5\6")
+    data[end + 12 : end + 16] = (1 << 30).to_bytes(4, "little")
+    with pytest.raises(BadArchiveError):
+        Archive(io.BytesIO(bytes(data)), SETTINGS)
+
+
+@given(st.binary(max_size=300), st.integers(0, 400), st.binary(max_size=8))
+def test_any_bytes_are_an_archive_or_an_error(data: bytes, at: int, patch: bytes) -> None:
+    good = packed({"a.jpg": b"a" * 50, "b/c.png": b"b"}).getvalue()
+    for candidate in (data, good[:at] + patch + good[at + len(patch) :], good[:at]):
+        with suppress(BadArchiveError):
+            unpacked(io.BytesIO(candidate))
