@@ -1,7 +1,7 @@
 """What a caller may name: S3 objects it may read, its own uploads, addresses on the web."""
 
+import re
 import uuid
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from shared.errors import ForbiddenSourceError, ForbiddenUrlError
@@ -14,45 +14,46 @@ OWN_PREFIX = "jobs/"
 
 UPLOADS_PREFIX = "uploads/"
 
+_PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*")
+"""Most names: nothing about them has to be looked at closer."""
 
-@dataclass(frozen=True, slots=True)
+
 class Reach:
     """How far a caller's sources may reach."""
 
-    settings: Settings
-    api_key_id: uuid.UUID
-
-    @property
-    def uploads(self) -> str:
+    def __init__(self, settings: Settings, api_key_id: uuid.UUID) -> None:
+        self.api_key_id = api_key_id
+        self.uploads = f"{UPLOADS_PREFIX}{api_key_id}/"
         """Where the caller's own uploads lie."""
-        return f"{UPLOADS_PREFIX}{self.api_key_id}/"
+        self._bucket = settings.s3_bucket
+        self._buckets = settings.readable_buckets
 
     def object(self, text: str, *, prefix: bool = False) -> ObjectUrl:
         """A key, or a prefix, that the caller may name. Raises ForbiddenSourceError."""
-        url = ObjectUrl.parse(text, self.settings.s3_bucket)
-        if url.bucket not in self.settings.readable_buckets:
-            raise ForbiddenSourceError(f"The bucket {url.bucket!r} is not among the allowed ones")
-        own = url.bucket == self.settings.s3_bucket
-        if own and any(
-            url.key.startswith(mine) or (prefix and mine.startswith(url.key))
-            for mine in (OWN_PREFIX, UPLOADS_PREFIX)
-        ):
-            raise ForbiddenSourceError(f"{text!r} would reach into the service's own files")
-        return url
+        return self._checked(ObjectUrl.parse(text, self._bucket), prefix=prefix)
 
     def upload(self, text: str) -> ObjectUrl:
         """An upload of this caller. Raises ForbiddenSourceError."""
-        url = ObjectUrl.parse(text, self.settings.s3_bucket)
-        if url.bucket != self.settings.s3_bucket or not url.key.startswith(self.uploads):
+        url = ObjectUrl.parse(text, self._bucket)
+        if url.bucket != self._bucket or not url.key.startswith(self.uploads):
             raise ForbiddenSourceError(f"{text!r} is not an upload of this key")
         return url
 
     def object_or_upload(self, text: str) -> ObjectUrl:
         """Either. Raises ForbiddenSourceError."""
-        url = ObjectUrl.parse(text, self.settings.s3_bucket)
-        if url.bucket == self.settings.s3_bucket and url.key.startswith(self.uploads):
+        url = ObjectUrl.parse(text, self._bucket)
+        if url.bucket == self._bucket and url.key.startswith(self.uploads):
             return url
-        return self.object(text)
+        return self._checked(url, prefix=False)
+
+    def _checked(self, url: ObjectUrl, *, prefix: bool) -> ObjectUrl:
+        if url.bucket not in self._buckets:
+            raise ForbiddenSourceError(f"The bucket {url.bucket!r} is not among the allowed ones")
+        inside = url.key.startswith((OWN_PREFIX, UPLOADS_PREFIX))
+        around = prefix and (OWN_PREFIX.startswith(url.key) or UPLOADS_PREFIX.startswith(url.key))
+        if url.bucket == self._bucket and (inside or around):
+            raise ForbiddenSourceError(f"{url} would reach into the service's own files")
+        return url
 
     def backgrounds(self, options: Options) -> None:
         """The pictures that options put behind the subject. Raises ForbiddenSourceError."""
@@ -77,6 +78,8 @@ def web_address(text: str) -> str:
 
 def plain_name(name: str) -> str:
     """A caller's path as a relative one that is safe to write below a folder on any system."""
+    if _PLAIN.fullmatch(name):
+        return name
     cleaned = "".join(char for char in name.replace("\\", "/") if ord(char) >= 32)
     segments = [part.strip() for part in cleaned.split("/")]
     kept = [part for part in segments if part not in ("", ".", "..") and not part.endswith(":")]

@@ -6,12 +6,9 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.middleware.base import RequestResponseEndpoint
-from starlette.requests import Request
-from starlette.responses import Response
 
 from api import openapi, problems
-from api.limits import BodyLimit
+from api.limits import BodyLimit, SecurityHeaders
 from api.parts import open_parts
 from api.routes import health, items, job_control, job_items, jobs, presets, uploads
 from shared.settings import Settings, get_settings
@@ -52,17 +49,9 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for routes in (jobs, job_items, job_control, items, uploads, presets, health):
         app.include_router(routes.router)
-    app.middleware("http")(_security_headers)
+    app.add_middleware(SecurityHeaders)
     openapi.complete(app)
     return app
-
-
-async def _security_headers(request: Request, call_next: RequestResponseEndpoint) -> Response:
-    response = await call_next(request)
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    response.headers.setdefault("X-Frame-Options", "DENY")
-    response.headers.setdefault("Referrer-Policy", "no-referrer")
-    return response
 
 
 app = create_app(get_settings())

@@ -19,7 +19,7 @@ from shared.options import Options
 from shared.settings import Settings
 from shared.storage import ObjectUrl, Storage
 
-ROWS_PER_PAGE = 2_000
+ROWS_PER_PAGE = 5_000
 PHOTOS_PER_PAGE = 64
 """Of a zip file: stored side by side, then noted."""
 

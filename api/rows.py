@@ -45,8 +45,8 @@ class RowReader:
             )
 
     def _item(self, row: Row) -> NewItem:
-        key, url, upload = (row.get(kind) or None for kind in ("key", "url", "upload"))
-        if sum(one is not None for one in (key, url, upload)) != 1:
+        key, url, upload = row.get("key") or None, row.get("url") or None, row.get("upload") or None
+        if (key is None) + (url is None) + (upload is None) != 2:
             raise BadManifestRowError
         if url is not None:
             source = web_address(str(url))
@@ -66,6 +66,8 @@ class RowReader:
         )
 
     def _own_options(self, row: Row) -> dict[str, Any] | None:
+        if len(row) == 1:  # nothing but a key
+            return None
         changes = _object(row.get("options"))
         for name, value in row.items():
             if name.startswith(OPTION_PREFIX) and value not in (None, ""):
@@ -81,6 +83,8 @@ class RowReader:
 
 
 def _labels(row: Row) -> dict[str, Any] | None:
+    if len(row) == 1:
+        return None
     own = {
         name: value
         for name, value in row.items()

@@ -4,6 +4,7 @@ Works alike against AWS S3, MinIO and the embedded server: path addressing, Sign
 checksums only where the service demands them (others fail on ranged reads).
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ LIST_PAGE_KEYS = 1_000
 
 STREAM_BYTES = 256 * 1024
 
+_DOUBTFUL = re.compile(r"[\x00-\x1f%]|(?:^|/)\.\.?(?:/|$)")
+"""In a key: what must be looked at closer."""
+
 _NOT_FOUND = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
 _DENIED = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 
@@ -55,6 +59,8 @@ class ObjectUrl:
             bucket, _, key = text.removeprefix("s3://").partition("/")
         else:
             bucket, key = default_bucket, text
+        if bucket and not _DOUBTFUL.search(key):  # nearly all
+            return cls(bucket, key)
         segments = {unquote(segment) for segment in key.split("/")}
         if not bucket or segments & {".", ".."} or any(ord(char) < 32 for char in key):
             raise ForbiddenSourceError(f"{text!r} is not a plain S3 key")
