@@ -9,6 +9,7 @@ from fastapi_offline import FastAPIOffline
 
 from api import openapi, problems
 from api.limits import BodyLimit, SecurityHeaders
+from api.metrics import RequestTrail
 from api.parts import open_parts
 from api.routes import health, items, job_control, job_items, jobs, presets, uploads
 from shared.settings import Settings, get_settings
@@ -50,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (jobs, job_items, job_control, items, uploads, presets, health):
         app.include_router(routes.router)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestTrail)  # the outermost: it sees what the others refuse
     openapi.complete(app)
     return app
 

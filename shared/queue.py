@@ -4,8 +4,10 @@
 at import.
 """
 
+import json
+import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +22,16 @@ __all__ = [
     "QUEUE",
     "TASK",
     "Celery",
+    "Lane",
     "Message",
     "app",
+    "lane_of",
     "make_app",
     "parse_message",
     "publish_many",
     "queue_depth",
+    "queue_lanes",
+    "queue_name",
 ]
 
 QUEUE = "matting"
@@ -34,6 +40,23 @@ TASK = "matting.remove_background"
 PRIORITY_STEPS = (0, 1, 4, 7)
 """Redis keeps one list a step; the first is drained first. The first is the express lane; a
 caller's priorities 9 to 6, 5 to 3 and 2 to 0 share the others."""
+
+LANES = dict(zip(PRIORITY_STEPS, ("express", "high", "normal", "low"), strict=True))
+"""What the steps are called where people watch."""
+
+SENT_AT = "sent_at"
+"""A message's header: when it was sent, in seconds since 1970."""
+
+
+def queue_name(model: str | None) -> str:
+    """The queue of the jobs that name a model; of those that name none, the default one."""
+    return QUEUE if model is None else f"{QUEUE}.{model}"
+
+
+def lane_of(priority: int) -> str:
+    """The lane that a caller's priority (0 to 9, 9 the most urgent) leads to."""
+    wanted = max(1, 9 - priority)
+    return LANES[max(step for step in PRIORITY_STEPS if step <= wanted)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +144,7 @@ def publish_many(queue: Celery, messages: Iterable[Message]) -> None:
                     queue=QUEUE,
                     priority=message.step,
                     producer=producer,
+                    headers={SENT_AT: time.time()},
                     retry=False,
                     ignore_result=True,
                 )
@@ -128,12 +152,51 @@ def publish_many(queue: Celery, messages: Iterable[Message]) -> None:
         raise QueueError(f"Redis did not take a message: {error}") from error
 
 
-def queue_depth(queue: Celery) -> int:
-    """Messages that wait in Redis, taken by no worker yet. Raises QueueError."""
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One list of Redis: a queue at one priority."""
+
+    queue: str
+    name: str
+    """`express`, `high`, `normal` or `low`."""
+    messages: int
+    oldest_s: float
+    """How long the message that is taken next has waited; 0 when there is none."""
+
+
+def queue_lanes(queue: Celery, names: Sequence[str] = (QUEUE,)) -> list[Lane]:
+    """How each lane of these queues stands, in one round trip. Raises QueueError."""
+    lists = [
+        (name, lane, f"{name}:{step}" if step else name)
+        for name in names
+        for step, lane in LANES.items()
+    ]
     try:
         with queue.connection_for_read() as connection:
             client: Any = connection.default_channel.client  # type: ignore[attr-defined]  # redis-py's
-            names = [QUEUE, *(f"{QUEUE}:{step}" for step in PRIORITY_STEPS if step)]
-            return sum(int(client.llen(name)) for name in names)
+            pipe = client.pipeline(transaction=False)
+            for _, _, key in lists:
+                pipe.llen(key)
+                pipe.lindex(key, -1)  # they are pushed at the left and taken at the right
+            answers = pipe.execute()
     except (OperationalError, RedisError, OSError) as error:
         raise QueueError(f"Redis did not answer: {error}") from error
+    return [
+        Lane(name, lane, int(answers[2 * index]), _age_s(answers[2 * index + 1]))
+        for index, (name, lane, _) in enumerate(lists)
+    ]
+
+
+def queue_depth(queue: Celery, names: Sequence[str] = (QUEUE,)) -> int:
+    """Messages that wait in Redis, taken by no worker yet. Raises QueueError."""
+    return sum(lane.messages for lane in queue_lanes(queue, names))
+
+
+def _age_s(message: bytes | None) -> float:
+    if message is None:
+        return 0.0
+    try:
+        sent_at = float(json.loads(message)["headers"][SENT_AT])
+    except (ValueError, KeyError, TypeError):
+        return 0.0  # of an older version, which wrote no time
+    return max(0.0, time.time() - sent_at)

@@ -21,11 +21,37 @@ STAGE_SECONDS = Histogram(
     ["stage"],
     buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
 )
-DEVICE_BUSY_SECONDS = Counter("matting_device_busy_seconds", "Time the predictor computed.")
+PREDICT_IMAGES = Histogram(
+    "matting_predict_images",
+    "Images of one forward pass.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+)
+PADDING = Histogram(
+    "matting_padding_ratio",
+    "Share of a network input that shows no photo.",
+    buckets=(0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1),
+)
+DEVICE_BUSY_SECONDS = Counter(
+    "matting_device_busy_seconds", "Time the predictor computed, of all its streams."
+)
+PREDICT_STREAMS = Gauge(
+    "matting_predict_streams", "Networks side by side.", multiprocess_mode="livesum"
+)
 REUSED = Counter("matting_results_reused", "Images whose result was there already.")
 NEEDS_REVIEW = Counter("matting_needs_review", "Results marked for review.", ["reason"])
-PREDICTOR_WARM = Gauge("matting_predictor_warm", "1 while a warm predictor takes work.")
+PREDICTOR_WARM = Gauge(
+    "matting_predictor_warm",
+    "1 while a warm predictor takes work.",
+    multiprocess_mode="livesum",
+)
 RECONCILED = Counter("matting_reconciled", "Items that the reconciler moved.", ["action"])
+WEBHOOKS = Counter("matting_webhook_deliveries", "Tries to deliver a webhook.", ["outcome"])
+REQUEST_SECONDS = Histogram(
+    "matting_request_seconds",
+    "Time of one request, to the end of its answer.",
+    ["method", "route", "status"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
 
 _SECRETS = ("secret", "password", "authorization", "api_key", "token")
 

@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import uuid
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, cast
 
@@ -16,13 +17,14 @@ from celery import signals
 from prometheus_client import start_http_server
 
 from shared.database import Database
-from shared.errors import MattingError
+from shared.errors import MattingError, SetupError
 from shared.queue import TASK, make_app
 from shared.settings import get_settings
 from shared.storage import Storage
 from shared.telemetry import PREDICTOR_WARM, configure_logging, get_logger
 from shared.web import Web, WebLimits
 from worker.batching import BatchTask
+from worker.device import watch_device
 from worker.drain import Drain
 from worker.heartbeat import Heartbeat
 from worker.pipeline import Pipeline
@@ -77,6 +79,9 @@ def _open(**_: Any) -> None:
         _opened.callback(web.close)
         pipeline = Pipeline(predictor, Sources(storage, web), settings, past)
         _opened.callback(pipeline.close)
+        watch_device(settings)
+        if settings.worker_metrics_port:
+            _opened.callback(_show_metrics(settings.worker_metrics_port))
         drain = Drain(database, pipeline, settings, worker_id)
         heartbeat = Heartbeat(database, drain, settings, worker_id)
         heartbeat.start(predictor.describe())
@@ -85,15 +90,30 @@ def _open(**_: Any) -> None:
         log.error("worker-cannot-start", code=error.code, detail=error.message)
         _opened.close()
         sys.exit(2)
-    if settings.worker_metrics_port:
-        server, _thread = start_http_server(settings.worker_metrics_port)
-        _opened.callback(server.shutdown)
     task = cast(BatchTask, app.tasks[TASK])
     assert settings.batch_size is not None
     task.body, task.batch_size = drain, settings.batch_size
     task.batch_wait_s = settings.batch_wait_ms / 1e3
     PREDICTOR_WARM.set(1)
     signals.worker_shutting_down.connect(lambda **_: _stopping(heartbeat), weak=False)
+
+
+def _show_metrics(port: int) -> Callable[[], None]:
+    """Serve /metrics; returns what ends it. Raises SetupError."""
+    try:
+        server, thread = start_http_server(port)
+    except OSError as error:
+        raise SetupError(
+            f"MATTING_WORKER_METRICS_PORT={port} can't be used ({error}): give each worker of a "
+            "machine its own"
+        ) from error
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop
 
 
 def _stopping(heartbeat: Heartbeat) -> None:

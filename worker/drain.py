@@ -204,13 +204,24 @@ class Drain:
             REUSED.inc(outcome.reused)
             for reason in outcome.review:
                 NEEDS_REVIEW.labels(reason.value).inc()
+        trail = {
+            "job": str(claim.job_id),
+            "item": str(claim.item_id),
+            "file": claim.name,
+            "attempt": claim.attempt,
+        }
+        if not code and state is SettlementState.RECORDED:
+            log.info(
+                "image-done",
+                **trail,
+                keys=[output.key for output in outcome.outputs],
+                reused=outcome.reused,
+                timings_ms={stage: round(ms, 1) for stage, ms in outcome.timings_ms.items()},
+            )
         if code or state is SettlementState.STALE:
             log.warning(
                 "image-failed",
-                job=str(claim.job_id),
-                item=str(claim.item_id),
-                file=claim.name,
-                attempt=claim.attempt,
+                **trail,
                 state=state.value,
                 code=code,
                 detail=outcome.error.detail if outcome.error else "",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shared.errors import MattingError, OutOfMemoryError, PredictorError, WarmupError
 from shared.options import Profile
 from shared.settings import Settings
-from shared.telemetry import get_logger
+from shared.telemetry import PADDING, PREDICT_IMAGES, PREDICT_STREAMS, get_logger
 from worker import heap
 from worker.catalog import Model, find_model
 from worker.engine import EnginePlan, plans, streams
@@ -70,12 +70,14 @@ class Predictor:
             self.exact_shapes = sorted({self.exact.size_of(size) for size in COMMON_SIZES})
         self.plan = self._choose_plan()
         self._networks = Streams(self._open_warm, self.streams)
+        PREDICT_STREAMS.inc(self.streams)
         heap.trim()
         self.warmup_s = time.monotonic() - started
 
     def close(self) -> None:
         """Let go of the device."""
         self._networks.close()
+        PREDICT_STREAMS.dec(self.streams)
 
     def describe(self) -> dict[str, Any]:
         """What this predictor is, for readiness, `doctor` and the log."""
@@ -107,6 +109,7 @@ class Predictor:
         groups: defaultdict[Size, list[int]] = defaultdict(list)
         for index, one in enumerate(prepared):
             groups[one.shape].append(index)
+            PADDING.observe(1 - one.content)
         running: list[tuple[list[int], Future[Alpha]]] = []
         for indices in groups.values():
             while indices:
@@ -114,6 +117,7 @@ class Predictor:
                 chunk, indices = indices[:size], indices[size:]
                 batch = np.stack([prepared[index].tensor for index in chunk])
                 running.append((chunk, self._run(batch)))
+                PREDICT_IMAGES.observe(len(chunk))
         results: list[Alpha | MattingError] = [PredictorError()] * len(prepared)
         for chunk, future in running:
             outcome = self._settled(future, [prepared[index].tensor for index in chunk])

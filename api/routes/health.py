@@ -3,17 +3,16 @@
 from typing import Any
 
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
-from api.parts import Parts, PartsDep
+from api.metrics import exposition
+from api.parts import PartsDep
 from api.schemas import Health, Readiness
 from shared import job_store
-from shared.errors import MattingError, QueueError
+from shared.errors import MattingError
 from shared.queue import queue_depth
 
 router = APIRouter(tags=["health"])
-
-QUEUE_DEPTH = Gauge("matting_queue_depth", "Messages that no worker has taken yet.")
 
 
 @router.get("/healthz")
@@ -55,12 +54,4 @@ def readyz(parts: PartsDep, response: Response) -> Readiness:
 @router.get("/metrics", response_class=Response)
 def metrics(parts: PartsDep) -> Response:
     """For Prometheus."""
-    _measure_queue(parts)
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
-
-def _measure_queue(parts: Parts) -> None:
-    try:
-        QUEUE_DEPTH.set(queue_depth(parts.queue))
-    except QueueError:
-        QUEUE_DEPTH.set(float("nan"))  # unknown, not empty: alerts must not read it as drained
+    return Response(exposition(parts), media_type=CONTENT_TYPE_LATEST)

@@ -5,6 +5,7 @@ wait for each other at most in a line, never in a circle.
 """
 
 from shared.job_store.api_keys import create_api_key, find_api_key, list_api_keys, revoke_api_key
+from shared.job_store.backlog import Backlog, backlog
 from shared.job_store.control import (
     cancel_job,
     delete_job,
@@ -56,6 +57,7 @@ from shared.job_store.submissions import (
 from shared.job_store.workers import beat, forget_worker, live_workers, register_worker
 
 __all__ = [
+    "Backlog",
     "Claim",
     "NewItem",
     "PastResult",
@@ -64,6 +66,7 @@ __all__ = [
     "Settlement",
     "SettlementState",
     "add_items",
+    "backlog",
     "beat",
     "cancel_job",
     "claim_many",

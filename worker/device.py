@@ -1,0 +1,66 @@
+"""What the device's driver says of it, for Prometheus: memory and utilisation of an NVIDIA GPU.
+
+NVML is asked at each scrape. Its Python binding comes with the GPU image (`pip install
+'matting[gpu]'`); without it, and on a CPU, there are no such metrics.
+"""
+
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
+
+from shared.settings import Settings
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+
+def watch_device(settings: Settings, registry: CollectorRegistry = REGISTRY) -> bool:
+    """Register the metrics of the settings' GPU; whether there is one that can be asked."""
+    kind, _, number = settings.device.partition(":")
+    if kind != "gpu":
+        return False
+    if find_spec("pynvml") is None:
+        log.warning("device-unwatched", reason="pip install 'matting[gpu]' for its metrics")
+        return False
+    nvml = import_module("pynvml")
+    try:
+        nvml.nvmlInit()
+        handle = nvml.nvmlDeviceGetHandleByIndex(int(number))
+    except nvml.NVMLError as error:
+        log.warning("device-unwatched", reason=str(error))
+        return False
+    registry.register(_Nvml(nvml, handle, settings.device))
+    return True
+
+
+class _Nvml(Collector):
+    """One GPU. A reading that fails is left out: the worker goes on."""
+
+    def __init__(self, nvml: Any, handle: Any, device: str) -> None:
+        self._nvml, self._handle, self._device = nvml, handle, device
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Nothing: registering must not wait for the driver."""
+        return iter(())
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Asked when Prometheus scrapes."""
+        nvml = self._nvml
+        try:
+            memory = nvml.nvmlDeviceGetMemoryInfo(self._handle)
+            busy = nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu / 100
+        except nvml.NVMLError as error:
+            log.warning("device-unread", reason=str(error))
+            return
+        for name, text, value in (
+            ("matting_device_memory_used_bytes", "Device memory in use.", memory.used),
+            ("matting_device_memory_total_bytes", "Device memory.", memory.total),
+            ("matting_device_utilisation_ratio", "Share of time with a kernel running.", busy),
+        ):
+            family = GaugeMetricFamily(name, text, labels=["device"])
+            family.add_metric([self._device], value)
+            yield family
