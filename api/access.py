@@ -2,12 +2,13 @@
 
 import re
 import uuid
+from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
 from shared.errors import ForbiddenSourceError, ForbiddenUrlError
 from shared.options import Options
 from shared.settings import Settings
-from shared.storage import ObjectUrl
+from shared.storage import ObjectUrl, as_read_laxly
 
 OWN_PREFIX = "jobs/"
 """Where inputs that came by multipart and all results lie: never a caller's source."""
@@ -21,7 +22,14 @@ _PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*")
 class Reach:
     """How far a caller's sources may reach."""
 
-    def __init__(self, settings: Settings, api_key_id: uuid.UUID) -> None:
+    def __init__(
+        self, settings: Settings, api_key_id: uuid.UUID, sources: Sequence[str] | None = None
+    ) -> None:
+        """`sources`: `s3://bucket/prefix/` that the key is bound to; None: all that the settings
+        allow.
+        """
+        self.sources = sources
+        self._bound = None if sources is None else tuple(sources)
         self.api_key_id = api_key_id
         self.uploads = f"{UPLOADS_PREFIX}{api_key_id}/"
         """Where the caller's own uploads lie."""
@@ -49,10 +57,13 @@ class Reach:
     def _checked(self, url: ObjectUrl, *, prefix: bool) -> ObjectUrl:
         if url.bucket not in self._buckets:
             raise ForbiddenSourceError(f"The bucket {url.bucket!r} is not among the allowed ones")
-        inside = url.key.startswith((OWN_PREFIX, UPLOADS_PREFIX))
-        around = prefix and (OWN_PREFIX.startswith(url.key) or UPLOADS_PREFIX.startswith(url.key))
+        lax = as_read_laxly(url.key)
+        inside = lax.startswith((OWN_PREFIX, UPLOADS_PREFIX))
+        around = prefix and (OWN_PREFIX.startswith(lax) or UPLOADS_PREFIX.startswith(lax))
         if url.bucket == self._bucket and (inside or around):
             raise ForbiddenSourceError(f"{url} would reach into the service's own files")
+        if self._bound is not None and not str(url).startswith(self._bound):
+            raise ForbiddenSourceError(f"{url} lies outside what this API key may read")
         return url
 
     def backgrounds(self, options: Options) -> None:

@@ -8,10 +8,11 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from api import openapi, problems
-from api.limits import BodyLimit, SecurityHeaders
+from api.headers import Headers
+from api.limits import BodyLimit
 from api.metrics import RequestTrail
 from api.parts import open_parts
-from api.routes import health, items, job_control, job_items, jobs, presets, uploads
+from api.routes import health, items, job_control, job_items, jobs, presets, uploads, usage
 from shared.settings import Settings, get_settings
 from shared.telemetry import configure_logging
 
@@ -44,13 +45,15 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         # The JSON schema of a body that the endpoint reads by itself must be named here.
-        openapi_tags=[{"name": name} for name in ("jobs", "items", "uploads", "presets", "health")],
+        openapi_tags=[
+            {"name": name} for name in ("jobs", "items", "uploads", "presets", "usage", "health")
+        ],
     )
-    app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes)
+    app.add_middleware(BodyLimit, settings=settings)
     problems.install(app)
-    for routes in (jobs, job_items, job_control, items, uploads, presets, health):
+    for routes in (jobs, job_items, job_control, items, uploads, presets, usage, health):
         app.include_router(routes.router)
-    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Headers)
     app.add_middleware(RequestTrail)  # the outermost: it sees what the others refuse
     openapi.complete(app)
     return app

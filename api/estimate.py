@@ -36,7 +36,7 @@ def estimate(parts: Parts, caller: Caller, submission: Submission) -> Estimate:
     source = submission.request.source
     if source is None:
         raise InvalidOptionsError("`dry_run` takes a source that is named, not files")
-    reach = Reach(parts.settings, caller.api_key_id)
+    reach = Reach(parts.settings, caller.api_key_id, caller.sources)
     reach.backgrounds(submission.request.options)
     if source.zip is not None:
         raise InvalidOptionsError("`dry_run` does not unpack zip files")
@@ -83,7 +83,7 @@ def _places(parts: Parts, reach: Reach, submission: Submission) -> tuple[list[st
     )
     every = (
         item.source
-        for page in pages(job, parts.storage, parts.settings)
+        for page in pages(job, parts.storage, parts.settings, reach.sources)
         for item in page.items
         if item.error is None
     )

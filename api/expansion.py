@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from api.listing import Page, pages
 from shared import job_store
 from shared.database import Database
-from shared.errors import ImageError, MattingError, RequestError
+from shared.errors import ImageError, MattingError, QuotaExceededError, RequestError
 from shared.jobs import ENDED
 from shared.settings import Settings
 from shared.storage import Storage
@@ -66,11 +66,14 @@ class Expander:
                 return False
             if not job_store.take_duty(session, duty, owner=self._owner, lease_s=LEASE_S):
                 return False
+            sources = job_store.allowed_sources(session, job.api_key_id)
         page, error = None, None
         try:
             listing = self._listings.get(job_id)
             if listing is None:
-                listing = self._listings[job_id] = pages(job, self._storage, self._settings)
+                listing = self._listings[job_id] = pages(
+                    job, self._storage, self._settings, sources
+                )
             page = next(listing, None)
         except (ImageError, RequestError) as raised:  # no use trying again
             error = (raised.code, raised.message)
@@ -80,11 +83,15 @@ class Expander:
         except Exception:  # a defect: it would only be met again
             log.exception("expansion-crashed", job=str(job_id))
             error = (MattingError.code, MattingError().message)
-        with self._database.transaction() as session:
-            if page is not None:
-                job_store.add_items(session, job_id, page.items)
-                job_store.note_expansion(session, job_id, cursor=page.cursor)
+        if page is not None:
+            try:
+                with self._database.transaction() as session:
+                    job_store.add_items(session, job_id, page.items)
+                    job_store.note_expansion(session, job_id, cursor=page.cursor)
                 return True
+            except QuotaExceededError as raised:  # what was listed before it goes on
+                error = (raised.code, raised.message)
+        with self._database.transaction() as session:
             if error is None and job.expansion_cursor is None:
                 error = ("source-empty", "There are no photos in the source.")
             job_store.finish_expansion(session, job_id, error)

@@ -61,7 +61,7 @@ def submit(parts: Parts, caller: Caller, submission: Submission) -> tuple[Job, b
     if earlier := _earlier(parts, caller, submission):
         return earlier, True
     request = submission.request
-    reach = Reach(parts.settings, caller.api_key_id)
+    reach = Reach(parts.settings, caller.api_key_id, caller.sources)
     reach.backgrounds(request.options)
     if submission.files:
         source, items = _store_files(parts, submission)

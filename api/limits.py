@@ -1,69 +1,76 @@
-"""Around every request: what it may send, bounded before anything reads it; headers of answers."""
+"""Bounds what a request may send, before anything reads it, and how slowly."""
 
-from starlette.datastructures import MutableHeaders
+import asyncio
+import time
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import render
-from shared.errors import RequestTooLargeError
+from shared.errors import MattingError, RequestTooLargeError, SlowRequestError
+from shared.settings import Settings
+
+MIN_BYTES_PER_S = 1_000
+"""A body that drips in more slowly than this, all in all, is cut off."""
 
 
 class BodyLimit:
-    """ASGI middleware: bodies over `max_bytes` get a 413, whether they say their length or not."""
+    """ASGI middleware: bodies that are too large get a 413, whether they say their length or not;
+    those that stop coming a 408. Only multipart is written to disk as it comes, so all others have
+    a smaller limit.
+    """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._max_bytes = max_bytes
+        self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count what comes in."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self._max_bytes:
-            await self._refuse(scope, receive, send)
+        headers = dict(scope["headers"])
+        multipart = headers.get(b"content-type", b"").lower().startswith(b"multipart/")
+        settings = self._settings
+        limit = settings.max_request_bytes if multipart else settings.max_json_bytes
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > limit:
+            await render(_too_large(limit))(scope, receive, send)
             return
-        received = 0
+        received, waited_s, ended, answering = 0, 0.0, False, False
 
         async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, waited_s, ended
+            if ended:  # what comes now is the client going away: that may take its time
+                return await receive()
+            began = time.monotonic()
+            try:
+                message = await asyncio.wait_for(receive(), settings.body_timeout_s)
+            except TimeoutError as error:
+                raise SlowRequestError(
+                    f"No more of the body came for {settings.body_timeout_s:.0f} s"
+                ) from error
+            waited_s += time.monotonic() - began
             received += len(message.get("body", b""))
-            if received > self._max_bytes:
-                raise RequestTooLargeError(f"The limit is {self._max_bytes:,} bytes")
+            ended = not message.get("more_body", False)
+            patience_s = settings.body_timeout_s + received / MIN_BYTES_PER_S
+            if not ended and waited_s > patience_s:
+                raise SlowRequestError(f"The body came at less than {MIN_BYTES_PER_S:,} bytes/s")
+            if received > limit:
+                raise _too_large(limit)
             return message
 
-        await self._app(scope, counted, send)
-
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        error = RequestTooLargeError(f"The limit is {self._max_bytes:,} bytes")
-        await render(error)(scope, receive, send)
-
-
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-}
-
-
-class SecurityHeaders:
-    """ASGI middleware: adds what every answer should carry."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Add the headers that are not there yet."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
+        async def noted(message: Message) -> None:
+            nonlocal answering
+            answering = True
             await send(message)
 
-        await self._app(scope, receive, with_headers)
+        try:
+            await self._app(scope, counted, noted)
+        except (RequestTooLargeError, SlowRequestError) as error:
+            if answering:
+                raise
+            await render(error)(scope, receive, send)
+
+
+def _too_large(limit: int) -> MattingError:
+    return RequestTooLargeError(f"The limit is {limit:,} bytes")

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -34,12 +34,14 @@ class Page:
     cursor: str
 
 
-def pages(job: Job, storage: Storage, settings: Settings) -> Iterator[Page]:
-    """The pages of a job's source behind its cursor.
+def pages(
+    job: Job, storage: Storage, settings: Settings, sources: Sequence[str] | None
+) -> Iterator[Page]:
+    """The pages of a job's source behind its cursor. `sources`: what its key may name.
 
     Raises what the storage does; BadManifestError, BadArchiveError for what can't be read.
     """
-    reach = Reach(settings, job.api_key_id)
+    reach = Reach(settings, job.api_key_id, sources)
     after = job.expansion_cursor
     source = job.source
     if source["kind"] == "prefix":

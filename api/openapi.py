@@ -12,6 +12,7 @@ from shared.errors import (
     MattingError,
     RequestError,
     RequestTooLargeError,
+    SlowRequestError,
 )
 
 METHODS = frozenset({"get", "post", "put", "patch", "delete"})
@@ -51,9 +52,9 @@ def _document_errors(operation: dict[str, Any]) -> None:
     if "parameters" in operation or "requestBody" in operation:
         common.append(InvalidOptionsError)
     if "requestBody" in operation:
-        common += [RequestError, RequestTooLargeError]
+        common += [RequestError, RequestTooLargeError, SlowRequestError]
     known = operation["responses"]
     for status, entry in responses(*common).items():
-        secured = status != 401 or operation.get("security")
+        secured = status not in (401, 403, 429) or operation.get("security")
         if secured and MEDIA_TYPE not in known.get(str(status), {}).get("content", {}):
             known[str(status)] = entry

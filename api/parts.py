@@ -11,6 +11,7 @@ from api.expansion import Expander
 from api.sweeper import Sweeper
 from shared.database import Database
 from shared.queue import Celery, make_app
+from shared.rate_limit import RateLimiter
 from shared.reconciler import Reconciler
 from shared.settings import Settings
 from shared.storage import Storage
@@ -27,6 +28,7 @@ class Parts:
     reconciler: Reconciler
     expander: Expander
     sweeper: Sweeper
+    limiter: RateLimiter
 
 
 @contextmanager
@@ -48,7 +50,9 @@ def open_parts(settings: Settings) -> Iterator[Parts]:
         sweeper = Sweeper(database, storage, settings)
         sweeper.start()
         stack.callback(sweeper.stop)
-        yield Parts(settings, database, storage, queue, reconciler, expander, sweeper)
+        limiter = RateLimiter(settings)
+        stack.callback(limiter.close)
+        yield Parts(settings, database, storage, queue, reconciler, expander, sweeper, limiter)
 
 
 def _parts(request: Request) -> Parts:

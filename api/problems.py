@@ -12,7 +12,9 @@ from shared.errors import (
     InvalidOptionsError,
     MattingError,
     NotFoundError,
+    RateLimitError,
     RequestError,
+    ScopeError,
     UnauthorizedError,
 )
 from shared.telemetry import get_logger
@@ -37,7 +39,7 @@ class Problem(BaseModel):
 def responses(*errors: type[MattingError]) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI entries for the errors that an endpoint may answer with."""
     texts: dict[int, list[str]] = {}
-    every: tuple[type[MattingError], ...] = (*errors, UnauthorizedError)
+    every: tuple[type[MattingError], ...] = (*errors, UnauthorizedError, ScopeError, RateLimitError)
     for error in every:
         texts.setdefault(error.http_status, []).append(f"`{error.code}`: {_sentence(error)}")
     return {

@@ -4,6 +4,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +13,10 @@ import typer
 from deploy.progress import print_table
 from shared import job_store
 from shared.database import Database
-from shared.errors import NotFoundError, StackError
+from shared.errors import ForbiddenSourceError, NotFoundError, StackError
+from shared.jobs import Scope
 from shared.settings import Settings
+from shared.storage import ObjectUrl
 
 keys_app = typer.Typer(no_args_is_help=True, help="API keys; only their hash is stored.")
 
@@ -24,28 +27,65 @@ DATA = Path("matting-data")
 
 
 @keys_app.command()
-def create(name: Annotated[str, typer.Argument(help="Whose it is.")], data: Data = DATA) -> None:
+def create(
+    name: Annotated[str, typer.Argument(help="Whose it is.")],
+    scope: Annotated[
+        list[Scope] | None,
+        typer.Option(help="What it may do; several times for several. None: submit and read."),
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(help="`s3://bucket/prefix/` that it may name as a source; several times."),
+    ] = None,
+    rate: Annotated[
+        int | None, typer.Option(min=1, help="Requests a minute. None: as the settings say.")
+    ] = None,
+    quota: Annotated[
+        int | None, typer.Option(min=0, help="Images a calendar month (UTC). None: no limit.")
+    ] = None,
+    data: Data = DATA,
+) -> None:
     """Make a key and print it: the only time that it is seen."""
+    sources = [_source(text) for text in source] if source else None
     with _database(data) as database, database.transaction() as session:
-        _key, secret = job_store.create_api_key(session, name)
+        _key, secret = job_store.create_api_key(
+            session,
+            name,
+            scopes=scope or None,
+            sources=sources,
+            requests_per_min=rate,
+            images_per_month=quota,
+        )
     typer.echo(secret)
 
 
 @keys_app.command("list")
 def list_keys(data: Data = DATA) -> None:
-    """Show the keys, without their secrets."""
+    """Show the keys, without their secrets, and what they used this month."""
     with _database(data) as database, database.transaction() as session:
+        keys = job_store.list_api_keys(session)
+        month = job_store.month_of(datetime.now(UTC))
+        used = {
+            row.api_key_id: row.images
+            for row in job_store.usage_of(session, [key.id for key in keys])
+            if row.month == month
+        }
         rows = [
             [
                 str(key.id),
                 key.name,
                 f"{key.hint}…",
+                " ".join(key.scopes or ["submit", "read"]),
+                " ".join(key.sources or ["all"]),
+                str(key.requests_per_min or ""),
+                f"{used.get(key.id, 0)} of {_limit(key.images_per_month)}",
                 f"{key.created_at:%Y-%m-%d %H:%M}",
                 f"{key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else "",
             ]
-            for key in job_store.list_api_keys(session)
+            for key in keys
         ]
-    print_table(["id", "name", "key", "created (UTC)", "revoked (UTC)"], rows)
+    headings = ["id", "name", "key", "scopes", "sources", "requests/min", "images this month"]
+    print_table([*headings, "created (UTC)", "revoked (UTC)"], rows)
 
 
 @keys_app.command()
@@ -59,6 +99,19 @@ def revoke(key: Annotated[str, typer.Argument(help="The key's id.")], data: Data
         if job_store.revoke_api_key(session, key_id) is None:
             raise NotFoundError(f"There is no key {key_id}")
     typer.echo(f"{key_id} is revoked")
+
+
+def _source(text: str) -> str:
+    """As keys are compared with it: a whole bucket or a folder of it, with the slash at the end."""
+    try:
+        url = ObjectUrl.parse(text, "")
+    except ForbiddenSourceError as error:
+        raise typer.BadParameter(f"{text!r} is not s3://bucket or s3://bucket/prefix/") from error
+    return str(url) if str(url).endswith("/") else f"{url}/"
+
+
+def _limit(images: int | None) -> str:
+    return "any" if images is None else str(images)
 
 
 @contextmanager

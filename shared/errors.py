@@ -263,6 +263,38 @@ class UnauthorizedError(RequestError):
     remedy = "Send `Authorization: Bearer KEY`; make a key with `matting keys create NAME`."
 
 
+class ScopeError(RequestError):
+    """The API key does not allow this."""
+
+    code = "scope-missing"
+    http_status = 403
+    remedy = "Use a key with that scope: `matting keys create NAME --scope …`."
+
+
+class RateLimitError(RequestError):
+    """The API key sends more requests than it may."""
+
+    code = "rate-limited"
+    http_status = 429
+    remedy = "Wait as long as `Retry-After` says, and send more images with each request."
+
+
+class QuotaExceededError(RequestError):
+    """The API key has no images left this month."""
+
+    code = "quota-exceeded"
+    http_status = 402
+    remedy = "Wait for the next month, or ask the operator for a higher quota."
+
+
+class SlowRequestError(RequestError):
+    """The request's body came too slowly."""
+
+    code = "request-timeout"
+    http_status = 408
+    remedy = "Send it again over a faster connection, or in smaller parts."
+
+
 class NotFoundError(RequestError):
     """There is nothing under this id, or it belongs to another key."""
 

@@ -65,6 +65,17 @@ class Verdict(StrEnum):
     """Not fit."""
 
 
+class Scope(StrEnum):
+    """What an API key may do."""
+
+    SUBMIT = "submit"
+    """Submit, change and delete its own jobs."""
+    READ = "read"
+    """Look at its own jobs and their results."""
+    ADMIN = "admin"
+    """Both, and see what every key used."""
+
+
 ITEM_TRANSITIONS: dict[ItemStatus, frozenset[ItemStatus]] = {
     ItemStatus.QUEUED: frozenset({ItemStatus.RUNNING, ItemStatus.CANCELLED, ItemStatus.FAILED}),
     ItemStatus.RUNNING: frozenset(

@@ -160,6 +160,15 @@ class Settings(BaseSettings):
     max_request_bytes: int = Field(
         1024**3, ge=1024, description="Of one request body (a multipart of many files)."
     )
+    max_json_bytes: int = Field(
+        72 * 1024**2, ge=1024, description="Of a body that is no multipart: it is held in memory."
+    )
+    body_timeout_s: float = Field(
+        30, gt=0, description="A request whose body brings nothing for this long is ended."
+    )
+    requests_per_min: int = Field(
+        6_000, ge=1, description="Of one API key that has no rate of its own; as many at once."
+    )
     max_files_per_request: int = Field(1_000, ge=1, description="Parts of one multipart.")
     max_keys_per_job: int = Field(100_000, ge=1, description="Keys named in one request.")
     max_archive_bytes: int = Field(

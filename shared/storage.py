@@ -5,6 +5,7 @@ checksums only where the service demands them (others fail on ranged reads).
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ LIST_PAGE_KEYS = 1_000
 
 STREAM_BYTES = 256 * 1024
 
-_DOUBTFUL = re.compile(r"[\x00-\x1f%]|(?:^|/)\.\.?(?:/|$)")
+_DOUBTFUL = re.compile(r"[^ -~]|[%\\]|^/|//|(?:^|/)\.\.?(?:/|$)")
 """In a key: what must be looked at closer."""
 
 _NOT_FOUND = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
@@ -52,8 +53,9 @@ class ObjectUrl:
     def parse(cls, text: str, default_bucket: str) -> "ObjectUrl":
         """Read `s3://bucket/key`, or a bare key of the default bucket.
 
-        Raises ForbiddenSourceError for keys with `.` or `..` segments (percent-encoded too) or
-        control characters: what they point at depends on who reads them.
+        Raises ForbiddenSourceError for keys whose place depends on who reads them: with `.` or `..`
+        segments, a leading slash or control characters, also percent-encoded (however often),
+        behind backslashes, or in characters that Unicode holds for the same.
         """
         if text.startswith("s3://"):
             bucket, _, key = text.removeprefix("s3://").partition("/")
@@ -61,10 +63,23 @@ class ObjectUrl:
             bucket, key = default_bucket, text
         if bucket and not _DOUBTFUL.search(key):  # nearly all
             return cls(bucket, key)
-        segments = {unquote(segment) for segment in key.split("/")}
-        if not bucket or segments & {".", ".."} or any(ord(char) < 32 for char in key):
+        lax = as_read_laxly(key)
+        odd = {".", ".."} & set(lax.split("/")) or lax.startswith("/")
+        if not bucket or odd or any(ord(char) < 32 for char in lax):
             raise ForbiddenSourceError(f"{text!r} is not a plain S3 key")
         return cls(bucket, key)
+
+
+def as_read_laxly(key: str) -> str:
+    """A key as the laxest of readers takes it: percent-decoded to the end, Unicode's compatible
+    characters (`．．`, `／`) made plain, backslashes as slashes, runs of slashes as one.
+    """
+    if not _DOUBTFUL.search(key):
+        return key
+    while (decoded := unquote(key)) != key:
+        key = decoded
+    plain = unicodedata.normalize("NFKC", key).replace("\\", "/")
+    return re.sub("//+", "/", plain)
 
 
 class Storage:

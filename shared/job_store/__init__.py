@@ -4,7 +4,13 @@ Locks are taken in one order everywhere: job rows by id first, then item rows. S
 wait for each other at most in a line, never in a circle.
 """
 
-from shared.job_store.api_keys import create_api_key, find_api_key, list_api_keys, revoke_api_key
+from shared.job_store.api_keys import (
+    allowed_sources,
+    create_api_key,
+    find_api_key,
+    list_api_keys,
+    revoke_api_key,
+)
 from shared.job_store.backlog import Backlog, backlog
 from shared.job_store.control import (
     cancel_job,
@@ -54,6 +60,7 @@ from shared.job_store.submissions import (
     forget_submissions,
     remember_submission,
 )
+from shared.job_store.usage import images_left, month_of, usage_of
 from shared.job_store.workers import beat, forget_worker, live_workers, register_worker
 
 __all__ = [
@@ -66,6 +73,7 @@ __all__ = [
     "Settlement",
     "SettlementState",
     "add_items",
+    "allowed_sources",
     "backlog",
     "beat",
     "cancel_job",
@@ -86,12 +94,14 @@ __all__ = [
     "get_item",
     "get_job",
     "give_up_duty",
+    "images_left",
     "list_api_keys",
     "list_items",
     "list_jobs",
     "live_workers",
     "load_job",
     "mark_published_many",
+    "month_of",
     "note_expansion",
     "open_jobs",
     "pause_job",
@@ -110,4 +120,5 @@ __all__ = [
     "still_needed",
     "take_duty",
     "unexpanded_jobs",
+    "usage_of",
 ]

@@ -1,6 +1,7 @@
 """API keys: made, found by what a caller sends, listed, revoked. Only their SHA-256 is kept."""
 
 import hashlib
+import hmac
 import secrets
 import uuid
 from collections.abc import Sequence
@@ -9,26 +10,56 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.database import now
+from shared.jobs import Scope
 from shared.models import ApiKey
 
 KEY_PREFIX = "mtk_"
 """Marks our keys, so that scanners for leaked secrets can find them."""
 
 
-def create_api_key(session: Session, name: str) -> tuple[ApiKey, str]:
-    """Make a key; the secret (256 random bits, so a plain hash is enough) is seen here only."""
+def create_api_key(
+    session: Session,
+    name: str,
+    *,
+    scopes: Sequence[Scope] | None = None,
+    sources: Sequence[str] | None = None,
+    requests_per_min: int | None = None,
+    images_per_month: int | None = None,
+) -> tuple[ApiKey, str]:
+    """Make a key; the secret (256 random bits, so a plain hash is enough) is seen here only.
+
+    The limits are as in shared.models.ApiKey.
+    """
     secret = KEY_PREFIX + secrets.token_urlsafe(32)
-    key = ApiKey(name=name, hint=secret[:10], sha256=_digest(secret), created_at=now(session))
+    key = ApiKey(
+        name=name,
+        hint=secret[:10],
+        sha256=_digest(secret),
+        created_at=now(session),
+        scopes=[scope.value for scope in scopes] if scopes is not None else None,
+        sources=list(sources) if sources is not None else None,
+        requests_per_min=requests_per_min,
+        images_per_month=images_per_month,
+    )
     session.add(key)
     session.flush()
     return key, secret
 
 
 def find_api_key(session: Session, secret: str) -> ApiKey | None:
-    """The valid key behind a secret. The look-up is by hash: its time tells nothing of the key."""
-    return session.scalar(
-        sa.select(ApiKey).where(ApiKey.sha256 == _digest(secret), ApiKey.revoked_at.is_(None))
+    """The valid key behind a secret. The look-up is by hash, whose bytes a caller can't steer, and
+    what was found is compared once more in constant time: neither tells anything of the key.
+    """
+    digest = _digest(secret)
+    key = session.scalar(
+        sa.select(ApiKey).where(ApiKey.sha256 == digest, ApiKey.revoked_at.is_(None))
     )
+    return key if key is not None and hmac.compare_digest(key.sha256, digest) else None
+
+
+def allowed_sources(session: Session, key_id: uuid.UUID) -> list[str] | None:
+    """What a key may name as a source; None: all that the settings allow."""
+    return session.scalar(sa.select(ApiKey.sources).where(ApiKey.id == key_id))
 
 
 def list_api_keys(session: Session) -> Sequence[ApiKey]:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from shared.database import now
 from shared.errors import MattingError
 from shared.job_store.locks import lock_jobs, settle_jobs
+from shared.job_store.usage import take_from_quota
 from shared.jobs import ItemStatus, JobStatus
 from shared.models import Item, Job, new_id
 
@@ -71,7 +72,10 @@ def create_job(
 
 
 def add_items(session: Session, job_id: uuid.UUID, items: Iterable[NewItem]) -> int:
-    """Add items behind those the job has, count them, and return how many were new."""
+    """Add items behind those the job has, count them, and return how many were new.
+
+    Raises QuotaExceededError.
+    """
     job = lock_jobs(session, [job_id])[job_id]
     position = (
         session.scalar(sa.select(sa.func.max(Item.position)).where(Item.job_id == job_id)) or 0
@@ -79,6 +83,7 @@ def add_items(session: Session, job_id: uuid.UUID, items: Iterable[NewItem]) -> 
     moment = now(session)
     rows = [_row(job_id, position + number, item, moment) for number, item in enumerate(items, 1)]
     added = Counter(_insert_new(session, rows) if rows else ())
+    take_from_quota(session, job.api_key_id, added[ItemStatus.QUEUED])
     job.total += added.total()
     if job.status is JobStatus.CANCELLED:  # while its source was being listed
         job.cancelled += _cancel_new(session, job_id)

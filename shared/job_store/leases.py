@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.job_store.locks import lock_jobs, settle_jobs
+from shared.job_store.usage import Used, add_usage
 from shared.jobs import ENDED, HELD, STAGES, ItemStatus, JobStatus
 from shared.models import Item, Job
 
@@ -154,7 +155,23 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
         jobs[job_id].record_ms += record_ms * len(mine) / len(rows)
         jobs[job_id].progressed_at = moment
     settle_jobs(session, jobs.values())
+    add_usage(session, _used(of_job, jobs), moment)
     return states
+
+
+def _used(
+    of_job: Mapping[uuid.UUID, Sequence[Settlement]], jobs: Mapping[uuid.UUID, Job]
+) -> dict[uuid.UUID, Used]:
+    """What each key used, of the images that succeeded."""
+    used: defaultdict[uuid.UUID, Used] = defaultdict(Used)
+    for job_id, mine in of_job.items():
+        for settlement in mine:
+            if settlement.error_code is None:
+                total = used[jobs[job_id].api_key_id]
+                total.images += 1
+                total.pixels += (settlement.width or 0) * (settlement.height or 0)
+                total.device_ms += settlement.timings_ms.get("predict", 0.0)
+    return used
 
 
 def _running_attempts(session: Session, item_ids: list[uuid.UUID]) -> dict[uuid.UUID, int]:

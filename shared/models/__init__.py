@@ -2,7 +2,7 @@
 
 from shared.models.base import Base, UtcDateTime, new_id
 from shared.models.jobs import Item, Job
-from shared.models.service import ApiKey, Duty, IdempotencyKey, Worker
+from shared.models.service import ApiKey, Duty, IdempotencyKey, Usage, Worker
 
 __all__ = [
     "ApiKey",
@@ -11,6 +11,7 @@ __all__ = [
     "IdempotencyKey",
     "Item",
     "Job",
+    "Usage",
     "UtcDateTime",
     "Worker",
     "new_id",

@@ -1,10 +1,10 @@
-"""The tables around the work: API keys, workers that are alive, submissions known by their key."""
+"""The tables around the work: API keys and what they used, live workers, known submissions."""
 
 import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import BigInteger, Float, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, new_id
@@ -22,6 +22,27 @@ class ApiKey(Base):
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
     created_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
+    scopes: Mapped[list[str] | None]
+    """shared.jobs.Scope; none: submit and read."""
+    sources: Mapped[list[str] | None]
+    """`s3://bucket/prefix/` of what it may name as a source; none: all that the settings allow."""
+    requests_per_min: Mapped[int | None]
+    """None: as the settings say."""
+    images_per_month: Mapped[int | None]
+    """None: as many as it likes."""
+
+
+class Usage(Base):
+    """What a key used in one calendar month (UTC): images that succeeded; errors cost nothing."""
+
+    __tablename__ = "usage"
+
+    api_key_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("api_keys.id"), primary_key=True)
+    month: Mapped[str] = mapped_column(String(7), primary_key=True)
+    """`2026-11`."""
+    images: Mapped[int] = mapped_column(BigInteger, default=0)
+    pixels: Mapped[int] = mapped_column(BigInteger, default=0)
+    device_ms: Mapped[float] = mapped_column(Float, default=0.0)
 
 
 class Worker(Base):

@@ -49,11 +49,11 @@ def test_the_commands_of_the_contract_are_there() -> None:
 def test_the_readme_names_only_commands_that_exist() -> None:
     text = (ROOT / "README.md").read_text()
     group = typer.main.get_command(cli)
-    named = set(re.findall(r"(?:^|[\s`/])matting ([a-z]+(?:-[a-z]+)*)\b", text))
+    named = set(re.findall(r"(?:^\s*|[`/])matting ([a-z]+(?:-[a-z]+)*)\b", text, re.MULTILINE))
     assert named
     assert named <= set(group.commands), named  # type: ignore[attr-defined]
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"\bmake ([a-z]+)", text):
+    for target in re.findall(r"(?:^\s*|`)make ([a-z]+)", text, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 

@@ -3,6 +3,7 @@ from collections import Counter
 
 import pytest
 
+from deploy.reference import README, with_table
 from shared import errors
 from shared.errors import ImageError, MattingError, TransientError
 
@@ -27,6 +28,12 @@ def test_every_error_says_what_happened_and_what_to_do(kind: type[MattingError])
     assert len(kind.remedy) > 10
     assert error.message.startswith(error.detail.rstrip("."))
     assert kind.__module__ == errors.__name__
+
+
+def test_the_table_in_the_readme_is_current() -> None:
+    text = README.read_text()
+    assert with_table(text) == text, "run: make reference"
+    assert all(f"`{one.code}`" in text for one in every_error())
 
 
 def test_an_image_is_never_tried_again_for_its_own_faults() -> None:

@@ -1,0 +1,90 @@
+"""/v1/usage: what keys used, month by month and job by job."""
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from api.auth import CallerDep
+from api.parts import PartsDep
+from api.problems import responses
+from shared import job_store
+from shared.errors import ScopeError
+from shared.jobs import Scope
+
+router = APIRouter(prefix="/v1/usage", tags=["usage"])
+
+
+class Amount(BaseModel):
+    """Images that succeeded; errors cost nothing."""
+
+    images: int
+    megapixels: float = Field(description="Of the photos.")
+    device_s: float = Field(description="Time that the network computed for them.")
+
+
+class MonthUsage(Amount):
+    """What a key used in a calendar month (UTC)."""
+
+    month: str = Field(examples=["2026-11"])
+    api_key_id: uuid.UUID
+    api_key: str = Field(description="Its name.")
+
+
+class JobUsage(Amount):
+    """What a job used."""
+
+    job_id: uuid.UUID
+
+
+class UsageOut(BaseModel):
+    """Months and the latest jobs, newest first."""
+
+    images_per_month: int | None = Field(description="The key's quota; none: no limit.")
+    images_left: int | None = Field(description="Of it, with what is under way taken off.")
+    months: list[MonthUsage]
+    jobs: list[JobUsage] = Field(description="The key's own, newest first.")
+
+
+@router.get("", responses=responses(ScopeError))
+def get_usage(
+    parts: PartsDep,
+    caller: CallerDep,
+    every_key: Annotated[bool, Query(description="Of all keys; needs the scope admin.")] = False,
+    jobs: Annotated[int, Query(ge=0, le=1_000, description="How many of the latest.")] = 50,
+) -> UsageOut:
+    """What you used: images, megapixels, device seconds."""
+    if every_key:
+        caller.require(Scope.ADMIN)
+    with parts.database.transaction() as session:
+        names = {caller.api_key_id: caller.name}
+        if every_key:
+            names = {key.id: key.name for key in job_store.list_api_keys(session)}
+        months = job_store.usage_of(session, list(names))
+        latest = job_store.list_jobs(session, api_key_id=caller.api_key_id, before=None, limit=jobs)
+        left = job_store.images_left(session, caller.api_key_id)
+    return UsageOut(
+        images_per_month=caller.images_per_month,
+        images_left=left,
+        months=[
+            MonthUsage(
+                month=row.month,
+                api_key_id=row.api_key_id,
+                api_key=names[row.api_key_id],
+                images=row.images,
+                megapixels=round(row.pixels / 1e6, 3),
+                device_s=round(row.device_ms / 1e3, 3),
+            )
+            for row in months
+        ],
+        jobs=[
+            JobUsage(
+                job_id=job.id,
+                images=job.succeeded,
+                megapixels=round(job.pixels / 1e6, 3),
+                device_s=round(job.predict_ms / 1e3, 3),
+            )
+            for job in latest
+        ],
+    )

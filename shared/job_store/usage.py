@@ -1,0 +1,84 @@
+"""What keys used, month by month, and whether they may have more."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from shared.database import now
+from shared.errors import QuotaExceededError
+from shared.jobs import ENDED
+from shared.models import ApiKey, Job, Usage
+
+
+@dataclass(slots=True)
+class Used:
+    """A sum over images that succeeded."""
+
+    images: int = 0
+    pixels: int = 0
+    device_ms: float = 0.0
+
+
+def month_of(moment: datetime) -> str:
+    """The calendar month, `2026-11`."""
+    return f"{moment:%Y-%m}"
+
+
+def add_usage(session: Session, used: Mapping[uuid.UUID, Used], moment: datetime) -> None:
+    """Add to the month's sums: the last rows a transaction locks, in the order of their keys."""
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    for api_key_id, more in sorted(used.items()):
+        values = {"images": more.images, "pixels": more.pixels, "device_ms": more.device_ms}
+        session.execute(
+            insert(Usage)
+            .values(api_key_id=api_key_id, month=month_of(moment), **values)
+            .on_conflict_do_update(
+                index_elements=[Usage.api_key_id, Usage.month],
+                set_={name: getattr(Usage, name) + value for name, value in values.items()},
+            )
+        )
+
+
+def usage_of(session: Session, api_key_ids: Sequence[uuid.UUID]) -> Sequence[Usage]:
+    """Every month of these keys, newest first."""
+    statement = sa.select(Usage).where(Usage.api_key_id.in_(api_key_ids))
+    return session.scalars(statement.order_by(Usage.month.desc(), Usage.api_key_id)).all()
+
+
+def images_left(session: Session, api_key_id: uuid.UUID) -> int | None:
+    """What is left of a key's month, with what it has under way taken off; None: no limit.
+
+    Locks the key, so that two submissions cannot both take the last image.
+    """
+    quota = session.scalar(
+        sa.select(ApiKey.images_per_month)
+        .where(ApiKey.id == api_key_id)
+        .with_for_update(key_share=True)
+    )
+    if quota is None:
+        return None
+    done = session.scalar(
+        sa.select(Usage.images).where(
+            Usage.api_key_id == api_key_id, Usage.month == month_of(now(session))
+        )
+    )
+    under_way = session.scalar(
+        sa.select(sa.func.coalesce(sa.func.sum(Job.queued + Job.running), 0)).where(
+            Job.api_key_id == api_key_id, Job.status.not_in(ENDED)
+        )
+    )
+    return max(0, quota - (done or 0) - int(under_way or 0))
+
+
+def take_from_quota(session: Session, api_key_id: uuid.UUID, images: int) -> None:
+    """Raise QuotaExceededError unless the key may have so many more this month. Call it before the
+    images are counted.
+    """
+    left = images_left(session, api_key_id)
+    if left is not None and images > left:
+        raise QuotaExceededError(f"{images:,} images, and {left:,} are left of this month's quota")

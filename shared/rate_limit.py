@@ -1,0 +1,88 @@
+"""How many requests a key may send: a token bucket in Redis, one for all API processes."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import cast
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from shared.settings import Settings
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+KEY_PREFIX = "matting:rate:"
+
+WARN_EVERY_S = 60
+
+# Redis runs it as one step, by its own clock. The bucket holds a minute's requests and fills
+# evenly; it is kept as tokens and the time of the last request, and forgotten when it is full.
+TAKE = """
+local capacity = tonumber(ARGV[1])
+local clock = redis.call('TIME')
+local now = clock[1] + clock[2] / 1e6
+local stored = redis.call('HMGET', KEYS[1], 'tokens', 'at')
+local tokens = tonumber(stored[1]) or capacity
+local at = tonumber(stored[2]) or now
+tokens = math.min(capacity, tokens + math.max(0, now - at) * capacity / 60)
+local taken = 0
+if tokens >= 1 then
+    tokens = tokens - 1
+    taken = 1
+end
+redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', string.format('%.6f', now))
+redis.call('EXPIRE', KEYS[1], 61)
+return {taken, tostring(tokens)}
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What is left to a key after a request."""
+
+    allowed: bool
+    limit: int
+    """Requests a minute, and at once."""
+    remaining: int
+    retry_after_s: int
+    """Until the next request may come; 0 when one may come now."""
+    reset_s: int
+    """Until the bucket is full again."""
+
+
+class RateLimiter:
+    """Thread-safe. While Redis is away every request is let through: work is accepted then too."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing connects here."""
+        self._redis = Redis.from_url(
+            settings.redis_url, socket_timeout=1, socket_connect_timeout=1, protocol=2
+        )
+        self._take = self._redis.register_script(TAKE)
+        self._warn_at = 0.0
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._redis.close()
+
+    def take(self, name: str, limit: int) -> Allowance:
+        """Count one request of `name`, which may send `limit` a minute."""
+        try:
+            taken, left = cast(
+                tuple[int, bytes], self._take(keys=[KEY_PREFIX + name], args=[limit])
+            )
+        except RedisError as error:
+            if time.monotonic() >= self._warn_at:
+                self._warn_at = time.monotonic() + WARN_EVERY_S
+                log.warning("rate-limit-off", detail=str(error))
+            return Allowance(allowed=True, limit=limit, remaining=limit, retry_after_s=0, reset_s=0)
+        tokens = float(left)
+        return Allowance(
+            allowed=bool(taken),
+            limit=limit,
+            remaining=int(tokens),
+            retry_after_s=math.ceil(max(0.0, 1 - tokens) * 60 / limit),
+            reset_s=math.ceil((limit - tokens) * 60 / limit),
+        )

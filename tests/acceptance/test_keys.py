@@ -1,0 +1,132 @@
+"""Keys made by the command, and what the API lets each of them do."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.client import ApiError, MattingClient
+from deploy.local import Stack
+from deploy.processes import program
+from shared.storage import Storage
+from tests.acceptance.test_api import assert_problem
+
+
+@pytest.fixture
+def new_key(stack: Stack) -> Iterator["KeyMaker"]:
+    with ExitStack() as closing:
+        yield KeyMaker(stack, closing)
+
+
+class KeyMaker:
+    def __init__(self, stack: Stack, closing: ExitStack) -> None:
+        self._stack, self._closing = stack, closing
+
+    def __call__(self, *flags: str) -> MattingClient:
+        command = [program("matting"), "keys", "create", "shop", "--data", str(self._stack.data)]
+        made = subprocess.run([*command, *flags], capture_output=True, text=True, check=True)
+        url = self._stack.address.api_url
+        self.secret = made.stdout.strip()
+        return self._closing.enter_context(MattingClient(url, self.secret))
+
+    def raw(self) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {self.secret}"}
+        url = self._stack.address.api_url
+        return self._closing.enter_context(httpx.Client(base_url=url, headers=headers))
+
+
+def test_a_scope_bounds_what_a_key_does(new_key: KeyMaker, jpeg: bytes) -> None:
+    new_key("--scope", "read")
+    reader = new_key.raw()
+    assert reader.get("/v1/jobs").status_code == 200
+    files = {"files": ("x.jpg", jpeg)}
+    assert_problem(reader.post("/v1/jobs", files=files), 403, "scope-missing")
+    assert_problem(reader.get("/v1/usage?every_key=true"), 403, "scope-missing")
+    new_key("--scope", "submit")
+    sender = new_key.raw()
+    assert sender.post("/v1/jobs", files=files).status_code == 202
+    assert_problem(sender.get("/v1/jobs"), 403, "scope-missing")
+    new_key("--scope", "admin")
+    every = new_key.raw().get("/v1/usage?every_key=true")
+    assert every.status_code == 200, every.text
+
+
+def test_a_key_reads_its_own_folders_only(new_key: KeyMaker, bucket: Storage, jpeg: bytes) -> None:
+    for key in ("shop/a.jpg", "shopping/b.jpg", "other/c.jpg"):
+        bucket.put(key, jpeg, "image/jpeg")
+    client = new_key("--source", "s3://photos/shop")
+    job = client.wait(client.submit({"prefix": "s3://photos/shop/"})["id"])
+    assert job["counts"]["succeeded"] == 1
+    for source in (
+        {"prefix": "s3://photos/"},
+        {"prefix": "s3://photos/shop"},
+        {"prefix": "s3://matting/elsewhere/"},
+        {"keys": ["s3://photos/shopping/b.jpg"]},
+        {"keys": ["s3://photos/shop/../other/c.jpg"]},
+        {"keys": ["s3://photos/other/c.jpg"]},
+    ):
+        with pytest.raises(ApiError) as caught:
+            client.submit(source)
+        assert caught.value.code == "forbidden-source", source
+    bucket.put("shop/list.csv", b"key\ns3://photos/other/c.jpg\n", "text/csv")
+    job = client.wait(client.submit({"manifest": "s3://photos/shop/list.csv"})["id"])
+    [item] = client.items(job["id"])
+    assert item["error"] is not None
+    assert item["error"]["code"] == "forbidden-source"
+
+
+def test_the_rate_is_told_and_held(new_key: KeyMaker) -> None:
+    new_key("--rate", "3")
+    caller = new_key.raw()
+    left = [caller.get("/v1/jobs").headers["x-ratelimit-remaining"] for _ in range(3)]
+    assert left == ["2", "1", "0"]
+    answer = caller.get("/v1/jobs")
+    assert_problem(answer, 429, "rate-limited")
+    assert 15 <= int(answer.headers["retry-after"]) <= 20
+    assert answer.headers["ratelimit-policy"] == '"key";q=3;w=60'
+
+
+def test_the_quota_counts_what_succeeded(new_key: KeyMaker, folder: Path) -> None:
+    client = new_key("--quota", "3")
+    job = client.wait(client.submit_files([folder / "x.jpg", folder / "page.jpg"])["id"])
+    assert (job["counts"]["succeeded"], job["counts"]["failed"]) == (1, 1)
+    with pytest.raises(ApiError) as caught:
+        client.submit_files([folder / "x.jpg", folder / "x.png", folder / "cut.jpg"])
+    assert (caught.value.status, caught.value.code) == (402, "quota-exceeded")
+    usage = new_key.raw().get("/v1/usage").json()
+    assert (usage["images_per_month"], usage["images_left"]) == (3, 2)
+    [month] = usage["months"]
+    assert month["images"] == 1
+    assert month["megapixels"] == job["megapixels"] > 0
+    assert month["device_s"] > 0
+    assert usage["jobs"][0] == {
+        "job_id": job["id"],
+        "images": 1,
+        "megapixels": month["megapixels"],
+        "device_s": month["device_s"],
+    }
+
+
+def test_no_key_is_ever_in_a_log(stack: Stack, new_key: KeyMaker, jpeg: bytes) -> None:
+    new_key()
+    caller = new_key.raw()
+    secret = new_key.secret
+    caller.post("/v1/jobs", content=b"{", headers={"content-type": "application/json"})
+    caller.get(f"/v1/jobs?cursor={secret}")
+    caller.post("/v1/jobs", files={"files": ("x.jpg", jpeg)})
+    wrong = "mtk_" + "w" * 43
+    httpx.get(f"{stack.address.api_url}/v1/jobs", headers={"X-Api-Key": wrong})
+    logs = "".join(path.read_text(errors="replace") for path in stack.logs.glob("*.log"))
+    assert logs, "there is something to look through"
+    settings = stack.settings
+    assert settings.aws_secret_access_key is not None
+    for hidden in (
+        secret,
+        wrong,
+        stack.secrets.api_key,
+        settings.aws_secret_access_key.get_secret_value(),
+    ):
+        assert hidden not in logs
