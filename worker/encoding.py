@@ -62,7 +62,7 @@ def _encode(pixels: Image, rendition: Rendition, quality: int, metadata: Metadat
     if kind is Format.ZIP:
         return _zip(pixels, quality, metadata)
     if kind is Format.AVIF or metadata:
-        return _pillow(pixels, kind, quality, metadata)
+        return _pillow(pixels, rendition, quality, metadata)
     if pixels.ndim == 3:
         to_bgr = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
         pixels = cv2.cvtColor(pixels, to_bgr).astype(np.uint8, copy=False)
@@ -92,7 +92,8 @@ def _must_stay_white(rendition: Rendition) -> bool:
     return market is not None and RULES[market].white_background
 
 
-def _pillow(pixels: Image, kind: Format, quality: int, metadata: Metadata) -> bytes:
+def _pillow(pixels: Image, rendition: Rendition, quality: int, metadata: Metadata) -> bytes:
+    kind = rendition.format
     if kind is Format.AVIF and not features.check("avif"):
         raise FormatUnavailableError("This worker's Pillow was built without AVIF")
     no_place_for_dpi = kind in (Format.AVIF, Format.WEBP)
@@ -101,6 +102,8 @@ def _pillow(pixels: Image, kind: Format, quality: int, metadata: Metadata) -> by
         parameters = {"compress_level": PNG_LEVEL}
     elif kind is Format.AVIF:
         parameters |= {"speed": AVIF_SPEED, "max_threads": 1}
+    elif kind is Format.JPEG and _must_stay_white(rendition):
+        parameters["subsampling"] = "4:4:4"
     if metadata.icc:
         parameters["icc_profile"] = metadata.icc
     if exif := metadata.exif_bytes(with_dpi=no_place_for_dpi):

@@ -18,6 +18,7 @@ from worker.metadata import Metadata, read_metadata
 from worker.refine import refined_alpha
 from worker.render import Subject, render
 from worker.rules import unmet_rules
+from worker.tidy import tidied
 from worker.transforms import Prepared, restore
 
 REDUCED_SIDE_PX = 1_024
@@ -70,6 +71,8 @@ def matte_of(
     """The matte [H, W] uint8 at the decoded image's size, from the network's alpha."""
     levels = options.profile is Profile.FAST
     height, width = decoded.image.shape[:2]
+    if levels:
+        alpha = tidied(alpha)
     if options.refine and levels:
         small = prepared.steps[1:] if prepared.steps[0][0] == "resize" else prepared.steps
         matte = refined_alpha(decoded.image, restore(alpha, small), levels=levels)

@@ -19,7 +19,7 @@ from shared.options import Options
 from shared.storage import Storage
 from worker.work import StoredOutput, WorkItem
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 """To be raised when the same photo and options give other pixels than before."""
 
 

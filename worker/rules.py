@@ -4,9 +4,13 @@ Pictures that look right as thumbnails fail a pixel check: JPEG smears white nea
 counts is what a decoder gives back.
 """
 
+import io
+
 import cv2
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
+from PIL import ImageCms
 
 from shared.marketplaces import RULES, Market, MarketRules
 from shared.rendition import Format
@@ -34,7 +38,7 @@ def unmet_rules(
     if decoded is None or kind.value not in rules.formats:
         return [f"The format is {kind.value}; asked for is {', '.join(rules.formats)}"]
     pixels = np.asarray(decoded, np.uint8)
-    unmet = [*_sides(pixels, rules, subject), *_bytes(data, rules)]
+    unmet = [*_sides(pixels, rules, subject), *_bytes(data, rules), *_colour_space(data)]
     if pixels.ndim == 3 and pixels.shape[2] == 3:
         behind = _background(pixels)
         unmet += [*_white(pixels, behind, rules), *_fill(behind, rules, subject)]
@@ -70,6 +74,23 @@ def _bytes(data: bytes, rules: MarketRules) -> list[str]:
     if rules.min_bytes is not None and len(data) < rules.min_bytes:
         return [f"The file has {len(data):,} bytes; asked for are at least {rules.min_bytes:,}"]
     return []
+
+
+def _colour_space(data: bytes) -> list[str]:
+    """All of them show sRGB: a file says so, or says nothing."""
+    with PIL.Image.open(io.BytesIO(data)) as header:
+        mode, icc = header.mode, header.info.get("icc_profile")
+    if mode not in ("RGB", "RGBA"):
+        return [f"The colours are {mode}; asked for is RGB of 8 bits"]
+    if not icc:
+        return []
+    try:
+        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(icc))).strip()
+    except (ImageCms.PyCMSError, OSError):
+        return ["The colour profile can't be read; asked for is sRGB"]
+    if "srgb" in name.lower():
+        return []
+    return [f"The colour profile is {name[:60]}; asked for is sRGB (`colour_profile: srgb`)"]
 
 
 def _background(pixels: Image) -> NDArray[np.bool_]:

@@ -8,7 +8,9 @@ import numpy as np
 import PIL.Image
 import pytest
 from numpy.typing import NDArray
+from PIL import ImageCms
 
+from shared.marketplaces import Market
 from shared.options import Options
 from shared.settings import Settings
 from worker.backdrop import backdrop
@@ -16,6 +18,7 @@ from worker.codec import Decoded, decode
 from worker.encoding import encode
 from worker.finishing import enough_px, finish, keep_metadata
 from worker.matte import adjust
+from worker.metadata import Metadata
 from worker.render import Subject, render
 from worker.rules import unmet_rules
 from worker.transforms import Prepared
@@ -141,9 +144,9 @@ def test_max_bytes_lowers_the_quality_until_it_fits() -> None:
     assert len(large) > 60_000 >= len(fitted) > 30_000
 
 
-@pytest.mark.parametrize("market", ["amazon", "google", "shopify", "ebay", "taobao"])
-def test_a_preset_meets_its_market_s_rules_when_the_photo_has_the_pixels(market: str) -> None:
-    image, matte = photo(2400, 2400)
+@pytest.mark.parametrize("market", list(Market))
+def test_a_preset_meets_its_market_s_rules_when_the_photo_has_the_pixels(market: Market) -> None:
+    image, matte = photo(2600, 2600)
     options = Options.model_validate({"preset": market})
     data = encode(render(Subject(image, matte), options), options)
     assert options.market is not None
@@ -159,6 +162,19 @@ def test_what_a_photo_can_not_meet_is_said() -> None:
     assert "at least 1000; the subject has only 240 × 240 px" in rule
 
 
+def test_a_wide_gamut_where_srgb_is_asked_for_is_found() -> None:
+    image, matte = photo(2400, 2400)
+    options = Options.model_validate({"preset": "amazon", "colour_profile": "keep", "dpi": 300})
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+    pixels = render(Subject(image, matte), options)
+    assert options.market is not None
+    for icc, told in ((None, []), (profile, ["asked for is sRGB"])):
+        data = encode(pixels, options, Metadata(icc=icc, dpi=300))
+        rules = unmet_rules(data, options.format, options.market, subject=(1920, 1920))
+        assert len(rules) == len(told)
+        assert all(said in rule for said, rule in zip(told, rules, strict=True))
+
+
 def test_a_background_that_only_looks_white_is_found() -> None:
     image, matte = photo(2400, 2400)
     options = Options.model_validate({"preset": "amazon", "background": "#fdfdfd"})
@@ -170,8 +186,6 @@ def test_a_background_that_only_looks_white_is_found() -> None:
 
 def with_header(kind: str) -> bytes:
     """A photo with a wide-gamut profile, 300 DPI, an artist and a position."""
-    from PIL import ImageCms
-
     exif = PIL.Image.Exif()
     exif[0x013B], exif[0x8298], exif[0x010F] = "A. Artist", "(c) Shop", "Camera"
     exif[0x8825] = {1: "N", 2: (52.0, 30.0, 0.0)}

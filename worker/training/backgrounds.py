@@ -32,13 +32,14 @@ def random_colour(rng: np.random.Generator) -> Plane:
 
 def background(rng: np.random.Generator, height: int, width: int, photos: Sequence[Image]) -> Plane:
     """A background [H, W, 3] float32 in 0..255: a surface, or two that meet, with or without a
-    cloth, a board or a sheet of paper lying on it.
+    cloth, a board or a sheet of paper lying on it. What meets or lies there is never a photo: a
+    photo on a floor is itself what anyone would cut out.
     """
     result = _surface(rng, height, width, photos)
     if rng.random() < 0.22:
-        _lay(rng, result, _surface(rng, height, width, photos), _edge_of_floor(rng, height, width))
+        _lay(rng, result, _surface(rng, height, width, ()), _edge_of_floor(rng, height, width))
     if rng.random() < 0.15:
-        _lay(rng, result, _surface(rng, height, width, photos), _sheet(rng, height, width))
+        _lay(rng, result, _surface(rng, height, width, ()), _sheet(rng, height, width))
     return result
 
 
@@ -80,15 +81,15 @@ def _filled(corners: Sequence[Sequence[float]], height: int, width: int) -> Plan
 
 def _surface(rng: np.random.Generator, height: int, width: int, photos: Sequence[Image]) -> Plane:
     kind = rng.random()
-    if kind < 0.30 and len(photos):
+    if kind < 0.36 and len(photos):
         return _photo(rng, height, width, photos)
     colour = random_colour(rng)
-    if kind < 0.42:
+    if kind < 0.46:
         if rng.random() < 0.4:
             return np.full((height, width, 3), 255, np.float32)
         return np.broadcast_to(colour, (height, width, 3)).astype(np.float32)
     shade: Plane = np.zeros((height, width), np.float32)
-    if kind < 0.54:
+    if kind < 0.57:
         shade = _gradient(rng, height, width) * rng.uniform(5, 70)
     elif kind < 0.72:
         shade = _cloth(rng, height, width) * rng.uniform(8, 45)

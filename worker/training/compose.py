@@ -15,8 +15,19 @@ SHARE_REAL_GARMENT = 0.20
 SHARE_EMPTY = 0.02
 """Of all samples; the rest is pasted."""
 
+SHARE_SEVERAL = 0.1
+"""Of what is pasted: two subjects."""
+
 SHARE_ONE_TONE = 0.15
 """Of what is pasted: subject and background brought to nearly one tone, as white on white is."""
+
+TRIES = 6
+LEAST_AREA, MOST_AREA = 0.02, 0.8
+MOST_CUT = 0.3
+"""Of the frame, that may run through what is pasted."""
+SEEN_LEVELS, SEEN_SHARE = 14, 0.6
+"""A pasted subject shows if so large a share of its edge differs by so many levels of 255 from what
+it covers."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +53,13 @@ def compose(
     elif kind < SHARE_REAL_FIGURE + SHARE_REAL_GARMENT and sources.garments:
         colour, alpha = _crop(rng, _pick(rng, sources.garments), height, width)
     else:
-        colour = background(rng, height, width, sources.scenes)
+        colour = background(rng, height, width, sources.surroundings)
         alpha = np.zeros((height, width), np.float32)
-        if rng.random() > SHARE_EMPTY:
-            for _ in range(1 + (rng.random() < 0.2) + (rng.random() < 0.06)):
-                colour, alpha = paste(rng, colour, alpha, *_subject(rng, sources))
+        if only_pasted or rng.random() > SHARE_EMPTY:
+            # Where several kinds of things lie, which of them is meant is a matter of taste.
+            several = not only_pasted and rng.random() < SHARE_SEVERAL
+            for _ in range(1 + several):
+                colour, alpha = _paste_fairly(rng, colour, alpha, sources)
     return Sample(photograph(rng, colour), alpha)
 
 
@@ -108,6 +121,34 @@ def _subject(rng: np.random.Generator, sources: Sources) -> tuple[Colour, Alpha]
     return photo.image[window].astype(np.float32), _soften(alpha)
 
 
+def _paste_fairly(
+    rng: np.random.Generator, colour: Colour, alpha: Alpha, sources: Sources
+) -> tuple[Colour, Alpha]:
+    """Paste something that a person could point at: enough of it in the picture and not all of the
+    picture, not cut all round, and with an edge that shows along most of its length. The last of
+    some tries is kept.
+    """
+    for _ in range(TRIES):
+        subject, matte = _subject(rng, sources)
+        pasted, union = paste(rng, colour, alpha, subject, matte)
+        added = union - alpha
+        edge = (np.abs(cv2.Laplacian(cv2.blur(added, (5, 5)), cv2.CV_32F)) > 0.02) & (added > 0.02)
+        seen = np.abs(pasted - colour).mean(2)[edge]
+        if (
+            added.mean() > LEAST_AREA
+            and union.mean() < MOST_AREA
+            and _frame(union).mean() < MOST_CUT
+            and len(seen)
+            and np.mean(seen > SEEN_LEVELS) > SEEN_SHARE
+        ):
+            break
+    return pasted, union
+
+
+def _frame(plane: Alpha) -> Alpha:
+    return np.concatenate([plane[0], plane[-1], plane[:, 0], plane[:, -1]])
+
+
 def paste(
     rng: np.random.Generator,
     colour: Colour,
@@ -124,8 +165,8 @@ def paste(
     flip = -1.0 if rng.random() < 0.5 else 1.0
     linear = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) * scale
     linear[:, 0] *= flip
-    spread = 0.12 if span < 1 else 0.3
-    centre = np.array([width, height]) * (0.5 + rng.normal(0, spread, 2).clip(-0.4, 0.4))
+    spread = 0.1 if span < 1 else 0.2
+    centre = np.array([width, height]) * (0.5 + rng.normal(0, spread, 2).clip(-0.25, 0.25))
     shift = centre - linear @ np.array([w / 2, h / 2])
     matrix = np.concatenate([linear, shift[:, None]], 1)
     flags = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR

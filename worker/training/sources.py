@@ -16,6 +16,10 @@ LONG_SIDE_PX = 560
 HELD_OUT_OF = 9
 """One in so many labelled photos never enters training; which one follows from its name."""
 
+SMALLEST_WINDOW_PX = 80
+WINDOW_TRIES = 300
+"""For the backgrounds that are cut out beside a photo's subject."""
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -34,6 +38,11 @@ class Sources:
     garments: list[Labelled] = field(default_factory=list)
     packshots: list[Labelled] = field(default_factory=list)
     scenes: list[Image] = field(default_factory=list)
+    """Shop scenes: textures for drawn objects. They show goods, so no background is made of them
+    unless it is far out of focus."""
+    surroundings: list[Image] = field(default_factory=list)
+    """Streets, beds and floors: what is beside the subjects of labelled photos, and scenes out of
+    focus. Nothing in them is a subject, so what is pasted on them is the only one."""
     held_out: list[Labelled] = field(default_factory=list)
 
 
@@ -79,7 +88,36 @@ def load_sources(root: Path, labels: Path | None, *, held_out: bool = False) -> 
         for mask_path in sorted(labels.glob("*.png")):
             path = root / "garments" / f"{mask_path.stem}.jpg"
             sources.garments.append(_labelled(path, mask_path))
+    beside = sources.held_out if held_out else sources.figures + sources.garments
+    rng = np.random.default_rng(len(beside))
+    sources.surroundings = [
+        window for photo in beside if (window := _beside_subject(rng, photo)) is not None
+    ] + [_defocused(rng, scene) for scene in sources.scenes]
     return sources
+
+
+def _beside_subject(rng: np.random.Generator, photo: Labelled) -> Image | None:
+    """The largest of some windows that hold nothing of the subject; None if all are small."""
+    h, w = photo.mask.shape
+    margin = np.ones((9, 9), np.uint8)  # the masks lack a little here and there
+    taken = cv2.integral((cv2.dilate(photo.mask, margin) > 32).astype(np.uint8))
+    best: tuple[int, int, int, int] | None = None
+    largest = (SMALLEST_WINDOW_PX - 1) ** 2
+    for _ in range(WINDOW_TRIES):
+        height, width = rng.integers(SMALLEST_WINDOW_PX, (h, w))
+        top, left = rng.integers(h - height + 1), rng.integers(w - width + 1)
+        bottom, right = top + height, left + width
+        inside = taken[bottom, right] - taken[top, right] - taken[bottom, left] + taken[top, left]
+        if inside == 0 and height * width > largest:
+            best, largest = (top, bottom, left, right), height * width
+    if best is None:
+        return None
+    return np.ascontiguousarray(photo.image[best[0] : best[1], best[2] : best[3]])
+
+
+def _defocused(rng: np.random.Generator, scene: Image) -> Image:
+    sigma = rng.uniform(0.012, 0.05) * max(scene.shape[:2])
+    return cv2.GaussianBlur(scene, (0, 0), sigma).astype(np.uint8)
 
 
 def key_white(image: Image) -> NDArray[np.uint8]:
