@@ -6,7 +6,7 @@ PHOTOS ?=
 OUT    ?= out
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint reference format lock clean
+.PHONY: help demo up test faults lint reference format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ up: $(VENV)/.runtime ## the same system, kept running until Ctrl-C
 
 test: $(VENV)/.dev ## all tests, on real Redis, PostgreSQL and S3 from wheels
 	@$(BIN)/python -m pytest
+
+faults: $(VENV)/.dev ## every fault many times into real processes; about an hour
+	@$(BIN)/python -m tests.faults
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .

@@ -11,12 +11,8 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import cv2
-import paddle
-import yaml
-from paddle import nn
 
 from api.client import MattingClient
 from deploy.local import Stack
@@ -26,41 +22,15 @@ from shared.settings import Settings
 from shared.storage import Storage
 from tests.benchmarks.photos import draw, jpeg
 from tests.benchmarks.report import report
+from tests.benchmarks.tiny import export
 from worker.codec import decode
 from worker.finishing import finish
 from worker.predictor import load_predictor
-from worker.training.export import write_graph
 
 IMAGES = 600
 PHOTOS = 12
 SIZE = (512, 512)
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-
-class Tiny(nn.Layer):
-    """One convolution: what is dark is the subject."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mix = nn.Conv2D(3, 1, 3, padding=1)
-        self.mix.weight.set_value(paddle.full([1, 3, 3, 3], -4 / 9))
-        self.mix.bias.set_value(paddle.zeros([1]))
-
-    def forward(self, img: Any) -> Any:
-        """[N, 3, H, W] → [N, 1, H, W] in 0..1."""
-        return 0.5 + 0.5 * paddle.tanh(self.mix(img))
-
-
-def export(folder: Path) -> Path:
-    """Write the tiny network in PaddleSeg's layout; the folder."""
-    net = Tiny()
-    net.eval()
-    write_graph(net, folder)
-    steps = [{"type": "LoadImages"}, {"type": "ResizeByLong", "long_size": 128}]
-    steps += [{"type": "ResizeToIntMult"}, {"type": "Normalize"}]
-    deploy = {"model": "model.pdmodel", "params": "model.pdiparams", "transforms": steps}
-    (folder / "deploy.yaml").write_text(yaml.safe_dump({"Deploy": deploy}))
-    return folder
 
 
 def cpu_s(pids: Iterable[int]) -> float:

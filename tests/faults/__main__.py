@@ -1,0 +1,92 @@
+"""The long form, `make faults`: each fault at least twenty times, into jobs of 2,000 images.
+
+Prints a table, and a JSON line for each fault.
+"""
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from pathlib import Path
+
+from tests.benchmarks.tiny import export
+from tests.faults.checks import photo
+from tests.faults.driving import Trial, put_photos, run_trial
+from tests.faults.faults import FAULTS, Fault
+from tests.faults.special import (
+    cancel_at_any_stage,
+    fill_the_disk,
+    kill_the_api_while_a_job_comes_in,
+)
+from tests.faults.system import System
+
+TABLE = "{:<46} {:>8} {:>7} {:>5} {:>5} {:>6} {:>7} {:>6} {:>10} {:>10}"
+
+
+def main() -> None:
+    """Exit status 1 when a promise was broken."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=2_000)
+    parser.add_argument("--injections", type=int, default=20)
+    parser.add_argument("--only", default="", help="faults whose name has this")
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    asked = parser.parse_args()
+    luck = random.Random(asked.seed)
+    print(f"seed {asked.seed}")
+    head = ("fault", "injected", "items", "lost", "twice", "drift", "failed", "again")
+    print(TABLE.format(*head, "recov. s", "worst s"), flush=True)
+    clean = True
+    with tempfile.TemporaryDirectory() as scratch:
+        model = export(Path(scratch) / "model")
+        with System(Path(scratch) / "system", model, seed=asked.seed) as system:
+            keys = put_photos(system, asked.images)
+            for fault in FAULTS:
+                if asked.only.lower() in fault.name.lower():
+                    clean &= _try(system, fault, keys, asked.injections, luck)
+            for special, count in (
+                (kill_the_api_while_a_job_comes_in, 2_000),
+                (cancel_at_any_stage, 400),
+            ):
+                if asked.only in special.__name__:
+                    trials = [special(system, keys[:count], luck) for _ in range(asked.injections)]
+                    clean &= _tell(trials)
+        if asked.only in fill_the_disk.__name__:
+            photos = [photo(number) for number in range(min(asked.images, 1_000))]
+            clean &= _tell([fill_the_disk(Path(scratch) / "full", model, photos, asked.injections)])
+    raise SystemExit(0 if clean else 1)
+
+
+def _try(
+    system: System, fault: Fault, keys: list[str], injections: int, luck: random.Random
+) -> bool:
+    """Jobs until the fault was injected often enough; its row of the table."""
+    trials: list[Trial] = []
+    while (left := injections - sum(trial.injections for trial in trials)) > 0:
+        trials.append(run_trial(system, fault, keys, injections=left, luck=luck))
+    return _tell(trials)
+
+
+def _tell(trials: list[Trial]) -> bool:
+    """Print the row of a fault; whether the promise held."""
+    found = [trial.finding for trial in trials]
+    recovery = sorted(one for trial in trials for one in trial.recovery_s)
+    row = {
+        "fault": trials[0].fault,
+        "injected": sum(trial.injections for trial in trials),
+        "items": sum(one.items for one in found),
+        "lost": sum(one.lost for one in found),
+        "twice": sum(one.twice for one in found),
+        "drift": sum(one.drift for one in found),
+        "failed": sum(one.failed for one in found),
+        "again": sum(one.again for one in found),
+        "recovery_s": round(recovery[len(recovery) // 2], 1) if recovery else None,
+        "worst_s": round(recovery[-1], 1) if recovery else None,
+    }
+    print(TABLE.format(*(str(cell) for cell in row.values())), flush=True)
+    print(json.dumps({**row, "seconds": round(sum(t.seconds for t in trials))}), flush=True)
+    return all(one.clean for one in found)
+
+
+if __name__ == "__main__":
+    main()

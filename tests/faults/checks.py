@@ -1,0 +1,86 @@
+"""What must hold when a job is over, whatever happened: looked at row by row, object by object."""
+
+import struct
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import sqlalchemy as sa
+
+from shared.jobs import SETTLED, ItemStatus
+from shared.models import Item, Job
+from tests.faults.system import System
+
+
+def photo(number: int) -> bytes:
+    """A small JPEG whose size tells it from all others, so that a swapped result shows."""
+    width, height = size_of(number)
+    image = np.full((height, width, 3), 220, np.uint8)
+    cv2.circle(image, (width // 2, height // 2), min(width, height) // 3, (30, 40, 60), -1)
+    return bytes(cv2.imencode(".jpg", image)[1])
+
+
+def size_of(number: int) -> tuple[int, int]:
+    """Width and height of the photo with this number."""
+    return 64 + number % 61, 64 + number // 61
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a job came to."""
+
+    items: int
+    lost: int
+    """Not settled, or succeeded with no object, or with another image's."""
+    drift: int
+    """Counters that differ from the rows."""
+    twice: int
+    """Recorded more often than once: counters beyond the number of images, or objects of none."""
+    failed: int
+    again: int
+    """Images that were computed more than once."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether the promise held."""
+        return self.lost == self.drift == self.twice == 0
+
+
+def check(system: System, job_id: uuid.UUID, expected: int) -> Finding:
+    """Look at every row and every object of a job that has ended."""
+    with system.database.transaction() as session:
+        job = session.get_one(Job, job_id)
+        items = session.scalars(sa.select(Item).where(Item.job_id == job_id)).all()
+    rows = Counter(item.status for item in items)
+    drift = sum(abs(getattr(job, status.value) - rows[status]) for status in ItemStatus)
+    unsettled = [item for item in items if item.status not in SETTLED]
+    done = [item for item in items if item.status is ItemStatus.SUCCEEDED]
+    with ThreadPoolExecutor(8) as pool:
+        right = list(pool.map(lambda item: _right_object(system, item), done))
+    objects = set(system.storage.list_keys(f"jobs/{job_id}/results/"))
+    settled = job.succeeded + job.failed + job.cancelled
+    return Finding(
+        items=len(items),
+        lost=expected - len(items) + len(unsettled) + right.count(False),
+        drift=drift + abs(job.total - len(items)),
+        twice=max(0, settled - expected) + len(objects) - len(_keys(items, objects)),
+        failed=rows[ItemStatus.FAILED],
+        again=sum(item.attempts > 1 for item in items),
+    )
+
+
+def _keys(items: Sequence[Item], objects: set[str]) -> set[str]:
+    """Those of the objects that are some item's result."""
+    known = {f"jobs/{item.job_id}/results/{item.id}.png" for item in items}
+    return objects & known
+
+
+def _right_object(system: System, item: Item) -> bool:
+    assert item.result_key is not None
+    data = system.storage.get(system.storage.bucket, item.result_key, 1 << 24)
+    number = int(item.name.partition(".")[0].rpartition("/")[2])
+    return data[:4] == b"\x89PNG" and struct.unpack(">II", data[16:24]) == size_of(number)

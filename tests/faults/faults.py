@@ -1,0 +1,179 @@
+"""What goes wrong, one function a fault: each does it once, at the moment it is called, and returns
+when the fault itself is over; what comes back is how long the recovery took, where that shows.
+"""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import libfaketime  # type: ignore[import-untyped]
+import sqlalchemy as sa
+
+from shared.jobs import ItemStatus
+from shared.models import Item
+from shared.queue import make_app
+from shared.reconciler import Reconciler
+from tests.faults.system import System
+
+Inject = Callable[[System, random.Random], float | None]
+
+RECOVERY_DEADLINE_S = 60
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault, and how it is injected into a job."""
+
+    name: str
+    inject: Inject
+    each_s: float = 5.0
+    """Mean time between two injections."""
+
+
+def _a_worker(luck: random.Random) -> str:
+    return luck.choice(["worker-1", "worker-2"])
+
+
+def _until_taken_back(system: System, pid: int) -> float:
+    """Seconds until nothing is held by the process any more."""
+    started = time.monotonic()
+    mark = f"%-{pid}-%"
+    held = sa.select(sa.func.count()).where(
+        Item.status == ItemStatus.RUNNING, Item.lease_owner.like(mark)
+    )
+    while time.monotonic() - started < RECOVERY_DEADLINE_S:
+        with system.database.transaction() as session:
+            if not session.scalar(held):
+                return time.monotonic() - started
+        time.sleep(0.05)
+    raise AssertionError(f"images of the dead process {pid} were not taken back")
+
+
+def kill_a_worker(system: System, luck: random.Random) -> float:
+    """SIGKILL one of two; another is started in its place."""
+    name = _a_worker(luck)
+    pid = system.parts[name].popen.pid
+    system.kill(name)
+    system.start_worker(name)
+    return _until_taken_back(system, pid)
+
+
+def stop_a_worker(system: System, luck: random.Random) -> float:
+    """SIGTERM one of two, as a rolling update does."""
+    name = _a_worker(luck)
+    pid = system.parts[name].popen.pid
+    system.terminate(name)
+    system.start_worker(name)
+    return _until_taken_back(system, pid)
+
+
+def freeze_a_worker(system: System, luck: random.Random) -> None:
+    """SIGSTOP beyond its lease, then SIGCONT: it must not write over what others did."""
+    process = system.parts[_a_worker(luck)].popen
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(system.settings().lease_s + 2)
+    process.send_signal(signal.SIGCONT)
+
+
+def kill_the_api(system: System, _luck: random.Random) -> None:
+    """SIGKILL: its reconciler and its expander go with it."""
+    system.kill("api")
+    system.start_api()
+
+
+def kill_redis(system: System, luck: random.Random) -> None:
+    """SIGKILL; it comes back with what its append-only file has."""
+    system.kill("redis")
+    time.sleep(luck.uniform(0, 2))
+    system.start_redis()
+
+
+def empty_redis(system: System, _luck: random.Random) -> None:
+    """FLUSHALL: every message is lost."""
+    system.redis().flushall()
+
+
+def kill_postgres(system: System, _luck: random.Random) -> None:
+    """SIGKILL of all its processes; it recovers from its log."""
+    system.kill_postgres()
+
+
+def s3_down(system: System, _luck: random.Random) -> None:
+    """Ten seconds without S3."""
+    weather = system.proxies["s3"].weather
+    weather.down = True
+    time.sleep(10)
+    weather.down = False
+
+
+def s3_stumbles(system: System, luck: random.Random) -> None:
+    """For a while a third of the requests get a 503 or a reset connection."""
+    weather = system.proxies["s3"].weather
+    weather.busy_share = weather.reset_share = 1 / 6
+    time.sleep(luck.uniform(2, 4))
+    weather.busy_share = weather.reset_share = 0
+
+
+def slow_network(system: System, luck: random.Random) -> None:
+    """200 ms more to each part, for a while."""
+    name = luck.choice(list(system.proxies))
+    system.proxies[name].weather.delay_s = 0.2
+    time.sleep(luck.uniform(1, 2))
+    system.proxies[name].weather.delay_s = 0
+
+
+def cut_connections(system: System, luck: random.Random) -> None:
+    """Every connection to one part is reset at once."""
+    system.proxies[luck.choice(list(system.proxies))].reset_all()
+
+
+def wrong_clock(system: System, luck: random.Random) -> None:
+    """One worker's clock is minutes off."""
+    name = _a_worker(luck)
+    system.terminate(name)
+    library = os.path.join(
+        os.path.dirname(libfaketime.__file__), "vendor", "libfaketime", "src", "libfaketime.so.1"
+    )
+    off = f"{luck.choice(['+', '-'])}{luck.randint(2, 30)}m"
+    # Waits by the monotonic clock stay what they are, as on a machine whose clock is wrong.
+    system.start_worker(
+        name,
+        LD_PRELOAD=library,
+        FAKETIME=off,
+        FAKETIME_DONT_FAKE_MONOTONIC="1",
+        DONT_FAKE_MONOTONIC="1",
+    )
+    system.wait_for_worker(name)
+    time.sleep(2)
+
+
+def second_reconciler(system: System, luck: random.Random) -> None:
+    """Another one works at the same time, without asking whose duty it is."""
+    settings = system.settings()
+    queue = make_app(settings)
+    other = Reconciler(system.database, queue, settings)
+    deadline = time.monotonic() + luck.uniform(1, 3)
+    while time.monotonic() < deadline:
+        other.recover()
+        other.publish_open_jobs()
+    queue.close()
+
+
+FAULTS = [
+    Fault("SIGKILL of one of two workers", kill_a_worker),
+    Fault("SIGTERM of one of two workers", stop_a_worker),
+    Fault("SIGSTOP of a worker beyond its lease, SIGCONT", freeze_a_worker, each_s=2),
+    Fault("SIGKILL of the API", kill_the_api, each_s=3),
+    Fault("Redis killed, restarted with its AOF", kill_redis, each_s=3),
+    Fault("Redis emptied (FLUSHALL)", empty_redis, each_s=2),
+    Fault("PostgreSQL killed and restarted", kill_postgres, each_s=3),
+    Fault("S3 down for 10 s", s3_down, each_s=2),
+    Fault("S3: 503 and resets for a third of requests", s3_stumbles, each_s=1),
+    Fault("200 ms of delay to one part", slow_network, each_s=1),
+    Fault("every connection to one part reset", cut_connections, each_s=2),
+    Fault("a worker's clock off by minutes", wrong_clock, each_s=1),
+    Fault("two reconcilers at once", second_reconciler, each_s=1),
+]

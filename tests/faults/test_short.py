@@ -1,0 +1,48 @@
+"""The short form: a few faults into a small job; `make faults` runs all of them, many times."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.benchmarks.tiny import export
+from tests.faults.driving import put_photos, run_trial
+from tests.faults.faults import FAULTS, Fault
+from tests.faults.special import cancel_at_any_stage
+from tests.faults.system import System
+
+IMAGES = 160
+IN_SHORT = ("SIGKILL of one", "emptied", "PostgreSQL killed", "503 and resets")
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    folder = tmp_path_factory.mktemp("faults")
+    with System(folder / "system", export(folder / "model"), seed=1) as system:
+        yield system
+
+
+@pytest.fixture(scope="module")
+def keys(system: System) -> list[str]:
+    return put_photos(system, IMAGES)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [one for one in FAULTS if any(part in one.name for part in IN_SHORT)],
+    ids=lambda fault: fault.name,
+)
+def test_nothing_is_lost_and_nothing_done_twice(
+    fault: Fault, system: System, keys: list[str]
+) -> None:
+    quick = Fault(fault.name, fault.inject, each_s=0.7)
+    trial = run_trial(system, quick, keys, injections=1, luck=random.Random(fault.name))
+    assert trial.injections == 1
+    assert trial.finding.clean, trial
+    assert trial.finding.failed == 0
+    assert trial.finding.again <= 2 * 3 * 8, "at most what was in flight"
+
+
+def test_a_job_that_is_cancelled_adds_up(system: System, keys: list[str]) -> None:
+    trial = cancel_at_any_stage(system, keys, random.Random(3))
+    assert trial.finding.clean, trial
