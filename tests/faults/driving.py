@@ -66,14 +66,13 @@ def settled(system: System, job_id: uuid.UUID) -> tuple[int, bool]:
 def run_trial(
     system: System, fault: Fault, keys: Sequence[str], *, injections: int, luck: random.Random
 ) -> Trial:
-    """A job of these keys with at most so many faults; waits for its end."""
+    """A job of these keys with at most so many faults, spread over it; waits for its end."""
     started = time.monotonic()
     job_id = submit(system, keys)
     recovery_s: list[float] = []
     done = 0
     while done < injections:
-        time.sleep(luck.uniform(0.2, 2 * fault.each_s))
-        before, over = settled(system, job_id)
+        before, over = _at_a_random_moment(system, job_id, len(keys), injections - done, luck)
         if over:
             break
         took = fault.inject(system, luck)
@@ -87,6 +86,20 @@ def run_trial(
         recovery_s,
         time.monotonic() - started,
     )
+
+
+def _at_a_random_moment(
+    system: System, job_id: uuid.UUID, total: int, left: int, luck: random.Random
+) -> tuple[int, bool]:
+    """Wait for a moment that leaves room for the faults still to come; what is settled then."""
+    now, over = settled(system, job_id)
+    moment = now + luck.uniform(0, 0.9 * (total - now) / left)
+    deadline = time.monotonic() + JOB_DEADLINE_S
+    while now < moment and not over:
+        assert time.monotonic() < deadline, "the job stands still"
+        time.sleep(0.02)
+        now, over = settled(system, job_id)
+    return now, over
 
 
 def until_progress(system: System, job_id: uuid.UUID, before: int) -> float:

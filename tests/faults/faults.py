@@ -29,8 +29,6 @@ class Fault:
 
     name: str
     inject: Inject
-    each_s: float = 5.0
-    """Mean time between two injections."""
 
 
 def _a_worker(luck: random.Random) -> str:
@@ -165,15 +163,15 @@ def second_reconciler(system: System, luck: random.Random) -> None:
 FAULTS = [
     Fault("SIGKILL of one of two workers", kill_a_worker),
     Fault("SIGTERM of one of two workers", stop_a_worker),
-    Fault("SIGSTOP of a worker beyond its lease, SIGCONT", freeze_a_worker, each_s=2),
-    Fault("SIGKILL of the API", kill_the_api, each_s=3),
-    Fault("Redis killed, restarted with its AOF", kill_redis, each_s=3),
-    Fault("Redis emptied (FLUSHALL)", empty_redis, each_s=2),
-    Fault("PostgreSQL killed and restarted", kill_postgres, each_s=3),
-    Fault("S3 down for 10 s", s3_down, each_s=2),
-    Fault("S3: 503 and resets for a third of requests", s3_stumbles, each_s=1),
-    Fault("200 ms of delay to one part", slow_network, each_s=1),
-    Fault("every connection to one part reset", cut_connections, each_s=2),
-    Fault("a worker's clock off by minutes", wrong_clock, each_s=1),
-    Fault("two reconcilers at once", second_reconciler, each_s=1),
+    Fault("SIGSTOP of a worker beyond its lease, SIGCONT", freeze_a_worker),
+    Fault("SIGKILL of the API", kill_the_api),
+    Fault("Redis killed, restarted with its AOF", kill_redis),
+    Fault("Redis emptied (FLUSHALL)", empty_redis),
+    Fault("PostgreSQL killed and restarted", kill_postgres),
+    Fault("S3 down for 10 s", s3_down),
+    Fault("S3: 503 and resets for a third of requests", s3_stumbles),
+    Fault("200 ms of delay to one part", slow_network),
+    Fault("every connection to one part reset", cut_connections),
+    Fault("a worker's clock off by minutes", wrong_clock),
+    Fault("two reconcilers at once", second_reconciler),
 ]

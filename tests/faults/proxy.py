@@ -57,7 +57,8 @@ class Proxy:
         """Reset every connection."""
         for pair in list(self._pairs):
             for one in pair:
-                _reset(one)
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RD)  # wakes the thread that carries; it resets both
 
     def _accept(self) -> None:
         while not self._closed:
@@ -89,7 +90,11 @@ class Proxy:
     def _connect(self) -> socket.socket:
         if isinstance(self._target, str):
             server = socket.socket(socket.AF_UNIX)
-            server.connect(self._target)
+            try:
+                server.connect(self._target)
+            except OSError:
+                server.close()
+                raise
             return server
         return socket.create_connection(self._target, timeout=5)
 

@@ -186,7 +186,9 @@ class System:
             with suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
         time.sleep(0.5)
-        (self.folder / "pg" / "postmaster.pid").unlink(missing_ok=True)
+        # The dead process may still be listed where nobody collects it: then its locks look taken.
+        for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+            (self.folder / "pg" / lock).unlink(missing_ok=True)
         self.postgres.ensure_postgres_running()
 
     def _run(self, name: str, command: list[str], env: dict[str, str] | None = None) -> None:

@@ -35,8 +35,7 @@ def keys(system: System) -> list[str]:
 def test_nothing_is_lost_and_nothing_done_twice(
     fault: Fault, system: System, keys: list[str]
 ) -> None:
-    quick = Fault(fault.name, fault.inject, each_s=0.7)
-    trial = run_trial(system, quick, keys, injections=1, luck=random.Random(fault.name))
+    trial = run_trial(system, fault, keys, injections=1, luck=random.Random(fault.name))
     assert trial.injections == 1
     assert trial.finding.clean, trial
     assert trial.finding.failed == 0

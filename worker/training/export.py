@@ -167,7 +167,9 @@ def write_graph(net: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with OldIrGuard():
         static = paddle.jit.to_static(
-            net, input_spec=[paddle.static.InputSpec([None, 3, None, None], "float32", "img")]
+            net,
+            input_spec=[paddle.static.InputSpec([None, 3, None, None], "float32", "img")],
+            full_graph=True,
         )
         paddle.jit.save(static, str(folder / "model"))
     _forget_call_stacks(folder / "model.pdmodel")
