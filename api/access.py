@@ -19,6 +19,11 @@ _PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*")
 """Most names: nothing about them has to be looked at closer."""
 
 
+def attached_key(job_id: uuid.UUID, kind: str) -> str:
+    """Where the `manifest` or `zip` of a multipart body lies."""
+    return f"{OWN_PREFIX}{job_id}/{kind}"
+
+
 class Reach:
     """How far a caller's sources may reach."""
 

@@ -9,13 +9,15 @@ import threading
 import uuid
 from collections.abc import Iterator
 
+from api.access import attached_key
 from api.listing import Page, pages
 from shared import job_store
 from shared.database import Database
 from shared.errors import ImageError, MattingError, QuotaExceededError, RequestError
 from shared.jobs import ENDED
+from shared.models import Job
 from shared.settings import Settings
-from shared.storage import Storage
+from shared.storage import ObjectUrl, Storage
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -97,7 +99,20 @@ class Expander:
             job_store.finish_expansion(session, job_id, error)
             job_store.give_up_duty(session, duty, owner=self._owner)
         self._listings.pop(job_id, None)
+        self._drop_archive(job)
         return False
+
+    def _drop_archive(self, job: Job) -> None:
+        """A zip file that came with the request is of no more use: its photos lie beside it, and
+        both would take up the room of one. What stays because of an error goes with the job.
+        """
+        place = ObjectUrl.parse(str(job.source.get("object", "")), self._storage.bucket)
+        own = place.bucket == self._storage.bucket and place.key == attached_key(job.id, "zip")
+        if own:
+            try:
+                self._storage.delete_many([place.key])
+            except MattingError as error:
+                log.warning("archive-left", job=str(job.id), code=error.code, detail=error.detail)
 
     def _run(self) -> None:
         while not self._stopping:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import IO, Any, TypeVar
 
-from api.access import OWN_PREFIX, UPLOADS_PREFIX, Reach, plain_name
+from api.access import OWN_PREFIX, UPLOADS_PREFIX, Reach, attached_key, plain_name
 from api.auth import Caller
 from api.bodies import JobRequest, Source
 from api.listing import rows_as_file
@@ -151,7 +151,7 @@ def _store_attached(parts: Parts, submission: Submission) -> tuple[dict[str, Any
     """Store the manifest or the zip file of a multipart body."""
     assert submission.attached is not None
     kind, file = submission.attached
-    key = f"{OWN_PREFIX}{submission.job_id}/{kind}"
+    key = attached_key(submission.job_id, kind)
     parts.storage.upload(key, file.stream)
     place = f"s3://{parts.storage.bucket}/{key}"
     return {"kind": kind, "object": place, "name": plain_name(file.name)}, None

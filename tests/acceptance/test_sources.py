@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import time
 import zipfile
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def test_a_csv_manifest_carries_ids_options_and_columns_of_one_s_own(
 
 
 def test_a_local_manifest_and_a_local_zip_are_sent_along(
-    client: MattingClient, photos: list[str], jpeg: bytes, tmp_path: Path
+    client: MattingClient, stack: Stack, photos: list[str], jpeg: bytes, tmp_path: Path
 ) -> None:
     manifest = tmp_path / "rows.jsonl"
     manifest.write_text("".join(json.dumps({"key": key}) + "\n" for key in photos))
@@ -86,6 +87,14 @@ def test_a_local_manifest_and_a_local_zip_are_sent_along(
     }
     names = {path.name for _, path in client.download(job["id"], tmp_path / "out")}
     assert names == {"main.png", "x.jpg.png", "x.png.png"}
+
+    own = Storage(stack.settings)
+    deadline = time.monotonic() + 10
+    while f"jobs/{job['id']}/zip" in (left := set(own.list_keys(f"jobs/{job['id']}/"))):
+        assert time.monotonic() < deadline, "the zip file stays beside what was in it"
+        time.sleep(0.1)
+    assert len([key for key in left if "/inputs/" in key]) == 4
+    own.close()
 
 
 @pytest.mark.parametrize(
