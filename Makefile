@@ -6,7 +6,7 @@ PHOTOS ?=
 OUT    ?= out
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test faults lint reference format lock clean
+.PHONY: help demo up test faults soak audit lint reference format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,9 @@ test: $(VENV)/.dev ## all tests, on real Redis, PostgreSQL and S3 from wheels
 
 faults: $(VENV)/.dev ## every fault many times into real processes; about an hour
 	@$(BIN)/python -m tests.faults
+
+soak: $(VENV)/.dev ## 50,000 images through the whole system: does anything grow or stay behind?
+	@$(BIN)/python -m tests.soak
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""The embedded stack under tens of thousands of images: `make soak`."""

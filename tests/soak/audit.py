@@ -1,0 +1,74 @@
+"""Whether every image ended exactly once: rows, counters and objects of all jobs, one by one."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from shared.database import Database
+from shared.jobs import ENDED, ItemStatus
+from shared.models import Item, Job
+from shared.storage import ObjectUrl
+
+COUNTERS = ("queued", "running", "succeeded", "failed", "cancelled")
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was found; all but `items` are to be 0."""
+
+    items: int = 0
+    unfinished: int = 0
+    """Neither succeeded, failed nor cancelled."""
+    drift: int = 0
+    """Counters of jobs that differ from their rows."""
+    missing: int = 0
+    """Succeeded, with no object behind it, or an empty one."""
+    stray: int = 0
+    """Objects of the jobs' own that belong to no image."""
+    again: int = 0
+    """Tries beyond the first: work that was done again."""
+
+    def clean(self) -> bool:
+        """Whether nothing was lost, drifted or left lying about."""
+        return not (self.unfinished or self.drift or self.missing or self.stray)
+
+
+def audit(database: Database, bucket: str, sizes: Mapping[str, int]) -> Findings:
+    """Look at every row and every object; `sizes`: bytes of each object below `jobs/`, by key."""
+    findings = Findings()
+    wanted: set[str] = set()
+    with database.transaction() as session:
+        for job in session.scalars(sa.select(Job)):
+            rows = session.scalars(sa.select(Item).where(Item.job_id == job.id)).all()
+            counts = Counter(row.status.value for row in rows)
+            findings.items += len(rows)
+            findings.drift += job.total != len(rows) or job.status not in ENDED
+            findings.drift += sum(getattr(job, name) != counts[name] for name in COUNTERS)
+            for row in rows:
+                findings.unfinished += row.finished_at is None or row.status in (
+                    ItemStatus.QUEUED,
+                    ItemStatus.RUNNING,
+                )
+                findings.again += max(0, row.attempts - 1)
+                wanted |= _inputs(row.source, bucket)
+                if row.status is ItemStatus.SUCCEEDED:
+                    keys = _outputs(row)
+                    wanted |= keys
+                    findings.missing += any(not sizes.get(key) for key in keys)
+    findings.stray = len(sizes.keys() - wanted)
+    return findings
+
+
+def _outputs(row: Item) -> set[str]:
+    outputs: list[dict[str, Any]] = row.outputs or []
+    return {row.result_key or "", *(str(one["key"]) for one in outputs)}
+
+
+def _inputs(source: str, bucket: str) -> set[str]:
+    if not source.startswith("s3://"):
+        return set()
+    url = ObjectUrl.parse(source, bucket)
+    return {url.key} if url.bucket == bucket else set()
