@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
-from shared.errors import ForbiddenSourceError, ForbiddenUrlError
+from shared.errors import ForbiddenSourceError, ForbiddenUrlError, UnknownModelError
 from shared.options import Options
 from shared.settings import Settings
 from shared.storage import ObjectUrl, as_read_laxly
@@ -40,6 +40,7 @@ class Reach:
         """Where the caller's own uploads lie."""
         self._bucket = settings.s3_bucket
         self._buckets = settings.readable_buckets
+        self._models = settings.offered_models
 
     def object(self, text: str, *, prefix: bool = False) -> ObjectUrl:
         """A key, or a prefix, that the caller may name. Raises ForbiddenSourceError."""
@@ -71,8 +72,14 @@ class Reach:
             raise ForbiddenSourceError(f"{url} lies outside what this API key may read")
         return url
 
-    def backgrounds(self, options: Options) -> None:
-        """The pictures that options put behind the subject. Raises ForbiddenSourceError."""
+    def options(self, options: Options) -> None:
+        """The model that options name, and the pictures that they put behind the subject.
+
+        Raises UnknownModelError, ForbiddenSourceError.
+        """
+        if options.model is not None and options.model not in self._models:
+            offered = ", ".join(self._models)
+            raise UnknownModelError(f"There is no model {options.model}; there are {offered}")
         for text in options.background_images():
             self.object_or_upload(text)
 

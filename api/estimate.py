@@ -37,7 +37,7 @@ def estimate(parts: Parts, caller: Caller, submission: Submission) -> Estimate:
     if source is None:
         raise InvalidOptionsError("`dry_run` takes a source that is named, not files")
     reach = Reach(parts.settings, caller.api_key_id, caller.sources)
-    reach.backgrounds(submission.request.options)
+    reach.options(submission.request.options)
     if source.zip is not None:
         raise InvalidOptionsError("`dry_run` does not unpack zip files")
     places, complete = _places(parts, reach, submission)

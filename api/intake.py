@@ -62,7 +62,7 @@ def submit(parts: Parts, caller: Caller, submission: Submission) -> tuple[Job, b
         return earlier, True
     request = submission.request
     reach = Reach(parts.settings, caller.api_key_id, caller.sources)
-    reach.backgrounds(request.options)
+    reach.options(request.options)
     if submission.files:
         source, items = _store_files(parts, submission)
     elif submission.attached is not None:

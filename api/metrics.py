@@ -17,7 +17,7 @@ from structlog.contextvars import bound_contextvars
 from api.parts import Parts
 from shared import job_store
 from shared.errors import MattingError
-from shared.queue import lane_of, queue_lanes, queue_name
+from shared.queue import all_queues, lane_of, queue_lanes, queue_name
 from shared.telemetry import REQUEST_SECONDS, get_logger
 
 log = get_logger(__name__)
@@ -55,7 +55,7 @@ class _Waiting(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Asked when Prometheus scrapes."""
-        models: set[str | None] = {None}
+        names = set(all_queues(self._parts.settings))
         try:
             with self._parts.database.transaction() as session:
                 found = job_store.backlog(session)
@@ -65,11 +65,11 @@ class _Waiting(Collector):
         except MattingError as error:
             log.warning("metrics-incomplete", code=error.code, detail=error.detail)
         else:
-            models |= {one.model for one in found}
+            names |= {queue_name(one.model) for one in found}
             yield from _backlog(found)
             yield GaugeMetricFamily("matting_warm_workers", "Warm workers heard of.", value=warm)
         try:
-            yield from self._lanes([queue_name(model) for model in sorted(models, key=str)])
+            yield from self._lanes(sorted(names))
         except MattingError as error:
             log.warning("metrics-incomplete", code=error.code, detail=error.detail)
 

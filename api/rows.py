@@ -78,7 +78,7 @@ class RowReader:
             options = self._options.overridden(changes)
         except ValidationError as error:
             raise InvalidOptionsError(describe_validation(error.errors())) from error
-        self._reach.backgrounds(options)
+        self._reach.options(options)
         return options.model_dump(mode="json")
 
 

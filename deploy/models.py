@@ -2,22 +2,86 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from deploy.progress import bar, print_table
 from shared.options import Options, Profile
+from shared.queue import MODEL_NAME
 from shared.settings import Settings
+from worker.catalog import BUNDLES
+from worker.published import LICENCE, PUBLISHED
+from worker.tuning import measured_speed
 
 models_app = typer.Typer(no_args_is_help=True, help="The models.")
 
 COLUMNS = ("iou", "mae", "sad", "mse", "grad", "conn")
 
 
-@models_app.callback()
-def _models() -> None:
-    """Keep `verify` a command of its own, however few there are."""
+@models_app.command("list")
+def list_models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
+) -> None:
+    """What is here or can be pulled: size, published figures, licence, speed measured here."""
+    settings = Settings()
+    here = {"builtin": BUNDLES / "builtin"}
+    if settings.models_dir.is_dir():
+        folders = sorted(settings.models_dir.iterdir())
+        here |= {one.name: one for one in folders if (one / "deploy.yaml").is_file()}
+    found = [_described(name, here.get(name), settings) for name in {**here, **PUBLISHED}]
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    titles = ["model", "here, MB", "SAD", "MSE", "V100 FPS", "images/s here", "licence"]
+    print_table(titles, [["" if cell is None else str(cell) for cell in one.values()]
+                         for one in found])  # fmt: skip
+    typer.echo(
+        "SAD, MSE (PPM-AIM-195) and FPS (512 x 512) are PaddleSeg's; images/s: `matting tune`"
+    )
+
+
+def _described(name: str, folder: Path | None, settings: Settings) -> dict[str, Any]:
+    known = PUBLISHED.get(name)
+    size = sum(one.stat().st_size for one in folder.iterdir() if one.is_file()) if folder else 0
+    return {
+        "model": name,
+        "mb": round(size / 1e6, 1) if folder else None,
+        "sad": known and known.sad,
+        "mse": known and known.mse,
+        "fps_v100": known and known.fps_v100,
+        "images_per_s": measured_speed(settings.model_copy(update={"model": name})),
+        "licence": LICENCE if known or name == "builtin" else None,
+    }
+
+
+@models_app.command("pull")
+def pull_model(
+    name: Annotated[str, typer.Argument(help="See `matting models list`.")],
+    source: Annotated[
+        str | None, typer.Option("--from", help="A zip file or URL instead of the usual place.")
+    ] = None,
+) -> None:
+    """Fetch a published model; what was fetched once is refused when it changes."""
+    from deploy.pull import pull
+
+    settings = Settings()
+    if not MODEL_NAME.fullmatch(name) or name == "builtin":
+        raise typer.BadParameter(f"{name!r} can't be a model's name")
+    if source is None and name not in PUBLISHED:
+        known = ", ".join(PUBLISHED)
+        raise typer.BadParameter(f"{name} is not published; there are {known}. Others: --from")
+    with bar("fetching", 0) as progress:
+
+        def show(here: int, total: int) -> None:
+            note = f"{here / 1e6:.1f} MB"
+            progress.update(progress.task_ids[0], completed=here, total=total or None, note=note)
+
+        url = f"{settings.models_url.rstrip('/')}/{name}.zip"
+        model = pull(name, source or url, settings.models_dir, show)
+    typer.echo(
+        f"{settings.models_dir / name} ({model.fingerprint}); run it with MATTING_MODEL={name}"
+    )
 
 
 @models_app.command()

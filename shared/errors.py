@@ -146,6 +146,13 @@ class OutOfMemoryError(PredictorError):
     remedy = "The batch is halved and tried again; lower MATTING_BATCH_SIZE if it comes often."
 
 
+class ModelNotServedError(TransientError):
+    """The worker that took the image does not serve its model."""
+
+    code = "model-not-served"
+    remedy = "Check MATTING_WORKER_MODELS: some worker must serve every model that jobs may name."
+
+
 class LeaseLostError(TransientError):
     """The worker was gone for longer than its lease; another one took the image."""
 
@@ -209,6 +216,33 @@ class WarmupError(SetupError):
     code = "warm-up-failed"
 
 
+class ModelDownloadError(SetupError):
+    """The model could not be fetched."""
+
+    code = "model-download-failed"
+    remedy = (
+        "Run the command again: it goes on where it broke off. Behind a wall, set "
+        "MATTING_MODELS_URL to a mirror or give the file with --from."
+    )
+
+
+class ModelChangedError(SetupError):
+    """The model is not the one that was fetched before."""
+
+    code = "model-changed"
+    remedy = (
+        "Ask its publisher. If the change is meant, take the model's entry out of "
+        "models.lock.json and run the command again."
+    )
+
+
+class BadModelArchiveError(SetupError):
+    """The archive does not hold a model."""
+
+    code = "bad-model-archive"
+    remedy = "Give a zip file of a PaddleSeg export: deploy.yaml, graph and weights in one folder."
+
+
 class PairsNotFoundError(SetupError):
     """There are no photos with alphas to measure by."""
 
@@ -239,6 +273,13 @@ class InvalidOptionsError(RequestError):
 
     code = "invalid-options"
     http_status = 422
+
+
+class UnknownModelError(InvalidOptionsError):
+    """This service does not offer the model."""
+
+    code = "unknown-model"
+    remedy = "Name one of those in the message, or none for the default."
 
 
 class FormatUnavailableError(InvalidOptionsError):

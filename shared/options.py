@@ -100,6 +100,11 @@ class Options(Rendition):
     preset: Preset | None = Field(
         None, description="A named set of options (GET /v1/presets); what you give besides wins."
     )
+    model: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="One of the models that this service offers; none: its default.",
+    )
     profile: Profile = Field(Profile.FAST, description="`exact` follows the model's deploy.yaml.")
     refine: bool = Field(True, description="Refine the matte's edge at the photo's full size.")
     colour_profile: ColourProfile = Field(

@@ -5,6 +5,7 @@ at import.
 """
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -19,11 +20,13 @@ from shared.errors import InvalidMessageError, QueueError
 from shared.settings import Settings, get_settings
 
 __all__ = [
+    "MODEL_NAME",
     "QUEUE",
     "TASK",
     "Celery",
     "Lane",
     "Message",
+    "all_queues",
     "app",
     "lane_of",
     "make_app",
@@ -32,6 +35,7 @@ __all__ = [
     "queue_depth",
     "queue_lanes",
     "queue_name",
+    "served_queues",
 ]
 
 QUEUE = "matting"
@@ -43,6 +47,9 @@ caller's priorities 9 to 6, 5 to 3 and 2 to 0 share the others."""
 
 LANES = dict(zip(PRIORITY_STEPS, ("express", "high", "normal", "low"), strict=True))
 """What the steps are called where people watch."""
+
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What a model that jobs can name is called: it becomes part of a queue's name and of a path."""
 
 SENT_AT = "sent_at"
 """A message's header: when it was sent, in seconds since 1970."""
@@ -70,6 +77,8 @@ class Message:
     """The caller's: 9 is the most urgent."""
     express: bool = False
     """Before all others, whatever their priority."""
+    model: str | None = None
+    """Whose queue it goes to; none: the default one."""
 
     @property
     def step(self) -> int:
@@ -141,7 +150,7 @@ def publish_many(queue: Celery, messages: Iterable[Message]) -> None:
                     TASK,
                     kwargs=message.kwargs(),
                     task_id=str(message.item_id),
-                    queue=QUEUE,
+                    queue=queue_name(message.model),
                     priority=message.step,
                     producer=producer,
                     headers={SENT_AT: time.time()},
@@ -150,6 +159,21 @@ def publish_many(queue: Celery, messages: Iterable[Message]) -> None:
                 )
     except (OperationalError, RedisError, OSError) as error:
         raise QueueError(f"Redis did not take a message: {error}") from error
+
+
+def all_queues(settings: Settings) -> list[str]:
+    """The queues that a service of these settings sends messages to."""
+    named = filter(MODEL_NAME.fullmatch, settings.offered_models)
+    return [queue_name(None), *(queue_name(name) for name in named)]
+
+
+def served_queues(settings: Settings) -> list[str]:
+    """The queues that a worker of these settings takes messages from: that of each model it serves,
+    and the default one if it serves the default model.
+    """
+    served = settings.served_models
+    default = [queue_name(None)] if settings.model in served else []
+    return default + [queue_name(name) for name in served if MODEL_NAME.fullmatch(name)]
 
 
 @dataclass(frozen=True, slots=True)

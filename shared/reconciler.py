@@ -17,7 +17,7 @@ from celery import Celery
 from shared import job_store
 from shared.database import Database
 from shared.errors import MattingError
-from shared.queue import Message, publish_many, queue_depth
+from shared.queue import Message, all_queues, publish_many, queue_depth
 from shared.settings import Settings
 from shared.telemetry import RECONCILED, get_logger
 
@@ -81,6 +81,7 @@ class Reconciler:
                         name=item.name,
                         priority=item.priority,
                         express=item.express,
+                        model=item.model,
                     )
                     for item in due
                 ),
@@ -92,7 +93,7 @@ class Reconciler:
     def recover(self) -> int:
         """Take back expired leases and forget lost messages; returns how many items moved."""
         patience_s: float = self._settings.queue_visibility_timeout_s
-        if queue_depth(self._queue) == 0:
+        if queue_depth(self._queue, all_queues(self._settings)) == 0:
             patience_s = LOST_AFTER_S
         with self._database.transaction() as session:
             released = job_store.release_expired(session, max_attempts=self._settings.max_attempts)

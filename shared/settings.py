@@ -25,6 +25,10 @@ def _empty_is_none(value: object) -> object:
     return None if value == "" else value
 
 
+def _split(names: str) -> list[str]:
+    return [name for one in names.split(",") if (name := one.strip())]
+
+
 OptionalPath = Annotated[Path | None, BeforeValidator(_empty_is_none)]
 
 
@@ -89,7 +93,20 @@ class Settings(BaseSettings):
     model: str = Field(
         "builtin", description="`builtin`, a catalog name, or a folder with a PaddleSeg export."
     )
+    models: str = Field(
+        "", description="Other models that jobs may name in their options, separated by commas."
+    )
+    worker_models: str = Field(
+        "",
+        description="The models that this worker serves, separated by commas; none: MATTING_MODEL "
+        "and all of MATTING_MODELS. Each takes its own memory.",
+    )
     models_dir: Path = Field(Path("models"), description="Where pulled models lie.")
+    models_url: str = Field(
+        "https://paddleseg.bj.bcebos.com/matting/models/deploy",
+        description="Where `matting models pull NAME` finds NAME.zip: PaddleSeg's own place, or a "
+        "mirror of it.",
+    )
     device: str = Field("cpu", pattern=r"^(cpu|(gpu|xpu|npu):\d+)$", description="cpu, gpu:0, …")
     precision: Precision = Field(
         "auto", description="auto is fp32; bf16 on a CPU, fp16 and int8 with TensorRT."
@@ -253,6 +270,16 @@ class Settings(BaseSettings):
         """The buckets that callers may name as sources."""
         others = (name.strip() for name in self.source_buckets.split(","))
         return frozenset({self.s3_bucket, *others} - {""})
+
+    @property
+    def offered_models(self) -> list[str]:
+        """What jobs may name: the default model and the others."""
+        return list(dict.fromkeys([self.model, *_split(self.models)]))
+
+    @property
+    def served_models(self) -> list[str]:
+        """What a worker of these settings loads."""
+        return list(dict.fromkeys(_split(self.worker_models))) or self.offered_models
 
     @property
     def effective_tune_file(self) -> Path:

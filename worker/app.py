@@ -14,12 +14,13 @@ from contextlib import ExitStack
 from typing import Any, cast
 
 from celery import signals
+from kombu import Exchange, Queue
 from prometheus_client import start_http_server
 
 from shared.database import Database
 from shared.errors import MattingError, SetupError
-from shared.queue import TASK, make_app
-from shared.settings import get_settings
+from shared.queue import TASK, make_app, served_queues
+from shared.settings import Settings, get_settings
 from shared.storage import Storage
 from shared.telemetry import PREDICTOR_WARM, configure_logging, get_logger
 from shared.web import Web, WebLimits
@@ -30,18 +31,31 @@ from worker.heartbeat import Heartbeat
 from worker.pipeline import Pipeline
 from worker.predictor import load_predictor
 from worker.reuse import Reuse
+from worker.routing import ModelRouter
 from worker.sources import Sources
 from worker.tuning import batch_sizes
 
 log = get_logger(__name__)
 
-_settings = batch_sizes(get_settings())
+
+def _settings_of(model: str) -> Settings:
+    """Batch sizes and streams are tuned for each model."""
+    return batch_sizes(get_settings().model_copy(update={"model": model}))
+
+
+# A batch of messages is as large as the first model likes; the others take what comes.
+_settings = get_settings().model_copy(
+    update={"batch_size": _settings_of(get_settings().served_models[0]).batch_size}
+)
 assert _settings.batch_size is not None, "batch_sizes fills it in"
 
 app = make_app(_settings)
 # Prefetch is this times the pool's threads: one batch for each that may be in flight. Celery's
 # command line reads it before any signal is sent.
 app.conf.worker_prefetch_multiplier = _settings.batch_size
+app.conf.task_queues = [
+    Queue(name, Exchange(name), routing_key=name) for name in served_queues(_settings)
+]
 _opened = ExitStack()
 
 
@@ -68,23 +82,29 @@ def _open(**_: Any) -> None:
         storage = Storage(settings, connections=settings.io_threads)
         _opened.callback(storage.close)
         storage.ping()
-        predictor = load_predictor(settings)
-        _opened.callback(predictor.close)
-        past = (
-            Reuse(database, storage, predictor.model.fingerprint)
-            if settings.reuse_results
-            else None
-        )
         web = Web(WebLimits.of(settings))
         _opened.callback(web.close)
-        pipeline = Pipeline(predictor, Sources(storage, web), settings, past)
-        _opened.callback(pipeline.close)
+        sources = Sources(storage, web)
+        pipelines, descriptions = {}, []
+        for model in settings.served_models:
+            own = _settings_of(model)
+            predictor = load_predictor(own)
+            _opened.callback(predictor.close)
+            past = (
+                Reuse(database, storage, predictor.model.fingerprint)
+                if settings.reuse_results
+                else None
+            )
+            pipelines[model] = Pipeline(predictor, sources, own, past)
+            _opened.callback(pipelines[model].close)
+            descriptions.append(predictor.describe())
         watch_device(settings)
         if settings.worker_metrics_port:
             _opened.callback(_show_metrics(settings.worker_metrics_port))
-        drain = Drain(database, pipeline, settings, worker_id)
+        router = ModelRouter(pipelines, default=settings.model)
+        drain = Drain(database, router, settings, worker_id)
         heartbeat = Heartbeat(database, drain, settings, worker_id)
-        heartbeat.start(predictor.describe())
+        heartbeat.start({**descriptions[0], "models": list(pipelines)})
         _opened.callback(heartbeat.stop)
     except MattingError as error:
         log.error("worker-cannot-start", code=error.code, detail=error.message)

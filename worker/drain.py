@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -33,8 +33,9 @@ from shared.telemetry import (
     STAGE_SECONDS,
     get_logger,
 )
-from worker.pipeline import Outcome, WorkItem
+from worker.routing import BatchRunner
 from worker.sources import WEB
+from worker.work import Outcome, WorkItem
 
 log = get_logger(__name__)
 
@@ -43,13 +44,6 @@ T = TypeVar("T")
 DATABASE_PATIENCE_S = 60
 """How long a finished batch waits for the database to come back before its work is given up (and
 done again by whoever claims it next)."""
-
-
-class BatchRunner(Protocol):
-    """worker.pipeline.Pipeline, or something that takes its place."""
-
-    def run_many(self, items: Sequence[WorkItem]) -> list[Outcome]:
-        """One outcome for each item, in their order; raises for no image's sake."""
 
 
 class Drain:

@@ -51,6 +51,12 @@ def write_tuned(path: Path, settings: Settings, found: dict[str, Any]) -> None:
     partial.replace(path)
 
 
+def measured_speed(settings: Settings) -> float | None:
+    """Images a second that `matting tune` found here for the settings' device and model."""
+    found = _read(settings.effective_tune_file).get(settings.device, {}).get(settings.model, {})
+    return found.get("images_per_s")
+
+
 def _tuned(settings: Settings) -> dict[str, int]:
     path = settings.effective_tune_file
     try:

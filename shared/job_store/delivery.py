@@ -29,6 +29,8 @@ class Publication:
     priority: int
     express: bool
     """One of its job's first images."""
+    model: str | None
+    """What its options name."""
 
 
 def open_jobs(session: Session) -> list[uuid.UUID]:
@@ -58,8 +60,11 @@ def publishable(session: Session, job_id: uuid.UUID, *, ahead: int) -> list[Publ
     room = ahead - (count or 0)
     if room <= 0:
         return []
+    model = sa.func.coalesce(
+        Item.options["model"].as_string(), Job.options["model"].as_string()
+    ).label("model")
     statement = (
-        sa.select(Item.id, Item.job_id, Item.name, Item.position, Job.priority)
+        sa.select(Item.id, Item.job_id, Item.name, Item.position, Job.priority, model)
         .join(Job, Job.id == Item.job_id)
         .where(
             Item.job_id == job_id,
@@ -77,6 +82,7 @@ def publishable(session: Session, job_id: uuid.UUID, *, ahead: int) -> list[Publ
             name=row.name,
             priority=row.priority,
             express=row.position <= EXPRESS_IMAGES,
+            model=row.model,
         )
         for row in session.execute(statement)
     ]
