@@ -42,6 +42,8 @@ class Folder:
 
 def cut_out_files(photos: Photos, out: Path, options: Options, settings: Settings) -> int:
     """Do all of them; returns how many failed. Raises SetupError when the model can't start."""
+    if options.model is not None:
+        settings = settings.model_copy(update={"model": options.model})
     settings = batch_sizes(settings)
     assert settings.batch_size is not None
     extension = options.format.extension

@@ -79,9 +79,7 @@ def pull_model(
 
         url = f"{settings.models_url.rstrip('/')}/{name}.zip"
         model = pull(name, source or url, settings.models_dir, show)
-    typer.echo(
-        f"{settings.models_dir / name} ({model.fingerprint}); run it with MATTING_MODEL={name}"
-    )
+    typer.echo(f"{settings.models_dir / name} ({model.fingerprint}): MATTING_MODEL={name} runs it")
 
 
 @models_app.command()

@@ -276,7 +276,7 @@ class InvalidOptionsError(RequestError):
 
 
 class UnknownModelError(InvalidOptionsError):
-    """This service does not offer the model."""
+    """The service does not offer the model."""
 
     code = "unknown-model"
     remedy = "Name one of those in the message, or none for the default."

@@ -54,7 +54,8 @@ def write_tuned(path: Path, settings: Settings, found: dict[str, Any]) -> None:
 def measured_speed(settings: Settings) -> float | None:
     """Images a second that `matting tune` found here for the settings' device and model."""
     found = _read(settings.effective_tune_file).get(settings.device, {}).get(settings.model, {})
-    return found.get("images_per_s")
+    speed = found.get("images_per_s")
+    return float(speed) if speed else None
 
 
 def _tuned(settings: Settings) -> dict[str, int]:

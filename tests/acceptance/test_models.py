@@ -20,21 +20,23 @@ def test_jobs_name_their_model_and_a_new_worker_takes_over(tmp_path: Path, folde
         "MATTING_WORKER_MODELS": "builtin",
     }
     photo = folder / "x.jpg"
-    with Stack(tmp_path / "stack", env=env) as stack:
-        with MattingClient(stack.address.api_url, stack.secrets.api_key) as client:
-            assert client.readiness()["workers"][0]["models"] == ["builtin"]
-            with pytest.raises(ApiError, match="unknown-model"):
-                client.submit_files([photo], options={"model": "third"})
-            waits = client.submit_files([photo], options={"model": "other"})
-            done = client.wait(client.submit_files([photo])["id"])
-            assert done["counts"]["succeeded"] == 1
-            assert client.job(waits["id"])["counts"]["queued"] == 1, "no worker serves it yet"
+    with (
+        Stack(tmp_path / "stack", env=env) as stack,
+        MattingClient(stack.address.api_url, stack.secrets.api_key) as client,
+    ):
+        assert client.readiness()["workers"][0]["models"] == ["builtin"]
+        with pytest.raises(ApiError, match="unknown-model"):
+            client.submit_files([photo], options={"model": "third"})
+        waits = client.submit_files([photo], options={"model": "other"})
+        done = client.wait(client.submit_files([photo])["id"])
+        assert done["counts"]["succeeded"] == 1
+        assert client.job(waits["id"])["counts"]["queued"] == 1, "no worker serves it yet"
 
-            # The old worker stops, and one that serves both takes what waits.
-            stack.workers[0].stop(30)
-            asked = client.submit_files([photo])
-            stack.env["MATTING_WORKER_MODELS"] = "other,builtin"
-            stack.wait_for_worker(stack.add_worker())
-            assert client.wait(waits["id"])["counts"]["succeeded"] == 1
-            assert client.wait(asked["id"])["counts"]["succeeded"] == 1
-            assert client.readiness()["workers"][0]["models"] == ["other", "builtin"]
+        # The old worker stops, and one that serves both takes what waits.
+        stack.workers[0].stop(30)
+        asked = client.submit_files([photo])
+        stack.env["MATTING_WORKER_MODELS"] = "other,builtin"
+        stack.wait_for_worker(stack.add_worker())
+        assert client.wait(waits["id"])["counts"]["succeeded"] == 1
+        assert client.wait(asked["id"])["counts"]["succeeded"] == 1
+        assert client.readiness()["workers"][0]["models"] == ["other", "builtin"]

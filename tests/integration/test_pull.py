@@ -83,7 +83,7 @@ def url(site: Site) -> str:
 def test_a_pulled_model_is_the_published_one_and_is_locked(site: Site, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     model = pull(NAME, url(site), tmp_path, lambda here, total: seen.append((here, total)))
-    builtin = find_model(Settings(_env_file=None))  # type: ignore[call-arg]
+    builtin = find_model(Settings())
     assert model.fingerprint == builtin.fingerprint
     assert seen[-1] == (len(site.body), len(site.body))
     locked = json.loads((tmp_path / LOCK_FILE).read_text())[NAME]
@@ -138,7 +138,7 @@ def test_no_entry_leaves_its_folder(name: str, tmp_path: Path) -> None:
     inside.mkdir(parents=True)
     unpack(file, inside)
     assert {one.name for one in inside.iterdir()} == set(PARTS)
-    assert not [one for one in tmp_path.rglob("evil*")]
+    assert not list(tmp_path.rglob("evil*"))
 
 
 def test_a_link_is_not_made(tmp_path: Path) -> None:
