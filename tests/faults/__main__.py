@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.benchmarks.tiny import export
 from tests.faults.checks import photo
 from tests.faults.driving import Trial, put_photos, run_trial
-from tests.faults.faults import FAULTS, Fault
+from tests.faults.faults import FAULTS, Fault, kill_a_worker
 from tests.faults.special import (
     cancel_at_any_stage,
     fill_the_disk,
@@ -21,6 +21,7 @@ from tests.faults.special import (
 )
 from tests.faults.system import System
 
+DEFAULTS = Fault("SIGKILL of a worker, default settings", kill_a_worker)
 TABLE = "{:<46} {:>8} {:>7} {:>5} {:>5} {:>6} {:>7} {:>6} {:>10} {:>10}"
 
 
@@ -51,6 +52,10 @@ def main() -> None:
                 if asked.only in special.__name__:
                     trials = [special(system, keys[:count], luck) for _ in range(asked.injections)]
                     clean &= _tell(trials)
+        if asked.only.lower() in DEFAULTS.name.lower():
+            with System(Path(scratch) / "defaults", model, quick=False, seed=asked.seed) as system:
+                keys = put_photos(system, asked.images)
+                clean &= _try(system, DEFAULTS, keys, asked.injections, luck)
         if asked.only in fill_the_disk.__name__:
             photos = [photo(number) for number in range(min(asked.images, 1_000))]
             clean &= _tell([fill_the_disk(Path(scratch) / "full", model, photos, asked.injections)])
