@@ -24,6 +24,19 @@ __all__ = ["Database", "Session", "now"]
 LOCK_TIMEOUT_MS = 4_000
 """A statement that waits longer for a lock fails and is tried again, instead of piling up."""
 
+IDLE_IN_TRANSACTION_MS = 5_000
+"""A process that stops inside a transaction (frozen, cut off) loses it and its locks. Nothing here
+waits for anything but the database while one is open.
+"""
+
+KEEPALIVE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""libpq's, s (the last ms): a server whose machine is gone is noticed within half a minute."""
+
 SQLITE_BUSY_S = 30
 """How long a writer waits for another one."""
 
@@ -48,7 +61,9 @@ class Database:
                 connect_args={
                     "application_name": f"matting-{process}",
                     "connect_timeout": 5,
-                    "options": f"-c lock_timeout={LOCK_TIMEOUT_MS}",
+                    "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} "
+                    f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS}",
+                    **KEEPALIVE,
                 },
             )
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import libfaketime  # type: ignore[import-untyped]
 import sqlalchemy as sa
 
-from shared.jobs import ItemStatus
+from shared.jobs import SETTLED, ItemStatus
 from shared.models import Item
 from shared.queue import make_app
 from shared.reconciler import Reconciler
@@ -68,12 +68,27 @@ def stop_a_worker(system: System, luck: random.Random) -> float:
     return _until_taken_back(system, pid)
 
 
-def freeze_a_worker(system: System, luck: random.Random) -> None:
-    """SIGSTOP beyond its lease, then SIGCONT: it must not write over what others did."""
+def freeze_a_worker(system: System, luck: random.Random) -> float:
+    """SIGSTOP beyond its lease, then SIGCONT: it must not write over what others did, nor hold them
+    up while it stands still.
+    """
     process = system.parts[_a_worker(luck)].popen
     process.send_signal(signal.SIGSTOP)
-    time.sleep(system.settings().lease_s + 2)
+    started = time.monotonic()
+    time.sleep(0.5)
+    before, others_s = _unsettled(system), 0.0
+    while (passed := time.monotonic() - started) < system.settings().lease_s + 4:
+        if not others_s and (_unsettled(system) < before or not before):
+            others_s = passed
+        time.sleep(0.05)
     process.send_signal(signal.SIGCONT)
+    return others_s or passed
+
+
+def _unsettled(system: System) -> int:
+    with system.database.transaction() as session:
+        left = sa.select(sa.func.count()).where(Item.status.in_(set(ItemStatus) - SETTLED))
+        return session.scalar(left) or 0
 
 
 def kill_the_api(system: System, _luck: random.Random) -> None:
