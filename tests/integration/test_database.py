@@ -19,13 +19,18 @@ def test_who_stands_still_in_a_transaction_loses_its_locks(
     frozen = Database(url, process="frozen")
     lock = sa.text("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
     try:
-        with pytest.raises(DatabaseError), frozen.transaction() as held:
-            held.execute(lock)
-            started = time.monotonic()
-            with migrated_postgresql.transaction() as session:
-                session.execute(lock)  # not to be had before the other's session has ended
-            assert time.monotonic() - started < module.LOCK_TIMEOUT_MS / 1e3
-            held.execute(sa.text("SELECT 1"))
+        with pytest.raises(DatabaseError):
+            _stand_still(frozen, lock, migrated_postgresql)
         frozen.ping()
     finally:
         frozen.close()
+
+
+def _stand_still(frozen: Database, lock: sa.TextClause, others: Database) -> None:
+    with frozen.transaction() as held:
+        held.execute(lock)
+        started = time.monotonic()
+        with others.transaction() as session:
+            session.execute(lock)  # not to be had before the other's session has ended
+        assert time.monotonic() - started < module.LOCK_TIMEOUT_MS / 1e3
+        held.execute(sa.text("SELECT 1"))
