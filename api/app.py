@@ -12,7 +12,17 @@ from api.headers import Headers
 from api.limits import BodyLimit
 from api.metrics import RequestTrail
 from api.parts import open_parts
-from api.routes import health, items, job_control, job_items, jobs, presets, uploads, usage
+from api.routes import (
+    health,
+    items,
+    job_control,
+    job_items,
+    jobs,
+    presets,
+    removebg,
+    uploads,
+    usage,
+)
 from shared.settings import Settings, get_settings
 from shared.telemetry import configure_logging
 
@@ -26,6 +36,8 @@ Bulk background removal: submit photos in bulk, poll the job, fetch the cut-outs
 Every request carries an API key: `Authorization: Bearer KEY`. Errors are
 `application/problem+json` with a stable `code`.
 """
+
+TAGS = ("jobs", "items", "removebg", "uploads", "presets", "usage", "health")
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -45,13 +57,11 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         # The JSON schema of a body that the endpoint reads by itself must be named here.
-        openapi_tags=[
-            {"name": name} for name in ("jobs", "items", "uploads", "presets", "usage", "health")
-        ],
+        openapi_tags=[{"name": name} for name in TAGS],
     )
     app.add_middleware(BodyLimit, settings=settings)
     problems.install(app)
-    for routes in (jobs, job_items, job_control, items, uploads, presets, usage, health):
+    for routes in (jobs, job_items, job_control, items, removebg, uploads, presets, usage, health):
         app.include_router(routes.router)
     app.add_middleware(Headers)
     app.add_middleware(RequestTrail)  # the outermost: it sees what the others refuse

@@ -34,7 +34,7 @@ class BodyLimit:
         limit = settings.max_request_bytes if multipart else settings.max_json_bytes
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > limit:
-            await render(_too_large(limit))(scope, receive, send)
+            await render(_too_large(limit), scope["path"])(scope, receive, send)
             return
         received, waited_s, ended, answering = 0, 0.0, False, False
 
@@ -69,7 +69,7 @@ class BodyLimit:
         except (RequestTooLargeError, SlowRequestError) as error:
             if answering:
                 raise
-            await render(error)(scope, receive, send)
+            await render(error, scope["path"])(scope, receive, send)
 
 
 def _too_large(limit: int) -> MattingError:

@@ -4,8 +4,10 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from api import removebg_answers
 from api.bodies import JobRequest
 from api.problems import MEDIA_TYPE, Problem, responses
+from api.removebg import RemoveBgRequest
 from shared.errors import (
     DatabaseError,
     InvalidOptionsError,
@@ -25,7 +27,9 @@ def complete(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = make()
         _name_models(document)
-        for path in document["paths"].values():
+        for name, path in document["paths"].items():
+            if name.startswith(removebg_answers.PATH):  # its errors have another shape
+                continue
             for method, operation in path.items():
                 if method in METHODS:
                     _document_errors(operation)
@@ -37,7 +41,7 @@ def complete(app: FastAPI) -> None:
 def _name_models(document: dict[str, Any]) -> None:
     """Add the models that the text refers to by name but no endpoint declares."""
     schemas = document["components"]["schemas"]
-    for model in (JobRequest, Problem):
+    for model in (JobRequest, Problem, RemoveBgRequest):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         for name, definition in schema.pop("$defs", {}).items():
             schemas.setdefault(name, definition)

@@ -5,16 +5,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from api.expansion import Expander
 from api.sweeper import Sweeper
+from api.waiting import Waiting
 from shared.database import Database
 from shared.queue import Celery, make_app
 from shared.rate_limit import RateLimiter
 from shared.reconciler import Reconciler
 from shared.settings import Settings
 from shared.storage import Storage
+from shared.web import Web, WebLimits
+
+FETCH_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,10 @@ class Parts:
     expander: Expander
     sweeper: Sweeper
     limiter: RateLimiter
+    waiting: Waiting
+    web: Web
+    fetching: CapacityLimiter
+    """Of threads that fetch from the web: a slow host must not hold those of all requests."""
 
 
 @contextmanager
@@ -52,7 +61,21 @@ def open_parts(settings: Settings) -> Iterator[Parts]:
         stack.callback(sweeper.stop)
         limiter = RateLimiter(settings)
         stack.callback(limiter.close)
-        yield Parts(settings, database, storage, queue, reconciler, expander, sweeper, limiter)
+        web = Web(WebLimits.of(settings))
+        stack.callback(web.close)
+        yield Parts(
+            settings=settings,
+            database=database,
+            storage=storage,
+            queue=queue,
+            reconciler=reconciler,
+            expander=expander,
+            sweeper=sweeper,
+            limiter=limiter,
+            waiting=Waiting(database),
+            web=web,
+            fetching=CapacityLimiter(FETCH_THREADS),
+        )
 
 
 def _parts(request: Request) -> Parts:

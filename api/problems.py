@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from api import removebg_answers
 from shared.errors import (
     InvalidOptionsError,
     MattingError,
@@ -59,8 +60,10 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def render(error: MattingError) -> JSONResponse:
-    """The answer for one of our errors."""
+def render(error: MattingError, path: str = "") -> JSONResponse:
+    """The answer for one of our errors, in the shape that the path's clients know."""
+    if path.startswith(removebg_answers.PATH):
+        return removebg_answers.render_error(error)
     problem = Problem(
         type="about:blank",
         title=_sentence(type(error)),
@@ -83,16 +86,16 @@ def _sentence(error: type[MattingError]) -> str:
     return " ".join((error.__doc__ or "").split("\n\n")[0].split())
 
 
-async def _matting_error(_request: Request, error: Exception) -> JSONResponse:
+async def _matting_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, MattingError)
     if error.http_status >= 500:
         log.warning("request-failed", code=error.code, detail=error.detail)
-    return render(error)
+    return render(error, request.url.path)
 
 
-async def _validation_error(_request: Request, error: Exception) -> JSONResponse:
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return render(InvalidOptionsError(describe_validation(error.errors())))
+    return render(InvalidOptionsError(describe_validation(error.errors())), request.url.path)
 
 
 def describe_validation(errors: Any) -> str:
@@ -102,11 +105,12 @@ def describe_validation(errors: Any) -> str:
     )
 
 
-async def _http_exception(_request: Request, error: Exception) -> JSONResponse:
+async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     kind = NotFoundError if error.status_code == 404 else RequestError
-    answer = render(kind(str(error.detail)))
-    if error.status_code == answer.status_code:
+    answer = render(kind(str(error.detail)), request.url.path)
+    compatible = request.url.path.startswith(removebg_answers.PATH)
+    if compatible or error.status_code == answer.status_code:
         return answer
     content = Problem(
         type="about:blank",
@@ -123,4 +127,4 @@ async def _http_exception(_request: Request, error: Exception) -> JSONResponse:
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     log.error("request-crashed", path=request.url.path, exc_info=error)
-    return render(MattingError())
+    return render(MattingError(), request.url.path)

@@ -336,6 +336,27 @@ class SlowRequestError(RequestError):
     remedy = "Send it again over a faster connection, or in smaller parts."
 
 
+class NoForegroundError(RequestError):
+    """No foreground was found in the photo."""
+
+    code = "no-foreground"
+    http_status = 422
+    remedy = "Use a photo whose subject stands out from its background."
+
+
+class AnswerTimeoutError(RequestError):
+    """The photo was not done within the time that the caller can wait."""
+
+    code = "answer-timeout"
+    http_status = 504
+    remedy = "Nothing is lost: ask for the job, or submit in bulk when there is much to do."
+
+    def __init__(self, detail: str | None = None, *, job_id: str | None = None) -> None:
+        """`job_id`: what goes on."""
+        super().__init__(detail)
+        self.job_id = job_id
+
+
 class NotFoundError(RequestError):
     """There is nothing under this id, or it belongs to another key."""
 

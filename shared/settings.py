@@ -254,6 +254,9 @@ class Settings(BaseSettings):
     result_url_ttl_s: int = Field(
         3_600, ge=1, le=604_800, description="Life of a presigned result URL."
     )
+    removebg_timeout_s: float = Field(
+        25, gt=0, description="POST /v1.0/removebg answers within it, with 504 if need be."
+    )
     worker_stale_s: float = Field(
         15, gt=0, description="A worker with no heartbeat for this long doesn't count as ready."
     )

@@ -13,7 +13,8 @@ from shared.options import ExtraOutput, Options, Profile
 from shared.rendition import BackgroundImage, ColourProfile, Output, Rendition
 from worker.codec import FORMATS, Decoded
 from worker.encoding import encode
-from worker.matte import Image, adjust, full_alpha
+from worker.frame import box_within
+from worker.matte import Box, Image, adjust, full_alpha
 from worker.metadata import Metadata, read_metadata
 from worker.refine import refined_alpha
 from worker.render import Subject, render
@@ -36,6 +37,8 @@ class FinishedFile:
     """As its template says."""
     unmet: tuple[str, ...] = ()
     """The marketplace's rules that it fails."""
+    subject: Box | None = None
+    """Of the subject in this picture; None when there is none."""
 
 
 def renditions(options: Options) -> list[Options | ExtraOutput]:
@@ -116,6 +119,7 @@ def finish(
                 height=height,
                 name=file_name(one.name, name, one.format.extension, width, height),
                 unmet=_unmet(data, one, subject, decoded),
+                subject=box_within(one, subject.box, subject.matte.shape, (height, width)),
             )
         )
     if timings_ms is not None:

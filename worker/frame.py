@@ -68,6 +68,31 @@ def place(rendition: Rendition, width: int, height: int, subject: Box | None) ->
     return Placement(*size, window, scale, round(left), round(top))
 
 
+def box_within(
+    rendition: Rendition,
+    subject: Box | None,
+    photo: tuple[int, ...],
+    picture: tuple[int, ...],
+) -> Box | None:
+    """Where the subject's box lies in a finished picture. `photo`, `picture`: [height, width]."""
+    if subject is None:
+        return None
+    if rendition.changes_frame:
+        placement = place(rendition, photo[1], photo[0], subject)
+        scale_x = scale_y = placement.scale
+        left = placement.left - placement.window[0] * scale_x
+        top = placement.top - placement.window[1] * scale_y
+    else:
+        left = top = 0.0
+        scale_x, scale_y = picture[1] / photo[1], picture[0] / photo[0]
+    return (
+        min(picture[1], max(0, round(left + subject[0] * scale_x))),
+        min(picture[0], max(0, round(top + subject[1] * scale_y))),
+        min(picture[1], max(0, round(left + subject[2] * scale_x))),
+        min(picture[0], max(0, round(top + subject[3] * scale_y))),
+    )
+
+
 def _with_margin(box: Box, margin: str, whole: Box) -> Box:
     """The box widened by CSS-like margins, within the photo."""
     given = margin.split()

@@ -239,6 +239,7 @@ class Pipeline:
                 height=file.height,
                 bytes=len(file.data),
                 unmet=file.unmet,
+                subject=file.subject,
             )
             for key, file in zip(keys, files, strict=True)
         )

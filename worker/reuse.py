@@ -83,6 +83,7 @@ def stored_again(past: PastResult, item: WorkItem) -> tuple[StoredOutput, ...]:
             height=old["height"],
             bytes=old["bytes"],
             unmet=tuple(old["unmet"]),
+            subject=tuple(old["subject"]) if old.get("subject") else None,
         )
         for one, key, old in zip(wanted, keys, before, strict=False)
     )

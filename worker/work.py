@@ -35,6 +35,8 @@ class StoredOutput:
     bytes: int
     unmet: tuple[str, ...]
     """The marketplace's rules that it fails."""
+    subject: tuple[int, int, int, int] | None = None
+    """Left, top, right, bottom of the subject's box in this picture, in pixels."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -52,7 +52,15 @@ from shared.job_store.leases import (
     finish_many,
     renew_leases,
 )
-from shared.job_store.reading import Rate, get_item, get_job, list_items, list_jobs, recent_rate
+from shared.job_store.reading import (
+    Rate,
+    ended_among,
+    get_item,
+    get_job,
+    list_items,
+    list_jobs,
+    recent_rate,
+)
 from shared.job_store.reuse import PastResult, find_results
 from shared.job_store.review import record_verdict
 from shared.job_store.submissions import (
@@ -82,6 +90,7 @@ __all__ = [
     "create_job",
     "delete_job",
     "deleted_jobs",
+    "ended_among",
     "expire_jobs",
     "find_api_key",
     "find_results",

@@ -1,7 +1,7 @@
 """What callers read: jobs, pages of jobs, items, pages of items; each only of their own key."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.job_store.review import review_filter
-from shared.jobs import ItemStatus
+from shared.jobs import ENDED, ItemStatus
 from shared.models import Item, Job
 
 
@@ -94,3 +94,11 @@ def list_items(
     if review is not None:
         statement = statement.where(*review_filter(review))
     return session.scalars(statement.order_by(Item.position).limit(limit)).all()
+
+
+def ended_among(session: Session, job_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+    """Those of the jobs that have ended, or are gone."""
+    going = sa.select(Job.id).where(
+        Job.id.in_(job_ids), Job.status.not_in(ENDED), Job.deleted_at.is_(None)
+    )
+    return set(job_ids) - set(session.scalars(going))

@@ -1,0 +1,133 @@
+"""Answers as remove.bg gives them: pictures with their headers, and errors in its shape."""
+
+import base64
+from typing import Any
+
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+
+from shared import errors
+from shared.errors import AnswerTimeoutError, MattingError
+
+PATH = "/v1.0/"
+"""Below it errors have the other shape."""
+
+CODES = {
+    "unauthorized": (403, "auth_failed"),
+    "scope-missing": (403, "auth_failed"),
+    "quota-exceeded": (402, "insufficient_credits"),
+    "rate-limited": (429, "rate_limit_exceeded"),
+    "empty-file": (400, "missing_source"),
+    "not-an-image": (400, "invalid_file_type"),
+    "truncated-image": (400, "invalid_file_type"),
+    "too-many-pixels": (400, "resolution_too_high"),
+    "file-too-large": (400, "file_too_large"),
+    "request-too-large": (413, "file_too_large"),
+    "forbidden-url": (400, "invalid_image_url"),
+    "source-not-found": (400, "failed_image_download"),
+    "source-denied": (400, "failed_image_download"),
+    "url-not-fetched": (400, "failed_image_download"),
+    "no-foreground": (400, "unknown_foreground"),
+}
+"""Status and code by our own code; the others keep theirs, a 422 as the 400 that clients expect."""
+
+PICTURES = ("image/png", "image/jpeg", "image/webp", "application/zip")
+
+
+class RemoveBgError(BaseModel):
+    """What went wrong."""
+
+    title: str
+    code: str
+    detail: str
+
+
+class RemoveBgErrors(BaseModel):
+    """An error answer of remove.bg's shape."""
+
+    errors: list[RemoveBgError]
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": RemoveBgErrors, "description": text}
+    for status, text in {
+        400: "Parameters or the photo can't be used; or no foreground was found.",
+        402: "No images are left to this key this month.",
+        403: "The API key is unknown, or may not do this.",
+        408: "The body came too slowly.",
+        413: "The body is too large.",
+        429: "Too many requests.",
+        500: "Something went wrong inside the service.",
+        503: "A part of the service does not answer.",
+        504: "Not done within the time; `X-Job-Id` names the job that goes on.",
+    }.items()
+}
+
+_SCHEMA = {"$ref": "#/components/schemas/RemoveBgRequest"}
+_FILES = {name: {"type": "string", "format": "binary"} for name in ("image_file", "bg_image_file")}
+BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {"allOf": [_SCHEMA, {"type": "object", "properties": _FILES}]}
+        },
+        "application/x-www-form-urlencoded": {"schema": _SCHEMA},
+        "application/json": {"schema": _SCHEMA},
+    },
+}
+"""The request's body, as OpenAPI describes it."""
+
+
+class Foreground(BaseModel):
+    """A result in JSON."""
+
+    result_b64: str = Field(description="The picture, in Base64.")
+    foreground_top: int | None
+    foreground_left: int | None
+    foreground_width: int | None
+    foreground_height: int | None
+
+
+class RemoveBgResult(BaseModel):
+    """A result in JSON."""
+
+    data: Foreground
+
+
+def render_error(error: MattingError) -> JSONResponse:
+    """The answer for one of our errors."""
+    status, code = CODES.get(error.code, (error.http_status, error.code))
+    title = " ".join((type(error).__doc__ or "").split("\n\n")[0].split())
+    body = {"errors": [{"title": title, "code": code, "detail": error.message}]}
+    headers = {}
+    if isinstance(error, AnswerTimeoutError) and error.job_id:
+        headers = {"Location": f"/v1/jobs/{error.job_id}", "X-Job-Id": error.job_id}
+    return JSONResponse(body, 400 if status == 422 else status, headers=headers)
+
+
+def failed(code: str | None, detail: str | None) -> MattingError:
+    """The error that an image failed with, from its record."""
+    kinds = [one for one in vars(errors).values() if isinstance(one, type)]
+    for kind in kinds:
+        if issubclass(kind, MattingError) and kind.code == code:
+            return kind((detail or "").removesuffix(kind.remedy).rstrip() or None)
+    return MattingError(detail)
+
+
+def render_result(data: bytes, output: dict[str, Any], *, kind: str, as_json: bool) -> Response:
+    """The answer for a picture. `output`: its sizes and its subject's box; `kind`: media type."""
+    headers = {
+        "X-Width": str(output["width"]),
+        "X-Height": str(output["height"]),
+        "X-Credits-Charged": "1",
+    }
+    place: dict[str, int | None] = dict.fromkeys(("top", "left", "width", "height"))
+    if box := output.get("subject"):
+        left, top, right, bottom = box
+        place = {"top": top, "left": left, "width": right - left, "height": bottom - top}
+        headers |= {f"X-Foreground-{name.title()}": str(value) for name, value in place.items()}
+    if as_json:
+        told = {f"foreground_{name}": value for name, value in place.items()}
+        result = {"result_b64": base64.b64encode(data).decode("ascii"), **told}
+        return JSONResponse({"data": result}, headers=headers)
+    return Response(data, media_type=kind, headers=headers)
