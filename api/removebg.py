@@ -29,6 +29,7 @@ def _absent(value: object) -> object:
 
 
 Text = Annotated[str | None, BeforeValidator(_absent)]
+Address = Annotated[Annotated[str, Field(max_length=2_048)] | None, BeforeValidator(_absent)]
 
 
 class RemoveBgRequest(BaseModel):
@@ -39,14 +40,13 @@ class RemoveBgRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     image_file_b64: Text = Field(None, description="The photo in Base64.")
-    image_url: Annotated[Text, Field(max_length=2_048)] = Field(
-        None, description="A public http(s) address of it."
-    )
+    image_url: Address = Field(None, description="A public http(s) address of it.")
     size: Annotated[
         Literal["preview", "small", "regular", "medium", "hd", "4k", "full", "50MP", "auto"],
         BeforeValidator(lambda value: value or "preview"),
     ] = Field("preview", description="0.25, 1.5 or 4 megapixels; the others: as large as it is.")
     type: Text = Field(None, description="Taken and given back as X-Type; one network does all.")
+    type_level: Text = Field(None, description="`none`: no X-Type in the answer.")
     format: Annotated[
         Literal["auto", "png", "jpg", "zip", "webp"],
         BeforeValidator(lambda value: value or "auto"),
@@ -65,12 +65,10 @@ class RemoveBgRequest(BaseModel):
     semitransparency: bool = Field(
         True, description="false: no half-transparent regions, only a fine edge."
     )
-    bg_color: Annotated[Text, Field(max_length=40)] = Field(
-        None, description="`81d4fa`, `fff`, or a CSS colour's name."
+    bg_color: Annotated[Annotated[str, Field(max_length=40)] | None, BeforeValidator(_absent)] = (
+        Field(None, description="`81d4fa`, `fff`, or a CSS colour's name.")
     )
-    bg_image_url: Annotated[Text, Field(max_length=2_048)] = Field(
-        None, description="A picture to put behind."
-    )
+    bg_image_url: Address = Field(None, description="A picture to put behind.")
 
 
 def options_of(request: RemoveBgRequest, photo: bytes, background: str | None) -> Options:
@@ -130,11 +128,15 @@ def _colour(text: str) -> str | None:
     try:
         found = ImageColor.getrgb(f"#{hexadecimal[1]}" if hexadecimal else text)
     except ValueError as error:
-        raise InvalidOptionsError(f"bg_color: {text!r} is no colour") from error
+        raise InvalidOptionsError(
+            f"bg_color: {text!r} is no colour", finer="invalid_bg_color"
+        ) from error
     if len(found) == 4 and found[3] == 0:
         return None
     if len(found) == 4 and found[3] != 255:
-        raise InvalidOptionsError("bg_color: a half-transparent background is not to be had")
+        raise InvalidOptionsError(
+            "bg_color: a half-transparent background is not to be had", finer="invalid_bg_color"
+        )
     return "#{:02x}{:02x}{:02x}".format(*found[:3])
 
 
@@ -142,7 +144,7 @@ def _roi(text: str, photo: bytes) -> tuple[float, ...]:
     """Shares of the photo."""
     parts = [_EDGE.match(part) for part in text.split()]
     if len(parts) != 4 or not all(parts):
-        raise InvalidOptionsError("roi: four values, each in px or %")
+        raise InvalidOptionsError("roi: four values, each in px or %", finer="invalid_roi")
     sides = image_size(photo)
     shares = [
         float(part[1]) / (100 if part[2] == "%" else sides[index % 2])

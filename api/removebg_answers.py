@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from shared import errors
-from shared.errors import AnswerTimeoutError, MattingError
+from shared.errors import AnswerTimeoutError, InvalidOptionsError, MattingError
 
 PATH = "/v1.0/"
 """Below it errors have the other shape."""
@@ -95,10 +95,11 @@ class RemoveBgResult(BaseModel):
 
 
 def render_error(error: MattingError) -> JSONResponse:
-    """The answer for one of our errors."""
+    """The answer for one of our errors. Many clients show the title and nothing else."""
     status, code = CODES.get(error.code, (error.http_status, error.code))
-    title = " ".join((type(error).__doc__ or "").split("\n\n")[0].split())
-    body = {"errors": [{"title": title, "code": code, "detail": error.message}]}
+    if isinstance(error, InvalidOptionsError) and error.finer:
+        code = error.finer
+    body = {"errors": [{"title": error.detail, "code": code, "detail": error.message}]}
     headers = {}
     if isinstance(error, AnswerTimeoutError) and error.job_id:
         headers = {"Location": f"/v1/jobs/{error.job_id}", "X-Job-Id": error.job_id}

@@ -274,6 +274,11 @@ class InvalidOptionsError(RequestError):
     code = "invalid-options"
     http_status = 422
 
+    def __init__(self, detail: str | None = None, *, finer: str | None = None) -> None:
+        """`finer`: what is wrong in one word, for callers of an interface that has such words."""
+        super().__init__(detail)
+        self.finer = finer
+
 
 class UnknownModelError(InvalidOptionsError):
     """The service does not offer the model."""

@@ -59,22 +59,29 @@ MAX_RESULT_BYTES = 1024**3
 )
 async def remove_background(request: Request, parts: PartsDep, caller: CallerDep) -> Response:
     """Cut out one photo and wait for it."""
-    fields, files = await _read(request, parts)
     try:
+        fields, files = await _read(request, parts)
         asked = RemoveBgRequest.model_validate(fields)
         photo, name = await _photo(asked, files, parts)
         image_size(photo)  # what is no image is told before it is queued
         behind = await _background(asked, files, parts, caller)
         options = options_of(asked, photo, behind)
     except ValidationError as error:
-        raise InvalidOptionsError(describe_validation(error.errors())) from error
+        [first, *_] = error.errors()
+        raise InvalidOptionsError(
+            describe_validation(error.errors()),
+            finer=f"invalid_{first['loc'][0] if first['loc'] else 'parameter'}",
+        ) from error
+    finally:
+        await request.close()  # the form's files
     body = JobRequest(source=None, options=options, priority=PRIORITY, metadata={"via": "removebg"})
     submission = Submission(request=body, files=[IncomingFile(name, io.BytesIO(photo))])
     job, _ = await run_in_threadpool(submit, parts, caller, submission)
     if not await parts.waiting.until_ended(job.id, parts.settings.removebg_timeout_s):
         raise AnswerTimeoutError(f"It goes on: look at /v1/jobs/{job.id}", job_id=str(job.id))
     answer = await run_in_threadpool(_result, parts, job, options, _wants_json(request))
-    answer.headers["X-Type"] = asked.type if asked.type in TYPES else "other"
+    if asked.type_level != "none":
+        answer.headers["X-Type"] = asked.type if asked.type in TYPES else "other"
     answer.headers["X-Job-Id"] = str(job.id)
     return answer
 
@@ -132,8 +139,12 @@ async def _photo(
 ) -> tuple[bytes, str]:
     """The photo's bytes and name. Raises RequestError, ImageError, TransientError."""
     file = files.get("image_file")
-    if (file is not None) + bool(asked.image_file_b64) + bool(asked.image_url) != 1:
-        raise RequestError("Give exactly one of image_file, image_file_b64, image_url")
+    given = (file is not None) + bool(asked.image_file_b64) + bool(asked.image_url)
+    if given != 1:
+        raise InvalidOptionsError(
+            "Give exactly one of image_file, image_file_b64, image_url",
+            finer="multiple_sources" if given else "missing_source",
+        )
     limit = parts.settings.max_image_bytes
     name = "photo"
     if file is not None:
@@ -154,7 +165,9 @@ def _decoded(text: str) -> bytes:
     try:
         return base64.b64decode("".join(encoded.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidOptionsError("image_file_b64: this is no Base64") from error
+        raise InvalidOptionsError(
+            "image_file_b64: this is no Base64", finer="invalid_image_file_b64"
+        ) from error
 
 
 async def _fetched(parts: Parts, url: str) -> bytes:
@@ -168,7 +181,9 @@ async def _background(
     """The picture to put behind, stored: its `s3://` URL."""
     file = files.get("bg_image_file")
     if (file is not None) + bool(asked.bg_color) + bool(asked.bg_image_url) > 1:
-        raise InvalidOptionsError("Give one of bg_color, bg_image_file, bg_image_url")
+        raise InvalidOptionsError(
+            "Give one of bg_color, bg_image_file, bg_image_url", finer="multiple_bg_sources"
+        )
     if file is not None:
         picture = await file.read(parts.settings.max_image_bytes + 1)
     elif asked.bg_image_url:

@@ -154,13 +154,15 @@ def test_a_picture_is_put_behind(host: httpx.Client, jpeg: bytes) -> None:
 def test_errors_have_the_shape_that_clients_read(
     host: httpx.Client, jpeg: bytes, new_key: KeyMaker, stack: Stack
 ) -> None:
-    assert_error(host.post("/v1.0/removebg", data={"size": "auto"}), 400, "bad-request")
+    assert_error(host.post("/v1.0/removebg", data={"size": "auto"}), 400, "missing_source")
     assert_error(ask(host, b"<html>"), 400, "invalid_file_type")
     assert_error(ask(host, b""), 400, "missing_source")
-    assert_error(ask(host, jpeg, size="huge"), 400, "invalid-options")
-    assert_error(ask(host, jpeg, bg_color="nocolour"), 400, "invalid-options")
-    assert_error(ask(host, jpeg, bg_color="ff000080"), 400, "invalid-options")
-    assert_error(ask(host, jpeg, image_url="http://example.com/x.jpg"), 400, "bad-request")
+    assert_error(ask(host, jpeg, size="huge"), 400, "invalid_size")
+    assert_error(ask(host, jpeg, bg_color="nocolour"), 400, "invalid_bg_color")
+    assert_error(ask(host, jpeg, bg_color="ff000080"), 400, "invalid_bg_color")
+    assert_error(ask(host, jpeg, roi="1 2 3"), 400, "invalid_roi")
+    assert_error(ask(host, jpeg, crop_margin="wide"), 400, "invalid_crop_margin")
+    assert_error(ask(host, jpeg, image_url="http://example.com/x.jpg"), 400, "multiple_sources")
     private = {"image_url": f"{stack.address.api_url}/healthz"}
     assert_error(host.post("/v1.0/removebg", data=private), 400, "invalid_image_url")
     deep = host.post(
