@@ -69,6 +69,8 @@ def test_the_routes_of_the_contract_are_documented() -> None:
         "/v1/items/{item_id}/source",
         "/v1/items/{item_id}/review",
         "/v1/presets",
+        "/v1.0/removebg",
+        "/v1.0/account",
         "/healthz",
         "/readyz",
         "/metrics",
