@@ -18,6 +18,8 @@ from shared.telemetry import get_logger
 log = get_logger(__name__)
 
 SWEEP_EVERY_S = 30.0
+IN_USE_S = 2.0
+"""The wait while workers still have images of a deleted job."""
 DUTY = "sweep"
 LEASE_S = 120.0
 JOBS_PER_ROUND = 20
@@ -34,6 +36,7 @@ class Sweeper:
         self._settings = settings
         self._owner = uuid.uuid4().hex
         self._stopping = False
+        self._pause_s = SWEEP_EVERY_S
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
@@ -62,6 +65,7 @@ class Sweeper:
                 older_than_s = settings.retention_days * DAY_S
                 job_store.expire_jobs(session, older_than_s=older_than_s)
             jobs = job_store.deleted_jobs(session, limit=JOBS_PER_ROUND)
+            self._pause_s = IN_USE_S if job_store.deleted_in_use(session) else SWEEP_EVERY_S
         for number, job_id in enumerate(jobs):
             if self._stopping:
                 return number
@@ -114,4 +118,4 @@ class Sweeper:
                 log.warning("sweep-failed", code=error.code, detail=error.detail)
             except Exception:
                 log.exception("sweep-failed")
-            self._wake.wait(SWEEP_EVERY_S)
+            self._wake.wait(self._pause_s)

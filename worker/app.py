@@ -25,6 +25,7 @@ from shared.storage import Storage
 from shared.telemetry import PREDICTOR_WARM, configure_logging, get_logger
 from shared.web import Web, WebLimits
 from worker.batching import BatchTask
+from worker.brake import Brake
 from worker.device import watch_device
 from worker.drain import Drain
 from worker.heartbeat import Heartbeat
@@ -102,7 +103,8 @@ def _open(**_: Any) -> None:
         if settings.worker_metrics_port:
             _opened.callback(_show_metrics(settings.worker_metrics_port))
         router = ModelRouter(pipelines, default=settings.model)
-        drain = Drain(database, router, settings, worker_id)
+        brake = Brake(storage.ping)
+        drain = Drain(database, router, settings, worker_id, brake)
         heartbeat = Heartbeat(database, drain, settings, worker_id)
         heartbeat.start({**descriptions[0], "models": list(pipelines)})
         _opened.callback(heartbeat.stop)
@@ -115,7 +117,7 @@ def _open(**_: Any) -> None:
     task.body, task.batch_size = drain, settings.batch_size
     task.batch_wait_s = settings.batch_wait_ms / 1e3
     PREDICTOR_WARM.set(1)
-    signals.worker_shutting_down.connect(lambda **_: _stopping(heartbeat), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: _stopping(heartbeat, brake), weak=False)
 
 
 def _show_metrics(port: int) -> Callable[[], None]:
@@ -136,8 +138,9 @@ def _show_metrics(port: int) -> Callable[[], None]:
     return stop
 
 
-def _stopping(heartbeat: Heartbeat) -> None:
+def _stopping(heartbeat: Heartbeat, brake: Brake) -> None:
     PREDICTOR_WARM.set(0)
+    brake.release()
     heartbeat.drain_only()
 
 

@@ -17,7 +17,13 @@ from pydantic import ValidationError
 
 from shared import job_store
 from shared.database import Database, Session, now
-from shared.errors import DatabaseError, InvalidOptionsError, LeaseLostError, MattingError
+from shared.errors import (
+    DatabaseError,
+    InvalidOptionsError,
+    LeaseLostError,
+    MattingError,
+    StorageError,
+)
 from shared.job_store import Claim, Settlement, SettlementState
 from shared.options import Options
 from shared.queue import parse_message
@@ -33,6 +39,7 @@ from shared.telemetry import (
     STAGE_SECONDS,
     get_logger,
 )
+from worker.brake import Brake
 from worker.routing import BatchRunner
 from worker.sources import WEB
 from worker.work import Outcome, WorkItem
@@ -50,9 +57,15 @@ class Drain:
     """Runs batches of messages. Thread-safe."""
 
     def __init__(
-        self, database: Database, pipeline: BatchRunner, settings: Settings, worker_id: str
+        self,
+        database: Database,
+        pipeline: BatchRunner,
+        settings: Settings,
+        worker_id: str,
+        storage_brake: Brake,
     ) -> None:
         self._database = database
+        self._storage_brake = storage_brake
         self._pipeline = pipeline
         self._settings = settings
         self._worker_id = worker_id
@@ -71,6 +84,7 @@ class Drain:
         Raises DatabaseError when the batch can't be claimed or recorded: nothing is lost then, the
         leases run out and the items are sent again.
         """
+        self._storage_brake.hold()
         parsed = [_parse(message) for message in messages]
         ids = [one for one in parsed if not isinstance(one, MattingError)]
         claims = self._patiently(lambda session: self._claim(session, ids))
@@ -80,6 +94,8 @@ class Drain:
             BATCH_IMAGES.observe(len(claims))
             try:
                 outcomes = self._run(claims)
+                if any(isinstance(one.error, StorageError) for one in outcomes):
+                    self._storage_brake.press()
                 results = self._record(claims, outcomes)
             finally:
                 with self._held_lock:

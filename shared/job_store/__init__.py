@@ -29,6 +29,7 @@ from shared.job_store.delivery import (
     unexpanded_jobs,
 )
 from shared.job_store.disposal import (
+    deleted_in_use,
     deleted_jobs,
     expire_jobs,
     remove_job,
@@ -89,6 +90,7 @@ __all__ = [
     "create_api_key",
     "create_job",
     "delete_job",
+    "deleted_in_use",
     "deleted_jobs",
     "ended_among",
     "expire_jobs",

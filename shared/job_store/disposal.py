@@ -39,6 +39,12 @@ def deleted_jobs(session: Session, *, limit: int) -> list[uuid.UUID]:
     return list(session.scalars(statement))
 
 
+def deleted_in_use(session: Session) -> bool:
+    """Whether workers still have images of a deleted job."""
+    statement = sa.select(Job.id).where(Job.deleted_at.is_not(None), Job.running > 0)
+    return session.scalar(statement.limit(1)) is not None
+
+
 def sources_under(
     session: Session, job_id: uuid.UUID, prefix: str, *, after: int, limit: int
 ) -> list[tuple[int, str]]:

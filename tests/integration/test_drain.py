@@ -17,6 +17,7 @@ from shared.models import Item, Job
 from shared.options import Profile
 from shared.settings import Settings
 from shared.storage import Storage
+from worker.brake import Brake
 from worker.drain import Drain, backoff_s
 from worker.pipeline import Pipeline
 from worker.transforms import Image, Prepared
@@ -63,9 +64,9 @@ def flaky(storage: Storage) -> Flaky:
 
 
 @pytest.fixture
-def drain(database: Database, flaky: Flaky, quick: Settings) -> Iterator[Drain]:
+def drain(database: Database, storage: Storage, flaky: Flaky, quick: Settings) -> Iterator[Drain]:
     pipeline = Pipeline(Threshold(), flaky, quick)
-    yield Drain(database, pipeline, quick, "tests-1")
+    yield Drain(database, pipeline, quick, "tests-1", Brake(storage.ping))
     pipeline.close()
 
 

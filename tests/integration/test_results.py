@@ -19,6 +19,7 @@ from shared.options import Options
 from shared.settings import Settings
 from shared.storage import Storage
 from tests.integration.test_drain import Threshold
+from worker.brake import Brake
 from worker.drain import Drain
 from worker.pipeline import Pipeline
 from worker.reuse import Reuse
@@ -45,7 +46,7 @@ def drain(
 ) -> Iterator[Drain]:
     past = Reuse(database, storage, "a model")
     pipeline = Pipeline(predictor, storage, settings, past)
-    yield Drain(database, pipeline, settings, "tests-1")
+    yield Drain(database, pipeline, settings, "tests-1", Brake(storage.ping))
     pipeline.close()
 
 
