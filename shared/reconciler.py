@@ -44,6 +44,8 @@ class Reconciler:
         self._settings = settings
         self._owner = uuid.uuid4().hex
         self._renew_at = 0.0
+        self._publishing: set[uuid.UUID] = set()
+        self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
@@ -69,6 +71,17 @@ class Reconciler:
 
     def publish_job(self, job_id: uuid.UUID) -> int:
         """The same for one job. Sent first and noted after: what a crash leaves is sent twice."""
+        with self._lock:
+            if job_id in self._publishing:  # a new job is seen by the request and by the thread
+                return 0
+            self._publishing.add(job_id)
+        try:
+            return self._publish_job(job_id)
+        finally:
+            with self._lock:
+                self._publishing.remove(job_id)
+
+    def _publish_job(self, job_id: uuid.UUID) -> int:
         with self._database.transaction() as session:
             due = job_store.publishable(session, job_id, ahead=self._settings.publish_ahead)
         if due:

@@ -54,6 +54,7 @@ app = make_app(_settings)
 # Prefetch is this times the pool's threads: one batch for each that may be in flight. Celery's
 # command line reads it before any signal is sent.
 app.conf.worker_prefetch_multiplier = _settings.batch_size
+app.conf.worker_consumer = "worker.batching:CheckedConsumer"
 app.conf.task_queues = [
     Queue(name, Exchange(name), routing_key=name) for name in served_queues(_settings)
 ]

@@ -11,26 +11,35 @@ Chosen after a trial against celery-batches and a claim-ahead task (tests/benchm
 
 import os
 import time
+import uuid
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from billiard.einfo import ExceptionInfo
 from celery import Celery, Task
+from celery.exceptions import Ignore
 from celery.worker import strategy
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 
-from shared.errors import MattingError
+from shared.errors import InvalidMessageError, MattingError
+from shared.queue import TASK
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
+
+MAX_MESSAGE_BYTES = 64 * 1024
+"""Ours have a few hundred."""
 
 
 class BatchBody(Protocol):
     """What a batch is run by."""
 
-    def run_many(self, messages: Sequence[dict[str, Any]]) -> Sequence[str | MattingError]:
-        """For each message's arguments, in their order: a word on its success, or its error."""
+    def run_many(self, messages: Sequence[dict[str, Any]]) -> Sequence[str | MattingError | None]:
+        """For each message's arguments, in their order: a word on its success, its error, or None
+        when there was nothing to do.
+        """
 
 
 class BatchTask(Task):  # type: ignore[type-arg]  # generic in its stubs only
@@ -40,6 +49,57 @@ class BatchTask(Task):  # type: ignore[type-arg]  # generic in its stubs only
     body: BatchBody
     batch_size = 1
     batch_wait_s = 0.05
+
+
+class CheckedConsumer(Consumer):
+    """Celery's consumer, but what is not a message of ours is refused before Celery looks into it:
+    a body of another shape ends its worker, is delivered again, and ends the next.
+    """
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
+        """What is called with each message."""
+        handle = super().create_task_handler(*args, **kwargs)
+        away = self.connection_errors  # type: ignore[attr-defined]  # set by Celery
+
+        def checked(message: Any) -> Any:
+            try:
+                keep_ours(message)
+            except InvalidMessageError as error:
+                log.warning("message-refused", code=error.code, detail=error.detail)
+                message.reject_log_error(log, away)
+                return None
+            return handle(message)
+
+        return checked
+
+
+def keep_ours(message: Any) -> None:
+    """Leave of a message (kombu's) nothing but what ours have: neither times, links to other tasks,
+    nor names to show in its place. Raises InvalidMessageError.
+    """
+    headers, body = message.headers, message.body
+    if not isinstance(headers, dict) or headers.get("task") != TASK:
+        raise InvalidMessageError("It is for no task of this worker")
+    if body is None or len(body) > MAX_MESSAGE_BYTES:
+        raise InvalidMessageError(f"It has more than {MAX_MESSAGE_BYTES:,} bytes, or none")
+    try:
+        number = str(uuid.UUID(headers["id"]))
+        args, kwargs, _links = message.payload
+    except Exception as error:  # of whatever its decoder raises
+        raise InvalidMessageError(f"It can't be read: {type(error).__name__}") from error
+    if args != [] or not isinstance(kwargs, dict):
+        raise InvalidMessageError("Its arguments are not those of the task")
+    shown = headers.get("kwargsrepr")
+    message.headers = {
+        "lang": "py",
+        "task": TASK,
+        "id": number,
+        "root_id": number,
+        "argsrepr": "()",
+        "kwargsrepr": shown if isinstance(shown, str) else "{}",
+        "ignore_result": True,
+    }
+    message.payload[:] = args, kwargs, {}
 
 
 class _Collecting:
@@ -65,6 +125,8 @@ class Collector:
         self._hub: Any = consumer.hub  # type: ignore[attr-defined]  # set by Celery's blueprint
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._hub.add_reader(self._wake_fd, self._woken)
+        # Celery makes a new collector each time that Redis comes back.
+        weakref.finalize(self, os.close, self._wake_fd)
 
     def add(self, request: Request) -> None:
         """Take a request; a full batch leaves at once, another after the wait."""
@@ -86,6 +148,7 @@ class Collector:
         """In a thread of the pool: run the batch."""
         started = time.monotonic()
         self._in_loop(_accept, requests, started)
+        results: Sequence[str | MattingError | None]
         try:
             results = self._task.body.run_many([dict(request.kwargs) for request in requests])
             assert len(results) == len(requests), "run_many must settle every message"
@@ -111,12 +174,16 @@ def _accept(requests: list[Request], started: float) -> None:
 
 
 def _settle(
-    requests: list[Request], results: Sequence[str | MattingError], runtime_s: float
+    requests: list[Request], results: Sequence[str | MattingError | None], runtime_s: float
 ) -> None:
-    """Acknowledge each message and send its event: the database has the item's state already."""
+    """Acknowledge each message and send its event: the database has the item's state already. A
+    message that came twice sends none: a success after the failure would hide it from Flower.
+    """
     for request, result in zip(requests, results, strict=True):
         try:
-            if isinstance(result, MattingError):
+            if result is None:
+                request.on_failure(_as_exception_info(Ignore()))
+            elif isinstance(result, MattingError):
                 request.on_failure(_as_exception_info(result), return_ok=True)
             else:
                 request.on_success((False, result, runtime_s))
@@ -125,10 +192,10 @@ def _settle(
             log.exception("settling-failed", message=request.id)
 
 
-def _as_exception_info(error: MattingError) -> ExceptionInfo:
+def _as_exception_info(error: Exception) -> ExceptionInfo:
     try:
         raise error
-    except MattingError:
+    except Exception:
         return ExceptionInfo()  # it takes what is being handled, traceback and all
 
 

@@ -78,8 +78,9 @@ class Drain:
         with self._held_lock:
             return list(self._held)
 
-    def run_many(self, messages: Sequence[dict[str, Any]]) -> list[str | MattingError]:
-        """Do what the messages name; a word or an error for each, in their order.
+    def run_many(self, messages: Sequence[dict[str, Any]]) -> list[str | MattingError | None]:
+        """Do what the messages name; a word or an error for each, in their order, or None for what
+        is done, cancelled or another's: of that, this message has nothing to tell.
 
         Raises DatabaseError when the batch can't be claimed or recorded: nothing is lost then, the
         leases run out and the items are sent again.
@@ -100,10 +101,7 @@ class Drain:
             finally:
                 with self._held_lock:
                     self._held.difference_update(claim.item_id for claim in claims)
-        return [
-            one if isinstance(one, MattingError) else results.get(one[0], "nothing to do")
-            for one in parsed
-        ]
+        return [one if isinstance(one, MattingError) else results.get(one[0]) for one in parsed]
 
     def _claim(self, session: Session, ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> list[Claim]:
         claims = job_store.claim_many(

@@ -14,6 +14,7 @@ import pytest
 from api.client import MattingClient
 from deploy.local import Stack
 from deploy.photos import find_photos
+from shared.queue import QUEUE, TASK, make_app
 from shared.storage import Storage
 
 pytestmark = pytest.mark.timeout(90)
@@ -190,6 +191,15 @@ def test_flower_shows_each_image_with_its_job_and_file(
     assert seen["started"]
     assert seen["runtime"]
 
+    queue = make_app(stack.settings)
+    twice = {"item": items["bad.jpg"], "job": job["id"], "file": "bad.jpg"}
+    queue.send_task(TASK, kwargs=twice, task_id=items["bad.jpg"], queue=QUEUE, ignore_result=True)
+    queue.close()
+    next_job = client.wait(client.submit_files([(folder / "x.jpg", "next.jpg")])["id"])
+    items |= {item["name"]: item["id"] for item in client.items(next_job["id"])}
+    wait_for(lambda: state("next.jpg") == "SUCCESS", timeout_s=10, what="Flower to show the next")
+    assert state("bad.jpg") == "FAILURE", "a message that comes twice tells nothing new"
+
 
 def test_killing_the_worker_in_the_middle_of_a_job_loses_nothing(
     stack: Stack, client: MattingClient, folder: Path, tmp_path: Path
@@ -219,8 +229,6 @@ def test_killing_the_worker_in_the_middle_of_a_job_loses_nothing(
 def test_a_message_that_is_rubbish_harms_nobody(
     stack: Stack, client: MattingClient, folder: Path
 ) -> None:
-    from shared.queue import QUEUE, TASK, make_app
-
     queue = make_app(stack.settings)
     for kwargs in ({}, {"item": "x", "job": "y"}, {"item": 7}):
         queue.send_task(TASK, kwargs=kwargs, queue=QUEUE, ignore_result=True)

@@ -1,6 +1,7 @@
 """The queue is made to agree with the database, on a real Redis."""
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -37,6 +38,15 @@ def test_what_was_accepted_is_sent_once_and_bounded(
     assert bounded.publish_open_jobs() == 15
     assert bounded.publish_open_jobs() == 0
     assert queue_depth(queue) == 15
+
+
+def test_a_job_that_several_threads_publish_is_sent_once(
+    database: Database, queue: Celery, settings: Settings, job_id: uuid.UUID
+) -> None:
+    shared = reconciler(database, queue, settings, 100)
+    with ThreadPoolExecutor(8) as pool:
+        sent = list(pool.map(shared.publish_job, [job_id] * 16))
+    assert sum(sent) == queue_depth(queue) == 40
 
 
 def test_messages_lost_with_redis_are_sent_again(
