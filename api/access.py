@@ -5,10 +5,16 @@ import uuid
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
-from shared.errors import ForbiddenSourceError, ForbiddenUrlError, UnknownModelError
+from shared.errors import (
+    ForbiddenSourceError,
+    ForbiddenUrlError,
+    ForbiddenWebhookError,
+    UnknownModelError,
+)
 from shared.options import Options
 from shared.settings import Settings
 from shared.storage import ObjectUrl, as_read_laxly
+from shared.web import refuse_private
 
 OWN_PREFIX = "jobs/"
 """Where inputs that came by multipart and all results lie: never a caller's source."""
@@ -97,6 +103,17 @@ def web_address(text: str) -> str:
     if not valid or parts.username or parts.password or any(ord(char) <= 32 for char in text):
         raise ForbiddenUrlError("The URL is no plain http(s) address")
     return text
+
+
+def webhook_address(url: str, settings: Settings) -> str:
+    """A URL that a webhook can have; where it leads is looked at again whenever it is told
+    something. Raises ForbiddenWebhookError.
+    """
+    try:
+        refuse_private(web_address(url), allow_private=settings.allow_private_addresses)
+    except ForbiddenUrlError as error:
+        raise ForbiddenWebhookError(error.detail) from error
+    return url
 
 
 def plain_name(name: str) -> str:

@@ -22,6 +22,7 @@ from api.routes import (
     removebg,
     uploads,
     usage,
+    webhooks,
 )
 from shared.settings import Settings, get_settings
 from shared.telemetry import configure_logging
@@ -33,11 +34,13 @@ Bulk background removal: submit photos in bulk, poll the job, fetch the cut-outs
 2. `GET /v1/jobs/{id}` until its status is `finished`.
 3. `GET /v1/jobs/{id}/items`, and each item's `result`.
 
+Instead of asking, be told: `POST /v1/webhooks`.
+
 Every request carries an API key: `Authorization: Bearer KEY`. Errors are
 `application/problem+json` with a stable `code`.
 """
 
-TAGS = ("jobs", "items", "removebg", "uploads", "presets", "usage", "health")
+TAGS = ("jobs", "items", "removebg", "uploads", "presets", "webhooks", "usage", "health")
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -61,8 +64,20 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(BodyLimit, settings=settings)
     problems.install(app)
-    for routes in (jobs, job_items, job_control, items, removebg, uploads, presets, usage, health):
+    for routes in (
+        jobs,
+        job_items,
+        job_control,
+        items,
+        removebg,
+        uploads,
+        presets,
+        webhooks,
+        usage,
+        health,
+    ):
         app.include_router(routes.router)
+    app.webhooks.include_router(webhooks.sent)
     app.add_middleware(Headers)
     app.add_middleware(RequestTrail)  # the outermost: it sees what the others refuse
     openapi.complete(app)

@@ -1,11 +1,19 @@
 """What is taken over HTTP: the bodies of requests."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from shared.jobs import Verdict
 from shared.options import Options
+from shared.webhooks import Event, secret_bytes
 
 MAX_METADATA_KEYS = 50
 
@@ -90,6 +98,75 @@ def _given(row: _Row) -> dict[str, Any]:
     return row.model_dump(exclude_none=True)
 
 
+def _checked_secret(secret: str) -> str:
+    secret_bytes(secret)
+    return secret
+
+
+Secret = Annotated[
+    str,
+    StringConstraints(max_length=128, pattern=r"^whsec_[A-Za-z0-9+/]+={0,2}$"),
+    AfterValidator(_checked_secret),
+    Field(
+        description="`whsec_` and the base64 of 24 to 64 random bytes.",
+        examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
+    ),
+]
+
+Ending = Literal[Event.JOB_FINISHED, Event.JOB_CANCELLED, Event.JOB_PAUSED]
+
+
+def _endings() -> list[Ending]:
+    return [Event.JOB_FINISHED, Event.JOB_CANCELLED, Event.JOB_PAUSED]
+
+
+Events = Annotated[list[Ending], Field(min_length=1, max_length=3)]
+ProgressPercent = Annotated[
+    int,
+    Field(ge=1, le=50, description="Also tell whenever another so many percent are settled."),
+]
+
+
+class JobWebhook(BaseModel):
+    """Who is told what happens to this job, beside the key's own webhooks."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Url
+    secret: Secret
+    events: Events = Field(default_factory=_endings)
+    progress_percent: ProgressPercent | None = None
+
+
+class WebhookRequest(BaseModel):
+    """A webhook of all the key's jobs."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"url": "https://shop.example/matting", "progress_percent": 25}]
+        },
+    )
+
+    url: Url
+    secret: Secret | None = Field(None, description="None: one is made. It is shown once.")
+    events: Events = Field(default_factory=_endings)
+    progress_percent: ProgressPercent | None = None
+
+
+class WebhookChange(BaseModel):
+    """What is to be another way; what is not named stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Url | None = None
+    events: Events | None = None
+    progress_percent: ProgressPercent | None = Field(None, description="Null: not any more.")
+    enabled: bool | None = Field(
+        None, description="false gives up what is under way; true tells what happens from now on."
+    )
+
+
 class JobRequest(BaseModel):
     """A bulk job."""
 
@@ -118,6 +195,9 @@ class JobRequest(BaseModel):
         "`failure_after`); 1 never does. None: the service's own.",
     )
     failure_after: int | None = Field(None, ge=1, description="None: the service's own.")
+    webhook: JobWebhook | None = Field(
+        None, description="Told of this job alone; see /v1/webhooks for one of all your jobs."
+    )
     metadata: dict[Annotated[str, StringConstraints(max_length=64)], str] = Field(
         default_factory=dict,
         max_length=MAX_METADATA_KEYS,

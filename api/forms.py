@@ -23,6 +23,8 @@ MAX_FIELDS = 20
 ATTACHED = ("manifest", "zip")
 """The parts that hold a whole source in one file."""
 
+JSON_FIELDS = ("options", "metadata", "webhook")
+
 READ_BYTES = 1024**2
 
 BODY = {
@@ -51,6 +53,7 @@ BODY = {
                     "options": {"type": "string", "description": "Options, as JSON."},
                     "priority": {"type": "integer", "minimum": 0, "maximum": 9},
                     "metadata": {"type": "string", "description": "An object, as JSON."},
+                    "webhook": {"type": "string", "description": "A JobWebhook, as JSON."},
                     "failure_share": {"type": "number", "minimum": 0, "maximum": 1},
                     "failure_after": {"type": "integer", "minimum": 1},
                 },
@@ -132,11 +135,10 @@ def _request(fields: dict[str, str]) -> JobRequest:
     """Read the text parts. Raises InvalidOptionsError."""
     try:
         values: dict[str, Any] = {
-            name: json.loads(text) if name in ("options", "metadata") else text
-            for name, text in fields.items()
+            name: json.loads(text) if name in JSON_FIELDS else text for name, text in fields.items()
         }
         return JobRequest.model_validate({**values, "source": None})
     except (json.JSONDecodeError, RecursionError) as error:
-        raise InvalidOptionsError(f"`options` and `metadata` are JSON: {error}") from error
+        raise InvalidOptionsError(f"`{'`, `'.join(JSON_FIELDS)}` are JSON: {error}") from error
     except ValidationError as error:
         raise InvalidOptionsError(describe_validation(error.errors())) from error

@@ -7,7 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import IO, Any, TypeVar
 
-from api.access import OWN_PREFIX, UPLOADS_PREFIX, Reach, attached_key, plain_name
+from api.access import (
+    OWN_PREFIX,
+    UPLOADS_PREFIX,
+    Reach,
+    attached_key,
+    plain_name,
+    webhook_address,
+)
 from api.auth import Caller
 from api.bodies import JobRequest, Source
 from api.listing import rows_as_file
@@ -63,6 +70,8 @@ def submit(parts: Parts, caller: Caller, submission: Submission) -> tuple[Job, b
     request = submission.request
     reach = Reach(parts.settings, caller.api_key_id, caller.sources)
     reach.options(request.options)
+    if request.webhook is not None:
+        webhook_address(request.webhook.url, parts.settings)
     if submission.files:
         source, items = _store_files(parts, submission)
     elif submission.attached is not None:
@@ -186,6 +195,13 @@ def _write(
             sha256=submission.sha256,
         ):
             raise _Repeated
+        if request.webhook is not None:
+            job_store.create_webhook(
+                session,
+                api_key_id=caller.api_key_id,
+                job_id=job.id,
+                **request.webhook.model_dump(),
+            )
         if items is not None:
             job_store.add_items(session, job.id, items)
             job_store.finish_expansion(session, job.id)

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from api.expansion import Expander
 from api.sweeper import Sweeper
 from api.waiting import Waiting
+from api.webhooks import Deliverer
 from shared.database import Database
 from shared.queue import Celery, make_app
 from shared.rate_limit import RateLimiter
@@ -38,6 +39,7 @@ class Parts:
     web: Web
     fetching: CapacityLimiter
     """Of threads that fetch from the web: a slow host must not hold those of all requests."""
+    deliverer: Deliverer
 
 
 @contextmanager
@@ -59,6 +61,9 @@ def open_parts(settings: Settings) -> Iterator[Parts]:
         sweeper = Sweeper(database, storage, settings)
         sweeper.start()
         stack.callback(sweeper.stop)
+        deliverer = Deliverer(database, settings)
+        deliverer.start()
+        stack.callback(deliverer.stop)
         limiter = RateLimiter(settings)
         stack.callback(limiter.close)
         web = Web(WebLimits.of(settings))
@@ -75,6 +80,7 @@ def open_parts(settings: Settings) -> Iterator[Parts]:
             waiting=Waiting(database),
             web=web,
             fetching=CapacityLimiter(FETCH_THREADS),
+            deliverer=deliverer,
         )
 
 

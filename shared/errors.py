@@ -382,6 +382,18 @@ class ItemNotFoundError(NotFoundError):
     code = "item-not-found"
 
 
+class WebhookNotFoundError(NotFoundError):
+    """There is no webhook with this id, or it belongs to another key."""
+
+    code = "webhook-not-found"
+
+
+class DeliveryNotFoundError(NotFoundError):
+    """There is no delivery with this id any more, or it belongs to another key."""
+
+    code = "delivery-not-found"
+
+
 class ConflictError(RequestError):
     """The request does not fit the present state."""
 
@@ -395,6 +407,28 @@ class TooManyFailuresError(ConflictError):
 
     code = "too-many-failures"
     remedy = "Look at the failed items; then resume the job (with the rest), or cancel it."
+
+
+class TooManyWebhooksError(ConflictError):
+    """The API key has as many webhooks as it may have."""
+
+    code = "too-many-webhooks"
+    remedy = "Delete one, or name the webhook with each job; one webhook may serve many jobs."
+
+
+class WebhookDisabledError(ConflictError):
+    """The webhook is switched off."""
+
+    code = "webhook-disabled"
+    remedy = "Switch it on again (`enabled`: true), then send again what it missed."
+
+
+class ForbiddenWebhookError(RequestError):
+    """The webhook's URL leads to an address that this service must not visit."""
+
+    code = "forbidden-webhook"
+    http_status = 403
+    remedy = "Use a public http(s) address, or ask for MATTING_ALLOW_PRIVATE_ADDRESSES."
 
 
 class TooManyListenersError(RequestError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
@@ -27,6 +27,11 @@ def _empty_is_none(value: object) -> object:
 
 def _split(names: str) -> list[str]:
     return [name for one in names.split(",") if (name := one.strip())]
+
+
+def _numbers(value: object) -> object:
+    """`5, 300` in a variable is two numbers."""
+    return value.split(",") if isinstance(value, str) else value
 
 
 OptionalPath = Annotated[Path | None, BeforeValidator(_empty_is_none)]
@@ -195,8 +200,8 @@ class Settings(BaseSettings):
     url_timeout_s: float = Field(30, gt=0, description="For a photo from its URL, all in all.")
     allow_private_addresses: bool = Field(
         False,
-        description="Let URLs of callers lead to private and loopback addresses; for closed "
-        "networks only.",
+        description="Let URLs of callers, of photos and of webhooks, lead to private and loopback "
+        "addresses; for closed networks only.",
     )
     source_buckets: str = Field(
         "",
@@ -219,6 +224,25 @@ class Settings(BaseSettings):
     )
     retention_days: float = Field(
         0, ge=0, description="Jobs that ended longer ago are deleted with their files; 0: never."
+    )
+
+    # Webhooks.
+    webhook_retries_s: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...], NoDecode, BeforeValidator(_numbers)
+    ] = Field(
+        (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400),
+        description="Waits between the attempts of a delivery, separated by commas; after the last "
+        "it is given up.",
+    )
+    webhook_timeout_s: float = Field(
+        20, gt=0, le=60, description="For one attempt, to the answer's status."
+    )
+    webhook_overlap_s: float = Field(
+        86_400, ge=0, description="How long an exchanged secret signs along with the new one."
+    )
+    webhook_log_days: float = Field(30, gt=0, description="How long deliveries can be looked up.")
+    max_webhooks_per_key: int = Field(
+        20, ge=1, description="Of one API key; those named with a job don't count."
     )
 
     # Review: a result beyond one of these is marked `needs_review` (tests/benchmarks/README.md).

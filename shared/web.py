@@ -1,4 +1,4 @@
-"""Photos from the web: fetched within limits, and never from inside the own network.
+"""Photos from the web, and webhooks to it: within limits, and never inside the own network.
 
 The host is resolved here, every address that it has must be a public one, and the connection goes
 to just that address: a name that answers differently the next time gains nothing. Each redirect is
@@ -7,10 +7,12 @@ looked at anew.
 
 import ipaddress
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urljoin
 
 import httpx
@@ -76,6 +78,59 @@ def resolve(host: str, port: int, *, allow_private: bool) -> str:
     return addresses[0]
 
 
+def refuse_private(url: str, *, allow_private: bool) -> None:
+    """Raise ForbiddenUrlError when a URL leads where `Web` would not go, as its name stands now; a
+    name that nobody knows at the moment may be known later.
+    """
+    with suppress(UrlNotFetchedError):
+        _target(url, allow_private=allow_private)
+
+
+def _target(url: str, *, allow_private: bool) -> tuple[httpx.URL, str]:
+    """A URL and the address to go to. Raises ForbiddenUrlError, UrlNotFetchedError."""
+    try:
+        target = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ForbiddenUrlError("The URL is no plain http(s) address") from error
+    if target.scheme not in ("http", "https") or not target.host or target.userinfo:
+        raise ForbiddenUrlError(f"{_shown(url)} is no plain http(s) address")
+    port = target.port or (443 if target.scheme == "https" else 80)
+    return target, resolve(target.host, port, allow_private=allow_private)
+
+
+class _Cutter:
+    """Cuts a request's connection when its time is up: a limit on single reads never ends a peer
+    that sends a byte now and then.
+    """
+
+    def __init__(self, after_s: float) -> None:
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(max(0.0, after_s), self._cut)
+        self._timer.daemon = True
+        self.cut = False
+
+    def __enter__(self) -> "_Cutter":
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Hears from httpcore what it does; learns the socket."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._socket = info["return_value"].get_extra_info("socket")
+            if self.cut:
+                self._cut()
+
+    def _cut(self) -> None:
+        self.cut = True
+        if self._socket is not None:
+            with suppress(OSError):
+                # Not the TLS socket's own method, which takes its state away from the reader.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
 class Web:
     """Fetches and sends over HTTP(S). Thread-safe; `close` it at the end."""
 
@@ -108,7 +163,7 @@ class Web:
         deadline = time.monotonic() + self._limits.timeout_s
         try:
             for _ in range(self._limits.max_redirects + 1):
-                with self._open("GET", url) as response:
+                with self._open("GET", url, deadline) as response:
                     if response.status_code in REDIRECTS:
                         url = urljoin(url, response.headers.get("location", ""))
                         continue
@@ -127,8 +182,9 @@ class Web:
 
         Raises ForbiddenUrlError or UrlNotFetchedError.
         """
+        deadline = time.monotonic() + self._limits.timeout_s
         try:
-            with self._open("POST", url, body, headers) as response:
+            with self._open("POST", url, deadline, body, headers) as response:
                 return response.status_code
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             raise UrlNotFetchedError(
@@ -137,21 +193,28 @@ class Web:
 
     @contextmanager
     def _open(
-        self, method: str, url: str, body: bytes | None = None, headers: Mapping[str, str] = {}
+        self,
+        method: str,
+        url: str,
+        deadline: float,
+        body: bytes | None = None,
+        headers: Mapping[str, str] = {},
     ) -> Iterator[httpx.Response]:
-        """One request, to an address that was checked."""
-        target = httpx.URL(url)
-        if target.scheme not in ("http", "https") or not target.host or target.userinfo:
-            raise ForbiddenUrlError(f"{_shown(url)} is no plain http(s) address")
-        port = target.port or (443 if target.scheme == "https" else 80)
-        address = resolve(target.host, port, allow_private=self._limits.allow_private)
-        with self._client.stream(
-            method,
-            target.copy_with(host=address),
-            content=body,
-            headers={**headers, "Host": target.netloc.decode("ascii")},
-            extensions={"sni_hostname": target.raw_host.decode("ascii")},
-        ) as response:
+        """One request, to an address that was checked; cut at the deadline (monotonic seconds)."""
+        target, address = _target(url, allow_private=self._limits.allow_private)
+        with (
+            _Cutter(deadline - time.monotonic()) as cutter,
+            self._client.stream(
+                method,
+                target.copy_with(host=address),
+                content=body,
+                headers={**headers, "Host": target.netloc.decode("ascii")},
+                extensions={
+                    "sni_hostname": target.raw_host.decode("ascii"),
+                    "trace": cutter.trace,
+                },
+            ) as response,
+        ):
             yield response
 
 
@@ -176,7 +239,9 @@ def _read(response: httpx.Response, max_bytes: int, deadline: float) -> bytes:
         if len(data) > max_bytes:
             raise FileTooLargeError(f"The file has more than the limit of {max_bytes:,} bytes")
         if time.monotonic() > deadline:
-            raise UrlNotFetchedError("The file did not come within the time limit")
+            break
+    if time.monotonic() > deadline:  # also when the cut looks like the end of the file
+        raise UrlNotFetchedError("The file did not come within the time limit")
     return bytes(data)
 
 

@@ -8,8 +8,10 @@ from sqlalchemy.orm import Session
 from shared.database import now
 from shared.errors import TooManyFailuresError
 from shared.job_store.locks import lock_jobs, settle_jobs
+from shared.job_store.outbox import announce, settled_percent
 from shared.jobs import ENDED, HELD, ItemStatus, JobStatus
 from shared.models import Item, Job
+from shared.webhooks import Event
 
 
 def cancel_job(session: Session, job_id: uuid.UUID) -> Job:
@@ -32,6 +34,7 @@ def cancel_job(session: Session, job_id: uuid.UUID) -> Job:
     job.cancelled += count
     job.status = JobStatus.CANCELLED
     job.finished_at = moment
+    announce(session, job, Event.JOB_CANCELLED)
     session.flush()
     return job
 
@@ -58,6 +61,7 @@ def retry_failed(session: Session, job_id: uuid.UUID) -> Job:
         job.failed -= count
         job.queued += count
         job.finished_at = None
+        job.progress_told = settled_percent(job)
         if job.status in ENDED:
             job.status = JobStatus.RUNNING
     session.flush()
@@ -69,6 +73,7 @@ def pause_job(session: Session, job_id: uuid.UUID) -> Job:
     job = lock_jobs(session, [job_id])[job_id]
     if job.status not in HELD:
         job.status = JobStatus.PAUSED
+        announce(session, job, Event.JOB_PAUSED)
     session.flush()
     return job
 

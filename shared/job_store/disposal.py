@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.jobs import ENDED
-from shared.models import Item, Job
+from shared.models import Delivery, Item, Job
+from shared.webhooks import DeliveryStatus
 
 
 def expire_jobs(session: Session, *, older_than_s: float) -> int:
@@ -73,6 +74,13 @@ def still_needed(session: Session, sources: Sequence[str], *, but_for: uuid.UUID
 
 
 def remove_job(session: Session, job_id: uuid.UUID) -> None:
-    """Remove the rows of a deleted job; its items go with it."""
+    """Remove the rows of a deleted job; its items go with it, and what webhooks were told of it.
+    What they are yet to be told stays until it is.
+    """
+    session.execute(
+        sa.delete(Delivery).where(
+            Delivery.job_id == job_id, Delivery.status != DeliveryStatus.PENDING
+        )
+    )
     session.execute(sa.delete(Item).where(Item.job_id == job_id))
     session.execute(sa.delete(Job).where(Job.id == job_id, Job.deleted_at.is_not(None)))

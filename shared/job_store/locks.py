@@ -8,8 +8,10 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import TooManyFailuresError
+from shared.job_store.outbox import announce, announce_progress
 from shared.jobs import ENDED, HELD, JobStatus
 from shared.models import Job
+from shared.webhooks import Event
 
 
 def lock_jobs(session: Session, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Job]:
@@ -26,19 +28,23 @@ def lock_jobs(session: Session, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Job
 
 def settle_jobs(session: Session, jobs: Iterable[Job]) -> None:
     """Finish each locked job that is listed to its end and has nothing left to do; pause each that
-    fails too often.
+    fails too often. Webhooks are told of either, and of progress.
     """
     for job in jobs:
         done = job.expanded_at is not None and job.queued == 0 and job.running == 0
         if done and job.status not in ENDED:
             job.status = JobStatus.FINISHED
             job.finished_at = now(session)
+            announce(session, job, Event.JOB_FINISHED)
         elif job.status not in HELD and _hopeless(job):
             job.status = JobStatus.PAUSED
             job.error_code = TooManyFailuresError.code
             job.error_detail = TooManyFailuresError(
                 f"{job.failed:,} of the first {job.succeeded + job.failed:,} images failed"
             ).message
+            announce(session, job, Event.JOB_PAUSED)
+        elif job.status not in HELD:
+            announce_progress(session, job)
     session.flush()
 
 

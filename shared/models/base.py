@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
 from shared.jobs import ItemStatus, JobStatus, Verdict
+from shared.webhooks import DeliveryStatus, DisabledReason, Event
 
 
 def new_id() -> uuid.UUID:
@@ -65,4 +66,7 @@ class Base(DeclarativeBase):
         ItemStatus: _by_value(ItemStatus),
         JobStatus: _by_value(JobStatus),
         Verdict: _by_value(Verdict),
+        Event: _by_value(Event),
+        DeliveryStatus: _by_value(DeliveryStatus),
+        DisabledReason: _by_value(DisabledReason),
     }

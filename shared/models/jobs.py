@@ -56,6 +56,8 @@ class Job(Base):
     forgiven_done: Mapped[int] = mapped_column(default=0, server_default="0")
     forgiven_failed: Mapped[int] = mapped_column(default=0, server_default="0")
     """Settled and failed when it was last resumed: those no longer count for it."""
+    progress_told: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Percent settled when webhooks were last told of progress."""
 
     total: Mapped[int] = mapped_column(default=0)
     queued: Mapped[int] = mapped_column(default=0)

@@ -1,0 +1,235 @@
+"""/v1/webhooks: who is told what happens to jobs; /v1/deliveries: what they were told."""
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from api.access import webhook_address
+from api.auth import Caller, CallerDep
+from api.bodies import WebhookChange, WebhookRequest
+from api.finding import uuid_cursor
+from api.parts import PartsDep
+from api.problems import responses
+from api.routes.jobs import Cursor
+from api.schemas import to_cursor
+from api.webhook_schemas import (
+    DeliveryOut,
+    DeliveryPage,
+    JobEvent,
+    WebhookList,
+    WebhookMade,
+    WebhookOut,
+)
+from shared import job_store
+from shared.database import Session, now
+from shared.errors import (
+    DeliveryNotFoundError,
+    ForbiddenWebhookError,
+    InvalidCursorError,
+    TooManyWebhooksError,
+    WebhookDisabledError,
+    WebhookNotFoundError,
+)
+from shared.models import Webhook
+from shared.webhooks import DeliveryStatus, DisabledReason, new_secret
+
+router = APIRouter(prefix="/v1", tags=["webhooks"])
+sent = APIRouter()
+"""What webhooks are sent: no endpoint, but a part of the description."""
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+@router.post(
+    "/webhooks", status_code=201, responses=responses(ForbiddenWebhookError, TooManyWebhooksError)
+)
+def create_webhook(body: WebhookRequest, parts: PartsDep, caller: CallerDep) -> WebhookMade:
+    """Have an address told what happens to your jobs, as the Standard Webhooks specification says:
+    verify what comes with the secret, and answer 2xx within seconds. Other answers are tried again
+    for days; 410 switches the webhook off.
+    """
+    url = webhook_address(body.url, parts.settings)
+    secret = body.secret or new_secret()
+    with parts.database.transaction() as session:
+        webhook = job_store.create_webhook(
+            session,
+            api_key_id=caller.api_key_id,
+            url=url,
+            events=body.events,
+            progress_percent=body.progress_percent,
+            secret=secret,
+            limit=parts.settings.max_webhooks_per_key,
+        )
+        return _made(session, webhook, secret)
+
+
+@router.get("/webhooks")
+def list_webhooks(parts: PartsDep, caller: CallerDep) -> WebhookList:
+    """The webhooks of all your jobs, oldest first. Those named with a job are found by its
+    deliveries.
+    """
+    with parts.database.transaction() as session:
+        moment = now(session)
+        found = job_store.list_webhooks(session, api_key_id=caller.api_key_id)
+        return WebhookList(webhooks=[WebhookOut.of(one, moment) for one in found])
+
+
+@router.get("/webhooks/{webhook_id}", responses=responses(WebhookNotFoundError))
+def get_webhook(webhook_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> WebhookOut:
+    """One webhook."""
+    with parts.database.transaction() as session:
+        return WebhookOut.of(_find(session, caller, webhook_id), now(session))
+
+
+@router.patch(
+    "/webhooks/{webhook_id}", responses=responses(WebhookNotFoundError, ForbiddenWebhookError)
+)
+def change_webhook(
+    webhook_id: uuid.UUID, body: WebhookChange, parts: PartsDep, caller: CallerDep
+) -> WebhookOut:
+    """Change a webhook, or switch it off and on."""
+    if body.url is not None:
+        webhook_address(body.url, parts.settings)
+    with parts.database.transaction() as session:
+        webhook = _find(session, caller, webhook_id)
+        if body.url is not None:
+            webhook.url = body.url
+        if body.events is not None:
+            webhook.events = [event.value for event in body.events]
+        if "progress_percent" in body.model_fields_set:
+            webhook.progress_percent = body.progress_percent
+        if body.enabled is True:
+            job_store.enable_webhook(session, webhook)
+        elif body.enabled is False and webhook.disabled_at is None:
+            job_store.disable_webhook(session, webhook, DisabledReason.CALLER)
+        return WebhookOut.of(webhook, now(session))
+
+
+@router.post("/webhooks/{webhook_id}/rotate", responses=responses(WebhookNotFoundError))
+def rotate_secret(webhook_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> WebhookMade:
+    """Exchange the secret. The old one signs along for a day, so that a receiver never meets
+    a signature that it can't verify.
+    """
+    with parts.database.transaction() as session:
+        webhook = _find(session, caller, webhook_id)
+        secret = job_store.rotate_secret(
+            session, webhook, overlap_s=parts.settings.webhook_overlap_s
+        )
+        return _made(session, webhook, secret)
+
+
+@router.post(
+    "/webhooks/{webhook_id}/test",
+    status_code=202,
+    responses=responses(WebhookNotFoundError, WebhookDisabledError),
+)
+def test_webhook(webhook_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> DeliveryOut:
+    """Send `webhook.test`; look at the delivery to see how it went."""
+    with parts.database.transaction() as session:
+        webhook = _find_enabled(session, caller, webhook_id)
+        delivery = DeliveryOut.of(job_store.announce_test(session, webhook))
+    parts.deliverer.wake()
+    return delivery
+
+
+@router.delete("/webhooks/{webhook_id}", status_code=204, responses=responses(WebhookNotFoundError))
+def delete_webhook(webhook_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> None:
+    """Remove a webhook with its deliveries."""
+    with parts.database.transaction() as session:
+        job_store.delete_webhook(session, _find(session, caller, webhook_id))
+
+
+@router.get("/deliveries", responses=responses(InvalidCursorError))
+def list_deliveries(
+    parts: PartsDep,
+    caller: CallerDep,
+    webhook_id: uuid.UUID | None = None,
+    job_id: uuid.UUID | None = None,
+    status: DeliveryStatus | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> DeliveryPage:
+    """What your webhooks were told or are to be told, newest first."""
+    before = uuid_cursor(cursor) if cursor else None
+    with parts.database.transaction() as session:
+        found = job_store.list_deliveries(
+            session,
+            api_key_id=caller.api_key_id,
+            webhook_id=webhook_id,
+            job_id=job_id,
+            status=status,
+            before=before,
+            limit=limit + 1,
+        )
+    page = found[:limit]
+    more = len(found) > limit
+    return DeliveryPage(
+        deliveries=[DeliveryOut.of(one) for one in page],
+        next_cursor=to_cursor(page[-1].id) if more else None,
+    )
+
+
+@router.get("/deliveries/{delivery_id}", responses=responses(DeliveryNotFoundError))
+def get_delivery(delivery_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> DeliveryOut:
+    """One delivery with its attempts."""
+    with parts.database.transaction() as session:
+        found = job_store.get_delivery(session, delivery_id, api_key_id=caller.api_key_id)
+        if found is None:
+            raise DeliveryNotFoundError(f"There is no delivery {delivery_id}")
+        return DeliveryOut.of(found)
+
+
+@router.post(
+    "/deliveries/{delivery_id}/redeliver",
+    status_code=202,
+    responses=responses(DeliveryNotFoundError, WebhookDisabledError),
+)
+def redeliver(delivery_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> DeliveryOut:
+    """Send the same again now, under the same `webhook-id`, whatever became of it."""
+    with parts.database.transaction() as session:
+        found = job_store.get_delivery(session, delivery_id, api_key_id=caller.api_key_id)
+        if found is None:
+            raise DeliveryNotFoundError(f"There is no delivery {delivery_id}")
+        _find_enabled(session, caller, found.webhook_id)  # the webhook is locked first
+        job_store.redeliver(session, found)
+        delivery = DeliveryOut.of(found)
+    parts.deliverer.wake()
+    return delivery
+
+
+@sent.post(
+    "job-event",
+    name="job",
+    status_code=204,
+    responses={
+        204: {"description": "Taken; any other 2xx says the same."},
+        410: {"description": "No more: the webhook is switched off."},
+        "4XX": {"description": "Like every other answer, and none: tried again later."},
+    },
+)
+def job_event(body: JobEvent) -> None:
+    """Something happened to a job. The headers `webhook-id`, `webhook-timestamp` and
+    `webhook-signature` are those of the Standard Webhooks specification. What has the `webhook-id`
+    of something that came before is the same once more.
+    """
+
+
+def _find(session: Session, caller: Caller, webhook_id: uuid.UUID) -> Webhook:
+    """The caller's webhook, locked. Raises WebhookNotFoundError."""
+    webhook = job_store.get_webhook(session, webhook_id, api_key_id=caller.api_key_id)
+    if webhook is None:
+        raise WebhookNotFoundError(f"There is no webhook {webhook_id}")
+    return webhook
+
+
+def _find_enabled(session: Session, caller: Caller, webhook_id: uuid.UUID) -> Webhook:
+    webhook = _find(session, caller, webhook_id)
+    if webhook.disabled_at is not None:
+        raise WebhookDisabledError(f"The webhook {webhook_id} is switched off")
+    return webhook
+
+
+def _made(session: Session, webhook: Webhook, secret: str) -> WebhookMade:
+    shown = WebhookOut.of(webhook, now(session))
+    return WebhookMade(**shown.model_dump(), secret=secret)

@@ -1,0 +1,124 @@
+"""What happened to jobs, noted for webhooks in the transaction that made it happen, so that no
+crash can come between the two. Sending is another matter: shared.job_store.webhook_deliveries.
+"""
+
+import json
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.database import now
+from shared.models import Delivery, Job, Webhook, new_id
+from shared.webhooks import Event
+
+
+def announce(session: Session, job: Job, event: Event) -> None:
+    """Note what happened to a locked job for every webhook that is to be told of it."""
+    told = [webhook for webhook in _receivers(session, job) if event.value in webhook.events]
+    _note(session, job, event, told)
+
+
+def announce_progress(session: Session, job: Job) -> None:
+    """The same for progress, as far as another step is reached that a webhook asked for. While its
+    source is being listed, a job's progress is not known.
+    """
+    if job.expanded_at is None or not job.total:
+        return
+    percent = settled_percent(job)
+    before, job.progress_told = job.progress_told, percent
+    if percent > before:  # so webhooks are asked for a hundred times a job, not with each batch
+        told = [
+            webhook
+            for webhook in _receivers(session, job)
+            if (step := webhook.progress_percent) and percent // step > before // step
+        ]
+        _note(session, job, Event.JOB_PROGRESS, told)
+
+
+def settled_percent(job: Job) -> int:
+    """Of a job that has images."""
+    return 100 * (job.succeeded + job.failed + job.cancelled) // job.total
+
+
+def announce_test(session: Session, webhook: Webhook) -> Delivery:
+    """An event that tells nothing, for a receiver to be tried with."""
+    moment = now(session)
+    data = {"webhook_id": str(webhook.id)}
+    delivery = _delivery(webhook, Event.TEST, _body(Event.TEST, data, moment), moment)
+    session.add(delivery)
+    session.flush()
+    return delivery
+
+
+def _receivers(session: Session, job: Job) -> Sequence[Webhook]:
+    """The webhooks that hear of the job. They can't be deleted before the transaction ends: a
+    delivery to one that is not there would break it.
+    """
+    return session.scalars(
+        sa.select(Webhook)
+        .where(
+            Webhook.api_key_id == job.api_key_id,
+            sa.or_(Webhook.job_id.is_(None), Webhook.job_id == job.id),
+            Webhook.disabled_at.is_(None),
+        )
+        .order_by(Webhook.id)
+        .with_for_update(read=True, key_share=True)
+    ).all()
+
+
+def _note(session: Session, job: Job, event: Event, webhooks: Sequence[Webhook]) -> None:
+    if not webhooks:
+        return
+    moment = now(session)
+    body = _body(event, job_data(job), moment)
+    session.add_all(_delivery(webhook, event, body, moment, job.id) for webhook in webhooks)
+    session.flush()
+
+
+def _delivery(
+    webhook: Webhook, event: Event, body: str, moment: datetime, job_id: uuid.UUID | None = None
+) -> Delivery:
+    return Delivery(
+        id=new_id(),
+        webhook_id=webhook.id,
+        api_key_id=webhook.api_key_id,
+        job_id=job_id,
+        event=event,
+        body=body,
+        next_attempt_at=moment,
+        created_at=moment,
+    )
+
+
+def job_data(job: Job) -> dict[str, Any]:
+    """The job as it stands, small: fields of `GET /v1/jobs/{id}` under the same names."""
+    settled = job.succeeded + job.failed + job.cancelled
+    error = {"code": job.error_code, "detail": job.error_detail or ""} if job.error_code else None
+    return {
+        "id": str(job.id),
+        "status": job.status.value,
+        "counts": {
+            name: getattr(job, name)
+            for name in ("total", "queued", "running", "succeeded", "failed", "cancelled")
+        },
+        "progress": settled / job.total if job.total else float(job.expanded_at is not None),
+        "megapixels": round(job.pixels / 1e6, 3),
+        "metadata": job.labels,
+        "error": error,
+        "created_at": _time(job.created_at),
+        "started_at": _time(job.started_at),
+        "finished_at": _time(job.finished_at),
+    }
+
+
+def _body(event: Event, data: dict[str, Any], moment: datetime) -> str:
+    body = {"type": event.value, "timestamp": _time(moment), "data": data}
+    return json.dumps(body, separators=(",", ":"))
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")

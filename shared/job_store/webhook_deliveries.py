@@ -1,0 +1,224 @@
+"""Deliveries on their way: which are due, how an attempt went, what callers see of them.
+
+Locks are taken in one order: the webhook first, then its deliveries.
+"""
+
+import uuid
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.database import now
+from shared.job_store.webhooks import disable_webhook, signing_secrets
+from shared.models import ApiKey, Delivery, Job, Webhook
+from shared.webhooks import DeliveryStatus, DisabledReason, Event, Outcome
+
+LOG_ATTEMPTS = 20
+"""The latest attempts that a delivery shows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt to deliver: this process's until its lease ends."""
+
+    delivery_id: uuid.UUID
+    webhook_id: uuid.UUID
+    api_key_id: uuid.UUID
+    event: Event
+    url: str
+    body: bytes
+    secrets: Sequence[str]
+    number: int
+    """Counts from 1; the fence that a late record fails on."""
+    rung: int
+    """How many attempts went before since the delivery was last asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptResult:
+    """How an attempt went."""
+
+    outcome: Outcome
+    http_status: int | None = None
+    detail: str = ""
+    duration_ms: float
+    retry_s: float | None = None
+    """After a failure: the wait before another attempt; None: that was the last."""
+
+
+def claim_deliveries(
+    session: Session,
+    *,
+    busy: Collection[uuid.UUID],
+    taken: Mapping[uuid.UUID, int],
+    of_key: int,
+    limit: int,
+    lease_s: float,
+) -> list[Attempt]:
+    """Take up to `limit` deliveries that are due: the oldest of each webhook that is not `busy`,
+    and of one API key, with what is `taken` already, at most `of_key`, so that nobody's slow
+    receivers hold up another's.
+    """
+    moment = now(session)
+    due = (
+        sa.select(
+            Delivery.id,
+            Delivery.api_key_id,
+            Delivery.next_attempt_at,
+            sa.func.row_number()
+            .over(
+                partition_by=Delivery.webhook_id, order_by=(Delivery.next_attempt_at, Delivery.id)
+            )
+            .label("of_webhook"),
+        )
+        .join(ApiKey, ApiKey.id == Delivery.api_key_id)
+        .where(
+            Delivery.status == DeliveryStatus.PENDING,
+            Delivery.next_attempt_at <= moment,
+            Delivery.webhook_id.not_in(busy),
+            ApiKey.revoked_at.is_(None),
+        )
+        .subquery()
+    )
+    first = (
+        sa.select(
+            due.c.id,
+            sa.func.row_number()
+            .over(partition_by=due.c.api_key_id, order_by=(due.c.next_attempt_at, due.c.id))
+            .label("of_key"),
+        )
+        .where(due.c.of_webhook == 1)
+        .subquery()
+    )
+    rows = session.execute(
+        sa.select(Delivery, Webhook)
+        .join(Webhook, Webhook.id == Delivery.webhook_id)
+        .where(
+            Delivery.id.in_(sa.select(first.c.id).where(first.c.of_key <= of_key)),
+            Delivery.status == DeliveryStatus.PENDING,
+            Delivery.next_attempt_at <= moment,
+        )
+        .order_by(Delivery.next_attempt_at, Delivery.id)
+        .with_for_update(of=Delivery, skip_locked=True)
+    ).all()
+    attempts: list[Attempt] = []
+    of_keys = Counter(taken)
+    for delivery, webhook in rows:
+        if len(attempts) == limit or of_keys[delivery.api_key_id] >= of_key:
+            continue
+        of_keys[delivery.api_key_id] += 1
+        delivery.attempts += 1
+        delivery.next_attempt_at = moment + timedelta(seconds=lease_s)
+        attempts.append(
+            Attempt(
+                delivery_id=delivery.id,
+                webhook_id=webhook.id,
+                api_key_id=delivery.api_key_id,
+                event=delivery.event,
+                url=webhook.url,
+                body=delivery.body.encode(),
+                secrets=signing_secrets(webhook, moment),
+                number=delivery.attempts,
+                rung=delivery.rung,
+            )
+        )
+    session.flush()
+    return attempts
+
+
+def record_attempt(session: Session, attempt: Attempt, result: AttemptResult) -> bool:
+    """Note how an attempt went, and what follows for its webhook; False when nothing is noted,
+    because it is no longer the latest, or the webhook is gone.
+    """
+    webhook = session.get(Webhook, attempt.webhook_id, with_for_update={"key_share": True})
+    delivery = session.get(Delivery, attempt.delivery_id, with_for_update=True)
+    if webhook is None or delivery is None or delivery.attempts != attempt.number:
+        return False
+    if delivery.status is not DeliveryStatus.PENDING:  # switched off meanwhile
+        return False
+    moment = now(session)
+    entry = {
+        "at": moment.isoformat(),
+        "outcome": result.outcome.value,
+        "http_status": result.http_status,
+        "detail": result.detail,
+        "duration_ms": round(result.duration_ms, 1),
+    }
+    delivery.log = [*delivery.log, entry][-LOG_ATTEMPTS:]
+    delivery.rung += 1
+    delivery.next_attempt_at = None
+    if result.outcome is Outcome.DELIVERED:
+        delivery.status, delivery.settled_at = DeliveryStatus.DELIVERED, moment
+        webhook.last_delivered_at = moment
+    elif result.retry_s is not None:
+        delivery.next_attempt_at = moment + timedelta(seconds=result.retry_s)
+    else:
+        delivery.status, delivery.settled_at = DeliveryStatus.FAILED, moment
+    session.flush()
+    if result.outcome is Outcome.GONE:
+        disable_webhook(session, webhook, DisabledReason.GONE)
+    elif delivery.status is DeliveryStatus.FAILED and result.outcome is Outcome.FAILED:
+        since = webhook.last_delivered_at
+        if since is None or since < delivery.created_at:
+            disable_webhook(session, webhook, DisabledReason.FAILING)
+    return True
+
+
+def redeliver(session: Session, delivery: Delivery) -> None:
+    """Send a delivery again now, whatever became of it, with all its attempts before it."""
+    delivery.status, delivery.settled_at, delivery.rung = DeliveryStatus.PENDING, None, 0
+    delivery.next_attempt_at = now(session)
+    session.flush()
+
+
+def get_delivery(
+    session: Session, delivery_id: uuid.UUID, *, api_key_id: uuid.UUID
+) -> Delivery | None:
+    """The delivery, if it is this key's."""
+    return session.scalar(
+        sa.select(Delivery).where(Delivery.id == delivery_id, Delivery.api_key_id == api_key_id)
+    )
+
+
+def list_deliveries(
+    session: Session,
+    *,
+    api_key_id: uuid.UUID,
+    webhook_id: uuid.UUID | None,
+    job_id: uuid.UUID | None,
+    status: DeliveryStatus | None,
+    before: uuid.UUID | None,
+    limit: int,
+) -> Sequence[Delivery]:
+    """A page of the key's deliveries, newest first, those made before the delivery `before`."""
+    statement = sa.select(Delivery).where(Delivery.api_key_id == api_key_id)
+    for column, value in (
+        (Delivery.webhook_id, webhook_id),
+        (Delivery.job_id, job_id),
+        (Delivery.status, status),
+    ):
+        if value is not None:
+            statement = statement.where(column == value)
+    if before is not None:
+        statement = statement.where(Delivery.id < before)
+    return session.scalars(statement.order_by(Delivery.id.desc()).limit(limit)).all()
+
+
+def forget_deliveries(session: Session, *, older_than_s: float) -> int:
+    """Remove old deliveries, and the webhooks of single jobs that are over and have none left;
+    returns how many deliveries went.
+    """
+    before = now(session) - timedelta(seconds=older_than_s)
+    result = session.execute(sa.delete(Delivery).where(Delivery.created_at < before))
+    told = sa.select(Delivery.id).where(Delivery.webhook_id == Webhook.id)
+    job = sa.select(Job.id).where(Job.id == Webhook.job_id)
+    session.execute(
+        sa.delete(Webhook).where(
+            Webhook.job_id.is_not(None), ~told.exists(), ~job.exists(), Webhook.created_at < before
+        )
+    )
+    return int(getattr(result, "rowcount", 0))
