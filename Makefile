@@ -51,6 +51,13 @@ deploy-check: $(VENV)/.ops ## containers, manifests and scripts: hadolint, shell
 images-check: $(VENV)/.dev ## each Dockerfile's install steps and processes, without an engine (minutes)
 	@$(BIN)/python -m tests.images
 
+# In an environment of its own: what it needs is no part of the product, nor of its pins.
+AUDIT := $(VENV)/audit/bin/python
+audit: ## known weaknesses of the pinned packages, by pip-audit; says so where the index knows of none
+	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && \
+	  $(AUDIT) -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1; } || true
+	@$(AUDIT) -m deploy.audit
+
 lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

@@ -1,0 +1,30 @@
+"""What is made of pip-audit's report."""
+
+from typing import Any
+
+from deploy.audit import verdict
+
+CLEAN = {"name": "redis", "version": "7.0", "vulns": []}
+UNKNOWN = {"name": "ours", "skip_reason": "Dependency not found on PyPI"}
+WEAK: dict[str, Any] = {
+    "name": "pillow",
+    "version": "11.0",
+    "vulns": [{"id": "PYSEC-1", "fix_versions": ["11.1", "12.0"]}],
+}
+
+
+def test_a_known_weakness_fails_the_build_and_names_the_version_that_mends_it() -> None:
+    status, lines = verdict({"dependencies": [CLEAN, WEAK]})
+    assert status == 1
+    assert lines[0] == "pillow 11.0: PYSEC-1 (fixed in 11.1, 12.0)"
+
+
+def test_none_known_is_said_and_passes() -> None:
+    assert verdict({"dependencies": [CLEAN]}) == (0, ["1 of 1 packages looked up, 0 weaknesses"])
+
+
+def test_what_was_not_asked_passes_with_a_warning() -> None:
+    for report in ({}, {"dependencies": [UNKNOWN]}, {"dependencies": [CLEAN, UNKNOWN]}):
+        status, lines = verdict(report)
+        assert status == 0
+        assert "::warning::" in lines[-1]
