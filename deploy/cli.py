@@ -100,7 +100,9 @@ def doctor(data: Data = DATA) -> None:
     findings = examine(data)
     for finding in findings:
         mark = "[green]ok[/]  " if finding.ok else "[red]fail[/]"
-        console.print(f"{mark} {finding.part:<14} {escape(finding.detail)}")
+        console.print(f"{mark} {finding.part:<14} {escape(finding.detail)}", soft_wrap=True)
+        if finding.fix:
+            console.print(f"     fix: {escape(finding.fix)}", soft_wrap=True, style="bold")
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 2)
 
 

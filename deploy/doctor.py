@@ -1,23 +1,17 @@
 """`matting doctor`: tries every part as it is configured, and names the fix for what fails."""
 
 import os
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
 
-from api.client import MattingClient
-from deploy.local import find_stack
+from deploy import checks
 from deploy.processes import program
-from shared import job_store
-from shared.database import Database
-from shared.errors import MattingError, StackError
-from shared.queue import make_app, queue_depth
+from shared.errors import MattingError
 from shared.settings import Settings
-from shared.storage import Storage
-from worker.predictor import load_predictor
 
 
 @dataclass(frozen=True)
@@ -27,105 +21,49 @@ class Finding:
     part: str
     ok: bool
     detail: str
+    fix: str = ""
+    """What to type or set; empty when all is well."""
 
 
 def examine(data: Path) -> list[Finding]:
     """Check the production parts when MATTING_DATABASE_URL is set, else the embedded stack's."""
     settings = Settings()
-    checks: list[tuple[str, Callable[[], str]]] = [("python", _python)]
-    if "MATTING_DATABASE_URL" in os.environ:
-        checks += [
-            ("database", lambda: _database(settings)),
-            ("queue", lambda: _queue(settings)),
-            ("storage", lambda: _storage(settings)),
-            ("worker", lambda: _worker(settings)),
+    production = "MATTING_DATABASE_URL" in os.environ
+    place = settings.models_dir if production else data
+    wanted: list[tuple[str, Callable[[], str]]] = [
+        ("python", checks.python),
+        ("memory", checks.memory),
+        ("disk", partial(checks.disk, place)),
+        ("formats", checks.formats),
+    ]
+    if production:
+        wanted += [
+            ("secrets", partial(checks.secrets, settings)),
+            ("database", partial(checks.database, settings)),
+            ("clock", partial(checks.clock, settings)),
+            ("queue", partial(checks.queue, settings)),
+            ("storage", partial(checks.storage, settings)),
+            ("public URLs", partial(checks.public_urls, settings)),
+            ("workers", partial(checks.workers, settings)),
         ]
     else:
-        checks += [
+        wanted += [
             ("redis-server", lambda: program("redis-server")),
             ("rclone (S3)", lambda: program("rclone")),
-            ("stack", lambda: _stack(data)),
+            ("stack", partial(checks.stack, data)),
         ]
-    checks.append(("model", lambda: _model(settings)))
-    return [_try(part, check) for part, check in checks]
+    for model in settings.served_models:
+        own = settings.model_copy(update={"model": model})
+        wanted.append((f"model {model}"[:24], partial(checks.model, own)))
+    return [_try(part, check) for part, check in wanted]
 
 
 def _try(part: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(part, True, check())
+    except checks.Broken as broken:
+        return Finding(part, False, broken.detail, broken.fix)
     except MattingError as error:
-        return Finding(part, False, error.message)
+        return Finding(part, False, error.detail, error.remedy)
     except httpx.TransportError as error:
-        return Finding(part, False, f"It does not answer: {error}. Start it with `matting up`.")
-
-
-def _python() -> str:
-    return f"{platform.python_version()} on {len(os.sched_getaffinity(0))} cores"
-
-
-def _database(settings: Settings) -> str:
-    database = Database(settings.database_url, process="doctor")
-    try:
-        database.ping()
-        current, newest = database.revisions()
-        if current != newest:
-            raise StackError(
-                f"The tables are at revision {current}, the code is at {newest}: run "
-                "`matting migrate`"
-            )
-        return f"{database.url.get_backend_name()}, revision {current}"
-    finally:
-        database.close()
-
-
-def _queue(settings: Settings) -> str:
-    queue = make_app(settings)
-    try:
-        return f"{queue_depth(queue)} messages waiting"
-    finally:
-        queue.close()
-
-
-def _storage(settings: Settings) -> str:
-    storage = Storage(settings)
-    try:
-        storage.ping()
-        return f"bucket {storage.bucket} answers"
-    finally:
-        storage.close()
-
-
-def _worker(settings: Settings) -> str:
-    database = Database(settings.database_url, process="doctor")
-    try:
-        with database.transaction() as session:
-            live = job_store.live_workers(session, stale_s=settings.worker_stale_s)
-    finally:
-        database.close()
-    if not live:
-        raise StackError("No warm worker: start one with `celery -A worker.app worker -P threads`")
-    return f"{len(live)} warm: {', '.join(one.id for one in live)}"
-
-
-def _stack(data: Path) -> str:
-    try:
-        address, known = find_stack(data)
-    except StackError:
-        return f"none runs on {data}; `matting up` starts one"
-    with MattingClient(address.api_url, known.api_key) as client:
-        ready = client.readiness()
-    if not ready["ready"]:
-        wrong = "; ".join(f"{k}: {v}" for k, v in ready["checks"].items() if v != "ok")
-        raise StackError(f"{address.api_url} runs but is not ready ({wrong})")
-    return f"runs at {address.api_url}, {len(ready['workers'])} warm worker(s)"
-
-
-def _model(settings: Settings) -> str:
-    predictor = load_predictor(settings)
-    known = predictor.describe()
-    predictor.close()
-    text = (
-        f"{known['model']} warm in {known['warmup_s']} s on {known['device']} "
-        f"({known['configuration']}), {len(known['shapes'])} shapes"
-    )
-    return f"{text}; {known['fallback']}" if known["fallback"] else text
+        return Finding(part, False, f"It does not answer: {error}", "Start it: matting up")

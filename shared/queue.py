@@ -33,6 +33,7 @@ __all__ = [
     "parse_message",
     "publish_many",
     "queue_depth",
+    "queue_facts",
     "queue_lanes",
     "queue_name",
     "served_queues",
@@ -50,6 +51,9 @@ LANES = dict(zip(PRIORITY_STEPS, ("express", "high", "normal", "low"), strict=Tr
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a model that jobs can name is called: it becomes part of a queue's name and of a path."""
+
+MESSAGE_VERSION = "1"
+"""Raised when a message can no longer be read by the workers before; more fields don't count."""
 
 SENT_AT = "sent_at"
 """A message's header: when it was sent, in seconds since 1970."""
@@ -87,11 +91,21 @@ class Message:
 
     def kwargs(self) -> dict[str, str]:
         """The task's arguments, JSON; Flower shows their beginning, so the file comes first."""
-        return {"file": self.name, "job": str(self.job_id), "item": str(self.item_id)}
+        ids = {"job": str(self.job_id), "item": str(self.item_id)}
+        return {"file": self.name, **ids, "v": MESSAGE_VERSION}
 
 
 def parse_message(kwargs: dict[str, Any]) -> tuple[uuid.UUID, uuid.UUID]:
-    """The item's and the job's id of a message. Raises InvalidMessageError."""
+    """The item's and the job's id of a message; fields that this version does not know are ignored.
+
+    Raises InvalidMessageError, also for a message of another version: its image stays queued in the
+    database and is sent again, until a worker takes it that reads it.
+    """
+    version = kwargs.get("v", MESSAGE_VERSION)  # older ones have none
+    if version != MESSAGE_VERSION:
+        raise InvalidMessageError(
+            f"The message is of version {version!r}, this worker reads {MESSAGE_VERSION}"
+        )
     try:
         return uuid.UUID(kwargs["item"]), uuid.UUID(kwargs["job"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -214,6 +228,17 @@ def queue_lanes(queue: Celery, names: Sequence[str] = (QUEUE,)) -> list[Lane]:
 def queue_depth(queue: Celery, names: Sequence[str] = (QUEUE,)) -> int:
     """Messages that wait in Redis, taken by no worker yet. Raises QueueError."""
     return sum(lane.messages for lane in queue_lanes(queue, names))
+
+
+def queue_facts(queue: Celery) -> dict[str, Any]:
+    """What Redis says of itself (INFO): version, persistence, eviction. Raises QueueError."""
+    try:
+        with queue.connection_for_read() as connection:
+            client: Any = connection.default_channel.client  # type: ignore[attr-defined]  # redis-py's
+            facts: dict[str, Any] = client.info()
+    except (OperationalError, RedisError, OSError) as error:
+        raise QueueError(f"Redis did not answer: {error}") from error
+    return facts
 
 
 def _age_s(message: bytes | None) -> float:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from celery import Celery
 
 from shared import job_store
-from shared.database import Database
+from shared.database import Database, Session
 from shared.errors import MattingError
 from shared.queue import Message, all_queues, publish_many, queue_depth
 from shared.settings import Settings
@@ -63,7 +63,7 @@ class Reconciler:
     def publish_open_jobs(self) -> int:
         """Fill up what each open job may have on the queue; returns how many messages were sent.
 
-        No job gets more than `publish_ahead` on at a time, so a small one waits for little.
+        No job gets more on at a time than keeps the workers busy, so a small one waits for little.
         """
         with self._database.transaction() as session:
             jobs = job_store.open_jobs(session)
@@ -83,7 +83,7 @@ class Reconciler:
 
     def _publish_job(self, job_id: uuid.UUID) -> int:
         with self._database.transaction() as session:
-            due = job_store.publishable(session, job_id, ahead=self._settings.publish_ahead)
+            due = job_store.publishable(session, job_id, ahead=self._ahead(session))
         if due:
             publish_many(
                 self._queue,
@@ -102,6 +102,13 @@ class Reconciler:
             with self._database.transaction() as session:
                 job_store.mark_published_many(session, [item.item_id for item in due])
         return len(due)
+
+    def _ahead(self, session: Session) -> int:
+        """`publish_ahead`, or with many workers what they hold and once more what they take next:
+        a job alone must be able to keep all of them busy (tests/benchmarks/capacity).
+        """
+        held = job_store.images_held(session, stale_s=self._settings.worker_stale_s)
+        return max(self._settings.publish_ahead, 2 * held)
 
     def recover(self) -> int:
         """Take back expired leases and forget lost messages; returns how many items moved."""

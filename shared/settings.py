@@ -75,8 +75,8 @@ class Settings(BaseSettings):
     publish_ahead: int = Field(
         256,
         ge=1,
-        description="Most messages of one job on the queue at a time: a small job submitted after "
-        "a large one waits for these, not for all of it.",
+        description="Messages of one job on the queue at a time, or twice what all workers hold if "
+        "that is more: a small job submitted after a large one waits for these, not for all of it.",
     )
     publish_every_ms: int = Field(
         200, ge=10, description="How often the API fills the queue up to `publish_ahead`."

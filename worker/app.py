@@ -107,14 +107,15 @@ def _open(**_: Any) -> None:
         brake = Brake(storage.ping)
         drain = Drain(database, router, settings, worker_id, brake)
         heartbeat = Heartbeat(database, drain, settings, worker_id)
-        heartbeat.start({**descriptions[0], "models": list(pipelines)})
+        assert settings.batch_size is not None
+        takes = settings.batch_size * settings.batches_in_flight
+        heartbeat.start({**descriptions[0], "models": list(pipelines), "takes": takes})
         _opened.callback(heartbeat.stop)
     except MattingError as error:
         log.error("worker-cannot-start", code=error.code, detail=error.message)
         _opened.close()
         sys.exit(2)
     task = cast(BatchTask, app.tasks[TASK])
-    assert settings.batch_size is not None
     task.body, task.batch_size = drain, settings.batch_size
     task.batch_wait_s = settings.batch_wait_ms / 1e3
     PREDICTOR_WARM.set(1)

@@ -91,7 +91,13 @@ from shared.job_store.webhooks import (
     old_secret_until,
     rotate_secret,
 )
-from shared.job_store.workers import beat, forget_worker, live_workers, register_worker
+from shared.job_store.workers import (
+    beat,
+    forget_worker,
+    images_held,
+    live_workers,
+    register_worker,
+)
 
 __all__ = [
     "Attempt",
@@ -137,6 +143,7 @@ __all__ = [
     "get_job",
     "get_webhook",
     "give_up_duty",
+    "images_held",
     "images_left",
     "job_data",
     "list_api_keys",

@@ -47,6 +47,12 @@ def forget_worker(session: Session, worker_id: str) -> None:
     session.execute(sa.delete(Worker).where(Worker.id == worker_id))
 
 
+def images_held(session: Session, *, stale_s: float) -> int:
+    """How many messages the warm workers take at a time, all together."""
+    live = live_workers(session, stale_s=stale_s)
+    return sum(int(worker.description.get("takes", 0)) for worker in live)
+
+
 def live_workers(session: Session, *, stale_s: float) -> Sequence[Worker]:
     """The warm workers that were heard of in the last `stale_s` seconds."""
     return session.scalars(

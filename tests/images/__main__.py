@@ -41,11 +41,12 @@ def main() -> None:
                 run_in(
                     image,
                     Path(folder),
-                    ["uv", "pip", "install", "-c", str(pins), "paddlepaddle"],
+                    ["pip", "install", "-c", str(pins), "paddlepaddle"],
                     ROOT,
                 )
             report[name] = check(image, Path(folder), worker)
             report[name]["left out"] = image.left_out
+            print(f"  {report[name]}", flush=True)
     assert report["Dockerfile"]["packages_mb"] <= LIMIT_MB
     assert report["Dockerfile"]["foreign"] == ["libgomp.so.1"], "apt-get installs libgomp1 alone"
     print(json.dumps(report))
@@ -156,6 +157,7 @@ def _wait_healthy(
     test = [str(image.venv / "bin" / test[0]), *test[1:]]
 
     def healthy() -> bool:
+        time.sleep(1)  # each look starts an interpreter
         return not subprocess.run(
             test, env=env, cwd=work / "tmp", capture_output=True, check=False
         ).returncode

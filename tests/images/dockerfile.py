@@ -15,6 +15,10 @@ SLIM_HAS = re.compile(
 """Libraries of python:3.11-slim that the wheels may link to."""
 
 
+OURS = re.compile(r'(python3? |pip |"\$\(uv python find )(?!.*\.org\.cn)')
+"""Commands that need neither the base image nor an index of its vendor."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One instruction; continued lines are joined."""
@@ -48,7 +52,7 @@ def build(path: Path, root: Path, work: Path) -> Image:
             image.env.update(_assignments(step.text))
         elif step.name == "RUN":
             for command in re.split(r"\s+&&\s+", step.text):
-                if re.match(r"(python3? |pip |uv )", command) and ".org.cn" not in command:
+                if OURS.match(command):
                     _run(command, source, image.venv, base)
                 else:
                     image.left_out.append(command)

@@ -153,6 +153,18 @@ def test_rubbish_on_the_queue_leaves_its_neighbours_alone(
     assert (second, third) == ("succeeded", None)
 
 
+def test_a_message_of_a_newer_version_waits_for_a_worker_that_reads_it(
+    database: Database, storage: Storage, drain: Drain, jpeg: bytes
+) -> None:
+    _job_id, [message] = submit(database, storage, {"a.jpg": jpeg})
+    (refused,) = drain.run_many([message | {"v": "2"}])
+    assert isinstance(refused, InvalidMessageError)
+    with database.transaction() as session:
+        assert session.scalars(sa.select(Item.status)).all() == ["queued"]
+    older = {name: value for name, value in message.items() if name != "v"}
+    assert drain.run_many([older | {"of a later minor version": "1"}]) == ["succeeded"]
+
+
 def test_a_storage_that_fails_once_is_tried_again(
     database: Database, storage: Storage, drain: Drain, flaky: Flaky, jpeg: bytes
 ) -> None:

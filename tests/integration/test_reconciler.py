@@ -49,6 +49,16 @@ def test_a_job_that_several_threads_publish_is_sent_once(
     assert sum(sent) == queue_depth(queue) == 40
 
 
+def test_a_job_alone_keeps_many_workers_busy(
+    database: Database, queue: Celery, settings: Settings, job_id: uuid.UUID
+) -> None:
+    with database.transaction() as session:
+        for name in ("one", "two", "of-an-older-version"):
+            takes = {} if "older" in name else {"takes": 8}
+            job_store.register_worker(session, name, takes)
+    assert reconciler(database, queue, settings, 15).publish_open_jobs() == 2 * (8 + 8)
+
+
 def test_messages_lost_with_redis_are_sent_again(
     database: Database,
     queue: Celery,

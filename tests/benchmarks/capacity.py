@@ -1,0 +1,176 @@
+"""What N workers do with a million images: python -m tests.benchmarks.capacity.
+
+A simulation by events of what lies between a submitted job and the workers: one publisher that
+fills up what each job may have on the queue, lanes, prefetch, batches. It shows where more workers
+stop helping, and what a small job waits for beside a large one. Rates: this folder's README.
+"""
+
+import heapq
+import random
+from collections import deque
+from dataclasses import dataclass, field
+
+from shared.job_store.delivery import EXPRESS_IMAGES
+from shared.settings import Settings
+from tests.benchmarks.report import report
+
+PUBLISH_PER_S = 1_600
+"""Messages that one publisher sends."""
+
+IN_FLIGHT = 3
+WORKERS = (1, 10, 100)
+SECONDS = 90
+SMALL_JOB, SMALL_EVERY_S = 40, 3.0
+"""Images of a customer's small job, and how often one comes while the large job runs."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A worker by what it does alone."""
+
+    name: str
+    images_per_s: float
+    batch: int
+
+
+CPU = Kind("cpu, 4 cores", 80, 8)
+GPU = Kind("gpu", 250, 32)
+
+
+@dataclass
+class _Job:
+    waiting: int
+    """Not yet sent."""
+    arrived_s: float
+    left: int
+    sent: int = 0
+    outstanding: int = 0
+    ended_s: float | None = None
+
+
+@dataclass
+class _Worker:
+    held: deque[_Job] = field(default_factory=deque)
+    """Prefetched, in the order in which they came."""
+    busy: bool = False
+
+
+@dataclass
+class Found:
+    """What a run came to."""
+
+    images_per_s: float
+    busy: float
+    """Share of the workers' time."""
+    small_median_s: float
+    small_p95_s: float
+
+
+def simulate(kind: Kind, workers: int, *, adaptive: bool, seed: int = 1) -> Found:
+    """A minute and a half of one endless job and a trickle of small ones."""
+    chance = random.Random(seed)
+    room = kind.batch * IN_FLIGHT
+    ahead = Settings().publish_ahead
+    if adaptive:
+        ahead = max(ahead, 2 * room * workers)
+    crew = [_Worker() for _ in range(workers)]
+    jobs = [_Job(waiting=10**9, arrived_s=0, left=10**9)]
+    smalls: list[_Job] = []
+    express: deque[_Job] = deque()
+    normal: deque[_Job] = deque()
+    hungry = deque(crew)
+    """Workers with room, in the order in which they asked."""
+    events: list[tuple[float, int, str, _Worker | None]] = [(0.0, 0, "publish", None)]
+    count, done, busy_s, next_small = 1, 0, 0.0, SMALL_EVERY_S
+
+    def push(when: float, what: str, worker: _Worker | None = None) -> None:
+        nonlocal count
+        count += 1
+        heapq.heappush(events, (when, count, what, worker))
+
+    def feed(now: float) -> None:
+        """Hand messages round until no worker wants one or none is left."""
+        while hungry and (express or normal):
+            worker = hungry.popleft()
+            worker.held.append((express or normal).popleft())
+            if len(worker.held) < room:
+                hungry.append(worker)
+            begin(worker, now)
+
+    def begin(worker: _Worker, now: float) -> None:
+        nonlocal busy_s
+        if worker.busy or not worker.held:
+            return
+        worker.busy = True
+        size = min(kind.batch, len(worker.held))
+        spent = size / kind.images_per_s * chance.uniform(0.8, 1.2)
+        busy_s += spent
+        push(now + spent, f"{size}", worker)
+
+    while events and events[0][0] < SECONDS:
+        now, _, what, worker = heapq.heappop(events)
+        if worker is None:
+            while next_small <= now:
+                smalls.append(_Job(SMALL_JOB, next_small, SMALL_JOB))
+                jobs.append(smalls[-1])
+                next_small += SMALL_EVERY_S
+            sent = 0
+            for job in jobs:
+                for _ in range(min(ahead - job.outstanding, job.waiting)):
+                    (express if job.sent < EXPRESS_IMAGES else normal).append(job)
+                    job.sent, job.waiting, job.outstanding = (
+                        job.sent + 1, job.waiting - 1, job.outstanding + 1,
+                    )  # fmt: skip
+                    sent += 1
+            jobs = [job for job in jobs if job.waiting]
+            push(now + sent / PUBLISH_PER_S + Settings().publish_every_ms / 1e3, "publish")
+        else:
+            worker.busy = False
+            full = len(worker.held) >= room
+            for _ in range(int(what)):
+                job = worker.held.popleft()
+                job.outstanding -= 1
+                job.left -= 1
+                done += 1
+                if not job.left:
+                    job.ended_s = now
+            if full:
+                hungry.append(worker)
+            begin(worker, now)
+        feed(now)
+    waits = sorted(job.ended_s - job.arrived_s for job in smalls if job.ended_s is not None)
+    return Found(
+        images_per_s=done / SECONDS,
+        busy=busy_s / SECONDS / workers,
+        small_median_s=waits[len(waits) // 2],
+        small_p95_s=waits[int(len(waits) * 0.95)],
+    )
+
+
+def main() -> None:
+    """Print a table; the line's value is what 100 GPU workers reach of what they could."""
+    share = 0.0
+    rows = []
+    for kind in (CPU, GPU):
+        for workers in WORKERS:
+            for adaptive in (False, True):
+                found = simulate(kind, workers, adaptive=adaptive)
+                rows.append(
+                    {
+                        "worker": kind.name,
+                        "workers": workers,
+                        "adaptive": adaptive,
+                        "images_per_s": round(found.images_per_s),
+                        "busy": round(found.busy, 3),
+                        "hours_per_million": round(1e6 / found.images_per_s / 3600, 2),
+                        "small_job_median_s": round(found.small_median_s, 1),
+                        "small_job_p95_s": round(found.small_p95_s, 1),
+                    }
+                )
+                print(rows[-1])
+                share = found.images_per_s / (kind.images_per_s * workers)
+    report("capacity", share, target=None, unit="of 100 GPU workers' rate", details={"rows": rows})
+
+
+if __name__ == "__main__":
+    main()
