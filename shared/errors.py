@@ -96,6 +96,20 @@ class SourceDeniedError(ImageError):
     remedy = "Grant the service's credentials read access to the bucket, then retry the job."
 
 
+class TooCostlyImageError(ImageError):
+    """The image is built so that decoding it takes far longer than its size warrants."""
+
+    code = "too-costly"
+    remedy = "Re-save the photo with another program and submit it again."
+
+
+class ImageTimeoutError(ImageError):
+    """Decoding or encoding the image took longer than the limit allows."""
+
+    code = "image-timeout"
+    remedy = "Re-save the photo, or ask the operator to raise MATTING_IMAGE_TIMEOUT_S."
+
+
 class PoisonousImageError(ImageError):
     """The image made the device or the worker fail each time it was tried, alone."""
 
@@ -113,6 +127,13 @@ class TransientError(MattingError):
     http_status = 503
     retryable = True
     remedy = "It is tried again by itself; nothing is lost."
+
+
+class WorkerMemoryError(TransientError):
+    """The worker had too little memory for the image at that moment."""
+
+    code = "worker-out-of-memory"
+    remedy = "It is tried again by itself; lower MATTING_CODEC_THREADS if it comes often."
 
 
 class StorageError(TransientError):

@@ -179,6 +179,12 @@ class Settings(BaseSettings):
     # Limits, checked before decoding.
     max_image_bytes: int = Field(50 * 1024**2, ge=1, description="Of one file.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Of one image, from its header.")
+    image_timeout_s: float = Field(
+        60,
+        gt=0,
+        description="For decoding one image, and for finishing it; one that hangs a native library "
+        "fails, and its worker starts anew.",
+    )
     max_request_bytes: int = Field(
         1024**3, ge=1024, description="Of one request body (a multipart of many files)."
     )

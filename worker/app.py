@@ -5,6 +5,7 @@ before the first message is taken, and closed in the reverse order at its end; i
 opens nothing.
 """
 
+import faulthandler
 import os
 import socket
 import sys
@@ -18,7 +19,7 @@ from kombu import Exchange, Queue
 from prometheus_client import start_http_server
 
 from shared.database import Database
-from shared.errors import MattingError, SetupError
+from shared.errors import DatabaseError, ImageTimeoutError, MattingError, SetupError
 from shared.queue import TASK, make_app, served_queues
 from shared.settings import Settings, get_settings
 from shared.storage import Storage
@@ -35,6 +36,7 @@ from worker.reuse import Reuse
 from worker.routing import ModelRouter
 from worker.sources import Sources
 from worker.tuning import batch_sizes
+from worker.watchdog import Watchdog
 
 log = get_logger(__name__)
 
@@ -76,6 +78,8 @@ def _setup_logging(**_: Any) -> None:
 def _open(**_: Any) -> None:
     """Open everything, or end the process: a worker that can't work must not take messages."""
     settings = _settings
+    # A crash in native code leaves the stack of every thread in the log.
+    faulthandler.enable(sys.__stderr__ or sys.stderr)
     try:
         worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         database = Database(settings.database_url, process="worker")
@@ -87,6 +91,7 @@ def _open(**_: Any) -> None:
         web = Web(WebLimits.of(settings))
         _opened.callback(web.close)
         sources = Sources(storage, web)
+        watchdog = Watchdog(settings.image_timeout_s)
         pipelines, descriptions = {}, []
         for model in settings.served_models:
             own = _settings_of(model)
@@ -97,7 +102,7 @@ def _open(**_: Any) -> None:
                 if settings.reuse_results
                 else None
             )
-            pipelines[model] = Pipeline(predictor, sources, own, past)
+            pipelines[model] = Pipeline(predictor, sources, own, past, watchdog)
             _opened.callback(pipelines[model].close)
             descriptions.append(predictor.describe())
         watch_device(settings)
@@ -106,6 +111,8 @@ def _open(**_: Any) -> None:
         router = ModelRouter(pipelines, default=settings.model)
         brake = Brake(storage.ping)
         drain = Drain(database, router, settings, worker_id, brake)
+        watchdog.start(lambda *stuck: _end_stuck(drain, *stuck))
+        _opened.callback(watchdog.stop)
         heartbeat = Heartbeat(database, drain, settings, worker_id)
         assert settings.batch_size is not None
         takes = settings.batch_size * settings.batches_in_flight
@@ -138,6 +145,19 @@ def _show_metrics(port: int) -> Callable[[], None]:
         thread.join()
 
     return stop
+
+
+def _end_stuck(drain: Drain, item_id: str, stage: str, limit_s: float) -> None:
+    """An image hangs in native code, which nothing but the process's end can stop."""
+    error = ImageTimeoutError(f"The stage {stage} took more than {limit_s:g} s")
+    log.critical("image-stuck", item=item_id, stage=stage, limit_s=limit_s)
+    faulthandler.dump_traceback(sys.__stderr__ or sys.stderr)
+    try:
+        drain.convict(item_id, error)
+    except DatabaseError as away:
+        # Its lease ends, and it comes back as a suspect.
+        log.error("image-not-convicted", item=item_id, detail=away.detail)
+    os._exit(os.EX_SOFTWARE)
 
 
 def _stopping(heartbeat: Heartbeat, brake: Brake) -> None:

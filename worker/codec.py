@@ -18,6 +18,7 @@ from shared.errors import (
     EmptyFileError,
     FileTooLargeError,
     NotAnImageError,
+    TooCostlyImageError,
     TooManyPixelsError,
     TruncatedImageError,
 )
@@ -29,6 +30,10 @@ no other decoder is ever reached."""
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 """How files of these formats begin: one that does and still can't be read is damaged."""
+
+MOST_SCANS = 200
+"""Of one JPEG. Each pass of a progressive file goes over all its pixels; encoders write about ten,
+and a file of 50 megapixels with thousands of empty ones keeps a decoder busy for an hour."""
 
 ORIENTATION_TAG = 0x0112
 # `max_image_pixels` is the limit, and is checked right after opening.
@@ -60,7 +65,7 @@ def decode(
     an ICC profile are not converted to sRGB.
 
     Raises EmptyFileError, FileTooLargeError, NotAnImageError, TooManyPixelsError,
-    TruncatedImageError.
+    TooCostlyImageError, TruncatedImageError.
     """
     if not data:
         raise EmptyFileError
@@ -87,11 +92,12 @@ def decode(
     except Exception as error:  # Pillow's plug-ins raise whatever a damaged header leads to
         raise TruncatedImageError(f"The image's header is damaged: {error}") from error
     _refuse_cut_short(data, header.format or "")
+    _refuse_many_scans(data, header.format or "")
     image = (
         _fast(data, header, enough_px) if _is_ordinary(header) else _careful(header, keep_profile)
     )
     image = _upright(image, orientation)
-    if orientation >= 5:  # these four turn by a quarter
+    if 5 <= orientation <= 8:  # these four turn by a quarter; others are damage
         width, height = height, width
     return Decoded(image, width, height)
 
@@ -117,7 +123,12 @@ def _fast(data: bytes, header: PIL.Image.Image, enough_px: int | None) -> Image:
                 flags = reduced
                 break
     buffer = np.frombuffer(data, np.uint8)
-    image = cv2.imdecode(buffer, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        image = cv2.imdecode(buffer, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from error
+        raise TruncatedImageError(f"The image's data is damaged: {error.err}") from error
     if image is None:
         raise TruncatedImageError
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
@@ -143,6 +154,8 @@ def _careful(header: PIL.Image.Image, keep_profile: bool) -> Image:
             image = PIL.Image.new("RGB", image.size, "white")
             image.paste(rgba, mask=rgba.getchannel("A"))
         return np.asarray(image.convert("RGB"))
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow's plug-ins raise whatever damaged data leads to
         raise TruncatedImageError(f"The image's data is damaged: {error}") from error
 
@@ -197,7 +210,7 @@ def _refuse_cut_short(data: bytes, kind: str) -> None:
     if kind in ("JPEG", "MPO"):
         whole = data.rfind(b"\xff\xd9") > _jpeg_scan_start(data)
     elif kind == "PNG":
-        whole = b"IEND" in data[-1024:] or b"IEND" in data
+        whole = _png_is_whole(data)
     elif kind == "WEBP":
         whole = int.from_bytes(data[4:8], "little") + 8 <= len(data)
     elif kind == "BMP":
@@ -206,6 +219,28 @@ def _refuse_cut_short(data: bytes, kind: str) -> None:
         whole = True  # TIFF goes through Pillow, which notices
     if not whole:
         raise TruncatedImageError("The image ends too early: the file was cut short")
+
+
+def _png_is_whole(data: bytes) -> bool:
+    """Whether every chunk fits into the file, up to the end marker: OpenCV believes a length, and
+    takes up to 4 GB for a chunk that is not there.
+    """
+    position = 8
+    while position + 12 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        if data[position + 4 : position + 8] == b"IEND":
+            return True
+        position += 12 + length
+    return False
+
+
+def _refuse_many_scans(data: bytes, kind: str) -> None:
+    if kind in ("JPEG", "MPO"):
+        scans = data.count(b"\xff\xda", _jpeg_scan_start(data))
+        if scans > MOST_SCANS:
+            raise TooCostlyImageError(
+                f"The JPEG has {scans:,} scans; encoders write about ten, the limit is {MOST_SCANS}"
+            )
 
 
 def _jpeg_scan_start(data: bytes) -> int:

@@ -42,6 +42,7 @@ from shared.telemetry import (
 from worker.brake import Brake
 from worker.routing import BatchRunner
 from worker.sources import WEB
+from worker.turnstile import Turnstile
 from worker.work import Outcome, WorkItem
 
 log = get_logger(__name__)
@@ -69,7 +70,8 @@ class Drain:
         self._pipeline = pipeline
         self._settings = settings
         self._worker_id = worker_id
-        self._held: set[uuid.UUID] = set()
+        self._held: dict[uuid.UUID, Claim] = {}
+        self._turnstile = Turnstile()
         self._held_lock = threading.Lock()
 
     @property
@@ -88,31 +90,68 @@ class Drain:
         self._storage_brake.hold()
         parsed = [_parse(message) for message in messages]
         ids = [one for one in parsed if not isinstance(one, MattingError)]
-        claims = self._patiently(lambda session: self._claim(session, ids))
-        REDELIVERIES.inc(len(ids) - len(claims))
-        results: dict[uuid.UUID, str | MattingError] = {}
-        if claims:
-            BATCH_IMAGES.observe(len(claims))
-            try:
-                outcomes = self._run(claims)
-                if any(isinstance(one.error, StorageError) for one in outcomes):
-                    self._storage_brake.press()
-                results = self._record(claims, outcomes)
-            finally:
-                with self._held_lock:
-                    self._held.difference_update(claim.item_id for claim in claims)
+        with self._turnstile.together():
+            results = self._batch(ids)
+        left = [one for one in ids if one[0] not in results]
+        if left:
+            results |= self._one_by_one(left)
+        REDELIVERIES.inc(len(ids) - len(results))
         return [one if isinstance(one, MattingError) else results.get(one[0]) for one in parsed]
 
-    def _claim(self, session: Session, ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> list[Claim]:
+    def convict(self, item_id: str, error: MattingError) -> None:
+        """Fail an image that is still in flight, since this process is to end because of it: the
+        others of its batch are done again, and it is not. Raises DatabaseError.
+        """
+        with self._held_lock:
+            claim = self._held.get(uuid.UUID(item_id))
+        if claim is not None:
+            self._record([claim], [Outcome(item_id=item_id, error=error)])
+
+    def _batch(
+        self, ids: Sequence[tuple[uuid.UUID, uuid.UUID]], *, alone: bool = False
+    ) -> dict[uuid.UUID, str | MattingError]:
+        """Claim, run, record; by item, what became of those that were there to be done."""
+        claims = self._patiently(lambda session: self._claim(session, ids, alone=alone))
+        if not claims:
+            return {}
+        BATCH_IMAGES.observe(len(claims))
+        try:
+            outcomes = self._run(claims)
+            if any(isinstance(one.error, StorageError) for one in outcomes):
+                self._storage_brake.press()
+            return self._record(claims, outcomes)
+        finally:
+            with self._held_lock:
+                for claim in claims:
+                    self._held.pop(claim.item_id, None)
+
+    def _one_by_one(
+        self, ids: Sequence[tuple[uuid.UUID, uuid.UUID]]
+    ) -> dict[uuid.UUID, str | MattingError]:
+        """Run those that workers keep dying with, each with nothing else in flight."""
+        lonely = self._patiently(
+            lambda session: job_store.lonely(session, [item_id for item_id, _ in ids])
+        )
+        results: dict[uuid.UUID, str | MattingError] = {}
+        for pair in ids:
+            if pair[0] in lonely and pair[0] not in results:
+                with self._turnstile.alone():
+                    results |= self._batch([pair], alone=True)
+        return results
+
+    def _claim(
+        self, session: Session, ids: Sequence[tuple[uuid.UUID, uuid.UUID]], *, alone: bool
+    ) -> list[Claim]:
         claims = job_store.claim_many(
             session,
             [item_id for item_id, _ in ids],
             job_ids={job_id for _, job_id in ids},
             owner=self._worker_id,
             lease_s=self._settings.lease_s,
+            alone=alone,
         )
         with self._held_lock:
-            self._held.update(claim.item_id for claim in claims)
+            self._held.update((claim.item_id, claim) for claim in claims)
         return claims
 
     def _run(self, claims: list[Claim]) -> list[Outcome]:
@@ -144,6 +183,7 @@ class Drain:
             result_key=options.result_key(str(claim.job_id), str(claim.item_id)),
             options=options,
             name=claim.name,
+            suspect=claim.suspect,
             tenant=str(claim.api_key_id),
             extra_keys=tuple(
                 options.extra_key(str(claim.job_id), str(claim.item_id), index)

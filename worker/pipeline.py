@@ -15,7 +15,7 @@ import cv2
 from numpy import float32
 from numpy.typing import NDArray
 
-from shared.errors import MattingError
+from shared.errors import MattingError, WorkerMemoryError
 from shared.job_store import PastResult
 from shared.jobs import Reason
 from shared.options import ColourProfile, Profile
@@ -25,9 +25,11 @@ from worker.codec import Decoded, decode
 from worker.finishing import FinishedFile, enough_px, finish, keep_metadata
 from worker.metadata import Metadata
 from worker.pictures import Pictures
+from worker.quarantine import Order, Quarantine
 from worker.reuse import PastResults, stored_again
 from worker.review import Seen, review_many
 from worker.transforms import Image, Prepared
+from worker.watchdog import Watchdog
 from worker.work import Outcome, StoredOutput, WorkItem
 
 __all__ = ["BatchPredictor", "ObjectStore", "Outcome", "Pipeline", "StoredOutput", "WorkItem"]
@@ -80,17 +82,24 @@ class Pipeline:
         store: ObjectStore,
         settings: Settings,
         past: PastResults | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
-        """`past`: where to look for results that were computed before; None computes each."""
+        """`past`: where to look for results that were computed before; None computes each.
+        `watchdog`: who is told what native code is busy with.
+        """
         self._past = past
         self._predictor = predictor
         self._store = store
         self._settings = settings
+        self._watchdog = watchdog or Watchdog(settings.image_timeout_s)
+        self._quarantine = Quarantine(settings)
         self._pictures = Pictures(self._read_picture)
         self._io = ThreadPoolExecutor(settings.io_threads, "io")
         # One image a thread: OpenCV's own threads would only contend with these.
         cv2.setNumThreads(1)
         self._codecs = ThreadPoolExecutor(settings.codec_threads, "codec")
+        # Suspects wait for their child here, so that they keep no codec thread from the others.
+        self._suspects = ThreadPoolExecutor(settings.codec_threads, "suspect")
 
     def run_many(self, items: Sequence[WorkItem]) -> list[Outcome]:
         """Do a batch: one outcome for each item, in their order. One bad image fails alone."""
@@ -98,7 +107,7 @@ class Pipeline:
         # Each image goes on to decoding as soon as it is there; no codec thread waits for a fetch.
         fetching = {self._fetch(passage): passage for passage in passages}
         decoding = [
-            self._codecs.submit(self._decode, fetching[future], data)
+            self._pool(fetching[future]).submit(self._decode, fetching[future], data)
             for future in as_completed(fetching)
             if (data := future.result()) is not None
         ]
@@ -114,8 +123,13 @@ class Pipeline:
 
     def close(self) -> None:
         """Wait for what is under way and end the threads."""
+        self._suspects.shutdown()
         self._codecs.shutdown()
         self._io.shutdown()
+        self._quarantine.close()
+
+    def _pool(self, passage: _Passage) -> ThreadPoolExecutor:
+        return self._suspects if passage.item.suspect else self._codecs
 
     def _fetch(self, passage: _Passage) -> "Future[bytes | None]":
         return self._io.submit(
@@ -176,12 +190,17 @@ class Pipeline:
 
     def _decode_and_prepare(self, passage: _Passage, data: bytes) -> None:
         options = passage.item.options
-        decoded = decode(
-            data,
-            self._settings,
-            enough_px=enough_px(options),
-            keep_profile=options.colour_profile is ColourProfile.KEEP,
-        )
+        order = Order(enough_px(options), options.colour_profile is ColourProfile.KEEP)
+        if passage.item.suspect:
+            decoded = Decoded(*self._quarantine.decode(data, order))
+        else:
+            with self._watchdog.watching(passage.item.item_id, "decode"):
+                decoded = decode(
+                    data,
+                    self._settings,
+                    enough_px=order.enough_px,
+                    keep_profile=order.keep_profile,
+                )
         passage.metadata = keep_metadata(data, options)
         passage.pictures = self._pictures.get_many(options.background_images())
         passage.outcome.width, passage.outcome.height = decoded.width, decoded.height
@@ -216,7 +235,8 @@ class Pipeline:
 
     def _finish(self, passage: _Passage) -> "Future[None]":
         if passage.alpha is not None:
-            self._stage(passage, "finish", lambda: self._compose(passage))
+            with self._watchdog.watching(passage.item.item_id, "finish"):
+                self._stage(passage, "finish", lambda: self._compose(passage))
         # The big arrays go as soon as they are encoded: storing may wait for the network.
         passage.decoded = passage.prepared = passage.alpha = None
         return self._io.submit(self._put, passage)
@@ -262,7 +282,8 @@ class Pipeline:
 
     def _read_picture(self, bucket: str, key: str) -> Image:
         data = self._store.get(bucket, key, self._settings.max_image_bytes)
-        return decode(data, self._settings).image
+        # Each of a job's batches reads it: one that ends a worker would end one after another.
+        return self._quarantine.decode(data, Order())[0]
 
     def _stage(self, passage: _Passage, name: str, work: Callable[[], T]) -> T | None:
         """Do one stage of one image: its time is noted, its error is the image's own."""
@@ -271,6 +292,8 @@ class Pipeline:
             return work()
         except MattingError as error:
             passage.outcome.error = error
+        except MemoryError:
+            passage.outcome.error = WorkerMemoryError()
         except Exception:
             log.exception("image-crashed", item=passage.item.item_id, stage=name)
             passage.outcome.error = MattingError(f"The stage {name} failed unexpectedly")

@@ -18,6 +18,8 @@ class WorkItem:
     options: Options
     name: str = ""
     """The path that the caller knows the photo by: names are made from it."""
+    suspect: bool = False
+    """To be decoded in a process of its own."""
     tenant: str = ""
     """Whose photo it is: the id of the caller's key."""
     extra_keys: tuple[str, ...] = ()

@@ -51,6 +51,7 @@ from shared.job_store.leases import (
     SettlementState,
     claim_many,
     finish_many,
+    lonely,
     renew_leases,
 )
 from shared.job_store.outbox import announce_test, job_data
@@ -153,6 +154,7 @@ __all__ = [
     "list_webhooks",
     "live_workers",
     "load_job",
+    "lonely",
     "mark_published_many",
     "month_of",
     "note_expansion",

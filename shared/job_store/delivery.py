@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.database import now
-from shared.errors import AttemptsExhaustedError
+from shared.errors import AttemptsExhaustedError, PoisonousImageError
 from shared.job_store.locks import lock_jobs, settle_jobs
-from shared.jobs import ENDED, HELD, ItemStatus
+from shared.jobs import ENDED, HELD, POISONOUS_DEATHS, ItemStatus
 from shared.models import Item, Job
 
 EXPRESS_IMAGES = 8
@@ -117,7 +117,8 @@ def forget_publication(session: Session, *, older_than_s: float) -> int:
 def release_expired(session: Session, *, max_attempts: int, limit: int = 1_000) -> int:
     """Take back what workers held whose lease has ended; returns how many items.
 
-    Each goes back to the queue, or fails when its tries are used up, or is cancelled with its job.
+    Each goes back to the queue, or fails when its tries are used up or too many workers died of it,
+    or is cancelled with its job.
     """
     moment = now(session)
     expired = (
@@ -144,10 +145,19 @@ def release_expired(session: Session, *, max_attempts: int, limit: int = 1_000) 
     for item in items:
         job = jobs[item.job_id]
         item.lease_owner = item.lease_expires_at = item.published_at = None
+        item.deaths += 1
         job.running -= 1
         if job.status in ENDED:
             item.status, item.finished_at = ItemStatus.CANCELLED, moment
             job.cancelled += 1
+        elif item.deaths >= POISONOUS_DEATHS:
+            item.status, item.finished_at = ItemStatus.FAILED, moment
+            item.error_code = PoisonousImageError.code
+            item.error_detail = PoisonousImageError(
+                f"{item.deaths} workers ended while they had it, the last with nothing else at hand"
+            ).message
+            job.failed += 1
+            job.suspect = True
         elif item.attempts >= max_attempts:
             item.status, item.finished_at = ItemStatus.FAILED, moment
             item.error_code = AttemptsExhaustedError.code

@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.database import now
+from shared.errors import ImageTimeoutError, PoisonousImageError
 from shared.job_store.locks import lock_jobs, settle_jobs
 from shared.job_store.usage import Used, add_usage
-from shared.jobs import ENDED, HELD, STAGES, ItemStatus, JobStatus
+from shared.jobs import ALONE_DEATHS, ENDED, HELD, STAGES, ItemStatus, JobStatus
 from shared.models import Item, Job
 
 
@@ -31,6 +32,12 @@ class Claim:
     attempt: int
     """Counts from 1; the fence that a late worker's record fails on."""
     options: dict[str, Any]
+    suspect: bool = False
+    """It was in flight when a worker died, or its job held a guilty image."""
+
+
+GUILTY = frozenset({PoisonousImageError.code, ImageTimeoutError.code})
+"""The errors that make a whole job suspect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,16 +78,23 @@ def claim_many(
     job_ids: Iterable[uuid.UUID],
     owner: str,
     lease_s: float,
+    alone: bool = False,
 ) -> list[Claim]:
     """Take those of the items that wait, and return them; what is done, cancelled or another's
-    is left out. `job_ids`: the jobs that the items belong to, as the messages say.
+    is left out, and what must run alone is, unless `alone` says that it does. `job_ids`: the jobs
+    that the items belong to, as the messages say.
     """
     jobs = lock_jobs(session, job_ids)
     open_ids = [job.id for job in jobs.values() if job.status not in HELD]
     moment = now(session)
     statement = (
         sa.update(Item)
-        .where(Item.id.in_(item_ids), Item.status == ItemStatus.QUEUED, Item.job_id.in_(open_ids))
+        .where(
+            Item.id.in_(item_ids),
+            Item.status == ItemStatus.QUEUED,
+            Item.job_id.in_(open_ids),
+            sa.true() if alone else Item.deaths < ALONE_DEATHS,
+        )
         .values(
             status=ItemStatus.RUNNING,
             attempts=Item.attempts + 1,
@@ -88,7 +102,15 @@ def claim_many(
             lease_expires_at=moment + timedelta(seconds=lease_s),
             started_at=sa.func.coalesce(Item.started_at, moment),
         )
-        .returning(Item.id, Item.job_id, Item.name, Item.source, Item.attempts, Item.options)
+        .returning(
+            Item.id,
+            Item.job_id,
+            Item.name,
+            Item.source,
+            Item.attempts,
+            Item.options,
+            Item.deaths,
+        )
         .execution_options(synchronize_session=False)
     )
     claims = [
@@ -100,6 +122,7 @@ def claim_many(
             api_key_id=jobs[row.job_id].api_key_id,
             attempt=row.attempts,
             options=row.options or jobs[row.job_id].options,
+            suspect=row.deaths > 0 or jobs[row.job_id].suspect,
         )
         for row in session.execute(statement)
     ]
@@ -112,6 +135,14 @@ def claim_many(
     session.flush()
     order = {item_id: index for index, item_id in enumerate(item_ids)}
     return sorted(claims, key=lambda claim: order[claim.item_id])
+
+
+def lonely(session: Session, item_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
+    """Those of the items that wait and must run alone."""
+    statement = sa.select(Item.id).where(
+        Item.id.in_(item_ids), Item.status == ItemStatus.QUEUED, Item.deaths >= ALONE_DEATHS
+    )
+    return list(session.scalars(statement))
 
 
 def renew_leases(
@@ -219,6 +250,7 @@ def _row(settlement: Settlement, *, retry: bool, moment: datetime) -> dict[str, 
 def _count(job: Job, settlement: Settlement, status: ItemStatus) -> None:
     """Move one from `running` to where it went, and add up what it took."""
     job.running -= 1
+    job.suspect = job.suspect or settlement.error_code in GUILTY
     setattr(job, status.value, getattr(job, status.value) + 1)
     if status is ItemStatus.SUCCEEDED:
         job.needs_review += bool(settlement.review_reasons)

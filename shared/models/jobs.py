@@ -53,6 +53,8 @@ class Job(Base):
     """The job is paused when more than this share of its images failed; none: never."""
     failure_after: Mapped[int] = mapped_column(default=0, server_default="0")
     """How many images must be settled before that is looked at."""
+    suspect: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """One of its images ended a worker, or hung: all are decoded in processes of their own."""
     forgiven_done: Mapped[int] = mapped_column(default=0, server_default="0")
     forgiven_failed: Mapped[int] = mapped_column(default=0, server_default="0")
     """Settled and failed when it was last resumed: those no longer count for it."""
@@ -156,6 +158,8 @@ class Item(Base):
 
     attempts: Mapped[int] = mapped_column(default=0)
     """How often it was claimed; also the fence: only the latest claim may record a result."""
+    deaths: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How often its worker was gone before a word of it."""
     not_before: Mapped[datetime | None]
     """After an error worth another try: when that try is due."""
     published_at: Mapped[datetime | None]
