@@ -19,6 +19,7 @@ from typing import IO, Self
 import httpx
 
 from deploy.processes import Process, answers, free_port, program, start, wait_until
+from deploy.supervisor import Supervisor
 from shared import job_store
 from shared.database import Database
 from shared.errors import StackError
@@ -78,17 +79,22 @@ class Stack:
         self._extra_env = env or {}
         self._report = report
         self._closing = ExitStack()
+        self._supervisor = Supervisor(self.workers, self._start_worker)
 
     def __enter__(self) -> Self:
         """Start everything. Raises StackError, with nothing left running."""
         try:
             self._start()
         except BaseException:
-            self._closing.close()
+            self._close()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        self._supervisor.stop()
         self._closing.close()
 
     def _start(self) -> None:
@@ -114,10 +120,11 @@ class Stack:
         api_url = f"http://127.0.0.1:{ports['api']}"
         self._start_api(ports["api"])
         self._report("worker (loads and warms the model)")
-        for _ in range(self._worker_count):
-            self.add_worker()
+        for number in range(1, self._worker_count + 1):
+            self.workers.append(self._start_worker(f"worker-{number}"))
         for worker in self.workers:
             self.wait_for_worker(worker)
+        self._supervisor.start()
         self._report("Flower")
         flower_url = f"http://127.0.0.1:{ports['flower']}"
         self._start_flower(ports["flower"])
@@ -136,29 +143,6 @@ class Stack:
             values[name] = self.env[name]
         return Settings.model_validate(values)
 
-    def add_worker(self) -> Process:
-        """Start one more worker; `wait_for_worker` tells when it is warm."""
-        number = len(self.workers) + 1
-        worker = self._spawn(
-            f"worker-{number}",
-            [
-                *_module("celery"),
-                "-A",
-                "worker.app",
-                "worker",
-                "-P",
-                "threads",
-                "--without-gossip",
-                "--without-mingle",
-                "-n",
-                f"worker-{number}@%h",
-                "-l",
-                "WARNING",
-            ],
-        )
-        self.workers.append(worker)
-        return worker
-
     def wait_for_worker(self, worker: Process) -> None:
         """Wait until the worker is warm. Raises StackError."""
         mark = f"-{worker.popen.pid}-"
@@ -174,6 +158,11 @@ class Stack:
             wait_until(warm, worker, timeout_s=WORKER_START_TIMEOUT_S)
         finally:
             database.close()
+
+    def _start_worker(self, name: str) -> Process:
+        command = [*_module("celery"), "-A", "worker.app", "worker", "-P", "threads"]
+        command += ["--without-gossip", "--without-mingle", "-n", f"{name}@%h", "-l", "WARNING"]
+        return self._spawn(name, command)
 
     def _environment(self, ports: dict[str, int], access: str, secret: str) -> dict[str, str]:
         cores = len(os.sched_getaffinity(0))

@@ -2,12 +2,15 @@
 
 import base64
 import io
+import pickle
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import PIL.Image
+from numpy.typing import NDArray
 
 ARITHMETIC_JPEG = base64.b64decode(
     "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwgJC4nICIs"
@@ -47,35 +50,99 @@ def good() -> dict[str, bytes]:
     files["progressive.jpg"] = saved(image, "JPEG", progressive=True)
     files["arithmetic.jpg"] = ARITHMETIC_JPEG
     files["cmyk.jpg"] = saved(image.convert("CMYK"), "JPEG")
-    files["ycck.jpg"] = ycck()
+    files["ycck.jpg"] = ycck(image)
     files["grey.jpg"] = saved(image.convert("L"), "JPEG")
-    files["wrong-extension.png"] = saved(image, "JPEG")
+    files["several.mpo"] = saved(image, "MPO", save_all=True, append_images=[image])
+    files["moving.webp"] = saved(image, "WEBP", save_all=True, append_images=[drawn(96, 64)])
     files["palette.png"] = saved(image.convert("P"), "PNG")
     files["grey-alpha.png"] = saved(image.convert("LA"), "PNG")
     files["bilevel.png"] = saved(image.convert("1"), "PNG")
-    files["interlaced-16bit.png"] = sixteen_bit_png()
+    ramp = np.linspace(0, 65_535, 96 * 64 * 3).reshape(64, 96, 3).astype(np.uint16)
+    files["16bit.png"] = wide_png(ramp)
+    files["lzw.tiff"] = saved(image, "TIFF", compression="tiff_lzw")
+    files["jpeg.tiff"] = saved(image, "TIFF", compression="jpeg")
+    files["float.tiff"] = saved(image.convert("F"), "TIFF")
+    files["cmyk.tiff"] = saved(image.convert("CMYK"), "TIFF")
     files["1x1.png"] = saved(drawn(1, 1), "PNG")
     files["30000x100.jpg"] = saved(PIL.Image.new("RGB", (30_000, 100), "white"), "JPEG")
     files["100x30000.png"] = saved(PIL.Image.new("RGB", (100, 30_000), "white"), "PNG")
     for orientation in range(1, 9):
-        exif = image.getexif()
-        exif[0x0112] = orientation
-        files[f"turned-{orientation}.jpg"] = saved(image, "JPEG", exif=exif)
+        files[f"turned-{orientation}.jpg"] = turned(orientation)
     return files
+
+
+def turned(orientation: int) -> bytes:
+    """A photo whose EXIF block says so."""
+    image = drawn()
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    return saved(image, "JPEG", exif=exif)
 
 
 def never_images() -> dict[str, bytes]:
     """What is no photo, whatever it is called."""
-    frames = [drawn(16, 16), drawn(16, 17).resize((16, 16))]
+    frames = [drawn(16, 16), drawn(17, 16).resize((16, 16))]
     return {
         "page.jpg": b"<!doctype html><html><body>404</body></html>",
         "script.jpg": b"#!/bin/sh\nrm -rf /\n",
+        "program.jpg": b"\x7fELF\x02\x01\x01" + bytes(200),
+        "pickle.jpg": pickle.dumps({"a": 1}),
         "drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg'><script/></svg>",
+        "marked.svg": b"\xef\xbb\xbf<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>",
+        "entities.jpg": b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg>&x;</svg>',
         "moving.gif": saved(frames[0], "GIF", save_all=True, append_images=frames[1:]),
+        "moving.jpg": saved(frames[0], "GIF", save_all=True, append_images=frames[1:]),
+        "icon.ico": saved(frames[0], "ICO"),
         "paper.pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
         "post-script.jpg": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        "layers.psd": b"8BPS\0\1" + bytes(200),
+        "jpeg-2000.jpg": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(200),
+        "phone.heic": b"\0\0\0\x18ftypheic" + bytes(200),
+        "modern.avif": b"\0\0\0\x18ftypavif" + bytes(200),
         "zeros.jpg": bytes(4_096),
+        "noise.jpg": b"\x01" + np.random.default_rng(2).bytes(4_096),
         "archive.jpg": b"PK\x03\x04" + bytes(200),
+        "text.jpg": "Größe: 42\n".encode("utf-16"),
+        "link.jpg": b"[InternetShortcut]\r\nURL=http://169.254.169.254/\r\n",
+        "one-byte.jpg": b"\xff",
+    }
+
+
+def bombs() -> dict[str, tuple[bytes, str]]:
+    """Small files that ask for much, and the code that each must fail with."""
+    plain = saved(drawn(), "PNG")
+    large = struct.pack(">II", 40_000, 40_000)
+    jpeg = bytearray(saved(drawn(), "JPEG"))
+    frame = jpeg.find(b"\xff\xc0")
+    jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 65_535, 65_535)
+    bmp = bytearray(saved(drawn(), "BMP"))
+    bmp[18:26] = struct.pack("<ii", 60_000, 60_000)
+    tiff = bytearray(saved(drawn(), "TIFF"))
+    for tag in (256, 257):  # width and height
+        entry = tiff.find(struct.pack("<HHI", tag, 4, 1))
+        tiff[entry + 8 : entry + 12] = struct.pack("<I", 60_000)
+    webp = bytearray(saved(drawn().convert("RGBA"), "WEBP"))
+    canvas = webp.find(b"VP8X")
+    webp[canvas + 12 : canvas + 18] = b"\xff\x3f\x00" * 2 if canvas > 0 else b""
+    last = bytearray(plain)
+    last[33:37] = b"\xfe\x02\x42\x35"
+    return {
+        "large.png": (png(large + bytes((1, 0, 0, 0, 0)), b""), "too-many-pixels"),
+        "largest.png": (
+            png(b"\x7f\xff\xff\xff" * 2 + bytes((16, 6, 0, 0, 0)), b""),
+            "too-many-pixels",
+        ),
+        "large.jpg": (bytes(jpeg), "too-many-pixels"),
+        "large.bmp": (bytes(bmp), "too-many-pixels"),
+        "large.tiff": (bytes(tiff), "too-many-pixels"),
+        "large-canvas.webp": (bytes(webp), "truncated-image"),
+        "scans.jpg": (scan_bomb(), "too-costly"),
+        "text.png": (text_bomb(), "truncated-image"),
+        "profile.png": (profile_bomb(), "truncated-image"),
+        "chunk-of-4-gb.png": (bytes(last), "truncated-image"),
+        "tags.tiff": (b"II*\0" + struct.pack("<IH", 8, 65_535) + bytes(65_535), "truncated-image"),
+        "circle.tiff": (circular_tiff(), "succeeded"),
+        "nothing.png": (png(bytes(8) + bytes((8, 2, 0, 0, 0)), b""), "truncated-image"),
     }
 
 
@@ -85,6 +152,59 @@ def cut(files: dict[str, bytes], every: int = 16) -> Iterator[tuple[str, bytes]]
         for part in range(every):
             length = 1 + (len(data) - 2) * part // (every - 1)
             yield f"{name}@{length}", data[:length]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file, and what may become of it."""
+
+    name: str
+    data: bytes
+    outcomes: frozenset[str]
+
+
+def cases() -> list[Case]:
+    """Hundreds of files, each with what must become of it (`succeeded`, or the error's code)."""
+    files = good()
+    found = [_case("empty.jpg", b"", "empty-file")]
+    found += [_case(name, data, "succeeded") for name, data in files.items()]
+    for name in ("jpeg", "png", "webp", "bmp", "tiff"):
+        found += [
+            _case(f"{name}-called.{other}", files[name], "succeeded")
+            for other in ("jpg", "png", "webp", "gif", "svg", "html", "exe")
+        ]
+    found += [_case(name, data, "not-an-image") for name, data in never_images().items()]
+    found += [_case(f"bomb-{name}", data, code) for name, (data, code) in bombs().items()]
+    whole = files.pop("several.mpo")  # the first picture counts, and comes first
+    found.append(_case("several-cut.mpo", whole[: len(whole) * 3 // 4], "succeeded"))
+    found.append(_case("first-cut.mpo", whole[: len(whole) // 4], "truncated-image"))
+    for name, data in cut(files):
+        # The first bytes tell that it was to be a photo.
+        outcomes = ("truncated-image",) if len(data) >= 4 else ("truncated-image", "not-an-image")
+        found.append(_case(f"cut-{name}", data, *outcomes))
+    for name in ("jpeg", "progressive.jpg", "cmyk.jpg", "png", "palette.png", "16bit.png"):
+        half = len(files[name]) // 2  # a download that laid out its room and broke off
+        padded = files[name][:half] + bytes(half)
+        found.append(_case(f"padded-{name}", padded, "truncated-image"))
+    for orientation in (0, 9, 262, 65_535):
+        found.append(_case(f"turned-{orientation}.jpg", turned(orientation), "succeeded"))
+    exif = b"\xff\xe1\x00\x20Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(14)
+    found.append(_case("exif.jpg", files["jpeg"][:2] + exif + files["jpeg"][2:], "succeeded"))
+    tail = b"PK\x05\x06" + bytes(18)
+    found += [_case(f"tail-{name}", files[name] + tail, "succeeded") for name in ("jpeg", "png")]
+    for name, data in mutated({name: files[name] for name in SMALL}, each=12, seed=3):
+        found.append(_case(f"mutated-{name}", data, "succeeded", *CODES))
+    return found
+
+
+SMALL = ("jpeg", "png", "webp", "bmp", "tiff", "progressive.jpg", "cmyk.jpg", "palette.png")
+
+CODES = ("empty-file", "not-an-image", "truncated-image", "too-many-pixels", "too-costly")
+"""What the codec may say of a damaged file."""
+
+
+def _case(name: str, data: bytes, *outcomes: str) -> Case:
+    return Case(name, data, frozenset(outcomes))
 
 
 def mutated(files: dict[str, bytes], each: int, seed: int) -> Iterator[tuple[str, bytes]]:
@@ -109,27 +229,59 @@ def mutated(files: dict[str, bytes], each: int, seed: int) -> Iterator[tuple[str
             yield f"{name}~{number}", bytes(changed)
 
 
-def ycck() -> bytes:
-    """A four-channel JPEG whose Adobe marker says YCCK, as Photoshop writes them."""
-    data = bytearray(saved(drawn().convert("CMYK"), "JPEG"))
-    marker = data.find(b"Adobe")
-    data[marker + 11] = 2
+def ycck(image: PIL.Image.Image) -> bytes:
+    """A four-channel JPEG as Photoshop writes them: the inks as YCbCr (ITU-T T.871), and no black.
+
+    Pillow writes four channels inverted, as Adobe does, and says that they are plain.
+    """
+    red, green, blue = np.moveaxis(255.0 - np.asarray(image, np.float64), -1, 0)
+    y = 0.299 * red + 0.587 * green + 0.114 * blue
+    cb = 128 + (blue - y) / 1.772
+    cr = 128 + (red - y) / 1.402
+    stored = np.stack([y, cb, cr, np.full_like(y, 255)], -1).round().clip(0, 255)
+    inks = PIL.Image.frombytes("CMYK", image.size, (255 - stored).astype(np.uint8).tobytes())
+    data = bytearray(saved(inks, "JPEG", quality=95))
+    data[data.find(b"Adobe") + 11] = 2
     return bytes(data)
 
 
-def sixteen_bit_png() -> bytes:
-    """A colour ramp of 16 bits a channel, [48, 64, 3], with no filter."""
-    y, x = np.mgrid[:48, :64]
-    pixels = np.stack([x * 1_000, y * 1_300, np.full_like(x, 30_000)], -1).astype(">u2")
-    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
-    return png(struct.pack(">IIBBBBB", 64, 48, 16, 2, 0, 0, 0), zlib.compress(rows))
+def wide_png(values: NDArray[np.uint16], *, interlaced: bool = False) -> bytes:
+    """A PNG of 16 bits a channel, of [h, w, 1 to 4], with no filter; Adam7 (PNG, 8.2)."""
+    height, width, channels = values.shape
+    passes = [(slice(None), slice(None))]
+    if interlaced:
+        starts = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2)]
+        starts += [(0, 1, 2, 2), (1, 0, 2, 1)]
+        passes = [(slice(y, None, down), slice(x, None, across)) for y, x, down, across in starts]
+    parts = [values[rows, columns].astype(">u2") for rows, columns in passes]
+    rows = b"".join(b"\0" + row.tobytes() for part in parts if part.size for row in part)
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, int(interlaced))
+    return png(header, zlib.compress(rows))
 
 
 def text_bomb() -> bytes:
-    """A small PNG whose comment unpacks to 64 MiB."""
-    comment = b"Comment\0\0" + zlib.compress(bytes(64 * 1024**2), 9)
+    """A small PNG whose comment unpacks to 16 MiB."""
+    comment = b"Comment\0\0" + zlib.compress(bytes(16 * 1024**2), 9)
     image = saved(drawn(), "PNG")
     return image[:33] + chunk(b"zTXt", comment) + image[33:]
+
+
+def profile_bomb() -> bytes:
+    """A small PNG whose colour profile unpacks to 16 MiB."""
+    profile = b"icc\0\0" + zlib.compress(bytes(16 * 1024**2), 9)
+    image = saved(drawn(), "PNG")
+    return image[:33] + chunk(b"iCCP", profile) + image[33:]
+
+
+def circular_tiff() -> bytes:
+    """A TIFF whose list of pictures leads back to its first one."""
+    data = bytearray(saved(drawn(), "TIFF"))
+    (first,) = struct.unpack("<I", data[4:8])
+    (count,) = struct.unpack("<H", data[first : first + 2])
+    after = first + 2 + 12 * count
+    data[after : after + 4] = struct.pack("<I", first)
+    return bytes(data)
 
 
 def scan_bomb(width: int = 2_000, height: int = 2_000, scans: int = 3_000) -> bytes:

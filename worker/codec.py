@@ -150,7 +150,7 @@ def _careful(header: PIL.Image.Image, keep_profile: bool) -> Image:
             image = _to_srgb(image, profile)
         if "A" in image.getbands() or "transparency" in image.info:
             # Shops show such pictures on white: what was cut away before is background now.
-            rgba = image.convert("RGBA")
+            rgba = image if image.mode == "RGBA" else image.convert("RGBA")
             image = PIL.Image.new("RGB", image.size, "white")
             image.paste(rgba, mask=rgba.getchannel("A"))
         return np.asarray(image.convert("RGB"))
@@ -183,7 +183,7 @@ def _to_srgb(image: PIL.Image.Image, profile: bytes) -> PIL.Image.Image:
             ImageCms.createProfile("sRGB"),
             outputMode="RGB",
         )
-    except ImageCms.PyCMSError:
+    except (ImageCms.PyCMSError, OSError):  # OSError: it is no profile at all
         return image
     result = converted or colour
     if alpha:

@@ -25,8 +25,9 @@ from shared.settings import Settings
 LIMITS = {"max_image_bytes", "max_image_pixels"}
 """The settings that decoding follows from. Secrets stay here."""
 
-BYTES_PER_PIXEL = 32
-"""What a decoder may take: float32 RGBA and two copies of 8 bits."""
+BYTES_PER_PIXEL = 40
+"""What a decoder may take. Measured: 7 for ordinary photos, 15 to 23 for inks, palettes, 16 bits
+and transparency, 33 for a transparent WebP with a profile."""
 
 SPARE_BYTES = 512 * 1024**2
 """What libraries and the file itself may take beside the pixels."""

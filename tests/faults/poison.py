@@ -1,0 +1,51 @@
+"""Photos with a mark that makes native code crash, hang or swell, in the real processes."""
+
+from pathlib import Path
+
+MARKED = {
+    "crash": b"the decoder crashes here",
+    "hang": b"the decoder hangs here",
+    "hang-locked": b"the decoder hangs with the lock",
+    "swell": b"the decoder swells here",
+    "crash-later": b"the encoder crashes here",
+}
+"""What follows a JPEG's end marker; no decoder looks there."""
+
+LATER_SIZE = (333, 177)
+"""Width and height of the photos whose result can't be encoded."""
+
+CUSTOMIZE = f"""
+import ctypes, sys
+if any("worker" in one for one in sys.orig_argv):
+    import cv2, numpy
+    decode, encode = cv2.imdecode, cv2.imencode
+
+    def imdecode(buffer, flags):
+        data = bytes(buffer[-64:])
+        if {MARKED["crash"]!r} in data:
+            ctypes.string_at(0)
+        if {MARKED["hang"]!r} in data:
+            ctypes.CDLL(None).pause()
+        if {MARKED["hang-locked"]!r} in data:
+            ctypes.PyDLL(None).pause()
+        if {MARKED["swell"]!r} in data:
+            numpy.ones(4 * 1024**3, numpy.uint8)
+        return decode(buffer, flags)
+
+    def imencode(kind, pixels, parameters=()):
+        if pixels.shape[:2] == {LATER_SIZE[::-1]!r}:
+            ctypes.CDLL(None).abort()
+        return encode(kind, pixels, parameters)
+
+    cv2.imdecode, cv2.imencode = imdecode, imencode
+"""
+"""Python reads this at the start of every process: `pause` never returns, once with the
+interpreter's lock given up and once without. The crashes are real ones, in the thread that decodes:
+a signal from outside would give it time to go on."""
+
+
+def poisonous(folder: Path) -> dict[str, str]:
+    """The environment in which native code has these faults; its file goes into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sitecustomize.py").write_text(CUSTOMIZE)
+    return {"PYTHONPATH": str(folder)}

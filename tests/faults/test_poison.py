@@ -1,0 +1,102 @@
+"""Photos that crash or hang native code, through the real system: they fail, the others go on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from api.client import MattingClient
+from deploy.local import Stack
+from tests import bad_photos
+from tests.benchmarks.tiny import export
+from tests.faults.poison import LATER_SIZE, MARKED, poisonous
+
+pytestmark = pytest.mark.timeout(240)
+
+QUICK = {
+    "MATTING_LEASE_S": "3",
+    "MATTING_HEARTBEAT_S": "0.5",
+    "MATTING_RECONCILE_S": "0.3",
+    "MATTING_IMAGE_TIMEOUT_S": "2",
+    "MATTING_REUSE_RESULTS": "false",
+    "MATTING_FAILURE_SHARE": "1",
+    "MATTING_CPU_THREADS": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("poison")
+    env = QUICK | poisonous(folder / "site") | {"MATTING_MODEL": str(export(folder / "model"))}
+    with Stack(folder / "data", workers=2, env=env) as stack:
+        yield stack
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[MattingClient]:
+    with MattingClient(stack.address.api_url, stack.secrets.api_key) as client:
+        yield client
+
+
+def submit(client: MattingClient, folder: Path, files: dict[str, bytes]) -> str:
+    paths = []
+    for number, (name, data) in enumerate(files.items()):
+        path = folder / str(number)
+        path.write_bytes(data)
+        paths.append((path, name))
+    return str(client.submit_files(paths)["id"])
+
+
+def codes(client: MattingClient, job_id: str) -> dict[str, str]:
+    """What became of each file of a job, once it has ended."""
+    client.wait(job_id)
+    return {
+        item["name"]: item["error"]["code"] if item["error"] else item["status"]
+        for item in client.items(job_id)
+    }
+
+
+def deaths(stack: Stack) -> int:
+    """How often a worker crashed or ended itself, by its logs; SIGTERM is no death."""
+    logs = [path.read_text(errors="replace") for path in stack.logs.glob("worker-*.log")]
+    marks = ("`Segmentation fault` is detected", "`Process abort signal` is", "image-stuck")
+    return sum(log.count(mark) for log in logs for mark in marks)
+
+
+def test_hundreds_of_bad_files_come_to_what_is_expected_of_them(
+    stack: Stack, client: MattingClient, tmp_path: Path
+) -> None:
+    cases = bad_photos.cases()
+    assert len(cases) >= 500
+    found = codes(client, submit(client, tmp_path, {one.name: one.data for one in cases}))
+    wrong = {one.name: found[one.name] for one in cases if found[one.name] not in one.outcomes}
+    assert not wrong
+    assert deaths(stack) == 0
+
+
+def test_what_crashes_or_hangs_native_code_fails_alone_after_a_few_deaths(
+    stack: Stack, client: MattingClient, tmp_path: Path, jpeg: bytes
+) -> None:
+    width, height = LATER_SIZE
+    cannot_be_encoded = bytes(cv2.imencode(".jpg", np.full((height, width, 3), 90, np.uint8))[1])
+    guilty = {
+        "010.jpg": (jpeg + MARKED["crash"], "poisonous-image"),
+        "040.jpg": (jpeg + MARKED["crash"], "poisonous-image"),
+        "025.jpg": (jpeg + MARKED["hang"], "image-timeout"),
+        "050.jpg": (jpeg + MARKED["hang"], "image-timeout"),
+        "033.jpg": (cannot_be_encoded, "poisonous-image"),
+    }
+    files = {f"{number:03d}.jpg": jpeg for number in range(60)}
+    job_id = submit(client, tmp_path, files | {name: data for name, (data, _) in guilty.items()})
+    other = submit(client, tmp_path, {f"{number}.jpg": jpeg for number in range(5)})
+    found = codes(client, job_id)
+    failed = {name: code for name, code in found.items() if code != "succeeded"}
+    assert failed == {name: code for name, (_, code) in guilty.items()}
+    assert set(codes(client, other).values()) == {"succeeded"}
+    # One for what can't be encoded till it is known, one till it runs alone, one alone; and one
+    # for each way in which decoding fails, after which the job's photos are decoded elsewhere.
+    assert 3 <= deaths(stack) <= 5
+    items = {item["name"]: item for item in client.items(job_id)}
+    assert items["033.jpg"]["attempts"] == 3

@@ -1,0 +1,140 @@
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.errors import ImageTimeoutError, NotAnImageError, PoisonousImageError
+from shared.settings import Settings
+from tests import bad_photos
+from tests.faults.poison import MARKED, poisonous
+from worker.codec import decode
+from worker.quarantine import Order, Quarantine
+from worker.watchdog import Watchdog
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture
+def quarantine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Quarantine]:
+    for name, value in poisonous(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    quarantine = Quarantine(Settings(image_timeout_s=1, max_image_pixels=4_000_000))
+    yield quarantine
+    quarantine.close()
+
+
+def test_pixels_and_sizes_are_those_of_the_worker_itself(
+    quarantine: Quarantine, jpeg: bytes
+) -> None:
+    for data, order in (
+        (jpeg, Order()),
+        (jpeg, Order(enough_px=100)),
+        (bad_photos.good()["ycck.jpg"], Order()),
+    ):
+        here = decode(data, Settings(), enough_px=order.enough_px, keep_profile=False)
+        there, width, height = quarantine.decode(data, order)
+        np.testing.assert_array_equal(there, here.image)
+        assert (width, height) == (here.width, here.height)
+
+
+def test_a_crash_is_the_photos_own_and_the_next_one_is_decoded(
+    quarantine: Quarantine, jpeg: bytes
+) -> None:
+    for _ in range(2):
+        with pytest.raises(PoisonousImageError, match="SIGSEGV"):
+            quarantine.decode(jpeg + MARKED["crash"], Order())
+        assert quarantine.decode(jpeg, Order())[1:] == (400, 300)
+
+
+@pytest.mark.parametrize("how", ["hang", "hang-locked"])
+def test_a_hang_ends_at_the_limit(quarantine: Quarantine, jpeg: bytes, how: str) -> None:
+    quarantine.decode(jpeg, Order())
+    began = time.monotonic()
+    with pytest.raises(ImageTimeoutError):
+        quarantine.decode(jpeg + MARKED[how], Order())
+    assert 1 <= time.monotonic() - began < 5
+    assert quarantine.decode(jpeg, Order())[1:] == (400, 300)
+
+
+def test_memory_beyond_the_limit_is_refused_and_the_process_goes_on(
+    quarantine: Quarantine, jpeg: bytes
+) -> None:
+    with pytest.raises(PoisonousImageError, match="memory"):
+        quarantine.decode(jpeg + MARKED["swell"], Order())
+    assert quarantine.decode(jpeg, Order())[1:] == (400, 300)
+
+
+def test_errors_of_the_photo_come_back_as_they_are(quarantine: Quarantine) -> None:
+    with pytest.raises(NotAnImageError):
+        quarantine.decode(b"<html>", Order())
+
+
+def test_the_watchdog_names_what_takes_too_long_once_and_nothing_else() -> None:
+    watchdog, named = Watchdog(0.2), list[tuple[str | float, ...]]()
+    found = threading.Event()
+
+    def hear(*stuck: str | float) -> None:
+        named.append(stuck)
+        found.set()
+
+    watchdog.start(hear)
+    try:
+        with watchdog.watching("quick", "decode"):
+            pass
+        with watchdog.watching("slow", "finish"):
+            assert found.wait(10)
+            with watchdog.watching("another", "decode"):
+                pass
+    finally:
+        watchdog.stop()
+    assert named == [("slow", "finish", 0.2)]
+
+
+LOCKED = """
+import ctypes
+from worker import watchdog
+watchdog.GIL_HELD_GRACE_S = 0.5
+one = watchdog.Watchdog(0.5)
+one.start(print)
+with one.watching("item", "decode"):
+    ctypes.PyDLL(None).pause()
+"""
+
+
+def test_a_process_whose_lock_is_never_given_back_ends_all_the_same() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", LOCKED], capture_output=True, timeout=30, check=False
+    )
+    assert ended.returncode == 1
+    assert b"Timeout" in ended.stderr
+
+
+STOPPED = """
+import os, sys, time
+from worker.watchdog import Watchdog
+one = Watchdog(2)
+one.start(lambda *_: os._exit(1))
+with one.watching("item", "decode"):
+    print("!", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_process_that_was_stopped_finds_nothing_guilty() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STOPPED], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"!\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(3)  # the fault itself: longer than the limit
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.5)  # the watchdog's chance to be wrong
+        process.communicate(b"\n", timeout=20)
+    assert process.returncode == 0
