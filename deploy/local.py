@@ -120,8 +120,8 @@ class Stack:
         api_url = f"http://127.0.0.1:{ports['api']}"
         self._start_api(ports["api"])
         self._report("worker (loads and warms the model)")
-        for number in range(1, self._worker_count + 1):
-            self.workers.append(self._start_worker(f"worker-{number}"))
+        for _ in range(self._worker_count):
+            self.add_worker()
         for worker in self.workers:
             self.wait_for_worker(worker)
         self._supervisor.start()
@@ -142,6 +142,12 @@ class Stack:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             values[name] = self.env[name]
         return Settings.model_validate(values)
+
+    def add_worker(self) -> Process:
+        """Start one more worker; `wait_for_worker` tells when it is warm."""
+        worker = self._start_worker(f"worker-{len(self.workers) + 1}")
+        self.workers.append(worker)
+        return worker
 
     def wait_for_worker(self, worker: Process) -> None:
         """Wait until the worker is warm. Raises StackError."""

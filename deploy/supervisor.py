@@ -1,4 +1,4 @@
-"""Starts a worker again that ended by itself: it crashed, or a photo hung in it."""
+"""Starts a worker again that crashed, was killed, or ended because a photo hung in it."""
 
 import threading
 import time
@@ -15,7 +15,8 @@ LONGEST_WAIT_S = 30.0
 
 
 class Supervisor:
-    """A thread that puts a new worker in a dead one's place in the list.
+    """A thread that puts a new worker in a dead one's place in the list. One that was asked to
+    stop ends with status 0, and stays so.
 
     Children die with the thread that started them: `stop` it right before they are stopped.
     """
@@ -44,7 +45,7 @@ class Supervisor:
             for place, worker in enumerate(self._workers):
                 now = time.monotonic()
                 started, wait_s = starts.get(worker.name, (began, 0.0))
-                if worker.alive() or now - started < wait_s:
+                if worker.popen.poll() in (None, 0) or now - started < wait_s:
                     continue
                 short = now - started < SHORT_LIFE_S
                 next_wait_s = min(LONGEST_WAIT_S, max(1.0, 2 * wait_s)) if short else 0.0

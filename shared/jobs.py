@@ -94,11 +94,9 @@ SETTLED: frozenset[ItemStatus] = frozenset(
 """The statuses in which nothing more happens by itself."""
 
 ALONE_DEATHS = 2
-"""An image whose workers died this often is tried alone from then on: whoever dies next, it is to
-blame. From the first death on it is decoded in a process of its own."""
-
-POISONOUS_DEATHS = 3
-"""An image whose workers died this often is given up."""
+"""An image whose workers died this often is tried alone from then on, so that it takes no other
+along and its last try tells who is to blame. From the first death on it is decoded in a process of
+its own."""
 
 ENDED: frozenset[JobStatus] = frozenset({JobStatus.FINISHED, JobStatus.CANCELLED})
 """The statuses in which a job has come to its end."""

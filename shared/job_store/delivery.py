@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from shared.database import now
 from shared.errors import AttemptsExhaustedError, PoisonousImageError
 from shared.job_store.locks import lock_jobs, settle_jobs
-from shared.jobs import ENDED, HELD, POISONOUS_DEATHS, ItemStatus
+from shared.jobs import ALONE_DEATHS, ENDED, HELD, ItemStatus
 from shared.models import Item, Job
 
 EXPRESS_IMAGES = 8
@@ -117,8 +117,7 @@ def forget_publication(session: Session, *, older_than_s: float) -> int:
 def release_expired(session: Session, *, max_attempts: int, limit: int = 1_000) -> int:
     """Take back what workers held whose lease has ended; returns how many items.
 
-    Each goes back to the queue, or fails when its tries are used up or too many workers died of it,
-    or is cancelled with its job.
+    Each goes back to the queue, or fails when its tries are used up, or is cancelled with its job.
     """
     moment = now(session)
     expired = (
@@ -150,21 +149,16 @@ def release_expired(session: Session, *, max_attempts: int, limit: int = 1_000) 
         if job.status in ENDED:
             item.status, item.finished_at = ItemStatus.CANCELLED, moment
             job.cancelled += 1
-        elif item.deaths >= POISONOUS_DEATHS:
-            item.status, item.finished_at = ItemStatus.FAILED, moment
-            item.error_code = PoisonousImageError.code
-            item.error_detail = PoisonousImageError(
-                f"{item.deaths} workers ended while they had it, the last with nothing else at hand"
-            ).message
-            job.failed += 1
-            job.suspect = True
         elif item.attempts >= max_attempts:
             item.status, item.finished_at = ItemStatus.FAILED, moment
-            item.error_code = AttemptsExhaustedError.code
-            item.error_detail = AttemptsExhaustedError(
-                f"Its worker died or stalled in each of {item.attempts} tries"
-            ).message
+            guilty = item.deaths > ALONE_DEATHS
+            error = (PoisonousImageError if guilty else AttemptsExhaustedError)(
+                f"Its worker died or stalled in {item.deaths} of {item.attempts} tries"
+                f"{', the last time with nothing else at hand' * guilty}"
+            )
+            item.error_code, item.error_detail = error.code, error.message
             job.failed += 1
+            job.suspect = job.suspect or guilty
         else:
             item.status = ItemStatus.QUEUED
             job.queued += 1

@@ -44,10 +44,14 @@ def item_ids(database: Database, job_id: uuid.UUID) -> list[uuid.UUID]:
         return list(session.scalars(statement))
 
 
-def claim(database: Database, job_id: uuid.UUID, owner: str = "w1") -> list[Claim]:
+def claim(
+    database: Database, job_id: uuid.UUID, owner: str = "w1", *, alone: bool = False
+) -> list[Claim]:
     ids = item_ids(database, job_id)
     with database.transaction() as session:
-        return job_store.claim_many(session, ids, job_ids=[job_id], owner=owner, lease_s=LEASE_S)
+        return job_store.claim_many(
+            session, ids, job_ids=[job_id], owner=owner, lease_s=LEASE_S, alone=alone
+        )
 
 
 def finish(database: Database, settlements: list[Settlement]) -> list[SettlementState]:
@@ -224,15 +228,48 @@ def test_a_renewed_lease_holds(database: Database) -> None:
 
 def test_an_item_whose_workers_keep_dying_fails_at_last(database: Database) -> None:
     job_id = new_job(database, 1)
-    for _ in range(3):
+    for _ in range(2):
         assert len(claim(database, job_id)) == 1
         expire_leases(database)
         with database.transaction() as session:
-            job_store.release_expired(session, max_attempts=3)
+            job_store.release_expired(session, max_attempts=2)
     job = read(database, job_id)
     assert (job.failed, job.status) == (1, JobStatus.FINISHED)
     assert claim(database, job_id) == []
     assert_counters_match_rows(database, job_id)
+
+
+def test_what_workers_die_of_is_suspected_then_run_alone_then_given_up(database: Database) -> None:
+    job_id = new_job(database, 1)
+    for deaths in range(4):
+        with database.transaction() as session:
+            alone = job_store.lonely(session, item_ids(database, job_id))
+        assert len(alone) == (deaths >= 2)
+        if alone:
+            assert claim(database, job_id) == [], "not with others"
+        [held] = claim(database, job_id, alone=bool(alone))
+        assert held.suspect == (deaths > 0)
+        expire_leases(database)
+        with database.transaction() as session:
+            job_store.release_expired(session, max_attempts=4)
+        assert_counters_match_rows(database, job_id)
+    job = read(database, job_id)
+    assert (job.failed, job.status, job.suspect) == (1, JobStatus.FINISHED, True)
+    with database.transaction() as session:
+        [code] = session.scalars(sa.select(Item.error_code).where(Item.job_id == job_id))
+    assert code == "poisonous-image"
+
+
+def test_one_guilty_photo_makes_its_job_suspect(database: Database) -> None:
+    job_id = new_job(database, 2)
+    first, second = claim(database, job_id)
+    assert not second.suspect
+    finish(database, [Settlement(claim=first, error_code="image-timeout", error_detail="x")])
+    expire_leases(database)
+    with database.transaction() as session:
+        job_store.release_expired(session, max_attempts=4)
+    assert read(database, job_id).suspect
+    assert [one.suspect for one in claim(database, job_id)] == [True]
 
 
 def test_cancelling_leaves_only_what_is_in_flight(database: Database) -> None:
