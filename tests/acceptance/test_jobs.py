@@ -201,6 +201,7 @@ def test_flower_shows_each_image_with_its_job_and_file(
     assert state("bad.jpg") == "FAILURE", "a message that comes twice tells nothing new"
 
 
+@pytest.mark.timeout(180)  # a worker starts on the way
 def test_killing_the_worker_in_the_middle_of_a_job_loses_nothing(
     stack: Stack, client: MattingClient, folder: Path, tmp_path: Path
 ) -> None:
