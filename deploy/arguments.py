@@ -11,7 +11,7 @@ import typer
 
 from api.client import Journal, MattingClient
 from api.client.uploading import forget_old
-from deploy.local import find_stack
+from deploy.address import find_stack
 from deploy.photos import Photos, find_photos
 from deploy.progress import console
 

@@ -13,7 +13,7 @@ import httpx
 from PIL import features
 
 from api.client import MattingClient
-from deploy.local import find_stack
+from deploy.address import find_stack
 from deploy.weak_secrets import refuse_weak_secrets
 from shared import job_store
 from shared.database import Database, now

@@ -56,7 +56,7 @@ def up(
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
 ) -> None:
     """Keep the whole system running on this machine until Ctrl-C."""
-    report = lambda part: console.print(f"  starting {part}")  # noqa: E731
+    report = lambda line: console.print(f"  {escape(line)}")  # noqa: E731
     with Stack(data, api_port=port or None, workers=workers, report=report) as stack:
         console.print(f"API     {stack.address.api_url}/docs")
         console.print(f"Flower  {stack.address.flower_url}")

@@ -4,6 +4,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from rich.markup import escape
+
 from api.client import MattingClient
 from deploy.contact_sheet import write_contact_sheet
 from deploy.local import Stack
@@ -24,7 +26,7 @@ def run_demo(photos: Photos, out: Path) -> int:
     began = time.monotonic()
     # Short: a UNIX path, and gone at the end, whatever the end is.
     with tempfile.TemporaryDirectory(prefix="matting-") as folder:
-        with Stack(Path(folder), report=lambda part: console.print(f"  starting {part}")) as stack:
+        with Stack(Path(folder), report=lambda line: console.print(f"  {escape(line)}")) as stack:
             ready_s = time.monotonic() - began
             console.print(f"ready after {ready_s:.1f} s: {stack.address.api_url}/docs")
             with MattingClient(stack.address.api_url, stack.secrets.api_key) as client:

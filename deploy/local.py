@@ -1,8 +1,8 @@
 """The whole system on one machine, from wheels: Redis, S3, database, API, workers, Flower.
 
 `Stack` opens the parts in the order in which they need each other and closes them in the reverse
-one. What must last (queue, objects, database, keys) lies in the data folder: a second start on the
-same folder finds the jobs of the first.
+one; a part that ends by itself is started again. What must last (queue, objects, database, keys)
+lies in the data folder: a second start on the same folder finds the jobs of the first.
 """
 
 import fcntl
@@ -12,12 +12,13 @@ import secrets
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Self
 
 import httpx
 
+from deploy.address import ADDRESS_FILE, SECRETS_FILE, Address, Secrets, read_storage_keys
 from deploy.processes import Process, answers, free_port, program, start, wait_until
 from deploy.supervisor import Supervisor
 from shared import job_store
@@ -36,26 +37,6 @@ STOP_GRACE_S = 30
 FLOWER_COLUMNS = "uuid,kwargs,state,received,started,runtime,worker"
 """With the arguments, which say the job and the file of each image."""
 
-SECRETS_FILE = "secrets.json"
-ADDRESS_FILE = "running.json"
-
-
-@dataclass(frozen=True)
-class Secrets:
-    """Made at the first start on a data folder; readable by its owner only."""
-
-    s3_access_key: str
-    s3_secret_key: str
-    api_key: str
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a running stack is found."""
-
-    api_url: str
-    flower_url: str
-
 
 class Stack:
     """The embedded system; a context manager."""
@@ -72,60 +53,55 @@ class Stack:
         """Nothing starts here. `env` adds to every part's environment; `report` hears of each."""
         self.data = data.absolute()
         self.workers: list[Process] = []
-        self.processes: dict[str, int] = {}
-        """Process ids by the part's name: redis, s3, api, worker-1, …, flower."""
+        self._parts: list[Process] = []
+        self._supervisor = Supervisor(self._parts, report)
         self._worker_count = workers
         self._api_port = api_port
         self._extra_env = env or {}
         self._report = report
         self._closing = ExitStack()
-        self._supervisor = Supervisor(self.workers, self._start_worker)
 
     def __enter__(self) -> Self:
         """Start everything. Raises StackError, with nothing left running."""
         try:
             self._start()
         except BaseException:
-            self._close()
+            self._closing.close()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        self._supervisor.stop()
         self._closing.close()
 
     def _start(self) -> None:
         self.logs = self.data / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
         self._closing.callback(_lock(self.data).close)
+        self._closing.callback(self._supervisor.close)
         ports = {name: free_port() for name in ("redis", "s3", "flower", "api")}
         if self._api_port is not None:
             if answers(self._api_port):
                 raise StackError(f"Port {self._api_port} is in use: choose another with --port")
             ports["api"] = self._api_port
-        known = _read_secrets(self.data)
+        known = read_storage_keys(self.data)
         s3_access, s3_secret = known or (secrets.token_hex(10), secrets.token_hex(20))
         self.env = self._environment(ports, s3_access, s3_secret)
 
-        self._report("Redis")
+        self._report("starting Redis")
         self._start_redis(ports["redis"])
-        self._report("S3")
+        self._report("starting S3")
         self._start_s3(ports["s3"], s3_access, s3_secret)
-        self._report("database")
+        self._report("starting database")
         api_key = self._prepare(s3_access, s3_secret)
-        self._report("API")
+        self._report("starting API")
         api_url = f"http://127.0.0.1:{ports['api']}"
         self._start_api(ports["api"])
-        self._report("worker (loads and warms the model)")
+        self._report("starting worker (loads and warms the model)")
         for _ in range(self._worker_count):
             self.add_worker()
         for worker in self.workers:
             self.wait_for_worker(worker)
-        self._supervisor.start()
-        self._report("Flower")
+        self._report("starting Flower")
         flower_url = f"http://127.0.0.1:{ports['flower']}"
         self._start_flower(ports["flower"])
         self.address = Address(api_url, flower_url)
@@ -133,6 +109,13 @@ class Stack:
         path = self.data / ADDRESS_FILE
         path.write_text(json.dumps(asdict(self.address)))
         self._closing.callback(path.unlink, missing_ok=True)
+        self._supervisor.start()
+        self._closing.callback(self._supervisor.pause)
+
+    @property
+    def processes(self) -> dict[str, int]:
+        """Process ids by the part's name: redis, s3, api, worker-1, …, flower."""
+        return {part.name: part.popen.pid for part in self._parts}
 
     @property
     def settings(self) -> Settings:
@@ -145,7 +128,14 @@ class Stack:
 
     def add_worker(self) -> Process:
         """Start one more worker; `wait_for_worker` tells when it is warm."""
-        worker = self._start_worker(f"worker-{len(self.workers) + 1}")
+        number = len(self.workers) + 1
+        worker = self._spawn(
+            f"worker-{number}",
+            _module(
+                "celery -A worker.app worker -P threads --without-gossip --without-mingle "
+                f"-l WARNING -n worker-{number}@%h"
+            ),
+        )
         self.workers.append(worker)
         return worker
 
@@ -164,11 +154,6 @@ class Stack:
             wait_until(warm, worker, timeout_s=WORKER_START_TIMEOUT_S)
         finally:
             database.close()
-
-    def _start_worker(self, name: str) -> Process:
-        command = [*_module("celery"), "-A", "worker.app", "worker", "-P", "threads"]
-        command += ["--without-gossip", "--without-mingle", "-n", f"{name}@%h", "-l", "WARNING"]
-        return self._spawn(name, command)
 
     def _environment(self, ports: dict[str, int], access: str, secret: str) -> dict[str, str]:
         cores = len(os.sched_getaffinity(0))
@@ -194,7 +179,7 @@ class Stack:
             name, command, log=self.logs / f"{name}.log", folder=self.data, env=self.env
         )
         self._closing.callback(process.stop, STOP_GRACE_S)
-        self.processes[name] = process.popen.pid
+        self._parts.append(process)
         return process
 
     def _start_redis(self, port: int) -> None:
@@ -204,13 +189,7 @@ class Stack:
             "redis",
             [
                 program("redis-server"),
-                "--port",
-                str(port),
-                "--bind",
-                "127.0.0.1",
-                "--appendonly",
-                "yes",
-                "--save",
+                *f"--port {port} --bind 127.0.0.1 --appendonly yes --save".split(),
                 "",
                 "--dir",
                 str(folder),
@@ -227,12 +206,7 @@ class Stack:
             "s3",
             [
                 program("rclone"),
-                "serve",
-                "s3",
-                "--addr",
-                f"127.0.0.1:{port}",
-                "--config",
-                "/dev/null",
+                *f"serve s3 --addr 127.0.0.1:{port} --config /dev/null".split(),
                 str(folder),
             ],
         )
@@ -262,19 +236,10 @@ class Stack:
     def _start_api(self, port: int) -> None:
         process = self._spawn(
             "api",
-            [
-                *_module("uvicorn"),
-                "api.app:app",
-                "--host",
-                "127.0.0.1",
-                "--port",
-                str(port),
-                "--log-level",
-                "warning",
-                "--no-access-log",
-                "--timeout-graceful-shutdown",
-                "5",
-            ],
+            _module(
+                f"uvicorn api.app:app --host 127.0.0.1 --port {port} --log-level warning "
+                "--no-access-log --timeout-graceful-shutdown 5"
+            ),
         )
 
         def healthy() -> bool:
@@ -289,36 +254,16 @@ class Stack:
     def _start_flower(self, port: int) -> None:
         process = self._spawn(
             "flower",
-            [
-                *_module("celery"),
-                "-A",
-                "shared.queue",
-                "flower",
-                "--address=127.0.0.1",
-                f"--port={port}",
-                "--max_tasks=10000",
-                f"--tasks_columns={FLOWER_COLUMNS}",
-                "--logging=warning",
-            ],
+            _module(
+                f"celery -A shared.queue flower --address=127.0.0.1 --port={port} "
+                f"--max_tasks=10000 --tasks_columns={FLOWER_COLUMNS} --logging=warning"
+            ),
         )
         wait_until(lambda: answers(port), process, timeout_s=START_TIMEOUT_S)
 
 
-def find_stack(data: Path) -> tuple[Address, Secrets]:
-    """The stack that runs on a data folder. Raises StackError when none does."""
-    try:
-        address = Address(**json.loads((data / ADDRESS_FILE).read_text()))
-        known = Secrets(**json.loads((data / SECRETS_FILE).read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise StackError(
-            f"No stack runs on {data}: start one with `matting up`, or set MATTING_API_URL and "
-            "MATTING_API_KEY"
-        ) from error
-    return address, known
-
-
-def _module(name: str) -> list[str]:
-    return [sys.executable, "-m", name]
+def _module(command: str) -> list[str]:
+    return [sys.executable, "-m", *command.split()]
 
 
 def _lock(data: Path) -> IO[str]:
@@ -330,11 +275,3 @@ def _lock(data: Path) -> IO[str]:
         file.close()
         raise StackError(f"A stack runs on {data} already") from error
     return file
-
-
-def _read_secrets(data: Path) -> tuple[str, str] | None:
-    path = data / SECRETS_FILE
-    if not path.exists():
-        return None
-    known = Secrets(**json.loads(path.read_text()))
-    return known.s3_access_key, known.s3_secret_key

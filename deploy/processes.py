@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared.errors import StackError
@@ -24,11 +24,37 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass
 class Process:
-    """A child that runs, and where it writes."""
+    """A child that runs, what it was started with, and where it writes."""
 
     name: str
-    popen: "subprocess.Popen[bytes]"
+    command: Sequence[str]
     log: Path
+    folder: Path
+    env: Mapping[str, str]
+    popen: "subprocess.Popen[bytes]" = field(init=False)
+    started: float = field(init=False)
+    """Seconds of the monotonic clock."""
+    wanted: bool = field(default=True, init=False)
+    """Nobody has stopped it: when it ends, it ends by itself."""
+
+    def __post_init__(self) -> None:
+        """Start it."""
+        self.start_again()
+
+    def start_again(self) -> None:
+        """A new child in its place."""
+        with self.log.open("ab") as output:
+            self.popen = subprocess.Popen(
+                list(self.command),
+                cwd=self.folder,
+                env=dict(self.env),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        self.started = time.monotonic()
 
     def alive(self) -> bool:
         """Whether it still runs."""
@@ -36,6 +62,7 @@ class Process:
 
     def stop(self, grace_s: float) -> None:
         """SIGTERM, and SIGKILL for what has not ended after `grace_s`."""
+        self.wanted = False
         if self.alive():
             self.popen.terminate()
             try:
@@ -54,22 +81,11 @@ def start(
     name: str, command: Sequence[str], *, log: Path, folder: Path, env: Mapping[str, str]
 ) -> Process:
     """Start a child in a session of its own: Ctrl-C reaches the parent, which stops it in order."""
+    return Process(name, command, log, folder, dict(env))
 
-    def die_with_parent() -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
-    with log.open("ab") as output:
-        popen = subprocess.Popen(
-            list(command),
-            cwd=folder,
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
-    return Process(name, popen, log)
+def _die_with_parent() -> None:
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def wait_until(check: Callable[[], bool], process: Process, *, timeout_s: float) -> None:

@@ -1,0 +1,89 @@
+"""Parts that crash or are killed are started again; parts that are stopped are not."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.processes import Process, start
+from deploy.supervisor import Supervisor
+
+DEADLINE_S = 20
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def parts() -> list[Process]:
+    return []
+
+
+@pytest.fixture
+def supervisor(parts: list[Process], told: list[str]) -> Iterator[Supervisor]:
+    supervisor = Supervisor(parts, told.append)
+    supervisor.start()
+    yield supervisor
+    supervisor.pause()
+    for part in parts:
+        part.stop(5)
+    supervisor.close()
+
+
+def run(folder: Path, code: str) -> Process:
+    command = [sys.executable, "-c", code]
+    return start("part", command, log=folder / "part.log", folder=folder, env={})
+
+
+def wait_for(check: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not check():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_part_that_is_killed_runs_again(
+    parts: list[Process], told: list[str], tmp_path: Path
+) -> None:
+    parts.append(run(tmp_path, "import time; time.sleep(1000)"))
+    first = parts[0].popen
+    first.kill()
+    wait_for(lambda: parts[0].popen is not first and parts[0].alive(), "a new one")
+    assert told == [told[0]], "said once"
+    assert "part ended with status -9" in told[0]
+    assert str(tmp_path / "part.log") in told[0]
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_part_that_keeps_ending_is_given_more_and_more_time(
+    parts: list[Process], told: list[str], tmp_path: Path
+) -> None:
+    parts.append(run(tmp_path, "print('alas', flush=True); exit(3)"))
+    wait_for(lambda: len(told) >= 3, "three ends")
+    waits = [float(line.split(" s; its log")[0].rpartition(" ")[2]) for line in told[:3]]
+    assert waits == [0.5, 1.0, 2.0]
+    assert (tmp_path / "part.log").read_text() == "alas\n" * len(told)
+
+
+def test_a_part_that_is_stopped_stays_so(
+    supervisor: Supervisor, parts: list[Process], told: list[str], tmp_path: Path
+) -> None:
+    parts += [run(tmp_path, "import time; time.sleep(1000)") for _ in range(2)]
+    stopped, killed = parts
+    killed.name = "other"
+    stopped.stop(5)
+    ended = killed.popen
+    ended.kill()
+    wait_for(lambda: killed.popen is not ended, "a whole round")
+    assert not stopped.alive()
+    assert len(told) == 1
+    supervisor.pause()
+    killed.popen.kill()
+    killed.popen.wait(5)
+    supervisor.close()
+    assert not killed.alive()
