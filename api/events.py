@@ -7,6 +7,7 @@ database a listener holds neither a thread nor a connection.
 
 import asyncio
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
 
 from fastapi.concurrency import run_in_threadpool
@@ -27,8 +28,11 @@ RECONNECT_MS = 2_000
 
 MAX_LISTENERS = 500
 """Of one process: each costs a query a second."""
+MAX_LISTENERS_OF_KEY = 100
+"""One caller must not take them all."""
 
-_listening = 0
+_listening: Counter[uuid.UUID] = Counter()
+"""Streams that are open, by API key."""
 
 
 def listen(parts: Parts, caller: Caller, job_id: uuid.UUID, seen: str | None) -> AsyncIterator[str]:
@@ -37,7 +41,7 @@ def listen(parts: Parts, caller: Caller, job_id: uuid.UUID, seen: str | None) ->
     Raises JobNotFoundError or TooManyListenersError, before the first.
     """
     find_job(parts, caller, job_id)
-    if _listening >= MAX_LISTENERS:
+    if _listening.total() >= MAX_LISTENERS or _listening[caller.api_key_id] >= MAX_LISTENERS_OF_KEY:
         raise TooManyListenersError
     return _follow(parts, caller, job_id, seen)
 
@@ -45,8 +49,7 @@ def listen(parts: Parts, caller: Caller, job_id: uuid.UUID, seen: str | None) ->
 async def _follow(
     parts: Parts, caller: Caller, job_id: uuid.UUID, seen: str | None
 ) -> AsyncIterator[str]:
-    global _listening
-    _listening += 1
+    _listening[caller.api_key_id] += 1
     try:
         yield f"retry: {RECONNECT_MS}\n\n"
         quiet_s = 0.0
@@ -70,7 +73,7 @@ async def _follow(
             await asyncio.sleep(LOOK_EVERY_S)
             quiet_s += LOOK_EVERY_S
     finally:
-        _listening -= 1
+        _listening[caller.api_key_id] -= 1
 
 
 def _state(job: Job) -> str:

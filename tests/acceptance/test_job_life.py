@@ -3,13 +3,17 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 
 from api.client import ApiError, MattingClient
+from api.events import MAX_LISTENERS_OF_KEY
 from deploy.local import Stack
+from shared import job_store
+from shared.database import Database
 from shared.storage import Storage
 
 
@@ -90,6 +94,50 @@ def test_events_tell_the_progress_and_go_on_after_a_break(
     assert isinstance(counts, dict)
     assert counts["succeeded"] == 60
     assert kind in ("progress", "end")
+
+
+def test_a_caller_s_listeners_leave_room_for_others(
+    client: MattingClient, stack: Stack, folder: Path
+) -> None:
+    database = Database(stack.settings.database_url, process="tests")
+    with database.transaction() as session:
+        _key, other_secret = job_store.create_api_key(session, "another")
+    database.close()
+    keys = [f"s3://photos/not-there/{number}.jpg" for number in range(900)]
+    job_id = client.submit({"keys": keys})["id"]
+    assert client.pause(job_id)["status"] == "paused"
+    with ExitStack() as closing:
+        http = closing.enter_context(
+            httpx.Client(
+                base_url=stack.address.api_url,
+                headers={"Authorization": f"Bearer {stack.secrets.api_key}"},
+                limits=httpx.Limits(max_connections=None),
+                timeout=30,
+            )
+        )
+
+        def listen() -> httpx.Response:
+            stream = http.stream("GET", f"/v1/jobs/{job_id}/events")
+            return closing.enter_context(stream)
+
+        def listen_once() -> int:
+            with http.stream("GET", f"/v1/jobs/{job_id}/events") as stream:
+                return stream.status_code
+
+        opened = [listen() for _ in range(MAX_LISTENERS_OF_KEY)]
+        assert {one.status_code for one in opened} == {200}
+        lines = [one.iter_lines() for one in opened]  # a stream ends with its iterator
+        assert {next(one) for one in lines} == {"retry: 2000"}
+        refused = listen()
+        assert refused.status_code == 503
+        assert json.loads(refused.read())["code"] == "too-many-listeners"
+        with MattingClient(stack.address.api_url, other_secret) as another:
+            theirs = another.submit_files(many(folder, 1))["id"]
+            path = f"/v1/jobs/{theirs}/events"
+            assert another._http.get(path).status_code == 200, "others have room"
+        opened[0].close()
+        wait_for(lambda: listen_once() == 200, "the place to be free again")
+    client.delete(job_id)
 
 
 def test_a_deleted_job_is_gone_with_its_files(
