@@ -100,9 +100,13 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
 
 def describe_validation(errors: Any) -> str:
     """Pydantic's findings as one line: where, and what."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in errors
-    )
+    return "; ".join(_finding(one) for one in errors)
+
+
+def _finding(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    what = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {what}" if where else what
 
 
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:
@@ -111,6 +115,7 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     answer = render(kind(str(error.detail)), request.url.path)
     compatible = request.url.path.startswith(removebg_answers.PATH)
     if compatible or error.status_code == answer.status_code:
+        answer.status_code = error.status_code
         return answer
     content = Problem(
         type="about:blank",

@@ -41,6 +41,7 @@ class RowReader:
                 name=plain_name(named)[:1_024],
                 source=f"row:{number}",
                 custom_id=_text(row.get("id")),
+                labels=_labels(row, strict=False),
                 error=error,
             )
 
@@ -82,7 +83,10 @@ class RowReader:
         return options.model_dump(mode="json")
 
 
-def _labels(row: Row) -> dict[str, Any] | None:
+def _labels(row: Row, *, strict: bool = True) -> dict[str, Any] | None:
+    """The caller's own columns. Raises BadManifestRowError when they are too long; not `strict`:
+    none are kept then.
+    """
     if len(row) == 1:
         return None
     own = {
@@ -93,6 +97,8 @@ def _labels(row: Row) -> dict[str, Any] | None:
         and value is not None
     }
     if own and len(json.dumps(own)) > MAX_LABELS_BYTES:
+        if not strict:
+            return None
         raise BadManifestRowError(f"Its own columns have more than {MAX_LABELS_BYTES:,} bytes")
     return own or None
 

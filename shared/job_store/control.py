@@ -40,11 +40,15 @@ def cancel_job(session: Session, job_id: uuid.UUID) -> Job:
 
 
 def retry_failed(session: Session, job_id: uuid.UUID) -> Job:
-    """Put the failed items of a job back into the queue, with all their tries before them."""
+    """Put the failed items of a job back into the queue, with all their tries before them.
+
+    Those that were never tried stay: their row of the manifest, or their entry of the zip file,
+    is what is wrong.
+    """
     job = lock_jobs(session, [job_id])[job_id]
     result = session.execute(
         sa.update(Item)
-        .where(Item.job_id == job_id, Item.status == ItemStatus.FAILED)
+        .where(Item.job_id == job_id, Item.status == ItemStatus.FAILED, Item.attempts > 0)
         .values(
             status=ItemStatus.QUEUED,
             attempts=0,

@@ -9,22 +9,33 @@ from shared import job_store
 from shared.database import Database
 from shared.errors import QueueError
 from shared.job_store import NewItem
-from shared.queue import Celery, make_app, queue_depth
+from shared.job_store.delivery import EXPRESS_IMAGES
+from shared.queue import QUEUE, Celery, make_app, parse_message, queue_depth
 from shared.reconciler import Reconciler
 from shared.settings import Settings
 
 
-@pytest.fixture
-def job_id(database: Database) -> uuid.UUID:
+def submit(database: Database, images: int, priority: int) -> uuid.UUID:
+    """A job as the API writes it."""
     with database.transaction() as session:
         key, _ = job_store.create_api_key(session, "tests")
         job = job_store.create_job(
-            session, api_key_id=key.id, options={}, priority=7, labels={}, source={"kind": "keys"}
+            session,
+            api_key_id=key.id,
+            options={},
+            priority=priority,
+            labels={},
+            source={"kind": "keys"},
         )
-        items = [NewItem(name=f"{n}.jpg", source=f"s3://b/{n}") for n in range(40)]
+        items = [NewItem(name=f"{n}.jpg", source=f"s3://b/{n}") for n in range(images)]
         job_store.add_items(session, job.id, items)
         job_store.finish_expansion(session, job.id)
         return job.id
+
+
+@pytest.fixture
+def job_id(database: Database) -> uuid.UUID:
+    return submit(database, 40, 7)
 
 
 def reconciler(database: Database, queue: Celery, settings: Settings, ahead: int) -> Reconciler:
@@ -85,3 +96,23 @@ def test_with_redis_away_nothing_is_noted_as_sent(
         reconciler(database, away, settings, 100).publish_job(job_id)
     away.close()
     assert reconciler(database, queue, settings, 100).publish_job(job_id) == 40
+
+
+def test_a_small_job_overtakes_a_big_one_s_backlog(
+    database: Database, queue: Celery, settings: Settings
+) -> None:
+    """Whatever the priorities: behind the first images of the big one come all of the small one."""
+    usual = Reconciler(database, queue, settings)
+    big = submit(database, 1_000, 9)
+    usual.publish_open_jobs()
+    small = submit(database, 5, 0)
+    usual.publish_open_jobs()
+    with queue.connection_for_read() as connection:
+        inbox = queue.amqp.queues[QUEUE](connection)
+        taken = []
+        for _ in range(EXPRESS_IMAGES + 6):
+            message = inbox.get()
+            assert message is not None
+            message.ack()
+            taken.append(parse_message(message.payload[1])[1])
+    assert taken == [big] * EXPRESS_IMAGES + [small] * 5 + [big]
