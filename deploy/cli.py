@@ -23,6 +23,7 @@ from deploy.photos import SAMPLES
 from deploy.progress import console
 from deploy.tune import tune
 from deploy.weak_secrets import refuse_weak_secrets
+from deploy.webhook_commands import webhooks_app
 from shared.database import Database
 from shared.errors import MattingError
 from shared.options import Options, Output
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
+app.add_typer(webhooks_app, name="webhooks")
 
 
 @app.command()

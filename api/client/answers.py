@@ -100,3 +100,51 @@ class Item(NamedItem):
     verdict_note: str | None
     reused: bool
     finished_at: str | None
+
+
+class Webhook(TypedDict):
+    """Who is told, and of what."""
+
+    id: str
+    url: str
+    job_id: str | None
+    events: list[str]
+    progress_percent: int | None
+    enabled: bool
+    disabled_reason: str | None
+    disabled_at: str | None
+    old_secret_until: str | None
+    last_delivered_at: str | None
+    created_at: str
+
+
+class MadeWebhook(Webhook):
+    """A webhook with its new secret."""
+
+    secret: str
+
+
+class Attempt(TypedDict):
+    """One attempt to deliver."""
+
+    at: str
+    outcome: str
+    http_status: int | None
+    detail: str
+    duration_ms: float
+
+
+class Delivery(TypedDict):
+    """One event on its way to one webhook."""
+
+    id: str
+    webhook_id: str
+    job_id: str | None
+    event: str
+    status: str
+    attempts: int
+    log: list[Attempt]
+    payload: dict[str, Any]
+    next_attempt_at: str | None
+    created_at: str
+    settled_at: str | None

@@ -5,100 +5,67 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import Any, Literal, TypeVar, Unpack, cast
 
 import httpx
-from httpx_retries import RetryTransport
 
 from api.client import calls
 from api.client.answers import Answer, Item, Job
-from api.client.calls import RETRY, TRANSFERS, Call, bound_key
+from api.client.calls import TRANSFERS, JobSettings, bound_key
+from api.client.connection import AsyncConnection
 from api.client.downloading import Download, downloads
+from api.client.listening import listen_async
 from api.client.uploading import UPLOADS_PER_REQUEST, Journal, LocalFile, LocalFiles, local_files
+from api.client.webhooks import AsyncWebhooks
 
 T = TypeVar("T")
 
 
-class AsyncMattingClient:
+class AsyncMattingClient(AsyncConnection):
     """A connection to the service, for one event loop; an asynchronous context manager."""
 
     def __init__(self, url: str, api_key: str, *, timeout_s: float = 60) -> None:
         """`url`: the service's address; `api_key`: what `matting keys create` printed."""
-        self._http = httpx.AsyncClient(
-            base_url=url,
-            headers={"Authorization": f"Bearer {api_key}"},
-            timeout=timeout_s,
-            transport=_transport(),
-        )
-        self._storage = httpx.AsyncClient(timeout=timeout_s, transport=_transport())
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
-        await self._storage.aclose()
+        super().__init__(url, api_key, timeout_s=timeout_s)
+        self.webhooks = AsyncWebhooks(self)
 
     async def submit(
         self,
         source: Mapping[str, Any],
         *,
-        options: Mapping[str, Any] | None = None,
-        priority: int = 5,
-        metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        **settings: Unpack[JobSettings],
     ) -> Job:
         """Submit a job of a source that the service can read, such as `{"prefix": "s3://…"}`.
 
         Raises ApiError.
         """
-        call = calls.submit(
-            source,
-            options=options,
-            priority=priority,
-            metadata=metadata,
-            idempotency_key=idempotency_key,
-        )
+        call = calls.submit(source, settings, idempotency_key=idempotency_key)
         return cast(Job, await self.ask(call))
 
     async def submit_attached(
         self,
         kind: Literal["manifest", "zip"],
         path: Path | str,
-        *,
-        options: Mapping[str, Any] | None = None,
-        priority: int = 5,
-        metadata: Mapping[str, str] | None = None,
+        **settings: Unpack[JobSettings],
     ) -> Job:
         """Submit a job of a local manifest (CSV or JSONL), or of a zip file of photos.
 
         Raises ApiError, OSError.
         """
-        call = calls.submit_attached(
-            kind, Path(path), options=options, priority=priority, metadata=metadata
-        )
-        return cast(Job, await self.ask(call))
+        return cast(Job, await self.ask(calls.submit_attached(kind, Path(path), settings)))
 
-    async def estimate(
-        self, source: Mapping[str, Any], *, options: Mapping[str, Any] | None = None
-    ) -> Answer:
+    async def estimate(self, source: Mapping[str, Any], **settings: Unpack[JobSettings]) -> Answer:
         """What a job of this source would take; nothing is submitted. Raises ApiError."""
-        call = calls.submit(source, options=options, priority=5, metadata=None, dry_run=True)
-        return await self.ask(call)
+        return await self.ask(calls.submit(source, settings, dry_run=True))
 
     async def submit_files(
         self,
         files: LocalFiles,
         *,
-        options: Mapping[str, Any] | None = None,
-        priority: int = 5,
-        metadata: Mapping[str, str] | None = None,
         journal: Journal | None = None,
         on_sent: Callable[[int], None] = lambda _count: None,
+        **settings: Unpack[JobSettings],
     ) -> Job:
         """Send local files and submit them as one job.
 
@@ -115,10 +82,8 @@ class AsyncMattingClient:
         refs = [{"upload": journal.handle(file), "name": file.name} for file in wanted]
         job = await self.submit(
             {"uploads": refs},
-            options=options,
-            priority=priority,
-            metadata=metadata,
-            idempotency_key=bound_key(journal.name, refs, options, priority, metadata),
+            idempotency_key=bound_key(journal.name, refs, settings),
+            **settings,
         )
         journal.forget()
         return job
@@ -129,7 +94,7 @@ class AsyncMattingClient:
 
     async def jobs(self) -> AsyncIterator[Job]:
         """Your jobs, newest first."""
-        async for job in self._pages(calls.jobs_page, "jobs"):
+        async for job in self.pages(calls.jobs_page, "jobs"):
             yield job
 
     async def items(
@@ -138,9 +103,7 @@ class AsyncMattingClient:
         """The images of a job, in the order of their source; `review` is `flagged`, `pending`,
         `accepted` or `rejected`.
         """
-        pages = self._pages(
-            lambda cursor: calls.items_page(job_id, cursor, status, review), "items"
-        )
+        pages = self.pages(lambda cursor: calls.items_page(job_id, cursor, status, review), "items")
         async for item in pages:
             yield item
 
@@ -186,6 +149,10 @@ class AsyncMattingClient:
                 async for chunk in answer.aiter_bytes():
                     await asyncio.to_thread(file.write, chunk)
 
+    def events(self, job_id: str) -> AsyncIterator[Job]:
+        """The job whenever it changed, and last as it ended. Raises ApiError, TransportError."""
+        return listen_async(self._http, job_id)
+
     async def wait(
         self,
         job_id: str,
@@ -222,33 +189,6 @@ class AsyncMattingClient:
         await _side_by_side(fetch(one) for one in wanted)
         return [(one.item, one.main) for one in wanted]
 
-    async def content(self, path: str) -> bytes:
-        """The file that an address of an item leads to: `result`, an output's `url`, the source.
-
-        Raises ApiError.
-        """
-        redirect = await self._http.get(path)
-        if redirect.status_code != 307:
-            raise calls.failure(redirect)
-        answer = await self._storage.get(redirect.headers["location"])
-        if answer.is_error:
-            raise calls.transfer_failure(answer, "download-failed", path)
-        return answer.content
-
-    async def ask(self, call: Call) -> Answer:
-        """Send what has no method of its own. Raises ApiError."""
-        with ExitStack() as stack:
-            arguments = call.arguments(stack)
-            if call.file is not None:  # httpx sends no blocking file from a loop
-                part, (name, stream) = next(iter(arguments["files"].items()))
-                content = await asyncio.to_thread(stream.read)
-                arguments["files"] = {part: (name, content)}
-            answer = await self._http.request(**arguments)
-        if answer.is_error:
-            raise calls.failure(answer)
-        body: Answer = answer.json() if answer.content else {}
-        return body
-
     async def _send_many(
         self, files: Sequence[LocalFile], journal: Journal, on_sent: Callable[[int], None]
     ) -> None:
@@ -269,16 +209,6 @@ class AsyncMattingClient:
     async def _fetch(self, download: Download) -> None:
         for url, path in download.missing():
             await asyncio.to_thread(_write, path, await self.content(url))
-
-    async def _pages(self, page: Callable[[str | None], Call], field: str) -> AsyncIterator[Any]:
-        cursor: str | None = None
-        while True:
-            answer = await self.ask(page(cursor))
-            for one in answer[field]:
-                yield one
-            cursor = answer["next_cursor"]
-            if cursor is None:
-                return
 
 
 async def _side_by_side(work: Iterable[Awaitable[T]]) -> None:
@@ -302,7 +232,3 @@ def _write(path: Path, content: bytes) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     partial.write_bytes(content)
     partial.replace(path)
-
-
-def _transport() -> RetryTransport:
-    return RetryTransport(transport=httpx.AsyncHTTPTransport(retries=3), retry=RETRY)

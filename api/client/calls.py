@@ -3,11 +3,11 @@
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import httpx
 from httpx_retries import Retry
@@ -23,7 +23,7 @@ RETRY_ALL = Retry(
     total=5,
     backoff_factor=0.2,
     status_forcelist=STATUSES,
-    allowed_methods=("GET", "POST", "DELETE"),
+    allowed_methods=("GET", "POST", "PATCH", "DELETE"),
 )
 """For our own service: what a POST changes comes out the same when it is sent again, and a
 submission carries its `Idempotency-Key`."""
@@ -75,50 +75,53 @@ class Call:
         }
 
 
+class JobWebhook(TypedDict, total=False):
+    """Who is told what happens to the job: `url` and `secret`, at least."""
+
+    url: str
+    secret: str
+    events: Sequence[str]
+    progress_percent: int
+
+
+class JobSettings(TypedDict, total=False):
+    """How a job is to be done: the fields of `POST /v1/jobs` but for the source."""
+
+    options: Mapping[str, Any]
+    priority: int
+    metadata: Mapping[str, str]
+    webhook: JobWebhook
+    failure_share: float
+    failure_after: int
+
+
 def submit(
     source: Mapping[str, Any],
+    settings: JobSettings,
     *,
-    options: Mapping[str, Any] | None,
-    priority: int,
-    metadata: Mapping[str, str] | None,
     idempotency_key: str | None = None,
     dry_run: bool = False,
 ) -> Call:
     """Submit a job. A key makes the same submission, sent again, the same job."""
-    body = {
-        "source": dict(source),
-        "options": dict(options or {}),
-        "priority": priority,
-        "metadata": dict(metadata or {}),
-    }
     key = idempotency_key or str(uuid.uuid4())
     return Call(
         method="POST",
         path="/v1/jobs",
         query={"dry_run": "true"} if dry_run else {},
-        body=body,
+        body={"source": dict(source), **settings},
         headers={"Idempotency-Key": key},
     )
 
 
-def submit_attached(
-    kind: str,
-    path: Path,
-    *,
-    options: Mapping[str, Any] | None,
-    priority: int,
-    metadata: Mapping[str, str] | None,
-) -> Call:
+def submit_attached(kind: str, path: Path, settings: JobSettings) -> Call:
     """Submit a job of a local `manifest` or `zip`."""
-    fields = {
-        "options": json.dumps(dict(options or {})),
-        "priority": str(priority),
-        "metadata": json.dumps(dict(metadata or {})),
-    }
     return Call(
         method="POST",
         path="/v1/jobs",
-        fields=fields,
+        fields={
+            name: json.dumps(value) if isinstance(value, Mapping) else str(value)
+            for name, value in settings.items()
+        },
         file=(kind, path),
         headers={"Idempotency-Key": str(uuid.uuid4())},
     )
@@ -157,12 +160,12 @@ def report(job_id: str, kind: str) -> Call:
 
 def jobs_page(cursor: str | None) -> Call:
     """A page of the jobs, newest first."""
-    return Call(path="/v1/jobs", query=_given(cursor=cursor))
+    return Call(path="/v1/jobs", query=given(cursor=cursor))
 
 
 def items_page(job_id: str, cursor: str | None, status: str | None, review: str | None) -> Call:
     """A page of a job's images."""
-    query = _given(limit="1000", status=status, review=review, cursor=cursor)
+    query = given(limit="1000", status=status, review=review, cursor=cursor)
     return Call(path=f"/v1/jobs/{job_id}/items", query=query)
 
 
@@ -190,5 +193,6 @@ def transfer_failure(answer: httpx.Response, code: str, what: object) -> ApiErro
     return ApiError(answer.status_code, code, f"{what}: {answer.text[:200]}")
 
 
-def _given(**values: str | None) -> dict[str, str]:
+def given(**values: str | None) -> dict[str, str]:
+    """The parameters of a query that have a value."""
     return {name: value for name, value in values.items() if value is not None}

@@ -1,6 +1,5 @@
 """The client for ordinary code: each method returns when it is done; transfers run in threads."""
 
-import hashlib
 import os
 import threading
 import time
@@ -8,101 +7,65 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Unpack, cast
 
 import httpx
-from httpx_retries import RetryTransport
 
 from api.client import calls
 from api.client.answers import Answer, Item, Job
-from api.client.calls import RETRY, TRANSFERS, Call, bound_key
+from api.client.calls import TRANSFERS, JobSettings, bound_key
+from api.client.connection import Connection
 from api.client.downloading import Download, downloads
+from api.client.listening import listen
 from api.client.uploading import UPLOADS_PER_REQUEST, Journal, LocalFile, LocalFiles, local_files
+from api.client.webhooks import Webhooks
 
 
-class MattingClient:
+class MattingClient(Connection):
     """A connection to the service. Thread-safe; close it, or use it as a context manager."""
 
     def __init__(self, url: str, api_key: str, *, timeout_s: float = 60) -> None:
         """`url`: the service's address; `api_key`: what `matting keys create` printed."""
-        self._http = httpx.Client(
-            base_url=url,
-            headers={"Authorization": f"Bearer {api_key}"},
-            timeout=timeout_s,
-            transport=_transport(),
-        )
-        self.identity = hashlib.sha256(f"{url} {api_key}".encode()).hexdigest()
-        """Tells services and keys apart, and gives neither away."""
-        # Presigned URLs carry their own signature: the key must not go there.
-        self._storage = httpx.Client(timeout=timeout_s, transport=_transport())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
-        self._storage.close()
+        super().__init__(url, api_key, timeout_s=timeout_s)
+        self.webhooks = Webhooks(self)
 
     def submit(
         self,
         source: Mapping[str, Any],
         *,
-        options: Mapping[str, Any] | None = None,
-        priority: int = 5,
-        metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        **settings: Unpack[JobSettings],
     ) -> Job:
         """Submit a job of a source that the service can read, such as `{"prefix": "s3://…"}`.
 
         Raises ApiError.
         """
-        call = calls.submit(
-            source,
-            options=options,
-            priority=priority,
-            metadata=metadata,
-            idempotency_key=idempotency_key,
-        )
+        call = calls.submit(source, settings, idempotency_key=idempotency_key)
         return cast(Job, self.ask(call))
 
     def submit_attached(
         self,
         kind: Literal["manifest", "zip"],
         path: Path | str,
-        *,
-        options: Mapping[str, Any] | None = None,
-        priority: int = 5,
-        metadata: Mapping[str, str] | None = None,
+        **settings: Unpack[JobSettings],
     ) -> Job:
         """Submit a job of a local manifest (CSV or JSONL), or of a zip file of photos.
 
         Raises ApiError, OSError.
         """
-        call = calls.submit_attached(
-            kind, Path(path), options=options, priority=priority, metadata=metadata
-        )
-        return cast(Job, self.ask(call))
+        return cast(Job, self.ask(calls.submit_attached(kind, Path(path), settings)))
 
-    def estimate(
-        self, source: Mapping[str, Any], *, options: Mapping[str, Any] | None = None
-    ) -> Answer:
+    def estimate(self, source: Mapping[str, Any], **settings: Unpack[JobSettings]) -> Answer:
         """What a job of this source would take; nothing is submitted. Raises ApiError."""
-        call = calls.submit(source, options=options, priority=5, metadata=None, dry_run=True)
-        return self.ask(call)
+        return self.ask(calls.submit(source, settings, dry_run=True))
 
     def submit_files(
         self,
         files: LocalFiles,
         *,
-        options: Mapping[str, Any] | None = None,
-        priority: int = 5,
-        metadata: Mapping[str, str] | None = None,
         journal: Journal | None = None,
         on_sent: Callable[[int], None] = lambda _count: None,
+        **settings: Unpack[JobSettings],
     ) -> Job:
         """Send local files and submit them as one job.
 
@@ -124,10 +87,8 @@ class MattingClient:
         refs = [{"upload": journal.handle(file), "name": file.name} for file in wanted]
         job = self.submit(
             {"uploads": refs},
-            options=options,
-            priority=priority,
-            metadata=metadata,
-            idempotency_key=bound_key(journal.name, refs, options, priority, metadata),
+            idempotency_key=bound_key(journal.name, refs, settings),
+            **settings,
         )
         journal.forget()
         return job
@@ -138,7 +99,7 @@ class MattingClient:
 
     def jobs(self) -> Iterator[Job]:
         """Your jobs, newest first."""
-        yield from self._pages(calls.jobs_page, "jobs")
+        yield from self.pages(calls.jobs_page, "jobs")
 
     def items(
         self, job_id: str, *, status: str | None = None, review: str | None = None
@@ -146,7 +107,7 @@ class MattingClient:
         """The images of a job, in the order of their source; `review` is `flagged`, `pending`,
         `accepted` or `rejected`.
         """
-        yield from self._pages(
+        yield from self.pages(
             lambda cursor: calls.items_page(job_id, cursor, status, review), "items"
         )
 
@@ -193,6 +154,10 @@ class MattingClient:
                 for chunk in answer.iter_bytes():
                     file.write(chunk)
 
+    def events(self, job_id: str) -> Iterator[Job]:
+        """The job whenever it changed, and last as it ended. Raises ApiError, TransportError."""
+        return listen(self._http, job_id)
+
     def wait(
         self,
         job_id: str,
@@ -233,28 +198,6 @@ class MattingClient:
                 raise
         return [(one.item, one.main) for one in wanted]
 
-    def content(self, path: str) -> bytes:
-        """The file that an address of an item leads to: `result`, an output's `url`, the source.
-
-        Raises ApiError.
-        """
-        redirect = self._http.get(path)
-        if redirect.status_code != 307:
-            raise calls.failure(redirect)
-        answer = self._storage.get(redirect.headers["location"])
-        if answer.is_error:
-            raise calls.transfer_failure(answer, "download-failed", path)
-        return answer.content
-
-    def ask(self, call: Call) -> Answer:
-        """Send what has no method of its own. Raises ApiError."""
-        with ExitStack() as stack:
-            answer = self._http.request(**call.arguments(stack))
-        if answer.is_error:
-            raise calls.failure(answer)
-        body: Answer = answer.json() if answer.content else {}
-        return body
-
     def _send_many(
         self,
         pool: ThreadPoolExecutor,
@@ -286,17 +229,3 @@ class MattingClient:
             partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
             partial.write_bytes(content)
             partial.replace(path)
-
-    def _pages(self, page: Callable[[str | None], Call], field: str) -> Iterator[Any]:
-        cursor: str | None = None
-        while True:
-            answer = self.ask(page(cursor))
-            yield from answer[field]
-            cursor = answer["next_cursor"]
-            if cursor is None:
-                return
-
-
-def _transport() -> RetryTransport:
-    # A connection that could not be made is tried again whatever the method: nothing was sent.
-    return RetryTransport(transport=httpx.HTTPTransport(retries=3), retry=RETRY)

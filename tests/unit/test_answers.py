@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from api import schemas
+from api import schemas, webhook_schemas
 from api.client import answers
 
 
@@ -18,6 +18,10 @@ from api.client import answers
         (answers.Item, schemas.ItemOut),
         (answers.StoredFile, schemas.OutputOut),
         (answers.Problem, schemas.ErrorOut),
+        (answers.Webhook, webhook_schemas.WebhookOut),
+        (answers.MadeWebhook, webhook_schemas.WebhookMade),
+        (answers.Delivery, webhook_schemas.DeliveryOut),
+        (answers.Attempt, webhook_schemas.AttemptOut),
     ],
 )
 def test_the_client_s_types_are_what_is_sent(typed: Any, sent: type[BaseModel]) -> None:

@@ -1,0 +1,170 @@
+"""Webhooks and their deliveries, as methods of both clients: `client.webhooks`."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from api.client.answers import Delivery, MadeWebhook, Webhook
+from api.client.calls import Call, given
+from api.client.connection import AsyncConnection, Connection, Page
+
+
+class Webhooks:
+    """Who is told what happens to your jobs, and what was told. Every method raises ApiError."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def create(
+        self,
+        url: str,
+        *,
+        secret: str | None = None,
+        events: Sequence[str] | None = None,
+        progress_percent: int | None = None,
+    ) -> MadeWebhook:
+        """Register an address for all your jobs. Keep the `secret`: it is not shown again.
+
+        `events`: of `job.finished`, `job.cancelled`, `job.paused`; None: all of them.
+        `progress_percent`: also tell whenever so many more are settled.
+        """
+        call = _create(url, secret, events, progress_percent)
+        return cast(MadeWebhook, self._connection.ask(call))
+
+    def list(self) -> list[Webhook]:
+        """Those of all your jobs."""
+        found: list[Webhook] = self._connection.ask(Call(path=_HOOKS))["webhooks"]
+        return found
+
+    def change(self, webhook_id: str, **changes: Any) -> Webhook:
+        """Change `url`, `events`, `progress_percent`, or `enabled`."""
+        return cast(Webhook, self._connection.ask(_change(webhook_id, changes)))
+
+    def rotate(self, webhook_id: str) -> MadeWebhook:
+        """Exchange the secret; the old one signs along for a while."""
+        return cast(MadeWebhook, self._connection.ask(_post(_HOOKS, webhook_id, "rotate")))
+
+    def test(self, webhook_id: str) -> Delivery:
+        """Send `webhook.test`."""
+        return cast(Delivery, self._connection.ask(_post(_HOOKS, webhook_id, "test")))
+
+    def delete(self, webhook_id: str) -> None:
+        """Remove a webhook with its deliveries."""
+        self._connection.ask(_delete(webhook_id))
+
+    def deliveries(
+        self,
+        *,
+        webhook_id: str | None = None,
+        job_id: str | None = None,
+        status: str | None = None,
+    ) -> Iterator[Delivery]:
+        """What was told or is to be told, newest first; `status` is `pending`, `delivered` or
+        `failed`.
+        """
+        return self._connection.pages(_page(webhook_id, job_id, status), "deliveries")
+
+    def delivery(self, delivery_id: str) -> Delivery:
+        """One of them, with its attempts."""
+        return cast(Delivery, self._connection.ask(_find(delivery_id)))
+
+    def redeliver(self, delivery_id: str) -> Delivery:
+        """Send it again, whatever became of it."""
+        return cast(Delivery, self._connection.ask(_post(_DELIVERIES, delivery_id, "redeliver")))
+
+
+class AsyncWebhooks:
+    """The same, to be awaited."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def create(
+        self,
+        url: str,
+        *,
+        secret: str | None = None,
+        events: Sequence[str] | None = None,
+        progress_percent: int | None = None,
+    ) -> MadeWebhook:
+        """Register an address for all your jobs. Keep the `secret`: it is not shown again."""
+        call = _create(url, secret, events, progress_percent)
+        return cast(MadeWebhook, await self._connection.ask(call))
+
+    async def list(self) -> list[Webhook]:
+        """Those of all your jobs."""
+        found: list[Webhook] = (await self._connection.ask(Call(path=_HOOKS)))["webhooks"]
+        return found
+
+    async def change(self, webhook_id: str, **changes: Any) -> Webhook:
+        """Change `url`, `events`, `progress_percent`, or `enabled`."""
+        return cast(Webhook, await self._connection.ask(_change(webhook_id, changes)))
+
+    async def rotate(self, webhook_id: str) -> MadeWebhook:
+        """Exchange the secret; the old one signs along for a while."""
+        call = _post(_HOOKS, webhook_id, "rotate")
+        return cast(MadeWebhook, await self._connection.ask(call))
+
+    async def test(self, webhook_id: str) -> Delivery:
+        """Send `webhook.test`."""
+        return cast(Delivery, await self._connection.ask(_post(_HOOKS, webhook_id, "test")))
+
+    async def delete(self, webhook_id: str) -> None:
+        """Remove a webhook with its deliveries."""
+        await self._connection.ask(_delete(webhook_id))
+
+    def deliveries(
+        self,
+        *,
+        webhook_id: str | None = None,
+        job_id: str | None = None,
+        status: str | None = None,
+    ) -> AsyncIterator[Delivery]:
+        """What was told or is to be told, newest first."""
+        return self._connection.pages(_page(webhook_id, job_id, status), "deliveries")
+
+    async def delivery(self, delivery_id: str) -> Delivery:
+        """One of them, with its attempts."""
+        return cast(Delivery, await self._connection.ask(_find(delivery_id)))
+
+    async def redeliver(self, delivery_id: str) -> Delivery:
+        """Send it again, whatever became of it."""
+        call = _post(_DELIVERIES, delivery_id, "redeliver")
+        return cast(Delivery, await self._connection.ask(call))
+
+
+_HOOKS = "/v1/webhooks"
+_DELIVERIES = "/v1/deliveries"
+
+
+def _create(
+    url: str, secret: str | None, events: Sequence[str] | None, progress_percent: int | None
+) -> Call:
+    body: dict[str, Any] = {"url": url, "secret": secret, "progress_percent": progress_percent}
+    if events is not None:
+        body["events"] = list(events)
+    return Call(method="POST", path=_HOOKS, body=body)
+
+
+def _change(webhook_id: str, changes: Mapping[str, Any]) -> Call:
+    return Call(method="PATCH", path=f"{_HOOKS}/{webhook_id}", body=dict(changes))
+
+
+def _delete(webhook_id: str) -> Call:
+    return Call(method="DELETE", path=f"{_HOOKS}/{webhook_id}")
+
+
+def _post(kind: str, one: str, verb: str) -> Call:
+    return Call(method="POST", path=f"{kind}/{one}/{verb}")
+
+
+def _find(delivery_id: str) -> Call:
+    return Call(path=f"{_DELIVERIES}/{delivery_id}")
+
+
+def _page(webhook_id: str | None, job_id: str | None, status: str | None) -> Page:
+    return lambda cursor: Call(
+        path=_DELIVERIES,
+        query=given(
+            limit="200", webhook_id=webhook_id, job_id=job_id, status=status, cursor=cursor
+        ),
+    )
