@@ -17,6 +17,9 @@ from tests.benchmarks.report import report
 PUBLISH_PER_S = 1_600
 """Messages that one publisher sends."""
 
+CHUNK = 64
+"""Messages that the simulated publisher sends before the rest of the world moves on."""
+
 IN_FLIGHT = 3
 WORKERS = (1, 10, 100)
 SECONDS = 90
@@ -33,8 +36,8 @@ class Kind:
     batch: int
 
 
-CPU = Kind("cpu, 4 cores", 80, 8)
-GPU = Kind("gpu", 250, 32)
+CPU = Kind("cpu, 4 cores", 60, 8)
+GPU = Kind("gpu, a V100", 99, 32)
 
 
 @dataclass
@@ -74,19 +77,32 @@ def simulate(kind: Kind, workers: int, *, adaptive: bool, seed: int = 1) -> Foun
     if adaptive:
         ahead = max(ahead, 2 * room * workers)
     crew = [_Worker() for _ in range(workers)]
-    jobs = [_Job(waiting=10**9, arrived_s=0, left=10**9)]
+    large = _Job(waiting=10**9, arrived_s=0, left=10**9)
     smalls: list[_Job] = []
     express: deque[_Job] = deque()
     normal: deque[_Job] = deque()
     hungry = deque(crew)
     """Workers with room, in the order in which they asked."""
-    events: list[tuple[float, int, str, _Worker | None]] = [(0.0, 0, "publish", None)]
-    count, done, busy_s, next_small = 1, 0, 0.0, SMALL_EVERY_S
+    events: list[tuple[float, int, str, _Worker | None]] = [
+        (0.0, 0, "publish", None),
+        (SMALL_EVERY_S, 1, "submit", None),
+    ]
+    count, done, busy_s, budget = 1, 0, 0.0, 0
 
     def push(when: float, what: str, worker: _Worker | None = None) -> None:
         nonlocal count
         count += 1
         heapq.heappush(events, (when, count, what, worker))
+
+    def publish(job: _Job, most: int) -> int:
+        """As the request that brings a job does for its first images, and the thread for more."""
+        sent = max(0, min(most, job.waiting))
+        for _ in range(sent):
+            (express if job.sent < EXPRESS_IMAGES else normal).append(job)
+            job.sent += 1
+        job.waiting -= sent
+        job.outstanding += sent
+        return sent
 
     def feed(now: float) -> None:
         """Hand messages round until no worker wants one or none is left."""
@@ -109,21 +125,17 @@ def simulate(kind: Kind, workers: int, *, adaptive: bool, seed: int = 1) -> Foun
 
     while events and events[0][0] < SECONDS:
         now, _, what, worker = heapq.heappop(events)
-        if worker is None:
-            while next_small <= now:
-                smalls.append(_Job(SMALL_JOB, next_small, SMALL_JOB))
-                jobs.append(smalls[-1])
-                next_small += SMALL_EVERY_S
-            sent = 0
-            for job in jobs:
-                for _ in range(min(ahead - job.outstanding, job.waiting)):
-                    (express if job.sent < EXPRESS_IMAGES else normal).append(job)
-                    job.sent, job.waiting, job.outstanding = (
-                        job.sent + 1, job.waiting - 1, job.outstanding + 1,
-                    )  # fmt: skip
-                    sent += 1
-            jobs = [job for job in jobs if job.waiting]
-            push(now + sent / PUBLISH_PER_S + Settings().publish_every_ms / 1e3, "publish")
+        if what == "submit":
+            smalls.append(_Job(SMALL_JOB, now, SMALL_JOB))
+            publish(smalls[-1], SMALL_JOB)
+            push(now + SMALL_EVERY_S, "submit")
+        elif worker is None:
+            # The thread looks once what the job may have, sends all of it, and pauses.
+            budget = budget or max(0, ahead - large.outstanding)
+            sent = publish(large, min(budget, CHUNK))
+            budget -= sent
+            pause_s = 0 if budget else Settings().publish_every_ms / 1e3
+            push(now + sent / PUBLISH_PER_S + pause_s, "publish")
         else:
             worker.busy = False
             full = len(worker.held) >= room

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SLIM_HAS = re.compile(
-    r"(linux-vdso|ld-linux|lib(c|m|dl|rt|pthread|util|gcc_s|stdc\+\+|z)\.so)",
+    r"(linux-vdso|ld-linux|lib(c|m|dl|rt|pthread|resolv|util|gcc_s|stdc\+\+|z)\.so)",
 )
 """Libraries of python:3.11-slim that the wheels may link to."""
 
