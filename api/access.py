@@ -26,7 +26,7 @@ _PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*")
 
 
 def attached_key(job_id: uuid.UUID, kind: str) -> str:
-    """Where the `manifest` or `zip` of a multipart body lies."""
+    """Where the `manifest`, `zip` or `background` of a multipart body lies."""
     return f"{OWN_PREFIX}{job_id}/{kind}"
 
 
@@ -78,8 +78,9 @@ class Reach:
             raise ForbiddenSourceError(f"{url} lies outside what this API key may read")
         return url
 
-    def options(self, options: Options) -> None:
-        """The model that options name, and the pictures that they put behind the subject.
+    def options(self, options: Options, job_id: uuid.UUID | None = None) -> None:
+        """The model that options name, and the pictures that they put behind the subject. Those
+        below the place of the job itself were put there for it.
 
         Raises UnknownModelError, ForbiddenSourceError.
         """
@@ -87,7 +88,10 @@ class Reach:
             offered = ", ".join(self._models)
             raise UnknownModelError(f"There is no model {options.model}; there are {offered}")
         for text in options.background_images():
-            self.object_or_upload(text)
+            place = ObjectUrl.parse(text, self._bucket)
+            own = place.bucket == self._bucket and place.key.startswith(f"{OWN_PREFIX}{job_id}/")
+            if job_id is None or not own:
+                self.object_or_upload(text)
 
 
 def web_address(text: str) -> str:

@@ -69,7 +69,7 @@ def submit(parts: Parts, caller: Caller, submission: Submission) -> tuple[Job, b
         return earlier, True
     request = submission.request
     reach = Reach(parts.settings, caller.api_key_id, caller.sources)
-    reach.options(request.options)
+    reach.options(request.options, submission.job_id)
     if request.webhook is not None:
         webhook_address(request.webhook.url, parts.settings)
     if submission.files:

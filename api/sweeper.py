@@ -1,11 +1,14 @@
-"""Removes what is over: deleted and expired jobs with their objects, old idempotency keys.
+"""Removes what is over: deleted and expired jobs with their objects, uploads that no job names,
+old idempotency keys.
 
 One process at a time does it. Objects go before rows: what a crash leaves is found again by the
 rows and removed in the next round.
 """
 
 import threading
+import time
 import uuid
+from datetime import UTC, datetime, timedelta
 
 from api.access import OWN_PREFIX, UPLOADS_PREFIX
 from shared import job_store
@@ -23,6 +26,8 @@ IN_USE_S = 2.0
 DUTY = "sweep"
 LEASE_S = 120.0
 JOBS_PER_ROUND = 20
+UPLOADS_EVERY_S = 6 * 3_600.0
+"""How often all uploads are looked at."""
 
 DAY_S = 86_400
 
@@ -37,6 +42,7 @@ class Sweeper:
         self._owner = uuid.uuid4().hex
         self._stopping = False
         self._pause_s = SWEEP_EVERY_S
+        self._uploads_at = 0.0
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
@@ -71,7 +77,24 @@ class Sweeper:
                 return number
             self._remove(job_id)
             log.info("job-removed", job=str(job_id))
+        if settings.retention_days and time.monotonic() >= self._uploads_at:
+            self._uploads_at = time.monotonic() + UPLOADS_EVERY_S
+            self._remove_abandoned(timedelta(days=settings.retention_days))
         return len(jobs)
+
+    def _remove_abandoned(self, older_than: timedelta) -> None:
+        """The uploads of that age that no job names: never submitted, or what a job's list was."""
+        prefix = f"s3://{self._storage.bucket}/{UPLOADS_PREFIX}"
+        before = datetime.now(UTC) - older_than
+        for keys in filter(None, self._storage.list_older(UPLOADS_PREFIX, before)):
+            urls = {str(ObjectUrl(self._storage.bucket, key)): key for key in keys}
+            with self._database.transaction() as session:
+                self._hold(session)
+                needed = job_store.named_objects(session, list(urls), prefix)
+            abandoned = [key for url, key in urls.items() if url not in needed]
+            self._storage.delete_many(abandoned)
+            if abandoned:
+                log.info("uploads-removed", uploads=len(abandoned))
 
     def _remove(self, job_id: uuid.UUID) -> None:
         self._remove_uploads(job_id)

@@ -229,7 +229,10 @@ class Settings(BaseSettings):
         86_400, ge=60, description="How long an Idempotency-Key stands for its job."
     )
     retention_days: float = Field(
-        0, ge=0, description="Jobs that ended longer ago are deleted with their files; 0: never."
+        0,
+        ge=0,
+        description="Jobs that ended longer ago are deleted with their files, and older uploads "
+        "that no job names; 0: never.",
     )
 
     # Webhooks.

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from typing import IO, Any
 from urllib.parse import unquote
 
@@ -197,6 +198,19 @@ class Storage:
         except (BotoCoreError, ClientError, OSError) as error:
             raise _translated(error, source.bucket, source.key) from error
         return [entry["Key"] for entry in page.get("Contents", [])]
+
+    def list_older(self, prefix: str, before: datetime) -> Iterator[list[str]]:
+        """Pages of the own bucket's keys under a prefix, those last written before the moment."""
+        paginator = self._client.get_paginator("list_objects_v2")
+        try:
+            for page in paginator.paginate(Bucket=self.bucket, Prefix=prefix):
+                yield [
+                    entry["Key"]
+                    for entry in page.get("Contents", [])
+                    if entry["LastModified"] < before
+                ]
+        except (BotoCoreError, ClientError, OSError) as error:
+            raise _translated(error, self.bucket, prefix) from error
 
     def list_keys(self, prefix: str) -> Iterator[str]:
         """Every key of the own bucket under a prefix."""

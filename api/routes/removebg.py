@@ -3,6 +3,7 @@
 import base64
 import binascii
 import io
+import uuid
 from typing import Any
 
 from anyio import to_thread
@@ -11,10 +12,10 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import UploadFile
 
-from api.access import web_address
-from api.auth import Caller, CallerDep
+from api.access import attached_key, web_address
+from api.auth import CallerDep
 from api.bodies import JobRequest
-from api.intake import IncomingFile, Submission, new_upload_key, submit
+from api.intake import IncomingFile, Submission, submit
 from api.parts import Parts, PartsDep
 from api.problems import describe_validation
 from api.removebg import RemoveBgRequest, image_size, options_of
@@ -29,7 +30,7 @@ from shared.errors import (
     RequestError,
 )
 from shared.jobs import ItemStatus, Reason
-from shared.models import Job
+from shared.models import Job, new_id
 from shared.options import Options
 
 router = APIRouter(prefix="/v1.0", tags=["removebg"])
@@ -59,12 +60,13 @@ MAX_RESULT_BYTES = 1024**3
 )
 async def remove_background(request: Request, parts: PartsDep, caller: CallerDep) -> Response:
     """Cut out one photo and wait for it."""
+    job_id = new_id()
     try:
         fields, files = await _read(request, parts)
         asked = RemoveBgRequest.model_validate(fields)
         photo, name = await _photo(asked, files, parts)
         image_size(photo)  # what is no image is told before it is queued
-        behind = await _background(asked, files, parts, caller)
+        behind = await _background(asked, files, parts, job_id)
         options = options_of(asked, photo, behind)
     except ValidationError as error:
         [first, *_] = error.errors()
@@ -75,7 +77,8 @@ async def remove_background(request: Request, parts: PartsDep, caller: CallerDep
     finally:
         await request.close()  # the form's files
     body = JobRequest(source=None, options=options, priority=PRIORITY, metadata={"via": "removebg"})
-    submission = Submission(request=body, files=[IncomingFile(name, io.BytesIO(photo))])
+    file = IncomingFile(name, io.BytesIO(photo))
+    submission = Submission(request=body, files=[file], job_id=job_id)
     job, _ = await run_in_threadpool(submit, parts, caller, submission)
     if not await parts.waiting.until_ended(job.id, parts.settings.removebg_timeout_s):
         raise AnswerTimeoutError(f"It goes on: look at /v1/jobs/{job.id}", job_id=str(job.id))
@@ -176,7 +179,7 @@ async def _fetched(parts: Parts, url: str) -> bytes:
 
 
 async def _background(
-    asked: RemoveBgRequest, files: dict[str, UploadFile], parts: Parts, caller: Caller
+    asked: RemoveBgRequest, files: dict[str, UploadFile], parts: Parts, job_id: uuid.UUID
 ) -> str | None:
     """The picture to put behind, stored: its `s3://` URL."""
     file = files.get("bg_image_file")
@@ -193,7 +196,7 @@ async def _background(
     if len(picture) > parts.settings.max_image_bytes:
         raise FileTooLargeError
     image_size(picture)
-    key = new_upload_key(caller)
+    key = attached_key(job_id, "background")
     await run_in_threadpool(parts.storage.upload, key, io.BytesIO(picture))
     return f"s3://{parts.storage.bucket}/{key}"
 

@@ -73,6 +73,28 @@ def still_needed(session: Session, sources: Sequence[str], *, but_for: uuid.UUID
     return set(session.scalars(statement))
 
 
+def named_objects(session: Session, urls: Sequence[str], prefix: str) -> set[str]:
+    """Those of the objects that any job names: as a photo, as its list, or in its options.
+    `prefix`: of them all.
+    """
+    kept = sa.select(Job.id).where(Job.deleted_at.is_(None))
+    photos = sa.select(Item.source).where(Item.source.in_(urls), Item.job_id.in_(kept))
+    lists = sa.select(Job.source["object"].as_string()).where(
+        Job.source["object"].as_string().in_(urls), Job.deleted_at.is_(None)
+    )
+    found = set(session.scalars(photos)) | set(session.scalars(lists))
+    for owner, options in ((Job.id, Job.options), (Item.job_id, Item.options)):
+        text = sa.cast(options, sa.Text)
+        behind = (
+            sa.select(text)
+            .distinct()
+            .where(owner.in_(kept), text.contains(prefix, autoescape=True))
+        )
+        for one in session.scalars(behind):
+            found.update(url for url in urls if url in one)
+    return found
+
+
 def remove_job(session: Session, job_id: uuid.UUID) -> None:
     """Remove the rows of a deleted job; its items go with it, and what webhooks were told of it.
     What they are yet to be told stays until it is.

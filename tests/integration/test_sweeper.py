@@ -1,0 +1,89 @@
+"""What is over is removed: expired jobs with their files, and uploads that nobody names."""
+
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from api.sweeper import Sweeper
+from shared import job_store
+from shared.database import Database, now
+from shared.job_store import NewItem
+from shared.models import Item, Job
+from shared.settings import Settings
+from shared.storage import Storage
+
+
+@pytest.fixture
+def files(storage: Storage) -> Iterator[Storage]:
+    """The own bucket, with nothing in it."""
+    storage.delete_many(list(storage.list_keys("")))
+    yield storage
+    storage.delete_many(list(storage.list_keys("")))
+
+
+def sweep(database: Database, storage: Storage, settings: Settings, days: float) -> int:
+    kept = settings.model_copy(update={"retention_days": days})
+    return Sweeper(database, storage, kept).sweep()
+
+
+def submit(database: Database, sources: list[str], **given: Any) -> uuid.UUID:
+    with database.transaction() as session:
+        key, _ = job_store.create_api_key(session, "tests")
+        values = {"options": {}, "priority": 5, "labels": {}, "source": {"kind": "keys"}, **given}
+        job = job_store.create_job(session, api_key_id=key.id, **values)
+        job_store.add_items(session, job.id, [NewItem(name=s, source=s) for s in sources])
+        job_store.finish_expansion(session, job.id)
+        return job.id
+
+
+def end(database: Database, job_id: uuid.UUID, *, days_ago: float) -> None:
+    with database.transaction() as session:
+        job_store.cancel_job(session, job_id)
+        ended = now(session) - timedelta(days=days_ago)
+        session.execute(sa.update(Job).where(Job.id == job_id).values(finished_at=ended))
+
+
+def test_only_what_ended_long_ago_expires_with_its_files(
+    database: Database, files: Storage, settings: Settings
+) -> None:
+    old, young, going = (submit(database, ["s3://photos/a.jpg"]) for _ in range(3))
+    for job_id in (old, young, going):
+        files.put(f"jobs/{job_id}/results/a.png", b"x", "image/png")
+    end(database, old, days_ago=31)
+    end(database, young, days_ago=29)
+    assert sweep(database, files, settings, 30) == 1
+    left = {key.split("/")[1] for key in files.list_keys("jobs/")}
+    assert left == {str(young), str(going)}
+    with database.transaction() as session:
+        assert set(session.scalars(sa.select(Job.id))) == {young, going}
+        assert old not in set(session.scalars(sa.select(Item.job_id)))
+
+
+@pytest.mark.parametrize(
+    ("days", "gone"),
+    [(0, set()), (1, set()), (1e-9, {"lost"})],
+    ids=["no limit", "younger", "older"],
+)
+def test_uploads_that_no_job_names_expire(
+    database: Database, files: Storage, settings: Settings, days: float, gone: set[str]
+) -> None:
+    names = ("photo", "list", "behind", "behind-one", "lost")
+    urls = {name: f"s3://{files.bucket}/uploads/key/{name}" for name in names}
+    for name in names:
+        files.put(f"uploads/key/{name}", b"x", "image/jpeg")
+    submit(
+        database,
+        [urls["photo"]],
+        options={"background": {"image": urls["behind"]}},
+        source={"kind": "manifest", "object": urls["list"]},
+    )
+    own = {"background": {"image": urls["behind-one"]}}
+    with database.transaction() as session:
+        session.execute(sa.update(Item).values(options=own))
+    assert sweep(database, files, settings, days) == 0
+    left = {key.rpartition("/")[2] for key in files.list_keys("uploads/")}
+    assert left == set(names) - gone
