@@ -49,7 +49,10 @@ def test_no_route_without_a_key(stack: Stack, headers: dict[str, str]) -> None:
             for name in ("job_id", "item_id", "webhook_id", "delivery_id"):
                 filled = filled.replace(f"{{{name}}}", str(uuid.uuid4()))
             assert "{" not in filled, f"{path}: this test knows no such parameter"
-            status = anyone.request(method, filled).status_code
+            answer = anyone.request(method, filled)
+            status = answer.status_code
+            assert answer.headers["X-Content-Type-Options"] == "nosniff", path
+            assert "default-src 'none'" in answer.headers["Content-Security-Policy"], path
             if path in OPEN:
                 assert status == 200, path
                 continue
