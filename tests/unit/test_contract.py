@@ -88,3 +88,16 @@ def test_the_routes_of_the_contract_are_documented() -> None:
 
 def test_the_queue_and_the_task_keep_their_names() -> None:
     assert (QUEUE, TASK) == ("matting", "matting.remove_background")
+
+
+def test_the_threat_model_names_modules_and_tests_that_exist() -> None:
+    text = (ROOT / "SECURITY.md").read_text()
+    table = text.partition("## What is defended")[2].partition("## What is not")[0]
+    rows = [row.strip("|").split(" | ") for row in table.splitlines() if row.startswith("| ")][1:]
+    assert len(rows) > 20
+    for against, _how, where, shown in rows:
+        for name in f"{where}, {shown}".strip(" |").split(", "):
+            assert (ROOT / name).exists(), f"{against}: {name}"
+        assert "tests/" in shown, against
+    named = set(re.findall(r"MATTING_[A-Z_]+", text))
+    assert named <= known_variables()
