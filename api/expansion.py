@@ -5,7 +5,6 @@ listed twice adds nothing, because the same source twice in a job is one item. J
 small one does not wait for the millions of another.
 """
 
-import threading
 import uuid
 from collections.abc import Iterator
 
@@ -16,6 +15,7 @@ from shared.database import Database
 from shared.errors import ImageError, MattingError, QuotaExceededError, RequestError
 from shared.jobs import ENDED
 from shared.models import Job
+from shared.rounds import Rounds
 from shared.settings import Settings
 from shared.storage import ObjectUrl, Storage
 from shared.telemetry import get_logger
@@ -29,32 +29,34 @@ LEASE_S = 20.0
 """Another process goes on with a job whose lister has not been heard of for this long."""
 
 
-class Expander:
-    """A thread; `start` it once, `stop` it before the database is closed."""
+class Expander(Rounds):
+    """A page of each job in turn, as long as there are jobs to list."""
 
     def __init__(self, database: Database, storage: Storage, settings: Settings) -> None:
+        super().__init__("expansion")
         self._database = database
         self._storage = storage
         self._settings = settings
         self._owner = uuid.uuid4().hex
         self._listings: dict[uuid.UUID, Iterator[Page]] = {}
-        self._stopping = False
-        self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="expander", daemon=True)
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the page at hand."""
-        self._stopping = True
-        self._wake.set()
-        self._thread.join(timeout=30)
-
-    def wake(self) -> None:
-        """There is a new job to list."""
-        self._wake.set()
+    def round(self) -> float:
+        """A page of each job."""
+        more = False
+        with self._database.transaction() as session:
+            jobs = job_store.unexpanded_jobs(session)
+        for job_id in jobs:
+            if self._stopping.is_set():
+                break
+            try:
+                more |= self.expand_page(job_id)
+            except MattingError as error:
+                log.warning(
+                    "expansion-failed", job=str(job_id), code=error.code, detail=error.detail
+                )
+            except Exception:
+                log.exception("expansion-failed", job=str(job_id))
+        return 0 if more else IDLE_S
 
     def expand_page(self, job_id: uuid.UUID) -> bool:
         """List one more page of a job's source; False when there is nothing left to list, or
@@ -113,31 +115,3 @@ class Expander:
                 self._storage.delete_many([place.key])
             except MattingError as error:
                 log.warning("archive-left", job=str(job.id), code=error.code, detail=error.detail)
-
-    def _run(self) -> None:
-        while not self._stopping:
-            self._wake.clear()
-            if not self._round():
-                self._wake.wait(IDLE_S)
-
-    def _round(self) -> bool:
-        """A page of each job; whether any had one."""
-        more = False
-        try:
-            with self._database.transaction() as session:
-                jobs = job_store.unexpanded_jobs(session)
-        except MattingError as error:
-            log.warning("expansion-failed", code=error.code, detail=error.detail)
-            return False
-        for job_id in jobs:
-            if self._stopping:
-                return False
-            try:
-                more |= self.expand_page(job_id)
-            except MattingError as error:
-                log.warning(
-                    "expansion-failed", job=str(job_id), code=error.code, detail=error.detail
-                )
-            except Exception:
-                log.exception("expansion-failed", job=str(job_id))
-        return more

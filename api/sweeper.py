@@ -5,7 +5,6 @@ One process at a time does it. Objects go before rows: what a crash leaves is fo
 rows and removed in the next round.
 """
 
-import threading
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -13,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from api.access import OWN_PREFIX, UPLOADS_PREFIX
 from shared import job_store
 from shared.database import Database, Session
-from shared.errors import MattingError
+from shared.rounds import Rounds
 from shared.settings import Settings
 from shared.storage import LIST_PAGE_KEYS, ObjectUrl, Storage
 from shared.telemetry import get_logger
@@ -32,33 +31,23 @@ UPLOADS_EVERY_S = 6 * 3_600.0
 DAY_S = 86_400
 
 
-class Sweeper:
-    """A thread; `start` it once, `stop` it before database and storage are closed."""
+class Sweeper(Rounds):
+    """Sweeps now and then, and when a job was deleted."""
 
     def __init__(self, database: Database, storage: Storage, settings: Settings) -> None:
+        super().__init__("sweep")
         self._database = database
         self._storage = storage
         self._settings = settings
         self._owner = uuid.uuid4().hex
-        self._stopping = False
         self._pause_s = SWEEP_EVERY_S
         self._uploads_at = 0.0
-        self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the job at hand."""
-        self._stopping = True
-        self._wake.set()
-        self._thread.join(timeout=30)
-
-    def wake(self) -> None:
-        """A job was deleted."""
-        self._wake.set()
+    def round(self) -> float:
+        """Sweep until little is left."""
+        while self.sweep() == JOBS_PER_ROUND and not self._stopping.is_set():
+            pass
+        return self._pause_s
 
     def sweep(self) -> int:
         """One round; returns how many jobs were removed. Raises MattingError."""
@@ -73,7 +62,7 @@ class Sweeper:
             jobs = job_store.deleted_jobs(session, limit=JOBS_PER_ROUND)
             self._pause_s = IN_USE_S if job_store.deleted_in_use(session) else SWEEP_EVERY_S
         for number, job_id in enumerate(jobs):
-            if self._stopping:
+            if self._stopping.is_set():
                 return number
             self._remove(job_id)
             log.info("job-removed", job=str(job_id))
@@ -130,15 +119,3 @@ class Sweeper:
 
     def _hold(self, session: Session) -> bool:
         return job_store.take_duty(session, DUTY, owner=self._owner, lease_s=LEASE_S)
-
-    def _run(self) -> None:
-        while not self._stopping:
-            self._wake.clear()
-            try:
-                while self.sweep() == JOBS_PER_ROUND and not self._stopping:
-                    pass
-            except MattingError as error:
-                log.warning("sweep-failed", code=error.code, detail=error.detail)
-            except Exception:
-                log.exception("sweep-failed")
-            self._wake.wait(self._pause_s)

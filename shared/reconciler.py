@@ -18,6 +18,7 @@ from shared import job_store
 from shared.database import Database, Session
 from shared.errors import MattingError
 from shared.queue import Message, all_queues, publish_many, queue_depth
+from shared.rounds import Rounds
 from shared.settings import Settings
 from shared.telemetry import RECONCILED, get_logger
 
@@ -33,12 +34,11 @@ DUTY_LEASE_S = 5.0
 """Another process takes over when nothing was heard of the holder for this long."""
 
 
-class Reconciler:
-    """The steps, and the thread that repeats them. `start` it once, `stop` it before the database
-    and the queue are closed.
-    """
+class Reconciler(Rounds):
+    """The steps, and the thread that repeats them."""
 
     def __init__(self, database: Database, queue: Celery, settings: Settings) -> None:
+        super().__init__("reconcile")
         self._database = database
         self._queue = queue
         self._settings = settings
@@ -46,19 +46,22 @@ class Reconciler:
         self._renew_at = 0.0
         self._publishing: set[uuid.UUID] = set()
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+        self._recover_at = 0.0
 
     def stop(self) -> None:
         """End after the step at hand, and let another process go on at once."""
-        self._stopping.set()
-        self._thread.join(timeout=10)
+        super().stop()
         with suppress(MattingError), self._database.transaction() as session:
             job_store.give_up_duty(session, DUTY, owner=self._owner)
+
+    def round(self) -> float:
+        """What is due, if it is this process's turn."""
+        if self.on_duty():
+            if time.monotonic() >= self._recover_at:
+                self.recover()
+                self._recover_at = time.monotonic() + self._settings.reconcile_s
+            self.publish_open_jobs()
+        return self._settings.publish_every_ms / 1e3
 
     def publish_open_jobs(self) -> int:
         """Fill up what each open job may have on the queue; returns how many messages were sent.
@@ -135,21 +138,3 @@ class Reconciler:
             held = job_store.take_duty(session, DUTY, owner=self._owner, lease_s=lease_s)
         self._renew_at = asked_at + lease_s / 3 if held else 0.0
         return held
-
-    def _run(self) -> None:
-        recover_at = 0.0
-        while not self._stopping.is_set():
-            try:
-                if self.on_duty():
-                    if time.monotonic() >= recover_at:
-                        self.recover()
-                        recover_at = time.monotonic() + self._settings.reconcile_s
-                    self.publish_open_jobs()
-            except MattingError as error:
-                # A part is away: everything is still in the database, and the next round tries.
-                log.warning("reconcile-failed", code=error.code, detail=error.detail)
-                self._stopping.wait(self._settings.reconcile_s)
-            except Exception:
-                log.exception("reconcile-failed")
-                self._stopping.wait(self._settings.reconcile_s)
-            self._stopping.wait(self._settings.publish_every_ms / 1e3)
