@@ -99,6 +99,12 @@ class Sweeper(Rounds):
     def _remove_uploads(self, job_id: uuid.UUID) -> None:
         """The presigned uploads that only this job names."""
         prefix, after = f"s3://{self._storage.bucket}/{UPLOADS_PREFIX}", 0
+        with self._database.transaction() as session:
+            job = job_store.load_job(session, job_id)
+            listed = str(job.source.get("object", "")) if job else ""
+            needed = job_store.still_needed(session, [listed], but_for=job_id)
+        if listed.startswith(prefix) and listed not in needed:
+            self._storage.delete_many([ObjectUrl.parse(listed, self._storage.bucket).key])
         while True:
             with self._database.transaction() as session:
                 found = job_store.sources_under(

@@ -4,21 +4,41 @@ import hashlib
 import json
 import os
 import uuid
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import httpx
 import typer
 
-from api.client import Journal, MattingClient
+from api.client import ApiError, Journal, MattingClient
 from api.client.uploading import forget_old
 from deploy.address import find_stack
 from deploy.photos import Photos, find_photos
 from deploy.progress import console
+from shared.errors import MattingError
 
 DATA = Path("matting-data")
 
 Data = Annotated[Path, typer.Option(help="The embedded stack's data folder.")]
-JobId = Annotated[str, typer.Argument(help="The job's id.")]
+COMPLETED_JOBS = 20
+"""The newest, that a shell offers to complete an id with."""
+
+
+def complete_job(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Ids of the newest jobs, and what to know them by."""
+    try:
+        with connect(Path(ctx.params.get("data") or DATA)) as client:
+            return [
+                (job["id"], f"{job['status']}, {job['counts']['total']} images")
+                for job in islice(client.jobs(), COMPLETED_JOBS)
+                if job["id"].startswith(incomplete)
+            ]
+    except (MattingError, ApiError, httpx.TransportError):  # nothing runs: nothing to offer
+        return []
+
+
+JobId = Annotated[str, typer.Argument(help="The job's id.", autocompletion=complete_job)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON.")]
 OptionPairs = Annotated[list[str] | None, typer.Option(help="K=V, e.g. format=webp.")]
 

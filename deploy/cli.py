@@ -1,5 +1,8 @@
 """The command `matting`. Exit status 0: all images succeeded; 1: some failed; 2: wrong usage, or a
 part that can't start.
+
+What is heavy is imported by the command that needs it: a shell that completes a word starts all of
+this, and `matting status` needs neither the database's nor the worker's libraries.
 """
 
 import os
@@ -11,24 +14,20 @@ from typing import Annotated, Any
 
 import httpx
 import typer
+from pydantic import ValidationError
 from rich.markup import escape
 
 from api.client import ApiError
 from deploy import job_commands
 from deploy.arguments import DATA, Data, OptionPairs, options_of, photos_of
 from deploy.keys import keys_app
-from deploy.local import Stack
 from deploy.models import models_app
 from deploy.photos import SAMPLES
 from deploy.progress import console
-from deploy.tune import tune
-from deploy.weak_secrets import refuse_weak_secrets
 from deploy.webhook_commands import webhooks_app
-from shared.database import Database
 from shared.errors import MattingError
 from shared.options import Options, Output
 from shared.settings import Settings
-from shared.storage import Storage
 
 PORT = 8000
 
@@ -58,6 +57,8 @@ def up(
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
 ) -> None:
     """Keep the whole system running on this machine until Ctrl-C."""
+    from deploy.local import Stack
+
     report = lambda line: console.print(f"  {escape(line)}")  # noqa: E731
     with Stack(data, api_port=port or None, workers=workers, report=report) as stack:
         console.print(f"API     {stack.address.api_url}/docs")
@@ -89,7 +90,11 @@ def cutout(
         wanted["output"] = Output.ALPHA
     settings = Settings(log_level="WARNING")
     _quiet(settings)
-    failed = cut_out_files(photos_of(paths), out, Options.model_validate(wanted), settings)
+    try:
+        options = Options.model_validate(wanted)
+    except ValidationError as error:
+        raise typer.BadParameter(_described(error)) from error
+    failed = cut_out_files(photos_of(paths), out, options, settings)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -111,6 +116,8 @@ def doctor(data: Data = DATA) -> None:
 @app.command()
 def migrate() -> None:
     """Bring the database of MATTING_DATABASE_URL to the newest revision."""
+    from shared.database import Database
+
     database = Database(Settings().database_url, process="migrate")
     try:
         database.migrate()
@@ -122,6 +129,9 @@ def migrate() -> None:
 @app.command()
 def prepare() -> None:
     """Before each start in production: refuse weak secrets, then make tables and bucket."""
+    from deploy.weak_secrets import refuse_weak_secrets
+    from shared.storage import Storage
+
     settings = Settings()
     refuse_weak_secrets(settings, os.environ)
     migrate()
@@ -133,7 +143,20 @@ def prepare() -> None:
         storage.close()
 
 
-app.command()(tune)
+@app.command()
+def tune(
+    out: Annotated[
+        Path | None, typer.Option(help="The file; none: where the worker looks for it.")
+    ] = None,
+    measure_s: Annotated[
+        float | None, typer.Option(min=0.01, help="Seconds for each cell.")
+    ] = None,
+) -> None:
+    """Find the batch size and the number of streams this machine runs best with."""
+    from deploy.tune import run_tune
+    from worker.sweep import MEASURE_S
+
+    run_tune(out, measure_s or MEASURE_S)
 
 
 def main() -> None:
@@ -152,10 +175,22 @@ def main() -> None:
     except MattingError as error:
         console.print(f"[red]error[/] {escape(f'{error.message} [{error.code}]')}")
         status = 2
-    except (ApiError, FileNotFoundError, httpx.TransportError) as error:
+    except ValidationError as error:
+        console.print(f"[red]error[/] {escape(f'The settings are wrong: {_described(error)}')}")
+        status = 2
+    except BrokenPipeError:  # who reads our output has had enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except (ApiError, OSError, httpx.TransportError) as error:
         console.print(f"[red]error[/] {escape(str(error))}")
         status = 2
     sys.exit(status or 0)
+
+
+def _described(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()
+    )
 
 
 CLICK_ERRORS: Any = next(

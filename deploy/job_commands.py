@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from api.client import Job
+from api.client import Item, Job
 from deploy.arguments import (
     DATA,
     AsJson,
@@ -14,6 +15,7 @@ from deploy.arguments import (
     JobId,
     OptionPairs,
     attached_source,
+    complete_job,
     connect,
     job_id_of,
     journal_of,
@@ -21,7 +23,7 @@ from deploy.arguments import (
     photos_of,
     remote_source,
 )
-from deploy.progress import bar, follow, print_summary, print_table
+from deploy.progress import bar, byte_bar, console, follow, print_summary, print_table
 
 
 def submit(
@@ -51,7 +53,16 @@ def submit(
         if remote is not None:
             job = client.submit(remote, options=options, priority=priority)
         elif attached is not None:
-            job = client.submit_attached(*attached, options=options, priority=priority)
+            kind, path = attached
+            with byte_bar("sending", path.stat().st_size) as progress:
+                task = progress.task_ids[0]
+                job = client.submit_attached(
+                    kind,
+                    path,
+                    options=options,
+                    priority=priority,
+                    on_sent=lambda count: progress.advance(task, count),
+                )
         else:
             photos = photos_of([Path(source) for source in sources])
             with bar("sending", len(photos.files)) as progress:
@@ -71,7 +82,10 @@ def submit(
 
 
 def status(
-    job: Annotated[str | None, typer.Argument(help="The job's id; none lists the jobs.")] = None,
+    job: Annotated[
+        str | None,
+        typer.Argument(help="The job's id; none lists the jobs.", autocompletion=complete_job),
+    ] = None,
     as_json: AsJson = False,
     data: Data = DATA,
 ) -> None:
@@ -151,17 +165,30 @@ def report(
 def download(
     job: JobId,
     folder: Annotated[Path, typer.Argument(help="Where results go.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the names as JSON.")] = False,
     data: Data = DATA,
 ) -> None:
     """Fetch the results of a job; run it again to go on where it broke off."""
+    missed: list[str] = []
+
+    def fail(item: Item, error: Exception) -> None:
+        missed.append(item["name"])
+        console.print(f"[red]missed[/] {escape(item['name'])}: {escape(str(error))}")
+
     with connect(data) as client:
         found = client.job(job_id_of(job))
         with bar("fetching", found["counts"]["succeeded"]) as progress:
             task = progress.task_ids[0]
             results = client.download(
-                found["id"], folder, on_done=lambda *_: progress.advance(task)
+                found["id"], folder, on_done=lambda *_: progress.advance(task), on_failed=fail
             )
-    typer.echo(f"{len(results)} results in {folder}")
+    if as_json:
+        files = [{"name": item["name"], "path": str(path)} for item, path in results]
+        typer.echo(json.dumps({"results": files, "missed": missed}))
+    else:
+        typer.echo(f"{len(results)} results in {folder}")
+        if missed:
+            console.print(f"{len(missed)} could not be fetched: run it again")
     raise typer.Exit(0 if len(results) == found["counts"]["total"] else 1)
 
 

@@ -1,22 +1,24 @@
 """`matting keys`: API keys of the database at hand."""
 
+import json
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deploy.progress import print_table
-from shared import job_store
-from shared.database import Database
 from shared.errors import ForbiddenSourceError, NotFoundError, StackError
 from shared.jobs import Scope
 from shared.settings import Settings
-from shared.storage import ObjectUrl
+
+if TYPE_CHECKING:
+    from shared.database import Database
+    from shared.models import ApiKey
 
 keys_app = typer.Typer(no_args_is_help=True, help="API keys; only their hash is stored.")
 
@@ -24,6 +26,7 @@ Data = Annotated[
     Path, typer.Option(help="The embedded stack's folder; MATTING_DATABASE_URL comes first.")
 ]
 DATA = Path("matting-data")
+AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
 
 @keys_app.command()
@@ -43,12 +46,15 @@ def create(
     quota: Annotated[
         int | None, typer.Option(min=0, help="Images a calendar month (UTC). None: no limit.")
     ] = None,
+    as_json: AsJson = False,
     data: Data = DATA,
 ) -> None:
     """Make a key and print it: the only time that it is seen."""
+    from shared import job_store
+
     sources = [_source(text) for text in source] if source else None
     with _database(data) as database, database.transaction() as session:
-        _key, secret = job_store.create_api_key(
+        key, secret = job_store.create_api_key(
             session,
             name,
             scopes=scope or None,
@@ -56,12 +62,15 @@ def create(
             requests_per_min=rate,
             images_per_month=quota,
         )
-    typer.echo(secret)
+        made = {"id": str(key.id), "name": name, "key": secret}
+    typer.echo(json.dumps(made) if as_json else secret)
 
 
 @keys_app.command("list")
-def list_keys(data: Data = DATA) -> None:
+def list_keys(as_json: AsJson = False, data: Data = DATA) -> None:
     """Show the keys, without their secrets, and what they used this month."""
+    from shared import job_store
+
     with _database(data) as database, database.transaction() as session:
         keys = job_store.list_api_keys(session)
         month = job_store.month_of(datetime.now(UTC))
@@ -70,6 +79,9 @@ def list_keys(data: Data = DATA) -> None:
             for row in job_store.usage_of(session, [key.id for key in keys])
             if row.month == month
         }
+        if as_json:
+            typer.echo(json.dumps([_as_json(key, used.get(key.id, 0)) for key in keys]))
+            return
         rows = [
             [
                 str(key.id),
@@ -91,6 +103,8 @@ def list_keys(data: Data = DATA) -> None:
 @keys_app.command()
 def revoke(key: Annotated[str, typer.Argument(help="The key's id.")], data: Data = DATA) -> None:
     """Make a key useless from now on; its jobs stay."""
+    from shared import job_store
+
     try:
         key_id = uuid.UUID(key)
     except ValueError as error:
@@ -101,8 +115,25 @@ def revoke(key: Annotated[str, typer.Argument(help="The key's id.")], data: Data
     typer.echo(f"{key_id} is revoked")
 
 
+def _as_json(key: "ApiKey", used: int) -> dict[str, Any]:
+    return {
+        "id": str(key.id),
+        "name": key.name,
+        "hint": key.hint,
+        "scopes": key.scopes or ["submit", "read"],
+        "sources": key.sources,
+        "requests_per_min": key.requests_per_min,
+        "images_per_month": key.images_per_month,
+        "images_this_month": used,
+        "created_at": key.created_at.isoformat(),
+        "revoked_at": key.revoked_at.isoformat() if key.revoked_at else None,
+    }
+
+
 def _source(text: str) -> str:
     """As keys are compared with it: a whole bucket or a folder of it, with the slash at the end."""
+    from shared.storage import ObjectUrl
+
     try:
         url = ObjectUrl.parse(text, "")
     except ForbiddenSourceError as error:
@@ -115,7 +146,9 @@ def _limit(images: int | None) -> str:
 
 
 @contextmanager
-def _database(data: Path) -> Iterator[Database]:
+def _database(data: Path) -> Iterator["Database"]:
+    from shared.database import Database
+
     url = os.environ.get("MATTING_DATABASE_URL")
     if url is None:
         file = data / "matting.db"

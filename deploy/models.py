@@ -8,11 +8,9 @@ import typer
 
 from deploy.progress import bar, print_table
 from shared.options import Options, Profile
-from shared.queue import MODEL_NAME
 from shared.settings import Settings
 from worker.catalog import BUNDLES
 from worker.published import LICENCE, PUBLISHED
-from worker.tuning import measured_speed
 
 models_app = typer.Typer(no_args_is_help=True, help="The models.")
 
@@ -42,6 +40,8 @@ def list_models(
 
 
 def _described(name: str, folder: Path | None, settings: Settings) -> dict[str, Any]:
+    from worker.tuning import measured_speed
+
     known = PUBLISHED.get(name)
     size = sum(one.stat().st_size for one in folder.iterdir() if one.is_file()) if folder else 0
     return {
@@ -64,6 +64,7 @@ def pull_model(
 ) -> None:
     """Fetch a published model; what was fetched once is refused when it changes."""
     from deploy.pull import pull
+    from shared.queue import MODEL_NAME
 
     settings = Settings()
     if not MODEL_NAME.fullmatch(name) or name == "builtin":
@@ -71,7 +72,7 @@ def pull_model(
     if source is None and name not in PUBLISHED:
         known = ", ".join(PUBLISHED)
         raise typer.BadParameter(f"{name} is not published; there are {known}. Others: --from")
-    with bar("fetching", 0) as progress:
+    with bar("fetching", 0, own_rate=True) as progress:
 
         def show(here: int, total: int) -> None:
             note = f"{here / 1e6:.1f} MB"

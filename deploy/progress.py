@@ -3,18 +3,25 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from api.client import Item, Job, MattingClient
 from shared.jobs import STAGES
@@ -23,15 +30,31 @@ console = Console(stderr=True)
 """Everything for the eye goes to standard error; standard output is for results and --json."""
 
 
+SHOWN_FAILURES = 100
+"""Failures named as they happen; further ones are counted, and all are in the report."""
+
+
+class _Rate(ProgressColumn):
+    """How many a second, of late."""
+
+    def render(self, task: Task) -> Text:
+        """Nothing before the first."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.1f}/s" if speed else "")
+
+
 @contextmanager
-def bar(label: str, total: int) -> Iterator[Progress]:
-    """A bar of one task, with the id 0; its field `note` is free text."""
+def bar(label: str, total: int, *, own_rate: bool = False) -> Iterator[Progress]:
+    """A bar of one task, with the id 0; its field `note` is free text. With `own_rate` the note
+    says how fast it goes and how long it takes.
+    """
+    timing = (_Rate(), TimeRemainingColumn(compact=True, elapsed_when_finished=True))
     progress = Progress(
         TextColumn("{task.description:<12}"),
         BarColumn(bar_width=36),
         MofNCompleteColumn(),
         TaskProgressColumn(),
-        TimeElapsedColumn(),
+        *((TimeElapsedColumn(),) if own_rate else timing),
         TextColumn("{task.fields[note]}"),
         console=console,
     )
@@ -40,10 +63,26 @@ def bar(label: str, total: int) -> Iterator[Progress]:
         yield progress
 
 
+@contextmanager
+def byte_bar(label: str, total_bytes: int) -> Iterator[Progress]:
+    """The same for one large file."""
+    progress = Progress(
+        TextColumn("{task.description:<12}"),
+        BarColumn(bar_width=36),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        console=console,
+    )
+    progress.add_task(label, total=total_bytes)
+    with progress:
+        yield progress
+
+
 def follow(client: MattingClient, job_id: str) -> Job:
     """Show a job until it has ended; returns it."""
-    seen: set[str] = set()
-    with bar("matting", 0) as progress:
+    failures = _Failures(client, job_id)
+    with bar("matting", 0, own_rate=True) as progress:
 
         def show(job: Job) -> None:
             counts = job["counts"]
@@ -59,17 +98,36 @@ def follow(client: MattingClient, job_id: str) -> Job:
             progress.update(
                 progress.task_ids[0], completed=settled, total=counts["total"], note=note
             )
-            if counts["failed"] > len(seen):
-                for item in client.items(job_id, status="failed"):
-                    if item["id"] not in seen:
-                        seen.add(item["id"])
-                        print_failure(item)
+            failures.show(counts["failed"])
 
         job = client.wait(job_id, on_progress=show)
     if job["error"]:
         text = escape(f"{job['error']['detail']} [{job['error']['code']}]")
         console.print(f"[red]{job['status']}[/] {text}")
     return job
+
+
+class _Failures:
+    """Names the images of a job that failed, as they do."""
+
+    def __init__(self, client: MattingClient, job_id: str) -> None:
+        self._client, self._job_id = client, job_id
+        self._seen: set[str] = set()
+        self._counted = 0
+
+    def show(self, count: int) -> None:
+        """Name those that are new; `count`: how many there are."""
+        if count == self._counted or len(self._seen) >= SHOWN_FAILURES:
+            return
+        self._counted = count
+        # In the order of the source, not of failing: so all but the first page would be read again
+        # and again for the sake of a few.
+        for item in islice(self._client.items(self._job_id, status="failed"), 1_000):
+            if item["id"] not in self._seen and len(self._seen) < SHOWN_FAILURES:
+                self._seen.add(item["id"])
+                print_failure(item)
+        if len(self._seen) >= SHOWN_FAILURES:
+            console.print(f"[red]failed[/] and more: `matting report {self._job_id} report.csv`")
 
 
 def print_failure(item: Item) -> None:

@@ -3,15 +3,13 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.table import Table
 
 from deploy.progress import bar, console
 from shared.settings import Settings
 from worker.predictor import load_predictor
-from worker.sweep import MEASURE_S, Cell, Choice, choose, combinations, sweep
+from worker.sweep import Cell, Choice, choose, combinations, sweep
 from worker.transforms import Size
 from worker.tuning import CPU_BATCH, DEVICE_BATCH, write_tuned
 
@@ -19,13 +17,10 @@ SHAPES = 3
 """Of the grid: the most upright one, the square, and the widest."""
 
 
-def tune(
-    out: Annotated[
-        Path | None, typer.Option(help="The file; none: where the worker looks for it.")
-    ] = None,
-    measure_s: Annotated[float, typer.Option(min=0.01, help="Seconds for each cell.")] = MEASURE_S,
-) -> None:
-    """Find the batch size and the number of streams this machine runs best with."""
+def run_tune(out: Path | None, measure_s: float) -> None:
+    """Find the batch size and the number of streams this machine runs best with, and write them to
+    `out`, or where the worker looks for them.
+    """
     settings = Settings()
     path = out or settings.effective_tune_file
     # With nothing tuned or set: the whole machine, as the worker would find it.
@@ -34,7 +29,7 @@ def tune(
     kind, model, grid = predictor.plan.kind, predictor.model, predictor.grid.shapes
     predictor.close()
     shapes = sorted({grid[0], grid[len(grid) // 2], grid[-1]})[:SHAPES]
-    with bar("measuring", len(combinations(settings)) * len(shapes)) as progress:
+    with bar("measuring", len(combinations(settings)) * len(shapes), own_rate=True) as progress:
 
         def show(cell: Cell) -> None:
             note = f"{cell.streams} x {cell.batch}: {cell.images_per_s:.1f} images/s"

@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Unpack, cast
 
@@ -11,10 +10,11 @@ import httpx
 
 from api.client import calls
 from api.client.answers import Answer, Item, Job
-from api.client.calls import TRANSFERS, JobSettings, bound_key
+from api.client.calls import TRANSFERS, ApiError, JobSettings, bound_key
 from api.client.connection import AsyncConnection
 from api.client.downloading import Download, downloads
 from api.client.listening import listen_async
+from api.client.streaming import LAST_OF_TRIES, Sent, streamed
 from api.client.uploading import UPLOADS_PER_REQUEST, Journal, LocalFile, LocalFiles, local_files
 from api.client.webhooks import AsyncWebhooks
 
@@ -47,13 +47,31 @@ class AsyncMattingClient(AsyncConnection):
         self,
         kind: Literal["manifest", "zip"],
         path: Path | str,
+        *,
+        on_sent: Callable[[int], None] = lambda _bytes: None,
         **settings: Unpack[JobSettings],
     ) -> Job:
         """Submit a job of a local manifest (CSV or JSONL), or of a zip file of photos.
 
-        Raises ApiError, OSError.
+        It goes straight to the storage, however large; `on_sent` hears of the bytes that have
+        gone. Raises ApiError, OSError.
         """
-        return cast(Job, await self.ask(calls.submit_attached(kind, Path(path), settings)))
+        [slot] = (await self.ask(calls.reserve_uploads(1)))["uploads"]
+        for last in LAST_OF_TRIES:
+            sent = Sent(on_sent)
+            try:
+                answer = await self._storage.put(
+                    slot["url"], content=sent.chunks_async(Path(path)), **streamed(Path(path))
+                )
+                if answer.is_success:
+                    break
+                problem: Exception = calls.transfer_failure(answer, "upload-failed", path)
+            except httpx.TransportError as error:
+                problem = error
+            if last:
+                raise problem
+            sent.take_back()
+        return await self.submit({kind: slot["upload"]}, **settings)
 
     async def estimate(self, source: Mapping[str, Any], **settings: Unpack[JobSettings]) -> Answer:
         """What a job of this source would take; nothing is submitted. Raises ApiError."""
@@ -139,13 +157,11 @@ class AsyncMattingClient(AsyncConnection):
         Raises ApiError, OSError.
         """
         kind = "jsonl" if str(path).endswith(".jsonl") else "csv"
-        with ExitStack() as stack:
-            arguments = calls.report(job_id, kind).arguments(stack)
-            async with self._http.stream(**arguments) as answer:
-                if answer.is_error:
-                    await answer.aread()
-                    raise calls.failure(answer)
-                file = stack.enter_context(Path(path).open("wb"))
+        async with self._http.stream(**calls.report(job_id, kind).arguments()) as answer:
+            if answer.is_error:
+                await answer.aread()
+                raise calls.failure(answer)
+            with await asyncio.to_thread(Path(path).open, "wb") as file:
                 async for chunk in answer.aiter_bytes():
                     await asyncio.to_thread(file.write, chunk)
 
@@ -174,20 +190,32 @@ class AsyncMattingClient(AsyncConnection):
         folder: Path | str,
         *,
         on_done: Callable[[Item, Path], None] = lambda _item, _path: None,
+        on_failed: Callable[[Item, Exception], None] | None = None,
     ) -> list[tuple[Item, Path]]:
-        """Fetch all results of a job into a folder, under the names of their sources.
+        """Fetch all results of a job into a folder, under the names of their sources; returns what
+        is there now.
 
         A file that is there in full is not fetched again, so a broken download goes on where it
-        was; none is ever seen half-written. Raises ApiError, OSError.
+        was; none is ever seen half-written. `on_failed` hears of an image that could not be
+        fetched, and the others go on; without it, the first such error is raised.
+        Raises ApiError, TransportError, OSError.
         """
         wanted = downloads([item async for item in self.items(job_id)], Path(folder))
+        fetched: set[str] = set()
 
         async def fetch(download: Download) -> None:
-            await self._fetch(download)
+            try:
+                await self._fetch(download)
+            except (ApiError, httpx.TransportError) as error:
+                if on_failed is None:
+                    raise
+                on_failed(download.item, error)
+                return
+            fetched.add(download.item["id"])
             on_done(download.item, download.main)
 
         await _side_by_side(fetch(one) for one in wanted)
-        return [(one.item, one.main) for one in wanted]
+        return [(one.item, one.main) for one in wanted if one.item["id"] in fetched]
 
     async def _send_many(
         self, files: Sequence[LocalFile], journal: Journal, on_sent: Callable[[int], None]

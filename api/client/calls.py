@@ -4,9 +4,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import httpx
@@ -51,27 +49,16 @@ class Call:
     query: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    fields: Mapping[str, str] | None = None
-    """Of a multipart body, in place of `body`."""
-    file: tuple[str, Path] | None = None
-    """The file of a multipart body, and the name of its part."""
 
-    def arguments(self, stack: ExitStack) -> dict[str, Any]:
-        """What httpx's `request` takes; a file is open until the stack ends. Raises OSError."""
-        content: dict[str, Any] = {"json": self.body} if self.body is not None else {}
-        if self.file is not None:
-            part, path = self.file
-            stream = stack.enter_context(path.open("rb"))
-            content = {"data": dict(self.fields or {}), "files": {part: (path.name, stream)}}
-        # A stream that was read can't be sent again.
-        retry = RETRY if self.file is not None else RETRY_ALL
+    def arguments(self) -> dict[str, Any]:
+        """What httpx's `request` takes."""
         return {
             "method": self.method,
             "url": self.path,
             "params": dict(self.query),
             "headers": dict(self.headers),
-            "extensions": {"retry": retry},
-            **content,
+            "extensions": {"retry": RETRY_ALL},
+            **({"json": self.body} if self.body is not None else {}),
         }
 
 
@@ -110,20 +97,6 @@ def submit(
         query={"dry_run": "true"} if dry_run else {},
         body={"source": dict(source), **settings},
         headers={"Idempotency-Key": key},
-    )
-
-
-def submit_attached(kind: str, path: Path, settings: JobSettings) -> Call:
-    """Submit a job of a local `manifest` or `zip`."""
-    return Call(
-        method="POST",
-        path="/v1/jobs",
-        fields={
-            name: json.dumps(value) if isinstance(value, Mapping) else str(value)
-            for name, value in settings.items()
-        },
-        file=(kind, path),
-        headers={"Idempotency-Key": str(uuid.uuid4())},
     )
 
 
@@ -175,6 +148,18 @@ def has_ended(job: Mapping[str, Any]) -> bool:
     """
     stopped = job["status"] == "paused" and job["error"] is not None
     return (job["status"] in ENDED or stopped) and not job["counts"]["running"]
+
+
+def decoded(answer: httpx.Response) -> Any:
+    """What the service answered. Raises ApiError when it is an error, or comes from no service of
+    this kind.
+    """
+    if answer.is_error:
+        raise failure(answer)
+    try:
+        return answer.json() if answer.content else {}
+    except ValueError as error:
+        raise ApiError(answer.status_code, "unexpected-answer", answer.text[:200]) from error
 
 
 def failure(answer: httpx.Response) -> ApiError:

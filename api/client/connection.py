@@ -1,9 +1,7 @@
 """What both clients are made of: the connections, one request, pages, files behind a redirect."""
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
 from typing import Any, Self
 
 import httpx
@@ -46,12 +44,8 @@ class Connection:
 
     def ask(self, call: Call) -> Answer:
         """Send what has no method of its own. Raises ApiError."""
-        with ExitStack() as stack:
-            answer = self._http.request(**call.arguments(stack))
-        if answer.is_error:
-            raise calls.failure(answer)
-        body: Answer = answer.json() if answer.content else {}
-        return body
+        answer: Answer = calls.decoded(self._http.request(**call.arguments()))
+        return answer
 
     def pages(self, page: Page, field: str) -> Iterator[Any]:
         """Everything of a list that comes in pages. Raises ApiError."""
@@ -103,17 +97,8 @@ class AsyncConnection:
 
     async def ask(self, call: Call) -> Answer:
         """Send what has no method of its own. Raises ApiError."""
-        with ExitStack() as stack:
-            arguments = call.arguments(stack)
-            if call.file is not None:  # httpx sends no blocking file from a loop
-                part, (name, stream) = next(iter(arguments["files"].items()))
-                content = await asyncio.to_thread(stream.read)
-                arguments["files"] = {part: (name, content)}
-            answer = await self._http.request(**arguments)
-        if answer.is_error:
-            raise calls.failure(answer)
-        body: Answer = answer.json() if answer.content else {}
-        return body
+        answer: Answer = calls.decoded(await self._http.request(**call.arguments()))
+        return answer
 
     async def pages(self, page: Page, field: str) -> AsyncIterator[Any]:
         """Everything of a list that comes in pages. Raises ApiError."""

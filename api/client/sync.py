@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, Unpack, cast
 
@@ -13,10 +12,11 @@ import httpx
 
 from api.client import calls
 from api.client.answers import Answer, Item, Job
-from api.client.calls import TRANSFERS, JobSettings, bound_key
+from api.client.calls import TRANSFERS, ApiError, JobSettings, bound_key
 from api.client.connection import Connection
 from api.client.downloading import Download, downloads
 from api.client.listening import listen
+from api.client.streaming import LAST_OF_TRIES, Sent, streamed
 from api.client.uploading import UPLOADS_PER_REQUEST, Journal, LocalFile, LocalFiles, local_files
 from api.client.webhooks import Webhooks
 
@@ -47,13 +47,31 @@ class MattingClient(Connection):
         self,
         kind: Literal["manifest", "zip"],
         path: Path | str,
+        *,
+        on_sent: Callable[[int], None] = lambda _bytes: None,
         **settings: Unpack[JobSettings],
     ) -> Job:
         """Submit a job of a local manifest (CSV or JSONL), or of a zip file of photos.
 
-        Raises ApiError, OSError.
+        It goes straight to the storage, however large; `on_sent` hears of the bytes that have
+        gone. Raises ApiError, OSError.
         """
-        return cast(Job, self.ask(calls.submit_attached(kind, Path(path), settings)))
+        [slot] = self.ask(calls.reserve_uploads(1))["uploads"]
+        for last in LAST_OF_TRIES:
+            sent = Sent(on_sent)
+            try:
+                answer = self._storage.put(
+                    slot["url"], content=sent.chunks(Path(path)), **streamed(Path(path))
+                )
+                if answer.is_success:
+                    break
+                problem: Exception = calls.transfer_failure(answer, "upload-failed", path)
+            except httpx.TransportError as error:
+                problem = error
+            if last:
+                raise problem
+            sent.take_back()
+        return self.submit({kind: slot["upload"]}, **settings)
 
     def estimate(self, source: Mapping[str, Any], **settings: Unpack[JobSettings]) -> Answer:
         """What a job of this source would take; nothing is submitted. Raises ApiError."""
@@ -143,10 +161,7 @@ class MattingClient(Connection):
         Raises ApiError, OSError.
         """
         kind = "jsonl" if str(path).endswith(".jsonl") else "csv"
-        with (
-            ExitStack() as stack,
-            self._http.stream(**calls.report(job_id, kind).arguments(stack)) as answer,
-        ):
+        with self._http.stream(**calls.report(job_id, kind).arguments()) as answer:
             if answer.is_error:
                 answer.read()
                 raise calls.failure(answer)
@@ -179,24 +194,36 @@ class MattingClient(Connection):
         folder: Path | str,
         *,
         on_done: Callable[[Item, Path], None] = lambda _item, _path: None,
+        on_failed: Callable[[Item, Exception], None] | None = None,
     ) -> list[tuple[Item, Path]]:
-        """Fetch all results of a job into a folder, under the names of their sources.
+        """Fetch all results of a job into a folder, under the names of their sources; returns what
+        is there now.
 
         A file that is there in full is not fetched again, so a broken download goes on where it
-        was; none is ever seen half-written. Raises ApiError, OSError.
+        was; none is ever seen half-written. `on_failed` hears of an image that could not be
+        fetched, and the others go on; without it, the first such error is raised.
+        Raises ApiError, TransportError, OSError.
         """
         wanted = downloads(list(self.items(job_id)), Path(folder))
+        fetched: set[str] = set()
         with ThreadPoolExecutor(TRANSFERS) as pool:
             fetching = {pool.submit(self._fetch, one): one for one in wanted}
             try:
                 for future in as_completed(fetching):
-                    future.result()
-                    done = fetching[future]
-                    on_done(done.item, done.main)
+                    one = fetching[future]
+                    try:
+                        future.result()
+                    except (ApiError, httpx.TransportError) as error:
+                        if on_failed is None:
+                            raise
+                        on_failed(one.item, error)
+                        continue
+                    fetched.add(one.item["id"])
+                    on_done(one.item, one.main)
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        return [(one.item, one.main) for one in wanted]
+        return [(one.item, one.main) for one in wanted if one.item["id"] in fetched]
 
     def _send_many(
         self,

@@ -64,13 +64,17 @@ def sources_under(
 
 
 def still_needed(session: Session, sources: Sequence[str], *, but_for: uuid.UUID) -> set[str]:
-    """Those of the sources that another job of the same key names."""
+    """Those of the sources that another job of the same key names, as a photo or as the manifest or
+    zip file that its photos are listed in.
+    """
     owner = sa.select(Job.api_key_id).where(Job.id == but_for).scalar_subquery()
     others = sa.select(Job.id).where(
         Job.api_key_id == owner, Job.id != but_for, Job.deleted_at.is_(None)
     )
-    statement = sa.select(Item.source).where(Item.job_id.in_(others), Item.source.in_(sources))
-    return set(session.scalars(statement))
+    photos = sa.select(Item.source).where(Item.job_id.in_(others), Item.source.in_(sources))
+    listed = Job.source["object"].as_string()
+    lists = sa.select(listed).where(Job.id.in_(others), listed.in_(sources))
+    return {*session.scalars(photos), *session.scalars(lists)}
 
 
 def named_objects(session: Session, urls: Sequence[str], prefix: str) -> set[str]:

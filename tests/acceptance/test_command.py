@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import PIL.Image
 import pytest
 
 from deploy.local import Stack
+from shared.storage import Storage
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -53,13 +54,81 @@ def test_submit_status_watch_and_download_work_together(
     assert shown["counts"] == job["counts"]
     assert job["id"] in matting("status", *data).stdout
     assert matting("watch", job["id"], *data).returncode == 1
-    fetched = matting("download", job["id"], str(tmp_path / "out"), *data)
+    fetched = matting("download", job["id"], str(tmp_path / "out"), "--json", *data)
     assert fetched.returncode == 1
+    names = {one["name"]: one["path"] for one in json.loads(fetched.stdout)["results"]}
+    assert names["skuA/main.jpg"] == str(tmp_path / "out" / "skuA" / "main.png")
     assert (tmp_path / "out" / "skuA" / "main.png").exists()
     good = matting("submit", str(folder / "x.jpg"), "--wait", "--option", "format=webp", *data)
     assert good.returncode == 0
     assert matting("cancel", good.stdout.strip(), *data).returncode == 0
     assert matting("retry", good.stdout.strip(), *data).returncode == 0
+
+
+def test_a_shell_completes_commands_and_the_ids_of_jobs(stack: Stack, folder: Path) -> None:
+    data = str(stack.data)
+    job_id = matting("submit", str(folder / "x.jpg"), "--data", data).stdout.strip()
+
+    def completed(*words: str) -> str:
+        environment = os.environ | {
+            "_MATTING_COMPLETE": "complete_zsh",
+            "_TYPER_COMPLETE_ARGS": " ".join(["matting", *words]),
+        }
+        return subprocess.run(
+            [MATTING], capture_output=True, text=True, env=environment, timeout=60, check=True
+        ).stdout
+
+    assert "submit" in completed("sub")
+    assert job_id in completed("status", "--data", data, job_id[:4])
+    assert job_id in completed("download", "--data", data, job_id[:4])
+    assert completed("download", "--data", "/nowhere", job_id[:4]).strip() == "_files"
+
+
+def test_a_result_that_is_gone_holds_up_no_other(
+    stack: Stack, folder: Path, tmp_path: Path
+) -> None:
+    data = ("--data", str(stack.data))
+    sent = matting("submit", str(folder / "skuA"), str(folder / "skuB"), "--wait", *data)
+    job_id = sent.stdout.strip()
+    with closing(Storage(stack.settings)) as storage:
+        lost = next(iter(storage.list_keys(f"jobs/{job_id}/")))
+        storage.delete_many([lost])
+    done = matting("download", job_id, str(tmp_path / "out"), "--json", *data)
+    assert done.returncode == 1
+    answer = json.loads(done.stdout)
+    assert (len(answer["results"]), len(answer["missed"])) == (1, 1)
+    assert f"missed {answer['missed'][0]}" in done.stderr
+
+
+def test_what_reads_the_output_may_stop_reading(stack: Stack) -> None:
+    command = f"{MATTING} status --json --data {stack.data} | head -c 1"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout, done.stderr) == ("[", "")
+
+
+def test_the_readme_s_ten_lines_do_what_they_say(
+    stack: Stack, folder: Path, tmp_path: Path
+) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    script = readme.split("## Ten lines of Python")[1].split("```python\n")[1].split("```")[0]
+    assert len(script.strip().splitlines()) <= 10
+    script = script.replace("http://127.0.0.1:8000", stack.address.api_url)
+    script = script.replace("mtk_...", stack.secrets.api_key)
+    (folder / "x.jpg").rename(folder / "shoe.jpg")
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+        check=True,
+    )
+    [name, path] = done.stdout.strip().split(" -> ")
+    assert name == "photos/shoe.jpg"
+    with PIL.Image.open(tmp_path / path) as picture:
+        assert (picture.mode, picture.size) == ("RGBA", (400, 300))
 
 
 @pytest.mark.parametrize(
@@ -71,6 +140,9 @@ def test_submit_status_watch_and_download_work_together(
         ["status", "01a1fb77-d843-73ec-984f-708320b6b1cb"],
         ["nonsense"],
         ["cutout", "no-such-folder", "--out", "o"],
+        ["cutout", "x.jpg", "--out", "o", "--option", "format=gif"],
+        ["submit", "s3://photos/nothing/", "--option", "format=gif"],
+        ["report", "01a1fb77-d843-73ec-984f-708320b6b1cb", "/proc/no/report.csv"],
         ["download", "01a1fb77-d843-73ec-984f-708320b6b1cb", "o"],
     ],
 )
@@ -82,6 +154,21 @@ def test_wrong_usage_is_status_2_and_one_sentence(
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.strip()
+
+
+def test_wrong_settings_are_named(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [MATTING, "cutout", "x.jpg", "--out", "o"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"MATTING_LEASE_S": "soon"},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "lease_s: Input should be a valid number" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_with_no_stack_running_it_says_how_to_start_one(tmp_path: Path) -> None:

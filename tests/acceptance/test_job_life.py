@@ -2,6 +2,7 @@
 
 import json
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -158,6 +159,26 @@ def test_a_deleted_job_is_gone_with_its_files(
     assert list(storage.list_keys(f"jobs/{kept['id']}/")), "others stay"
     with pytest.raises(ApiError):
         client.cancel(job["id"])
+    storage.close()
+
+
+def test_a_zip_file_that_was_sent_goes_with_the_last_job_that_names_it(
+    client: MattingClient, stack: Stack, folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "photos.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(folder / "x.jpg", "a/x.jpg")
+    first = client.wait(client.submit_attached("zip", path)["id"])
+    place = first["source"]["object"]
+    assert first["counts"]["succeeded"] == 1
+    key = place.partition("/uploads/")[2]
+    second = client.wait(client.submit({"zip": f"uploads/{key}"})["id"])
+    storage = Storage(stack.settings)
+    client.delete(first["id"])
+    wait_for(lambda: not list(storage.list_keys(f"jobs/{first['id']}/")), "the first to go")
+    assert list(storage.list_keys(f"uploads/{key}")), "the second names it"
+    client.delete(second["id"])
+    wait_for(lambda: not list(storage.list_keys(f"uploads/{key}")), "it to go")
     storage.close()
 
 

@@ -166,3 +166,26 @@ def test_a_repeated_submission_carries_the_same_key_and_a_changed_one_another(
         _submit(kind, stumbling.url, photos, journal)
     first, second, third = stumbling.keys
     assert first == second != third
+
+
+@both
+def test_a_large_file_goes_straight_to_the_storage_and_once_more_when_it_stumbles(
+    kind: str, stumbling: Stumbling, tmp_path: Path
+) -> None:
+    archive = tmp_path / "photos.zip"
+    archive.write_bytes(bytes(range(256)) * 12_000)  # three chunks
+    sent: list[int] = []
+    if kind == "sync":
+        with MattingClient(stumbling.url, "key") as client:
+            client.submit_attached("zip", archive, priority=7, on_sent=sent.append)
+    else:
+
+        async def submit() -> None:
+            async with AsyncMattingClient(stumbling.url, "key") as client:
+                await client.submit_attached("zip", archive, priority=7, on_sent=sent.append)
+
+        asyncio.run(submit())
+    assert stumbling.puts == {"/store/0": 2}
+    assert stumbling.stored["/store/0"] == archive.read_bytes()
+    assert json.loads(stumbling.jobs[0]) == {"source": {"zip": "/store/0"}, "priority": 7}
+    assert sum(sent) == archive.stat().st_size
