@@ -18,6 +18,7 @@ from shared import job_store
 from shared.database import Database, Session
 from shared.errors import ForbiddenUrlError, MattingError, UrlNotFetchedError
 from shared.job_store import Attempt, AttemptResult
+from shared.rounds import Rounds
 from shared.settings import Settings
 from shared.telemetry import WEBHOOKS, get_logger
 from shared.web import Web, WebLimits
@@ -48,43 +49,37 @@ STOP_WAIT_S = 5.0
 HEADERS = {"Content-Type": "application/json", "User-Agent": "matting-webhooks/1", "Accept": "*/*"}
 
 
-class Deliverer:
-    """A thread; `start` it once, `stop` it before the database is closed."""
+class Deliverer(Rounds):
+    """Begins what is due, each round; the end of one delivery wakes it for the next."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
+        super().__init__("deliver")
         self._database = database
         self._settings = settings
         limits = WebLimits.of(settings)
         self._web = Web(replace(limits, timeout_s=settings.webhook_timeout_s))
         self._owner = uuid.uuid4().hex
-        self._stopping = threading.Event()
         self._changed = threading.Condition()
         self._busy: dict[uuid.UUID, uuid.UUID] = {}
         """The webhooks that something is under way to, and their keys."""
         self._renew_at = self._forget_at = 0.0
-        self._thread = threading.Thread(target=self._run, name="deliverer", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
 
     def stop(self) -> None:
         """Begin nothing new, wait a little for what is under way, and let another process go on.
         What takes longer is sent again.
         """
-        self._stopping.set()
-        self.wake()
-        self._thread.join(timeout=10)
+        super().stop()
         with self._changed:
             self._changed.wait_for(lambda: not self._busy, timeout=STOP_WAIT_S)
         with suppress(MattingError), self._database.transaction() as session:
             job_store.give_up_duty(session, DUTY, owner=self._owner)
         self._web.close()
 
-    def wake(self) -> None:
-        """Something is due."""
-        with self._changed:
-            self._changed.notify_all()
+    def round(self) -> float:
+        """Begin what is due, and now and then forget what is old."""
+        self.send_due()
+        self._forget()
+        return LOOK_EVERY_S
 
     def send_due(self) -> int:
         """Begin what is due, as far as there is room; returns how many. Raises MattingError."""
@@ -143,6 +138,7 @@ class Deliverer:
             with self._changed:
                 self._busy.pop(attempt.webhook_id, None)
                 self._changed.notify_all()
+            self.wake()
 
     def _attempt(self, attempt: Attempt) -> AttemptResult:
         """Send once."""
@@ -181,21 +177,8 @@ class Deliverer:
         self._forget_at = time.monotonic() + FORGET_EVERY_S
         older_than_s = self._settings.webhook_log_days * 86_400
         with self._database.transaction() as session:
-            job_store.forget_deliveries(session, older_than_s=older_than_s)
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.send_due()
-                self._forget()
-            except MattingError as error:  # nothing is lost: it stays due
-                log.warning("webhooks-failed", code=error.code, detail=error.detail)
-            except Exception:
-                log.exception("webhooks-failed")
-            # The end of one delivery makes room for the next.
-            with self._changed:
-                if not self._stopping.is_set():
-                    self._changed.wait(LOOK_EVERY_S)
+            if self._on_duty(session):
+                job_store.forget_deliveries(session, older_than_s=older_than_s)
 
 
 def _outcome_of(status: int) -> Outcome:
