@@ -1,6 +1,7 @@
 """What a caller may name: S3 objects it may read, its own uploads, addresses on the web."""
 
 import re
+import unicodedata
 import uuid
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
@@ -20,6 +21,9 @@ OWN_PREFIX = "jobs/"
 """Where inputs that came by multipart and all results lie: never a caller's source."""
 
 UPLOADS_PREFIX = "uploads/"
+
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""They turn the direction of writing, so that `gpj.exe` reads as `exe.jpg`."""
 
 _PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*")
 """Most names: nothing about them has to be looked at closer."""
@@ -104,7 +108,8 @@ def web_address(text: str) -> str:
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         valid = False
-    if not valid or parts.username or parts.password or any(ord(char) <= 32 for char in text):
+    odd = any(ord(char) <= 32 for char in text) or text != storable(text)
+    if not valid or parts.username or parts.password or odd:
         raise ForbiddenUrlError("The URL is no plain http(s) address")
     return text
 
@@ -120,11 +125,20 @@ def webhook_address(url: str, settings: Settings) -> str:
     return url
 
 
+def storable(text: str) -> str:
+    """A text without what no database stores: zero bytes, and halves of characters."""
+    return text.replace("\0", "").encode("utf-8", "ignore").decode()
+
+
 def plain_name(name: str) -> str:
     """A caller's path as a relative one that is safe to write below a folder on any system."""
     if _PLAIN.fullmatch(name):
         return name
-    cleaned = "".join(char for char in name.replace("\\", "/") if ord(char) >= 32)
+    cleaned = "".join(
+        char
+        for char in storable(name).replace("\\", "/")
+        if unicodedata.category(char) != "Cc" and char not in _TURNS
+    )
     segments = [part.strip() for part in cleaned.split("/")]
     kept = [part for part in segments if part not in ("", ".", "..") and not part.endswith(":")]
     return "/".join(kept) or "unnamed"

@@ -17,9 +17,17 @@ from shared.webhooks import Event, secret_bytes
 
 MAX_METADATA_KEYS = 50
 
-Key = Annotated[str, StringConstraints(min_length=1, max_length=1_200)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=1_024)]
-CustomId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+MAX_METADATA_CHARS = 2_000
+"""Of one value: a list of jobs repeats the metadata of each."""
+
+STORABLE = r"^[^\x00]*$"
+"""PostgreSQL holds no zero bytes."""
+
+Key = Annotated[str, StringConstraints(min_length=1, max_length=1_200, pattern=STORABLE)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=1_024, pattern=STORABLE)]
+CustomId = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=STORABLE)]
+MetadataName = Annotated[str, StringConstraints(max_length=64, pattern=STORABLE)]
+MetadataText = Annotated[str, StringConstraints(max_length=MAX_METADATA_CHARS, pattern=STORABLE)]
 Url = Annotated[str, StringConstraints(max_length=2_048, pattern=r"^https?://[^\s]+$")]
 
 
@@ -194,11 +202,13 @@ class JobRequest(BaseModel):
         description="Pause the job when more than this share of its images failed (of at least "
         "`failure_after`); 1 never does. None: the service's own.",
     )
-    failure_after: int | None = Field(None, ge=1, description="None: the service's own.")
+    failure_after: int | None = Field(
+        None, ge=1, le=1_000_000_000, description="None: the service's own."
+    )
     webhook: JobWebhook | None = Field(
         None, description="Told of this job alone; see /v1/webhooks for one of all your jobs."
     )
-    metadata: dict[Annotated[str, StringConstraints(max_length=64)], str] = Field(
+    metadata: dict[MetadataName, MetadataText] = Field(
         default_factory=dict,
         max_length=MAX_METADATA_KEYS,
         description="Yours; given back as it is.",
@@ -211,7 +221,7 @@ class ReviewRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     verdict: Verdict | None = Field(description="`accept`, `reject`, or null to take it back.")
-    note: str | None = Field(None, max_length=2_000)
+    note: str | None = Field(None, max_length=2_000, pattern=STORABLE)
 
 
 class UploadsRequest(BaseModel):

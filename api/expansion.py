@@ -95,6 +95,11 @@ class Expander(Rounds):
                 return True
             except QuotaExceededError as raised:  # what was listed before it goes on
                 error = (raised.code, raised.message)
+            except MattingError:
+                raise
+            except Exception:  # one job's rows that can't be stored must not end all listing
+                log.exception("expansion-crashed", job=str(job_id))
+                error = (MattingError.code, MattingError().message)
         with self._database.transaction() as session:
             if error is None and job.expansion_cursor is None:
                 error = ("source-empty", "There are no photos in the source.")

@@ -137,8 +137,9 @@ def _request(fields: dict[str, str]) -> JobRequest:
         values: dict[str, Any] = {
             name: json.loads(text) if name in JSON_FIELDS else text for name, text in fields.items()
         }
-        return JobRequest.model_validate({**values, "source": None})
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidOptionsError(f"`{'`, `'.join(JSON_FIELDS)}` are JSON: {error}") from error
+    try:
+        return JobRequest.model_validate({**values, "source": None})
     except ValidationError as error:
         raise InvalidOptionsError(describe_validation(error.errors())) from error

@@ -36,10 +36,15 @@ def _json_rows(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
+            row = json.loads(line, parse_constant=_no_number)
+        except (ValueError, RecursionError):  # also a number of thousands of digits
             row = {}
         yield row if isinstance(row, dict) else {}
+
+
+def _no_number(text: str) -> None:
+    """NaN and Infinity are no JSON, and no database stores them as such."""
+    raise ValueError(text)
 
 
 def _csv_rows(lines: Iterator[str]) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from api.access import Reach, name_of_url, plain_name, web_address
+from api.access import Reach, name_of_url, plain_name, storable, web_address
 from api.problems import describe_validation
 from shared.errors import BadManifestRowError, InvalidOptionsError, MattingError
 from shared.job_store import NewItem
@@ -49,6 +49,8 @@ class RowReader:
         key, url, upload = row.get("key") or None, row.get("url") or None, row.get("upload") or None
         if (key is None) + (url is None) + (upload is None) != 2:
             raise BadManifestRowError
+        if not isinstance(key or url or upload, str):
+            raise BadManifestRowError("Its `key` or `url` is no text")
         if url is not None:
             source = web_address(str(url))
             name = name_of_url(source)
@@ -96,11 +98,18 @@ def _labels(row: Row, *, strict: bool = True) -> dict[str, Any] | None:
         and not name.startswith(OPTION_PREFIX)
         and value is not None
     }
-    if own and len(json.dumps(own)) > MAX_LABELS_BYTES:
-        if not strict:
-            return None
-        raise BadManifestRowError(f"Its own columns have more than {MAX_LABELS_BYTES:,} bytes")
-    return own or None
+    problem = _problem_of(json.dumps(own, ensure_ascii=False))
+    if problem and strict:
+        raise BadManifestRowError(f"Its own columns {problem}")
+    return None if problem else own or None
+
+
+def _problem_of(labels: str) -> str | None:
+    if len(labels.encode("utf-8", "ignore")) > MAX_LABELS_BYTES:
+        return f"have more than {MAX_LABELS_BYTES:,} bytes"
+    if labels != storable(labels) or "\\u0000" in labels:
+        return "hold zero bytes or halves of characters, which no database stores"
+    return None
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -110,7 +119,7 @@ def _object(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidOptionsError(f"`options` is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise InvalidOptionsError("`options` is not an object")
@@ -123,9 +132,9 @@ def _value(text: Any) -> Any:
         return text
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
 def _text(value: Any) -> str | None:
-    return None if value in (None, "") else str(value)[:MAX_ID_CHARS]
+    return None if value in (None, "") else storable(str(value))[:MAX_ID_CHARS]

@@ -237,7 +237,8 @@ class Stack:
         process = self._spawn(
             "api",
             _module(
-                f"uvicorn api.app:app --host 127.0.0.1 --port {port} --log-level warning "
+                f"uvicorn api.app:app --http api.connections:Patience --host 127.0.0.1 "
+                f"--port {port} --log-level warning "
                 "--no-access-log --timeout-graceful-shutdown 5"
             ),
         )

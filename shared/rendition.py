@@ -9,12 +9,14 @@ are only invented where `enlarge` says so.
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from shared.naming import check_template
 
 MAX_SIDE_PX = 10_000
 """Of a canvas: the most that any of the marketplaces takes."""
+
+MAX_RATIO = 100
 
 
 class Output(StrEnum):
@@ -146,9 +148,24 @@ Margin = Annotated[
     str,
     Field(pattern=rf"^({_LENGTH}|0)( ({_LENGTH}|0)){{0,3}}$", examples=["30px", "10%", "5% 20px"]),
 ]
+
+
+def _canvas(text: str) -> str:
+    """Refuse frames that no picture has."""
+    if "x" in text:
+        if not all(0 < int(side) <= MAX_SIDE_PX for side in text.split("x")):
+            raise ValueError(f"has sides of 1 to {MAX_SIDE_PX} pixels")
+    else:
+        across, down = map(float, text.split(":"))
+        if not across or not down or max(across / down, down / across) > MAX_RATIO:
+            raise ValueError(f"is no longer than {MAX_RATIO} times its width, nor wider")
+    return text
+
+
 Canvas = Annotated[
     str,
     Field(pattern=r"^(\d{1,5}x\d{1,5}|\d{1,4}(\.\d+)?:\d{1,4}(\.\d+)?)$", examples=["2000x2000"]),
+    AfterValidator(_canvas),
 ]
 Position = Annotated[
     str,

@@ -191,6 +191,9 @@ class Settings(BaseSettings):
     max_json_bytes: int = Field(
         72 * 1024**2, ge=1024, description="Of a body that is no multipart: it is held in memory."
     )
+    headers_timeout_s: float = Field(
+        15, gt=0, description="A connection whose request does not begin within this is closed."
+    )
     body_timeout_s: float = Field(
         30, gt=0, description="A request whose body brings nothing for this long is ended."
     )

@@ -66,7 +66,8 @@ class ObjectUrl:
             return cls(bucket, key)
         lax = as_read_laxly(key)
         odd = {".", ".."} & set(lax.split("/")) or lax.startswith("/")
-        if not bucket or odd or any(ord(char) < 32 for char in lax):
+        half = any("\ud800" <= char <= "\udfff" for char in lax)  # no character, so no UTF-8
+        if not bucket or odd or half or any(ord(char) < 32 for char in lax):
             raise ForbiddenSourceError(f"{text!r} is not a plain S3 key")
         return cls(bucket, key)
 

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import InvalidOptionsError
 from shared.options import Options
 from worker.frame import place, put
 from worker.matte import subject_box
@@ -113,9 +112,3 @@ def test_specks_do_not_widen_the_box() -> None:
     matte[20:24, 20:24] = 255
     assert subject_box(matte) == (300, 200, 801, 700)
     assert subject_box(np.zeros((10, 10), np.uint8)) is None
-
-
-@pytest.mark.parametrize("canvas", ["0x10", "10001x10", "1:0", "500:1"])
-def test_a_canvas_beyond_all_limits_is_refused(canvas: str) -> None:
-    with pytest.raises(InvalidOptionsError):
-        place(Options(canvas=canvas), *PHOTO, SUBJECT)
