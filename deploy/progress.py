@@ -14,7 +14,6 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
-    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -49,14 +48,15 @@ def bar(label: str, total: int, *, own_rate: bool = False) -> Iterator[Progress]
     says how fast it goes and how long it takes.
     """
     timing = (_Rate(), TimeRemainingColumn(compact=True, elapsed_when_finished=True))
+    # The bar takes what is left of the line: in a narrow window the figures matter more.
     progress = Progress(
-        TextColumn("{task.description:<12}"),
-        BarColumn(bar_width=36),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TaskProgressColumn(),
         *((TimeElapsedColumn(),) if own_rate else timing),
         TextColumn("{task.fields[note]}"),
         console=console,
+        expand=True,
     )
     progress.add_task(label, total=total, note="")
     with progress:
@@ -67,12 +67,13 @@ def bar(label: str, total: int, *, own_rate: bool = False) -> Iterator[Progress]
 def byte_bar(label: str, total_bytes: int) -> Iterator[Progress]:
     """The same for one large file."""
     progress = Progress(
-        TextColumn("{task.description:<12}"),
-        BarColumn(bar_width=36),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         console=console,
+        expand=True,
     )
     progress.add_task(label, total=total_bytes)
     with progress:
