@@ -32,9 +32,24 @@ AGENT = "matting/1 (+image fetch)"
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 addresses that stand for IPv4 ones (RFC 6052)."""
 
-RETIRED = tuple(map(ipaddress.ip_network, ("fec0::/10", "192.88.99.0/24", "3fff::/20")))
+SPECIAL = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "fec0::/10",
+            "192.0.0.0/24",
+            "192.88.99.0/24",
+            "2001::/23",
+            "3fff::/20",
+            "5f00::/16",
+            "64:ff9b:1::/48",
+            "168.63.129.16/32",
+        ),
+    )
+)
 """Of no one on the internet, though Python 3.11 holds them for global: site-local addresses (RFC
-3879; some networks still have them), 6to4's relays (RFC 7526), documentation (RFC 9637)."""
+3879; some networks still have them), IANA's registries of special purpose (one cloud has its
+metadata in 192.0.0.0/24), and an address that within another cloud is each machine's own host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +80,8 @@ def is_public(address: str) -> bool:
         # 6to4, Teredo and NAT64 carry an IPv4 address that a gateway would take out.
         if ip.sixtofour is not None or ip.teredo is not None or ip in NAT64:
             return False
-    retired = any(ip in network for network in RETIRED)
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved or retired)
+    special = any(ip in network for network in SPECIAL)
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved or special)
 
 
 def resolve(host: str, port: int, *, allow_private: bool) -> str:

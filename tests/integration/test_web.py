@@ -200,6 +200,12 @@ def test_a_name_with_one_private_address_is_refused_whatever_the_others(
         "2002:7f00:1::",
         "64:ff9b::7f00:1",
         "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+        "192.0.0.192",
+        "198.18.0.1",
+        "168.63.129.16",
+        "2001:20::1",
+        "100::1",
+        "2001:db8::1",
     ],
 )
 def test_addresses_that_are_not_public(address: str) -> None:

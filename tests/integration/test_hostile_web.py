@@ -1,0 +1,262 @@
+"""Addresses and servers that mean harm, one row an attack; a canary in the own network hears of it
+if one gets through.
+"""
+
+import gzip
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import httpx
+import pytest
+
+from shared import web as web_module
+from shared.errors import FileTooLargeError, ForbiddenUrlError, MattingError, UrlNotFetchedError
+from shared.web import Web, WebLimits
+
+pytestmark = pytest.mark.timeout(60)
+
+PUBLIC = "127.0.0.2"
+"""Held to be public in these tests; everything else is as it is."""
+
+TIMEOUT_S = 1.0
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """Answers every connection with the same bytes, some of them slowly."""
+
+    allow_reuse_address = daemon_threads = True
+    heard: list[bytes]
+    answer: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"
+    drip_s: float = 0.0
+
+
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        server = self.server
+        assert isinstance(server, Server)
+        server.heard.append(self.request.recv(65_536))
+        if not server.drip_s:
+            self.request.sendall(server.answer)
+            return
+        try:
+            for byte in server.answer:
+                self.request.sendall(bytes([byte]))
+                time.sleep(server.drip_s)
+        except OSError:
+            pass  # cut off, as it should be
+
+
+@contextmanager
+def serving(address: str) -> Iterator[Server]:
+    with Server((address, 0), Handler) as server:
+        server.heard = []
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def canary() -> Iterator[Server]:
+    """In the own network: nobody may come."""
+    with serving("127.0.0.1") as server:
+        yield server
+
+
+@pytest.fixture
+def evil() -> Iterator[Server]:
+    """On the web, as far as these tests go."""
+    with serving(PUBLIC) as server:
+        yield server
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    real = web_module.is_public
+    monkeypatch.setattr(web_module, "is_public", lambda ip: ip == PUBLIC or real(ip))
+    web = Web(WebLimits(timeout_s=TIMEOUT_S, max_redirects=3, allow_private=False))
+    yield web
+    web.close()
+
+
+def port_of(server: Server) -> int:
+    return int(server.server_address[1])
+
+
+def url_of(server: Server, path: str = "x.jpg") -> str:
+    return f"http://{server.server_address[0]!s}:{port_of(server)}/{path}"
+
+
+NOTATIONS = [
+    "http://127.0.0.1:{port}/",
+    "http://localhost:{port}/",
+    "http://LOCALHOST.:{port}/",
+    "http://2130706433:{port}/",
+    "http://0x7f000001:{port}/",
+    "http://017700000001:{port}/",
+    "http://0177.0.0.01:{port}/",
+    "http://0x7f.0.1:{port}/",
+    "http://127.1:{port}/",
+    "http://127.0.1:{port}/",
+    "http://0:{port}/",
+    "http://0.0.0.0:{port}/",
+    "http://[::1]:{port}/",
+    "http://[::]:{port}/",
+    "http://[0:0:0:0:0:ffff:127.0.0.1]:{port}/",
+    "http://[::ffff:7f00:1]:{port}/",
+    "http://[::127.0.0.1]:{port}/",
+    "http://[64:ff9b::7f00:1]:{port}/",
+    "http://[2002:7f00:1::]:{port}/",
+    "http://[fe80::1%25lo]:{port}/",
+    "http://\uff11\uff12\uff17.\uff10.\uff10.\uff11:{port}/",
+    "http://127\u30020\u30020\u30021:{port}/",
+    "http://\u2460\u2461\u2466.\u24ea.\u24ea.\u2460:{port}/",
+    "http://photos.example@127.0.0.1:{port}/",
+    "http://127.0.0.1:{port}#@photos.example/",
+    "http://127.0.0.1:{port}\\@photos.example/",
+    "http://127.0.0.1%00.photos.example:{port}/",
+    "http://127.0.0.1%2f@photos.example:{port}/",
+    "http:127.0.0.1:{port}/",
+    "http:///127.0.0.1:{port}/",
+    "//127.0.0.1:{port}/",
+    "HTTP://127.0.0.1:{port}/",
+    " http://127.0.0.1:{port}/",
+    "http://127.0.0.1:{port}/\r\nX: y",
+    "ftp://127.0.0.1:{port}/",
+    "gopher://127.0.0.1:{port}/_x",
+    "file:///etc/passwd",
+    "file://127.0.0.1/etc/passwd",
+    "data:image/png;base64,AAAA",
+    "dict://127.0.0.1:{port}/",
+    "unix:///var/run/docker.sock",
+    "http://10.0.0.1/",
+    "http://169.254.169.254/latest/meta-data/",
+    "http://[fd00:ec2::254]/latest/meta-data/",
+    "http://[::ffff:169.254.169.254]/",
+    "http://2852039166/",
+    "http://100.100.100.200/",
+    "http://192.0.0.192/",
+    "http://255.255.255.255/",
+    "http://224.0.0.1/",
+    "",
+    "http://",
+    "http://:80/",
+    "http://[/",
+    "http://127.0.0.1:99999/",
+    "http://127.0.0.1:-1/",
+]
+
+
+@pytest.mark.parametrize("address", NOTATIONS)
+def test_no_notation_leads_inside(web: Web, canary: Server, address: str) -> None:
+    url = address.replace("{port}", str(port_of(canary)))
+    began = time.monotonic()
+    with pytest.raises((ForbiddenUrlError, UrlNotFetchedError)):
+        web.get(url, 1_000)
+    with pytest.raises((ForbiddenUrlError, UrlNotFetchedError)):
+        web.post(url, b"{}", {})
+    assert time.monotonic() - began < 10
+    assert canary.heard == []
+
+
+@pytest.mark.parametrize("status", [302, 308])
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://127.0.0.1:{port}/",
+        "//127.0.0.1:{port}/",
+        "http://2130706433:{port}/",
+        "http://[::ffff:127.0.0.1]:{port}/",
+        "http://127.0.0.2@127.0.0.1:{port}/",
+        "file:///etc/passwd",
+        "gopher://127.0.0.1:{port}/",
+        "\thttp://127.0.0.1:{port}/",
+        "http:\\\\127.0.0.1:{port}/",
+    ],
+)
+def test_no_redirect_leads_inside(
+    web: Web, canary: Server, evil: Server, status: int, location: str
+) -> None:
+    target = location.replace("{port}", str(port_of(canary)))
+    head = f"HTTP/1.1 {status} There\r\nLocation: {target}\r\nContent-Length: 0\r\n"
+    evil.answer = f"{head}Connection: close\r\n\r\n".encode()
+    with pytest.raises(MattingError):
+        web.get(url_of(evil), 1_000)
+    assert evil.heard, "it was the redirect that was refused"
+    assert canary.heard == []
+    with suppress(UrlNotFetchedError):  # an answer with no sense in it
+        assert web.post(url_of(evil), b"{}", {}) == status, "an answer, not followed"
+    assert canary.heard == []
+
+
+def test_a_name_that_changes_between_redirects_is_looked_at_anew(
+    web: Web, canary: Server, evil: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = socket.getaddrinfo, list[str]()
+
+    def rebinding(host: str, port: int, *rest: int, **more: int) -> object:
+        if host != "rebind.example":
+            return real(host, port, *rest, **more)
+        asked.append(host)
+        return real(PUBLIC if len(asked) == 1 else "127.0.0.1", port, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    again = f"http://rebind.example:{port_of(canary)}/"
+    head = f"HTTP/1.1 302 Found\r\nLocation: {again}\r\nContent-Length: 0\r\n"
+    evil.answer = f"{head}Connection: close\r\n\r\n".encode()
+    with pytest.raises(ForbiddenUrlError):
+        web.get(f"http://rebind.example:{port_of(evil)}/", 1_000)
+    assert len(asked) == 2
+    assert canary.heard == []
+
+
+def test_nothing_of_the_own_environment_goes_along(
+    web: Web, evil: Server, canary: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", url_of(canary))
+    monkeypatch.setenv("ALL_PROXY", url_of(canary))
+    assert web.get(url_of(evil), 1_000) == b"hi"
+    assert canary.heard == []
+    [request] = evil.heard
+    names = {line.split(b":")[0].lower() for line in request.split(b"\r\n")[1:] if line}
+    assert names <= {b"host", b"accept", b"accept-encoding", b"connection", b"user-agent"}
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CLOSE = b"Connection: close\r\n"
+BOMB = gzip.compress(gzip.compress(bytes(200 * 1024**2)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "drip_s"),
+    [
+        (OK + CLOSE + b"Content-Length: 99999999999\r\n\r\nx", 0),
+        (OK + CLOSE + b"\r\n" + bytes(100_000), 0),
+        (OK + CLOSE + b"Transfer-Encoding: chunked\r\n\r\n" + b"3e8\r\n" + bytes(2_000), 0),
+        (OK + CLOSE + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n", 0),
+        (OK + CLOSE + b"Content-Encoding: gzip\r\n\r\n" + BOMB, 0),
+        (OK + b"X: " + b"x" * 10_000_000 + b"\r\n\r\n", 0),
+        (OK + b"X: y\r\n" * 200_000 + b"\r\n", 0),
+        (b"\0" * 100_000, 0),
+        (b"", 0),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000, 0),
+        (OK + b"X: " + b"x" * 1_000 + b"\r\n\r\n", 0.05),
+        (OK + CLOSE + b"Content-Length: 900\r\n\r\n" + b"x" * 900, 0.05),
+        (b"HTTP/1.1 302 Found\r\nLocation: /again\r\nContent-Length: 0\r\n" + CLOSE + b"\r\n", 0),
+    ],
+)
+def test_a_server_that_means_harm_costs_little(
+    web: Web, evil: Server, answer: bytes, drip_s: float
+) -> None:
+    evil.answer, evil.drip_s = answer, drip_s
+    began = time.monotonic()
+    with pytest.raises((FileTooLargeError, UrlNotFetchedError, ForbiddenUrlError)) as caught:
+        web.get(url_of(evil, "x.jpg?token=secret"), 1_000)
+    assert time.monotonic() - began < TIMEOUT_S + 4
+    assert "secret" not in str(caught.value)
+    assert not isinstance(caught.value, httpx.HTTPError)
