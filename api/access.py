@@ -150,6 +150,8 @@ def name_of_url(url: str) -> str:
 
 
 def name_under(prefix: str, key: str) -> str:
-    """What a key is called within its job: its path below the prefix's last folder."""
+    """What a key is called within its job: its path below the prefix's last folder. Whoever fills
+    the bucket chooses keys, and `in//etc/x.jpg` must not become `/etc/x.jpg`.
+    """
     folder = prefix[: prefix.rfind("/") + 1]
-    return key[len(folder) :]
+    return plain_name(key[len(folder) :])

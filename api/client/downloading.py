@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from api.client.answers import Item
 from api.client.names import output_names
@@ -36,7 +36,13 @@ class Download:
 def downloads(items: Sequence[Item], folder: Path) -> list[Download]:
     """What there is to fetch of a job's images, under names that never meet."""
     return [
-        Download(item, tuple(folder / name for name in names))
+        Download(item, tuple(_below(folder, name) for name in names))
         for item, names in zip(items, output_names(items), strict=True)
         if item["status"] == "succeeded"
     ]
+
+
+def _below(folder: Path, name: str) -> Path:
+    """A path within the folder, whatever a service calls its files."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return folder.joinpath(*(part for part in parts if part not in ("/", "//", "..")))

@@ -17,6 +17,8 @@ import pytest
 from deploy.processes import Process, answers, free_port, start, wait_until
 from shared import job_store
 from shared.database import Database
+from shared.settings import Settings
+from shared.storage import Storage
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -321,6 +323,19 @@ def test_rows_of_a_manifest_are_looked_at_like_the_rest(owner: httpx.Client) -> 
     # And those that come after are listed as ever.
     after = owner.post("/v1/jobs", files={"manifest": ("rows.csv", b"key\ns3://photos/a.jpg\n")})
     wait_for_items(owner, after.json()["id"], 1)
+
+
+def test_keys_of_a_prefix_become_names_that_lead_nowhere(
+    owner: httpx.Client, settings: Settings
+) -> None:
+    bucket = Storage(settings.model_copy(update={"s3_bucket": "photos"}))
+    for key in ("slip/sub/b.jpg", "slip/..\\..\\c.jpg", "slip/ d .jpg"):
+        bucket.put(key, b"x", "image/jpeg")
+    bucket.close()
+    job = owner.post("/v1/jobs", json={"source": {"prefix": "s3://photos/slip/"}}).json()
+    wait_for_items(owner, job["id"], 3)
+    items = owner.get(f"/v1/jobs/{job['id']}/items").json()["items"]
+    assert {item["name"] for item in items} == {"sub/b.jpg", "c.jpg", "d .jpg"}
 
 
 CSV_ROWS = b"""key,id,note,options

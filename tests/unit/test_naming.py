@@ -1,12 +1,16 @@
 """Names from templates: what they may be, and that none leaves its folder or meets another."""
 
+from pathlib import Path, PurePosixPath
 from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.access import name_under
 from api.client import NamedItem, output_names
+from api.client.answers import Item
+from api.client.downloading import downloads
 from shared.naming import check_template, file_name
 
 
@@ -30,6 +34,30 @@ def test_no_photo_s_name_leads_out_of_the_folder(photo: str, template: str | Non
     segments = file_name(template, photo, "png", 1, 1).split("/")
     assert segments
     assert not {"", ".", ".."} & set(segments)
+
+
+NAMES = st.text(st.sampled_from("./\\ab:\0 "), max_size=12) | st.text(max_size=20)
+
+
+@given(NAMES, st.sampled_from(["", "in/", "in/a"]))
+def test_no_key_under_a_prefix_has_a_name_that_leads_away(rest: str, prefix: str) -> None:
+    segments = name_under(prefix, prefix + rest).split("/")
+    assert segments
+    assert not {"", ".", ".."} & set(segments)
+    assert "\\" not in "".join(segments)
+
+
+NAMED = NAMES.filter(lambda name: PurePosixPath(name).name)
+
+
+@given(NAMED, NAMED)
+def test_no_service_s_answer_leads_a_download_away(name: str, other: str) -> None:
+    outputs = [{"name": name, "url": "/", "bytes": 1}, {"name": other, "url": "/", "bytes": 1}]
+    item = {"name": other, "result_format": "png", "outputs": outputs, "status": "succeeded"}
+    [download] = downloads([cast(Item, item)], Path("/somewhere/out"))
+    for path in download.paths:
+        assert Path("/somewhere/out") in (path, *path.parents)
+        assert ".." not in path.parts
 
 
 @pytest.mark.parametrize("template", ["{0}", "{stem!r}", "{stem.__class__}", "a/../b", "\\x", "\n"])
