@@ -6,7 +6,7 @@ PHOTOS ?=
 OUT    ?= out
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test faults soak audit lint reference format lock clean
+.PHONY: help demo up test faults soak deploy-check images-check audit lint picture reference format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,9 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+picture: $(VENV)/.runtime ## cut the samples out for the README's picture
+	@$(BIN)/python -m deploy.picture
 
 reference: $(VENV)/.dev ## write the table of error codes into the README
 	@$(BIN)/python -m deploy.reference

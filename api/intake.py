@@ -25,6 +25,7 @@ from shared.errors import MattingError, RequestTooLargeError
 from shared.job_store import NewItem
 from shared.models import Job, new_id
 from shared.telemetry import get_logger
+from shared.tracing import trace_job
 
 log = get_logger(__name__)
 
@@ -213,6 +214,7 @@ def _publish(parts: Parts, write: Callable[[], Job]) -> Job:
     later: the job is accepted all the same.
     """
     job = write()
+    trace_job(job.id, job.total)
     log.info("job-accepted", job=str(job.id), images=job.total, source=job.source["kind"])
     try:
         parts.reconciler.publish_job(job.id)

@@ -18,6 +18,7 @@ from shared.rate_limit import RateLimiter
 from shared.reconciler import Reconciler
 from shared.settings import Settings
 from shared.storage import Storage
+from shared.tracing import open_tracing
 from shared.web import Web, WebLimits
 
 FETCH_THREADS = 8
@@ -46,6 +47,7 @@ class Parts:
 def open_parts(settings: Settings) -> Iterator[Parts]:
     """Open the parts and start the background threads; close everything at the end."""
     with ExitStack() as stack:
+        stack.callback(open_tracing(settings, "api"))
         database = Database(settings.database_url, process="api", pool_size=20)
         stack.callback(database.close)
         storage = Storage(settings)

@@ -300,6 +300,11 @@ class Settings(BaseSettings):
     # Watching.
     log_format: Literal["console", "json"] = Field("console", description="json in production.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    traces: bool = Field(
+        False,
+        description="Send OpenTelemetry traces (pip install 'matting[otel]'); its own variables, "
+        "such as OTEL_EXPORTER_OTLP_ENDPOINT, say where to.",
+    )
     worker_metrics_port: int | None = Field(
         None, description="Where a worker shows /metrics; none: it doesn't."
     )

@@ -24,6 +24,7 @@ from shared.queue import TASK, make_app, served_queues
 from shared.settings import Settings, get_settings
 from shared.storage import Storage
 from shared.telemetry import PREDICTOR_WARM, configure_logging, get_logger
+from shared.tracing import open_tracing
 from shared.web import Web, WebLimits
 from worker.batching import BatchTask
 from worker.brake import Brake
@@ -82,6 +83,7 @@ def _open(**_: Any) -> None:
     faulthandler.enable(sys.__stderr__ or sys.stderr)
     try:
         worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        _opened.callback(open_tracing(settings, "worker"))
         database = Database(settings.database_url, process="worker")
         _opened.callback(database.close)
         database.ping()

@@ -39,6 +39,7 @@ from shared.telemetry import (
     STAGE_SECONDS,
     get_logger,
 )
+from shared.tracing import trace_image
 from worker.brake import Brake
 from worker.routing import BatchRunner
 from worker.sources import WEB
@@ -258,6 +259,9 @@ class Drain:
             "file": claim.name,
             "attempt": claim.attempt,
         }
+        if outcome.stages:
+            first_ns = min(stage.started_ns for stage in outcome.stages)
+            trace_image(claim.job_id, first_ns, outcome.stages, {**trail, "code": code})
         if not code and state is SettlementState.RECORDED:
             log.info(
                 "image-done",

@@ -21,6 +21,7 @@ from shared.jobs import Reason
 from shared.options import ColourProfile, Profile
 from shared.settings import Settings
 from shared.telemetry import get_logger
+from shared.tracing import Stretch
 from worker.codec import Decoded, decode
 from worker.finishing import FinishedFile, enough_px, finish, keep_metadata
 from worker.metadata import Metadata
@@ -211,12 +212,13 @@ class Pipeline:
         ready = [p for p in passages if p.prepared is not None and not p.outcome.reused]
         if not ready:
             return
-        started = time.perf_counter()
+        started, started_ns = time.perf_counter(), time.time_ns()
         alphas = self._predictor.predict_many([p.prepared for p in ready if p.prepared])
         share_ms = (time.perf_counter() - started) * 1e3 / len(ready)
         assert len(alphas) == len(ready), "predict_many must give one result for each input"
         for passage, alpha in zip(ready, alphas, strict=True):
             passage.outcome.timings_ms["predict"] = share_ms
+            passage.outcome.stages.append(Stretch("predict", started_ns, time.time_ns()))
             if isinstance(alpha, MattingError):
                 passage.outcome.error = alpha
             else:
@@ -287,7 +289,7 @@ class Pipeline:
 
     def _stage(self, passage: _Passage, name: str, work: Callable[[], T]) -> T | None:
         """Do one stage of one image: its time is noted, its error is the image's own."""
-        started = time.perf_counter()
+        started, started_ns = time.perf_counter(), time.time_ns()
         try:
             return work()
         except MattingError as error:
@@ -301,4 +303,5 @@ class Pipeline:
             spent_ms = (time.perf_counter() - started) * 1e3
             inner_ms = passage.outcome.timings_ms.get("encode", 0) if name == "finish" else 0
             passage.outcome.timings_ms[name] = spent_ms - inner_ms
+            passage.outcome.stages.append(Stretch(name, started_ns, time.time_ns()))
         return None

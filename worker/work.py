@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from shared.errors import MattingError
 from shared.jobs import Reason
 from shared.options import Options
+from shared.tracing import Stretch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,5 +60,7 @@ class Outcome:
     """Why a person should look at it."""
     fingerprint: str | None = None
     reused: bool = False
+    stages: list[Stretch] = field(default_factory=list)
+    """When each ran, for its trace."""
     """The result was copied from an earlier one."""
     timings_ms: dict[str, float] = field(default_factory=dict)

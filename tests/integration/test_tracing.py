@@ -1,0 +1,104 @@
+"""A job's trace as a collector receives it: one id from the request to the object."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from structlog.contextvars import bound_contextvars
+
+from shared.database import Database
+from shared.settings import Settings
+from shared.storage import Storage
+from shared.tracing import open_tracing, trace_job
+from tests.integration.test_drain import Threshold, submit
+from worker.brake import Brake
+from worker.drain import Drain
+from worker.pipeline import Pipeline
+
+
+class Collector(ThreadingHTTPServer):
+    """An OTLP collector that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.spans: list[Any] = []
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Collector
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for scope in resource.scope_spans:
+                self.server.spans.extend(scope.spans)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the test's output is its own."""
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    server = Collector()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_job_is_a_trace_and_its_id_the_trace_id(
+    database: Database, storage: Storage, settings: Settings, jpeg: bytes, collector: Collector
+) -> None:
+    settings = settings.model_copy(update={"traces": True})
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg, "cut.jpg": jpeg[:200]})
+    close = open_tracing(settings, "tests")
+    with bound_contextvars(request="r-1"):
+        trace_job(job_id, 2)
+    pipeline = Pipeline(Threshold(), storage, settings)
+    Drain(database, pipeline, settings, "tests-1", Brake(storage.ping)).run_many(messages)
+    pipeline.close()
+    close()
+
+    spans = {span.span_id: span for span in collector.spans}
+    assert {span.trace_id for span in spans.values()} == {job_id.bytes}
+    [root] = [span for span in spans.values() if not span.parent_span_id]
+    assert (root.name, _attributes(root)["request"]) == ("job", "r-1")
+    images = {
+        _attributes(span)["file"]: span
+        for span in spans.values()
+        if span.parent_span_id == root.span_id
+    }
+    assert set(images) == {"a.jpg", "cut.jpg"}
+    assert _stages(spans, images["a.jpg"]) == ["fetch", "decode", "predict", "finish", "store"]
+    assert _stages(spans, images["cut.jpg"]) == ["fetch", "decode"]
+    assert _attributes(images["cut.jpg"])["code"] == images["cut.jpg"].status.message != ""
+    for span in spans.values():
+        assert span.start_time_unix_nano <= span.end_time_unix_nano
+
+
+def test_off_is_off(settings: Settings, collector: Collector) -> None:
+    from uuid import uuid4
+
+    close = open_tracing(settings, "tests")
+    trace_job(uuid4(), 1)
+    close()
+    assert collector.spans == []
+
+
+def _attributes(span: Any) -> dict[str, str]:
+    return {one.key: one.value.string_value for one in span.attributes}
+
+
+def _stages(spans: dict[bytes, Any], image: Any) -> list[str]:
+    own = [span for span in spans.values() if span.parent_span_id == image.span_id]
+    return [span.name for span in sorted(own, key=lambda span: span.start_time_unix_nano)]
