@@ -127,6 +127,7 @@ def _open(**_: Any) -> None:
     task = cast(BatchTask, app.tasks[TASK])
     task.body, task.batch_size = drain, settings.batch_size
     task.batch_wait_s = settings.batch_wait_ms / 1e3
+    task.batches_in_flight = settings.batches_in_flight
     PREDICTOR_WARM.set(1)
     signals.worker_shutting_down.connect(lambda **_: _stopping(heartbeat, brake), weak=False)
 

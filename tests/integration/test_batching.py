@@ -1,0 +1,73 @@
+"""Messages become batches in a real Celery worker, on a real Redis."""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import pytest
+from celery.contrib.testing.worker import start_worker
+
+from shared.queue import TASK, Celery, Message, publish_many, queue_depth
+from worker.batching import BatchTask, CheckedConsumer
+
+SIZE = 8
+WAIT_S = 0.02
+
+
+class Held:
+    """A body that keeps its batches until it is told to let them go."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.release = threading.Event()
+
+    def run_many(self, messages: Sequence[dict[str, Any]]) -> list[str]:
+        self.sizes.append(len(messages))
+        assert self.release.wait(30)
+        return ["done"] * len(messages)
+
+
+@pytest.fixture
+def body(queue: Celery) -> Iterator[Held]:
+    """What a worker with two threads runs."""
+    body = Held()
+
+    @queue.task(name=TASK, base=BatchTask, bind=True, acks_late=True)
+    def collected(task: BatchTask, /, **message: str) -> None:
+        raise NotImplementedError
+
+    task = cast(BatchTask, queue.tasks[TASK])
+    task.body, task.batch_size, task.batch_wait_s, task.batches_in_flight = body, SIZE, WAIT_S, 2
+    queue.conf.worker_prefetch_multiplier = SIZE
+    queue.conf.worker_consumer = CheckedConsumer
+    with start_worker(queue, pool="threads", concurrency=2, perform_ping_check=False):
+        yield body
+        body.release.set()
+
+
+def wait_for(holds: Any) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def send(queue: Celery, count: int) -> None:
+    ids = [uuid.uuid4() for _ in range(count)]
+    publish_many(queue, [Message(item_id=one, job_id=one, name="x.jpg", priority=5) for one in ids])
+    wait_for(lambda: queue_depth(queue) == 0)
+
+
+def test_what_would_wait_for_a_thread_becomes_full_batches(queue: Celery, body: Held) -> None:
+    for batches in (1, 2):
+        send(queue, 1)
+        wait_for(lambda batches=batches: len(body.sizes) == batches)
+    for _ in range(14):  # one by one, as they come when small batches are acknowledged
+        send(queue, 1)
+        threading.Event().wait(2 * WAIT_S)
+    assert body.sizes == [1, 1], "both threads are busy"
+    body.release.set()
+    wait_for(lambda: sum(body.sizes) == 16)
+    assert sorted(body.sizes[2:]) == [6, 8]
