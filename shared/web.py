@@ -127,7 +127,7 @@ class _Cutter:
         self._socket: socket.socket | None = None
         self._timer = threading.Timer(max(0.0, after_s), self._cut)
         self._timer.daemon = True
-        self.cut = False
+        self._late = False
 
     def __enter__(self) -> "_Cutter":
         self._timer.start()
@@ -135,20 +135,23 @@ class _Cutter:
 
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
+        if self._socket is not None:
+            self._socket.close()
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Hears from httpcore what it does; learns the socket."""
-        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-            self._socket = info["return_value"].get_extra_info("socket")
-            if self.cut:
+        """Hears from httpcore what it does; takes a handle of its own on the connection, which
+        stays good while TLS wraps the other.
+        """
+        if event == "connection.connect_tcp.complete":
+            self._socket = info["return_value"].get_extra_info("socket").dup()
+            if self._late:
                 self._cut()
 
     def _cut(self) -> None:
-        self.cut = True
+        self._late = True
         if self._socket is not None:
             with suppress(OSError):
-                # Not the TLS socket's own method, which takes its state away from the reader.
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+                self._socket.shutdown(socket.SHUT_RDWR)
 
 
 class Web:

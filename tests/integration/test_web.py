@@ -4,6 +4,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -122,6 +124,34 @@ def test_what_can_t_be_fetched_says_why(
     with pytest.raises(error):
         web.get(url(site, path), 10_000)
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_peer_that_says_a_byte_now_and_then_is_cut_off_in_time(scheme: str) -> None:
+    """Before the answer's first line, and within the TLS handshake."""
+    dripping = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def drip() -> None:
+        peer, _ = dripping.accept()
+        with peer, suppress(OSError):
+            # The header of a TLS record that never ends; in plain HTTP an endless first line.
+            peer.sendall(b"\x16\x03\x03\x40\x00" if scheme == "https" else b"HTTP/1.1 200 ")
+            while not over.wait(0.1):
+                peer.sendall(b"x")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    web = Web(replace(OPEN, timeout_s=1))
+    address = f"{scheme}://127.0.0.1:{dripping.getsockname()[1]}/"
+    started = time.monotonic()
+    with pytest.raises(UrlNotFetchedError):
+        web.post(address, b"{}", {})
+    assert time.monotonic() - started < 4
+    over.set()
+    thread.join()
+    dripping.close()
+    web.close()
 
 
 @pytest.mark.parametrize(
