@@ -12,7 +12,6 @@ Chosen after a trial against celery-batches and a claim-ahead task (tests/benchm
 import os
 import time
 import uuid
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -56,6 +55,8 @@ class CheckedConsumer(Consumer):
     """Celery's consumer, but what is not a message of ours is refused before Celery looks into it:
     a body of another shape ends its worker, is delivered again, and ends the next.
     """
+
+    collector: "Collector | None" = None
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """What is called with each message."""
@@ -126,11 +127,13 @@ class Collector:
         self._due = False
         """Whether the oldest that waits has waited long enough for a batch that is not full."""
         # Acknowledgements are carried out by the loop, which may sleep up to a second: wake it.
-        self._hub: Any = consumer.hub  # type: ignore[attr-defined]  # set by Celery's blueprint
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._hub: Any = None
+
+    def attach(self) -> None:
+        """Let the loop hear of it; again when it begins anew, since it forgets all it heard of."""
+        self._hub = self._consumer.hub  # type: ignore[attr-defined]  # set by Celery's blueprint
         self._hub.add_reader(self._wake_fd, self._woken)
-        # Celery makes a new collector each time that Redis comes back.
-        weakref.finalize(self, os.close, self._wake_fd)
 
     def add(self, request: Request) -> None:
         """Take a request; a full batch leaves at once, another after the wait."""
@@ -226,6 +229,11 @@ def _as_exception_info(error: Exception) -> ExceptionInfo:
         return ExceptionInfo()  # it takes what is being handled, traceback and all
 
 
-def collecting_strategy(task: BatchTask, app: Celery, consumer: Consumer) -> Any:
-    """Celery's default strategy, with the collector in the pool's place."""
-    return strategy.default(task, app, _Collecting(consumer, Collector(task, consumer)))
+def collecting_strategy(task: BatchTask, app: Celery, consumer: CheckedConsumer) -> Any:
+    """Celery's default strategy, with the collector in the pool's place. It is asked for each time
+    that Redis comes back; the collector stays the same, or each would leave a descriptor behind.
+    """
+    if consumer.collector is None:
+        consumer.collector = Collector(task, consumer)
+    consumer.collector.attach()
+    return strategy.default(task, app, _Collecting(consumer, consumer.collector))
