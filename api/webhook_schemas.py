@@ -135,3 +135,17 @@ class JobEvent(BaseModel):
     type: Literal[Event.JOB_FINISHED, Event.JOB_CANCELLED, Event.JOB_PAUSED, Event.JOB_PROGRESS]
     timestamp: datetime = Field(description="When it happened.")
     data: JobSummary
+
+
+class TrialData(BaseModel):
+    """Which webhook is tried."""
+
+    webhook_id: uuid.UUID
+
+
+class TrialEvent(BaseModel):
+    """What a webhook is sent to be tried."""
+
+    type: Literal[Event.TEST]
+    timestamp: datetime
+    data: TrialData

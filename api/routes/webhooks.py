@@ -1,7 +1,7 @@
 """/v1/webhooks: who is told what happens to jobs; /v1/deliveries: what they were told."""
 
 import uuid
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
@@ -17,6 +17,7 @@ from api.webhook_schemas import (
     DeliveryOut,
     DeliveryPage,
     JobEvent,
+    TrialEvent,
     WebhookList,
     WebhookMade,
     WebhookOut,
@@ -198,21 +199,24 @@ def redeliver(delivery_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> Del
     return delivery
 
 
-@sent.post(
-    "job-event",
-    name="job",
-    status_code=204,
-    responses={
-        204: {"description": "Taken; any other 2xx says the same."},
-        410: {"description": "No more: the webhook is switched off."},
-        "4XX": {"description": "Like every other answer, and none: tried again later."},
-    },
-)
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    204: {"description": "Taken; any other 2xx says the same."},
+    410: {"description": "No more: the webhook is switched off."},
+    "4XX": {"description": "Like every other answer, and none: tried again later."},
+}
+
+
+@sent.post("job-event", name="job", status_code=204, responses=_ANSWERS)
 def job_event(body: JobEvent) -> None:
     """Something happened to a job. The headers `webhook-id`, `webhook-timestamp` and
     `webhook-signature` are those of the Standard Webhooks specification. What has the `webhook-id`
     of something that came before is the same once more.
     """
+
+
+@sent.post("trial-event", name="trial", status_code=204, responses=_ANSWERS)
+def trial_event(body: TrialEvent) -> None:
+    """Nothing happened: you asked for it by `POST /v1/webhooks/{webhook_id}/test`."""
 
 
 def _find(session: Session, caller: Caller, webhook_id: uuid.UUID) -> Webhook:
