@@ -5,16 +5,21 @@ A child dies with its parent (the kernel sees to it), so a killed `matting demo`
 
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared.errors import StackError
+
+MAX_LOG_BYTES = 50 * 1024**2
+"""About 80,000 images, of which a worker writes a line each."""
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that a process gets when its parent dies."""
@@ -55,6 +60,15 @@ class Process:
                 preexec_fn=_die_with_parent,
             )
         self.started = time.monotonic()
+
+    def keep_log_small(self, limit_bytes: int = MAX_LOG_BYTES) -> None:
+        """Move a log beyond the limit to NAME.log.1, in place of what was there. The part goes on
+        at the beginning of the same file; what it writes at that very moment may be missing.
+        """
+        with suppress(OSError):  # a full disk, or someone took it away: who watches must go on
+            if self.log.stat().st_size > limit_bytes:
+                shutil.copyfile(self.log, self.log.with_name(f"{self.log.name}.1"))
+                os.truncate(self.log, 0)
 
     def alive(self) -> bool:
         """Whether it still runs."""

@@ -1,5 +1,5 @@
-"""Starts again what crashes or is killed: a job that runs all night must not wait for someone to
-look. What ends with status 0 was asked to, and stays so.
+"""Starts again what crashes or is killed, and keeps the logs small: a job that runs all night must
+not wait for someone to look. What ends with status 0 was asked to, and stays so.
 """
 
 import threading
@@ -49,6 +49,7 @@ class Supervisor:
     def _run(self) -> None:
         while not self._paused.wait(LOOK_EVERY_S):
             for part in list(self._parts):
+                part.keep_log_small()
                 if part.wanted and not part.alive() and part.popen.returncode != 0:
                     self._care_for(part)
         self._closed.wait()
