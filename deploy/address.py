@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.errors import StackError
+from shared.errors import NoStackError
 
 SECRETS_FILE = "secrets.json"
 ADDRESS_FILE = "running.json"
@@ -28,15 +28,12 @@ class Address:
 
 
 def find_stack(data: Path) -> tuple[Address, Secrets]:
-    """The stack that runs on a data folder. Raises StackError when none does."""
+    """The stack that runs on a data folder. Raises NoStackError when none does."""
     try:
         address = Address(**json.loads((data / ADDRESS_FILE).read_text()))
         known = Secrets(**json.loads((data / SECRETS_FILE).read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise StackError(
-            f"No stack runs on {data}: start one with `matting up`, or set MATTING_API_URL and "
-            "MATTING_API_KEY"
-        ) from error
+        raise NoStackError(f"No stack runs on {data}") from error
     return address, known
 
 

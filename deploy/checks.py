@@ -6,6 +6,8 @@ import shutil
 import sys
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from deploy.address import find_stack
 from deploy.weak_secrets import refuse_weak_secrets
 from shared import job_store
 from shared.database import Database, now
-from shared.errors import DatabaseError, MattingError, QueueError, StackError
+from shared.errors import DatabaseError, MattingError, QueueError, SetupError, StackError
 from shared.queue import make_app, queue_depth, queue_facts
 from shared.settings import Settings
 from shared.storage import Storage
@@ -93,42 +95,48 @@ def formats() -> str:
 
 def secrets(settings: Settings) -> str:
     """None that anybody could guess."""
-    refuse_weak_secrets(settings, os.environ)
+    try:
+        refuse_weak_secrets(settings, os.environ)
+    except SetupError as error:
+        raise Broken(error.detail, "openssl rand -hex 24, for each; then start again") from error
     return "none is a known default or short"
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Database]:
+    """The database; Broken when it is away."""
+    opened = Database(settings.database_url, process="doctor")
+    url = opened.url
+    try:
+        yield opened
+    except DatabaseError as error:
+        where = f"-h {url.host or 'localhost'} -p {url.port or 5432}"
+        fix = f"pg_isready {where}; then check MATTING_DATABASE_URL"
+        raise Broken(error.detail, fix) from error
+    finally:
+        opened.close()
 
 
 def database(settings: Settings) -> str:
     """It answers, and its tables are those of this code."""
-    opened = Database(settings.database_url, process="doctor")
-    url = opened.url
-    try:
+    with _opened(settings) as opened:
         opened.ping()
         current, newest = opened.revisions()
-    except DatabaseError as error:
-        where = f"-h {url.host or 'localhost'} -p {url.port or 5432}"
-        raise Broken(
-            error.detail, f"pg_isready {where}; then check MATTING_DATABASE_URL"
-        ) from error
-    finally:
-        opened.close()
+        kind = opened.url.get_backend_name()
     if current != newest:
         raise Broken(
-            f"Its tables are at revision {current}, the code is at {newest}", "matting migrate"
+            f"Its tables are at revision {current}, the code at {newest}", "matting migrate"
         )
-    return f"{url.get_backend_name()}, revision {current}"
+    return f"{kind}, revision {current}"
 
 
 def clock(settings: Settings) -> str:
     """How far the database's clock is from this machine's."""
-    opened = Database(settings.database_url, process="doctor")
-    try:
-        with opened.transaction() as session:
-            began = time.monotonic()
-            theirs = now(session)
-            passed = time.monotonic() - began
+    with _opened(settings) as opened, opened.transaction() as session:
+        began = time.monotonic()
+        theirs = now(session)
+        passed = time.monotonic() - began
         off_s = (datetime.now(UTC) - theirs).total_seconds() - passed
-    finally:
-        opened.close()
     if abs(off_s) > MAX_CLOCK_S:
         raise Broken(
             f"This machine's clock is {off_s:+.0f} s off the database's: presigned URLs fail",
@@ -210,12 +218,8 @@ def public_urls(settings: Settings) -> str:
 
 def workers(settings: Settings) -> str:
     """A warm one for every model that jobs may name."""
-    opened = Database(settings.database_url, process="doctor")
-    try:
-        with opened.transaction() as session:
-            live = job_store.live_workers(session, stale_s=settings.worker_stale_s)
-    finally:
-        opened.close()
+    with _opened(settings) as opened, opened.transaction() as session:
+        live = job_store.live_workers(session, stale_s=settings.worker_stale_s)
     start = "celery -A worker.app worker -P threads"
     if not live:
         raise Broken("No worker is warm", f"{start}; its log names what keeps it from starting")

@@ -278,6 +278,13 @@ class StackError(SetupError):
     remedy = "Look at the log file named above."
 
 
+class NoStackError(StackError):
+    """No stack runs here."""
+
+    code = "no-stack"
+    remedy = "Start one with `matting up`, or set MATTING_API_URL and MATTING_API_KEY."
+
+
 # --- the caller -----------------------------------------------------------------------------------
 
 

@@ -10,7 +10,6 @@ from deploy.doctor import examine
 from deploy.processes import free_port
 from shared import job_store
 from shared.database import Database
-from shared.errors import SetupError
 from shared.queue import Celery
 from shared.settings import Settings
 
@@ -50,10 +49,11 @@ def test_tables_that_are_missing_or_old(settings: Settings) -> None:
 
 def test_a_database_that_is_away_and_no_password_in_what_is_said(settings: Settings) -> None:
     away = f"postgresql+psycopg://matting:hush@127.0.0.1:{free_port()}/matting"
-    with pytest.raises(checks.Broken) as caught:
-        checks.database(broken(settings, database_url=away))
-    assert "pg_isready -h 127.0.0.1" in caught.value.fix
-    assert "hush" not in caught.value.fix + caught.value.detail
+    for check in (checks.database, checks.clock, checks.workers):
+        with pytest.raises(checks.Broken) as caught:
+            check(broken(settings, database_url=away))
+        assert "pg_isready -h 127.0.0.1" in caught.value.fix
+        assert "hush" not in caught.value.fix + caught.value.detail
 
 
 def test_a_queue_that_is_away_or_forgets(settings: Settings, queue: Celery) -> None:
@@ -127,5 +127,5 @@ def test_a_folder_without_room_and_a_machine_without_memory(
 
 def test_weak_secrets_are_found(settings: Settings) -> None:
     weak = Settings.model_validate({"aws_secret_access_key": "minioadmin"})
-    with pytest.raises(SetupError, match="AWS_SECRET_ACCESS_KEY"):
+    with pytest.raises(checks.Broken, match="AWS_SECRET_ACCESS_KEY"):
         checks.secrets(weak)
