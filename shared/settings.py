@@ -179,6 +179,12 @@ class Settings(BaseSettings):
     # Limits, checked before decoding.
     max_image_bytes: int = Field(50 * 1024**2, ge=1, description="Of one file.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Of one image, from its header.")
+    max_decoded_pixels: int = Field(
+        300_000_000,
+        ge=1,
+        description="Of all photos that a worker holds decoded at a time, at 5 to 10 bytes each; a "
+        "larger batch goes in parts.",
+    )
     image_timeout_s: float = Field(
         60,
         gt=0,

@@ -34,6 +34,7 @@ from worker.heartbeat import Heartbeat
 from worker.pipeline import Pipeline
 from worker.predictor import load_predictor
 from worker.reuse import Reuse
+from worker.room import Room
 from worker.routing import ModelRouter
 from worker.sources import Sources
 from worker.tuning import batch_sizes
@@ -94,6 +95,7 @@ def _open(**_: Any) -> None:
         _opened.callback(web.close)
         sources = Sources(storage, web)
         watchdog = Watchdog(settings.image_timeout_s)
+        room = Room(settings.max_decoded_pixels)
         pipelines, descriptions = {}, []
         for model in settings.served_models:
             own = _settings_of(model)
@@ -104,7 +106,7 @@ def _open(**_: Any) -> None:
                 if settings.reuse_results
                 else None
             )
-            pipelines[model] = Pipeline(predictor, sources, own, past, watchdog)
+            pipelines[model] = Pipeline(predictor, sources, own, past, watchdog, room)
             _opened.callback(pipelines[model].close)
             descriptions.append(predictor.describe())
         watch_device(settings)

@@ -35,6 +35,14 @@ MOST_SCANS = 200
 """Of one JPEG. Each pass of a progressive file goes over all its pixels; encoders write about ten,
 and a file of 50 megapixels with thousands of empty ones keeps a decoder busy for an hour."""
 
+READ = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+"""How OpenCV reads a JPEG at these parts of its size."""
+
 ORIENTATION_TAG = 0x0112
 # `max_image_pixels` is the limit, and is checked right after opening.
 PIL.Image.MAX_IMAGE_PIXELS = None
@@ -102,6 +110,23 @@ def decode(
     return Decoded(image, width, height)
 
 
+def pixels_to_decode(data: bytes, enough_px: int | None = None) -> int:
+    """How many pixels `decode` makes of the file, by its header; 0 for what is no image."""
+    try:
+        header = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+    except Exception:  # `decode` says what is wrong with it
+        return 0
+    return header.width * header.height // _reduction(header, enough_px) ** 2
+
+
+def _reduction(header: PIL.Image.Image, enough_px: int | None) -> int:
+    """The DCT scale (1/this) that leaves the shorter side at least `enough_px` long."""
+    if not enough_px or header.format not in ("JPEG", "MPO") or not _is_ordinary(header):
+        return 1
+    side = min(header.size)
+    return next((scale for scale in (8, 4, 2) if side >= scale * enough_px), 1)
+
+
 def _is_ordinary(header: PIL.Image.Image) -> bool:
     """Whether OpenCV decodes this rightly: 8-bit grey or RGB, in sRGB or nothing said."""
     if header.format == "TIFF" or header.mode not in ("RGB", "L") or "transparency" in header.info:
@@ -111,17 +136,7 @@ def _is_ordinary(header: PIL.Image.Image) -> bool:
 
 
 def _fast(data: bytes, header: PIL.Image.Image, enough_px: int | None) -> Image:
-    flags = cv2.IMREAD_COLOR
-    if enough_px and header.format in ("JPEG", "MPO"):
-        side = min(header.size)
-        for scale, reduced in (
-            (8, cv2.IMREAD_REDUCED_COLOR_8),
-            (4, cv2.IMREAD_REDUCED_COLOR_4),
-            (2, cv2.IMREAD_REDUCED_COLOR_2),
-        ):
-            if side >= scale * enough_px:
-                flags = reduced
-                break
+    flags = READ[_reduction(header, enough_px)]
     buffer = np.frombuffer(data, np.uint8)
     try:
         image = cv2.imdecode(buffer, flags | cv2.IMREAD_IGNORE_ORIENTATION)

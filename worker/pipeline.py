@@ -6,72 +6,34 @@ by two shared pools, one for what waits (network) and one for what computes (cod
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import cv2
-from numpy import float32
-from numpy.typing import NDArray
 
 from shared.errors import MattingError, WorkerMemoryError
-from shared.job_store import PastResult
-from shared.jobs import Reason
-from shared.options import ColourProfile, Profile
+from shared.options import ColourProfile
 from shared.settings import Settings
 from shared.telemetry import get_logger
 from shared.tracing import Stretch
-from worker.codec import Decoded, decode
-from worker.finishing import FinishedFile, enough_px, finish, keep_metadata
-from worker.metadata import Metadata
+from worker.codec import Decoded, decode, pixels_to_decode
+from worker.finishing import enough_px, finish, keep_metadata
+from worker.passage import BatchPredictor, ObjectStore, Passage
 from worker.pictures import Pictures
 from worker.quarantine import Order, Quarantine
-from worker.reuse import PastResults, stored_again
+from worker.reuse import PastResults, copy_again
 from worker.review import Seen, review_many
-from worker.transforms import Image, Prepared
+from worker.room import Room
+from worker.transforms import Image
 from worker.watchdog import Watchdog
 from worker.work import Outcome, StoredOutput, WorkItem
 
-__all__ = ["BatchPredictor", "ObjectStore", "Outcome", "Pipeline", "StoredOutput", "WorkItem"]
+__all__ = ["BatchPredictor", "ObjectStore", "Outcome", "Pipeline", "WorkItem"]
 
 log = get_logger(__name__)
 
 T = TypeVar("T")
-
-
-class ObjectStore(Protocol):
-    """Where photos come from and results go to."""
-
-    def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
-        """The object's bytes. Raises MattingError."""
-
-    def put(self, key: str, data: bytes, content_type: str) -> None:
-        """Write an object of the own bucket. Raises MattingError."""
-
-
-class BatchPredictor(Protocol):
-    """What turns photos into alphas."""
-
-    def prepare(self, image: Image, profile: Profile) -> Prepared:
-        """A photo as an input of the network."""
-
-    def predict_many(self, prepared: Sequence[Prepared]) -> list[NDArray[float32] | MattingError]:
-        """An alpha or an error for each input, in their order."""
-
-
-@dataclass(slots=True)
-class _Passage:
-    """An image on its way through the stages."""
-
-    item: WorkItem
-    outcome: Outcome
-    decoded: Decoded | None = None
-    prepared: Prepared | None = None
-    alpha: NDArray[float32] | None = None
-    metadata: list[Metadata] = field(default_factory=list)
-    pictures: dict[str, Image] = field(default_factory=dict)
-    files: list[FinishedFile] = field(default_factory=list)
 
 
 class Pipeline:
@@ -84,9 +46,10 @@ class Pipeline:
         settings: Settings,
         past: PastResults | None = None,
         watchdog: Watchdog | None = None,
+        room: Room | None = None,
     ) -> None:
         """`past`: where to look for results that were computed before; None computes each.
-        `watchdog`: who is told what native code is busy with.
+        `watchdog`: who is told what native code is busy with. `room`: that of all pipelines.
         """
         self._past = past
         self._predictor = predictor
@@ -99,28 +62,61 @@ class Pipeline:
         # One image a thread: OpenCV's own threads would only contend with these.
         cv2.setNumThreads(1)
         self._codecs = ThreadPoolExecutor(settings.codec_threads, "codec")
+        self._room = room or Room(settings.max_decoded_pixels)
         # Suspects wait for their child here, so that they keep no codec thread from the others.
         self._suspects = ThreadPoolExecutor(settings.codec_threads, "suspect")
 
     def run_many(self, items: Sequence[WorkItem]) -> list[Outcome]:
         """Do a batch: one outcome for each item, in their order. One bad image fails alone."""
-        passages = [_Passage(item, Outcome(item_id=item.item_id)) for item in items]
+        passages = [Passage(item, Outcome(item_id=item.item_id)) for item in items]
         # Each image goes on to decoding as soon as it is there; no codec thread waits for a fetch.
         fetching = {self._fetch(passage): passage for passage in passages}
-        decoding = [
-            self._pool(fetching[future]).submit(self._decode, fetching[future], data)
+        fetched = (
+            (fetching[future], data)
             for future in as_completed(fetching)
             if (data := future.result()) is not None
-        ]
+        )
         # Asked once a batch, while the last photos are decoded: what is there is only copied.
-        copying = self._reuse(passages)
-        for future in [*decoding, *copying]:
-            future.result()
-        self._predict(passages)
-        storing = [self._codecs.submit(self._finish, passage) for passage in passages]
-        for finished in storing:
-            finished.result().result()
+        left, storing = self._round(fetched, lambda: self._reuse(passages))
+        while left:
+            rest = [(passage, data) for passage, data in left if not passage.outcome.reused]
+            left, more = self._round(rest, list)
+            storing += more
+        for stored in storing:
+            stored.result()
         return [passage.outcome for passage in passages]
+
+    def _round(
+        self,
+        photos: Iterable[tuple[Passage, bytes]],
+        meanwhile: "Callable[[], list[Future[None]]]",
+    ) -> "tuple[list[tuple[Passage, bytes]], list[Future[None]]]":
+        """Do as many as there is room for now, up to storing them; returns those that are left, and
+        what is being stored.
+        """
+        begun: list[Passage] = []
+        left: list[tuple[Passage, bytes]] = []
+        decoding: list[Future[None]] = []
+        held = 0
+        try:
+            for passage, data in photos:
+                pixels = self._pixels(passage, data)
+                if not begun:
+                    held = self._room.take(pixels)
+                elif self._room.try_take(pixels):
+                    held += pixels
+                else:
+                    left.append((passage, data))
+                    continue
+                begun.append(passage)
+                decoding.append(self._pool(passage).submit(self._decode, passage, data))
+            for future in [*decoding, *meanwhile()]:
+                future.result()
+            self._predict(begun)
+            finishing = [self._codecs.submit(self._finish, passage) for passage in begun]
+            return left, [finished.result() for finished in finishing]
+        finally:
+            self._room.give_back(held)
 
     def close(self) -> None:
         """Wait for what is under way and end the threads."""
@@ -129,10 +125,15 @@ class Pipeline:
         self._io.shutdown()
         self._quarantine.close()
 
-    def _pool(self, passage: _Passage) -> ThreadPoolExecutor:
+    def _pixels(self, passage: Passage, data: bytes) -> int:
+        """What decoding it needs room for; one with too many pixels is refused, and needs none."""
+        pixels = pixels_to_decode(data, enough_px(passage.item.options))
+        return pixels if pixels <= self._settings.max_image_pixels else 0
+
+    def _pool(self, passage: Passage) -> ThreadPoolExecutor:
         return self._suspects if passage.item.suspect else self._codecs
 
-    def _fetch(self, passage: _Passage) -> "Future[bytes | None]":
+    def _fetch(self, passage: Passage) -> "Future[bytes | None]":
         return self._io.submit(
             self._stage,
             passage,
@@ -140,14 +141,14 @@ class Pipeline:
             lambda: self._get(passage),
         )
 
-    def _get(self, passage: _Passage) -> bytes:
+    def _get(self, passage: Passage) -> bytes:
         item = passage.item
         data = self._store.get(item.bucket, item.key, self._settings.max_image_bytes)
         if self._past is not None:
             passage.outcome.fingerprint = self._past.fingerprint(item.tenant, data, item.options)
         return data
 
-    def _reuse(self, passages: list[_Passage]) -> "list[Future[None]]":
+    def _reuse(self, passages: list[Passage]) -> "list[Future[None]]":
         """Look for earlier results, and begin to copy them."""
         asked = {
             (passage.item.tenant, passage.outcome.fingerprint): passage
@@ -162,34 +163,16 @@ class Pipeline:
             log.warning("reuse-failed", code=error.code, detail=error.detail)
             return []
         return [
-            self._io.submit(self._copy, passage, past)
+            self._io.submit(copy_again, self._past, past, passage.item, passage.outcome)
             for passage in passages
             if (past := found.get((passage.item.tenant, passage.outcome.fingerprint or "")))
         ]
 
-    def _copy(self, passage: _Passage, past: PastResult) -> None:
-        """Copy an earlier image's files; where one is gone, the image is computed."""
-        assert self._past is not None
-        started = time.perf_counter()
-        item, outcome = passage.item, passage.outcome
-        outputs = stored_again(past, item)
-        try:
-            sources = [past.result_key, *(one["key"] for one in (past.outputs or [])[1:])]
-            for source, output in zip(sources, outputs, strict=True):
-                self._past.copy(source, output.key)
-        except (MattingError, ValueError) as error:
-            log.info("reuse-gone", item=item.item_id, detail=str(error))
-            return
-        outcome.outputs, outcome.reused = outputs, True
-        outcome.review = tuple(Reason(reason) for reason in past.review_reasons)
-        outcome.output_bytes = past.output_bytes
-        outcome.timings_ms["store"] = (time.perf_counter() - started) * 1e3
-
-    def _decode(self, passage: _Passage, data: bytes) -> None:
+    def _decode(self, passage: Passage, data: bytes) -> None:
         passage.outcome.input_bytes = len(data)
         self._stage(passage, "decode", lambda: self._decode_and_prepare(passage, data))
 
-    def _decode_and_prepare(self, passage: _Passage, data: bytes) -> None:
+    def _decode_and_prepare(self, passage: Passage, data: bytes) -> None:
         options = passage.item.options
         order = Order(enough_px(options), options.colour_profile is ColourProfile.KEEP)
         if passage.item.suspect:
@@ -208,7 +191,7 @@ class Pipeline:
         passage.prepared = self._predictor.prepare(decoded.image, options.profile)
         passage.decoded = decoded
 
-    def _predict(self, passages: list[_Passage]) -> None:
+    def _predict(self, passages: list[Passage]) -> None:
         ready = [p for p in passages if p.prepared is not None and not p.outcome.reused]
         if not ready:
             return
@@ -225,7 +208,7 @@ class Pipeline:
                 passage.alpha = alpha
         self._review([passage for passage in ready if passage.alpha is not None])
 
-    def _review(self, passages: list[_Passage]) -> None:
+    def _review(self, passages: list[Passage]) -> None:
         seen = [
             Seen(p.alpha, p.prepared, min(p.outcome.width, p.outcome.height))
             for p in passages
@@ -235,7 +218,7 @@ class Pipeline:
         for passage, reasons in zip(passages, found, strict=True):
             passage.outcome.review = tuple(reasons)
 
-    def _finish(self, passage: _Passage) -> "Future[None]":
+    def _finish(self, passage: Passage) -> "Future[None]":
         if passage.alpha is not None:
             with self._watchdog.watching(passage.item.item_id, "finish"):
                 self._stage(passage, "finish", lambda: self._compose(passage))
@@ -243,11 +226,11 @@ class Pipeline:
         passage.decoded = passage.prepared = passage.alpha = None
         return self._io.submit(self._put, passage)
 
-    def _put(self, passage: _Passage) -> None:
+    def _put(self, passage: Passage) -> None:
         if passage.files:  # an image that failed before has nothing to store
             self._stage(passage, "store", lambda: self._put_files(passage))
 
-    def _put_files(self, passage: _Passage) -> None:
+    def _put_files(self, passage: Passage) -> None:
         item, files = passage.item, passage.files
         keys = [item.result_key, *item.extra_keys]
         kinds = [item.options.format, *(one.format for one in item.options.extras)]
@@ -266,7 +249,7 @@ class Pipeline:
             for key, file in zip(keys, files, strict=True)
         )
 
-    def _compose(self, passage: _Passage) -> None:
+    def _compose(self, passage: Passage) -> None:
         assert passage.decoded is not None
         assert passage.prepared is not None
         assert passage.alpha is not None
@@ -287,7 +270,7 @@ class Pipeline:
         # Each of a job's batches reads it: one that ends a worker would end one after another.
         return self._quarantine.decode(data, Order())[0]
 
-    def _stage(self, passage: _Passage, name: str, work: Callable[[], T]) -> T | None:
+    def _stage(self, passage: Passage, name: str, work: Callable[[], T]) -> T | None:
         """Do one stage of one image: its time is noted, its error is the image's own."""
         started, started_ns = time.perf_counter(), time.time_ns()
         try:

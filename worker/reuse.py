@@ -7,17 +7,23 @@ under the same name: such images are computed each time.
 
 import hashlib
 import json
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from shared import job_store
 from shared.database import Database
+from shared.errors import MattingError
 from shared.job_store import PastResult
+from shared.jobs import Reason
 from shared.naming import file_name
 from shared.options import Options
 from shared.storage import Storage
-from worker.work import StoredOutput, WorkItem
+from shared.telemetry import get_logger
+from worker.work import Outcome, StoredOutput, WorkItem
+
+log = get_logger(__name__)
 
 RESULT_VERSION = 2
 """To be raised when the same photo and options give other pixels than before."""
@@ -87,3 +93,20 @@ def stored_again(past: PastResult, item: WorkItem) -> tuple[StoredOutput, ...]:
         )
         for one, key, old in zip(wanted, keys, before, strict=False)
     )
+
+
+def copy_again(past: PastResults, found: PastResult, item: WorkItem, outcome: Outcome) -> None:
+    """Copy an earlier image's files; where one is gone, the image is computed."""
+    started = time.perf_counter()
+    outputs = stored_again(found, item)
+    try:
+        sources = [found.result_key, *(one["key"] for one in (found.outputs or [])[1:])]
+        for source, output in zip(sources, outputs, strict=True):
+            past.copy(source, output.key)
+    except (MattingError, ValueError) as error:
+        log.info("reuse-gone", item=item.item_id, detail=str(error))
+        return
+    outcome.outputs, outcome.reused = outputs, True
+    outcome.review = tuple(Reason(reason) for reason in found.review_reasons)
+    outcome.output_bytes = found.output_bytes
+    outcome.timings_ms["store"] = (time.perf_counter() - started) * 1e3
