@@ -1,6 +1,7 @@
 """Callers who mean harm, one row an attack, against a real API process on PostgreSQL."""
 
 import http.client
+import io
 import json
 import os
 import re
@@ -8,7 +9,9 @@ import socket
 import sys
 import time
 import uuid
+import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import httpx
@@ -23,12 +26,13 @@ from shared.storage import Storage
 pytestmark = pytest.mark.timeout(60)
 
 PATIENCE_S = 1
+HEADERS_S = 3
 LIMITS = {
     "MATTING_MAX_JSON_BYTES": str(2 * 1024**2),
     "MATTING_MAX_REQUEST_BYTES": str(4 * 1024**2),
     "MATTING_MAX_FILES_PER_REQUEST": "10",
     "MATTING_BODY_TIMEOUT_S": str(PATIENCE_S),
-    "MATTING_HEADERS_TIMEOUT_S": str(PATIENCE_S),
+    "MATTING_HEADERS_TIMEOUT_S": str(HEADERS_S),
     "MATTING_SOURCE_BUCKETS": "photos",
     "MATTING_LOG_LEVEL": "WARNING",
 }
@@ -50,7 +54,10 @@ class Api:
 
     def caller(self, key: str | None = None) -> httpx.Client:
         headers = {"Authorization": f"Bearer {key or self.key}"}
-        return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=20)
+        limits = httpx.Limits(keepalive_expiry=0.5)  # a busy machine makes the server impatient
+        return httpx.Client(
+            base_url=self.url, headers=headers, trust_env=False, timeout=20, limits=limits
+        )
 
 
 @pytest.fixture(scope="module")
@@ -338,6 +345,61 @@ def test_keys_of_a_prefix_become_names_that_lead_nowhere(
     assert {item["name"] for item in items} == {"sub/b.jpg", "c.jpg", "d .jpg"}
 
 
+def hostile_zip(jpeg: bytes) -> bytes:
+    """Names that lead away, a link, and more than its headers say."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("../../slip.jpg", "/etc/root.jpg", "C:\\x\\drive.jpg", "a/../../up.jpg"):
+            archive.writestr(zipfile.ZipInfo(name), jpeg)
+        link = zipfile.ZipInfo("link.jpg")
+        link.external_attr = 0o120777 << 16  # a symbolic link, as Unix zips them
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("bomb.jpg", bytes(60 * 1024**2))
+        archive.writestr("inner.zip", bytes(1_000))
+        archive.writestr("run.sh", "rm -rf /")
+    return buffer.getvalue()
+
+
+def test_a_zip_that_means_harm_fails_in_its_parts_alone(
+    owner: httpx.Client, storage: Storage, jpeg: bytes
+) -> None:
+    before = set(storage.list_keys(""))
+    job = owner.post("/v1/jobs", files={"zip": ("photos.zip", hostile_zip(jpeg))}).json()
+    wait_for_items(owner, job["id"], 6)
+    items = owner.get(f"/v1/jobs/{job['id']}/items").json()["items"]
+    assert {item["name"]: item["error"] and item["error"]["code"] for item in items} == {
+        "slip.jpg": None,
+        "etc/root.jpg": None,
+        "x/drive.jpg": None,
+        "a/up.jpg": None,
+        "link.jpg": None,  # a file of eleven letters, which is no photo
+        "bomb.jpg": "file-too-large",
+    }
+    added = set(storage.list_keys("")) - before
+    assert all(key.startswith(f"jobs/{job['id']}/") for key in added), added
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"PK\x05\x06" + b"\xff" * 18,
+        b"PK\x05\x06" + bytes(18),
+        b"PK\x03\x04" + bytes(400),
+        b"PK\x06\x06" + b"\xff" * 52 + b"PK\x05\x06" + b"\xff" * 18,
+        b"<html>",
+    ],
+)
+def test_what_is_no_zip_ends_its_job_with_a_reason(owner: httpx.Client, data: bytes) -> None:
+    answer = owner.post("/v1/jobs", files={"zip": ("photos.zip", data)})
+    assert answer.status_code in (202, 400, 422), answer.text
+    if answer.status_code == 202:
+        path, deadline = f"/v1/jobs/{answer.json()['id']}", time.monotonic() + 20
+        while (job := owner.get(path).json())["status"] != "finished":
+            assert time.monotonic() < deadline, "it was not looked at"
+            time.sleep(0.1)
+        assert job["error"]["code"] in ("bad-archive", "source-empty")
+
+
 CSV_ROWS = b"""key,id,note,options
 s3://photos/1.jpg,\x00,a,
 s3://photos/2.jpg,2,\x00,
@@ -579,11 +641,17 @@ def test_a_body_that_stops_coming_ends(api: Api) -> None:
 
 def test_headers_that_never_end_hold_no_connection_for_ever(api: Api) -> None:
     unfinished = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
-    for sent, answered in ((b"", 0), (unfinished, 0), (unfinished + b"\r\n" + unfinished, 1)):
-        with socket.create_connection(("127.0.0.1", api.port), timeout=PATIENCE_S + 10) as one:
-            one.sendall(sent)
-            received = b"".join(iter(lambda: one.recv(1_000), b""))  # till the server closes it
-        assert received.count(b"HTTP/1.1 200") == answered
+    attacks = ((b"", 0), (unfinished, 0), (unfinished + b"\r\n" + unfinished, 1))
+    with ThreadPoolExecutor(len(attacks)) as pool:
+        received = list(pool.map(lambda attack: until_closed(api, attack[0]), attacks))
+    assert [one.count(b"HTTP/1.1 200") for one in received] == [count for _, count in attacks]
+
+
+def until_closed(api: Api, sent: bytes) -> bytes:
+    """What the server answers before it closes the connection; it must."""
+    with socket.create_connection(("127.0.0.1", api.port), timeout=HEADERS_S + 15) as connection:
+        connection.sendall(sent)
+        return b"".join(iter(lambda: connection.recv(1_000), b""))
 
 
 def test_callers_that_send_nothing_keep_nobody_out(api: Api, owner: httpx.Client) -> None:
