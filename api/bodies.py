@@ -75,7 +75,10 @@ class Source(BaseModel):
         description="CSV with a header, or JSONL, in S3 or uploaded: a row an image, with `key` or "
         "`url`, and as you like `id`, `options` (over the job's) and columns of your own.",
     )
-    zip: Key | None = Field(None, description="A zip file of photos, in S3 or uploaded.")
+    zip: Key | None = Field(
+        None,
+        description="A zip file of photos, in S3, or uploaded: then it goes when it is unpacked.",
+    )
     uploads: list[UploadRef] | None = Field(None, description="Presigned uploads.", min_length=1)
     urls: list[Url | UrlRef] | None = Field(
         None, description="Public http(s) addresses; the worker fetches them.", min_length=1

@@ -8,7 +8,7 @@ small one does not wait for the millions of another.
 import uuid
 from collections.abc import Iterator
 
-from api.access import attached_key
+from api.access import UPLOADS_PREFIX, attached_key
 from api.listing import Page, pages
 from shared import job_store
 from shared.database import Database
@@ -110,13 +110,20 @@ class Expander(Rounds):
         return False
 
     def _drop_archive(self, job: Job) -> None:
-        """A zip file that came with the request is of no more use: its photos lie beside it, and
-        both would take up the room of one. What stays because of an error goes with the job.
+        """A zip file that came with the request, or was uploaded and that no other job names, is of
+        no more use: its photos lie beside it, and both would take up the room of one. What stays
+        because of an error goes with the job.
         """
-        place = ObjectUrl.parse(str(job.source.get("object", "")), self._storage.bucket)
-        own = place.bucket == self._storage.bucket and place.key == attached_key(job.id, "zip")
-        if own:
-            try:
+        if job.source["kind"] != "zip":
+            return
+        place = ObjectUrl.parse(job.source["object"], self._storage.bucket)
+        sent = place.key == attached_key(job.id, "zip") or place.key.startswith(UPLOADS_PREFIX)
+        if place.bucket != self._storage.bucket or not sent:
+            return
+        try:
+            with self._database.transaction() as session:
+                named = job_store.still_needed(session, [str(place)], but_for=job.id)
+            if not named:
                 self._storage.delete_many([place.key])
-            except MattingError as error:
-                log.warning("archive-left", job=str(job.id), code=error.code, detail=error.detail)
+        except MattingError as error:
+            log.warning("archive-left", job=str(job.id), code=error.code, detail=error.detail)

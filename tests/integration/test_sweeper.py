@@ -1,6 +1,8 @@
 """What is over is removed: expired jobs with their files, and uploads that nobody names."""
 
+import io
 import uuid
+import zipfile
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from api.expansion import Expander
 from api.sweeper import Sweeper
 from shared import job_store
 from shared.database import Database, now
@@ -87,3 +90,29 @@ def test_uploads_that_no_job_names_expire(
     assert sweep(database, files, settings, days) == 0
     left = {key.rpartition("/")[2] for key in files.list_keys("uploads/")}
     assert left == set(names) - gone
+
+
+def test_a_zip_file_that_two_jobs_name_stays_until_both_are_gone(
+    database: Database, files: Storage, settings: Settings, jpeg: bytes
+) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a/x.jpg", jpeg)
+    files.put("uploads/key/photos.zip", packed.getvalue(), "application/zip")
+    source = {"kind": "zip", "object": f"s3://{files.bucket}/uploads/key/photos.zip"}
+    with database.transaction() as session:
+        key, _ = job_store.create_api_key(session, "tests")
+        values: dict[str, Any] = {"options": {}, "priority": 5, "labels": {}, "source": source}
+        jobs = [job_store.create_job(session, api_key_id=key.id, **values).id for _ in range(2)]
+    expander, sweeper = Expander(database, files, settings), Sweeper(database, files, settings)
+    for job_id in jobs:
+        while expander.expand_page(job_id):
+            pass
+        with database.transaction() as session:
+            assert session.get_one(Job, job_id).total == 1
+    for job_id in jobs:
+        assert list(files.list_keys("uploads/")) == ["uploads/key/photos.zip"]
+        with database.transaction() as session:
+            job_store.delete_job(session, job_id)
+        assert sweeper.sweep() == 1
+    assert list(files.list_keys("")) == []
