@@ -6,6 +6,7 @@ OpenCV would get wrong (CMYK, 16 bit, palettes, transparency, wide-gamut ICC) th
 """
 
 import io
+import re
 from dataclasses import dataclass
 
 import cv2
@@ -30,6 +31,9 @@ no other decoder is ever reached."""
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 """How files of these formats begin: one that does and still can't be read is damaged."""
+
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+"""In a JPEG's coded data: not a stuffed byte, no restart, no padding (ITU-T T.81, B.1.1)."""
 
 MOST_SCANS = 200
 """Of one JPEG. Each pass of a progressive file goes over all its pixels; encoders write about ten,
@@ -250,12 +254,25 @@ def _png_is_whole(data: bytes) -> bool:
 
 
 def _refuse_many_scans(data: bytes, kind: str) -> None:
-    if kind in ("JPEG", "MPO"):
-        scans = data.count(b"\xff\xda", _jpeg_scan_start(data))
-        if scans > MOST_SCANS:
-            raise TooCostlyImageError(
-                f"The JPEG has {scans:,} scans; encoders write about ten, the limit is {MOST_SCANS}"
-            )
+    if kind not in ("JPEG", "MPO") or data.count(b"\xff\xda") <= MOST_SCANS:
+        return
+    # What follows the picture's end (phones put a film there) may hold those two bytes by chance.
+    if _jpeg_scans(data) > MOST_SCANS:
+        raise TooCostlyImageError(
+            f"The JPEG has more than {MOST_SCANS} scans; encoders write about ten"
+        )
+
+
+def _jpeg_scans(data: bytes) -> int:
+    """How many scans the first picture has; counting ends above the limit."""
+    position, scans = _jpeg_scan_start(data), 0
+    while scans <= MOST_SCANS and (found := _MARKER.search(data, position)):
+        if found[0] == b"\xff\xd9":
+            break
+        scans += found[0] == b"\xff\xda"
+        length = int.from_bytes(data[found.end() : found.end() + 2], "big")
+        position = found.end() + max(2, length)
+    return scans
 
 
 def _jpeg_scan_start(data: bytes) -> int:

@@ -105,6 +105,19 @@ def test_a_jpeg_of_thousands_of_scans_is_refused_at_once() -> None:
     assert time.process_time() - began < 1
 
 
+def test_scans_behind_a_false_end_are_counted() -> None:
+    data = bad_photos.scan_bomb(200, 200, scans=500)
+    at = data.find(b"\xff\xda", data.find(b"\xff\xda") + 2)
+    hidden = data[:at] + b"\xff\xfe\x00\x06\xff\xd9\xff\xd9" + data[at:]
+    with pytest.raises(TooCostlyImageError):
+        decode(hidden, Settings())
+
+
+def test_a_film_behind_the_photo_is_no_reason_to_refuse() -> None:
+    film = np.random.default_rng(1).bytes(1024**2) + b"\xff\xda" * 500
+    assert decode(GOOD["jpeg"] + film, Settings()).width == 96
+
+
 def test_ten_scans_are_no_reason_to_refuse() -> None:
     assert decode(bad_photos.scan_bomb(200, 200, scans=10), Settings()).width == 200
 
