@@ -4,7 +4,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,13 +19,25 @@ from worker.watchdog import Watchdog
 pytestmark = pytest.mark.timeout(60)
 
 
-@pytest.fixture
-def quarantine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Quarantine]:
-    for name, value in poisonous(tmp_path).items():
-        monkeypatch.setenv(name, value)
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return poisonous(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="module")
+def children() -> Iterator[Quarantine]:
     quarantine = Quarantine(Settings(image_timeout_s=1, max_image_pixels=4_000_000))
     yield quarantine
     quarantine.close()
+
+
+@pytest.fixture
+def quarantine(
+    children: Quarantine, site: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Quarantine:
+    for name, value in site.items():
+        monkeypatch.setenv(name, value)
+    return children
 
 
 def test_pixels_and_sizes_are_those_of_the_worker_itself(

@@ -26,7 +26,7 @@ from worker.quarantine import BYTES_PER_PIXEL, Order, Quarantine
 GOOD = bad_photos.good()
 SMALL = {name: data for name, data in GOOD.items() if "30000" not in name}
 SLOW_S = 20
-SIDE = 1_200
+SIDE = 1_000
 
 
 @pytest.fixture(scope="module")
