@@ -111,6 +111,12 @@ class Reader:
         else:
             assert words[2] == "up"
 
+    def elsewhere(self, command: str) -> None:
+        """Each loads the model for seconds, and has a test that runs it as it stands here."""
+        tests = (ROOT / "tests" / "acceptance" / "test_command.py").read_text()
+        word = shlex.split(command)[1]
+        assert re.search(rf'matting\(\s*"{word}"', tests)
+
     def matting(self, command: str) -> None:
         filled = re.sub(r"\bJOB\b", self.job, command)
         filled = re.sub(r"\bID\b", self.key_id, filled)
@@ -159,6 +165,7 @@ KINDS: list[tuple[str, Callable[[Reader, str], None]]] = [
     (r"make \w+$", Reader.make),
     (r"(cp|docker compose) ", Reader.containers),
     (r"matting migrate$", Reader.migrate),
+    (r"\.venv/bin/matting (cutout|doctor)\b", Reader.elsewhere),
     (r"(\.venv/bin/)?matting ", Reader.matting),
     (r"curl ", Reader.curl),
     (r"(uvicorn|celery) ", Reader.part),

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import yaml
 
 from api.client import MattingClient
@@ -80,6 +81,9 @@ def check(image: Image, work: Path, worker: str) -> dict[str, Any]:
             test = _at_free_ports(services[name]["healthcheck"]["test"][1:], ports)
             _wait_healthy(image, work, process, test, env)
             print(f"  {name} is healthy", flush=True)
+        flower = f"http://127.0.0.1:{ports['5555']}/tasks"
+        assert httpx.get(flower).status_code == 401, "Flower stands behind its password"
+        assert httpx.get(flower, auth=("user", SECRET)).status_code == 200
         key = _run(image, work, ["matting", "keys", "create", "check"], env).split()
         _send_a_photo(f"http://127.0.0.1:{ports['8000']}", key, work)
         stopped_s = _stop(running[worker], services[worker]["stop_grace_period"])

@@ -1,0 +1,26 @@
+"""The capacity page says what its simulation says, and that shows what it was built to show."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.capacity import CPU, GPU, Kind, simulate
+
+PAGE = (Path(__file__).parents[2] / "deploy" / "capacity.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("kind", "workers", "row"), [(CPU, 1, "1 of 4 cores"), (GPU, 10, "10 V100")]
+)
+def test_the_page_says_what_the_simulation_says(kind: Kind, workers: int, row: str) -> None:
+    found = simulate(kind, workers, adaptive=True)
+    assert (
+        f"| {row} | {found.images_per_s:,.0f} | {min(found.busy, 1):.0%}".replace("%", " %") in PAGE
+    )
+    assert f"| {found.small_median_s:.1f} / {found.small_p95_s:.1f} s |" in PAGE
+
+
+def test_a_fixed_limit_holds_many_workers_back() -> None:
+    fixed = simulate(GPU, 10, adaptive=False)
+    assert f"{fixed.images_per_s:,.0f} images/s however many" in PAGE
+    assert fixed.images_per_s < 0.8 * simulate(GPU, 10, adaptive=True).images_per_s
