@@ -20,6 +20,7 @@ from shared.errors import InvalidMessageError, QueueError
 from shared.settings import Settings, get_settings
 
 __all__ = [
+    "EXPRESS_STEP",
     "MODEL_NAME",
     "QUEUE",
     "TASK",
@@ -45,6 +46,8 @@ TASK = "matting.remove_background"
 PRIORITY_STEPS = (0, 1, 4, 7)
 """Redis keeps one list a step; the first is drained first. The first is the express lane; a
 caller's priorities 9 to 6, 5 to 3 and 2 to 0 share the others."""
+
+EXPRESS_STEP = PRIORITY_STEPS[0]
 
 LANES = dict(zip(PRIORITY_STEPS, ("express", "high", "normal", "low"), strict=True))
 """What the steps are called where people watch."""
@@ -87,7 +90,7 @@ class Message:
     @property
     def step(self) -> int:
         """Redis's: 0 is drained first."""
-        return 0 if self.express else max(1, 9 - self.priority)
+        return EXPRESS_STEP if self.express else max(1, 9 - self.priority)
 
     def kwargs(self) -> dict[str, str]:
         """The task's arguments, JSON; Flower shows their beginning, so the file comes first."""

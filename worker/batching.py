@@ -23,7 +23,7 @@ from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 
 from shared.errors import InvalidMessageError, MattingError
-from shared.queue import TASK
+from shared.queue import EXPRESS_STEP, TASK
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -149,7 +149,7 @@ class Collector:
         while self._running < self._task.batches_in_flight and (
             len(self._waiting) >= size or (self._due and self._waiting)
         ):
-            requests, self._waiting = self._waiting[:size], self._waiting[size:]
+            requests = self._next(size)
             self._due = False
             self._running += 1
             self._consumer.pool.apply_async(self._run, (requests,))
@@ -159,6 +159,15 @@ class Collector:
         elif self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _next(self, size: int) -> list[Request]:
+        """Take up to `size`. Somebody may wait for what is express: it goes first, and alone, since
+        a batch takes as long as all of its images.
+        """
+        express = [one for one in self._waiting if one.delivery_info["priority"] == EXPRESS_STEP]
+        taken = (express or self._waiting)[:size]
+        self._waiting = [one for one in self._waiting if one not in taken]
+        return taken
 
     def _waited(self) -> None:
         self._timer, self._due = None, True

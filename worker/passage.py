@@ -42,6 +42,8 @@ class Passage:
 
     item: WorkItem
     outcome: Outcome
+    of: int = 1
+    """Images of its batch."""
     decoded: Decoded | None = None
     prepared: Prepared | None = None
     alpha: NDArray[float32] | None = None

@@ -2,12 +2,13 @@
 
 The device is never kept waiting: two or three batches are in flight, each driven by a thread of its
 own, and while one holds the predictor the others' images are fetched, decoded, encoded and stored
-by two shared pools, one for what waits (network) and one for what computes (codecs).
+by two shared pools, one for what waits (network) and one for what computes (codecs). The images of
+small batches come first everywhere.
 """
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from typing import TypeVar
 
 import cv2
@@ -21,6 +22,7 @@ from worker.codec import Decoded, decode, pixels_to_decode
 from worker.finishing import enough_px, finish, keep_metadata
 from worker.passage import BatchPredictor, ObjectStore, Passage
 from worker.pictures import Pictures
+from worker.pools import SmallFirstPool
 from worker.quarantine import Order, Quarantine
 from worker.reuse import PastResults, copy_again
 from worker.review import Seen, review_many
@@ -58,17 +60,17 @@ class Pipeline:
         self._watchdog = watchdog or Watchdog(settings.image_timeout_s)
         self._quarantine = Quarantine(settings)
         self._pictures = Pictures(self._read_picture)
-        self._io = ThreadPoolExecutor(settings.io_threads, "io")
+        self._io = SmallFirstPool(settings.io_threads, "io")
         # One image a thread: OpenCV's own threads would only contend with these.
         cv2.setNumThreads(1)
-        self._codecs = ThreadPoolExecutor(settings.codec_threads, "codec")
+        self._codecs = SmallFirstPool(settings.codec_threads, "codec")
         self._room = room or Room(settings.max_decoded_pixels)
         # Suspects wait for their child here, so that they keep no codec thread from the others.
-        self._suspects = ThreadPoolExecutor(settings.codec_threads, "suspect")
+        self._suspects = SmallFirstPool(settings.codec_threads, "suspect")
 
     def run_many(self, items: Sequence[WorkItem]) -> list[Outcome]:
         """Do a batch: one outcome for each item, in their order. One bad image fails alone."""
-        passages = [Passage(item, Outcome(item_id=item.item_id)) for item in items]
+        passages = [Passage(item, Outcome(item_id=item.item_id), len(items)) for item in items]
         # Each image goes on to decoding as soon as it is there; no codec thread waits for a fetch.
         fetching = {self._fetch(passage): passage for passage in passages}
         fetched = (
@@ -109,11 +111,13 @@ class Pipeline:
                     left.append((passage, data))
                     continue
                 begun.append(passage)
-                decoding.append(self._pool(passage).submit(self._decode, passage, data))
+                decoding.append(self._pool(passage).submit(passage.of, self._decode, passage, data))
             for future in [*decoding, *meanwhile()]:
                 future.result()
             self._predict(begun)
-            finishing = [self._codecs.submit(self._finish, passage) for passage in begun]
+            finishing = [
+                self._codecs.submit(passage.of, self._finish, passage) for passage in begun
+            ]
             return left, [finished.result() for finished in finishing]
         finally:
             self._room.give_back(held)
@@ -130,11 +134,12 @@ class Pipeline:
         pixels = pixels_to_decode(data, enough_px(passage.item.options))
         return pixels if pixels <= self._settings.max_image_pixels else 0
 
-    def _pool(self, passage: Passage) -> ThreadPoolExecutor:
+    def _pool(self, passage: Passage) -> SmallFirstPool:
         return self._suspects if passage.item.suspect else self._codecs
 
     def _fetch(self, passage: Passage) -> "Future[bytes | None]":
         return self._io.submit(
+            passage.of,
             self._stage,
             passage,
             "fetch",
@@ -163,7 +168,7 @@ class Pipeline:
             log.warning("reuse-failed", code=error.code, detail=error.detail)
             return []
         return [
-            self._io.submit(copy_again, self._past, past, passage.item, passage.outcome)
+            self._io.submit(passage.of, copy_again, self._past, past, passage.item, passage.outcome)
             for passage in passages
             if (past := found.get((passage.item.tenant, passage.outcome.fingerprint or "")))
         ]
@@ -224,7 +229,7 @@ class Pipeline:
                 self._stage(passage, "finish", lambda: self._compose(passage))
         # The big arrays go as soon as they are encoded: storing may wait for the network.
         passage.decoded = passage.prepared = passage.alpha = None
-        return self._io.submit(self._put, passage)
+        return self._io.submit(passage.of, self._put, passage)
 
     def _put(self, passage: Passage) -> None:
         if passage.files:  # an image that failed before has nothing to store

@@ -116,7 +116,7 @@ class Predictor:
                 size = max(size for size in self.batch_sizes if size <= len(indices))
                 chunk, indices = indices[:size], indices[size:]
                 batch = np.stack([prepared[index].tensor for index in chunk])
-                running.append((chunk, self._run(batch)))
+                running.append((chunk, self._run(batch, of=len(prepared))))
                 PREDICT_IMAGES.observe(len(chunk))
         results: list[Alpha | MattingError] = [PredictorError()] * len(prepared)
         for chunk, future in running:
@@ -139,12 +139,12 @@ class Predictor:
                 log.warning("batch-halved", size=len(tensors), now=self.batch_sizes[-1])
         half = len(tensors) // 2
         halves = tensors[:half], tensors[half:]
-        both = [(part, self._run(np.stack(part))) for part in halves]
+        both = [(part, self._run(np.stack(part), of=len(part))) for part in halves]
         return [alpha for part, future in both for alpha in self._settled(future, part)]
 
-    def _run(self, batch: NDArray[np.float32]) -> "Future[Alpha]":
+    def _run(self, batch: NDArray[np.float32], *, of: int) -> "Future[Alpha]":
         """[N, 3, H, W] → [N, H, W], on whichever stream is free."""
-        return self._networks.submit(batch)
+        return self._networks.submit(batch, of=of)
 
     def _fix_shape(self, shape: Size) -> None:
         """The export takes one photo of one shape at a time."""

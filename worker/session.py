@@ -9,7 +9,7 @@ network fails under oneDNN in Paddle 3.2.2 (its filters are in the first one's l
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from shared.errors import OutOfMemoryError, PredictorError
 from shared.telemetry import DEVICE_BUSY_SECONDS
 from worker.catalog import Model
 from worker.engine import EnginePlan, create
+from worker.pools import SmallFirstPool
 
 Batch = NDArray[np.float32]
 """[N, 3, H, W], normalised RGB."""
@@ -61,26 +62,29 @@ class Streams:
         """`open_session` is called in each thread, and warms what it opens. Raises what it raises,
         with no thread left.
         """
-        self._threads = ThreadPoolExecutor(count, "stream")
+        self._threads = SmallFirstPool(count, "stream")
         self._own = threading.local()
         all_started = threading.Barrier(count)
         # Two networks loaded at once spoil a table that Paddle's passes share, and hang.
         one_at_a_time = threading.Lock()
 
-        def opened(_: int) -> None:
+        def opened() -> None:
             all_started.wait()  # or one thread would take two
             with one_at_a_time:
                 self._own.session = open_session()
 
         try:
-            list(self._threads.map(opened, range(count)))
+            for opening in [self._threads.submit(0, opened) for _ in range(count)]:
+                opening.result()
         except BaseException:
             self.close()
             raise
 
-    def submit(self, batch: Batch) -> "Future[Alphas]":
-        """Run a batch; its future raises PredictorError or OutOfMemoryError."""
-        return self._threads.submit(lambda: self._own.session.run(batch))
+    def submit(self, batch: Batch, *, of: int = 1) -> "Future[Alphas]":
+        """Run a batch; its future raises PredictorError or OutOfMemoryError. `of`: how many images
+        whoever submits it waits for; the fewer, the sooner.
+        """
+        return self._threads.submit(of, lambda: self._own.session.run(batch))
 
     def close(self) -> None:
         """Finish what was submitted and end the threads, each with its network."""

@@ -54,9 +54,12 @@ def wait_for(holds: Any) -> None:
         time.sleep(0.005)
 
 
-def send(queue: Celery, count: int) -> None:
+def send(queue: Celery, count: int, *, express: bool = False) -> None:
     ids = [uuid.uuid4() for _ in range(count)]
-    publish_many(queue, [Message(item_id=one, job_id=one, name="x.jpg", priority=5) for one in ids])
+    messages = [
+        Message(item_id=one, job_id=one, name="x.jpg", priority=5, express=express) for one in ids
+    ]
+    publish_many(queue, messages)
     wait_for(lambda: queue_depth(queue) == 0)
 
 
@@ -71,3 +74,15 @@ def test_what_would_wait_for_a_thread_becomes_full_batches(queue: Celery, body: 
     body.release.set()
     wait_for(lambda: sum(body.sizes) == 16)
     assert sorted(body.sizes[2:]) == [6, 8]
+
+
+def test_what_is_express_leaves_first_and_alone(queue: Celery, body: Held) -> None:
+    for batches in (1, 2):
+        send(queue, 1)
+        wait_for(lambda batches=batches: len(body.sizes) == batches)
+    send(queue, 5)
+    send(queue, 1, express=True)
+    threading.Event().wait(2 * WAIT_S)
+    body.release.set()
+    wait_for(lambda: sum(body.sizes) == 8)
+    assert body.sizes[2:] == [1, 5]

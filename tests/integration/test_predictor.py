@@ -135,7 +135,7 @@ class Faulty(Predictor):
         self.fits = fits
         self.sizes: list[int] = []
 
-    def _run(self, batch: NDArray[np.float32]) -> "Future[NDArray[np.float32]]":
+    def _run(self, batch: NDArray[np.float32], *, of: int) -> "Future[NDArray[np.float32]]":
         self.sizes.append(len(batch))
         failed: Future[NDArray[np.float32]] = Future()
         if len(batch) > self.fits:
@@ -143,7 +143,7 @@ class Faulty(Predictor):
         elif (batch > 5).any():
             failed.set_exception(PredictorError("the device choked"))
         else:
-            return super()._run(batch)
+            return super()._run(batch, of=of)
         return failed
 
 
