@@ -10,9 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,17 +49,22 @@ class Process:
 
     def start_again(self) -> None:
         """A new child in its place."""
-        with self.log.open("ab") as output:
-            self.popen = subprocess.Popen(
-                list(self.command),
-                cwd=self.folder,
-                env=dict(self.env),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
+        try:
+            with self.log.open("ab") as output, _interrupt_held():
+                self.popen = subprocess.Popen(
+                    list(self.command),
+                    cwd=self.folder,
+                    env=dict(self.env),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent,
+                )
+        except KeyboardInterrupt:  # whoever would stop it does not know it yet
+            self.popen.kill()
+            self.popen.wait()
+            raise
         self.started = time.monotonic()
 
     def keep_log_small(self, limit_bytes: int = MAX_LOG_BYTES) -> None:
@@ -96,6 +102,28 @@ def start(
 ) -> Process:
     """Start a child in a session of its own: Ctrl-C reaches the parent, which stops it in order."""
     return Process(name, command, log, folder, dict(env))
+
+
+@contextmanager
+def _interrupt_held() -> Iterator[None]:
+    """Let Ctrl-C wait until a fork is over: raised in one of Python's own hooks around it, it would
+    be printed and forgotten.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals go to the main thread
+        yield
+        return
+    held: list[int] = []
+    before = {
+        number: signal.signal(number, lambda caught, _frame: held.append(caught))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if held:
+        signal.raise_signal(held[0])
 
 
 def _die_with_parent() -> None:
