@@ -30,7 +30,7 @@ up: $(VENV)/.runtime ## the same system, kept running until Ctrl-C
 	@$(BIN)/matting up
 
 test: $(VENV)/.dev ## all tests, on real Redis, PostgreSQL and S3 from wheels
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 faults: $(VENV)/.dev ## every fault many times into real processes; about an hour
 	@$(BIN)/python -m tests.faults
