@@ -144,13 +144,13 @@ def cut_connections(system: System, luck: random.Random) -> None:
 
 
 def wrong_clock(system: System, luck: random.Random) -> None:
-    """One worker's clock is minutes off."""
+    """One worker's clock is minutes off; beyond fifteen S3 takes no signature for valid."""
     name = _a_worker(luck)
     system.terminate(name)
     library = os.path.join(
         os.path.dirname(libfaketime.__file__), "vendor", "libfaketime", "src", "libfaketime.so.1"
     )
-    off = f"{luck.choice(['+', '-'])}{luck.randint(2, 30)}m"
+    off = f"{luck.choice(['+', '-'])}{luck.randint(2, 12)}m"
     # Waits by the monotonic clock stay what they are, as on a machine whose clock is wrong.
     system.start_worker(
         name,
