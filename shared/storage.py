@@ -33,6 +33,9 @@ LIST_PAGE_KEYS = 1_000
 
 STREAM_BYTES = 256 * 1024
 
+_FAULTS = (BotoCoreError, ClientError, OSError, HTTPError)
+"""What comes out of boto3; the last, urllib3's, when a connection breaks within a body."""
+
 _DOUBTFUL = re.compile(r"[^ -~]|[%\\]|^/|//|(?:^|/)\.\.?(?:/|$)")
 """In a key: what must be looked at closer."""
 
@@ -110,7 +113,7 @@ class Storage:
                         f"The file has {size:,} bytes; the limit is {max_bytes:,}"
                     )
                 data: bytes = body.read()
-        except (BotoCoreError, ClientError, OSError) as error:
+        except _FAULTS as error:
             raise _translated(error, bucket, key) from error
         return data
 
@@ -122,7 +125,7 @@ class Storage:
             response = self._client.get_object(Bucket=bucket, Key=key)
             with closing(response["Body"]) as body:
                 yield from body.iter_chunks(STREAM_BYTES)
-        except (BotoCoreError, ClientError, OSError, HTTPError) as error:
+        except _FAULTS as error:
             raise _translated(error, bucket, key) from error
 
     def head(self, bucket: str, key: str, size: int) -> tuple[bytes, int]:
@@ -132,7 +135,7 @@ class Storage:
             with response["Body"] as body:
                 data: bytes = body.read()
             whole = str(response.get("ContentRange", "")).rpartition("/")[2]
-        except (BotoCoreError, ClientError, OSError) as error:
+        except _FAULTS as error:
             raise _translated(error, bucket, key) from error
         return data, int(whole) if whole.isdigit() else len(data)
 
@@ -147,7 +150,7 @@ class Storage:
                 answer = self._client.delete_objects(
                     Bucket=self.bucket, Delete={"Objects": chunk, "Quiet": True}
                 )
-            except (BotoCoreError, ClientError, OSError) as error:
+            except _FAULTS as error:
                 raise _translated(error, self.bucket, chunk[0]["Key"]) from error
             if answer.get("Errors"):
                 first = answer["Errors"][0]
@@ -161,7 +164,7 @@ class Storage:
             self._client.put_object(
                 Bucket=self.bucket, Key=key, Body=data, ContentType=content_type
             )
-        except (BotoCoreError, ClientError, OSError) as error:
+        except _FAULTS as error:
             raise _translated(error, self.bucket, key) from error
 
     def upload(self, key: str, stream: IO[bytes]) -> None:
@@ -170,7 +173,7 @@ class Storage:
             # Threads pay for large files only; the caller already uploads several at once.
             config = TransferConfig(use_threads=False)
             self._client.upload_fileobj(stream, self.bucket, key, Config=config)
-        except (BotoCoreError, ClientError, OSError) as error:
+        except _FAULTS as error:
             raise _translated(error, self.bucket, key) from error
 
     def copy(self, source_key: str, key: str) -> None:
@@ -183,7 +186,7 @@ class Storage:
                 Key=key,
                 CopySource={"Bucket": self.bucket, "Key": source_key},
             )
-        except (BotoCoreError, ClientError, OSError) as error:
+        except _FAULTS as error:
             raise _translated(error, self.bucket, source_key) from error
 
     def list_page(self, source: ObjectUrl, *, after: str | None) -> list[str]:
@@ -196,7 +199,7 @@ class Storage:
             page = self._client.list_objects_v2(
                 Bucket=source.bucket, Prefix=source.key, MaxKeys=LIST_PAGE_KEYS, **request
             )
-        except (BotoCoreError, ClientError, OSError) as error:
+        except _FAULTS as error:
             raise _translated(error, source.bucket, source.key) from error
         return [entry["Key"] for entry in page.get("Contents", [])]
 
@@ -210,7 +213,7 @@ class Storage:
                     for entry in page.get("Contents", [])
                     if entry["LastModified"] < before
                 ]
-        except (BotoCoreError, ClientError, OSError) as error:
+        except _FAULTS as error:
             raise _translated(error, self.bucket, prefix) from error
 
     def list_keys(self, prefix: str) -> Iterator[str]:
@@ -256,7 +259,7 @@ class Storage:
         """Raise what `list_page` does unless the bucket answers."""
         try:
             self._client.head_bucket(Bucket=self.bucket)
-        except (BotoCoreError, ClientError, OSError) as error:
+        except _FAULTS as error:
             raise _translated(error, self.bucket, "") from error
 
     def close(self) -> None:

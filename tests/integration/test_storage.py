@@ -1,4 +1,7 @@
 import io
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -83,3 +86,38 @@ def test_plain_keys_are_taken_apart() -> None:
     assert ObjectUrl.parse("s3://b/x/y.jpg", "m") == ObjectUrl("b", "x/y.jpg")
     assert ObjectUrl.parse("x/y..jpg", "m") == ObjectUrl("m", "x/y..jpg")
     assert str(ObjectUrl("b", "k")) == "s3://b/k"
+
+
+@pytest.fixture
+def cut_short() -> Iterator[str]:
+    """A storage whose connections break in the middle of each object."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(206 if "Range" in self.headers else 200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"ten bytes.")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_connection_that_breaks_within_an_object_is_worth_another_try(
+    settings: Settings, cut_short: str
+) -> None:
+    storage = Storage(settings.model_copy(update={"s3_endpoint_url": cut_short}))
+    with pytest.raises(StorageError):
+        storage.get("photos", "x.jpg", 1 << 20)
+    with pytest.raises(StorageError):
+        storage.head("photos", "x.jpg", 500)
+    with pytest.raises(StorageError):
+        list(storage.stream("photos", "x.jpg"))
+    storage.close()
