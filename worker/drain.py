@@ -115,6 +115,10 @@ class Drain:
         claims = self._patiently(lambda session: self._claim(session, ids, alone=alone))
         if not claims:
             return {}
+        # Not before the commit was heard of: if its answer is lost, the claim stands and nobody
+        # knows of it. Its lease must run out then, and not be renewed for ever.
+        with self._held_lock:
+            self._held.update((claim.item_id, claim) for claim in claims)
         BATCH_IMAGES.observe(len(claims))
         try:
             outcomes = self._run(claims)
@@ -143,7 +147,7 @@ class Drain:
     def _claim(
         self, session: Session, ids: Sequence[tuple[uuid.UUID, uuid.UUID]], *, alone: bool
     ) -> list[Claim]:
-        claims = job_store.claim_many(
+        return job_store.claim_many(
             session,
             [item_id for item_id, _ in ids],
             job_ids={job_id for _, job_id in ids},
@@ -151,9 +155,6 @@ class Drain:
             lease_s=self._settings.lease_s,
             alone=alone,
         )
-        with self._held_lock:
-            self._held.update((claim.item_id, claim) for claim in claims)
-        return claims
 
     def _run(self, claims: list[Claim]) -> list[Outcome]:
         """One outcome a claim; options that no longer validate fail their item alone."""

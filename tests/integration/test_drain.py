@@ -2,6 +2,8 @@
 
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
 
 import numpy as np
 import pytest
@@ -9,14 +11,15 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from shared import job_store
-from shared.database import Database
-from shared.errors import InvalidMessageError, MattingError, StorageError
+from shared.database import Database, Session
+from shared.errors import DatabaseError, InvalidMessageError, MattingError, StorageError
 from shared.job_store import NewItem
 from shared.jobs import ItemStatus, JobStatus
 from shared.models import Item, Job
 from shared.options import Profile
 from shared.settings import Settings
 from shared.storage import Storage
+from tests.integration.test_job_store import expire_leases
 from worker.brake import Brake
 from worker.drain import Drain, backoff_s
 from worker.pipeline import Pipeline
@@ -35,6 +38,22 @@ class Threshold:
         self, prepared: Sequence[Prepared]
     ) -> list[NDArray[np.float32] | MattingError]:
         return [(one.tensor[0] - one.tensor[1] > 0.3).astype(np.float32) for one in prepared]
+
+
+class LosesAnAnswer:
+    """The real database; the first transaction is committed, but its caller doesn't hear of it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lost = False
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        with self._database.transaction() as session:
+            yield session
+        if not self._lost:
+            self._lost = True
+            raise DatabaseError("the connection broke within the commit")
 
 
 class Flaky:
@@ -205,3 +224,22 @@ def test_waits_between_tries_double_up_to_their_limit(settings: Settings) -> Non
         waits = [backoff_s(attempt, base) for _ in range(50)]
         assert ceiling / 2 <= min(waits)
         assert max(waits) <= ceiling
+
+
+def test_a_claim_whose_commit_is_not_heard_of_runs_out(
+    database: Database, storage: Storage, quick: Settings, jpeg: bytes
+) -> None:
+    """The connection broke just then: nobody runs the image, so nobody may renew its lease."""
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    pipeline = Pipeline(Threshold(), storage, quick)
+    deaf = cast(Database, LosesAnAnswer(database))
+    drain = Drain(deaf, pipeline, quick, "tests-1", Brake(storage.ping))
+    drain.run_many(messages)
+    assert states(database, job_id) == [ItemStatus.RUNNING], "claimed, as far as anyone can see"
+    assert drain.held == []
+    expire_leases(database)
+    with database.transaction() as session:
+        job_store.release_expired(session, max_attempts=3)
+    drain.run_many(messages)
+    assert states(database, job_id) == [ItemStatus.SUCCEEDED]
+    pipeline.close()
