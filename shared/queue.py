@@ -133,6 +133,7 @@ def make_app(settings: Settings) -> Celery:
         worker_soft_shutdown_timeout=0,
         worker_detect_quorum_queues=False,
         broker_connection_retry_on_startup=True,
+        broker_channel_error_retry=True,  # a Redis that refuses writes (full disk) passes, too
         broker_transport_options={
             "visibility_timeout": settings.queue_visibility_timeout_s,
             # Kombu looks for messages of dead workers every interval × throttle seconds.
