@@ -3,8 +3,7 @@
 import sys
 from pathlib import Path
 
-from shared import errors
-from shared.errors import MattingError
+from shared.errors import ERRORS, SetupError
 
 BEGIN = "<!-- errors: written by make reference -->"
 END = "<!-- errors end -->"
@@ -12,21 +11,12 @@ END = "<!-- errors end -->"
 README = Path(__file__).parents[1] / "README.md"
 
 
-def every_error() -> list[type[MattingError]]:
-    """The errors that a person can meet, in the order of shared.errors."""
-    return [
-        one
-        for one in vars(errors).values()
-        if isinstance(one, type) and issubclass(one, MattingError)
-    ]
-
-
 def error_table() -> str:
     """All codes with status, meaning and remedy, as Markdown."""
     lines = ["| code | status | what happened | what to do |", "|---|---|---|---|"]
-    for error in every_error():
+    for error in ERRORS.values():
         text = " ".join((error.__doc__ or "").split("\n\n")[0].split())
-        status = "" if issubclass(error, errors.SetupError) else str(error.http_status)
+        status = "" if issubclass(error, SetupError) else str(error.http_status)
         lines.append(f"| `{error.code}` | {status} | {text} | {error.remedy} |")
     return "\n".join(lines)
 

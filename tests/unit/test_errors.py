@@ -27,7 +27,8 @@ def test_every_error_says_what_happened_and_what_to_do(kind: type[MattingError])
     assert error.detail.endswith(".")
     assert len(kind.remedy) > 10
     assert error.message.startswith(error.detail.rstrip("."))
-    assert kind.__module__ == errors.__name__
+    assert getattr(errors, kind.__name__) is kind
+    assert errors.ERRORS[kind.code] is kind
 
 
 def test_the_table_in_the_readme_is_current() -> None:

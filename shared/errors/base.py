@@ -1,0 +1,22 @@
+"""What every error has: a stable code, what happened, and what to do about it."""
+
+from typing import ClassVar
+
+
+class MattingError(Exception):
+    """Something went wrong inside the service; the details are in its log."""
+
+    code: ClassVar[str] = "internal-error"
+    http_status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+    remedy: ClassVar[str] = "Try again; if it stays, send the operator the request or item id."
+
+    def __init__(self, detail: str | None = None) -> None:
+        """`detail` replaces the class docstring's first paragraph as the message."""
+        self.detail = detail or (type(self).__doc__ or "").strip().split("\n\n")[0]
+        super().__init__(self.detail)
+
+    @property
+    def message(self) -> str:
+        """What happened and what to do, in one line, fit for a report."""
+        return f"{self.detail.rstrip('.')}. {self.remedy}"

@@ -1,0 +1,21 @@
+"""The error that a code stands for: codes cross processes, the database and interfaces."""
+
+from shared.errors import base, images, requests, setup, submissions, webhooks, work
+from shared.errors.base import MattingError
+
+_SUBJECTS = (base, images, work, setup, requests, submissions, webhooks)
+
+ERRORS: dict[str, type[MattingError]] = {
+    one.code: one
+    for subject in _SUBJECTS
+    for one in vars(subject).values()
+    if isinstance(one, type)
+    and issubclass(one, MattingError)
+    and one.__module__ == subject.__name__
+}
+"""Every error by its code, in the order of their subjects."""
+
+
+def error_of(code: str | None, detail: str | None) -> MattingError:
+    """The error of this code with this detail; what has no code of ours is a MattingError."""
+    return ERRORS.get(code or "", MattingError)(detail)
