@@ -12,9 +12,9 @@ from shared.errors import (
     ForbiddenWebhookError,
     UnknownModelError,
 )
+from shared.object_url import ObjectUrl, as_read_laxly
 from shared.options import Options
 from shared.settings import Settings
-from shared.storage import ObjectUrl, as_read_laxly
 from shared.web import refuse_private
 
 OWN_PREFIX = "jobs/"

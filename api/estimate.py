@@ -19,7 +19,7 @@ from api.schemas import Estimate
 from shared import job_store
 from shared.errors import InvalidOptionsError, MattingError
 from shared.models import Job, new_id
-from shared.storage import ObjectUrl
+from shared.object_url import ObjectUrl
 
 SAMPLE = 24
 """Photos whose headers are read; the rest are taken to be like them."""

@@ -15,9 +15,10 @@ from shared.database import Database
 from shared.errors import ImageError, MattingError, QuotaExceededError, RequestError
 from shared.jobs import ENDED
 from shared.models import Job
+from shared.object_url import ObjectUrl
 from shared.rounds import Rounds
 from shared.settings import Settings
-from shared.storage import ObjectUrl, Storage
+from shared.storage import Storage
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)

@@ -15,9 +15,10 @@ from api.rows import RowReader
 from shared.errors import BadArchiveError, BadManifestError
 from shared.job_store import NewItem
 from shared.models import Job
+from shared.object_url import ObjectUrl
 from shared.options import Options
 from shared.settings import Settings
-from shared.storage import ObjectUrl, Storage
+from shared.storage import Storage
 
 ROWS_PER_PAGE = 5_000
 PHOTOS_PER_PAGE = 64

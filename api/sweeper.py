@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from api.access import OWN_PREFIX, UPLOADS_PREFIX
 from shared import job_store
 from shared.database import Database, Session
+from shared.object_url import ObjectUrl
 from shared.rounds import Rounds
 from shared.settings import Settings
-from shared.storage import LIST_PAGE_KEYS, ObjectUrl, Storage
+from shared.storage import LIST_PAGE_KEYS, Storage
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)

@@ -132,7 +132,7 @@ def _as_json(key: "ApiKey", used: int) -> dict[str, Any]:
 
 def _source(text: str) -> str:
     """As keys are compared with it: a whole bucket or a folder of it, with the slash at the end."""
-    from shared.storage import ObjectUrl
+    from shared.object_url import ObjectUrl
 
     try:
         url = ObjectUrl.parse(text, "")

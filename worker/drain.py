@@ -25,10 +25,10 @@ from shared.errors import (
     StorageError,
 )
 from shared.job_store import Claim, Settlement, SettlementState
+from shared.object_url import ObjectUrl
 from shared.options import Options
 from shared.queue import parse_message
 from shared.settings import Settings
-from shared.storage import ObjectUrl
 from shared.telemetry import (
     BATCH_IMAGES,
     IMAGES,

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from shared.errors import BackgroundUnreadableError, ImageError
-from shared.storage import ObjectUrl
+from shared.object_url import ObjectUrl
 from worker.matte import Image
 
 KEPT = 8

@@ -16,8 +16,8 @@ from shared import job_store
 from shared.errors import ItemNotFoundError, ResultNotReadyError
 from shared.jobs import ItemStatus
 from shared.models import Item
+from shared.object_url import ObjectUrl
 from shared.options import MAX_EXTRA_OUTPUTS
-from shared.storage import ObjectUrl
 
 router = APIRouter(prefix="/v1/items", tags=["items"])
 

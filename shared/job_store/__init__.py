@@ -19,15 +19,6 @@ from shared.job_store.control import (
     resume_job,
     retry_failed,
 )
-from shared.job_store.delivery import (
-    Publication,
-    forget_publication,
-    mark_published_many,
-    open_jobs,
-    publishable,
-    release_expired,
-    unexpanded_jobs,
-)
 from shared.job_store.disposal import (
     deleted_in_use,
     deleted_jobs,
@@ -38,6 +29,7 @@ from shared.job_store.disposal import (
     still_needed,
 )
 from shared.job_store.duties import give_up_duty, take_duty
+from shared.job_store.expiry import release_expired
 from shared.job_store.intake import (
     NewItem,
     add_items,
@@ -56,6 +48,14 @@ from shared.job_store.leases import (
     renew_leases,
 )
 from shared.job_store.outbox import announce_test, job_data
+from shared.job_store.publishing import (
+    Publication,
+    forget_publication,
+    mark_published_many,
+    open_jobs,
+    publishable,
+    unexpanded_jobs,
+)
 from shared.job_store.reading import (
     Rate,
     ended_among,

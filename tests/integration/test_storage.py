@@ -13,8 +13,9 @@ from shared.errors import (
     SourceNotFoundError,
     StorageError,
 )
+from shared.object_url import ObjectUrl
 from shared.settings import Settings
-from shared.storage import ObjectUrl, Storage
+from shared.storage import Storage
 
 
 def test_what_is_put_can_be_got(storage: Storage) -> None:

@@ -25,7 +25,8 @@ from api.client import MattingClient
 from deploy.local import Stack
 from shared.database import Database
 from shared.models import Item, Job
-from shared.storage import ObjectUrl, Storage
+from shared.object_url import ObjectUrl
+from shared.storage import Storage
 from tests.benchmarks.photos import draw, jpeg
 from tests.benchmarks.tiny import export
 from tests.soak.audit import audit

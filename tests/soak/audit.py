@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from shared.database import Database
 from shared.jobs import ENDED, ItemStatus
 from shared.models import Item, Job
-from shared.storage import ObjectUrl
+from shared.object_url import ObjectUrl
 
 COUNTERS = ("queued", "running", "succeeded", "failed", "cancelled")
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from api.access import Reach
 from shared.errors import ForbiddenSourceError
+from shared.object_url import ObjectUrl
 from shared.settings import Settings
-from shared.storage import ObjectUrl
 
 SETTINGS = Settings(s3_bucket="matting", source_buckets="photos")
 REACH = Reach(SETTINGS, uuid.uuid4())
