@@ -9,14 +9,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from datetime import timedelta
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from shared import job_store
-from shared.database import Database, Session, now
+from shared.database import Database, Session
 from shared.errors import (
     DatabaseError,
     InvalidOptionsError,
@@ -24,24 +22,15 @@ from shared.errors import (
     MattingError,
     StorageError,
 )
-from shared.job_store import Claim, Settlement, SettlementState
+from shared.job_store import Claim, SettlementState
 from shared.object_url import ObjectUrl
 from shared.options import Options
 from shared.queue import parse_message
 from shared.settings import Settings
-from shared.telemetry import (
-    BATCH_IMAGES,
-    IMAGES,
-    NEEDS_REVIEW,
-    REDELIVERIES,
-    RETRIES,
-    REUSED,
-    STAGE_SECONDS,
-    get_logger,
-)
-from shared.tracing import trace_image
+from shared.telemetry import BATCH_IMAGES, REDELIVERIES, get_logger
 from worker.brake import Brake
 from worker.routing import BatchRunner
+from worker.settling import settlement, tell
 from worker.sources import WEB
 from worker.turnstile import Turnstile
 from worker.work import Outcome, WorkItem
@@ -200,7 +189,7 @@ class Drain:
 
         def record(session: Session) -> list[SettlementState]:
             settlements = [
-                self._settlement(session, claim, outcome)
+                settlement(session, claim, outcome, self._settings)
                 for claim, outcome in zip(claims, outcomes, strict=True)
             ]
             return job_store.finish_many(session, settlements)
@@ -210,75 +199,12 @@ class Drain:
         results: dict[uuid.UUID, str | MattingError] = {}
         for claim, outcome, state in zip(claims, outcomes, states, strict=True):
             outcome.timings_ms["record"] = record_s * 1e3
-            self._observe(claim, outcome, state)
+            tell(claim, outcome, state)
             if state is SettlementState.STALE:
                 results[claim.item_id] = LeaseLostError()
             else:
                 results[claim.item_id] = outcome.error or "succeeded"
         return results
-
-    def _settlement(self, session: Session, claim: Claim, outcome: Outcome) -> Settlement:
-        error = outcome.error
-        retry_at = None
-        if error is not None and error.retryable and claim.attempt < self._settings.max_attempts:
-            wait_s = backoff_s(claim.attempt, self._settings)
-            retry_at = now(session) + timedelta(seconds=wait_s)
-        options = claim.options
-        return Settlement(
-            claim=claim,
-            result_key=None
-            if error
-            else Options.model_validate(options).result_key(str(claim.job_id), str(claim.item_id)),
-            error_code=error.code if error else None,
-            error_detail=error.message if error else None,
-            retry_at=retry_at,
-            width=outcome.width or None,
-            height=outcome.height or None,
-            input_bytes=outcome.input_bytes or None,
-            output_bytes=outcome.output_bytes or None,
-            timings_ms=outcome.timings_ms,
-            outputs=_told(outcome, claim.options),
-            review_reasons=() if error else [reason.value for reason in outcome.review],
-            fingerprint=None if error else outcome.fingerprint,
-            reused=outcome.reused,
-        )
-
-    def _observe(self, claim: Claim, outcome: Outcome, state: SettlementState) -> None:
-        code = outcome.error.code if outcome.error else ""
-        for stage, spent_ms in outcome.timings_ms.items():
-            STAGE_SECONDS.labels(stage).observe(spent_ms / 1e3)
-        if state is SettlementState.RETRY:
-            RETRIES.labels(code).inc()
-        elif state is SettlementState.RECORDED:
-            IMAGES.labels("failed" if code else "succeeded", code).inc()
-            REUSED.inc(outcome.reused)
-            for reason in outcome.review:
-                NEEDS_REVIEW.labels(reason.value).inc()
-        trail = {
-            "job": str(claim.job_id),
-            "item": str(claim.item_id),
-            "file": claim.name,
-            "attempt": claim.attempt,
-        }
-        if outcome.stages:
-            first_ns = min(stage.started_ns for stage in outcome.stages)
-            trace_image(claim.job_id, first_ns, outcome.stages, {**trail, "code": code})
-        if not code and state is SettlementState.RECORDED:
-            log.info(
-                "image-done",
-                **trail,
-                keys=[output.key for output in outcome.outputs],
-                reused=outcome.reused,
-                timings_ms={stage: round(ms, 1) for stage, ms in outcome.timings_ms.items()},
-            )
-        if code or state is SettlementState.STALE:
-            log.warning(
-                "image-failed",
-                **trail,
-                state=state.value,
-                code=code,
-                detail=outcome.error.detail if outcome.error else "",
-            )
 
     def _patiently(self, work: Callable[[Session], T]) -> T:
         """One transaction, tried again while the database is away, for `DATABASE_PATIENCE_S`."""
@@ -297,24 +223,9 @@ class Drain:
                 time.sleep(wait_s)
 
 
-def _told(outcome: Outcome, options: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The outputs as they are kept, where they say more than the result's key does."""
-    plain = len(outcome.outputs) == 1 and not outcome.outputs[0].unmet and not options.get("name")
-    return None if outcome.error or plain else [asdict(one) for one in outcome.outputs]
-
-
 def _parse(message: dict[str, Any]) -> tuple[uuid.UUID, uuid.UUID] | MattingError:
     try:
         return parse_message(message)
     except MattingError as error:
         log.warning("message-refused", code=error.code, fields=sorted(message))
         return error
-
-
-def backoff_s(attempt: int, settings: Settings) -> float:
-    """Seconds before the try after `attempt` (from 1): doubling, with full jitter above a half,
-    so that a fault that hit many images does not bring them back all at once.
-    """
-    ceiling = min(settings.retry_max_s, settings.retry_base_s * 2 ** (attempt - 1))
-    share: float = random.uniform(0.5, 1)  # noqa: S311 - jitter is no secret
-    return float(ceiling * share)

@@ -59,8 +59,9 @@ class Outcome:
     review: tuple[Reason, ...] = ()
     """Why a person should look at it."""
     fingerprint: str | None = None
+    """What the result follows from, photo and options; none: it is not to be used again."""
     reused: bool = False
+    """The result was copied from an earlier one."""
     stages: list[Stretch] = field(default_factory=list)
     """When each ran, for its trace."""
-    """The result was copied from an earlier one."""
     timings_ms: dict[str, float] = field(default_factory=dict)

@@ -21,8 +21,9 @@ from shared.settings import Settings
 from shared.storage import Storage
 from tests.integration.test_job_store import expire_leases
 from worker.brake import Brake
-from worker.drain import Drain, backoff_s
+from worker.drain import Drain
 from worker.pipeline import Pipeline
+from worker.settling import backoff_s
 from worker.transforms import Image, Prepared
 
 
