@@ -26,15 +26,22 @@ def refuse_weak_secrets(settings: Settings, env: Mapping[str, str]) -> None:
 
 
 def _secrets(settings: Settings, env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    # A local PostgreSQL may need none: what counts is what is sent over a network.
-    parts = urlsplit(settings.database_url)
-    if parts.hostname and parts.password is not None:
-        yield "the password in MATTING_DATABASE_URL", unquote(parts.password)
+    # A local server may need none: what counts is what is sent over a network.
+    for url, name in (
+        (settings.database_url, "MATTING_DATABASE_URL"),
+        (settings.redis_url, "MATTING_REDIS_URL"),
+    ):
+        parts = urlsplit(url)
+        if parts.hostname and parts.password is not None:
+            yield f"the password in {name}", unquote(parts.password)
     if settings.aws_secret_access_key is not None:
         yield "AWS_SECRET_ACCESS_KEY", settings.aws_secret_access_key.get_secret_value()
     for name in BESIDE:
         if name in env:
             yield name, env[name]
+    if "FLOWER_BASIC_AUTH" in env:
+        for pair in env["FLOWER_BASIC_AUTH"].split(","):
+            yield "the password in FLOWER_BASIC_AUTH", pair.partition(":")[2]
 
 
 def _is_weak(value: str) -> bool:

@@ -10,16 +10,14 @@ import os
 import socket
 import sys
 import uuid
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, cast
 
 from celery import signals
 from kombu import Exchange, Queue
-from prometheus_client import start_http_server
 
 from shared.database import Database
-from shared.errors import DatabaseError, ImageTimeoutError, MattingError, SetupError
+from shared.errors import DatabaseError, ImageTimeoutError, MattingError
 from shared.queue import TASK, make_app, served_queues
 from shared.settings import Settings, get_settings
 from shared.storage import Storage
@@ -33,6 +31,7 @@ from worker.drain import Drain
 from worker.heartbeat import Heartbeat
 from worker.pipeline import Pipeline
 from worker.predictor import load_predictor
+from worker.probes import Probes
 from worker.reuse import Reuse
 from worker.room import Room
 from worker.routing import ModelRouter
@@ -82,7 +81,11 @@ def _open(**_: Any) -> None:
     settings = _settings
     # A crash in native code leaves the stack of every thread in the log.
     faulthandler.enable(sys.__stderr__ or sys.stderr)
+    watchdog = Watchdog(settings.image_timeout_s)
+    probes = Probes(watchdog)
     try:
+        if settings.worker_metrics_port:
+            _opened.callback(probes.serve(settings.worker_metrics_port))
         worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         _opened.callback(open_tracing(settings, "worker"))
         database = Database(settings.database_url, process="worker")
@@ -94,7 +97,6 @@ def _open(**_: Any) -> None:
         web = Web(WebLimits.of(settings))
         _opened.callback(web.close)
         sources = Sources(storage, web)
-        watchdog = Watchdog(settings.image_timeout_s)
         room = Room(settings.max_decoded_pixels)
         pipelines, descriptions = {}, []
         for model in settings.served_models:
@@ -110,8 +112,6 @@ def _open(**_: Any) -> None:
             _opened.callback(pipelines[model].close)
             descriptions.append(predictor.describe())
         watch_device(settings)
-        if settings.worker_metrics_port:
-            _opened.callback(_show_metrics(settings.worker_metrics_port))
         router = ModelRouter(pipelines, default=settings.model)
         brake = Brake(storage.ping)
         drain = Drain(database, router, settings, worker_id, brake)
@@ -130,42 +130,33 @@ def _open(**_: Any) -> None:
     task.body, task.batch_size = drain, settings.batch_size
     task.batch_wait_s = settings.batch_wait_ms / 1e3
     task.batches_in_flight = settings.batches_in_flight
+    task.watchdog = watchdog
+    probes.state = "warm"
     PREDICTOR_WARM.set(1)
-    signals.worker_shutting_down.connect(lambda **_: _stopping(heartbeat, brake), weak=False)
+    signals.worker_shutting_down.connect(
+        lambda **_: _stopping(heartbeat, brake, probes), weak=False
+    )
 
 
-def _show_metrics(port: int) -> Callable[[], None]:
-    """Serve /metrics; returns what ends it. Raises SetupError."""
-    try:
-        server, thread = start_http_server(port)
-    except OSError as error:
-        raise SetupError(
-            f"MATTING_WORKER_METRICS_PORT={port} can't be used ({error}): give each worker of a "
-            "machine its own"
-        ) from error
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return stop
-
-
-def _end_stuck(drain: Drain, item_id: str, stage: str, limit_s: float) -> None:
-    """An image hangs in native code, which nothing but the process's end can stop."""
+def _end_stuck(drain: Drain, item_id: str | None, stage: str, limit_s: float) -> None:
+    """Something hangs, which nothing but the process's end can stop; whoever keeps it running
+    starts it again. An image that hangs in native code is failed first.
+    """
     error = ImageTimeoutError(f"The stage {stage} took more than {limit_s:g} s")
-    log.critical("image-stuck", item=item_id, stage=stage, limit_s=limit_s)
+    event = "worker-stuck" if item_id is None else "image-stuck"
+    log.critical(event, item=item_id, stage=stage, limit_s=limit_s)
     faulthandler.dump_traceback(sys.__stderr__ or sys.stderr)
     try:
-        drain.convict(item_id, error)
+        if item_id is not None:
+            drain.convict(item_id, error)
     except DatabaseError as away:
         # Its lease ends, and it comes back as a suspect.
         log.error("image-not-convicted", item=item_id, detail=away.detail)
     os._exit(os.EX_SOFTWARE)
 
 
-def _stopping(heartbeat: Heartbeat, brake: Brake) -> None:
+def _stopping(heartbeat: Heartbeat, brake: Brake, probes: Probes) -> None:
+    probes.state = "stopping"
     PREDICTOR_WARM.set(0)
     brake.release()
     heartbeat.drain_only()

@@ -13,20 +13,26 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from billiard.einfo import ExceptionInfo
 from celery import Celery, Task
 from celery.exceptions import Ignore
-from celery.worker import strategy
+from celery.worker import loops, strategy
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 
 from shared.errors import InvalidMessageError, MattingError
 from shared.queue import EXPRESS_STEP, TASK
 from shared.telemetry import get_logger
+from worker.watchdog import Watchdog
 
 log = get_logger(__name__)
+
+LOOP_TURN_S = 5.0
+MAX_LOOP_TURN_S = 300.0
+"""A loop that does not turn for so long takes no messages and acknowledges none: its process ends.
+Longer than Redis takes to load its file, and than a connection takes to find its machine gone."""
 
 MAX_MESSAGE_BYTES = 64 * 1024
 """Ours have a few hundred."""
@@ -49,14 +55,29 @@ class BatchTask(Task):  # type: ignore[type-arg]  # generic in its stubs only
     batch_size = 1
     batch_wait_s = 0.05
     batches_in_flight = 1
+    watchdog: Watchdog | None = None
+    """Who is to notice that the loop stands still; none: nobody."""
 
 
 class CheckedConsumer(Consumer):
     """Celery's consumer, but what is not a message of ours is refused before Celery looks into it:
-    a body of another shape ends its worker, is delivered again, and ends the next.
+    a body of another shape ends its worker, is delivered again, and ends the next. And it is
+    noticed when its loop stands still.
     """
 
     collector: "Collector | None" = None
+
+    def loop(self, *arguments: Any) -> None:
+        """Celery's, while the connection lasts; none turns while Redis is away."""
+        # Celery sets both; its stubs don't know.
+        app, hub = self.app, self.hub  # type: ignore[attr-defined]
+        watchdog = cast(BatchTask, app.tasks[TASK]).watchdog
+        if watchdog is None:
+            loops.asynloop(*arguments)
+            return
+        with watchdog.watching(None, "loop", MAX_LOOP_TURN_S) as turned:
+            hub.timer.call_repeatedly(LOOP_TURN_S, turned)
+            loops.asynloop(*arguments)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """What is called with each message."""

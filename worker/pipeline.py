@@ -70,6 +70,13 @@ class Pipeline:
 
     def run_many(self, items: Sequence[WorkItem]) -> list[Outcome]:
         """Do a batch: one outcome for each item, in their order. One bad image fails alone."""
+        # A device that hangs would hold the batch for ever, since its leases are renewed: after
+        # this long its messages are another's anyway.
+        limit_s = self._settings.queue_visibility_timeout_s
+        with self._watchdog.watching(None, "batch", limit_s):
+            return self._run_many(items)
+
+    def _run_many(self, items: Sequence[WorkItem]) -> list[Outcome]:
         passages = [Passage(item, Outcome(item_id=item.item_id), len(items)) for item in items]
         # Each image goes on to decoding as soon as it is there; no codec thread waits for a fetch.
         fetching = {self._fetch(passage): passage for passage in passages}

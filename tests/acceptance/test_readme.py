@@ -153,7 +153,7 @@ class Reader:
         log = self.place / "part.log"
         process = start(words[0], [str(BIN / words[0]), *words[1:]], log=log, folder=ROOT, env=env)
         try:
-            wait_until(lambda: answers(port), process, timeout_s=120)
+            wait_until(lambda: _serves(port), process, timeout_s=120)
         finally:
             process.stop(30)
 
@@ -170,6 +170,15 @@ KINDS: list[tuple[str, Callable[[Reader, str], None]]] = [
     (r"curl ", Reader.curl),
     (r"(uvicorn|celery) ", Reader.part),
 ]
+
+
+def _serves(port: int) -> bool:
+    """The API and a worker say so; Flower shows its page."""
+    paths = ("readyz", "healthcheck")
+    return answers(port) and any(
+        httpx.get(f"http://127.0.0.1:{port}/{path}", trust_env=False).status_code == 200
+        for path in paths
+    )
 
 
 def _id_in(text: str) -> str:

@@ -87,10 +87,10 @@ def test_errors_of_the_photo_come_back_as_they_are(quarantine: Quarantine) -> No
 
 
 def test_the_watchdog_names_what_takes_too_long_once_and_nothing_else() -> None:
-    watchdog, named = Watchdog(0.2), list[tuple[str | float, ...]]()
+    watchdog, named = Watchdog(0.2), list[tuple[str | float | None, ...]]()
     found = threading.Event()
 
-    def hear(*stuck: str | float) -> None:
+    def hear(*stuck: str | float | None) -> None:
         named.append(stuck)
         found.set()
 

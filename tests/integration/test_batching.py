@@ -10,7 +10,9 @@ import pytest
 from celery.contrib.testing.worker import start_worker
 
 from shared.queue import TASK, Celery, Message, publish_many, queue_depth
+from worker import batching
 from worker.batching import BatchTask, CheckedConsumer
+from worker.watchdog import Watchdog
 
 SIZE = 8
 WAIT_S = 0.02
@@ -30,7 +32,20 @@ class Held:
 
 
 @pytest.fixture
-def body(queue: Celery) -> Iterator[Held]:
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The stages that the worker's watchdog found hanging; its loop has a second for a turn."""
+    monkeypatch.setattr(batching, "LOOP_TURN_S", 0.05)
+    monkeypatch.setattr(batching, "MAX_LOOP_TURN_S", 1.0)
+    found: list[str] = []
+    watchdog = Watchdog(0.4)  # ticks every tenth of a second
+    watchdog.start(lambda _item, stage, _limit_s: found.append(stage))
+    monkeypatch.setattr(BatchTask, "watchdog", watchdog)
+    yield found
+    watchdog.stop()
+
+
+@pytest.fixture
+def body(queue: Celery, stuck: list[str]) -> Iterator[Held]:
     """What a worker with two threads runs."""
     body = Held()
 
@@ -86,3 +101,16 @@ def test_what_is_express_leaves_first_and_alone(queue: Celery, body: Held) -> No
     body.release.set()
     wait_for(lambda: sum(body.sizes) == 8)
     assert body.sizes[2:] == [1, 5]
+
+
+def test_a_loop_that_stands_still_is_noticed(queue: Celery, body: Held, stuck: list[str]) -> None:
+    """Redis is there and says nothing: an acknowledgement waits for it, and with it all else."""
+    send(queue, 1)
+    wait_for(lambda: body.sizes == [1])
+    threading.Event().wait(2 * batching.MAX_LOOP_TURN_S)
+    assert stuck == [], "a loop that has nothing to do turns all the same"
+    with queue.connection_for_write() as connection:
+        client = connection.default_channel.client  # type: ignore[attr-defined]  # redis-py's
+        client.execute_command("CLIENT", "PAUSE", "5000", "ALL")
+        body.release.set()
+        wait_for(lambda: stuck == ["loop"])

@@ -1,5 +1,7 @@
 """The manifests, rendered by kustomize: valid, closed, and in step with the code's names."""
 
+import ipaddress
+import os
 import re
 import shutil
 import subprocess
@@ -29,13 +31,15 @@ PROMETHEUS_TRIGGER = {
     "queryParameters", "customHeaders", "unsafeSsl", "timeout", "authModes",
 }  # fmt: skip
 
+PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16")
+
 pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is missing")
 
 Manifest = dict[str, Any]
 
 
 @cache
-def rendered(overlay: str) -> list[Manifest]:
+def rendered(overlay: str | Path) -> list[Manifest]:
     done = subprocess.run(
         ["kubectl", "kustomize", str(K8S / overlay)], capture_output=True, text=True, check=True
     )
@@ -114,16 +118,39 @@ def test_every_container_can_do_little(manifests: list[Manifest]) -> None:
 def test_probes_ask_ports_and_routes_that_exist(manifests: list[Manifest]) -> None:
     from api.app import create_app
 
-    routes = {*create_app(Settings()).openapi()["paths"], "/healthcheck"}  # Flower's own
-    for name in ("matting-api", "matting-worker", "matting-flower"):
+    routes = set(create_app(Settings()).openapi()["paths"])
+    worker = set(re.findall(r'case "(/\w+)"', (ROOT / "worker" / "probes.py").read_text()))
+    assert worker == {"/metrics", "/healthz", "/readyz"}
+    for name, answers in (
+        ("matting-api", routes),
+        ("matting-worker", worker),
+        ("matting-flower", {"/healthcheck"}),
+    ):
         [container] = named(manifests, "Deployment", name)["spec"]["template"]["spec"]["containers"]
         ports = {port["name"] for port in container["ports"]}
-        for kind in ("readinessProbe", "livenessProbe"):
-            asked = container[kind]["httpGet"]
-            assert asked["port"] in ports
-            assert asked["path"] in routes
+        for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+            if kind in container:
+                assert container[kind]["httpGet"]["port"] in ports
+                assert container[kind]["httpGet"]["path"] in answers
     [api] = named(manifests, "Deployment", "matting-api")["spec"]["template"]["spec"]["containers"]
     assert api["readinessProbe"]["httpGet"]["path"] == "/healthz", "or zero workers stay zero"
+
+
+def test_a_worker_that_warms_is_left_alone_and_one_that_hangs_is_not(
+    manifests: list[Manifest],
+) -> None:
+    spec = named(manifests, "Deployment", "matting-worker")["spec"]["template"]["spec"]
+    [worker] = spec["containers"]
+    paths = {
+        kind: worker[kind]["httpGet"]["path"]
+        for kind in ("startupProbe", "readinessProbe", "livenessProbe")
+    }
+    # Kubernetes asks whether it lives only once it has been ready.
+    assert paths == {
+        "startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/healthz",
+    }  # fmt: skip
+    patience = worker["startupProbe"]
+    assert patience["periodSeconds"] * patience["failureThreshold"] >= 1_200, "TensorRT builds"
 
 
 def test_a_worker_has_the_time_that_it_takes_to_stop(manifests: list[Manifest]) -> None:
@@ -159,6 +186,93 @@ def test_nothing_is_open_that_is_not_named(manifests: list[Manifest]) -> None:
     assert nothing["policyTypes"] == ["Ingress", "Egress"]
     assert not {"ingress", "egress"} & set(nothing)
     assert not [one for one in manifests if one["kind"] == "Secret"], "secrets are made by hand"
+    [flower] = named(manifests, "Deployment", "matting-flower")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    names = {one["name"]: one["valueFrom"]["secretKeyRef"] for one in flower["env"]}
+    assert set(names) == {"FLOWER_BASIC_AUTH", "MATTING_REDIS_URL"}, (
+        "no key of S3, no password else"
+    )
+    assert not any(one.get("optional") for one in names.values()), "no password, no Flower"
+    reached = {
+        one["metadata"]["name"]
+        for one in manifests
+        if one["kind"] == "NetworkPolicy" and one["spec"].get("ingress")
+    }
+    assert reached == {"matting-api-in", "matting-worker-in"}, "Flower by port-forward only"
+
+
+def addresses(
+    policy: Manifest,
+) -> Iterator[tuple[ipaddress.IPv4Network, list[ipaddress.IPv4Network]]]:
+    """What a policy lets out to by address: each network and what is taken out of it."""
+    for rule in policy["spec"].get("egress", ()):
+        assert rule.get("to"), "a rule that names no peer leads everywhere"
+        assert rule.get("ports"), "a rule that names no port leads to every one"
+        for peer in rule["to"]:
+            block = peer.get("ipBlock")
+            if block and ":" not in block["cidr"]:
+                taken = [ipaddress.IPv4Network(one) for one in block.get("except", ())]
+                yield ipaddress.IPv4Network(block["cidr"]), taken
+
+
+def test_what_goes_out_goes_to_named_places(manifests: list[Manifest]) -> None:
+    policies = [one for one in manifests if one["kind"] == "NetworkPolicy"]
+    documentation = ipaddress.IPv4Network("192.0.2.0/24")
+    for policy in policies:
+        name = policy["metadata"]["name"]
+        for network, taken in addresses(policy):
+            if name == "matting-web-out":
+                for inside in PRIVATE:
+                    covered = any(ipaddress.IPv4Network(inside).subnet_of(one) for one in taken)
+                    assert covered, f"the web leads into {inside}"
+            elif name == "matting-parts-outside":
+                assert network.subnet_of(documentation), "it leads nowhere until it is filled in"
+            else:
+                assert str(network) == "169.254.20.10/32", "the node's cache of names"
+    web = named(manifests, "NetworkPolicy", "matting-web-out")["spec"]
+    assert {port["port"] for rule in web["egress"] for port in rule["ports"]} == {80, 443}
+    [who] = web["podSelector"]["matchExpressions"]
+    assert who["values"] == ["api", "worker"]
+
+
+def test_the_api_is_shown_outside_by_tls_and_nothing_of_the_inside(tmp_path: Path) -> None:
+    here = tmp_path / "own"
+    here.mkdir()
+    (here / "kustomization.yaml").write_text(
+        f"resources: [{os.path.relpath(K8S / 'cpu', here)}]\n"
+        f"components: [{os.path.relpath(K8S / 'ingress', here)}]\n"
+    )
+    manifests = rendered(here)
+    ingress = named(manifests, "Ingress", "matting-api")
+    validate = pytest.importorskip("kubernetes_validate", reason="make deploy-check installs it")
+    validate.validate(ingress, KUBERNETES, strict=True)
+    [rule] = ingress["spec"]["rules"]
+    [tls] = ingress["spec"]["tls"]
+    assert tls["hosts"] == [rule["host"]]
+    service = named(manifests, "Service", "matting-api")
+    ports = {port["name"] for port in service["spec"]["ports"]}
+    paths = {}
+    for path in rule["http"]["paths"]:
+        backend = path["backend"]["service"]
+        assert (backend["name"], backend["port"]["name"] in ports) == ("matting-api", True)
+        paths[path["path"]] = path["pathType"]
+
+    def shown(route: str) -> bool:
+        parts = route.split("/")
+        return any(
+            route == path or (kind == "Prefix" and parts[: path.count("/") + 1] == path.split("/"))
+            for path, kind in paths.items()
+        )
+
+    from api.app import create_app
+
+    routes = set(create_app(Settings()).openapi()["paths"])
+    inside = {"/metrics", "/readyz"}
+    assert {route for route in routes if not shown(route)} == inside
+    size = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
+    assert size == "1g"
+    assert Settings().max_request_bytes == 1024**3
 
 
 def test_the_alerts_find_their_jobs(manifests: list[Manifest]) -> None:

@@ -1,0 +1,140 @@
+"""What a probe hears from a worker: not ready while it warms, never dead; and what hangs ends."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from deploy.processes import Process, free_port, start
+from shared.database import Database
+from shared.errors import SetupError
+from shared.options import Options
+from shared.settings import Settings
+from shared.storage import Storage
+from worker.passage import BatchPredictor
+from worker.pipeline import Pipeline
+from worker.probes import Probes
+from worker.sources import Sources
+from worker.watchdog import Watchdog
+from worker.work import WorkItem
+
+DEADLINE_S = 120
+
+
+def wait_for(check: Callable[[], object]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def worker(settings: Settings, tmp_path: Path) -> Iterator[tuple[Process, str]]:
+    """A worker that has just been started, and where it answers."""
+    database = Database(settings.database_url, process="tests")
+    database.migrate()
+    database.close()
+    port = free_port()
+    assert settings.aws_access_key_id
+    assert settings.aws_secret_access_key
+    env = os.environ | {
+        "MATTING_DATABASE_URL": settings.database_url,
+        "MATTING_REDIS_URL": settings.redis_url,
+        "MATTING_S3_ENDPOINT_URL": str(settings.s3_endpoint_url),
+        "AWS_ACCESS_KEY_ID": settings.aws_access_key_id.get_secret_value(),
+        "AWS_SECRET_ACCESS_KEY": settings.aws_secret_access_key.get_secret_value(),
+        "MATTING_WORKER_METRICS_PORT": str(port),
+    }
+    command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-l", "WARNING"]
+    process = start("worker", command, log=tmp_path / "log", folder=Path.cwd(), env=env)
+    yield process, f"http://127.0.0.1:{port}"
+    process.stop(30)
+
+
+def ask(url: str, path: str) -> int:
+    try:
+        return httpx.get(f"{url}{path}", trust_env=False).status_code
+    except httpx.TransportError:
+        return 0
+
+
+def test_a_worker_that_warms_is_alive_and_not_ready(worker: tuple[Process, str]) -> None:
+    process, url = worker
+    wait_for(lambda: ask(url, "/healthz"))
+    assert httpx.get(f"{url}/readyz").json() == {"status": "warming"}
+    lives = []
+    wait_for(lambda: lives.append(ask(url, "/healthz")) or ask(url, "/readyz") == 200)  # type: ignore[func-returns-value]
+    assert set(lives) == {200}
+    families = {
+        one.name for one in text_string_to_metric_families(httpx.get(f"{url}/metrics").text)
+    }
+    assert {"matting_stage_seconds", "matting_predictor_warm"} <= families
+    assert ask(url, "/elsewhere") == 404
+    process.popen.terminate()
+    assert process.popen.wait(60) == 0
+
+
+def test_a_process_whose_watchdog_stands_still_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.watchdog.MAX_SILENCE_S", 0.5)
+    watchdog, port, held = Watchdog(0.1), free_port(), threading.Event()
+    probes = Probes(watchdog)
+    stop = probes.serve(port)
+    url = f"http://127.0.0.1:{port}"
+    watchdog.start(lambda *_: held.wait(DEADLINE_S))  # type: ignore[arg-type]
+    try:
+        with pytest.raises(SetupError, match=f"MATTING_WORKER_METRICS_PORT={port}"):
+            Probes(watchdog).serve(port)
+        probes.state = "warm"
+        assert (ask(url, "/healthz"), ask(url, "/readyz")) == (200, 200)
+        with watchdog.watching(None, "anything"):
+            wait_for(lambda: ask(url, "/healthz") == 503)
+            held.set()
+            wait_for(lambda: ask(url, "/healthz") == 200)
+        probes.state = "stopping"
+        assert httpx.get(f"{url}/readyz").json() == {"status": "stopping"}
+    finally:
+        held.set()
+        watchdog.stop()
+        stop()
+
+
+def test_a_device_that_hangs_is_noticed(settings: Settings, storage: Storage, jpeg: bytes) -> None:
+    """Its leases are renewed meanwhile: no one else would ever take its images."""
+    heard, stuck = list[tuple[Any, ...]](), threading.Event()
+
+    def hear(*said: Any) -> None:
+        heard.append(said)
+        stuck.set()
+
+    def hang(prepared: list[Any]) -> list[Any]:
+        assert stuck.wait(DEADLINE_S)
+        return [None] * len(prepared)
+
+    device = cast(BatchPredictor, SimpleNamespace(prepare=lambda *_: object(), predict_many=hang))
+    storage.put("x.jpg", jpeg, "image/jpeg")
+    quick = settings.model_copy(update={"queue_visibility_timeout_s": 1, "image_timeout_s": 30})
+    watchdog = Watchdog(quick.image_timeout_s)
+    pipeline = Pipeline(device, cast(Sources, storage), quick, watchdog=watchdog)
+    watchdog.start(hear)
+    try:
+        item = WorkItem(
+            item_id="1",
+            bucket=storage.bucket,
+            key="x.jpg",
+            result_key="x.png",
+            options=Options(),
+            name="x.jpg",
+        )
+        pipeline.run_many([item])
+    finally:
+        watchdog.stop()
+        pipeline.close()
+    assert heard == [(None, "batch", 1)]
