@@ -1,0 +1,55 @@
+"""The API that is attacked, its callers, and what a refusal must look like."""
+
+import time
+from dataclasses import dataclass
+
+import httpx
+
+from deploy.processes import Process
+from shared.database import Database
+
+PATIENCE_S = 1
+HEADERS_S = 3
+LIMITS = {
+    "MATTING_MAX_JSON_BYTES": str(2 * 1024**2),
+    "MATTING_MAX_REQUEST_BYTES": str(4 * 1024**2),
+    "MATTING_MAX_FILES_PER_REQUEST": "10",
+    "MATTING_BODY_TIMEOUT_S": str(PATIENCE_S),
+    "MATTING_HEADERS_TIMEOUT_S": str(HEADERS_S),
+    "MATTING_SOURCE_BUCKETS": "photos",
+    "MATTING_LOG_LEVEL": "WARNING",
+}
+
+
+@dataclass(frozen=True)
+class Api:
+    port: int
+    key: str
+    strangers_key: str
+    process: Process
+    database: Database
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def caller(self, key: str | None = None) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {key or self.key}"}
+        limits = httpx.Limits(keepalive_expiry=0.5)  # a busy machine makes the server impatient
+        return httpx.Client(
+            base_url=self.url, headers=headers, trust_env=False, timeout=20, limits=limits
+        )
+
+
+def assert_refused(answer: httpx.Response, *statuses: int) -> None:
+    """A problem of the caller's, told as one, and no crash."""
+    assert answer.status_code in (statuses or range(400, 500)), answer.text[:500]
+    assert answer.headers["content-type"] == "application/problem+json", answer.text[:500]
+    assert answer.json()["code"]
+
+
+def wait_for_items(owner: httpx.Client, job_id: str, count: int) -> None:
+    deadline = time.monotonic() + 20
+    while owner.get(f"/v1/jobs/{job_id}").json()["counts"]["total"] < count:
+        assert time.monotonic() < deadline, "the manifest is not listed"
+        time.sleep(0.1)
