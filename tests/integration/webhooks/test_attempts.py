@@ -1,0 +1,148 @@
+"""Attempts as a receiver meets them: signed, repeated, bounded, given up."""
+
+import httpx
+import pytest
+from standardwebhooks import WebhookVerificationError
+
+from api.webhook_schemas import JobEvent
+from shared.webhooks import new_secret
+from tests.integration.webhooks.receiver import DRIP, HANG, Receiver
+from tests.integration.webhooks.service import (
+    Api,
+    cancelled_job,
+    code_of,
+    deliveries,
+    finished_job,
+    registered,
+    settled,
+)
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def test_the_end_of_a_job_is_told_signed_and_listed(
+    caller: httpx.Client, receiver: Receiver, path: str
+) -> None:
+    made = registered(caller, receiver.url(path))
+    assert made["secret"].startswith("whsec_")
+    job_id = finished_job(caller)
+    delivery = settled(caller, job_id=job_id)
+    assert (delivery["status"], delivery["attempts"]) == ("delivered", 1)
+    assert delivery["webhook_id"] == made["id"]
+    assert [one["outcome"] for one in delivery["log"]] == ["delivered"]
+
+    [received] = receiver.received[path]
+    assert received.headers["content-type"] == "application/json"
+    assert received.id == delivery["id"]
+    told = received.verified(made["secret"])
+    assert told == delivery["payload"]
+    assert told["type"] == "job.finished"
+    with pytest.raises(WebhookVerificationError):
+        received.verified(new_secret())
+    # The body is as described, and says what the job says.
+    JobEvent.model_validate_json(received.body)
+    job = caller.get(f"/v1/jobs/{job_id}").json()
+    assert told["data"]["counts"]["failed"] == 1
+    assert told["data"]["metadata"] == {"season": "spring"}
+    assert {name: job[name] for name in told["data"]} == told["data"]
+
+
+def test_a_receiver_that_stumbles_hears_the_same_again(
+    caller: httpx.Client, receiver: Receiver, path: str
+) -> None:
+    made = registered(caller, receiver.url(path))
+    receiver.plans[path] = [500, 503]
+    cancelled_job(caller)
+    delivery = settled(caller)
+    assert (delivery["status"], delivery["attempts"]) == ("delivered", 3)
+    assert [(one["outcome"], one["http_status"]) for one in delivery["log"]] == [
+        ("failed", 500),
+        ("failed", 503),
+        ("delivered", 204),
+    ]
+    heard = receiver.received[path]
+    assert len({(one.id, one.body) for one in heard}) == 1
+    for one in heard:
+        assert one.verified(made["secret"])["type"] == "job.cancelled"
+
+
+def test_gone_switches_off_until_the_caller_switches_on(
+    caller: httpx.Client, receiver: Receiver, path: str
+) -> None:
+    made = registered(caller, receiver.url(path))
+    address = f"/v1/webhooks/{made['id']}"
+    receiver.plans[path] = [410]
+    cancelled_job(caller)
+    delivery = settled(caller)
+    assert (delivery["status"], delivery["log"][-1]["outcome"]) == ("failed", "gone")
+    webhook = caller.get(address).json()
+    assert (webhook["enabled"], webhook["disabled_reason"]) == (False, "gone")
+    cancelled_job(caller)
+    assert len(deliveries(caller)) == 1, "it is not told of what happens meanwhile"
+    again = f"/v1/deliveries/{delivery['id']}/redeliver"
+    assert code_of(caller.post(again), 409) == "webhook-disabled"
+    assert code_of(caller.post(f"{address}/test"), 409) == "webhook-disabled"
+    assert caller.patch(address, json={"enabled": True}).json()["enabled"]
+    assert caller.post(again).status_code == 202
+    assert settled(caller)["status"] == "delivered"
+    assert len({one.id for one in receiver.received[path]}) == 1
+
+
+def test_a_redirect_is_a_failure_and_the_ladder_ends(
+    caller: httpx.Client, receiver: Receiver, path: str
+) -> None:
+    made = registered(caller, receiver.url(path))
+    receiver.plans[path] = [302] * 10
+    cancelled_job(caller)
+    delivery = settled(caller)
+    assert (delivery["status"], delivery["attempts"]) == ("failed", 4)
+    assert {one["http_status"] for one in delivery["log"]} == {302}
+    assert receiver.received["/elsewhere"] == []
+    webhook = caller.get(f"/v1/webhooks/{made['id']}").json()
+    assert (webhook["enabled"], webhook["disabled_reason"]) == (False, "failing")
+
+
+@pytest.mark.parametrize("way", [HANG, DRIP])
+def test_no_receiver_holds_an_attempt_longer_than_its_time(
+    caller: httpx.Client, receiver: Receiver, path: str, way: str
+) -> None:
+    registered(caller, receiver.url(path))
+    receiver.plans[path] = [way]
+    cancelled_job(caller)
+    delivery = settled(caller)
+    assert [one["outcome"] for one in delivery["log"]] == ["failed", "delivered"]
+    assert 900 < delivery["log"][0]["duration_ms"] < 5_000
+    assert "could not be reached" in delivery["log"][0]["detail"]
+
+
+def test_a_slow_receiver_holds_up_no_one_else(
+    api: Api, caller: httpx.Client, receiver: Receiver, path: str
+) -> None:
+    registered(caller, receiver.url(path))
+    receiver.plans[path] = [HANG] * 12
+    with api.caller() as other:
+        registered(other, receiver.url(f"{path}-other"))
+        for _ in range(3):
+            cancelled_job(caller)
+        eventually(lambda: receiver.received[path], "the slow one to be told")
+        cancelled_job(other)
+        assert settled(other)["status"] == "delivered"
+    assert len(deliveries(caller, status="pending")) == 3, "the slow one is still at its first"
+
+
+def test_what_happened_is_told_though_the_process_is_killed(
+    api: Api, caller: httpx.Client, receiver: Receiver, path: str
+) -> None:
+    made = registered(caller, receiver.url(path))
+    receiver.plans[path] = [HANG]
+    job_id = cancelled_job(caller)
+    eventually(lambda: receiver.received[path], "the first attempt")
+    api.kill()  # while the receiver has it, and nothing is noted
+    api.start()
+    delivery = settled(caller)
+    assert (delivery["status"], delivery["attempts"], len(delivery["log"])) == ("delivered", 2, 1)
+    assert [one["id"] for one in deliveries(caller, job_id=job_id)] == [delivery["id"]]
+    first, second = receiver.received[path]
+    assert first.id == second.id == delivery["id"]
+    second.verified(made["secret"])
