@@ -1,13 +1,17 @@
-"""What the database does for a process that stops where it should not."""
+"""The database's tables and transactions, and what it does when a process stops or it is away."""
 
+import threading
 import time
 
 import pytest
 import sqlalchemy as sa
 
 from shared import database as module
+from shared import job_store
 from shared.database import Database
 from shared.errors import DatabaseError
+from shared.models import Base
+from tests.integration.stored_jobs import new_job, photos, read
 
 
 def test_who_stands_still_in_a_transaction_loses_its_locks(
@@ -34,3 +38,43 @@ def _stand_still(frozen: Database, lock: sa.TextClause, others: Database) -> Non
             session.execute(lock)  # not to be had before the other's session has ended
         assert time.monotonic() - started < module.LOCK_TIMEOUT_MS / 1e3
         held.execute(sa.text("SELECT 1"))
+
+
+def test_migrations_build_exactly_what_the_models_say(database: Database) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    with database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_two_processes_may_migrate_at_once(database_url: str) -> None:
+    databases = [Database(database_url, process="tests") for _ in range(2)]
+    threads = [threading.Thread(target=one.migrate) for one in databases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert all(now == newest for now, newest in (one.revisions() for one in databases))
+    for one in databases:
+        one.close()
+
+
+def test_a_failed_transaction_leaves_nothing(database: Database) -> None:
+    job_id = new_job(database, 2)
+
+    def add_and_fail() -> None:
+        with database.transaction() as session:
+            job_store.add_items(session, job_id, photos(range(10, 20)))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        add_and_fail()
+    assert read(database, job_id).total == 2
+
+
+def test_a_database_that_is_away_is_a_database_error() -> None:
+    away = Database("postgresql+psycopg://nobody@127.0.0.1:1/none", process="tests")
+    with pytest.raises(DatabaseError):
+        away.ping()
+    away.close()

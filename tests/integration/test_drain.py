@@ -19,7 +19,7 @@ from shared.models import Item, Job
 from shared.options import Profile
 from shared.settings import Settings
 from shared.storage import Storage
-from tests.integration.test_job_store import expire_leases
+from tests.integration.stored_jobs import expire_leases
 from worker.brake import Brake
 from worker.drain import Drain
 from worker.pipeline import Pipeline

@@ -15,7 +15,7 @@ from shared.job_store import Attempt, AttemptResult, Settlement
 from shared.jobs import JobStatus
 from shared.models import Delivery, Webhook
 from shared.webhooks import DeliveryStatus, Event, Outcome, new_secret
-from tests.integration.test_job_store import claim, finish, new_job, new_key, read
+from tests.integration.stored_jobs import claim, finish, new_job, new_key, read
 
 ALL = (Event.JOB_FINISHED, Event.JOB_CANCELLED, Event.JOB_PAUSED)
 
