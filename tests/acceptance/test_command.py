@@ -1,13 +1,10 @@
-"""The command `matting`, run as a person runs it."""
+"""The command's words: submit, status, download, keys, cutout, doctor, and wrong usage."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import PIL.Image
@@ -15,30 +12,9 @@ import pytest
 
 from deploy.local import Stack
 from shared.storage import Storage
+from tests.acceptance.command import MATTING, matting
 
 pytestmark = pytest.mark.timeout(120)
-
-MATTING = str(Path(sys.executable).parent / "matting")
-
-
-def matting(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [MATTING, *arguments], capture_output=True, text=True, cwd=cwd, timeout=100, check=False
-    )
-
-
-def processes_below(marker: str) -> list[str]:
-    """The command lines of processes that name the marker, this one's excepted."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                line = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-            except OSError:
-                continue
-            if marker.encode() in line:
-                found.append(entry.name)
-    return found
 
 
 def test_submit_status_watch_and_download_work_together(
@@ -221,96 +197,3 @@ def test_doctor_names_the_fix_for_a_model_that_is_missing(tmp_path: Path) -> Non
     )
     assert done.returncode == 2
     assert "MATTING_MODEL must be" in done.stderr
-
-
-def test_the_demo_leaves_results_a_sheet_and_no_process(tmp_path: Path) -> None:
-    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
-    (tmp_path / "tmp").mkdir()
-    done = subprocess.run(
-        [MATTING, "demo", "--out", "out"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "images/s" in done.stderr
-    assert len(list((tmp_path / "out").glob("*.png"))) == 7
-    with PIL.Image.open(tmp_path / "out" / "contact-sheet.png") as sheet:
-        assert sheet.width > 1_000
-    assert processes_below(str(tmp_path)) == []
-    assert list((tmp_path / "tmp").glob("matting-*")) == []
-
-
-@contextmanager
-def running(*arguments: str, cwd: Path, **env: str) -> "Iterator[subprocess.Popen[str]]":
-    """The command in the background; killed if the test fails before it has ended."""
-    child = subprocess.Popen(
-        [MATTING, *arguments],
-        cwd=cwd,
-        env=os.environ | env,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with child:
-        try:
-            yield child
-        finally:
-            child.kill()
-
-
-def test_a_second_start_finds_the_jobs_of_the_first_and_ctrl_c_stops_cleanly(
-    folder: Path, tmp_path: Path
-) -> None:
-    data = tmp_path / "data"
-    job = None
-    for _ in range(2):
-        with running("up", "--data", str(data), "--port", "0", cwd=tmp_path) as up:
-            assert up.stderr is not None
-            text = ""
-            while "Ctrl-C" not in text:
-                line = up.stderr.readline()
-                assert line, text
-                text += line
-            assert "/docs" in text
-            assert "Flower" in text
-            if job is None:
-                sent = matting("submit", str(folder / "x.jpg"), "--wait", "--data", str(data))
-                job = sent.stdout.strip()
-            else:
-                shown = matting("status", job, "--json", "--data", str(data)).stdout
-                assert json.loads(shown)["counts"]["succeeded"] == 1
-            up.send_signal(signal.SIGINT)
-            assert up.wait(40) == 0
-        assert processes_below(str(data)) == []
-
-
-def test_a_killed_stack_takes_its_parts_along(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    deadline = time.monotonic() + 60
-    with running("up", "--data", str(data), "--port", "0", cwd=tmp_path) as up:
-        while not (data / "logs" / "api.log").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        up.kill()
-    while processes_below(str(data)):
-        assert time.monotonic() < deadline, processes_below(str(data))
-        time.sleep(0.1)
-
-
-def test_ctrl_c_in_the_demo_leaves_nothing(tmp_path: Path) -> None:
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    deadline = time.monotonic() + 60
-    with running("demo", "--out", "out", cwd=tmp_path, TMPDIR=str(temporary)) as demo:
-        while not list(temporary.glob("matting-*/logs/worker-1.log")):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        demo.send_signal(signal.SIGINT)
-        _, errors = demo.communicate(timeout=40)
-        assert demo.returncode == 130, errors
-        assert "Traceback" not in errors
-    assert processes_below(str(tmp_path)) == []
-    assert list(temporary.glob("matting-*")) == []

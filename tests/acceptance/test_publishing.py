@@ -12,9 +12,9 @@ import pytest
 from api.client import ApiError, MattingClient
 from deploy.local import Stack
 from shared.storage import Storage
+from tests.acceptance.command import matting
 from tests.acceptance.test_api import assert_problem, session_of
 from tests.acceptance.test_api import stranger as stranger
-from tests.acceptance.test_command import matting
 
 pytestmark = pytest.mark.timeout(120)
 

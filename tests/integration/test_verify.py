@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.errors import PairsNotFoundError
-from tests.acceptance.test_command import matting
+from tests.acceptance.command import matting
 
 
 @pytest.fixture

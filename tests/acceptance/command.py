@@ -1,0 +1,47 @@
+"""The command `matting`, run as a person runs it, and what processes it left."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MATTING = str(Path(sys.executable).parent / "matting")
+
+
+def matting(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [MATTING, *arguments], capture_output=True, text=True, cwd=cwd, timeout=100, check=False
+    )
+
+
+def processes_below(marker: str) -> list[str]:
+    """The command lines of processes that name the marker, this one's excepted."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if marker.encode() in line:
+                found.append(entry.name)
+    return found
+
+
+@contextmanager
+def running(*arguments: str, cwd: Path, **env: str) -> "Iterator[subprocess.Popen[str]]":
+    """The command in the background; killed if the test fails before it has ended."""
+    child = subprocess.Popen(
+        [MATTING, *arguments],
+        cwd=cwd,
+        env=os.environ | env,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with child:
+        try:
+            yield child
+        finally:
+            child.kill()

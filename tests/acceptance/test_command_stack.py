@@ -1,0 +1,85 @@
+"""The systems that the command starts: they keep their jobs, and leave no process behind."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+from tests.acceptance.command import MATTING, matting, processes_below, running
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def test_the_demo_leaves_results_a_sheet_and_no_process(tmp_path: Path) -> None:
+    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+    (tmp_path / "tmp").mkdir()
+    done = subprocess.run(
+        [MATTING, "demo", "--out", "out"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "images/s" in done.stderr
+    assert len(list((tmp_path / "out").glob("*.png"))) == 7
+    with PIL.Image.open(tmp_path / "out" / "contact-sheet.png") as sheet:
+        assert sheet.width > 1_000
+    assert processes_below(str(tmp_path)) == []
+    assert list((tmp_path / "tmp").glob("matting-*")) == []
+
+
+def test_a_second_start_finds_the_jobs_of_the_first_and_ctrl_c_stops_cleanly(
+    folder: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    job = None
+    for _ in range(2):
+        with running("up", "--data", str(data), "--port", "0", cwd=tmp_path) as up:
+            assert up.stderr is not None
+            text = ""
+            while "Ctrl-C" not in text:
+                line = up.stderr.readline()
+                assert line, text
+                text += line
+            assert "/docs" in text
+            assert "Flower" in text
+            if job is None:
+                sent = matting("submit", str(folder / "x.jpg"), "--wait", "--data", str(data))
+                job = sent.stdout.strip()
+            else:
+                shown = matting("status", job, "--json", "--data", str(data)).stdout
+                assert json.loads(shown)["counts"]["succeeded"] == 1
+            up.send_signal(signal.SIGINT)
+            assert up.wait(40) == 0
+        assert processes_below(str(data)) == []
+
+
+def test_a_killed_stack_takes_its_parts_along(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with running("up", "--data", str(data), "--port", "0", cwd=tmp_path) as up:
+        eventually((data / "logs" / "api.log").exists, "the API to start", 60)
+        up.kill()
+    eventually(lambda: not processes_below(str(data)), "its processes to end", 60)
+
+
+def test_ctrl_c_in_the_demo_leaves_nothing(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with running("demo", "--out", "out", cwd=tmp_path, TMPDIR=str(temporary)) as demo:
+        eventually(
+            lambda: list(temporary.glob("matting-*/logs/worker-1.log")), "a worker to start", 60
+        )
+        demo.send_signal(signal.SIGINT)
+        _, errors = demo.communicate(timeout=40)
+        assert demo.returncode == 130, errors
+        assert "Traceback" not in errors
+    assert processes_below(str(tmp_path)) == []
+    assert list(temporary.glob("matting-*")) == []
