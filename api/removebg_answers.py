@@ -6,8 +6,7 @@ from typing import Any
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
-from shared import errors
-from shared.errors import AnswerTimeoutError, InvalidOptionsError, MattingError
+from shared.errors import AnswerTimeoutError, InvalidOptionsError, MattingError, error_of
 
 PATH = "/v1.0/"
 """Below it errors have the other shape."""
@@ -107,12 +106,9 @@ def render_error(error: MattingError) -> JSONResponse:
 
 
 def failed(code: str | None, detail: str | None) -> MattingError:
-    """The error that an image failed with, from its record."""
-    kinds = [one for one in vars(errors).values() if isinstance(one, type)]
-    for kind in kinds:
-        if issubclass(kind, MattingError) and kind.code == code:
-            return kind((detail or "").removesuffix(kind.remedy).rstrip() or None)
-    return MattingError(detail)
+    """The error that an image failed with, from its record: the detail there ends in the remedy."""
+    remedy = error_of(code, None).remedy
+    return error_of(code, (detail or "").removesuffix(remedy).rstrip())
 
 
 def render_result(data: bytes, output: dict[str, Any], *, kind: str, as_json: bool) -> Response:

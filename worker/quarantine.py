@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from shared.errors import ImageError, ImageTimeoutError, MattingError, PoisonousImageError
+from shared.errors import ImageTimeoutError, MattingError, PoisonousImageError, error_of
 from shared.settings import Settings
 
 LIMITS = {"max_image_bytes", "max_image_pixels"}
@@ -127,7 +127,7 @@ class _Child:
         timer.start()
         try:
             return self._exchange(data, order, settings)
-        except (OSError, ValueError) as error:  # its end of the pipe is gone
+        except (OSError, EOFError, ValueError) as error:  # its end of the pipe is gone
             status = self._popen.wait()
             if late.is_set():
                 limit = f"{settings.image_timeout_s:g}"
@@ -151,7 +151,7 @@ class _Child:
         self._popen.stdin.flush()
         answer = json.loads(self._out.readline())
         if "code" in answer:
-            return _error(answer["code"], answer["detail"])
+            return error_of(answer["code"], answer["detail"])
         shape = tuple(answer["shape"])
         pixels = np.empty(shape, np.uint8)
         view = pixels.data.cast("B")
@@ -162,13 +162,6 @@ class _Child:
                 raise EOFError
             filled += count
         return pixels, answer["width"], answer["height"]
-
-
-def _error(code: str, detail: str) -> MattingError:
-    for kind in ImageError.__subclasses__():
-        if kind.code == code:
-            return kind(detail)
-    return MattingError(detail)
 
 
 def main() -> None:

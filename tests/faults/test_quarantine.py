@@ -4,6 +4,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,6 +86,29 @@ def test_memory_beyond_the_limit_is_refused_and_the_process_goes_on(
 def test_errors_of_the_photo_come_back_as_they_are(quarantine: Quarantine) -> None:
     with pytest.raises(NotAnImageError):
         quarantine.decode(b"<html>", Order())
+
+
+HALF_AN_ANSWER = """#!/bin/sh
+echo ready
+read -r asked
+echo '{"shape": [9, 9, 3], "width": 9, "height": 9}'
+printf 'pixels'
+kill -KILL $$
+"""
+
+
+def test_a_crash_in_the_middle_of_an_answer_is_the_photos_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, jpeg: bytes
+) -> None:
+    program = tmp_path / "python"
+    program.write_text(HALF_AN_ANSWER)
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with (
+        closing(Quarantine(Settings())) as quarantine,
+        pytest.raises(PoisonousImageError, match="SIGKILL"),
+    ):
+        quarantine.decode(jpeg, Order())
 
 
 def test_the_watchdog_names_what_takes_too_long_once_and_nothing_else() -> None:
