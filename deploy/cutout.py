@@ -1,5 +1,6 @@
 """`matting cutout`: photos straight to cut-outs, by the worker's own pipeline, with no queue."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -10,12 +11,13 @@ from rich.markup import escape
 from api.client import NamedItem, result_names
 from deploy.photos import Photos
 from deploy.progress import bar, console
-from shared.errors import SourceNotFoundError, StorageError
+from shared.errors import ImageTimeoutError, SourceNotFoundError, StorageError
 from shared.options import Options
 from shared.settings import Settings
 from worker.pipeline import Outcome, Pipeline, WorkItem
 from worker.predictor import load_predictor
 from worker.tuning import batch_sizes
+from worker.watchdog import Watchdog
 
 
 class Folder:
@@ -41,7 +43,9 @@ class Folder:
 
 
 def cut_out_files(photos: Photos, out: Path, options: Options, settings: Settings) -> int:
-    """Do all of them; returns how many failed. Raises SetupError when the model can't start."""
+    """Do all of them; returns how many failed. Raises SetupError when the model can't start. Ends
+    the process when one hangs in native code, which nothing else could stop.
+    """
     if options.model is not None:
         settings = settings.model_copy(update={"model": options.model})
     settings = batch_sizes(settings)
@@ -67,19 +71,34 @@ def cut_out_files(photos: Photos, out: Path, options: Options, settings: Setting
     ]
     size = settings.batch_size
     batches = [items[start : start + size] for start in range(0, len(items), size)]
+    watchdog = Watchdog(settings.image_timeout_s)
+    watchdog.start(_end_stuck)
     failed = 0
-    with (
-        closing(load_predictor(settings)) as predictor,
-        closing(Pipeline(predictor, Folder(), settings)) as pipeline,
-        ThreadPoolExecutor(settings.batches_in_flight) as drivers,
-        bar("matting", len(items)) as progress,
-    ):
-        for outcomes in drivers.map(pipeline.run_many, batches):
-            failed += _report(outcomes)
-            for outcome in outcomes:
-                _rename(outcome, out, options)
-            progress.advance(progress.task_ids[0], len(outcomes))
+    try:
+        with (
+            closing(load_predictor(settings)) as predictor,
+            closing(Pipeline(predictor, Folder(), settings, watchdog=watchdog)) as pipeline,
+            ThreadPoolExecutor(settings.batches_in_flight) as drivers,
+            bar("matting", len(items)) as progress,
+        ):
+            for outcomes in drivers.map(pipeline.run_many, batches):
+                failed += _report(outcomes)
+                for outcome in outcomes:
+                    _rename(outcome, out, options)
+                progress.advance(progress.task_ids[0], len(outcomes))
+    finally:
+        watchdog.stop()
     return failed
+
+
+def _end_stuck(name: str | None, stage: str, limit_s: float) -> None:
+    """Say which photo it was, and end. What was written by then is whole."""
+    error = ImageTimeoutError(f"The stage {stage} took more than {limit_s:g} s")
+    text = f"{name or 'a whole batch'}: {error.message} [{error.code}]"
+    console.print(f"[red]failed[/] {escape(text)}")
+    console.print("What is done stays. Take that photo away, and run the command again.")
+    console.show_cursor()
+    os._exit(1)
 
 
 def _rename(outcome: Outcome, out: Path, options: Options) -> None:

@@ -16,7 +16,7 @@ LATER_SIZE = (333, 177)
 
 CUSTOMIZE = f"""
 import ctypes, sys
-if any("worker" in one for one in sys.orig_argv):
+if any("worker" in one or "cutout" in one for one in sys.orig_argv):
     import cv2, numpy
     decode, encode = cv2.imdecode, cv2.imencode
 

@@ -1,5 +1,7 @@
 """Photos that crash or hang native code, through the real system: they fail, the others go on."""
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from api.client import MattingClient
 from deploy.local import Stack
 from tests import bad_photos
+from tests.acceptance.command import MATTING
 from tests.benchmarks.tiny import export
 from tests.faults.poison import LATER_SIZE, MARKED, poisonous
 
@@ -99,3 +102,25 @@ def test_what_crashes_or_hangs_native_code_fails_alone_after_a_few_deaths(
     assert 3 <= deaths(stack) <= 5
     items = {item["name"]: item for item in client.items(job_id)}
     assert items["033.jpg"]["attempts"] == 3
+
+
+def test_the_command_without_a_queue_names_the_photo_that_hangs_and_ends(
+    tmp_path: Path, jpeg: bytes
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "good.jpg").write_bytes(jpeg)
+    (photos / "hangs.jpg").write_bytes(jpeg + MARKED["hang"])
+    env = {"MATTING_MODEL": str(export(tmp_path / "model")), "MATTING_IMAGE_TIMEOUT_S": "1"}
+    done = subprocess.run(
+        [MATTING, "cutout", str(photos), "--out", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        env=os.environ | env | poisonous(tmp_path / "site"),
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    said = " ".join(done.stderr.split())
+    assert "hangs.jpg: The stage decode took more than 1 s" in said
+    assert "[image-timeout]" in said
