@@ -32,6 +32,9 @@ class WebhookOut(BaseModel):
         description="Until then a secret that was exchanged signs along."
     )
     last_delivered_at: datetime | None
+    quiet_until: datetime | None = Field(
+        description="Its receiver asked for it (`Retry-After`): nothing is sent before."
+    )
     created_at: datetime
 
     @classmethod
@@ -48,6 +51,7 @@ class WebhookOut(BaseModel):
             disabled_at=webhook.disabled_at,
             old_secret_until=job_store.old_secret_until(webhook, moment),
             last_delivered_at=webhook.last_delivered_at,
+            quiet_until=webhook.quiet_until,
             created_at=webhook.created_at,
         )
 

@@ -13,6 +13,7 @@ import uuid
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from shared import job_store
 from shared.database import Database, Session
@@ -21,8 +22,8 @@ from shared.job_store import Attempt, AttemptResult
 from shared.rounds import Rounds
 from shared.settings import Settings
 from shared.telemetry import WEBHOOKS, get_logger
-from shared.web import Web, WebLimits
-from shared.webhooks import Outcome, signed_headers
+from shared.web import Posted, Web, WebLimits
+from shared.webhooks import Outcome, retry_after_s, signed_headers
 
 log = get_logger(__name__)
 
@@ -38,6 +39,9 @@ AT_ONCE_OF_KEY = 4
 
 LEASE_SPARE_S = 5.0
 """Beyond the time limit of an attempt: for looking up the name and for noting how it went."""
+
+BUSY = frozenset({429, 503})
+"""Answers whose `Retry-After` is heeded."""
 
 JITTER = 0.2
 """Waits are longer by up to this share, so that what failed together does not come together."""
@@ -132,7 +136,7 @@ class Deliverer(Rounds):
             )
         except MattingError as error:  # not noted: it is sent again when the claim has run out
             log.warning("webhook-not-noted", code=error.code, detail=error.detail)
-        except Exception:
+        except Exception:  # nor was this
             log.exception("webhook-crashed", delivery=str(attempt.delivery_id))
         finally:
             with self._changed:
@@ -143,33 +147,48 @@ class Deliverer(Rounds):
     def _attempt(self, attempt: Attempt) -> AttemptResult:
         """Send once."""
         started = time.monotonic()
-        headers = signed_headers(
-            str(attempt.delivery_id), int(time.time()), attempt.body, attempt.secrets
-        )
-        status, detail = None, ""
+        status, detail, quiet_s = None, "", 0.0
         try:
-            status = self._web.post(attempt.url, attempt.body, HEADERS | headers)
+            posted = self._send(attempt)
         except ForbiddenUrlError as error:
             outcome, detail = Outcome.REFUSED, error.detail
         except UrlNotFetchedError as error:
             outcome, detail = Outcome.FAILED, error.detail
+        except Exception:  # a defect: not noted, it would be met again and again, for ever
+            log.exception("webhook-not-sent", delivery=str(attempt.delivery_id))
+            outcome, detail = Outcome.FAILED, "Something went wrong inside the service"
         else:
+            status = posted.status
             outcome = _outcome_of(status)
+            if status in BUSY:
+                quiet_s = self._quiet_s(posted.retry_after)
         duration_ms = (time.monotonic() - started) * 1e3
         return AttemptResult(
             outcome=outcome,
             http_status=status,
             detail=detail,
             duration_ms=duration_ms,
-            retry_s=self._wait_s(attempt.rung) if outcome is Outcome.FAILED else None,
+            retry_s=self._wait_s(attempt.rung, quiet_s) if outcome is Outcome.FAILED else None,
+            quiet_s=quiet_s,
         )
 
-    def _wait_s(self, rung: int) -> float | None:
+    def _send(self, attempt: Attempt) -> Posted:
+        signed = signed_headers(
+            str(attempt.delivery_id), int(time.time()), attempt.body, attempt.secrets
+        )
+        return self._web.post(attempt.url, attempt.body, HEADERS | signed)
+
+    def _wait_s(self, rung: int, quiet_s: float) -> float | None:
         """Before the next attempt; None: the ladder has no more steps."""
         ladder = self._settings.webhook_retries_s
         if rung >= len(ladder):
             return None
-        return ladder[rung] * random.uniform(1, 1 + JITTER)  # noqa: S311 - no secret
+        return max(quiet_s, ladder[rung] * random.uniform(1, 1 + JITTER))  # noqa: S311 - no secret
+
+    def _quiet_s(self, retry_after: str) -> float:
+        """As long as the receiver asks for, but no longer than we ever wait by ourselves."""
+        asked_s = retry_after_s(retry_after, datetime.now(UTC))
+        return min(asked_s, max(self._settings.webhook_retries_s))
 
     def _forget(self) -> None:
         if time.monotonic() < self._forget_at:

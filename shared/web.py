@@ -52,6 +52,15 @@ SPECIAL = tuple(
 metadata in 192.0.0.0/24), and an address that within another cloud is each machine's own host."""
 
 
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """How a receiver answered."""
+
+    status: int
+    retry_after: str
+    """That header, as it came; empty: there was none."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebLimits:
     """What a fetch may cost."""
@@ -200,15 +209,15 @@ class Web:
             f"{_shown(url)} redirects more than {self._limits.max_redirects} times"
         )
 
-    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        """Send a body; returns the status. A redirect is an answer, not followed.
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Posted:
+        """Send a body; returns how it was answered. A redirect is an answer, not followed.
 
         Raises ForbiddenUrlError or UrlNotFetchedError.
         """
         deadline = time.monotonic() + self._limits.timeout_s
         try:
             with self._open("POST", url, deadline, body, headers) as response:
-                return response.status_code
+                return Posted(response.status_code, response.headers.get("retry-after", ""))
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             raise UrlNotFetchedError(
                 f"{_shown(url)} could not be reached: {type(error).__name__}"

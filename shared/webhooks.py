@@ -5,6 +5,8 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the specification's mark of a secret, not one
@@ -78,6 +80,21 @@ def secret_bytes(secret: str) -> bytes:
     if not secret.startswith(SECRET_PREFIX) or not least <= len(key) <= most:
         raise ValueError(f"a secret is whsec_ and the base64 of {least} to {most} bytes")
     return key
+
+
+def retry_after_s(header: str, moment: datetime) -> float:
+    """The seconds from `moment` that a `Retry-After` header (RFC 9110, 10.2.3) asks to wait: 0 for
+    one that is empty, over or no such thing, as it comes from anyone.
+    """
+    header = header.strip()
+    if header.isascii() and header.isdecimal():
+        return float(header[:10])  # more digits are for ever too
+    try:
+        until = parsedate_to_datetime(header)
+        aware = until if until.tzinfo else until.replace(tzinfo=UTC)
+        return max(0.0, (aware - moment).total_seconds())
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def signed_headers(

@@ -115,6 +115,7 @@ class Webhook(TypedDict):
     disabled_at: str | None
     old_secret_until: str | None
     last_delivered_at: str | None
+    quiet_until: str | None
     created_at: str
 
 

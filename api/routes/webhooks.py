@@ -95,7 +95,7 @@ def change_webhook(
     with parts.database.transaction() as session:
         webhook = _find(session, caller, webhook_id)
         if body.url is not None:
-            webhook.url = body.url
+            webhook.url, webhook.quiet_until = body.url, None
         if body.events is not None:
             webhook.events = [event.value for event in body.events]
         if "progress_percent" in body.model_fields_set:

@@ -48,6 +48,8 @@ class AttemptResult:
     duration_ms: float
     retry_s: float | None = None
     """After a failure: the wait before another attempt; None: that was the last."""
+    quiet_s: float = 0.0
+    """How long the receiver asked to be left alone, with this delivery and all others."""
 
 
 def claim_deliveries(
@@ -59,9 +61,9 @@ def claim_deliveries(
     limit: int,
     lease_s: float,
 ) -> list[Attempt]:
-    """Take up to `limit` deliveries that are due: the oldest of each webhook that is not `busy`,
-    and of one API key, with what is `taken` already, at most `of_key`, so that nobody's slow
-    receivers hold up another's.
+    """Take up to `limit` deliveries that are due: the oldest of each webhook that is not `busy` and
+    did not ask for silence, and of one API key, with what is `taken` already, at most `of_key`, so
+    that nobody's slow receivers hold up another's.
     """
     moment = now(session)
     due = (
@@ -76,11 +78,13 @@ def claim_deliveries(
             .label("of_webhook"),
         )
         .join(ApiKey, ApiKey.id == Delivery.api_key_id)
+        .join(Webhook, Webhook.id == Delivery.webhook_id)
         .where(
             Delivery.status == DeliveryStatus.PENDING,
             Delivery.next_attempt_at <= moment,
             Delivery.webhook_id.not_in(busy),
             ApiKey.revoked_at.is_(None),
+            sa.or_(Webhook.quiet_until.is_(None), Webhook.quiet_until <= moment),
         )
         .subquery()
     )
@@ -151,6 +155,7 @@ def record_attempt(session: Session, attempt: Attempt, result: AttemptResult) ->
     delivery.log = [*delivery.log, entry][-LOG_ATTEMPTS:]
     delivery.rung += 1
     delivery.next_attempt_at = None
+    webhook.quiet_until = moment + timedelta(seconds=result.quiet_s) if result.quiet_s else None
     if result.outcome is Outcome.DELIVERED:
         delivery.status, delivery.settled_at = DeliveryStatus.DELIVERED, moment
         webhook.last_delivered_at = moment

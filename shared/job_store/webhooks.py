@@ -104,7 +104,7 @@ def disable_webhook(session: Session, webhook: Webhook, reason: DisabledReason) 
 
 def enable_webhook(session: Session, webhook: Webhook) -> None:
     """Switch a webhook on again: it is told what happens from now on."""
-    webhook.disabled_at = webhook.disabled_reason = None
+    webhook.disabled_at = webhook.disabled_reason = webhook.quiet_until = None
     session.flush()
 
 

@@ -34,6 +34,8 @@ class Webhook(Base):
     """`secret`, and `until` when it signs (ISO 8601; null: it is the present one); newest first."""
     created_at: Mapped[datetime]
     last_delivered_at: Mapped[datetime | None]
+    quiet_until: Mapped[datetime | None]
+    """Its receiver asked for it (`Retry-After`): nothing is sent before."""
     disabled_at: Mapped[datetime | None]
     disabled_reason: Mapped[DisabledReason | None]
 

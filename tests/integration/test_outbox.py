@@ -54,6 +54,25 @@ def announced(database: Database, webhook: uuid.UUID, count: int = 1) -> None:
             job_store.announce_test(session, session.get_one(Webhook, webhook))
 
 
+def test_nothing_goes_to_a_receiver_that_asked_for_silence(database: Database) -> None:
+    key = new_key(database)
+    busy, other = new_webhook(database, key), new_webhook(database, key)
+    announced(database, busy, 2)
+    [first] = claimed(database)
+    assert recorded(database, first, Outcome.FAILED, retry_s=0.0, quiet_s=3_600)
+    announced(database, other)
+    assert [one.webhook_id for one in claimed(database)] == [other]
+    with database.transaction() as session:
+        webhook = session.get_one(Webhook, busy)
+        assert webhook.quiet_until is not None
+        webhook.quiet_until = now(session)
+    [again] = claimed(database)
+    assert again.webhook_id == busy
+    assert recorded(database, again, Outcome.DELIVERED)
+    with database.transaction() as session:
+        assert session.get_one(Webhook, busy).quiet_until is None
+
+
 def test_progress_is_told_by_the_steps_that_were_asked_for(database: Database) -> None:
     key = new_key(database)
     coarse = new_webhook(database, key, progress_percent=25)

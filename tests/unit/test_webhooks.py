@@ -2,13 +2,16 @@
 
 import base64
 import time
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from shared.webhooks import new_secret, secret_bytes, signed_headers
+from shared.webhooks import new_secret, retry_after_s, secret_bytes, signed_headers
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
 @given(
@@ -34,3 +37,29 @@ def test_a_made_secret_is_one() -> None:
 def test_what_is_no_secret_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="whsec_"):
         secret_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("120", 120),
+        (" 0 ", 0),
+        ("Fri, 01 May 2026 12:02:00 GMT", 120),
+        ("Fri, 01 May 2026 12:02:00 -0000", 120),
+        ("Fri, 01 May 2026 11:00:00 GMT", 0),
+        ("", 0),
+        ("-5", 0),
+        ("1.5", 0),
+        ("soon", 0),
+        ("Fri, 01 May 99999 12:00:00 GMT", 0),
+        ("9" * 5_000, 9_999_999_999),
+        ("٣", 0),
+    ],
+)
+def test_a_wait_that_is_asked_for_is_understood(header: str, seconds: float) -> None:
+    assert retry_after_s(header, NOON) == seconds
+
+
+@given(st.text())
+def test_no_header_is_a_wait_below_zero_or_an_error(header: str) -> None:
+    assert retry_after_s(header, NOON) >= 0

@@ -31,7 +31,8 @@ class Receiver(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.plans: defaultdict[str, list[int | str]] = defaultdict(list)
+        self.plans: defaultdict[str, list[int | str | tuple[int, str]]] = defaultdict(list)
+        """Of each path: statuses, alone or with a `Retry-After`, or HANG, or DRIP."""
         self.received: defaultdict[str, list[Received]] = defaultdict(list)
         self.released = threading.Event()
 
@@ -59,6 +60,12 @@ class _Handler(BaseHTTPRequestHandler):
                     self.wfile.flush()
                 except OSError:
                     return
+            return
+        if isinstance(answer, tuple):
+            answer, retry_after = answer
+            self.send_response(answer)
+            self.send_header("Retry-After", retry_after)
+            self.end_headers()
             return
         self.send_response(int(answer))
         if answer == 302:

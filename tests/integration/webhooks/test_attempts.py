@@ -1,10 +1,15 @@
 """Attempts as a receiver meets them: signed, repeated, bounded, given up."""
 
+import uuid
+from datetime import datetime
+
 import httpx
 import pytest
 from standardwebhooks import WebhookVerificationError
 
 from api.webhook_schemas import JobEvent
+from shared.database import Database
+from shared.models import Webhook
 from shared.webhooks import new_secret
 from tests.integration.webhooks.receiver import DRIP, HANG, Receiver
 from tests.integration.webhooks.service import (
@@ -65,6 +70,47 @@ def test_a_receiver_that_stumbles_hears_the_same_again(
     assert len({(one.id, one.body) for one in heard}) == 1
     for one in heard:
         assert one.verified(made["secret"])["type"] == "job.cancelled"
+
+
+@pytest.mark.parametrize(
+    ("busy", "least_s"),
+    [((429, "1"), 1.0), ((503, "86400"), 1.5), ((500, "86400"), 0.0)],
+    ids=["asked", "asked for a day", "asked with no reason to"],
+)
+def test_a_receiver_that_asks_for_silence_gets_it_within_bounds(
+    caller: httpx.Client,
+    receiver: Receiver,
+    path: str,
+    busy: tuple[int, str],
+    least_s: float,
+) -> None:
+    made = registered(caller, receiver.url(path))
+    receiver.plans[path] = [busy]
+    cancelled_job(caller)
+    eventually(lambda: len(deliveries(caller)[0]["log"]) == 1, "the first attempt to be noted")
+    quiet = caller.get(f"/v1/webhooks/{made['id']}").json()["quiet_until"]
+    assert (quiet is not None) == (busy[0] != 500)
+    cancelled_job(caller)
+    eventually(lambda: len(deliveries(caller, status="delivered")) == 2, "both to be delivered")
+    later, first = deliveries(caller)
+    failed, repeated = [datetime.fromisoformat(one["at"]) for one in first["log"]]
+    assert (repeated - failed).total_seconds() >= least_s
+    [other] = [datetime.fromisoformat(one["at"]) for one in later["log"]]
+    assert (other - failed).total_seconds() >= least_s, "the second job's end is held back too"
+
+
+def test_what_can_t_be_sent_at_all_is_given_up_at_last(
+    caller: httpx.Client, receiver: Receiver, path: str, migrated_postgresql: Database
+) -> None:
+    made = registered(caller, receiver.url(path))
+    with migrated_postgresql.transaction() as session:
+        webhook = session.get_one(Webhook, uuid.UUID(made["id"]))
+        webhook.secrets = [{"secret": "not one", "until": None}]
+    cancelled_job(caller)
+    delivery = settled(caller)
+    assert (delivery["status"], delivery["attempts"]) == ("failed", 4)
+    assert {one["detail"] for one in delivery["log"]} == {"Something went wrong inside the service"}
+    assert receiver.received[path] == []
 
 
 def test_gone_switches_off_until_the_caller_switches_on(
