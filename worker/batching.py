@@ -37,6 +37,9 @@ Longer than Redis takes to load its file, and than a connection takes to find it
 MAX_MESSAGE_BYTES = 64 * 1024
 """Ours have a few hundred."""
 
+REFUSED_WAIT_S = 1.0
+"""Between two tries while Redis refuses writes."""
+
 
 class BatchBody(Protocol):
     """What a batch is run by."""
@@ -66,6 +69,25 @@ class CheckedConsumer(Consumer):
     """
 
     collector: "Collector | None" = None
+    # Set by Celery, which its stubs do not say.
+    hub: Any
+    amqheartbeat: Any
+    connection_errors: tuple[type[Exception], ...]
+    channel_errors: tuple[type[Exception], ...]
+
+    def connect(self) -> Any:
+        """The broker's connection, heard by the loop. Celery forgets to close it if Redis answers
+        but refuses writes (a full disk, say): each try would cost a descriptor.
+        """
+        connection = self.connection_for_read(heartbeat=self.amqheartbeat)
+        try:
+            if self.hub:
+                connection.transport.register_with_event_loop(connection.connection, self.hub)
+        except self.channel_errors:
+            connection.close()
+            time.sleep(REFUSED_WAIT_S)
+            raise
+        return connection
 
     def loop(self, *arguments: Any) -> None:
         """Celery's, while the connection lasts; none turns while Redis is away."""
@@ -82,7 +104,7 @@ class CheckedConsumer(Consumer):
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """What is called with each message."""
         handle = super().create_task_handler(*args, **kwargs)
-        away = self.connection_errors  # type: ignore[attr-defined]  # set by Celery
+        away = self.connection_errors
 
         def checked(message: Any) -> Any:
             try:

@@ -58,7 +58,11 @@ def main() -> None:
                 clean &= _try(system, DEFAULTS, keys, asked.injections, luck)
         if asked.only in fill_the_disk.__name__:
             photos = [photo(number) for number in range(min(asked.images, 1_000))]
-            clean &= _tell([fill_the_disk(Path(scratch) / "full", model, photos, asked.injections)])
+            full: list[Trial] = []
+            while (left := asked.injections - sum(trial.injections for trial in full)) > 0:
+                folder = Path(scratch) / f"full-{len(full)}"
+                full.append(fill_the_disk(folder, model, photos, left))
+            clean &= _tell(full)
     raise SystemExit(0 if clean else 1)
 
 

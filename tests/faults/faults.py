@@ -21,6 +21,7 @@ from tests.faults.system import System
 Inject = Callable[[System, random.Random], float | None]
 
 RECOVERY_DEADLINE_S = 60
+WORKERS = ("worker-1", "worker-2")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Fault:
 
 
 def _a_worker(luck: random.Random) -> str:
-    return luck.choice(["worker-1", "worker-2"])
+    return luck.choice(WORKERS)
 
 
 def _until_taken_back(system: System, pid: int) -> float:
@@ -109,6 +110,23 @@ def empty_redis(system: System, _luck: random.Random) -> None:
     system.redis().flushall()
 
 
+def redis_refuses_writes(system: System, luck: random.Random) -> None:
+    """An error for each write, as on a full disk: here by asking for a replica that is not there.
+    No worker may end of it, or open connection after connection.
+    """
+    parts = [system.parts[name] for name in WORKERS]
+    client = system.redis()
+    before = len(client.client_list())
+    client.config_set("min-replicas-to-write", 1)
+    time.sleep(luck.uniform(2, 3))
+    opened = len(client.client_list())
+    client.config_set("min-replicas-to-write", 0)
+    assert opened <= before, f"{opened} connections instead of {before}"
+    for part in parts:
+        assert part.popen.poll() is None, f"{part.name} ended"
+        assert "Unrecoverable error" not in part.log.read_text(), f"{part.name} ends"
+
+
 def kill_postgres(system: System, _luck: random.Random) -> None:
     """SIGKILL of all its processes; it recovers from its log."""
     system.kill_postgres()
@@ -182,6 +200,7 @@ FAULTS = [
     Fault("SIGKILL of the API", kill_the_api),
     Fault("Redis killed, restarted with its AOF", kill_redis),
     Fault("Redis emptied (FLUSHALL)", empty_redis),
+    Fault("Redis refuses writes, as on a full disk", redis_refuses_writes),
     Fault("PostgreSQL killed and restarted", kill_postgres),
     Fault("S3 down for 10 s", s3_down),
     Fault("S3: 503 and resets for a third of requests", s3_stumbles),

@@ -12,7 +12,14 @@ from tests.faults.special import cancel_at_any_stage
 from tests.faults.system import System
 
 IMAGES = 160
-IN_SHORT = ("SIGKILL of one", "SIGSTOP", "emptied", "PostgreSQL killed", "503 and resets")
+IN_SHORT = (
+    "SIGKILL of one",
+    "SIGSTOP",
+    "emptied",
+    "refuses writes",
+    "PostgreSQL killed",
+    "503 and resets",
+)
 
 
 @pytest.fixture(scope="module")
