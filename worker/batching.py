@@ -70,6 +70,7 @@ class CheckedConsumer(Consumer):
 
     collector: "Collector | None" = None
     # Set by Celery, which its stubs do not say.
+    app: Celery
     hub: Any
     amqheartbeat: Any
     connection_errors: tuple[type[Exception], ...]
@@ -91,8 +92,7 @@ class CheckedConsumer(Consumer):
 
     def loop(self, *arguments: Any) -> None:
         """Celery's, while the connection lasts; none turns while Redis is away."""
-        # Celery sets both; its stubs don't know.
-        app, hub = self.app, self.hub  # type: ignore[attr-defined]
+        app, hub = self.app, self.hub
         watchdog = cast(BatchTask, app.tasks[TASK]).watchdog
         if watchdog is None:
             loops.asynloop(*arguments)
