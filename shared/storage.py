@@ -6,7 +6,8 @@ checksums only where the service demands them (others fail on ranged reads).
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import IO, Any
 
 import boto3
@@ -16,10 +17,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
 from shared.errors import (
+    BucketMissingError,
     FileTooLargeError,
     SourceDeniedError,
     SourceNotFoundError,
+    StorageClockError,
     StorageError,
+    StorageKeyError,
 )
 from shared.object_url import ObjectUrl
 from shared.settings import Settings
@@ -33,7 +37,15 @@ _FAULTS = (BotoCoreError, ClientError, OSError, HTTPError)
 """What comes out of boto3; the last, urllib3's, when a connection breaks within a body."""
 
 _NOT_FOUND = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
-_DENIED = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
+_DENIED = frozenset({"401", "403", "AccessDenied"})
+_UNKNOWN_KEY = frozenset(
+    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
+)
+_NO_REASON = frozenset({"400", "401", "403"})
+"""The answer to a HEAD has no body, so these stand where the reason should."""
+
+MAX_SKEW_S = 870
+"""S3 refuses signatures that are 900 s off; less an answer's whole seconds and its way."""
 
 
 class Storage:
@@ -114,7 +126,7 @@ class Storage:
                 Bucket=self.bucket, Key=key, Body=data, ContentType=content_type
             )
         except _FAULTS as error:
-            raise _translated(error, self.bucket, key) from error
+            raise self._not_written(error, key) from error
 
     def upload(self, key: str, stream: IO[bytes]) -> None:
         """Write an object of the own bucket from a stream of any length. Raises StorageError."""
@@ -123,7 +135,7 @@ class Storage:
             config = TransferConfig(use_threads=False)
             self._client.upload_fileobj(stream, self.bucket, key, Config=config)
         except _FAULTS as error:
-            raise _translated(error, self.bucket, key) from error
+            raise self._not_written(error, key) from error
 
     def copy(self, source_key: str, key: str) -> None:
         """Copy an object of the own bucket within the storage. Raises SourceNotFoundError,
@@ -194,22 +206,36 @@ class Storage:
         return url
 
     def ensure_bucket(self) -> None:
-        """Make the own bucket if it is missing. Raises StorageError."""
+        """Make the own bucket if it is missing. Raises StorageError, SourceDeniedError."""
         try:
-            self._client.head_bucket(Bucket=self.bucket)
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in _NOT_FOUND:
+            self.ping()
+        except BucketMissingError:
+            try:
+                self._client.create_bucket(Bucket=self.bucket)
+            except _FAULTS as error:
                 raise _translated(error, self.bucket, "") from error
-            self._client.create_bucket(Bucket=self.bucket)
-        except (BotoCoreError, OSError) as error:
-            raise _translated(error, self.bucket, "") from error
 
     def ping(self) -> None:
-        """Raise what `list_page` does unless the bucket answers."""
+        """Raise StorageError or SourceDeniedError unless the own bucket answers."""
         try:
-            self._client.head_bucket(Bucket=self.bucket)
+            try:
+                self._client.head_bucket(Bucket=self.bucket)
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in _NO_REASON:
+                    raise
+                self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)  # it says the reason
         except _FAULTS as error:
-            raise _translated(error, self.bucket, "") from error
+            known = _translated(error, self.bucket, "")
+            if isinstance(known, SourceNotFoundError):
+                known = BucketMissingError(f"There is no bucket {self.bucket}")
+            raise known from error
+
+    def _not_written(self, error: Exception, key: str) -> StorageError:
+        """A result that can't be written is no fault of the photo: it can be tried again."""
+        known = _translated(error, self.bucket, key)
+        if isinstance(known, SourceNotFoundError):
+            return BucketMissingError(f"There is no bucket {self.bucket}")
+        return known if isinstance(known, StorageError) else StorageError(known.detail)
 
     def close(self) -> None:
         """Close the connections."""
@@ -246,8 +272,29 @@ def _translated(
     place = f"s3://{bucket}/{key}"
     if isinstance(error, ClientError):
         code = str(error.response.get("Error", {}).get("Code", ""))
+        if abs(ahead_s := _ahead_s(error)) > MAX_SKEW_S:
+            return StorageClockError(
+                f"This machine's clock is {abs(ahead_s) / 60:.0f} min "
+                f"{'ahead of' if ahead_s > 0 else 'behind'} the storage's, which refuses {place}"
+            )
+        if code in _UNKNOWN_KEY:
+            return StorageKeyError(f"The storage refuses the access key for {place} ({code})")
         if code in _NOT_FOUND:
             return SourceNotFoundError(f"There is no object {place}")
         if code in _DENIED:
             return SourceDeniedError(f"The storage refuses access to {place} ({code})")
     return StorageError(f"The storage failed for {place}: {type(error).__name__}: {error}")
+
+
+def _ahead_s(error: ClientError) -> float:
+    """How far this machine's clock is ahead of the storage's, by the time on its refusal; 0 if it
+    bears none.
+    """
+    about = error.response.get("ResponseMetadata", {})
+    if about.get("HTTPStatusCode") not in (400, 403):
+        return 0.0
+    try:
+        theirs = parsedate_to_datetime(about.get("HTTPHeaders", {}).get("date", ""))
+    except ValueError:
+        return 0.0
+    return (datetime.now(UTC) - theirs.astimezone(UTC)).total_seconds()

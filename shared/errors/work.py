@@ -25,6 +25,30 @@ class StorageError(TransientError):
     code = "storage-unavailable"
 
 
+class StorageClockError(StorageError):
+    """The clocks differ so much that the storage takes no signature for valid."""
+
+    code = "clock-wrong"
+    remedy = "Set it (`timedatectl set-ntp true`, on both machines); nothing is lost, work waits."
+
+
+class StorageKeyError(StorageError):
+    """The storage does not know this service's access key, or not with this secret."""
+
+    code = "storage-key-refused"
+    remedy = (
+        "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to a key that it knows and start the "
+        "service again; nothing is lost, work waits."
+    )
+
+
+class BucketMissingError(StorageError):
+    """There is no such bucket for this service to write to."""
+
+    code = "bucket-missing"
+    remedy = "`matting prepare` makes the one that MATTING_S3_BUCKET names; nothing is lost."
+
+
 class DatabaseError(TransientError):
     """The database did not answer as it should."""
 

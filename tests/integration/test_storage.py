@@ -1,17 +1,24 @@
 import io
+import os
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import httpx
+import libfaketime  # type: ignore[import-untyped]
 import pytest
 
 from shared.errors import (
+    BucketMissingError,
     FileTooLargeError,
     ForbiddenSourceError,
-    SourceDeniedError,
     SourceNotFoundError,
     StorageError,
+    StorageKeyError,
 )
 from shared.object_url import ObjectUrl
 from shared.settings import Settings
@@ -59,11 +66,75 @@ def test_a_presigned_url_works_without_keys_and_only_as_it_was_signed(storage: S
     assert storage.get(storage.bucket, "sent.bin", 10) == b"sent"
 
 
-def test_wrong_credentials_are_denied_and_not_tried_for_ever(settings: Settings) -> None:
-    wrong = settings.model_dump() | {"aws_secret_access_key": "wrong-secret-key"}
-    storage = Storage(Settings.model_validate(wrong))
-    with pytest.raises(SourceDeniedError):
-        storage.get(storage.bucket, "key", 10)
+@pytest.mark.parametrize("wrong", ["aws_secret_access_key", "aws_access_key_id"])
+def test_a_key_that_is_not_known_is_no_fault_of_the_photo(settings: Settings, wrong: str) -> None:
+    assert settings.aws_access_key_id
+    assert settings.aws_secret_access_key
+    keys = {
+        "aws_access_key_id": settings.aws_access_key_id.get_secret_value(),
+        "aws_secret_access_key": settings.aws_secret_access_key.get_secret_value(),
+        wrong: "not-the-right-one",
+    }
+    storage = Storage(Settings.model_validate(settings.model_dump() | keys))
+    for use in uses(storage):
+        with pytest.raises(StorageKeyError, match=r"InvalidAccessKeyId|SignatureDoesNotMatch"):
+            use()
+    storage.close()
+
+
+@pytest.mark.parametrize("minutes", [20, -20])
+def test_a_clock_that_is_wrong_is_named(settings: Settings, minutes: int) -> None:
+    """S3 refuses what was signed more than 15 minutes off, a HEAD without any word why."""
+    library = Path(libfaketime.__file__).parent / "vendor" / "libfaketime" / "src"
+    assert settings.aws_access_key_id
+    assert settings.aws_secret_access_key
+    code = (
+        "from shared.errors import StorageClockError\n"
+        "from shared.settings import Settings\n"
+        "from shared.storage import Storage\n"
+        "from tests.integration.test_storage import uses\n"
+        "for use in uses(Storage(Settings())):\n"
+        "    try: use()\n"
+        "    except StorageClockError as error: print(error.detail)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ
+        | {
+            "LD_PRELOAD": str(library / "libfaketime.so.1"),
+            "FAKETIME": f"{minutes:+}m",
+            "MATTING_S3_ENDPOINT_URL": str(settings.s3_endpoint_url),
+            "AWS_ACCESS_KEY_ID": settings.aws_access_key_id.get_secret_value(),
+            "AWS_SECRET_ACCESS_KEY": settings.aws_secret_access_key.get_secret_value(),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    word = "ahead of" if minutes > 0 else "behind"
+    said = done.stdout.splitlines()
+    assert len(said) == 4, done.stdout + done.stderr
+    assert all(f"clock is 20 min {word} the storage's" in line for line in said)
+
+
+def uses(storage: Storage) -> list[Callable[[], object]]:
+    return [
+        storage.ping,
+        storage.ensure_bucket,
+        lambda: storage.get(storage.bucket, "key", 10),
+        lambda: storage.put("key", b"x", "image/png"),
+    ]
+
+
+def test_a_bucket_of_ones_own_that_is_missing_is_made_and_no_photo_fails(
+    settings: Settings,
+) -> None:
+    storage = Storage(settings.model_copy(update={"s3_bucket": f"new-{uuid.uuid4().hex[:8]}"}))
+    for use in (storage.ping, lambda: storage.put("key", b"x", "image/png")):
+        with pytest.raises(BucketMissingError, match="There is no bucket new-"):
+            use()
+    storage.ensure_bucket()
+    storage.ping()
     storage.close()
 
 
