@@ -25,6 +25,7 @@ class Address:
 
     api_url: str
     flower_url: str
+    s3_url: str
 
 
 def find_stack(data: Path) -> tuple[Address, Secrets]:

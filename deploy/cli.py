@@ -63,7 +63,13 @@ def up(
     with Stack(data, api_port=port or None, workers=workers, report=report) as stack:
         console.print(f"API     {stack.address.api_url}/docs")
         console.print(f"Flower  {stack.address.flower_url}")
-        console.print(f"Key     in {data}/secrets.json; `matting submit` finds it by itself")
+        bucket = stack.settings.s3_bucket
+        for line in (
+            f"S3      {stack.address.s3_url}, bucket {bucket}",
+            f"        its files, to look at: {data}/s3/{bucket}",
+            f"Keys    of API and S3 in {data}/secrets.json; `matting submit` finds them by itself",
+        ):
+            console.print(escape(line), soft_wrap=True)
         console.print("Ctrl-C stops everything; the jobs stay.")
         try:
             threading.Event().wait()

