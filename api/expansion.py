@@ -6,13 +6,13 @@ small one does not wait for the millions of another.
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from api.access import UPLOADS_PREFIX, attached_key
 from api.listing import Page, pages
 from shared import job_store
 from shared.database import Database
-from shared.errors import ImageError, MattingError, QuotaExceededError, RequestError
+from shared.errors import EmptySourceError, ImageError, MattingError, RequestError
 from shared.jobs import ENDED
 from shared.models import Job
 from shared.object_url import ObjectUrl
@@ -46,6 +46,8 @@ class Expander(Rounds):
         more = False
         with self._database.transaction() as session:
             jobs = job_store.unexpanded_jobs(session)
+        for ended in self._listings.keys() - set(jobs):  # an open zip file takes up disk
+            del self._listings[ended]
         for job_id in jobs:
             if self._stopping.is_set():
                 break
@@ -70,45 +72,40 @@ class Expander(Rounds):
                 self._listings.pop(job_id, None)
                 return False
             if not job_store.take_duty(session, duty, owner=self._owner, lease_s=LEASE_S):
+                self._listings.pop(job_id, None)  # the other one moves the cursor
                 return False
             sources = job_store.allowed_sources(session, job.api_key_id)
-        page, error = None, None
+        error: MattingError | None = None
         try:
-            listing = self._listings.get(job_id)
-            if listing is None:
-                listing = self._listings[job_id] = pages(
-                    job, self._storage, self._settings, sources
-                )
-            page = next(listing, None)
-        except (ImageError, RequestError) as raised:  # no use trying again
-            error = (raised.code, raised.message)
-        except MattingError:  # the storage is away: begin again from the cursor
-            self._listings.pop(job_id, None)
-            raise
-        except Exception:  # a defect: it would only be met again
-            log.exception("expansion-crashed", job=str(job_id))
-            error = (MattingError.code, MattingError().message)
-        if page is not None:
-            try:
+            page = self._next_page(job, sources)
+            if page is not None:
                 with self._database.transaction() as session:
                     job_store.add_items(session, job_id, page.items)
                     job_store.note_expansion(session, job_id, cursor=page.cursor)
                 return True
-            except QuotaExceededError as raised:  # what was listed before it goes on
-                error = (raised.code, raised.message)
-            except MattingError:
-                raise
-            except Exception:  # one job's rows that can't be stored must not end all listing
-                log.exception("expansion-crashed", job=str(job_id))
-                error = (MattingError.code, MattingError().message)
+            if job.expansion_cursor is None:
+                error = EmptySourceError()
+        except (ImageError, RequestError) as raised:  # no use trying again; what was listed goes on
+            error = raised
+        except MattingError:  # a part is away: begin again from the cursor
+            self._listings.pop(job_id, None)
+            raise
+        except Exception:  # a defect, or rows that can't be stored: it would only be met again
+            log.exception("expansion-crashed", job=str(job_id))
+            error = MattingError()
         with self._database.transaction() as session:
-            if error is None and job.expansion_cursor is None:
-                error = ("source-empty", "There are no photos in the source.")
-            job_store.finish_expansion(session, job_id, error)
+            told = None if error is None else (error.code, error.message)
+            job_store.finish_expansion(session, job_id, told)
             job_store.give_up_duty(session, duty, owner=self._owner)
         self._listings.pop(job_id, None)
         self._drop_archive(job)
         return False
+
+    def _next_page(self, job: Job, sources: Sequence[str] | None) -> Page | None:
+        listing = self._listings.get(job.id)
+        if listing is None:
+            listing = self._listings[job.id] = pages(job, self._storage, self._settings, sources)
+        return next(listing, None)
 
     def _drop_archive(self, job: Job) -> None:
         """A zip file that came with the request, or was uploaded and that no other job names, is of

@@ -44,6 +44,14 @@ class ForbiddenSourceError(RequestError):
     remedy = "Use the service's bucket and keep out of its own prefixes, or ask for access."
 
 
+class EmptySourceError(RequestError):
+    """There are no photos in the source."""
+
+    code = "source-empty"
+    http_status = 422
+    remedy = "Check the prefix, the manifest or the zip file; it must name or hold photos."
+
+
 class BadManifestError(RequestError):
     """The manifest can't be read."""
 

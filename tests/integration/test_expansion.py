@@ -1,0 +1,93 @@
+"""Listing in the background, when the database stumbles or a job ends half-way."""
+
+import io
+import os
+import uuid
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from api.expansion import Expander
+from api.listing import PHOTOS_PER_PAGE
+from shared import database as module
+from shared import job_store
+from shared.database import Database
+from shared.errors import DatabaseError
+from shared.models import Item, Job
+from shared.settings import Settings
+from shared.storage import Storage
+
+PHOTOS = 2 * PHOTOS_PER_PAGE + 1
+
+
+@pytest.fixture
+def impatient(migrated_postgresql: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """PostgreSQL, where a lock that is not to be had is told at once."""
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_MS", 200)
+    url = migrated_postgresql.url.render_as_string(hide_password=False)
+    database = Database(url, process="tests")
+    yield database
+    database.close()
+
+
+def submit(database: Database, storage: Storage, jpeg: bytes) -> uuid.UUID:
+    """A job of a zip file that is listed in three pages."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number in range(PHOTOS):
+            archive.writestr(f"{number}.jpg", jpeg)
+    place = f"uploads/key/{uuid.uuid4()}.zip"
+    storage.put(place, packed.getvalue(), "application/zip")
+    values: dict[str, Any] = {"options": {}, "priority": 5, "labels": {}}
+    values["source"] = {"kind": "zip", "object": f"s3://{storage.bucket}/{place}"}
+    with database.transaction() as session:
+        key, _ = job_store.create_api_key(session, "tests")
+        return job_store.create_job(session, api_key_id=key.id, **values).id
+
+
+def open_files_without_a_name() -> int:
+    found = 0
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found += "(deleted)" in os.readlink(entry)
+        except OSError:  # the one that lists them
+            continue
+    return found
+
+
+def test_a_page_that_could_not_be_written_is_listed_again(
+    impatient: Database, migrated_postgresql: Database, storage: Storage, settings: Settings,
+    jpeg: bytes,
+) -> None:  # fmt: skip
+    job_id = submit(impatient, storage, jpeg)
+    expander = Expander(impatient, storage, settings)
+    assert expander.expand_page(job_id)
+    with migrated_postgresql.transaction() as session:
+        session.execute(sa.select(Job).where(Job.id == job_id).with_for_update())
+        with pytest.raises(DatabaseError):
+            expander.expand_page(job_id)
+    while expander.expand_page(job_id):
+        pass
+    with impatient.transaction() as session:
+        job = session.get_one(Job, job_id)
+        assert (job.total, job.error_code) == (PHOTOS, None)
+        names = session.scalars(sa.select(Item.name).where(Item.job_id == job_id))
+        assert set(names) == {f"{number}.jpg" for number in range(PHOTOS)}
+
+
+def test_a_job_that_ends_while_it_is_listed_leaves_no_file_open(
+    database: Database, storage: Storage, settings: Settings, jpeg: bytes
+) -> None:
+    before = open_files_without_a_name()
+    job_id = submit(database, storage, jpeg)
+    expander = Expander(database, storage, settings)
+    expander.round()
+    assert open_files_without_a_name() == before + 1
+    with database.transaction() as session:
+        job_store.cancel_job(session, job_id)
+    expander.round()
+    assert open_files_without_a_name() == before
