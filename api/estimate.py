@@ -1,16 +1,14 @@
 """What a job would take, before it runs: images, megapixels, time at the present rate."""
 
-import io
 import random
 import statistics
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-import PIL.Image
-
 from api.access import Reach
 from api.auth import Caller
+from api.image_size import image_size
 from api.intake import Submission
 from api.listing import pages
 from api.parts import Parts
@@ -104,7 +102,7 @@ def _size(parts: Parts, place: str) -> float | None:
     url = ObjectUrl.parse(place, "")
     try:
         data, _ = parts.storage.head(url.bucket, url.key, HEADER_BYTES)
-        with PIL.Image.open(io.BytesIO(data)) as picture:
-            return picture.width * picture.height / 1e6
-    except (MattingError, OSError, ValueError, SyntaxError):
+        width, height = image_size(data)
+    except MattingError:
         return None  # it will fail by itself
+    return width * height / 1e6

@@ -1,19 +1,15 @@
 """The parameters of remove.bg's API, and what they ask of a cut-out here."""
 
-import io
 import re
 from typing import Annotated, Any, Literal
 
-import PIL.Image
 from PIL import ImageColor
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from shared.errors import InvalidOptionsError, NotAnImageError
+from api.image_size import image_size
+from shared.errors import InvalidOptionsError
 from shared.options import Options
 from shared.rendition import Format, Output
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-ORIENTATION_TAG = 0x0112
 
 MEGAPIXELS = {"preview": 0.25, "small": 0.25, "regular": 0.25, "medium": 1.5, "hd": 4.0}
 """Of sizes that are bounded; the others give the photo's own."""
@@ -103,17 +99,6 @@ def options_of(request: RemoveBgRequest, photo: bytes, background: str | None) -
     if (shadow := _shadow(request)) and kind is not Format.ZIP:
         values["shadow"] = shadow
     return Options.model_validate(values)
-
-
-def image_size(photo: bytes) -> tuple[int, int]:
-    """Width and height of the upright photo, from its header. Raises NotAnImageError."""
-    try:
-        with PIL.Image.open(io.BytesIO(photo), formats=FORMATS) as image:
-            turned = image.getexif().get(ORIENTATION_TAG, 1) in (5, 6, 7, 8)
-            width, height = image.size
-    except Exception as error:  # whatever a damaged header makes the decoder raise
-        raise NotAnImageError from error
-    return (height, width) if turned else (width, height)
 
 
 def _format(request: RemoveBgRequest, *, opaque: bool) -> Format:

@@ -15,10 +15,11 @@ from starlette.datastructures import UploadFile
 from api.access import attached_key, web_address
 from api.auth import CallerDep
 from api.bodies import JobRequest
+from api.image_size import image_size
 from api.intake import IncomingFile, Submission, submit
 from api.parts import Parts, PartsDep
 from api.problems import describe_validation
-from api.removebg import RemoveBgRequest, image_size, options_of
+from api.removebg import RemoveBgRequest, options_of
 from api.removebg_answers import BODY, ERRORS, PICTURES, RemoveBgResult, failed, render_result
 from shared import job_store
 from shared.errors import (
@@ -65,7 +66,7 @@ async def remove_background(request: Request, parts: PartsDep, caller: CallerDep
         fields, files = await _read(request, parts)
         asked = RemoveBgRequest.model_validate(fields)
         photo, name = await _photo(asked, files, parts)
-        image_size(photo)  # what is no image is told before it is queued
+        await run_in_threadpool(image_size, photo)  # what is no image is told before it is queued
         behind = await _background(asked, files, parts, job_id)
         options = options_of(asked, photo, behind)
     except ValidationError as error:
@@ -195,7 +196,7 @@ async def _background(
         return None
     if len(picture) > parts.settings.max_image_bytes:
         raise FileTooLargeError
-    image_size(picture)
+    await run_in_threadpool(image_size, picture)
     key = attached_key(job_id, "background")
     await run_in_threadpool(parts.storage.upload, key, io.BytesIO(picture))
     return f"s3://{parts.storage.bucket}/{key}"

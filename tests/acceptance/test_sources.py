@@ -13,6 +13,7 @@ import pytest
 from api.client import ApiError, Item, MattingClient
 from deploy.local import Stack
 from shared.storage import Storage
+from tests.bad_photos import bombs
 
 
 def by_name(client: MattingClient, job_id: str) -> dict[str, Item]:
@@ -175,6 +176,17 @@ def test_the_same_submission_again_is_the_same_job(
         headers={"Idempotency-Key": "multipart"},
     )
     assert other.status_code == 422
+
+
+def test_a_dry_run_only_counts_what_can_t_be_matted(
+    client: MattingClient, bucket: Storage, jpeg: bytes
+) -> None:
+    files = {"fine.jpg": jpeg, "page.jpg": b"<html>", "large.png": bombs()["large.png"][0]}
+    for name, data in files.items():
+        bucket.put(f"odd/{name}", data, "image/jpeg")
+    found = client.estimate({"prefix": "s3://photos/odd/"})
+    assert (found["images"], found["sampled"]) == (3, 2)
+    assert found["megapixels"] == pytest.approx(3 * (1_600 + 0.12) / 2, abs=0.1)
 
 
 def test_a_dry_run_says_what_it_would_take_and_submits_nothing(

@@ -1,0 +1,30 @@
+"""The size of a photo, as the API reads it."""
+
+import struct
+
+import pytest
+
+from api.image_size import image_size
+from shared.errors import NotAnImageError
+from tests import bad_photos
+
+
+@pytest.mark.parametrize("name", ["jpeg", "png", "webp", "bmp", "tiff"])
+def test_the_header_is_enough(name: str) -> None:
+    assert image_size(bad_photos.good()[name]) == (96, 64)
+
+
+def test_a_turned_photo_is_as_large_as_it_is_seen() -> None:
+    assert image_size(bad_photos.turned(6)) == (64, 96)
+    assert image_size(bad_photos.turned(3)) == (96, 64)
+
+
+def test_pixels_are_not_looked_at_whatever_they_are() -> None:
+    header = struct.pack(">IIBBBBB", 40_000, 30_000, 8, 2, 0, 0, 0)
+    assert image_size(bad_photos.png(header, b"no pixels")) == (40_000, 30_000)
+
+
+@pytest.mark.parametrize("data", bad_photos.never_images().values(), ids=bad_photos.never_images())
+def test_what_is_no_image_is_refused(data: bytes) -> None:
+    with pytest.raises(NotAnImageError):
+        image_size(data)
