@@ -182,7 +182,7 @@ def test_flower_shows_each_image_with_its_job_and_file(
 
     wait_for(
         lambda: (state("seen.jpg"), state("bad.jpg")) == ("SUCCESS", "FAILURE"),
-        timeout_s=10,
+        timeout_s=30,
         what="Flower to show both",
     )
     seen = tasks()[items["seen.jpg"]]
@@ -197,7 +197,7 @@ def test_flower_shows_each_image_with_its_job_and_file(
     queue.close()
     next_job = client.wait(client.submit_files([(folder / "x.jpg", "next.jpg")])["id"])
     items |= {item["name"]: item["id"] for item in client.items(next_job["id"])}
-    wait_for(lambda: state("next.jpg") == "SUCCESS", timeout_s=10, what="Flower to show the next")
+    wait_for(lambda: state("next.jpg") == "SUCCESS", timeout_s=30, what="Flower to show the next")
     assert state("bad.jpg") == "FAILURE", "a message that comes twice tells nothing new"
 
 

@@ -85,7 +85,7 @@ def test_the_rate_is_told_and_held(new_key: KeyMaker) -> None:
     assert left == ["2", "1", "0"]
     answer = caller.get("/v1/jobs")
     assert_problem(answer, 429, "rate-limited")
-    assert 15 <= int(answer.headers["retry-after"]) <= 20
+    assert 0 < int(answer.headers["retry-after"]) <= 20
     assert answer.headers["ratelimit-policy"] == '"key";q=3;w=60'
 
 

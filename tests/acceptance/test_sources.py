@@ -96,7 +96,7 @@ def test_a_local_manifest_and_a_local_zip_are_sent_along(
     assert names == {"main.png", "x.jpg.png", "x.png.png"}
 
     own = Storage(stack.settings)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while f"jobs/{job['id']}/zip" in (left := set(own.list_keys(f"jobs/{job['id']}/"))):
         assert time.monotonic() < deadline, "the zip file stays beside what was in it"
         time.sleep(0.1)

@@ -71,7 +71,7 @@ def test_a_hang_ends_at_the_limit(quarantine: Quarantine, jpeg: bytes, how: str)
     began = time.monotonic()
     with pytest.raises(ImageTimeoutError):
         quarantine.decode(jpeg + MARKED[how], Order())
-    assert 1 <= time.monotonic() - began < 5
+    assert 1 <= time.monotonic() - began < 20, "the photo never ends by itself"
     assert quarantine.decode(jpeg, Order())[1:] == (400, 300)
 
 

@@ -257,6 +257,6 @@ def test_a_server_that_means_harm_costs_little(
     began = time.monotonic()
     with pytest.raises((FileTooLargeError, UrlNotFetchedError, ForbiddenUrlError)) as caught:
         web.get(url_of(evil, "x.jpg?token=secret"), 1_000)
-    assert time.monotonic() - began < TIMEOUT_S + 4
+    assert time.monotonic() - began < TIMEOUT_S + 15
     assert "secret" not in str(caught.value)
     assert not isinstance(caught.value, httpx.HTTPError)

@@ -94,7 +94,7 @@ def test_callers_that_send_nothing_keep_nobody_out(api: Api, owner: httpx.Client
             connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
         began = time.monotonic()
         assert owner.get("/v1/jobs").status_code == 200
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
     finally:
         for connection in idle:
             connection.close()

@@ -158,7 +158,7 @@ def test_no_receiver_holds_an_attempt_longer_than_its_time(
     cancelled_job(caller)
     delivery = settled(caller)
     assert [one["outcome"] for one in delivery["log"]] == ["failed", "delivered"]
-    assert 900 < delivery["log"][0]["duration_ms"] < 5_000
+    assert 900 < delivery["log"][0]["duration_ms"] < 15_000
     assert "could not be reached" in delivery["log"][0]["detail"]
 
 
