@@ -1,7 +1,6 @@
 """Files that customers send without meaning to, and some that are meant: made, not collected."""
 
 import base64
-import io
 import pickle
 import struct
 import zlib
@@ -11,6 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
+
+from tests.photo_bombs import bombs
+from tests.photo_files import drawn, png, run_length_bmp, saved
 
 ARITHMETIC_JPEG = base64.b64decode(
     "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwgJC4nICIs"
@@ -24,23 +26,6 @@ ARITHMETIC_JPEG = base64.b64decode(
     "pvzenhkd6FWdCFtR7X5+yQD0Q0pxHMR92eZ2aIJFaS3HgzlDFyw23YpqhGIanF7/AHRnEFz1dojioP/Z"
 )
 """A red disc before grey, 64 x 48, arithmetic-coded: no Python package writes these."""
-
-
-def saved(image: PIL.Image.Image, kind: str, **arguments: object) -> bytes:
-    """As a file."""
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **arguments)
-    return buffer.getvalue()
-
-
-def drawn(width: int = 96, height: int = 64) -> PIL.Image.Image:
-    """A red disc before a grey wall with a little noise, so that files are cut in real data."""
-    y, x = np.mgrid[:height, :width]
-    noise = np.random.default_rng(5).integers(-6, 7, (height, width, 3))
-    pixels = np.full((height, width, 3), (200, 202, 205)) + noise
-    inside = (x - width / 2) ** 2 + (y - height / 2) ** 2 < (min(width, height) / 3) ** 2
-    pixels[inside] = (190, 40, 45)
-    return PIL.Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
 def good() -> dict[str, bytes]:
@@ -63,6 +48,7 @@ def good() -> dict[str, bytes]:
     files["jpeg.tiff"] = saved(image, "TIFF", compression="jpeg")
     files["float.tiff"] = saved(image.convert("F"), "TIFF")
     files["cmyk.tiff"] = saved(image.convert("CMYK"), "TIFF")
+    files["runs.bmp"] = run_length_bmp(image)
     files["1x1.png"] = saved(drawn(1, 1), "PNG")
     files["30000x100.jpg"] = saved(PIL.Image.new("RGB", (30_000, 100), "white"), "JPEG")
     files["100x30000.png"] = saved(PIL.Image.new("RGB", (100, 30_000), "white"), "PNG")
@@ -105,44 +91,6 @@ def never_images() -> dict[str, bytes]:
         "text.jpg": "Größe: 42\n".encode("utf-16"),
         "link.jpg": b"[InternetShortcut]\r\nURL=http://169.254.169.254/\r\n",
         "one-byte.jpg": b"\xff",
-    }
-
-
-def bombs() -> dict[str, tuple[bytes, str]]:
-    """Small files that ask for much, and the code that each must fail with."""
-    plain = saved(drawn(), "PNG")
-    large = struct.pack(">II", 40_000, 40_000)
-    jpeg = bytearray(saved(drawn(), "JPEG"))
-    frame = jpeg.find(b"\xff\xc0")
-    jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 65_535, 65_535)
-    bmp = bytearray(saved(drawn(), "BMP"))
-    bmp[18:26] = struct.pack("<ii", 60_000, 60_000)
-    tiff = bytearray(saved(drawn(), "TIFF"))
-    for tag in (256, 257):  # width and height
-        entry = tiff.find(struct.pack("<HHI", tag, 4, 1))
-        tiff[entry + 8 : entry + 12] = struct.pack("<I", 60_000)
-    webp = bytearray(saved(drawn().convert("RGBA"), "WEBP"))
-    canvas = webp.find(b"VP8X")
-    webp[canvas + 12 : canvas + 18] = b"\xff\x3f\x00" * 2 if canvas > 0 else b""
-    last = bytearray(plain)
-    last[33:37] = b"\xfe\x02\x42\x35"
-    return {
-        "large.png": (png(large + bytes((1, 0, 0, 0, 0)), b""), "too-many-pixels"),
-        "largest.png": (
-            png(b"\x7f\xff\xff\xff" * 2 + bytes((16, 6, 0, 0, 0)), b""),
-            "too-many-pixels",
-        ),
-        "large.jpg": (bytes(jpeg), "too-many-pixels"),
-        "large.bmp": (bytes(bmp), "too-many-pixels"),
-        "large.tiff": (bytes(tiff), "too-many-pixels"),
-        "large-canvas.webp": (bytes(webp), "truncated-image"),
-        "scans.jpg": (scan_bomb(), "too-costly"),
-        "text.png": (text_bomb(), "truncated-image"),
-        "profile.png": (profile_bomb(), "truncated-image"),
-        "chunk-of-4-gb.png": (bytes(last), "truncated-image"),
-        "tags.tiff": (b"II*\0" + struct.pack("<IH", 8, 65_535) + bytes(65_535), "truncated-image"),
-        "circle.tiff": (circular_tiff(), "succeeded"),
-        "nothing.png": (png(bytes(8) + bytes((8, 2, 0, 0, 0)), b""), "truncated-image"),
     }
 
 
@@ -258,46 +206,3 @@ def wide_png(values: NDArray[np.uint16], *, interlaced: bool = False) -> bytes:
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, int(interlaced))
     return png(header, zlib.compress(rows))
-
-
-def text_bomb() -> bytes:
-    """A small PNG whose comment unpacks to 16 MiB."""
-    comment = b"Comment\0\0" + zlib.compress(bytes(16 * 1024**2), 9)
-    image = saved(drawn(), "PNG")
-    return image[:33] + chunk(b"zTXt", comment) + image[33:]
-
-
-def profile_bomb() -> bytes:
-    """A small PNG whose colour profile unpacks to 16 MiB."""
-    profile = b"icc\0\0" + zlib.compress(bytes(16 * 1024**2), 9)
-    image = saved(drawn(), "PNG")
-    return image[:33] + chunk(b"iCCP", profile) + image[33:]
-
-
-def circular_tiff() -> bytes:
-    """A TIFF whose list of pictures leads back to its first one."""
-    data = bytearray(saved(drawn(), "TIFF"))
-    (first,) = struct.unpack("<I", data[4:8])
-    (count,) = struct.unpack("<H", data[first : first + 2])
-    after = first + 2 + 12 * count
-    data[after : after + 4] = struct.pack("<I", first)
-    return bytes(data)
-
-
-def scan_bomb(width: int = 2_000, height: int = 2_000, scans: int = 3_000) -> bytes:
-    """A progressive JPEG that repeats its last scan: each one goes over all its pixels again."""
-    data = saved(PIL.Image.new("L", (width, height), 128), "JPEG", progressive=True)
-    last = data.rfind(b"\xff\xda")
-    return data[:last] + data[last:-2] * scans + b"\xff\xd9"
-
-
-def png(header: bytes, rows: bytes) -> bytes:
-    """A PNG file of a header and packed rows."""
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    """One chunk of a PNG, with its checksum."""
-    check = zlib.crc32(kind + data)
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)

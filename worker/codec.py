@@ -7,6 +7,7 @@ OpenCV would get wrong (CMYK, 16 bit, palettes, transparency, wide-gamut ICC) th
 
 import io
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -23,11 +24,8 @@ from shared.errors import (
     TooManyPixelsError,
     TruncatedImageError,
 )
+from shared.photo_header import MOST_PARTS, open_header, orientation_of, too_many_parts
 from shared.settings import Settings
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-"""What is accepted (JPEG includes MPO, several in one file); Pillow is asked for nothing else, so
-no other decoder is ever reached."""
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 """How files of these formats begin: one that does and still can't be read is damaged."""
@@ -47,9 +45,11 @@ READ = {
 }
 """How OpenCV reads a JPEG at these parts of its size."""
 
-ORIENTATION_TAG = 0x0112
-# `max_image_pixels` is the limit, and is checked right after opening.
-PIL.Image.MAX_IMAGE_PIXELS = None
+PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
+"""What OpenCV needs of an ordinary PNG. It would unpack every comment, 8 MB each, and keep it."""
+
+RUN_LENGTHS = (1, 2)
+"""BMP's kinds of compression that Pillow unpacks in Python, pixel by pixel."""
 
 Image = NDArray[np.uint8]
 
@@ -86,17 +86,15 @@ def decode(
             f"The file has {len(data):,} bytes; the limit is {settings.max_image_bytes:,}"
         )
     try:
-        header = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+        header = open_header(data)
         width, height = header.size
         if width * height > settings.max_image_pixels:
             raise TooManyPixelsError(
                 f"The image has {width} x {height} pixels; the limit is "
                 f"{settings.max_image_pixels:,} in all"
             )
-        # The base class's method: that of Pillow's PNG class decodes the whole picture in search
-        # of an eXIf chunk behind the pixels.
-        orientation = int(PIL.Image.Image.getexif(header).get(ORIENTATION_TAG, 1))
-    except TooManyPixelsError:
+        orientation = orientation_of(header)
+    except (TooManyPixelsError, TooCostlyImageError):
         raise
     except UnidentifiedImageError as error:
         kind = TruncatedImageError if data.startswith(_MAGIC) else NotAnImageError
@@ -117,7 +115,7 @@ def decode(
 def pixels_to_decode(data: bytes, enough_px: int | None = None) -> int:
     """How many pixels `decode` makes of the file, by its header; 0 for what is no image."""
     try:
-        header = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+        header = open_header(data)
     except Exception:  # `decode` says what is wrong with it
         return 0
     return header.width * header.height // _reduction(header, enough_px) ** 2
@@ -133,6 +131,8 @@ def _reduction(header: PIL.Image.Image, enough_px: int | None) -> int:
 
 def _is_ordinary(header: PIL.Image.Image) -> bool:
     """Whether OpenCV decodes this rightly: 8-bit grey or RGB, in sRGB or nothing said."""
+    if header.format == "BMP" and header.info.get("compression") in RUN_LENGTHS:
+        return True
     if header.format == "TIFF" or header.mode not in ("RGB", "L") or "transparency" in header.info:
         return False
     profile = header.info.get("icc_profile")
@@ -141,7 +141,7 @@ def _is_ordinary(header: PIL.Image.Image) -> bool:
 
 def _fast(data: bytes, header: PIL.Image.Image, enough_px: int | None) -> Image:
     flags = READ[_reduction(header, enough_px)]
-    buffer = np.frombuffer(data, np.uint8)
+    buffer = np.frombuffer(_pixels_of_png(data) if header.format == "PNG" else data, np.uint8)
     try:
         image = cv2.imdecode(buffer, flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
@@ -173,7 +173,7 @@ def _careful(header: PIL.Image.Image, keep_profile: bool) -> Image:
             image = PIL.Image.new("RGB", image.size, "white")
             image.paste(rgba, mask=rgba.getchannel("A"))
         return np.asarray(image.convert("RGB"))
-    except MemoryError:
+    except (MemoryError, TooCostlyImageError):
         raise
     except Exception as error:  # Pillow's plug-ins raise whatever damaged data leads to
         raise TruncatedImageError(f"The image's data is damaged: {error}") from error
@@ -244,13 +244,31 @@ def _png_is_whole(data: bytes) -> bool:
     """Whether every chunk fits into the file, up to the end marker: OpenCV believes a length, and
     takes up to 4 GB for a chunk that is not there.
     """
+    return any(kind == b"IEND" for kind, _, _ in _png_chunks(data))
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, begin and end of each chunk that fits into the file. Raises TooCostlyImageError."""
     position = 8
-    while position + 12 <= len(data):
-        length = int.from_bytes(data[position : position + 4], "big")
-        if data[position + 4 : position + 8] == b"IEND":
-            return True
-        position += 12 + length
-    return False
+    for _ in range(MOST_PARTS):
+        if position + 12 > len(data):
+            return
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        kind = data[position + 4 : position + 8]
+        yield kind, position, end
+        if kind == b"IEND":
+            return
+        position = end
+    raise too_many_parts()
+
+
+def _pixels_of_png(data: bytes) -> bytes:
+    """The file without what says nothing of its pixels."""
+    chunks = list(_png_chunks(data))
+    if all(kind in PIXEL_CHUNKS for kind, _, _ in chunks):
+        return data
+    kept = [data[begin:end] for kind, begin, end in chunks if kind in PIXEL_CHUNKS]
+    return data[:8] + b"".join(kept)
 
 
 def _refuse_many_scans(data: bytes, kind: str) -> None:
@@ -266,19 +284,22 @@ def _refuse_many_scans(data: bytes, kind: str) -> None:
 def _jpeg_scans(data: bytes) -> int:
     """How many scans the first picture has; counting ends above the limit."""
     position, scans = _jpeg_scan_start(data), 0
-    while scans <= MOST_SCANS and (found := _MARKER.search(data, position)):
-        if found[0] == b"\xff\xd9":
-            break
+    for _ in range(MOST_PARTS):
+        found = _MARKER.search(data, position)
+        if found is None or found[0] == b"\xff\xd9" or scans > MOST_SCANS:
+            return scans
         scans += found[0] == b"\xff\xda"
         length = int.from_bytes(data[found.end() : found.end() + 2], "big")
         position = found.end() + max(2, length)
-    return scans
+    raise too_many_parts()
 
 
 def _jpeg_scan_start(data: bytes) -> int:
     """Where the first scan begins: an end marker before it belongs to an embedded thumbnail."""
     position = 2
-    while position + 4 <= len(data):
+    for _ in range(MOST_PARTS):
+        if position + 4 > len(data):
+            return len(data)
         if data[position] != 0xFF:
             return position
         marker = data[position + 1]
@@ -288,4 +309,4 @@ def _jpeg_scan_start(data: bytes) -> int:
             return position
         else:
             position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return len(data)
+    raise too_many_parts()

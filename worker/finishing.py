@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shared.naming import file_name
 from shared.options import ExtraOutput, Options, Profile
 from shared.rendition import BackgroundImage, ColourProfile, Output, Rendition
-from worker.codec import FORMATS, Decoded
+from worker.codec import Decoded
 from worker.encoding import encode
 from worker.frame import box_within
 from worker.matte import Box, Image, adjust, full_alpha
@@ -65,7 +65,7 @@ def enough_px(options: Options) -> int | None:
 def keep_metadata(data: bytes, options: Options) -> list[Metadata]:
     """For each output, what of the photo's header it carries on."""
     keep_icc = options.colour_profile is ColourProfile.KEEP
-    return [read_metadata(data, one, FORMATS, keep_icc=keep_icc) for one in renditions(options)]
+    return [read_metadata(data, one, keep_icc=keep_icc) for one in renditions(options)]
 
 
 def matte_of(

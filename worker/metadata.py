@@ -3,12 +3,12 @@
 Positions (GPS), thumbnails, serial numbers and makers' notes are never read, so they can't leak.
 """
 
-import io
 from dataclasses import dataclass
 
 import PIL.Image
 from PIL.TiffImagePlugin import IFDRational
 
+from shared.photo_header import open_header
 from shared.rendition import ExifField, Rendition
 
 EXIF_IFD = 0x8769
@@ -56,13 +56,11 @@ class Metadata:
         return block.tobytes() if len(block) else None
 
 
-def read_metadata(
-    data: bytes, rendition: Rendition, formats: tuple[str, ...], *, keep_icc: bool
-) -> Metadata:
+def read_metadata(data: bytes, rendition: Rendition, *, keep_icc: bool) -> Metadata:
     """What the file's header gives of what the rendition keeps; damaged parts are left out."""
     if not (keep_icc or rendition.dpi or rendition.exif):
         return Metadata()
-    header = PIL.Image.open(io.BytesIO(data), formats=formats)
+    header = open_header(data)
     icc = header.info.get("icc_profile")
     if not keep_icc or header.mode not in ("RGB", "RGBA"):
         icc = None  # the pixels were converted to sRGB

@@ -13,7 +13,7 @@ import pytest
 from api.client import ApiError, Item, MattingClient
 from deploy.local import Stack
 from shared.storage import Storage
-from tests.bad_photos import bombs
+from tests.photo_bombs import bombs
 
 
 def by_name(client: MattingClient, job_id: str) -> dict[str, Item]:

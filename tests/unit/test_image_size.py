@@ -6,7 +6,7 @@ import pytest
 
 from api.image_size import image_size
 from shared.errors import NotAnImageError
-from tests import bad_photos
+from tests import bad_photos, photo_files
 
 
 @pytest.mark.parametrize("name", ["jpeg", "png", "webp", "bmp", "tiff"])
@@ -21,7 +21,7 @@ def test_a_turned_photo_is_as_large_as_it_is_seen() -> None:
 
 def test_pixels_are_not_looked_at_whatever_they_are() -> None:
     header = struct.pack(">IIBBBBB", 40_000, 30_000, 8, 2, 0, 0, 0)
-    assert image_size(bad_photos.png(header, b"no pixels")) == (40_000, 30_000)
+    assert image_size(photo_files.png(header, b"no pixels")) == (40_000, 30_000)
 
 
 @pytest.mark.parametrize("data", bad_photos.never_images().values(), ids=bad_photos.never_images())

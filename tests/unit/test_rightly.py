@@ -1,6 +1,7 @@
 """What can be matted is, rightly: pixels against another decoder, or against what was drawn."""
 
 import io
+import struct
 
 import cv2
 import numpy as np
@@ -11,8 +12,8 @@ from PIL import ImageOps
 
 from shared.settings import Settings
 from tests import bad_photos
-from tests.bad_photos import drawn, saved
 from tests.colour_profiles import adobe_rgb, adobe_to_srgb
+from tests.photo_files import chunk, drawn, saved
 from worker.codec import decode
 
 SETTINGS = Settings()
@@ -146,3 +147,14 @@ def test_a_bmp_that_begins_at_its_top_is_not_upside_down() -> None:
     data[22:26] = (-64).to_bytes(4, "little", signed=True)
     data[54:] = rows[::-1].tobytes()
     np.testing.assert_array_equal(ours(bytes(data)), pixels)
+
+
+def test_runs_of_a_bmp_become_what_pillow_makes_of_them() -> None:
+    expected = PIL.Image.open(io.BytesIO(GOOD["runs.bmp"])).convert("RGB")
+    assert furthest(ours(GOOD["runs.bmp"]), np.asarray(expected)) == 0
+
+
+def test_what_a_png_says_beside_its_pixels_changes_none() -> None:
+    plain = GOOD["png"]
+    told = chunk(b"gAMA", struct.pack(">I", 100_000)) + chunk(b"tEXt", b"Title\0x")
+    assert furthest(ours(plain[:33] + told + plain[33:]), ours(plain)) == 0

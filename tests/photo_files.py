@@ -1,0 +1,53 @@
+"""Files of photos made by hand: what is drawn on them, and the chunks of a PNG."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import PIL.Image
+
+
+def saved(image: PIL.Image.Image, kind: str, **arguments: object) -> bytes:
+    """As a file."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **arguments)
+    return buffer.getvalue()
+
+
+def drawn(width: int = 96, height: int = 64) -> PIL.Image.Image:
+    """A red disc before a grey wall with a little noise, so that files are cut in real data."""
+    y, x = np.mgrid[:height, :width]
+    noise = np.random.default_rng(5).integers(-6, 7, (height, width, 3))
+    pixels = np.full((height, width, 3), (200, 202, 205)) + noise
+    inside = (x - width / 2) ** 2 + (y - height / 2) ** 2 < (min(width, height) / 3) ** 2
+    pixels[inside] = (190, 40, 45)
+    return PIL.Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def png(header: bytes, rows: bytes) -> bytes:
+    """A PNG file of a header and packed rows."""
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """One chunk of a PNG, with its checksum."""
+    check = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+
+def run_length_bmp(image: PIL.Image.Image) -> bytes:
+    """A BMP with 256 colours, its rows packed as runs, which Pillow does not write."""
+    palette = image.convert("P", palette=PIL.Image.Palette.ADAPTIVE)
+    width, height = palette.size
+    rows = np.asarray(palette)[::-1]
+    packed = b"".join(b"".join(bytes((1, index)) for index in row) + b"\0\0" for row in rows)
+    packed += b"\0\1"
+    colours = np.zeros((256, 4), np.uint8)
+    known = np.frombuffer(bytes(palette.getpalette() or b""), np.uint8).reshape(-1, 3)
+    colours[: len(known), :3] = known[:, ::-1]
+    start = 14 + 40 + colours.nbytes
+    header = struct.pack("<2sLHHL", b"BM", start + len(packed), 0, 0, start)
+    header += struct.pack("<LllHHLLllLL", 40, width, height, 1, 8, 1, len(packed), 0, 0, 256, 0)
+    return header + colours.tobytes() + packed
