@@ -15,6 +15,7 @@ from shared.errors import (
 from shared.object_url import ObjectUrl, as_read_laxly
 from shared.options import Options
 from shared.settings import Settings
+from shared.storable import storable
 from shared.web import refuse_private
 
 OWN_PREFIX = "jobs/"
@@ -123,11 +124,6 @@ def webhook_address(url: str, settings: Settings) -> str:
     except ForbiddenUrlError as error:
         raise ForbiddenWebhookError(error.detail) from error
     return url
-
-
-def storable(text: str) -> str:
-    """A text without what no database stores: zero bytes, and halves of characters."""
-    return text.replace("\0", "").encode("utf-8", "ignore").decode()
 
 
 def plain_name(name: str) -> str:

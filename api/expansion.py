@@ -80,9 +80,10 @@ class Expander(Rounds):
             page = self._next_page(job, sources)
             if page is not None:
                 with self._database.transaction() as session:
-                    job_store.add_items(session, job_id, page.items)
-                    job_store.note_expansion(session, job_id, cursor=page.cursor)
-                return True
+                    if job_store.add_page(session, job_id, page.items, cursor=page.cursor):
+                        return True
+                self._listings.pop(job_id, None)  # it is over: cancelled, or another's work
+                return False
             if job.expansion_cursor is None:
                 error = EmptySourceError()
         except (ImageError, RequestError) as raised:  # no use trying again; what was listed goes on

@@ -6,11 +6,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from api.access import Reach, name_of_url, plain_name, storable, web_address
+from api.access import Reach, name_of_url, plain_name, web_address
 from api.problems import describe_validation
 from shared.errors import BadManifestRowError, InvalidOptionsError, MattingError
 from shared.job_store import NewItem
 from shared.options import Options
+from shared.storable import storable
 
 OPTION_PREFIX = "options."
 """A CSV column `options.format` is the option `format`."""

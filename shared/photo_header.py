@@ -18,7 +18,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 no other decoder is ever reached."""
 
 MOST_READS = 300_000
-"""Of one file by Pillow: a PNG of 50 MB in pieces of 1 KiB takes two thirds as many, in a second."""
+"""Of one file by Pillow: a PNG of 50 MB in pieces of 1 KiB takes two thirds as many."""
 
 MOST_PARTS = 100_000
 """Chunks of a PNG, segments of a JPEG, strips or tiles of a TIFF."""

@@ -103,7 +103,7 @@ class Reconciler(Rounds):
                 ),
             )
             with self._database.transaction() as session:
-                job_store.mark_published_many(session, [item.item_id for item in due])
+                job_store.mark_published_many(session, due)
         return len(due)
 
     def _ahead(self, session: Session) -> int:

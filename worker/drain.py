@@ -117,7 +117,9 @@ class Drain:
         finally:
             with self._held_lock:
                 for claim in claims:
-                    self._held.pop(claim.item_id, None)
+                    # One that stood still may have lost it, and claimed it once more meanwhile.
+                    if self._held.get(claim.item_id) is claim:
+                        del self._held[claim.item_id]
 
     def _one_by_one(
         self, ids: Sequence[tuple[uuid.UUID, uuid.UUID]]

@@ -2,6 +2,10 @@
 
 from typing import ClassVar
 
+from shared.storable import storable
+
+MAX_DETAIL_CHARS = 2_000
+
 
 class MattingError(Exception):
     """Something went wrong inside the service; the details are in its log."""
@@ -12,8 +16,11 @@ class MattingError(Exception):
     remedy: ClassVar[str] = "Try again; if it stays, send the operator the request or item id."
 
     def __init__(self, detail: str | None = None) -> None:
-        """`detail` replaces the class docstring's first paragraph as the message."""
-        self.detail = detail or (type(self).__doc__ or "").strip().split("\n\n")[0]
+        """`detail` replaces the class docstring's first paragraph as the message. Libraries quote
+        in theirs what they found in a file, of whatever length and kind; it is stored as text.
+        """
+        said = detail or (type(self).__doc__ or "").strip().split("\n\n")[0]
+        self.detail = storable(said)[:MAX_DETAIL_CHARS]
         super().__init__(self.detail)
 
     @property

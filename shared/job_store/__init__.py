@@ -33,10 +33,10 @@ from shared.job_store.expiry import release_expired
 from shared.job_store.intake import (
     NewItem,
     add_items,
+    add_page,
     create_job,
     finish_expansion,
     load_job,
-    note_expansion,
 )
 from shared.job_store.leases import (
     Claim,
@@ -113,6 +113,7 @@ __all__ = [
     "Settlement",
     "SettlementState",
     "add_items",
+    "add_page",
     "allowed_sources",
     "announce_test",
     "backlog",
@@ -159,7 +160,6 @@ __all__ = [
     "mark_published_many",
     "month_of",
     "named_objects",
-    "note_expansion",
     "old_secret_until",
     "open_jobs",
     "pause_job",

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import TooManyFailuresError
-from shared.job_store.locks import lock_jobs, settle_jobs
+from shared.job_store.locks import lock_jobs, locked_items, settle_jobs
 from shared.job_store.outbox import announce, settled_percent
 from shared.jobs import ENDED, HELD, ItemStatus, JobStatus
 from shared.models import Item, Job
@@ -15,7 +15,8 @@ from shared.webhooks import Event
 
 
 def cancel_job(session: Session, job_id: uuid.UUID) -> Job:
-    """Cancel everything of a job that no worker has yet; a job that has ended stays as it is.
+    """Cancel everything of a job that no worker has yet, and the listing of its source; a job that
+    has ended stays as it is.
 
     Images that a worker holds are finished and recorded: they are at most the batches in flight.
     """
@@ -25,7 +26,7 @@ def cancel_job(session: Session, job_id: uuid.UUID) -> Job:
     moment = now(session)
     result = session.execute(
         sa.update(Item)
-        .where(Item.job_id == job_id, Item.status == ItemStatus.QUEUED)
+        .where(Item.id.in_(locked_items(Item.job_id == job_id, Item.status == ItemStatus.QUEUED)))
         .values(status=ItemStatus.CANCELLED, finished_at=moment, published_at=None)
         .execution_options(synchronize_session=False)
     )
@@ -34,6 +35,7 @@ def cancel_job(session: Session, job_id: uuid.UUID) -> Job:
     job.cancelled += count
     job.status = JobStatus.CANCELLED
     job.finished_at = moment
+    job.expanded_at = job.expanded_at or moment
     announce(session, job, Event.JOB_CANCELLED)
     session.flush()
     return job
@@ -48,7 +50,13 @@ def retry_failed(session: Session, job_id: uuid.UUID) -> Job:
     job = lock_jobs(session, [job_id])[job_id]
     result = session.execute(
         sa.update(Item)
-        .where(Item.job_id == job_id, Item.status == ItemStatus.FAILED, Item.attempts > 0)
+        .where(
+            Item.id.in_(
+                locked_items(
+                    Item.job_id == job_id, Item.status == ItemStatus.FAILED, Item.attempts > 0
+                )
+            )
+        )
         .values(
             status=ItemStatus.QUEUED,
             attempts=0,
@@ -94,7 +102,7 @@ def resume_job(session: Session, job_id: uuid.UUID) -> Job:
     # Messages that came while it was paused were dropped.
     session.execute(
         sa.update(Item)
-        .where(Item.job_id == job_id, Item.status == ItemStatus.QUEUED)
+        .where(Item.id.in_(locked_items(Item.job_id == job_id, Item.status == ItemStatus.QUEUED)))
         .values(published_at=None)
         .execution_options(synchronize_session=False)
     )

@@ -16,7 +16,7 @@ from shared.database import now
 from shared.errors import MattingError
 from shared.job_store.locks import lock_jobs, settle_jobs
 from shared.job_store.usage import take_from_quota
-from shared.jobs import ItemStatus, JobStatus
+from shared.jobs import ItemStatus
 from shared.models import Item, Job, new_id
 
 INSERT_ROWS = 1_000
@@ -85,10 +85,7 @@ def add_items(session: Session, job_id: uuid.UUID, items: Iterable[NewItem]) -> 
     added = Counter(_insert_new(session, rows) if rows else ())
     take_from_quota(session, job.api_key_id, added[ItemStatus.QUEUED])
     job.total += added.total()
-    if job.status is JobStatus.CANCELLED:  # while its source was being listed
-        job.cancelled += _cancel_new(session, job_id)
-    else:
-        job.queued += added[ItemStatus.QUEUED]
+    job.queued += added[ItemStatus.QUEUED]
     job.failed += added[ItemStatus.FAILED]
     session.flush()
     return added.total()
@@ -158,16 +155,6 @@ def _as_text(value: Any) -> str | None:
     return None if value is None else json.dumps(value)
 
 
-def _cancel_new(session: Session, job_id: uuid.UUID) -> int:
-    result = session.execute(
-        sa.update(Item)
-        .where(Item.job_id == job_id, Item.status == ItemStatus.QUEUED)
-        .values(status=ItemStatus.CANCELLED, finished_at=now(session))
-        .execution_options(synchronize_session=False)
-    )
-    return int(getattr(result, "rowcount", 0))
-
-
 def finish_expansion(
     session: Session, job_id: uuid.UUID, error: tuple[str, str] | None = None
 ) -> None:
@@ -184,7 +171,16 @@ def load_job(session: Session, job_id: uuid.UUID) -> Job | None:
     return session.get(Job, job_id)
 
 
-def note_expansion(session: Session, job_id: uuid.UUID, *, cursor: str) -> None:
-    """Note how far the source has been listed."""
-    lock_jobs(session, [job_id])[job_id].expansion_cursor = cursor
+def add_page(session: Session, job_id: uuid.UUID, items: Iterable[NewItem], *, cursor: str) -> bool:
+    """Add a page of a job's source and note how far it has been listed with it; False when it was
+    listed to its end meanwhile, by another process, or cancelled.
+
+    Raises QuotaExceededError.
+    """
+    job = lock_jobs(session, [job_id]).get(job_id)
+    if job is None or job.expanded_at is not None:
+        return False
+    add_items(session, job_id, items)
+    job.expansion_cursor = cursor
     session.flush()
+    return True

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import ImageTimeoutError, PoisonousImageError
-from shared.job_store.locks import lock_jobs, settle_jobs
+from shared.job_store.locks import lock_jobs, locked_items, settle_jobs
 from shared.job_store.usage import Used, add_usage
 from shared.jobs import ALONE_DEATHS, ENDED, HELD, STAGES, ItemStatus, JobStatus
 from shared.models import Item, Job
@@ -29,8 +29,10 @@ class Claim:
     source: str
     api_key_id: uuid.UUID
     """Whose job it is."""
+    owner: str
     attempt: int
-    """Counts from 1; the fence that a late worker's record fails on."""
+    """Counts from 1, and anew when a failed image is retried. It and the owner are the fence that a
+    late worker's record fails on."""
     options: dict[str, Any]
     suspect: bool = False
     """It was in flight when a worker died, or its job held a guilty image."""
@@ -90,10 +92,14 @@ def claim_many(
     statement = (
         sa.update(Item)
         .where(
-            Item.id.in_(item_ids),
-            Item.status == ItemStatus.QUEUED,
-            Item.job_id.in_(open_ids),
-            sa.true() if alone else Item.deaths < ALONE_DEATHS,
+            Item.id.in_(
+                locked_items(
+                    Item.id.in_(item_ids),
+                    Item.status == ItemStatus.QUEUED,
+                    Item.job_id.in_(open_ids),
+                    sa.true() if alone else Item.deaths < ALONE_DEATHS,
+                )
+            )
         )
         .values(
             status=ItemStatus.RUNNING,
@@ -120,6 +126,7 @@ def claim_many(
             name=row.name,
             source=row.source,
             api_key_id=jobs[row.job_id].api_key_id,
+            owner=owner,
             attempt=row.attempts,
             options=row.options or jobs[row.job_id].options,
             suspect=row.deaths > 0 or jobs[row.job_id].suspect,
@@ -151,7 +158,15 @@ def renew_leases(
     """Hold those of the items that are still this worker's for another `lease_s`."""
     session.execute(
         sa.update(Item)
-        .where(Item.id.in_(item_ids), Item.status == ItemStatus.RUNNING, Item.lease_owner == owner)
+        .where(
+            Item.id.in_(
+                locked_items(
+                    Item.id.in_(item_ids),
+                    Item.status == ItemStatus.RUNNING,
+                    Item.lease_owner == owner,
+                )
+            )
+        )
         .values(lease_expires_at=now(session) + timedelta(seconds=lease_s))
         .execution_options(synchronize_session=False)
     )
@@ -164,13 +179,14 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
     """
     began = now(session)
     jobs = lock_jobs(session, {settlement.claim.job_id for settlement in settlements})
-    attempts = _running_attempts(session, [settlement.claim.item_id for settlement in settlements])
+    holders = _holders(session, [settlement.claim.item_id for settlement in settlements])
     states: list[SettlementState] = []
     rows: list[dict[str, Any]] = []
     of_job: defaultdict[uuid.UUID, list[Settlement]] = defaultdict(list)
     for settlement in settlements:
         claim = settlement.claim
-        if attempts.get(claim.item_id) != claim.attempt or claim.job_id not in jobs:
+        holder = holders.get(claim.item_id)
+        if holder != (claim.owner, claim.attempt) or claim.job_id not in jobs:
             states.append(SettlementState.STALE)
             continue
         retry = settlement.retry_at is not None and jobs[claim.job_id].status not in ENDED
@@ -205,14 +221,17 @@ def _used(
     return used
 
 
-def _running_attempts(session: Session, item_ids: list[uuid.UUID]) -> dict[uuid.UUID, int]:
+def _holders(
+    session: Session, item_ids: list[uuid.UUID]
+) -> dict[uuid.UUID, tuple[str | None, int]]:
+    """Owner and try of each that is running."""
     statement = (
-        sa.select(Item.id, Item.attempts)
+        sa.select(Item.id, Item.lease_owner, Item.attempts)
         .where(Item.id.in_(item_ids), Item.status == ItemStatus.RUNNING)
         .order_by(Item.id)
         .with_for_update()
     )
-    return {row.id: row.attempts for row in session.execute(statement)}
+    return {row.id: (row.lease_owner, row.attempts) for row in session.execute(statement)}
 
 
 def _row(settlement: Settlement, *, retry: bool, moment: datetime) -> dict[str, Any]:

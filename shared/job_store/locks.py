@@ -10,7 +10,7 @@ from shared.database import now
 from shared.errors import TooManyFailuresError
 from shared.job_store.outbox import announce, announce_progress
 from shared.jobs import ENDED, HELD, JobStatus
-from shared.models import Job
+from shared.models import Item, Job
 from shared.webhooks import Event
 
 
@@ -24,6 +24,13 @@ def lock_jobs(session: Session, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Job
         .execution_options(populate_existing=True)
     )
     return {job.id: job for job in session.scalars(statement)}
+
+
+def locked_items(*conditions: sa.ColumnElement[bool]) -> sa.Select[tuple[uuid.UUID]]:
+    """The ids of the items of which this holds, locked in their order: what an UPDATE of many rows
+    picks them by, which else locks them in the order in which it comes to them.
+    """
+    return sa.select(Item.id).where(*conditions).order_by(Item.id).with_for_update()
 
 
 def settle_jobs(session: Session, jobs: Iterable[Job]) -> None:

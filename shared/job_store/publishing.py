@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.database import now
+from shared.job_store.locks import locked_items
 from shared.jobs import ENDED, HELD, ItemStatus
 from shared.models import Item, Job
 
@@ -29,6 +30,8 @@ class Publication:
     """One of its job's first images."""
     model: str | None
     """What its options name."""
+    attempts: int
+    """Tries before this one."""
 
 
 def open_jobs(session: Session) -> list[uuid.UUID]:
@@ -62,7 +65,9 @@ def publishable(session: Session, job_id: uuid.UUID, *, ahead: int) -> list[Publ
         Item.options["model"].as_string(), Job.options["model"].as_string()
     ).label("model")
     statement = (
-        sa.select(Item.id, Item.job_id, Item.name, Item.position, Job.priority, model)
+        sa.select(
+            Item.id, Item.job_id, Item.name, Item.position, Item.attempts, Job.priority, model
+        )
         .join(Job, Job.id == Item.job_id)
         .where(
             Item.job_id == job_id,
@@ -81,16 +86,20 @@ def publishable(session: Session, job_id: uuid.UUID, *, ahead: int) -> list[Publ
             priority=row.priority,
             express=row.position <= EXPRESS_IMAGES,
             model=row.model,
+            attempts=row.attempts,
         )
         for row in session.execute(statement)
     ]
 
 
-def mark_published_many(session: Session, item_ids: Sequence[uuid.UUID]) -> None:
-    """Note that these items' messages are on the queue."""
+def mark_published_many(session: Session, sent: Sequence[Publication]) -> None:
+    """Note that these items' messages are on the queue. Not of what was tried meanwhile and waits
+    again: its message is used up, and it would wait for it in vain.
+    """
+    unclaimed = sa.tuple_(Item.id, Item.attempts).in_([(one.item_id, one.attempts) for one in sent])
     session.execute(
         sa.update(Item)
-        .where(Item.id.in_(item_ids), Item.status == ItemStatus.QUEUED)
+        .where(Item.id.in_(locked_items(unclaimed, Item.status == ItemStatus.QUEUED)))
         .values(published_at=now(session))
         .execution_options(synchronize_session=False)
     )
@@ -103,8 +112,12 @@ def forget_publication(session: Session, *, older_than_s: float) -> int:
     result = session.execute(
         sa.update(Item)
         .where(
-            Item.status == ItemStatus.QUEUED,
-            Item.published_at < now(session) - timedelta(seconds=older_than_s),
+            Item.id.in_(
+                locked_items(
+                    Item.status == ItemStatus.QUEUED,
+                    Item.published_at < now(session) - timedelta(seconds=older_than_s),
+                )
+            )
         )
         .values(published_at=None)
         .execution_options(synchronize_session=False)

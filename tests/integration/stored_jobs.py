@@ -20,14 +20,17 @@ def new_key(database: Database, name: str = "tests") -> uuid.UUID:
         return job_store.create_api_key(session, name)[0].id
 
 
-def new_job(database: Database, count: int, api_key_id: uuid.UUID | None = None) -> uuid.UUID:
+def new_job(
+    database: Database, count: int, api_key_id: uuid.UUID | None = None, *, expanded: bool = True
+) -> uuid.UUID:
     with database.transaction() as session:
         owner = api_key_id or job_store.create_api_key(session, "tests")[0].id
         job = job_store.create_job(
             session, api_key_id=owner, options={}, priority=5, labels={}, source={"kind": "keys"}
         )
         job_store.add_items(session, job.id, photos(range(count)))
-        job_store.finish_expansion(session, job.id)
+        if expanded:
+            job_store.finish_expansion(session, job.id)
         return job.id
 
 

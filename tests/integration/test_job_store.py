@@ -78,7 +78,7 @@ def test_no_job_gets_more_than_its_share_onto_the_queue(database: Database) -> N
     with database.transaction() as session:
         due = job_store.publishable(session, job_id, ahead=10)
         assert len(due) == 10
-        job_store.mark_published_many(session, [one.item_id for one in due])
+        job_store.mark_published_many(session, due)
         assert job_store.publishable(session, job_id, ahead=10) == []
     with database.transaction() as session:
         job_store.claim_many(
