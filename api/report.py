@@ -37,8 +37,9 @@ COLUMNS = (
     "finished_at",
 )
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for a formula when a cell begins with it (OWASP, CSV injection)."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a spreadsheet takes for a formula when a cell begins with it, the wide forms of East Asian
+keyboards among them (OWASP, CSV injection)."""
 
 
 def rows(parts: Parts, job: Job) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,11 @@ from typing import Any
 
 from deploy.audit import verdict
 
+CANARY: dict[str, Any] = {
+    "name": "django",
+    "version": "2.2",
+    "vulns": [{"id": "PYSEC-2", "fix_versions": ["2.2.1"]}],
+}
 CLEAN = {"name": "redis", "version": "7.0", "vulns": []}
 UNKNOWN = {"name": "ours", "skip_reason": "Dependency not found on PyPI"}
 WEAK: dict[str, Any] = {
@@ -14,17 +19,28 @@ WEAK: dict[str, Any] = {
 
 
 def test_a_known_weakness_fails_the_build_and_names_the_version_that_mends_it() -> None:
-    status, lines = verdict({"dependencies": [CLEAN, WEAK]})
+    status, lines = verdict({"dependencies": [CLEAN, WEAK, CANARY]})
     assert status == 1
     assert lines[0] == "pillow 11.0: PYSEC-1 (fixed in 11.1, 12.0)"
 
 
 def test_none_known_is_said_and_passes() -> None:
-    assert verdict({"dependencies": [CLEAN]}) == (0, ["1 of 1 packages looked up, 0 weaknesses"])
+    assert verdict({"dependencies": [CLEAN, CANARY]}) == (
+        0,
+        ["1 of 1 packages looked up, 0 weaknesses"],
+    )
 
 
 def test_what_was_not_asked_passes_with_a_warning() -> None:
     for report in ({}, {"dependencies": [UNKNOWN]}, {"dependencies": [CLEAN, UNKNOWN]}):
         status, lines = verdict(report)
         assert status == 0
+        assert "::warning::" in lines[-1]
+
+
+def test_an_index_that_knows_of_no_weakness_at_all_is_not_believed() -> None:
+    for canary in ([], [{**CANARY, "vulns": []}], [{"name": "django", "skip_reason": "x"}]):
+        status, lines = verdict({"dependencies": [CLEAN, *canary]})
+        assert status == 0
+        assert lines[0] == "1 of 1 packages looked up, 0 weaknesses"
         assert "::warning::" in lines[-1]

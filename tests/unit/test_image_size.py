@@ -5,8 +5,8 @@ import struct
 import pytest
 
 from api.image_size import image_size
-from shared.errors import NotAnImageError
-from tests import bad_photos, photo_files
+from shared.errors import NotAnImageError, TooCostlyImageError
+from tests import bad_photos, photo_bombs, photo_files
 
 
 @pytest.mark.parametrize("name", ["jpeg", "png", "webp", "bmp", "tiff"])
@@ -28,3 +28,9 @@ def test_pixels_are_not_looked_at_whatever_they_are() -> None:
 def test_what_is_no_image_is_refused(data: bytes) -> None:
     with pytest.raises(NotAnImageError):
         image_size(data)
+
+
+@pytest.mark.parametrize("name", ["padding.jpg", "comments.jpg", "chunks.png", "strips.tiff"])
+def test_what_would_keep_an_api_process_busy_is_refused(name: str) -> None:
+    with pytest.raises(TooCostlyImageError):
+        image_size(photo_bombs.bombs()[name][0])
