@@ -58,9 +58,7 @@ def verdict(report: dict[str, Any]) -> tuple[int, list[str]]:
         # GitHub shows such a line at the top of the run; elsewhere it is one of the log.
         lines.append("::warning::not all packages were audited: the index did not answer for them")
     elif not knows:
-        lines.append(
-            "::warning::nothing was audited: the index knows of no weakness at all"
-        )
+        lines.append("::warning::nothing was audited: the index knows of no weakness at all")
     return int(bool(found)), lines
 
 
