@@ -49,9 +49,47 @@ def test_every_metric_that_is_watched_exists() -> None:
     known = known_metrics()
     for title, expression in expressions():
         named = re.findall(r"\bmatting_[a-z_]+\b", expression)
-        assert named or "up{" in expression or "process_" in expression, title
+        others = ("up{", "process_", "ALERTS{")
+        assert named or any(name in expression for name in others), title
         for name in named:
             assert re.sub(SUFFIXES + "$", "", name) in known or name in known, (title, name)
+
+
+def panels() -> list[dict[str, Any]]:
+    board = json.loads((DEPLOY / "grafana" / "dashboards" / "matting.json").read_text())
+    found: list[dict[str, Any]] = board["panels"]
+    return found
+
+
+def test_the_dashboard_is_one_screen_on_which_nothing_overlaps() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in panels():
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        taken |= cells
+    assert max(x for x, _ in taken) < 24
+    # A cell and its gap are 38 px: a screen of 1080 shows 28 rows of them (`?kiosk`).
+    assert max(y for _, y in taken) < 28
+
+
+def test_a_tile_says_itself_when_it_is_bad() -> None:
+    """Without steps of its own Grafana paints everything above 80 red, a good pace too."""
+    tiles = [panel for panel in panels() if panel["type"] == "stat"]
+    assert tiles
+    for tile in tiles:
+        assert tile["fieldConfig"]["defaults"]["thresholds"]["steps"], tile["title"]
+
+
+def test_the_runbook_names_panels_that_are_there() -> None:
+    titles = {panel["title"] for panel in panels()}
+    for page in (DEPLOY / "runbook").glob("*.md"):
+        named = set(re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", page.read_text()))
+        assert named <= titles, page.name
 
 
 def test_every_alert_has_its_page_and_every_page_its_alert() -> None:
