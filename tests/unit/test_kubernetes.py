@@ -275,6 +275,19 @@ def test_the_api_is_shown_outside_by_tls_and_nothing_of_the_inside(tmp_path: Pat
     assert Settings().max_request_bytes == 1024**3
 
 
+def test_the_command_that_loads_the_alerts_makes_one_rule_of_them() -> None:
+    [command] = re.findall(
+        r"^(\{ printf .*?; \}) \| kubectl", (K8S / "README.md").read_text(), re.M | re.S
+    )
+    done = subprocess.run(
+        ["bash", "-euc", command], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    rule = yaml.safe_load(done.stdout)
+    assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    alerts = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())
+    assert rule["spec"] == alerts
+
+
 def test_the_alerts_find_their_jobs(manifests: list[Manifest]) -> None:
     jobs = {
         rule["replacement"]
