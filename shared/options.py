@@ -124,6 +124,13 @@ class Options(Rendition):
         0, ge=-50, le=50, description="Pixels of the photo taken off the edge; below 0: added."
     )
     feather_px: Edge = Field(0, description="Pixels of the photo over which the edge fades.")
+    edge_reach: float | None = Field(
+        None,
+        ge=0,
+        le=0.5,
+        description="How far beyond the subject (alpha 0.5) its edge may still show, as a share of "
+        "the subject's longer side; all else becomes clear, haze and specks too.",
+    )
     threshold: float | None = Field(
         None, gt=0, lt=1, description="A hard edge at this alpha: no half-transparent pixels."
     )

@@ -7,10 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.rendition import Background, BackgroundImage, Gradient, Shadow, ShadowKind
-from worker.matte import Image, subject_box
+from worker.matte import Box, Image, subject_box
 
 CONTACT_HEIGHT = 0.06
 """Of a contact shadow's ellipse, as a share of the subject's longer side."""
+
+STANDING = 0.06
+"""The lowest part of the subject, as a share of its height: that wide is what it stands on."""
+
+WIDER = 1.1
+"""A contact shadow than what the subject stands on."""
+
+FADED = 2.5
+"""Standard deviations after which a shadow is not seen any more."""
 
 
 def rgb(colour: str) -> NDArray[np.uint8]:
@@ -55,6 +64,26 @@ def _cover(picture: Image, width: int, height: int) -> Image:
     return cv2.resize(middle, (width, height), interpolation=way).astype(np.uint8, copy=False)
 
 
+def shadow_reach(shadow: Shadow, size: float) -> tuple[float, float]:
+    """How far, across and down, the shadow of a subject whose longer side is `size` is seen beyond
+    the subject's box; the larger one of the two sides each.
+    """
+    blur = FADED * shadow.blur * size
+    if shadow.kind is ShadowKind.CONTACT:
+        return blur + (WIDER - 1) / 2 * size, blur + 0.3 * CONTACT_HEIGHT * size
+    return blur + abs(shadow.dx) * size, blur + abs(shadow.dy) * size
+
+
+def _standing(alpha: Image, box: Box) -> tuple[int, int]:
+    """The first and the last column [px] of the subject's lowest part."""
+    height = max(1, round(STANDING * (box[3] - box[1])))
+    lowest = (alpha[box[3] - height : box[3], box[0] : box[2]] > 127).any(0)
+    columns = np.nonzero(lowest)[0]
+    if not len(columns):
+        return box[0], box[2]
+    return box[0] + int(columns[0]), box[0] + int(columns[-1]) + 1
+
+
 def shade(shadow: Shadow, alpha: Image) -> NDArray[np.float32] | None:
     """How much light the shadow of a matte [H, W] uint8 takes, [H, W] in 0..1; None without a
     subject. It is drawn small and enlarged: nothing in it is sharp.
@@ -69,9 +98,10 @@ def shade(shadow: Shadow, alpha: Image) -> NDArray[np.float32] | None:
     small = max(1, round(width * scale)), max(1, round(height * scale))
     if shadow.kind is ShadowKind.CONTACT:
         dark = np.zeros(small[::-1], np.float32)
-        centre = ((box[0] + box[2]) / 2 * scale, (box[3] - 0.2 * CONTACT_HEIGHT * size) * scale)
-        axes = ((box[2] - box[0]) * 0.42 * scale, CONTACT_HEIGHT / 2 * size * scale)
-        cv2.ellipse(dark, (centre, (2 * axes[0], 2 * axes[1]), 0), 1.0, -1)
+        left, right = _standing(alpha, box)
+        centre = (left + right) / 2 * scale, (box[3] - 0.2 * CONTACT_HEIGHT * size) * scale
+        axes = (right - left) * WIDER * scale, CONTACT_HEIGHT * size * scale
+        cv2.ellipse(dark, (centre, axes, 0), 1.0, -1)
     else:
         moved = np.array([[1, 0, shadow.dx * size], [0, 1, shadow.dy * size]]) * scale
         dark = cv2.warpAffine(

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import features
 
 from shared.errors import FormatUnavailableError
-from shared.marketplaces import RULES
 from shared.options import ExtraOutput, Options
 from shared.rendition import Format, Rendition
 from worker.metadata import Metadata
@@ -77,7 +76,7 @@ def _encode(pixels: Image, rendition: Rendition, quality: int, metadata: Metadat
         parameters = [cv2.IMWRITE_WEBP_QUALITY, quality]
     else:
         parameters = [cv2.IMWRITE_JPEG_QUALITY, quality]
-        if _must_stay_white(rendition):
+        if _is_for_a_shop(rendition):
             # Colour in full resolution: what smears then stays within eight pixels of the edge.
             parameters += [
                 cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
@@ -87,9 +86,8 @@ def _encode(pixels: Image, rendition: Rendition, quality: int, metadata: Metadat
     return data.tobytes()
 
 
-def _must_stay_white(rendition: Rendition) -> bool:
-    market = rendition.market if isinstance(rendition, Options | ExtraOutput) else None
-    return market is not None and RULES[market].white_background
+def _is_for_a_shop(rendition: Rendition) -> bool:
+    return isinstance(rendition, Options | ExtraOutput) and rendition.market is not None
 
 
 def _pillow(pixels: Image, rendition: Rendition, quality: int, metadata: Metadata) -> bytes:
@@ -102,7 +100,7 @@ def _pillow(pixels: Image, rendition: Rendition, quality: int, metadata: Metadat
         parameters = {"compress_level": PNG_LEVEL}
     elif kind is Format.AVIF:
         parameters |= {"speed": AVIF_SPEED, "max_threads": 1}
-    elif kind is Format.JPEG and _must_stay_white(rendition):
+    elif kind is Format.JPEG and _is_for_a_shop(rendition):
         parameters["subsampling"] = "4:4:4"
     if metadata.icc:
         parameters["icc_profile"] = metadata.icc

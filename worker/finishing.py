@@ -17,7 +17,7 @@ from worker.frame import box_within
 from worker.matte import Box, Image, adjust, full_alpha
 from worker.metadata import Metadata, read_metadata
 from worker.refine import refined_alpha
-from worker.render import Subject, render
+from worker.render import Subject, framed_matte, render
 from worker.rules import unmet_rules
 from worker.tidy import tidied
 from worker.transforms import Prepared, restore
@@ -144,6 +144,9 @@ def _unmet(
     if one.market is None:
         return ()
     box = subject.box
+    if box is None:
+        return ("There is no subject in the picture",)
     scale = decoded.width / subject.matte.shape[1]
-    size = (round((box[2] - box[0]) * scale), round((box[3] - box[1]) * scale)) if box else None
-    return tuple(unmet_rules(data, one.format, one.market, subject=size))
+    size = round((box[2] - box[0]) * scale), round((box[3] - box[1]) * scale)
+    matte = framed_matte(subject, one)
+    return tuple(unmet_rules(data, one.format, one.market, matte=matte, photo_px=size))

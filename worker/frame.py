@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import InvalidOptionsError
-from shared.rendition import Rendition
+from shared.rendition import Rendition, Shadow
+from worker.backdrop import shadow_reach
 from worker.matte import Box, Image
 
 MAX_CANVAS_PIXELS = 100_000_000
@@ -49,6 +50,8 @@ def place(rendition: Rendition, width: int, height: int, subject: Box | None) ->
     subject = subject or whole
     window = _with_margin(subject, rendition.crop_margin, whole) if rendition.crop else whole
     canvas, fixed = _canvas(rendition, window, subject)
+    if rendition.canvas is None and rendition.crop and rendition.shadow:
+        canvas = _with_room(rendition.shadow, canvas, window, subject)
     scale = 1.0
     if rendition.scale is not None:
         scale = rendition.scale * min(
@@ -134,6 +137,16 @@ def _canvas(rendition: Rendition, window: Box, subject: Box) -> tuple[tuple[floa
     return (max(width, height * ratio), max(height, width / ratio)), False
 
 
+def _with_room(
+    shadow: Shadow, canvas: tuple[float, float], window: Box, subject: Box
+) -> tuple[float, float]:
+    """A crop as much larger as its shadow needs, on both sides alike: none ends in a hard line."""
+    reach = shadow_reach(shadow, max(subject[2] - subject[0], subject[3] - subject[1]))
+    margin = [min(subject[n] - window[n], window[n + 2] - subject[n + 2]) for n in (0, 1)]
+    lacking = [max(0.0, needed - there) for needed, there in zip(reach, margin, strict=True)]
+    return canvas[0] + 2 * lacking[0], canvas[1] + 2 * lacking[1]
+
+
 def _shrinkage(rendition: Rendition, canvas: tuple[float, float]) -> float:
     shrink = 1.0
     if rendition.max_side_px:
@@ -190,6 +203,21 @@ def put(placement: Placement, image: Image, matte: Image) -> tuple[Image, Image]
     colours[target_y, target_x] = image[source_y, source_x]
     alpha[target_y, target_x] = matte[source_y, source_x]
     return colours, alpha
+
+
+def put_matte(placement: Placement, matte: Image) -> Image:
+    """The matte alone on the canvas."""
+    left, top, right, bottom = placement.window
+    matte = matte[top:bottom, left:right]
+    if placement.size != (matte.shape[1], matte.shape[0]):
+        smaller = placement.size[0] < matte.shape[1] or placement.size[1] < matte.shape[0]
+        way = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+        matte = cv2.resize(matte, placement.size, interpolation=way).astype(np.uint8, copy=False)
+    alpha = np.zeros((placement.height, placement.width), np.uint8)
+    source_y, target_y = _overlap(placement.top, matte.shape[0], placement.height)
+    source_x, target_x = _overlap(placement.left, matte.shape[1], placement.width)
+    alpha[target_y, target_x] = matte[source_y, source_x]
+    return alpha
 
 
 def _overlap(start: int, length: int, limit: int) -> tuple[slice, slice]:

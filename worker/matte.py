@@ -22,6 +22,9 @@ BOX_SIDE_PX = 512
 SPECK = 1e-3
 """A part smaller than this share of the largest one does not widen the box."""
 
+SOLID = 128
+"""A pixel of at least this alpha (of 255) is the subject, and what is around it is its edge."""
+
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are outside."""
 
@@ -43,8 +46,8 @@ def full_alpha(alpha: Alpha, width: int, height: int, *, levels: bool = True) ->
 
 
 def adjust(matte: Image, options: Options, *, scale: float = 1.0) -> Image:
-    """The matte [H, W] uint8 with the options' roi, black point, erosion, threshold and feather, in
-    this order.
+    """The matte [H, W] uint8 with the options' roi, black point, erosion, threshold, feather and
+    reach, in this order.
     `scale`: pixels of the matte for one of the photo, where it was decoded smaller.
     """
     height, width = matte.shape
@@ -69,7 +72,27 @@ def adjust(matte: Image, options: Options, *, scale: float = 1.0) -> Image:
         # Two standard deviations span most of a Gaussian's fade.
         soft = cv2.GaussianBlur(matte, (0, 0), options.feather_px * scale / 2)
         matte = soft.astype(np.uint8, copy=False)
+    if options.edge_reach is not None:
+        matte = _within_reach(matte, options.edge_reach)
     return matte
+
+
+def reach_px(box: Box, share: float) -> float:
+    """A share of the longer side of the subject's box, in pixels; at least 1.5, an edge's own."""
+    return max(1.5, share * max(box[2] - box[0], box[3] - box[1]))
+
+
+def _within_reach(matte: Image, share: float) -> Image:
+    """Clear what is further from solid pixels than the reach, fading over its outer half."""
+    box = subject_box(matte)
+    if box is None:
+        return matte
+    reach = reach_px(box, share)
+    solid = cv2.inRange(matte, SOLID, 255)
+    away = cv2.distanceTransform(cv2.bitwise_not(solid), cv2.DIST_L2, cv2.DIST_MASK_3)
+    kept = np.clip((reach - away) * np.float32(2 / reach), 0, 1)
+    short: Image = np.rint(matte * kept).astype(np.uint8)
+    return short
 
 
 def _grown(matte: Image, pixels: float) -> Image:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shared.rendition import Foreground, Format, Output, Rendition
 from worker.backdrop import backdrop, rgb, shade
 from worker.edge_colours import Places, subject_colours, transition
-from worker.frame import place, put
+from worker.frame import place, put, put_matte
 from worker.matte import Box, Image, subject_box
 
 
@@ -60,7 +60,7 @@ def render(subject: Subject, rendition: Rendition, picture: Image | None = None)
     Raises InvalidOptionsError.
     """
     if rendition.output is Output.ALPHA:
-        return _alone(subject, rendition)
+        return framed_matte(subject, rendition)
     if rendition.is_plain and rendition.format is not Format.ZIP:
         if rendition.background is None:
             return _clear(subject, rendition.foreground)
@@ -69,12 +69,12 @@ def render(subject: Subject, rendition: Rendition, picture: Image | None = None)
     return _framed(subject, rendition, picture)
 
 
-def _alone(subject: Subject, rendition: Rendition) -> Image:
-    if rendition.is_plain:
+def framed_matte(subject: Subject, rendition: Rendition) -> Image:
+    """The matte [H', W'] as it lies in the picture. Raises InvalidOptionsError."""
+    if not rendition.changes_frame:
         return subject.matte
     height, width = subject.matte.shape
-    placement = place(rendition, width, height, subject.box)
-    return put(placement, subject.image, subject.matte)[1]
+    return put_matte(place(rendition, width, height, subject.box), subject.matte)
 
 
 def _clear(subject: Subject, foreground: Foreground) -> Image:

@@ -1,7 +1,8 @@
 """Whether a finished file is what a marketplace asks for: looked at after encoding, pixel by pixel.
 
 Pictures that look right as thumbnails fail a pixel check: JPEG smears white near edges, so what
-counts is what a decoder gives back.
+counts is what a decoder gives back. Where the subject is, the matte says: a white shirt is no
+background, and a grey haze is no subject.
 """
 
 import io
@@ -14,43 +15,45 @@ from PIL import ImageCms
 
 from shared.marketplaces import RULES, Market, MarketRules
 from shared.rendition import Format
-from worker.matte import Box, Image
+from worker.matte import SOLID, Box, Image, reach_px, subject_box
 
 NEARLY_WHITE = 240
-"""The background is what can be reached from the frame over pixels of at least this."""
+"""The background is what can be reached from the frame over pixels of at least this, and over none
+of the subject."""
 
 SMEAR_PX = 9
-"""So near to the subject a JPEG's block may smear: there, white is not asked to be exact."""
+"""A JPEG's block and a pixel: so near to an edge what is within the block smears."""
+
+EDGE_SHARE = 0.006
+"""Of the longer side of the subject: its edge is no wider, and what is beyond is background."""
 
 RATIO_TOLERANCE = 0.005
 
 
 def unmet_rules(
-    data: bytes, kind: Format, market: Market, *, subject: tuple[int, int] | None
+    data: bytes, kind: Format, market: Market, *, matte: Image, photo_px: tuple[int, int]
 ) -> list[str]:
-    """What the file fails, one sentence each. `subject`: width and height of the subject's box in
-    the photo, so that a rule that the photo itself can't meet says so (None: there is none).
+    """What the file fails, one sentence each. `matte`: [H, W] uint8, as it lies in the picture;
+    `photo_px`: width and height of the subject in the photo, so that a rule that the photo itself
+    can't meet says so.
     """
     rules = RULES[market]
-    if subject is None:
-        return ["There is no subject in the picture"]
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None or kind.value not in rules.formats:
         return [f"The format is {kind.value}; asked for is {', '.join(rules.formats)}"]
     pixels = np.asarray(decoded, np.uint8)
-    unmet = [*_sides(pixels, rules, subject), *_bytes(data, rules), *_colour_space(data)]
+    unmet = [*_sides(pixels, rules, photo_px), *_bytes(data, rules), *_colour_space(data)]
     if pixels.ndim == 3 and pixels.shape[2] == 3:
-        behind = _background(pixels)
-        unmet += [*_white(pixels, behind, rules), *_fill(behind, rules, subject)]
+        unmet += [*_white(pixels, matte, rules), *_fill(pixels, matte, rules, photo_px)]
     elif rules.white_background:
         unmet.append("The background is not white: the file has an alpha channel or no colours")
     return unmet
 
 
-def _sides(pixels: Image, rules: MarketRules, subject: tuple[int, int]) -> list[str]:
+def _sides(pixels: Image, rules: MarketRules, photo_px: tuple[int, int]) -> list[str]:
     height, width = pixels.shape[:2]
     longest = max(width, height)
-    begin = f"; the subject has only {subject[0]} × {subject[1]} px in the photo"
+    begin = f"; the subject has only {photo_px[0]} × {photo_px[1]} px in the photo"
     unmet = []
     for what, value, least in (
         ("width", width, rules.min_width_px),
@@ -93,29 +96,31 @@ def _colour_space(data: bytes) -> list[str]:
     return [f"The colour profile is {name[:60]}; asked for is sRGB (`colour_profile: srgb`)"]
 
 
-def _background(pixels: Image) -> NDArray[np.bool_]:
-    """[H, W]: what nearly white pixels connect to the frame."""
-    light = (pixels.min(2) >= NEARLY_WHITE).astype(np.uint8)
+def _background(pixels: Image, matte: Image) -> NDArray[np.bool_]:
+    """[H, W]: what nearly white pixels connect to the frame, around the subject."""
+    light = ((pixels.min(2) >= NEARLY_WHITE) & (matte < SOLID)).astype(np.uint8)
     around = cv2.copyMakeBorder(light, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
     _, labels = cv2.connectedComponents(around, connectivity=4)
     return np.asarray(labels == labels[0, 0])[1:-1, 1:-1]
 
 
-def _white(pixels: Image, behind: NDArray[np.bool_], rules: MarketRules) -> list[str]:
-    if not rules.white_background:
+def _white(pixels: Image, matte: Image, rules: MarketRules) -> list[str]:
+    box = subject_box(matte)
+    if not rules.white_background or box is None:
         return []
-    near = np.ones((2 * SMEAR_PX + 1, 2 * SMEAR_PX + 1), np.uint8)
-    away = cv2.erode(behind.astype(np.uint8), near, borderValue=1) > 0
-    off = int((pixels[away] != 255).any(1).sum())
-    if not behind.any():
-        return ["The background is not white"]
+    # A solid pixel of the photo may have half its alpha where the picture was shrunk.
+    ground = cv2.inRange(matte, 0, SOLID // 2)
+    distance = cv2.distanceTransform(ground, cv2.DIST_C, cv2.DIST_MASK_3)
+    behind = pixels[distance > SMEAR_PX + reach_px(box, EDGE_SHARE)]
+    off = int((behind != 255).any(1).sum())
     return [f"{off:,} pixels of the background are not exactly white"] if off else []
 
 
-def _fill(behind: NDArray[np.bool_], rules: MarketRules, subject: tuple[int, int]) -> list[str]:
+def _fill(pixels: Image, matte: Image, rules: MarketRules, photo_px: tuple[int, int]) -> list[str]:
+    behind = _background(pixels, matte)
     box = _box(~behind)
     if box is None:
-        return ["The subject can't be told from the white background"]
+        return ["There is no subject in the picture"]
     height, width = behind.shape
     across, down = box[2] - box[0], box[3] - box[1]
     fill = max(across / width, down / height)
@@ -127,7 +132,7 @@ def _fill(behind: NDArray[np.bool_], rules: MarketRules, subject: tuple[int, int
     if rules.min_subject_px is not None and min(across, down) < rules.min_subject_px:
         unmet.append(
             f"The subject is {across} × {down} px; both sides are to have {rules.min_subject_px}"
-            f" (in the photo it has {subject[0]} × {subject[1]})"
+            f" (in the photo it has {photo_px[0]} × {photo_px[1]})"
         )
     return unmet
 

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from worker.encoding import encode
 from worker.finishing import enough_px, finish, keep_metadata
 from worker.matte import adjust
 from worker.metadata import Metadata
-from worker.render import Subject, render
+from worker.render import Subject, framed_matte, render
 from worker.rules import unmet_rules
 from worker.transforms import Prepared
 
@@ -124,6 +125,31 @@ def test_a_shadow_is_soft_black_under_the_subject(kind: str) -> None:
     np.testing.assert_array_equal(white[matte == 255], image[matte == 255])
 
 
+@pytest.mark.parametrize("kind", ["drop", "contact"])
+def test_a_crop_has_room_for_the_shadow(kind: str) -> None:
+    matte = np.zeros((300, 300), np.uint8)
+    cv2.rectangle(matte, (60, 60), (240, 240), 255, -1)  # to be cut close on all sides
+    image = np.full((300, 300, 3), 90, np.uint8)
+    asked = {"shadow": kind, "background": "#ffffff", "crop": True, "crop_margin": "2px"}
+    cut = render(Subject(image, matte), Options.model_validate(asked))
+    frame = np.concatenate([cut[0], cut[-1], cut[:, 0], cut[:, -1]])
+    assert frame.min() >= 250, "no hard line where the shadow is cut off"
+    assert cut.min() == 90
+    bare = Options.model_validate(asked | {"shadow": None})
+    assert render(Subject(image, matte), bare).shape[:2] == (185, 185)
+
+
+def test_a_contact_shadow_is_as_wide_as_what_the_subject_stands_on() -> None:
+    matte = np.zeros((400, 400), np.uint8)
+    cv2.rectangle(matte, (40, 60), (360, 200), 255, -1)  # a table's top
+    cv2.rectangle(matte, (250, 200), (290, 320), 255, -1)  # and its one leg
+    image = np.full((400, 400, 3), 90, np.uint8)
+    clear = render(Subject(image, matte), Options.model_validate({"shadow": "contact"}))
+    dark = np.nonzero(clear[322:, :, 3].max(0) > 12)[0]
+    assert 220 < dark[0] < 260
+    assert 280 < dark[-1] < 320
+
+
 def test_edges_are_eroded_feathered_and_cut() -> None:
     matte = np.zeros((100, 100), np.uint8)
     matte[20:80, 20:80] = 255
@@ -144,44 +170,71 @@ def test_max_bytes_lowers_the_quality_until_it_fits() -> None:
     assert len(large) > 60_000 >= len(fitted) > 30_000
 
 
+def unmet(subject: Subject, asked: dict[str, Any], metadata: Metadata | None = None) -> list[str]:
+    """What the finished file fails of the market that is asked for."""
+    options = Options.model_validate(asked)
+    assert options.market is not None
+    data = encode(render(subject, options), options, metadata or Metadata())
+    assert subject.box is not None
+    left, top, right, bottom = subject.box
+    return unmet_rules(
+        data,
+        options.format,
+        options.market,
+        matte=framed_matte(subject, options),
+        photo_px=(right - left, bottom - top),
+    )
+
+
 @pytest.mark.parametrize("market", list(Market))
 def test_a_preset_meets_its_market_s_rules_when_the_photo_has_the_pixels(market: Market) -> None:
-    image, matte = photo(2600, 2600)
-    options = Options.model_validate({"preset": market})
-    data = encode(render(Subject(image, matte), options), options)
-    assert options.market is not None
-    assert unmet_rules(data, options.format, options.market, subject=(1920, 1920)) == []
+    assert unmet(Subject(*photo(2600, 2600)), {"preset": market}) == []
 
 
 def test_what_a_photo_can_not_meet_is_said() -> None:
-    image, matte = photo(300, 300)
-    options = Options.model_validate({"preset": "amazon"})
-    data = encode(render(Subject(image, matte), options), options)
-    assert options.market is not None
-    (rule,) = unmet_rules(data, options.format, options.market, subject=(240, 240))
-    assert "at least 1000; the subject has only 240 × 240 px" in rule
+    (rule,) = unmet(Subject(*photo(300, 300)), {"preset": "amazon"})
+    assert "at least 1000; the subject has only 243 × 243 px" in rule
 
 
 def test_a_wide_gamut_where_srgb_is_asked_for_is_found() -> None:
-    image, matte = photo(2400, 2400)
-    options = Options.model_validate({"preset": "amazon", "colour_profile": "keep", "dpi": 300})
+    subject = Subject(*photo(2400, 2400))
+    options = {"preset": "amazon", "colour_profile": "keep", "dpi": 300}
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
-    pixels = render(Subject(image, matte), options)
-    assert options.market is not None
     for icc, told in ((None, []), (profile, ["asked for is sRGB"])):
-        data = encode(pixels, options, Metadata(icc=icc, dpi=300))
-        rules = unmet_rules(data, options.format, options.market, subject=(1920, 1920))
+        rules = unmet(subject, options, Metadata(icc=icc, dpi=300))
         assert len(rules) == len(told)
         assert all(said in rule for said, rule in zip(told, rules, strict=True))
 
 
 def test_a_background_that_only_looks_white_is_found() -> None:
-    image, matte = photo(2400, 2400)
-    options = Options.model_validate({"preset": "amazon", "background": "#fdfdfd"})
-    data = encode(render(Subject(image, matte), options), options)
-    assert options.market is not None
-    (rule,) = unmet_rules(data, options.format, options.market, subject=(1920, 1920))
+    asked = {"preset": "amazon", "background": "#fdfdfd"}
+    (rule,) = unmet(Subject(*photo(2400, 2400)), asked)
     assert "are not exactly white" in rule
+
+
+def test_a_white_subject_is_no_background_and_a_haze_is_no_subject() -> None:
+    image, matte = photo(1300, 1300)
+    image[matte > 0] = 252
+    assert unmet(Subject(image, matte), {"preset": "amazon"}) == []
+    image[matte == 0] = 90
+    hazy = np.maximum(matte, 20)
+    (rule,) = unmet(Subject(image, hazy), {"preset": "amazon"})
+    assert "are not exactly white" in rule
+    options = Options(edge_reach=0.005)
+    assert unmet(Subject(image, adjust(hazy, options)), {"preset": "amazon"}) == []
+
+
+def test_an_edge_reaches_no_further_than_asked_and_what_is_solid_stays() -> None:
+    matte = np.zeros((300, 300), np.uint8)
+    cv2.circle(matte, (150, 150), 100, 255, -1)
+    soft: Pixels = cv2.GaussianBlur(matte, (0, 0), 12).astype(np.uint8)
+    soft[:20, :20] = 90  # a speck
+    short = adjust(soft, Options(edge_reach=0.02))
+    np.testing.assert_array_equal(short[soft >= 128], soft[soft >= 128])
+    y, x = np.mgrid[:300, :300]
+    outside = np.hypot(x - 150, y - 150) > 100 + 0.02 * 200 + 2
+    assert short[outside].max() == 0
+    assert 0 < (short > 0).sum() - (soft >= 128).sum() < 0.15 * (soft >= 128).sum()
 
 
 def with_header(kind: str) -> bytes:
