@@ -88,11 +88,13 @@ def _verify(
     if isinstance(alpha, MattingError):
         raise alpha
     matte = matte_of(decoded, prepared, alpha, options)
-    return Verified(photo.name, score(_unit(matte), _truth(truth, matte.shape)), spent_ms)
+    return Verified(photo.name, score(_unit(matte), truth_of(truth, matte.shape)), spent_ms)
 
 
-def _truth(path: Path, shape: tuple[int, ...]) -> Alpha:
-    """The alpha channel where there is one, else the grey; at the photo's size."""
+def truth_of(path: Path, shape: tuple[int, ...]) -> Alpha:
+    """The alpha channel [H, W] in 0..1 where there is one, else the grey; at the photo's size.
+    Raises PairsNotFoundError.
+    """
     read = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if read is None:
         raise PairsNotFoundError(f"{path} can't be read as an alpha")

@@ -275,13 +275,16 @@ class Settings(BaseSettings):
     )
     review_parts: int = Field(3, ge=1, description="Parts that may not touch each other.")
     review_soft_share: float = Field(
-        0.3, gt=0, description="Half-transparent pixels against the subject's."
+        0.04, gt=0, description="Half-transparent surfaces, edges left out, against the subject's."
     )
     review_hidden_share: float = Field(
-        0.35, gt=0, le=1, description="Of the edge, that may have one colour on both sides."
+        0.12, gt=0, le=1, description="Of the edge, that may have one colour on both sides."
+    )
+    review_alike_share: float = Field(
+        0.12, gt=0, le=1, description="Of the subject, in pieces of the background's colours."
     )
     review_disagreement: float = Field(
-        0.12, gt=0, description="Between the matte and the mirrored photo's."
+        0.08, gt=0, description="Between the matte and the mirrored photo's."
     )
     review_sharpness: float = Field(
         6.0, ge=0, description="Least detail within the subject, in levels of 255."

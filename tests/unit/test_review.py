@@ -68,6 +68,22 @@ def test_one_tone_on_another_is_low_contrast() -> None:
     assert Reason.LOW_CONTRAST in reasons(alpha, scene(alpha, subject=0.62, wall=0.6, grain=0.02))
 
 
+def test_a_piece_of_the_background_is_found_by_its_colours() -> None:
+    true = disc()
+    taken = true.copy()
+    taken[100:250, 300:400] = 1  # tiles beside the garment
+    prepared = scene(true)
+    assert reasons(true, prepared) == []
+    assert reasons(taken, prepared) == [Reason.LOW_CONTRAST]
+
+
+def test_an_edge_is_no_surface() -> None:
+    assert Reason.SOFT not in reasons(disc(softness=2.5))
+    open_to_doubt = disc()
+    open_to_doubt[140:180, 180:240] = 0.5
+    assert Reason.SOFT in reasons(open_to_doubt)
+
+
 def test_a_blurred_and_a_tiny_photo_are_found() -> None:
     alpha = disc()
     assert Reason.BLURRED in reasons(alpha, scene(disc(softness=12), grain=0.0))
@@ -84,7 +100,7 @@ def test_the_mirrored_photo_is_asked_about_only_where_there_are_hints() -> None:
 
     clear, doubtful = disc(), disc(softness=4)
     seen = [Seen(one, scene(one), 1_000) for one in (clear, doubtful, clear)]
-    first, second, third = review_many(seen, predict_many, Settings())
+    first, second, third = review_many(seen, predict_many, Settings(review_soft_share=0.12))
     assert asked == [1]
     assert (first, third) == ([], [])
     assert Reason.UNSURE in second
