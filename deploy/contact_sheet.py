@@ -7,7 +7,10 @@ import cv2
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
-from PIL import ImageDraw, ImageOps
+from PIL import ImageDraw
+
+from shared.settings import Settings
+from worker.codec import decode
 
 Image = NDArray[np.uint8]
 
@@ -18,7 +21,8 @@ COLUMNS = 3
 """Photos side by side, each as three tiles."""
 
 CHECK_PX = 12
-CHECK_TONES = (255, 205)
+CHECK_TONES = (184, 158)
+"""Neither white nor black, so that pieces of a white sheet or of a shadow show."""
 
 
 def write_contact_sheet(pairs: Sequence[tuple[Path, Path, str]], target: Path) -> None:
@@ -32,8 +36,7 @@ def write_contact_sheet(pairs: Sequence[tuple[Path, Path, str]], target: Path) -
 
 
 def _cell(original: Path, result: Path, caption: str) -> Image:
-    with PIL.Image.open(original) as photo:
-        before = np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))
+    before = decode(original.read_bytes(), Settings(), enough_px=TILE_PX).image
     with PIL.Image.open(result) as picture:
         rgba = np.asarray(picture.convert("RGBA"))
     before, rgba = fit(before), fit(rgba)
