@@ -18,7 +18,7 @@ from typing import Any, Protocol, cast
 from billiard.einfo import ExceptionInfo
 from celery import Celery, Task
 from celery.exceptions import Ignore
-from celery.worker import loops, strategy
+from celery.worker import loops, state, strategy
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 
@@ -188,6 +188,8 @@ class Collector:
         goes on growing here: sent small, it comes back small, since as many messages are let in as
         are acknowledged (seen: 1.5 of 8 images a batch for a whole job).
         """
+        if _stops():  # what waits goes back to the queue: the pool takes nothing more
+            return
         size = self._task.batch_size
         while self._running < self._task.batches_in_flight and (
             len(self._waiting) >= size or (self._due and self._waiting)
@@ -248,6 +250,11 @@ class Collector:
 
     def _woken(self) -> None:
         os.eventfd_read(self._wake_fd)
+
+
+def _stops() -> bool:
+    asked = (state.should_stop, state.should_terminate)
+    return any(one is not None and one is not False for one in asked)
 
 
 def _accept(requests: list[Request], started: float) -> None:

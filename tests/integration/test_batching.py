@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 from celery.contrib.testing.worker import start_worker
+from celery.worker import state
 
 from shared.queue import TASK, Celery, Message, publish_many, queue_depth
 from worker import batching
@@ -45,8 +46,8 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def body(queue: Celery, stuck: list[str]) -> Iterator[Held]:
-    """What a worker with two threads runs."""
+def declared(queue: Celery, stuck: list[str]) -> Held:
+    """What a worker would run, once it starts."""
     body = Held()
 
     @queue.task(name=TASK, base=BatchTask, bind=True, acks_late=True)
@@ -57,9 +58,15 @@ def body(queue: Celery, stuck: list[str]) -> Iterator[Held]:
     task.body, task.batch_size, task.batch_wait_s, task.batches_in_flight = body, SIZE, WAIT_S, 2
     queue.conf.worker_prefetch_multiplier = SIZE
     queue.conf.worker_consumer = CheckedConsumer
+    return body
+
+
+@pytest.fixture
+def body(queue: Celery, declared: Held) -> Iterator[Held]:
+    """What a worker with two threads runs."""
     with start_worker(queue, pool="threads", concurrency=2, perform_ping_check=False):
-        yield body
-        body.release.set()
+        yield declared
+        declared.release.set()
 
 
 def wait_for(holds: Any) -> None:
@@ -101,6 +108,21 @@ def test_what_is_express_leaves_first_and_alone(queue: Celery, body: Held) -> No
     body.release.set()
     wait_for(lambda: sum(body.sizes) == 8)
     assert body.sizes[2:] == [1, 5]
+
+
+def test_a_worker_that_stops_settles_what_it_did_and_gives_back_the_rest(
+    queue: Celery, declared: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with start_worker(queue, pool="threads", concurrency=2, perform_ping_check=False):
+        for batches in (1, 2):
+            send(queue, 1)
+            wait_for(lambda batches=batches: len(declared.sizes) == batches)
+        send(queue, 5)
+        monkeypatch.setattr(state, "should_stop", 0)  # as SIGTERM does
+        declared.release.set()
+        wait_for(lambda: queue_depth(queue) >= 5)  # leaving the block would cut the stop short
+    assert declared.sizes == [1, 1], "no batch begins in a pool that ends"
+    assert queue_depth(queue) == 5, "what was done is acknowledged, the rest waits again"
 
 
 def test_a_loop_that_stands_still_is_noticed(queue: Celery, body: Held, stuck: list[str]) -> None:
