@@ -25,7 +25,7 @@ from worker.work import Outcome, StoredOutput, WorkItem
 
 log = get_logger(__name__)
 
-RESULT_VERSION = 2
+RESULT_VERSION = 3
 """To be raised when the same photo and options give other pixels than before."""
 
 

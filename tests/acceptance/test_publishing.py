@@ -96,14 +96,16 @@ def test_reviewers_see_what_is_doubtful_and_answer(
     assert made.returncode == 0, made.stderr
     assert "2 of 2 images" in made.stdout
     text = (out / "gallery.html").read_text()
-    assert text.count("<figure>") == 2
+    assert text.count("<figure ") == 2
     assert text.count("data:image/jpeg;base64,") == 4
     assert "http" not in text, "it stands alone"
+    assert 'id="n1" class="empty"' in text, "the most doubtful first"
+    assert "next to nothing found <i>1</i>" in text, "reasons are counted"
     with PIL.Image.open(out / "page-001.png") as page:
         assert page.width > 1_000
     doubtful = matting("contact-sheet", job["id"], "--review", "--out", str(out / "r"), *data)
     assert "1 of 1 images" in doubtful.stdout
-    assert (out / "r" / "gallery.html").read_text().count("<figure>") == 1
+    assert (out / "r" / "gallery.html").read_text().count("<figure ") == 1
 
 
 def test_a_background_must_be_the_caller_s_to_read(

@@ -146,6 +146,20 @@ def test_other_options_and_other_bytes_are_other_results(
     assert not run(database, storage, drain, key, jpeg + b"\0").reused
 
 
+def test_another_model_s_result_is_another(
+    database: Database, storage: Storage, drain: Drain, settings: Settings, jpeg: bytes
+) -> None:
+    key = new_key(database)
+    first = run(database, storage, drain, key, jpeg)
+    pipeline = Pipeline(Counting(), storage, settings, Reuse(database, storage, "the next model"))
+    next_drain = Drain(database, pipeline, settings, "tests-2", Brake(storage.ping))
+    other = run(database, storage, next_drain, key, jpeg)
+    assert not other.reused
+    assert other.fingerprint != first.fingerprint
+    assert run(database, storage, next_drain, key, jpeg).reused
+    pipeline.close()
+
+
 def test_a_result_that_was_deleted_is_computed_again(
     database: Database, storage: Storage, drain: Drain, key: uuid.UUID, jpeg: bytes
 ) -> None:
