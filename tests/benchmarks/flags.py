@@ -96,7 +96,7 @@ def held_out(root: Path) -> Iterator[Case]:
         yield Case(photo.name, _as_decoded(photo.image), truth=truth)
     rng = np.random.default_rng(2_026)
     for number in range(COMPOSITES):
-        sample = compose(rng, sources, 512, 448, only_pasted=True)
+        sample = compose(rng, sources, 512, 448, only_pasted="products")
         yield Case(f"composite-{number:03}", _as_decoded(sample.image), truth=sample.alpha)
 
 

@@ -94,14 +94,14 @@ def _surface(rng: np.random.Generator, height: int, width: int, photos: Sequence
     elif kind < 0.72:
         shade = _cloth(rng, height, width) * rng.uniform(8, 45)
         if rng.random() < 0.4:  # a printed or a checked sheet
-            pattern = _tiles(rng, height, width) > 0
+            pattern = tiles(rng, height, width) > 0
             return np.clip(
                 np.where(pattern[..., None], colour, random_colour(rng)) + shade[..., None], 0, 255
             ).astype(np.float32)
     elif kind < 0.80:
         shade = _wood(rng, height, width) * rng.uniform(8, 40)
     elif kind < 0.87:
-        shade = _tiles(rng, height, width) * rng.uniform(8, 50)
+        shade = tiles(rng, height, width) * rng.uniform(8, 50)
     elif kind < 0.94:
         shade = _slabs(rng, height, width) * rng.uniform(6, 40)
     else:
@@ -182,7 +182,7 @@ def _wood(rng: np.random.Generator, height: int, width: int) -> Plane:
     return np.ascontiguousarray(plane.T if turned else plane)
 
 
-def _tiles(rng: np.random.Generator, height: int, width: int) -> Plane:
+def tiles(rng: np.random.Generator, height: int, width: int) -> Plane:
     """Stripes, checks or dots in two tones."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     angle = rng.uniform(0, np.pi)

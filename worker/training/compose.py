@@ -1,12 +1,14 @@
 """One training sample: a real photo cropped, or subjects pasted on a background with shadows."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.training.backgrounds import Image, background
+from worker.training.products import render_product
 from worker.training.render import Alpha, Colour, render_carton, render_object
 from worker.training.sources import Labelled, Sources
 
@@ -20,6 +22,18 @@ SHARE_SEVERAL = 0.1
 
 SHARE_ONE_TONE = 0.15
 """Of what is pasted: subject and background brought to nearly one tone, as white on white is."""
+
+Subjects = Literal["all", "products", "shapes"]
+"""What is pasted: everything, in training; what shops sell; or, harder to tell from its
+surroundings, shapes of no meaning with a few packshots and figures among them.
+"""
+
+SHARES: dict[Subjects, tuple[float, ...]] = {
+    "all": (0.06, 0.10, 0.36, 0.14, 0.18, 0.16),
+    "products": (0.08, 0.0, 0.6, 0.16, 0.0, 0.16),
+    "shapes": (0.08, 0.38, 0.0, 0.18, 0.0, 0.36),
+}
+"""Of cartons, shapes, drawn products, packshots, garments and figures."""
 
 TRIES = 6
 LEAST_AREA, MOST_AREA = 0.02, 0.8
@@ -44,9 +58,9 @@ def compose(
     height: int,
     width: int,
     *,
-    only_pasted: bool = False,
+    only_pasted: Subjects | None = None,
 ) -> Sample:
-    """Draw a sample of the given size; `only_pasted`: one whose alpha is known exactly."""
+    """Draw a sample of the given size; `only_pasted`: of these, so that its alpha is exact."""
     kind = 1.0 if only_pasted else rng.random()
     if kind < SHARE_REAL_FIGURE:
         colour, alpha = _crop(rng, _pick(rng, sources.figures), height, width)
@@ -59,7 +73,7 @@ def compose(
             # Where several kinds of things lie, which of them is meant is a matter of taste.
             several = not only_pasted and rng.random() < SHARE_SEVERAL
             for _ in range(1 + several):
-                colour, alpha = _paste_fairly(rng, colour, alpha, sources)
+                colour, alpha = _paste_fairly(rng, colour, alpha, sources, only_pasted or "all")
     return Sample(photograph(rng, colour), alpha)
 
 
@@ -97,20 +111,23 @@ def _soften(alpha: Alpha) -> Alpha:
     return cv2.GaussianBlur(alpha, (0, 0), 0.6).astype(np.float32)
 
 
-def _subject(rng: np.random.Generator, sources: Sources) -> tuple[Colour, Alpha]:
+def _subject(
+    rng: np.random.Generator, sources: Sources, subjects: Subjects
+) -> tuple[Colour, Alpha]:
     """Something to paste: colour [h, w, 3] 0..255 and alpha [h, w] 0..1."""
-    kind = rng.random()
-    if kind < 0.08:
+    kind = rng.choice(6, p=SHARES[subjects])
+    if kind == 0:
         return render_carton(rng, int(rng.integers(160, 300)), sources.scenes)
-    if kind < 0.46:
+    if kind <= 2:
         textures = (
             sources.scenes if rng.random() < 0.4 else [p.image for p in sources.figures[:200]]
         )
-        return render_object(rng, int(rng.integers(160, 300)), textures)
-    if kind < 0.64:
+        draw = render_object if kind == 1 else render_product
+        return draw(rng, int(rng.integers(160, 300)), textures)
+    if kind == 3:
         photo = _pick(rng, sources.packshots)
         return photo.image.astype(np.float32), photo.mask.astype(np.float32) / 255
-    photo = _pick(rng, sources.garments if kind < 0.82 and sources.garments else sources.figures)
+    photo = _pick(rng, sources.garments if kind == 4 and sources.garments else sources.figures)
     rows, columns = np.where(photo.mask > 127)
     if len(rows) < 500:
         return photo.image.astype(np.float32), photo.mask.astype(np.float32) / 255
@@ -122,14 +139,18 @@ def _subject(rng: np.random.Generator, sources: Sources) -> tuple[Colour, Alpha]
 
 
 def _paste_fairly(
-    rng: np.random.Generator, colour: Colour, alpha: Alpha, sources: Sources
+    rng: np.random.Generator,
+    colour: Colour,
+    alpha: Alpha,
+    sources: Sources,
+    subjects: Subjects,
 ) -> tuple[Colour, Alpha]:
     """Paste something that a person could point at: enough of it in the picture and not all of the
     picture, not cut all round, and with an edge that shows along most of its length. The last of
     some tries is kept.
     """
     for _ in range(TRIES):
-        subject, matte = _subject(rng, sources)
+        subject, matte = _subject(rng, sources, subjects)
         pasted, union = paste(rng, colour, alpha, subject, matte)
         added = union - alpha
         edge = (np.abs(cv2.Laplacian(cv2.blur(added, (5, 5)), cv2.CV_32F)) > 0.02) & (added > 0.02)

@@ -20,7 +20,7 @@ from worker.codec import Decoded
 from worker.finishing import matte_of
 from worker.predictor import Predictor, load_predictor
 from worker.training.backgrounds import Image, background
-from worker.training.compose import compose, paste, photograph
+from worker.training.compose import Subjects, compose, paste, photograph
 from worker.training.metrics import Alpha, Scores, score
 from worker.training.render import render_object
 from worker.training.sources import Sources, load_sources
@@ -45,22 +45,30 @@ def main() -> None:
         score(alpha_of(predictor, photo.image), (photo.mask / np.float32(255)).astype(np.float32))
         for photo in sources.held_out
     ]
-    rng = np.random.default_rng(2_026)
-    soft, hard = [], []
-    for _ in range(COMPOSITES):
-        sample = compose(rng, sources, 512, 448, only_pasted=True)
-        alpha = alpha_of(predictor, sample.image)
-        soft.append(score(alpha, sample.alpha))
-        hard.append(score((alpha > 0.5).astype(np.float32), sample.alpha))
     report = {
         "model": predictor.describe()["fingerprint"],
         "held_out_figures": means(held_out),
-        "composites": means(soft),
-        "composites_hard_mask": means(hard),
+        "product_composites": composites(predictor, sources, "products"),
+        "shape_composites": composites(predictor, sources, "shapes"),
         "large_found_composites": large_composites(predictor, sources),
         "images_per_s": round(speed(predictor), 1),
     }
     print(json.dumps(report, indent=2))
+
+
+def composites(
+    predictor: Predictor, sources: Sources, subjects: Subjects
+) -> dict[str, dict[str, float]]:
+    """Figures of composites, of the alpha as it is and cut hard at 0.5."""
+    rng = np.random.default_rng(2_026)
+    soft, hard = [], []
+    for _ in range(COMPOSITES):
+        sample = compose(rng, sources, 512, 448, only_pasted=subjects)
+        alpha = alpha_of(predictor, sample.image)
+        soft.append(score(alpha, sample.alpha))
+        hard.append(score((alpha > 0.5).astype(np.float32), sample.alpha))
+    median = round(float(np.median([one.mae for one in soft])), 4)
+    return {"alpha": means(soft) | {"median_mae": median}, "cut_hard": means(hard)}
 
 
 def large_composites(predictor: Predictor, sources: Sources) -> dict[str, dict[str, float]]:

@@ -17,10 +17,28 @@ from paddle.base.framework import Program
 from paddle.pir_utils import OldIrGuard
 
 from worker.testcard import testcard
-from worker.training.widths import WIDTHS
+from worker.training.widths import BLOCKS, CONTEXT, DECODER, DETAIL, HEAD, STEM, TAPS, Block
 
 TOLERANCE = 1e-3
 """Most that alpha may differ between the trained network and its export."""
+
+
+class Bottleneck(nn.Layer):
+    """As network.Bottleneck."""
+
+    def __init__(self, inputs: int, block: Block) -> None:
+        super().__init__()
+        wide, kernel = inputs * block.expand, block.kernel
+        self.widen = nn.Conv2D(inputs, wide, 1) if block.expand > 1 else None
+        self.filter = nn.Conv2D(wide, wide, kernel, block.stride, kernel // 2, groups=wide)
+        self.narrow = nn.Conv2D(wide, block.outputs, 1)
+        self.adds = block.stride == 1 and inputs == block.outputs
+
+    def forward(self, x: Any) -> Any:
+        """[N, A, H, W] → [N, B, H / stride, W / stride]."""
+        y = x if self.widen is None else nnf.relu6(self.widen(x))
+        y = self.narrow(nnf.relu6(self.filter(y)))
+        return x + y if self.adds else y
 
 
 class ConvNorm(nn.Sequential):
@@ -31,39 +49,33 @@ class ConvNorm(nn.Sequential):
         inputs: int,
         outputs: int,
         size: int,
-        stride: int = 1,
         dilation: int = 1,
+        groups: int = 1,
         relu: bool = True,
     ) -> None:
+        padding = dilation * (size // 2)
         convolution = nn.Conv2D(
-            inputs, outputs, size, stride, dilation * (size // 2), dilation, bias_attr=False
+            inputs, outputs, size, 1, padding, dilation, groups=groups, bias_attr=False
         )
         super().__init__(convolution, nn.BatchNorm2D(outputs), *([nn.ReLU()] if relu else []))
 
 
-class Residual(nn.Layer):
-    """As network.Residual."""
+class Context(nn.Layer):
+    """As network.Context."""
 
-    def __init__(self, width: int, dilation: int = 1) -> None:
+    def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.first = ConvNorm(width, width, 3, dilation=dilation)
-        self.second = ConvNorm(width, width, 3, dilation=dilation, relu=False)
-
-    def forward(self, x: Any) -> Any:
-        """[N, C, H, W] → the same shape."""
-        return nnf.relu(x + self.second(self.first(x)))
-
-
-class Gate(nn.Layer):
-    """As network.Gate."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
+        self.enter = ConvNorm(inputs, width, 1)
+        self.near = ConvNorm(width, width, 5, groups=width, relu=False)
+        self.far = ConvNorm(width, width, 5, dilation=2, groups=width, relu=False)
+        self.mix = ConvNorm(width, width, 1, relu=False)
         self.squeeze = nn.Conv2D(width, width // 4, 1)
         self.expand = nn.Conv2D(width // 4, width, 1)
 
     def forward(self, x: Any) -> Any:
-        """[N, C, H, W] → the same shape."""
+        """[N, A, H, W] → [N, B, H, W]."""
+        x = self.enter(x)
+        x = nnf.relu(x + self.mix(nnf.relu(self.near(x) + self.far(x))))
         pooled = nnf.adaptive_avg_pool2d(x, 1)
         return x * _sigmoid(self.expand(nnf.relu(self.squeeze(pooled))))
 
@@ -73,12 +85,15 @@ class Merge(nn.Layer):
 
     def __init__(self, coarse: int, skip: int, outputs: int) -> None:
         super().__init__()
-        self.lateral = ConvNorm(coarse, skip, 1, relu=False)
-        self.mix = ConvNorm(skip, outputs, 3)
+        self.lateral = ConvNorm(coarse, outputs, 1, relu=False)
+        self.skip = ConvNorm(skip, outputs, 1, relu=False)
+        self.first = ConvNorm(outputs, outputs, 3)
+        self.second = ConvNorm(outputs, outputs, 3)
 
     def forward(self, coarse: Any, skip: Any) -> Any:
         """([N, A, H, W], [N, B, 2H, 2W]) → [N, C, 2H, 2W]."""
-        return self.mix(nnf.relu(_twice(self.lateral(coarse)) + skip))
+        mixed = nnf.relu(_twice(self.lateral(coarse)) + self.skip(skip))
+        return mixed + self.second(self.first(mixed))
 
 
 class MattingNet(nn.Layer):
@@ -86,29 +101,30 @@ class MattingNet(nn.Layer):
 
     def __init__(self) -> None:
         super().__init__()
-        a, b, c, d, e = WIDTHS
-        self.stem = ConvNorm(3, a, 3, stride=2)
-        self.down4 = nn.Sequential(ConvNorm(a, b, 3, stride=2), Residual(b))
-        self.down8 = nn.Sequential(ConvNorm(b, c, 3, stride=2), Residual(c))
-        self.down16 = nn.Sequential(ConvNorm(c, d, 3, stride=2), Residual(d))
-        self.down32 = nn.Sequential(
-            ConvNorm(d, e, 3, stride=2), Residual(e), Residual(e, dilation=2), Gate(e)
-        )
-        self.up16 = Merge(e, d, d)
-        self.up8 = Merge(d, c, c)
-        self.up4 = Merge(c, b, b)
-        self.up2 = Merge(b, a, a)
-        self.detail = ConvNorm(3, 8, 3)
-        self.widen = nn.Conv2D(a, 8, 1)
-        self.head = nn.Sequential(ConvNorm(8, 12, 3), nn.Conv2D(12, 1, 3, padding=1))
+        self.stem = nn.Conv2D(3, STEM, 3, 2, 1)
+        inputs = (STEM, *(block.outputs for block in BLOCKS[:-1]))
+        self.blocks = nn.LayerList(list(map(Bottleneck, inputs, BLOCKS)))
+        half, quarter, eighth, sixteenth, last = (BLOCKS[tap].outputs for tap in TAPS)
+        a, b, c, d = DECODER
+        self.context = Context(last, CONTEXT)
+        self.up16 = Merge(CONTEXT, sixteenth, a)
+        self.up8 = Merge(a, eighth, b)
+        self.up4 = Merge(b, quarter, c)
+        self.up2 = Merge(c, half, d)
+        self.detail = ConvNorm(3, DETAIL, 3)
+        self.widen = nn.Conv2D(d, DETAIL, 1)
+        self.head = nn.Sequential(ConvNorm(DETAIL, HEAD, 3), nn.Conv2D(HEAD, 1, 3, padding=1))
 
     def forward(self, img: Any) -> Any:
         """[N, 3, H, W] in -1..1, H and W multiples of 32 → alpha [N, 1, H, W] in 0..1."""
-        x2 = self.stem(img)
-        x4 = self.down4(x2)
-        x8 = self.down8(x4)
-        x16 = self.down16(x8)
-        y8 = self.up8(self.up16(self.down32(x16), x16), x8)
+        x = nnf.relu6(self.stem(img))
+        taps = []
+        for number, block in enumerate(self.blocks):
+            x = block(x)
+            if number in TAPS:
+                taps.append(x)
+        x2, x4, x8, x16, x32 = taps
+        y8 = self.up8(self.up16(self.context(x32), x16), x8)
         y2 = self.up2(self.up4(y8, x4), x2)
         return _sigmoid(self.head(nnf.relu(_twice(self.widen(y2)) + self.detail(img))))
 

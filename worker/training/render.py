@@ -1,4 +1,6 @@
-"""Objects with exact alpha, drawn: bodies of many outlines, holes, straps, legs, fringes, glass."""
+"""Shapes of no meaning with exact alpha: bodies of many outlines, holes, straps, legs, fringes;
+and cartons.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.training.backgrounds import Image, noise, random_colour
+from worker.training.parts import patch
 
 Alpha = NDArray[Any]
 Colour = NDArray[Any]
@@ -38,9 +41,6 @@ def render_object(
         _fringe(rng, mask)
     alpha = cv2.resize(mask, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     colour = _surface(rng, alpha, textures)
-    if rng.random() < 0.08:
-        inner = cv2.erode(alpha, np.ones((5, 5), np.uint8))
-        alpha = (alpha - inner * rng.uniform(0.3, 0.7)).astype(np.float32)
     rows, columns = np.nonzero(alpha > 0.02)
     if len(rows) == 0:
         return colour, alpha
@@ -76,7 +76,7 @@ def render_carton(
         printed = np.empty_like(colour)
         printed[:] = body
         if textures and rng.random() < 0.3:
-            printed = _patch(rng, textures, size)
+            printed = patch(rng, textures, size)
         if rng.random() < 0.8:
             _print_on(rng, printed)
         colour += part[..., None] * (printed * light - colour)
@@ -216,21 +216,11 @@ def _print_on(rng: np.random.Generator, colour: Colour) -> None:
             cv2.ellipse(colour, place, axes, rng.uniform(0, 180), 0, 360, tone, -1, cv2.LINE_AA)
 
 
-def _patch(rng: np.random.Generator, textures: Sequence[Image], size: int) -> Colour:
-    """A square cut out of a photo, [size, size, 3] float32."""
-    texture = textures[int(rng.integers(len(textures)))]
-    h, w = texture.shape[:2]
-    side = int(rng.uniform(0.15, 0.6) * min(h, w))
-    top, left = rng.integers(h - side + 1), rng.integers(w - side + 1)
-    patch = texture[top : top + side, left : left + side]
-    return cv2.resize(patch, (size, size)).astype(np.float32)
-
-
 def _surface(rng: np.random.Generator, alpha: Alpha, textures: Sequence[Image]) -> Colour:
     """Colour, texture or print, and light from one side."""
     size = alpha.shape[0]
     if textures and rng.random() < 0.55:
-        colour = _patch(rng, textures, size)
+        colour = patch(rng, textures, size)
     else:
         colour = np.empty((size, size, 3), np.float32)
         colour[:] = random_colour(rng)

@@ -6,16 +6,17 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as nnf
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from worker.training.compose import compose
-from worker.training.network import MattingNet
+from worker.training.network import Bottleneck, MattingNet, load_encoder
 from worker.training.sources import Sources, load_sources
 from worker.training.weights import load_weights, save_weights
 
@@ -24,6 +25,12 @@ RATIOS = (0.5625, 0.6667, 0.75, 0.75, 1.0, 1.0, 1.3333, 1.7778)
 
 EMA_DECAY = 0.998
 """The weights that are kept are a running mean over about 500 steps."""
+
+ENCODER_SHARE = 0.15
+"""Of the learning rate, for the encoder: it begins with ImageNet's weights, the rest with noise."""
+
+KEPT_BLOCKS = 3
+"""Blocks, down to stride 4, that stay as ImageNet left them: edges are the same everywhere."""
 
 REPORT_EVERY_S = 300
 """Held-out figures are scored and the weights saved this often."""
@@ -79,6 +86,23 @@ def matting_loss(logits: Tensor, coarse: Tensor, alpha: Tensor) -> Tensor:
     return bce + 2 * l1 + 0.5 * iou + gradient + 0.3 * aux
 
 
+def parameter_groups(net: MattingNet) -> list[dict[str, Any]]:
+    """What is trained, by its share of the learning rate. Of the encoder: the 1×1 convolutions that
+    lie behind the kept blocks.
+    """
+    kept: list[nn.Module] = [net.stem, *net.blocks[:KEPT_BLOCKS]]
+    kept += [block.filter for block in net.blocks if isinstance(block, Bottleneck)]
+    for module in kept:
+        module.requires_grad_(False)
+    encoder = [p for p in net.blocks.parameters() if p.requires_grad]
+    others = [
+        p
+        for name, p in net.named_parameters()
+        if p.requires_grad and not name.startswith("blocks.")
+    ]
+    return [{"params": encoder, "share": ENCODER_SHARE}, {"params": others, "share": 1.0}]
+
+
 @torch.no_grad()
 def held_out_scores(net: MattingNet, sources: Sources, side: int) -> tuple[float, float]:
     """Mean IoU (at 0.5) and mean absolute error over the held-out figures, at their own size."""
@@ -105,6 +129,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--labels", type=Path, help="masks of the garments (label_garments.py)")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--encoder", type=Path, help="ImageNet's weights (README.md)")
     parser.add_argument("--resume", type=Path)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--side", type=int, default=256)
@@ -124,11 +149,13 @@ def main() -> None:
         flush=True,
     )
     net = MattingNet().to(memory_format=torch.channels_last)
+    if arguments.encoder:
+        load_encoder(net, arguments.encoder)
     if arguments.resume:
         load_weights(net, arguments.resume)
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters", flush=True)
     mean = copy.deepcopy(net)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=arguments.rate, weight_decay=1e-4)
+    optimiser = torch.optim.AdamW(parameter_groups(net), weight_decay=1e-4)
     stream = Stream(sources, arguments.side, arguments.batch, arguments.seed)
     batches = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=6))
     start = reported = time.monotonic()
@@ -138,7 +165,7 @@ def main() -> None:
         rise = min(1.0, (step + 1) / 200)
         rate = arguments.rate * rise * 0.5 * (1 + math.cos(math.pi * spent / seconds))
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         images, alphas = next(batches)
         with torch.autocast("cpu", torch.bfloat16):
             logits, coarse = net(images.contiguous(memory_format=torch.channels_last))
