@@ -253,7 +253,7 @@ class Collector:
 
 
 def _stops() -> bool:
-    asked = (state.should_stop, state.should_terminate)
+    asked: tuple[Any, ...] = (state.should_stop, state.should_terminate)  # an exit status, or not
     return any(one is not None and one is not False for one in asked)
 
 

@@ -42,20 +42,21 @@ class Bottleneck(nn.Layer):
 
 
 class ConvNorm(nn.Sequential):
-    """As network.ConvNorm."""
+    """As network.ConvNorm; with a stride for the other graphs that are exported like this one."""
 
     def __init__(
         self,
         inputs: int,
         outputs: int,
         size: int,
+        stride: int = 1,
         dilation: int = 1,
         groups: int = 1,
         relu: bool = True,
     ) -> None:
         padding = dilation * (size // 2)
         convolution = nn.Conv2D(
-            inputs, outputs, size, 1, padding, dilation, groups=groups, bias_attr=False
+            inputs, outputs, size, stride, padding, dilation, groups=groups, bias_attr=False
         )
         super().__init__(convolution, nn.BatchNorm2D(outputs), *([nn.ReLU()] if relu else []))
 
