@@ -12,7 +12,9 @@ Chosen after a trial against celery-batches and a claim-ahead task (tests/benchm
 import os
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 from billiard.einfo import ExceptionInfo
@@ -169,6 +171,8 @@ class Collector:
         self._timer: Any = None
         self._due = False
         """Whether the oldest that waits has waited long enough for a batch that is not full."""
+        self._to_do: deque[Callable[[], None]] = deque()
+        """What threads of the pool left to the loop's."""
         # Acknowledgements are carried out by the loop, which may sleep up to a second: wake it.
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._hub: Any = None
@@ -177,6 +181,9 @@ class Collector:
         """Let the loop hear of it; again when it begins anew, since it forgets all it heard of."""
         self._hub = self._consumer.hub  # type: ignore[attr-defined]  # set by Celery's blueprint
         self._hub.add_reader(self._wake_fd, self._woken)
+        # A worker that stops waits for its pool after the loop's last turn. The hub calls what is
+        # in here, then carries out the acknowledgements that came of it.
+        self._hub.on_close.add(self._hub_closes)
 
     def add(self, request: Request) -> None:
         """Take a request; a full batch leaves at once, another after the wait."""
@@ -245,11 +252,19 @@ class Collector:
         """Have the loop's thread do it, now: Celery's event buffer loses what two threads add at
         once (seen: 35 of 2,000 `task-started` arrived).
         """
-        self._hub.call_soon(work, *arguments)
+        self._to_do.append(partial(work, *arguments))
         os.eventfd_write(self._wake_fd, 1)
 
     def _woken(self) -> None:
         os.eventfd_read(self._wake_fd)
+        self._catch_up()
+
+    def _hub_closes(self, _hub: Any) -> None:
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        while self._to_do:
+            self._to_do.popleft()()
 
 
 def _stops() -> bool:
