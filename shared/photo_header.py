@@ -7,6 +7,7 @@ but parts: 48 MB of JPEG padding take it minutes (seen: 250 s), and the interpre
 
 import io
 import struct
+from collections import deque
 from collections.abc import Iterator
 
 import PIL.Image
@@ -27,6 +28,8 @@ MOST_TILE_PIXELS = 2048**2
 """A tile of a TIFF is decoded whole, however little of it lies within the picture. Twice as many
 as the picture has are allowed, too."""
 
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
 TILE_WIDTH, TILE_LENGTH = 322, 323
 STRIPS = frozenset({273, 279, 324, 325})
 """TIFF 6.0: where the strips or tiles lie, and how long each is."""
@@ -45,6 +48,8 @@ def open_header(data: bytes) -> PIL.Image.Image:
     for what is damaged or no photo.
     """
     _refuse_costly_tiff(data)
+    if data.startswith(PNG_SIGNATURE):
+        deque(png_chunks(data), maxlen=0)  # a fraction of what Pillow takes to come so far
     return PIL.Image.open(_Measured(data), formats=FORMATS)
 
 
@@ -72,6 +77,21 @@ class _Measured(io.BytesIO):
 def too_many_parts() -> TooCostlyImageError:
     """What is wrong with a file that is made of far too many."""
     return TooCostlyImageError("The file is cut into far more parts than programs write")
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, begin and end of each chunk that fits into the file. Raises TooCostlyImageError."""
+    position = 8
+    for _ in range(MOST_PARTS):
+        if position + 12 > len(data):
+            return
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        kind = data[position + 4 : position + 8]
+        yield kind, position, end
+        if kind == b"IEND":
+            return
+        position = end
+    raise too_many_parts()
 
 
 def _refuse_costly_tiff(data: bytes) -> None:

@@ -7,7 +7,6 @@ OpenCV would get wrong (CMYK, 16 bit, palettes, transparency, wide-gamut ICC) th
 
 import io
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -24,7 +23,13 @@ from shared.errors import (
     TooManyPixelsError,
     TruncatedImageError,
 )
-from shared.photo_header import MOST_PARTS, open_header, orientation_of, too_many_parts
+from shared.photo_header import (
+    MOST_PARTS,
+    open_header,
+    orientation_of,
+    png_chunks,
+    too_many_parts,
+)
 from shared.settings import Settings
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
@@ -244,27 +249,12 @@ def _png_is_whole(data: bytes) -> bool:
     """Whether every chunk fits into the file, up to the end marker: OpenCV believes a length, and
     takes up to 4 GB for a chunk that is not there.
     """
-    return any(kind == b"IEND" for kind, _, _ in _png_chunks(data))
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, begin and end of each chunk that fits into the file. Raises TooCostlyImageError."""
-    position = 8
-    for _ in range(MOST_PARTS):
-        if position + 12 > len(data):
-            return
-        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
-        kind = data[position + 4 : position + 8]
-        yield kind, position, end
-        if kind == b"IEND":
-            return
-        position = end
-    raise too_many_parts()
+    return any(kind == b"IEND" for kind, _, _ in png_chunks(data))
 
 
 def _pixels_of_png(data: bytes) -> bytes:
     """The file without what says nothing of its pixels."""
-    chunks = list(_png_chunks(data))
+    chunks = list(png_chunks(data))
     if all(kind in PIXEL_CHUNKS for kind, _, _ in chunks):
         return data
     kept = [data[begin:end] for kind, begin, end in chunks if kind in PIXEL_CHUNKS]
