@@ -36,7 +36,7 @@ class Kind:
     batch: int
 
 
-CPU = Kind("cpu, 4 cores", 60, 8)
+CPU = Kind("cpu, 4 cores", 40, 8)
 GPU = Kind("gpu, a V100", 99, 32)
 
 
