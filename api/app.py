@@ -7,11 +7,11 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from api import openapi, problems
-from api.headers import Headers
-from api.limits import BodyLimit
-from api.metrics import RequestTrail
-from api.parts import open_parts
+from api.http import openapi, problems
+from api.http.headers import Headers
+from api.http.limits import BodyLimit
+from api.http.metrics import RequestTrail
+from api.resources import open_parts
 from api.routes import (
     health,
     items,

@@ -17,8 +17,8 @@ from celery import Celery
 from shared import job_store
 from shared.database import Database, Session
 from shared.errors import MattingError
+from shared.periodic_task import Rounds
 from shared.queue import Message, all_queues, publish_many, queue_depth
-from shared.rounds import Rounds
 from shared.settings import Settings
 from shared.telemetry import RECONCILED, get_logger
 

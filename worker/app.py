@@ -24,20 +24,20 @@ from shared.storage import Storage
 from shared.telemetry import PREDICTOR_WARM, configure_logging, get_logger
 from shared.tracing import open_tracing
 from shared.web import Web, WebLimits
-from worker.batching import BatchTask
-from worker.brake import Brake
-from worker.device import watch_device
-from worker.drain import Drain
-from worker.heartbeat import Heartbeat
-from worker.pipeline import Pipeline
-from worker.predictor import load_predictor
-from worker.probes import Probes
-from worker.reuse import Reuse
-from worker.room import Room
-from worker.routing import ModelRouter
-from worker.sources import Sources
-from worker.tuning import batch_sizes
-from worker.watchdog import Watchdog
+from worker.concurrency.pixel_budget import Room
+from worker.concurrency.watchdog import Watchdog
+from worker.consumer.batch_runner import Drain
+from worker.consumer.batching import BatchTask
+from worker.consumer.circuit_breaker import Brake
+from worker.consumer.device_metrics import watch_device
+from worker.consumer.heartbeat import Heartbeat
+from worker.consumer.probes import Probes
+from worker.inference.predictor import load_predictor
+from worker.inference.tuning import batch_sizes
+from worker.pipeline.model_router import ModelRouter
+from worker.pipeline.photo_sources import Sources
+from worker.pipeline.pipeline import Pipeline
+from worker.pipeline.result_reuse import Reuse
 
 log = get_logger(__name__)
 
@@ -57,7 +57,7 @@ app = make_app(_settings)
 # Prefetch is this times the pool's threads: one batch for each that may be in flight. Celery's
 # command line reads it before any signal is sent.
 app.conf.worker_prefetch_multiplier = _settings.batch_size
-app.conf.worker_consumer = "worker.batching:CheckedConsumer"
+app.conf.worker_consumer = "worker.consumer.batching:CheckedConsumer"
 app.conf.task_queues = [
     Queue(name, Exchange(name), routing_key=name) for name in served_queues(_settings)
 ]
@@ -66,7 +66,7 @@ _opened = ExitStack()
 
 @app.task(name=TASK, base=BatchTask, bind=True, acks_late=True)
 def remove_background(task: BatchTask, /, **message: str) -> None:
-    """The task that Celery knows; its messages never run one by one (see worker.batching)."""
+    """The task that Celery knows. Its messages run in batches (see worker.consumer.batching)."""
     raise NotImplementedError(f"{task.name} runs in batches only")
 
 

@@ -5,9 +5,9 @@ from typing import Any
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from api.metrics import exposition
-from api.parts import PartsDep
-from api.schemas import Health, Readiness
+from api.http.metrics import exposition
+from api.resources import PartsDep
+from api.schemas.responses import Health, Readiness
 from shared import job_store
 from shared.errors import MattingError
 from shared.queue import queue_depth

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from fastapi.responses import RedirectResponse
 
-from api.auth import CallerDep
-from api.bodies import ReviewRequest
-from api.parts import Parts, PartsDep
-from api.problems import responses
-from api.schemas import ItemOut
+from api.http.auth import CallerDep
+from api.http.problems import responses
+from api.resources import Parts, PartsDep
+from api.schemas.requests import ReviewRequest
+from api.schemas.responses import ItemOut
 from shared import job_store
 from shared.errors import ItemNotFoundError, ResultNotReadyError
 from shared.jobs import ItemStatus

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 from fastapi import APIRouter
 
-from api.auth import Caller, CallerDep
-from api.finding import find_job
-from api.parts import Parts, PartsDep
-from api.problems import responses
-from api.schemas import JobOut
+from api.http.auth import Caller, CallerDep
+from api.http.problems import responses
+from api.resources import Parts, PartsDep
+from api.routes.lookup import find_job
+from api.schemas.responses import JobOut
 from shared import job_store
 from shared.database import Session
 from shared.errors import JobNotFoundError

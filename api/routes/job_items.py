@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
-from api.auth import CallerDep
-from api.events import listen
-from api.finding import find_job, position_cursor
-from api.parts import PartsDep
-from api.problems import responses
-from api.report import csv_lines, json_lines
+from api.http.auth import CallerDep
+from api.http.problems import responses
+from api.resources import PartsDep
+from api.routes.job_events import listen
+from api.routes.job_report import csv_lines, json_lines
 from api.routes.jobs import Cursor
-from api.schemas import ItemOut, ItemPage, to_cursor
+from api.routes.lookup import find_job, position_cursor
+from api.schemas.responses import ItemOut, ItemPage, to_cursor
 from shared import job_store
 from shared.errors import InvalidCursorError, JobNotFoundError, TooManyListenersError
 from shared.jobs import ItemStatus

@@ -6,14 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from api.auth import CallerDep
-from api.estimate import estimate
-from api.finding import find_job, uuid_cursor
-from api.forms import BODY, MAX_KEY_CHARS, read_submission
-from api.intake import submit
-from api.parts import PartsDep
-from api.problems import responses
-from api.schemas import Estimate, JobOut, JobPage, to_cursor
+from api.http.auth import CallerDep
+from api.http.problems import responses
+from api.resources import PartsDep
+from api.routes.lookup import find_job, uuid_cursor
+from api.schemas.responses import Estimate, JobOut, JobPage, to_cursor
+from api.submissions.estimate import estimate
+from api.submissions.forms import BODY, MAX_KEY_CHARS, read_submission
+from api.submissions.intake import submit
 from shared import job_store
 from shared.errors import (
     ForbiddenSourceError,

@@ -12,15 +12,15 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import UploadFile
 
-from api.access import attached_key, web_address
-from api.auth import CallerDep
-from api.bodies import JobRequest
-from api.image_size import image_size
-from api.intake import IncomingFile, Submission, submit
-from api.parts import Parts, PartsDep
-from api.problems import describe_validation
-from api.removebg import RemoveBgRequest, options_of
-from api.removebg_answers import BODY, ERRORS, PICTURES, RemoveBgResult, failed, render_result
+from api.http.auth import CallerDep
+from api.http.problems import describe_validation
+from api.removebg.answers import BODY, ERRORS, PICTURES, RemoveBgResult, failed, render_result
+from api.removebg.parameters import RemoveBgRequest, options_of
+from api.resources import Parts, PartsDep
+from api.schemas.requests import JobRequest
+from api.sources.image_size import image_size
+from api.sources.source_policy import attached_key, web_address
+from api.submissions.intake import IncomingFile, Submission, submit
 from shared import job_store
 from shared.errors import (
     AnswerTimeoutError,

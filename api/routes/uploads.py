@@ -2,12 +2,12 @@
 
 from fastapi import APIRouter
 
-from api.auth import CallerDep
-from api.bodies import UploadsRequest
-from api.intake import new_upload_key
-from api.parts import PartsDep
-from api.problems import responses
-from api.schemas import UploadOut, UploadsOut
+from api.http.auth import CallerDep
+from api.http.problems import responses
+from api.resources import PartsDep
+from api.schemas.requests import UploadsRequest
+from api.schemas.responses import UploadOut, UploadsOut
+from api.submissions.intake import new_upload_key
 from shared.errors import InvalidOptionsError
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])

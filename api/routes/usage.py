@@ -6,9 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from api.auth import CallerDep
-from api.parts import PartsDep
-from api.problems import responses
+from api.http.auth import CallerDep
+from api.http.problems import responses
+from api.resources import PartsDep
 from shared import job_store
 from shared.errors import ScopeError
 from shared.jobs import Scope

@@ -5,15 +5,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from api.access import webhook_address
-from api.auth import Caller, CallerDep
-from api.bodies import WebhookChange, WebhookRequest
-from api.finding import uuid_cursor
-from api.parts import PartsDep
-from api.problems import responses
+from api.http.auth import Caller, CallerDep
+from api.http.problems import responses
+from api.resources import PartsDep
 from api.routes.jobs import Cursor
-from api.schemas import to_cursor
-from api.webhook_schemas import (
+from api.routes.lookup import uuid_cursor
+from api.schemas.requests import WebhookChange, WebhookRequest
+from api.schemas.responses import to_cursor
+from api.schemas.webhooks import (
     DeliveryOut,
     DeliveryPage,
     JobEvent,
@@ -22,6 +21,7 @@ from api.webhook_schemas import (
     WebhookMade,
     WebhookOut,
 )
+from api.sources.source_policy import webhook_address
 from shared import job_store
 from shared.database import Session, now
 from shared.errors import (

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from shared.storable import storable
+from shared.database_text import storable
 
 MAX_DETAIL_CHARS = 2_000
 

@@ -28,8 +28,7 @@ from shared.job_store.disposal import (
     sources_under,
     still_needed,
 )
-from shared.job_store.duties import give_up_duty, take_duty
-from shared.job_store.expiry import release_expired
+from shared.job_store.expired_leases import release_expired
 from shared.job_store.intake import (
     NewItem,
     add_items,
@@ -38,6 +37,7 @@ from shared.job_store.intake import (
     finish_expansion,
     load_job,
 )
+from shared.job_store.leader_leases import give_up_duty, take_duty
 from shared.job_store.leases import (
     Claim,
     Settlement,

@@ -10,7 +10,7 @@ import pytest
 
 from api.client import ApiError, MattingClient
 from api.client.calls import Call, reserve_uploads
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 from shared import job_store
 from shared.database import Database
 

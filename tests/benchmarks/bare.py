@@ -18,10 +18,10 @@ from tests.benchmarks.feeding import MemoryStore, feed, items
 from tests.benchmarks.photos import files
 from tests.benchmarks.ppmattingv2 import export
 from tests.benchmarks.report import report
-from worker.codec import decode
-from worker.pipeline import Pipeline
-from worker.predictor import Predictor, load_predictor
-from worker.transforms import Prepared
+from worker.imaging.decoding import decode
+from worker.inference.predictor import Predictor, load_predictor
+from worker.inference.transforms import Prepared
+from worker.pipeline.pipeline import Pipeline
 
 MEGAPIXELS = 0.26
 """512 × 512: what the published times are for."""

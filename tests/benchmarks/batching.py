@@ -14,9 +14,9 @@ from shared.options import Profile
 from shared.settings import Settings
 from tests.benchmarks.photos import files
 from tests.benchmarks.report import report
-from worker.codec import decode
-from worker.predictor import Predictor, load_predictor
-from worker.transforms import Image, Prepared
+from worker.imaging.decoding import decode
+from worker.inference.predictor import Predictor, load_predictor
+from worker.inference.transforms import Image, Prepared
 
 BATCH = 4
 COUNT = 72

@@ -19,18 +19,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.verify import find_pairs, truth_of
+from deploy.models.verify import find_pairs, truth_of
 from shared.errors import MattingError
 from shared.jobs import Reason
 from shared.options import Options, Profile
 from shared.settings import Settings
 from tests.benchmarks.report import report
 from tests.benchmarks.sheets import write_sheets
-from worker.codec import Decoded, decode
-from worker.finishing import matte_of
-from worker.predictor import Predictor, load_predictor
-from worker.review import Seen, review_many
-from worker.signs import Signs, measure
+from worker.imaging.decoding import Decoded, decode
+from worker.imaging.finishing import matte_of
+from worker.imaging.matte_metrics import Signs, measure
+from worker.imaging.review import Seen, review_many
+from worker.inference.predictor import Predictor, load_predictor
 from worker.training.compose import compose
 from worker.training.metrics import score
 from worker.training.sources import load_sources

@@ -21,11 +21,11 @@ from shared.settings import Settings
 from tests.benchmarks.feeding import MemoryStore, feed, items
 from tests.benchmarks.photos import files, subject
 from tests.benchmarks.report import report
-from worker.codec import decode
-from worker.finishing import finish
-from worker.pipeline import Pipeline
-from worker.shapes import ShapeGrid
-from worker.transforms import Image, Prepared
+from worker.imaging.decoding import decode
+from worker.imaging.finishing import finish
+from worker.inference.shapes import ShapeGrid
+from worker.inference.transforms import Image, Prepared
+from worker.pipeline.pipeline import Pipeline
 
 DEVICE_MS = (10.1, 14.6, 34.6, 100.0)
 """PaddleSeg's figures for a V100, 512 × 512: PP-MattingV2 98.89, MODNet 68.4, PP-Matting 28.9

@@ -14,9 +14,9 @@ from shared.errors import ImageTimeoutError, NotAnImageError, PoisonousImageErro
 from shared.settings import Settings
 from tests import bad_photos
 from tests.faults.poison import MARKED, poisonous
-from worker.codec import decode
-from worker.quarantine import Order, Quarantine
-from worker.watchdog import Watchdog
+from worker.concurrency.watchdog import Watchdog
+from worker.imaging.decoding import decode
+from worker.imaging.quarantine import Order, Quarantine
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -134,7 +134,7 @@ def test_the_watchdog_names_what_takes_too_long_once_and_nothing_else() -> None:
 
 LOCKED = """
 import ctypes
-from worker import watchdog
+from worker.concurrency import watchdog
 watchdog.GIL_HELD_GRACE_S = 0.5
 one = watchdog.Watchdog(0.5)
 one.start(print)
@@ -153,7 +153,7 @@ def test_a_process_whose_lock_is_never_given_back_ends_all_the_same() -> None:
 
 STOPPED = """
 import os, sys, time
-from worker.watchdog import Watchdog
+from worker.concurrency.watchdog import Watchdog
 one = Watchdog(2)
 one.start(lambda *_: os._exit(1))
 with one.watching("item", "decode"):

@@ -16,15 +16,16 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from deploy import checks, part_checks
-from deploy.broken import Broken
-from deploy.doctor import examine
-from deploy.processes import answers, free_port, program, start, wait_until
+from deploy.doctor import machine_checks as checks
+from deploy.doctor import service_checks as part_checks
+from deploy.doctor.check_failed import Broken
+from deploy.doctor.examination import examine
+from deploy.stack.processes import answers, free_port, program, start, wait_until
 from shared import job_store
 from shared.database import Database
 from shared.queue import Celery
 from shared.settings import Settings
-from worker.catalog import BUNDLES
+from worker.inference.catalog import BUNDLES
 
 
 def broken(settings: Settings, **values: object) -> Settings:
@@ -116,7 +117,7 @@ def test_a_clock_that_is_wrong(settings: Settings, minutes: int) -> None:
     """Seven minutes pass with S3, for now."""
     code = (
         "from deploy import part_checks\n"
-        "from deploy.broken import Broken\n"
+        "from deploy.doctor.check_failed import Broken\n"
         "from shared.settings import Settings\n"
         "for check in (part_checks.clock, part_checks.storage):\n"
         "    try: print(check(Settings()))\n"

@@ -21,11 +21,11 @@ from shared.errors import (
 )
 from shared.options import Profile
 from shared.settings import Settings
-from worker.catalog import BUNDLES, find_model
-from worker.engine import Call, EnginePlan, plans
-from worker.predictor import Predictor, load_predictor
-from worker.transforms import Prepared, restore
-from worker.trial import Verdict, collect_shapes
+from worker.inference.catalog import BUNDLES, find_model
+from worker.inference.engine import Call, EnginePlan, plans
+from worker.inference.predictor import Predictor, load_predictor
+from worker.inference.transforms import Prepared, restore
+from worker.inference.trial import Verdict, collect_shapes
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_a_plan_that_crashes_is_left_for_the_plain_one(
     monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]
 ) -> None:
     crashed = Verdict("it crashed with signal 6")
-    monkeypatch.setattr("worker.predictor.try_plan", lambda *_: crashed)
+    monkeypatch.setattr("worker.inference.predictor.try_plan", lambda *_: crashed)
     predictor = load_predictor(Settings())
     known = predictor.describe()
     assert known["configuration"] == "plain"

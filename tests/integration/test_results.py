@@ -18,11 +18,11 @@ from shared.models import Item, Job
 from shared.options import Options
 from shared.settings import Settings
 from shared.storage import Storage
-from tests.integration.test_drain import Threshold
-from worker.brake import Brake
-from worker.drain import Drain
-from worker.pipeline import Pipeline
-from worker.reuse import Reuse
+from tests.integration.test_batch_runner import Threshold
+from worker.consumer.batch_runner import Drain
+from worker.consumer.circuit_breaker import Brake
+from worker.pipeline.pipeline import Pipeline
+from worker.pipeline.result_reuse import Reuse
 
 
 class Counting(Threshold):

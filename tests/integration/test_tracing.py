@@ -13,10 +13,10 @@ from shared.database import Database
 from shared.settings import Settings
 from shared.storage import Storage
 from shared.tracing import open_tracing, trace_job
-from tests.integration.test_drain import Threshold, submit
-from worker.brake import Brake
-from worker.drain import Drain
-from worker.pipeline import Pipeline
+from tests.integration.test_batch_runner import Threshold, submit
+from worker.consumer.batch_runner import Drain
+from worker.consumer.circuit_breaker import Brake
+from worker.pipeline.pipeline import Pipeline
 
 
 class Collector(ThreadingHTTPServer):

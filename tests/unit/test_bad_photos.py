@@ -20,8 +20,8 @@ from shared.settings import Settings
 from tests import bad_photos, photo_bombs
 from tests.colour_profiles import adobe_rgb
 from tests.photo_files import drawn, saved
-from worker.codec import decode
-from worker.quarantine import BYTES_PER_PIXEL, Order, Quarantine
+from worker.imaging.decoding import decode
+from worker.imaging.quarantine import BYTES_PER_PIXEL, Order, Quarantine
 
 GOOD = bad_photos.good()
 SMALL = {name: data for name, data in GOOD.items() if "30000" not in name}

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from shared.settings import Settings
-from tests.unit.test_watching import known_metrics
+from tests.unit.test_monitoring_files import known_metrics
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "deploy" / "k8s"

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.access import Reach, plain_name
-from api.manifests import read_rows
-from api.rows import RowReader
+from api.sources.manifests import read_rows
+from api.sources.rows import RowReader
+from api.sources.source_policy import Reach, plain_name
 from shared.errors import BadManifestError
 from shared.options import Format, Options
 from shared.settings import Settings

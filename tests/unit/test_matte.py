@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shared.options import Options
-from worker.edge_colours import subject_colours, transition
-from worker.matte import full_alpha
-from worker.render import Subject, render
+from worker.imaging.edge_colours import subject_colours, transition
+from worker.imaging.matte import full_alpha
+from worker.imaging.render import Subject, render
 
 
 def composite() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:

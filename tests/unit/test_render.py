@@ -14,15 +14,15 @@ from PIL import ImageCms
 from shared.marketplaces import Market
 from shared.options import Options
 from shared.settings import Settings
-from worker.backdrop import backdrop
-from worker.codec import Decoded, decode
-from worker.encoding import encode
-from worker.finishing import enough_px, finish, keep_metadata
-from worker.matte import adjust
-from worker.metadata import Metadata
-from worker.render import Subject, framed_matte, render
-from worker.rules import unmet_rules
-from worker.transforms import Prepared
+from worker.imaging.backdrop import backdrop
+from worker.imaging.decoding import Decoded, decode
+from worker.imaging.encoding import encode
+from worker.imaging.finishing import enough_px, finish, keep_metadata
+from worker.imaging.marketplace_rules import unmet_rules
+from worker.imaging.matte import adjust
+from worker.imaging.metadata import Metadata
+from worker.imaging.render import Subject, framed_matte, render
+from worker.inference.transforms import Prepared
 
 Pixels = NDArray[np.uint8]
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from shared.errors import PredictorError
 from shared.jobs import Reason
 from shared.settings import Settings
-from worker.review import Seen, review_many
-from worker.transforms import Prepared
+from worker.imaging.review import Seen, review_many
+from worker.inference.transforms import Prepared
 
 SIZE = (320, 416)
 Plane = NDArray[np.float32]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.access import Reach
+from api.sources.source_policy import Reach
 from shared.errors import ForbiddenSourceError
 from shared.object_url import ObjectUrl
 from shared.settings import Settings

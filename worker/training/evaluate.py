@@ -16,9 +16,9 @@ import numpy as np
 from shared.errors import MattingError
 from shared.options import Options, Profile
 from shared.settings import Settings
-from worker.codec import Decoded
-from worker.finishing import matte_of
-from worker.predictor import Predictor, load_predictor
+from worker.imaging.decoding import Decoded
+from worker.imaging.finishing import matte_of
+from worker.inference.predictor import Predictor, load_predictor
 from worker.training.backgrounds import Image, background
 from worker.training.compose import Subjects, compose, paste, photograph
 from worker.training.metrics import Alpha, Scores, score
