@@ -8,9 +8,9 @@ from typing import Annotated
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
-from api.background.job_waiter import Waiting
+from api.background.job_waiter import JobWaiter
 from api.background.sweeper import Sweeper
-from api.background.webhook_delivery import Deliverer
+from api.background.webhook_delivery import WebhookDeliverer
 from api.sources.expansion import Expander
 from shared.database import Database
 from shared.queue import Celery, make_app
@@ -25,7 +25,7 @@ FETCH_THREADS = 8
 
 
 @dataclass(frozen=True)
-class Parts:
+class Resources:
     """The open parts of an API process."""
 
     settings: Settings
@@ -36,15 +36,15 @@ class Parts:
     expander: Expander
     sweeper: Sweeper
     limiter: RateLimiter
-    waiting: Waiting
+    waiting: JobWaiter
     web: Web
     fetching: CapacityLimiter
     """Of threads that fetch from the web: a slow host must not hold those of all requests."""
-    deliverer: Deliverer
+    deliverer: WebhookDeliverer
 
 
 @contextmanager
-def open_parts(settings: Settings) -> Iterator[Parts]:
+def open_resources(settings: Settings) -> Iterator[Resources]:
     """Open the parts and start the background threads; close everything at the end."""
     with ExitStack() as stack:
         stack.callback(open_tracing(settings, "api"))
@@ -63,14 +63,14 @@ def open_parts(settings: Settings) -> Iterator[Parts]:
         sweeper = Sweeper(database, storage, settings)
         sweeper.start()
         stack.callback(sweeper.stop)
-        deliverer = Deliverer(database, settings)
+        deliverer = WebhookDeliverer(database, settings)
         deliverer.start()
         stack.callback(deliverer.stop)
         limiter = RateLimiter(settings)
         stack.callback(limiter.close)
         web = Web(WebLimits.of(settings))
         stack.callback(web.close)
-        yield Parts(
+        yield Resources(
             settings=settings,
             database=database,
             storage=storage,
@@ -79,16 +79,16 @@ def open_parts(settings: Settings) -> Iterator[Parts]:
             expander=expander,
             sweeper=sweeper,
             limiter=limiter,
-            waiting=Waiting(database),
+            waiting=JobWaiter(database),
             web=web,
             fetching=CapacityLimiter(FETCH_THREADS),
             deliverer=deliverer,
         )
 
 
-def _parts(request: Request) -> Parts:
-    parts: Parts = request.app.state.parts
-    return parts
+def _resources(request: Request) -> Resources:
+    resources: Resources = request.app.state.resources
+    return resources
 
 
-PartsDep = Annotated[Parts, Depends(_parts)]
+ResourcesDep = Annotated[Resources, Depends(_resources)]

@@ -11,7 +11,7 @@ log = get_logger(__name__)
 AFTER_ERROR_S = 1.0
 
 
-class Rounds(ABC):
+class PeriodicTask(ABC):
     """`start` it once, `stop` it before what its rounds use is closed. What a round raises is
     logged, and the next round tries again.
     """

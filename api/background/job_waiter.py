@@ -24,7 +24,7 @@ LOOK_WHILE_AWAY_S = 1.0
 """While the database does not answer."""
 
 
-class Waiting:
+class JobWaiter:
     """Of one event loop. It looks only while someone waits, and holds no thread between looks."""
 
     def __init__(self, database: Database) -> None:
@@ -62,4 +62,4 @@ class Waiting:
 
     def _ended(self, job_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
         with self._database.transaction() as session:
-            return job_store.ended_among(session, job_ids)
+            return job_store.ended_jobs_among(session, job_ids)

@@ -13,7 +13,7 @@ from api.sources.source_policy import OWN_PREFIX, UPLOADS_PREFIX
 from shared import job_store
 from shared.database import Database, Session
 from shared.object_url import ObjectUrl
-from shared.periodic_task import Rounds
+from shared.periodic_task import PeriodicTask
 from shared.settings import Settings
 from shared.storage import LIST_PAGE_KEYS, Storage
 from shared.telemetry import get_logger
@@ -23,7 +23,7 @@ log = get_logger(__name__)
 SWEEP_EVERY_S = 30.0
 IN_USE_S = 2.0
 """The wait while workers still have images of a deleted job."""
-DUTY = "sweep"
+LEASE_NAME = "sweep"
 LEASE_S = 120.0
 JOBS_PER_ROUND = 20
 UPLOADS_EVERY_S = 6 * 3_600.0
@@ -32,7 +32,7 @@ UPLOADS_EVERY_S = 6 * 3_600.0
 DAY_S = 86_400
 
 
-class Sweeper(Rounds):
+class Sweeper(PeriodicTask):
     """Sweeps now and then, and when a job was deleted."""
 
     def __init__(self, database: Database, storage: Storage, settings: Settings) -> None:
@@ -80,7 +80,7 @@ class Sweeper(Rounds):
             urls = {str(ObjectUrl(self._storage.bucket, key)): key for key in keys}
             with self._database.transaction() as session:
                 self._hold(session)
-                needed = job_store.named_objects(session, list(urls), prefix)
+                needed = job_store.objects_named_by_jobs(session, list(urls), prefix)
             abandoned = [key for url, key in urls.items() if url not in needed]
             self._storage.delete_many(abandoned)
             if abandoned:
@@ -103,7 +103,7 @@ class Sweeper(Rounds):
         with self._database.transaction() as session:
             job = job_store.load_job(session, job_id)
             listed = str(job.source.get("object", "")) if job else ""
-            needed = job_store.still_needed(session, [listed], but_for=job_id)
+            needed = job_store.sources_still_needed(session, [listed], but_for=job_id)
         if listed.startswith(prefix) and listed not in needed:
             self._storage.delete_many([ObjectUrl.parse(listed, self._storage.bucket).key])
         while True:
@@ -112,7 +112,7 @@ class Sweeper(Rounds):
                     session, job_id, prefix, after=after, limit=LIST_PAGE_KEYS
                 )
                 sources = [source for _, source in found]
-                needed = job_store.still_needed(session, sources, but_for=job_id)
+                needed = job_store.sources_still_needed(session, sources, but_for=job_id)
             if not found:
                 return
             after = found[-1][0]
@@ -125,4 +125,6 @@ class Sweeper(Rounds):
             )
 
     def _hold(self, session: Session) -> bool:
-        return job_store.take_duty(session, DUTY, owner=self._owner, lease_s=LEASE_S)
+        return job_store.acquire_leader_lease(
+            session, LEASE_NAME, owner=self._owner, lease_s=LEASE_S
+        )

@@ -19,16 +19,16 @@ from shared import job_store
 from shared.database import Database, Session
 from shared.errors import ForbiddenUrlError, MattingError, UrlNotFetchedError
 from shared.job_store import Attempt, AttemptResult
-from shared.periodic_task import Rounds
+from shared.periodic_task import PeriodicTask
 from shared.settings import Settings
 from shared.telemetry import WEBHOOKS, get_logger
-from shared.web import Posted, Web, WebLimits
+from shared.web import PostResponse, Web, WebLimits
 from shared.webhooks import Outcome, retry_after_s, signed_headers
 
 log = get_logger(__name__)
 
-DUTY = "webhooks"
-DUTY_LEASE_S = 5.0
+LEASE_NAME = "webhooks"
+LEADER_LEASE_S = 5.0
 """Another process takes over when nothing was heard of the holder for this long."""
 
 LOOK_EVERY_S = 0.5
@@ -53,7 +53,7 @@ STOP_WAIT_S = 5.0
 HEADERS = {"Content-Type": "application/json", "User-Agent": "matting-webhooks/1", "Accept": "*/*"}
 
 
-class Deliverer(Rounds):
+class WebhookDeliverer(PeriodicTask):
     """Begins what is due, each round; the end of one delivery wakes it for the next."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
@@ -76,7 +76,7 @@ class Deliverer(Rounds):
         with self._changed:
             self._changed.wait_for(lambda: not self._busy, timeout=STOP_WAIT_S)
         with suppress(MattingError), self._database.transaction() as session:
-            job_store.give_up_duty(session, DUTY, owner=self._owner)
+            job_store.release_leader_lease(session, LEASE_NAME, owner=self._owner)
         self._web.close()
 
     def round(self) -> float:
@@ -93,7 +93,7 @@ class Deliverer(Rounds):
         if room <= 0:
             return 0
         with self._database.transaction() as session:
-            if not self._on_duty(session):
+            if not self._is_leader(session):
                 return 0
             attempts = job_store.claim_deliveries(
                 session,
@@ -111,12 +111,14 @@ class Deliverer(Rounds):
             ).start()
         return len(attempts)
 
-    def _on_duty(self, session: Session) -> bool:
+    def _is_leader(self, session: Session) -> bool:
         asked_at = time.monotonic()
         if asked_at < self._renew_at:
             return True
-        held = job_store.take_duty(session, DUTY, owner=self._owner, lease_s=DUTY_LEASE_S)
-        self._renew_at = asked_at + DUTY_LEASE_S / 3 if held else 0.0
+        held = job_store.acquire_leader_lease(
+            session, LEASE_NAME, owner=self._owner, lease_s=LEADER_LEASE_S
+        )
+        self._renew_at = asked_at + LEADER_LEASE_S / 3 if held else 0.0
         return held
 
     def _deliver(self, attempt: Attempt) -> None:
@@ -168,22 +170,24 @@ class Deliverer(Rounds):
             http_status=status,
             detail=detail,
             duration_ms=duration_ms,
-            retry_s=self._wait_s(attempt.rung, quiet_s) if outcome is Outcome.FAILED else None,
+            retry_s=self._wait_s(attempt.retry_step, quiet_s)
+            if outcome is Outcome.FAILED
+            else None,
             quiet_s=quiet_s,
         )
 
-    def _send(self, attempt: Attempt) -> Posted:
+    def _send(self, attempt: Attempt) -> PostResponse:
         signed = signed_headers(
             str(attempt.delivery_id), int(time.time()), attempt.body, attempt.secrets
         )
         return self._web.post(attempt.url, attempt.body, HEADERS | signed)
 
-    def _wait_s(self, rung: int, quiet_s: float) -> float | None:
+    def _wait_s(self, retry_step: int, quiet_s: float) -> float | None:
         """Before the next attempt; None: the ladder has no more steps."""
         ladder = self._settings.webhook_retries_s
-        if rung >= len(ladder):
+        if retry_step >= len(ladder):
             return None
-        return max(quiet_s, ladder[rung] * random.uniform(1, 1 + JITTER))  # noqa: S311 - no secret
+        return max(quiet_s, ladder[retry_step] * random.uniform(1, 1 + JITTER))  # noqa: S311 - no secret
 
     def _quiet_s(self, retry_after: str) -> float:
         """As long as the receiver asks for, but no longer than we ever wait by ourselves."""
@@ -196,7 +200,7 @@ class Deliverer(Rounds):
         self._forget_at = time.monotonic() + FORGET_EVERY_S
         older_than_s = self._settings.webhook_log_days * 86_400
         with self._database.transaction() as session:
-            if self._on_duty(session):
+            if self._is_leader(session):
                 job_store.forget_deliveries(session, older_than_s=older_than_s)
 
 

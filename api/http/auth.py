@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from api.resources import PartsDep
+from api.resources import ResourcesDep
 from shared import job_store
 from shared.errors import RateLimitError, ScopeError, UnauthorizedError
 from shared.jobs import Scope
@@ -40,7 +40,7 @@ class Caller:
 
 def identify(
     request: Request,
-    parts: PartsDep,
+    resources: ResourcesDep,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     header: Annotated[str | None, Depends(_header)],
 ) -> Caller:
@@ -48,13 +48,13 @@ def identify(
     secret = bearer.credentials if bearer else header
     if not secret:
         raise UnauthorizedError
-    with parts.database.transaction() as session:
+    with resources.database.transaction() as session:
         key = job_store.find_api_key(session, secret)
     if key is None:
         raise UnauthorizedError("The API key is unknown or revoked")
-    rate = key.requests_per_min or parts.settings.requests_per_min
+    rate = key.requests_per_min or resources.settings.requests_per_min
     # The middleware of api.http.headers tells it in every answer.
-    request.state.allowance = parts.limiter.take(str(key.id), rate)
+    request.state.allowance = resources.limiter.take(str(key.id), rate)
     if not request.state.allowance.allowed:
         raise RateLimitError(f"The API key {key.name!r} may send {rate:,} requests a minute")
     caller = Caller(

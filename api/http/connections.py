@@ -1,4 +1,4 @@
-"""The server's side of a connection, for uvicorn: `--http api.http.connections:Patience`."""
+"""The server side of a connection: `uvicorn --http api.http.connections:HeaderTimeoutProtocol`."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from shared.settings import get_settings
 
 
-class Patience(H11Protocol):
+class HeaderTimeoutProtocol(H11Protocol):
     """Uvicorn's own protocol, which closes connections whose headers don't come to their end.
 
     By itself it waits for ever, so a few thousand callers who never finish would use up the

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
-from api.resources import Parts
+from api.resources import Resources
 from shared import job_store
 from shared.errors import MattingError
 from shared.queue import all_queues, lane_of, queue_lanes, queue_name
@@ -30,14 +30,14 @@ SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """What of a caller's may go into the log."""
 
 
-def exposition(parts: Parts) -> bytes:
+def exposition(resources: Resources) -> bytes:
     """Everything in Prometheus' text format."""
     own = REGISTRY
     if MULTIPROCESS in os.environ:
         own = CollectorRegistry()
         MultiProcessCollector(own)  # type: ignore[no-untyped-call]  # it has no types
     asked = CollectorRegistry(auto_describe=False)
-    asked.register(_Waiting(parts))
+    asked.register(_Waiting(resources))
     return generate_latest(own) + generate_latest(asked)
 
 
@@ -46,8 +46,8 @@ class _Waiting(Collector):
     asked has no sample, since 0 would read as drained.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Nothing: registering must not ask Redis."""
@@ -55,12 +55,12 @@ class _Waiting(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Asked when Prometheus scrapes."""
-        names = set(all_queues(self._parts.settings))
+        names = set(all_queues(self._resources.settings))
         try:
-            with self._parts.database.transaction() as session:
+            with self._resources.database.transaction() as session:
                 found = job_store.backlog(session)
                 warm = len(
-                    job_store.live_workers(session, stale_s=self._parts.settings.worker_stale_s)
+                    job_store.live_workers(session, stale_s=self._resources.settings.worker_stale_s)
                 )
         except MattingError as error:
             log.warning("metrics-incomplete", code=error.code, detail=error.detail)
@@ -81,7 +81,7 @@ class _Waiting(Collector):
         oldest = GaugeMetricFamily(
             "matting_queue_oldest_seconds", "Wait of the message taken next.", labels=labels
         )
-        for lane in queue_lanes(self._parts.queue, names):
+        for lane in queue_lanes(self._resources.queue, names):
             depth.add_metric([lane.queue, lane.name], lane.messages)
             oldest.add_metric([lane.queue, lane.name], lane.oldest_s)
         yield depth
@@ -112,7 +112,7 @@ def _backlog(found: list[job_store.Backlog]) -> Iterator[GaugeMetricFamily]:
     yield from (images, held_images, oldest)
 
 
-class RequestTrail:
+class RequestMetrics:
     """Times each request under its route's template (an id in a path must not become a label), and
     gives it an id that its log lines and its answer carry: the caller's own X-Request-ID, or one.
     """

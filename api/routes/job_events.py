@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from fastapi.concurrency import run_in_threadpool
 
 from api.http.auth import Caller
-from api.resources import Parts
+from api.resources import Resources
 from api.routes.lookup import find_job
 from api.schemas.responses import JobOut
 from shared.errors import JobNotFoundError, MattingError, TooManyListenersError
@@ -35,19 +35,21 @@ _listening: Counter[uuid.UUID] = Counter()
 """Streams that are open, by API key."""
 
 
-def listen(parts: Parts, caller: Caller, job_id: uuid.UUID, seen: str | None) -> AsyncIterator[str]:
+def listen(
+    resources: Resources, caller: Caller, job_id: uuid.UUID, seen: str | None
+) -> AsyncIterator[str]:
     """The events of a job from the state `seen` on, until it has ended.
 
     Raises JobNotFoundError or TooManyListenersError, before the first.
     """
-    find_job(parts, caller, job_id)
+    find_job(resources, caller, job_id)
     if _listening.total() >= MAX_LISTENERS or _listening[caller.api_key_id] >= MAX_LISTENERS_OF_KEY:
         raise TooManyListenersError
-    return _follow(parts, caller, job_id, seen)
+    return _follow(resources, caller, job_id, seen)
 
 
 async def _follow(
-    parts: Parts, caller: Caller, job_id: uuid.UUID, seen: str | None
+    resources: Resources, caller: Caller, job_id: uuid.UUID, seen: str | None
 ) -> AsyncIterator[str]:
     _listening[caller.api_key_id] += 1
     try:
@@ -55,7 +57,7 @@ async def _follow(
         quiet_s = 0.0
         while True:
             try:
-                job = await run_in_threadpool(find_job, parts, caller, job_id)
+                job = await run_in_threadpool(find_job, resources, caller, job_id)
             except JobNotFoundError:
                 return  # deleted
             except MattingError:  # the database is away: it comes back

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from api.resources import Parts
+from api.resources import Resources
 from shared import job_store
 from shared.jobs import ItemStatus
 from shared.models import Item, Job
@@ -42,28 +42,28 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "
 keyboards among them (OWASP, CSV injection)."""
 
 
-def rows(parts: Parts, job: Job) -> Iterator[dict[str, Any]]:
+def rows(resources: Resources, job: Job) -> Iterator[dict[str, Any]]:
     """A row an image, in the order of the source; the caller's own columns under `labels`."""
     after = 0
     while True:
-        with parts.database.transaction() as session:
+        with resources.database.transaction() as session:
             items = job_store.list_items(session, job.id, status=None, after=after, limit=PAGE_ROWS)
         if not items:
             return
         for item in items:
-            yield _row(item, parts.storage.bucket)
+            yield _row(item, resources.storage.bucket)
         after = items[-1].position
 
 
-def json_lines(parts: Parts, job: Job) -> Iterator[str]:
+def json_lines(resources: Resources, job: Job) -> Iterator[str]:
     """The report as one JSON object a line."""
-    for row in rows(parts, job):
+    for row in rows(resources, job):
         yield json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def csv_lines(parts: Parts, job: Job) -> Iterator[str]:
+def csv_lines(resources: Resources, job: Job) -> Iterator[str]:
     """The report as CSV. The caller's own columns come last, those that the first page has."""
-    found = rows(parts, job)
+    found = rows(resources, job)
     head = [row for _, row in zip(range(PAGE_ROWS), found, strict=False)]
     own = list(dict.fromkeys(name for row in head for name in row["labels"]))
     text = io.StringIO()

@@ -3,16 +3,16 @@
 import uuid
 
 from api.http.auth import Caller
-from api.resources import Parts
+from api.resources import Resources
 from api.schemas.responses import from_cursor
 from shared import job_store
 from shared.errors import InvalidCursorError, JobNotFoundError
 from shared.models import Job
 
 
-def find_job(parts: Parts, caller: Caller, job_id: uuid.UUID) -> Job:
+def find_job(resources: Resources, caller: Caller, job_id: uuid.UUID) -> Job:
     """The caller's job. Raises JobNotFoundError."""
-    with parts.database.transaction() as session:
+    with resources.database.transaction() as session:
         job = job_store.get_job(session, job_id, api_key_id=caller.api_key_id)
     if job is None:
         raise JobNotFoundError(f"There is no job {job_id}")

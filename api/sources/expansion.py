@@ -16,7 +16,7 @@ from shared.errors import EmptySourceError, ImageError, MattingError, RequestErr
 from shared.jobs import ENDED
 from shared.models import Job
 from shared.object_url import ObjectUrl
-from shared.periodic_task import Rounds
+from shared.periodic_task import PeriodicTask
 from shared.settings import Settings
 from shared.storage import Storage
 from shared.telemetry import get_logger
@@ -30,7 +30,7 @@ LEASE_S = 20.0
 """Another process goes on with a job whose lister has not been heard of for this long."""
 
 
-class Expander(Rounds):
+class Expander(PeriodicTask):
     """A page of each job in turn, as long as there are jobs to list."""
 
     def __init__(self, database: Database, storage: Storage, settings: Settings) -> None:
@@ -71,7 +71,9 @@ class Expander(Rounds):
             if job is None or job.status in ENDED or job.expanded_at is not None:
                 self._listings.pop(job_id, None)
                 return False
-            if not job_store.take_duty(session, duty, owner=self._owner, lease_s=LEASE_S):
+            if not job_store.acquire_leader_lease(
+                session, duty, owner=self._owner, lease_s=LEASE_S
+            ):
                 self._listings.pop(job_id, None)  # the other one moves the cursor
                 return False
             sources = job_store.allowed_sources(session, job.api_key_id)
@@ -97,7 +99,7 @@ class Expander(Rounds):
         with self._database.transaction() as session:
             told = None if error is None else (error.code, error.message)
             job_store.finish_expansion(session, job_id, told)
-            job_store.give_up_duty(session, duty, owner=self._owner)
+            job_store.release_leader_lease(session, duty, owner=self._owner)
         self._listings.pop(job_id, None)
         self._drop_archive(job)
         return False
@@ -121,7 +123,7 @@ class Expander(Rounds):
             return
         try:
             with self._database.transaction() as session:
-                named = job_store.still_needed(session, [str(place)], but_for=job.id)
+                named = job_store.sources_still_needed(session, [str(place)], but_for=job.id)
             if not named:
                 self._storage.delete_many([place.key])
         except MattingError as error:

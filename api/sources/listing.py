@@ -11,7 +11,7 @@ from typing import IO, Any
 from api.sources.archives import Archive
 from api.sources.manifests import read_rows
 from api.sources.rows import RowReader
-from api.sources.source_policy import OWN_PREFIX, Reach, name_under
+from api.sources.source_policy import OWN_PREFIX, SourcePolicy, name_under
 from shared.errors import BadArchiveError, BadManifestError
 from shared.job_store import NewItem
 from shared.models import Job
@@ -42,7 +42,7 @@ def pages(
 
     Raises what the storage does; BadManifestError, BadArchiveError for what can't be read.
     """
-    reach = Reach(settings, job.api_key_id, sources)
+    policy = SourcePolicy(settings, job.api_key_id, sources)
     after = job.expansion_cursor
     source = job.source
     if source["kind"] == "prefix":
@@ -50,7 +50,7 @@ def pages(
     place = ObjectUrl.parse(source["object"], settings.s3_bucket)
     if source["kind"] == "zip":
         return _zip_pages(job, storage, settings, place, int(after or 0))
-    reader = RowReader(reach, Options.model_validate(job.options))
+    reader = RowReader(policy, Options.model_validate(job.options))
     return _row_pages(storage, place, reader, int(after or 0))
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from api.http.problems import describe_validation
-from api.sources.source_policy import Reach, name_of_url, plain_name, web_address
-from shared.database_text import storable
+from api.sources.source_policy import SourcePolicy, name_of_url, plain_name, web_address
+from shared.database_text import without_unstorable_text
 from shared.errors import BadManifestRowError, InvalidOptionsError, MattingError
 from shared.job_store import NewItem
 from shared.options import Options
@@ -27,9 +27,9 @@ Row = Mapping[str, Any]
 class RowReader:
     """Rows of one job as its items."""
 
-    def __init__(self, reach: Reach, options: Options) -> None:
+    def __init__(self, policy: SourcePolicy, options: Options) -> None:
         """`options`: the job's."""
-        self._reach = reach
+        self._reach = policy
         self._options = options
 
     def item(self, row: Row, number: int) -> NewItem:
@@ -108,7 +108,7 @@ def _labels(row: Row, *, strict: bool = True) -> dict[str, Any] | None:
 def _problem_of(labels: str) -> str | None:
     if len(labels.encode("utf-8", "ignore")) > MAX_LABELS_BYTES:
         return f"have more than {MAX_LABELS_BYTES:,} bytes"
-    if labels != storable(labels) or "\\u0000" in labels:
+    if labels != without_unstorable_text(labels) or "\\u0000" in labels:
         return "hold zero bytes or halves of characters, which no database stores"
     return None
 
@@ -138,4 +138,4 @@ def _value(text: Any) -> Any:
 
 
 def _text(value: Any) -> str | None:
-    return None if value in (None, "") else storable(str(value))[:MAX_ID_CHARS]
+    return None if value in (None, "") else without_unstorable_text(str(value))[:MAX_ID_CHARS]

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
-from shared.database_text import storable
+from shared.database_text import without_unstorable_text
 from shared.errors import (
     ForbiddenSourceError,
     ForbiddenUrlError,
@@ -35,7 +35,7 @@ def attached_key(job_id: uuid.UUID, kind: str) -> str:
     return f"{OWN_PREFIX}{job_id}/{kind}"
 
 
-class Reach:
+class SourcePolicy:
     """How far a caller's sources may reach."""
 
     def __init__(
@@ -109,7 +109,7 @@ def web_address(text: str) -> str:
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         valid = False
-    odd = any(ord(char) <= 32 for char in text) or text != storable(text)
+    odd = any(ord(char) <= 32 for char in text) or text != without_unstorable_text(text)
     if not valid or parts.username or parts.password or odd:
         raise ForbiddenUrlError("The URL is no plain http(s) address")
     return text
@@ -132,7 +132,7 @@ def plain_name(name: str) -> str:
         return name
     cleaned = "".join(
         char
-        for char in storable(name).replace("\\", "/")
+        for char in without_unstorable_text(name).replace("\\", "/")
         if unicodedata.category(char) != "Cc" and char not in _TURNS
     )
     segments = [part.strip() for part in cleaned.split("/")]

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from api.http.auth import Caller
-from api.resources import Parts
+from api.resources import Resources
 from api.schemas.responses import Estimate
 from api.sources.image_size import image_size
 from api.sources.listing import pages
 from api.sources.rows import RowReader
-from api.sources.source_policy import Reach
+from api.sources.source_policy import SourcePolicy
 from api.submissions.intake import Submission
 from shared import job_store
 from shared.errors import InvalidOptionsError, MattingError
@@ -29,18 +29,18 @@ MAX_COUNTED = 200_000
 SAMPLE_SEED = 0
 
 
-def estimate(parts: Parts, caller: Caller, submission: Submission) -> Estimate:
+def estimate(resources: Resources, caller: Caller, submission: Submission) -> Estimate:
     """Look at the source, submit nothing. Raises RequestError, ImageError, TransientError."""
     source = submission.request.source
     if source is None:
         raise InvalidOptionsError("`dry_run` takes a source that is named, not files")
-    reach = Reach(parts.settings, caller.api_key_id, caller.sources)
-    reach.options(submission.request.options)
+    policy = SourcePolicy(resources.settings, caller.api_key_id, caller.sources)
+    policy.options(submission.request.options)
     if source.zip is not None:
         raise InvalidOptionsError("`dry_run` does not unpack zip files")
-    places, complete = _places(parts, reach, submission)
-    sizes = _sizes(parts, places)
-    with parts.database.transaction() as session:
+    places, complete = _places(resources, policy, submission)
+    sizes = _sizes(resources, places)
+    with resources.database.transaction() as session:
         rate = job_store.recent_rate(session)
     megapixels = statistics.fmean(sizes) * len(places) if sizes else None
     seconds = None
@@ -56,17 +56,19 @@ def estimate(parts: Parts, caller: Caller, submission: Submission) -> Estimate:
     )
 
 
-def _places(parts: Parts, reach: Reach, submission: Submission) -> tuple[list[str], bool]:
+def _places(
+    resources: Resources, policy: SourcePolicy, submission: Submission
+) -> tuple[list[str], bool]:
     """The sources that would be done, each once, and whether these are all."""
     source = submission.request.source
     assert source is not None
     kept: dict[str, object] | None = None
     if source.prefix is not None:
-        kept = {"kind": "prefix", "prefix": str(reach.object(source.prefix, prefix=True))}
+        kept = {"kind": "prefix", "prefix": str(policy.object(source.prefix, prefix=True))}
     elif source.manifest is not None:
-        kept = {"kind": "manifest", "object": str(reach.object_or_upload(source.manifest))}
+        kept = {"kind": "manifest", "object": str(policy.object_or_upload(source.manifest))}
     if kept is None:
-        reader = RowReader(reach, submission.request.options)
+        reader = RowReader(policy, submission.request.options)
         rows = source.rows()
         items = [reader.item(row, number) for number, row in enumerate(rows, 1)]
         for item in items:
@@ -75,13 +77,13 @@ def _places(parts: Parts, reach: Reach, submission: Submission) -> tuple[list[st
         return list(dict.fromkeys(item.source for item in items)), True
     job = Job(
         id=new_id(),
-        api_key_id=reach.api_key_id,
+        api_key_id=policy.api_key_id,
         source=kept,
         options=submission.request.options.model_dump(mode="json"),
     )
     every = (
         item.source
-        for page in pages(job, parts.storage, parts.settings, reach.sources)
+        for page in pages(job, resources.storage, resources.settings, policy.sources)
         for item in page.items
         if item.error is None
     )
@@ -89,19 +91,19 @@ def _places(parts: Parts, reach: Reach, submission: Submission) -> tuple[list[st
     return found[:MAX_COUNTED], len(found) <= MAX_COUNTED
 
 
-def _sizes(parts: Parts, places: Sequence[str]) -> list[float]:
+def _sizes(resources: Resources, places: Sequence[str]) -> list[float]:
     """Megapixels of a sample of the photos in S3."""
     stored = [place for place in places if place.startswith("s3://")]
     chosen = random.Random(SAMPLE_SEED).sample(stored, min(SAMPLE, len(stored)))  # noqa: S311
     with ThreadPoolExecutor(8) as pool:
-        sizes = list(pool.map(lambda place: _size(parts, place), chosen))
+        sizes = list(pool.map(lambda place: _size(resources, place), chosen))
     return [size for size in sizes if size is not None]
 
 
-def _size(parts: Parts, place: str) -> float | None:
+def _size(resources: Resources, place: str) -> float | None:
     url = ObjectUrl.parse(place, "")
     try:
-        data, _ = parts.storage.head(url.bucket, url.key, HEADER_BYTES)
+        data, _ = resources.storage.head(url.bucket, url.key, HEADER_BYTES)
         width, height = image_size(data)
     except MattingError:
         return None  # it will fail by itself

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import IO, Any, TypeVar
 
 from api.http.auth import Caller
-from api.resources import Parts
+from api.resources import Resources
 from api.schemas.requests import JobRequest, Source
 from api.sources.listing import rows_as_file
 from api.sources.rows import RowReader
 from api.sources.source_policy import (
     OWN_PREFIX,
     UPLOADS_PREFIX,
-    Reach,
+    SourcePolicy,
     attached_key,
     plain_name,
     webhook_address,
@@ -61,35 +61,35 @@ class Submission:
     job_id: uuid.UUID = field(default_factory=new_id)
 
 
-def submit(parts: Parts, caller: Caller, submission: Submission) -> tuple[Job, bool]:
+def submit(resources: Resources, caller: Caller, submission: Submission) -> tuple[Job, bool]:
     """Accept a job; returns it, and whether it is one that was there already under the key.
 
     Raises RequestError, TransientError.
     """
-    if earlier := _earlier(parts, caller, submission):
+    if earlier := _earlier(resources, caller, submission):
         return earlier, True
     request = submission.request
-    reach = Reach(parts.settings, caller.api_key_id, caller.sources)
-    reach.options(request.options, submission.job_id)
+    policy = SourcePolicy(resources.settings, caller.api_key_id, caller.sources)
+    policy.options(request.options, submission.job_id)
     if request.webhook is not None:
-        webhook_address(request.webhook.url, parts.settings)
+        webhook_address(request.webhook.url, resources.settings)
     if submission.files:
-        source, items = _store_files(parts, submission)
+        source, items = _store_files(resources, submission)
     elif submission.attached is not None:
-        source, items = _store_attached(parts, submission)
+        source, items = _store_attached(resources, submission)
     else:
         assert request.source is not None
-        source, items = _find_source(parts, reach, request.source, submission)
+        source, items = _find_source(resources, policy, request.source, submission)
     try:
-        job = _publish(parts, lambda: _write(parts, caller, submission, source, items))
+        job = _publish(resources, lambda: _write(resources, caller, submission, source, items))
     except _Repeated:
-        stored = parts.storage.list_keys(f"{OWN_PREFIX}{submission.job_id}/")
-        parts.storage.delete_many(list(stored))
-        earlier = _earlier(parts, caller, submission)
+        stored = resources.storage.list_keys(f"{OWN_PREFIX}{submission.job_id}/")
+        resources.storage.delete_many(list(stored))
+        earlier = _earlier(resources, caller, submission)
         assert earlier is not None
         return earlier, True
     if items is None:
-        parts.expander.wake()
+        resources.expander.wake()
     return job, False
 
 
@@ -97,10 +97,10 @@ class _Repeated(Exception):
     """The same submission came twice at once, and the other one was first."""
 
 
-def _earlier(parts: Parts, caller: Caller, submission: Submission) -> Job | None:
+def _earlier(resources: Resources, caller: Caller, submission: Submission) -> Job | None:
     if submission.key is None:
         return None
-    with parts.database.transaction() as session:
+    with resources.database.transaction() as session:
         return job_store.find_submission(
             session,
             api_key_id=caller.api_key_id,
@@ -110,21 +110,21 @@ def _earlier(parts: Parts, caller: Caller, submission: Submission) -> Job | None
 
 
 def _find_source(
-    parts: Parts, reach: Reach, source: Source, submission: Submission
+    resources: Resources, policy: SourcePolicy, source: Source, submission: Submission
 ) -> tuple[dict[str, Any], list[NewItem] | None]:
     """What is kept of the source, and its items; None: they are listed in the background."""
     if source.prefix is not None:
-        return {"kind": "prefix", "prefix": str(reach.object(source.prefix, prefix=True))}, None
+        return {"kind": "prefix", "prefix": str(policy.object(source.prefix, prefix=True))}, None
     if source.manifest is not None:
-        return {"kind": "manifest", "object": str(reach.object_or_upload(source.manifest))}, None
+        return {"kind": "manifest", "object": str(policy.object_or_upload(source.manifest))}, None
     if source.zip is not None:
-        return {"kind": "zip", "object": str(reach.object_or_upload(source.zip))}, None
+        return {"kind": "zip", "object": str(policy.object_or_upload(source.zip))}, None
     kind, rows = source.kind, source.rows()
-    limit = parts.settings.max_keys_per_job
+    limit = resources.settings.max_keys_per_job
     if len(rows) > limit:
         raise RequestTooLargeError(f"{len(rows):,} photos in one request; the limit is {limit:,}")
     kept = {"kind": kind, "count": len(rows)}
-    reader = RowReader(reach, submission.request.options)
+    reader = RowReader(policy, submission.request.options)
     items = []
     for number, row in enumerate(rows, 1):
         item = reader.item(row, number)
@@ -136,12 +136,12 @@ def _find_source(
         return kept, items
     key = f"{OWN_PREFIX}{submission.job_id}/source.jsonl"
     with rows_as_file(iter(rows)) as file:
-        parts.storage.upload(key, file)
-    return {**kept, "object": f"s3://{parts.storage.bucket}/{key}"}, None
+        resources.storage.upload(key, file)
+    return {**kept, "object": f"s3://{resources.storage.bucket}/{key}"}, None
 
 
 def _store_files(
-    parts: Parts, submission: Submission
+    resources: Resources, submission: Submission
 ) -> tuple[dict[str, Any], list[NewItem] | None]:
     """Store the photos of a multipart body."""
     files = submission.files
@@ -149,34 +149,34 @@ def _store_files(
     keys = [f"{prefix}{number:06d}" for number in range(1, len(files) + 1)]
     with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
         # list(): the first error is raised here, before anything is written.
-        list(pool.map(parts.storage.upload, keys, [file.stream for file in files]))
+        list(pool.map(resources.storage.upload, keys, [file.stream for file in files]))
     items = [
-        NewItem(name=plain_name(file.name), source=f"s3://{parts.storage.bucket}/{key}")
+        NewItem(name=plain_name(file.name), source=f"s3://{resources.storage.bucket}/{key}")
         for file, key in zip(files, keys, strict=True)
     ]
     return {"kind": "files", "count": len(files)}, items
 
 
-def _store_attached(parts: Parts, submission: Submission) -> tuple[dict[str, Any], None]:
+def _store_attached(resources: Resources, submission: Submission) -> tuple[dict[str, Any], None]:
     """Store the manifest or the zip file of a multipart body."""
     assert submission.attached is not None
     kind, file = submission.attached
     key = attached_key(submission.job_id, kind)
-    parts.storage.upload(key, file.stream)
-    place = f"s3://{parts.storage.bucket}/{key}"
+    resources.storage.upload(key, file.stream)
+    place = f"s3://{resources.storage.bucket}/{key}"
     return {"kind": kind, "object": place, "name": plain_name(file.name)}, None
 
 
 def _write(
-    parts: Parts,
+    resources: Resources,
     caller: Caller,
     submission: Submission,
     source: dict[str, Any],
     items: list[NewItem] | None,
 ) -> Job:
     """Write job, items and key in one transaction. Raises _Repeated."""
-    request, settings = submission.request, parts.settings
-    with parts.database.transaction() as session:
+    request, settings = submission.request, resources.settings
+    with resources.database.transaction() as session:
         job = job_store.create_job(
             session,
             api_key_id=caller.api_key_id,
@@ -209,7 +209,7 @@ def _write(
     return job
 
 
-def _publish(parts: Parts, write: Callable[[], Job]) -> Job:
+def _publish(resources: Resources, write: Callable[[], Job]) -> Job:
     """Commit, then send: a message never precedes its row. If Redis is away, the reconciler sends
     later: the job is accepted all the same.
     """
@@ -217,7 +217,7 @@ def _publish(parts: Parts, write: Callable[[], Job]) -> Job:
     trace_job(job.id, job.total)
     log.info("job-accepted", job=str(job.id), images=job.total, source=job.source["kind"])
     try:
-        parts.reconciler.publish_job(job.id)
+        resources.reconciler.publish_job(job.id)
     except MattingError as error:
         log.warning("publish-later", job=str(job.id), code=error.code, detail=error.detail)
     return job

@@ -13,7 +13,7 @@ import typer
 
 from api.client import ApiError, Journal, MattingClient
 from api.client.uploading import forget_old
-from deploy.commands.local_photos import Photos, find_photos
+from deploy.commands.local_photos import LocalPhotos, find_photos
 from deploy.commands.progress import console
 from deploy.stack.address import find_stack
 from shared.errors import MattingError
@@ -43,7 +43,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON.")]
 OptionPairs = Annotated[list[str] | None, typer.Option(help="K=V, e.g. format=webp.")]
 
 
-def photos_of(paths: list[Path]) -> Photos:
+def photos_of(paths: list[Path]) -> LocalPhotos:
     """The photos that paths mean. Raises BadParameter when there are none."""
     photos = find_photos(paths)
     if photos.skipped:
@@ -113,7 +113,7 @@ def job_id_of(text: str) -> str:
         raise typer.BadParameter(f"{text!r} is not a job id") from error
 
 
-def journal_of(client: MattingClient, photos: Photos) -> Journal:
+def journal_of(client: MattingClient, photos: LocalPhotos) -> Journal:
     """The journal of sending just these photos to just this service: in `XDG_STATE_HOME`."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     what = json.dumps([client.identity, *sorted(str(path.resolve()) for path, _ in photos.files)])

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from api.client import NamedItem, result_names
-from deploy.commands.local_photos import Photos
+from deploy.commands.local_photos import LocalPhotos
 from deploy.commands.progress import bar, console
 from shared.errors import ImageTimeoutError, SourceNotFoundError, StorageError
 from shared.options import Options
@@ -20,7 +20,7 @@ from worker.inference.tuning import batch_sizes
 from worker.pipeline.pipeline import Outcome, Pipeline, WorkItem
 
 
-class Folder:
+class FolderStore:
     """Files in place of the object storage: keys are paths."""
 
     def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
@@ -42,7 +42,7 @@ class Folder:
             raise StorageError(f"{key} can't be written: {error.strerror}") from error
 
 
-def cut_out_files(photos: Photos, out: Path, options: Options, settings: Settings) -> int:
+def cut_out_files(photos: LocalPhotos, out: Path, options: Options, settings: Settings) -> int:
     """Do all of them; returns how many failed. Raises SetupError when the model can't start. Ends
     the process when one hangs in native code, which nothing else could stop.
     """
@@ -77,7 +77,7 @@ def cut_out_files(photos: Photos, out: Path, options: Options, settings: Setting
     try:
         with (
             closing(load_predictor(settings)) as predictor,
-            closing(Pipeline(predictor, Folder(), settings, watchdog=watchdog)) as pipeline,
+            closing(Pipeline(predictor, FolderStore(), settings, watchdog=watchdog)) as pipeline,
             ThreadPoolExecutor(settings.batches_in_flight) as drivers,
             bar("matting", len(items)) as progress,
         ):

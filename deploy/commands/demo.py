@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from api.client import MattingClient
-from deploy.commands.local_photos import Photos
+from deploy.commands.local_photos import LocalPhotos
 from deploy.commands.progress import bar, console, follow, print_summary
 from deploy.sheets.contact_sheet import write_contact_sheet
 from deploy.stack.stack import Stack
@@ -18,7 +18,7 @@ SHEET_PHOTOS = 120
 """More than that no one looks at on one page."""
 
 
-def run_demo(photos: Photos, out: Path) -> int:
+def run_demo(photos: LocalPhotos, out: Path) -> int:
     """Do it; the exit status is 0 when all photos succeeded, 1 when some failed.
 
     Raises StackError when the system can't start.

@@ -11,14 +11,14 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 
 
 @dataclass(frozen=True)
-class Photos:
+class LocalPhotos:
     """Files to submit, with their names, and how many others the folders held."""
 
     files: list[tuple[Path, str]]
     skipped: int
 
 
-def find_photos(paths: Sequence[Path]) -> Photos:
+def find_photos(paths: Sequence[Path]) -> LocalPhotos:
     """Every photo under the paths, folders with all below them, sorted.
 
     Names are paths below the folder; with several folders, the folder's own name comes before.
@@ -40,4 +40,4 @@ def find_photos(paths: Sequence[Path]) -> Photos:
                 files.append((file, file.relative_to(base).as_posix()))
             else:
                 skipped += 1
-    return Photos(files, skipped)
+    return LocalPhotos(files, skipped)

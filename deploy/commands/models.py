@@ -10,7 +10,7 @@ from deploy.commands.progress import bar, print_table
 from shared.options import Options, Profile
 from shared.settings import Settings
 from worker.inference.catalog import BUNDLES
-from worker.inference.published_models import LICENCE, PUBLISHED
+from worker.inference.published_models import LICENCE, PUBLISHED_MODELS
 
 models_app = typer.Typer(no_args_is_help=True, help="The models.")
 
@@ -27,7 +27,7 @@ def list_models(
     if settings.models_dir.is_dir():
         folders = sorted(settings.models_dir.iterdir())
         here |= {one.name: one for one in folders if (one / "deploy.yaml").is_file()}
-    found = [_described(name, here.get(name), settings) for name in {**here, **PUBLISHED}]
+    found = [_described(name, here.get(name), settings) for name in {**here, **PUBLISHED_MODELS}]
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -42,7 +42,7 @@ def list_models(
 def _described(name: str, folder: Path | None, settings: Settings) -> dict[str, Any]:
     from worker.inference.tuning import measured_speed
 
-    known = PUBLISHED.get(name)
+    known = PUBLISHED_MODELS.get(name)
     size = sum(one.stat().st_size for one in folder.iterdir() if one.is_file()) if folder else 0
     return {
         "model": name,
@@ -69,8 +69,8 @@ def pull_model(
     settings = Settings()
     if not MODEL_NAME.fullmatch(name) or name == "builtin":
         raise typer.BadParameter(f"{name!r} can't be a model's name")
-    if source is None and name not in PUBLISHED:
-        known = ", ".join(PUBLISHED)
+    if source is None and name not in PUBLISHED_MODELS:
+        known = ", ".join(PUBLISHED_MODELS)
         raise typer.BadParameter(f"{name} is not published; there are {known}. Others: --from")
     with bar("fetching", 0, own_rate=True) as progress:
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from deploy.commands.progress import bar, console
 from shared.settings import Settings
 from worker.inference.predictor import load_predictor
-from worker.inference.sweep import Cell, Choice, choose, combinations, sweep
+from worker.inference.sweep import SweepChoice, SweepResult, choose, combinations, sweep
 from worker.inference.transforms import Size
 from worker.inference.tuning import CPU_BATCH, DEVICE_BATCH, write_tuned
 
@@ -31,7 +31,7 @@ def run_tune(out: Path | None, measure_s: float) -> None:
     shapes = sorted({grid[0], grid[len(grid) // 2], grid[-1]})[:SHAPES]
     with bar("measuring", len(combinations(settings)) * len(shapes), own_rate=True) as progress:
 
-        def show(cell: Cell) -> None:
+        def show(cell: SweepResult) -> None:
             note = f"{cell.streams} x {cell.batch}: {cell.images_per_s:.1f} images/s"
             progress.update(progress.task_ids[0], advance=1, note=note)
 
@@ -55,13 +55,13 @@ def run_tune(out: Path | None, measure_s: float) -> None:
     console.print(f"wrote {path}, which a worker reads at its start, and {picture}")
 
 
-def _messages(settings: Settings, best: Choice) -> int:
+def _messages(settings: Settings, best: SweepChoice) -> int:
     """A batch of messages fills every stream twice: one half is stored while the other runs."""
     usual = CPU_BATCH if settings.device == "cpu" else DEVICE_BATCH
     return min(256, max(usual, 2 * best.streams * best.batch))
 
 
-def _table(cells: Sequence[Cell], best: Choice) -> Table:
+def _table(cells: Sequence[SweepResult], best: SweepChoice) -> Table:
     table = Table("streams", "images a pass", "shape", "images/s", "median ms", "p99 ms")
     for cell in cells:
         style = "bold" if (cell.streams, cell.batch) == (best.streams, best.batch) else None
@@ -76,7 +76,7 @@ def _table(cells: Sequence[Cell], best: Choice) -> Table:
     return table
 
 
-def plot(cells: Sequence[Cell], best: Choice, path: Path, *, title: str) -> None:
+def plot(cells: Sequence[SweepResult], best: SweepChoice, path: Path, *, title: str) -> None:
     """Throughput and latency over the batch size, a line for each number of streams and shape."""
     from matplotlib.figure import Figure
 

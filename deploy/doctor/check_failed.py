@@ -1,7 +1,7 @@
 """What a check of `matting doctor` raises."""
 
 
-class Broken(Exception):  # it says what a part is
+class CheckFailed(Exception):  # it says what a part is
     """A part does not work; `fix` is what to type or set."""
 
     def __init__(self, detail: str, fix: str) -> None:

@@ -10,14 +10,14 @@ import httpx
 
 from deploy.doctor import machine_checks as checks
 from deploy.doctor import service_checks as part_checks
-from deploy.doctor.check_failed import Broken
+from deploy.doctor.check_failed import CheckFailed
 from deploy.stack.processes import program
 from shared.errors import MattingError
 from shared.settings import Settings
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What one check found."""
 
     part: str
@@ -27,7 +27,7 @@ class Finding:
     """What to type or set; empty when all is well."""
 
 
-def examine(data: Path) -> list[Finding]:
+def examine(data: Path) -> list[CheckResult]:
     """Check the production parts when MATTING_DATABASE_URL is set, else the embedded stack's."""
     settings = Settings()
     production = "MATTING_DATABASE_URL" in os.environ
@@ -61,12 +61,12 @@ def examine(data: Path) -> list[Finding]:
     return [_try(part, check) for part, check in wanted]
 
 
-def _try(part: str, check: Callable[[], str]) -> Finding:
+def _try(part: str, check: Callable[[], str]) -> CheckResult:
     try:
-        return Finding(part, True, check())
-    except Broken as broken:
-        return Finding(part, False, broken.detail, broken.fix)
+        return CheckResult(part, True, check())
+    except CheckFailed as broken:
+        return CheckResult(part, False, broken.detail, broken.fix)
     except MattingError as error:
-        return Finding(part, False, error.detail, error.remedy)
+        return CheckResult(part, False, error.detail, error.remedy)
     except httpx.TransportError as error:
-        return Finding(part, False, f"It does not answer: {error}", "Start it: matting up")
+        return CheckResult(part, False, f"It does not answer: {error}", "Start it: matting up")

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from PIL import features
 
-from deploy.doctor.check_failed import Broken
+from deploy.doctor.check_failed import CheckFailed
 from shared.errors import EngineUnavailableError, ModelLoadError
 from shared.settings import Settings
 from worker.inference.predictor import load_predictor
-from worker.inference.published_models import PUBLISHED
+from worker.inference.published_models import PUBLISHED_MODELS
 
 MIN_MEMORY_BYTES = 1_500_000_000
 """A worker with the built-in model takes about 1 GB (tests/benchmarks/memory)."""
@@ -41,7 +41,7 @@ def memory() -> str:
     if limit.exists() and (text := limit.read_text().strip()).isdigit():
         available = min(available, int(text))
     if available < MIN_MEMORY_BYTES:
-        raise Broken(
+        raise CheckFailed(
             f"{available / 1e9:.1f} GB of memory are left; a worker takes about 1 GB",
             "Give it 3 GB (compose: deploy.resources.limits.memory), or MATTING_PREDICT_STREAMS=1",
         )
@@ -52,13 +52,13 @@ def disk(folder: Path) -> str:
     """Room for models, and the right to write them."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not os.access(existing, os.W_OK):
-        raise Broken(
+        raise CheckFailed(
             f"{existing} can't be written by user {os.getuid()}",
             f"chown -R {os.getuid()} {existing}",
         )
     free = shutil.disk_usage(existing).free
     if free < MIN_DISK_BYTES:
-        raise Broken(
+        raise CheckFailed(
             f"{free / 1e9:.1f} GB are free below {existing}",
             f"Free 2 GB there (du -xh --max-depth=2 {existing} | sort -h | tail)",
         )
@@ -69,7 +69,7 @@ def formats() -> str:
     """What this build of Pillow can write."""
     missing = [name for name in ("jpg", "zlib", "webp", "avif") if not features.check(name)]
     if missing:
-        raise Broken(
+        raise CheckFailed(
             f"Pillow can't write {', '.join(missing)}",
             f"{sys.executable} -m pip install --force-reinstall --no-cache-dir pillow",
         )
@@ -88,12 +88,12 @@ def paddle(settings: Settings) -> str:
     try:
         version = metadata.version(wanted)
     except metadata.PackageNotFoundError as error:
-        raise Broken(
+        raise CheckFailed(
             f"{wanted} is not installed, and MATTING_DEVICE={settings.device} needs it",
             _install(wanted, tested),
         ) from error
     if version.split("+")[0].split(".post")[0] != tested:
-        raise Broken(
+        raise CheckFailed(
             f"{wanted} {version} is installed; tested is {tested} (3.3 crashes with oneDNN)",
             _install(wanted, tested),
         )
@@ -113,11 +113,11 @@ def model(settings: Settings) -> str:
     except EngineUnavailableError:
         raise
     except ModelLoadError as error:
-        if settings.model in PUBLISHED:
-            raise Broken(error.detail, f"matting models pull {settings.model}") from error
+        if settings.model in PUBLISHED_MODELS:
+            raise CheckFailed(error.detail, f"matting models pull {settings.model}") from error
         if settings.model == "builtin":
             fix = "git checkout worker/bundles; or take the image (or the package) anew"
-            raise Broken(error.detail, fix) from error
+            raise CheckFailed(error.detail, fix) from error
         raise
     known = predictor.describe()
     predictor.close()

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from api.client import MattingClient
-from deploy.doctor.check_failed import Broken
+from deploy.doctor.check_failed import CheckFailed
 from deploy.stack.address import find_stack
 from deploy.stack.weak_secrets import refuse_weak_secrets
 from shared import job_store
@@ -49,7 +49,9 @@ def secrets(settings: Settings) -> str:
     try:
         refuse_weak_secrets(settings, os.environ)
     except SetupError as error:
-        raise Broken(error.detail, "openssl rand -hex 24, for each; then start again") from error
+        raise CheckFailed(
+            error.detail, "openssl rand -hex 24, for each; then start again"
+        ) from error
     return "none is a known default or short"
 
 
@@ -60,7 +62,7 @@ def _opened(settings: Settings) -> Iterator[Database]:
     try:
         yield opened
     except DatabaseError as error:
-        raise Broken(error.detail, _database_fix(opened, error.detail)) from error
+        raise CheckFailed(error.detail, _database_fix(opened, error.detail)) from error
     finally:
         opened.close()
 
@@ -89,7 +91,7 @@ def database(settings: Settings) -> str:
         current, newest = opened.revisions()
         kind = opened.url.get_backend_name()
     if current != newest:
-        raise Broken(
+        raise CheckFailed(
             f"Its tables are at revision {current}, the code at {newest}", "matting migrate"
         )
     return f"{kind}, revision {current}"
@@ -99,7 +101,7 @@ def clock(settings: Settings) -> str:
     """How far this machine's clock is from the storage's and the database's."""
     ahead_s = _ahead_of_storage_s(settings)
     if ahead_s is not None and abs(ahead_s) > MAX_STORAGE_CLOCK_S:
-        raise Broken(
+        raise CheckFailed(
             f"This machine's clock is {ahead_s:+.0f} s off the storage's: S3 refuses requests "
             "that are 900 s off",
             SET_CLOCK,
@@ -110,7 +112,7 @@ def clock(settings: Settings) -> str:
         passed = time.monotonic() - began
         off_s = (datetime.now(UTC) - theirs).total_seconds() - passed
     if abs(off_s) > MAX_CLOCK_S:
-        raise Broken(
+        raise CheckFailed(
             f"This machine's clock is {off_s:+.0f} s off the database's: leases of images go by it",
             SET_CLOCK,
         )
@@ -134,12 +136,12 @@ def queue(settings: Settings) -> str:
         facts, depth = queue_facts(opened), queue_depth(opened)
         try_to_write(opened)
     except QueueError as error:
-        raise Broken(error.detail, _queue_fix(error.detail)) from error
+        raise CheckFailed(error.detail, _queue_fix(error.detail)) from error
     finally:
         opened.close()
     policy = facts.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        raise Broken(
+        raise CheckFailed(
             f"Redis throws messages away when its memory is full (maxmemory-policy {policy})",
             "redis-cli -u $MATTING_REDIS_URL config set maxmemory-policy noeviction",
         )
@@ -177,11 +179,11 @@ def storage(settings: Settings) -> str:
         read = opened.get(opened.bucket, key, 100)
         opened.delete_many([key])
     except MattingError as error:
-        raise Broken(f"{endpoint}: {error.detail}", _storage_fix(error, settings)) from error
+        raise CheckFailed(f"{endpoint}: {error.detail}", _storage_fix(error, settings)) from error
     finally:
         opened.close()
     if read != b"matting doctor":
-        raise Broken(
+        raise CheckFailed(
             f"{endpoint} gave back other bytes than it was given", "Look at what is between"
         )
     return f"{endpoint}, bucket {opened.bucket}: wrote, read, removed"
@@ -221,14 +223,14 @@ def public_urls(settings: Settings) -> str:
         answer = httpx.get(opened.presign_get(key, ttl_s=60, filename="doctor.txt"), timeout=10)
         opened.delete_many([key])
     except MattingError as error:
-        raise Broken(error.detail, "Mend what `storage` says first") from error
+        raise CheckFailed(error.detail, "Mend what `storage` says first") from error
     except httpx.HTTPError as error:
         # In a container the customers' name for the storage often leads nowhere: no fault.
         return f"{shown} is not reached from here ({error}): open a result's URL from outside"
     finally:
         opened.close()
     if answer.status_code != 200:
-        raise Broken(
+        raise CheckFailed(
             f"{shown} answered {answer.status_code} to a presigned URL",
             "Set MATTING_S3_PUBLIC_ENDPOINT_URL to where customers reach the storage;"
             " a proxy before it must keep the Host header",
@@ -242,7 +244,7 @@ def workers(settings: Settings) -> str:
         live = job_store.live_workers(session, stale_s=settings.worker_stale_s)
     start = "celery -A worker.app worker -P threads"
     if not live:
-        raise Broken(
+        raise CheckFailed(
             "No worker is warm",
             f"{start} (compose: docker compose up -d worker); its log names what keeps it from "
             "starting",
@@ -250,7 +252,7 @@ def workers(settings: Settings) -> str:
     served = {name for one in live for name in one.description.get("models", [])}
     missing = [name for name in settings.offered_models if name not in served]
     if missing:
-        raise Broken(
+        raise CheckFailed(
             f"No warm worker serves {', '.join(missing)}: jobs that name it wait",
             f"MATTING_WORKER_MODELS={','.join(missing)} {start}",
         )
@@ -268,7 +270,7 @@ def stack(data: Path) -> str:
     flower = httpx.get(address.flower_url, timeout=10).status_code
     if not ready["ready"] or flower >= 500:
         wrong = [f"{name}: {said}" for name, said in ready["checks"].items() if said != "ok"]
-        raise Broken(
+        raise CheckFailed(
             f"{address.api_url} runs but is not ready ({'; '.join(wrong) or f'Flower: {flower}'})",
             f"Look at {data}/logs; then stop it with Ctrl-C and: matting up --data {data}",
         )

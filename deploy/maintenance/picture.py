@@ -8,7 +8,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from deploy.commands.cutout import cut_out_files
-from deploy.commands.local_photos import SAMPLES, Photos
+from deploy.commands.local_photos import SAMPLES, LocalPhotos
 from deploy.sheets.contact_sheet import checkerboard, fit
 from shared.options import Options
 from shared.settings import Settings
@@ -22,7 +22,7 @@ def main() -> None:
     """Cut the samples out and put them side by side."""
     photos = [(SAMPLES / f"{name}.jpg", f"{name}.jpg") for name in NAMES]
     with tempfile.TemporaryDirectory() as folder:
-        if cut_out_files(Photos(photos, 0), Path(folder), Options(), Settings()):
+        if cut_out_files(LocalPhotos(photos, 0), Path(folder), Options(), Settings()):
             raise SystemExit("a sample failed")
         columns = [_column(photo, Path(folder) / f"{photo.stem}.png") for photo, _ in photos]
     TARGET.parent.mkdir(exist_ok=True)

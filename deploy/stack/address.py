@@ -11,7 +11,7 @@ ADDRESS_FILE = "running.json"
 
 
 @dataclass(frozen=True)
-class Secrets:
+class StackSecrets:
     """Made at the first start on a data folder; readable by its owner only."""
 
     s3_access_key: str
@@ -20,7 +20,7 @@ class Secrets:
 
 
 @dataclass(frozen=True)
-class Address:
+class StackAddress:
     """Where a running stack is found."""
 
     api_url: str
@@ -28,11 +28,11 @@ class Address:
     s3_url: str
 
 
-def find_stack(data: Path) -> tuple[Address, Secrets]:
+def find_stack(data: Path) -> tuple[StackAddress, StackSecrets]:
     """The stack that runs on a data folder. Raises NoStackError when none does."""
     try:
-        address = Address(**json.loads((data / ADDRESS_FILE).read_text()))
-        known = Secrets(**json.loads((data / SECRETS_FILE).read_text()))
+        address = StackAddress(**json.loads((data / ADDRESS_FILE).read_text()))
+        known = StackSecrets(**json.loads((data / SECRETS_FILE).read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise NoStackError(f"No stack runs on {data}") from error
     return address, known
@@ -43,5 +43,5 @@ def read_storage_keys(data: Path) -> tuple[str, str] | None:
     path = data / SECRETS_FILE
     if not path.exists():
         return None
-    known = Secrets(**json.loads(path.read_text()))
+    known = StackSecrets(**json.loads(path.read_text()))
     return known.s3_access_key, known.s3_secret_key

@@ -18,7 +18,13 @@ from typing import IO, Self
 
 import httpx
 
-from deploy.stack.address import ADDRESS_FILE, SECRETS_FILE, Address, Secrets, read_storage_keys
+from deploy.stack.address import (
+    ADDRESS_FILE,
+    SECRETS_FILE,
+    StackAddress,
+    StackSecrets,
+    read_storage_keys,
+)
 from deploy.stack.processes import Process, answers, free_port, program, start, wait_until
 from deploy.stack.supervisor import Supervisor
 from shared import job_store
@@ -104,8 +110,8 @@ class Stack:
         self._report("starting Flower")
         flower_url = f"http://127.0.0.1:{ports['flower']}"
         self._start_flower(ports["flower"])
-        self.address = Address(api_url, flower_url, self.env["MATTING_S3_ENDPOINT_URL"])
-        self.secrets = Secrets(s3_access, s3_secret, api_key)
+        self.address = StackAddress(api_url, flower_url, self.env["MATTING_S3_ENDPOINT_URL"])
+        self.secrets = StackSecrets(s3_access, s3_secret, api_key)
         path = self.data / ADDRESS_FILE
         path.write_text(json.dumps(asdict(self.address)))
         self._closing.callback(path.unlink, missing_ok=True)
@@ -223,21 +229,21 @@ class Stack:
             storage.ensure_bucket()
             path = self.data / SECRETS_FILE
             if path.exists():
-                return Secrets(**json.loads(path.read_text())).api_key
+                return StackSecrets(**json.loads(path.read_text())).api_key
             with database.transaction() as session:
                 _key, api_key = job_store.create_api_key(session, "embedded stack")
         finally:
             storage.close()
             database.close()
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(asdict(Secrets(access, secret, api_key)), file)
+            json.dump(asdict(StackSecrets(access, secret, api_key)), file)
         return api_key
 
     def _start_api(self, port: int) -> None:
         process = self._spawn(
             "api",
             _module(
-                f"uvicorn api.app:app --http api.http.connections:Patience --host 127.0.0.1 "
+                f"uvicorn api.app:app --http api.http.connections:HeaderTimeoutProtocol --host 127.0.0.1 "
                 f"--port {port} --log-level warning "
                 "--no-access-log --timeout-graceful-shutdown 5"
             ),

@@ -5,12 +5,12 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import AttemptsExhaustedError, PoisonousImageError
-from shared.job_store.locks import lock_jobs, settle_jobs
+from shared.job_store.locks import finish_settled_jobs, lock_jobs
 from shared.jobs import ALONE_DEATHS, ENDED, ItemStatus
 from shared.models import Item
 
 
-def release_expired(session: Session, *, max_attempts: int, limit: int = 1_000) -> int:
+def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 1_000) -> int:
     """Take back what workers held whose lease has ended; returns how many items.
 
     Each goes back to the queue, or fails when its tries are used up, or is cancelled with its job.
@@ -58,5 +58,5 @@ def release_expired(session: Session, *, max_attempts: int, limit: int = 1_000) 
         else:
             item.status = ItemStatus.QUEUED
             job.queued += 1
-    settle_jobs(session, jobs.values())
+    finish_settled_jobs(session, jobs.values())
     return len(items)

@@ -24,7 +24,7 @@ from tests.benchmarks.report import report
 from worker.imaging.decoding import decode
 from worker.imaging.finishing import finish
 from worker.inference.shapes import ShapeGrid
-from worker.inference.transforms import Image, Prepared
+from worker.inference.transforms import Image, PreparedImage
 from worker.pipeline.pipeline import Pipeline
 
 DEVICE_MS = (10.1, 14.6, 34.6, 100.0)
@@ -47,12 +47,12 @@ class VirtualDevice:
         self._lock = threading.Lock()
         self._grid = ShapeGrid.around(512)
 
-    def prepare(self, image: Image, profile: Profile) -> Prepared:
+    def prepare(self, image: Image, profile: Profile) -> PreparedImage:
         """As the predictor's `fast` profile does."""
         return self._grid.prepare(image, (0.5,) * 3, (0.5,) * 3)
 
     def predict_many(
-        self, prepared: Sequence[Prepared]
+        self, prepared: Sequence[PreparedImage]
     ) -> list[NDArray[np.float32] | MattingError]:
         """Take the time; draw the alphas."""
         with self._lock:
@@ -60,7 +60,7 @@ class VirtualDevice:
         return [matte(one) for one in prepared]
 
 
-def matte(prepared: Prepared) -> NDArray[np.float32]:
+def matte(prepared: PreparedImage) -> NDArray[np.float32]:
     """The right alpha: the subject where the photo is, nothing in the padding."""
     kind, size = prepared.steps[-1]
     alpha = np.zeros(prepared.shape, np.float32)

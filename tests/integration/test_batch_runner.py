@@ -20,23 +20,23 @@ from shared.options import Profile
 from shared.settings import Settings
 from shared.storage import Storage
 from tests.integration.stored_jobs import expire_leases
-from worker.consumer.batch_runner import Drain
-from worker.consumer.circuit_breaker import Brake
+from worker.consumer.batch_runner import BatchRunner
+from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.consumer.settlement import backoff_s
-from worker.inference.transforms import Image, Prepared
+from worker.inference.transforms import Image, PreparedImage
 from worker.pipeline.pipeline import Pipeline
 
 
 class Threshold:
     """A predictor with no network: what is red is the subject."""
 
-    def prepare(self, image: Image, profile: Profile) -> Prepared:
+    def prepare(self, image: Image, profile: Profile) -> PreparedImage:
         scaled = image.transpose(2, 0, 1) / np.float32(255)
         tensor = np.ascontiguousarray(scaled, np.float32)
-        return Prepared(tensor, (("resize", (image.shape[0], image.shape[1])),))
+        return PreparedImage(tensor, (("resize", (image.shape[0], image.shape[1])),))
 
     def predict_many(
-        self, prepared: Sequence[Prepared]
+        self, prepared: Sequence[PreparedImage]
     ) -> list[NDArray[np.float32] | MattingError]:
         return [(one.tensor[0] - one.tensor[1] > 0.3).astype(np.float32) for one in prepared]
 
@@ -84,9 +84,11 @@ def flaky(storage: Storage) -> Flaky:
 
 
 @pytest.fixture
-def drain(database: Database, storage: Storage, flaky: Flaky, quick: Settings) -> Iterator[Drain]:
+def runner(
+    database: Database, storage: Storage, flaky: Flaky, quick: Settings
+) -> Iterator[BatchRunner]:
     pipeline = Pipeline(Threshold(), flaky, quick)
-    yield Drain(database, pipeline, quick, "tests-1", Brake(storage.ping))
+    yield BatchRunner(database, pipeline, quick, "tests-1", CircuitBreaker(storage.ping))
     pipeline.close()
 
 
@@ -123,12 +125,12 @@ def states(database: Database, job_id: uuid.UUID) -> list[ItemStatus]:
 
 
 def test_one_corrupt_image_does_not_fail_its_batch(
-    database: Database, storage: Storage, drain: Drain, jpeg: bytes
+    database: Database, storage: Storage, runner: BatchRunner, jpeg: bytes
 ) -> None:
     job_id, messages = submit(
         database, storage, {"a.jpg": jpeg, "b.jpg": jpeg[:900], "c.jpg": b"", "d.jpg": jpeg}
     )
-    results = drain.run_many(messages)
+    results = runner.run_many(messages)
     assert [getattr(one, "code", one) for one in results] == [
         "succeeded",
         "truncated-image",
@@ -149,60 +151,60 @@ def test_one_corrupt_image_does_not_fail_its_batch(
         for key in keys:
             assert key is not None
             assert storage.get(storage.bucket, key, 10**7).startswith(b"\x89PNG")
-    assert drain.held == []
+    assert runner.held == []
 
 
 def test_a_message_that_comes_twice_does_nothing(
-    database: Database, storage: Storage, drain: Drain, jpeg: bytes
+    database: Database, storage: Storage, runner: BatchRunner, jpeg: bytes
 ) -> None:
     job_id, messages = submit(database, storage, {"a.jpg": jpeg})
-    assert drain.run_many(messages * 2) == ["succeeded", "succeeded"]
-    assert drain.run_many(messages) == [None]
+    assert runner.run_many(messages * 2) == ["succeeded", "succeeded"]
+    assert runner.run_many(messages) == [None]
     with database.transaction() as session:
         assert session.get_one(Job, job_id).succeeded == 1
         assert session.scalars(sa.select(Item.attempts)).all() == [1]
 
 
 def test_rubbish_on_the_queue_leaves_its_neighbours_alone(
-    database: Database, storage: Storage, drain: Drain, jpeg: bytes
+    database: Database, storage: Storage, runner: BatchRunner, jpeg: bytes
 ) -> None:
     _job_id, messages = submit(database, storage, {"a.jpg": jpeg})
     unknown = {"item": str(uuid.uuid4()), "job": str(uuid.uuid4())}
-    first, second, third = drain.run_many([{"x": "y"}, *messages, unknown])
+    first, second, third = runner.run_many([{"x": "y"}, *messages, unknown])
     assert isinstance(first, InvalidMessageError)
     assert (second, third) == ("succeeded", None)
 
 
 def test_a_message_of_a_newer_version_waits_for_a_worker_that_reads_it(
-    database: Database, storage: Storage, drain: Drain, jpeg: bytes
+    database: Database, storage: Storage, runner: BatchRunner, jpeg: bytes
 ) -> None:
     _job_id, [message] = submit(database, storage, {"a.jpg": jpeg})
-    (refused,) = drain.run_many([message | {"v": "2"}])
+    (refused,) = runner.run_many([message | {"v": "2"}])
     assert isinstance(refused, InvalidMessageError)
     with database.transaction() as session:
         assert session.scalars(sa.select(Item.status)).all() == ["queued"]
     older = {name: value for name, value in message.items() if name != "v"}
-    assert drain.run_many([older | {"of a later minor version": "1"}]) == ["succeeded"]
+    assert runner.run_many([older | {"of a later minor version": "1"}]) == ["succeeded"]
 
 
 def test_a_storage_that_fails_once_is_tried_again(
-    database: Database, storage: Storage, drain: Drain, flaky: Flaky, jpeg: bytes
+    database: Database, storage: Storage, runner: BatchRunner, flaky: Flaky, jpeg: bytes
 ) -> None:
     job_id, messages = submit(database, storage, {"a.jpg": jpeg})
     flaky.failures = 1
-    (error,) = drain.run_many(messages)
+    (error,) = runner.run_many(messages)
     assert isinstance(error, StorageError)
     assert states(database, job_id) == [ItemStatus.QUEUED]
-    assert drain.run_many(messages) == ["succeeded"]
+    assert runner.run_many(messages) == ["succeeded"]
 
 
 def test_after_the_last_try_the_item_fails_with_the_last_error(
-    database: Database, storage: Storage, drain: Drain, flaky: Flaky, jpeg: bytes
+    database: Database, storage: Storage, runner: BatchRunner, flaky: Flaky, jpeg: bytes
 ) -> None:
     job_id, messages = submit(database, storage, {"a.jpg": jpeg})
     flaky.failures = 99
     for _ in range(4):
-        drain.run_many(messages)
+        runner.run_many(messages)
     assert states(database, job_id) == [ItemStatus.FAILED]
     with database.transaction() as session:
         item = session.scalars(sa.select(Item)).one()
@@ -211,12 +213,12 @@ def test_after_the_last_try_the_item_fails_with_the_last_error(
 
 
 def test_a_cancelled_job_is_not_done(
-    database: Database, storage: Storage, drain: Drain, jpeg: bytes
+    database: Database, storage: Storage, runner: BatchRunner, jpeg: bytes
 ) -> None:
     job_id, messages = submit(database, storage, {"a.jpg": jpeg})
     with database.transaction() as session:
         job_store.cancel_job(session, job_id)
-    assert drain.run_many(messages) == [None]
+    assert runner.run_many(messages) == [None]
 
 
 def test_waits_between_tries_double_up_to_their_limit(settings: Settings) -> None:
@@ -234,13 +236,13 @@ def test_a_claim_whose_commit_is_not_heard_of_runs_out(
     job_id, messages = submit(database, storage, {"a.jpg": jpeg})
     pipeline = Pipeline(Threshold(), storage, quick)
     deaf = cast(Database, LosesAnAnswer(database))
-    drain = Drain(deaf, pipeline, quick, "tests-1", Brake(storage.ping))
-    drain.run_many(messages)
+    runner = BatchRunner(deaf, pipeline, quick, "tests-1", CircuitBreaker(storage.ping))
+    runner.run_many(messages)
     assert states(database, job_id) == [ItemStatus.RUNNING], "claimed, as far as anyone can see"
-    assert drain.held == []
+    assert runner.held == []
     expire_leases(database)
     with database.transaction() as session:
-        job_store.release_expired(session, max_attempts=3)
-    drain.run_many(messages)
+        job_store.release_expired_leases(session, max_attempts=3)
+    runner.run_many(messages)
     assert states(database, job_id) == [ItemStatus.SUCCEEDED]
     pipeline.close()

@@ -15,8 +15,8 @@ from shared.storage import Storage
 from tests.faults.proxy import Proxy
 from tests.integration.test_batch_runner import Threshold, states, submit
 from worker.consumer import circuit_breaker as module
-from worker.consumer.batch_runner import Drain
-from worker.consumer.circuit_breaker import Brake
+from worker.consumer.batch_runner import BatchRunner
+from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.pipeline.pipeline import Pipeline
 
 
@@ -45,12 +45,12 @@ def test_an_outage_costs_one_try_of_one_batch(
     job_id, messages = submit(database, storage, {"a.jpg": jpeg, "b.jpg": jpeg, "c.jpg": jpeg})
     far = Storage(through)
     pipeline = Pipeline(Threshold(), far, through)
-    brake = Brake(far.ping)
-    drain = Drain(database, pipeline, through, "tests-1", brake)
+    circuit_breaker = CircuitBreaker(far.ping)
+    runner = BatchRunner(database, pipeline, through, "tests-1", circuit_breaker)
     proxy.weather.down = True
     proxy.reset_all()
-    drain.run_many(messages[:1])
-    others = threading.Thread(target=drain.run_many, args=(messages[1:],))
+    runner.run_many(messages[:1])
+    others = threading.Thread(target=runner.run_many, args=(messages[1:],))
     others.start()
     others.join(0.5)
     assert others.is_alive()
@@ -68,11 +68,11 @@ def test_a_worker_that_stops_does_not_wait_for_the_end_of_the_outage(
     settings: Settings,
 ) -> None:
     away = Storage(settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:9"}))
-    brake = Brake(away.ping)
-    brake.press()
-    held = threading.Thread(target=brake.hold)
+    circuit_breaker = CircuitBreaker(away.ping)
+    circuit_breaker.trip()
+    held = threading.Thread(target=circuit_breaker.wait_until_closed)
     held.start()
-    brake.release()
+    circuit_breaker.stop()
     held.join(20)
     assert not held.is_alive()
     away.close()

@@ -22,7 +22,7 @@ from shared.storage import Storage
 from worker.concurrency.watchdog import Watchdog
 from worker.consumer.probes import Probes
 from worker.pipeline.in_flight import BatchPredictor
-from worker.pipeline.photo_sources import Sources
+from worker.pipeline.photo_sources import PhotoSources
 from worker.pipeline.pipeline import Pipeline
 from worker.pipeline.work_items import WorkItem
 
@@ -122,7 +122,7 @@ def test_a_device_that_hangs_is_noticed(settings: Settings, storage: Storage, jp
     storage.put("x.jpg", jpeg, "image/jpeg")
     quick = settings.model_copy(update={"queue_visibility_timeout_s": 1, "image_timeout_s": 30})
     watchdog = Watchdog(quick.image_timeout_s)
-    pipeline = Pipeline(device, cast(Sources, storage), quick, watchdog=watchdog)
+    pipeline = Pipeline(device, cast(PhotoSources, storage), quick, watchdog=watchdog)
     watchdog.start(hear)
     try:
         item = WorkItem(

@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 from deploy.cli import app
 from shared.errors import OutOfMemoryError, SetupError
 from shared.settings import Settings
-from worker.inference.sweep import NEAR, Cell, choose, combinations
+from worker.inference.sweep import NEAR, SweepResult, choose, combinations
 from worker.inference.tuning import batch_sizes, write_tuned
 
 SHAPE = (64, 64)
 
 
-def cell(streams: int, batch: int, rate: float, p99_ms: float) -> Cell:
-    return Cell(streams, 2, batch, SHAPE, rate, p99_ms / 2, p99_ms)
+def cell(streams: int, batch: int, rate: float, p99_ms: float) -> SweepResult:
+    return SweepResult(streams, 2, batch, SHAPE, rate, p99_ms / 2, p99_ms)
 
 
 @pytest.fixture

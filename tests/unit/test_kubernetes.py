@@ -119,7 +119,9 @@ def test_probes_ask_ports_and_routes_that_exist(manifests: list[Manifest]) -> No
     from api.app import create_app
 
     routes = set(create_app(Settings()).openapi()["paths"])
-    worker = set(re.findall(r'case "(/\w+)"', (ROOT / "worker" / "consumer" / "probes.py").read_text()))
+    worker = set(
+        re.findall(r'case "(/\w+)"', (ROOT / "worker" / "consumer" / "probes.py").read_text())
+    )
     assert worker == {"/metrics", "/healthz", "/readyz"}
     for name, answers in (
         ("matting-api", routes),

@@ -11,63 +11,63 @@ from numpy.typing import NDArray
 from shared.errors import MattingError
 from shared.options import Options, Profile
 from shared.settings import Settings
-from worker.concurrency.pixel_budget import Room
+from worker.concurrency.pixel_budget import PixelBudget
 from worker.imaging.decoding import pixels_to_decode
-from worker.inference.transforms import Image, Prepared
+from worker.inference.transforms import Image, PreparedImage
 from worker.pipeline.pipeline import Pipeline, WorkItem
 
 PIXELS = 400 * 300
 
 
 def test_a_photo_larger_than_all_gets_all_and_gives_it_back() -> None:
-    room = Room(100)
-    assert room.take(1_000) == 100
-    assert not room.try_take(1)
-    room.give_back(100)
-    assert room.try_take(100)
+    pixel_budget = PixelBudget(100)
+    assert pixel_budget.acquire(1_000) == 100
+    assert not pixel_budget.try_acquire(1)
+    pixel_budget.release(100)
+    assert pixel_budget.try_acquire(100)
 
 
 def test_who_waits_goes_before_those_who_come_later() -> None:
-    room, order = Room(10), list[str]()
-    assert room.take(8) == 8
+    pixel_budget, order = PixelBudget(10), list[str]()
+    assert pixel_budget.acquire(8) == 8
 
     def wait() -> None:
-        room.take(9)
+        pixel_budget.acquire(9)
         order.append("large")
 
     large = threading.Thread(target=wait)
     large.start()
-    while not room._waiting:
+    while not pixel_budget._waiting:
         pass
-    assert not room.try_take(1), "it fits, but another waits"
-    room.give_back(8)
+    assert not pixel_budget.try_acquire(1), "it fits, but another waits"
+    pixel_budget.release(8)
     large.join(10)
     assert order == ["large"]
 
 
 @pytest.mark.timeout(30)
 def test_many_threads_never_hold_more_than_there_is() -> None:
-    room, lock = Room(100), threading.Lock()
+    pixel_budget, lock = PixelBudget(100), threading.Lock()
     held, most = 0, 0
 
     def work(seed: int) -> None:
         nonlocal held, most
         rng = np.random.default_rng(seed)
         for wanted in rng.integers(1, 130, 200):
-            mine = room.take(int(wanted))
+            mine = pixel_budget.acquire(int(wanted))
             extra = int(rng.integers(0, 30))
-            mine += extra if room.try_take(extra) else 0
+            mine += extra if pixel_budget.try_acquire(extra) else 0
             with lock:
                 held += mine
                 most = max(most, held)
                 assert held <= 100
                 held -= mine
-            room.give_back(mine)
+            pixel_budget.release(mine)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
     assert most > 50
-    assert room.try_take(100), "all came back"
+    assert pixel_budget.try_acquire(100), "all came back"
 
 
 class Counting:
@@ -77,15 +77,15 @@ class Counting:
         self.decoded = self.most = 0
         self._lock = threading.Lock()
 
-    def prepare(self, image: Image, profile: Profile) -> Prepared:
+    def prepare(self, image: Image, profile: Profile) -> PreparedImage:
         with self._lock:
             self.decoded += 1
             self.most = max(self.most, self.decoded)
         tensor = np.ascontiguousarray(image.transpose(2, 0, 1) / np.float32(255), np.float32)
-        return Prepared(tensor, (("resize", (image.shape[0], image.shape[1])),))
+        return PreparedImage(tensor, (("resize", (image.shape[0], image.shape[1])),))
 
     def predict_many(
-        self, prepared: Sequence[Prepared]
+        self, prepared: Sequence[PreparedImage]
     ) -> list[NDArray[np.float32] | MattingError]:
         with self._lock:
             self.decoded -= len(prepared)
@@ -105,12 +105,12 @@ class Shelf:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("room", [1, 2 * PIXELS, 5 * PIXELS])
-def test_a_batch_that_needs_too_much_goes_in_parts(jpeg: bytes, room: int) -> None:
+def test_a_batch_that_needs_too_much_goes_in_parts(jpeg: bytes, pixel_budget: int) -> None:
     assert pixels_to_decode(jpeg) == PIXELS
     assert pixels_to_decode(b"<html>") == 0
     files = {f"{number}": jpeg for number in range(12)} | {"4": b"<html>", "7": jpeg[:900]}
     predictor, shelf = Counting(), Shelf(files)
-    settings = Settings(max_decoded_pixels=room, codec_threads=4)
+    settings = Settings(max_decoded_pixels=pixel_budget, codec_threads=4)
     pipeline = Pipeline(predictor, shelf, settings)
     items = [
         WorkItem(item_id=key, bucket="b", key=key, result_key=f"r{key}", options=Options())
@@ -123,4 +123,4 @@ def test_a_batch_that_needs_too_much_goes_in_parts(jpeg: bytes, room: int) -> No
         codes = {one.item_id: one.error.code for one in outcomes if one.error}
         assert codes == {"4": "not-an-image", "7": "truncated-image"}
     assert len(shelf.stored) == 10
-    assert predictor.most <= max(1, room // PIXELS)
+    assert predictor.most <= max(1, pixel_budget // PIXELS)

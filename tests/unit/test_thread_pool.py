@@ -4,11 +4,11 @@ import threading
 
 import pytest
 
-from worker.concurrency.thread_pool import SmallFirstPool
+from worker.concurrency.thread_pool import SmallestBatchFirstPool
 
 
 def test_small_batches_overtake_and_equals_keep_their_order() -> None:
-    pool = SmallFirstPool(1, "test")
+    pool = SmallestBatchFirstPool(1, "test")
     gate = threading.Event()
     done: list[str] = []
     held = pool.submit(1, gate.wait, 10)
@@ -21,7 +21,7 @@ def test_small_batches_overtake_and_equals_keep_their_order() -> None:
 
 
 def test_an_error_is_its_caller_s_and_the_thread_goes_on() -> None:
-    pool = SmallFirstPool(1, "test")
+    pool = SmallestBatchFirstPool(1, "test")
     with pytest.raises(ZeroDivisionError):
         pool.submit(1, lambda: 1 // 0).result(10)
     assert pool.submit(1, sum, (1, 2)).result(10) == 3
@@ -31,7 +31,7 @@ def test_an_error_is_its_caller_s_and_the_thread_goes_on() -> None:
 
 
 def test_threads_work_side_by_side() -> None:
-    pool = SmallFirstPool(3, "test")
+    pool = SmallestBatchFirstPool(3, "test")
     together = threading.Barrier(3)
     waiting = [pool.submit(1, together.wait, 10) for _ in range(3)]
     assert {one.result(10) for one in waiting} == {0, 1, 2}

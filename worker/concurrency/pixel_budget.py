@@ -4,7 +4,7 @@ import threading
 from collections import deque
 
 
-class Room:
+class PixelBudget:
     """So many pixels. Thread-safe. Who holds some must not wait for more: two that did would wait
     for each other. What is larger than all of it gets all of it.
     """
@@ -14,7 +14,7 @@ class Room:
         self._changed = threading.Condition()
         self._waiting: deque[object] = deque()
 
-    def take(self, pixels: int) -> int:
+    def acquire(self, pixels: int) -> int:
         """Wait for so many, in the order of asking; returns what is to be given back."""
         wanted, ticket = min(pixels, self._all), object()
         with self._changed:
@@ -25,7 +25,7 @@ class Room:
             self._changed.notify_all()
         return wanted
 
-    def try_take(self, pixels: int) -> bool:
+    def try_acquire(self, pixels: int) -> bool:
         """Take them if they are free and nobody waits."""
         with self._changed:
             if self._waiting or pixels > self._free:
@@ -33,7 +33,7 @@ class Room:
             self._free -= pixels
             return True
 
-    def give_back(self, pixels: int) -> None:
+    def release(self, pixels: int) -> None:
         """Others may have them."""
         with self._changed:
             self._free += pixels

@@ -17,7 +17,7 @@ T = TypeVar("T")
 Work = Callable[[], None]
 
 
-class SmallFirstPool:
+class SmallestBatchFirstPool:
     """A fixed number of threads. Thread-safe; `shutdown` it at the end."""
 
     def __init__(self, threads: int, name: str) -> None:

@@ -28,10 +28,10 @@ from shared.options import Options
 from shared.queue import parse_message
 from shared.settings import Settings
 from shared.telemetry import BATCH_IMAGES, REDELIVERIES, get_logger
-from worker.concurrency.shared_exclusive_lock import Turnstile
-from worker.consumer.circuit_breaker import Brake
-from worker.consumer.settlement import settlement, tell
-from worker.pipeline.model_router import BatchRunner
+from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
+from worker.consumer.circuit_breaker import CircuitBreaker
+from worker.consumer.settlement import report_outcome, settlement
+from worker.pipeline.model_router import ImagePipeline
 from worker.pipeline.photo_sources import WEB
 from worker.pipeline.work_items import Outcome, WorkItem
 
@@ -39,29 +39,29 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 
-DATABASE_PATIENCE_S = 60
+DATABASE_RETRY_LIMIT_S = 60
 """How long a finished batch waits for the database to come back before its work is given up (and
 done again by whoever claims it next)."""
 
 
-class Drain:
+class BatchRunner:
     """Runs batches of messages. Thread-safe."""
 
     def __init__(
         self,
         database: Database,
-        pipeline: BatchRunner,
+        pipeline: ImagePipeline,
         settings: Settings,
         worker_id: str,
-        storage_brake: Brake,
+        storage_breaker: CircuitBreaker,
     ) -> None:
         self._database = database
-        self._storage_brake = storage_brake
+        self._storage_breaker = storage_breaker
         self._pipeline = pipeline
         self._settings = settings
         self._worker_id = worker_id
         self._held: dict[uuid.UUID, Claim] = {}
-        self._turnstile = Turnstile()
+        self._isolation_lock = SharedExclusiveLock()
         self._held_lock = threading.Lock()
 
     @property
@@ -77,10 +77,10 @@ class Drain:
         Raises DatabaseError when the batch can't be claimed or recorded: nothing is lost then, the
         leases run out and the items are sent again.
         """
-        self._storage_brake.hold()
+        self._storage_breaker.wait_until_closed()
         parsed = [_parse(message) for message in messages]
         ids = [one for one in parsed if not isinstance(one, MattingError)]
-        with self._turnstile.together():
+        with self._isolation_lock.shared():
             results = self._batch(ids)
         left = [one for one in ids if one[0] not in results]
         if left:
@@ -88,7 +88,7 @@ class Drain:
         REDELIVERIES.inc(len(ids) - len(results))
         return [one if isinstance(one, MattingError) else results.get(one[0]) for one in parsed]
 
-    def convict(self, item_id: str, error: MattingError) -> None:
+    def fail_in_flight(self, item_id: str, error: MattingError) -> None:
         """Fail an image that is still in flight, since this process is to end because of it: the
         others of its batch are done again, and it is not. Raises DatabaseError.
         """
@@ -101,7 +101,7 @@ class Drain:
         self, ids: Sequence[tuple[uuid.UUID, uuid.UUID]], *, alone: bool = False
     ) -> dict[uuid.UUID, str | MattingError]:
         """Claim, run, record; by item, what became of those that were there to be done."""
-        claims = self._patiently(lambda session: self._claim(session, ids, alone=alone))
+        claims = self._with_database_retries(lambda session: self._claim(session, ids, alone=alone))
         if not claims:
             return {}
         # Not before the commit was heard of: if its answer is lost, the claim stands and nobody
@@ -112,7 +112,7 @@ class Drain:
         try:
             outcomes = self._run(claims)
             if any(isinstance(one.error, StorageError) for one in outcomes):
-                self._storage_brake.press()
+                self._storage_breaker.trip()
             return self._record(claims, outcomes)
         finally:
             with self._held_lock:
@@ -125,13 +125,13 @@ class Drain:
         self, ids: Sequence[tuple[uuid.UUID, uuid.UUID]]
     ) -> dict[uuid.UUID, str | MattingError]:
         """Run those that workers keep dying with, each with nothing else in flight."""
-        lonely = self._patiently(
-            lambda session: job_store.lonely(session, [item_id for item_id, _ in ids])
+        must_run_alone = self._with_database_retries(
+            lambda session: job_store.must_run_alone(session, [item_id for item_id, _ in ids])
         )
         results: dict[uuid.UUID, str | MattingError] = {}
         for pair in ids:
-            if pair[0] in lonely and pair[0] not in results:
-                with self._turnstile.alone():
+            if pair[0] in must_run_alone and pair[0] not in results:
+                with self._isolation_lock.exclusive():
                     results |= self._batch([pair], alone=True)
         return results
 
@@ -196,21 +196,21 @@ class Drain:
             ]
             return job_store.finish_many(session, settlements)
 
-        states = self._patiently(record)
+        states = self._with_database_retries(record)
         record_s = (time.perf_counter() - started) / len(claims)
         results: dict[uuid.UUID, str | MattingError] = {}
         for claim, outcome, state in zip(claims, outcomes, states, strict=True):
             outcome.timings_ms["record"] = record_s * 1e3
-            tell(claim, outcome, state)
+            report_outcome(claim, outcome, state)
             if state is SettlementState.STALE:
                 results[claim.item_id] = LeaseLostError()
             else:
                 results[claim.item_id] = outcome.error or "succeeded"
         return results
 
-    def _patiently(self, work: Callable[[Session], T]) -> T:
-        """One transaction, tried again while the database is away, for `DATABASE_PATIENCE_S`."""
-        deadline = time.monotonic() + DATABASE_PATIENCE_S
+    def _with_database_retries(self, work: Callable[[Session], T]) -> T:
+        """One transaction, tried again while the database is away, for `DATABASE_RETRY_LIMIT_S`."""
+        deadline = time.monotonic() + DATABASE_RETRY_LIMIT_S
         attempt = 0
         while True:
             try:

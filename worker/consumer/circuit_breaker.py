@@ -15,7 +15,7 @@ FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 5.0
 
 
-class Brake:
+class CircuitBreaker:
     """Pressed by a batch that met the outage; lets the next ones go when the part answers again.
     Thread-safe.
     """
@@ -23,31 +23,31 @@ class Brake:
     def __init__(self, answers: Callable[[], None]) -> None:
         """`answers` raises MattingError while the part is away."""
         self._answers = answers
-        self._pressed = False
-        self._released = threading.Event()
+        self._open = False
+        self._stopped = threading.Event()
         self._asking = threading.Lock()
 
-    def press(self) -> None:
+    def trip(self) -> None:
         """The part did not answer."""
-        self._pressed = True
+        self._open = True
 
-    def release(self) -> None:
+    def stop(self) -> None:
         """Hold nothing back any more: the worker stops."""
-        self._released.set()
+        self._stopped.set()
 
-    def hold(self) -> None:
+    def wait_until_closed(self) -> None:
         """Return at once, or as soon as the part answers. One thread asks, the others wait."""
-        if not self._pressed:
+        if not self._open:
             return
         with self._asking:
             began, wait_s = time.monotonic(), FIRST_WAIT_S
-            while self._pressed and not self._released.is_set():
+            while self._open and not self._stopped.is_set():
                 try:
                     self._answers()
                 except MattingError as error:
                     log.warning("batches-held", code=error.code, detail=error.detail)
-                    self._released.wait(wait_s)
+                    self._stopped.wait(wait_s)
                     wait_s = min(2 * wait_s, LONGEST_WAIT_S)
                 else:
-                    self._pressed = False
+                    self._open = False
                     log.warning("batches-go-on", held_s=round(time.monotonic() - began, 1))

@@ -8,7 +8,7 @@ from shared.database import Database
 from shared.errors import DatabaseError
 from shared.settings import Settings
 from shared.telemetry import get_logger
-from worker.consumer.batch_runner import Drain
+from worker.consumer.batch_runner import BatchRunner
 
 log = get_logger(__name__)
 
@@ -17,10 +17,10 @@ class Heartbeat:
     """A thread; `start` it with a warm predictor, `stop` it after the last batch is recorded."""
 
     def __init__(
-        self, database: Database, drain: Drain, settings: Settings, worker_id: str
+        self, database: Database, runner: BatchRunner, settings: Settings, worker_id: str
     ) -> None:
         self._database = database
-        self._drain = drain
+        self._runner = runner
         self._settings = settings
         self._worker_id = worker_id
         self._state = "warm"
@@ -33,7 +33,7 @@ class Heartbeat:
             job_store.register_worker(session, self._worker_id, description)
         self._thread.start()
 
-    def drain_only(self) -> None:
+    def renew_only(self) -> None:
         """From now on the worker counts as stopping: alive, but not ready."""
         self._state = "stopping"
         self._beat()
@@ -58,7 +58,7 @@ class Heartbeat:
                 job_store.beat(session, self._worker_id, state=self._state)
                 job_store.renew_leases(
                     session,
-                    self._drain.held,
+                    self._runner.held,
                     owner=self._worker_id,
                     lease_s=self._settings.lease_s,
                 )

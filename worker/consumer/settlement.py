@@ -60,7 +60,7 @@ def backoff_s(attempt: int, settings: Settings) -> float:
     return float(ceiling * share)
 
 
-def tell(claim: Claim, outcome: Outcome, state: SettlementState) -> None:
+def report_outcome(claim: Claim, outcome: Outcome, state: SettlementState) -> None:
     """Count, trace and log what became of an image, as it was recorded."""
     code = outcome.error.code if outcome.error else ""
     for stage, spent_ms in outcome.timings_ms.items():

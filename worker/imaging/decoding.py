@@ -60,7 +60,7 @@ Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedImage:
     """A photo as it is meant to be seen."""
 
     image: Image
@@ -76,7 +76,7 @@ def decode(
     *,
     enough_px: int | None = None,
     keep_profile: bool = False,
-) -> Decoded:
+) -> DecodedImage:
     """Decode a file. With `enough_px`, a JPEG is decoded at the smallest DCT scale (1/2, 1/4, 1/8)
     that leaves its shorter side at least that long. `keep_profile`: pixels of an RGB photo with
     an ICC profile are not converted to sRGB.
@@ -114,7 +114,7 @@ def decode(
     image = _upright(image, orientation)
     if 5 <= orientation <= 8:  # these four turn by a quarter; others are damage
         width, height = height, width
-    return Decoded(image, width, height)
+    return DecodedImage(image, width, height)
 
 
 def pixels_to_decode(data: bytes, enough_px: int | None = None) -> int:

@@ -29,7 +29,7 @@ OPEN = 0.3
 DOT_PX = 6
 
 
-def tidied(alpha: Alpha) -> Alpha:
+def despeckled(alpha: Alpha) -> Alpha:
     """The alpha [h, w] in 0..1 without specks and pinholes."""
     return _without_pinholes(_without_specks(alpha))
 

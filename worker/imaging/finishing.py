@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from shared.options import ExtraOutput, Options, Profile
 from shared.rendition import BackgroundImage, ColourProfile, Output, Rendition
 from shared.result_names import file_name
-from worker.imaging.decoding import Decoded
-from worker.imaging.despeckle import tidied
+from worker.imaging.decoding import DecodedImage
+from worker.imaging.despeckle import despeckled
 from worker.imaging.encoding import encode
 from worker.imaging.frame import box_within
 from worker.imaging.marketplace_rules import unmet_rules
-from worker.imaging.matte import Box, Image, adjust, full_alpha
+from worker.imaging.matte import Box, Image, adjust, full_size_alpha
 from worker.imaging.metadata import Metadata, read_metadata
 from worker.imaging.refine import refined_alpha
 from worker.imaging.render import Subject, framed_matte, render
-from worker.inference.transforms import Prepared, restore
+from worker.inference.transforms import PreparedImage, restore
 
 REDUCED_SIDE_PX = 1_024
 """A JPEG whose full-size pixels are not needed keeps at least this much of its short side."""
@@ -69,24 +69,24 @@ def keep_metadata(data: bytes, options: Options) -> list[Metadata]:
 
 
 def matte_of(
-    decoded: Decoded, prepared: Prepared, alpha: NDArray[np.float32], options: Options
+    decoded: DecodedImage, prepared: PreparedImage, alpha: NDArray[np.float32], options: Options
 ) -> Image:
     """The matte [H, W] uint8 at the decoded image's size, from the network's alpha."""
     levels = options.profile is Profile.FAST
     height, width = decoded.image.shape[:2]
     if levels:
-        alpha = tidied(alpha)
+        alpha = despeckled(alpha)
     if options.refine and levels:
         small = prepared.steps[1:] if prepared.steps[0][0] == "resize" else prepared.steps
         matte = refined_alpha(decoded.image, restore(alpha, small), levels=levels)
     else:
-        matte = full_alpha(restore(alpha, prepared.steps), width, height, levels=levels)
+        matte = full_size_alpha(restore(alpha, prepared.steps), width, height, levels=levels)
     return adjust(matte, options, scale=width / decoded.width)
 
 
 def finish(
-    decoded: Decoded,
-    prepared: Prepared,
+    decoded: DecodedImage,
+    prepared: PreparedImage,
     alpha: NDArray[np.float32],
     options: Options,
     *,
@@ -133,13 +133,13 @@ def _picture(rendition: Rendition, pictures: Mapping[str, Image] | None) -> Imag
     return pictures[rendition.background.image]
 
 
-def _enlarged(matte: Image, decoded: Decoded) -> Image:
+def _enlarged(matte: Image, decoded: DecodedImage) -> Image:
     size = decoded.width, decoded.height
     return cv2.resize(matte, size, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 
 def _unmet(
-    data: bytes, one: Options | ExtraOutput, subject: Subject, decoded: Decoded
+    data: bytes, one: Options | ExtraOutput, subject: Subject, decoded: DecodedImage
 ) -> tuple[str, ...]:
     if one.market is None:
         return ()

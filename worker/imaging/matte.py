@@ -29,7 +29,7 @@ Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are outside."""
 
 
-def full_alpha(alpha: Alpha, width: int, height: int, *, levels: bool = True) -> Image:
+def full_size_alpha(alpha: Alpha, width: int, height: int, *, levels: bool = True) -> Image:
     """An alpha [h, w] in 0..1 as [height, width] uint8, with black and white point applied unless
     `levels` is false (the `exact` profile gives what the network gave).
     """

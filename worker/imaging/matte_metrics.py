@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.inference.transforms import Prepared
+from worker.inference.transforms import PreparedImage
 
 Plane = NDArray[np.float32]
 Mask = NDArray[np.uint8]
@@ -42,7 +42,7 @@ LEAST_PX = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Signs:
+class MatteMetrics:
     """What was measured on one matte; shares are 0..1."""
 
     coverage: float
@@ -65,7 +65,7 @@ class Signs:
     """Between the photo's matte and the mirrored one's, against the subject's size."""
 
 
-def measure(alpha: Plane, prepared: Prepared, side_px: int) -> Signs:
+def measure(alpha: Plane, prepared: PreparedImage, side_px: int) -> MatteMetrics:
     """Measure an alpha [h, w] in 0..1 of the network, on its own input; `side_px`: the shorter side
     of the photo.
     """
@@ -74,7 +74,7 @@ def measure(alpha: Plane, prepared: Prepared, side_px: int) -> Signs:
     alpha = np.ascontiguousarray(alpha[::2, ::2])
     solid = (alpha > 0.5).astype(np.uint8)
     frame = np.concatenate([solid[0], solid[-1], solid[:, 0], solid[:, -1]])
-    return Signs(
+    return MatteMetrics(
         coverage=float(solid.mean()),
         cut=float(frame.mean()),
         parts=_parts(solid),
@@ -86,7 +86,7 @@ def measure(alpha: Plane, prepared: Prepared, side_px: int) -> Signs:
     )
 
 
-def disagreement(alpha: Plane, of_mirrored: Plane, prepared: Prepared) -> float:
+def disagreement(alpha: Plane, of_mirrored: Plane, prepared: PreparedImage) -> float:
     """How far the alpha is from that of the mirrored photo, against the subject's size."""
     first, _ = _content(alpha, prepared)
     second, _ = _content(of_mirrored[:, ::-1], prepared)
@@ -94,7 +94,7 @@ def disagreement(alpha: Plane, of_mirrored: Plane, prepared: Prepared) -> float:
     return float(np.abs(first - second).sum()) / size
 
 
-def _content(alpha: Plane, prepared: Prepared) -> tuple[Plane, Plane]:
+def _content(alpha: Plane, prepared: PreparedImage) -> tuple[Plane, Plane]:
     """Alpha [h, w] and tensor [3, h, w] without the padding."""
     tensor = prepared.tensor
     if prepared.steps and prepared.steps[-1][0] == "padding":

@@ -37,7 +37,7 @@ PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
-class Order:
+class DecodeRequest:
     """What `worker.imaging.decoding.decode` is to be called with."""
 
     enough_px: int | None = None
@@ -51,14 +51,14 @@ class Quarantine:
         self._settings = settings
         self._idle: queue.SimpleQueue[_Child] = queue.SimpleQueue()
 
-    def decode(self, data: bytes, order: Order) -> tuple[np.ndarray[Any, Any], int, int]:
+    def decode(self, data: bytes, request: DecodeRequest) -> tuple[np.ndarray[Any, Any], int, int]:
         """The pixels [h, w, 3] uint8, and the upright original's width and height.
 
         Raises what `imaging.decoding.decode` raises, PoisonousImageError and ImageTimeoutError.
         """
         child = self._child()
         try:
-            answer = child.ask(data, order, self._settings)
+            answer = child.ask(data, request, self._settings)
         except BaseException:
             child.end()
             raise
@@ -112,7 +112,7 @@ class _Child:
                     pipe.close()
 
     def ask(
-        self, data: bytes, order: Order, settings: Settings
+        self, data: bytes, request: DecodeRequest, settings: Settings
     ) -> tuple[np.ndarray[Any, Any], int, int] | MattingError:
         """Have it decode. Raises PoisonousImageError, ImageTimeoutError; then `end` it."""
         if not self._ready:
@@ -126,7 +126,7 @@ class _Child:
         timer = threading.Timer(settings.image_timeout_s, kill)
         timer.start()
         try:
-            return self._exchange(data, order, settings)
+            return self._exchange(data, request, settings)
         except (OSError, EOFError, ValueError) as error:  # its end of the pipe is gone
             status = self._popen.wait()
             if late.is_set():
@@ -138,12 +138,12 @@ class _Child:
             timer.cancel()
 
     def _exchange(
-        self, data: bytes, order: Order, settings: Settings
+        self, data: bytes, request: DecodeRequest, settings: Settings
     ) -> tuple[np.ndarray[Any, Any], int, int] | MattingError:
         header = {
             "bytes": len(data),
-            "enough_px": order.enough_px,
-            "keep_profile": order.keep_profile,
+            "enough_px": request.enough_px,
+            "keep_profile": request.keep_profile,
             "settings": settings.model_dump(mode="json", include=LIMITS),
         }
         assert self._popen.stdin is not None

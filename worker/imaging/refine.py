@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.imaging.edge_colours import coordinates, sample, transition
-from worker.imaging.matte import Alpha, Image, full_alpha
+from worker.imaging.matte import Alpha, Image, full_size_alpha
 from worker.inference.shapes import shrink
 
 GRID_PX = 256
@@ -34,7 +34,7 @@ def refined_alpha(image: Image, alpha: Alpha, *, levels: bool = True) -> Image:
     `levels` as in full_alpha. A photo hardly larger than the alpha is left to it.
     """
     height, width = image.shape[:2]
-    matte = full_alpha(alpha, width, height, levels=levels)
+    matte = full_size_alpha(alpha, width, height, levels=levels)
     if max(height, width) < WORTHWHILE * max(alpha.shape):
         return matte
     band = transition(matte)
@@ -52,7 +52,7 @@ def refined_alpha(image: Image, alpha: Alpha, *, levels: bool = True) -> Image:
         values = values + slope[channel] * np.multiply(
             colours[:, channel, None], np.float32(1 / 255), dtype=np.float32
         )
-    edge = full_alpha(np.clip(values, 0, 1), 1, len(band), levels=levels)
+    edge = full_size_alpha(np.clip(values, 0, 1), 1, len(band), levels=levels)
     matte.reshape(-1)[band] = edge[:, 0]
     return matte
 

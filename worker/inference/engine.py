@@ -42,7 +42,7 @@ Kind = Literal["plain", "onednn", "onednn-bf16", "cuda", "tensorrt", "xpu", "npu
 
 
 @dataclass(frozen=True)
-class Call:
+class ConfigCall:
     """One method of paddle.inference.Config, with its arguments."""
 
     method: str
@@ -54,7 +54,7 @@ class EnginePlan:
     """How a predictor is to be configured."""
 
     kind: Kind
-    calls: tuple[Call, ...]
+    calls: tuple[ConfigCall, ...]
 
 
 def plans(settings: Settings, model: Model, *, shapes: int) -> list[EnginePlan]:
@@ -69,7 +69,7 @@ def plans(settings: Settings, model: Model, *, shapes: int) -> list[EnginePlan]:
     number = int(index)
     base = _common(settings, model)
     if device == "gpu":
-        select = Call("enable_use_gpu", (settings.gpu_memory_pool_mb, number))
+        select = ConfigCall("enable_use_gpu", (settings.gpu_memory_pool_mb, number))
         plain = EnginePlan("cuda", (select, *base))
         if not settings.tensorrt:
             if settings.precision not in ("auto", "fp32"):
@@ -81,9 +81,9 @@ def plans(settings: Settings, model: Model, *, shapes: int) -> list[EnginePlan]:
     if settings.precision not in ("auto", "fp32"):
         raise EngineUnavailableError(f"{device} runs fp32 only")
     if device == "xpu":
-        select = Call("enable_xpu")
-        return [EnginePlan("xpu", (select, Call("set_xpu_device_id", (number,)), *base))]
-    return [EnginePlan("npu", (Call("enable_custom_device", ("npu", number)), *base))]
+        select = ConfigCall("enable_xpu")
+        return [EnginePlan("xpu", (select, ConfigCall("set_xpu_device_id", (number,)), *base))]
+    return [EnginePlan("npu", (ConfigCall("enable_custom_device", ("npu", number)), *base))]
 
 
 def create(plan: EnginePlan, model: Model) -> Any:
@@ -125,26 +125,33 @@ def create(plan: EnginePlan, model: Model) -> Any:
 
 def _cpu_plans(settings: Settings, model: Model, shapes: int) -> list[EnginePlan]:
     each = max(1, settings.cpu_threads // streams(settings))
-    threads = Call("set_cpu_math_library_num_threads", (each,))
-    base = (Call("disable_gpu"), *_common(settings, model), threads)
+    threads = ConfigCall("set_cpu_math_library_num_threads", (each,))
+    base = (ConfigCall("disable_gpu"), *_common(settings, model), threads)
     # Paddle enables oneDNN by default in recent versions: the plain plan says no to it.
-    plain = EnginePlan("plain", (*base, Call("disable_mkldnn")))
-    onednn = (*base, Call("enable_mkldnn"), Call("set_mkldnn_cache_capacity", (shapes,)))
+    plain = EnginePlan("plain", (*base, ConfigCall("disable_mkldnn")))
+    onednn = (
+        *base,
+        ConfigCall("enable_mkldnn"),
+        ConfigCall("set_mkldnn_cache_capacity", (shapes,)),
+    )
     if settings.precision in ("auto", "fp32"):
         return [EnginePlan("onednn", onednn), plain]
     if settings.precision == "bf16":
-        narrow = (Call("enable_mkldnn_bfloat16"), Call("set_bfloat16_op", (BF16_OPERATORS,)))
+        narrow = (
+            ConfigCall("enable_mkldnn_bfloat16"),
+            ConfigCall("set_bfloat16_op", (BF16_OPERATORS,)),
+        )
         bf16 = EnginePlan("onednn-bf16", (*onednn, *narrow))
         return [bf16, EnginePlan("onednn", onednn), plain]
     raise EngineUnavailableError(f"MATTING_PRECISION={settings.precision} is not for a CPU")
 
 
-def _common(settings: Settings, model: Model) -> tuple[Call, ...]:
-    calls = [Call("disable_glog_info"), Call("switch_ir_optim", (True,))]
+def _common(settings: Settings, model: Model) -> tuple[ConfigCall, ...]:
+    calls = [ConfigCall("disable_glog_info"), ConfigCall("switch_ir_optim", (True,))]
     if model.graph.suffix != ".json":  # with the newer format Paddle 3.2 can't start with it
-        calls.append(Call("enable_memory_optim"))
+        calls.append(ConfigCall("enable_memory_optim"))
     if settings.profile_engine:
-        calls.append(Call("enable_profile"))
+        calls.append(ConfigCall("enable_profile"))
     return tuple(calls)
 
 
@@ -165,12 +172,12 @@ def collecting(settings: Settings, model: Model) -> EnginePlan | None:
     if not settings.tensorrt or ranges.exists():
         return None
     number = int(settings.device.partition(":")[2] or 0)
-    select = Call("enable_use_gpu", (settings.gpu_memory_pool_mb, number))
-    note = Call("collect_shape_range_info", (str(ranges),))
+    select = ConfigCall("enable_use_gpu", (settings.gpu_memory_pool_mb, number))
+    note = ConfigCall("collect_shape_range_info", (str(ranges),))
     return EnginePlan("cuda", (select, *_common(settings, model), note))
 
 
-def _tensorrt(settings: Settings, model: Model) -> Sequence[Call]:
+def _tensorrt(settings: Settings, model: Model) -> Sequence[ConfigCall]:
     """TensorRT with shapes tuned on real runs: collected once, kept beside the model."""
     folder = settings.engine_cache_dir or model.graph.parent
     ranges = shape_range_file(folder, model)
@@ -178,8 +185,8 @@ def _tensorrt(settings: Settings, model: Model) -> Sequence[Call]:
     if settings.precision not in precision:
         raise EngineUnavailableError(f"TensorRT has no {settings.precision}")
     return (
-        Call("set_optim_cache_dir", (str(folder / "tensorrt"),)),
-        Call(
+        ConfigCall("set_optim_cache_dir", (str(folder / "tensorrt"),)),
+        ConfigCall(
             "enable_tensorrt_engine",
             (
                 TENSORRT_WORKSPACE_BYTES,
@@ -190,7 +197,7 @@ def _tensorrt(settings: Settings, model: Model) -> Sequence[Call]:
                 settings.precision == "int8",  # use_calib_mode
             ),
         ),
-        Call("enable_tuned_tensorrt_dynamic_shape", (str(ranges), True)),
+        ConfigCall("enable_tuned_tensorrt_dynamic_shape", (str(ranges), True)),
     )
 
 

@@ -16,9 +16,9 @@ from shared.telemetry import PADDING, PREDICT_IMAGES, PREDICT_STREAMS, get_logge
 from worker.inference import heap
 from worker.inference.catalog import Model, find_model
 from worker.inference.engine import EnginePlan, plans, streams
-from worker.inference.session import Session, Streams
+from worker.inference.session import PredictorSession, SessionPool
 from worker.inference.shapes import ShapeGrid
-from worker.inference.transforms import ExactTransforms, Image, Prepared, Size
+from worker.inference.transforms import ExactTransforms, Image, PreparedImage, Size
 from worker.inference.trial import try_plan
 
 log = get_logger(__name__)
@@ -69,7 +69,7 @@ class Predictor:
             self.grid = ShapeGrid.around(round((native[0] * native[1]) ** 0.5))
             self.exact_shapes = sorted({self.exact.size_of(size) for size in COMMON_SIZES})
         self.plan = self._choose_plan()
-        self._networks = Streams(self._open_warm, self.streams)
+        self._networks = SessionPool(self._open_warm, self.streams)
         PREDICT_STREAMS.inc(self.streams)
         heap.trim()
         self.warmup_s = time.monotonic() - started
@@ -94,13 +94,13 @@ class Predictor:
             "warmup_s": round(self.warmup_s, 2),
         }
 
-    def prepare(self, image: Image, profile: Profile) -> Prepared:
+    def prepare(self, image: Image, profile: Profile) -> PreparedImage:
         """A photo [H, W, 3] uint8 RGB as an input of the network."""
         if profile is Profile.EXACT:
             return self.exact.prepare(image)
         return self.grid.prepare(image, self.exact.mean, self.exact.std)
 
-    def predict_many(self, prepared: Sequence[Prepared]) -> list[Alpha | MattingError]:
+    def predict_many(self, prepared: Sequence[PreparedImage]) -> list[Alpha | MattingError]:
         """An alpha [H, W] float32 in 0..1 at the network's size, or an error, for each input.
 
         Inputs of one shape run together, in batch sizes that are warm. What fails in a batch is
@@ -161,13 +161,13 @@ class Predictor:
         # the one that its transforms make.
         candidates = [self.grid.choose(NATIVE_PROBE)[0], self.exact.size_of(NATIVE_PROBE)]
         for plan in accelerated or [plain]:
-            verdict = try_plan(self.settings, plan, candidates, self._warm_inputs())
-            if verdict.shape > 0:
-                self._fix_shape(candidates[verdict.shape])
-            if verdict.reason is None:
+            result = try_plan(self.settings, plan, candidates, self._warm_inputs())
+            if result.shape > 0:
+                self._fix_shape(candidates[result.shape])
+            if result.reason is None:
                 return plan
-            self.fallback = f"{plan.kind} was not used: {verdict.reason}"
-            log.warning("engine-fallback", configuration=plan.kind, reason=verdict.reason)
+            self.fallback = f"{plan.kind} was not used: {result.reason}"
+            log.warning("engine-fallback", configuration=plan.kind, reason=result.reason)
         return plain
 
     def _warm_inputs(self) -> list[tuple[int, Size]]:
@@ -176,11 +176,11 @@ class Predictor:
         fast = [(size, shape) for shape in self.grid.shapes for size in self.batch_sizes]
         return exact + fast  # the cache drops the oldest
 
-    def _open_warm(self) -> Session:
+    def _open_warm(self) -> PredictorSession:
         """A network that has run every shape in every batch size once: no customer's image meets a
         cold one. Called in the thread that will run it.
         """
-        session = Session(self.plan, self.model)
+        session = PredictorSession(self.plan, self.model)
         try:
             for size, (height, width) in self._warm_inputs():
                 session.run(np.zeros((size, 3, height, width), np.float32))

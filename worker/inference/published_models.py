@@ -7,7 +7,7 @@ LICENCE = "Apache-2.0"
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedModel:
     """A model that `matting models pull` knows. The figures are PaddleSeg's own, from its matting
     page: on PPM-AIM-195, and frames a second on a V100 with Paddle Inference at 512 × 512.
     """
@@ -18,15 +18,15 @@ class Published:
     fps_v100: float | None = None
 
 
-PUBLISHED = {
+PUBLISHED_MODELS = {
     one.name: one
     for one in (
-        Published("ppmattingv2-stdc1-human_512", 40.59, 0.0038, 98.89),
-        Published("ppmatting-hrnet_w18-human_512", 31.56, 0.0022, 28.9),
-        Published("ppmatting-hrnet_w18-human_1024"),
-        Published("pp-humanmatting-resnet34_vd"),
-        Published("modnet-mobilenetv2", 50.07, 0.0053, 68.4),
-        Published("modnet-resnet50_vd"),
-        Published("modnet-hrnet_w18"),
+        PublishedModel("ppmattingv2-stdc1-human_512", 40.59, 0.0038, 98.89),
+        PublishedModel("ppmatting-hrnet_w18-human_512", 31.56, 0.0022, 28.9),
+        PublishedModel("ppmatting-hrnet_w18-human_1024"),
+        PublishedModel("pp-humanmatting-resnet34_vd"),
+        PublishedModel("modnet-mobilenetv2", 50.07, 0.0053, 68.4),
+        PublishedModel("modnet-resnet50_vd"),
+        PublishedModel("modnet-hrnet_w18"),
     )
 }

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from shared.errors import OutOfMemoryError, PredictorError
 from shared.telemetry import DEVICE_BUSY_SECONDS
-from worker.concurrency.thread_pool import SmallFirstPool
+from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.inference.catalog import Model
 from worker.inference.engine import EnginePlan, create
 
@@ -26,7 +26,7 @@ Alphas = NDArray[np.float32]
 """[N, H, W] in 0..1."""
 
 
-class Session:
+class PredictorSession:
     """A network, loaded by a plan. Not safe for two threads."""
 
     def __init__(self, plan: EnginePlan, model: Model) -> None:
@@ -55,14 +55,14 @@ class Session:
         return np.clip(alphas, 0, 1)
 
 
-class Streams:
+class SessionPool:
     """So many sessions side by side; what is submitted goes to whichever is free."""
 
-    def __init__(self, open_session: Callable[[], Session], count: int) -> None:
+    def __init__(self, open_session: Callable[[], PredictorSession], count: int) -> None:
         """`open_session` is called in each thread, and warms what it opens. Raises what it raises,
         with no thread left.
         """
-        self._threads = SmallFirstPool(count, "stream")
+        self._threads = SmallestBatchFirstPool(count, "stream")
         self._own = threading.local()
         all_started = threading.Barrier(count)
         # Two networks loaded at once spoil a table that Paddle's passes share, and hang.

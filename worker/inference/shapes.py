@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from worker.inference.transforms import Image, Prepared, Size, normalise
+from worker.inference.transforms import Image, PreparedImage, Size, normalise
 
 STRIDE = 32
 """Sides are multiples of it: the deepest features of these networks are at 1/32."""
@@ -52,7 +52,7 @@ class ShapeGrid:
         )
         return shape, inner
 
-    def prepare(self, image: Image, mean: Sequence[float], std: Sequence[float]) -> Prepared:
+    def prepare(self, image: Image, mean: Sequence[float], std: Sequence[float]) -> PreparedImage:
         """A photo [H, W, 3] uint8 RGB in its shape."""
         size = image.shape[0], image.shape[1]
         shape, inner = self.choose(size)
@@ -65,7 +65,7 @@ class ShapeGrid:
             image = cv2.copyMakeBorder(
                 image, 0, shape[0] - inner[0], 0, shape[1] - inner[1], cv2.BORDER_REPLICATE
             ).astype(np.uint8)
-        return Prepared(normalise(image, mean, std), tuple(steps), content)
+        return PreparedImage(normalise(image, mean, std), tuple(steps), content)
 
 
 def shrink(image: Image, size: Size) -> Image:

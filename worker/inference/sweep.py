@@ -15,7 +15,7 @@ from shared.errors import OutOfMemoryError
 from shared.settings import Settings
 from worker.inference.catalog import Model
 from worker.inference.engine import Kind, plans
-from worker.inference.session import Alphas, Session, Streams
+from worker.inference.session import Alphas, PredictorSession, SessionPool
 from worker.inference.transforms import Size
 
 CPU_BATCHES = (1, 2, 4, 8)
@@ -31,7 +31,7 @@ NEAR = 0.05
 
 
 @dataclass(frozen=True)
-class Cell:
+class SweepResult:
     """One combination, measured."""
 
     streams: int
@@ -47,7 +47,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Choice:
+class SweepChoice:
     """Streams and batch size, over all shapes."""
 
     streams: int
@@ -72,8 +72,8 @@ def sweep(
     shapes: Sequence[Size],
     *,
     measure_s: float = MEASURE_S,
-    on_cell: Callable[[Cell], None] = lambda _cell: None,
-) -> list[Cell]:
+    on_cell: Callable[[SweepResult], None] = lambda _cell: None,
+) -> list[SweepResult]:
     """Measure every combination at every shape, with the engine of this kind.
 
     Raises PredictorError, ModelLoadError, EngineUnavailableError.
@@ -84,7 +84,7 @@ def sweep(
         plan = next(
             plan for plan in plans(tried, model, shapes=len(shapes) + 1) if plan.kind == kind
         )
-        networks = Streams(partial(Session, plan, model), streams)
+        networks = SessionPool(partial(PredictorSession, plan, model), streams)
         try:
             for cell in _cells(networks, tried, [batch for _, batch in group], shapes, measure_s):
                 cells.append(cell)
@@ -94,7 +94,7 @@ def sweep(
     return cells
 
 
-def choose(cells: Sequence[Cell]) -> Choice:
+def choose(cells: Sequence[SweepResult]) -> SweepChoice:
     """The combination with the most images/s over all shapes (their harmonic mean); of those within
     `NEAR` of it, the one whose slowest batch answers first. One that failed at any shape is out.
 
@@ -108,7 +108,7 @@ def choose(cells: Sequence[Cell]) -> Choice:
         measured = list(group)
         if all(cell.images_per_s > 0 for cell in measured):
             rate = statistics.harmonic_mean([cell.images_per_s for cell in measured])
-            choices.append(Choice(streams, batch, rate, max(cell.p99_ms for cell in measured)))
+            choices.append(SweepChoice(streams, batch, rate, max(cell.p99_ms for cell in measured)))
     if not choices:
         raise OutOfMemoryError("The device has too little memory for a single image")
     best = max(choice.images_per_s for choice in choices)
@@ -119,23 +119,23 @@ def choose(cells: Sequence[Cell]) -> Choice:
 
 
 def _cells(
-    networks: Streams,
+    networks: SessionPool,
     settings: Settings,
     batches: Sequence[int],
     shapes: Sequence[Size],
     measure_s: float,
-) -> Iterator[Cell]:
+) -> Iterator[SweepResult]:
     streams = settings.predict_streams or 1
     for batch, shape in itertools.product(batches, shapes):
         try:
             rate, median_ms, p99_ms = _measure(networks, streams, batch, shape, measure_s)
         except OutOfMemoryError:
             rate = median_ms = p99_ms = 0.0
-        yield Cell(streams, settings.cpu_threads, batch, shape, rate, median_ms, p99_ms)
+        yield SweepResult(streams, settings.cpu_threads, batch, shape, rate, median_ms, p99_ms)
 
 
 def _measure(
-    networks: Streams, streams: int, batch: int, shape: Size, measure_s: float
+    networks: SessionPool, streams: int, batch: int, shape: Size, measure_s: float
 ) -> tuple[float, float, float]:
     """Images/s, and the median and 99th percentile of a batch's ms, with every stream busy."""
     photos = np.random.default_rng(0).standard_normal((batch, 3, *shape)).astype(np.float32)

@@ -21,7 +21,7 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedImage:
     """A network input and the way back from its output."""
 
     tensor: NDArray[np.float32]
@@ -91,7 +91,7 @@ class ExactTransforms:
             size = resized(size)
         return size
 
-    def prepare(self, image: Image) -> Prepared:
+    def prepare(self, image: Image) -> PreparedImage:
         """A photo [H, W, 3] uint8 RGB as the network wants it."""
         steps: list[tuple[str, Size]] = []
         content = 1.0
@@ -109,7 +109,7 @@ class ExactTransforms:
                 image = cv2.resize(
                     image, (new_width, new_height), interpolation=cv2.INTER_LINEAR
                 ).astype(np.uint8)
-        return Prepared(normalise(image, self.mean, self.std), tuple(steps), content)
+        return PreparedImage(normalise(image, self.mean, self.std), tuple(steps), content)
 
 
 def normalise(image: Image, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from shared.errors import MattingError, PredictorError, WarmupError
 from shared.settings import Settings
 from worker.inference.catalog import Model, find_model
 from worker.inference.engine import EnginePlan, collecting, plans
-from worker.inference.session import Session
+from worker.inference.session import PredictorSession
 from worker.inference.shapes import ShapeGrid
 from worker.inference.testcard import testcard
 from worker.inference.transforms import ExactTransforms, Size
@@ -50,7 +50,7 @@ FIELDS = {
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TrialResult:
     """What a trial showed."""
 
     reason: str | None
@@ -61,7 +61,7 @@ class Verdict:
 
 def try_plan(
     settings: Settings, plan: EnginePlan, shapes: Sequence[Size], warm: Sequence[tuple[int, Size]]
-) -> Verdict:
+) -> TrialResult:
     """Run the test card by this plan and by the plain one, in the first of the shapes that the
     plain one takes. `warm`: batch sizes and shapes that will be met, for plans that are tuned to
     them.
@@ -84,15 +84,15 @@ def try_plan(
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Verdict(f"it did not end within {TIMEOUT_S} s")
+        return TrialResult(f"it did not end within {TIMEOUT_S} s")
     if child.returncode < 0:
-        return Verdict(f"it crashed with signal {-child.returncode}")
+        return TrialResult(f"it crashed with signal {-child.returncode}")
     if child.returncode != 0:
-        return Verdict((child.stderr.strip().splitlines() or ["it failed without a word"])[-1])
+        return TrialResult((child.stderr.strip().splitlines() or ["it failed without a word"])[-1])
     answer = json.loads(child.stdout.strip().splitlines()[-1])
     if "plain_fails" in answer:
         raise WarmupError(f"The plain configuration fails: {answer['plain_fails']}")
-    return Verdict(answer["reason"], answer["shape"])
+    return TrialResult(answer["reason"], answer["shape"])
 
 
 def main() -> int:
@@ -114,7 +114,7 @@ def _compare(settings: Settings, model: Model, request: dict[str, object]) -> di
     warm: list[tuple[int, Size]] = request["warm"]  # type: ignore[assignment]
     *accelerated, plain = plans(settings, model, shapes=1)
     cards = [_card(model, (height, width)) for height, width in shapes]
-    session = Session(plain, model)
+    session = PredictorSession(plain, model)
     try:
         number, truth = _first_taken(session, cards)
     except PredictorError as error:
@@ -126,13 +126,13 @@ def _compare(settings: Settings, model: Model, request: dict[str, object]) -> di
             collect = collecting(settings, model)
             if collect is not None:
                 collect_shapes(collect, model, warm)
-            reason = _disagreement(Session(plan, model).run(cards[number]), truth)
+            reason = _disagreement(PredictorSession(plan, model).run(cards[number]), truth)
             return {"reason": reason, "shape": number}
     return {"reason": None, "shape": number}
 
 
 def _first_taken(
-    session: Session, cards: Sequence[NDArray[np.float32]]
+    session: PredictorSession, cards: Sequence[NDArray[np.float32]]
 ) -> tuple[int, NDArray[np.float32]]:
     """The number of the first input that the network takes, and its alpha. Raises PredictorError
     when it takes none.
@@ -148,7 +148,7 @@ def _first_taken(
 
 def collect_shapes(plan: EnginePlan, model: Model, warm: Sequence[tuple[int, Size]]) -> None:
     """Let Paddle note the range of every tensor's shape over all inputs that will be met."""
-    session = Session(plan, model)
+    session = PredictorSession(plan, model)
     for count, (height, width) in warm:
         session.run(np.zeros((count, 3, height, width), np.float32))
     del session  # the file is written when the predictor ends

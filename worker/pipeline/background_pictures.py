@@ -19,7 +19,7 @@ Read = Callable[[str, str], Image]
 """Bucket and key → decoded picture; raises MattingError."""
 
 
-class Pictures:
+class BackgroundPictures:
     """A small cache. Thread-safe."""
 
     def __init__(self, read: Read) -> None:

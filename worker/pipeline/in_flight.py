@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from shared.errors import MattingError
 from shared.options import Profile
-from worker.imaging.decoding import Decoded
+from worker.imaging.decoding import DecodedImage
 from worker.imaging.finishing import FinishedFile
 from worker.imaging.metadata import Metadata
-from worker.inference.transforms import Image, Prepared
+from worker.inference.transforms import Image, PreparedImage
 from worker.pipeline.work_items import Outcome, WorkItem
 
 
@@ -29,23 +29,25 @@ class ObjectStore(Protocol):
 class BatchPredictor(Protocol):
     """What turns photos into alphas."""
 
-    def prepare(self, image: Image, profile: Profile) -> Prepared:
+    def prepare(self, image: Image, profile: Profile) -> PreparedImage:
         """A photo as an input of the network."""
 
-    def predict_many(self, prepared: Sequence[Prepared]) -> list[NDArray[float32] | MattingError]:
+    def predict_many(
+        self, prepared: Sequence[PreparedImage]
+    ) -> list[NDArray[float32] | MattingError]:
         """An alpha or an error for each input, in their order."""
 
 
 @dataclass(slots=True)
-class Passage:
+class InFlightImage:
     """An image on its way through the stages."""
 
     item: WorkItem
     outcome: Outcome
     of: int = 1
     """Images of its batch."""
-    decoded: Decoded | None = None
-    prepared: Prepared | None = None
+    decoded: DecodedImage | None = None
+    prepared: PreparedImage | None = None
     alpha: NDArray[float32] | None = None
     metadata: list[Metadata] = field(default_factory=list)
     pictures: dict[str, Image] = field(default_factory=dict)

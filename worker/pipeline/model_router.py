@@ -8,7 +8,7 @@ from shared.errors import ModelNotServedError
 from worker.pipeline.work_items import Outcome, WorkItem
 
 
-class BatchRunner(Protocol):
+class ImagePipeline(Protocol):
     """worker.pipeline.pipeline.Pipeline, or something that takes its place."""
 
     def run_many(self, items: Sequence[WorkItem]) -> list[Outcome]:
@@ -18,7 +18,7 @@ class BatchRunner(Protocol):
 class ModelRouter:
     """Runs batches whose images name different models. As safe for threads as what it holds."""
 
-    def __init__(self, runners: Mapping[str, BatchRunner], default: str) -> None:
+    def __init__(self, runners: Mapping[str, ImagePipeline], default: str) -> None:
         """`runners` by the model's name; `default`: the model of images that name none."""
         self._runners = runners
         self._default = default

@@ -7,7 +7,7 @@ WEB = ""
 """The "bucket" of photos that have a URL for a key."""
 
 
-class Sources:
+class PhotoSources:
     """The pipeline's object store: photos from S3 or the web, results to S3."""
 
     def __init__(self, storage: Storage, web: Web) -> None:

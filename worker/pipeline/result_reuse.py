@@ -15,7 +15,7 @@ from typing import Protocol
 from shared import job_store
 from shared.database import Database
 from shared.errors import MattingError
-from shared.job_store import PastResult
+from shared.job_store import EarlierResult
 from shared.jobs import Reason
 from shared.options import Options
 from shared.result_names import file_name
@@ -29,20 +29,22 @@ RESULT_VERSION = 3
 """To be raised when the same photo and options give other pixels than before."""
 
 
-class PastResults(Protocol):
+class EarlierResults(Protocol):
     """Where a pipeline looks for what was computed before."""
 
     def fingerprint(self, tenant: str, data: bytes, options: Options) -> str | None:
         """What the result follows from; None: it must be computed."""
 
-    def find_many(self, wanted: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], PastResult]:
+    def find_many(
+        self, wanted: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], EarlierResult]:
         """By tenant and fingerprint. Raises DatabaseError."""
 
     def copy(self, source_key: str, key: str) -> None:
         """Copy an object within the storage. Raises MattingError."""
 
 
-class Reuse:
+class ResultReuse:
     """PastResults in the database and the storage."""
 
     def __init__(self, database: Database, storage: Storage, model: str) -> None:
@@ -60,13 +62,15 @@ class Reuse:
         digest.update(data)
         return digest.hexdigest()
 
-    def find_many(self, wanted: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], PastResult]:
+    def find_many(
+        self, wanted: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], EarlierResult]:
         """The newest result for each."""
         if not wanted:
             return {}
         places = {(uuid.UUID(tenant), mark): (tenant, mark) for tenant, mark in wanted}
         with self._database.transaction() as session:
-            found = job_store.find_results(session, list(places))
+            found = job_store.find_earlier_results(session, list(places))
         return {places[place]: result for place, result in found.items()}
 
     def copy(self, source_key: str, key: str) -> None:
@@ -74,7 +78,7 @@ class Reuse:
         self._storage.copy(source_key, key)
 
 
-def stored_again(past: PastResult, item: WorkItem) -> tuple[StoredOutput, ...]:
+def stored_again(past: EarlierResult, item: WorkItem) -> tuple[StoredOutput, ...]:
     """An earlier image's files under this one's keys and names."""
     before = past.outputs or [
         {"width": past.width, "height": past.height, "bytes": past.output_bytes, "unmet": []}
@@ -95,7 +99,9 @@ def stored_again(past: PastResult, item: WorkItem) -> tuple[StoredOutput, ...]:
     )
 
 
-def copy_again(past: PastResults, found: PastResult, item: WorkItem, outcome: Outcome) -> None:
+def copy_again(
+    past: EarlierResults, found: EarlierResult, item: WorkItem, outcome: Outcome
+) -> None:
     """Copy an earlier image's files; where one is gone, the image is computed."""
     started = time.perf_counter()
     outputs = stored_again(found, item)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from shared.errors import MattingError
 from shared.jobs import Reason
 from shared.options import Options
-from shared.tracing import Stretch
+from shared.tracing import StageSpan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +62,6 @@ class Outcome:
     """What the result follows from, photo and options; none: it is not to be used again."""
     reused: bool = False
     """The result was copied from an earlier one."""
-    stages: list[Stretch] = field(default_factory=list)
+    stages: list[StageSpan] = field(default_factory=list)
     """When each ran, for its trace."""
     timings_ms: dict[str, float] = field(default_factory=dict)

@@ -34,7 +34,7 @@ def api(
         "uvicorn",
         "api.app:app",
         "--http",
-        "api.http.connections:Patience",
+        "api.http.connections:HeaderTimeoutProtocol",
     ]
     command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
     process = start("api", command, log=folder / "api.log", folder=folder, env=env)
