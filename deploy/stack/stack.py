@@ -243,8 +243,8 @@ class Stack:
         process = self._spawn(
             "api",
             _module(
-                f"uvicorn api.app:app --http api.http.connections:HeaderTimeoutProtocol --host 127.0.0.1 "
-                f"--port {port} --log-level warning "
+                "uvicorn api.app:app --http api.http.connections:HeaderTimeoutProtocol "
+                f"--host 127.0.0.1 --port {port} --log-level warning "
                 "--no-access-log --timeout-graceful-shutdown 5"
             ),
         )

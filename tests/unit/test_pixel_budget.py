@@ -104,7 +104,7 @@ class Shelf:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("room", [1, 2 * PIXELS, 5 * PIXELS])
+@pytest.mark.parametrize("pixel_budget", [1, 2 * PIXELS, 5 * PIXELS])
 def test_a_batch_that_needs_too_much_goes_in_parts(jpeg: bytes, pixel_budget: int) -> None:
     assert pixels_to_decode(jpeg) == PIXELS
     assert pixels_to_decode(b"<html>") == 0
