@@ -156,6 +156,7 @@ class Pipeline:
     def _get(self, passage: Passage) -> bytes:
         item = passage.item
         data = self._store.get(item.bucket, item.key, self._settings.max_image_bytes)
+        passage.outcome.input_bytes = len(data)
         if self._past is not None:
             passage.outcome.fingerprint = self._past.fingerprint(item.tenant, data, item.options)
         return data
@@ -181,7 +182,6 @@ class Pipeline:
         ]
 
     def _decode(self, passage: Passage, data: bytes) -> None:
-        passage.outcome.input_bytes = len(data)
         self._stage(passage, "decode", lambda: self._decode_and_prepare(passage, data))
 
     def _decode_and_prepare(self, passage: Passage, data: bytes) -> None:
