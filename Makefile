@@ -56,7 +56,7 @@ AUDIT := $(VENV)/audit/bin/python
 audit: ## known weaknesses of the pinned packages, by pip-audit; says so where the index knows of none
 	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && \
 	  $(AUDIT) -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1; } || true
-	@$(AUDIT) -m deploy.audit
+	@$(AUDIT) -m deploy.maintenance.audit
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .
@@ -65,10 +65,10 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
 	@$(BIN)/lint-imports
 
 picture: $(VENV)/.runtime ## cut the samples out for the README's picture
-	@$(BIN)/python -m deploy.picture
+	@$(BIN)/python -m deploy.maintenance.picture
 
 reference: $(VENV)/.dev ## write the table of error codes into the README
-	@$(BIN)/python -m deploy.reference
+	@$(BIN)/python -m deploy.maintenance.reference
 
 format: $(VENV)/.dev ## let ruff rewrite the files
 	@$(BIN)/ruff check --fix .

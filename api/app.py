@@ -7,11 +7,11 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from api import openapi, problems
-from api.headers import Headers
-from api.limits import BodyLimit
-from api.metrics import RequestTrail
-from api.parts import open_parts
+from api.http import openapi, problems
+from api.http.headers import Headers
+from api.http.limits import BodyLimit
+from api.http.metrics import RequestMetrics
+from api.resources import open_resources
 from api.routes import (
     health,
     items,
@@ -49,8 +49,8 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         configure_logging(settings)
-        with open_parts(settings) as parts:
-            app.state.parts = parts
+        with open_resources(settings) as resources:
+            app.state.resources = resources
             yield
 
     app = FastAPIOffline(
@@ -79,7 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(routes.router)
     app.webhooks.include_router(webhooks.sent)
     app.add_middleware(Headers)
-    app.add_middleware(RequestTrail)  # the outermost: it sees what the others refuse
+    app.add_middleware(RequestMetrics)  # the outermost: it sees what the others refuse
     openapi.complete(app)
     return app
 

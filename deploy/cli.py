@@ -18,13 +18,13 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from api.client import ApiError
-from deploy import job_commands
-from deploy.arguments import DATA, Data, OptionPairs, options_of, photos_of
-from deploy.keys import keys_app
-from deploy.models import models_app
-from deploy.photos import SAMPLES
-from deploy.progress import console
-from deploy.webhook_commands import webhooks_app
+from deploy.commands import jobs as job_commands
+from deploy.commands.arguments import DATA, Data, OptionPairs, options_of, photos_of
+from deploy.commands.keys import keys_app
+from deploy.commands.local_photos import SAMPLES
+from deploy.commands.models import models_app
+from deploy.commands.progress import console
+from deploy.commands.webhooks import webhooks_app
 from shared.errors import MattingError
 from shared.options import Options, Output
 from shared.settings import Settings
@@ -45,7 +45,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where results go.")] = Path("out"),
 ) -> None:
     """Start everything, send photos through, write results and a contact sheet, stop everything."""
-    from deploy.demo import run_demo
+    from deploy.commands.demo import run_demo
 
     raise typer.Exit(run_demo(photos_of(paths or [SAMPLES]), out))
 
@@ -57,7 +57,7 @@ def up(
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
 ) -> None:
     """Keep the whole system running on this machine until Ctrl-C."""
-    from deploy.local import Stack
+    from deploy.stack.stack import Stack
 
     report = lambda line: console.print(f"  {escape(line)}")  # noqa: E731
     with Stack(data, api_port=port or None, workers=workers, report=report) as stack:
@@ -89,7 +89,7 @@ def cutout(
     option: OptionPairs = None,
 ) -> None:
     """Cut out photos right here, with no server and no queue."""
-    from deploy.cutout import cut_out_files
+    from deploy.commands.cutout import cut_out_files
 
     wanted = options_of(option or [])
     if alpha_only:
@@ -107,7 +107,7 @@ def cutout(
 @app.command()
 def doctor(data: Data = DATA) -> None:
     """Check every part, and say how to fix what fails."""
-    from deploy.doctor import examine
+    from deploy.doctor.examination import examine
 
     _quiet(Settings(log_level="ERROR"))
     findings = examine(data)
@@ -135,7 +135,7 @@ def migrate() -> None:
 @app.command()
 def prepare() -> None:
     """Before each start in production: refuse weak secrets, then make tables and bucket."""
-    from deploy.weak_secrets import refuse_weak_secrets
+    from deploy.stack.weak_secrets import refuse_weak_secrets
     from shared.storage import Storage
 
     settings = Settings()
@@ -159,8 +159,8 @@ def tune(
     ] = None,
 ) -> None:
     """Find the batch size and the number of streams this machine runs best with."""
-    from deploy.tune import run_tune
-    from worker.sweep import MEASURE_S
+    from deploy.commands.tune import run_tune
+    from worker.inference.sweep import MEASURE_S
 
     run_tune(out, measure_s or MEASURE_S)
 

@@ -1,7 +1,8 @@
 """What marketplaces ask of a product's main picture: one table, each row with source and date.
 
 The figures were read in stored copies of the pages named here, some of them second-hand; correct a
-row where a marketplace has changed its mind. worker.rules checks finished files against them.
+row where a marketplace has changed its mind. worker.imaging.marketplace_rules
+checks finished files against them.
 """
 
 from dataclasses import dataclass

@@ -17,8 +17,8 @@ from celery import Celery
 from shared import job_store
 from shared.database import Database, Session
 from shared.errors import MattingError
+from shared.periodic_task import PeriodicTask
 from shared.queue import Message, all_queues, publish_many, queue_depth
-from shared.rounds import Rounds
 from shared.settings import Settings
 from shared.telemetry import RECONCILED, get_logger
 
@@ -29,12 +29,12 @@ LOST_AFTER_S = 10
 it prefetched within seconds."""
 
 
-DUTY = "reconcile"
-DUTY_LEASE_S = 5.0
+LEASE_NAME = "reconcile"
+LEADER_LEASE_S = 5.0
 """Another process takes over when nothing was heard of the holder for this long."""
 
 
-class Reconciler(Rounds):
+class Reconciler(PeriodicTask):
     """The steps, and the thread that repeats them."""
 
     def __init__(self, database: Database, queue: Celery, settings: Settings) -> None:
@@ -52,11 +52,11 @@ class Reconciler(Rounds):
         """End after the step at hand, and let another process go on at once."""
         super().stop()
         with suppress(MattingError), self._database.transaction() as session:
-            job_store.give_up_duty(session, DUTY, owner=self._owner)
+            job_store.release_leader_lease(session, LEASE_NAME, owner=self._owner)
 
     def round(self) -> float:
         """What is due, if it is this process's turn."""
-        if self.on_duty():
+        if self.is_leader():
             if time.monotonic() >= self._recover_at:
                 self.recover()
                 self._recover_at = time.monotonic() + self._settings.reconcile_s
@@ -119,7 +119,9 @@ class Reconciler(Rounds):
         if queue_depth(self._queue, all_queues(self._settings)) == 0:
             patience_s = LOST_AFTER_S
         with self._database.transaction() as session:
-            released = job_store.release_expired(session, max_attempts=self._settings.max_attempts)
+            released = job_store.release_expired_leases(
+                session, max_attempts=self._settings.max_attempts
+            )
         with self._database.transaction() as session:
             forgotten = job_store.forget_publication(session, older_than_s=patience_s)
         for action, count in (("lease-expired", released), ("message-lost", forgotten)):
@@ -128,13 +130,15 @@ class Reconciler(Rounds):
                 log.warning("reconciled", action=action, items=count)
         return released + forgotten
 
-    def on_duty(self) -> bool:
+    def is_leader(self) -> bool:
         """Take the duty, or keep it; False while another process has it."""
         asked_at = time.monotonic()
         if asked_at < self._renew_at:
             return True
-        lease_s = DUTY_LEASE_S + self._settings.reconcile_s
+        lease_s = LEADER_LEASE_S + self._settings.reconcile_s
         with self._database.transaction() as session:
-            held = job_store.take_duty(session, DUTY, owner=self._owner, lease_s=lease_s)
+            held = job_store.acquire_leader_lease(
+                session, LEASE_NAME, owner=self._owner, lease_s=lease_s
+            )
         self._renew_at = asked_at + lease_s / 3 if held else 0.0
         return held

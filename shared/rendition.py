@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from shared.naming import check_template
+from shared.result_names import check_template
 
 MAX_SIDE_PX = 10_000
 """Of a canvas: the most that any of the marketplaces takes."""

@@ -19,7 +19,7 @@ from shared.settings import Settings
 LOW_64 = (1 << 64) - 1
 
 
-class Stretch(NamedTuple):
+class StageSpan(NamedTuple):
     """A stage's time, in nanoseconds since 1970."""
 
     name: str
@@ -98,7 +98,7 @@ def trace_job(job_id: uuid.UUID, images: int) -> None:
 
 
 def trace_image(
-    job_id: uuid.UUID, started_ns: int, stages: Iterable[Stretch], attributes: dict[str, Any]
+    job_id: uuid.UUID, started_ns: int, stages: Iterable[StageSpan], attributes: dict[str, Any]
 ) -> None:
     """An image's try, from its claim to now, and its stages below it."""
     if _open.tracer is None:

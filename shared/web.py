@@ -53,7 +53,7 @@ metadata in 192.0.0.0/24), and an address that within another cloud is each mach
 
 
 @dataclass(frozen=True, slots=True)
-class Posted:
+class PostResponse:
     """How a receiver answered."""
 
     status: int
@@ -127,7 +127,7 @@ def _target(url: str, *, allow_private: bool) -> tuple[httpx.URL, str]:
     return target, resolve(target.host, port, allow_private=allow_private)
 
 
-class _Cutter:
+class _DeadlineCutter:
     """Cuts a request's connection when its time is up: a limit on single reads never ends a peer
     that sends a byte now and then.
     """
@@ -138,7 +138,7 @@ class _Cutter:
         self._timer.daemon = True
         self._late = False
 
-    def __enter__(self) -> "_Cutter":
+    def __enter__(self) -> "_DeadlineCutter":
         self._timer.start()
         return self
 
@@ -209,7 +209,7 @@ class Web:
             f"{_shown(url)} redirects more than {self._limits.max_redirects} times"
         )
 
-    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Posted:
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> PostResponse:
         """Send a body; returns how it was answered. A redirect is an answer, not followed.
 
         Raises ForbiddenUrlError or UrlNotFetchedError.
@@ -217,7 +217,7 @@ class Web:
         deadline = time.monotonic() + self._limits.timeout_s
         try:
             with self._open("POST", url, deadline, body, headers) as response:
-                return Posted(response.status_code, response.headers.get("retry-after", ""))
+                return PostResponse(response.status_code, response.headers.get("retry-after", ""))
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             raise UrlNotFetchedError(
                 f"{_shown(url)} could not be reached: {type(error).__name__}"
@@ -235,7 +235,7 @@ class Web:
         """One request, to an address that was checked; cut at the deadline (monotonic seconds)."""
         target, address = _target(url, allow_private=self._limits.allow_private)
         with (
-            _Cutter(deadline - time.monotonic()) as cutter,
+            _DeadlineCutter(deadline - time.monotonic()) as cutter,
             self._client.stream(
                 method,
                 target.copy_with(host=address),

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from deploy.processes import Process, answers, free_port, program, start, wait_until
+from deploy.stack.processes import Process, answers, free_port, program, start, wait_until
 from shared.database import Database
 from shared.models import Base
 from shared.queue import Celery, make_app

@@ -13,7 +13,7 @@ import cv2
 from shared.errors import ImageError
 from shared.settings import Settings
 from tests import bad_photos
-from worker.codec import decode
+from worker.imaging.decoding import decode
 
 SETTINGS = Settings()
 

@@ -24,20 +24,20 @@ from shared.storage import Storage
 from shared.telemetry import PREDICTOR_WARM, configure_logging, get_logger
 from shared.tracing import open_tracing
 from shared.web import Web, WebLimits
-from worker.batching import BatchTask
-from worker.brake import Brake
-from worker.device import watch_device
-from worker.drain import Drain
-from worker.heartbeat import Heartbeat
-from worker.pipeline import Pipeline
-from worker.predictor import load_predictor
-from worker.probes import Probes
-from worker.reuse import Reuse
-from worker.room import Room
-from worker.routing import ModelRouter
-from worker.sources import Sources
-from worker.tuning import batch_sizes
-from worker.watchdog import Watchdog
+from worker.concurrency.pixel_budget import PixelBudget
+from worker.concurrency.watchdog import Watchdog
+from worker.consumer.batch_runner import BatchRunner
+from worker.consumer.batching import BatchTask
+from worker.consumer.circuit_breaker import CircuitBreaker
+from worker.consumer.device_metrics import watch_device
+from worker.consumer.heartbeat import Heartbeat
+from worker.consumer.probes import Probes
+from worker.inference.predictor import load_predictor
+from worker.inference.tuning import batch_sizes
+from worker.pipeline.model_router import ModelRouter
+from worker.pipeline.photo_sources import PhotoSources
+from worker.pipeline.pipeline import Pipeline
+from worker.pipeline.result_reuse import ResultReuse
 
 log = get_logger(__name__)
 
@@ -57,7 +57,7 @@ app = make_app(_settings)
 # Prefetch is this times the pool's threads: one batch for each that may be in flight. Celery's
 # command line reads it before any signal is sent.
 app.conf.worker_prefetch_multiplier = _settings.batch_size
-app.conf.worker_consumer = "worker.batching:CheckedConsumer"
+app.conf.worker_consumer = "worker.consumer.batching:CheckedConsumer"
 app.conf.task_queues = [
     Queue(name, Exchange(name), routing_key=name) for name in served_queues(_settings)
 ]
@@ -66,7 +66,7 @@ _opened = ExitStack()
 
 @app.task(name=TASK, base=BatchTask, bind=True, acks_late=True)
 def remove_background(task: BatchTask, /, **message: str) -> None:
-    """The task that Celery knows; its messages never run one by one (see worker.batching)."""
+    """The task that Celery knows. Its messages run in batches (see worker.consumer.batching)."""
     raise NotImplementedError(f"{task.name} runs in batches only")
 
 
@@ -96,28 +96,28 @@ def _open(**_: Any) -> None:
         storage.ping()
         web = Web(WebLimits.of(settings))
         _opened.callback(web.close)
-        sources = Sources(storage, web)
-        room = Room(settings.max_decoded_pixels)
+        sources = PhotoSources(storage, web)
+        pixel_budget = PixelBudget(settings.max_decoded_pixels)
         pipelines, descriptions = {}, []
         for model in settings.served_models:
             own = _settings_of(model)
             predictor = load_predictor(own)
             _opened.callback(predictor.close)
             past = (
-                Reuse(database, storage, predictor.model.fingerprint)
+                ResultReuse(database, storage, predictor.model.fingerprint)
                 if settings.reuse_results
                 else None
             )
-            pipelines[model] = Pipeline(predictor, sources, own, past, watchdog, room)
+            pipelines[model] = Pipeline(predictor, sources, own, past, watchdog, pixel_budget)
             _opened.callback(pipelines[model].close)
             descriptions.append(predictor.describe())
         watch_device(settings)
         router = ModelRouter(pipelines, default=settings.model)
-        brake = Brake(storage.ping)
-        drain = Drain(database, router, settings, worker_id, brake)
-        watchdog.start(lambda *stuck: _end_stuck(drain, *stuck))
+        storage_breaker = CircuitBreaker(storage.ping)
+        runner = BatchRunner(database, router, settings, worker_id, storage_breaker)
+        watchdog.start(lambda *stuck: _end_stuck(runner, *stuck))
         _opened.callback(watchdog.stop)
-        heartbeat = Heartbeat(database, drain, settings, worker_id)
+        heartbeat = Heartbeat(database, runner, settings, worker_id)
         assert settings.batch_size is not None
         takes = settings.batch_size * settings.batches_in_flight
         heartbeat.start({**descriptions[0], "models": list(pipelines), "takes": takes})
@@ -127,18 +127,18 @@ def _open(**_: Any) -> None:
         _opened.close()
         sys.exit(2)
     task = cast(BatchTask, app.tasks[TASK])
-    task.body, task.batch_size = drain, settings.batch_size
+    task.body, task.batch_size = runner, settings.batch_size
     task.batch_wait_s = settings.batch_wait_ms / 1e3
     task.batches_in_flight = settings.batches_in_flight
     task.watchdog = watchdog
     probes.state = "warm"
     PREDICTOR_WARM.set(1)
     signals.worker_shutting_down.connect(
-        lambda **_: _stopping(heartbeat, brake, probes), weak=False
+        lambda **_: _stopping(heartbeat, storage_breaker, probes), weak=False
     )
 
 
-def _end_stuck(drain: Drain, item_id: str | None, stage: str, limit_s: float) -> None:
+def _end_stuck(runner: BatchRunner, item_id: str | None, stage: str, limit_s: float) -> None:
     """Something hangs, which nothing but the process's end can stop; whoever keeps it running
     starts it again. An image that hangs in native code is failed first.
     """
@@ -148,18 +148,18 @@ def _end_stuck(drain: Drain, item_id: str | None, stage: str, limit_s: float) ->
     faulthandler.dump_traceback(sys.__stderr__ or sys.stderr)
     try:
         if item_id is not None:
-            drain.convict(item_id, error)
+            runner.fail_in_flight(item_id, error)
     except DatabaseError as away:
         # Its lease ends, and it comes back as a suspect.
         log.error("image-not-convicted", item=item_id, detail=away.detail)
     os._exit(os.EX_SOFTWARE)
 
 
-def _stopping(heartbeat: Heartbeat, brake: Brake, probes: Probes) -> None:
+def _stopping(heartbeat: Heartbeat, storage_breaker: CircuitBreaker, probes: Probes) -> None:
     probes.state = "stopping"
     PREDICTOR_WARM.set(0)
-    brake.release()
-    heartbeat.drain_only()
+    storage_breaker.stop()
+    heartbeat.renew_only()
 
 
 @signals.worker_shutdown.connect

@@ -1,4 +1,4 @@
-"""What the service answers with, as types: the fields are those of api/schemas.py."""
+"""What the service answers with, as types: the fields are those of api/schemas/responses.py."""
 
 from typing import Any, TypedDict
 

@@ -41,7 +41,7 @@ class ApiError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class ApiCall:
     """One request to the service."""
 
     method: str = "GET"
@@ -88,10 +88,10 @@ def submit(
     *,
     idempotency_key: str | None = None,
     dry_run: bool = False,
-) -> Call:
+) -> ApiCall:
     """Submit a job. A key makes the same submission, sent again, the same job."""
     key = idempotency_key or str(uuid.uuid4())
-    return Call(
+    return ApiCall(
         method="POST",
         path="/v1/jobs",
         query={"dry_run": "true"} if dry_run else {},
@@ -106,40 +106,40 @@ def bound_key(name: str, *content: object) -> str:
     return f"{name}-{digest.hexdigest()[:32]}"
 
 
-def reserve_uploads(count: int) -> Call:
+def reserve_uploads(count: int) -> ApiCall:
     """Ask for URLs to send files to."""
-    return Call(method="POST", path="/v1/uploads", body={"count": count})
+    return ApiCall(method="POST", path="/v1/uploads", body={"count": count})
 
 
-def find_job(job_id: str) -> Call:
+def find_job(job_id: str) -> ApiCall:
     """The job as it stands."""
-    return Call(path=f"/v1/jobs/{job_id}")
+    return ApiCall(path=f"/v1/jobs/{job_id}")
 
 
-def change_job(job_id: str, verb: Verb) -> Call:
+def change_job(job_id: str, verb: Verb) -> ApiCall:
     """Do something to a job."""
-    return Call(method="POST", path=f"/v1/jobs/{job_id}/{verb}")
+    return ApiCall(method="POST", path=f"/v1/jobs/{job_id}/{verb}")
 
 
-def delete_job(job_id: str) -> Call:
+def delete_job(job_id: str) -> ApiCall:
     """Delete a job with its results."""
-    return Call(method="DELETE", path=f"/v1/jobs/{job_id}")
+    return ApiCall(method="DELETE", path=f"/v1/jobs/{job_id}")
 
 
-def report(job_id: str, kind: str) -> Call:
+def report(job_id: str, kind: str) -> ApiCall:
     """What became of every image, as `csv` or `jsonl`."""
-    return Call(path=f"/v1/jobs/{job_id}/report.{kind}")
+    return ApiCall(path=f"/v1/jobs/{job_id}/report.{kind}")
 
 
-def jobs_page(cursor: str | None) -> Call:
+def jobs_page(cursor: str | None) -> ApiCall:
     """A page of the jobs, newest first."""
-    return Call(path="/v1/jobs", query=given(cursor=cursor))
+    return ApiCall(path="/v1/jobs", query=given(cursor=cursor))
 
 
-def items_page(job_id: str, cursor: str | None, status: str | None, review: str | None) -> Call:
+def items_page(job_id: str, cursor: str | None, status: str | None, review: str | None) -> ApiCall:
     """A page of a job's images."""
     query = given(limit="1000", status=status, review=review, cursor=cursor)
-    return Call(path=f"/v1/jobs/{job_id}/items", query=query)
+    return ApiCall(path=f"/v1/jobs/{job_id}/items", query=query)
 
 
 def has_ended(job: Mapping[str, Any]) -> bool:

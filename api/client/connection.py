@@ -9,9 +9,9 @@ from httpx_retries import RetryTransport
 
 from api.client import calls
 from api.client.answers import Answer
-from api.client.calls import RETRY, Call
+from api.client.calls import RETRY, ApiCall
 
-Page = Callable[[str | None], Call]
+Page = Callable[[str | None], ApiCall]
 """The request for the page at a cursor."""
 
 
@@ -42,7 +42,7 @@ class Connection:
         self._http.close()
         self._storage.close()
 
-    def ask(self, call: Call) -> Answer:
+    def ask(self, call: ApiCall) -> Answer:
         """Send what has no method of its own. Raises ApiError."""
         answer: Answer = calls.decoded(self._http.request(**call.arguments()))
         return answer
@@ -95,7 +95,7 @@ class AsyncConnection:
         await self._http.aclose()
         await self._storage.aclose()
 
-    async def ask(self, call: Call) -> Answer:
+    async def ask(self, call: ApiCall) -> Answer:
         """Send what has no method of its own. Raises ApiError."""
         answer: Answer = calls.decoded(await self._http.request(**call.arguments()))
         return answer

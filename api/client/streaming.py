@@ -26,7 +26,7 @@ def streamed(path: Path) -> dict[str, Any]:
     }
 
 
-class Sent:
+class UploadStream:
     """The chunks of one try, told to `on_sent` as they go."""
 
     def __init__(self, on_sent: Callable[[int], None]) -> None:

@@ -16,7 +16,7 @@ from api.client.calls import TRANSFERS, ApiError, JobSettings, bound_key
 from api.client.connection import Connection
 from api.client.downloading import Download, downloads
 from api.client.listening import listen
-from api.client.streaming import LAST_OF_TRIES, Sent, streamed
+from api.client.streaming import LAST_OF_TRIES, UploadStream, streamed
 from api.client.uploading import UPLOADS_PER_REQUEST, Journal, LocalFile, LocalFiles, local_files
 from api.client.webhooks import Webhooks
 
@@ -58,7 +58,7 @@ class MattingClient(Connection):
         """
         [slot] = self.ask(calls.reserve_uploads(1))["uploads"]
         for last in LAST_OF_TRIES:
-            sent = Sent(on_sent)
+            sent = UploadStream(on_sent)
             try:
                 answer = self._storage.put(
                     slot["url"], content=sent.chunks(Path(path)), **streamed(Path(path))

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from api.client.answers import Delivery, MadeWebhook, Webhook
-from api.client.calls import Call, given
+from api.client.calls import ApiCall, given
 from api.client.connection import AsyncConnection, Connection, Page
 
 
@@ -32,7 +32,7 @@ class Webhooks:
 
     def list(self) -> list[Webhook]:
         """Those of all your jobs."""
-        found: list[Webhook] = self._connection.ask(Call(path=_HOOKS))["webhooks"]
+        found: list[Webhook] = self._connection.ask(ApiCall(path=_HOOKS))["webhooks"]
         return found
 
     def change(self, webhook_id: str, **changes: Any) -> Webhook:
@@ -92,7 +92,7 @@ class AsyncWebhooks:
 
     async def list(self) -> list[Webhook]:
         """Those of all your jobs."""
-        found: list[Webhook] = (await self._connection.ask(Call(path=_HOOKS)))["webhooks"]
+        found: list[Webhook] = (await self._connection.ask(ApiCall(path=_HOOKS)))["webhooks"]
         return found
 
     async def change(self, webhook_id: str, **changes: Any) -> Webhook:
@@ -138,31 +138,31 @@ _DELIVERIES = "/v1/deliveries"
 
 def _create(
     url: str, secret: str | None, events: Sequence[str] | None, progress_percent: int | None
-) -> Call:
+) -> ApiCall:
     body: dict[str, Any] = {"url": url, "secret": secret, "progress_percent": progress_percent}
     if events is not None:
         body["events"] = list(events)
-    return Call(method="POST", path=_HOOKS, body=body)
+    return ApiCall(method="POST", path=_HOOKS, body=body)
 
 
-def _change(webhook_id: str, changes: Mapping[str, Any]) -> Call:
-    return Call(method="PATCH", path=f"{_HOOKS}/{webhook_id}", body=dict(changes))
+def _change(webhook_id: str, changes: Mapping[str, Any]) -> ApiCall:
+    return ApiCall(method="PATCH", path=f"{_HOOKS}/{webhook_id}", body=dict(changes))
 
 
-def _delete(webhook_id: str) -> Call:
-    return Call(method="DELETE", path=f"{_HOOKS}/{webhook_id}")
+def _delete(webhook_id: str) -> ApiCall:
+    return ApiCall(method="DELETE", path=f"{_HOOKS}/{webhook_id}")
 
 
-def _post(kind: str, one: str, verb: str) -> Call:
-    return Call(method="POST", path=f"{kind}/{one}/{verb}")
+def _post(kind: str, one: str, verb: str) -> ApiCall:
+    return ApiCall(method="POST", path=f"{kind}/{one}/{verb}")
 
 
-def _find(delivery_id: str) -> Call:
-    return Call(path=f"{_DELIVERIES}/{delivery_id}")
+def _find(delivery_id: str) -> ApiCall:
+    return ApiCall(path=f"{_DELIVERIES}/{delivery_id}")
 
 
 def _page(webhook_id: str | None, job_id: str | None, status: str | None) -> Page:
-    return lambda cursor: Call(
+    return lambda cursor: ApiCall(
         path=_DELIVERIES,
         query=given(
             limit="200", webhook_id=webhook_id, job_id=job_id, status=status, cursor=cursor

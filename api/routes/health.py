@@ -5,9 +5,9 @@ from typing import Any
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from api.metrics import exposition
-from api.parts import PartsDep
-from api.schemas import Health, Readiness
+from api.http.metrics import exposition
+from api.resources import ResourcesDep
+from api.schemas.responses import Health, Readiness
 from shared import job_store
 from shared.errors import MattingError
 from shared.queue import queue_depth
@@ -22,23 +22,23 @@ def healthz() -> Health:
 
 
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready."}})
-def readyz(parts: PartsDep, response: Response) -> Readiness:
+def readyz(resources: ResourcesDep, response: Response) -> Readiness:
     """Every part answers and a warm worker takes work: a job submitted now would be done."""
     checks: dict[str, str] = {}
     workers: list[dict[str, Any]] = []
 
     def live_workers() -> None:
-        with parts.database.transaction() as session:
-            live = job_store.live_workers(session, stale_s=parts.settings.worker_stale_s)
+        with resources.database.transaction() as session:
+            live = job_store.live_workers(session, stale_s=resources.settings.worker_stale_s)
         workers.extend({"id": worker.id, **worker.description} for worker in live)
 
     def queue() -> None:
-        queue_depth(parts.queue)
+        queue_depth(resources.queue)
 
     for name, check in (
         ("database", live_workers),
         ("queue", queue),
-        ("storage", parts.storage.ping),
+        ("storage", resources.storage.ping),
     ):
         try:
             check()
@@ -52,6 +52,6 @@ def readyz(parts: PartsDep, response: Response) -> Readiness:
 
 
 @router.get("/metrics", response_class=Response)
-def metrics(parts: PartsDep) -> Response:
+def metrics(resources: ResourcesDep) -> Response:
     """For Prometheus."""
-    return Response(exposition(parts), media_type=CONTENT_TYPE_LATEST)
+    return Response(exposition(resources), media_type=CONTENT_TYPE_LATEST)

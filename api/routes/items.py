@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from fastapi.responses import RedirectResponse
 
-from api.auth import CallerDep
-from api.bodies import ReviewRequest
-from api.parts import Parts, PartsDep
-from api.problems import responses
-from api.schemas import ItemOut
+from api.http.auth import CallerDep
+from api.http.problems import responses
+from api.resources import Resources, ResourcesDep
+from api.schemas.requests import ReviewRequest
+from api.schemas.responses import ItemOut
 from shared import job_store
 from shared.errors import ItemNotFoundError, ResultNotReadyError
 from shared.jobs import ItemStatus
@@ -25,9 +25,9 @@ _REDIRECT = {"description": "To the file, by a URL that is valid for a while."}
 
 
 @router.get("/{item_id}", responses=responses(ItemNotFoundError))
-def get_item(item_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> ItemOut:
+def get_item(item_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> ItemOut:
     """One image of a job."""
-    item, options = _find(parts, caller.api_key_id, item_id)
+    item, options = _find(resources, caller.api_key_id, item_id)
     return ItemOut.of(item, options)
 
 
@@ -40,14 +40,14 @@ def get_item(item_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> ItemOut:
         **responses(ItemNotFoundError, ResultNotReadyError),
     },
 )
-def get_result(item_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> RedirectResponse:
+def get_result(item_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> RedirectResponse:
     """Go to the result of an image."""
-    item, _options = _find(parts, caller.api_key_id, item_id)
+    item, _options = _find(resources, caller.api_key_id, item_id)
     if item.status is not ItemStatus.SUCCEEDED or item.result_key is None:
         why = f": {item.error_code}" if item.error_code else ""
         raise ResultNotReadyError(f"The item is {item.status}{why}")
     stem = PurePosixPath(item.name).stem or "result"
-    return _redirect(parts, item.result_key, stem + PurePosixPath(item.result_key).suffix)
+    return _redirect(resources, item.result_key, stem + PurePosixPath(item.result_key).suffix)
 
 
 @router.get(
@@ -59,15 +59,15 @@ def get_result(item_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> Redire
 def get_output(
     item_id: uuid.UUID,
     index: Annotated[int, Path(ge=0, le=MAX_EXTRA_OUTPUTS + 1)],
-    parts: PartsDep,
+    resources: ResourcesDep,
     caller: CallerDep,
 ) -> RedirectResponse:
     """Go to one of several outputs of an image."""
-    item, _options = _find(parts, caller.api_key_id, item_id)
+    item, _options = _find(resources, caller.api_key_id, item_id)
     outputs = item.outputs or []
     if index >= len(outputs):
         raise ItemNotFoundError(f"The item {item_id} has no output {index}")
-    return _redirect(parts, outputs[index]["key"], PurePosixPath(outputs[index]["name"]).name)
+    return _redirect(resources, outputs[index]["key"], PurePosixPath(outputs[index]["name"]).name)
 
 
 @router.get(
@@ -76,19 +76,21 @@ def get_output(
     response_class=RedirectResponse,
     responses={307: _REDIRECT, **responses(ItemNotFoundError)},
 )
-def get_source(item_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> RedirectResponse:
+def get_source(item_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> RedirectResponse:
     """Go to the photo itself, to compare."""
-    item, _options = _find(parts, caller.api_key_id, item_id)
+    item, _options = _find(resources, caller.api_key_id, item_id)
     if not item.source.startswith("s3://"):
         return RedirectResponse(item.source, 307, headers={"Cache-Control": "no-store"})
-    place = ObjectUrl.parse(item.source, parts.storage.bucket)
-    return _redirect(parts, place.key, PurePosixPath(item.name).name, place.bucket)
+    place = ObjectUrl.parse(item.source, resources.storage.bucket)
+    return _redirect(resources, place.key, PurePosixPath(item.name).name, place.bucket)
 
 
 @router.post("/{item_id}/review", responses=responses(ItemNotFoundError, ResultNotReadyError))
-def review(item_id: uuid.UUID, body: ReviewRequest, parts: PartsDep, caller: CallerDep) -> ItemOut:
+def review(
+    item_id: uuid.UUID, body: ReviewRequest, resources: ResourcesDep, caller: CallerDep
+) -> ItemOut:
     """Say whether a result is fit to be published; null takes it back."""
-    with parts.database.transaction() as session:
+    with resources.database.transaction() as session:
         found = job_store.get_item(session, item_id, api_key_id=caller.api_key_id)
         if found is None:
             raise ItemNotFoundError(f"There is no item {item_id}")
@@ -99,15 +101,19 @@ def review(item_id: uuid.UUID, body: ReviewRequest, parts: PartsDep, caller: Cal
         return ItemOut.of(item, options)
 
 
-def _redirect(parts: Parts, key: str, filename: str, bucket: str | None = None) -> RedirectResponse:
-    url = parts.storage.presign_get(
-        key, ttl_s=parts.settings.result_url_ttl_s, filename=filename, bucket=bucket
+def _redirect(
+    resources: Resources, key: str, filename: str, bucket: str | None = None
+) -> RedirectResponse:
+    url = resources.storage.presign_get(
+        key, ttl_s=resources.settings.result_url_ttl_s, filename=filename, bucket=bucket
     )
     return RedirectResponse(url, 307, headers={"Cache-Control": "no-store"})
 
 
-def _find(parts: Parts, api_key_id: uuid.UUID, item_id: uuid.UUID) -> tuple[Item, dict[str, Any]]:
-    with parts.database.transaction() as session:
+def _find(
+    resources: Resources, api_key_id: uuid.UUID, item_id: uuid.UUID
+) -> tuple[Item, dict[str, Any]]:
+    with resources.database.transaction() as session:
         found = job_store.get_item(session, item_id, api_key_id=api_key_id)
     if found is None:
         raise ItemNotFoundError(f"There is no item {item_id}")

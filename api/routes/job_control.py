@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 from fastapi import APIRouter
 
-from api.auth import Caller, CallerDep
-from api.finding import find_job
-from api.parts import Parts, PartsDep
-from api.problems import responses
-from api.schemas import JobOut
+from api.http.auth import Caller, CallerDep
+from api.http.problems import responses
+from api.resources import Resources, ResourcesDep
+from api.routes.lookup import find_job
+from api.schemas.responses import JobOut
 from shared import job_store
 from shared.database import Session
 from shared.errors import JobNotFoundError
@@ -19,41 +19,44 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
 
 
 @router.post("/cancel", responses=responses(JobNotFoundError))
-def cancel(job_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> JobOut:
+def cancel(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
     """Stop a job: what no worker has begun will not be done."""
-    return _change(job_store.cancel_job, parts, caller, job_id)
+    return _change(job_store.cancel_job, resources, caller, job_id)
 
 
 @router.post("/pause", responses=responses(JobNotFoundError))
-def pause(job_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> JobOut:
+def pause(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
     """Hold a job: what no worker has begun waits until it is resumed."""
-    return _change(job_store.pause_job, parts, caller, job_id)
+    return _change(job_store.pause_job, resources, caller, job_id)
 
 
 @router.post("/resume", responses=responses(JobNotFoundError))
-def resume(job_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> JobOut:
+def resume(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
     """Go on with a paused job, also with one that was paused because too many images failed."""
-    return _change(job_store.resume_job, parts, caller, job_id)
+    return _change(job_store.resume_job, resources, caller, job_id)
 
 
 @router.post("/retry", responses=responses(JobNotFoundError))
-def retry(job_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> JobOut:
+def retry(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
     """Try the failed images of a job again."""
-    return _change(job_store.retry_failed, parts, caller, job_id)
+    return _change(job_store.retry_failed, resources, caller, job_id)
 
 
 @router.delete("", status_code=204, responses=responses(JobNotFoundError))
-def delete(job_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> None:
+def delete(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> None:
     """Delete a job with its results and uploads: gone at once for you, in the storage soon."""
-    find_job(parts, caller, job_id)
-    with parts.database.transaction() as session:
+    find_job(resources, caller, job_id)
+    with resources.database.transaction() as session:
         job_store.delete_job(session, job_id)
-    parts.sweeper.wake()
+    resources.sweeper.wake()
 
 
 def _change(
-    change: Callable[[Session, uuid.UUID], Job], parts: Parts, caller: Caller, job_id: uuid.UUID
+    change: Callable[[Session, uuid.UUID], Job],
+    resources: Resources,
+    caller: Caller,
+    job_id: uuid.UUID,
 ) -> JobOut:
-    find_job(parts, caller, job_id)
-    with parts.database.transaction() as session:
+    find_job(resources, caller, job_id)
+    with resources.database.transaction() as session:
         return JobOut.of(change(session, job_id))

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
-from api.auth import CallerDep
-from api.events import listen
-from api.finding import find_job, position_cursor
-from api.parts import PartsDep
-from api.problems import responses
-from api.report import csv_lines, json_lines
+from api.http.auth import CallerDep
+from api.http.problems import responses
+from api.resources import ResourcesDep
+from api.routes.job_events import listen
+from api.routes.job_report import csv_lines, json_lines
 from api.routes.jobs import Cursor
-from api.schemas import ItemOut, ItemPage, to_cursor
+from api.routes.lookup import find_job, position_cursor
+from api.schemas.responses import ItemOut, ItemPage, to_cursor
 from shared import job_store
 from shared.errors import InvalidCursorError, JobNotFoundError, TooManyListenersError
 from shared.jobs import ItemStatus
@@ -39,7 +39,7 @@ class _Events(StreamingResponse):
 @router.get("/items", responses=responses(JobNotFoundError, InvalidCursorError))
 def list_items(
     job_id: uuid.UUID,
-    parts: PartsDep,
+    resources: ResourcesDep,
     caller: CallerDep,
     status: ItemStatus | None = None,
     review: Annotated[
@@ -51,8 +51,8 @@ def list_items(
 ) -> ItemPage:
     """The images of a job, in the order of their source."""
     after = position_cursor(cursor) if cursor else 0
-    job = find_job(parts, caller, job_id)
-    with parts.database.transaction() as session:
+    job = find_job(resources, caller, job_id)
+    with resources.database.transaction() as session:
         items = job_store.list_items(
             session, job_id, status=status, review=review, after=after, limit=limit + 1
         )
@@ -72,10 +72,10 @@ def list_items(
         **responses(JobNotFoundError),
     },
 )
-def report_csv(job_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> StreamingResponse:
+def report_csv(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> StreamingResponse:
     """What became of every image, with your own columns; also while the job runs."""
-    job = find_job(parts, caller, job_id)
-    return _named(_Csv(csv_lines(parts, job)), f"{job_id}.csv")
+    job = find_job(resources, caller, job_id)
+    return _named(_Csv(csv_lines(resources, job)), f"{job_id}.csv")
 
 
 @router.get(
@@ -89,10 +89,12 @@ def report_csv(job_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> Streami
         **responses(JobNotFoundError),
     },
 )
-def report_jsonl(job_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> StreamingResponse:
+def report_jsonl(
+    job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep
+) -> StreamingResponse:
     """What became of every image, with your own columns; also while the job runs."""
-    job = find_job(parts, caller, job_id)
-    return _named(_JsonLines(json_lines(parts, job)), f"{job_id}.jsonl")
+    job = find_job(resources, caller, job_id)
+    return _named(_JsonLines(json_lines(resources, job)), f"{job_id}.jsonl")
 
 
 @router.get(
@@ -109,7 +111,7 @@ def report_jsonl(job_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> Strea
 )
 def events(
     job_id: uuid.UUID,
-    parts: PartsDep,
+    resources: ResourcesDep,
     caller: CallerDep,
     last_event_id: Annotated[
         str | None,
@@ -117,7 +119,7 @@ def events(
     ] = None,
 ) -> StreamingResponse:
     """The job's progress as it happens. After a break, send the last event's id to go on."""
-    stream = listen(parts, caller, job_id, last_event_id)
+    stream = listen(resources, caller, job_id, last_event_id)
     return _Events(stream, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 

@@ -6,14 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from api.auth import CallerDep
-from api.estimate import estimate
-from api.finding import find_job, uuid_cursor
-from api.forms import BODY, MAX_KEY_CHARS, read_submission
-from api.intake import submit
-from api.parts import PartsDep
-from api.problems import responses
-from api.schemas import Estimate, JobOut, JobPage, to_cursor
+from api.http.auth import CallerDep
+from api.http.problems import responses
+from api.resources import ResourcesDep
+from api.routes.lookup import find_job, uuid_cursor
+from api.schemas.responses import Estimate, JobOut, JobPage, to_cursor
+from api.submissions.estimate import estimate
+from api.submissions.forms import BODY, MAX_KEY_CHARS, read_submission
+from api.submissions.intake import submit
 from shared import job_store
 from shared.errors import (
     ForbiddenSourceError,
@@ -58,7 +58,7 @@ Cursor = Annotated[str | None, Query(description="`next_cursor` of the page befo
 async def submit_job(
     request: Request,
     response: Response,
-    parts: PartsDep,
+    resources: ResourcesDep,
     caller: CallerDep,
     dry_run: Annotated[
         bool, Query(description="Only say what it would take; nothing is submitted.")
@@ -73,11 +73,11 @@ async def submit_job(
     ] = None,
 ) -> JobOut | Estimate:
     """Submit a bulk job: JSON that names a source, or multipart with the files themselves."""
-    async with read_submission(request, parts.settings) as submission:
+    async with read_submission(request, resources.settings) as submission:
         if dry_run:
             response.status_code = 200
-            return await run_in_threadpool(estimate, parts, caller, submission)
-        job, repeated = await run_in_threadpool(submit, parts, caller, submission)
+            return await run_in_threadpool(estimate, resources, caller, submission)
+        job, repeated = await run_in_threadpool(submit, resources, caller, submission)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     if repeated:
         response.headers["Idempotent-Replayed"] = "true"
@@ -86,11 +86,11 @@ async def submit_job(
 
 @router.get("", responses=responses(InvalidCursorError))
 def list_jobs(
-    parts: PartsDep, caller: CallerDep, cursor: Cursor = None, limit: Limit = 50
+    resources: ResourcesDep, caller: CallerDep, cursor: Cursor = None, limit: Limit = 50
 ) -> JobPage:
     """Your jobs, newest first."""
     before = uuid_cursor(cursor) if cursor else None
-    with parts.database.transaction() as session:
+    with resources.database.transaction() as session:
         jobs = job_store.list_jobs(
             session, api_key_id=caller.api_key_id, before=before, limit=limit + 1
         )
@@ -103,9 +103,11 @@ def list_jobs(
 
 
 @router.get("/{job_id}", responses=responses(JobNotFoundError))
-def get_job(job_id: uuid.UUID, response: Response, parts: PartsDep, caller: CallerDep) -> JobOut:
+def get_job(
+    job_id: uuid.UUID, response: Response, resources: ResourcesDep, caller: CallerDep
+) -> JobOut:
     """How a job stands: counts, progress, timings, images/s, the time left."""
-    job = find_job(parts, caller, job_id)
+    job = find_job(resources, caller, job_id)
     if job.status not in ENDED:
         response.headers["Retry-After"] = "1"
     return JobOut.of(job)

@@ -6,8 +6,8 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from api.auth import CallerDep
-from api.problems import responses
+from api.http.auth import CallerDep
+from api.http.problems import responses
 from shared.marketplaces import RULES, Market
 from shared.presets import DESCRIPTIONS, PRESETS
 

@@ -12,15 +12,15 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import UploadFile
 
-from api.access import attached_key, web_address
-from api.auth import CallerDep
-from api.bodies import JobRequest
-from api.image_size import image_size
-from api.intake import IncomingFile, Submission, submit
-from api.parts import Parts, PartsDep
-from api.problems import describe_validation
-from api.removebg import RemoveBgRequest, options_of
-from api.removebg_answers import BODY, ERRORS, PICTURES, RemoveBgResult, failed, render_result
+from api.http.auth import CallerDep
+from api.http.problems import describe_validation
+from api.removebg.answers import BODY, ERRORS, PICTURES, RemoveBgResult, failed, render_result
+from api.removebg.parameters import RemoveBgRequest, options_of
+from api.resources import Resources, ResourcesDep
+from api.schemas.requests import JobRequest
+from api.sources.image_size import image_size
+from api.sources.source_policy import attached_key, web_address
+from api.submissions.intake import IncomingFile, Submission, submit
 from shared import job_store
 from shared.errors import (
     AnswerTimeoutError,
@@ -59,15 +59,17 @@ MAX_RESULT_BYTES = 1024**3
     },
     openapi_extra={"requestBody": BODY},
 )
-async def remove_background(request: Request, parts: PartsDep, caller: CallerDep) -> Response:
+async def remove_background(
+    request: Request, resources: ResourcesDep, caller: CallerDep
+) -> Response:
     """Cut out one photo and wait for it."""
     job_id = new_id()
     try:
-        fields, files = await _read(request, parts)
+        fields, files = await _read(request, resources)
         asked = RemoveBgRequest.model_validate(fields)
-        photo, name = await _photo(asked, files, parts)
+        photo, name = await _photo(asked, files, resources)
         await run_in_threadpool(image_size, photo)  # what is no image is told before it is queued
-        behind = await _background(asked, files, parts, job_id)
+        behind = await _background(asked, files, resources, job_id)
         options = options_of(asked, photo, behind)
     except ValidationError as error:
         [first, *_] = error.errors()
@@ -80,10 +82,10 @@ async def remove_background(request: Request, parts: PartsDep, caller: CallerDep
     body = JobRequest(source=None, options=options, priority=PRIORITY, metadata={"via": "removebg"})
     file = IncomingFile(name, io.BytesIO(photo))
     submission = Submission(request=body, files=[file], job_id=job_id)
-    job, _ = await run_in_threadpool(submit, parts, caller, submission)
-    if not await parts.waiting.until_ended(job.id, parts.settings.removebg_timeout_s):
+    job, _ = await run_in_threadpool(submit, resources, caller, submission)
+    if not await resources.waiting.until_ended(job.id, resources.settings.removebg_timeout_s):
         raise AnswerTimeoutError(f"It goes on: look at /v1/jobs/{job.id}", job_id=str(job.id))
-    answer = await run_in_threadpool(_result, parts, job, options, _wants_json(request))
+    answer = await run_in_threadpool(_result, resources, job, options, _wants_json(request))
     if asked.type_level != "none":
         answer.headers["X-Type"] = asked.type if asked.type in TYPES else "other"
     answer.headers["X-Job-Id"] = str(job.id)
@@ -106,9 +108,9 @@ class Account(BaseModel):
 
 
 @router.get("/account", responses=ERRORS)
-def get_account(parts: PartsDep, caller: CallerDep) -> Account:
+def get_account(resources: ResourcesDep, caller: CallerDep) -> Account:
     """What is left of the key's month, as credits."""
-    with parts.database.transaction() as session:
+    with resources.database.transaction() as session:
         left = job_store.images_left(session, caller.api_key_id)
     credits = UNLIMITED if left is None else left
     kinds = {"total": credits, "subscription": credits, "payg": 0, "enterprise": 0}
@@ -117,7 +119,9 @@ def get_account(parts: PartsDep, caller: CallerDep) -> Account:
     )
 
 
-async def _read(request: Request, parts: Parts) -> tuple[dict[str, Any], dict[str, UploadFile]]:
+async def _read(
+    request: Request, resources: Resources
+) -> tuple[dict[str, Any], dict[str, UploadFile]]:
     """The text fields and the files of any of the three kinds of bodies."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
@@ -131,7 +135,7 @@ async def _read(request: Request, parts: Parts) -> tuple[dict[str, Any], dict[st
     if kind not in ("multipart/form-data", "application/x-www-form-urlencoded"):
         raise RequestError(f"The body must be a form, multipart or JSON, not {kind or 'untyped'!r}")
     form = await request.form(
-        max_files=len(FILES), max_fields=MAX_FIELDS, max_part_size=parts.settings.max_json_bytes
+        max_files=len(FILES), max_fields=MAX_FIELDS, max_part_size=resources.settings.max_json_bytes
     )
     fields = {name: value for name, value in form.items() if isinstance(value, str)}
     files = {name: value for name, value in form.items() if isinstance(value, UploadFile)}
@@ -139,7 +143,7 @@ async def _read(request: Request, parts: Parts) -> tuple[dict[str, Any], dict[st
 
 
 async def _photo(
-    asked: RemoveBgRequest, files: dict[str, UploadFile], parts: Parts
+    asked: RemoveBgRequest, files: dict[str, UploadFile], resources: Resources
 ) -> tuple[bytes, str]:
     """The photo's bytes and name. Raises RequestError, ImageError, TransientError."""
     file = files.get("image_file")
@@ -149,14 +153,14 @@ async def _photo(
             "Give exactly one of image_file, image_file_b64, image_url",
             finer="multiple_sources" if given else "missing_source",
         )
-    limit = parts.settings.max_image_bytes
+    limit = resources.settings.max_image_bytes
     name = "photo"
     if file is not None:
         photo, name = await file.read(limit + 1), file.filename or name
     elif asked.image_file_b64:
         photo = _decoded(asked.image_file_b64)
     else:
-        photo = await _fetched(parts, asked.image_url or "")
+        photo = await _fetched(resources, asked.image_url or "")
     if not photo:
         raise EmptyFileError
     if len(photo) > limit:
@@ -174,13 +178,15 @@ def _decoded(text: str) -> bytes:
         ) from error
 
 
-async def _fetched(parts: Parts, url: str) -> bytes:
-    limit = parts.settings.max_image_bytes
-    return await to_thread.run_sync(parts.web.get, web_address(url), limit, limiter=parts.fetching)
+async def _fetched(resources: Resources, url: str) -> bytes:
+    limit = resources.settings.max_image_bytes
+    return await to_thread.run_sync(
+        resources.web.get, web_address(url), limit, limiter=resources.fetching
+    )
 
 
 async def _background(
-    asked: RemoveBgRequest, files: dict[str, UploadFile], parts: Parts, job_id: uuid.UUID
+    asked: RemoveBgRequest, files: dict[str, UploadFile], resources: Resources, job_id: uuid.UUID
 ) -> str | None:
     """The picture to put behind, stored: its `s3://` URL."""
     file = files.get("bg_image_file")
@@ -189,26 +195,26 @@ async def _background(
             "Give one of bg_color, bg_image_file, bg_image_url", finer="multiple_bg_sources"
         )
     if file is not None:
-        picture = await file.read(parts.settings.max_image_bytes + 1)
+        picture = await file.read(resources.settings.max_image_bytes + 1)
     elif asked.bg_image_url:
-        picture = await _fetched(parts, asked.bg_image_url)
+        picture = await _fetched(resources, asked.bg_image_url)
     else:
         return None
-    if len(picture) > parts.settings.max_image_bytes:
+    if len(picture) > resources.settings.max_image_bytes:
         raise FileTooLargeError
     await run_in_threadpool(image_size, picture)
     key = attached_key(job_id, "background")
-    await run_in_threadpool(parts.storage.upload, key, io.BytesIO(picture))
-    return f"s3://{parts.storage.bucket}/{key}"
+    await run_in_threadpool(resources.storage.upload, key, io.BytesIO(picture))
+    return f"s3://{resources.storage.bucket}/{key}"
 
 
 def _wants_json(request: Request) -> bool:
     return "application/json" in request.headers.get("accept", "")
 
 
-def _result(parts: Parts, job: Job, options: Options, as_json: bool) -> Response:
+def _result(resources: Resources, job: Job, options: Options, as_json: bool) -> Response:
     """The answer of a job that has ended. Raises MattingError."""
-    with parts.database.transaction() as session:
+    with resources.database.transaction() as session:
         found = job_store.list_items(session, job.id, status=None, after=0, limit=1)
     if not found or found[0].status is not ItemStatus.SUCCEEDED:
         code = found[0].error_code if found else None
@@ -217,6 +223,6 @@ def _result(parts: Parts, job: Job, options: Options, as_json: bool) -> Response
     if Reason.EMPTY in (item.review_reasons or []):
         raise NoForegroundError
     assert item.result_key is not None
-    data = parts.storage.get(parts.storage.bucket, item.result_key, MAX_RESULT_BYTES)
+    data = resources.storage.get(resources.storage.bucket, item.result_key, MAX_RESULT_BYTES)
     output = (item.outputs or [{"width": item.width, "height": item.height}])[0]
     return render_result(data, output, kind=options.format.content_type, as_json=as_json)

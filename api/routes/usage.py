@@ -6,9 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from api.auth import CallerDep
-from api.parts import PartsDep
-from api.problems import responses
+from api.http.auth import CallerDep
+from api.http.problems import responses
+from api.resources import ResourcesDep
 from shared import job_store
 from shared.errors import ScopeError
 from shared.jobs import Scope
@@ -49,7 +49,7 @@ class UsageOut(BaseModel):
 
 @router.get("", responses=responses(ScopeError))
 def get_usage(
-    parts: PartsDep,
+    resources: ResourcesDep,
     caller: CallerDep,
     every_key: Annotated[bool, Query(description="Of all keys; needs the scope admin.")] = False,
     jobs: Annotated[int, Query(ge=0, le=1_000, description="How many of the latest.")] = 50,
@@ -57,7 +57,7 @@ def get_usage(
     """What you used: images, megapixels, device seconds."""
     if every_key:
         caller.require(Scope.ADMIN)
-    with parts.database.transaction() as session:
+    with resources.database.transaction() as session:
         names = {caller.api_key_id: caller.name}
         if every_key:
             names = {key.id: key.name for key in job_store.list_api_keys(session)}

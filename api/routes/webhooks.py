@@ -5,15 +5,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from api.access import webhook_address
-from api.auth import Caller, CallerDep
-from api.bodies import WebhookChange, WebhookRequest
-from api.finding import uuid_cursor
-from api.parts import PartsDep
-from api.problems import responses
+from api.http.auth import Caller, CallerDep
+from api.http.problems import responses
+from api.resources import ResourcesDep
 from api.routes.jobs import Cursor
-from api.schemas import to_cursor
-from api.webhook_schemas import (
+from api.routes.lookup import uuid_cursor
+from api.schemas.requests import WebhookChange, WebhookRequest
+from api.schemas.responses import to_cursor
+from api.schemas.webhooks import (
     DeliveryOut,
     DeliveryPage,
     JobEvent,
@@ -22,6 +21,7 @@ from api.webhook_schemas import (
     WebhookMade,
     WebhookOut,
 )
+from api.sources.source_policy import webhook_address
 from shared import job_store
 from shared.database import Session, now
 from shared.errors import (
@@ -45,14 +45,14 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 @router.post(
     "/webhooks", status_code=201, responses=responses(ForbiddenWebhookError, TooManyWebhooksError)
 )
-def create_webhook(body: WebhookRequest, parts: PartsDep, caller: CallerDep) -> WebhookMade:
+def create_webhook(body: WebhookRequest, resources: ResourcesDep, caller: CallerDep) -> WebhookMade:
     """Have an address told what happens to your jobs, as the Standard Webhooks specification says:
     verify what comes with the secret, and answer 2xx within seconds. Other answers are tried again
     for days; 410 switches the webhook off.
     """
-    url = webhook_address(body.url, parts.settings)
+    url = webhook_address(body.url, resources.settings)
     secret = body.secret or new_secret()
-    with parts.database.transaction() as session:
+    with resources.database.transaction() as session:
         webhook = job_store.create_webhook(
             session,
             api_key_id=caller.api_key_id,
@@ -60,26 +60,26 @@ def create_webhook(body: WebhookRequest, parts: PartsDep, caller: CallerDep) -> 
             events=body.events,
             progress_percent=body.progress_percent,
             secret=secret,
-            limit=parts.settings.max_webhooks_per_key,
+            limit=resources.settings.max_webhooks_per_key,
         )
         return _made(session, webhook, secret)
 
 
 @router.get("/webhooks")
-def list_webhooks(parts: PartsDep, caller: CallerDep) -> WebhookList:
+def list_webhooks(resources: ResourcesDep, caller: CallerDep) -> WebhookList:
     """The webhooks of all your jobs, oldest first. Those named with a job are found by its
     deliveries.
     """
-    with parts.database.transaction() as session:
+    with resources.database.transaction() as session:
         moment = now(session)
         found = job_store.list_webhooks(session, api_key_id=caller.api_key_id)
         return WebhookList(webhooks=[WebhookOut.of(one, moment) for one in found])
 
 
 @router.get("/webhooks/{webhook_id}", responses=responses(WebhookNotFoundError))
-def get_webhook(webhook_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> WebhookOut:
+def get_webhook(webhook_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> WebhookOut:
     """One webhook."""
-    with parts.database.transaction() as session:
+    with resources.database.transaction() as session:
         return WebhookOut.of(_find(session, caller, webhook_id), now(session))
 
 
@@ -87,12 +87,12 @@ def get_webhook(webhook_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> We
     "/webhooks/{webhook_id}", responses=responses(WebhookNotFoundError, ForbiddenWebhookError)
 )
 def change_webhook(
-    webhook_id: uuid.UUID, body: WebhookChange, parts: PartsDep, caller: CallerDep
+    webhook_id: uuid.UUID, body: WebhookChange, resources: ResourcesDep, caller: CallerDep
 ) -> WebhookOut:
     """Change a webhook, or switch it off and on."""
     if body.url is not None:
-        webhook_address(body.url, parts.settings)
-    with parts.database.transaction() as session:
+        webhook_address(body.url, resources.settings)
+    with resources.database.transaction() as session:
         webhook = _find(session, caller, webhook_id)
         if body.url is not None:
             webhook.url, webhook.quiet_until = body.url, None
@@ -108,14 +108,14 @@ def change_webhook(
 
 
 @router.post("/webhooks/{webhook_id}/rotate", responses=responses(WebhookNotFoundError))
-def rotate_secret(webhook_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> WebhookMade:
+def rotate_secret(webhook_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> WebhookMade:
     """Exchange the secret. The old one signs along for a day, so that a receiver never meets
     a signature that it can't verify.
     """
-    with parts.database.transaction() as session:
+    with resources.database.transaction() as session:
         webhook = _find(session, caller, webhook_id)
         secret = job_store.rotate_secret(
-            session, webhook, overlap_s=parts.settings.webhook_overlap_s
+            session, webhook, overlap_s=resources.settings.webhook_overlap_s
         )
         return _made(session, webhook, secret)
 
@@ -125,25 +125,25 @@ def rotate_secret(webhook_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> 
     status_code=202,
     responses=responses(WebhookNotFoundError, WebhookDisabledError),
 )
-def test_webhook(webhook_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> DeliveryOut:
+def test_webhook(webhook_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> DeliveryOut:
     """Send `webhook.test`; look at the delivery to see how it went."""
-    with parts.database.transaction() as session:
+    with resources.database.transaction() as session:
         webhook = _find_enabled(session, caller, webhook_id)
         delivery = DeliveryOut.of(job_store.announce_test(session, webhook))
-    parts.deliverer.wake()
+    resources.deliverer.wake()
     return delivery
 
 
 @router.delete("/webhooks/{webhook_id}", status_code=204, responses=responses(WebhookNotFoundError))
-def delete_webhook(webhook_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> None:
+def delete_webhook(webhook_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> None:
     """Remove a webhook with its deliveries."""
-    with parts.database.transaction() as session:
+    with resources.database.transaction() as session:
         job_store.delete_webhook(session, _find(session, caller, webhook_id))
 
 
 @router.get("/deliveries", responses=responses(InvalidCursorError))
 def list_deliveries(
-    parts: PartsDep,
+    resources: ResourcesDep,
     caller: CallerDep,
     webhook_id: uuid.UUID | None = None,
     job_id: uuid.UUID | None = None,
@@ -153,7 +153,7 @@ def list_deliveries(
 ) -> DeliveryPage:
     """What your webhooks were told or are to be told, newest first."""
     before = uuid_cursor(cursor) if cursor else None
-    with parts.database.transaction() as session:
+    with resources.database.transaction() as session:
         found = job_store.list_deliveries(
             session,
             api_key_id=caller.api_key_id,
@@ -172,9 +172,9 @@ def list_deliveries(
 
 
 @router.get("/deliveries/{delivery_id}", responses=responses(DeliveryNotFoundError))
-def get_delivery(delivery_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> DeliveryOut:
+def get_delivery(delivery_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> DeliveryOut:
     """One delivery with its attempts."""
-    with parts.database.transaction() as session:
+    with resources.database.transaction() as session:
         found = job_store.get_delivery(session, delivery_id, api_key_id=caller.api_key_id)
         if found is None:
             raise DeliveryNotFoundError(f"There is no delivery {delivery_id}")
@@ -186,16 +186,16 @@ def get_delivery(delivery_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> 
     status_code=202,
     responses=responses(DeliveryNotFoundError, WebhookDisabledError),
 )
-def redeliver(delivery_id: uuid.UUID, parts: PartsDep, caller: CallerDep) -> DeliveryOut:
+def redeliver(delivery_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> DeliveryOut:
     """Send the same again now, under the same `webhook-id`, whatever became of it."""
-    with parts.database.transaction() as session:
+    with resources.database.transaction() as session:
         found = job_store.get_delivery(session, delivery_id, api_key_id=caller.api_key_id)
         if found is None:
             raise DeliveryNotFoundError(f"There is no delivery {delivery_id}")
         _find_enabled(session, caller, found.webhook_id)  # the webhook is locked first
         job_store.redeliver(session, found)
         delivery = DeliveryOut.of(found)
-    parts.deliverer.wake()
+    resources.deliverer.wake()
     return delivery
 
 

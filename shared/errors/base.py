@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from shared.storable import storable
+from shared.database_text import without_unstorable_text
 
 MAX_DETAIL_CHARS = 2_000
 
@@ -20,7 +20,7 @@ class MattingError(Exception):
         in theirs what they found in a file, of whatever length and kind; it is stored as text.
         """
         said = detail or (type(self).__doc__ or "").strip().split("\n\n")[0]
-        self.detail = storable(said)[:MAX_DETAIL_CHARS]
+        self.detail = without_unstorable_text(said)[:MAX_DETAIL_CHARS]
         super().__init__(self.detail)
 
     @property

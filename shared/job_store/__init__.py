@@ -23,13 +23,12 @@ from shared.job_store.disposal import (
     deleted_in_use,
     deleted_jobs,
     expire_jobs,
-    named_objects,
+    objects_named_by_jobs,
     remove_job,
+    sources_still_needed,
     sources_under,
-    still_needed,
 )
-from shared.job_store.duties import give_up_duty, take_duty
-from shared.job_store.expiry import release_expired
+from shared.job_store.expired_leases import release_expired_leases
 from shared.job_store.intake import (
     NewItem,
     add_items,
@@ -38,18 +37,19 @@ from shared.job_store.intake import (
     finish_expansion,
     load_job,
 )
+from shared.job_store.leader_leases import acquire_leader_lease, release_leader_lease
 from shared.job_store.leases import (
     Claim,
     Settlement,
     SettlementState,
     claim_many,
     finish_many,
-    lonely,
+    must_run_alone,
     renew_leases,
 )
 from shared.job_store.outbox import announce_test, job_data
 from shared.job_store.publishing import (
-    Publication,
+    PublishableItem,
     forget_publication,
     mark_published_many,
     open_jobs,
@@ -58,14 +58,14 @@ from shared.job_store.publishing import (
 )
 from shared.job_store.reading import (
     Rate,
-    ended_among,
+    ended_jobs_among,
     get_item,
     get_job,
     list_items,
     list_jobs,
     recent_rate,
 )
-from shared.job_store.reuse import PastResult, find_results
+from shared.job_store.reuse import EarlierResult, find_earlier_results
 from shared.job_store.review import record_verdict
 from shared.job_store.submissions import (
     find_submission,
@@ -106,12 +106,13 @@ __all__ = [
     "AttemptResult",
     "Backlog",
     "Claim",
+    "EarlierResult",
     "NewItem",
-    "PastResult",
-    "Publication",
+    "PublishableItem",
     "Rate",
     "Settlement",
     "SettlementState",
+    "acquire_leader_lease",
     "add_items",
     "add_page",
     "allowed_sources",
@@ -130,10 +131,10 @@ __all__ = [
     "deleted_jobs",
     "disable_webhook",
     "enable_webhook",
-    "ended_among",
+    "ended_jobs_among",
     "expire_jobs",
     "find_api_key",
-    "find_results",
+    "find_earlier_results",
     "find_submission",
     "finish_expansion",
     "finish_many",
@@ -145,7 +146,6 @@ __all__ = [
     "get_item",
     "get_job",
     "get_webhook",
-    "give_up_duty",
     "images_held",
     "images_left",
     "job_data",
@@ -156,10 +156,10 @@ __all__ = [
     "list_webhooks",
     "live_workers",
     "load_job",
-    "lonely",
     "mark_published_many",
     "month_of",
-    "named_objects",
+    "must_run_alone",
+    "objects_named_by_jobs",
     "old_secret_until",
     "open_jobs",
     "pause_job",
@@ -169,7 +169,8 @@ __all__ = [
     "record_verdict",
     "redeliver",
     "register_worker",
-    "release_expired",
+    "release_expired_leases",
+    "release_leader_lease",
     "remember_submission",
     "remove_job",
     "renew_leases",
@@ -177,9 +178,8 @@ __all__ = [
     "retry_failed",
     "revoke_api_key",
     "rotate_secret",
+    "sources_still_needed",
     "sources_under",
-    "still_needed",
-    "take_duty",
     "unexpanded_jobs",
     "usage_of",
 ]

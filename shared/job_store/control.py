@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import TooManyFailuresError
-from shared.job_store.locks import lock_jobs, locked_items, settle_jobs
+from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.outbox import announce, settled_percent
 from shared.jobs import ENDED, HELD, ItemStatus, JobStatus
 from shared.models import Item, Job
@@ -106,7 +106,7 @@ def resume_job(session: Session, job_id: uuid.UUID) -> Job:
         .values(published_at=None)
         .execution_options(synchronize_session=False)
     )
-    settle_jobs(session, [job])
+    finish_settled_jobs(session, [job])
     return job
 
 

@@ -63,7 +63,9 @@ def sources_under(
     return [(row.position, row.source) for row in session.execute(statement)]
 
 
-def still_needed(session: Session, sources: Sequence[str], *, but_for: uuid.UUID) -> set[str]:
+def sources_still_needed(
+    session: Session, sources: Sequence[str], *, but_for: uuid.UUID
+) -> set[str]:
     """Those of the sources that another job of the same key names, as a photo or as the manifest or
     zip file that its photos are listed in.
     """
@@ -77,7 +79,7 @@ def still_needed(session: Session, sources: Sequence[str], *, but_for: uuid.UUID
     return {*session.scalars(photos), *session.scalars(lists)}
 
 
-def named_objects(session: Session, urls: Sequence[str], prefix: str) -> set[str]:
+def objects_named_by_jobs(session: Session, urls: Sequence[str], prefix: str) -> set[str]:
     """Those of the objects that any job names: as a photo, as its list, or in its options.
     `prefix`: of them all.
     """

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import MattingError
-from shared.job_store.locks import lock_jobs, settle_jobs
+from shared.job_store.locks import finish_settled_jobs, lock_jobs
 from shared.job_store.usage import take_from_quota
 from shared.jobs import ItemStatus
 from shared.models import Item, Job, new_id
@@ -163,7 +163,7 @@ def finish_expansion(
     job.expanded_at = now(session)
     if error:
         job.error_code, job.error_detail = error
-    settle_jobs(session, [job])
+    finish_settled_jobs(session, [job])
 
 
 def load_job(session: Session, job_id: uuid.UUID) -> Job | None:

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import ImageTimeoutError, PoisonousImageError
-from shared.job_store.locks import lock_jobs, locked_items, settle_jobs
-from shared.job_store.usage import Used, add_usage
+from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
+from shared.job_store.usage import UsageAmount, add_usage
 from shared.jobs import ALONE_DEATHS, ENDED, HELD, STAGES, ItemStatus, JobStatus
 from shared.models import Item, Job
 
@@ -144,7 +144,7 @@ def claim_many(
     return sorted(claims, key=lambda claim: order[claim.item_id])
 
 
-def lonely(session: Session, item_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
+def must_run_alone(session: Session, item_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
     """Those of the items that wait and must run alone."""
     statement = sa.select(Item.id).where(
         Item.id.in_(item_ids), Item.status == ItemStatus.QUEUED, Item.deaths >= ALONE_DEATHS
@@ -201,16 +201,16 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
     for job_id, mine in of_job.items():
         jobs[job_id].record_ms += record_ms * len(mine) / len(rows)
         jobs[job_id].progressed_at = moment
-    settle_jobs(session, jobs.values())
+    finish_settled_jobs(session, jobs.values())
     add_usage(session, _used(of_job, jobs), moment)
     return states
 
 
 def _used(
     of_job: Mapping[uuid.UUID, Sequence[Settlement]], jobs: Mapping[uuid.UUID, Job]
-) -> dict[uuid.UUID, Used]:
+) -> dict[uuid.UUID, UsageAmount]:
     """What each key used, of the images that succeeded."""
-    used: defaultdict[uuid.UUID, Used] = defaultdict(Used)
+    used: defaultdict[uuid.UUID, UsageAmount] = defaultdict(UsageAmount)
     for job_id, mine in of_job.items():
         for settlement in mine:
             if settlement.error_code is None:

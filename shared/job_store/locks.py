@@ -33,7 +33,7 @@ def locked_items(*conditions: sa.ColumnElement[bool]) -> sa.Select[tuple[uuid.UU
     return sa.select(Item.id).where(*conditions).order_by(Item.id).with_for_update()
 
 
-def settle_jobs(session: Session, jobs: Iterable[Job]) -> None:
+def finish_settled_jobs(session: Session, jobs: Iterable[Job]) -> None:
     """Finish each locked job that is listed to its end and has nothing left to do; pause each that
     fails too often. Webhooks are told of either, and of progress.
     """
@@ -43,7 +43,7 @@ def settle_jobs(session: Session, jobs: Iterable[Job]) -> None:
             job.status = JobStatus.FINISHED
             job.finished_at = now(session)
             announce(session, job, Event.JOB_FINISHED)
-        elif job.status not in HELD and _hopeless(job):
+        elif job.status not in HELD and _fails_too_often(job):
             job.status = JobStatus.PAUSED
             job.error_code = TooManyFailuresError.code
             job.error_detail = TooManyFailuresError(
@@ -55,7 +55,7 @@ def settle_jobs(session: Session, jobs: Iterable[Job]) -> None:
     session.flush()
 
 
-def _hopeless(job: Job) -> bool:
+def _fails_too_often(job: Job) -> bool:
     """Whether more of its images fail than the caller wants to see fail."""
     failed = job.failed - job.forgiven_failed
     settled = job.succeeded + job.failed - job.forgiven_done

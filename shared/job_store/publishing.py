@@ -19,7 +19,7 @@ whatever that one's priority, and a big one shows its first results at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Publication:
+class PublishableItem:
     """An item that is due on the queue."""
 
     item_id: uuid.UUID
@@ -50,7 +50,7 @@ def unexpanded_jobs(session: Session) -> list[uuid.UUID]:
     return list(session.scalars(statement))
 
 
-def publishable(session: Session, job_id: uuid.UUID, *, ahead: int) -> list[Publication]:
+def publishable(session: Session, job_id: uuid.UUID, *, ahead: int) -> list[PublishableItem]:
     """The items of a job that are due and not on the queue, at most so many that `ahead` are."""
     on_queue = sa.select(sa.literal(1)).where(
         Item.job_id == job_id,
@@ -79,7 +79,7 @@ def publishable(session: Session, job_id: uuid.UUID, *, ahead: int) -> list[Publ
         .limit(room)
     )
     return [
-        Publication(
+        PublishableItem(
             item_id=row.id,
             job_id=row.job_id,
             name=row.name,
@@ -92,7 +92,7 @@ def publishable(session: Session, job_id: uuid.UUID, *, ahead: int) -> list[Publ
     ]
 
 
-def mark_published_many(session: Session, sent: Sequence[Publication]) -> None:
+def mark_published_many(session: Session, sent: Sequence[PublishableItem]) -> None:
     """Note that these items' messages are on the queue. Not of what was tried meanwhile and waits
     again: its message is used up, and it would wait for it in vain.
     """

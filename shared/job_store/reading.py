@@ -96,7 +96,7 @@ def list_items(
     return session.scalars(statement.order_by(Item.position).limit(limit)).all()
 
 
-def ended_among(session: Session, job_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+def ended_jobs_among(session: Session, job_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
     """Those of the jobs that have ended, or are gone."""
     going = sa.select(Job.id).where(
         Job.id.in_(job_ids), Job.status.not_in(ENDED), Job.deleted_at.is_(None)

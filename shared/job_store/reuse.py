@@ -13,7 +13,7 @@ from shared.models import Item, Job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PastResult:
+class EarlierResult:
     """What an earlier image with the same fingerprint became."""
 
     result_key: str
@@ -24,9 +24,9 @@ class PastResult:
     output_bytes: int
 
 
-def find_results(
+def find_earlier_results(
     session: Session, wanted: Sequence[tuple[uuid.UUID, str]]
-) -> dict[tuple[uuid.UUID, str], PastResult]:
+) -> dict[tuple[uuid.UUID, str], EarlierResult]:
     """For each (key's id, fingerprint) the newest result, of that key alone."""
     statement = (
         sa.select(Item, Job.api_key_id)
@@ -41,11 +41,11 @@ def find_results(
         .order_by(Item.id)
     )
     asked = set(wanted)
-    found: dict[tuple[uuid.UUID, str], PastResult] = {}
+    found: dict[tuple[uuid.UUID, str], EarlierResult] = {}
     for item, api_key_id in session.execute(statement):
         place = (api_key_id, item.fingerprint)
         if place in asked and item.result_key is not None and item.output_bytes is not None:
-            found[place] = PastResult(
+            found[place] = EarlierResult(
                 result_key=item.result_key,
                 outputs=item.outputs,
                 review_reasons=item.review_reasons or [],

@@ -16,7 +16,7 @@ from shared.models import ApiKey, Job, Usage
 
 
 @dataclass(slots=True)
-class Used:
+class UsageAmount:
     """A sum over images that succeeded."""
 
     images: int = 0
@@ -29,7 +29,7 @@ def month_of(moment: datetime) -> str:
     return f"{moment:%Y-%m}"
 
 
-def add_usage(session: Session, used: Mapping[uuid.UUID, Used], moment: datetime) -> None:
+def add_usage(session: Session, used: Mapping[uuid.UUID, UsageAmount], moment: datetime) -> None:
     """Add to the month's sums: the last rows a transaction locks, in the order of their keys."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     for api_key_id, more in sorted(used.items()):

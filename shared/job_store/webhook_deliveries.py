@@ -34,7 +34,7 @@ class Attempt:
     secrets: Sequence[str]
     number: int
     """Counts from 1; the fence that a late record fails on."""
-    rung: int
+    retry_step: int
     """How many attempts went before since the delivery was last asked for."""
 
 
@@ -127,7 +127,7 @@ def claim_deliveries(
                 body=delivery.body.encode(),
                 secrets=signing_secrets(webhook, moment),
                 number=delivery.attempts,
-                rung=delivery.rung,
+                retry_step=delivery.retry_step,
             )
         )
     session.flush()
@@ -153,7 +153,7 @@ def record_attempt(session: Session, attempt: Attempt, result: AttemptResult) ->
         "duration_ms": round(result.duration_ms, 1),
     }
     delivery.log = [*delivery.log, entry][-LOG_ATTEMPTS:]
-    delivery.rung += 1
+    delivery.retry_step += 1
     delivery.next_attempt_at = None
     webhook.quiet_until = moment + timedelta(seconds=result.quiet_s) if result.quiet_s else None
     if result.outcome is Outcome.DELIVERED:
@@ -175,7 +175,7 @@ def record_attempt(session: Session, attempt: Attempt, result: AttemptResult) ->
 
 def redeliver(session: Session, delivery: Delivery) -> None:
     """Send a delivery again now, whatever became of it, with all its attempts before it."""
-    delivery.status, delivery.settled_at, delivery.rung = DeliveryStatus.PENDING, None, 0
+    delivery.status, delivery.settled_at, delivery.retry_step = DeliveryStatus.PENDING, None, 0
     delivery.next_attempt_at = now(session)
     session.flush()
 

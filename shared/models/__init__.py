@@ -2,17 +2,17 @@
 
 from shared.models.base import Base, UtcDateTime, new_id
 from shared.models.jobs import Item, Job
-from shared.models.service import ApiKey, Duty, IdempotencyKey, Usage, Worker
+from shared.models.service import ApiKey, IdempotencyKey, LeaderLease, Usage, Worker
 from shared.models.webhooks import Delivery, Webhook
 
 __all__ = [
     "ApiKey",
     "Base",
     "Delivery",
-    "Duty",
     "IdempotencyKey",
     "Item",
     "Job",
+    "LeaderLease",
     "Usage",
     "UtcDateTime",
     "Webhook",

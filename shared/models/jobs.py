@@ -178,7 +178,7 @@ class Item(Base):
     verdict_note: Mapped[str | None] = mapped_column(Text)
     reviewed_at: Mapped[datetime | None]
     fingerprint: Mapped[str | None] = mapped_column(String(64))
-    """Of caller, photo, options and model (worker.reuse)."""
+    """Of caller, photo, options and model (worker.pipeline.result_reuse)."""
     reused: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     width: Mapped[int | None]
     height: Mapped[int | None]

@@ -72,7 +72,7 @@ class IdempotencyKey(Base):
     created_at: Mapped[datetime] = mapped_column(index=True)
 
 
-class Duty(Base):
+class LeaderLease(Base):
     """What one process at a time does for all: it is its holder's until its lease ends."""
 
     __tablename__ = "duties"

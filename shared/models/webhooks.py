@@ -68,7 +68,7 @@ class Delivery(Base):
     status: Mapped[DeliveryStatus] = mapped_column(default=DeliveryStatus.PENDING)
     attempts: Mapped[int] = mapped_column(default=0)
     """How often it was begun; also the fence: only the latest may record how it went."""
-    rung: Mapped[int] = mapped_column(default=0)
+    retry_step: Mapped[int] = mapped_column("rung", default=0)
     """Steps of the retry ladder behind it since it was last asked for."""
     log: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     """The latest attempts: `at`, `outcome`, `http_status`, `detail`, `duration_ms`."""

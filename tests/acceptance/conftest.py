@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from api.client import MattingClient
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 from shared.storage import Storage
 
 QUICK = {

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from api.client import ApiError, MattingClient
-from api.client.calls import Call, reserve_uploads
-from deploy.local import Stack
+from api.client.calls import ApiCall, reserve_uploads
+from deploy.stack.stack import Stack
 from shared import job_store
 from shared.database import Database
 
@@ -73,7 +73,7 @@ def test_anothers_job_item_and_result_are_not_there(
         f"/v1/items/{item['id']}/result",
     ):
         with pytest.raises(ApiError) as caught:
-            stranger.ask(Call(path=path))
+            stranger.ask(ApiCall(path=path))
         assert caught.value.status == 404
     with pytest.raises(ApiError):
         stranger.cancel(job["id"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import PIL.Image
 
 from api.client import AsyncMattingClient, Item, Job, MattingClient
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 
 
 def test_asyncio_submits_listens_fetches_and_reports(

@@ -10,7 +10,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 from shared.storage import Storage
 from tests.acceptance.command import MATTING, matting
 

@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from api.client import MattingClient
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 from shared.queue import QUEUE, TASK
 
 OURS = b'[[], {"item": "x", "job": "y"}, {}]'

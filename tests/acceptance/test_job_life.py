@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from api.client import ApiError, MattingClient
-from api.events import MAX_LISTENERS_OF_KEY
-from deploy.local import Stack
+from api.routes.job_events import MAX_LISTENERS_OF_KEY
+from deploy.stack.stack import Stack
 from shared import job_store
 from shared.database import Database
 from shared.storage import Storage

@@ -12,8 +12,8 @@ import PIL.Image
 import pytest
 
 from api.client import MattingClient
-from deploy.local import Stack
-from deploy.photos import find_photos
+from deploy.commands.local_photos import find_photos
+from deploy.stack.stack import Stack
 from shared.queue import QUEUE, TASK, make_app
 from shared.storage import Storage
 

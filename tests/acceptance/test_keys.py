@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from api.client import ApiError, MattingClient
-from deploy.local import Stack
-from deploy.processes import program
+from deploy.stack.processes import program
+from deploy.stack.stack import Stack
 from shared.storage import Storage
 from tests.acceptance.test_api import assert_problem
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from api.client import ApiError, MattingClient
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 from tests.acceptance.conftest import QUICK
-from worker.catalog import BUNDLES
+from worker.inference.catalog import BUNDLES
 
 
 def test_jobs_name_their_model_and_a_new_worker_takes_over(tmp_path: Path, folder: Path) -> None:

@@ -12,7 +12,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from api.app import app
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 
 schema = schemathesis.openapi.from_dict(app.openapi())
 

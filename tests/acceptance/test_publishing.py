@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 
 from api.client import ApiError, MattingClient
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 from shared.storage import Storage
 from tests.acceptance.command import matting
 from tests.acceptance.test_api import assert_problem, session_of

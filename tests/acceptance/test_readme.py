@@ -20,9 +20,9 @@ import PIL.Image
 import pytest
 
 from api.client import MattingClient
-from deploy.local import Stack
-from deploy.photos import SAMPLES
-from deploy.processes import answers, free_port, start, wait_until
+from deploy.commands.local_photos import SAMPLES
+from deploy.stack.processes import answers, free_port, start, wait_until
+from deploy.stack.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -12,7 +12,7 @@ import pytest
 import removebg
 from removebg import RemoveBg
 
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 from tests.acceptance.test_keys import KeyMaker, new_key
 
 __all__ = ["new_key"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from api.client import ApiError, MattingClient
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 from shared.storage import Storage
 from tests.acceptance.conftest import QUICK
 

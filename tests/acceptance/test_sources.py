@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from api.client import ApiError, Item, MattingClient
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 from shared.storage import Storage
 from tests.photo_bombs import bombs
 

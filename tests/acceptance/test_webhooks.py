@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from api.client import ApiError, MattingClient
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 from shared import job_store
 from shared.database import Database
 from shared.webhooks import Event, new_secret

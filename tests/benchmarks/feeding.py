@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from shared.options import Options
 from shared.settings import Settings
-from worker.pipeline import Outcome, Pipeline, WorkItem
+from worker.pipeline.pipeline import Outcome, Pipeline, WorkItem
 
 
 class MemoryStore:

@@ -19,18 +19,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.verify import find_pairs, truth_of
+from deploy.models.verify import find_pairs, truth_of
 from shared.errors import MattingError
 from shared.jobs import Reason
 from shared.options import Options, Profile
 from shared.settings import Settings
 from tests.benchmarks.report import report
 from tests.benchmarks.sheets import write_sheets
-from worker.codec import Decoded, decode
-from worker.finishing import matte_of
-from worker.predictor import Predictor, load_predictor
-from worker.review import Seen, review_many
-from worker.signs import Signs, measure
+from worker.imaging.decoding import DecodedImage, decode
+from worker.imaging.finishing import matte_of
+from worker.imaging.matte_metrics import MatteMetrics, measure
+from worker.imaging.review import ReviewInput, review_many
+from worker.inference.predictor import Predictor, load_predictor
 from worker.training.compose import compose
 from worker.training.metrics import score
 from worker.training.sources import load_sources
@@ -53,7 +53,7 @@ class Judged:
     wrong: str
     """What is wrong, in the labeller's words."""
     reasons: Sequence[Reason]
-    signs: Signs
+    metrics: MatteMetrics
     spent_ms: float
     """For the review, CPU time; predicting the mirrored photo included."""
 
@@ -63,7 +63,7 @@ class Case:
     """A photo and what is known about it."""
 
     name: str
-    decoded: Decoded
+    decoded: DecodedImage
     bad: bool | None = None
     wrong: str = ""
     truth: NDArray[np.float32] | None = None
@@ -100,8 +100,8 @@ def held_out(root: Path) -> Iterator[Case]:
         yield Case(f"composite-{number:03}", _as_decoded(sample.image), truth=sample.alpha)
 
 
-def _as_decoded(image: Image) -> Decoded:
-    return Decoded(image, image.shape[1], image.shape[0])
+def _as_decoded(image: Image) -> DecodedImage:
+    return DecodedImage(image, image.shape[1], image.shape[0])
 
 
 def judge(
@@ -121,11 +121,11 @@ def judge(
             bad = score(ours, case.truth).iou < least_iou
         side_px = min(case.decoded.width, case.decoded.height)
         started = time.thread_time()
-        seen = Seen(alpha, prepared, side_px)
+        seen = ReviewInput(alpha, prepared, side_px)
         (reasons,) = review_many([seen], predictor.predict_many, settings)
         spent_ms = (time.thread_time() - started) * 1e3
-        signs = measure(*seen)
-        yield Judged(case.name, bool(bad), case.wrong, reasons, signs, spent_ms), image, matte
+        metrics = measure(*seen)
+        yield Judged(case.name, bool(bad), case.wrong, reasons, metrics, spent_ms), image, matte
 
 
 def precision_recall(flagged: NDArray[np.bool_], bad: NDArray[np.bool_]) -> dict[str, float]:
@@ -160,7 +160,7 @@ def summary(judged: Sequence[Judged]) -> dict[str, Any]:
         "average_precision": {
             name: round(average_precision(np.array(values), bad), 3)
             for name in RANKING
-            if (values := [float(getattr(one.signs, name)) for one in judged])
+            if (values := [float(getattr(one.metrics, name)) for one in judged])
         },
         "missed": [
             f"{one.name}: {one.wrong}" if one.wrong else one.name

@@ -14,8 +14,8 @@ from shared.settings import Settings
 from tests.benchmarks.feeding import MemoryStore, feed, items
 from tests.benchmarks.photos import RATIOS, draw, jpeg, size_of
 from tests.benchmarks.report import report
-from worker.pipeline import Pipeline
-from worker.predictor import load_predictor
+from worker.inference.predictor import load_predictor
+from worker.pipeline.pipeline import Pipeline
 
 MEGAPIXELS = (0.1, 0.25, 0.25, 0.5, 0.5, 1.0, 0.25, 2.0, 0.5, 12.0)
 PHOTOS = 40

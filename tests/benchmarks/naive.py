@@ -23,12 +23,12 @@ from tests.benchmarks.feeding import MemoryStore, feed, items
 from tests.benchmarks.photos import files
 from tests.benchmarks.ppmattingv2 import export
 from tests.benchmarks.report import report
-from worker.catalog import Model, find_model
-from worker.engine import plans
-from worker.pipeline import Pipeline
-from worker.predictor import load_predictor
-from worker.session import Session
-from worker.transforms import ExactTransforms, restore
+from worker.inference.catalog import Model, find_model
+from worker.inference.engine import plans
+from worker.inference.predictor import load_predictor
+from worker.inference.session import PredictorSession
+from worker.inference.transforms import ExactTransforms, restore
+from worker.pipeline.pipeline import Pipeline
 
 NAIVE_IMAGES = 9
 REPEATS = 8
@@ -36,7 +36,7 @@ REPEATS = 8
 
 def naive(data: bytes, settings: Settings, model: Model) -> bytes:
     """One request of the naive service."""
-    session = Session(plans(settings, model, shapes=1)[-1], model)
+    session = PredictorSession(plans(settings, model, shapes=1)[-1], model)
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None
     image = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8)

@@ -21,11 +21,11 @@ from shared.settings import Settings
 from tests.benchmarks.feeding import MemoryStore, feed, items
 from tests.benchmarks.photos import files, subject
 from tests.benchmarks.report import report
-from worker.codec import decode
-from worker.finishing import finish
-from worker.pipeline import Pipeline
-from worker.shapes import ShapeGrid
-from worker.transforms import Image, Prepared
+from worker.imaging.decoding import decode
+from worker.imaging.finishing import finish
+from worker.inference.shapes import ShapeGrid
+from worker.inference.transforms import Image, PreparedImage
+from worker.pipeline.pipeline import Pipeline
 
 DEVICE_MS = (10.1, 14.6, 34.6, 100.0)
 """PaddleSeg's figures for a V100, 512 × 512: PP-MattingV2 98.89, MODNet 68.4, PP-Matting 28.9
@@ -47,12 +47,12 @@ class VirtualDevice:
         self._lock = threading.Lock()
         self._grid = ShapeGrid.around(512)
 
-    def prepare(self, image: Image, profile: Profile) -> Prepared:
+    def prepare(self, image: Image, profile: Profile) -> PreparedImage:
         """As the predictor's `fast` profile does."""
         return self._grid.prepare(image, (0.5,) * 3, (0.5,) * 3)
 
     def predict_many(
-        self, prepared: Sequence[Prepared]
+        self, prepared: Sequence[PreparedImage]
     ) -> list[NDArray[np.float32] | MattingError]:
         """Take the time; draw the alphas."""
         with self._lock:
@@ -60,7 +60,7 @@ class VirtualDevice:
         return [matte(one) for one in prepared]
 
 
-def matte(prepared: Prepared) -> NDArray[np.float32]:
+def matte(prepared: PreparedImage) -> NDArray[np.float32]:
     """The right alpha: the subject where the photo is, nothing in the padding."""
     kind, size = prepared.steps[-1]
     alpha = np.zeros(prepared.shape, np.float32)

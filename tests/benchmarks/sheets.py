@@ -8,7 +8,7 @@ import PIL.Image
 from numpy.typing import NDArray
 from PIL import ImageDraw
 
-from deploy.contact_sheet import checkerboard, fit
+from deploy.sheets.contact_sheet import checkerboard, fit
 
 Image = NDArray[np.uint8]
 

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from api.client import MattingClient
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 from shared.storage import Storage
 from tests.benchmarks.photos import draw, jpeg
 from tests.benchmarks.report import report

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 
 from api.client import MattingClient
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 from shared.errors import MattingError
 from shared.options import Options
 from shared.settings import Settings
@@ -23,9 +23,9 @@ from shared.storage import Storage
 from tests.benchmarks.photos import draw, jpeg
 from tests.benchmarks.report import report
 from tests.benchmarks.tiny import export
-from worker.codec import decode
-from worker.finishing import finish
-from worker.predictor import load_predictor
+from worker.imaging.decoding import decode
+from worker.imaging.finishing import finish
+from worker.inference.predictor import load_predictor
 
 IMAGES = 600
 PHOTOS = 12

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from api.client import MattingClient
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 from shared.models import Job
 from tests.faults.checks import Finding, check
 from tests.faults.driving import Trial, submit, wait_for_end

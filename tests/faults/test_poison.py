@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from api.client import MattingClient
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 from tests import bad_photos
 from tests.acceptance.command import MATTING
 from tests.benchmarks.tiny import export

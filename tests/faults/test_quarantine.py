@@ -14,9 +14,9 @@ from shared.errors import ImageTimeoutError, NotAnImageError, PoisonousImageErro
 from shared.settings import Settings
 from tests import bad_photos
 from tests.faults.poison import MARKED, poisonous
-from worker.codec import decode
-from worker.quarantine import Order, Quarantine
-from worker.watchdog import Watchdog
+from worker.concurrency.watchdog import Watchdog
+from worker.imaging.decoding import decode
+from worker.imaging.quarantine import DecodeRequest, Quarantine
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -45,13 +45,13 @@ def quarantine(
 def test_pixels_and_sizes_are_those_of_the_worker_itself(
     quarantine: Quarantine, jpeg: bytes
 ) -> None:
-    for data, order in (
-        (jpeg, Order()),
-        (jpeg, Order(enough_px=100)),
-        (bad_photos.good()["ycck.jpg"], Order()),
+    for data, request in (
+        (jpeg, DecodeRequest()),
+        (jpeg, DecodeRequest(enough_px=100)),
+        (bad_photos.good()["ycck.jpg"], DecodeRequest()),
     ):
-        here = decode(data, Settings(), enough_px=order.enough_px, keep_profile=False)
-        there, width, height = quarantine.decode(data, order)
+        here = decode(data, Settings(), enough_px=request.enough_px, keep_profile=False)
+        there, width, height = quarantine.decode(data, request)
         np.testing.assert_array_equal(there, here.image)
         assert (width, height) == (here.width, here.height)
 
@@ -61,31 +61,31 @@ def test_a_crash_is_the_photos_own_and_the_next_one_is_decoded(
 ) -> None:
     for _ in range(2):
         with pytest.raises(PoisonousImageError, match="SIGSEGV"):
-            quarantine.decode(jpeg + MARKED["crash"], Order())
-        assert quarantine.decode(jpeg, Order())[1:] == (400, 300)
+            quarantine.decode(jpeg + MARKED["crash"], DecodeRequest())
+        assert quarantine.decode(jpeg, DecodeRequest())[1:] == (400, 300)
 
 
 @pytest.mark.parametrize("how", ["hang", "hang-locked"])
 def test_a_hang_ends_at_the_limit(quarantine: Quarantine, jpeg: bytes, how: str) -> None:
-    quarantine.decode(jpeg, Order())
+    quarantine.decode(jpeg, DecodeRequest())
     began = time.monotonic()
     with pytest.raises(ImageTimeoutError):
-        quarantine.decode(jpeg + MARKED[how], Order())
+        quarantine.decode(jpeg + MARKED[how], DecodeRequest())
     assert 1 <= time.monotonic() - began < 20, "the photo never ends by itself"
-    assert quarantine.decode(jpeg, Order())[1:] == (400, 300)
+    assert quarantine.decode(jpeg, DecodeRequest())[1:] == (400, 300)
 
 
 def test_memory_beyond_the_limit_is_refused_and_the_process_goes_on(
     quarantine: Quarantine, jpeg: bytes
 ) -> None:
     with pytest.raises(PoisonousImageError, match="memory"):
-        quarantine.decode(jpeg + MARKED["swell"], Order())
-    assert quarantine.decode(jpeg, Order())[1:] == (400, 300)
+        quarantine.decode(jpeg + MARKED["swell"], DecodeRequest())
+    assert quarantine.decode(jpeg, DecodeRequest())[1:] == (400, 300)
 
 
 def test_errors_of_the_photo_come_back_as_they_are(quarantine: Quarantine) -> None:
     with pytest.raises(NotAnImageError):
-        quarantine.decode(b"<html>", Order())
+        quarantine.decode(b"<html>", DecodeRequest())
 
 
 HALF_AN_ANSWER = """#!/bin/sh
@@ -108,7 +108,7 @@ def test_a_crash_in_the_middle_of_an_answer_is_the_photos_own(
         closing(Quarantine(Settings())) as quarantine,
         pytest.raises(PoisonousImageError, match="SIGKILL"),
     ):
-        quarantine.decode(jpeg, Order())
+        quarantine.decode(jpeg, DecodeRequest())
 
 
 def test_the_watchdog_names_what_takes_too_long_once_and_nothing_else() -> None:
@@ -134,7 +134,7 @@ def test_the_watchdog_names_what_takes_too_long_once_and_nothing_else() -> None:
 
 LOCKED = """
 import ctypes
-from worker import watchdog
+from worker.concurrency import watchdog
 watchdog.GIL_HELD_GRACE_S = 0.5
 one = watchdog.Watchdog(0.5)
 one.start(print)
@@ -153,7 +153,7 @@ def test_a_process_whose_lock_is_never_given_back_ends_all_the_same() -> None:
 
 STOPPED = """
 import os, sys, time
-from worker.watchdog import Watchdog
+from worker.concurrency.watchdog import Watchdog
 one = Watchdog(2)
 one.start(lambda *_: os._exit(1))
 with one.watching("item", "decode"):

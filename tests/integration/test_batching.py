@@ -11,9 +11,9 @@ from celery.contrib.testing.worker import start_worker
 from celery.worker import state
 
 from shared.queue import TASK, Celery, Message, publish_many, queue_depth
-from worker import batching
-from worker.batching import BatchTask, CheckedConsumer
-from worker.watchdog import Watchdog
+from worker.concurrency.watchdog import Watchdog
+from worker.consumer import batching
+from worker.consumer.batching import BatchTask, CheckedConsumer
 
 SIZE = 8
 WAIT_S = 0.02

@@ -16,15 +16,16 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from deploy import checks, part_checks
-from deploy.broken import Broken
-from deploy.doctor import examine
-from deploy.processes import answers, free_port, program, start, wait_until
+from deploy.doctor import machine_checks as checks
+from deploy.doctor import service_checks as part_checks
+from deploy.doctor.check_failed import CheckFailed
+from deploy.doctor.examination import examine
+from deploy.stack.processes import answers, free_port, program, start, wait_until
 from shared import job_store
 from shared.database import Database
 from shared.queue import Celery
 from shared.settings import Settings
-from worker.catalog import BUNDLES
+from worker.inference.catalog import BUNDLES
 
 
 def broken(settings: Settings, **values: object) -> Settings:
@@ -55,7 +56,7 @@ def test_a_whole_system_passes(
 
 
 def test_tables_that_are_missing_or_old(settings: Settings) -> None:
-    with pytest.raises(Broken) as caught:
+    with pytest.raises(CheckFailed) as caught:
         part_checks.database(settings)
     assert caught.value.fix == "matting migrate"
 
@@ -63,7 +64,7 @@ def test_tables_that_are_missing_or_old(settings: Settings) -> None:
 def test_a_database_that_is_away_and_no_password_in_what_is_said(settings: Settings) -> None:
     away = f"postgresql+psycopg://matting:hush@127.0.0.1:{free_port()}/matting"
     for check in (part_checks.database, part_checks.clock, part_checks.workers):
-        with pytest.raises(Broken) as caught:
+        with pytest.raises(CheckFailed) as caught:
             check(broken(settings, database_url=away))
         assert "pg_isready -h 127.0.0.1" in caught.value.fix
         assert "hush" not in caught.value.fix + caught.value.detail
@@ -71,13 +72,13 @@ def test_a_database_that_is_away_and_no_password_in_what_is_said(settings: Setti
 
 def test_a_queue_that_is_away_or_forgets(settings: Settings, queue: Celery) -> None:
     assert "messages waiting" in part_checks.queue(settings)
-    with pytest.raises(Broken, match="did not answer"):
+    with pytest.raises(CheckFailed, match="did not answer"):
         part_checks.queue(broken(settings, redis_url=f"redis://127.0.0.1:{free_port()}/0"))
     with queue.connection_for_write() as connection:
         client = connection.default_channel.client  # type: ignore[attr-defined]  # redis-py's
         client.config_set("maxmemory-policy", "allkeys-lru")
         try:
-            with pytest.raises(Broken, match="throws messages away") as caught:
+            with pytest.raises(CheckFailed, match="throws messages away") as caught:
                 part_checks.queue(settings)
         finally:
             client.config_set("maxmemory-policy", "noeviction")
@@ -96,7 +97,7 @@ def test_a_queue_that_is_away_or_forgets(settings: Settings, queue: Celery) -> N
 )
 def test_a_storage_that_does_not_work(settings: Settings, wrong: dict[str, str], fix: str) -> None:
     assert "wrote, read, removed" in part_checks.storage(settings)
-    with pytest.raises(Broken) as caught:
+    with pytest.raises(CheckFailed) as caught:
         part_checks.storage(Settings.model_validate(settings.model_dump() | keys(settings) | wrong))
     assert caught.value.fix.startswith(fix)
 
@@ -116,7 +117,7 @@ def test_a_clock_that_is_wrong(settings: Settings, minutes: int) -> None:
     """Seven minutes pass with S3, for now."""
     code = (
         "from deploy import part_checks\n"
-        "from deploy.broken import Broken\n"
+        "from deploy.doctor.check_failed import Broken\n"
         "from shared.settings import Settings\n"
         "for check in (part_checks.clock, part_checks.storage):\n"
         "    try: print(check(Settings()))\n"
@@ -170,7 +171,7 @@ def test_each_way_in_which_redis_refuses(
     address, client = own_redis
 
     def fix(user: str = ":right@") -> str:
-        with pytest.raises(Broken) as caught:
+        with pytest.raises(CheckFailed) as caught:
             part_checks.queue(broken(settings, redis_url=f"redis://{user}{address}"))
         assert "right" not in caught.value.fix + caught.value.detail
         return caught.value.fix
@@ -210,7 +211,7 @@ def test_each_way_in_which_postgresql_refuses(settings: Settings, tmp_path: Path
         def fix(password: str, *, username: str = "postgres", database: str = "postgres") -> str:
             right = url.set(username=username, password=password, database=database)
             own = right.render_as_string(hide_password=False)
-            with pytest.raises(Broken) as caught:
+            with pytest.raises(CheckFailed) as caught:
                 part_checks.database(broken(settings, database_url=own))
             assert "right" not in caught.value.detail
             return caught.value.fix
@@ -227,14 +228,14 @@ def test_each_way_in_which_postgresql_refuses(settings: Settings, tmp_path: Path
 def test_a_model_that_is_damaged(settings: Settings, part: str) -> None:
     name = "modnet-mobilenetv2"
     own = broken(settings, model=name, cpu_threads=1)
-    with pytest.raises(Broken, match="there is no folder") as caught:
+    with pytest.raises(CheckFailed, match="there is no folder") as caught:
         checks.model(own)
     assert caught.value.fix == f"matting models pull {name}"
     folder = settings.models_dir / name
     shutil.copytree(BUNDLES / "builtin", folder)
     data = (folder / part).read_bytes()
     (folder / part).write_bytes(data[: len(data) // 2])
-    with pytest.raises(Broken) as caught:
+    with pytest.raises(CheckFailed) as caught:
         checks.model(own)
     assert part in caught.value.detail
     assert caught.value.fix == f"matting models pull {name}"
@@ -248,12 +249,12 @@ def test_another_paddle(settings: Settings, tmp_path: Path) -> None:
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: paddlepaddle\nVersion: 3.3.0\n")
     sys.path.insert(0, str(tmp_path))
     try:
-        with pytest.raises(Broken, match=r"3\.3\.0 is installed; tested is 3\.2\.2") as caught:
+        with pytest.raises(CheckFailed, match=r"3\.3\.0 is installed; tested is 3\.2\.2") as caught:
             checks.paddle(settings)
     finally:
         sys.path.remove(str(tmp_path))
     assert caught.value.fix.endswith("-m pip install paddlepaddle==3.2.2")
-    with pytest.raises(Broken, match="paddlepaddle-gpu is not installed") as caught:
+    with pytest.raises(CheckFailed, match="paddlepaddle-gpu is not installed") as caught:
         checks.paddle(broken(settings, device="gpu:0"))
     assert "deploy/docker/README.md" in caught.value.fix
 
@@ -267,11 +268,11 @@ def test_a_public_address_that_leads_elsewhere(settings: Settings, queue: Celery
 def test_models_that_nobody_serves(settings: Settings, database: Database) -> None:
     url = database.url.render_as_string(hide_password=False)
     own = broken(settings, database_url=url, models="other")
-    with pytest.raises(Broken, match="No worker is warm"):
+    with pytest.raises(CheckFailed, match="No worker is warm"):
         part_checks.workers(own)
     with database.transaction() as session:
         job_store.register_worker(session, "w1", {"models": ["builtin"]})
-    with pytest.raises(Broken, match="serves other") as caught:
+    with pytest.raises(CheckFailed, match="serves other") as caught:
         part_checks.workers(own)
     assert caught.value.fix.startswith("MATTING_WORKER_MODELS=other ")
 
@@ -283,13 +284,13 @@ def test_a_folder_without_room_and_a_machine_without_memory(
     assert "GB free" in checks.memory()
     monkeypatch.setattr(checks, "MIN_DISK_BYTES", 10**18)
     monkeypatch.setattr(checks, "MIN_MEMORY_BYTES", 10**18)
-    with pytest.raises(Broken):
+    with pytest.raises(CheckFailed):
         checks.disk(tmp_path)
-    with pytest.raises(Broken):
+    with pytest.raises(CheckFailed):
         checks.memory()
 
 
 def test_weak_secrets_are_found(settings: Settings) -> None:
     weak = Settings.model_validate({"aws_secret_access_key": "minioadmin"})
-    with pytest.raises(Broken, match="AWS_SECRET_ACCESS_KEY"):
+    with pytest.raises(CheckFailed, match="AWS_SECRET_ACCESS_KEY"):
         part_checks.secrets(weak)

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from shared.options import Options
 from shared.settings import Settings
-from worker.catalog import BUNDLES
-from worker.pipeline import Pipeline, WorkItem
-from worker.predictor import load_predictor
+from worker.inference.catalog import BUNDLES
+from worker.inference.predictor import load_predictor
+from worker.pipeline.pipeline import Pipeline, WorkItem
 
 NORMALIZE = {"type": "Normalize", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
 DEPLOYMENTS: dict[str, list[dict[str, Any]]] = {

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from api.expansion import Expander
-from api.listing import PHOTOS_PER_PAGE
+from api.sources.expansion import Expander
+from api.sources.listing import PHOTOS_PER_PAGE
 from shared import database as module
 from shared import job_store
 from shared.database import Database

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import yaml
 
-from deploy.processes import answers, free_port, start, wait_until
+from deploy.stack.processes import answers, free_port, start, wait_until
 
 ROOT = Path(__file__).parents[2]
 USER, PASSWORD = "watcher", "5d0c1f9a7be24486a1"

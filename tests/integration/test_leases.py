@@ -105,7 +105,7 @@ def test_a_late_worker_cannot_overwrite_what_another_did(database: Database) -> 
     (late,) = claim(database, job_id, "late")
     expire_leases(database)
     with database.transaction() as session:
-        assert job_store.release_expired(session, max_attempts=3) == 1
+        assert job_store.release_expired_leases(session, max_attempts=3) == 1
     (second,) = claim(database, job_id, "second")
     assert second.attempt == 2
     assert finish(database, [Settlement(claim=late, error_code="x", error_detail="x")]) == [
@@ -125,7 +125,7 @@ def test_a_renewed_lease_holds(database: Database) -> None:
     expire_leases(database)
     with database.transaction() as session:
         job_store.renew_leases(session, [first.item_id], owner="w1", lease_s=LEASE_S)
-        assert job_store.release_expired(session, max_attempts=3) == 1
+        assert job_store.release_expired_leases(session, max_attempts=3) == 1
     assert_counters_match_rows(database, job_id)
 
 
@@ -135,7 +135,7 @@ def test_an_item_whose_workers_keep_dying_fails_at_last(database: Database) -> N
         assert len(claim(database, job_id)) == 1
         expire_leases(database)
         with database.transaction() as session:
-            job_store.release_expired(session, max_attempts=2)
+            job_store.release_expired_leases(session, max_attempts=2)
     job = read(database, job_id)
     assert (job.failed, job.status) == (1, JobStatus.FINISHED)
     assert claim(database, job_id) == []
@@ -146,7 +146,7 @@ def test_what_workers_die_of_is_suspected_then_run_alone_then_given_up(database:
     job_id = new_job(database, 1)
     for deaths in range(4):
         with database.transaction() as session:
-            alone = job_store.lonely(session, item_ids(database, job_id))
+            alone = job_store.must_run_alone(session, item_ids(database, job_id))
         assert len(alone) == (deaths >= 2)
         if alone:
             assert claim(database, job_id) == [], "not with others"
@@ -154,7 +154,7 @@ def test_what_workers_die_of_is_suspected_then_run_alone_then_given_up(database:
         assert held.suspect == (deaths > 0)
         expire_leases(database)
         with database.transaction() as session:
-            job_store.release_expired(session, max_attempts=4)
+            job_store.release_expired_leases(session, max_attempts=4)
         assert_counters_match_rows(database, job_id)
     job = read(database, job_id)
     assert (job.failed, job.status, job.suspect) == (1, JobStatus.FINISHED, True)
@@ -170,7 +170,7 @@ def test_one_guilty_photo_makes_its_job_suspect(database: Database) -> None:
     finish(database, [Settlement(claim=first, error_code="image-timeout", error_detail="x")])
     expire_leases(database)
     with database.transaction() as session:
-        job_store.release_expired(session, max_attempts=4)
+        job_store.release_expired_leases(session, max_attempts=4)
     assert read(database, job_id).suspect
     assert [one.suspect for one in claim(database, job_id)] == [True]
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.processes import answers, free_port, start, wait_until
+from deploy.stack.processes import answers, free_port, start, wait_until
 from shared import job_store
 from shared.database import Database
 from shared.job_store import NewItem

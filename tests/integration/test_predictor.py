@@ -21,11 +21,11 @@ from shared.errors import (
 )
 from shared.options import Profile
 from shared.settings import Settings
-from worker.catalog import BUNDLES, find_model
-from worker.engine import Call, EnginePlan, plans
-from worker.predictor import Predictor, load_predictor
-from worker.transforms import Prepared, restore
-from worker.trial import Verdict, collect_shapes
+from worker.inference.catalog import BUNDLES, find_model
+from worker.inference.engine import ConfigCall, EnginePlan, plans
+from worker.inference.predictor import Predictor, load_predictor
+from worker.inference.transforms import PreparedImage, restore
+from worker.inference.trial import TrialResult, collect_shapes
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def shifted(photo: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
     return np.roll(photo, pixels, axis=1)
 
 
-def alphas_of(predictor: Predictor, prepared: list[Prepared]) -> list[NDArray[np.float32]]:
+def alphas_of(predictor: Predictor, prepared: list[PreparedImage]) -> list[NDArray[np.float32]]:
     alphas = []
     for alpha in predictor.predict_many(prepared):
         assert not isinstance(alpha, MattingError), alpha
@@ -162,7 +162,7 @@ def test_a_batch_too_large_for_the_device_is_halved_and_the_size_remembered(
 def test_one_poisonous_image_fails_alone(predictor: Predictor, photo: NDArray[np.uint8]) -> None:
     faulty = Faulty(predictor, fits=4)
     good = predictor.prepare(photo, Profile.FAST)
-    bad = Prepared(np.full_like(good.tensor, 9), good.steps)
+    bad = PreparedImage(np.full_like(good.tensor, 9), good.steps)
     results = faulty.predict_many([good, good, bad, good])
     assert [isinstance(one, PredictorError) for one in results] == [False, False, True, False]
 
@@ -170,8 +170,8 @@ def test_one_poisonous_image_fails_alone(predictor: Predictor, photo: NDArray[np
 def test_a_plan_that_crashes_is_left_for_the_plain_one(
     monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]
 ) -> None:
-    crashed = Verdict("it crashed with signal 6")
-    monkeypatch.setattr("worker.predictor.try_plan", lambda *_: crashed)
+    crashed = TrialResult("it crashed with signal 6")
+    monkeypatch.setattr("worker.inference.predictor.try_plan", lambda *_: crashed)
     predictor = load_predictor(Settings())
     known = predictor.describe()
     assert known["configuration"] == "plain"
@@ -212,7 +212,7 @@ def test_the_range_of_every_shape_is_noted_for_tensorrt(tmp_path: Path) -> None:
     model = find_model(settings)
     *_, plain = plans(settings, model, shapes=2)
     file = tmp_path / "shapes.pbtxt"
-    note = Call("collect_shape_range_info", (str(file),))
+    note = ConfigCall("collect_shape_range_info", (str(file),))
     collect_shapes(
         EnginePlan("plain", (*plain.calls, note)), model, [(1, (384, 384)), (2, (288, 512))]
     )

@@ -13,18 +13,18 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.processes import Process, free_port, start
+from deploy.stack.processes import Process, free_port, start
 from shared.database import Database
 from shared.errors import SetupError
 from shared.options import Options
 from shared.settings import Settings
 from shared.storage import Storage
-from worker.passage import BatchPredictor
-from worker.pipeline import Pipeline
-from worker.probes import Probes
-from worker.sources import Sources
-from worker.watchdog import Watchdog
-from worker.work import WorkItem
+from worker.concurrency.watchdog import Watchdog
+from worker.consumer.probes import Probes
+from worker.pipeline.in_flight import BatchPredictor
+from worker.pipeline.photo_sources import PhotoSources
+from worker.pipeline.pipeline import Pipeline
+from worker.pipeline.work_items import WorkItem
 
 DEADLINE_S = 120
 
@@ -83,7 +83,7 @@ def test_a_worker_that_warms_is_alive_and_not_ready(worker: tuple[Process, str])
 
 
 def test_a_process_whose_watchdog_stands_still_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.watchdog.MAX_SILENCE_S", 0.5)
+    monkeypatch.setattr("worker.concurrency.watchdog.MAX_SILENCE_S", 0.5)
     watchdog, port, held = Watchdog(0.1), free_port(), threading.Event()
     probes = Probes(watchdog)
     stop = probes.serve(port)
@@ -122,7 +122,7 @@ def test_a_device_that_hangs_is_noticed(settings: Settings, storage: Storage, jp
     storage.put("x.jpg", jpeg, "image/jpeg")
     quick = settings.model_copy(update={"queue_visibility_timeout_s": 1, "image_timeout_s": 30})
     watchdog = Watchdog(quick.image_timeout_s)
-    pipeline = Pipeline(device, cast(Sources, storage), quick, watchdog=watchdog)
+    pipeline = Pipeline(device, cast(PhotoSources, storage), quick, watchdog=watchdog)
     watchdog.start(hear)
     try:
         item = WorkItem(

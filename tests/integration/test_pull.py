@@ -15,10 +15,10 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.cli import app
-from deploy.pull import LOCK_FILE, pull, unpack
+from deploy.models.pull import LOCK_FILE, pull, unpack
 from shared.errors import BadModelArchiveError, ModelChangedError, ModelDownloadError
 from shared.settings import Settings
-from worker.catalog import BUNDLES, find_model
+from worker.inference.catalog import BUNDLES, find_model
 
 NAME = "modnet-mobilenetv2"
 PARTS = ("deploy.yaml", "model.pdmodel", "model.pdiparams")
@@ -163,7 +163,7 @@ def test_what_is_no_archive_is_refused(data: bytes, site: Site, tmp_path: Path) 
 
 
 def test_a_bomb_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy.pull.MAX_UNPACKED_BYTES", 100_000)
+    monkeypatch.setattr("deploy.models.pull.MAX_UNPACKED_BYTES", 100_000)
     file = tmp_path / "a.zip"
     file.write_bytes(archive())
     with pytest.raises(BadModelArchiveError, match="unpacks to more"):

@@ -34,7 +34,7 @@ def test_a_late_worker_cannot_speak_for_the_one_after_a_retry(database: Database
     [late] = claim(database, job_id, "late")
     expire_leases(database)
     with database.transaction() as session:
-        job_store.release_expired(session, max_attempts=1)
+        job_store.release_expired_leases(session, max_attempts=1)
         assert job_store.retry_failed(session, job_id).queued == 1
     [second] = claim(database, job_id, "second")
     assert second.attempt == late.attempt
@@ -79,7 +79,7 @@ def test_failed_images_of_a_cancelled_job_are_retried_and_its_source_is_not(
         assert job_store.unexpanded_jobs(session) == []
     expire_leases(database)
     with database.transaction() as session:
-        job_store.release_expired(session, max_attempts=4)
+        job_store.release_expired_leases(session, max_attempts=4)
     again = claim(database, job_id)
     finish(database, [Settlement(claim=one, result_key="k") for one in again])
     assert read(database, job_id).status is JobStatus.FINISHED

@@ -18,12 +18,12 @@ from shared.models import Item, Job
 from shared.options import Options
 from shared.settings import Settings
 from shared.storage import Storage
-from tests.integration.test_drain import Threshold
-from worker.brake import Brake
-from worker.drain import Drain
-from worker.pipeline import Pipeline
-from worker.reuse import Reuse
-from worker.room import Room
+from tests.integration.test_batch_runner import Threshold
+from worker.concurrency.pixel_budget import PixelBudget
+from worker.consumer.batch_runner import BatchRunner
+from worker.consumer.circuit_breaker import CircuitBreaker
+from worker.pipeline.pipeline import Pipeline
+from worker.pipeline.result_reuse import ResultReuse
 
 
 class Counting(Threshold):
@@ -42,12 +42,12 @@ def predictor() -> Counting:
 
 
 @pytest.fixture
-def drain(
+def runner(
     database: Database, storage: Storage, settings: Settings, predictor: Counting
-) -> Iterator[Drain]:
-    past = Reuse(database, storage, "a model")
+) -> Iterator[BatchRunner]:
+    past = ResultReuse(database, storage, "a model")
     pipeline = Pipeline(predictor, storage, settings, past)
-    yield Drain(database, pipeline, settings, "tests-1", Brake(storage.ping))
+    yield BatchRunner(database, pipeline, settings, "tests-1", CircuitBreaker(storage.ping))
     pipeline.close()
 
 
@@ -64,7 +64,7 @@ def new_key(database: Database) -> uuid.UUID:
 def run(
     database: Database,
     storage: Storage,
-    drain: Drain,
+    runner: BatchRunner,
     api_key_id: uuid.UUID,
     data: bytes,
     options: dict[str, Any] | None = None,
@@ -81,7 +81,7 @@ def run(
         job_store.add_items(session, job.id, [NewItem(name="shop/shoe.jpg", source=place)])
         job_store.finish_expansion(session, job.id)
         item_id = session.scalars(sa.select(Item.id).where(Item.job_id == job.id)).one()
-    drain.run_many([{"item": str(item_id), "job": str(job.id), "file": "x"}])
+    runner.run_many([{"item": str(item_id), "job": str(job.id), "file": "x"}])
     with database.transaction() as session:
         item = session.get(Item, item_id)
         assert item is not None
@@ -99,14 +99,14 @@ def job_of(database: Database, item: Item) -> Job:
 def test_the_same_photo_is_computed_once_across_jobs(
     database: Database,
     storage: Storage,
-    drain: Drain,
+    runner: BatchRunner,
     predictor: Counting,
     key: uuid.UUID,
     jpeg: bytes,
 ) -> None:
-    first = run(database, storage, drain, key, jpeg)
+    first = run(database, storage, runner, key, jpeg)
     computed = predictor.images
-    second = run(database, storage, drain, key, jpeg)
+    second = run(database, storage, runner, key, jpeg)
     assert predictor.images == computed
     assert (first.reused, second.reused) == (False, True)
     assert job_of(database, second).reused == 1
@@ -123,10 +123,10 @@ def test_a_known_photo_that_waits_for_room_is_counted_in_full(
     database: Database, storage: Storage, settings: Settings, key: uuid.UUID, jpeg: bytes
 ) -> None:
     """It is copied while others are decoded, and never decoded itself."""
-    past = Reuse(database, storage, "a model")
-    pipeline = Pipeline(Counting(), storage, settings, past, room=Room(1))
-    drain = Drain(database, pipeline, settings, "tests-1", Brake(storage.ping))
-    first = run(database, storage, drain, key, jpeg)
+    past = ResultReuse(database, storage, "a model")
+    pipeline = Pipeline(Counting(), storage, settings, past, pixel_budget=PixelBudget(1))
+    runner = BatchRunner(database, pipeline, settings, "tests-1", CircuitBreaker(storage.ping))
+    first = run(database, storage, runner, key, jpeg)
     with database.transaction() as session:
         job = job_store.create_job(
             session,
@@ -145,7 +145,7 @@ def test_a_known_photo_that_waits_for_room_is_counted_in_full(
         )
         job_store.finish_expansion(session, job.id)
         ids = session.scalars(sa.select(Item.id).where(Item.job_id == job.id)).all()
-    drain.run_many([{"item": str(one), "job": str(job.id), "file": "x"} for one in ids])
+    runner.run_many([{"item": str(one), "job": str(job.id), "file": "x"} for one in ids])
     pipeline.close()
     with database.transaction() as session:
         items = session.scalars(sa.select(Item).where(Item.job_id == job.id)).all()
@@ -162,38 +162,40 @@ def test_a_known_photo_that_waits_for_room_is_counted_in_full(
 def test_a_result_never_reaches_another_key(
     database: Database,
     storage: Storage,
-    drain: Drain,
+    runner: BatchRunner,
     predictor: Counting,
     key: uuid.UUID,
     jpeg: bytes,
 ) -> None:
-    first = run(database, storage, drain, key, jpeg)
+    first = run(database, storage, runner, key, jpeg)
     computed = predictor.images
-    other = run(database, storage, drain, new_key(database), jpeg)
+    other = run(database, storage, runner, new_key(database), jpeg)
     assert not other.reused
     assert predictor.images > computed
     assert other.fingerprint != first.fingerprint
     with database.transaction() as session:
         # Even by the right fingerprint, only one's own.
         mine = (job_of(database, other).api_key_id, first.fingerprint or "")
-        assert job_store.find_results(session, [mine]) == {}
+        assert job_store.find_earlier_results(session, [mine]) == {}
 
 
 def test_other_options_and_other_bytes_are_other_results(
-    database: Database, storage: Storage, drain: Drain, key: uuid.UUID, jpeg: bytes
+    database: Database, storage: Storage, runner: BatchRunner, key: uuid.UUID, jpeg: bytes
 ) -> None:
-    run(database, storage, drain, key, jpeg)
-    assert not run(database, storage, drain, key, jpeg, {"format": "webp"}).reused
-    assert not run(database, storage, drain, key, jpeg + b"\0").reused
+    run(database, storage, runner, key, jpeg)
+    assert not run(database, storage, runner, key, jpeg, {"format": "webp"}).reused
+    assert not run(database, storage, runner, key, jpeg + b"\0").reused
 
 
 def test_another_model_s_result_is_another(
-    database: Database, storage: Storage, drain: Drain, settings: Settings, jpeg: bytes
+    database: Database, storage: Storage, runner: BatchRunner, settings: Settings, jpeg: bytes
 ) -> None:
     key = new_key(database)
-    first = run(database, storage, drain, key, jpeg)
-    pipeline = Pipeline(Counting(), storage, settings, Reuse(database, storage, "the next model"))
-    next_drain = Drain(database, pipeline, settings, "tests-2", Brake(storage.ping))
+    first = run(database, storage, runner, key, jpeg)
+    pipeline = Pipeline(
+        Counting(), storage, settings, ResultReuse(database, storage, "the next model")
+    )
+    next_drain = BatchRunner(database, pipeline, settings, "tests-2", CircuitBreaker(storage.ping))
     other = run(database, storage, next_drain, key, jpeg)
     assert not other.reused
     assert other.fingerprint != first.fingerprint
@@ -202,20 +204,20 @@ def test_another_model_s_result_is_another(
 
 
 def test_a_result_that_was_deleted_is_computed_again(
-    database: Database, storage: Storage, drain: Drain, key: uuid.UUID, jpeg: bytes
+    database: Database, storage: Storage, runner: BatchRunner, key: uuid.UUID, jpeg: bytes
 ) -> None:
-    first = run(database, storage, drain, key, jpeg)
+    first = run(database, storage, runner, key, jpeg)
     assert first.result_key is not None
     storage._client.delete_object(Bucket=storage.bucket, Key=first.result_key)
     with pytest.raises(SourceNotFoundError):
         storage.get(storage.bucket, first.result_key, 10**7)
-    second = run(database, storage, drain, key, jpeg)
+    second = run(database, storage, runner, key, jpeg)
     assert not second.reused
     assert storage.get(storage.bucket, second.result_key or "", 10**7)
 
 
 def test_several_outputs_are_stored_named_and_copied(
-    database: Database, storage: Storage, drain: Drain, key: uuid.UUID, jpeg: bytes
+    database: Database, storage: Storage, runner: BatchRunner, key: uuid.UUID, jpeg: bytes
 ) -> None:
     wanted = {
         "extra_outputs": [
@@ -223,8 +225,8 @@ def test_several_outputs_are_stored_named_and_copied(
             {"name": "{folder}/{stem}-{width}.{ext}", "max_side_px": 40, "format": "webp"},
         ]
     }
-    first = run(database, storage, drain, key, jpeg, wanted)
-    second = run(database, storage, drain, key, jpeg, wanted)
+    first = run(database, storage, runner, key, jpeg, wanted)
+    second = run(database, storage, runner, key, jpeg, wanted)
     assert second.reused
     for item in (first, second):
         outputs = item.outputs or []
@@ -242,22 +244,22 @@ def test_several_outputs_are_stored_named_and_copied(
 
 
 def test_a_market_s_rules_that_are_not_met_are_recorded(
-    database: Database, storage: Storage, drain: Drain, key: uuid.UUID, jpeg: bytes
+    database: Database, storage: Storage, runner: BatchRunner, key: uuid.UUID, jpeg: bytes
 ) -> None:
-    item = run(database, storage, drain, key, jpeg, {"preset": "amazon"})
+    item = run(database, storage, runner, key, jpeg, {"preset": "amazon"})
     (output,) = item.outputs or []
     (unmet,) = output["unmet"]
     assert "at least 1000" in unmet
 
 
 def test_a_picture_behind_is_read_from_the_storage(
-    database: Database, storage: Storage, drain: Drain, key: uuid.UUID, jpeg: bytes
+    database: Database, storage: Storage, runner: BatchRunner, key: uuid.UUID, jpeg: bytes
 ) -> None:
     blue = np.zeros((60, 80, 3), np.uint8)
     blue[:] = (250, 10, 20)
     storage.put("backs/blue.png", cv2.imencode(".png", blue)[1].tobytes(), "image/png")
     asked = {"background": f"s3://{storage.bucket}/backs/blue.png"}
-    item = run(database, storage, drain, key, jpeg, asked)
+    item = run(database, storage, runner, key, jpeg, asked)
     assert item.fingerprint is None, "the picture may change under its name"
     data = storage.get(storage.bucket, item.result_key or "", 10**7)
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -266,11 +268,11 @@ def test_a_picture_behind_is_read_from_the_storage(
 
 
 def test_signs_of_trouble_are_recorded_counted_and_answered(
-    database: Database, storage: Storage, drain: Drain, key: uuid.UUID, jpeg: bytes
+    database: Database, storage: Storage, runner: BatchRunner, key: uuid.UUID, jpeg: bytes
 ) -> None:
     grey = cv2.imencode(".png", np.full((300, 300, 3), 90, np.uint8))[1].tobytes()
-    empty = run(database, storage, drain, key, grey)
-    fine = run(database, storage, drain, key, jpeg)
+    empty = run(database, storage, runner, key, grey)
+    fine = run(database, storage, runner, key, jpeg)
     assert (empty.needs_review, empty.review_reasons) == (True, ["empty"])
     assert (fine.needs_review, fine.review_reasons) == (False, None)
     assert job_of(database, empty).needs_review == 1

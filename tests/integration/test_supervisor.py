@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.processes import Process, start
-from deploy.supervisor import Supervisor
+from deploy.stack.processes import Process, start
+from deploy.stack.supervisor import Supervisor
 
 DEADLINE_S = 20
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from api.expansion import Expander
-from api.sweeper import Sweeper
+from api.background.sweeper import Sweeper
+from api.sources.expansion import Expander
 from shared import job_store
 from shared.database import Database, now
 from shared.job_store import NewItem

@@ -13,10 +13,10 @@ from shared.database import Database
 from shared.settings import Settings
 from shared.storage import Storage
 from shared.tracing import open_tracing, trace_job
-from tests.integration.test_drain import Threshold, submit
-from worker.brake import Brake
-from worker.drain import Drain
-from worker.pipeline import Pipeline
+from tests.integration.test_batch_runner import Threshold, submit
+from worker.consumer.batch_runner import BatchRunner
+from worker.consumer.circuit_breaker import CircuitBreaker
+from worker.pipeline.pipeline import Pipeline
 
 
 class Collector(ThreadingHTTPServer):
@@ -65,7 +65,9 @@ def test_a_job_is_a_trace_and_its_id_the_trace_id(
     with bound_contextvars(request="r-1"):
         trace_job(job_id, 2)
     pipeline = Pipeline(Threshold(), storage, settings)
-    Drain(database, pipeline, settings, "tests-1", Brake(storage.ping)).run_many(messages)
+    BatchRunner(database, pipeline, settings, "tests-1", CircuitBreaker(storage.ping)).run_many(
+        messages
+    )
     pipeline.close()
     close()
 

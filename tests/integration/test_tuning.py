@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 from deploy.cli import app
 from shared.errors import OutOfMemoryError, SetupError
 from shared.settings import Settings
-from worker.sweep import NEAR, Cell, choose, combinations
-from worker.tuning import batch_sizes, write_tuned
+from worker.inference.sweep import NEAR, SweepResult, choose, combinations
+from worker.inference.tuning import batch_sizes, write_tuned
 
 SHAPE = (64, 64)
 
 
-def cell(streams: int, batch: int, rate: float, p99_ms: float) -> Cell:
-    return Cell(streams, 2, batch, SHAPE, rate, p99_ms / 2, p99_ms)
+def cell(streams: int, batch: int, rate: float, p99_ms: float) -> SweepResult:
+    return SweepResult(streams, 2, batch, SHAPE, rate, p99_ms / 2, p99_ms)
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def settings(tmp_path: Path) -> Settings:
 def test_the_command_leaves_a_table_a_picture_and_a_file_that_the_worker_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.sweep.CPU_BATCHES", (1, 2))
-    monkeypatch.setattr("worker.sweep.MIN_BATCHES", 2)
+    monkeypatch.setattr("worker.inference.sweep.CPU_BATCHES", (1, 2))
+    monkeypatch.setattr("worker.inference.sweep.MIN_BATCHES", 2)
     monkeypatch.setenv("MATTING_TUNE_FILE", str(tmp_path / "models" / "tune.json"))
     done = CliRunner().invoke(app, ["tune", "--measure-s", "0.01"])
     assert done.exit_code == 0, done.output

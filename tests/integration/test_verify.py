@@ -39,7 +39,7 @@ def test_the_built_in_model_is_measured_on_a_folder_of_pairs(pairs: Path) -> Non
 
 
 def test_pairs_may_lie_side_by_side(tmp_path: Path, photo: NDArray[np.uint8]) -> None:
-    from deploy.verify import find_pairs
+    from deploy.models.verify import find_pairs
 
     cv2.imwrite(str(tmp_path / "a.jpg"), photo)
     cv2.imwrite(str(tmp_path / "a-alpha.png"), photo[..., 0])

@@ -22,7 +22,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from api.client import MattingClient
-from deploy.local import Stack
+from deploy.stack.stack import Stack
 from shared.database import Database
 from shared.models import Item, Job
 from shared.object_url import ObjectUrl

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.archives import Archive
+from api.sources.archives import Archive
 from shared.errors import BadArchiveError
 from shared.settings import Settings
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deploy.audit import verdict
+from deploy.maintenance.audit import verdict
 
 CANARY: dict[str, Any] = {
     "name": "django",

@@ -20,8 +20,8 @@ from shared.settings import Settings
 from tests import bad_photos, photo_bombs
 from tests.colour_profiles import adobe_rgb
 from tests.photo_files import drawn, saved
-from worker.codec import decode
-from worker.quarantine import BYTES_PER_PIXEL, Order, Quarantine
+from worker.imaging.decoding import decode
+from worker.imaging.quarantine import BYTES_PER_PIXEL, DecodeRequest, Quarantine
 
 GOOD = bad_photos.good()
 SMALL = {name: data for name, data in GOOD.items() if "30000" not in name}
@@ -39,7 +39,7 @@ def quarantine() -> Iterator[Quarantine]:
 
 def outcome(quarantine: Quarantine, data: bytes) -> str:
     try:
-        pixels, width, height = quarantine.decode(data, Order())
+        pixels, width, height = quarantine.decode(data, DecodeRequest())
     except MattingError as error:
         return error.code
     assert pixels.shape == (height, width, 3)

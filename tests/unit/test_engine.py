@@ -6,8 +6,8 @@ import pytest
 
 from shared.errors import EngineUnavailableError
 from shared.settings import Settings
-from worker.catalog import Model, find_model
-from worker.engine import EnginePlan, collecting, create, plans, shape_range_file, streams
+from worker.inference.catalog import Model, find_model
+from worker.inference.engine import EnginePlan, collecting, create, plans, shape_range_file, streams
 
 
 @pytest.fixture

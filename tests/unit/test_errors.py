@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from deploy.reference import README, with_table
+from deploy.maintenance.reference import README, with_table
 from shared import errors
 from shared.errors import ImageError, MattingError, TransientError
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.options import Options
-from worker.frame import place, put
-from worker.matte import subject_box
+from worker.imaging.frame import place, put
+from worker.imaging.matte import subject_box
 
 PHOTO = (400, 300)
 SUBJECT = (100, 50, 200, 250)

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from api.image_size import image_size
+from api.sources.image_size import image_size
 from shared.errors import NotAnImageError, TooCostlyImageError
 from tests import bad_photos, photo_bombs, photo_files
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from shared.settings import Settings
-from tests.unit.test_watching import known_metrics
+from tests.unit.test_monitoring_files import known_metrics
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "deploy" / "k8s"
@@ -119,7 +119,9 @@ def test_probes_ask_ports_and_routes_that_exist(manifests: list[Manifest]) -> No
     from api.app import create_app
 
     routes = set(create_app(Settings()).openapi()["paths"])
-    worker = set(re.findall(r'case "(/\w+)"', (ROOT / "worker" / "probes.py").read_text()))
+    worker = set(
+        re.findall(r'case "(/\w+)"', (ROOT / "worker" / "consumer" / "probes.py").read_text())
+    )
     assert worker == {"/metrics", "/healthz", "/readyz"}
     for name, answers in (
         ("matting-api", routes),

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.access import Reach, plain_name
-from api.manifests import read_rows
-from api.rows import RowReader
+from api.sources.manifests import read_rows
+from api.sources.rows import RowReader
+from api.sources.source_policy import SourcePolicy, plain_name
 from shared.errors import BadManifestError
 from shared.options import Format, Options
 from shared.settings import Settings
 
 OWNER = uuid.UUID(int=7)
-READER = RowReader(Reach(Settings(source_buckets="photos"), OWNER), Options())
+READER = RowReader(SourcePolicy(Settings(source_buckets="photos"), OWNER), Options())
 
 
 def rows(text: str | bytes, size: int = 7) -> list[dict[str, Any]]:

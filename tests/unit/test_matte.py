@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shared.options import Options
-from worker.edge_colours import subject_colours, transition
-from worker.matte import full_alpha
-from worker.render import Subject, render
+from worker.imaging.edge_colours import subject_colours, transition
+from worker.imaging.matte import full_size_alpha
+from worker.imaging.render import Subject, render
 
 
 def composite() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
@@ -22,17 +22,17 @@ def composite() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float3
 
 def test_black_and_white_point_leave_no_haze() -> None:
     alpha = np.array([[0.0, 0.03, 0.5, 0.97, 1.0]], np.float32)
-    assert full_alpha(alpha, 5, 1).tolist() == [[0, 0, 128, 255, 255]]
+    assert full_size_alpha(alpha, 5, 1).tolist() == [[0, 0, 128, 255, 255]]
 
 
 def test_without_levels_the_alpha_is_the_network_s_own() -> None:
     alpha = np.linspace(0, 1, 1_000, dtype=np.float32).reshape(25, 40)
-    pixels = full_alpha(alpha, 40, 25, levels=False)
+    pixels = full_size_alpha(alpha, 40, 25, levels=False)
     assert np.abs(pixels - alpha * 255).max() <= 0.5 + 1e-3
 
 
 def test_alpha_comes_back_at_the_photo_size() -> None:
-    assert full_alpha(np.ones((32, 64), np.float32), 301, 77).shape == (77, 301)
+    assert full_size_alpha(np.ones((32, 64), np.float32), 301, 77).shape == (77, 301)
 
 
 def test_edge_colours_lose_the_old_background() -> None:

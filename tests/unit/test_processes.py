@@ -7,7 +7,7 @@ from pathlib import Path
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from deploy.processes import start
+from deploy.stack.processes import start
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # In the hooks around a fork: an exception raised in one of them is printed and forgotten.

@@ -14,15 +14,15 @@ from PIL import ImageCms
 from shared.marketplaces import Market
 from shared.options import Options
 from shared.settings import Settings
-from worker.backdrop import backdrop
-from worker.codec import Decoded, decode
-from worker.encoding import encode
-from worker.finishing import enough_px, finish, keep_metadata
-from worker.matte import adjust
-from worker.metadata import Metadata
-from worker.render import Subject, framed_matte, render
-from worker.rules import unmet_rules
-from worker.transforms import Prepared
+from worker.imaging.backdrop import backdrop
+from worker.imaging.decoding import DecodedImage, decode
+from worker.imaging.encoding import encode
+from worker.imaging.finishing import enough_px, finish, keep_metadata
+from worker.imaging.marketplace_rules import unmet_rules
+from worker.imaging.matte import adjust
+from worker.imaging.metadata import Metadata
+from worker.imaging.render import Subject, framed_matte, render
+from worker.inference.transforms import PreparedImage
 
 Pixels = NDArray[np.uint8]
 
@@ -41,9 +41,11 @@ def photo(width: int = 900, height: int = 700) -> tuple[Pixels, Pixels]:
 def files_of(options: Options, name: str = "shop/shoe.jpg") -> list[tuple[str, bytes]]:
     image, matte = photo()
     height, width = matte.shape
-    prepared = Prepared(np.zeros((3, height, width), np.float32), (("resize", (height, width)),))
+    prepared = PreparedImage(
+        np.zeros((3, height, width), np.float32), (("resize", (height, width)),)
+    )
     alpha = (matte / np.float32(255)).astype(np.float32)
-    files = finish(Decoded(image, width, height), prepared, alpha, options, name=name)
+    files = finish(DecodedImage(image, width, height), prepared, alpha, options, name=name)
     return [(file.name, file.data) for file in files]
 
 
@@ -289,9 +291,9 @@ def test_small_results_need_no_full_size_pixels() -> None:
 
 def test_a_photo_decoded_smaller_gives_the_alpha_at_its_own_size() -> None:
     image, matte = photo(300, 200)
-    prepared = Prepared(np.zeros((3, 200, 300), np.float32), (("resize", (200, 300)),))
+    prepared = PreparedImage(np.zeros((3, 200, 300), np.float32), (("resize", (200, 300)),))
     options = Options.model_validate({"output": "alpha"})
-    decoded = Decoded(image, 600, 400)
+    decoded = DecodedImage(image, 600, 400)
     (file,) = finish(decoded, prepared, (matte / 255).astype(np.float32), options)
     assert read(file.data).shape == (400, 600)
 

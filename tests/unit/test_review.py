@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from shared.errors import PredictorError
 from shared.jobs import Reason
 from shared.settings import Settings
-from worker.review import Seen, review_many
-from worker.transforms import Prepared
+from worker.imaging.review import ReviewInput, review_many
+from worker.inference.transforms import PreparedImage
 
 SIZE = (320, 416)
 Plane = NDArray[np.float32]
@@ -17,11 +17,11 @@ Plane = NDArray[np.float32]
 
 def scene(
     alpha: Plane, *, subject: float = 0.8, wall: float = -0.6, grain: float = 0.2
-) -> Prepared:
+) -> PreparedImage:
     """A subject of one tone on a wall of another, both grainy, in -1..1."""
     noise = np.random.default_rng(3).normal(0, grain, (3, *SIZE))
     tones = alpha * subject + (1 - alpha) * wall
-    return Prepared((tones + noise).astype(np.float32), (("resize", (1000, 1300)),))
+    return PreparedImage((tones + noise).astype(np.float32), (("resize", (1000, 1300)),))
 
 
 def disc(x: int = 208, y: int = 160, radius: int = 100, softness: float = 1.0) -> Plane:
@@ -30,10 +30,12 @@ def disc(x: int = 208, y: int = 160, radius: int = 100, softness: float = 1.0) -
     return cv2.GaussianBlur(alpha, (0, 0), softness).astype(np.float32)
 
 
-def reasons(alpha: Plane, prepared: Prepared | None = None, side_px: int = 1_000) -> list[Reason]:
+def reasons(
+    alpha: Plane, prepared: PreparedImage | None = None, side_px: int = 1_000
+) -> list[Reason]:
     prepared = prepared or scene(alpha)
     mirror: Plane = alpha[:, ::-1]
-    (found,) = review_many([Seen(alpha, prepared, side_px)], lambda _: [mirror], Settings())
+    (found,) = review_many([ReviewInput(alpha, prepared, side_px)], lambda _: [mirror], Settings())
     return found
 
 
@@ -93,13 +95,13 @@ def test_a_blurred_and_a_tiny_photo_are_found() -> None:
 def test_the_mirrored_photo_is_asked_about_only_where_there_are_hints() -> None:
     asked: list[int] = []
 
-    def predict_many(prepared: list[Prepared]) -> list[Plane]:
+    def predict_many(prepared: list[PreparedImage]) -> list[Plane]:
         asked.append(len(prepared))
         # The network sees something else there.
         return [disc(x=120) for _ in prepared]
 
     clear, doubtful = disc(), disc(softness=4)
-    seen = [Seen(one, scene(one), 1_000) for one in (clear, doubtful, clear)]
+    seen = [ReviewInput(one, scene(one), 1_000) for one in (clear, doubtful, clear)]
     first, second, third = review_many(seen, predict_many, Settings(review_soft_share=0.12))
     assert asked == [1]
     assert (first, third) == ([], [])
@@ -108,7 +110,7 @@ def test_the_mirrored_photo_is_asked_about_only_where_there_are_hints() -> None:
 
 def test_a_second_look_that_fails_leaves_the_rest() -> None:
     alpha = disc(softness=40)
-    seen = [Seen(alpha, scene(alpha), 1_000)]
+    seen = [ReviewInput(alpha, scene(alpha), 1_000)]
     (found,) = review_many(seen, lambda _: [PredictorError()], Settings())
     assert Reason.SOFT in found
 
@@ -116,8 +118,10 @@ def test_a_second_look_that_fails_leaves_the_rest() -> None:
 def test_padding_is_no_part_of_the_photo() -> None:
     alpha = disc(x=150)
     alpha[:, 300:] = 1
-    prepared = Prepared(scene(disc(x=150)).tensor, (("resize", (10, 10)), ("padding", (320, 300))))
+    prepared = PreparedImage(
+        scene(disc(x=150)).tensor, (("resize", (10, 10)), ("padding", (320, 300)))
+    )
     mirror: Plane = np.ascontiguousarray(alpha[:, ::-1])
-    (found,) = review_many([Seen(alpha, prepared, 900)], lambda _: [mirror], Settings())
+    (found,) = review_many([ReviewInput(alpha, prepared, 900)], lambda _: [mirror], Settings())
     assert Reason.CUT not in found
     assert Reason.FULL not in found

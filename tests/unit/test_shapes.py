@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.shapes import MAX_BEND, STRIDE, ShapeGrid, shrink
-from worker.transforms import restore
+from worker.inference.shapes import MAX_BEND, STRIDE, ShapeGrid, shrink
+from worker.inference.transforms import restore
 
 GRID = ShapeGrid.around(384)
 HALF = (0.5,) * 3

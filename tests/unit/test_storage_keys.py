@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.access import Reach
+from api.sources.source_policy import SourcePolicy
 from shared.errors import ForbiddenSourceError
 from shared.object_url import ObjectUrl
 from shared.settings import Settings
 
 SETTINGS = Settings(s3_bucket="matting", source_buckets="photos")
-REACH = Reach(SETTINGS, uuid.uuid4())
+REACH = SourcePolicy(SETTINGS, uuid.uuid4())
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_plain_keys_are_taken_as_they_are(key: str) -> None:
 
 @given(st.text(max_size=60))
 def test_whatever_is_taken_stays_within_the_allowed_folders(text: str) -> None:
-    bound = Reach(SETTINGS, REACH.api_key_id, ["s3://photos/shop/"])
+    bound = SourcePolicy(SETTINGS, REACH.api_key_id, ["s3://photos/shop/"])
     try:
         url = bound.object("s3://photos/shop/" + text)
     except ForbiddenSourceError:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shared.errors import UnsupportedTransformError
-from worker.transforms import ExactTransforms, restore
+from worker.inference.transforms import ExactTransforms, restore
 
 NORMALIZE: dict[str, object] = {
     "type": "Normalize",

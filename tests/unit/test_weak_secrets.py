@@ -2,7 +2,7 @@
 
 import pytest
 
-from deploy.weak_secrets import refuse_weak_secrets
+from deploy.stack.weak_secrets import refuse_weak_secrets
 from shared.errors import SetupError
 from shared.settings import Settings
 

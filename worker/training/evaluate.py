@@ -16,9 +16,9 @@ import numpy as np
 from shared.errors import MattingError
 from shared.options import Options, Profile
 from shared.settings import Settings
-from worker.codec import Decoded
-from worker.finishing import matte_of
-from worker.predictor import Predictor, load_predictor
+from worker.imaging.decoding import DecodedImage
+from worker.imaging.finishing import matte_of
+from worker.inference.predictor import Predictor, load_predictor
 from worker.training.backgrounds import Image, background
 from worker.training.compose import Subjects, compose, paste, photograph
 from worker.training.metrics import Alpha, Scores, score
@@ -100,7 +100,7 @@ def alpha_of(predictor: Predictor, image: Image, options: Options | None = None)
     (alpha,) = predictor.predict_many([prepared])
     if isinstance(alpha, MattingError):
         raise alpha
-    decoded = Decoded(image, image.shape[1], image.shape[0])
+    decoded = DecodedImage(image, image.shape[1], image.shape[0])
     whole = matte_of(decoded, prepared, alpha, options or Options())
     return (whole / np.float32(255)).astype(np.float32)
 

@@ -16,7 +16,7 @@ from paddle import nn
 from paddle.base.framework import Program
 from paddle.pir_utils import OldIrGuard
 
-from worker.testcard import testcard
+from worker.inference.testcard import testcard
 from worker.training.widths import BLOCKS, CONTEXT, DECODER, DETAIL, HEAD, STEM, TAPS, Block
 
 TOLERANCE = 1e-3

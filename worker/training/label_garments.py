@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.settings import Settings
-from worker.predictor import Predictor, load_predictor
+from worker.inference.predictor import Predictor, load_predictor
 from worker.training.evaluate import alpha_of
 from worker.training.sources import read_rgb
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from worker.testcard import testcard
+from worker.inference.testcard import testcard
 
 CARD_SIZE = (384, 288)
 """Height and width at which the check is made."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from deploy.processes import Process
+from deploy.stack.processes import Process
 from shared.database import Database
 
 PATIENCE_S = 1

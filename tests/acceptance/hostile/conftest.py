@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from deploy.processes import answers, free_port, start, wait_until
+from deploy.stack.processes import answers, free_port, start, wait_until
 from shared import job_store
 from shared.database import Database
 from tests.acceptance.hostile.api import LIMITS, Api
@@ -28,7 +28,14 @@ def api(
     names = {"s3_endpoint_url": "MATTING_S3_ENDPOINT_URL"}
     env = os.environ | LIMITS | {names.get(key, key.upper()): one for key, one in s3.items()}
     env |= {"MATTING_DATABASE_URL": postgresql_url, "MATTING_REDIS_URL": redis_url}
-    command = [sys.executable, "-m", "uvicorn", "api.app:app", "--http", "api.connections:Patience"]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "api.app:app",
+        "--http",
+        "api.http.connections:HeaderTimeoutProtocol",
+    ]
     command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
     process = start("api", command, log=folder / "api.log", folder=folder, env=env)
     wait_until(lambda: answers(port), process, timeout_s=60)

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from deploy.processes import Process, free_port, start, wait_until
+from deploy.stack.processes import Process, free_port, start, wait_until
 from shared import job_store
 from shared.database import Database
 from tests.waiting import eventually

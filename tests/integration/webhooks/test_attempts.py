@@ -7,7 +7,7 @@ import httpx
 import pytest
 from standardwebhooks import WebhookVerificationError
 
-from api.webhook_schemas import JobEvent
+from api.schemas.webhooks import JobEvent
 from shared.database import Database
 from shared.models import Webhook
 from shared.webhooks import new_secret

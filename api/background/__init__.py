@@ -1,0 +1,1 @@
+"""Threads that run beside the requests: sweeper, webhook delivery, waiting for jobs."""

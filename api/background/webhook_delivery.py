@@ -1,0 +1,210 @@
+"""Delivers what happened to webhooks, as the Standard Webhooks specification says.
+
+What is due stands in the database, written there in the transaction that made it happen. One
+process at a time sends, a thread a delivery: to one webhook one at a time, in order as long as its
+receiver takes them, and for one API key a few at a time. Whatever is cut off by a crash is sent
+again with the same `webhook-id`, so a receiver may hear something twice, but never nothing.
+"""
+
+import random
+import threading
+import time
+import uuid
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from shared import job_store
+from shared.database import Database, Session
+from shared.errors import ForbiddenUrlError, MattingError, UrlNotFetchedError
+from shared.job_store import Attempt, AttemptResult
+from shared.periodic_task import PeriodicTask
+from shared.settings import Settings
+from shared.telemetry import WEBHOOKS, get_logger
+from shared.web import PostResponse, Web, WebLimits
+from shared.webhooks import Outcome, retry_after_s, signed_headers
+
+log = get_logger(__name__)
+
+LEASE_NAME = "webhooks"
+LEADER_LEASE_S = 5.0
+"""Another process takes over when nothing was heard of the holder for this long."""
+
+LOOK_EVERY_S = 0.5
+
+AT_ONCE = 32
+AT_ONCE_OF_KEY = 4
+"""Deliveries under way."""
+
+LEASE_SPARE_S = 5.0
+"""Beyond the time limit of an attempt: for looking up the name and for noting how it went."""
+
+BUSY = frozenset({429, 503})
+"""Answers whose `Retry-After` is heeded."""
+
+JITTER = 0.2
+"""Waits are longer by up to this share, so that what failed together does not come together."""
+
+FORGET_EVERY_S = 600.0
+
+STOP_WAIT_S = 5.0
+
+HEADERS = {"Content-Type": "application/json", "User-Agent": "matting-webhooks/1", "Accept": "*/*"}
+
+
+class WebhookDeliverer(PeriodicTask):
+    """Begins what is due, each round; the end of one delivery wakes it for the next."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        super().__init__("deliver")
+        self._database = database
+        self._settings = settings
+        limits = WebLimits.of(settings)
+        self._web = Web(replace(limits, timeout_s=settings.webhook_timeout_s))
+        self._owner = uuid.uuid4().hex
+        self._changed = threading.Condition()
+        self._busy: dict[uuid.UUID, uuid.UUID] = {}
+        """The webhooks that something is under way to, and their keys."""
+        self._renew_at = self._forget_at = 0.0
+
+    def stop(self) -> None:
+        """Begin nothing new, wait a little for what is under way, and let another process go on.
+        What takes longer is sent again.
+        """
+        super().stop()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy, timeout=STOP_WAIT_S)
+        with suppress(MattingError), self._database.transaction() as session:
+            job_store.release_leader_lease(session, LEASE_NAME, owner=self._owner)
+        self._web.close()
+
+    def round(self) -> float:
+        """Begin what is due, and now and then forget what is old."""
+        self.send_due()
+        self._forget()
+        return LOOK_EVERY_S
+
+    def send_due(self) -> int:
+        """Begin what is due, as far as there is room; returns how many. Raises MattingError."""
+        with self._changed:
+            busy = dict(self._busy)
+        room, of_keys = AT_ONCE - len(busy), Counter(busy.values())
+        if room <= 0:
+            return 0
+        with self._database.transaction() as session:
+            if not self._is_leader(session):
+                return 0
+            attempts = job_store.claim_deliveries(
+                session,
+                busy=list(busy),
+                taken=of_keys,
+                of_key=AT_ONCE_OF_KEY,
+                limit=room,
+                lease_s=self._settings.webhook_timeout_s + LEASE_SPARE_S,
+            )
+        for attempt in attempts:
+            with self._changed:
+                self._busy[attempt.webhook_id] = attempt.api_key_id
+            threading.Thread(
+                target=self._deliver, args=(attempt,), name="delivery", daemon=True
+            ).start()
+        return len(attempts)
+
+    def _is_leader(self, session: Session) -> bool:
+        asked_at = time.monotonic()
+        if asked_at < self._renew_at:
+            return True
+        held = job_store.acquire_leader_lease(
+            session, LEASE_NAME, owner=self._owner, lease_s=LEADER_LEASE_S
+        )
+        self._renew_at = asked_at + LEADER_LEASE_S / 3 if held else 0.0
+        return held
+
+    def _deliver(self, attempt: Attempt) -> None:
+        try:
+            result = self._attempt(attempt)
+            with self._database.transaction() as session:
+                job_store.record_attempt(session, attempt, result)
+            WEBHOOKS.labels(result.outcome.value).inc()
+            log.info(
+                "webhook",
+                delivery=str(attempt.delivery_id),
+                webhook=str(attempt.webhook_id),
+                kind=attempt.event.value,
+                attempt=attempt.number,
+                outcome=result.outcome.value,
+                status=result.http_status,
+            )
+        except MattingError as error:  # not noted: it is sent again when the claim has run out
+            log.warning("webhook-not-noted", code=error.code, detail=error.detail)
+        except Exception:  # nor was this
+            log.exception("webhook-crashed", delivery=str(attempt.delivery_id))
+        finally:
+            with self._changed:
+                self._busy.pop(attempt.webhook_id, None)
+                self._changed.notify_all()
+            self.wake()
+
+    def _attempt(self, attempt: Attempt) -> AttemptResult:
+        """Send once."""
+        started = time.monotonic()
+        status, detail, quiet_s = None, "", 0.0
+        try:
+            posted = self._send(attempt)
+        except ForbiddenUrlError as error:
+            outcome, detail = Outcome.REFUSED, error.detail
+        except UrlNotFetchedError as error:
+            outcome, detail = Outcome.FAILED, error.detail
+        except Exception:  # a defect: not noted, it would be met again and again, for ever
+            log.exception("webhook-not-sent", delivery=str(attempt.delivery_id))
+            outcome, detail = Outcome.FAILED, "Something went wrong inside the service"
+        else:
+            status = posted.status
+            outcome = _outcome_of(status)
+            if status in BUSY:
+                quiet_s = self._quiet_s(posted.retry_after)
+        duration_ms = (time.monotonic() - started) * 1e3
+        return AttemptResult(
+            outcome=outcome,
+            http_status=status,
+            detail=detail,
+            duration_ms=duration_ms,
+            retry_s=self._wait_s(attempt.retry_step, quiet_s)
+            if outcome is Outcome.FAILED
+            else None,
+            quiet_s=quiet_s,
+        )
+
+    def _send(self, attempt: Attempt) -> PostResponse:
+        signed = signed_headers(
+            str(attempt.delivery_id), int(time.time()), attempt.body, attempt.secrets
+        )
+        return self._web.post(attempt.url, attempt.body, HEADERS | signed)
+
+    def _wait_s(self, retry_step: int, quiet_s: float) -> float | None:
+        """Before the next attempt; None: the ladder has no more steps."""
+        ladder = self._settings.webhook_retries_s
+        if retry_step >= len(ladder):
+            return None
+        return max(quiet_s, ladder[retry_step] * random.uniform(1, 1 + JITTER))  # noqa: S311 - no secret
+
+    def _quiet_s(self, retry_after: str) -> float:
+        """As long as the receiver asks for, but no longer than we ever wait by ourselves."""
+        asked_s = retry_after_s(retry_after, datetime.now(UTC))
+        return min(asked_s, max(self._settings.webhook_retries_s))
+
+    def _forget(self) -> None:
+        if time.monotonic() < self._forget_at:
+            return
+        self._forget_at = time.monotonic() + FORGET_EVERY_S
+        older_than_s = self._settings.webhook_log_days * 86_400
+        with self._database.transaction() as session:
+            if self._is_leader(session):
+                job_store.forget_deliveries(session, older_than_s=older_than_s)
+
+
+def _outcome_of(status: int) -> Outcome:
+    if 200 <= status < 300:
+        return Outcome.DELIVERED
+    return Outcome.GONE if status == 410 else Outcome.FAILED

@@ -1,0 +1,1 @@
+"""HTTP around every route: authentication, limits, headers, problems, metrics, OpenAPI."""

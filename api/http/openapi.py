@@ -1,0 +1,64 @@
+"""The OpenAPI description, completed: models named by hand, errors that any operation may meet."""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from api.http.problems import MEDIA_TYPE, Problem, responses
+from api.removebg import answers as removebg_answers
+from api.removebg.parameters import RemoveBgRequest
+from api.schemas.requests import JobRequest
+from shared.errors import (
+    DatabaseError,
+    InvalidOptionsError,
+    MattingError,
+    RequestError,
+    RequestTooLargeError,
+    SlowRequestError,
+)
+
+METHODS = frozenset({"get", "post", "put", "patch", "delete"})
+
+
+def complete(app: FastAPI) -> None:
+    """Have `app` describe itself in full."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = make()
+        _name_models(document)
+        for name, path in document["paths"].items():
+            if name.startswith(removebg_answers.PATH):  # its errors have another shape
+                continue
+            for method, operation in path.items():
+                if method in METHODS:
+                    _document_errors(operation)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
+
+
+def _name_models(document: dict[str, Any]) -> None:
+    """Add the models that the text refers to by name but no endpoint declares."""
+    schemas = document["components"]["schemas"]
+    for model in (JobRequest, Problem, RemoveBgRequest):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        for name, definition in schema.pop("$defs", {}).items():
+            schemas.setdefault(name, definition)
+        schemas.setdefault(model.__name__, schema)
+
+
+def _document_errors(operation: dict[str, Any]) -> None:
+    """What can happen to any request of this shape, beside what the endpoint says itself."""
+    common: list[type[MattingError]] = []
+    if operation.get("security"):
+        common.append(DatabaseError)
+    if "parameters" in operation or "requestBody" in operation:
+        common.append(InvalidOptionsError)
+    if "requestBody" in operation:
+        common += [RequestError, RequestTooLargeError, SlowRequestError]
+    known = operation["responses"]
+    for status, entry in responses(*common).items():
+        secured = status not in (401, 403, 429) or operation.get("security")
+        if secured and MEDIA_TYPE not in known.get(str(status), {}).get("content", {}):
+            known[str(status)] = entry

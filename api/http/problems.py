@@ -1,0 +1,135 @@
+"""Errors as `application/problem+json` (RFC 9457), with a stable `code` and what to do about it."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from api.removebg import answers as removebg_answers
+from shared.errors import (
+    InvalidOptionsError,
+    MattingError,
+    NotFoundError,
+    RateLimitError,
+    RequestError,
+    ScopeError,
+    UnauthorizedError,
+)
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = "5"
+
+
+class Problem(BaseModel):
+    """What went wrong with a request."""
+
+    type: str = Field("about:blank", description="RFC 9457; the `code` is what to tell apart by.")
+    title: str = Field(examples=["There is no job with this id, or it belongs to another key."])
+    status: int = Field(examples=[404])
+    code: str = Field(examples=["job-not-found"], description="Stable: safe to branch on.")
+    detail: str = Field(examples=["There is no job 0191..."])
+    remedy: str = Field(examples=["Check the id and the API key."])
+
+
+def responses(*errors: type[MattingError]) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entries for the errors that an endpoint may answer with."""
+    texts: dict[int, list[str]] = {}
+    every: tuple[type[MattingError], ...] = (*errors, UnauthorizedError, ScopeError, RateLimitError)
+    for error in every:
+        texts.setdefault(error.http_status, []).append(f"`{error.code}`: {_sentence(error)}")
+    return {
+        status: {
+            "description": "  \n".join(lines),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status, lines in sorted(texts.items())
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Let every error that leaves an endpoint be rendered here, once."""
+    app.add_exception_handler(MattingError, _matting_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def render(error: MattingError, path: str = "") -> JSONResponse:
+    """The answer for one of our errors, in the shape that the path's clients know."""
+    if path.startswith(removebg_answers.PATH):
+        return removebg_answers.render_error(error)
+    problem = Problem(
+        type="about:blank",
+        title=_sentence(type(error)),
+        status=error.http_status,
+        code=error.code,
+        detail=error.detail,
+        remedy=error.remedy,
+    )
+    headers = {}
+    if error.http_status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    elif error.http_status == 503:
+        headers["Retry-After"] = RETRY_AFTER_S
+    return JSONResponse(
+        problem.model_dump(), error.http_status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+def _sentence(error: type[MattingError]) -> str:
+    return " ".join((error.__doc__ or "").split("\n\n")[0].split())
+
+
+async def _matting_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, MattingError)
+    if error.http_status >= 500:
+        log.warning("request-failed", code=error.code, detail=error.detail)
+    return render(error, request.url.path)
+
+
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return render(InvalidOptionsError(describe_validation(error.errors())), request.url.path)
+
+
+def describe_validation(errors: Any) -> str:
+    """Pydantic's findings as one line: where, and what."""
+    return "; ".join(_finding(one) for one in errors)
+
+
+def _finding(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    what = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {what}" if where else what
+
+
+async def _http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    kind = NotFoundError if error.status_code == 404 else RequestError
+    answer = render(kind(str(error.detail)), request.url.path)
+    compatible = request.url.path.startswith(removebg_answers.PATH)
+    if compatible or error.status_code == answer.status_code:
+        answer.status_code = error.status_code
+        return answer
+    content = Problem(
+        type="about:blank",
+        title=str(error.detail),
+        status=error.status_code,
+        code=kind.code,
+        detail=str(error.detail),
+        remedy=kind.remedy,
+    )
+    return JSONResponse(
+        content.model_dump(), error.status_code, headers=error.headers, media_type=MEDIA_TYPE
+    )
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("request-crashed", path=request.url.path, exc_info=error)
+    return render(MattingError(), request.url.path)

@@ -1,0 +1,1 @@
+"""remove.bg's API: its parameters and its answers."""

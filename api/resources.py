@@ -1,0 +1,94 @@
+"""What the endpoints work with, opened once a process and closed in the reverse order."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+from anyio import CapacityLimiter
+from fastapi import Depends, Request
+
+from api.background.job_waiter import JobWaiter
+from api.background.sweeper import Sweeper
+from api.background.webhook_delivery import WebhookDeliverer
+from api.sources.expansion import Expander
+from shared.database import Database
+from shared.queue import Celery, make_app
+from shared.rate_limit import RateLimiter
+from shared.reconciler import Reconciler
+from shared.settings import Settings
+from shared.storage import Storage
+from shared.tracing import open_tracing
+from shared.web import Web, WebLimits
+
+FETCH_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The open parts of an API process."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    queue: Celery
+    reconciler: Reconciler
+    expander: Expander
+    sweeper: Sweeper
+    limiter: RateLimiter
+    waiting: JobWaiter
+    web: Web
+    fetching: CapacityLimiter
+    """Of threads that fetch from the web: a slow host must not hold those of all requests."""
+    deliverer: WebhookDeliverer
+
+
+@contextmanager
+def open_resources(settings: Settings) -> Iterator[Resources]:
+    """Open the parts and start the background threads; close everything at the end."""
+    with ExitStack() as stack:
+        stack.callback(open_tracing(settings, "api"))
+        database = Database(settings.database_url, process="api", pool_size=20)
+        stack.callback(database.close)
+        storage = Storage(settings)
+        stack.callback(storage.close)
+        queue = make_app(settings)
+        stack.callback(queue.close)
+        reconciler = Reconciler(database, queue, settings)
+        reconciler.start()
+        stack.callback(reconciler.stop)
+        expander = Expander(database, storage, settings)
+        expander.start()
+        stack.callback(expander.stop)
+        sweeper = Sweeper(database, storage, settings)
+        sweeper.start()
+        stack.callback(sweeper.stop)
+        deliverer = WebhookDeliverer(database, settings)
+        deliverer.start()
+        stack.callback(deliverer.stop)
+        limiter = RateLimiter(settings)
+        stack.callback(limiter.close)
+        web = Web(WebLimits.of(settings))
+        stack.callback(web.close)
+        yield Resources(
+            settings=settings,
+            database=database,
+            storage=storage,
+            queue=queue,
+            reconciler=reconciler,
+            expander=expander,
+            sweeper=sweeper,
+            limiter=limiter,
+            waiting=JobWaiter(database),
+            web=web,
+            fetching=CapacityLimiter(FETCH_THREADS),
+            deliverer=deliverer,
+        )
+
+
+def _resources(request: Request) -> Resources:
+    resources: Resources = request.app.state.resources
+    return resources
+
+
+ResourcesDep = Annotated[Resources, Depends(_resources)]

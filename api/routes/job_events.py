@@ -1,0 +1,88 @@
+"""A job's progress as Server-Sent Events (HTML Living Standard, 9.2).
+
+Every event is the job as it stands, and its id says which state that was: a listener that comes
+back with the last id gets what is new at once, and nothing that it has. Between two looks at the
+database a listener holds neither a thread nor a connection.
+"""
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+
+from fastapi.concurrency import run_in_threadpool
+
+from api.http.auth import Caller
+from api.resources import Resources
+from api.routes.lookup import find_job
+from api.schemas.responses import JobOut
+from shared.errors import JobNotFoundError, MattingError, TooManyListenersError
+from shared.jobs import ENDED
+from shared.models import Job
+
+LOOK_EVERY_S = 1.0
+HEARTBEAT_S = 15.0
+"""A comment when nothing happens, so that no proxy takes the silence for the end."""
+
+RECONNECT_MS = 2_000
+
+MAX_LISTENERS = 500
+"""Of one process: each costs a query a second."""
+MAX_LISTENERS_OF_KEY = 100
+"""One caller must not take them all."""
+
+_listening: Counter[uuid.UUID] = Counter()
+"""Streams that are open, by API key."""
+
+
+def listen(
+    resources: Resources, caller: Caller, job_id: uuid.UUID, seen: str | None
+) -> AsyncIterator[str]:
+    """The events of a job from the state `seen` on, until it has ended.
+
+    Raises JobNotFoundError or TooManyListenersError, before the first.
+    """
+    find_job(resources, caller, job_id)
+    if _listening.total() >= MAX_LISTENERS or _listening[caller.api_key_id] >= MAX_LISTENERS_OF_KEY:
+        raise TooManyListenersError
+    return _follow(resources, caller, job_id, seen)
+
+
+async def _follow(
+    resources: Resources, caller: Caller, job_id: uuid.UUID, seen: str | None
+) -> AsyncIterator[str]:
+    _listening[caller.api_key_id] += 1
+    try:
+        yield f"retry: {RECONNECT_MS}\n\n"
+        quiet_s = 0.0
+        while True:
+            try:
+                job = await run_in_threadpool(find_job, resources, caller, job_id)
+            except JobNotFoundError:
+                return  # deleted
+            except MattingError:  # the database is away: it comes back
+                await asyncio.sleep(LOOK_EVERY_S)
+                continue
+            ended = job.status in ENDED and not job.running
+            if _state(job) != seen or ended:
+                seen, quiet_s = _state(job), 0.0
+                yield _event("end" if ended else "progress", seen, job)
+            elif quiet_s >= HEARTBEAT_S:
+                quiet_s = 0.0
+                yield ": still here\n\n"
+            if ended:
+                return
+            await asyncio.sleep(LOOK_EVERY_S)
+            quiet_s += LOOK_EVERY_S
+    finally:
+        _listening[caller.api_key_id] -= 1
+
+
+def _state(job: Job) -> str:
+    """Another whenever something that is shown has changed."""
+    settled = job.succeeded + job.failed + job.cancelled
+    return f"{job.total}-{settled}-{job.running}-{job.status.value}"
+
+
+def _event(kind: str, state: str, job: Job) -> str:
+    return f"event: {kind}\nid: {state}\ndata: {JobOut.of(job).model_dump_json()}\n\n"

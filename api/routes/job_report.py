@@ -1,0 +1,124 @@
+"""The report of a job: one row an image, as CSV or JSON lines, streamed from the database."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from api.resources import Resources
+from shared import job_store
+from shared.jobs import ItemStatus
+from shared.models import Item, Job
+
+PAGE_ROWS = 1_000
+
+COLUMNS = (
+    "id",
+    "custom_id",
+    "name",
+    "source",
+    "status",
+    "error_code",
+    "error_detail",
+    "output_key",
+    "output_url",
+    "width",
+    "height",
+    "input_bytes",
+    "output_bytes",
+    "needs_review",
+    "review_reasons",
+    "verdict",
+    "unmet_rules",
+    "reused",
+    "attempts",
+    "total_ms",
+    "finished_at",
+)
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a spreadsheet takes for a formula when a cell begins with it, the wide forms of East Asian
+keyboards among them (OWASP, CSV injection)."""
+
+
+def rows(resources: Resources, job: Job) -> Iterator[dict[str, Any]]:
+    """A row an image, in the order of the source; the caller's own columns under `labels`."""
+    after = 0
+    while True:
+        with resources.database.transaction() as session:
+            items = job_store.list_items(session, job.id, status=None, after=after, limit=PAGE_ROWS)
+        if not items:
+            return
+        for item in items:
+            yield _row(item, resources.storage.bucket)
+        after = items[-1].position
+
+
+def json_lines(resources: Resources, job: Job) -> Iterator[str]:
+    """The report as one JSON object a line."""
+    for row in rows(resources, job):
+        yield json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def csv_lines(resources: Resources, job: Job) -> Iterator[str]:
+    """The report as CSV. The caller's own columns come last, those that the first page has."""
+    found = rows(resources, job)
+    head = [row for _, row in zip(range(PAGE_ROWS), found, strict=False)]
+    own = list(dict.fromkeys(name for row in head for name in row["labels"]))
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow([*COLUMNS, *(_safe(name) for name in own)])
+    for row in _both(head, found):
+        cells = [row[name] for name in COLUMNS] + [row["labels"].get(name) for name in own]
+        writer.writerow([_safe(cell) for cell in cells])
+        if text.tell() > 64 * 1024:
+            yield text.getvalue()
+            text.seek(0)
+            text.truncate()
+    yield text.getvalue()
+
+
+def _row(item: Item, bucket: str) -> dict[str, Any]:
+    done = item.status is ItemStatus.SUCCEEDED
+    unmet = [rule for output in item.outputs or [] for rule in output["unmet"]]
+    return {
+        "id": str(item.id),
+        "custom_id": item.custom_id,
+        "name": item.name,
+        "source": item.source,
+        "status": item.status.value,
+        "error_code": item.error_code,
+        "error_detail": item.error_detail,
+        "output_key": f"s3://{bucket}/{item.result_key}" if done else None,
+        "output_url": f"/v1/items/{item.id}/result" if done else None,
+        "width": item.width,
+        "height": item.height,
+        "input_bytes": item.input_bytes,
+        "output_bytes": item.output_bytes,
+        "needs_review": item.needs_review,
+        "review_reasons": item.review_reasons or [],
+        "verdict": item.verdict.value if item.verdict else None,
+        "unmet_rules": unmet,
+        "reused": item.reused,
+        "attempts": item.attempts,
+        "total_ms": round(sum((item.timings_ms or {}).values()), 1) if item.timings_ms else None,
+        "finished_at": item.finished_at.isoformat() if item.finished_at else None,
+        "labels": item.labels or {},
+    }
+
+
+def _both(head: list[dict[str, Any]], rest: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    yield from head
+    yield from rest
+
+
+def _safe(cell: Any) -> Any:
+    """A cell that no spreadsheet runs; lists as one text."""
+    if isinstance(cell, list):
+        cell = "; ".join(str(one) for one in cell)
+    if isinstance(cell, dict):
+        cell = json.dumps(cell, ensure_ascii=False)
+    if isinstance(cell, str) and cell.startswith(FORMULA):
+        return "'" + cell
+    return cell

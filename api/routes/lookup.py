@@ -1,0 +1,38 @@
+"""Finds what a caller asks for by id; another's is not there."""
+
+import uuid
+
+from api.http.auth import Caller
+from api.resources import Resources
+from api.schemas.responses import from_cursor
+from shared import job_store
+from shared.errors import InvalidCursorError, JobNotFoundError
+from shared.models import Job
+
+
+def find_job(resources: Resources, caller: Caller, job_id: uuid.UUID) -> Job:
+    """The caller's job. Raises JobNotFoundError."""
+    with resources.database.transaction() as session:
+        job = job_store.get_job(session, job_id, api_key_id=caller.api_key_id)
+    if job is None:
+        raise JobNotFoundError(f"There is no job {job_id}")
+    return job
+
+
+def uuid_cursor(cursor: str) -> uuid.UUID:
+    """A cursor that is an id. Raises InvalidCursorError."""
+    try:
+        return uuid.UUID(from_cursor(cursor))
+    except ValueError as error:
+        raise InvalidCursorError from error
+
+
+def position_cursor(cursor: str) -> int:
+    """A cursor that is a position. Raises InvalidCursorError."""
+    try:
+        position = int(from_cursor(cursor))
+    except ValueError as error:
+        raise InvalidCursorError from error
+    if not 0 <= position < 2**31:
+        raise InvalidCursorError
+    return position

@@ -1,0 +1,155 @@
+"""What is answered about webhooks and deliveries, and what webhooks are sent."""
+
+import json
+import uuid
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from api.schemas.responses import Counts, ErrorOut
+from shared import job_store
+from shared.jobs import JobStatus
+from shared.models import Delivery, Webhook
+from shared.webhooks import DeliveryStatus, DisabledReason, Event, Outcome
+
+
+class WebhookOut(BaseModel):
+    """Who is told, and of what."""
+
+    id: uuid.UUID
+    url: str = Field(examples=["https://shop.example/matting"])
+    job_id: uuid.UUID | None = Field(description="The only job it is told of; null: all of yours.")
+    events: list[Event]
+    progress_percent: int | None = Field(description="Told whenever so many more are settled.")
+    enabled: bool
+    disabled_reason: DisabledReason | None = Field(
+        description="`gone`: it answered 410. `failing`: one event used up all its attempts, and "
+        "nothing else came through meanwhile. `caller`: you did."
+    )
+    disabled_at: datetime | None
+    old_secret_until: datetime | None = Field(
+        description="Until then a secret that was exchanged signs along."
+    )
+    last_delivered_at: datetime | None
+    quiet_until: datetime | None = Field(
+        description="Its receiver asked for it (`Retry-After`): nothing is sent before."
+    )
+    created_at: datetime
+
+    @classmethod
+    def of(cls, webhook: Webhook, moment: datetime) -> "WebhookOut":
+        """Render a row as it is at this moment."""
+        return cls(
+            id=webhook.id,
+            url=webhook.url,
+            job_id=webhook.job_id,
+            events=[Event(event) for event in webhook.events],
+            progress_percent=webhook.progress_percent,
+            enabled=webhook.disabled_at is None,
+            disabled_reason=webhook.disabled_reason,
+            disabled_at=webhook.disabled_at,
+            old_secret_until=job_store.old_secret_until(webhook, moment),
+            last_delivered_at=webhook.last_delivered_at,
+            quiet_until=webhook.quiet_until,
+            created_at=webhook.created_at,
+        )
+
+
+class WebhookMade(WebhookOut):
+    """A webhook with its new secret."""
+
+    secret: str = Field(description="To verify with. It is shown this once: keep it.")
+
+
+class WebhookList(BaseModel):
+    """The webhooks of all your jobs, oldest first."""
+
+    webhooks: list[WebhookOut]
+
+
+class AttemptOut(BaseModel):
+    """One attempt to deliver."""
+
+    at: datetime
+    outcome: Outcome
+    http_status: int | None
+    detail: str
+    duration_ms: float
+
+
+class DeliveryOut(BaseModel):
+    """One event on its way to one webhook."""
+
+    id: uuid.UUID = Field(description="The `webhook-id`: the same in every attempt.")
+    webhook_id: uuid.UUID
+    job_id: uuid.UUID | None
+    event: Event
+    status: DeliveryStatus
+    attempts: int
+    log: list[AttemptOut] = Field(description="The latest attempts, oldest first.")
+    payload: dict[str, Any] = Field(description="What is sent.")
+    next_attempt_at: datetime | None
+    created_at: datetime
+    settled_at: datetime | None
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> "DeliveryOut":
+        """Render a row."""
+        return cls(
+            id=delivery.id,
+            webhook_id=delivery.webhook_id,
+            job_id=delivery.job_id,
+            event=delivery.event,
+            status=delivery.status,
+            attempts=delivery.attempts,
+            log=[AttemptOut.model_validate(one) for one in delivery.log],
+            payload=json.loads(delivery.body),
+            next_attempt_at=delivery.next_attempt_at,
+            created_at=delivery.created_at,
+            settled_at=delivery.settled_at,
+        )
+
+
+class DeliveryPage(BaseModel):
+    """Deliveries, newest first."""
+
+    deliveries: list[DeliveryOut]
+    next_cursor: str | None = Field(description="Pass it as `cursor`; none: this was the last.")
+
+
+class JobSummary(BaseModel):
+    """A job, small: the rest is under `GET /v1/jobs/{id}`."""
+
+    id: uuid.UUID
+    status: JobStatus
+    counts: Counts
+    progress: float = Field(ge=0, le=1)
+    megapixels: float
+    metadata: dict[str, Any]
+    error: ErrorOut | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class JobEvent(BaseModel):
+    """What a webhook is sent when something happens to a job."""
+
+    type: Literal[Event.JOB_FINISHED, Event.JOB_CANCELLED, Event.JOB_PAUSED, Event.JOB_PROGRESS]
+    timestamp: datetime = Field(description="When it happened.")
+    data: JobSummary
+
+
+class TrialData(BaseModel):
+    """Which webhook is tried."""
+
+    webhook_id: uuid.UUID
+
+
+class TrialEvent(BaseModel):
+    """What a webhook is sent to be tried."""
+
+    type: Literal[Event.TEST]
+    timestamp: datetime
+    data: TrialData

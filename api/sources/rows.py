@@ -1,0 +1,141 @@
+"""A row of a manifest, or of a request's list, as an item: checked, with what is its own."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from api.http.problems import describe_validation
+from api.sources.source_policy import SourcePolicy, name_of_url, plain_name, web_address
+from shared.database_text import without_unstorable_text
+from shared.errors import BadManifestRowError, InvalidOptionsError, MattingError
+from shared.job_store import NewItem
+from shared.options import Options
+
+OPTION_PREFIX = "options."
+"""A CSV column `options.format` is the option `format`."""
+
+MAX_LABELS_BYTES = 16 * 1024
+"""Of the columns that are the caller's own, as JSON."""
+
+MAX_ID_CHARS = 256
+
+Row = Mapping[str, Any]
+
+
+class RowReader:
+    """Rows of one job as its items."""
+
+    def __init__(self, policy: SourcePolicy, options: Options) -> None:
+        """`options`: the job's."""
+        self._reach = policy
+        self._options = options
+
+    def item(self, row: Row, number: int) -> NewItem:
+        """The item of a row; one that can't be tried carries its error. `number` counts from 1."""
+        try:
+            return self._item(row)
+        except MattingError as error:
+            named = str(row.get("key") or row.get("url") or f"row {number}")
+            return NewItem(
+                name=plain_name(named)[:1_024],
+                source=f"row:{number}",
+                custom_id=_text(row.get("id")),
+                labels=_labels(row, strict=False),
+                error=error,
+            )
+
+    def _item(self, row: Row) -> NewItem:
+        key, url, upload = row.get("key") or None, row.get("url") or None, row.get("upload") or None
+        if (key is None) + (url is None) + (upload is None) != 2:
+            raise BadManifestRowError
+        if not isinstance(key or url or upload, str):
+            raise BadManifestRowError("Its `key` or `url` is no text")
+        if url is not None:
+            source = web_address(str(url))
+            name = name_of_url(source)
+        elif upload is not None:
+            source = str(self._reach.upload(str(upload)))
+            name = plain_name(str(row.get("name") or "unnamed"))
+        else:
+            place = self._reach.object_or_upload(str(key))
+            source, name = str(place), plain_name(place.key)
+        return NewItem(
+            name=name[:1_024],
+            source=source,
+            custom_id=_text(row.get("id")),
+            options=self._own_options(row),
+            labels=None if upload is not None else _labels(row),
+        )
+
+    def _own_options(self, row: Row) -> dict[str, Any] | None:
+        if len(row) == 1:  # nothing but a key
+            return None
+        changes = _object(row.get("options"))
+        for name, value in row.items():
+            if name.startswith(OPTION_PREFIX) and value not in (None, ""):
+                changes[name.removeprefix(OPTION_PREFIX)] = _value(value)
+        if not changes:
+            return None
+        try:
+            options = self._options.overridden(changes)
+        except ValidationError as error:
+            raise InvalidOptionsError(describe_validation(error.errors())) from error
+        self._reach.options(options)
+        return options.model_dump(mode="json")
+
+
+def _labels(row: Row, *, strict: bool = True) -> dict[str, Any] | None:
+    """The caller's own columns. Raises BadManifestRowError when they are too long; not `strict`:
+    none are kept then.
+    """
+    if len(row) == 1:
+        return None
+    own = {
+        name: value
+        for name, value in row.items()
+        if name not in ("key", "url", "id", "options")
+        and not name.startswith(OPTION_PREFIX)
+        and value is not None
+    }
+    problem = _problem_of(json.dumps(own, ensure_ascii=False))
+    if problem and strict:
+        raise BadManifestRowError(f"Its own columns {problem}")
+    return None if problem else own or None
+
+
+def _problem_of(labels: str) -> str | None:
+    if len(labels.encode("utf-8", "ignore")) > MAX_LABELS_BYTES:
+        return f"have more than {MAX_LABELS_BYTES:,} bytes"
+    if labels != without_unstorable_text(labels) or "\\u0000" in labels:
+        return "hold zero bytes or halves of characters, which no database stores"
+    return None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """Options as an object, or as the JSON of one in a CSV cell. Raises InvalidOptionsError."""
+    if value in (None, ""):
+        return {}
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise InvalidOptionsError(f"`options` is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidOptionsError("`options` is not an object")
+    return dict(value)
+
+
+def _value(text: Any) -> Any:
+    """A CSV cell: numbers, truth values, lists and objects as JSON, everything else as text."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _text(value: Any) -> str | None:
+    return None if value in (None, "") else without_unstorable_text(str(value))[:MAX_ID_CHARS]

@@ -1,0 +1,153 @@
+"""What a caller may name: S3 objects it may read, its own uploads, addresses on the web."""
+
+import re
+import unicodedata
+import uuid
+from collections.abc import Sequence
+from urllib.parse import unquote, urlsplit
+
+from shared.database_text import without_unstorable_text
+from shared.errors import (
+    ForbiddenSourceError,
+    ForbiddenUrlError,
+    ForbiddenWebhookError,
+    UnknownModelError,
+)
+from shared.object_url import ObjectUrl, as_read_laxly
+from shared.options import Options
+from shared.settings import Settings
+from shared.web import refuse_private
+
+OWN_PREFIX = "jobs/"
+"""Where inputs that came by multipart and all results lie: never a caller's source."""
+
+UPLOADS_PREFIX = "uploads/"
+
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""They turn the direction of writing, so that `gpj.exe` reads as `exe.jpg`."""
+
+_PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*")
+"""Most names: nothing about them has to be looked at closer."""
+
+
+def attached_key(job_id: uuid.UUID, kind: str) -> str:
+    """Where the `manifest`, `zip` or `background` of a multipart body lies."""
+    return f"{OWN_PREFIX}{job_id}/{kind}"
+
+
+class SourcePolicy:
+    """How far a caller's sources may reach."""
+
+    def __init__(
+        self, settings: Settings, api_key_id: uuid.UUID, sources: Sequence[str] | None = None
+    ) -> None:
+        """`sources`: `s3://bucket/prefix/` that the key is bound to; None: all that the settings
+        allow.
+        """
+        self.sources = sources
+        self._bound = None if sources is None else tuple(sources)
+        self.api_key_id = api_key_id
+        self.uploads = f"{UPLOADS_PREFIX}{api_key_id}/"
+        """Where the caller's own uploads lie."""
+        self._bucket = settings.s3_bucket
+        self._buckets = settings.readable_buckets
+        self._models = settings.offered_models
+
+    def object(self, text: str, *, prefix: bool = False) -> ObjectUrl:
+        """A key, or a prefix, that the caller may name. Raises ForbiddenSourceError."""
+        return self._checked(ObjectUrl.parse(text, self._bucket), prefix=prefix)
+
+    def upload(self, text: str) -> ObjectUrl:
+        """An upload of this caller. Raises ForbiddenSourceError."""
+        url = ObjectUrl.parse(text, self._bucket)
+        if url.bucket != self._bucket or not url.key.startswith(self.uploads):
+            raise ForbiddenSourceError(f"{text!r} is not an upload of this key")
+        return url
+
+    def object_or_upload(self, text: str) -> ObjectUrl:
+        """Either. Raises ForbiddenSourceError."""
+        url = ObjectUrl.parse(text, self._bucket)
+        if url.bucket == self._bucket and url.key.startswith(self.uploads):
+            return url
+        return self._checked(url, prefix=False)
+
+    def _checked(self, url: ObjectUrl, *, prefix: bool) -> ObjectUrl:
+        if url.bucket not in self._buckets:
+            raise ForbiddenSourceError(f"The bucket {url.bucket!r} is not among the allowed ones")
+        lax = as_read_laxly(url.key)
+        inside = lax.startswith((OWN_PREFIX, UPLOADS_PREFIX))
+        around = prefix and (OWN_PREFIX.startswith(lax) or UPLOADS_PREFIX.startswith(lax))
+        if url.bucket == self._bucket and (inside or around):
+            raise ForbiddenSourceError(f"{url} would reach into the service's own files")
+        if self._bound is not None and not str(url).startswith(self._bound):
+            raise ForbiddenSourceError(f"{url} lies outside what this API key may read")
+        return url
+
+    def options(self, options: Options, job_id: uuid.UUID | None = None) -> None:
+        """The model that options name, and the pictures that they put behind the subject. Those
+        below the place of the job itself were put there for it.
+
+        Raises UnknownModelError, ForbiddenSourceError.
+        """
+        if options.model is not None and options.model not in self._models:
+            offered = ", ".join(self._models)
+            raise UnknownModelError(f"There is no model {options.model}; there are {offered}")
+        for text in options.background_images():
+            place = ObjectUrl.parse(text, self._bucket)
+            own = place.bucket == self._bucket and place.key.startswith(f"{OWN_PREFIX}{job_id}/")
+            if job_id is None or not own:
+                self.object_or_upload(text)
+
+
+def web_address(text: str) -> str:
+    """A URL that can be one of a photo; where it leads is looked at when it is fetched.
+
+    Raises ForbiddenUrlError.
+    """
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    odd = any(ord(char) <= 32 for char in text) or text != without_unstorable_text(text)
+    if not valid or parts.username or parts.password or odd:
+        raise ForbiddenUrlError("The URL is no plain http(s) address")
+    return text
+
+
+def webhook_address(url: str, settings: Settings) -> str:
+    """A URL that a webhook can have; where it leads is looked at again whenever it is told
+    something. Raises ForbiddenWebhookError.
+    """
+    try:
+        refuse_private(web_address(url), allow_private=settings.allow_private_addresses)
+    except ForbiddenUrlError as error:
+        raise ForbiddenWebhookError(error.detail) from error
+    return url
+
+
+def plain_name(name: str) -> str:
+    """A caller's path as a relative one that is safe to write below a folder on any system."""
+    if _PLAIN.fullmatch(name):
+        return name
+    cleaned = "".join(
+        char
+        for char in without_unstorable_text(name).replace("\\", "/")
+        if unicodedata.category(char) != "Cc" and char not in _TURNS
+    )
+    segments = [part.strip() for part in cleaned.split("/")]
+    kept = [part for part in segments if part not in ("", ".", "..") and not part.endswith(":")]
+    return "/".join(kept) or "unnamed"
+
+
+def name_of_url(url: str) -> str:
+    """What a photo on the web is called within its job: the path of its URL."""
+    return plain_name(unquote(urlsplit(url).path))
+
+
+def name_under(prefix: str, key: str) -> str:
+    """What a key is called within its job: its path below the prefix's last folder. Whoever fills
+    the bucket chooses keys, and `in//etc/x.jpg` must not become `/etc/x.jpg`.
+    """
+    folder = prefix[: prefix.rfind("/") + 1]
+    return plain_name(key[len(folder) :])

@@ -1,0 +1,241 @@
+"""How a job comes in: its source is checked, its files stored, and only then is it written."""
+
+import hashlib
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import IO, Any, TypeVar
+
+from api.http.auth import Caller
+from api.resources import Resources
+from api.schemas.requests import JobRequest, Source
+from api.sources.listing import rows_as_file
+from api.sources.rows import RowReader
+from api.sources.source_policy import (
+    OWN_PREFIX,
+    UPLOADS_PREFIX,
+    SourcePolicy,
+    attached_key,
+    plain_name,
+    webhook_address,
+)
+from shared import job_store
+from shared.errors import MattingError, RequestTooLargeError
+from shared.job_store import NewItem
+from shared.models import Job, new_id
+from shared.telemetry import get_logger
+from shared.tracing import trace_job
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+UPLOAD_THREADS = 8
+
+INLINE_ROWS = 1_000
+"""Up to so many images are written with the job; more are stored as a list, and expanded in the
+background."""
+
+
+@dataclass(frozen=True)
+class IncomingFile:
+    """A file of a multipart body."""
+
+    name: str
+    stream: IO[bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What came with a request to submit a job."""
+
+    request: JobRequest
+    key: str | None = None
+    """The Idempotency-Key."""
+    sha256: str = ""
+    """Of all that was submitted."""
+    files: Sequence[IncomingFile] = ()
+    attached: tuple[str, IncomingFile] | None = None
+    """`manifest` or `zip`, and the file."""
+    job_id: uuid.UUID = field(default_factory=new_id)
+
+
+def submit(resources: Resources, caller: Caller, submission: Submission) -> tuple[Job, bool]:
+    """Accept a job; returns it, and whether it is one that was there already under the key.
+
+    Raises RequestError, TransientError.
+    """
+    if earlier := _earlier(resources, caller, submission):
+        return earlier, True
+    request = submission.request
+    policy = SourcePolicy(resources.settings, caller.api_key_id, caller.sources)
+    policy.options(request.options, submission.job_id)
+    if request.webhook is not None:
+        webhook_address(request.webhook.url, resources.settings)
+    if submission.files:
+        source, items = _store_files(resources, submission)
+    elif submission.attached is not None:
+        source, items = _store_attached(resources, submission)
+    else:
+        assert request.source is not None
+        source, items = _find_source(resources, policy, request.source, submission)
+    try:
+        job = _publish(resources, lambda: _write(resources, caller, submission, source, items))
+    except _Repeated:
+        stored = resources.storage.list_keys(f"{OWN_PREFIX}{submission.job_id}/")
+        resources.storage.delete_many(list(stored))
+        earlier = _earlier(resources, caller, submission)
+        assert earlier is not None
+        return earlier, True
+    if items is None:
+        resources.expander.wake()
+    return job, False
+
+
+class _Repeated(Exception):
+    """The same submission came twice at once, and the other one was first."""
+
+
+def _earlier(resources: Resources, caller: Caller, submission: Submission) -> Job | None:
+    if submission.key is None:
+        return None
+    with resources.database.transaction() as session:
+        return job_store.find_submission(
+            session,
+            api_key_id=caller.api_key_id,
+            key=submission.key,
+            sha256=submission.sha256,
+        )
+
+
+def _find_source(
+    resources: Resources, policy: SourcePolicy, source: Source, submission: Submission
+) -> tuple[dict[str, Any], list[NewItem] | None]:
+    """What is kept of the source, and its items; None: they are listed in the background."""
+    if source.prefix is not None:
+        return {"kind": "prefix", "prefix": str(policy.object(source.prefix, prefix=True))}, None
+    if source.manifest is not None:
+        return {"kind": "manifest", "object": str(policy.object_or_upload(source.manifest))}, None
+    if source.zip is not None:
+        return {"kind": "zip", "object": str(policy.object_or_upload(source.zip))}, None
+    kind, rows = source.kind, source.rows()
+    limit = resources.settings.max_keys_per_job
+    if len(rows) > limit:
+        raise RequestTooLargeError(f"{len(rows):,} photos in one request; the limit is {limit:,}")
+    kept = {"kind": kind, "count": len(rows)}
+    reader = RowReader(policy, submission.request.options)
+    items = []
+    for number, row in enumerate(rows, 1):
+        item = reader.item(row, number)
+        if item.error is not None:  # here the caller can still be told
+            raise item.error
+        if number <= INLINE_ROWS:
+            items.append(item)
+    if len(rows) <= INLINE_ROWS:
+        return kept, items
+    key = f"{OWN_PREFIX}{submission.job_id}/source.jsonl"
+    with rows_as_file(iter(rows)) as file:
+        resources.storage.upload(key, file)
+    return {**kept, "object": f"s3://{resources.storage.bucket}/{key}"}, None
+
+
+def _store_files(
+    resources: Resources, submission: Submission
+) -> tuple[dict[str, Any], list[NewItem] | None]:
+    """Store the photos of a multipart body."""
+    files = submission.files
+    prefix = f"{OWN_PREFIX}{submission.job_id}/inputs/"
+    keys = [f"{prefix}{number:06d}" for number in range(1, len(files) + 1)]
+    with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
+        # list(): the first error is raised here, before anything is written.
+        list(pool.map(resources.storage.upload, keys, [file.stream for file in files]))
+    items = [
+        NewItem(name=plain_name(file.name), source=f"s3://{resources.storage.bucket}/{key}")
+        for file, key in zip(files, keys, strict=True)
+    ]
+    return {"kind": "files", "count": len(files)}, items
+
+
+def _store_attached(resources: Resources, submission: Submission) -> tuple[dict[str, Any], None]:
+    """Store the manifest or the zip file of a multipart body."""
+    assert submission.attached is not None
+    kind, file = submission.attached
+    key = attached_key(submission.job_id, kind)
+    resources.storage.upload(key, file.stream)
+    place = f"s3://{resources.storage.bucket}/{key}"
+    return {"kind": kind, "object": place, "name": plain_name(file.name)}, None
+
+
+def _write(
+    resources: Resources,
+    caller: Caller,
+    submission: Submission,
+    source: dict[str, Any],
+    items: list[NewItem] | None,
+) -> Job:
+    """Write job, items and key in one transaction. Raises _Repeated."""
+    request, settings = submission.request, resources.settings
+    with resources.database.transaction() as session:
+        job = job_store.create_job(
+            session,
+            api_key_id=caller.api_key_id,
+            options=request.options.model_dump(mode="json"),
+            priority=request.priority,
+            labels=dict(request.metadata),
+            source=source,
+            failure_share=_given(request.failure_share, settings.failure_share),
+            failure_after=_given(request.failure_after, settings.failure_after),
+            job_id=submission.job_id,
+        )
+        if submission.key is not None and not job_store.remember_submission(
+            session,
+            job.id,
+            api_key_id=caller.api_key_id,
+            key=submission.key,
+            sha256=submission.sha256,
+        ):
+            raise _Repeated
+        if request.webhook is not None:
+            job_store.create_webhook(
+                session,
+                api_key_id=caller.api_key_id,
+                job_id=job.id,
+                **request.webhook.model_dump(),
+            )
+        if items is not None:
+            job_store.add_items(session, job.id, items)
+            job_store.finish_expansion(session, job.id)
+    return job
+
+
+def _publish(resources: Resources, write: Callable[[], Job]) -> Job:
+    """Commit, then send: a message never precedes its row. If Redis is away, the reconciler sends
+    later: the job is accepted all the same.
+    """
+    job = write()
+    trace_job(job.id, job.total)
+    log.info("job-accepted", job=str(job.id), images=job.total, source=job.source["kind"])
+    try:
+        resources.reconciler.publish_job(job.id)
+    except MattingError as error:
+        log.warning("publish-later", job=str(job.id), code=error.code, detail=error.detail)
+    return job
+
+
+def digest_of(chunks: Iterator[bytes]) -> str:
+    """SHA-256 of a submission, each part with its length so that none runs into the next."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(len(chunk).to_bytes(8, "big"))
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def new_upload_key(caller: Caller) -> str:
+    """A key that only this caller can name as a source."""
+    return f"{UPLOADS_PREFIX}{caller.api_key_id}/{uuid.uuid4().hex}"
+
+
+def _given(value: T | None, default: T) -> T:
+    return default if value is None else value

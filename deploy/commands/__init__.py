@@ -1,0 +1,1 @@
+"""The subcommands of `matting`, one module each, and what they share."""

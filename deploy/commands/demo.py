@@ -1,0 +1,54 @@
+"""`matting demo`: everything up, photos through, results and contact sheet out, everything down."""
+
+import tempfile
+import time
+from pathlib import Path
+
+from rich.markup import escape
+
+from api.client import MattingClient
+from deploy.commands.local_photos import LocalPhotos
+from deploy.commands.progress import bar, console, follow, print_summary
+from deploy.sheets.contact_sheet import write_contact_sheet
+from deploy.stack.stack import Stack
+
+SHEET = "contact-sheet.png"
+
+SHEET_PHOTOS = 120
+"""More than that no one looks at on one page."""
+
+
+def run_demo(photos: LocalPhotos, out: Path) -> int:
+    """Do it; the exit status is 0 when all photos succeeded, 1 when some failed.
+
+    Raises StackError when the system can't start.
+    """
+    began = time.monotonic()
+    # Short: a UNIX path, and gone at the end, whatever the end is.
+    with tempfile.TemporaryDirectory(prefix="matting-") as folder:
+        with Stack(Path(folder), report=lambda line: console.print(f"  {escape(line)}")) as stack:
+            ready_s = time.monotonic() - began
+            console.print(f"ready after {ready_s:.1f} s: {stack.address.api_url}/docs")
+            with MattingClient(stack.address.api_url, stack.secrets.api_key) as client:
+                with bar("sending", len(photos.files)) as progress:
+                    task = progress.task_ids[0]
+                    job = client.submit_files(
+                        photos.files, on_sent=lambda count: progress.advance(task, count)
+                    )
+                job = follow(client, job["id"])
+                with bar("fetching", job["counts"]["succeeded"]) as progress:
+                    task = progress.task_ids[0]
+                    results = client.download(
+                        job["id"], out, on_done=lambda *_: progress.advance(task)
+                    )
+        originals = {name: path for path, name in photos.files}
+        pairs = [
+            (originals[item["name"]], path, item["name"])
+            for item, path in results[:SHEET_PHOTOS]
+            if item["name"] in originals
+        ]
+        if pairs:
+            write_contact_sheet(pairs, out / SHEET)
+    print_summary(job, title="\nmatting demo")
+    console.print(f"results in {out}/, for the eye: {out / SHEET}")
+    return 0 if job["counts"]["succeeded"] == job["counts"]["total"] else 1

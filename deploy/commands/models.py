@@ -1,0 +1,128 @@
+"""`matting models`: what can be run, and how good it is on one's own photos."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deploy.commands.progress import bar, print_table
+from shared.options import Options, Profile
+from shared.settings import Settings
+from worker.inference.catalog import BUNDLES
+from worker.inference.published_models import LICENCE, PUBLISHED_MODELS
+
+models_app = typer.Typer(no_args_is_help=True, help="The models.")
+
+COLUMNS = ("iou", "mae", "sad", "mse", "grad", "conn")
+
+
+@models_app.command("list")
+def list_models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
+) -> None:
+    """What is here or can be pulled: size, published figures, licence, speed measured here."""
+    settings = Settings()
+    here = {"builtin": BUNDLES / "builtin"}
+    if settings.models_dir.is_dir():
+        folders = sorted(settings.models_dir.iterdir())
+        here |= {one.name: one for one in folders if (one / "deploy.yaml").is_file()}
+    found = [_described(name, here.get(name), settings) for name in {**here, **PUBLISHED_MODELS}]
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    titles = ["model", "here, MB", "SAD", "MSE", "V100 FPS", "images/s here", "licence"]
+    print_table(titles, [["" if cell is None else str(cell) for cell in one.values()]
+                         for one in found])  # fmt: skip
+    typer.echo(
+        "SAD, MSE (PPM-AIM-195) and FPS (512 x 512) are PaddleSeg's; images/s: `matting tune`"
+    )
+
+
+def _described(name: str, folder: Path | None, settings: Settings) -> dict[str, Any]:
+    from worker.inference.tuning import measured_speed
+
+    known = PUBLISHED_MODELS.get(name)
+    size = sum(one.stat().st_size for one in folder.iterdir() if one.is_file()) if folder else 0
+    return {
+        "model": name,
+        "mb": round(size / 1e6, 1) if folder else None,
+        "sad": known and known.sad,
+        "mse": known and known.mse,
+        "fps_v100": known and known.fps_v100,
+        "images_per_s": measured_speed(settings.model_copy(update={"model": name})),
+        "licence": LICENCE if known or name == "builtin" else None,
+    }
+
+
+@models_app.command("pull")
+def pull_model(
+    name: Annotated[str, typer.Argument(help="See `matting models list`.")],
+    source: Annotated[
+        str | None, typer.Option("--from", help="A zip file or URL instead of the usual place.")
+    ] = None,
+) -> None:
+    """Fetch a published model; what was fetched once is refused when it changes."""
+    from deploy.models.pull import pull
+    from shared.queue import MODEL_NAME
+
+    settings = Settings()
+    if not MODEL_NAME.fullmatch(name) or name == "builtin":
+        raise typer.BadParameter(f"{name!r} can't be a model's name")
+    if source is None and name not in PUBLISHED_MODELS:
+        known = ", ".join(PUBLISHED_MODELS)
+        raise typer.BadParameter(f"{name} is not published; there are {known}. Others: --from")
+    with bar("fetching", 0, own_rate=True) as progress:
+
+        def show(here: int, total: int) -> None:
+            note = f"{here / 1e6:.1f} MB"
+            progress.update(progress.task_ids[0], completed=here, total=total or None, note=note)
+
+        url = f"{settings.models_url.rstrip('/')}/{name}.zip"
+        model = pull(name, source or url, settings.models_dir, show)
+    typer.echo(f"{settings.models_dir / name} ({model.fingerprint}): MATTING_MODEL={name} runs it")
+
+
+@models_app.command()
+def verify(
+    folder: Annotated[
+        Path, typer.Argument(help="images/ with alphas/ (or masks/), or NAME.jpg + NAME-alpha.png.")
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="`builtin`, a name or a folder; none: MATTING_MODEL.")
+    ] = None,
+    profile: Annotated[Profile, typer.Option(help="`exact` follows deploy.yaml.")] = Profile.FAST,
+    refine: Annotated[bool, typer.Option(help="Refine edges at full size.")] = True,
+    worst: Annotated[int, typer.Option(min=0, help="How many of the worst to name.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure a model against true alphas: IoU, MAE, SAD, MSE, Grad, Conn."""
+    from deploy.models.verify import find_pairs, summary
+    from deploy.models.verify import verify as run
+    from shared.telemetry import configure_logging
+
+    changed = {"log_level": "ERROR"} | ({"model": model} if model else {})
+    settings = Settings().model_copy(update=changed)
+    configure_logging(settings)
+    options = Options(profile=profile, refine=refine)
+    pairs = find_pairs(folder)
+    results = []
+    with bar("measuring", len(pairs)) as progress:
+        for result in run(pairs, settings, options):
+            results.append(result)
+            progress.advance(progress.task_ids[0])
+    means = summary(results)
+    results.sort(key=lambda one: one.scores.iou)
+    if as_json:
+        named = [{"name": one.name, "iou": round(one.scores.iou, 4)} for one in results[:worst]]
+        typer.echo(json.dumps({"model": settings.model, **means, "worst": named}))
+        return
+    rows = [
+        ["mean", *(str(means[name]) for name in COLUMNS)],
+        *(
+            [one.name, *(f"{getattr(one.scores, name):.4f}" for name in COLUMNS)]
+            for one in results[:worst]
+        ),
+    ]
+    print_table([f"{settings.model} ({len(results)})", *COLUMNS], rows)
+    typer.echo(f"{means['images_per_s']} images/s in the bare predictor, one at a time")

@@ -1,0 +1,117 @@
+"""`matting tune`: sweep the predictor on this machine; a table, a plot, a file for the worker."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from deploy.commands.progress import bar, console
+from shared.settings import Settings
+from worker.inference.predictor import load_predictor
+from worker.inference.sweep import SweepChoice, SweepResult, choose, combinations, sweep
+from worker.inference.transforms import Size
+from worker.inference.tuning import CPU_BATCH, DEVICE_BATCH, write_tuned
+
+SHAPES = 3
+"""Of the grid: the most upright one, the square, and the widest."""
+
+
+def run_tune(out: Path | None, measure_s: float) -> None:
+    """Find the batch size and the number of streams this machine runs best with, and write them to
+    `out`, or where the worker looks for them.
+    """
+    settings = Settings()
+    path = out or settings.effective_tune_file
+    # With nothing tuned or set: the whole machine, as the worker would find it.
+    console.print(f"loading {settings.model} on {settings.device} …")
+    predictor = load_predictor(settings.model_copy(update={"predict_batch_size": 1}))
+    kind, model, grid = predictor.plan.kind, predictor.model, predictor.grid.shapes
+    predictor.close()
+    shapes = sorted({grid[0], grid[len(grid) // 2], grid[-1]})[:SHAPES]
+    with bar("measuring", len(combinations(settings)) * len(shapes), own_rate=True) as progress:
+
+        def show(cell: SweepResult) -> None:
+            note = f"{cell.streams} x {cell.batch}: {cell.images_per_s:.1f} images/s"
+            progress.update(progress.task_ids[0], advance=1, note=note)
+
+        cells = sweep(settings, model, kind, shapes, measure_s=measure_s, on_cell=show)
+    best = choose(cells)
+    console.print(_table(cells, best))
+    picture = path.with_suffix(".png")
+    found = {
+        "batch_size": _messages(settings, best),
+        "predict_batch_size": best.batch,
+        "predict_streams": best.streams,
+        "cpu_threads": settings.cpu_threads,
+        "images_per_s": round(best.images_per_s, 2),
+        "p99_ms": round(best.p99_ms, 1),
+        "configuration": kind,
+        "fingerprint": model.fingerprint,
+    }
+    write_tuned(path, settings, found)
+    plot(cells, best, picture, title=f"{settings.model} on {settings.device} ({kind})")
+    console.print(f"best: {best.streams} stream(s), {best.batch} image(s) a pass")
+    console.print(f"wrote {path}, which a worker reads at its start, and {picture}")
+
+
+def _messages(settings: Settings, best: SweepChoice) -> int:
+    """A batch of messages fills every stream twice: one half is stored while the other runs."""
+    usual = CPU_BATCH if settings.device == "cpu" else DEVICE_BATCH
+    return min(256, max(usual, 2 * best.streams * best.batch))
+
+
+def _table(cells: Sequence[SweepResult], best: SweepChoice) -> Table:
+    table = Table("streams", "images a pass", "shape", "images/s", "median ms", "p99 ms")
+    for cell in cells:
+        style = "bold" if (cell.streams, cell.batch) == (best.streams, best.batch) else None
+        height, width = cell.shape
+        if cell.images_per_s == 0:
+            measured = ["too little memory", "", ""]
+        else:
+            measured = [f"{cell.images_per_s:.1f}", f"{cell.median_ms:.1f}", f"{cell.p99_ms:.1f}"]
+        table.add_row(
+            str(cell.streams), str(cell.batch), f"{height} x {width}", *measured, style=style
+        )
+    return table
+
+
+def plot(cells: Sequence[SweepResult], best: SweepChoice, path: Path, *, title: str) -> None:
+    """Throughput and latency over the batch size, a line for each number of streams and shape."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure.suptitle(title)
+    rates, waits = figure.subplots(1, 2)
+    measured = [cell for cell in cells if cell.images_per_s > 0]
+    shapes = sorted({cell.shape for cell in measured})
+    for number, (streams, group) in enumerate(
+        itertools.groupby(measured, key=lambda cell: cell.streams)
+    ):
+        of_streams = list(group)
+        for shape, dashes in zip(shapes, ("-", "--", ":"), strict=False):
+            line = [cell for cell in of_streams if cell.shape == shape]
+            style = {"color": f"C{number}", "linestyle": dashes, "marker": "o", "markersize": 4}
+            label = f"{streams} stream(s), {_name(shape)}"
+            batches = [cell.batch for cell in line]
+            rates.plot(batches, [cell.images_per_s for cell in line], label=label, **style)
+            waits.plot(batches, [cell.p99_ms for cell in line], **style)
+    rates.axvline(best.batch, color="0.8", zorder=0)
+    rates.annotate(f"chosen: {best.streams} x {best.batch}", (best.batch, 0), xytext=(4, 6),
+                   textcoords="offset points", color="0.4")  # fmt: skip
+    rates.set(ylabel="images/s", ylim=(0, None))
+    waits.set(ylabel="ms for a batch, 99th percentile", yscale="log")
+    waits.yaxis.set_major_formatter("{x:.0f}")
+    waits.yaxis.set_minor_formatter("{x:.0f}")
+    for axes in (rates, waits):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(sorted({cell.batch for cell in measured}))
+        axes.xaxis.set_major_formatter("{x:.0f}")
+        axes.set_xlabel("images a pass")
+        axes.grid(alpha=0.3)
+    rates.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def _name(shape: Size) -> str:
+    return f"{shape[0]} x {shape[1]}"

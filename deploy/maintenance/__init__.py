@@ -1,0 +1,1 @@
+"""Commands for the repository itself: audit, generated references, pictures."""

@@ -1,0 +1,1 @@
+"""Models on disk: fetched, checked against the lock file, measured."""

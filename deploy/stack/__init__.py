@@ -1,0 +1,1 @@
+"""The whole system on one machine: child processes, their addresses, their supervisor."""

@@ -1,0 +1,62 @@
+"""What comes back from workers that are gone: items whose lease has ended."""
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.database import now
+from shared.errors import AttemptsExhaustedError, PoisonousImageError
+from shared.job_store.locks import finish_settled_jobs, lock_jobs
+from shared.jobs import ALONE_DEATHS, ENDED, ItemStatus
+from shared.models import Item
+
+
+def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 1_000) -> int:
+    """Take back what workers held whose lease has ended; returns how many items.
+
+    Each goes back to the queue, or fails when its tries are used up, or is cancelled with its job.
+    """
+    moment = now(session)
+    expired = (
+        sa.select(Item.id, Item.job_id)
+        .where(Item.status == ItemStatus.RUNNING, Item.lease_expires_at < moment)
+        .order_by(Item.lease_expires_at)
+        .limit(limit)
+    )
+    found = session.execute(expired).all()
+    if not found:
+        return 0
+    jobs = lock_jobs(session, {row.job_id for row in found})
+    statement = (
+        sa.select(Item)
+        .where(
+            Item.id.in_([row.id for row in found]),
+            Item.status == ItemStatus.RUNNING,
+            Item.lease_expires_at < moment,
+        )
+        .order_by(Item.id)
+        .with_for_update()
+    )
+    items = list(session.scalars(statement))
+    for item in items:
+        job = jobs[item.job_id]
+        item.lease_owner = item.lease_expires_at = item.published_at = None
+        item.deaths += 1
+        job.running -= 1
+        if job.status in ENDED:
+            item.status, item.finished_at = ItemStatus.CANCELLED, moment
+            job.cancelled += 1
+        elif item.attempts >= max_attempts:
+            item.status, item.finished_at = ItemStatus.FAILED, moment
+            guilty = item.deaths > ALONE_DEATHS
+            error = (PoisonousImageError if guilty else AttemptsExhaustedError)(
+                f"Its worker died or stalled in {item.deaths} of {item.attempts} tries"
+                f"{', the last time with nothing else at hand' * guilty}"
+            )
+            item.error_code, item.error_detail = error.code, error.message
+            job.failed += 1
+            job.suspect = job.suspect or guilty
+        else:
+            item.status = ItemStatus.QUEUED
+            job.queued += 1
+    finish_settled_jobs(session, jobs.values())
+    return len(items)

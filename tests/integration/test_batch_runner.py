@@ -1,0 +1,248 @@
+"""A batch of messages through claim, pipeline and record, on both databases."""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from shared import job_store
+from shared.database import Database, Session
+from shared.errors import DatabaseError, InvalidMessageError, MattingError, StorageError
+from shared.job_store import NewItem
+from shared.jobs import ItemStatus, JobStatus
+from shared.models import Item, Job
+from shared.options import Profile
+from shared.settings import Settings
+from shared.storage import Storage
+from tests.integration.stored_jobs import expire_leases
+from worker.consumer.batch_runner import BatchRunner
+from worker.consumer.circuit_breaker import CircuitBreaker
+from worker.consumer.settlement import backoff_s
+from worker.inference.transforms import Image, PreparedImage
+from worker.pipeline.pipeline import Pipeline
+
+
+class Threshold:
+    """A predictor with no network: what is red is the subject."""
+
+    def prepare(self, image: Image, profile: Profile) -> PreparedImage:
+        scaled = image.transpose(2, 0, 1) / np.float32(255)
+        tensor = np.ascontiguousarray(scaled, np.float32)
+        return PreparedImage(tensor, (("resize", (image.shape[0], image.shape[1])),))
+
+    def predict_many(
+        self, prepared: Sequence[PreparedImage]
+    ) -> list[NDArray[np.float32] | MattingError]:
+        return [(one.tensor[0] - one.tensor[1] > 0.3).astype(np.float32) for one in prepared]
+
+
+class LosesAnAnswer:
+    """The real database; the first transaction is committed, but its caller doesn't hear of it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lost = False
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        with self._database.transaction() as session:
+            yield session
+        if not self._lost:
+            self._lost = True
+            raise DatabaseError("the connection broke within the commit")
+
+
+class Flaky:
+    """The real storage, whose puts fail a given number of times."""
+
+    def __init__(self, storage: Storage, failures: int) -> None:
+        self._storage, self.failures = storage, failures
+
+    def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
+        return self._storage.get(bucket, key, max_bytes)
+
+    def put(self, key: str, data: bytes, content_type: str) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise StorageError
+        self._storage.put(key, data, content_type)
+
+
+@pytest.fixture
+def quick(settings: Settings) -> Settings:
+    return settings.model_copy(update={"retry_base_s": 0.001, "max_attempts": 3})
+
+
+@pytest.fixture
+def flaky(storage: Storage) -> Flaky:
+    return Flaky(storage, 0)
+
+
+@pytest.fixture
+def runner(
+    database: Database, storage: Storage, flaky: Flaky, quick: Settings
+) -> Iterator[BatchRunner]:
+    pipeline = Pipeline(Threshold(), flaky, quick)
+    yield BatchRunner(database, pipeline, quick, "tests-1", CircuitBreaker(storage.ping))
+    pipeline.close()
+
+
+def submit(
+    database: Database, storage: Storage, files: dict[str, bytes]
+) -> tuple[uuid.UUID, list[dict[str, str]]]:
+    """A job of these files; its messages."""
+    for name, data in files.items():
+        storage.put(f"in/{name}", data, "image/jpeg")
+    with database.transaction() as session:
+        key, _ = job_store.create_api_key(session, "tests")
+        job = job_store.create_job(
+            session, api_key_id=key.id, options={}, priority=5, labels={}, source={"kind": "keys"}
+        )
+        job_store.add_items(
+            session,
+            job.id,
+            [NewItem(name=name, source=f"s3://{storage.bucket}/in/{name}") for name in files],
+        )
+        job_store.finish_expansion(session, job.id)
+        ids = session.scalars(
+            sa.select(Item.id).where(Item.job_id == job.id).order_by(Item.position)
+        )
+        return job.id, [{"item": str(one), "job": str(job.id), "file": "x"} for one in ids]
+
+
+def states(database: Database, job_id: uuid.UUID) -> list[ItemStatus]:
+    with database.transaction() as session:
+        return list(
+            session.scalars(
+                sa.select(Item.status).where(Item.job_id == job_id).order_by(Item.position)
+            )
+        )
+
+
+def test_one_corrupt_image_does_not_fail_its_batch(
+    database: Database, storage: Storage, runner: BatchRunner, jpeg: bytes
+) -> None:
+    job_id, messages = submit(
+        database, storage, {"a.jpg": jpeg, "b.jpg": jpeg[:900], "c.jpg": b"", "d.jpg": jpeg}
+    )
+    results = runner.run_many(messages)
+    assert [getattr(one, "code", one) for one in results] == [
+        "succeeded",
+        "truncated-image",
+        "empty-file",
+        "succeeded",
+    ]
+    assert [one.value for one in states(database, job_id)] == [
+        "succeeded",
+        "failed",
+        "failed",
+        "succeeded",
+    ]
+    with database.transaction() as session:
+        job = session.get_one(Job, job_id)
+        assert (job.status, job.succeeded, job.failed) == (JobStatus.FINISHED, 2, 2)
+        assert job.pixels == 2 * 400 * 300
+        keys = session.scalars(sa.select(Item.result_key).where(Item.result_key.is_not(None)))
+        for key in keys:
+            assert key is not None
+            assert storage.get(storage.bucket, key, 10**7).startswith(b"\x89PNG")
+    assert runner.held == []
+
+
+def test_a_message_that_comes_twice_does_nothing(
+    database: Database, storage: Storage, runner: BatchRunner, jpeg: bytes
+) -> None:
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    assert runner.run_many(messages * 2) == ["succeeded", "succeeded"]
+    assert runner.run_many(messages) == [None]
+    with database.transaction() as session:
+        assert session.get_one(Job, job_id).succeeded == 1
+        assert session.scalars(sa.select(Item.attempts)).all() == [1]
+
+
+def test_rubbish_on_the_queue_leaves_its_neighbours_alone(
+    database: Database, storage: Storage, runner: BatchRunner, jpeg: bytes
+) -> None:
+    _job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    unknown = {"item": str(uuid.uuid4()), "job": str(uuid.uuid4())}
+    first, second, third = runner.run_many([{"x": "y"}, *messages, unknown])
+    assert isinstance(first, InvalidMessageError)
+    assert (second, third) == ("succeeded", None)
+
+
+def test_a_message_of_a_newer_version_waits_for_a_worker_that_reads_it(
+    database: Database, storage: Storage, runner: BatchRunner, jpeg: bytes
+) -> None:
+    _job_id, [message] = submit(database, storage, {"a.jpg": jpeg})
+    (refused,) = runner.run_many([message | {"v": "2"}])
+    assert isinstance(refused, InvalidMessageError)
+    with database.transaction() as session:
+        assert session.scalars(sa.select(Item.status)).all() == ["queued"]
+    older = {name: value for name, value in message.items() if name != "v"}
+    assert runner.run_many([older | {"of a later minor version": "1"}]) == ["succeeded"]
+
+
+def test_a_storage_that_fails_once_is_tried_again(
+    database: Database, storage: Storage, runner: BatchRunner, flaky: Flaky, jpeg: bytes
+) -> None:
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    flaky.failures = 1
+    (error,) = runner.run_many(messages)
+    assert isinstance(error, StorageError)
+    assert states(database, job_id) == [ItemStatus.QUEUED]
+    assert runner.run_many(messages) == ["succeeded"]
+
+
+def test_after_the_last_try_the_item_fails_with_the_last_error(
+    database: Database, storage: Storage, runner: BatchRunner, flaky: Flaky, jpeg: bytes
+) -> None:
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    flaky.failures = 99
+    for _ in range(4):
+        runner.run_many(messages)
+    assert states(database, job_id) == [ItemStatus.FAILED]
+    with database.transaction() as session:
+        item = session.scalars(sa.select(Item)).one()
+        assert (item.attempts, item.error_code) == (3, "storage-unavailable")
+        assert session.get_one(Job, job_id).status is JobStatus.FINISHED
+
+
+def test_a_cancelled_job_is_not_done(
+    database: Database, storage: Storage, runner: BatchRunner, jpeg: bytes
+) -> None:
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    with database.transaction() as session:
+        job_store.cancel_job(session, job_id)
+    assert runner.run_many(messages) == [None]
+
+
+def test_waits_between_tries_double_up_to_their_limit(settings: Settings) -> None:
+    base = settings.model_copy(update={"retry_base_s": 2, "retry_max_s": 30})
+    for attempt, ceiling in ((1, 2), (2, 4), (3, 8), (4, 16), (5, 30), (50, 30)):
+        waits = [backoff_s(attempt, base) for _ in range(50)]
+        assert ceiling / 2 <= min(waits)
+        assert max(waits) <= ceiling
+
+
+def test_a_claim_whose_commit_is_not_heard_of_runs_out(
+    database: Database, storage: Storage, quick: Settings, jpeg: bytes
+) -> None:
+    """The connection broke just then: nobody runs the image, so nobody may renew its lease."""
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    pipeline = Pipeline(Threshold(), storage, quick)
+    deaf = cast(Database, LosesAnAnswer(database))
+    runner = BatchRunner(deaf, pipeline, quick, "tests-1", CircuitBreaker(storage.ping))
+    runner.run_many(messages)
+    assert states(database, job_id) == [ItemStatus.RUNNING], "claimed, as far as anyone can see"
+    assert runner.held == []
+    expire_leases(database)
+    with database.transaction() as session:
+        job_store.release_expired_leases(session, max_attempts=3)
+    runner.run_many(messages)
+    assert states(database, job_id) == [ItemStatus.SUCCEEDED]
+    pipeline.close()

@@ -1,0 +1,126 @@
+"""What a worker holds decoded: never more than it may, and nobody waits for ever."""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from shared.errors import MattingError
+from shared.options import Options, Profile
+from shared.settings import Settings
+from worker.concurrency.pixel_budget import PixelBudget
+from worker.imaging.decoding import pixels_to_decode
+from worker.inference.transforms import Image, PreparedImage
+from worker.pipeline.pipeline import Pipeline, WorkItem
+
+PIXELS = 400 * 300
+
+
+def test_a_photo_larger_than_all_gets_all_and_gives_it_back() -> None:
+    pixel_budget = PixelBudget(100)
+    assert pixel_budget.acquire(1_000) == 100
+    assert not pixel_budget.try_acquire(1)
+    pixel_budget.release(100)
+    assert pixel_budget.try_acquire(100)
+
+
+def test_who_waits_goes_before_those_who_come_later() -> None:
+    pixel_budget, order = PixelBudget(10), list[str]()
+    assert pixel_budget.acquire(8) == 8
+
+    def wait() -> None:
+        pixel_budget.acquire(9)
+        order.append("large")
+
+    large = threading.Thread(target=wait)
+    large.start()
+    while not pixel_budget._waiting:
+        pass
+    assert not pixel_budget.try_acquire(1), "it fits, but another waits"
+    pixel_budget.release(8)
+    large.join(10)
+    assert order == ["large"]
+
+
+@pytest.mark.timeout(30)
+def test_many_threads_never_hold_more_than_there_is() -> None:
+    pixel_budget, lock = PixelBudget(100), threading.Lock()
+    held, most = 0, 0
+
+    def work(seed: int) -> None:
+        nonlocal held, most
+        rng = np.random.default_rng(seed)
+        for wanted in rng.integers(1, 130, 200):
+            mine = pixel_budget.acquire(int(wanted))
+            extra = int(rng.integers(0, 30))
+            mine += extra if pixel_budget.try_acquire(extra) else 0
+            with lock:
+                held += mine
+                most = max(most, held)
+                assert held <= 100
+                held -= mine
+            pixel_budget.release(mine)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert most > 50
+    assert pixel_budget.try_acquire(100), "all came back"
+
+
+class Counting:
+    """A predictor that notes how many photos are decoded at a time."""
+
+    def __init__(self) -> None:
+        self.decoded = self.most = 0
+        self._lock = threading.Lock()
+
+    def prepare(self, image: Image, profile: Profile) -> PreparedImage:
+        with self._lock:
+            self.decoded += 1
+            self.most = max(self.most, self.decoded)
+        tensor = np.ascontiguousarray(image.transpose(2, 0, 1) / np.float32(255), np.float32)
+        return PreparedImage(tensor, (("resize", (image.shape[0], image.shape[1])),))
+
+    def predict_many(
+        self, prepared: Sequence[PreparedImage]
+    ) -> list[NDArray[np.float32] | MattingError]:
+        with self._lock:
+            self.decoded -= len(prepared)
+        return [one.tensor[0] for one in prepared]
+
+
+class Shelf:
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files, self.stored = files, set[str]()
+
+    def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
+        return self.files[key]
+
+    def put(self, key: str, data: bytes, content_type: str) -> None:
+        self.stored.add(key)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("pixel_budget", [1, 2 * PIXELS, 5 * PIXELS])
+def test_a_batch_that_needs_too_much_goes_in_parts(jpeg: bytes, pixel_budget: int) -> None:
+    assert pixels_to_decode(jpeg) == PIXELS
+    assert pixels_to_decode(b"<html>") == 0
+    files = {f"{number}": jpeg for number in range(12)} | {"4": b"<html>", "7": jpeg[:900]}
+    predictor, shelf = Counting(), Shelf(files)
+    settings = Settings(max_decoded_pixels=pixel_budget, codec_threads=4)
+    pipeline = Pipeline(predictor, shelf, settings)
+    items = [
+        WorkItem(item_id=key, bucket="b", key=key, result_key=f"r{key}", options=Options())
+        for key in files
+    ]
+    with ThreadPoolExecutor(3) as drivers:  # several batches share the room
+        batches = list(drivers.map(pipeline.run_many, [items] * 3))
+    pipeline.close()
+    for outcomes in batches:
+        codes = {one.item_id: one.error.code for one in outcomes if one.error}
+        assert codes == {"4": "not-an-image", "7": "truncated-image"}
+    assert len(shelf.stored) == 10
+    assert predictor.most <= max(1, pixel_budget // PIXELS)

@@ -1,0 +1,38 @@
+"""Small batches overtake larger ones; errors reach whoever waits; the end waits for all work."""
+
+import threading
+
+import pytest
+
+from worker.concurrency.thread_pool import SmallestBatchFirstPool
+
+
+def test_small_batches_overtake_and_equals_keep_their_order() -> None:
+    pool = SmallestBatchFirstPool(1, "test")
+    gate = threading.Event()
+    done: list[str] = []
+    held = pool.submit(1, gate.wait, 10)
+    for size, name in ((8, "a"), (8, "b"), (1, "c"), (3, "d"), (1, "e")):
+        pool.submit(size, done.append, name)
+    gate.set()
+    assert held.result(10)
+    pool.shutdown()
+    assert done == ["c", "e", "d", "a", "b"]
+
+
+def test_an_error_is_its_caller_s_and_the_thread_goes_on() -> None:
+    pool = SmallestBatchFirstPool(1, "test")
+    with pytest.raises(ZeroDivisionError):
+        pool.submit(1, lambda: 1 // 0).result(10)
+    assert pool.submit(1, sum, (1, 2)).result(10) == 3
+    pool.shutdown()
+    with pytest.raises(RuntimeError):
+        pool.submit(1, sum, (1, 2))
+
+
+def test_threads_work_side_by_side() -> None:
+    pool = SmallestBatchFirstPool(3, "test")
+    together = threading.Barrier(3)
+    waiting = [pool.submit(1, together.wait, 10) for _ in range(3)]
+    assert {one.result(10) for one in waiting} == {0, 1, 2}
+    pool.shutdown()

@@ -1,0 +1,1 @@
+"""Threads and what they share: the thread pool, the pixel budget, the lock, the watchdog."""

@@ -1,0 +1,77 @@
+"""Threads that do the work of small batches first: whoever waits for one photo waits for little.
+
+A batch of one image beside full ones would otherwise stand behind all of their images at every
+stage. Nothing is lost by it: the threads are as busy, and the full batches go on behind it.
+"""
+
+import heapq
+import itertools
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Work = Callable[[], None]
+
+
+class SmallestBatchFirstPool:
+    """A fixed number of threads. Thread-safe; `shutdown` it at the end."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._waiting: list[tuple[int, int, Work]] = []
+        self._turn = itertools.count()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._threads = [
+            threading.Thread(target=self._run, name=f"{name}_{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(
+        self, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> "Future[T]":
+        """Have work done, which belongs to a batch of `size` images: before that of larger ones,
+        and behind what came earlier of as large ones. Raises RuntimeError after `shutdown`.
+        """
+        future: Future[T] = Future()
+
+        def step() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = work(*args, **kwargs)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        with self._changed:
+            if self._ended:
+                raise RuntimeError("The pool takes no more work")
+            heapq.heappush(self._waiting, (size, next(self._turn), step))
+            self._changed.notify()
+        return future
+
+    def shutdown(self) -> None:
+        """Wait for what was submitted, and end the threads."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting:
+                    if self._ended:
+                        return
+                    self._changed.wait()
+                _, _, step = heapq.heappop(self._waiting)
+            step()
+            del step  # or the last one's photo stays until the next comes

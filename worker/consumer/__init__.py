@@ -1,0 +1,1 @@
+"""The queue becomes batches: claims, heartbeats, records, acknowledgements, probes."""

@@ -1,0 +1,67 @@
+"""Says every few seconds that this worker is alive, and holds the leases of its items in flight."""
+
+import threading
+from typing import Any
+
+from shared import job_store
+from shared.database import Database
+from shared.errors import DatabaseError
+from shared.settings import Settings
+from shared.telemetry import get_logger
+from worker.consumer.batch_runner import BatchRunner
+
+log = get_logger(__name__)
+
+
+class Heartbeat:
+    """A thread; `start` it with a warm predictor, `stop` it after the last batch is recorded."""
+
+    def __init__(
+        self, database: Database, runner: BatchRunner, settings: Settings, worker_id: str
+    ) -> None:
+        self._database = database
+        self._runner = runner
+        self._settings = settings
+        self._worker_id = worker_id
+        self._state = "warm"
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self, description: dict[str, Any]) -> None:
+        """Register the worker and begin. Raises DatabaseError."""
+        with self._database.transaction() as session:
+            job_store.register_worker(session, self._worker_id, description)
+        self._thread.start()
+
+    def renew_only(self) -> None:
+        """From now on the worker counts as stopping: alive, but not ready."""
+        self._state = "stopping"
+        self._beat()
+
+    def stop(self) -> None:
+        """End, and take the worker off the list."""
+        self._stopping.set()
+        self._thread.join(timeout=10)
+        try:
+            with self._database.transaction() as session:
+                job_store.forget_worker(session, self._worker_id)
+        except DatabaseError as error:
+            log.warning("worker-not-forgotten", detail=error.detail)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._settings.heartbeat_s):
+            self._beat()
+
+    def _beat(self) -> None:
+        try:
+            with self._database.transaction() as session:
+                job_store.beat(session, self._worker_id, state=self._state)
+                job_store.renew_leases(
+                    session,
+                    self._runner.held,
+                    owner=self._worker_id,
+                    lease_s=self._settings.lease_s,
+                )
+        except DatabaseError as error:
+            # The leases run on; if the database stays away they end, and others do the work.
+            log.warning("heartbeat-missed", detail=error.detail)

@@ -1,0 +1,84 @@
+"""What is asked of a worker over HTTP: its metrics, whether it lives, whether it takes work.
+
+It answers from the first moment: what restarts a worker that hangs must leave alone one that warms.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from threading import Thread
+from typing import TYPE_CHECKING, Literal
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import make_wsgi_app
+
+from shared.errors import SetupError
+from worker.concurrency.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+State = Literal["warming", "warm", "stopping"]
+
+
+class Probes:
+    """`/metrics`; `/healthz`: 200 while the process does not hang; `/readyz`: 200 while it is warm
+    and takes messages.
+    """
+
+    def __init__(self, watchdog: Watchdog) -> None:
+        """Nothing listens yet. A watchdog that stands still is a process that hangs."""
+        self.state: State = "warming"
+        self._watchdog = watchdog
+        self._metrics = make_wsgi_app()
+
+    def serve(self, port: int) -> Callable[[], None]:
+        """Begin to listen; returns what ends it. Raises SetupError."""
+        try:
+            server = make_server("", port, self._answer, _Server, _Silent)
+        except OSError as error:
+            raise SetupError(
+                f"MATTING_WORKER_METRICS_PORT={port} can't be used ({error}): give each worker of "
+                "a machine its own"
+            ) from error
+        thread = Thread(target=server.serve_forever, name="probes", daemon=True)
+        thread.start()
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return stop
+
+    def _answer(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        match environ["PATH_INFO"]:
+            case "/metrics":
+                answer: Iterable[bytes] = self._metrics(environ, start_response)
+                return answer
+            case "/healthz":
+                good = self._watchdog.turns()
+                said = {"status": "ok" if good else "the watchdog stands still"}
+            case "/readyz":
+                good = self.state == "warm"
+                said = {"status": self.state}
+            case _:
+                start_response("404 Not Found", [])
+                return []
+        status = "200 OK" if good else "503 Service Unavailable"
+        start_response(status, [("Content-Type", "application/json")])
+        return [json.dumps(said).encode()]
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Silent(WSGIRequestHandler):
+    timeout = 10
+    """Seconds that a connection may say nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: they come every few seconds."""

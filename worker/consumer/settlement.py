@@ -1,0 +1,99 @@
+"""What became of an image: as the database records it, and as metrics, traces and logs tell it."""
+
+import random
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from shared.database import Session, now
+from shared.job_store import Claim, Settlement, SettlementState
+from shared.options import Options
+from shared.settings import Settings
+from shared.telemetry import IMAGES, NEEDS_REVIEW, RETRIES, REUSED, STAGE_SECONDS, get_logger
+from shared.tracing import trace_image
+from worker.pipeline.work_items import Outcome
+
+log = get_logger(__name__)
+
+
+def settlement(session: Session, claim: Claim, outcome: Outcome, settings: Settings) -> Settlement:
+    """What the database is to record of an image: its result, its error, or when to try again."""
+    error = outcome.error
+    retry_at = None
+    if error is not None and error.retryable and claim.attempt < settings.max_attempts:
+        wait_s = backoff_s(claim.attempt, settings)
+        retry_at = now(session) + timedelta(seconds=wait_s)
+    result_key = None
+    if error is None:
+        options = Options.model_validate(claim.options)
+        result_key = options.result_key(str(claim.job_id), str(claim.item_id))
+    return Settlement(
+        claim=claim,
+        result_key=result_key,
+        error_code=error.code if error else None,
+        error_detail=error.message if error else None,
+        retry_at=retry_at,
+        width=outcome.width or None,
+        height=outcome.height or None,
+        input_bytes=outcome.input_bytes or None,
+        output_bytes=outcome.output_bytes or None,
+        timings_ms=outcome.timings_ms,
+        outputs=_kept(outcome, claim.options),
+        review_reasons=() if error else [reason.value for reason in outcome.review],
+        fingerprint=None if error else outcome.fingerprint,
+        reused=outcome.reused,
+    )
+
+
+def _kept(outcome: Outcome, options: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The outputs as they are kept, where they say more than the result's key does."""
+    plain = len(outcome.outputs) == 1 and not outcome.outputs[0].unmet and not options.get("name")
+    return None if outcome.error or plain else [asdict(one) for one in outcome.outputs]
+
+
+def backoff_s(attempt: int, settings: Settings) -> float:
+    """Seconds before the try after `attempt` (from 1): doubling, with full jitter above a half,
+    so that a fault that hit many images does not bring them back all at once.
+    """
+    ceiling = min(settings.retry_max_s, settings.retry_base_s * 2 ** (attempt - 1))
+    share: float = random.uniform(0.5, 1)  # noqa: S311 - jitter is no secret
+    return float(ceiling * share)
+
+
+def report_outcome(claim: Claim, outcome: Outcome, state: SettlementState) -> None:
+    """Count, trace and log what became of an image, as it was recorded."""
+    code = outcome.error.code if outcome.error else ""
+    for stage, spent_ms in outcome.timings_ms.items():
+        STAGE_SECONDS.labels(stage).observe(spent_ms / 1e3)
+    if state is SettlementState.RETRY:
+        RETRIES.labels(code).inc()
+    elif state is SettlementState.RECORDED:
+        IMAGES.labels("failed" if code else "succeeded", code).inc()
+        REUSED.inc(outcome.reused)
+        for reason in outcome.review:
+            NEEDS_REVIEW.labels(reason.value).inc()
+    trail = {
+        "job": str(claim.job_id),
+        "item": str(claim.item_id),
+        "file": claim.name,
+        "attempt": claim.attempt,
+    }
+    if outcome.stages:
+        first_ns = min(stage.started_ns for stage in outcome.stages)
+        trace_image(claim.job_id, first_ns, outcome.stages, {**trail, "code": code})
+    if not code and state is SettlementState.RECORDED:
+        log.info(
+            "image-done",
+            **trail,
+            keys=[output.key for output in outcome.outputs],
+            reused=outcome.reused,
+            timings_ms={stage: round(ms, 1) for stage, ms in outcome.timings_ms.items()},
+        )
+    if code or state is SettlementState.STALE:
+        log.warning(
+            "image-failed",
+            **trail,
+            state=state.value,
+            code=code,
+            detail=outcome.error.detail if outcome.error else "",
+        )

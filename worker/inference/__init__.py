@@ -1,0 +1,1 @@
+"""The warm predictor: models, engine plans, sessions, input shapes, trials, tuning."""

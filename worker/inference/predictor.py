@@ -1,0 +1,202 @@
+"""The warm predictor: prepared photos in, alphas out; loaded and checked before any work."""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import MattingError, OutOfMemoryError, PredictorError, WarmupError
+from shared.options import Profile
+from shared.settings import Settings
+from shared.telemetry import PADDING, PREDICT_IMAGES, PREDICT_STREAMS, get_logger
+from worker.inference import heap
+from worker.inference.catalog import Model, find_model
+from worker.inference.engine import EnginePlan, plans, streams
+from worker.inference.session import PredictorSession, SessionPool
+from worker.inference.shapes import ShapeGrid
+from worker.inference.transforms import ExactTransforms, Image, PreparedImage, Size
+from worker.inference.trial import try_plan
+
+log = get_logger(__name__)
+
+NATIVE_PROBE: Size = (1_000, 1_000)
+"""The photo size that a model's own resolution is read off with."""
+
+COMMON_RATIOS = (1, 5 / 4, 4 / 3, 3 / 2, 16 / 9)
+COMMON_SIZES: tuple[Size, ...] = tuple(
+    size
+    for ratio in COMMON_RATIOS
+    for size in ((3_000, round(3_000 / ratio)), (round(3_000 / ratio), 3_000))
+)
+"""Upright and lying photos of the usual ratios: the shapes that the `exact` profile makes of them
+are warm. It makes one of every ratio and can't warm them all; `fast` has no cold one."""
+
+CPU_PREDICT_BATCH = 1
+DEVICE_PREDICT_BATCH = 16
+"""Without tuning: on a CPU a larger batch gains nothing an image, on a device it does."""
+
+EXACT_KEPT_SHAPES = 1
+"""Shapes of the `exact` profile that oneDNN's cache keeps beside the grid's. The others of
+COMMON_SIZES are compiled at start too, and only lay their weights out again when they come up: a
+twentieth more for the built-in model, a seventh for PP-MattingV2."""
+
+Alpha = NDArray[np.float32]
+
+
+class Predictor:
+    """One model on one device. Threads may call `predict_many` at once; `close` it after them."""
+
+    def __init__(self, settings: Settings, model: Model) -> None:
+        """Load, warm up, check. Raises SetupError (see `load_predictor`)."""
+        started = time.monotonic()
+        self.model = model
+        self.settings = settings
+        self.exact = ExactTransforms(model.transforms)
+        self.fallback: str | None = None
+        self.streams = streams(settings)
+        largest = settings.predict_batch_size or (
+            CPU_PREDICT_BATCH if settings.device == "cpu" else DEVICE_PREDICT_BATCH
+        )
+        self.batch_sizes = [1 << power for power in range(largest.bit_length())]
+        if model.fixed_shape:
+            self._fix_shape(model.fixed_shape)
+        else:
+            native = self.exact.size_of(NATIVE_PROBE)
+            self.grid = ShapeGrid.around(round((native[0] * native[1]) ** 0.5))
+            self.exact_shapes = sorted({self.exact.size_of(size) for size in COMMON_SIZES})
+        self.plan = self._choose_plan()
+        self._networks = SessionPool(self._open_warm, self.streams)
+        PREDICT_STREAMS.inc(self.streams)
+        heap.trim()
+        self.warmup_s = time.monotonic() - started
+
+    def close(self) -> None:
+        """Let go of the device."""
+        self._networks.close()
+        PREDICT_STREAMS.dec(self.streams)
+
+    def describe(self) -> dict[str, Any]:
+        """What this predictor is, for readiness, `doctor` and the log."""
+        return {
+            "model": self.model.name,
+            "fingerprint": self.model.fingerprint,
+            "device": self.settings.device,
+            "configuration": self.plan.kind,
+            "fallback": self.fallback,
+            "streams": self.streams,
+            "threads": self.settings.cpu_threads,
+            "shapes": [f"{height}x{width}" for height, width in self.grid.shapes],
+            "batch_sizes": self.batch_sizes,
+            "warmup_s": round(self.warmup_s, 2),
+        }
+
+    def prepare(self, image: Image, profile: Profile) -> PreparedImage:
+        """A photo [H, W, 3] uint8 RGB as an input of the network."""
+        if profile is Profile.EXACT:
+            return self.exact.prepare(image)
+        return self.grid.prepare(image, self.exact.mean, self.exact.std)
+
+    def predict_many(self, prepared: Sequence[PreparedImage]) -> list[Alpha | MattingError]:
+        """An alpha [H, W] float32 in 0..1 at the network's size, or an error, for each input.
+
+        Inputs of one shape run together, in batch sizes that are warm. What fails in a batch is
+        tried alone, so that one bad input takes no other along.
+        """
+        groups: defaultdict[Size, list[int]] = defaultdict(list)
+        for index, one in enumerate(prepared):
+            groups[one.shape].append(index)
+            PADDING.observe(1 - one.content)
+        running: list[tuple[list[int], Future[Alpha]]] = []
+        for indices in groups.values():
+            while indices:
+                size = max(size for size in self.batch_sizes if size <= len(indices))
+                chunk, indices = indices[:size], indices[size:]
+                batch = np.stack([prepared[index].tensor for index in chunk])
+                running.append((chunk, self._run(batch, of=len(prepared))))
+                PREDICT_IMAGES.observe(len(chunk))
+        results: list[Alpha | MattingError] = [PredictorError()] * len(prepared)
+        for chunk, future in running:
+            outcome = self._settled(future, [prepared[index].tensor for index in chunk])
+            for index, alpha in zip(chunk, outcome, strict=True):
+                results[index] = alpha
+        return results
+
+    def _settled(
+        self, running: "Future[Alpha]", tensors: list[NDArray[np.float32]]
+    ) -> list[Alpha | MattingError]:
+        """What became of the batch of these tensors; if it failed, of its halves."""
+        try:
+            return list(running.result())
+        except PredictorError as error:
+            if len(tensors) == 1:
+                return [error]
+            if isinstance(error, OutOfMemoryError):
+                self.batch_sizes = [size for size in self.batch_sizes if size < len(tensors)]
+                log.warning("batch-halved", size=len(tensors), now=self.batch_sizes[-1])
+        half = len(tensors) // 2
+        halves = tensors[:half], tensors[half:]
+        both = [(part, self._run(np.stack(part), of=len(part))) for part in halves]
+        return [alpha for part, future in both for alpha in self._settled(future, part)]
+
+    def _run(self, batch: NDArray[np.float32], *, of: int) -> "Future[Alpha]":
+        """[N, 3, H, W] → [N, H, W], on whichever stream is free."""
+        return self._networks.submit(batch, of=of)
+
+    def _fix_shape(self, shape: Size) -> None:
+        """The export takes one photo of one shape at a time."""
+        self.exact_shapes, self.grid, self.batch_sizes = [shape], ShapeGrid((shape,)), [1]
+
+    def _choose_plan(self) -> EnginePlan:
+        """The first plan that runs the test card and agrees with the plain plan.
+
+        Raises WarmupError when the plain one fails.
+        """
+        capacity = len(self.grid.shapes) * len(self.batch_sizes) + EXACT_KEPT_SHAPES
+        *accelerated, plain = plans(self.settings, self.model, shapes=capacity)
+        # An export whose input is fixed, and whose deploy.yaml does not say so, takes no shape but
+        # the one that its transforms make.
+        candidates = [self.grid.choose(NATIVE_PROBE)[0], self.exact.size_of(NATIVE_PROBE)]
+        for plan in accelerated or [plain]:
+            result = try_plan(self.settings, plan, candidates, self._warm_inputs())
+            if result.shape > 0:
+                self._fix_shape(candidates[result.shape])
+            if result.reason is None:
+                return plan
+            self.fallback = f"{plan.kind} was not used: {result.reason}"
+            log.warning("engine-fallback", configuration=plan.kind, reason=result.reason)
+        return plain
+
+    def _warm_inputs(self) -> list[tuple[int, Size]]:
+        """The batch sizes and shapes that are met at start and never cold after."""
+        exact = [(1, shape) for shape in self.exact_shapes if shape not in self.grid.shapes]
+        fast = [(size, shape) for shape in self.grid.shapes for size in self.batch_sizes]
+        return exact + fast  # the cache drops the oldest
+
+    def _open_warm(self) -> PredictorSession:
+        """A network that has run every shape in every batch size once: no customer's image meets a
+        cold one. Called in the thread that will run it.
+        """
+        session = PredictorSession(self.plan, self.model)
+        try:
+            for size, (height, width) in self._warm_inputs():
+                session.run(np.zeros((size, 3, height, width), np.float32))
+        except OutOfMemoryError as error:
+            raise WarmupError(f"{error.detail}; lower MATTING_PREDICT_BATCH_SIZE") from error
+        except PredictorError as error:
+            raise WarmupError(error.detail) from error
+        return session
+
+
+def load_predictor(settings: Settings) -> Predictor:
+    """The predictor of these settings, warm and checked.
+
+    Raises ModelLoadError, UnsupportedTransformError, EngineUnavailableError or WarmupError: with
+    any of them the process must end, since it could do no work.
+    """
+    predictor = Predictor(settings, find_model(settings))
+    log.info("predictor-warm", **predictor.describe())
+    return predictor

@@ -1,0 +1,91 @@
+"""One loaded network, and several of them side by side, each in a thread of its own.
+
+Paddle's oneDNN keeps its compiled primitives by thread: a network that another thread takes over is
+cold again at every shape (0.4 to 4 s for a large one), and its memory grows by 20 MB a shape. So
+each network stays with one thread for life. Clones can't take its place: the second clone of a
+network fails under oneDNN in Paddle 3.2.2 (its filters are in the first one's layout).
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import OutOfMemoryError, PredictorError
+from shared.telemetry import DEVICE_BUSY_SECONDS
+from worker.concurrency.thread_pool import SmallestBatchFirstPool
+from worker.inference.catalog import Model
+from worker.inference.engine import EnginePlan, create
+
+Batch = NDArray[np.float32]
+"""[N, 3, H, W], normalised RGB."""
+Alphas = NDArray[np.float32]
+"""[N, H, W] in 0..1."""
+
+
+class PredictorSession:
+    """A network, loaded by a plan. Not safe for two threads."""
+
+    def __init__(self, plan: EnginePlan, model: Model) -> None:
+        """Raises EngineUnavailableError, ModelLoadError."""
+        self._predictor = create(plan, model)
+        self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
+        self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
+
+    def run(self, batch: Batch) -> Alphas:
+        """One forward pass. Raises PredictorError, OutOfMemoryError."""
+        try:
+            self._input.reshape(batch.shape)
+            self._input.copy_from_cpu(batch)
+            started = time.perf_counter()
+            self._predictor.run()
+            DEVICE_BUSY_SECONDS.inc(time.perf_counter() - started)
+            output: NDArray[np.float32] = self._output.copy_to_cpu()
+        except Exception as error:  # Paddle raises whatever its C++ side threw
+            last = (str(error).strip().splitlines() or [repr(error)])[-1]
+            if "out of memory" in str(error).lower() or "ResourceExhausted" in str(error):
+                raise OutOfMemoryError(f"The device has too little memory: {last}") from error
+            raise PredictorError(f"The device failed: {last}") from error
+        alphas = output.reshape(output.shape[0], *output.shape[-2:])
+        if not np.isfinite(alphas).all():
+            raise PredictorError("The network gave values that are no numbers")
+        return np.clip(alphas, 0, 1)
+
+
+class SessionPool:
+    """So many sessions side by side; what is submitted goes to whichever is free."""
+
+    def __init__(self, open_session: Callable[[], PredictorSession], count: int) -> None:
+        """`open_session` is called in each thread, and warms what it opens. Raises what it raises,
+        with no thread left.
+        """
+        self._threads = SmallestBatchFirstPool(count, "stream")
+        self._own = threading.local()
+        all_started = threading.Barrier(count)
+        # Two networks loaded at once spoil a table that Paddle's passes share, and hang.
+        one_at_a_time = threading.Lock()
+
+        def opened() -> None:
+            all_started.wait()  # or one thread would take two
+            with one_at_a_time:
+                self._own.session = open_session()
+
+        try:
+            for opening in [self._threads.submit(0, opened) for _ in range(count)]:
+                opening.result()
+        except BaseException:
+            self.close()
+            raise
+
+    def submit(self, batch: Batch, *, of: int = 1) -> "Future[Alphas]":
+        """Run a batch; its future raises PredictorError or OutOfMemoryError. `of`: how many images
+        whoever submits it waits for; the fewer, the sooner.
+        """
+        return self._threads.submit(of, lambda: self._own.session.run(batch))
+
+    def close(self) -> None:
+        """Finish what was submitted and end the threads, each with its network."""
+        self._threads.shutdown()

@@ -1,0 +1,158 @@
+"""Measures a model on this machine: streams × batch size × shape, in images/s and in latency."""
+
+import itertools
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from shared.errors import OutOfMemoryError
+from shared.settings import Settings
+from worker.inference.catalog import Model
+from worker.inference.engine import Kind, plans
+from worker.inference.session import Alphas, PredictorSession, SessionPool
+from worker.inference.transforms import Size
+
+CPU_BATCHES = (1, 2, 4, 8)
+DEVICE_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+DEVICE_STREAMS = (1, 2)
+
+MEASURE_S = 1.5
+MIN_BATCHES = 8
+"""A cell is measured at least this long, over at least this many batches."""
+
+NEAR = 0.05
+"""Cells this close to the best throughput count as equal: of those the quickest to answer wins."""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """One combination, measured."""
+
+    streams: int
+    threads: int
+    """Of all streams together; on a device they mean nothing."""
+    batch: int
+    shape: Size
+    images_per_s: float
+    """0 when the device has too little memory for it."""
+    median_ms: float
+    p99_ms: float
+    """Of one batch, from when a stream takes it to its alphas."""
+
+
+@dataclass(frozen=True)
+class SweepChoice:
+    """Streams and batch size, over all shapes."""
+
+    streams: int
+    batch: int
+    images_per_s: float
+    p99_ms: float
+
+
+def combinations(settings: Settings) -> list[tuple[int, int]]:
+    """Streams and batch sizes worth trying on these settings' device."""
+    if settings.device != "cpu":
+        return list(itertools.product(DEVICE_STREAMS, DEVICE_BATCHES))
+    powers = [1 << power for power in range(settings.cpu_threads.bit_length())]
+    counts = sorted({count for count in powers if count <= settings.cpu_threads})
+    return list(itertools.product(counts, CPU_BATCHES))
+
+
+def sweep(
+    settings: Settings,
+    model: Model,
+    kind: Kind,
+    shapes: Sequence[Size],
+    *,
+    measure_s: float = MEASURE_S,
+    on_cell: Callable[[SweepResult], None] = lambda _cell: None,
+) -> list[SweepResult]:
+    """Measure every combination at every shape, with the engine of this kind.
+
+    Raises PredictorError, ModelLoadError, EngineUnavailableError.
+    """
+    cells = []
+    for streams, group in itertools.groupby(combinations(settings), key=lambda pair: pair[0]):
+        tried = settings.model_copy(update={"predict_streams": streams})
+        plan = next(
+            plan for plan in plans(tried, model, shapes=len(shapes) + 1) if plan.kind == kind
+        )
+        networks = SessionPool(partial(PredictorSession, plan, model), streams)
+        try:
+            for cell in _cells(networks, tried, [batch for _, batch in group], shapes, measure_s):
+                cells.append(cell)
+                on_cell(cell)
+        finally:
+            networks.close()
+    return cells
+
+
+def choose(cells: Sequence[SweepResult]) -> SweepChoice:
+    """The combination with the most images/s over all shapes (their harmonic mean); of those within
+    `NEAR` of it, the one whose slowest batch answers first. One that failed at any shape is out.
+
+    Raises OutOfMemoryError when all of them failed.
+    """
+    choices = []
+    for (streams, batch), group in itertools.groupby(
+        sorted(cells, key=lambda cell: (cell.streams, cell.batch)),
+        key=lambda cell: (cell.streams, cell.batch),
+    ):
+        measured = list(group)
+        if all(cell.images_per_s > 0 for cell in measured):
+            rate = statistics.harmonic_mean([cell.images_per_s for cell in measured])
+            choices.append(SweepChoice(streams, batch, rate, max(cell.p99_ms for cell in measured)))
+    if not choices:
+        raise OutOfMemoryError("The device has too little memory for a single image")
+    best = max(choice.images_per_s for choice in choices)
+    return min(
+        (choice for choice in choices if choice.images_per_s >= (1 - NEAR) * best),
+        key=lambda choice: choice.p99_ms,
+    )
+
+
+def _cells(
+    networks: SessionPool,
+    settings: Settings,
+    batches: Sequence[int],
+    shapes: Sequence[Size],
+    measure_s: float,
+) -> Iterator[SweepResult]:
+    streams = settings.predict_streams or 1
+    for batch, shape in itertools.product(batches, shapes):
+        try:
+            rate, median_ms, p99_ms = _measure(networks, streams, batch, shape, measure_s)
+        except OutOfMemoryError:
+            rate = median_ms = p99_ms = 0.0
+        yield SweepResult(streams, settings.cpu_threads, batch, shape, rate, median_ms, p99_ms)
+
+
+def _measure(
+    networks: SessionPool, streams: int, batch: int, shape: Size, measure_s: float
+) -> tuple[float, float, float]:
+    """Images/s, and the median and 99th percentile of a batch's ms, with every stream busy."""
+    photos = np.random.default_rng(0).standard_normal((batch, 3, *shape)).astype(np.float32)
+    for _ in range(2):  # each stream meets the shape, whichever takes the batch first
+        for future in [networks.submit(photos) for _ in range(2 * streams)]:
+            future.result()
+    spent_ms: list[float] = []
+    running: deque[tuple[float, Future[Alphas]]] = deque()
+    started = time.perf_counter()
+    while len(spent_ms) < MIN_BATCHES or time.perf_counter() - started < measure_s:
+        while len(running) < streams:
+            running.append((time.perf_counter(), networks.submit(photos)))
+        submitted, future = running.popleft()
+        future.result()
+        spent_ms.append((time.perf_counter() - submitted) * 1e3)
+    elapsed_s = time.perf_counter() - started
+    for _, future in running:
+        future.result()
+    p99_ms = float(np.percentile(spent_ms, 99))
+    return len(spent_ms) * batch / elapsed_s, statistics.median(spent_ms), p99_ms

@@ -1,0 +1,200 @@
+"""PaddleSeg's matting transforms, step by step, and the alpha's way back.
+
+What each does was read in PaddleSeg's Matting/ppmatting/transforms/transforms.py and
+Matting/deploy/python/infer.py (Apache-2.0): sizes are rounded there as here, every resize is
+linear, and the way back resizes linearly through the same sizes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import UnsupportedTransformError
+
+Image = NDArray[np.uint8]
+Size = tuple[int, int]
+"""Height and width."""
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """A network input and the way back from its output."""
+
+    tensor: NDArray[np.float32]
+    """[3, H, W], normalised RGB."""
+    steps: tuple[tuple[str, Size], ...]
+    """(`resize` | `padding`, the size before) in the order they were applied."""
+    content: float = 1.0
+    """The share of the tensor's pixels that show the photo; the rest is padding."""
+
+    @property
+    def shape(self) -> Size:
+        """The tensor's height and width."""
+        return self.tensor.shape[1], self.tensor.shape[2]
+
+
+def restore(alpha: NDArray[np.float32], steps: Sequence[tuple[str, Size]]) -> NDArray[np.float32]:
+    """Take an alpha [H, W] back through the steps to the size before the first, in 0..1."""
+    for kind, (height, width) in reversed(steps):
+        if kind == "padding":
+            alpha = alpha[:height, :width]
+        elif alpha.shape != (height, width):
+            alpha = cv2.resize(alpha, (width, height), interpolation=cv2.INTER_LINEAR).astype(
+                np.float32
+            )
+    return alpha
+
+
+Colour = tuple[float, float, float]
+"""RGB, 0..255; rounded as OpenCV rounds."""
+
+_Resizer = Callable[[Size], Size]
+
+
+class ExactTransforms:
+    """`Deploy.transforms` of a model, checked when made. Thread-safe."""
+
+    def __init__(self, transforms: Sequence[Mapping[str, Any]]) -> None:
+        """Raises UnsupportedTransformError for a step or a parameter that is not known."""
+        self._sizes: list[tuple[str, _Resizer, Colour]] = []
+        self.mean, self.std = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+        normalised = False
+        for transform in transforms:
+            parameters = dict(transform)
+            kind = str(parameters.pop("type", ""))
+            try:
+                if kind == "LoadImages":
+                    if not parameters.pop("to_rgb", True):
+                        raise UnsupportedTransformError("LoadImages with to_rgb: false")
+                elif kind == "Normalize":
+                    normalised = True
+                    self.mean = _three(parameters.pop("mean", self.mean))
+                    self.std = _three(parameters.pop("std", self.std))
+                elif kind in _SIZES:
+                    self._sizes.append(_SIZES[kind](parameters))
+                else:
+                    raise UnsupportedTransformError(f"deploy.yaml has the transform {kind!r}")
+            except (TypeError, ValueError, KeyError) as error:
+                raise UnsupportedTransformError(f"{kind} in deploy.yaml: {error!r}") from error
+            if parameters:
+                raise UnsupportedTransformError(f"{kind} with {', '.join(parameters)}")
+        if not normalised:
+            raise UnsupportedTransformError("deploy.yaml has no Normalize")
+
+    def size_of(self, size: Size) -> Size:
+        """The network's input size for a photo of this size."""
+        for _kind, resized, _value in self._sizes:
+            size = resized(size)
+        return size
+
+    def prepare(self, image: Image) -> PreparedImage:
+        """A photo [H, W, 3] uint8 RGB as the network wants it."""
+        steps: list[tuple[str, Size]] = []
+        content = 1.0
+        for kind, resized, value in self._sizes:
+            height, width = image.shape[:2]
+            new_height, new_width = resized((height, width))
+            steps.append((kind, (height, width)))
+            if kind == "padding":
+                content *= height * width / (new_height * new_width)
+                bottom, right = new_height - height, new_width - width
+                image = cv2.copyMakeBorder(
+                    image, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=value
+                ).astype(np.uint8)
+            elif (new_height, new_width) != (height, width):
+                image = cv2.resize(
+                    image, (new_width, new_height), interpolation=cv2.INTER_LINEAR
+                ).astype(np.uint8)
+        return PreparedImage(normalise(image, self.mean, self.std), tuple(steps), content)
+
+
+def normalise(image: Image, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
+    """(image / 255 - mean) / std as [3, H, W] float32, in one pass a channel."""
+    tensor = np.empty((3, *image.shape[:2]), np.float32)
+    for channel in range(3):
+        scale = 1 / (255 * std[channel])
+        np.multiply(image[..., channel], np.float32(scale), out=tensor[channel])
+        tensor[channel] -= np.float32(mean[channel] / std[channel])
+    return tensor
+
+
+def _three(values: Any) -> Colour:
+    first, second, third = (float(value) for value in values)
+    return first, second, third
+
+
+def _scaled(size: Size, edge: int, target: int) -> Size:
+    """Both sides times target / edge, each rounded."""
+    scale = target / edge
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _by(edge_of: Callable[[Size], int], target: int) -> _Resizer:
+    return lambda size: _scaled(size, edge_of(size), target)
+
+
+def _limit(edge_of: Callable[[Size], int], most: int | None, least: int | None) -> _Resizer:
+    def resized(size: Size) -> Size:
+        edge = edge_of(size)
+        if most is not None and edge > most:
+            return _scaled(size, edge, most)
+        if least is not None and edge < least:
+            return _scaled(size, edge, least)
+        return size
+
+    return resized
+
+
+def _int_mult(multiple: int) -> _Resizer:
+    # PaddleSeg's own step gives 0 for a side below the multiple and fails; one multiple is meant.
+    return lambda size: (
+        max(multiple, size[0] - size[0] % multiple),
+        max(multiple, size[1] - size[1] % multiple),
+    )
+
+
+def _padded(target: Size) -> _Resizer:
+    return lambda size: (max(size[0], target[0]), max(size[1], target[1]))
+
+
+def _pair(value: Any) -> Size:
+    """PaddleSeg's target_size is (width, height)."""
+    width, height = (int(side) for side in value)
+    return height, width
+
+
+def _resize_step(resizer: _Resizer) -> tuple[str, _Resizer, Colour]:
+    return "resize", resizer, (0.0, 0.0, 0.0)
+
+
+def _resize(parameters: dict[str, Any]) -> tuple[str, _Resizer, Colour]:
+    if parameters.pop("random_interp", False):
+        raise ValueError("random_interp is for training")
+    return _resize_step(_fixed(_pair(parameters.pop("target_size", (512, 512)))))
+
+
+_SIZES: dict[str, Callable[[dict[str, Any]], tuple[str, _Resizer, Colour]]] = {
+    "ResizeByShort": lambda p: _resize_step(_by(min, int(p.pop("short_size")))),
+    "ResizeByLong": lambda p: _resize_step(_by(max, int(p.pop("long_size")))),
+    "LimitShort": lambda p: _resize_step(
+        _limit(min, p.pop("max_short", None), p.pop("min_short", None))
+    ),
+    "LimitLong": lambda p: _resize_step(
+        _limit(max, p.pop("max_long", None), p.pop("min_long", None))
+    ),
+    "ResizeToIntMult": lambda p: _resize_step(_int_mult(int(p.pop("mult_int", 32)))),
+    "Resize": _resize,
+    "Padding": lambda p: (
+        "padding",
+        _padded(_pair(p.pop("target_size"))),
+        _three(p.pop("im_padding_value", (127.5, 127.5, 127.5))),
+    ),
+}
+
+
+def _fixed(target: Size) -> _Resizer:
+    return lambda _size: target

@@ -1,0 +1,1 @@
+"""The life of one batch: fetch, decode, predict, finish, encode, store."""

@@ -1,0 +1,25 @@
+"""Where photos come from: the object storage, or the web."""
+
+from shared.storage import Storage
+from shared.web import Web
+
+WEB = ""
+"""The "bucket" of photos that have a URL for a key."""
+
+
+class PhotoSources:
+    """The pipeline's object store: photos from S3 or the web, results to S3."""
+
+    def __init__(self, storage: Storage, web: Web) -> None:
+        self._storage = storage
+        self._web = web
+
+    def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
+        """The photo's bytes. Raises ImageError or TransientError."""
+        if bucket == WEB:
+            return self._web.get(key, max_bytes)
+        return self._storage.get(bucket, key, max_bytes)
+
+    def put(self, key: str, data: bytes, content_type: str) -> None:
+        """Write an object of the own bucket. Raises StorageError."""
+        self._storage.put(key, data, content_type)
