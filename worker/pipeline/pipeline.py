@@ -160,6 +160,7 @@ class Pipeline:
     def _get(self, in_flight: InFlightImage) -> bytes:
         item = in_flight.item
         data = self._store.get(item.bucket, item.key, self._settings.max_image_bytes)
+        in_flight.outcome.input_bytes = len(data)
         if self._past is not None:
             in_flight.outcome.fingerprint = self._past.fingerprint(item.tenant, data, item.options)
         return data
@@ -187,7 +188,6 @@ class Pipeline:
         ]
 
     def _decode(self, in_flight: InFlightImage, data: bytes) -> None:
-        in_flight.outcome.input_bytes = len(data)
         self._stage(in_flight, "decode", lambda: self._decode_and_prepare(in_flight, data))
 
     def _decode_and_prepare(self, in_flight: InFlightImage, data: bytes) -> None:

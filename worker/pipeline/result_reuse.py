@@ -102,7 +102,11 @@ def stored_again(past: EarlierResult, item: WorkItem) -> tuple[StoredOutput, ...
 def copy_again(
     past: EarlierResults, found: EarlierResult, item: WorkItem, outcome: Outcome
 ) -> None:
-    """Copy an earlier image's files; where one is gone, the image is computed."""
+    """Copy an earlier image's files, and note all that is recorded of an image: it may never be
+    decoded. Where a file or the photo's size is gone, the image is computed.
+    """
+    if not (found.width and found.height):
+        return
     started = time.perf_counter()
     outputs = stored_again(found, item)
     try:
@@ -113,6 +117,7 @@ def copy_again(
         log.info("reuse-gone", item=item.item_id, detail=str(error))
         return
     outcome.outputs, outcome.reused = outputs, True
+    outcome.width, outcome.height = found.width, found.height
     outcome.review = tuple(Reason(reason) for reason in found.review_reasons)
     outcome.output_bytes = found.output_bytes
     outcome.timings_ms["store"] = (time.perf_counter() - started) * 1e3
