@@ -50,7 +50,10 @@ from shared.errors.requests import (
 )
 from shared.errors.setup import (
     BadModelArchiveError,
+    BadOnnxError,
     EngineUnavailableError,
+    ImportDisagreesError,
+    ImportingUnavailableError,
     ModelChangedError,
     ModelDownloadError,
     ModelLoadError,
@@ -58,6 +61,7 @@ from shared.errors.setup import (
     PairsNotFoundError,
     SetupError,
     StackError,
+    UnsupportedOperatorError,
     UnsupportedTransformError,
     WarmupError,
 )
@@ -107,6 +111,7 @@ __all__ = [
     "BadManifestError",
     "BadManifestRowError",
     "BadModelArchiveError",
+    "BadOnnxError",
     "BucketMissingError",
     "ConflictError",
     "DatabaseError",
@@ -122,6 +127,8 @@ __all__ = [
     "IdempotencyKeyReusedError",
     "ImageError",
     "ImageTimeoutError",
+    "ImportDisagreesError",
+    "ImportingUnavailableError",
     "InvalidCursorError",
     "InvalidMessageError",
     "InvalidOptionsError",
@@ -165,6 +172,7 @@ __all__ = [
     "TruncatedImageError",
     "UnauthorizedError",
     "UnknownModelError",
+    "UnsupportedOperatorError",
     "UnsupportedTransformError",
     "UrlNotFetchedError",
     "WarmupError",
