@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.markup import escape
 
 from api.client import NamedItem, result_names
-from deploy.commands.local_photos import LocalPhotos
 from deploy.commands.progress import bar, console
+from deploy.local_photos import LocalPhotos
 from shared.errors import ImageTimeoutError, SourceNotFoundError, StorageError
 from shared.options import Options
 from shared.settings import Settings

@@ -12,8 +12,9 @@ from shared.errors import MattingError
 from shared.options import Options, Profile
 from shared.settings import Settings
 from worker.concurrency.pixel_budget import PixelBudget
+from worker.imaging.arrays import Image
 from worker.imaging.decoding import pixels_to_decode
-from worker.inference.transforms import Image, PreparedImage
+from worker.imaging.prepared import PreparedImage
 from worker.pipeline.pipeline import Pipeline, WorkItem
 
 PIXELS = 400 * 300

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from shared.options import ExtraOutput, Options, Profile
 from shared.rendition import BackgroundImage, ColourProfile, Output, Rendition
 from shared.result_names import file_name
+from worker.imaging.arrays import Box, Image
 from worker.imaging.decoding import DecodedImage
 from worker.imaging.despeckle import despeckled
 from worker.imaging.encoding import encode
 from worker.imaging.frame import box_within
 from worker.imaging.marketplace_rules import unmet_rules
-from worker.imaging.matte import Box, Image, adjust, full_size_alpha
+from worker.imaging.matte import adjust, full_size_alpha
 from worker.imaging.metadata import Metadata, read_metadata
+from worker.imaging.prepared import PreparedImage, restore
 from worker.imaging.refine import refined_alpha
 from worker.imaging.render import Subject, framed_matte, render
-from worker.inference.transforms import PreparedImage, restore
 
 REDUCED_SIDE_PX = 1_024
 """A JPEG whose full-size pixels are not needed keeps at least this much of its short side."""
