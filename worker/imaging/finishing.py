@@ -23,7 +23,7 @@ from worker.imaging.prepared import PreparedImage, restore
 from worker.imaging.refine import refine_alpha
 from worker.imaging.render import Subject, matte_on_canvas, render
 
-REDUCED_SIDE_PX = 1_024
+MIN_REDUCED_SIDE_PX = 1_024
 """Shorter side that decoding must keep when no output needs the photo's full size."""
 
 
@@ -42,31 +42,26 @@ class FinishedFile:
     """The subject's box in this file [px]; None when there is no subject."""
 
 
-def renditions(options: Options) -> list[Options | ExtraOutput]:
-    """All renditions that the options ask for, the main one first."""
-    return [options, *options.extras]
-
-
 def min_decode_side_px(options: Options) -> int | None:
     """The shorter side that decoding must keep for all outputs; None for the photo's full size."""
     if options.profile is not Profile.FAST:
         return None
     sides: list[int] = []
-    for one in renditions(options):
-        if one.output is Output.ALPHA and one.is_plain and not options.extras:
+    for rendition in options.renditions:
+        if rendition.output is Output.ALPHA and rendition.is_plain and not options.extras:
             # The matte alone needs no full-size pixels: twice the network's side is enough.
-            sides.append(REDUCED_SIDE_PX)
-        elif one.max_side_px and one.only_shrinks:
-            sides.append(max(REDUCED_SIDE_PX, one.max_side_px))
+            sides.append(MIN_REDUCED_SIDE_PX)
+        elif rendition.max_side_px and rendition.only_shrinks:
+            sides.append(max(MIN_REDUCED_SIDE_PX, rendition.max_side_px))
         else:
             return None
     return max(sides)
 
 
 def metadata_to_keep(data: bytes, options: Options) -> list[Metadata]:
-    """The metadata of the photo that each rendition keeps, in the order of `renditions`."""
+    """The metadata of the photo that each rendition keeps, in the order of `options.renditions`."""
     keep_icc = options.colour_profile is ColourProfile.KEEP
-    return [read_metadata(data, one, keep_icc=keep_icc) for one in renditions(options)]
+    return [read_metadata(data, rendition, keep_icc=keep_icc) for rendition in options.renditions]
 
 
 def matte_of(
@@ -111,12 +106,16 @@ def finish(
     subject = Subject(decoded.image, matte_of(decoded, prepared, alpha, options))
     files: list[FinishedFile] = []
     encoding_s = 0.0
-    for index, one in enumerate(renditions(options)):
-        pixels = render(subject, one, _background_image(one, pictures))
-        if one.output is Output.ALPHA and one.is_plain and pixels.shape[1] != decoded.width:
+    for index, rendition in enumerate(options.renditions):
+        pixels = render(subject, rendition, _background_image(rendition, pictures))
+        if (
+            rendition.output is Output.ALPHA
+            and rendition.is_plain
+            and pixels.shape[1] != decoded.width
+        ):
             pixels = _enlarge_to_photo(pixels, decoded)
         started = time.perf_counter()
-        data = encode(pixels, one, metadata[index] if metadata else Metadata())
+        data = encode(pixels, rendition, metadata[index] if metadata else Metadata())
         encoding_s += time.perf_counter() - started
         height, width = pixels.shape[:2]
         files.append(
@@ -124,10 +123,10 @@ def finish(
                 data=data,
                 width=width,
                 height=height,
-                name=file_name(one.name, name, one.format.extension, width, height),
-                unmet=_failed_rules(data, one, subject, decoded),
+                name=file_name(rendition.name, name, rendition.format.extension, width, height),
+                unmet=_failed_rules(data, rendition, subject, decoded),
                 subject=subject_box_in_result(
-                    one, subject.box, subject.matte.shape, (height, width)
+                    rendition, subject.box, subject.matte.shape, (height, width)
                 ),
             )
         )
@@ -148,14 +147,14 @@ def _enlarge_to_photo(matte: Image, decoded: DecodedImage) -> Image:
 
 
 def _failed_rules(
-    data: bytes, one: Options | ExtraOutput, subject: Subject, decoded: DecodedImage
+    data: bytes, rendition: Options | ExtraOutput, subject: Subject, decoded: DecodedImage
 ) -> tuple[str, ...]:
-    if one.market is None:
+    if rendition.market is None:
         return ()
     box = subject.box
     if box is None:
         return ("There is no subject in the picture",)
     scale = decoded.width / subject.matte.shape[1]
     size = round((box[2] - box[0]) * scale), round((box[3] - box[1]) * scale)
-    matte = matte_on_canvas(subject, one)
-    return tuple(unmet_rules(data, one.format, one.market, matte=matte, photo_px=size))
+    matte = matte_on_canvas(subject, rendition)
+    return tuple(unmet_rules(data, rendition.format, rendition.market, matte=matte, photo_px=size))
