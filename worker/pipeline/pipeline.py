@@ -22,7 +22,7 @@ from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.concurrency.watchdog import Watchdog
 from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode
-from worker.imaging.finishing import enough_px, finish, keep_metadata
+from worker.imaging.finishing import enough_px, finish, keep_metadata, largest_canvas_pixels
 from worker.imaging.quarantine import DecodeRequest, Quarantine
 from worker.imaging.review import ReviewInput, review_many
 from worker.inference.transforms import Image
@@ -202,9 +202,14 @@ class Pipeline:
         self._quarantine.close()
 
     def _pixels(self, in_flight: InFlightImage, data: bytes) -> int:
-        """What decoding it needs room for; one with too many pixels is refused, and needs none."""
-        pixels = pixels_to_decode(data, enough_px(in_flight.item.options))
-        return pixels if pixels <= self._settings.max_image_pixels else 0
+        """What it needs room for: the photo, or a larger canvas. One with too many pixels is refused,
+        and needs none.
+        """
+        options = in_flight.item.options
+        pixels = pixels_to_decode(data, enough_px(options))
+        if pixels > self._settings.max_image_pixels:
+            return 0
+        return max(pixels, largest_canvas_pixels(options))
 
     def _pool(self, in_flight: InFlightImage) -> SmallestBatchFirstPool:
         return self._suspects if in_flight.item.suspect else self._codecs
