@@ -33,9 +33,7 @@ class OutputTooLargeError(InvalidOptionsError):
     """The result would be larger than its format, or this service, allows."""
 
     code = "output-too-large"
-    remedy = (
-        "Give `max_side_px` or a smaller `canvas`, or ask for png, which allows most."
-    )
+    remedy = "Give `max_side_px` or a smaller `canvas`, or ask for png, which allows most."
 
 
 class BackgroundUnreadableError(InvalidOptionsError):
