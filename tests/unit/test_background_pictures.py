@@ -22,11 +22,12 @@ from shared.options import Options
 from shared.settings import Settings
 from tests.integration.test_batch_runner import Threshold
 from tests.waiting import eventually
-from worker.imaging.matte import Image
-from worker.inference.transforms import PreparedImage
+from worker.imaging.arrays import Image
+from worker.imaging.prepared import PreparedImage
 from worker.pipeline import background_pictures
 from worker.pipeline.background_pictures import BackgroundPictures
 from worker.pipeline.pipeline import Outcome, Pipeline, WorkItem
+from worker.pipeline.work_items import requested_outputs
 
 
 class Shelf:
@@ -80,15 +81,17 @@ def batch(count: int, *backgrounds: str) -> list[WorkItem]:
         for number, url in enumerate(urls[1:])
     ]
     options = Options.model_validate(asked)
+
+    def keys(number: int) -> list[str]:
+        of = "-".join([f"r{number}", *backgrounds])
+        return [of, *(f"{of}-{extra}" for extra in range(len(urls) - 1))]
+
     return [
         WorkItem(
             item_id=f"{number}",
             bucket="photos",
             key=f"{number}",
-            result_key=f"r{number}-{'-'.join(backgrounds)}",
-            extra_keys=tuple(
-                f"r{number}-{n}-{'-'.join(backgrounds)}" for n in range(len(urls) - 1)
-            ),
+            outputs=requested_outputs(options, keys(number)),
             options=options,
         )
         for number in range(count)
@@ -223,7 +226,10 @@ class Spy(Threshold):
 
 def on_canvas(count: int) -> list[WorkItem]:
     options = Options.model_validate({"canvas": "600x500"})
-    return [replace(one, options=options) for one in batch(count)]
+    return [
+        replace(one, options=options, outputs=requested_outputs(options, [one.item_id]))
+        for one in batch(count)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_a_longer_one_is_refused_before_it_is_encoded_or_scaled_if_the_options_s
 def test_one_output_that_does_not_fit_stops_all_before_any_is_rendered() -> None:
     extra = [{"name": "{stem}-small.{ext}", "format": "webp", "max_side_px": 500}]
     assert len(finished(20_000, 4, {"extra_outputs": extra})) == 2
-    extra.append({"name": "{stem}-large.{ext}", "format": "webp"})  # type: ignore[dict-item]
+    extra.append({"name": "{stem}-large.{ext}", "format": "webp"})
     with pytest.raises(OutputTooLargeError):
         finished(20_000, 4, {"extra_outputs": extra})
 

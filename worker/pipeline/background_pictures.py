@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from shared.errors import BackgroundUnreadableError, ImageError, InvalidOptionsError
 from shared.object_url import ObjectUrl
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
-from worker.imaging.matte import Image
+from worker.imaging.arrays import Image
 
 KEPT_S = 120
 """A picture that was replaced under the same key is seen after this long."""

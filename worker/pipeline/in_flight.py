@@ -12,10 +12,11 @@ from shared.errors import MattingError, WorkerMemoryError
 from shared.options import Profile
 from shared.telemetry import get_logger
 from shared.tracing import StageSpan
+from worker.imaging.arrays import Image
 from worker.imaging.decoding import DecodedImage
 from worker.imaging.finishing import FinishedFile
 from worker.imaging.metadata import Metadata
-from worker.inference.transforms import Image, PreparedImage
+from worker.imaging.prepared import PreparedImage
 from worker.pipeline.work_items import Outcome, WorkItem
 
 log = get_logger(__name__)

@@ -21,11 +21,11 @@ from shared.tracing import StageSpan
 from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.concurrency.watchdog import Watchdog
+from worker.imaging.arrays import Image
 from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode
 from worker.imaging.finishing import enough_px, finish, keep_metadata, largest_canvas_pixels
 from worker.imaging.quarantine import DecodeRequest, Quarantine
 from worker.imaging.review import ReviewInput, review_many
-from worker.inference.transforms import Image
 from worker.pipeline.background_pictures import BackgroundPictures
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore
 from worker.pipeline.result_reuse import EarlierResults
@@ -202,8 +202,8 @@ class Pipeline:
         self._quarantine.close()
 
     def _pixels(self, in_flight: InFlightImage, data: bytes) -> int:
-        """What it needs room for: the photo, or a larger canvas. One with too many pixels is refused,
-        and needs none.
+        """What it needs room for: the photo, or a larger canvas. One with too many pixels is
+        refused, and needs none.
         """
         options = in_flight.item.options
         pixels = pixels_to_decode(data, enough_px(options))

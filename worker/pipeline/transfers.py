@@ -79,19 +79,17 @@ class Transfers:
 
     def _put_files(self, in_flight: InFlightImage) -> None:
         item, files = in_flight.item, in_flight.files
-        keys = [item.result_key, *item.extra_keys]
-        kinds = [item.options.format, *(one.format for one in item.options.extras)]
-        for key, kind, file in zip(keys, kinds, files, strict=True):
-            self._store.put(key, file.data, kind.content_type)
+        for output, file in zip(item.outputs, files, strict=True):
+            self._store.put(output.key, file.data, output.rendition.format.content_type)
         in_flight.outcome.outputs = tuple(
             StoredOutput(
                 name=file.name,
-                key=key,
+                key=output.key,
                 width=file.width,
                 height=file.height,
                 bytes=len(file.data),
                 unmet=file.unmet,
                 subject=file.subject,
             )
-            for key, file in zip(keys, files, strict=True)
+            for output, file in zip(item.outputs, files, strict=True)
         )
