@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from shared.errors import InvalidOptionsError
+from shared.errors import OutputTooLargeError
 from shared.rendition import Rendition, Shadow
 from worker.imaging.arrays import Box, Image
 from worker.imaging.shadow import shadow_extent
@@ -45,7 +45,7 @@ def compute_placement(
     """Compute crop box, canvas, scale and position for a photo of `width` x `height` pixels.
 
     `subject` is the subject's box; without one, the whole photo counts as the subject.
-    Raises InvalidOptionsError when the canvas exceeds MAX_CANVAS_PIXELS.
+    Raises OutputTooLargeError when the canvas exceeds MAX_CANVAS_PIXELS.
     """
     whole = (0, 0, width, height)
     subject = subject or whole
@@ -69,9 +69,21 @@ def compute_placement(
     scale *= shrink
     size = max(1, round(canvas[0])), max(1, round(canvas[1]))
     if size[0] * size[1] > MAX_CANVAS_PIXELS:
-        raise InvalidOptionsError(f"The canvas would have {size[0]} × {size[1]} pixels")
+        raise OutputTooLargeError(f"The canvas would have {size[0]} × {size[1]} pixels")
     left, top = _paste_position(rendition, size, crop_box, subject, scale, (width, height))
     return Placement(*size, crop_box, scale, round(left), round(top))
+
+
+def canvas_pixels(rendition: Rendition) -> int:
+    """The number of pixels of a canvas that the options give in pixels.
+
+    Returns 0 for any other canvas: its size depends on the photo.
+    """
+    if rendition.canvas is None or "x" not in rendition.canvas:
+        return 0
+    width, height = (int(side) for side in rendition.canvas.split("x"))
+    shrink = _downscale_factor(rendition, (width, height))
+    return round(width * shrink * height * shrink)
 
 
 def subject_box_in_result(

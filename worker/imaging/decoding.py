@@ -42,6 +42,10 @@ MAX_SCANS = 200
 """Most scans of one JPEG. Encoders write about ten. A decoder visits every pixel once per scan: 50
 megapixels with thousands of empty scans keep it busy for an hour."""
 
+MAX_SIDE_PX = 1_000_000
+"""Longest side that libpng reads; OpenCV's limit is 1,048,576. Without this check they report a
+larger file as damaged."""
+
 CV2_REDUCED_READ = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -97,7 +101,11 @@ def decode(
         if width * height > settings.max_image_pixels:
             raise TooManyPixelsError(
                 f"The image has {width} x {height} pixels; the limit is "
-                f"{settings.max_image_pixels:,} in all"
+                f"{settings.max_image_pixels:,} in total"
+            )
+        if max(width, height) > MAX_SIDE_PX:
+            raise TooManyPixelsError(
+                f"The image has {width} x {height} pixels; the limit is {MAX_SIDE_PX:,} per side"
             )
         orientation = orientation_of(header)
     except (TooManyPixelsError, TooCostlyImageError):

@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 from PIL import features
 
-from shared.errors import FormatUnavailableError
+from shared.errors import EncodingFailedError, FormatUnavailableError
 from shared.options import ExtraOutput, Options
 from shared.rendition import Format, Rendition
 from worker.imaging.arrays import Image
@@ -39,7 +39,7 @@ def encode(pixels: Image, rendition: Rendition, metadata: Metadata = NO_METADATA
     With `max_bytes`, a binary search finds the highest quality that fits; if none fits, the result
     has MIN_QUALITY.
 
-    Raises FormatUnavailableError.
+    Raises FormatUnavailableError, and EncodingFailedError when the encoder rejects the image.
     """
     data = _encode(pixels, rendition, rendition.quality, metadata)
     limit = rendition.max_bytes
@@ -84,8 +84,19 @@ def _encode(pixels: Image, rendition: Rendition, quality: int, metadata: Metadat
                 cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
                 cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
             ]
-    _, data = cv2.imencode(f".{kind.extension}", pixels, parameters)
+    try:
+        encoded, data = cv2.imencode(f".{kind.extension}", pixels, parameters)
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from error
+        raise EncodingFailedError(f"{_failure(pixels, kind)}: {error.err}") from error
+    if not encoded:
+        raise EncodingFailedError(_failure(pixels, kind))
     return data.tobytes()
+
+
+def _failure(pixels: Image, kind: Format) -> str:
+    return f"An image of {pixels.shape[1]} × {pixels.shape[0]} pixels can't be encoded as {kind}"
 
 
 def _has_marketplace(rendition: Rendition) -> bool:
@@ -113,7 +124,10 @@ def _encode_with_pillow(
     if metadata.dpi and not dpi_in_exif:
         parameters["dpi"] = (metadata.dpi, metadata.dpi)
     buffer = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(buffer, kind.value, **parameters)
+    try:
+        PIL.Image.fromarray(pixels).save(buffer, kind.value, **parameters)
+    except (OSError, ValueError, RuntimeError) as error:  # Pillow plug-ins raise any of these
+        raise EncodingFailedError(f"{_failure(pixels, kind)}: {error}") from error
     return buffer.getvalue()
 
 

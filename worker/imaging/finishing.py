@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.errors import OutputTooLargeError
 from shared.options import ExtraOutput, Options, Profile
 from shared.rendition import BackgroundImage, ColourProfile, Output, Rendition
 from shared.result_names import file_name
 from worker.imaging.arrays import Box, Image
-from worker.imaging.crop_and_canvas import subject_box_in_result
+from worker.imaging.crop_and_canvas import canvas_pixels, compute_placement, subject_box_in_result
 from worker.imaging.decoding import DecodedImage
 from worker.imaging.despeckle import despeckle
 from worker.imaging.encoding import encode
@@ -58,6 +59,11 @@ def min_decode_side_px(options: Options) -> int | None:
     return max(sides)
 
 
+def largest_canvas_pixels(options: Options) -> int:
+    """The pixels of the largest canvas that the options give in pixels; 0 without such a canvas."""
+    return max(canvas_pixels(rendition) for rendition in options.renditions)
+
+
 def metadata_to_keep(data: bytes, options: Options) -> list[Metadata]:
     """The metadata of the photo that each rendition keeps, in the order of `options.renditions`."""
     keep_icc = options.colour_profile is ColourProfile.KEEP
@@ -101,9 +107,12 @@ def finish(
     templates. `metadata` has one entry for each output. `pictures` maps URLs to decoded background
     pictures. The encoding time is stored in `timings_ms["encode"]`.
 
-    Raises InvalidOptionsError, FormatUnavailableError.
+    Raises OutputTooLargeError before anything is rendered, FormatUnavailableError,
+    EncodingFailedError.
     """
     subject = Subject(decoded.image, matte_of(decoded, prepared, alpha, options))
+    for rendition in options.renditions:
+        _check_side(rendition, *_output_size(rendition, subject, decoded))
     files: list[FinishedFile] = []
     encoding_s = 0.0
     for index, rendition in enumerate(options.renditions):
@@ -133,6 +142,29 @@ def finish(
     if timings_ms is not None:
         timings_ms["encode"] = encoding_s * 1e3
     return files
+
+
+def _output_size(
+    rendition: Options | ExtraOutput, subject: Subject, decoded: DecodedImage
+) -> tuple[int, int]:
+    """Width and height of an output."""
+    height, width = subject.matte.shape
+    if rendition.changes_frame:
+        placement = compute_placement(rendition, width, height, subject.box)
+        return placement.width, placement.height
+    if rendition.output is Output.ALPHA and rendition.is_plain:
+        return decoded.width, decoded.height
+    return width, height
+
+
+def _check_side(rendition: Options | ExtraOutput, width: int, height: int) -> None:
+    """Raise OutputTooLargeError if a side is longer than the format allows."""
+    longest = rendition.format.max_side_px
+    if max(width, height) > longest:
+        raise OutputTooLargeError(
+            f"The output would have {width} × {height} pixels; {rendition.format} allows at most"
+            f" {longest:,} px per side"
+        )
 
 
 def _background_image(rendition: Rendition, pictures: Mapping[str, Image] | None) -> Image | None:
