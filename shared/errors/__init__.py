@@ -17,6 +17,7 @@ from shared.errors.base import (
 from shared.errors.codes import ERRORS, error_of
 from shared.errors.images import (
     EmptyFileError,
+    EncodingFailedError,
     FileTooLargeError,
     ForbiddenUrlError,
     ImageError,
@@ -75,6 +76,7 @@ from shared.errors.submissions import (
     FormatUnavailableError,
     IdempotencyKeyReusedError,
     InvalidOptionsError,
+    OutputTooLargeError,
     UnknownModelError,
 )
 from shared.errors.webhooks import (
@@ -118,6 +120,7 @@ __all__ = [
     "DeliveryNotFoundError",
     "EmptyFileError",
     "EmptySourceError",
+    "EncodingFailedError",
     "EngineUnavailableError",
     "FileTooLargeError",
     "ForbiddenSourceError",
@@ -145,6 +148,7 @@ __all__ = [
     "NotAnImageError",
     "NotFoundError",
     "OutOfMemoryError",
+    "OutputTooLargeError",
     "PairsNotFoundError",
     "PoisonousImageError",
     "PredictorError",
