@@ -182,6 +182,20 @@ def test_a_pulled_u2netp_is_the_shipped_one(
     assert pulled.fingerprint == ours.fingerprint
 
 
+def test_the_shipped_u2netp_cuts_out_a_photo_of_any_ratio(photo: NDArray[np.uint8]) -> None:
+    predictor = load_predictor(Settings(model="u2netp"))
+    assert predictor.describe()["shapes"] == ["320x320"]
+    prepared = predictor.prepare(photo[:, 80:320], Profile.FAST)
+    assert prepared.content == 1
+    (alpha,) = predictor.predict_many([prepared])
+    predictor.close()
+    assert not isinstance(alpha, MattingError), alpha
+    whole = restore(alpha, prepared.steps)
+    assert whole.shape == photo[:, 80:320].shape[:2]
+    assert whole[150, 120] > 0.9
+    assert whole[5, 5] < 0.1
+
+
 def test_another_file_than_the_published_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
