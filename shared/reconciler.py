@@ -12,13 +12,11 @@ import time
 import uuid
 from contextlib import suppress
 
-from celery import Celery
-
 from shared import job_store
 from shared.database import Database, Session
 from shared.errors import MattingError
 from shared.periodic_task import PeriodicTask
-from shared.queue import Message, all_queues, publish_many, queue_depth
+from shared.queue import Celery, Message, all_queues, publish_many, queue_depth
 from shared.settings import Settings
 from shared.telemetry import RECONCILED, get_logger
 

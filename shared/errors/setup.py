@@ -33,7 +33,8 @@ class EngineUnavailableError(SetupError):
 
     code = "engine-unavailable"
     remedy = (
-        "Install the Paddle build for this device (see docs/operate.md, Devices) or use MATTING_DEVICE=cpu."
+        "Install the Paddle build for this device (see docs/operate.md, Devices) or use "
+        "MATTING_DEVICE=cpu."
     )
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import PIL.Image
-from numpy.typing import NDArray
 from PIL import ImageCms, UnidentifiedImageError
 
 from shared.errors import (
@@ -31,6 +30,7 @@ from shared.photo_header import (
     too_many_parts,
 )
 from shared.settings import Settings
+from worker.imaging.arrays import Image
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 """How files of these formats begin: one that does and still can't be read is damaged."""
@@ -41,6 +41,9 @@ _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 MOST_SCANS = 200
 """Of one JPEG. Each pass of a progressive file goes over all its pixels; encoders write about ten,
 and a file of 50 megapixels with thousands of empty ones keeps a decoder busy for an hour."""
+
+MAX_SIDE_PX = 1_000_000
+"""libpng reads no longer ones, and OpenCV 1,048,576; they would call the file damaged."""
 
 READ = {
     1: cv2.IMREAD_COLOR,
@@ -55,8 +58,6 @@ PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 
 RUN_LENGTHS = (1, 2)
 """BMP's kinds of compression that Pillow unpacks in Python, pixel by pixel."""
-
-Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,10 @@ def decode(
             raise TooManyPixelsError(
                 f"The image has {width} x {height} pixels; the limit is "
                 f"{settings.max_image_pixels:,} in all"
+            )
+        if max(width, height) > MAX_SIDE_PX:
+            raise TooManyPixelsError(
+                f"The image has {width} x {height} pixels; the limit is {MAX_SIDE_PX:,} a side"
             )
         orientation = orientation_of(header)
     except (TooManyPixelsError, TooCostlyImageError):
