@@ -12,10 +12,21 @@ from worker.training.products import render_product
 from worker.training.render import Alpha, Colour, render_carton, render_object
 from worker.training.sources import Labelled, Sources
 
-SHARE_REAL_FIGURE = 0.22
-SHARE_REAL_GARMENT = 0.20
+SHARES_REAL = {"figures": 0.10, "garments": 0.17, "people": 0.10, "goods": 0.14, "exact": 0.06}
+"""Of all samples, by the list in Sources: real photos, cropped. What there is none of is pasted."""
+
+SHARE_REGROUNDED = 0.12
+"""Of all samples: a real photo's subject where it stood in the frame, another ground behind it; so a
+half figure stays cut by the frame."""
+
 SHARE_EMPTY = 0.02
 """Of all samples; the rest is pasted."""
+
+SHARE_GROUND_RETONED = 0.35
+"""Of real photos: the ground gets a tone of its own."""
+
+SURE = 0.98
+"""Of a photo's pixels must be worth something for its subject to be pasted."""
 
 SHARE_SEVERAL = 0.1
 """Of what is pasted: two subjects."""
@@ -29,11 +40,11 @@ surroundings, shapes of no meaning with a few packshots and figures among them.
 """
 
 SHARES: dict[Subjects, tuple[float, ...]] = {
-    "all": (0.06, 0.10, 0.36, 0.14, 0.18, 0.16),
-    "products": (0.08, 0.0, 0.6, 0.16, 0.0, 0.16),
-    "shapes": (0.08, 0.38, 0.0, 0.18, 0.0, 0.36),
+    "all": (0.06, 0.08, 0.34, 0.02, 0.10, 0.10, 0.16, 0.14),
+    "products": (0.08, 0.0, 0.6, 0.16, 0.0, 0.16, 0.0, 0.0),
+    "shapes": (0.08, 0.38, 0.0, 0.18, 0.0, 0.36, 0.0, 0.0),
 }
-"""Of cartons, shapes, drawn products, packshots, garments and figures."""
+"""Of cartons, shapes, drawn products, packshots, garments, figures, exact cut-outs and goods."""
 
 TRIES = 6
 LEAST_AREA, MOST_AREA = 0.02, 0.8
@@ -46,10 +57,13 @@ it covers."""
 
 @dataclass(frozen=True)
 class Sample:
-    """image [H, W, 3] uint8 RGB; alpha [H, W] float32 in 0..1."""
+    """image [H, W, 3] uint8 RGB; alpha [H, W] float32 in 0..1; worth likewise, how much each pixel
+    of the alpha is worth.
+    """
 
     image: Image
     alpha: Alpha
+    worth: Alpha
 
 
 def compose(
@@ -62,10 +76,16 @@ def compose(
 ) -> Sample:
     """Draw a sample of the given size; `only_pasted`: of these, so that its alpha is exact."""
     kind = 1.0 if only_pasted else rng.random()
-    if kind < SHARE_REAL_FIGURE:
-        colour, alpha = _crop(rng, _pick(rng, sources.figures), height, width)
-    elif kind < SHARE_REAL_FIGURE + SHARE_REAL_GARMENT and sources.garments:
-        colour, alpha = _crop(rng, _pick(rng, sources.garments), height, width)
+    worth = np.ones((height, width), np.float32)
+    for name, share in SHARES_REAL.items():
+        kind -= share
+        if kind < 0 and (photos := getattr(sources, name)):
+            colour, alpha, worth = _crop(rng, _pick(rng, photos), height, width)
+            if rng.random() < SHARE_GROUND_RETONED:
+                colour = _retone_ground(rng, colour, alpha)
+            return Sample(photograph(rng, colour), alpha, worth)
+    if kind < 0 or (not only_pasted and kind < SHARE_REGROUNDED):
+        colour, alpha, worth = _reground(rng, sources, height, width)
     else:
         colour = background(rng, height, width, sources.surroundings)
         alpha = np.zeros((height, width), np.float32)
@@ -74,7 +94,42 @@ def compose(
             several = not only_pasted and rng.random() < SHARE_SEVERAL
             for _ in range(1 + several):
                 colour, alpha = _paste_fairly(rng, colour, alpha, sources, only_pasted or "all")
-    return Sample(photograph(rng, colour), alpha)
+    return Sample(photograph(rng, colour), alpha, worth)
+
+
+def _reground(
+    rng: np.random.Generator, sources: Sources, height: int, width: int
+) -> tuple[Colour, Alpha, Alpha]:
+    lists = [sources.people, sources.exact, sources.garments, sources.figures, sources.goods]
+    photos = lists[rng.choice(len(lists), p=(0.4, 0.2, 0.15, 0.15, 0.1))] or sources.figures
+    colour, alpha, worth = _crop(rng, _pick(rng, photos), height, width)
+    ground = background(rng, height, width, sources.surroundings)
+    subject = clean_colour(colour, alpha)
+    if rng.random() < SHARE_ONE_TONE and alpha.sum() > 100:
+        mean = (subject * alpha[..., None]).sum((0, 1)) / alpha.sum()
+        subject = subject + (ground.mean((0, 1)) - mean) * rng.uniform(0.5, 0.9)
+    ground = _shadow(rng, ground, alpha)
+    mixed = alpha[..., None] * np.clip(subject, 0, 255) + (1 - alpha[..., None]) * ground
+    return mixed.astype(np.float32), alpha, worth
+
+
+def clean_colour(colour: Colour, alpha: Alpha) -> Colour:
+    """The subject's own colours [H, W, 3]: at its edge, where the old ground shines through, those
+    of what is whole nearby.
+    """
+    whole = (alpha > 0.95).astype(np.float32)
+    sigma = max(1.5, 0.006 * max(alpha.shape))
+    weight = cv2.GaussianBlur(whole, (0, 0), sigma)[..., None]
+    near = cv2.GaussianBlur(colour * whole[..., None], (0, 0), sigma) / np.maximum(weight, 1e-4)
+    use = (weight > 0.01) & (whole[..., None] == 0)
+    return np.where(use, near, colour).astype(np.float32)
+
+
+def _retone_ground(rng: np.random.Generator, colour: Colour, alpha: Alpha) -> Colour:
+    """The ground lighter, darker or of another tint, the subject as it was."""
+    toned = colour * rng.uniform(0.6, 1.25) * (1 + rng.normal(0, 0.08, 3))
+    toned = np.clip(toned + rng.uniform(-30, 30), 0, 255)
+    return (colour * alpha[..., None] + toned * (1 - alpha[..., None])).astype(np.float32)
 
 
 def _pick(rng: np.random.Generator, photos: list[Labelled]) -> Labelled:
@@ -83,7 +138,7 @@ def _pick(rng: np.random.Generator, photos: list[Labelled]) -> Labelled:
 
 def _crop(
     rng: np.random.Generator, photo: Labelled, height: int, width: int
-) -> tuple[Colour, Alpha]:
+) -> tuple[Colour, Alpha, Alpha]:
     """A window of the photo, whole or a close-up, turned a little, its shape kept."""
     h, w = photo.mask.shape
     window = min(h / height, w / width) * rng.uniform(0.95, 1.25)
@@ -97,13 +152,17 @@ def _crop(
     shift = centre - linear @ np.array([width / 2, height / 2])
     matrix = np.concatenate([linear, shift[:, None]], 1)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    colour = cv2.warpAffine(
-        photo.image, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
-    )
-    mask = cv2.warpAffine(
-        photo.mask, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
-    )
-    return colour.astype(np.float32), _soften(mask.astype(np.float32) / 255)
+
+    def moved(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return cv2.warpAffine(
+            plane, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+        ).astype(np.uint8)
+
+    alpha = moved(photo.mask).astype(np.float32) / 255
+    worth = np.ones((height, width), np.float32)
+    if photo.worth is not None:
+        worth = moved(photo.worth).astype(np.float32) / 255
+    return moved(photo.image).astype(np.float32), _soften(alpha), worth
 
 
 def _soften(alpha: Alpha) -> Alpha:
@@ -115,7 +174,7 @@ def _subject(
     rng: np.random.Generator, sources: Sources, subjects: Subjects
 ) -> tuple[Colour, Alpha]:
     """Something to paste: colour [h, w, 3] 0..255 and alpha [h, w] 0..1."""
-    kind = rng.choice(6, p=SHARES[subjects])
+    kind = rng.choice(8, p=SHARES[subjects])
     if kind == 0:
         return render_carton(rng, int(rng.integers(160, 300)), sources.scenes)
     if kind <= 2:
@@ -127,15 +186,22 @@ def _subject(
     if kind == 3:
         photo = _pick(rng, sources.packshots)
         return photo.image.astype(np.float32), photo.mask.astype(np.float32) / 255
-    photo = _pick(rng, sources.garments if kind == 4 and sources.garments else sources.figures)
+    lists = {4: sources.garments, 5: sources.figures, 6: sources.exact, 7: sources.goods}
+    photo = _pick(rng, lists[kind] or sources.figures)
+    if photo.worth is not None and (photo.worth > 0).mean() < SURE:
+        photo = _pick(rng, sources.figures)
     rows, columns = np.where(photo.mask > 127)
     if len(rows) < 500:
         return photo.image.astype(np.float32), photo.mask.astype(np.float32) / 255
     window = np.s_[
         max(0, rows.min() - 4) : rows.max() + 5, max(0, columns.min() - 4) : columns.max() + 5
     ]
-    alpha = cv2.erode(photo.mask[window], np.ones((3, 3), np.uint8)).astype(np.float32) / 255
-    return photo.image[window].astype(np.float32), _soften(alpha)
+    colour, alpha = photo.image[window].astype(np.float32), photo.mask[window]
+    if kind >= 6:
+        alpha = alpha.astype(np.float32) / 255
+        return clean_colour(colour, alpha), alpha
+    alpha = cv2.erode(alpha, np.ones((3, 3), np.uint8)).astype(np.float32) / 255
+    return colour, _soften(alpha)
 
 
 def _paste_fairly(
