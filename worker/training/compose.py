@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.training.backgrounds import Image, background
+from worker.training.pasting import SHARE_ONE_TONE, clean_colour, paste, shadowed
 from worker.training.products import render_product
 from worker.training.render import Alpha, Colour, render_carton, render_object
 from worker.training.sources import Labelled, Sources
@@ -16,8 +17,8 @@ SHARES_REAL = {"figures": 0.10, "garments": 0.17, "people": 0.10, "goods": 0.14,
 """Of all samples, by the list in Sources: real photos, cropped. What there is none of is pasted."""
 
 SHARE_REGROUNDED = 0.12
-"""Of all samples: a real photo's subject where it stood in the frame, another ground behind it; so a
-half figure stays cut by the frame."""
+"""Of all samples: a real photo's subject where it stood in the frame, another ground behind it; so
+a half figure stays cut by the frame."""
 
 SHARE_EMPTY = 0.02
 """Of all samples; the rest is pasted."""
@@ -31,9 +32,6 @@ SURE = 0.98
 SHARE_SEVERAL = 0.1
 """Of what is pasted: two subjects."""
 
-SHARE_ONE_TONE = 0.15
-"""Of what is pasted: subject and background brought to nearly one tone, as white on white is."""
-
 Subjects = Literal["all", "products", "shapes"]
 """What is pasted: everything, in training; what shops sell; or, harder to tell from its
 surroundings, shapes of no meaning with a few packshots and figures among them.
@@ -45,6 +43,9 @@ SHARES: dict[Subjects, tuple[float, ...]] = {
     "shapes": (0.08, 0.38, 0.0, 0.18, 0.0, 0.36, 0.0, 0.0),
 }
 """Of cartons, shapes, drawn products, packshots, garments, figures, exact cut-outs and goods."""
+
+EXACT_KIND = 6
+"""From here on a kind's alpha is as fine as the photo; the others' masks lie a little outside."""
 
 TRIES = 6
 LEAST_AREA, MOST_AREA = 0.02, 0.8
@@ -108,21 +109,9 @@ def _reground(
     if rng.random() < SHARE_ONE_TONE and alpha.sum() > 100:
         mean = (subject * alpha[..., None]).sum((0, 1)) / alpha.sum()
         subject = subject + (ground.mean((0, 1)) - mean) * rng.uniform(0.5, 0.9)
-    ground = _shadow(rng, ground, alpha)
+    ground = shadowed(rng, ground, alpha)
     mixed = alpha[..., None] * np.clip(subject, 0, 255) + (1 - alpha[..., None]) * ground
     return mixed.astype(np.float32), alpha, worth
-
-
-def clean_colour(colour: Colour, alpha: Alpha) -> Colour:
-    """The subject's own colours [H, W, 3]: at its edge, where the old ground shines through, those
-    of what is whole nearby.
-    """
-    whole = (alpha > 0.95).astype(np.float32)
-    sigma = max(1.5, 0.006 * max(alpha.shape))
-    weight = cv2.GaussianBlur(whole, (0, 0), sigma)[..., None]
-    near = cv2.GaussianBlur(colour * whole[..., None], (0, 0), sigma) / np.maximum(weight, 1e-4)
-    use = (weight > 0.01) & (whole[..., None] == 0)
-    return np.where(use, near, colour).astype(np.float32)
 
 
 def _retone_ground(rng: np.random.Generator, colour: Colour, alpha: Alpha) -> Colour:
@@ -158,11 +147,16 @@ def _crop(
             plane, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
         ).astype(np.uint8)
 
-    alpha = moved(photo.mask).astype(np.float32) / 255
-    worth = np.ones((height, width), np.float32)
+    alpha = _share(moved(photo.mask))
+    worth: Alpha = np.ones((height, width), np.float32)
     if photo.worth is not None:
-        worth = moved(photo.worth).astype(np.float32) / 255
+        worth = _share(moved(photo.worth))
     return moved(photo.image).astype(np.float32), _soften(alpha), worth
+
+
+def _share(plane: NDArray[np.uint8]) -> Alpha:
+    """8 bits as 0..1."""
+    return (plane / np.float32(255)).astype(np.float32)
 
 
 def _soften(alpha: Alpha) -> Alpha:
@@ -185,23 +179,21 @@ def _subject(
         return draw(rng, int(rng.integers(160, 300)), textures)
     if kind == 3:
         photo = _pick(rng, sources.packshots)
-        return photo.image.astype(np.float32), photo.mask.astype(np.float32) / 255
+        return photo.image.astype(np.float32), _share(photo.mask)
     lists = {4: sources.garments, 5: sources.figures, 6: sources.exact, 7: sources.goods}
     photo = _pick(rng, lists[kind] or sources.figures)
     if photo.worth is not None and (photo.worth > 0).mean() < SURE:
         photo = _pick(rng, sources.figures)
     rows, columns = np.where(photo.mask > 127)
     if len(rows) < 500:
-        return photo.image.astype(np.float32), photo.mask.astype(np.float32) / 255
+        return photo.image.astype(np.float32), _share(photo.mask)
     window = np.s_[
         max(0, rows.min() - 4) : rows.max() + 5, max(0, columns.min() - 4) : columns.max() + 5
     ]
-    colour, alpha = photo.image[window].astype(np.float32), photo.mask[window]
-    if kind >= 6:
-        alpha = alpha.astype(np.float32) / 255
+    colour, alpha = photo.image[window].astype(np.float32), _share(photo.mask[window])
+    if kind >= EXACT_KIND:
         return clean_colour(colour, alpha), alpha
-    alpha = cv2.erode(alpha, np.ones((3, 3), np.uint8)).astype(np.float32) / 255
-    return colour, _soften(alpha)
+    return colour, _soften(cv2.erode(alpha, np.ones((3, 3), np.uint8)).astype(np.float32))
 
 
 def _paste_fairly(
@@ -234,74 +226,6 @@ def _paste_fairly(
 
 def _frame(plane: Alpha) -> Alpha:
     return np.concatenate([plane[0], plane[-1], plane[:, 0], plane[:, -1]])
-
-
-def paste(
-    rng: np.random.Generator,
-    colour: Colour,
-    alpha: Alpha,
-    subject: Colour,
-    matte: Alpha,
-) -> tuple[Colour, Alpha]:
-    """Put one subject over what is there, with a shadow or a reflection beneath it."""
-    height, width = alpha.shape
-    h, w = matte.shape
-    span = rng.uniform(0.35, 1.0) if rng.random() < 0.8 else rng.uniform(0.9, 1.7)
-    scale = span * min(height / h, width / w)
-    turn = rng.normal(0, 0.12) if rng.random() < 0.7 else rng.uniform(0, 2 * np.pi)
-    flip = -1.0 if rng.random() < 0.5 else 1.0
-    linear = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) * scale
-    linear[:, 0] *= flip
-    spread = 0.1 if span < 1 else 0.2
-    centre = np.array([width, height]) * (0.5 + rng.normal(0, spread, 2).clip(-0.25, 0.25))
-    shift = centre - linear @ np.array([w / 2, h / 2])
-    matrix = np.concatenate([linear, shift[:, None]], 1)
-    flags = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
-    moved = cv2.warpAffine(
-        subject, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
-    )
-    mask = cv2.warpAffine(matte, matrix, (width, height), flags=flags, borderValue=0)
-    mask = mask.astype(np.float32)[..., None]
-    moved = moved * rng.uniform(0.75, 1.2) + rng.uniform(-20, 20)
-    if rng.random() < SHARE_ONE_TONE and mask.sum() > 100:
-        mean = (moved * mask).sum((0, 1)) / mask.sum()
-        moved = moved + (colour.mean((0, 1)) - mean) * rng.uniform(0.6, 0.9)
-    ground = _shadow(rng, colour, mask[..., 0])
-    result = mask * np.clip(moved, 0, 255) + (1 - mask) * ground
-    return result.astype(np.float32), (1 - (1 - alpha) * (1 - mask[..., 0])).astype(np.float32)
-
-
-def _shadow(rng: np.random.Generator, colour: Colour, mask: Alpha) -> Colour:
-    height, width = mask.shape
-    size = max(height, width)
-    kind = rng.random()
-    if kind < 0.3:
-        return colour
-    if kind < 0.4:  # a mirror image under the subject, as on glossy tables
-        rows = np.where(mask.max(1) > 0.5)[0]
-        if len(rows):
-            bottom = rows.max()
-            fading = np.zeros_like(mask)
-            depth = min(height - 1 - bottom, bottom)
-            if depth > 2:
-                fade = np.linspace(rng.uniform(0.1, 0.4), 0, depth, dtype=np.float32)
-                fading[bottom + 1 : bottom + 1 + depth] = (
-                    mask[bottom - depth + 1 : bottom + 1][::-1] * fade[:, None]
-                )
-                return (colour * (1 - fading[..., None])).astype(np.float32)
-    if kind < 0.75:  # cast to one side
-        offset = rng.normal(0, 0.035, 2) * size
-        matrix = np.array([[1, rng.normal(0, 0.08), offset[0]], [0, 1, offset[1]]])
-        shade = cv2.warpAffine(mask, matrix, (width, height))
-        shade = cv2.GaussianBlur(shade, (0, 0), rng.uniform(0.006, 0.05) * size)
-    else:  # contact: a dark line along the lower edge
-        down = np.array([[1, 0, 0], [0, 1, 0.02 * size]])
-        lower = cv2.warpAffine(mask, down, (width, height))
-        shade = cv2.GaussianBlur(
-            np.clip(lower - mask, 0, 1), (0, 0), rng.uniform(0.004, 0.02) * size
-        )
-        shade = np.minimum(1, shade * 1.6)
-    return (colour * (1 - shade * rng.uniform(0.15, 0.65))[..., None]).astype(np.float32)
 
 
 def photograph(rng: np.random.Generator, colour: Colour) -> Image:

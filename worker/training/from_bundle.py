@@ -77,7 +77,8 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    np.savez(arguments.out, **read_bundle(arguments.bundle))
+    arrays: dict[str, Any] = read_bundle(arguments.bundle)
+    np.savez(arguments.out, **arrays)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from worker.training.sources import Labelled
 SCORED_SIDE = 384
 """The longer side at which the worker runs the network."""
 
-MOST_OF_A_KIND = 32
+MOST_OF_A_KIND = 24
 """Photos of a kind that are scored while training runs."""
 
 

@@ -10,7 +10,7 @@ Plane = NDArray[Any]
 """float32 [H, W] in 0..1."""
 
 EDGE_SHARE = 0.012
-"""Of the longer side: a teacher that answers at 320 pixels places an outline no better than this."""
+"""Of the longer side: a teacher that answers at 320 pixels places outlines no better than this."""
 
 SUBJECT, GROUND = 0.6, 0.4
 """Above and below which a teacher is taken to have said yes and no."""
@@ -59,9 +59,9 @@ def agreed(fine: Plane, others: list[Plane]) -> Label:
 
 
 def keyed(image: NDArray[np.uint8], teachers: list[Plane]) -> Label:
-    """The label [H, W] of an RGB photo on pure white. White that the border reaches is ground; an edge
-    is as white as its pixels are between the ground's white and the colour inside. The teachers
-    decide about white that the subject encloses, and about the soft shadow below.
+    """The label of an RGB photo on pure white. White that the border reaches is ground; an edge's
+    alpha follows from how far its colour is from white to the colour inside. The teachers decide
+    about white that the subject encloses, and about the soft shadow below.
     """
     darkest = image.min(2)
     ground = _reached_from_border(darkest >= WHITE_LEVELS)
@@ -85,9 +85,9 @@ def keyed(image: NDArray[np.uint8], teachers: list[Plane]) -> Label:
     return Label(alpha.astype(np.float32), worth.astype(np.float32))
 
 
-def without_shadow(image: NDArray[np.uint8], alpha: Plane) -> Plane:
-    """A cut-out's alpha [H, W] without the soft shadow that is part of it: dark or colourless pixels,
-    half transparent, that no edge explains. `image` is RGB.
+def without_shadow(alpha: Plane) -> Plane:
+    """A cut-out's alpha [H, W] without the soft shadow that is part of it: what is half transparent
+    away from anything solid.
     """
     solid = cv2.dilate((alpha > 0.9).astype(np.float32), _kernel(alpha.shape, 0.004))
     return (alpha * solid).astype(np.float32)
@@ -139,4 +139,4 @@ def _beside(area: NDArray[np.bool_], reach: NDArray[np.uint8]) -> NDArray[np.boo
 
 def _kernel(shape: tuple[int, ...], share: float) -> NDArray[np.uint8]:
     size = 2 * max(1, round(share * max(shape))) + 1
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)).astype(np.uint8)
+    return np.ones((size, size), np.uint8)

@@ -1,8 +1,8 @@
 """Make the labels that training learns from: python -m worker.training.make_labels.
 
---data DIR (folders of photos), --teachers DIR (alphas by teachers.py: NAME/FOLDER/PHOTO.png, the
-first of FINE that there is leads), --out DIR, --sheets DIR. Look at the contact sheets and write what
-is wrong into a file, a line FOLDER/STEM each: `--drop FILE` leaves those out.
+--data DIR (folders of photos), --teachers DIR (alphas by teachers.py: TEACHER/FOLDER/PHOTO.png),
+--out DIR, --sheets DIR. Look at the contact sheets and write what is wrong into a file, a line
+FOLDER/STEM each: `--drop FILE` leaves those out.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def cutout_of(path: Path) -> tuple[NDArray[np.uint8], Label] | None:
     if stored is None or stored.ndim != 3 or stored.shape[2] != 4:
         return None
     image = np.ascontiguousarray(stored[..., 2::-1]).astype(np.uint8)
-    alpha = without_shadow(image, (stored[..., 3] / np.float32(255)).astype(np.float32))
+    alpha = without_shadow((stored[..., 3] / np.float32(255)).astype(np.float32))
     return image, Label(alpha, np.ones_like(alpha))
 
 

@@ -85,9 +85,9 @@ def read_rgb(path: Path, long_side_px: int = LONG_SIDE_PX) -> Image:
 
 
 def load_sources(root: Path, labels: Path | None, *, held_out: bool = False) -> Sources:
-    """Read `fashion/{images,masks}`, `products_on_white`, `scenes`, `grounds` under `root`, and, with
-    `labels` (a folder that make_labels.py wrote), the photos that have one; `held_out` gives the
-    scenes and packshots that training leaves out, instead of the others.
+    """Read `fashion/{images,masks}`, `products_on_white` and `scenes` under `root`, and, with
+    `labels` (a folder that make_labels.py wrote), the photos that have one, and `grounds`;
+    `held_out` gives the scenes and packshots that training leaves out, instead of the others.
     """
     sources = Sources()
     for path in sorted((root / "fashion" / "images").iterdir()):

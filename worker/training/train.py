@@ -1,8 +1,8 @@
 """Train the built-in network: python -m worker.training.train --data DIR --out FOLDER.
 
-FOLDER/state.pt is written as training goes; `--resume` goes on from it, so training may be ended and
-begun again at any time; FOLDER/best.npz holds the best weights so far, by
-the held-out mean over kinds, FOLDER/last.npz the last.
+FOLDER/state.pt is written as training goes; `--resume` goes on from it, so training may be ended
+and begun again at any time. FOLDER/best.npz holds the best weights so far, by the held-out mean
+over kinds; FOLDER/last.npz the last.
 """
 
 import argparse
@@ -41,8 +41,11 @@ ENCODER_SHARE = 0.15
 KEPT_BLOCKS = 3
 """Blocks, down to stride 4, that stay as ImageNet left them: edges are the same everywhere."""
 
-REPORT_EVERY_S = 420
+REPORT_EVERY_S = 600
 """Held-out figures are scored and the weights saved this often."""
+
+LOSS_EVERY = 50
+"""Steps."""
 
 RISE_STEPS = 100
 """The learning rate rises over so many steps of a sitting."""
@@ -188,7 +191,7 @@ def main() -> None:
     cv2.setNumThreads(1)  # before the fork of the loader: its thread pool does not survive one
     sources = load_sources(arguments.data, arguments.labels)
     lists = ("figures", "garments", "people", "goods", "exact", "packshots", "surroundings")
-    print(", ".join(f"{len(getattr(sources, name))} {name}" for name in lists))
+    print(", ".join(f"{len(getattr(sources, name))} {name}" for name in lists), flush=True)
     net = MattingNet().to(memory_format=torch.channels_last)
     groups = parameter_groups(net)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -213,10 +216,11 @@ def main() -> None:
         losses.append(train_step(state, next(batches)))
         now = time.monotonic()
         state.spent_s = spent_before + now - began
+        if state.step % LOSS_EVERY == 0:
+            minutes, loss = state.spent_s / 60, np.mean(losses[-LOSS_EVERY:])
+            print(f"{minutes:5.1f} min step {state.step} loss {loss:.4f}", flush=True)
         if now - reported > REPORT_EVERY_S:
             reported = now
-            minutes, loss = state.spent_s / 60, np.mean(losses[-300:])
-            print(f"{minutes:5.1f} min step {state.step} loss {loss:.4f}", flush=True)
             report(state, sources, arguments.out)
     report(state, sources, arguments.out)
 
