@@ -41,11 +41,11 @@ ENCODER_SHARE = 0.15
 KEPT_BLOCKS = 3
 """Blocks, down to stride 4, that stay as ImageNet left them: edges are the same everywhere."""
 
-REPORT_EVERY_S = 600
-"""Held-out figures are scored and the weights saved this often."""
+REPORT_EVERY_S = 900
+"""Held-out photos are scored and the weights saved this often."""
 
 LOSS_EVERY = 50
-"""Steps."""
+"""Steps; the state is saved as often."""
 
 RISE_STEPS = 100
 """The learning rate rises over so many steps of a sitting."""
@@ -205,7 +205,6 @@ def main() -> None:
     seed = arguments.seed + state.step
     stream = Stream(sources, arguments.side, arguments.batch, seed)
     batches = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=6))
-    report(state, sources, arguments.out)
     began, spent_before = time.monotonic(), state.spent_s
     reported, losses, first = began, [], state.step
     while state.spent_s < arguments.minutes * 60:
@@ -219,6 +218,7 @@ def main() -> None:
         if state.step % LOSS_EVERY == 0:
             minutes, loss = state.spent_s / 60, np.mean(losses[-LOSS_EVERY:])
             print(f"{minutes:5.1f} min step {state.step} loss {loss:.4f}", flush=True)
+            state.save(arguments.out / "state.pt")
         if now - reported > REPORT_EVERY_S:
             reported = now
             report(state, sources, arguments.out)
