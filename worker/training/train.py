@@ -237,7 +237,7 @@ def train_step(state: State, batch: Batch) -> float:
     state.optimiser.step()
     state.step += 1
     _follow(state.mean, state.net, min(EMA_DECAY, state.step / (state.step + 10)))
-    return float(loss)
+    return float(loss.detach())
 
 
 def report(state: State, sources: Sources, out: Path) -> None:
