@@ -165,7 +165,14 @@ class Settings(BaseSettings):
         description="While one is on the device, others fetch, decode, encode, store.",
     )
     io_threads: int = Field(
-        8, ge=1, le=64, description="Threads that fetch and store: they wait for the network."
+        8, ge=1, le=64, description="Threads that fetch and store: they wait for the storage."
+    )
+    url_threads: int = Field(
+        16,
+        ge=1,
+        le=256,
+        description="Threads that fetch photos from URLs, and how many such photos a worker has in "
+        "flight: servers that hang hold these, and never the storage's.",
     )
     codec_threads: int = Field(
         default_factory=_usable_cores,

@@ -17,6 +17,7 @@ from shared.errors.base import (
 from shared.errors.codes import ERRORS, error_of
 from shared.errors.images import (
     EmptyFileError,
+    EncodingFailedError,
     FileTooLargeError,
     ForbiddenUrlError,
     ImageError,
@@ -71,6 +72,7 @@ from shared.errors.submissions import (
     FormatUnavailableError,
     IdempotencyKeyReusedError,
     InvalidOptionsError,
+    OutputTooLargeError,
     UnknownModelError,
 )
 from shared.errors.webhooks import (
@@ -113,6 +115,7 @@ __all__ = [
     "DeliveryNotFoundError",
     "EmptyFileError",
     "EmptySourceError",
+    "EncodingFailedError",
     "EngineUnavailableError",
     "FileTooLargeError",
     "ForbiddenSourceError",
@@ -138,6 +141,7 @@ __all__ = [
     "NotAnImageError",
     "NotFoundError",
     "OutOfMemoryError",
+    "OutputTooLargeError",
     "PairsNotFoundError",
     "PoisonousImageError",
     "PredictorError",

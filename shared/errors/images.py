@@ -90,3 +90,10 @@ class PoisonousImageError(ImageError):
 
     code = "poisonous-image"
     remedy = "Re-save the photo with another program; report it with the item id if it stays."
+
+
+class EncodingFailedError(ImageError):
+    """The result could not be encoded."""
+
+    code = "encoding-failed"
+    remedy = "Ask for another format; report it with the item id if it stays."

@@ -29,6 +29,13 @@ class FormatUnavailableError(InvalidOptionsError):
     remedy = "Ask for png, webp or jpeg."
 
 
+class OutputTooLargeError(InvalidOptionsError):
+    """The result would be larger than its format, or this service, allows."""
+
+    code = "output-too-large"
+    remedy = "Give `max_side_px` or a smaller `canvas`, or ask for png, which allows most."
+
+
 class BackgroundUnreadableError(InvalidOptionsError):
     """The picture for the background can't be read."""
 

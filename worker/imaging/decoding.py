@@ -42,6 +42,9 @@ MOST_SCANS = 200
 """Of one JPEG. Each pass of a progressive file goes over all its pixels; encoders write about ten,
 and a file of 50 megapixels with thousands of empty ones keeps a decoder busy for an hour."""
 
+MAX_SIDE_PX = 1_000_000
+"""libpng reads no longer ones, and OpenCV 1,048,576; they would call the file damaged."""
+
 READ = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -95,6 +98,10 @@ def decode(
             raise TooManyPixelsError(
                 f"The image has {width} x {height} pixels; the limit is "
                 f"{settings.max_image_pixels:,} in all"
+            )
+        if max(width, height) > MAX_SIDE_PX:
+            raise TooManyPixelsError(
+                f"The image has {width} x {height} pixels; the limit is {MAX_SIDE_PX:,} a side"
             )
         orientation = orientation_of(header)
     except (TooManyPixelsError, TooCostlyImageError):

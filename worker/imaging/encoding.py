@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 from PIL import features
 
-from shared.errors import FormatUnavailableError
+from shared.errors import EncodingFailedError, FormatUnavailableError
 from shared.options import ExtraOutput, Options
 from shared.rendition import Format, Rendition
 from worker.imaging.arrays import Image
@@ -37,7 +37,7 @@ def encode(pixels: Image, rendition: Rendition, metadata: Metadata = NOTHING) ->
     """Encode [H, W, 4] RGBA, [H, W, 3] RGB or [H, W] grey, all uint8, in the rendition's format;
     with `max_bytes`, at the highest quality that fits (the lowest one when none does).
 
-    Raises FormatUnavailableError.
+    Raises FormatUnavailableError, and EncodingFailedError when the encoder refuses the picture.
     """
     data = _encode(pixels, rendition, rendition.quality, metadata)
     limit = rendition.max_bytes
@@ -81,8 +81,19 @@ def _encode(pixels: Image, rendition: Rendition, quality: int, metadata: Metadat
                 cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
                 cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
             ]
-    _, data = cv2.imencode(f".{kind.extension}", pixels, parameters)
+    try:
+        encoded, data = cv2.imencode(f".{kind.extension}", pixels, parameters)
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from error
+        raise EncodingFailedError(f"{_shown(pixels, kind)}: {error.err}") from error
+    if not encoded:
+        raise EncodingFailedError(_shown(pixels, kind))
     return data.tobytes()
+
+
+def _shown(pixels: Image, kind: Format) -> str:
+    return f"A picture of {pixels.shape[1]} × {pixels.shape[0]} pixels could not become {kind}"
 
 
 def _is_for_a_shop(rendition: Rendition) -> bool:
@@ -108,7 +119,10 @@ def _pillow(pixels: Image, rendition: Rendition, quality: int, metadata: Metadat
     if metadata.dpi and not no_place_for_dpi:
         parameters["dpi"] = (metadata.dpi, metadata.dpi)
     buffer = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(buffer, kind.value, **parameters)
+    try:
+        PIL.Image.fromarray(pixels).save(buffer, kind.value, **parameters)
+    except (OSError, ValueError, RuntimeError) as error:  # each plug-in has its own
+        raise EncodingFailedError(f"{_shown(pixels, kind)}: {error}") from error
     return buffer.getvalue()
 
 

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.errors import OutputTooLargeError
 from shared.options import ExtraOutput, Options, Profile
 from shared.rendition import BackgroundImage, ColourProfile, Output, Rendition
 from shared.result_names import file_name
@@ -15,7 +16,7 @@ from worker.imaging.arrays import Box, Image
 from worker.imaging.decoding import DecodedImage
 from worker.imaging.despeckle import despeckled
 from worker.imaging.encoding import encode
-from worker.imaging.frame import box_within
+from worker.imaging.frame import box_within, canvas_pixels, place
 from worker.imaging.marketplace_rules import unmet_rules
 from worker.imaging.matte import adjust, full_size_alpha
 from worker.imaging.metadata import Metadata, read_metadata
@@ -58,6 +59,11 @@ def enough_px(options: Options) -> int | None:
     return max(sides)
 
 
+def largest_canvas_pixels(options: Options) -> int:
+    """Of the outputs' canvases that are given in pixels, the largest; 0: none is."""
+    return max(canvas_pixels(one) for one in options.renditions)
+
+
 def keep_metadata(data: bytes, options: Options) -> list[Metadata]:
     """For each output, what of the photo's header it carries on."""
     keep_icc = options.colour_profile is ColourProfile.KEEP
@@ -95,9 +101,12 @@ def finish(
     `metadata`: for each output; `pictures`: the decoded background pictures by URL;
     `timings_ms["encode"]` takes the time of the encoding.
 
-    Raises InvalidOptionsError, FormatUnavailableError.
+    Raises OutputTooLargeError before anything is rendered, FormatUnavailableError and
+    EncodingFailedError.
     """
     subject = Subject(decoded.image, matte_of(decoded, prepared, alpha, options))
+    for one in options.renditions:
+        _require_side(one, *_size_of(one, subject, decoded))
     files: list[FinishedFile] = []
     encoding_s = 0.0
     for index, one in enumerate(options.renditions):
@@ -121,6 +130,27 @@ def finish(
     if timings_ms is not None:
         timings_ms["encode"] = encoding_s * 1e3
     return files
+
+
+def _size_of(
+    one: Options | ExtraOutput, subject: Subject, decoded: DecodedImage
+) -> tuple[int, int]:
+    """Width and height of an output."""
+    height, width = subject.matte.shape
+    if one.changes_frame:
+        placement = place(one, width, height, subject.box)
+        return placement.width, placement.height
+    if one.output is Output.ALPHA and one.is_plain:
+        return decoded.width, decoded.height
+    return width, height
+
+
+def _require_side(one: Options | ExtraOutput, width: int, height: int) -> None:
+    longest = one.format.max_side_px
+    if max(width, height) > longest:
+        raise OutputTooLargeError(
+            f"It would be {width} × {height} pixels; {one.format} has at most {longest:,} a side"
+        )
 
 
 def _picture(rendition: Rendition, pictures: Mapping[str, Image] | None) -> Image | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from shared.errors import InvalidOptionsError
+from shared.errors import OutputTooLargeError
 from shared.rendition import Rendition, Shadow
 from worker.imaging.arrays import Box, Image
 from worker.imaging.backdrop import shadow_reach
@@ -41,7 +41,7 @@ class Placement:
 
 def place(rendition: Rendition, width: int, height: int, subject: Box | None) -> Placement:
     """Lay out a photo of this size whose subject has this box (None: it has no subject, and the
-    whole photo stands for it). Raises InvalidOptionsError for a canvas beyond all limits.
+    whole photo stands for it). Raises OutputTooLargeError for a canvas beyond all limits.
     """
     whole = (0, 0, width, height)
     subject = subject or whole
@@ -63,9 +63,18 @@ def place(rendition: Rendition, width: int, height: int, subject: Box | None) ->
     scale *= shrink
     size = max(1, round(canvas[0])), max(1, round(canvas[1]))
     if size[0] * size[1] > MAX_CANVAS_PIXELS:
-        raise InvalidOptionsError(f"The canvas would have {size[0]} × {size[1]} pixels")
+        raise OutputTooLargeError(f"The canvas would have {size[0]} × {size[1]} pixels")
     left, top = _corner(rendition, size, window, subject, scale, (width, height))
     return Placement(*size, window, scale, round(left), round(top))
+
+
+def canvas_pixels(rendition: Rendition) -> int:
+    """Of a canvas that is given in pixels; 0: the photo decides how large the picture is."""
+    if rendition.canvas is None or "x" not in rendition.canvas:
+        return 0
+    width, height = (int(side) for side in rendition.canvas.split("x"))
+    shrink = _shrinkage(rendition, (width, height))
+    return round(width * shrink * height * shrink)
 
 
 def box_within(
