@@ -69,7 +69,7 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
 picture: $(VENV)/.runtime ## cut the samples out for the README's picture
 	@$(BIN)/python -m deploy.maintenance.picture
 
-reference: $(VENV)/.dev ## write the table of error codes into the README
+reference: $(VENV)/.dev ## write docs/reference from the code: options, settings, errors, metrics, commands
 	@$(BIN)/python -m deploy.maintenance.reference
 
 format: $(VENV)/.dev ## let ruff rewrite the files
