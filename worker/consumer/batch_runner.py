@@ -8,7 +8,8 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -61,6 +62,9 @@ class BatchRunner:
         self._settings = settings
         self._worker_id = worker_id
         self._held: dict[uuid.UUID, Claim] = {}
+        self._adrift: dict[uuid.UUID, tuple[uuid.UUID, bool]] = {}
+        """By item: its job, and whether this worker surely claimed it. An outage of the database
+        kept the end of a batch from being recorded, or the answer to a claim from arriving."""
         self._isolation_lock = SharedExclusiveLock()
         self._held_lock = threading.Lock()
 
@@ -74,8 +78,8 @@ class BatchRunner:
         """Do what the messages name; a word or an error for each, in their order, or None for what
         is done, cancelled or another's: of that, this message has nothing to tell.
 
-        Raises DatabaseError when the batch can't be claimed or recorded: nothing is lost then, the
-        leases run out and the items are sent again.
+        Raises DatabaseError when the batch can't be claimed or recorded: nothing is lost then,
+        `give_back` lets others do it, or the leases run out.
         """
         self._storage_breaker.wait_until_closed()
         parsed = [_parse(message) for message in messages]
@@ -97,15 +101,45 @@ class BatchRunner:
         if claim is not None:
             self._record([claim], [Outcome(item_id=item_id, error=error)])
 
+    def give_back(self) -> None:
+        """Let others do what an outage of the database kept this worker from. It did not die of
+        these images, so the try does not count. Raises DatabaseError.
+        """
+        with self._held_lock:
+            adrift = {
+                item_id: job for item_id, job in self._adrift.items() if item_id not in self._held
+            }
+        if not adrift:
+            return
+        with self._database.transaction() as session:
+            given = job_store.give_back(
+                session,
+                {item_id: job_id for item_id, (job_id, _) in adrift.items()},
+                owner=self._worker_id,
+            )
+            lost = [item_id for item_id, (_, mine) in adrift.items() if mine and item_id not in given]
+            job_store.take_back_deaths(session, lost)
+        log.warning("images-given-back", images=len(given))
+        with self._held_lock:
+            for item_id in adrift:
+                self._adrift.pop(item_id, None)
+
+    def _set_adrift(self, ids: Iterable[tuple[uuid.UUID, uuid.UUID]], *, mine: bool) -> None:
+        with self._held_lock:
+            self._adrift.update((item_id, (job_id, mine)) for item_id, job_id in ids)
+
     def _batch(
         self, ids: Sequence[tuple[uuid.UUID, uuid.UUID]], *, alone: bool = False
     ) -> dict[uuid.UUID, str | MattingError]:
         """Claim, run, record; by item, what became of those that were there to be done."""
-        claims = self._with_database_retries(lambda session: self._claim(session, ids, alone=alone))
+        claims = self._with_database_retries(
+            lambda session: self._claim(session, ids, alone=alone),
+            lambda: self._set_adrift(ids, mine=False),
+        )
         if not claims:
             return {}
         # Not before the commit was heard of: if its answer is lost, the claim stands and nobody
-        # knows of it. Its lease must run out then, and not be renewed for ever.
+        # knows of it. Its lease must not be renewed then: it is given back, or runs out.
         with self._held_lock:
             self._held.update((claim.item_id, claim) for claim in claims)
         BATCH_IMAGES.observe(len(claims))
@@ -114,6 +148,9 @@ class BatchRunner:
             if any(isinstance(one.error, StorageError) for one in outcomes):
                 self._storage_breaker.trip()
             return self._record(claims, outcomes)
+        except DatabaseError:
+            self._set_adrift([(claim.item_id, claim.job_id) for claim in claims], mine=True)
+            raise
         finally:
             with self._held_lock:
                 for claim in claims:
@@ -195,6 +232,11 @@ class BatchRunner:
             return job_store.finish_many(session, settlements)
 
         states = self._with_database_retries(record)
+        self._outlive(
+            claim.item_id
+            for claim, state in zip(claims, states, strict=True)
+            if state is SettlementState.STALE
+        )
         record_s = (time.perf_counter() - started) / len(claims)
         results: dict[uuid.UUID, str | MattingError] = {}
         for claim, outcome, state in zip(claims, outcomes, states, strict=True):
@@ -206,8 +248,18 @@ class BatchRunner:
                 results[claim.item_id] = outcome.error or "succeeded"
         return results
 
-    def _with_database_retries(self, work: Callable[[Session], T]) -> T:
-        """One transaction, tried again while the database is away, for `DATABASE_RETRY_LIMIT_S`."""
+    def _outlive(self, item_ids: Iterable[uuid.UUID]) -> None:
+        """This worker stood still for longer than its lease and was taken for dead."""
+        if stale := list(item_ids):
+            with suppress(DatabaseError), self._database.transaction() as session:
+                job_store.take_back_deaths(session, stale)
+
+    def _with_database_retries(
+        self, work: Callable[[Session], T], on_failure: Callable[[], None] = lambda: None
+    ) -> T:
+        """One transaction, tried again while the database is away, for `DATABASE_RETRY_LIMIT_S`;
+        `on_failure` is called after each try that failed.
+        """
         deadline = time.monotonic() + DATABASE_RETRY_LIMIT_S
         attempt = 0
         while True:
@@ -215,6 +267,7 @@ class BatchRunner:
                 with self._database.transaction() as session:
                     return work(session)
             except DatabaseError as error:
+                on_failure()
                 attempt += 1
                 wait_s = min(5.0, 0.1 * 2**attempt) * random.uniform(0.5, 1)  # noqa: S311 - jitter
                 if time.monotonic() + wait_s > deadline:

@@ -62,6 +62,7 @@ class Heartbeat:
                     owner=self._worker_id,
                     lease_s=self._settings.lease_s,
                 )
+            self._runner.give_back()
         except DatabaseError as error:
             # The leases run on; if the database stays away they end, and others do the work.
             log.warning("heartbeat-missed", detail=error.detail)
