@@ -1,91 +1,76 @@
 """What Prometheus reads from the API: its own counters, how requests fare, and the queue."""
 
-import os
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.registry import REGISTRY, Collector
+from prometheus_client.registry import Collector
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
-from api.resources import Resources
+from api.background.system_facts import SystemFacts
 from shared import job_store
 from shared.errors import MattingError
-from shared.queue import all_queues, lane_of, queue_lanes, queue_name
+from shared.queue import Lane, lane_of, queue_name
 from shared.telemetry import REQUEST_SECONDS, get_logger
 
 log = get_logger(__name__)
-
-MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
-"""The client library's own variable: with it, `uvicorn --workers N` adds its processes up."""
 
 REQUEST_ID = "X-Request-ID"
 SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """What of a caller's may go into the log."""
 
 
-def exposition(resources: Resources) -> bytes:
-    """Everything in Prometheus' text format."""
-    own = REGISTRY
-    if MULTIPROCESS in os.environ:
-        own = CollectorRegistry()
-        MultiProcessCollector(own)  # type: ignore[no-untyped-call]  # it has no types
-    asked = CollectorRegistry(auto_describe=False)
-    asked.register(_Waiting(resources))
-    return generate_latest(own) + generate_latest(asked)
-
-
-class _Waiting(Collector):
-    """Asked at each scrape: what waits is the same whichever process answers. What can't be
-    asked has no sample, since 0 would read as drained.
+async def exposition(facts: SystemFacts) -> bytes:
+    """Everything in Prometheus' text format. What waits is the same whichever process answers; what
+    can't be found out has no sample, since 0 would read as drained.
     """
+    asked = CollectorRegistry(auto_describe=False)
+    try:
+        stored = await facts.stored.get()
+        asked.register(_Given(_backlog(stored.backlog)))
+        warm = len(stored.workers)
+        asked.register(
+            _Given(
+                [GaugeMetricFamily("matting_warm_workers", "Warm workers heard of.", value=warm)]
+            )
+        )
+    except MattingError as error:
+        log.warning("metrics-incomplete", code=error.code, detail=error.detail)
+    try:
+        asked.register(_Given(_lanes(await facts.lanes.get())))
+    except MattingError as error:
+        log.warning("metrics-incomplete", code=error.code, detail=error.detail)
+    return await facts.counters.get() + generate_latest(asked)
 
-    def __init__(self, resources: Resources) -> None:
-        self._resources = resources
 
-    def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Nothing: registering must not ask Redis."""
-        return iter(())
+class _Given(Collector):
+    """Samples that are there already."""
+
+    def __init__(self, families: Iterable[GaugeMetricFamily]) -> None:
+        self._families = list(families)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Asked when Prometheus scrapes."""
-        names = set(all_queues(self._resources.settings))
-        try:
-            with self._resources.database.transaction() as session:
-                found = job_store.backlog(session)
-                warm = len(
-                    job_store.live_workers(session, stale_s=self._resources.settings.worker_stale_s)
-                )
-        except MattingError as error:
-            log.warning("metrics-incomplete", code=error.code, detail=error.detail)
-        else:
-            names |= {queue_name(one.model) for one in found}
-            yield from _backlog(found)
-            yield GaugeMetricFamily("matting_warm_workers", "Warm workers heard of.", value=warm)
-        try:
-            yield from self._lanes(sorted(names))
-        except MattingError as error:
-            log.warning("metrics-incomplete", code=error.code, detail=error.detail)
+        """Them."""
+        return iter(self._families)
 
-    def _lanes(self, names: list[str]) -> Iterator[GaugeMetricFamily]:
-        labels = ["queue", "priority"]
-        depth = GaugeMetricFamily(
-            "matting_queue_depth", "Messages in Redis that no worker has taken.", labels=labels
-        )
-        oldest = GaugeMetricFamily(
-            "matting_queue_oldest_seconds", "Wait of the message taken next.", labels=labels
-        )
-        for lane in queue_lanes(self._resources.queue, names):
-            depth.add_metric([lane.queue, lane.name], lane.messages)
-            oldest.add_metric([lane.queue, lane.name], lane.oldest_s)
-        yield depth
-        yield oldest
+
+def _lanes(lanes: Iterable[Lane]) -> Iterator[GaugeMetricFamily]:
+    labels = ["queue", "priority"]
+    depth = GaugeMetricFamily(
+        "matting_queue_depth", "Messages in Redis that no worker has taken.", labels=labels
+    )
+    oldest = GaugeMetricFamily(
+        "matting_queue_oldest_seconds", "Wait of the message taken next.", labels=labels
+    )
+    for lane in lanes:
+        depth.add_metric([lane.queue, lane.name], lane.messages)
+        oldest.add_metric([lane.queue, lane.name], lane.oldest_s)
+    yield from (depth, oldest)
 
 
 def _backlog(found: list[job_store.Backlog]) -> Iterator[GaugeMetricFamily]:

@@ -2,8 +2,8 @@
 
 How far it came stands in the job's row, so it goes on after a restart where it was; a page that is
 listed twice adds nothing, because the same source twice in a job is one item. Jobs take turns, so a
-small one does not wait for the millions of another. One process lists a job: it holds a lease, which
-a second thread renews, because a page may take long (a zip file is fetched before its first).
+small one does not wait for the millions of another. One process lists a job: it holds a lease,
+which a second thread renews, because a page may take long (a zip file is fetched before its first).
 """
 
 import uuid

@@ -28,7 +28,11 @@ from shared.job_store.disposal import (
     sources_still_needed,
     sources_under,
 )
-from shared.job_store.expired_leases import give_back, release_expired, take_back_deaths_leases
+from shared.job_store.expired_leases import (
+    give_back,
+    release_expired_leases,
+    take_back_deaths,
+)
 from shared.job_store.intake import (
     NewItem,
     add_items,

@@ -65,7 +65,9 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
     return len(items)
 
 
-def give_back(session: Session, items: Mapping[uuid.UUID, uuid.UUID], *, owner: str) -> set[uuid.UUID]:
+def give_back(
+    session: Session, items: Mapping[uuid.UUID, uuid.UUID], *, owner: str
+) -> set[uuid.UUID]:
     """Put items (each with its job) back that their worker holds and can't record, as if this try
     had not been: it lives, the database was away. Returns which; the others are not its own.
     """

@@ -1,6 +1,7 @@
 """What a probe hears from a worker: not ready while it warms, never dead; and what hangs ends."""
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -36,13 +37,10 @@ def wait_for(check: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture
-def worker(settings: Settings, tmp_path: Path) -> Iterator[tuple[Process, str]]:
-    """A worker that has just been started, and where it answers."""
+def start_worker(settings: Settings, tmp_path: Path, port: int) -> Process:
     database = Database(settings.database_url, process="tests")
     database.migrate()
     database.close()
-    port = free_port()
     assert settings.aws_access_key_id
     assert settings.aws_secret_access_key
     env = os.environ | {
@@ -54,9 +52,29 @@ def worker(settings: Settings, tmp_path: Path) -> Iterator[tuple[Process, str]]:
         "MATTING_WORKER_METRICS_PORT": str(port),
     }
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-l", "WARNING"]
-    process = start("worker", command, log=tmp_path / "log", folder=Path.cwd(), env=env)
+    return start("worker", command, log=tmp_path / "log", folder=Path.cwd(), env=env)
+
+
+@pytest.fixture
+def worker(settings: Settings, tmp_path: Path) -> Iterator[tuple[Process, str]]:
+    """A worker that has just been started, and where it answers."""
+    port = free_port()
+    process = start_worker(settings, tmp_path, port)
     yield process, f"http://127.0.0.1:{port}"
     process.stop(30)
+
+
+def test_an_error_of_any_kind_at_the_start_ends_the_worker(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Celery swallows what its signals raise: the worker would take messages and fail them."""
+    with socket.create_server(("", 0)) as taken:  # an OSError, and none of ours
+        process = start_worker(settings, tmp_path, taken.getsockname()[1])
+        try:
+            assert process.popen.wait(DEADLINE_S) == 2
+        finally:
+            process.stop(30)
+    assert "worker-cannot-start" in (tmp_path / "log").read_text()
 
 
 def ask(url: str, path: str) -> int:

@@ -117,8 +117,8 @@ class BatchRunner:
                 {item_id: job_id for item_id, (job_id, _) in adrift.items()},
                 owner=self._worker_id,
             )
-            lost = [item_id for item_id, (_, mine) in adrift.items() if mine and item_id not in given]
-            job_store.take_back_deaths(session, lost)
+            mine = {item_id for item_id, (_, claimed) in adrift.items() if claimed}
+            job_store.take_back_deaths(session, mine - given)
         log.warning("images-given-back", images=len(given))
         with self._held_lock:
             for item_id in adrift:
@@ -249,7 +249,7 @@ class BatchRunner:
         return results
 
     def _outlive(self, item_ids: Iterable[uuid.UUID]) -> None:
-        """This worker stood still for longer than its lease and was taken for dead."""
+        """The worker stood still for longer than its lease and was taken for dead."""
         if stale := list(item_ids):
             with suppress(DatabaseError), self._database.transaction() as session:
                 job_store.take_back_deaths(session, stale)

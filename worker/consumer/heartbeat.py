@@ -43,6 +43,7 @@ class Heartbeat:
         self._stopping.set()
         self._thread.join(timeout=10)
         try:
+            self._runner.give_back()
             with self._database.transaction() as session:
                 job_store.forget_worker(session, self._worker_id)
         except DatabaseError as error:
