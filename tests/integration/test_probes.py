@@ -1,7 +1,6 @@
 """What a probe hears from a worker: not ready while it warms, never dead; and what hangs ends."""
 
 import os
-import socket
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from shared.errors import SetupError
 from shared.options import Options
 from shared.settings import Settings
 from shared.storage import Storage
+from tests.benchmarks.tiny import export
 from worker.concurrency.watchdog import Watchdog
 from worker.consumer.probes import Probes
 from worker.pipeline.in_flight import BatchPredictor
@@ -38,9 +38,6 @@ def wait_for(check: Callable[[], object]) -> None:
 
 
 def start_worker(settings: Settings, tmp_path: Path, port: int) -> Process:
-    database = Database(settings.database_url, process="tests")
-    database.migrate()
-    database.close()
     assert settings.aws_access_key_id
     assert settings.aws_secret_access_key
     env = os.environ | {
@@ -49,6 +46,7 @@ def start_worker(settings: Settings, tmp_path: Path, port: int) -> Process:
         "MATTING_S3_ENDPOINT_URL": str(settings.s3_endpoint_url),
         "AWS_ACCESS_KEY_ID": settings.aws_access_key_id.get_secret_value(),
         "AWS_SECRET_ACCESS_KEY": settings.aws_secret_access_key.get_secret_value(),
+        "MATTING_MODEL": settings.model,
         "MATTING_WORKER_METRICS_PORT": str(port),
     }
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-l", "WARNING"]
@@ -58,22 +56,28 @@ def start_worker(settings: Settings, tmp_path: Path, port: int) -> Process:
 @pytest.fixture
 def worker(settings: Settings, tmp_path: Path) -> Iterator[tuple[Process, str]]:
     """A worker that has just been started, and where it answers."""
+    database = Database(settings.database_url, process="tests")
+    database.migrate()
+    database.close()
     port = free_port()
     process = start_worker(settings, tmp_path, port)
     yield process, f"http://127.0.0.1:{port}"
     process.stop(30)
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_an_error_of_any_kind_at_the_start_ends_the_worker(
-    settings: Settings, tmp_path: Path
+    settings: Settings, tmp_path: Path, database_url: str
 ) -> None:
-    """Celery swallows what its signals raise: the worker would take messages and fail them."""
-    with socket.create_server(("", 0)) as taken:  # an OSError, and none of ours
-        process = start_worker(settings, tmp_path, taken.getsockname()[1])
-        try:
-            assert process.popen.wait(DEADLINE_S) == 2
-        finally:
-            process.stop(30)
+    """Celery swallows what its signals raise: the worker would take messages and fail them. Here
+    the tables are missing, which is none of the errors that the service has a name for.
+    """
+    changes = {"database_url": database_url, "model": str(export(tmp_path / "model"))}
+    process = start_worker(settings.model_copy(update=changes), tmp_path, free_port())
+    try:
+        assert process.popen.wait(DEADLINE_S) == 2
+    finally:
+        process.stop(30)
     assert "worker-cannot-start" in (tmp_path / "log").read_text()
 
 
