@@ -96,6 +96,7 @@ class Reconciler(PeriodicTask):
                         priority=item.priority,
                         express=item.express,
                         model=item.model,
+                        by_url=item.by_url,
                     )
                     for item in due
                 ),

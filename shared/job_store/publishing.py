@@ -30,6 +30,8 @@ class PublishableItem:
     """One of its job's first images."""
     model: str | None
     """What its options name."""
+    by_url: bool
+    """Whether it comes from a URL, not from the storage."""
     attempts: int
     """Tries before this one."""
 
@@ -66,7 +68,14 @@ def publishable(session: Session, job_id: uuid.UUID, *, ahead: int) -> list[Publ
     ).label("model")
     statement = (
         sa.select(
-            Item.id, Item.job_id, Item.name, Item.position, Item.attempts, Job.priority, model
+            Item.id,
+            Item.job_id,
+            Item.name,
+            Item.position,
+            Item.attempts,
+            Job.priority,
+            model,
+            Item.source.not_like("s3://%").label("by_url"),
         )
         .join(Job, Job.id == Item.job_id)
         .where(
@@ -86,6 +95,7 @@ def publishable(session: Session, job_id: uuid.UUID, *, ahead: int) -> list[Publ
             priority=row.priority,
             express=row.position <= EXPRESS_IMAGES,
             model=row.model,
+            by_url=row.by_url,
             attempts=row.attempts,
         )
         for row in session.execute(statement)
