@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     publish_ahead: int = Field(
         256,
         ge=1,
-        description="Messages of one job on the queue at a time, or twice what all workers hold if "
+        description="Messages of one key on the queue at a time, or twice what all workers hold if "
         "that is more: a small job submitted after a large one waits for these, not for all of it.",
     )
     publish_every_ms: int = Field(

@@ -1,9 +1,9 @@
 """Messages become batches in a real Celery worker, on a real Redis."""
 
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -13,6 +13,7 @@ from kombu import Exchange, Queue
 
 from shared.errors import MattingError
 from shared.queue import QUEUE, TASK, URL_QUEUE, Celery, Message, publish_many, queue_depth
+from tests.waiting import eventually
 from worker.concurrency.watchdog import Watchdog
 from worker.consumer import batching
 from worker.consumer.batching import CheckedConsumer
@@ -91,7 +92,13 @@ def declared(queue: Celery, stuck: list[str]) -> Held:
     queue.conf.broker_transport_options["polling_interval"] = 0.02
     queue.conf.worker_prefetch_multiplier = SIZE
     queue.conf.task_queues = [Queue(name, Exchange(name), name) for name in (URL_QUEUE, QUEUE)]
-    queue.conf.worker_consumer = CheckedConsumer
+
+    class RememberedConsumer(CheckedConsumer):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            CONSUMERS[queue.main] = self
+
+    queue.conf.worker_consumer = RememberedConsumer
     return body
 
 
@@ -104,49 +111,55 @@ def body(queue: Celery, declared: Held) -> Iterator[Held]:
         declared.came.set()
 
 
-def wait_for(holds: Any) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+CONSUMERS: dict[str | None, CheckedConsumer] = {}
+"""The running consumer, by the name of its app."""
+
+
+def pass_time_in_the_loop(queue: Celery, seconds: float) -> None:
+    """Wait until the worker's event loop itself has run its timers for so long."""
+    passed = threading.Event()
+    CONSUMERS[queue.main].hub.call_later(seconds, passed.set)
+    assert passed.wait(60), "the loop stands still"
 
 
 def send(
     queue: Celery, count: int, *, express: bool = False, by_url: bool = False, name: str = "x.jpg"
 ) -> None:
     ids = [uuid.uuid4() for _ in range(count)]
-    publish_many(
-        queue,
-        [
-            Message(item_id=one, job_id=one, name=name, priority=5, express=express, by_url=by_url)
-            for one in ids
-        ],
-    )
-    wait_for(lambda: queue_depth(queue) == 0)
+    messages = [
+        Message(item_id=one, job_id=one, name=name, priority=5, express=express, by_url=by_url)
+        for one in ids
+    ]
+    publish_many(queue, messages)
+    eventually(lambda: queue_depth(queue) == 0, "the worker to receive them")
+
+
+def keep_both_threads_busy(queue: Celery, body: Held) -> None:
+    """Give each of the two threads a batch of one message."""
+    send(queue, 1)
+    eventually(lambda: len(body.sizes) == 1, "the first batch")
+    send(queue, 1)
+    eventually(lambda: len(body.sizes) == 2, "the second batch")
 
 
 def test_what_would_wait_for_a_thread_becomes_full_batches(queue: Celery, body: Held) -> None:
-    for batches in (1, 2):
-        send(queue, 1)
-        wait_for(lambda batches=batches: len(body.sizes) == batches)
+    keep_both_threads_busy(queue, body)
     for _ in range(14):  # one by one, as they come when small batches are acknowledged
         send(queue, 1)
-        threading.Event().wait(2 * WAIT_S)
+        pass_time_in_the_loop(queue, 2 * WAIT_S)
     assert body.sizes == [1, 1], "both threads are busy"
     body.release.set()
-    wait_for(lambda: sum(body.sizes) == 16)
+    eventually(lambda: sum(body.sizes) == 16, "all images")
     assert sorted(body.sizes[2:]) == [6, 8]
 
 
 def test_what_is_express_leaves_first_and_alone(queue: Celery, body: Held) -> None:
-    for batches in (1, 2):
-        send(queue, 1)
-        wait_for(lambda batches=batches: len(body.sizes) == batches)
+    keep_both_threads_busy(queue, body)
     send(queue, 5)
     send(queue, 1, express=True)
-    threading.Event().wait(2 * WAIT_S)
+    pass_time_in_the_loop(queue, 2 * WAIT_S)
     body.release.set()
-    wait_for(lambda: sum(body.sizes) == 8)
+    eventually(lambda: sum(body.sizes) == 8, "all images")
     assert body.sizes[2:] == [1, 5]
 
 
@@ -154,13 +167,12 @@ def test_a_worker_that_stops_settles_what_it_did_and_gives_back_the_rest(
     queue: Celery, declared: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with start_worker(queue, pool="threads", concurrency=2, perform_ping_check=False):
-        for batches in (1, 2):
-            send(queue, 1)
-            wait_for(lambda batches=batches: len(declared.sizes) == batches)
+        keep_both_threads_busy(queue, declared)
         send(queue, 5)
         monkeypatch.setattr(state, "should_stop", 0)  # as SIGTERM does
         declared.release.set()
-        wait_for(lambda: queue_depth(queue) >= 5)  # leaving the block would cut the stop short
+        # Leaving the block earlier would cut the stop short.
+        eventually(lambda: queue_depth(queue) >= 5, "the rest to be given back")
     assert declared.sizes == [1, 1], "no batch begins in a pool that ends"
     assert queue_depth(queue) == 5, "what was done is acknowledged, the rest waits again"
 
@@ -168,15 +180,16 @@ def test_a_worker_that_stops_settles_what_it_did_and_gives_back_the_rest(
 def test_photos_by_url_that_hang_take_no_place_of_the_storage_s(queue: Celery, body: Held) -> None:
     body.release.set()
     send(queue, 300, by_url=True)
-    wait_for(lambda: len(body.by_url) == URL_PLACES)
+    eventually(lambda: len(body.by_url) == URL_PLACES, "all places to be taken")
     for round_ in range(1, 11):
         send(queue, 40)
-        wait_for(lambda round_=round_: sum(body.sizes) == 40 * round_)
+        done = 40 * round_
+        eventually(partial(lambda wanted: sum(body.sizes) == wanted, done), "the storage's photos")
     assert max(body.sizes) == SIZE
     assert body.most_by_url == URL_PLACES, "each has a place of its own, and there are no more"
     assert queue_depth(queue, [URL_QUEUE]) >= 300 - URL_PLACES - 1, "others may take the rest"
     body.came.set()
-    wait_for(lambda: body.done_by_url == 300)
+    eventually(lambda: body.done_by_url == 300, "all photos by URL", timeout_s=60)
     assert body.most_by_url == URL_PLACES
 
 
@@ -184,12 +197,12 @@ def test_a_photo_by_url_that_comes_is_settled_while_others_of_its_batch_hang(
     queue: Celery, body: Held
 ) -> None:
     send(queue, URL_PLACES - 1, by_url=True)
-    wait_for(lambda: len(body.by_url) == URL_PLACES - 1)
+    eventually(lambda: len(body.by_url) == URL_PLACES - 1, "all places but one")
     send(queue, 30, by_url=True, name="quick")
-    wait_for(lambda: body.done_by_url == 30)
+    eventually(lambda: body.done_by_url == 30, "those that come")
     assert len(body.by_url) == URL_PLACES - 1
     body.came.set()
-    wait_for(lambda: body.done_by_url == 30 + URL_PLACES - 1)
+    eventually(lambda: body.done_by_url == 30 + URL_PLACES - 1, "the others")
 
 
 def test_a_storage_that_is_busy_does_not_shut_out_photos_by_url(queue: Celery, body: Held) -> None:
@@ -201,7 +214,7 @@ def test_a_storage_that_is_busy_does_not_shut_out_photos_by_url(queue: Celery, b
             for one in (uuid.uuid4() for _ in range(200))
         ],
     )
-    wait_for(lambda: len(body.sizes) == 2)  # all threads are busy, and stay so
+    eventually(lambda: len(body.sizes) == 2, "both threads")  # all threads are busy, and stay so
     publish_many(
         queue,
         [
@@ -210,17 +223,17 @@ def test_a_storage_that_is_busy_does_not_shut_out_photos_by_url(queue: Celery, b
         ],
     )
     body.release.set()
-    wait_for(lambda: body.done_by_url == 20 and sum(body.sizes) == 200)
+    eventually(lambda: body.done_by_url == 20 and sum(body.sizes) == 200, "all of both", 60)
 
 
 def test_a_loop_that_stands_still_is_noticed(queue: Celery, body: Held, stuck: list[str]) -> None:
     """Redis is there and says nothing: an acknowledgement waits for it, and with it all else."""
     send(queue, 1)
-    wait_for(lambda: body.sizes == [1])
-    threading.Event().wait(2 * batching.MAX_LOOP_TURN_S)
+    eventually(lambda: body.sizes == [1], "a batch")
+    pass_time_in_the_loop(queue, 2 * batching.MAX_LOOP_TURN_S)
     assert stuck == [], "a loop that has nothing to do turns all the same"
     with queue.connection_for_write() as connection:
         client = connection.default_channel.client  # type: ignore[attr-defined]  # redis-py's
         client.execute_command("CLIENT", "PAUSE", "5000", "ALL")
         body.release.set()
-        wait_for(lambda: stuck == ["loop"])
+        eventually(lambda: stuck == ["loop"], "the loop to be noticed")

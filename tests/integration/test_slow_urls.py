@@ -146,7 +146,7 @@ def test_photos_by_url_are_sent_to_queues_of_their_own(
     found: dict[str, set[str]] = {}
     with queue.connection_for_read() as connection:
         for name in (QUEUE, URL_QUEUE):
-            inbox = queue.amqp.queues.select_add(name)(connection)
+            inbox = queue.amqp.queues[name](connection)
             found[name] = set()
             while (message := inbox.get()) is not None:
                 message.ack()

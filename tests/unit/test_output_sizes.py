@@ -143,5 +143,5 @@ def test_a_photo_with_a_side_that_no_decoder_reads_is_not_called_damaged(
 ) -> None:
     file = io.BytesIO()
     PIL.Image.new("RGB", size).save(file, kind)
-    with pytest.raises(TooManyPixelsError, match="1,000,000 a side"):
+    with pytest.raises(TooManyPixelsError, match="1,000,000 per side"):
         decode(file.getvalue(), Settings())

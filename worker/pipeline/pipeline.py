@@ -23,7 +23,12 @@ from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
 from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode
-from worker.imaging.finishing import enough_px, finish, keep_metadata, largest_canvas_pixels
+from worker.imaging.finishing import (
+    finish,
+    largest_canvas_pixels,
+    metadata_to_keep,
+    min_decode_side_px,
+)
 from worker.imaging.quarantine import DecodeRequest, Quarantine
 from worker.imaging.review import ReviewInput, review_many
 from worker.pipeline.background_pictures import BackgroundPictures
@@ -206,7 +211,7 @@ class Pipeline:
         refused, and needs none.
         """
         options = in_flight.item.options
-        pixels = pixels_to_decode(data, enough_px(options))
+        pixels = pixels_to_decode(data, min_decode_side_px(options))
         if pixels > self._settings.max_image_pixels:
             return 0
         return max(pixels, largest_canvas_pixels(options))
@@ -219,7 +224,9 @@ class Pipeline:
 
     def _decode_and_prepare(self, in_flight: InFlightImage, data: bytes) -> None:
         options = in_flight.item.options
-        request = DecodeRequest(enough_px(options), options.colour_profile is ColourProfile.KEEP)
+        request = DecodeRequest(
+            min_decode_side_px(options), options.colour_profile is ColourProfile.KEEP
+        )
         if in_flight.item.suspect:
             decoded = DecodedImage(*self._quarantine.decode(data, request))
         else:
@@ -227,10 +234,10 @@ class Pipeline:
                 decoded = decode(
                     data,
                     self._settings,
-                    enough_px=request.enough_px,
+                    min_side_px=request.min_side_px,
                     keep_profile=request.keep_profile,
                 )
-        in_flight.metadata = keep_metadata(data, options)
+        in_flight.metadata = metadata_to_keep(data, options)
         in_flight.outcome.width, in_flight.outcome.height = decoded.width, decoded.height
         in_flight.prepared = self._predictor.prepare(decoded.image, options.profile)
         in_flight.decoded = decoded
