@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from shared import database as module
 from shared import job_store
-from shared.database import Database
+from shared.database import Database, Session
 from shared.errors import DatabaseError
 from shared.models import Base
 from tests.integration.stored_jobs import new_job, photos, read
