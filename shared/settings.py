@@ -127,6 +127,11 @@ class Settings(BaseSettings):
         description="Where `matting models pull NAME` finds NAME.zip: PaddleSeg's own place, or a "
         "mirror of it.",
     )
+    onnx_models_url: str = Field(
+        "https://github.com/danielgatis/rembg/releases/download/v0.0.0",
+        description="Where `matting models pull NAME` finds ONNX files: rembg's release, or a "
+        "mirror of it.",
+    )
     device: str = Field("cpu", pattern=r"^(cpu|(gpu|xpu|npu):\d+)$", description="cpu, gpu:0, …")
     precision: Precision = Field(
         "auto",

@@ -51,7 +51,10 @@ from shared.errors.requests import (
 )
 from shared.errors.setup import (
     BadModelArchiveError,
+    BadOnnxError,
     EngineUnavailableError,
+    ImportDisagreesError,
+    ImportingUnavailableError,
     ModelChangedError,
     ModelDownloadError,
     ModelLoadError,
@@ -59,6 +62,7 @@ from shared.errors.setup import (
     PairsNotFoundError,
     SetupError,
     StackError,
+    UnsupportedOperatorError,
     UnsupportedTransformError,
     WarmupError,
 )
@@ -109,6 +113,7 @@ __all__ = [
     "BadManifestError",
     "BadManifestRowError",
     "BadModelArchiveError",
+    "BadOnnxError",
     "BucketMissingError",
     "ConflictError",
     "DatabaseError",
@@ -125,6 +130,8 @@ __all__ = [
     "IdempotencyKeyReusedError",
     "ImageError",
     "ImageTimeoutError",
+    "ImportDisagreesError",
+    "ImportingUnavailableError",
     "InvalidCursorError",
     "InvalidMessageError",
     "InvalidOptionsError",
@@ -169,6 +176,7 @@ __all__ = [
     "TruncatedImageError",
     "UnauthorizedError",
     "UnknownModelError",
+    "UnsupportedOperatorError",
     "UnsupportedTransformError",
     "UrlNotFetchedError",
     "WarmupError",
