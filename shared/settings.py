@@ -196,7 +196,7 @@ class Settings(BaseSettings):
         8, ge=1, le=64, description="Threads that fetch and store: they wait for the storage."
     )
     url_threads: int = Field(
-        16,
+        32,
         ge=1,
         le=256,
         description="Threads that fetch photos from URLs, and how many such photos a worker has in "
