@@ -52,7 +52,9 @@ class SystemFacts:
             backlog = job_store.backlog(session)
             live = job_store.live_workers(session, stale_s=self._settings.worker_stale_s)
             workers = [{"id": worker.id, **worker.description} for worker in live]
-        self._backlogged = frozenset(queue_name(one.model) for one in backlog)
+        self._backlogged = frozenset(
+            queue_name(one.model, by_url=by_url) for one in backlog for by_url in (False, True)
+        )
         return Stored(backlog, workers)
 
     def _ask_queue(self) -> list[Lane]:

@@ -3,7 +3,7 @@
 import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -20,6 +20,8 @@ from shared.telemetry import REQUEST_SECONDS, get_logger
 
 log = get_logger(__name__)
 
+WARM = "matting_warm_workers"
+
 REQUEST_ID = "X-Request-ID"
 SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """What of a caller's may go into the log."""
@@ -29,61 +31,75 @@ async def exposition(facts: SystemFacts) -> bytes:
     """Everything in Prometheus' text format. What waits is the same whichever process answers; what
     can't be found out has no sample, since 0 would read as drained.
     """
-    asked = CollectorRegistry(auto_describe=False)
+    families = queue_families()
+    found: list[GaugeMetricFamily] = []
     try:
         stored = await facts.stored.get()
-        asked.register(_Given(_backlog(stored.backlog)))
-        warm = len(stored.workers)
-        asked.register(
-            _Given(
-                [GaugeMetricFamily("matting_warm_workers", "Warm workers heard of.", value=warm)]
-            )
-        )
+        found += _backlog(stored.backlog, families)
+        families[WARM].add_metric([], len(stored.workers))
+        found.append(families[WARM])
     except MattingError as error:
         log.warning("metrics-incomplete", code=error.code, detail=error.detail)
     try:
-        asked.register(_Given(_lanes(await facts.lanes.get())))
+        found += _lanes(await facts.lanes.get(), families)
     except MattingError as error:
         log.warning("metrics-incomplete", code=error.code, detail=error.detail)
+    asked = CollectorRegistry(auto_describe=False)
+    asked.register(_Given(found))
     return await facts.counters.get() + generate_latest(asked)
+
+
+def queue_families() -> dict[str, GaugeMetricFamily]:
+    """The families of what is asked of other parts, with no samples yet, by their names."""
+    labels = ["queue", "priority"]
+    found = [
+        GaugeMetricFamily(WARM, "Warm workers heard of."),
+        GaugeMetricFamily(
+            "matting_backlog_images", "Images of open jobs that wait, sent or not.", labels=labels
+        ),
+        GaugeMetricFamily("matting_running_images", "Images that workers hold.", labels=labels),
+        GaugeMetricFamily(
+            "matting_backlog_oldest_seconds",
+            "Age of the oldest open job that waits.",
+            labels=labels,
+        ),
+        GaugeMetricFamily(
+            "matting_queue_depth", "Messages in Redis that no worker has taken.", labels=labels
+        ),
+        GaugeMetricFamily(
+            "matting_queue_oldest_seconds", "Wait of the message taken next.", labels=labels
+        ),
+    ]
+    return {family.name: family for family in found}
 
 
 class _Given(Collector):
     """Samples that are there already."""
 
-    def __init__(self, families: Iterable[GaugeMetricFamily]) -> None:
-        self._families = list(families)
+    def __init__(self, families: list[GaugeMetricFamily]) -> None:
+        self._families = families
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Them."""
         return iter(self._families)
 
 
-def _lanes(lanes: Iterable[Lane]) -> Iterator[GaugeMetricFamily]:
-    labels = ["queue", "priority"]
-    depth = GaugeMetricFamily(
-        "matting_queue_depth", "Messages in Redis that no worker has taken.", labels=labels
-    )
-    oldest = GaugeMetricFamily(
-        "matting_queue_oldest_seconds", "Wait of the message taken next.", labels=labels
-    )
+def _lanes(
+    lanes: list[Lane], families: dict[str, GaugeMetricFamily]
+) -> Iterator[GaugeMetricFamily]:
+    depth, oldest = families["matting_queue_depth"], families["matting_queue_oldest_seconds"]
     for lane in lanes:
         depth.add_metric([lane.queue, lane.name], lane.messages)
         oldest.add_metric([lane.queue, lane.name], lane.oldest_s)
     yield from (depth, oldest)
 
 
-def _backlog(found: list[job_store.Backlog]) -> Iterator[GaugeMetricFamily]:
-    labels = ["queue", "priority"]
-    images = GaugeMetricFamily(
-        "matting_backlog_images", "Images of open jobs that wait, sent or not.", labels=labels
-    )
-    held_images = GaugeMetricFamily(
-        "matting_running_images", "Images that workers hold.", labels=labels
-    )
-    oldest = GaugeMetricFamily(
-        "matting_backlog_oldest_seconds", "Age of the oldest open job that waits.", labels=labels
-    )
+def _backlog(
+    found: list[job_store.Backlog], families: dict[str, GaugeMetricFamily]
+) -> Iterator[GaugeMetricFamily]:
+    images = families["matting_backlog_images"]
+    held_images = families["matting_running_images"]
+    oldest = families["matting_backlog_oldest_seconds"]
     sums: dict[tuple[str, str], list[float]] = {(queue_name(None), "normal"): [0, 0, 0]}
     for one in found:
         total = sums.setdefault((queue_name(one.model), lane_of(one.priority)), [0, 0, 0])

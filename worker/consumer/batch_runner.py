@@ -8,9 +8,10 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from itertools import chain
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
@@ -30,6 +31,7 @@ from shared.queue import parse_message
 from shared.settings import Settings
 from shared.telemetry import BATCH_IMAGES, REDELIVERIES, get_logger
 from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
+from worker.consumer.adrift import AdriftImages
 from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.consumer.settlement import report_outcome, settlement
 from worker.pipeline.model_router import ImagePipeline
@@ -39,6 +41,9 @@ from worker.pipeline.work_items import Outcome, WorkItem, requested_outputs
 log = get_logger(__name__)
 
 T = TypeVar("T")
+
+_Result: TypeAlias = str | MattingError
+"""Of one image: a word on its success, or its error."""
 
 DATABASE_RETRY_LIMIT_S = 60
 """How long a finished batch waits for the database to come back before its work is given up (and
@@ -62,9 +67,7 @@ class BatchRunner:
         self._settings = settings
         self._worker_id = worker_id
         self._held: dict[uuid.UUID, Claim] = {}
-        self._adrift: dict[uuid.UUID, tuple[uuid.UUID, bool]] = {}
-        """By item: its job, and whether this worker surely claimed it. An outage of the database
-        kept the end of a batch from being recorded, or the answer to a claim from arriving."""
+        self._adrift = AdriftImages(database, worker_id)
         self._isolation_lock = SharedExclusiveLock()
         self._held_lock = threading.Lock()
 
@@ -81,11 +84,45 @@ class BatchRunner:
         Raises DatabaseError when the batch can't be claimed or recorded: nothing is lost then,
         `give_back` lets others do it, or the leases run out.
         """
+        return self._run_messages(messages, self._batch)
+
+    def run_each(
+        self,
+        messages: Sequence[dict[str, Any]],
+        tell: Callable[[int, str | MattingError | None], None],
+        *,
+        urgent: bool,
+    ) -> None:
+        """The same for photos that may be slow to come: `tell` hears of each message, by its place,
+        as soon as its image is settled. `urgent`: before all that belongs to full batches.
+        """
+        parsed = [_parse(message) for message in messages]
+        told: set[int] = set()
+
+        def settled(results: Mapping[uuid.UUID, str | MattingError]) -> None:
+            for place, one in enumerate(parsed):
+                if not isinstance(one, MattingError) and one[0] in results and place not in told:
+                    told.add(place)
+                    tell(place, results[one[0]])
+
+        def batch(ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> dict[uuid.UUID, _Result]:
+            return self._batch(ids, settled=settled, urgent=urgent)
+
+        results = self._run_messages(messages, batch)
+        for place, result in enumerate(results):
+            if place not in told:
+                tell(place, result)
+
+    def _run_messages(
+        self,
+        messages: Sequence[dict[str, Any]],
+        batch: Callable[[Sequence[tuple[uuid.UUID, uuid.UUID]]], dict[uuid.UUID, _Result]],
+    ) -> list[str | MattingError | None]:
         self._storage_breaker.wait_until_closed()
         parsed = [_parse(message) for message in messages]
         ids = [one for one in parsed if not isinstance(one, MattingError)]
         with self._isolation_lock.shared():
-            results = self._batch(ids)
+            results = batch(ids)
         left = [one for one in ids if one[0] not in results]
         if left:
             results |= self._one_by_one(left)
@@ -102,39 +139,25 @@ class BatchRunner:
             self._record([claim], [Outcome(item_id=item_id, error=error)])
 
     def give_back(self) -> None:
-        """Let others do what an outage of the database kept this worker from. It did not die of
-        these images, so the try does not count. Raises DatabaseError.
+        """Let others do what an outage of the database kept this worker from recording. Raises
+        DatabaseError.
         """
-        with self._held_lock:
-            adrift = {
-                item_id: job for item_id, job in self._adrift.items() if item_id not in self._held
-            }
-        if not adrift:
-            return
-        with self._database.transaction() as session:
-            given = job_store.give_back(
-                session,
-                {item_id: job_id for item_id, (job_id, _) in adrift.items()},
-                owner=self._worker_id,
-            )
-            mine = {item_id for item_id, (_, claimed) in adrift.items() if claimed}
-            job_store.take_back_deaths(session, mine - given)
-        log.warning("images-given-back", images=len(given))
-        with self._held_lock:
-            for item_id in adrift:
-                self._adrift.pop(item_id, None)
-
-    def _set_adrift(self, ids: Iterable[tuple[uuid.UUID, uuid.UUID]], *, mine: bool) -> None:
-        with self._held_lock:
-            self._adrift.update((item_id, (job_id, mine)) for item_id, job_id in ids)
+        self._adrift.give_back(self.held)
 
     def _batch(
-        self, ids: Sequence[tuple[uuid.UUID, uuid.UUID]], *, alone: bool = False
-    ) -> dict[uuid.UUID, str | MattingError]:
-        """Claim, run, record; by item, what became of those that were there to be done."""
+        self,
+        ids: Sequence[tuple[uuid.UUID, uuid.UUID]],
+        *,
+        alone: bool = False,
+        settled: Callable[[Mapping[uuid.UUID, _Result]], None] | None = None,
+        urgent: bool = False,
+    ) -> dict[uuid.UUID, _Result]:
+        """Claim, run, record; by item, what became of those that were there to be done. `settled`:
+        hears of each as soon as it is recorded, and none waits for another to come.
+        """
         claims = self._with_database_retries(
             lambda session: self._claim(session, ids, alone=alone),
-            lambda: self._set_adrift(ids, mine=False),
+            lambda: self._adrift.add(ids, claimed=False),
         )
         if not claims:
             return {}
@@ -143,29 +166,37 @@ class BatchRunner:
         with self._held_lock:
             self._held.update((claim.item_id, claim) for claim in claims)
         BATCH_IMAGES.observe(len(claims))
+        results: dict[uuid.UUID, _Result] = {}
         try:
-            outcomes = self._run(claims)
-            if any(isinstance(one.error, StorageError) for one in outcomes):
-                self._storage_breaker.trip()
-            return self._record(claims, outcomes)
+            for mine, outcomes in self._run(claims, at_once=settled is None, urgent=urgent):
+                if any(isinstance(one.error, StorageError) for one in outcomes):
+                    self._storage_breaker.trip()
+                recorded = self._record(mine, outcomes)
+                self._let_go(mine)
+                results |= recorded
+                if settled is not None:
+                    settled(recorded)
         except DatabaseError:
-            self._set_adrift([(claim.item_id, claim.job_id) for claim in claims], mine=True)
+            left = [one for one in claims if self._held.get(one.item_id) is one]
+            self._adrift.add([(one.item_id, one.job_id) for one in left], claimed=True)
             raise
         finally:
-            with self._held_lock:
-                for claim in claims:
-                    # One that stood still may have lost it, and claimed it once more meanwhile.
-                    if self._held.get(claim.item_id) is claim:
-                        del self._held[claim.item_id]
+            self._let_go(claims)
+        return results
 
-    def _one_by_one(
-        self, ids: Sequence[tuple[uuid.UUID, uuid.UUID]]
-    ) -> dict[uuid.UUID, str | MattingError]:
+    def _let_go(self, claims: Sequence[Claim]) -> None:
+        with self._held_lock:
+            for claim in claims:
+                # One that stood still may have lost it, and claimed it once more meanwhile.
+                if self._held.get(claim.item_id) is claim:
+                    del self._held[claim.item_id]
+
+    def _one_by_one(self, ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> dict[uuid.UUID, _Result]:
         """Run those that workers keep dying with, each with nothing else in flight."""
         must_run_alone = self._with_database_retries(
             lambda session: job_store.must_run_alone(session, [item_id for item_id, _ in ids])
         )
-        results: dict[uuid.UUID, str | MattingError] = {}
+        results: dict[uuid.UUID, _Result] = {}
         for pair in ids:
             if pair[0] in must_run_alone and pair[0] not in results:
                 with self._isolation_lock.exclusive():
@@ -184,20 +215,27 @@ class BatchRunner:
             alone=alone,
         )
 
-    def _run(self, claims: list[Claim]) -> list[Outcome]:
-        """One outcome a claim; options that no longer validate fail their item alone."""
-        outcomes: dict[uuid.UUID, Outcome] = {}
-        work: list[tuple[Claim, WorkItem]] = []
+    def _run(
+        self, claims: Sequence[Claim], *, at_once: bool, urgent: bool
+    ) -> Iterator[tuple[list[Claim], list[Outcome]]]:
+        """One outcome a claim, all at once or as they come; options that no longer validate fail
+        their item alone.
+        """
+        by_item = {str(claim.item_id): claim for claim in claims}
+        work: list[WorkItem] = []
+        refused: list[Outcome] = []
         for claim in claims:
             try:
-                work.append((claim, self._work_item(claim)))
+                work.append(self._work_item(claim))
             except MattingError as error:
-                outcomes[claim.item_id] = Outcome(item_id=str(claim.item_id), error=error)
-        done = self._pipeline.run_many([item for _, item in work])
-        outcomes.update(
-            (claim.item_id, outcome) for (claim, _), outcome in zip(work, done, strict=True)
-        )
-        return [outcomes[claim.item_id] for claim in claims]
+                refused.append(Outcome(item_id=str(claim.item_id), error=error))
+        if at_once:
+            groups: Iterable[list[Outcome]] = [refused + self._pipeline.run_many(work)]
+        else:
+            came = self._pipeline.run_each(work, urgent=urgent)
+            groups = chain([refused] if refused else [], came)
+        for outcomes in groups:
+            yield [by_item[outcome.item_id] for outcome in outcomes], outcomes
 
     def _work_item(self, claim: Claim) -> WorkItem:
         try:
@@ -220,8 +258,8 @@ class BatchRunner:
         )
 
     def _record(
-        self, claims: list[Claim], outcomes: list[Outcome]
-    ) -> dict[uuid.UUID, str | MattingError]:
+        self, claims: Sequence[Claim], outcomes: Sequence[Outcome]
+    ) -> dict[uuid.UUID, _Result]:
         started = time.perf_counter()
 
         def record(session: Session) -> list[SettlementState]:
@@ -238,7 +276,7 @@ class BatchRunner:
             if state is SettlementState.STALE
         )
         record_s = (time.perf_counter() - started) / len(claims)
-        results: dict[uuid.UUID, str | MattingError] = {}
+        results: dict[uuid.UUID, _Result] = {}
         for claim, outcome, state in zip(claims, outcomes, states, strict=True):
             outcome.timings_ms["record"] = record_s * 1e3
             report_outcome(claim, outcome, state)
