@@ -28,7 +28,7 @@ class PreparedImage:
 
 
 def restore(alpha: Alpha, steps: Sequence[tuple[str, Size]]) -> Alpha:
-    """Resize and crop an alpha [H, W], 0..1, back through the steps to the size before the first."""
+    """Resize and crop an alpha [H, W], 0..1, back through the steps to the first size."""
     for kind, (height, width) in reversed(steps):
         if kind == "padding":
             alpha = alpha[:height, :width]

@@ -1,4 +1,4 @@
-"""Chooses batch sizes and streams of a worker: settings first, then the tune file, then defaults."""
+"""Batch sizes and streams of a worker: from settings, else the tune file, else defaults."""
 
 import json
 from pathlib import Path
