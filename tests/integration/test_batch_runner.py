@@ -285,7 +285,7 @@ def test_outages_of_the_database_condemn_no_photo(
     """It is away for longer than a batch waits to be recorded, again and again; the second time
     another process has already taken the worker for dead.
     """
-    monkeypatch.setattr("worker.consumer.batch_runner.DATABASE_RETRY_LIMIT_S", 0.1)
+    monkeypatch.setattr("worker.consumer.database_retries.DATABASE_RETRY_LIMIT_S", 0.1)
     job_id, messages = submit(database, storage, {"a.jpg": jpeg})
     pipeline = Pipeline(Threshold(), storage, quick)
     leaving = LeavesAfterTheClaim(database)

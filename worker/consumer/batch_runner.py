@@ -4,13 +4,12 @@ A message only says that an item may be due. Items that are done, cancelled or c
 worker are not claimed, so a duplicate message does nothing.
 """
 
-import random
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
@@ -31,6 +30,7 @@ from shared.settings import Settings
 from shared.telemetry import BATCH_IMAGES, REDELIVERIES, get_logger
 from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
 from worker.consumer.circuit_breaker import CircuitBreaker
+from worker.consumer.database_retries import with_database_retries
 from worker.consumer.settlement import report_outcome, settlement
 from worker.consumer.unrecorded import UnrecordedItems
 from worker.pipeline.model_router import ImagePipeline
@@ -39,15 +39,8 @@ from worker.pipeline.work_items import Outcome, WorkItem, requested_outputs
 
 log = get_logger(__name__)
 
-T = TypeVar("T")
-
 _Result: TypeAlias = str | MattingError
 """The result of one image: a word for its success, or its error."""
-
-DATABASE_RETRY_LIMIT_S = 60
-"""How long a finished batch retries the database before its results are dropped. Another worker
-then processes the images again.
-"""
 
 
 class BatchRunner:
@@ -81,8 +74,8 @@ class BatchRunner:
         """Process the items of the messages. Returns a word or an error for each message, in their
         order, or None if the item was done, cancelled or another worker's.
 
-        Raises DatabaseError if the batch cannot be claimed or recorded. Nothing is lost: `give_back`
-        returns the items to the queue, or their leases expire.
+        Raises DatabaseError if the batch cannot be claimed or recorded. Nothing is lost:
+        `give_back` returns the items to the queue, or their leases expire.
         """
         return self._run_messages(messages, self._batch)
 
@@ -155,7 +148,8 @@ class BatchRunner:
         """Claim, process and record items; returns the results by item id, for claimed items only.
         `settled` receives each result as soon as it is recorded, so no image waits for another.
         """
-        claims = self._with_database_retries(
+        claims = with_database_retries(
+            self._database,
             lambda session: self._claim(session, ids, alone=alone),
             lambda: self._unrecorded.add(ids, confirmed=False),
         )
@@ -193,8 +187,9 @@ class BatchRunner:
 
     def _one_by_one(self, ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> dict[uuid.UUID, _Result]:
         """Process items that keep killing workers one by one, with nothing else in flight."""
-        must_run_alone = self._with_database_retries(
-            lambda session: job_store.must_run_alone(session, [item_id for item_id, _ in ids])
+        must_run_alone = with_database_retries(
+            self._database,
+            lambda session: job_store.must_run_alone(session, [item_id for item_id, _ in ids]),
         )
         results: dict[uuid.UUID, _Result] = {}
         for pair in ids:
@@ -269,7 +264,7 @@ class BatchRunner:
             ]
             return job_store.finish_many(session, settlements)
 
-        states = self._with_database_retries(record)
+        states = with_database_retries(self._database, record)
         stale = {
             claim.item_id
             for claim, state in zip(claims, states, strict=True)
@@ -286,27 +281,6 @@ class BatchRunner:
             else:
                 results[claim.item_id] = outcome.error or "succeeded"
         return results
-
-    def _with_database_retries(
-        self, work: Callable[[Session], T], on_failure: Callable[[], None] = lambda: None
-    ) -> T:
-        """Run a transaction; retry it for up to `DATABASE_RETRY_LIMIT_S` while the database is
-        unavailable. Calls `on_failure` after each failed attempt.
-        """
-        deadline = time.monotonic() + DATABASE_RETRY_LIMIT_S
-        attempt = 0
-        while True:
-            try:
-                with self._database.transaction() as session:
-                    return work(session)
-            except DatabaseError as error:
-                on_failure()
-                attempt += 1
-                wait_s = min(5.0, 0.1 * 2**attempt) * random.uniform(0.5, 1)  # noqa: S311 - jitter
-                if time.monotonic() + wait_s > deadline:
-                    raise
-                log.warning("database-away", attempt=attempt, detail=error.detail)
-                time.sleep(wait_s)
 
 
 def _parse(message: dict[str, Any]) -> tuple[uuid.UUID, uuid.UUID] | MattingError:

@@ -24,8 +24,8 @@ class UnrecordedItems:
         self._lock = threading.Lock()
 
     def add(self, ids: Iterable[tuple[uuid.UUID, uuid.UUID]], *, confirmed: bool) -> None:
-        """Remember items, given with their jobs. `confirmed` is False if the answer to the claim was
-        lost: the worker may hold the items or not.
+        """Remember items, given with their jobs. `confirmed` is False if the answer to the claim
+        was lost: the worker may hold the items or not.
         """
         with self._lock:
             self._items.update((item_id, (job_id, confirmed)) for item_id, job_id in ids)
