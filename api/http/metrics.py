@@ -53,21 +53,25 @@ def queue_families() -> dict[str, GaugeMetricFamily]:
     """The families of what is asked of other parts, with no samples yet, by their names."""
     labels = ["queue", "priority"]
     found = [
-        GaugeMetricFamily(WARM, "Warm workers heard of."),
+        GaugeMetricFamily(WARM, "Warm workers with a recent heartbeat."),
         GaugeMetricFamily(
-            "matting_backlog_images", "Images of open jobs that wait, sent or not.", labels=labels
-        ),
-        GaugeMetricFamily("matting_running_images", "Images that workers hold.", labels=labels),
-        GaugeMetricFamily(
-            "matting_backlog_oldest_seconds",
-            "Age of the oldest open job that waits.",
+            "matting_backlog_images",
+            "Images of unfinished jobs that no worker has started.",
             labels=labels,
         ),
         GaugeMetricFamily(
-            "matting_queue_depth", "Messages in Redis that no worker has taken.", labels=labels
+            "matting_running_images", "Images that workers process now.", labels=labels
         ),
         GaugeMetricFamily(
-            "matting_queue_oldest_seconds", "Wait of the message taken next.", labels=labels
+            "matting_backlog_oldest_seconds",
+            "Age of the oldest job that has waiting images.",
+            labels=labels,
+        ),
+        GaugeMetricFamily(
+            "matting_queue_depth", "Messages in Redis that no worker has received.", labels=labels
+        ),
+        GaugeMetricFamily(
+            "matting_queue_oldest_seconds", "How long the next message has waited.", labels=labels
         ),
     ]
     return {family.name: family for family in found}
