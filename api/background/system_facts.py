@@ -62,7 +62,7 @@ class SystemFacts:
 
 
 def own_metrics() -> bytes:
-    """This process's metrics, or with `MULTIPROCESS` those of all processes, in Prometheus' text
+    """The metrics of this process, or with `MULTIPROCESS` those of all processes, in Prometheus' text
     format.
     """
     own = REGISTRY
