@@ -122,6 +122,18 @@ class Settings(BaseSettings):
         "auto", description="auto is fp32; bf16 on a CPU, fp16 and int8 with TensorRT."
     )
     tensorrt: bool = Field(False, description="On a GPU: build and keep a TensorRT engine.")
+    engine_fallback: Literal["none", "device", "cpu"] = Field(
+        "device",
+        description="What may run in place of a configuration that crashes, can't be had, or gives "
+        "other mattes than the CPU: `none` ends the worker, `device` allows a slower one on the "
+        "same device (without TensorRT, say), `cpu` the CPU too.",
+    )
+    alpha_tolerances: dict[Precision, Annotated[float, Field(gt=0, le=1)]] = Field(
+        {},
+        description='By precision, as JSON (`{"fp16": 0.03}`): how far the mattes of the test card '
+        "may be from the plain CPU's on average, in 0..1, and 12.5 times that at their worst "
+        "thousandth. Else 0.01 for fp32, 0.02 for bf16 and fp16, 0.05 for int8.",
+    )
     cpu_threads: int = Field(
         default_factory=_usable_cores,
         ge=1,
