@@ -62,7 +62,7 @@ class SystemFacts:
 
 
 def own_metrics() -> bytes:
-    """The metrics of this process, or with `MULTIPROCESS` those of all, in Prometheus' text format."""
+    """The process's metrics, or those of all with `MULTIPROCESS`, in Prometheus' text format."""
     own = REGISTRY
     if MULTIPROCESS in os.environ:
         own = CollectorRegistry()
