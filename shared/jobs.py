@@ -33,6 +33,15 @@ class JobStatus(StrEnum):
     """Stopped by the caller: what was not done by then will not be."""
 
 
+class PendingChange(StrEnum):
+    """What was asked for a whole job and its images follow in pages."""
+
+    CANCEL = "cancel"
+    """The images that wait become cancelled; the job and its counters say so already."""
+    RETRY = "retry"
+    """The images that failed go back to the queue; the counters move with them."""
+
+
 class Reason(StrEnum):
     """Why a person should look at a result before it is published."""
 

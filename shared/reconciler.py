@@ -1,22 +1,25 @@
 """Makes the queue agree with the database: the database is the truth, Redis only the way there.
 
-It finds what was accepted and not published, published and lost, or claimed by a worker that is
-gone, and sends it again. Every process that has one takes part in a duty that one at a time holds,
-by a lease in the database. Should two hold it after all (one was stopped and wakes up), no harm is
-done: every step is one transaction that takes the rows it changes, and a message that comes twice
-does nothing.
+It finds what was accepted and not published, or published and lost, and sends it. What workers
+held that are gone is shared.lease_recovery's. Every process that has one takes part in a duty that
+one at a time holds, by a lease in the database. Should two hold it after all (one was stopped and
+wakes up), no harm is done: every step is one transaction that takes the rows it changes, and a
+message that comes twice does nothing.
+
+A round looks at the open jobs page by page and ends after about a second, wherever it is: the next
+one goes on behind the last job, so that each of ten thousand gets its turn, and the lease is renewed
+in time however many there are.
 """
 
 import threading
 import time
 import uuid
-from contextlib import suppress
 
 from celery import Celery
 
 from shared import job_store
 from shared.database import Database, Session
-from shared.errors import MattingError
+from shared.leadership import Leadership
 from shared.periodic_task import PeriodicTask
 from shared.queue import Message, all_queues, publish_many, queue_depth
 from shared.settings import Settings
@@ -29,9 +32,16 @@ LOST_AFTER_S = 10
 it prefetched within seconds."""
 
 
-LEASE_NAME = "reconcile"
 LEADER_LEASE_S = 5.0
-"""Another process takes over when nothing was heard of the holder for this long."""
+"""Another process takes over when nothing was heard of the holder for this long, and for as long as
+it waits between two looks at lost messages.
+"""
+
+PAGE_JOBS = 100
+"""Open jobs that one statement looks at."""
+PAGE_MESSAGES = 2_000
+"""A page ends early when it has so many to send."""
+ROUND_S = 1.0
 
 
 class Reconciler(PeriodicTask):
@@ -42,8 +52,11 @@ class Reconciler(PeriodicTask):
         self._database = database
         self._queue = queue
         self._settings = settings
-        self._owner = uuid.uuid4().hex
-        self._renew_at = 0.0
+        self._leadership = Leadership(
+            database, "reconcile", lease_s=LEADER_LEASE_S + settings.reconcile_s
+        )
+        self._after: uuid.UUID | None = None
+        """The last job that was looked at; None: the next round begins with the first one."""
         self._publishing: set[uuid.UUID] = set()
         self._lock = threading.Lock()
         self._recover_at = 0.0
@@ -51,26 +64,47 @@ class Reconciler(PeriodicTask):
     def stop(self) -> None:
         """End after the step at hand, and let another process go on at once."""
         super().stop()
-        with suppress(MattingError), self._database.transaction() as session:
-            job_store.release_leader_lease(session, LEASE_NAME, owner=self._owner)
+        self._leadership.release()
 
     def round(self) -> float:
-        """What is due, if it is this process's turn."""
-        if self.is_leader():
+        """What is due, if it is this process's turn; 0 when there are more jobs to look at."""
+        until = time.monotonic() + ROUND_S
+        while self._leadership.held() and not self._stopping.is_set():
             if time.monotonic() >= self._recover_at:
                 self.recover()
                 self._recover_at = time.monotonic() + self._settings.reconcile_s
-            self.publish_open_jobs()
+            self.publish_page()
+            if self._after is None:  # that was the last page
+                break
+            if time.monotonic() >= until:
+                return 0.0
         return self._settings.publish_every_ms / 1e3
 
     def publish_open_jobs(self) -> int:
-        """Fill up what each open job may have on the queue; returns how many messages were sent.
+        """Fill up what each open job may have on the queue; returns how many messages were sent."""
+        self._after = None
+        sent = self.publish_page()
+        while self._after is not None:
+            sent += self.publish_page()
+        return sent
+
+    def publish_page(self) -> int:
+        """The same for the next page of open jobs.
 
         No job gets more on at a time than keeps the workers busy, so a small one waits for little.
         """
         with self._database.transaction() as session:
-            jobs = job_store.open_jobs(session)
-        return sum(self.publish_job(job_id) for job_id in jobs)
+            ahead = self._ahead(session)
+            page = job_store.open_jobs(session, after=self._after, limit=PAGE_JOBS, ahead=ahead)
+        sent = 0
+        for job_id in page.publishable:
+            if sent >= PAGE_MESSAGES:
+                break
+            sent += self.publish_job(job_id)
+            self._after = job_id
+        else:
+            self._after = page.last
+        return sent
 
     def publish_job(self, job_id: uuid.UUID) -> int:
         """The same for one job. Sent first and noted after: what a crash leaves is sent twice."""
@@ -114,31 +148,13 @@ class Reconciler(PeriodicTask):
         return max(self._settings.publish_ahead, 2 * held)
 
     def recover(self) -> int:
-        """Take back expired leases and forget lost messages; returns how many items moved."""
+        """Forget lost messages, so that they are sent again; returns how many items moved."""
         patience_s: float = self._settings.queue_visibility_timeout_s
         if queue_depth(self._queue, all_queues(self._settings)) == 0:
             patience_s = LOST_AFTER_S
         with self._database.transaction() as session:
-            released = job_store.release_expired_leases(
-                session, max_attempts=self._settings.max_attempts
-            )
-        with self._database.transaction() as session:
             forgotten = job_store.forget_publication(session, older_than_s=patience_s)
-        for action, count in (("lease-expired", released), ("message-lost", forgotten)):
-            if count:
-                RECONCILED.labels(action).inc(count)
-                log.warning("reconciled", action=action, items=count)
-        return released + forgotten
-
-    def is_leader(self) -> bool:
-        """Take the duty, or keep it; False while another process has it."""
-        asked_at = time.monotonic()
-        if asked_at < self._renew_at:
-            return True
-        lease_s = LEADER_LEASE_S + self._settings.reconcile_s
-        with self._database.transaction() as session:
-            held = job_store.acquire_leader_lease(
-                session, LEASE_NAME, owner=self._owner, lease_s=lease_s
-            )
-        self._renew_at = asked_at + lease_s / 3 if held else 0.0
-        return held
+        if forgotten:
+            RECONCILED.labels("message-lost").inc(forgotten)
+            log.warning("reconciled", action="message-lost", items=forgotten)
+        return forgotten

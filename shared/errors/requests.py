@@ -100,6 +100,13 @@ class ConflictError(RequestError):
     remedy = "Read the state again and decide anew."
 
 
+class JobChangingError(ConflictError):
+    """Images of the job are still being cancelled."""
+
+    code = "job-changing"
+    remedy = "Ask again in some seconds."
+
+
 class TooManyFailuresError(ConflictError):
     """Too many images of the job failed, so it was paused before the rest is spent on it."""
 

@@ -12,6 +12,7 @@ from shared.job_store.api_keys import (
     revoke_api_key,
 )
 from shared.job_store.backlog import Backlog, backlog
+from shared.job_store.changes import changing_jobs, continue_change
 from shared.job_store.control import (
     cancel_job,
     delete_job,
@@ -20,13 +21,16 @@ from shared.job_store.control import (
     retry_failed,
 )
 from shared.job_store.disposal import (
-    deleted_in_use,
+    DeletedJobs,
+    NamedUploads,
     deleted_jobs,
     expire_jobs,
-    objects_named_by_jobs,
+    remove_items,
     remove_job,
+    sources_named_by_jobs,
+    sources_of,
     sources_still_needed,
-    sources_under,
+    uploads_in_options,
 )
 from shared.job_store.expired_leases import release_expired_leases
 from shared.job_store.intake import (
@@ -49,6 +53,7 @@ from shared.job_store.leases import (
 )
 from shared.job_store.outbox import announce_test, job_data
 from shared.job_store.publishing import (
+    OpenJobs,
     PublishableItem,
     forget_publication,
     mark_published_many,
@@ -76,6 +81,7 @@ from shared.job_store.usage import images_left, month_of, usage_of
 from shared.job_store.webhook_deliveries import (
     Attempt,
     AttemptResult,
+    ClaimedDeliveries,
     claim_deliveries,
     forget_deliveries,
     get_delivery,
@@ -106,8 +112,12 @@ __all__ = [
     "AttemptResult",
     "Backlog",
     "Claim",
+    "ClaimedDeliveries",
+    "DeletedJobs",
     "EarlierResult",
+    "NamedUploads",
     "NewItem",
+    "OpenJobs",
     "PublishableItem",
     "Rate",
     "Settlement",
@@ -120,14 +130,15 @@ __all__ = [
     "backlog",
     "beat",
     "cancel_job",
+    "changing_jobs",
     "claim_deliveries",
     "claim_many",
+    "continue_change",
     "create_api_key",
     "create_job",
     "create_webhook",
     "delete_job",
     "delete_webhook",
-    "deleted_in_use",
     "deleted_jobs",
     "disable_webhook",
     "enable_webhook",
@@ -159,7 +170,6 @@ __all__ = [
     "mark_published_many",
     "month_of",
     "must_run_alone",
-    "objects_named_by_jobs",
     "old_secret_until",
     "open_jobs",
     "pause_job",
@@ -172,14 +182,17 @@ __all__ = [
     "release_expired_leases",
     "release_leader_lease",
     "remember_submission",
+    "remove_items",
     "remove_job",
     "renew_leases",
     "resume_job",
     "retry_failed",
     "revoke_api_key",
     "rotate_secret",
+    "sources_named_by_jobs",
+    "sources_of",
     "sources_still_needed",
-    "sources_under",
     "unexpanded_jobs",
+    "uploads_in_options",
     "usage_of",
 ]
