@@ -21,10 +21,10 @@ from api.client import ApiError
 from deploy.commands import jobs as job_commands
 from deploy.commands.arguments import DATA, Data, OptionPairs, options_of, photos_of
 from deploy.commands.keys import keys_app
-from deploy.commands.local_photos import SAMPLES
 from deploy.commands.models import models_app
 from deploy.commands.progress import console
 from deploy.commands.webhooks import webhooks_app
+from deploy.local_photos import SAMPLES
 from shared.errors import MattingError
 from shared.options import Options, Output
 from shared.settings import Settings

@@ -15,13 +15,11 @@ import threading
 import time
 import uuid
 
-from celery import Celery
-
 from shared import job_store
 from shared.database import Database, Session
 from shared.leadership import Leadership
 from shared.periodic_task import PeriodicTask
-from shared.queue import Message, all_queues, publish_many, queue_depth
+from shared.queue import Celery, Message, all_queues, publish_many, queue_depth
 from shared.settings import Settings
 from shared.telemetry import RECONCILED, get_logger
 

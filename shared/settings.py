@@ -172,9 +172,6 @@ class Settings(BaseSettings):
         ge=1,
         description="Threads that decode and encode: they compute.",
     )
-    shutdown_grace_s: float = Field(
-        25, gt=0, description="After SIGTERM: finish what is in flight, then give the rest back."
-    )
 
     # Limits, checked before decoding.
     max_image_bytes: int = Field(50 * 1024**2, ge=1, description="Of one file.")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from api.removebg import answers as removebg_answers
+from api.schemas.validation import describe_validation
 from shared.errors import (
     InvalidOptionsError,
     MattingError,
@@ -96,17 +97,6 @@ async def _matting_error(request: Request, error: Exception) -> JSONResponse:
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     return render(InvalidOptionsError(describe_validation(error.errors())), request.url.path)
-
-
-def describe_validation(errors: Any) -> str:
-    """Pydantic's findings as one line: where, and what."""
-    return "; ".join(_finding(one) for one in errors)
-
-
-def _finding(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    what = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {what}" if where else what
 
 
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:

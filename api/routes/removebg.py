@@ -13,11 +13,11 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import UploadFile
 
 from api.http.auth import CallerDep
-from api.http.problems import describe_validation
 from api.removebg.answers import BODY, ERRORS, PICTURES, RemoveBgResult, failed, render_result
 from api.removebg.parameters import RemoveBgRequest, options_of
 from api.resources import Resources, ResourcesDep
 from api.schemas.requests import JobRequest
+from api.schemas.validation import describe_validation
 from api.sources.image_size import image_size
 from api.sources.source_policy import attached_key, web_address
 from api.submissions.intake import IncomingFile, Submission, submit

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from api.http.problems import describe_validation
+from api.schemas.validation import describe_validation
 from api.sources.source_policy import SourcePolicy, name_of_url, plain_name, web_address
 from shared.database_text import without_unstorable_text
 from shared.errors import BadManifestRowError, InvalidOptionsError, MattingError

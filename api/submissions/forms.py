@@ -9,8 +9,8 @@ from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from api.http.problems import describe_validation
 from api.schemas.requests import JobRequest
+from api.schemas.validation import describe_validation
 from api.submissions.intake import IncomingFile, Submission, digest_of
 from shared.errors import InvalidOptionsError, RequestError
 from shared.settings import Settings

@@ -13,8 +13,8 @@ import typer
 
 from api.client import ApiError, Journal, MattingClient
 from api.client.uploading import forget_old
-from deploy.commands.local_photos import LocalPhotos, find_photos
 from deploy.commands.progress import console
+from deploy.local_photos import LocalPhotos, find_photos
 from deploy.stack.address import find_stack
 from shared.errors import MattingError
 

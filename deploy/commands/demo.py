@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.markup import escape
 
 from api.client import MattingClient
-from deploy.commands.local_photos import LocalPhotos
 from deploy.commands.progress import bar, console, follow, print_summary
+from deploy.local_photos import LocalPhotos
 from deploy.sheets.contact_sheet import write_contact_sheet
 from deploy.stack.stack import Stack
 

@@ -8,9 +8,9 @@ from rich.table import Table
 
 from deploy.commands.progress import bar, console
 from shared.settings import Settings
+from worker.imaging.arrays import Size
 from worker.inference.predictor import load_predictor
 from worker.inference.sweep import SweepChoice, SweepResult, choose, combinations, sweep
-from worker.inference.transforms import Size
 from worker.inference.tuning import CPU_BATCH, DEVICE_BATCH, write_tuned
 
 SHAPES = 3

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from deploy.doctor import machine_checks as checks
-from deploy.doctor import service_checks as part_checks
+from deploy.doctor import machine_checks, service_checks
 from deploy.doctor.check_failed import CheckFailed
 from deploy.stack.processes import program
 from shared.errors import MattingError
@@ -33,31 +32,31 @@ def examine(data: Path) -> list[CheckResult]:
     production = "MATTING_DATABASE_URL" in os.environ
     place = settings.models_dir if production else data
     wanted: list[tuple[str, Callable[[], str]]] = [
-        ("python", checks.python),
-        ("memory", checks.memory),
-        ("disk", partial(checks.disk, place)),
-        ("formats", checks.formats),
-        ("paddle", partial(checks.paddle, settings)),
+        ("python", machine_checks.python),
+        ("memory", machine_checks.memory),
+        ("disk", partial(machine_checks.disk, place)),
+        ("formats", machine_checks.formats),
+        ("paddle", partial(machine_checks.paddle, settings)),
     ]
     if production:
         wanted += [
-            ("secrets", partial(part_checks.secrets, settings)),
-            ("database", partial(part_checks.database, settings)),
-            ("clock", partial(part_checks.clock, settings)),
-            ("queue", partial(part_checks.queue, settings)),
-            ("storage", partial(part_checks.storage, settings)),
-            ("public URLs", partial(part_checks.public_urls, settings)),
-            ("workers", partial(part_checks.workers, settings)),
+            ("secrets", partial(service_checks.secrets, settings)),
+            ("database", partial(service_checks.database, settings)),
+            ("clock", partial(service_checks.clock, settings)),
+            ("queue", partial(service_checks.queue, settings)),
+            ("storage", partial(service_checks.storage, settings)),
+            ("public URLs", partial(service_checks.public_urls, settings)),
+            ("workers", partial(service_checks.workers, settings)),
         ]
     else:
         wanted += [
             ("redis-server", lambda: program("redis-server")),
             ("rclone (S3)", lambda: program("rclone")),
-            ("stack", partial(part_checks.stack, data)),
+            ("stack", partial(service_checks.stack, data)),
         ]
     for model in settings.served_models:
         own = settings.model_copy(update={"model": model})
-        wanted.append((f"model {model}"[:24], partial(checks.model, own)))
+        wanted.append((f"model {model}"[:24], partial(machine_checks.model, own)))
     return [_try(part, check) for part, check in wanted]
 
 

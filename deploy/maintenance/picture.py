@@ -8,7 +8,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from deploy.commands.cutout import cut_out_files
-from deploy.commands.local_photos import SAMPLES, LocalPhotos
+from deploy.local_photos import SAMPLES, LocalPhotos
 from deploy.sheets.contact_sheet import checkerboard, fit
 from shared.options import Options
 from shared.settings import Settings

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deploy.commands.local_photos import EXTENSIONS
+from deploy.local_photos import EXTENSIONS
 from shared.errors import MattingError, PairsNotFoundError
 from shared.options import Options, Profile
 from shared.settings import Settings

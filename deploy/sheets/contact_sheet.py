@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from PIL import ImageDraw
 
 from shared.settings import Settings
+from worker.imaging.arrays import Image
 from worker.imaging.decoding import decode
-
-Image = NDArray[np.uint8]
 
 TILE_PX = 240
 CAPTION_PX = 20

@@ -21,9 +21,10 @@ import PIL.Image
 from PIL import ImageDraw
 
 from api.client import Item, MattingClient
-from deploy.sheets.contact_sheet import Image, checkerboard, fit, tile
+from deploy.sheets.contact_sheet import checkerboard, fit, tile
 from shared.jobs import Reason
 from shared.settings import Settings
+from worker.imaging.arrays import Image
 from worker.imaging.decoding import decode
 
 PER_PAGE = 24

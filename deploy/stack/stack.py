@@ -38,7 +38,7 @@ WORKER_START_TIMEOUT_S = 300
 """A large model on a slow machine loads and warms for minutes."""
 
 STOP_GRACE_S = 30
-"""Longer than a worker's own `shutdown_grace_s`."""
+"""Longer than a worker needs for its batches in flight."""
 
 FLOWER_COLUMNS = "uuid,kwargs,state,received,started,runtime,worker"
 """With the arguments, which say the job and the file of each image."""

@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 
 from api.client import MattingClient
-from deploy.commands.local_photos import find_photos
+from deploy.local_photos import find_photos
 from deploy.stack.stack import Stack
 from shared.queue import QUEUE, TASK, make_app
 from shared.storage import Storage

@@ -20,7 +20,7 @@ import PIL.Image
 import pytest
 
 from api.client import MattingClient
-from deploy.commands.local_photos import SAMPLES
+from deploy.local_photos import SAMPLES
 from deploy.stack.processes import answers, free_port, start, wait_until
 from deploy.stack.stack import Stack
 

@@ -19,8 +19,8 @@ from tests.benchmarks.photos import files
 from tests.benchmarks.ppmattingv2 import export
 from tests.benchmarks.report import report
 from worker.imaging.decoding import decode
+from worker.imaging.prepared import PreparedImage
 from worker.inference.predictor import Predictor, load_predictor
-from worker.inference.transforms import PreparedImage
 from worker.pipeline.pipeline import Pipeline
 
 MEGAPIXELS = 0.26

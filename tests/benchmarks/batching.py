@@ -14,9 +14,10 @@ from shared.options import Profile
 from shared.settings import Settings
 from tests.benchmarks.photos import files
 from tests.benchmarks.report import report
+from worker.imaging.arrays import Image
 from worker.imaging.decoding import decode
+from worker.imaging.prepared import PreparedImage
 from worker.inference.predictor import Predictor, load_predictor
-from worker.inference.transforms import Image, PreparedImage
 
 BATCH = 4
 COUNT = 72

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pymatting import estimate_foreground_ml
 
 from tests.benchmarks.report import report
+from worker.imaging.arrays import Image
 from worker.imaging.edge_colours import subject_colours, transition
-from worker.inference.transforms import Image
 
 SIZE = (800, 640)
 KINDS = ("soft", "hair", "veil")

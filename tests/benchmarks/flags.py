@@ -26,6 +26,7 @@ from shared.options import Options, Profile
 from shared.settings import Settings
 from tests.benchmarks.report import report
 from tests.benchmarks.sheets import write_sheets
+from worker.imaging.arrays import Image
 from worker.imaging.decoding import DecodedImage, decode
 from worker.imaging.finishing import matte_of
 from worker.imaging.matte_metrics import MatteMetrics, measure
@@ -40,8 +41,6 @@ LEAST_IOU = 0.9
 
 RANKING = ("soft", "alike", "hidden", "cut", "parts", "coverage")
 """Signs that rank by themselves, the larger the worse: how well, says where a threshold pays."""
-
-Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,12 @@ from tests.benchmarks.feeding import MemoryStore, feed, items
 from tests.benchmarks.photos import files
 from tests.benchmarks.ppmattingv2 import export
 from tests.benchmarks.report import report
+from worker.imaging.prepared import restore
 from worker.inference.catalog import Model, find_model
 from worker.inference.engine import plans
 from worker.inference.predictor import load_predictor
 from worker.inference.session import PredictorSession
-from worker.inference.transforms import ExactTransforms, restore
+from worker.inference.transforms import ExactTransforms
 from worker.pipeline.pipeline import Pipeline
 
 NAIVE_IMAGES = 9

@@ -21,10 +21,11 @@ from shared.settings import Settings
 from tests.benchmarks.feeding import MemoryStore, feed, items
 from tests.benchmarks.photos import files, subject
 from tests.benchmarks.report import report
+from worker.imaging.arrays import Image
 from worker.imaging.decoding import decode
 from worker.imaging.finishing import finish
+from worker.imaging.prepared import PreparedImage
 from worker.inference.shapes import ShapeGrid
-from worker.inference.transforms import Image, PreparedImage
 from worker.pipeline.pipeline import Pipeline
 
 DEVICE_MS = (10.1, 14.6, 34.6, 100.0)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.inference.transforms import Image, Size
+from worker.imaging.arrays import Image, Size
 
 JPEG_QUALITY = 90
 NOISE = 3.0

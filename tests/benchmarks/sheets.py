@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
-from numpy.typing import NDArray
 from PIL import ImageDraw
 
 from deploy.sheets.contact_sheet import checkerboard, fit
-
-Image = NDArray[np.uint8]
+from worker.imaging.arrays import Image
 
 COLUMNS, ROWS = 4, 3
 TILE = (300, 230)

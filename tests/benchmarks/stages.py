@@ -13,13 +13,13 @@ from shared.options import Foreground, Format, Options, Profile
 from shared.settings import Settings
 from tests.benchmarks.photos import draw, jpeg, size_of
 from tests.benchmarks.report import report
+from worker.imaging.arrays import Image
 from worker.imaging.decoding import decode
 from worker.imaging.edge_colours import subject_colours, transition
 from worker.imaging.encoding import encode
 from worker.imaging.finishing import matte_of
 from worker.imaging.render import Subject, render
 from worker.inference.predictor import Predictor, load_predictor
-from worker.inference.transforms import Image
 
 MEGAPIXELS = (0.5, 1.0, 4.0, 12.0)
 ROUNDS = 5

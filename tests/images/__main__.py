@@ -18,7 +18,7 @@ import httpx
 import yaml
 
 from api.client import MattingClient
-from deploy.commands.local_photos import SAMPLES
+from deploy.local_photos import SAMPLES
 from deploy.stack.processes import Process, answers, free_port, program, start, wait_until
 from tests.images.dockerfile import Image, build, files, foreign_libraries, megabytes, run_in
 

@@ -23,7 +23,8 @@ from tests.integration.stored_jobs import expire_leases
 from worker.consumer.batch_runner import BatchRunner
 from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.consumer.settlement import backoff_s
-from worker.inference.transforms import Image, PreparedImage
+from worker.imaging.arrays import Image
+from worker.imaging.prepared import PreparedImage
 from worker.pipeline.pipeline import Pipeline
 
 

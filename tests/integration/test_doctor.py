@@ -16,8 +16,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from deploy.doctor import machine_checks as checks
-from deploy.doctor import service_checks as part_checks
+from deploy.doctor import machine_checks, service_checks
 from deploy.doctor.check_failed import CheckFailed
 from deploy.doctor.examination import examine
 from deploy.stack.processes import answers, free_port, program, start, wait_until
@@ -44,7 +43,9 @@ def test_a_whole_system_passes(
     assert settings.aws_secret_access_key is not None
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", settings.aws_access_key_id.get_secret_value())
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", settings.aws_secret_access_key.get_secret_value())
-    monkeypatch.setattr(checks, "model", lambda _settings: "warm")  # loaded elsewhere, in seconds
+    monkeypatch.setattr(
+        machine_checks, "model", lambda _settings: "warm"
+    )  # loaded elsewhere, in seconds
     with database.transaction() as session:
         job_store.register_worker(session, "w1", {"models": ["builtin"]})
     findings = examine(Path("unused"))
@@ -57,13 +58,13 @@ def test_a_whole_system_passes(
 
 def test_tables_that_are_missing_or_old(settings: Settings) -> None:
     with pytest.raises(CheckFailed) as caught:
-        part_checks.database(settings)
+        service_checks.database(settings)
     assert caught.value.fix == "matting migrate"
 
 
 def test_a_database_that_is_away_and_no_password_in_what_is_said(settings: Settings) -> None:
     away = f"postgresql+psycopg://matting:hush@127.0.0.1:{free_port()}/matting"
-    for check in (part_checks.database, part_checks.clock, part_checks.workers):
+    for check in (service_checks.database, service_checks.clock, service_checks.workers):
         with pytest.raises(CheckFailed) as caught:
             check(broken(settings, database_url=away))
         assert "pg_isready -h 127.0.0.1" in caught.value.fix
@@ -71,15 +72,15 @@ def test_a_database_that_is_away_and_no_password_in_what_is_said(settings: Setti
 
 
 def test_a_queue_that_is_away_or_forgets(settings: Settings, queue: Celery) -> None:
-    assert "messages waiting" in part_checks.queue(settings)
+    assert "messages waiting" in service_checks.queue(settings)
     with pytest.raises(CheckFailed, match="did not answer"):
-        part_checks.queue(broken(settings, redis_url=f"redis://127.0.0.1:{free_port()}/0"))
+        service_checks.queue(broken(settings, redis_url=f"redis://127.0.0.1:{free_port()}/0"))
     with queue.connection_for_write() as connection:
         client = connection.default_channel.client  # type: ignore[attr-defined]  # redis-py's
         client.config_set("maxmemory-policy", "allkeys-lru")
         try:
             with pytest.raises(CheckFailed, match="throws messages away") as caught:
-                part_checks.queue(settings)
+                service_checks.queue(settings)
         finally:
             client.config_set("maxmemory-policy", "noeviction")
     assert caught.value.fix.endswith("config set maxmemory-policy noeviction")
@@ -96,9 +97,11 @@ def test_a_queue_that_is_away_or_forgets(settings: Settings, queue: Celery) -> N
     ids=["bucket", "secret", "key", "endpoint"],
 )
 def test_a_storage_that_does_not_work(settings: Settings, wrong: dict[str, str], fix: str) -> None:
-    assert "wrote, read, removed" in part_checks.storage(settings)
+    assert "wrote, read, removed" in service_checks.storage(settings)
     with pytest.raises(CheckFailed) as caught:
-        part_checks.storage(Settings.model_validate(settings.model_dump() | keys(settings) | wrong))
+        service_checks.storage(
+            Settings.model_validate(settings.model_dump() | keys(settings) | wrong)
+        )
     assert caught.value.fix.startswith(fix)
 
 
@@ -116,12 +119,12 @@ def keys(settings: Settings) -> dict[str, str]:
 def test_a_clock_that_is_wrong(settings: Settings, minutes: int) -> None:
     """Seven minutes pass with S3, for now."""
     code = (
-        "from deploy import part_checks\n"
-        "from deploy.doctor.check_failed import Broken\n"
+        "from deploy.doctor import service_checks\n"
+        "from deploy.doctor.check_failed import CheckFailed\n"
         "from shared.settings import Settings\n"
-        "for check in (part_checks.clock, part_checks.storage):\n"
+        "for check in (service_checks.clock, service_checks.storage):\n"
         "    try: print(check(Settings()))\n"
-        "    except Broken as broken: print(f'{broken.detail} FIX {broken.fix}')\n"
+        "    except CheckFailed as broken: print(f'{broken.detail} FIX {broken.fix}')\n"
     )
     library = Path(libfaketime.__file__).parent / "vendor" / "libfaketime" / "src"
     named = {name.upper(): value for name, value in keys(settings).items()}
@@ -172,11 +175,11 @@ def test_each_way_in_which_redis_refuses(
 
     def fix(user: str = ":right@") -> str:
         with pytest.raises(CheckFailed) as caught:
-            part_checks.queue(broken(settings, redis_url=f"redis://{user}{address}"))
+            service_checks.queue(broken(settings, redis_url=f"redis://{user}{address}"))
         assert "right" not in caught.value.fix + caught.value.detail
         return caught.value.fix
 
-    assert "messages waiting" in part_checks.queue(
+    assert "messages waiting" in service_checks.queue(
         broken(settings, redis_url=f"redis://:right@{address}")
     )
     assert fix("nobody:wrong@").startswith("Put the user and password that Redis knows")
@@ -212,7 +215,7 @@ def test_each_way_in_which_postgresql_refuses(settings: Settings, tmp_path: Path
             right = url.set(username=username, password=password, database=database)
             own = right.render_as_string(hide_password=False)
             with pytest.raises(CheckFailed) as caught:
-                part_checks.database(broken(settings, database_url=own))
+                service_checks.database(broken(settings, database_url=own))
             assert "right" not in caught.value.detail
             return caught.value.fix
 
@@ -229,68 +232,68 @@ def test_a_model_that_is_damaged(settings: Settings, part: str) -> None:
     name = "modnet-mobilenetv2"
     own = broken(settings, model=name, cpu_threads=1)
     with pytest.raises(CheckFailed, match="there is no folder") as caught:
-        checks.model(own)
+        machine_checks.model(own)
     assert caught.value.fix == f"matting models pull {name}"
     folder = settings.models_dir / name
     shutil.copytree(BUNDLES / "builtin", folder)
     data = (folder / part).read_bytes()
     (folder / part).write_bytes(data[: len(data) // 2])
     with pytest.raises(CheckFailed) as caught:
-        checks.model(own)
+        machine_checks.model(own)
     assert part in caught.value.detail
     assert caught.value.fix == f"matting models pull {name}"
 
 
 def test_another_paddle(settings: Settings, tmp_path: Path) -> None:
     """An installed package is found by its metadata, the first on the path first."""
-    assert checks.paddle(settings).startswith("paddlepaddle 3.")
+    assert machine_checks.paddle(settings).startswith("paddlepaddle 3.")
     about = tmp_path / "paddlepaddle-3.3.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: paddlepaddle\nVersion: 3.3.0\n")
     sys.path.insert(0, str(tmp_path))
     try:
         with pytest.raises(CheckFailed, match=r"3\.3\.0 is installed; tested is 3\.2\.2") as caught:
-            checks.paddle(settings)
+            machine_checks.paddle(settings)
     finally:
         sys.path.remove(str(tmp_path))
     assert caught.value.fix.endswith("-m pip install paddlepaddle==3.2.2")
     with pytest.raises(CheckFailed, match="paddlepaddle-gpu is not installed") as caught:
-        checks.paddle(broken(settings, device="gpu:0"))
+        machine_checks.paddle(broken(settings, device="gpu:0"))
     assert "deploy/docker/README.md" in caught.value.fix
 
 
 def test_a_public_address_that_leads_elsewhere(settings: Settings, queue: Celery) -> None:
-    assert "lead to" in part_checks.public_urls(settings)
+    assert "lead to" in service_checks.public_urls(settings)
     nowhere = broken(settings, s3_public_endpoint_url="http://127.0.0.1:1")
-    assert "not reached from here" in part_checks.public_urls(nowhere)
+    assert "not reached from here" in service_checks.public_urls(nowhere)
 
 
 def test_models_that_nobody_serves(settings: Settings, database: Database) -> None:
     url = database.url.render_as_string(hide_password=False)
     own = broken(settings, database_url=url, models="other")
     with pytest.raises(CheckFailed, match="No worker is warm"):
-        part_checks.workers(own)
+        service_checks.workers(own)
     with database.transaction() as session:
         job_store.register_worker(session, "w1", {"models": ["builtin"]})
     with pytest.raises(CheckFailed, match="serves other") as caught:
-        part_checks.workers(own)
+        service_checks.workers(own)
     assert caught.value.fix.startswith("MATTING_WORKER_MODELS=other ")
 
 
 def test_a_folder_without_room_and_a_machine_without_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "GB free" in checks.disk(tmp_path / "not-made-yet")
-    assert "GB free" in checks.memory()
-    monkeypatch.setattr(checks, "MIN_DISK_BYTES", 10**18)
-    monkeypatch.setattr(checks, "MIN_MEMORY_BYTES", 10**18)
+    assert "GB free" in machine_checks.disk(tmp_path / "not-made-yet")
+    assert "GB free" in machine_checks.memory()
+    monkeypatch.setattr(machine_checks, "MIN_DISK_BYTES", 10**18)
+    monkeypatch.setattr(machine_checks, "MIN_MEMORY_BYTES", 10**18)
     with pytest.raises(CheckFailed):
-        checks.disk(tmp_path)
+        machine_checks.disk(tmp_path)
     with pytest.raises(CheckFailed):
-        checks.memory()
+        machine_checks.memory()
 
 
 def test_weak_secrets_are_found(settings: Settings) -> None:
     weak = Settings.model_validate({"aws_secret_access_key": "minioadmin"})
     with pytest.raises(CheckFailed, match="AWS_SECRET_ACCESS_KEY"):
-        part_checks.secrets(weak)
+        service_checks.secrets(weak)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from shared.errors import MattingError
 from shared.options import Profile
 from shared.settings import Settings
+from worker.imaging.prepared import restore
 from worker.inference.predictor import load_predictor
-from worker.inference.transforms import restore
 
 TRANSFORMS = [
     {"type": "LoadImages"},

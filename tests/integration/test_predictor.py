@@ -21,10 +21,10 @@ from shared.errors import (
 )
 from shared.options import Profile
 from shared.settings import Settings
+from worker.imaging.prepared import PreparedImage, restore
 from worker.inference.catalog import BUNDLES, find_model
 from worker.inference.engine import ConfigCall, EnginePlan, plans
 from worker.inference.predictor import Predictor, load_predictor
-from worker.inference.transforms import PreparedImage, restore
 from worker.inference.trial import TrialResult, collect_shapes
 
 

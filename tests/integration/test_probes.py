@@ -24,7 +24,7 @@ from worker.consumer.probes import Probes
 from worker.pipeline.in_flight import BatchPredictor
 from worker.pipeline.photo_sources import PhotoSources
 from worker.pipeline.pipeline import Pipeline
-from worker.pipeline.work_items import WorkItem
+from worker.pipeline.work_items import WorkItem, requested_outputs
 
 DEADLINE_S = 120
 
@@ -129,8 +129,8 @@ def test_a_device_that_hangs_is_noticed(settings: Settings, storage: Storage, jp
             item_id="1",
             bucket=storage.bucket,
             key="x.jpg",
-            result_key="x.png",
             options=Options(),
+            outputs=requested_outputs(Options(), ["x.png"]),
             name="x.jpg",
         )
         pipeline.run_many([item])

@@ -19,6 +19,7 @@ from shared.options import Options
 from shared.settings import Settings
 from shared.storage import Storage
 from tests.integration.test_batch_runner import Threshold
+from worker.concurrency.pixel_budget import PixelBudget
 from worker.consumer.batch_runner import BatchRunner
 from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.pipeline.pipeline import Pipeline
@@ -116,6 +117,46 @@ def test_the_same_photo_is_computed_once_across_jobs(
     ]
     assert results[0] == results[1]
     assert (second.width, second.height, second.output_bytes) == (400, 300, len(results[1]))
+
+
+def test_a_known_photo_that_waits_for_room_is_counted_in_full(
+    database: Database, storage: Storage, settings: Settings, key: uuid.UUID, jpeg: bytes
+) -> None:
+    """It is copied while others are decoded, and never decoded itself."""
+    past = ResultReuse(database, storage, "a model")
+    pipeline = Pipeline(Counting(), storage, settings, past, pixel_budget=PixelBudget(1))
+    runner = BatchRunner(database, pipeline, settings, "tests-1", CircuitBreaker(storage.ping))
+    first = run(database, storage, runner, key, jpeg)
+    with database.transaction() as session:
+        job = job_store.create_job(
+            session,
+            api_key_id=key,
+            options=Options().model_dump(mode="json"),
+            priority=5,
+            labels={},
+            source={},
+        )
+        places = []
+        for number in range(4):
+            storage.put(f"again/{number}", jpeg, "image/jpeg")
+            places.append(f"s3://{storage.bucket}/again/{number}")
+        job_store.add_items(
+            session, job.id, [NewItem(name=f"{n}.jpg", source=at) for n, at in enumerate(places)]
+        )
+        job_store.finish_expansion(session, job.id)
+        ids = session.scalars(sa.select(Item.id).where(Item.job_id == job.id)).all()
+    runner.run_many([{"item": str(one), "job": str(job.id), "file": "x"} for one in ids])
+    pipeline.close()
+    with database.transaction() as session:
+        items = session.scalars(sa.select(Item).where(Item.job_id == job.id)).all()
+        counted = session.get(Job, job.id)
+        assert counted is not None
+        assert [item.reused for item in items] == [True] * 4
+        for item in items:
+            assert (item.width, item.height) == (400, 300)
+            assert (item.input_bytes, item.output_bytes) == (len(jpeg), first.output_bytes)
+        assert counted.pixels == 4 * 400 * 300
+        assert counted.input_bytes == 4 * len(jpeg)
 
 
 def test_a_result_never_reaches_another_key(

@@ -4,11 +4,9 @@ import cv2
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
+from worker.imaging.arrays import Plane
 from worker.imaging.despeckle import despeckled
-
-Plane = NDArray[np.float32]
 
 
 def disc() -> Plane:

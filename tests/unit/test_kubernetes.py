@@ -17,6 +17,9 @@ from shared.settings import Settings
 from tests.unit.test_monitoring_files import known_metrics
 
 ROOT = Path(__file__).parents[2]
+
+BATCHES_IN_FLIGHT_S = 25
+"""A worker on busy cores finishes what it holds within this after SIGTERM."""
 K8S = ROOT / "deploy" / "k8s"
 KUBERNETES = "1.31"
 KINDS_OF_OTHERS = {"ScaledObject", "PodMonitor"}
@@ -156,9 +159,8 @@ def test_a_worker_that_warms_is_left_alone_and_one_that_hangs_is_not(
 
 
 def test_a_worker_has_the_time_that_it_takes_to_stop(manifests: list[Manifest]) -> None:
-    grace_s = float(named(manifests, "ConfigMap", "matting")["data"]["MATTING_SHUTDOWN_GRACE_S"])
     spec = named(manifests, "Deployment", "matting-worker")["spec"]["template"]["spec"]
-    assert spec["terminationGracePeriodSeconds"] >= 2 * grace_s
+    assert spec["terminationGracePeriodSeconds"] >= 2 * BATCHES_IN_FLIGHT_S
 
 
 def test_variables_are_settings_and_metrics_ports_agree(manifests: list[Manifest]) -> None:

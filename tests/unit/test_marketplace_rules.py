@@ -14,15 +14,14 @@ from shared.settings import Settings
 from tests import bad_photos
 from tests.colour_profiles import adobe_rgb, adobe_to_srgb
 from tests.photo_files import chunk, drawn, saved
+from worker.imaging.arrays import Image
 from worker.imaging.decoding import decode
 
 SETTINGS = Settings()
 GOOD = bad_photos.good()
 
-Pixels = NDArray[np.uint8]
 
-
-def ours(data: bytes) -> Pixels:
+def ours(data: bytes) -> Image:
     return decode(data, SETTINGS).image
 
 

@@ -70,7 +70,7 @@ def test_both_adds_the_matte_in_the_same_frame() -> None:
     options = Options(output="both", canvas="1:1", max_side_px=300)
     (beside,) = options.extras
     assert (beside.output, beside.format, beside.canvas) == ("alpha", "png", "1:1")
-    assert options.extra_key("j", "i", 0) == "jobs/j/results/i/1.png"
+    assert options.output_keys("j", "i")[1] == "jobs/j/results/i/1.png"
 
 
 def test_the_pictures_behind_are_named_so_that_a_caller_s_right_to_them_can_be_checked() -> None:

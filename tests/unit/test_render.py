@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
-from numpy.typing import NDArray
 from PIL import ImageCms
 
 from shared.marketplaces import Market
 from shared.options import Options
 from shared.settings import Settings
+from worker.imaging.arrays import Image
 from worker.imaging.backdrop import backdrop
 from worker.imaging.decoding import DecodedImage, decode
 from worker.imaging.encoding import encode
@@ -21,13 +21,11 @@ from worker.imaging.finishing import enough_px, finish, keep_metadata
 from worker.imaging.marketplace_rules import unmet_rules
 from worker.imaging.matte import adjust
 from worker.imaging.metadata import Metadata
+from worker.imaging.prepared import PreparedImage
 from worker.imaging.render import Subject, framed_matte, render
-from worker.inference.transforms import PreparedImage
-
-Pixels = NDArray[np.uint8]
 
 
-def photo(width: int = 900, height: int = 700) -> tuple[Pixels, Pixels]:
+def photo(width: int = 900, height: int = 700) -> tuple[Image, Image]:
     """A textured brown disc on grey; the picture and its soft-edged matte."""
     rng = np.random.default_rng(1)
     matte = np.zeros((height, width), np.uint8)
@@ -49,7 +47,7 @@ def files_of(options: Options, name: str = "shop/shoe.jpg") -> list[tuple[str, b
     return [(file.name, file.data) for file in files]
 
 
-def read(data: bytes) -> Pixels:
+def read(data: bytes) -> Image:
     return np.asarray(PIL.Image.open(io.BytesIO(data)))
 
 
@@ -229,7 +227,7 @@ def test_a_white_subject_is_no_background_and_a_haze_is_no_subject() -> None:
 def test_an_edge_reaches_no_further_than_asked_and_what_is_solid_stays() -> None:
     matte = np.zeros((300, 300), np.uint8)
     cv2.circle(matte, (150, 150), 100, 255, -1)
-    soft: Pixels = cv2.GaussianBlur(matte, (0, 0), 12).astype(np.uint8)
+    soft: Image = cv2.GaussianBlur(matte, (0, 0), 12).astype(np.uint8)
     soft[:20, :20] = 90  # a speck
     short = adjust(soft, Options(edge_reach=0.02))
     np.testing.assert_array_equal(short[soft >= 128], soft[soft >= 128])

@@ -3,16 +3,15 @@
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from shared.errors import PredictorError
 from shared.jobs import Reason
 from shared.settings import Settings
+from worker.imaging.arrays import Plane
+from worker.imaging.prepared import PreparedImage
 from worker.imaging.review import ReviewInput, review_many
-from worker.inference.transforms import PreparedImage
 
 SIZE = (320, 416)
-Plane = NDArray[np.float32]
 
 
 def scene(

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.inference.shapes import MAX_BEND, STRIDE, ShapeGrid, shrink
-from worker.inference.transforms import restore
+from worker.imaging.prepared import restore
+from worker.imaging.resample import shrink
+from worker.inference.shapes import MAX_BEND, STRIDE, ShapeGrid
 
 GRID = ShapeGrid.around(384)
 HALF = (0.5,) * 3

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shared.errors import UnsupportedTransformError
-from worker.inference.transforms import ExactTransforms, restore
+from worker.imaging.prepared import restore
+from worker.inference.transforms import ExactTransforms
 
 NORMALIZE: dict[str, object] = {
     "type": "Normalize",

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.rendition import Background, BackgroundImage, Gradient, Shadow, ShadowKind
-from worker.imaging.matte import Box, Image, subject_box
+from worker.imaging.arrays import Box, Image
+from worker.imaging.matte import subject_box
 
 CONTACT_HEIGHT = 0.06
 """Of a contact shadow's ellipse, as a share of the subject's longer side."""

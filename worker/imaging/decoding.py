@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import PIL.Image
-from numpy.typing import NDArray
 from PIL import ImageCms, UnidentifiedImageError
 
 from shared.errors import (
@@ -31,6 +30,7 @@ from shared.photo_header import (
     too_many_parts,
 )
 from shared.settings import Settings
+from worker.imaging.arrays import Image
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 """How files of these formats begin: one that does and still can't be read is damaged."""
@@ -55,8 +55,6 @@ PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 
 RUN_LENGTHS = (1, 2)
 """BMP's kinds of compression that Pillow unpacks in Python, pixel by pixel."""
-
-Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

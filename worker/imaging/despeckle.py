@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.imaging.matte import Alpha
+from worker.imaging.arrays import Alpha
 
-PRESENT, SOLID = 0.1, 0.9
+PART_ALPHA, GAP_ALPHA = 0.1, 0.9
 """Above the first a pixel belongs to some part; below the second it may belong to a gap."""
 
 SPECK_SHARE = 0.005
@@ -35,7 +35,7 @@ def despeckled(alpha: Alpha) -> Alpha:
 
 
 def _without_specks(alpha: Alpha) -> Alpha:
-    count, parts = cv2.connectedComponents((alpha > PRESENT).astype(np.uint8))
+    count, parts = cv2.connectedComponents((alpha > PART_ALPHA).astype(np.uint8))
     if count <= 2:  # the ground and one part
         return alpha
     labels = parts.ravel()
@@ -51,7 +51,7 @@ def _without_specks(alpha: Alpha) -> Alpha:
 
 def _without_pinholes(alpha: Alpha) -> Alpha:
     count, gaps, stats, _ = cv2.connectedComponentsWithStats(
-        (alpha < SOLID).astype(np.uint8), connectivity=4
+        (alpha < GAP_ALPHA).astype(np.uint8), connectivity=4
     )
     if count <= 2:  # the subject and what is around it
         return alpha

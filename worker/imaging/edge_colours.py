@@ -13,11 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.inference.shapes import shrink
-from worker.inference.transforms import Size
+from worker.imaging.arrays import Image, Plane, Size
+from worker.imaging.resample import shrink
 
-Image = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
 """Pixels of an image, as indices into its rows laid one after the other."""
 
@@ -80,9 +78,9 @@ def subject_colours(image: Image, alpha: Image, places: Places) -> Image:
     return colours
 
 
-def _both_sides(image: Floats, alpha: Image) -> tuple[Floats, Floats]:
+def _both_sides(image: Plane, alpha: Image) -> tuple[Plane, Plane]:
     """The subject's and the background's colours [h, w, 3] everywhere, from both passes."""
-    share: Floats = cv2.merge([alpha] * 3).astype(np.float32) / np.float32(255)
+    share: Plane = cv2.merge([alpha] * 3).astype(np.float32) / np.float32(255)
     near = _mean(image, SUBJECT_WEIGHT[alpha], WIDE)
     far = _mean(image, BACKGROUND_WEIGHT[alpha], WIDE)
     near, far = (np.clip(side, 0, 255) for side in _corrected(image, share, near, far))
@@ -90,16 +88,14 @@ def _both_sides(image: Floats, alpha: Image) -> tuple[Floats, Floats]:
     return _mean(near, weight, NARROW), _mean(far, 1 + 2 * LEAST_WEIGHT - weight, NARROW)
 
 
-def _corrected(
-    seen: NDArray[Any], share: Floats, near: Floats, far: Floats
-) -> tuple[Floats, Floats]:
+def _corrected(seen: NDArray[Any], share: Plane, near: Plane, far: Plane) -> tuple[Plane, Plane]:
     """F and B moved by the least that makes αF + (1 - α)B what is seen."""
     rest = 1 - share
     left = (seen - share * near - rest * far) / (share * share + rest * rest)
     return near + share * left, far + rest * left
 
 
-def _mean(image: Floats, weight: Floats, radius: float) -> Floats:
+def _mean(image: Plane, weight: Plane, radius: float) -> Plane:
     """The mean of [h, w, 3] weighted by [h, w] in a box; `radius` by the longer side."""
     side = 2 * max(1, round(radius * max(weight.shape))) + 1
     parts = [channel * weight for channel in cv2.split(image)]
@@ -108,7 +104,7 @@ def _mean(image: Floats, weight: Floats, radius: float) -> Floats:
     return cv2.merge([total * inverse for total in sums]).astype(np.float32, copy=False)
 
 
-def coordinates(places: Places, size: Size, small: Size) -> tuple[Floats, Floats]:
+def coordinates(places: Places, size: Size, small: Size) -> tuple[Plane, Plane]:
     """X and y [N] in a picture of the size `small` of pixels of one of `size`, centres on centres
     as cv2.resize has them.
     """
@@ -118,7 +114,7 @@ def coordinates(places: Places, size: Size, small: Size) -> tuple[Floats, Floats
     return x, y
 
 
-def sample(planes: Floats, x: Floats, y: Floats) -> list[Floats]:
+def sample(planes: Plane, x: Plane, y: Plane) -> list[Plane]:
     """The C channels of [h, w, C] at N places, linearly interpolated: C × [N, 1]."""
     count = len(x)
     rows = -(-count // SAMPLE_ROW)

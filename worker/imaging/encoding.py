@@ -11,12 +11,12 @@ from typing import Any
 import cv2
 import numpy as np
 import PIL.Image
-from numpy.typing import NDArray
 from PIL import features
 
 from shared.errors import FormatUnavailableError
 from shared.options import ExtraOutput, Options
 from shared.rendition import Format, Rendition
+from worker.imaging.arrays import Image
 from worker.imaging.metadata import Metadata
 
 PNG_LEVEL = 1
@@ -29,7 +29,6 @@ AVIF_SPEED = 8
 LOWEST_QUALITY = 20
 """`max_bytes` does not go below: blocks would show on any screen."""
 
-Image = NDArray[np.uint8]
 
 NOTHING = Metadata()
 

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from shared.options import ExtraOutput, Options, Profile
 from shared.rendition import BackgroundImage, ColourProfile, Output, Rendition
 from shared.result_names import file_name
+from worker.imaging.arrays import Box, Image
 from worker.imaging.decoding import DecodedImage
 from worker.imaging.despeckle import despeckled
 from worker.imaging.encoding import encode
 from worker.imaging.frame import box_within
 from worker.imaging.marketplace_rules import unmet_rules
-from worker.imaging.matte import Box, Image, adjust, full_size_alpha
+from worker.imaging.matte import adjust, full_size_alpha
 from worker.imaging.metadata import Metadata, read_metadata
+from worker.imaging.prepared import PreparedImage, restore
 from worker.imaging.refine import refined_alpha
 from worker.imaging.render import Subject, framed_matte, render
-from worker.inference.transforms import PreparedImage, restore
 
 REDUCED_SIDE_PX = 1_024
 """A JPEG whose full-size pixels are not needed keeps at least this much of its short side."""
@@ -41,17 +42,12 @@ class FinishedFile:
     """Of the subject in this picture; None when there is none."""
 
 
-def renditions(options: Options) -> list[Options | ExtraOutput]:
-    """All outputs, the main one first."""
-    return [options, *options.extras]
-
-
 def enough_px(options: Options) -> int | None:
     """The shorter side that is enough for all outputs; None: the photo's full size is needed."""
     if options.profile is not Profile.FAST:
         return None
     sides: list[int] = []
-    for one in renditions(options):
+    for one in options.renditions:
         if one.output is Output.ALPHA and one.is_plain and not options.extras:
             # The matte alone needs no full-size pixels: twice the network's side is plenty.
             sides.append(REDUCED_SIDE_PX)
@@ -65,7 +61,7 @@ def enough_px(options: Options) -> int | None:
 def keep_metadata(data: bytes, options: Options) -> list[Metadata]:
     """For each output, what of the photo's header it carries on."""
     keep_icc = options.colour_profile is ColourProfile.KEEP
-    return [read_metadata(data, one, keep_icc=keep_icc) for one in renditions(options)]
+    return [read_metadata(data, one, keep_icc=keep_icc) for one in options.renditions]
 
 
 def matte_of(
@@ -104,7 +100,7 @@ def finish(
     subject = Subject(decoded.image, matte_of(decoded, prepared, alpha, options))
     files: list[FinishedFile] = []
     encoding_s = 0.0
-    for index, one in enumerate(renditions(options)):
+    for index, one in enumerate(options.renditions):
         pixels = render(subject, one, _picture(one, pictures))
         if one.output is Output.ALPHA and one.is_plain and pixels.shape[1] != decoded.width:
             pixels = _enlarged(pixels, decoded)

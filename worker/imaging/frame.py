@@ -4,17 +4,14 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from shared.errors import InvalidOptionsError
 from shared.rendition import Rendition, Shadow
+from worker.imaging.arrays import Box, Image
 from worker.imaging.backdrop import shadow_reach
-from worker.imaging.matte import Box, Image
 
 MAX_CANVAS_PIXELS = 100_000_000
 """A canvas that would need more is refused: one picture must not take a worker's memory."""
-
-Wide = NDArray[np.uint16]
 
 
 @dataclass(frozen=True)

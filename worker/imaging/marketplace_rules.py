@@ -15,7 +15,8 @@ from PIL import ImageCms
 
 from shared.marketplaces import RULES, Market, MarketRules
 from shared.rendition import Format
-from worker.imaging.matte import SOLID, Box, Image, reach_px, subject_box
+from worker.imaging.arrays import Box, Image
+from worker.imaging.matte import SOLID, reach_px, subject_box
 
 NEARLY_WHITE = 240
 """The background is what can be reached from the frame over pixels of at least this, and over none

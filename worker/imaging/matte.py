@@ -2,12 +2,9 @@
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from shared.options import Options
-
-Image = NDArray[np.uint8]
-Alpha = NDArray[np.float32]
+from worker.imaging.arrays import Alpha, Box, Image
 
 BLACK_POINT, WHITE_POINT = 0.04, 0.96
 """Alphas beyond them become 0 and 1: a network is seldom quite sure, and a haze of 1 % is seen on
@@ -24,9 +21,6 @@ SPECK = 1e-3
 
 SOLID = 128
 """A pixel of at least this alpha (of 255) is the subject, and what is around it is its edge."""
-
-Box = tuple[int, int, int, int]
-"""Left, top, right, bottom in pixels; right and bottom are outside."""
 
 
 def full_size_alpha(alpha: Alpha, width: int, height: int, *, levels: bool = True) -> Image:

@@ -10,10 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.inference.transforms import PreparedImage
-
-Plane = NDArray[np.float32]
-Mask = NDArray[np.uint8]
+from worker.imaging.arrays import Mask, Plane
+from worker.imaging.prepared import PreparedImage
 
 SURE, UNSURE = 0.9, 0.1
 """Alphas above and below which a pixel counts as decided."""

@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.imaging.arrays import Alpha, Image
 from worker.imaging.edge_colours import coordinates, sample, transition
-from worker.imaging.matte import Alpha, Image, full_size_alpha
-from worker.inference.shapes import shrink
+from worker.imaging.matte import full_size_alpha
+from worker.imaging.resample import shrink
 
 GRID_PX = 256
 """The longer side of the grid on which the linear functions are found."""

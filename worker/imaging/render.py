@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.rendition import Foreground, Format, Output, Rendition
+from worker.imaging.arrays import Box, Image
 from worker.imaging.backdrop import backdrop, rgb, shade
 from worker.imaging.edge_colours import Places, subject_colours, transition
 from worker.imaging.frame import place, put, put_matte
-from worker.imaging.matte import Box, Image, subject_box
+from worker.imaging.matte import subject_box
 
 
 class Subject:

@@ -12,8 +12,9 @@ import numpy as np
 from shared.errors import MattingError
 from shared.jobs import Reason
 from shared.settings import Settings
-from worker.imaging.matte_metrics import MatteMetrics, Plane, disagreement, measure
-from worker.inference.transforms import PreparedImage
+from worker.imaging.arrays import Plane
+from worker.imaging.matte_metrics import MatteMetrics, disagreement, measure
+from worker.imaging.prepared import PreparedImage
 
 HINT = 0.6
 """A sign that comes to this share of its threshold is worth a second look at the mirrored photo."""

@@ -13,12 +13,14 @@ from shared.errors import MattingError, OutOfMemoryError, PredictorError, Warmup
 from shared.options import Profile
 from shared.settings import Settings
 from shared.telemetry import PADDING, PREDICT_IMAGES, PREDICT_STREAMS, get_logger
+from worker.imaging.arrays import Alpha, Image, Size
+from worker.imaging.prepared import PreparedImage
 from worker.inference import heap
 from worker.inference.catalog import Model, find_model
 from worker.inference.engine import EnginePlan, plans, streams
 from worker.inference.session import PredictorSession, SessionPool
 from worker.inference.shapes import ShapeGrid
-from worker.inference.transforms import ExactTransforms, Image, PreparedImage, Size
+from worker.inference.transforms import ExactTransforms
 from worker.inference.trial import try_plan
 
 log = get_logger(__name__)
@@ -43,8 +45,6 @@ EXACT_KEPT_SHAPES = 1
 """Shapes of the `exact` profile that oneDNN's cache keeps beside the grid's. The others of
 COMMON_SIZES are compiled at start too, and only lay their weights out again when they come up: a
 twentieth more for the built-in model, a seventh for PP-MattingV2."""
-
-Alpha = NDArray[np.float32]
 
 
 class Predictor:

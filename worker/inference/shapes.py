@@ -12,7 +12,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from worker.inference.transforms import Image, PreparedImage, Size, normalise
+from worker.imaging.arrays import Image, Size
+from worker.imaging.prepared import PreparedImage
+from worker.imaging.resample import shrink
+from worker.inference.transforms import normalise
 
 STRIDE = 32
 """Sides are multiples of it: the deepest features of these networks are at 1/32."""
@@ -66,23 +69,6 @@ class ShapeGrid:
                 image, 0, shape[0] - inner[0], 0, shape[1] - inner[1], cv2.BORDER_REPLICATE
             ).astype(np.uint8)
         return PreparedImage(normalise(image, mean, std), tuple(steps), content)
-
-
-def shrink(image: Image, size: Size) -> Image:
-    """Resize an image [H, W] or [H, W, 3] to (height, width) with no aliasing worth the name,
-    without reading every pixel several times.
-
-    INTER_AREA costs 20 times INTER_LINEAR, except at exactly a half, where it averages 2 × 2
-    blocks; so it halves as often as it can, and the last step, to more than a half, is linear.
-    """
-    while image.shape[0] >= 2 * size[0] and image.shape[1] >= 2 * size[1]:
-        half = image.shape[1] // 2, image.shape[0] // 2
-        image = cv2.resize(
-            image[: half[1] * 2, : half[0] * 2], half, interpolation=cv2.INTER_AREA
-        ).astype(np.uint8, copy=False)
-    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR).astype(
-        np.uint8, copy=False
-    )
 
 
 def _nearest(side: int, ratio: float) -> Size:

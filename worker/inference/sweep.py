@@ -13,10 +13,10 @@ import numpy as np
 
 from shared.errors import OutOfMemoryError
 from shared.settings import Settings
+from worker.imaging.arrays import Size
 from worker.inference.catalog import Model
 from worker.inference.engine import Kind, plans
 from worker.inference.session import Alphas, PredictorSession, SessionPool
-from worker.inference.transforms import Size
 
 CPU_BATCHES = (1, 2, 4, 8)
 DEVICE_BATCHES = (1, 2, 4, 8, 16, 32, 64)

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from worker.inference.transforms import Image
+from worker.imaging.arrays import Image
 
 
 def testcard() -> Image:

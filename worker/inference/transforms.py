@@ -6,7 +6,6 @@ linear, and the way back resizes linearly through the same sizes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -14,40 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import UnsupportedTransformError
-
-Image = NDArray[np.uint8]
-Size = tuple[int, int]
-"""Height and width."""
-
-
-@dataclass(frozen=True)
-class PreparedImage:
-    """A network input and the way back from its output."""
-
-    tensor: NDArray[np.float32]
-    """[3, H, W], normalised RGB."""
-    steps: tuple[tuple[str, Size], ...]
-    """(`resize` | `padding`, the size before) in the order they were applied."""
-    content: float = 1.0
-    """The share of the tensor's pixels that show the photo; the rest is padding."""
-
-    @property
-    def shape(self) -> Size:
-        """The tensor's height and width."""
-        return self.tensor.shape[1], self.tensor.shape[2]
-
-
-def restore(alpha: NDArray[np.float32], steps: Sequence[tuple[str, Size]]) -> NDArray[np.float32]:
-    """Take an alpha [H, W] back through the steps to the size before the first, in 0..1."""
-    for kind, (height, width) in reversed(steps):
-        if kind == "padding":
-            alpha = alpha[:height, :width]
-        elif alpha.shape != (height, width):
-            alpha = cv2.resize(alpha, (width, height), interpolation=cv2.INTER_LINEAR).astype(
-                np.float32
-            )
-    return alpha
-
+from worker.imaging.arrays import Image, Size
+from worker.imaging.prepared import PreparedImage
 
 Colour = tuple[float, float, float]
 """RGB, 0..255; rounded as OpenCV rounds."""

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from shared.errors import MattingError, PredictorError, WarmupError
 from shared.settings import Settings
+from worker.imaging.arrays import Size
 from worker.inference.catalog import Model, find_model
 from worker.inference.engine import EnginePlan, collecting, plans
 from worker.inference.session import PredictorSession
 from worker.inference.shapes import ShapeGrid
 from worker.inference.testcard import testcard
-from worker.inference.transforms import ExactTransforms, Size
+from worker.inference.transforms import ExactTransforms
 
 TIMEOUT_S = 900
 """Building a TensorRT engine takes minutes; a hang must end all the same."""

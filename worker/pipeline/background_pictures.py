@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from shared.errors import BackgroundUnreadableError, ImageError
 from shared.object_url import ObjectUrl
-from worker.imaging.matte import Image
+from worker.imaging.arrays import Image
 
 KEPT = 8
 """Pictures kept; a job has one or two."""

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from shared.errors import MattingError
 from shared.options import Profile
+from worker.imaging.arrays import Image
 from worker.imaging.decoding import DecodedImage
 from worker.imaging.finishing import FinishedFile
 from worker.imaging.metadata import Metadata
-from worker.inference.transforms import Image, PreparedImage
+from worker.imaging.prepared import PreparedImage
 from worker.pipeline.work_items import Outcome, WorkItem
 
 

@@ -21,11 +21,11 @@ from shared.tracing import StageSpan
 from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.concurrency.watchdog import Watchdog
+from worker.imaging.arrays import Image
 from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode
 from worker.imaging.finishing import enough_px, finish, keep_metadata
 from worker.imaging.quarantine import DecodeRequest, Quarantine
 from worker.imaging.review import ReviewInput, review_many
-from worker.inference.transforms import Image
 from worker.pipeline.background_pictures import BackgroundPictures
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore
 from worker.pipeline.result_reuse import EarlierResults, copy_again
@@ -160,6 +160,7 @@ class Pipeline:
     def _get(self, in_flight: InFlightImage) -> bytes:
         item = in_flight.item
         data = self._store.get(item.bucket, item.key, self._settings.max_image_bytes)
+        in_flight.outcome.input_bytes = len(data)
         if self._past is not None:
             in_flight.outcome.fingerprint = self._past.fingerprint(item.tenant, data, item.options)
         return data
@@ -187,7 +188,6 @@ class Pipeline:
         ]
 
     def _decode(self, in_flight: InFlightImage, data: bytes) -> None:
-        in_flight.outcome.input_bytes = len(data)
         self._stage(in_flight, "decode", lambda: self._decode_and_prepare(in_flight, data))
 
     def _decode_and_prepare(self, in_flight: InFlightImage, data: bytes) -> None:
@@ -250,21 +250,19 @@ class Pipeline:
 
     def _put_files(self, in_flight: InFlightImage) -> None:
         item, files = in_flight.item, in_flight.files
-        keys = [item.result_key, *item.extra_keys]
-        kinds = [item.options.format, *(one.format for one in item.options.extras)]
-        for key, kind, file in zip(keys, kinds, files, strict=True):
-            self._store.put(key, file.data, kind.content_type)
+        for output, file in zip(item.outputs, files, strict=True):
+            self._store.put(output.key, file.data, output.rendition.format.content_type)
         in_flight.outcome.outputs = tuple(
             StoredOutput(
                 name=file.name,
-                key=key,
+                key=output.key,
                 width=file.width,
                 height=file.height,
                 bytes=len(file.data),
                 unmet=file.unmet,
                 subject=file.subject,
             )
-            for key, file in zip(keys, files, strict=True)
+            for output, file in zip(item.outputs, files, strict=True)
         )
 
     def _compose(self, in_flight: InFlightImage) -> None:

@@ -83,26 +83,34 @@ def stored_again(past: EarlierResult, item: WorkItem) -> tuple[StoredOutput, ...
     before = past.outputs or [
         {"width": past.width, "height": past.height, "bytes": past.output_bytes, "unmet": []}
     ]
-    wanted = [item.options, *item.options.extras]
-    keys = [item.result_key, *item.extra_keys]
     return tuple(
         StoredOutput(
-            name=file_name(one.name, item.name, one.format.extension, old["width"], old["height"]),
-            key=key,
+            name=file_name(
+                output.rendition.name,
+                item.name,
+                output.rendition.format.extension,
+                old["width"],
+                old["height"],
+            ),
+            key=output.key,
             width=old["width"],
             height=old["height"],
             bytes=old["bytes"],
             unmet=tuple(old["unmet"]),
             subject=tuple(old["subject"]) if old.get("subject") else None,
         )
-        for one, key, old in zip(wanted, keys, before, strict=False)
+        for output, old in zip(item.outputs, before, strict=False)
     )
 
 
 def copy_again(
     past: EarlierResults, found: EarlierResult, item: WorkItem, outcome: Outcome
 ) -> None:
-    """Copy an earlier image's files; where one is gone, the image is computed."""
+    """Copy an earlier image's files, and note all that is recorded of an image: it may never be
+    decoded. Where a file or the photo's size is gone, the image is computed.
+    """
+    if not (found.width and found.height):
+        return
     started = time.perf_counter()
     outputs = stored_again(found, item)
     try:
@@ -113,6 +121,7 @@ def copy_again(
         log.info("reuse-gone", item=item.item_id, detail=str(error))
         return
     outcome.outputs, outcome.reused = outputs, True
+    outcome.width, outcome.height = found.width, found.height
     outcome.review = tuple(Reason(reason) for reason in found.review_reasons)
     outcome.output_bytes = found.output_bytes
     outcome.timings_ms["store"] = (time.perf_counter() - started) * 1e3

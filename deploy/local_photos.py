@@ -7,7 +7,7 @@ from pathlib import Path
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """What is picked out of a folder; a file that is named itself is taken whatever it is called."""
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parent / "samples"
 
 
 @dataclass(frozen=True)
