@@ -116,7 +116,9 @@ class Database:
                 except OperationalError as error:
                     # Behind a statement that waits for a table, everybody waits: rather give up
                     # after a moment and come again. What was done stays done.
-                    if attempt == MIGRATION_ATTEMPTS or not isinstance(error.orig, LockNotAvailable):
+                    if attempt == MIGRATION_ATTEMPTS or not isinstance(
+                        error.orig, LockNotAvailable
+                    ):
                         raise DatabaseError(f"Migration failed: {_first_line(error)}") from error
                     time.sleep(MIGRATION_PAUSE_S)
 

@@ -10,8 +10,8 @@ from shared.errors import MattingError
 
 
 class Leadership:
-    """This process's part in one leader lease. Ask `held` before every step: it renews the lease
-    when a third of it is over, so steps of less than two thirds never let it lapse.
+    """One process's part in a leader lease. Ask `held` before every step: it renews the lease when
+    a third of it is over, so steps of less than two thirds never let it lapse.
     """
 
     def __init__(self, database: Database, name: str, *, lease_s: float) -> None:

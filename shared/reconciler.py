@@ -7,8 +7,8 @@ wakes up), no harm is done: every step is one transaction that takes the rows it
 message that comes twice does nothing.
 
 A round looks at the open jobs page by page and ends after about a second, wherever it is: the next
-one goes on behind the last job, so that each of ten thousand gets its turn, and the lease is renewed
-in time however many there are.
+one goes on behind the last job, so that each of ten thousand gets its turn, and the lease is
+renewed in time however many there are.
 """
 
 import threading
@@ -71,7 +71,7 @@ class Reconciler(PeriodicTask):
             if time.monotonic() >= self._recover_at:
                 self.recover()
                 self._recover_at = time.monotonic() + self._settings.reconcile_s
-            self.publish_page()
+            _, self._after = self.publish_page(self._after)
             if self._after is None:  # that was the last page
                 break
             if time.monotonic() >= until:
@@ -80,29 +80,28 @@ class Reconciler(PeriodicTask):
 
     def publish_open_jobs(self) -> int:
         """Fill up what each open job may have on the queue; returns how many messages were sent."""
-        self._after = None
-        sent = self.publish_page()
-        while self._after is not None:
-            sent += self.publish_page()
+        sent, after = self.publish_page(None)
+        while after is not None:
+            more, after = self.publish_page(after)
+            sent += more
         return sent
 
-    def publish_page(self) -> int:
-        """The same for the next page of open jobs.
+    def publish_page(self, after: uuid.UUID | None) -> tuple[int, uuid.UUID | None]:
+        """The same for a page of open jobs, behind the job `after`; returns also where the next
+        page begins, and None after the last.
 
         No job gets more on at a time than keeps the workers busy, so a small one waits for little.
         """
         with self._database.transaction() as session:
             ahead = self._ahead(session)
-            page = job_store.open_jobs(session, after=self._after, limit=PAGE_JOBS, ahead=ahead)
+            page = job_store.open_jobs(session, after=after, limit=PAGE_JOBS, ahead=ahead)
         sent = 0
         for job_id in page.publishable:
             if sent >= PAGE_MESSAGES:
-                break
+                return sent, after
             sent += self.publish_job(job_id)
-            self._after = job_id
-        else:
-            self._after = page.last
-        return sent
+            after = job_id
+        return sent, page.last
 
     def publish_job(self, job_id: uuid.UUID) -> int:
         """The same for one job. Sent first and noted after: what a crash leaves is sent twice."""

@@ -92,8 +92,8 @@ class WebhookDeliverer(PeriodicTask):
         return LOOK_EVERY_S
 
     def send_due(self) -> int:
-        """Begin what is due, as far as there is room: a page of webhooks after the other, until each
-        had its turn; returns how many. Raises MattingError.
+        """Begin what is due, as far as there is room: one page of webhooks after the other, until
+        each had its turn; returns how many. Raises MattingError.
         """
         begun = 0
         for _page in range(PAGES_PER_ROUND):

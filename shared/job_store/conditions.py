@@ -51,7 +51,9 @@ def is_unended() -> sa.ColumnElement[bool]:
     return is_one_of(Job.status, UNENDED)
 
 
-def names_upload(text: sa.ColumnElement[str] | InstrumentedAttribute[str]) -> sa.ColumnElement[bool]:
+def names_upload(
+    text: sa.ColumnElement[str] | InstrumentedAttribute[str],
+) -> sa.ColumnElement[bool]:
     """A text that names something which was uploaded here."""
     return text.like(sa.literal(UPLOAD_PATTERN, literal_execute=True))
 

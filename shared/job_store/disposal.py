@@ -91,9 +91,7 @@ def sources_named_by_jobs(session: Session, uploads: Sequence[str]) -> set[str]:
     return _named(session, uploads)
 
 
-def _named(
-    session: Session, uploads: Sequence[str], *of_jobs: sa.ColumnElement[bool]
-) -> set[str]:
+def _named(session: Session, uploads: Sequence[str], *of_jobs: sa.ColumnElement[bool]) -> set[str]:
     """One look into an index for each, however often it is named."""
     if not uploads:
         return set()
@@ -102,7 +100,10 @@ def _named(
         sa.select(Item.id)
         .join(Job, Job.id == Item.job_id)
         .where(
-            Item.source == given.c.value, names_upload(Item.source), Job.deleted_at.is_(None), *of_jobs
+            Item.source == given.c.value,
+            names_upload(Item.source),
+            Job.deleted_at.is_(None),
+            *of_jobs,
         )
         .limit(1)
         .correlate(given)

@@ -38,7 +38,7 @@ class PublishableItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenJobs:
-    """A page of the jobs that go on and have images waiting, by their ids."""
+    """A page of the jobs that go on, by their ids."""
 
     publishable: list[uuid.UUID]
     """Those of the page with room on the queue and an image that is due."""
@@ -46,18 +46,17 @@ class OpenJobs:
     """Where the next page begins; None: this was the last one."""
 
 
-def open_jobs(
-    session: Session, *, after: uuid.UUID | None, limit: int, ahead: int
-) -> OpenJobs:
+def open_jobs(session: Session, *, after: uuid.UUID | None, limit: int, ahead: int) -> OpenJobs:
     """Look at up to `limit` open jobs behind the job `after`."""
-    page = sa.select(Job.id, Job.running).where(is_open(), Job.queued > 0)
+    page = sa.select(Job.id, Job.queued, Job.running).where(is_open())
     if after is not None:
         page = page.where(Job.id > after)
     jobs = page.order_by(Job.id).limit(limit).subquery("page")
     on_queue = _on_queue(jobs.c.id, ahead)
     due = sa.or_(_fresh(jobs.c.id).exists(), _due_again(jobs.c.id, now(session)).exists())
     statement = sa.select(
-        jobs.c.id, sa.and_(jobs.c.running + on_queue < ahead, due).label("publishable")
+        jobs.c.id,
+        sa.and_(jobs.c.queued > 0, jobs.c.running + on_queue < ahead, due).label("publishable"),
     ).order_by(jobs.c.id)
     rows = session.execute(statement).all()
     return OpenJobs(
@@ -122,7 +121,9 @@ JobId = uuid.UUID | sa.ColumnElement[uuid.UUID]
 def _on_queue(job_id: JobId, ahead: int) -> sa.ScalarSelect[int]:
     """How many messages of a job no worker has taken, `ahead` at most."""
     some = sa.select(Item.job_id).where(
-        Item.job_id == job_id, is_value(Item.status, ItemStatus.QUEUED), Item.published_at.is_not(None)
+        Item.job_id == job_id,
+        is_value(Item.status, ItemStatus.QUEUED),
+        Item.published_at.is_not(None),
     )
     counted = some.correlate_except(Item).limit(ahead).subquery()
     return sa.select(sa.func.count()).select_from(counted).scalar_subquery()

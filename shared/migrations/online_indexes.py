@@ -1,9 +1,9 @@
 """Indexes made and dropped while the service runs.
 
-On PostgreSQL CREATE INDEX CONCURRENTLY lets rows be written meanwhile. It takes minutes on tables of
-millions, is no part of a transaction, and waits for every older transaction: locks that it waits for
-hold up nobody, so it waits longer for them than other statements do. What a broken attempt leaves is
-an invalid index, which the next attempt removes.
+On PostgreSQL CREATE INDEX CONCURRENTLY lets rows be written meanwhile. It takes minutes on tables
+of millions, is no part of a transaction, and waits for every older transaction. That holds up
+nobody, so it may wait longer than other statements do. What a broken attempt leaves is an invalid
+index, which the next attempt removes.
 """
 
 from collections.abc import Sequence

@@ -31,7 +31,9 @@ class Job(Base):
         ),
         partial_index("ix_jobs_deleted", "deleted_at", where="deleted_at IS NOT NULL"),
         partial_index("ix_jobs_changing", "id", where="pending_change IS NOT NULL"),
-        partial_index("ix_jobs_naming_uploads", "id", where=f"CAST(options AS TEXT) {NAMES_UPLOAD}"),
+        partial_index(
+            "ix_jobs_naming_uploads", "id", where=f"CAST(options AS TEXT) {NAMES_UPLOAD}"
+        ),
         # SQLite keeps one of its own small: there all jobs are looked at.
         Index("ix_jobs_source_object", text("(source ->> 'object')")).ddl_if(dialect="postgresql"),
     )
@@ -156,7 +158,9 @@ class Item(Base):
             "ix_items_verdict", "job_id", "verdict", "position", where="verdict IS NOT NULL"
         ),
         partial_index("ix_items_uploads", "source", where=f"source {NAMES_UPLOAD}"),
-        partial_index("ix_items_naming_uploads", "id", where=f"CAST(options AS TEXT) {NAMES_UPLOAD}"),
+        partial_index(
+            "ix_items_naming_uploads", "id", where=f"CAST(options AS TEXT) {NAMES_UPLOAD}"
+        ),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)

@@ -58,11 +58,16 @@ class Delivery(Base):
         ),
         # What was not delivered is looked for among very many that were.
         partial_index(
-            "ix_webhook_deliveries_undelivered", "api_key_id", "id", where="status <> 'delivered'"
+            "ix_webhook_deliveries_undelivered",
+            "api_key_id",
+            "status",
+            "id",
+            where="status <> 'delivered'",
         ),
         partial_index(
             "ix_webhook_deliveries_undelivered_to",
             "webhook_id",
+            "status",
             "id",
             where="status <> 'delivered'",
         ),

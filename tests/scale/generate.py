@@ -8,6 +8,7 @@ with a long backlog, jobs and images whose options name uploads.
 
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -47,7 +48,6 @@ class Landmarks:
 
     key: uuid.UUID
     """Owns two fifths of all; has a quota."""
-    secret_sha256: str
     bulk: uuid.UUID
     """Running: nearly all of its images wait."""
     failed: uuid.UUID
@@ -201,19 +201,30 @@ def _statements(size: Size) -> list[str]:
     ]
 
 
+def is_generated(database: Database) -> bool:
+    """Whether the tables hold something already."""
+    with database.engine.connect() as connection:
+        return connection.exec_driver_sql("SELECT 1 FROM jobs LIMIT 1").scalar() is not None
+
+
 def landmarks(database: Database, size: Size) -> Landmarks:
     """Of a generated database."""
     with database.engine.connect() as connection:
-        jobs = {
-            name: connection.exec_driver_sql(f"SELECT id FROM jobs WHERE {condition} LIMIT 1").scalar()
+        jobs: dict[str, Any] = {
+            name: connection.exec_driver_sql(
+                f"SELECT id FROM jobs WHERE {condition} LIMIT 1"
+            ).scalar()
             for name, condition in (
                 ("bulk", f"total = {size.bulk} AND status = 'running'"),
                 ("failed", f"total = {size.bulk} AND failed = total"),
-                ("plain", f"status = 'finished' AND succeeded = {size.plain} AND deleted_at IS NULL"),
+                (
+                    "plain",
+                    f"status = 'finished' AND succeeded = {size.plain} AND deleted_at IS NULL",
+                ),
             )
         }
-        key = connection.exec_driver_sql("SELECT id, sha256 FROM api_keys WHERE name = 'key 0'").one()
-        webhook = connection.exec_driver_sql(
+        key = connection.exec_driver_sql("SELECT id FROM api_keys WHERE name = 'key 0'").one()
+        webhook: Any = connection.exec_driver_sql(
             f"SELECT id FROM webhooks WHERE api_key_id = '{key.id}' AND job_id IS NULL"
         ).scalar()
-    return Landmarks(key=key.id, secret_sha256=key.sha256, webhook=webhook, **jobs)
+    return Landmarks(key=key.id, webhook=webhook, **jobs)

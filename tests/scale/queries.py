@@ -17,6 +17,9 @@ from tests.scale.generate import HOT, Landmarks
 
 BATCH, ROUND, REQUEST = "batch", "round", "request"
 
+WRITES_MS = 200.0
+"""What a statement may take that writes some hundred rows."""
+
 PREFIX = "s3://matting/uploads/"
 DAY_S = 86_400.0
 
@@ -29,6 +32,8 @@ class Query:
     every: str
     """`batch` of a worker, `round` of a background thread, `request` to the API."""
     run: Callable[..., Any]
+    limit_ms: float = 5.0
+    """What its slowest statement may take."""
     prepare: Callable[[Session, Landmarks], Any] | None = None
     """What is asked for beforehand, and not looked at; its answer is `run`'s third argument."""
 
@@ -72,7 +77,9 @@ def _attempt(session: Session, marks: Landmarks) -> job_store.Attempt:
 
 
 def _delivery(session: Session, marks: Landmarks) -> Delivery:
-    return session.scalars(sa.select(Delivery).where(Delivery.api_key_id == marks.key).limit(1)).one()
+    return session.scalars(
+        sa.select(Delivery).where(Delivery.api_key_id == marks.key).limit(1)
+    ).one()
 
 
 def _fingerprints(session: Session, marks: Landmarks) -> list[tuple[uuid.UUID, str]]:
@@ -99,9 +106,9 @@ def _published(session: Session, marks: Landmarks) -> list[job_store.Publishable
     return job_store.publishable(session, marks.bulk, ahead=1_000)
 
 
-def _submission(session: Session, marks: Landmarks) -> str:
-    statement = sa.select(IdempotencyKey.key).where(IdempotencyKey.api_key_id == marks.key)
-    return str(session.scalar(statement.limit(1)))
+def _submission(session: Session, marks: Landmarks) -> IdempotencyKey:
+    statement = sa.select(IdempotencyKey).where(IdempotencyKey.api_key_id == marks.key)
+    return session.scalars(statement.limit(1)).one()
 
 
 def _deliveries(session: Session, marks: Landmarks, **given: Any) -> object:
@@ -129,230 +136,302 @@ def _open_new_job(session: Session, marks: Landmarks) -> Job:
 QUERIES = [
     # A worker's batch.
     Query(
-        name="must_run_alone", every=BATCH,
+        name="must_run_alone",
+        every=BATCH,
         prepare=lambda s, m: _ids(s, m.bulk, ItemStatus.QUEUED, 32),
         run=lambda s, m, ids: job_store.must_run_alone(s, ids),
     ),
     Query(
-        name="claim_many", every=BATCH,
+        name="claim_many",
+        every=BATCH,
         prepare=lambda s, m: _ids(s, m.bulk, ItemStatus.QUEUED, 32),
-        run=lambda s, m, ids: job_store.claim_many(
-            s, ids, job_ids=[m.bulk], owner="w", lease_s=20
-        ),
+        run=lambda s, m, ids: job_store.claim_many(s, ids, job_ids=[m.bulk], owner="w", lease_s=20),
     ),
     Query(
-        name="find_earlier_results", every=BATCH, prepare=_fingerprints,
+        name="find_earlier_results",
+        every=BATCH,
+        prepare=_fingerprints,
         run=lambda s, m, wanted: job_store.find_earlier_results(s, wanted),
     ),
     Query(
-        name="finish_many", every=BATCH, prepare=_settlements,
+        name="finish_many",
+        every=BATCH,
+        prepare=_settlements,
         run=lambda s, m, settlements: job_store.finish_many(s, settlements),
     ),
     # Rounds.
     Query(
-        name="renew_leases", every=ROUND,
+        name="renew_leases",
+        every=ROUND,
         prepare=lambda s, m: _ids(s, m.bulk, ItemStatus.RUNNING, 32),
         run=lambda s, m, ids: job_store.renew_leases(s, ids, owner="worker-1", lease_s=20),
     ),
     Query(name="beat", every=ROUND, run=lambda s, m: job_store.beat(s, "worker-1")),
     Query(
-        name="acquire_leader_lease", every=ROUND,
+        name="acquire_leader_lease",
+        every=ROUND,
         run=lambda s, m: job_store.acquire_leader_lease(s, "x", owner="o", lease_s=5),
     ),
-    Query(name="open_jobs", every=ROUND, run=lambda s, m: job_store.open_jobs(s, after=None, limit=100, ahead=256)),
-    Query(name="publishable", every=ROUND, run=lambda s, m: job_store.publishable(s, m.bulk, ahead=1_000)),
     Query(
-        name="mark_published_many", every=ROUND, prepare=_published,
+        name="open_jobs",
+        every=ROUND,
+        run=lambda s, m: job_store.open_jobs(s, after=None, limit=100, ahead=256),
+    ),
+    Query(
+        name="publishable",
+        every=ROUND,
+        run=lambda s, m: job_store.publishable(s, m.bulk, ahead=1_000),
+    ),
+    Query(
+        name="mark_published_many",
+        every=ROUND,
+        limit_ms=WRITES_MS,
+        prepare=_published,
         run=lambda s, m, sent: job_store.mark_published_many(s, sent[:256]),
     ),
     Query(
-        name="release_expired_leases", every=ROUND,
+        name="release_expired_leases",
+        every=ROUND,
         run=lambda s, m: job_store.release_expired_leases(s, max_attempts=4),
     ),
     Query(
-        name="forget_publication", every=ROUND,
+        name="forget_publication",
+        every=ROUND,
         run=lambda s, m: job_store.forget_publication(s, older_than_s=DAY_S),
     ),
     Query(name="unexpanded_jobs", every=ROUND, run=lambda s, m: job_store.unexpanded_jobs(s)),
     Query(
-        name="add_page of 1,000", every=ROUND,
+        name="add_page of 1,000",
+        every=ROUND,
+        limit_ms=WRITES_MS,
         prepare=_open_new_job,
         run=lambda s, m, job: job_store.add_page(s, job.id, _new_items(1_000), cursor="x"),
     ),
     Query(
-        name="claim_deliveries", every=ROUND,
+        name="claim_deliveries",
+        every=ROUND,
         run=lambda s, m: job_store.claim_deliveries(
             s, after=None, busy=[], taken={}, of_key=4, limit=32, lease_s=25
         ),
     ),
     Query(
-        name="record_attempt", every=ROUND, prepare=_attempt,
+        name="record_attempt",
+        every=ROUND,
+        prepare=_attempt,
         run=lambda s, m, attempt: job_store.record_attempt(
             s, attempt, AttemptResult(outcome=Outcome.DELIVERED, duration_ms=1.0)
         ),
     ),
     Query(
-        name="forget_deliveries", every=ROUND,
+        name="forget_deliveries",
+        every=ROUND,
         run=lambda s, m: job_store.forget_deliveries(s, older_than_s=30 * DAY_S, limit=1_000),
     ),
     Query(
-        name="forget_submissions", every=ROUND,
+        name="forget_submissions",
+        every=ROUND,
         run=lambda s, m: job_store.forget_submissions(s, older_than_s=-DAY_S, limit=1_000),
     ),
     Query(
-        name="expire_jobs", every=ROUND,
+        name="expire_jobs",
+        every=ROUND,
         run=lambda s, m: job_store.expire_jobs(s, older_than_s=30 * DAY_S, limit=20),
     ),
     Query(name="deleted_jobs", every=ROUND, run=lambda s, m: job_store.deleted_jobs(s, limit=20)),
     Query(
-        name="sources_of", every=ROUND,
+        name="sources_of",
+        every=ROUND,
         run=lambda s, m: job_store.sources_of(s, m.failed, after=0, limit=250),
     ),
     Query(
-        name="sources_still_needed of 250", every=ROUND, prepare=_sources,
+        name="sources_still_needed of 250",
+        every=ROUND,
+        prepare=_sources,
         run=lambda s, m, urls: job_store.sources_still_needed(s, urls, but_for=m.plain),
     ),
     Query(
-        name="sources_named_by_jobs of 250", every=ROUND, prepare=_sources,
+        name="sources_named_by_jobs of 250",
+        every=ROUND,
+        prepare=_sources,
         run=lambda s, m, urls: job_store.sources_named_by_jobs(s, urls),
     ),
     *(
         Query(
-            name=f"uploads_in_options of {table.__tablename__}", every=ROUND,
+            name=f"uploads_in_options of {table.__tablename__}",
+            every=ROUND,
             run=lambda s, m, table=table: job_store.uploads_in_options(
                 s, table, PREFIX, after=m.plain, limit=500
             ),
         )
         for table in (Job, Item)
     ),
-    Query(name="changing_jobs", every=ROUND, run=lambda s, m: job_store.changing_jobs(s, limit=100)),
     Query(
-        name="remove_items of 1,000", every=ROUND,
+        name="changing_jobs", every=ROUND, run=lambda s, m: job_store.changing_jobs(s, limit=100)
+    ),
+    Query(
+        name="remove_items of 1,000",
+        every=ROUND,
         run=lambda s, m: job_store.remove_items(s, m.failed, limit=1_000),
     ),
     Query(
-        name="remove_job", every=ROUND,
+        name="remove_job",
+        every=ROUND,
         prepare=_delete_rows_of_plain,
         run=lambda s, m, _: job_store.remove_job(s, m.plain),
     ),
     # Requests.
     Query(name="find_api_key", every=REQUEST, run=lambda s, m: job_store.find_api_key(s, "mtk_x")),
+    Query(name="images_left", every=REQUEST, run=lambda s, m: job_store.images_left(s, m.key)),
     Query(
-        name="images_left", every=REQUEST, run=lambda s, m: job_store.images_left(s, m.key)
-    ),
-    Query(
-        name="create_job, add_items of 100", every=REQUEST,
+        name="create_job, add_items of 100",
+        every=REQUEST,
         run=lambda s, m: job_store.add_items(s, _new_job(s, m).id, _new_items(100)),
     ),
     Query(
-        name="remember_submission", every=REQUEST,
+        name="remember_submission",
+        every=REQUEST,
         run=lambda s, m: job_store.remember_submission(
             s, m.plain, api_key_id=m.key, key="new", sha256="0"
         ),
     ),
     Query(
-        name="find_submission", every=REQUEST, prepare=_submission,
-        run=lambda s, m, key: job_store.find_submission(
-            s, api_key_id=m.key, key=key, sha256="9dd4e461268c8034f5c8564e155c67a6"
+        name="find_submission",
+        every=REQUEST,
+        prepare=_submission,
+        run=lambda s, m, one: job_store.find_submission(
+            s, api_key_id=m.key, key=one.key, sha256=one.sha256
         ),
     ),
     Query(
-        name="finish_expansion", every=REQUEST,
+        name="finish_expansion",
+        every=REQUEST,
         prepare=_open_new_job,
         run=lambda s, m, job: job_store.finish_expansion(s, job.id),
     ),
     Query(
-        name="get_job", every=REQUEST, run=lambda s, m: job_store.get_job(s, m.bulk, api_key_id=m.key)
+        name="get_job",
+        every=REQUEST,
+        run=lambda s, m: job_store.get_job(s, m.bulk, api_key_id=m.key),
     ),
     Query(
-        name="list_jobs", every=REQUEST,
+        name="list_jobs",
+        every=REQUEST,
         run=lambda s, m: job_store.list_jobs(s, api_key_id=m.key, before=None, limit=51),
     ),
     Query(
-        name="list_jobs, a page further back", every=REQUEST,
+        name="list_jobs, a page further back",
+        every=REQUEST,
         run=lambda s, m: job_store.list_jobs(s, api_key_id=m.key, before=m.failed, limit=51),
     ),
     Query(name="recent_rate", every=REQUEST, run=lambda s, m: job_store.recent_rate(s)),
     Query(
-        name="get_item", every=REQUEST, prepare=_item,
+        name="get_item",
+        every=REQUEST,
+        prepare=_item,
         run=lambda s, m, item: job_store.get_item(s, item.id, api_key_id=m.key),
     ),
     Query(name="list_items", every=REQUEST, run=lambda s, m: _items(s, m.bulk)),
     Query(
-        name="list_items, far behind", every=REQUEST,
+        name="list_items, far behind",
+        every=REQUEST,
         run=lambda s, m: _items(s, m.bulk, after=15_000),
     ),
     Query(
-        name="list_items, failed", every=REQUEST,
+        name="list_items, failed",
+        every=REQUEST,
         run=lambda s, m: _items(s, m.bulk, status=ItemStatus.FAILED),
     ),
     *(
         Query(
-            name=f"list_items, {which}", every=REQUEST,
+            name=f"list_items, {which}",
+            every=REQUEST,
             run=lambda s, m, which=which: _items(s, m.bulk, review=which),
         )
         for which in ("flagged", "pending", "accepted", "rejected")
     ),
     Query(
-        name="record_verdict", every=REQUEST, prepare=_item,
+        name="record_verdict",
+        every=REQUEST,
+        prepare=_item,
         run=lambda s, m, item: job_store.record_verdict(s, item, verdict=Verdict.ACCEPT, note=None),
     ),
     Query(
-        name="ended_jobs_among", every=REQUEST,
+        name="ended_jobs_among",
+        every=REQUEST,
         run=lambda s, m: job_store.ended_jobs_among(s, [m.bulk, m.failed, m.plain]),
     ),
     Query(name="pause_job", every=REQUEST, run=lambda s, m: job_store.pause_job(s, m.bulk)),
     Query(
-        name="resume_job", every=REQUEST, prepare=lambda s, m: job_store.pause_job(s, m.bulk),
+        name="resume_job",
+        every=REQUEST,
+        limit_ms=WRITES_MS,
+        prepare=lambda s, m: job_store.pause_job(s, m.bulk),
         run=lambda s, m, _: job_store.resume_job(s, m.bulk),
     ),
     Query(
-        name="cancel_job of 400,000", every=REQUEST, run=lambda s, m: job_store.cancel_job(s, m.bulk)
+        name="cancel_job of 400,000",
+        every=REQUEST,
+        limit_ms=WRITES_MS,
+        run=lambda s, m: job_store.cancel_job(s, m.bulk),
     ),
     Query(
-        name="retry_failed of 400,000", every=REQUEST,
+        name="retry_failed of 400,000",
+        every=REQUEST,
+        limit_ms=WRITES_MS,
         run=lambda s, m: job_store.retry_failed(s, m.failed),
     ),
     Query(
-        name="delete_job of 400,000", every=REQUEST, run=lambda s, m: job_store.delete_job(s, m.bulk)
+        name="delete_job of 400,000",
+        every=REQUEST,
+        run=lambda s, m: job_store.delete_job(s, m.bulk),
     ),
     Query(name="usage_of", every=REQUEST, run=lambda s, m: job_store.usage_of(s, [m.key])),
     Query(name="list_api_keys", every=REQUEST, run=lambda s, m: job_store.list_api_keys(s)),
     Query(name="backlog", every=REQUEST, run=lambda s, m: job_store.backlog(s)),
     Query(
-        name="live_workers", every=REQUEST, run=lambda s, m: job_store.live_workers(s, stale_s=DAY_S)
+        name="live_workers",
+        every=REQUEST,
+        run=lambda s, m: job_store.live_workers(s, stale_s=DAY_S),
     ),
     Query(
-        name="list_webhooks", every=REQUEST,
+        name="list_webhooks",
+        every=REQUEST,
         run=lambda s, m: job_store.list_webhooks(s, api_key_id=m.key),
     ),
     Query(
-        name="get_delivery", every=REQUEST, prepare=_delivery,
+        name="get_delivery",
+        every=REQUEST,
+        prepare=_delivery,
         run=lambda s, m, one: job_store.get_delivery(s, one.id, api_key_id=m.key),
     ),
     Query(name="list_deliveries", every=REQUEST, run=lambda s, m: _deliveries(s, m)),
     Query(
-        name="list_deliveries of a webhook", every=REQUEST,
+        name="list_deliveries of a webhook",
+        every=REQUEST,
         run=lambda s, m: _deliveries(s, m, webhook_id=m.webhook),
     ),
     Query(
-        name="list_deliveries of a job", every=REQUEST,
+        name="list_deliveries of a job",
+        every=REQUEST,
         run=lambda s, m: _deliveries(s, m, job_id=m.plain),
     ),
     *(
         Query(
-            name=f"list_deliveries, {status.value}", every=REQUEST,
+            name=f"list_deliveries, {status.value}",
+            every=REQUEST,
             run=lambda s, m, status=status: _deliveries(s, m, status=status),
         )
         for status in DeliveryStatus
     ),
     Query(
-        name="list_deliveries of a webhook, failed", every=REQUEST,
+        name="list_deliveries of a webhook, failed",
+        every=REQUEST,
         run=lambda s, m: _deliveries(s, m, webhook_id=m.webhook, status=DeliveryStatus.FAILED),
     ),
     Query(
-        name="announce_test", every=REQUEST,
+        name="announce_test",
+        every=REQUEST,
         prepare=lambda s, m: s.get_one(Webhook, m.webhook),
         run=lambda s, m, webhook: job_store.announce_test(s, webhook),
     ),
-]  # fmt: skip
+]

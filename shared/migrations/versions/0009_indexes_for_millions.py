@@ -57,13 +57,13 @@ NEW: list[tuple[str, str, list[str], str | None]] = [
     (
         "ix_webhook_deliveries_undelivered",
         "webhook_deliveries",
-        ["api_key_id", "id"],
+        ["api_key_id", "status", "id"],
         "status <> 'delivered'",
     ),
     (
         "ix_webhook_deliveries_undelivered_to",
         "webhook_deliveries",
-        ["webhook_id", "id"],
+        ["webhook_id", "status", "id"],
         "status <> 'delivered'",
     ),
     ("ix_idempotency_keys_job_id", "idempotency_keys", ["job_id"], None),
