@@ -6,40 +6,50 @@ one at a time holds, by a lease in the database. Should two hold it after all (o
 wakes up), no harm is done: every step is one transaction that takes the rows it changes, and a
 message that comes twice does nothing.
 
-A round looks at the open jobs page by page and ends after about a second, wherever it is: the next
-one goes on behind the last job, so that each of ten thousand gets its turn, and the lease is
+A round looks at the open jobs page by page and ends after about a second, wherever it is. The next
+one goes on behind the last job, so each of ten thousand jobs gets its turn, and the lease is
 renewed in time however many there are.
 """
 
+import bisect
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 
 from shared import job_store
 from shared.database import Database, Session
+from shared.held_messages import find_lost
 from shared.leadership import Leadership
 from shared.periodic_task import PeriodicTask
-from shared.queue import Celery, Message, all_queues, publish_many, queue_depth
+from shared.queue import Celery, Message, publish_many, queue_name
 from shared.settings import Settings
+from shared.shares import MAX_OUT, Share, shares
 from shared.telemetry import RECONCILED, get_logger
 
 log = get_logger(__name__)
 
 LOST_AFTER_S = 10
-"""With an empty queue, a message that nobody claimed for this long was lost: a worker claims what
-it prefetched within seconds."""
+"""A message that Redis has not, and that nobody claimed for this long, was lost: a worker claims
+what it takes within seconds."""
 
+FORGET_ROWS = 1_000
+"""Of one transaction."""
 
-LEADER_LEASE_S = 5.0
-"""Another process takes over when nothing was heard of the holder for this long, and for as long as
-it waits between two looks at lost messages.
-"""
+LOOK_SHARE = 20
+"""Looking for lost messages reads the whole queue, so it takes at most this part of the time."""
+
 
 PAGE_JOBS = 100
 """Open jobs that one statement looks at."""
 PAGE_MESSAGES = 2_000
 """A page ends early when it has so many to send."""
 ROUND_S = 1.0
+
+LEADER_LEASE_S = 5.0
+"""Another process takes over when nothing was heard of the holder for this long, and for as long as
+it waits between two looks at lost messages.
+"""
 
 
 class Reconciler(PeriodicTask):
@@ -54,7 +64,7 @@ class Reconciler(PeriodicTask):
             database, "reconcile", lease_s=LEADER_LEASE_S + settings.reconcile_s
         )
         self._after: uuid.UUID | None = None
-        """The last job that was looked at; None: the next round begins with the first one."""
+        """The last job that had its turn; None: the next round begins with the first one."""
         self._publishing: set[uuid.UUID] = set()
         self._lock = threading.Lock()
         self._recover_at = 0.0
@@ -66,12 +76,15 @@ class Reconciler(PeriodicTask):
 
     def round(self) -> float:
         """What is due, if it is this process's turn; 0 when there are more jobs to look at."""
+        if not self._leadership.held():
+            return self._settings.publish_every_ms / 1e3
+        if time.monotonic() >= self._recover_at:
+            self.recover()
+        with self._database.transaction() as session:
+            given = self._shares(session)
         until = time.monotonic() + ROUND_S
         while self._leadership.held() and not self._stopping.is_set():
-            if time.monotonic() >= self._recover_at:
-                self.recover()
-                self._recover_at = time.monotonic() + self._settings.reconcile_s
-            _, self._after = self.publish_page(self._after)
+            _, self._after = self.publish_page(given, self._after)
             if self._after is None:  # that was the last page
                 break
             if time.monotonic() >= until:
@@ -80,44 +93,66 @@ class Reconciler(PeriodicTask):
 
     def publish_open_jobs(self) -> int:
         """Fill up what each open job may have on the queue; returns how many messages were sent."""
-        sent, after = self.publish_page(None)
+        with self._database.transaction() as session:
+            given = self._shares(session)
+        sent, after = self.publish_page(given, None)
         while after is not None:
-            more, after = self.publish_page(after)
+            more, after = self.publish_page(given, after)
             sent += more
         return sent
 
-    def publish_page(self, after: uuid.UUID | None) -> tuple[int, uuid.UUID | None]:
-        """The same for a page of open jobs, behind the job `after`; returns also where the next
-        page begins, and None after the last.
+    def publish_page(
+        self, given: Sequence[Share], after: uuid.UUID | None
+    ) -> tuple[int, uuid.UUID | None]:
+        """The same for the next of the jobs (in the order of their ids) behind the job `after`;
+        returns also where the page after this one begins, and None when there is none.
 
         No job gets more on at a time than keeps the workers busy, so a small one waits for little.
         """
+        start = bisect.bisect_right(given, after, key=_job_id) if after else 0
+        page = given[start : start + PAGE_JOBS]
         with self._database.transaction() as session:
-            ahead = self._ahead(session)
-            page = job_store.open_jobs(session, after=after, limit=PAGE_JOBS, ahead=ahead)
+            ahead = {share.job_id: share.ahead for share in page}
+            due = set(job_store.jobs_to_publish(session, ahead))
         sent = 0
-        for job_id in page.publishable:
+        for share in page:
             if sent >= PAGE_MESSAGES:
                 return sent, after
-            sent += self.publish_job(job_id)
-            after = job_id
-        return sent, page.last
+            if share.job_id in due:
+                sent += self._publish_share(share)
+            after = share.job_id
+        return sent, after if start + PAGE_JOBS < len(given) else None
 
     def publish_job(self, job_id: uuid.UUID) -> int:
-        """The same for one job. Sent first and noted after: what a crash leaves is sent twice."""
+        """The same for one job."""
+        with self._database.transaction() as session:
+            given = self._shares(session)
+        return sum(self._publish_share(share) for share in given if share.job_id == job_id)
+
+    def _shares(self, session: Session) -> list[Share]:
+        return shares(
+            job_store.open_jobs(session),
+            ahead=self._settings.publish_ahead,
+            held=job_store.images_held(session, stale_s=self._settings.worker_stale_s),
+        )
+
+    def _publish_share(self, share: Share) -> int:
+        """Sent first and noted after: what a crash leaves is sent twice."""
         with self._lock:
-            if job_id in self._publishing:  # a new job is seen by the request and by the thread
+            if share.job_id in self._publishing:  # seen by a request and by the thread at once
                 return 0
-            self._publishing.add(job_id)
+            self._publishing.add(share.job_id)
         try:
-            return self._publish_job(job_id)
+            return self._publish(share)
         finally:
             with self._lock:
-                self._publishing.remove(job_id)
+                self._publishing.remove(share.job_id)
 
-    def _publish_job(self, job_id: uuid.UUID) -> int:
+    def _publish(self, share: Share) -> int:
         with self._database.transaction() as session:
-            due = job_store.publishable(session, job_id, ahead=self._ahead(session))
+            due = job_store.publishable(
+                session, share.job_id, ahead=share.ahead, express=share.express
+            )
         if due:
             publish_many(
                 self._queue,
@@ -137,21 +172,37 @@ class Reconciler(PeriodicTask):
                 job_store.mark_published_many(session, due)
         return len(due)
 
-    def _ahead(self, session: Session) -> int:
-        """`publish_ahead`, or with many workers what they hold and once more what they take next:
-        a job alone must be able to keep all of them busy (tests/benchmarks/capacity).
-        """
-        held = job_store.images_held(session, stale_s=self._settings.worker_stale_s)
-        return max(self._settings.publish_ahead, 2 * held)
-
     def recover(self) -> int:
-        """Forget lost messages, so that they are sent again; returns how many items moved."""
-        patience_s: float = self._settings.queue_visibility_timeout_s
-        if queue_depth(self._queue, all_queues(self._settings)) == 0:
-            patience_s = LOST_AFTER_S
+        """Forget lost messages, so that they are sent again; returns how many items."""
+        began = time.monotonic()
+        try:
+            return self.forget_lost()
+        finally:
+            ended = time.monotonic()
+            pause_s = max(self._settings.reconcile_s, LOOK_SHARE * (ended - began))
+            self._recover_at = ended + pause_s
+
+    def forget_lost(self) -> int:
+        """Let what Redis lost be sent again; returns how many items. Raises QueueError."""
         with self._database.transaction() as session:
-            forgotten = job_store.forget_publication(session, older_than_s=patience_s)
+            sent = job_store.unclaimed(session, older_than_s=LOST_AFTER_S, limit=2 * MAX_OUT)
+        if not sent:
+            return 0
+        queues = sorted({queue_name(one.model) for one in sent})
+        ids = [one.item_id for one in sent]
+        lost = find_lost(self._queue, queues, ids, claimed_within_s=LOST_AFTER_S)
+        forgotten = 0
+        gone = [one for one in sent if one.item_id in lost]
+        for start in range(0, len(gone), FORGET_ROWS):
+            with self._database.transaction() as session:
+                forgotten += job_store.forget_publications(
+                    session, gone[start : start + FORGET_ROWS]
+                )
         if forgotten:
             RECONCILED.labels("message-lost").inc(forgotten)
             log.warning("reconciled", action="message-lost", items=forgotten)
         return forgotten
+
+
+def _job_id(share: Share) -> uuid.UUID:
+    return share.job_id

@@ -1,14 +1,14 @@
-"""Every error a person can meet: a stable code, what happened, and what to do about it.
+"""All errors of the system: a stable code, what happened, and what to do.
 
 The class docstring is the sentence that a person reads when no detail is given. `code` never
 changes once released; `http_status` is what the API answers; `retryable` tells the worker whether
 another try can help. Errors of the image itself are never retried.
 
 MattingError
-├── ImageError            the photo can't be matted, now or ever (item fails, neighbours go on)
-├── TransientError        network, storage, database or device: another try may succeed
-├── SetupError            the process can't start; it ends with a non-zero status
-└── RequestError          the caller asked for something that can't be done
+├── ImageError            the photo itself: never retried, the other images continue
+├── TransientError        network, storage, database or device: retried automatically
+├── SetupError            the process cannot start; it ends with a non-zero status
+└── RequestError          the request: the caller must change it or send it later
 """
 
 from shared.errors.base import (
@@ -17,6 +17,7 @@ from shared.errors.base import (
 from shared.errors.codes import ERRORS, error_of
 from shared.errors.images import (
     EmptyFileError,
+    EncodingFailedError,
     FileTooLargeError,
     ForbiddenUrlError,
     ImageError,
@@ -72,6 +73,7 @@ from shared.errors.submissions import (
     FormatUnavailableError,
     IdempotencyKeyReusedError,
     InvalidOptionsError,
+    OutputTooLargeError,
     UnknownModelError,
 )
 from shared.errors.webhooks import (
@@ -114,6 +116,7 @@ __all__ = [
     "DeliveryNotFoundError",
     "EmptyFileError",
     "EmptySourceError",
+    "EncodingFailedError",
     "EngineUnavailableError",
     "FileTooLargeError",
     "ForbiddenSourceError",
@@ -140,6 +143,7 @@ __all__ = [
     "NotAnImageError",
     "NotFoundError",
     "OutOfMemoryError",
+    "OutputTooLargeError",
     "PairsNotFoundError",
     "PoisonousImageError",
     "PredictorError",

@@ -53,12 +53,16 @@ from shared.job_store.leases import (
 )
 from shared.job_store.outbox import announce_test, job_data
 from shared.job_store.publishing import (
-    OpenJobs,
+    EXPRESS_IMAGES,
+    OpenJob,
     PublishableItem,
-    forget_publication,
+    Sent,
+    forget_publications,
+    jobs_to_publish,
     mark_published_many,
     open_jobs,
     publishable,
+    unclaimed,
     unexpanded_jobs,
 )
 from shared.job_store.reading import (
@@ -108,6 +112,7 @@ from shared.job_store.workers import (
 )
 
 __all__ = [
+    "EXPRESS_IMAGES",
     "Attempt",
     "AttemptResult",
     "Backlog",
@@ -117,9 +122,10 @@ __all__ = [
     "EarlierResult",
     "NamedUploads",
     "NewItem",
-    "OpenJobs",
+    "OpenJob",
     "PublishableItem",
     "Rate",
+    "Sent",
     "Settlement",
     "SettlementState",
     "acquire_leader_lease",
@@ -150,7 +156,7 @@ __all__ = [
     "finish_expansion",
     "finish_many",
     "forget_deliveries",
-    "forget_publication",
+    "forget_publications",
     "forget_submissions",
     "forget_worker",
     "get_delivery",
@@ -160,6 +166,7 @@ __all__ = [
     "images_held",
     "images_left",
     "job_data",
+    "jobs_to_publish",
     "list_api_keys",
     "list_deliveries",
     "list_items",
@@ -192,6 +199,7 @@ __all__ = [
     "sources_named_by_jobs",
     "sources_of",
     "sources_still_needed",
+    "unclaimed",
     "unexpanded_jobs",
     "uploads_in_options",
     "usage_of",

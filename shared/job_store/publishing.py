@@ -1,23 +1,41 @@
 """What has to go onto the queue, and what is on it."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.database import now
 from shared.job_store.conditions import is_open, is_value
-from shared.job_store.locks import locked_items
 from shared.jobs import ENDED, ItemStatus
 from shared.models import Item, Job
 
 EXPRESS_IMAGES = 8
-"""The first images of every job overtake the rest of all: a small job waits for no backlog,
-whatever that one's priority, and a big one shows its first results at once."""
+"""The first images of a job overtake the rest of all: a small job waits for no backlog, whatever
+that one's priority, and a big one shows its first results at once (shared.shares)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenJob:
+    """A job that goes on, as far as its share of the queue depends on it."""
+
+    job_id: uuid.UUID
+    api_key_id: uuid.UUID
+    model: str | None
+    """What its options name."""
+    total: int
+    queued: int
+    unsettled: int
+
+    @property
+    def express_left(self) -> int:
+        """Of its first images, how many are still to be done."""
+        settled = self.total - self.unsettled
+        return max(0, min(EXPRESS_IMAGES, self.total) - settled)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,33 +54,31 @@ class PublishableItem:
     """Tries before this one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenJobs:
-    """A page of the jobs that go on, by their ids."""
-
-    publishable: list[uuid.UUID]
-    """Those of the page with room on the queue and an image that is due."""
-    last: uuid.UUID | None
-    """Where the next page begins; None: this was the last one."""
-
-
-def open_jobs(session: Session, *, after: uuid.UUID | None, limit: int, ahead: int) -> OpenJobs:
-    """Look at up to `limit` open jobs behind the job `after`."""
-    page = sa.select(Job.id, Job.queued, Job.running).where(is_open())
-    if after is not None:
-        page = page.where(Job.id > after)
-    jobs = page.order_by(Job.id).limit(limit).subquery("page")
-    on_queue = _on_queue(jobs.c.id, ahead)
-    due = sa.or_(_fresh(jobs.c.id).exists(), _due_again(jobs.c.id, now(session)).exists())
-    statement = sa.select(
-        jobs.c.id,
-        sa.and_(jobs.c.queued > 0, jobs.c.running + on_queue < ahead, due).label("publishable"),
-    ).order_by(jobs.c.id)
-    rows = session.execute(statement).all()
-    return OpenJobs(
-        publishable=[row.id for row in rows if row.publishable],
-        last=rows[-1].id if len(rows) == limit else None,
+def open_jobs(session: Session) -> list[OpenJob]:
+    """The jobs that go on and have images left to do, the oldest first."""
+    statement = (
+        sa.select(
+            Job.id,
+            Job.api_key_id,
+            Job.options["model"].as_string().label("model"),
+            Job.total,
+            Job.queued,
+            (Job.queued + Job.running).label("unsettled"),
+        )
+        .where(is_open(), Job.queued + Job.running > 0)
+        .order_by(Job.id)
     )
+    return [
+        OpenJob(
+            job_id=row.id,
+            api_key_id=row.api_key_id,
+            model=row.model,
+            total=row.total,
+            queued=row.queued,
+            unsettled=row.unsettled,
+        )
+        for row in session.execute(statement)
+    ]
 
 
 def unexpanded_jobs(session: Session) -> list[uuid.UUID]:
@@ -75,24 +91,37 @@ def unexpanded_jobs(session: Session) -> list[uuid.UUID]:
     return list(session.scalars(statement))
 
 
-def publishable(session: Session, job_id: uuid.UUID, *, ahead: int) -> list[PublishableItem]:
-    """The items of a job that are due and not on the queue, at most so many that `ahead` are on it
-    or with workers. Those that are due for another try come first.
+def jobs_to_publish(session: Session, ahead: Mapping[uuid.UUID, int]) -> list[uuid.UUID]:
+    """Those of the jobs that have fewer messages out than `ahead` says for each, and an image that
+    is due: most have not, and one statement tells so for all.
     """
-    model = Job.options["model"].as_string()
-    job = session.execute(
-        sa.select(Job.priority, model.label("model"), Job.running, _on_queue(job_id, ahead)).where(
-            Job.id == job_id
-        )
-    ).one_or_none()
-    room = 0 if job is None else ahead - job.running - job[3]
+    if not ahead:
+        return []
+    due = sa.or_(_is_any(_fresh(Job.id)), _is_any(_due_again(Job.id, now(session))))
+    out = Job.running + _on_queue(Job.id, max(ahead.values()))
+    statement = sa.select(Job.id, out.label("out")).where(Job.id.in_(ahead), due).order_by(Job.id)
+    return [row.id for row in session.execute(statement) if row.out < ahead[row.id]]
+
+
+def publishable(
+    session: Session, job_id: uuid.UUID, *, ahead: int, express: int = EXPRESS_IMAGES
+) -> list[PublishableItem]:
+    """The items of a job that are due and not on the queue, at most so many that `ahead` are there
+    or with workers; of its first images those up to the position `express`. What is due for another
+    try comes first.
+    """
+    model = Job.options["model"].as_string().label("model")
+    out = (Job.running + _on_queue(Job.id, ahead)).label("out")
+    job = session.execute(sa.select(Job.priority, model, out).where(Job.id == job_id)).one_or_none()
+    room = 0 if job is None else ahead - job.out
     if job is None or room <= 0:
         return []
-    again = _due_again(job_id, now(session)).order_by(Item.not_before).limit(room)
-    rows = list(session.execute(again))
+    may_go = sa.or_(Item.position <= express, Item.position > EXPRESS_IMAGES)
+    again = _due_again(job_id, now(session)).where(may_go).order_by(Item.not_before)
+    rows = list(session.execute(again.limit(room)))
     if len(rows) < room:
-        fresh = _fresh(job_id).order_by(Item.position).limit(room - len(rows))
-        rows += session.execute(fresh)
+        fresh = _fresh(job_id).where(may_go).order_by(Item.position)
+        rows += session.execute(fresh.limit(room - len(rows)))
     return [
         PublishableItem(
             item_id=row.id,
@@ -107,7 +136,9 @@ def publishable(session: Session, job_id: uuid.UUID, *, ahead: int) -> list[Publ
     ]
 
 
-_ROW = (
+JobId = uuid.UUID | InstrumentedAttribute[uuid.UUID]
+
+_ITEM = (
     Item.id,
     Item.name,
     Item.position,
@@ -115,43 +146,41 @@ _ROW = (
     Item.options["model"].as_string().label("model"),
 )
 
-JobId = uuid.UUID | sa.ColumnElement[uuid.UUID]
 
-
-def _on_queue(job_id: JobId, ahead: int) -> sa.ScalarSelect[int]:
-    """How many messages of a job no worker has taken, `ahead` at most."""
+def _on_queue(job_id: JobId, most: int) -> sa.ScalarSelect[int]:
+    """How many messages of a job no worker has taken, `most` at most."""
     some = sa.select(Item.job_id).where(
         Item.job_id == job_id,
         is_value(Item.status, ItemStatus.QUEUED),
         Item.published_at.is_not(None),
     )
-    counted = some.correlate_except(Item).limit(ahead).subquery()
+    counted = some.correlate_except(Item).limit(most).subquery()
     return sa.select(sa.func.count()).select_from(counted).scalar_subquery()
 
 
 def _fresh(job_id: JobId) -> sa.Select[Any]:
     """A job's items that are not on the queue and need not wait."""
-    return (
-        sa.select(*_ROW)
-        .where(
-            Item.job_id == job_id,
-            is_value(Item.status, ItemStatus.QUEUED),
-            Item.published_at.is_(None),
-            Item.not_before.is_(None),
-        )
-        .correlate_except(Item)
-    )
+    return _unpublished(job_id, Item.not_before.is_(None))
 
 
 def _due_again(job_id: JobId, moment: datetime) -> sa.Select[Any]:
     """A job's items whose wait before another try is over."""
+    return _unpublished(job_id, Item.not_before <= moment)
+
+
+def _is_any(items: sa.Select[Any]) -> sa.ColumnElement[bool]:
+    """One look into an index. EXISTS in an OR may read the items of all jobs, to hash them."""
+    return items.with_only_columns(Item.id).limit(1).scalar_subquery().is_not(None)
+
+
+def _unpublished(job_id: JobId, *which: sa.ColumnElement[bool]) -> sa.Select[Any]:
     return (
-        sa.select(*_ROW)
+        sa.select(*_ITEM)
         .where(
             Item.job_id == job_id,
             is_value(Item.status, ItemStatus.QUEUED),
             Item.published_at.is_(None),
-            Item.not_before <= moment,
+            *which,
         )
         .correlate_except(Item)
     )
@@ -161,36 +190,58 @@ def mark_published_many(session: Session, sent: Sequence[PublishableItem]) -> No
     """Note that these items' messages are on the queue. Not of what was tried meanwhile and waits
     again: its message is used up, and it would wait for it in vain.
     """
-    attempts = {one.item_id: one.attempts for one in sent}
+    _set_published(session, {one.item_id: one.attempts for one in sent}, now(session))
+
+
+def _set_published(
+    session: Session, attempts: Mapping[uuid.UUID, int], moment: datetime | None
+) -> int:
+    """Of those items that wait and were tried as often as it says; returns how many."""
     statement = (
         sa.select(Item.id, Item.attempts)
         .where(Item.id.in_(attempts), Item.status == ItemStatus.QUEUED)
         .order_by(Item.id)
         .with_for_update()
     )
-    unclaimed = [row.id for row in session.execute(statement) if row.attempts == attempts[row.id]]
+    same = [row.id for row in session.execute(statement) if row.attempts == attempts[row.id]]
     session.execute(
         sa.update(Item)
-        .where(Item.id.in_(unclaimed))
-        .values(published_at=now(session))
+        .where(Item.id.in_(same))
+        .values(published_at=moment)
         .execution_options(synchronize_session=False)
     )
+    return len(same)
 
 
-def forget_publication(session: Session, *, older_than_s: float, limit: int = 2_000) -> int:
-    """Let up to `limit` items be published again whose message was sent that long ago and never
-    claimed: Redis may have lost it. A message that was only slow then comes twice, which harms
-    nothing. Returns how many items.
-    """
-    lost = sa.select(Item.id).where(
-        is_value(Item.status, ItemStatus.QUEUED),
-        Item.published_at < now(session) - timedelta(seconds=older_than_s),
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """An item whose message was sent and never claimed."""
+
+    item_id: uuid.UUID
+    attempts: int
+    """Tries before."""
+    model: str | None
+    """Whose queue it was sent to."""
+
+
+def unclaimed(session: Session, *, older_than_s: float, limit: int) -> list[Sent]:
+    """What was sent that long ago and never claimed, the oldest first."""
+    model = sa.func.coalesce(
+        Item.options["model"].as_string(), Job.options["model"].as_string()
+    ).label("model")
+    statement = (
+        sa.select(Item.id, Item.attempts, model)
+        .join(Job, Job.id == Item.job_id)
+        .where(
+            is_value(Item.status, ItemStatus.QUEUED),
+            Item.published_at < now(session) - timedelta(seconds=older_than_s),
+        )
+        .order_by(Item.published_at)
+        .limit(limit)
     )
-    oldest = lost.order_by(Item.published_at).limit(limit)
-    result = session.execute(
-        sa.update(Item)
-        .where(Item.id.in_(locked_items(Item.id.in_(oldest), Item.status == ItemStatus.QUEUED)))
-        .values(published_at=None)
-        .execution_options(synchronize_session=False)
-    )
-    return int(getattr(result, "rowcount", 0))
+    return [Sent(row.id, row.attempts, row.model) for row in session.execute(statement)]
+
+
+def forget_publications(session: Session, lost: Sequence[Sent]) -> int:
+    """Let these items be published again; not what was tried meanwhile. Returns how many."""
+    return _set_published(session, {one.item_id: one.attempts for one in lost}, None)

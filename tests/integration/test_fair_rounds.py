@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from shared import job_store, lease_recovery, reconciler
 from shared.database import Database
+from shared.job_store import EXPRESS_IMAGES
 from shared.jobs import ItemStatus
 from shared.leadership import Leadership
 from shared.lease_recovery import LeaseRecovery
@@ -15,12 +16,12 @@ from shared.models import Item
 from shared.queue import Celery, make_app, queue_depth
 from shared.reconciler import Reconciler
 from shared.settings import Settings
+from shared.shares import Share
 from tests.integration.stored_jobs import (
     assert_counters_match_rows,
     claim,
     expire_leases,
     new_job,
-    new_key,
 )
 from tests.waiting import eventually
 
@@ -29,8 +30,8 @@ JOBS, PAGE = 25, 4
 
 @pytest.fixture
 def jobs(database: Database) -> list[uuid.UUID]:
-    key = new_key(database)
-    return [new_job(database, 3, key) for _ in range(JOBS)]
+    """Each of its own key: keys share the queue, and each of these has all it needs."""
+    return [new_job(database, 3) for _ in range(JOBS)]
 
 
 def published(database: Database) -> Counter[uuid.UUID]:
@@ -57,8 +58,8 @@ def test_every_open_job_gets_its_turn_in_rounds_of_bounded_work(
     assert published(database) == dict.fromkeys(jobs, 3)
     assert queue_depth(queue) == 3 * JOBS
     with database.transaction() as session:
-        more = job_store.open_jobs(session, after=None, limit=JOBS, ahead=9)
-    assert more.publishable == [], "nothing is left, so nothing is asked about each"
+        more = job_store.jobs_to_publish(session, dict.fromkeys(jobs, 9))
+    assert more == [], "nothing is left, so nothing is asked about each"
 
 
 def test_one_page_does_not_send_more_than_it_may(
@@ -70,7 +71,8 @@ def test_one_page_does_not_send_more_than_it_may(
 ) -> None:
     monkeypatch.setattr(reconciler, "PAGE_MESSAGES", 7)
     bounded = Reconciler(database, queue, settings)
-    sent, after = bounded.publish_page(None)
+    given = [Share(job_id, 9, EXPRESS_IMAGES) for job_id in jobs]
+    sent, after = bounded.publish_page(given, None)
     assert (sent, after) == (9, jobs[2]), "the job at hand is filled up, and no other"
     assert bounded.publish_open_jobs() == 3 * JOBS - 9
 
@@ -85,7 +87,7 @@ def test_the_lease_is_asked_for_before_every_page(
     """Another process takes over in the middle of a round, when this one lost it."""
     monkeypatch.setattr(reconciler, "ROUND_S", 60.0)
     monkeypatch.setattr(reconciler, "PAGE_JOBS", PAGE)
-    pages = iter([True, True, False])
+    pages = iter([True, True, True, False])
     monkeypatch.setattr(Leadership, "held", lambda _self: next(pages))
     Reconciler(database, queue, settings).round()
     assert len(published(database)) == 2 * PAGE

@@ -182,7 +182,7 @@ def test_a_deleted_job_is_gone_at_once_and_its_rows_go_in_pages(database: Databa
     assert page(database, job_id) == 0, "nobody sees what its images are"
     with database.transaction() as session:
         assert job_store.deleted_jobs(session, limit=9).removable == [job_id]
-    removed = []
+    removed: list[int] = []
     while not removed or removed[-1] == PAGE:
         with database.transaction() as session:
             removed.append(job_store.remove_items(session, job_id, limit=PAGE))

@@ -20,7 +20,7 @@ from tests.scale.queries import QUERIES, Query
 
 SIZE = Size(jobs=10_000, items=100_000, open_jobs=100)
 
-MOST_ROWS = 2_500
+MOST_ROWS = 3_000
 """Rows that one statement may look at: pages are of a thousand, and changes look at them twice."""
 
 Generated = tuple[Database, Landmarks]

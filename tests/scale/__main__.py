@@ -1,6 +1,6 @@
 """python -m tests.scale [--jobs N] [--items N] [--open-jobs N] [--data DIR] [--only WORD]
 
-Generates a PostgreSQL database of a million jobs and ten million images (about 12 GB, some minutes),
+Generates a PostgreSQL database of a million jobs and ten million images (some minutes, 12 GB),
 explains every query there, changes whole jobs of 400,000 images, runs rounds with very many open
 jobs, and prints what each took. The last line is one JSON object.
 """

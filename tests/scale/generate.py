@@ -1,7 +1,8 @@
+# ruff: noqa: E501 - SQL
 """A generated PostgreSQL database: jobs, images, webhooks and deliveries, made inside SQL.
 
-Its shape is a busy service's after a year: most jobs ended long ago, some are open, one key owns two
-fifths of everything, and of each kind of thing that could make a query slow there is one: a job of
+Its shape is a busy service's after a year: most jobs ended long ago, some are open, one key owns
+two fifths of everything. Of each kind of thing that could make a query slow there is one: a job of
 very many images that wait, one of as many that failed, a photo that was done very often, a webhook
 with a long backlog, jobs and images whose options name uploads.
 """

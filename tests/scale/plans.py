@@ -1,4 +1,4 @@
-"""What the database does for a statement: EXPLAIN (ANALYZE) of everything that a session executes."""
+"""What the database does for a statement: EXPLAIN (ANALYZE) of all that a session executes."""
 
 import json
 from collections.abc import Iterator
@@ -39,8 +39,8 @@ class Recorder:
 
     @contextmanager
     def recording(self) -> Iterator[list[Plan]]:
-        """Explain each statement just before it is executed, in the state that it meets. A change is
-        carried out for the explanation and taken back.
+        """Explain each statement just before it is executed, in the state that it meets. What a
+        change does is taken back after the explanation.
         """
         self.plans = []
         engine = self.database.engine

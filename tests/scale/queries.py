@@ -71,9 +71,16 @@ def _attempt(session: Session, marks: Landmarks) -> job_store.Attempt:
         ).limit(1)
     ).one()  # fmt: skip
     return job_store.Attempt(
-        delivery_id=delivery.id, webhook_id=marks.webhook, api_key_id=marks.key, event=delivery.event,
-        url="", body=b"", secrets=(), number=delivery.attempts, retry_step=0,
-    )  # fmt: skip
+        delivery_id=delivery.id,
+        webhook_id=marks.webhook,
+        api_key_id=marks.key,
+        event=delivery.event,
+        url="",
+        body=b"",
+        secrets=(),
+        number=delivery.attempts,
+        retry_step=0,
+    )
 
 
 def _delivery(session: Session, marks: Landmarks) -> Delivery:
@@ -175,7 +182,13 @@ QUERIES = [
     Query(
         name="open_jobs",
         every=ROUND,
-        run=lambda s, m: job_store.open_jobs(s, after=None, limit=100, ahead=256),
+        run=lambda s, m: job_store.open_jobs(s),
+    ),
+    Query(
+        name="jobs_to_publish of 100",
+        every=ROUND,
+        prepare=lambda s, m: {one.job_id: 256 for one in job_store.open_jobs(s)[-100:]},
+        run=lambda s, m, ahead: job_store.jobs_to_publish(s, ahead),
     ),
     Query(
         name="publishable",
@@ -195,9 +208,16 @@ QUERIES = [
         run=lambda s, m: job_store.release_expired_leases(s, max_attempts=4),
     ),
     Query(
-        name="forget_publication",
+        name="unclaimed",
         every=ROUND,
-        run=lambda s, m: job_store.forget_publication(s, older_than_s=DAY_S),
+        run=lambda s, m: job_store.unclaimed(s, older_than_s=-DAY_S, limit=1_000),
+    ),
+    Query(
+        name="forget_publications of 256",
+        every=ROUND,
+        limit_ms=WRITES_MS,
+        prepare=lambda s, m: job_store.unclaimed(s, older_than_s=-DAY_S, limit=256),
+        run=lambda s, m, sent: job_store.forget_publications(s, sent),
     ),
     Query(name="unexpanded_jobs", every=ROUND, run=lambda s, m: job_store.unexpanded_jobs(s)),
     Query(

@@ -59,8 +59,8 @@ def _measured(reconciler: Reconciler, open_jobs: int, what: str) -> dict[str, An
         "too_slow": max(taken) > LEADER_LEASE_S / 2,
     }
     print(
-        f"{open_jobs:,} open jobs {what}: {row['rounds']} rounds, the longest {row['longest_s']} s; "
-        f"every job had its turn after {row['all_s']} s",
+        f"{open_jobs:,} open jobs {what}: {row['rounds']} rounds, the longest "
+        f"{row['longest_s']} s; every job had its turn after {row['all_s']} s",
         flush=True,
     )
     return row
