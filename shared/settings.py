@@ -112,6 +112,11 @@ class Settings(BaseSettings):
         description="Where `matting models pull NAME` finds NAME.zip: PaddleSeg's own place, or a "
         "mirror of it.",
     )
+    onnx_models_url: str = Field(
+        "https://github.com/danielgatis/rembg/releases/download/v0.0.0",
+        description="Where `matting models pull NAME` finds ONNX files: rembg's release, or a "
+        "mirror of it.",
+    )
     device: str = Field("cpu", pattern=r"^(cpu|(gpu|xpu|npu):\d+)$", description="cpu, gpu:0, …")
     precision: Precision = Field(
         "auto", description="auto is fp32; bf16 on a CPU, fp16 and int8 with TensorRT."
@@ -168,7 +173,7 @@ class Settings(BaseSettings):
         8, ge=1, le=64, description="Threads that fetch and store: they wait for the storage."
     )
     url_threads: int = Field(
-        16,
+        32,
         ge=1,
         le=256,
         description="Threads that fetch photos from URLs, and how many such photos a worker has in "

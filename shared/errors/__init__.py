@@ -52,7 +52,10 @@ from shared.errors.requests import (
 )
 from shared.errors.setup import (
     BadModelArchiveError,
+    BadOnnxError,
     EngineUnavailableError,
+    ImportDisagreesError,
+    ImportingUnavailableError,
     ModelChangedError,
     ModelDownloadError,
     ModelLoadError,
@@ -60,6 +63,7 @@ from shared.errors.setup import (
     PairsNotFoundError,
     SetupError,
     StackError,
+    UnsupportedOperatorError,
     UnsupportedTransformError,
     WarmupError,
 )
@@ -110,6 +114,7 @@ __all__ = [
     "BadManifestError",
     "BadManifestRowError",
     "BadModelArchiveError",
+    "BadOnnxError",
     "BucketMissingError",
     "ConflictError",
     "DatabaseError",
@@ -126,6 +131,8 @@ __all__ = [
     "IdempotencyKeyReusedError",
     "ImageError",
     "ImageTimeoutError",
+    "ImportDisagreesError",
+    "ImportingUnavailableError",
     "InvalidCursorError",
     "InvalidMessageError",
     "InvalidOptionsError",
@@ -171,6 +178,7 @@ __all__ = [
     "TruncatedImageError",
     "UnauthorizedError",
     "UnknownModelError",
+    "UnsupportedOperatorError",
     "UnsupportedTransformError",
     "UrlNotFetchedError",
     "WarmupError",

@@ -50,6 +50,8 @@ class PublishableItem:
     """One of its job's first images."""
     model: str | None
     """What its options name."""
+    by_url: bool
+    """Whether it comes from a URL, not from the storage."""
     attempts: int
     """Tries before this one."""
 
@@ -130,6 +132,7 @@ def publishable(
             priority=job.priority,
             express=row.position <= EXPRESS_IMAGES,
             model=row.model or job.model,
+            by_url=row.by_url,
             attempts=row.attempts,
         )
         for row in rows
@@ -144,6 +147,7 @@ _ITEM = (
     Item.position,
     Item.attempts,
     Item.options["model"].as_string().label("model"),
+    Item.source.not_like("s3://%").label("by_url"),
 )
 
 
@@ -222,6 +226,8 @@ class Sent:
     """Tries before."""
     model: str | None
     """Whose queue it was sent to."""
+    by_url: bool
+    """Whether it comes from a URL: such images have queues of their own."""
 
 
 def unclaimed(session: Session, *, older_than_s: float, limit: int) -> list[Sent]:
@@ -230,7 +236,7 @@ def unclaimed(session: Session, *, older_than_s: float, limit: int) -> list[Sent
         Item.options["model"].as_string(), Job.options["model"].as_string()
     ).label("model")
     statement = (
-        sa.select(Item.id, Item.attempts, model)
+        sa.select(Item.id, Item.attempts, model, Item.source.not_like("s3://%").label("by_url"))
         .join(Job, Job.id == Item.job_id)
         .where(
             is_value(Item.status, ItemStatus.QUEUED),
@@ -239,7 +245,7 @@ def unclaimed(session: Session, *, older_than_s: float, limit: int) -> list[Sent
         .order_by(Item.published_at)
         .limit(limit)
     )
-    return [Sent(row.id, row.attempts, row.model) for row in session.execute(statement)]
+    return [Sent(row.id, row.attempts, row.model, row.by_url) for row in session.execute(statement)]
 
 
 def forget_publications(session: Session, lost: Sequence[Sent]) -> int:
