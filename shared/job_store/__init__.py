@@ -32,7 +32,11 @@ from shared.job_store.disposal import (
     sources_still_needed,
     uploads_in_options,
 )
-from shared.job_store.expired_leases import release_expired_leases
+from shared.job_store.expired_leases import (
+    give_back,
+    release_expired_leases,
+    take_back_deaths,
+)
 from shared.job_store.intake import (
     NewItem,
     add_items,
@@ -41,7 +45,11 @@ from shared.job_store.intake import (
     finish_expansion,
     load_job,
 )
-from shared.job_store.leader_leases import acquire_leader_lease, release_leader_lease
+from shared.job_store.leader_leases import (
+    acquire_leader_lease,
+    release_leader_lease,
+    renew_leader_leases,
+)
 from shared.job_store.leases import (
     Claim,
     Settlement,
@@ -163,6 +171,7 @@ __all__ = [
     "get_item",
     "get_job",
     "get_webhook",
+    "give_back",
     "images_held",
     "images_left",
     "job_data",
@@ -191,6 +200,7 @@ __all__ = [
     "remember_submission",
     "remove_items",
     "remove_job",
+    "renew_leader_leases",
     "renew_leases",
     "resume_job",
     "retry_failed",
@@ -199,6 +209,7 @@ __all__ = [
     "sources_named_by_jobs",
     "sources_of",
     "sources_still_needed",
+    "take_back_deaths",
     "unclaimed",
     "unexpanded_jobs",
     "uploads_in_options",
