@@ -256,6 +256,12 @@ class Settings(BaseSettings):
     max_archive_bytes: int = Field(
         20 * 1024**3, ge=1, description="Largest zip file, both packed and unpacked."
     )
+    archive_disk_bytes: Annotated[int | None, BeforeValidator(_empty_is_none)] = Field(
+        None,
+        ge=1,
+        description="Disk space in /tmp for the zip files that one API process unpacks, all "
+        "together. Default: what is free, less 512 MiB. Set it where /tmp has a limit of its own.",
+    )
     max_url_redirects: int = Field(
         5, ge=0, le=20, description="Most redirects when a photo is downloaded from a URL."
     )

@@ -10,11 +10,18 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
+from api.sources.archive_disk import ArchiveDisk
 from api.sources.listing import Page, pages
 from api.sources.source_policy import UPLOADS_PREFIX, attached_key
 from shared import job_store
 from shared.database import Database
-from shared.errors import EmptySourceError, ImageError, MattingError, RequestError
+from shared.errors import (
+    DiskFullError,
+    EmptySourceError,
+    ImageError,
+    MattingError,
+    RequestError,
+)
 from shared.jobs import ENDED
 from shared.models import Job
 from shared.object_url import ObjectUrl
@@ -58,6 +65,7 @@ class Expander(PeriodicTask):
         self._database = database
         self._storage = storage
         self._settings = settings
+        self._disk = ArchiveDisk(settings.archive_disk_bytes)
         self._owner = uuid.uuid4().hex
         self._listings: dict[uuid.UUID, Iterator[Page]] = {}
         self._listed: set[str] = set()
@@ -128,6 +136,11 @@ class Expander(PeriodicTask):
                 error = EmptySourceError()
         except (ImageError, RequestError) as raised:  # no use trying again; what was listed goes on
             error = raised
+        except DiskFullError:  # another process may have the room
+            self._listings.pop(job_id, None)
+            with self._database.transaction() as session:
+                job_store.release_leader_lease(session, duty, owner=self._owner)
+            raise
         except MattingError:  # a part is away: begin again from the cursor
             self._listings.pop(job_id, None)
             raise
@@ -145,7 +158,9 @@ class Expander(PeriodicTask):
     def _next_page(self, job: Job, sources: Sequence[str] | None) -> Page | None:
         listing = self._listings.get(job.id)
         if listing is None:
-            listing = self._listings[job.id] = pages(job, self._storage, self._settings, sources)
+            listing = self._listings[job.id] = pages(
+                job, self._storage, self._settings, sources, self._disk
+            )
         return next(listing, None)
 
     def _drop_archive(self, job: Job) -> None:

@@ -68,6 +68,7 @@ from shared.errors.setup import (
     WarmupError,
 )
 from shared.errors.submissions import (
+    ArchiveTooLargeError,
     BackgroundUnreadableError,
     BadArchiveError,
     BadManifestError,
@@ -91,6 +92,7 @@ from shared.errors.work import (
     AttemptsExhaustedError,
     BucketMissingError,
     DatabaseError,
+    DiskFullError,
     InvalidMessageError,
     LeaseLostError,
     ModelNotServedError,
@@ -108,6 +110,7 @@ from shared.errors.work import (
 __all__ = [
     "ERRORS",
     "AnswerTimeoutError",
+    "ArchiveTooLargeError",
     "AttemptsExhaustedError",
     "BackgroundUnreadableError",
     "BadArchiveError",
@@ -119,6 +122,7 @@ __all__ = [
     "ConflictError",
     "DatabaseError",
     "DeliveryNotFoundError",
+    "DiskFullError",
     "EmptyFileError",
     "EmptySourceError",
     "EncodingFailedError",
