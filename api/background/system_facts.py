@@ -62,7 +62,7 @@ class SystemFacts:
 
 
 def own_metrics() -> bytes:
-    """The process's metrics, or those of all with `MULTIPROCESS`, in Prometheus' text format."""
+    """The metrics of this process, or with `MULTIPROCESS` of all, in Prometheus text format."""
     own = REGISTRY
     if MULTIPROCESS in os.environ:
         own = CollectorRegistry()
