@@ -92,7 +92,7 @@ def test_a_part_that_is_stopped_stays_so(
 def test_a_log_that_grew_is_moved_and_the_part_goes_on_in_it(tmp_path: Path) -> None:
     part = run(tmp_path, "for line in range(10**9): print(line, flush=True)")
     wait_for(lambda: part.log.stat().st_size > 100_000, "lines")
-    part.keep_log_small(limit_bytes=100_000)
+    part.rotate_log(limit_bytes=100_000)
     moved = (tmp_path / "part.log.1").read_text()
     assert moved.startswith("0\n1\n2\n")
     assert len(moved) > 100_000
@@ -102,4 +102,4 @@ def test_a_log_that_grew_is_moved_and_the_part_goes_on_in_it(tmp_path: Path) -> 
     assert b"\0" not in lines[1], "no hole before what came next"
     assert int(lines[1]) >= len(moved.split("\n")) - 2, "later ones"
     (tmp_path / "part.log").unlink()
-    part.keep_log_small()  # and nothing happens
+    part.rotate_log()  # and nothing happens
