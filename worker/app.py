@@ -27,8 +27,8 @@ from shared.web import Web, WebLimits
 from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.watchdog import Watchdog
 from worker.consumer.batch_runner import BatchRunner
-from worker.consumer.batching import BatchTask
 from worker.consumer.circuit_breaker import CircuitBreaker
+from worker.consumer.collector import BatchTask
 from worker.consumer.device_metrics import watch_device
 from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.probes import Probes
@@ -40,6 +40,10 @@ from worker.pipeline.pipeline import Pipeline
 from worker.pipeline.result_reuse import ResultReuse
 
 log = get_logger(__name__)
+
+QUEUE_POLL_S = 0.2
+"""Redis is asked for messages of those queues that there are places for; after this long it is
+asked anew, for others perhaps."""
 
 
 def _settings_of(model: str) -> Settings:
@@ -58,9 +62,16 @@ app = make_app(_settings)
 # command line reads it before any signal is sent.
 app.conf.worker_prefetch_multiplier = _settings.batch_size
 app.conf.worker_consumer = "worker.consumer.batching:CheckedConsumer"
+# Photos by URL first: they are taken only while there is a place for one (worker.consumer.lanes).
+_url_queues = served_queues(_settings, by_url=True)
 app.conf.task_queues = [
-    Queue(name, Exchange(name), routing_key=name) for name in served_queues(_settings)
+    Queue(name, Exchange(name), routing_key=name)
+    for name in [*_url_queues, *served_queues(_settings)]
 ]
+app.conf.broker_transport_options = {
+    **app.conf.broker_transport_options,
+    "polling_interval": QUEUE_POLL_S,
+}
 _opened = ExitStack()
 
 
@@ -130,6 +141,7 @@ def _open(**_: Any) -> None:
     task.body, task.batch_size = runner, settings.batch_size
     task.batch_wait_s = settings.batch_wait_ms / 1e3
     task.batches_in_flight = settings.batches_in_flight
+    task.url_queues, task.url_places = tuple(_url_queues), settings.url_threads
     task.watchdog = watchdog
     probes.state = "warm"
     PREDICTOR_WARM.set(1)

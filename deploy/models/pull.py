@@ -1,28 +1,22 @@
-"""Download of a published model, with resume, a check against the lock file, and safe unpacking.
+"""Installation of published models: download, check against the lock file, safe unpacking.
 
-The new model replaces the old one only after it has been read successfully.
+A new model replaces the old one only after it has been read successfully.
 """
 
 import hashlib
-import json
 import stat
 import tempfile
-import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-import httpx
-
+from deploy.models.download import OnProgress, download, remove_partial
+from deploy.models.lock import LOCK_FILE, add_lock_entry, check_lock
 from shared.errors import BadModelArchiveError, ModelChangedError, ModelDownloadError
 from worker.inference.catalog import Model, read_export
 
-LOCK_FILE = "models.lock.json"
-"""File in the models folder with size and SHA-256 of each archive at its first download. Copy it to
-other machines, and they reject any other archive."""
-
-MAX_ATTEMPTS = 5
 CHUNK_BYTES = 1 << 20
 MAX_UNPACKED_BYTES = 4 * 1024**3
 MAX_ENTRIES = 1_000
@@ -30,9 +24,6 @@ MODEL_FILE_SUFFIXES = frozenset(
     {".yaml", ".yml", ".pdmodel", ".pdiparams", ".json", ".info", ".txt", ".md"}
 )
 """Extensions of the files that belong to an export. Other files in the archive are ignored."""
-
-OnProgress = Callable[[int, int], None]
-"""Progress callback: received bytes and total bytes (0 if unknown)."""
 
 
 def pull(
@@ -43,29 +34,67 @@ def pull(
     Raises ModelDownloadError, ModelChangedError, BadModelArchiveError, ModelLoadError. On an error,
     an existing model stays installed.
     """
+    with fetch_checked(name, source, models_dir, on_progress) as (archive, _found):
+        return install(name, models_dir, lambda fresh: unpack(archive, fresh))
+
+
+@contextmanager
+def fetch_checked(
+    name: str,
+    source: str,
+    models_dir: Path,
+    on_progress: OnProgress = lambda *_: None,
+    *,
+    md5: str | None = None,
+    licence: str | None = None,
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Fetch the file `source` (a URL or a local file) and check it against the lock file.
+
+    Yields the file with its size and SHA-256. When the block ends without an error, they are added
+    to the lock file. `md5` is the publisher's checksum. Raises ModelDownloadError,
+    ModelChangedError.
+    """
+    remote = source.startswith(("http://", "https://"))
+    file = models_dir / f".{name}.part" if remote else Path(source)
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
-        remote = source.startswith(("http://", "https://"))
-        archive = models_dir / f".{name}.zip.part" if remote else Path(source)
         if remote:
-            _download(source, archive, on_progress)
-        found = {"bytes": archive.stat().st_size, "sha256": _sha256(archive)}
+            download(source, file, on_progress)
         try:
-            _check_lock(models_dir / LOCK_FILE, name, found)
-            with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=models_dir) as folder:
-                fresh = Path(folder) / "new"
-                fresh.mkdir()
-                unpack(archive, fresh)
-                read_export(fresh, name)
-                _replace_model(fresh, models_dir / name)
+            found: dict[str, Any] = {
+                "bytes": file.stat().st_size,
+                "sha256": _digest(file, "sha256"),
+            }
+            if md5 is not None and _digest(file, "md5") != md5:
+                raise ModelChangedError(
+                    f"{source} has {found['bytes']} bytes and is not the published {name}: its MD5 "
+                    f"must be {md5}"
+                )
+            check_lock(models_dir / LOCK_FILE, name, found)
+            yield file, found
         finally:
             if remote:  # complete: a later download must not resume it
-                archive.unlink(missing_ok=True)
-                _etag_file(archive).unlink(missing_ok=True)
-        _write_lock_entry(models_dir / LOCK_FILE, name, {**found, "source": source})
-        return read_export(models_dir / name, name)
+                remove_partial(file)
+        known = {"licence": licence} if licence else {}
+        add_lock_entry(models_dir / LOCK_FILE, name, {**found, **known, "source": source})
     except OSError as error:
         raise ModelDownloadError(f"{source}: {error}") from error
+
+
+def install(name: str, models_dir: Path, write: Callable[[Path], object]) -> Model:
+    """Install the model that `write` writes into an empty folder, as `name`.
+
+    The model must be readable; otherwise an existing model stays installed. Raises the errors of
+    `write`, and ModelLoadError.
+    """
+    models_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=models_dir) as folder:
+        fresh = Path(folder) / "new"
+        fresh.mkdir()
+        write(fresh)
+        read_export(fresh, name)
+        _replace_model(fresh, models_dir / name)
+    return read_export(models_dir / name, name)
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -109,91 +138,9 @@ def _copy_limited(inside: IO[bytes], file: IO[bytes], bytes_left: int) -> int:
     return written
 
 
-def _download(url: str, partial: Path, on_progress: OnProgress) -> None:
-    """Download a URL to `partial`. Interrupted downloads are resumed, also by a later call."""
-    with httpx.Client(follow_redirects=True, timeout=30) as client:
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            try:
-                _resume_download(client, url, partial, on_progress)
-                return
-            except httpx.TransportError as error:
-                if attempt == MAX_ATTEMPTS:
-                    raise ModelDownloadError(
-                        f"The download of {url} failed {MAX_ATTEMPTS} times: {error}"
-                    ) from error
-                time.sleep(0.2 * 2**attempt)
-
-
-def _resume_download(
-    client: httpx.Client, url: str, partial: Path, on_progress: OnProgress
-) -> None:
-    """Request the missing bytes. `If-Range` returns the whole file if it changed meanwhile."""
-    have = partial.stat().st_size if partial.exists() else 0
-    etag_file = _etag_file(partial)
-    headers = {"Accept-Encoding": "identity"}
-    if have and etag_file.exists():
-        headers |= {"Range": f"bytes={have}-", "If-Range": etag_file.read_text()}
-    with client.stream("GET", url, headers=headers) as answer:
-        if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            partial.unlink()
-            raise httpx.ReadError("the partial file is longer than the model; starting again")
-        if answer.status_code >= 500:
-            raise httpx.ReadError(f"status {answer.status_code}")
-        if answer.status_code not in (200, 206):
-            raise ModelDownloadError(f"{url} answers {answer.status_code}")
-        resumed = answer.status_code == httpx.codes.PARTIAL_CONTENT
-        here = have if resumed else 0
-        total = here + int(answer.headers.get("Content-Length", 0))
-        tag = answer.headers.get("ETag", "")
-        if not resumed:
-            etag_file.unlink(missing_ok=True)
-            if tag.startswith('"'):  # a weak ETag does not guarantee identical bytes
-                etag_file.write_text(tag)
-        with partial.open("ab" if resumed else "wb") as file:
-            for chunk in answer.iter_raw():
-                file.write(chunk)
-                here += len(chunk)
-                on_progress(here, total)
-
-
-def _etag_file(partial: Path) -> Path:
-    return partial.with_suffix(".etag")
-
-
-def _sha256(path: Path) -> str:
+def _digest(path: Path, kind: str) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check_lock(lock: Path, name: str, found: dict[str, Any]) -> None:
-    """Compare an archive with the lock file. Raises ModelChangedError if it is another one.
-
-    A model without an entry passes.
-    """
-    known = _read_lock(lock).get(name)
-    if known and (known["bytes"], known["sha256"]) != (found["bytes"], found["sha256"]):
-        raise ModelChangedError(
-            f"{name} has {found['bytes']} bytes and SHA-256 {found['sha256'][:16]}…; {lock} says "
-            f"{known['bytes']} bytes and {known['sha256'][:16]}…"
-        )
-
-
-def _write_lock_entry(lock: Path, name: str, entry: dict[str, Any]) -> None:
-    known = _read_lock(lock)
-    known.setdefault(name, entry)
-    partial = lock.with_suffix(".part")
-    partial.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
-    partial.replace(lock)
-
-
-def _read_lock(lock: Path) -> dict[str, Any]:
-    if not lock.exists():
-        return {}
-    try:
-        known: dict[str, Any] = json.loads(lock.read_text())
-    except ValueError as error:
-        raise ModelDownloadError(f"{lock} can't be read: {error}") from error
-    return known
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def _replace_model(fresh: Path, target: Path) -> None:

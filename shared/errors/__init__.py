@@ -1,14 +1,14 @@
-"""Every error a person can meet: a stable code, what happened, and what to do about it.
+"""All errors of the system: a stable code, what happened, and what to do.
 
 The class docstring is the sentence that a person reads when no detail is given. `code` never
 changes once released; `http_status` is what the API answers; `retryable` tells the worker whether
 another try can help. Errors of the image itself are never retried.
 
 MattingError
-├── ImageError            the photo can't be matted, now or ever (item fails, neighbours go on)
-├── TransientError        network, storage, database or device: another try may succeed
-├── SetupError            the process can't start; it ends with a non-zero status
-└── RequestError          the caller asked for something that can't be done
+├── ImageError            the photo itself: never retried, the other images continue
+├── TransientError        network, storage, database or device: retried automatically
+├── SetupError            the process cannot start; it ends with a non-zero status
+└── RequestError          the request: the caller must change it or send it later
 """
 
 from shared.errors.base import (
@@ -51,7 +51,10 @@ from shared.errors.requests import (
 )
 from shared.errors.setup import (
     BadModelArchiveError,
+    BadOnnxError,
     EngineUnavailableError,
+    ImportDisagreesError,
+    ImportingUnavailableError,
     ModelChangedError,
     ModelDownloadError,
     ModelLoadError,
@@ -59,6 +62,7 @@ from shared.errors.setup import (
     PairsNotFoundError,
     SetupError,
     StackError,
+    UnsupportedOperatorError,
     UnsupportedTransformError,
     WarmupError,
 )
@@ -109,6 +113,7 @@ __all__ = [
     "BadManifestError",
     "BadManifestRowError",
     "BadModelArchiveError",
+    "BadOnnxError",
     "BucketMissingError",
     "ConflictError",
     "DatabaseError",
@@ -125,6 +130,8 @@ __all__ = [
     "IdempotencyKeyReusedError",
     "ImageError",
     "ImageTimeoutError",
+    "ImportDisagreesError",
+    "ImportingUnavailableError",
     "InvalidCursorError",
     "InvalidMessageError",
     "InvalidOptionsError",
@@ -169,6 +176,7 @@ __all__ = [
     "TruncatedImageError",
     "UnauthorizedError",
     "UnknownModelError",
+    "UnsupportedOperatorError",
     "UnsupportedTransformError",
     "UrlNotFetchedError",
     "WarmupError",

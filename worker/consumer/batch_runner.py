@@ -8,8 +8,9 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
@@ -38,6 +39,9 @@ from worker.pipeline.work_items import Outcome, WorkItem, requested_outputs
 log = get_logger(__name__)
 
 T = TypeVar("T")
+
+_Result: TypeAlias = str | MattingError
+"""Of one image: a word on its success, or its error."""
 
 DATABASE_RETRY_LIMIT_S = 60
 """How long a finished batch waits for the database to come back before its work is given up (and
@@ -77,11 +81,45 @@ class BatchRunner:
         Raises DatabaseError when the batch can't be claimed or recorded: nothing is lost then, the
         leases run out and the items are sent again.
         """
+        return self._run_messages(messages, self._batch)
+
+    def run_each(
+        self,
+        messages: Sequence[dict[str, Any]],
+        tell: Callable[[int, str | MattingError | None], None],
+        *,
+        urgent: bool,
+    ) -> None:
+        """The same for photos that may be slow to come: `tell` hears of each message, by its place,
+        as soon as its image is settled. `urgent`: before all that belongs to full batches.
+        """
+        parsed = [_parse(message) for message in messages]
+        told: set[int] = set()
+
+        def settled(results: Mapping[uuid.UUID, str | MattingError]) -> None:
+            for place, one in enumerate(parsed):
+                if not isinstance(one, MattingError) and one[0] in results and place not in told:
+                    told.add(place)
+                    tell(place, results[one[0]])
+
+        def batch(ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> dict[uuid.UUID, _Result]:
+            return self._batch(ids, settled=settled, urgent=urgent)
+
+        results = self._run_messages(messages, batch)
+        for place, result in enumerate(results):
+            if place not in told:
+                tell(place, result)
+
+    def _run_messages(
+        self,
+        messages: Sequence[dict[str, Any]],
+        batch: Callable[[Sequence[tuple[uuid.UUID, uuid.UUID]]], dict[uuid.UUID, _Result]],
+    ) -> list[str | MattingError | None]:
         self._storage_breaker.wait_until_closed()
         parsed = [_parse(message) for message in messages]
         ids = [one for one in parsed if not isinstance(one, MattingError)]
         with self._isolation_lock.shared():
-            results = self._batch(ids)
+            results = batch(ids)
         left = [one for one in ids if one[0] not in results]
         if left:
             results |= self._one_by_one(left)
@@ -98,9 +136,16 @@ class BatchRunner:
             self._record([claim], [Outcome(item_id=item_id, error=error)])
 
     def _batch(
-        self, ids: Sequence[tuple[uuid.UUID, uuid.UUID]], *, alone: bool = False
-    ) -> dict[uuid.UUID, str | MattingError]:
-        """Claim, run, record; by item, what became of those that were there to be done."""
+        self,
+        ids: Sequence[tuple[uuid.UUID, uuid.UUID]],
+        *,
+        alone: bool = False,
+        settled: Callable[[Mapping[uuid.UUID, _Result]], None] | None = None,
+        urgent: bool = False,
+    ) -> dict[uuid.UUID, _Result]:
+        """Claim, run, record; by item, what became of those that were there to be done. `settled`:
+        hears of each as soon as it is recorded, and none waits for another to come.
+        """
         claims = self._with_database_retries(lambda session: self._claim(session, ids, alone=alone))
         if not claims:
             return {}
@@ -109,26 +154,33 @@ class BatchRunner:
         with self._held_lock:
             self._held.update((claim.item_id, claim) for claim in claims)
         BATCH_IMAGES.observe(len(claims))
+        results: dict[uuid.UUID, _Result] = {}
         try:
-            outcomes = self._run(claims)
-            if any(isinstance(one.error, StorageError) for one in outcomes):
-                self._storage_breaker.trip()
-            return self._record(claims, outcomes)
+            for mine, outcomes in self._run(claims, at_once=settled is None, urgent=urgent):
+                if any(isinstance(one.error, StorageError) for one in outcomes):
+                    self._storage_breaker.trip()
+                recorded = self._record(mine, outcomes)
+                self._let_go(mine)
+                results |= recorded
+                if settled is not None:
+                    settled(recorded)
         finally:
-            with self._held_lock:
-                for claim in claims:
-                    # One that stood still may have lost it, and claimed it once more meanwhile.
-                    if self._held.get(claim.item_id) is claim:
-                        del self._held[claim.item_id]
+            self._let_go(claims)
+        return results
 
-    def _one_by_one(
-        self, ids: Sequence[tuple[uuid.UUID, uuid.UUID]]
-    ) -> dict[uuid.UUID, str | MattingError]:
+    def _let_go(self, claims: Sequence[Claim]) -> None:
+        with self._held_lock:
+            for claim in claims:
+                # One that stood still may have lost it, and claimed it once more meanwhile.
+                if self._held.get(claim.item_id) is claim:
+                    del self._held[claim.item_id]
+
+    def _one_by_one(self, ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> dict[uuid.UUID, _Result]:
         """Run those that workers keep dying with, each with nothing else in flight."""
         must_run_alone = self._with_database_retries(
             lambda session: job_store.must_run_alone(session, [item_id for item_id, _ in ids])
         )
-        results: dict[uuid.UUID, str | MattingError] = {}
+        results: dict[uuid.UUID, _Result] = {}
         for pair in ids:
             if pair[0] in must_run_alone and pair[0] not in results:
                 with self._isolation_lock.exclusive():
@@ -147,20 +199,27 @@ class BatchRunner:
             alone=alone,
         )
 
-    def _run(self, claims: list[Claim]) -> list[Outcome]:
-        """One outcome a claim; options that no longer validate fail their item alone."""
-        outcomes: dict[uuid.UUID, Outcome] = {}
-        work: list[tuple[Claim, WorkItem]] = []
+    def _run(
+        self, claims: Sequence[Claim], *, at_once: bool, urgent: bool
+    ) -> Iterator[tuple[list[Claim], list[Outcome]]]:
+        """One outcome a claim, all at once or as they come; options that no longer validate fail
+        their item alone.
+        """
+        by_item = {str(claim.item_id): claim for claim in claims}
+        work: list[WorkItem] = []
+        refused: list[Outcome] = []
         for claim in claims:
             try:
-                work.append((claim, self._work_item(claim)))
+                work.append(self._work_item(claim))
             except MattingError as error:
-                outcomes[claim.item_id] = Outcome(item_id=str(claim.item_id), error=error)
-        done = self._pipeline.run_many([item for _, item in work])
-        outcomes.update(
-            (claim.item_id, outcome) for (claim, _), outcome in zip(work, done, strict=True)
-        )
-        return [outcomes[claim.item_id] for claim in claims]
+                refused.append(Outcome(item_id=str(claim.item_id), error=error))
+        if at_once:
+            groups: Iterable[list[Outcome]] = [refused + self._pipeline.run_many(work)]
+        else:
+            came = self._pipeline.run_each(work, urgent=urgent)
+            groups = chain([refused] if refused else [], came)
+        for outcomes in groups:
+            yield [by_item[outcome.item_id] for outcome in outcomes], outcomes
 
     def _work_item(self, claim: Claim) -> WorkItem:
         try:
@@ -183,8 +242,8 @@ class BatchRunner:
         )
 
     def _record(
-        self, claims: list[Claim], outcomes: list[Outcome]
-    ) -> dict[uuid.UUID, str | MattingError]:
+        self, claims: Sequence[Claim], outcomes: Sequence[Outcome]
+    ) -> dict[uuid.UUID, _Result]:
         started = time.perf_counter()
 
         def record(session: Session) -> list[SettlementState]:
@@ -196,7 +255,7 @@ class BatchRunner:
 
         states = self._with_database_retries(record)
         record_s = (time.perf_counter() - started) / len(claims)
-        results: dict[uuid.UUID, str | MattingError] = {}
+        results: dict[uuid.UUID, _Result] = {}
         for claim, outcome, state in zip(claims, outcomes, states, strict=True):
             outcome.timings_ms["record"] = record_s * 1e3
             report_outcome(claim, outcome, state)
