@@ -12,7 +12,7 @@ import httpx
 import typer
 
 from api.client import ApiError, Journal, MattingClient
-from api.client.uploading import forget_old
+from api.client.uploading import remove_expired_journals
 from deploy.commands.progress import console
 from deploy.local_photos import LocalPhotos, find_photos
 from deploy.stack.address import find_stack
@@ -133,5 +133,5 @@ def upload_journal(client: MattingClient, photos: LocalPhotos) -> Journal:
     what = json.dumps([client.identity, *sorted(str(path.resolve()) for path, _ in photos.files)])
     digest = hashlib.sha256(what.encode()).hexdigest()
     folder = state / "matting"
-    forget_old(folder)
+    remove_expired_journals(folder)
     return Journal(folder / f"{digest[:32]}.jsonl")
