@@ -127,8 +127,10 @@ class ShadowKind(StrEnum):
 class Shadow(_Value):
     """A shadow made from the matte. Lengths are fractions of the subject's longer side."""
 
-    kind: ShadowKind = ShadowKind.DROP
-    opacity: float = Field(0.35, ge=0, le=1)
+    kind: ShadowKind = Field(
+        ShadowKind.DROP, description="A copy of the outline, or an ellipse on the ground."
+    )
+    opacity: float = Field(0.35, ge=0, le=1, description="1 is black where the shadow is darkest.")
     blur: float = Field(0.03, ge=0, le=0.5, description="Standard deviation of the blur.")
     dx: float = Field(0.0, ge=-0.5, le=0.5, description="Offset to the right; drop shadows only.")
     dy: float = Field(0.02, ge=-0.5, le=0.5, description="Offset down; drop shadows only.")

@@ -65,10 +65,14 @@ class Settings(BaseSettings):
         "us-east-1", description="Region of the bucket. MinIO accepts any value."
     )
     aws_access_key_id: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("AWS_ACCESS_KEY_ID", "aws_access_key_id")
+        None,
+        validation_alias=AliasChoices("AWS_ACCESS_KEY_ID", "aws_access_key_id"),
+        description="Access key of the storage.",
     )
     aws_secret_access_key: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("AWS_SECRET_ACCESS_KEY", "aws_secret_access_key")
+        None,
+        validation_alias=AliasChoices("AWS_SECRET_ACCESS_KEY", "aws_secret_access_key"),
+        description="Its secret.",
     )
 
     # The queue.
@@ -385,7 +389,9 @@ class Settings(BaseSettings):
 
     # Logs, traces and metrics.
     log_format: Literal["console", "json"] = Field("console", description="Use json in production.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="The least severe log lines that are written."
+    )
     traces: bool = Field(
         False,
         description="Send OpenTelemetry traces (pip install 'matting[otel]'). OpenTelemetry's "

@@ -1,7 +1,7 @@
-"""A batch of messages, from claim to record: claim in the database, run, record, in that order.
+"""Runs a batch of messages: claim the items in the database, process them, record the results.
 
-A message is only a hint that an item may be due: what is done, cancelled or another's drops out at
-the claim, so a message that comes twice does nothing.
+A message only says that an item may be due. Items that are done, cancelled or claimed by another
+worker are not claimed, so a duplicate message does nothing.
 """
 
 import random
@@ -41,11 +41,12 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 _Result: TypeAlias = str | MattingError
-"""Of one image: a word on its success, or its error."""
+"""The result of one image: a word for its success, or its error."""
 
 DATABASE_RETRY_LIMIT_S = 60
-"""How long a finished batch waits for the database to come back before its work is given up (and
-done again by whoever claims it next)."""
+"""How long a finished batch retries the database before its results are dropped. Another worker
+then processes the images again.
+"""
 
 
 class BatchRunner:
@@ -70,16 +71,16 @@ class BatchRunner:
 
     @property
     def held(self) -> list[uuid.UUID]:
-        """The items in flight: the heartbeat renews their leases, and no others."""
+        """The ids of the items in flight; the heartbeat renews the leases of exactly these."""
         with self._held_lock:
             return list(self._held)
 
     def run_many(self, messages: Sequence[dict[str, Any]]) -> list[str | MattingError | None]:
-        """Do what the messages name; a word or an error for each, in their order, or None for what
-        is done, cancelled or another's: of that, this message has nothing to tell.
+        """Process the items of the messages. Returns a word or an error for each message, in their
+        order, or None if the item was done, cancelled or another worker's.
 
-        Raises DatabaseError when the batch can't be claimed or recorded: nothing is lost then, the
-        leases run out and the items are sent again.
+        Raises DatabaseError if the batch cannot be claimed or recorded. Nothing is lost: the leases
+        expire and the items are published again.
         """
         return self._run_messages(messages, self._batch)
 
@@ -90,8 +91,8 @@ class BatchRunner:
         *,
         urgent: bool,
     ) -> None:
-        """The same for photos that may be slow to come: `tell` hears of each message, by its place,
-        as soon as its image is settled. `urgent`: before all that belongs to full batches.
+        """The same for photos that may arrive slowly. `tell` receives the index and result of each
+        message as soon as its image has ended. `urgent`: run before all images of full batches.
         """
         parsed = [_parse(message) for message in messages]
         told: set[int] = set()
@@ -127,8 +128,8 @@ class BatchRunner:
         return [one if isinstance(one, MattingError) else results.get(one[0]) for one in parsed]
 
     def fail_in_flight(self, item_id: str, error: MattingError) -> None:
-        """Fail an image that is still in flight, since this process is to end because of it: the
-        others of its batch are done again, and it is not. Raises DatabaseError.
+        """Record an image in flight as failed, because this process must end because of it. The
+        other images of its batch are processed again. Raises DatabaseError.
         """
         with self._held_lock:
             claim = self._held.get(uuid.UUID(item_id))
@@ -143,14 +144,14 @@ class BatchRunner:
         settled: Callable[[Mapping[uuid.UUID, _Result]], None] | None = None,
         urgent: bool = False,
     ) -> dict[uuid.UUID, _Result]:
-        """Claim, run, record; by item, what became of those that were there to be done. `settled`:
-        hears of each as soon as it is recorded, and none waits for another to come.
+        """Claim, process and record items; returns the results by item id, for claimed items only.
+        `settled` receives each result as soon as it is recorded, so no image waits for another.
         """
         claims = self._with_database_retries(lambda session: self._claim(session, ids, alone=alone))
         if not claims:
             return {}
-        # Not before the commit was heard of: if its answer is lost, the claim stands and nobody
-        # knows of it. Its lease must run out then, and not be renewed for ever.
+        # Only after the commit has been confirmed: if the confirmation is lost, the claim stands
+        # but is not known here. Its lease must expire then and must not be renewed forever.
         with self._held_lock:
             self._held.update((claim.item_id, claim) for claim in claims)
         BATCH_IMAGES.observe(len(claims))
@@ -171,12 +172,12 @@ class BatchRunner:
     def _let_go(self, claims: Sequence[Claim]) -> None:
         with self._held_lock:
             for claim in claims:
-                # One that stood still may have lost it, and claimed it once more meanwhile.
+                # After a long stop of this process the entry may be a newer claim of the same item.
                 if self._held.get(claim.item_id) is claim:
                     del self._held[claim.item_id]
 
     def _one_by_one(self, ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> dict[uuid.UUID, _Result]:
-        """Run those that workers keep dying with, each with nothing else in flight."""
+        """Process items that keep killing workers one by one, with nothing else in flight."""
         must_run_alone = self._with_database_retries(
             lambda session: job_store.must_run_alone(session, [item_id for item_id, _ in ids])
         )
@@ -202,8 +203,8 @@ class BatchRunner:
     def _run(
         self, claims: Sequence[Claim], *, at_once: bool, urgent: bool
     ) -> Iterator[tuple[list[Claim], list[Outcome]]]:
-        """One outcome a claim, all at once or as they come; options that no longer validate fail
-        their item alone.
+        """One outcome for each claim, all at once or as they arrive. Options that no longer
+        validate fail their own item only.
         """
         by_item = {str(claim.item_id): claim for claim in claims}
         work: list[WorkItem] = []
@@ -266,7 +267,9 @@ class BatchRunner:
         return results
 
     def _with_database_retries(self, work: Callable[[Session], T]) -> T:
-        """One transaction, tried again while the database is away, for `DATABASE_RETRY_LIMIT_S`."""
+        """Run a transaction; retry it for up to `DATABASE_RETRY_LIMIT_S` while the database is
+        unavailable.
+        """
         deadline = time.monotonic() + DATABASE_RETRY_LIMIT_S
         attempt = 0
         while True:

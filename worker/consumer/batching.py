@@ -1,10 +1,10 @@
-"""The queue becomes batches: one message an image in Redis, one call a batch in the pool.
+"""Connects Celery to batches: Redis holds one message an image, the pool receives whole batches.
 
-Celery's own strategy receives each message (events, revocation and acknowledgement are its own, so
-Flower and `inspect` see every image as in plain Celery); only where it would hand a request to the
-pool, the request is collected instead (worker.consumer.collector), and the pool gets a whole list.
+Celery's default strategy receives each message and handles its events, revocation and
+acknowledgement, so Flower and `inspect` show every image as with plain Celery. Where the strategy
+would pass a request to the pool, the collector (worker.consumer.collector) gathers it into a batch.
 
-Chosen after a trial against celery-batches and a claim-ahead task (tests/benchmarks/README.md).
+docs/decisions/0001 compares this with celery-batches.
 """
 
 import time
@@ -25,24 +25,28 @@ log = get_logger(__name__)
 
 LOOP_TURN_S = 5.0
 MAX_LOOP_TURN_S = 300.0
-"""A loop that does not turn for so long takes no messages and acknowledges none: its process ends.
-Longer than Redis takes to load its file, and than a connection takes to find its machine gone."""
+"""The process ends if its event loop does not turn for this long, because it then neither receives
+nor acknowledges messages. Redis needs less time to load its file, and a connection needs less to
+notice that its peer is gone.
+"""
 
 MAX_MESSAGE_BYTES = 64 * 1024
-"""Ours have a few hundred."""
+"""The service's own messages have a few hundred bytes."""
 
 REFUSED_WAIT_S = 1.0
-"""Between two tries while Redis refuses writes."""
+"""Wait between two attempts while Redis refuses writes."""
 
 
 class CheckedConsumer(Consumer):
-    """Celery's consumer, but what is not a message of ours is refused before Celery looks into it:
-    a body of another shape ends its worker, is delivered again, and ends the next. And it is
-    noticed when its loop stands still.
+    """Celery's consumer with two additions.
+
+    It refuses a message of a foreign shape before Celery parses it: such a message would end its
+    worker, be delivered again, and end the next worker. And it reports an event loop that stands
+    still.
     """
 
     collector: Collector | None = None
-    # Set by Celery, which its stubs do not say.
+    # Celery sets these attributes; its type stubs omit them.
     app: Celery
     hub: Any
     amqheartbeat: Any
@@ -50,8 +54,9 @@ class CheckedConsumer(Consumer):
     channel_errors: tuple[type[Exception], ...]
 
     def connect(self) -> Any:
-        """The broker's connection, heard by the loop. Celery forgets to close it if Redis answers
-        but refuses writes (a full disk, say): each try would cost a descriptor.
+        """Connect to the broker and register the connection with the loop. It closes the connection
+        if Redis answers but refuses writes (for example with a full disk); Celery does not, and
+        would lose a file descriptor with each attempt.
         """
         connection = self.connection_for_read(heartbeat=self.amqheartbeat)
         try:
@@ -64,7 +69,7 @@ class CheckedConsumer(Consumer):
         return connection
 
     def loop(self, *arguments: Any) -> None:
-        """Celery's, while the connection lasts; none turns while Redis is away."""
+        """Run Celery's loop while the connection lasts, watched by the watchdog."""
         app, hub = self.app, self.hub
         watchdog = cast(BatchTask, app.tasks[TASK]).watchdog
         if watchdog is None:
@@ -75,7 +80,7 @@ class CheckedConsumer(Consumer):
             loops.asynloop(*arguments)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
-        """What is called with each message."""
+        """The function that Celery calls with each message."""
         handle = super().create_task_handler(*args, **kwargs)
         away = self.connection_errors
 
@@ -92,8 +97,8 @@ class CheckedConsumer(Consumer):
 
 
 def keep_ours(message: Any) -> None:
-    """Leave of a message (kombu's) nothing but what ours have: neither times, links to other tasks,
-    nor names to show in its place. Raises InvalidMessageError.
+    """Reduce a message (kombu's) to the fields of this service's messages: no ETA, no links to
+    other tasks, no display names. Raises InvalidMessageError.
     """
     headers, body = message.headers, message.body
     if not isinstance(headers, dict) or headers.get("task") != TASK:
@@ -103,7 +108,7 @@ def keep_ours(message: Any) -> None:
     try:
         number = str(uuid.UUID(headers["id"]))
         args, kwargs, _links = message.payload
-    except Exception as error:  # of whatever its decoder raises
+    except Exception as error:  # the decoder may raise anything
         raise InvalidMessageError(f"It can't be read: {type(error).__name__}") from error
     if args != [] or not isinstance(kwargs, dict):
         raise InvalidMessageError("Its arguments are not those of the task")
@@ -121,7 +126,7 @@ def keep_ours(message: Any) -> None:
 
 
 class _Collecting:
-    """The consumer, but requests go to the collector instead of the pool."""
+    """A consumer proxy that passes requests to the collector instead of the pool."""
 
     def __init__(self, consumer: Consumer, collector: "Collector") -> None:
         self._consumer = consumer
@@ -132,8 +137,8 @@ class _Collecting:
 
 
 def collecting_strategy(task: BatchTask, app: Celery, consumer: CheckedConsumer) -> Any:
-    """Celery's default strategy, with the collector in the pool's place. It is asked for each time
-    that Redis comes back; the collector stays the same, or each would leave a descriptor behind.
+    """Celery's default strategy, with the collector in place of the pool. Celery asks for it after
+    each reconnect; the collector is reused, because a new one each time would leak a descriptor.
     """
     if consumer.collector is None:
         consumer.collector = Collector(task, consumer)

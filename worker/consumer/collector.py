@@ -1,7 +1,7 @@
-"""Requests are collected into batches, run in threads, and settled in the consumer's loop.
+"""Gathers requests into batches, runs them in threads, and settles each request in the event loop.
 
-Every request is settled by itself: what is done is acknowledged, and a batch that raises fails its
-images instead of losing them.
+Each request is settled separately: a finished one is acknowledged, and a batch that raises fails
+its images instead of losing them.
 """
 
 import os
@@ -27,11 +27,11 @@ log = get_logger(__name__)
 
 
 class BatchBody(Protocol):
-    """What a batch is run by."""
+    """The code that processes a batch."""
 
     def run_many(self, messages: Sequence[dict[str, Any]]) -> Sequence[str | MattingError | None]:
-        """For each message's arguments, in their order: a word on its success, its error, or None
-        when there was nothing to do.
+        """Process the messages. Returns for each one's arguments, in their order, a word for
+        success, an error, or None if there was nothing to do.
         """
 
     def run_each(
@@ -41,13 +41,13 @@ class BatchBody(Protocol):
         *,
         urgent: bool,
     ) -> None:
-        """The same for photos that may be slow to come; `tell` hears of each message, by its place,
-        as soon as it is settled.
+        """The same for photos that may arrive slowly; `tell` receives the index and result of each
+        message as soon as it is settled.
         """
 
 
 class BatchTask(Task):  # type: ignore[type-arg]  # generic in its stubs only
-    """A task whose messages run as batches. `body` is set when the worker starts."""
+    """A Celery task whose messages run as batches. The worker sets `body` when it starts."""
 
     Strategy = "worker.consumer.batching:collecting_strategy"
     body: BatchBody
@@ -55,14 +55,16 @@ class BatchTask(Task):  # type: ignore[type-arg]  # generic in its stubs only
     batch_wait_s = 0.05
     batches_in_flight = 1
     url_queues: tuple[str, ...] = ()
-    """Whose photos come from URLs: each has a place of its own."""
+    """The queues of photos by URL; each such photo has a place of its own."""
     url_places = 1
     watchdog: Watchdog | None = None
-    """Who is to notice that the loop stands still; none: nobody."""
+    """The watchdog that watches the event loop; None: it is not watched."""
 
 
 class Collector:
-    """Gathers requests into batches. All but `_run` happens in the consumer's loop thread."""
+    """Gathers requests into batches. All methods but those that run batches run in the event loop's
+    thread.
+    """
 
     def __init__(self, task: BatchTask, consumer: Any) -> None:
         self._task = task
@@ -72,26 +74,30 @@ class Collector:
         self._by_url = Lane(size=size, places=task.url_places, place_per_request=True)
         self._url_threads = ThreadPoolExecutor(task.url_places, "url-batch")
         self._let_in = 0
-        """Messages by URL that the prefetch count was raised for: they take no place of others'."""
+        """By how much the prefetch count was raised for messages of photos by URL, so that they do
+        not take places of others.
+        """
         self._paused = False
         self._to_do: deque[Callable[[], None]] = deque()
-        """What threads of the pool left to the loop's."""
-        # Acknowledgements are carried out by the loop, which may sleep up to a second: wake it.
+        """Calls that pool threads left for the event loop."""
+        # The event loop sends acknowledgements and may sleep for up to a second: this wakes it.
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._hub: Any = None
 
     def attach(self) -> None:
-        """Let the loop hear of it; again when it begins anew, since it forgets all it heard of."""
+        """Register with the event loop; again after each reconnect, because the loop forgets its
+        callbacks.
+        """
         self._hub = self._consumer.hub
         self._hub.add_reader(self._wake_fd, self._woken)
-        # A worker that stops waits for its pool after the loop's last turn. The hub calls what is
-        # in here, then carries out the acknowledgements that came of it.
+        # A stopping worker waits for its pool after the last turn of the loop. The hub calls these
+        # functions when it closes, then sends the acknowledgements that resulted.
         self._hub.on_close.add(self._hub_closes)
-        # A new connection takes from all queues, as many messages as at first.
+        # A new connection consumes from all queues, with the initial prefetch count.
         self._paused, self._let_in = False, 0
 
     def add(self, request: Request) -> None:
-        """Take a request; a full batch leaves at once, another after the wait."""
+        """Add a request. A full batch starts at once, a smaller one after `batch_wait_s`."""
         by_url = request.delivery_info["routing_key"] in self._task.url_queues
         lane = self._by_url if by_url else self._storage
         lane.add(request)
@@ -101,8 +107,8 @@ class Collector:
         self._send(lane)
 
     def _send(self, lane: Lane) -> None:
-        """Hand batches out while there is a place for them."""
-        if _stops():  # what waits goes back to the queue: the pool takes nothing more
+        """Start batches while there are free places."""
+        if _stops():  # the pool accepts nothing more; waiting requests go back to the queue
             return
         while requests := lane.next_batch():
             if lane is self._by_url:
@@ -119,8 +125,8 @@ class Collector:
         self._pause_or_go_on()
 
     def _pause_or_go_on(self) -> None:
-        """Take messages by URL as long as there is a place for one: what is not taken, another
-        worker may take.
+        """Consume messages of photos by URL only while there is a free place, so that other workers
+        can take the rest.
         """
         consumer = self._consumer.task_consumer
         if consumer is None or self._by_url.full == self._paused:
@@ -139,7 +145,7 @@ class Collector:
         self._send(lane)
 
     def _run(self, requests: list[Request]) -> None:
-        """In a thread of the pool: run the batch."""
+        """Run a batch in a thread of the pool."""
         started = time.monotonic()
         self._in_loop(_accept, requests, started)
         results: Sequence[str | MattingError | None]
@@ -152,7 +158,7 @@ class Collector:
         self._in_loop(self._ended, requests, results, time.monotonic() - started)
 
     def _run_each(self, requests: list[Request]) -> None:
-        """In a thread for photos by URL: run them, and settle each as soon as it is done."""
+        """Run photos by URL in a thread of their own, and settle each as soon as it is done."""
         started = time.monotonic()
         self._in_loop(_accept, requests, started)
         left = dict(enumerate(requests))
@@ -192,8 +198,8 @@ class Collector:
         self._send(self._by_url)
 
     def _in_loop(self, work: Callable[..., None], *arguments: Any) -> None:
-        """Have the loop's thread do it, now: Celery's event buffer loses what two threads add at
-        once (seen: 35 of 2,000 `task-started` arrived).
+        """Call a function in the event loop's thread soon. Celery's event buffer is not
+        thread-safe: with two threads 35 of 2,000 `task-started` events arrived.
         """
         self._to_do.append(partial(work, *arguments))
         os.eventfd_write(self._wake_fd, 1)
@@ -213,7 +219,7 @@ class Collector:
 
 
 def _stops() -> bool:
-    asked: tuple[Any, ...] = (state.should_stop, state.should_terminate)  # an exit status, or not
+    asked: tuple[Any, ...] = (state.should_stop, state.should_terminate)  # an exit status, or none
     return any(one is not None and one is not False for one in asked)
 
 
@@ -225,8 +231,8 @@ def _accept(requests: list[Request], started: float) -> None:
 def _settle(
     requests: list[Request], results: Sequence[str | MattingError | None], runtime_s: float
 ) -> None:
-    """Acknowledge each message and send its event: the database has the item's state already. A
-    message that came twice sends none: a success after the failure would hide it from Flower.
+    """Acknowledge each message and send its event; the database already has the item's state. A
+    duplicate message sends no event: a success after a failure would hide the failure in Flower.
     """
     for request, result in zip(requests, results, strict=True):
         try:
@@ -237,7 +243,7 @@ def _settle(
             else:
                 request.on_success((False, result, runtime_s))
         except Exception:
-            # Never let one request keep the others from being acknowledged.
+            # One failing request must not keep the others from being acknowledged.
             log.exception("settling-failed", message=request.id)
 
 
@@ -245,4 +251,4 @@ def _as_exception_info(error: Exception) -> ExceptionInfo:
     try:
         raise error
     except Exception:
-        return ExceptionInfo()  # it takes what is being handled, traceback and all
+        return ExceptionInfo()  # it uses the exception being handled, with its traceback

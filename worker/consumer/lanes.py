@@ -1,8 +1,8 @@
-"""Requests that wait to become batches: those of the storage's photos, and those of photos by URL.
+"""The requests that wait to become batches: photos in the storage, and photos by URL.
 
-What a batch of the storage needs is a thread; all its images are done when it is. A photo by URL
-may take as long as its server likes, so each such photo has a place of its own: those that hang
-keep none of another's, and none of the storage's.
+A batch of photos in the storage needs one thread and ends as a whole. A photo by URL may take as
+long as its server likes, so each has a place of its own: photos that hang block neither other URLs
+nor the storage's batches.
 """
 
 from typing import Any
@@ -11,10 +11,10 @@ from shared.queue import EXPRESS_STEP
 
 
 class Lane:
-    """One kind's requests. For the consumer's loop thread alone."""
+    """The waiting requests of one kind. Only the event loop's thread uses it."""
 
     def __init__(self, *, size: int, places: int, place_per_request: bool) -> None:
-        """`size`: requests of a full batch. `places`: how many batches may be in flight, or, with
+        """`size`: requests in a full batch. `places`: how many batches may be in flight, or, with
         `place_per_request`, how many requests.
         """
         self._size = size
@@ -22,30 +22,31 @@ class Lane:
         self._place_per_request = place_per_request
         self._waiting: list[Any] = []
         self.due = False
-        """Whether the oldest that waits has waited long enough for a batch that is not full."""
+        """Whether the oldest waiting request has waited long enough for a batch that is not full.
+        """
         self.timer: Any = None
 
     @property
     def waits(self) -> bool:
-        """Whether there is one that is in no batch yet."""
+        """Whether a request waits that is in no batch yet."""
         return bool(self._waiting)
 
     @property
     def full(self) -> bool:
-        """Whether as many requests wait or are in flight as there are places for requests."""
+        """Whether waiting requests and requests in flight use up all places."""
         return self._place_per_request and len(self._waiting) >= self._free
 
     def add(self, request: Any) -> None:
-        """Take a request (Celery's)."""
+        """Add a Celery request."""
         self._waiting.append(request)
 
     def next_batch(self) -> list[Any]:
-        """What is to be run now; nothing while there is no place, or while a batch that is not full
-        may still grow: sent small, it comes back small, since as many messages are let in as are
-        acknowledged (seen: 1.5 of 8 images a batch for a whole job).
+        """The next batch to run, or nothing while there is no free place or while a batch that is
+        not full may still grow.
 
-        Somebody may wait for what is express: it goes first, and alone, since a batch takes as long
-        as all of its images.
+        A batch started too small stays small: the worker prefetches as many new messages as it
+        acknowledges (measured: 1.5 of 8 images a batch for a whole job). An express request goes
+        first and alone, because a batch takes as long as all its images.
         """
         most = min(self._size, self._free) if self._place_per_request else self._size
         grown = most == self._size and len(self._waiting) >= self._size
@@ -59,10 +60,10 @@ class Lane:
         return taken
 
     def free_place(self) -> None:
-        """A batch has ended, or a request with a place of its own."""
+        """Free a place: a batch, or a request with a place of its own, has ended."""
         self._free += 1
 
 
 def is_express(request: Any) -> bool:
-    """Whether it overtakes all others."""
+    """Whether the request has express priority."""
     return bool(request.delivery_info["priority"] == EXPRESS_STEP)

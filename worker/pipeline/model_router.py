@@ -1,4 +1,4 @@
-"""Several models in one worker: each image of a batch goes to the pipeline of its own."""
+"""Several models in one worker: each image of a batch goes to the pipeline of its model."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,25 +9,27 @@ from worker.pipeline.work_items import Outcome, WorkItem
 
 
 class ImagePipeline(Protocol):
-    """worker.pipeline.pipeline.Pipeline, or something that takes its place."""
+    """The interface of worker.pipeline.pipeline.Pipeline."""
 
     def run_many(self, items: Sequence[WorkItem]) -> list[Outcome]:
-        """One outcome for each item, in their order; raises for no image's sake."""
+        """One outcome for each item, in the same order. The error of an image is part of its
+        outcome.
+        """
 
     def run_each(self, items: Sequence[WorkItem], *, urgent: bool) -> Iterator[list[Outcome]]:
-        """The outcomes as they come, each item in one of the lists."""
+        """Lists of outcomes as they become available; each item is in one of them."""
 
 
 class ModelRouter:
-    """Runs batches whose images name different models. As safe for threads as what it holds."""
+    """Splits batches by model. As thread-safe as its pipelines."""
 
     def __init__(self, runners: Mapping[str, ImagePipeline], default: str) -> None:
-        """`runners` by the model's name; `default`: the model of images that name none."""
+        """`runners`: pipelines by model name. `default`: the model of images that name none."""
         self._runners = runners
         self._default = default
 
     def run_many(self, items: Sequence[WorkItem]) -> list[Outcome]:
-        """One outcome for each item, in their order; one model after the other."""
+        """One outcome for each item, in the same order; the models run one after another."""
         outcomes: dict[str, Outcome] = {}
         for runner, mine in self._groups(items):
             done = runner.run_many(mine) if runner is not None else _not_served(mine)
@@ -35,7 +37,7 @@ class ModelRouter:
         return [outcomes[item.item_id] for item in items]
 
     def run_each(self, items: Sequence[WorkItem], *, urgent: bool) -> Iterator[list[Outcome]]:
-        """The outcomes as they come; one model after the other."""
+        """Lists of outcomes as they become available; the models run one after another."""
         for runner, mine in self._groups(items):
             if runner is None:
                 yield _not_served(mine)
@@ -45,7 +47,7 @@ class ModelRouter:
     def _groups(
         self, items: Sequence[WorkItem]
     ) -> list[tuple[ImagePipeline | None, list[WorkItem]]]:
-        """The items of each model, and its pipeline; None: this worker does not serve it."""
+        """The items of each model and its pipeline; None: this worker does not serve the model."""
         groups: defaultdict[str, list[WorkItem]] = defaultdict(list)
         for item in items:
             groups[item.options.model or self._default].append(item)
@@ -53,7 +55,7 @@ class ModelRouter:
 
 
 def _not_served(items: Sequence[WorkItem]) -> list[Outcome]:
-    """Their messages came by a queue that this worker should not read."""
+    """Outcomes for items whose messages came from a queue that this worker should not consume."""
     return [
         Outcome(
             item_id=item.item_id,
