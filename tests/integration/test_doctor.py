@@ -89,10 +89,10 @@ def test_a_queue_that_is_away_or_forgets(settings: Settings, queue: Celery) -> N
 @pytest.mark.parametrize(
     ("wrong", "fix"),
     [
-        ({"s3_bucket": f"none-{uuid.uuid4().hex[:8]}"}, "matting prepare makes it"),
+        ({"s3_bucket": f"none-{uuid.uuid4().hex[:8]}"}, "Create it with matting prepare"),
         ({"aws_secret_access_key": "not-the-right-one-at-all"}, "Set AWS_ACCESS_KEY_ID and"),
         ({"aws_access_key_id": "nobody"}, "Set AWS_ACCESS_KEY_ID and"),
-        ({"s3_endpoint_url": "http://127.0.0.1:1"}, "curl -I http://127.0.0.1:1 "),
+        ({"s3_endpoint_url": "http://127.0.0.1:1"}, "Start the storage at http://127.0.0.1:1 (curl -I"),
     ],
     ids=["bucket", "secret", "key", "endpoint"],
 )
@@ -182,7 +182,7 @@ def test_each_way_in_which_redis_refuses(
     assert "messages waiting" in service_checks.queue(
         broken(settings, redis_url=f"redis://:right@{address}")
     )
-    assert fix("nobody:wrong@").startswith("Put the user and password that Redis knows")
+    assert fix("nobody:wrong@").startswith("Put the user and password of this Redis")
     client.config_set("maxmemory", 1)
     assert "config set maxmemory 2gb" in fix()
     client.config_set("maxmemory", 0)
@@ -193,7 +193,7 @@ def test_each_way_in_which_redis_refuses(
     eventually(
         lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "Redis to fail"
     )
-    assert fix().startswith("Redis can't write to its disk: free room")
+    assert fix().startswith("Free disk space for Redis")
     client.config_set("save", "")
     client.replicaof("127.0.0.1", "1")
     assert "Set MATTING_REDIS_URL to the primary" in fix()
