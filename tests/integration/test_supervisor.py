@@ -58,7 +58,7 @@ def test_a_part_that_keeps_ending_is_given_more_and_more_time(
 ) -> None:
     parts.append(run(tmp_path, "print('alas', flush=True); exit(3)"))
     eventually(lambda: len(told) >= 3, "three ends")
-    waits = [float(line.split(" s; its log")[0].rpartition(" ")[2]) for line in told[:3]]
+    waits = [float(line.split(" s; log")[0].rpartition(" ")[2]) for line in told[:3]]
     assert waits == [0.5, 1.0, 2.0]
     assert (tmp_path / "part.log").read_text() == "alas\n" * len(told)
 
