@@ -33,6 +33,10 @@ LIST_PAGE_KEYS = 1_000
 
 STREAM_BYTES = 256 * 1024
 
+CONNECT_TIMEOUT_S = 5
+READ_TIMEOUT_S = 15
+"""Without a byte of an answer; three tries are made."""
+
 _FAULTS = (BotoCoreError, ClientError, OSError, HTTPError)
 """The exceptions of boto3, and of urllib3 when a connection breaks while a body is read."""
 
@@ -270,8 +274,8 @@ def _client(settings: Settings, endpoint_url: str | None, connections: int) -> A
             response_checksum_validation="when_required",
             retries={"mode": "standard", "max_attempts": 3},
             max_pool_connections=connections,
-            connect_timeout=5,
-            read_timeout=30,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=READ_TIMEOUT_S,
             tcp_keepalive=True,
         ),
     )

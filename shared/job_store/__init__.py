@@ -28,7 +28,11 @@ from shared.job_store.disposal import (
     sources_still_needed,
     sources_under,
 )
-from shared.job_store.expired_leases import release_expired_leases
+from shared.job_store.expired_leases import (
+    give_back,
+    release_expired_leases,
+    take_back_deaths,
+)
 from shared.job_store.intake import (
     NewItem,
     add_items,
@@ -37,7 +41,11 @@ from shared.job_store.intake import (
     finish_expansion,
     load_job,
 )
-from shared.job_store.leader_leases import acquire_leader_lease, release_leader_lease
+from shared.job_store.leader_leases import (
+    acquire_leader_lease,
+    release_leader_lease,
+    renew_leader_leases,
+)
 from shared.job_store.leases import (
     Claim,
     Settlement,
@@ -153,6 +161,7 @@ __all__ = [
     "get_item",
     "get_job",
     "get_webhook",
+    "give_back",
     "images_held",
     "images_left",
     "job_data",
@@ -180,6 +189,7 @@ __all__ = [
     "release_leader_lease",
     "remember_submission",
     "remove_job",
+    "renew_leader_leases",
     "renew_leases",
     "resume_job",
     "retry_failed",
@@ -187,6 +197,7 @@ __all__ = [
     "rotate_secret",
     "sources_still_needed",
     "sources_under",
+    "take_back_deaths",
     "unclaimed",
     "unexpanded_jobs",
     "usage_of",

@@ -2,15 +2,18 @@
 
 import io
 import os
+import time
 import uuid
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from api.sources import expansion
 from api.sources.expansion import Expander
 from api.sources.listing import PHOTOS_PER_PAGE
 from shared import database as module
@@ -20,6 +23,7 @@ from shared.errors import DatabaseError
 from shared.models import Item, Job
 from shared.settings import Settings
 from shared.storage import Storage
+from tests.waiting import eventually
 
 PHOTOS = 2 * PHOTOS_PER_PAGE + 1
 
@@ -91,3 +95,36 @@ def test_a_job_that_ends_while_it_is_listed_leaves_no_file_open(
         job_store.cancel_job(session, job_id)
     expander.round()
     assert open_files_without_a_name() == before
+
+
+class Slow(Storage):
+    """The real storage, which takes several leases' time for a zip file."""
+
+    downloads = 0
+
+    def stream(self, bucket: str, key: str) -> Iterator[bytes]:
+        Slow.downloads += 1
+        yield from super().stream(bucket, key)
+        time.sleep(6 * expansion.LEASE_S)
+
+
+def test_a_job_whose_zip_file_takes_long_to_fetch_is_listed_by_one_process(
+    database: Database, settings: Settings, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expansion, "LEASE_S", 0.5)
+    monkeypatch.setattr(expansion, "IDLE_S", 0.1)
+    Slow.downloads = 0
+    with closing(Slow(settings)) as storage:
+        job_id = submit(database, storage, jpeg)
+        two = [Expander(database, storage, settings) for _ in range(2)]
+        for one in two:
+            one.start()
+        eventually(lambda: expanded(database, job_id), "the job to be listed", 60)
+        for one in two:
+            one.stop()
+    assert Slow.downloads == 1
+
+
+def expanded(database: Database, job_id: uuid.UUID) -> bool:
+    with database.transaction() as session:
+        return session.get_one(Job, job_id).expanded_at is not None
