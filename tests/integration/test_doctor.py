@@ -92,7 +92,7 @@ def test_a_queue_that_is_away_or_forgets(settings: Settings, queue: Celery) -> N
         ({"s3_bucket": f"none-{uuid.uuid4().hex[:8]}"}, "Create it with matting prepare"),
         ({"aws_secret_access_key": "not-the-right-one-at-all"}, "Set AWS_ACCESS_KEY_ID and"),
         ({"aws_access_key_id": "nobody"}, "Set AWS_ACCESS_KEY_ID and"),
-        ({"s3_endpoint_url": "http://127.0.0.1:1"}, "Start the storage at http://127.0.0.1:1 (curl -I"),
+        ({"s3_endpoint_url": "http://127.0.0.1:1"}, "Start the storage at http://127.0.0.1:1 "),
     ],
     ids=["bucket", "secret", "key", "endpoint"],
 )
