@@ -1,9 +1,11 @@
 """The synchronous client: each method returns when the work is done.
 
 It runs an `AsyncMattingClient` on an event loop in its own thread, so both clients share one
-implementation. Callbacks (`on_sent`, `on_done`, …) run on that thread: keep them short.
+implementation. The callbacks of transfers (`on_sent`, `on_done`, `on_failed`) run on that thread:
+keep them short, and don't use the client in them.
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -12,6 +14,7 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, cast
 
 from anyio.from_thread import start_blocking_portal
 
+from api.client import calls
 from api.client.async_client import AsyncMattingClient
 from api.client.calls import ApiCall, JobSettings
 from api.client.connection import Page
@@ -273,8 +276,16 @@ class MattingClient:
         on_progress: Callable[[Job], None] = lambda _job: None,
         every_s: float = 0.5,
     ) -> Job:
-        """Wait until the job has ended; returns it. Raises ApiError."""
-        return self._loop.run(self._client.wait, job_id, on_progress=on_progress, every_s=every_s)
+        """Wait until the job has ended; returns it. Raises ApiError.
+
+        `on_progress` runs on the caller's thread, so it may use this client.
+        """
+        while True:
+            job = self.job(job_id)
+            on_progress(job)
+            if calls.has_ended(job):
+                return job
+            time.sleep(every_s)
 
     def download(
         self,
