@@ -67,6 +67,7 @@ from shared.errors.setup import (
     WarmupError,
 )
 from shared.errors.submissions import (
+    ArchiveTooLargeError,
     BackgroundUnreadableError,
     BadArchiveError,
     BadManifestError,
@@ -90,6 +91,7 @@ from shared.errors.work import (
     AttemptsExhaustedError,
     BucketMissingError,
     DatabaseError,
+    DiskFullError,
     InvalidMessageError,
     LeaseLostError,
     ModelNotServedError,
@@ -107,6 +109,7 @@ from shared.errors.work import (
 __all__ = [
     "ERRORS",
     "AnswerTimeoutError",
+    "ArchiveTooLargeError",
     "AttemptsExhaustedError",
     "BackgroundUnreadableError",
     "BadArchiveError",
@@ -118,6 +121,7 @@ __all__ = [
     "ConflictError",
     "DatabaseError",
     "DeliveryNotFoundError",
+    "DiskFullError",
     "EmptyFileError",
     "EmptySourceError",
     "EncodingFailedError",
