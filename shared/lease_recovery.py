@@ -1,7 +1,11 @@
 """Takes back what workers held that are gone, on a clock of its own: neither a long round of
 publishing nor a queue that is away keeps an image waiting whose lease has ended.
+
+A lease that ended while the database was unavailable says nothing about its worker, which could
+not renew it. So after an outage, and at the start, workers have the time of one lease to come back.
 """
 
+import math
 import time
 
 from shared import job_store
@@ -27,6 +31,9 @@ class LeaseRecovery(PeriodicTask):
         self._database = database
         self._settings = settings
         self._leadership = Leadership(database, "lease-recovery", lease_s=LEADER_LEASE_S)
+        self._heard_at = -math.inf
+        """When the database last answered, by this process's clock."""
+        self._connected_since = 0.0
 
     def stop(self) -> None:
         """End after the step at hand, and let another process go on at once."""
@@ -36,10 +43,19 @@ class LeaseRecovery(PeriodicTask):
     def round(self) -> float:
         """What has expired, if it is this process's turn."""
         until = time.monotonic() + ROUND_S
-        while self._leadership.held() and self.recover():
+        while self._in_charge() and self.recover():
             if time.monotonic() >= until or self._stopping.is_set():
                 return 0.0
         return self._settings.reconcile_s
+
+    def _in_charge(self) -> bool:
+        """Whether it is this process's turn and the workers have had time to renew their leases."""
+        leader = self._leadership.held()
+        now = time.monotonic()
+        if now - self._heard_at > self._settings.lease_s / 2:
+            self._connected_since = now
+        self._heard_at = now
+        return leader and now - self._connected_since >= self._settings.lease_s
 
     def recover(self) -> int:
         """One transaction; returns how many items came back."""
