@@ -108,6 +108,13 @@ class Storage:
             raise _translated(error, bucket, key) from error
         return data, int(whole) if whole.isdigit() else len(data)
 
+    def size(self, bucket: str, key: str) -> int:
+        """The object's length in bytes. Raises as `get`."""
+        try:
+            return int(self._client.head_object(Bucket=bucket, Key=key)["ContentLength"])
+        except _FAULTS as error:
+            raise _translated(error, bucket, key) from error
+
     def delete_many(self, keys: Sequence[str]) -> None:
         """Delete objects of the service's bucket; missing ones are ignored.
 

@@ -128,3 +128,36 @@ def test_a_job_whose_zip_file_takes_long_to_fetch_is_listed_by_one_process(
 def expanded(database: Database, job_id: uuid.UUID) -> bool:
     with database.transaction() as session:
         return session.get_one(Job, job_id).expanded_at is not None
+
+
+def zip_bytes(database: Database, storage: Storage, job_id: uuid.UUID) -> int:
+    with database.transaction() as session:
+        place = session.get_one(Job, job_id).source["object"]
+    return storage.size(storage.bucket, place.partition(f"{storage.bucket}/")[2])
+
+
+def test_zip_files_that_fit_one_at_a_time_are_listed_one_at_a_time(
+    database: Database, storage: Storage, settings: Settings, jpeg: bytes
+) -> None:
+    jobs = [submit(database, storage, jpeg) for _ in range(3)]
+    room = int(1.5 * zip_bytes(database, storage, jobs[0]))
+    small = settings.model_copy(update={"archive_disk_bytes": room})
+    expander, before = Expander(database, storage, small), open_files_without_a_name()
+    while not all(expanded(database, job_id) for job_id in jobs):
+        expander.round()
+        assert open_files_without_a_name() <= before + 1
+    with database.transaction() as session:
+        found = [session.get_one(Job, job_id) for job_id in jobs]
+        assert [(job.total, job.error_code) for job in found] == [(PHOTOS, None)] * 3
+
+
+def test_a_zip_file_that_fits_no_disk_is_refused_before_it_is_fetched(
+    database: Database, storage: Storage, settings: Settings, jpeg: bytes
+) -> None:
+    job_id = submit(database, storage, jpeg)
+    room = zip_bytes(database, storage, job_id) - 1
+    small = settings.model_copy(update={"archive_disk_bytes": room})
+    Expander(database, storage, small).round()
+    with database.transaction() as session:
+        job = session.get_one(Job, job_id)
+        assert (job.total, job.error_code) == (0, "archive-too-large")
