@@ -1,4 +1,4 @@
-"""The queue: the Celery app, its settings, and the message that crosses it.
+"""The queue: the Celery app, its settings, publishing, and the state of the queues.
 
 `celery -A shared.queue flower` watches it; the worker's own entry is worker.app. Nothing connects
 at import.
@@ -7,7 +7,6 @@ at import.
 import json
 import re
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from celery import Celery
 from kombu.exceptions import LimitExceeded, OperationalError
 from redis.exceptions import RedisError
 
-from shared.errors import InvalidMessageError, QueueError
+from shared.errors import QueueError
+from shared.messages import EXPRESS_STEP, PRIORITY_STEPS, Message, parse_message
 from shared.settings import Settings, get_settings
 
 __all__ = [
@@ -49,20 +49,11 @@ QUEUE = "matting"
 URL_QUEUE = f"{QUEUE}-urls"
 TASK = "matting.remove_background"
 
-PRIORITY_STEPS = (0, 1, 4, 7)
-"""Redis keeps one list a step; the first is drained first. The first is the express lane; a
-caller's priorities 9 to 6, 5 to 3 and 2 to 0 share the others."""
-
-EXPRESS_STEP = PRIORITY_STEPS[0]
-
 LANES = dict(zip(PRIORITY_STEPS, ("express", "high", "normal", "low"), strict=True))
 """What the steps are called where people watch."""
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a model that jobs can name is called: it becomes part of a queue's name and of a path."""
-
-MESSAGE_VERSION = "1"
-"""Raised when a message can no longer be read by the workers before; more fields don't count."""
 
 SENT_AT = "sent_at"
 """A message's header: when it was sent, in seconds since 1970."""
@@ -86,50 +77,6 @@ def lane_of(priority: int) -> str:
     """The lane that a caller's priority (0 to 9, 9 the most urgent) leads to."""
     wanted = max(1, 9 - priority)
     return LANES[max(step for step in PRIORITY_STEPS if step <= wanted)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """One image on its way: ids only, never pixels. `job` and `file` are what Flower shows."""
-
-    item_id: uuid.UUID
-    job_id: uuid.UUID
-    name: str
-    priority: int
-    """The caller's: 9 is the most urgent."""
-    express: bool = False
-    """Before all others, whatever their priority."""
-    model: str | None = None
-    """Whose queue it goes to; none: the default one."""
-    by_url: bool = False
-    """Whether the photo comes from a URL."""
-
-    @property
-    def step(self) -> int:
-        """Redis's: 0 is drained first."""
-        return EXPRESS_STEP if self.express else max(1, 9 - self.priority)
-
-    def kwargs(self) -> dict[str, str]:
-        """The task's arguments, JSON; Flower shows their beginning, so the file comes first."""
-        ids = {"job": str(self.job_id), "item": str(self.item_id)}
-        return {"file": self.name, **ids, "v": MESSAGE_VERSION}
-
-
-def parse_message(kwargs: dict[str, Any]) -> tuple[uuid.UUID, uuid.UUID]:
-    """The item's and the job's id of a message; fields that this version does not know are ignored.
-
-    Raises InvalidMessageError, also for a message of another version: its image stays queued in the
-    database and is sent again, until a worker takes it that reads it.
-    """
-    version = kwargs.get("v", MESSAGE_VERSION)  # older ones have none
-    if version != MESSAGE_VERSION:
-        raise InvalidMessageError(
-            f"The message is of version {version!r}, this worker reads {MESSAGE_VERSION}"
-        )
-    try:
-        return uuid.UUID(kwargs["item"]), uuid.UUID(kwargs["job"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InvalidMessageError from error
 
 
 def make_app(settings: Settings) -> Celery:

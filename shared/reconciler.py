@@ -24,7 +24,7 @@ from shared.held_messages import find_lost
 from shared.leadership import Leadership
 from shared.outage_breaker import OutageBreaker
 from shared.periodic_task import PeriodicTask
-from shared.queue import Celery, Message, publish_many, queue_name
+from shared.queue import Celery, publish_many, queue_name
 from shared.settings import Settings
 from shared.shares import MAX_OUT, Share, shares
 from shared.telemetry import RECONCILED, get_logger
@@ -174,21 +174,7 @@ class Reconciler(PeriodicTask):
                 session, share.job_id, ahead=share.ahead, express=share.express
             )
         if due:
-            publish_many(
-                self._queue,
-                (
-                    Message(
-                        item_id=item.item_id,
-                        job_id=item.job_id,
-                        name=item.name,
-                        priority=item.priority,
-                        express=item.express,
-                        model=item.model,
-                        by_url=item.by_url,
-                    )
-                    for item in due
-                ),
-            )
+            publish_many(self._queue, due)
             with self._database.transaction() as session:
                 job_store.mark_published_many(session, due)
         return len(due)

@@ -63,7 +63,6 @@ from shared.job_store.outbox import announce_test, job_data
 from shared.job_store.publishing import (
     EXPRESS_IMAGES,
     OpenJob,
-    PublishableItem,
     Sent,
     forget_publications,
     jobs_to_publish,
@@ -131,7 +130,6 @@ __all__ = [
     "NamedUploads",
     "NewItem",
     "OpenJob",
-    "PublishableItem",
     "Rate",
     "Sent",
     "Settlement",

@@ -12,6 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from shared.database import now
 from shared.job_store.conditions import is_open, is_value
 from shared.jobs import ENDED, ItemStatus
+from shared.messages import Message
 from shared.models import Item, Job
 
 EXPRESS_IMAGES = 8
@@ -36,24 +37,6 @@ class OpenJob:
         """Of its first images, how many are still to be done."""
         settled = self.total - self.unsettled
         return max(0, min(EXPRESS_IMAGES, self.total) - settled)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishableItem:
-    """An item that is due on the queue."""
-
-    item_id: uuid.UUID
-    job_id: uuid.UUID
-    name: str
-    priority: int
-    express: bool
-    """One of its job's first images."""
-    model: str | None
-    """What its options name."""
-    by_url: bool
-    """Whether it comes from a URL, not from the storage."""
-    attempts: int
-    """Tries before this one."""
 
 
 def open_jobs(session: Session) -> list[OpenJob]:
@@ -107,7 +90,7 @@ def jobs_to_publish(session: Session, ahead: Mapping[uuid.UUID, int]) -> list[uu
 
 def publishable(
     session: Session, job_id: uuid.UUID, *, ahead: int, express: int = EXPRESS_IMAGES
-) -> list[PublishableItem]:
+) -> list[Message]:
     """The items of a job that are due and not on the queue, at most so many that `ahead` are there
     or with workers; of its first images those up to the position `express`. What is due for another
     try comes first.
@@ -125,7 +108,7 @@ def publishable(
         fresh = _fresh(job_id).where(may_go).order_by(Item.position)
         rows += session.execute(fresh.limit(room - len(rows)))
     return [
-        PublishableItem(
+        Message(
             item_id=row.id,
             job_id=job_id,
             name=row.name,
@@ -190,7 +173,7 @@ def _unpublished(job_id: JobId, *which: sa.ColumnElement[bool]) -> sa.Select[Any
     )
 
 
-def mark_published_many(session: Session, sent: Sequence[PublishableItem]) -> None:
+def mark_published_many(session: Session, sent: Sequence[Message]) -> None:
     """Note that these items' messages are on the queue. Not of what was tried meanwhile and waits
     again: its message is used up, and it would wait for it in vain.
     """
