@@ -1,8 +1,8 @@
-"""Takes back what workers held that are gone, on a clock of its own: neither a long round of
-publishing nor a queue that is away keeps an image waiting whose lease has ended.
+"""Takes back items of dead workers, in a thread of its own: neither a long publishing round nor an
+unavailable queue delays it.
 
-A lease that ended while the database was unavailable says nothing about its worker, which could
-not renew it. So after an outage, and at the start, workers have the time of one lease to come back.
+A lease that ended while the database was unavailable says nothing about its worker, which could not
+renew it. So after an outage, and at the start, workers have the time of one lease to come back.
 """
 
 import math
@@ -20,11 +20,11 @@ log = get_logger(__name__)
 LEADER_LEASE_S = 6.0
 
 ROUND_S = 1.0
-"""A round ends after this long; what is left is the next one's, which follows at once."""
+"""A round ends after this time; the next one follows at once and continues."""
 
 
 class LeaseRecovery(PeriodicTask):
-    """A round takes the expired leases back, the oldest first, some hundred in a transaction."""
+    """Each round takes back expired leases, oldest first, some hundred per transaction."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         super().__init__("lease-recovery")
@@ -36,12 +36,12 @@ class LeaseRecovery(PeriodicTask):
         self._connected_since = 0.0
 
     def stop(self) -> None:
-        """End after the step at hand, and let another process go on at once."""
+        """Stop after the current step, and let another process take over at once."""
         super().stop()
         self._leadership.release()
 
     def round(self) -> float:
-        """What has expired, if it is this process's turn."""
+        """Take back what has expired, if this process is the leader."""
         until = time.monotonic() + ROUND_S
         while self._in_charge() and self.recover():
             if time.monotonic() >= until or self._stopping.is_set():
@@ -49,7 +49,7 @@ class LeaseRecovery(PeriodicTask):
         return self._settings.reconcile_s
 
     def _in_charge(self) -> bool:
-        """Whether it is this process's turn and the workers have had time to renew their leases."""
+        """Whether this process is the leader and the workers had time to renew their leases."""
         leader = self._leadership.held()
         now = time.monotonic()
         if now - self._heard_at > self._settings.lease_s / 2:
@@ -58,7 +58,7 @@ class LeaseRecovery(PeriodicTask):
         return leader and now - self._connected_since >= self._settings.lease_s
 
     def recover(self) -> int:
-        """One transaction; returns how many items came back."""
+        """Take back one transaction's worth; returns the number of items."""
         with self._database.transaction() as session:
             released = job_store.release_expired_leases(
                 session, max_attempts=self._settings.max_attempts
