@@ -1,23 +1,29 @@
-"""Makes the queue agree with the database: the database is the truth, Redis only the way there.
+"""The reconciler: it makes the queue agree with the database, where job state lives. Redis may be
+lost.
 
-It finds what was accepted and not published, published and lost, or claimed by a worker that is
-gone, and sends it again. Every process that has one takes part in a duty that one at a time holds,
-by a lease in the database. Should two hold it after all (one was stopped and wakes up), no harm is
-done: every step is one transaction that takes the rows it changes, and a message that comes twice
-does nothing.
+It publishes items that were accepted but not published, or published but lost.
+shared.lease_recovery takes back items of dead workers. One process at a time is the leader, by a
+lease in the database. Two leaders (after a stopped one wakes up) do no harm: each step is one
+transaction that locks the rows it changes, and a duplicate message does nothing.
+
+A round reads the open jobs in pages and ends after about a second. The next round continues after
+the last job, so each of ten thousand jobs gets its turn, and the lease is renewed in time.
 """
 
+import bisect
 import threading
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Sequence
 
 from shared import job_store
 from shared.database import Database, Session
-from shared.errors import MattingError
+from shared.errors import QueueError
 from shared.held_messages import find_lost
+from shared.leadership import Leadership
+from shared.outage_breaker import OutageBreaker
 from shared.periodic_task import PeriodicTask
-from shared.queue import Celery, Message, publish_many, queue_name
+from shared.queue import Celery, publish_many, queue_name
 from shared.settings import Settings
 from shared.shares import MAX_OUT, Share, shares
 from shared.telemetry import RECONCILED, get_logger
@@ -25,65 +31,127 @@ from shared.telemetry import RECONCILED, get_logger
 log = get_logger(__name__)
 
 LOST_AFTER_S = 10
-"""A message that Redis has not, and that nobody claimed for this long, was lost: a worker claims
-what it takes within seconds."""
+"""A message that is not in Redis and that no worker claimed for this long is lost. A worker claims
+a message within seconds after it received it.
+"""
 
 FORGET_ROWS = 1_000
-"""Of one transaction."""
+"""Rows per transaction."""
+
+PROBE_S = 5.0
+"""While Redis does not answer, one request per this time checks whether it answers again."""
 
 LOOK_SHARE = 20
-"""Looking for lost messages reads the whole queue, so it takes at most this part of the time."""
+"""Searching for lost messages reads the whole queue, so it may use at most 1/20 of the time."""
 
 
-LEASE_NAME = "reconcile"
+PAGE_JOBS = 100
+"""Open jobs per statement."""
+PAGE_MESSAGES = 2_000
+"""A page ends early when it has this many messages to send."""
+ROUND_S = 1.0
+
 LEADER_LEASE_S = 5.0
-"""Another process takes over when nothing was heard of the holder for this long."""
+"""Another process takes over if the lease was not renewed for this long plus the wait between two
+searches for lost messages.
+"""
 
 
 class Reconciler(PeriodicTask):
-    """The steps, and the thread that repeats them."""
+    """The steps of reconciling, and the thread that repeats them."""
 
     def __init__(self, database: Database, queue: Celery, settings: Settings) -> None:
         super().__init__("reconcile")
         self._database = database
         self._queue = queue
         self._settings = settings
-        self._owner = uuid.uuid4().hex
-        self._renew_at = 0.0
+        self._leadership = Leadership(
+            database, "reconcile", lease_s=LEADER_LEASE_S + settings.reconcile_s
+        )
+        self._after: uuid.UUID | None = None
+        """The last job that had its turn; None: the next round begins with the first job."""
         self._publishing: set[uuid.UUID] = set()
+        self._breaker = OutageBreaker(PROBE_S)
         self._lock = threading.Lock()
         self._recover_at = 0.0
-        self._look_at = 0.0
 
     def stop(self) -> None:
-        """End after the step at hand, and let another process go on at once."""
+        """Stop after the current step, and let another process take over at once."""
         super().stop()
-        with suppress(MattingError), self._database.transaction() as session:
-            job_store.release_leader_lease(session, LEASE_NAME, owner=self._owner)
+        self._leadership.release()
 
     def round(self) -> float:
-        """What is due, if it is this process's turn."""
-        if self.is_leader():
-            if time.monotonic() >= self._recover_at:
-                self.recover()
-                self._recover_at = time.monotonic() + self._settings.reconcile_s
-            self.publish_open_jobs()
+        """Do what is due if this process is the leader; returns 0 if there are more
+        jobs to check.
+        """
+        if not self._leadership.held():
+            return self._settings.publish_every_ms / 1e3
+        if time.monotonic() >= self._recover_at:
+            self.recover()
+        with self._database.transaction() as session:
+            given = self._shares(session)
+        until = time.monotonic() + ROUND_S
+        while self._leadership.held() and not self._stopping.is_set():
+            _, self._after = self.publish_page(given, self._after)
+            if self._after is None:  # that was the last page
+                break
+            if time.monotonic() >= until:
+                return 0.0
         return self._settings.publish_every_ms / 1e3
 
     def publish_open_jobs(self) -> int:
-        """Fill up what each open job may have on the queue; returns how many messages were sent.
-
-        No job gets more on at a time than keeps the workers busy, so a small one waits for little.
+        """Publish as many messages as each open job may have on the queue; returns how many were
+        sent.
         """
         with self._database.transaction() as session:
             given = self._shares(session)
-        return sum(self._publish_share(share) for share in given)
+        sent, after = self.publish_page(given, None)
+        while after is not None:
+            more, after = self.publish_page(given, after)
+            sent += more
+        return sent
+
+    def publish_page(
+        self, given: Sequence[Share], after: uuid.UUID | None
+    ) -> tuple[int, uuid.UUID | None]:
+        """The same for the next page of jobs (by id) after the job `after`; also returns where the
+        next page begins, or None.
+
+        No job gets more on the queue than keeps the workers busy, so small jobs wait only briefly.
+        """
+        start = bisect.bisect_right(given, after, key=_job_id) if after else 0
+        page = given[start : start + PAGE_JOBS]
+        with self._database.transaction() as session:
+            ahead = {share.job_id: share.ahead for share in page}
+            due = set(job_store.jobs_to_publish(session, ahead))
+        sent = 0
+        for share in page:
+            if sent >= PAGE_MESSAGES:
+                return sent, after
+            if share.job_id in due:
+                sent += self._publish_share(share)
+            after = share.job_id
+        return sent, after if start + PAGE_JOBS < len(given) else None
 
     def publish_job(self, job_id: uuid.UUID) -> int:
         """The same for one job."""
         with self._database.transaction() as session:
             given = self._shares(session)
         return sum(self._publish_share(share) for share in given if share.job_id == job_id)
+
+    def publish_now(self, job_id: uuid.UUID) -> int:
+        """The same within a request, which does not wait for a Redis that has just failed. Raises
+        MattingError.
+        """
+        if not self._breaker.lets_through():
+            raise QueueError("Redis did not answer a moment ago")
+        try:
+            sent = self.publish_job(job_id)
+        except QueueError:
+            self._breaker.record(answered=False)
+            raise
+        self._breaker.record(answered=True)
+        return sent
 
     def _shares(self, session: Session) -> list[Share]:
         return shares(
@@ -93,9 +161,9 @@ class Reconciler(PeriodicTask):
         )
 
     def _publish_share(self, share: Share) -> int:
-        """Sent first and noted after: what a crash leaves is sent twice."""
+        """Send first, record afterwards: after a crash between the two, messages are sent twice."""
         with self._lock:
-            if share.job_id in self._publishing:  # seen by a request and by the thread at once
+            if share.job_id in self._publishing:  # a request and the thread may see the same job
                 return 0
             self._publishing.add(share.job_id)
         try:
@@ -110,50 +178,30 @@ class Reconciler(PeriodicTask):
                 session, share.job_id, ahead=share.ahead, express=share.express
             )
         if due:
-            publish_many(
-                self._queue,
-                (
-                    Message(
-                        item_id=item.item_id,
-                        job_id=item.job_id,
-                        name=item.name,
-                        priority=item.priority,
-                        express=item.express,
-                        model=item.model,
-                    )
-                    for item in due
-                ),
-            )
+            publish_many(self._queue, due)
             with self._database.transaction() as session:
                 job_store.mark_published_many(session, due)
         return len(due)
 
     def recover(self) -> int:
-        """Take back expired leases and forget lost messages; returns how many items moved."""
-        released = self.release_expired_leases()
-        if time.monotonic() < self._look_at:
-            return released
+        """Let lost messages be sent again; returns the number of items."""
         began = time.monotonic()
         try:
-            return released + self.forget_lost()
+            return self.forget_lost()
         finally:
-            self._look_at = time.monotonic() + LOOK_SHARE * (time.monotonic() - began)
-
-    def release_expired_leases(self) -> int:
-        """Take back what workers held that are gone; returns how many items."""
-        with self._database.transaction() as session:
-            released = job_store.release_expired_leases(
-                session, max_attempts=self._settings.max_attempts
-            )
-        return _told("lease-expired", released)
+            ended = time.monotonic()
+            pause_s = max(self._settings.reconcile_s, LOOK_SHARE * (ended - began))
+            self._recover_at = ended + pause_s
 
     def forget_lost(self) -> int:
-        """Let what Redis lost be sent again; returns how many items. Raises QueueError."""
+        """Let items whose messages Redis lost be published again; returns how many. Raises
+        QueueError.
+        """
         with self._database.transaction() as session:
             sent = job_store.unclaimed(session, older_than_s=LOST_AFTER_S, limit=2 * MAX_OUT)
         if not sent:
             return 0
-        queues = sorted({queue_name(one.model) for one in sent})
+        queues = sorted({queue_name(one.model, by_url=one.by_url) for one in sent})
         ids = [one.item_id for one in sent]
         lost = find_lost(self._queue, queues, ids, claimed_within_s=LOST_AFTER_S)
         forgotten = 0
@@ -163,24 +211,11 @@ class Reconciler(PeriodicTask):
                 forgotten += job_store.forget_publications(
                     session, gone[start : start + FORGET_ROWS]
                 )
-        return _told("message-lost", forgotten)
-
-    def is_leader(self) -> bool:
-        """Take the duty, or keep it; False while another process has it."""
-        asked_at = time.monotonic()
-        if asked_at < self._renew_at:
-            return True
-        lease_s = LEADER_LEASE_S + self._settings.reconcile_s
-        with self._database.transaction() as session:
-            held = job_store.acquire_leader_lease(
-                session, LEASE_NAME, owner=self._owner, lease_s=lease_s
-            )
-        self._renew_at = asked_at + lease_s / 3 if held else 0.0
-        return held
+        if forgotten:
+            RECONCILED.labels("message-lost").inc(forgotten)
+            log.warning("reconciled", action="message-lost", items=forgotten)
+        return forgotten
 
 
-def _told(action: str, items: int) -> int:
-    if items:
-        RECONCILED.labels(action).inc(items)
-        log.warning("reconciled", action=action, items=items)
-    return items
+def _job_id(share: Share) -> uuid.UUID:
+    return share.job_id

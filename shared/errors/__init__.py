@@ -35,6 +35,7 @@ from shared.errors.requests import (
     ConflictError,
     InvalidCursorError,
     ItemNotFoundError,
+    JobChangingError,
     JobNotFoundError,
     NoForegroundError,
     NotFoundError,
@@ -67,6 +68,7 @@ from shared.errors.setup import (
     WarmupError,
 )
 from shared.errors.submissions import (
+    ArchiveTooLargeError,
     BackgroundUnreadableError,
     BadArchiveError,
     BadManifestError,
@@ -90,6 +92,7 @@ from shared.errors.work import (
     AttemptsExhaustedError,
     BucketMissingError,
     DatabaseError,
+    DiskFullError,
     InvalidMessageError,
     LeaseLostError,
     ModelNotServedError,
@@ -107,6 +110,7 @@ from shared.errors.work import (
 __all__ = [
     "ERRORS",
     "AnswerTimeoutError",
+    "ArchiveTooLargeError",
     "AttemptsExhaustedError",
     "BackgroundUnreadableError",
     "BadArchiveError",
@@ -118,6 +122,7 @@ __all__ = [
     "ConflictError",
     "DatabaseError",
     "DeliveryNotFoundError",
+    "DiskFullError",
     "EmptyFileError",
     "EmptySourceError",
     "EncodingFailedError",
@@ -136,6 +141,7 @@ __all__ = [
     "InvalidMessageError",
     "InvalidOptionsError",
     "ItemNotFoundError",
+    "JobChangingError",
     "JobNotFoundError",
     "LeaseLostError",
     "MattingError",

@@ -1,24 +1,28 @@
-"""What comes back from workers that are gone: items whose lease has ended."""
+"""Items that come back from workers: those with an expired lease, and those that workers return."""
+
+import uuid
+from collections.abc import Collection, Mapping
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import AttemptsExhaustedError, PoisonousImageError
-from shared.job_store.locks import finish_settled_jobs, lock_jobs
+from shared.job_store.conditions import is_value
+from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.jobs import ALONE_DEATHS, ENDED, ItemStatus
 from shared.models import Item
 
 
-def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 1_000) -> int:
-    """Take back what workers held whose lease has ended; returns how many items.
+def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 500) -> int:
+    """Take back items whose lease has expired; returns how many.
 
-    Each goes back to the queue, or fails when its tries are used up, or is cancelled with its job.
+    Each one is queued again, or fails if no attempts are left, or is cancelled with its job.
     """
     moment = now(session)
     expired = (
         sa.select(Item.id, Item.job_id)
-        .where(Item.status == ItemStatus.RUNNING, Item.lease_expires_at < moment)
+        .where(is_value(Item.status, ItemStatus.RUNNING), Item.lease_expires_at < moment)
         .order_by(Item.lease_expires_at)
         .limit(limit)
     )
@@ -60,3 +64,54 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
             job.queued += 1
     finish_settled_jobs(session, jobs.values())
     return len(items)
+
+
+def give_back(
+    session: Session, items: Mapping[uuid.UUID, uuid.UUID], *, owner: str
+) -> set[uuid.UUID]:
+    """Return items (each with its job) that their worker holds but cannot record, as if the attempt
+    had not happened: the worker is alive, the database was unavailable. Returns the returned ids;
+    the other items are not the worker's.
+    """
+    moment = now(session)
+    jobs = lock_jobs(session, items.values())
+    statement = (
+        sa.select(Item)
+        .where(Item.id.in_(items), Item.status == ItemStatus.RUNNING, Item.lease_owner == owner)
+        .order_by(Item.id)
+        .with_for_update()
+    )
+    found = list(session.scalars(statement))
+    for item in found:
+        job = jobs[item.job_id]
+        item.lease_owner = item.lease_expires_at = item.published_at = None
+        item.attempts -= 1
+        job.running -= 1
+        if job.status in ENDED:
+            item.status, item.finished_at = ItemStatus.CANCELLED, moment
+            job.cancelled += 1
+        else:
+            item.status = ItemStatus.QUEUED
+            job.queued += 1
+    finish_settled_jobs(session, jobs.values())
+    return {item.id for item in found}
+
+
+def take_back_deaths(session: Session, item_ids: Collection[uuid.UUID]) -> None:
+    """Correct the deaths of items whose lease expired although their worker is alive: it was
+    stopped, or cut off from the database. Ended items stay unchanged.
+    """
+    session.execute(
+        sa.update(Item)
+        .where(
+            Item.id.in_(
+                locked_items(
+                    Item.id.in_(item_ids),
+                    Item.status.in_((ItemStatus.QUEUED, ItemStatus.RUNNING)),
+                    Item.deaths > 0,
+                )
+            )
+        )
+        .values(deaths=Item.deaths - 1)
+        .execution_options(synchronize_session=False)
+    )

@@ -1,5 +1,6 @@
-"""What one process at a time does for all: it holds the duty until it gives it up, or is gone."""
+"""Leases for work that only one process at a time may do."""
 
+from collections.abc import Collection
 from datetime import timedelta
 
 import sqlalchemy as sa
@@ -11,7 +12,7 @@ from shared.models import LeaderLease
 
 
 def acquire_leader_lease(session: Session, name: str, *, owner: str, lease_s: float) -> bool:
-    """Take a duty or keep it for another `lease_s`; False while another process has it."""
+    """Acquire or renew a lease for `lease_s`; False if another process holds it."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     moment = now(session)
     until = moment + timedelta(seconds=lease_s)
@@ -28,8 +29,20 @@ def acquire_leader_lease(session: Session, name: str, *, owner: str, lease_s: fl
     return session.scalar(statement) is not None
 
 
+def renew_leader_leases(
+    session: Session, names: Collection[str], *, owner: str, lease_s: float
+) -> None:
+    """Renew the leases that this owner still holds, for another `lease_s`."""
+    session.execute(
+        sa.update(LeaderLease)
+        .where(LeaderLease.name.in_(names), LeaderLease.owner == owner)
+        .values(expires_at=now(session) + timedelta(seconds=lease_s))
+        .execution_options(synchronize_session=False)
+    )
+
+
 def release_leader_lease(session: Session, name: str, *, owner: str) -> None:
-    """Let another process have it now."""
+    """Release a lease, so that another process can acquire it at once."""
     session.execute(
         sa.delete(LeaderLease).where(LeaderLease.name == name, LeaderLease.owner == owner)
     )

@@ -1,4 +1,4 @@
-"""Deliveries on their way: which are due, how an attempt went, what callers see of them.
+"""Webhook deliveries: claim the due ones, record attempts, list them.
 
 Locks are taken in one order: the webhook first, then its deliveries.
 """
@@ -13,17 +13,18 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.database import now
+from shared.job_store.conditions import is_value
 from shared.job_store.webhooks import disable_webhook, signing_secrets
 from shared.models import ApiKey, Delivery, Job, Webhook
 from shared.webhooks import DeliveryStatus, DisabledReason, Event, Outcome
 
 LOG_ATTEMPTS = 20
-"""The latest attempts that a delivery shows."""
+"""Number of attempts that a delivery keeps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One attempt to deliver: this process's until its lease ends."""
+    """An attempt to deliver, which this process holds until its lease expires."""
 
     delivery_id: uuid.UUID
     webhook_id: uuid.UUID
@@ -33,76 +34,84 @@ class Attempt:
     body: bytes
     secrets: Sequence[str]
     number: int
-    """Counts from 1; the fence that a late record fails on."""
+    """Number of the attempt, from 1; the fence that refuses a late record."""
     retry_step: int
-    """How many attempts went before since the delivery was last asked for."""
+    """Number of attempts since the delivery was last requested."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptResult:
-    """How an attempt went."""
+    """The result of an attempt."""
 
     outcome: Outcome
     http_status: int | None = None
     detail: str = ""
     duration_ms: float
     retry_s: float | None = None
-    """After a failure: the wait before another attempt; None: that was the last."""
+    """After a failure: the wait before the next attempt; None: there is none."""
     quiet_s: float = 0.0
-    """How long the receiver asked to be left alone, with this delivery and all others."""
+    """How long the receiver asked for no deliveries at all (`Retry-After`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedDeliveries:
+    """Claimed attempts, of one page of the webhooks with due deliveries."""
+
+    attempts: list[Attempt]
+    last: uuid.UUID | None
+    """The last webhook of the page; the next page begins after it. None: there are no more."""
+
+
+PAGE_WEBHOOKS = 200
+"""Webhooks per statement, each with one index lookup."""
 
 
 def claim_deliveries(
     session: Session,
     *,
+    after: uuid.UUID | None,
     busy: Collection[uuid.UUID],
     taken: Mapping[uuid.UUID, int],
     of_key: int,
     limit: int,
     lease_s: float,
-) -> list[Attempt]:
-    """Take up to `limit` deliveries that are due: the oldest of each webhook that is not `busy` and
-    did not ask for silence, and of one API key, with what is `taken` already, at most `of_key`, so
-    that nobody's slow receivers hold up another's.
+) -> ClaimedDeliveries:
+    """Claim up to `limit` due deliveries of the next page of webhooks, after the webhook `after`:
+    the oldest of each webhook that is not `busy` and has no quiet time. One API key gets at most
+    `of_key` attempts, including those in `taken`, so that slow receivers of one key do not delay
+    others. Only the head of a backlog is read, whatever its length.
     """
     moment = now(session)
-    due = (
-        sa.select(
-            Delivery.id,
-            Delivery.api_key_id,
-            Delivery.next_attempt_at,
-            sa.func.row_number()
-            .over(
-                partition_by=Delivery.webhook_id, order_by=(Delivery.next_attempt_at, Delivery.id)
-            )
-            .label("of_webhook"),
-        )
-        .join(ApiKey, ApiKey.id == Delivery.api_key_id)
-        .join(Webhook, Webhook.id == Delivery.webhook_id)
+    waiting = _waiting_webhooks(session, after)
+    last = waiting[-1] if len(waiting) == PAGE_WEBHOOKS else None
+    head = (
+        sa.select(Delivery.id)
         .where(
-            Delivery.status == DeliveryStatus.PENDING,
+            Delivery.webhook_id == Webhook.id,
+            is_value(Delivery.status, DeliveryStatus.PENDING),
             Delivery.next_attempt_at <= moment,
-            Delivery.webhook_id.not_in(busy),
+        )
+        .order_by(Delivery.next_attempt_at, Delivery.id)
+        .limit(1)
+        .correlate(Webhook)
+        .scalar_subquery()
+    )
+    first = (
+        sa.select(head)
+        .select_from(Webhook)
+        .join(ApiKey, ApiKey.id == Webhook.api_key_id)
+        .where(
+            Webhook.id.in_([one for one in waiting if one not in busy]),
             ApiKey.revoked_at.is_(None),
             sa.or_(Webhook.quiet_until.is_(None), Webhook.quiet_until <= moment),
         )
-        .subquery()
     )
-    first = (
-        sa.select(
-            due.c.id,
-            sa.func.row_number()
-            .over(partition_by=due.c.api_key_id, order_by=(due.c.next_attempt_at, due.c.id))
-            .label("of_key"),
-        )
-        .where(due.c.of_webhook == 1)
-        .subquery()
-    )
+    due = [one for one in session.scalars(first) if one is not None]
     rows = session.execute(
         sa.select(Delivery, Webhook)
         .join(Webhook, Webhook.id == Delivery.webhook_id)
         .where(
-            Delivery.id.in_(sa.select(first.c.id).where(first.c.of_key <= of_key)),
+            Delivery.id.in_(due),
             Delivery.status == DeliveryStatus.PENDING,
             Delivery.next_attempt_at <= moment,
         )
@@ -131,18 +140,41 @@ def claim_deliveries(
             )
         )
     session.flush()
-    return attempts
+    return ClaimedDeliveries(attempts=attempts, last=last)
+
+
+def _waiting_webhooks(session: Session, after: uuid.UUID | None) -> list[uuid.UUID]:
+    """A page of the webhooks with pending deliveries, by id. It jumps from one to the next in the
+    index, past all deliveries between.
+    """
+    pending = is_value(Delivery.status, DeliveryStatus.PENDING)
+    first = sa.select(Delivery.webhook_id).where(pending)
+    if after is not None:
+        first = first.where(Delivery.webhook_id > after)
+    start = first.order_by(Delivery.webhook_id).limit(1).scalar_subquery()
+    found = sa.select(start.label("webhook_id")).cte("waiting", recursive=True)
+    following = (
+        sa.select(Delivery.webhook_id)
+        .where(pending, Delivery.webhook_id > found.c.webhook_id)
+        .order_by(Delivery.webhook_id)
+        .limit(1)
+        .correlate(found)
+        .scalar_subquery()
+    )
+    found = found.union_all(sa.select(following).where(found.c.webhook_id.is_not(None)))
+    page = sa.select(found.c.webhook_id).where(found.c.webhook_id.is_not(None))
+    return list(session.scalars(page.limit(PAGE_WEBHOOKS)))
 
 
 def record_attempt(session: Session, attempt: Attempt, result: AttemptResult) -> bool:
-    """Note how an attempt went, and what follows for its webhook; False when nothing is noted,
-    because it is no longer the latest, or the webhook is gone.
+    """Record the result of an attempt and its consequences for the webhook. Returns False without
+    recording if a newer attempt exists or the webhook was deleted.
     """
     webhook = session.get(Webhook, attempt.webhook_id, with_for_update={"key_share": True})
     delivery = session.get(Delivery, attempt.delivery_id, with_for_update=True)
     if webhook is None or delivery is None or delivery.attempts != attempt.number:
         return False
-    if delivery.status is not DeliveryStatus.PENDING:  # switched off meanwhile
+    if delivery.status is not DeliveryStatus.PENDING:  # disabled in the meantime
         return False
     moment = now(session)
     entry = {
@@ -174,7 +206,9 @@ def record_attempt(session: Session, attempt: Attempt, result: AttemptResult) ->
 
 
 def redeliver(session: Session, delivery: Delivery) -> None:
-    """Send a delivery again now, whatever became of it, with all its attempts before it."""
+    """Send a delivery again now, whether it succeeded or failed, with all attempts
+    available again.
+    """
     delivery.status, delivery.settled_at, delivery.retry_step = DeliveryStatus.PENDING, None, 0
     delivery.next_attempt_at = now(session)
     session.flush()
@@ -199,31 +233,44 @@ def list_deliveries(
     before: uuid.UUID | None,
     limit: int,
 ) -> Sequence[Delivery]:
-    """A page of the key's deliveries, newest first, those made before the delivery `before`."""
+    """A page of the key's deliveries, newest first, created before the delivery `before`."""
     statement = sa.select(Delivery).where(Delivery.api_key_id == api_key_id)
     for column, value in (
         (Delivery.webhook_id, webhook_id),
         (Delivery.job_id, job_id),
-        (Delivery.status, status),
     ):
         if value is not None:
             statement = statement.where(column == value)
+    if status is not None:
+        statement = statement.where(is_value(Delivery.status, status))
     if before is not None:
         statement = statement.where(Delivery.id < before)
     return session.scalars(statement.order_by(Delivery.id.desc()).limit(limit)).all()
 
 
-def forget_deliveries(session: Session, *, older_than_s: float) -> int:
-    """Remove old deliveries, and the webhooks of single jobs that are over and have none left;
-    returns how many deliveries went.
+def forget_deliveries(session: Session, *, older_than_s: float, limit: int) -> int:
+    """Delete up to `limit` old deliveries, and webhooks of deleted jobs that have no delivery left;
+    returns the number of deliveries.
     """
-    before = now(session) - timedelta(seconds=older_than_s)
-    result = session.execute(sa.delete(Delivery).where(Delivery.created_at < before))
+    old = sa.select(Delivery.id, Delivery.webhook_id).where(
+        Delivery.created_at < now(session) - timedelta(seconds=older_than_s)
+    )
+    rows = session.execute(old.order_by(Delivery.created_at).limit(limit)).all()
+    session.execute(
+        sa.delete(Delivery)
+        .where(Delivery.id.in_([row.id for row in rows]))
+        .execution_options(synchronize_session=False)
+    )
     told = sa.select(Delivery.id).where(Delivery.webhook_id == Webhook.id)
     job = sa.select(Job.id).where(Job.id == Webhook.job_id)
     session.execute(
-        sa.delete(Webhook).where(
-            Webhook.job_id.is_not(None), ~told.exists(), ~job.exists(), Webhook.created_at < before
+        sa.delete(Webhook)
+        .where(
+            Webhook.id.in_({row.webhook_id for row in rows}),
+            Webhook.job_id.is_not(None),
+            ~told.exists(),
+            ~job.exists(),
         )
+        .execution_options(synchronize_session=False)
     )
-    return int(getattr(result, "rowcount", 0))
+    return len(rows)

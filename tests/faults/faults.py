@@ -16,6 +16,7 @@ from shared.jobs import SETTLED, ItemStatus
 from shared.models import Item
 from shared.queue import make_app
 from shared.reconciler import Reconciler
+from tests.faults.freezing import RECOVERY_S, freeze
 from tests.faults.system import System
 
 Inject = Callable[[System, random.Random], float | None]
@@ -30,6 +31,8 @@ class Fault:
 
     name: str
     inject: Inject
+    deaths: int | None = None
+    """How many may be counted; None: processes do die."""
 
 
 def _a_worker(luck: random.Random) -> str:
@@ -105,6 +108,18 @@ def kill_redis(system: System, luck: random.Random) -> None:
     system.start_redis()
 
 
+def redis_away_for_long(system: System, _luck: random.Random) -> float:
+    """Killed, and started again after half a minute: the workers notice within ten seconds."""
+    system.kill("redis")
+    time.sleep(30)
+    system.start_redis()
+    started, before = time.monotonic(), _unsettled(system)
+    while before and _unsettled(system) >= before:
+        assert time.monotonic() - started < RECOVERY_S, "the workers did not go on"
+        time.sleep(0.05)
+    return time.monotonic() - started
+
+
 def empty_redis(system: System, _luck: random.Random) -> None:
     """FLUSHALL: every message is lost."""
     system.redis().flushall()
@@ -130,6 +145,30 @@ def redis_refuses_writes(system: System, luck: random.Random) -> None:
 def kill_postgres(system: System, _luck: random.Random) -> None:
     """SIGKILL of all its processes; it recovers from its log."""
     system.kill_postgres()
+
+
+def freeze_redis(system: System, luck: random.Random) -> float:
+    """SIGSTOP, with more requests than threads."""
+    return freeze(system, [system.parts["redis"].popen.pid], luck)
+
+
+def freeze_postgres(system: System, luck: random.Random) -> float:
+    """SIGSTOP of all its processes."""
+    return freeze(system, system.postgres_pids(), luck)
+
+
+def freeze_s3(system: System, luck: random.Random) -> float:
+    """SIGSTOP."""
+    return freeze(system, [system.parts["s3"].popen.pid], luck)
+
+
+def postgres_away_for_long(system: System, luck: random.Random) -> float | None:
+    """Longer than a lease, and no process dies: so nothing may count as a death."""
+    proxy = system.proxies["postgres"].weather
+    proxy.down = True
+    time.sleep(system.settings().lease_s + luck.uniform(1, 3))
+    proxy.down = False
+    return None
 
 
 def s3_down(system: System, _luck: random.Random) -> None:
@@ -199,9 +238,14 @@ FAULTS = [
     Fault("SIGSTOP of a worker beyond its lease, SIGCONT", freeze_a_worker),
     Fault("SIGKILL of the API", kill_the_api),
     Fault("Redis killed, restarted with its AOF", kill_redis),
+    Fault("Redis away for half a minute", redis_away_for_long, deaths=0),
     Fault("Redis emptied (FLUSHALL)", empty_redis),
     Fault("Redis refuses writes, as on a full disk", redis_refuses_writes),
     Fault("PostgreSQL killed and restarted", kill_postgres),
+    Fault("PostgreSQL away for longer than a lease", postgres_away_for_long, deaths=0),
+    Fault("Redis frozen (SIGSTOP)", freeze_redis, deaths=0),
+    Fault("PostgreSQL frozen (SIGSTOP)", freeze_postgres, deaths=0),
+    Fault("S3 frozen (SIGSTOP)", freeze_s3, deaths=0),
     Fault("S3 down for 10 s", s3_down),
     Fault("S3: 503 and resets for a third of requests", s3_stumbles),
     Fault("200 ms of delay to one part", slow_network),

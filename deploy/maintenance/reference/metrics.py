@@ -1,4 +1,4 @@
-"""The page of Prometheus metrics, from the collectors of the API and the worker."""
+"""The reference page of Prometheus metrics, from the collectors of the API and the worker."""
 
 from collections.abc import Iterable, Iterator
 
@@ -18,8 +18,9 @@ usual `process_…` and `python_…` metrics come with them.
 [the dashboard](../../deploy/grafana/dashboards/matting.json) use these names."""
 
 QUEUE_TEXT = """\
-The API asks the database and Redis at each scrape. Every replica gives the same values, so take
-`max`, not `sum`. A value that can't be read has no sample."""
+The API asks the database and Redis at each scrape. If one of them does not answer within a second,
+the API reports its last answer for up to 15 s; after that the metric has no sample. Every replica
+gives the same values, so take `max`, not `sum`."""
 
 DEVICE_TEXT = """\
 A worker on an NVIDIA GPU reads these from the driver at each scrape, if `pynvml` is installed (the
@@ -27,7 +28,7 @@ GPU image has it)."""
 
 
 def metrics_page() -> str:
-    """What is counted, what the API asks for, what the device says."""
+    """The metrics of each process, of queue and backlog, and of the device."""
     return page(
         "Metrics",
         INTRODUCTION,
@@ -43,7 +44,7 @@ def metrics_page() -> str:
 
 
 def _counted() -> Iterator[tuple[Metric, Iterable[str]]]:
-    """The collectors of shared.telemetry. Only their private attribute tells the labels' names."""
+    """The collectors of shared.telemetry. Label names are only in a private attribute of them."""
     for collector in vars(telemetry).values():
         if isinstance(collector, MetricWrapperBase):
             [family] = collector.describe()

@@ -1,7 +1,7 @@
 """Operators that read between pixels: Resize in all its modes, Upsample, GridSample.
 
-Paddle's own interpolation is used where it computes what ONNX means (found by comparing their
-formulas for the source place of a pixel). Elsewhere the same numbers come from two small matrices,
+Paddle's own interpolation is used where it computes what ONNX means, and oneDNN's resize does too:
+pixel centres on pixel centres, and whole repetitions. Elsewhere the same numbers come from two small matrices,
 one for the rows and one for the columns, which numpy fills in by ONNX's formula.
 """
 
@@ -72,13 +72,8 @@ def _paddles_own(
         if whole and (plain or repeats):
             return nnf.interpolate(x, size, mode="nearest")
         return None
-    if mode == "linear":
-        if halves:
-            return nnf.interpolate(x, size, mode="bilinear", align_mode=0)
-        if coordinates == "align_corners" and min(size) > 1:
-            return nnf.interpolate(x, size, mode="bilinear", align_corners=True)
-        if coordinates == "asymmetric":
-            return nnf.interpolate(x, size, mode="bilinear", align_mode=1)
+    if mode == "linear" and halves:
+        return nnf.interpolate(x, size, mode="bilinear", align_mode=0)
     if mode == "cubic" and abs(step.attribute("cubic_coeff_a", CUBIC) - CUBIC) < 1e-6:
         if halves:
             return nnf.interpolate(x, size, mode="bicubic")

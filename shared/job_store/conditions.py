@@ -1,0 +1,69 @@
+"""Conditions whose values are part of the statement's text, so that partial indexes match.
+
+A database uses a partial index only if the statement implies its predicate. SQLite compares the
+text only, and PostgreSQL's plans for prepared statements do not know the parameters. So the
+predicates (shared.models.jobs) and these conditions are written identically.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from shared.jobs import ENDED, JobStatus
+from shared.models import Job
+from shared.models.jobs import UPLOAD_PATTERN
+
+T = TypeVar("T")
+
+OPEN: tuple[JobStatus, ...] = (JobStatus.ACCEPTED, JobStatus.RUNNING)
+"""Statuses of jobs that are processed, in the order used by `ix_jobs_open`."""
+
+UNENDED: tuple[JobStatus, ...] = (*OPEN, JobStatus.PAUSED)
+"""The same for `ix_jobs_unended`."""
+
+assert ENDED.isdisjoint(UNENDED)
+
+
+def is_value(column: InstrumentedAttribute[T], value: T) -> sa.ColumnElement[bool]:
+    """`column = 'value'`."""
+    return column == sa.literal(value, column.type, literal_execute=True)
+
+
+def is_one_of(column: InstrumentedAttribute[T], values: Iterable[T]) -> sa.ColumnElement[bool]:
+    """`column IN ('value', …)`, in the order that is given."""
+    given = sa.bindparam(
+        None, tuple(values), type_=column.type, expanding=True, literal_execute=True
+    )
+    return column.in_(given)
+
+
+def is_open() -> sa.ColumnElement[bool]:
+    """The job has not ended and is not paused."""
+    return is_one_of(Job.status, OPEN)
+
+
+def is_unended() -> sa.ColumnElement[bool]:
+    """The job has not ended; it may be paused."""
+    return is_one_of(Job.status, UNENDED)
+
+
+def names_upload(
+    text: sa.ColumnElement[str] | InstrumentedAttribute[str],
+) -> sa.ColumnElement[bool]:
+    """The text contains the URL of an upload to this service."""
+    return text.like(sa.literal(UPLOAD_PATTERN, literal_execute=True))
+
+
+def each_text(session: Session, values: Iterable[str]) -> sa.TableValuedAlias:
+    """A table with one row per text, in its column `value`. It needs one parameter, whatever its
+    length.
+    """
+    listed = list(values)
+    if session.get_bind().dialect.name == "postgresql":
+        array = sa.bindparam(None, listed, type_=postgresql.ARRAY(sa.Text()))
+        return sa.func.unnest(array).table_valued("value", name="given").render_derived()
+    return sa.func.json_each(json.dumps(listed)).table_valued("value", name="given")
