@@ -1,7 +1,8 @@
-"""Every query, by what it does. The caller owns the transaction; nothing here commits.
+"""All database queries, one module per purpose. The caller owns the transaction; nothing here
+commits.
 
-Locks are taken in one order everywhere: job rows by id first, then item rows. So two transactions
-wait for each other at most in a line, never in a circle.
+Every query locks in the same order: job rows by id first, then item rows. So transactions may wait
+for each other, but never deadlock.
 """
 
 from shared.job_store.api_keys import (
