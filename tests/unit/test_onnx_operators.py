@@ -104,7 +104,7 @@ def to_float(kind: str, inputs: str, weights: Weights, **attributes: Any) -> Cas
 
 
 def scalar(value: float) -> NDArray[np.float32]:
-    return np.float32(value).reshape(())
+    return np.array(value, np.float32)
 
 
 PLAIN = (
@@ -344,7 +344,7 @@ CASES: dict[str, Case] = {
     "SpaceToDepth": one("SpaceToDepth", blocksize=2),
     # Indexing
     "Gather": one("Gather", "k", {"k": i(2, 0, -1)}, axis=1),
-    "Gather-one": one("Gather", "k", {"k": np.int64(-2).reshape(())}, axis=3),
+    "Gather-one": one("Gather", "k", {"k": np.array(-2, np.int64)}, axis=3),
     "Gather-square": one("Gather", "k", {"k": i(0, 1, 2, 3).reshape(2, 2)}, axis=2),
     "Gather-by-photo": (
         [
@@ -557,9 +557,9 @@ def test_what_the_photo_does_not_change_is_folded(tmp_path: Path) -> None:
         node("MaxPool", "up", "down", kernel_shape=[2, 2], strides=[2, 2]),
         node("Add", "down ramp", "alpha"),
     ]
-    weights = {
-        "zero": i(0), "two": i(2), "four": i(4), "twos": i(2, 2), "last": np.int64(3).reshape(()),
-        "nought": np.int64(0).reshape(()), "step": np.int64(1).reshape(()),
+    weights: Weights = {
+        "zero": i(0), "two": i(2), "four": i(4), "twos": i(2, 2), "last": np.array(3, np.int64),
+        "nought": np.array(0, np.int64), "step": np.array(1, np.int64),
     }  # fmt: skip
     compare(network(nodes, weights, size=("h", "w")), tmp_path)
 

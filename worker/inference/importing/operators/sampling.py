@@ -1,8 +1,8 @@
 """Operators that read between pixels: Resize in all its modes, Upsample, GridSample.
 
 Paddle's own interpolation is used where it computes what ONNX means, and oneDNN's resize does too:
-pixel centres on pixel centres, and whole repetitions. Elsewhere the same numbers come from two small matrices,
-one for the rows and one for the columns, which numpy fills in by ONNX's formula.
+pixel centres on pixel centres, and whole repetitions. Elsewhere the same numbers come from two
+small matrices, one for the rows and one for the columns, which numpy fills in by ONNX's formula.
 """
 
 from typing import Any
@@ -124,17 +124,17 @@ def weights_of(
 
     Places are computed in fp32 as onnxruntime does: nearest neighbours of a tie follow from it.
     """
-    place, scale = np.arange(after, dtype=np.float32), np.float32(scale)
+    place, ratio = np.arange(after, dtype=np.float32), np.float32(scale)
     if coordinates == "align_corners":
         source = place * (before - 1) / (after - 1) if after > 1 else place * 0
     elif coordinates == "asymmetric":
-        source = place / scale
+        source = place / ratio
     else:
-        source = (place + np.float32(0.5)) / scale - np.float32(0.5)
+        source = (place + np.float32(0.5)) / ratio - np.float32(0.5)
         if coordinates == "pytorch_half_pixel" and after == 1:
             source = place * 0
         if coordinates == "half_pixel_symmetric":
-            source += np.float32(before / 2) * (1 - np.float32(after) / (scale * before))
+            source += np.float32(before / 2) * (1 - np.float32(after) / (ratio * before))
     matrix = np.zeros((after, before))
     source = source.astype(np.float64)
     if mode == "nearest":
