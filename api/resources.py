@@ -8,11 +8,14 @@ from typing import Annotated
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
+from api.background.job_changes import JobChanger
 from api.background.job_waiter import JobWaiter
 from api.background.sweeper import Sweeper
+from api.background.system_facts import SystemFacts
 from api.background.webhook_delivery import WebhookDeliverer
 from api.sources.expansion import Expander
 from shared.database import Database
+from shared.lease_recovery import LeaseRecovery
 from shared.queue import Celery, make_app
 from shared.rate_limit import RateLimiter
 from shared.reconciler import Reconciler
@@ -33,10 +36,12 @@ class Resources:
     storage: Storage
     queue: Celery
     reconciler: Reconciler
+    changer: JobChanger
     expander: Expander
     sweeper: Sweeper
     limiter: RateLimiter
     waiting: JobWaiter
+    facts: SystemFacts
     web: Web
     fetching: CapacityLimiter
     """Of threads that fetch from the web: a slow host must not hold those of all requests."""
@@ -57,6 +62,12 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
         reconciler = Reconciler(database, queue, settings)
         reconciler.start()
         stack.callback(reconciler.stop)
+        recovery = LeaseRecovery(database, settings)
+        recovery.start()
+        stack.callback(recovery.stop)
+        changer = JobChanger(database)
+        changer.start()
+        stack.callback(changer.stop)
         expander = Expander(database, storage, settings)
         expander.start()
         stack.callback(expander.stop)
@@ -76,17 +87,20 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
             storage=storage,
             queue=queue,
             reconciler=reconciler,
+            changer=changer,
             expander=expander,
             sweeper=sweeper,
             limiter=limiter,
             waiting=JobWaiter(database),
+            facts=SystemFacts(database, queue, storage, settings),
             web=web,
             fetching=CapacityLimiter(FETCH_THREADS),
             deliverer=deliverer,
         )
 
 
-def _resources(request: Request) -> Resources:
+async def _resources(request: Request) -> Resources:
+    """On the event loop: a function that is no coroutine would take a thread of every request."""
     resources: Resources = request.app.state.resources
     return resources
 

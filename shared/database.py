@@ -1,4 +1,4 @@
-"""The database: engine and sessions, opened and closed in one place; SQLite (WAL) or PostgreSQL."""
+"""The database: engine, sessions and migrations for SQLite (WAL) and PostgreSQL."""
 
 import sqlite3
 import time
@@ -13,21 +13,32 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
+from shared.bounded_connection import BoundedConnection
 from shared.errors import DatabaseError
 
 __all__ = ["Database", "Session", "now"]
 
 LOCK_TIMEOUT_MS = 4_000
-"""A statement that waits longer for a lock fails and is tried again, instead of piling up."""
+"""A statement that waits longer for a lock fails, and its transaction is tried again."""
 
 IDLE_IN_TRANSACTION_MS = 5_000
-"""A process that stops inside a transaction (frozen, cut off) loses it and its locks. Nothing here
-waits for anything but the database while one is open.
+"""The server ends a transaction that is idle for this long, for example of a frozen process, and
+releases its locks. Code inside a transaction waits only for the database.
 """
+
+STATEMENT_TIMEOUT_MS = 12_000
+"""None of ours takes a second. The server gives up first, then the client: it may be frozen."""
+
+ANSWER_TIMEOUT_S = 15.0
+
+POOL_TIMEOUT_S = 10
+"""How long a thread waits for a connection while all are in use."""
 
 KEEPALIVE = {
     "keepalives_idle": 10,
@@ -35,20 +46,31 @@ KEEPALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
-"""libpq's, s (the last ms): a server whose machine is gone is noticed within half a minute."""
+"""libpq's TCP keepalive settings, in s (the last in ms): a server that is gone is noticed within 30
+s.
+"""
 
 SQLITE_BUSY_S = 30
-"""How long a writer waits for another one."""
+"""How long a writer waits for another writer."""
 
 MIGRATION_LOCK_ID = 0x6D617474
-"""PostgreSQL advisory lock ('matt'): processes that start together migrate in turn."""
+"""PostgreSQL advisory lock ('matt'): processes that start at the same time migrate one after
+another.
+"""
+MIGRATION_POLL_S = 0.1
+
+MIGRATION_ATTEMPTS = 10
+MIGRATION_PAUSE_S = 2.0
+"""Between attempts, when a table was not to be had within the lock timeout."""
 
 
 class Database:
-    """One engine and its sessions. Thread-safe; `close` it last of all."""
+    """One engine and its sessions. Thread-safe. Close it after everything that uses it."""
 
     def __init__(self, url: str, *, process: str, pool_size: int = 8) -> None:
-        """Nothing connects here. `process` names the connections in PostgreSQL's activity view."""
+        """Does not connect yet. `process` names the connections in PostgreSQL's
+        pg_stat_activity.
+        """
         self.url = sa.make_url(url)
         if self.is_sqlite:
             self.engine = _sqlite_engine(self.url)
@@ -57,33 +79,36 @@ class Database:
                 self.url,
                 pool_size=pool_size,
                 max_overflow=pool_size,
+                pool_timeout=POOL_TIMEOUT_S,
                 pool_pre_ping=True,
                 connect_args={
                     "application_name": f"matting-{process}",
                     "connect_timeout": 5,
                     "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} "
+                    f"-c statement_timeout={STATEMENT_TIMEOUT_MS} "
                     f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS}",
                     **KEEPALIVE,
                 },
             )
+            event.listen(self.engine, "do_connect", _connect)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether this is the embedded database."""
+        """Whether the database is SQLite."""
         return self.url.get_backend_name() == "sqlite"
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """One session, one transaction: committed at the end, rolled back on any exception.
+        """A session with one transaction: committed at the end, rolled back on any exception.
 
-        Raises DatabaseError when the server is away, a lock is not to be had or a deadlock was
-        broken: the same transaction may succeed later.
+        Raises DatabaseError when the server is unavailable, a lock is not granted in time or a
+        deadlock was broken; the same transaction may succeed later.
         """
         try:
             with self._sessions.begin() as session:
                 yield session
-        except (OperationalError, InterfaceError) as error:
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
             raise DatabaseError(f"The database did not answer: {_first_line(error)}") from error
         except DBAPIError as error:
             if error.connection_invalidated:
@@ -91,24 +116,62 @@ class Database:
             raise
 
     def migrate(self) -> None:
-        """Bring the tables to the newest revision; safe to call from several processes at once."""
+        """Bring the tables to the newest revision; safe to call from several processes at once, and
+        again after an attempt that broke off. Raises DatabaseError.
+        """
+        if self.is_sqlite:
+            if self.url.database:
+                Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+            with self.engine.begin() as connection:  # all in one: nobody else may write meanwhile
+                self._upgrade(connection)
+            return
+        with self._migration_turn():
+            for attempt in range(1, MIGRATION_ATTEMPTS + 1):
+                try:
+                    with self.engine.connect() as connection:
+                        _lift_timeouts(connection)
+                        connection.commit()  # each migration has a transaction of its own
+                        self._upgrade(connection)
+                        connection.commit()
+                    break
+                except OperationalError as error:
+                    # Behind a statement that waits for a table, everybody waits: rather give up
+                    # after a moment and come again. What was done stays done.
+                    if attempt == MIGRATION_ATTEMPTS or not isinstance(
+                        error.orig, LockNotAvailable
+                    ):
+                        raise DatabaseError(f"Migration failed: {_first_line(error)}") from error
+                    time.sleep(MIGRATION_PAUSE_S)
+        self.engine.dispose()  # of the connection that may take its time
+
+    def _upgrade(self, connection: sa.Connection) -> None:
         config = _alembic_config()
-        if self.is_sqlite and self.url.database:
-            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-        with self.engine.begin() as connection:
-            if not self.is_sqlite:
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK_ID)))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+    @contextmanager
+    def _migration_turn(self) -> Iterator[None]:
+        """Processes that start together migrate in turn. The lock is the connection's, not a
+        transaction's, and is asked for again and again instead of waited for: CREATE INDEX
+        CONCURRENTLY waits for every transaction that is older, also for one that waits for it.
+        """
+        with self.engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            while not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(MIGRATION_LOCK_ID))):
+                time.sleep(MIGRATION_POLL_S)
+            try:
+                yield
+            finally:
+                connection.execute(sa.select(sa.func.pg_advisory_unlock(MIGRATION_LOCK_ID)))
 
     def revisions(self) -> tuple[str | None, str | None]:
-        """The revision that the tables are at, and the newest one."""
+        """The revision of the tables, and the newest revision."""
         with self.engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
         return current, ScriptDirectory.from_config(_alembic_config()).get_current_head()
 
     def ping(self) -> None:
-        """Raise DatabaseError unless the database answers."""
+        """Raise DatabaseError if the database does not answer."""
         with self.transaction() as session:
             session.execute(sa.select(1))
 
@@ -118,11 +181,25 @@ class Database:
 
 
 def now(session: Session) -> datetime:
-    """The database's clock, aware UTC: leases must not depend on a worker's own."""
+    """The database's clock, aware UTC. Leases use it because the clocks of workers may differ."""
     if session.get_bind().dialect.name == "postgresql":
         value: datetime = session.scalars(sa.select(sa.func.clock_timestamp())).one()
         return value.astimezone(UTC)
     return datetime.now(UTC)
+
+
+def _connect(_dialect: object, _record: object, args: Any, options: Any) -> BoundedConnection:
+    connection = BoundedConnection.connect(*args, **options)
+    connection.answer_timeout_s = ANSWER_TIMEOUT_S
+    return connection
+
+
+def _lift_timeouts(connection: sa.Connection) -> None:
+    """A migration takes as long as it takes. The connection must not go back to the others."""
+    connection.exec_driver_sql("SET statement_timeout = 0")
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, BoundedConnection)
+    raw.answer_timeout_s = None
 
 
 def _sqlite_engine(url: sa.URL) -> Engine:
@@ -130,8 +207,8 @@ def _sqlite_engine(url: sa.URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: object) -> None:
-        # The driver must not open transactions by itself: _on_begin does, and takes the write lock
-        # at once, so that a transaction never has to be upgraded (and refused) half-way.
+        # The driver must not open transactions: _on_begin does, and takes the write lock at once. A
+        # transaction that starts by reading could not always be upgraded to a writing one.
         connection.isolation_level = None
         cursor = connection.cursor()
         _switch_to_wal(cursor)
@@ -147,8 +224,8 @@ def _sqlite_engine(url: sa.URL) -> Engine:
 
 
 def _switch_to_wal(cursor: Any) -> None:
-    """The mode stays with the file. While two processes switch a new one, SQLite tells the second
-    at once that it is locked, whatever the busy timeout: so it is tried again here.
+    """Switch the file to WAL mode, which is kept in the file. While another process switches,
+    SQLite reports a lock at once and ignores the busy timeout, so this loop tries again.
     """
     deadline = time.monotonic() + SQLITE_BUSY_S
     while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
@@ -167,6 +244,6 @@ def _alembic_config() -> Config:
 
 
 def _first_line(error: Exception) -> str:
-    """The driver's own sentence, without the statement and its parameters."""
+    """The first line of the driver's message, without the statement and its parameters."""
     cause = error.__cause__ or error
     return str(cause).strip().split("\n")[0]

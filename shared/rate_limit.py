@@ -1,4 +1,4 @@
-"""How many requests a key may send: a token bucket in Redis, one for all API processes."""
+"""The request rate of API keys: a token bucket in Redis, shared by all API processes."""
 
 import math
 import time
@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import cast
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
+from shared.outage_breaker import OutageBreaker
 from shared.settings import Settings
 from shared.telemetry import get_logger
 
@@ -17,8 +20,14 @@ KEY_PREFIX = "matting:rate:"
 
 WARN_EVERY_S = 60
 
-# Redis runs it as one step, by its own clock. The bucket holds a minute's requests and fills
-# evenly; it is kept as tokens and the time of the last request, and forgotten when it is full.
+SOCKET_TIMEOUT_S = 0.5
+"""A request waits for no more than this, and once in `PROBE_S` only."""
+
+PROBE_S = 5.0
+
+# Redis runs the script atomically, by its own clock. The bucket holds the requests of one minute
+# and refills evenly. It is stored as the tokens left and the time of the last request, and expires
+# when full.
 TAKE = """
 local capacity = tonumber(ARGV[1])
 local clock = redis.call('TIME')
@@ -40,26 +49,31 @@ return {taken, tostring(tokens)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """What is left to a key after a request."""
+    """What a key may still send after this request."""
 
     allowed: bool
     limit: int
-    """Requests a minute, and at once."""
+    """Requests per minute, and the burst size."""
     remaining: int
     retry_after_s: int
-    """Until the next request may come; 0 when one may come now."""
+    """Seconds until the next request is allowed; 0: now."""
     reset_s: int
-    """Until the bucket is full again."""
+    """Seconds until the bucket is full."""
 
 
 class RateLimiter:
-    """Thread-safe. While Redis is away every request is let through: work is accepted then too."""
+    """Counts requests by key. Thread-safe. While Redis is unavailable it allows every request."""
 
     def __init__(self, settings: Settings) -> None:
-        """Nothing connects here."""
+        """Does not connect yet."""
         self._redis = Redis.from_url(
-            settings.redis_url, socket_timeout=1, socket_connect_timeout=1, protocol=2
+            settings.redis_url,
+            socket_timeout=SOCKET_TIMEOUT_S,
+            socket_connect_timeout=SOCKET_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),  # its own default is to try ten times
+            protocol=2,
         )
+        self._breaker = OutageBreaker(PROBE_S)
         self._take = self._redis.register_script(TAKE)
         self._warn_at = 0.0
 
@@ -68,7 +82,12 @@ class RateLimiter:
         self._redis.close()
 
     def take(self, name: str, limit: int) -> Allowance:
-        """Count one request of `name`, which may send `limit` a minute."""
+        """Count one request of the key `name`, which may send `limit` per minute."""
+        unlimited = Allowance(
+            allowed=True, limit=limit, remaining=limit, retry_after_s=0, reset_s=0
+        )
+        if not self._breaker.lets_through():
+            return unlimited
         try:
             taken, left = cast(
                 tuple[int, bytes], self._take(keys=[KEY_PREFIX + name], args=[limit])
@@ -77,7 +96,9 @@ class RateLimiter:
             if time.monotonic() >= self._warn_at:
                 self._warn_at = time.monotonic() + WARN_EVERY_S
                 log.warning("rate-limit-off", detail=str(error))
-            return Allowance(allowed=True, limit=limit, remaining=limit, retry_after_s=0, reset_s=0)
+            self._breaker.record(answered=False)
+            return unlimited
+        self._breaker.record(answered=True)
         tokens = float(left)
         return Allowance(
             allowed=bool(taken),

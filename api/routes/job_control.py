@@ -12,7 +12,7 @@ from api.routes.lookup import find_job
 from api.schemas.responses import JobOut
 from shared import job_store
 from shared.database import Session
-from shared.errors import JobNotFoundError
+from shared.errors import JobChangingError, JobNotFoundError
 from shared.models import Job
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
@@ -36,7 +36,7 @@ def resume(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> Job
     return _change(job_store.resume_job, resources, caller, job_id)
 
 
-@router.post("/retry", responses=responses(JobNotFoundError))
+@router.post("/retry", responses=responses(JobNotFoundError, JobChangingError))
 def retry(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
     """Try the failed images of a job again."""
     return _change(job_store.retry_failed, resources, caller, job_id)
@@ -59,4 +59,7 @@ def _change(
 ) -> JobOut:
     find_job(resources, caller, job_id)
     with resources.database.transaction() as session:
-        return JobOut.of(change(session, job_id))
+        job = change(session, job_id)
+    if job.pending_change is not None:
+        resources.changer.wake()
+    return JobOut.of(job)

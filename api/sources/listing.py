@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any
 
+from api.sources.archive_disk import ArchiveDisk
 from api.sources.archives import Archive
 from api.sources.manifests import read_rows
 from api.sources.rows import RowReader
@@ -36,11 +37,16 @@ class Page:
 
 
 def pages(
-    job: Job, storage: Storage, settings: Settings, sources: Sequence[str] | None
+    job: Job,
+    storage: Storage,
+    settings: Settings,
+    sources: Sequence[str] | None,
+    disk: ArchiveDisk,
 ) -> Iterator[Page]:
     """The pages of a job's source behind its cursor. `sources`: what its key may name.
 
-    Raises what the storage does; BadManifestError, BadArchiveError for what can't be read.
+    Raises what the storage and the disk do; BadManifestError, BadArchiveError for what can't be
+    read.
     """
     policy = SourcePolicy(settings, job.api_key_id, sources)
     after = job.expansion_cursor
@@ -49,7 +55,7 @@ def pages(
         return _prefix_pages(storage, ObjectUrl.parse(source["prefix"], ""), after)
     place = ObjectUrl.parse(source["object"], settings.s3_bucket)
     if source["kind"] == "zip":
-        return _zip_pages(job, storage, settings, place, int(after or 0))
+        return _zip_pages(job, storage, settings, place, int(after or 0), disk)
     reader = RowReader(policy, Options.model_validate(job.options))
     return _row_pages(storage, place, reader, int(after or 0))
 
@@ -93,13 +99,21 @@ def _row_pages(storage: Storage, place: ObjectUrl, reader: RowReader, after: int
 
 
 def _zip_pages(
-    job: Job, storage: Storage, settings: Settings, place: ObjectUrl, after: int
+    job: Job,
+    storage: Storage,
+    settings: Settings,
+    place: ObjectUrl,
+    after: int,
+    disk: ArchiveDisk,
 ) -> Iterator[Page]:
+    size, limit = storage.size(place.bucket, place.key), settings.max_archive_bytes
+    if size > limit:
+        raise BadArchiveError(f"The zip file has {size:,} bytes; the limit is {limit:,}")
     with (
-        tempfile.TemporaryFile() as file,
+        disk.file(size) as file,
         ThreadPoolExecutor(STORE_THREADS) as pool,
     ):
-        _fetch(storage, place, file, settings.max_archive_bytes)
+        _fetch(storage, place, file, size)
         storing: list[Future[None]] = []
 
         def store(key: str, data: bytes) -> str:
@@ -119,10 +133,11 @@ def _input_key(job: Job) -> Callable[[int], str]:
     return lambda number: f"{OWN_PREFIX}{job.id}/inputs/{number:06d}"
 
 
-def _fetch(storage: Storage, place: ObjectUrl, file: IO[bytes], limit: int) -> None:
-    size = 0
+def _fetch(storage: Storage, place: ObjectUrl, file: IO[bytes], size: int) -> None:
+    """`size`: what its disk space was reserved for."""
+    left = size
     for chunk in storage.stream(place.bucket, place.key):
-        size += len(chunk)
-        if size > limit:
-            raise BadArchiveError(f"The zip file has more than the limit of {limit:,} bytes")
+        left -= len(chunk)
+        if left < 0:
+            raise BadArchiveError("The zip file was replaced by a larger one meanwhile")
         file.write(chunk)

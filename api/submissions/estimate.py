@@ -9,6 +9,7 @@ from itertools import islice
 from api.http.auth import Caller
 from api.resources import Resources
 from api.schemas.responses import Estimate
+from api.sources.archive_disk import ArchiveDisk
 from api.sources.image_size import image_size
 from api.sources.listing import pages
 from api.sources.rows import RowReader
@@ -81,9 +82,10 @@ def _places(
         source=kept,
         options=submission.request.options.model_dump(mode="json"),
     )
+    disk = ArchiveDisk(resources.settings.archive_disk_bytes)
     every = (
         item.source
-        for page in pages(job, resources.storage, resources.settings, policy.sources)
+        for page in pages(job, resources.storage, resources.settings, policy.sources, disk)
         for item in page.items
         if item.error is None
     )

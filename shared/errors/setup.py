@@ -70,6 +70,34 @@ class BadModelArchiveError(SetupError):
     remedy = "Pass a zip file of a PaddleSeg export: deploy.yaml, graph and weights in one folder."
 
 
+class ImportingUnavailableError(SetupError):
+    """What reads ONNX files is not installed."""
+
+    code = "importing-unavailable"
+    remedy = "Install it: pip install 'matting[onnx]'."
+
+
+class BadOnnxError(SetupError):
+    """The file is no ONNX network that makes an alpha of a photo."""
+
+    code = "bad-onnx"
+    remedy = "Give an ONNX file with one input [N, 3, H, W] and an output [N, 1, H, W]."
+
+
+class UnsupportedOperatorError(SetupError):
+    """The network uses an operator that can't be imported."""
+
+    code = "unsupported-operator"
+    remedy = "Export the network for opset 11 to 18 with standard operators, or open an issue."
+
+
+class ImportDisagreesError(SetupError):
+    """The imported network does not give what onnxruntime gives; nothing was written."""
+
+    code = "import-disagrees"
+    remedy = "Open an issue with the file's source: an operator is built wrongly."
+
+
 class PairsNotFoundError(SetupError):
     """The folder contains no photos with alphas."""
 

@@ -12,6 +12,7 @@ from shared.job_store.api_keys import (
     revoke_api_key,
 )
 from shared.job_store.backlog import Backlog, backlog
+from shared.job_store.changes import changing_jobs, continue_change
 from shared.job_store.control import (
     cancel_job,
     delete_job,
@@ -20,15 +21,22 @@ from shared.job_store.control import (
     retry_failed,
 )
 from shared.job_store.disposal import (
-    deleted_in_use,
+    DeletedJobs,
+    NamedUploads,
     deleted_jobs,
     expire_jobs,
-    objects_named_by_jobs,
+    remove_items,
     remove_job,
+    sources_named_by_jobs,
+    sources_of,
     sources_still_needed,
-    sources_under,
+    uploads_in_options,
 )
-from shared.job_store.expired_leases import release_expired_leases
+from shared.job_store.expired_leases import (
+    give_back,
+    release_expired_leases,
+    take_back_deaths,
+)
 from shared.job_store.intake import (
     NewItem,
     add_items,
@@ -37,7 +45,11 @@ from shared.job_store.intake import (
     finish_expansion,
     load_job,
 )
-from shared.job_store.leader_leases import acquire_leader_lease, release_leader_lease
+from shared.job_store.leader_leases import (
+    acquire_leader_lease,
+    release_leader_lease,
+    renew_leader_leases,
+)
 from shared.job_store.leases import (
     Claim,
     Settlement,
@@ -54,6 +66,7 @@ from shared.job_store.publishing import (
     PublishableItem,
     Sent,
     forget_publications,
+    jobs_to_publish,
     mark_published_many,
     open_jobs,
     publishable,
@@ -80,6 +93,7 @@ from shared.job_store.usage import images_left, month_of, usage_of
 from shared.job_store.webhook_deliveries import (
     Attempt,
     AttemptResult,
+    ClaimedDeliveries,
     claim_deliveries,
     forget_deliveries,
     get_delivery,
@@ -111,7 +125,10 @@ __all__ = [
     "AttemptResult",
     "Backlog",
     "Claim",
+    "ClaimedDeliveries",
+    "DeletedJobs",
     "EarlierResult",
+    "NamedUploads",
     "NewItem",
     "OpenJob",
     "PublishableItem",
@@ -127,14 +144,15 @@ __all__ = [
     "backlog",
     "beat",
     "cancel_job",
+    "changing_jobs",
     "claim_deliveries",
     "claim_many",
+    "continue_change",
     "create_api_key",
     "create_job",
     "create_webhook",
     "delete_job",
     "delete_webhook",
-    "deleted_in_use",
     "deleted_jobs",
     "disable_webhook",
     "enable_webhook",
@@ -153,9 +171,11 @@ __all__ = [
     "get_item",
     "get_job",
     "get_webhook",
+    "give_back",
     "images_held",
     "images_left",
     "job_data",
+    "jobs_to_publish",
     "list_api_keys",
     "list_deliveries",
     "list_items",
@@ -166,7 +186,6 @@ __all__ = [
     "mark_published_many",
     "month_of",
     "must_run_alone",
-    "objects_named_by_jobs",
     "old_secret_until",
     "open_jobs",
     "pause_job",
@@ -179,15 +198,20 @@ __all__ = [
     "release_expired_leases",
     "release_leader_lease",
     "remember_submission",
+    "remove_items",
     "remove_job",
+    "renew_leader_leases",
     "renew_leases",
     "resume_job",
     "retry_failed",
     "revoke_api_key",
     "rotate_secret",
+    "sources_named_by_jobs",
+    "sources_of",
     "sources_still_needed",
-    "sources_under",
+    "take_back_deaths",
     "unclaimed",
     "unexpanded_jobs",
+    "uploads_in_options",
     "usage_of",
 ]

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import QuotaExceededError
-from shared.jobs import ENDED
+from shared.job_store.conditions import is_unended
 from shared.models import ApiKey, Job, Usage
 
 
@@ -69,7 +69,7 @@ def images_left(session: Session, api_key_id: uuid.UUID) -> int | None:
     )
     under_way = session.scalar(
         sa.select(sa.func.coalesce(sa.func.sum(Job.queued + Job.running), 0)).where(
-            Job.api_key_id == api_key_id, Job.status.not_in(ENDED)
+            Job.api_key_id == api_key_id, is_unended()
         )
     )
     return max(0, quota - (done or 0) - int(under_way or 0))

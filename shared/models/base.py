@@ -1,4 +1,4 @@
-"""What every table builds on: ids, UTC times, JSON, states kept as text."""
+"""The base of all tables: ids, UTC times, JSON, states stored as text."""
 
 import uuid
 from datetime import UTC, datetime
@@ -6,27 +6,34 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 import uuid_utils.compat
-from sqlalchemy import JSON, DateTime, Dialect, Enum, TypeDecorator, Uuid
+from sqlalchemy import JSON, DateTime, Dialect, Enum, Index, TypeDecorator, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
-from shared.jobs import ItemStatus, JobStatus, Verdict
+from shared.jobs import ItemStatus, JobStatus, PendingChange, Verdict
 from shared.webhooks import DeliveryStatus, DisabledReason, Event
 
 
 def new_id() -> uuid.UUID:
-    """A UUIDv7: ids sort by the time they were made, so inserts touch the end of the index."""
+    """A UUIDv7. Its order follows the time of creation, so inserts go to the end of the index."""
     return uuid_utils.compat.uuid7()
 
 
+def first_id_of(moment: datetime) -> uuid.UUID:
+    """No id that was made before this time is greater, and none that is made later is less."""
+    return uuid.UUID(int=int(moment.timestamp() * 1e3) << 80)
+
+
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC datetime; SQLite, which stores none, gets naive UTC and gives aware back."""
+    """An aware UTC datetime. SQLite has no time zones: it stores naive UTC, which is read back as
+    aware.
+    """
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive times: they are the local ones by mistake."""
+        """Refuse naive times: they usually are local times by mistake."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -34,14 +41,16 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give every time back as aware UTC."""
+        """Return every time as aware UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def _by_value(kind: type[StrEnum]) -> Enum:
-    """Kept as the member's value in a VARCHAR: a new state needs no change of a database type."""
+    """Store an enum as its value in a VARCHAR, so a new state needs no change of a
+    database type.
+    """
     return Enum(
         kind,
         native_enum=False,
@@ -55,7 +64,7 @@ Json = JSON().with_variant(JSONB(), "postgresql")
 
 
 class Base(DeclarativeBase):
-    """The metadata that migrations are compared with."""
+    """Declarative base; migrations are compared with its metadata."""
 
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         datetime: UtcDateTime(),
@@ -66,7 +75,15 @@ class Base(DeclarativeBase):
         ItemStatus: _by_value(ItemStatus),
         JobStatus: _by_value(JobStatus),
         Verdict: _by_value(Verdict),
+        PendingChange: _by_value(PendingChange),
         Event: _by_value(Event),
         DeliveryStatus: _by_value(DeliveryStatus),
         DisabledReason: _by_value(DisabledReason),
     }
+
+
+def partial_index(name: str, *columns: str, where: str) -> Index:
+    """An index of the rows of which `where` (SQL) holds. Statements that are to use it must say the
+    same in their text (shared.job_store.conditions).
+    """
+    return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))

@@ -1,4 +1,4 @@
-"""What deploy/day-two.md promises of a database that is restored to an earlier moment."""
+"""What docs/operate.md promises of a database that is restored to an earlier moment."""
 
 import shutil
 import sqlite3

@@ -1,4 +1,4 @@
-"""deploy/day-two.md's backup of PostgreSQL: dumped, lost, restored, and the work goes on."""
+"""docs/operate.md's backup of PostgreSQL: dumped, lost, restored, and the work goes on."""
 
 import subprocess
 import uuid

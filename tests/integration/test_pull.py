@@ -15,7 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.cli import app
-from deploy.models.pull import LOCK_FILE, pull, unpack
+from deploy.models.lock import LOCK_FILE
+from deploy.models.pull import pull, unpack
 from shared.errors import BadModelArchiveError, ModelChangedError, ModelDownloadError
 from shared.settings import Settings
 from tests.http_servers import LocalHTTPServer

@@ -1,7 +1,7 @@
-"""What the device's driver says of it, for Prometheus: memory and utilisation of an NVIDIA GPU.
+"""Prometheus metrics of the GPU driver: memory and utilisation of an NVIDIA GPU.
 
-NVML is asked at each scrape. Its Python binding comes with the GPU image (`pip install
-'matting[gpu]'`); without it, and on a CPU, there are no such metrics.
+They are read from NVML at each scrape. The Python binding is part of the GPU image (`pip install
+'matting[gpu]'`). Without it, and on a CPU, these metrics do not exist.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ log = get_logger(__name__)
 
 
 def watch_device(settings: Settings, registry: CollectorRegistry = REGISTRY) -> bool:
-    """Register the metrics of the settings' GPU; whether there is one that can be asked."""
+    """Register the metrics of the GPU in the settings; returns whether NVML can read one."""
     kind, _, number = settings.device.partition(":")
     if kind != "gpu":
         return False
@@ -37,18 +37,28 @@ def watch_device(settings: Settings, registry: CollectorRegistry = REGISTRY) -> 
     return True
 
 
+def device_families() -> dict[str, GaugeMetricFamily]:
+    """The metric families of `_Nvml` by name, without samples."""
+    texts = {
+        "matting_device_memory_used_bytes": "Device memory in use.",
+        "matting_device_memory_total_bytes": "Device memory in total.",
+        "matting_device_utilisation_ratio": "Share of time in which a kernel runs.",
+    }
+    return {name: GaugeMetricFamily(name, text, labels=["device"]) for name, text in texts.items()}
+
+
 class _Nvml(Collector):
-    """One GPU. A reading that fails is left out: the worker goes on."""
+    """A collector for one GPU. A reading that fails is omitted, and the worker continues."""
 
     def __init__(self, nvml: Any, handle: Any, device: str) -> None:
         self._nvml, self._handle, self._device = nvml, handle, device
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Nothing: registering must not wait for the driver."""
-        return iter(())
+        """The families without samples, so that registering does not wait for the driver."""
+        yield from device_families().values()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Asked when Prometheus scrapes."""
+        """Read the values; Prometheus calls it at each scrape."""
         nvml = self._nvml
         try:
             memory = nvml.nvmlDeviceGetMemoryInfo(self._handle)
@@ -56,11 +66,7 @@ class _Nvml(Collector):
         except nvml.NVMLError as error:
             log.warning("device-unread", reason=str(error))
             return
-        for name, text, value in (
-            ("matting_device_memory_used_bytes", "Device memory in use.", memory.used),
-            ("matting_device_memory_total_bytes", "Device memory.", memory.total),
-            ("matting_device_utilisation_ratio", "Share of time with a kernel running.", busy),
-        ):
-            family = GaugeMetricFamily(name, text, labels=["device"])
+        readings = (memory.used, memory.total, busy)
+        for family, value in zip(device_families().values(), readings, strict=True):
             family.add_metric([self._device], value)
             yield family

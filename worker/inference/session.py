@@ -8,8 +8,9 @@ network fails under oneDNN in Paddle 3.2.2 (its filters are in the first one's l
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,13 @@ from numpy.typing import NDArray
 from shared.errors import OutOfMemoryError, PredictorError
 from shared.telemetry import DEVICE_BUSY_SECONDS
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
+from worker.imaging.arrays import Size
 from worker.inference.catalog import Model
 from worker.inference.engine import EnginePlan, create
+from worker.inference.postprocess import POSTPROCESS, Alphas
 
 Batch = NDArray[np.float32]
 """[N, 3, H, W], normalised RGB."""
-Alphas = NDArray[np.float32]
-"""[N, H, W] in 0..1."""
 
 
 class PredictorSession:
@@ -32,11 +33,19 @@ class PredictorSession:
     def __init__(self, plan: EnginePlan, model: Model) -> None:
         """Raises EngineUnavailableError, ModelLoadError."""
         self._predictor = create(plan, model)
+        self._postprocess = [POSTPROCESS[name] for name in model.postprocess]
         self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
         self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
 
     def run(self, batch: Batch) -> Alphas:
-        """One forward pass. Raises PredictorError, OutOfMemoryError."""
+        """One forward pass, as alphas in 0..1. Raises PredictorError, OutOfMemoryError."""
+        alphas = self.forward(batch)
+        for step in self._postprocess:
+            alphas = step(alphas)
+        return np.clip(alphas, 0, 1)
+
+    def forward(self, batch: Batch) -> Alphas:
+        """One forward pass, as the network answers. Raises PredictorError, OutOfMemoryError."""
         try:
             self._input.reshape(batch.shape)
             self._input.copy_from_cpu(batch)
@@ -52,13 +61,47 @@ class PredictorSession:
         alphas = output.reshape(output.shape[0], *output.shape[-2:])
         if not np.isfinite(alphas).all():
             raise PredictorError("The network gave values that are no numbers")
-        return np.clip(alphas, 0, 1)
+        return alphas
+
+
+class Runs(Protocol):
+    """A network that can be run, by one thread at a time."""
+
+    def run(self, batch: Batch) -> Alphas:
+        """One forward pass. Raises PredictorError, OutOfMemoryError."""
+
+
+class RangedSession:
+    """A session that was built for a range of shapes; for all others another one, opened when it is
+    first needed. Not safe for two threads.
+    """
+
+    def __init__(
+        self, built: Runs, inputs: Sequence[tuple[int, Size]], open_other: Callable[[], Runs]
+    ) -> None:
+        """`inputs`: the batch sizes and shapes that it was built for; it takes all between."""
+        self._built = built
+        sizes = [(count, *shape) for count, shape in inputs]
+        self._least = [min(column) for column in zip(*sizes, strict=True)]
+        self._most = [max(column) for column in zip(*sizes, strict=True)]
+        self._open_other = open_other
+        self._other: Runs | None = None
+
+    def run(self, batch: Batch) -> Alphas:
+        """One forward pass. Raises PredictorError, OutOfMemoryError."""
+        size = batch.shape[0], *batch.shape[2:]
+        within = zip(self._least, size, self._most, strict=True)
+        if all(least <= one <= most for least, one, most in within):
+            return self._built.run(batch)
+        if self._other is None:
+            self._other = self._open_other()
+        return self._other.run(batch)
 
 
 class SessionPool:
     """So many sessions side by side; what is submitted goes to whichever is free."""
 
-    def __init__(self, open_session: Callable[[], PredictorSession], count: int) -> None:
+    def __init__(self, open_session: Callable[[], Runs], count: int) -> None:
         """`open_session` is called in each thread, and warms what it opens. Raises what it raises,
         with no thread left.
         """

@@ -1,0 +1,279 @@
+"""The client for asyncio, with the methods of `MattingClient`. Transfers run as parallel tasks."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Unpack, cast
+
+import httpx
+
+from api.client import calls
+from api.client.calls import MAX_PARALLEL_TRANSFERS, ApiError, JobSettings, idempotency_key_for
+from api.client.connection import AsyncConnection, Page
+from api.client.downloading import Download, plan_downloads
+from api.client.event_stream import follow_events
+from api.client.responses import Answer, Item, Job
+from api.client.upload_stream import IS_LAST_ATTEMPT, UploadStream, put_arguments
+from api.client.uploading import (
+    UPLOADS_PER_REQUEST,
+    Journal,
+    LocalFile,
+    LocalFiles,
+    normalise_files,
+)
+from api.client.webhooks import AsyncWebhooks
+
+T = TypeVar("T")
+
+
+class AsyncMattingClient(AsyncConnection):
+    """A client of the service for one event loop. Use it as an asynchronous context manager."""
+
+    def __init__(self, url: str, api_key: str, *, timeout_s: float = 60) -> None:
+        """`url`: the service's address; `api_key`: what `matting keys create` printed."""
+        super().__init__(url, api_key, timeout_s=timeout_s)
+        self.webhooks = AsyncWebhooks(self)
+
+    async def submit(
+        self,
+        source: Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        **settings: Unpack[JobSettings],
+    ) -> Job:
+        """Submit a job with a source that the service can read, such as `{"prefix": "s3://…"}`.
+
+        Raises ApiError.
+        """
+        call = calls.submit(source, settings, idempotency_key=idempotency_key)
+        return cast(Job, await self.ask(call))
+
+    async def submit_attached(
+        self,
+        kind: Literal["manifest", "zip"],
+        path: Path | str,
+        *,
+        on_sent: Callable[[int], None] = lambda _bytes: None,
+        **settings: Unpack[JobSettings],
+    ) -> Job:
+        """Submit a job with a local manifest (CSV or JSONL) or a zip file of photos.
+
+        The file goes straight to the storage; `on_sent` receives the number of bytes sent since
+        the last call (negative when an attempt failed). Raises ApiError, OSError.
+        """
+        [slot] = (await self.ask(calls.reserve_uploads(1)))["uploads"]
+        for last in IS_LAST_ATTEMPT:
+            sent = UploadStream(on_sent)
+            try:
+                answer = await self._storage.put(
+                    slot["url"], content=sent.chunks(Path(path)), **put_arguments(Path(path))
+                )
+                if answer.is_success:
+                    break
+                problem: Exception = calls.transfer_failure(answer, "upload-failed", path)
+            except httpx.TransportError as error:
+                problem = error
+            if last:
+                raise problem
+            sent.revert_progress()
+        return await self.submit({kind: slot["upload"]}, **settings)
+
+    async def estimate(self, source: Mapping[str, Any], **settings: Unpack[JobSettings]) -> Answer:
+        """Estimate what a job of this source would need. Submits nothing. Raises ApiError."""
+        return await self.ask(calls.submit(source, settings, dry_run=True))
+
+    async def submit_files(
+        self,
+        files: LocalFiles,
+        *,
+        journal: Journal | None = None,
+        on_sent: Callable[[int], None] = lambda _count: None,
+        **settings: Unpack[JobSettings],
+    ) -> Job:
+        """Upload local files and submit them as one job.
+
+        `journal` lets an interrupted submission continue; `on_sent` receives the number of files
+        sent since the last call. Raises ApiError, OSError.
+        """
+        journal = journal or Journal(None)
+        planned = normalise_files(files)
+        for start in range(0, len(planned), UPLOADS_PER_REQUEST):
+            chunk = planned[start : start + UPLOADS_PER_REQUEST]
+            rest = [file for file in chunk if journal.handle(file) is None]
+            on_sent(len(chunk) - len(rest))
+            await self._send_many(rest, journal, on_sent)
+        refs = [{"upload": journal.handle(file), "name": file.name} for file in planned]
+        job = await self.submit(
+            {"uploads": refs},
+            idempotency_key=idempotency_key_for(journal.name, refs, settings),
+            **settings,
+        )
+        journal.forget()
+        return job
+
+    async def job(self, job_id: str) -> Job:
+        """The present state of a job. Raises ApiError."""
+        return cast(Job, await self.ask(calls.find_job(job_id)))
+
+    async def jobs(self) -> AsyncIterator[Job]:
+        """Your jobs, newest first."""
+        async for job in self.pages(self.jobs_page(), "jobs"):
+            yield job
+
+    async def items(
+        self, job_id: str, *, status: str | None = None, review: str | None = None
+    ) -> AsyncIterator[Item]:
+        """The images of a job, in the order of their source; `review` is `flagged`, `pending`,
+        `accepted` or `rejected`.
+        """
+        async for item in self.pages(self.items_page(job_id, status, review), "items"):
+            yield item
+
+    @staticmethod
+    def jobs_page() -> Page:
+        """The request for each page of `jobs`."""
+        return calls.jobs_page
+
+    @staticmethod
+    def items_page(job_id: str, status: str | None, review: str | None) -> Page:
+        """The request for each page of `items`."""
+        return lambda cursor: calls.items_page(job_id, cursor, status, review)
+
+    async def cancel(self, job_id: str) -> Job:
+        """Cancel a job: images that have not started are skipped. Raises ApiError."""
+        return cast(Job, await self.ask(calls.change_job(job_id, "cancel")))
+
+    async def pause(self, job_id: str) -> Job:
+        """Pause a job. Raises ApiError."""
+        return cast(Job, await self.ask(calls.change_job(job_id, "pause")))
+
+    async def resume(self, job_id: str) -> Job:
+        """Resume a paused job. Raises ApiError."""
+        return cast(Job, await self.ask(calls.change_job(job_id, "resume")))
+
+    async def retry(self, job_id: str) -> Job:
+        """Process the failed images of a job again. Raises ApiError."""
+        return cast(Job, await self.ask(calls.change_job(job_id, "retry")))
+
+    async def delete(self, job_id: str) -> None:
+        """Delete a job with its results. Raises ApiError."""
+        await self.ask(calls.delete_job(job_id))
+
+    async def readiness(self) -> Answer:
+        """The answer of /readyz, whether ready or not."""
+        async with httpx.AsyncClient() as once:  # without retries: "not ready" is a valid answer
+            answer: Answer = (await once.get(self._http.base_url.join("/readyz"))).json()
+        return answer
+
+    async def report(self, job_id: str, path: Path | str) -> None:
+        """Write the report of a job to a file: JSON lines if it is named `*.jsonl`, else CSV.
+
+        Raises ApiError, OSError.
+        """
+        kind = "jsonl" if str(path).endswith(".jsonl") else "csv"
+        async with self._http.stream(**calls.report(job_id, kind).arguments()) as answer:
+            if answer.is_error:
+                await answer.aread()
+                raise calls.failure(answer)
+            with await asyncio.to_thread(Path(path).open, "wb") as file:
+                async for chunk in answer.aiter_bytes():
+                    await asyncio.to_thread(file.write, chunk)
+
+    def events(self, job_id: str) -> AsyncIterator[Job]:
+        """The job each time it changes, and last when it has ended.
+
+        Raises ApiError, TransportError.
+        """
+        return follow_events(self._http, job_id)
+
+    async def wait(
+        self,
+        job_id: str,
+        *,
+        on_progress: Callable[[Job], None] = lambda _job: None,
+        every_s: float = 0.5,
+    ) -> Job:
+        """Wait until the job has ended; returns it. Raises ApiError."""
+        while True:
+            job = await self.job(job_id)
+            on_progress(job)
+            if calls.has_ended(job):
+                return job
+            await asyncio.sleep(every_s)
+
+    async def download(
+        self,
+        job_id: str,
+        folder: Path | str,
+        *,
+        on_done: Callable[[Item, Path], None] = lambda _item, _path: None,
+        on_failed: Callable[[Item, Exception], None] | None = None,
+    ) -> list[tuple[Item, Path]]:
+        """Download all results of a job into a folder, under the names of their sources.
+
+        Returns the results that are in the folder now. A complete file is not downloaded again, so
+        an interrupted download continues; no file is ever visible half-written. `on_failed`
+        receives an image that could not be downloaded, and the others continue; without it the
+        first such error is raised. Raises ApiError, TransportError, OSError.
+        """
+        planned = plan_downloads([item async for item in self.items(job_id)], Path(folder))
+        fetched: set[str] = set()
+
+        async def fetch(download: Download) -> None:
+            try:
+                await self._fetch(download)
+            except (ApiError, httpx.TransportError) as error:
+                if on_failed is None:
+                    raise
+                on_failed(download.item, error)
+                return
+            fetched.add(download.item["id"])
+            on_done(download.item, download.main)
+
+        await _run_limited(fetch(one) for one in planned)
+        return [(one.item, one.main) for one in planned if one.item["id"] in fetched]
+
+    async def _send_many(
+        self, files: Sequence[LocalFile], journal: Journal, on_sent: Callable[[int], None]
+    ) -> None:
+        if not files:
+            return
+        slots = (await self.ask(calls.reserve_uploads(len(files))))["uploads"]
+
+        async def send(file: LocalFile, slot: Answer) -> None:
+            data = await asyncio.to_thread(file.path.read_bytes)
+            answer = await self._storage.put(slot["url"], content=data)
+            if answer.is_error:
+                raise calls.transfer_failure(answer, "upload-failed", file.path)
+            journal.note(file, slot["upload"])
+            on_sent(1)
+
+        await _run_limited(send(file, slot) for file, slot in zip(files, slots, strict=True))
+
+    async def _fetch(self, download: Download) -> None:
+        for url, path in download.missing():
+            await asyncio.to_thread(_write, path, await self.content(url))
+
+
+async def _run_limited(work: Iterable[Awaitable[T]]) -> None:
+    """Await all, at most MAX_PARALLEL_TRANSFERS at a time; cancel the rest at the first error."""
+    gate = asyncio.Semaphore(MAX_PARALLEL_TRANSFERS)
+
+    async def one(awaitable: Awaitable[T]) -> None:
+        async with gate:
+            await awaitable
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for awaitable in work:
+                group.create_task(one(awaitable))
+    except ExceptionGroup as several:  # callers expect the single error
+        raise several.exceptions[0] from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    partial.write_bytes(content)
+    partial.replace(path)

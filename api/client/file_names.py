@@ -1,0 +1,55 @@
+"""File names of downloaded results. No name is used twice."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from api.client.responses import NamedItem
+
+
+def result_names(items: Sequence[NamedItem]) -> list[str]:
+    """A unique file name for each item's main result, `a/b.jpg` → `a/b.png`.
+
+    Items whose names differ only in the extension (`x.jpg`, `x.png`) keep it: `x.jpg.png`,
+    `x.png.png`.
+    """
+    short = [str(PurePosixPath(item["name"]).with_suffix("")) for item in items]
+    count = Counter(name.casefold() for name in short)
+    names: list[str] = []
+    used: set[str] = set()
+    for item, stem in zip(items, short, strict=True):
+        suffix = "." + item["result_format"]
+        name = stem if count[stem.casefold()] == 1 else item["name"]
+        candidate, number = name + suffix, 1
+        while candidate.casefold() in used:
+            number += 1
+            candidate = f"{name}-{number}{suffix}"
+        used.add(candidate.casefold())
+        names.append(candidate)
+    return names
+
+
+def output_names(items: Sequence[NamedItem]) -> list[list[str]]:
+    """Unique file names for all files of each item.
+
+    The main file is named as by `result_names`. Files with a name template keep the template's
+    name, with a number added where two names are equal.
+    """
+    mains = result_names(items)
+    used: set[str] = set()
+    names: list[list[str]] = []
+    for item, main in zip(items, mains, strict=True):
+        default = f"{PurePosixPath(item['name']).with_suffix('')}.{item['result_format']}"
+        given = [output["name"] for output in item["outputs"]]
+        wanted = [main if not given or given[0] == default else given[0], *given[1:]]
+        mine: list[str] = []
+        for name in wanted:
+            path, number = PurePosixPath(name), 1
+            candidate = name
+            while candidate.casefold() in used:
+                number += 1
+                candidate = str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+            used.add(candidate.casefold())
+            mine.append(candidate)
+        names.append(mine)
+    return names

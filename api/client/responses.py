@@ -1,0 +1,151 @@
+"""Types of the service's responses; the fields are those of api/schemas/responses.py."""
+
+from typing import Any, TypedDict
+
+Answer = dict[str, Any]
+"""A response without a specific type."""
+
+
+class Counts(TypedDict):
+    """The number of images in each state."""
+
+    total: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+
+
+class ReviewCounts(TypedDict):
+    """The number of images that need a review, and of reviewers' verdicts."""
+
+    needs_review: int
+    accepted: int
+    rejected: int
+
+
+class Problem(TypedDict):
+    """The error of a job or an image."""
+
+    code: str
+    detail: str
+
+
+class Job(TypedDict):
+    """The present state of a job."""
+
+    id: str
+    status: str
+    counts: Counts
+    review: ReviewCounts
+    reused: int
+    progress: float
+    listing: bool
+    images_per_s: float | None
+    estimated_s_left: float | None
+    timings_ms: dict[str, float]
+    megapixels: float
+    input_bytes: int
+    output_bytes: int
+    options: dict[str, Any]
+    priority: int
+    metadata: dict[str, Any]
+    source: dict[str, Any]
+    error: Problem | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+
+
+class StoredFile(TypedDict):
+    """One result file of an image."""
+
+    name: str
+    url: str
+    width: int
+    height: int
+    bytes: int
+    unmet: list[str]
+
+
+class NamedItem(TypedDict):
+    """The fields that determine the file names of an image's results."""
+
+    name: str
+    result_format: str
+    outputs: list[StoredFile]
+
+
+class Item(NamedItem):
+    """One image of a job."""
+
+    id: str
+    job_id: str
+    source: str
+    custom_id: str | None
+    labels: dict[str, Any] | None
+    status: str
+    attempts: int
+    error: Problem | None
+    width: int | None
+    height: int | None
+    input_bytes: int | None
+    output_bytes: int | None
+    timings_ms: dict[str, float] | None
+    result: str | None
+    needs_review: bool
+    review_reasons: list[str]
+    verdict: str | None
+    verdict_note: str | None
+    reused: bool
+    finished_at: str | None
+
+
+class Webhook(TypedDict):
+    """A registered webhook."""
+
+    id: str
+    url: str
+    job_id: str | None
+    events: list[str]
+    progress_percent: int | None
+    enabled: bool
+    disabled_reason: str | None
+    disabled_at: str | None
+    old_secret_until: str | None
+    last_delivered_at: str | None
+    quiet_until: str | None
+    created_at: str
+
+
+class MadeWebhook(Webhook):
+    """A new webhook, or one with a new secret."""
+
+    secret: str
+
+
+class Attempt(TypedDict):
+    """One delivery attempt."""
+
+    at: str
+    outcome: str
+    http_status: int | None
+    detail: str
+    duration_ms: float
+
+
+class Delivery(TypedDict):
+    """The delivery of one event to one webhook."""
+
+    id: str
+    webhook_id: str
+    job_id: str | None
+    event: str
+    status: str
+    attempts: int
+    log: list[Attempt]
+    payload: dict[str, Any]
+    next_attempt_at: str | None
+    created_at: str
+    settled_at: str | None

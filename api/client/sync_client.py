@@ -1,0 +1,308 @@
+"""The synchronous client: each method returns when the work is done.
+
+It runs an `AsyncMattingClient` on an event loop in its own thread, so both clients share one
+implementation. The callbacks of transfers (`on_sent`, `on_done`, `on_failed`) run on that thread:
+keep them short, and don't use the client in them.
+"""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, cast
+
+from anyio.from_thread import start_blocking_portal
+
+from api.client import calls
+from api.client.async_client import AsyncMattingClient
+from api.client.calls import ApiCall, JobSettings
+from api.client.connection import Page
+from api.client.responses import Answer, Delivery, Item, Job, MadeWebhook, Webhook
+from api.client.uploading import Journal, LocalFiles
+from api.client.webhooks import AsyncWebhooks
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _EventLoopThread:
+    """An event loop in its own thread, for synchronous callers. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._portal = self._stack.enter_context(start_blocking_portal(name="matting-client"))
+
+    def run(self, method: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a coroutine function and wait for its result; an interrupt cancels it."""
+        future = self._portal.start_task_soon(partial(method, *args, **kwargs))
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def iterate(self, values: AsyncIterator[T]) -> Iterator[T]:
+        """The values of an asynchronous iterator, one by one."""
+        end = object()
+
+        async def following() -> T | object:
+            return await anext(values, end)
+
+        while (value := self.run(following)) is not end:
+            yield cast(T, value)
+
+    def close(self) -> None:
+        """End the loop and its thread."""
+        self._stack.close()
+
+
+class Webhooks:
+    """Webhooks of all your jobs, and what was sent to them. Every method raises ApiError."""
+
+    def __init__(self, webhooks: AsyncWebhooks, loop: _EventLoopThread) -> None:
+        self._webhooks = webhooks
+        self._loop = loop
+
+    def create(
+        self,
+        url: str,
+        *,
+        secret: str | None = None,
+        events: list[str] | None = None,
+        progress_percent: int | None = None,
+    ) -> MadeWebhook:
+        """Register an address for all your jobs. Keep the `secret`: it is not shown again.
+
+        `events`: of `job.finished`, `job.cancelled`, `job.paused`; None: all of them.
+        `progress_percent`: send `job.progress` each time this share more of a job has ended.
+        """
+        return self._loop.run(
+            self._webhooks.create,
+            url,
+            secret=secret,
+            events=events,
+            progress_percent=progress_percent,
+        )
+
+    def list(self) -> list[Webhook]:
+        """The webhooks of all your jobs."""
+        return self._loop.run(self._webhooks.list)
+
+    def change(self, webhook_id: str, **changes: Any) -> Webhook:
+        """Change `url`, `events`, `progress_percent`, or `enabled`."""
+        return self._loop.run(self._webhooks.change, webhook_id, **changes)
+
+    def rotate(self, webhook_id: str) -> MadeWebhook:
+        """Replace the secret; for a while deliveries carry signatures of both."""
+        return self._loop.run(self._webhooks.rotate, webhook_id)
+
+    def test(self, webhook_id: str) -> Delivery:
+        """Send `webhook.test`."""
+        return self._loop.run(self._webhooks.test, webhook_id)
+
+    def delete(self, webhook_id: str) -> None:
+        """Remove a webhook with its deliveries."""
+        self._loop.run(self._webhooks.delete, webhook_id)
+
+    def deliveries(
+        self,
+        *,
+        webhook_id: str | None = None,
+        job_id: str | None = None,
+        status: str | None = None,
+    ) -> Iterator[Delivery]:
+        """Deliveries, newest first; `status` is `pending`, `delivered` or `failed`."""
+        return self._loop.iterate(
+            self._webhooks.deliveries(webhook_id=webhook_id, job_id=job_id, status=status)
+        )
+
+    def delivery(self, delivery_id: str) -> Delivery:
+        """One delivery with its attempts."""
+        return self._loop.run(self._webhooks.delivery, delivery_id)
+
+    def redeliver(self, delivery_id: str) -> Delivery:
+        """Send a delivery again, whether it succeeded or failed."""
+        return self._loop.run(self._webhooks.redeliver, delivery_id)
+
+
+class MattingClient:
+    """A client of the service. Thread-safe. Close it, or use it as a context manager."""
+
+    def __init__(self, url: str, api_key: str, *, timeout_s: float = 60) -> None:
+        """`url`: the service's address; `api_key`: what `matting keys create` printed."""
+        self._client = AsyncMattingClient(url, api_key, timeout_s=timeout_s)
+        self._loop = _EventLoopThread()
+        self.webhooks = Webhooks(self._client.webhooks, self._loop)
+        self.identity = self._client.identity
+        """Distinguishes services and keys, and reveals neither."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections and end the thread."""
+        self._loop.run(self._client.close)
+        self._loop.close()
+
+    def ask(self, call: ApiCall) -> Answer:
+        """Send a request that has no method of its own. Raises ApiError."""
+        return self._loop.run(self._client.ask, call)
+
+    def pages(self, page: Page, field: str) -> Iterator[Any]:
+        """Every entry of a list that comes in pages. Raises ApiError."""
+        for entries in self._loop.iterate(self._client.page_lists(page, field)):
+            yield from entries
+
+    def content(self, path: str) -> bytes:
+        """The file behind an item's address: its result, an output's `url`, its source.
+
+        Raises ApiError.
+        """
+        return self._loop.run(self._client.content, path)
+
+    def submit(
+        self,
+        source: Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        **settings: Unpack[JobSettings],
+    ) -> Job:
+        """Submit a job with a source that the service can read, such as `{"prefix": "s3://…"}`.
+
+        Raises ApiError.
+        """
+        return self._loop.run(
+            self._client.submit, source, idempotency_key=idempotency_key, **settings
+        )
+
+    def submit_attached(
+        self,
+        kind: Literal["manifest", "zip"],
+        path: Path | str,
+        *,
+        on_sent: Callable[[int], None] = lambda _bytes: None,
+        **settings: Unpack[JobSettings],
+    ) -> Job:
+        """Submit a job with a local manifest (CSV or JSONL) or a zip file of photos.
+
+        The file goes straight to the storage; `on_sent` receives the number of bytes sent since
+        the last call (negative when a try failed). Raises ApiError, OSError.
+        """
+        return self._loop.run(self._client.submit_attached, kind, path, on_sent=on_sent, **settings)
+
+    def estimate(self, source: Mapping[str, Any], **settings: Unpack[JobSettings]) -> Answer:
+        """Estimate what a job of this source would need. Submits nothing. Raises ApiError."""
+        return self._loop.run(self._client.estimate, source, **settings)
+
+    def submit_files(
+        self,
+        files: LocalFiles,
+        *,
+        journal: Journal | None = None,
+        on_sent: Callable[[int], None] = lambda _count: None,
+        **settings: Unpack[JobSettings],
+    ) -> Job:
+        """Upload local files and submit them as one job.
+
+        `journal` lets an interrupted submission continue; `on_sent` receives the number of files
+        sent since the last call. Raises ApiError, OSError.
+        """
+        return self._loop.run(
+            self._client.submit_files, files, journal=journal, on_sent=on_sent, **settings
+        )
+
+    def job(self, job_id: str) -> Job:
+        """The present state of a job. Raises ApiError."""
+        return self._loop.run(self._client.job, job_id)
+
+    def jobs(self) -> Iterator[Job]:
+        """Your jobs, newest first."""
+        return self.pages(self._client.jobs_page(), "jobs")
+
+    def items(
+        self, job_id: str, *, status: str | None = None, review: str | None = None
+    ) -> Iterator[Item]:
+        """The images of a job, in the order of their source; `review` is `flagged`, `pending`,
+        `accepted` or `rejected`.
+        """
+        return self.pages(self._client.items_page(job_id, status, review), "items")
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job: images that have not started are skipped. Raises ApiError."""
+        return self._loop.run(self._client.cancel, job_id)
+
+    def pause(self, job_id: str) -> Job:
+        """Pause a job. Raises ApiError."""
+        return self._loop.run(self._client.pause, job_id)
+
+    def resume(self, job_id: str) -> Job:
+        """Resume a paused job. Raises ApiError."""
+        return self._loop.run(self._client.resume, job_id)
+
+    def retry(self, job_id: str) -> Job:
+        """Process the failed images of a job again. Raises ApiError."""
+        return self._loop.run(self._client.retry, job_id)
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job with its results. Raises ApiError."""
+        self._loop.run(self._client.delete, job_id)
+
+    def readiness(self) -> Answer:
+        """The answer of /readyz, whether ready or not."""
+        return self._loop.run(self._client.readiness)
+
+    def report(self, job_id: str, path: Path | str) -> None:
+        """Write the report of a job to a file: JSON lines if it is named `*.jsonl`, else CSV.
+
+        Raises ApiError, OSError.
+        """
+        self._loop.run(self._client.report, job_id, path)
+
+    def events(self, job_id: str) -> Iterator[Job]:
+        """The job each time it changes, and last when it has ended.
+
+        Raises ApiError, TransportError.
+        """
+        return self._loop.iterate(self._client.events(job_id))
+
+    def wait(
+        self,
+        job_id: str,
+        *,
+        on_progress: Callable[[Job], None] = lambda _job: None,
+        every_s: float = 0.5,
+    ) -> Job:
+        """Wait until the job has ended; returns it. Raises ApiError.
+
+        `on_progress` runs on the caller's thread, so it may use this client.
+        """
+        while True:
+            job = self.job(job_id)
+            on_progress(job)
+            if calls.has_ended(job):
+                return job
+            time.sleep(every_s)
+
+    def download(
+        self,
+        job_id: str,
+        folder: Path | str,
+        *,
+        on_done: Callable[[Item, Path], None] = lambda _item, _path: None,
+        on_failed: Callable[[Item, Exception], None] | None = None,
+    ) -> list[tuple[Item, Path]]:
+        """Download all results of a job into a folder, under the names of their sources; returns
+        the results that are there now.
+
+        A complete file is not downloaded again, so an interrupted download continues; no file is
+        ever visible half-written. `on_failed` receives an image that could not be downloaded, and
+        the others continue; without it the first such error is raised.
+        Raises ApiError, TransportError, OSError.
+        """
+        return self._loop.run(
+            self._client.download, job_id, folder, on_done=on_done, on_failed=on_failed
+        )
