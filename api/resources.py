@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from api.background.job_waiter import JobWaiter
 from api.background.sweeper import Sweeper
 from api.background.webhook_delivery import WebhookDeliverer
+from api.budgets import MemoryBudget, OpenCalls
 from api.sources.expansion import Expander
 from shared.database import Database
 from shared.queue import Celery, make_app
@@ -22,6 +23,7 @@ from shared.tracing import open_tracing
 from shared.web import Web, WebLimits
 
 FETCH_THREADS = 8
+READ_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,13 @@ class Resources:
     web: Web
     fetching: CapacityLimiter
     """Of threads that fetch from the web: a slow host must not hold those of all requests."""
+    reading: CapacityLimiter
+    """Of threads that look at a whole photo in memory."""
+    parsing: CapacityLimiter
+    """Of threads that turn a large body into objects: for a moment they take many times its
+    bytes."""
+    body_memory: MemoryBudget
+    removebg_calls: OpenCalls
     deliverer: WebhookDeliverer
 
 
@@ -82,6 +91,10 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
             waiting=JobWaiter(database),
             web=web,
             fetching=CapacityLimiter(FETCH_THREADS),
+            reading=CapacityLimiter(READ_THREADS),
+            parsing=CapacityLimiter(1),
+            body_memory=MemoryBudget(settings.max_bodies_bytes),
+            removebg_calls=OpenCalls(settings.removebg_max_calls),
             deliverer=deliverer,
         )
 

@@ -194,6 +194,12 @@ class Settings(BaseSettings):
     max_json_bytes: int = Field(
         72 * 1024**2, ge=1024, description="Of a body that is no multipart: it is held in memory."
     )
+    max_bodies_bytes: int = Field(
+        128 * 1024**2,
+        ge=1024,
+        description="Of all bodies that one API process holds in memory at a time; beyond, it "
+        "answers 503 with Retry-After.",
+    )
     headers_timeout_s: float = Field(
         15, gt=0, description="A connection whose request does not begin within this is closed."
     )
@@ -298,6 +304,12 @@ class Settings(BaseSettings):
     )
     removebg_timeout_s: float = Field(
         25, gt=0, description="POST /v1.0/removebg answers within it, with 504 if need be."
+    )
+    removebg_max_calls: int = Field(
+        64,
+        ge=2,
+        description="Calls of POST /v1.0/removebg that one API process has open at a time, one key "
+        "half of them; beyond, it answers 503, or 429 to that key, with Retry-After.",
     )
     worker_stale_s: float = Field(
         15, gt=0, description="A worker with no heartbeat for this long doesn't count as ready."

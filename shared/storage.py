@@ -16,6 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
+from shared.content_disposition import content_disposition
 from shared.errors import (
     BucketMissingError,
     FileTooLargeError,
@@ -32,6 +33,10 @@ LIST_PAGE_KEYS = 1_000
 """The most that one S3 listing gives."""
 
 STREAM_BYTES = 256 * 1024
+
+WHOLE_BYTES = 64 * 1024**2
+"""Files below go in one request, straight from disk; larger ones in parts, each read into memory.
+"""
 
 _FAULTS = (BotoCoreError, ClientError, OSError, HTTPError)
 """What comes out of boto3; the last, urllib3's, when a connection breaks within a body."""
@@ -78,16 +83,28 @@ class Storage:
             raise _translated(error, bucket, key) from error
         return data
 
+    def open(self, bucket: str, key: str) -> tuple[int, Iterator[bytes]]:
+        """The object's size in bytes, and its bytes in pieces. Raises as `stream`, also in the
+        middle; the connection is held until the pieces have ended.
+        """
+        try:
+            response = self._client.get_object(Bucket=bucket, Key=key)
+        except _FAULTS as error:
+            raise _translated(error, bucket, key) from error
+        return response["ContentLength"], self._pieces(response["Body"], bucket, key)
+
+    def _pieces(self, body: Any, bucket: str, key: str) -> Iterator[bytes]:
+        try:
+            with closing(body):
+                yield from body.iter_chunks(STREAM_BYTES)
+        except _FAULTS as error:
+            raise _translated(error, bucket, key) from error
+
     def stream(self, bucket: str, key: str) -> Iterator[bytes]:
         """The object's bytes in pieces. Raises SourceNotFoundError, SourceDeniedError or
         StorageError, also in the middle.
         """
-        try:
-            response = self._client.get_object(Bucket=bucket, Key=key)
-            with closing(response["Body"]) as body:
-                yield from body.iter_chunks(STREAM_BYTES)
-        except _FAULTS as error:
-            raise _translated(error, bucket, key) from error
+        yield from self.open(bucket, key)[1]
 
     def head(self, bucket: str, key: str, size: int) -> tuple[bytes, int]:
         """The first bytes of an object, up to `size`, and its whole length. Raises as `get`."""
@@ -132,7 +149,7 @@ class Storage:
         """Write an object of the own bucket from a stream of any length. Raises StorageError."""
         try:
             # Threads pay for large files only; the caller already uploads several at once.
-            config = TransferConfig(use_threads=False)
+            config = TransferConfig(use_threads=False, multipart_threshold=WHOLE_BYTES)
             self._client.upload_fileobj(stream, self.bucket, key, Config=config)
         except _FAULTS as error:
             raise self._not_written(error, key) from error
@@ -177,6 +194,17 @@ class Storage:
         except _FAULTS as error:
             raise _translated(error, self.bucket, prefix) from error
 
+    def list_folders(self, prefix: str) -> Iterator[list[str]]:
+        """Pages of the folders of the own bucket that lie directly under a prefix, which ends in a
+        slash; each with its whole path and a slash.
+        """
+        paginator = self._client.get_paginator("list_objects_v2")
+        try:
+            for page in paginator.paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/"):
+                yield [entry["Prefix"] for entry in page.get("CommonPrefixes", [])]
+        except _FAULTS as error:
+            raise _translated(error, self.bucket, prefix) from error
+
     def list_keys(self, prefix: str) -> Iterator[str]:
         """Every key of the own bucket under a prefix."""
         after: str | None = None
@@ -186,13 +214,12 @@ class Storage:
 
     def presign_get(self, key: str, *, ttl_s: int, filename: str, bucket: str | None = None) -> str:
         """A URL that gives the object to anyone for `ttl_s` seconds, under that file name."""
-        quoted = filename.replace("\\", "_").replace('"', "_")
         url: str = self._presigner.generate_presigned_url(
             "get_object",
             Params={
                 "Bucket": bucket or self.bucket,
                 "Key": key,
-                "ResponseContentDisposition": f'inline; filename="{quoted}"',
+                "ResponseContentDisposition": content_disposition("inline", filename),
             },
             ExpiresIn=ttl_s,
         )

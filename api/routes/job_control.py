@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fastapi import APIRouter
 
 from api.http.auth import Caller, CallerDep
+from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import Resources, ResourcesDep
 from api.routes.lookup import find_job
@@ -15,7 +16,7 @@ from shared.database import Session
 from shared.errors import JobNotFoundError
 from shared.models import Job
 
-router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
+router = APIRouter(route_class=GuardedRoute, prefix="/v1/jobs/{job_id}", tags=["jobs"])
 
 
 @router.post("/cancel", responses=responses(JobNotFoundError))

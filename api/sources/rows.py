@@ -81,7 +81,7 @@ class RowReader:
         try:
             options = self._options.overridden(changes)
         except ValidationError as error:
-            raise InvalidOptionsError(describe_validation(error.errors())) from error
+            raise InvalidOptionsError(describe_validation(error)) from error
         self._reach.options(options)
         return options.model_dump(mode="json")
 

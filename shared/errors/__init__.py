@@ -17,6 +17,7 @@ from shared.errors.base import (
 from shared.errors.codes import ERRORS, error_of
 from shared.errors.images import (
     EmptyFileError,
+    EncodedSourceError,
     FileTooLargeError,
     ForbiddenUrlError,
     ImageError,
@@ -30,7 +31,9 @@ from shared.errors.images import (
     TruncatedImageError,
 )
 from shared.errors.requests import (
+    AmbiguousRequestError,
     AnswerTimeoutError,
+    BusyError,
     ConflictError,
     InvalidCursorError,
     ItemNotFoundError,
@@ -44,9 +47,11 @@ from shared.errors.requests import (
     ResultNotReadyError,
     ScopeError,
     SlowRequestError,
+    TooManyCallsError,
     TooManyFailuresError,
     TooManyListenersError,
     UnauthorizedError,
+    UnsupportedEncodingError,
 )
 from shared.errors.setup import (
     BadModelArchiveError,
@@ -100,6 +105,7 @@ from shared.errors.work import (
 
 __all__ = [
     "ERRORS",
+    "AmbiguousRequestError",
     "AnswerTimeoutError",
     "AttemptsExhaustedError",
     "BackgroundUnreadableError",
@@ -108,11 +114,13 @@ __all__ = [
     "BadManifestRowError",
     "BadModelArchiveError",
     "BucketMissingError",
+    "BusyError",
     "ConflictError",
     "DatabaseError",
     "DeliveryNotFoundError",
     "EmptyFileError",
     "EmptySourceError",
+    "EncodedSourceError",
     "EngineUnavailableError",
     "FileTooLargeError",
     "ForbiddenSourceError",
@@ -157,6 +165,7 @@ __all__ = [
     "StorageError",
     "StorageKeyError",
     "TooCostlyImageError",
+    "TooManyCallsError",
     "TooManyFailuresError",
     "TooManyListenersError",
     "TooManyPixelsError",
@@ -165,6 +174,7 @@ __all__ = [
     "TruncatedImageError",
     "UnauthorizedError",
     "UnknownModelError",
+    "UnsupportedEncodingError",
     "UnsupportedTransformError",
     "UrlNotFetchedError",
     "WarmupError",

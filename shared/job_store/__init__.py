@@ -72,7 +72,7 @@ from shared.job_store.submissions import (
     forget_submissions,
     remember_submission,
 )
-from shared.job_store.usage import images_left, month_of, usage_of
+from shared.job_store.usage import images_left, month_of, take_from_quota, usage_of
 from shared.job_store.webhook_deliveries import (
     Attempt,
     AttemptResult,
@@ -180,6 +180,7 @@ __all__ = [
     "rotate_secret",
     "sources_still_needed",
     "sources_under",
+    "take_from_quota",
     "unexpanded_jobs",
     "usage_of",
 ]

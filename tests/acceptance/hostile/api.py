@@ -20,6 +20,8 @@ LIMITS = {
     "MATTING_LOG_LEVEL": "WARNING",
 }
 
+ROOMY = {"MATTING_SOURCE_BUCKETS": "photos", "MATTING_LOG_LEVEL": "WARNING"}
+
 
 @dataclass(frozen=True)
 class Api:

@@ -1,0 +1,54 @@
+"""The class of every route that needs a key: the caller is known before a byte of the body is read,
+and the body is bounded by what the route takes.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from api.http.auth import authenticate
+from api.http.limits import MeasuredBody, limits_of
+from api.resources import Resources
+from shared.errors import UnsupportedEncodingError
+
+
+class GuardedRoute(APIRoute):
+    """Give it to a router as `route_class`. FastAPI by itself reads the body first, and asks then
+    who sent it.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's own way to stand before an endpoint."""
+        handle = super().get_route_handler()
+        limits = limits_of(self.endpoint)
+        # An endpoint that takes the request reads the body by itself, as it likes.
+        reads_whole = self.body_field is not None
+
+        async def guarded(request: Request) -> Response:
+            resources: Resources = request.app.state.resources
+            await authenticate(request, resources)
+            if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+                raise UnsupportedEncodingError
+            multipart = media_type(request).startswith("multipart/")
+            limit_of = limits.multipart_bytes if multipart else limits.memory_bytes
+            body = MeasuredBody(
+                request.receive,
+                limit_bytes=limit_of(resources.settings),
+                timeout_s=resources.settings.body_timeout_s,
+                budget=None if multipart and not reads_whole else resources.body_memory,
+            )
+            with body:
+                body.announce(request.headers.get("content-length"))
+                measured = Request(request.scope, body.receive)
+                if reads_whole:
+                    await measured.body()  # here, where a refusal keeps its status
+                return await handle(measured)
+
+        return guarded
+
+
+def media_type(request: Request) -> str:
+    """The Content-Type without its parameters, in lower case."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
