@@ -9,24 +9,50 @@ from shared.errors import BusyError, TooManyCallsError
 
 
 class MemoryBudget:
-    """Bytes that the requests of one event loop hold together. One request always fits, whatever
-    it takes: its own limits bound it.
+    """Bytes that the requests of one event loop hold together, one key at most half of them. The
+    only request of all, or of a key, always fits: its own limits bound it.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._taken_bytes = 0
+        self._held_bytes: Counter[uuid.UUID] = Counter()
 
-    def take(self, size_bytes: int, *, own_bytes: int = 0) -> None:
-        """Take more for a request that has `own_bytes` already. Raises BusyError."""
-        others_bytes = self._taken_bytes - own_bytes
-        if others_bytes and self._taken_bytes + size_bytes > self._limit_bytes:
+    @contextmanager
+    def share_of(self, api_key_id: uuid.UUID) -> Iterator["MemoryShare"]:
+        """What a request of this key holds until the block ends."""
+        share = MemoryShare(self, api_key_id)
+        try:
+            yield share
+        finally:
+            self._held_bytes[api_key_id] -= share.held_bytes
+            if not self._held_bytes[api_key_id]:
+                del self._held_bytes[api_key_id]  # keys come and go
+
+    def grow(self, share: "MemoryShare", size_bytes: int) -> None:
+        """Let a request hold that much. Raises BusyError, TooManyCallsError."""
+        more_bytes = size_bytes - share.held_bytes
+        keys_bytes = self._held_bytes[share.api_key_id]
+        if keys_bytes > share.held_bytes and keys_bytes + more_bytes > self._limit_bytes // 2:
+            raise TooManyCallsError("The API key's other requests fill its share of the memory")
+        all_bytes = self._held_bytes.total()
+        if all_bytes > share.held_bytes and all_bytes + more_bytes > self._limit_bytes:
             raise BusyError("Other requests fill the memory that there is for bodies")
-        self._taken_bytes += size_bytes
+        self._held_bytes[share.api_key_id] += more_bytes
+        share.held_bytes = size_bytes
 
-    def release(self, size_bytes: int) -> None:
-        """What a request took, when it has ended."""
-        self._taken_bytes -= size_bytes
+
+class MemoryShare:
+    """What one request holds of a budget."""
+
+    def __init__(self, budget: MemoryBudget, api_key_id: uuid.UUID) -> None:
+        self.api_key_id = api_key_id
+        self.held_bytes = 0
+        self._budget = budget
+
+    def hold(self, size_bytes: int) -> None:
+        """Hold at least that much. Raises BusyError, TooManyCallsError."""
+        if size_bytes > self.held_bytes:
+            self._budget.grow(self, size_bytes)
 
 
 class OpenCalls:

@@ -136,7 +136,7 @@ class Storage:
                     f"The storage did not remove {first.get('Key')}: {first.get('Code')}"
                 )
 
-    def put(self, key: str, data: bytes, content_type: str) -> None:
+    def put(self, key: str, data: bytes | bytearray, content_type: str) -> None:
         """Write an object of the own bucket, whole or not at all. Raises StorageError."""
         try:
             self._client.put_object(

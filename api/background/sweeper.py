@@ -1,5 +1,5 @@
 """Removes what is over: deleted and expired jobs with their objects, uploads that no job names,
-old idempotency keys.
+objects of jobs that never came to be, old idempotency keys.
 
 One process at a time does it. Objects go before rows: what a crash leaves is found again by the
 rows and removed in the next round.
@@ -29,6 +29,12 @@ JOBS_PER_ROUND = 20
 UPLOADS_EVERY_S = 6 * 3_600.0
 """How often all uploads are looked at."""
 
+ORPHANS_EVERY_S = 6 * 3_600.0
+"""How often all folders below `jobs/` are looked at."""
+ORPHAN_AGE = timedelta(days=1)
+"""The youngest object of a job that has no row must be older: a submission stores its files first
+and writes its job last, and no request takes so long."""
+
 DAY_S = 86_400
 
 
@@ -43,6 +49,7 @@ class Sweeper(PeriodicTask):
         self._owner = uuid.uuid4().hex
         self._pause_s = SWEEP_EVERY_S
         self._uploads_at = 0.0
+        self._orphans_at = 0.0
 
     def round(self) -> float:
         """Sweep until little is left."""
@@ -70,7 +77,31 @@ class Sweeper(PeriodicTask):
         if settings.retention_days and time.monotonic() >= self._uploads_at:
             self._uploads_at = time.monotonic() + UPLOADS_EVERY_S
             self._remove_abandoned(timedelta(days=settings.retention_days))
+        if time.monotonic() >= self._orphans_at:
+            self._orphans_at = time.monotonic() + ORPHANS_EVERY_S
+            self.remove_orphans(datetime.now(UTC) - ORPHAN_AGE)
         return len(jobs)
+
+    def remove_orphans(self, before: datetime) -> None:
+        """What lies below `jobs/` and belongs to no row: the API ended between storing files and
+        writing their job, or a worker wrote a result of a job that was removed. A folder goes when
+        nothing in it was written since `before`.
+        """
+        for folders in filter(None, self._storage.list_folders(OWN_PREFIX)):
+            ids = {job_id: folder for folder in folders if (job_id := _job_id(folder))}
+            with self._database.transaction() as session:
+                self._hold(session)
+                known = job_store.existing_jobs(session, list(ids))
+            for job_id in ids.keys() - known:
+                self._remove_orphan(job_id, ids[job_id], before)
+
+    def _remove_orphan(self, job_id: uuid.UUID, folder: str, before: datetime) -> None:
+        every = list(self._storage.list_keys(folder))
+        old = [key for page in self._storage.list_older(folder, before) for key in page]
+        if len(old) < len(every) or self._stopping.is_set():
+            return
+        self._storage.delete_many(old)
+        log.info("orphans-removed", job=str(job_id), objects=len(old))
 
     def _remove_abandoned(self, older_than: timedelta) -> None:
         """The uploads of that age that no job names: never submitted, or what a job's list was."""
@@ -128,3 +159,11 @@ class Sweeper(PeriodicTask):
         return job_store.acquire_leader_lease(
             session, LEASE_NAME, owner=self._owner, lease_s=LEASE_S
         )
+
+
+def _job_id(folder: str) -> uuid.UUID | None:
+    """The job that a folder below `jobs/` is of; None: the service did not make it."""
+    try:
+        return uuid.UUID(folder.removeprefix(OWN_PREFIX).removesuffix("/"))
+    except ValueError:
+        return None

@@ -42,7 +42,7 @@ class Caller:
             raise ScopeError(f"The API key {self.name!r} has no scope {scope.value!r}")
 
 
-async def authenticate(request: Request, resources: Resources) -> None:
+async def authenticate(request: Request, resources: Resources) -> Caller:
     """Find the caller behind a request's headers and keep it for `CallerDep`. Reads no body, and
     asks nobody where there is no key.
 
@@ -67,6 +67,7 @@ async def authenticate(request: Request, resources: Resources) -> None:
     )
     caller.require(Scope.READ if request.method in SAFE_METHODS else Scope.SUBMIT)
     request.state.caller = caller
+    return caller
 
 
 def _secret(request: Request) -> str | None:

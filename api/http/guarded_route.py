@@ -28,18 +28,18 @@ class GuardedRoute(APIRoute):
 
         async def guarded(request: Request) -> Response:
             resources: Resources = request.app.state.resources
-            await authenticate(request, resources)
+            caller = await authenticate(request, resources)
             if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
                 raise UnsupportedEncodingError
             multipart = media_type(request).startswith("multipart/")
             limit_of = limits.multipart_bytes if multipart else limits.memory_bytes
-            body = MeasuredBody(
-                request.receive,
-                limit_bytes=limit_of(resources.settings),
-                timeout_s=resources.settings.body_timeout_s,
-                budget=None if multipart and not reads_whole else resources.body_memory,
-            )
-            with body:
+            with resources.body_memory.share_of(caller.api_key_id) as memory:
+                body = MeasuredBody(
+                    request.receive,
+                    limit_bytes=limit_of(resources.settings),
+                    timeout_s=resources.settings.body_timeout_s,
+                    memory=None if multipart and not reads_whole else memory,
+                )
                 body.announce(request.headers.get("content-length"))
                 measured = Request(request.scope, body.receive)
                 if reads_whole:

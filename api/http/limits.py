@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from starlette.types import Message, Receive
 
-from api.budgets import MemoryBudget
+from api.budgets import MemoryShare
 from shared.errors import RequestTooLargeError, SlowRequestError
 from shared.settings import Settings
 
@@ -48,37 +48,32 @@ def limits_of(endpoint: Callable[..., object]) -> BodyLimits:
 
 
 class MeasuredBody:
-    """A request's body, counted as it comes; use it as a context, which gives back what it took."""
+    """A request's body, counted as it comes."""
 
     def __init__(
-        self, receive: Receive, *, limit_bytes: int, timeout_s: float, budget: MemoryBudget | None
+        self, receive: Receive, *, limit_bytes: int, timeout_s: float, memory: MemoryShare | None
     ) -> None:
-        """`budget`: what the body is taken from; None: it is not held in memory."""
+        """`memory`: what the body is held in; None: it goes to disk."""
         self._receive = receive
         self._limit_bytes = limit_bytes
         self._timeout_s = timeout_s
-        self._budget = budget
-        self._taken_bytes = 0
+        self._memory = memory
         self._received_bytes = 0
         self._waited_s = 0.0
         self._ended = False
 
-    def __enter__(self) -> "MeasuredBody":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._give_back()
-
     def announce(self, content_length: str | None) -> None:
-        """Refuse at once what says that it is too large; memory is taken for what has come, so that
-        nobody holds it by announcing. Raises RequestTooLargeError.
+        """Refuse at once what says that it is too large, or finds no room.
+
+        Raises RequestTooLargeError, BusyError, TooManyCallsError.
         """
         said = content_length or "0"
         if not said.isdecimal() or int(said) > self._limit_bytes:
             raise self._too_large()
+        self._hold(int(said))
 
     async def receive(self) -> Message:
-        """ASGI's. Raises RequestTooLargeError, SlowRequestError, BusyError."""
+        """ASGI's. Raises as `announce`, and SlowRequestError."""
         if self._ended:  # what comes now is the client going away: that may take its time
             return await self._receive()
         began = time.monotonic()
@@ -96,20 +91,12 @@ class MeasuredBody:
             raise SlowRequestError(f"The body came at less than {MIN_BYTES_PER_S:,} bytes/s")
         if self._received_bytes > self._limit_bytes:
             raise self._too_large()
-        self._take(self._received_bytes)
+        self._hold(self._received_bytes)
         return message
 
-    def _take(self, size_bytes: int) -> None:
-        """Hold at least so much of the budget."""
-        if self._budget is None or size_bytes <= max(SMALL_BODY_BYTES, self._taken_bytes):
-            return
-        self._budget.take(size_bytes - self._taken_bytes, own_bytes=self._taken_bytes)
-        self._taken_bytes = size_bytes
-
-    def _give_back(self) -> None:
-        if self._budget is not None:
-            self._budget.release(self._taken_bytes)
-            self._taken_bytes = 0
+    def _hold(self, size_bytes: int) -> None:
+        if self._memory is not None and size_bytes > SMALL_BODY_BYTES:
+            self._memory.hold(size_bytes)
 
     def _too_large(self) -> RequestTooLargeError:
         return RequestTooLargeError(f"The limit is {self._limit_bytes:,} bytes")

@@ -105,7 +105,7 @@ def report_jsonl(
     responses={
         200: {
             "description": "Server-Sent Events: `progress` with the job whenever it changed, "
-            "`end` with the job at last.",
+            "`end` with the job at last, also when it was paused because too many images failed.",
             "content": {"text/event-stream": _TEXT},
         },
         **responses(JobNotFoundError, TooManyListenersError),

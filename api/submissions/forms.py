@@ -25,7 +25,7 @@ MAX_KEY_CHARS = 255
 MAX_FIELDS = 20
 """Text parts of a multipart body."""
 
-VALUES_PER_ROW = 12
+VALUES_PER_ROW = 8
 """Values in JSON for each of the photos that a request may name: a key, an id, options."""
 
 ATTACHED = ("manifest", "zip")
@@ -108,7 +108,11 @@ async def read_whole(request: Request) -> bytearray:
 
 def _from_json(body: bytearray, key: str | None, settings: Settings) -> Submission:
     """Raises InvalidOptionsError, RequestTooLargeError."""
-    refuse_many_values(body, VALUES_PER_ROW * settings.max_keys_per_job)
+    most = VALUES_PER_ROW * settings.max_keys_per_job
+    if has_more_values(body, most):
+        raise RequestTooLargeError(
+            f"The JSON has more than {most:,} values; put long lists into a manifest"
+        )
     try:
         request = JobRequest.model_validate_json(body)
     except ValidationError as error:
@@ -118,14 +122,11 @@ def _from_json(body: bytearray, key: str | None, settings: Settings) -> Submissi
     return Submission(request=request, key=key, sha256=digest_of(iter([body])))
 
 
-def refuse_many_values(json_body: bytes | bytearray, most: int) -> None:
-    """Raise RequestTooLargeError for JSON of more values than that: each takes some hundred bytes,
+def has_more_values(json_body: bytes | bytearray, most: int) -> bool:
+    """Whether JSON has more values than that, before it is read: each takes some hundred bytes,
     whatever its own. What separates values is counted, also within texts.
     """
-    if sum(json_body.count(sign) for sign in (b",", b"[", b"{")) > most:
-        raise RequestTooLargeError(
-            f"The JSON has more than {most:,} values; put long lists into a manifest"
-        )
+    return sum(json_body.count(sign) for sign in (b",", b"[", b"{")) > most
 
 
 def _from_form(form: Form, key: str | None) -> Submission:

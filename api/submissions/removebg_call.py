@@ -17,7 +17,7 @@ from api.removebg.parameters import RemoveBgRequest
 from api.resources import Resources
 from api.sources.image_size import image_size
 from api.sources.source_policy import web_address
-from api.submissions.forms import read_whole, refuse_many_values
+from api.submissions.forms import has_more_values, read_whole
 from api.submissions.intake import IncomingFile
 from shared.errors import (
     EmptyFileError,
@@ -56,7 +56,8 @@ async def read_call(request: Request, resources: Resources) -> Form:
 
 
 def _from_json(body: bytearray) -> Form:
-    refuse_many_values(body, MOST_VALUES)
+    if has_more_values(body, MOST_VALUES):
+        raise RequestError("The JSON has far more values than there are parameters")
     try:
         values = pydantic_core.from_json(body)
     except ValueError as error:

@@ -9,6 +9,7 @@ from shared.database import now
 from shared.errors import TooManyFailuresError
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.outbox import announce, settled_percent
+from shared.job_store.usage import take_from_quota
 from shared.jobs import ENDED, HELD, ItemStatus, JobStatus
 from shared.models import Item, Job
 from shared.webhooks import Event
@@ -45,18 +46,17 @@ def retry_failed(session: Session, job_id: uuid.UUID) -> Job:
     """Put the failed items of a job back into the queue, with all their tries before them.
 
     Those that were never tried stay: their row of the manifest, or their entry of the zip file,
-    is what is wrong.
+    is what is wrong. Failed images cost nothing, so their share of the quota may have gone to
+    others: it is asked for again. Raises QuotaExceededError.
     """
     job = lock_jobs(session, [job_id])[job_id]
+    failed = (Item.job_id == job_id, Item.status == ItemStatus.FAILED, Item.attempts > 0)
+    again = session.scalar(sa.select(sa.func.count()).select_from(Item).where(*failed)) or 0
+    if again:
+        take_from_quota(session, job.api_key_id, again)
     result = session.execute(
         sa.update(Item)
-        .where(
-            Item.id.in_(
-                locked_items(
-                    Item.job_id == job_id, Item.status == ItemStatus.FAILED, Item.attempts > 0
-                )
-            )
-        )
+        .where(Item.id.in_(locked_items(*failed)))
         .values(
             status=ItemStatus.QUEUED,
             attempts=0,

@@ -101,6 +101,11 @@ def objects_named_by_jobs(session: Session, urls: Sequence[str], prefix: str) ->
     return found
 
 
+def existing_jobs(session: Session, job_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Those of the ids that a job has, also one that was deleted and not yet removed."""
+    return set(session.scalars(sa.select(Job.id).where(Job.id.in_(job_ids))))
+
+
 def remove_job(session: Session, job_id: uuid.UUID) -> None:
     """Remove the rows of a deleted job; its items go with it, and what webhooks were told of it.
     What they are yet to be told stays until it is.
