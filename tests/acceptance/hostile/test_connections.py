@@ -1,6 +1,7 @@
 """Connections that cheat, stop or never end; one row an attack."""
 
 import http.client
+import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,7 @@ def raw(api: Api, request: bytes, *, wait_s: float = 10) -> bytes:
         b"X: " + b"x" * 200_000 + b"\r\n",
         b"".join(b"X-%d: x\r\n" % number for number in range(20_000)),
         b"X\0Y: z\r\n",
+        b"Host: y\r\n",
         b" folded: x\r\n",
     ],
 )
@@ -53,7 +55,6 @@ def test_headers_that_cheat_are_refused(api: Api, headers: bytes) -> None:
     [
         b"Content-Type: multipart/form-data; boundary=x\r\n",
         b"content-type: application/json\r\n",
-        b"Host: y\r\n",
         b"Authorization: Bearer x\r\nAuthorization: Bearer y\r\n",
         b"X-Api-Key: x\r\nX-Api-Key: y\r\n",
         b"Idempotency-Key: x\r\nIdempotency-Key: y\r\n",
@@ -82,14 +83,18 @@ def test_no_byte_of_a_body_is_asked_for_without_a_key(api: Api) -> None:
 
 def test_a_body_that_nobody_reads_holds_no_connection_for_ever(api: Api) -> None:
     request = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n"
-    deadline = time.monotonic() + HEADERS_S + 20
     with socket.create_connection(("127.0.0.1", api.port), timeout=5) as connection:
         connection.sendall(request)
         assert connection.recv(65_536).startswith(b"HTTP/1.1 401")
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
-            while time.monotonic() < deadline:
-                connection.sendall(b"x")
-                time.sleep(0.05)
+            drip(connection, HEADERS_S + 20)
+
+
+def drip(connection: socket.socket, for_s: float) -> None:
+    deadline = time.monotonic() + for_s
+    while time.monotonic() < deadline:
+        connection.sendall(b"x")
+        time.sleep(0.05)
 
 
 def test_an_upgrade_is_not_heeded(api: Api) -> None:
@@ -107,7 +112,7 @@ def test_requests_in_one_go_are_answered_in_their_order(api: Api) -> None:
     anonymous = b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
     last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     answer = raw(api, post + anonymous + bytes(100_000) + post + last, wait_s=10)
-    found = [line.split()[1] for line in answer.splitlines() if line.startswith(b"HTTP/1.1")]
+    found = re.findall(rb"HTTP/1\.1 (\d+)", answer)
     assert found == [b"200", b"401", b"200", b"200"]
 
 
@@ -132,15 +137,15 @@ def test_methods_and_paths_that_there_are_none_of_make_no_labels(
     for client in (anyone, owner):
         client.request("BREW", "/v1/jobs")
         client.get("/nothing")
-    before = requests_seen()
+    before = {line.rpartition(" ")[0] for line in requests_seen()}
     assert any('method="other"' in line for line in before), before
     for number in range(50):
         for client in (anyone, owner):
             client.request(f"A{number}", "/v1/jobs")
             client.request(f"A{number}", f"/nothing-{number}")
             client.get(f"/nothing-{number}")
-    assert {line for line in requests_seen() - before if "A1" in line or "nothing" in line} == set()
-    assert len(requests_seen()) <= len(before) + 30
+    after = {line.rpartition(" ")[0] for line in requests_seen()}
+    assert {line for line in after - before if "/metrics" not in line} == set()
 
 
 def test_a_body_with_no_length_is_counted_as_it_comes(api: Api) -> None:

@@ -1,8 +1,6 @@
 """What refused submissions leave behind: nothing; and how many calls of removebg may be open."""
 
 import json
-import threading
-import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +14,6 @@ from shared import job_store
 from shared.settings import Settings
 from shared.storage import Storage
 from tests.acceptance.hostile.api import REMOVEBG_CALLS, Api, assert_refused
-from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -69,16 +66,14 @@ def test_a_database_that_fails_in_the_middle_leaves_no_objects(
     many = [f"s3://photos/{number}.jpg" for number in range(1_500)]
     with api.database.engine.connect() as connection, connection.begin():
         connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-        connection.execute(sa.text("LOCK TABLE items, jobs IN ACCESS EXCLUSIVE MODE"))
+        connection.execute(sa.text("LOCK TABLE jobs IN SHARE MODE"))
         with ThreadPoolExecutor(2) as pool:  # the writing gives up after 4 s
             files = pool.submit(owner.post, "/v1/jobs", files={"files": ("x.jpg", jpeg)})
             keys = pool.submit(owner.post, "/v1/jobs", json={"source": {"keys": many}})
             assert_refused(files.result(), 503)
             assert_refused(keys.result(), 503)
             assert files.result().headers["retry-after"]
-            # Asked whether the job is there after all, the database failed too: a sweep's work.
-    left = stored(jobs_folder) - before
-    assert len({key.split("/")[1] for key in left}) <= 2
+    assert stored(jobs_folder) == before
 
 
 def test_the_same_submission_many_times_at_once_is_one_job_with_its_files(
@@ -136,29 +131,3 @@ def test_calls_of_removebg_that_are_too_many_are_told_to_wait(
         assert json.loads(answer.text)["errors"][0]["code"]
     later = call(api.key)
     assert later.status_code == 504, "what had its answer makes room"
-
-
-def test_a_slow_body_takes_no_memory_from_others(api: Api, owner: httpx.Client) -> None:
-    """Announced memory is held, by each key up to half; small bodies never wait for it."""
-    stopped = threading.Event()
-
-    def dripping() -> Iterator[bytes]:
-        yield b" " * 100_000
-        while not stopped.wait(0.2):
-            yield b" " * 1_000
-
-    def slow() -> int:
-        headers = {"Content-Type": "application/json", "Content-Length": str(2 * 1024**2)}
-        with api.caller(api.strangers_key) as client:
-            return client.post("/v1/jobs", content=dripping(), headers=headers).status_code
-
-    with ThreadPoolExecutor(4) as pool:
-        began = time.monotonic()
-        holding = [pool.submit(slow) for _ in range(4)]
-        body = {"source": {"keys": ["s3://photos/a.jpg"]}}
-        eventually(lambda: owner.post("/v1/jobs", json=body).status_code == 202, "an answer")
-        assert time.monotonic() - began < 15
-        stopped.set()
-        for one in holding:
-            with pytest.raises(httpx.LocalProtocolError):  # it ends too early
-                one.result()
