@@ -110,7 +110,7 @@ def test_a_job_is_at_rest_when_nothing_more_happens_by_itself(database: Database
     job_id = new_job(database, 4)
     with database.transaction() as session:
         session.execute(sa.update(Job).values(failure_share=0.1, failure_after=1))
-    first, second, *_ = claim(database, job_id)
+    first, *_ = claim(database, job_id)
     assert not job_store.is_at_rest(read(database, job_id))
     finish(database, [Settlement(claim=first, error_code="x", error_detail="x")])
     job = read(database, job_id)
