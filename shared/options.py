@@ -176,14 +176,21 @@ class Options(Rendition):
             if isinstance(one.background, BackgroundImage):
                 yield one.background.image
 
-    def result_key(self, job_id: str, item_id: str) -> str:
-        """The result's object key: it follows from the item; a second run writes the same."""
-        return f"jobs/{job_id}/results/{item_id}.{self.format.extension}"
+    @property
+    def renditions(self) -> tuple["Options | ExtraOutput", ...]:
+        """All outputs, the main one first."""
+        return (self, *self.extras)
 
-    def extra_key(self, job_id: str, item_id: str, index: int) -> str:
-        """The object key of the extra output with this index in `extras`."""
-        kind = self.extras[index].format.extension
-        return f"jobs/{job_id}/results/{item_id}/{index + 1}.{kind}"
+    def output_keys(self, job_id: str, item_id: str) -> list[str]:
+        """The object key of each of `renditions`. Keys follow from the item, so a second run
+        overwrites the same objects.
+        """
+        folder = f"jobs/{job_id}/results/{item_id}"
+        extras = [
+            f"{folder}/{number}.{extra.format.extension}"
+            for number, extra in enumerate(self.extras, 1)
+        ]
+        return [f"{folder}.{self.format.extension}", *extras]
 
 
 _FRAME = (

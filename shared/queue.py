@@ -8,12 +8,13 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import LimitExceeded, OperationalError
 from redis.exceptions import RedisError
 
 from shared.errors import InvalidMessageError, QueueError
@@ -29,6 +30,7 @@ __all__ = [
     "Message",
     "all_queues",
     "app",
+    "lane_keys",
     "lane_of",
     "make_app",
     "parse_message",
@@ -37,6 +39,7 @@ __all__ = [
     "queue_facts",
     "queue_lanes",
     "queue_name",
+    "redis_of",
     "served_queues",
     "try_to_write",
 ]
@@ -61,6 +64,12 @@ MESSAGE_VERSION = "1"
 
 SENT_AT = "sent_at"
 """A message's header: when it was sent, in seconds since 1970."""
+
+SOCKET_TIMEOUT_S = 5
+"""For each answer of Redis, which takes milliseconds: one that is frozen or cut off is given up."""
+
+PRODUCER_WAIT_S = 2
+"""For a connection to send over, while all are in use."""
 
 
 def queue_name(model: str | None) -> str:
@@ -134,6 +143,7 @@ def make_app(settings: Settings) -> Celery:
         worker_soft_shutdown_timeout=0,
         worker_detect_quorum_queues=False,
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # however long Redis is away, the warm worker waits
         broker_channel_error_retry=True,  # a Redis that refuses writes (full disk) passes, too
         broker_transport_options={
             "visibility_timeout": settings.queue_visibility_timeout_s,
@@ -144,8 +154,12 @@ def make_app(settings: Settings) -> Celery:
             "priority_steps": list(PRIORITY_STEPS),
             "sep": ":",
             "socket_keepalive": True,
-            "socket_connect_timeout": 5,
-            "health_check_interval": 30,
+            "socket_connect_timeout": SOCKET_TIMEOUT_S,
+            "socket_timeout": SOCKET_TIMEOUT_S,
+            # Kombu's own look at the connection that waits for messages, which no timeout ends.
+            "health_check_interval": 10,
+            # A caller is told at once; who can wait tries again by itself.
+            "max_retries": 0,
         },
         worker_pool="threads",  # no fork: a CUDA context does not survive one
         worker_concurrency=settings.batches_in_flight,
@@ -163,7 +177,7 @@ def publish_many(queue: Celery, messages: Iterable[Message]) -> None:
     The task's id is the item's: however often it is sent, Flower shows one row an image.
     """
     try:
-        with queue.producer_pool.acquire(block=True, timeout=10) as producer:
+        with queue.producer_pool.acquire(block=True, timeout=PRODUCER_WAIT_S) as producer:
             for message in messages:
                 queue.send_task(
                     TASK,
@@ -176,8 +190,27 @@ def publish_many(queue: Celery, messages: Iterable[Message]) -> None:
                     retry=False,
                     ignore_result=True,
                 )
-    except (OperationalError, RedisError, OSError) as error:
-        raise QueueError(f"Redis did not take a message: {error}") from error
+    except _FAULTS as error:
+        raise QueueError(f"Redis did not take a message: {_said(error)}") from error
+
+
+_FAULTS = (OperationalError, LimitExceeded, RedisError, OSError)
+"""What comes out of Celery and Redis; the second, when all connections are in use."""
+
+
+@contextmanager
+def redis_of(queue: Celery) -> Iterator[Any]:
+    """redis-py's client of the queue's Redis, for a while. Raises QueueError."""
+    try:
+        with queue.connection_for_read() as connection:
+            yield connection.default_channel.client  # type: ignore[attr-defined]  # redis-py's
+    except _FAULTS as error:
+        raise QueueError(f"Redis did not answer: {_said(error)}") from error
+
+
+def lane_keys(name: str) -> list[str]:
+    """Redis' lists of a queue, in the order in which they are drained."""
+    return [f"{name}:{step}" if step else name for step in PRIORITY_STEPS]
 
 
 def all_queues(settings: Settings) -> list[str]:
@@ -210,20 +243,16 @@ class Lane:
 def queue_lanes(queue: Celery, names: Sequence[str] = (QUEUE,)) -> list[Lane]:
     """How each lane of these queues stands, in one round trip. Raises QueueError."""
     lists = [
-        (name, lane, f"{name}:{step}" if step else name)
+        (name, lane, key)
         for name in names
-        for step, lane in LANES.items()
+        for lane, key in zip(LANES.values(), lane_keys(name), strict=True)
     ]
-    try:
-        with queue.connection_for_read() as connection:
-            client: Any = connection.default_channel.client  # type: ignore[attr-defined]  # redis-py's
-            pipe = client.pipeline(transaction=False)
-            for _, _, key in lists:
-                pipe.llen(key)
-                pipe.lindex(key, -1)  # they are pushed at the left and taken at the right
-            answers = pipe.execute()
-    except (OperationalError, RedisError, OSError) as error:
-        raise QueueError(f"Redis did not answer: {error}") from error
+    with redis_of(queue) as client:
+        pipe = client.pipeline(transaction=False)
+        for _, _, key in lists:
+            pipe.llen(key)
+            pipe.lindex(key, -1)  # they are pushed at the left and taken at the right
+        answers = pipe.execute()
     return [
         Lane(name, lane, int(answers[2 * index]), _age_s(answers[2 * index + 1]))
         for index, (name, lane, _) in enumerate(lists)
@@ -237,12 +266,8 @@ def queue_depth(queue: Celery, names: Sequence[str] = (QUEUE,)) -> int:
 
 def queue_facts(queue: Celery) -> dict[str, Any]:
     """What Redis says of itself (INFO): version, persistence, eviction. Raises QueueError."""
-    try:
-        with queue.connection_for_read() as connection:
-            client: Any = connection.default_channel.client  # type: ignore[attr-defined]  # redis-py's
-            facts: dict[str, Any] = client.info()
-    except (OperationalError, RedisError, OSError) as error:
-        raise QueueError(f"Redis did not answer: {error}") from error
+    with redis_of(queue) as client:
+        facts: dict[str, Any] = client.info()
     return facts
 
 
@@ -250,12 +275,12 @@ def try_to_write(queue: Celery) -> None:
     """Write what is gone in a second: a Redis without disk or memory answers all else. Raises
     QueueError.
     """
-    try:
-        with queue.connection_for_write() as connection:
-            client: Any = connection.default_channel.client  # type: ignore[attr-defined]  # redis-py's
-            client.set("matting.doctor", "1", ex=1)
-    except (OperationalError, RedisError, OSError) as error:
-        raise QueueError(f"Redis took no write: {error}") from error
+    with redis_of(queue) as client:
+        client.set("matting.doctor", "1", ex=1)
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _age_s(message: bytes | None) -> float:

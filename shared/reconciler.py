@@ -15,16 +15,24 @@ from contextlib import suppress
 from shared import job_store
 from shared.database import Database, Session
 from shared.errors import MattingError
+from shared.held_messages import find_lost
 from shared.periodic_task import PeriodicTask
-from shared.queue import Celery, Message, all_queues, publish_many, queue_depth
+from shared.queue import Celery, Message, publish_many, queue_name
 from shared.settings import Settings
+from shared.shares import MAX_OUT, Share, shares
 from shared.telemetry import RECONCILED, get_logger
 
 log = get_logger(__name__)
 
 LOST_AFTER_S = 10
-"""With an empty queue, a message that nobody claimed for this long was lost: a worker claims what
-it prefetched within seconds."""
+"""A message that Redis has not, and that nobody claimed for this long, was lost: a worker claims
+what it takes within seconds."""
+
+FORGET_ROWS = 1_000
+"""Of one transaction."""
+
+LOOK_SHARE = 20
+"""Looking for lost messages reads the whole queue, so it takes at most this part of the time."""
 
 
 LEASE_NAME = "reconcile"
@@ -45,6 +53,7 @@ class Reconciler(PeriodicTask):
         self._publishing: set[uuid.UUID] = set()
         self._lock = threading.Lock()
         self._recover_at = 0.0
+        self._look_at = 0.0
 
     def stop(self) -> None:
         """End after the step at hand, and let another process go on at once."""
@@ -67,24 +76,39 @@ class Reconciler(PeriodicTask):
         No job gets more on at a time than keeps the workers busy, so a small one waits for little.
         """
         with self._database.transaction() as session:
-            jobs = job_store.open_jobs(session)
-        return sum(self.publish_job(job_id) for job_id in jobs)
+            given = self._shares(session)
+        return sum(self._publish_share(share) for share in given)
 
     def publish_job(self, job_id: uuid.UUID) -> int:
-        """The same for one job. Sent first and noted after: what a crash leaves is sent twice."""
+        """The same for one job."""
+        with self._database.transaction() as session:
+            given = self._shares(session)
+        return sum(self._publish_share(share) for share in given if share.job_id == job_id)
+
+    def _shares(self, session: Session) -> list[Share]:
+        return shares(
+            job_store.open_jobs(session),
+            ahead=self._settings.publish_ahead,
+            held=job_store.images_held(session, stale_s=self._settings.worker_stale_s),
+        )
+
+    def _publish_share(self, share: Share) -> int:
+        """Sent first and noted after: what a crash leaves is sent twice."""
         with self._lock:
-            if job_id in self._publishing:  # a new job is seen by the request and by the thread
+            if share.job_id in self._publishing:  # seen by a request and by the thread at once
                 return 0
-            self._publishing.add(job_id)
+            self._publishing.add(share.job_id)
         try:
-            return self._publish_job(job_id)
+            return self._publish(share)
         finally:
             with self._lock:
-                self._publishing.remove(job_id)
+                self._publishing.remove(share.job_id)
 
-    def _publish_job(self, job_id: uuid.UUID) -> int:
+    def _publish(self, share: Share) -> int:
         with self._database.transaction() as session:
-            due = job_store.publishable(session, job_id, ahead=self._ahead(session))
+            due = job_store.publishable(
+                session, share.job_id, ahead=share.ahead, express=share.express
+            )
         if due:
             publish_many(
                 self._queue,
@@ -104,29 +128,42 @@ class Reconciler(PeriodicTask):
                 job_store.mark_published_many(session, due)
         return len(due)
 
-    def _ahead(self, session: Session) -> int:
-        """`publish_ahead`, or with many workers what they hold and once more what they take next:
-        a job alone must be able to keep all of them busy (tests/benchmarks/capacity).
-        """
-        held = job_store.images_held(session, stale_s=self._settings.worker_stale_s)
-        return max(self._settings.publish_ahead, 2 * held)
-
     def recover(self) -> int:
         """Take back expired leases and forget lost messages; returns how many items moved."""
-        patience_s: float = self._settings.queue_visibility_timeout_s
-        if queue_depth(self._queue, all_queues(self._settings)) == 0:
-            patience_s = LOST_AFTER_S
+        released = self.release_expired_leases()
+        if time.monotonic() < self._look_at:
+            return released
+        began = time.monotonic()
+        try:
+            return released + self.forget_lost()
+        finally:
+            self._look_at = time.monotonic() + LOOK_SHARE * (time.monotonic() - began)
+
+    def release_expired_leases(self) -> int:
+        """Take back what workers held that are gone; returns how many items."""
         with self._database.transaction() as session:
             released = job_store.release_expired_leases(
                 session, max_attempts=self._settings.max_attempts
             )
+        return _told("lease-expired", released)
+
+    def forget_lost(self) -> int:
+        """Let what Redis lost be sent again; returns how many items. Raises QueueError."""
         with self._database.transaction() as session:
-            forgotten = job_store.forget_publication(session, older_than_s=patience_s)
-        for action, count in (("lease-expired", released), ("message-lost", forgotten)):
-            if count:
-                RECONCILED.labels(action).inc(count)
-                log.warning("reconciled", action=action, items=count)
-        return released + forgotten
+            sent = job_store.unclaimed(session, older_than_s=LOST_AFTER_S, limit=2 * MAX_OUT)
+        if not sent:
+            return 0
+        queues = sorted({queue_name(one.model) for one in sent})
+        ids = [one.item_id for one in sent]
+        lost = find_lost(self._queue, queues, ids, claimed_within_s=LOST_AFTER_S)
+        forgotten = 0
+        gone = [one for one in sent if one.item_id in lost]
+        for start in range(0, len(gone), FORGET_ROWS):
+            with self._database.transaction() as session:
+                forgotten += job_store.forget_publications(
+                    session, gone[start : start + FORGET_ROWS]
+                )
+        return _told("message-lost", forgotten)
 
     def is_leader(self) -> bool:
         """Take the duty, or keep it; False while another process has it."""
@@ -140,3 +177,10 @@ class Reconciler(PeriodicTask):
             )
         self._renew_at = asked_at + lease_s / 3 if held else 0.0
         return held
+
+
+def _told(action: str, items: int) -> int:
+    if items:
+        RECONCILED.labels(action).inc(items)
+        log.warning("reconciled", action=action, items=items)
+    return items

@@ -46,9 +46,23 @@ class Format(StrEnum):
         return "jpg" if self is Format.JPEG else self.value
 
     @property
+    def max_side_px(self) -> int:
+        """The longest side that its encoder writes and usual decoders read."""
+        return _MAX_SIDES_PX[self]
+
+    @property
     def content_type(self) -> str:
         """The media type of the object."""
         return "application/zip" if self is Format.ZIP else f"image/{self.value}"
+
+
+_MAX_SIDES_PX = {
+    Format.PNG: 1_000_000,  # libpng's PNG_USER_WIDTH_MAX
+    Format.WEBP: 16_383,  # its header has 14 bits (RFC 9649)
+    Format.JPEG: 65_500,  # libjpeg's JPEG_MAX_DIMENSION; the format itself has 65,535
+    Format.AVIF: 32_768,  # libavif writes 65,536, and reads no more than this by default
+    Format.ZIP: 65_500,  # of color.jpg, the smaller one of its two
+}
 
 
 class Foreground(StrEnum):

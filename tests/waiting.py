@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T | None], what: str, timeout_s: float = 20) -> T:
+def eventually(look: Callable[[], T | None], what: str, timeout_s: float = 60) -> T:
     """The first true answer of `look`. Fails, naming `what` was waited for, after the time."""
     deadline = time.monotonic() + timeout_s
     while not (found := look()):

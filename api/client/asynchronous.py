@@ -11,9 +11,9 @@ import httpx
 from api.client import calls
 from api.client.answers import Answer, Item, Job
 from api.client.calls import TRANSFERS, ApiError, JobSettings, bound_key
-from api.client.connection import AsyncConnection
+from api.client.connection import AsyncConnection, Page
 from api.client.downloading import Download, downloads
-from api.client.listening import listen_async
+from api.client.listening import listen
 from api.client.streaming import LAST_OF_TRIES, UploadStream, streamed
 from api.client.uploading import UPLOADS_PER_REQUEST, Journal, LocalFile, LocalFiles, local_files
 from api.client.webhooks import AsyncWebhooks
@@ -61,7 +61,7 @@ class AsyncMattingClient(AsyncConnection):
             sent = UploadStream(on_sent)
             try:
                 answer = await self._storage.put(
-                    slot["url"], content=sent.chunks_async(Path(path)), **streamed(Path(path))
+                    slot["url"], content=sent.chunks(Path(path)), **streamed(Path(path))
                 )
                 if answer.is_success:
                     break
@@ -112,7 +112,7 @@ class AsyncMattingClient(AsyncConnection):
 
     async def jobs(self) -> AsyncIterator[Job]:
         """Your jobs, newest first."""
-        async for job in self.pages(calls.jobs_page, "jobs"):
+        async for job in self.pages(self.jobs_page(), "jobs"):
             yield job
 
     async def items(
@@ -121,9 +121,18 @@ class AsyncMattingClient(AsyncConnection):
         """The images of a job, in the order of their source; `review` is `flagged`, `pending`,
         `accepted` or `rejected`.
         """
-        pages = self.pages(lambda cursor: calls.items_page(job_id, cursor, status, review), "items")
-        async for item in pages:
+        async for item in self.pages(self.items_page(job_id, status, review), "items"):
             yield item
+
+    @staticmethod
+    def jobs_page() -> Page:
+        """The request for each page of `jobs`."""
+        return calls.jobs_page
+
+    @staticmethod
+    def items_page(job_id: str, status: str | None, review: str | None) -> Page:
+        """The request for each page of `items`."""
+        return lambda cursor: calls.items_page(job_id, cursor, status, review)
 
     async def cancel(self, job_id: str) -> Job:
         """Stop a job. Raises ApiError."""
@@ -167,7 +176,7 @@ class AsyncMattingClient(AsyncConnection):
 
     def events(self, job_id: str) -> AsyncIterator[Job]:
         """The job whenever it changed, and last as it ended. Raises ApiError, TransportError."""
-        return listen_async(self._http, job_id)
+        return listen(self._http, job_id)
 
     async def wait(
         self,

@@ -1,7 +1,7 @@
-"""What both clients are made of: the connections, one request, pages, files behind a redirect."""
+"""Connections to the service and its storage: one request, pages, files behind a redirect."""
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
 import httpx
@@ -15,64 +15,8 @@ Page = Callable[[str | None], ApiCall]
 """The request for the page at a cursor."""
 
 
-class Connection:
-    """To the service and to its storage. Thread-safe; a context manager."""
-
-    def __init__(self, url: str, api_key: str, *, timeout_s: float = 60) -> None:
-        """`url`: the service's address; `api_key`: what `matting keys create` printed."""
-        self._http = httpx.Client(
-            base_url=url,
-            headers={"Authorization": f"Bearer {api_key}"},
-            timeout=timeout_s,
-            transport=_transport(),
-        )
-        self.identity = hashlib.sha256(f"{url} {api_key}".encode()).hexdigest()
-        """Tells services and keys apart, and gives neither away."""
-        # Presigned URLs carry their own signature: the key must not go there.
-        self._storage = httpx.Client(timeout=timeout_s, transport=_transport())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
-        self._storage.close()
-
-    def ask(self, call: ApiCall) -> Answer:
-        """Send what has no method of its own. Raises ApiError."""
-        answer: Answer = calls.decoded(self._http.request(**call.arguments()))
-        return answer
-
-    def pages(self, page: Page, field: str) -> Iterator[Any]:
-        """Everything of a list that comes in pages. Raises ApiError."""
-        cursor: str | None = None
-        while True:
-            answer = self.ask(page(cursor))
-            yield from answer[field]
-            cursor = answer["next_cursor"]
-            if cursor is None:
-                return
-
-    def content(self, path: str) -> bytes:
-        """The file that an address of an item leads to: `result`, an output's `url`, the source.
-
-        Raises ApiError.
-        """
-        redirect = self._http.get(path)
-        if redirect.status_code != 307:
-            raise calls.failure(redirect)
-        answer = self._storage.get(redirect.headers["location"])
-        if answer.is_error:
-            raise calls.transfer_failure(answer, "download-failed", path)
-        return answer.content
-
-
 class AsyncConnection:
-    """The same for asyncio, for one event loop; an asynchronous context manager."""
+    """Connections for one event loop; an asynchronous context manager."""
 
     def __init__(self, url: str, api_key: str, *, timeout_s: float = 60) -> None:
         """`url`: the service's address; `api_key`: what `matting keys create` printed."""
@@ -80,9 +24,12 @@ class AsyncConnection:
             base_url=url,
             headers={"Authorization": f"Bearer {api_key}"},
             timeout=timeout_s,
-            transport=_async_transport(),
+            transport=_transport(),
         )
-        self._storage = httpx.AsyncClient(timeout=timeout_s, transport=_async_transport())
+        self.identity = hashlib.sha256(f"{url} {api_key}".encode()).hexdigest()
+        """Distinguishes services and keys, and reveals neither."""
+        # Presigned URLs carry their own signature: the key must not go there.
+        self._storage = httpx.AsyncClient(timeout=timeout_s, transport=_transport())
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,12 +48,17 @@ class AsyncConnection:
         return answer
 
     async def pages(self, page: Page, field: str) -> AsyncIterator[Any]:
-        """Everything of a list that comes in pages. Raises ApiError."""
+        """Every entry of a list that comes in pages. Raises ApiError."""
+        async for entries in self.page_lists(page, field):
+            for entry in entries:
+                yield entry
+
+    async def page_lists(self, page: Page, field: str) -> AsyncIterator[list[Any]]:
+        """The pages of a list. Raises ApiError."""
         cursor: str | None = None
         while True:
             answer = await self.ask(page(cursor))
-            for one in answer[field]:
-                yield one
+            yield answer[field]
             cursor = answer["next_cursor"]
             if cursor is None:
                 return
@@ -127,8 +79,4 @@ class AsyncConnection:
 
 def _transport() -> RetryTransport:
     # A connection that could not be made is tried again whatever the method: nothing was sent.
-    return RetryTransport(transport=httpx.HTTPTransport(retries=3), retry=RETRY)
-
-
-def _async_transport() -> RetryTransport:
     return RetryTransport(transport=httpx.AsyncHTTPTransport(retries=3), retry=RETRY)

@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import httpx
-from httpx_sse import ServerSentEvent, aconnect_sse, connect_sse
+from httpx_sse import ServerSentEvent, aconnect_sse
 
 from api.client import calls
 from api.client.answers import Job
@@ -22,28 +21,8 @@ BREAKS = 5
 """Breaks in a row, with nothing heard between them, after which the last error is raised."""
 
 
-def listen(client: httpx.Client, job_id: str) -> Iterator[Job]:
-    """The job whenever it changed, and last as it ended. Raises ApiError, TransportError."""
-    listener = _Listener()
-    while not listener.ended:
-        try:
-            with connect_sse(client, "GET", **listener.arguments(job_id)) as source:
-                if source.response.is_error:
-                    source.response.read()
-                    raise calls.failure(source.response)
-                for event in source.iter_sse():
-                    if job := listener.job(event):
-                        yield job
-            if not listener.ended:
-                listener.broke(None)
-        except httpx.TransportError as error:
-            listener.broke(error)
-        if not listener.ended:
-            time.sleep(listener.pause_s)
-
-
-async def listen_async(client: httpx.AsyncClient, job_id: str) -> AsyncIterator[Job]:
-    """The same for asyncio."""
+async def listen(client: httpx.AsyncClient, job_id: str) -> AsyncIterator[Job]:
+    """The job each time it changes, and last when it has ended. Raises ApiError, TransportError."""
     listener = _Listener()
     while not listener.ended:
         try:

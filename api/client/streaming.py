@@ -1,7 +1,7 @@
 """One large file on its way to the storage: in chunks, counted, and from the beginning again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,8 @@ class UploadStream:
         self._on_sent = on_sent
         self._bytes = 0
 
-    def chunks(self, path: Path) -> Iterator[bytes]:
-        """The file. Raises OSError."""
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                yield chunk
-                self._note(len(chunk))
-
-    async def chunks_async(self, path: Path) -> AsyncIterator[bytes]:
-        """The same for asyncio."""
+    async def chunks(self, path: Path) -> AsyncIterator[bytes]:
+        """The file's bytes. Raises OSError."""
         with await asyncio.to_thread(path.open, "rb") as file:
             while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
                 yield chunk

@@ -1,33 +1,165 @@
-"""The client for ordinary code: each method returns when it is done; transfers run in threads."""
+"""The client for ordinary code: each method returns when the work is done.
 
-import os
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+It runs an `AsyncMattingClient` on an event loop in a thread of its own, so both clients share one
+implementation. Callbacks (`on_sent`, `on_done`, …) run on that thread: keep them short.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Unpack, cast
+from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, cast
 
-import httpx
+from anyio.from_thread import start_blocking_portal
 
-from api.client import calls
-from api.client.answers import Answer, Item, Job
-from api.client.calls import TRANSFERS, ApiError, JobSettings, bound_key
-from api.client.connection import Connection
-from api.client.downloading import Download, downloads
-from api.client.listening import listen
-from api.client.streaming import LAST_OF_TRIES, UploadStream, streamed
-from api.client.uploading import UPLOADS_PER_REQUEST, Journal, LocalFile, LocalFiles, local_files
-from api.client.webhooks import Webhooks
+from api.client.answers import Answer, Delivery, Item, Job, MadeWebhook, Webhook
+from api.client.asynchronous import AsyncMattingClient
+from api.client.calls import ApiCall, JobSettings
+from api.client.connection import Page
+from api.client.uploading import Journal, LocalFiles
+from api.client.webhooks import AsyncWebhooks
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class MattingClient(Connection):
+class _EventLoopThread:
+    """An event loop in a thread of its own, for callers that are not asynchronous. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._portal = self._stack.enter_context(start_blocking_portal(name="matting-client"))
+
+    def run(self, method: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a coroutine function and wait for its result; an interrupt cancels it."""
+        future = self._portal.start_task_soon(partial(method, *args, **kwargs))
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def iterate(self, values: AsyncIterator[T]) -> Iterator[T]:
+        """The values of an asynchronous iterator, one by one."""
+        end = object()
+
+        async def following() -> T | object:
+            return await anext(values, end)
+
+        while (value := self.run(following)) is not end:
+            yield cast(T, value)
+
+    def close(self) -> None:
+        """End the loop and its thread."""
+        self._stack.close()
+
+
+class Webhooks:
+    """Webhooks of all your jobs, and what was sent to them. Every method raises ApiError."""
+
+    def __init__(self, webhooks: AsyncWebhooks, loop: _EventLoopThread) -> None:
+        self._webhooks = webhooks
+        self._loop = loop
+
+    def create(
+        self,
+        url: str,
+        *,
+        secret: str | None = None,
+        events: list[str] | None = None,
+        progress_percent: int | None = None,
+    ) -> MadeWebhook:
+        """Register an address for all your jobs. Keep the `secret`: it is not shown again.
+
+        `events`: of `job.finished`, `job.cancelled`, `job.paused`; None: all of them.
+        `progress_percent`: send `job.progress` each time this share more of a job has ended.
+        """
+        return self._loop.run(
+            self._webhooks.create,
+            url,
+            secret=secret,
+            events=events,
+            progress_percent=progress_percent,
+        )
+
+    def list(self) -> list[Webhook]:
+        """The webhooks of all your jobs."""
+        return self._loop.run(self._webhooks.list)
+
+    def change(self, webhook_id: str, **changes: Any) -> Webhook:
+        """Change `url`, `events`, `progress_percent`, or `enabled`."""
+        return self._loop.run(self._webhooks.change, webhook_id, **changes)
+
+    def rotate(self, webhook_id: str) -> MadeWebhook:
+        """Replace the secret; for a while deliveries carry signatures of both."""
+        return self._loop.run(self._webhooks.rotate, webhook_id)
+
+    def test(self, webhook_id: str) -> Delivery:
+        """Send `webhook.test`."""
+        return self._loop.run(self._webhooks.test, webhook_id)
+
+    def delete(self, webhook_id: str) -> None:
+        """Remove a webhook with its deliveries."""
+        self._loop.run(self._webhooks.delete, webhook_id)
+
+    def deliveries(
+        self,
+        *,
+        webhook_id: str | None = None,
+        job_id: str | None = None,
+        status: str | None = None,
+    ) -> Iterator[Delivery]:
+        """Deliveries, newest first; `status` is `pending`, `delivered` or `failed`."""
+        return self._loop.iterate(
+            self._webhooks.deliveries(webhook_id=webhook_id, job_id=job_id, status=status)
+        )
+
+    def delivery(self, delivery_id: str) -> Delivery:
+        """One delivery with its attempts."""
+        return self._loop.run(self._webhooks.delivery, delivery_id)
+
+    def redeliver(self, delivery_id: str) -> Delivery:
+        """Send a delivery again, whether it succeeded or failed."""
+        return self._loop.run(self._webhooks.redeliver, delivery_id)
+
+
+class MattingClient:
     """A connection to the service. Thread-safe; close it, or use it as a context manager."""
 
     def __init__(self, url: str, api_key: str, *, timeout_s: float = 60) -> None:
         """`url`: the service's address; `api_key`: what `matting keys create` printed."""
-        super().__init__(url, api_key, timeout_s=timeout_s)
-        self.webhooks = Webhooks(self)
+        self._client = AsyncMattingClient(url, api_key, timeout_s=timeout_s)
+        self._loop = _EventLoopThread()
+        self.webhooks = Webhooks(self._client.webhooks, self._loop)
+        self.identity = self._client.identity
+        """Distinguishes services and keys, and reveals neither."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections and end the thread."""
+        self._loop.run(self._client.close)
+        self._loop.close()
+
+    def ask(self, call: ApiCall) -> Answer:
+        """Send a request that has no method of its own. Raises ApiError."""
+        return self._loop.run(self._client.ask, call)
+
+    def pages(self, page: Page, field: str) -> Iterator[Any]:
+        """Every entry of a list that comes in pages. Raises ApiError."""
+        for entries in self._loop.iterate(self._client.page_lists(page, field)):
+            yield from entries
+
+    def content(self, path: str) -> bytes:
+        """The file behind an item's address: its result, an output's `url`, its source.
+
+        Raises ApiError.
+        """
+        return self._loop.run(self._client.content, path)
 
     def submit(
         self,
@@ -40,8 +172,9 @@ class MattingClient(Connection):
 
         Raises ApiError.
         """
-        call = calls.submit(source, settings, idempotency_key=idempotency_key)
-        return cast(Job, self.ask(call))
+        return self._loop.run(
+            self._client.submit, source, idempotency_key=idempotency_key, **settings
+        )
 
     def submit_attached(
         self,
@@ -53,29 +186,14 @@ class MattingClient(Connection):
     ) -> Job:
         """Submit a job of a local manifest (CSV or JSONL), or of a zip file of photos.
 
-        It goes straight to the storage, however large; `on_sent` hears of the bytes that have
-        gone. Raises ApiError, OSError.
+        The file goes straight to the storage; `on_sent` receives the number of bytes sent since
+        the last call (negative when a try failed). Raises ApiError, OSError.
         """
-        [slot] = self.ask(calls.reserve_uploads(1))["uploads"]
-        for last in LAST_OF_TRIES:
-            sent = UploadStream(on_sent)
-            try:
-                answer = self._storage.put(
-                    slot["url"], content=sent.chunks(Path(path)), **streamed(Path(path))
-                )
-                if answer.is_success:
-                    break
-                problem: Exception = calls.transfer_failure(answer, "upload-failed", path)
-            except httpx.TransportError as error:
-                problem = error
-            if last:
-                raise problem
-            sent.take_back()
-        return self.submit({kind: slot["upload"]}, **settings)
+        return self._loop.run(self._client.submit_attached, kind, path, on_sent=on_sent, **settings)
 
     def estimate(self, source: Mapping[str, Any], **settings: Unpack[JobSettings]) -> Answer:
         """What a job of this source would take; nothing is submitted. Raises ApiError."""
-        return self.ask(calls.submit(source, settings, dry_run=True))
+        return self._loop.run(self._client.estimate, source, **settings)
 
     def submit_files(
         self,
@@ -85,39 +203,22 @@ class MattingClient(Connection):
         on_sent: Callable[[int], None] = lambda _count: None,
         **settings: Unpack[JobSettings],
     ) -> Job:
-        """Send local files and submit them as one job.
+        """Upload local files and submit them as one job.
 
-        `journal` lets a submission that broke off go on; `on_sent` hears of each file that has
-        gone. Raises ApiError, OSError.
+        `journal` lets an interrupted submission continue; `on_sent` receives the number of files
+        sent since the last call. Raises ApiError, OSError.
         """
-        journal = journal or Journal(None)
-        wanted = local_files(files)
-        with ThreadPoolExecutor(TRANSFERS) as pool:
-            try:
-                for start in range(0, len(wanted), UPLOADS_PER_REQUEST):
-                    chunk = wanted[start : start + UPLOADS_PER_REQUEST]
-                    rest = [file for file in chunk if journal.handle(file) is None]
-                    on_sent(len(chunk) - len(rest))
-                    self._send_many(pool, rest, journal, on_sent)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)  # what waits would only be sent for nothing
-                raise
-        refs = [{"upload": journal.handle(file), "name": file.name} for file in wanted]
-        job = self.submit(
-            {"uploads": refs},
-            idempotency_key=bound_key(journal.name, refs, settings),
-            **settings,
+        return self._loop.run(
+            self._client.submit_files, files, journal=journal, on_sent=on_sent, **settings
         )
-        journal.forget()
-        return job
 
     def job(self, job_id: str) -> Job:
-        """The job as it stands. Raises ApiError."""
-        return cast(Job, self.ask(calls.find_job(job_id)))
+        """The present state of a job. Raises ApiError."""
+        return self._loop.run(self._client.job, job_id)
 
     def jobs(self) -> Iterator[Job]:
         """Your jobs, newest first."""
-        yield from self.pages(calls.jobs_page, "jobs")
+        return self.pages(self._client.jobs_page(), "jobs")
 
     def items(
         self, job_id: str, *, status: str | None = None, review: str | None = None
@@ -125,53 +226,45 @@ class MattingClient(Connection):
         """The images of a job, in the order of their source; `review` is `flagged`, `pending`,
         `accepted` or `rejected`.
         """
-        yield from self.pages(
-            lambda cursor: calls.items_page(job_id, cursor, status, review), "items"
-        )
+        return self.pages(self._client.items_page(job_id, status, review), "items")
 
     def cancel(self, job_id: str) -> Job:
-        """Stop a job. Raises ApiError."""
-        return cast(Job, self.ask(calls.change_job(job_id, "cancel")))
+        """Cancel a job: images that have not started are skipped. Raises ApiError."""
+        return self._loop.run(self._client.cancel, job_id)
 
     def pause(self, job_id: str) -> Job:
-        """Hold a job. Raises ApiError."""
-        return cast(Job, self.ask(calls.change_job(job_id, "pause")))
+        """Pause a job. Raises ApiError."""
+        return self._loop.run(self._client.pause, job_id)
 
     def resume(self, job_id: str) -> Job:
-        """Go on with a paused job. Raises ApiError."""
-        return cast(Job, self.ask(calls.change_job(job_id, "resume")))
+        """Continue a paused job. Raises ApiError."""
+        return self._loop.run(self._client.resume, job_id)
 
     def retry(self, job_id: str) -> Job:
         """Try the failed images of a job again. Raises ApiError."""
-        return cast(Job, self.ask(calls.change_job(job_id, "retry")))
+        return self._loop.run(self._client.retry, job_id)
 
     def delete(self, job_id: str) -> None:
         """Delete a job with its results. Raises ApiError."""
-        self.ask(calls.delete_job(job_id))
+        self._loop.run(self._client.delete, job_id)
 
     def readiness(self) -> Answer:
-        """What /readyz says, ready or not."""
-        # Not ready is an answer here, not a reason to ask again.
-        answer: Answer = httpx.get(self._http.base_url.join("/readyz")).json()
-        return answer
+        """The answer of /readyz, whether ready or not."""
+        return self._loop.run(self._client.readiness)
 
     def report(self, job_id: str, path: Path | str) -> None:
-        """Write the report of a job to a file: CSV, or JSON lines by the name `*.jsonl`.
+        """Write the report of a job to a file: JSON lines if it is named `*.jsonl`, else CSV.
 
         Raises ApiError, OSError.
         """
-        kind = "jsonl" if str(path).endswith(".jsonl") else "csv"
-        with self._http.stream(**calls.report(job_id, kind).arguments()) as answer:
-            if answer.is_error:
-                answer.read()
-                raise calls.failure(answer)
-            with Path(path).open("wb") as file:
-                for chunk in answer.iter_bytes():
-                    file.write(chunk)
+        self._loop.run(self._client.report, job_id, path)
 
     def events(self, job_id: str) -> Iterator[Job]:
-        """The job whenever it changed, and last as it ended. Raises ApiError, TransportError."""
-        return listen(self._http, job_id)
+        """The job each time it changes, and last when it has ended.
+
+        Raises ApiError, TransportError.
+        """
+        return self._loop.iterate(self._client.events(job_id))
 
     def wait(
         self,
@@ -181,12 +274,7 @@ class MattingClient(Connection):
         every_s: float = 0.5,
     ) -> Job:
         """Wait until the job has ended; returns it. Raises ApiError."""
-        while True:
-            job = self.job(job_id)
-            on_progress(job)
-            if calls.has_ended(job):
-                return job
-            time.sleep(every_s)
+        return self._loop.run(self._client.wait, job_id, on_progress=on_progress, every_s=every_s)
 
     def download(
         self,
@@ -196,63 +284,14 @@ class MattingClient(Connection):
         on_done: Callable[[Item, Path], None] = lambda _item, _path: None,
         on_failed: Callable[[Item, Exception], None] | None = None,
     ) -> list[tuple[Item, Path]]:
-        """Fetch all results of a job into a folder, under the names of their sources; returns what
-        is there now.
+        """Download all results of a job into a folder, under the names of their sources; returns
+        the results that are there now.
 
-        A file that is there in full is not fetched again, so a broken download goes on where it
-        was; none is ever seen half-written. `on_failed` hears of an image that could not be
-        fetched, and the others go on; without it, the first such error is raised.
+        A complete file is not downloaded again, so an interrupted download continues; no file is
+        ever visible half-written. `on_failed` receives an image that could not be downloaded, and
+        the others continue; without it the first such error is raised.
         Raises ApiError, TransportError, OSError.
         """
-        wanted = downloads(list(self.items(job_id)), Path(folder))
-        fetched: set[str] = set()
-        with ThreadPoolExecutor(TRANSFERS) as pool:
-            fetching = {pool.submit(self._fetch, one): one for one in wanted}
-            try:
-                for future in as_completed(fetching):
-                    one = fetching[future]
-                    try:
-                        future.result()
-                    except (ApiError, httpx.TransportError) as error:
-                        if on_failed is None:
-                            raise
-                        on_failed(one.item, error)
-                        continue
-                    fetched.add(one.item["id"])
-                    on_done(one.item, one.main)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        return [(one.item, one.main) for one in wanted if one.item["id"] in fetched]
-
-    def _send_many(
-        self,
-        pool: ThreadPoolExecutor,
-        files: Sequence[LocalFile],
-        journal: Journal,
-        on_sent: Callable[[int], None],
-    ) -> None:
-        if not files:
-            return
-        slots = self.ask(calls.reserve_uploads(len(files)))["uploads"]
-        sending = {
-            pool.submit(self._send, file, slot["url"]): (file, slot["upload"])
-            for file, slot in zip(files, slots, strict=True)
-        }
-        for future in as_completed(sending):
-            future.result()
-            journal.note(*sending[future])
-            on_sent(1)
-
-    def _send(self, file: LocalFile, url: str) -> None:
-        answer = self._storage.put(url, content=file.path.read_bytes())
-        if answer.is_error:
-            raise calls.transfer_failure(answer, "upload-failed", file.path)
-
-    def _fetch(self, download: Download) -> None:
-        for url, path in download.missing():
-            content = self.content(url)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-            partial.write_bytes(content)
-            partial.replace(path)
+        return self._loop.run(
+            self._client.download, job_id, folder, on_done=on_done, on_failed=on_failed
+        )

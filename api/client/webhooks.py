@@ -1,79 +1,15 @@
-"""Webhooks and their deliveries, as methods of both clients: `client.webhooks`."""
+"""Webhooks and their deliveries, as methods of the asynchronous client: `client.webhooks`."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, cast
 
 from api.client.answers import Delivery, MadeWebhook, Webhook
 from api.client.calls import ApiCall, given
-from api.client.connection import AsyncConnection, Connection, Page
-
-
-class Webhooks:
-    """Who is told what happens to your jobs, and what was told. Every method raises ApiError."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def create(
-        self,
-        url: str,
-        *,
-        secret: str | None = None,
-        events: Sequence[str] | None = None,
-        progress_percent: int | None = None,
-    ) -> MadeWebhook:
-        """Register an address for all your jobs. Keep the `secret`: it is not shown again.
-
-        `events`: of `job.finished`, `job.cancelled`, `job.paused`; None: all of them.
-        `progress_percent`: also tell whenever so many more are settled.
-        """
-        call = _create(url, secret, events, progress_percent)
-        return cast(MadeWebhook, self._connection.ask(call))
-
-    def list(self) -> list[Webhook]:
-        """Those of all your jobs."""
-        found: list[Webhook] = self._connection.ask(ApiCall(path=_HOOKS))["webhooks"]
-        return found
-
-    def change(self, webhook_id: str, **changes: Any) -> Webhook:
-        """Change `url`, `events`, `progress_percent`, or `enabled`."""
-        return cast(Webhook, self._connection.ask(_change(webhook_id, changes)))
-
-    def rotate(self, webhook_id: str) -> MadeWebhook:
-        """Exchange the secret; the old one signs along for a while."""
-        return cast(MadeWebhook, self._connection.ask(_post(_HOOKS, webhook_id, "rotate")))
-
-    def test(self, webhook_id: str) -> Delivery:
-        """Send `webhook.test`."""
-        return cast(Delivery, self._connection.ask(_post(_HOOKS, webhook_id, "test")))
-
-    def delete(self, webhook_id: str) -> None:
-        """Remove a webhook with its deliveries."""
-        self._connection.ask(_delete(webhook_id))
-
-    def deliveries(
-        self,
-        *,
-        webhook_id: str | None = None,
-        job_id: str | None = None,
-        status: str | None = None,
-    ) -> Iterator[Delivery]:
-        """What was told or is to be told, newest first; `status` is `pending`, `delivered` or
-        `failed`.
-        """
-        return self._connection.pages(_page(webhook_id, job_id, status), "deliveries")
-
-    def delivery(self, delivery_id: str) -> Delivery:
-        """One of them, with its attempts."""
-        return cast(Delivery, self._connection.ask(_find(delivery_id)))
-
-    def redeliver(self, delivery_id: str) -> Delivery:
-        """Send it again, whatever became of it."""
-        return cast(Delivery, self._connection.ask(_post(_DELIVERIES, delivery_id, "redeliver")))
+from api.client.connection import AsyncConnection, Page
 
 
 class AsyncWebhooks:
-    """The same, to be awaited."""
+    """Webhooks of all your jobs, and what was sent to them. Every method raises ApiError."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection

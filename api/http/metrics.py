@@ -22,6 +22,8 @@ from shared.telemetry import REQUEST_SECONDS, get_logger
 
 log = get_logger(__name__)
 
+WARM = "matting_warm_workers"
+
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 """The client library's own variable: with it, `uvicorn --workers N` adds its processes up."""
 
@@ -46,6 +48,30 @@ def exposition(resources: Resources) -> bytes:
     return generate_latest(own) + generate_latest(asked)
 
 
+def queue_families() -> dict[str, GaugeMetricFamily]:
+    """The families of `_Waiting`, with no samples yet, by their names."""
+    labels = ["queue", "priority"]
+    found = [
+        GaugeMetricFamily(WARM, "Warm workers heard of."),
+        GaugeMetricFamily(
+            "matting_backlog_images", "Images of open jobs that wait, sent or not.", labels=labels
+        ),
+        GaugeMetricFamily("matting_running_images", "Images that workers hold.", labels=labels),
+        GaugeMetricFamily(
+            "matting_backlog_oldest_seconds",
+            "Age of the oldest open job that waits.",
+            labels=labels,
+        ),
+        GaugeMetricFamily(
+            "matting_queue_depth", "Messages in Redis that no worker has taken.", labels=labels
+        ),
+        GaugeMetricFamily(
+            "matting_queue_oldest_seconds", "Wait of the message taken next.", labels=labels
+        ),
+    ]
+    return {family.name: family for family in found}
+
+
 class _Waiting(Collector):
     """Asked at each scrape: what waits is the same whichever process answers. What can't be
     asked has no sample, since 0 would read as drained.
@@ -55,11 +81,12 @@ class _Waiting(Collector):
         self._resources = resources
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Nothing: registering must not ask Redis."""
-        return iter(())
+        """The families without samples, so that registering does not ask Redis."""
+        yield from queue_families().values()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Asked when Prometheus scrapes."""
+        families = queue_families()
         names = set(all_queues(self._resources.settings))
         try:
             with self._resources.database.transaction() as session:
@@ -71,21 +98,18 @@ class _Waiting(Collector):
             log.warning("metrics-incomplete", code=error.code, detail=error.detail)
         else:
             names |= {queue_name(one.model) for one in found}
-            yield from _backlog(found)
-            yield GaugeMetricFamily("matting_warm_workers", "Warm workers heard of.", value=warm)
+            yield from _backlog(found, families)
+            families[WARM].add_metric([], warm)
+            yield families[WARM]
         try:
-            yield from self._lanes(sorted(names))
+            yield from self._lanes(sorted(names), families)
         except MattingError as error:
             log.warning("metrics-incomplete", code=error.code, detail=error.detail)
 
-    def _lanes(self, names: list[str]) -> Iterator[GaugeMetricFamily]:
-        labels = ["queue", "priority"]
-        depth = GaugeMetricFamily(
-            "matting_queue_depth", "Messages in Redis that no worker has taken.", labels=labels
-        )
-        oldest = GaugeMetricFamily(
-            "matting_queue_oldest_seconds", "Wait of the message taken next.", labels=labels
-        )
+    def _lanes(
+        self, names: list[str], families: dict[str, GaugeMetricFamily]
+    ) -> Iterator[GaugeMetricFamily]:
+        depth, oldest = families["matting_queue_depth"], families["matting_queue_oldest_seconds"]
         for lane in queue_lanes(self._resources.queue, names):
             depth.add_metric([lane.queue, lane.name], lane.messages)
             oldest.add_metric([lane.queue, lane.name], lane.oldest_s)
@@ -93,17 +117,12 @@ class _Waiting(Collector):
         yield oldest
 
 
-def _backlog(found: list[job_store.Backlog]) -> Iterator[GaugeMetricFamily]:
-    labels = ["queue", "priority"]
-    images = GaugeMetricFamily(
-        "matting_backlog_images", "Images of open jobs that wait, sent or not.", labels=labels
-    )
-    held_images = GaugeMetricFamily(
-        "matting_running_images", "Images that workers hold.", labels=labels
-    )
-    oldest = GaugeMetricFamily(
-        "matting_backlog_oldest_seconds", "Age of the oldest open job that waits.", labels=labels
-    )
+def _backlog(
+    found: list[job_store.Backlog], families: dict[str, GaugeMetricFamily]
+) -> Iterator[GaugeMetricFamily]:
+    images = families["matting_backlog_images"]
+    held_images = families["matting_running_images"]
+    oldest = families["matting_backlog_oldest_seconds"]
     sums: dict[tuple[str, str], list[float]] = {(queue_name(None), "normal"): [0, 0, 0]}
     for one in found:
         total = sums.setdefault((queue_name(one.model), lane_of(one.priority)), [0, 0, 0])

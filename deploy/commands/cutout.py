@@ -18,6 +18,7 @@ from worker.concurrency.watchdog import Watchdog
 from worker.inference.predictor import load_predictor
 from worker.inference.tuning import batch_sizes
 from worker.pipeline.pipeline import Outcome, Pipeline, WorkItem
+from worker.pipeline.work_items import requested_outputs
 
 
 class FolderStore:
@@ -54,18 +55,21 @@ def cut_out_files(photos: LocalPhotos, out: Path, options: Options, settings: Se
     names = result_names(
         [NamedItem(name=name, result_format=extension, outputs=[]) for _, name in photos.files]
     )
-    extras = [one.format.extension for one in options.extras]
+    extras = [(number, one.format.extension) for number, one in enumerate(options.extras, 1)]
     items = [
         WorkItem(
             item_id=name,
             bucket="",
             key=str(path),
-            result_key=str(out / result),
             options=options,
-            name=name,
-            extra_keys=tuple(
-                str(out / f"{result}.{number}.{kind}") for number, kind in enumerate(extras, 1)
+            outputs=requested_outputs(
+                options,
+                [
+                    str(out / result),
+                    *(str(out / f"{result}.{number}.{kind}") for number, kind in extras),
+                ],
             ),
+            name=name,
         )
         for (path, name), result in zip(photos.files, names, strict=True)
     ]

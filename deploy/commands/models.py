@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 
+from deploy.commands.import_model import check_name, import_model, tell
 from deploy.commands.progress import bar, print_table
 from shared.options import Options, Profile
 from shared.settings import Settings
-from worker.inference.catalog import BUNDLES
-from worker.inference.published_models import LICENCE, PUBLISHED_MODELS
+from worker.inference.catalog import SHIPPED
+from worker.inference.published_models import LICENCE, PUBLISHED_MODELS, PUBLISHED_ONNX
 
 models_app = typer.Typer(no_args_is_help=True, help="The models.")
 
@@ -23,11 +25,14 @@ def list_models(
 ) -> None:
     """What is here or can be pulled: size, published figures, licence, speed measured here."""
     settings = Settings()
-    here = {"builtin": BUNDLES / "builtin"}
+    here = dict(SHIPPED)
     if settings.models_dir.is_dir():
         folders = sorted(settings.models_dir.iterdir())
         here |= {one.name: one for one in folders if (one / "deploy.yaml").is_file()}
-    found = [_described(name, here.get(name), settings) for name in {**here, **PUBLISHED_MODELS}]
+    found = [
+        _described(name, here.get(name), settings)
+        for name in {**here, **PUBLISHED_MODELS, **PUBLISHED_ONNX}
+    ]
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -51,36 +56,59 @@ def _described(name: str, folder: Path | None, settings: Settings) -> dict[str, 
         "mse": known and known.mse,
         "fps_v100": known and known.fps_v100,
         "images_per_s": measured_speed(settings.model_copy(update={"model": name})),
-        "licence": LICENCE if known or name == "builtin" else None,
+        "licence": _licence(name, folder),
     }
+
+
+def _licence(name: str, folder: Path | None) -> str | None:
+    """What an imported bundle says of itself, else what is known of the name."""
+    if name in PUBLISHED_ONNX:
+        return PUBLISHED_ONNX[name].licence
+    if name in PUBLISHED_MODELS or name == "builtin":
+        return LICENCE
+    described = folder and yaml.safe_load((folder / "deploy.yaml").read_text())
+    source = described.get("Source") if isinstance(described, dict) else None
+    return source.get("licence") if isinstance(source, dict) else None
 
 
 @models_app.command("pull")
 def pull_model(
     name: Annotated[str, typer.Argument(help="See `matting models list`.")],
     source: Annotated[
-        str | None, typer.Option("--from", help="A zip file or URL instead of the usual place.")
+        str | None, typer.Option("--from", help="A file or URL instead of the usual place.")
     ] = None,
 ) -> None:
-    """Fetch a published model; what was fetched once is refused when it changes."""
+    """Fetch a published model; what was fetched once is refused when it changes. ONNX files are
+    imported, which takes minutes for large ones.
+    """
+    from deploy.models.onnx_files import pull_onnx
     from deploy.models.pull import pull
-    from shared.queue import MODEL_NAME
 
     settings = Settings()
-    if not MODEL_NAME.fullmatch(name) or name == "builtin":
-        raise typer.BadParameter(f"{name!r} can't be a model's name")
-    if source is None and name not in PUBLISHED_MODELS:
-        known = ", ".join(PUBLISHED_MODELS)
+    check_name(name)
+    if source is None and name not in {**PUBLISHED_MODELS, **PUBLISHED_ONNX}:
+        known = ", ".join([*PUBLISHED_MODELS, *PUBLISHED_ONNX])
         raise typer.BadParameter(f"{name} is not published; there are {known}. Others: --from")
+    notes: list[str] = []
     with bar("fetching", 0, own_rate=True) as progress:
 
         def show(here: int, total: int) -> None:
             note = f"{here / 1e6:.1f} MB"
             progress.update(progress.task_ids[0], completed=here, total=total or None, note=note)
 
-        url = f"{settings.models_url.rstrip('/')}/{name}.zip"
-        model = pull(name, source or url, settings.models_dir, show)
-    typer.echo(f"{settings.models_dir / name} ({model.fingerprint}): MATTING_MODEL={name} runs it")
+        if name in PUBLISHED_ONNX:
+            published = PUBLISHED_ONNX[name]
+            typer.echo(f"{name}: {published.licence}, {published.origin}", err=True)
+            url = f"{settings.onnx_models_url.rstrip('/')}/{published.file}"
+            new = pull_onnx(published, source or url, settings.models_dir, show)
+            model, notes = new.model, new.sentences()
+        else:
+            url = f"{settings.models_url.rstrip('/')}/{name}.zip"
+            model = pull(name, source or url, settings.models_dir, show)
+    tell(settings, name, model.fingerprint, notes)
+
+
+models_app.command("import")(import_model)
 
 
 @models_app.command()

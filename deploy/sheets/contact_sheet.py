@@ -35,7 +35,7 @@ def write_contact_sheet(pairs: Sequence[tuple[Path, Path, str]], target: Path) -
 
 
 def _cell(original: Path, result: Path, caption: str) -> Image:
-    before = decode(original.read_bytes(), Settings(), enough_px=TILE_PX).image
+    before = decode(original.read_bytes(), Settings(), min_side_px=TILE_PX).image
     with PIL.Image.open(result) as picture:
         rgba = np.asarray(picture.convert("RGBA"))
     before, rgba = fit(before), fit(rgba)

@@ -90,7 +90,7 @@ def write_pages(
 def _pair(client: MattingClient, number: int, item: Item) -> Pair:
     source = client.content(f"/v1/items/{item['id']}/source")
     # The worker's own decoder: a wide gamut or inks shown as they are would look like its mistake.
-    before = decode(source, Settings(), enough_px=GALLERY_PX).image
+    before = decode(source, Settings(), min_side_px=GALLERY_PX).image
     data = client.content(f"/v1/items/{item['id']}/result")
     if item["result_format"] == "zip":
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -1,14 +1,14 @@
-"""Every error a person can meet: a stable code, what happened, and what to do about it.
+"""All errors of the system: a stable code, what happened, and what to do.
 
 The class docstring is the sentence that a person reads when no detail is given. `code` never
 changes once released; `http_status` is what the API answers; `retryable` tells the worker whether
 another try can help. Errors of the image itself are never retried.
 
 MattingError
-├── ImageError            the photo can't be matted, now or ever (item fails, neighbours go on)
-├── TransientError        network, storage, database or device: another try may succeed
-├── SetupError            the process can't start; it ends with a non-zero status
-└── RequestError          the caller asked for something that can't be done
+├── ImageError            the photo itself: never retried, the other images continue
+├── TransientError        network, storage, database or device: retried automatically
+├── SetupError            the process cannot start; it ends with a non-zero status
+└── RequestError          the request: the caller must change it or send it later
 """
 
 from shared.errors.base import (
@@ -18,6 +18,7 @@ from shared.errors.codes import ERRORS, error_of
 from shared.errors.images import (
     EmptyFileError,
     EncodedSourceError,
+    EncodingFailedError,
     FileTooLargeError,
     ForbiddenUrlError,
     ImageError,
@@ -55,7 +56,10 @@ from shared.errors.requests import (
 )
 from shared.errors.setup import (
     BadModelArchiveError,
+    BadOnnxError,
     EngineUnavailableError,
+    ImportDisagreesError,
+    ImportingUnavailableError,
     ModelChangedError,
     ModelDownloadError,
     ModelLoadError,
@@ -63,6 +67,7 @@ from shared.errors.setup import (
     PairsNotFoundError,
     SetupError,
     StackError,
+    UnsupportedOperatorError,
     UnsupportedTransformError,
     WarmupError,
 )
@@ -76,6 +81,7 @@ from shared.errors.submissions import (
     FormatUnavailableError,
     IdempotencyKeyReusedError,
     InvalidOptionsError,
+    OutputTooLargeError,
     UnknownModelError,
 )
 from shared.errors.webhooks import (
@@ -113,6 +119,7 @@ __all__ = [
     "BadManifestError",
     "BadManifestRowError",
     "BadModelArchiveError",
+    "BadOnnxError",
     "BucketMissingError",
     "BusyError",
     "ConflictError",
@@ -121,6 +128,7 @@ __all__ = [
     "EmptyFileError",
     "EmptySourceError",
     "EncodedSourceError",
+    "EncodingFailedError",
     "EngineUnavailableError",
     "FileTooLargeError",
     "ForbiddenSourceError",
@@ -130,6 +138,8 @@ __all__ = [
     "IdempotencyKeyReusedError",
     "ImageError",
     "ImageTimeoutError",
+    "ImportDisagreesError",
+    "ImportingUnavailableError",
     "InvalidCursorError",
     "InvalidMessageError",
     "InvalidOptionsError",
@@ -146,6 +156,7 @@ __all__ = [
     "NotAnImageError",
     "NotFoundError",
     "OutOfMemoryError",
+    "OutputTooLargeError",
     "PairsNotFoundError",
     "PoisonousImageError",
     "PredictorError",
@@ -175,6 +186,7 @@ __all__ = [
     "UnauthorizedError",
     "UnknownModelError",
     "UnsupportedEncodingError",
+    "UnsupportedOperatorError",
     "UnsupportedTransformError",
     "UrlNotFetchedError",
     "WarmupError",

@@ -1,4 +1,4 @@
-"""What every error has: a stable code, what happened, and what to do about it."""
+"""The base of all errors: a stable code, what happened, and what to do."""
 
 from typing import ClassVar
 
@@ -8,16 +8,18 @@ MAX_DETAIL_CHARS = 2_000
 
 
 class MattingError(Exception):
-    """Something went wrong inside the service; the details are in its log."""
+    """Internal error of the service. The details are in its log."""
 
     code: ClassVar[str] = "internal-error"
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
-    remedy: ClassVar[str] = "Try again; if it stays, send the operator the request or item id."
+    remedy: ClassVar[str] = (
+        "Try again. If it fails again, give the operator the request id or item id."
+    )
 
     def __init__(self, detail: str | None = None) -> None:
-        """`detail` replaces the class docstring's first paragraph as the message. Libraries quote
-        in theirs what they found in a file, of whatever length and kind; it is stored as text.
+        """`detail` replaces the class docstring's first paragraph as the message. It is cut to
+        `MAX_DETAIL_CHARS`: libraries quote file contents of any length in theirs.
         """
         said = detail or (type(self).__doc__ or "").strip().split("\n\n")[0]
         self.detail = without_unstorable_text(said)[:MAX_DETAIL_CHARS]

@@ -1,4 +1,4 @@
-"""The error that a code stands for: codes cross processes, the database and interfaces."""
+"""Lookup of an error class by its code: only codes go through the database and the API."""
 
 from shared.errors import base, images, requests, setup, submissions, webhooks, work
 from shared.errors.base import MattingError
@@ -17,5 +17,5 @@ ERRORS: dict[str, type[MattingError]] = {
 
 
 def error_of(code: str | None, detail: str | None) -> MattingError:
-    """The error of this code with this detail; what has no code of ours is a MattingError."""
+    """The error with this code and detail; a MattingError if the code is unknown."""
     return ERRORS.get(code or "", MattingError)(detail)

@@ -1,10 +1,10 @@
-"""The photo can't be matted, now or ever: its item fails, its neighbours go on."""
+"""Errors of one photo: trying again cannot help. Its item fails, the other images continue."""
 
 from shared.errors.base import MattingError
 
 
 class ImageError(MattingError):
-    """The file can't be matted."""
+    """The file cannot be processed."""
 
     code = "invalid-image"
     http_status = 422
@@ -15,18 +15,18 @@ class EmptyFileError(ImageError):
     """The file is empty (0 bytes)."""
 
     code = "empty-file"
-    remedy = "Upload the photo again."
+    remedy = "Upload the photo again: the file has 0 bytes."
 
 
 class NotAnImageError(ImageError):
     """The file is not a JPEG, PNG, WebP, BMP or TIFF image."""
 
     code = "not-an-image"
-    remedy = "Send a JPEG, PNG, WebP, BMP or TIFF file; the content counts, not the extension."
+    remedy = "Send a JPEG, PNG, WebP, BMP or TIFF file; the content decides, not the file name."
 
 
 class TruncatedImageError(ImageError):
-    """The image ends too early or its data is damaged."""
+    """The image file is cut off or damaged."""
 
     code = "truncated-image"
     remedy = "Upload the photo again from the original."
@@ -36,7 +36,7 @@ class TooManyPixelsError(ImageError):
     """The image has more pixels than the limit allows."""
 
     code = "too-many-pixels"
-    remedy = "Shrink the photo, or ask the operator to raise MATTING_MAX_IMAGE_PIXELS."
+    remedy = "Make the photo smaller, or ask the operator to raise MATTING_MAX_IMAGE_PIXELS."
 
 
 class FileTooLargeError(ImageError):
@@ -48,23 +48,23 @@ class FileTooLargeError(ImageError):
 
 
 class SourceNotFoundError(ImageError):
-    """There is no object under the given key."""
+    """The photo does not exist at the given key or URL."""
 
     code = "source-not-found"
     http_status = 404
-    remedy = "Check the key and that the object still exists, then retry the job."
+    remedy = "Check the key or URL, then retry the job."
 
 
 class SourceDeniedError(ImageError):
-    """The storage does not allow this service to read the object."""
+    """The service is not allowed to read the photo."""
 
     code = "source-denied"
     http_status = 403
-    remedy = "Grant the service's credentials read access to the bucket, then retry the job."
+    remedy = "Give the service's credentials read access to the bucket or URL, then retry the job."
 
 
 class ForbiddenUrlError(ImageError):
-    """The URL leads to an address that this service must not visit."""
+    """The URL points to an address that this service must not connect to."""
 
     code = "forbidden-url"
     http_status = 403
@@ -79,21 +79,31 @@ class EncodedSourceError(ImageError):
 
 
 class TooCostlyImageError(ImageError):
-    """The image is built so that decoding it takes far longer than its size warrants."""
+    """Decoding this file would take far longer than its size justifies."""
 
     code = "too-costly"
-    remedy = "Re-save the photo with another program and submit it again."
+    remedy = "Save the photo again with another program and submit that file."
 
 
 class ImageTimeoutError(ImageError):
     """Decoding or encoding the image took longer than the limit allows."""
 
     code = "image-timeout"
-    remedy = "Re-save the photo, or ask the operator to raise MATTING_IMAGE_TIMEOUT_S."
+    remedy = (
+        "Save the photo again with another program, or ask the operator to raise "
+        "MATTING_IMAGE_TIMEOUT_S."
+    )
 
 
 class PoisonousImageError(ImageError):
-    """The image made the device or the worker fail each time it was tried, alone."""
+    """The worker or the device crashed each time it processed this image alone."""
 
     code = "poisonous-image"
-    remedy = "Re-save the photo with another program; report it with the item id if it stays."
+    remedy = "Save the photo again with another program. If it fails again, report the item id."
+
+
+class EncodingFailedError(ImageError):
+    """The result could not be encoded."""
+
+    code = "encoding-failed"
+    remedy = "Choose another format. If it fails again, report the item id."

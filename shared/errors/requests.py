@@ -1,26 +1,26 @@
-"""The caller asked for something that can't be done as it stands, or not now."""
+"""Errors of a request: the caller must change it, or send it later."""
 
 from shared.errors.base import MattingError
 
 
 class RequestError(MattingError):
-    """The request can't be carried out as it stands."""
+    """Invalid request."""
 
     code = "bad-request"
     http_status = 400
-    remedy = "See /docs for what the endpoint takes."
+    remedy = "See /docs for the parameters of each endpoint."
 
 
 class UnauthorizedError(RequestError):
-    """The request carries no valid API key."""
+    """The API key is missing or invalid."""
 
     code = "unauthorized"
     http_status = 401
-    remedy = "Send `Authorization: Bearer KEY`; make a key with `matting keys create NAME`."
+    remedy = "Send `Authorization: Bearer KEY`. `matting keys create NAME` creates a key."
 
 
 class ScopeError(RequestError):
-    """The API key does not allow this."""
+    """The API key does not have the scope for this request."""
 
     code = "scope-missing"
     http_status = 403
@@ -28,11 +28,11 @@ class ScopeError(RequestError):
 
 
 class RateLimitError(RequestError):
-    """The API key sends more requests than it may."""
+    """The API key exceeded its request rate."""
 
     code = "rate-limited"
     http_status = 429
-    remedy = "Wait as long as `Retry-After` says, and send more images with each request."
+    remedy = "Wait for the seconds in `Retry-After`, and send more images in each request."
 
 
 class QuotaExceededError(RequestError):
@@ -40,7 +40,7 @@ class QuotaExceededError(RequestError):
 
     code = "quota-exceeded"
     http_status = 402
-    remedy = "Wait for the next month, or ask the operator for a higher quota."
+    remedy = "Wait until next month, or ask the operator for a higher quota."
 
 
 class RequestTooLargeError(RequestError):
@@ -83,7 +83,7 @@ class TooManyCallsError(RequestError):
 
 
 class SlowRequestError(RequestError):
-    """The request's body came too slowly."""
+    """The request's body arrived too slowly."""
 
     code = "request-timeout"
     http_status = 408
@@ -91,20 +91,20 @@ class SlowRequestError(RequestError):
 
 
 class AnswerTimeoutError(RequestError):
-    """The photo was not done within the time that the caller can wait."""
+    """The photo was not finished within the time limit of this endpoint."""
 
     code = "answer-timeout"
     http_status = 504
-    remedy = "Nothing is lost: ask for the job, or submit in bulk when there is much to do."
+    remedy = "Work continues: poll the job named in the answer. For many photos submit a bulk job."
 
     def __init__(self, detail: str | None = None, *, job_id: str | None = None) -> None:
-        """`job_id`: what goes on."""
+        """`job_id`: the job that continues."""
         super().__init__(detail)
         self.job_id = job_id
 
 
 class NotFoundError(RequestError):
-    """There is nothing under this id, or it belongs to another key."""
+    """There is no resource with this id, or it belongs to another API key."""
 
     code = "not-found"
     http_status = 404
@@ -112,37 +112,37 @@ class NotFoundError(RequestError):
 
 
 class JobNotFoundError(NotFoundError):
-    """There is no job with this id, or it belongs to another key."""
+    """There is no job with this id, or it belongs to another API key."""
 
     code = "job-not-found"
 
 
 class ItemNotFoundError(NotFoundError):
-    """There is no item with this id, or it belongs to another key."""
+    """There is no item with this id, or it belongs to another API key."""
 
     code = "item-not-found"
 
 
 class ConflictError(RequestError):
-    """The request does not fit the present state."""
+    """The request conflicts with the present state."""
 
     code = "conflict"
     http_status = 409
-    remedy = "Read the state again and decide anew."
+    remedy = "Read the state again, then send a request that fits it."
 
 
 class TooManyFailuresError(ConflictError):
-    """Too many images of the job failed, so it was paused before the rest is spent on it."""
+    """Too many images of the job failed, so the service paused it."""
 
     code = "too-many-failures"
-    remedy = "Look at the failed items; then resume the job (with the rest), or cancel it."
+    remedy = "Check the failed items, then resume the job or cancel it."
 
 
 class ResultNotReadyError(ConflictError):
-    """The item has no result (yet)."""
+    """The item has no result yet."""
 
     code = "result-not-ready"
-    remedy = "Wait until its status is `succeeded`; a failed item says why in its `error`."
+    remedy = "Wait until its status is `succeeded`. If it failed, read its `error`."
 
 
 class NoForegroundError(RequestError):
@@ -158,11 +158,11 @@ class TooManyListenersError(RequestError):
 
     code = "too-many-listeners"
     http_status = 503
-    remedy = "Try again later, or ask for the job now and then."
+    remedy = "Try again later, or poll the job instead."
 
 
 class InvalidCursorError(RequestError):
-    """The cursor was not made by this endpoint."""
+    """The cursor is invalid for this endpoint."""
 
     code = "invalid-cursor"
-    remedy = "Pass `next_cursor` of the page before unchanged, or leave it out to begin."
+    remedy = "Pass `next_cursor` from the previous page unchanged, or omit it to start."

@@ -1,18 +1,18 @@
-"""The process can't start, or the command can't do its work: it ends with a status above 0."""
+"""Errors that end a process or a command with a non-zero exit status."""
 
 from shared.errors.base import MattingError
 
 
 class SetupError(MattingError):
-    """The process can't start as it is configured."""
+    """The process cannot start with these settings."""
 
     code = "setup-failed"
     http_status = 503
-    remedy = "Run `matting doctor`: it names the part and the fix."
+    remedy = "Run `matting doctor`: it says which part fails and how to fix it."
 
 
 class ModelLoadError(SetupError):
-    """The model can't be loaded."""
+    """The model cannot be loaded."""
 
     code = "model-load-failed"
     remedy = (
@@ -22,56 +22,84 @@ class ModelLoadError(SetupError):
 
 
 class UnsupportedTransformError(ModelLoadError):
-    """deploy.yaml asks for a preprocessing step that this worker does not know."""
+    """deploy.yaml names a preprocessing step that the worker does not support."""
 
     code = "unsupported-transform"
-    remedy = "Export the model with PaddleSeg's matting transforms only."
+    remedy = "Export the model again with PaddleSeg's matting transforms only."
 
 
 class EngineUnavailableError(SetupError):
-    """The installed Paddle can't do what the settings ask for."""
+    """The installed Paddle does not support these settings."""
 
     code = "engine-unavailable"
     remedy = (
-        "Install the Paddle build for this device (see README, Devices) or use MATTING_DEVICE=cpu."
+        "Install the Paddle build for this device (see docs/operate.md) or use MATTING_DEVICE=cpu."
     )
 
 
 class WarmupError(SetupError):
-    """The model did not pass its check at start: no configuration gives sane results."""
+    """The model failed its check at start: no engine configuration gave correct results."""
 
     code = "warm-up-failed"
 
 
 class ModelDownloadError(SetupError):
-    """The model could not be fetched."""
+    """The model could not be downloaded."""
 
     code = "model-download-failed"
     remedy = (
-        "Run the command again: it goes on where it broke off. Behind a wall, set "
-        "MATTING_MODELS_URL to a mirror or give the file with --from."
+        "Run the command again: it continues the download. Behind a firewall, set "
+        "MATTING_MODELS_URL to a mirror, or pass a local file with --from."
     )
 
 
 class ModelChangedError(SetupError):
-    """The model is not the one that was fetched before."""
+    """The downloaded model differs from the one in models.lock.json."""
 
     code = "model-changed"
     remedy = (
-        "Ask its publisher. If the change is meant, take the model's entry out of "
+        "Ask the publisher whether the file changed. If so, remove the model's entry from "
         "models.lock.json and run the command again."
     )
 
 
 class BadModelArchiveError(SetupError):
-    """The archive does not hold a model."""
+    """The archive does not contain a model."""
 
     code = "bad-model-archive"
-    remedy = "Give a zip file of a PaddleSeg export: deploy.yaml, graph and weights in one folder."
+    remedy = "Pass a zip file of a PaddleSeg export: deploy.yaml, graph and weights in one folder."
+
+
+class ImportingUnavailableError(SetupError):
+    """What reads ONNX files is not installed."""
+
+    code = "importing-unavailable"
+    remedy = "Install it: pip install 'matting[onnx]'."
+
+
+class BadOnnxError(SetupError):
+    """The file is no ONNX network that makes an alpha of a photo."""
+
+    code = "bad-onnx"
+    remedy = "Give an ONNX file with one input [N, 3, H, W] and an output [N, 1, H, W]."
+
+
+class UnsupportedOperatorError(SetupError):
+    """The network uses an operator that can't be imported."""
+
+    code = "unsupported-operator"
+    remedy = "Export the network for opset 11 to 18 with standard operators, or open an issue."
+
+
+class ImportDisagreesError(SetupError):
+    """The imported network does not give what onnxruntime gives; nothing was written."""
+
+    code = "import-disagrees"
+    remedy = "Open an issue with the file's source: an operator is built wrongly."
 
 
 class PairsNotFoundError(SetupError):
-    """There are no photos with alphas to measure by."""
+    """The folder contains no photos with alphas."""
 
     code = "pairs-not-found"
     remedy = "Name them images/NAME.jpg and alphas/NAME.png, or NAME.jpg and NAME-alpha.png."
@@ -81,11 +109,11 @@ class StackError(SetupError):
     """A part of the embedded stack did not start."""
 
     code = "stack-start-failed"
-    remedy = "Look at the log file named above."
+    remedy = "Read the log file in the data folder (`matting up --data FOLDER` keeps it)."
 
 
 class NoStackError(StackError):
-    """No stack runs here."""
+    """No stack is running for this data folder."""
 
     code = "no-stack"
     remedy = "Start one with `matting up`, or set MATTING_API_URL and MATTING_API_KEY."

@@ -1,59 +1,71 @@
-"""A job can't be made as it was submitted: its options, its source, its rows."""
+"""Errors of a submission: its options, its source, its rows."""
 
 from shared.errors.requests import RequestError
 
 
 class InvalidOptionsError(RequestError):
-    """The options contradict each other or name something unknown."""
+    """Invalid request."""
 
     code = "invalid-options"
     http_status = 422
 
     def __init__(self, detail: str | None = None, *, finer: str | None = None) -> None:
-        """`finer`: what is wrong in one word, for callers of an interface that has such words."""
+        """`finer`: a more specific code, for interfaces that have one (remove.bg's)."""
         super().__init__(detail)
         self.finer = finer
 
 
 class UnknownModelError(InvalidOptionsError):
-    """The service does not offer the model."""
+    """The service does not offer this model."""
 
     code = "unknown-model"
-    remedy = "Name one of those in the message, or none for the default."
+    remedy = "Choose one of the models in the message, or omit `model` for the default."
 
 
 class FormatUnavailableError(InvalidOptionsError):
-    """The worker can't write this format."""
+    """The worker cannot write this format."""
 
     code = "format-unavailable"
-    remedy = "Ask for png, webp or jpeg."
+    remedy = "Choose png, webp or jpeg."
+
+
+class OutputTooLargeError(InvalidOptionsError):
+    """The result would be larger than its format or this service allows."""
+
+    code = "output-too-large"
+    remedy = (
+        "Set `max_side_px` or a smaller `canvas`, or choose png, which allows the largest images."
+    )
 
 
 class BackgroundUnreadableError(InvalidOptionsError):
-    """The picture for the background can't be read."""
+    """The background image cannot be read."""
 
     code = "background-unreadable"
-    remedy = "Check that the picture exists and is an image, then retry the job."
+    remedy = "Check that the background exists and is an image, then retry the job."
 
 
 class ForbiddenSourceError(RequestError):
-    """The source lies outside what this key may read."""
+    """The API key is not allowed to read the source."""
 
     code = "forbidden-source"
     http_status = 403
-    remedy = "Use the service's bucket and keep out of its own prefixes, or ask for access."
+    remedy = (
+        "Use a bucket and prefix that the key may read, or ask the operator for access. The "
+        "prefixes `jobs/` and `uploads/` are the service's own."
+    )
 
 
 class EmptySourceError(RequestError):
-    """There are no photos in the source."""
+    """The source contains no photos."""
 
     code = "source-empty"
     http_status = 422
-    remedy = "Check the prefix, the manifest or the zip file; it must name or hold photos."
+    remedy = "Check the prefix, the manifest or the zip file."
 
 
 class BadManifestError(RequestError):
-    """The manifest can't be read."""
+    """The manifest cannot be read."""
 
     code = "bad-manifest"
     http_status = 422
@@ -61,7 +73,7 @@ class BadManifestError(RequestError):
 
 
 class BadManifestRowError(RequestError):
-    """The row of the manifest names no image."""
+    """The row of the manifest is invalid."""
 
     code = "bad-manifest-row"
     http_status = 422
@@ -69,11 +81,11 @@ class BadManifestRowError(RequestError):
 
 
 class BadArchiveError(RequestError):
-    """The zip file can't be unpacked."""
+    """The zip file cannot be unpacked."""
 
     code = "bad-archive"
     http_status = 422
-    remedy = "Pack the photos again into a plain zip file with no password."
+    remedy = "Pack the photos again into a zip file without a password."
 
 
 class IdempotencyKeyReusedError(RequestError):
@@ -81,4 +93,4 @@ class IdempotencyKeyReusedError(RequestError):
 
     code = "idempotency-key-reused"
     http_status = 422
-    remedy = "Send a new key with each new submission; the same only to repeat one."
+    remedy = "Send a new key with each new submission; reuse a key only to repeat the same one."

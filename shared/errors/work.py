@@ -1,108 +1,117 @@
-"""A part of the system failed while an image was worked on: mostly, another try may succeed."""
+"""Errors of a part of the system while it processed an image: most are tried again."""
 
 from shared.errors.base import MattingError
 
 
 class TransientError(MattingError):
-    """A part of the system did not answer as it should."""
+    """A part of the system is temporarily unavailable."""
 
     code = "temporarily-unavailable"
     http_status = 503
     retryable = True
-    remedy = "It is tried again by itself; nothing is lost."
+    remedy = "The service tries again automatically; nothing is lost."
 
 
 class WorkerMemoryError(TransientError):
-    """The worker had too little memory for the image at that moment."""
+    """The worker did not have enough memory for the image."""
 
     code = "worker-out-of-memory"
-    remedy = "It is tried again by itself; lower MATTING_CODEC_THREADS if it comes often."
+    remedy = (
+        "The service tries again automatically. If it happens often, lower MATTING_CODEC_THREADS."
+    )
 
 
 class StorageError(TransientError):
-    """The object storage did not answer as it should."""
+    """The object storage is unavailable."""
 
     code = "storage-unavailable"
 
 
 class StorageClockError(StorageError):
-    """The clocks differ so much that the storage takes no signature for valid."""
+    """The clock of this machine or of the storage is wrong, so the storage rejects requests."""
 
     code = "clock-wrong"
-    remedy = "Set it (`timedatectl set-ntp true`, on both machines); nothing is lost, work waits."
+    remedy = (
+        "Set the clock (`timedatectl set-ntp true` on both machines). Work waits; nothing is lost."
+    )
 
 
 class StorageKeyError(StorageError):
-    """The storage does not know this service's access key, or not with this secret."""
+    """The storage rejects this service's access key or secret key."""
 
     code = "storage-key-refused"
     remedy = (
-        "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to a key that it knows and start the "
-        "service again; nothing is lost, work waits."
+        "Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY and restart the service. Work waits; "
+        "nothing is lost."
     )
 
 
 class BucketMissingError(StorageError):
-    """There is no such bucket for this service to write to."""
+    """The service's bucket does not exist."""
 
     code = "bucket-missing"
-    remedy = "`matting prepare` makes the one that MATTING_S3_BUCKET names; nothing is lost."
+    remedy = "Run `matting prepare`: it creates the bucket named by MATTING_S3_BUCKET."
 
 
 class DatabaseError(TransientError):
-    """The database did not answer as it should."""
+    """The database is unavailable."""
 
     code = "database-unavailable"
 
 
 class QueueError(TransientError):
-    """The queue (Redis) did not answer as it should."""
+    """The queue (Redis) is unavailable."""
 
     code = "queue-unavailable"
 
 
 class UrlNotFetchedError(TransientError):
-    """The photo could not be fetched from its URL."""
+    """The photo could not be downloaded from its URL."""
 
     code = "url-not-fetched"
-    remedy = "It is tried again by itself; check that the URL answers if it stays."
+    remedy = "The service tries again automatically. If it keeps failing, check that the URL works."
 
 
 class PredictorError(TransientError):
-    """The device failed while computing the batch."""
+    """The device failed while it ran the network."""
 
     code = "prediction-failed"
 
 
 class OutOfMemoryError(PredictorError):
-    """The device has too little memory for this batch."""
+    """The device does not have enough memory for this batch."""
 
     code = "device-out-of-memory"
-    remedy = "The batch is halved and tried again; lower MATTING_BATCH_SIZE if it comes often."
+    remedy = (
+        "The worker halves the batch and tries again. If it happens often, lower "
+        "MATTING_BATCH_SIZE."
+    )
 
 
 class ModelNotServedError(TransientError):
-    """The worker that took the image does not serve its model."""
+    """The worker that received the image does not serve its model."""
 
     code = "model-not-served"
-    remedy = "Check MATTING_WORKER_MODELS: some worker must serve every model that jobs may name."
+    remedy = (
+        "Check MATTING_WORKER_MODELS: each model that jobs may name needs a worker that serves it."
+    )
 
 
 class LeaseLostError(TransientError):
-    """The worker was gone for longer than its lease; another one took the image."""
+    """The worker did not renew its lease in time, so another worker took the image."""
 
     code = "lease-lost"
 
 
 class InvalidMessageError(MattingError):
-    """A message on the queue is not one of this version's."""
+    """A message on the queue does not have this version's format."""
 
     code = "invalid-message"
-    remedy = "Nothing to do: it names no image. Look for other writers on this Redis."
+    remedy = "No image is affected. Check whether another program writes to this Redis."
 
 
 class AttemptsExhaustedError(MattingError):
-    """The image was given up after the last of its tries."""
+    """The image failed at its last attempt."""
 
     code = "attempts-exhausted"
-    remedy = "Look at the worker's log for the item id, then retry the job."
+    remedy = "Search the workers' logs for the item id, then retry the job."

@@ -50,11 +50,15 @@ from shared.job_store.leases import (
 )
 from shared.job_store.outbox import announce_test, job_data
 from shared.job_store.publishing import (
+    EXPRESS_IMAGES,
+    OpenJob,
     PublishableItem,
-    forget_publication,
+    Sent,
+    forget_publications,
     mark_published_many,
     open_jobs,
     publishable,
+    unclaimed,
     unexpanded_jobs,
 )
 from shared.job_store.reading import (
@@ -104,14 +108,17 @@ from shared.job_store.workers import (
 )
 
 __all__ = [
+    "EXPRESS_IMAGES",
     "Attempt",
     "AttemptResult",
     "Backlog",
     "Claim",
     "EarlierResult",
     "NewItem",
+    "OpenJob",
     "PublishableItem",
     "Rate",
+    "Sent",
     "Settlement",
     "SettlementState",
     "acquire_leader_lease",
@@ -142,7 +149,7 @@ __all__ = [
     "finish_expansion",
     "finish_many",
     "forget_deliveries",
-    "forget_publication",
+    "forget_publications",
     "forget_submissions",
     "forget_worker",
     "get_delivery",
@@ -185,6 +192,7 @@ __all__ = [
     "sources_still_needed",
     "sources_under",
     "take_from_quota",
+    "unclaimed",
     "unexpanded_jobs",
     "usage_of",
 ]

@@ -14,8 +14,27 @@ from shared.jobs import ENDED, HELD, ItemStatus
 from shared.models import Item, Job
 
 EXPRESS_IMAGES = 8
-"""The first images of every job overtake the rest of all: a small job waits for no backlog,
-whatever that one's priority, and a big one shows its first results at once."""
+"""The first images of a job overtake the rest of all: a small job waits for no backlog, whatever
+that one's priority, and a big one shows its first results at once (shared.shares)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenJob:
+    """A job that goes on, as far as its share of the queue depends on it."""
+
+    job_id: uuid.UUID
+    api_key_id: uuid.UUID
+    model: str | None
+    """What its options name."""
+    total: int
+    queued: int
+    unsettled: int
+
+    @property
+    def express_left(self) -> int:
+        """Of its first images, how many are still to be done."""
+        settled = self.total - self.unsettled
+        return max(0, min(EXPRESS_IMAGES, self.total) - settled)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +53,31 @@ class PublishableItem:
     """Tries before this one."""
 
 
-def open_jobs(session: Session) -> list[uuid.UUID]:
-    """The jobs that go on and still have images waiting."""
-    statement = sa.select(Job.id).where(Job.status.not_in(HELD), Job.queued > 0).order_by(Job.id)
-    return list(session.scalars(statement))
+def open_jobs(session: Session) -> list[OpenJob]:
+    """The jobs that go on and have images left to do, the oldest first."""
+    statement = (
+        sa.select(
+            Job.id,
+            Job.api_key_id,
+            Job.options["model"].as_string().label("model"),
+            Job.total,
+            Job.queued,
+            (Job.queued + Job.running).label("unsettled"),
+        )
+        .where(Job.status.not_in(HELD), Job.queued + Job.running > 0)
+        .order_by(Job.id)
+    )
+    return [
+        OpenJob(
+            job_id=row.id,
+            api_key_id=row.api_key_id,
+            model=row.model,
+            total=row.total,
+            queued=row.queued,
+            unsettled=row.unsettled,
+        )
+        for row in session.execute(statement)
+    ]
 
 
 def unexpanded_jobs(session: Session) -> list[uuid.UUID]:
@@ -50,8 +90,12 @@ def unexpanded_jobs(session: Session) -> list[uuid.UUID]:
     return list(session.scalars(statement))
 
 
-def publishable(session: Session, job_id: uuid.UUID, *, ahead: int) -> list[PublishableItem]:
-    """The items of a job that are due and not on the queue, at most so many that `ahead` are."""
+def publishable(
+    session: Session, job_id: uuid.UUID, *, ahead: int, express: int = EXPRESS_IMAGES
+) -> list[PublishableItem]:
+    """The items of a job that are due and not on the queue, at most so many that `ahead` are; of
+    its first images those up to the position `express`.
+    """
     on_queue = sa.select(sa.literal(1)).where(
         Item.job_id == job_id,
         Item.status.in_((ItemStatus.QUEUED, ItemStatus.RUNNING)),
@@ -74,6 +118,7 @@ def publishable(session: Session, job_id: uuid.UUID, *, ahead: int) -> list[Publ
             Item.status == ItemStatus.QUEUED,
             Item.published_at.is_(None),
             sa.or_(Item.not_before.is_(None), Item.not_before <= now(session)),
+            sa.or_(Item.position <= express, Item.position > EXPRESS_IMAGES),
         )
         .order_by(Item.position)
         .limit(room)
@@ -105,20 +150,41 @@ def mark_published_many(session: Session, sent: Sequence[PublishableItem]) -> No
     )
 
 
-def forget_publication(session: Session, *, older_than_s: float) -> int:
-    """Let items be published again whose message was sent that long ago and never claimed: Redis
-    may have lost it. A message that was only slow then comes twice, which harms nothing.
-    """
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """An item whose message was sent and never claimed."""
+
+    item_id: uuid.UUID
+    attempts: int
+    """Tries before."""
+    model: str | None
+    """Whose queue it was sent to."""
+
+
+def unclaimed(session: Session, *, older_than_s: float, limit: int) -> list[Sent]:
+    """What was sent that long ago and never claimed, the oldest first."""
+    model = sa.func.coalesce(
+        Item.options["model"].as_string(), Job.options["model"].as_string()
+    ).label("model")
+    statement = (
+        sa.select(Item.id, Item.attempts, model)
+        .join(Job, Job.id == Item.job_id)
+        .where(
+            Item.status == ItemStatus.QUEUED,
+            Item.published_at < now(session) - timedelta(seconds=older_than_s),
+        )
+        .order_by(Item.published_at)
+        .limit(limit)
+    )
+    return [Sent(row.id, row.attempts, row.model) for row in session.execute(statement)]
+
+
+def forget_publications(session: Session, lost: Sequence[Sent]) -> int:
+    """Let these items be published again; not what was tried meanwhile. Returns how many."""
+    same = sa.tuple_(Item.id, Item.attempts).in_([(one.item_id, one.attempts) for one in lost])
     result = session.execute(
         sa.update(Item)
-        .where(
-            Item.id.in_(
-                locked_items(
-                    Item.status == ItemStatus.QUEUED,
-                    Item.published_at < now(session) - timedelta(seconds=older_than_s),
-                )
-            )
-        )
+        .where(Item.id.in_(locked_items(same, Item.status == ItemStatus.QUEUED)))
         .values(published_at=None)
         .execution_options(synchronize_session=False)
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from api.client import MattingClient
@@ -40,6 +41,20 @@ def client(stack: Stack) -> Iterator[MattingClient]:
     """A client with the stack's own key."""
     with MattingClient(stack.address.api_url, stack.secrets.api_key) as client:
         yield client
+
+
+@pytest.fixture
+def http(stack: Stack) -> Iterator[httpx.Client]:
+    """Bare HTTP with the stack's own key, for requests that the client does not send."""
+    with http_with(stack, stack.secrets.api_key) as client:
+        yield client
+
+
+def http_with(stack: Stack, key: str) -> httpx.Client:
+    """Bare HTTP with this key."""
+    return httpx.Client(
+        base_url=stack.address.api_url, headers={"Authorization": f"Bearer {key}"}, timeout=60
+    )
 
 
 @pytest.fixture

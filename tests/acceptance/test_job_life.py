@@ -1,9 +1,8 @@
 """What can be done to a job that runs: pause, resume, stop a hopeless one, follow, delete."""
 
 import json
-import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,13 +15,8 @@ from deploy.stack.stack import Stack
 from shared import job_store
 from shared.database import Database
 from shared.storage import Storage
-
-
-def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
-        time.sleep(0.1)
+from tests.acceptance.conftest import http_with
+from tests.waiting import eventually
 
 
 def many(folder: Path, count: int) -> list[tuple[Path, str]]:
@@ -32,7 +26,7 @@ def many(folder: Path, count: int) -> list[tuple[Path, str]]:
 def test_a_paused_job_waits_and_goes_on(client: MattingClient, folder: Path) -> None:
     job_id = client.submit_files(many(folder, 150))["id"]
     client.pause(job_id)
-    wait_for(lambda: client.job(job_id)["counts"]["running"] == 0, "what was in flight")
+    eventually(lambda: client.job(job_id)["counts"]["running"] == 0, "what was in flight")
     paused = client.job(job_id)
     assert paused["status"] == "paused"
     assert paused["counts"]["queued"] > 0
@@ -44,14 +38,14 @@ def test_a_paused_job_waits_and_goes_on(client: MattingClient, folder: Path) -> 
 
 
 def test_a_hopeless_job_is_stopped_with_a_reason_and_can_be_resumed(
-    client: MattingClient, bucket: Storage
+    client: MattingClient, http: httpx.Client, bucket: Storage
 ) -> None:
     body = {
         "source": {"keys": [f"s3://photos/not-there/{number}.jpg" for number in range(300)]},
         "failure_share": 0.5,
         "failure_after": 10,
     }
-    answer = client._http.post("/v1/jobs", json=body)
+    answer = http.post("/v1/jobs", json=body)
     *_, heard = client.events(answer.json()["id"])  # they end, as `wait` does
     job = client.wait(answer.json()["id"])
     assert heard["status"] == job["status"] == "paused"
@@ -136,14 +130,15 @@ def test_a_caller_s_listeners_leave_room_for_others(
         with MattingClient(stack.address.api_url, other_secret) as another:
             theirs = another.submit_files(many(folder, 1))["id"]
             path = f"/v1/jobs/{theirs}/events"
-            assert another._http.get(path).status_code == 200, "others have room"
+            with http_with(stack, other_secret) as other_http:
+                assert other_http.get(path).status_code == 200, "others have room"
         opened[0].close()
-        wait_for(lambda: listen_once() == 200, "the place to be free again")
+        eventually(lambda: listen_once() == 200, "the place to be free again")
     client.delete(job_id)
 
 
 def test_a_deleted_job_is_gone_with_its_files(
-    client: MattingClient, stack: Stack, folder: Path
+    client: MattingClient, http: httpx.Client, stack: Stack, folder: Path
 ) -> None:
     kept = client.wait(client.submit_files([folder / "x.jpg"])["id"])
     job = client.wait(client.submit_files(many(folder, 3))["id"])
@@ -153,10 +148,10 @@ def test_a_deleted_job_is_gone_with_its_files(
     assert list(storage.list_keys(f"jobs/{job['id']}/"))
     client.delete(job["id"])
     for path in (f"/v1/jobs/{job['id']}", f"/v1/items/{item['id']}/result"):
-        assert client._http.get(path).status_code == 404
+        assert http.get(path).status_code == 404
     assert job["id"] not in [one["id"] for one in client.jobs()]
-    wait_for(lambda: not list(storage.list_keys(f"jobs/{job['id']}/")), "its results to go")
-    wait_for(lambda: not list(storage.list_keys(uploads)), "its uploads to go")
+    eventually(lambda: not list(storage.list_keys(f"jobs/{job['id']}/")), "its results to go")
+    eventually(lambda: not list(storage.list_keys(uploads)), "its uploads to go")
     assert list(storage.list_keys(f"jobs/{kept['id']}/")), "others stay"
     with pytest.raises(ApiError):
         client.cancel(job["id"])
@@ -174,24 +169,24 @@ def test_a_zip_file_that_was_sent_goes_when_it_is_unpacked(
     storage = Storage(stack.settings)
     place = job["source"]["object"].removeprefix(f"s3://{storage.bucket}/")
     assert place.startswith("uploads/")
-    wait_for(lambda: not list(storage.list_keys(place)), "it to go")
+    eventually(lambda: not list(storage.list_keys(place)), "it to go")
     storage.close()
 
 
 def test_a_running_job_can_be_deleted(client: MattingClient, stack: Stack, folder: Path) -> None:
     job_id = client.submit_files(many(folder, 60))["id"]
-    wait_for(lambda: client.job(job_id)["counts"]["running"], "the first batch")
+    eventually(lambda: client.job(job_id)["counts"]["running"], "the first batch")
     client.delete(job_id)
     storage = Storage(stack.settings)
     other = client.wait(client.submit_files([folder / "x.jpg"])["id"])
     assert other["counts"]["succeeded"] == 1
-    wait_for(lambda: not list(storage.list_keys(f"jobs/{job_id}/")), "its objects to go", 45)
+    eventually(lambda: not list(storage.list_keys(f"jobs/{job_id}/")), "its objects to go", 45)
     storage.close()
 
 
 def test_a_small_job_does_not_wait_for_a_big_one(client: MattingClient, folder: Path) -> None:
     big = client.submit_files(many(folder, 1_000), priority=9)["id"]
-    wait_for(lambda: client.job(big)["counts"]["succeeded"] > 0, "the big job to run")
+    eventually(lambda: client.job(big)["counts"]["succeeded"] > 0, "the big job to run")
     small = client.wait(client.submit_files(many(folder, 5))["id"], every_s=0.05)
     done = client.job(big)["counts"]["succeeded"]
     client.cancel(big)

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -16,15 +14,9 @@ from deploy.local_photos import find_photos
 from deploy.stack.stack import Stack
 from shared.queue import QUEUE, TASK, make_app
 from shared.storage import Storage
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(90)
-
-
-def wait_for(condition: Callable[[], bool], *, timeout_s: float, what: str) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
-        time.sleep(0.05)
 
 
 def test_good_photos_are_cut_out_and_bad_ones_fail_alone(
@@ -180,7 +172,7 @@ def test_flower_shows_each_image_with_its_job_and_file(
     def state(name: str) -> object:
         return tasks().get(items[name], {}).get("state")
 
-    wait_for(
+    eventually(
         lambda: (state("seen.jpg"), state("bad.jpg")) == ("SUCCESS", "FAILURE"),
         timeout_s=30,
         what="Flower to show both",
@@ -197,7 +189,7 @@ def test_flower_shows_each_image_with_its_job_and_file(
     queue.close()
     next_job = client.wait(client.submit_files([(folder / "x.jpg", "next.jpg")])["id"])
     items |= {item["name"]: item["id"] for item in client.items(next_job["id"])}
-    wait_for(lambda: state("next.jpg") == "SUCCESS", timeout_s=30, what="Flower to show the next")
+    eventually(lambda: state("next.jpg") == "SUCCESS", timeout_s=30, what="Flower to show the next")
     assert state("bad.jpg") == "FAILURE", "a message that comes twice tells nothing new"
 
 
@@ -206,7 +198,7 @@ def test_killing_the_worker_in_the_middle_of_a_job_loses_nothing(
     stack: Stack, client: MattingClient, folder: Path, tmp_path: Path
 ) -> None:
     job = client.submit_files([(folder / "x.jpg", f"{n:03d}.jpg") for n in range(150)])
-    wait_for(
+    eventually(
         lambda: client.job(job["id"])["counts"]["succeeded"] >= 16, timeout_s=60, what="16 images"
     )
     [worker] = stack.workers

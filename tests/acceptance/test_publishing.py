@@ -63,7 +63,7 @@ def test_one_job_gives_several_files_and_says_which_rules_fail(
     with PIL.Image.open(tmp_path / "out" / "thumbs" / "disc.webp") as thumb:
         assert thumb.size == (64, 48)
     (item,) = client.items(job["id"])
-    assert any("asked for are at least 1000" in rule for rule in item["outputs"][0]["unmet"])
+    assert any("Amazon requires at least 1000 px" in rule for rule in item["outputs"][0]["unmet"])
     white = cv2.imread(str(tmp_path / "out" / "shop" / "disc.jpg"))
     assert white is not None
     assert (white[0] == 255).all()

@@ -1,8 +1,7 @@
-"""What deploy/day-two.md promises of a database that is restored to an earlier moment."""
+"""What docs/operate.md promises of a database that is restored to an earlier moment."""
 
 import shutil
 import sqlite3
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from api.client import ApiError, MattingClient
 from deploy.stack.stack import Stack
 from shared.storage import Storage
 from tests.acceptance.conftest import QUICK
+from tests.waiting import eventually
 
 
 def test_work_since_the_backup_is_done_again_and_nothing_is_lost(
@@ -30,10 +30,7 @@ def test_work_since_the_backup_is_done_again_and_nothing_is_lost(
         with closing(Storage(stack.settings)) as storage:
             storage.put("shop/x.jpg", jpeg, "image/jpeg")
         before = client.submit_files(photos)["id"]
-        deadline = time.monotonic() + 60
-        while not client.job(before)["counts"]["succeeded"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        eventually(lambda: client.job(before)["counts"]["succeeded"], "the first image")
         with closing(sqlite3.connect(live)) as source, closing(sqlite3.connect(backup)) as target:
             source.backup(target)
         assert client.wait(before)["counts"]["succeeded"] == 60

@@ -10,7 +10,7 @@ from deploy.stack.stack import Stack
 from shared import job_store
 from shared.database import Database
 from shared.webhooks import Event, new_secret
-from tests.acceptance.test_job_life import wait_for
+from tests.waiting import eventually
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_name_that_leads_inside_later_is_refused_then(
     database.close()
     job = client.wait(client.submit_files([folder / "x.jpg"])["id"])
     of_job = {"job_id": job["id"], "webhook_id": str(webhook.id)}
-    wait_for(lambda: list(client.webhooks.deliveries(**of_job, status="failed")), "the attempt")
+    eventually(lambda: list(client.webhooks.deliveries(**of_job, status="failed")), "the attempt")
     [delivery] = client.webhooks.deliveries(**of_job)
     assert delivery["payload"]["data"]["counts"]["succeeded"] == 1
     [attempt] = delivery["log"]

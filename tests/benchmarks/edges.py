@@ -16,7 +16,7 @@ from pymatting import estimate_foreground_ml
 
 from tests.benchmarks.report import report
 from worker.imaging.arrays import Image
-from worker.imaging.edge_colours import subject_colours, transition
+from worker.imaging.edge_colours import estimate_foreground, transition_pixels
 
 SIZE = (800, 640)
 KINDS = ("soft", "hair", "veil")
@@ -61,10 +61,10 @@ def _texture(rng: np.random.Generator, cells: int, least: int, most: int) -> NDA
 
 
 def ours(photo: Image, alpha: Image) -> Image:
-    """The worker's colours in the transition band, the photo's own elsewhere."""
-    places = transition(alpha)
+    """The worker's colours in the transition_pixels band, the photo's own elsewhere."""
+    places = transition_pixels(alpha)
     result = photo.copy()
-    result.reshape(-1, 3)[places] = subject_colours(photo, alpha, places)
+    result.reshape(-1, 3)[places] = estimate_foreground(photo, alpha, places)
     return result
 
 

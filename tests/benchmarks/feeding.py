@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from shared.options import Options
 from shared.settings import Settings
 from worker.pipeline.pipeline import Outcome, Pipeline, WorkItem
+from worker.pipeline.work_items import requested_outputs
 
 
 class MemoryStore:
@@ -29,7 +30,13 @@ def items(first: int, count: int, options: Options) -> list[WorkItem]:
     """Items whose keys are numbers."""
     return [
         WorkItem(
-            item_id=str(number), bucket="photos", key=str(number), result_key="out", options=options
+            item_id=str(number),
+            bucket="photos",
+            key=str(number),
+            options=options,
+            outputs=requested_outputs(
+                options, ["out", *(f"out/{n}" for n in range(len(options.extras)))]
+            ),
         )
         for number in range(first, first + count)
     ]

@@ -26,6 +26,7 @@ from worker.imaging.decoding import decode
 from worker.imaging.finishing import finish
 from worker.imaging.prepared import PreparedImage
 from worker.inference.shapes import ShapeGrid
+from worker.inference.transforms import Normalisation
 from worker.pipeline.pipeline import Pipeline
 
 DEVICE_MS = (10.1, 14.6, 34.6, 100.0)
@@ -50,7 +51,7 @@ class VirtualDevice:
 
     def prepare(self, image: Image, profile: Profile) -> PreparedImage:
         """As the predictor's `fast` profile does."""
-        return self._grid.prepare(image, (0.5,) * 3, (0.5,) * 3)
+        return self._grid.prepare(image, Normalisation())
 
     def predict_many(
         self, prepared: Sequence[PreparedImage]

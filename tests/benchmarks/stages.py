@@ -15,7 +15,7 @@ from tests.benchmarks.photos import draw, jpeg, size_of
 from tests.benchmarks.report import report
 from worker.imaging.arrays import Image
 from worker.imaging.decoding import decode
-from worker.imaging.edge_colours import subject_colours, transition
+from worker.imaging.edge_colours import estimate_foreground, transition_pixels
 from worker.imaging.encoding import encode
 from worker.imaging.finishing import matte_of
 from worker.imaging.render import Subject, render
@@ -77,7 +77,7 @@ def measure(predictor: Predictor, settings: Settings, megapixels: float) -> dict
 
 
 def _edge(image: Image, matte: Image) -> Image:
-    return subject_colours(image, matte, transition(matte))
+    return estimate_foreground(image, matte, transition_pixels(matte))
 
 
 def timed(row: dict[str, list[float]], name: str, work: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""deploy/day-two.md's backup of PostgreSQL: dumped, lost, restored, and the work goes on."""
+"""docs/operate.md's backup of PostgreSQL: dumped, lost, restored, and the work goes on."""
 
 import subprocess
 import uuid
@@ -36,7 +36,7 @@ def test_a_dump_brings_back_the_open_jobs_of_its_moment(database: Database, tmp_
     database.engine.dispose()
     subprocess.run([PROGRAMS / "pg_restore", "--clean", "--if-exists", "-d", uri, dump], check=True)
     with database.transaction() as session:
-        assert job_store.open_jobs(session) == [kept]
+        assert [one.job_id for one in job_store.open_jobs(session)] == [kept]
         assert [one.job_id for one in job_store.publishable(session, kept, ahead=9)] == [kept]
         assert job_store.publishable(session, lost, ahead=9) == []
     current, newest = database.revisions()

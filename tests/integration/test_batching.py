@@ -1,7 +1,6 @@
 """Messages become batches in a real Celery worker, on a real Redis."""
 
 import threading
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
@@ -11,6 +10,7 @@ from celery.contrib.testing.worker import start_worker
 from celery.worker import state
 
 from shared.queue import TASK, Celery, Message, publish_many, queue_depth
+from tests.waiting import eventually
 from worker.concurrency.watchdog import Watchdog
 from worker.consumer import batching
 from worker.consumer.batching import BatchTask, CheckedConsumer
@@ -57,7 +57,13 @@ def declared(queue: Celery, stuck: list[str]) -> Held:
     task = cast(BatchTask, queue.tasks[TASK])
     task.body, task.batch_size, task.batch_wait_s, task.batches_in_flight = body, SIZE, WAIT_S, 2
     queue.conf.worker_prefetch_multiplier = SIZE
-    queue.conf.worker_consumer = CheckedConsumer
+
+    class RememberedConsumer(CheckedConsumer):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            CONSUMERS[queue.main] = self
+
+    queue.conf.worker_consumer = RememberedConsumer
     return body
 
 
@@ -69,11 +75,15 @@ def body(queue: Celery, declared: Held) -> Iterator[Held]:
         declared.release.set()
 
 
-def wait_for(holds: Any) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+CONSUMERS: dict[str | None, CheckedConsumer] = {}
+"""The running consumer, by the name of its app."""
+
+
+def pass_time_in_the_loop(queue: Celery, seconds: float) -> None:
+    """Wait until the worker's event loop itself has run its timers for so long."""
+    passed = threading.Event()
+    CONSUMERS[queue.main].hub.call_later(seconds, passed.set)
+    assert passed.wait(60), "the loop stands still"
 
 
 def send(queue: Celery, count: int, *, express: bool = False) -> None:
@@ -82,31 +92,35 @@ def send(queue: Celery, count: int, *, express: bool = False) -> None:
         Message(item_id=one, job_id=one, name="x.jpg", priority=5, express=express) for one in ids
     ]
     publish_many(queue, messages)
-    wait_for(lambda: queue_depth(queue) == 0)
+    eventually(lambda: queue_depth(queue) == 0, "the worker to receive them")
+
+
+def keep_both_threads_busy(queue: Celery, body: Held) -> None:
+    """Give each of the two threads a batch of one message."""
+    send(queue, 1)
+    eventually(lambda: len(body.sizes) == 1, "the first batch")
+    send(queue, 1)
+    eventually(lambda: len(body.sizes) == 2, "the second batch")
 
 
 def test_what_would_wait_for_a_thread_becomes_full_batches(queue: Celery, body: Held) -> None:
-    for batches in (1, 2):
-        send(queue, 1)
-        wait_for(lambda batches=batches: len(body.sizes) == batches)
+    keep_both_threads_busy(queue, body)
     for _ in range(14):  # one by one, as they come when small batches are acknowledged
         send(queue, 1)
-        threading.Event().wait(2 * WAIT_S)
+        pass_time_in_the_loop(queue, 2 * WAIT_S)
     assert body.sizes == [1, 1], "both threads are busy"
     body.release.set()
-    wait_for(lambda: sum(body.sizes) == 16)
+    eventually(lambda: sum(body.sizes) == 16, "all images")
     assert sorted(body.sizes[2:]) == [6, 8]
 
 
 def test_what_is_express_leaves_first_and_alone(queue: Celery, body: Held) -> None:
-    for batches in (1, 2):
-        send(queue, 1)
-        wait_for(lambda batches=batches: len(body.sizes) == batches)
+    keep_both_threads_busy(queue, body)
     send(queue, 5)
     send(queue, 1, express=True)
-    threading.Event().wait(2 * WAIT_S)
+    pass_time_in_the_loop(queue, 2 * WAIT_S)
     body.release.set()
-    wait_for(lambda: sum(body.sizes) == 8)
+    eventually(lambda: sum(body.sizes) == 8, "all images")
     assert body.sizes[2:] == [1, 5]
 
 
@@ -114,13 +128,12 @@ def test_a_worker_that_stops_settles_what_it_did_and_gives_back_the_rest(
     queue: Celery, declared: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with start_worker(queue, pool="threads", concurrency=2, perform_ping_check=False):
-        for batches in (1, 2):
-            send(queue, 1)
-            wait_for(lambda batches=batches: len(declared.sizes) == batches)
+        keep_both_threads_busy(queue, declared)
         send(queue, 5)
         monkeypatch.setattr(state, "should_stop", 0)  # as SIGTERM does
         declared.release.set()
-        wait_for(lambda: queue_depth(queue) >= 5)  # leaving the block would cut the stop short
+        # Leaving the block earlier would cut the stop short.
+        eventually(lambda: queue_depth(queue) >= 5, "the rest to be given back")
     assert declared.sizes == [1, 1], "no batch begins in a pool that ends"
     assert queue_depth(queue) == 5, "what was done is acknowledged, the rest waits again"
 
@@ -128,11 +141,11 @@ def test_a_worker_that_stops_settles_what_it_did_and_gives_back_the_rest(
 def test_a_loop_that_stands_still_is_noticed(queue: Celery, body: Held, stuck: list[str]) -> None:
     """Redis is there and says nothing: an acknowledgement waits for it, and with it all else."""
     send(queue, 1)
-    wait_for(lambda: body.sizes == [1])
-    threading.Event().wait(2 * batching.MAX_LOOP_TURN_S)
+    eventually(lambda: body.sizes == [1], "a batch")
+    pass_time_in_the_loop(queue, 2 * batching.MAX_LOOP_TURN_S)
     assert stuck == [], "a loop that has nothing to do turns all the same"
     with queue.connection_for_write() as connection:
         client = connection.default_channel.client  # type: ignore[attr-defined]  # redis-py's
         client.execute_command("CLIENT", "PAUSE", "5000", "ALL")
         body.release.set()
-        wait_for(lambda: stuck == ["loop"])
+        eventually(lambda: stuck == ["loop"], "the loop to be noticed")

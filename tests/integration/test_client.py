@@ -5,15 +5,16 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from api.client import ApiError, AsyncMattingClient, Job, Journal, MattingClient
+from tests.http_servers import LocalHTTPServer
 
 
-class Stumbling(ThreadingHTTPServer):
+class Stumbling(LocalHTTPServer):
     """Answers `failures` PUTs of each path with a 500, then takes them."""
 
     def __init__(self, failures: int) -> None:

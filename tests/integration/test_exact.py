@@ -22,6 +22,7 @@ from shared.settings import Settings
 from worker.inference.catalog import BUNDLES
 from worker.inference.predictor import load_predictor
 from worker.pipeline.pipeline import Pipeline, WorkItem
+from worker.pipeline.work_items import requested_outputs
 
 NORMALIZE = {"type": "Normalize", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
 DEPLOYMENTS: dict[str, list[dict[str, Any]]] = {
@@ -107,7 +108,11 @@ def test_every_pixel_is_within_one_level_of_paddleseg_s_own_script(
     outcomes = runner.run_many(
         [
             WorkItem(
-                item_id=path.name, bucket="", key=str(path), result_key=path.name, options=options
+                item_id=path.name,
+                bucket="",
+                key=str(path),
+                options=options,
+                outputs=requested_outputs(options, [path.name]),
             )
             for path in photos
         ]

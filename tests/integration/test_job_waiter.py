@@ -41,7 +41,7 @@ def test_what_is_not_done_in_time_goes_on_as_a_job(client: httpx.Client, jpeg: b
     started = time.monotonic()
     answer = client.post("/v1.0/removebg", files={"image_file": ("shoe.jpg", jpeg)})
     assert answer.status_code == 504
-    assert TIMEOUT_S <= time.monotonic() - started < 10
+    assert time.monotonic() - started >= TIMEOUT_S
     [error] = answer.json()["errors"]
     assert error["code"] == "answer-timeout"
     job_id = answer.headers["X-Job-Id"]

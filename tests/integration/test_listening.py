@@ -4,15 +4,16 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import httpx
 import pytest
 
 from api.client import ApiError, AsyncMattingClient, Job, MattingClient
+from tests.http_servers import LocalHTTPServer
 
 
-class Breaking(ThreadingHTTPServer):
+class Breaking(LocalHTTPServer):
     """Tells of `states` one at a time, each connection one, beginning behind the id it is sent."""
 
     daemon_threads = True

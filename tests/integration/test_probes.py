@@ -3,8 +3,7 @@
 import os
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,21 +18,15 @@ from shared.errors import SetupError
 from shared.options import Options
 from shared.settings import Settings
 from shared.storage import Storage
+from tests.waiting import eventually
 from worker.concurrency.watchdog import Watchdog
 from worker.consumer.probes import Probes
 from worker.pipeline.in_flight import BatchPredictor
 from worker.pipeline.photo_sources import PhotoSources
 from worker.pipeline.pipeline import Pipeline
-from worker.pipeline.work_items import WorkItem
+from worker.pipeline.work_items import WorkItem, requested_outputs
 
 DEADLINE_S = 120
-
-
-def wait_for(check: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -68,10 +61,15 @@ def ask(url: str, path: str) -> int:
 
 def test_a_worker_that_warms_is_alive_and_not_ready(worker: tuple[Process, str]) -> None:
     process, url = worker
-    wait_for(lambda: ask(url, "/healthz"))
+    eventually(lambda: ask(url, "/healthz"), "the worker to answer", DEADLINE_S)
     assert httpx.get(f"{url}/readyz").json() == {"status": "warming"}
     lives = []
-    wait_for(lambda: lives.append(ask(url, "/healthz")) or ask(url, "/readyz") == 200)  # type: ignore[func-returns-value]
+
+    def ready() -> bool:
+        lives.append(ask(url, "/healthz"))
+        return ask(url, "/readyz") == 200
+
+    eventually(ready, "the worker to be ready", DEADLINE_S)
     assert set(lives) == {200}
     families = {
         one.name for one in text_string_to_metric_families(httpx.get(f"{url}/metrics").text)
@@ -95,9 +93,9 @@ def test_a_process_whose_watchdog_stands_still_is_dead(monkeypatch: pytest.Monke
         probes.state = "warm"
         assert (ask(url, "/healthz"), ask(url, "/readyz")) == (200, 200)
         with watchdog.watching(None, "anything"):
-            wait_for(lambda: ask(url, "/healthz") == 503)
+            eventually(lambda: ask(url, "/healthz") == 503, "the frozen loop to be noticed")
             held.set()
-            wait_for(lambda: ask(url, "/healthz") == 200)
+            eventually(lambda: ask(url, "/healthz") == 200, "the loop to turn again")
         probes.state = "stopping"
         assert httpx.get(f"{url}/readyz").json() == {"status": "stopping"}
     finally:
@@ -129,8 +127,8 @@ def test_a_device_that_hangs_is_noticed(settings: Settings, storage: Storage, jp
             item_id="1",
             bucket=storage.bucket,
             key="x.jpg",
-            result_key="x.png",
             options=Options(),
+            outputs=requested_outputs(Options(), ["x.png"]),
             name="x.jpg",
         )
         pipeline.run_many([item])

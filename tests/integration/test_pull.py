@@ -8,16 +8,18 @@ import stat
 import threading
 import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from deploy.cli import app
-from deploy.models.pull import LOCK_FILE, pull, unpack
+from deploy.models.lock import LOCK_FILE
+from deploy.models.pull import pull, unpack
 from shared.errors import BadModelArchiveError, ModelChangedError, ModelDownloadError
 from shared.settings import Settings
+from tests.http_servers import LocalHTTPServer
 from worker.inference.catalog import BUNDLES, find_model
 
 NAME = "modnet-mobilenetv2"
@@ -34,7 +36,7 @@ def archive(folder: str = "export/", extra: dict[str, bytes] | None = None) -> b
     return file.getvalue()
 
 
-class Site(ThreadingHTTPServer):
+class Site(LocalHTTPServer):
     """One file under every path; ranges as RFC 9110 has them; breaks off after `breaks` bytes."""
 
     body = b""

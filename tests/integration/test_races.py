@@ -139,7 +139,9 @@ STEPS: dict[str, tuple[bool, Step]] = {
     ),
     "message lost": (
         False,
-        lambda session, *_: job_store.forget_publication(session, older_than_s=-1),
+        lambda session, *_: job_store.forget_publications(
+            session, job_store.unclaimed(session, older_than_s=-1, limit=10)
+        ),
     ),
     "claim": (
         False,

@@ -80,10 +80,10 @@ def test_messages_lost_with_redis_are_sent_again(
     monkeypatch.setattr("shared.reconciler.LOST_AFTER_S", -1)
     whole = reconciler(database, queue, settings, 100)
     assert whole.publish_open_jobs() == 40
-    assert whole.recover() == 0, "they wait on the queue: nothing is lost"
+    assert whole.forget_lost() == 0, "they wait on the queue: nothing is lost"
     with queue.connection_for_write() as connection:
         connection.default_channel.client.flushall()  # type: ignore[attr-defined]  # redis-py's
-    assert whole.recover() == 40
+    assert whole.forget_lost() == 40
     assert whole.publish_open_jobs() == 40
     assert queue_depth(queue) == 40
 

@@ -5,7 +5,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -24,6 +24,7 @@ from shared.errors import (
 from shared.object_url import ObjectUrl
 from shared.settings import Settings
 from shared.storage import Storage
+from tests.http_servers import LocalHTTPServer
 
 
 def test_what_is_put_can_be_got(storage: Storage) -> None:
@@ -186,7 +187,7 @@ def cut_short() -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with LocalHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"

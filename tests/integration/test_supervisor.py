@@ -1,14 +1,14 @@
 """Parts that crash or are killed are started again; parts that are stopped are not."""
 
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deploy.stack.processes import Process, start
 from deploy.stack.supervisor import Supervisor
+from tests.waiting import eventually
 
 DEADLINE_S = 20
 
@@ -39,13 +39,6 @@ def run(folder: Path, code: str) -> Process:
     return start("part", command, log=folder / "part.log", folder=folder, env={})
 
 
-def wait_for(check: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not check():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
 @pytest.mark.usefixtures("supervisor")
 def test_a_part_that_is_killed_runs_again(
     parts: list[Process], told: list[str], tmp_path: Path
@@ -53,7 +46,7 @@ def test_a_part_that_is_killed_runs_again(
     parts.append(run(tmp_path, "import time; time.sleep(1000)"))
     first = parts[0].popen
     first.kill()
-    wait_for(lambda: parts[0].popen is not first and parts[0].alive(), "a new one")
+    eventually(lambda: parts[0].popen is not first and parts[0].alive(), "a new one")
     assert told == [told[0]], "said once"
     assert "part ended with status -9" in told[0]
     assert str(tmp_path / "part.log") in told[0]
@@ -64,7 +57,7 @@ def test_a_part_that_keeps_ending_is_given_more_and_more_time(
     parts: list[Process], told: list[str], tmp_path: Path
 ) -> None:
     parts.append(run(tmp_path, "print('alas', flush=True); exit(3)"))
-    wait_for(lambda: len(told) >= 3, "three ends")
+    eventually(lambda: len(told) >= 3, "three ends")
     waits = [float(line.split(" s; its log")[0].rpartition(" ")[2]) for line in told[:3]]
     assert waits == [0.5, 1.0, 2.0]
     assert (tmp_path / "part.log").read_text() == "alas\n" * len(told)
@@ -79,7 +72,7 @@ def test_a_part_that_is_stopped_stays_so(
     stopped.stop(5)
     ended = killed.popen
     ended.kill()
-    wait_for(lambda: killed.popen is not ended, "a whole round")
+    eventually(lambda: killed.popen is not ended, "a whole round")
     assert not stopped.alive()
     assert len(told) == 1
     supervisor.pause()
@@ -91,12 +84,12 @@ def test_a_part_that_is_stopped_stays_so(
 
 def test_a_log_that_grew_is_moved_and_the_part_goes_on_in_it(tmp_path: Path) -> None:
     part = run(tmp_path, "for line in range(10**9): print(line, flush=True)")
-    wait_for(lambda: part.log.stat().st_size > 100_000, "lines")
+    eventually(lambda: part.log.stat().st_size > 100_000, "lines")
     part.keep_log_small(limit_bytes=100_000)
     moved = (tmp_path / "part.log.1").read_text()
     assert moved.startswith("0\n1\n2\n")
     assert len(moved) > 100_000
-    wait_for(lambda: part.log.stat().st_size > 1_000, "more lines")
+    eventually(lambda: part.log.stat().st_size > 1_000, "more lines")
     part.stop(5)
     lines = part.log.read_bytes().split(b"\n")
     assert b"\0" not in lines[1], "no hole before what came next"

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -13,13 +13,14 @@ from shared.database import Database
 from shared.settings import Settings
 from shared.storage import Storage
 from shared.tracing import open_tracing, trace_job
+from tests.http_servers import LocalHTTPServer
 from tests.integration.test_batch_runner import Threshold, submit
 from worker.consumer.batch_runner import BatchRunner
 from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.pipeline.pipeline import Pipeline
 
 
-class Collector(ThreadingHTTPServer):
+class Collector(LocalHTTPServer):
     """An OTLP collector that keeps what it is sent."""
 
     def __init__(self) -> None:

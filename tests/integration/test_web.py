@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from shared.errors import (
     UrlNotFetchedError,
 )
 from shared.web import Web, WebLimits, is_public
+from tests.http_servers import LocalHTTPServer
 
 OPEN = WebLimits(timeout_s=2, max_redirects=3, allow_private=True)
 CLOSED = WebLimits(timeout_s=2, max_redirects=3, allow_private=False)
@@ -50,9 +51,9 @@ class _Site(BaseHTTPRequestHandler):
                 self.wfile.write(b"x" * 1_000)
         elif kind == "slow":
             self.send_response(200)
-            self.send_header("Content-Length", "100")
+            self.send_header("Content-Length", "100000")
             self.end_headers()
-            for _ in range(100):
+            while True:  # until the client has enough of it
                 self.wfile.write(b"x")
                 self.wfile.flush()
                 time.sleep(0.1)
@@ -68,8 +69,8 @@ class _Site(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def site() -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Site)
+def site() -> Iterator[LocalHTTPServer]:
+    server = LocalHTTPServer(("127.0.0.1", 0), _Site)
     server.daemon_threads = True
     server.asked = []  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever)
@@ -80,7 +81,7 @@ def site() -> Iterator[ThreadingHTTPServer]:
     server.server_close()
 
 
-def url(site: ThreadingHTTPServer, path: str, host: str = "127.0.0.1") -> str:
+def url(site: LocalHTTPServer, path: str, host: str = "127.0.0.1") -> str:
     return f"http://{host}:{site.server_port}/{path}"
 
 
@@ -98,7 +99,7 @@ def guarded() -> Iterator[Web]:
     web.close()
 
 
-def test_a_file_is_fetched_and_the_host_hears_its_name(web: Web, site: ThreadingHTTPServer) -> None:
+def test_a_file_is_fetched_and_the_host_hears_its_name(web: Web, site: LocalHTTPServer) -> None:
     expected = f"localhost:{site.server_port} /a.jpg?x=1".encode()
     assert web.get(url(site, "a.jpg?x=1", "localhost"), 1_000) == expected
     assert web.get(url(site, "to/to/a.jpg"), 1_000).endswith(b"/a.jpg")
@@ -118,12 +119,10 @@ def test_a_file_is_fetched_and_the_host_hears_its_name(web: Web, site: Threading
     ],
 )
 def test_what_can_t_be_fetched_says_why(
-    web: Web, site: ThreadingHTTPServer, path: str, error: type[Exception]
+    web: Web, site: LocalHTTPServer, path: str, error: type[Exception]
 ) -> None:
-    started = time.monotonic()
     with pytest.raises(error):
-        web.get(url(site, path), 10_000)
-    assert time.monotonic() - started < 8, "the slow one takes ten seconds to its end"
+        web.get(url(site, path), 100_000)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -144,10 +143,8 @@ def test_a_peer_that_says_a_byte_now_and_then_is_cut_off_in_time(scheme: str) ->
     thread.start()
     web = Web(replace(OPEN, timeout_s=1))
     address = f"{scheme}://127.0.0.1:{dripping.getsockname()[1]}/"
-    started = time.monotonic()
-    with pytest.raises(UrlNotFetchedError):
+    with pytest.raises(UrlNotFetchedError):  # the peer never ends by itself
         web.post(address, b"{}", {})
-    assert time.monotonic() - started < 15, "the peer never ends by itself"
     over.set()
     thread.join()
     dripping.close()
@@ -168,16 +165,14 @@ def test_a_peer_that_says_a_byte_now_and_then_is_cut_off_in_time(scheme: str) ->
         "0.0.0.0",
     ],
 )
-def test_no_notation_of_loopback_is_visited(
-    guarded: Web, site: ThreadingHTTPServer, host: str
-) -> None:
+def test_no_notation_of_loopback_is_visited(guarded: Web, site: LocalHTTPServer, host: str) -> None:
     with pytest.raises((ForbiddenUrlError, UrlNotFetchedError)):
         guarded.get(url(site, "a.jpg", host), 1_000)
     assert site.asked == []  # type: ignore[attr-defined]
 
 
 def test_a_name_is_looked_up_once_and_visited_where_it_was_checked(
-    web: Web, site: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+    web: Web, site: LocalHTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, asked = socket.getaddrinfo, []
 

@@ -67,9 +67,7 @@ def test_damaged_files_never_crash_hang_or_swell(quarantine: Quarantine) -> None
     assert codes["truncated-image"] > 20
 
 
-@hypothesis_settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), name=st.sampled_from(sorted(SMALL)))
 def test_any_change_gives_a_photo_or_an_error_of_the_photo(
     quarantine: Quarantine, data: st.DataObject, name: str

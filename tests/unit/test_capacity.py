@@ -6,7 +6,7 @@ import pytest
 
 from tests.benchmarks.capacity import CPU, GPU, Kind, simulate
 
-PAGE = (Path(__file__).parents[2] / "deploy" / "capacity.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "capacity.md").read_text()
 
 
 @pytest.mark.parametrize(

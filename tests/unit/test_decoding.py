@@ -143,7 +143,7 @@ def test_limits_are_checked_before_decoding(jpeg: bytes) -> None:
 
 def test_a_reduced_jpeg_still_knows_the_original_size() -> None:
     data = saved(quadrants(1600, 1200), "JPEG")
-    decoded = decode(data, SETTINGS, enough_px=300)
+    decoded = decode(data, SETTINGS, min_side_px=300)
     assert (decoded.width, decoded.height) == (1600, 1200)
     assert decoded.image.shape == (300, 400, 3)
 

@@ -22,7 +22,7 @@ def _texture() -> Image:
 
 
 @pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: product.__name__)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=SEEDS)
 def test_a_product_is_there_and_within_its_ranges(
     product: Callable[[Drawing], None], seed: int
@@ -36,7 +36,7 @@ def test_a_product_is_there_and_within_its_ranges(
     assert (drawing.alpha > 0.5).sum() > 20
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=SEEDS)
 def test_a_product_fills_its_box(seed: int) -> None:
     colour, alpha = render_product(np.random.default_rng(seed), SIZE, [])
@@ -46,7 +46,7 @@ def test_a_product_fills_its_box(seed: int) -> None:
         assert border.max() > 0.02
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     masks=st.lists(SEEDS, min_size=1, max_size=4),
     clear=st.floats(0, 0.9),

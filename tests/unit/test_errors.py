@@ -3,7 +3,6 @@ from collections import Counter
 
 import pytest
 
-from deploy.maintenance.reference import README, with_table
 from shared import errors
 from shared.errors import ImageError, MattingError, TransientError
 
@@ -29,12 +28,6 @@ def test_every_error_says_what_happened_and_what_to_do(kind: type[MattingError])
     assert error.message.startswith(error.detail.rstrip("."))
     assert getattr(errors, kind.__name__) is kind
     assert errors.ERRORS[kind.code] is kind
-
-
-def test_the_table_in_the_readme_is_current() -> None:
-    text = README.read_text()
-    assert with_table(text) == text, "run: make reference"
-    assert all(f"`{one.code}`" in text for one in every_error())
 
 
 def test_an_image_is_never_tried_again_for_its_own_faults() -> None:

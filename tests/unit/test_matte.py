@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shared.options import Options
-from worker.imaging.edge_colours import subject_colours, transition
+from worker.imaging.edge_colours import estimate_foreground, transition_pixels
 from worker.imaging.matte import full_size_alpha
 from worker.imaging.render import Subject, render
 
@@ -55,14 +55,14 @@ def test_pixels_of_the_plain_subject_are_not_touched() -> None:
 def test_a_hard_or_empty_matte_has_no_edge() -> None:
     photo, alpha, _ = composite()
     for matte in (np.zeros_like(alpha), np.full_like(alpha, 255)):
-        assert len(transition(matte)) == 0
-        assert subject_colours(photo, matte, transition(matte)).shape == (0, 3)
+        assert len(transition_pixels(matte)) == 0
+        assert estimate_foreground(photo, matte, transition_pixels(matte)).shape == (0, 3)
 
 
 def test_a_haze_with_no_subject_near_keeps_about_the_photo_s_colours() -> None:
     photo, _, _ = composite()
     haze = np.full(photo.shape[:2], 3, np.uint8)
-    colours = subject_colours(photo, haze, transition(haze)).reshape(photo.shape)
+    colours = estimate_foreground(photo, haze, transition_pixels(haze)).reshape(photo.shape)
     corner = colours[:20, :20].astype(int)
     assert np.abs(corner - photo[:20, :20]).max() <= 2
 
@@ -78,9 +78,9 @@ def test_any_photo_and_alpha_give_a_colour_for_each_place(
     photo = rng.integers(0, 256, (height, width, 3), np.uint8)
     alpha = rng.integers(0, 256, (height, width), np.uint8)
     alpha[alpha < least] = 0
-    places = transition(alpha)
+    places = transition_pixels(alpha)
     assert places.tolist() == np.flatnonzero((alpha > 0) & (alpha < 255)).tolist()
-    assert subject_colours(photo, alpha, places).shape == (len(places), 3)
+    assert estimate_foreground(photo, alpha, places).shape == (len(places), 3)
 
 
 def test_colours_are_straight_and_clear_pixels_zero() -> None:

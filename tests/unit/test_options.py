@@ -38,6 +38,9 @@ def test_what_is_given_beside_a_preset_wins() -> None:
         {"canvas": "20x"},
         {"canvas": "0x10"},
         {"canvas": "10001x10"},
+        {"canvas": "20000x20000", "format": "webp"},
+        {"extra_outputs": [{"name": "{stem}.{ext}", "canvas": "20000x1", "format": "webp"}]},
+        {"max_side_px": 20_000, "format": "webp"},
         {"canvas": "1:0"},
         {"canvas": "500:1"},
         {"scale": 3},
@@ -70,7 +73,7 @@ def test_both_adds_the_matte_in_the_same_frame() -> None:
     options = Options(output="both", canvas="1:1", max_side_px=300)
     (beside,) = options.extras
     assert (beside.output, beside.format, beside.canvas) == ("alpha", "png", "1:1")
-    assert options.extra_key("j", "i", 0) == "jobs/j/results/i/1.png"
+    assert options.output_keys("j", "i")[1] == "jobs/j/results/i/1.png"
 
 
 def test_the_pictures_behind_are_named_so_that_a_caller_s_right_to_them_can_be_checked() -> None:

@@ -16,6 +16,7 @@ from worker.imaging.arrays import Image
 from worker.imaging.decoding import pixels_to_decode
 from worker.imaging.prepared import PreparedImage
 from worker.pipeline.pipeline import Pipeline, WorkItem
+from worker.pipeline.work_items import requested_outputs
 
 PIXELS = 400 * 300
 
@@ -114,7 +115,13 @@ def test_a_batch_that_needs_too_much_goes_in_parts(jpeg: bytes, pixel_budget: in
     settings = Settings(max_decoded_pixels=pixel_budget, codec_threads=4)
     pipeline = Pipeline(predictor, shelf, settings)
     items = [
-        WorkItem(item_id=key, bucket="b", key=key, result_key=f"r{key}", options=Options())
+        WorkItem(
+            item_id=key,
+            bucket="b",
+            key=key,
+            options=Options(),
+            outputs=requested_outputs(Options(), [f"r{key}"]),
+        )
         for key in files
     ]
     with ThreadPoolExecutor(3) as drivers:  # several batches share the room

@@ -14,15 +14,15 @@ from shared.marketplaces import Market
 from shared.options import Options
 from shared.settings import Settings
 from worker.imaging.arrays import Image
-from worker.imaging.backdrop import backdrop
+from worker.imaging.background import render_background
 from worker.imaging.decoding import DecodedImage, decode
 from worker.imaging.encoding import encode
-from worker.imaging.finishing import enough_px, finish, keep_metadata
+from worker.imaging.finishing import finish, metadata_to_keep, min_decode_side_px
 from worker.imaging.marketplace_rules import unmet_rules
-from worker.imaging.matte import adjust
+from worker.imaging.matte import adjust_matte
 from worker.imaging.metadata import Metadata
 from worker.imaging.prepared import PreparedImage
-from worker.imaging.render import Subject, framed_matte, render
+from worker.imaging.render import Subject, matte_on_canvas, render
 
 
 def photo(width: int = 900, height: int = 700) -> tuple[Image, Image]:
@@ -93,7 +93,7 @@ def test_one_pass_gives_several_files_by_their_templates() -> None:
 def test_a_gradient_runs_from_one_colour_to_the_other() -> None:
     options = Options.model_validate({"background": {"gradient": ["#000000", "#ffffff"]}})
     assert options.background is not None
-    pixels = backdrop(options.background, 40, 200, None)
+    pixels = render_background(options.background, 40, 200, None)
     assert pixels[0].max() <= 2
     assert pixels[-1].min() >= 253
     assert (np.diff(pixels[:, 5, 0].astype(int)) >= -1).all()
@@ -153,13 +153,13 @@ def test_a_contact_shadow_is_as_wide_as_what_the_subject_stands_on() -> None:
 def test_edges_are_eroded_feathered_and_cut() -> None:
     matte = np.zeros((100, 100), np.uint8)
     matte[20:80, 20:80] = 255
-    assert (adjust(matte, Options(erode_px=2)) > 127).sum() == 56 * 56
-    assert (adjust(matte, Options(erode_px=-1)) > 127).sum() > 60 * 60
-    soft = adjust(matte, Options(feather_px=4))
+    assert (adjust_matte(matte, Options(erode_px=2)) > 127).sum() == 56 * 56
+    assert (adjust_matte(matte, Options(erode_px=-1)) > 127).sum() > 60 * 60
+    soft = adjust_matte(matte, Options(feather_px=4))
     assert len(np.unique(soft)) > 10
-    assert set(np.unique(adjust(soft, Options(threshold=0.5)))) == {0, 255}
-    assert adjust(np.full((4, 4), 40, np.uint8), Options(black_point=0.2)).max() == 0
-    inside = adjust(matte, Options(roi=(0, 0, 0.5, 1)))
+    assert set(np.unique(adjust_matte(soft, Options(threshold=0.5)))) == {0, 255}
+    assert adjust_matte(np.full((4, 4), 40, np.uint8), Options(black_point=0.2)).max() == 0
+    inside = adjust_matte(matte, Options(roi=(0, 0, 0.5, 1)))
     assert (inside[:, 50:].max(), inside[50, 40]) == (0, 255)
 
 
@@ -181,7 +181,7 @@ def unmet(subject: Subject, asked: dict[str, Any], metadata: Metadata | None = N
         data,
         options.format,
         options.market,
-        matte=framed_matte(subject, options),
+        matte=matte_on_canvas(subject, options),
         photo_px=(right - left, bottom - top),
     )
 
@@ -193,14 +193,14 @@ def test_a_preset_meets_its_market_s_rules_when_the_photo_has_the_pixels(market:
 
 def test_what_a_photo_can_not_meet_is_said() -> None:
     (rule,) = unmet(Subject(*photo(300, 300)), {"preset": "amazon"})
-    assert "at least 1000; the subject has only 243 × 243 px" in rule
+    assert "Amazon requires at least 1000 px; the subject has only 243 × 243 px" in rule
 
 
 def test_a_wide_gamut_where_srgb_is_asked_for_is_found() -> None:
     subject = Subject(*photo(2400, 2400))
     options = {"preset": "amazon", "colour_profile": "keep", "dpi": 300}
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
-    for icc, told in ((None, []), (profile, ["asked for is sRGB"])):
+    for icc, told in ((None, []), (profile, ["Amazon requires sRGB"])):
         rules = unmet(subject, options, Metadata(icc=icc, dpi=300))
         assert len(rules) == len(told)
         assert all(said in rule for said, rule in zip(told, rules, strict=True))
@@ -221,7 +221,7 @@ def test_a_white_subject_is_no_background_and_a_haze_is_no_subject() -> None:
     (rule,) = unmet(Subject(image, hazy), {"preset": "amazon"})
     assert "are not exactly white" in rule
     options = Options(edge_reach=0.005)
-    assert unmet(Subject(image, adjust(hazy, options)), {"preset": "amazon"}) == []
+    assert unmet(Subject(image, adjust_matte(hazy, options)), {"preset": "amazon"}) == []
 
 
 def test_an_edge_reaches_no_further_than_asked_and_what_is_solid_stays() -> None:
@@ -229,7 +229,7 @@ def test_an_edge_reaches_no_further_than_asked_and_what_is_solid_stays() -> None
     cv2.circle(matte, (150, 150), 100, 255, -1)
     soft: Image = cv2.GaussianBlur(matte, (0, 0), 12).astype(np.uint8)
     soft[:20, :20] = 90  # a speck
-    short = adjust(soft, Options(edge_reach=0.02))
+    short = adjust_matte(soft, Options(edge_reach=0.02))
     np.testing.assert_array_equal(short[soft >= 128], soft[soft >= 128])
     y, x = np.mgrid[:300, :300]
     outside = np.hypot(x - 150, y - 150) > 100 + 0.02 * 200 + 2
@@ -261,7 +261,7 @@ def test_dpi_profile_and_chosen_exif_are_kept_and_positions_never(kind: str) -> 
         }
     )
     source = with_header("jpeg")
-    (metadata,) = keep_metadata(source, options)
+    (metadata,) = metadata_to_keep(source, options)
     data = encode(photo(64, 48)[0], options, metadata)
     result = PIL.Image.open(io.BytesIO(data))
     exif = result.getexif()
@@ -275,16 +275,16 @@ def test_dpi_profile_and_chosen_exif_are_kept_and_positions_never(kind: str) -> 
 
 
 def test_by_default_nothing_of_the_header_goes_along() -> None:
-    (metadata,) = keep_metadata(with_header("jpeg"), Options())
+    (metadata,) = metadata_to_keep(with_header("jpeg"), Options())
     assert not metadata
 
 
 def test_small_results_need_no_full_size_pixels() -> None:
-    assert enough_px(Options()) is None
-    assert enough_px(Options(preset="preview")) == 1_024
-    assert enough_px(Options.model_validate({"output": "alpha"})) == 1_024
-    assert enough_px(Options(preset="amazon")) is None
-    assert enough_px(Options(max_side_px=3_000)) == 3_000
+    assert min_decode_side_px(Options()) is None
+    assert min_decode_side_px(Options(preset="preview")) == 1_024
+    assert min_decode_side_px(Options.model_validate({"output": "alpha"})) == 1_024
+    assert min_decode_side_px(Options(preset="amazon")) is None
+    assert min_decode_side_px(Options(max_side_px=3_000)) == 3_000
 
 
 def test_a_photo_decoded_smaller_gives_the_alpha_at_its_own_size() -> None:

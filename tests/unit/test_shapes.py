@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from worker.imaging.prepared import restore
 from worker.imaging.resample import shrink
 from worker.inference.shapes import MAX_BEND, STRIDE, ShapeGrid
+from worker.inference.transforms import Normalisation
 
 GRID = ShapeGrid.around(384)
-HALF = (0.5,) * 3
 sides = st.integers(1, 6_000)
 
 
@@ -45,7 +45,7 @@ def test_padding_stays_low_from_9_16_to_16_9() -> None:
 
 @given(st.integers(20, 400), st.integers(20, 400))
 def test_the_way_back_gives_the_photo_size(height: int, width: int) -> None:
-    prepared = GRID.prepare(np.zeros((height, width, 3), np.uint8), HALF, HALF)
+    prepared = GRID.prepare(np.zeros((height, width, 3), np.uint8), Normalisation())
     assert prepared.tensor.dtype == np.float32
     assert prepared.shape in GRID.shapes
     alpha = restore(np.zeros(prepared.shape, np.float32), prepared.steps)
@@ -57,7 +57,7 @@ def test_the_way_back_puts_things_where_they_were(size: tuple[int, int]) -> None
     image = np.zeros((*size, 3), np.uint8)
     top, left = size[0] // 4, size[1] // 2
     image[top:, left:] = 255
-    prepared = GRID.prepare(image, HALF, HALF)
+    prepared = GRID.prepare(image, Normalisation())
     back = restore((prepared.tensor[0] + 1) / 2, prepared.steps)
     expected = image[..., 0] / 255
     assert np.abs(back - expected).mean() < 0.02

@@ -33,7 +33,7 @@ from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.consumer.settlement import report_outcome, settlement
 from worker.pipeline.model_router import ImagePipeline
 from worker.pipeline.photo_sources import WEB
-from worker.pipeline.work_items import Outcome, WorkItem
+from worker.pipeline.work_items import Outcome, WorkItem, requested_outputs
 
 log = get_logger(__name__)
 
@@ -173,15 +173,13 @@ class BatchRunner:
             item_id=str(claim.item_id),
             bucket=source.bucket,
             key=source.key,
-            result_key=options.result_key(str(claim.job_id), str(claim.item_id)),
             options=options,
+            outputs=requested_outputs(
+                options, options.output_keys(str(claim.job_id), str(claim.item_id))
+            ),
             name=claim.name,
             suspect=claim.suspect,
             tenant=str(claim.api_key_id),
-            extra_keys=tuple(
-                options.extra_key(str(claim.job_id), str(claim.item_id), index)
-                for index in range(len(options.extras))
-            ),
         )
 
     def _record(

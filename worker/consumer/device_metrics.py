@@ -37,6 +37,16 @@ def watch_device(settings: Settings, registry: CollectorRegistry = REGISTRY) -> 
     return True
 
 
+def device_families() -> dict[str, GaugeMetricFamily]:
+    """The families of `_Nvml`, with no samples yet, by their names."""
+    texts = {
+        "matting_device_memory_used_bytes": "Device memory in use.",
+        "matting_device_memory_total_bytes": "Device memory.",
+        "matting_device_utilisation_ratio": "Share of time with a kernel running.",
+    }
+    return {name: GaugeMetricFamily(name, text, labels=["device"]) for name, text in texts.items()}
+
+
 class _Nvml(Collector):
     """One GPU. A reading that fails is left out: the worker goes on."""
 
@@ -44,8 +54,8 @@ class _Nvml(Collector):
         self._nvml, self._handle, self._device = nvml, handle, device
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Nothing: registering must not wait for the driver."""
-        return iter(())
+        """The families without samples, so that registering does not wait for the driver."""
+        yield from device_families().values()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Asked when Prometheus scrapes."""
@@ -56,11 +66,7 @@ class _Nvml(Collector):
         except nvml.NVMLError as error:
             log.warning("device-unread", reason=str(error))
             return
-        for name, text, value in (
-            ("matting_device_memory_used_bytes", "Device memory in use.", memory.used),
-            ("matting_device_memory_total_bytes", "Device memory.", memory.total),
-            ("matting_device_utilisation_ratio", "Share of time with a kernel running.", busy),
-        ):
-            family = GaugeMetricFamily(name, text, labels=["device"])
+        readings = (memory.used, memory.total, busy)
+        for family, value in zip(device_families().values(), readings, strict=True):
             family.add_metric([self._device], value)
             yield family

@@ -7,7 +7,6 @@ from typing import Any
 
 from shared.database import Session, now
 from shared.job_store import Claim, Settlement, SettlementState
-from shared.options import Options
 from shared.settings import Settings
 from shared.telemetry import IMAGES, NEEDS_REVIEW, RETRIES, REUSED, STAGE_SECONDS, get_logger
 from shared.tracing import trace_image
@@ -23,13 +22,9 @@ def settlement(session: Session, claim: Claim, outcome: Outcome, settings: Setti
     if error is not None and error.retryable and claim.attempt < settings.max_attempts:
         wait_s = backoff_s(claim.attempt, settings)
         retry_at = now(session) + timedelta(seconds=wait_s)
-    result_key = None
-    if error is None:
-        options = Options.model_validate(claim.options)
-        result_key = options.result_key(str(claim.job_id), str(claim.item_id))
     return Settlement(
         claim=claim,
-        result_key=result_key,
+        result_key=None if error else outcome.outputs[0].key,
         error_code=error.code if error else None,
         error_detail=error.message if error else None,
         retry_at=retry_at,

@@ -1,1 +1,1 @@
-"""Pixels only, no I/O: decoding, mattes, edges, rendering, encoding, review measures."""
+"""Image processing without I/O: decoding, mattes, edges, rendering, encoding, review metrics."""

@@ -1,8 +1,8 @@
-"""Specks and pinholes taken out of the network's alpha, before it is enlarged.
+"""Removal of specks and pinholes from the network's alpha, before it is enlarged.
 
-A speck is what stands apart from the subject and is tiny against it, or what the network never was
-sure of. A pinhole is a small gap within the subject which the network was not sure of either: the
-handle of a mug, which it is sure of, stays open.
+A speck is a connected part that is tiny compared with the subject, or whose alpha is low
+everywhere. A pinhole is a small gap inside the subject whose alpha is not near 0: the handle of a
+mug, with an alpha near 0, stays open.
 """
 
 import cv2
@@ -12,57 +12,58 @@ from numpy.typing import NDArray
 from worker.imaging.arrays import Alpha
 
 PART_ALPHA, GAP_ALPHA = 0.1, 0.9
-"""Above the first a pixel belongs to some part; below the second it may belong to a gap."""
+"""A pixel above PART_ALPHA belongs to a part; a pixel below GAP_ALPHA may belong to a gap."""
 
 SPECK_SHARE = 0.005
-"""Parts of less than this share of the largest one's mass are specks."""
+"""A part with less than this share of the largest part's mass (sum of alpha) is a speck."""
 
-SURE = 0.5
-"""So are parts that nowhere come to this."""
+SURE_ALPHA = 0.5
+"""A part whose alpha nowhere exceeds this is a speck."""
 
 PINHOLE_SHARE = 0.01
-"""Gaps larger than this share of the subject are left: glass, say."""
+"""A gap larger than this share of the subject is not a pinhole; it may be glass."""
 
-OPEN = 0.3
-"""A gap with an alpha below this is a real one, unless it is as small as `DOT_PX`."""
+OPEN_ALPHA = 0.3
+"""A gap that reaches an alpha below this is a real opening, unless it is as small as MAX_DOT_PX."""
 
-DOT_PX = 6
-
-
-def despeckled(alpha: Alpha) -> Alpha:
-    """The alpha [h, w] in 0..1 without specks and pinholes."""
-    return _without_pinholes(_without_specks(alpha))
+MAX_DOT_PX = 6
+"""Largest area [pixels] of a gap that is filled whatever its alpha."""
 
 
-def _without_specks(alpha: Alpha) -> Alpha:
+def despeckle(alpha: Alpha) -> Alpha:
+    """Set specks to 0 and pinholes to 1 in an alpha [h, w] float32 in 0..1."""
+    return _fill_pinholes(_remove_specks(alpha))
+
+
+def _remove_specks(alpha: Alpha) -> Alpha:
     count, parts = cv2.connectedComponents((alpha > PART_ALPHA).astype(np.uint8))
-    if count <= 2:  # the ground and one part
+    if count <= 2:  # the background and one part
         return alpha
     labels = parts.ravel()
     mass = np.bincount(labels, weights=alpha.ravel(), minlength=count)
     mass[0] = 0
-    sure = np.bincount(labels[alpha.ravel() > SURE], minlength=count) > 0
+    sure = np.bincount(labels[alpha.ravel() > SURE_ALPHA], minlength=count) > 0
     if not sure[1:].any():
-        return alpha  # nothing is sure: no part is more the subject than another
+        return alpha  # no part can be told apart as the subject
     specks = (mass < SPECK_SHARE * mass.max()) | ~sure
     specks[0] = False
     return np.where(specks[parts], np.float32(0), alpha)
 
 
-def _without_pinholes(alpha: Alpha) -> Alpha:
+def _fill_pinholes(alpha: Alpha) -> Alpha:
     count, gaps, stats, _ = cv2.connectedComponentsWithStats(
         (alpha < GAP_ALPHA).astype(np.uint8), connectivity=4
     )
-    if count <= 2:  # the subject and what is around it
+    if count <= 2:  # the subject and the background around it
         return alpha
     area = stats[:, cv2.CC_STAT_AREA]
     small = area < PINHOLE_SHARE * float(alpha.sum())
     small[0] = False
     for edge in (gaps[0], gaps[-1], gaps[:, 0], gaps[:, -1]):
-        small[edge] = False  # what reaches the frame is the ground
+        small[edge] = False  # a gap that touches the image border is background
     if not small.any():
         return alpha
     inside = small[gaps]
-    opened = np.bincount(gaps[inside & (alpha < OPEN)], minlength=count) > 0
-    pinholes: NDArray[np.bool_] = small & (~opened | (area <= DOT_PX))
+    opened = np.bincount(gaps[inside & (alpha < OPEN_ALPHA)], minlength=count) > 0
+    pinholes: NDArray[np.bool_] = small & (~opened | (area <= MAX_DOT_PX))
     return np.where(pinholes[gaps], np.float32(1), alpha)

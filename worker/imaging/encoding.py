@@ -1,7 +1,7 @@
-"""Pixels → bytes: PNG, WebP, JPEG, AVIF and the ZIP of colours and matte.
+"""Encoding of pixels as PNG, WebP, JPEG, AVIF, or a ZIP of colours and alpha.
 
-OpenCV encodes what carries nothing but pixels: it is faster and releases the GIL. What has a
-profile, a resolution or EXIF, and AVIF, goes through Pillow.
+OpenCV encodes files without metadata: it is faster and releases the GIL. Pillow encodes AVIF and
+all files with an ICC profile, a resolution or EXIF. A new output format is added here.
 """
 
 import io
@@ -13,37 +13,39 @@ import numpy as np
 import PIL.Image
 from PIL import features
 
-from shared.errors import FormatUnavailableError
+from shared.errors import EncodingFailedError, FormatUnavailableError
 from shared.options import ExtraOutput, Options
 from shared.rendition import Format, Rendition
 from worker.imaging.arrays import Image
 from worker.imaging.metadata import Metadata
 
-PNG_LEVEL = 1
-"""zlib level 1 with the UP filter: 2–4 times as fast as OpenCV's default at 2–10 % more bytes
-(tests/benchmarks/stages)."""
+PNG_COMPRESSION_LEVEL = 1
+"""zlib level. With the UP filter it is 2 to 4 times as fast as OpenCV's default and gives 2 to 10 %
+more bytes (tests/benchmarks/stages)."""
 
 AVIF_SPEED = 8
-"""Of 0–10: at 6 it takes twice as long and saves 4 % of the bytes."""
+"""libavif speed, 0 to 10. Speed 6 takes twice as long and saves 4 % of the bytes."""
 
-LOWEST_QUALITY = 20
-"""`max_bytes` does not go below: blocks would show on any screen."""
-
-
-NOTHING = Metadata()
+MIN_QUALITY = 20
+"""Lowest quality that `max_bytes` may lead to. Lower values show visible blocks."""
 
 
-def encode(pixels: Image, rendition: Rendition, metadata: Metadata = NOTHING) -> bytes:
-    """Encode [H, W, 4] RGBA, [H, W, 3] RGB or [H, W] grey, all uint8, in the rendition's format;
-    with `max_bytes`, at the highest quality that fits (the lowest one when none does).
+NO_METADATA = Metadata()
 
-    Raises FormatUnavailableError.
+
+def encode(pixels: Image, rendition: Rendition, metadata: Metadata = NO_METADATA) -> bytes:
+    """Encode [H, W, 4] RGBA, [H, W, 3] RGB or [H, W] grey, all uint8, in the rendition's format.
+
+    With `max_bytes`, a binary search finds the highest quality that fits; if none fits, the result
+    has MIN_QUALITY.
+
+    Raises FormatUnavailableError, and EncodingFailedError when the encoder rejects the image.
     """
     data = _encode(pixels, rendition, rendition.quality, metadata)
     limit = rendition.max_bytes
     if limit is None or len(data) <= limit:
         return data
-    low, high = LOWEST_QUALITY, rendition.quality - 1
+    low, high = MIN_QUALITY, rendition.quality - 1
     fitting: bytes | None = None
     while low <= high:
         middle = (low + high) // 2
@@ -52,22 +54,22 @@ def encode(pixels: Image, rendition: Rendition, metadata: Metadata = NOTHING) ->
             fitting, low = attempt, middle + 1
         else:
             high = middle - 1
-    return fitting or _encode(pixels, rendition, LOWEST_QUALITY, metadata)
+    return fitting or _encode(pixels, rendition, MIN_QUALITY, metadata)
 
 
 def _encode(pixels: Image, rendition: Rendition, quality: int, metadata: Metadata) -> bytes:
     kind = rendition.format
     if kind is Format.ZIP:
-        return _zip(pixels, quality, metadata)
+        return _encode_zip(pixels, quality, metadata)
     if kind is Format.AVIF or metadata:
-        return _pillow(pixels, rendition, quality, metadata)
+        return _encode_with_pillow(pixels, rendition, quality, metadata)
     if pixels.ndim == 3:
         to_bgr = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
         pixels = cv2.cvtColor(pixels, to_bgr).astype(np.uint8, copy=False)
     if kind is Format.PNG:
         parameters = [
             cv2.IMWRITE_PNG_COMPRESSION,
-            PNG_LEVEL,
+            PNG_COMPRESSION_LEVEL,
             cv2.IMWRITE_PNG_FILTER,
             cv2.IMWRITE_PNG_FILTER_UP,
         ]
@@ -75,46 +77,64 @@ def _encode(pixels: Image, rendition: Rendition, quality: int, metadata: Metadat
         parameters = [cv2.IMWRITE_WEBP_QUALITY, quality]
     else:
         parameters = [cv2.IMWRITE_JPEG_QUALITY, quality]
-        if _is_for_a_shop(rendition):
-            # Colour in full resolution: what smears then stays within eight pixels of the edge.
+        if _has_marketplace(rendition):
+            # 4:4:4 keeps compression artefacts within 8 pixels of an edge; the marketplace rules
+            # check the white pixels beyond that.
             parameters += [
                 cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
                 cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
             ]
-    _, data = cv2.imencode(f".{kind.extension}", pixels, parameters)
+    try:
+        encoded, data = cv2.imencode(f".{kind.extension}", pixels, parameters)
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from error
+        raise EncodingFailedError(f"{_failure(pixels, kind)}: {error.err}") from error
+    if not encoded:
+        raise EncodingFailedError(_failure(pixels, kind))
     return data.tobytes()
 
 
-def _is_for_a_shop(rendition: Rendition) -> bool:
+def _failure(pixels: Image, kind: Format) -> str:
+    return f"An image of {pixels.shape[1]} × {pixels.shape[0]} pixels can't be encoded as {kind}"
+
+
+def _has_marketplace(rendition: Rendition) -> bool:
     return isinstance(rendition, Options | ExtraOutput) and rendition.market is not None
 
 
-def _pillow(pixels: Image, rendition: Rendition, quality: int, metadata: Metadata) -> bytes:
+def _encode_with_pillow(
+    pixels: Image, rendition: Rendition, quality: int, metadata: Metadata
+) -> bytes:
     kind = rendition.format
     if kind is Format.AVIF and not features.check("avif"):
         raise FormatUnavailableError("This worker's Pillow was built without AVIF")
-    no_place_for_dpi = kind in (Format.AVIF, Format.WEBP)
+    dpi_in_exif = kind in (Format.AVIF, Format.WEBP)
     parameters: dict[str, Any] = {"quality": quality}
     if kind is Format.PNG:
-        parameters = {"compress_level": PNG_LEVEL}
+        parameters = {"compress_level": PNG_COMPRESSION_LEVEL}
     elif kind is Format.AVIF:
         parameters |= {"speed": AVIF_SPEED, "max_threads": 1}
-    elif kind is Format.JPEG and _is_for_a_shop(rendition):
+    elif kind is Format.JPEG and _has_marketplace(rendition):
         parameters["subsampling"] = "4:4:4"
     if metadata.icc:
         parameters["icc_profile"] = metadata.icc
-    if exif := metadata.exif_bytes(with_dpi=no_place_for_dpi):
+    if exif := metadata.exif_bytes(with_dpi=dpi_in_exif):
         parameters["exif"] = exif
-    if metadata.dpi and not no_place_for_dpi:
+    if metadata.dpi and not dpi_in_exif:
         parameters["dpi"] = (metadata.dpi, metadata.dpi)
     buffer = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(buffer, kind.value, **parameters)
+    try:
+        PIL.Image.fromarray(pixels).save(buffer, kind.value, **parameters)
+    except (OSError, ValueError, RuntimeError) as error:  # Pillow plug-ins raise any of these
+        raise EncodingFailedError(f"{_failure(pixels, kind)}: {error}") from error
     return buffer.getvalue()
 
 
-def _zip(pixels: Image, quality: int, metadata: Metadata) -> bytes:
-    """`color.jpg` and `alpha.png`, stored: both are compressed already. No time stamps, so that
-    the same picture is the same file.
+def _encode_zip(pixels: Image, quality: int, metadata: Metadata) -> bytes:
+    """A ZIP of `color.jpg` and `alpha.png`, stored without further compression.
+
+    It has no time stamps: the same pixels give the same bytes.
     """
     colour = np.ascontiguousarray(pixels[..., :3])
     buffer = io.BytesIO()
@@ -124,6 +144,6 @@ def _zip(pixels: Image, quality: int, metadata: Metadata) -> bytes:
             ("alpha.png", np.ascontiguousarray(pixels[..., 3]), Format.PNG),
         ):
             part = Rendition.model_construct(format=kind)
-            kept = metadata if kind is Format.JPEG else NOTHING
+            kept = metadata if kind is Format.JPEG else NO_METADATA
             archive.writestr(zipfile.ZipInfo(name), _encode(plane, part, quality, kept))
     return buffer.getvalue()

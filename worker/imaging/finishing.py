@@ -1,4 +1,4 @@
-"""From the network's alpha to finished files: matte, renditions, encoding, marketplace rules."""
+"""Finishing: the network's alpha becomes a full-size matte and the encoded result files."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -8,81 +8,86 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.errors import OutputTooLargeError
 from shared.options import ExtraOutput, Options, Profile
 from shared.rendition import BackgroundImage, ColourProfile, Output, Rendition
 from shared.result_names import file_name
 from worker.imaging.arrays import Box, Image
+from worker.imaging.crop_and_canvas import canvas_pixels, compute_placement, subject_box_in_result
 from worker.imaging.decoding import DecodedImage
-from worker.imaging.despeckle import despeckled
+from worker.imaging.despeckle import despeckle
 from worker.imaging.encoding import encode
-from worker.imaging.frame import box_within
 from worker.imaging.marketplace_rules import unmet_rules
-from worker.imaging.matte import adjust, full_size_alpha
+from worker.imaging.matte import adjust_matte, full_size_alpha
 from worker.imaging.metadata import Metadata, read_metadata
 from worker.imaging.prepared import PreparedImage, restore
-from worker.imaging.refine import refined_alpha
-from worker.imaging.render import Subject, framed_matte, render
+from worker.imaging.refine import refine_alpha
+from worker.imaging.render import Subject, matte_on_canvas, render
 
-REDUCED_SIDE_PX = 1_024
-"""A JPEG whose full-size pixels are not needed keeps at least this much of its short side."""
+MIN_REDUCED_SIDE_PX = 1_024
+"""Shorter side that decoding must keep when no output needs the photo's full size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedFile:
-    """One encoded result."""
+    """One encoded result file of an image."""
 
     data: bytes
     width: int
     height: int
     name: str
-    """As its template says."""
+    """File name, from the rendition's name template."""
     unmet: tuple[str, ...] = ()
-    """The marketplace's rules that it fails."""
+    """A sentence for each marketplace rule that the file fails."""
     subject: Box | None = None
-    """Of the subject in this picture; None when there is none."""
+    """The subject's box in this file [px]; None when there is no subject."""
 
 
-def renditions(options: Options) -> list[Options | ExtraOutput]:
-    """All outputs, the main one first."""
-    return [options, *options.extras]
-
-
-def enough_px(options: Options) -> int | None:
-    """The shorter side that is enough for all outputs; None: the photo's full size is needed."""
+def min_decode_side_px(options: Options) -> int | None:
+    """The shorter side that decoding must keep for all outputs; None for the photo's full size."""
     if options.profile is not Profile.FAST:
         return None
     sides: list[int] = []
-    for one in renditions(options):
-        if one.output is Output.ALPHA and one.is_plain and not options.extras:
-            # The matte alone needs no full-size pixels: twice the network's side is plenty.
-            sides.append(REDUCED_SIDE_PX)
-        elif one.max_side_px and one.only_shrinks:
-            sides.append(max(REDUCED_SIDE_PX, one.max_side_px))
+    for rendition in options.renditions:
+        if rendition.output is Output.ALPHA and rendition.is_plain and not options.extras:
+            # The matte alone needs no full-size pixels: twice the network's side is enough.
+            sides.append(MIN_REDUCED_SIDE_PX)
+        elif rendition.max_side_px and rendition.only_shrinks:
+            sides.append(max(MIN_REDUCED_SIDE_PX, rendition.max_side_px))
         else:
             return None
     return max(sides)
 
 
-def keep_metadata(data: bytes, options: Options) -> list[Metadata]:
-    """For each output, what of the photo's header it carries on."""
+def largest_canvas_pixels(options: Options) -> int:
+    """The pixels of the largest canvas that the options give in pixels; 0 without such a canvas."""
+    return max(canvas_pixels(rendition) for rendition in options.renditions)
+
+
+def metadata_to_keep(data: bytes, options: Options) -> list[Metadata]:
+    """The metadata of the photo that each rendition keeps, in the order of `options.renditions`."""
     keep_icc = options.colour_profile is ColourProfile.KEEP
-    return [read_metadata(data, one, keep_icc=keep_icc) for one in renditions(options)]
+    return [read_metadata(data, rendition, keep_icc=keep_icc) for rendition in options.renditions]
 
 
 def matte_of(
     decoded: DecodedImage, prepared: PreparedImage, alpha: NDArray[np.float32], options: Options
 ) -> Image:
-    """The matte [H, W] uint8 at the decoded image's size, from the network's alpha."""
+    """Compute the matte [H, W] uint8 at the decoded image's size.
+
+    `alpha` is the network's output [h, w] float32 in 0..1. The profile `exact` skips despeckling,
+    refinement and the black and white point.
+    """
     levels = options.profile is Profile.FAST
     height, width = decoded.image.shape[:2]
     if levels:
-        alpha = despeckled(alpha)
+        alpha = despeckle(alpha)
     if options.refine and levels:
         small = prepared.steps[1:] if prepared.steps[0][0] == "resize" else prepared.steps
-        matte = refined_alpha(decoded.image, restore(alpha, small), levels=levels)
+        matte = refine_alpha(decoded.image, restore(alpha, small), levels=levels)
     else:
         matte = full_size_alpha(restore(alpha, prepared.steps), width, height, levels=levels)
-    return adjust(matte, options, scale=width / decoded.width)
+    return adjust_matte(matte, options, scale=width / decoded.width)
 
 
 def finish(
@@ -96,21 +101,30 @@ def finish(
     pictures: Mapping[str, Image] | None = None,
     timings_ms: dict[str, float] | None = None,
 ) -> list[FinishedFile]:
-    """Every output of an image, the main one first. `name`: the photo's, for templates;
-    `metadata`: for each output; `pictures`: the decoded background pictures by URL;
-    `timings_ms["encode"]` takes the time of the encoding.
+    """Render and encode every output of an image, the main one first.
 
-    Raises InvalidOptionsError, FormatUnavailableError.
+    `alpha` is the network's output [h, w] float32 in 0..1. `name` is the photo's name, for name
+    templates. `metadata` has one entry for each output. `pictures` maps URLs to decoded background
+    pictures. The encoding time is stored in `timings_ms["encode"]`.
+
+    Raises OutputTooLargeError before anything is rendered, FormatUnavailableError,
+    EncodingFailedError.
     """
     subject = Subject(decoded.image, matte_of(decoded, prepared, alpha, options))
+    for rendition in options.renditions:
+        _check_side(rendition, *_output_size(rendition, subject, decoded))
     files: list[FinishedFile] = []
     encoding_s = 0.0
-    for index, one in enumerate(renditions(options)):
-        pixels = render(subject, one, _picture(one, pictures))
-        if one.output is Output.ALPHA and one.is_plain and pixels.shape[1] != decoded.width:
-            pixels = _enlarged(pixels, decoded)
+    for index, rendition in enumerate(options.renditions):
+        pixels = render(subject, rendition, _background_image(rendition, pictures))
+        if (
+            rendition.output is Output.ALPHA
+            and rendition.is_plain
+            and pixels.shape[1] != decoded.width
+        ):
+            pixels = _enlarge_to_photo(pixels, decoded)
         started = time.perf_counter()
-        data = encode(pixels, one, metadata[index] if metadata else Metadata())
+        data = encode(pixels, rendition, metadata[index] if metadata else Metadata())
         encoding_s += time.perf_counter() - started
         height, width = pixels.shape[:2]
         files.append(
@@ -118,9 +132,11 @@ def finish(
                 data=data,
                 width=width,
                 height=height,
-                name=file_name(one.name, name, one.format.extension, width, height),
-                unmet=_unmet(data, one, subject, decoded),
-                subject=box_within(one, subject.box, subject.matte.shape, (height, width)),
+                name=file_name(rendition.name, name, rendition.format.extension, width, height),
+                unmet=_failed_rules(data, rendition, subject, decoded),
+                subject=subject_box_in_result(
+                    rendition, subject.box, subject.matte.shape, (height, width)
+                ),
             )
         )
     if timings_ms is not None:
@@ -128,26 +144,49 @@ def finish(
     return files
 
 
-def _picture(rendition: Rendition, pictures: Mapping[str, Image] | None) -> Image | None:
+def _output_size(
+    rendition: Options | ExtraOutput, subject: Subject, decoded: DecodedImage
+) -> tuple[int, int]:
+    """Width and height of an output."""
+    height, width = subject.matte.shape
+    if rendition.changes_frame:
+        placement = compute_placement(rendition, width, height, subject.box)
+        return placement.width, placement.height
+    if rendition.output is Output.ALPHA and rendition.is_plain:
+        return decoded.width, decoded.height
+    return width, height
+
+
+def _check_side(rendition: Options | ExtraOutput, width: int, height: int) -> None:
+    """Raise OutputTooLargeError if a side is longer than the format allows."""
+    longest = rendition.format.max_side_px
+    if max(width, height) > longest:
+        raise OutputTooLargeError(
+            f"The output would have {width} × {height} pixels; {rendition.format} allows at most"
+            f" {longest:,} px per side"
+        )
+
+
+def _background_image(rendition: Rendition, pictures: Mapping[str, Image] | None) -> Image | None:
     if not isinstance(rendition.background, BackgroundImage) or pictures is None:
         return None
     return pictures[rendition.background.image]
 
 
-def _enlarged(matte: Image, decoded: DecodedImage) -> Image:
+def _enlarge_to_photo(matte: Image, decoded: DecodedImage) -> Image:
     size = decoded.width, decoded.height
     return cv2.resize(matte, size, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 
-def _unmet(
-    data: bytes, one: Options | ExtraOutput, subject: Subject, decoded: DecodedImage
+def _failed_rules(
+    data: bytes, rendition: Options | ExtraOutput, subject: Subject, decoded: DecodedImage
 ) -> tuple[str, ...]:
-    if one.market is None:
+    if rendition.market is None:
         return ()
     box = subject.box
     if box is None:
         return ("There is no subject in the picture",)
     scale = decoded.width / subject.matte.shape[1]
     size = round((box[2] - box[0]) * scale), round((box[3] - box[1]) * scale)
-    matte = framed_matte(subject, one)
-    return tuple(unmet_rules(data, one.format, one.market, matte=matte, photo_px=size))
+    matte = matte_on_canvas(subject, rendition)
+    return tuple(unmet_rules(data, rendition.format, rendition.market, matte=matte, photo_px=size))

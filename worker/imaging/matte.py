@@ -1,4 +1,4 @@
-"""Alpha at the photo's size: from the network's, with what a customer wants done to its edge."""
+"""The matte at the photo's size: enlarging the alpha, edge options, the subject's box."""
 
 import cv2
 import numpy as np
@@ -7,25 +7,26 @@ from shared.options import Options
 from worker.imaging.arrays import Alpha, Box, Image
 
 BLACK_POINT, WHITE_POINT = 0.04, 0.96
-"""Alphas beyond them become 0 and 1: a network is seldom quite sure, and a haze of 1 % is seen on
-a white page and doubles a PNG."""
+"""Alphas below and above these become 0 and 1. Networks rarely output exactly 0 or 1, and a haze
+of 1 % is visible on a white page and doubles the size of a PNG."""
 
-BOX_ALPHA = 25
-"""A pixel of at least this alpha (of 255) counts as the subject where its box is looked for."""
+MIN_BOX_ALPHA = 25
+"""Smallest alpha (of 255) of a pixel that counts towards the subject's box."""
 
 BOX_SIDE_PX = 512
-"""Specks are told from the subject at this size."""
+"""Longer side of the reduced matte on which the connected parts are found."""
 
-SPECK = 1e-3
-"""A part smaller than this share of the largest one does not widen the box."""
+MIN_PART_SHARE = 1e-3
+"""A part smaller than this share of the largest part is a speck and does not widen the box."""
 
-SOLID = 128
-"""A pixel of at least this alpha (of 255) is the subject, and what is around it is its edge."""
+SOLID_ALPHA = 128
+"""Smallest alpha (of 255) of a solid pixel. Pixels with less alpha around it form the edge."""
 
 
 def full_size_alpha(alpha: Alpha, width: int, height: int, *, levels: bool = True) -> Image:
-    """An alpha [h, w] in 0..1 as [height, width] uint8, with black and white point applied unless
-    `levels` is false (the `exact` profile gives what the network gave).
+    """Enlarge an alpha [h, w] float32 in 0..1 to [height, width] uint8.
+
+    `levels` applies BLACK_POINT and WHITE_POINT; the profile `exact` leaves the values unchanged.
     """
     if alpha.shape != (height, width):
         alpha = cv2.resize(alpha, (width, height), interpolation=cv2.INTER_LINEAR).astype(
@@ -33,16 +34,17 @@ def full_size_alpha(alpha: Alpha, width: int, height: int, *, levels: bool = Tru
         )
     black, white = (BLACK_POINT, WHITE_POINT) if levels else (0.0, 1.0)
     scale = 255 / (white - black)
-    # alpha · scale - black · scale, rounded and saturated, in one pass.
+    # One pass: alpha · scale - black · scale, rounded and saturated.
     return cv2.convertScaleAbs(
         np.maximum(alpha, np.float32(black)), alpha=scale, beta=-black * scale
     ).astype(np.uint8, copy=False)
 
 
-def adjust(matte: Image, options: Options, *, scale: float = 1.0) -> Image:
-    """The matte [H, W] uint8 with the options' roi, black point, erosion, threshold, feather and
-    reach, in this order.
-    `scale`: pixels of the matte for one of the photo, where it was decoded smaller.
+def adjust_matte(matte: Image, options: Options, *, scale: float = 1.0) -> Image:
+    """Apply the edge options to a matte [H, W] uint8.
+
+    The order is roi, black point, erosion, threshold, feather, edge reach. `scale` is the number of
+    matte pixels per photo pixel; it is below 1 when the photo was decoded at a reduced size.
     """
     height, width = matte.shape
     if options.roi is not None:
@@ -58,43 +60,45 @@ def adjust(matte: Image, options: Options, *, scale: float = 1.0) -> Image:
         stretch = np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
         matte = cv2.LUT(matte, stretch).astype(np.uint8, copy=False)
     if options.erode_px:
-        matte = _grown(matte, -options.erode_px * scale)
+        matte = _dilate_or_erode(matte, -options.erode_px * scale)
     if options.threshold is not None:
         _, hard = cv2.threshold(matte, 255 * options.threshold, 255, cv2.THRESH_BINARY)
         matte = hard.astype(np.uint8, copy=False)
     if options.feather_px * scale >= 0.1:
-        # Two standard deviations span most of a Gaussian's fade.
+        # feather_px is the visible width of the fade, about two standard deviations.
         soft = cv2.GaussianBlur(matte, (0, 0), options.feather_px * scale / 2)
         matte = soft.astype(np.uint8, copy=False)
     if options.edge_reach is not None:
-        matte = _within_reach(matte, options.edge_reach)
+        matte = _clear_beyond_reach(matte, options.edge_reach)
     return matte
 
 
 def reach_px(box: Box, share: float) -> float:
-    """A share of the longer side of the subject's box, in pixels; at least 1.5, an edge's own."""
+    """A share of the longer side of the subject's box [px]; at least 1.5, a sharp edge's width."""
     return max(1.5, share * max(box[2] - box[0], box[3] - box[1]))
 
 
-def _within_reach(matte: Image, share: float) -> Image:
-    """Clear what is further from solid pixels than the reach, fading over its outer half."""
+def _clear_beyond_reach(matte: Image, share: float) -> Image:
+    """Clear alpha that is further from solid pixels than the reach; fade over its outer half."""
     box = subject_box(matte)
     if box is None:
         return matte
     reach = reach_px(box, share)
-    solid = cv2.inRange(matte, SOLID, 255)
+    solid = cv2.inRange(matte, SOLID_ALPHA, 255)
     away = cv2.distanceTransform(cv2.bitwise_not(solid), cv2.DIST_L2, cv2.DIST_MASK_3)
     kept = np.clip((reach - away) * np.float32(2 / reach), 0, 1)
     short: Image = np.rint(matte * kept).astype(np.uint8)
     return short
 
 
-def _grown(matte: Image, pixels: float) -> Image:
-    """Grey erosion (below 0) or dilation by whole and fractional pixels: the fraction is mixed."""
+def _dilate_or_erode(matte: Image, pixels: float) -> Image:
+    """Dilate the matte by a number of pixels, or erode it for a negative number.
+
+    A fraction of a pixel is blended: half a pixel is the mean of two results.
+    """
     work = cv2.dilate if pixels > 0 else cv2.erode
     whole = int(abs(pixels))
     if whole:
-        # Two passes over rows and columns; corners become square, which no one sees at 1–3 pixels.
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * whole + 1, 2 * whole + 1))
         matte = work(matte, kernel).astype(np.uint8, copy=False)
     if (rest := abs(pixels) - whole) > 0.05:
@@ -104,23 +108,26 @@ def _grown(matte: Image, pixels: float) -> Image:
 
 
 def subject_box(matte: Image) -> Box | None:
-    """The box of the subject of a matte [H, W] uint8, specks left out; None when there is none."""
+    """The bounding box of the subject in a matte [H, W] uint8, without specks.
+
+    Returns None when there is no subject.
+    """
     height, width = matte.shape
     scale = min(1.0, BOX_SIDE_PX / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(matte, size, interpolation=cv2.INTER_AREA) >= BOX_ALPHA
+    small = cv2.resize(matte, size, interpolation=cv2.INTER_AREA) >= MIN_BOX_ALPHA
     count, _, stats, _ = cv2.connectedComponentsWithStats(small.astype(np.uint8))
     if count < 2:
         return None
     parts = stats[1:]
-    parts = parts[parts[:, cv2.CC_STAT_AREA] >= SPECK * parts[:, cv2.CC_STAT_AREA].max()]
+    parts = parts[parts[:, cv2.CC_STAT_AREA] >= MIN_PART_SHARE * parts[:, cv2.CC_STAT_AREA].max()]
     low = parts[:, :2].min(0)
     high = (parts[:, :2] + parts[:, 2:4]).max(0)
-    # Back at full size the cells' rims are looked at pixel by pixel.
+    # The reduced box is exact to one cell; the full-size matte gives the exact pixel.
     left, top = (max(0, int((side - 1) / scale)) for side in low)
     right = min(width, int(np.ceil((high[0] + 1) / scale)))
     bottom = min(height, int(np.ceil((high[1] + 1) / scale)))
-    inside = matte[top:bottom, left:right] >= BOX_ALPHA
+    inside = matte[top:bottom, left:right] >= MIN_BOX_ALPHA
     columns, rows = np.nonzero(inside.any(0))[0], np.nonzero(inside.any(1))[0]
     if not len(columns):
         return None

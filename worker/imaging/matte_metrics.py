@@ -1,6 +1,7 @@
-"""What is measured on every matte, before anybody looks: shares, parts, softness, colours, detail.
+"""Metrics of a matte that predict whether it is wrong; review.py turns them into review reasons.
 
-All of it is worked out at half the network's resolution, from what is in memory anyway.
+All are computed at half the network's resolution, from arrays that are in memory already. Shares
+are 0..1.
 """
 
 from dataclasses import dataclass
@@ -13,87 +14,89 @@ from numpy.typing import NDArray
 from worker.imaging.arrays import Mask, Plane
 from worker.imaging.prepared import PreparedImage
 
-SURE, UNSURE = 0.9, 0.1
-"""Alphas above and below which a pixel counts as decided."""
+OPAQUE, TRANSPARENT = 0.9, 0.1
+"""A pixel with an alpha between TRANSPARENT and OPAQUE counts as undecided."""
 
-EDGE_PX = 5
-"""What is undecided and narrower is an edge; wider, it is a surface that the network left open."""
+MAX_EDGE_PX = 5
+"""Largest width of an undecided edge. A wider undecided area is a half-transparent surface."""
 
-WINDOW_PX = 9
-"""Half the window in which the two sides of the edge are compared."""
+WINDOW_RADIUS_PX = 9
+"""Radius of the window in which the colours on both sides of an edge are compared."""
 
-NOTICEABLE = 0.12
-"""Two tones closer than this (of 2, the range of a normalised channel) are hard to tell apart."""
+MIN_CONTRAST = 0.12
+"""Two colours closer than this in every channel are hard to tell apart. Channels span -1..1."""
 
 LIGHT_BINS, COLOUR_BINS = 8, 32
-"""Of the histograms that tell the subject's colours from the background's: CIELAB, 32 levels of
-light and 8 of each colour axis to a bin."""
+"""Bins of the CIELAB histograms of subject and background: of lightness (32 levels each) and of
+each colour axis (8 levels each)."""
 
-RATHER = 0.6
-"""A colour that is to this share the background's is rather the background's."""
+BACKGROUND_MAJORITY = 0.6
+"""A colour counts as a background colour if at least this share of its pixels is background."""
 
-PIECE_PX = 5
-"""Narrower pieces of such colours are shadows, seams and prints."""
+MIN_PIECE_PX = 5
+"""Narrower pieces of background colours inside the subject are ignored: shadows, seams, prints."""
 
-LEAST_PX = 20
-"""Fewer pixels say nothing about colours."""
+MIN_COLOUR_PIXELS = 20
+"""Smallest number of pixels that a colour histogram needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatteMetrics:
-    """What was measured on one matte; shares are 0..1."""
+    """The metrics of one matte. The settings `review_*` hold a threshold for each."""
 
     coverage: float
-    """Of the photo, that is subject."""
+    """Share of the photo that the subject covers."""
     cut: float
-    """Of the photo's frame, that runs through the subject."""
+    """Share of the photo's border that lies in the subject."""
     parts: int
-    """Connected parts of at least 1 % of the largest."""
+    """Number of connected parts with at least 1 % of the largest part's area."""
     soft: float
-    """Half-transparent surfaces, edges left out, against the subject's."""
+    """Area of half-transparent surfaces (without edges), relative to the subject's."""
     hidden: float
-    """Of the edge, where both sides have nearly the same colour."""
+    """Share of the edge whose two sides have nearly the same colour."""
     alike: float
-    """Of the subject, pieces whose colours are rather the background's."""
+    """Share of the subject that has background colours."""
     sharpness: float
-    """Standard deviation of the Laplacian within the subject; in levels of 255."""
+    """Standard deviation of the Laplacian inside the subject, in levels of 255."""
     side_px: int
-    """The shorter one of the photo."""
+    """Shorter side of the photo."""
     disagreement: float | None = None
-    """Between the photo's matte and the mirrored one's, against the subject's size."""
+    """Difference between the mattes of the photo and of its mirror image, relative to the subject's
+    size; None when the mirror image was not predicted."""
 
 
 def measure(alpha: Plane, prepared: PreparedImage, side_px: int) -> MatteMetrics:
-    """Measure an alpha [h, w] in 0..1 of the network, on its own input; `side_px`: the shorter side
-    of the photo.
+    """Compute the metrics of the network's alpha [h, w] float32 in 0..1 and its input.
+
+    `side_px` is the shorter side of the photo.
     """
-    alpha, tensor = _content(alpha, prepared)
-    little = np.ascontiguousarray(tensor[:, ::2, ::2].transpose(1, 2, 0))
+    alpha, tensor = _without_padding(alpha, prepared)
+    image = np.ascontiguousarray(tensor[:, ::2, ::2].transpose(1, 2, 0))
     alpha = np.ascontiguousarray(alpha[::2, ::2])
     solid = (alpha > 0.5).astype(np.uint8)
     frame = np.concatenate([solid[0], solid[-1], solid[:, 0], solid[:, -1]])
     return MatteMetrics(
         coverage=float(solid.mean()),
         cut=float(frame.mean()),
-        parts=_parts(solid),
-        soft=_soft(alpha),
-        hidden=_hidden(little, alpha, solid),
-        alike=_alike(little, alpha, solid),
-        sharpness=_sharpness(little, solid),
+        parts=_count_parts(solid),
+        soft=_half_transparent_share(alpha),
+        hidden=_low_contrast_share(image, alpha, solid),
+        alike=_background_coloured_share(image, alpha, solid),
+        sharpness=_sharpness(image, solid),
         side_px=side_px,
     )
 
 
 def disagreement(alpha: Plane, of_mirrored: Plane, prepared: PreparedImage) -> float:
-    """How far the alpha is from that of the mirrored photo, against the subject's size."""
-    first, _ = _content(alpha, prepared)
-    second, _ = _content(of_mirrored[:, ::-1], prepared)
+    """The difference of two alphas, of the photo and its mirror image, relative to the subject."""
+    first, _ = _without_padding(alpha, prepared)
+    second, _ = _without_padding(of_mirrored[:, ::-1], prepared)
     size = max(float(first.sum()), float(second.sum()), 0.002 * first.size)
     return float(np.abs(first - second).sum()) / size
 
 
-def _content(alpha: Plane, prepared: PreparedImage) -> tuple[Plane, Plane]:
-    """Alpha [h, w] and tensor [3, h, w] without the padding."""
+def _without_padding(alpha: Plane, prepared: PreparedImage) -> tuple[Plane, Plane]:
+    """Alpha [h, w] and input tensor [3, h, w] without letterbox padding."""
     tensor = prepared.tensor
     if prepared.steps and prepared.steps[-1][0] == "padding":
         height, width = prepared.steps[-1][1]
@@ -101,7 +104,7 @@ def _content(alpha: Plane, prepared: PreparedImage) -> tuple[Plane, Plane]:
     return alpha, tensor
 
 
-def _parts(solid: Mask) -> int:
+def _count_parts(solid: Mask) -> int:
     count, _, stats, _ = cv2.connectedComponentsWithStats(solid)
     if count < 2:
         return 0
@@ -109,19 +112,21 @@ def _parts(solid: Mask) -> int:
     return int((areas >= 0.01 * areas.max()).sum())
 
 
-def _soft(alpha: Plane) -> float:
-    undecided = cv2.inRange(alpha, UNSURE, SURE)
-    wide = cv2.morphologyEx(undecided, cv2.MORPH_OPEN, np.ones((EDGE_PX, EDGE_PX), np.uint8))
+def _half_transparent_share(alpha: Plane) -> float:
+    undecided = cv2.inRange(alpha, TRANSPARENT, OPAQUE)
+    wide = cv2.morphologyEx(
+        undecided, cv2.MORPH_OPEN, np.ones((MAX_EDGE_PX, MAX_EDGE_PX), np.uint8)
+    )
     return cv2.countNonZero(wide) / max(float(alpha.sum()), 1.0)
 
 
-def _hidden(image: Plane, alpha: Plane, solid: Mask) -> float:
-    """Of the edge, the share where the mean colours of its two sides are hardly different."""
+def _low_contrast_share(image: Plane, alpha: Plane, solid: Mask) -> float:
+    """The share of the edge whose two sides have mean colours closer than MIN_CONTRAST."""
     edge = cv2.morphologyEx(solid, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
     if not edge.any():
         return 0.0
-    side = (2 * WINDOW_PX + 1, 2 * WINDOW_PX + 1)
-    inside, outside = (alpha > SURE).astype(np.float32), (alpha < UNSURE).astype(np.float32)
+    side = (2 * WINDOW_RADIUS_PX + 1, 2 * WINDOW_RADIUS_PX + 1)
+    inside, outside = (alpha > OPAQUE).astype(np.float32), (alpha < TRANSPARENT).astype(np.float32)
     mass_in, mass_out = cv2.boxFilter(inside, -1, side), cv2.boxFilter(outside, -1, side)
     mean_in = cv2.boxFilter(image * inside[..., None], -1, side)
     mean_out = cv2.boxFilter(image * outside[..., None], -1, side)
@@ -129,26 +134,31 @@ def _hidden(image: Plane, alpha: Plane, solid: Mask) -> float:
     if not known.any():
         return 1.0
     difference = mean_in[known] / mass_in[known, None] - mean_out[known] / mass_out[known, None]
-    return float((np.abs(difference).max(1) < NOTICEABLE).mean())
+    return float((np.abs(difference).max(1) < MIN_CONTRAST).mean())
 
 
-def _alike(image: Plane, alpha: Plane, solid: Mask) -> float:
-    """Of the subject, the share in pieces that the colours alone would give to the background."""
-    inside, outside = solid > 0, alpha < UNSURE
-    if inside.sum() < LEAST_PX or outside.sum() < LEAST_PX:
+def _background_coloured_share(image: Plane, alpha: Plane, solid: Mask) -> float:
+    """The share of the subject in pieces that a colour histogram would assign to the background."""
+    inside, outside = solid > 0, alpha < TRANSPARENT
+    if inside.sum() < MIN_COLOUR_PIXELS or outside.sum() < MIN_COLOUR_PIXELS:
         return 0.0
     lab = cv2.cvtColor(cv2.convertScaleAbs(image + 1, alpha=127.5), cv2.COLOR_RGB2LAB)
     light, red_green, blue_yellow = (lab[..., channel].astype(np.int32) for channel in range(3))
     bins = ((light >> 5) * COLOUR_BINS + (red_green >> 3)) * COLOUR_BINS + (blue_yellow >> 3)
-    of_subject, of_background = _shares(bins[inside]), _shares(bins[outside])
-    background = of_background > RATHER * (of_subject + of_background)
+    of_subject, of_background = (
+        _smoothed_histogram(bins[inside]),
+        _smoothed_histogram(bins[outside]),
+    )
+    background = of_background > BACKGROUND_MAJORITY * (of_subject + of_background)
     pieces = (background[bins] & inside).astype(np.uint8)
-    pieces = cv2.morphologyEx(pieces, cv2.MORPH_OPEN, np.ones((PIECE_PX, PIECE_PX), np.uint8))
+    pieces = cv2.morphologyEx(
+        pieces, cv2.MORPH_OPEN, np.ones((MIN_PIECE_PX, MIN_PIECE_PX), np.uint8)
+    )
     return cv2.countNonZero(pieces) / int(inside.sum())
 
 
-def _shares(bins: NDArray[np.int32]) -> Plane:
-    """The share of each bin, and of half its neighbours': what lies between two belongs to both."""
+def _smoothed_histogram(bins: NDArray[np.int32]) -> Plane:
+    """A normalised histogram, smoothed with [1/2, 1, 1/2] so that bin borders matter less."""
     counts = np.bincount(bins, minlength=LIGHT_BINS * COLOUR_BINS**2).astype(np.float32)
     cube: NDArray[Any] = np.pad(counts.reshape(LIGHT_BINS, COLOUR_BINS, COLOUR_BINS), 1)
     cube = cube[1:-1] + (cube[:-2] + cube[2:]) / 2

@@ -1,6 +1,6 @@
-"""What a photo says besides its pixels, as far as it may be kept: ICC profile, DPI, chosen EXIF.
+"""Metadata that a result keeps from its photo: ICC profile, resolution (DPI), selected EXIF fields.
 
-Positions (GPS), thumbnails, serial numbers and makers' notes are never read, so they can't leak.
+GPS positions, thumbnails, serial numbers and maker notes are never read, so they can't leak.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ TAGS: dict[ExifField, tuple[int, ...]] = {
     ExifField.TAKEN_AT: (0x0132, 0x9003),
     ExifField.CAMERA: (0x010F, 0x0110),
 }
-"""Exif 2.32, tables 4 and 7."""
+"""EXIF tags of each field (Exif 2.32, tables 4 and 7)."""
 
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 INCH = 2
@@ -29,18 +29,21 @@ CM_PER_INCH = 2.54
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file is to carry."""
+    """The metadata to write into one result file."""
 
     icc: bytes | None = None
     dpi: float | None = None
     exif: tuple[tuple[int, str], ...] = ()
-    """Tags and their texts."""
+    """Pairs of an EXIF tag number and its text."""
 
     def __bool__(self) -> bool:
         return bool(self.icc or self.dpi or self.exif)
 
     def exif_bytes(self, *, with_dpi: bool) -> bytes | None:
-        """As an EXIF block; `with_dpi` for formats that have no other place for it."""
+        """The EXIF block, or None if it is empty.
+
+        `with_dpi` includes the resolution, for formats that store it nowhere else.
+        """
         block = PIL.Image.Exif()
         inner: dict[int, str] = {}
         for tag, text in self.exif:
@@ -57,7 +60,7 @@ class Metadata:
 
 
 def read_metadata(data: bytes, rendition: Rendition, *, keep_icc: bool) -> Metadata:
-    """What the file's header gives of what the rendition keeps; damaged parts are left out."""
+    """Read the metadata that the rendition keeps from a file's header; skip damaged fields."""
     if not (keep_icc or rendition.dpi or rendition.exif):
         return Metadata()
     header = open_header(data)

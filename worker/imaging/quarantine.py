@@ -1,8 +1,8 @@
-"""Decodes suspects in processes of their own: what crashes, hangs or swells there harms nobody.
+"""Quarantine: suspect photos are decoded in child processes with limits on memory and time.
 
-Only photos that were in flight when a worker died come here, those of a job that held a guilty one,
-and the pictures that options put behind subjects: for all others a copy of the pixels from process
-to process would cost more than it protects.
+A crash, a hang or too much memory then ends the child and not the worker. Suspects are photos that
+were in flight when a worker died, photos of a job that held such a photo, and background pictures.
+Other photos are decoded in the worker, because copying pixels between processes is expensive.
 """
 
 import ctypes
@@ -23,38 +23,42 @@ from shared.errors import ImageTimeoutError, MattingError, PoisonousImageError, 
 from shared.settings import Settings
 
 LIMITS = {"max_image_bytes", "max_image_pixels"}
-"""The settings that decoding follows from. Secrets stay here."""
+"""The only settings that the child gets. It needs no secrets."""
 
 BYTES_PER_PIXEL = 40
-"""What a decoder may take. Measured: 7 for ordinary photos, 15 to 23 for inks, palettes, 16 bits
-and transparency, 33 for a transparent WebP with a profile."""
+"""Memory limit of the decoder for each pixel. Measured: 7 for ordinary photos; 15 to 23 for CMYK,
+palettes, 16 bits and transparency; 33 for a transparent WebP with an ICC profile."""
 
 SPARE_BYTES = 512 * 1024**2
-"""What libraries and the file itself may take beside the pixels."""
+"""Memory limit for libraries and the file itself, in addition to the pixels."""
 
 PR_SET_PDEATHSIG = 1
-"""prctl(2): a child that hangs must not outlive its worker."""
+"""prctl(2) option: the kernel kills the child when its worker dies."""
 
 
 @dataclass(frozen=True)
 class DecodeRequest:
-    """What `worker.imaging.decoding.decode` is to be called with."""
+    """Arguments for `worker.imaging.decoding.decode`."""
 
-    enough_px: int | None = None
+    min_side_px: int | None = None
     keep_profile: bool = False
 
 
 class Quarantine:
-    """A few children, started when first needed. Thread-safe; `close` it after its last caller."""
+    """Decodes suspect photos in child processes, which it starts on demand and reuses.
+
+    Thread-safe. Call `close` after the last `decode` has returned.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._idle: queue.SimpleQueue[_Child] = queue.SimpleQueue()
 
     def decode(self, data: bytes, request: DecodeRequest) -> tuple[np.ndarray[Any, Any], int, int]:
-        """The pixels [h, w, 3] uint8, and the upright original's width and height.
+        """Decode a file: pixels [h, w, 3] uint8 RGB, and the upright original's width and height.
 
-        Raises what `imaging.decoding.decode` raises, PoisonousImageError and ImageTimeoutError.
+        Raises the errors of `imaging.decoding.decode`; PoisonousImageError when the child crashes
+        or exceeds its memory limit; ImageTimeoutError.
         """
         child = self._child()
         try:
@@ -68,7 +72,7 @@ class Quarantine:
         return answer
 
     def close(self) -> None:
-        """End the children."""
+        """Stop the child processes."""
         with suppress(queue.Empty):
             while True:
                 self._idle.get_nowait().end()
@@ -84,7 +88,7 @@ class Quarantine:
 
 
 class _Child:
-    """One process, asked by one thread at a time."""
+    """One child process, used by one thread at a time."""
 
     def __init__(self) -> None:
         self._popen = subprocess.Popen(
@@ -92,7 +96,7 @@ class _Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        # It has loaded its libraries: the time limit is the photo's alone.
+        # Wait until it has loaded its libraries, so that only the photo counts for the time limit.
         self._ready = self._out.readline() == b"ready\n"
 
     @property
@@ -108,15 +112,19 @@ class _Child:
         self._popen.wait()
         for pipe in (self._popen.stdin, self._popen.stdout):
             if pipe is not None:
-                with suppress(OSError):  # what was not sent yet no longer goes out
+                with suppress(OSError):  # closing flushes unsent data into a broken pipe
                     pipe.close()
 
     def ask(
         self, data: bytes, request: DecodeRequest, settings: Settings
     ) -> tuple[np.ndarray[Any, Any], int, int] | MattingError:
-        """Have it decode. Raises PoisonousImageError, ImageTimeoutError; then `end` it."""
+        """Send a photo and wait for its pixels or its error.
+
+        Raises PoisonousImageError, ImageTimeoutError. After an exception the child is unusable:
+        `end` it.
+        """
         if not self._ready:
-            raise MattingError("The process that decodes suspects does not start")
+            raise MattingError("The child process that decodes suspect photos does not start")
         late = threading.Event()
 
         def kill() -> None:
@@ -127,13 +135,13 @@ class _Child:
         timer.start()
         try:
             return self._exchange(data, request, settings)
-        except (OSError, EOFError, ValueError) as error:  # its end of the pipe is gone
+        except (OSError, EOFError, ValueError) as error:  # the child closed its end of the pipe
             status = self._popen.wait()
             if late.is_set():
                 limit = f"{settings.image_timeout_s:g}"
-                raise ImageTimeoutError(f"Decoding it took more than {limit} s") from error
+                raise ImageTimeoutError(f"Decoding took more than {limit} s") from error
             how = signal.Signals(-status).name if status < 0 else f"status {status}"
-            raise PoisonousImageError(f"Decoding it ended the process with {how}") from error
+            raise PoisonousImageError(f"Decoding crashed its process with {how}") from error
         finally:
             timer.cancel()
 
@@ -142,7 +150,7 @@ class _Child:
     ) -> tuple[np.ndarray[Any, Any], int, int] | MattingError:
         header = {
             "bytes": len(data),
-            "enough_px": request.enough_px,
+            "min_side_px": request.min_side_px,
             "keep_profile": request.keep_profile,
             "settings": settings.model_dump(mode="json", include=LIMITS),
         }
@@ -165,10 +173,10 @@ class _Child:
 
 
 def main() -> None:
-    """The child's part: decode what standard input brings, until it ends."""
+    """The child process: decode photos from standard input until it closes."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to handle
-    # Loaded here and not above: the worker needs none of it to ask.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker handles Ctrl-C
+    # Imported here, because the parent process does not need it.
     import cv2
 
     from worker.imaging.decoding import decode
@@ -188,7 +196,7 @@ def main() -> None:
                 decoded = decode(
                     data,
                     settings,
-                    enough_px=header["enough_px"],
+                    min_side_px=header["min_side_px"],
                     keep_profile=header["keep_profile"],
                 )
             except MattingError as error:
@@ -196,7 +204,7 @@ def main() -> None:
             except MemoryError:
                 answer = {
                     "code": PoisonousImageError.code,
-                    "detail": "Decoding it takes far more memory than its size warrants",
+                    "detail": "Decoding takes far more memory than an image of its size needs",
                 }
             else:
                 answer = {

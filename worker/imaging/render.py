@@ -1,7 +1,7 @@
-"""One rendition: photo and matte become the pixels that are to be encoded.
+"""Rendering: photo and matte become the pixels of one rendition, ready for encoding.
 
-The plain cut-out, which most of the work is, touches the full-size pixels once; whatever changes
-the frame goes through worker.imaging.frame, on the part of the photo that is seen.
+Plain cut-outs are most of the load, so they have a fast path that reads the full-size pixels once.
+Crop, canvas, shadows and pictures as background take the general path, `_compose`.
 """
 
 from functools import cached_property
@@ -12,24 +12,26 @@ from numpy.typing import NDArray
 
 from shared.rendition import Foreground, Format, Output, Rendition
 from worker.imaging.arrays import Box, Image
-from worker.imaging.backdrop import backdrop, rgb, shade
-from worker.imaging.edge_colours import Places, subject_colours, transition
-from worker.imaging.frame import place, put, put_matte
+from worker.imaging.background import render_background, rgb
+from worker.imaging.crop_and_canvas import compute_placement, paste, paste_matte
+from worker.imaging.edge_colours import PixelIndices, estimate_foreground, transition_pixels
 from worker.imaging.matte import subject_box
+from worker.imaging.shadow import shadow_alpha
 
 
 class Subject:
-    """A photo [H, W, 3] uint8 RGB and its matte [H, W] uint8, with what several renditions share
-    worked out once.
+    """A photo [H, W, 3] uint8 RGB and its matte [H, W] uint8.
+
+    Edge colours and the subject's box are computed once for all renditions.
     """
 
     def __init__(self, image: Image, matte: Image) -> None:
         self.image, self.matte = image, matte
 
     @cached_property
-    def edge(self) -> Places:
-        """Where it is half transparent."""
-        return transition(self.matte)
+    def edge(self) -> PixelIndices:
+        """The indices [N] of the half-transparent pixels."""
+        return transition_pixels(self.matte)
 
     @cached_property
     def box(self) -> Box | None:
@@ -37,48 +39,51 @@ class Subject:
         return subject_box(self.matte)
 
     @cached_property
-    def _estimated(self) -> Image:
-        return subject_colours(self.image, self.matte, self.edge)
+    def _estimated_edge_colours(self) -> Image:
+        return estimate_foreground(self.image, self.matte, self.edge)
 
     def edge_colours(self, foreground: Foreground) -> Image:
-        """The colours [N, 3] of the edge."""
+        """The colours [N, 3] uint8 RGB of the edge pixels: estimated, or the photo's own."""
         if foreground is Foreground.ESTIMATE:
-            return self._estimated
+            return self._estimated_edge_colours
         return self.image.reshape(-1, 3)[self.edge]
 
-    def clean(self, foreground: Foreground) -> Image:
-        """The whole photo with those colours at the edge: a copy."""
+    def image_with_edge_colours(self, foreground: Foreground) -> Image:
+        """A copy of the photo with `edge_colours` at the edge."""
         result = self.image.copy()
         result.reshape(-1, 3)[self.edge] = self.edge_colours(foreground)
         return result
 
 
 def render(subject: Subject, rendition: Rendition, picture: Image | None = None) -> Image:
-    """[H', W'] (alpha alone), [H', W', 3] (on a background) or [H', W', 4] (RGBA, colours straight:
-    not multiplied by alpha; fully clear pixels are 0, which makes files small). `picture`: the
-    decoded background picture.
+    """Render a rendition as uint8 pixels: [H', W'] (alpha alone), [H', W', 3] RGB on a background,
+    or [H', W', 4] RGBA.
+
+    RGBA has straight (not premultiplied) colours. Fully transparent pixels are 0, which makes files
+    small. `picture` is the decoded background picture, if the rendition has one.
 
     Raises InvalidOptionsError.
     """
     if rendition.output is Output.ALPHA:
-        return framed_matte(subject, rendition)
+        return matte_on_canvas(subject, rendition)
     if rendition.is_plain and rendition.format is not Format.ZIP:
         if rendition.background is None:
-            return _clear(subject, rendition.foreground)
+            return _transparent_cutout(subject, rendition.foreground)
         if isinstance(rendition.background, str):
-            return _on_colour(subject, rendition.foreground, rendition.background)
-    return _framed(subject, rendition, picture)
+            return _on_solid_colour(subject, rendition.foreground, rendition.background)
+    return _compose(subject, rendition, picture)
 
 
-def framed_matte(subject: Subject, rendition: Rendition) -> Image:
-    """The matte [H', W'] as it lies in the picture. Raises InvalidOptionsError."""
+def matte_on_canvas(subject: Subject, rendition: Rendition) -> Image:
+    """The matte [H', W'] uint8 after crop, scale and position. Raises InvalidOptionsError."""
     if not rendition.changes_frame:
         return subject.matte
     height, width = subject.matte.shape
-    return put_matte(place(rendition, width, height, subject.box), subject.matte)
+    return paste_matte(compute_placement(rendition, width, height, subject.box), subject.matte)
 
 
-def _clear(subject: Subject, foreground: Foreground) -> Image:
+def _transparent_cutout(subject: Subject, foreground: Foreground) -> Image:
+    """The plain cut-out [H, W, 4] RGBA."""
     colours = subject.edge_colours(foreground)
     cutout = cv2.cvtColor(subject.image, cv2.COLOR_RGB2RGBA).astype(np.uint8, copy=False)
     cutout.reshape(-1, 4)[subject.edge, :3] = colours
@@ -86,10 +91,8 @@ def _clear(subject: Subject, foreground: Foreground) -> Image:
     return cv2.copyTo(cutout, subject.matte).astype(np.uint8, copy=False)
 
 
-def _on_colour(subject: Subject, foreground: Foreground, colour: str) -> Image:
-    """Composite over `#rrggbb`: exactly that colour where alpha is 0, the image where it is 255,
-    and the edge's colours by their share between.
-    """
+def _on_solid_colour(subject: Subject, foreground: Foreground, colour: str) -> Image:
+    """Composite over `#rrggbb`. Where alpha is 0, the result has exactly that colour."""
     value = rgb(colour)
     result = np.empty_like(subject.image)
     result[:] = value
@@ -100,34 +103,34 @@ def _on_colour(subject: Subject, foreground: Foreground, colour: str) -> Image:
     return result
 
 
-def _framed(subject: Subject, rendition: Rendition, picture: Image | None) -> Image:
-    """The frame, the shadow, and what lies behind."""
-    colours, alpha = subject.clean(rendition.foreground), subject.matte
+def _compose(subject: Subject, rendition: Rendition, picture: Image | None) -> Image:
+    """The general path: crop, canvas, shadow and any background."""
+    colours, alpha = subject.image_with_edge_colours(rendition.foreground), subject.matte
     if rendition.changes_frame:
-        placement = place(rendition, alpha.shape[1], alpha.shape[0], subject.box)
-        colours, alpha = put(placement, colours, alpha)
+        placement = compute_placement(rendition, alpha.shape[1], alpha.shape[0], subject.box)
+        colours, alpha = paste(placement, colours, alpha)
     if rendition.format is Format.ZIP:
         return cv2.merge([*cv2.split(colours), alpha]).astype(np.uint8, copy=False)
-    dark = shade(rendition.shadow, alpha) if rendition.shadow else None
+    shadow = shadow_alpha(rendition.shadow, alpha) if rendition.shadow else None
     if rendition.background is None:
-        return _with_alpha(colours, alpha, dark)
+        return _rgba(colours, alpha, shadow)
     height, width = alpha.shape
-    behind = backdrop(rendition.background, width, height, picture)
-    if dark is not None:
-        behind = np.rint(behind * (1 - dark[..., None])).astype(np.uint8)
-    behind = cv2.copyTo(colours, cv2.inRange(alpha, 255, 255), behind).astype(np.uint8, copy=False)
-    edge = transition(alpha)
+    result = render_background(rendition.background, width, height, picture)
+    if shadow is not None:
+        result = np.rint(result * (1 - shadow[..., None])).astype(np.uint8)
+    result = cv2.copyTo(colours, cv2.inRange(alpha, 255, 255), result).astype(np.uint8, copy=False)
+    edge = transition_pixels(alpha)
     share = alpha.reshape(-1)[edge, None].astype(np.float32) / 255
-    flat = behind.reshape(-1, 3)
+    flat = result.reshape(-1, 3)
     flat[edge] = np.rint(colours.reshape(-1, 3)[edge] * share + flat[edge] * (1 - share))
-    return behind
+    return result
 
 
-def _with_alpha(colours: Image, alpha: Image, dark: NDArray[np.float32] | None) -> Image:
-    """RGBA with straight colours; a shadow is black that lies under the subject."""
-    if dark is not None:
+def _rgba(colours: Image, alpha: Image, shadow: NDArray[np.float32] | None) -> Image:
+    """Merge colours and alpha into straight RGBA. The shadow becomes a black layer below."""
+    if shadow is not None:
         share = alpha.astype(np.float32) / 255
-        total = share + (1 - share) * dark
+        total = share + (1 - share) * shadow
         tint = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
         colours = np.rint(colours * tint[..., None]).astype(np.uint8)
         alpha = np.rint(total * 255).astype(np.uint8)

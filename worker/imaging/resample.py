@@ -1,4 +1,4 @@
-"""Resampling an image to a smaller size."""
+"""Fast downscaling of images."""
 
 import cv2
 import numpy as np
@@ -7,11 +7,11 @@ from worker.imaging.arrays import Image, Size
 
 
 def shrink(image: Image, size: Size) -> Image:
-    """Resize an image [H, W] or [H, W, 3] to (height, width) with no aliasing worth the name,
-    without reading every pixel several times.
+    """Downscale an image [H, W] or [H, W, 3] uint8 to (height, width), fast and without aliasing.
 
-    INTER_AREA costs 20 times INTER_LINEAR, except at exactly a half, where it averages 2 × 2
-    blocks; so it halves as often as it can, and the last step, to more than a half, is linear.
+    INTER_AREA takes 20 times as long as INTER_LINEAR, except for a scale of exactly 1/2, where it
+    averages 2 × 2 blocks. So the image is halved as often as possible, and one linear step does the
+    rest.
     """
     while image.shape[0] >= 2 * size[0] and image.shape[1] >= 2 * size[1]:
         half = image.shape[1] // 2, image.shape[0] // 2

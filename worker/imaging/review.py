@@ -1,6 +1,7 @@
-"""Signs of trouble become reasons: what a person should look at before it is published.
+"""Review reasons: which results a person should check before publishing, and why.
 
-The mirrored photo is only asked about where something else hints at trouble.
+Metrics beyond their thresholds become reasons. Where a metric is only near its threshold, the
+network also predicts the mirrored photo, and a different matte is a reason.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,56 +17,59 @@ from worker.imaging.arrays import Plane
 from worker.imaging.matte_metrics import MatteMetrics, disagreement, measure
 from worker.imaging.prepared import PreparedImage
 
-HINT = 0.6
-"""A sign that comes to this share of its threshold is worth a second look at the mirrored photo."""
+SECOND_LOOK_SHARE = 0.6
+"""A metric beyond this share of its threshold justifies predicting the mirrored photo."""
 
-DOUBTFUL = frozenset({Reason.EMPTY, Reason.FULL, Reason.PARTS, Reason.SOFT, Reason.LOW_CONTRAST})
-"""Signs of a matte that may be wrong. The others are as true of the mirrored photo."""
+CONFIRMABLE = frozenset({Reason.EMPTY, Reason.FULL, Reason.PARTS, Reason.SOFT, Reason.LOW_CONTRAST})
+"""The reasons that the mirrored photo can confirm. The others are properties of the photo and hold
+for its mirror image too."""
 
 
 class ReviewInput(NamedTuple):
-    """A matte and what it was made from."""
+    """A network's alpha and the input that it was predicted from."""
 
     alpha: Plane
     prepared: PreparedImage
     side_px: int
-    """The shorter side of the photo."""
+    """Shorter side of the photo."""
 
 
 def review_many(
-    seen: Sequence[ReviewInput],
+    mattes: Sequence[ReviewInput],
     predict_many: Callable[[list[PreparedImage]], Sequence[Plane | MattingError]],
     settings: Settings,
 ) -> list[list[Reason]]:
-    """For each, why a person should look at it; where there are hints, the mirrored photos are
-    asked about in one call.
+    """The review reasons of each matte; an empty list means none.
+
+    All mirrored photos that are needed are predicted in one call.
     """
-    metrics = [measure(*one) for one in seen]
-    doubtful = [index for index, found in enumerate(metrics) if hints(found, settings)]
-    if doubtful:
-        again = predict_many([mirrored(seen[index].prepared) for index in doubtful])
-        for index, other in zip(doubtful, again, strict=True):
+    metrics = [measure(*one) for one in mattes]
+    unclear = [index for index, found in enumerate(metrics) if needs_second_look(found, settings)]
+    if unclear:
+        again = predict_many([mirrored(mattes[index].prepared) for index in unclear])
+        for index, other in zip(unclear, again, strict=True):
             if not isinstance(other, MattingError):
-                apart = disagreement(seen[index].alpha, other, seen[index].prepared)
+                apart = disagreement(mattes[index].alpha, other, mattes[index].prepared)
                 metrics[index] = replace(metrics[index], disagreement=apart)
     return [reasons(found, settings) for found in metrics]
 
 
-def hints(metrics: MatteMetrics, settings: Settings) -> bool:
-    """Whether the mirrored photo is worth the network's time: there is a sign that it can confirm,
-    and none yet that marks the image anyway.
+def needs_second_look(metrics: MatteMetrics, settings: Settings) -> bool:
+    """Whether to predict the mirrored photo.
+
+    That is so if no reason holds yet and one in CONFIRMABLE is near its threshold.
     """
-    near = reasons(metrics, settings, share=HINT)
-    return not reasons(metrics, settings) and not DOUBTFUL.isdisjoint(near)
+    near = reasons(metrics, settings, share=SECOND_LOOK_SHARE)
+    return not reasons(metrics, settings) and not CONFIRMABLE.isdisjoint(near)
 
 
 def mirrored(prepared: PreparedImage) -> PreparedImage:
-    """The same input, left and right exchanged."""
+    """The same input, flipped horizontally."""
     return replace(prepared, tensor=np.ascontiguousarray(prepared.tensor[:, :, ::-1]))
 
 
 def reasons(metrics: MatteMetrics, settings: Settings, *, share: float = 1.0) -> list[Reason]:
-    """What is beyond its threshold; with `share`, beyond that part of it."""
+    """The reasons whose metric is beyond `share` of its threshold."""
     s = settings
     if metrics.coverage < s.review_empty_share / share:
         return [Reason.EMPTY]

@@ -1,6 +1,7 @@
-"""The models: built in, or a folder that holds what PaddleSeg's exporter writes."""
+"""The models: shipped ones, or a folder that holds what PaddleSeg's exporter writes."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,8 @@ from shared.errors import ModelLoadError
 from shared.settings import Settings
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
+SHIPPED = {name: BUNDLES / name for name in ("builtin", "u2netp")}
+"""The models that come with the product. Another `u2netp` in `models_dir` goes before ours."""
 
 
 @dataclass(frozen=True)
@@ -26,25 +29,32 @@ class Model:
     """`Deploy.transforms` in order: each a `type` and its parameters."""
     fixed_shape: tuple[int, int] | None = None
     """Height and width, if deploy.yaml says that the export takes no other."""
+    one_at_a_time: bool = False
+    """Whether deploy.yaml says that the export takes one photo at a time."""
+    postprocess: tuple[str, ...] = ()
+    """`Deploy.postprocess`: what turns the network's answer into an alpha, in order."""
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of graph and weights, 16 hex digits: what caches are keyed by."""
+        """SHA-256 of all that an alpha follows from, 16 hex digits: what caches are keyed by."""
         digest = hashlib.sha256(self.graph.read_bytes())
         digest.update(self.params.read_bytes())
+        digest.update(json.dumps([self.transforms, self.postprocess], sort_keys=True).encode())
         return digest.hexdigest()[:16]
 
 
 def find_model(settings: Settings) -> Model:
-    """The model that MATTING_MODEL names: `builtin`, a folder, or a name under `models_dir`.
+    """The model that MATTING_MODEL names: a folder, a name under `models_dir`, or a shipped one.
 
     Raises ModelLoadError when a file is missing or deploy.yaml is not one.
     """
     if settings.model == "builtin":
         folder = BUNDLES / "builtin"
     else:
-        given = Path(settings.model)
+        given, shipped = Path(settings.model), SHIPPED.get(settings.model)
         folder = given if given.is_dir() else settings.models_dir / settings.model
+        if shipped is not None and not folder.is_dir():
+            folder = shipped
     if not folder.is_dir():
         raise ModelLoadError(f"MATTING_MODEL={settings.model}: there is no folder {folder}")
     return read_export(folder, settings.model)
@@ -52,6 +62,8 @@ def find_model(settings: Settings) -> Model:
 
 def read_export(folder: Path, name: str) -> Model:
     """Read a folder in PaddleSeg's export layout. Raises ModelLoadError."""
+    from worker.inference.postprocess import checked_postprocess  # numpy: `models list` needs none
+
     description = folder / "deploy.yaml"
     try:
         deploy = yaml.safe_load(description.read_text())["Deploy"]
@@ -68,7 +80,15 @@ def read_export(folder: Path, name: str) -> Model:
     params = folder / str(deploy.get("params", "model.pdiparams"))
     if graph is None or not params.is_file():
         raise ModelLoadError(f"{folder} lacks the graph or the weights that deploy.yaml names")
-    return Model(name, graph, params, transforms, _fixed_shape(deploy.get("input_shape")))
+    return Model(
+        name,
+        graph,
+        params,
+        transforms,
+        _fixed_shape(deploy.get("input_shape")),
+        one_at_a_time=_one_at_a_time(deploy.get("input_shape")),
+        postprocess=checked_postprocess(deploy.get("postprocess", [])),
+    )
 
 
 def _fixed_shape(shape: object) -> tuple[int, int] | None:
@@ -79,3 +99,8 @@ def _fixed_shape(shape: object) -> tuple[int, int] | None:
     if not isinstance(height, int) or not isinstance(width, int) or min(height, width) < 1:
         return None
     return height, width
+
+
+def _one_at_a_time(shape: object) -> bool:
+    """A batch of 1 in `input_shape`, where everything else is fixed too; -1 is any number."""
+    return _fixed_shape(shape) is not None and isinstance(shape, list) and shape[0] == 1

@@ -63,7 +63,7 @@ class Predictor:
         )
         self.batch_sizes = [1 << power for power in range(largest.bit_length())]
         if model.fixed_shape:
-            self._fix_shape(model.fixed_shape)
+            self._fix_shape(model.fixed_shape, one_at_a_time=model.one_at_a_time)
         else:
             native = self.exact.size_of(NATIVE_PROBE)
             self.grid = ShapeGrid.around(round((native[0] * native[1]) ** 0.5))
@@ -98,7 +98,7 @@ class Predictor:
         """A photo [H, W, 3] uint8 RGB as an input of the network."""
         if profile is Profile.EXACT:
             return self.exact.prepare(image)
-        return self.grid.prepare(image, self.exact.mean, self.exact.std)
+        return self.grid.prepare(image, self.exact.normalisation)
 
     def predict_many(self, prepared: Sequence[PreparedImage]) -> list[Alpha | MattingError]:
         """An alpha [H, W] float32 in 0..1 at the network's size, or an error, for each input.
@@ -146,9 +146,12 @@ class Predictor:
         """[N, 3, H, W] → [N, H, W], on whichever stream is free."""
         return self._networks.submit(batch, of=of)
 
-    def _fix_shape(self, shape: Size) -> None:
-        """The export takes one photo of one shape at a time."""
-        self.exact_shapes, self.grid, self.batch_sizes = [shape], ShapeGrid((shape,)), [1]
+    def _fix_shape(self, shape: Size, *, one_at_a_time: bool = True) -> None:
+        """The export takes photos of one shape."""
+        self.exact_shapes = [shape]
+        self.grid = ShapeGrid((shape,), squeeze=self.exact.squeezes)
+        if one_at_a_time:
+            self.batch_sizes = [1]
 
     def _choose_plan(self) -> EnginePlan:
         """The first plan that runs the test card and agrees with the plain plan.

@@ -19,11 +19,10 @@ from shared.telemetry import DEVICE_BUSY_SECONDS
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.inference.catalog import Model
 from worker.inference.engine import EnginePlan, create
+from worker.inference.postprocess import POSTPROCESS, Alphas
 
 Batch = NDArray[np.float32]
 """[N, 3, H, W], normalised RGB."""
-Alphas = NDArray[np.float32]
-"""[N, H, W] in 0..1."""
 
 
 class PredictorSession:
@@ -32,11 +31,19 @@ class PredictorSession:
     def __init__(self, plan: EnginePlan, model: Model) -> None:
         """Raises EngineUnavailableError, ModelLoadError."""
         self._predictor = create(plan, model)
+        self._postprocess = [POSTPROCESS[name] for name in model.postprocess]
         self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
         self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
 
     def run(self, batch: Batch) -> Alphas:
-        """One forward pass. Raises PredictorError, OutOfMemoryError."""
+        """One forward pass, as alphas in 0..1. Raises PredictorError, OutOfMemoryError."""
+        alphas = self.forward(batch)
+        for step in self._postprocess:
+            alphas = step(alphas)
+        return np.clip(alphas, 0, 1)
+
+    def forward(self, batch: Batch) -> Alphas:
+        """One forward pass, as the network answers. Raises PredictorError, OutOfMemoryError."""
         try:
             self._input.reshape(batch.shape)
             self._input.copy_from_cpu(batch)
@@ -52,7 +59,7 @@ class PredictorSession:
         alphas = output.reshape(output.shape[0], *output.shape[-2:])
         if not np.isfinite(alphas).all():
             raise PredictorError("The network gave values that are no numbers")
-        return np.clip(alphas, 0, 1)
+        return alphas
 
 
 class SessionPool:

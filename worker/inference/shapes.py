@@ -6,7 +6,6 @@ pixels repeated, because a network takes a bright bar for a subject more easily 
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,7 +14,7 @@ import numpy as np
 from worker.imaging.arrays import Image, Size
 from worker.imaging.prepared import PreparedImage
 from worker.imaging.resample import shrink
-from worker.inference.transforms import normalise
+from worker.inference.transforms import Normalisation
 
 STRIDE = 32
 """Sides are multiples of it: the deepest features of these networks are at 1/32."""
@@ -34,6 +33,8 @@ class ShapeGrid:
     """The shapes of the `fast` profile."""
 
     shapes: tuple[Size, ...]
+    squeeze: bool = False
+    """Bend a photo of any ratio into its shape, for networks that were trained so; else pad it."""
 
     @classmethod
     def around(cls, side: int) -> "ShapeGrid":
@@ -46,7 +47,7 @@ class ShapeGrid:
         ratio = size[1] / size[0]
         shape = min(self.shapes, key=lambda shape: abs(math.log(shape[1] / shape[0] / ratio)))
         bend = (shape[1] / shape[0]) / ratio
-        if max(bend, 1 / bend) <= MAX_BEND:
+        if self.squeeze or max(bend, 1 / bend) <= MAX_BEND:
             return shape, shape
         scale = min(shape[0] / size[0], shape[1] / size[1])
         inner = (
@@ -55,7 +56,7 @@ class ShapeGrid:
         )
         return shape, inner
 
-    def prepare(self, image: Image, mean: Sequence[float], std: Sequence[float]) -> PreparedImage:
+    def prepare(self, image: Image, normalisation: Normalisation) -> PreparedImage:
         """A photo [H, W, 3] uint8 RGB in its shape."""
         size = image.shape[0], image.shape[1]
         shape, inner = self.choose(size)
@@ -68,7 +69,7 @@ class ShapeGrid:
             image = cv2.copyMakeBorder(
                 image, 0, shape[0] - inner[0], 0, shape[1] - inner[1], cv2.BORDER_REPLICATE
             ).astype(np.uint8)
-        return PreparedImage(normalise(image, mean, std), tuple(steps), content)
+        return PreparedImage(normalisation.apply(image), tuple(steps), content)
 
 
 def _nearest(side: int, ratio: float) -> Size:

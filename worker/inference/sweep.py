@@ -16,7 +16,8 @@ from shared.settings import Settings
 from worker.imaging.arrays import Size
 from worker.inference.catalog import Model
 from worker.inference.engine import Kind, plans
-from worker.inference.session import Alphas, PredictorSession, SessionPool
+from worker.inference.postprocess import Alphas
+from worker.inference.session import PredictorSession, SessionPool
 
 CPU_BATCHES = (1, 2, 4, 8)
 DEVICE_BATCHES = (1, 2, 4, 8, 16, 32, 64)

@@ -2,10 +2,11 @@
 
 What each does was read in PaddleSeg's Matting/ppmatting/transforms/transforms.py and
 Matting/deploy/python/infer.py (Apache-2.0): sizes are rounded there as here, every resize is
-linear, and the way back resizes linearly through the same sizes.
+linear, and the way back resizes linearly through the same sizes. `divide_by_max` is ours.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -22,14 +23,33 @@ Colour = tuple[float, float, float]
 _Resizer = Callable[[Size], Size]
 
 
+@dataclass(frozen=True)
+class Normalisation:
+    """Pixels of 0..255 as what a network was trained on."""
+
+    mean: Colour = (0.5, 0.5, 0.5)
+    std: Colour = (0.5, 0.5, 0.5)
+    divide_by_max: bool = False
+    """By the photo's own largest value in place of 255: the U²-Net family."""
+
+    def apply(self, image: Image) -> NDArray[np.float32]:
+        """(image / 255 - mean) / std as [3, H, W] float32, in one pass a channel."""
+        whole = max(1, int(image.max())) if self.divide_by_max else 255
+        tensor = np.empty((3, *image.shape[:2]), np.float32)
+        for channel in range(3):
+            scale = 1 / (whole * self.std[channel])
+            np.multiply(image[..., channel], np.float32(scale), out=tensor[channel])
+            tensor[channel] -= np.float32(self.mean[channel] / self.std[channel])
+        return tensor
+
+
 class ExactTransforms:
     """`Deploy.transforms` of a model, checked when made. Thread-safe."""
 
     def __init__(self, transforms: Sequence[Mapping[str, Any]]) -> None:
         """Raises UnsupportedTransformError for a step or a parameter that is not known."""
         self._sizes: list[tuple[str, _Resizer, Colour]] = []
-        self.mean, self.std = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-        normalised = False
+        normalisation: Normalisation | None = None
         for transform in transforms:
             parameters = dict(transform)
             kind = str(parameters.pop("type", ""))
@@ -38,9 +58,11 @@ class ExactTransforms:
                     if not parameters.pop("to_rgb", True):
                         raise UnsupportedTransformError("LoadImages with to_rgb: false")
                 elif kind == "Normalize":
-                    normalised = True
-                    self.mean = _three(parameters.pop("mean", self.mean))
-                    self.std = _three(parameters.pop("std", self.std))
+                    normalisation = Normalisation(
+                        _three(parameters.pop("mean", Normalisation.mean)),
+                        _deviations(parameters.pop("std", Normalisation.std)),
+                        _truth(parameters.pop("divide_by_max", False)),
+                    )
                 elif kind in _SIZES:
                     self._sizes.append(_SIZES[kind](parameters))
                 else:
@@ -49,8 +71,13 @@ class ExactTransforms:
                 raise UnsupportedTransformError(f"{kind} in deploy.yaml: {error!r}") from error
             if parameters:
                 raise UnsupportedTransformError(f"{kind} with {', '.join(parameters)}")
-        if not normalised:
+        if normalisation is None:
             raise UnsupportedTransformError("deploy.yaml has no Normalize")
+        self.normalisation = normalisation
+        self.squeezes = [kind for kind, *_ in self._sizes] == ["resize"] and (
+            self.size_of((1, 1_000)) == self.size_of((1_000, 1))
+        )
+        """Whether every photo is squeezed into one size, whatever its ratio."""
 
     def size_of(self, size: Size) -> Size:
         """The network's input size for a photo of this size."""
@@ -76,17 +103,20 @@ class ExactTransforms:
                 image = cv2.resize(
                     image, (new_width, new_height), interpolation=cv2.INTER_LINEAR
                 ).astype(np.uint8)
-        return PreparedImage(normalise(image, self.mean, self.std), tuple(steps), content)
+        return PreparedImage(self.normalisation.apply(image), tuple(steps), content)
 
 
-def normalise(image: Image, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
-    """(image / 255 - mean) / std as [3, H, W] float32, in one pass a channel."""
-    tensor = np.empty((3, *image.shape[:2]), np.float32)
-    for channel in range(3):
-        scale = 1 / (255 * std[channel])
-        np.multiply(image[..., channel], np.float32(scale), out=tensor[channel])
-        tensor[channel] -= np.float32(mean[channel] / std[channel])
-    return tensor
+def _deviations(values: Any) -> Colour:
+    three = _three(values)
+    if min(three) <= 0:
+        raise ValueError("std must be above 0")
+    return three
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is neither true nor false")
+    return value
 
 
 def _three(values: Any) -> Colour:

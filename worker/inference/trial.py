@@ -166,7 +166,7 @@ def _disagreement(alpha: NDArray[np.float32], truth: NDArray[np.float32]) -> str
 
 def _card(model: Model, shape: Size) -> NDArray[np.float32]:
     exact = ExactTransforms(model.transforms)
-    return ShapeGrid((shape,)).prepare(testcard(), exact.mean, exact.std).tensor[None]
+    return ShapeGrid((shape,)).prepare(testcard(), exact.normalisation).tensor[None]
 
 
 if __name__ == "__main__":

@@ -2,18 +2,18 @@
 
 The device is never kept waiting: two or three batches are in flight, each driven by a thread of its
 own, and while one holds the predictor the others' images are fetched, decoded, encoded and stored
-by two shared pools, one for what waits (network) and one for what computes (codecs). The images of
-small batches come first everywhere.
+by shared pools: one for what waits for the storage, one for what waits for other people's servers,
+one for what computes (codecs). The images of small batches come first everywhere.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, as_completed
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
+from contextlib import AbstractContextManager
 
 import cv2
 
-from shared.errors import MattingError, WorkerMemoryError
+from shared.errors import MattingError
 from shared.options import ColourProfile
 from shared.settings import Settings
 from shared.telemetry import get_logger
@@ -23,19 +23,23 @@ from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
 from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode
-from worker.imaging.finishing import enough_px, finish, keep_metadata
+from worker.imaging.finishing import (
+    finish,
+    largest_canvas_pixels,
+    metadata_to_keep,
+    min_decode_side_px,
+)
 from worker.imaging.quarantine import DecodeRequest, Quarantine
 from worker.imaging.review import ReviewInput, review_many
 from worker.pipeline.background_pictures import BackgroundPictures
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore
-from worker.pipeline.result_reuse import EarlierResults, copy_again
-from worker.pipeline.work_items import Outcome, StoredOutput, WorkItem
+from worker.pipeline.result_reuse import EarlierResults
+from worker.pipeline.transfers import Transfers
+from worker.pipeline.work_items import Outcome, WorkItem
 
 __all__ = ["BatchPredictor", "ObjectStore", "Outcome", "Pipeline", "WorkItem"]
 
 log = get_logger(__name__)
-
-T = TypeVar("T")
 
 
 class Pipeline:
@@ -51,16 +55,16 @@ class Pipeline:
         pixel_budget: PixelBudget | None = None,
     ) -> None:
         """`past`: where to look for results that were computed before; None computes each.
-        `watchdog`: who is told what native code is busy with. `room`: that of all pipelines.
+        `watchdog`: who is told what native code is busy with. `pixel_budget`: shared by all
+        pipelines.
         """
-        self._past = past
         self._predictor = predictor
         self._store = store
         self._settings = settings
         self._watchdog = watchdog or Watchdog(settings.image_timeout_s)
         self._quarantine = Quarantine(settings)
         self._pictures = BackgroundPictures(self._read_picture)
-        self._io = SmallestBatchFirstPool(settings.io_threads, "io")
+        self._transfers = Transfers(store, settings, past)
         # One image a thread: OpenCV's own threads would only contend with these.
         cv2.setNumThreads(1)
         self._codecs = SmallestBatchFirstPool(settings.codec_threads, "codec")
@@ -70,48 +74,96 @@ class Pipeline:
 
     def run_many(self, items: Sequence[WorkItem]) -> list[Outcome]:
         """Do a batch: one outcome for each item, in their order. One bad image fails alone."""
-        # A device that hangs would hold the batch for ever, since its leases are renewed: after
-        # this long its messages are another's anyway.
-        limit_s = self._settings.queue_visibility_timeout_s
-        with self._watchdog.watching(None, "batch", limit_s):
-            return self._run_many(items)
+        with self._watched():
+            images = self._images(items, len(items))
+            # Each goes on to decoding as soon as it is there; no codec thread waits for a fetch.
+            fetching = {self._transfers.fetch(in_flight): in_flight for in_flight in images}
+            self._run(
+                images,
+                (
+                    (fetching[future], data)
+                    for future in as_completed(fetching)
+                    if (data := future.result()) is not None
+                ),
+            )
+        return [in_flight.outcome for in_flight in images]
 
-    def _run_many(self, items: Sequence[WorkItem]) -> list[Outcome]:
-        in_flight_images = [
-            InFlightImage(item, Outcome(item_id=item.item_id), len(items)) for item in items
-        ]
-        # Each image goes on to decoding as soon as it is there; no codec thread waits for a fetch.
-        fetching = {self._fetch(in_flight): in_flight for in_flight in in_flight_images}
-        fetched = (
-            (fetching[future], data)
-            for future in as_completed(fetching)
-            if (data := future.result()) is not None
+    def run_each(self, items: Sequence[WorkItem], *, urgent: bool) -> Iterator[list[Outcome]]:
+        """Do images that may be slow to come: those that came together are done together, and the
+        others are waited for meanwhile. Each item has an outcome in one of the lists.
+
+        `urgent`: before all that belongs to full batches; else these go behind them.
+        """
+        images = self._images(items, len(items) if urgent else self._settings.batch_size or 1)
+        fetching = {self._transfers.fetch(in_flight): in_flight for in_flight in images}
+        waiting = set(fetching)
+        while waiting:
+            first, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            others, waiting = wait(waiting, self._settings.batch_wait_ms / 1e3)
+            came = [(fetching[future], future.result()) for future in first | others]
+            with self._watched():
+                self._run(
+                    [in_flight for in_flight, _ in came],
+                    [(in_flight, data) for in_flight, data in came if data is not None],
+                )
+            yield [in_flight.outcome for in_flight, _ in came]
+
+    def _watched(self) -> AbstractContextManager[object]:
+        """A device that hangs would hold a batch for ever, since its leases are renewed: after this
+        long its messages are another's anyway.
+        """
+        return self._watchdog.watching(None, "batch", self._settings.queue_visibility_timeout_s)
+
+    def _images(self, items: Sequence[WorkItem], of: int) -> list[InFlightImage]:
+        for item in items:
+            for url in item.options.background_images():
+                self._pictures.load(url)
+        return [InFlightImage(item, Outcome(item_id=item.item_id), of) for item in items]
+
+    def _run(
+        self, images: Sequence[InFlightImage], fetched: Iterable[tuple[InFlightImage, bytes]]
+    ) -> None:
+        """Do what was fetched of these images, up to storing it."""
+        # Asked once, while the last photos are decoded: what is there is only copied.
+        left, storing = self._round(
+            fetched, lambda: self._transfers.copy_earlier(images), may_wait=False
         )
-        # Asked once a batch, while the last photos are decoded: what is there is only copied.
-        left, storing = self._round(fetched, lambda: self._reuse(in_flight_images))
         while left:
             rest = [(in_flight, data) for in_flight, data in left if not in_flight.outcome.reused]
-            left, more = self._round(rest, list)
+            left, more = self._round(rest, list, may_wait=True)
             storing += more
         for stored in storing:
             stored.result()
-        return [in_flight.outcome for in_flight in in_flight_images]
 
     def _round(
         self,
         photos: Iterable[tuple[InFlightImage, bytes]],
         meanwhile: "Callable[[], list[Future[None]]]",
+        *,
+        may_wait: bool,
     ) -> "tuple[list[tuple[InFlightImage, bytes]], list[Future[None]]]":
         """Do as many as there is room for now, up to storing them; returns those that are left, and
-        what is being stored.
+        what is being stored. `may_wait`: for the picture behind the first; else all whose pictures
+        are still read are left.
         """
         begun: list[InFlightImage] = []
         left: list[tuple[InFlightImage, bytes]] = []
         decoding: list[Future[None]] = []
+        behind: set[str] = set()
         held = 0
         try:
             for in_flight, data in photos:
-                pixels = self._pixels(in_flight, data)
+                pictures = self._load_pictures(in_flight, wait=may_wait and not begun)
+                if in_flight.outcome.error is not None:
+                    continue
+                pixels = self._pixels(in_flight, data) + sum(
+                    picture.shape[0] * picture.shape[1]
+                    for url, picture in pictures.items()
+                    if url not in behind
+                )
+                if len(pictures) < len(in_flight.picture_urls):
+                    left.append((in_flight, data))
+                    continue
                 if not begun:
                     held = self._pixel_budget.acquire(pixels)
                 elif self._pixel_budget.try_acquire(pixels):
@@ -120,6 +172,8 @@ class Pipeline:
                     left.append((in_flight, data))
                     continue
                 begun.append(in_flight)
+                in_flight.pictures = pictures
+                behind.update(pictures)
                 decoding.append(
                     self._pool(in_flight).submit(in_flight.of, self._decode, in_flight, data)
                 )
@@ -133,66 +187,46 @@ class Pipeline:
         finally:
             self._pixel_budget.release(held)
 
+    def _load_pictures(self, in_flight: InFlightImage, *, wait: bool) -> dict[str, Image]:
+        """The pictures behind an image that are there; one that can't be read is the image's error.
+        `wait`: for all.
+        """
+        try:
+            loading = {url: self._pictures.load(url) for url in in_flight.picture_urls}
+            return {url: one.result() for url, one in loading.items() if wait or one.done()}
+        except Exception as error:
+            in_flight.fail(error, "fetch")
+            return {}
+
     def close(self) -> None:
         """Wait for what is under way and end the threads."""
         self._suspects.shutdown()
         self._codecs.shutdown()
-        self._io.shutdown()
+        self._transfers.close()
+        self._pictures.close()
         self._quarantine.close()
 
     def _pixels(self, in_flight: InFlightImage, data: bytes) -> int:
-        """What decoding it needs room for; one with too many pixels is refused, and needs none."""
-        pixels = pixels_to_decode(data, enough_px(in_flight.item.options))
-        return pixels if pixels <= self._settings.max_image_pixels else 0
+        """What it needs room for: the photo, or a larger canvas. One with too many pixels is
+        refused, and needs none.
+        """
+        options = in_flight.item.options
+        pixels = pixels_to_decode(data, min_decode_side_px(options))
+        if pixels > self._settings.max_image_pixels:
+            return 0
+        return max(pixels, largest_canvas_pixels(options))
 
     def _pool(self, in_flight: InFlightImage) -> SmallestBatchFirstPool:
         return self._suspects if in_flight.item.suspect else self._codecs
 
-    def _fetch(self, in_flight: InFlightImage) -> "Future[bytes | None]":
-        return self._io.submit(
-            in_flight.of,
-            self._stage,
-            in_flight,
-            "fetch",
-            lambda: self._get(in_flight),
-        )
-
-    def _get(self, in_flight: InFlightImage) -> bytes:
-        item = in_flight.item
-        data = self._store.get(item.bucket, item.key, self._settings.max_image_bytes)
-        in_flight.outcome.input_bytes = len(data)
-        if self._past is not None:
-            in_flight.outcome.fingerprint = self._past.fingerprint(item.tenant, data, item.options)
-        return data
-
-    def _reuse(self, in_flight_images: list[InFlightImage]) -> "list[Future[None]]":
-        """Look for earlier results, and begin to copy them."""
-        asked = {
-            (in_flight.item.tenant, in_flight.outcome.fingerprint): in_flight
-            for in_flight in in_flight_images
-            if in_flight.outcome.fingerprint is not None
-        }
-        if self._past is None or not asked:
-            return []
-        try:
-            found = self._past.find_many([(t, mark) for t, mark in asked if mark is not None])
-        except MattingError as error:  # it can all be computed
-            log.warning("reuse-failed", code=error.code, detail=error.detail)
-            return []
-        return [
-            self._io.submit(
-                in_flight.of, copy_again, self._past, past, in_flight.item, in_flight.outcome
-            )
-            for in_flight in in_flight_images
-            if (past := found.get((in_flight.item.tenant, in_flight.outcome.fingerprint or "")))
-        ]
-
     def _decode(self, in_flight: InFlightImage, data: bytes) -> None:
-        self._stage(in_flight, "decode", lambda: self._decode_and_prepare(in_flight, data))
+        in_flight.stage("decode", lambda: self._decode_and_prepare(in_flight, data))
 
     def _decode_and_prepare(self, in_flight: InFlightImage, data: bytes) -> None:
         options = in_flight.item.options
-        request = DecodeRequest(enough_px(options), options.colour_profile is ColourProfile.KEEP)
+        request = DecodeRequest(
+            min_decode_side_px(options), options.colour_profile is ColourProfile.KEEP
+        )
         if in_flight.item.suspect:
             decoded = DecodedImage(*self._quarantine.decode(data, request))
         else:
@@ -200,11 +234,10 @@ class Pipeline:
                 decoded = decode(
                     data,
                     self._settings,
-                    enough_px=request.enough_px,
+                    min_side_px=request.min_side_px,
                     keep_profile=request.keep_profile,
                 )
-        in_flight.metadata = keep_metadata(data, options)
-        in_flight.pictures = self._pictures.get_many(options.background_images())
+        in_flight.metadata = metadata_to_keep(data, options)
         in_flight.outcome.width, in_flight.outcome.height = decoded.width, decoded.height
         in_flight.prepared = self._predictor.prepare(decoded.image, options.profile)
         in_flight.decoded = decoded
@@ -239,33 +272,11 @@ class Pipeline:
     def _finish(self, in_flight: InFlightImage) -> "Future[None]":
         if in_flight.alpha is not None:
             with self._watchdog.watching(in_flight.item.item_id, "finish"):
-                self._stage(in_flight, "finish", lambda: self._compose(in_flight))
+                in_flight.stage("finish", lambda: self._compose(in_flight))
         # The big arrays go as soon as they are encoded: storing may wait for the network.
         in_flight.decoded = in_flight.prepared = in_flight.alpha = None
-        return self._io.submit(in_flight.of, self._put, in_flight)
-
-    def _put(self, in_flight: InFlightImage) -> None:
-        if in_flight.files:  # an image that failed before has nothing to store
-            self._stage(in_flight, "store", lambda: self._put_files(in_flight))
-
-    def _put_files(self, in_flight: InFlightImage) -> None:
-        item, files = in_flight.item, in_flight.files
-        keys = [item.result_key, *item.extra_keys]
-        kinds = [item.options.format, *(one.format for one in item.options.extras)]
-        for key, kind, file in zip(keys, kinds, files, strict=True):
-            self._store.put(key, file.data, kind.content_type)
-        in_flight.outcome.outputs = tuple(
-            StoredOutput(
-                name=file.name,
-                key=key,
-                width=file.width,
-                height=file.height,
-                bytes=len(file.data),
-                unmet=file.unmet,
-                subject=file.subject,
-            )
-            for key, file in zip(keys, files, strict=True)
-        )
+        in_flight.pictures = {}
+        return self._transfers.put(in_flight)
 
     def _compose(self, in_flight: InFlightImage) -> None:
         assert in_flight.decoded is not None
@@ -287,22 +298,3 @@ class Pipeline:
         data = self._store.get(bucket, key, self._settings.max_image_bytes)
         # Each of a job's batches reads it: one that ends a worker would end one after another.
         return self._quarantine.decode(data, DecodeRequest())[0]
-
-    def _stage(self, in_flight: InFlightImage, name: str, work: Callable[[], T]) -> T | None:
-        """Do one stage of one image: its time is noted, its error is the image's own."""
-        started, started_ns = time.perf_counter(), time.time_ns()
-        try:
-            return work()
-        except MattingError as error:
-            in_flight.outcome.error = error
-        except MemoryError:
-            in_flight.outcome.error = WorkerMemoryError()
-        except Exception:
-            log.exception("image-crashed", item=in_flight.item.item_id, stage=name)
-            in_flight.outcome.error = MattingError(f"The stage {name} failed unexpectedly")
-        finally:
-            spent_ms = (time.perf_counter() - started) * 1e3
-            inner_ms = in_flight.outcome.timings_ms.get("encode", 0) if name == "finish" else 0
-            in_flight.outcome.timings_ms[name] = spent_ms - inner_ms
-            in_flight.outcome.stages.append(StageSpan(name, started_ns, time.time_ns()))
-        return None

@@ -83,19 +83,23 @@ def stored_again(past: EarlierResult, item: WorkItem) -> tuple[StoredOutput, ...
     before = past.outputs or [
         {"width": past.width, "height": past.height, "bytes": past.output_bytes, "unmet": []}
     ]
-    wanted = [item.options, *item.options.extras]
-    keys = [item.result_key, *item.extra_keys]
     return tuple(
         StoredOutput(
-            name=file_name(one.name, item.name, one.format.extension, old["width"], old["height"]),
-            key=key,
+            name=file_name(
+                output.rendition.name,
+                item.name,
+                output.rendition.format.extension,
+                old["width"],
+                old["height"],
+            ),
+            key=output.key,
             width=old["width"],
             height=old["height"],
             bytes=old["bytes"],
             unmet=tuple(old["unmet"]),
             subject=tuple(old["subject"]) if old.get("subject") else None,
         )
-        for one, key, old in zip(wanted, keys, before, strict=False)
+        for output, old in zip(item.outputs, before, strict=False)
     )
 
 

@@ -1,11 +1,28 @@
 """What goes into the pipeline and what comes out: one image to be done, and what became of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shared.errors import MattingError
 from shared.jobs import Reason
-from shared.options import Options
+from shared.options import ExtraOutput, Options
 from shared.tracing import StageSpan
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedOutput:
+    """One file to write: how it looks, and its object key."""
+
+    rendition: Options | ExtraOutput
+    key: str
+
+
+def requested_outputs(options: Options, keys: Sequence[str]) -> tuple[RequestedOutput, ...]:
+    """The outputs of these options, with their object keys in the order of `options.renditions`."""
+    return tuple(
+        RequestedOutput(rendition, key)
+        for rendition, key in zip(options.renditions, keys, strict=True)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,16 +32,15 @@ class WorkItem:
     item_id: str
     bucket: str
     key: str
-    result_key: str
     options: Options
+    outputs: tuple[RequestedOutput, ...]
+    """The files to write, the main one first."""
     name: str = ""
     """The path that the caller knows the photo by: names are made from it."""
     suspect: bool = False
     """To be decoded in a process of its own."""
     tenant: str = ""
     """Whose photo it is: the id of the caller's key."""
-    extra_keys: tuple[str, ...] = ()
-    """Of the outputs beside the main one, in the order of `options.extras`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

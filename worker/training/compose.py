@@ -8,20 +8,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.training.backgrounds import Image, background
+from worker.training.pasting import SHARE_ONE_TONE, clean_colour, paste, shadowed
 from worker.training.products import render_product
 from worker.training.render import Alpha, Colour, render_carton, render_object
 from worker.training.sources import Labelled, Sources
 
-SHARE_REAL_FIGURE = 0.22
-SHARE_REAL_GARMENT = 0.20
+SHARES_REAL = {"figures": 0.10, "garments": 0.17, "people": 0.10, "goods": 0.14, "exact": 0.06}
+"""Of all samples, by the list in Sources: real photos, cropped. What there is none of is pasted."""
+
+SHARE_REGROUNDED = 0.12
+"""Of all samples: a real photo's subject where it stood in the frame, another ground behind it; so
+a half figure stays cut by the frame."""
+
 SHARE_EMPTY = 0.02
 """Of all samples; the rest is pasted."""
 
+SHARE_GROUND_RETONED = 0.35
+"""Of real photos: the ground gets a tone of its own."""
+
+SURE = 0.98
+"""Of a photo's pixels must be worth something for its subject to be pasted."""
+
 SHARE_SEVERAL = 0.1
 """Of what is pasted: two subjects."""
-
-SHARE_ONE_TONE = 0.15
-"""Of what is pasted: subject and background brought to nearly one tone, as white on white is."""
 
 Subjects = Literal["all", "products", "shapes"]
 """What is pasted: everything, in training; what shops sell; or, harder to tell from its
@@ -29,11 +38,14 @@ surroundings, shapes of no meaning with a few packshots and figures among them.
 """
 
 SHARES: dict[Subjects, tuple[float, ...]] = {
-    "all": (0.06, 0.10, 0.36, 0.14, 0.18, 0.16),
-    "products": (0.08, 0.0, 0.6, 0.16, 0.0, 0.16),
-    "shapes": (0.08, 0.38, 0.0, 0.18, 0.0, 0.36),
+    "all": (0.06, 0.08, 0.34, 0.02, 0.10, 0.10, 0.16, 0.14),
+    "products": (0.08, 0.0, 0.6, 0.16, 0.0, 0.16, 0.0, 0.0),
+    "shapes": (0.08, 0.38, 0.0, 0.18, 0.0, 0.36, 0.0, 0.0),
 }
-"""Of cartons, shapes, drawn products, packshots, garments and figures."""
+"""Of cartons, shapes, drawn products, packshots, garments, figures, exact cut-outs and goods."""
+
+EXACT_KIND = 6
+"""From here on a kind's alpha is as fine as the photo; the others' masks lie a little outside."""
 
 TRIES = 6
 LEAST_AREA, MOST_AREA = 0.02, 0.8
@@ -46,10 +58,13 @@ it covers."""
 
 @dataclass(frozen=True)
 class Sample:
-    """image [H, W, 3] uint8 RGB; alpha [H, W] float32 in 0..1."""
+    """image [H, W, 3] uint8 RGB; alpha [H, W] float32 in 0..1; worth likewise, how much each pixel
+    of the alpha is worth.
+    """
 
     image: Image
     alpha: Alpha
+    worth: Alpha
 
 
 def compose(
@@ -62,10 +77,16 @@ def compose(
 ) -> Sample:
     """Draw a sample of the given size; `only_pasted`: of these, so that its alpha is exact."""
     kind = 1.0 if only_pasted else rng.random()
-    if kind < SHARE_REAL_FIGURE:
-        colour, alpha = _crop(rng, _pick(rng, sources.figures), height, width)
-    elif kind < SHARE_REAL_FIGURE + SHARE_REAL_GARMENT and sources.garments:
-        colour, alpha = _crop(rng, _pick(rng, sources.garments), height, width)
+    worth = np.ones((height, width), np.float32)
+    for name, share in SHARES_REAL.items():
+        kind -= share
+        if kind < 0 and (photos := getattr(sources, name)):
+            colour, alpha, worth = _crop(rng, _pick(rng, photos), height, width)
+            if rng.random() < SHARE_GROUND_RETONED:
+                colour = _retone_ground(rng, colour, alpha)
+            return Sample(photograph(rng, colour), alpha, worth)
+    if kind < 0 or (not only_pasted and kind < SHARE_REGROUNDED):
+        colour, alpha, worth = _reground(rng, sources, height, width)
     else:
         colour = background(rng, height, width, sources.surroundings)
         alpha = np.zeros((height, width), np.float32)
@@ -74,7 +95,30 @@ def compose(
             several = not only_pasted and rng.random() < SHARE_SEVERAL
             for _ in range(1 + several):
                 colour, alpha = _paste_fairly(rng, colour, alpha, sources, only_pasted or "all")
-    return Sample(photograph(rng, colour), alpha)
+    return Sample(photograph(rng, colour), alpha, worth)
+
+
+def _reground(
+    rng: np.random.Generator, sources: Sources, height: int, width: int
+) -> tuple[Colour, Alpha, Alpha]:
+    lists = [sources.people, sources.exact, sources.garments, sources.figures, sources.goods]
+    photos = lists[rng.choice(len(lists), p=(0.4, 0.2, 0.15, 0.15, 0.1))] or sources.figures
+    colour, alpha, worth = _crop(rng, _pick(rng, photos), height, width)
+    ground = background(rng, height, width, sources.surroundings)
+    subject = clean_colour(colour, alpha)
+    if rng.random() < SHARE_ONE_TONE and alpha.sum() > 100:
+        mean = (subject * alpha[..., None]).sum((0, 1)) / alpha.sum()
+        subject = subject + (ground.mean((0, 1)) - mean) * rng.uniform(0.5, 0.9)
+    ground = shadowed(rng, ground, alpha)
+    mixed = alpha[..., None] * np.clip(subject, 0, 255) + (1 - alpha[..., None]) * ground
+    return mixed.astype(np.float32), alpha, worth
+
+
+def _retone_ground(rng: np.random.Generator, colour: Colour, alpha: Alpha) -> Colour:
+    """The ground lighter, darker or of another tint, the subject as it was."""
+    toned = colour * rng.uniform(0.6, 1.25) * (1 + rng.normal(0, 0.08, 3))
+    toned = np.clip(toned + rng.uniform(-30, 30), 0, 255)
+    return (colour * alpha[..., None] + toned * (1 - alpha[..., None])).astype(np.float32)
 
 
 def _pick(rng: np.random.Generator, photos: list[Labelled]) -> Labelled:
@@ -83,7 +127,7 @@ def _pick(rng: np.random.Generator, photos: list[Labelled]) -> Labelled:
 
 def _crop(
     rng: np.random.Generator, photo: Labelled, height: int, width: int
-) -> tuple[Colour, Alpha]:
+) -> tuple[Colour, Alpha, Alpha]:
     """A window of the photo, whole or a close-up, turned a little, its shape kept."""
     h, w = photo.mask.shape
     window = min(h / height, w / width) * rng.uniform(0.95, 1.25)
@@ -97,13 +141,22 @@ def _crop(
     shift = centre - linear @ np.array([width / 2, height / 2])
     matrix = np.concatenate([linear, shift[:, None]], 1)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    colour = cv2.warpAffine(
-        photo.image, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
-    )
-    mask = cv2.warpAffine(
-        photo.mask, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
-    )
-    return colour.astype(np.float32), _soften(mask.astype(np.float32) / 255)
+
+    def moved(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return cv2.warpAffine(
+            plane, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+        ).astype(np.uint8)
+
+    alpha = _share(moved(photo.mask))
+    worth: Alpha = np.ones((height, width), np.float32)
+    if photo.worth is not None:
+        worth = _share(moved(photo.worth))
+    return moved(photo.image).astype(np.float32), _soften(alpha), worth
+
+
+def _share(plane: NDArray[np.uint8]) -> Alpha:
+    """8 bits as 0..1."""
+    return (plane / np.float32(255)).astype(np.float32)
 
 
 def _soften(alpha: Alpha) -> Alpha:
@@ -115,7 +168,7 @@ def _subject(
     rng: np.random.Generator, sources: Sources, subjects: Subjects
 ) -> tuple[Colour, Alpha]:
     """Something to paste: colour [h, w, 3] 0..255 and alpha [h, w] 0..1."""
-    kind = rng.choice(6, p=SHARES[subjects])
+    kind = rng.choice(8, p=SHARES[subjects])
     if kind == 0:
         return render_carton(rng, int(rng.integers(160, 300)), sources.scenes)
     if kind <= 2:
@@ -126,16 +179,21 @@ def _subject(
         return draw(rng, int(rng.integers(160, 300)), textures)
     if kind == 3:
         photo = _pick(rng, sources.packshots)
-        return photo.image.astype(np.float32), photo.mask.astype(np.float32) / 255
-    photo = _pick(rng, sources.garments if kind == 4 and sources.garments else sources.figures)
+        return photo.image.astype(np.float32), _share(photo.mask)
+    lists = {4: sources.garments, 5: sources.figures, 6: sources.exact, 7: sources.goods}
+    photo = _pick(rng, lists[kind] or sources.figures)
+    if photo.worth is not None and (photo.worth > 0).mean() < SURE:
+        photo = _pick(rng, sources.figures)
     rows, columns = np.where(photo.mask > 127)
     if len(rows) < 500:
-        return photo.image.astype(np.float32), photo.mask.astype(np.float32) / 255
+        return photo.image.astype(np.float32), _share(photo.mask)
     window = np.s_[
         max(0, rows.min() - 4) : rows.max() + 5, max(0, columns.min() - 4) : columns.max() + 5
     ]
-    alpha = cv2.erode(photo.mask[window], np.ones((3, 3), np.uint8)).astype(np.float32) / 255
-    return photo.image[window].astype(np.float32), _soften(alpha)
+    colour, alpha = photo.image[window].astype(np.float32), _share(photo.mask[window])
+    if kind >= EXACT_KIND:
+        return clean_colour(colour, alpha), alpha
+    return colour, _soften(cv2.erode(alpha, np.ones((3, 3), np.uint8)).astype(np.float32))
 
 
 def _paste_fairly(
@@ -168,74 +226,6 @@ def _paste_fairly(
 
 def _frame(plane: Alpha) -> Alpha:
     return np.concatenate([plane[0], plane[-1], plane[:, 0], plane[:, -1]])
-
-
-def paste(
-    rng: np.random.Generator,
-    colour: Colour,
-    alpha: Alpha,
-    subject: Colour,
-    matte: Alpha,
-) -> tuple[Colour, Alpha]:
-    """Put one subject over what is there, with a shadow or a reflection beneath it."""
-    height, width = alpha.shape
-    h, w = matte.shape
-    span = rng.uniform(0.35, 1.0) if rng.random() < 0.8 else rng.uniform(0.9, 1.7)
-    scale = span * min(height / h, width / w)
-    turn = rng.normal(0, 0.12) if rng.random() < 0.7 else rng.uniform(0, 2 * np.pi)
-    flip = -1.0 if rng.random() < 0.5 else 1.0
-    linear = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) * scale
-    linear[:, 0] *= flip
-    spread = 0.1 if span < 1 else 0.2
-    centre = np.array([width, height]) * (0.5 + rng.normal(0, spread, 2).clip(-0.25, 0.25))
-    shift = centre - linear @ np.array([w / 2, h / 2])
-    matrix = np.concatenate([linear, shift[:, None]], 1)
-    flags = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
-    moved = cv2.warpAffine(
-        subject, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
-    )
-    mask = cv2.warpAffine(matte, matrix, (width, height), flags=flags, borderValue=0)
-    mask = mask.astype(np.float32)[..., None]
-    moved = moved * rng.uniform(0.75, 1.2) + rng.uniform(-20, 20)
-    if rng.random() < SHARE_ONE_TONE and mask.sum() > 100:
-        mean = (moved * mask).sum((0, 1)) / mask.sum()
-        moved = moved + (colour.mean((0, 1)) - mean) * rng.uniform(0.6, 0.9)
-    ground = _shadow(rng, colour, mask[..., 0])
-    result = mask * np.clip(moved, 0, 255) + (1 - mask) * ground
-    return result.astype(np.float32), (1 - (1 - alpha) * (1 - mask[..., 0])).astype(np.float32)
-
-
-def _shadow(rng: np.random.Generator, colour: Colour, mask: Alpha) -> Colour:
-    height, width = mask.shape
-    size = max(height, width)
-    kind = rng.random()
-    if kind < 0.3:
-        return colour
-    if kind < 0.4:  # a mirror image under the subject, as on glossy tables
-        rows = np.where(mask.max(1) > 0.5)[0]
-        if len(rows):
-            bottom = rows.max()
-            fading = np.zeros_like(mask)
-            depth = min(height - 1 - bottom, bottom)
-            if depth > 2:
-                fade = np.linspace(rng.uniform(0.1, 0.4), 0, depth, dtype=np.float32)
-                fading[bottom + 1 : bottom + 1 + depth] = (
-                    mask[bottom - depth + 1 : bottom + 1][::-1] * fade[:, None]
-                )
-                return (colour * (1 - fading[..., None])).astype(np.float32)
-    if kind < 0.75:  # cast to one side
-        offset = rng.normal(0, 0.035, 2) * size
-        matrix = np.array([[1, rng.normal(0, 0.08), offset[0]], [0, 1, offset[1]]])
-        shade = cv2.warpAffine(mask, matrix, (width, height))
-        shade = cv2.GaussianBlur(shade, (0, 0), rng.uniform(0.006, 0.05) * size)
-    else:  # contact: a dark line along the lower edge
-        down = np.array([[1, 0, 0], [0, 1, 0.02 * size]])
-        lower = cv2.warpAffine(mask, down, (width, height))
-        shade = cv2.GaussianBlur(
-            np.clip(lower - mask, 0, 1), (0, 0), rng.uniform(0.004, 0.02) * size
-        )
-        shade = np.minimum(1, shade * 1.6)
-    return (colour * (1 - shade * rng.uniform(0.15, 0.65))[..., None]).astype(np.float32)
 
 
 def photograph(rng: np.random.Generator, colour: Colour) -> Image:

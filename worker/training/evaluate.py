@@ -20,8 +20,9 @@ from worker.imaging.decoding import DecodedImage
 from worker.imaging.finishing import matte_of
 from worker.inference.predictor import Predictor, load_predictor
 from worker.training.backgrounds import Image, background
-from worker.training.compose import Subjects, compose, paste, photograph
+from worker.training.compose import Subjects, compose, photograph
 from worker.training.metrics import Alpha, Scores, score
+from worker.training.pasting import paste
 from worker.training.render import render_object
 from worker.training.sources import Sources, load_sources
 

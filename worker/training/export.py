@@ -7,7 +7,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import paddle
 import paddle.nn.functional as nnf
@@ -16,7 +15,7 @@ from paddle import nn
 from paddle.base.framework import Program
 from paddle.pir_utils import OldIrGuard
 
-from worker.inference.testcard import testcard
+from worker.training.card import CARD, read_card
 from worker.training.widths import BLOCKS, CONTEXT, DECODER, DETAIL, HEAD, STEM, TAPS, Block
 
 TOLERANCE = 1e-3
@@ -143,7 +142,7 @@ def paddle_state(arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
     """PyTorch's names as Paddle's: the statistics of batch norm are called otherwise."""
     state = {}
     for name, value in arrays.items():
-        if name == "card" or name.startswith("coarse.") or name.endswith("num_batches_tracked"):
+        if name == CARD or name.startswith("coarse.") or name.endswith("num_batches_tracked"):
             continue
         name = name.replace("running_mean", "_mean").replace("running_var", "_variance")
         state[name] = value
@@ -167,11 +166,10 @@ def main() -> None:
     write_graph(net, arguments.out)
     _write_description(arguments.out, arguments.side)
 
-    height, width = arrays["card"].shape[2:]
-    small = cv2.resize(testcard(), (width, height), interpolation=cv2.INTER_AREA)
-    card = (small.transpose(2, 0, 1)[None].astype(np.float32)) / 127.5 - 1
+    height, width = arrays[CARD].shape[2:]
+    card = read_card(height, width)
     for onednn in (False, True):
-        difference = float(np.abs(_infer(arguments.out, card, onednn) - arrays["card"]).max())
+        difference = float(np.abs(infer(arguments.out, card, onednn=onednn) - arrays[CARD]).max())
         print(f"oneDNN {onednn}: largest difference {difference:.2e}")
         if difference > TOLERANCE:
             raise SystemExit("the export does not agree with the trained network")
@@ -193,7 +191,8 @@ def write_graph(net: Any, folder: Path) -> None:
     (folder / "model.pdiparams.info").unlink(missing_ok=True)
 
 
-def _infer(folder: Path, batch: np.ndarray[Any, Any], onednn: bool) -> np.ndarray[Any, Any]:
+def infer(folder: Path, batch: np.ndarray[Any, Any], *, onednn: bool) -> np.ndarray[Any, Any]:
+    """What the exported network answers to [N, 3, H, W]: alpha [N, 1, H, W]."""
     from paddle import inference
 
     config = inference.Config(str(folder / "model.pdmodel"), str(folder / "model.pdiparams"))

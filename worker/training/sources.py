@@ -1,6 +1,5 @@
 """The photos that training starts from: read once, kept small in memory, split by name."""
 
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,12 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.training.backgrounds import Image
+from worker.training.splits import (
+    FEW,
+    HELD_OUT_OF,
+    HELD_OUT_OF_FEW,
+    KINDS,
+    group_of,
+    is_held_out,
+    sessions,
+)
 
 LONG_SIDE_PX = 560
 """Photos are kept at this size: about twice the side that the network sees."""
 
-HELD_OUT_OF = 9
-"""One in so many labelled photos never enters training; which one follows from its name."""
+WORTH_ALL = 255
+
+GROUNDS_REPEATED = 4
+"""How often each photographed ground stands among the surroundings: there are few of them."""
 
 SMALLEST_WINDOW_PX = 80
 WINDOW_TRIES = 300
@@ -28,6 +38,8 @@ class Labelled:
     name: str
     image: Image
     mask: NDArray[np.uint8]
+    worth: NDArray[np.uint8] | None = None
+    """How much each pixel of the mask is worth, 255 all; None is all of them."""
 
 
 @dataclass
@@ -37,25 +49,35 @@ class Sources:
     figures: list[Labelled] = field(default_factory=list)
     garments: list[Labelled] = field(default_factory=list)
     packshots: list[Labelled] = field(default_factory=list)
+    people: list[Labelled] = field(default_factory=list)
+    """Portraits, and half figures on white."""
+    goods: list[Labelled] = field(default_factory=list)
+    """Appliances, outdoor goods, everyday objects, cars, where they were photographed."""
+    exact: list[Labelled] = field(default_factory=list)
+    """Whose alpha is exact, for composites: cut-outs, what was keyed from white."""
     scenes: list[Image] = field(default_factory=list)
     """Shop scenes: textures for drawn objects. They show goods, so no background is made of them
     unless it is far out of focus."""
     surroundings: list[Image] = field(default_factory=list)
-    """Streets, beds and floors: what is beside the subjects of labelled photos, and scenes out of
-    focus. Nothing in them is a subject, so what is pasted on them is the only one."""
+    """Streets, beds, floors, brick, planks: what is beside the subjects of labelled photos, scenes
+    out of focus, photographed grounds. Nothing in them is a subject, so what is pasted on them is
+    the only one."""
     held_out: list[Labelled] = field(default_factory=list)
-
-
-def is_held_out(name: str) -> bool:
-    """Whether a photo belongs to the test split."""
-    return zlib.crc32(name.encode()) % HELD_OUT_OF == 0
+    """Figures."""
+    held_out_kinds: dict[str, list[Labelled]] = field(default_factory=dict)
+    """By kind (splits.KINDS), those that have labels."""
 
 
 def read_rgb(path: Path, long_side_px: int = LONG_SIDE_PX) -> Image:
-    """The photo as uint8 RGB, its longer side at most `long_side_px`. Raises OSError."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    """The photo as uint8 RGB, its longer side at most `long_side_px`; a cut-out before white.
+    Raises OSError.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED if path.suffix == ".png" else 1)
     if image is None:
         raise OSError(f"unreadable: {path}")
+    if image.ndim == 3 and image.shape[2] == 4:
+        alpha = image[..., 3:] / np.float32(255)
+        image = (image[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
     scale = long_side_px / max(image.shape[:2])
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -63,9 +85,9 @@ def read_rgb(path: Path, long_side_px: int = LONG_SIDE_PX) -> Image:
 
 
 def load_sources(root: Path, labels: Path | None, *, held_out: bool = False) -> Sources:
-    """Read `fashion/{images,masks}`, `products_on_white`, `scenes` under `root`, and, when `labels`
-    holds masks of the same names (label_garments.py makes them), `garments`; `held_out` gives the
-    scenes and packshots that training leaves out, instead of the others.
+    """Read `fashion/{images,masks}`, `products_on_white` and `scenes` under `root`, and, with
+    `labels` (a folder that make_labels.py wrote), the photos that have one, and `grounds`;
+    `held_out` gives the scenes and packshots that training leaves out, instead of the others.
     """
     sources = Sources()
     for path in sorted((root / "fashion" / "images").iterdir()):
@@ -74,6 +96,7 @@ def load_sources(root: Path, labels: Path | None, *, held_out: bool = False) -> 
             continue
         labelled = _labelled(path, mask_path)
         (sources.held_out if is_held_out(path.name) else sources.figures).append(labelled)
+    sources.held_out_kinds["fashion"] = sources.held_out
     for path in sorted((root / "products_on_white").iterdir()):
         if is_held_out(path.name) != held_out:
             continue
@@ -85,15 +108,55 @@ def load_sources(root: Path, labels: Path | None, *, held_out: bool = False) -> 
         if is_held_out(path.name) == held_out
     ]
     if labels is not None:
-        for mask_path in sorted(labels.glob("*.png")):
-            path = root / "garments" / f"{mask_path.stem}.jpg"
-            sources.garments.append(_labelled(path, mask_path))
-    beside = sources.held_out if held_out else sources.figures + sources.garments
+        _read_labelled(sources, root, labels)
+    beside = sources.held_out if held_out else sources.figures + sources.garments + sources.goods
     rng = np.random.default_rng(len(beside))
     sources.surroundings = [
         window for photo in beside if (window := _beside_subject(rng, photo)) is not None
     ] + [_defocused(rng, scene) for scene in sources.scenes]
+    if labels is not None:
+        grounds = [read_rgb(path) for path in sorted((root / "grounds").glob("*"))]
+        sources.surroundings += grounds * GROUNDS_REPEATED
     return sources
+
+
+def _read_labelled(sources: Sources, root: Path, labels: Path) -> None:
+    into: dict[str, list[list[Labelled]]] = {
+        "garments": [sources.garments],
+        "clothing": [sources.garments],
+        "portraits": [sources.people],
+        "models_on_white": [sources.people, sources.exact],
+        "appliances": [sources.goods],
+        "outdoor": [sources.goods],
+        "objects": [sources.goods],
+        "cars": [sources.goods],
+        "dishes_on_white": [sources.exact],
+        "products_on_white": [sources.exact],
+        "cutouts": [sources.exact],
+    }
+    kinds = {folder: kind for kind, folders in KINDS.items() for folder in folders}
+    found = {folder: _labelled_photos(root / folder, labels / folder) for folder in into}
+    together = {photo.name: photo.image for name in KINDS["garments"] for photo in found[name]}
+    session_of = sessions(together)
+    for folder, lists in into.items():
+        rarity = HELD_OUT_OF_FEW if folder in FEW else HELD_OUT_OF
+        for photo in found[folder]:
+            group = session_of.get(photo.name) or group_of(folder, photo.name)
+            if folder in kinds and is_held_out(group, rarity):
+                sources.held_out_kinds.setdefault(kinds[folder], []).append(photo)
+            else:
+                for one in lists:
+                    one.append(photo)
+
+
+def _labelled_photos(photos: Path, labels: Path) -> list[Labelled]:
+    """Those of a folder that have a label."""
+    found = []
+    for path in sorted(photos.glob("*")):
+        mask = labels / f"{path.stem}.png"
+        if mask.exists():
+            found.append(_labelled(path, mask, labels / f"{path.stem}.worth.png"))
+    return found
 
 
 def _beside_subject(rng: np.random.Generator, photo: Labelled) -> Image | None:
@@ -131,11 +194,17 @@ def key_white(image: Image) -> NDArray[np.uint8]:
     return cv2.GaussianBlur(mask, (0, 0), 0.7).astype(np.uint8)
 
 
-def _labelled(image_path: Path, mask_path: Path) -> Labelled:
+def _labelled(image_path: Path, mask_path: Path, worth_path: Path | None = None) -> Labelled:
     image = read_rgb(image_path)
-    mask = cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise OSError(f"unreadable: {mask_path}")
+    worth = _plane(worth_path, image) if worth_path and worth_path.exists() else None
+    if worth is not None and worth.min() == WORTH_ALL:
+        worth = None
+    return Labelled(image_path.name, image, _plane(mask_path, image), worth)
+
+
+def _plane(path: Path, image: Image) -> NDArray[np.uint8]:
+    stored = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if stored is None:
+        raise OSError(f"unreadable: {path}")
     size = (image.shape[1], image.shape[0])
-    mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
-    return Labelled(image_path.name, image, mask.astype(np.uint8))
+    return cv2.resize(stored, size, interpolation=cv2.INTER_AREA).astype(np.uint8)

@@ -1,10 +1,18 @@
-"""Train the built-in network: python -m worker.training.train --data DIR --out FILE.npz."""
+"""Train the built-in network: python -m worker.training.train --data DIR --out FOLDER.
+
+FOLDER/state.pt is written as training goes; `--resume` goes on from it, so training may be ended
+and begun again at any time. FOLDER/best.npz holds the best weights so far, by the held-out mean
+over kinds; FOLDER/last.npz the last.
+"""
 
 import argparse
 import copy
 import math
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from worker.training.compose import compose
+from worker.training.held_out import held_out_scores, mean_over_kinds
 from worker.training.network import Bottleneck, MattingNet, load_encoder
 from worker.training.sources import Sources, load_sources
 from worker.training.weights import load_weights, save_weights
@@ -32,14 +41,22 @@ ENCODER_SHARE = 0.15
 KEPT_BLOCKS = 3
 """Blocks, down to stride 4, that stay as ImageNet left them: edges are the same everywhere."""
 
-REPORT_EVERY_S = 300
-"""Held-out figures are scored and the weights saved this often."""
+REPORT_EVERY_S = 900
+"""Held-out photos are scored and the weights saved this often."""
 
-Batch = tuple[Tensor, Tensor]
+LOSS_EVERY = 50
+"""Steps; the state is saved as often."""
+
+RISE_STEPS = 100
+"""The learning rate rises over so many steps of a sitting."""
+
+Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class Stream(IterableDataset[Batch]):
-    """Endless batches: images [N, 3, H, W] float32 in -1..1 and alphas [N, 1, H, W] in 0..1."""
+    """Endless batches: images [N, 3, H, W] float32 in -1..1; alphas, and what each of their
+    pixels is worth, [N, 1, H, W] in 0..1.
+    """
 
     def __init__(self, sources: Sources, side: int, batch: int, seed: int) -> None:
         self.sources, self.side, self.batch, self.seed = sources, side, batch, seed
@@ -53,9 +70,11 @@ class Stream(IterableDataset[Batch]):
             samples = [compose(rng, self.sources, height, width) for _ in range(self.batch)]
             images = np.stack([sample.image for sample in samples])
             alphas = np.stack([sample.alpha for sample in samples])
+            worths = np.stack([sample.worth for sample in samples])
             yield (
                 torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1),
                 torch.from_numpy(alphas)[:, None],
+                torch.from_numpy(worths)[:, None],
             )
 
 
@@ -66,23 +85,23 @@ def batch_shape(side: int, ratio: float) -> tuple[int, int]:
     return height, width
 
 
-def matting_loss(logits: Tensor, coarse: Tensor, alpha: Tensor) -> Tensor:
-    """Cross entropy, absolute error, soft IoU and gradient at full size; cross entropy at 1/8.
+def matting_loss(logits: Tensor, coarse: Tensor, alpha: Tensor, worth: Tensor) -> Tensor:
+    """Cross entropy, absolute error, soft IoU and gradient at full size; cross entropy at 1/8. Each
+    pixel counts by what it is worth.
 
     Soft IoU (Rahman and Wang 2016) counts each picture alike, however small its subject.
     """
     logits, coarse = logits.float(), coarse.float()
     p = torch.sigmoid(logits)
-    bce = nnf.binary_cross_entropy_with_logits(logits, alpha)
-    l1 = (p - alpha).abs().mean()
-    inter = (p * alpha).sum((1, 2, 3))
-    union = (p + alpha - p * alpha).sum((1, 2, 3))
+    bce = nnf.binary_cross_entropy_with_logits(logits, alpha, worth)
+    l1 = ((p - alpha).abs() * worth).mean()
+    inter = (p * alpha * worth).sum((1, 2, 3))
+    union = ((p + alpha - p * alpha) * worth).sum((1, 2, 3))
     iou = (1 - (inter + 1) / (union + 1)).mean()
-    gradient = sum(
-        (torch.diff(p, dim=axis) - torch.diff(alpha, dim=axis)).abs().mean() for axis in (2, 3)
-    )
-    small = nnf.avg_pool2d(alpha, 8)
-    aux = nnf.binary_cross_entropy_with_logits(coarse, small)
+    gradient = sum((torch.diff((p - alpha) * worth, dim=axis)).abs().mean() for axis in (2, 3))
+    known = nnf.avg_pool2d(worth, 8)
+    small = nnf.avg_pool2d(alpha * worth, 8) / known.clamp(min=1e-3)
+    aux = nnf.binary_cross_entropy_with_logits(coarse, small.clamp(0, 1), known)
     return bce + 2 * l1 + 0.5 * iou + gradient + 0.3 * aux
 
 
@@ -103,92 +122,137 @@ def parameter_groups(net: MattingNet) -> list[dict[str, Any]]:
     return [{"params": encoder, "share": ENCODER_SHARE}, {"params": others, "share": 1.0}]
 
 
-@torch.no_grad()
-def held_out_scores(net: MattingNet, sources: Sources, side: int) -> tuple[float, float]:
-    """Mean IoU (at 0.5) and mean absolute error over the held-out figures, at their own size."""
-    net.eval()
-    ious, maes = [], []
-    for photo in sources.held_out:
-        h, w = photo.mask.shape
-        height, width = batch_shape(side, w / h)
-        small = cv2.resize(photo.image, (width, height), interpolation=cv2.INTER_AREA)
-        x = torch.from_numpy(small).permute(2, 0, 1)[None].float().div(127.5).sub(1)
-        alpha = torch.sigmoid(net(x)[0])[0, 0].numpy()
-        alpha = cv2.resize(alpha, (w, h), interpolation=cv2.INTER_LINEAR)
-        truth = photo.mask.astype(np.float32) / 255
-        a, b = alpha > 0.5, truth > 0.5
-        ious.append((a & b).sum() / max(1, (a | b).sum()))
-        maes.append(np.abs(alpha - truth).mean())
-    net.train()
-    return float(np.mean(ious)), float(np.mean(maes))
+def start_weights(net: MattingNet, arguments: argparse.Namespace) -> None:
+    """Where a training begins that has no state yet: ImageNet's encoder, weights, or a bundle."""
+    if arguments.encoder:
+        load_encoder(net, arguments.encoder)
+    if arguments.weights:
+        load_weights(net, arguments.weights)
+    if arguments.from_bundle:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        path = arguments.out / "from_bundle.npz"
+        command = [sys.executable, "-m", "worker.training.from_bundle"]
+        subprocess.run([*command, "--bundle", arguments.from_bundle, "--out", path], check=True)
+        load_weights(net, path)
 
 
-def main() -> None:
-    """Train for a set time; the learning rate falls to zero at its end."""
+@dataclass
+class State:
+    """All that a training consists of, so that it can be gone on with."""
+
+    net: MattingNet
+    mean: MattingNet
+    """Its running mean, which is what is scored and kept."""
+    optimiser: torch.optim.Optimizer
+    step: int = 0
+    spent_s: float = 0.0
+    best: float = -math.inf
+
+    def save(self, path: Path) -> None:
+        """Write it, the old file staying until the new one is whole."""
+        parts = {"net": self.net, "mean": self.mean, "optimiser": self.optimiser}
+        stored = {name: part.state_dict() for name, part in parts.items()}
+        stored |= {"step": self.step, "spent_s": self.spent_s, "best": self.best}
+        torch.save(stored, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def load(self, path: Path) -> None:
+        """Read it back. Raises RuntimeError when it is of another network."""
+        stored = torch.load(path, weights_only=True)
+        for name in ("net", "mean", "optimiser"):
+            getattr(self, name).load_state_dict(stored[name])
+        self.step, self.spent_s, self.best = stored["step"], stored["spent_s"], stored["best"]
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--labels", type=Path, help="masks of the garments (label_garments.py)")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--labels", type=Path, help="what make_labels.py wrote")
+    parser.add_argument("--out", type=Path, required=True, help="a folder")
     parser.add_argument("--encoder", type=Path, help="ImageNet's weights (README.md)")
-    parser.add_argument("--resume", type=Path)
-    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--weights", type=Path, help="begin with these: an .npz")
+    parser.add_argument("--from-bundle", type=Path, help="begin with these: what export.py wrote")
+    parser.add_argument("--resume", action="store_true", help="go on from FOLDER/state.pt")
+    parser.add_argument("--minutes", type=float, default=60, help="of training, all sittings")
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
+    return parser.parse_args()
 
+
+def main() -> None:
+    """Train for a set time; the learning rate falls to zero at its end."""
+    arguments = parse_arguments()
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(1)  # before the fork of the loader: its thread pool does not survive one
     sources = load_sources(arguments.data, arguments.labels)
-    print(
-        f"{len(sources.figures)} figures, {len(sources.held_out)} held out, "
-        f"{len(sources.garments)} garments, {len(sources.packshots)} packshots",
-        flush=True,
-    )
+    lists = ("figures", "garments", "people", "goods", "exact", "packshots", "surroundings")
+    print(", ".join(f"{len(getattr(sources, name))} {name}" for name in lists), flush=True)
     net = MattingNet().to(memory_format=torch.channels_last)
-    if arguments.encoder:
-        load_encoder(net, arguments.encoder)
+    groups = parameter_groups(net)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    state = State(net, copy.deepcopy(net), torch.optim.AdamW(groups, weight_decay=1e-4))
     if arguments.resume:
-        load_weights(net, arguments.resume)
-    print(f"{sum(p.numel() for p in net.parameters()):,} parameters", flush=True)
-    mean = copy.deepcopy(net)
-    optimiser = torch.optim.AdamW(parameter_groups(net), weight_decay=1e-4)
-    stream = Stream(sources, arguments.side, arguments.batch, arguments.seed)
+        state.load(arguments.out / "state.pt")
+    else:
+        start_weights(net, arguments)
+        state.mean.load_state_dict(net.state_dict())
+    print(f"{sum(p.numel() for p in net.parameters()):,} parameters, step {state.step}", flush=True)
+    seed = arguments.seed + state.step
+    stream = Stream(sources, arguments.side, arguments.batch, seed)
     batches = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=6))
-    start = reported = time.monotonic()
-    seconds = arguments.minutes * 60
-    step, losses = 0, []
-    while (spent := time.monotonic() - start) < seconds:
-        rise = min(1.0, (step + 1) / 200)
-        rate = arguments.rate * rise * 0.5 * (1 + math.cos(math.pi * spent / seconds))
-        for group in optimiser.param_groups:
-            group["lr"] = rate * group["share"]
-        images, alphas = next(batches)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits, coarse = net(images.contiguous(memory_format=torch.channels_last))
-        loss = matting_loss(logits, coarse, alphas)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
-        step += 1
-        losses.append(loss.item())
-        _follow(mean, net, min(EMA_DECAY, step / (step + 10)))
-        if time.monotonic() - reported > REPORT_EVERY_S:
-            reported = time.monotonic()
-            iou, mae = held_out_scores(mean, sources, arguments.side)
-            print(
-                f"{spent / 60:5.1f} min step {step} loss {np.mean(losses[-300:]):.4f} "
-                f"IoU {iou:.4f} MAE {mae:.4f}",
-                flush=True,
-            )
-            save_weights(mean, arguments.out)
-    iou, mae = held_out_scores(mean, sources, arguments.side)
-    save_weights(mean, arguments.out)
-    print(f"end: step {step} IoU {iou:.4f} MAE {mae:.4f}", flush=True)
+    began, spent_before = time.monotonic(), state.spent_s
+    reported, losses, first = began, [], state.step
+    while state.spent_s < arguments.minutes * 60:
+        rise = min(1.0, (state.step - first + 1) / RISE_STEPS)
+        fall = 0.5 * (1 + math.cos(math.pi * state.spent_s / (arguments.minutes * 60)))
+        for group in state.optimiser.param_groups:
+            group["lr"] = arguments.rate * rise * fall * group["share"]
+        losses.append(train_step(state, next(batches)))
+        now = time.monotonic()
+        state.spent_s = spent_before + now - began
+        if state.step % LOSS_EVERY == 0:
+            minutes, loss = state.spent_s / 60, np.mean(losses[-LOSS_EVERY:])
+            print(f"{minutes:5.1f} min step {state.step} loss {loss:.4f}", flush=True)
+            state.save(arguments.out / "state.pt")
+        if now - reported > REPORT_EVERY_S:
+            reported = now
+            report(state, sources, arguments.out)
+    report(state, sources, arguments.out)
+
+
+def train_step(state: State, batch: Batch) -> float:
+    """One step; gives its loss."""
+    images, alphas, worths = batch
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, coarse = state.net(images.contiguous(memory_format=torch.channels_last))
+    loss = matting_loss(logits, coarse, alphas, worths)
+    state.optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(state.net.parameters(), 1.0)
+    state.optimiser.step()
+    state.step += 1
+    _follow(state.mean, state.net, min(EMA_DECAY, state.step / (state.step + 10)))
+    return float(loss.detach())
+
+
+def report(state: State, sources: Sources, out: Path) -> None:
+    """Score the running mean on the held-out photos, print it, keep it if it is the best so far."""
+    table = held_out_scores(state.mean, sources.held_out_kinds)
+    mean = mean_over_kinds(table)
+    kinds = "  ".join(
+        f"{kind} {score.iou:.4f}/{score.mae:.4f}/{score.bad:.2f}" for kind, score in table.items()
+    )
+    print(f"step {state.step} IoU-MAE {mean:.4f}: {kinds}", flush=True)
+    if mean > state.best:
+        state.best = mean
+        save_weights(state.mean, out / "best.npz")
+    save_weights(state.mean, out / "last.npz")
+    state.save(out / "state.pt")
 
 
 @torch.no_grad()

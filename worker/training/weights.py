@@ -4,35 +4,47 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from worker.inference.testcard import testcard
+from worker.training.card import CARD, CARD_SIZE, read_card
 
-CARD_SIZE = (384, 288)
-"""Height and width at which the check is made."""
+TRAINING_ONLY = ("coarse.", "num_batches_tracked")
+"""Parts of names that no bundle holds: the coarse stage is there for the loss alone."""
 
-
-def card_tensor() -> torch.Tensor:
-    """The test card as a network input [1, 3, 384, 288] in -1..1."""
-    import cv2
-
-    small = cv2.resize(testcard(), CARD_SIZE[::-1], interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(small).permute(2, 0, 1)[None].float().div(127.5).sub(1)
+TOLERANCE = 1e-4
+"""Most that alpha may differ between what wrote the weights and what reads them."""
 
 
 def save_weights(net: nn.Module, path: Path) -> None:
     """Write every array, and what the network makes of the test card."""
-    was_training = net.training
-    net.eval()
-    with torch.no_grad():
-        card = torch.sigmoid(net(card_tensor())[0]).numpy()
-    net.train(was_training)
     arrays = {name: value.numpy() for name, value in net.state_dict().items()}
-    np.savez(path, **arrays, card=card)
+    np.savez(path, **arrays, **{CARD: answer(net)})
 
 
 def load_weights(net: nn.Module, path: Path) -> None:
-    """Read them back. Raises RuntimeError when they are of another network."""
+    """Read them back, or what from_bundle.py wrote: then the coarse stage begins at zero. Raises
+    RuntimeError when they are of another network, or do not answer the test card as stored.
+    """
     with np.load(path) as arrays:
-        state = {name: torch.from_numpy(arrays[name]) for name in arrays.files if name != "card"}
+        state = {name: torch.from_numpy(arrays[name]) for name in arrays.files if name != CARD}
+        card = arrays[CARD]
+    for name, value in net.state_dict().items():
+        if name not in state and any(part in name for part in TRAINING_ONLY):
+            state[name] = torch.zeros_like(value)
     net.load_state_dict(state)
+    difference = float(np.abs(answer(net) - card).max())
+    if difference > TOLERANCE:
+        raise RuntimeError(f"{path}: alpha of the test card differs by {difference:.1e}")
+
+
+@torch.no_grad()
+def answer(net: nn.Module) -> NDArray[np.float32]:
+    """The alpha [1, 1, H, W] of the test card, in 0..1."""
+    was_training = net.training
+    net.eval()
+    alpha: NDArray[np.float32] = torch.sigmoid(
+        net(torch.from_numpy(read_card(*CARD_SIZE)))[0]
+    ).numpy()
+    net.train(was_training)
+    return alpha

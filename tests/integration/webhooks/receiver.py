@@ -3,10 +3,12 @@
 import threading
 from collections import defaultdict
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from standardwebhooks import Webhook
+
+from tests.http_servers import LocalHTTPServer
 
 HANG, DRIP = "hang", "drip"
 
@@ -24,7 +26,7 @@ class Received:
         return Webhook(secret).verify(self.body, self.headers)
 
 
-class Receiver(ThreadingHTTPServer):
+class Receiver(LocalHTTPServer):
     """Answers each path with what is planned for it, and then with 204."""
 
     daemon_threads = True

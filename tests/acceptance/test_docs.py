@@ -1,7 +1,7 @@
-"""Every command and snippet of the README is run as it stands there; an unknown one fails here.
+"""Every command and snippet of the README and of docs/ is run as it stands there.
 
-They run in a folder of their own whose `matting-data` is the running stack, so that they need no
-other words than the README's; only addresses, keys and ids are filled in.
+They run in a folder of their own whose `matting-data` is the running stack; only addresses, keys
+and ids are filled in. A command that no test knows fails here.
 """
 
 import json
@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +24,41 @@ from api.client import MattingClient
 from deploy.local_photos import SAMPLES
 from deploy.stack.processes import answers, free_port, start, wait_until
 from deploy.stack.stack import Stack
+from shared.storage import Storage
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+PAGES = (
+    "README.md",
+    "docs/submit.md",
+    "docs/review.md",
+    "docs/webhooks.md",
+    "docs/api.md",
+    "docs/operate.md",
+    "docs/capacity.md",
+    "docs/benchmarks.md",
+    "docs/comparison.md",
+)
 BIN = Path(sys.executable).parent
 
 pytestmark = pytest.mark.timeout(600)
 
 
-def fences() -> Iterator[tuple[str, str]]:
+def fences(page: str) -> Iterator[tuple[str, str]]:
     """Language and text of each fenced block."""
-    yield from re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    text = (ROOT / page).read_text()
+    yield from re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def indented() -> list[str]:
+def indented(page: str) -> list[str]:
     """The lines of the indented blocks, in their order."""
-    return re.findall(r"^ {4}(\S.*)$", re.sub(r"^```.*?^```$", "", README, flags=re.M | re.S), re.M)
+    text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(), flags=re.M | re.S)
+    return re.findall(r"^ {4}(\S.*)$", text, re.M)
 
 
-def shell_commands() -> list[str]:
+def shell_commands(page: str) -> list[str]:
     """Every command that a reader would type; comments and continued lines are taken off."""
-    fenced = [text.replace("\\\n", " ") for language, text in fences() if language == "sh"]
-    lines = [*indented(), *"\n".join(fenced).splitlines()]
+    fenced = [text.replace("\\\n", " ") for language, text in fences(page) if language == "sh"]
+    lines = [*indented(page), *"\n".join(fenced).splitlines()]
     commands = [re.split(r"\s+#\s", line)[0].strip() for line in lines]
     return [one for one in commands if one and not one.startswith(CSV)]
 
@@ -52,14 +66,14 @@ def shell_commands() -> list[str]:
 CSV = ("key,", "photos/1.jpg,")
 
 
-def python_snippets() -> list[str]:
-    return [text for language, text in fences() if language == "python"]
+def python_snippets(page: str) -> list[str]:
+    return [text for language, text in fences(page) if language == "python"]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> Path:
-    """Where the commands are typed."""
-    place = tmp_path_factory.mktemp("readme")
+    """Where the commands are typed, and the photos that they name."""
+    place = tmp_path_factory.mktemp("docs")
     (place / "matting-data").symlink_to(stack.data)
     (place / ".venv").mkdir()
     (place / ".venv" / "bin").symlink_to(BIN)
@@ -67,6 +81,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> Path:
     for source, name in (("sneaker", "shoe"), ("mug", "mug")):
         shutil.copy(SAMPLES / f"{source}.jpg", place / "photos" / f"{name}.jpg")
     shutil.copy(SAMPLES / "sneaker.jpg", place / "shoe.jpg")
+    with closing(Storage(stack.settings)) as storage:
+        for key in ("shop/shoe.jpg", "catalogue/shoe.jpg"):
+            storage.put(key, (place / "shoe.jpg").read_bytes(), "image/jpeg")
     for folder in ("images", "alphas"):
         (place / "pairs" / folder).mkdir(parents=True)
     shutil.copy(SAMPLES / "mug.jpg", place / "pairs" / "images" / "mug.jpg")
@@ -105,11 +122,24 @@ class Reader:
         words = shlex.split(command)
         if words[0] == "cp":
             assert (ROOT / words[1]).exists()
-        elif words[2] == "exec":
-            assert f"\n  {words[3]}:\n" in (ROOT / "docker-compose.yml").read_text()
-            self.matting(shlex.join(words[4:]))
+            return
+        action, *rest = words[2:]
+        named = [word for word in rest if not word.startswith("-")]
+        named = named if action in ("start", "stop") else named[:1]
+        for service in named:
+            assert f"\n  {service}:\n" in (ROOT / "docker-compose.yml").read_text(), command
+        if action == "exec" and rest[1] == "matting":
+            self.matting(shlex.join(rest[1:]))
+        elif action == "exec":
+            assert rest[-1] == "flushdb" or self.tested_backup(command)
         else:
-            assert words[2] == "up"
+            assert action in ("up", "run", "stop", "start"), command
+
+    def tested_backup(self, command: str) -> bool:
+        """tests/integration/test_backup.py runs pg_dump and pg_restore with the same options."""
+        test = (ROOT / "tests" / "integration" / "test_backup.py").read_text()
+        tool, *options = re.findall(r"pg_\w+|--\w[\w-]*|-Fc", command)
+        return all(f'"{word}"' in test for word in (tool, *options))
 
     def elsewhere(self, command: str) -> None:
         """Each loads the model for seconds, and has a test that runs it as it stands here."""
@@ -118,11 +148,15 @@ class Reader:
         assert re.search(rf'matting\(\s*"{word}"', tests)
 
     def matting(self, command: str) -> None:
+        if "JOB" in command and not self.job:
+            self.matting("matting submit photos/ --wait")
         filled = re.sub(r"\bJOB\b", self.job, command)
         filled = re.sub(r"\bID\b", self.key_id, filled)
         said = run(self.place, filled)
-        if "matting submit " in command:
+        if "matting submit " in command and "--dry-run" not in command:
             self.job = _id_in(said)
+        elif "matting delete " in command:
+            self.job = ""
         elif "matting keys create " in command:
             listed = run(self.place, "matting keys list").splitlines()
             self.key_id = _id_in(next(line for line in listed if " shop " in line))
@@ -136,12 +170,16 @@ class Reader:
         said = run(self.place, filled, {"KEY": key, "URL": url, "no_proxy": "*"})
         if "removebg" in command:
             assert (self.place / "shoe.png").read_bytes().startswith(b"\x89PNG")
-        else:
-            made = json.loads(said)
+            return
+        made = json.loads(said)
+        if "/v1/webhooks" in command:
             assert made["secret"].startswith("whsec_")
             headers = {"Authorization": f"Bearer {key}"}
             gone = httpx.delete(f"{url}/v1/webhooks/{made['id']}", headers=headers)
             assert gone.status_code == 204, "the other tests' jobs must not be told to it"
+        else:
+            with MattingClient(url, key) as client:
+                assert client.wait(made["id"])["counts"]["succeeded"] == 1
 
     def part(self, command: str) -> None:
         """A process of the system, on a port of its own and with the stack's settings."""
@@ -187,24 +225,34 @@ def _id_in(text: str) -> str:
     return found.group()
 
 
-def test_every_command_runs(stack: Stack, place: Path) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_runs(stack: Stack, place: Path, page: str) -> None:
     reader = Reader(stack, place)
-    commands = shell_commands()
-    assert len(commands) >= 18, "the blocks were not found"
-    for command in commands:
+    for command in shell_commands(page):
         matches = [do for pattern, do in KINDS if re.match(pattern, command)]
-        assert matches, f"the README names a command that no test runs: {command}"
+        assert matches, f"{page} names a command that no test runs: {command}"
         matches[0](reader, command)
 
 
-def test_the_client_in_ten_lines(stack: Stack, place: Path) -> None:
-    [snippet] = [one for one in python_snippets() if "MattingClient" in one]
+def test_the_blocks_are_found() -> None:
+    assert sum(len(shell_commands(page)) for page in PAGES) >= 40
+    assert sum(len(python_snippets(page)) for page in PAGES) >= 3
+
+
+@pytest.mark.parametrize(
+    ("page", "answer"),
+    [("README.md", "shoe.jpg -> out/"), ("docs/submit.md", "'succeeded': 1")],
+)
+def test_the_client_s_snippets_do_what_they_say(
+    stack: Stack, place: Path, page: str, answer: str
+) -> None:
+    [snippet] = [one for one in python_snippets(page) if "MattingClient" in one]
     assert len(snippet.splitlines()) <= 10
     filled = snippet.replace("http://127.0.0.1:8000", stack.address.api_url)
     filled = filled.replace("mtk_...", stack.secrets.api_key)
     (place / "snippet.py").write_text(filled)
     said = run(place, f"{sys.executable} snippet.py", {"PYTHONPATH": str(ROOT)})
-    assert "shoe.jpg -> out/" in said
+    assert answer in said
 
 
 def test_a_webhook_is_verified(capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,7 +260,7 @@ def test_a_webhook_is_verified(capsys: pytest.CaptureFixture[str]) -> None:
 
     from standardwebhooks import Webhook
 
-    [snippet] = [one for one in python_snippets() if "standardwebhooks" in one]
+    [snippet] = [one for one in python_snippets("docs/webhooks.md") if "standardwebhooks" in one]
     secret, moment = "whsec_" + "c2VjcmV0c2VjcmV0c2VjcmV0", datetime.now(UTC)
     body = json.dumps({"type": "job.finished", "data": {"id": "42", "counts": {"succeeded": 3}}})
     headers = {
@@ -226,7 +274,7 @@ def test_a_webhook_is_verified(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_manifest_is_taken(stack: Stack, place: Path) -> None:
-    lines = [line for line in indented() if line.startswith(CSV)]
+    lines = [line for line in indented("docs/submit.md") if line.startswith(CSV)]
     (place / "list.csv").write_text("\n".join(lines) + "\n")
     with MattingClient(stack.address.api_url, stack.secrets.api_key) as client:
         job = client.wait(client.submit_attached("manifest", place / "list.csv")["id"])
@@ -236,10 +284,6 @@ def test_the_manifest_is_taken(stack: Stack, place: Path) -> None:
     assert item["error"]["code"] == "source-not-found", "there is no such photo here"
 
 
-def test_every_fence_is_known_and_every_link_leads_somewhere() -> None:
-    assert {language for language, _ in fences()} <= {"", "sh", "python"}
-    pages = [ROOT / "README.md", *(ROOT / "deploy").rglob("*.md"), ROOT / "CONTRIBUTING.md"]
-    for page in pages:
-        for link in re.findall(r"\]\(([^)#\s]+)\)", page.read_text()):
-            if not link.startswith("http"):
-                assert (page.parent / link).exists(), f"{page.name}: {link}"
+def test_every_fence_is_known() -> None:
+    known = {"", "sh", "python"}
+    assert {language for page in PAGES for language, _ in fences(page)} <= known

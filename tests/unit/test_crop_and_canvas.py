@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.options import Options
-from worker.imaging.frame import place, put
+from worker.imaging.crop_and_canvas import compute_placement, paste
 from worker.imaging.matte import subject_box
 
 PHOTO = (400, 300)
@@ -16,9 +16,9 @@ SUBJECT = (100, 50, 200, 250)
 
 def subject_on(options: Options) -> tuple[int, int, float, float, float, float]:
     """Canvas width and height; the subject's left, top, right, bottom on it."""
-    p = place(options, *PHOTO, SUBJECT)
-    left = p.left + (SUBJECT[0] - p.window[0]) * p.scale
-    top = p.top + (SUBJECT[1] - p.window[1]) * p.scale
+    p = compute_placement(options, *PHOTO, SUBJECT)
+    left = p.left + (SUBJECT[0] - p.crop_box[0]) * p.scale
+    top = p.top + (SUBJECT[1] - p.crop_box[1]) * p.scale
     return p.width, p.height, left, top, left + 100 * p.scale, top + 200 * p.scale
 
 
@@ -79,9 +79,9 @@ def test_any_frame_holds_the_subject_and_keeps_its_shape(
     options = Options(
         crop=crop, canvas=canvas, scale=scale, max_side_px=max_side_px, enlarge=enlarge
     )
-    placement = place(options, width, height, (left, top, right, bottom))
+    placement = compute_placement(options, width, height, (left, top, right, bottom))
     image = np.full((height, width, 3), 200, np.uint8)
-    colours, alpha = put(placement, image, matte)
+    colours, alpha = paste(placement, image, matte)
     assert alpha.shape == (placement.height, placement.width)
     assert colours.shape == (*alpha.shape, 3)
     if max_side_px:
@@ -99,8 +99,8 @@ def test_colours_are_resized_without_the_old_background() -> None:
     image[30:71, 30:71] = (0, 0, 255)
     matte = np.zeros((100, 100), np.uint8)
     matte[30:71, 30:71] = 255
-    placement = place(Options(max_side_px=33), 100, 100, (30, 30, 71, 71))
-    colours, alpha = put(placement, image, matte)
+    placement = compute_placement(Options(max_side_px=33), 100, 100, (30, 30, 71, 71))
+    colours, alpha = paste(placement, image, matte)
     seen = alpha > 0
     assert (colours[seen][:, 0] <= 1).all()
     assert (colours[seen][:, 2] >= 254).all()

@@ -1,87 +1,105 @@
-"""Where the subject goes: crop, canvas, scale and position as one placement of the photo."""
+"""Crop, canvas, scale and position: where the photo lies in the result, and pasting it there."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from shared.errors import InvalidOptionsError
+from shared.errors import OutputTooLargeError
 from shared.rendition import Rendition, Shadow
 from worker.imaging.arrays import Box, Image
-from worker.imaging.backdrop import shadow_reach
+from worker.imaging.shadow import shadow_extent
 
 MAX_CANVAS_PIXELS = 100_000_000
-"""A canvas that would need more is refused: one picture must not take a worker's memory."""
+"""Largest canvas. One image must not use up a worker's memory."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """A window of the photo, scaled and put on a canvas. Pixels throughout."""
+    """How a photo is cropped, scaled and pasted on a canvas. All lengths are pixels."""
 
     width: int
     height: int
-    """Of the canvas."""
-    window: Box
-    """Of the photo."""
+    """Width and height of the canvas."""
+    crop_box: Box
+    """The part of the photo that is pasted."""
     scale: float
-    """Canvas pixels for one of the photo."""
+    """Canvas pixels per photo pixel."""
     left: int
     top: int
-    """Where the window's corner lies on the canvas; may be outside."""
+    """Position of the crop box's top left corner on the canvas; negative when outside."""
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the window on the canvas."""
-        left, top, right, bottom = self.window
+        """Width and height of the crop box after scaling."""
+        left, top, right, bottom = self.crop_box
         return (
             max(1, round((right - left) * self.scale)),
             max(1, round((bottom - top) * self.scale)),
         )
 
 
-def place(rendition: Rendition, width: int, height: int, subject: Box | None) -> Placement:
-    """Lay out a photo of this size whose subject has this box (None: it has no subject, and the
-    whole photo stands for it). Raises InvalidOptionsError for a canvas beyond all limits.
+def compute_placement(
+    rendition: Rendition, width: int, height: int, subject: Box | None
+) -> Placement:
+    """Compute crop box, canvas, scale and position for a photo of `width` x `height` pixels.
+
+    `subject` is the subject's box; without one, the whole photo counts as the subject.
+    Raises OutputTooLargeError when the canvas exceeds MAX_CANVAS_PIXELS.
     """
     whole = (0, 0, width, height)
     subject = subject or whole
-    window = _with_margin(subject, rendition.crop_margin, whole) if rendition.crop else whole
-    canvas, fixed = _canvas(rendition, window, subject)
+    crop_box = _crop_box(subject, rendition.crop_margin, whole) if rendition.crop else whole
+    canvas, fixed = _canvas(rendition, crop_box, subject)
     if rendition.canvas is None and rendition.crop and rendition.shadow:
-        canvas = _with_room(rendition.shadow, canvas, window, subject)
+        canvas = _add_room_for_shadow(rendition.shadow, canvas, crop_box, subject)
     scale = 1.0
     if rendition.scale is not None:
         scale = rendition.scale * min(
             canvas[0] / (subject[2] - subject[0]), canvas[1] / (subject[3] - subject[1])
         )
     elif fixed:
-        scale = min(canvas[0] / (window[2] - window[0]), canvas[1] / (window[3] - window[1]))
+        scale = min(
+            canvas[0] / (crop_box[2] - crop_box[0]), canvas[1] / (crop_box[3] - crop_box[1])
+        )
     if not rendition.enlarge:
         scale = min(scale, 1.0)
-    shrink = _shrinkage(rendition, canvas)
+    shrink = _downscale_factor(rendition, canvas)
     canvas = (canvas[0] * shrink, canvas[1] * shrink)
     scale *= shrink
     size = max(1, round(canvas[0])), max(1, round(canvas[1]))
     if size[0] * size[1] > MAX_CANVAS_PIXELS:
-        raise InvalidOptionsError(f"The canvas would have {size[0]} × {size[1]} pixels")
-    left, top = _corner(rendition, size, window, subject, scale, (width, height))
-    return Placement(*size, window, scale, round(left), round(top))
+        raise OutputTooLargeError(f"The canvas would have {size[0]} × {size[1]} pixels")
+    left, top = _paste_position(rendition, size, crop_box, subject, scale, (width, height))
+    return Placement(*size, crop_box, scale, round(left), round(top))
 
 
-def box_within(
+def canvas_pixels(rendition: Rendition) -> int:
+    """The number of pixels of a canvas that the options give in pixels.
+
+    Returns 0 for any other canvas: its size depends on the photo.
+    """
+    if rendition.canvas is None or "x" not in rendition.canvas:
+        return 0
+    width, height = (int(side) for side in rendition.canvas.split("x"))
+    shrink = _downscale_factor(rendition, (width, height))
+    return round(width * shrink * height * shrink)
+
+
+def subject_box_in_result(
     rendition: Rendition,
     subject: Box | None,
     photo: tuple[int, ...],
     picture: tuple[int, ...],
 ) -> Box | None:
-    """Where the subject's box lies in a finished picture. `photo`, `picture`: [height, width]."""
+    """Map the subject's box from the photo to the result. `photo`, `picture`: (height, width)."""
     if subject is None:
         return None
     if rendition.changes_frame:
-        placement = place(rendition, photo[1], photo[0], subject)
+        placement = compute_placement(rendition, photo[1], photo[0], subject)
         scale_x = scale_y = placement.scale
-        left = placement.left - placement.window[0] * scale_x
-        top = placement.top - placement.window[1] * scale_y
+        left = placement.left - placement.crop_box[0] * scale_x
+        top = placement.top - placement.crop_box[1] * scale_y
     else:
         left = top = 0.0
         scale_x, scale_y = picture[1] / photo[1], picture[0] / photo[0]
@@ -93,8 +111,8 @@ def box_within(
     )
 
 
-def _with_margin(box: Box, margin: str, whole: Box) -> Box:
-    """The box widened by CSS-like margins, within the photo."""
+def _crop_box(box: Box, margin: str, whole: Box) -> Box:
+    """The subject's box plus margins, clipped to the photo. Margins are written as in CSS."""
     given = margin.split()
     top, right, bottom, left = {
         1: lambda a: (a[0], a[0], a[0], a[0]),
@@ -104,22 +122,22 @@ def _with_margin(box: Box, margin: str, whole: Box) -> Box:
     }[len(given)](given)
     width, height = box[2] - box[0], box[3] - box[1]
     return (
-        max(whole[0], round(box[0] - _length(left, width))),
-        max(whole[1], round(box[1] - _length(top, height))),
-        min(whole[2], round(box[2] + _length(right, width))),
-        min(whole[3], round(box[3] + _length(bottom, height))),
+        max(whole[0], round(box[0] - _margin_px(left, width))),
+        max(whole[1], round(box[1] - _margin_px(top, height))),
+        min(whole[2], round(box[2] + _margin_px(right, width))),
+        min(whole[3], round(box[3] + _margin_px(bottom, height))),
     )
 
 
-def _length(text: str, of: float) -> float:
+def _margin_px(text: str, of: float) -> float:
     if text.endswith("%"):
         return float(text[:-1]) / 100 * of
     return float(text.removesuffix("px"))
 
 
-def _canvas(rendition: Rendition, window: Box, subject: Box) -> tuple[tuple[float, float], bool]:
-    """Width and height before shrinking, and whether they were given in pixels."""
-    width, height = float(window[2] - window[0]), float(window[3] - window[1])
+def _canvas(rendition: Rendition, crop_box: Box, subject: Box) -> tuple[tuple[float, float], bool]:
+    """Canvas width and height before any downscaling, and whether the option gave pixels."""
+    width, height = float(crop_box[2] - crop_box[0]), float(crop_box[3] - crop_box[1])
     if rendition.canvas is None:
         return (width, height), False
     if "x" in rendition.canvas:
@@ -128,23 +146,23 @@ def _canvas(rendition: Rendition, window: Box, subject: Box) -> tuple[tuple[floa
     across, down = (float(part) for part in rendition.canvas.split(":"))
     ratio = across / down
     if rendition.scale is not None:
-        # The smallest frame in which the subject, at its own size, has the share asked for.
+        # The smallest canvas on which the unscaled subject fills the requested share.
         width = (subject[2] - subject[0]) / rendition.scale
         height = (subject[3] - subject[1]) / rendition.scale
     return (max(width, height * ratio), max(height, width / ratio)), False
 
 
-def _with_room(
-    shadow: Shadow, canvas: tuple[float, float], window: Box, subject: Box
+def _add_room_for_shadow(
+    shadow: Shadow, canvas: tuple[float, float], crop_box: Box, subject: Box
 ) -> tuple[float, float]:
-    """A crop as much larger as its shadow needs, on both sides alike: none ends in a hard line."""
-    reach = shadow_reach(shadow, max(subject[2] - subject[0], subject[3] - subject[1]))
-    margin = [min(subject[n] - window[n], window[n + 2] - subject[n + 2]) for n in (0, 1)]
+    """Enlarge the canvas so that it does not cut off the shadow. Opposite sides grow equally."""
+    reach = shadow_extent(shadow, max(subject[2] - subject[0], subject[3] - subject[1]))
+    margin = [min(subject[n] - crop_box[n], crop_box[n + 2] - subject[n + 2]) for n in (0, 1)]
     lacking = [max(0.0, needed - there) for needed, there in zip(reach, margin, strict=True)]
     return canvas[0] + 2 * lacking[0], canvas[1] + 2 * lacking[1]
 
 
-def _shrinkage(rendition: Rendition, canvas: tuple[float, float]) -> float:
+def _downscale_factor(rendition: Rendition, canvas: tuple[float, float]) -> float:
     shrink = 1.0
     if rendition.max_side_px:
         shrink = min(shrink, rendition.max_side_px / max(canvas))
@@ -153,23 +171,23 @@ def _shrinkage(rendition: Rendition, canvas: tuple[float, float]) -> float:
     return shrink
 
 
-def _corner(
+def _paste_position(
     rendition: Rendition,
     canvas: tuple[int, int],
-    window: Box,
+    crop_box: Box,
     subject: Box,
     scale: float,
     photo: tuple[int, int],
 ) -> tuple[float, float]:
-    """Where the window's corner goes, so that the subject comes to its position."""
+    """Position of the crop box's corner on the canvas that puts the subject where it belongs."""
     position = rendition.position
     if position is None:
         position = "center" if rendition.scale is not None else None
     corner: list[float] = []
     for axis in (0, 1):
         low, high = subject[axis], subject[axis + 2]
-        if position is None:  # the window's middle in the canvas's
-            size = (window[axis + 2] - window[axis]) * scale
+        if position is None:  # centre the crop box
+            size = (crop_box[axis + 2] - crop_box[axis]) * scale
             corner.append((canvas[axis] - size) / 2)
             continue
         room = canvas[axis] - (high - low) * scale
@@ -181,18 +199,19 @@ def _corner(
         else:
             shares = position.replace("%", "").split()
             share = float(shares[min(axis, len(shares) - 1)]) / 100
-        corner.append(share * room - (low - window[axis]) * scale)
+        corner.append(share * room - (low - crop_box[axis]) * scale)
     return corner[0], corner[1]
 
 
-def put(placement: Placement, image: Image, matte: Image) -> tuple[Image, Image]:
-    """Colours [H, W, 3] and matte [H, W], both uint8, on the canvas; where the photo doesn't reach,
-    both are 0. Colours are resized weighted by alpha, so that none of the old background comes in.
+def paste(placement: Placement, image: Image, matte: Image) -> tuple[Image, Image]:
+    """Paste colours [H, W, 3] and matte [H, W], both uint8, on a canvas that is 0 elsewhere.
+
+    Resampling weights colours by alpha: no colour of the old background enters the subject.
     """
-    left, top, right, bottom = placement.window
+    left, top, right, bottom = placement.crop_box
     image, matte = image[top:bottom, left:right], matte[top:bottom, left:right]
     if placement.size != (matte.shape[1], matte.shape[0]):
-        image, matte = _resized(image, matte, placement.size)
+        image, matte = _resample(image, matte, placement.size)
     colours = np.zeros((placement.height, placement.width, 3), np.uint8)
     alpha = np.zeros((placement.height, placement.width), np.uint8)
     source_y, target_y = _overlap(placement.top, matte.shape[0], placement.height)
@@ -202,9 +221,9 @@ def put(placement: Placement, image: Image, matte: Image) -> tuple[Image, Image]
     return colours, alpha
 
 
-def put_matte(placement: Placement, matte: Image) -> Image:
-    """The matte alone on the canvas."""
-    left, top, right, bottom = placement.window
+def paste_matte(placement: Placement, matte: Image) -> Image:
+    """Paste a matte [H, W] uint8 alone on the canvas."""
+    left, top, right, bottom = placement.crop_box
     matte = matte[top:bottom, left:right]
     if placement.size != (matte.shape[1], matte.shape[0]):
         smaller = placement.size[0] < matte.shape[1] or placement.size[1] < matte.shape[0]
@@ -218,16 +237,17 @@ def put_matte(placement: Placement, matte: Image) -> Image:
 
 
 def _overlap(start: int, length: int, limit: int) -> tuple[slice, slice]:
-    """The part of a side that is seen, in its own pixels and in the canvas's."""
+    """The visible range of one axis: as a slice of the pasted image and of the canvas."""
     first, last = max(0, start), max(0, min(limit, start + length))
     last = max(first, last)
     return slice(first - start, last - start), slice(first, last)
 
 
-def _resized(image: Image, matte: Image, size: tuple[int, int]) -> tuple[Image, Image]:
+def _resample(image: Image, matte: Image, size: tuple[int, int]) -> tuple[Image, Image]:
+    """Resize image and matte to (width, height), with colours weighted by alpha."""
     smaller = size[0] < matte.shape[1] or size[1] < matte.shape[0]
     way = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-    # Products of two bytes fit 16 bits exactly: colours are weighted without a float copy.
+    # A product of two bytes fits into 16 bits, so the weighting needs no float copy.
     weighted = cv2.multiply(image, cv2.merge([matte] * 3), dtype=cv2.CV_16U)
     weight = cv2.multiply(matte, np.full_like(matte, 255), dtype=cv2.CV_16U)
     weighted = cv2.resize(weighted, size, interpolation=way)

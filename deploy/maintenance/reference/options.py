@@ -1,0 +1,157 @@
+"""The page of a job's options, from the JSON schema of `shared.options.Options`."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from deploy.maintenance.reference.markdown import code, page, table
+from shared.marketplaces import RULES, MarketRules
+from shared.options import Options
+from shared.presets import DESCRIPTIONS, PRESETS
+
+INTRODUCTION = """\
+Options go into `options` of `POST /v1/jobs`, into a manifest's column `options` (JSON) or
+`options.NAME`, and behind `--option NAME=VALUE` of `matting submit` and `matting cutout`. Every one
+can be left out. An image's own options take precedence over its job's. An unknown name is refused
+with `invalid-options`.
+
+The geometry is applied in this order: the subject's bounding box is found; `crop` cuts to it with
+`crop_margin`; `canvas` is the frame that the picture is put into; `scale` sizes the subject against
+that frame and `position` places it; `max_side_px` and `max_megapixels` shrink the result. The
+result is larger than the photo only with `enlarge`."""
+
+PRESETS_TEXT = """\
+A preset is a set of the options above. An option that you give beside it takes precedence.
+`GET /v1/presets` answers with the same."""
+
+MARKETS_TEXT = """\
+`market` checks the finished file against these rules; `outputs[].unmet` of the item lists the rules
+that it fails. Check a rule at its source before you rely on it: marketplaces change them."""
+
+RULES_IN_WORDS = {
+    "white_background": "background exactly #ffffff",
+    "ratio": "width / height = {:.4g}",
+    "min_width_px": "width ≥ {:,} px",
+    "min_height_px": "height ≥ {:,} px",
+    "min_longest_px": "longer side ≥ {:,} px",
+    "max_longest_px": "longer side ≤ {:,} px",
+    "max_megapixels": "≤ {:g} megapixels",
+    "min_bytes": "≥ {:,} bytes",
+    "max_bytes": "≤ {:,} bytes",
+    "min_fill": "subject ≥ {:.0%} of the frame",
+    "max_fill": "subject ≤ {:.0%} of the frame",
+    "min_subject_px": "both sides of the subject ≥ {:,} px",
+}
+
+
+def options_page() -> str:
+    """Options, the objects that some of them take, presets, marketplaces."""
+    schema = Options.model_json_schema()
+    parts = [_fields(schema, schema["properties"])]
+    for name, model in sorted(schema["$defs"].items()):
+        if model.get("type") == "object":
+            parts += [f"## {name}", _in_one_line(model.get("description", ""))]
+            parts += _own_fields(model, schema)
+    parts += ["## Presets", PRESETS_TEXT, _presets(), "## Marketplaces", MARKETS_TEXT, _markets()]
+    return page("Options", INTRODUCTION, *parts)
+
+
+def _own_fields(model: dict[str, Any], schema: dict[str, Any]) -> list[str]:
+    """The table of an object's fields; those that are options of the job too are only listed."""
+    options, fields = schema["properties"], model["properties"]
+    same = [name for name in fields if fields[name] == options.get(name)]
+    own = {name: field for name, field in fields.items() if name not in same}
+    listed = f"Fields that mean the same as above: {', '.join(map(code, same))}."
+    return [_fields(schema, own, model.get("required", ())), *([listed] if same else [])]
+
+
+def _fields(schema: dict[str, Any], fields: dict[str, Any], required: Sequence[str] = ()) -> str:
+    definitions = schema["$defs"]
+    return table(
+        ["option", "values", "default", "meaning"],
+        (
+            [
+                code(name),
+                _values(field, definitions),
+                "required" if name in required else _default(field),
+                field.get("description", ""),
+            ]
+            for name, field in fields.items()
+        ),
+    )
+
+
+def _values(field: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """What a field takes, in words: `png`, `webp`; 1 to 100."""
+    if "$ref" in field:
+        name = field["$ref"].rpartition("/")[2]
+        return (
+            _values(definitions[name], definitions)
+            if "enum" in definitions[name]
+            else (f"[{name}](#{name.lower()})")
+        )
+    if "anyOf" in field:
+        kinds = [_values(one, definitions) for one in field["anyOf"] if one.get("type") != "null"]
+        return ", or ".join(dict.fromkeys(kinds))
+    if "enum" in field or "const" in field:
+        return ", ".join(code(one) for one in field.get("enum", [field.get("const")]))
+    if field["type"] == "array":
+        return _list_of(field, definitions)
+    if "examples" in field:
+        return "such as " + ", ".join(code(one) for one in field["examples"])
+    words = {"boolean": "`true`, `false`", "integer": "whole number", "string": "text"}
+    return " ".join([words.get(field["type"], field["type"]), *_bounds(field)])
+
+
+def _list_of(field: dict[str, Any], definitions: dict[str, Any]) -> str:
+    if "prefixItems" in field:
+        return (
+            f"list of {len(field['prefixItems'])}: {_values(field['prefixItems'][0], definitions)}"
+        )
+    most = f" (at most {field['maxItems']})" if "maxItems" in field else ""
+    return f"list of {_values(field['items'], definitions)}{most}"
+
+
+def _bounds(field: dict[str, Any]) -> list[str]:
+    least, most = field.get("minimum"), field.get("maximum")
+    above, below = field.get("exclusiveMinimum"), field.get("exclusiveMaximum")
+    if least is not None and most is not None:
+        return [f"{least:g} to {most:g}"]
+    words = {"from": least, "above": above, "up to": most, "below": below}
+    return [f"{word} {value:g}" for word, value in words.items() if value is not None]
+
+
+def _default(field: dict[str, Any]) -> str:
+    default = field.get("default")
+    if default in (None, [], ""):
+        return ""
+    return code(default if isinstance(default, str) else json.dumps(default))
+
+
+def _presets() -> str:
+    return table(
+        ["preset", "for", "options"],
+        (
+            [code(one), DESCRIPTIONS[one], code(json.dumps(options, ensure_ascii=False))]
+            for one, options in PRESETS.items()
+        ),
+    )
+
+
+def _markets() -> str:
+    return table(
+        ["marketplace", "formats", "rules", "source", "checked"],
+        (
+            [code(market), ", ".join(rules.formats), _rules(rules), rules.source, rules.read]
+            for market, rules in RULES.items()
+        ),
+    )
+
+
+def _rules(rules: MarketRules) -> str:
+    values = ((words, getattr(rules, name)) for name, words in RULES_IN_WORDS.items())
+    return "; ".join(words.format(value) for words, value in values if value)
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,101 @@
+"""ONNX files as models: imported from a file, or fetched from where they are published."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.local_photos import SAMPLES
+from deploy.models.download import OnBytes
+from deploy.models.pull import fetched, install
+from shared.settings import Settings
+from worker.imaging.arrays import Image
+from worker.imaging.decoding import decode
+from worker.inference.catalog import Model
+from worker.inference.importing.importer import Imported, import_onnx
+from worker.inference.importing.recipe import LIKE, Recipe
+from worker.inference.published_models import PublishedOnnx
+
+
+@dataclass(frozen=True)
+class NewModel:
+    """A model that was made of an ONNX file."""
+
+    model: Model
+    imported: Imported
+
+    def sentences(self) -> list[str]:
+        """What a person should know of it."""
+        found = self.imported.agreement
+        lines = [f"as onnxruntime to within {found.worst:.1e}, on {len(sample_photos())} photos"]
+        if found.onednn_fails:
+            lines.append(f"it runs without oneDNN, slowly: {found.onednn_fails}")
+        if not self.imported.free_batch:
+            lines.append("it takes one photo at a time")
+        return lines
+
+
+def import_file(
+    name: str,
+    file: Path,
+    recipe: Recipe,
+    models_dir: Path,
+    *,
+    output: str | None = None,
+    source: dict[str, Any] | None = None,
+) -> NewModel:
+    """Make the ONNX network of `file` the model `name`.
+
+    Raises what `import_onnx` raises; what was there before stays then.
+    """
+    done: list[Imported] = []
+
+    def write(folder: Path) -> None:
+        imported = import_onnx(file, recipe, folder, sample_photos(), output=output, source=source)
+        (folder / "README.md").write_text(card(name, imported, source or {}))
+        done.append(imported)
+
+    model = install(name, models_dir, write)
+    return NewModel(model, done[0])
+
+
+def pull_onnx(
+    published: PublishedOnnx, source: str, models_dir: Path, on_bytes: OnBytes = lambda *_: None
+) -> NewModel:
+    """Fetch a published ONNX file from `source` (a URL, or a local file) and import it.
+
+    Raises ModelDownloadError, ModelChangedError and what `import_onnx` raises.
+    """
+    name = published.name
+    about = {"licence": published.licence, "from": published.origin}
+    with fetched(
+        name, source, models_dir, on_bytes, md5=published.md5, licence=published.licence
+    ) as (file, _seen):
+        return import_file(
+            name,
+            file,
+            LIKE[published.like],
+            models_dir,
+            source={"file": published.file, **about},
+        )
+
+
+def sample_photos() -> list[Image]:
+    """The photos that come with the product: what an import is checked on."""
+    settings = Settings()
+    return [decode(one.read_bytes(), settings).image for one in sorted(SAMPLES.glob("*.jpg"))]
+
+
+def card(name: str, imported: Imported, source: dict[str, Any]) -> str:
+    """The bundle's README: where it is from, under which licence, how well it was imported."""
+    found = imported.agreement
+    onednn = found.onednn_fails or f"{found.onednn:.1e}"
+    return (
+        f"# {name}\n\n"
+        "Imported from ONNX by `matting models import`.\n\n"
+        f"- **Source** {source.get('from', 'a file of yours')}\n"
+        f"- **Licence** {source.get('licence', 'not recorded')}\n"
+        f"- **SHA-256** of the ONNX file: `{imported.sha256}`\n"
+        f"- **Largest difference** from onnxruntime at the network's output, on "
+        f"{len(sample_photos())} photos: {found.plain:.1e} plain; with oneDNN: {onednn}\n"
+        f"- **Batches** {'any size' if imported.free_batch else 'one photo at a time'}\n"
+    )

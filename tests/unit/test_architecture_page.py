@@ -1,0 +1,63 @@
+"""docs/architecture.md and docs/decisions name only what exists, and every room of the code."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "architecture.md"
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+ROOMS = ("api", "deploy", "shared", "worker")
+NAME = re.compile(rf"(?:{'|'.join(ROOMS)}|tests)(?:\.\w+)+")
+TEST = re.compile(r"(tests/[\w/]+\.py)::(\w+)")
+
+
+def quoted(page: Path) -> list[str]:
+    """What stands in backticks outside of the drawings."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module, or what a module or a class holds."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for attribute in parts[length:]:
+            if not hasattr(found, attribute):
+                return False
+            found = getattr(found, attribute)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("page", [PAGE, *DECISIONS], ids=lambda page: page.name)
+def test_every_path_name_and_test_exists(page: Path) -> None:
+    for one in quoted(page):
+        if test := TEST.fullmatch(one):
+            assert f"def {test[2]}(" in (ROOT / test[1]).read_text(), one
+        elif NAME.fullmatch(one) and not one.endswith((".md", ".py", ".yml")):
+            assert exists(one), one
+        elif re.match(rf"(?:{'|'.join(ROOMS)}|tests|docs)/", one):
+            assert (ROOT / one).exists(), one
+
+
+def test_every_room_of_the_code_is_on_the_page() -> None:
+    named = {one.rstrip("/") for one in quoted(PAGE)}
+    rooms = {
+        str(init.parent.relative_to(ROOT))
+        for room in ROOMS
+        for init in (ROOT / room).rglob("__init__.py")
+    }
+    left_out = {room for room in rooms - named if not room.endswith("migrations/versions")}
+    assert not left_out, "docs/architecture.md has no row for these"
+
+
+def test_the_page_names_enough_to_be_held_by() -> None:
+    assert len([one for one in quoted(PAGE) if NAME.fullmatch(one)]) > 60
+    assert len([one for one in quoted(PAGE) if TEST.fullmatch(one)]) > 25

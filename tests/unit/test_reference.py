@@ -1,0 +1,33 @@
+"""docs/reference says what the code says: every option, setting, error, metric and command."""
+
+import pytest
+import typer
+
+from deploy.cli import app as cli
+from deploy.maintenance.reference.pages import FOLDER, PAGES
+from shared import errors
+from shared.options import Options
+from shared.settings import Settings
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_of_the_reference_is_what_the_code_says(name: str) -> None:
+    path = FOLDER / name
+    assert path.exists(), "run: make reference"
+    assert path.read_text() == PAGES[name](), f"docs/reference/{name} is old; run: make reference"
+
+
+def test_no_page_lies_there_that_nothing_writes() -> None:
+    assert {path.name for path in FOLDER.iterdir()} == set(PAGES)
+
+
+def test_nothing_is_left_out() -> None:
+    commands = typer.main.get_command(cli)
+    for page, names in {
+        "options.md": [f"`{name}`" for name in Options.model_fields],
+        "settings.md": [f"_{name.removeprefix('aws_')}`".upper() for name in Settings.model_fields],
+        "errors.md": [f"`{code}`" for code in errors.ERRORS],
+        "cli.md": [f"## `matting {name}`" for name in commands.commands],  # type: ignore[attr-defined]
+    }.items():
+        text = PAGES[page]()
+        assert [name for name in names if name not in text] == []

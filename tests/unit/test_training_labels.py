@@ -1,0 +1,118 @@
+"""What several teachers make a label of, and which photos training leaves out."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from worker.training.labels import OUTVOTED, agreed, keyed, without_shadow
+from worker.training.splits import group_of, is_held_out, sessions
+
+SIZE = 120
+
+
+def _square(low: int = 30, high: int = 90) -> NDArray[np.float32]:
+    alpha = np.zeros((SIZE, SIZE), np.float32)
+    alpha[low:high, low:high] = 1
+    return alpha
+
+
+def test_what_the_teachers_agree_on_is_the_finest_ones_alpha() -> None:
+    label = agreed(_square(), [_square(31, 89)])
+    assert (label.alpha == _square()).all()
+    assert (label.worth == 1).all()
+    assert label.doubt() == 0
+
+
+def test_what_one_other_teacher_denies_teaches_nothing() -> None:
+    fine = _square()
+    fine[0:20, 0:20] = 1  # a smear that only the finest teacher sees
+    label = agreed(fine, [_square()])
+    assert label.worth[5:15, 5:15].max() == 0
+    assert label.worth[40:80, 40:80].min() == 1
+
+
+def test_two_teachers_outvote_the_finest() -> None:
+    fine = _square()
+    fine[50:70, 50:70] = 0  # a part of the garment is missing
+    label = agreed(fine, [_square(), _square()])
+    assert label.alpha[55:65, 55:65].min() == 1
+    assert label.worth[55:65, 55:65] == pytest.approx(OUTVOTED)
+
+
+def test_teachers_who_dispute_the_whole_subject_give_a_doubtful_label() -> None:
+    assert agreed(_square(10, 110), [_square(50, 60)]).doubt() > 0.5
+    assert agreed(np.zeros((SIZE, SIZE), np.float32), [_square()]).doubt() == 1
+
+
+def _on_white(colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+    image = np.full((SIZE, SIZE, 3), 255, np.uint8)
+    image[30:90, 30:90] = colour
+    return image
+
+
+def test_a_subject_on_white_is_keyed_with_its_half_pixels() -> None:
+    image = _on_white((40, 80, 160))
+    image[29, 30:90] = (147, 167, 207)  # half the subject, half white
+    label = keyed(image, [])
+    assert label.alpha[40:80, 40:80].min() == 1
+    assert label.alpha[:25].max() == 0
+    assert label.alpha[29, 50] == pytest.approx(0.5, abs=0.05)
+
+
+def test_white_within_the_subject_is_what_the_teachers_say() -> None:
+    image = _on_white((40, 80, 160))
+    image[50:70, 50:70] = 255
+    hole = _square()
+    hole[50:70, 50:70] = 0
+    assert keyed(image, [hole]).alpha[55:65, 55:65].max() == 0
+    assert keyed(image, [_square()]).alpha[55:65, 55:65].min() == 1
+
+
+def test_a_grey_shadow_that_no_teacher_sees_is_ground() -> None:
+    image = _on_white((40, 80, 160))
+    image[92:112, 30:90] = 215
+    label = keyed(image, [_square(), _square()])
+    assert label.alpha[100:110, 40:80].max() == 0
+    assert label.worth[100:110, 40:80].min() == 1
+
+
+def test_a_jpegs_specks_beside_the_subject_are_ground() -> None:
+    image = _on_white((40, 80, 160))
+    image[10:13, 10:13] = 235
+    assert keyed(image, []).alpha[5:20, 5:20].max() == 0
+
+
+def test_a_cutouts_soft_shadow_comes_off() -> None:
+    alpha = _square()
+    alpha[95:110, 30:90] = 0.3
+    assert without_shadow(alpha)[97:, :].max() == 0
+    assert (without_shadow(alpha)[30:90, 30:90] == 1).all()
+
+
+def test_views_of_one_thing_are_one_group() -> None:
+    assert group_of("dishes_on_white", "images_APPLE_CAKE_01.jpg") == group_of(
+        "dishes_on_white", "images_APPLE_CAKE_03.jpg"
+    )
+    assert group_of("appliances", "2-slice-toaster-black.jpg") == group_of(
+        "appliances", "2-slice-toaster-stainless-steel.jpg"
+    )
+    assert group_of("models_on_white", "mh02-black_back.jpg") == group_of(
+        "models_on_white", "mh07-gray_main.jpg"
+    )
+    assert group_of("outdoor", "1.jpg") != group_of("outdoor", "2.jpg")
+
+
+def test_photos_with_one_border_are_one_session() -> None:
+    rng = np.random.default_rng(3)
+    floor = rng.integers(0, 255, (60, 60, 3)).astype(np.uint8)
+    other = floor.copy()
+    other[20:40, 20:40] = 0  # another garment on the same floor
+    elsewhere = 255 - floor
+    groups = sessions({"a.jpg": floor, "b.jpg": other, "c.jpg": elsewhere})
+    assert groups == {"a.jpg": "a.jpg", "b.jpg": "a.jpg", "c.jpg": "c.jpg"}
+    assert sessions({}) == {}
+
+
+def test_about_one_group_in_nine_is_held_out() -> None:
+    share = np.mean([is_held_out(str(number)) for number in range(3_000)])
+    assert 0.08 < share < 0.15

@@ -1,0 +1,55 @@
+"""The background of a rendition: a plain colour, a gradient or a picture."""
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.rendition import Background, BackgroundImage, Gradient
+from worker.imaging.arrays import Image
+
+
+def rgb(colour: str) -> NDArray[np.uint8]:
+    """Parse `#rrggbb` into [3] uint8."""
+    return np.array([int(colour[index : index + 2], 16) for index in (1, 3, 5)], np.uint8)
+
+
+def render_background(
+    background: Background, width: int, height: int, picture: Image | None
+) -> Image:
+    """Draw the background [H, W, 3] uint8 RGB. A BackgroundImage needs its decoded `picture`."""
+    if isinstance(background, Gradient):
+        return _gradient(background, width, height)
+    if isinstance(background, BackgroundImage):
+        assert picture is not None, "the pipeline reads the picture before it renders"
+        return _resize_to_cover(picture, width, height)
+    result = np.empty((height, width, 3), np.uint8)
+    result[:] = rgb(background)
+    return result
+
+
+def _gradient(gradient: Gradient, width: int, height: int) -> Image:
+    """A linear gradient as CSS defines it (CSS Images Module Level 3, 3.1)."""
+    angle = math.radians(gradient.angle_deg)
+    dx, dy = math.sin(angle), -math.cos(angle)
+    # This length gives two opposite corners exactly the start and the end colour.
+    length = abs(width * dx) + abs(height * dy)
+    x = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) * (dx / length)
+    y = (np.arange(height, dtype=np.float32) + 0.5 - height / 2) * (dy / length)
+    share = np.clip(x[None] + y[:, None] + 0.5, 0, 1)[..., None]
+    start, end = (rgb(colour).astype(np.float32) for colour in gradient.gradient)
+    # Ordered dithering by half a level: without it, 8-bit gradients show bands.
+    noise = (np.add.outer(np.arange(height) * 5, np.arange(width) * 3) % 8 / 8 - 0.4375)[..., None]
+    return np.clip(np.rint(start + share * (end - start) + noise), 0, 255).astype(np.uint8)
+
+
+def _resize_to_cover(picture: Image, width: int, height: int) -> Image:
+    """Centre-crop and resize a picture to fill the frame (CSS `object-fit: cover`)."""
+    scale = max(width / picture.shape[1], height / picture.shape[0])
+    crop_w = min(picture.shape[1], max(1, round(width / scale)))
+    crop_h = min(picture.shape[0], max(1, round(height / scale)))
+    left, top = (picture.shape[1] - crop_w) // 2, (picture.shape[0] - crop_h) // 2
+    middle = picture[top : top + crop_h, left : left + crop_w]
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return cv2.resize(middle, (width, height), interpolation=way).astype(np.uint8, copy=False)

@@ -1,0 +1,202 @@
+"""Compares a bundle with onnxruntime on photos, in a process of its own.
+
+A configuration can crash in C++ on a graph that it doesn't know: the parent outlives that. What is
+compared is the network's answer, after the sigmoid where the recipe has one (logits of ±20 have no
+common measure), before any stretch.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import BadOnnxError, ImportDisagreesError, MattingError
+from shared.settings import Settings
+from worker.imaging.arrays import Image
+from worker.inference.catalog import Model, read_export
+from worker.inference.engine import EnginePlan, plans
+from worker.inference.postprocess import sigmoid
+from worker.inference.session import PredictorSession
+from worker.inference.transforms import ExactTransforms
+
+TOLERANCE = 1e-3
+HALF_TOLERANCE = 2 / 255
+"""Most that an answer may differ anywhere, for weights of fp32 and of fp16: onnxruntime rounds what
+lies between the layers of the latter to fp16 too, and the bundle does not."""
+
+OUTSIDE = 0.05
+"""An alpha may leave 0..1 by rounding; what leaves it by more is a logit."""
+
+PLAIN_PHOTOS = 2
+"""How many photos the plain configuration is run on, which takes four times as long."""
+
+TIMEOUT_S = 1_800
+
+PREFIX = "difference: "
+"""Before what the child found, among all that Paddle prints."""
+
+Answers = NDArray[np.float32]
+
+
+class Difference(NamedTuple):
+    """The largest of all pixels."""
+
+    single: float
+    """Of photos one by one."""
+    pair: float
+    """Of two photos at once."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a bundle is from onnxruntime: the largest difference of all pixels of all photos."""
+
+    plain: float
+    onednn: float | None
+    """None: oneDNN fails on this network, and the worker will run it plainly."""
+    onednn_fails: str | None
+    batch: bool
+    """Whether two photos at once give what they give alone."""
+
+    @property
+    def worst(self) -> float:
+        """Of the configurations that run."""
+        return max(self.plain, self.onednn or 0.0)
+
+
+def check(
+    onnx_file: Path, output: str, folder: Path, photos: Sequence[Image], *, half: bool
+) -> Agreement:
+    """Run the bundle in `folder` and its ONNX file on `photos` ([H, W, 3] uint8 RGB).
+
+    Raises ImportDisagreesError when they differ by more than rounding, BadOnnxError when the answer
+    is no alpha under the bundle's recipe.
+    """
+    model = read_export(folder, folder.name)
+    transforms = ExactTransforms(model.transforms)
+    inputs = np.stack([transforms.prepare(photo).tensor for photo in photos])
+    truth = _onnxruntime(onnx_file, output, inputs)
+    if "Sigmoid" in model.postprocess:
+        if truth.min() >= 0 and truth.max() <= 1:
+            raise BadOnnxError("The answers lie in 0..1 already: import it with --no-sigmoid")
+        truth = sigmoid(truth)
+    elif truth.min() < -OUTSIDE or truth.max() > 1 + OUTSIDE:
+        raise BadOnnxError(
+            f"The answers go from {truth.min():.1f} to {truth.max():.1f}: logits? Import it with "
+            "--sigmoid"
+        )
+    plain, onednn = _in_a_child(folder, inputs, truth)
+    if isinstance(plain, str):
+        raise ImportDisagreesError(f"The plain configuration fails on it: {plain}")
+    allowed = HALF_TOLERANCE if half else TOLERANCE
+    if plain.single > allowed:
+        raise ImportDisagreesError(
+            f"It differs from onnxruntime by {plain.single:.1e}; {allowed:.1e} are allowed"
+        )
+    if not isinstance(onednn, str) and onednn.single > allowed:
+        onednn = f"it differs by {onednn.single:.1e}"
+    best = plain if isinstance(onednn, str) else onednn
+    return Agreement(
+        plain=plain.single,
+        onednn=None if isinstance(onednn, str) else onednn.single,
+        onednn_fails=onednn if isinstance(onednn, str) else None,
+        batch=not model.one_at_a_time and best.pair <= allowed,
+    )
+
+
+def _onnxruntime(file: Path, output: str, inputs: Answers) -> Answers:
+    """The file's own answers [N, H, W], one photo at a time."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        entry = session.get_inputs()[0]
+        kind = np.float16 if "float16" in entry.type else np.float32
+        answers = [
+            session.run([output], {entry.name: one[None].astype(kind)})[0].astype(np.float32)
+            for one in inputs
+        ]
+    except Exception as error:  # onnxruntime has a class of its own for each status
+        raise BadOnnxError(f"onnxruntime fails on {file.name}: {error}") from error
+    shape = answers[0].shape
+    if len(shape) not in (3, 4) or shape[0] != 1 or (len(shape) == 4 and shape[1] != 1):
+        raise BadOnnxError(f"The answer has the shape {shape}; an alpha is [N, 1, H, W]")
+    return np.concatenate([one.reshape(1, *shape[-2:]) for one in answers])
+
+
+def _in_a_child(
+    folder: Path, inputs: Answers, truth: Answers
+) -> tuple["Difference | str", "Difference | str"]:
+    """How far the plain configuration and oneDNN are off, or why one failed."""
+    with tempfile.TemporaryDirectory() as work:
+        np.savez(Path(work) / "photos.npz", inputs=inputs, truth=truth)
+        command = [sys.executable, "-m", "worker.inference.importing.check", str(folder), work]
+        try:
+            child = subprocess.run(
+                command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            )
+            said, last = child.stdout, (child.stderr.strip().splitlines() or [""])[-1]
+            ended = f"it crashed with signal {-child.returncode}" if child.returncode < 0 else last
+        except subprocess.TimeoutExpired as error:
+            said = error.stdout.decode() if isinstance(error.stdout, bytes) else ""
+            ended = f"it did not end within {TIMEOUT_S} s"
+    lines = (line.partition(PREFIX)[2] for line in said.splitlines() if PREFIX in line)
+    found: dict[str, Difference | str] = {}
+    for kind, value in map(json.loads, lines):
+        found[kind] = value if isinstance(value, str) else Difference(*value)
+    return found.get("plain", ended), found.get("onednn", ended)
+
+
+def main() -> int:
+    """The child's part: run both configurations, and say after each what was found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("work", type=Path)
+    arguments = parser.parse_args()
+    model = read_export(arguments.folder, "check")
+    with np.load(arguments.work / "photos.npz") as given:
+        inputs, truth = given["inputs"], given["truth"]
+    known: dict[str, EnginePlan] = {
+        plan.kind: plan for plan in plans(Settings(device="cpu"), model, shapes=2)
+    }
+    for kind, count in (("plain", PLAIN_PHOTOS), ("onednn", len(inputs))):
+        found: list[float] | str
+        try:
+            session = PredictorSession(known[kind], model)
+            found = _differences(session, inputs[:count], truth[:count], model)
+        except MattingError as error:
+            found = error.detail
+        sys.stdout.write(f"\n{PREFIX}{json.dumps([kind, found])}\n")
+        sys.stdout.flush()
+    return 0
+
+
+def _differences(
+    session: PredictorSession, inputs: Answers, truth: Answers, model: Model
+) -> list[float]:
+    """The largest of single photos, and of the first two at once."""
+    alone = [_answer(session, one[None], model) for one in inputs]
+    single = max(float(np.abs(a - b).max()) for a, b in zip(alone, truth, strict=True))
+    pair = 0.0
+    if not model.one_at_a_time and len(inputs) > 1:
+        pair = float(np.abs(_answer(session, inputs[:2], model) - truth[:2]).max())
+    return [single, pair]
+
+
+def _answer(session: PredictorSession, batch: Answers, model: Model) -> Answers:
+    answer = session.forward(batch)
+    return sigmoid(answer) if "Sigmoid" in model.postprocess else answer
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+"""Walks over the nodes of a graph and builds a Paddle program out of them.
+
+The program is of Paddle's older format (model.pdmodel): oneDNN in 3.2.2 fails on several operators
+of the newer one. Shapes are those of one photo; the batch is free (-1) wherever it stands.
+"""
+
+import os
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shared.errors import UnsupportedOperatorError
+from worker.inference.importing.graph import Array, Graph, Node
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Handler = Callable[["Step"], Any]
+"""Builds one node; gives a variable or a constant, or a list of them for several outputs."""
+
+OPERATORS: dict[str, Handler] = {}
+"""What can be built, by ONNX's operator name; filled by the modules of `operators`."""
+
+
+def operator(*kinds: str) -> Callable[[Handler], Handler]:
+    """Enter a handler into the table under these names."""
+
+    def enter(handler: Handler) -> Handler:
+        for kind in kinds:
+            OPERATORS[kind] = handler
+        return handler
+
+    return enter
+
+
+class BatchIsFixed(Exception):
+    """A node mixes the photos of a batch, or counts them: the network takes one at a time."""
+
+
+class Step:
+    """One node while it is built: its inputs, attributes and shapes."""
+
+    def __init__(self, walk: "Walk", node: Node) -> None:
+        self.walk, self.node, self.kind = walk, node, node.kind
+        self.opset = walk.graph.opset
+
+    def __len__(self) -> int:
+        return len(self.node.inputs)
+
+    def has(self, index: int) -> bool:
+        """Whether the node is given this input."""
+        return index < len(self.node.inputs) and self.node.inputs[index] != ""
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """An attribute of the node, or the default."""
+        return self.node.attributes.get(name, default)
+
+    def value(self, index: int) -> Any:
+        """The input as it is: a variable, or a constant array."""
+        return self.walk.values[self.node.inputs[index]]
+
+    def variable(self, index: int) -> Any:
+        """The input as a Paddle variable; a constant becomes one that is saved with the weights."""
+        return self.walk.variable(self.value(index))
+
+    def constant(self, index: int) -> Array:
+        """The input's value. Raises UnsupportedOperatorError when it depends on the photo."""
+        value = self.value(index)
+        if not isinstance(value, np.ndarray):
+            raise self.unsupported(f"its input {index} depends on the photo")
+        return value
+
+    def numbers(self, name: str, index: int) -> list[int] | None:
+        """Integers that older opsets give as an attribute and newer ones as an input."""
+        if self.has(index):
+            return [int(one) for one in self.constant(index).reshape(-1)]
+        given = self.attribute(name)
+        return None if given is None else [int(one) for one in given]
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """The input's shape for a batch of one."""
+        return self.walk.shape(self.node.inputs[index])
+
+    def shape_out(self, index: int = 0) -> tuple[int, ...]:
+        """The output's shape for a batch of one."""
+        return self.walk.shape(self.node.outputs[index])
+
+    def unsupported(self, why: str) -> UnsupportedOperatorError:
+        """The error for a variant that the table does not have."""
+        name = f" ({self.node.name})" if self.node.name else ""
+        return UnsupportedOperatorError(f"{self.kind}{name}: {why}")
+
+
+class Walk:
+    """A Paddle program in the making."""
+
+    def __init__(self, graph: Graph, *, free_batch: bool = True) -> None:
+        """`free_batch`: any number of photos at once, or one."""
+        self.graph = graph
+        self.batch = -1 if free_batch else 1
+        self.values: dict[str, Any] = dict(graph.constants)
+        self.weights: dict[str, Array] = {}
+        self._made: dict[tuple[Any, ...], Any] = {}
+        self._block: Any = None
+
+    def build(self) -> tuple[Any, Any, Any]:
+        """The program, its input `img` [N, 3, H, W] and its answer [N, …]. To be called in static
+        mode. Raises UnsupportedOperatorError.
+        """
+        import paddle
+
+        unknown = sorted({node.kind for node in self.graph.nodes} - OPERATORS.keys())
+        if unknown:
+            raise UnsupportedOperatorError(f"Not known: {', '.join(unknown)}")
+        program = paddle.static.Program()
+        with paddle.static.program_guard(program, paddle.static.Program()):
+            self._block = program.global_block()
+            shape = [self.batch, 3, *self.graph.size]
+            entry = paddle.static.data("img", shape, "float32")
+            self.values[self.graph.input] = entry
+            for node in self.graph.nodes:
+                made = OPERATORS[node.kind](Step(self, node))
+                made = made if isinstance(made, list) else [made]
+                self.values |= dict(zip(node.outputs, made, strict=False))
+        return program, entry, self.values[self.graph.output]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of a tensor, for a batch of one."""
+        known = self.graph.shapes.get(name)
+        if known is None:
+            value = self.values.get(name)
+            if value is None or sum(side == -1 for side in value.shape) > 1:
+                raise UnsupportedOperatorError(f"The shape of {name} depends on the photo")
+            known = tuple(1 if side == -1 else side for side in value.shape)
+        return known
+
+    def variable(self, value: Any) -> Any:
+        """A Paddle variable; a constant array is entered among the weights once."""
+        if not isinstance(value, np.ndarray):
+            return value
+        if value.dtype == np.float64:
+            value = value.astype(np.float32)
+        key = (value.shape, value.dtype.str, value.tobytes())
+        if key not in self._made:
+            name = f"w_{len(self.weights)}"
+            self.weights[name] = value
+            self._made[key] = self._block.create_var(
+                name=name,
+                shape=list(value.shape),
+                dtype=str(value.dtype),
+                persistable=True,
+                stop_gradient=True,
+            )
+        return self._made[key]
+
+    def emit(self, kind: str, inputs: dict[str, Any], dtype: str = "", **attributes: Any) -> Any:
+        """One operator of Paddle's older format, by its own name; its output `Out`.
+
+        In Paddle 3.2 `paddle.matmul`, `sqrt` and thirty others build the newer format alone.
+        """
+        first = next(iter(inputs.values()))
+        out = self._block.create_var(
+            name=f"t_{len(self._block.vars)}", dtype=dtype or first.dtype, stop_gradient=True
+        )
+        self._block.append_op(
+            type=kind,
+            inputs={name: [one] for name, one in inputs.items()},
+            outputs={"Out": [out]},
+            attrs=attributes,
+        )
+        return out
+
+    def multiply(self, x: Any, y: Any) -> Any:
+        """X · y."""
+        return self.emit("elementwise_mul", {"X": x, "Y": y}, axis=-1)
+
+    def matmul(self, x: Any, y: Any, *, turn_x: bool = False, turn_y: bool = False) -> Any:
+        """X y as numpy's matmul; each turned first if so wished."""
+        return self.emit("matmul_v2", {"X": x, "Y": y}, trans_x=turn_x, trans_y=turn_y)
+
+    def sqrt(self, x: Any) -> Any:
+        """√x."""
+        return self.emit("sqrt", {"X": x})
+
+    def batch_axis(self, value: Any) -> int | None:
+        """Along which axis a variable holds the batch; none for a constant or a batch of one."""
+        if isinstance(value, np.ndarray):
+            return None
+        free = [axis for axis, side in enumerate(value.shape) if side == -1]
+        if len(free) > 1:
+            raise BatchIsFixed(f"{value.shape} has more free sides than the batch")
+        return free[0] if free else None
+
+
+@contextmanager
+def static_mode() -> "Iterator[None]":
+    """Paddle in static mode and in its older program format; as it was before, after."""
+    os.environ.setdefault("GLOG_minloglevel", "2")  # read when Paddle is first imported
+    with warnings.catch_warnings():
+        # Paddle speaks of a compiler cache that nobody here needs.
+        warnings.filterwarnings("ignore", "No ccache found")
+        import paddle
+        from paddle.pir_utils import OldIrGuard
+
+    was_dynamic = paddle.in_dynamic_mode()
+    with OldIrGuard():
+        paddle.enable_static()
+        try:
+            yield
+        finally:
+            if was_dynamic:
+                paddle.disable_static()

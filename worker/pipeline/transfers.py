@@ -1,0 +1,95 @@
+"""What goes over the network: photos come, earlier results are copied, finished files go.
+
+Photos from the storage and photos from URLs have threads of their own: other people's servers may
+take as long as they like, and the storage waits for none of them.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from shared.errors import MattingError
+from shared.settings import Settings
+from shared.telemetry import get_logger
+from worker.concurrency.thread_pool import SmallestBatchFirstPool
+from worker.pipeline.in_flight import InFlightImage, ObjectStore
+from worker.pipeline.photo_sources import WEB
+from worker.pipeline.result_reuse import EarlierResults, copy_again
+from worker.pipeline.work_items import StoredOutput
+
+log = get_logger(__name__)
+
+
+class Transfers:
+    """The threads that wait for the network. Thread-safe; `close` it after its last caller."""
+
+    def __init__(self, store: ObjectStore, settings: Settings, past: EarlierResults | None) -> None:
+        self._store = store
+        self._max_bytes = settings.max_image_bytes
+        self._past = past
+        self._io = SmallestBatchFirstPool(settings.io_threads, "io")
+        self._web = SmallestBatchFirstPool(settings.url_threads, "web")
+
+    def fetch(self, in_flight: InFlightImage) -> "Future[bytes | None]":
+        """Begin to fetch a photo; None: it has an error instead."""
+        pool = self._web if in_flight.item.bucket == WEB else self._io
+        return pool.submit(in_flight.of, in_flight.stage, "fetch", lambda: self._get(in_flight))
+
+    def _get(self, in_flight: InFlightImage) -> bytes:
+        item = in_flight.item
+        data = self._store.get(item.bucket, item.key, self._max_bytes)
+        in_flight.outcome.input_bytes = len(data)
+        if self._past is not None:
+            in_flight.outcome.fingerprint = self._past.fingerprint(item.tenant, data, item.options)
+        return data
+
+    def copy_earlier(self, in_flight_images: Sequence[InFlightImage]) -> "list[Future[None]]":
+        """Look for earlier results, and begin to copy them."""
+        asked = {
+            (in_flight.item.tenant, in_flight.outcome.fingerprint): in_flight
+            for in_flight in in_flight_images
+            if in_flight.outcome.fingerprint is not None
+        }
+        if self._past is None or not asked:
+            return []
+        try:
+            found = self._past.find_many([(t, mark) for t, mark in asked if mark is not None])
+        except MattingError as error:  # it can all be computed
+            log.warning("reuse-failed", code=error.code, detail=error.detail)
+            return []
+        return [
+            self._io.submit(
+                in_flight.of, copy_again, self._past, past, in_flight.item, in_flight.outcome
+            )
+            for in_flight in in_flight_images
+            if (past := found.get((in_flight.item.tenant, in_flight.outcome.fingerprint or "")))
+        ]
+
+    def put(self, in_flight: InFlightImage) -> "Future[None]":
+        """Begin to store an image's files."""
+        return self._io.submit(in_flight.of, self._put, in_flight)
+
+    def close(self) -> None:
+        """Wait for what is under way and end the threads."""
+        self._io.shutdown()
+        self._web.shutdown()
+
+    def _put(self, in_flight: InFlightImage) -> None:
+        if in_flight.files:  # an image that failed before has nothing to store
+            in_flight.stage("store", lambda: self._put_files(in_flight))
+
+    def _put_files(self, in_flight: InFlightImage) -> None:
+        item, files = in_flight.item, in_flight.files
+        for output, file in zip(item.outputs, files, strict=True):
+            self._store.put(output.key, file.data, output.rendition.format.content_type)
+        in_flight.outcome.outputs = tuple(
+            StoredOutput(
+                name=file.name,
+                key=output.key,
+                width=file.width,
+                height=file.height,
+                bytes=len(file.data),
+                unmet=file.unmet,
+                subject=file.subject,
+            )
+            for output, file in zip(item.outputs, files, strict=True)
+        )

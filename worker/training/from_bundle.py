@@ -1,0 +1,85 @@
+"""The way back: the weights of an exported bundle, as the .npz that training goes on from.
+
+python -m worker.training.from_bundle --bundle worker/bundles/builtin --out FILE.npz
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from numpy.typing import NDArray
+from paddle import static
+from paddle.pir_utils import OldIrGuard
+from paddle.utils import unique_name
+
+from worker.training.card import CARD, CARD_SIZE, read_card
+from worker.training.export import MattingNet, infer
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def read_bundle(folder: Path) -> Arrays:
+    """The network's arrays under PyTorch's names, and under `card` what the bundle answers to the
+    test card [1, 1, H, W], so that whoever loads them can check. The file knows its arrays by the
+    names that Paddle gave them in the order in which they were made, so the same network is made
+    once more. Raises ValueError when the bundle holds another network.
+    """
+    with unique_name.guard():
+        parts = MattingNet().state_dict()
+    arrays: Arrays = {}
+    for name, stored in _stored_arrays(
+        folder, {part.name: part for part in parts.values()}
+    ).items():
+        key = next(key for key, part in parts.items() if part.name == name)
+        arrays[torch_name(key)] = stored
+    arrays[CARD] = infer(folder, read_card(*CARD_SIZE), onednn=False)
+    return arrays
+
+
+def torch_name(name: str) -> str:
+    """PyTorch's name for a part of Paddle's network: the statistics of batch norm differ."""
+    if name.endswith("._mean"):
+        return name.removesuffix("_mean") + "running_mean"
+    return name.removesuffix("_variance") + "running_var" if name.endswith("._variance") else name
+
+
+def _stored_arrays(folder: Path, parts: dict[str, Any]) -> Arrays:
+    """The bundle's arrays by their names in the file. Raises ValueError when they are not exactly
+    those of `parts`, by name and shape.
+    """
+    paddle.enable_static()
+    try:
+        scope = static.Scope()
+        with OldIrGuard(), static.scope_guard(scope):
+            program, *_ = static.load_inference_model(
+                str(folder / "model"), static.Executor(paddle.CPUPlace())
+            )
+            stored = {
+                var.name: np.array(scope.find_var(var.name).get_tensor())
+                for var in program.list_vars()
+                if var.persistable and var.name not in ("feed", "fetch")
+            }
+    finally:
+        paddle.disable_static()
+    shapes = {name: tuple(array.shape) for name, array in stored.items()}
+    wanted = {name: tuple(part.shape) for name, part in parts.items()}
+    if shapes != wanted:
+        differing = sorted(set(shapes.items()) ^ set(wanted.items()))
+        raise ValueError(f"{folder} holds another network: {differing[:4]} …")
+    return stored
+
+
+def main() -> None:
+    """Write the .npz."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    arrays: dict[str, Any] = read_bundle(arguments.bundle)
+    np.savez(arguments.out, **arrays)
+
+
+if __name__ == "__main__":
+    main()

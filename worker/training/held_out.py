@@ -1,0 +1,69 @@
+"""How well the network does on the held-out photos, by kind of photo."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from worker.training.network import MattingNet
+from worker.training.sources import Labelled
+
+SCORED_SIDE = 384
+"""The longer side at which the worker runs the network."""
+
+MOST_OF_A_KIND = 24
+"""Photos of a kind that are scored while training runs."""
+
+
+class KindScore(NamedTuple):
+    """Means over a kind's photos; pixels whose label is worth nothing do not count."""
+
+    photos: int
+    iou: float
+    """Of the masks at 0.5."""
+    mae: float
+    bad: float
+    """Share of the photos whose IoU is below 0.9."""
+
+
+def held_out_scores(
+    net: MattingNet, kinds: Mapping[str, Sequence[Labelled]], most: int = MOST_OF_A_KIND
+) -> dict[str, KindScore]:
+    """The scores of each kind that has photos."""
+    net.eval()
+    table = {}
+    for kind, photos in kinds.items():
+        some = photos[:: max(1, len(photos) // most)][:most]
+        rows = np.array([score_photo(alpha_of(net, photo), photo) for photo in some])
+        iou, mae = rows.mean(0)
+        table[kind] = KindScore(len(some), float(iou), float(mae), float((rows[:, 0] < 0.9).mean()))
+    net.train()
+    return table
+
+
+def mean_over_kinds(table: Mapping[str, KindScore]) -> float:
+    """What the best weights are kept by: each kind counts alike. IoU less the absolute error."""
+    return float(np.mean([score.iou - score.mae for score in table.values()]))
+
+
+def score_photo(alpha: np.ndarray, photo: Labelled) -> tuple[float, float]:
+    """IoU at 0.5 and mean absolute error of an alpha [H, W]."""
+    known = np.ones(alpha.shape, bool) if photo.worth is None else photo.worth > 0
+    truth = photo.mask.astype(np.float32) / 255
+    a, b = (alpha > 0.5) & known, (truth > 0.5) & known
+    return (a & b).sum() / max(1, (a | b).sum()), float(np.abs(alpha - truth)[known].mean())
+
+
+@torch.no_grad()
+def alpha_of(net: MattingNet, photo: Labelled) -> np.ndarray:
+    """The bare network's alpha [H, W] in 0..1."""
+    h, w = photo.mask.shape
+    scale = SCORED_SIDE / max(h, w)
+    height, width = (max(32, round(side * scale / 32) * 32) for side in (h, w))
+    small = cv2.resize(photo.image, (width, height), interpolation=cv2.INTER_AREA)
+    x: Tensor = torch.from_numpy(small).permute(2, 0, 1)[None].float().div(127.5).sub(1)
+    alpha = torch.sigmoid(net(x.contiguous(memory_format=torch.channels_last))[0])[0, 0].numpy()
+    return cv2.resize(alpha, (w, h), interpolation=cv2.INTER_LINEAR)

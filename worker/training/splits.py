@@ -1,0 +1,89 @@
+"""Which photos training leaves out: whole groups of near-duplicates, chosen by the group's name."""
+
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+HELD_OUT_OF = 9
+"""One in so many groups never enters training."""
+
+HELD_OUT_OF_FEW = 5
+"""The same, of folders with about a hundred photos."""
+
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "fashion": ("fashion",),
+    "people": ("portraits", "models_on_white"),
+    "garments": ("garments", "clothing"),
+    "products": ("products_on_white", "dishes_on_white", "cutouts"),
+    "objects": ("objects",),
+    "shop": ("appliances", "outdoor"),
+}
+"""The held-out photos are scored by these; each kind counts alike."""
+
+FEW = ("portraits", "appliances", "outdoor", "cutouts")
+
+COLOURS = (
+    "black|white|grey|gray|red|blue|green|pink|purple|silver|gold|rose|matte|dark|light|yellow|"
+    "orange|brown|stainless|steel|chrome|gunmetal|cream|beige|bronze|copper|navy"
+)
+
+SAME_BORDER_LEVELS = 11.0
+"""Photos whose outermost strips differ by less, in levels of 255, were taken in one session: the
+same bed, board or floor in the same light."""
+
+
+def is_held_out(group: str, out_of: int = HELD_OUT_OF) -> bool:
+    """Whether a group of photos belongs to the test split."""
+    return zlib.crc32(group.encode()) % out_of == 0
+
+
+def group_of(folder: str, name: str) -> str:
+    """The group that a photo's name tells: views of one dish, colours of one appliance, one series
+    of models, neighbours in a numbered set.
+    """
+    stem = Path(name).stem.lower()
+    if folder == "dishes_on_white":
+        return re.sub(r"_\d+$", "", stem)
+    if folder == "models_on_white":
+        return re.sub(r"\d.*$", "", stem)  # mh, wsh, ug: photographed in a row
+    if folder == "appliances":
+        return "-".join(re.sub(rf"\b({COLOURS}|and)\b", "", stem).split("-")[:2])
+    if folder == "cutouts":
+        return re.sub(rf"\b({COLOURS}|saleor|front|back|\d+)\b|-", "", stem)
+    if folder == "objects":
+        kind, number = re.match(r".*?([a-z]+)(\d+)$", stem).groups()  # type: ignore[union-attr]
+        return f"{kind}{int(number) // 10}"
+    return name
+
+
+def sessions(images: Mapping[str, NDArray[np.uint8]]) -> dict[str, str]:
+    """Photos by the session they seem to be of: whose borders look alike, and theirs in turn. Each
+    gets the first name of its group.
+    """
+    names = sorted(images)
+    borders = [_border(images[name]) for name in names]
+    groups = list(range(len(names)))
+    for at in range(1, len(names)):
+        near = np.abs(np.stack(borders[:at]) - borders[at]).mean(1)
+        for other in np.nonzero(near < SAME_BORDER_LEVELS)[0]:
+            a, b = _root(groups, at), _root(groups, int(other))
+            groups[max(a, b)] = min(a, b)
+    return {name: names[_root(groups, at)] for at, name in enumerate(names)}
+
+
+def _root(groups: Sequence[int], at: int) -> int:
+    while groups[at] != at:
+        at = groups[at]
+    return at
+
+
+def _border(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    small = cv2.resize(image, (12, 12), interpolation=cv2.INTER_AREA).astype(np.float32)
+    inner = np.ones((12, 12), bool)
+    inner[2:-2, 2:-2] = False
+    return small[inner].ravel()
