@@ -54,13 +54,13 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'matting.db'}"
-    return _new_database(request.getfixturevalue("postgresql_url"))
+    return new_database(request.getfixturevalue("postgresql_url"))
 
 
 @pytest.fixture(scope="session")
 def migrated_postgresql(postgresql_url: str) -> Iterator[Database]:
     """One PostgreSQL database for all tests: making one takes longer than most tests do."""
-    database = Database(_new_database(postgresql_url), process="tests")
+    database = Database(new_database(postgresql_url), process="tests")
     database.migrate()
     yield database
     database.close()
@@ -163,7 +163,8 @@ def _serve(folder: Path, name: str, command: list[str], port: int) -> Process:
     return process
 
 
-def _new_database(url: str) -> str:
+def new_database(url: str) -> str:
+    """The URL of an empty database on the same server."""
     admin = Database(url, process="tests")
     name = f"t{secrets.token_hex(6)}"
     with admin.engine.connect() as connection:

@@ -60,9 +60,10 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         403: "The API key is unknown, or may not do this.",
         408: "The body came too slowly.",
         413: "The body is too large.",
-        429: "Too many requests.",
+        415: "The body is compressed.",
+        429: "Too many requests, or too many calls open at a time.",
         500: "Something went wrong inside the service.",
-        503: "A part of the service does not answer.",
+        503: "A part of the service does not answer, or as many calls are open as it can serve.",
         504: "Not done within the time; `X-Job-Id` names the job that goes on.",
     }.items()
 }

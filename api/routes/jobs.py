@@ -29,6 +29,7 @@ from shared.errors import (
     RequestTooLargeError,
     SourceNotFoundError,
     StorageError,
+    TooManyCallsError,
 )
 from shared.jobs import ENDED
 
@@ -53,6 +54,7 @@ Cursor = Annotated[str | None, Query(description="`next_cursor` of the page befo
             SourceNotFoundError,
             RequestTooLargeError,
             BusyError,
+            TooManyCallsError,
             QuotaExceededError,
             StorageError,
         ),

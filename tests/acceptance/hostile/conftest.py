@@ -11,6 +11,7 @@ from deploy.stack.processes import answers, free_port, start, wait_until
 from shared import job_store
 from shared.database import Database
 from tests.acceptance.hostile.api import LIMITS, ROOMY, Api
+from tests.conftest import new_database
 
 
 @pytest.fixture(scope="package")
@@ -30,8 +31,10 @@ def roomy(
     s3: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Api]:
-    """Another process, with the limits that a user has by default."""
-    yield from _served(postgresql_url, redis_url, s3, tmp_path_factory, ROOMY)
+    """Another process, with the limits that a user has by default, and a database of its own: two
+    would list each other's sources.
+    """
+    yield from _served(new_database(postgresql_url), redis_url, s3, tmp_path_factory, ROOMY)
 
 
 def _served(
