@@ -29,7 +29,7 @@ MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 
 REQUEST_ID = "X-Request-ID"
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
-UNKNOWN = "other"
+OTHER_METHOD, NO_ROUTE = "other", "none"
 """One label for all methods and routes that there are none of: callers choose them, and each label
 stays in memory for good."""
 
@@ -165,8 +165,8 @@ class RequestMetrics:
             with bound_contextvars(request=request_id):
                 await self._app(scope, receive, noting)
         finally:
-            route = getattr(scope.get("route"), "path", UNKNOWN)
-            method = scope["method"] if scope["method"] in METHODS else UNKNOWN
+            route = getattr(scope.get("route"), "path", NO_ROUTE)
+            method = scope["method"] if scope["method"] in METHODS else OTHER_METHOD
             if not scope.get("path", "").endswith("/events"):  # a stream's length says nothing
                 REQUEST_SECONDS.labels(method, route, str(status)).observe(
                     time.perf_counter() - started
