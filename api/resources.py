@@ -23,6 +23,7 @@ from shared.tracing import open_tracing
 from shared.web import Web, WebLimits
 
 FETCH_THREADS = 8
+ESTIMATE_THREADS = 4
 READ_THREADS = 2
 
 
@@ -42,6 +43,8 @@ class Resources:
     web: Web
     fetching: CapacityLimiter
     """Of threads that fetch from the web: a slow host must not hold those of all requests."""
+    estimating: CapacityLimiter
+    """Of threads that list sources for a `dry_run`: they may take minutes."""
     reading: CapacityLimiter
     """Of threads that look at a whole photo in memory."""
     parsing: CapacityLimiter
@@ -91,6 +94,7 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
             waiting=JobWaiter(database),
             web=web,
             fetching=CapacityLimiter(FETCH_THREADS),
+            estimating=CapacityLimiter(ESTIMATE_THREADS),
             reading=CapacityLimiter(READ_THREADS),
             parsing=CapacityLimiter(1),
             body_memory=MemoryBudget(settings.max_bodies_bytes),

@@ -6,6 +6,7 @@ import threading
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from api.http.limits import MIN_BYTES_PER_S
 from shared.settings import get_settings
 
 READ_BYTES = 64 * 1024
@@ -34,6 +35,7 @@ class HeaderTimeoutProtocol(H11Protocol, asyncio.BufferedProtocol):
     """
 
     _deadline: asyncio.TimerHandle | None = None
+    _look_at_reader: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
@@ -43,6 +45,7 @@ class HeaderTimeoutProtocol(H11Protocol, asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""
         self._forget()
+        self.resume_writing()
         super().connection_lost(exc)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -67,6 +70,29 @@ class HeaderTimeoutProtocol(H11Protocol, asyncio.BufferedProtocol):
         """Wait for the next request, and not for ever for the rest of a body that nobody reads."""
         super().on_response_complete()
         self._expect()
+
+    def pause_writing(self) -> None:
+        """The caller reads less than it is sent: from now on it must go on reading."""
+        super().pause_writing()
+        self._watch_reader(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """It has read most of it."""
+        if self._look_at_reader is not None:
+            self._look_at_reader.cancel()
+            self._look_at_reader = None
+        super().resume_writing()
+
+    def _watch_reader(self, unread_bytes: int) -> None:
+        period_s = get_settings().body_timeout_s
+        self._look_at_reader = self.loop.call_later(period_s, self._close_if_unread, unread_bytes)
+
+    def _close_if_unread(self, before_bytes: int) -> None:
+        unread_bytes = self.transport.get_write_buffer_size()
+        if unread_bytes > before_bytes - MIN_BYTES_PER_S * get_settings().body_timeout_s:
+            self.transport.abort()
+        else:
+            self._watch_reader(unread_bytes)
 
     def _should_upgrade(self) -> bool:
         """Never: there are no WebSockets here; asking for one is worth no line in the log."""

@@ -11,7 +11,8 @@ from fastapi.routing import APIRoute
 from api.http.auth import authenticate
 from api.http.limits import MeasuredBody, limits_of
 from api.resources import Resources
-from shared.errors import UnsupportedEncodingError
+from api.sources.listing import NO_ROOM
+from shared.errors import BusyError, UnsupportedEncodingError
 
 
 class GuardedRoute(APIRoute):
@@ -44,7 +45,12 @@ class GuardedRoute(APIRoute):
                 measured = Request(request.scope, body.receive)
                 if reads_whole:
                     await measured.body()  # here, where a refusal keeps its status
-                return await handle(measured)
+                try:
+                    return await handle(measured)
+                except OSError as error:
+                    if error.errno not in NO_ROOM:
+                        raise
+                    raise BusyError("There is no room on the disk for what was sent") from error
 
         return guarded
 

@@ -3,6 +3,7 @@
 import uuid
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
@@ -88,7 +89,9 @@ async def submit_job(
     async with read_submission(request, resources) as submission:
         if dry_run:
             response.status_code = 200
-            return await run_in_threadpool(estimate, resources, caller, submission)
+            return await to_thread.run_sync(
+                estimate, resources, caller, submission, limiter=resources.estimating
+            )
         job, repeated = await run_in_threadpool(submit, resources, caller, submission)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     if repeated:

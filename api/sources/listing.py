@@ -1,6 +1,8 @@
 """Sources that are listed in the background, as pages of items, from where listing broke off."""
 
+import errno
 import json
+import shutil
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +15,7 @@ from api.sources.archives import Archive
 from api.sources.manifests import read_rows
 from api.sources.rows import RowReader
 from api.sources.source_policy import OWN_PREFIX, SourcePolicy, name_under
-from shared.errors import BadArchiveError, BadManifestError
+from shared.errors import BadArchiveError, BadManifestError, RequestTooLargeError
 from shared.job_store import NewItem
 from shared.models import Job
 from shared.object_url import ObjectUrl
@@ -29,6 +31,8 @@ PHOTOS_PER_PAGE = 64
 """Of a zip file: stored side by side, then noted."""
 
 STORE_THREADS = 8
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 PENDING_BYTES = 64 * 1024**2
 """Of unpacked photos in memory, all together: a zip file of 2 MB can hold 64 that have 40 MB."""
@@ -169,9 +173,23 @@ def _input_key(job: Job) -> Callable[[int], str]:
 
 
 def _fetch(storage: Storage, place: ObjectUrl, file: IO[bytes], limit: int) -> None:
-    size = 0
-    for chunk in storage.stream(place.bucket, place.key):
-        size += len(chunk)
-        if size > limit:
-            raise BadArchiveError(f"The zip file has more than the limit of {limit:,} bytes")
-        file.write(chunk)
+    """Raises BadArchiveError, RequestTooLargeError."""
+    size, chunks = storage.open(place.bucket, place.key)
+    if size > limit:
+        raise BadArchiveError(f"The zip file has more than the limit of {limit:,} bytes")
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if size > free:
+        raise _no_room(size, free)
+    try:
+        for chunk in chunks:
+            file.write(chunk)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise _no_room(size, free) from error
+        raise
+
+
+def _no_room(size: int, free: int) -> RequestTooLargeError:
+    return RequestTooLargeError(
+        f"The zip file has {size:,} bytes; there is room for {free:,} where it would be unpacked"
+    )
