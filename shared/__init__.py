@@ -1,1 +1,3 @@
-"""What both sides of the queue agree on: settings, options, tables, storage, the queue, errors."""
+"""Code and data that the API and the worker share: settings, options, tables, storage, queue,
+errors.
+"""

@@ -1,4 +1,4 @@
-"""The database: engine and sessions, opened and closed in one place; SQLite (WAL) or PostgreSQL."""
+"""The database: engine, sessions and migrations for SQLite (WAL) and PostgreSQL."""
 
 import sqlite3
 import time
@@ -22,11 +22,11 @@ from shared.errors import DatabaseError
 __all__ = ["Database", "Session", "now"]
 
 LOCK_TIMEOUT_MS = 4_000
-"""A statement that waits longer for a lock fails and is tried again, instead of piling up."""
+"""A statement that waits longer for a lock fails, and its transaction is tried again."""
 
 IDLE_IN_TRANSACTION_MS = 5_000
-"""A process that stops inside a transaction (frozen, cut off) loses it and its locks. Nothing here
-waits for anything but the database while one is open.
+"""The server ends a transaction that is idle for this long, for example of a frozen process, and
+releases its locks. Code inside a transaction waits only for the database.
 """
 
 KEEPALIVE = {
@@ -35,20 +35,26 @@ KEEPALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
-"""libpq's, s (the last ms): a server whose machine is gone is noticed within half a minute."""
+"""libpq's TCP keepalive settings, in s (the last in ms): a server that is gone is noticed within 30
+s.
+"""
 
 SQLITE_BUSY_S = 30
-"""How long a writer waits for another one."""
+"""How long a writer waits for another writer."""
 
 MIGRATION_LOCK_ID = 0x6D617474
-"""PostgreSQL advisory lock ('matt'): processes that start together migrate in turn."""
+"""PostgreSQL advisory lock ('matt'): processes that start at the same time migrate one after
+another.
+"""
 
 
 class Database:
-    """One engine and its sessions. Thread-safe; `close` it last of all."""
+    """One engine and its sessions. Thread-safe. Close it after everything that uses it."""
 
     def __init__(self, url: str, *, process: str, pool_size: int = 8) -> None:
-        """Nothing connects here. `process` names the connections in PostgreSQL's activity view."""
+        """Does not connect yet. `process` names the connections in PostgreSQL's
+        pg_stat_activity.
+        """
         self.url = sa.make_url(url)
         if self.is_sqlite:
             self.engine = _sqlite_engine(self.url)
@@ -70,15 +76,15 @@ class Database:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether this is the embedded database."""
+        """Whether the database is SQLite."""
         return self.url.get_backend_name() == "sqlite"
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """One session, one transaction: committed at the end, rolled back on any exception.
+        """A session with one transaction: committed at the end, rolled back on any exception.
 
-        Raises DatabaseError when the server is away, a lock is not to be had or a deadlock was
-        broken: the same transaction may succeed later.
+        Raises DatabaseError when the server is unavailable, a lock is not granted in time or a
+        deadlock was broken; the same transaction may succeed later.
         """
         try:
             with self._sessions.begin() as session:
@@ -91,7 +97,9 @@ class Database:
             raise
 
     def migrate(self) -> None:
-        """Bring the tables to the newest revision; safe to call from several processes at once."""
+        """Migrate the tables to the newest revision. Several processes may call it at the same
+        time.
+        """
         config = _alembic_config()
         if self.is_sqlite and self.url.database:
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -102,13 +110,13 @@ class Database:
             command.upgrade(config, "head")
 
     def revisions(self) -> tuple[str | None, str | None]:
-        """The revision that the tables are at, and the newest one."""
+        """The revision of the tables, and the newest revision."""
         with self.engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
         return current, ScriptDirectory.from_config(_alembic_config()).get_current_head()
 
     def ping(self) -> None:
-        """Raise DatabaseError unless the database answers."""
+        """Raise DatabaseError if the database does not answer."""
         with self.transaction() as session:
             session.execute(sa.select(1))
 
@@ -118,7 +126,7 @@ class Database:
 
 
 def now(session: Session) -> datetime:
-    """The database's clock, aware UTC: leases must not depend on a worker's own."""
+    """The database's clock, aware UTC. Leases use it because the clocks of workers may differ."""
     if session.get_bind().dialect.name == "postgresql":
         value: datetime = session.scalars(sa.select(sa.func.clock_timestamp())).one()
         return value.astimezone(UTC)
@@ -130,8 +138,8 @@ def _sqlite_engine(url: sa.URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: object) -> None:
-        # The driver must not open transactions by itself: _on_begin does, and takes the write lock
-        # at once, so that a transaction never has to be upgraded (and refused) half-way.
+        # The driver must not open transactions: _on_begin does, and takes the write lock at once. A
+        # transaction that starts by reading could not always be upgraded to a writing one.
         connection.isolation_level = None
         cursor = connection.cursor()
         _switch_to_wal(cursor)
@@ -147,8 +155,8 @@ def _sqlite_engine(url: sa.URL) -> Engine:
 
 
 def _switch_to_wal(cursor: Any) -> None:
-    """The mode stays with the file. While two processes switch a new one, SQLite tells the second
-    at once that it is locked, whatever the busy timeout: so it is tried again here.
+    """Switch the file to WAL mode, which is kept in the file. While another process switches,
+    SQLite reports a lock at once and ignores the busy timeout, so this loop tries again.
     """
     deadline = time.monotonic() + SQLITE_BUSY_S
     while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
@@ -167,6 +175,6 @@ def _alembic_config() -> Config:
 
 
 def _first_line(error: Exception) -> str:
-    """The driver's own sentence, without the statement and its parameters."""
+    """The first line of the driver's message, without the statement and its parameters."""
     cause = error.__cause__ or error
     return str(cause).strip().split("\n")[0]

@@ -1,6 +1,6 @@
-"""Text as every database keeps it."""
+"""Text that every database can store."""
 
 
 def without_unstorable_text(text: str) -> str:
-    """A text without what no database stores: zero bytes, and halves of characters."""
+    """The text without zero bytes and lone surrogates, which PostgreSQL cannot store."""
     return text.replace("\0", "").encode("utf-8", "ignore").decode()

@@ -1,4 +1,4 @@
-"""What an item and a job can be, and how they may change (standard library only)."""
+"""The states of items and jobs, and the transitions between them (standard library only)."""
 
 from enum import StrEnum
 
@@ -7,49 +7,49 @@ class ItemStatus(StrEnum):
     """The life of one image."""
 
     QUEUED = "queued"
-    """Accepted: waits for a worker, or for its next try."""
+    """Waiting for a worker, or for the next attempt."""
     RUNNING = "running"
-    """Claimed by a worker, until its lease ends."""
+    """Claimed by a worker that holds a lease on it."""
     SUCCEEDED = "succeeded"
-    """Its result lies in the storage."""
+    """The result is in the storage."""
     FAILED = "failed"
-    """It has no result; the error's code and sentence say why."""
+    """There is no result; the item's error says why."""
     CANCELLED = "cancelled"
-    """Its job was cancelled before it was done."""
+    """The job was cancelled before the image was processed."""
 
 
 class JobStatus(StrEnum):
     """The life of a job."""
 
     ACCEPTED = "accepted"
-    """Stored; none of its images has been taken up yet."""
+    """Stored; no image has been claimed yet."""
     RUNNING = "running"
-    """At least one image was taken up, or its source is still being listed."""
+    """At least one image was claimed, or the source is still being listed."""
     PAUSED = "paused"
-    """Held, by the caller or because too many images failed: what waits goes on when resumed."""
+    """Paused by the caller or because too many images failed; waiting images start when resumed."""
     FINISHED = "finished"
-    """Every image is settled; the counts tell how many of each."""
+    """Every image has succeeded, failed or been cancelled."""
     CANCELLED = "cancelled"
-    """Stopped by the caller: what was not done by then will not be."""
+    """Cancelled by the caller: images that have not started are skipped."""
 
 
 class Reason(StrEnum):
-    """Why a person should look at a result before it is published."""
+    """Why a person should check a result before publishing it."""
 
     EMPTY = "empty"
-    """Next to nothing was found."""
+    """The matte is almost empty."""
     FULL = "full"
-    """Next to everything was taken for the subject."""
+    """The matte covers almost the whole photo."""
     CUT = "cut"
-    """The photo's frame cuts through the subject."""
+    """The photo's frame cuts the subject off."""
     PARTS = "parts"
-    """Many parts that do not touch."""
+    """The matte has many separate parts."""
     SOFT = "soft"
-    """Much of it is half transparent."""
+    """Large areas are semi-transparent."""
     LOW_CONTRAST = "low-contrast"
-    """Along much of the edge, subject and background have nearly one colour."""
+    """Along much of the edge, subject and background have nearly the same colour."""
     UNSURE = "unsure"
-    """The mirrored photo gives another matte."""
+    """The mirrored photo gives a different matte."""
     BLURRED = "blurred"
     """The photo is out of focus."""
     SMALL = "small"
@@ -57,12 +57,12 @@ class Reason(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What a reviewer said."""
+    """A reviewer's verdict."""
 
     ACCEPT = "accept"
-    """Fit to be published."""
+    """The result can be published."""
     REJECT = "reject"
-    """Not fit."""
+    """The result must not be published."""
 
 
 class Scope(StrEnum):
@@ -71,9 +71,9 @@ class Scope(StrEnum):
     SUBMIT = "submit"
     """Submit, change and delete its own jobs."""
     READ = "read"
-    """Look at its own jobs and their results."""
+    """Read its own jobs and their results."""
     ADMIN = "admin"
-    """Both, and see what every key used."""
+    """Both, and read the usage of every key."""
 
 
 ITEM_TRANSITIONS: dict[ItemStatus, frozenset[ItemStatus]] = {
@@ -85,24 +85,24 @@ ITEM_TRANSITIONS: dict[ItemStatus, frozenset[ItemStatus]] = {
     ItemStatus.FAILED: frozenset({ItemStatus.QUEUED}),
     ItemStatus.CANCELLED: frozenset(),
 }
-"""From each status, the ones that may follow. RUNNING → QUEUED is a lease that ended or an error
-worth another try; QUEUED → FAILED is the last try used up; FAILED → QUEUED a caller's retry."""
+"""The statuses that may follow each status. RUNNING → QUEUED: the lease expired, or the error is
+retried. QUEUED → FAILED: no attempts are left. FAILED → QUEUED: the caller retries the job."""
 
 SETTLED: frozenset[ItemStatus] = frozenset(
     {ItemStatus.SUCCEEDED, ItemStatus.FAILED, ItemStatus.CANCELLED}
 )
-"""The statuses in which nothing more happens by itself."""
+"""The final statuses of an item; only a retry by the caller changes them."""
 
 ALONE_DEATHS = 2
-"""An image whose workers died this often is tried alone from then on, so that it takes no other
-along and its last try tells who is to blame. From the first death on it is decoded in a process of
-its own."""
+"""An image during which this many worker processes died must run alone from then on: it cannot take
+other images down with it, and one more death proves that it is the cause. After the first death it
+is decoded in a child process (quarantine)."""
 
 ENDED: frozenset[JobStatus] = frozenset({JobStatus.FINISHED, JobStatus.CANCELLED})
-"""The statuses in which a job has come to its end."""
+"""The final statuses of a job."""
 
 HELD: frozenset[JobStatus] = ENDED | {JobStatus.PAUSED}
-"""The statuses in which no image of a job is taken up."""
+"""The statuses in which no image of the job is claimed."""
 
 STAGES: tuple[str, ...] = ("fetch", "decode", "predict", "finish", "encode", "store", "record")
-"""The stages of an image in the worker, in order: the names in timings, metrics and reports."""
+"""The stages of an image in the worker, in order. Timings, metrics and reports use these names."""

@@ -1,8 +1,8 @@
-"""What marketplaces ask of a product's main picture: one table, each row with source and date.
+"""The rules of marketplaces for a product's main picture: one table, each row with source and date.
 
-The figures were read in stored copies of the pages named here, some of them second-hand; correct a
-row where a marketplace has changed its mind. worker.imaging.marketplace_rules
-checks finished files against them.
+The figures come from stored copies of the pages named here, some of them second-hand. Correct a row
+when a marketplace changes its rules. worker.imaging.marketplace_rules checks finished files against
+them.
 """
 
 from dataclasses import dataclass
@@ -22,19 +22,19 @@ class Market(StrEnum):
 
     @property
     def display_name(self) -> str:
-        """The name as people write it: `Amazon`, `eBay`."""
+        """The usual spelling of the name: `Amazon`, `eBay`."""
         return "eBay" if self is Market.EBAY else self.value.capitalize()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarketRules:
-    """What the decoded file must be; a field left None asks for nothing."""
+    """The requirements for the decoded file; None means no requirement."""
 
     formats: tuple[str, ...]
     white_background: bool = False
-    """Every pixel of the background is exactly 255, 255, 255."""
+    """Every background pixel must be exactly 255, 255, 255."""
     ratio: float | None = None
-    """Width by height, to within half a per cent."""
+    """Width divided by height, within 0.5 %."""
     min_width_px: int | None = None
     min_height_px: int | None = None
     min_longest_px: int | None = None
@@ -43,13 +43,13 @@ class MarketRules:
     min_bytes: int | None = None
     max_bytes: int | None = None
     min_fill: float | None = None
-    """The subject's box against the frame, on the side where it fills more of it."""
+    """Least size of the subject's box relative to the picture, on the side where it fills more."""
     max_fill: float | None = None
     min_subject_px: int | None = None
-    """Both sides of the subject's box."""
+    """Least width and height of the subject's box."""
     source: str
     read: str
-    """Year and month in which the source said so."""
+    """Year and month in which the source was read."""
 
 
 RULES: dict[Market, MarketRules] = {
@@ -57,7 +57,7 @@ RULES: dict[Market, MarketRules] = {
         formats=("jpeg", "tiff", "png", "gif"),
         white_background=True,
         min_fill=0.85,
-        min_longest_px=1_000,  # 500 is taken, but has no zoom
+        min_longest_px=1_000,  # 500 is accepted but has no zoom
         max_longest_px=10_000,
         source="Seller Central as quoted by help.e-tailize.com and mercatuslab.com (second-hand)",
         read="2025-11",
@@ -66,7 +66,7 @@ RULES: dict[Market, MarketRules] = {
         formats=("jpeg", "png", "bmp"),
         white_background=True,
         ratio=1.0,
-        min_width_px=1_500,  # 2200 is asked for; below 1500 there is no zoom
+        min_width_px=1_500,  # 2200 is recommended; below 1500 there is no zoom
         min_height_px=1_500,
         max_bytes=5_000_000,
         source="marketplacelearn.walmart.com",

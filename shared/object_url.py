@@ -1,4 +1,4 @@
-"""`s3://bucket/key`, taken apart, and how the laxest of readers would take a key."""
+"""Parsing of `s3://bucket/key` URLs, and detection of keys that readers interpret differently."""
 
 import re
 import unicodedata
@@ -8,12 +8,12 @@ from urllib.parse import unquote
 from shared.errors import ForbiddenSourceError
 
 _DOUBTFUL = re.compile(r"[^ -~]|[%\\]|^/|//|(?:^|/)\.\.?(?:/|$)")
-"""In a key: what must be looked at closer."""
+"""Characters of a key that need a closer check."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectUrl:
-    """`s3://bucket/key`, taken apart. A prefix is one whose key may be empty or end in `/`."""
+    """A bucket and a key. In a prefix the key may be empty or end in `/`."""
 
     bucket: str
     key: str
@@ -23,29 +23,29 @@ class ObjectUrl:
 
     @classmethod
     def parse(cls, text: str, default_bucket: str) -> "ObjectUrl":
-        """Read `s3://bucket/key`, or a bare key of the default bucket.
+        """Parse `s3://bucket/key`, or a bare key of the default bucket.
 
-        Raises ForbiddenSourceError for keys whose place depends on who reads them: with `.` or `..`
-        segments, a leading slash or control characters, also percent-encoded (however often),
-        behind backslashes, or in characters that Unicode holds for the same.
+        Raises ForbiddenSourceError for keys that readers interpret differently: with `.` or `..`
+        segments, a leading slash or control characters, also when percent-encoded (any number of
+        times), written with backslashes, or with Unicode characters that normalise to these.
         """
         if text.startswith("s3://"):
             bucket, _, key = text.removeprefix("s3://").partition("/")
         else:
             bucket, key = default_bucket, text
-        if bucket and not _DOUBTFUL.search(key):  # nearly all
+        if bucket and not _DOUBTFUL.search(key):  # the usual case
             return cls(bucket, key)
         lax = as_read_laxly(key)
         odd = {".", ".."} & set(lax.split("/")) or lax.startswith("/")
-        half = any("\ud800" <= char <= "\udfff" for char in lax)  # no character, so no UTF-8
+        half = any("\ud800" <= char <= "\udfff" for char in lax)  # lone surrogates have no UTF-8
         if not bucket or odd or half or any(ord(char) < 32 for char in lax):
             raise ForbiddenSourceError(f"{text!r} is not a plain S3 key")
         return cls(bucket, key)
 
 
 def as_read_laxly(key: str) -> str:
-    """A key as the laxest of readers takes it: percent-decoded to the end, Unicode's compatible
-    characters (`．．`, `／`) made plain, backslashes as slashes, runs of slashes as one.
+    """The key as the most lenient reader would interpret it: percent-decoded completely, Unicode
+    normalised (`．．`, `／`), backslashes and runs of slashes replaced by one slash.
     """
     if not _DOUBTFUL.search(key):
         return key

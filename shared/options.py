@@ -1,7 +1,7 @@
-"""What a customer may ask of a cut-out: one type for API, message, database and worker.
+"""The options of a job or an image: one type for the API, the database and the worker.
 
-Every field has a default that suits bulk work; unknown fields are refused, so that a typing error
-is a 422 and not 40,000 wrong pictures.
+Every field has a default for bulk work. Unknown fields are refused, so a typing error is a 422 and
+not 40,000 wrong pictures.
 """
 
 from collections.abc import Iterator
@@ -51,16 +51,16 @@ MAX_EXTRA_OUTPUTS = 8
 
 
 class Profile(StrEnum):
-    """How a photo is brought to the network's size."""
+    """How a photo is resized for the network."""
 
     FAST = "fast"
-    """Into one of a few warmed shapes: the one for bulk."""
+    """To one of a few warmed-up input shapes: for bulk work."""
     EXACT = "exact"
-    """As the model's deploy.yaml says, step by step: equal to PaddleSeg's own script."""
+    """By the steps in the model's deploy.yaml: the same result as PaddleSeg's own script."""
 
 
 def _expanded(data: Any) -> Any:
-    """The preset's options under those that are given one by one; a dump expands to itself."""
+    """Merge the preset's options under the given ones. A dumped `Options` stays the same."""
     if not isinstance(data, dict) or data.get("preset") not in list(PRESETS):
         return data
     return {**PRESETS[Preset(data["preset"])], **data}
@@ -72,12 +72,14 @@ class ExtraOutput(Rendition):
     name: NameTemplate = Field(
         description="The file's name, e.g. `{path}-white.{ext}`; see the job's `name`."
     )
-    market: Market | None = Field(None, description="Check it against this marketplace's rules.")
+    market: Market | None = Field(
+        None, description="Check the file against this marketplace's rules."
+    )
 
     @model_validator(mode="after")
     def _one_picture(self) -> Self:
         if self.output is Output.BOTH:
-            raise ValueError("an extra output is one picture: `cutout` or `alpha`")
+            raise ValueError("`output` of an extra output is `cutout` or `alpha`")
         return self
 
 
@@ -98,47 +100,53 @@ class Options(Rendition):
     )
 
     preset: Preset | None = Field(
-        None, description="A named set of options (GET /v1/presets); what you give besides wins."
+        None, description="A named set of options (GET /v1/presets). Options that you also set win."
     )
     model: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
-        description="One of the models that this service offers; none: its default.",
+        description="One of the models that the service offers. Default: MATTING_MODEL.",
     )
-    profile: Profile = Field(Profile.FAST, description="`exact` follows the model's deploy.yaml.")
-    refine: bool = Field(True, description="Refine the matte's edge at the photo's full size.")
+    profile: Profile = Field(
+        Profile.FAST, description="`exact` follows the steps in the model's deploy.yaml."
+    )
+    refine: bool = Field(True, description="Refine the edge of the matte at full resolution.")
     colour_profile: ColourProfile = Field(
         ColourProfile.SRGB, description="Convert to sRGB, or keep the photo's ICC profile."
     )
     roi: tuple[float, float, float, float] | None = Field(
         None,
-        description="Left, top, right, bottom, as shares of the photo: only there is a subject.",
+        description="Left, top, right, bottom as fractions of the photo; outside becomes "
+        "transparent.",
     )
     black_point: float = Field(
         0,
         ge=0,
         le=0.5,
-        description="Alphas below it become clear, those above are stretched: removes haze.",
+        description="Alpha values below it become 0 and the rest is stretched: removes haze.",
     )
     erode_px: float = Field(
-        0, ge=-50, le=50, description="Pixels of the photo taken off the edge; below 0: added."
+        0,
+        ge=-50,
+        le=50,
+        description="Pixels (of the photo) to remove from the edge; negative values add pixels.",
     )
-    feather_px: Edge = Field(0, description="Pixels of the photo over which the edge fades.")
+    feather_px: Edge = Field(0, description="Pixels (of the photo) over which the edge fades out.")
     edge_reach: float | None = Field(
         None,
         ge=0,
         le=0.5,
-        description="How far beyond the subject (alpha 0.5) its edge may still show, as a share of "
-        "the subject's longer side; all else becomes clear, haze and specks too.",
+        description="How far beyond the outline (alpha 0.5) the matte may reach, as a fraction of "
+        "the subject's longer side. Everything farther out becomes transparent.",
     )
     threshold: float | None = Field(
-        None, gt=0, lt=1, description="A hard edge at this alpha: no half-transparent pixels."
+        None, gt=0, lt=1, description="Make a hard edge at this alpha: no semi-transparent pixels."
     )
     market: Market | None = Field(
-        None, description="Check the result against this marketplace's rules, and report them."
+        None, description="Check the result against this marketplace's rules and report violations."
     )
     extra_outputs: tuple[ExtraOutput, ...] = Field(
-        (), max_length=MAX_EXTRA_OUTPUTS, description="More pictures from the same matte."
+        (), max_length=MAX_EXTRA_OUTPUTS, description="More files made from the same matte."
     )
 
     @model_validator(mode="before")
@@ -155,7 +163,7 @@ class Options(Rendition):
         return self
 
     def overridden(self, changes: dict[str, Any]) -> "Options":
-        """These options with an image's own over them; a preset among those counts in full.
+        """These options, overridden by those of one image; a preset in `changes` is expanded first.
 
         Raises pydantic.ValidationError.
         """
@@ -163,7 +171,7 @@ class Options(Rendition):
 
     @property
     def extras(self) -> tuple[ExtraOutput, ...]:
-        """The outputs beside the main one; `both` adds the matte in the main one's frame."""
+        """The outputs besides the main one. `both` adds the matte in the same frame."""
         if self.output is not Output.BOTH:
             return self.extra_outputs
         frame = self.model_dump(include=set(_FRAME))
@@ -171,7 +179,9 @@ class Options(Rendition):
         return (beside, *self.extra_outputs)
 
     def background_images(self) -> Iterator[str]:
-        """The `s3://` URLs that the outputs name: whoever submits must be allowed to read them."""
+        """The `s3://` URLs of background images: the key of the caller must be able to
+        read them.
+        """
         for one in (self, *self.extra_outputs):
             if isinstance(one.background, BackgroundImage):
                 yield one.background.image

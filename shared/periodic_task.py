@@ -1,4 +1,4 @@
-"""A thread that does one round after another: the shape of all that is done now and then."""
+"""A thread that repeats a task with pauses: the base of all background work."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -12,12 +12,12 @@ AFTER_ERROR_S = 1.0
 
 
 class PeriodicTask(ABC):
-    """`start` it once, `stop` it before what its rounds use is closed. What a round raises is
-    logged, and the next round tries again.
+    """Call `start` once, and `stop` before closing what the task uses. An exception is logged, and
+    the next round tries again.
     """
 
     def __init__(self, name: str) -> None:
-        """`name` is the thread's and stands in the log."""
+        """`name` is the name of the thread and appears in the log."""
         self._name = name
         self._stopping = threading.Event()
         self._woken = threading.Event()
@@ -25,18 +25,18 @@ class PeriodicTask(ABC):
 
     @abstractmethod
     def round(self) -> float:
-        """Do what is due; returns the seconds to the next round. Raises MattingError."""
+        """Do what is due; returns the seconds until the next round. Raises MattingError."""
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def wake(self) -> None:
-        """There is something to do: the next round begins at once."""
+        """Start the next round at once."""
         self._woken.set()
 
     def stop(self) -> None:
-        """End after the step at hand."""
+        """Stop after the current round."""
         self._stopping.set()
         self._woken.set()
         self._thread.join(timeout=30)
@@ -48,7 +48,8 @@ class PeriodicTask(ABC):
             try:
                 wait_s = self.round()
             except MattingError as error:
-                # A part is away; all that there is to do is still in the database.
+                # A service is unavailable. All pending work is in the database, so the next round
+                # continues.
                 log.warning(f"{self._name}-failed", code=error.code, detail=error.detail)
             except Exception:
                 log.exception(f"{self._name}-failed")

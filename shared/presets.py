@@ -1,7 +1,7 @@
-"""Named sets of options: each is only what can also be given one by one.
+"""Presets: named sets of options, all of which can also be set one by one.
 
-`preview`, `product`, `portrait` and `bulk` are the four that people know from matting programs; the
-others frame a picture as a marketplace asks for it (shared.marketplaces has the rules).
+`preview`, `product`, `portrait` and `bulk` are common in matting programs. The others produce the
+picture that a marketplace requires (rules: shared.marketplaces).
 """
 
 from enum import StrEnum
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Preset(StrEnum):
-    """The presets; what each is for stands in `DESCRIPTIONS`."""
+    """The names of the presets; `DESCRIPTIONS` explains each."""
 
     PREVIEW = "preview"
     PRODUCT = "product"
@@ -26,13 +26,14 @@ class Preset(StrEnum):
 
 DESCRIPTIONS: dict[Preset, str] = {
     Preset.PREVIEW: "Fast and small: at most 800 pixels, hard edge.",
-    Preset.PRODUCT: "Hard goods: one pixel off the edge, a light feather, clean edge colours.",
-    Preset.PORTRAIT: "Hair and skin: the natural transition of the matte.",
-    Preset.BULK: "As many as possible: hard edge, nothing estimated.",
-    Preset.AMAZON: "Main image: pure white, the product on 90 % of a square, JPEG.",
+    Preset.PRODUCT: "Hard goods: edge shrunk by one pixel and feathered, clean edge colours.",
+    Preset.PORTRAIT: "Hair and skin: the soft edge of the matte, unchanged.",
+    Preset.BULK: "Fastest: hard edge, no refinement, the photo's own colours.",
+    Preset.AMAZON: "Main image: pure white, product on 90 % of a square, JPEG.",
     Preset.WALMART: "Pure white square of up to 2200 pixels, JPEG.",
-    Preset.EBAY: "White, on 90 % of a square of up to 1600 pixels, JPEG.",
-    Preset.GOOGLE: "Merchant Center: white, on 82 % of a square of up to 1500 pixels, JPEG.",
+    Preset.EBAY: "White, product on 90 % of a square of up to 1600 pixels, JPEG.",
+    Preset.GOOGLE: "Merchant Center: white, product on 82 % of a square of up to 1500 pixels, "
+    "JPEG.",
     Preset.ZALANDO: "Packshot: pure white, 1:1.44, up to 1801 × 2600 pixels, JPEG.",
     Preset.SHOPIFY: "White square of up to 2048 pixels, JPEG.",
     Preset.TAOBAO: "White-background image: 800 × 800, JPEG of 38–300 kB.",
@@ -88,7 +89,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
     | {
         "canvas": "800x800",
         "scale": 0.9,
-        "quality": 100,  # 38 kB are asked for: the best that fits is the least likely to miss them
+        "quality": 100,  # Taobao requires at least 38 kB
         "max_bytes": 300_000,
         "market": "taobao",
     },

@@ -25,6 +25,7 @@ __all__ = [
     "MODEL_NAME",
     "QUEUE",
     "TASK",
+    "URL_QUEUE",
     "Celery",
     "Lane",
     "Message",
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 QUEUE = "matting"
+URL_QUEUE = f"{QUEUE}-urls"
 TASK = "matting.remove_background"
 
 PRIORITY_STEPS = (0, 1, 4, 7)
@@ -72,9 +74,12 @@ PRODUCER_WAIT_S = 2
 """For a connection to send over, while all are in use."""
 
 
-def queue_name(model: str | None) -> str:
-    """The queue of the jobs that name a model; of those that name none, the default one."""
-    return QUEUE if model is None else f"{QUEUE}.{model}"
+def queue_name(model: str | None, *, by_url: bool = False) -> str:
+    """The queue of the jobs that name a model; of those that name none, the default one. Photos
+    that come from URLs have queues of their own: other people's servers may hang.
+    """
+    base = URL_QUEUE if by_url else QUEUE
+    return base if model is None else f"{base}.{model}"
 
 
 def lane_of(priority: int) -> str:
@@ -96,6 +101,8 @@ class Message:
     """Before all others, whatever their priority."""
     model: str | None = None
     """Whose queue it goes to; none: the default one."""
+    by_url: bool = False
+    """Whether the photo comes from a URL."""
 
     @property
     def step(self) -> int:
@@ -183,7 +190,7 @@ def publish_many(queue: Celery, messages: Iterable[Message]) -> None:
                     TASK,
                     kwargs=message.kwargs(),
                     task_id=str(message.item_id),
-                    queue=queue_name(message.model),
+                    queue=queue_name(message.model, by_url=message.by_url),
                     priority=message.step,
                     producer=producer,
                     headers={SENT_AT: time.time()},
@@ -215,17 +222,18 @@ def lane_keys(name: str) -> list[str]:
 
 def all_queues(settings: Settings) -> list[str]:
     """The queues that a service of these settings sends messages to."""
-    named = filter(MODEL_NAME.fullmatch, settings.offered_models)
-    return [queue_name(None), *(queue_name(name) for name in named)]
+    models = [None, *filter(MODEL_NAME.fullmatch, settings.offered_models)]
+    return [queue_name(model, by_url=by_url) for by_url in (False, True) for model in models]
 
 
-def served_queues(settings: Settings) -> list[str]:
+def served_queues(settings: Settings, *, by_url: bool = False) -> list[str]:
     """The queues that a worker of these settings takes messages from: that of each model it serves,
     and the default one if it serves the default model.
     """
     served = settings.served_models
-    default = [queue_name(None)] if settings.model in served else []
-    return default + [queue_name(name) for name in served if MODEL_NAME.fullmatch(name)]
+    default: list[str | None] = [None] if settings.model in served else []
+    named = filter(MODEL_NAME.fullmatch, served)
+    return [queue_name(model, by_url=by_url) for model in [*default, *named]]
 
 
 @dataclass(frozen=True, slots=True)

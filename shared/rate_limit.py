@@ -1,4 +1,4 @@
-"""How many requests a key may send: a token bucket in Redis, one for all API processes."""
+"""The request rate of API keys: a token bucket in Redis, shared by all API processes."""
 
 import math
 import time
@@ -17,8 +17,9 @@ KEY_PREFIX = "matting:rate:"
 
 WARN_EVERY_S = 60
 
-# Redis runs it as one step, by its own clock. The bucket holds a minute's requests and fills
-# evenly; it is kept as tokens and the time of the last request, and forgotten when it is full.
+# Redis runs the script atomically, by its own clock. The bucket holds the requests of one minute
+# and refills evenly. It is stored as the tokens left and the time of the last request, and expires
+# when full.
 TAKE = """
 local capacity = tonumber(ARGV[1])
 local clock = redis.call('TIME')
@@ -40,23 +41,23 @@ return {taken, tostring(tokens)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """What is left to a key after a request."""
+    """What a key may still send after this request."""
 
     allowed: bool
     limit: int
-    """Requests a minute, and at once."""
+    """Requests per minute, and the burst size."""
     remaining: int
     retry_after_s: int
-    """Until the next request may come; 0 when one may come now."""
+    """Seconds until the next request is allowed; 0: now."""
     reset_s: int
-    """Until the bucket is full again."""
+    """Seconds until the bucket is full."""
 
 
 class RateLimiter:
-    """Thread-safe. While Redis is away every request is let through: work is accepted then too."""
+    """Counts requests by key. Thread-safe. While Redis is unavailable it allows every request."""
 
     def __init__(self, settings: Settings) -> None:
-        """Nothing connects here."""
+        """Does not connect yet."""
         self._redis = Redis.from_url(
             settings.redis_url, socket_timeout=1, socket_connect_timeout=1, protocol=2
         )
@@ -68,7 +69,7 @@ class RateLimiter:
         self._redis.close()
 
     def take(self, name: str, limit: int) -> Allowance:
-        """Count one request of `name`, which may send `limit` a minute."""
+        """Count one request of the key `name`, which may send `limit` per minute."""
         try:
             taken, left = cast(
                 tuple[int, bytes], self._take(keys=[KEY_PREFIX + name], args=[limit])

@@ -120,6 +120,7 @@ class Reconciler(PeriodicTask):
                         priority=item.priority,
                         express=item.express,
                         model=item.model,
+                        by_url=item.by_url,
                     )
                     for item in due
                 ),
@@ -153,7 +154,7 @@ class Reconciler(PeriodicTask):
             sent = job_store.unclaimed(session, older_than_s=LOST_AFTER_S, limit=2 * MAX_OUT)
         if not sent:
             return 0
-        queues = sorted({queue_name(one.model) for one in sent})
+        queues = sorted({queue_name(one.model, by_url=one.by_url) for one in sent})
         ids = [one.item_id for one in sent]
         lost = find_lost(self._queue, queues, ids, claimed_within_s=LOST_AFTER_S)
         forgotten = 0

@@ -1,9 +1,9 @@
-"""How one output picture is to look: format, background, frame, shadow, colours, name.
+"""The look of one output picture: format, background, crop, canvas, shadow, colours, name.
 
-Geometry, in this order: the subject's box is found; `crop` takes it with `crop_margin`, otherwise
-the whole photo counts; `canvas` is the frame that it is put into; `scale` sizes the subject against
-that frame; `position` places it; `max_side_px` and `max_megapixels` shrink what came out. Pixels
-are only invented where `enlarge` says so.
+The geometry is applied in this order: the worker finds the subject's bounding box; `crop` cuts to
+that box plus `crop_margin`; `canvas` sets the size of the picture; `scale` sizes the subject
+relative to the canvas; `position` places it; `max_side_px` and `max_megapixels` shrink the result.
+The subject is enlarged only if `enlarge` is set.
 """
 
 from enum import StrEnum
@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from shared.result_names import check_template
 
 MAX_SIDE_PX = 10_000
-"""Of a canvas: the most that any of the marketplaces takes."""
+"""The longest side of a canvas: the largest that any of the marketplaces accepts."""
 
 MAX_RATIO = 100
 
@@ -31,14 +31,14 @@ class Output(StrEnum):
 
 
 class Format(StrEnum):
-    """How the result is encoded."""
+    """The file format of the result."""
 
     PNG = "png"
     WEBP = "webp"
     JPEG = "jpeg"
     AVIF = "avif"
     ZIP = "zip"
-    """`color.jpg`, straight colours, and `alpha.png` in one archive: a tenth of a PNG's bytes."""
+    """An archive of `color.jpg` (not premultiplied) and `alpha.png`: a tenth of a PNG's size."""
 
     @property
     def extension(self) -> str:
@@ -47,7 +47,7 @@ class Format(StrEnum):
 
     @property
     def max_side_px(self) -> int:
-        """The longest side that its encoder writes and usual decoders read."""
+        """The longest side, in pixels, that its encoder can write and common decoders can read."""
         return _MAX_SIDES_PX[self]
 
     @property
@@ -66,25 +66,25 @@ _MAX_SIDES_PX = {
 
 
 class Foreground(StrEnum):
-    """Where the colours of half-transparent pixels come from."""
+    """Where the colours of semi-transparent pixels come from."""
 
     ESTIMATE = "estimate"
-    """Estimated at the edge, so that nothing of the old background shines through."""
+    """Estimated at the edge, so that the old background does not show through."""
     KEEP = "keep"
     """The photo's own colours."""
 
 
 class ColourProfile(StrEnum):
-    """What becomes of a photo's ICC profile."""
+    """What happens to the ICC profile of a photo."""
 
     SRGB = "srgb"
-    """Converted, wide gamut and CMYK included: looks right where profiles are ignored."""
+    """Convert to sRGB (also wide gamut and CMYK): looks right in programs without profiles."""
     KEEP = "keep"
-    """An RGB photo's pixels and its profile stay as they are; the profile is embedded again."""
+    """Keep the pixels of an RGB photo and embed its profile again."""
 
 
 class ExifField(StrEnum):
-    """EXIF that may be kept. Positions (GPS), serial numbers and makers' notes never are."""
+    """EXIF fields that may be kept. GPS, serial numbers and maker notes are always removed."""
 
     DESCRIPTION = "description"
     ARTIST = "artist"
@@ -101,14 +101,14 @@ class _Value(BaseModel):
 
 
 class Gradient(_Value):
-    """Two colours, blended in a straight line."""
+    """A linear gradient of two colours."""
 
-    gradient: tuple[HexColour, HexColour] = Field(description="From, to.")
+    gradient: tuple[HexColour, HexColour] = Field(description="First and last colour.")
     angle_deg: float = Field(180, ge=0, lt=360, description="As in CSS: 0 up, 90 right, 180 down.")
 
 
 class BackgroundImage(_Value):
-    """A picture behind the subject, enlarged or shrunk until it covers the frame."""
+    """A picture behind the subject, scaled to cover the canvas."""
 
     image: str = Field(
         pattern=r"^s3://[^/]+/.+", max_length=1_200, description="`s3://bucket/key` of a picture."
@@ -116,38 +116,40 @@ class BackgroundImage(_Value):
 
 
 class ShadowKind(StrEnum):
-    """What kind of light is imitated."""
+    """The kind of shadow."""
 
     DROP = "drop"
-    """A soft copy of the outline, moved: the subject floats above the page."""
+    """A blurred, shifted copy of the outline: the subject floats above the page."""
     CONTACT = "contact"
-    """A dark, flat ellipse under the lowest part: the subject stands on something."""
+    """A dark ellipse under the lowest part: the subject stands on a surface."""
 
 
 class Shadow(_Value):
-    """A shadow drawn from the matte. Lengths are shares of the subject's longer side."""
+    """A shadow made from the matte. Lengths are fractions of the subject's longer side."""
 
-    kind: ShadowKind = ShadowKind.DROP
-    opacity: float = Field(0.35, ge=0, le=1)
-    blur: float = Field(0.03, ge=0, le=0.5, description="Standard deviation.")
-    dx: float = Field(0.0, ge=-0.5, le=0.5, description="To the right; drop shadows only.")
-    dy: float = Field(0.02, ge=-0.5, le=0.5, description="Down; drop shadows only.")
+    kind: ShadowKind = Field(
+        ShadowKind.DROP, description="A copy of the outline, or an ellipse on the ground."
+    )
+    opacity: float = Field(0.35, ge=0, le=1, description="1 is black where the shadow is darkest.")
+    blur: float = Field(0.03, ge=0, le=0.5, description="Standard deviation of the blur.")
+    dx: float = Field(0.0, ge=-0.5, le=0.5, description="Offset to the right; drop shadows only.")
+    dy: float = Field(0.02, ge=-0.5, le=0.5, description="Offset down; drop shadows only.")
 
 
 def _background(value: Any) -> Any:
-    """A bare `s3://…` is an image."""
+    """Accept a bare `s3://…` URL as an image."""
     if isinstance(value, str) and value.startswith("s3://"):
         return {"image": value}
     return value
 
 
 def _shadow(value: Any) -> Any:
-    """A bare kind takes that kind's usual form."""
+    """Accept a bare kind; its other values are the defaults."""
     return {"kind": value} if isinstance(value, str) else value
 
 
 def _scale(value: Any) -> Any:
-    """`"80%"` is 0.8; `"original"` is none."""
+    """Accept `"80%"` for 0.8 and `"original"` for None."""
     if value == "original":
         return None
     if isinstance(value, str) and value.endswith("%"):
@@ -165,14 +167,14 @@ Margin = Annotated[
 
 
 def _canvas(text: str) -> str:
-    """Refuse frames that no picture has."""
+    """Refuse canvases that are too large or too long."""
     if "x" in text:
         if not all(0 < int(side) <= MAX_SIDE_PX for side in text.split("x")):
-            raise ValueError(f"has sides of 1 to {MAX_SIDE_PX} pixels")
+            raise ValueError(f"each side of a canvas has 1 to {MAX_SIDE_PX} pixels")
     else:
         across, down = map(float, text.split(":"))
         if not across or not down or max(across / down, down / across) > MAX_RATIO:
-            raise ValueError(f"is no longer than {MAX_RATIO} times its width, nor wider")
+            raise ValueError(f"the ratio of a canvas is at most {MAX_RATIO}:1")
     return text
 
 
@@ -195,93 +197,105 @@ NameTemplate = Annotated[
 
 
 class Rendition(_Value):
-    """One output picture. Every field can be left out."""
+    """The options of one output picture. Every field is optional."""
 
     output: Output = Field(Output.CUTOUT, description="The cut-out, the matte alone, or both.")
     format: Format = Field(
         Format.PNG,
-        description="JPEG has no transparency: it needs a background. AVIF where the worker's "
-        "Pillow has it. ZIP holds `color.jpg` and `alpha.png`.",
+        description="JPEG has no transparency, so it needs a `background`. AVIF needs Pillow "
+        "with AVIF in the worker. ZIP contains `color.jpg` and `alpha.png`.",
     )
-    quality: int = Field(90, ge=1, le=100, description="Of JPEG, WebP and AVIF.")
+    quality: int = Field(90, ge=1, le=100, description="Encoder quality of JPEG, WebP and AVIF.")
     max_bytes: int | None = Field(
-        None, ge=10_000, description="JPEG, WebP, AVIF: the quality is lowered until it fits."
+        None,
+        ge=10_000,
+        description="Largest file size. The worker lowers the quality until the file fits.",
     )
     background: Background | None = Field(
         None,
         description="`#rrggbb`, `s3://bucket/key` of a picture, or "
-        '`{"gradient": ["#ffffff", "#dddddd"]}`; none leaves it transparent.',
+        '`{"gradient": ["#ffffff", "#dddddd"]}`; omit it for a transparent background.',
     )
     foreground: Foreground = Field(
-        Foreground.ESTIMATE, description="Clean the colours of the edge, or keep the photo's."
+        Foreground.ESTIMATE,
+        description="`estimate` cleans the edge colours; `keep` keeps the photo's.",
     )
-    crop: bool = Field(False, description="Cut to the subject's box.")
+    crop: bool = Field(False, description="Crop to the subject's bounding box.")
     crop_margin: Margin = Field(
         "0",
-        description="Around that box, `px` of the photo or `%` of the box: one value, two "
+        description="Margin around the box, in `px` of the photo or `%` of the box: one value, two "
         "(vertical, horizontal) or four (top, right, bottom, left).",
     )
     canvas: Canvas | None = Field(
-        None, description="The frame: `WIDTHxHEIGHT` in pixels, or a ratio as `1:1.44`."
+        None,
+        description="Size of the picture: `WIDTHxHEIGHT` in pixels, or a ratio such as `1:1.44`.",
     )
     scale: Annotated[float | None, BeforeValidator(_scale)] = Field(
         None,
         ge=0.05,
         le=1,
-        description="The subject's box against the frame, 0.05–1 or `80%`; centres it unless "
-        "`position` says otherwise. None or `original` leaves its size.",
+        description="Size of the subject's box relative to the canvas, 0.05–1 or `80%`. Also "
+        "centres the subject unless `position` is set. `original` keeps its size.",
     )
     position: Position | None = Field(
         None,
-        description="Of the subject in the frame: `center`, `original`, or `X% Y%` where 0% "
-        "touches the left or upper side and 100% the other.",
+        description="Position of the subject on the canvas: `center`, `original`, or `X% Y%`; 0% "
+        "is the left or top side, 100% the right or bottom side.",
     )
-    enlarge: bool = Field(False, description="Allow a subject larger than it is in the photo.")
-    max_side_px: int | None = Field(None, ge=16, le=MAX_SIDE_PX, description="Shrink to this.")
-    max_megapixels: float | None = Field(None, gt=0, le=100, description="Shrink to this.")
+    enlarge: bool = Field(
+        False, description="Allow enlarging the subject beyond its size in the photo."
+    )
+    max_side_px: int | None = Field(
+        None, ge=16, le=MAX_SIDE_PX, description="Longest side of the result."
+    )
+    max_megapixels: float | None = Field(
+        None, gt=0, le=100, description="Most megapixels of the result."
+    )
     shadow: Annotated[Shadow | None, BeforeValidator(_shadow)] = Field(
         None, description="`drop`, `contact`, or an object with their values."
     )
     dpi: Annotated[int, Field(ge=1, le=10_000)] | Literal["keep"] | None = Field(
-        None, description="Written into the file: a number, or `keep` for the photo's own."
+        None, description="Resolution written into the file: a number, or `keep` for the photo's."
     )
     exif: tuple[ExifField, ...] = Field(
-        (), description="EXIF to keep. All other is removed, GPS always."
+        (), description="EXIF fields to keep. All others are removed; GPS always is."
     )
     name: NameTemplate | None = Field(
         None,
         description="The file's name: `{stem}`, `{folder}`, `{path}` (folder and stem), `{ext}`, "
-        "`{width}`, `{height}`. None: the photo's own with the format's extension.",
+        "`{width}`, `{height}`. Default: the photo's name with the extension of the format.",
     )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         alone = self.output is Output.ALPHA
         if self.format is Format.JPEG and not alone and self.background is None:
-            raise ValueError("JPEG has no transparency: give `background`, or use png or webp")
+            raise ValueError("JPEG has no transparency: set `background`, or use png or webp")
         if self.format is Format.ZIP and (self.output is not Output.CUTOUT or self.background):
-            raise ValueError("a zip holds colour and matte: no `background`, no other `output`")
+            raise ValueError("format zip allows no `background` and only `output: cutout`")
         if self.format is Format.ZIP and self.shadow:
-            raise ValueError("a zip holds the photo's own colours: no `shadow`")
+            raise ValueError("format zip allows no `shadow`")
         if self.max_bytes and self.format in (Format.PNG, Format.ZIP):
-            raise ValueError("`max_bytes` is for jpeg, webp and avif: png and zip lose nothing")
+            raise ValueError(
+                "`max_bytes` works with jpeg, webp and avif only: png and zip are lossless"
+            )
         if self.position is not None and self.position.startswith("original") and self.crop:
-            raise ValueError("`position: original` and `crop` contradict each other")
+            raise ValueError("`position: original` and `crop` cannot be combined")
         if self.name is not None:
             check_template(self.name)
         return self
 
     @property
     def changes_frame(self) -> bool:
-        """Whether the picture is not simply as large as the photo."""
+        """Whether the result can differ in size or content from the photo's frame."""
         return not self.only_shrinks or bool(self.max_side_px or self.max_megapixels)
 
     @property
     def only_shrinks(self) -> bool:
-        """Whether it shows all that the photo shows, smaller perhaps."""
+        """Whether the result shows the whole photo, only shrunk."""
         return not (self.crop or self.canvas or self.scale or self.position)
 
     @property
     def is_plain(self) -> bool:
-        """Whether the picture keeps the photo's frame and gets no shadow: the fast way."""
+        """Whether the result keeps the photo's frame and has no shadow: the fast path."""
         return not self.changes_frame and self.shadow is None

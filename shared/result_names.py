@@ -1,14 +1,15 @@
-"""Names of results, made from a template and the name of the photo."""
+"""File names of results, made from a template and the photo's name."""
 
 import re
 from pathlib import PurePosixPath
 
 FIELDS = frozenset({"path", "stem", "folder", "ext", "width", "height"})
-"""`path` is folder and stem; `ext` the result's extension; sides in pixels."""
+"""`path` is folder and stem; `ext` is the extension of the result; width and height are in pixels.
+"""
 
 
 def check_template(template: str) -> None:
-    """Raise ValueError for unknown fields and for paths that would leave the job's folder."""
+    """Raise ValueError for unknown fields, and for paths that leave the job's folder."""
     named = set(re.findall(r"\{([^{}]*)\}", template))
     if not named <= FIELDS or set("{}") & set(re.sub(r"\{[^{}]*\}", "", template)):
         raise ValueError(f"`name` may hold {', '.join(sorted(FIELDS))} in braces")
@@ -20,7 +21,9 @@ def check_template(template: str) -> None:
 
 
 def file_name(template: str | None, photo: str, extension: str, width: int, height: int) -> str:
-    """The result's name for the photo `photo` (a relative path); None stands for `{path}.{ext}`."""
+    """The file name of a result. `photo`: the photo's relative path. Template None means
+    `{path}.{ext}`.
+    """
     path = PurePosixPath(photo)
     folder = "" if str(path.parent) == "." else str(path.parent)
     name = (template or "{path}.{ext}").format(

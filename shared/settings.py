@@ -1,7 +1,8 @@
-"""Every knob of the system, in one class: its default, its unit, one line of why.
+"""All settings of the system, in one class: default, unit and purpose.
 
-Read from the environment with the prefix `MATTING_` (and `.env` if there is one); the two storage
-credentials keep the names that every S3 tool knows. Times carry `_ms` or `_s`, sizes `_bytes`.
+The values come from environment variables with the prefix `MATTING_` (and from `.env` if it
+exists). The two storage credentials keep their usual AWS names. Names end in the unit: `_ms`, `_s`,
+`_bytes`.
 """
 
 import os
@@ -16,12 +17,12 @@ Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 
 def _usable_cores() -> int:
-    """The cores this process may run on: in a container fewer than the machine has."""
+    """The number of CPU cores that this process may use (a container may limit them)."""
     return len(os.sched_getaffinity(0))
 
 
 def _empty_is_none(value: object) -> object:
-    """An empty variable in a compose file means: not set."""
+    """Treat an empty variable, as compose files pass it, as not set."""
     return None if value == "" else value
 
 
@@ -30,7 +31,7 @@ def _split(names: str) -> list[str]:
 
 
 def _numbers(value: object) -> object:
-    """`5, 300` in a variable is two numbers."""
+    """Split `5, 300` into two numbers."""
     return value.split(",") if isinstance(value, str) else value
 
 
@@ -38,39 +39,49 @@ OptionalPath = Annotated[Path | None, BeforeValidator(_empty_is_none)]
 
 
 class Settings(BaseSettings):
-    """One frozen value, made once per process by `get_settings`."""
+    """The settings of one process; immutable, read once by `get_settings`."""
 
     model_config = SettingsConfigDict(
         env_prefix="MATTING_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
     )
 
-    # Where the parts are.
+    # Addresses of database, queue and storage.
     database_url: str = Field(
         "sqlite:///matting.db", description="SQLAlchemy URL; postgresql+psycopg:// in production."
     )
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="The queue.")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0", description="URL of Redis, which holds the queue."
+    )
     s3_endpoint_url: Annotated[str | None, BeforeValidator(_empty_is_none)] = Field(
-        None, description="MinIO or another S3; none is AWS."
+        None, description="URL of MinIO or another S3-compatible storage. Default: AWS."
     )
     s3_public_endpoint_url: Annotated[str | None, BeforeValidator(_empty_is_none)] = Field(
         None,
-        description="The S3 address that customers reach, if another: it goes into presigned URLs.",
+        description="URL of the storage as customers reach it, if different. Presigned URLs use "
+        "it.",
     )
-    s3_bucket: str = Field("matting", description="Holds uploads and results.")
-    s3_region: str = Field("us-east-1", description="MinIO takes any.")
+    s3_bucket: str = Field("matting", description="Bucket of uploads and results.")
+    s3_region: str = Field(
+        "us-east-1", description="Region of the bucket. MinIO accepts any value."
+    )
     aws_access_key_id: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("AWS_ACCESS_KEY_ID", "aws_access_key_id")
+        None,
+        validation_alias=AliasChoices("AWS_ACCESS_KEY_ID", "aws_access_key_id"),
+        description="Access key of the storage.",
     )
     aws_secret_access_key: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("AWS_SECRET_ACCESS_KEY", "aws_secret_access_key")
+        None,
+        validation_alias=AliasChoices("AWS_SECRET_ACCESS_KEY", "aws_secret_access_key"),
+        description="Its secret.",
     )
 
     # The queue.
     queue_visibility_timeout_s: int = Field(
         600,
         ge=10,
-        description="After this Redis hands an unacknowledged message out again; above the longest "
-        "batch. Work of a dead worker comes back sooner, by its lease.",
+        description="Redis delivers an unacknowledged message again after this time. It must be "
+        "longer than the longest batch. Images of a dead worker return sooner, when their lease "
+        "expires.",
     )
     publish_ahead: int = Field(
         256,
@@ -82,31 +93,39 @@ class Settings(BaseSettings):
         200, ge=10, description="How often the API fills the queue up to `publish_ahead`."
     )
     lease_s: float = Field(
-        20, gt=1, description="A claimed image is another's after this long without a heartbeat."
+        20,
+        gt=1,
+        description="Time after which other workers may claim an image whose worker sends no "
+        "heartbeat.",
     )
-    heartbeat_s: float = Field(5, gt=0, description="How often a worker renews its leases.")
+    heartbeat_s: float = Field(
+        5, gt=0, description="How often a worker renews the leases of its images."
+    )
     reconcile_s: float = Field(
-        2, gt=0, description="How often the API looks for work that got lost or fell due."
+        2, gt=0, description="How often the API searches for lost messages and due retries."
     )
-    max_attempts: int = Field(4, ge=1, description="Tries of an image before its error is final.")
+    max_attempts: int = Field(4, ge=1, description="Attempts per image before its error is final.")
     retry_base_s: float = Field(
-        2, gt=0, description="Wait before the second try; doubles each time, with jitter."
+        2,
+        gt=0,
+        description="Wait before the second attempt. It doubles with each attempt and has jitter.",
     )
-    retry_max_s: float = Field(300, gt=0, description="The longest wait between tries.")
+    retry_max_s: float = Field(300, gt=0, description="Longest wait between two attempts.")
 
     # The model and the device.
     model: str = Field(
-        "builtin", description="`builtin`, a catalog name, or a folder with a PaddleSeg export."
+        "builtin",
+        description="`builtin`, the name of a pulled model, or a folder with a PaddleSeg export.",
     )
     models: str = Field(
-        "", description="Other models that jobs may name in their options, separated by commas."
+        "", description="Further models that jobs may name in their options, separated by commas."
     )
     worker_models: str = Field(
         "",
-        description="The models that this worker serves, separated by commas; none: MATTING_MODEL "
-        "and all of MATTING_MODELS. Each takes its own memory.",
+        description="Models that this worker serves, separated by commas. Default: MATTING_MODEL "
+        "and MATTING_MODELS. Each model needs memory of its own.",
     )
-    models_dir: Path = Field(Path("models"), description="Where pulled models lie.")
+    models_dir: Path = Field(Path("models"), description="Folder of pulled models.")
     models_url: str = Field(
         "https://paddleseg.bj.bcebos.com/matting/models/deploy",
         description="Where `matting models pull NAME` finds NAME.zip: PaddleSeg's own place, or a "
@@ -119,31 +138,37 @@ class Settings(BaseSettings):
     )
     device: str = Field("cpu", pattern=r"^(cpu|(gpu|xpu|npu):\d+)$", description="cpu, gpu:0, …")
     precision: Precision = Field(
-        "auto", description="auto is fp32; bf16 on a CPU, fp16 and int8 with TensorRT."
+        "auto",
+        description="Numeric precision of the network. auto is fp32; bf16 works on CPUs, fp16 and "
+        "int8 with TensorRT.",
     )
-    tensorrt: bool = Field(False, description="On a GPU: build and keep a TensorRT engine.")
+    tensorrt: bool = Field(
+        False, description="Build a TensorRT engine for the GPU and keep it on disk."
+    )
     cpu_threads: int = Field(
         default_factory=_usable_cores,
         ge=1,
-        description="Threads of the forward passes on a CPU, shared by the streams.",
+        description="CPU threads for the network, shared by all predictor streams.",
     )
     predict_streams: Annotated[int | None, BeforeValidator(_empty_is_none)] = Field(
         None,
         ge=1,
         le=64,
-        description="Networks that run side by side; none: tuned, or on a CPU one for each thread "
-        "up to 4, and 1 on a device.",
+        description="Networks that run in parallel. Default: the tuned value, else one per thread "
+        "up to 4 on a CPU, and 1 on other devices.",
     )
     gpu_memory_pool_mb: int = Field(512, ge=64, description="Paddle's initial device memory pool.")
     engine_cache_dir: OptionalPath = Field(
         None,
-        description="Where TensorRT engines and shape files are kept; none is the model's folder.",
+        description="Folder for TensorRT engines and shape files. Default: the model's folder.",
     )
     tune_file: OptionalPath = Field(
-        None, description="What `matting tune` wrote; read at start. None: <models_dir>/tune.json."
+        None,
+        description="File written by `matting tune`, read at start. Default: "
+        "<models_dir>/tune.json.",
     )
     profile_engine: bool = Field(
-        False, description="Let Paddle print its operator profile at exit."
+        False, description="Make Paddle print its operator profile at exit."
     )
 
     # Batches.
@@ -151,29 +176,31 @@ class Settings(BaseSettings):
         None,
         ge=1,
         le=256,
-        description="Messages taken as one batch; none: tuned, or 8 on a CPU and 32 on a device.",
+        description="Messages per batch. Default: the tuned value, else 8 on a CPU and 32 on other "
+        "devices.",
     )
     predict_batch_size: Annotated[int | None, BeforeValidator(_empty_is_none)] = Field(
         None,
         ge=1,
         le=256,
-        description="Images of one shape in one forward pass; none: tuned, or 1 on a CPU (where a "
-        "larger one gains nothing) and 16 on a device.",
+        description="Images of one shape per forward pass. Default: the tuned value, else 1 on a "
+        "CPU (more is not faster there) and 16 on other devices.",
     )
     batch_wait_ms: int = Field(
-        50, ge=1, description="A batch that is not full goes out after this long."
+        50, ge=1, description="A batch that is not full starts after this time."
     )
     batches_in_flight: int = Field(
         3,
         ge=1,
         le=8,
-        description="While one is on the device, others fetch, decode, encode, store.",
+        description="Batches processed at the same time: while the network runs on one, others are "
+        "fetched, decoded, encoded and stored.",
     )
     io_threads: int = Field(
         8, ge=1, le=64, description="Threads that fetch and store: they wait for the storage."
     )
     url_threads: int = Field(
-        16,
+        32,
         ge=1,
         le=256,
         description="Threads that fetch photos from URLs, and how many such photos a worker has in "
@@ -182,29 +209,31 @@ class Settings(BaseSettings):
     codec_threads: int = Field(
         default_factory=_usable_cores,
         ge=1,
-        description="Threads that decode and encode: they compute.",
+        description="Threads that decode and encode images.",
     )
 
-    # Limits, checked before decoding.
-    max_image_bytes: int = Field(50 * 1024**2, ge=1, description="Of one file.")
-    max_image_pixels: int = Field(50_000_000, ge=1, description="Of one image, from its header.")
+    # Limits, checked before an image is decoded.
+    max_image_bytes: int = Field(50 * 1024**2, ge=1, description="Largest image file.")
+    max_image_pixels: int = Field(
+        50_000_000, ge=1, description="Most pixels of one image, as its header says."
+    )
     max_decoded_pixels: int = Field(
         300_000_000,
         ge=1,
-        description="Of all photos that a worker holds decoded at a time, at 5 to 10 bytes each; a "
-        "larger batch goes in parts.",
+        description="Most pixels that a worker holds decoded at a time (5 to 10 bytes each). A "
+        "larger batch is processed in parts.",
     )
     image_timeout_s: float = Field(
         60,
         gt=0,
-        description="For decoding one image, and for finishing it; one that hangs a native library "
-        "fails, and its worker starts anew.",
+        description="Time limit for decoding one image, and for finishing it. If a native library "
+        "hangs, the image fails and the worker restarts.",
     )
-    max_request_bytes: int = Field(
-        1024**3, ge=1024, description="Of one request body (a multipart of many files)."
-    )
+    max_request_bytes: int = Field(1024**3, ge=1024, description="Largest multipart request body.")
     max_json_bytes: int = Field(
-        72 * 1024**2, ge=1024, description="Of a body that is no multipart: it is held in memory."
+        72 * 1024**2,
+        ge=1024,
+        description="Largest request body that is not multipart. It is held in memory.",
     )
     max_bodies_bytes: int = Field(
         128 * 1024**2,
@@ -213,50 +242,64 @@ class Settings(BaseSettings):
         "answers 503 with Retry-After.",
     )
     headers_timeout_s: float = Field(
-        15, gt=0, description="A connection whose request does not begin within this is closed."
+        15,
+        gt=0,
+        description="The API closes a connection whose request headers do not arrive within this "
+        "time.",
     )
     body_timeout_s: float = Field(
-        30, gt=0, description="A request whose body brings nothing for this long is ended."
+        30, gt=0, description="The API ends a request whose body sends nothing for this time."
     )
     requests_per_min: int = Field(
-        6_000, ge=1, description="Of one API key that has no rate of its own; as many at once."
+        6_000,
+        ge=1,
+        description="Request rate of API keys that have no rate of their own; also the burst size.",
     )
-    max_files_per_request: int = Field(1_000, ge=1, description="Parts of one multipart.")
-    max_keys_per_job: int = Field(100_000, ge=1, description="Keys named in one request.")
+    max_files_per_request: int = Field(
+        1_000, ge=1, description="Most files in one multipart request."
+    )
+    max_keys_per_job: int = Field(100_000, ge=1, description="Most keys named in one request.")
     max_archive_bytes: int = Field(
-        20 * 1024**3, ge=1, description="Of a zip file, packed and unpacked."
+        20 * 1024**3, ge=1, description="Largest zip file, both packed and unpacked."
     )
-    max_url_redirects: int = Field(5, ge=0, le=20, description="Of a photo's URL.")
-    url_timeout_s: float = Field(30, gt=0, description="For a photo from its URL, all in all.")
+    max_url_redirects: int = Field(
+        5, ge=0, le=20, description="Most redirects when a photo is downloaded from a URL."
+    )
+    url_timeout_s: float = Field(
+        30, gt=0, description="Time limit for downloading one photo from a URL."
+    )
     allow_private_addresses: bool = Field(
         False,
-        description="Let URLs of callers, of photos and of webhooks, lead to private and loopback "
-        "addresses; for closed networks only.",
+        description="Allow photo URLs and webhooks on private and loopback addresses. Only for "
+        "closed networks.",
     )
     source_buckets: str = Field(
         "",
-        description="Other buckets that callers may name as sources, separated by commas; the own "
-        "one always counts.",
+        description="Further buckets that callers may use as sources, separated by commas. "
+        "MATTING_S3_BUCKET is always allowed.",
     )
     upload_url_ttl_s: int = Field(
-        86_400, ge=60, le=604_800, description="Life of a presigned upload URL."
+        86_400, ge=60, le=604_800, description="Lifetime of a presigned upload URL."
     )
 
     # Jobs.
     failure_share: float = Field(
-        0.5, ge=0, le=1, description="A job is paused when more of its images fail; 1: never."
+        0.5,
+        ge=0,
+        le=1,
+        description="A job is paused when a larger share of its images fails. 1: never.",
     )
     failure_after: int = Field(
-        1_000, ge=1, description="Images that must be settled before that is looked at."
+        1_000, ge=1, description="Number of finished images after which `failure_share` is checked."
     )
     idempotency_ttl_s: int = Field(
-        86_400, ge=60, description="How long an Idempotency-Key stands for its job."
+        86_400, ge=60, description="How long an Idempotency-Key is remembered."
     )
     retention_days: float = Field(
         0,
         ge=0,
-        description="Jobs that ended longer ago are deleted with their files, and older uploads "
-        "that no job names; 0: never.",
+        description="Jobs that ended longer ago are deleted with their files, and so are older "
+        "uploads that no job uses. 0: never.",
     )
 
     # Webhooks.
@@ -264,58 +307,87 @@ class Settings(BaseSettings):
         tuple[Annotated[float, Field(gt=0)], ...], NoDecode, BeforeValidator(_numbers)
     ] = Field(
         (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400),
-        description="Waits between the attempts of a delivery, separated by commas; after the last "
-        "it is given up.",
+        description="Waits between the attempts of a webhook delivery, separated by commas. After "
+        "the last one the delivery has failed.",
     )
     webhook_timeout_s: float = Field(
-        20, gt=0, le=60, description="For one attempt, to the answer's status."
+        20, gt=0, le=60, description="Time limit for one webhook attempt."
     )
     webhook_overlap_s: float = Field(
-        86_400, ge=0, description="How long an exchanged secret signs along with the new one."
+        86_400, ge=0, description="How long the old secret still signs deliveries after a rotation."
     )
-    webhook_log_days: float = Field(30, gt=0, description="How long deliveries can be looked up.")
+    webhook_log_days: float = Field(30, gt=0, description="How long webhook deliveries are kept.")
     max_webhooks_per_key: int = Field(
-        20, ge=1, description="Of one API key; those named with a job don't count."
+        20, ge=1, description="Most webhooks per API key. Webhooks of a single job do not count."
     )
 
-    # Review: a result beyond one of these is marked `needs_review` (tests/benchmarks/README.md).
+    # Review: a result beyond one of these thresholds is marked `needs_review`.
     review_empty_share: float = Field(
-        0.005, gt=0, lt=1, description="Subject of the photo; below: nothing was found."
+        0.005,
+        gt=0,
+        lt=1,
+        description="Mark a result whose matte covers less of the photo: nothing was found.",
     )
     review_full_share: float = Field(
-        0.97, gt=0, lt=1, description="Subject of the photo; above: all of it was taken."
+        0.97,
+        gt=0,
+        lt=1,
+        description="Mark a result whose matte covers more of the photo: everything was taken.",
     )
     review_cut_share: float = Field(
-        0.2, gt=0, le=1, description="Of the photo's frame that may run through the subject."
+        0.2,
+        gt=0,
+        le=1,
+        description="Mark a result if the subject touches a larger share of the photo's frame.",
     )
-    review_parts: int = Field(3, ge=1, description="Parts that may not touch each other.")
+    review_parts: int = Field(
+        3,
+        ge=1,
+        description="Mark a result whose matte has more separate parts than this, or as many.",
+    )
     review_soft_share: float = Field(
-        0.04, gt=0, description="Half-transparent surfaces, edges left out, against the subject's."
+        0.04,
+        gt=0,
+        description="Mark a result whose semi-transparent areas (without edges) exceed this share "
+        "of the subject.",
     )
     review_hidden_share: float = Field(
-        0.12, gt=0, le=1, description="Of the edge, that may have one colour on both sides."
+        0.12,
+        gt=0,
+        le=1,
+        description="Mark a result if a larger share of the edge has the same colour on both "
+        "sides.",
     )
     review_alike_share: float = Field(
-        0.12, gt=0, le=1, description="Of the subject, in pieces of the background's colours."
+        0.12,
+        gt=0,
+        le=1,
+        description="Mark a result if a larger share of the subject has the background's colours.",
     )
     review_disagreement: float = Field(
-        0.08, gt=0, description="Between the matte and the mirrored photo's."
+        0.08,
+        gt=0,
+        description="Mark a result whose matte differs more from that of the mirrored photo.",
     )
     review_sharpness: float = Field(
-        6.0, ge=0, description="Least detail within the subject, in levels of 255."
+        6.0, ge=0, description="Mark a result whose subject has less detail, in levels of 0–255."
     )
-    review_side_px: int = Field(200, ge=0, description="Least shorter side of a photo.")
+    review_side_px: int = Field(
+        200, ge=0, description="Mark a result whose photo has a shorter side below this."
+    )
 
     reuse_results: bool = Field(
-        True, description="The same photo with the same options is computed once a key."
+        True,
+        description="Reuse the result when a key submits the same photo with the same options "
+        "again.",
     )
 
     # The API.
     result_url_ttl_s: int = Field(
-        3_600, ge=1, le=604_800, description="Life of a presigned result URL."
+        3_600, ge=1, le=604_800, description="Lifetime of a presigned result URL."
     )
     removebg_timeout_s: float = Field(
-        25, gt=0, description="POST /v1.0/removebg answers within it, with 504 if need be."
+        25, gt=0, description="Time limit of POST /v1.0/removebg. After it the answer is 504."
     )
     removebg_max_calls: int = Field(
         64,
@@ -324,40 +396,42 @@ class Settings(BaseSettings):
         "half of them; beyond, it answers 503, or 429 to that key, with Retry-After.",
     )
     worker_stale_s: float = Field(
-        15, gt=0, description="A worker with no heartbeat for this long doesn't count as ready."
+        15, gt=0, description="A worker without a heartbeat for this time does not count as ready."
     )
 
-    # Watching.
-    log_format: Literal["console", "json"] = Field("console", description="json in production.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    # Logs, traces and metrics.
+    log_format: Literal["console", "json"] = Field("console", description="Use json in production.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="The least severe log lines that are written."
+    )
     traces: bool = Field(
         False,
-        description="Send OpenTelemetry traces (pip install 'matting[otel]'); its own variables, "
-        "such as OTEL_EXPORTER_OTLP_ENDPOINT, say where to.",
+        description="Send OpenTelemetry traces (pip install 'matting[otel]'). OpenTelemetry's "
+        "variables, such as OTEL_EXPORTER_OTLP_ENDPOINT, set the destination.",
     )
     worker_metrics_port: int | None = Field(
-        None, description="Where a worker shows /metrics; none: it doesn't."
+        None, description="Port of a worker's /metrics and probes. Default: none."
     )
 
     @property
     def readable_buckets(self) -> frozenset[str]:
-        """The buckets that callers may name as sources."""
+        """The buckets that callers may use as sources."""
         others = (name.strip() for name in self.source_buckets.split(","))
         return frozenset({self.s3_bucket, *others} - {""})
 
     @property
     def offered_models(self) -> list[str]:
-        """What jobs may name: the default model and the others."""
+        """The models that jobs may name: the default model and MATTING_MODELS."""
         return list(dict.fromkeys([self.model, *_split(self.models)]))
 
     @property
     def served_models(self) -> list[str]:
-        """What a worker of these settings loads."""
+        """The models that a worker with these settings loads."""
         return list(dict.fromkeys(_split(self.worker_models))) or self.offered_models
 
     @property
     def effective_tune_file(self) -> Path:
-        """Where the tuned batch size and threads are read from."""
+        """The file that the tuned batch size and streams are read from."""
         return self.tune_file or self.models_dir / "tune.json"
 
 

@@ -1,7 +1,7 @@
-"""S3: get, put, list, presign. The only file that imports boto3.
+"""S3 object storage: get, put, list, presign. Only this module imports boto3.
 
-Works alike against AWS S3, MinIO and the embedded server: path addressing, Signature V4, and
-checksums only where the service demands them (others fail on ranged reads).
+It works with AWS S3, MinIO and the embedded server: path addressing, Signature V4, and checksums
+only when required (some servers fail on ranged reads with checksums).
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ from shared.object_url import ObjectUrl
 from shared.settings import Settings
 
 LIST_PAGE_KEYS = 1_000
-"""The most that one S3 listing gives."""
+"""Most keys in one S3 listing."""
 
 STREAM_BYTES = 256 * 1024
 
@@ -39,7 +39,7 @@ WHOLE_BYTES = 64 * 1024**2
 """
 
 _FAULTS = (BotoCoreError, ClientError, OSError, HTTPError)
-"""What comes out of boto3; the last, urllib3's, when a connection breaks within a body."""
+"""The exceptions of boto3, and of urllib3 when a connection breaks while a body is read."""
 
 _NOT_FOUND = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
 _DENIED = frozenset({"401", "403", "AccessDenied"})
@@ -47,17 +47,21 @@ _UNKNOWN_KEY = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 )
 _NO_REASON = frozenset({"400", "401", "403"})
-"""The answer to a HEAD has no body, so these stand where the reason should."""
+"""A HEAD response has no body, so these status codes appear in place of an error code."""
 
 MAX_SKEW_S = 870
-"""S3 refuses signatures that are 900 s off; less an answer's whole seconds and its way."""
+"""S3 rejects signatures that are 900 s off. The limit is lower because of rounding and transfer
+time.
+"""
 
 
 class Storage:
-    """The object storage. Thread-safe: one client with a pool of connections."""
+    """The object storage. Thread-safe: one client with a connection pool."""
 
     def __init__(self, settings: Settings, *, connections: int = 32) -> None:
-        """Nothing connects here. `connections`: how many threads may use it at once."""
+        """Does not connect yet. `connections`: number of threads that may use it at the
+        same time.
+        """
         self.bucket = settings.s3_bucket
         self._client = _client(settings, settings.s3_endpoint_url, connections)
         public = settings.s3_public_endpoint_url or settings.s3_endpoint_url
@@ -101,13 +105,13 @@ class Storage:
             raise _translated(error, bucket, key) from error
 
     def stream(self, bucket: str, key: str) -> Iterator[bytes]:
-        """The object's bytes in pieces. Raises SourceNotFoundError, SourceDeniedError or
-        StorageError, also in the middle.
+        """The object's bytes in chunks. Raises SourceNotFoundError, SourceDeniedError or
+        StorageError, also between chunks.
         """
         yield from self.open(bucket, key)[1]
 
     def head(self, bucket: str, key: str, size: int) -> tuple[bytes, int]:
-        """The first bytes of an object, up to `size`, and its whole length. Raises as `get`."""
+        """The first `size` bytes of an object, and its total size in bytes. Raises as `get`."""
         try:
             response = self._client.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{size - 1}")
             with response["Body"] as body:
@@ -118,7 +122,7 @@ class Storage:
         return data, int(whole) if whole.isdigit() else len(data)
 
     def delete_many(self, keys: Sequence[str]) -> None:
-        """Remove objects of the own bucket; those that are gone already count as removed.
+        """Delete objects of the service's bucket; missing ones are ignored.
 
         Raises StorageError.
         """
@@ -137,7 +141,9 @@ class Storage:
                 )
 
     def put(self, key: str, data: bytes | bytearray, content_type: str) -> None:
-        """Write an object of the own bucket, whole or not at all. Raises StorageError."""
+        """Write an object to the service's bucket, completely or not at all. Raises
+        StorageError.
+        """
         try:
             self._client.put_object(
                 Bucket=self.bucket, Key=key, Body=data, ContentType=content_type
@@ -146,17 +152,20 @@ class Storage:
             raise self._not_written(error, key) from error
 
     def upload(self, key: str, stream: IO[bytes]) -> None:
-        """Write an object of the own bucket from a stream of any length. Raises StorageError."""
+        """Write an object to the service's bucket from a stream of any length. Raises
+        StorageError.
+        """
         try:
-            # Threads pay for large files only; the caller already uploads several at once.
+            # Threads help with large files only, and the caller already uploads several files in
+            # parallel.
             config = TransferConfig(use_threads=False, multipart_threshold=WHOLE_BYTES)
             self._client.upload_fileobj(stream, self.bucket, key, Config=config)
         except _FAULTS as error:
             raise self._not_written(error, key) from error
 
     def copy(self, source_key: str, key: str) -> None:
-        """Copy an object of the own bucket within the storage. Raises SourceNotFoundError,
-        StorageError.
+        """Copy an object within the service's bucket, inside the storage. Raises
+        SourceNotFoundError, StorageError.
         """
         try:
             self._client.copy_object(
@@ -168,7 +177,7 @@ class Storage:
             raise _translated(error, self.bucket, source_key) from error
 
     def list_page(self, source: ObjectUrl, *, after: str | None) -> list[str]:
-        """Up to 1,000 keys under a prefix, in S3's order, those behind the key `after`.
+        """Up to 1,000 keys under a prefix, in S3's order, after the key `after`.
 
         Raises SourceNotFoundError, SourceDeniedError or StorageError.
         """
@@ -182,7 +191,7 @@ class Storage:
         return [entry["Key"] for entry in page.get("Contents", [])]
 
     def list_older(self, prefix: str, before: datetime) -> Iterator[list[str]]:
-        """Pages of the own bucket's keys under a prefix, those last written before the moment."""
+        """Pages of keys under a prefix of the service's bucket that were written before a time."""
         paginator = self._client.get_paginator("list_objects_v2")
         try:
             for page in paginator.paginate(Bucket=self.bucket, Prefix=prefix):
@@ -206,14 +215,16 @@ class Storage:
             raise _translated(error, self.bucket, prefix) from error
 
     def list_keys(self, prefix: str) -> Iterator[str]:
-        """Every key of the own bucket under a prefix."""
+        """All keys under a prefix of the service's bucket."""
         after: str | None = None
         while keys := self.list_page(ObjectUrl(self.bucket, prefix), after=after):
             yield from keys
             after = keys[-1]
 
     def presign_get(self, key: str, *, ttl_s: int, filename: str, bucket: str | None = None) -> str:
-        """A URL that gives the object to anyone for `ttl_s` seconds, under that file name."""
+        """A URL with which anyone can download the object for `ttl_s` seconds, under the given file
+        name.
+        """
         url: str = self._presigner.generate_presigned_url(
             "get_object",
             Params={
@@ -226,14 +237,14 @@ class Storage:
         return url
 
     def presign_put(self, key: str, *, ttl_s: int) -> str:
-        """A URL that takes one PUT of the object from anyone for `ttl_s` seconds."""
+        """A URL with which anyone can upload the object once, for `ttl_s` seconds."""
         url: str = self._presigner.generate_presigned_url(
             "put_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=ttl_s
         )
         return url
 
     def ensure_bucket(self) -> None:
-        """Make the own bucket if it is missing. Raises StorageError, SourceDeniedError."""
+        """Create the service's bucket if it is missing. Raises StorageError, SourceDeniedError."""
         try:
             self.ping()
         except BucketMissingError:
@@ -243,14 +254,15 @@ class Storage:
                 raise _translated(error, self.bucket, "") from error
 
     def ping(self) -> None:
-        """Raise StorageError or SourceDeniedError unless the own bucket answers."""
+        """Raise StorageError or SourceDeniedError if the service's bucket is not accessible."""
         try:
             try:
                 self._client.head_bucket(Bucket=self.bucket)
             except ClientError as error:
                 if error.response["Error"]["Code"] not in _NO_REASON:
                     raise
-                self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)  # it says the reason
+                # a listing has a body, which contains the reason
+                self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
         except _FAULTS as error:
             known = _translated(error, self.bucket, "")
             if isinstance(known, SourceNotFoundError):
@@ -258,7 +270,7 @@ class Storage:
             raise known from error
 
     def _not_written(self, error: Exception, key: str) -> StorageError:
-        """A result that can't be written is no fault of the photo: it can be tried again."""
+        """The retryable error for a failed write: the photo is not the cause."""
         known = _translated(error, self.bucket, key)
         if isinstance(known, SourceNotFoundError):
             return BucketMissingError(f"There is no bucket {self.bucket}")
@@ -295,7 +307,7 @@ def _client(settings: Settings, endpoint_url: str | None, connections: int) -> A
 def _translated(
     error: Exception, bucket: str, key: str
 ) -> StorageError | SourceNotFoundError | SourceDeniedError:
-    """boto3's error as one of ours; whether another try can help is decided here."""
+    """Translate an exception of boto3. This function decides which errors are retryable."""
     place = f"s3://{bucket}/{key}"
     if isinstance(error, ClientError):
         code = str(error.response.get("Error", {}).get("Code", ""))
@@ -314,8 +326,8 @@ def _translated(
 
 
 def _ahead_s(error: ClientError) -> float:
-    """How far this machine's clock is ahead of the storage's, by the time on its refusal; 0 if it
-    bears none.
+    """Seconds by which this machine's clock is ahead of the storage's, from the Date of its
+    response; 0 if there is none.
     """
     about = error.response.get("ResponseMetadata", {})
     if about.get("HTTPStatusCode") not in (400, 403):

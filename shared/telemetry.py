@@ -57,7 +57,7 @@ _SECRETS = ("secret", "password", "authorization", "api_key", "token")
 
 
 def configure_logging(settings: Settings) -> None:
-    """One format for our own records and those of every library, on standard error."""
+    """Write records of this service and of all libraries in one format to standard error."""
     shared_steps: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -70,7 +70,8 @@ def configure_logging(settings: Settings) -> None:
         if settings.log_format == "json"
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
-            # The default shows every local variable: keys and addresses with passwords among them.
+            # The default traceback prints all local variables, including keys and passwords in
+            # URLs.
             exception_formatter=structlog.dev.plain_traceback,
         )
     )
@@ -87,7 +88,7 @@ def configure_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
-    # They repeat at INFO what our own events say.
+    # These libraries log at INFO what this service's own events already say.
     for name in ("botocore", "boto3", "urllib3", "httpx", "celery.worker.strategy", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
@@ -99,7 +100,7 @@ def configure_logging(settings: Settings) -> None:
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger whose records are an event name and fields."""
+    """A logger whose records consist of an event name and fields."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
 
@@ -107,7 +108,7 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 def _hide_secrets(
     _logger: Any, _method: str, record: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Never write a field whose name says that it is secret."""
+    """Replace the value of every field whose name suggests a secret."""
     for name in record:
         if any(secret in name.lower() for secret in _SECRETS):
             record[name] = "***"

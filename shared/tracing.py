@@ -1,8 +1,8 @@
-"""OpenTelemetry traces, off by default: a job is a trace, each image a span with its stages below.
+"""OpenTelemetry traces (off by default): a job is a trace, each image a span with one span a stage.
 
-The trace's id is the job's, and the root's span id follows from it: so nothing has to be carried
-through database and queue, and whoever knows a job finds its trace. Where traces go to is said by
-OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT, …).
+The trace id and the root span id are derived from the job's id, so they need not be stored or sent
+along, and the trace of a job can be found by its id. OpenTelemetry's own variables
+(OTEL_EXPORTER_OTLP_ENDPOINT, …) set the destination.
 """
 
 import uuid
@@ -20,7 +20,7 @@ LOW_64 = (1 << 64) - 1
 
 
 class StageSpan(NamedTuple):
-    """A stage's time, in nanoseconds since 1970."""
+    """The time span of a stage, in nanoseconds since 1970."""
 
     name: str
     started_ns: int
@@ -29,7 +29,7 @@ class StageSpan(NamedTuple):
 
 @dataclass
 class _Open:
-    """What an open provider is used through; none while traces are off."""
+    """An open tracer and its provider."""
 
     provider: Any = None
     tracer: Any = None
@@ -37,13 +37,13 @@ class _Open:
 
 _open = _Open()
 _root_of: ContextVar[uuid.UUID | None] = ContextVar("root_of", default=None)
-"""The job whose root span is being made."""
+"""The job whose root span is being created."""
 
 
 def open_tracing(settings: Settings, process: str) -> Callable[[], None]:
-    """Begin to trace, if settings say so; returns what sends the last spans and ends it.
+    """Start tracing if the settings ask for it; returns a function that flushes and closes.
 
-    Raises SetupError without the packages.
+    Raises SetupError if the packages are missing.
     """
     if not settings.traces:
         return lambda: None
@@ -59,7 +59,7 @@ def open_tracing(settings: Settings, process: str) -> Callable[[], None]:
         ) from error
 
     class JobIds(RandomIdGenerator):
-        """A job's root span has the ids that follow from the job."""
+        """An id generator that derives the ids of a root span from its job."""
 
         def generate_trace_id(self) -> int:
             job_id = _root_of.get()
@@ -83,7 +83,7 @@ def _close() -> None:
 
 
 def trace_job(job_id: uuid.UUID, images: int) -> None:
-    """The root of a job's trace, with the request that brought it."""
+    """Record the root span of a job, within the request that submitted it."""
     if _open.tracer is None:
         return
     from opentelemetry.context import Context
@@ -100,7 +100,7 @@ def trace_job(job_id: uuid.UUID, images: int) -> None:
 def trace_image(
     job_id: uuid.UUID, started_ns: int, stages: Iterable[StageSpan], attributes: dict[str, Any]
 ) -> None:
-    """An image's try, from its claim to now, and its stages below it."""
+    """Record one attempt of an image, from its claim until now, with a span for each stage."""
     if _open.tracer is None:
         return
     from opentelemetry.trace import (

@@ -1,4 +1,4 @@
-"""What a webhook tells, and how it is signed: the Standard Webhooks specification, 1.0."""
+"""Webhook events and signatures, as the Standard Webhooks specification 1.0 defines them."""
 
 import base64
 import hashlib
@@ -12,66 +12,66 @@ from enum import StrEnum
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the specification's mark of a secret, not one
 
 SECRET_BYTES = (24, 64)
-"""The least and the most that the specification allows."""
+"""The shortest and the longest secret that the specification allows."""
 
 MADE_SECRET_BYTES = 32
 
 
 class Event(StrEnum):
-    """What happened; the `type` of a webhook's body."""
+    """The event; `type` in a webhook's body."""
 
     JOB_FINISHED = "job.finished"
-    """Every image of the job is settled."""
+    """Every image of the job has ended."""
     JOB_CANCELLED = "job.cancelled"
-    """The job was stopped; what a worker held by then is still recorded."""
+    """The job was cancelled. Images that a worker holds are still recorded."""
     JOB_PAUSED = "job.paused"
-    """The job is held: by its caller, or because too many images failed (`error` says so)."""
+    """The job was paused by its caller, or because too many images failed (see `error`)."""
     JOB_PROGRESS = "job.progress"
-    """Another so many percent of the job's images are settled."""
+    """A further `progress_percent` of the job's images has ended."""
     TEST = "webhook.test"
-    """Nothing happened: its receiver wants to see one."""
+    """A test requested by the owner of the webhook."""
 
 
 class DeliveryStatus(StrEnum):
-    """The life of one event on its way to one webhook."""
+    """The state of one delivery."""
 
     PENDING = "pending"
-    """Waits for its first or its next attempt."""
+    """Waiting for its first or next attempt."""
     DELIVERED = "delivered"
     """The receiver answered 2xx."""
     FAILED = "failed"
-    """Given up: no attempt is left, or the webhook was switched off."""
+    """No attempts are left, or the webhook was disabled."""
 
 
 class Outcome(StrEnum):
-    """How one attempt ended; the label of the metric."""
+    """The outcome of one attempt; a label of the metric."""
 
     DELIVERED = "delivered"
     FAILED = "failed"
-    """Worth another attempt: any other status, no answer in time, no connection."""
+    """Retryable: another status, a timeout or no connection."""
     GONE = "gone"
-    """410: the receiver wants no more, and the webhook is switched off."""
+    """Status 410: the receiver wants no more events, and the webhook is disabled."""
     REFUSED = "refused"
-    """The address is not a public one: nothing was sent, and nothing will be."""
+    """The address is not public: nothing was sent."""
 
 
 class DisabledReason(StrEnum):
-    """Why a webhook is switched off."""
+    """Why a webhook is disabled."""
 
     CALLER = "caller"
     GONE = "gone"
-    """Its receiver answered 410."""
+    """The receiver answered 410."""
     FAILING = "failing"
-    """One event used up every attempt, and none of another came through meanwhile."""
+    """One event used up all its attempts, and no other event succeeded in the meantime."""
 
 
 def new_secret() -> str:
-    """A signing secret: `whsec_` and the base64 of random bytes."""
+    """A new signing secret: `whsec_` and base64 of random bytes."""
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(MADE_SECRET_BYTES)).decode()
 
 
 def secret_bytes(secret: str) -> bytes:
-    """The key that a secret stands for. Raises ValueError unless it is one as specified."""
+    """The bytes of a secret. Raises ValueError if it does not follow the specification."""
     try:
         key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
     except ValueError as error:
@@ -83,12 +83,12 @@ def secret_bytes(secret: str) -> bytes:
 
 
 def retry_after_s(header: str, moment: datetime) -> float:
-    """The seconds from `moment` that a `Retry-After` header (RFC 9110, 10.2.3) asks to wait: 0 for
-    one that is empty, over or no such thing, as it comes from anyone.
+    """The wait in seconds, from `moment`, that a `Retry-After` header (RFC 9110, 10.2.3) asks for;
+    0 if the header is missing, invalid or in the past.
     """
     header = header.strip()
     if header.isascii() and header.isdecimal():
-        return float(header[:10])  # more digits are for ever too
+        return float(header[:10])  # longer numbers mean `for ever` anyway
     try:
         until = parsedate_to_datetime(header)
         aware = until if until.tzinfo else until.replace(tzinfo=UTC)
@@ -100,8 +100,8 @@ def retry_after_s(header: str, moment: datetime) -> float:
 def signed_headers(
     delivery_id: str, timestamp_s: int, body: bytes, secrets_: Sequence[str]
 ) -> dict[str, str]:
-    """The specification's headers: one signature for each secret, so that a receiver that knows
-    only one of them, as it is while a secret is exchanged, can verify.
+    """The headers of a delivery: one signature per valid secret, so that receivers can verify
+    during a rotation whichever secret they know.
     """
     signed = f"{delivery_id}.{timestamp_s}.".encode() + body
     signatures = [

@@ -1,8 +1,8 @@
-"""The Celery worker's life: load, warm, verify, drain, stop.
+"""The Celery worker process: load the model, warm it up, verify it, consume messages, stop.
 
-`celery -A worker.app worker -P threads` starts it. Everything is opened by Celery's worker_init,
-before the first message is taken, and closed in the reverse order at its end; importing this module
-opens nothing.
+Start it with `celery -A worker.app worker -P threads`. Celery's worker_init signal opens everything
+before the first message is received; the worker closes it in reverse order at the end. Importing
+this module opens nothing.
 """
 
 import faulthandler
@@ -27,8 +27,8 @@ from shared.web import Web, WebLimits
 from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.watchdog import Watchdog
 from worker.consumer.batch_runner import BatchRunner
-from worker.consumer.batching import BatchTask
 from worker.consumer.circuit_breaker import CircuitBreaker
+from worker.consumer.collector import BatchTask
 from worker.consumer.device_metrics import watch_device
 from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.probes import Probes
@@ -41,26 +41,39 @@ from worker.pipeline.result_reuse import ResultReuse
 
 log = get_logger(__name__)
 
+QUEUE_POLL_S = 0.2
+"""Longest blocking read from Redis, in s. After it the worker polls again, perhaps other queues,
+because it polls only queues that it has free places for.
+"""
+
 
 def _settings_of(model: str) -> Settings:
-    """Batch sizes and streams are tuned for each model."""
+    """The settings with the batch sizes and streams tuned for this model."""
     return batch_sizes(get_settings().model_copy(update={"model": model}))
 
 
-# A batch of messages is as large as the first model likes; the others take what comes.
+# The first model decides how many messages make a batch; the other models take the same.
 _settings = get_settings().model_copy(
     update={"batch_size": _settings_of(get_settings().served_models[0]).batch_size}
 )
 assert _settings.batch_size is not None, "batch_sizes fills it in"
 
 app = make_app(_settings)
-# Prefetch is this times the pool's threads: one batch for each that may be in flight. Celery's
-# command line reads it before any signal is sent.
+# Celery prefetches this number times the pool's threads: one batch for each batch in flight.
+# Celery's command line reads the value before it sends any signal.
 app.conf.worker_prefetch_multiplier = _settings.batch_size
 app.conf.worker_consumer = "worker.consumer.batching:CheckedConsumer"
+# Queues of photos by URL come first: the worker polls them only while it has a free place for such
+# a photo (worker.consumer.lanes).
+_url_queues = served_queues(_settings, by_url=True)
 app.conf.task_queues = [
-    Queue(name, Exchange(name), routing_key=name) for name in served_queues(_settings)
+    Queue(name, Exchange(name), routing_key=name)
+    for name in [*_url_queues, *served_queues(_settings)]
 ]
+app.conf.broker_transport_options = {
+    **app.conf.broker_transport_options,
+    "polling_interval": QUEUE_POLL_S,
+}
 _opened = ExitStack()
 
 
@@ -77,9 +90,9 @@ def _setup_logging(**_: Any) -> None:
 
 @signals.worker_init.connect
 def _open(**_: Any) -> None:
-    """Open everything, or end the process: a worker that can't work must not take messages."""
+    """Open everything, or end the process: a worker that cannot work must not receive messages."""
     settings = _settings
-    # A crash in native code leaves the stack of every thread in the log.
+    # After a crash in native code the log contains the stack of every thread.
     faulthandler.enable(sys.__stderr__ or sys.stderr)
     watchdog = Watchdog(settings.image_timeout_s)
     probes = Probes(watchdog)
@@ -130,6 +143,7 @@ def _open(**_: Any) -> None:
     task.body, task.batch_size = runner, settings.batch_size
     task.batch_wait_s = settings.batch_wait_ms / 1e3
     task.batches_in_flight = settings.batches_in_flight
+    task.url_queues, task.url_places = tuple(_url_queues), settings.url_threads
     task.watchdog = watchdog
     probes.state = "warm"
     PREDICTOR_WARM.set(1)
@@ -139,8 +153,8 @@ def _open(**_: Any) -> None:
 
 
 def _end_stuck(runner: BatchRunner, item_id: str | None, stage: str, limit_s: float) -> None:
-    """Something hangs, which nothing but the process's end can stop; whoever keeps it running
-    starts it again. An image that hangs in native code is failed first.
+    """End the process because native code or the loop hangs; the supervisor restarts it. If one
+    image hangs, it is recorded as failed first.
     """
     error = ImageTimeoutError(f"The stage {stage} took more than {limit_s:g} s")
     event = "worker-stuck" if item_id is None else "image-stuck"
@@ -150,7 +164,7 @@ def _end_stuck(runner: BatchRunner, item_id: str | None, stage: str, limit_s: fl
         if item_id is not None:
             runner.fail_in_flight(item_id, error)
     except DatabaseError as away:
-        # Its lease ends, and it comes back as a suspect.
+        # Not recorded: the lease of the image expires, and it is processed again as a suspect.
         log.error("image-not-convicted", item=item_id, detail=away.detail)
     os._exit(os.EX_SOFTWARE)
 
@@ -164,5 +178,7 @@ def _stopping(heartbeat: Heartbeat, storage_breaker: CircuitBreaker, probes: Pro
 
 @signals.worker_shutdown.connect
 def _close(**_: Any) -> None:
-    """After the last batch: the pool has ended, so nothing uses what is closed here."""
+    """Close everything after the last batch: the pool has ended, so nothing uses these
+    resources.
+    """
     _opened.close()

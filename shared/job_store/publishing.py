@@ -49,6 +49,8 @@ class PublishableItem:
     """One of its job's first images."""
     model: str | None
     """What its options name."""
+    by_url: bool
+    """Whether it comes from a URL, not from the storage."""
     attempts: int
     """Tries before this one."""
 
@@ -110,7 +112,14 @@ def publishable(
     ).label("model")
     statement = (
         sa.select(
-            Item.id, Item.job_id, Item.name, Item.position, Item.attempts, Job.priority, model
+            Item.id,
+            Item.job_id,
+            Item.name,
+            Item.position,
+            Item.attempts,
+            Job.priority,
+            model,
+            _by_url(),
         )
         .join(Job, Job.id == Item.job_id)
         .where(
@@ -131,6 +140,7 @@ def publishable(
             priority=row.priority,
             express=row.position <= EXPRESS_IMAGES,
             model=row.model,
+            by_url=row.by_url,
             attempts=row.attempts,
         )
         for row in session.execute(statement)
@@ -159,6 +169,8 @@ class Sent:
     """Tries before."""
     model: str | None
     """Whose queue it was sent to."""
+    by_url: bool
+    """Whether it comes from a URL: such images have queues of their own."""
 
 
 def unclaimed(session: Session, *, older_than_s: float, limit: int) -> list[Sent]:
@@ -167,7 +179,7 @@ def unclaimed(session: Session, *, older_than_s: float, limit: int) -> list[Sent
         Item.options["model"].as_string(), Job.options["model"].as_string()
     ).label("model")
     statement = (
-        sa.select(Item.id, Item.attempts, model)
+        sa.select(Item.id, Item.attempts, model, _by_url())
         .join(Job, Job.id == Item.job_id)
         .where(
             Item.status == ItemStatus.QUEUED,
@@ -176,7 +188,7 @@ def unclaimed(session: Session, *, older_than_s: float, limit: int) -> list[Sent
         .order_by(Item.published_at)
         .limit(limit)
     )
-    return [Sent(row.id, row.attempts, row.model) for row in session.execute(statement)]
+    return [Sent(row.id, row.attempts, row.model, row.by_url) for row in session.execute(statement)]
 
 
 def forget_publications(session: Session, lost: Sequence[Sent]) -> int:
@@ -189,3 +201,7 @@ def forget_publications(session: Session, lost: Sequence[Sent]) -> int:
         .execution_options(synchronize_session=False)
     )
     return int(getattr(result, "rowcount", 0))
+
+
+def _by_url() -> sa.Label[bool]:
+    return Item.source.not_like("s3://%").label("by_url")

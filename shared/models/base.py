@@ -1,4 +1,4 @@
-"""What every table builds on: ids, UTC times, JSON, states kept as text."""
+"""The base of all tables: ids, UTC times, JSON, states stored as text."""
 
 import uuid
 from datetime import UTC, datetime
@@ -15,18 +15,20 @@ from shared.webhooks import DeliveryStatus, DisabledReason, Event
 
 
 def new_id() -> uuid.UUID:
-    """A UUIDv7: ids sort by the time they were made, so inserts touch the end of the index."""
+    """A UUIDv7. Its order follows the time of creation, so inserts go to the end of the index."""
     return uuid_utils.compat.uuid7()
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC datetime; SQLite, which stores none, gets naive UTC and gives aware back."""
+    """An aware UTC datetime. SQLite has no time zones: it stores naive UTC, which is read back as
+    aware.
+    """
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive times: they are the local ones by mistake."""
+        """Refuse naive times: they usually are local times by mistake."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -34,14 +36,16 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give every time back as aware UTC."""
+        """Return every time as aware UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def _by_value(kind: type[StrEnum]) -> Enum:
-    """Kept as the member's value in a VARCHAR: a new state needs no change of a database type."""
+    """Store an enum as its value in a VARCHAR, so a new state needs no change of a
+    database type.
+    """
     return Enum(
         kind,
         native_enum=False,
@@ -55,7 +59,7 @@ Json = JSON().with_variant(JSONB(), "postgresql")
 
 
 class Base(DeclarativeBase):
-    """The metadata that migrations are compared with."""
+    """Declarative base; migrations are compared with its metadata."""
 
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         datetime: UtcDateTime(),

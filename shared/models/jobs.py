@@ -1,4 +1,4 @@
-"""The tables of the work: jobs with their counters, and their items."""
+"""The tables of jobs (with their counters) and items."""
 
 import uuid
 from datetime import datetime
@@ -12,7 +12,7 @@ from shared.models.base import Base, new_id
 
 
 class Job(Base):
-    """A bulk job, with its counters: nobody counts rows."""
+    """A bulk job. Its counters are kept up to date, so no query counts items."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -37,29 +37,31 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(Integer, default=5)
     options: Mapped[dict[str, Any]]
     labels: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """The caller's own `metadata` (a name that SQLAlchemy keeps for itself)."""
+    """The caller's `metadata` (SQLAlchemy reserves that name)."""
 
     source: Mapped[dict[str, Any]]
-    """What was asked for, with `kind`; long lists of keys are not repeated here."""
+    """The requested source, with its `kind`. Long lists of keys are stored as a file instead."""
     expansion_cursor: Mapped[str | None] = mapped_column(Text)
     """How far the source has been listed: an S3 key, or a row number."""
     expanded_at: Mapped[datetime | None]
-    """When every item of the source was stored; until then the job can't finish."""
+    """When the last item of the source was stored. Until then the job cannot finish."""
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_detail: Mapped[str | None] = mapped_column(Text)
-    """Why the source could not be listed to its end, or why the job was stopped."""
+    """Why the source could not be listed completely, or why the job was paused."""
 
     failure_share: Mapped[float | None] = mapped_column(Float)
-    """The job is paused when more than this share of its images failed; none: never."""
+    """The job is paused when a larger share of its images fails; None: never."""
     failure_after: Mapped[int] = mapped_column(default=0, server_default="0")
-    """How many images must be settled before that is looked at."""
+    """Number of ended images after which `failure_share` is checked."""
     suspect: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
-    """One of its images ended a worker, or hung: all are decoded in processes of their own."""
+    """A worker died or hung while it processed this job: all its images are decoded in child
+    processes.
+    """
     forgiven_done: Mapped[int] = mapped_column(default=0, server_default="0")
     forgiven_failed: Mapped[int] = mapped_column(default=0, server_default="0")
-    """Settled and failed when it was last resumed: those no longer count for it."""
+    """Ended and failed images at the last resume; `failure_share` ignores them."""
     progress_told: Mapped[int] = mapped_column(default=0, server_default="0")
-    """Percent settled when webhooks were last told of progress."""
+    """Percent of ended images at the last `job.progress` webhook."""
 
     total: Mapped[int] = mapped_column(default=0)
     queued: Mapped[int] = mapped_column(default=0)
@@ -68,12 +70,12 @@ class Job(Base):
     failed: Mapped[int] = mapped_column(default=0)
     cancelled: Mapped[int] = mapped_column(default=0)
     needs_review: Mapped[int] = mapped_column(default=0, server_default="0")
-    """Succeeded images that a person should look at."""
+    """Succeeded images that a person should check."""
     accepted: Mapped[int] = mapped_column(default=0, server_default="0")
     rejected: Mapped[int] = mapped_column(default=0, server_default="0")
-    """Reviewers' verdicts."""
+    """Images by reviewers' verdict."""
     reused: Mapped[int] = mapped_column(default=0, server_default="0")
-    """Succeeded images whose result was there already."""
+    """Succeeded images whose result was copied from an earlier one."""
 
     pixels: Mapped[int] = mapped_column(BigInteger, default=0)
     input_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -85,7 +87,7 @@ class Job(Base):
     encode_ms: Mapped[float] = mapped_column(Float, default=0.0)
     store_ms: Mapped[float] = mapped_column(Float, default=0.0)
     record_ms: Mapped[float] = mapped_column(Float, default=0.0)
-    """Milliseconds of all its images, stage by stage (shared.jobs.STAGES)."""
+    """Milliseconds spent on all images, by stage (shared.jobs.STAGES)."""
 
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
@@ -94,7 +96,7 @@ class Job(Base):
     """When the last batch was recorded."""
     finished_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
-    """Gone for its caller; rows and objects follow."""
+    """Deleted by the caller; the sweeper removes rows and objects later."""
 
 
 class Item(Base):
@@ -143,25 +145,25 @@ class Item(Base):
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     position: Mapped[int]
-    """Counts from 1 in the order of the source: what pages and reports are sorted by."""
+    """Position in the source, from 1. Pages and reports are sorted by it."""
     name: Mapped[str] = mapped_column(Text)
-    """The path that the caller knows it by."""
+    """The caller's path or name of the photo."""
     source: Mapped[str] = mapped_column(Text)
     """`s3://bucket/key`, or `https://…`."""
     custom_id: Mapped[str | None] = mapped_column(Text)
-    """What the caller calls it."""
+    """The caller's own id of the image."""
     options: Mapped[dict[str, Any] | None]
-    """This image's own, whole; none: the job's."""
+    """The complete options of this image; None: the job's."""
     labels: Mapped[dict[str, Any] | None]
-    """The manifest's other columns, given back in the report."""
+    """The other columns of the manifest row, returned in the report."""
     status: Mapped[ItemStatus] = mapped_column(default=ItemStatus.QUEUED)
 
     attempts: Mapped[int] = mapped_column(default=0)
-    """How often it was claimed; also the fence: only the latest claim may record a result."""
+    """Number of claims. It also is the fence: only the latest claim may record a result."""
     deaths: Mapped[int] = mapped_column(default=0, server_default="0")
-    """How often its worker was gone before a word of it."""
+    """Number of worker processes that died while they held the image."""
     not_before: Mapped[datetime | None]
-    """After an error worth another try: when that try is due."""
+    """When the next attempt is due, after a retryable error."""
     published_at: Mapped[datetime | None]
     lease_owner: Mapped[str | None] = mapped_column(String(120))
     lease_expires_at: Mapped[datetime | None]
@@ -170,15 +172,15 @@ class Item(Base):
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_detail: Mapped[str | None] = mapped_column(Text)
     outputs: Mapped[list[dict[str, Any]] | None]
-    """Name, key, size, bytes and unmet rules of each file, where there is more to tell than
-    `result_key` does."""
+    """Name, key, size, bytes and violated rules of each file, if there is more than `result_key`.
+    """
     needs_review: Mapped[bool] = mapped_column(default=False)
     review_reasons: Mapped[list[str] | None]
     verdict: Mapped[Verdict | None]
     verdict_note: Mapped[str | None] = mapped_column(Text)
     reviewed_at: Mapped[datetime | None]
     fingerprint: Mapped[str | None] = mapped_column(String(64))
-    """Of caller, photo, options and model (worker.pipeline.result_reuse)."""
+    """Hash of caller, photo, options and model (worker.pipeline.result_reuse)."""
     reused: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     width: Mapped[int | None]
     height: Mapped[int | None]

@@ -1,4 +1,4 @@
-"""The tables around the work: API keys and what they used, live workers, known submissions."""
+"""The tables of API keys, usage, workers, idempotency keys and leader leases."""
 
 import uuid
 from datetime import datetime
@@ -11,29 +11,32 @@ from shared.models.base import Base, new_id
 
 
 class ApiKey(Base):
-    """A caller; what it submits is visible to it alone. Only the key's hash is kept."""
+    """An API key. Its jobs are visible to this key only. The database stores only a hash of the
+    key.
+    """
 
     __tablename__ = "api_keys"
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(String(200))
     hint: Mapped[str] = mapped_column(String(16))
-    """The key's first characters, so that a person can tell keys apart."""
+    """The first characters of the key, so that people can tell keys apart."""
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
     created_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
     scopes: Mapped[list[str] | None]
-    """shared.jobs.Scope; none: submit and read."""
+    """Values of shared.jobs.Scope; None: submit and read."""
     sources: Mapped[list[str] | None]
-    """`s3://bucket/prefix/` of what it may name as a source; none: all that the settings allow."""
+    """The `s3://bucket/prefix/` that the key may use as sources; None: all that the settings allow.
+    """
     requests_per_min: Mapped[int | None]
-    """None: as the settings say."""
+    """None: MATTING_REQUESTS_PER_MIN."""
     images_per_month: Mapped[int | None]
-    """None: as many as it likes."""
+    """None: unlimited."""
 
 
 class Usage(Base):
-    """What a key used in one calendar month (UTC): images that succeeded; errors cost nothing."""
+    """The usage of a key in one calendar month (UTC). Only succeeded images count."""
 
     __tablename__ = "usage"
 
@@ -46,34 +49,34 @@ class Usage(Base):
 
 
 class Worker(Base):
-    """A worker process, as it last reported itself: what readiness is read from."""
+    """A worker process as it last reported itself. Readiness is computed from these rows."""
 
     __tablename__ = "workers"
 
     id: Mapped[str] = mapped_column(String(120), primary_key=True)
     state: Mapped[str] = mapped_column(String(16))
-    """`warm` takes work; `stopping` finishes what it has."""
+    """`warm`: claims images; `stopping`: finishes the images that it holds."""
     description: Mapped[dict[str, Any]]
-    """The predictor's own account: model, device, configuration, shapes, seconds of warm-up."""
+    """The predictor's description: model, device, configuration, shapes, seconds of warm-up."""
     started_at: Mapped[datetime]
     heartbeat_at: Mapped[datetime]
 
 
 class IdempotencyKey(Base):
-    """A submission that must not be made twice."""
+    """An Idempotency-Key and the job that was submitted with it."""
 
     __tablename__ = "idempotency_keys"
 
     api_key_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("api_keys.id"), primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     sha256: Mapped[str] = mapped_column(String(64))
-    """Of what was submitted under it."""
+    """SHA-256 of the submission."""
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     created_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class LeaderLease(Base):
-    """What one process at a time does for all: it is its holder's until its lease ends."""
+    """A lease for work that only one process at a time may do, such as reconciling."""
 
     __tablename__ = "duties"
 

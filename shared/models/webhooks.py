@@ -1,4 +1,4 @@
-"""The tables of webhooks: who is told of what, and every delivery with its attempts."""
+"""The tables of webhooks and of their deliveries with all attempts."""
 
 import uuid
 from datetime import datetime
@@ -12,10 +12,10 @@ from shared.webhooks import DeliveryStatus, DisabledReason, Event
 
 
 class Webhook(Base):
-    """An address that is told what happens to a key's jobs, or to one of them.
+    """An address that receives the events of all jobs of a key, or of one job.
 
-    Its secrets lie here as they are, because they must sign: whoever reads the database can forge
-    what this service tells, and nothing else. No answer but the one that made a secret shows it.
+    The secrets are stored readable, because the service signs with them: a reader of the database
+    can forge webhooks, but nothing else. The API shows a secret only once, when it is created.
     """
 
     __tablename__ = "webhooks"
@@ -24,24 +24,28 @@ class Webhook(Base):
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
     api_key_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("api_keys.id"))
     job_id: Mapped[uuid.UUID | None]
-    """The only job that it is told of; none: all of the key's. The job may be gone already."""
+    """The only job whose events it receives; None: all jobs of the key. The job may be deleted
+    already.
+    """
     url: Mapped[str] = mapped_column(Text)
     events: Mapped[list[str]]
-    """The `job.*` that it is told, but for progress."""
+    """The subscribed `job.*` events, except progress."""
     progress_percent: Mapped[int | None]
-    """Also told whenever another so many percent are settled."""
+    """Send `job.progress` each time this percentage more has ended."""
     secrets: Mapped[list[dict[str, Any]]]
-    """`secret`, and `until` when it signs (ISO 8601; null: it is the present one); newest first."""
+    """Each has a `secret` and `until`, the end of its validity (ISO 8601; null: current); newest
+    first.
+    """
     created_at: Mapped[datetime]
     last_delivered_at: Mapped[datetime | None]
     quiet_until: Mapped[datetime | None]
-    """Its receiver asked for it (`Retry-After`): nothing is sent before."""
+    """No delivery before this time: the receiver sent `Retry-After`."""
     disabled_at: Mapped[datetime | None]
     disabled_reason: Mapped[DisabledReason | None]
 
 
 class Delivery(Base):
-    """One event on its way to one webhook, written in the transaction that made it happen."""
+    """One event for one webhook, written in the transaction that caused the event."""
 
     __tablename__ = "webhook_deliveries"
     __table_args__ = (
@@ -58,21 +62,21 @@ class Delivery(Base):
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
-    """The `webhook-id`: the same in every attempt."""
+    """The `webhook-id` header, the same for all attempts."""
     webhook_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
     api_key_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("api_keys.id"))
     job_id: Mapped[uuid.UUID | None]
     event: Mapped[Event]
     body: Mapped[str] = mapped_column(Text)
-    """JSON, as it is sent: the same bytes in every attempt."""
+    """The JSON body, the same bytes for all attempts."""
     status: Mapped[DeliveryStatus] = mapped_column(default=DeliveryStatus.PENDING)
     attempts: Mapped[int] = mapped_column(default=0)
-    """How often it was begun; also the fence: only the latest may record how it went."""
+    """Number of attempts begun. It also is the fence: only the latest may record its outcome."""
     retry_step: Mapped[int] = mapped_column("rung", default=0)
-    """Steps of the retry ladder behind it since it was last asked for."""
+    """Steps of MATTING_WEBHOOK_RETRIES_S used since the delivery was last requested."""
     log: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     """The latest attempts: `at`, `outcome`, `http_status`, `detail`, `duration_ms`."""
     next_attempt_at: Mapped[datetime | None]
-    """When it is due; while an attempt is under way, when another may be made after a crash."""
+    """When the next attempt is due; during an attempt, when another may start after a crash."""
     created_at: Mapped[datetime]
     settled_at: Mapped[datetime | None]

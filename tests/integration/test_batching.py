@@ -2,21 +2,26 @@
 
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, cast
 
 import pytest
 from celery.contrib.testing.worker import start_worker
 from celery.worker import state
+from kombu import Exchange, Queue
 
-from shared.queue import TASK, Celery, Message, publish_many, queue_depth
+from shared.errors import MattingError
+from shared.queue import QUEUE, TASK, URL_QUEUE, Celery, Message, publish_many, queue_depth
 from tests.waiting import eventually
 from worker.concurrency.watchdog import Watchdog
 from worker.consumer import batching
-from worker.consumer.batching import BatchTask, CheckedConsumer
+from worker.consumer.batching import CheckedConsumer
+from worker.consumer.collector import BatchTask
 
 SIZE = 8
 WAIT_S = 0.02
+URL_PLACES = 12
 
 
 class Held:
@@ -26,10 +31,37 @@ class Held:
         self.sizes: list[int] = []
         self.release = threading.Event()
 
+        self.by_url: list[str] = []
+        """The files by URL that are in flight."""
+        self.came = threading.Event()
+        """Until this is set, the servers of all URLs hang, except for files named `quick`."""
+        self.done_by_url = 0
+        self.most_by_url = 0
+        self._lock = threading.Lock()
+
     def run_many(self, messages: Sequence[dict[str, Any]]) -> list[str]:
         self.sizes.append(len(messages))
         assert self.release.wait(30)
         return ["done"] * len(messages)
+
+    def run_each(
+        self,
+        messages: Sequence[dict[str, Any]],
+        tell: Callable[[int, str | MattingError | None], None],
+        *,
+        urgent: bool,
+    ) -> None:
+        names = [str(message["file"]) for message in messages]
+        with self._lock:
+            self.by_url += names
+            self.most_by_url = max(self.most_by_url, len(self.by_url))
+        for place in sorted(range(len(names)), key=lambda place: names[place] != "quick"):
+            if names[place] != "quick":
+                assert self.came.wait(60)
+            with self._lock:
+                self.by_url.remove(names[place])
+                self.done_by_url += 1
+            tell(place, "done")
 
 
 @pytest.fixture
@@ -56,7 +88,10 @@ def declared(queue: Celery, stuck: list[str]) -> Held:
 
     task = cast(BatchTask, queue.tasks[TASK])
     task.body, task.batch_size, task.batch_wait_s, task.batches_in_flight = body, SIZE, WAIT_S, 2
+    task.url_queues, task.url_places = (URL_QUEUE,), URL_PLACES
+    queue.conf.broker_transport_options["polling_interval"] = 0.02
     queue.conf.worker_prefetch_multiplier = SIZE
+    queue.conf.task_queues = [Queue(name, Exchange(name), name) for name in (URL_QUEUE, QUEUE)]
 
     class RememberedConsumer(CheckedConsumer):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -73,6 +108,7 @@ def body(queue: Celery, declared: Held) -> Iterator[Held]:
     with start_worker(queue, pool="threads", concurrency=2, perform_ping_check=False):
         yield declared
         declared.release.set()
+        declared.came.set()
 
 
 CONSUMERS: dict[str | None, CheckedConsumer] = {}
@@ -86,10 +122,13 @@ def pass_time_in_the_loop(queue: Celery, seconds: float) -> None:
     assert passed.wait(60), "the loop stands still"
 
 
-def send(queue: Celery, count: int, *, express: bool = False) -> None:
+def send(
+    queue: Celery, count: int, *, express: bool = False, by_url: bool = False, name: str = "x.jpg"
+) -> None:
     ids = [uuid.uuid4() for _ in range(count)]
     messages = [
-        Message(item_id=one, job_id=one, name="x.jpg", priority=5, express=express) for one in ids
+        Message(item_id=one, job_id=one, name=name, priority=5, express=express, by_url=by_url)
+        for one in ids
     ]
     publish_many(queue, messages)
     eventually(lambda: queue_depth(queue) == 0, "the worker to receive them")
@@ -136,6 +175,55 @@ def test_a_worker_that_stops_settles_what_it_did_and_gives_back_the_rest(
         eventually(lambda: queue_depth(queue) >= 5, "the rest to be given back")
     assert declared.sizes == [1, 1], "no batch begins in a pool that ends"
     assert queue_depth(queue) == 5, "what was done is acknowledged, the rest waits again"
+
+
+def test_photos_by_url_that_hang_take_no_place_of_the_storage_s(queue: Celery, body: Held) -> None:
+    body.release.set()
+    send(queue, 300, by_url=True)
+    eventually(lambda: len(body.by_url) == URL_PLACES, "all places to be taken")
+    for round_ in range(1, 11):
+        send(queue, 40)
+        done = 40 * round_
+        eventually(partial(lambda wanted: sum(body.sizes) == wanted, done), "the storage's photos")
+    assert max(body.sizes) == SIZE
+    assert body.most_by_url == URL_PLACES, "each has a place of its own, and there are no more"
+    assert queue_depth(queue, [URL_QUEUE]) >= 300 - URL_PLACES - 1, "others may take the rest"
+    body.came.set()
+    eventually(lambda: body.done_by_url == 300, "all photos by URL", timeout_s=60)
+    assert body.most_by_url == URL_PLACES
+
+
+def test_a_photo_by_url_that_comes_is_settled_while_others_of_its_batch_hang(
+    queue: Celery, body: Held
+) -> None:
+    send(queue, URL_PLACES - 1, by_url=True)
+    eventually(lambda: len(body.by_url) == URL_PLACES - 1, "all places but one")
+    send(queue, 30, by_url=True, name="quick")
+    eventually(lambda: body.done_by_url == 30, "those that come")
+    assert len(body.by_url) == URL_PLACES - 1
+    body.came.set()
+    eventually(lambda: body.done_by_url == 30 + URL_PLACES - 1, "the others")
+
+
+def test_a_storage_that_is_busy_does_not_shut_out_photos_by_url(queue: Celery, body: Held) -> None:
+    body.came.set()
+    publish_many(
+        queue,
+        [
+            Message(item_id=one, job_id=one, name="x", priority=5)
+            for one in (uuid.uuid4() for _ in range(200))
+        ],
+    )
+    eventually(lambda: len(body.sizes) == 2, "both threads")  # all threads are busy, and stay so
+    publish_many(
+        queue,
+        [
+            Message(item_id=one, job_id=one, name="x", priority=5, by_url=True)
+            for one in (uuid.uuid4() for _ in range(20))
+        ],
+    )
+    body.release.set()
+    eventually(lambda: body.done_by_url == 20 and sum(body.sizes) == 200, "all of both", 60)
 
 
 def test_a_loop_that_stands_still_is_noticed(queue: Celery, body: Held, stuck: list[str]) -> None:

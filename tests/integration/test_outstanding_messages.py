@@ -33,6 +33,7 @@ def add_job(
     *,
     api_key_id: uuid.UUID | None = None,
     model: str | None = None,
+    source: str = "s3://b",
 ) -> uuid.UUID:
     with database.transaction() as session:
         key = api_key_id or job_store.create_api_key(session, "tests")[0].id
@@ -44,7 +45,7 @@ def add_job(
             labels={},
             source={"kind": "keys"},
         )
-        items = [NewItem(name=f"{n}.jpg", source=f"s3://b/{n}") for n in range(images)]
+        items = [NewItem(name=f"{n}.jpg", source=f"{source}/{n}") for n in range(images)]
         job_store.add_items(session, job.id, items)
         job_store.finish_expansion(session, job.id)
         return job.id
@@ -63,18 +64,25 @@ def one_round(reconciler: Reconciler) -> None:
     reconciler.publish_open_jobs()
 
 
+@pytest.mark.parametrize("by_url", [False, True])
 @pytest.mark.parametrize("model", [None, "of-no-worker"])
 def test_a_day_without_workers_leaves_redis_as_it_was(
-    database: Database, queue: Celery, settings: Settings, redis: Any, model: str | None
+    database: Database,
+    queue: Celery,
+    settings: Settings,
+    redis: Any,
+    model: str | None,
+    by_url: bool,
 ) -> None:
-    add_job(database, 50, model=model)
+    name = queue_name(model, by_url=by_url)
+    add_job(database, 50, model=model, source="https://host.example" if by_url else "s3://b")
     reconciler = Reconciler(database, queue, settings)
     one_round(reconciler)
-    before = redis.memory_usage(queue_name(model)), queue_depth(queue, [queue_name(model)])
+    before = redis.memory_usage(name), queue_depth(queue, [name])
     for _ in range(DAY_S // ROUND_S):
         pass_time(database, ROUND_S)
         one_round(reconciler)
-    after = redis.memory_usage(queue_name(model)), queue_depth(queue, [queue_name(model)])
+    after = redis.memory_usage(name), queue_depth(queue, [name])
     assert before == after
     assert after[1] == 50
 

@@ -1,6 +1,7 @@
 """Names that others rely on, held against the code: settings, commands, routes, processes."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,25 @@ def test_every_variable_that_is_named_is_a_setting(name: str) -> None:
     # `MATTING_REVIEW_`, the beginning of several, is none.
     named = set(re.findall(r"\bMATTING_[A-Z0-9_]*[A-Z0-9]\b", text)) - OF_THE_COMMAND
     assert named <= known_variables()
+
+
+def test_a_newcomer_reads_the_readme_in_five_minutes() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 160, "what is longer belongs into docs/"
+
+
+def test_every_extra_that_is_named_exists() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    files = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    for room in ("api", "deploy", "shared", "worker"):
+        files += [*(ROOT / room).rglob("*.py"), *(ROOT / room).rglob("*.md")]
+    named = {
+        (name, str(file.relative_to(ROOT)))
+        for file in files
+        for name in re.findall(r"matting\[([a-z]+)\]", file.read_text())
+    }
+    assert named
+    assert {one for one in named if one[0] not in project["optional-dependencies"]} == set()
 
 
 def test_the_commands_of_the_contract_are_there() -> None:

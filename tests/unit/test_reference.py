@@ -21,6 +21,13 @@ def test_no_page_lies_there_that_nothing_writes() -> None:
     assert {path.name for path in FOLDER.iterdir()} == set(PAGES)
 
 
+@pytest.mark.parametrize("name", ["options.md", "settings.md", "errors.md", "metrics.md"])
+def test_every_row_says_what_it_means(name: str) -> None:
+    rows = [line for line in PAGES[name]().splitlines() if line.startswith("| `")]
+    assert rows
+    assert [row for row in rows if row.endswith("|  |")] == []
+
+
 def test_nothing_is_left_out() -> None:
     commands = typer.main.get_command(cli)
     for page, names in {

@@ -1,1 +1,1 @@
-"""Threads and what they share: the thread pool, the pixel budget, the lock, the watchdog."""
+"""Threads and what they share: thread pool, pixel budget, lock, watchdog."""

@@ -1,12 +1,14 @@
-"""How much a worker holds decoded at a time: large photos wait for each other, small ones don't."""
+"""A budget for decoded pixels in memory: large photos wait for each other, small ones do not."""
 
 import threading
 from collections import deque
 
 
 class PixelBudget:
-    """So many pixels. Thread-safe. Who holds some must not wait for more: two that did would wait
-    for each other. What is larger than all of it gets all of it.
+    """A number of pixels that threads acquire and release. Thread-safe.
+
+    A thread that holds pixels must not wait for more: two such threads would block each other. A
+    request larger than the budget gets the whole budget.
     """
 
     def __init__(self, pixels: int) -> None:
@@ -15,7 +17,7 @@ class PixelBudget:
         self._waiting: deque[object] = deque()
 
     def acquire(self, pixels: int) -> int:
-        """Wait for so many, in the order of asking; returns what is to be given back."""
+        """Wait for `pixels`, first come first served; returns the number to release."""
         wanted, ticket = min(pixels, self._all), object()
         with self._changed:
             self._waiting.append(ticket)
@@ -26,7 +28,7 @@ class PixelBudget:
         return wanted
 
     def try_acquire(self, pixels: int) -> bool:
-        """Take them if they are free and nobody waits."""
+        """Acquire `pixels` if they are free and no thread is waiting; returns whether it did."""
         with self._changed:
             if self._waiting or pixels > self._free:
                 return False
@@ -34,7 +36,7 @@ class PixelBudget:
             return True
 
     def release(self, pixels: int) -> None:
-        """Others may have them."""
+        """Return pixels to the budget."""
         with self._changed:
             self._free += pixels
             self._changed.notify_all()

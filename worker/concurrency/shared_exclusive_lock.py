@@ -1,4 +1,4 @@
-"""Lets batches run side by side, or one alone."""
+"""A lock with which batches run side by side, or one batch runs alone."""
 
 import threading
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class SharedExclusiveLock:
-    """Who wants to be alone waits for those inside, and those who come later wait for it."""
+    """A shared/exclusive lock. A waiting exclusive holder blocks later shared holders."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -15,7 +15,7 @@ class SharedExclusiveLock:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Beside others of this kind."""
+        """Hold the lock together with other shared holders."""
         with self._changed:
             self._changed.wait_for(lambda: not self._exclusive_waiting)
             self._sharing += 1
@@ -28,7 +28,7 @@ class SharedExclusiveLock:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """With nobody else inside."""
+        """Hold the lock alone."""
         with self._changed:
             self._changed.wait_for(lambda: not self._exclusive_waiting)
             self._exclusive_waiting = True

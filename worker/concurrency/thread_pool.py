@@ -1,7 +1,7 @@
-"""Threads that do the work of small batches first: whoever waits for one photo waits for little.
+"""A thread pool that runs the work of small batches first.
 
-A batch of one image beside full ones would otherwise stand behind all of their images at every
-stage. Nothing is lost by it: the threads are as busy, and the full batches go on behind it.
+A batch of one image would otherwise wait behind all images of full batches at every stage. The
+threads stay equally busy, and the full batches continue afterwards.
 """
 
 import heapq
@@ -18,7 +18,7 @@ Work = Callable[[], None]
 
 
 class SmallestBatchFirstPool:
-    """A fixed number of threads. Thread-safe; `shutdown` it at the end."""
+    """A pool with a fixed number of threads. Thread-safe. Call `shutdown` at the end."""
 
     def __init__(self, threads: int, name: str) -> None:
         self._waiting: list[tuple[int, int, Work]] = []
@@ -35,8 +35,8 @@ class SmallestBatchFirstPool:
     def submit(
         self, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> "Future[T]":
-        """Have work done, which belongs to a batch of `size` images: before that of larger ones,
-        and behind what came earlier of as large ones. Raises RuntimeError after `shutdown`.
+        """Run `work`, which belongs to a batch of `size` images: before work of larger batches,
+        after earlier work of batches of the same size. Raises RuntimeError after `shutdown`.
         """
         future: Future[T] = Future()
 
@@ -58,7 +58,7 @@ class SmallestBatchFirstPool:
         return future
 
     def shutdown(self) -> None:
-        """Wait for what was submitted, and end the threads."""
+        """Wait for all submitted work, then end the threads."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
@@ -74,4 +74,4 @@ class SmallestBatchFirstPool:
                     self._changed.wait()
                 _, _, step = heapq.heappop(self._waiting)
             step()
-            del step  # or the last one's photo stays until the next comes
+            del step  # otherwise the last photo stays in memory until the next work arrives

@@ -1,9 +1,8 @@
-"""Notices what takes too long: an image in native code, a batch, a loop that turns no more.
+"""Detects work that takes too long: an image in native code, a batch, an event loop that stopped.
 
-A thread inside a C decoder can't be stopped, nor one that waits for a device that hangs, so all
-that is left is to name what it is about and to end the process; that is the listener's to do. Time
-counts only while the process runs: a worker that was stopped (SIGSTOP, a suspended machine) finds
-nothing guilty when it wakes up.
+Python cannot stop a thread inside a C decoder, or one that waits for a hanging device. So the
+watchdog reports what hangs, and its listener ends the process. Only time in which the process runs
+counts: after SIGSTOP or a suspended machine the watchdog reports nothing.
 """
 
 import faulthandler
@@ -16,18 +15,21 @@ from contextlib import contextmanager
 TICK_S = 1.0
 
 GIL_HELD_GRACE_S = 30.0
-"""Native code that never lets go of the interpreter's lock silences the watchdog itself. After the
-limit and this long without a tick, the process is ended from C, where that lock doesn't count."""
+"""Native code that never releases the GIL blocks the watchdog, too. If the limit plus this time
+passes without a tick, faulthandler ends the process from C, which needs no GIL.
+"""
 
 MAX_SILENCE_S = 90.0
-"""Without a tick; longer than it takes the listener to fail an image in a database that is away."""
+"""Longest time without a tick. It is longer than the listener needs to record a failed image while
+the database is unavailable.
+"""
 
 Stuck = Callable[[str | None, str, float], None]
-"""Hears of an item's id (None: no single one), the stage and the limit in seconds."""
+"""Called with an item's id (None: no single image), the stage and the limit in seconds."""
 
 
 class Watchdog:
-    """Knows what is being worked on, and since when. Thread-safe; inert until `start`."""
+    """Tracks what is being processed and since when. Thread-safe; inactive until `start`."""
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
@@ -35,7 +37,7 @@ class Watchdog:
         self._clock_s = 0.0
         self._ticked: float | None = None
         self._watched: dict[int, tuple[str | None, str, float, float]] = {}
-        """By number: item, stage, since when on our clock, limit in seconds."""
+        """By number: item, stage, start time on the watchdog's clock, limit in seconds."""
         self._lock = threading.Lock()
         self._next = 0
         self._stopping = threading.Event()
@@ -45,8 +47,8 @@ class Watchdog:
     def watching(
         self, item_id: str | None, stage: str, limit_s: float | None = None
     ) -> Iterator[Callable[[], None]]:
-        """While this lasts, the stage is under way; it has `limit_s`, or the watchdog's own. What
-        it gives starts the time anew: for what goes on for ever as long as it turns.
+        """Watch a stage within the `with` block, with `limit_s` or the watchdog's own limit. The
+        yielded function restarts the time, for endless work such as an event loop.
         """
         limit_s = self._limit_s if limit_s is None else limit_s
         with self._lock:
@@ -66,18 +68,18 @@ class Watchdog:
                 del self._watched[number]
 
     def turns(self) -> bool:
-        """Whether it ticks, or was not started yet."""
+        """Whether the watchdog ticks, or has not been started."""
         return self._ticked is None or time.monotonic() - self._ticked < MAX_SILENCE_S
 
     def start(self, on_stuck: Stuck) -> None:
-        """Begin; `on_stuck` is called in the watchdog's thread, once for each image."""
+        """Start the thread. It calls `on_stuck` once for each hanging stage."""
         self._thread = threading.Thread(
             target=self._run, args=(on_stuck,), name="watchdog", daemon=True
         )
         self._thread.start()
 
     def stop(self) -> None:
-        """End."""
+        """Stop the thread."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()

@@ -1,1 +1,1 @@
-"""The queue becomes batches: claims, heartbeats, records, acknowledgements, probes."""
+"""From the queue to batches: collect messages, claim items, renew leases, record, acknowledge."""

@@ -1,15 +1,16 @@
-"""A batch of messages, from claim to record: claim in the database, run, record, in that order.
+"""Runs a batch of messages: claim the items in the database, process them, record the results.
 
-A message is only a hint that an item may be due: what is done, cancelled or another's drops out at
-the claim, so a message that comes twice does nothing.
+A message only says that an item may be due. Items that are done, cancelled or claimed by another
+worker are not claimed, so a duplicate message does nothing.
 """
 
 import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
@@ -39,9 +40,13 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 
+_Result: TypeAlias = str | MattingError
+"""The result of one image: a word for its success, or its error."""
+
 DATABASE_RETRY_LIMIT_S = 60
-"""How long a finished batch waits for the database to come back before its work is given up (and
-done again by whoever claims it next)."""
+"""How long a finished batch retries the database before its results are dropped. Another worker
+then processes the images again.
+"""
 
 
 class BatchRunner:
@@ -66,22 +71,56 @@ class BatchRunner:
 
     @property
     def held(self) -> list[uuid.UUID]:
-        """The items in flight: the heartbeat renews their leases, and no others."""
+        """The ids of the items in flight; the heartbeat renews the leases of exactly these."""
         with self._held_lock:
             return list(self._held)
 
     def run_many(self, messages: Sequence[dict[str, Any]]) -> list[str | MattingError | None]:
-        """Do what the messages name; a word or an error for each, in their order, or None for what
-        is done, cancelled or another's: of that, this message has nothing to tell.
+        """Process the items of the messages. Returns a word or an error for each message, in their
+        order, or None if the item was done, cancelled or another worker's.
 
-        Raises DatabaseError when the batch can't be claimed or recorded: nothing is lost then, the
-        leases run out and the items are sent again.
+        Raises DatabaseError if the batch cannot be claimed or recorded. Nothing is lost: the leases
+        expire and the items are published again.
         """
+        return self._run_messages(messages, self._batch)
+
+    def run_each(
+        self,
+        messages: Sequence[dict[str, Any]],
+        tell: Callable[[int, str | MattingError | None], None],
+        *,
+        urgent: bool,
+    ) -> None:
+        """The same for photos that may arrive slowly. `tell` receives the index and result of each
+        message as soon as its image has ended. `urgent`: run before all images of full batches.
+        """
+        parsed = [_parse(message) for message in messages]
+        told: set[int] = set()
+
+        def settled(results: Mapping[uuid.UUID, str | MattingError]) -> None:
+            for place, one in enumerate(parsed):
+                if not isinstance(one, MattingError) and one[0] in results and place not in told:
+                    told.add(place)
+                    tell(place, results[one[0]])
+
+        def batch(ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> dict[uuid.UUID, _Result]:
+            return self._batch(ids, settled=settled, urgent=urgent)
+
+        results = self._run_messages(messages, batch)
+        for place, result in enumerate(results):
+            if place not in told:
+                tell(place, result)
+
+    def _run_messages(
+        self,
+        messages: Sequence[dict[str, Any]],
+        batch: Callable[[Sequence[tuple[uuid.UUID, uuid.UUID]]], dict[uuid.UUID, _Result]],
+    ) -> list[str | MattingError | None]:
         self._storage_breaker.wait_until_closed()
         parsed = [_parse(message) for message in messages]
         ids = [one for one in parsed if not isinstance(one, MattingError)]
         with self._isolation_lock.shared():
-            results = self._batch(ids)
+            results = batch(ids)
         left = [one for one in ids if one[0] not in results]
         if left:
             results |= self._one_by_one(left)
@@ -89,8 +128,8 @@ class BatchRunner:
         return [one if isinstance(one, MattingError) else results.get(one[0]) for one in parsed]
 
     def fail_in_flight(self, item_id: str, error: MattingError) -> None:
-        """Fail an image that is still in flight, since this process is to end because of it: the
-        others of its batch are done again, and it is not. Raises DatabaseError.
+        """Record an image in flight as failed, because this process must end because of it. The
+        other images of its batch are processed again. Raises DatabaseError.
         """
         with self._held_lock:
             claim = self._held.get(uuid.UUID(item_id))
@@ -98,37 +137,51 @@ class BatchRunner:
             self._record([claim], [Outcome(item_id=item_id, error=error)])
 
     def _batch(
-        self, ids: Sequence[tuple[uuid.UUID, uuid.UUID]], *, alone: bool = False
-    ) -> dict[uuid.UUID, str | MattingError]:
-        """Claim, run, record; by item, what became of those that were there to be done."""
+        self,
+        ids: Sequence[tuple[uuid.UUID, uuid.UUID]],
+        *,
+        alone: bool = False,
+        settled: Callable[[Mapping[uuid.UUID, _Result]], None] | None = None,
+        urgent: bool = False,
+    ) -> dict[uuid.UUID, _Result]:
+        """Claim, process and record items; returns the results by item id, for claimed items only.
+        `settled` receives each result as soon as it is recorded, so no image waits for another.
+        """
         claims = self._with_database_retries(lambda session: self._claim(session, ids, alone=alone))
         if not claims:
             return {}
-        # Not before the commit was heard of: if its answer is lost, the claim stands and nobody
-        # knows of it. Its lease must run out then, and not be renewed for ever.
+        # Only after the commit has been confirmed: if the confirmation is lost, the claim stands
+        # but is not known here. Its lease must expire then and must not be renewed forever.
         with self._held_lock:
             self._held.update((claim.item_id, claim) for claim in claims)
         BATCH_IMAGES.observe(len(claims))
+        results: dict[uuid.UUID, _Result] = {}
         try:
-            outcomes = self._run(claims)
-            if any(isinstance(one.error, StorageError) for one in outcomes):
-                self._storage_breaker.trip()
-            return self._record(claims, outcomes)
+            for mine, outcomes in self._run(claims, at_once=settled is None, urgent=urgent):
+                if any(isinstance(one.error, StorageError) for one in outcomes):
+                    self._storage_breaker.trip()
+                recorded = self._record(mine, outcomes)
+                self._let_go(mine)
+                results |= recorded
+                if settled is not None:
+                    settled(recorded)
         finally:
-            with self._held_lock:
-                for claim in claims:
-                    # One that stood still may have lost it, and claimed it once more meanwhile.
-                    if self._held.get(claim.item_id) is claim:
-                        del self._held[claim.item_id]
+            self._let_go(claims)
+        return results
 
-    def _one_by_one(
-        self, ids: Sequence[tuple[uuid.UUID, uuid.UUID]]
-    ) -> dict[uuid.UUID, str | MattingError]:
-        """Run those that workers keep dying with, each with nothing else in flight."""
+    def _let_go(self, claims: Sequence[Claim]) -> None:
+        with self._held_lock:
+            for claim in claims:
+                # After a long stop of this process the entry may be a newer claim of the same item.
+                if self._held.get(claim.item_id) is claim:
+                    del self._held[claim.item_id]
+
+    def _one_by_one(self, ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> dict[uuid.UUID, _Result]:
+        """Process items that keep killing workers one by one, with nothing else in flight."""
         must_run_alone = self._with_database_retries(
             lambda session: job_store.must_run_alone(session, [item_id for item_id, _ in ids])
         )
-        results: dict[uuid.UUID, str | MattingError] = {}
+        results: dict[uuid.UUID, _Result] = {}
         for pair in ids:
             if pair[0] in must_run_alone and pair[0] not in results:
                 with self._isolation_lock.exclusive():
@@ -147,20 +200,27 @@ class BatchRunner:
             alone=alone,
         )
 
-    def _run(self, claims: list[Claim]) -> list[Outcome]:
-        """One outcome a claim; options that no longer validate fail their item alone."""
-        outcomes: dict[uuid.UUID, Outcome] = {}
-        work: list[tuple[Claim, WorkItem]] = []
+    def _run(
+        self, claims: Sequence[Claim], *, at_once: bool, urgent: bool
+    ) -> Iterator[tuple[list[Claim], list[Outcome]]]:
+        """One outcome for each claim, all at once or as they arrive. Options that no longer
+        validate fail their own item only.
+        """
+        by_item = {str(claim.item_id): claim for claim in claims}
+        work: list[WorkItem] = []
+        refused: list[Outcome] = []
         for claim in claims:
             try:
-                work.append((claim, self._work_item(claim)))
+                work.append(self._work_item(claim))
             except MattingError as error:
-                outcomes[claim.item_id] = Outcome(item_id=str(claim.item_id), error=error)
-        done = self._pipeline.run_many([item for _, item in work])
-        outcomes.update(
-            (claim.item_id, outcome) for (claim, _), outcome in zip(work, done, strict=True)
-        )
-        return [outcomes[claim.item_id] for claim in claims]
+                refused.append(Outcome(item_id=str(claim.item_id), error=error))
+        if at_once:
+            groups: Iterable[list[Outcome]] = [refused + self._pipeline.run_many(work)]
+        else:
+            came = self._pipeline.run_each(work, urgent=urgent)
+            groups = chain([refused] if refused else [], came)
+        for outcomes in groups:
+            yield [by_item[outcome.item_id] for outcome in outcomes], outcomes
 
     def _work_item(self, claim: Claim) -> WorkItem:
         try:
@@ -183,8 +243,8 @@ class BatchRunner:
         )
 
     def _record(
-        self, claims: list[Claim], outcomes: list[Outcome]
-    ) -> dict[uuid.UUID, str | MattingError]:
+        self, claims: Sequence[Claim], outcomes: Sequence[Outcome]
+    ) -> dict[uuid.UUID, _Result]:
         started = time.perf_counter()
 
         def record(session: Session) -> list[SettlementState]:
@@ -196,7 +256,7 @@ class BatchRunner:
 
         states = self._with_database_retries(record)
         record_s = (time.perf_counter() - started) / len(claims)
-        results: dict[uuid.UUID, str | MattingError] = {}
+        results: dict[uuid.UUID, _Result] = {}
         for claim, outcome, state in zip(claims, outcomes, states, strict=True):
             outcome.timings_ms["record"] = record_s * 1e3
             report_outcome(claim, outcome, state)
@@ -207,7 +267,9 @@ class BatchRunner:
         return results
 
     def _with_database_retries(self, work: Callable[[Session], T]) -> T:
-        """One transaction, tried again while the database is away, for `DATABASE_RETRY_LIMIT_S`."""
+        """Run a transaction; retry it for up to `DATABASE_RETRY_LIMIT_S` while the database is
+        unavailable.
+        """
         deadline = time.monotonic() + DATABASE_RETRY_LIMIT_S
         attempt = 0
         while True:

@@ -1,5 +1,5 @@
-"""Holds batches back while a part that every image needs is away: an outage must not use up the
-images' tries.
+"""A circuit breaker: it stops batches while a service that every image needs is unavailable, so
+that an outage does not use up the images' attempts.
 """
 
 import threading
@@ -16,27 +16,29 @@ LONGEST_WAIT_S = 5.0
 
 
 class CircuitBreaker:
-    """Pressed by a batch that met the outage; lets the next ones go when the part answers again.
-    Thread-safe.
+    """A batch that meets the outage trips the breaker; batches wait until the service answers
+    again. Thread-safe.
     """
 
     def __init__(self, answers: Callable[[], None]) -> None:
-        """`answers` raises MattingError while the part is away."""
+        """`answers` raises MattingError while the service is unavailable."""
         self._answers = answers
         self._open = False
         self._stopped = threading.Event()
         self._asking = threading.Lock()
 
     def trip(self) -> None:
-        """The part did not answer."""
+        """Open the breaker: the service did not answer."""
         self._open = True
 
     def stop(self) -> None:
-        """Hold nothing back any more: the worker stops."""
+        """Let all waiting batches continue, because the worker stops."""
         self._stopped.set()
 
     def wait_until_closed(self) -> None:
-        """Return at once, or as soon as the part answers. One thread asks, the others wait."""
+        """Return at once if the breaker is closed, else when the service answers again. One thread
+        polls the service, the others wait.
+        """
         if not self._open:
             return
         with self._asking:

@@ -1,7 +1,7 @@
-"""What the device's driver says of it, for Prometheus: memory and utilisation of an NVIDIA GPU.
+"""Prometheus metrics of the GPU driver: memory and utilisation of an NVIDIA GPU.
 
-NVML is asked at each scrape. Its Python binding comes with the GPU image (`pip install
-'matting[gpu]'`); without it, and on a CPU, there are no such metrics.
+They are read from NVML at each scrape. The Python binding is part of the GPU image (`pip install
+'matting[gpu]'`). Without it, and on a CPU, these metrics do not exist.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ log = get_logger(__name__)
 
 
 def watch_device(settings: Settings, registry: CollectorRegistry = REGISTRY) -> bool:
-    """Register the metrics of the settings' GPU; whether there is one that can be asked."""
+    """Register the metrics of the GPU in the settings; returns whether NVML can read one."""
     kind, _, number = settings.device.partition(":")
     if kind != "gpu":
         return False
@@ -38,7 +38,7 @@ def watch_device(settings: Settings, registry: CollectorRegistry = REGISTRY) -> 
 
 
 def device_families() -> dict[str, GaugeMetricFamily]:
-    """The families of `_Nvml`, with no samples yet, by their names."""
+    """The metric families of `_Nvml` by name, without samples."""
     texts = {
         "matting_device_memory_used_bytes": "Device memory in use.",
         "matting_device_memory_total_bytes": "Device memory.",
@@ -48,7 +48,7 @@ def device_families() -> dict[str, GaugeMetricFamily]:
 
 
 class _Nvml(Collector):
-    """One GPU. A reading that fails is left out: the worker goes on."""
+    """A collector for one GPU. A reading that fails is omitted, and the worker continues."""
 
     def __init__(self, nvml: Any, handle: Any, device: str) -> None:
         self._nvml, self._handle, self._device = nvml, handle, device
@@ -58,7 +58,7 @@ class _Nvml(Collector):
         yield from device_families().values()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Asked when Prometheus scrapes."""
+        """Read the values; Prometheus calls it at each scrape."""
         nvml = self._nvml
         try:
             memory = nvml.nvmlDeviceGetMemoryInfo(self._handle)

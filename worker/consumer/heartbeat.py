@@ -1,4 +1,6 @@
-"""Says every few seconds that this worker is alive, and holds the leases of its items in flight."""
+"""Reports every few seconds that the worker is alive, and renews the leases of its
+items in flight.
+"""
 
 import threading
 from typing import Any
@@ -14,7 +16,9 @@ log = get_logger(__name__)
 
 
 class Heartbeat:
-    """A thread; `start` it with a warm predictor, `stop` it after the last batch is recorded."""
+    """The heartbeat thread. Call `start` once the predictor is warm, and `stop` after the last
+    batch is recorded.
+    """
 
     def __init__(
         self, database: Database, runner: BatchRunner, settings: Settings, worker_id: str
@@ -28,18 +32,18 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self, description: dict[str, Any]) -> None:
-        """Register the worker and begin. Raises DatabaseError."""
+        """Register the worker and start the thread. Raises DatabaseError."""
         with self._database.transaction() as session:
             job_store.register_worker(session, self._worker_id, description)
         self._thread.start()
 
     def renew_only(self) -> None:
-        """From now on the worker counts as stopping: alive, but not ready."""
+        """Report the worker as stopping from now on: alive, but not ready."""
         self._state = "stopping"
         self._beat()
 
     def stop(self) -> None:
-        """End, and take the worker off the list."""
+        """Stop the thread and remove the worker from the database."""
         self._stopping.set()
         self._thread.join(timeout=10)
         try:
@@ -63,5 +67,6 @@ class Heartbeat:
                     lease_s=self._settings.lease_s,
                 )
         except DatabaseError as error:
-            # The leases run on; if the database stays away they end, and others do the work.
+            # The leases remain valid for a while. If the database stays unavailable they expire,
+            # and other workers process the images.
             log.warning("heartbeat-missed", detail=error.detail)

@@ -1,6 +1,7 @@
-"""What is asked of a worker over HTTP: its metrics, whether it lives, whether it takes work.
+"""The worker's HTTP endpoints: metrics, liveness and readiness.
 
-It answers from the first moment: what restarts a worker that hangs must leave alone one that warms.
+They answer from the start of the process, so that a liveness probe does not kill a worker that is
+warming up.
 """
 
 import json
@@ -22,18 +23,18 @@ State = Literal["warming", "warm", "stopping"]
 
 
 class Probes:
-    """`/metrics`; `/healthz`: 200 while the process does not hang; `/readyz`: 200 while it is warm
-    and takes messages.
+    """`/metrics`; `/healthz`: 200 unless the process hangs; `/readyz`: 200 while the worker is warm
+    and consumes messages.
     """
 
     def __init__(self, watchdog: Watchdog) -> None:
-        """Nothing listens yet. A watchdog that stands still is a process that hangs."""
+        """Does not listen yet. The process counts as hanging when the watchdog no longer ticks."""
         self.state: State = "warming"
         self._watchdog = watchdog
         self._metrics = make_wsgi_app()
 
     def serve(self, port: int) -> Callable[[], None]:
-        """Begin to listen; returns what ends it. Raises SetupError."""
+        """Start listening; returns a function that stops it. Raises SetupError."""
         try:
             server = make_server("", port, self._answer, _Server, _Silent)
         except OSError as error:
@@ -78,7 +79,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Silent(WSGIRequestHandler):
     timeout = 10
-    """Seconds that a connection may say nothing."""
+    """Seconds that a connection may stay silent."""
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: they come every few seconds."""
+        """Log nothing: probes arrive every few seconds."""

@@ -1,4 +1,4 @@
-"""What became of an image: as the database records it, and as metrics, traces and logs tell it."""
+"""The end of an image's attempt: the row for the database, and its metrics, trace and log."""
 
 import random
 from dataclasses import asdict
@@ -16,7 +16,7 @@ log = get_logger(__name__)
 
 
 def settlement(session: Session, claim: Claim, outcome: Outcome, settings: Settings) -> Settlement:
-    """What the database is to record of an image: its result, its error, or when to try again."""
+    """The settlement of an image: its result, its error, or the time of the next attempt."""
     error = outcome.error
     retry_at = None
     if error is not None and error.retryable and claim.attempt < settings.max_attempts:
@@ -41,14 +41,14 @@ def settlement(session: Session, claim: Claim, outcome: Outcome, settings: Setti
 
 
 def _kept(outcome: Outcome, options: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The outputs as they are kept, where they say more than the result's key does."""
+    """The outputs to store, or None if `result_key` says everything."""
     plain = len(outcome.outputs) == 1 and not outcome.outputs[0].unmet and not options.get("name")
     return None if outcome.error or plain else [asdict(one) for one in outcome.outputs]
 
 
 def backoff_s(attempt: int, settings: Settings) -> float:
-    """Seconds before the try after `attempt` (from 1): doubling, with full jitter above a half,
-    so that a fault that hit many images does not bring them back all at once.
+    """Seconds before the attempt after `attempt` (from 1): exponential backoff, with jitter between
+    50 % and 100 %, so that images that failed together do not return all at once.
     """
     ceiling = min(settings.retry_max_s, settings.retry_base_s * 2 ** (attempt - 1))
     share: float = random.uniform(0.5, 1)  # noqa: S311 - jitter is no secret
@@ -56,7 +56,7 @@ def backoff_s(attempt: int, settings: Settings) -> float:
 
 
 def report_outcome(claim: Claim, outcome: Outcome, state: SettlementState) -> None:
-    """Count, trace and log what became of an image, as it was recorded."""
+    """Write the metrics, trace and log of a recorded outcome."""
     code = outcome.error.code if outcome.error else ""
     for stage, spent_ms in outcome.timings_ms.items():
         STAGE_SECONDS.labels(stage).observe(spent_ms / 1e3)

@@ -1,4 +1,4 @@
-"""A photo prepared as a network input, and the way back from the network's answer."""
+"""A photo prepared as a network input, and the way back to the photo's size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from worker.imaging.arrays import Alpha, Size
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """A network input and the way back from its output."""
+    """A network input, and the steps that lead back to the photo's size."""
 
     tensor: NDArray[np.float32]
     """[3, H, W], normalised RGB."""
     steps: tuple[tuple[str, Size], ...]
-    """(`resize` | `padding`, the size before) in the order they were applied."""
+    """(`resize` | `padding`, size before) in the order in which they were applied."""
     content: float = 1.0
     """The share of the tensor's pixels that show the photo; the rest is padding."""
 
     @property
     def shape(self) -> Size:
-        """The tensor's height and width."""
+        """Height and width of the tensor."""
         return self.tensor.shape[1], self.tensor.shape[2]
 
 
 def restore(alpha: Alpha, steps: Sequence[tuple[str, Size]]) -> Alpha:
-    """Take an alpha [H, W] back through the steps to the size before the first, in 0..1."""
+    """Resize and crop an alpha [H, W], 0..1, back through the steps to the first size."""
     for kind, (height, width) in reversed(steps):
         if kind == "padding":
             alpha = alpha[:height, :width]

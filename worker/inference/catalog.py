@@ -1,4 +1,4 @@
-"""The models: shipped ones, or a folder that holds what PaddleSeg's exporter writes."""
+"""Finds models: shipped ones, pulled ones, or a folder with a PaddleSeg export."""
 
 import hashlib
 import json
@@ -14,7 +14,8 @@ from shared.settings import Settings
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 SHIPPED = {name: BUNDLES / name for name in ("builtin", "u2netp")}
-"""The models that come with the product. Another `u2netp` in `models_dir` goes before ours."""
+"""The models that ship with the product. A model of the same name in `models_dir` takes precedence.
+"""
 
 
 @dataclass(frozen=True)
@@ -23,20 +24,20 @@ class Model:
 
     name: str
     graph: Path
-    """model.pdmodel, or model.json of newer exports."""
+    """model.pdmodel, or model.json in newer exports."""
     params: Path
     transforms: tuple[dict[str, Any], ...]
-    """`Deploy.transforms` in order: each a `type` and its parameters."""
+    """`Deploy.transforms` in order, each with a `type` and its parameters."""
     fixed_shape: tuple[int, int] | None = None
-    """Height and width, if deploy.yaml says that the export takes no other."""
+    """Height and width, if deploy.yaml says that the export accepts no other size."""
     one_at_a_time: bool = False
-    """Whether deploy.yaml says that the export takes one photo at a time."""
+    """Whether the export accepts only one photo at a time, as deploy.yaml says."""
     postprocess: tuple[str, ...] = ()
-    """`Deploy.postprocess`: what turns the network's answer into an alpha, in order."""
+    """`Deploy.postprocess` in order: steps that convert the network's answer to an alpha."""
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of all that an alpha follows from, 16 hex digits: what caches are keyed by."""
+        """SHA-256 (16 hex digits) of everything that determines an alpha; caches use it as key."""
         digest = hashlib.sha256(self.graph.read_bytes())
         digest.update(self.params.read_bytes())
         digest.update(json.dumps([self.transforms, self.postprocess], sort_keys=True).encode())
@@ -62,7 +63,8 @@ def find_model(settings: Settings) -> Model:
 
 def read_export(folder: Path, name: str) -> Model:
     """Read a folder in PaddleSeg's export layout. Raises ModelLoadError."""
-    from worker.inference.postprocess import checked_postprocess  # numpy: `models list` needs none
+    # needs numpy, which `models list` does without
+    from worker.inference.postprocess import checked_postprocess
 
     description = folder / "deploy.yaml"
     try:
@@ -70,7 +72,7 @@ def read_export(folder: Path, name: str) -> Model:
         transforms = tuple(dict(step) for step in deploy["transforms"])
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise ModelLoadError(f"{description} can't be read: {error!r}") from error
-    # Newer exports write model.json while their deploy.yaml still says model.pdmodel.
+    # Newer exports contain model.json while their deploy.yaml still names model.pdmodel.
     graphs = [
         folder / str(deploy.get("model", "")),
         folder / "model.pdmodel",
@@ -92,7 +94,9 @@ def read_export(folder: Path, name: str) -> Model:
 
 
 def _fixed_shape(shape: object) -> tuple[int, int] | None:
-    """PaddleSeg's exporter writes `input_shape` as [N, C, H, W], with -1 for what is free."""
+    """The fixed height and width. PaddleSeg writes `input_shape` as [N, C, H, W], with -1 for free
+    sizes.
+    """
     if not isinstance(shape, list) or len(shape) != 4:
         return None
     height, width = shape[2:]
@@ -102,5 +106,5 @@ def _fixed_shape(shape: object) -> tuple[int, int] | None:
 
 
 def _one_at_a_time(shape: object) -> bool:
-    """A batch of 1 in `input_shape`, where everything else is fixed too; -1 is any number."""
+    """Whether `input_shape` has a batch of 1 and no free sizes; -1 means any number."""
     return _fixed_shape(shape) is not None and isinstance(shape, list) and shape[0] == 1

@@ -1,11 +1,11 @@
-"""The process's heap: giving what was freed back to the system."""
+"""Returns freed memory of the process to the operating system."""
 
 import ctypes
 
 
 def trim() -> None:
-    """Have glibc return its free pages; elsewhere nothing. Compiling a network for its shapes
-    leaves 200 MB of them behind.
+    """Make glibc return its free pages (no effect elsewhere). Compiling a network for its shapes
+    leaves 200 MB of them.
     """
     release = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if release is not None:

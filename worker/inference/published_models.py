@@ -1,15 +1,17 @@
-"""What others publish for matting: names, licences, and the figures that they give."""
+"""Published matting models: names, licences, and the figures that their publishers give."""
 
 from dataclasses import dataclass
 
 LICENCE = "Apache-2.0"
-"""Of PaddleSeg, which publishes them; what they were trained on has terms of its own."""
+"""The licence of PaddleSeg, which publishes the models. Their training data has licences of its
+own.
+"""
 
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """A model that `matting models pull` knows. The figures are PaddleSeg's own, from its matting
-    page: on PPM-AIM-195, and frames a second on a V100 with Paddle Inference at 512 × 512.
+    """A model that `matting models pull` can download. The figures are from PaddleSeg's matting
+    page: errors on PPM-AIM-195, and frames per second on a V100 with Paddle Inference at 512 × 512.
     """
 
     name: str
@@ -20,10 +22,10 @@ class PublishedModel:
 
 @dataclass(frozen=True)
 class PublishedOnnx:
-    """An ONNX file of rembg's release v0.0.0 that `matting models pull` fetches and imports.
+    """An ONNX file of rembg's release v0.0.0 that `matting models pull` downloads and imports.
 
-    MD5s are those of rembg's own table (rembg/sessions, July 2026). RMBG of BRIA, which lies there
-    too, is left out: it may not be used commercially without a contract.
+    The MD5 sums are those in rembg's code (rembg/sessions, July 2026). BRIA's RMBG models are left
+    out: commercial use needs a contract.
     """
 
     name: str

@@ -1,8 +1,8 @@
-"""Which shapes run together: a small grid over aspect ratios, all of them warmed at start.
+"""The input shapes of the network: a small grid of aspect ratios, all warmed up at start.
 
-A photo is squeezed into the nearest shape if that bends it by no more than `MAX_BEND` (PaddleSeg's
-own ResizeToIntMult bends as much); a longer or wider one than the grid holds is padded, the edge
-pixels repeated, because a network takes a bright bar for a subject more easily than more wall.
+A photo is squeezed into the nearest shape if that distorts it by at most `MAX_BEND` (PaddleSeg's
+ResizeToIntMult distorts as much). A photo longer or wider than the grid is padded by repeating its
+edge pixels, because networks mistake a bright bar for a subject more often than more wall.
 """
 
 import math
@@ -17,24 +17,26 @@ from worker.imaging.resample import shrink
 from worker.inference.transforms import Normalisation
 
 STRIDE = 32
-"""Sides are multiples of it: the deepest features of these networks are at 1/32."""
+"""Sides are multiples of it, because the deepest features of these networks are at 1/32 scale."""
 
 RATIOS = (0.5625, 0.6667, 0.75, 0.866, 1.0)
-"""Width by height of the upright half of the grid, from 9:16 over 2:3 and 3:4 to square, no two
-further apart than two bends. Each shape costs 17 MB of oneDNN's primitives a stream (80 MB with
-PP-MattingV2): nine shapes waste 0.4 % on padding, fifteen 0.15 %."""
+"""Width divided by height for the upright half of the grid, from 9:16 over 2:3 and 3:4 to square;
+neighbours are at most two distortions apart. Each shape costs 17 MB of oneDNN primitives a stream
+(80 MB with PP-MattingV2). Nine shapes waste 0.4 % of the pixels on padding, fifteen 0.15 %.
+"""
 
 MAX_BEND = 1.08
-"""The most by which one side may be stretched against the other."""
+"""The largest factor by which one side may be stretched relative to the other."""
 
 
 @dataclass(frozen=True)
 class ShapeGrid:
-    """The shapes of the `fast` profile."""
+    """The input shapes of the `fast` profile."""
 
     shapes: tuple[Size, ...]
     squeeze: bool = False
-    """Bend a photo of any ratio into its shape, for networks that were trained so; else pad it."""
+    """Squeeze photos of any ratio into their shape, for networks trained that way; otherwise pad.
+    """
 
     @classmethod
     def around(cls, side: int) -> "ShapeGrid":
@@ -43,7 +45,7 @@ class ShapeGrid:
         return cls(tuple(sorted({_nearest(side, ratio) for ratio in ratios})))
 
     def choose(self, size: Size) -> tuple[Size, Size]:
-        """For a photo of this size: the shape, and the size of the photo within it."""
+        """The shape for a photo of this size, and the size of the photo within it."""
         ratio = size[1] / size[0]
         shape = min(self.shapes, key=lambda shape: abs(math.log(shape[1] / shape[0] / ratio)))
         bend = (shape[1] / shape[0]) / ratio
@@ -57,7 +59,7 @@ class ShapeGrid:
         return shape, inner
 
     def prepare(self, image: Image, normalisation: Normalisation) -> PreparedImage:
-        """A photo [H, W, 3] uint8 RGB in its shape."""
+        """A photo [H, W, 3] uint8 RGB resized and padded to its shape."""
         size = image.shape[0], image.shape[1]
         shape, inner = self.choose(size)
         steps: list[tuple[str, Size]] = [("resize", size)]
@@ -73,7 +75,7 @@ class ShapeGrid:
 
 
 def _nearest(side: int, ratio: float) -> Size:
-    """The multiples of the stride that come closest to the ratio, at about side² pixels."""
+    """The multiples of the stride nearest to the ratio, with about side² pixels."""
     ideal = side / math.sqrt(ratio)
     candidates = []
     for rows in range(max(1, int(ideal / STRIDE) - 1), int(ideal / STRIDE) + 3):

@@ -1,4 +1,4 @@
-"""Measures a model on this machine: streams × batch size × shape, in images/s and in latency."""
+"""Benchmarks a model on this machine: streams × batch size × shape, in images/s and latency."""
 
 import itertools
 import statistics
@@ -25,31 +25,31 @@ DEVICE_STREAMS = (1, 2)
 
 MEASURE_S = 1.5
 MIN_BATCHES = 8
-"""A cell is measured at least this long, over at least this many batches."""
+"""Each combination runs for at least `MEASURE_S` and at least this many batches."""
 
 NEAR = 0.05
-"""Cells this close to the best throughput count as equal: of those the quickest to answer wins."""
+"""Combinations within this share of the best throughput count as equal; the lowest latency wins."""
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """One combination, measured."""
+    """The measurement of one combination."""
 
     streams: int
     threads: int
-    """Of all streams together; on a device they mean nothing."""
+    """CPU threads of all streams together; meaningless on other devices."""
     batch: int
     shape: Size
     images_per_s: float
-    """0 when the device has too little memory for it."""
+    """0 if the device does not have enough memory."""
     median_ms: float
     p99_ms: float
-    """Of one batch, from when a stream takes it to its alphas."""
+    """99th percentile latency of one batch, from its start in a stream to its alphas."""
 
 
 @dataclass(frozen=True)
 class SweepChoice:
-    """Streams and batch size, over all shapes."""
+    """The best number of streams and batch size over all shapes."""
 
     streams: int
     batch: int
@@ -58,7 +58,7 @@ class SweepChoice:
 
 
 def combinations(settings: Settings) -> list[tuple[int, int]]:
-    """Streams and batch sizes worth trying on these settings' device."""
+    """The streams and batch sizes worth trying on this device."""
     if settings.device != "cpu":
         return list(itertools.product(DEVICE_STREAMS, DEVICE_BATCHES))
     powers = [1 << power for power in range(settings.cpu_threads.bit_length())]
@@ -96,10 +96,11 @@ def sweep(
 
 
 def choose(cells: Sequence[SweepResult]) -> SweepChoice:
-    """The combination with the most images/s over all shapes (their harmonic mean); of those within
-    `NEAR` of it, the one whose slowest batch answers first. One that failed at any shape is out.
+    """The combination with the highest throughput over all shapes (harmonic mean). Among those
+    within `NEAR` of it, the one with the lowest p99 latency. A combination that failed at any shape
+    is excluded.
 
-    Raises OutOfMemoryError when all of them failed.
+    Raises OutOfMemoryError if all failed.
     """
     choices = []
     for (streams, batch), group in itertools.groupby(
@@ -138,9 +139,9 @@ def _cells(
 def _measure(
     networks: SessionPool, streams: int, batch: int, shape: Size, measure_s: float
 ) -> tuple[float, float, float]:
-    """Images/s, and the median and 99th percentile of a batch's ms, with every stream busy."""
+    """Images/s, and the median and p99 latency of a batch in ms, with every stream busy."""
     photos = np.random.default_rng(0).standard_normal((batch, 3, *shape)).astype(np.float32)
-    for _ in range(2):  # each stream meets the shape, whichever takes the batch first
+    for _ in range(2):  # warm up each stream at this shape
         for future in [networks.submit(photos) for _ in range(2 * streams)]:
             future.result()
     spent_ms: list[float] = []

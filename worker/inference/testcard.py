@@ -1,4 +1,4 @@
-"""A photo that every engine is checked with: drawn, so that it is always at hand."""
+"""The test card: a drawn photo with which every engine is checked."""
 
 import cv2
 import numpy as np
@@ -7,7 +7,7 @@ from worker.imaging.arrays import Image
 
 
 def testcard() -> Image:
-    """A shaded bottle-like subject before a graded wall: [480, 360, 3] uint8 RGB."""
+    """A shaded, bottle-like subject in front of a wall with a gradient: [480, 360, 3] uint8 RGB."""
     height, width = 480, 360
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     wall = 170 + 50 * y / height + 10 * np.sin(x / 37)

@@ -1,8 +1,8 @@
-"""PaddleSeg's matting transforms, step by step, and the alpha's way back.
+"""PaddleSeg's matting transforms, and the way back to the photo's size.
 
-What each does was read in PaddleSeg's Matting/ppmatting/transforms/transforms.py and
-Matting/deploy/python/infer.py (Apache-2.0): sizes are rounded there as here, every resize is
-linear, and the way back resizes linearly through the same sizes. `divide_by_max` is ours.
+The behaviour follows PaddleSeg's Matting/ppmatting/transforms/transforms.py and
+Matting/deploy/python/infer.py (Apache-2.0): the same rounding of sizes, linear resizing, and linear
+resizing through the same sizes on the way back. `divide_by_max` is an addition of this project.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,22 +18,22 @@ from worker.imaging.arrays import Image, Size
 from worker.imaging.prepared import PreparedImage
 
 Colour = tuple[float, float, float]
-"""RGB, 0..255; rounded as OpenCV rounds."""
+"""RGB, 0..255, rounded like OpenCV."""
 
 _Resizer = Callable[[Size], Size]
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Pixels of 0..255 as what a network was trained on."""
+    """Converts pixels 0..255 to the values that the network was trained on."""
 
     mean: Colour = (0.5, 0.5, 0.5)
     std: Colour = (0.5, 0.5, 0.5)
     divide_by_max: bool = False
-    """By the photo's own largest value in place of 255: the U²-Net family."""
+    """Divide by the photo's own largest value instead of 255, as the U²-Net family does."""
 
     def apply(self, image: Image) -> NDArray[np.float32]:
-        """(image / 255 - mean) / std as [3, H, W] float32, in one pass a channel."""
+        """Compute (image / 255 - mean) / std as [3, H, W] float32, in one pass per channel."""
         whole = max(1, int(image.max())) if self.divide_by_max else 255
         tensor = np.empty((3, *image.shape[:2]), np.float32)
         for channel in range(3):
@@ -44,10 +44,10 @@ class Normalisation:
 
 
 class ExactTransforms:
-    """`Deploy.transforms` of a model, checked when made. Thread-safe."""
+    """The steps in `Deploy.transforms` of a model, validated when created. Thread-safe."""
 
     def __init__(self, transforms: Sequence[Mapping[str, Any]]) -> None:
-        """Raises UnsupportedTransformError for a step or a parameter that is not known."""
+        """Raises UnsupportedTransformError for an unknown step or parameter."""
         self._sizes: list[tuple[str, _Resizer, Colour]] = []
         normalisation: Normalisation | None = None
         for transform in transforms:
@@ -86,7 +86,7 @@ class ExactTransforms:
         return size
 
     def prepare(self, image: Image) -> PreparedImage:
-        """A photo [H, W, 3] uint8 RGB as the network wants it."""
+        """A photo [H, W, 3] uint8 RGB prepared by these steps."""
         steps: list[tuple[str, Size]] = []
         content = 1.0
         for kind, resized, value in self._sizes:
@@ -125,7 +125,7 @@ def _three(values: Any) -> Colour:
 
 
 def _scaled(size: Size, edge: int, target: int) -> Size:
-    """Both sides times target / edge, each rounded."""
+    """Both sides multiplied by target / edge and rounded."""
     scale = target / edge
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
@@ -147,7 +147,8 @@ def _limit(edge_of: Callable[[Size], int], most: int | None, least: int | None) 
 
 
 def _int_mult(multiple: int) -> _Resizer:
-    # PaddleSeg's own step gives 0 for a side below the multiple and fails; one multiple is meant.
+    # PaddleSeg's own step computes 0 for a side below the multiple, and fails. Here it is one
+    # multiple.
     return lambda size: (
         max(multiple, size[0] - size[0] % multiple),
         max(multiple, size[1] - size[1] % multiple),

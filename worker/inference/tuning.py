@@ -1,4 +1,4 @@
-"""Which batch sizes and streams a worker runs with: what is set, tuned here, or usual."""
+"""Batch sizes and streams of a worker: from settings, else the tune file, else defaults."""
 
 import json
 from pathlib import Path
@@ -13,17 +13,17 @@ log = get_logger(__name__)
 
 CPU_BATCH = 8
 DEVICE_BATCH = 32
-"""Messages a batch: enough to keep fetching and encoding busy around the forward passes."""
+"""Messages per batch; enough to fetch and encode while the network runs."""
 
 TUNABLE = ("batch_size", "predict_batch_size", "predict_streams", "cpu_threads")
-"""What a tune file holds, under the device's and the model's name."""
+"""The values in a tune file, stored by device and model."""
 
 
 def batch_sizes(settings: Settings) -> Settings:
     """The settings with `batch_size`, `predict_batch_size`, streams and threads filled in.
 
-    What the environment sets wins over the tune file, and that over the defaults. Raises
-    SetupError when the tune file can't be read.
+    Environment variables win over the tune file, and the tune file over the defaults. Raises
+    SetupError if the tune file cannot be read.
     """
     cpu = settings.device == "cpu"
     chosen: dict[str, int] = {
@@ -40,8 +40,8 @@ def batch_sizes(settings: Settings) -> Settings:
 
 
 def write_tuned(path: Path, settings: Settings, found: dict[str, Any]) -> None:
-    """Note what was found for the settings' device and model, beside what the file has for others.
-    Raises SetupError when the file is there and can't be read.
+    """Write the tuned values for the settings' device and model; other entries of the file stay.
+    Raises SetupError if the existing file cannot be read.
     """
     known = _read(path)
     known.setdefault(settings.device, {})[settings.model] = {"cores": settings.cpu_threads, **found}
@@ -52,7 +52,7 @@ def write_tuned(path: Path, settings: Settings, found: dict[str, Any]) -> None:
 
 
 def measured_speed(settings: Settings) -> float | None:
-    """Images a second that `matting tune` found here for the settings' device and model."""
+    """Images per second that `matting tune` measured here for the settings' device and model."""
     found = _read(settings.effective_tune_file).get(settings.device, {}).get(settings.model, {})
     speed = found.get("images_per_s")
     return float(speed) if speed else None

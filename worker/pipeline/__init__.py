@@ -1,1 +1,1 @@
-"""The life of one batch: fetch, decode, predict, finish, encode, store."""
+"""The pipeline of a batch: fetch, decode, predict, finish, encode, store."""

@@ -1,7 +1,7 @@
-"""The pictures that options put behind subjects: read once, kept decoded for a while.
+"""A cache of background pictures: each is read once and kept decoded for a while.
 
-Reading has threads of its own, and each picture is read once for all who wait for it: one that is
-missing, damaged or slow holds up the images that need it, and no others.
+Pictures are read in threads of their own, once for all images that wait. A picture that is missing,
+damaged or slow delays only the images that need it.
 """
 
 import threading
@@ -17,44 +17,44 @@ from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.imaging.arrays import Image
 
 KEPT_S = 120
-"""A picture that was replaced under the same key is seen after this long."""
+"""A replaced picture is used after this time at the latest."""
 
 FAILURE_KEPT_S = 30
-"""A picture that could not be read is tried again after this long, and not for every image."""
+"""A picture that could not be read is tried again after this time, not for every image."""
 
 KEPT_BYTES = 256 * 1024**2
-"""Of decoded pictures; a job has one or two, of 3 bytes a pixel."""
+"""Most bytes of decoded pictures (3 bytes a pixel). A job usually has one or two pictures."""
 
 KEPT_ENTRIES = 256
-"""Pictures and failures; a failure takes no bytes worth counting."""
+"""Most entries, including failures, which need almost no memory."""
 
 THREADS = 2
 
 Read = Callable[[str, str], Image]
-"""Bucket and key → decoded picture; raises MattingError."""
+"""Reads bucket and key and decodes the picture; raises MattingError."""
 
 
 @dataclass(slots=True)
 class _Entry:
-    """A picture that is read or was read."""
+    """A picture that is being read or was read."""
 
     picture: "Future[Image]"
     until: float | None = None
-    """On the monotonic clock: good for so long; None while it is read."""
+    """Expiry on the monotonic clock; None while the picture is being read."""
     size_bytes: int = 0
 
 
 class BackgroundPictures:
-    """A cache that reads in threads of its own. Thread-safe; `close` it after its last caller."""
+    """The cache and its reader threads. Thread-safe. Close it after its last caller."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._lock = threading.RLock()  # a reader may be done before `load` returns
+        self._lock = threading.RLock()  # a reader may finish before `load` returns
         self._threads = SmallestBatchFirstPool(THREADS, "picture")
 
     def load(self, url: str) -> "Future[Image]":
-        """The picture [H, W, 3] uint8 RGB behind an `s3://` URL, from now on or already read. The
+        """Load the picture [H, W, 3] uint8 RGB of an `s3://` URL, unless it is in the cache. The
         future raises BackgroundUnreadableError or TransientError.
         """
         with self._lock:
@@ -67,7 +67,7 @@ class BackgroundPictures:
             return entry.picture
 
     def close(self) -> None:
-        """Wait for what is being read and end the threads."""
+        """Wait for pictures being read, then end the threads."""
         self._threads.shutdown()
 
     def _fresh(self, url: str) -> Image:
@@ -78,7 +78,7 @@ class BackgroundPictures:
             raise BackgroundUnreadableError(f"{url}: {error.detail}") from error
 
     def _loaded(self, url: str, entry: _Entry) -> None:
-        """Keep what will be the same the next time: the picture, or that it can't be read."""
+        """Cache the picture, or its permanent error."""
         error = entry.picture.exception()
         with self._lock:
             if error is None:
@@ -86,7 +86,7 @@ class BackgroundPictures:
                 entry.size_bytes = entry.picture.result().nbytes
             elif isinstance(error, InvalidOptionsError):
                 entry.until = time.monotonic() + FAILURE_KEPT_S
-            elif self._entries.get(url) is entry:  # the storage's error: the next image asks again
+            elif self._entries.get(url) is entry:  # a storage error: the next image tries again
                 del self._entries[url]
             self._drop_oldest()
 

@@ -1,4 +1,4 @@
-"""An image on its way through the pipeline, and whom it meets there."""
+"""An image in the pipeline, and the interfaces of the parts that process it."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -25,35 +25,35 @@ T = TypeVar("T")
 
 
 class ObjectStore(Protocol):
-    """Where photos come from and results go to."""
+    """The store that photos are read from and results are written to."""
 
     def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
         """The object's bytes. Raises MattingError."""
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
-        """Write an object of the own bucket. Raises MattingError."""
+        """Write an object to the service's bucket. Raises MattingError."""
 
 
 class BatchPredictor(Protocol):
-    """What turns photos into alphas."""
+    """The predictor: it computes alphas from photos."""
 
     def prepare(self, image: Image, profile: Profile) -> PreparedImage:
-        """A photo as an input of the network."""
+        """Prepare a photo as a network input."""
 
     def predict_many(
         self, prepared: Sequence[PreparedImage]
     ) -> list[NDArray[float32] | MattingError]:
-        """An alpha or an error for each input, in their order."""
+        """An alpha or an error for each input, in the same order."""
 
 
 @dataclass(slots=True)
 class InFlightImage:
-    """An image on its way through the stages."""
+    """An image and all its data between the stages of the pipeline."""
 
     item: WorkItem
     outcome: Outcome
     of: int = 1
-    """Images of its batch."""
+    """Number of images in its batch."""
     decoded: DecodedImage | None = None
     prepared: PreparedImage | None = None
     alpha: NDArray[float32] | None = None
@@ -63,11 +63,13 @@ class InFlightImage:
 
     @property
     def picture_urls(self) -> set[str]:
-        """Of the pictures that its options put behind its subject."""
+        """The URLs of the background pictures in its options."""
         return set(self.item.options.background_images())
 
     def stage(self, name: str, work: Callable[[], T]) -> T | None:
-        """Do one stage of this image: its time is noted, its error is the image's own."""
+        """Run one stage of this image: record its time, and turn an exception into the image's
+        error.
+        """
         started, started_ns = time.perf_counter(), time.time_ns()
         try:
             return work()
@@ -81,7 +83,7 @@ class InFlightImage:
         return None
 
     def fail(self, error: Exception, stage: str) -> None:
-        """Note why this image has no result."""
+        """Set the error of this image."""
         if isinstance(error, MattingError):
             self.outcome.error = error
         elif isinstance(error, MemoryError):

@@ -1,7 +1,7 @@
-"""Several models in one worker: each image of a batch goes to the pipeline of its own."""
+"""Several models in one worker: each image of a batch goes to the pipeline of its model."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from shared.errors import ModelNotServedError
@@ -9,33 +9,57 @@ from worker.pipeline.work_items import Outcome, WorkItem
 
 
 class ImagePipeline(Protocol):
-    """worker.pipeline.pipeline.Pipeline, or something that takes its place."""
+    """The interface of worker.pipeline.pipeline.Pipeline."""
 
     def run_many(self, items: Sequence[WorkItem]) -> list[Outcome]:
-        """One outcome for each item, in their order; raises for no image's sake."""
+        """One outcome for each item, in the same order. The error of an image is part of its
+        outcome.
+        """
+
+    def run_each(self, items: Sequence[WorkItem], *, urgent: bool) -> Iterator[list[Outcome]]:
+        """Lists of outcomes as they become available; each item is in one of them."""
 
 
 class ModelRouter:
-    """Runs batches whose images name different models. As safe for threads as what it holds."""
+    """Splits batches by model. As thread-safe as its pipelines."""
 
     def __init__(self, runners: Mapping[str, ImagePipeline], default: str) -> None:
-        """`runners` by the model's name; `default`: the model of images that name none."""
+        """`runners`: pipelines by model name. `default`: the model of images that name none."""
         self._runners = runners
         self._default = default
 
     def run_many(self, items: Sequence[WorkItem]) -> list[Outcome]:
-        """One outcome for each item, in their order; one model after the other."""
-        groups: defaultdict[str, list[int]] = defaultdict(list)
-        for index, item in enumerate(items):
-            groups[item.options.model or self._default].append(index)
-        outcomes: dict[int, Outcome] = {}
-        for model, indices in groups.items():
-            mine = [items[index] for index in indices]
-            runner = self._runners.get(model)
-            if runner is None:  # its message came by a queue that this worker should not read
-                error = ModelNotServedError(f"This worker does not serve the model {model}")
-                done = [Outcome(item_id=item.item_id, error=error) for item in mine]
+        """One outcome for each item, in the same order; the models run one after another."""
+        outcomes: dict[str, Outcome] = {}
+        for runner, mine in self._groups(items):
+            done = runner.run_many(mine) if runner is not None else _not_served(mine)
+            outcomes.update(zip((item.item_id for item in mine), done, strict=True))
+        return [outcomes[item.item_id] for item in items]
+
+    def run_each(self, items: Sequence[WorkItem], *, urgent: bool) -> Iterator[list[Outcome]]:
+        """Lists of outcomes as they become available; the models run one after another."""
+        for runner, mine in self._groups(items):
+            if runner is None:
+                yield _not_served(mine)
             else:
-                done = runner.run_many(mine)
-            outcomes.update(zip(indices, done, strict=True))
-        return [outcomes[index] for index in range(len(items))]
+                yield from runner.run_each(mine, urgent=urgent)
+
+    def _groups(
+        self, items: Sequence[WorkItem]
+    ) -> list[tuple[ImagePipeline | None, list[WorkItem]]]:
+        """The items of each model and its pipeline; None: this worker does not serve the model."""
+        groups: defaultdict[str, list[WorkItem]] = defaultdict(list)
+        for item in items:
+            groups[item.options.model or self._default].append(item)
+        return [(self._runners.get(model), mine) for model, mine in groups.items()]
+
+
+def _not_served(items: Sequence[WorkItem]) -> list[Outcome]:
+    """Outcomes for items whose messages came from a queue that this worker should not consume."""
+    return [
+        Outcome(
+            item_id=item.item_id,
+            error=ModelNotServedError(f"This worker does not serve the model {item.options.model}"),
+        )
+        for item in items
+    ]

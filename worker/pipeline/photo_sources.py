@@ -1,14 +1,14 @@
-"""Where photos come from: the object storage, or the web."""
+"""Reads photos from the object storage or the web, and writes results to the storage."""
 
 from shared.storage import Storage
 from shared.web import Web
 
 WEB = ""
-"""The "bucket" of photos that have a URL for a key."""
+"""The `bucket` of photos whose key is a URL."""
 
 
 class PhotoSources:
-    """The pipeline's object store: photos from S3 or the web, results to S3."""
+    """The object store of the pipeline: photos from S3 or the web, results to S3."""
 
     def __init__(self, storage: Storage, web: Web) -> None:
         self._storage = storage
@@ -21,5 +21,5 @@ class PhotoSources:
         return self._storage.get(bucket, key, max_bytes)
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
-        """Write an object of the own bucket. Raises StorageError."""
+        """Write an object to the service's bucket. Raises StorageError."""
         self._storage.put(key, data, content_type)

@@ -1,9 +1,9 @@
-"""The life of one batch: fetch → decode → predict → finish → encode → store.
+"""Processes a batch: fetch → decode → predict → finish → encode → store.
 
-The device is never kept waiting: two or three batches are in flight, each driven by a thread of its
-own, and while one holds the predictor the others' images are fetched, decoded, encoded and stored
-by shared pools: one for what waits for the storage, one for what waits for other people's servers,
-one for what computes (codecs). The images of small batches come first everywhere.
+Two or three batches are in flight, each driven by its own thread, so that the device never waits:
+while one batch uses the predictor, shared thread pools fetch, decode, encode and store the images
+of the others. There is a pool for the storage, one for servers of photo URLs, and one for codecs.
+Every pool runs the images of small batches first.
 """
 
 import time
@@ -43,7 +43,9 @@ log = get_logger(__name__)
 
 
 class Pipeline:
-    """Runs batches; `run_many` may be called by several threads at once. `close` it after them."""
+    """Processes batches. Several threads may call `run_many` at the same time. Close it
+    after them.
+    """
 
     def __init__(
         self,
@@ -54,9 +56,8 @@ class Pipeline:
         watchdog: Watchdog | None = None,
         pixel_budget: PixelBudget | None = None,
     ) -> None:
-        """`past`: where to look for results that were computed before; None computes each.
-        `watchdog`: who is told what native code is busy with. `pixel_budget`: shared by all
-        pipelines.
+        """`past`: finds results computed earlier; None: compute every image. `watchdog`: watches
+        native code. `pixel_budget`: shared by all pipelines of the worker.
         """
         self._predictor = predictor
         self._store = store
@@ -65,18 +66,21 @@ class Pipeline:
         self._quarantine = Quarantine(settings)
         self._pictures = BackgroundPictures(self._read_picture)
         self._transfers = Transfers(store, settings, past)
-        # One image a thread: OpenCV's own threads would only contend with these.
+        # Each thread processes one image; OpenCV's own threads would only compete with these.
         cv2.setNumThreads(1)
         self._codecs = SmallestBatchFirstPool(settings.codec_threads, "codec")
         self._pixel_budget = pixel_budget or PixelBudget(settings.max_decoded_pixels)
-        # Suspects wait for their child here, so that they keep no codec thread from the others.
+        # Suspects wait for their child process in a pool of their own and occupy no codec thread.
         self._suspects = SmallestBatchFirstPool(settings.codec_threads, "suspect")
 
     def run_many(self, items: Sequence[WorkItem]) -> list[Outcome]:
-        """Do a batch: one outcome for each item, in their order. One bad image fails alone."""
+        """Process a batch: one outcome for each item, in the same order. A bad image
+        fails alone.
+        """
         with self._watched():
             images = self._images(items, len(items))
-            # Each goes on to decoding as soon as it is there; no codec thread waits for a fetch.
+            # Each image is decoded as soon as it has been fetched; no codec thread waits for a
+            # fetch.
             fetching = {self._transfers.fetch(in_flight): in_flight for in_flight in images}
             self._run(
                 images,
@@ -89,10 +93,11 @@ class Pipeline:
         return [in_flight.outcome for in_flight in images]
 
     def run_each(self, items: Sequence[WorkItem], *, urgent: bool) -> Iterator[list[Outcome]]:
-        """Do images that may be slow to come: those that came together are done together, and the
-        others are waited for meanwhile. Each item has an outcome in one of the lists.
+        """Process images that may arrive slowly: those that arrived together are processed
+        together, while the others are still being fetched. Each item has an outcome in one of the
+        lists.
 
-        `urgent`: before all that belongs to full batches; else these go behind them.
+        `urgent`: run before all images of full batches, otherwise after them.
         """
         images = self._images(items, len(items) if urgent else self._settings.batch_size or 1)
         fetching = {self._transfers.fetch(in_flight): in_flight for in_flight in images}
@@ -109,8 +114,8 @@ class Pipeline:
             yield [in_flight.outcome for in_flight, _ in came]
 
     def _watched(self) -> AbstractContextManager[object]:
-        """A device that hangs would hold a batch for ever, since its leases are renewed: after this
-        long its messages are another's anyway.
+        """Watch a batch: a hanging device would hold it forever, because its leases are renewed.
+        After this time Redis delivers its messages again anyway.
         """
         return self._watchdog.watching(None, "batch", self._settings.queue_visibility_timeout_s)
 
@@ -123,8 +128,9 @@ class Pipeline:
     def _run(
         self, images: Sequence[InFlightImage], fetched: Iterable[tuple[InFlightImage, bytes]]
     ) -> None:
-        """Do what was fetched of these images, up to storing it."""
-        # Asked once, while the last photos are decoded: what is there is only copied.
+        """Process fetched images, up to starting to store them."""
+        # One query for all, while the last photos are being decoded; earlier results are only
+        # copied.
         left, storing = self._round(
             fetched, lambda: self._transfers.copy_earlier(images), may_wait=False
         )
@@ -142,9 +148,9 @@ class Pipeline:
         *,
         may_wait: bool,
     ) -> "tuple[list[tuple[InFlightImage, bytes]], list[Future[None]]]":
-        """Do as many as there is room for now, up to storing them; returns those that are left, and
-        what is being stored. `may_wait`: for the picture behind the first; else all whose pictures
-        are still read are left.
+        """Process as many images as the pixel budget allows now; returns the remaining images and
+        the writes in progress. `may_wait`: wait for the background picture of the first image;
+        otherwise skip all images whose picture is not loaded yet.
         """
         begun: list[InFlightImage] = []
         left: list[tuple[InFlightImage, bytes]] = []
@@ -188,8 +194,8 @@ class Pipeline:
             self._pixel_budget.release(held)
 
     def _load_pictures(self, in_flight: InFlightImage, *, wait: bool) -> dict[str, Image]:
-        """The pictures behind an image that are there; one that can't be read is the image's error.
-        `wait`: for all.
+        """The loaded background pictures of an image; one that cannot be read is the image's error.
+        `wait`: wait for all of them.
         """
         try:
             loading = {url: self._pictures.load(url) for url in in_flight.picture_urls}
@@ -199,7 +205,7 @@ class Pipeline:
             return {}
 
     def close(self) -> None:
-        """Wait for what is under way and end the threads."""
+        """Wait for all work in progress, then end the threads."""
         self._suspects.shutdown()
         self._codecs.shutdown()
         self._transfers.close()
@@ -207,8 +213,8 @@ class Pipeline:
         self._quarantine.close()
 
     def _pixels(self, in_flight: InFlightImage, data: bytes) -> int:
-        """What it needs room for: the photo, or a larger canvas. One with too many pixels is
-        refused, and needs none.
+        """The pixels that the image needs from the budget: its photo or a larger canvas. An image
+        with too many pixels fails and needs none.
         """
         options = in_flight.item.options
         pixels = pixels_to_decode(data, min_decode_side_px(options))
@@ -273,7 +279,7 @@ class Pipeline:
         if in_flight.alpha is not None:
             with self._watchdog.watching(in_flight.item.item_id, "finish"):
                 in_flight.stage("finish", lambda: self._compose(in_flight))
-        # The big arrays go as soon as they are encoded: storing may wait for the network.
+        # Release the large arrays right after encoding: storing may wait for the network.
         in_flight.decoded = in_flight.prepared = in_flight.alpha = None
         in_flight.pictures = {}
         return self._transfers.put(in_flight)
@@ -296,5 +302,6 @@ class Pipeline:
 
     def _read_picture(self, bucket: str, key: str) -> Image:
         data = self._store.get(bucket, key, self._settings.max_image_bytes)
-        # Each of a job's batches reads it: one that ends a worker would end one after another.
+        # Decoded in quarantine: every batch of the job reads the picture, so a picture that crashes
+        # native code would end one worker after another.
         return self._quarantine.decode(data, DecodeRequest())[0]

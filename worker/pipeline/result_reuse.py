@@ -1,8 +1,8 @@
-"""The same photo twice: found by its content, copied in the storage instead of computed again.
+"""Reuses the result of a photo that was processed before: it is copied in the storage.
 
-A fingerprint is made of the caller's key, the photo's bytes, the options and the model, so it can
-only ever meet results of the same caller. What lies behind options that name a picture may change
-under the same name: such images are computed each time.
+A fingerprint covers the caller's key, the photo's bytes, the options and the model, so results of
+another caller never match. Images with background pictures are always computed, because a picture
+may change under the same name.
 """
 
 import hashlib
@@ -26,35 +26,35 @@ from worker.pipeline.work_items import Outcome, StoredOutput, WorkItem
 log = get_logger(__name__)
 
 RESULT_VERSION = 3
-"""To be raised when the same photo and options give other pixels than before."""
+"""Raise it when the same photo and options produce other pixels than before."""
 
 
 class EarlierResults(Protocol):
-    """Where a pipeline looks for what was computed before."""
+    """The interface with which a pipeline finds earlier results."""
 
     def fingerprint(self, tenant: str, data: bytes, options: Options) -> str | None:
-        """What the result follows from; None: it must be computed."""
+        """A hash of everything that determines the result; None: always compute it."""
 
     def find_many(
         self, wanted: Sequence[tuple[str, str]]
     ) -> Mapping[tuple[str, str], EarlierResult]:
-        """By tenant and fingerprint. Raises DatabaseError."""
+        """Earlier results by tenant and fingerprint. Raises DatabaseError."""
 
     def copy(self, source_key: str, key: str) -> None:
         """Copy an object within the storage. Raises MattingError."""
 
 
 class ResultReuse:
-    """PastResults in the database and the storage."""
+    """Earlier results in the database and the storage."""
 
     def __init__(self, database: Database, storage: Storage, model: str) -> None:
-        """`model`: its fingerprint."""
+        """`model`: the fingerprint of the model."""
         self._database = database
         self._storage = storage
         self._model = model
 
     def fingerprint(self, tenant: str, data: bytes, options: Options) -> str | None:
-        """SHA-256 over all that the result follows from."""
+        """SHA-256 of everything that determines the result."""
         if any(options.background_images()):
             return None
         asked = json.dumps(options.model_dump(mode="json", exclude={"preset"}), sort_keys=True)
@@ -65,7 +65,7 @@ class ResultReuse:
     def find_many(
         self, wanted: Sequence[tuple[str, str]]
     ) -> Mapping[tuple[str, str], EarlierResult]:
-        """The newest result for each."""
+        """The newest result for each tenant and fingerprint."""
         if not wanted:
             return {}
         places = {(uuid.UUID(tenant), mark): (tenant, mark) for tenant, mark in wanted}
@@ -74,12 +74,12 @@ class ResultReuse:
         return {places[place]: result for place, result in found.items()}
 
     def copy(self, source_key: str, key: str) -> None:
-        """Within the own bucket; no byte passes through here."""
+        """Copy an object within the service's bucket, inside the storage."""
         self._storage.copy(source_key, key)
 
 
 def stored_again(past: EarlierResult, item: WorkItem) -> tuple[StoredOutput, ...]:
-    """An earlier image's files under this one's keys and names."""
+    """An earlier image's files, under the keys and names of this image."""
     before = past.outputs or [
         {"width": past.width, "height": past.height, "bytes": past.output_bytes, "unmet": []}
     ]
@@ -106,8 +106,8 @@ def stored_again(past: EarlierResult, item: WorkItem) -> tuple[StoredOutput, ...
 def copy_again(
     past: EarlierResults, found: EarlierResult, item: WorkItem, outcome: Outcome
 ) -> None:
-    """Copy an earlier image's files, and note all that is recorded of an image: it may never be
-    decoded. Where a file or the photo's size is gone, the image is computed.
+    """Copy the files of an earlier image, and fill in the whole outcome, because the photo may
+    never be decoded. If a file or the photo's size is missing, the image is computed.
     """
     if not (found.width and found.height):
         return

@@ -1,7 +1,7 @@
-"""What goes over the network: photos come, earlier results are copied, finished files go.
+"""Transfers over the network: photos are fetched, earlier results copied, finished files stored.
 
-Photos from the storage and photos from URLs have threads of their own: other people's servers may
-take as long as they like, and the storage waits for none of them.
+The storage and photo URLs have separate threads: foreign servers may be slow, and the storage does
+not wait for them.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ log = get_logger(__name__)
 
 
 class Transfers:
-    """The threads that wait for the network. Thread-safe; `close` it after its last caller."""
+    """The threads for network transfers. Thread-safe. Close it after its last caller."""
 
     def __init__(self, store: ObjectStore, settings: Settings, past: EarlierResults | None) -> None:
         self._store = store
@@ -30,7 +30,7 @@ class Transfers:
         self._web = SmallestBatchFirstPool(settings.url_threads, "web")
 
     def fetch(self, in_flight: InFlightImage) -> "Future[bytes | None]":
-        """Begin to fetch a photo; None: it has an error instead."""
+        """Start fetching a photo; None: the image has an error."""
         pool = self._web if in_flight.item.bucket == WEB else self._io
         return pool.submit(in_flight.of, in_flight.stage, "fetch", lambda: self._get(in_flight))
 
@@ -43,7 +43,7 @@ class Transfers:
         return data
 
     def copy_earlier(self, in_flight_images: Sequence[InFlightImage]) -> "list[Future[None]]":
-        """Look for earlier results, and begin to copy them."""
+        """Look for earlier results, and start copying them."""
         asked = {
             (in_flight.item.tenant, in_flight.outcome.fingerprint): in_flight
             for in_flight in in_flight_images
@@ -53,7 +53,7 @@ class Transfers:
             return []
         try:
             found = self._past.find_many([(t, mark) for t, mark in asked if mark is not None])
-        except MattingError as error:  # it can all be computed
+        except MattingError as error:  # every image can be computed instead
             log.warning("reuse-failed", code=error.code, detail=error.detail)
             return []
         return [
@@ -65,16 +65,16 @@ class Transfers:
         ]
 
     def put(self, in_flight: InFlightImage) -> "Future[None]":
-        """Begin to store an image's files."""
+        """Start storing the files of an image."""
         return self._io.submit(in_flight.of, self._put, in_flight)
 
     def close(self) -> None:
-        """Wait for what is under way and end the threads."""
+        """Wait for transfers in progress, then end the threads."""
         self._io.shutdown()
         self._web.shutdown()
 
     def _put(self, in_flight: InFlightImage) -> None:
-        if in_flight.files:  # an image that failed before has nothing to store
+        if in_flight.files:  # an image that failed earlier has no files
             in_flight.stage("store", lambda: self._put_files(in_flight))
 
     def _put_files(self, in_flight: InFlightImage) -> None:

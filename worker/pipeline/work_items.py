@@ -1,4 +1,4 @@
-"""What goes into the pipeline and what comes out: one image to be done, and what became of it."""
+"""Input and output of the pipeline: an image to process, and its outcome."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from shared.tracing import StageSpan
 
 @dataclass(frozen=True, slots=True)
 class RequestedOutput:
-    """One file to write: how it looks, and its object key."""
+    """A file to write: its rendition and its object key."""
 
     rendition: Options | ExtraOutput
     key: str
@@ -27,7 +27,7 @@ def requested_outputs(options: Options, keys: Sequence[str]) -> tuple[RequestedO
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkItem:
-    """One image to be done."""
+    """An image to process."""
 
     item_id: str
     bucket: str
@@ -36,16 +36,16 @@ class WorkItem:
     outputs: tuple[RequestedOutput, ...]
     """The files to write, the main one first."""
     name: str = ""
-    """The path that the caller knows the photo by: names are made from it."""
+    """The caller's path of the photo; results are named after it."""
     suspect: bool = False
-    """To be decoded in a process of its own."""
+    """Decode it in a child process."""
     tenant: str = ""
-    """Whose photo it is: the id of the caller's key."""
+    """The id of the caller's API key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredOutput:
-    """One file that an image became."""
+    """A file that was written."""
 
     name: str
     key: str
@@ -53,31 +53,31 @@ class StoredOutput:
     height: int
     bytes: int
     unmet: tuple[str, ...]
-    """The marketplace's rules that it fails."""
+    """The marketplace rules that it violates."""
     subject: tuple[int, int, int, int] | None = None
-    """Left, top, right, bottom of the subject's box in this picture, in pixels."""
+    """Left, top, right, bottom of the subject's box in this file, in pixels."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What became of one image."""
+    """The outcome of an image."""
 
     item_id: str
     error: MattingError | None = None
     width: int = 0
     height: int = 0
-    """Of the upright original; 0 if it was never decoded."""
+    """Size of the upright photo; 0 if it was never decoded."""
     input_bytes: int = 0
     output_bytes: int = 0
-    """Of the main result."""
+    """Size of the main file."""
     outputs: tuple[StoredOutput, ...] = ()
-    """The main one first; empty when there is none."""
+    """The written files, the main one first; empty if the image failed."""
     review: tuple[Reason, ...] = ()
-    """Why a person should look at it."""
+    """Why a person should check the result."""
     fingerprint: str | None = None
-    """What the result follows from, photo and options; none: it is not to be used again."""
+    """Hash of photo, options and model; None: do not reuse the result."""
     reused: bool = False
     """The result was copied from an earlier one."""
     stages: list[StageSpan] = field(default_factory=list)
-    """When each ran, for its trace."""
+    """The time span of each stage, for the trace."""
     timings_ms: dict[str, float] = field(default_factory=dict)

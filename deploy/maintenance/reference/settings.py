@@ -43,16 +43,17 @@ def settings_page() -> str:
 
 
 def _sections() -> Iterator[tuple[str, list[str]]]:
-    """The class's sections: a comment of its own line before a field begins one."""
-    title = "General"
+    """The class's sections: a comment after an empty line begins one."""
+    title = before = "General"
     names: list[str] = []
     for line in inspect.getsource(Settings).splitlines():
-        if comment := re.fullmatch(r"    # (.+)", line):
+        if not before and (comment := re.fullmatch(r"    # (.+)", line)):
             if names:
                 yield title, names
-            title, names = re.split(r"[.:,]", comment[1])[0], []
+            title, names = re.split(r"[.:]", comment[1])[0], []
         elif (field := re.match(r"    (\w+):", line)) and field[1] in Settings.model_fields:
             names.append(field[1])
+        before = line
     yield title, names
 
 

@@ -1,0 +1,155 @@
+"""Photos by URL whose servers take their time: the others are done, recorded and told of first."""
+
+import threading
+import uuid
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from shared import job_store
+from shared.database import Database
+from shared.errors import MattingError, UrlNotFetchedError
+from shared.job_store import NewItem
+from shared.jobs import ItemStatus
+from shared.models import Item, Job
+from shared.queue import QUEUE, URL_QUEUE, Celery, parse_message
+from shared.reconciler import Reconciler
+from shared.settings import Settings
+from shared.storage import Storage
+from tests.integration.test_batch_runner import Threshold
+from worker.consumer.batch_runner import BatchRunner
+from worker.consumer.circuit_breaker import CircuitBreaker
+from worker.pipeline.photo_sources import WEB
+from worker.pipeline.pipeline import Pipeline
+
+
+class Hosts:
+    """The storage, and a web where hosts named `slow` answer when they are told to."""
+
+    def __init__(self, storage: Storage, photo: bytes) -> None:
+        self._storage, self._photo = storage, photo
+        self.answer = threading.Event()
+
+    def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
+        if bucket != WEB:
+            return self._storage.get(bucket, key, max_bytes)
+        if key.startswith("https://slow") and not self.answer.wait(60):
+            raise UrlNotFetchedError
+        return self._photo
+
+    def put(self, key: str, data: bytes, content_type: str) -> None:
+        self._storage.put(key, data, content_type)
+
+
+@pytest.fixture
+def hosts(storage: Storage, jpeg: bytes) -> Hosts:
+    return Hosts(storage, jpeg)
+
+
+@pytest.fixture
+def runner(
+    database: Database, storage: Storage, hosts: Hosts, settings: Settings
+) -> Iterator[BatchRunner]:
+    pipeline = Pipeline(Threshold(), hosts, settings.model_copy(update={"url_threads": 4}))
+    yield BatchRunner(database, pipeline, settings, "tests-1", CircuitBreaker(storage.ping))
+    hosts.answer.set()
+    pipeline.close()
+
+
+def submit(database: Database, sources: list[str]) -> tuple[uuid.UUID, list[dict[str, str]]]:
+    """A job of these photos; its messages."""
+    with database.transaction() as session:
+        key, _ = job_store.create_api_key(session, "tests")
+        job = job_store.create_job(
+            session, api_key_id=key.id, options={}, priority=5, labels={}, source={"kind": "urls"}
+        )
+        items = [NewItem(name=f"{n}.jpg", source=source) for n, source in enumerate(sources)]
+        job_store.add_items(session, job.id, items)
+        job_store.finish_expansion(session, job.id)
+        found = sa.select(Item.id).where(Item.job_id == job.id).order_by(Item.position)
+        ids = session.scalars(found).all()
+    return job.id, [{"item": str(one), "job": str(job.id), "file": "x"} for one in ids]
+
+
+@pytest.mark.timeout(60)
+def test_who_came_is_recorded_and_told_of_while_the_others_hang(
+    database: Database, runner: BatchRunner, hosts: Hosts
+) -> None:
+    job_id, messages = submit(
+        database, [f"https://{host}.example/{n}" for n, host in enumerate(["slow", "quick"] * 3)]
+    )
+    told: dict[int, str | MattingError | None] = {}
+    half = threading.Event()
+
+    def tell(place: int, result: str | MattingError | None) -> None:
+        assert place not in told
+        told[place] = result
+        if len(told) == 4:
+            half.set()
+
+    rubbish = [*messages, {"x": "y"}]
+    running = threading.Thread(
+        target=runner.run_each, args=(rubbish, tell), kwargs={"urgent": False}
+    )
+    running.start()
+    while not {1, 3, 5} <= told.keys():
+        half.wait(0.05)
+        assert running.is_alive()
+    with database.transaction() as session:
+        job = session.get_one(Job, job_id)
+        assert (job.succeeded, job.running) == (3, 3)
+    assert len(runner.held) == 3, "the leases of those that hang are renewed, and no others"
+    hosts.answer.set()
+    running.join(40)
+    assert [told[place] for place in range(6)] == ["succeeded"] * 6
+    assert isinstance(told[6], MattingError)
+    assert runner.held == []
+    with database.transaction() as session:
+        assert session.scalars(sa.select(Item.status)).all() == [ItemStatus.SUCCEEDED] * 6
+
+
+@pytest.mark.timeout(60)
+def test_urls_that_hang_hold_no_thread_that_fetches_from_the_storage(
+    database: Database, storage: Storage, runner: BatchRunner, hosts: Hosts, jpeg: bytes
+) -> None:
+    _, hanging = submit(database, [f"https://slow.example/{n}" for n in range(12)])
+    for number in range(8):
+        storage.put(f"in/{number}", jpeg, "image/jpeg")
+    _, stored = submit(database, [f"s3://{storage.bucket}/in/{n}" for n in range(8)])
+    told: list[int] = []
+    threads = [
+        threading.Thread(
+            target=runner.run_each,
+            args=(hanging[start : start + 4], lambda place, _: told.append(place)),
+            kwargs={"urgent": False},
+        )
+        for start in range(0, 12, 4)
+    ]
+    for thread in threads:
+        thread.start()
+    assert runner.run_many(stored) == ["succeeded"] * 8
+    assert told == []
+    hosts.answer.set()
+    for thread in threads:
+        thread.join(40)
+    assert len(told) == 12
+
+
+def test_photos_by_url_are_sent_to_queues_of_their_own(
+    database: Database, queue: Celery, settings: Settings, storage: Storage
+) -> None:
+    job_id, messages = submit(
+        database, ["https://host.example/a", f"s3://{storage.bucket}/b", "http://host.example/c"]
+    )
+    assert Reconciler(database, queue, settings).publish_job(job_id) == 3
+    found: dict[str, set[str]] = {}
+    with queue.connection_for_read() as connection:
+        for name in (QUEUE, URL_QUEUE):
+            inbox = queue.amqp.queues[name](connection)
+            found[name] = set()
+            while (message := inbox.get()) is not None:
+                message.ack()
+                found[name].add(str(parse_message(message.payload[1])[0]))
+    assert found[QUEUE] == {messages[1]["item"]}
+    assert found[URL_QUEUE] == {messages[0]["item"], messages[2]["item"]}
