@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from api.background.job_waiter import JobWaiter
 from api.background.sweeper import Sweeper
+from api.background.system_facts import SystemFacts
 from api.background.webhook_delivery import WebhookDeliverer
 from api.budgets import MemoryBudget, OpenCalls
 from api.sources.expansion import Expander
@@ -40,6 +41,7 @@ class Resources:
     sweeper: Sweeper
     limiter: RateLimiter
     waiting: JobWaiter
+    facts: SystemFacts
     web: Web
     fetching: CapacityLimiter
     """Of threads that fetch from the web: a slow host must not hold those of all requests."""
@@ -92,6 +94,7 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
             sweeper=sweeper,
             limiter=limiter,
             waiting=JobWaiter(database),
+            facts=SystemFacts(database, queue, storage, settings),
             web=web,
             fetching=CapacityLimiter(FETCH_THREADS),
             estimating=CapacityLimiter(ESTIMATE_THREADS),
@@ -103,7 +106,8 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
         )
 
 
-def _resources(request: Request) -> Resources:
+async def _resources(request: Request) -> Resources:
+    """On the event loop: a function that is no coroutine would take a thread of every request."""
     resources: Resources = request.app.state.resources
     return resources
 

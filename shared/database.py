@@ -15,8 +15,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
+from shared.bounded_connection import BoundedConnection
 from shared.errors import DatabaseError
 
 __all__ = ["Database", "Session", "now"]
@@ -28,6 +30,14 @@ IDLE_IN_TRANSACTION_MS = 5_000
 """The server ends a transaction that is idle for this long, for example of a frozen process, and
 releases its locks. Code inside a transaction waits only for the database.
 """
+
+STATEMENT_TIMEOUT_MS = 12_000
+"""None of ours takes a second. The server gives up first, then the client: it may be frozen."""
+
+ANSWER_TIMEOUT_S = 15.0
+
+POOL_TIMEOUT_S = 10
+"""How long a thread waits for a connection while all are in use."""
 
 KEEPALIVE = {
     "keepalives_idle": 10,
@@ -63,15 +73,18 @@ class Database:
                 self.url,
                 pool_size=pool_size,
                 max_overflow=pool_size,
+                pool_timeout=POOL_TIMEOUT_S,
                 pool_pre_ping=True,
                 connect_args={
                     "application_name": f"matting-{process}",
                     "connect_timeout": 5,
                     "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} "
+                    f"-c statement_timeout={STATEMENT_TIMEOUT_MS} "
                     f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS}",
                     **KEEPALIVE,
                 },
             )
+            event.listen(self.engine, "do_connect", _connect)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @property
@@ -89,7 +102,7 @@ class Database:
         try:
             with self._sessions.begin() as session:
                 yield session
-        except (OperationalError, InterfaceError) as error:
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
             raise DatabaseError(f"The database did not answer: {_first_line(error)}") from error
         except DBAPIError as error:
             if error.connection_invalidated:
@@ -106,8 +119,10 @@ class Database:
         with self.engine.begin() as connection:
             if not self.is_sqlite:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK_ID)))
+                _lift_timeouts(connection)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+        self.engine.dispose()  # of the connection that may take its time
 
     def revisions(self) -> tuple[str | None, str | None]:
         """The revision of the tables, and the newest revision."""
@@ -131,6 +146,20 @@ def now(session: Session) -> datetime:
         value: datetime = session.scalars(sa.select(sa.func.clock_timestamp())).one()
         return value.astimezone(UTC)
     return datetime.now(UTC)
+
+
+def _connect(_dialect: object, _record: object, args: Any, options: Any) -> BoundedConnection:
+    connection = BoundedConnection.connect(*args, **options)
+    connection.answer_timeout_s = ANSWER_TIMEOUT_S
+    return connection
+
+
+def _lift_timeouts(connection: sa.Connection) -> None:
+    """A migration takes as long as it takes. The connection must not go back to the others."""
+    connection.exec_driver_sql("SET statement_timeout = 0")
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, BoundedConnection)
+    raw.answer_timeout_s = None
 
 
 def _sqlite_engine(url: sa.URL) -> Engine:

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import cast
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
+from shared.outage_breaker import OutageBreaker
 from shared.settings import Settings
 from shared.telemetry import get_logger
 
@@ -16,6 +19,11 @@ log = get_logger(__name__)
 KEY_PREFIX = "matting:rate:"
 
 WARN_EVERY_S = 60
+
+SOCKET_TIMEOUT_S = 0.5
+"""A request waits for no more than this, and once in `PROBE_S` only."""
+
+PROBE_S = 5.0
 
 # Redis runs the script atomically, by its own clock. The bucket holds the requests of one minute
 # and refills evenly. It is stored as the tokens left and the time of the last request, and expires
@@ -59,8 +67,13 @@ class RateLimiter:
     def __init__(self, settings: Settings) -> None:
         """Does not connect yet."""
         self._redis = Redis.from_url(
-            settings.redis_url, socket_timeout=1, socket_connect_timeout=1, protocol=2
+            settings.redis_url,
+            socket_timeout=SOCKET_TIMEOUT_S,
+            socket_connect_timeout=SOCKET_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),  # its own default is to try ten times
+            protocol=2,
         )
+        self._breaker = OutageBreaker(PROBE_S)
         self._take = self._redis.register_script(TAKE)
         self._warn_at = 0.0
 
@@ -70,6 +83,11 @@ class RateLimiter:
 
     def take(self, name: str, limit: int) -> Allowance:
         """Count one request of the key `name`, which may send `limit` per minute."""
+        unlimited = Allowance(
+            allowed=True, limit=limit, remaining=limit, retry_after_s=0, reset_s=0
+        )
+        if not self._breaker.lets_through():
+            return unlimited
         try:
             taken, left = cast(
                 tuple[int, bytes], self._take(keys=[KEY_PREFIX + name], args=[limit])
@@ -78,7 +96,9 @@ class RateLimiter:
             if time.monotonic() >= self._warn_at:
                 self._warn_at = time.monotonic() + WARN_EVERY_S
                 log.warning("rate-limit-off", detail=str(error))
-            return Allowance(allowed=True, limit=limit, remaining=limit, retry_after_s=0, reset_s=0)
+            self._breaker.record(answered=False)
+            return unlimited
+        self._breaker.record(answered=True)
         tokens = float(left)
         return Allowance(
             allowed=bool(taken),

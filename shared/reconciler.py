@@ -14,8 +14,9 @@ from contextlib import suppress
 
 from shared import job_store
 from shared.database import Database, Session
-from shared.errors import MattingError
+from shared.errors import MattingError, QueueError
 from shared.held_messages import find_lost
+from shared.outage_breaker import OutageBreaker
 from shared.periodic_task import PeriodicTask
 from shared.queue import Celery, Message, publish_many, queue_name
 from shared.settings import Settings
@@ -30,6 +31,9 @@ what it takes within seconds."""
 
 FORGET_ROWS = 1_000
 """Of one transaction."""
+
+PROBE_S = 5.0
+"""While Redis does not answer, one request each so often finds out whether it does again."""
 
 LOOK_SHARE = 20
 """Looking for lost messages reads the whole queue, so it takes at most this part of the time."""
@@ -51,6 +55,7 @@ class Reconciler(PeriodicTask):
         self._owner = uuid.uuid4().hex
         self._renew_at = 0.0
         self._publishing: set[uuid.UUID] = set()
+        self._breaker = OutageBreaker(PROBE_S)
         self._lock = threading.Lock()
         self._recover_at = 0.0
         self._look_at = 0.0
@@ -84,6 +89,20 @@ class Reconciler(PeriodicTask):
         with self._database.transaction() as session:
             given = self._shares(session)
         return sum(self._publish_share(share) for share in given if share.job_id == job_id)
+
+    def publish_now(self, job_id: uuid.UUID) -> int:
+        """The same for a request, which does not wait for a Redis that has just failed. Raises
+        MattingError.
+        """
+        if not self._breaker.lets_through():
+            raise QueueError("Redis did not answer a moment ago")
+        try:
+            sent = self.publish_job(job_id)
+        except QueueError:
+            self._breaker.record(answered=False)
+            raise
+        self._breaker.record(answered=True)
+        return sent
 
     def _shares(self, session: Session) -> list[Share]:
         return shares(

@@ -145,6 +145,18 @@ class Settings(BaseSettings):
     tensorrt: bool = Field(
         False, description="Build a TensorRT engine for the GPU and keep it on disk."
     )
+    engine_fallback: Literal["none", "device", "cpu"] = Field(
+        "device",
+        description="What a worker may use when its configuration crashes, is not available, or "
+        "gives results that differ from the CPU's: `none`: the worker ends; `device`: a slower "
+        "configuration of the same device, such as CUDA without TensorRT; `cpu`: also the CPU.",
+    )
+    alpha_tolerances: dict[Precision, Annotated[float, Field(gt=0, le=1)]] = Field(
+        {},
+        description='By precision, as JSON (`{"fp16": 0.03}`): how much the test card\'s alpha may '
+        "differ from the plain CPU's on average, in 0..1; the worst thousandth of its pixels may "
+        "differ 12.5 times as much. Default: fp32 0.01, bf16 and fp16 0.02, int8 0.05.",
+    )
     cpu_threads: int = Field(
         default_factory=_usable_cores,
         ge=1,
@@ -261,6 +273,12 @@ class Settings(BaseSettings):
     max_keys_per_job: int = Field(100_000, ge=1, description="Most keys named in one request.")
     max_archive_bytes: int = Field(
         20 * 1024**3, ge=1, description="Largest zip file, both packed and unpacked."
+    )
+    archive_disk_bytes: Annotated[int | None, BeforeValidator(_empty_is_none)] = Field(
+        None,
+        ge=1,
+        description="Disk space in /tmp for the zip files that one API process unpacks, all "
+        "together. Default: what is free, less 512 MiB. Set it where /tmp has a limit of its own.",
     )
     max_url_redirects: int = Field(
         5, ge=0, le=20, description="Most redirects when a photo is downloaded from a URL."

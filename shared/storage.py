@@ -37,6 +37,9 @@ STREAM_BYTES = 256 * 1024
 WHOLE_BYTES = 64 * 1024**2
 """Files below go in one request, straight from disk; larger ones in parts, each read into memory.
 """
+CONNECT_TIMEOUT_S = 5
+READ_TIMEOUT_S = 15
+"""Without a byte of an answer; three tries are made."""
 
 _FAULTS = (BotoCoreError, ClientError, OSError, HTTPError)
 """The exceptions of boto3, and of urllib3 when a connection breaks while a body is read."""
@@ -120,6 +123,13 @@ class Storage:
         except _FAULTS as error:
             raise _translated(error, bucket, key) from error
         return data, int(whole) if whole.isdigit() else len(data)
+
+    def size(self, bucket: str, key: str) -> int:
+        """The object's length in bytes. Raises as `get`."""
+        try:
+            return int(self._client.head_object(Bucket=bucket, Key=key)["ContentLength"])
+        except _FAULTS as error:
+            raise _translated(error, bucket, key) from error
 
     def delete_many(self, keys: Sequence[str]) -> None:
         """Delete objects of the service's bucket; missing ones are ignored.
@@ -297,8 +307,8 @@ def _client(settings: Settings, endpoint_url: str | None, connections: int) -> A
             response_checksum_validation="when_required",
             retries={"mode": "standard", "max_attempts": 3},
             max_pool_connections=connections,
-            connect_timeout=5,
-            read_timeout=30,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=READ_TIMEOUT_S,
             tcp_keepalive=True,
         ),
     )

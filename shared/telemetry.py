@@ -9,46 +9,56 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from shared.settings import Settings
 
-IMAGES = Counter("matting_images", "Images by how they ended.", ["status", "code"])
-RETRIES = Counter("matting_retries", "Tries that ended in an error worth another one.", ["code"])
-REDELIVERIES = Counter("matting_redeliveries", "Messages whose image was done or taken already.")
+IMAGES = Counter(
+    "matting_images", "Images that succeeded or failed, with the error code.", ["status", "code"]
+)
+RETRIES = Counter("matting_retries", "Attempts that will be repeated, by error code.", ["code"])
+REDELIVERIES = Counter(
+    "matting_redeliveries", "Messages whose image was finished or held by another worker."
+)
 BATCH_IMAGES = Histogram(
-    "matting_batch_images", "Images of one claimed batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+    "matting_batch_images", "Images per claimed batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
 )
 STAGE_SECONDS = Histogram(
     "matting_stage_seconds",
-    "Time of one image in one stage.",
+    "Time that an image spends in a stage.",
     ["stage"],
     buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
 )
 PREDICT_IMAGES = Histogram(
     "matting_predict_images",
-    "Images of one forward pass.",
+    "Images per forward pass.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
 )
 PADDING = Histogram(
     "matting_padding_ratio",
-    "Share of a network input that shows no photo.",
+    "Share of a network input that is padding.",
     buckets=(0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1),
 )
 DEVICE_BUSY_SECONDS = Counter(
-    "matting_device_busy_seconds", "Time the predictor computed, of all its streams."
+    "matting_device_busy_seconds", "Time that the predictor computed, summed over streams."
 )
 PREDICT_STREAMS = Gauge(
-    "matting_predict_streams", "Networks side by side.", multiprocess_mode="livesum"
+    "matting_predict_streams", "Networks that run in parallel.", multiprocess_mode="livesum"
 )
-REUSED = Counter("matting_results_reused", "Images whose result was there already.")
-NEEDS_REVIEW = Counter("matting_needs_review", "Results marked for review.", ["reason"])
+REUSED = Counter("matting_results_reused", "Images whose earlier result was copied.")
+NEEDS_REVIEW = Counter(
+    "matting_needs_review", "Results that were marked for review, by reason.", ["reason"]
+)
 PREDICTOR_WARM = Gauge(
     "matting_predictor_warm",
-    "1 while a warm predictor takes work.",
+    "1 while the predictor is warm and takes work.",
     multiprocess_mode="livesum",
 )
-RECONCILED = Counter("matting_reconciled", "Items that the reconciler moved.", ["action"])
-WEBHOOKS = Counter("matting_webhook_deliveries", "Tries to deliver a webhook.", ["outcome"])
+RECONCILED = Counter(
+    "matting_reconciled", "Items that the reconciler put back, by cause.", ["action"]
+)
+WEBHOOKS = Counter(
+    "matting_webhook_deliveries", "Webhook delivery attempts, by outcome.", ["outcome"]
+)
 REQUEST_SECONDS = Histogram(
     "matting_request_seconds",
-    "Time of one request, to the end of its answer.",
+    "Time of a request, to the end of its response.",
     ["method", "route", "status"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )

@@ -17,7 +17,7 @@ from celery import signals
 from kombu import Exchange, Queue
 
 from shared.database import Database
-from shared.errors import DatabaseError, ImageTimeoutError, MattingError
+from shared.errors import DatabaseError, ImageTimeoutError, MattingError, SetupError
 from shared.queue import TASK, make_app, served_queues
 from shared.settings import Settings, get_settings
 from shared.storage import Storage
@@ -135,21 +135,32 @@ def _open(**_: Any) -> None:
         takes = settings.batch_size * settings.batches_in_flight
         heartbeat.start({**descriptions[0], "models": list(pipelines), "takes": takes})
         _opened.callback(heartbeat.stop)
-    except MattingError as error:
+        task = cast(BatchTask, app.tasks[TASK])
+        task.body, task.batch_size = runner, settings.batch_size
+        task.batch_wait_s = settings.batch_wait_ms / 1e3
+        task.batches_in_flight = settings.batches_in_flight
+        task.url_queues, task.url_places = tuple(_url_queues), settings.url_threads
+        task.watchdog = watchdog
+        probes.state = "warm"
+        PREDICTOR_WARM.set(1)
+        signals.worker_shutting_down.connect(
+            lambda **_: _stopping(heartbeat, storage_breaker, probes), weak=False
+        )
+    except Exception as error:
+        # Whatever it is: Celery logs what a signal's receiver raises, and takes messages all the
+        # same. Only an exit gets through.
+        try:
+            _report_failed_start(error)
+            _opened.close()
+        finally:
+            sys.exit(2)
+
+
+def _report_failed_start(error: Exception) -> None:
+    if isinstance(error, MattingError):
         log.error("worker-cannot-start", code=error.code, detail=error.message)
-        _opened.close()
-        sys.exit(2)
-    task = cast(BatchTask, app.tasks[TASK])
-    task.body, task.batch_size = runner, settings.batch_size
-    task.batch_wait_s = settings.batch_wait_ms / 1e3
-    task.batches_in_flight = settings.batches_in_flight
-    task.url_queues, task.url_places = tuple(_url_queues), settings.url_threads
-    task.watchdog = watchdog
-    probes.state = "warm"
-    PREDICTOR_WARM.set(1)
-    signals.worker_shutting_down.connect(
-        lambda **_: _stopping(heartbeat, storage_breaker, probes), weak=False
-    )
+    else:
+        log.error("worker-cannot-start", code=SetupError.code, detail=repr(error), exc_info=error)
 
 
 def _end_stuck(runner: BatchRunner, item_id: str | None, stage: str, limit_s: float) -> None:

@@ -2,6 +2,7 @@
 and the body is bounded by what the route takes.
 """
 
+import errno
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -11,8 +12,9 @@ from fastapi.routing import APIRoute
 from api.http.auth import authenticate
 from api.http.limits import MeasuredBody, limits_of
 from api.resources import Resources
-from api.sources.listing import NO_ROOM
 from shared.errors import BusyError, UnsupportedEncodingError
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class GuardedRoute(APIRoute):

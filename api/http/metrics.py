@@ -1,6 +1,5 @@
 """What Prometheus reads from the API: its own counters, how requests fare, and the queue."""
 
-import os
 import re
 import time
 import uuid
@@ -8,24 +7,20 @@ from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.registry import REGISTRY, Collector
+from prometheus_client.registry import Collector
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
-from api.resources import Resources
+from api.background.system_facts import SystemFacts
 from shared import job_store
 from shared.errors import MattingError
-from shared.queue import all_queues, lane_of, queue_lanes, queue_name
+from shared.queue import Lane, lane_of, queue_name
 from shared.telemetry import REQUEST_SECONDS, get_logger
 
 log = get_logger(__name__)
 
 WARM = "matting_warm_workers"
-
-MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
-"""The client library's own variable: with it, `uvicorn --workers N` adds its processes up."""
 
 REQUEST_ID = "X-Request-ID"
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
@@ -37,84 +32,75 @@ SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """What of a caller's may go into the log."""
 
 
-def exposition(resources: Resources) -> bytes:
-    """Everything in Prometheus' text format."""
-    own = REGISTRY
-    if MULTIPROCESS in os.environ:
-        own = CollectorRegistry()
-        MultiProcessCollector(own)  # type: ignore[no-untyped-call]  # it has no types
+async def exposition(facts: SystemFacts) -> bytes:
+    """Everything in Prometheus' text format. What waits is the same whichever process answers; what
+    can't be found out has no sample, since 0 would read as drained.
+    """
+    families = queue_families()
+    found: list[GaugeMetricFamily] = []
+    try:
+        stored = await facts.stored.get()
+        found += _backlog(stored.backlog, families)
+        families[WARM].add_metric([], len(stored.workers))
+        found.append(families[WARM])
+    except MattingError as error:
+        log.warning("metrics-incomplete", code=error.code, detail=error.detail)
+    try:
+        found += _lanes(await facts.lanes.get(), families)
+    except MattingError as error:
+        log.warning("metrics-incomplete", code=error.code, detail=error.detail)
     asked = CollectorRegistry(auto_describe=False)
-    asked.register(_Waiting(resources))
-    return generate_latest(own) + generate_latest(asked)
+    asked.register(_Given(found))
+    return await facts.counters.get() + generate_latest(asked)
 
 
 def queue_families() -> dict[str, GaugeMetricFamily]:
-    """The families of `_Waiting`, with no samples yet, by their names."""
+    """The families of what is asked of other parts, with no samples yet, by their names."""
     labels = ["queue", "priority"]
     found = [
-        GaugeMetricFamily(WARM, "Warm workers heard of."),
+        GaugeMetricFamily(WARM, "Warm workers with a recent heartbeat."),
         GaugeMetricFamily(
-            "matting_backlog_images", "Images of open jobs that wait, sent or not.", labels=labels
-        ),
-        GaugeMetricFamily("matting_running_images", "Images that workers hold.", labels=labels),
-        GaugeMetricFamily(
-            "matting_backlog_oldest_seconds",
-            "Age of the oldest open job that waits.",
+            "matting_backlog_images",
+            "Images of unfinished jobs that no worker has started.",
             labels=labels,
         ),
         GaugeMetricFamily(
-            "matting_queue_depth", "Messages in Redis that no worker has taken.", labels=labels
+            "matting_running_images", "Images that workers process now.", labels=labels
         ),
         GaugeMetricFamily(
-            "matting_queue_oldest_seconds", "Wait of the message taken next.", labels=labels
+            "matting_backlog_oldest_seconds",
+            "Age of the oldest job that has waiting images.",
+            labels=labels,
+        ),
+        GaugeMetricFamily(
+            "matting_queue_depth", "Messages in Redis that no worker has received.", labels=labels
+        ),
+        GaugeMetricFamily(
+            "matting_queue_oldest_seconds", "How long the next message has waited.", labels=labels
         ),
     ]
     return {family.name: family for family in found}
 
 
-class _Waiting(Collector):
-    """Asked at each scrape: what waits is the same whichever process answers. What can't be
-    asked has no sample, since 0 would read as drained.
-    """
+class _Given(Collector):
+    """Samples that are there already."""
 
-    def __init__(self, resources: Resources) -> None:
-        self._resources = resources
-
-    def describe(self) -> Iterator[GaugeMetricFamily]:
-        """The families without samples, so that registering does not ask Redis."""
-        yield from queue_families().values()
+    def __init__(self, families: list[GaugeMetricFamily]) -> None:
+        self._families = families
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Asked when Prometheus scrapes."""
-        families = queue_families()
-        names = set(all_queues(self._resources.settings))
-        try:
-            with self._resources.database.transaction() as session:
-                found = job_store.backlog(session)
-                warm = len(
-                    job_store.live_workers(session, stale_s=self._resources.settings.worker_stale_s)
-                )
-        except MattingError as error:
-            log.warning("metrics-incomplete", code=error.code, detail=error.detail)
-        else:
-            names |= {queue_name(one.model) for one in found}
-            yield from _backlog(found, families)
-            families[WARM].add_metric([], warm)
-            yield families[WARM]
-        try:
-            yield from self._lanes(sorted(names), families)
-        except MattingError as error:
-            log.warning("metrics-incomplete", code=error.code, detail=error.detail)
+        """Them."""
+        return iter(self._families)
 
-    def _lanes(
-        self, names: list[str], families: dict[str, GaugeMetricFamily]
-    ) -> Iterator[GaugeMetricFamily]:
-        depth, oldest = families["matting_queue_depth"], families["matting_queue_oldest_seconds"]
-        for lane in queue_lanes(self._resources.queue, names):
-            depth.add_metric([lane.queue, lane.name], lane.messages)
-            oldest.add_metric([lane.queue, lane.name], lane.oldest_s)
-        yield depth
-        yield oldest
+
+def _lanes(
+    lanes: list[Lane], families: dict[str, GaugeMetricFamily]
+) -> Iterator[GaugeMetricFamily]:
+    depth, oldest = families["matting_queue_depth"], families["matting_queue_oldest_seconds"]
+    for lane in lanes:
+        depth.add_metric([lane.queue, lane.name], lane.messages)
+        oldest.add_metric([lane.queue, lane.name], lane.oldest_s)
+    yield from (depth, oldest)
 
 
 def _backlog(

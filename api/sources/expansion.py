@@ -2,17 +2,26 @@
 
 How far it came stands in the job's row, so it goes on after a restart where it was; a page that is
 listed twice adds nothing, because the same source twice in a job is one item. Jobs take turns, so a
-small one does not wait for the millions of another.
+small one does not wait for the millions of another. One process lists a job: it holds a lease,
+which a second thread renews, because a page may take long (a zip file is fetched before its first).
 """
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
+from api.sources.archive_disk import ArchiveDisk
 from api.sources.listing import Page, pages
 from api.sources.source_policy import UPLOADS_PREFIX, attached_key
 from shared import job_store
 from shared.database import Database
-from shared.errors import EmptySourceError, ImageError, MattingError, RequestError
+from shared.errors import (
+    DiskFullError,
+    EmptySourceError,
+    ImageError,
+    MattingError,
+    RequestError,
+)
 from shared.jobs import ENDED
 from shared.models import Job
 from shared.object_url import ObjectUrl
@@ -30,6 +39,24 @@ LEASE_S = 20.0
 """Another process goes on with a job whose lister has not been heard of for this long."""
 
 
+class LeaseRenewal(PeriodicTask):
+    """Keeps the leases of the jobs that a process lists."""
+
+    def __init__(self, database: Database, owner: str, listed: Callable[[], set[str]]) -> None:
+        """`listed`: the names of the leases to be kept, now."""
+        super().__init__("expansion-leases")
+        self._database = database
+        self._owner = owner
+        self._listed = listed
+
+    def round(self) -> float:
+        """Renew them; one that another process took over meanwhile is left to it."""
+        if names := self._listed():
+            with self._database.transaction() as session:
+                job_store.renew_leader_leases(session, names, owner=self._owner, lease_s=LEASE_S)
+        return LEASE_S / 4
+
+
 class Expander(PeriodicTask):
     """A page of each job in turn, as long as there are jobs to list."""
 
@@ -38,8 +65,25 @@ class Expander(PeriodicTask):
         self._database = database
         self._storage = storage
         self._settings = settings
+        self._disk = ArchiveDisk(settings.archive_disk_bytes)
         self._owner = uuid.uuid4().hex
         self._listings: dict[uuid.UUID, Iterator[Page]] = {}
+        self._listed: set[str] = set()
+        """The names of this process's leases; a new set each time, since two threads read it."""
+        self._renewal = LeaseRenewal(database, self._owner, lambda: self._listed)
+
+    def start(self) -> None:
+        """Begin."""
+        super().start()
+        self._renewal.start()
+
+    def stop(self) -> None:
+        """End after the page at hand, and let another process go on at once."""
+        super().stop()
+        self._renewal.stop()
+        with suppress(MattingError), self._database.transaction() as session:
+            for name in self._listed:
+                job_store.release_leader_lease(session, name, owner=self._owner)
 
     def round(self) -> float:
         """A page of each job."""
@@ -48,6 +92,7 @@ class Expander(PeriodicTask):
             jobs = job_store.unexpanded_jobs(session)
         for ended in self._listings.keys() - set(jobs):  # an open zip file takes up disk
             del self._listings[ended]
+        self._listed = {_lease_name(job_id) for job_id in self._listings}
         for job_id in jobs:
             if self._stopping.is_set():
                 break
@@ -65,7 +110,7 @@ class Expander(PeriodicTask):
         """List one more page of a job's source; False when there is nothing left to list, or
         another process does it.
         """
-        duty = f"expand:{job_id}"
+        duty = _lease_name(job_id)
         with self._database.transaction() as session:
             job = job_store.load_job(session, job_id)
             if job is None or job.status in ENDED or job.expanded_at is not None:
@@ -77,6 +122,7 @@ class Expander(PeriodicTask):
                 self._listings.pop(job_id, None)  # the other one moves the cursor
                 return False
             sources = job_store.allowed_sources(session, job.api_key_id)
+        self._listed = self._listed | {duty}
         error: MattingError | None = None
         try:
             page = self._next_page(job, sources)
@@ -90,6 +136,11 @@ class Expander(PeriodicTask):
                 error = EmptySourceError()
         except (ImageError, RequestError) as raised:  # no use trying again; what was listed goes on
             error = raised
+        except DiskFullError:  # another process may have the room
+            self._listings.pop(job_id, None)
+            with self._database.transaction() as session:
+                job_store.release_leader_lease(session, duty, owner=self._owner)
+            raise
         except MattingError:  # a part is away: begin again from the cursor
             self._listings.pop(job_id, None)
             raise
@@ -107,7 +158,9 @@ class Expander(PeriodicTask):
     def _next_page(self, job: Job, sources: Sequence[str] | None) -> Page | None:
         listing = self._listings.get(job.id)
         if listing is None:
-            listing = self._listings[job.id] = pages(job, self._storage, self._settings, sources)
+            listing = self._listings[job.id] = pages(
+                job, self._storage, self._settings, sources, self._disk
+            )
         return next(listing, None)
 
     def _drop_archive(self, job: Job) -> None:
@@ -128,3 +181,7 @@ class Expander(PeriodicTask):
                 self._storage.delete_many([place.key])
         except MattingError as error:
             log.warning("archive-left", job=str(job.id), code=error.code, detail=error.detail)
+
+
+def _lease_name(job_id: uuid.UUID) -> str:
+    return f"expand:{job_id}"

@@ -1,8 +1,6 @@
 """Sources that are listed in the background, as pages of items, from where listing broke off."""
 
-import errno
 import json
-import shutil
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,11 +9,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any
 
+from api.sources.archive_disk import ArchiveDisk
 from api.sources.archives import Archive
 from api.sources.manifests import read_rows
 from api.sources.rows import RowReader
 from api.sources.source_policy import OWN_PREFIX, SourcePolicy, name_under
-from shared.errors import BadArchiveError, BadManifestError, RequestTooLargeError
+from shared.errors import BadArchiveError, BadManifestError
 from shared.job_store import NewItem
 from shared.models import Job
 from shared.object_url import ObjectUrl
@@ -32,8 +31,6 @@ PHOTOS_PER_PAGE = 64
 
 STORE_THREADS = 8
 
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-
 PENDING_BYTES = 64 * 1024**2
 """Of unpacked photos in memory, all together: a zip file of 2 MB can hold 64 that have 40 MB."""
 
@@ -47,11 +44,16 @@ class Page:
 
 
 def pages(
-    job: Job, storage: Storage, settings: Settings, sources: Sequence[str] | None
+    job: Job,
+    storage: Storage,
+    settings: Settings,
+    sources: Sequence[str] | None,
+    disk: ArchiveDisk,
 ) -> Iterator[Page]:
     """The pages of a job's source behind its cursor. `sources`: what its key may name.
 
-    Raises what the storage does; BadManifestError, BadArchiveError for what can't be read.
+    Raises what the storage and the disk do; BadManifestError, BadArchiveError for what can't be
+    read.
     """
     policy = SourcePolicy(settings, job.api_key_id, sources)
     after = job.expansion_cursor
@@ -60,7 +62,7 @@ def pages(
         return _prefix_pages(storage, ObjectUrl.parse(source["prefix"], ""), after)
     place = ObjectUrl.parse(source["object"], settings.s3_bucket)
     if source["kind"] == "zip":
-        return _zip_pages(job, storage, settings, place, int(after or 0))
+        return _zip_pages(job, storage, settings, place, int(after or 0), disk)
     reader = RowReader(policy, Options.model_validate(job.options))
     return _row_pages(storage, place, reader, int(after or 0))
 
@@ -121,13 +123,21 @@ class _Counted:
 
 
 def _zip_pages(
-    job: Job, storage: Storage, settings: Settings, place: ObjectUrl, after: int
+    job: Job,
+    storage: Storage,
+    settings: Settings,
+    place: ObjectUrl,
+    after: int,
+    disk: ArchiveDisk,
 ) -> Iterator[Page]:
+    size, limit = storage.size(place.bucket, place.key), settings.max_archive_bytes
+    if size > limit:
+        raise BadArchiveError(f"The zip file has {size:,} bytes; the limit is {limit:,}")
     with (
-        tempfile.TemporaryFile() as file,
+        disk.file(size) as file,
         ThreadPoolExecutor(STORE_THREADS) as pool,
     ):
-        _fetch(storage, place, file, settings.max_archive_bytes)
+        _fetch(storage, place, file, size)
         store = _StoreInParallel(storage, pool)
         items = Archive(file, settings).items(after=after, key_of=_input_key(job), store=store)
         while page := list(islice(items, PHOTOS_PER_PAGE)):
@@ -172,24 +182,11 @@ def _input_key(job: Job) -> Callable[[int], str]:
     return lambda number: f"{OWN_PREFIX}{job.id}/inputs/{number:06d}"
 
 
-def _fetch(storage: Storage, place: ObjectUrl, file: IO[bytes], limit: int) -> None:
-    """Raises BadArchiveError, RequestTooLargeError."""
-    size, chunks = storage.open(place.bucket, place.key)
-    if size > limit:
-        raise BadArchiveError(f"The zip file has more than the limit of {limit:,} bytes")
-    free = shutil.disk_usage(tempfile.gettempdir()).free
-    if size > free:
-        raise _no_room(size, free)
-    try:
-        for chunk in chunks:
-            file.write(chunk)
-    except OSError as error:
-        if error.errno in NO_ROOM:
-            raise _no_room(size, free) from error
-        raise
-
-
-def _no_room(size: int, free: int) -> RequestTooLargeError:
-    return RequestTooLargeError(
-        f"The zip file has {size:,} bytes; there is room for {free:,} where it would be unpacked"
-    )
+def _fetch(storage: Storage, place: ObjectUrl, file: IO[bytes], size: int) -> None:
+    """`size`: what its disk space was reserved for."""
+    left = size
+    for chunk in storage.stream(place.bucket, place.key):
+        left -= len(chunk)
+        if left < 0:
+            raise BadArchiveError("The zip file was replaced by a larger one meanwhile")
+        file.write(chunk)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from api.http.auth import Caller
 from api.resources import Resources
 from api.schemas.responses import Estimate
+from api.sources.archive_disk import ArchiveDisk
 from api.sources.image_size import image_size
 from api.sources.listing import pages
 from api.sources.rows import RowReader
@@ -109,7 +110,8 @@ def _places(resources: Resources, policy: SourcePolicy, submission: Submission) 
         source=kept,
         options=submission.request.options.model_dump(mode="json"),
     )
-    for page in pages(job, resources.storage, resources.settings, policy.sources):
+    disk = ArchiveDisk(resources.settings.archive_disk_bytes)
+    for page in pages(job, resources.storage, resources.settings, policy.sources, disk):
         for item in page.items:
             if found.count >= MAX_COUNTED:
                 found.complete = False

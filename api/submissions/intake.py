@@ -253,7 +253,7 @@ def _publish(resources: Resources, job: Job) -> None:
     trace_job(job.id, job.total)
     log.info("job-accepted", job=str(job.id), images=job.total, source=job.source["kind"])
     try:
-        resources.reconciler.publish_job(job.id)
+        resources.reconciler.publish_now(job.id)
     except MattingError as error:
         log.warning("publish-later", job=str(job.id), code=error.code, detail=error.detail)
 

@@ -72,6 +72,7 @@ from shared.errors.setup import (
     WarmupError,
 )
 from shared.errors.submissions import (
+    ArchiveTooLargeError,
     BackgroundUnreadableError,
     BadArchiveError,
     BadManifestError,
@@ -95,6 +96,7 @@ from shared.errors.work import (
     AttemptsExhaustedError,
     BucketMissingError,
     DatabaseError,
+    DiskFullError,
     InvalidMessageError,
     LeaseLostError,
     ModelNotServedError,
@@ -113,6 +115,7 @@ __all__ = [
     "ERRORS",
     "AmbiguousRequestError",
     "AnswerTimeoutError",
+    "ArchiveTooLargeError",
     "AttemptsExhaustedError",
     "BackgroundUnreadableError",
     "BadArchiveError",
@@ -125,6 +128,7 @@ __all__ = [
     "ConflictError",
     "DatabaseError",
     "DeliveryNotFoundError",
+    "DiskFullError",
     "EmptyFileError",
     "EmptySourceError",
     "EncodedSourceError",

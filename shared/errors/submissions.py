@@ -88,6 +88,16 @@ class BadArchiveError(RequestError):
     remedy = "Pack the photos again into a zip file without a password."
 
 
+class ArchiveTooLargeError(RequestError):
+    """The zip file does not fit on the service's disk."""
+
+    code = "archive-too-large"
+    http_status = 413
+    remedy = (
+        "Split the zip file, or ask the operator for more disk space (MATTING_ARCHIVE_DISK_BYTES)."
+    )
+
+
 class IdempotencyKeyReusedError(RequestError):
     """The Idempotency-Key was used for another submission."""
 

@@ -53,6 +53,16 @@ class BucketMissingError(StorageError):
     remedy = "Run `matting prepare`: it creates the bucket named by MATTING_S3_BUCKET."
 
 
+class DiskFullError(TransientError):
+    """The service's disk has no room at the moment."""
+
+    code = "disk-full"
+    remedy = (
+        "It is tried again by itself. If it stays, give the API's /tmp more space and raise "
+        "MATTING_ARCHIVE_DISK_BYTES."
+    )
+
+
 class DatabaseError(TransientError):
     """The database is unavailable."""
 

@@ -29,7 +29,11 @@ from shared.job_store.disposal import (
     sources_still_needed,
     sources_under,
 )
-from shared.job_store.expired_leases import release_expired_leases
+from shared.job_store.expired_leases import (
+    give_back,
+    release_expired_leases,
+    take_back_deaths,
+)
 from shared.job_store.intake import (
     NewItem,
     add_items,
@@ -38,7 +42,11 @@ from shared.job_store.intake import (
     finish_expansion,
     load_job,
 )
-from shared.job_store.leader_leases import acquire_leader_lease, release_leader_lease
+from shared.job_store.leader_leases import (
+    acquire_leader_lease,
+    release_leader_lease,
+    renew_leader_leases,
+)
 from shared.job_store.leases import (
     Claim,
     Settlement,
@@ -156,6 +164,7 @@ __all__ = [
     "get_item",
     "get_job",
     "get_webhook",
+    "give_back",
     "images_held",
     "images_left",
     "is_at_rest",
@@ -184,6 +193,7 @@ __all__ = [
     "release_leader_lease",
     "remember_submission",
     "remove_job",
+    "renew_leader_leases",
     "renew_leases",
     "resume_job",
     "retry_failed",
@@ -191,6 +201,7 @@ __all__ = [
     "rotate_secret",
     "sources_still_needed",
     "sources_under",
+    "take_back_deaths",
     "take_from_quota",
     "unclaimed",
     "unexpanded_jobs",

@@ -1,11 +1,14 @@
-"""What comes back from workers that are gone: items whose lease has ended."""
+"""What comes back from workers: items whose lease has ended, and those that they give back."""
+
+import uuid
+from collections.abc import Collection, Mapping
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import AttemptsExhaustedError, PoisonousImageError
-from shared.job_store.locks import finish_settled_jobs, lock_jobs
+from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.jobs import ALONE_DEATHS, ENDED, ItemStatus
 from shared.models import Item
 
@@ -60,3 +63,53 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
             job.queued += 1
     finish_settled_jobs(session, jobs.values())
     return len(items)
+
+
+def give_back(
+    session: Session, items: Mapping[uuid.UUID, uuid.UUID], *, owner: str
+) -> set[uuid.UUID]:
+    """Put items (each with its job) back that their worker holds and can't record, as if this try
+    had not been: it lives, the database was away. Returns which; the others are not its own.
+    """
+    moment = now(session)
+    jobs = lock_jobs(session, items.values())
+    statement = (
+        sa.select(Item)
+        .where(Item.id.in_(items), Item.status == ItemStatus.RUNNING, Item.lease_owner == owner)
+        .order_by(Item.id)
+        .with_for_update()
+    )
+    found = list(session.scalars(statement))
+    for item in found:
+        job = jobs[item.job_id]
+        item.lease_owner = item.lease_expires_at = item.published_at = None
+        item.attempts -= 1
+        job.running -= 1
+        if job.status in ENDED:
+            item.status, item.finished_at = ItemStatus.CANCELLED, moment
+            job.cancelled += 1
+        else:
+            item.status = ItemStatus.QUEUED
+            job.queued += 1
+    finish_settled_jobs(session, jobs.values())
+    return {item.id for item in found}
+
+
+def take_back_deaths(session: Session, item_ids: Collection[uuid.UUID]) -> None:
+    """Their lease ended and was counted as a death, but their worker lives: it stood still, or was
+    cut off. What is settled stays as it is.
+    """
+    session.execute(
+        sa.update(Item)
+        .where(
+            Item.id.in_(
+                locked_items(
+                    Item.id.in_(item_ids),
+                    Item.status.in_((ItemStatus.QUEUED, ItemStatus.RUNNING)),
+                    Item.deaths > 0,
+                )
+            )
+        )
+        .values(deaths=Item.deaths - 1)
+        .execution_options(synchronize_session=False)
+    )

@@ -1,5 +1,6 @@
 """What one process at a time does for all: it holds the duty until it gives it up, or is gone."""
 
+from collections.abc import Collection
 from datetime import timedelta
 
 import sqlalchemy as sa
@@ -26,6 +27,18 @@ def acquire_leader_lease(session: Session, name: str, *, owner: str, lease_s: fl
         .returning(LeaderLease.owner)
     )
     return session.scalar(statement) is not None
+
+
+def renew_leader_leases(
+    session: Session, names: Collection[str], *, owner: str, lease_s: float
+) -> None:
+    """Keep those of the duties that are still this owner's for another `lease_s`."""
+    session.execute(
+        sa.update(LeaderLease)
+        .where(LeaderLease.name.in_(names), LeaderLease.owner == owner)
+        .values(expires_at=now(session) + timedelta(seconds=lease_s))
+        .execution_options(synchronize_session=False)
+    )
 
 
 def release_leader_lease(session: Session, name: str, *, owner: str) -> None:

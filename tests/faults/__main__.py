@@ -22,7 +22,7 @@ from tests.faults.special import (
 from tests.faults.system import System
 
 DEFAULTS = Fault("SIGKILL of a worker, default settings", kill_a_worker)
-TABLE = "{:<46} {:>8} {:>7} {:>5} {:>5} {:>6} {:>7} {:>6} {:>10} {:>10}"
+TABLE = "{:<46} {:>8} {:>7} {:>5} {:>5} {:>6} {:>7} {:>6} {:>7} {:>10} {:>10}"
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     asked = parser.parse_args()
     luck = random.Random(asked.seed)
     print(f"seed {asked.seed}")
-    head = ("fault", "injected", "items", "lost", "twice", "drift", "failed", "again")
+    head = ("fault", "injected", "items", "lost", "twice", "drift", "failed", "again", "deaths")
     print(TABLE.format(*head, "recov. s", "worst s"), flush=True)
     clean = True
     with tempfile.TemporaryDirectory() as scratch:
@@ -89,6 +89,7 @@ def _tell(trials: list[Trial]) -> bool:
         "drift": sum(one.drift for one in found),
         "failed": sum(one.failed for one in found),
         "again": sum(one.again for one in found),
+        "deaths": sum(one.deaths for one in found),
         "recovery_s": round(recovery[len(recovery) // 2], 1) if recovery else None,
         "worst_s": round(recovery[-1], 1) if recovery else None,
     }

@@ -43,6 +43,8 @@ class Finding:
     failed: int
     again: int
     """Images that were computed more than once."""
+    deaths: int = 0
+    """Times that an image's worker is held to have died."""
 
     @property
     def clean(self) -> bool:
@@ -70,6 +72,7 @@ def check(system: System, job_id: uuid.UUID, expected: int) -> Finding:
         twice=max(0, settled - expected) + len(objects) - len(_keys(items, objects)),
         failed=rows[ItemStatus.FAILED],
         again=sum(item.attempts > 1 for item in items),
+        deaths=sum(item.deaths for item in items),
     )
 
 

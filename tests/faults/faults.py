@@ -16,6 +16,7 @@ from shared.jobs import SETTLED, ItemStatus
 from shared.models import Item
 from shared.queue import make_app
 from shared.reconciler import Reconciler
+from tests.faults.freezing import freeze
 from tests.faults.system import System
 
 Inject = Callable[[System, random.Random], float | None]
@@ -30,6 +31,8 @@ class Fault:
 
     name: str
     inject: Inject
+    deaths: int | None = None
+    """How many may be counted; None: processes do die."""
 
 
 def _a_worker(luck: random.Random) -> str:
@@ -132,6 +135,30 @@ def kill_postgres(system: System, _luck: random.Random) -> None:
     system.kill_postgres()
 
 
+def freeze_redis(system: System, luck: random.Random) -> float:
+    """SIGSTOP, with more requests than threads."""
+    return freeze(system, [system.parts["redis"].popen.pid], luck)
+
+
+def freeze_postgres(system: System, luck: random.Random) -> float:
+    """SIGSTOP of all its processes."""
+    return freeze(system, system.postgres_pids(), luck)
+
+
+def freeze_s3(system: System, luck: random.Random) -> float:
+    """SIGSTOP."""
+    return freeze(system, [system.parts["s3"].popen.pid], luck)
+
+
+def postgres_away_for_long(system: System, luck: random.Random) -> float | None:
+    """Longer than a lease, and no process dies: so nothing may count as a death."""
+    proxy = system.proxies["postgres"].weather
+    proxy.down = True
+    time.sleep(system.settings().lease_s + luck.uniform(1, 3))
+    proxy.down = False
+    return None
+
+
 def s3_down(system: System, _luck: random.Random) -> None:
     """Ten seconds without S3."""
     weather = system.proxies["s3"].weather
@@ -202,6 +229,10 @@ FAULTS = [
     Fault("Redis emptied (FLUSHALL)", empty_redis),
     Fault("Redis refuses writes, as on a full disk", redis_refuses_writes),
     Fault("PostgreSQL killed and restarted", kill_postgres),
+    Fault("PostgreSQL away for longer than a lease", postgres_away_for_long, deaths=0),
+    Fault("Redis frozen (SIGSTOP)", freeze_redis, deaths=0),
+    Fault("PostgreSQL frozen (SIGSTOP)", freeze_postgres, deaths=0),
+    Fault("S3 frozen (SIGSTOP)", freeze_s3, deaths=0),
     Fault("S3 down for 10 s", s3_down),
     Fault("S3: 503 and resets for a third of requests", s3_stumbles),
     Fault("200 ms of delay to one part", slow_network),

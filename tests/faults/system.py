@@ -174,14 +174,7 @@ class System:
 
     def kill_postgres(self) -> None:
         """SIGKILL of every process of the server, then the start that finds the wreck."""
-        pid = self.postgres.get_pid()
-        assert pid is not None
-        children = [
-            int(path.name)
-            for path in Path("/proc").iterdir()
-            if path.name.isdigit() and _parent(path) == pid
-        ]
-        for one in (pid, *children):
+        for one in self.postgres_pids():
             with suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
         time.sleep(0.5)
@@ -189,6 +182,17 @@ class System:
         for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):
             (self.folder / "pg" / lock).unlink(missing_ok=True)
         self.postgres.ensure_postgres_running()
+
+    def postgres_pids(self) -> list[int]:
+        """Of the server and its children."""
+        pid = self.postgres.get_pid()
+        assert pid is not None
+        children = [
+            int(path.name)
+            for path in Path("/proc").iterdir()
+            if path.name.isdigit() and _parent(path) == pid
+        ]
+        return [pid, *children]
 
     def _run(self, name: str, command: list[str], env: dict[str, str] | None = None) -> None:
         log = self.folder / f"{name}.log"

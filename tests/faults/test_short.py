@@ -18,6 +18,8 @@ IN_SHORT = (
     "emptied",
     "refuses writes",
     "PostgreSQL killed",
+    "PostgreSQL away",
+    "frozen",
     "503 and resets",
 )
 
@@ -46,6 +48,8 @@ def test_nothing_is_lost_and_nothing_done_twice(
     assert trial.injections == 1
     assert trial.finding.clean, trial
     assert trial.finding.failed == 0
+    if fault.deaths is not None:
+        assert trial.finding.deaths <= fault.deaths, "no process died"
     assert trial.finding.again <= 2 * 3 * 8, "at most what was in flight"
 
 

@@ -58,6 +58,23 @@ class LosesAnAnswer:
             raise DatabaseError("the connection broke within the commit")
 
 
+class LeavesAfterTheClaim:
+    """The real database, away from the second transaction on; None: it is there."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.transactions: int | None = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        if self.transactions is not None:
+            self.transactions += 1
+            if self.transactions > 1:
+                raise DatabaseError("away")
+        with self._database.transaction() as session:
+            yield session
+
+
 class Flaky:
     """The real storage, whose puts fail a given number of times."""
 
@@ -222,6 +239,14 @@ def test_a_cancelled_job_is_not_done(
     assert runner.run_many(messages) == [None]
 
 
+def tries(database: Database, job_id: uuid.UUID) -> list[tuple[ItemStatus, int, int]]:
+    with database.transaction() as session:
+        rows = session.execute(
+            sa.select(Item.status, Item.attempts, Item.deaths).where(Item.job_id == job_id)
+        )
+        return [(row.status, row.attempts, row.deaths) for row in rows]
+
+
 def test_waits_between_tries_double_up_to_their_limit(settings: Settings) -> None:
     base = settings.model_copy(update={"retry_base_s": 2, "retry_max_s": 30})
     for attempt, ceiling in ((1, 2), (2, 4), (3, 8), (4, 16), (5, 30), (50, 30)):
@@ -230,7 +255,7 @@ def test_waits_between_tries_double_up_to_their_limit(settings: Settings) -> Non
         assert max(waits) <= ceiling
 
 
-def test_a_claim_whose_commit_is_not_heard_of_runs_out(
+def test_a_claim_whose_commit_is_not_heard_of_is_given_back(
     database: Database, storage: Storage, quick: Settings, jpeg: bytes
 ) -> None:
     """The connection broke just then: nobody runs the image, so nobody may renew its lease."""
@@ -241,9 +266,68 @@ def test_a_claim_whose_commit_is_not_heard_of_runs_out(
     runner.run_many(messages)
     assert states(database, job_id) == [ItemStatus.RUNNING], "claimed, as far as anyone can see"
     assert runner.held == []
-    expire_leases(database)
-    with database.transaction() as session:
-        job_store.release_expired_leases(session, max_attempts=3)
+    runner.give_back()
+    assert tries(database, job_id) == [(ItemStatus.QUEUED, 0, 0)]
     runner.run_many(messages)
     assert states(database, job_id) == [ItemStatus.SUCCEEDED]
+    pipeline.close()
+
+
+@pytest.mark.parametrize("taken_back", [False, True])
+def test_outages_of_the_database_condemn_no_photo(
+    database: Database,
+    storage: Storage,
+    quick: Settings,
+    jpeg: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    taken_back: bool,
+) -> None:
+    """It is away for longer than a batch waits to be recorded, again and again; the second time
+    another process has already taken the worker for dead.
+    """
+    monkeypatch.setattr("worker.consumer.database_retries.DATABASE_RETRY_LIMIT_S", 0.1)
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    pipeline = Pipeline(Threshold(), storage, quick)
+    leaving = LeavesAfterTheClaim(database)
+    runner = BatchRunner(
+        cast(Database, leaving), pipeline, quick, "tests-1", CircuitBreaker(storage.ping)
+    )
+    for outage in range(1, 6):
+        leaving.transactions = 0
+        with pytest.raises(DatabaseError):
+            runner.run_many(messages)
+        leaving.transactions = None
+        if taken_back:
+            expire_leases(database)
+            with database.transaction() as session:
+                job_store.release_expired_leases(session, max_attempts=99)
+        runner.give_back()
+        tried = outage if taken_back else 0
+        assert tries(database, job_id) == [(ItemStatus.QUEUED, tried, 0)]
+    runner.run_many(messages)
+    assert states(database, job_id) == [ItemStatus.SUCCEEDED]
+    pipeline.close()
+
+
+def test_a_worker_that_stood_still_was_not_dead(
+    database: Database, storage: Storage, quick: Settings, jpeg: bytes
+) -> None:
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+
+    class Pauses(Threshold):
+        """Taken for dead while it computes."""
+
+        def predict_many(
+            self, prepared: Sequence[PreparedImage]
+        ) -> list[NDArray[np.float32] | MattingError]:
+            expire_leases(database)
+            with database.transaction() as session:
+                job_store.release_expired_leases(session, max_attempts=3)
+            assert tries(database, job_id) == [(ItemStatus.QUEUED, 1, 1)]
+            return super().predict_many(prepared)
+
+    pipeline = Pipeline(Pauses(), storage, quick)
+    runner = BatchRunner(database, pipeline, quick, "tests-1", CircuitBreaker(storage.ping))
+    assert isinstance(runner.run_many(messages)[0], MattingError)
+    assert tries(database, job_id) == [(ItemStatus.QUEUED, 1, 0)]
     pipeline.close()

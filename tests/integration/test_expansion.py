@@ -2,15 +2,18 @@
 
 import io
 import os
+import time
 import uuid
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from api.sources import expansion
 from api.sources.expansion import Expander
 from api.sources.listing import PHOTOS_PER_PAGE
 from shared import database as module
@@ -20,6 +23,7 @@ from shared.errors import DatabaseError
 from shared.models import Item, Job
 from shared.settings import Settings
 from shared.storage import Storage
+from tests.waiting import eventually
 
 PHOTOS = 2 * PHOTOS_PER_PAGE + 1
 
@@ -91,3 +95,69 @@ def test_a_job_that_ends_while_it_is_listed_leaves_no_file_open(
         job_store.cancel_job(session, job_id)
     expander.round()
     assert open_files_without_a_name() == before
+
+
+class Slow(Storage):
+    """The real storage, which takes several leases' time for a zip file."""
+
+    downloads = 0
+
+    def stream(self, bucket: str, key: str) -> Iterator[bytes]:
+        Slow.downloads += 1
+        yield from super().stream(bucket, key)
+        time.sleep(6 * expansion.LEASE_S)
+
+
+def test_a_job_whose_zip_file_takes_long_to_fetch_is_listed_by_one_process(
+    database: Database, settings: Settings, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expansion, "LEASE_S", 0.5)
+    monkeypatch.setattr(expansion, "IDLE_S", 0.1)
+    Slow.downloads = 0
+    with closing(Slow(settings)) as storage:
+        job_id = submit(database, storage, jpeg)
+        two = [Expander(database, storage, settings) for _ in range(2)]
+        for one in two:
+            one.start()
+        eventually(lambda: expanded(database, job_id), "the job to be listed", 60)
+        for one in two:
+            one.stop()
+    assert Slow.downloads == 1
+
+
+def expanded(database: Database, job_id: uuid.UUID) -> bool:
+    with database.transaction() as session:
+        return session.get_one(Job, job_id).expanded_at is not None
+
+
+def zip_bytes(database: Database, storage: Storage, job_id: uuid.UUID) -> int:
+    with database.transaction() as session:
+        place = session.get_one(Job, job_id).source["object"]
+    return storage.size(storage.bucket, place.partition(f"{storage.bucket}/")[2])
+
+
+def test_zip_files_that_fit_one_at_a_time_are_listed_one_at_a_time(
+    database: Database, storage: Storage, settings: Settings, jpeg: bytes
+) -> None:
+    jobs = [submit(database, storage, jpeg) for _ in range(3)]
+    room = int(1.5 * zip_bytes(database, storage, jobs[0]))
+    small = settings.model_copy(update={"archive_disk_bytes": room})
+    expander, before = Expander(database, storage, small), open_files_without_a_name()
+    while not all(expanded(database, job_id) for job_id in jobs):
+        expander.round()
+        assert open_files_without_a_name() <= before + 1
+    with database.transaction() as session:
+        found = [session.get_one(Job, job_id) for job_id in jobs]
+        assert [(job.total, job.error_code) for job in found] == [(PHOTOS, None)] * 3
+
+
+def test_a_zip_file_that_fits_no_disk_is_refused_before_it_is_fetched(
+    database: Database, storage: Storage, settings: Settings, jpeg: bytes
+) -> None:
+    job_id = submit(database, storage, jpeg)
+    room = zip_bytes(database, storage, job_id) - 1
+    small = settings.model_copy(update={"archive_disk_bytes": room})
+    Expander(database, storage, small).round()
+    with database.transaction() as session:
+        job = session.get_one(Job, job_id)
+        assert (job.total, job.error_code) == (0, "archive-too-large")

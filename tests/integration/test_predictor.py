@@ -21,10 +21,12 @@ from shared.errors import (
 )
 from shared.options import Profile
 from shared.settings import Settings
+from worker.imaging.arrays import Size
 from worker.imaging.prepared import PreparedImage, restore
 from worker.inference.catalog import BUNDLES, find_model
 from worker.inference.engine import ConfigCall, EnginePlan, plans
 from worker.inference.predictor import Predictor, load_predictor
+from worker.inference.tensorrt import SHAPE_RANGES, build_once
 from worker.inference.trial import TrialResult, collect_shapes
 
 
@@ -175,7 +177,7 @@ def test_a_plan_that_crashes_is_left_for_the_plain_one(
     predictor = load_predictor(Settings())
     known = predictor.describe()
     assert known["configuration"] == "plain"
-    assert known["fallback"] == "onednn was not used: it crashed with signal 6"
+    assert known["fallback"] == "onednn (fp32) was not used: it crashed with signal 6"
     (alpha,) = predictor.predict_many([predictor.prepare(photo, Profile.FAST)])
     assert not isinstance(alpha, MattingError)
 
@@ -207,16 +209,23 @@ def test_a_transform_that_is_not_known_is_refused_at_start(export: Path) -> None
 
 
 def test_the_range_of_every_shape_is_noted_for_tensorrt(tmp_path: Path) -> None:
-    """On a CPU, where Paddle notes them as on a GPU; the engine itself needs one."""
+    """On a CPU, where Paddle notes them as on a GPU; the engine itself needs one. In a folder that
+    is not there Paddle would abort.
+    """
     settings = Settings()
     model = find_model(settings)
     *_, plain = plans(settings, model, shapes=2)
-    file = tmp_path / "shapes.pbtxt"
-    note = ConfigCall("collect_shape_range_info", (str(file),))
-    collect_shapes(
-        EnginePlan("plain", (*plain.calls, note)), model, [(1, (384, 384)), (2, (288, 512))]
-    )
-    of_input = re.search(r'name: "img"(.*?)}', file.read_text(), re.DOTALL)
+    folder = tmp_path / "not" / "there"
+
+    def note(part: Path) -> None:
+        call = ConfigCall("collect_shape_range_info", (str(part / SHAPE_RANGES),))
+        inputs: list[tuple[int, Size]] = [(1, (384, 384)), (2, (288, 512))]
+        collect_shapes(EnginePlan("plain", (*plain.calls, call)), model, inputs)
+
+    build_once(folder, note)
+    text = (folder / SHAPE_RANGES).read_text()
+    of_input = re.search(r'name: "img"(.*?)}', text, re.DOTALL)
     assert of_input is not None
     sizes = [int(size) for size in re.findall(r"m(?:in|ax)_shape: (\d+)", of_input[1])]
     assert sizes == [1, 3, 288, 384, 2, 3, 384, 512]
+    build_once(folder, lambda _: pytest.fail("it is there"))

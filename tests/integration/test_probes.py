@@ -18,6 +18,7 @@ from shared.errors import SetupError
 from shared.options import Options
 from shared.settings import Settings
 from shared.storage import Storage
+from tests.benchmarks.tiny import export
 from tests.waiting import eventually
 from worker.concurrency.watchdog import Watchdog
 from worker.consumer.probes import Probes
@@ -29,13 +30,7 @@ from worker.pipeline.work_items import WorkItem, requested_outputs
 DEADLINE_S = 120
 
 
-@pytest.fixture
-def worker(settings: Settings, tmp_path: Path) -> Iterator[tuple[Process, str]]:
-    """A worker that has just been started, and where it answers."""
-    database = Database(settings.database_url, process="tests")
-    database.migrate()
-    database.close()
-    port = free_port()
+def start_worker(settings: Settings, tmp_path: Path, port: int) -> Process:
     assert settings.aws_access_key_id
     assert settings.aws_secret_access_key
     env = os.environ | {
@@ -44,12 +39,39 @@ def worker(settings: Settings, tmp_path: Path) -> Iterator[tuple[Process, str]]:
         "MATTING_S3_ENDPOINT_URL": str(settings.s3_endpoint_url),
         "AWS_ACCESS_KEY_ID": settings.aws_access_key_id.get_secret_value(),
         "AWS_SECRET_ACCESS_KEY": settings.aws_secret_access_key.get_secret_value(),
+        "MATTING_MODEL": settings.model,
         "MATTING_WORKER_METRICS_PORT": str(port),
     }
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-l", "WARNING"]
-    process = start("worker", command, log=tmp_path / "log", folder=Path.cwd(), env=env)
+    return start("worker", command, log=tmp_path / "log", folder=Path.cwd(), env=env)
+
+
+@pytest.fixture
+def worker(settings: Settings, tmp_path: Path) -> Iterator[tuple[Process, str]]:
+    """A worker that has just been started, and where it answers."""
+    database = Database(settings.database_url, process="tests")
+    database.migrate()
+    database.close()
+    port = free_port()
+    process = start_worker(settings, tmp_path, port)
     yield process, f"http://127.0.0.1:{port}"
     process.stop(30)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_an_error_of_any_kind_at_the_start_ends_the_worker(
+    settings: Settings, tmp_path: Path, database_url: str
+) -> None:
+    """Celery swallows what its signals raise: the worker would take messages and fail them. Here
+    the tables are missing, which is none of the errors that the service has a name for.
+    """
+    changes = {"database_url": database_url, "model": str(export(tmp_path / "model"))}
+    process = start_worker(settings.model_copy(update=changes), tmp_path, free_port())
+    try:
+        assert process.popen.wait(DEADLINE_S) == 2
+    finally:
+        process.stop(30)
+    assert "worker-cannot-start" in (tmp_path / "log").read_text()
 
 
 def ask(url: str, path: str) -> int:

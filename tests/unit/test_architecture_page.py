@@ -61,3 +61,19 @@ def test_every_room_of_the_code_is_on_the_page() -> None:
 def test_the_page_names_enough_to_be_held_by() -> None:
     assert len([one for one in quoted(PAGE) if NAME.fullmatch(one)]) > 60
     assert len([one for one in quoted(PAGE) if TEST.fullmatch(one)]) > 25
+
+
+def test_the_index_of_decisions_names_each_once_in_order() -> None:
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text()
+    listed = re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", index)
+    assert listed == [page.name for page in DECISIONS if page.name != "README.md"]
+    for number, name in enumerate(listed, 1):
+        page = (ROOT / "docs" / "decisions" / name).read_text()
+        headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
+        assert name.startswith(f"{number:04d}-")
+        assert headings == [
+            "Context",
+            "Decision",
+            "What was measured",
+            "What would change our mind",
+        ], name

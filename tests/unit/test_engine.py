@@ -6,8 +6,17 @@ import pytest
 
 from shared.errors import EngineUnavailableError
 from shared.settings import Settings
+from worker.imaging.arrays import Size
 from worker.inference.catalog import Model, find_model
-from worker.inference.engine import EnginePlan, collecting, create, plans, shape_range_file, streams
+from worker.inference.engine import (
+    EnginePlan,
+    collecting,
+    create,
+    plans,
+    reference,
+    streams,
+)
+from worker.inference.tensorrt import engine_folder
 
 
 @pytest.fixture
@@ -70,26 +79,52 @@ def test_a_gpu_gets_its_number_and_its_pool(model: Model) -> None:
     assert calls(plan)["enable_use_gpu"] == (900, 2)
 
 
-def test_tensorrt_collects_shapes_once_and_then_builds_and_keeps_the_engine(
-    model: Model, tmp_path: Path
-) -> None:
+def test_tensorrt_reads_shapes_and_engines_of_its_own_set(model: Model, tmp_path: Path) -> None:
     wanted: dict[str, object] = {"device": "gpu:0", "tensorrt": True, "precision": "fp16"}
     wanted["engine_cache_dir"] = tmp_path
     settings = Settings.model_validate(wanted)
-    ranges = shape_range_file(tmp_path, model)
-    first = collecting(settings, model)
-    assert first is not None
-    assert calls(first)["collect_shape_range_info"] == (str(ranges),)
-    ranges.write_text("shapes")
-    assert collecting(settings, model) is None
     building, plain = planned(model, **wanted)
+    folder = engine_folder(settings, model, ())
     workspace, batch, _least, precision, static, calibrate = calls(building)[
         "enable_tensorrt_engine"
     ]
     assert (workspace, batch, static, calibrate) == (1 << 30, 16, True, False)
     assert getattr(precision, "name", None) == "Half"
-    assert calls(building)["enable_tuned_tensorrt_dynamic_shape"] == (str(ranges), True)
-    assert plain.kind == "cuda"
+    ranges = str(folder / "shapes.pbtxt")
+    assert calls(building)["set_optim_cache_dir"] == (str(folder),)
+    assert calls(building)["enable_tuned_tensorrt_dynamic_shape"] == (ranges, False)
+    assert (building.device, building.precision) == ("gpu:0", "fp16")
+    assert (plain.kind, plain.device, plain.precision) == ("cuda", "gpu:0", "fp32")
+    noting = collecting(settings, model, folder / "shapes.pbtxt")
+    assert calls(noting)["collect_shape_range_info"] == (ranges,)
+
+
+def test_what_engines_follow_from_makes_another_set(model: Model, tmp_path: Path) -> None:
+    """Paddle names an engine by the graph, the batch and the precision alone."""
+    usual: dict[str, object] = {"device": "gpu:0", "tensorrt": True, "engine_cache_dir": tmp_path}
+
+    def folder(inputs: tuple[tuple[int, Size], ...], **values: object) -> Path:
+        return engine_folder(Settings.model_validate(usual | values), model, inputs)
+
+    few: tuple[tuple[int, Size], ...] = ((1, (64, 64)),)
+    folders = {
+        folder(few),
+        folder(((1, (64, 64)), (2, (64, 64)))),
+        folder(few, precision="fp16"),
+        folder(few, predict_batch_size=4),
+    }
+    assert len(folders) == 4
+    assert folder(few) in folders
+    model.params.write_bytes(b"other weights")
+    again = Model("tiny", model.graph, model.params, ())
+    assert engine_folder(Settings.model_validate(usual), again, few) not in folders
+
+
+def test_every_device_is_checked_against_the_plain_cpu(model: Model) -> None:
+    for values in ({"device": "gpu:1"}, {"device": "xpu:0"}, {"device": "npu:0"}, {}):
+        plan = reference(Settings.model_validate(values), model)
+        assert (plan.kind, plan.device, plan.precision) == ("plain", "cpu", "fp32")
+        assert "disable_gpu" in calls(plan)
 
 
 def test_kunlun_and_ascend_have_plans(model: Model) -> None:

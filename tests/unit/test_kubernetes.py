@@ -174,6 +174,14 @@ def test_variables_are_settings_and_metrics_ports_agree(manifests: list[Manifest
     assert policy["ingress"][0]["ports"] == [{"protocol": "TCP", "port": port}]
 
 
+def test_zip_files_leave_room_in_the_api_s_tmp(manifests: list[Manifest]) -> None:
+    spec = named(manifests, "Deployment", "matting-api")["spec"]["template"]["spec"]
+    limit = spec["volumes"][0]["emptyDir"]["sizeLimit"]
+    data = named(manifests, "ConfigMap", "matting")["data"]
+    assert limit.endswith("Gi")
+    assert int(data["MATTING_ARCHIVE_DISK_BYTES"]) <= int(limit[:-2]) * 1024**3 // 2
+
+
 def test_selectors_find_their_pods(manifests: list[Manifest]) -> None:
     labels = [pod["metadata"]["labels"] for _, pod in pods(manifests)]
     for one in manifests:

@@ -4,13 +4,12 @@ A message only says that an item may be due. Items that are done, cancelled or c
 worker are not claimed, so a duplicate message does nothing.
 """
 
-import random
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
@@ -31,22 +30,17 @@ from shared.settings import Settings
 from shared.telemetry import BATCH_IMAGES, REDELIVERIES, get_logger
 from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
 from worker.consumer.circuit_breaker import CircuitBreaker
+from worker.consumer.database_retries import with_database_retries
 from worker.consumer.settlement import report_outcome, settlement
+from worker.consumer.unrecorded import UnrecordedItems
 from worker.pipeline.model_router import ImagePipeline
 from worker.pipeline.photo_sources import WEB
 from worker.pipeline.work_items import Outcome, WorkItem, requested_outputs
 
 log = get_logger(__name__)
 
-T = TypeVar("T")
-
 _Result: TypeAlias = str | MattingError
 """The result of one image: a word for its success, or its error."""
-
-DATABASE_RETRY_LIMIT_S = 60
-"""How long a finished batch retries the database before its results are dropped. Another worker
-then processes the images again.
-"""
 
 
 class BatchRunner:
@@ -66,6 +60,7 @@ class BatchRunner:
         self._settings = settings
         self._worker_id = worker_id
         self._held: dict[uuid.UUID, Claim] = {}
+        self._unrecorded = UnrecordedItems(database, worker_id)
         self._isolation_lock = SharedExclusiveLock()
         self._held_lock = threading.Lock()
 
@@ -79,8 +74,8 @@ class BatchRunner:
         """Process the items of the messages. Returns a word or an error for each message, in their
         order, or None if the item was done, cancelled or another worker's.
 
-        Raises DatabaseError if the batch cannot be claimed or recorded. Nothing is lost: the leases
-        expire and the items are published again.
+        Raises DatabaseError if the batch cannot be claimed or recorded. Nothing is lost:
+        `give_back` returns the items to the queue, or their leases expire.
         """
         return self._run_messages(messages, self._batch)
 
@@ -136,6 +131,12 @@ class BatchRunner:
         if claim is not None:
             self._record([claim], [Outcome(item_id=item_id, error=error)])
 
+    def give_back(self) -> None:
+        """Return items to the queue that an outage of the database kept this worker from recording.
+        Raises DatabaseError.
+        """
+        self._unrecorded.give_back(self.held)
+
     def _batch(
         self,
         ids: Sequence[tuple[uuid.UUID, uuid.UUID]],
@@ -147,11 +148,15 @@ class BatchRunner:
         """Claim, process and record items; returns the results by item id, for claimed items only.
         `settled` receives each result as soon as it is recorded, so no image waits for another.
         """
-        claims = self._with_database_retries(lambda session: self._claim(session, ids, alone=alone))
+        claims = with_database_retries(
+            self._database,
+            lambda session: self._claim(session, ids, alone=alone),
+            lambda: self._unrecorded.add(ids, confirmed=False),
+        )
         if not claims:
             return {}
         # Only after the commit has been confirmed: if the confirmation is lost, the claim stands
-        # but is not known here. Its lease must expire then and must not be renewed forever.
+        # but is not known here. Its lease must not be renewed then: the item is given back.
         with self._held_lock:
             self._held.update((claim.item_id, claim) for claim in claims)
         BATCH_IMAGES.observe(len(claims))
@@ -165,6 +170,10 @@ class BatchRunner:
                 results |= recorded
                 if settled is not None:
                     settled(recorded)
+        except DatabaseError:
+            left = [one for one in claims if self._held.get(one.item_id) is one]
+            self._unrecorded.add([(one.item_id, one.job_id) for one in left], confirmed=True)
+            raise
         finally:
             self._let_go(claims)
         return results
@@ -178,8 +187,9 @@ class BatchRunner:
 
     def _one_by_one(self, ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> dict[uuid.UUID, _Result]:
         """Process items that keep killing workers one by one, with nothing else in flight."""
-        must_run_alone = self._with_database_retries(
-            lambda session: job_store.must_run_alone(session, [item_id for item_id, _ in ids])
+        must_run_alone = with_database_retries(
+            self._database,
+            lambda session: job_store.must_run_alone(session, [item_id for item_id, _ in ids]),
         )
         results: dict[uuid.UUID, _Result] = {}
         for pair in ids:
@@ -254,7 +264,13 @@ class BatchRunner:
             ]
             return job_store.finish_many(session, settlements)
 
-        states = self._with_database_retries(record)
+        states = with_database_retries(self._database, record)
+        stale = {
+            claim.item_id
+            for claim, state in zip(claims, states, strict=True)
+            if state is SettlementState.STALE
+        }
+        self._unrecorded.still_alive(stale)
         record_s = (time.perf_counter() - started) / len(claims)
         results: dict[uuid.UUID, _Result] = {}
         for claim, outcome, state in zip(claims, outcomes, states, strict=True):
@@ -265,24 +281,6 @@ class BatchRunner:
             else:
                 results[claim.item_id] = outcome.error or "succeeded"
         return results
-
-    def _with_database_retries(self, work: Callable[[Session], T]) -> T:
-        """Run a transaction; retry it for up to `DATABASE_RETRY_LIMIT_S` while the database is
-        unavailable.
-        """
-        deadline = time.monotonic() + DATABASE_RETRY_LIMIT_S
-        attempt = 0
-        while True:
-            try:
-                with self._database.transaction() as session:
-                    return work(session)
-            except DatabaseError as error:
-                attempt += 1
-                wait_s = min(5.0, 0.1 * 2**attempt) * random.uniform(0.5, 1)  # noqa: S311 - jitter
-                if time.monotonic() + wait_s > deadline:
-                    raise
-                log.warning("database-away", attempt=attempt, detail=error.detail)
-                time.sleep(wait_s)
 
 
 def _parse(message: dict[str, Any]) -> tuple[uuid.UUID, uuid.UUID] | MattingError:

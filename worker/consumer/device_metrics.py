@@ -41,8 +41,8 @@ def device_families() -> dict[str, GaugeMetricFamily]:
     """The metric families of `_Nvml` by name, without samples."""
     texts = {
         "matting_device_memory_used_bytes": "Device memory in use.",
-        "matting_device_memory_total_bytes": "Device memory.",
-        "matting_device_utilisation_ratio": "Share of time with a kernel running.",
+        "matting_device_memory_total_bytes": "Device memory in total.",
+        "matting_device_utilisation_ratio": "Share of time in which a kernel runs.",
     }
     return {name: GaugeMetricFamily(name, text, labels=["device"]) for name, text in texts.items()}
 

@@ -47,6 +47,7 @@ class Heartbeat:
         self._stopping.set()
         self._thread.join(timeout=10)
         try:
+            self._runner.give_back()
             with self._database.transaction() as session:
                 job_store.forget_worker(session, self._worker_id)
         except DatabaseError as error:
@@ -66,6 +67,7 @@ class Heartbeat:
                     owner=self._worker_id,
                     lease_s=self._settings.lease_s,
                 )
+            self._runner.give_back()
         except DatabaseError as error:
             # The leases remain valid for a while. If the database stays unavailable they expire,
             # and other workers process the images.

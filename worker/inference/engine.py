@@ -6,14 +6,14 @@ is none. The order of the calls is Paddle's own: device, then graph optimisation
 
 import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from shared.errors import EngineUnavailableError, ModelLoadError
-from shared.settings import Settings
+from shared.settings import Precision, Settings
 from worker.inference.catalog import Model
+from worker.inference.tensorrt import SHAPE_RANGES, Warm, engine_folder
 
 TENSORRT_WORKSPACE_BYTES = 1 << 30
 """Scratch memory that TensorRT may try kernels with; Paddle's own default."""
@@ -55,11 +55,14 @@ class EnginePlan:
 
     kind: Kind
     calls: tuple[ConfigCall, ...]
+    device: str = "cpu"
+    precision: Precision = "fp32"
+    """In which its network computes, whatever was asked for."""
 
 
-def plans(settings: Settings, model: Model, *, shapes: int) -> list[EnginePlan]:
-    """What to try, the fastest first; the last one is the plain one that the others are checked
-    against. `shapes`: how many input shapes (batch sizes counted) will be met.
+def plans(settings: Settings, model: Model, *, shapes: int, warm: Warm = ()) -> list[EnginePlan]:
+    """What to try on the settings' device, the fastest first, the plainest last. `shapes`: how many
+    input shapes (batch sizes counted) will be met; `warm`: which, for TensorRT.
 
     Raises EngineUnavailableError for a precision that the device does not have.
     """
@@ -70,20 +73,34 @@ def plans(settings: Settings, model: Model, *, shapes: int) -> list[EnginePlan]:
     base = _common(settings, model)
     if device == "gpu":
         select = ConfigCall("enable_use_gpu", (settings.gpu_memory_pool_mb, number))
-        plain = EnginePlan("cuda", (select, *base))
+        plain = EnginePlan("cuda", (select, *base), settings.device)
         if not settings.tensorrt:
             if settings.precision not in ("auto", "fp32"):
                 raise EngineUnavailableError(
                     f"MATTING_PRECISION={settings.precision} on a GPU needs MATTING_TENSORRT=true"
                 )
             return [plain]
-        return [EnginePlan("tensorrt", (select, *base, *_tensorrt(settings, model))), plain]
+        folder = engine_folder(settings, model, warm)
+        return [tensorrt_plan(settings, model, folder), plain]
     if settings.precision not in ("auto", "fp32"):
         raise EngineUnavailableError(f"{device} runs fp32 only")
     if device == "xpu":
-        select = ConfigCall("enable_xpu")
-        return [EnginePlan("xpu", (select, ConfigCall("set_xpu_device_id", (number,)), *base))]
-    return [EnginePlan("npu", (ConfigCall("enable_custom_device", ("npu", number)), *base))]
+        chosen = (ConfigCall("enable_xpu"), ConfigCall("set_xpu_device_id", (number,)))
+        return [EnginePlan("xpu", (*chosen, *base), settings.device)]
+    select = ConfigCall("enable_custom_device", ("npu", number))
+    return [EnginePlan("npu", (select, *base), settings.device)]
+
+
+def reference(settings: Settings, model: Model) -> EnginePlan:
+    """The plain CPU's plan, which all others are checked against."""
+    on_cpu = {"device": "cpu", "precision": "auto", "tensorrt": False}
+    return _cpu_plans(settings.model_copy(update=on_cpu), model, shapes=1)[-1]
+
+
+def talkative(plan: EnginePlan) -> EnginePlan:
+    """The same, with Paddle's log: it alone says what TensorRT took."""
+    calls = tuple(call for call in plan.calls if call.method != "disable_glog_info")
+    return replace(plan, calls=calls)
 
 
 def create(plan: EnginePlan, model: Model) -> Any:
@@ -102,7 +119,7 @@ def create(plan: EnginePlan, model: Model) -> Any:
         except ImportError as error:
             raise EngineUnavailableError(f"Paddle can't be imported: {error}") from error
 
-    _require_device(plan)
+    require_device(plan)
     config = inference.Config(str(model.graph), str(model.params))
     for call in plan.calls:
         try:
@@ -141,7 +158,7 @@ def _cpu_plans(settings: Settings, model: Model, shapes: int) -> list[EnginePlan
             ConfigCall("enable_mkldnn_bfloat16"),
             ConfigCall("set_bfloat16_op", (BF16_OPERATORS,)),
         )
-        bf16 = EnginePlan("onednn-bf16", (*onednn, *narrow))
+        bf16 = EnginePlan("onednn-bf16", (*onednn, *narrow), precision="bf16")
         return [bf16, EnginePlan("onednn", onednn), plain]
     raise EngineUnavailableError(f"MATTING_PRECISION={settings.precision} is not for a CPU")
 
@@ -164,46 +181,46 @@ def streams(settings: Settings) -> int:
     return min(MOST_STREAMS, settings.cpu_threads) if settings.device == "cpu" else 1
 
 
-def collecting(settings: Settings, model: Model) -> EnginePlan | None:
-    """The plan that notes the ranges of all shapes for TensorRT; none when there is a file of them
-    already, or no need. To be run over every input that will be met, once.
+def collecting(settings: Settings, model: Model, file: Path) -> EnginePlan:
+    """The plan that notes the ranges of all shapes for TensorRT. To be run over every input that
+    will be met, once. The file's folder must be there, or Paddle aborts.
     """
-    ranges = shape_range_file(settings.engine_cache_dir or model.graph.parent, model)
-    if not settings.tensorrt or ranges.exists():
-        return None
     number = int(settings.device.partition(":")[2] or 0)
     select = ConfigCall("enable_use_gpu", (settings.gpu_memory_pool_mb, number))
-    note = ConfigCall("collect_shape_range_info", (str(ranges),))
-    return EnginePlan("cuda", (select, *_common(settings, model), note))
+    note = ConfigCall("collect_shape_range_info", (str(file),))
+    return EnginePlan("cuda", (select, *_common(settings, model), note), settings.device)
 
 
-def _tensorrt(settings: Settings, model: Model) -> Sequence[ConfigCall]:
-    """TensorRT with shapes tuned on real runs: collected once, kept beside the model."""
-    folder = settings.engine_cache_dir or model.graph.parent
-    ranges = shape_range_file(folder, model)
-    precision = {"auto": "Float32", "fp32": "Float32", "fp16": "Half", "int8": "Int8"}
-    if settings.precision not in precision:
+def tensorrt_plan(settings: Settings, model: Model, folder: Path) -> EnginePlan:
+    """TensorRT with shapes that were collected, and engines that are kept, in this folder.
+
+    Raises EngineUnavailableError for a precision that it does not have.
+    """
+    precisions = {"auto": "Float32", "fp32": "Float32", "fp16": "Half", "int8": "Int8"}
+    if settings.precision not in precisions:
         raise EngineUnavailableError(f"TensorRT has no {settings.precision}")
-    return (
-        ConfigCall("set_optim_cache_dir", (str(folder / "tensorrt"),)),
+    number = int(settings.device.partition(":")[2] or 0)
+    calls = (
+        ConfigCall("enable_use_gpu", (settings.gpu_memory_pool_mb, number)),
+        *_common(settings, model),
+        ConfigCall("set_optim_cache_dir", (str(folder),)),
         ConfigCall(
             "enable_tensorrt_engine",
             (
                 TENSORRT_WORKSPACE_BYTES,
                 settings.predict_batch_size or 16,
                 TENSORRT_MIN_SUBGRAPH,
-                PaddlePrecision(precision[settings.precision]),
+                PaddlePrecision(precisions[settings.precision]),
                 True,  # use_static: keep the built engine, building takes minutes
                 settings.precision == "int8",  # use_calib_mode
             ),
         ),
-        ConfigCall("enable_tuned_tensorrt_dynamic_shape", (str(ranges), True)),
+        # Other shapes than those collected are another session's (worker.inference.session): to
+        # build engines anew for them would take minutes, and write where other workers read.
+        ConfigCall("enable_tuned_tensorrt_dynamic_shape", (str(folder / SHAPE_RANGES), False)),
     )
-
-
-def shape_range_file(folder: Path, model: Model) -> Path:
-    """Where the input ranges for TensorRT are kept."""
-    return folder / f"{model.fingerprint}.shapes.pbtxt"
+    precision: Precision = "fp32" if settings.precision == "auto" else settings.precision
+    return EnginePlan("tensorrt", calls, settings.device, precision)
 
 
 @dataclass(frozen=True)
@@ -219,9 +236,12 @@ def _resolved(inference: Any, argument: Any) -> Any:
     return argument
 
 
-def _require_device(plan: EnginePlan) -> None:
-    """Say which package is missing, instead of failing somewhere in C++."""
+def require_device(plan: EnginePlan) -> None:
+    """Say which package is missing, instead of failing somewhere in C++. Raises
+    EngineUnavailableError.
+    """
     import paddle
+    from paddle import inference
 
     need = {
         "cuda": (paddle.is_compiled_with_cuda, "paddlepaddle-gpu (the image of deploy/docker)"),
@@ -236,3 +256,5 @@ def _require_device(plan: EnginePlan) -> None:
         raise EngineUnavailableError(
             f"The installed Paddle can't use this device: it needs {need[plan.kind][1]}"
         )
+    if plan.kind == "tensorrt" and not any(inference.get_trt_compile_version()):
+        raise EngineUnavailableError("The installed Paddle was built without TensorRT")

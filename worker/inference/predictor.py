@@ -4,12 +4,19 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import MattingError, OutOfMemoryError, PredictorError, WarmupError
+from shared.errors import (
+    EngineUnavailableError,
+    MattingError,
+    OutOfMemoryError,
+    PredictorError,
+    WarmupError,
+)
 from shared.options import Profile
 from shared.settings import Settings
 from shared.telemetry import PADDING, PREDICT_IMAGES, PREDICT_STREAMS, get_logger
@@ -17,11 +24,12 @@ from worker.imaging.arrays import Alpha, Image, Size
 from worker.imaging.prepared import PreparedImage
 from worker.inference import heap
 from worker.inference.catalog import Model, find_model
-from worker.inference.engine import EnginePlan, plans, streams
-from worker.inference.session import PredictorSession, SessionPool
+from worker.inference.engine import EnginePlan, plans, require_device, streams
+from worker.inference.session import PredictorSession, RangedSession, Runs, SessionPool
 from worker.inference.shapes import ShapeGrid
+from worker.inference.tensorrt import TakenByTensorRT
 from worker.inference.transforms import ExactTransforms
-from worker.inference.trial import try_plan
+from worker.inference.trial import TrialResult, try_plan
 
 log = get_logger(__name__)
 
@@ -50,13 +58,16 @@ twentieth more for the built-in model, a seventh for PP-MattingV2."""
 class Predictor:
     """One model on one device. Threads may call `predict_many` at once; `close` it after them."""
 
-    def __init__(self, settings: Settings, model: Model) -> None:
-        """Load, warm up, check. Raises SetupError (see `load_predictor`)."""
+    def __init__(self, settings: Settings, model: Model, fallback: str | None = None) -> None:
+        """Load, warm up, check. `fallback`: why it is not what was asked for. Raises SetupError
+        (see `load_predictor`).
+        """
         started = time.monotonic()
         self.model = model
         self.settings = settings
         self.exact = ExactTransforms(model.transforms)
-        self.fallback: str | None = None
+        self.fallback = fallback
+        self.tensorrt: TakenByTensorRT | None = None
         self.streams = streams(settings)
         largest = settings.predict_batch_size or (
             CPU_PREDICT_BATCH if settings.device == "cpu" else DEVICE_PREDICT_BATCH
@@ -84,8 +95,10 @@ class Predictor:
         return {
             "model": self.model.name,
             "fingerprint": self.model.fingerprint,
-            "device": self.settings.device,
+            "device": self.plan.device,
             "configuration": self.plan.kind,
+            "precision": self.plan.precision,
+            "tensorrt": self.tensorrt and asdict(self.tensorrt),
             "fallback": self.fallback,
             "streams": self.streams,
             "threads": self.settings.cpu_threads,
@@ -154,24 +167,55 @@ class Predictor:
             self.batch_sizes = [1]
 
     def _choose_plan(self) -> EnginePlan:
-        """The first plan that runs the test card and agrees with the plain plan.
+        """The first plan that runs the test card, and whose mattes are those of the plain CPU.
 
-        Raises WarmupError when the plain one fails.
+        Raises EngineUnavailableError when the device can't be used, WarmupError when no plan may.
         """
         capacity = len(self.grid.shapes) * len(self.batch_sizes) + EXACT_KEPT_SHAPES
-        *accelerated, plain = plans(self.settings, self.model, shapes=capacity)
+        warm = self._warm_inputs()
+        known = plans(self.settings, self.model, shapes=capacity, warm=warm)
         # An export whose input is fixed, and whose deploy.yaml does not say so, takes no shape but
         # the one that its transforms make.
         candidates = [self.grid.choose(NATIVE_PROBE)[0], self.exact.size_of(NATIVE_PROBE)]
-        for plan in accelerated or [plain]:
-            result = try_plan(self.settings, plan, candidates, self._warm_inputs())
+        if self.settings.engine_fallback == "none":
+            known = known[:1]
+        for plan in known:
+            if plan.kind == "plain" and len(known) > 1:
+                return plan  # the others were compared with it, so it ran
+            result = self._tried(plan, candidates, warm, last=plan is known[-1])
             if result.shape > 0:
                 self._fix_shape(candidates[result.shape])
             if result.reason is None:
+                self.tensorrt = result.tensorrt
                 return plan
-            self.fallback = f"{plan.kind} was not used: {result.reason}"
-            log.warning("engine-fallback", configuration=plan.kind, reason=result.reason)
-        return plain
+            reason = f"{plan.kind} ({plan.precision}) was not used: {result.reason}"
+            self.fallback = "; ".join(filter(None, [self.fallback, reason]))
+            log.error(
+                "engine-fallback",
+                configuration=plan.kind,
+                precision=plan.precision,
+                reason=result.reason,
+            )
+        raise WarmupError(
+            f"{self.fallback}. MATTING_ENGINE_FALLBACK={self.settings.engine_fallback} allows "
+            "nothing else"
+        )
+
+    def _tried(
+        self,
+        plan: EnginePlan,
+        candidates: list[Size],
+        warm: list[tuple[int, Size]],
+        *,
+        last: bool,
+    ) -> TrialResult:
+        try:
+            require_device(plan)
+        except EngineUnavailableError as error:
+            if last:
+                raise
+            return TrialResult(error.detail)
+        return try_plan(self.settings, plan, candidates, warm)
 
     def _warm_inputs(self) -> list[tuple[int, Size]]:
         """The batch sizes and shapes that are met at start and never cold after."""
@@ -179,11 +223,19 @@ class Predictor:
         fast = [(size, shape) for shape in self.grid.shapes for size in self.batch_sizes]
         return exact + fast  # the cache drops the oldest
 
-    def _open_warm(self) -> PredictorSession:
+    def _open(self) -> Runs:
+        session = PredictorSession(self.plan, self.model)
+        if self.plan.kind != "tensorrt":
+            return session
+        *_, plain = plans(self.settings, self.model, shapes=1)
+        inputs = self._warm_inputs()
+        return RangedSession(session, inputs, lambda: PredictorSession(plain, self.model))
+
+    def _open_warm(self) -> Runs:
         """A network that has run every shape in every batch size once: no customer's image meets a
         cold one. Called in the thread that will run it.
         """
-        session = PredictorSession(self.plan, self.model)
+        session = self._open()
         try:
             for size, (height, width) in self._warm_inputs():
                 session.run(np.zeros((size, 3, height, width), np.float32))
@@ -195,11 +247,27 @@ class Predictor:
 
 
 def load_predictor(settings: Settings) -> Predictor:
-    """The predictor of these settings, warm and checked.
+    """The predictor of these settings, warm and checked; where they allow it, on the CPU when their
+    device can't be used.
 
     Raises ModelLoadError, UnsupportedTransformError, EngineUnavailableError or WarmupError: with
     any of them the process must end, since it could do no work.
     """
-    predictor = Predictor(settings, find_model(settings))
+    model = find_model(settings)
+    try:
+        predictor = Predictor(settings, model)
+    except (EngineUnavailableError, WarmupError) as error:
+        if settings.device == "cpu" or settings.engine_fallback != "cpu":
+            raise
+        log.error("engine-fallback", configuration=settings.device, reason=error.detail)
+        on_cpu = {
+            "device": "cpu",
+            "precision": "auto",
+            "tensorrt": False,
+            "predict_batch_size": CPU_PREDICT_BATCH,
+            "predict_streams": None,
+        }
+        reason = f"{settings.device} was not used: {error.detail}"
+        predictor = Predictor(settings.model_copy(update=on_cpu), model, reason)
     log.info("predictor-warm", **predictor.describe())
     return predictor

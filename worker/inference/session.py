@@ -8,8 +8,9 @@ network fails under oneDNN in Paddle 3.2.2 (its filters are in the first one's l
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from shared.errors import OutOfMemoryError, PredictorError
 from shared.telemetry import DEVICE_BUSY_SECONDS
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
+from worker.imaging.arrays import Size
 from worker.inference.catalog import Model
 from worker.inference.engine import EnginePlan, create
 from worker.inference.postprocess import POSTPROCESS, Alphas
@@ -62,10 +64,44 @@ class PredictorSession:
         return alphas
 
 
+class Runs(Protocol):
+    """A network that can be run, by one thread at a time."""
+
+    def run(self, batch: Batch) -> Alphas:
+        """One forward pass. Raises PredictorError, OutOfMemoryError."""
+
+
+class RangedSession:
+    """A session that was built for a range of shapes; for all others another one, opened when it is
+    first needed. Not safe for two threads.
+    """
+
+    def __init__(
+        self, built: Runs, inputs: Sequence[tuple[int, Size]], open_other: Callable[[], Runs]
+    ) -> None:
+        """`inputs`: the batch sizes and shapes that it was built for; it takes all between."""
+        self._built = built
+        sizes = [(count, *shape) for count, shape in inputs]
+        self._least = [min(column) for column in zip(*sizes, strict=True)]
+        self._most = [max(column) for column in zip(*sizes, strict=True)]
+        self._open_other = open_other
+        self._other: Runs | None = None
+
+    def run(self, batch: Batch) -> Alphas:
+        """One forward pass. Raises PredictorError, OutOfMemoryError."""
+        size = batch.shape[0], *batch.shape[2:]
+        within = zip(self._least, size, self._most, strict=True)
+        if all(least <= one <= most for least, one, most in within):
+            return self._built.run(batch)
+        if self._other is None:
+            self._other = self._open_other()
+        return self._other.run(batch)
+
+
 class SessionPool:
     """So many sessions side by side; what is submitted goes to whichever is free."""
 
-    def __init__(self, open_session: Callable[[], PredictorSession], count: int) -> None:
+    def __init__(self, open_session: Callable[[], Runs], count: int) -> None:
         """`open_session` is called in each thread, and warms what it opens. Raises what it raises,
         with no thread left.
         """

@@ -18,6 +18,7 @@ from worker.inference.catalog import Model
 from worker.inference.engine import Kind, plans
 from worker.inference.postprocess import Alphas
 from worker.inference.session import PredictorSession, SessionPool
+from worker.inference.trial import build_engines
 
 CPU_BATCHES = (1, 2, 4, 8)
 DEVICE_BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -81,13 +82,18 @@ def sweep(
     """
     cells = []
     for streams, group in itertools.groupby(combinations(settings), key=lambda pair: pair[0]):
-        tried = settings.model_copy(update={"predict_streams": streams})
-        plan = next(
-            plan for plan in plans(tried, model, shapes=len(shapes) + 1) if plan.kind == kind
+        batches = [batch for _, batch in group]
+        tried = settings.model_copy(
+            update={"predict_streams": streams, "predict_batch_size": max(batches)}
         )
+        warm = list(itertools.product(batches, shapes))
+        if kind == "tensorrt":
+            build_engines(tried, model, warm)
+        known = plans(tried, model, shapes=len(shapes) + 1, warm=warm)
+        plan = next(plan for plan in known if plan.kind == kind)
         networks = SessionPool(partial(PredictorSession, plan, model), streams)
         try:
-            for cell in _cells(networks, tried, [batch for _, batch in group], shapes, measure_s):
+            for cell in _cells(networks, tried, batches, shapes, measure_s):
                 cells.append(cell)
                 on_cell(cell)
         finally:

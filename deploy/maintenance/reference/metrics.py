@@ -18,8 +18,9 @@ usual `process_…` and `python_…` metrics come with them.
 [the dashboard](../../deploy/grafana/dashboards/matting.json) use these names."""
 
 QUEUE_TEXT = """\
-The API asks the database and Redis at each scrape. Every replica gives the same values, so take
-`max`, not `sum`. A value that can't be read has no sample."""
+The API asks the database and Redis at each scrape. If one of them does not answer within a second,
+the API reports its last answer for up to 15 s; after that the metric has no sample. Every replica
+gives the same values, so take `max`, not `sum`."""
 
 DEVICE_TEXT = """\
 A worker on an NVIDIA GPU reads these from the driver at each scrape, if `pynvml` is installed (the

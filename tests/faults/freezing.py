@@ -1,0 +1,143 @@
+"""A part that is frozen, not gone: its connections stay open and nothing is ever answered."""
+
+import asyncio
+import os
+import random
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from tests.faults.system import System
+
+HEALTHY_S = 0.1
+"""/healthz answers within this, 19 times of 20: on a busy machine any process waits at times."""
+
+ALIVE_S = 3.0
+"""And within this always: a kubelet ends what takes longer."""
+
+PROBE_EVERY_S = 0.05
+RECOVERY_S = 10
+DEADLINE_S = 60
+CROWD = 45
+"""Requests to each of a few routes, while the part is frozen: more than the API has threads."""
+
+ARRIVE_EVERY_S = 0.02
+
+
+class Probing:
+    """Asks /healthz all the time, as a kubelet would; on a connection of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = f"{url}/healthz"
+        self.took_s: list[float] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with httpx.Client(trust_env=False, timeout=DEADLINE_S) as client:
+            while not self._stopping.wait(PROBE_EVERY_S):
+                began = time.monotonic()
+                client.get(self._url).raise_for_status()
+                self.took_s.append(time.monotonic() - began)
+
+
+def freeze(system: System, pids: Sequence[int], luck: random.Random) -> float:
+    """Stop these processes for a while, with more callers than threads; seconds until the system
+    is ready and works again. What was submitted meanwhile is done.
+    """
+    key = uuid.uuid4().hex
+    with Probing(system.api_url) as probing:
+        crowd = threading.Thread(target=lambda: asyncio.run(_crowd(system, key)), daemon=True)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            crowd.start()
+            time.sleep(luck.uniform(6, 18))
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        thawed = time.monotonic()
+        _until_done(system, _submit(system, key))
+        recovery_s = time.monotonic() - thawed
+        crowd.join()
+    took_s = sorted(probing.took_s)
+    usual, worst = took_s[len(took_s) * 19 // 20], took_s[-1]
+    print(f"/healthz: 95 % within {usual * 1e3:.0f} ms, all within {worst * 1e3:.0f} ms")
+    assert usual <= HEALTHY_S
+    assert worst <= ALIVE_S
+    assert recovery_s <= RECOVERY_S, f"recovery took {recovery_s:.1f} s"
+    return recovery_s
+
+
+async def _crowd(system: System, key: str) -> None:
+    headers = {"Authorization": f"Bearer {system.api_key}"}
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(
+        base_url=system.api_url, headers=headers, timeout=30, trust_env=False, limits=limits
+    ) as client:
+        asked = [
+            client.get(path) for path in ("/metrics", "/readyz", "/v1/jobs") for _ in range(CROWD)
+        ]
+        asked.append(client.post("/v1/jobs", json=_body(), headers={"Idempotency-Key": key}))
+        await asyncio.gather(*asked, return_exceptions=True)
+
+
+def _body() -> dict[str, Any]:
+    return {"source": {"keys": [f"in/{number:05}.jpg" for number in range(8)]}}
+
+
+def _submit(system: System, key: str) -> str:
+    """As a careful caller does: again, with the same key, until it is accepted."""
+    headers = {"Authorization": f"Bearer {system.api_key}", "Idempotency-Key": key}
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        with suppress(httpx.TransportError):
+            answer = httpx.post(
+                f"{system.api_url}/v1/jobs",
+                json=_body(),
+                headers=headers,
+                timeout=DEADLINE_S,
+                trust_env=False,
+            )
+            if answer.status_code == 202:
+                return str(answer.json()["id"])
+            assert answer.status_code >= 500, answer.text
+        assert time.monotonic() < deadline, "the job was not accepted"
+        time.sleep(0.2)
+
+
+def _until_done(system: System, job_id: str) -> None:
+    """Until the job is done and the API says that it is ready."""
+    deadline = time.monotonic() + DEADLINE_S
+    headers = {"Authorization": f"Bearer {system.api_key}"}
+    with httpx.Client(
+        base_url=system.api_url, headers=headers, timeout=DEADLINE_S, trust_env=False
+    ) as client:
+        while True:
+            job, ready = client.get(f"/v1/jobs/{job_id}"), client.get("/readyz")
+            finished = job.status_code == 200 and job.json()["status"] == "finished"
+            if ready.status_code == 200 and finished:
+                assert job.json()["counts"]["succeeded"] == 8, job.text
+                return
+            assert time.monotonic() < deadline, (job.text, ready.text)
+            time.sleep(0.1)

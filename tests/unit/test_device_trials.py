@@ -1,0 +1,216 @@
+"""Devices that no test machine has, with a stand-in for Paddle: what is tried, built, compared,
+used and told. What TensorRT and the devices themselves do, these tests can't show.
+"""
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from shared.errors import EngineUnavailableError, WarmupError
+from shared.settings import Settings
+from worker.inference.catalog import BUNDLES, find_model
+from worker.inference.engine import plans
+from worker.inference.predictor import load_predictor
+from worker.inference.session import RangedSession
+from worker.inference.trial import try_plan
+
+STUB = Path(__file__).parent / "paddle_stub"
+
+Says = Callable[..., None]
+
+
+@pytest.fixture
+def paddle(monkeypatch: pytest.MonkeyPatch) -> Says:
+    """Put the stand-in into Paddle's place, here and in trials; called with what it is to be."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "paddle"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(STUB))
+    monkeypatch.setenv("PYTHONPATH", f"{STUB}{os.pathsep}{os.getcwd()}")
+
+    def says(**asked: Any) -> None:
+        monkeypatch.setenv("PADDLE_STUB", json.dumps(asked))
+
+    says()
+    return says
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """An export of which the stand-in reads nothing."""
+    return shutil.copytree(BUNDLES / "builtin", tmp_path / "model")
+
+
+@pytest.fixture
+def gpu(model: Path, tmp_path: Path) -> dict[str, Any]:
+    """What the GPU image sets, into a folder that does not exist yet."""
+    return {
+        "model": str(model),
+        "device": "gpu:0",
+        "tensorrt": True,
+        "precision": "fp16",
+        "predict_batch_size": 2,
+        "engine_cache_dir": tmp_path / "models" / "engines",
+    }
+
+
+def described(values: dict[str, Any]) -> dict[str, Any]:
+    predictor = load_predictor(Settings.model_validate(values))
+    predictor.close()
+    return predictor.describe()
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_tensorrt_makes_its_folder_builds_once_and_tells_what_it_took(
+    paddle: Says, gpu: dict[str, Any], tmp_path: Path
+) -> None:
+    paddle(subgraphs=[120, 14], builds=str(tmp_path / "builds"), error={"tensorrt": 0.01})
+    for _ in range(2):
+        known = described(gpu)
+        assert (known["configuration"], known["device"], known["precision"]) == (
+            "tensorrt",
+            "gpu:0",
+            "fp16",
+        )
+        assert known["tensorrt"] == {"engines": 2, "operators": 134}
+        assert known["fallback"] is None
+    assert len((tmp_path / "builds").read_text().splitlines()) == 2
+    names = files_in(gpu["engine_cache_dir"])
+    assert [name for name in names if not name.endswith(".lock")] == [
+        "shapes.pbtxt",
+        "trt_serialized_0",
+        "trt_serialized_1",
+    ]
+
+
+def test_workers_that_start_at_once_build_one_set_and_read_it_whole(
+    paddle: Says, gpu: dict[str, Any], tmp_path: Path
+) -> None:
+    paddle(subgraphs=[50, 20, 9], builds=str(tmp_path / "builds"))
+    settings = Settings.model_validate(gpu)
+    warm = [(1, (64, 64)), (2, (64, 96))]
+    (plan, _) = plans(settings, find_model(settings), shapes=4, warm=warm)
+    with ThreadPoolExecutor(4) as workers:
+        results = list(workers.map(lambda _: try_plan(settings, plan, [(64, 64)], warm), range(4)))
+    assert [one.reason for one in results] == [None] * 4
+    assert len((tmp_path / "builds").read_text().splitlines()) == 3
+
+
+def test_a_build_that_crashed_leaves_nothing_and_the_next_start_builds(
+    paddle: Says, gpu: dict[str, Any], tmp_path: Path
+) -> None:
+    paddle(subgraphs=[50], crash="tensorrt")
+    known = described(gpu)
+    assert (known["configuration"], known["precision"], known["tensorrt"]) == ("cuda", "fp32", None)
+    assert known["fallback"] == "tensorrt (fp16) was not used: it crashed with signal 6"
+    paddle(subgraphs=[50])
+    assert described(gpu)["configuration"] == "tensorrt"
+    assert not list(gpu["engine_cache_dir"].rglob("*.part-*"))
+
+
+@pytest.mark.parametrize(
+    ("stub", "reason"),
+    [
+        ({"subgraphs": []}, "TensorRT took no part of the graph"),
+        ({"without": ["tensorrt"]}, "The installed Paddle was built without TensorRT"),
+        ({"subgraphs": [9], "error": {"tensorrt": 0.04}}, "0.040 away on average"),
+    ],
+)
+def test_tensorrt_that_does_not_run_is_left_and_never_named(
+    paddle: Says, gpu: dict[str, Any], stub: dict[str, Any], reason: str
+) -> None:
+    paddle(**stub)
+    known = described(gpu)
+    assert (known["configuration"], known["precision"]) == ("cuda", "fp32")
+    assert reason in known["fallback"]
+    with pytest.raises((WarmupError, EngineUnavailableError), match=re.escape(reason)):
+        load_predictor(Settings.model_validate(gpu | {"engine_fallback": "none"}))
+
+
+def test_for_a_json_graph_tensorrt_is_not_even_asked(
+    paddle: Says, gpu: dict[str, Any], model: Path
+) -> None:
+    paddle(subgraphs=[100])
+    (model / "model.pdmodel").rename(model / "model.json")
+    known = described(gpu)
+    assert (known["configuration"], known["precision"]) == ("cuda", "fp32")
+    assert "does nothing for .json graphs" in known["fallback"]
+    assert not gpu["engine_cache_dir"].exists()
+
+
+def test_a_folder_that_can_t_be_made_is_named(
+    paddle: Says, gpu: dict[str, Any], tmp_path: Path
+) -> None:
+    paddle(subgraphs=[100])
+    (tmp_path / "models").write_text("a file")
+    known = described(gpu)
+    assert known["configuration"] == "cuda"
+    assert "MATTING_ENGINE_CACHE_DIR" in known["fallback"]
+
+
+@pytest.mark.parametrize(
+    ("device", "kind"), [("gpu:0", "cuda"), ("xpu:0", "xpu"), ("npu:0", "npu")]
+)
+def test_a_device_that_gives_other_mattes_than_the_cpu_is_refused(
+    paddle: Says, model: Path, device: str, kind: str
+) -> None:
+    paddle(error={kind: 0.03})
+    wanted = {"model": str(model), "device": device, "predict_batch_size": 1}
+    with pytest.raises(WarmupError, match=r"not the CPU's: 0\.030 away on average"):
+        load_predictor(Settings.model_validate(wanted))
+
+
+def test_what_a_device_may_do_is_the_settings_to_say(paddle: Says, model: Path) -> None:
+    wanted: dict[str, Any] = {"model": str(model), "device": "gpu:0", "predict_batch_size": 1}
+    paddle(error={"cuda": 0.03})
+    known = described(wanted | {"alpha_tolerances": {"fp32": 0.05}})
+    assert (known["device"], known["fallback"]) == ("gpu:0", None)
+    known = described(wanted | {"engine_fallback": "cpu"})
+    assert (known["device"], known["configuration"]) == ("cpu", "onednn")
+    assert "gpu:0 was not used" in known["fallback"]
+
+
+@pytest.mark.parametrize("device", ["gpu:0", "xpu:0", "npu:0"])
+def test_a_device_that_is_not_there_ends_the_start(paddle: Says, model: Path, device: str) -> None:
+    paddle(without=["cuda", "xpu", "npu"])
+    with pytest.raises(EngineUnavailableError, match="paddle"):
+        load_predictor(Settings.model_validate({"model": str(model), "device": device}))
+
+
+def test_shapes_beyond_those_built_for_go_to_another_session() -> None:
+    class Noting:
+        def __init__(self) -> None:
+            self.shapes: list[tuple[int, ...]] = []
+
+        def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+            self.shapes.append(batch.shape)
+            return batch[:, 0]
+
+    built, other = Noting(), Noting()
+    opened: list[Noting] = []
+
+    def open_other() -> Noting:
+        opened.append(other)
+        return other
+
+    session = RangedSession(built, [(1, (64, 96)), (4, (96, 64))], open_other)
+    for shape in [(1, 3, 64, 64), (4, 3, 96, 96), (2, 3, 80, 64)]:
+        session.run(np.zeros(shape, np.float32))
+    assert len(built.shapes) == 3
+    assert opened == []
+    for shape in [(5, 3, 64, 64), (1, 3, 32, 64), (1, 3, 64, 128)]:
+        session.run(np.zeros(shape, np.float32))
+    assert len(other.shapes) == 3
+    assert len(opened) == 1
