@@ -6,7 +6,7 @@ PHOTOS ?=
 OUT    ?= out
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test faults soak deploy-check images-check audit lint picture reference format lock clean
+.PHONY: help demo up test faults soak scale deploy-check images-check audit lint picture reference format lock clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ faults: $(VENV)/.dev ## inject every fault into real processes, many times (an h
 
 soak: $(VENV)/.dev ## send 50,000 images through the whole system, check that nothing grows (an hour)
 	@$(BIN)/python -m tests.soak
+
+scale: $(VENV)/.dev ## every query against a million jobs and ten million images; 12 GB, half an hour
+	@$(BIN)/python -m tests.scale
 
 $(VENV)/.ops: $(VENV)/.dev
 	@echo "Installing hadolint, shellcheck and the schemas of Kubernetes ..."

@@ -1,1 +1,1 @@
-"""The API: takes bulk jobs in, tells how they stand, gives the results out."""
+"""The API: accepts bulk jobs, reports their progress, and gives access to the results."""

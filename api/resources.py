@@ -8,6 +8,7 @@ from typing import Annotated
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
+from api.background.job_changes import JobChanger
 from api.background.job_waiter import JobWaiter
 from api.background.sweeper import Sweeper
 from api.background.system_facts import SystemFacts
@@ -15,6 +16,7 @@ from api.background.webhook_delivery import WebhookDeliverer
 from api.budgets import MemoryBudget, OpenCalls
 from api.sources.expansion import Expander
 from shared.database import Database
+from shared.lease_recovery import LeaseRecovery
 from shared.queue import Celery, make_app
 from shared.rate_limit import RateLimiter
 from shared.reconciler import Reconciler
@@ -37,6 +39,7 @@ class Resources:
     storage: Storage
     queue: Celery
     reconciler: Reconciler
+    changer: JobChanger
     expander: Expander
     sweeper: Sweeper
     limiter: RateLimiter
@@ -71,6 +74,12 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
         reconciler = Reconciler(database, queue, settings)
         reconciler.start()
         stack.callback(reconciler.stop)
+        recovery = LeaseRecovery(database, settings)
+        recovery.start()
+        stack.callback(recovery.stop)
+        changer = JobChanger(database)
+        changer.start()
+        stack.callback(changer.stop)
         expander = Expander(database, storage, settings)
         expander.start()
         stack.callback(expander.stop)
@@ -90,6 +99,7 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
             storage=storage,
             queue=queue,
             reconciler=reconciler,
+            changer=changer,
             expander=expander,
             sweeper=sweeper,
             limiter=limiter,

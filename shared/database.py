@@ -13,6 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -56,6 +57,11 @@ MIGRATION_LOCK_ID = 0x6D617474
 """PostgreSQL advisory lock ('matt'): processes that start at the same time migrate one after
 another.
 """
+MIGRATION_POLL_S = 0.1
+
+MIGRATION_ATTEMPTS = 10
+MIGRATION_PAUSE_S = 2.0
+"""Between attempts, when a table was not to be had within the lock timeout."""
 
 
 class Database:
@@ -110,19 +116,53 @@ class Database:
             raise
 
     def migrate(self) -> None:
-        """Migrate the tables to the newest revision. Several processes may call it at the same
-        time.
+        """Bring the tables to the newest revision; safe to call from several processes at once, and
+        again after an attempt that broke off. Raises DatabaseError.
         """
-        config = _alembic_config()
-        if self.is_sqlite and self.url.database:
-            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-        with self.engine.begin() as connection:
-            if not self.is_sqlite:
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK_ID)))
-                _lift_timeouts(connection)
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        if self.is_sqlite:
+            if self.url.database:
+                Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+            with self.engine.begin() as connection:  # all in one: nobody else may write meanwhile
+                self._upgrade(connection)
+            return
+        with self._migration_turn():
+            for attempt in range(1, MIGRATION_ATTEMPTS + 1):
+                try:
+                    with self.engine.connect() as connection:
+                        _lift_timeouts(connection)
+                        connection.commit()  # each migration has a transaction of its own
+                        self._upgrade(connection)
+                        connection.commit()
+                    break
+                except OperationalError as error:
+                    # Behind a statement that waits for a table, everybody waits: rather give up
+                    # after a moment and come again. What was done stays done.
+                    if attempt == MIGRATION_ATTEMPTS or not isinstance(
+                        error.orig, LockNotAvailable
+                    ):
+                        raise DatabaseError(f"Migration failed: {_first_line(error)}") from error
+                    time.sleep(MIGRATION_PAUSE_S)
         self.engine.dispose()  # of the connection that may take its time
+
+    def _upgrade(self, connection: sa.Connection) -> None:
+        config = _alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+    @contextmanager
+    def _migration_turn(self) -> Iterator[None]:
+        """Processes that start together migrate in turn. The lock is the connection's, not a
+        transaction's, and is asked for again and again instead of waited for: CREATE INDEX
+        CONCURRENTLY waits for every transaction that is older, also for one that waits for it.
+        """
+        with self.engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            while not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(MIGRATION_LOCK_ID))):
+                time.sleep(MIGRATION_POLL_S)
+            try:
+                yield
+            finally:
+                connection.execute(sa.select(sa.func.pg_advisory_unlock(MIGRATION_LOCK_ID)))
 
     def revisions(self) -> tuple[str | None, str | None]:
         """The revision of the tables, and the newest revision."""

@@ -33,6 +33,15 @@ class JobStatus(StrEnum):
     """Cancelled by the caller: images that have not started are skipped."""
 
 
+class PendingChange(StrEnum):
+    """What was asked for a whole job and its images follow in pages."""
+
+    CANCEL = "cancel"
+    """The images that wait become cancelled; the job and its counters say so already."""
+    RETRY = "retry"
+    """The images that failed go back to the queue; the counters move with them."""
+
+
 class Reason(StrEnum):
     """Why a person should check a result before publishing it."""
 

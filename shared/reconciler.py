@@ -1,21 +1,27 @@
 """Makes the queue agree with the database: the database is the truth, Redis only the way there.
 
-It finds what was accepted and not published, published and lost, or claimed by a worker that is
-gone, and sends it again. Every process that has one takes part in a duty that one at a time holds,
-by a lease in the database. Should two hold it after all (one was stopped and wakes up), no harm is
-done: every step is one transaction that takes the rows it changes, and a message that comes twice
-does nothing.
+It finds what was accepted and not published, or published and lost, and sends it. What workers
+held that are gone is shared.lease_recovery's. Every process that has one takes part in a duty that
+one at a time holds, by a lease in the database. Should two hold it after all (one was stopped and
+wakes up), no harm is done: every step is one transaction that takes the rows it changes, and a
+message that comes twice does nothing.
+
+A round looks at the open jobs page by page and ends after about a second, wherever it is. The next
+one goes on behind the last job, so each of ten thousand jobs gets its turn, and the lease is
+renewed in time however many there are.
 """
 
+import bisect
 import threading
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Sequence
 
 from shared import job_store
 from shared.database import Database, Session
-from shared.errors import MattingError, QueueError
+from shared.errors import QueueError
 from shared.held_messages import find_lost
+from shared.leadership import Leadership
 from shared.outage_breaker import OutageBreaker
 from shared.periodic_task import PeriodicTask
 from shared.queue import Celery, Message, publish_many, queue_name
@@ -39,9 +45,16 @@ LOOK_SHARE = 20
 """Looking for lost messages reads the whole queue, so it takes at most this part of the time."""
 
 
-LEASE_NAME = "reconcile"
+PAGE_JOBS = 100
+"""Open jobs that one statement looks at."""
+PAGE_MESSAGES = 2_000
+"""A page ends early when it has so many to send."""
+ROUND_S = 1.0
+
 LEADER_LEASE_S = 5.0
-"""Another process takes over when nothing was heard of the holder for this long."""
+"""Another process takes over when nothing was heard of the holder for this long, and for as long as
+it waits between two looks at lost messages.
+"""
 
 
 class Reconciler(PeriodicTask):
@@ -52,37 +65,69 @@ class Reconciler(PeriodicTask):
         self._database = database
         self._queue = queue
         self._settings = settings
-        self._owner = uuid.uuid4().hex
-        self._renew_at = 0.0
+        self._leadership = Leadership(
+            database, "reconcile", lease_s=LEADER_LEASE_S + settings.reconcile_s
+        )
+        self._after: uuid.UUID | None = None
+        """The last job that had its turn; None: the next round begins with the first one."""
         self._publishing: set[uuid.UUID] = set()
         self._breaker = OutageBreaker(PROBE_S)
         self._lock = threading.Lock()
         self._recover_at = 0.0
-        self._look_at = 0.0
 
     def stop(self) -> None:
         """End after the step at hand, and let another process go on at once."""
         super().stop()
-        with suppress(MattingError), self._database.transaction() as session:
-            job_store.release_leader_lease(session, LEASE_NAME, owner=self._owner)
+        self._leadership.release()
 
     def round(self) -> float:
-        """What is due, if it is this process's turn."""
-        if self.is_leader():
-            if time.monotonic() >= self._recover_at:
-                self.recover()
-                self._recover_at = time.monotonic() + self._settings.reconcile_s
-            self.publish_open_jobs()
+        """What is due, if it is this process's turn; 0 when there are more jobs to look at."""
+        if not self._leadership.held():
+            return self._settings.publish_every_ms / 1e3
+        if time.monotonic() >= self._recover_at:
+            self.recover()
+        with self._database.transaction() as session:
+            given = self._shares(session)
+        until = time.monotonic() + ROUND_S
+        while self._leadership.held() and not self._stopping.is_set():
+            _, self._after = self.publish_page(given, self._after)
+            if self._after is None:  # that was the last page
+                break
+            if time.monotonic() >= until:
+                return 0.0
         return self._settings.publish_every_ms / 1e3
 
     def publish_open_jobs(self) -> int:
-        """Fill up what each open job may have on the queue; returns how many messages were sent.
+        """Fill up what each open job may have on the queue; returns how many messages were sent."""
+        with self._database.transaction() as session:
+            given = self._shares(session)
+        sent, after = self.publish_page(given, None)
+        while after is not None:
+            more, after = self.publish_page(given, after)
+            sent += more
+        return sent
+
+    def publish_page(
+        self, given: Sequence[Share], after: uuid.UUID | None
+    ) -> tuple[int, uuid.UUID | None]:
+        """The same for the next of the jobs (in the order of their ids) behind the job `after`;
+        returns also where the page after this one begins, and None when there is none.
 
         No job gets more on at a time than keeps the workers busy, so a small one waits for little.
         """
+        start = bisect.bisect_right(given, after, key=_job_id) if after else 0
+        page = given[start : start + PAGE_JOBS]
         with self._database.transaction() as session:
-            given = self._shares(session)
-        return sum(self._publish_share(share) for share in given)
+            ahead = {share.job_id: share.ahead for share in page}
+            due = set(job_store.jobs_to_publish(session, ahead))
+        sent = 0
+        for share in page:
+            if sent >= PAGE_MESSAGES:
+                return sent, after
+            if share.job_id in due:
+                sent += self._publish_share(share)
+            after = share.job_id
+        return sent, after if start + PAGE_JOBS < len(given) else None
 
     def publish_job(self, job_id: uuid.UUID) -> int:
         """The same for one job."""
@@ -149,23 +194,14 @@ class Reconciler(PeriodicTask):
         return len(due)
 
     def recover(self) -> int:
-        """Take back expired leases and forget lost messages; returns how many items moved."""
-        released = self.release_expired_leases()
-        if time.monotonic() < self._look_at:
-            return released
+        """Forget lost messages, so that they are sent again; returns how many items."""
         began = time.monotonic()
         try:
-            return released + self.forget_lost()
+            return self.forget_lost()
         finally:
-            self._look_at = time.monotonic() + LOOK_SHARE * (time.monotonic() - began)
-
-    def release_expired_leases(self) -> int:
-        """Take back what workers held that are gone; returns how many items."""
-        with self._database.transaction() as session:
-            released = job_store.release_expired_leases(
-                session, max_attempts=self._settings.max_attempts
-            )
-        return _told("lease-expired", released)
+            ended = time.monotonic()
+            pause_s = max(self._settings.reconcile_s, LOOK_SHARE * (ended - began))
+            self._recover_at = ended + pause_s
 
     def forget_lost(self) -> int:
         """Let what Redis lost be sent again; returns how many items. Raises QueueError."""
@@ -183,24 +219,11 @@ class Reconciler(PeriodicTask):
                 forgotten += job_store.forget_publications(
                     session, gone[start : start + FORGET_ROWS]
                 )
-        return _told("message-lost", forgotten)
-
-    def is_leader(self) -> bool:
-        """Take the duty, or keep it; False while another process has it."""
-        asked_at = time.monotonic()
-        if asked_at < self._renew_at:
-            return True
-        lease_s = LEADER_LEASE_S + self._settings.reconcile_s
-        with self._database.transaction() as session:
-            held = job_store.acquire_leader_lease(
-                session, LEASE_NAME, owner=self._owner, lease_s=lease_s
-            )
-        self._renew_at = asked_at + lease_s / 3 if held else 0.0
-        return held
+        if forgotten:
+            RECONCILED.labels("message-lost").inc(forgotten)
+            log.warning("reconciled", action="message-lost", items=forgotten)
+        return forgotten
 
 
-def _told(action: str, items: int) -> int:
-    if items:
-        RECONCILED.labels(action).inc(items)
-        log.warning("reconciled", action=action, items=items)
-    return items
+def _job_id(share: Share) -> uuid.UUID:
+    return share.job_id

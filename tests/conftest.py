@@ -164,7 +164,7 @@ def _serve(folder: Path, name: str, command: list[str], port: int) -> Process:
 
 
 def new_database(url: str) -> str:
-    """The URL of an empty database on the same server."""
+    """An empty database of the server; its URL."""
     admin = Database(url, process="tests")
     name = f"t{secrets.token_hex(6)}"
     with admin.engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""Waits for jobs whose callers are on the line: one look for all of them, however many wait."""
+"""Waits for jobs on behalf of open requests: one query for all of them, however many wait."""
 
 import asyncio
 import uuid
@@ -14,18 +14,20 @@ from shared.telemetry import get_logger
 log = get_logger(__name__)
 
 LOOK_EVERY_S = 0.02
-"""What a short wait is lengthened by, at most; half of it in the mean."""
+"""A short wait takes at most this much longer, half of it on average."""
 
 PATIENT_AFTER_S = 2.0
 LOOK_PATIENTLY_S = 0.1
-"""Where even the youngest has waited so long, less is lost by looking less often."""
+"""If even the newest request has waited long, polling less often costs it little."""
 
 LOOK_WHILE_AWAY_S = 1.0
-"""While the database does not answer."""
+"""Poll interval while the database is unavailable."""
 
 
 class JobWaiter:
-    """Of one event loop. It looks only while someone waits, and holds no thread between looks."""
+    """Belongs to one event loop. It polls only while a request waits, and occupies no thread
+    between polls.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""What a part of the system answered last: asked by one thread at a time, read by everybody."""
+"""The latest answer of a service: one thread asks at a time, all requests read it."""
 
 import asyncio
 import threading
@@ -12,28 +12,30 @@ from shared.errors import MattingError
 T = TypeVar("T")
 
 PATIENCE_S = 1.0
-"""How long who wants to know waits for an answer that is under way."""
+"""How long a request waits for an answer in progress."""
 
 STALE_S = 15.0
-"""An older answer counts for none."""
+"""An older answer is not used."""
 
 
 class Latest(Generic[T]):
-    """Of one event loop. A part that hangs costs one thread, however many want to know, and each of
-    them a second.
+    """Belongs to one event loop. A hanging service occupies one thread, however many requests ask,
+    and delays each of them by one second.
     """
 
     def __init__(self, ask: Callable[[], T], away: type[MattingError]) -> None:
-        """`ask` runs in a thread of its own; `away` is what a part that does not answer means."""
+        """`ask` runs in a thread of its own; `away` is the error for a service that does not
+        answer.
+        """
         self._ask = ask
         self._away = away
         self._asking: asyncio.Future[T] | None = None
         self._answer: tuple[T, float] | None = None
 
     async def get(self) -> T:
-        """Its answer to a question that is under way or put now; if that takes long, its last one.
+        """The answer in progress, or to a new question; if it takes too long, the latest one.
 
-        Raises what `ask` does, or `away`.
+        Raises what `ask` raises, or `away`.
         """
         if self._asking is None or self._asking.done():
             self._asking = self._begin()
@@ -65,7 +67,7 @@ class Latest(Generic[T]):
                 answer = self._ask()
             except Exception as raised:
                 error = raised
-            with suppress(RuntimeError):  # the loop has ended meanwhile
+            with suppress(RuntimeError):  # the loop has ended in the meantime
                 loop.call_soon_threadsafe(settle, answer, error)
 
         threading.Thread(target=run, name="latest", daemon=True).start()

@@ -7,15 +7,19 @@ rows and removed in the next round.
 
 import time
 import uuid
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import timedelta
 
+from api.background.abandoned_uploads import AbandonedUploads
+from api.background.orphaned_objects import ORPHAN_AGE, remove_orphans
 from api.sources.source_policy import OWN_PREFIX, UPLOADS_PREFIX
 from shared import job_store
-from shared.database import Database, Session
+from shared.database import Database
+from shared.leadership import Leadership
 from shared.object_url import ObjectUrl
 from shared.periodic_task import PeriodicTask
 from shared.settings import Settings
-from shared.storage import LIST_PAGE_KEYS, Storage
+from shared.storage import Storage
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -26,14 +30,15 @@ IN_USE_S = 2.0
 LEASE_NAME = "sweep"
 LEASE_S = 120.0
 JOBS_PER_ROUND = 20
+PAGE_ROWS = 1_000
+"""Rows that one transaction removes."""
+PAGE_SOURCES = 250
+"""Sources of a removed job that are looked for in other jobs at a time."""
 UPLOADS_EVERY_S = 6 * 3_600.0
 """How often all uploads are looked at."""
 
 ORPHANS_EVERY_S = 6 * 3_600.0
 """How often all folders below `jobs/` are looked at."""
-ORPHAN_AGE = timedelta(days=1)
-"""The youngest object of a job that has no row must be older: a submission stores its files first
-and writes its job last, and no request takes so long."""
 
 DAY_S = 86_400
 
@@ -46,7 +51,7 @@ class Sweeper(PeriodicTask):
         self._database = database
         self._storage = storage
         self._settings = settings
-        self._owner = uuid.uuid4().hex
+        self._leadership = Leadership(database, LEASE_NAME, lease_s=LEASE_S)
         self._pause_s = SWEEP_EVERY_S
         self._uploads_at = 0.0
         self._orphans_at = 0.0
@@ -59,63 +64,47 @@ class Sweeper(PeriodicTask):
 
     def sweep(self) -> int:
         """One round; returns how many jobs were removed. Raises MattingError."""
-        settings = self._settings
-        with self._database.transaction() as session:
-            if not self._hold(session):
-                return 0
-            job_store.forget_submissions(session, older_than_s=settings.idempotency_ttl_s)
-            if settings.retention_days:
-                older_than_s = settings.retention_days * DAY_S
-                job_store.expire_jobs(session, older_than_s=older_than_s)
-            jobs = job_store.deleted_jobs(session, limit=JOBS_PER_ROUND)
-            self._pause_s = IN_USE_S if job_store.deleted_in_use(session) else SWEEP_EVERY_S
+        if not self._leadership.held():
+            return 0
+        self._forget_submissions()
+        jobs = self._due_jobs()
         for number, job_id in enumerate(jobs):
-            if self._stopping.is_set():
+            if self._stopping.is_set() or not self._leadership.held():
                 return number
             self._remove(job_id)
             log.info("job-removed", job=str(job_id))
-        if settings.retention_days and time.monotonic() >= self._uploads_at:
+        retention_days = self._settings.retention_days
+        if retention_days and time.monotonic() >= self._uploads_at:
             self._uploads_at = time.monotonic() + UPLOADS_EVERY_S
-            self._remove_abandoned(timedelta(days=settings.retention_days))
+            abandoned = AbandonedUploads(self._database, self._storage)
+            abandoned.remove(timedelta(days=retention_days), go_on=self._leadership.held)
         if time.monotonic() >= self._orphans_at:
             self._orphans_at = time.monotonic() + ORPHANS_EVERY_S
-            self.remove_orphans(datetime.now(UTC) - ORPHAN_AGE)
+            before = datetime.now(UTC) - ORPHAN_AGE
+            remove_orphans(self._database, self._storage, before, go_on=self._leadership.held)
         return len(jobs)
 
-    def remove_orphans(self, before: datetime) -> None:
-        """What lies below `jobs/` and belongs to no row: the API ended between storing files and
-        writing their job, or a worker wrote a result of a job that was removed. A folder goes when
-        nothing in it was written since `before`.
+    def _forget_submissions(self) -> None:
+        forgotten = PAGE_ROWS
+        while forgotten == PAGE_ROWS and self._leadership.held() and not self._stopping.is_set():
+            with self._database.transaction() as session:
+                forgotten = job_store.forget_submissions(
+                    session, older_than_s=self._settings.idempotency_ttl_s, limit=PAGE_ROWS
+                )
+
+    def _due_jobs(self) -> list[uuid.UUID]:
+        """The next jobs to remove: first what callers deleted, then what is too old. So no deletion
+        that somebody asked for waits for a backlog of old jobs.
         """
-        for folders in filter(None, self._storage.list_folders(OWN_PREFIX)):
-            ids = {job_id: folder for folder in folders if (job_id := _job_id(folder))}
-            with self._database.transaction() as session:
-                self._hold(session)
-                known = job_store.existing_jobs(session, list(ids))
-            for job_id in ids.keys() - known:
-                self._remove_orphan(job_id, ids[job_id], before)
-
-    def _remove_orphan(self, job_id: uuid.UUID, folder: str, before: datetime) -> None:
-        every = list(self._storage.list_keys(folder))
-        old = [key for page in self._storage.list_older(folder, before) for key in page]
-        if len(old) < len(every) or self._stopping.is_set():
-            return
-        self._storage.delete_many(old)
-        log.info("orphans-removed", job=str(job_id), objects=len(old))
-
-    def _remove_abandoned(self, older_than: timedelta) -> None:
-        """The uploads of that age that no job names: never submitted, or what a job's list was."""
-        prefix = f"s3://{self._storage.bucket}/{UPLOADS_PREFIX}"
-        before = datetime.now(UTC) - older_than
-        for keys in filter(None, self._storage.list_older(UPLOADS_PREFIX, before)):
-            urls = {str(ObjectUrl(self._storage.bucket, key)): key for key in keys}
-            with self._database.transaction() as session:
-                self._hold(session)
-                needed = job_store.objects_named_by_jobs(session, list(urls), prefix)
-            abandoned = [key for url, key in urls.items() if url not in needed]
-            self._storage.delete_many(abandoned)
-            if abandoned:
-                log.info("uploads-removed", uploads=len(abandoned))
+        with self._database.transaction() as session:
+            deleted = job_store.deleted_jobs(session, limit=JOBS_PER_ROUND)
+            room = JOBS_PER_ROUND - len(deleted.removable)
+            if self._settings.retention_days and room:
+                older_than_s = self._settings.retention_days * DAY_S
+                job_store.expire_jobs(session, older_than_s=older_than_s, limit=room)
+                deleted = job_store.deleted_jobs(session, limit=JOBS_PER_ROUND)
+        self._pause_s = IN_USE_S if deleted.in_use else SWEEP_EVERY_S
+        return deleted.removable
 
     def _remove(self, job_id: uuid.UUID) -> None:
         self._remove_uploads(job_id)
@@ -123,47 +112,42 @@ class Sweeper(PeriodicTask):
         # What is listed is removed, so the first page is always the next.
         while keys := self._storage.list_page(place, after=None):
             self._storage.delete_many(keys)
+            self._leadership.held()
+        removed = PAGE_ROWS
+        while removed == PAGE_ROWS:
             with self._database.transaction() as session:
-                self._hold(session)
+                removed = job_store.remove_items(session, job_id, limit=PAGE_ROWS)
+            self._leadership.held()
         with self._database.transaction() as session:
             job_store.remove_job(session, job_id)
 
     def _remove_uploads(self, job_id: uuid.UUID) -> None:
         """The presigned uploads that only this job names."""
-        prefix, after = f"s3://{self._storage.bucket}/{UPLOADS_PREFIX}", 0
         with self._database.transaction() as session:
             job = job_store.load_job(session, job_id)
-            listed = str(job.source.get("object", "")) if job else ""
-            needed = job_store.sources_still_needed(session, [listed], but_for=job_id)
-        if listed.startswith(prefix) and listed not in needed:
-            self._storage.delete_many([ObjectUrl.parse(listed, self._storage.bucket).key])
+        listed = str(job.source.get("object", "")) if job else ""
+        self._remove_unneeded([listed], job_id)
+        after = 0
         while True:
             with self._database.transaction() as session:
-                found = job_store.sources_under(
-                    session, job_id, prefix, after=after, limit=LIST_PAGE_KEYS
-                )
-                sources = [source for _, source in found]
-                needed = job_store.sources_still_needed(session, sources, but_for=job_id)
+                found = job_store.sources_of(session, job_id, after=after, limit=PAGE_SOURCES)
             if not found:
                 return
             after = found[-1][0]
-            self._storage.delete_many(
-                [
-                    ObjectUrl.parse(source, self._storage.bucket).key
-                    for source in sources
-                    if source not in needed
-                ]
-            )
+            self._remove_unneeded([source for _, source in found], job_id)
+            self._leadership.held()
 
-    def _hold(self, session: Session) -> bool:
-        return job_store.acquire_leader_lease(
-            session, LEASE_NAME, owner=self._owner, lease_s=LEASE_S
+    def _remove_unneeded(self, sources: Sequence[str], job_id: uuid.UUID) -> None:
+        prefix = f"s3://{self._storage.bucket}/{UPLOADS_PREFIX}"
+        uploads = [source for source in sources if source.startswith(prefix)]
+        if not uploads:
+            return
+        with self._database.transaction() as session:
+            needed = job_store.sources_still_needed(session, uploads, but_for=job_id)
+        self._storage.delete_many(
+            [
+                ObjectUrl.parse(source, self._storage.bucket).key
+                for source in uploads
+                if source not in needed
+            ]
         )
-
-
-def _job_id(folder: str) -> uuid.UUID | None:
-    """The job that a folder below `jobs/` is of; None: the service did not make it."""
-    try:
-        return uuid.UUID(folder.removeprefix(OWN_PREFIX).removesuffix("/"))
-    except ValueError:
-        return None

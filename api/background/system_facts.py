@@ -1,5 +1,5 @@
-"""How the parts are and what waits, for probes and Prometheus: each part is asked by itself, so
-that one which hangs hides nothing of the others.
+"""The state of database, queue and storage, for probes and Prometheus. Each service is asked
+separately, so a hanging one does not hide the others.
 """
 
 import os
@@ -20,20 +20,20 @@ from shared.settings import Settings
 from shared.storage import Storage
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
-"""The client library's own variable: with it, `uvicorn --workers N` adds its processes up."""
+"""The Prometheus client's own variable: if set, `uvicorn --workers N` adds up its processes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the database says."""
+    """The facts from the database."""
 
     backlog: list[Backlog]
     workers: list[dict[str, Any]]
-    """The warm ones: `id`, and what they said of themselves."""
+    """The warm workers: `id`, and their own descriptions."""
 
 
 class SystemFacts:
-    """Of one event loop; whatever hangs, asking takes no thread that requests need."""
+    """Belongs to one event loop. Asking uses no thread of the requests, even if a service hangs."""
 
     def __init__(
         self, database: Database, queue: Celery, storage: Storage, settings: Settings
@@ -62,7 +62,7 @@ class SystemFacts:
 
 
 def own_metrics() -> bytes:
-    """The process's own, or with `MULTIPROCESS` those of all, in Prometheus' text format."""
+    """The metrics of this process, or with `MULTIPROCESS` of all, in Prometheus text format."""
     own = REGISTRY
     if MULTIPROCESS in os.environ:
         own = CollectorRegistry()

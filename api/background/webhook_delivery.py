@@ -11,14 +11,14 @@ import threading
 import time
 import uuid
 from collections import Counter
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from shared import job_store
-from shared.database import Database, Session
+from shared.database import Database
 from shared.errors import ForbiddenUrlError, MattingError, UrlNotFetchedError
 from shared.job_store import Attempt, AttemptResult
+from shared.leadership import Leadership
 from shared.periodic_task import PeriodicTask
 from shared.settings import Settings
 from shared.telemetry import WEBHOOKS, get_logger
@@ -46,7 +46,12 @@ BUSY = frozenset({429, 503})
 JITTER = 0.2
 """Waits are longer by up to this share, so that what failed together does not come together."""
 
+PAGES_PER_ROUND = 20
+"""Some thousand webhooks that something waits for."""
+
 FORGET_EVERY_S = 600.0
+FORGET_ROWS = 1_000
+"""In one transaction."""
 
 STOP_WAIT_S = 5.0
 
@@ -62,11 +67,13 @@ class WebhookDeliverer(PeriodicTask):
         self._settings = settings
         limits = WebLimits.of(settings)
         self._web = Web(replace(limits, timeout_s=settings.webhook_timeout_s))
-        self._owner = uuid.uuid4().hex
+        self._leadership = Leadership(database, LEASE_NAME, lease_s=LEADER_LEASE_S)
         self._changed = threading.Condition()
         self._busy: dict[uuid.UUID, uuid.UUID] = {}
         """The webhooks that something is under way to, and their keys."""
-        self._renew_at = self._forget_at = 0.0
+        self._after: uuid.UUID | None = None
+        """The last webhook that had its turn; None: the next round begins with the first one."""
+        self._forget_at = 0.0
 
     def stop(self) -> None:
         """Begin nothing new, wait a little for what is under way, and let another process go on.
@@ -75,8 +82,7 @@ class WebhookDeliverer(PeriodicTask):
         super().stop()
         with self._changed:
             self._changed.wait_for(lambda: not self._busy, timeout=STOP_WAIT_S)
-        with suppress(MattingError), self._database.transaction() as session:
-            job_store.release_leader_lease(session, LEASE_NAME, owner=self._owner)
+        self._leadership.release()
         self._web.close()
 
     def round(self) -> float:
@@ -86,40 +92,39 @@ class WebhookDeliverer(PeriodicTask):
         return LOOK_EVERY_S
 
     def send_due(self) -> int:
-        """Begin what is due, as far as there is room; returns how many. Raises MattingError."""
-        with self._changed:
-            busy = dict(self._busy)
-        room, of_keys = AT_ONCE - len(busy), Counter(busy.values())
-        if room <= 0:
-            return 0
-        with self._database.transaction() as session:
-            if not self._is_leader(session):
-                return 0
-            attempts = job_store.claim_deliveries(
-                session,
-                busy=list(busy),
-                taken=of_keys,
-                of_key=AT_ONCE_OF_KEY,
-                limit=room,
-                lease_s=self._settings.webhook_timeout_s + LEASE_SPARE_S,
-            )
-        for attempt in attempts:
+        """Begin what is due, as far as there is room: one page of webhooks after the other, until
+        each had its turn; returns how many. Raises MattingError.
+        """
+        begun = 0
+        for _page in range(PAGES_PER_ROUND):
             with self._changed:
-                self._busy[attempt.webhook_id] = attempt.api_key_id
-            threading.Thread(
-                target=self._deliver, args=(attempt,), name="delivery", daemon=True
-            ).start()
-        return len(attempts)
+                busy = dict(self._busy)
+            if len(busy) >= AT_ONCE or not self._leadership.held():
+                break
+            with self._database.transaction() as session:
+                claimed = job_store.claim_deliveries(
+                    session,
+                    after=self._after,
+                    busy=list(busy),
+                    taken=Counter(busy.values()),
+                    of_key=AT_ONCE_OF_KEY,
+                    limit=AT_ONCE - len(busy),
+                    lease_s=self._settings.webhook_timeout_s + LEASE_SPARE_S,
+                )
+            self._after = claimed.last
+            for attempt in claimed.attempts:
+                self._begin(attempt)
+            begun += len(claimed.attempts)
+            if claimed.last is None:
+                break
+        return begun
 
-    def _is_leader(self, session: Session) -> bool:
-        asked_at = time.monotonic()
-        if asked_at < self._renew_at:
-            return True
-        held = job_store.acquire_leader_lease(
-            session, LEASE_NAME, owner=self._owner, lease_s=LEADER_LEASE_S
-        )
-        self._renew_at = asked_at + LEADER_LEASE_S / 3 if held else 0.0
-        return held
+    def _begin(self, attempt: Attempt) -> None:
+        with self._changed:
+            self._busy[attempt.webhook_id] = attempt.api_key_id
+        threading.Thread(
+            target=self._deliver, args=(attempt,), name="delivery", daemon=True
+        ).start()
 
     def _deliver(self, attempt: Attempt) -> None:
         try:
@@ -199,9 +204,12 @@ class WebhookDeliverer(PeriodicTask):
             return
         self._forget_at = time.monotonic() + FORGET_EVERY_S
         older_than_s = self._settings.webhook_log_days * 86_400
-        with self._database.transaction() as session:
-            if self._is_leader(session):
-                job_store.forget_deliveries(session, older_than_s=older_than_s)
+        forgotten = FORGET_ROWS
+        while forgotten == FORGET_ROWS and self._leadership.held() and not self._stopping.is_set():
+            with self._database.transaction() as session:
+                forgotten = job_store.forget_deliveries(
+                    session, older_than_s=older_than_s, limit=FORGET_ROWS
+                )
 
 
 def _outcome_of(status: int) -> Outcome:

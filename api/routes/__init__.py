@@ -1,1 +1,1 @@
-"""The HTTP routes, one module a resource."""
+"""The HTTP routes, one module per resource."""

@@ -1,4 +1,4 @@
-"""Whether the service lives, whether it would do a job, and its metrics."""
+"""Liveness, readiness and metrics."""
 
 import asyncio
 
@@ -16,13 +16,15 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz")
 async def healthz() -> Health:
-    """The process answers: on its event loop, so that no part which hangs keeps it waiting."""
+    """Liveness: the event loop answers by itself, so a hanging service does not delay it."""
     return Health()
 
 
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready."}})
 async def readyz(resources: ResourcesDep, response: Response) -> Readiness:
-    """Every part answers and a warm worker takes work: a job submitted now would be done."""
+    """Readiness: every service answers and a warm worker is running, so a new job would be
+    processed.
+    """
     facts = resources.facts
     stored, lanes, storage = await asyncio.gather(
         facts.stored.get(), facts.lanes.get(), facts.storage.get(), return_exceptions=True
@@ -41,7 +43,7 @@ async def readyz(resources: ResourcesDep, response: Response) -> Readiness:
 
 @router.get("/metrics", response_class=Response)
 async def metrics(resources: ResourcesDep) -> Response:
-    """For Prometheus."""
+    """Metrics for Prometheus."""
     return Response(await exposition(resources.facts), media_type=CONTENT_TYPE_LATEST)
 
 

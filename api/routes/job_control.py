@@ -13,7 +13,7 @@ from api.routes.lookup import find_job
 from api.schemas.responses import JobOut
 from shared import job_store
 from shared.database import Session
-from shared.errors import JobNotFoundError, QuotaExceededError
+from shared.errors import JobChangingError, JobNotFoundError, QuotaExceededError
 from shared.models import Job
 
 router = APIRouter(route_class=GuardedRoute, prefix="/v1/jobs/{job_id}", tags=["jobs"])
@@ -37,7 +37,7 @@ def resume(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> Job
     return _change(job_store.resume_job, resources, caller, job_id)
 
 
-@router.post("/retry", responses=responses(JobNotFoundError, QuotaExceededError))
+@router.post("/retry", responses=responses(JobNotFoundError, JobChangingError, QuotaExceededError))
 def retry(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
     """Try the failed images of a job again. They count as images that are submitted now: each that
     succeeds is taken from the month's quota, and all must fit into what is left of it.
@@ -62,4 +62,7 @@ def _change(
 ) -> JobOut:
     find_job(resources, caller, job_id)
     with resources.database.transaction() as session:
-        return JobOut.of(change(session, job_id))
+        job = change(session, job_id)
+    if job.pending_change is not None:
+        resources.changer.wake()
+    return JobOut.of(job)

@@ -1,4 +1,4 @@
-"""The report of a job: one row an image, as CSV or JSON lines, streamed from the database."""
+"""The report of a job: one row per image, as CSV or JSON lines, streamed from the database."""
 
 import csv
 import io
@@ -38,12 +38,15 @@ COLUMNS = (
 )
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a spreadsheet takes for a formula when a cell begins with it, the wide forms of East Asian
-keyboards among them (OWASP, CSV injection)."""
+"""First characters of a cell that make spreadsheets read it as a formula, including the full-width
+forms of East Asian keyboards (OWASP, CSV injection).
+"""
 
 
 def rows(resources: Resources, job: Job) -> Iterator[dict[str, Any]]:
-    """A row an image, in the order of the source; the caller's own columns under `labels`."""
+    """One row per image, in the order of the source; the caller's own columns are under
+    `labels`.
+    """
     after = 0
     while True:
         with resources.database.transaction() as session:
@@ -56,13 +59,13 @@ def rows(resources: Resources, job: Job) -> Iterator[dict[str, Any]]:
 
 
 def json_lines(resources: Resources, job: Job) -> Iterator[str]:
-    """The report as one JSON object a line."""
+    """The report as one JSON object per line."""
     for row in rows(resources, job):
         yield json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def csv_lines(resources: Resources, job: Job) -> Iterator[str]:
-    """The report as CSV. The caller's own columns come last, those that the first page has."""
+    """The report as CSV. The caller's own columns come last: those that occur in the first page."""
     found = rows(resources, job)
     head = [row for _, row in zip(range(PAGE_ROWS), found, strict=False)]
     own = list(dict.fromkeys(name for row in head for name in row["labels"]))
@@ -114,7 +117,7 @@ def _both(head: list[dict[str, Any]], rest: Iterator[dict[str, Any]]) -> Iterato
 
 
 def _safe(cell: Any) -> Any:
-    """A cell that no spreadsheet runs; lists as one text."""
+    """A cell that no spreadsheet runs as a formula; lists become one text."""
     if isinstance(cell, list):
         cell = "; ".join(str(one) for one in cell)
     if isinstance(cell, dict):

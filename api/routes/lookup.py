@@ -1,4 +1,4 @@
-"""Finds what a caller asks for by id; another's is not there."""
+"""Looks up resources by id; those of other API keys count as missing."""
 
 import uuid
 
@@ -11,7 +11,7 @@ from shared.models import Job
 
 
 def find_job(resources: Resources, caller: Caller, job_id: uuid.UUID) -> Job:
-    """The caller's job. Raises JobNotFoundError."""
+    """A job of the caller. Raises JobNotFoundError."""
     with resources.database.transaction() as session:
         job = job_store.get_job(session, job_id, api_key_id=caller.api_key_id)
     if job is None:

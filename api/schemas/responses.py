@@ -1,4 +1,4 @@
-"""What is answered over HTTP."""
+"""The bodies of responses."""
 
 import base64
 import uuid
@@ -14,7 +14,7 @@ from shared.options import Options
 
 
 class Counts(BaseModel):
-    """How many images are where; they add up to `total`."""
+    """Numbers of images by status; they add up to `total`."""
 
     total: int
     queued: int
@@ -25,7 +25,7 @@ class Counts(BaseModel):
 
 
 class ReviewCounts(BaseModel):
-    """What should be looked at, and what reviewers said."""
+    """Numbers of images marked for review, and of reviewers' verdicts."""
 
     needs_review: int = Field(description="Succeeded images with signs of trouble.")
     accepted: int
@@ -33,14 +33,14 @@ class ReviewCounts(BaseModel):
 
 
 class ErrorOut(BaseModel):
-    """Why something has no result."""
+    """Why something failed."""
 
     code: str = Field(examples=["truncated-image"])
     detail: str
 
 
 class JobOut(BaseModel):
-    """A job as it stands."""
+    """The present state of a job."""
 
     id: uuid.UUID
     status: JobStatus
@@ -68,7 +68,7 @@ class JobOut(BaseModel):
 
     @classmethod
     def of(cls, job: Job) -> "JobOut":
-        """Render a row."""
+        """Make it from a database row."""
         settled = job.succeeded + job.failed + job.cancelled
         done = job.succeeded + job.failed
         rate = None
@@ -115,7 +115,7 @@ class JobOut(BaseModel):
 
 
 class Estimate(BaseModel):
-    """What a job would take."""
+    """The expected size and duration of a job."""
 
     images: int
     at_least: bool = Field(description="There are more: counting stopped here.")
@@ -126,7 +126,7 @@ class Estimate(BaseModel):
 
 
 class OutputOut(BaseModel):
-    """One file that an image became."""
+    """A file made from an image."""
 
     name: str = Field(examples=["shoes/red-white.jpg"])
     url: str = Field(description="Redirects to the file.")
@@ -137,7 +137,7 @@ class OutputOut(BaseModel):
 
 
 class ItemOut(BaseModel):
-    """One image of a job."""
+    """An image of a job."""
 
     id: uuid.UUID
     job_id: uuid.UUID
@@ -168,7 +168,7 @@ class ItemOut(BaseModel):
 
     @classmethod
     def of(cls, item: Item, options: dict[str, Any]) -> "ItemOut":
-        """Render a row of a job with these options."""
+        """Make it from a database row; `options`: those of its job."""
         return cls(
             id=item.id,
             job_id=item.job_id,
@@ -223,26 +223,26 @@ class ItemPage(BaseModel):
 
 
 class UploadOut(BaseModel):
-    """Where to PUT one file."""
+    """Where to upload one file with PUT."""
 
     upload: str = Field(description="Name it in the job's `source.uploads`.")
     url: str
 
 
 class UploadsOut(BaseModel):
-    """One URL a file."""
+    """One upload URL per file."""
 
     uploads: list[UploadOut]
 
 
 class Health(BaseModel):
-    """The process answers."""
+    """The API process is alive."""
 
     status: Literal["ok"] = "ok"
 
 
 class Readiness(BaseModel):
-    """Whether a job submitted now would be done."""
+    """Whether a job submitted now would be processed."""
 
     ready: bool
     checks: dict[str, str] = Field(description="`ok`, or what is wrong with each part.")
@@ -255,7 +255,7 @@ def to_cursor(value: object) -> str:
 
 
 def from_cursor(cursor: str) -> str:
-    """The position of a cursor. Raises InvalidCursorError."""
+    """The position in a cursor. Raises InvalidCursorError."""
     try:
         return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
     except ValueError as error:

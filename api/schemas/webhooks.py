@@ -1,4 +1,4 @@
-"""What is answered about webhooks and deliveries, and what webhooks are sent."""
+"""The bodies of responses about webhooks and deliveries, and the bodies of webhooks."""
 
 import json
 import uuid
@@ -15,7 +15,7 @@ from shared.webhooks import DeliveryStatus, DisabledReason, Event, Outcome
 
 
 class WebhookOut(BaseModel):
-    """Who is told, and of what."""
+    """A webhook and its subscriptions."""
 
     id: uuid.UUID
     url: str = Field(examples=["https://shop.example/matting"])
@@ -39,7 +39,7 @@ class WebhookOut(BaseModel):
 
     @classmethod
     def of(cls, webhook: Webhook, moment: datetime) -> "WebhookOut":
-        """Render a row as it is at this moment."""
+        """Make it from a database row, as of this moment."""
         return cls(
             id=webhook.id,
             url=webhook.url,
@@ -69,7 +69,7 @@ class WebhookList(BaseModel):
 
 
 class AttemptOut(BaseModel):
-    """One attempt to deliver."""
+    """An attempt to deliver an event."""
 
     at: datetime
     outcome: Outcome
@@ -79,7 +79,7 @@ class AttemptOut(BaseModel):
 
 
 class DeliveryOut(BaseModel):
-    """One event on its way to one webhook."""
+    """The delivery of one event to one webhook."""
 
     id: uuid.UUID = Field(description="The `webhook-id`: the same in every attempt.")
     webhook_id: uuid.UUID
@@ -95,7 +95,7 @@ class DeliveryOut(BaseModel):
 
     @classmethod
     def of(cls, delivery: Delivery) -> "DeliveryOut":
-        """Render a row."""
+        """Make it from a database row."""
         return cls(
             id=delivery.id,
             webhook_id=delivery.webhook_id,
@@ -119,7 +119,7 @@ class DeliveryPage(BaseModel):
 
 
 class JobSummary(BaseModel):
-    """A job, small: the rest is under `GET /v1/jobs/{id}`."""
+    """A short form of a job; `GET /v1/jobs/{id}` has the rest."""
 
     id: uuid.UUID
     status: JobStatus
@@ -134,7 +134,7 @@ class JobSummary(BaseModel):
 
 
 class JobEvent(BaseModel):
-    """What a webhook is sent when something happens to a job."""
+    """The body of a webhook about a job."""
 
     type: Literal[Event.JOB_FINISHED, Event.JOB_CANCELLED, Event.JOB_PAUSED, Event.JOB_PROGRESS]
     timestamp: datetime = Field(description="When it happened.")
@@ -142,13 +142,13 @@ class JobEvent(BaseModel):
 
 
 class TrialData(BaseModel):
-    """Which webhook is tried."""
+    """The webhook under test."""
 
     webhook_id: uuid.UUID
 
 
 class TrialEvent(BaseModel):
-    """What a webhook is sent to be tried."""
+    """The body of a test webhook."""
 
     type: Literal[Event.TEST]
     timestamp: datetime

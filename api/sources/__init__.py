@@ -1,1 +1,1 @@
-"""What a job may be made from: access policy, rows, manifests, archives, listing, expansion."""
+"""The sources of a job: access policy, rows, manifests, archives, listing, expansion."""

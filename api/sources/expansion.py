@@ -1,9 +1,9 @@
-"""Lists the sources of jobs in the background, page by page, each page one transaction.
+"""Lists the sources of jobs in the background, in pages; each page is one transaction.
 
-How far it came stands in the job's row, so it goes on after a restart where it was; a page that is
-listed twice adds nothing, because the same source twice in a job is one item. Jobs take turns, so a
-small one does not wait for the millions of another. One process lists a job: it holds a lease,
-which a second thread renews, because a page may take long (a zip file is fetched before its first).
+The job's row stores how far the listing has come, so it continues after a restart. Listing a page
+twice adds nothing, because a job has each source only once. Jobs take turns, so a small job does
+not wait for a large one. One process lists a job at a time: it holds a lease, which a second thread
+renews, because a page may take long (a zip file is downloaded before its first page).
 """
 
 import uuid
@@ -33,24 +33,24 @@ from shared.telemetry import get_logger
 log = get_logger(__name__)
 
 IDLE_S = 2.0
-"""How often it looks for jobs left over from before a restart; a new one wakes it at once."""
+"""How often the thread looks for jobs left from before a restart. A new job wakes it at once."""
 
 LEASE_S = 20.0
-"""Another process goes on with a job whose lister has not been heard of for this long."""
+"""Another process takes over the listing of a job if its lease was not renewed for this long."""
 
 
 class LeaseRenewal(PeriodicTask):
-    """Keeps the leases of the jobs that a process lists."""
+    """Renews the leases of the jobs that this process lists."""
 
     def __init__(self, database: Database, owner: str, listed: Callable[[], set[str]]) -> None:
-        """`listed`: the names of the leases to be kept, now."""
+        """`listed`: the current names of the leases."""
         super().__init__("expansion-leases")
         self._database = database
         self._owner = owner
         self._listed = listed
 
     def round(self) -> float:
-        """Renew them; one that another process took over meanwhile is left to it."""
+        """Renew the leases; a lease that another process took over stays with it."""
         if names := self._listed():
             with self._database.transaction() as session:
                 job_store.renew_leader_leases(session, names, owner=self._owner, lease_s=LEASE_S)
@@ -58,7 +58,7 @@ class LeaseRenewal(PeriodicTask):
 
 
 class Expander(PeriodicTask):
-    """A page of each job in turn, as long as there are jobs to list."""
+    """Lists one page of each job in turn while there are jobs to list."""
 
     def __init__(self, database: Database, storage: Storage, settings: Settings) -> None:
         super().__init__("expansion")
@@ -69,16 +69,18 @@ class Expander(PeriodicTask):
         self._owner = uuid.uuid4().hex
         self._listings: dict[uuid.UUID, Iterator[Page]] = {}
         self._listed: set[str] = set()
-        """The names of this process's leases; a new set each time, since two threads read it."""
+        """The names of this process's leases. It is replaced, never changed, since two threads read
+        it.
+        """
         self._renewal = LeaseRenewal(database, self._owner, lambda: self._listed)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         super().start()
         self._renewal.start()
 
     def stop(self) -> None:
-        """End after the page at hand, and let another process go on at once."""
+        """Stop after the current page, and let another process continue at once."""
         super().stop()
         self._renewal.stop()
         with suppress(MattingError), self._database.transaction() as session:
@@ -86,11 +88,11 @@ class Expander(PeriodicTask):
                 job_store.release_leader_lease(session, name, owner=self._owner)
 
     def round(self) -> float:
-        """A page of each job."""
+        """List one page of each job."""
         more = False
         with self._database.transaction() as session:
             jobs = job_store.unexpanded_jobs(session)
-        for ended in self._listings.keys() - set(jobs):  # an open zip file takes up disk
+        for ended in self._listings.keys() - set(jobs):  # an open zip file occupies disk space
             del self._listings[ended]
         self._listed = {_lease_name(job_id) for job_id in self._listings}
         for job_id in jobs:
@@ -107,8 +109,8 @@ class Expander(PeriodicTask):
         return 0 if more else IDLE_S
 
     def expand_page(self, job_id: uuid.UUID) -> bool:
-        """List one more page of a job's source; False when there is nothing left to list, or
-        another process does it.
+        """List one more page of a job's source; False if nothing is left, or another process lists
+        it.
         """
         duty = _lease_name(job_id)
         with self._database.transaction() as session:
@@ -119,7 +121,7 @@ class Expander(PeriodicTask):
             if not job_store.acquire_leader_lease(
                 session, duty, owner=self._owner, lease_s=LEASE_S
             ):
-                self._listings.pop(job_id, None)  # the other one moves the cursor
+                self._listings.pop(job_id, None)  # the other process moves the cursor
                 return False
             sources = job_store.allowed_sources(session, job.api_key_id)
         self._listed = self._listed | {duty}
@@ -130,21 +132,23 @@ class Expander(PeriodicTask):
                 with self._database.transaction() as session:
                     if job_store.add_page(session, job_id, page.items, cursor=page.cursor):
                         return True
-                self._listings.pop(job_id, None)  # it is over: cancelled, or another's work
+                self._listings.pop(job_id, None)  # cancelled, or listed by another process
                 return False
             if job.expansion_cursor is None:
                 error = EmptySourceError()
-        except (ImageError, RequestError) as raised:  # no use trying again; what was listed goes on
+        # permanent error: the images listed so far are processed
+        except (ImageError, RequestError) as raised:
             error = raised
-        except DiskFullError:  # another process may have the room
+        except DiskFullError:  # another process may have enough space
             self._listings.pop(job_id, None)
             with self._database.transaction() as session:
                 job_store.release_leader_lease(session, duty, owner=self._owner)
             raise
-        except MattingError:  # a part is away: begin again from the cursor
+        except MattingError:  # a service is unavailable: continue from the cursor later
             self._listings.pop(job_id, None)
             raise
-        except Exception:  # a defect, or rows that can't be stored: it would only be met again
+        # a bug, or rows that cannot be stored: trying again would fail in the same way
+        except Exception:
             log.exception("expansion-crashed", job=str(job_id))
             error = MattingError()
         with self._database.transaction() as session:
@@ -164,9 +168,9 @@ class Expander(PeriodicTask):
         return next(listing, None)
 
     def _drop_archive(self, job: Job) -> None:
-        """A zip file that came with the request, or was uploaded and that no other job names, is of
-        no more use: its photos lie beside it, and both would take up the room of one. What stays
-        because of an error goes with the job.
+        """Delete a zip file that came with the request, or was uploaded and is used by no other
+        job: its photos are stored beside it and would double the space. If an error keeps it, it is
+        deleted with the job.
         """
         if job.source["kind"] != "zip":
             return

@@ -1,11 +1,11 @@
-"""The size of a photo, from its header alone: no pixel is decoded in an API process."""
+"""The size of a photo from its header; the API decodes no pixels."""
 
 from shared.errors import NotAnImageError, TooCostlyImageError
 from shared.photo_header import open_header, orientation_of
 
 
 def image_size(photo: bytes) -> tuple[int, int]:
-    """Width and height in pixels of the upright photo; its first 64 KiB do for most.
+    """Width and height in pixels of the upright photo; for most photos its first 64 KiB are enough.
 
     Raises NotAnImageError, TooCostlyImageError.
     """
@@ -15,6 +15,6 @@ def image_size(photo: bytes) -> tuple[int, int]:
             turned = orientation_of(image) in (5, 6, 7, 8)
     except TooCostlyImageError:
         raise
-    except Exception as error:  # Pillow's plug-ins raise whatever a damaged header leads to
+    except Exception as error:  # Pillow's plug-ins may raise anything for a damaged header
         raise NotAnImageError from error
     return (height, width) if turned else (width, height)

@@ -1,4 +1,4 @@
-"""Manifests: CSV with a header, or one JSON object a line; read as a stream, of any size."""
+"""Parses manifests: CSV with a header, or one JSON object per line; streamed, of any size."""
 
 import codecs
 import csv
@@ -10,16 +10,16 @@ from typing import Any
 from shared.errors import BadManifestError
 
 MAX_LINE_CHARS = 64 * 1024
-"""Of one row. A "row" without end would otherwise be collected in memory."""
+"""Longest row. An endless row would otherwise be collected in memory."""
 
 MAX_COLUMNS = 200
 
 
 def read_rows(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """The rows of a manifest; of which kind it is shows in its first character.
+    """The rows of a manifest; its first character shows the format.
 
-    A line of JSONL that is no object gives an empty row, which names no image. Raises
-    BadManifestError, also in the middle.
+    A JSONL line that is not an object gives an empty row, which becomes a bad-manifest-row. Raises
+    BadManifestError, also after some rows.
     """
     lines = _lines(chunks)
     first = next(lines, "")
@@ -37,13 +37,13 @@ def _json_rows(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
             continue
         try:
             row = json.loads(line, parse_constant=_no_number)
-        except (ValueError, RecursionError):  # also a number of thousands of digits
+        except (ValueError, RecursionError):  # also raised for a number with thousands of digits
             row = {}
         yield row if isinstance(row, dict) else {}
 
 
 def _no_number(text: str) -> None:
-    """NaN and Infinity are no JSON, and no database stores them as such."""
+    """Refuse NaN and Infinity: they are not JSON, and databases cannot store them."""
     raise ValueError(text)
 
 
@@ -51,7 +51,7 @@ def _csv_rows(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
     header_line = next(lines)
     delimiter = max(",;\t", key=header_line.count)
     header = [name.strip() for name in next(csv.reader([header_line], delimiter=delimiter))]
-    # Spreadsheets write `Key` and `URL`; a column of the caller's own keeps its spelling.
+    # Spreadsheets write `Key` and `URL`; the caller's own columns keep their spelling.
     header = [name.lower() if name.lower() in ("key", "url", "id") else name for name in header]
     if not {"key", "url"} & set(header):
         raise BadManifestError("The header has neither a column `key` nor a column `url`")
@@ -67,7 +67,7 @@ def _csv_rows(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Lines of UTF-8, with or without its mark, whatever they end in."""
+    """Lines of UTF-8, with or without a byte order mark, with any line ending."""
     decoder = io.IncrementalNewlineDecoder(
         codecs.getincrementaldecoder("utf-8-sig")(), translate=True
     )

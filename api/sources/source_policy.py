@@ -1,4 +1,4 @@
-"""What a caller may name: S3 objects it may read, its own uploads, addresses on the web."""
+"""Which sources a caller may use: readable S3 objects, its own uploads, web addresses."""
 
 import re
 import unicodedata
@@ -19,42 +19,45 @@ from shared.settings import Settings
 from shared.web import refuse_private
 
 OWN_PREFIX = "jobs/"
-"""Where inputs that came by multipart and all results lie: never a caller's source."""
+"""Prefix of multipart inputs and of all results; never a caller's source."""
 
 UPLOADS_PREFIX = "uploads/"
 
 _TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""They turn the direction of writing, so that `gpj.exe` reads as `exe.jpg`."""
+"""Unicode characters that reverse the writing direction: they make `gpj.exe` look like `exe.jpg`.
+"""
 
 _PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*")
-"""Most names: nothing about them has to be looked at closer."""
+"""Matches most names, which need no closer check."""
 
 
 def attached_key(job_id: uuid.UUID, kind: str) -> str:
-    """Where the `manifest`, `zip` or `background` of a multipart body lies."""
+    """The key of a `manifest`, `zip` or `background` that came in a multipart body."""
     return f"{OWN_PREFIX}{job_id}/{kind}"
 
 
 class SourcePolicy:
-    """How far a caller's sources may reach."""
+    """Checks which sources a caller may use."""
 
     def __init__(
         self, settings: Settings, api_key_id: uuid.UUID, sources: Sequence[str] | None = None
     ) -> None:
-        """`sources`: `s3://bucket/prefix/` that the key is bound to; None: all that the settings
-        allow.
+        """`sources`: the `s3://bucket/prefix/` that the API key is limited to; None: all that the
+        settings allow.
         """
         self.sources = sources
         self._bound = None if sources is None else tuple(sources)
         self.api_key_id = api_key_id
         self.uploads = f"{UPLOADS_PREFIX}{api_key_id}/"
-        """Where the caller's own uploads lie."""
+        """Prefix of the caller's own uploads."""
         self._bucket = settings.s3_bucket
         self._buckets = settings.readable_buckets
         self._models = settings.offered_models
 
     def object(self, text: str, *, prefix: bool = False) -> ObjectUrl:
-        """A key, or a prefix, that the caller may name. Raises ForbiddenSourceError."""
+        """The object or prefix of an S3 URL. Raises ForbiddenSourceError if the caller may not read
+        it.
+        """
         return self._checked(ObjectUrl.parse(text, self._bucket), prefix=prefix)
 
     def upload(self, text: str) -> ObjectUrl:
@@ -65,7 +68,7 @@ class SourcePolicy:
         return url
 
     def object_or_upload(self, text: str) -> ObjectUrl:
-        """Either. Raises ForbiddenSourceError."""
+        """An upload or another object. Raises ForbiddenSourceError."""
         url = ObjectUrl.parse(text, self._bucket)
         if url.bucket == self._bucket and url.key.startswith(self.uploads):
             return url
@@ -84,8 +87,8 @@ class SourcePolicy:
         return url
 
     def options(self, options: Options, job_id: uuid.UUID | None = None) -> None:
-        """The model that options name, and the pictures that they put behind the subject. Those
-        below the place of the job itself were put there for it.
+        """Check the model and the background pictures in the options. Pictures below the job's own
+        prefix came with its request and are allowed.
 
         Raises UnknownModelError, ForbiddenSourceError.
         """
@@ -100,7 +103,7 @@ class SourcePolicy:
 
 
 def web_address(text: str) -> str:
-    """A URL that can be one of a photo; where it leads is looked at when it is fetched.
+    """Check that a URL can be one of a photo. Its address is checked when it is downloaded.
 
     Raises ForbiddenUrlError.
     """
@@ -116,8 +119,8 @@ def web_address(text: str) -> str:
 
 
 def webhook_address(url: str, settings: Settings) -> str:
-    """A URL that a webhook can have; where it leads is looked at again whenever it is told
-    something. Raises ForbiddenWebhookError.
+    """Check that a URL can be one of a webhook. Its address is checked again at each delivery.
+    Raises ForbiddenWebhookError.
     """
     try:
         refuse_private(web_address(url), allow_private=settings.allow_private_addresses)
@@ -127,7 +130,7 @@ def webhook_address(url: str, settings: Settings) -> str:
 
 
 def plain_name(name: str) -> str:
-    """A caller's path as a relative one that is safe to write below a folder on any system."""
+    """A caller's path as a relative path that is safe to write below a folder on any system."""
     if _PLAIN.fullmatch(name):
         return name
     cleaned = "".join(
@@ -141,13 +144,13 @@ def plain_name(name: str) -> str:
 
 
 def name_of_url(url: str) -> str:
-    """What a photo on the web is called within its job: the path of its URL."""
+    """The name of a photo by URL within its job: the path of the URL."""
     return plain_name(unquote(urlsplit(url).path))
 
 
 def name_under(prefix: str, key: str) -> str:
-    """What a key is called within its job: its path below the prefix's last folder. Whoever fills
-    the bucket chooses keys, and `in//etc/x.jpg` must not become `/etc/x.jpg`.
+    """The name of a key within its job: its path below the last folder of the prefix. Owners of
+    buckets choose keys freely, so `in//etc/x.jpg` must not become `/etc/x.jpg`.
     """
     folder = prefix[: prefix.rfind("/") + 1]
     return plain_name(key[len(folder) :])

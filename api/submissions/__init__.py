@@ -1,1 +1,1 @@
-"""How a job comes in: the form is read, its cost estimated, its job written."""
+"""Submissions: reading the request, estimating its cost, writing the job."""

@@ -131,6 +131,13 @@ class ConflictError(RequestError):
     remedy = "Read the state again, then send a request that fits it."
 
 
+class JobChangingError(ConflictError):
+    """Images of the job are still being cancelled."""
+
+    code = "job-changing"
+    remedy = "Ask again in some seconds."
+
+
 class TooManyFailuresError(ConflictError):
     """Too many images of the job failed, so the service paused it."""
 

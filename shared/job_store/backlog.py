@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.database import now
-from shared.jobs import HELD
+from shared.job_store.conditions import is_open
 from shared.models import Job
 
 
@@ -33,7 +33,7 @@ def backlog(session: Session) -> list[Backlog]:
             sa.func.sum(Job.running),
             sa.func.min(sa.case((Job.queued > 0, Job.created_at))),
         )
-        .where(Job.status.not_in(HELD), Job.queued + Job.running > 0)
+        .where(is_open(), Job.queued + Job.running > 0)
         .group_by(model, Job.priority)
     )
     moment = now(session)

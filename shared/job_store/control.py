@@ -1,4 +1,8 @@
-"""What a caller can do to a job that it submitted: cancel, pause, resume, retry, delete it."""
+"""What a caller can do to a job that it submitted: cancel, pause, resume, retry, delete it.
+
+Each is short, however many images the job has: the job's row changes at once, and the first of its
+images. The others follow in pages (shared.job_store.changes).
+"""
 
 import uuid
 
@@ -6,11 +10,13 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.database import now
-from shared.errors import TooManyFailuresError
+from shared.errors import JobChangingError, TooManyFailuresError
+from shared.job_store.changes import change_page, is_retryable
+from shared.job_store.conditions import is_value
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
-from shared.job_store.outbox import announce, settled_percent
-from shared.job_store.usage import take_from_quota
-from shared.jobs import ENDED, HELD, ItemStatus, JobStatus
+from shared.job_store.outbox import announce
+from shared.job_store.usage import images_left, take_from_quota
+from shared.jobs import ENDED, HELD, ItemStatus, JobStatus, PendingChange
 from shared.models import Item, Job
 from shared.webhooks import Event
 
@@ -22,24 +28,22 @@ def cancel_job(session: Session, job_id: uuid.UUID) -> Job:
     Images that a worker holds are finished and recorded: they are at most the batches in flight.
     """
     job = lock_jobs(session, [job_id])[job_id]
-    if job.status in ENDED:
-        return job
-    moment = now(session)
-    result = session.execute(
-        sa.update(Item)
-        .where(Item.id.in_(locked_items(Item.job_id == job_id, Item.status == ItemStatus.QUEUED)))
-        .values(status=ItemStatus.CANCELLED, finished_at=moment, published_at=None)
-        .execution_options(synchronize_session=False)
-    )
-    count = int(getattr(result, "rowcount", 0))
-    job.queued -= count
-    job.cancelled += count
-    job.status = JobStatus.CANCELLED
-    job.finished_at = moment
-    job.expanded_at = job.expanded_at or moment
-    announce(session, job, Event.JOB_CANCELLED)
+    if job.status not in ENDED:
+        _cancel(session, job)
+        job.pending_change, job.pending_after = PendingChange.CANCEL, 0
+        change_page(session, job)
     session.flush()
     return job
+
+
+def _cancel(session: Session, job: Job) -> None:
+    """The job and its counters. No image that waits is taken up from here on."""
+    job.cancelled += job.queued
+    job.queued = 0
+    job.status = JobStatus.CANCELLED
+    job.finished_at = now(session)
+    job.expanded_at = job.expanded_at or job.finished_at
+    announce(session, job, Event.JOB_CANCELLED)
 
 
 def retry_failed(session: Session, job_id: uuid.UUID) -> Job:
@@ -47,37 +51,32 @@ def retry_failed(session: Session, job_id: uuid.UUID) -> Job:
 
     Those that were never tried stay: their row of the manifest, or their entry of the zip file,
     is what is wrong. Failed images cost nothing, so their share of the quota may have gone to
-    others: it is asked for again. Raises QuotaExceededError.
+    others: it is asked for again.
+
+    Raises JobChangingError while images of the job are still being cancelled, QuotaExceededError.
     """
     job = lock_jobs(session, [job_id])[job_id]
-    failed = (Item.job_id == job_id, Item.status == ItemStatus.FAILED, Item.attempts > 0)
-    again = session.scalar(sa.select(sa.func.count()).select_from(Item).where(*failed)) or 0
-    if again:
-        take_from_quota(session, job.api_key_id, again)
-    result = session.execute(
-        sa.update(Item)
-        .where(Item.id.in_(locked_items(*failed)))
-        .values(
-            status=ItemStatus.QUEUED,
-            attempts=0,
-            not_before=None,
-            published_at=None,
-            error_code=None,
-            error_detail=None,
-            finished_at=None,
-        )
-        .execution_options(synchronize_session=False)
-    )
-    count = int(getattr(result, "rowcount", 0))
-    if count:
-        job.failed -= count
-        job.queued += count
+    if job.pending_change is PendingChange.CANCEL:
+        raise JobChangingError
+    if job.pending_change is None:  # a retry that is under way has asked
+        _ask_quota_again(session, job)
+    if session.scalar(sa.select(Item.id).where(*is_retryable(job_id)).limit(1)) is not None:
         job.finished_at = None
-        job.progress_told = settled_percent(job)
         if job.status in ENDED:
             job.status = JobStatus.RUNNING
+        job.pending_change, job.pending_after = PendingChange.RETRY, 0
+        change_page(session, job)
     session.flush()
     return job
+
+
+def _ask_quota_again(session: Session, job: Job) -> None:
+    """Raise QuotaExceededError unless all images that are to be tried again fit into the quota."""
+    left = images_left(session, job.api_key_id)
+    if left is None or job.failed <= left:
+        return
+    statement = sa.select(sa.func.count()).select_from(Item).where(*is_retryable(job.id))
+    take_from_quota(session, job.api_key_id, session.scalar(statement) or 0)
 
 
 def pause_job(session: Session, job_id: uuid.UUID) -> Job:
@@ -99,10 +98,15 @@ def resume_job(session: Session, job_id: uuid.UUID) -> Job:
     job.forgiven_failed, job.forgiven_done = job.failed, job.succeeded + job.failed
     if job.error_code == TooManyFailuresError.code:
         job.error_code = job.error_detail = None
-    # Messages that came while it was paused were dropped.
+    # Messages that came while it was paused were dropped. They are no more than a job may have out.
+    on_queue = locked_items(
+        Item.job_id == job_id,
+        is_value(Item.status, ItemStatus.QUEUED),
+        Item.published_at.is_not(None),
+    )
     session.execute(
         sa.update(Item)
-        .where(Item.id.in_(locked_items(Item.job_id == job_id, Item.status == ItemStatus.QUEUED)))
+        .where(Item.id.in_(list(session.scalars(on_queue))))
         .values(published_at=None)
         .execution_options(synchronize_session=False)
     )
@@ -112,6 +116,9 @@ def resume_job(session: Session, job_id: uuid.UUID) -> Job:
 
 def delete_job(session: Session, job_id: uuid.UUID) -> None:
     """Take a job away from its caller, at once; its rows and objects follow in the background."""
-    job = cancel_job(session, job_id)
+    job = lock_jobs(session, [job_id])[job_id]
+    if job.status not in ENDED:
+        _cancel(session, job)
+    job.pending_change = None  # its images go, whatever they are
     job.deleted_at = job.deleted_at or now(session)
     session.flush()

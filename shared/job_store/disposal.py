@@ -1,62 +1,75 @@
-"""Jobs on their way out: which are due, what of theirs others still need, and their rows."""
+"""Jobs on their way out: which are due, what of theirs others still need, and their rows.
+
+All of it goes in pages: no statement removes more rows than it is told.
+"""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.database import now
+from shared.job_store.conditions import each_text, names_upload
+from shared.job_store.locks import lock_jobs
 from shared.jobs import ENDED
-from shared.models import Delivery, Item, Job
+from shared.models import Delivery, Item, Job, Webhook
 from shared.webhooks import DeliveryStatus
 
 
-def expire_jobs(session: Session, *, older_than_s: float) -> int:
-    """Mark the jobs that ended that long ago as deleted; returns how many."""
+def expire_jobs(session: Session, *, older_than_s: float, limit: int) -> int:
+    """Mark up to `limit` jobs that ended that long ago as deleted, the oldest first; returns how
+    many.
+    """
     moment = now(session)
-    result = session.execute(
-        sa.update(Job)
-        .where(
-            Job.status.in_(ENDED),
-            Job.deleted_at.is_(None),
-            Job.finished_at < moment - timedelta(seconds=older_than_s),
-        )
-        .values(deleted_at=moment)
-        .execution_options(synchronize_session=False)
-    )
-    return int(getattr(result, "rowcount", 0))
+    before = moment - timedelta(seconds=older_than_s)
+    due = sa.select(Job.id).where(Job.deleted_at.is_(None), Job.finished_at < before)
+    ids = list(session.scalars(due.order_by(Job.finished_at).limit(limit)))
+    expired = [
+        job
+        for job in lock_jobs(session, ids).values()
+        if job.status in ENDED and job.deleted_at is None
+    ]
+    for job in expired:
+        job.deleted_at, job.pending_change = moment, None
+    session.flush()
+    return len(expired)
 
 
-def deleted_jobs(session: Session, *, limit: int) -> list[uuid.UUID]:
-    """The deleted jobs that no worker has an image of any more."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletedJobs:
+    """What is to be removed."""
+
+    removable: list[uuid.UUID]
+    in_use: bool
+    """Workers still have images of others."""
+
+
+def deleted_jobs(session: Session, *, limit: int) -> DeletedJobs:
+    """Of the deleted jobs the first `limit` that no worker has an image of any more."""
     statement = (
-        sa.select(Job.id)
-        .where(Job.deleted_at.is_not(None), Job.running == 0)
+        sa.select(Job.id, Job.running)
+        .where(Job.deleted_at.is_not(None))
         .order_by(Job.deleted_at)
-        .limit(limit)
+        .limit(10 * limit)
     )
-    return list(session.scalars(statement))
+    rows = session.execute(statement).all()
+    return DeletedJobs(
+        removable=[row.id for row in rows if row.running == 0][:limit],
+        in_use=any(row.running for row in rows),
+    )
 
 
-def deleted_in_use(session: Session) -> bool:
-    """Whether workers still have images of a deleted job."""
-    statement = sa.select(Job.id).where(Job.deleted_at.is_not(None), Job.running > 0)
-    return session.scalar(statement.limit(1)) is not None
-
-
-def sources_under(
-    session: Session, job_id: uuid.UUID, prefix: str, *, after: int, limit: int
+def sources_of(
+    session: Session, job_id: uuid.UUID, *, after: int, limit: int
 ) -> list[tuple[int, str]]:
-    """Position and source of a job's items whose source begins with `prefix`, in pages."""
+    """Position and source of a job's items, in pages."""
     statement = (
         sa.select(Item.position, Item.source)
-        .where(
-            Item.job_id == job_id,
-            Item.position > after,
-            Item.source.startswith(prefix, autoescape=True),
-        )
+        .where(Item.job_id == job_id, Item.position > after)
         .order_by(Item.position)
         .limit(limit)
     )
@@ -64,41 +77,100 @@ def sources_under(
 
 
 def sources_still_needed(
-    session: Session, sources: Sequence[str], *, but_for: uuid.UUID
+    session: Session, uploads: Sequence[str], *, but_for: uuid.UUID
 ) -> set[str]:
-    """Those of the sources that another job of the same key names, as a photo or as the manifest or
+    """Those of the uploads that another job of the same key names, as a photo or as the manifest or
     zip file that its photos are listed in.
     """
     owner = sa.select(Job.api_key_id).where(Job.id == but_for).scalar_subquery()
-    others = sa.select(Job.id).where(
-        Job.api_key_id == owner, Job.id != but_for, Job.deleted_at.is_(None)
-    )
-    photos = sa.select(Item.source).where(Item.job_id.in_(others), Item.source.in_(sources))
-    listed = Job.source["object"].as_string()
-    lists = sa.select(listed).where(Job.id.in_(others), listed.in_(sources))
-    return {*session.scalars(photos), *session.scalars(lists)}
+    return _named(session, uploads, Job.api_key_id == owner, Job.id != but_for)
 
 
-def objects_named_by_jobs(session: Session, urls: Sequence[str], prefix: str) -> set[str]:
-    """Those of the objects that any job names: as a photo, as its list, or in its options.
-    `prefix`: of them all.
-    """
-    kept = sa.select(Job.id).where(Job.deleted_at.is_(None))
-    photos = sa.select(Item.source).where(Item.source.in_(urls), Item.job_id.in_(kept))
-    lists = sa.select(Job.source["object"].as_string()).where(
-        Job.source["object"].as_string().in_(urls), Job.deleted_at.is_(None)
-    )
-    found = set(session.scalars(photos)) | set(session.scalars(lists))
-    for owner, options in ((Job.id, Job.options), (Item.job_id, Item.options)):
-        text = sa.cast(options, sa.Text)
-        behind = (
-            sa.select(text)
-            .distinct()
-            .where(owner.in_(kept), text.contains(prefix, autoescape=True))
+def sources_named_by_jobs(session: Session, uploads: Sequence[str]) -> set[str]:
+    """Those of the uploads that any job names as a photo or as its list."""
+    return _named(session, uploads)
+
+
+def _named(session: Session, uploads: Sequence[str], *of_jobs: sa.ColumnElement[bool]) -> set[str]:
+    """One look into an index for each, however often it is named."""
+    if not uploads:
+        return set()
+    given = each_text(session, uploads)
+    photo = (
+        sa.select(Item.id)
+        .join(Job, Job.id == Item.job_id)
+        .where(
+            Item.source == given.c.value,
+            names_upload(Item.source),
+            Job.deleted_at.is_(None),
+            *of_jobs,
         )
-        for one in session.scalars(behind):
-            found.update(url for url in urls if url in one)
-    return found
+        .limit(1)
+        .correlate(given)
+        .scalar_subquery()
+    )
+    listed = (
+        sa.select(Job.id)
+        .where(
+            sa.literal_column("jobs.source ->> 'object'") == given.c.value,
+            Job.deleted_at.is_(None),
+            *of_jobs,
+        )
+        .limit(1)
+        .correlate(given)
+        .scalar_subquery()
+    )
+    named = sa.select(given.c.value).where(sa.or_(photo.is_not(None), listed.is_not(None)))
+    return set(session.scalars(named))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedUploads:
+    """A page of what options name."""
+
+    urls: set[str]
+    last: uuid.UUID | None
+    """Of the rows that were looked at; None: there was none."""
+
+
+def uploads_in_options(
+    session: Session,
+    table: type[Job] | type[Item],
+    prefix: str,
+    *,
+    after: uuid.UUID | None,
+    limit: int,
+) -> NamedUploads:
+    """The uploads that options of jobs, or of single images, name: pictures to put behind the
+    subject. In pages by id, behind the id `after`.
+    """
+    options: InstrumentedAttribute[Any] = table.options
+    named = sa.select(table.id, options).where(names_upload(sa.cast(options, sa.Text)))
+    if after is not None:
+        named = named.where(table.id > after)
+    rows = session.execute(named.order_by(table.id).limit(limit)).all()
+    return NamedUploads(
+        urls={text for row in rows for text in _texts(row.options) if text.startswith(prefix)},
+        last=rows[-1].id if rows else None,
+    )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts of a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
+
+
+def remove_items(session: Session, job_id: uuid.UUID, *, limit: int) -> int:
+    """Remove up to `limit` items of a deleted job; returns how many."""
+    ids = list(session.scalars(sa.select(Item.id).where(Item.job_id == job_id).limit(limit)))
+    session.execute(
+        sa.delete(Item).where(Item.id.in_(ids)).execution_options(synchronize_session=False)
+    )
+    return len(ids)
 
 
 def existing_jobs(session: Session, job_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
@@ -107,13 +179,22 @@ def existing_jobs(session: Session, job_ids: Sequence[uuid.UUID]) -> set[uuid.UU
 
 
 def remove_job(session: Session, job_id: uuid.UUID) -> None:
-    """Remove the rows of a deleted job; its items go with it, and what webhooks were told of it.
-    What they are yet to be told stays until it is.
+    """Remove a deleted job that has no items any more, with what webhooks were told of it and those
+    that were to be told of nothing else. What they are yet to be told stays until it is.
     """
+    key = sa.select(Job.api_key_id).where(Job.id == job_id, Job.deleted_at.is_not(None))
+    api_key_id = session.scalar(key)
+    if api_key_id is None:
+        return
     session.execute(
         sa.delete(Delivery).where(
             Delivery.job_id == job_id, Delivery.status != DeliveryStatus.PENDING
         )
     )
-    session.execute(sa.delete(Item).where(Item.job_id == job_id))
-    session.execute(sa.delete(Job).where(Job.id == job_id, Job.deleted_at.is_not(None)))
+    told = sa.select(Delivery.id).where(Delivery.webhook_id == Webhook.id)
+    session.execute(
+        sa.delete(Webhook).where(
+            Webhook.api_key_id == api_key_id, Webhook.job_id == job_id, ~told.exists()
+        )
+    )
+    session.execute(sa.delete(Job).where(Job.id == job_id))

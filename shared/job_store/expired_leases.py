@@ -8,12 +8,13 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import AttemptsExhaustedError, PoisonousImageError
+from shared.job_store.conditions import is_value
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.jobs import ALONE_DEATHS, ENDED, ItemStatus
 from shared.models import Item
 
 
-def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 1_000) -> int:
+def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 500) -> int:
     """Take back what workers held whose lease has ended; returns how many items.
 
     Each goes back to the queue, or fails when its tries are used up, or is cancelled with its job.
@@ -21,7 +22,7 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
     moment = now(session)
     expired = (
         sa.select(Item.id, Item.job_id)
-        .where(Item.status == ItemStatus.RUNNING, Item.lease_expires_at < moment)
+        .where(is_value(Item.status, ItemStatus.RUNNING), Item.lease_expires_at < moment)
         .order_by(Item.lease_expires_at)
         .limit(limit)
     )

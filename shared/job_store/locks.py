@@ -38,7 +38,12 @@ def finish_settled_jobs(session: Session, jobs: Iterable[Job]) -> None:
     fails too often. Webhooks are told of either, and of progress.
     """
     for job in jobs:
-        done = job.expanded_at is not None and job.queued == 0 and job.running == 0
+        done = (
+            job.expanded_at is not None
+            and job.queued == 0
+            and job.running == 0
+            and job.pending_change is None
+        )
         if done and job.status not in ENDED:
             job.status = JobStatus.FINISHED
             job.finished_at = now(session)

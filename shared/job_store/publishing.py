@@ -1,16 +1,17 @@
 """What has to go onto the queue, and what is on it."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.database import now
-from shared.job_store.locks import locked_items
-from shared.jobs import ENDED, HELD, ItemStatus
+from shared.job_store.conditions import is_open, is_value
+from shared.jobs import ENDED, ItemStatus
 from shared.models import Item, Job
 
 EXPRESS_IMAGES = 8
@@ -66,7 +67,7 @@ def open_jobs(session: Session) -> list[OpenJob]:
             Job.queued,
             (Job.queued + Job.running).label("unsettled"),
         )
-        .where(Job.status.not_in(HELD), Job.queued + Job.running > 0)
+        .where(is_open(), Job.queued + Job.running > 0)
         .order_by(Job.id)
     )
     return [
@@ -92,72 +93,128 @@ def unexpanded_jobs(session: Session) -> list[uuid.UUID]:
     return list(session.scalars(statement))
 
 
+def jobs_to_publish(session: Session, ahead: Mapping[uuid.UUID, int]) -> list[uuid.UUID]:
+    """Those of the jobs that have fewer messages out than `ahead` says for each, and an image that
+    is due: most have not, and one statement tells so for all.
+    """
+    if not ahead:
+        return []
+    due = sa.or_(_is_any(_fresh(Job.id)), _is_any(_due_again(Job.id, now(session))))
+    out = Job.running + _on_queue(Job.id, max(ahead.values()))
+    statement = sa.select(Job.id, out.label("out")).where(Job.id.in_(ahead), due).order_by(Job.id)
+    return [row.id for row in session.execute(statement) if row.out < ahead[row.id]]
+
+
 def publishable(
     session: Session, job_id: uuid.UUID, *, ahead: int, express: int = EXPRESS_IMAGES
 ) -> list[PublishableItem]:
-    """The items of a job that are due and not on the queue, at most so many that `ahead` are; of
-    its first images those up to the position `express`.
+    """The items of a job that are due and not on the queue, at most so many that `ahead` are there
+    or with workers; of its first images those up to the position `express`. What is due for another
+    try comes first.
     """
-    on_queue = sa.select(sa.literal(1)).where(
-        Item.job_id == job_id,
-        Item.status.in_((ItemStatus.QUEUED, ItemStatus.RUNNING)),
-        Item.published_at.is_not(None),
-    )
-    count = session.scalar(sa.select(sa.func.count()).select_from(on_queue.limit(ahead).subquery()))
-    room = ahead - (count or 0)
-    if room <= 0:
+    model = Job.options["model"].as_string().label("model")
+    out = (Job.running + _on_queue(Job.id, ahead)).label("out")
+    job = session.execute(sa.select(Job.priority, model, out).where(Job.id == job_id)).one_or_none()
+    room = 0 if job is None else ahead - job.out
+    if job is None or room <= 0:
         return []
-    model = sa.func.coalesce(
-        Item.options["model"].as_string(), Job.options["model"].as_string()
-    ).label("model")
-    statement = (
-        sa.select(
-            Item.id,
-            Item.job_id,
-            Item.name,
-            Item.position,
-            Item.attempts,
-            Job.priority,
-            model,
-            _by_url(),
-        )
-        .join(Job, Job.id == Item.job_id)
-        .where(
-            Item.job_id == job_id,
-            Item.status == ItemStatus.QUEUED,
-            Item.published_at.is_(None),
-            sa.or_(Item.not_before.is_(None), Item.not_before <= now(session)),
-            sa.or_(Item.position <= express, Item.position > EXPRESS_IMAGES),
-        )
-        .order_by(Item.position)
-        .limit(room)
-    )
+    may_go = sa.or_(Item.position <= express, Item.position > EXPRESS_IMAGES)
+    again = _due_again(job_id, now(session)).where(may_go).order_by(Item.not_before)
+    rows = list(session.execute(again.limit(room)))
+    if len(rows) < room:
+        fresh = _fresh(job_id).where(may_go).order_by(Item.position)
+        rows += session.execute(fresh.limit(room - len(rows)))
     return [
         PublishableItem(
             item_id=row.id,
-            job_id=row.job_id,
+            job_id=job_id,
             name=row.name,
-            priority=row.priority,
+            priority=job.priority,
             express=row.position <= EXPRESS_IMAGES,
-            model=row.model,
+            model=row.model or job.model,
             by_url=row.by_url,
             attempts=row.attempts,
         )
-        for row in session.execute(statement)
+        for row in rows
     ]
+
+
+JobId = uuid.UUID | InstrumentedAttribute[uuid.UUID]
+
+_ITEM = (
+    Item.id,
+    Item.name,
+    Item.position,
+    Item.attempts,
+    Item.options["model"].as_string().label("model"),
+    Item.source.not_like("s3://%").label("by_url"),
+)
+
+
+def _on_queue(job_id: JobId, most: int) -> sa.ScalarSelect[int]:
+    """How many messages of a job no worker has taken, `most` at most."""
+    some = sa.select(Item.job_id).where(
+        Item.job_id == job_id,
+        is_value(Item.status, ItemStatus.QUEUED),
+        Item.published_at.is_not(None),
+    )
+    counted = some.correlate_except(Item).limit(most).subquery()
+    return sa.select(sa.func.count()).select_from(counted).scalar_subquery()
+
+
+def _fresh(job_id: JobId) -> sa.Select[Any]:
+    """A job's items that are not on the queue and need not wait."""
+    return _unpublished(job_id, Item.not_before.is_(None))
+
+
+def _due_again(job_id: JobId, moment: datetime) -> sa.Select[Any]:
+    """A job's items whose wait before another try is over."""
+    return _unpublished(job_id, Item.not_before <= moment)
+
+
+def _is_any(items: sa.Select[Any]) -> sa.ColumnElement[bool]:
+    """One look into an index. EXISTS in an OR may read the items of all jobs, to hash them."""
+    return items.with_only_columns(Item.id).limit(1).scalar_subquery().is_not(None)
+
+
+def _unpublished(job_id: JobId, *which: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return (
+        sa.select(*_ITEM)
+        .where(
+            Item.job_id == job_id,
+            is_value(Item.status, ItemStatus.QUEUED),
+            Item.published_at.is_(None),
+            *which,
+        )
+        .correlate_except(Item)
+    )
 
 
 def mark_published_many(session: Session, sent: Sequence[PublishableItem]) -> None:
     """Note that these items' messages are on the queue. Not of what was tried meanwhile and waits
     again: its message is used up, and it would wait for it in vain.
     """
-    unclaimed = sa.tuple_(Item.id, Item.attempts).in_([(one.item_id, one.attempts) for one in sent])
+    _set_published(session, {one.item_id: one.attempts for one in sent}, now(session))
+
+
+def _set_published(
+    session: Session, attempts: Mapping[uuid.UUID, int], moment: datetime | None
+) -> int:
+    """Of those items that wait and were tried as often as it says; returns how many."""
+    statement = (
+        sa.select(Item.id, Item.attempts)
+        .where(Item.id.in_(attempts), Item.status == ItemStatus.QUEUED)
+        .order_by(Item.id)
+        .with_for_update()
+    )
+    same = [row.id for row in session.execute(statement) if row.attempts == attempts[row.id]]
     session.execute(
         sa.update(Item)
-        .where(Item.id.in_(locked_items(unclaimed, Item.status == ItemStatus.QUEUED)))
-        .values(published_at=now(session))
+        .where(Item.id.in_(same))
+        .values(published_at=moment)
         .execution_options(synchronize_session=False)
     )
+    return len(same)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +236,10 @@ def unclaimed(session: Session, *, older_than_s: float, limit: int) -> list[Sent
         Item.options["model"].as_string(), Job.options["model"].as_string()
     ).label("model")
     statement = (
-        sa.select(Item.id, Item.attempts, model, _by_url())
+        sa.select(Item.id, Item.attempts, model, Item.source.not_like("s3://%").label("by_url"))
         .join(Job, Job.id == Item.job_id)
         .where(
-            Item.status == ItemStatus.QUEUED,
+            is_value(Item.status, ItemStatus.QUEUED),
             Item.published_at < now(session) - timedelta(seconds=older_than_s),
         )
         .order_by(Item.published_at)
@@ -193,15 +250,4 @@ def unclaimed(session: Session, *, older_than_s: float, limit: int) -> list[Sent
 
 def forget_publications(session: Session, lost: Sequence[Sent]) -> int:
     """Let these items be published again; not what was tried meanwhile. Returns how many."""
-    same = sa.tuple_(Item.id, Item.attempts).in_([(one.item_id, one.attempts) for one in lost])
-    result = session.execute(
-        sa.update(Item)
-        .where(Item.id.in_(locked_items(same, Item.status == ItemStatus.QUEUED)))
-        .values(published_at=None)
-        .execution_options(synchronize_session=False)
-    )
-    return int(getattr(result, "rowcount", 0))
-
-
-def _by_url() -> sa.Label[bool]:
-    return Item.source.not_like("s3://%").label("by_url")
+    return _set_published(session, {one.item_id: one.attempts for one in lost}, None)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from shared.database import now
 from shared.job_store.review import review_filter
 from shared.jobs import ENDED, ItemStatus, JobStatus
-from shared.models import Item, Job
+from shared.models import Item, Job, first_id_of
 
 
 def get_job(session: Session, job_id: uuid.UUID, *, api_key_id: uuid.UUID) -> Job | None:
@@ -55,11 +55,13 @@ RATE_WITHIN_S = 7 * 86_400
 
 
 def recent_rate(session: Session) -> Rate | None:
-    """The rate of the newest jobs of the last days, of all callers; None when there are none."""
+    """The rate of the newest jobs of the last days, of all callers; None when there are none. Jobs
+    are found by their ids, which tell when they were made.
+    """
     since = now(session) - timedelta(seconds=RATE_WITHIN_S)
     statement = (
         sa.select(Job)
-        .where(Job.progressed_at > since, Job.succeeded > 0)
+        .where(Job.id > first_id_of(since), Job.progressed_at > since, Job.succeeded > 0)
         .order_by(Job.id.desc())
         .limit(RATE_JOBS)
     )

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
+from shared.job_store.conditions import each_text, is_value
 from shared.jobs import ItemStatus
 from shared.models import Item, Job
 
@@ -28,17 +29,28 @@ def find_earlier_results(
     session: Session, wanted: Sequence[tuple[uuid.UUID, str]]
 ) -> dict[tuple[uuid.UUID, str], EarlierResult]:
     """For each (key's id, fingerprint) the newest result, of that key alone."""
+    marks = each_text(session, {fingerprint for _, fingerprint in wanted})
+    earlier = aliased(Item)
+    newest = (
+        sa.select(earlier.id)
+        .where(
+            earlier.fingerprint == marks.c.value,
+            earlier.fingerprint.is_not(None),
+            is_value(earlier.status, ItemStatus.SUCCEEDED),
+            earlier.result_key.is_not(None),
+            earlier.output_bytes.is_not(None),
+        )
+        .order_by(earlier.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     statement = (
         sa.select(Item, Job.api_key_id)
+        .select_from(marks)
+        .join(Item, Item.id == newest)
         .join(Job, Job.id == Item.job_id)
-        .where(
-            Item.fingerprint.in_({fingerprint for _, fingerprint in wanted}),
-            Item.fingerprint.is_not(None),
-            Item.status == ItemStatus.SUCCEEDED,
-            # A fingerprint holds the key's id already; this is what a reader can check.
-            Job.api_key_id.in_({api_key_id for api_key_id, _ in wanted}),
-        )
-        .order_by(Item.id)
+        # A fingerprint holds the key's id already; this is what a reader can check.
+        .where(Job.api_key_id.in_({api_key_id for api_key_id, _ in wanted}))
     )
     asked = set(wanted)
     found: dict[tuple[uuid.UUID, str], EarlierResult] = {}

@@ -31,8 +31,8 @@ def review_filter(which: str) -> list[sa.ColumnElement[bool]]:
     `rejected`.
     """
     conditions: dict[str, list[sa.ColumnElement[bool]]] = {
-        "flagged": [Item.needs_review.is_(True)],
-        "pending": [Item.needs_review.is_(True), Item.verdict.is_(None)],
+        "flagged": [sa.and_(Item.needs_review)],
+        "pending": [sa.and_(Item.needs_review), Item.verdict.is_(None)],
         "accepted": [Item.verdict == Verdict.ACCEPT],
         "rejected": [Item.verdict == Verdict.REJECT],
     }

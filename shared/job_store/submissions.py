@@ -54,11 +54,18 @@ def find_submission(
     return job
 
 
-def forget_submissions(session: Session, *, older_than_s: float) -> int:
-    """Let keys be used again after this long."""
-    result = session.execute(
-        sa.delete(IdempotencyKey).where(
-            IdempotencyKey.created_at < now(session) - timedelta(seconds=older_than_s)
-        )
+def forget_submissions(session: Session, *, older_than_s: float, limit: int) -> int:
+    """Let keys be used again after this long, up to `limit` at a time; returns how many."""
+    keys = (IdempotencyKey.api_key_id, IdempotencyKey.key)
+    old = sa.select(*keys).where(
+        IdempotencyKey.created_at < now(session) - timedelta(seconds=older_than_s)
     )
-    return int(getattr(result, "rowcount", 0))
+    rows = session.execute(old.order_by(IdempotencyKey.created_at).limit(limit)).all()
+    for api_key_id in {row.api_key_id for row in rows}:
+        mine = [row.key for row in rows if row.api_key_id == api_key_id]
+        session.execute(
+            sa.delete(IdempotencyKey)
+            .where(IdempotencyKey.api_key_id == api_key_id, IdempotencyKey.key.in_(mine))
+            .execution_options(synchronize_session=False)
+        )
+    return len(rows)

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import QuotaExceededError
-from shared.jobs import ENDED
+from shared.job_store.conditions import is_unended
+from shared.jobs import PendingChange
 from shared.models import ApiKey, Job, Usage
 
 
@@ -67,9 +68,11 @@ def images_left(session: Session, api_key_id: uuid.UUID) -> int | None:
             Usage.api_key_id == api_key_id, Usage.month == month_of(now(session))
         )
     )
+    # Failed images of a retry join those that wait page by page.
+    retried = sa.case((Job.pending_change == PendingChange.RETRY, Job.failed), else_=0)
     under_way = session.scalar(
-        sa.select(sa.func.coalesce(sa.func.sum(Job.queued + Job.running), 0)).where(
-            Job.api_key_id == api_key_id, Job.status.not_in(ENDED)
+        sa.select(sa.func.coalesce(sa.func.sum(Job.queued + Job.running + retried), 0)).where(
+            Job.api_key_id == api_key_id, is_unended()
         )
     )
     return max(0, quota - (done or 0) - int(under_way or 0))

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.database import now
+from shared.job_store.conditions import is_value
 from shared.job_store.webhooks import disable_webhook, signing_secrets
 from shared.models import ApiKey, Delivery, Job, Webhook
 from shared.webhooks import DeliveryStatus, DisabledReason, Event, Outcome
@@ -52,57 +53,65 @@ class AttemptResult:
     """How long the receiver asked to be left alone, with this delivery and all others."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedDeliveries:
+    """Attempts to begin, of one page of the webhooks that something waits for."""
+
+    attempts: list[Attempt]
+    last: uuid.UUID | None
+    """The last webhook of the page, behind which the next one begins; None: there is no more."""
+
+
+PAGE_WEBHOOKS = 200
+"""Webhooks that one statement looks at, each with one look into an index."""
+
+
 def claim_deliveries(
     session: Session,
     *,
+    after: uuid.UUID | None,
     busy: Collection[uuid.UUID],
     taken: Mapping[uuid.UUID, int],
     of_key: int,
     limit: int,
     lease_s: float,
-) -> list[Attempt]:
-    """Take up to `limit` deliveries that are due: the oldest of each webhook that is not `busy` and
-    did not ask for silence, and of one API key, with what is `taken` already, at most `of_key`, so
-    that nobody's slow receivers hold up another's.
+) -> ClaimedDeliveries:
+    """Look at a page of the webhooks that something waits for, behind the webhook `after`, and take
+    up to `limit` deliveries that are due: the oldest of each webhook that is not `busy` and did not
+    ask for silence, and of one API key, with what is `taken` already, at most `of_key`, so that
+    nobody's slow receivers hold up another's. However long a backlog is, only its head is read.
     """
     moment = now(session)
-    due = (
-        sa.select(
-            Delivery.id,
-            Delivery.api_key_id,
-            Delivery.next_attempt_at,
-            sa.func.row_number()
-            .over(
-                partition_by=Delivery.webhook_id, order_by=(Delivery.next_attempt_at, Delivery.id)
-            )
-            .label("of_webhook"),
-        )
-        .join(ApiKey, ApiKey.id == Delivery.api_key_id)
-        .join(Webhook, Webhook.id == Delivery.webhook_id)
+    waiting = _waiting_webhooks(session, after)
+    last = waiting[-1] if len(waiting) == PAGE_WEBHOOKS else None
+    head = (
+        sa.select(Delivery.id)
         .where(
-            Delivery.status == DeliveryStatus.PENDING,
+            Delivery.webhook_id == Webhook.id,
+            is_value(Delivery.status, DeliveryStatus.PENDING),
             Delivery.next_attempt_at <= moment,
-            Delivery.webhook_id.not_in(busy),
+        )
+        .order_by(Delivery.next_attempt_at, Delivery.id)
+        .limit(1)
+        .correlate(Webhook)
+        .scalar_subquery()
+    )
+    first = (
+        sa.select(head)
+        .select_from(Webhook)
+        .join(ApiKey, ApiKey.id == Webhook.api_key_id)
+        .where(
+            Webhook.id.in_([one for one in waiting if one not in busy]),
             ApiKey.revoked_at.is_(None),
             sa.or_(Webhook.quiet_until.is_(None), Webhook.quiet_until <= moment),
         )
-        .subquery()
     )
-    first = (
-        sa.select(
-            due.c.id,
-            sa.func.row_number()
-            .over(partition_by=due.c.api_key_id, order_by=(due.c.next_attempt_at, due.c.id))
-            .label("of_key"),
-        )
-        .where(due.c.of_webhook == 1)
-        .subquery()
-    )
+    due = [one for one in session.scalars(first) if one is not None]
     rows = session.execute(
         sa.select(Delivery, Webhook)
         .join(Webhook, Webhook.id == Delivery.webhook_id)
         .where(
-            Delivery.id.in_(sa.select(first.c.id).where(first.c.of_key <= of_key)),
+            Delivery.id.in_(due),
             Delivery.status == DeliveryStatus.PENDING,
             Delivery.next_attempt_at <= moment,
         )
@@ -131,7 +140,30 @@ def claim_deliveries(
             )
         )
     session.flush()
-    return attempts
+    return ClaimedDeliveries(attempts=attempts, last=last)
+
+
+def _waiting_webhooks(session: Session, after: uuid.UUID | None) -> list[uuid.UUID]:
+    """A page of the webhooks that something waits for, by their ids: from one to the next by the
+    index, past however many deliveries lie between.
+    """
+    pending = is_value(Delivery.status, DeliveryStatus.PENDING)
+    first = sa.select(Delivery.webhook_id).where(pending)
+    if after is not None:
+        first = first.where(Delivery.webhook_id > after)
+    start = first.order_by(Delivery.webhook_id).limit(1).scalar_subquery()
+    found = sa.select(start.label("webhook_id")).cte("waiting", recursive=True)
+    following = (
+        sa.select(Delivery.webhook_id)
+        .where(pending, Delivery.webhook_id > found.c.webhook_id)
+        .order_by(Delivery.webhook_id)
+        .limit(1)
+        .correlate(found)
+        .scalar_subquery()
+    )
+    found = found.union_all(sa.select(following).where(found.c.webhook_id.is_not(None)))
+    page = sa.select(found.c.webhook_id).where(found.c.webhook_id.is_not(None))
+    return list(session.scalars(page.limit(PAGE_WEBHOOKS)))
 
 
 def record_attempt(session: Session, attempt: Attempt, result: AttemptResult) -> bool:
@@ -204,26 +236,39 @@ def list_deliveries(
     for column, value in (
         (Delivery.webhook_id, webhook_id),
         (Delivery.job_id, job_id),
-        (Delivery.status, status),
     ):
         if value is not None:
             statement = statement.where(column == value)
+    if status is not None:
+        statement = statement.where(is_value(Delivery.status, status))
     if before is not None:
         statement = statement.where(Delivery.id < before)
     return session.scalars(statement.order_by(Delivery.id.desc()).limit(limit)).all()
 
 
-def forget_deliveries(session: Session, *, older_than_s: float) -> int:
-    """Remove old deliveries, and the webhooks of single jobs that are over and have none left;
-    returns how many deliveries went.
+def forget_deliveries(session: Session, *, older_than_s: float, limit: int) -> int:
+    """Remove up to `limit` old deliveries, and those of their webhooks that were of single jobs
+    which are gone and have none left; returns how many deliveries went.
     """
-    before = now(session) - timedelta(seconds=older_than_s)
-    result = session.execute(sa.delete(Delivery).where(Delivery.created_at < before))
+    old = sa.select(Delivery.id, Delivery.webhook_id).where(
+        Delivery.created_at < now(session) - timedelta(seconds=older_than_s)
+    )
+    rows = session.execute(old.order_by(Delivery.created_at).limit(limit)).all()
+    session.execute(
+        sa.delete(Delivery)
+        .where(Delivery.id.in_([row.id for row in rows]))
+        .execution_options(synchronize_session=False)
+    )
     told = sa.select(Delivery.id).where(Delivery.webhook_id == Webhook.id)
     job = sa.select(Job.id).where(Job.id == Webhook.job_id)
     session.execute(
-        sa.delete(Webhook).where(
-            Webhook.job_id.is_not(None), ~told.exists(), ~job.exists(), Webhook.created_at < before
+        sa.delete(Webhook)
+        .where(
+            Webhook.id.in_({row.webhook_id for row in rows}),
+            Webhook.job_id.is_not(None),
+            ~told.exists(),
+            ~job.exists(),
         )
+        .execution_options(synchronize_session=False)
     )
-    return int(getattr(result, "rowcount", 0))
+    return len(rows)

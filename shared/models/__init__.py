@@ -1,6 +1,6 @@
 """The tables (SQLAlchemy 2, typed)."""
 
-from shared.models.base import Base, UtcDateTime, new_id
+from shared.models.base import Base, UtcDateTime, first_id_of, new_id
 from shared.models.jobs import Item, Job
 from shared.models.service import ApiKey, IdempotencyKey, LeaderLease, Usage, Worker
 from shared.models.webhooks import Delivery, Webhook
@@ -17,5 +17,6 @@ __all__ = [
     "UtcDateTime",
     "Webhook",
     "Worker",
+    "first_id_of",
     "new_id",
 ]

@@ -6,17 +6,22 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 import uuid_utils.compat
-from sqlalchemy import JSON, DateTime, Dialect, Enum, TypeDecorator, Uuid
+from sqlalchemy import JSON, DateTime, Dialect, Enum, Index, TypeDecorator, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
-from shared.jobs import ItemStatus, JobStatus, Verdict
+from shared.jobs import ItemStatus, JobStatus, PendingChange, Verdict
 from shared.webhooks import DeliveryStatus, DisabledReason, Event
 
 
 def new_id() -> uuid.UUID:
     """A UUIDv7. Its order follows the time of creation, so inserts go to the end of the index."""
     return uuid_utils.compat.uuid7()
+
+
+def first_id_of(moment: datetime) -> uuid.UUID:
+    """No id that was made before this time is greater, and none that is made later is less."""
+    return uuid.UUID(int=int(moment.timestamp() * 1e3) << 80)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -70,7 +75,15 @@ class Base(DeclarativeBase):
         ItemStatus: _by_value(ItemStatus),
         JobStatus: _by_value(JobStatus),
         Verdict: _by_value(Verdict),
+        PendingChange: _by_value(PendingChange),
         Event: _by_value(Event),
         DeliveryStatus: _by_value(DeliveryStatus),
         DisabledReason: _by_value(DisabledReason),
     }
+
+
+def partial_index(name: str, *columns: str, where: str) -> Index:
+    """An index of the rows of which `where` (SQL) holds. Statements that are to use it must say the
+    same in their text (shared.job_store.conditions).
+    """
+    return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))

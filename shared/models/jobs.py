@@ -7,8 +7,12 @@ from typing import Any
 from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shared.jobs import ItemStatus, JobStatus, Verdict
-from shared.models.base import Base, new_id
+from shared.jobs import ItemStatus, JobStatus, PendingChange, Verdict
+from shared.models.base import Base, new_id, partial_index
+
+UPLOAD_PATTERN = "%s3://%/uploads/%"
+"""What a text is like that names something which was uploaded here (api.sources.source_policy)."""
+NAMES_UPLOAD = f"LIKE '{UPLOAD_PATTERN}'"
 
 
 class Job(Base):
@@ -16,19 +20,22 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        Index("ix_jobs_listing", "api_key_id", "id"),
-        Index(
-            "ix_jobs_open",
-            "id",
-            postgresql_where=text("status IN ('accepted', 'running')"),
-            sqlite_where=text("status IN ('accepted', 'running')"),
+        partial_index("ix_jobs_listed", "api_key_id", "id", where="deleted_at IS NULL"),
+        partial_index("ix_jobs_open", "id", where="status IN ('accepted', 'running')"),
+        partial_index(
+            "ix_jobs_unended", "api_key_id", where="status IN ('accepted', 'running', 'paused')"
         ),
-        Index(
-            "ix_jobs_deleted",
-            "deleted_at",
-            postgresql_where=text("deleted_at IS NOT NULL"),
-            sqlite_where=text("deleted_at IS NOT NULL"),
+        partial_index("ix_jobs_unexpanded", "id", where="expanded_at IS NULL"),
+        partial_index(
+            "ix_jobs_ended", "finished_at", where="finished_at IS NOT NULL AND deleted_at IS NULL"
         ),
+        partial_index("ix_jobs_deleted", "deleted_at", where="deleted_at IS NOT NULL"),
+        partial_index("ix_jobs_changing", "id", where="pending_change IS NOT NULL"),
+        partial_index(
+            "ix_jobs_naming_uploads", "id", where=f"CAST(options AS TEXT) {NAMES_UPLOAD}"
+        ),
+        # SQLite keeps one of its own small: there all jobs are looked at.
+        Index("ix_jobs_source_object", text("(source ->> 'object')")).ddl_if(dialect="postgresql"),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
@@ -97,6 +104,10 @@ class Job(Base):
     finished_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
     """Deleted by the caller; the sweeper removes rows and objects later."""
+    pending_change: Mapped[PendingChange | None]
+    """What was asked for and its images do not show yet: a background round carries it out."""
+    pending_after: Mapped[int] = mapped_column(default=0, server_default="0")
+    """The position up to which it is carried out."""
 
 
 class Item(Base):
@@ -107,38 +118,50 @@ class Item(Base):
         Index("uq_items_source", "job_id", "source", unique=True),
         Index("ix_items_position", "job_id", "position", unique=True),
         Index("ix_items_status", "job_id", "status", "position"),
-        Index(
-            "ix_items_unpublished",
+        partial_index(
+            "ix_items_fresh",
             "job_id",
             "position",
-            postgresql_where=text("status = 'queued' AND published_at IS NULL"),
-            sqlite_where=text("status = 'queued' AND published_at IS NULL"),
+            where="status = 'queued' AND published_at IS NULL AND not_before IS NULL",
         ),
-        Index(
+        partial_index(
+            "ix_items_due_again",
+            "job_id",
+            "not_before",
+            where="status = 'queued' AND published_at IS NULL AND not_before IS NOT NULL",
+        ),
+        partial_index(
+            "ix_items_on_queue", "job_id", where="status = 'queued' AND published_at IS NOT NULL"
+        ),
+        partial_index(
             "ix_items_published",
             "published_at",
             "job_id",
-            postgresql_where=text("status = 'queued' AND published_at IS NOT NULL"),
-            sqlite_where=text("status = 'queued' AND published_at IS NOT NULL"),
+            where="status = 'queued' AND published_at IS NOT NULL",
         ),
-        Index(
-            "ix_items_fingerprint",
+        partial_index(
+            "ix_items_retryable", "job_id", "position", where="status = 'failed' AND attempts > 0"
+        ),
+        partial_index("ix_items_leases", "lease_expires_at", where="status = 'running'"),
+        partial_index(
+            "ix_items_results",
             "fingerprint",
-            postgresql_where=text("status = 'succeeded' AND fingerprint IS NOT NULL"),
-            sqlite_where=text("status = 'succeeded' AND fingerprint IS NOT NULL"),
+            "id",
+            where="status = 'succeeded' AND fingerprint IS NOT NULL",
         ),
-        Index(
-            "ix_items_review",
+        partial_index("ix_items_review", "job_id", "position", where="needs_review"),
+        partial_index(
+            "ix_items_review_pending",
             "job_id",
             "position",
-            postgresql_where=text("needs_review"),
-            sqlite_where=text("needs_review"),
+            where="needs_review AND verdict IS NULL",
         ),
-        Index(
-            "ix_items_leases",
-            "lease_expires_at",
-            postgresql_where=text("status = 'running'"),
-            sqlite_where=text("status = 'running'"),
+        partial_index(
+            "ix_items_verdict", "job_id", "verdict", "position", where="verdict IS NOT NULL"
+        ),
+        partial_index("ix_items_uploads", "source", where=f"source {NAMES_UPLOAD}"),
+        partial_index(
+            "ix_items_naming_uploads", "id", where=f"CAST(options AS TEXT) {NAMES_UPLOAD}"
         ),
     )
 

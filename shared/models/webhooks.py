@@ -4,10 +4,10 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, Text, text
+from sqlalchemy import ForeignKey, Index, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shared.models.base import Base, new_id
+from shared.models.base import Base, new_id, partial_index
 from shared.webhooks import DeliveryStatus, DisabledReason, Event
 
 
@@ -53,11 +53,27 @@ class Delivery(Base):
         Index("ix_webhook_deliveries_webhook", "webhook_id", "id"),
         Index("ix_webhook_deliveries_job", "job_id", "id"),
         Index("ix_webhook_deliveries_age", "created_at"),
-        Index(
-            "ix_webhook_deliveries_due",
+        partial_index(
+            "ix_webhook_deliveries_pending",
+            "webhook_id",
             "next_attempt_at",
-            postgresql_where=text("status = 'pending'"),
-            sqlite_where=text("status = 'pending'"),
+            "id",
+            where="status = 'pending'",
+        ),
+        # What was not delivered is looked for among very many that were.
+        partial_index(
+            "ix_webhook_deliveries_undelivered",
+            "api_key_id",
+            "status",
+            "id",
+            where="status <> 'delivered'",
+        ),
+        partial_index(
+            "ix_webhook_deliveries_undelivered_to",
+            "webhook_id",
+            "status",
+            "id",
+            where="status <> 'delivered'",
         ),
     )
 

@@ -38,6 +38,7 @@ def _lock_in_both(held: Session, lock: sa.TextClause, others: Database) -> bool:
     return True
 
 
+@pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based")
 def test_migrations_build_exactly_what_the_models_say(database: Database) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext

@@ -36,10 +36,10 @@ def noted(database: Database, webhook: uuid.UUID) -> list[dict[str, Any]]:
 
 def claimed(database: Database, **more: Any) -> list[Attempt]:
     values: dict[str, Any] = {
-        "busy": [], "taken": {}, "of_key": 100, "limit": 100, "lease_s": 30.0, **more
+        "after": None, "busy": [], "taken": {}, "of_key": 100, "limit": 100, "lease_s": 30.0, **more
     }  # fmt: skip
     with database.transaction() as session:
-        return job_store.claim_deliveries(session, **values)
+        return job_store.claim_deliveries(session, **values).attempts
 
 
 def recorded(database: Database, attempt: Attempt, outcome: Outcome, **more: Any) -> bool:
@@ -203,12 +203,13 @@ def test_old_deliveries_and_webhooks_of_jobs_that_are_gone_are_forgotten(
     kept, bound = new_webhook(database, key), new_webhook(database, key, job_id=job_id)
     with database.transaction() as session:
         job_store.delete_job(session, job_id)
+        assert job_store.remove_items(session, job_id, limit=10) == 1
         job_store.remove_job(session, job_id)
         assert session.scalar(sa.select(sa.func.count()).select_from(Delivery)) == 2, "yet untold"
-        assert job_store.forget_deliveries(session, older_than_s=60) == 0
+        assert job_store.forget_deliveries(session, older_than_s=60, limit=10) == 0
         past = now(session) - timedelta(seconds=120)
         for table in (Delivery, Webhook):
             session.execute(sa.update(table).values(created_at=past))
-        assert job_store.forget_deliveries(session, older_than_s=60) == 2
+        assert job_store.forget_deliveries(session, older_than_s=60, limit=10) == 2
         assert list(session.scalars(sa.select(Webhook.id))) == [kept]
     assert bound != kept

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from api.background.sweeper import ORPHAN_AGE, Sweeper
+from api.background.orphaned_objects import ORPHAN_AGE, remove_orphans
+from api.background.sweeper import Sweeper
 from api.sources.expansion import Expander
 from shared import job_store
 from shared.database import Database, now
@@ -120,7 +121,7 @@ def test_a_zip_file_that_two_jobs_name_stays_until_both_are_gone(
 
 
 def test_objects_of_jobs_that_never_came_to_be_are_removed_when_they_are_old(
-    database: Database, files: Storage, settings: Settings
+    database: Database, files: Storage
 ) -> None:
     known, deleted = (submit(database, ["s3://photos/a.jpg"]) for _ in range(2))
     lost, under_way = uuid.uuid4(), uuid.uuid4()
@@ -130,14 +131,15 @@ def test_objects_of_jobs_that_never_came_to_be_are_removed_when_they_are_old(
     files.put("jobs/a-folder-of-someone-else/x", b"x", "image/jpeg")
     with database.transaction() as session:
         job_store.delete_job(session, deleted)
-    sweeper = Sweeper(database, files, settings)
     every = set(files.list_keys("jobs/"))
-    sweeper.remove_orphans(datetime.now(UTC) - ORPHAN_AGE)
+    remove_orphans(database, files, datetime.now(UTC) - ORPHAN_AGE, go_on=lambda: True)
     assert set(files.list_keys("jobs/")) == every, "a submission may still be under way"
 
     time.sleep(1.1)  # the storage tells whole seconds
     between = datetime.now(UTC)
     files.put(f"jobs/{under_way}/inputs/000001", b"x", "image/jpeg")
-    sweeper.remove_orphans(between)
+    remove_orphans(database, files, between, go_on=lambda: False)
+    assert set(files.list_keys("jobs/")) > every, "another process sweeps by now"
+    remove_orphans(database, files, between, go_on=lambda: True)
     left = {key.split("/")[1] for key in files.list_keys("jobs/")}
     assert left == {str(known), str(deleted), str(under_way), "a-folder-of-someone-else"}

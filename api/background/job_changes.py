@@ -1,0 +1,48 @@
+"""Carries on what was asked for whole jobs: their images follow in pages, each a short transaction.
+
+The request does the first page and wakes the thread; what a crash leaves is found by the rows. One
+process at a time does it, and jobs take turns: a job of millions does not hold up a small one.
+"""
+
+from shared import job_store
+from shared.database import Database
+from shared.leadership import Leadership
+from shared.periodic_task import PeriodicTask
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+LOOK_EVERY_S = 0.5
+LEADER_LEASE_S = 10.0
+JOBS_AT_ONCE = 100
+PAUSE_S = 0.02
+"""Between two pages, for batches that wait for the job's row."""
+
+
+class JobChanger(PeriodicTask):
+    """A page of each job in turn, as long as there are jobs to change."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__("job-changes")
+        self._database = database
+        self._leadership = Leadership(database, "job-changes", lease_s=LEADER_LEASE_S)
+
+    def stop(self) -> None:
+        """End after the page at hand, and let another process go on at once."""
+        super().stop()
+        self._leadership.release()
+
+    def round(self) -> float:
+        """A page of each job; 0 when there may be more."""
+        if not self._leadership.held():
+            return LOOK_EVERY_S
+        with self._database.transaction() as session:
+            jobs = job_store.changing_jobs(session, limit=JOBS_AT_ONCE)
+        for job_id in jobs:
+            if self._stopping.is_set() or not self._leadership.held():
+                break
+            with self._database.transaction() as session:
+                changed = job_store.continue_change(session, job_id)
+            log.debug("job-changed", job=str(job_id), images=changed)
+            self._stopping.wait(PAUSE_S)
+        return 0.0 if jobs else LOOK_EVERY_S

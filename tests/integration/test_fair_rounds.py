@@ -1,0 +1,146 @@
+"""Background rounds with very many open jobs: bounded, fair, and never without their lease."""
+
+import uuid
+from collections import Counter
+
+import pytest
+import sqlalchemy as sa
+
+from shared import job_store, lease_recovery, reconciler
+from shared.database import Database
+from shared.job_store import EXPRESS_IMAGES
+from shared.jobs import ItemStatus
+from shared.leadership import Leadership
+from shared.lease_recovery import LeaseRecovery
+from shared.models import Item
+from shared.queue import Celery, make_app, queue_depth
+from shared.reconciler import Reconciler
+from shared.settings import Settings
+from shared.shares import Share
+from tests.integration.stored_jobs import (
+    assert_counters_match_rows,
+    claim,
+    expire_leases,
+    new_job,
+)
+from tests.waiting import eventually
+
+JOBS, PAGE = 25, 4
+
+
+@pytest.fixture
+def jobs(database: Database) -> list[uuid.UUID]:
+    """Each of its own key: keys share the queue, and each of these has all it needs."""
+    return [new_job(database, 3) for _ in range(JOBS)]
+
+
+def published(database: Database) -> Counter[uuid.UUID]:
+    with database.transaction() as session:
+        statement = sa.select(Item.job_id).where(Item.published_at.is_not(None))
+        return Counter(session.scalars(statement))
+
+
+def test_every_open_job_gets_its_turn_in_rounds_of_bounded_work(
+    database: Database,
+    queue: Celery,
+    settings: Settings,
+    jobs: list[uuid.UUID],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reconciler, "PAGE_JOBS", PAGE)
+    monkeypatch.setattr(reconciler, "ROUND_S", 0.0)
+    bounded = Reconciler(database, queue, settings)
+    rounds = 1
+    while bounded.round() == 0:
+        assert len(published(database)) == PAGE * rounds, "a page a round"
+        rounds += 1
+    assert rounds == -(-JOBS // PAGE)
+    assert published(database) == dict.fromkeys(jobs, 3)
+    assert queue_depth(queue) == 3 * JOBS
+    with database.transaction() as session:
+        more = job_store.jobs_to_publish(session, dict.fromkeys(jobs, 9))
+    assert more == [], "nothing is left, so nothing is asked about each"
+
+
+def test_one_page_does_not_send_more_than_it_may(
+    database: Database,
+    queue: Celery,
+    settings: Settings,
+    jobs: list[uuid.UUID],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reconciler, "PAGE_MESSAGES", 7)
+    bounded = Reconciler(database, queue, settings)
+    given = [Share(job_id, 9, EXPRESS_IMAGES) for job_id in jobs]
+    sent, after = bounded.publish_page(given, None)
+    assert (sent, after) == (9, jobs[2]), "the job at hand is filled up, and no other"
+    assert bounded.publish_open_jobs() == 3 * JOBS - 9
+
+
+def test_the_lease_is_asked_for_before_every_page(
+    database: Database,
+    queue: Celery,
+    settings: Settings,
+    jobs: list[uuid.UUID],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another process takes over in the middle of a round, when this one lost it."""
+    monkeypatch.setattr(reconciler, "ROUND_S", 60.0)
+    monkeypatch.setattr(reconciler, "PAGE_JOBS", PAGE)
+    pages = iter([True, True, True, False])
+    monkeypatch.setattr(Leadership, "held", lambda _self: next(pages))
+    Reconciler(database, queue, settings).round()
+    assert len(published(database)) == 2 * PAGE
+
+
+def test_a_lease_is_kept_by_who_has_it_and_free_when_it_ends(database: Database) -> None:
+    holder, other = (Leadership(database, "x", lease_s=60) for _ in range(2))
+    assert holder.held()
+    assert not other.held()
+    assert holder.held()
+    holder.release()
+    assert other.held()
+    short, next_one = (Leadership(database, "y", lease_s=0.01) for _ in range(2))
+    assert short.held()
+    eventually(next_one.held, "the lease to run out")
+
+
+def test_what_dead_workers_held_comes_back_though_the_queue_is_away(
+    database: Database, settings: Settings, jobs: list[uuid.UUID]
+) -> None:
+    away = make_app(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
+    stuck = Reconciler(database, away, settings)
+    recovery = LeaseRecovery(database, settings)
+    assert len(claim(database, jobs[0])) == 3
+    expire_leases(database)
+    stuck.start()
+    recovery.start()
+    try:
+        eventually(lambda: running(database) == 0, "the expired leases to be taken back")
+    finally:
+        recovery.stop()
+        stuck.stop()
+        away.close()
+    assert_counters_match_rows(database, jobs[0])
+
+
+def running(database: Database) -> int:
+    with database.transaction() as session:
+        statement = sa.select(sa.func.count()).where(Item.status == ItemStatus.RUNNING)
+        return int(session.scalar(statement) or 0)
+
+
+def test_a_round_of_recovery_ends_and_the_next_goes_on(
+    database: Database,
+    settings: Settings,
+    jobs: list[uuid.UUID],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lease_recovery, "ROUND_S", 0.0)
+    for job_id in jobs[:2]:
+        claim(database, job_id)
+    expire_leases(database)
+    recovery = LeaseRecovery(database, settings)
+    assert recovery.round() == 0
+    assert running(database) == 0
+    assert recovery.round() == settings.reconcile_s
