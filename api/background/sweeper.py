@@ -8,7 +8,7 @@ rows and removed in the next round.
 import time
 import uuid
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from api.background.abandoned_uploads import AbandonedUploads
 from api.background.orphaned_objects import ORPHAN_AGE, remove_orphans
