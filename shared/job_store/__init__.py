@@ -1,7 +1,8 @@
-"""Every query, by what it does. The caller owns the transaction; nothing here commits.
+"""All database queries, one module per purpose. The caller owns the transaction; nothing here
+commits.
 
-Locks are taken in one order everywhere: job rows by id first, then item rows. So two transactions
-wait for each other at most in a line, never in a circle.
+Every query locks in the same order: job rows by id first, then item rows. So transactions may wait
+for each other, but never deadlock.
 """
 
 from shared.job_store.api_keys import (
@@ -64,7 +65,6 @@ from shared.job_store.outbox import announce_test, job_data
 from shared.job_store.publishing import (
     EXPRESS_IMAGES,
     OpenJob,
-    PublishableItem,
     Sent,
     forget_publications,
     jobs_to_publish,
@@ -133,7 +133,6 @@ __all__ = [
     "NamedUploads",
     "NewItem",
     "OpenJob",
-    "PublishableItem",
     "Rate",
     "Sent",
     "Settlement",

@@ -1,4 +1,4 @@
-"""What keys used, month by month, and whether they may have more."""
+"""The monthly usage of API keys, and their quotas."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from shared.models import ApiKey, Job, Usage
 
 @dataclass(slots=True)
 class UsageAmount:
-    """A sum over images that succeeded."""
+    """Sums over succeeded images."""
 
     images: int = 0
     pixels: int = 0
@@ -31,7 +31,9 @@ def month_of(moment: datetime) -> str:
 
 
 def add_usage(session: Session, used: Mapping[uuid.UUID, UsageAmount], moment: datetime) -> None:
-    """Add to the month's sums: the last rows a transaction locks, in the order of their keys."""
+    """Add to the sums of the month. These rows are the last that a transaction locks, in the order
+    of their keys.
+    """
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     for api_key_id, more in sorted(used.items()):
         values = {"images": more.images, "pixels": more.pixels, "device_ms": more.device_ms}
@@ -52,9 +54,9 @@ def usage_of(session: Session, api_key_ids: Sequence[uuid.UUID]) -> Sequence[Usa
 
 
 def images_left(session: Session, api_key_id: uuid.UUID) -> int | None:
-    """What is left of a key's month, with what it has under way taken off; None: no limit.
+    """The rest of a key's monthly quota, less its images in progress; None: no quota.
 
-    Locks the key, so that two submissions cannot both take the last image.
+    It locks the key, so that two submissions cannot both use the last image.
     """
     quota = session.scalar(
         sa.select(ApiKey.images_per_month)
@@ -79,8 +81,8 @@ def images_left(session: Session, api_key_id: uuid.UUID) -> int | None:
 
 
 def take_from_quota(session: Session, api_key_id: uuid.UUID, images: int) -> None:
-    """Raise QuotaExceededError unless the key may have so many more this month. Call it before the
-    images are counted.
+    """Raise QuotaExceededError unless the key's quota allows `images` more this month. Call it
+    before the images are counted.
     """
     left = images_left(session, api_key_id)
     if left is not None and images > left:
