@@ -45,7 +45,10 @@ def demo(
     paths: Annotated[list[Path] | None, typer.Argument(help="Photos or folders.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out"),
 ) -> None:
-    """Start the system, cut out photos, write results and a contact sheet, stop the system."""
+    """Cut out photos and draw a contact sheet.
+
+    Starts the whole system on this machine before, and stops it afterwards.
+    """
     from deploy.commands.demo import run_demo
 
     raise typer.Exit(run_demo(resolve_photos(paths or [SAMPLES]), out))
@@ -57,7 +60,7 @@ def up(
     port: Annotated[int, typer.Option(help="Port of the API; 0 picks a free one.")] = PORT,
     workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
 ) -> None:
-    """Run the whole system on this machine until Ctrl-C."""
+    """Run the whole system until Ctrl-C."""
     from deploy.stack.stack import Stack
 
     report = lambda line: console.print(f"  {escape(line)}")  # noqa: E731
@@ -91,7 +94,7 @@ def cutout(
     ] = False,
     option: OptionPairs = None,
 ) -> None:
-    """Cut out photos on this machine, without server and queue."""
+    """Cut out photos without server and queue."""
     from deploy.commands.cutout import cut_out_files
 
     wanted = parse_options(option or [])
@@ -109,7 +112,7 @@ def cutout(
 
 @app.command()
 def doctor(data: Data = DATA) -> None:
-    """Check every component, and show how to fix each failure."""
+    """Check every component and show fixes."""
     from deploy.doctor.run_checks import run_checks
 
     _configure_logging(Settings(log_level="ERROR"))
@@ -124,7 +127,10 @@ def doctor(data: Data = DATA) -> None:
 
 @app.command()
 def migrate() -> None:
-    """Migrate the database of MATTING_DATABASE_URL to the newest schema revision."""
+    """Migrate the database to the newest schema.
+
+    MATTING_DATABASE_URL names the database.
+    """
     from shared.database import Database
 
     database = Database(Settings().database_url, process="migrate")
@@ -137,7 +143,10 @@ def migrate() -> None:
 
 @app.command()
 def prepare() -> None:
-    """Prepare a production start: reject weak secrets, migrate the database, create the bucket."""
+    """Prepare a start in production.
+
+    Rejects weak secrets, migrates the database, and creates the bucket.
+    """
     from deploy.stack.weak_secrets import refuse_weak_secrets
     from shared.storage import Storage
 
@@ -161,7 +170,10 @@ def tune(
         float | None, typer.Option(min=0.01, help="Seconds for each measurement.")
     ] = None,
 ) -> None:
-    """Measure which batch size and number of streams are fastest on this machine."""
+    """Find the fastest settings for this machine.
+
+    Measures batch sizes and numbers of streams, and writes the best ones to a file.
+    """
     from deploy.commands.tune import run_tune
     from worker.inference.sweep import MEASURE_S
 

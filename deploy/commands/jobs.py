@@ -35,7 +35,7 @@ def submit(
         ),
     ],
     option: OptionPairs = None,
-    priority: Annotated[int, typer.Option(min=0, max=9)] = 5,
+    priority: Annotated[int, typer.Option(min=0, max=9, help="Priority; 9 runs first.")] = 5,
     wait: Annotated[bool, typer.Option(help="Wait until the job has ended.")] = False,
     dry_run: Annotated[
         bool, typer.Option(help="Submit nothing; print what the job would need.")
@@ -43,7 +43,7 @@ def submit(
     as_json: AsJson = False,
     data: Data = DATA,
 ) -> None:
-    """Submit photos as one job; prints the job's id."""
+    """Submit photos as one job; print its id."""
     options = parse_options(option or [])
     remote, attached = remote_source(sources), attached_source(sources)
     with connect(data) as client:
@@ -131,7 +131,7 @@ def cancel(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
 
 
 def retry(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
-    """Process the failed images of a job again."""
+    """Process a job's failed images again."""
     with connect(data) as client:
         _print_job(client.retry(parse_job_id(job)), as_json=as_json)
 
@@ -149,7 +149,7 @@ def resume(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
 
 
 def delete(job: JobId, data: Data = DATA) -> None:
-    """Delete a job with its results and uploads."""
+    """Delete a job, its results and its uploads."""
     with connect(data) as client:
         client.delete(parse_job_id(job))
 
@@ -159,7 +159,10 @@ def report(
     file: Annotated[Path, typer.Argument(help="Output file, NAME.csv or NAME.jsonl.")],
     data: Data = DATA,
 ) -> None:
-    """Write a report with one row for each image, including the columns of your manifest."""
+    """Write a report with a row for each image.
+
+    It includes the columns of your manifest.
+    """
     with connect(data) as client:
         client.report(parse_job_id(job), file)
 
@@ -201,7 +204,10 @@ def contact_sheet(
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of images.")] = 240,
     data: Data = DATA,
 ) -> None:
-    """Write before | after pages for visual checking, and a self-contained gallery.html."""
+    """Write before | after pages of a job.
+
+    Writes PNG pages, and gallery.html with embedded images.
+    """
     from deploy.sheets.review_pages import write_pages
 
     with connect(data) as client:

@@ -69,7 +69,7 @@ def create(
 
 @keys_app.command("list")
 def list_keys(as_json: AsJson = False, data: Data = DATA) -> None:
-    """List the keys, without their secrets, and their usage this month."""
+    """List the keys and their usage this month."""
     from shared import job_store
 
     with _open_database(data) as database, database.transaction() as session:

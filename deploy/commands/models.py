@@ -24,7 +24,10 @@ COLUMNS = ("iou", "mae", "sad", "mse", "grad", "conn")
 def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
 ) -> None:
-    """List installed and downloadable models: size, published metrics, licence, measured speed."""
+    """List installed and downloadable models.
+
+    Shows size, published metrics, licence, and the speed measured on this machine.
+    """
     settings = Settings()
     here = dict(SHIPPED)
     if settings.models_dir.is_dir():
@@ -134,7 +137,10 @@ def verify(
     worst: Annotated[int, typer.Option(min=0, help="Number of worst photos to list.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Evaluate a model on photos with ground-truth alphas: IoU, MAE, SAD, MSE, Grad, Conn."""
+    """Evaluate a model on your own photos.
+
+    The photos need ground-truth alphas. Prints IoU, MAE, SAD, MSE, Grad and Conn.
+    """
     from deploy.models.verify import find_pairs, summary
     from deploy.models.verify import verify as run
     from shared.telemetry import configure_logging

@@ -12,9 +12,7 @@ from api.client import Delivery, MadeWebhook, MattingClient
 from deploy.commands.arguments import DATA, Data, connect
 from deploy.commands.progress import console, print_table
 
-webhooks_app = typer.Typer(
-    no_args_is_help=True, help="Webhooks (Standard Webhooks) that report job events by HTTP."
-)
+webhooks_app = typer.Typer(no_args_is_help=True, help="Manage webhooks and their deliveries.")
 
 ATTEMPT_WAIT_S = 60
 """Waiting time for an attempt, longer than an attempt's own time limit."""
@@ -97,7 +95,10 @@ def delete(webhook: WebhookId, data: Data = DATA) -> None:
 
 @webhooks_app.command("test")
 def send_test(webhook: WebhookId, as_json: AsJson = False, data: Data = DATA) -> None:
-    """Send a `webhook.test` event and show the outcome. Exit status 0 if it was accepted."""
+    """Send a test event and show the outcome.
+
+    The exit status is 0 if the receiver accepted it.
+    """
     with connect(data) as client:
         sent = client.webhooks.test(_parse_id(webhook))
         _print_outcome(_wait_for_attempt(client, sent, before=0), as_json=as_json)
@@ -149,7 +150,10 @@ def redeliver(
     as_json: AsJson = False,
     data: Data = DATA,
 ) -> None:
-    """Send a delivery again and show the outcome. Exit status 0 if it was accepted."""
+    """Send a delivery again and show the outcome.
+
+    The exit status is 0 if the receiver accepted it.
+    """
     with connect(data) as client:
         before = client.webhooks.delivery(_parse_id(delivery))
         sent = client.webhooks.redeliver(before["id"])
