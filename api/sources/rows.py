@@ -33,7 +33,7 @@ class RowReader:
 
     def __init__(self, policy: SourcePolicy, options: Options) -> None:
         """`options`: the job's."""
-        self._reach = policy
+        self._policy = policy
         self._options = options
 
     def item(self, row: Row, number: int) -> NewItem:
@@ -60,10 +60,10 @@ class RowReader:
             source = web_address(str(url))
             name = name_of_url(source)
         elif upload is not None:
-            source = str(self._reach.upload(str(upload)))
+            source = str(self._policy.upload(str(upload)))
             name = plain_name(str(row.get("name") or "unnamed"))
         else:
-            place = self._reach.object_or_upload(str(key))
+            place = self._policy.object_or_upload(str(key))
             source, name = str(place), plain_name(place.key)
         return NewItem(
             name=name[:1_024],
@@ -86,7 +86,7 @@ class RowReader:
             options = self._options.overridden(changes)
         except ValidationError as error:
             raise InvalidOptionsError(describe_validation(error)) from error
-        self._reach.options(options)
+        self._policy.options(options)
         return options.model_dump(mode="json")
 
 
