@@ -25,6 +25,7 @@ from shared.job_store.disposal import (
     DeletedJobs,
     NamedUploads,
     deleted_jobs,
+    existing_jobs,
     expire_jobs,
     remove_items,
     remove_job,
@@ -78,6 +79,7 @@ from shared.job_store.reading import (
     ended_jobs_among,
     get_item,
     get_job,
+    is_at_rest,
     list_items,
     list_jobs,
     recent_rate,
@@ -89,7 +91,7 @@ from shared.job_store.submissions import (
     forget_submissions,
     remember_submission,
 )
-from shared.job_store.usage import images_left, month_of, usage_of
+from shared.job_store.usage import images_left, month_of, take_from_quota, usage_of
 from shared.job_store.webhook_deliveries import (
     Attempt,
     AttemptResult,
@@ -156,6 +158,7 @@ __all__ = [
     "disable_webhook",
     "enable_webhook",
     "ended_jobs_among",
+    "existing_jobs",
     "expire_jobs",
     "find_api_key",
     "find_earlier_results",
@@ -173,6 +176,7 @@ __all__ = [
     "give_back",
     "images_held",
     "images_left",
+    "is_at_rest",
     "job_data",
     "jobs_to_publish",
     "list_api_keys",
@@ -209,6 +213,7 @@ __all__ = [
     "sources_of",
     "sources_still_needed",
     "take_back_deaths",
+    "take_from_quota",
     "unclaimed",
     "unexpanded_jobs",
     "uploads_in_options",

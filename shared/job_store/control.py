@@ -15,6 +15,7 @@ from shared.job_store.changes import change_page, is_retryable
 from shared.job_store.conditions import is_value
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.outbox import announce
+from shared.job_store.usage import images_left, take_from_quota
 from shared.jobs import ENDED, HELD, ItemStatus, JobStatus, PendingChange
 from shared.models import Item, Job
 from shared.webhooks import Event
@@ -51,11 +52,16 @@ def retry_failed(session: Session, job_id: uuid.UUID) -> Job:
     """Put the failed items of a job back into the queue, with all their tries before them.
 
     Those that were never tried stay: their row of the manifest, or their entry of the zip file,
-    is what is wrong. Raises JobChangingError while images of the job are still being cancelled.
+    is what is wrong. Failed images cost nothing, so their share of the quota may have gone to
+    others: it is asked for again.
+
+    Raises JobChangingError while images of the job are still being cancelled, QuotaExceededError.
     """
     job = lock_jobs(session, [job_id])[job_id]
     if job.pending_change is PendingChange.CANCEL:
         raise JobChangingError
+    if job.pending_change is None:  # a retry that is under way has asked
+        _ask_quota_again(session, job)
     if session.scalar(sa.select(Item.id).where(*is_retryable(job_id)).limit(1)) is not None:
         job.finished_at = None
         if job.status in ENDED:
@@ -64,6 +70,15 @@ def retry_failed(session: Session, job_id: uuid.UUID) -> Job:
         change_page(session, job)
     session.flush()
     return job
+
+
+def _ask_quota_again(session: Session, job: Job) -> None:
+    """Raise QuotaExceededError unless all images that are to be tried again fit into the quota."""
+    left = images_left(session, job.api_key_id)
+    if left is None or job.failed <= left:
+        return
+    statement = sa.select(sa.func.count()).select_from(Item).where(*is_retryable(job.id))
+    take_from_quota(session, job.api_key_id, session.scalar(statement) or 0)
 
 
 def pause_job(session: Session, job_id: uuid.UUID) -> Job:

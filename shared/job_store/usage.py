@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from shared.database import now
 from shared.errors import QuotaExceededError
 from shared.job_store.conditions import is_unended
+from shared.jobs import PendingChange
 from shared.models import ApiKey, Job, Usage
 
 
@@ -69,8 +70,10 @@ def images_left(session: Session, api_key_id: uuid.UUID) -> int | None:
             Usage.api_key_id == api_key_id, Usage.month == month_of(now(session))
         )
     )
+    # Failed images of a retry join those that wait page by page.
+    retried = sa.case((Job.pending_change == PendingChange.RETRY, Job.failed), else_=0)
     under_way = session.scalar(
-        sa.select(sa.func.coalesce(sa.func.sum(Job.queued + Job.running), 0)).where(
+        sa.select(sa.func.coalesce(sa.func.sum(Job.queued + Job.running + retried), 0)).where(
             Job.api_key_id == api_key_id, is_unended()
         )
     )
