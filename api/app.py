@@ -9,7 +9,6 @@ from fastapi_offline import FastAPIOffline
 
 from api.http import openapi, problems
 from api.http.headers import Headers
-from api.http.limits import BodyLimit
 from api.http.metrics import RequestMetrics
 from api.resources import open_resources
 from api.routes import (
@@ -62,7 +61,6 @@ def create_app(settings: Settings) -> FastAPI:
         # The JSON schema of a body that the endpoint reads by itself must be named here.
         openapi_tags=[{"name": name} for name in TAGS],
     )
-    app.add_middleware(BodyLimit, settings=settings)
     problems.install(app)
     for routes in (
         jobs,

@@ -13,6 +13,7 @@ from api.background.job_waiter import JobWaiter
 from api.background.sweeper import Sweeper
 from api.background.system_facts import SystemFacts
 from api.background.webhook_delivery import WebhookDeliverer
+from api.budgets import MemoryBudget, OpenCalls
 from api.sources.expansion import Expander
 from shared.database import Database
 from shared.lease_recovery import LeaseRecovery
@@ -25,6 +26,8 @@ from shared.tracing import open_tracing
 from shared.web import Web, WebLimits
 
 FETCH_THREADS = 8
+ESTIMATE_THREADS = 4
+READ_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,15 @@ class Resources:
     web: Web
     fetching: CapacityLimiter
     """Of threads that fetch from the web: a slow host must not hold those of all requests."""
+    estimating: CapacityLimiter
+    """Of threads that list sources for a `dry_run`: they may take minutes."""
+    reading: CapacityLimiter
+    """Of threads that look at a whole photo in memory."""
+    parsing: CapacityLimiter
+    """Of threads that turn a large body into objects: for a moment they take many times its
+    bytes."""
+    body_memory: MemoryBudget
+    removebg_calls: OpenCalls
     deliverer: WebhookDeliverer
 
 
@@ -95,6 +107,11 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
             facts=SystemFacts(database, queue, storage, settings),
             web=web,
             fetching=CapacityLimiter(FETCH_THREADS),
+            estimating=CapacityLimiter(ESTIMATE_THREADS),
+            reading=CapacityLimiter(READ_THREADS),
+            parsing=CapacityLimiter(1),
+            body_memory=MemoryBudget(settings.max_bodies_bytes),
+            removebg_calls=OpenCalls(settings.removebg_max_calls),
             deliverer=deliverer,
         )
 

@@ -1,1 +1,1 @@
-"""Running it: the `matting` command, the embedded stack, containers and clusters."""
+"""Operation: the `matting` command, the embedded stack, containers and Kubernetes."""

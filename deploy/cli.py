@@ -1,8 +1,9 @@
-"""The command `matting`. Exit status 0: all images succeeded; 1: some failed; 2: wrong usage, or a
-part that can't start.
+"""The command line `matting`: its subcommands, and how errors become messages and exit statuses.
 
-What is heavy is imported by the command that needs it: a shell that completes a word starts all of
-this, and `matting status` needs neither the database's nor the worker's libraries.
+Exit status 0: all images succeeded. 1: some failed. 2: wrong usage, or a component can't start.
+
+Each subcommand imports its heavy libraries itself. Shell completion runs this module for every
+word, and `matting status` needs neither the database's nor the worker's libraries.
 """
 
 import os
@@ -19,7 +20,7 @@ from rich.markup import escape
 
 from api.client import ApiError
 from deploy.commands import jobs as job_commands
-from deploy.commands.arguments import DATA, Data, OptionPairs, options_of, photos_of
+from deploy.commands.arguments import DATA, Data, OptionPairs, parse_options, resolve_photos
 from deploy.commands.keys import keys_app
 from deploy.commands.models import models_app
 from deploy.commands.progress import console
@@ -42,21 +43,24 @@ app.add_typer(webhooks_app, name="webhooks")
 @app.command()
 def demo(
     paths: Annotated[list[Path] | None, typer.Argument(help="Photos or folders.")] = None,
-    out: Annotated[Path, typer.Option(help="Where results go.")] = Path("out"),
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out"),
 ) -> None:
-    """Start everything, send photos through, write results and a contact sheet, stop everything."""
+    """Cut out photos and draw a contact sheet.
+
+    Starts the whole system on this machine before, and stops it afterwards.
+    """
     from deploy.commands.demo import run_demo
 
-    raise typer.Exit(run_demo(photos_of(paths or [SAMPLES]), out))
+    raise typer.Exit(run_demo(resolve_photos(paths or [SAMPLES]), out))
 
 
 @app.command()
 def up(
     data: Data = DATA,
-    port: Annotated[int, typer.Option(help="Of the API; 0 takes a free one.")] = PORT,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    port: Annotated[int, typer.Option(help="Port of the API; 0 picks a free one.")] = PORT,
+    workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
 ) -> None:
-    """Keep the whole system running on this machine until Ctrl-C."""
+    """Run the whole system until Ctrl-C."""
     from deploy.stack.stack import Stack
 
     report = lambda line: console.print(f"  {escape(line)}")  # noqa: E731
@@ -66,15 +70,15 @@ def up(
         bucket = stack.settings.s3_bucket
         for line in (
             f"S3      {stack.address.s3_url}, bucket {bucket}",
-            f"        its files, to look at: {data}/s3/{bucket}",
-            f"Keys    of API and S3 in {data}/secrets.json; `matting submit` finds them by itself",
+            f"        stored as files in {data}/s3/{bucket}",
+            f"Keys    for API and S3 in {data}/secrets.json; `matting submit` finds them there",
         ):
             console.print(escape(line), soft_wrap=True)
-        console.print("Ctrl-C stops everything; the jobs stay.")
+        console.print("Press Ctrl-C to stop. Jobs are kept.")
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
-            console.print("stopping: what is in flight is finished first")
+            console.print("stopping: images in progress are finished first")
 
 
 for _command in job_commands.COMMANDS:
@@ -84,33 +88,35 @@ for _command in job_commands.COMMANDS:
 @app.command()
 def cutout(
     paths: Annotated[list[Path], typer.Argument(help="Photos or folders.")],
-    out: Annotated[Path, typer.Option(help="Where results go.")],
-    alpha_only: Annotated[bool, typer.Option(help="The matte alone, as grey PNG.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    alpha_only: Annotated[
+        bool, typer.Option(help="Write only the matte, as a greyscale PNG.")
+    ] = False,
     option: OptionPairs = None,
 ) -> None:
-    """Cut out photos right here, with no server and no queue."""
+    """Cut out photos without server and queue."""
     from deploy.commands.cutout import cut_out_files
 
-    wanted = options_of(option or [])
+    wanted = parse_options(option or [])
     if alpha_only:
         wanted["output"] = Output.ALPHA
     settings = Settings(log_level="WARNING")
-    _quiet(settings)
+    _configure_logging(settings)
     try:
         options = Options.model_validate(wanted)
     except ValidationError as error:
-        raise typer.BadParameter(_described(error)) from error
-    failed = cut_out_files(photos_of(paths), out, options, settings)
+        raise typer.BadParameter(_format_validation_error(error)) from error
+    failed = cut_out_files(resolve_photos(paths), out, options, settings)
     raise typer.Exit(1 if failed else 0)
 
 
 @app.command()
 def doctor(data: Data = DATA) -> None:
-    """Check every part, and say how to fix what fails."""
-    from deploy.doctor.examination import examine
+    """Check every component and show fixes."""
+    from deploy.doctor.run_checks import run_checks
 
-    _quiet(Settings(log_level="ERROR"))
-    findings = examine(data)
+    _configure_logging(Settings(log_level="ERROR"))
+    findings = run_checks(data)
     for finding in findings:
         mark = "[green]ok[/]  " if finding.ok else "[red]fail[/]"
         console.print(f"{mark} {finding.part:<14} {escape(finding.detail)}", soft_wrap=True)
@@ -121,20 +127,26 @@ def doctor(data: Data = DATA) -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the database of MATTING_DATABASE_URL to the newest revision."""
+    """Migrate the database to the newest schema.
+
+    MATTING_DATABASE_URL names the database.
+    """
     from shared.database import Database
 
     database = Database(Settings().database_url, process="migrate")
     try:
         database.migrate()
-        typer.echo(f"at revision {database.revisions()[0]}")
+        typer.echo(f"The database is at revision {database.revisions()[0]}")
     finally:
         database.close()
 
 
 @app.command()
 def prepare() -> None:
-    """Before each start in production: refuse weak secrets, then make tables and bucket."""
+    """Prepare a start in production.
+
+    Rejects weak secrets, migrates the database, and creates the bucket.
+    """
     from deploy.stack.weak_secrets import refuse_weak_secrets
     from shared.storage import Storage
 
@@ -144,7 +156,7 @@ def prepare() -> None:
     storage = Storage(settings)
     try:
         storage.ensure_bucket()
-        typer.echo(f"bucket {storage.bucket} is there")
+        typer.echo(f"Bucket {storage.bucket} exists")
     finally:
         storage.close()
 
@@ -152,13 +164,16 @@ def prepare() -> None:
 @app.command()
 def tune(
     out: Annotated[
-        Path | None, typer.Option(help="The file; none: where the worker looks for it.")
+        Path | None, typer.Option(help="Output file. Default: the file that the worker reads.")
     ] = None,
     measure_s: Annotated[
-        float | None, typer.Option(min=0.01, help="Seconds for each cell.")
+        float | None, typer.Option(min=0.01, help="Seconds for each measurement.")
     ] = None,
 ) -> None:
-    """Find the batch size and the number of streams this machine runs best with."""
+    """Find the fastest settings for this machine.
+
+    Measures batch sizes and numbers of streams, and writes the best ones to a file.
+    """
     from deploy.commands.tune import run_tune
     from worker.inference.sweep import MEASURE_S
 
@@ -166,8 +181,8 @@ def tune(
 
 
 def main() -> None:
-    """The console script: errors become one line and status 2."""
-    # Set here for both: a shell starts background jobs with SIGINT ignored.
+    """Run the command line; print errors as one line and exit with their status."""
+    # Set explicitly, because a shell starts background jobs with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
@@ -182,9 +197,10 @@ def main() -> None:
         console.print(f"[red]error[/] {escape(f'{error.message} [{error.code}]')}")
         status = 2
     except ValidationError as error:
-        console.print(f"[red]error[/] {escape(f'The settings are wrong: {_described(error)}')}")
+        text = f"Invalid settings: {_format_validation_error(error)}"
+        console.print(f"[red]error[/] {escape(text)}")
         status = 2
-    except BrokenPipeError:  # who reads our output has had enough, as `head` does
+    except BrokenPipeError:  # the reader of the output has closed it, for example `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except (ApiError, OSError, httpx.TransportError) as error:
@@ -193,7 +209,7 @@ def main() -> None:
     sys.exit(status or 0)
 
 
-def _described(error: ValidationError) -> str:
+def _format_validation_error(error: ValidationError) -> str:
     return "; ".join(
         f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()
     )
@@ -202,10 +218,10 @@ def _described(error: ValidationError) -> str:
 CLICK_ERRORS: Any = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
-"""Every kind of wrong usage; Typer brings its own copy of Click and exports only some of it."""
+"""Base class of all usage errors. Typer bundles its own copy of Click and doesn't export it."""
 
 
-def _quiet(settings: Settings) -> None:
+def _configure_logging(settings: Settings) -> None:
     from shared.telemetry import configure_logging
 
     configure_logging(settings)

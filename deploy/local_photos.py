@@ -1,28 +1,28 @@
-"""Which local files a person means by a file or folder, and what each is called in a job."""
+"""Finding local photos: files and folders become a list of photo files with names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-"""What is picked out of a folder; a file that is named itself is taken whatever it is called."""
+"""Extensions of the photos that are picked from a folder. A file given by name is always taken."""
 
 SAMPLES = Path(__file__).parent / "samples"
 
 
 @dataclass(frozen=True)
 class LocalPhotos:
-    """Files to submit, with their names, and how many others the folders held."""
+    """Photo files with their names in the job, and the number of skipped files."""
 
     files: list[tuple[Path, str]]
     skipped: int
 
 
 def find_photos(paths: Sequence[Path]) -> LocalPhotos:
-    """Every photo under the paths, folders with all below them, sorted.
+    """Find all photos under the paths, recursively and sorted. Hidden files are ignored.
 
-    Names are paths below the folder; with several folders, the folder's own name comes before.
-    Raises FileNotFoundError for a path that is not there.
+    A photo's name is its path relative to the folder; with several paths, it starts with the
+    folder's name. Raises FileNotFoundError for a missing path.
     """
     files: list[tuple[Path, str]] = []
     skipped = 0
@@ -31,7 +31,7 @@ def find_photos(paths: Sequence[Path]) -> LocalPhotos:
             files.append((path, path.name))
             continue
         if not path.is_dir():
-            raise FileNotFoundError(f"There is no file or folder {path}")
+            raise FileNotFoundError(f"{path} does not exist")
         base = path.parent if len(paths) > 1 and path.name else path
         for file in sorted(one for one in path.rglob("*") if one.is_file()):
             if any(part.startswith(".") for part in file.relative_to(path).parts):

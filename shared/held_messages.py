@@ -1,8 +1,8 @@
-"""Which messages Redis still holds: what it has is not sent again, what it lost is.
+"""Finds messages that Redis has lost, so that only these are published again.
 
-A message lies in a lane of its queue, or, taken by a worker and not acknowledged yet, in Kombu's
-hash of those. It can be lost from either: with Redis' disk or memory, or with a connection that
-breaks while a worker takes it.
+A message is in a lane of its queue or, received by a worker but not acknowledged, in Kombu's hash
+of unacknowledged messages. It can be lost from both: with Redis' disk or memory, or when a
+connection breaks while a worker receives it.
 """
 
 import re
@@ -13,21 +13,21 @@ from collections.abc import Collection, Sequence
 from shared.queue import Celery, lane_keys, redis_of
 
 TAKEN, TAKEN_AT = "unacked", "unacked_index"
-"""Kombu's names: a hash of the messages, and a sorted set of the moments they were taken."""
+"""Kombu's names: a hash of unacknowledged messages, and a sorted set of the times of receipt."""
 
 PAGE = 1_000
 
 MESSAGE_ID = re.compile(rb'"id": ?"([0-9a-f-]{36})"')
-"""The item's id in a message, as Kombu writes it: the first of that name, since the body before it
-is base64.
+"""The item's id in a message, as Kombu writes it. The first match is the right one, because the
+body before it is base64.
 """
 
 
 def find_lost(
     queue: Celery, names: Sequence[str], sent: Collection[uuid.UUID], *, claimed_within_s: float
 ) -> set[uuid.UUID]:
-    """Those of the sent messages that are in none of these queues, and that no worker took within
-    `claimed_within_s`: what a live one takes, it claims sooner. Raises QueueError.
+    """The sent messages that are in none of these queues and that no worker received within
+    `claimed_within_s`; a live worker claims a message sooner. Raises QueueError.
     """
     lost = {str(one).encode(): one for one in sent}
 
@@ -40,12 +40,13 @@ def find_lost(
     with redis_of(queue) as client:
         for name in names:
             for key in lane_keys(name):
-                # From the end at which they are put in: what is taken meanwhile shifts nothing.
+                # Read from the end where messages are added, so that consumption does not shift the
+                # pages.
                 start = 0
                 while lost and (page := client.lrange(key, start, start + PAGE - 1)):
                     found(page)
                     start += PAGE
-        # Last, since they go from the lanes to here.
+        # Last, because messages move from the lanes to this hash.
         if lost:
             since = time.time() - claimed_within_s
             tags = client.zrangebyscore(TAKEN_AT, since, "+inf")

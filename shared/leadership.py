@@ -1,4 +1,4 @@
-"""Which process does what one at a time does for all: a lease in the database, renewed in time."""
+"""Leader election: a lease in the database decides which process does the work of one."""
 
 import time
 import uuid
@@ -10,12 +10,12 @@ from shared.errors import MattingError
 
 
 class Leadership:
-    """One process's part in a leader lease. Ask `held` before every step: it renews the lease when
-    a third of it is over, so steps of less than two thirds never let it lapse.
+    """One process's part in the election for a lease. Call `held` before every step: it renews
+    the lease after a third of its time, so steps shorter than two thirds never let it expire.
     """
 
     def __init__(self, database: Database, name: str, *, lease_s: float) -> None:
-        """Another process takes over when nothing was heard of the holder for `lease_s`."""
+        """Another process takes over if the lease was not renewed for `lease_s`."""
         self._database = database
         self._name = name
         self._lease_s = lease_s
@@ -23,7 +23,9 @@ class Leadership:
         self._renew_at = 0.0
 
     def held(self) -> bool:
-        """Take the lease, or keep it; False while another process has it. Raises DatabaseError."""
+        """Acquire or renew the lease; False while another process holds it. Raises
+        DatabaseError.
+        """
         asked_at = time.monotonic()
         if asked_at < self._renew_at:
             return True
@@ -35,7 +37,9 @@ class Leadership:
         return held
 
     def release(self) -> None:
-        """Let another process have it now. Without a database it runs out by itself."""
+        """Release the lease at once. If the database is unavailable, the lease expires
+        by itself.
+        """
         self._renew_at = 0.0
         with suppress(MattingError), self._database.transaction() as session:
             job_store.release_leader_lease(session, self._name, owner=self._owner)

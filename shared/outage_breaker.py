@@ -1,12 +1,14 @@
-"""Turns callers away while a part does not answer, so that they don't all wait for its timeout."""
+"""Refuses calls to a service that is unavailable, so that callers do not all wait for
+its timeout.
+"""
 
 import threading
 import time
 
 
 class OutageBreaker:
-    """Closed while the part answers. Once it failed, one caller each `probe_s` finds out whether it
-    answers again, and all others are turned away at once. Thread-safe.
+    """A circuit breaker for requests. Closed while the service answers. After a failure one caller
+    per `probe_s` tries the service; all others are refused at once. Thread-safe.
     """
 
     def __init__(self, probe_s: float) -> None:
@@ -16,7 +18,7 @@ class OutageBreaker:
         self._lock = threading.Lock()
 
     def lets_through(self) -> bool:
-        """Whether this caller may ask the part; who may, tells `record` what came of it."""
+        """Whether this caller may call the service; it must report the result with `record`."""
         with self._lock:
             if self._probe_at is None:
                 return True
@@ -26,6 +28,6 @@ class OutageBreaker:
             return True
 
     def record(self, *, answered: bool) -> None:
-        """How it went."""
+        """Report whether the call succeeded."""
         with self._lock:
             self._probe_at = None if answered else time.monotonic() + self._probe_s

@@ -1,14 +1,13 @@
-"""Makes the queue agree with the database: the database is the truth, Redis only the way there.
+"""The reconciler: it makes the queue agree with the database, where job state lives. Redis may be
+lost.
 
-It finds what was accepted and not published, or published and lost, and sends it. What workers
-held that are gone is shared.lease_recovery's. Every process that has one takes part in a duty that
-one at a time holds, by a lease in the database. Should two hold it after all (one was stopped and
-wakes up), no harm is done: every step is one transaction that takes the rows it changes, and a
-message that comes twice does nothing.
+It publishes items that were accepted but not published, or published but lost.
+shared.lease_recovery takes back items of dead workers. One process at a time is the leader, by a
+lease in the database. Two leaders (after a stopped one wakes up) do no harm: each step is one
+transaction that locks the rows it changes, and a duplicate message does nothing.
 
-A round looks at the open jobs page by page and ends after about a second, wherever it is. The next
-one goes on behind the last job, so each of ten thousand jobs gets its turn, and the lease is
-renewed in time however many there are.
+A round reads the open jobs in pages and ends after about a second. The next round continues after
+the last job, so each of ten thousand jobs gets its turn, and the lease is renewed in time.
 """
 
 import bisect
@@ -24,7 +23,7 @@ from shared.held_messages import find_lost
 from shared.leadership import Leadership
 from shared.outage_breaker import OutageBreaker
 from shared.periodic_task import PeriodicTask
-from shared.queue import Celery, Message, publish_many, queue_name
+from shared.queue import Celery, publish_many, queue_name
 from shared.settings import Settings
 from shared.shares import MAX_OUT, Share, shares
 from shared.telemetry import RECONCILED, get_logger
@@ -32,17 +31,18 @@ from shared.telemetry import RECONCILED, get_logger
 log = get_logger(__name__)
 
 LOST_AFTER_S = 10
-"""A message that Redis has not, and that nobody claimed for this long, was lost: a worker claims
-what it takes within seconds."""
+"""A message that is not in Redis and that no worker claimed for this long is lost. A worker claims
+a message within seconds after it received it.
+"""
 
 FORGET_ROWS = 1_000
-"""Of one transaction."""
+"""Rows per transaction."""
 
 PROBE_S = 5.0
-"""While Redis does not answer, one request each so often finds out whether it does again."""
+"""While Redis does not answer, one request per this time checks whether it answers again."""
 
 LOOK_SHARE = 20
-"""Looking for lost messages reads the whole queue, so it takes at most this part of the time."""
+"""Searching for lost messages reads the whole queue, so it may use at most 1/20 of the time."""
 
 
 PAGE_JOBS = 100
@@ -54,13 +54,13 @@ PAGE_MESSAGES = 2_000
 ROUND_S = 1.0
 
 LEADER_LEASE_S = 5.0
-"""Another process takes over when nothing was heard of the holder for this long, and for as long as
-it waits between two looks at lost messages.
+"""Another process takes over if the lease was not renewed for this long plus the wait between two
+searches for lost messages.
 """
 
 
 class Reconciler(PeriodicTask):
-    """The steps, and the thread that repeats them."""
+    """The steps of reconciling, and the thread that repeats them."""
 
     def __init__(self, database: Database, queue: Celery, settings: Settings) -> None:
         super().__init__("reconcile")
@@ -71,19 +71,21 @@ class Reconciler(PeriodicTask):
             database, "reconcile", lease_s=LEADER_LEASE_S + settings.reconcile_s
         )
         self._after: uuid.UUID | None = None
-        """The last job that had its turn; None: the next round begins with the first one."""
+        """The last job that had its turn; None: the next round begins with the first job."""
         self._publishing: set[uuid.UUID] = set()
         self._breaker = OutageBreaker(PROBE_S)
         self._lock = threading.Lock()
         self._recover_at = 0.0
 
     def stop(self) -> None:
-        """End after the step at hand, and let another process go on at once."""
+        """Stop after the current step, and let another process take over at once."""
         super().stop()
         self._leadership.release()
 
     def round(self) -> float:
-        """What is due, if it is this process's turn; 0 when there are more jobs to look at."""
+        """Do what is due if this process is the leader; returns 0 if there are more
+        jobs to check.
+        """
         if not self._leadership.held():
             return self._settings.publish_every_ms / 1e3
         if time.monotonic() >= self._recover_at:
@@ -100,7 +102,9 @@ class Reconciler(PeriodicTask):
         return self._settings.publish_every_ms / 1e3
 
     def publish_open_jobs(self) -> int:
-        """Fill up what each open job may have on the queue; returns how many messages were sent."""
+        """Publish as many messages as each open job may have on the queue; returns how many were
+        sent.
+        """
         with self._database.transaction() as session:
             given = self._shares(session)
         sent, after = self.publish_page(given, None)
@@ -112,10 +116,10 @@ class Reconciler(PeriodicTask):
     def publish_page(
         self, given: Sequence[Share], after: uuid.UUID | None
     ) -> tuple[int, uuid.UUID | None]:
-        """The same for the next of the jobs (in the order of their ids) behind the job `after`;
-        returns also where the page after this one begins, and None when there is none.
+        """The same for the next page of jobs (by id) after the job `after`; also returns where the
+        next page begins, or None.
 
-        No job gets more on at a time than keeps the workers busy, so a small one waits for little.
+        No job gets more on the queue than keeps the workers busy, so small jobs wait only briefly.
         """
         start = bisect.bisect_right(given, after, key=_job_id) if after else 0
         page = given[start : start + PAGE_JOBS]
@@ -137,7 +141,7 @@ class Reconciler(PeriodicTask):
         return self._publish_shares([share for share in given if share.job_id == job_id])
 
     def publish_now(self, job_id: uuid.UUID) -> int:
-        """The same for a request, which does not wait for a Redis that has just failed. Raises
+        """The same within a request, which does not wait for a Redis that has just failed. Raises
         MattingError.
         """
         if not self._breaker.lets_through():
@@ -178,27 +182,13 @@ class Reconciler(PeriodicTask):
                 )
             ]
         if due:
-            publish_many(
-                self._queue,
-                (
-                    Message(
-                        item_id=item.item_id,
-                        job_id=item.job_id,
-                        name=item.name,
-                        priority=item.priority,
-                        express=item.express,
-                        model=item.model,
-                        by_url=item.by_url,
-                    )
-                    for item in due
-                ),
-            )
+            publish_many(self._queue, due)
             with self._database.transaction() as session:
                 job_store.mark_published_many(session, due)
         return len(due)
 
     def recover(self) -> int:
-        """Forget lost messages, so that they are sent again; returns how many items."""
+        """Let lost messages be sent again; returns the number of items."""
         began = time.monotonic()
         try:
             return self.forget_lost()
@@ -208,7 +198,9 @@ class Reconciler(PeriodicTask):
             self._recover_at = ended + pause_s
 
     def forget_lost(self) -> int:
-        """Let what Redis lost be sent again; returns how many items. Raises QueueError."""
+        """Let items whose messages Redis lost be published again; returns how many. Raises
+        QueueError.
+        """
         with self._database.transaction() as session:
             sent = job_store.unclaimed(session, older_than_s=LOST_AFTER_S, limit=2 * MAX_OUT)
         if not sent:

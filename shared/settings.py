@@ -247,6 +247,12 @@ class Settings(BaseSettings):
         ge=1024,
         description="Largest request body that is not multipart. It is held in memory.",
     )
+    max_bodies_bytes: int = Field(
+        128 * 1024**2,
+        ge=1024,
+        description="Of all bodies that one API process holds in memory at a time; beyond, it "
+        "answers 503 with Retry-After.",
+    )
     headers_timeout_s: float = Field(
         15,
         gt=0,
@@ -400,6 +406,12 @@ class Settings(BaseSettings):
     )
     removebg_timeout_s: float = Field(
         25, gt=0, description="Time limit of POST /v1.0/removebg. After it the answer is 504."
+    )
+    removebg_max_calls: int = Field(
+        64,
+        ge=2,
+        description="Calls of POST /v1.0/removebg that one API process has open at a time, one key "
+        "half of them; beyond, it answers 503, or 429 to that key, with Retry-After.",
     )
     worker_stale_s: float = Field(
         15, gt=0, description="A worker without a heartbeat for this time does not count as ready."

@@ -1,10 +1,10 @@
-"""What each open job may have on the queue: enough to keep the workers busy, and no more than that.
+"""The share of the queue of each open job: enough to keep the workers busy, and no more.
 
-Keys share alike, and within a key its jobs do. The express lane is drained before all others, so a
-key's first images go there a few at a time, as many as its part of the workers can hold: else one
-that sends nothing but small jobs would leave no worker to the rest. Behind it each key has a window
-of the same length, and a queue (a model's) holds about `MAX_OUT` messages, so that one which nobody
-serves fills no memory.
+API keys share equally, and so do the jobs of a key. The express lane is drained before all others,
+so the first images of a key's jobs enter it only a few at a time, in proportion to its part of the
+workers. Otherwise a key that sends only small jobs would block all others. Behind it each key has a
+window of the same length. A queue (of one model) holds about `MAX_OUT` messages, so that a queue
+without workers does not fill the memory.
 """
 
 import uuid
@@ -15,27 +15,29 @@ from dataclasses import dataclass
 from shared.job_store import EXPRESS_IMAGES, OpenJob
 
 MAX_OUT = 20_000
-"""Messages of one queue, about 1 kB each, or twice what all workers take if that is more."""
+"""Most messages of one queue (about 1 kB each), or twice the capacity of all workers if that is
+more.
+"""
 
 FEWEST_EXPRESS = 2
-"""Images of a key on the express lane, however many keys share the workers."""
+"""Images of a key in the express lane, however many keys share the workers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a job may have on the queue."""
+    """The share of one job."""
 
     job_id: uuid.UUID
     ahead: int
-    """Messages at a time."""
+    """Messages on the queue at a time."""
     express: int
-    """The position up to which its first images may go now: 0 to EXPRESS_IMAGES."""
+    """The position up to which its first images may be sent now: 0 to EXPRESS_IMAGES."""
 
 
 def shares(jobs: Sequence[OpenJob], *, ahead: int, held: int) -> list[Share]:
-    """The shares of those of the open jobs, the oldest first, that may send now. `ahead`: messages
-    of one key at a time, or twice `held`, what all workers take at a time, if that is more: a job
-    alone must be able to keep all of them busy (tests/benchmarks/capacity).
+    """The shares of the open jobs (oldest first) that may send now. `ahead`: messages of one key at
+    a time, or twice `held`, the capacity of all workers, if that is more: a single job must be able
+    to keep all workers busy (tests/benchmarks/capacity).
     """
     windows = dict(_windows(jobs, ahead=ahead, held=held))
     room = _express_room(jobs, held)
@@ -51,8 +53,8 @@ def shares(jobs: Sequence[OpenJob], *, ahead: int, held: int) -> list[Share]:
 
 
 def _windows(jobs: Sequence[OpenJob], *, ahead: int, held: int) -> Iterator[tuple[uuid.UUID, int]]:
-    """For each job that has one, how many messages it may have out; small jobs leave to large ones
-    what they don't need.
+    """The number of messages that each job may have out; small jobs leave their unused part to
+    large ones.
     """
     queues: defaultdict[str | None, defaultdict[uuid.UUID, list[OpenJob]]]
     queues = defaultdict(lambda: defaultdict(list))
@@ -77,8 +79,8 @@ def _unsettled(job: OpenJob) -> int:
 
 
 def _express_room(jobs: Sequence[OpenJob], held: int) -> Counter[uuid.UUID]:
-    """Images that each key may have on the express lane: its part of what the workers hold, or
-    twice that while nothing else waits which they could go on with.
+    """The number of images that each key may have in the express lane: its part of the workers'
+    capacity, or twice that if nothing else is waiting.
     """
     keys = {job.api_key_id for job in jobs}
     others = any(job.unsettled > job.express_left for job in jobs)

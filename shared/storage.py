@@ -16,6 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
+from shared.content_disposition import content_disposition
 from shared.errors import (
     BucketMissingError,
     FileTooLargeError,
@@ -33,6 +34,9 @@ LIST_PAGE_KEYS = 1_000
 
 STREAM_BYTES = 256 * 1024
 
+WHOLE_BYTES = 64 * 1024**2
+"""Files below go in one request, straight from disk; larger ones in parts, each read into memory.
+"""
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 15
 """Without a byte of an answer; three tries are made."""
@@ -86,16 +90,28 @@ class Storage:
             raise _translated(error, bucket, key) from error
         return data
 
+    def open(self, bucket: str, key: str) -> tuple[int, Iterator[bytes]]:
+        """The object's size in bytes, and its bytes in pieces. Raises as `stream`, also in the
+        middle; the connection is held until the pieces have ended.
+        """
+        try:
+            response = self._client.get_object(Bucket=bucket, Key=key)
+        except _FAULTS as error:
+            raise _translated(error, bucket, key) from error
+        return response["ContentLength"], self._pieces(response["Body"], bucket, key)
+
+    def _pieces(self, body: Any, bucket: str, key: str) -> Iterator[bytes]:
+        try:
+            with closing(body):
+                yield from body.iter_chunks(STREAM_BYTES)
+        except _FAULTS as error:
+            raise _translated(error, bucket, key) from error
+
     def stream(self, bucket: str, key: str) -> Iterator[bytes]:
         """The object's bytes in chunks. Raises SourceNotFoundError, SourceDeniedError or
         StorageError, also between chunks.
         """
-        try:
-            response = self._client.get_object(Bucket=bucket, Key=key)
-            with closing(response["Body"]) as body:
-                yield from body.iter_chunks(STREAM_BYTES)
-        except _FAULTS as error:
-            raise _translated(error, bucket, key) from error
+        yield from self.open(bucket, key)[1]
 
     def head(self, bucket: str, key: str, size: int) -> tuple[bytes, int]:
         """The first `size` bytes of an object, and its total size in bytes. Raises as `get`."""
@@ -134,7 +150,7 @@ class Storage:
                     f"The storage did not remove {first.get('Key')}: {first.get('Code')}"
                 )
 
-    def put(self, key: str, data: bytes, content_type: str) -> None:
+    def put(self, key: str, data: bytes | bytearray, content_type: str) -> None:
         """Write an object to the service's bucket, completely or not at all. Raises
         StorageError.
         """
@@ -152,7 +168,7 @@ class Storage:
         try:
             # Threads help with large files only, and the caller already uploads several files in
             # parallel.
-            config = TransferConfig(use_threads=False)
+            config = TransferConfig(use_threads=False, multipart_threshold=WHOLE_BYTES)
             self._client.upload_fileobj(stream, self.bucket, key, Config=config)
         except _FAULTS as error:
             raise self._not_written(error, key) from error
@@ -197,6 +213,17 @@ class Storage:
         except _FAULTS as error:
             raise _translated(error, self.bucket, prefix) from error
 
+    def list_folders(self, prefix: str) -> Iterator[list[str]]:
+        """Pages of the folders of the own bucket that lie directly under a prefix, which ends in a
+        slash; each with its whole path and a slash.
+        """
+        paginator = self._client.get_paginator("list_objects_v2")
+        try:
+            for page in paginator.paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/"):
+                yield [entry["Prefix"] for entry in page.get("CommonPrefixes", [])]
+        except _FAULTS as error:
+            raise _translated(error, self.bucket, prefix) from error
+
     def list_keys(self, prefix: str) -> Iterator[str]:
         """All keys under a prefix of the service's bucket."""
         after: str | None = None
@@ -208,13 +235,12 @@ class Storage:
         """A URL with which anyone can download the object for `ttl_s` seconds, under the given file
         name.
         """
-        quoted = filename.replace("\\", "_").replace('"', "_")
         url: str = self._presigner.generate_presigned_url(
             "get_object",
             Params={
                 "Bucket": bucket or self.bucket,
                 "Key": key,
-                "ResponseContentDisposition": f'inline; filename="{quoted}"',
+                "ResponseContentDisposition": content_disposition("inline", filename),
             },
             ExpiresIn=ttl_s,
         )

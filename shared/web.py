@@ -5,6 +5,7 @@ to just that address: a name that answers differently the next time gains nothin
 looked at anew.
 """
 
+import io
 import ipaddress
 import socket
 import threading
@@ -12,12 +13,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urljoin
 
 import httpx
 
 from shared.errors import (
+    EncodedSourceError,
     FileTooLargeError,
     ForbiddenUrlError,
     SourceDeniedError,
@@ -177,7 +179,7 @@ class Web:
             headers={
                 "User-Agent": AGENT,
                 "Accept": "image/*,*/*;q=0.5",
-                "Accept-Encoding": "identity",  # a photo packed once more may be a bomb
+                "Accept-Encoding": "identity",
             },
             limits=httpx.Limits(max_keepalive_connections=0),
         )
@@ -187,10 +189,16 @@ class Web:
         self._client.close()
 
     def get(self, url: str, max_bytes: int) -> bytes:
-        """The file behind the URL.
+        """The file behind the URL. Raises as `fetch`."""
+        file = io.BytesIO()
+        self.fetch(url, max_bytes, file)
+        return file.getvalue()
 
-        Raises ForbiddenUrlError, SourceNotFoundError, SourceDeniedError, FileTooLargeError, or
-        UrlNotFetchedError, which is worth another try.
+    def fetch(self, url: str, max_bytes: int, into: IO[bytes]) -> None:
+        """Write the file behind the URL.
+
+        Raises ForbiddenUrlError, SourceNotFoundError, SourceDeniedError, FileTooLargeError,
+        EncodedSourceError, or UrlNotFetchedError, which is worth another try.
         """
         deadline = time.monotonic() + self._limits.timeout_s
         try:
@@ -200,7 +208,9 @@ class Web:
                         url = urljoin(url, response.headers.get("location", ""))
                         continue
                     _check_status(url, response.status_code)
-                    return _read(response, max_bytes, deadline)
+                    _refuse_encoded(url, response)
+                    _read(response, max_bytes, deadline, into)
+                    return
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             raise UrlNotFetchedError(
                 f"{_shown(url)} could not be fetched: {type(error).__name__}"
@@ -261,20 +271,30 @@ def _check_status(url: str, status: int) -> None:
         raise SourceNotFoundError(f"{_shown(url)} answered {status}, not a file")
 
 
-def _read(response: httpx.Response, max_bytes: int, deadline: float) -> bytes:
+def _refuse_encoded(url: str, response: httpx.Response) -> None:
+    """A photo packed once more may be a bomb, and httpx would unpack all layers at once."""
+    encodings = response.headers.get("content-encoding", "").lower().split(",")
+    layers = [layer for one in encodings if (layer := one.strip()) not in ("", "identity")]
+    if layers:
+        raise EncodedSourceError(
+            f"{_shown(url)} came compressed ({', '.join(layers)[:100]}), though asked not to be"
+        )
+
+
+def _read(response: httpx.Response, max_bytes: int, deadline: float, into: IO[bytes]) -> None:
     length = response.headers.get("content-length", "")
     if length.isdigit() and int(length) > max_bytes:
         raise FileTooLargeError(f"The file has {int(length):,} bytes; the limit is {max_bytes:,}")
-    data = bytearray()
-    for chunk in response.iter_bytes():
-        data += chunk
-        if len(data) > max_bytes:
+    size = 0
+    for chunk in response.iter_raw():
+        size += len(chunk)
+        if size > max_bytes:
             raise FileTooLargeError(f"The file has more than the limit of {max_bytes:,} bytes")
+        into.write(chunk)
         if time.monotonic() > deadline:
             break
     if time.monotonic() > deadline:  # also when the cut looks like the end of the file
         raise UrlNotFetchedError("The file did not come within the time limit")
-    return bytes(data)
 
 
 def _shown(url: str) -> str:

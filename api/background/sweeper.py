@@ -1,5 +1,5 @@
 """Removes what is over: deleted and expired jobs with their objects, uploads that no job names,
-old idempotency keys.
+objects of jobs that never came to be, old idempotency keys.
 
 One process at a time does it. Objects go before rows: what a crash leaves is found again by the
 rows and removed in the next round.
@@ -8,9 +8,10 @@ rows and removed in the next round.
 import time
 import uuid
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from api.background.abandoned_uploads import AbandonedUploads
+from api.background.orphaned_objects import ORPHAN_AGE, remove_orphans
 from api.sources.source_policy import OWN_PREFIX, UPLOADS_PREFIX
 from shared import job_store
 from shared.database import Database
@@ -36,6 +37,9 @@ PAGE_SOURCES = 250
 UPLOADS_EVERY_S = 6 * 3_600.0
 """How often all uploads are looked at."""
 
+ORPHANS_EVERY_S = 6 * 3_600.0
+"""How often all folders below `jobs/` are looked at."""
+
 DAY_S = 86_400
 
 
@@ -50,6 +54,7 @@ class Sweeper(PeriodicTask):
         self._leadership = Leadership(database, LEASE_NAME, lease_s=LEASE_S)
         self._pause_s = SWEEP_EVERY_S
         self._uploads_at = 0.0
+        self._orphans_at = 0.0
 
     def round(self) -> float:
         """Sweep until little is left."""
@@ -73,6 +78,10 @@ class Sweeper(PeriodicTask):
             self._uploads_at = time.monotonic() + UPLOADS_EVERY_S
             abandoned = AbandonedUploads(self._database, self._storage)
             abandoned.remove(timedelta(days=retention_days), go_on=self._leadership.held)
+        if time.monotonic() >= self._orphans_at:
+            self._orphans_at = time.monotonic() + ORPHANS_EVERY_S
+            before = datetime.now(UTC) - ORPHAN_AGE
+            remove_orphans(self._database, self._storage, before, go_on=self._leadership.held)
         return len(jobs)
 
     def _forget_submissions(self) -> None:

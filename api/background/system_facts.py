@@ -62,9 +62,7 @@ class SystemFacts:
 
 
 def own_metrics() -> bytes:
-    """The metrics of this process, or with `MULTIPROCESS` those of all processes, in Prometheus' text
-    format.
-    """
+    """The metrics of this process, or with `MULTIPROCESS` of all, in Prometheus text format."""
     own = REGISTRY
     if MULTIPROCESS in os.environ:
         own = CollectorRegistry()

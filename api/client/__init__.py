@@ -1,13 +1,16 @@
-"""The Python client: submit, wait, download. The command line stands on it.
+"""The Python client for the service: submit, wait, download. The command line uses it too.
 
 with MattingClient("http://127.0.0.1:8000", key) as client:
     job = client.wait(client.submit_files(["a.jpg", "b.jpg"])["id"])
     client.download(job["id"], "out")
 
-`AsyncMattingClient` has the same methods, to be awaited.
+`AsyncMattingClient` has the same methods for asyncio.
 """
 
-from api.client.answers import (
+from api.client.async_client import AsyncMattingClient
+from api.client.calls import ApiError, JobSettings, JobWebhook
+from api.client.file_names import output_names, result_names
+from api.client.responses import (
     Answer,
     Counts,
     Delivery,
@@ -18,10 +21,7 @@ from api.client.answers import (
     StoredFile,
     Webhook,
 )
-from api.client.asynchronous import AsyncMattingClient
-from api.client.calls import ApiError, JobSettings, JobWebhook
-from api.client.names import output_names, result_names
-from api.client.sync import MattingClient
+from api.client.sync_client import MattingClient
 from api.client.uploading import Journal
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What can be asked of the service, as data: both clients send it, each in its own way."""
+"""The requests of the service's API as data, their retries, and decoding of the responses."""
 
 import hashlib
 import json
@@ -10,29 +10,29 @@ from typing import Any, Literal, TypedDict
 import httpx
 from httpx_retries import Retry
 
-TRANSFERS = 8
-"""Files sent or fetched at a time."""
+MAX_PARALLEL_TRANSFERS = 8
+"""Number of files that are uploaded or downloaded at a time."""
 
-STATUSES = (429, 500, 502, 503, 504)
-RETRY = Retry(total=5, backoff_factor=0.2, status_forcelist=STATUSES)
-"""For methods that may be sent twice (GET, PUT): a store that is busy, a service that restarts.
-Waits 0.2, 0.4, 0.8, 1.6 s with jitter, or what `Retry-After` asks for."""
-RETRY_ALL = Retry(
+RETRIED_STATUSES = (429, 500, 502, 503, 504)
+RETRY = Retry(total=5, backoff_factor=0.2, status_forcelist=RETRIED_STATUSES)
+"""Retries of idempotent methods (GET, PUT) on a busy storage or a restarting service. Waits 0.2,
+0.4, 0.8, 1.6 s with jitter, or as `Retry-After` says."""
+RETRY_API = Retry(
     total=5,
     backoff_factor=0.2,
-    status_forcelist=STATUSES,
+    status_forcelist=RETRIED_STATUSES,
     allowed_methods=("GET", "POST", "PATCH", "DELETE"),
 )
-"""For our own service: what a POST changes comes out the same when it is sent again, and a
-submission carries its `Idempotency-Key`."""
+"""Retries of requests to the service. POST is safe to repeat: a submission carries an
+`Idempotency-Key`, and other requests have the same effect when sent again."""
 
-ENDED = ("finished", "cancelled")
+ENDED_STATUSES = ("finished", "cancelled")
 
 Verb = Literal["cancel", "pause", "resume", "retry"]
 
 
 class ApiError(Exception):
-    """The service refused a request."""
+    """The service or its storage answered a request with an error."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(f"{message} [{code}]")
@@ -51,19 +51,19 @@ class ApiCall:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def arguments(self) -> dict[str, Any]:
-        """What httpx's `request` takes."""
+        """The arguments for httpx's `request`."""
         return {
             "method": self.method,
             "url": self.path,
             "params": dict(self.query),
             "headers": dict(self.headers),
-            "extensions": {"retry": RETRY_ALL},
+            "extensions": {"retry": RETRY_API},
             **({"json": self.body} if self.body is not None else {}),
         }
 
 
 class JobWebhook(TypedDict, total=False):
-    """Who is told what happens to the job: `url` and `secret`, at least."""
+    """A webhook for one job. `url` and `secret` are required."""
 
     url: str
     secret: str
@@ -72,7 +72,7 @@ class JobWebhook(TypedDict, total=False):
 
 
 class JobSettings(TypedDict, total=False):
-    """How a job is to be done: the fields of `POST /v1/jobs` but for the source."""
+    """The fields of `POST /v1/jobs` except the source."""
 
     options: Mapping[str, Any]
     priority: int
@@ -89,7 +89,7 @@ def submit(
     idempotency_key: str | None = None,
     dry_run: bool = False,
 ) -> ApiCall:
-    """Submit a job. A key makes the same submission, sent again, the same job."""
+    """Submit a job. Repeating a submission with the same key returns the same job."""
     key = idempotency_key or str(uuid.uuid4())
     return ApiCall(
         method="POST",
@@ -100,24 +100,24 @@ def submit(
     )
 
 
-def bound_key(name: str, *content: object) -> str:
-    """An idempotency key for this content under a name: other content has another."""
+def idempotency_key_for(name: str, *content: object) -> str:
+    """An idempotency key from a name and a hash of the content."""
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode())
     return f"{name}-{digest.hexdigest()[:32]}"
 
 
 def reserve_uploads(count: int) -> ApiCall:
-    """Ask for URLs to send files to."""
+    """Request presigned URLs for uploads."""
     return ApiCall(method="POST", path="/v1/uploads", body={"count": count})
 
 
 def find_job(job_id: str) -> ApiCall:
-    """The job as it stands."""
+    """Read a job."""
     return ApiCall(path=f"/v1/jobs/{job_id}")
 
 
 def change_job(job_id: str, verb: Verb) -> ApiCall:
-    """Do something to a job."""
+    """Cancel, pause, resume or retry a job."""
     return ApiCall(method="POST", path=f"/v1/jobs/{job_id}/{verb}")
 
 
@@ -127,33 +127,29 @@ def delete_job(job_id: str) -> ApiCall:
 
 
 def report(job_id: str, kind: str) -> ApiCall:
-    """What became of every image, as `csv` or `jsonl`."""
+    """Read the report of a job, as `csv` or `jsonl`."""
     return ApiCall(path=f"/v1/jobs/{job_id}/report.{kind}")
 
 
 def jobs_page(cursor: str | None) -> ApiCall:
-    """A page of the jobs, newest first."""
-    return ApiCall(path="/v1/jobs", query=given(cursor=cursor))
+    """Read a page of jobs, newest first."""
+    return ApiCall(path="/v1/jobs", query=without_none(cursor=cursor))
 
 
 def items_page(job_id: str, cursor: str | None, status: str | None, review: str | None) -> ApiCall:
-    """A page of a job's images."""
-    query = given(limit="1000", status=status, review=review, cursor=cursor)
+    """Read a page of a job's images."""
+    query = without_none(limit="1000", status=status, review=review, cursor=cursor)
     return ApiCall(path=f"/v1/jobs/{job_id}/items", query=query)
 
 
 def has_ended(job: Mapping[str, Any]) -> bool:
-    """Whether nothing more will happen in a job by itself; so it is with one that was paused
-    because too many images failed.
-    """
+    """Whether a job has ended, or was paused because too many images failed."""
     stopped = job["status"] == "paused" and job["error"] is not None
-    return (job["status"] in ENDED or stopped) and not job["counts"]["running"]
+    return (job["status"] in ENDED_STATUSES or stopped) and not job["counts"]["running"]
 
 
-def decoded(answer: httpx.Response) -> Any:
-    """What the service answered. Raises ApiError when it is an error, or comes from no service of
-    this kind.
-    """
+def decode_answer(answer: httpx.Response) -> Any:
+    """Decode a response of the service. Raises ApiError for an error or a response without JSON."""
     if answer.is_error:
         raise failure(answer)
     try:
@@ -163,7 +159,7 @@ def decoded(answer: httpx.Response) -> Any:
 
 
 def failure(answer: httpx.Response) -> ApiError:
-    """The error that an answer of the service is."""
+    """Convert an error response of the service to an ApiError."""
     try:
         problem = answer.json()
         return ApiError(
@@ -174,10 +170,10 @@ def failure(answer: httpx.Response) -> ApiError:
 
 
 def transfer_failure(answer: httpx.Response, code: str, what: object) -> ApiError:
-    """The error that an answer of the storage is."""
+    """Convert an error response of the storage to an ApiError."""
     return ApiError(answer.status_code, code, f"{what}: {answer.text[:200]}")
 
 
-def given(**values: str | None) -> dict[str, str]:
-    """The parameters of a query that have a value."""
+def without_none(**values: str | None) -> dict[str, str]:
+    """Query parameters without those that are None."""
     return {name: value for name, value in values.items() if value is not None}

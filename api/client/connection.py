@@ -8,15 +8,18 @@ import httpx
 from httpx_retries import RetryTransport
 
 from api.client import calls
-from api.client.answers import Answer
 from api.client.calls import RETRY, ApiCall
+from api.client.responses import Answer
 
 Page = Callable[[str | None], ApiCall]
 """The request for the page at a cursor."""
 
 
 class AsyncConnection:
-    """Connections for one event loop; an asynchronous context manager."""
+    """HTTP connections to the service and its storage, for one event loop.
+
+    Use it as an asynchronous context manager.
+    """
 
     def __init__(self, url: str, api_key: str, *, timeout_s: float = 60) -> None:
         """`url`: the service's address; `api_key`: what `matting keys create` printed."""
@@ -28,7 +31,7 @@ class AsyncConnection:
         )
         self.identity = hashlib.sha256(f"{url} {api_key}".encode()).hexdigest()
         """Distinguishes services and keys, and reveals neither."""
-        # Presigned URLs carry their own signature: the key must not go there.
+        # Presigned URLs carry their own signature; the storage must not receive the API key.
         self._storage = httpx.AsyncClient(timeout=timeout_s, transport=_transport())
 
     async def __aenter__(self) -> Self:
@@ -43,8 +46,8 @@ class AsyncConnection:
         await self._storage.aclose()
 
     async def ask(self, call: ApiCall) -> Answer:
-        """Send what has no method of its own. Raises ApiError."""
-        answer: Answer = calls.decoded(await self._http.request(**call.arguments()))
+        """Send a request that has no method of its own. Raises ApiError."""
+        answer: Answer = calls.decode_answer(await self._http.request(**call.arguments()))
         return answer
 
     async def pages(self, page: Page, field: str) -> AsyncIterator[Any]:
@@ -64,7 +67,7 @@ class AsyncConnection:
                 return
 
     async def content(self, path: str) -> bytes:
-        """The file that an address of an item leads to: `result`, an output's `url`, the source.
+        """Download the file behind an item's address: its result, an output's `url`, its source.
 
         Raises ApiError.
         """
@@ -78,5 +81,5 @@ class AsyncConnection:
 
 
 def _transport() -> RetryTransport:
-    # A connection that could not be made is tried again whatever the method: nothing was sent.
+    # Failed connection attempts are repeated for every method, because nothing was sent yet.
     return RetryTransport(transport=httpx.AsyncHTTPTransport(retries=3), retry=RETRY)

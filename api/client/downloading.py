@@ -1,28 +1,28 @@
-"""Results on their way into a folder: which file goes where, and which are there already."""
+"""Planning of downloads: the local path of each result, and which files are still missing."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from api.client.answers import Item
-from api.client.names import output_names
+from api.client.file_names import output_names
+from api.client.responses import Item
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """All files of one image."""
+    """The result files of one image and their local paths."""
 
     item: Item
     paths: tuple[Path, ...]
-    """The main one first."""
+    """Local paths, the main result first."""
 
     @property
     def main(self) -> Path:
-        """Where the main result goes."""
+        """The local path of the main result."""
         return self.paths[0]
 
     def missing(self) -> Iterator[tuple[str, Path]]:
-        """Address and path of each file that is not there in full."""
+        """Address and local path of each file that is missing or incomplete."""
         sources = [
             (self.item["result"], self.item["output_bytes"]),
             *((output["url"], output["bytes"]) for output in self.item["outputs"][1:]),
@@ -33,16 +33,16 @@ class Download:
                 yield url, path
 
 
-def downloads(items: Sequence[Item], folder: Path) -> list[Download]:
-    """What there is to fetch of a job's images, under names that never meet."""
+def plan_downloads(items: Sequence[Item], folder: Path) -> list[Download]:
+    """The downloads for a job's succeeded images. All local paths are distinct."""
     return [
-        Download(item, tuple(_below(folder, name) for name in names))
+        Download(item, tuple(_safe_join(folder, name) for name in names))
         for item, names in zip(items, output_names(items), strict=True)
         if item["status"] == "succeeded"
     ]
 
 
-def _below(folder: Path, name: str) -> Path:
-    """A path within the folder, whatever a service calls its files."""
+def _safe_join(folder: Path, name: str) -> Path:
+    """Join a name to the folder. The result never leaves the folder, whatever the name is."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     return folder.joinpath(*(part for part in parts if part not in ("/", "//", "..")))

@@ -1,7 +1,6 @@
-"""Local files on their way to the storage: what each is called, and a journal of what has gone.
+"""Local files to upload, and the journal that lets an interrupted submission continue.
 
-The journal makes a broken submission of thousands of files go on where it was: sent again, it sends
-only the rest, and the job is made once.
+A repeated submission with the same journal uploads only the missing files and creates one job.
 """
 
 import json
@@ -15,29 +14,30 @@ from typing import Any
 UPLOADS_PER_REQUEST = 500
 
 JOURNAL_TTL_S = 12 * 3600
-"""A journal older than this is not believed: the service may have removed uploads of no job."""
+"""Age at which a journal expires. The service may have deleted uploads without a job by then."""
 
 LocalFiles = Sequence[tuple[Path, str]] | Sequence[Path] | Sequence[str]
-"""Paths, or pairs of a path and the name that the image is to have in the job."""
+"""Paths, or pairs of a path and the image's name in the job."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file to be sent."""
+    """A file to upload and its name in the job."""
 
     path: Path
     name: str
 
     def identity(self) -> list[str | int]:
-        """Of this image in its job; another when the content of the file changes, as far as the
-        file system tells. Raises OSError.
+        """Name, path, size and modification time. It changes when the file changes.
+
+        Raises OSError.
         """
         found = self.path.stat()
         return [self.name, str(self.path.resolve()), found.st_size, found.st_mtime_ns]
 
 
-def local_files(files: LocalFiles) -> list[LocalFile]:
-    """What `submit_files` was given, in one form."""
+def normalise_files(files: LocalFiles) -> list[LocalFile]:
+    """Convert the files of `submit_files` to LocalFile objects."""
     return [
         LocalFile(Path(entry[0]), entry[1])
         if isinstance(entry, tuple)
@@ -46,35 +46,38 @@ def local_files(files: LocalFiles) -> list[LocalFile]:
     ]
 
 
-def forget_old(folder: Path) -> None:
-    """Remove the journals that are no longer believed."""
+def remove_expired_journals(folder: Path) -> None:
+    """Delete journals older than JOURNAL_TTL_S."""
     for path in folder.glob("*.jsonl"):
-        if not _is_young(path):
+        if not _is_valid(path):
             path.unlink(missing_ok=True)
 
 
 class Journal:
-    """Which files have gone, one line each; `forget` it when their job is there."""
+    """Records which files have been uploaded, one JSON line each.
+
+    Call `forget` after the job has been created.
+    """
 
     def __init__(self, path: Path | None) -> None:
-        """`path` None: nothing is kept, and nothing found."""
+        """Open or create the journal at `path`. With None, it exists in memory only."""
         self._path = path
         self._handles: dict[str, str] = {}
         self.name = uuid.uuid4().hex
         if path is None:
             return
-        if _is_young(path):
+        if _is_valid(path):
             self._read(path)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps({"journal": self.name}) + "\n")
 
     def handle(self, file: LocalFile) -> str | None:
-        """The upload that this file already is. Raises OSError."""
+        """The upload handle of a file that has been uploaded, else None. Raises OSError."""
         return self._handles.get(json.dumps(file.identity()))
 
     def note(self, file: LocalFile, handle: str) -> None:
-        """Keep that a file has gone. Raises OSError."""
+        """Record that a file has been uploaded. Raises OSError."""
         key = json.dumps(file.identity())
         self._handles[key] = handle
         if self._path is not None:
@@ -82,7 +85,7 @@ class Journal:
                 lines.write(json.dumps({"file": key, "upload": handle}) + "\n")
 
     def forget(self) -> None:
-        """The job is there."""
+        """Delete the journal's file."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
@@ -98,5 +101,5 @@ class Journal:
                 self._handles[entry["file"]] = entry["upload"]
 
 
-def _is_young(path: Path) -> bool:
+def _is_valid(path: Path) -> bool:
     return path.exists() and time.time() - path.stat().st_mtime < JOURNAL_TTL_S

@@ -1,11 +1,11 @@
-"""Webhooks and their deliveries, as methods of the asynchronous client: `client.webhooks`."""
+"""Webhook methods of the asynchronous client, available as `client.webhooks`."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, cast
 
-from api.client.answers import Delivery, MadeWebhook, Webhook
-from api.client.calls import ApiCall, given
+from api.client.calls import ApiCall, without_none
 from api.client.connection import AsyncConnection, Page
+from api.client.responses import Delivery, MadeWebhook, Webhook
 
 
 class AsyncWebhooks:
@@ -22,12 +22,16 @@ class AsyncWebhooks:
         events: Sequence[str] | None = None,
         progress_percent: int | None = None,
     ) -> MadeWebhook:
-        """Register an address for all your jobs. Keep the `secret`: it is not shown again."""
+        """Register a URL for all your jobs. Store the `secret`: it is not shown again.
+
+        `events` are of `job.finished`, `job.cancelled`, `job.paused`; None selects all of them.
+        `progress_percent` also sends `job.progress` in steps of that many percent.
+        """
         call = _create(url, secret, events, progress_percent)
         return cast(MadeWebhook, await self._connection.ask(call))
 
     async def list(self) -> list[Webhook]:
-        """Those of all your jobs."""
+        """List the webhooks that apply to all your jobs."""
         found: list[Webhook] = (await self._connection.ask(ApiCall(path=_HOOKS)))["webhooks"]
         return found
 
@@ -36,7 +40,7 @@ class AsyncWebhooks:
         return cast(Webhook, await self._connection.ask(_change(webhook_id, changes)))
 
     async def rotate(self, webhook_id: str) -> MadeWebhook:
-        """Exchange the secret; the old one signs along for a while."""
+        """Replace the secret. Deliveries carry both signatures for a while."""
         call = _post(_HOOKS, webhook_id, "rotate")
         return cast(MadeWebhook, await self._connection.ask(call))
 
@@ -45,7 +49,7 @@ class AsyncWebhooks:
         return cast(Delivery, await self._connection.ask(_post(_HOOKS, webhook_id, "test")))
 
     async def delete(self, webhook_id: str) -> None:
-        """Remove a webhook with its deliveries."""
+        """Delete a webhook and its deliveries."""
         await self._connection.ask(_delete(webhook_id))
 
     def deliveries(
@@ -55,15 +59,15 @@ class AsyncWebhooks:
         job_id: str | None = None,
         status: str | None = None,
     ) -> AsyncIterator[Delivery]:
-        """What was told or is to be told, newest first."""
+        """Deliveries, newest first; `status` is `pending`, `delivered` or `failed`."""
         return self._connection.pages(_page(webhook_id, job_id, status), "deliveries")
 
     async def delivery(self, delivery_id: str) -> Delivery:
-        """One of them, with its attempts."""
+        """One delivery with its attempts."""
         return cast(Delivery, await self._connection.ask(_find(delivery_id)))
 
     async def redeliver(self, delivery_id: str) -> Delivery:
-        """Send it again, whatever became of it."""
+        """Send a delivery again, whether it succeeded or failed."""
         call = _post(_DELIVERIES, delivery_id, "redeliver")
         return cast(Delivery, await self._connection.ask(call))
 
@@ -100,7 +104,7 @@ def _find(delivery_id: str) -> ApiCall:
 def _page(webhook_id: str | None, job_id: str | None, status: str | None) -> Page:
     return lambda cursor: ApiCall(
         path=_DELIVERIES,
-        query=given(
+        query=without_none(
             limit="200", webhook_id=webhook_id, job_id=job_id, status=status, cursor=cursor
         ),
     )

@@ -1,10 +1,15 @@
-"""What every answer carries: headers that bind browsers, and what is left of the key's rate."""
+"""Headers: ambiguous ones are refused; every answer carries those that bind browsers, and what is
+left of the key's rate.
+"""
 
 import time
+from collections.abc import Sequence
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.http.problems import render
+from shared.errors import AmbiguousRequestError
 from shared.rate_limit import Allowance
 
 SECURITY = {
@@ -22,6 +27,20 @@ DOCS_POLICY = (
     "script-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
 )
 """The documentation's page starts itself by an inline script."""
+
+SINGLE = frozenset(
+    {
+        b"authorization",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"host",
+        b"idempotency-key",
+        b"transfer-encoding",
+        b"x-api-key",
+    }
+)
+"""Come once or not at all: of two, a proxy may have heeded the other one (RFC 9110, 5.3)."""
 
 DOCS = ("/docs", "/static-offline-docs")
 
@@ -50,7 +69,21 @@ class Headers:
                     headers.update(rate_headers(allowance))
             await send(message)
 
+        if contradiction := _contradiction([name for name, _ in scope["headers"]]):
+            refusal = render(AmbiguousRequestError(contradiction), scope["path"])
+            await refusal(scope, receive, complete)
+            return
         await self._app(scope, receive, complete)
+
+
+def _contradiction(names: Sequence[bytes]) -> str | None:
+    """What is ambiguous in the names of a request's headers, which ASGI gives in lower case."""
+    for name in SINGLE.intersection(names):
+        if names.count(name) > 1:
+            return f"The header {name.decode()} came more than once"
+    if b"content-length" in names and b"transfer-encoding" in names:
+        return "Content-Length and Transfer-Encoding tell two lengths of one body"
+    return None
 
 
 def rate_headers(allowance: Allowance) -> dict[str, str]:

@@ -23,6 +23,11 @@ log = get_logger(__name__)
 WARM = "matting_warm_workers"
 
 REQUEST_ID = "X-Request-ID"
+METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+OTHER_METHOD, NO_ROUTE = "other", "none"
+"""One label for all methods and routes that there are none of: callers choose them, and each label
+stays in memory for good."""
+
 SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """What of a caller's may go into the log."""
 
@@ -146,8 +151,9 @@ class RequestMetrics:
             with bound_contextvars(request=request_id):
                 await self._app(scope, receive, noting)
         finally:
-            route = getattr(scope.get("route"), "path", "none")
+            route = getattr(scope.get("route"), "path", NO_ROUTE)
+            method = scope["method"] if scope["method"] in METHODS else OTHER_METHOD
             if not scope.get("path", "").endswith("/events"):  # a stream's length says nothing
-                REQUEST_SECONDS.labels(scope["method"], route, str(status)).observe(
+                REQUEST_SECONDS.labels(method, route, str(status)).observe(
                     time.perf_counter() - started
                 )

@@ -9,12 +9,14 @@ from api.removebg import answers as removebg_answers
 from api.removebg.parameters import RemoveBgRequest
 from api.schemas.requests import JobRequest
 from shared.errors import (
+    AmbiguousRequestError,
     DatabaseError,
     InvalidOptionsError,
     MattingError,
     RequestError,
     RequestTooLargeError,
     SlowRequestError,
+    UnsupportedEncodingError,
 )
 
 METHODS = frozenset({"get", "post", "put", "patch", "delete"})
@@ -50,13 +52,13 @@ def _name_models(document: dict[str, Any]) -> None:
 
 def _document_errors(operation: dict[str, Any]) -> None:
     """What can happen to any request of this shape, beside what the endpoint says itself."""
-    common: list[type[MattingError]] = []
+    common: list[type[MattingError]] = [AmbiguousRequestError]
     if operation.get("security"):
         common.append(DatabaseError)
     if "parameters" in operation or "requestBody" in operation:
         common.append(InvalidOptionsError)
     if "requestBody" in operation:
-        common += [RequestError, RequestTooLargeError, SlowRequestError]
+        common += [RequestError, RequestTooLargeError, SlowRequestError, UnsupportedEncodingError]
     known = operation["responses"]
     for status, entry in responses(*common).items():
         secured = status not in (401, 403, 429) or operation.get("security")

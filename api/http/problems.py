@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from api.removebg import answers as removebg_answers
-from api.schemas.validation import describe_validation
+from api.schemas.validation import describe_findings
 from shared.errors import (
     InvalidOptionsError,
     MattingError,
@@ -24,7 +25,6 @@ from shared.telemetry import get_logger
 log = get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_S = "5"
 
 
 class Problem(BaseModel):
@@ -58,6 +58,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(MattingError, _matting_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -76,8 +77,11 @@ def render(error: MattingError, path: str = "") -> JSONResponse:
     headers = {}
     if error.http_status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    elif error.http_status == 503:
-        headers["Retry-After"] = RETRY_AFTER_S
+    elif error.http_status in (
+        429,
+        503,
+    ):  # for a rate that is used up api.http.headers knows better
+        headers["Retry-After"] = removebg_answers.RETRY_AFTER_S
     return JSONResponse(
         problem.model_dump(), error.http_status, headers=headers, media_type=MEDIA_TYPE
     )
@@ -96,7 +100,7 @@ async def _matting_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return render(InvalidOptionsError(describe_validation(error.errors())), request.url.path)
+    return render(InvalidOptionsError(describe_findings(error.errors())), request.url.path)
 
 
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:
@@ -118,6 +122,11 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(
         content.model_dump(), error.status_code, headers=error.headers, media_type=MEDIA_TYPE
     )
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """A caller who went away in the middle of a body reads no answer; it is no defect of ours."""
+    return Response(status_code=400)
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

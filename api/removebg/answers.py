@@ -1,9 +1,11 @@
 """Answers as remove.bg gives them: pictures with their headers, and errors in its shape."""
 
 import base64
+import json
+from collections.abc import Iterator
 from typing import Any
 
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
 from shared.errors import AnswerTimeoutError, InvalidOptionsError, MattingError, error_of
@@ -11,11 +13,14 @@ from shared.errors import AnswerTimeoutError, InvalidOptionsError, MattingError,
 PATH = "/v1.0/"
 """Below it errors have the other shape."""
 
+RETRY_AFTER_S = "5"
+
 CODES = {
     "unauthorized": (403, "auth_failed"),
     "scope-missing": (403, "auth_failed"),
     "quota-exceeded": (402, "insufficient_credits"),
     "rate-limited": (429, "rate_limit_exceeded"),
+    "too-many-calls": (429, "rate_limit_exceeded"),
     "empty-file": (400, "missing_source"),
     "not-an-image": (400, "invalid_file_type"),
     "truncated-image": (400, "invalid_file_type"),
@@ -55,9 +60,10 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         403: "The API key is unknown, or may not do this.",
         408: "The body came too slowly.",
         413: "The body is too large.",
-        429: "Too many requests.",
+        415: "The body is compressed.",
+        429: "Too many requests, or too many calls open at a time.",
         500: "Something went wrong inside the service.",
-        503: "A part of the service does not answer.",
+        503: "A part of the service does not answer, or as many calls are open as it can serve.",
         504: "Not done within the time; `X-Job-Id` names the job that goes on.",
     }.items()
 }
@@ -99,9 +105,9 @@ def render_error(error: MattingError) -> JSONResponse:
     if isinstance(error, InvalidOptionsError) and error.finer:
         code = error.finer
     body = {"errors": [{"title": error.detail, "code": code, "detail": error.message}]}
-    headers = {}
+    headers = {"Retry-After": RETRY_AFTER_S} if status in (429, 503) else {}
     if isinstance(error, AnswerTimeoutError) and error.job_id:
-        headers = {"Location": f"/v1/jobs/{error.job_id}", "X-Job-Id": error.job_id}
+        headers |= {"Location": f"/v1/jobs/{error.job_id}", "X-Job-Id": error.job_id}
     return JSONResponse(body, 400 if status == 422 else status, headers=headers)
 
 
@@ -111,8 +117,12 @@ def failed(code: str | None, detail: str | None) -> MattingError:
     return error_of(code, (detail or "").removesuffix(remedy).rstrip())
 
 
-def render_result(data: bytes, output: dict[str, Any], *, kind: str, as_json: bool) -> Response:
-    """The answer for a picture. `output`: its sizes and its subject's box; `kind`: media type."""
+def render_result(
+    data: Iterator[bytes], size_bytes: int, output: dict[str, Any], *, kind: str, as_json: bool
+) -> Response:
+    """The answer for a picture, which is passed on as it comes from the storage. `output`: its
+    sizes and its subject's box; `kind`: media type.
+    """
     headers = {
         "X-Width": str(output["width"]),
         "X-Height": str(output["height"]),
@@ -124,7 +134,21 @@ def render_result(data: bytes, output: dict[str, Any], *, kind: str, as_json: bo
         place = {"top": top, "left": left, "width": right - left, "height": bottom - top}
         headers |= {f"X-Foreground-{name.title()}": str(value) for name, value in place.items()}
     if as_json:
-        told = {f"foreground_{name}": value for name, value in place.items()}
-        result = {"result_b64": base64.b64encode(data).decode("ascii"), **told}
-        return JSONResponse({"data": result}, headers=headers)
-    return Response(data, media_type=kind, headers=headers)
+        told = json.dumps({f"foreground_{name}": value for name, value in place.items()})
+        pieces = _in_json(data, told)
+        return StreamingResponse(pieces, media_type="application/json", headers=headers)
+    headers["Content-Length"] = str(size_bytes)
+    return StreamingResponse(data, media_type=kind, headers=headers)
+
+
+def _in_json(data: Iterator[bytes], told: str) -> Iterator[bytes]:
+    """`{"data": {"result_b64": …, and what is told`, an object}}."""
+    yield b'{"data":{"result_b64":"'
+    rest = b""
+    for chunk in data:
+        rest += chunk
+        whole = len(rest) - len(rest) % 3
+        yield base64.b64encode(rest[:whole])
+        rest = rest[whole:]
+    yield base64.b64encode(rest)
+    yield f'",{told.removeprefix("{")}}}'.encode()

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 from PIL import ImageColor
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from api.sources.image_size import image_size
 from shared.errors import InvalidOptionsError
 from shared.options import Options
 from shared.rendition import Format, Output
@@ -67,11 +66,13 @@ class RemoveBgRequest(BaseModel):
     bg_image_url: Address = Field(None, description="A picture to put behind.")
 
 
-def options_of(request: RemoveBgRequest, photo: bytes, background: str | None) -> Options:
-    """The same as our options. `photo`: its header is read where `roi` is in pixels;
-    `background`: `s3://` URL of a picture to put behind.
+def options_of(
+    request: RemoveBgRequest, sides_px: tuple[int, int], background: str | None
+) -> Options:
+    """The same as our options. `sides_px`: the photo's width and height; `background`: `s3://` URL
+    of a picture to put behind.
 
-    Raises pydantic.ValidationError, InvalidOptionsError, NotAnImageError.
+    Raises pydantic.ValidationError, InvalidOptionsError.
     """
     alone = request.channels == "alpha"
     behind = background or (_colour(request.bg_color) if request.bg_color else None)
@@ -93,7 +94,7 @@ def options_of(request: RemoveBgRequest, photo: bytes, background: str | None) -
     if request.position and not (request.crop and request.position == "original"):
         values["position"] = request.position
     if request.roi:
-        values["roi"] = _roi(request.roi, photo)
+        values["roi"] = _roi(request.roi, sides_px)
     if not request.semitransparency:
         values |= {"threshold": 0.5, "feather_px": 1}
     if (shadow := _shadow(request)) and kind is not Format.ZIP:
@@ -125,14 +126,13 @@ def _colour(text: str) -> str | None:
     return "#{:02x}{:02x}{:02x}".format(*found[:3])
 
 
-def _roi(text: str, photo: bytes) -> tuple[float, ...]:
+def _roi(text: str, sides_px: tuple[int, int]) -> tuple[float, ...]:
     """Shares of the photo."""
     parts = [_EDGE.match(part) for part in text.split()]
     if len(parts) != 4 or not all(parts):
         raise InvalidOptionsError("roi: four values, each in px or %", finer="invalid_roi")
-    sides = image_size(photo)
     shares = [
-        float(part[1]) / (100 if part[2] == "%" else sides[index % 2])
+        float(part[1]) / (100 if part[2] == "%" else sides_px[index % 2])
         for index, part in enumerate(parts)
         if part
     ]

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path
 from fastapi.responses import RedirectResponse
 
 from api.http.auth import CallerDep
+from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import Resources, ResourcesDep
 from api.schemas.requests import ReviewRequest
@@ -19,7 +20,7 @@ from shared.models import Item
 from shared.object_url import ObjectUrl
 from shared.options import MAX_EXTRA_OUTPUTS
 
-router = APIRouter(prefix="/v1/items", tags=["items"])
+router = APIRouter(route_class=GuardedRoute, prefix="/v1/items", tags=["items"])
 
 _REDIRECT = {"description": "To the file, by a URL that is valid for a while."}
 

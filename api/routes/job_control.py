@@ -6,16 +6,17 @@ from collections.abc import Callable
 from fastapi import APIRouter
 
 from api.http.auth import Caller, CallerDep
+from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import Resources, ResourcesDep
 from api.routes.lookup import find_job
 from api.schemas.responses import JobOut
 from shared import job_store
 from shared.database import Session
-from shared.errors import JobChangingError, JobNotFoundError
+from shared.errors import JobChangingError, JobNotFoundError, QuotaExceededError
 from shared.models import Job
 
-router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
+router = APIRouter(route_class=GuardedRoute, prefix="/v1/jobs/{job_id}", tags=["jobs"])
 
 
 @router.post("/cancel", responses=responses(JobNotFoundError))
@@ -36,9 +37,11 @@ def resume(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> Job
     return _change(job_store.resume_job, resources, caller, job_id)
 
 
-@router.post("/retry", responses=responses(JobNotFoundError, JobChangingError))
+@router.post("/retry", responses=responses(JobNotFoundError, JobChangingError, QuotaExceededError))
 def retry(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
-    """Try the failed images of a job again."""
+    """Try the failed images of a job again. They count as images that are submitted now: each that
+    succeeds is taken from the month's quota, and all must fit into what is left of it.
+    """
     return _change(job_store.retry_failed, resources, caller, job_id)
 
 

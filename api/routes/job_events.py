@@ -16,8 +16,8 @@ from api.http.auth import Caller
 from api.resources import Resources
 from api.routes.lookup import find_job
 from api.schemas.responses import JobOut
+from shared import job_store
 from shared.errors import JobNotFoundError, MattingError, TooManyListenersError
-from shared.jobs import ENDED
 from shared.models import Job
 
 LOOK_EVERY_S = 1.0
@@ -38,7 +38,8 @@ _listening: Counter[uuid.UUID] = Counter()
 def listen(
     resources: Resources, caller: Caller, job_id: uuid.UUID, seen: str | None
 ) -> AsyncIterator[str]:
-    """The events of a job from the state `seen` on, until it has ended.
+    """The events of a job from the state `seen` on, until it has ended, or was paused because too
+    many images failed.
 
     Raises JobNotFoundError or TooManyListenersError, before the first.
     """
@@ -63,7 +64,7 @@ async def _follow(
             except MattingError:  # the database is away: it comes back
                 await asyncio.sleep(LOOK_EVERY_S)
                 continue
-            ended = job.status in ENDED and not job.running
+            ended = job_store.is_at_rest(job)
             if _state(job) != seen or ended:
                 seen, quiet_s = _state(job), 0.0
                 yield _event("end" if ended else "progress", seen, job)
@@ -76,6 +77,8 @@ async def _follow(
             quiet_s += LOOK_EVERY_S
     finally:
         _listening[caller.api_key_id] -= 1
+        if not _listening[caller.api_key_id]:
+            del _listening[caller.api_key_id]  # keys come and go
 
 
 def _state(job: Job) -> str:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
 from api.http.auth import CallerDep
+from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import ResourcesDep
 from api.routes.job_events import listen
@@ -15,10 +16,11 @@ from api.routes.jobs import Cursor
 from api.routes.lookup import find_job, position_cursor
 from api.schemas.responses import ItemOut, ItemPage, to_cursor
 from shared import job_store
+from shared.content_disposition import content_disposition
 from shared.errors import InvalidCursorError, JobNotFoundError, TooManyListenersError
 from shared.jobs import ItemStatus
 
-router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
+router = APIRouter(route_class=GuardedRoute, prefix="/v1/jobs/{job_id}", tags=["jobs"])
 
 Limit = Annotated[int, Query(ge=1, le=1_000)]
 _TEXT = {"schema": {"type": "string"}}
@@ -103,7 +105,7 @@ def report_jsonl(
     responses={
         200: {
             "description": "Server-Sent Events: `progress` with the job whenever it changed, "
-            "`end` with the job at last.",
+            "`end` with the job at last, also when it was paused because too many images failed.",
             "content": {"text/event-stream": _TEXT},
         },
         **responses(JobNotFoundError, TooManyListenersError),
@@ -124,5 +126,5 @@ def events(
 
 
 def _named(response: StreamingResponse, filename: str) -> StreamingResponse:
-    response.headers["Content-Disposition"] = f'attachment; filename="{filename}"'
+    response.headers["Content-Disposition"] = content_disposition("attachment", filename)
     return response

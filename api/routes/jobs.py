@@ -3,10 +3,13 @@
 import uuid
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api.http.auth import CallerDep
+from api.http.guarded_route import GuardedRoute
+from api.http.limits import BodyLimits, takes
 from api.http.problems import responses
 from api.resources import ResourcesDep
 from api.routes.lookup import find_job, uuid_cursor
@@ -16,6 +19,7 @@ from api.submissions.forms import BODY, MAX_KEY_CHARS, read_submission
 from api.submissions.intake import submit
 from shared import job_store
 from shared.errors import (
+    BusyError,
     ForbiddenSourceError,
     IdempotencyKeyReusedError,
     InvalidCursorError,
@@ -26,10 +30,11 @@ from shared.errors import (
     RequestTooLargeError,
     SourceNotFoundError,
     StorageError,
+    TooManyCallsError,
 )
 from shared.jobs import ENDED
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(route_class=GuardedRoute, prefix="/v1/jobs", tags=["jobs"])
 
 Limit = Annotated[int, Query(ge=1, le=1_000)]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
@@ -49,11 +54,19 @@ Cursor = Annotated[str | None, Query(description="`next_cursor` of the page befo
             ForbiddenSourceError,
             SourceNotFoundError,
             RequestTooLargeError,
+            BusyError,
+            TooManyCallsError,
             QuotaExceededError,
             StorageError,
         ),
     },
     openapi_extra={"requestBody": BODY},
+)
+@takes(
+    BodyLimits(
+        memory_bytes=lambda settings: settings.max_json_bytes,
+        multipart_bytes=lambda settings: settings.max_request_bytes,
+    )
 )
 async def submit_job(
     request: Request,
@@ -73,10 +86,12 @@ async def submit_job(
     ] = None,
 ) -> JobOut | Estimate:
     """Submit a bulk job: JSON that names a source, or multipart with the files themselves."""
-    async with read_submission(request, resources.settings) as submission:
+    async with read_submission(request, resources) as submission:
         if dry_run:
             response.status_code = 200
-            return await run_in_threadpool(estimate, resources, caller, submission)
+            return await to_thread.run_sync(
+                estimate, resources, caller, submission, limiter=resources.estimating
+            )
         job, repeated = await run_in_threadpool(submit, resources, caller, submission)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     if repeated:

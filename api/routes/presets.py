@@ -7,11 +7,12 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from api.http.auth import CallerDep
+from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from shared.marketplaces import RULES, Market
 from shared.presets import DESCRIPTIONS, PRESETS
 
-router = APIRouter(prefix="/v1/presets", tags=["presets"])
+router = APIRouter(route_class=GuardedRoute, prefix="/v1/presets", tags=["presets"])
 
 
 class PresetOut(BaseModel):

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from api.http.auth import CallerDep
+from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import ResourcesDep
 from api.schemas.requests import UploadsRequest
@@ -10,7 +11,7 @@ from api.schemas.responses import UploadOut, UploadsOut
 from api.submissions.intake import new_upload_key
 from shared.errors import InvalidOptionsError
 
-router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
+router = APIRouter(route_class=GuardedRoute, prefix="/v1/uploads", tags=["uploads"])
 
 
 @router.post("", responses=responses(InvalidOptionsError))

@@ -7,13 +7,14 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from api.http.auth import CallerDep
+from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import ResourcesDep
 from shared import job_store
 from shared.errors import ScopeError
 from shared.jobs import Scope
 
-router = APIRouter(prefix="/v1/usage", tags=["usage"])
+router = APIRouter(route_class=GuardedRoute, prefix="/v1/usage", tags=["usage"])
 
 
 class Amount(BaseModel):

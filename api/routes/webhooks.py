@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from api.http.auth import Caller, CallerDep
+from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import ResourcesDep
 from api.routes.jobs import Cursor
@@ -35,7 +36,7 @@ from shared.errors import (
 from shared.models import Webhook
 from shared.webhooks import DeliveryStatus, DisabledReason, new_secret
 
-router = APIRouter(prefix="/v1", tags=["webhooks"])
+router = APIRouter(route_class=GuardedRoute, prefix="/v1", tags=["webhooks"])
 sent = APIRouter()
 """What webhooks are sent: no endpoint, but a part of the description."""
 

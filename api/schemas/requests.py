@@ -6,6 +6,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    FailFast,
     Field,
     StringConstraints,
     model_validator,
@@ -29,6 +30,15 @@ CustomId = Annotated[str, StringConstraints(min_length=1, max_length=256, patter
 MetadataName = Annotated[str, StringConstraints(max_length=64, pattern=STORABLE)]
 MetadataText = Annotated[str, StringConstraints(max_length=MAX_METADATA_CHARS, pattern=STORABLE)]
 Url = Annotated[str, StringConstraints(max_length=2_048, pattern=r"^https?://[^\s]+$")]
+
+
+class StopAtFirst(FailFast):
+    """A list is refused at its first fault: a million of them would all be kept. Pydantic's own
+    mark can't be hashed, so not be one of a union.
+    """
+
+    def __hash__(self) -> int:
+        return hash(self.fail_fast)
 
 
 class _Row(BaseModel):
@@ -64,7 +74,7 @@ class Source(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    keys: list[Key | KeyRef] | None = Field(
+    keys: Annotated[list[Key | KeyRef], StopAtFirst()] | None = Field(
         None, description="S3 keys, or s3://bucket/key.", min_length=1
     )
     prefix: Key | None = Field(
@@ -79,8 +89,10 @@ class Source(BaseModel):
         None,
         description="A zip file of photos, in S3, or uploaded: then it goes when it is unpacked.",
     )
-    uploads: list[UploadRef] | None = Field(None, description="Presigned uploads.", min_length=1)
-    urls: list[Url | UrlRef] | None = Field(
+    uploads: Annotated[list[UploadRef], StopAtFirst()] | None = Field(
+        None, description="Presigned uploads.", min_length=1
+    )
+    urls: Annotated[list[Url | UrlRef], StopAtFirst()] | None = Field(
         None, description="Public http(s) addresses; the worker fetches them.", min_length=1
     )
 

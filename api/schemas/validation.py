@@ -1,10 +1,23 @@
 """What pydantic found wrong, as a sentence for the caller."""
 
+from collections.abc import Iterable
 from typing import Any
 
+from pydantic import ValidationError
 
-def describe_validation(errors: Any) -> str:
+MOST_FINDINGS = 100
+"""Told one by one: each takes a kilobyte for a moment, and a body can hold a million faults."""
+
+
+def describe_validation(error: ValidationError) -> str:
     """Pydantic's findings as one line: where, and what."""
+    if error.error_count() > MOST_FINDINGS:
+        return f"{error.error_count():,} of its values are not what they must be"
+    return describe_findings(error.errors(include_url=False, include_input=False))
+
+
+def describe_findings(errors: Iterable[Any]) -> str:
+    """The same of findings that FastAPI has listed already, of a small body."""
     return "; ".join(_finding(one) for one in errors)
 
 

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
-from typing import IO
+from typing import IO, Protocol
 
 from api.sources.source_policy import plain_name
 from shared.errors import BadArchiveError, FileTooLargeError, MattingError
@@ -26,6 +26,18 @@ LEFT_OUT = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 
 PHOTOS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Other files in an archive (texts, previews, further archives) are no photos to be matted."""
+
+
+class PhotoStore(Protocol):
+    """Where unpacked photos go."""
+
+    def make_room(self, size_bytes: int) -> None:
+        """Return when a photo of this size may be held in memory beside those that are on their
+        way.
+        """
+
+    def put(self, key: str, data: bytearray) -> str:
+        """Keep a photo; returns its source."""
 
 
 class Archive:
@@ -48,16 +60,18 @@ class Archive:
         return len(self._photos)
 
     def items(
-        self, *, after: int, key_of: Callable[[int], str], store: Callable[[str, bytes], str]
+        self, *, after: int, key_of: Callable[[int], str], store: PhotoStore
     ) -> Iterator[NewItem]:
-        """Unpack the photos behind the first `after`; `store(key, data)` keeps one and returns its
-        source. Raises what `store` does, and BadArchiveError when all together are too large.
+        """Unpack the photos behind the first `after`, and store them. Raises what `store` does, and
+        BadArchiveError when all together are too large.
         """
         left = self._settings.max_archive_bytes
         for number, entry in enumerate(self._photos, 1):
             if number <= after:
                 continue
             name = plain_name(entry.filename)[:1_024]
+            # zipfile unpacks no more than the size that it says.
+            store.make_room(min(entry.file_size, self._settings.max_image_bytes + READ_BYTES))
             try:
                 data = self._read(entry)
             except MattingError as error:
@@ -67,9 +81,11 @@ class Archive:
             if left < 0:
                 limit = self._settings.max_archive_bytes
                 raise BadArchiveError(f"Unpacked it has more than the limit of {limit:,} bytes")
-            yield NewItem(name=name, source=store(key_of(number), data))
+            source = store.put(key_of(number), data)
+            del data  # not while the next one is unpacked
+            yield NewItem(name=name, source=source)
 
-    def _read(self, entry: zipfile.ZipInfo) -> bytes:
+    def _read(self, entry: zipfile.ZipInfo) -> bytearray:
         """Raises FileTooLargeError or BadArchiveError."""
         if entry.flag_bits & 0x1:
             raise BadArchiveError(f"{entry.filename!r} is locked with a password")
@@ -85,7 +101,7 @@ class Archive:
             raise BadArchiveError(f"{entry.filename!r} can't be unpacked: {error}") from error
         except (NotImplementedError, RuntimeError) as error:  # an unknown method of compression
             raise BadArchiveError(f"{entry.filename!r} can't be unpacked: {error}") from error
-        return bytes(data)
+        return data
 
 
 def _is_photo(entry: zipfile.ZipInfo) -> bool:

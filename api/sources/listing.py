@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,10 +23,16 @@ from shared.settings import Settings
 from shared.storage import Storage
 
 ROWS_PER_PAGE = 5_000
+PAGE_BYTES = 1024**2
+"""Of the manifest, about, that become one page: rows of 64 KiB take thirty times as much in memory
+when they are made of nothing but brackets."""
 PHOTOS_PER_PAGE = 64
 """Of a zip file: stored side by side, then noted."""
 
 STORE_THREADS = 8
+
+PENDING_BYTES = 64 * 1024**2
+"""Of unpacked photos in memory, all together: a zip file of 2 MB can hold 64 that have 40 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +88,18 @@ def _prefix_pages(storage: Storage, source: ObjectUrl, after: str | None) -> Ite
 
 
 def _row_pages(storage: Storage, place: ObjectUrl, reader: RowReader, after: int) -> Iterator[Page]:
-    rows = islice(read_rows(storage.stream(place.bucket, place.key)), after, None)
+    text = _Counted(storage.stream(place.bucket, place.key))
+    rows = islice(read_rows(text), after, None)
     number = after
     while True:
         items: list[NewItem] = []
+        page_ends_at = text.read_bytes + PAGE_BYTES
         try:
             for row in islice(rows, ROWS_PER_PAGE):
                 number += 1
                 items.append(reader.item(row, number))
+                if text.read_bytes > page_ends_at:
+                    break
         except BadManifestError:
             if items:  # what came before the damage stays
                 yield Page(items, str(number))
@@ -96,6 +107,19 @@ def _row_pages(storage: Storage, place: ObjectUrl, reader: RowReader, after: int
         if not items:
             return
         yield Page(items, str(number))
+
+
+class _Counted:
+    """Pieces of a file, and how much of it they were so far."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self.read_bytes = 0
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self.read_bytes += len(chunk)
+            yield chunk
 
 
 def _zip_pages(
@@ -114,19 +138,44 @@ def _zip_pages(
         ThreadPoolExecutor(STORE_THREADS) as pool,
     ):
         _fetch(storage, place, file, size)
-        storing: list[Future[None]] = []
-
-        def store(key: str, data: bytes) -> str:
-            storing.append(pool.submit(storage.put, key, data, "application/octet-stream"))
-            return f"s3://{storage.bucket}/{key}"
-
+        store = _StoreInParallel(storage, pool)
         items = Archive(file, settings).items(after=after, key_of=_input_key(job), store=store)
         while page := list(islice(items, PHOTOS_PER_PAGE)):
-            for future in storing:
-                future.result()
-            storing.clear()
+            store.finish()
             after += len(page)
             yield Page(page, str(after))
+
+
+class _StoreInParallel:
+    """Stores photos side by side; those that are on their way are bounded by their bytes."""
+
+    def __init__(self, storage: Storage, pool: ThreadPoolExecutor) -> None:
+        self._storage = storage
+        self._pool = pool
+        self._pending: deque[tuple[int, Future[None]]] = deque()
+        self._pending_bytes = 0
+
+    def make_room(self, size_bytes: int) -> None:
+        """Wait until so many of PENDING_BYTES are free. Raises what storing a photo did."""
+        while self._pending and self._pending_bytes + size_bytes > PENDING_BYTES:
+            self._wait_for_oldest()
+
+    def finish(self) -> None:
+        """Wait for all of them. Raises what storing a photo did."""
+        while self._pending:
+            self._wait_for_oldest()
+
+    def _wait_for_oldest(self) -> None:
+        stored_bytes, future = self._pending.popleft()
+        future.result()
+        self._pending_bytes -= stored_bytes
+
+    def put(self, key: str, data: bytearray) -> str:
+        """Begin to store a photo."""
+        future = self._pool.submit(self._storage.put, key, data, "application/octet-stream")
+        self._pending.append((len(data), future))
+        self._pending_bytes += len(data)
+        return f"s3://{self._storage.bucket}/{key}"
 
 
 def _input_key(job: Job) -> Callable[[int], str]:

@@ -4,7 +4,6 @@ import random
 import statistics
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 
 from api.http.auth import Caller
 from api.resources import Resources
@@ -39,17 +38,17 @@ def estimate(resources: Resources, caller: Caller, submission: Submission) -> Es
     policy.options(submission.request.options)
     if source.zip is not None:
         raise InvalidOptionsError("`dry_run` does not unpack zip files")
-    places, complete = _places(resources, policy, submission)
-    sizes = _sizes(resources, places)
+    found = _places(resources, policy, submission)
+    sizes = _sizes(resources, found.sample)
     with resources.database.transaction() as session:
         rate = job_store.recent_rate(session)
-    megapixels = statistics.fmean(sizes) * len(places) if sizes else None
+    megapixels = statistics.fmean(sizes) * found.count if sizes else None
     seconds = None
     if rate and megapixels is not None and rate.megapixels_per_s:
-        seconds = max(len(places) / rate.images_per_s, megapixels / rate.megapixels_per_s)
+        seconds = max(found.count / rate.images_per_s, megapixels / rate.megapixels_per_s)
     return Estimate(
-        images=len(places),
-        at_least=not complete,
+        images=found.count,
+        at_least=not found.complete,
         megapixels=round(megapixels, 1) if megapixels is not None else None,
         sampled=len(sizes),
         images_per_s=round(rate.images_per_s, 2) if rate else None,
@@ -57,12 +56,41 @@ def estimate(resources: Resources, caller: Caller, submission: Submission) -> Es
     )
 
 
-def _places(
-    resources: Resources, policy: SourcePolicy, submission: Submission
-) -> tuple[list[str], bool]:
-    """The sources that would be done, each once, and whether these are all."""
+class _Places:
+    """The sources that would be done, each counted once; of those in S3 an even sample is kept."""
+
+    def __init__(self) -> None:
+        self.sample: list[str] = []
+        self.complete = True
+        # Of hundreds of thousands of sources of a kilobyte each the hashes do.
+        self._seen: set[int] = set()
+        self._stored = 0
+        self._random = random.Random(SAMPLE_SEED)  # noqa: S311
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._seen)
+
+    def add(self, place: str) -> None:
+        """Count a source, and keep it with the chance that all have (reservoir sampling)."""
+        mark = hash(place)
+        if mark in self._seen:
+            return
+        self._seen.add(mark)
+        if not place.startswith("s3://"):
+            return
+        self._stored += 1
+        if len(self.sample) < SAMPLE:
+            self.sample.append(place)
+        elif (slot := self._random.randrange(self._stored)) < SAMPLE:
+            self.sample[slot] = place
+
+
+def _places(resources: Resources, policy: SourcePolicy, submission: Submission) -> _Places:
     source = submission.request.source
     assert source is not None
+    found = _Places()
     kept: dict[str, object] | None = None
     if source.prefix is not None:
         kept = {"kind": "prefix", "prefix": str(policy.object(source.prefix, prefix=True))}
@@ -70,12 +98,12 @@ def _places(
         kept = {"kind": "manifest", "object": str(policy.object_or_upload(source.manifest))}
     if kept is None:
         reader = RowReader(policy, submission.request.options)
-        rows = source.rows()
-        items = [reader.item(row, number) for number, row in enumerate(rows, 1)]
-        for item in items:
+        for number, row in enumerate(source.rows(), 1):
+            item = reader.item(row, number)
             if item.error is not None:
                 raise item.error
-        return list(dict.fromkeys(item.source for item in items)), True
+            found.add(item.source)
+        return found
     job = Job(
         id=new_id(),
         api_key_id=policy.api_key_id,
@@ -83,22 +111,20 @@ def _places(
         options=submission.request.options.model_dump(mode="json"),
     )
     disk = ArchiveDisk(resources.settings.archive_disk_bytes)
-    every = (
-        item.source
-        for page in pages(job, resources.storage, resources.settings, policy.sources, disk)
-        for item in page.items
-        if item.error is None
-    )
-    found = list(dict.fromkeys(islice(every, MAX_COUNTED + 1)))
-    return found[:MAX_COUNTED], len(found) <= MAX_COUNTED
+    for page in pages(job, resources.storage, resources.settings, policy.sources, disk):
+        for item in page.items:
+            if found.count >= MAX_COUNTED:
+                found.complete = False
+                return found
+            if item.error is None:
+                found.add(item.source)
+    return found
 
 
 def _sizes(resources: Resources, places: Sequence[str]) -> list[float]:
     """Megapixels of a sample of the photos in S3."""
-    stored = [place for place in places if place.startswith("s3://")]
-    chosen = random.Random(SAMPLE_SEED).sample(stored, min(SAMPLE, len(stored)))  # noqa: S311
     with ThreadPoolExecutor(8) as pool:
-        sizes = list(pool.map(lambda place: _size(resources, place), chosen))
+        sizes = list(pool.map(lambda place: _size(resources, place), places))
     return [size for size in sizes if size is not None]
 
 

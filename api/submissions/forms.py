@@ -5,20 +5,28 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from anyio import to_thread
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
-from starlette.datastructures import FormData, UploadFile
 
+from api.http.guarded_route import media_type
+from api.http.limits import SMALL_BODY_BYTES
+from api.http.multipart import FilePart, Form, FormLimits, read_multipart
+from api.resources import Resources
 from api.schemas.requests import JobRequest
 from api.schemas.validation import describe_validation
 from api.submissions.intake import IncomingFile, Submission, digest_of
-from shared.errors import InvalidOptionsError, RequestError
+from shared.errors import InvalidOptionsError, RequestError, RequestTooLargeError
 from shared.settings import Settings
 
 MAX_KEY_CHARS = 255
 
 MAX_FIELDS = 20
 """Text parts of a multipart body."""
+
+VALUES_PER_ROW = 8
+"""Values in JSON for each of the photos that a request may name: a key, an id, options."""
 
 ATTACHED = ("manifest", "zip")
 """The parts that hold a whole source in one file."""
@@ -65,61 +73,81 @@ BODY = {
 
 
 @asynccontextmanager
-async def read_submission(request: Request, settings: Settings) -> AsyncIterator[Submission]:
+async def read_submission(request: Request, resources: Resources) -> AsyncIterator[Submission]:
     """What was submitted; its files are open until the block ends.
 
     Raises RequestError or InvalidOptionsError.
     """
+    settings = resources.settings
     key = request.headers.get("idempotency-key")
     if key is not None and not 0 < len(key) <= MAX_KEY_CHARS:
         raise RequestError(f"An Idempotency-Key has 1 to {MAX_KEY_CHARS} characters")
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(request)
     if kind == "application/json":
-        body = await request.body()
-        yield Submission(request=_from_json(body), key=key, sha256=digest_of(iter([body])))
+        body = await read_whole(request)
+        # Large ones one after the other: for a moment they take many times their bytes.
+        limiter = resources.parsing if len(body) > SMALL_BODY_BYTES else None
+        submission = await to_thread.run_sync(_from_json, body, key, settings, limiter=limiter)
+        del body
+        yield submission
     elif kind == "multipart/form-data":
-        form_of = request.form(max_files=settings.max_files_per_request, max_fields=MAX_FIELDS)
-        async with form_of as form:
-            yield _from_form(form, key)
+        limits = FormLimits(files=settings.max_files_per_request, fields=MAX_FIELDS)
+        with await read_multipart(request, limits) as form:
+            yield await run_in_threadpool(_from_form, form, key)
     else:
         raise RequestError(f"The body must be JSON or multipart, not {kind or 'untyped'!r}")
 
 
-def _from_json(body: bytes) -> JobRequest:
+async def read_whole(request: Request) -> bytearray:
+    """A body that is held in memory, once. Raises what `receive` does."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+    return body
+
+
+def _from_json(body: bytearray, key: str | None, settings: Settings) -> Submission:
+    """Raises InvalidOptionsError, RequestTooLargeError."""
+    most = VALUES_PER_ROW * settings.max_keys_per_job
+    if has_more_values(body, most):
+        raise RequestTooLargeError(
+            f"The JSON has more than {most:,} values; put long lists into a manifest"
+        )
     try:
         request = JobRequest.model_validate_json(body)
     except ValidationError as error:
-        raise InvalidOptionsError(describe_validation(error.errors())) from error
+        raise InvalidOptionsError(describe_validation(error)) from error
     if request.source is None:
         raise InvalidOptionsError("source: a job needs one")
-    return request
+    return Submission(request=request, key=key, sha256=digest_of(iter([body])))
 
 
-def _from_form(form: FormData, key: str | None) -> Submission:
-    fields = {name: value for name, value in form.items() if isinstance(value, str)}
-    files = [_incoming(part) for part in form.getlist("files") if isinstance(part, UploadFile)]
-    attached = [
-        (name, _incoming(part))
-        for name in ATTACHED
-        for part in form.getlist(name)
-        if isinstance(part, UploadFile)
-    ]
+def has_more_values(json_body: bytes | bytearray, most: int) -> bool:
+    """Whether JSON has more values than that, before it is read: each takes some hundred bytes,
+    whatever its own. What separates values is counted, also within texts.
+    """
+    return sum(json_body.count(sign) for sign in (b",", b"[", b"{")) > most
+
+
+def _from_form(form: Form, key: str | None) -> Submission:
+    files = [_incoming(file) for file in form.named("files")]
+    attached = [(name, _incoming(file)) for name in ATTACHED for file in form.named(name)]
     if bool(files) + len(attached) != 1:
         raise RequestError(
             "A multipart body has parts named `files`, or one named `manifest` or `zip`"
         )
     every = [*files, *(file for _, file in attached)]
     return Submission(
-        request=_request(fields),
+        request=_request(form.fields),
         key=key,
-        sha256=digest_of(_content(fields, every)) if key is not None else "",
+        sha256=digest_of(_content(form.fields, every)) if key is not None else "",
         files=files,
         attached=attached[0] if attached else None,
     )
 
 
-def _incoming(part: UploadFile) -> IncomingFile:
-    return IncomingFile(part.filename or "unnamed", part.file)
+def _incoming(file: FilePart) -> IncomingFile:
+    return IncomingFile(file.name or "unnamed", file.stream)
 
 
 def _content(fields: dict[str, str], files: list[IncomingFile]) -> Iterator[bytes]:
@@ -142,4 +170,4 @@ def _request(fields: dict[str, str]) -> JobRequest:
     try:
         return JobRequest.model_validate({**values, "source": None})
     except ValidationError as error:
-        raise InvalidOptionsError(describe_validation(error.errors())) from error
+        raise InvalidOptionsError(describe_validation(error)) from error

@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import IO, Any, TypeVar
@@ -21,7 +21,7 @@ from api.sources.source_policy import (
     webhook_address,
 )
 from shared import job_store
-from shared.errors import MattingError, RequestTooLargeError
+from shared.errors import ConflictError, MattingError, RequestTooLargeError
 from shared.job_store import NewItem
 from shared.models import Job, new_id
 from shared.telemetry import get_logger
@@ -58,6 +58,8 @@ class Submission:
     files: Sequence[IncomingFile] = ()
     attached: tuple[str, IncomingFile] | None = None
     """`manifest` or `zip`, and the file."""
+    background: IncomingFile | None = None
+    """A picture that the options put behind the photos, from where `attached_key` says."""
     job_id: uuid.UUID = field(default_factory=new_id)
 
 
@@ -74,20 +76,17 @@ def submit(resources: Resources, caller: Caller, submission: Submission) -> tupl
     if request.webhook is not None:
         webhook_address(request.webhook.url, resources.settings)
     if submission.files:
-        source, items = _store_files(resources, submission)
-    elif submission.attached is not None:
-        source, items = _store_attached(resources, submission)
-    else:
-        assert request.source is not None
-        source, items = _find_source(resources, policy, request.source, submission)
+        _check_quota(resources, caller, len(submission.files))
     try:
-        job = _publish(resources, lambda: _write(resources, caller, submission, source, items))
-    except _Repeated:
-        stored = resources.storage.list_keys(f"{OWN_PREFIX}{submission.job_id}/")
-        resources.storage.delete_many(list(stored))
-        earlier = _earlier(resources, caller, submission)
-        assert earlier is not None
-        return earlier, True
+        job, items = _store_and_write(resources, caller, policy, submission)
+    except BaseException as error:
+        _discard(resources, submission.job_id)
+        if not isinstance(error, _Repeated):
+            raise
+        if earlier := _earlier(resources, caller, submission):
+            return earlier, True
+        raise ConflictError("The job under this Idempotency-Key was deleted just now") from error
+    _publish(resources, job)
     if items is None:
         resources.expander.wake()
     return job, False
@@ -107,6 +106,44 @@ def _earlier(resources: Resources, caller: Caller, submission: Submission) -> Jo
             key=submission.key,
             sha256=submission.sha256,
         )
+
+
+def _check_quota(resources: Resources, caller: Caller, images: int) -> None:
+    """Raise QuotaExceededError before files are stored in vain; what counts is asked again when the
+    job is written.
+    """
+    with resources.database.transaction() as session:
+        job_store.take_from_quota(session, caller.api_key_id, images)
+
+
+def _store_and_write(
+    resources: Resources, caller: Caller, policy: SourcePolicy, submission: Submission
+) -> tuple[Job, list[NewItem] | None]:
+    """The job, and its items unless they are listed in the background. Raises _Repeated."""
+    if submission.background is not None:
+        key = attached_key(submission.job_id, "background")
+        resources.storage.upload(key, submission.background.stream)
+    if submission.files:
+        source, items = _store_files(resources, submission)
+    elif submission.attached is not None:
+        source, items = _store_attached(resources, submission)
+    else:
+        assert submission.request.source is not None
+        source, items = _find_source(resources, policy, submission.request.source, submission)
+    return _write(resources, caller, submission, source, items), items
+
+
+def _discard(resources: Resources, job_id: uuid.UUID) -> None:
+    """Remove what was stored for a job that is not to be; what can't be removed now, the sweeper
+    finds. A job whose writing failed may be there all the same: the database's answer was lost.
+    """
+    try:
+        with resources.database.transaction() as session:
+            if job_store.load_job(session, job_id) is not None:
+                return
+        resources.storage.delete_many(list(resources.storage.list_keys(f"{OWN_PREFIX}{job_id}/")))
+    except MattingError as error:
+        log.warning("objects-left", job=str(job_id), code=error.code, detail=error.detail)
 
 
 def _find_source(
@@ -209,21 +246,19 @@ def _write(
     return job
 
 
-def _publish(resources: Resources, write: Callable[[], Job]) -> Job:
-    """Commit, then send: a message never precedes its row. If Redis is away, the reconciler sends
-    later: the job is accepted all the same.
+def _publish(resources: Resources, job: Job) -> None:
+    """Send after the commit: a message never precedes its row. If Redis is away, the reconciler
+    sends later: the job is accepted all the same.
     """
-    job = write()
     trace_job(job.id, job.total)
     log.info("job-accepted", job=str(job.id), images=job.total, source=job.source["kind"])
     try:
         resources.reconciler.publish_now(job.id)
     except MattingError as error:
         log.warning("publish-later", job=str(job.id), code=error.code, detail=error.detail)
-    return job
 
 
-def digest_of(chunks: Iterator[bytes]) -> str:
+def digest_of(chunks: Iterator[bytes | bytearray]) -> str:
     """SHA-256 of a submission, each part with its length so that none runs into the next."""
     digest = hashlib.sha256()
     for chunk in chunks:

@@ -1,1 +1,1 @@
-"""The subcommands of `matting`, one module each, and what they share."""
+"""The subcommands of `matting`, one module each, with shared arguments and progress bars."""

@@ -1,4 +1,4 @@
-"""`matting cutout`: photos straight to cut-outs, by the worker's own pipeline, with no queue."""
+"""`matting cutout`: runs the worker's pipeline on local files, without server and queue."""
 
 import os
 from collections.abc import Sequence
@@ -22,17 +22,17 @@ from worker.pipeline.work_items import requested_outputs
 
 
 class FolderStore:
-    """Files in place of the object storage: keys are paths."""
+    """Stores objects as local files; a key is a path."""
 
     def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
-        """The file's bytes. Raises SourceNotFoundError."""
+        """Read a file. Raises SourceNotFoundError."""
         try:
             return Path(key).read_bytes()
         except OSError as error:
             raise SourceNotFoundError(f"{key} can't be read: {error.strerror}") from error
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
-        """Write the file whole or not at all. Raises StorageError."""
+        """Write a file atomically. Raises StorageError."""
         path = Path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,8 +44,10 @@ class FolderStore:
 
 
 def cut_out_files(photos: LocalPhotos, out: Path, options: Options, settings: Settings) -> int:
-    """Do all of them; returns how many failed. Raises SetupError when the model can't start. Ends
-    the process when one hangs in native code, which nothing else could stop.
+    """Cut out photos into the folder `out`; returns the number of failed photos.
+
+    Raises SetupError when the model can't start. If a photo hangs in native code, the process
+    exits, because nothing else can stop that code.
     """
     if options.model is not None:
         settings = settings.model_copy(update={"model": options.model})
@@ -76,7 +78,7 @@ def cut_out_files(photos: LocalPhotos, out: Path, options: Options, settings: Se
     size = settings.batch_size
     batches = [items[start : start + size] for start in range(0, len(items), size)]
     watchdog = Watchdog(settings.image_timeout_s)
-    watchdog.start(_end_stuck)
+    watchdog.start(_exit_on_hang)
     failed = 0
     try:
         with (
@@ -86,27 +88,27 @@ def cut_out_files(photos: LocalPhotos, out: Path, options: Options, settings: Se
             bar("matting", len(items)) as progress,
         ):
             for outcomes in drivers.map(pipeline.run_many, batches):
-                failed += _report(outcomes)
+                failed += _print_failures(outcomes)
                 for outcome in outcomes:
-                    _rename(outcome, out, options)
+                    _rename_by_template(outcome, out, options)
                 progress.advance(progress.task_ids[0], len(outcomes))
     finally:
         watchdog.stop()
     return failed
 
 
-def _end_stuck(name: str | None, stage: str, limit_s: float) -> None:
-    """Say which photo it was, and end. What was written by then is whole."""
+def _exit_on_hang(name: str | None, stage: str, limit_s: float) -> None:
+    """Name the photo that hangs and exit. Files that are written already are complete."""
     error = ImageTimeoutError(f"The stage {stage} took more than {limit_s:g} s")
     text = f"{name or 'a whole batch'}: {error.message} [{error.code}]"
     console.print(f"[red]failed[/] {escape(text)}")
-    console.print("What is done stays. Take that photo away, and run the command again.")
+    console.print("Finished results are kept. Remove that photo and run the command again.")
     console.show_cursor()
     os._exit(1)
 
 
-def _rename(outcome: Outcome, out: Path, options: Options) -> None:
-    """Give what has a template its name; a name that is taken keeps the one it has."""
+def _rename_by_template(outcome: Outcome, out: Path, options: Options) -> None:
+    """Rename outputs that have a name template. Existing files are not overwritten."""
     templates = [options.name, *(extra.name for extra in options.extras)]
     for template, output in zip(templates, outcome.outputs, strict=False):
         target = out / output.name
@@ -115,7 +117,7 @@ def _rename(outcome: Outcome, out: Path, options: Options) -> None:
             Path(output.key).rename(target)
 
 
-def _report(outcomes: Sequence[Outcome]) -> int:
+def _print_failures(outcomes: Sequence[Outcome]) -> int:
     bad = [outcome for outcome in outcomes if outcome.error]
     for outcome in bad:
         assert outcome.error is not None

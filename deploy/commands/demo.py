@@ -1,4 +1,4 @@
-"""`matting demo`: everything up, photos through, results and contact sheet out, everything down."""
+"""`matting demo`: starts the whole system, cuts out photos, writes a contact sheet, stops it."""
 
 import tempfile
 import time
@@ -15,16 +15,16 @@ from deploy.stack.stack import Stack
 SHEET = "contact-sheet.png"
 
 SHEET_PHOTOS = 120
-"""More than that no one looks at on one page."""
+"""Most photos on the contact sheet."""
 
 
 def run_demo(photos: LocalPhotos, out: Path) -> int:
-    """Do it; the exit status is 0 when all photos succeeded, 1 when some failed.
+    """Run the demo; returns exit status 0 when all photos succeeded, 1 when some failed.
 
     Raises StackError when the system can't start.
     """
     began = time.monotonic()
-    # Short: a UNIX path, and gone at the end, whatever the end is.
+    # A temporary folder: removed in any case, and short enough for the path of a UNIX socket.
     with tempfile.TemporaryDirectory(prefix="matting-") as folder:
         with Stack(Path(folder), report=lambda line: console.print(f"  {escape(line)}")) as stack:
             ready_s = time.monotonic() - began
@@ -50,5 +50,5 @@ def run_demo(photos: LocalPhotos, out: Path) -> int:
         if pairs:
             write_contact_sheet(pairs, out / SHEET)
     print_summary(job, title="\nmatting demo")
-    console.print(f"results in {out}/, for the eye: {out / SHEET}")
+    console.print(f"results are in {out}/; contact sheet: {out / SHEET}")
     return 0 if job["counts"]["succeeded"] == job["counts"]["total"] else 1

@@ -1,4 +1,4 @@
-"""The commands about jobs, from `submit` to `report`."""
+"""The job commands of `matting`, from `submit` to `report`."""
 
 import json
 from pathlib import Path
@@ -17,11 +17,11 @@ from deploy.commands.arguments import (
     attached_source,
     complete_job,
     connect,
-    job_id_of,
-    journal_of,
-    options_of,
-    photos_of,
+    parse_job_id,
+    parse_options,
     remote_source,
+    resolve_photos,
+    upload_journal,
 )
 from deploy.commands.progress import bar, byte_bar, console, follow, print_summary, print_table
 
@@ -30,24 +30,26 @@ def submit(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Photos and folders; or one s3://bucket/prefix/, manifest (.csv, .jsonl) or .zip, "
-            "here or in s3://; or https:// addresses."
+            help="Photos and folders; or one manifest (.csv, .jsonl) or .zip, local or s3://; "
+            "or one s3://bucket/prefix/; or https:// addresses."
         ),
     ],
     option: OptionPairs = None,
-    priority: Annotated[int, typer.Option(min=0, max=9)] = 5,
-    wait: Annotated[bool, typer.Option(help="Follow the job to its end.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Only say what it would take.")] = False,
+    priority: Annotated[int, typer.Option(min=0, max=9, help="Priority; 9 runs first.")] = 5,
+    wait: Annotated[bool, typer.Option(help="Wait until the job has ended.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Submit nothing; print what the job would need.")
+    ] = False,
     as_json: AsJson = False,
     data: Data = DATA,
 ) -> None:
-    """Submit photos as one bulk job; prints its id."""
-    options = options_of(option or [])
+    """Submit photos as one job; print its id."""
+    options = parse_options(option or [])
     remote, attached = remote_source(sources), attached_source(sources)
     with connect(data) as client:
         if dry_run:
             if remote is None:
-                raise typer.BadParameter("--dry-run takes s3:// or https:// sources")
+                raise typer.BadParameter("--dry-run needs s3:// or https:// sources")
             typer.echo(json.dumps(client.estimate(remote, options=options)))
             return
         if remote is not None:
@@ -64,14 +66,14 @@ def submit(
                     on_sent=lambda count: progress.advance(task, count),
                 )
         else:
-            photos = photos_of([Path(source) for source in sources])
+            photos = resolve_photos([Path(source) for source in sources])
             with bar("sending", len(photos.files)) as progress:
                 task = progress.task_ids[0]
                 job = client.submit_files(
                     photos.files,
                     options=options,
                     priority=priority,
-                    journal=journal_of(client, photos),
+                    journal=upload_journal(client, photos),
                     on_sent=lambda count: progress.advance(task, count),
                 )
         if wait:
@@ -84,12 +86,12 @@ def submit(
 def status(
     job: Annotated[
         str | None,
-        typer.Argument(help="The job's id; none lists the jobs.", autocompletion=complete_job),
+        typer.Argument(help="The job's id. Default: all jobs.", autocompletion=complete_job),
     ] = None,
     as_json: AsJson = False,
     data: Data = DATA,
 ) -> None:
-    """Show how a job stands, or list the jobs."""
+    """Show the status of a job, or list all jobs."""
     with connect(data) as client:
         if job is None:
             jobs = list(client.jobs())
@@ -107,7 +109,7 @@ def status(
             ]
             print_table(["job", "status", "created (UTC)", "total", "succeeded", "failed"], rows)
             return
-        found = client.job(job_id_of(job))
+        found = client.job(parse_job_id(job))
     if as_json:
         typer.echo(json.dumps(found))
     else:
@@ -115,68 +117,71 @@ def status(
 
 
 def watch(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
-    """Follow a job to its end."""
+    """Show a job's progress until it has ended."""
     with connect(data) as client:
-        found = follow(client, job_id_of(job))
+        found = follow(client, parse_job_id(job))
     _print_job(found, as_json=as_json)
     raise typer.Exit(_exit_status(found))
 
 
 def cancel(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
-    """Stop a job: what no worker has begun will not be done."""
+    """Cancel a job. Images that have not started are skipped."""
     with connect(data) as client:
-        _print_job(client.cancel(job_id_of(job)), as_json=as_json)
+        _print_job(client.cancel(parse_job_id(job)), as_json=as_json)
 
 
 def retry(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
-    """Try the failed images of a job again."""
+    """Process a job's failed images again."""
     with connect(data) as client:
-        _print_job(client.retry(job_id_of(job)), as_json=as_json)
+        _print_job(client.retry(parse_job_id(job)), as_json=as_json)
 
 
 def pause(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
-    """Hold a job: what no worker has begun waits."""
+    """Pause a job. Images that have not started wait until `resume`."""
     with connect(data) as client:
-        _print_job(client.pause(job_id_of(job)), as_json=as_json)
+        _print_job(client.pause(parse_job_id(job)), as_json=as_json)
 
 
 def resume(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
-    """Go on with a paused job."""
+    """Resume a paused job."""
     with connect(data) as client:
-        _print_job(client.resume(job_id_of(job)), as_json=as_json)
+        _print_job(client.resume(parse_job_id(job)), as_json=as_json)
 
 
 def delete(job: JobId, data: Data = DATA) -> None:
-    """Delete a job with its results and uploads."""
+    """Delete a job, its results and its uploads."""
     with connect(data) as client:
-        client.delete(job_id_of(job))
+        client.delete(parse_job_id(job))
 
 
 def report(
     job: JobId,
-    file: Annotated[Path, typer.Argument(help="NAME.csv or NAME.jsonl.")],
+    file: Annotated[Path, typer.Argument(help="Output file, NAME.csv or NAME.jsonl.")],
     data: Data = DATA,
 ) -> None:
-    """Write what became of every image, with your own columns."""
+    """Write a report with a row for each image.
+
+    It includes the columns of your manifest.
+    """
     with connect(data) as client:
-        client.report(job_id_of(job), file)
+        client.report(parse_job_id(job), file)
 
 
 def download(
     job: JobId,
-    folder: Annotated[Path, typer.Argument(help="Where results go.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the results.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the names as JSON.")] = False,
     data: Data = DATA,
 ) -> None:
-    """Fetch the results of a job; run it again to go on where it broke off."""
+    """Download the results of a job. Run it again to continue an interrupted download."""
     missed: list[str] = []
 
     def fail(item: Item, error: Exception) -> None:
         missed.append(item["name"])
-        console.print(f"[red]missed[/] {escape(item['name'])}: {escape(str(error))}")
+        console.print(f"[red]not downloaded[/] {escape(item['name'])}: {escape(str(error))}")
 
     with connect(data) as client:
-        found = client.job(job_id_of(job))
+        found = client.job(parse_job_id(job))
         with bar("fetching", found["counts"]["succeeded"]) as progress:
             task = progress.task_ids[0]
             results = client.download(
@@ -188,22 +193,25 @@ def download(
     else:
         typer.echo(f"{len(results)} results in {folder}")
         if missed:
-            console.print(f"{len(missed)} could not be fetched: run it again")
+            console.print(f"{len(missed)} results could not be downloaded: run the command again")
     raise typer.Exit(0 if len(results) == found["counts"]["total"] else 1)
 
 
 def contact_sheet(
     job: JobId,
-    out: Annotated[Path, typer.Option(help="Where the pages go.")] = Path("pages"),
-    review: Annotated[bool, typer.Option(help="Only what is marked for review.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="At most this many images.")] = 240,
+    out: Annotated[Path, typer.Option(help="Folder for the pages.")] = Path("pages"),
+    review: Annotated[bool, typer.Option(help="Only images that need a review.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of images.")] = 240,
     data: Data = DATA,
 ) -> None:
-    """Pages of before | after to scan by eye, and a gallery.html that stands alone."""
+    """Write before | after pages of a job.
+
+    Writes PNG pages, and gallery.html with embedded images.
+    """
     from deploy.sheets.review_pages import write_pages
 
     with connect(data) as client:
-        found = client.job(job_id_of(job))
+        found = client.job(parse_job_id(job))
         wanted = found["review"]["needs_review"] if review else found["counts"]["succeeded"]
         with bar("drawing", min(limit, wanted)) as progress:
             task = progress.task_ids[0]
@@ -216,7 +224,7 @@ def contact_sheet(
                 on_done=lambda count: progress.advance(task, count),
             )
     if not files:
-        typer.echo("there is nothing to show")
+        typer.echo("There are no images to show")
         return
     typer.echo(f"{min(limit, wanted)} of {wanted} images in {len(files) - 1} pages: {files[-1]}")
 
@@ -234,7 +242,7 @@ COMMANDS = (
     report,
     contact_sheet,
 )
-"""In the order of the help."""
+"""All job commands, in the order that `matting --help` shows."""
 
 
 def _print_job(job: Job, *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`matting keys`: API keys of the database at hand."""
+"""`matting keys`: creates, lists and revokes API keys directly in the database."""
 
 import json
 import os
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from shared.database import Database
     from shared.models import ApiKey
 
-keys_app = typer.Typer(no_args_is_help=True, help="API keys; only their hash is stored.")
+keys_app = typer.Typer(no_args_is_help=True, help="Manage API keys. Only their hash is stored.")
 
 Data = Annotated[
-    Path, typer.Option(help="The embedded stack's folder; MATTING_DATABASE_URL comes first.")
+    Path,
+    typer.Option(help="Data folder of the embedded stack. MATTING_DATABASE_URL takes precedence."),
 ]
 DATA = Path("matting-data")
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
@@ -31,29 +32,29 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
 @keys_app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Whose it is.")],
+    name: Annotated[str, typer.Argument(help="Name of the key's owner or purpose.")],
     scope: Annotated[
         list[Scope] | None,
-        typer.Option(help="What it may do; several times for several. None: submit and read."),
+        typer.Option(help="Scope of the key. Repeatable. Default: submit and read."),
     ] = None,
     source: Annotated[
         list[str] | None,
-        typer.Option(help="`s3://bucket/prefix/` that it may name as a source; several times."),
+        typer.Option(help="Allowed source, `s3://bucket/prefix/`. Repeatable. Default: all."),
     ] = None,
     rate: Annotated[
-        int | None, typer.Option(min=1, help="Requests a minute. None: as the settings say.")
+        int | None, typer.Option(min=1, help="Requests per minute. Default: from the settings.")
     ] = None,
     quota: Annotated[
-        int | None, typer.Option(min=0, help="Images a calendar month (UTC). None: no limit.")
+        int | None, typer.Option(min=0, help="Images per month (UTC). Default: no limit.")
     ] = None,
     as_json: AsJson = False,
     data: Data = DATA,
 ) -> None:
-    """Make a key and print it: the only time that it is seen."""
+    """Create a key and print it. It can't be shown again."""
     from shared import job_store
 
-    sources = [_source(text) for text in source] if source else None
-    with _database(data) as database, database.transaction() as session:
+    sources = [_parse_source(text) for text in source] if source else None
+    with _open_database(data) as database, database.transaction() as session:
         key, secret = job_store.create_api_key(
             session,
             name,
@@ -68,10 +69,10 @@ def create(
 
 @keys_app.command("list")
 def list_keys(as_json: AsJson = False, data: Data = DATA) -> None:
-    """Show the keys, without their secrets, and what they used this month."""
+    """List the keys and their usage this month."""
     from shared import job_store
 
-    with _database(data) as database, database.transaction() as session:
+    with _open_database(data) as database, database.transaction() as session:
         keys = job_store.list_api_keys(session)
         month = job_store.month_of(datetime.now(UTC))
         used = {
@@ -80,7 +81,7 @@ def list_keys(as_json: AsJson = False, data: Data = DATA) -> None:
             if row.month == month
         }
         if as_json:
-            typer.echo(json.dumps([_as_json(key, used.get(key.id, 0)) for key in keys]))
+            typer.echo(json.dumps([_key_as_json(key, used.get(key.id, 0)) for key in keys]))
             return
         rows = [
             [
@@ -90,7 +91,7 @@ def list_keys(as_json: AsJson = False, data: Data = DATA) -> None:
                 " ".join(key.scopes or ["submit", "read"]),
                 " ".join(key.sources or ["all"]),
                 str(key.requests_per_min or ""),
-                f"{used.get(key.id, 0)} of {_limit(key.images_per_month)}",
+                f"{used.get(key.id, 0)} of {_quota_text(key.images_per_month)}",
                 f"{key.created_at:%Y-%m-%d %H:%M}",
                 f"{key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else "",
             ]
@@ -102,20 +103,22 @@ def list_keys(as_json: AsJson = False, data: Data = DATA) -> None:
 
 @keys_app.command()
 def revoke(key: Annotated[str, typer.Argument(help="The key's id.")], data: Data = DATA) -> None:
-    """Make a key useless from now on; its jobs stay."""
+    """Revoke a key. Its jobs are kept."""
     from shared import job_store
 
     try:
         key_id = uuid.UUID(key)
     except ValueError as error:
-        raise typer.BadParameter("the id is the first column of `matting keys list`") from error
-    with _database(data) as database, database.transaction() as session:
+        raise typer.BadParameter(
+            "not an id; use the first column of `matting keys list`"
+        ) from error
+    with _open_database(data) as database, database.transaction() as session:
         if job_store.revoke_api_key(session, key_id) is None:
             raise NotFoundError(f"There is no key {key_id}")
     typer.echo(f"{key_id} is revoked")
 
 
-def _as_json(key: "ApiKey", used: int) -> dict[str, Any]:
+def _key_as_json(key: "ApiKey", used: int) -> dict[str, Any]:
     return {
         "id": str(key.id),
         "name": key.name,
@@ -130,8 +133,8 @@ def _as_json(key: "ApiKey", used: int) -> dict[str, Any]:
     }
 
 
-def _source(text: str) -> str:
-    """As keys are compared with it: a whole bucket or a folder of it, with the slash at the end."""
+def _parse_source(text: str) -> str:
+    """Normalise an allowed source to `s3://bucket/` or `s3://bucket/prefix/`."""
     from shared.object_url import ObjectUrl
 
     try:
@@ -141,12 +144,12 @@ def _source(text: str) -> str:
     return str(url) if str(url).endswith("/") else f"{url}/"
 
 
-def _limit(images: int | None) -> str:
-    return "any" if images is None else str(images)
+def _quota_text(images: int | None) -> str:
+    return "unlimited" if images is None else str(images)
 
 
 @contextmanager
-def _database(data: Path) -> Iterator["Database"]:
+def _open_database(data: Path) -> Iterator["Database"]:
     from shared.database import Database
 
     url = os.environ.get("MATTING_DATABASE_URL")

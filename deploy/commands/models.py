@@ -1,4 +1,4 @@
-"""`matting models`: what can be run, and how good it is on one's own photos."""
+"""`matting models`: lists, downloads, imports and evaluates models."""
 
 import json
 from pathlib import Path
@@ -7,44 +7,49 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from deploy.commands.import_model import check_name, import_model, tell
+from deploy.commands.import_model import check_name, import_model, print_installed
 from deploy.commands.progress import bar, print_table
 from shared.options import Options, Profile
 from shared.settings import Settings
 from worker.inference.catalog import SHIPPED
 from worker.inference.published_models import LICENCE, PUBLISHED_MODELS, PUBLISHED_ONNX
 
-models_app = typer.Typer(no_args_is_help=True, help="The models.")
+models_app = typer.Typer(no_args_is_help=True, help="List, download, import, evaluate models.")
 
 COLUMNS = ("iou", "mae", "sad", "mse", "grad", "conn")
+"""The metrics that `verify` prints."""
 
 
 @models_app.command("list")
 def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
 ) -> None:
-    """What is here or can be pulled: size, published figures, licence, speed measured here."""
+    """List installed and downloadable models.
+
+    Shows size, published metrics, licence, and the speed measured on this machine.
+    """
     settings = Settings()
     here = dict(SHIPPED)
     if settings.models_dir.is_dir():
         folders = sorted(settings.models_dir.iterdir())
         here |= {one.name: one for one in folders if (one / "deploy.yaml").is_file()}
     found = [
-        _described(name, here.get(name), settings)
+        _model_row(name, here.get(name), settings)
         for name in {**here, **PUBLISHED_MODELS, **PUBLISHED_ONNX}
     ]
     if as_json:
         typer.echo(json.dumps(found))
         return
-    titles = ["model", "here, MB", "SAD", "MSE", "V100 FPS", "images/s here", "licence"]
+    titles = ["model", "size, MB", "SAD", "MSE", "V100 FPS", "images/s here", "licence"]
     print_table(titles, [["" if cell is None else str(cell) for cell in one.values()]
                          for one in found])  # fmt: skip
     typer.echo(
-        "SAD, MSE (PPM-AIM-195) and FPS (512 x 512) are PaddleSeg's; images/s: `matting tune`"
+        "SAD and MSE (on PPM-AIM-195) and FPS (at 512 x 512) as published by PaddleSeg;"
+        " `matting tune` measures images/s"
     )
 
 
-def _described(name: str, folder: Path | None, settings: Settings) -> dict[str, Any]:
+def _model_row(name: str, folder: Path | None, settings: Settings) -> dict[str, Any]:
     from worker.inference.tuning import measured_speed
 
     known = PUBLISHED_MODELS.get(name)
@@ -61,7 +66,7 @@ def _described(name: str, folder: Path | None, settings: Settings) -> dict[str, 
 
 
 def _licence(name: str, folder: Path | None) -> str | None:
-    """What an imported bundle says of itself, else what is known of the name."""
+    """The licence of a published model, or the one recorded in an imported bundle."""
     if name in PUBLISHED_ONNX:
         return PUBLISHED_ONNX[name].licence
     if name in PUBLISHED_MODELS or name == "builtin":
@@ -73,13 +78,14 @@ def _licence(name: str, folder: Path | None) -> str | None:
 
 @models_app.command("pull")
 def pull_model(
-    name: Annotated[str, typer.Argument(help="See `matting models list`.")],
+    name: Annotated[str, typer.Argument(help="Model name, see `matting models list`.")],
     source: Annotated[
-        str | None, typer.Option("--from", help="A file or URL instead of the usual place.")
+        str | None, typer.Option("--from", help="File or URL to use instead of the default URL.")
     ] = None,
 ) -> None:
-    """Fetch a published model; what was fetched once is refused when it changes. ONNX files are
-    imported, which takes minutes for large ones.
+    """Download a published model. A model that changed since its first download is rejected.
+
+    ONNX files are imported, which takes minutes for large ones.
     """
     from deploy.models.onnx_files import pull_onnx
     from deploy.models.pull import pull
@@ -88,9 +94,11 @@ def pull_model(
     check_name(name)
     if source is None and name not in {**PUBLISHED_MODELS, **PUBLISHED_ONNX}:
         known = ", ".join([*PUBLISHED_MODELS, *PUBLISHED_ONNX])
-        raise typer.BadParameter(f"{name} is not published; there are {known}. Others: --from")
+        raise typer.BadParameter(
+            f"{name} is not a published model. Published are {known}. Use --from for others"
+        )
     notes: list[str] = []
-    with bar("fetching", 0, own_rate=True) as progress:
+    with bar("fetching", 0, rate_in_note=True) as progress:
 
         def show(here: int, total: int) -> None:
             note = f"{here / 1e6:.1f} MB"
@@ -105,7 +113,7 @@ def pull_model(
         else:
             url = f"{settings.models_url.rstrip('/')}/{name}.zip"
             model = pull(name, source or url, settings.models_dir, show)
-    tell(settings, name, model.fingerprint, notes)
+    print_installed(settings, name, model.fingerprint, notes)
 
 
 models_app.command("import")(import_model)
@@ -114,17 +122,25 @@ models_app.command("import")(import_model)
 @models_app.command()
 def verify(
     folder: Annotated[
-        Path, typer.Argument(help="images/ with alphas/ (or masks/), or NAME.jpg + NAME-alpha.png.")
+        Path,
+        typer.Argument(
+            help="Folder with images/ and alphas/ (or masks/), or with NAME.jpg and NAME-alpha.png."
+        ),
     ],
     model: Annotated[
-        str | None, typer.Option(help="`builtin`, a name or a folder; none: MATTING_MODEL.")
+        str | None, typer.Option(help="`builtin`, a name or a folder. Default: MATTING_MODEL.")
     ] = None,
-    profile: Annotated[Profile, typer.Option(help="`exact` follows deploy.yaml.")] = Profile.FAST,
+    profile: Annotated[
+        Profile, typer.Option(help="`exact` preprocesses as deploy.yaml says.")
+    ] = Profile.FAST,
     refine: Annotated[bool, typer.Option(help="Refine edges at full size.")] = True,
-    worst: Annotated[int, typer.Option(min=0, help="How many of the worst to name.")] = 5,
+    worst: Annotated[int, typer.Option(min=0, help="Number of worst photos to list.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure a model against true alphas: IoU, MAE, SAD, MSE, Grad, Conn."""
+    """Evaluate a model on your own photos.
+
+    The photos need ground-truth alphas. Prints IoU, MAE, SAD, MSE, Grad and Conn.
+    """
     from deploy.models.verify import find_pairs, summary
     from deploy.models.verify import verify as run
     from shared.telemetry import configure_logging
@@ -153,4 +169,4 @@ def verify(
         ),
     ]
     print_table([f"{settings.model} ({len(results)})", *COLUMNS], rows)
-    typer.echo(f"{means['images_per_s']} images/s in the bare predictor, one at a time")
+    typer.echo(f"{means['images_per_s']} images/s for prediction alone, with batch size 1")

@@ -1,4 +1,4 @@
-"""What a person sees while work goes on: bars, rates, failures as they happen, a summary."""
+"""Terminal output of running jobs: progress bars, rates, failures, and a summary."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,34 +26,35 @@ from api.client import Item, Job, MattingClient
 from shared.jobs import STAGES
 
 console = Console(stderr=True)
-"""Everything for the eye goes to standard error; standard output is for results and --json."""
+"""Messages for people go to standard error. Standard output is for results and --json."""
 
 
 SHOWN_FAILURES = 100
-"""Failures named as they happen; further ones are counted, and all are in the report."""
+"""Number of failures that are printed. All of them are in the report."""
 
 
-class _Rate(ProgressColumn):
-    """How many a second, of late."""
+class _RateColumn(ProgressColumn):
+    """The current rate per second."""
 
     def render(self, task: Task) -> Text:
-        """Nothing before the first."""
+        """The rate, or an empty text before the first step."""
         speed = task.finished_speed or task.speed
         return Text(f"{speed:,.1f}/s" if speed else "")
 
 
 @contextmanager
-def bar(label: str, total: int, *, own_rate: bool = False) -> Iterator[Progress]:
-    """A bar of one task, with the id 0; its field `note` is free text. With `own_rate` the note
-    says how fast it goes and how long it takes.
+def bar(label: str, total: int, *, rate_in_note: bool = False) -> Iterator[Progress]:
+    """A progress bar with a single task. Its field `note` is free text.
+
+    `rate_in_note` means that the note contains rate and remaining time, so no column shows them.
     """
-    timing = (_Rate(), TimeRemainingColumn(compact=True, elapsed_when_finished=True))
-    # The bar takes what is left of the line: in a narrow window the figures matter more.
+    timing = (_RateColumn(), TimeRemainingColumn(compact=True, elapsed_when_finished=True))
+    # The bar shrinks first in a narrow window: the figures matter more.
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        *((TimeElapsedColumn(),) if own_rate else timing),
+        *((TimeElapsedColumn(),) if rate_in_note else timing),
         TextColumn("{task.fields[note]}"),
         console=console,
         expand=True,
@@ -65,7 +66,7 @@ def bar(label: str, total: int, *, own_rate: bool = False) -> Iterator[Progress]
 
 @contextmanager
 def byte_bar(label: str, total_bytes: int) -> Iterator[Progress]:
-    """The same for one large file."""
+    """A progress bar for the transfer of one large file."""
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
@@ -81,9 +82,9 @@ def byte_bar(label: str, total_bytes: int) -> Iterator[Progress]:
 
 
 def follow(client: MattingClient, job_id: str) -> Job:
-    """Show a job until it has ended; returns it."""
-    failures = _Failures(client, job_id)
-    with bar("matting", 0, own_rate=True) as progress:
+    """Show the progress of a job until it has ended; returns the job."""
+    failures = _FailurePrinter(client, job_id)
+    with bar("matting", 0, rate_in_note=True) as progress:
 
         def show(job: Job) -> None:
             counts = job["counts"]
@@ -108,8 +109,8 @@ def follow(client: MattingClient, job_id: str) -> Job:
     return job
 
 
-class _Failures:
-    """Names the images of a job that failed, as they do."""
+class _FailurePrinter:
+    """Prints the failed images of a job as soon as they fail."""
 
     def __init__(self, client: MattingClient, job_id: str) -> None:
         self._client, self._job_id = client, job_id
@@ -117,29 +118,31 @@ class _Failures:
         self._counted = 0
 
     def show(self, count: int) -> None:
-        """Name those that are new; `count`: how many there are."""
+        """Print new failures. `count` is the number of failed images now."""
         if count == self._counted or len(self._seen) >= SHOWN_FAILURES:
             return
         self._counted = count
-        # In the order of the source, not of failing: so all but the first page would be read again
-        # and again for the sake of a few.
+        # Items come in the order of the source. Reading only the first page keeps each call cheap.
         for item in islice(self._client.items(self._job_id, status="failed"), 1_000):
             if item["id"] not in self._seen and len(self._seen) < SHOWN_FAILURES:
                 self._seen.add(item["id"])
                 print_failure(item)
         if len(self._seen) >= SHOWN_FAILURES:
-            console.print(f"[red]failed[/] and more: `matting report {self._job_id} report.csv`")
+            console.print(
+                f"[red]failed[/] more images failed; `matting report {self._job_id} report.csv`"
+                " lists them all"
+            )
 
 
 def print_failure(item: Item) -> None:
-    """One line for an image that has no result."""
+    """Print one line for an image without a result."""
     error = item["error"] or {"code": item["status"], "detail": ""}
     text = escape(f"{item['name']}: {error['detail']} [{error['code']}]")
     console.print(f"[red]failed[/] {text}")
 
 
 def print_summary(job: Job, *, title: str) -> None:
-    """Counts, rate, and where the time of an image went."""
+    """Print a job's counts, its rate, and the time per image in each stage."""
     counts = job["counts"]
     table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
     table.add_column(style="dim")
@@ -152,16 +155,16 @@ def print_summary(job: Job, *, title: str) -> None:
         table.add_row("images/s", f"{job['images_per_s']:.2f}")
     table.add_row("megapixels", f"{job['megapixels']:.1f}")
     for stage in STAGES:
-        table.add_row(f"{stage}, ms an image", f"{job['timings_ms'][stage]:.1f}")
+        table.add_row(f"{stage}, ms per image", f"{job['timings_ms'][stage]:.1f}")
     console.print(table)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A plain table on standard output."""
+    """Print a plain table on standard output."""
     table = Table(*headings, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    # A pipe has no width: rows must not be cut there.
+    # A pipe has no width; a large one keeps rich from truncating rows.
     Console(width=None if sys.stdout.isatty() else 250).print(table)
 
 

@@ -1,4 +1,4 @@
-"""`matting tune`: sweep the predictor on this machine; a table, a plot, a file for the worker."""
+"""`matting tune`: measures the predictor on this machine; writes the best settings and a plot."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,23 +13,24 @@ from worker.inference.predictor import load_predictor
 from worker.inference.sweep import SweepChoice, SweepResult, choose, combinations, sweep
 from worker.inference.tuning import CPU_BATCH, DEVICE_BATCH, write_tuned
 
-SHAPES = 3
-"""Of the grid: the most upright one, the square, and the widest."""
+MEASURED_SHAPES = 3
+"""Number of input shapes that are measured: the narrowest, the middle and the widest."""
 
 
 def run_tune(out: Path | None, measure_s: float) -> None:
-    """Find the batch size and the number of streams this machine runs best with, and write them to
-    `out`, or where the worker looks for them.
+    """Measure batch sizes and numbers of streams, and write the best ones.
+
+    The default for `out` is the file that the worker reads at its start.
     """
     settings = Settings()
     path = out or settings.effective_tune_file
-    # With nothing tuned or set: the whole machine, as the worker would find it.
+    # Without tuned or fixed settings, as on a worker's first start.
     console.print(f"loading {settings.model} on {settings.device} …")
     predictor = load_predictor(settings.model_copy(update={"predict_batch_size": 1}))
     kind, model, grid = predictor.plan.kind, predictor.model, predictor.grid.shapes
     predictor.close()
-    shapes = sorted({grid[0], grid[len(grid) // 2], grid[-1]})[:SHAPES]
-    with bar("measuring", len(combinations(settings)) * len(shapes), own_rate=True) as progress:
+    shapes = sorted({grid[0], grid[len(grid) // 2], grid[-1]})[:MEASURED_SHAPES]
+    with bar("measuring", len(combinations(settings)) * len(shapes), rate_in_note=True) as progress:
 
         def show(cell: SweepResult) -> None:
             note = f"{cell.streams} x {cell.batch}: {cell.images_per_s:.1f} images/s"
@@ -40,7 +41,7 @@ def run_tune(out: Path | None, measure_s: float) -> None:
     console.print(_table(cells, best))
     picture = path.with_suffix(".png")
     found = {
-        "batch_size": _messages(settings, best),
+        "batch_size": _message_batch_size(settings, best),
         "predict_batch_size": best.batch,
         "predict_streams": best.streams,
         "cpu_threads": settings.cpu_threads,
@@ -51,23 +52,26 @@ def run_tune(out: Path | None, measure_s: float) -> None:
     }
     write_tuned(path, settings, found)
     plot(cells, best, picture, title=f"{settings.model} on {settings.device} ({kind})")
-    console.print(f"best: {best.streams} stream(s), {best.batch} image(s) a pass")
-    console.print(f"wrote {path}, which a worker reads at its start, and {picture}")
+    console.print(f"best: {best.streams} stream(s), {best.batch} image(s) per forward pass")
+    console.print(f"wrote {path} (a worker reads it at its start) and {picture}")
 
 
-def _messages(settings: Settings, best: SweepChoice) -> int:
-    """A batch of messages fills every stream twice: one half is stored while the other runs."""
+def _message_batch_size(settings: Settings, best: SweepChoice) -> int:
+    """The number of messages per batch: enough to fill every stream twice.
+
+    Half of the images are stored while the other half is predicted.
+    """
     usual = CPU_BATCH if settings.device == "cpu" else DEVICE_BATCH
     return min(256, max(usual, 2 * best.streams * best.batch))
 
 
 def _table(cells: Sequence[SweepResult], best: SweepChoice) -> Table:
-    table = Table("streams", "images a pass", "shape", "images/s", "median ms", "p99 ms")
+    table = Table("streams", "images per pass", "shape", "images/s", "median ms", "p99 ms")
     for cell in cells:
         style = "bold" if (cell.streams, cell.batch) == (best.streams, best.batch) else None
         height, width = cell.shape
         if cell.images_per_s == 0:
-            measured = ["too little memory", "", ""]
+            measured = ["out of memory", "", ""]
         else:
             measured = [f"{cell.images_per_s:.1f}", f"{cell.median_ms:.1f}", f"{cell.p99_ms:.1f}"]
         table.add_row(
@@ -77,7 +81,7 @@ def _table(cells: Sequence[SweepResult], best: SweepChoice) -> Table:
 
 
 def plot(cells: Sequence[SweepResult], best: SweepChoice, path: Path, *, title: str) -> None:
-    """Throughput and latency over the batch size, a line for each number of streams and shape."""
+    """Plot throughput and latency against batch size, a line per number of streams and shape."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
@@ -92,7 +96,7 @@ def plot(cells: Sequence[SweepResult], best: SweepChoice, path: Path, *, title: 
         for shape, dashes in zip(shapes, ("-", "--", ":"), strict=False):
             line = [cell for cell in of_streams if cell.shape == shape]
             style = {"color": f"C{number}", "linestyle": dashes, "marker": "o", "markersize": 4}
-            label = f"{streams} stream(s), {_name(shape)}"
+            label = f"{streams} stream(s), {_shape_text(shape)}"
             batches = [cell.batch for cell in line]
             rates.plot(batches, [cell.images_per_s for cell in line], label=label, **style)
             waits.plot(batches, [cell.p99_ms for cell in line], **style)
@@ -100,18 +104,18 @@ def plot(cells: Sequence[SweepResult], best: SweepChoice, path: Path, *, title: 
     rates.annotate(f"chosen: {best.streams} x {best.batch}", (best.batch, 0), xytext=(4, 6),
                    textcoords="offset points", color="0.4")  # fmt: skip
     rates.set(ylabel="images/s", ylim=(0, None))
-    waits.set(ylabel="ms for a batch, 99th percentile", yscale="log")
+    waits.set(ylabel="ms per batch, 99th percentile", yscale="log")
     waits.yaxis.set_major_formatter("{x:.0f}")
     waits.yaxis.set_minor_formatter("{x:.0f}")
     for axes in (rates, waits):
         axes.set_xscale("log", base=2)
         axes.set_xticks(sorted({cell.batch for cell in measured}))
         axes.xaxis.set_major_formatter("{x:.0f}")
-        axes.set_xlabel("images a pass")
+        axes.set_xlabel("images per forward pass")
         axes.grid(alpha=0.3)
     rates.legend(fontsize=8)
     figure.savefig(path, dpi=110)
 
 
-def _name(shape: Size) -> str:
+def _shape_text(shape: Size) -> str:
     return f"{shape[0]} x {shape[1]}"

@@ -1,4 +1,4 @@
-"""`matting webhooks`: who is told what happens to jobs, and what they were told."""
+"""`matting webhooks`: manages webhooks and shows their deliveries."""
 
 import json
 import time
@@ -12,31 +12,31 @@ from api.client import Delivery, MadeWebhook, MattingClient
 from deploy.commands.arguments import DATA, Data, connect
 from deploy.commands.progress import console, print_table
 
-webhooks_app = typer.Typer(
-    no_args_is_help=True, help="Be told when jobs end (Standard Webhooks), and see what was told."
-)
+webhooks_app = typer.Typer(no_args_is_help=True, help="Manage webhooks and their deliveries.")
 
-WATCH_S = 60
-"""Longer than one attempt may take."""
+ATTEMPT_WAIT_S = 60
+"""Waiting time for an attempt, longer than an attempt's own time limit."""
 
-WebhookId = Annotated[str, typer.Argument(help="First column of `matting webhooks list`.")]
+WebhookId = Annotated[
+    str, typer.Argument(help="Webhook id, the first column of `matting webhooks list`.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 
 @webhooks_app.command()
 def create(
-    url: Annotated[str, typer.Argument(help="What is told, by POST.")],
+    url: Annotated[str, typer.Argument(help="URL that receives the events by POST.")],
     event: Annotated[
         list[str] | None,
-        typer.Option(help="job.finished, job.cancelled or job.paused; several times. None: all."),
+        typer.Option(help="job.finished, job.cancelled or job.paused. Repeatable. Default: all."),
     ] = None,
     progress: Annotated[
-        int | None, typer.Option(min=1, max=50, help="Also tell every so many percent.")
+        int | None, typer.Option(min=1, max=50, help="Also report progress in steps of N percent.")
     ] = None,
     as_json: AsJson = False,
     data: Data = DATA,
 ) -> None:
-    """Register an address and print its secret: the only time that it is seen."""
+    """Register a URL and print its secret. The secret can't be shown again."""
     with connect(data) as client:
         made = client.webhooks.create(url, events=event or None, progress_percent=progress)
     _print_secret(made, as_json=as_json)
@@ -44,7 +44,7 @@ def create(
 
 @webhooks_app.command("list")
 def list_webhooks(as_json: AsJson = False, data: Data = DATA) -> None:
-    """Show the webhooks of all jobs."""
+    """List the webhooks that apply to all jobs."""
     with connect(data) as client:
         found = client.webhooks.list()
     if as_json:
@@ -61,62 +61,66 @@ def list_webhooks(as_json: AsJson = False, data: Data = DATA) -> None:
         ]
         for one in found
     ]
-    print_table(["webhook", "url", "state", "events", "progress", "last told (UTC)"], rows)
+    print_table(["webhook", "url", "state", "events", "progress", "last delivery (UTC)"], rows)
 
 
 @webhooks_app.command()
 def rotate(webhook: WebhookId, as_json: AsJson = False, data: Data = DATA) -> None:
-    """Exchange the secret; the old one signs along for a day."""
+    """Replace the secret. The old one stays valid for a day."""
     with connect(data) as client:
-        made = client.webhooks.rotate(_id(webhook))
+        made = client.webhooks.rotate(_parse_id(webhook))
     _print_secret(made, as_json=as_json)
 
 
 @webhooks_app.command()
 def enable(webhook: WebhookId, data: Data = DATA) -> None:
-    """Switch one on again that was switched off."""
+    """Enable a webhook that was disabled."""
     with connect(data) as client:
-        client.webhooks.change(_id(webhook), enabled=True)
+        client.webhooks.change(_parse_id(webhook), enabled=True)
 
 
 @webhooks_app.command()
 def disable(webhook: WebhookId, data: Data = DATA) -> None:
-    """Switch one off; what it was still to be told is given up."""
+    """Disable a webhook. Its pending deliveries are dropped."""
     with connect(data) as client:
-        client.webhooks.change(_id(webhook), enabled=False)
+        client.webhooks.change(_parse_id(webhook), enabled=False)
 
 
 @webhooks_app.command()
 def delete(webhook: WebhookId, data: Data = DATA) -> None:
-    """Remove one with its deliveries."""
+    """Delete a webhook and its deliveries."""
     with connect(data) as client:
-        client.webhooks.delete(_id(webhook))
+        client.webhooks.delete(_parse_id(webhook))
 
 
 @webhooks_app.command("test")
 def send_test(webhook: WebhookId, as_json: AsJson = False, data: Data = DATA) -> None:
-    """Send `webhook.test` and say how it went: status 0 when the receiver took it."""
+    """Send a test event and show the outcome.
+
+    The exit status is 0 if the receiver accepted it.
+    """
     with connect(data) as client:
-        sent = client.webhooks.test(_id(webhook))
-        _print_outcome(_tried(client, sent, before=0), as_json=as_json)
+        sent = client.webhooks.test(_parse_id(webhook))
+        _print_outcome(_wait_for_attempt(client, sent, before=0), as_json=as_json)
 
 
 @webhooks_app.command()
 def deliveries(
-    webhook: Annotated[str | None, typer.Option(help="Of this webhook.")] = None,
-    job: Annotated[str | None, typer.Option(help="About this job.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="Only of this webhook.")] = None,
+    job: Annotated[str | None, typer.Option(help="Only about this job.")] = None,
     status: Annotated[
-        Literal["pending", "delivered", "failed"] | None, typer.Option(help="In this state.")
+        Literal["pending", "delivered", "failed"] | None,
+        typer.Option(help="Only with this status."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of deliveries.")] = 100,
     as_json: AsJson = False,
     data: Data = DATA,
 ) -> None:
-    """Show what was told or is to be told, newest first."""
+    """List deliveries, newest first."""
     with connect(data) as client:
         every = client.webhooks.deliveries(
-            webhook_id=_id(webhook) if webhook else None,
-            job_id=_id(job) if job else None,
+            webhook_id=_parse_id(webhook) if webhook else None,
+            job_id=_parse_id(job) if job else None,
             status=status,
         )
         found = list(islice(every, limit))
@@ -130,32 +134,35 @@ def deliveries(
             one["job_id"] or "",
             one["status"],
             str(one["attempts"]),
-            _how(one),
+            _last_attempt(one),
             (one["next_attempt_at"] or "")[:19],
             one["created_at"][:19],
         ]
         for one in found
     ]
-    headings = ["delivery", "event", "job", "status", "attempts", "last", "next (UTC)"]
+    headings = ["delivery", "event", "job", "status", "attempts", "last attempt", "next (UTC)"]
     print_table([*headings, "created (UTC)"], rows)
 
 
 @webhooks_app.command()
 def redeliver(
-    delivery: Annotated[str, typer.Argument(help="First column of `deliveries`.")],
+    delivery: Annotated[str, typer.Argument(help="Delivery id, the first column of `deliveries`.")],
     as_json: AsJson = False,
     data: Data = DATA,
 ) -> None:
-    """Send a delivery again and say how it went: status 0 when the receiver took it."""
+    """Send a delivery again and show the outcome.
+
+    The exit status is 0 if the receiver accepted it.
+    """
     with connect(data) as client:
-        before = client.webhooks.delivery(_id(delivery))
+        before = client.webhooks.delivery(_parse_id(delivery))
         sent = client.webhooks.redeliver(before["id"])
-        _print_outcome(_tried(client, sent, before=before["attempts"]), as_json=as_json)
+        _print_outcome(_wait_for_attempt(client, sent, before=before["attempts"]), as_json=as_json)
 
 
-def _tried(client: MattingClient, sent: Delivery, *, before: int) -> Delivery:
-    """The delivery after its next attempt."""
-    deadline = time.monotonic() + WATCH_S
+def _wait_for_attempt(client: MattingClient, sent: Delivery, *, before: int) -> Delivery:
+    """Wait for the delivery's next attempt; returns the delivery."""
+    deadline = time.monotonic() + ATTEMPT_WAIT_S
     found = sent
     while time.monotonic() < deadline:
         found = client.webhooks.delivery(sent["id"])
@@ -165,8 +172,8 @@ def _tried(client: MattingClient, sent: Delivery, *, before: int) -> Delivery:
     return found
 
 
-def _how(delivery: Delivery) -> str:
-    """Its last attempt in a few words."""
+def _last_attempt(delivery: Delivery) -> str:
+    """Outcome and HTTP status of the last attempt."""
     if not delivery["log"]:
         return ""
     last = delivery["log"][-1]
@@ -178,7 +185,9 @@ def _print_outcome(delivery: Delivery, *, as_json: bool) -> None:
         typer.echo(json.dumps(delivery))
     else:
         detail = delivery["log"][-1]["detail"] if delivery["log"] else "no attempt yet"
-        typer.echo(" ".join(part for part in (delivery["id"], _how(delivery), detail) if part))
+        typer.echo(
+            " ".join(part for part in (delivery["id"], _last_attempt(delivery), detail) if part)
+        )
     raise typer.Exit(0 if delivery["status"] == "delivered" else 1)
 
 
@@ -187,10 +196,10 @@ def _print_secret(made: MadeWebhook, *, as_json: bool) -> None:
         typer.echo(json.dumps(made))
     else:
         typer.echo(f"{made['id']} {made['secret']}")
-        console.print("Keep the secret: it is not shown again.")
+        console.print("Store the secret now: it is not shown again.")
 
 
-def _id(text: str) -> str:
+def _parse_id(text: str) -> str:
     try:
         return str(uuid.UUID(text))
     except ValueError as error:

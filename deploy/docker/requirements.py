@@ -1,6 +1,7 @@
-"""Prints what pyproject.toml asks for, one requirement a line: `requirements.py [EXTRA…]`.
+"""Prints the dependencies of pyproject.toml, one per line: `requirements.py [EXTRA…]`.
 
-An image installs these before the code is copied, so that the large layer changes only with them.
+The Dockerfiles install them before they copy the code, so that a code change does not rebuild the
+large layer.
 """
 
 import sys

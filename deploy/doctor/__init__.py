@@ -1,1 +1,1 @@
-"""`matting doctor`: checks of this machine and of every service it talks to."""
+"""`matting doctor`: checks of this machine and of every service that it uses."""

@@ -1,8 +1,8 @@
-"""What a check of `matting doctor` raises."""
+"""The exception that a failed check of `matting doctor` raises."""
 
 
-class CheckFailed(Exception):  # it says what a part is
-    """A part does not work; `fix` is what to type or set."""
+class CheckFailed(Exception):
+    """A check failed; `fix` is the command or setting that repairs it."""
 
     def __init__(self, detail: str, fix: str) -> None:
         super().__init__(detail)

@@ -1,6 +1,7 @@
-"""What `matting doctor` checks of this machine: each check returns what it found, or raises Broken.
+"""Checks of this machine for `matting doctor`: memory, disk, image formats, Paddle, the models.
 
-Those of the parts that this machine talks to are in deploy/doctor/service_checks.py.
+Each check returns a short description of what it found, or raises CheckFailed. The checks of the
+services are in deploy/doctor/service_checks.py.
 """
 
 import os
@@ -23,16 +24,16 @@ MIN_MEMORY_BYTES = 1_500_000_000
 """A worker with the built-in model takes about 1 GB (tests/benchmarks/memory)."""
 
 MIN_DISK_BYTES = 2_000_000_000
-"""A pulled model takes up to 0.5 GB, unpacked beside its archive."""
+"""A downloaded model takes up to 0.5 GB, plus its archive while it is unpacked."""
 
 
 def python() -> str:
-    """The interpreter and the cores that this process may use."""
+    """The Python version and the number of cores that this process may use."""
     return f"{platform.python_version()} on {len(os.sched_getaffinity(0))} cores"
 
 
 def memory() -> str:
-    """Enough for one worker, by what the kernel or the container leaves."""
+    """Check that the memory that the kernel and the container leave is enough for one worker."""
     available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
@@ -42,31 +43,32 @@ def memory() -> str:
         available = min(available, int(text))
     if available < MIN_MEMORY_BYTES:
         raise CheckFailed(
-            f"{available / 1e9:.1f} GB of memory are left; a worker takes about 1 GB",
-            "Give it 3 GB (compose: deploy.resources.limits.memory), or MATTING_PREDICT_STREAMS=1",
+            f"{available / 1e9:.1f} GB of memory are free; a worker needs about 1 GB",
+            "Provide 3 GB (compose: deploy.resources.limits.memory), or set"
+            " MATTING_PREDICT_STREAMS=1",
         )
     return f"{available / 1e9:.1f} GB free"
 
 
 def disk(folder: Path) -> str:
-    """Room for models, and the right to write them."""
+    """Check that the folder for models is writable and has free space."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not os.access(existing, os.W_OK):
         raise CheckFailed(
-            f"{existing} can't be written by user {os.getuid()}",
+            f"User {os.getuid()} can't write to {existing}",
             f"chown -R {os.getuid()} {existing}",
         )
     free = shutil.disk_usage(existing).free
     if free < MIN_DISK_BYTES:
         raise CheckFailed(
-            f"{free / 1e9:.1f} GB are free below {existing}",
+            f"{free / 1e9:.1f} GB are free in {existing}",
             f"Free 2 GB there (du -xh --max-depth=2 {existing} | sort -h | tail)",
         )
-    return f"{free / 1e9:.0f} GB free below {existing}"
+    return f"{free / 1e9:.0f} GB free in {existing}"
 
 
 def formats() -> str:
-    """What this build of Pillow can write."""
+    """Check that this build of Pillow can write all output formats."""
     missing = [name for name in ("jpg", "zlib", "webp", "avif") if not features.check(name)]
     if missing:
         raise CheckFailed(
@@ -77,7 +79,7 @@ def formats() -> str:
 
 
 def paddle(settings: Settings) -> str:
-    """The build that the device needs, in the release that this project was tested with."""
+    """Check that the Paddle build for the device is installed, in the tested release."""
     names = {"cpu": "paddlepaddle", "gpu": "paddlepaddle-gpu", "xpu": "paddlepaddle-xpu"}
     wanted = names.get(settings.device.partition(":")[0], "paddlepaddle")
     [tested] = {
@@ -89,12 +91,13 @@ def paddle(settings: Settings) -> str:
         version = metadata.version(wanted)
     except metadata.PackageNotFoundError as error:
         raise CheckFailed(
-            f"{wanted} is not installed, and MATTING_DEVICE={settings.device} needs it",
+            f"{wanted} is not installed, but MATTING_DEVICE={settings.device} needs it",
             _install(wanted, tested),
         ) from error
     if version.split("+")[0].split(".post")[0] != tested:
         raise CheckFailed(
-            f"{wanted} {version} is installed; tested is {tested} (3.3 crashes with oneDNN)",
+            f"{wanted} {version} is installed; {tested} is the tested release (3.3 crashes with"
+            " oneDNN)",
             _install(wanted, tested),
         )
     return f"{wanted} {version}"
@@ -103,11 +106,11 @@ def paddle(settings: Settings) -> str:
 def _install(wanted: str, version: str) -> str:
     if wanted == "paddlepaddle":
         return f"{sys.executable} -m pip install paddlepaddle=={version}"
-    return f"Use the image of this device, with {wanted} {version}: deploy/docker/README.md"
+    return f"Use the container image for this device: deploy/docker/README.md ({wanted} {version})"
 
 
 def model(settings: Settings) -> str:
-    """It loads, warms and gives the same mattes as its plain form."""
+    """Check that a model loads, warms up, and passes its self-test."""
     try:
         predictor = load_predictor(settings)
     except EngineUnavailableError:
@@ -116,7 +119,7 @@ def model(settings: Settings) -> str:
         if settings.model in PUBLISHED_MODELS:
             raise CheckFailed(error.detail, f"matting models pull {settings.model}") from error
         if settings.model == "builtin":
-            fix = "git checkout worker/bundles; or take the image (or the package) anew"
+            fix = "Restore it: git checkout worker/bundles, or pull the container image again"
             raise CheckFailed(error.detail, fix) from error
         raise
     known = predictor.describe()

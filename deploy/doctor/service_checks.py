@@ -1,5 +1,7 @@
-"""What `matting doctor` checks of the parts that a process talks to: each check tries one for real,
-and returns what it found or raises Broken with what to type.
+"""Checks of the services for `matting doctor`: database, queue, storage, clocks, workers.
+
+Each check uses the service as the system does. It returns a short description of what it found, or
+raises CheckFailed with the fix.
 """
 
 import os
@@ -35,29 +37,30 @@ from shared.queue import make_app, queue_depth, queue_facts, try_to_write
 from shared.settings import Settings
 from shared.storage import Storage
 
-MAX_CLOCK_S = 5.0
-"""From the database's: leases last MATTING_LEASE_S (20 s) on it."""
+MAX_CLOCK_SKEW_S = 5.0
+"""Largest accepted difference to the database's clock. Leases last MATTING_LEASE_S (20 s)."""
 
-MAX_STORAGE_CLOCK_S = 300.0
-"""From the storage's: beyond 900 s it refuses every request, and presigned URLs end early."""
+MAX_STORAGE_CLOCK_SKEW_S = 300.0
+"""Largest accepted difference to the storage's clock. S3 rejects every request beyond 900 s, and
+presigned URLs expire early."""
 
-SET_CLOCK = "timedatectl set-ntp true, on both machines (containers have their machine's clock)"
+CLOCK_FIX = "timedatectl set-ntp true, on both machines (containers use their host's clock)"
 
 
 def secrets(settings: Settings) -> str:
-    """None that anybody could guess."""
+    """Check that no secret is short or a known default."""
     try:
         refuse_weak_secrets(settings, os.environ)
     except SetupError as error:
         raise CheckFailed(
-            error.detail, "openssl rand -hex 24, for each; then start again"
+            error.detail, "Create each with openssl rand -hex 24, then restart"
         ) from error
-    return "none is a known default or short"
+    return "none is short or a known default"
 
 
 @contextmanager
-def _opened(settings: Settings) -> Iterator[Database]:
-    """The database; Broken when it is away."""
+def _open_database(settings: Settings) -> Iterator[Database]:
+    """Open the database. Raises CheckFailed when it is unavailable."""
     opened = Database(settings.database_url, process="doctor")
     try:
         yield opened
@@ -67,61 +70,65 @@ def _opened(settings: Settings) -> Iterator[Database]:
         opened.close()
 
 
-def _database_fix(database: Database, said: str) -> str:
+def _database_fix(database: Database, message: str) -> str:
     url = database.url
     if database.is_sqlite:
-        return f"MATTING_DATABASE_URL names {url.database}: its folder must be there and writable"
+        return f"Make the folder of {url.database} (MATTING_DATABASE_URL) exist and be writable"
     where = f"-h {url.host or url.query.get('host', 'localhost')} -p {url.port or 5432}"
-    if re.search(r"password|role .* does not exist|no pg_hba.conf entry", said):
+    if re.search(r"password|role .* does not exist|no pg_hba.conf entry", message):
         return (
-            f"psql {where} -U {url.username} {url.database} with the password that is right, and "
-            f"put it into MATTING_DATABASE_URL; or set it: ALTER ROLE {url.username} PASSWORD '…'"
+            f"Find the valid password with psql {where} -U {url.username} {url.database} and put "
+            f"it into MATTING_DATABASE_URL; or change it: ALTER ROLE {url.username} PASSWORD '…'"
         )
-    if re.search(r"database .* does not exist", said):
+    if re.search(r"database .* does not exist", message):
         return f"createdb {where} -U {url.username} {url.database}; then: matting prepare"
-    if re.search(r"too many clients|connection slots", said):
-        return "Raise max_connections of PostgreSQL: an API or worker process takes up to 16"
+    if re.search(r"too many clients|connection slots", message):
+        return "Raise max_connections of PostgreSQL: each API or worker process uses up to 16"
     return f"pg_isready {where}; start PostgreSQL there, or correct MATTING_DATABASE_URL"
 
 
 def database(settings: Settings) -> str:
-    """It answers, and its tables are those of this code."""
-    with _opened(settings) as opened:
+    """Check that the database answers and has the schema revision of this code."""
+    with _open_database(settings) as opened:
         opened.ping()
         current, newest = opened.revisions()
         kind = opened.url.get_backend_name()
     if current != newest:
         raise CheckFailed(
-            f"Its tables are at revision {current}, the code at {newest}", "matting migrate"
+            f"The schema is at revision {current}; the code needs {newest}", "matting migrate"
         )
     return f"{kind}, revision {current}"
 
 
 def clock(settings: Settings) -> str:
-    """How far this machine's clock is from the storage's and the database's."""
-    ahead_s = _ahead_of_storage_s(settings)
-    if ahead_s is not None and abs(ahead_s) > MAX_STORAGE_CLOCK_S:
+    """Check the difference of this machine's clock to those of the storage and the database."""
+    storage_skew_s = _storage_clock_skew_s(settings)
+    if storage_skew_s is not None and abs(storage_skew_s) > MAX_STORAGE_CLOCK_SKEW_S:
         raise CheckFailed(
-            f"This machine's clock is {ahead_s:+.0f} s off the storage's: S3 refuses requests "
-            "that are 900 s off",
-            SET_CLOCK,
+            f"This machine's clock is {storage_skew_s:+.0f} s off the storage's: S3 rejects"
+            " requests that are 900 s off",
+            CLOCK_FIX,
         )
-    with _opened(settings) as opened, opened.transaction() as session:
+    with _open_database(settings) as opened, opened.transaction() as session:
         began = time.monotonic()
-        theirs = now(session)
+        database_time = now(session)
         passed = time.monotonic() - began
-        off_s = (datetime.now(UTC) - theirs).total_seconds() - passed
-    if abs(off_s) > MAX_CLOCK_S:
+        database_skew_s = (datetime.now(UTC) - database_time).total_seconds() - passed
+    if abs(database_skew_s) > MAX_CLOCK_SKEW_S:
         raise CheckFailed(
-            f"This machine's clock is {off_s:+.0f} s off the database's: leases of images go by it",
-            SET_CLOCK,
+            f"This machine's clock is {database_skew_s:+.0f} s off the database's, which decides"
+            " when leases end",
+            CLOCK_FIX,
         )
-    beside = "" if ahead_s is None else f", {ahead_s:+.0f} s off the storage's"
-    return f"{off_s:+.2f} s off the database's{beside}"
+    storage_text = "" if storage_skew_s is None else f", {storage_skew_s:+.0f} s off the storage's"
+    return f"{database_skew_s:+.2f} s off the database's{storage_text}"
 
 
-def _ahead_of_storage_s(settings: Settings) -> float | None:
-    """By the time on any answer, for which no key is needed; None when there is none."""
+def _storage_clock_skew_s(settings: Settings) -> float | None:
+    """The local clock minus the storage's; None when the storage does not answer.
+
+    The `Date` header of any answer gives the time, so no access key is needed.
+    """
     url = settings.s3_endpoint_url or f"https://s3.{settings.s3_region}.amazonaws.com"
     with suppress(httpx.HTTPError, ValueError):
         date = httpx.head(url, timeout=5).headers.get("date", "")
@@ -130,7 +137,7 @@ def _ahead_of_storage_s(settings: Settings) -> float | None:
 
 
 def queue(settings: Settings) -> str:
-    """Redis answers, takes what it is given, and throws nothing away."""
+    """Check that Redis answers, accepts writes, and evicts no messages."""
     opened = make_app(settings)
     try:
         facts, depth = queue_facts(opened), queue_depth(opened)
@@ -142,34 +149,38 @@ def queue(settings: Settings) -> str:
     policy = facts.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise CheckFailed(
-            f"Redis throws messages away when its memory is full (maxmemory-policy {policy})",
+            f"Redis evicts messages when its memory is full (maxmemory-policy {policy})",
             "redis-cli -u $MATTING_REDIS_URL config set maxmemory-policy noeviction",
         )
-    kept = "appendonly" if facts.get("aof_enabled") else "not on disk: a restart publishes again"
+    kept = (
+        "appendonly"
+        if facts.get("aof_enabled")
+        else "not persistent (lost messages are published again)"
+    )
     return f"Redis {facts.get('redis_version', '?')}, {kept}, {depth} messages waiting"
 
 
-def _queue_fix(said: str) -> str:
+def _queue_fix(message: str) -> str:
     cli = "redis-cli -u $MATTING_REDIS_URL"
-    lowered = said.lower()
+    lowered = message.lower()
     if re.search(r"auth|username-password|noperm", lowered):
         return (
-            "Put the user and password that Redis knows into MATTING_REDIS_URL: "
+            "Put the user and password of this Redis into MATTING_REDIS_URL: "
             "redis://USER:PASSWORD@HOST:6379/0 (no user: redis://:PASSWORD@HOST:6379/0)"
         )
     if "misconf" in lowered or "no space" in lowered:
-        return f"Redis can't write to its disk: free room in `{cli} config get dir` (df -h there)"
+        return f"Free disk space for Redis in `{cli} config get dir` (df -h there)"
     if "maxmemory" in lowered:
-        return f"Its memory is full: {cli} config set maxmemory 2gb (matting status: who fills it?)"
+        return f"Give Redis more memory: {cli} config set maxmemory 2gb (matting status shows jobs)"
     if "read only replica" in lowered:
-        return "This is a replica: MATTING_REDIS_URL must name the primary"
+        return "Set MATTING_REDIS_URL to the primary; this is a replica"
     if "loading" in lowered:
-        return f"It is reading its file from disk: wait until {cli} ping says PONG"
+        return f"Redis is loading its data from disk: wait until {cli} ping says PONG"
     return f"{cli} ping; start Redis there, or correct MATTING_REDIS_URL"
 
 
 def storage(settings: Settings) -> str:
-    """An object of the own bucket can be written, read and removed."""
+    """Check that an object in the bucket can be written, read and deleted."""
     opened = Storage(settings)
     key = f"doctor/{uuid.uuid4().hex}"
     endpoint = settings.s3_endpoint_url or "AWS"
@@ -184,37 +195,38 @@ def storage(settings: Settings) -> str:
         opened.close()
     if read != b"matting doctor":
         raise CheckFailed(
-            f"{endpoint} gave back other bytes than it was given", "Look at what is between"
+            f"{endpoint} returned other bytes than were written",
+            "Check the proxies between this machine and the storage",
         )
-    return f"{endpoint}, bucket {opened.bucket}: wrote, read, removed"
+    return f"{endpoint}, bucket {opened.bucket}: wrote, read, deleted"
 
 
 def _storage_fix(error: MattingError, settings: Settings) -> str:
     match error:
         case StorageClockError():
-            return SET_CLOCK
+            return CLOCK_FIX
         case StorageKeyError():
             return (
                 "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to a key of "
-                f"{settings.s3_endpoint_url or 'AWS'}, then start API and workers again"
+                f"{settings.s3_endpoint_url or 'AWS'}, then restart API and workers"
             )
         case BucketMissingError():
-            return "matting prepare makes it; or correct MATTING_S3_BUCKET"
+            return "Create it with matting prepare, or correct MATTING_S3_BUCKET"
     if isinstance(error, SourceDeniedError) or "refuses" in error.detail:
         return (
-            "Let this key s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on "
+            "Allow this key s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on "
             f"{settings.s3_bucket}"
         )
     if settings.s3_endpoint_url is None:
-        return "Set MATTING_S3_ENDPOINT_URL: without it AWS is meant"
+        return "Set MATTING_S3_ENDPOINT_URL; without it the storage is AWS"
     return (
-        f"curl -I {settings.s3_endpoint_url} must be answered: start the storage there, or "
-        "correct MATTING_S3_ENDPOINT_URL"
+        f"Start the storage at {settings.s3_endpoint_url} (curl -I must answer), or correct "
+        "MATTING_S3_ENDPOINT_URL"
     )
 
 
 def public_urls(settings: Settings) -> str:
-    """A presigned URL, as customers get it, leads to the object."""
+    """Check that a presigned URL, as customers get it, returns the object."""
     opened = Storage(settings)
     key = f"doctor/{uuid.uuid4().hex}"
     shown = settings.s3_public_endpoint_url or settings.s3_endpoint_url or "AWS"
@@ -223,55 +235,57 @@ def public_urls(settings: Settings) -> str:
         answer = httpx.get(opened.presign_get(key, ttl_s=60, filename="doctor.txt"), timeout=10)
         opened.delete_many([key])
     except MattingError as error:
-        raise CheckFailed(error.detail, "Mend what `storage` says first") from error
+        raise CheckFailed(error.detail, "Fix the check `storage` first") from error
     except httpx.HTTPError as error:
-        # In a container the customers' name for the storage often leads nowhere: no fault.
-        return f"{shown} is not reached from here ({error}): open a result's URL from outside"
+        # Not a failure: inside a container, the public address often can't be reached.
+        return f"{shown} can't be reached from here ({error}): try a result's URL from outside"
     finally:
         opened.close()
     if answer.status_code != 200:
         raise CheckFailed(
             f"{shown} answered {answer.status_code} to a presigned URL",
-            "Set MATTING_S3_PUBLIC_ENDPOINT_URL to where customers reach the storage;"
-            " a proxy before it must keep the Host header",
+            "Set MATTING_S3_PUBLIC_ENDPOINT_URL to the address at which customers reach the"
+            " storage; a proxy in front of it must keep the Host header",
         )
-    return f"presigned URLs lead to {shown}"
+    return f"presigned URLs work at {shown}"
 
 
 def workers(settings: Settings) -> str:
-    """A warm one for every model that jobs may name."""
-    with _opened(settings) as opened, opened.transaction() as session:
+    """Check that a warm worker serves every model that jobs may name."""
+    with _open_database(settings) as opened, opened.transaction() as session:
         live = job_store.live_workers(session, stale_s=settings.worker_stale_s)
     start = "celery -A worker.app worker -P threads"
     if not live:
         raise CheckFailed(
-            "No worker is warm",
-            f"{start} (compose: docker compose up -d worker); its log names what keeps it from "
-            "starting",
+            "No worker is ready",
+            f"{start} (compose: docker compose up -d worker); if it does not start, its log says "
+            "why",
         )
     served = {name for one in live for name in one.description.get("models", [])}
     missing = [name for name in settings.offered_models if name not in served]
     if missing:
         raise CheckFailed(
-            f"No warm worker serves {', '.join(missing)}: jobs that name it wait",
+            f"No ready worker serves {', '.join(missing)}: jobs with that model wait",
             f"MATTING_WORKER_MODELS={','.join(missing)} {start}",
         )
-    return f"{len(live)} warm: {', '.join(one.id for one in live)}"
+    return f"{len(live)} ready: {', '.join(one.id for one in live)}"
 
 
 def stack(data: Path) -> str:
-    """The embedded one, if it runs."""
+    """Check the embedded stack, if it is running."""
     try:
         address, known = find_stack(data)
     except StackError:
-        return f"none runs on {data}; `matting up` starts one"
+        return f"no stack is running on {data}; `matting up` starts one"
     with MattingClient(address.api_url, known.api_key) as client:
         ready = client.readiness()
     flower = httpx.get(address.flower_url, timeout=10).status_code
     if not ready["ready"] or flower >= 500:
-        wrong = [f"{name}: {said}" for name, said in ready["checks"].items() if said != "ok"]
+        wrong = [
+            f"{name}: {message}" for name, message in ready["checks"].items() if message != "ok"
+        ]
         raise CheckFailed(
             f"{address.api_url} runs but is not ready ({'; '.join(wrong) or f'Flower: {flower}'})",
-            f"Look at {data}/logs; then stop it with Ctrl-C and: matting up --data {data}",
+            f"Look at {data}/logs; then stop it with Ctrl-C and run matting up --data {data}",
         )
-    return f"runs at {address.api_url}, {len(ready['workers'])} warm worker(s)"
+    return f"running at {address.api_url}, {len(ready['workers'])} ready worker(s)"

@@ -1,1 +1,1 @@
-"""Commands for the repository itself: audit, generated references, pictures."""
+"""Maintenance commands for this repository: audit, generated reference pages, pictures."""

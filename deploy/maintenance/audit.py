@@ -1,9 +1,7 @@
-"""Known weaknesses of the pinned packages, as pip-audit finds them.
+"""Audit of the pinned packages for known vulnerabilities, with pip-audit.
 
-Run by `python -m deploy.maintenance.audit`.
-
-Ends with 1 when there are some, and with 0 when none is known, or when nothing could be asked, with
-a warning: an index that knows of no weaknesses must not stop a build, nor pass for a clean one.
+Run it with `python -m deploy.maintenance.audit`. The exit status is 1 if vulnerabilities are known,
+else 0. If the index has no vulnerability data, the build continues with a warning.
 """
 
 import json
@@ -17,13 +15,13 @@ from typing import Any
 PINS = Path(__file__).parents[1] / "constraints.txt"
 
 CANARY = "django==2.2"
-"""Asked for beside the pins, of which it is none: dozens of its weaknesses are known. An index that
-answers with none holds no weaknesses of anything, and its silence about the pins means nothing."""
+"""A package with dozens of known vulnerabilities, audited together with the pins. If the index
+reports none for it, the index has no data, and its result for the pins means nothing."""
 TIMEOUT_S = 300
 
 
-def ask() -> dict[str, Any]:
-    """pip-audit's report on the pins; empty when it has none to give."""
+def run_pip_audit() -> dict[str, Any]:
+    """Run pip-audit on the pins; returns its JSON report, or an empty one if it fails."""
     program = Path(sys.executable).parent / "pip-audit"
     command = [os.fspath(program), "--disable-pip", "--no-deps", "--progress-spinner=off"]
     try:
@@ -44,7 +42,7 @@ def ask() -> dict[str, Any]:
 
 
 def verdict(report: dict[str, Any]) -> tuple[int, list[str]]:
-    """The exit status, and what to say."""
+    """The exit status and the lines to print for a report."""
     name, _, _ = CANARY.partition("==")
     packages = [one for one in report.get("dependencies", []) if one["name"] != name]
     knows = any(one.get("vulns") for one in report.get("dependencies", []) if one["name"] == name)
@@ -55,18 +53,21 @@ def verdict(report: dict[str, Any]) -> tuple[int, list[str]]:
         for one in asked
         for weakness in one["vulns"]
     ]
-    lines = [*found, f"{len(asked)} of {len(packages)} packages looked up, {len(found)} weaknesses"]
+    lines = [
+        *found,
+        f"{len(asked)} of {len(packages)} packages audited, {len(found)} vulnerabilities",
+    ]
     if len(asked) < len(packages) or not packages:
-        # GitHub shows such a line at the top of the run; elsewhere it is one of the log.
-        lines.append("::warning::not all packages were audited: the index did not answer for them")
+        # GitHub shows lines with this prefix as warnings at the top of the run.
+        lines.append("::warning::some packages were not audited: the index did not answer for them")
     elif not knows:
-        lines.append("::warning::nothing was audited: the index knows of no weakness at all")
+        lines.append("::warning::nothing was audited: the index has no vulnerability data")
     return int(bool(found)), lines
 
 
 def main() -> None:
-    """For make audit."""
-    status, lines = verdict(ask())
+    """Run the audit (`make audit`)."""
+    status, lines = verdict(run_pip_audit())
     print("\n".join(lines))  # noqa: T201 - a command
     sys.exit(status)
 

@@ -1,4 +1,4 @@
-"""Writes the README's picture: photos above, their cut-outs below (make picture)."""
+"""Creates the README's picture: photos above, their cut-outs below (`make picture`)."""
 
 import tempfile
 from pathlib import Path
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from deploy.commands.cutout import cut_out_files
 from deploy.local_photos import SAMPLES, LocalPhotos
-from deploy.sheets.contact_sheet import checkerboard, fit
+from deploy.sheets.contact_sheet import checkerboard, shrink_to_fit
 from shared.options import Options
 from shared.settings import Settings
 
@@ -19,7 +19,7 @@ TARGET = Path(__file__).parents[1] / "pictures" / "before-after.jpg"
 
 
 def main() -> None:
-    """Cut the samples out and put them side by side."""
+    """Cut out the sample photos and arrange them side by side."""
     photos = [(SAMPLES / f"{name}.jpg", f"{name}.jpg") for name in NAMES]
     with tempfile.TemporaryDirectory() as folder:
         if cut_out_files(LocalPhotos(photos, 0), Path(folder), Options(), Settings()):
@@ -34,9 +34,9 @@ def main() -> None:
 
 def _column(photo: Path, result: Path) -> NDArray[np.uint8]:
     with PIL.Image.open(photo) as picture:
-        before = fit(np.asarray(picture.convert("RGB")), SIDE_PX)
+        before = shrink_to_fit(np.asarray(picture.convert("RGB")), SIDE_PX)
     with PIL.Image.open(result) as picture:
-        rgba = fit(np.asarray(picture.convert("RGBA")), SIDE_PX)
+        rgba = shrink_to_fit(np.asarray(picture.convert("RGBA")), SIDE_PX)
     share = rgba[..., 3:].astype(np.float32) / 255
     after = rgba[..., :3] * share + checkerboard(*rgba.shape[:2])[..., None] * (1 - share)
     return np.concatenate([before, np.rint(after).astype(np.uint8)])

@@ -1,1 +1,1 @@
-"""Models on disk: fetched, checked against the lock file, measured."""
+"""Installation of models: download, lock file, ONNX import, evaluation."""

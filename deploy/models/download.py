@@ -1,4 +1,4 @@
-"""Fetches a file over HTTP, and goes on where it broke off."""
+"""Download of a file over HTTP, with resume after an interruption."""
 
 import time
 from collections.abc import Callable
@@ -8,60 +8,67 @@ import httpx
 
 from shared.errors import ModelDownloadError
 
-TRIES = 5
+MAX_ATTEMPTS = 5
 
-OnBytes = Callable[[int, int], None]
-"""Hears of progress: bytes that are here, bytes in all (0: not known)."""
+OnProgress = Callable[[int, int], None]
+"""Progress callback: received bytes and total bytes (0 if unknown)."""
 
 
-def download(url: str, partial: Path, on_bytes: OnBytes) -> None:
-    """All of the URL into `partial`; a break is gone on from, now and at the next call."""
+def download(url: str, partial: Path, on_progress: OnProgress) -> None:
+    """Download a URL to `partial`. Interrupted downloads are resumed, also by a later call.
+
+    Raises ModelDownloadError.
+    """
     with httpx.Client(follow_redirects=True, timeout=30) as client:
-        for attempt in range(1, TRIES + 1):
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
-                _continue(client, url, partial, on_bytes)
+                _resume_download(client, url, partial, on_progress)
                 return
             except httpx.TransportError as error:
-                if attempt == TRIES:
-                    raise ModelDownloadError(f"{url} broke off {TRIES} times: {error}") from error
+                if attempt == MAX_ATTEMPTS:
+                    raise ModelDownloadError(
+                        f"The download of {url} failed {MAX_ATTEMPTS} times: {error}"
+                    ) from error
                 time.sleep(0.2 * 2**attempt)
 
 
-def _continue(client: httpx.Client, url: str, partial: Path, on_bytes: OnBytes) -> None:
-    """Ask for what is missing. `If-Range` brings the whole file when it is another one by now."""
+def _resume_download(
+    client: httpx.Client, url: str, partial: Path, on_progress: OnProgress
+) -> None:
+    """Request the missing bytes. `If-Range` returns the whole file if it changed meanwhile."""
     have = partial.stat().st_size if partial.exists() else 0
-    mark = _mark(partial)
+    etag_file = _etag_file(partial)
     headers = {"Accept-Encoding": "identity"}
-    if have and mark.exists():
-        headers |= {"Range": f"bytes={have}-", "If-Range": mark.read_text()}
+    if have and etag_file.exists():
+        headers |= {"Range": f"bytes={have}-", "If-Range": etag_file.read_text()}
     with client.stream("GET", url, headers=headers) as answer:
         if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
             partial.unlink()
-            raise httpx.ReadError("there is nothing after what is here: beginning again")
+            raise httpx.ReadError("the partial file is longer than the remote one; starting again")
         if answer.status_code >= 500:
             raise httpx.ReadError(f"status {answer.status_code}")
         if answer.status_code not in (200, 206):
             raise ModelDownloadError(f"{url} answers {answer.status_code}")
-        goes_on = answer.status_code == httpx.codes.PARTIAL_CONTENT
-        here = have if goes_on else 0
+        resumed = answer.status_code == httpx.codes.PARTIAL_CONTENT
+        here = have if resumed else 0
         total = here + int(answer.headers.get("Content-Length", 0))
         tag = answer.headers.get("ETag", "")
-        if not goes_on:
-            mark.unlink(missing_ok=True)
-            if tag.startswith('"'):  # a weak one does not vouch for bytes
-                mark.write_text(tag)
-        with partial.open("ab" if goes_on else "wb") as file:
+        if not resumed:
+            etag_file.unlink(missing_ok=True)
+            if tag.startswith('"'):  # a weak ETag does not guarantee identical bytes
+                etag_file.write_text(tag)
+        with partial.open("ab" if resumed else "wb") as file:
             for chunk in answer.iter_raw():
                 file.write(chunk)
                 here += len(chunk)
-                on_bytes(here, total)
+                on_progress(here, total)
 
 
-def _mark(partial: Path) -> Path:
+def _etag_file(partial: Path) -> Path:
     return partial.with_suffix(".etag")
 
 
-def forget(partial: Path) -> None:
-    """Remove what a download left."""
+def remove_partial(partial: Path) -> None:
+    """Remove a partial file and its stored ETag."""
     partial.unlink(missing_ok=True)
-    _mark(partial).unlink(missing_ok=True)
+    _etag_file(partial).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The lock file in the models' folder: what each model was when it first came."""
+"""The lock file in the models folder: size and hash of each model at its first download."""
 
 import json
 from pathlib import Path
@@ -7,22 +7,25 @@ from typing import Any
 from shared.errors import ModelChangedError, ModelDownloadError
 
 LOCK_FILE = "models.lock.json"
-"""In the models' folder: size and SHA-256 of each file as it first came. Copy it to the other
-machines, and they refuse what is not the same."""
+"""Name of the file, which holds size and SHA-256 of each downloaded file. Copy it to other
+machines, and they reject any other file."""
 
 
-def check_lock(lock: Path, name: str, seen: dict[str, Any]) -> None:
-    """The first time anything is right; later only the same."""
+def check_lock(lock: Path, name: str, found: dict[str, Any]) -> None:
+    """Compare a file with its entry. Raises ModelChangedError if it is another one.
+
+    A model without an entry passes.
+    """
     known = _read(lock).get(name)
-    if known and (known["bytes"], known["sha256"]) != (seen["bytes"], seen["sha256"]):
+    if known and (known["bytes"], known["sha256"]) != (found["bytes"], found["sha256"]):
         raise ModelChangedError(
-            f"{name} has {seen['bytes']} bytes and SHA-256 {seen['sha256'][:16]}…; {lock} says "
+            f"{name} has {found['bytes']} bytes and SHA-256 {found['sha256'][:16]}…; {lock} says "
             f"{known['bytes']} bytes and {known['sha256'][:16]}…"
         )
 
 
-def note(lock: Path, name: str, entry: dict[str, Any]) -> None:
-    """Enter a model that is not known yet."""
+def add_lock_entry(lock: Path, name: str, entry: dict[str, Any]) -> None:
+    """Add an entry for a model that has none."""
     known = _read(lock)
     known.setdefault(name, entry)
     partial = lock.with_suffix(".part")

@@ -1,12 +1,12 @@
-"""ONNX files as models: imported from a file, or fetched from where they are published."""
+"""Installation of models from ONNX files, local or published."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deploy.local_photos import SAMPLES
-from deploy.models.download import OnBytes
-from deploy.models.pull import fetched, install
+from deploy.models.download import OnProgress
+from deploy.models.pull import fetch_checked, install
 from shared.settings import Settings
 from worker.imaging.arrays import Image
 from worker.imaging.decoding import decode
@@ -18,19 +18,22 @@ from worker.inference.published_models import PublishedOnnx
 
 @dataclass(frozen=True)
 class NewModel:
-    """A model that was made of an ONNX file."""
+    """A model that was imported from an ONNX file."""
 
     model: Model
     imported: Imported
 
     def sentences(self) -> list[str]:
-        """What a person should know of it."""
+        """What a user should know about the import, one sentence each."""
         found = self.imported.agreement
-        lines = [f"as onnxruntime to within {found.worst:.1e}, on {len(sample_photos())} photos"]
+        lines = [
+            f"largest difference from onnxruntime: {found.worst:.1e}, on"
+            f" {len(sample_photos())} photos"
+        ]
         if found.onednn_fails:
-            lines.append(f"it runs without oneDNN, slowly: {found.onednn_fails}")
+            lines.append(f"the model runs without oneDNN, slowly: {found.onednn_fails}")
         if not self.imported.free_batch:
-            lines.append("it takes one photo at a time")
+            lines.append("the model predicts one photo at a time")
         return lines
 
 
@@ -43,9 +46,9 @@ def import_file(
     output: str | None = None,
     source: dict[str, Any] | None = None,
 ) -> NewModel:
-    """Make the ONNX network of `file` the model `name`.
+    """Import the ONNX network in `file` as the model `name`.
 
-    Raises what `import_onnx` raises; what was there before stays then.
+    Raises the errors of `import_onnx`; an existing model stays installed then.
     """
     done: list[Imported] = []
 
@@ -59,17 +62,20 @@ def import_file(
 
 
 def pull_onnx(
-    published: PublishedOnnx, source: str, models_dir: Path, on_bytes: OnBytes = lambda *_: None
+    published: PublishedOnnx,
+    source: str,
+    models_dir: Path,
+    on_progress: OnProgress = lambda *_: None,
 ) -> NewModel:
-    """Fetch a published ONNX file from `source` (a URL, or a local file) and import it.
+    """Download a published ONNX file from `source` (a URL or a local file) and import it.
 
-    Raises ModelDownloadError, ModelChangedError and what `import_onnx` raises.
+    Raises ModelDownloadError, ModelChangedError and the errors of `import_onnx`.
     """
     name = published.name
     about = {"licence": published.licence, "from": published.origin}
-    with fetched(
-        name, source, models_dir, on_bytes, md5=published.md5, licence=published.licence
-    ) as (file, _seen):
+    with fetch_checked(
+        name, source, models_dir, on_progress, md5=published.md5, licence=published.licence
+    ) as (file, _found):
         return import_file(
             name,
             file,
@@ -80,13 +86,13 @@ def pull_onnx(
 
 
 def sample_photos() -> list[Image]:
-    """The photos that come with the product: what an import is checked on."""
+    """The sample photos of the repository, used to check an import. Each is [H, W, 3] uint8 RGB."""
     settings = Settings()
     return [decode(one.read_bytes(), settings).image for one in sorted(SAMPLES.glob("*.jpg"))]
 
 
 def card(name: str, imported: Imported, source: dict[str, Any]) -> str:
-    """The bundle's README: where it is from, under which licence, how well it was imported."""
+    """The bundle's README: its source, its licence, and the accuracy of the import."""
     found = imported.agreement
     onednn = found.onednn_fails or f"{found.onednn:.1e}"
     return (

@@ -1,4 +1,4 @@
-"""Measures a model on a folder of photos and their true alphas, as the worker would run it."""
+"""Evaluation of a model on photos with ground-truth alphas, with the worker's own pipeline."""
 
 import statistics
 import time
@@ -24,8 +24,8 @@ ALPHA_ENDINGS = ("-alpha", "_alpha", "-mask", "_mask")
 
 
 @dataclass(frozen=True)
-class Verified:
-    """One photo's scores."""
+class PairResult:
+    """Scores and prediction time of one photo."""
 
     name: str
     scores: Scores
@@ -33,8 +33,10 @@ class Verified:
 
 
 def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
-    """Photos and alphas: `images/NAME.jpg` with `alphas/NAME.png` (or masks, gt), or
-    `NAME.jpg` with `NAME-alpha.png` side by side. Raises PairsNotFoundError.
+    """Find photos with their alphas. Raises PairsNotFoundError.
+
+    Either `images/NAME.jpg` with `alphas/NAME.png` (see ALPHA_FOLDERS), or `NAME.jpg` with
+    `NAME-alpha.png` in one folder (see ALPHA_ENDINGS).
     """
     images = folder / "images" if (folder / "images").is_dir() else folder
     beside = next((folder / one for one in ALPHA_FOLDERS if (folder / one).is_dir()), None)
@@ -50,36 +52,37 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
         if alpha.is_file():
             pairs.append((path, alpha))
     if not pairs:
-        raise PairsNotFoundError(f"{folder} holds no photo with an alpha")
+        raise PairsNotFoundError(f"{folder} contains no photo with an alpha")
     return pairs
 
 
 def verify(
     pairs: list[tuple[Path, Path]], settings: Settings, options: Options
-) -> Iterator[Verified]:
-    """The scores of each pair. Raises SetupError when the model can't start, ImageError for a file
-    that can't be read.
+) -> Iterator[PairResult]:
+    """Predict each photo and yield its scores.
+
+    Raises SetupError when the model can't start, ImageError for an unreadable file.
     """
     cv2.setNumThreads(1)
     predictor = load_predictor(settings)
     try:
         for photo, truth in pairs:
-            yield _verify(predictor, settings, options, photo, truth)
+            yield _measure_pair(predictor, settings, options, photo, truth)
     finally:
         predictor.close()
 
 
-def summary(results: list[Verified]) -> dict[str, Any]:
-    """Means over all pairs, and the bare predictor's images a second."""
+def summary(results: list[PairResult]) -> dict[str, Any]:
+    """Mean scores over all pairs, and images/s of prediction alone."""
     rows = [asdict(one.scores) for one in results]
     means = {name: round(statistics.fmean(row[name] for row in rows), 4) for name in rows[0]}
     rate = 1e3 / statistics.median(one.predict_ms for one in results)
     return {"images": len(rows), **means, "images_per_s": round(rate, 1)}
 
 
-def _verify(
+def _measure_pair(
     predictor: Predictor, settings: Settings, options: Options, photo: Path, truth: Path
-) -> Verified:
+) -> PairResult:
     decoded = decode(photo.read_bytes(), settings)
     prepared = predictor.prepare(decoded.image, Profile(options.profile))
     started = time.perf_counter()
@@ -88,12 +91,15 @@ def _verify(
     if isinstance(alpha, MattingError):
         raise alpha
     matte = matte_of(decoded, prepared, alpha, options)
-    return Verified(photo.name, score(_unit(matte), truth_of(truth, matte.shape)), spent_ms)
+    return PairResult(
+        photo.name, score(_to_unit_range(matte), read_true_alpha(truth, matte.shape)), spent_ms
+    )
 
 
-def truth_of(path: Path, shape: tuple[int, ...]) -> Alpha:
-    """The alpha channel [H, W] in 0..1 where there is one, else the grey; at the photo's size.
-    Raises PairsNotFoundError.
+def read_true_alpha(path: Path, shape: tuple[int, ...]) -> Alpha:
+    """Read a ground-truth alpha as [H, W] float32 in 0..1, resized to the photo's `shape`.
+
+    It is the file's alpha channel, or its grey values if it has none. Raises PairsNotFoundError.
     """
     read = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if read is None:
@@ -103,8 +109,8 @@ def truth_of(path: Path, shape: tuple[int, ...]) -> Alpha:
         plane = cv2.cvtColor(plane, cv2.COLOR_BGR2GRAY)
     if plane.shape != shape:
         plane = cv2.resize(plane, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
-    return _unit(np.asarray(plane, np.uint8))
+    return _to_unit_range(np.asarray(plane, np.uint8))
 
 
-def _unit(plane: np.ndarray[Any, np.dtype[np.uint8]]) -> Alpha:
+def _to_unit_range(plane: np.ndarray[Any, np.dtype[np.uint8]]) -> Alpha:
     return (plane / np.float32(255)).astype(np.float32)

@@ -1,1 +1,1 @@
-"""Pictures of results to look at: the contact sheet and the review pages."""
+"""Contact sheet and review pages: images of results for visual checking."""

@@ -1,6 +1,6 @@
-"""Pages of a job to scan by eye: before | after, as PNG files and as an HTML gallery.
+"""Review pages of a job: before | after pairs, as PNG pages and as an HTML gallery.
 
-The gallery is one file with its pictures inside: it can be sent to someone who has no access.
+The gallery is one file with embedded images, so people without access to the service can open it.
 """
 
 import base64
@@ -21,7 +21,7 @@ import PIL.Image
 from PIL import ImageDraw
 
 from api.client import Item, MattingClient
-from deploy.sheets.contact_sheet import checkerboard, fit, tile
+from deploy.sheets.contact_sheet import checkerboard, on_white_tile, shrink_to_fit
 from shared.jobs import Reason
 from shared.settings import Settings
 from worker.imaging.arrays import Image
@@ -31,21 +31,21 @@ PER_PAGE = 24
 COLUMNS = 4
 CAPTION_PX = 34
 GALLERY_PX = 420
-"""Longer side of the gallery's pictures."""
+"""Longer side of the images in the gallery."""
 
-FETCHES = 8
+FETCH_THREADS = 8
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image of a job, as it came and as it left."""
+    """A photo and its result."""
 
     number: int
-    """In the order of the pages, from 1."""
+    """Position on the pages, from 1."""
     item: Item
     before: Image
     after: Image
-    """On a checkerboard where it is clear."""
+    """The result; transparent pixels show a checkerboard."""
 
 
 def write_pages(
@@ -57,8 +57,10 @@ def write_pages(
     limit: int,
     on_done: Callable[[int], None] = lambda _count: None,
 ) -> list[Path]:
-    """Write `page-001.png`, … and `gallery.html` of the job's succeeded images, or of those that
-    `review` names; the most doubtful first. Returns the files; none when there are no images.
+    """Write `page-001.png`, … and `gallery.html` for the job's succeeded images.
+
+    `review` selects images by their review state. Images with the most review reasons come first.
+    Returns the written files, or an empty list when there are no images.
 
     Raises ApiError, OSError.
     """
@@ -72,11 +74,11 @@ def write_pages(
     out.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     cards: list[str] = []
-    with ThreadPoolExecutor(FETCHES) as pool:
+    with ThreadPoolExecutor(FETCH_THREADS) as pool:
         for number, start in enumerate(range(0, len(items), PER_PAGE), start=1):
             chunk = items[start : start + PER_PAGE]
             numbers = range(start + 1, start + 1 + len(chunk))
-            pairs = list(pool.map(partial(_pair, client), numbers, chunk))
+            pairs = list(pool.map(partial(_load_pair, client), numbers, chunk))
             page = out / f"page-{number:03d}.png"
             PIL.Image.fromarray(_page(pairs)).save(page)
             written.append(page)
@@ -87,25 +89,25 @@ def write_pages(
     return [*written, gallery]
 
 
-def _pair(client: MattingClient, number: int, item: Item) -> Pair:
+def _load_pair(client: MattingClient, number: int, item: Item) -> Pair:
     source = client.content(f"/v1/items/{item['id']}/source")
-    # The worker's own decoder: a wide gamut or inks shown as they are would look like its mistake.
+    # Use the worker's decoder. Unconverted wide-gamut or CMYK colours would look like its error.
     before = decode(source, Settings(), min_side_px=GALLERY_PX).image
     data = client.content(f"/v1/items/{item['id']}/result")
     if item["result_format"] == "zip":
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            after = _opened(archive.read("color.jpg")).convert("RGB")
-            after.putalpha(_opened(archive.read("alpha.png")).convert("L"))
+            after = _open_image(archive.read("color.jpg")).convert("RGB")
+            after.putalpha(_open_image(archive.read("alpha.png")).convert("L"))
     else:
-        after = _opened(data)
-    rgba = fit(np.asarray(after.convert("RGBA")), GALLERY_PX)
+        after = _open_image(data)
+    rgba = shrink_to_fit(np.asarray(after.convert("RGBA")), GALLERY_PX)
     share = rgba[..., 3:].astype(np.float32) / 255
     ground = checkerboard(*rgba.shape[:2])[..., None]
     shown = np.rint(rgba[..., :3] * share + ground * (1 - share)).astype(np.uint8)
-    return Pair(number, item, fit(before, GALLERY_PX), shown)
+    return Pair(number, item, shrink_to_fit(before, GALLERY_PX), shown)
 
 
-def _opened(data: bytes) -> PIL.Image.Image:
+def _open_image(data: bytes) -> PIL.Image.Image:
     picture = PIL.Image.open(io.BytesIO(data))
     picture.draft("RGB", (2 * GALLERY_PX, 2 * GALLERY_PX))
     return picture
@@ -119,17 +121,19 @@ def _page(pairs: Sequence[Pair]) -> Image:
 
 
 def _cell(pair: Pair) -> Image:
-    tiles = np.concatenate([tile(fit(pair.before)), tile(fit(pair.after))], 1)
+    tiles = np.concatenate(
+        [on_white_tile(shrink_to_fit(pair.before)), on_white_tile(shrink_to_fit(pair.after))], 1
+    )
     strip = PIL.Image.new("RGB", (tiles.shape[1], CAPTION_PX), "white")
     pen = ImageDraw.Draw(strip)
     pen.text((6, 2), f"{pair.number}  {str(pair.item['name'])[-66:]}", fill=(60, 60, 60))
-    pen.text((6, 17), _remarks(pair.item)[:80], fill=(190, 40, 30))
+    pen.text((6, 17), _review_text(pair.item)[:80], fill=(190, 40, 30))
     cell = np.concatenate([tiles, np.asarray(strip)])
-    cell[-1], cell[:, -1] = 205, 205  # which before belongs to which after
+    cell[-1], cell[:, -1] = 205, 205  # a grey line separates the pairs
     return cell
 
 
-def _remarks(item: Item) -> str:
+def _review_text(item: Item) -> str:
     said = f" · {item['verdict']}" if item["verdict"] else ""
     return ", ".join(item["review_reasons"]) + said
 
@@ -140,31 +144,31 @@ def _card(pair: Pair) -> str:
     rules = "".join(f"<li>{html.escape(rule)}</li>" for rule in unmet)
     return (
         f'<figure id="n{pair.number}" class="{" ".join(pair.item["review_reasons"])}">'
-        f'<div><img alt="before" src="{_data_url(pair.before)}">'
-        f'<img alt="after" src="{_data_url(pair.after)}"></div>'
-        f"<figcaption>{pair.number} · {name}<b>{html.escape(_remarks(pair.item))}</b>"
+        f'<div><img alt="before" src="{_jpeg_data_url(pair.before)}">'
+        f'<img alt="after" src="{_jpeg_data_url(pair.after)}"></div>'
+        f"<figcaption>{pair.number} · {name}<b>{html.escape(_review_text(pair.item))}</b>"
         f"<ul>{rules}</ul></figcaption></figure>"
     )
 
 
-def _data_url(picture: Image) -> str:
+def _jpeg_data_url(picture: Image) -> str:
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()
     return "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 
 def _gallery(job_id: str, items: Sequence[Item], cards: Sequence[str]) -> str:
-    return "\n".join(_parts(job_id, items, cards))
+    return "\n".join(_gallery_lines(job_id, items, cards))
 
 
-def _parts(job_id: str, items: Sequence[Item], cards: Sequence[str]) -> Iterator[str]:
+def _gallery_lines(job_id: str, items: Sequence[Item], cards: Sequence[str]) -> Iterator[str]:
     title = f"Job {html.escape(job_id)}: {len(cards)} images"
     yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
     yield f"<style>{STYLE}</style><h1>{title}</h1>"
     counts = Counter(reason for item in items for reason in item["review_reasons"])
-    # Choosing a reason hides the images without it, by CSS alone.
+    # Selecting a reason hides the images without it, with CSS only.
     for reason, count in counts.most_common():
-        text = html.escape(MEANINGS.get(reason, reason))
+        text = html.escape(REASON_TEXTS.get(reason, reason))
         yield f'<input type="radio" name="only" id="{reason}"><label for="{reason}">'
         yield f"{text} <i>{count}</i></label>"
         yield f"<style>#{reason}:checked~main figure:not(.{reason}){{display:none}}</style>"
@@ -175,14 +179,14 @@ def _parts(job_id: str, items: Sequence[Item], cards: Sequence[str]) -> Iterator
     yield "</main></html>"
 
 
-MEANINGS: dict[str, str] = {
-    Reason.EMPTY: "next to nothing found",
-    Reason.FULL: "next to everything taken",
-    Reason.CUT: "cut by the photo's frame",
+REASON_TEXTS: dict[str, str] = {
+    Reason.EMPTY: "almost no subject found",
+    Reason.FULL: "almost no background found",
+    Reason.CUT: "subject touches the border",
     Reason.PARTS: "many separate parts",
     Reason.SOFT: "half-transparent surfaces",
-    Reason.LOW_CONTRAST: "subject and background of one colour",
-    Reason.UNSURE: "mirrored photo differs",
+    Reason.LOW_CONTRAST: "subject and background have similar colours",
+    Reason.UNSURE: "mirrored photo gives another result",
     Reason.BLURRED: "out of focus",
     Reason.SMALL: "few pixels",
 }

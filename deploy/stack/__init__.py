@@ -1,1 +1,1 @@
-"""The whole system on one machine: child processes, their addresses, their supervisor."""
+"""The embedded stack: the whole system as child processes on one machine."""

@@ -1,4 +1,4 @@
-"""Where the stack of a data folder is found, and by which keys."""
+"""Addresses and secrets of an embedded stack, stored as files in its data folder."""
 
 import json
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ ADDRESS_FILE = "running.json"
 
 @dataclass(frozen=True)
 class StackSecrets:
-    """Made at the first start on a data folder; readable by its owner only."""
+    """Secrets of a stack, created at its first start. The file is readable by its owner only."""
 
     s3_access_key: str
     s3_secret_key: str
@@ -21,7 +21,7 @@ class StackSecrets:
 
 @dataclass(frozen=True)
 class StackAddress:
-    """Where a running stack is found."""
+    """Addresses of a running stack."""
 
     api_url: str
     flower_url: str
@@ -29,17 +29,20 @@ class StackAddress:
 
 
 def find_stack(data: Path) -> tuple[StackAddress, StackSecrets]:
-    """The stack that runs on a data folder. Raises NoStackError when none does."""
+    """Read the addresses and secrets of the stack that runs on a data folder.
+
+    Raises NoStackError when none is running.
+    """
     try:
         address = StackAddress(**json.loads((data / ADDRESS_FILE).read_text()))
         known = StackSecrets(**json.loads((data / SECRETS_FILE).read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise NoStackError(f"No stack runs on {data}") from error
+        raise NoStackError(f"No stack is running on {data}") from error
     return address, known
 
 
 def read_storage_keys(data: Path) -> tuple[str, str] | None:
-    """Access and secret key that an earlier start on the folder made."""
+    """The S3 access key and secret key from an earlier start; None before the first start."""
     path = data / SECRETS_FILE
     if not path.exists():
         return None

@@ -1,6 +1,6 @@
-"""Child processes: started with a log file each, watched while they start, stopped in order.
+"""Child processes: starting them with a log file, waiting until they are ready, stopping them.
 
-A child dies with its parent (the kernel sees to it), so a killed `matting demo` leaves nothing.
+The kernel stops a child when its parent dies, so a killed `matting demo` leaves no processes.
 """
 
 import ctypes
@@ -20,17 +20,17 @@ from pathlib import Path
 from shared.errors import StackError
 
 MAX_LOG_BYTES = 50 * 1024**2
-"""About 80,000 images, of which a worker writes a line each."""
+"""Size at which a log is rotated. A worker writes one line per image: about 80,000 images."""
 
 PR_SET_PDEATHSIG = 1
-"""prctl(2): the signal that a process gets when its parent dies."""
+"""prctl(2) option: the signal that a process gets when its parent dies."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass
 class Process:
-    """A child that runs, what it was started with, and where it writes."""
+    """A child process with its command, environment and log file. Creating one starts it."""
 
     name: str
     command: Sequence[str]
@@ -39,16 +39,16 @@ class Process:
     env: Mapping[str, str]
     popen: "subprocess.Popen[bytes]" = field(init=False)
     started: float = field(init=False)
-    """Seconds of the monotonic clock."""
-    wanted: bool = field(default=True, init=False)
-    """Nobody has stopped it: when it ends, it ends by itself."""
+    """Start time, in seconds of the monotonic clock."""
+    should_run: bool = field(default=True, init=False)
+    """False after `stop`. A process that ends while this is True ended unexpectedly."""
 
     def __post_init__(self) -> None:
-        """Start it."""
-        self.start_again()
+        """Start the process."""
+        self.restart()
 
-    def start_again(self) -> None:
-        """A new child in its place."""
+    def restart(self) -> None:
+        """Start a new child with the same command."""
         try:
             with self.log.open("ab") as output, _interrupt_held():
                 self.popen = subprocess.Popen(
@@ -61,28 +61,30 @@ class Process:
                     start_new_session=True,
                     preexec_fn=_die_with_parent,
                 )
-        except KeyboardInterrupt:  # whoever would stop it does not know it yet
+        except KeyboardInterrupt:  # no caller has the process yet, so nobody else can stop it
             self.popen.kill()
             self.popen.wait()
             raise
         self.started = time.monotonic()
 
-    def keep_log_small(self, limit_bytes: int = MAX_LOG_BYTES) -> None:
-        """Move a log beyond the limit to NAME.log.1, in place of what was there. The part goes on
-        at the beginning of the same file; what it writes at that very moment may be missing.
+    def rotate_log(self, limit_bytes: int = MAX_LOG_BYTES) -> None:
+        """Copy a log that exceeds the limit to NAME.log.1 and truncate it.
+
+        The process keeps writing to the same file. Lines that it writes between copying and
+        truncating are lost.
         """
-        with suppress(OSError):  # a full disk, or someone took it away: who watches must go on
+        with suppress(OSError):  # full disk or deleted file: the supervisor must continue
             if self.log.stat().st_size > limit_bytes:
                 shutil.copyfile(self.log, self.log.with_name(f"{self.log.name}.1"))
                 os.truncate(self.log, 0)
 
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether the process is running."""
         return self.popen.poll() is None
 
     def stop(self, grace_s: float) -> None:
-        """SIGTERM, and SIGKILL for what has not ended after `grace_s`."""
-        self.wanted = False
+        """Send SIGTERM, then SIGKILL if the process has not ended after `grace_s`."""
+        self.should_run = False
         if self.alive():
             self.popen.terminate()
             try:
@@ -91,8 +93,8 @@ class Process:
                 self.popen.kill()
         self.popen.wait()
 
-    def last_lines(self, count: int = 12) -> str:
-        """The end of its log."""
+    def log_tail(self, count: int = 12) -> str:
+        """The last lines of its log."""
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join(lines[-count:])
 
@@ -100,16 +102,17 @@ class Process:
 def start(
     name: str, command: Sequence[str], *, log: Path, folder: Path, env: Mapping[str, str]
 ) -> Process:
-    """Start a child in a session of its own: Ctrl-C reaches the parent, which stops it in order."""
+    """Start a child in its own session: Ctrl-C reaches only the parent, which stops the child."""
     return Process(name, command, log, folder, dict(env))
 
 
 @contextmanager
 def _interrupt_held() -> Iterator[None]:
-    """Let Ctrl-C wait until a fork is over: raised in one of Python's own hooks around it, it would
-    be printed and forgotten.
+    """Delay SIGINT and SIGTERM until the fork is over.
+
+    Python prints and drops an exception that is raised in its own hooks around a fork.
     """
-    if threading.current_thread() is not threading.main_thread():  # signals go to the main thread
+    if threading.current_thread() is not threading.main_thread():  # only it receives signals
         yield
         return
     held: list[int] = []
@@ -131,26 +134,26 @@ def _die_with_parent() -> None:
 
 
 def wait_until(check: Callable[[], bool], process: Process, *, timeout_s: float) -> None:
-    """Wait until `check` holds. Raises StackError when the process ends first, or time runs out."""
+    """Wait until `check` returns true. Raises StackError when the process ends or time runs out."""
     deadline = time.monotonic() + timeout_s
     while True:
         if not process.alive():
             raise StackError(
                 f"{process.name} ended with status {process.popen.returncode}. The end of "
-                f"{process.log}:\n{process.last_lines()}\n"
+                f"{process.log}:\n{process.log_tail()}\n"
             )
         if check():
             return
         if time.monotonic() > deadline:
             raise StackError(
                 f"{process.name} was not ready after {timeout_s:.0f} s. The end of "
-                f"{process.log}:\n{process.last_lines()}\n"
+                f"{process.log}:\n{process.log_tail()}\n"
             )
         time.sleep(0.05)
 
 
 def answers(port: int) -> bool:
-    """Whether something listens on a loopback port."""
+    """Whether a loopback port accepts connections."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1):
             return True
@@ -159,7 +162,7 @@ def answers(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A loopback port that nothing uses at this moment."""
+    """A loopback port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -167,7 +170,10 @@ def free_port() -> int:
 
 
 def program(name: str) -> str:
-    """A program that a wheel put beside this Python. Raises StackError when it is missing."""
+    """The path of a program that a wheel installed next to this Python.
+
+    Raises StackError when it is missing.
+    """
     path = Path(sys.executable).parent / name
     if not path.exists():
         raise StackError(

@@ -1,8 +1,8 @@
-"""The whole system on one machine, from wheels: Redis, S3, database, API, workers, Flower.
+"""The embedded stack: Redis, S3, database, API, workers and Flower as processes on one machine.
 
-`Stack` opens the parts in the order in which they need each other and closes them in the reverse
-one; a part that ends by itself is started again. What must last (queue, objects, database, keys)
-lies in the data folder: a second start on the same folder finds the jobs of the first.
+`Stack` starts them in the order of their dependencies and stops them in reverse. It restarts a
+process that ends unexpectedly. Queue, objects, database and keys are stored in the data folder, so
+a second start on the same folder continues the jobs of the first.
 """
 
 import fcntl
@@ -35,17 +35,17 @@ from shared.storage import Storage
 
 START_TIMEOUT_S = 60
 WORKER_START_TIMEOUT_S = 300
-"""A large model on a slow machine loads and warms for minutes."""
+"""A large model takes minutes to load and warm up on a slow machine."""
 
 STOP_GRACE_S = 30
 """Longer than a worker needs for its batches in flight."""
 
 FLOWER_COLUMNS = "uuid,kwargs,state,received,started,runtime,worker"
-"""With the arguments, which say the job and the file of each image."""
+"""Flower's columns. The column `kwargs` shows the job and the file of each image."""
 
 
 class Stack:
-    """The embedded system; a context manager."""
+    """The embedded stack. Use it as a context manager: entering starts it, leaving stops it."""
 
     def __init__(
         self,
@@ -56,11 +56,15 @@ class Stack:
         env: dict[str, str] | None = None,
         report: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        """Nothing starts here. `env` adds to every part's environment; `report` hears of each."""
+        """Nothing starts here.
+
+        `env` is added to the environment of every process. `report` is called with one line for
+        each process that is started or restarted.
+        """
         self.data = data.absolute()
         self.workers: list[Process] = []
-        self._parts: list[Process] = []
-        self._supervisor = Supervisor(self._parts, report)
+        self._processes: list[Process] = []
+        self._supervisor = Supervisor(self._processes, report)
         self._worker_count = workers
         self._api_port = api_port
         self._extra_env = env or {}
@@ -68,7 +72,7 @@ class Stack:
         self._closing = ExitStack()
 
     def __enter__(self) -> Self:
-        """Start everything. Raises StackError, with nothing left running."""
+        """Start all processes. Raises StackError after stopping those that were started."""
         try:
             self._start()
         except BaseException:
@@ -120,12 +124,12 @@ class Stack:
 
     @property
     def processes(self) -> dict[str, int]:
-        """Process ids by the part's name: redis, s3, api, worker-1, …, flower."""
-        return {part.name: part.popen.pid for part in self._parts}
+        """Process ids by name: redis, s3, api, worker-1, …, flower."""
+        return {part.name: part.popen.pid for part in self._processes}
 
     @property
     def settings(self) -> Settings:
-        """The settings that the parts of this stack run with."""
+        """The settings that the processes of this stack use."""
         named = {key: value for key, value in self.env.items() if key.startswith("MATTING_")}
         values = {key.removeprefix("MATTING_").lower(): value for key, value in named.items()}
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -133,11 +137,11 @@ class Stack:
         return Settings.model_validate(values)
 
     def add_worker(self) -> Process:
-        """Start one more worker; `wait_for_worker` tells when it is warm."""
+        """Start one more worker. Call `wait_for_worker` to wait until it is warm."""
         number = len(self.workers) + 1
         worker = self._spawn(
             f"worker-{number}",
-            _module(
+            _python_module(
                 "celery -A worker.app worker -P threads --without-gossip --without-mingle "
                 f"-l WARNING -n worker-{number}@%h"
             ),
@@ -174,7 +178,7 @@ class Stack:
             "AWS_ACCESS_KEY_ID": access,
             "AWS_SECRET_ACCESS_KEY": secret,
             "PYTHONUNBUFFERED": "1",
-            # Each thread's own arena keeps the pixels that it freed: 856 MB over 400 photos.
+            # glibc keeps freed memory in one arena per thread: 856 MB after 400 photos.
             "MALLOC_ARENA_MAX": "2",
             "FLOWER_UNAUTHENTICATED_API": "true",  # it listens on loopback only
             **self._extra_env,
@@ -185,7 +189,7 @@ class Stack:
             name, command, log=self.logs / f"{name}.log", folder=self.data, env=self.env
         )
         self._closing.callback(process.stop, STOP_GRACE_S)
-        self._parts.append(process)
+        self._processes.append(process)
         return process
 
     def _start_redis(self, port: int) -> None:
@@ -206,7 +210,7 @@ class Stack:
     def _start_s3(self, port: int, access: str, secret: str) -> None:
         folder = self.data / "s3"
         (folder / "matting").mkdir(parents=True, exist_ok=True)
-        # The keys go by the environment (as CSV): a command line is readable by every user.
+        # Keys are passed in the environment (as CSV), because every user can read a command line.
         self.env["RCLONE_AUTH_KEY"] = f'"{access},{secret}"'
         process = self._spawn(
             "s3",
@@ -220,7 +224,7 @@ class Stack:
         wait_until(lambda: answers(port), process, timeout_s=START_TIMEOUT_S)
 
     def _prepare(self, access: str, secret: str) -> str:
-        """Tables, bucket, and an API key; the key of an earlier start is used again."""
+        """Create tables, bucket and API key; returns the key. A second start reuses the key."""
         settings = self.settings
         database = Database(settings.database_url, process="stack")
         storage = Storage(settings)
@@ -242,7 +246,7 @@ class Stack:
     def _start_api(self, port: int) -> None:
         process = self._spawn(
             "api",
-            _module(
+            _python_module(
                 "uvicorn api.app:app --http api.http.connections:HeaderTimeoutProtocol "
                 f"--host 127.0.0.1 --port {port} --log-level warning "
                 "--no-access-log --timeout-graceful-shutdown 5"
@@ -261,7 +265,7 @@ class Stack:
     def _start_flower(self, port: int) -> None:
         process = self._spawn(
             "flower",
-            _module(
+            _python_module(
                 f"celery -A shared.queue flower --address=127.0.0.1 --port={port} "
                 f"--max_tasks=10000 --tasks_columns={FLOWER_COLUMNS} --logging=warning"
             ),
@@ -269,16 +273,16 @@ class Stack:
         wait_until(lambda: answers(port), process, timeout_s=START_TIMEOUT_S)
 
 
-def _module(command: str) -> list[str]:
+def _python_module(command: str) -> list[str]:
     return [sys.executable, "-m", *command.split()]
 
 
 def _lock(data: Path) -> IO[str]:
-    """One stack a folder. Raises StackError when another one runs on it."""
+    """Lock the data folder for one stack. Raises StackError when another stack holds it."""
     file = (data / "lock").open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.close()
-        raise StackError(f"A stack runs on {data} already") from error
+        raise StackError(f"A stack is already running on {data}") from error
     return file

@@ -1,5 +1,7 @@
-"""Starts again what crashes or is killed, and keeps the logs small: a job that runs all night must
-not wait for someone to look. What ends with status 0 was asked to, and stays so.
+"""The supervisor of the embedded stack: restarts crashed processes and rotates their logs.
+
+A job that runs overnight must not wait until somebody notices a crash. A process that exits with
+status 0 is not restarted.
 """
 
 import threading
@@ -8,65 +10,71 @@ from collections.abc import Callable, Sequence
 
 from deploy.stack.processes import Process
 
-LOOK_EVERY_S = 0.5
-FIRST_WAIT_S = 0.5
-LONGEST_WAIT_S = 60.0
-CALM_S = 300.0
-"""A part that ran this long begins with the first wait again."""
+CHECK_INTERVAL_S = 0.5
+MIN_RESTART_DELAY_S = 0.5
+MAX_RESTART_DELAY_S = 60.0
+STABLE_AFTER_S = 300.0
+"""A process that ran this long starts with MIN_RESTART_DELAY_S again."""
 
 
 class Supervisor:
-    """Watches parts from a thread of its own, which must outlive them: a child gets its parent
-    thread's death signal. So: `start`, `pause`, stop the parts, `close`.
+    """Watches processes in its own thread and restarts them with increasing delays.
+
+    The thread must outlive the processes: the kernel signals a child when the thread that started
+    it ends. So call `start`, `pause`, stop the processes, then `close`.
     """
 
-    def __init__(self, parts: Sequence[Process], report: Callable[[str], None]) -> None:
-        """`parts` may grow; `report` hears of each end and of what is done about it."""
-        self._parts = parts
+    def __init__(self, processes: Sequence[Process], report: Callable[[str], None]) -> None:
+        """`processes` may grow later. `report` is called with a line for each unexpected end."""
+        self._processes = processes
         self._report = report
-        self._waits_s: dict[str, float] = {}
+        self._delays_s: dict[str, float] = {}
         self._due: dict[str, float] = {}
         self._paused = threading.Event()
         self._closed = threading.Event()
-        self._starting = threading.Lock()
+        self._restart_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start watching."""
         self._thread.start()
 
     def pause(self) -> None:
-        """Start nothing any more."""
-        with self._starting:
+        """Restart nothing from now on."""
+        with self._restart_lock:
             self._paused.set()
 
     def close(self) -> None:
-        """End the thread, after the parts."""
+        """End the thread. Call it after the processes have ended."""
         self._closed.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._paused.wait(LOOK_EVERY_S):
-            for part in list(self._parts):
-                part.keep_log_small()
-                if part.wanted and not part.alive() and part.popen.returncode != 0:
-                    self._care_for(part)
+        while not self._paused.wait(CHECK_INTERVAL_S):
+            for process in list(self._processes):
+                process.rotate_log()
+                if process.should_run and not process.alive() and process.popen.returncode != 0:
+                    self._restart_when_due(process)
         self._closed.wait()
 
-    def _care_for(self, part: Process) -> None:
+    def _restart_when_due(self, process: Process) -> None:
         now = time.monotonic()
-        if part.name not in self._due:
-            last_s = 0.0 if now - part.started > CALM_S else self._waits_s.get(part.name, 0.0)
-            wait_s = min(max(FIRST_WAIT_S, 2 * last_s), LONGEST_WAIT_S)
-            self._waits_s[part.name] = wait_s
-            self._due[part.name] = now + wait_s
-            self._report(
-                f"{part.name} ended with status {part.popen.returncode}: it is started again in "
-                f"{wait_s:.1f} s; its log: {part.log}"
+        if process.name not in self._due:
+            last_s = (
+                0.0
+                if now - process.started > STABLE_AFTER_S
+                else self._delays_s.get(process.name, 0.0)
             )
-        elif now >= self._due[part.name]:
-            del self._due[part.name]
-            with self._starting:
-                if not self._paused.is_set() and part.wanted:
-                    part.start_again()
+            wait_s = min(max(MIN_RESTART_DELAY_S, 2 * last_s), MAX_RESTART_DELAY_S)
+            self._delays_s[process.name] = wait_s
+            self._due[process.name] = now + wait_s
+            self._report(
+                f"{process.name} ended with status {process.popen.returncode}; restarting it in "
+                f"{wait_s:.1f} s; log: {process.log}"
+            )
+        elif now >= self._due[process.name]:
+            del self._due[process.name]
+            with self._restart_lock:
+                if not self._paused.is_set() and process.should_run:
+                    process.restart()

@@ -1,4 +1,4 @@
-"""Refuses to prepare a system whose secrets anybody could guess."""
+"""The check for weak secrets that `matting prepare` and `matting doctor` run."""
 
 from collections.abc import Iterator, Mapping
 from urllib.parse import unquote, urlsplit
@@ -8,25 +8,25 @@ from shared.settings import Settings
 
 MIN_LENGTH = 12
 
-KNOWN = ("minioadmin", "postgres", "password", "changeme", "change-me", "secret", "admin")
-"""What examples and images come with, repeated or not."""
+WELL_KNOWN = ("minioadmin", "postgres", "password", "changeme", "change-me", "secret", "admin")
+"""Default secrets of examples and images. A value that only repeats one of them is weak too."""
 
-BESIDE = ("FLOWER_PASSWORD", "GRAFANA_PASSWORD")
-"""Secrets of other parts; whoever prepares the system passes them for this check."""
+OTHER_SECRETS = ("FLOWER_PASSWORD", "GRAFANA_PASSWORD")
+"""Secrets of other services, checked when they are in the environment."""
 
 
 def refuse_weak_secrets(settings: Settings, env: Mapping[str, str]) -> None:
-    """Raises SetupError that names every weak secret, never its value."""
+    """Raise SetupError if a secret is weak. The message names the secrets, never their values."""
     weak = [name for name, value in _secrets(settings, env) if _is_weak(value)]
     if weak:
         raise SetupError(
             f"{', '.join(weak)}: shorter than {MIN_LENGTH} characters, or a well-known default. "
-            "Make each with `openssl rand -hex 24`"
+            "Create each with `openssl rand -hex 24`"
         )
 
 
 def _secrets(settings: Settings, env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    # A local server may need none: what counts is what is sent over a network.
+    # A URL without a host or without a password is skipped: a local server may need none.
     for url, name in (
         (settings.database_url, "MATTING_DATABASE_URL"),
         (settings.redis_url, "MATTING_REDIS_URL"),
@@ -36,7 +36,7 @@ def _secrets(settings: Settings, env: Mapping[str, str]) -> Iterator[tuple[str, 
             yield f"the password in {name}", unquote(parts.password)
     if settings.aws_secret_access_key is not None:
         yield "AWS_SECRET_ACCESS_KEY", settings.aws_secret_access_key.get_secret_value()
-    for name in BESIDE:
+    for name in OTHER_SECRETS:
         if name in env:
             yield name, env[name]
     if "FLOWER_BASIC_AUTH" in env:
@@ -47,4 +47,4 @@ def _secrets(settings: Settings, env: Mapping[str, str]) -> Iterator[tuple[str, 
 def _is_weak(value: str) -> bool:
     if len(value) < MIN_LENGTH or len(set(value)) < 5:
         return True
-    return any(value.lower().replace(word, "") == "" for word in KNOWN)
+    return any(value.lower().replace(word, "") == "" for word in WELL_KNOWN)

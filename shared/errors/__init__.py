@@ -17,6 +17,7 @@ from shared.errors.base import (
 from shared.errors.codes import ERRORS, error_of
 from shared.errors.images import (
     EmptyFileError,
+    EncodedSourceError,
     EncodingFailedError,
     FileTooLargeError,
     ForbiddenUrlError,
@@ -31,7 +32,9 @@ from shared.errors.images import (
     TruncatedImageError,
 )
 from shared.errors.requests import (
+    AmbiguousRequestError,
     AnswerTimeoutError,
+    BusyError,
     ConflictError,
     InvalidCursorError,
     ItemNotFoundError,
@@ -46,9 +49,11 @@ from shared.errors.requests import (
     ResultNotReadyError,
     ScopeError,
     SlowRequestError,
+    TooManyCallsError,
     TooManyFailuresError,
     TooManyListenersError,
     UnauthorizedError,
+    UnsupportedEncodingError,
 )
 from shared.errors.setup import (
     BadModelArchiveError,
@@ -109,6 +114,7 @@ from shared.errors.work import (
 
 __all__ = [
     "ERRORS",
+    "AmbiguousRequestError",
     "AnswerTimeoutError",
     "ArchiveTooLargeError",
     "AttemptsExhaustedError",
@@ -119,12 +125,14 @@ __all__ = [
     "BadModelArchiveError",
     "BadOnnxError",
     "BucketMissingError",
+    "BusyError",
     "ConflictError",
     "DatabaseError",
     "DeliveryNotFoundError",
     "DiskFullError",
     "EmptyFileError",
     "EmptySourceError",
+    "EncodedSourceError",
     "EncodingFailedError",
     "EngineUnavailableError",
     "FileTooLargeError",
@@ -174,6 +182,7 @@ __all__ = [
     "StorageError",
     "StorageKeyError",
     "TooCostlyImageError",
+    "TooManyCallsError",
     "TooManyFailuresError",
     "TooManyListenersError",
     "TooManyPixelsError",
@@ -182,6 +191,7 @@ __all__ = [
     "TruncatedImageError",
     "UnauthorizedError",
     "UnknownModelError",
+    "UnsupportedEncodingError",
     "UnsupportedOperatorError",
     "UnsupportedTransformError",
     "UrlNotFetchedError",

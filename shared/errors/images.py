@@ -71,6 +71,13 @@ class ForbiddenUrlError(ImageError):
     remedy = "Use a public http(s) address, or put the photo into S3."
 
 
+class EncodedSourceError(ImageError):
+    """The host compressed the file once more, though it was asked not to."""
+
+    code = "source-encoded"
+    remedy = "Have the host heed `Accept-Encoding: identity`, or put the photo into S3."
+
+
 class TooCostlyImageError(ImageError):
     """Decoding this file would take far longer than its size justifies."""
 

@@ -51,6 +51,37 @@ class RequestTooLargeError(RequestError):
     remedy = "Split it, or put the files into S3 and submit their keys or prefix."
 
 
+class AmbiguousRequestError(RequestError):
+    """A header came twice, or contradicts another: which one counts is anyone's guess."""
+
+    code = "ambiguous-request"
+    remedy = "Send each of these headers once; if you don't, look at the proxy in between."
+
+
+class UnsupportedEncodingError(RequestError):
+    """The request's body is compressed, and is taken plain only."""
+
+    code = "unsupported-encoding"
+    http_status = 415
+    remedy = "Send it without Content-Encoding."
+
+
+class BusyError(RequestError):
+    """The service has as many requests of this kind at hand as it can hold."""
+
+    code = "busy"
+    http_status = 503
+    remedy = "Send it again as `Retry-After` says; nothing was done."
+
+
+class TooManyCallsError(RequestError):
+    """The API key has too many calls of this kind open at a time."""
+
+    code = "too-many-calls"
+    http_status = 429
+    remedy = "Wait for answers before you send more, or submit a job: it takes any number."
+
+
 class SlowRequestError(RequestError):
     """The request's body arrived too slowly."""
 

@@ -1,7 +1,8 @@
-"""Every query, by what it does. The caller owns the transaction; nothing here commits.
+"""All database queries, one module per purpose. The caller owns the transaction; nothing here
+commits.
 
-Locks are taken in one order everywhere: job rows by id first, then item rows. So two transactions
-wait for each other at most in a line, never in a circle.
+Every query locks in the same order: job rows by id first, then item rows. So transactions may wait
+for each other, but never deadlock.
 """
 
 from shared.job_store.api_keys import (
@@ -24,6 +25,7 @@ from shared.job_store.disposal import (
     DeletedJobs,
     NamedUploads,
     deleted_jobs,
+    existing_jobs,
     expire_jobs,
     remove_items,
     remove_job,
@@ -63,7 +65,6 @@ from shared.job_store.outbox import announce_test, job_data
 from shared.job_store.publishing import (
     EXPRESS_IMAGES,
     OpenJob,
-    PublishableItem,
     Sent,
     forget_publications,
     jobs_to_publish,
@@ -78,6 +79,7 @@ from shared.job_store.reading import (
     ended_jobs_among,
     get_item,
     get_job,
+    is_at_rest,
     list_items,
     list_jobs,
     recent_rate,
@@ -89,7 +91,7 @@ from shared.job_store.submissions import (
     forget_submissions,
     remember_submission,
 )
-from shared.job_store.usage import images_left, month_of, usage_of
+from shared.job_store.usage import images_left, month_of, take_from_quota, usage_of
 from shared.job_store.webhook_deliveries import (
     Attempt,
     AttemptResult,
@@ -131,7 +133,6 @@ __all__ = [
     "NamedUploads",
     "NewItem",
     "OpenJob",
-    "PublishableItem",
     "Rate",
     "Sent",
     "Settlement",
@@ -157,6 +158,7 @@ __all__ = [
     "disable_webhook",
     "enable_webhook",
     "ended_jobs_among",
+    "existing_jobs",
     "expire_jobs",
     "find_api_key",
     "find_earlier_results",
@@ -174,6 +176,7 @@ __all__ = [
     "give_back",
     "images_held",
     "images_left",
+    "is_at_rest",
     "job_data",
     "jobs_to_publish",
     "list_api_keys",
@@ -210,6 +213,7 @@ __all__ = [
     "sources_of",
     "sources_still_needed",
     "take_back_deaths",
+    "take_from_quota",
     "unclaimed",
     "unexpanded_jobs",
     "uploads_in_options",

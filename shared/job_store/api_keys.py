@@ -1,4 +1,4 @@
-"""API keys: made, found by what a caller sends, listed, revoked. Only their SHA-256 is kept."""
+"""API keys: create, authenticate, list, revoke. The database stores only their SHA-256."""
 
 import hashlib
 import hmac
@@ -14,7 +14,7 @@ from shared.jobs import Scope
 from shared.models import ApiKey
 
 KEY_PREFIX = "mtk_"
-"""Marks our keys, so that scanners for leaked secrets can find them."""
+"""A prefix by which scanners for leaked secrets can recognise the keys."""
 
 
 def create_api_key(
@@ -26,9 +26,10 @@ def create_api_key(
     requests_per_min: int | None = None,
     images_per_month: int | None = None,
 ) -> tuple[ApiKey, str]:
-    """Make a key; the secret (256 random bits, so a plain hash is enough) is seen here only.
+    """Create a key. Only this call returns the secret; it has 256 random bits, so a plain hash is
+    safe.
 
-    The limits are as in shared.models.ApiKey.
+    The limits are those of shared.models.ApiKey.
     """
     secret = KEY_PREFIX + secrets.token_urlsafe(32)
     key = ApiKey(
@@ -47,8 +48,8 @@ def create_api_key(
 
 
 def find_api_key(session: Session, secret: str) -> ApiKey | None:
-    """The valid key behind a secret. The look-up is by hash, whose bytes a caller can't steer, and
-    what was found is compared once more in constant time: neither tells anything of the key.
+    """The valid key with this secret. The lookup is by hash, which a caller cannot control byte by
+    byte, and a second comparison takes constant time. So response times reveal nothing about keys.
     """
     digest = _digest(secret)
     key = session.scalar(
@@ -58,7 +59,7 @@ def find_api_key(session: Session, secret: str) -> ApiKey | None:
 
 
 def allowed_sources(session: Session, key_id: uuid.UUID) -> list[str] | None:
-    """What a key may name as a source; None: all that the settings allow."""
+    """The sources that a key may use; None: all that the settings allow."""
     return session.scalar(sa.select(ApiKey.sources).where(ApiKey.id == key_id))
 
 
@@ -68,7 +69,7 @@ def list_api_keys(session: Session) -> Sequence[ApiKey]:
 
 
 def revoke_api_key(session: Session, key_id: uuid.UUID) -> ApiKey | None:
-    """Make a key useless from now on; its jobs stay."""
+    """Revoke a key; its jobs stay."""
     key = session.get(ApiKey, key_id)
     if key is not None and key.revoked_at is None:
         key.revoked_at = now(session)

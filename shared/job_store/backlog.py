@@ -1,4 +1,4 @@
-"""How much work waits: added up from the counters of the open jobs, so no image is counted."""
+"""The backlog, summed up from the counters of the open jobs; no query counts images."""
 
 from dataclasses import dataclass
 
@@ -19,11 +19,11 @@ class Backlog:
     waiting: int
     running: int
     oldest_s: float
-    """Age of the oldest of these jobs that still has images waiting; 0 when none has."""
+    """Age of the oldest of these jobs with waiting images, in s; 0 if there is none."""
 
 
 def backlog(session: Session) -> list[Backlog]:
-    """What every open job that is not held still has to do."""
+    """The backlog of all open jobs that are not paused."""
     model = Job.options["model"].as_string()
     statement = (
         sa.select(

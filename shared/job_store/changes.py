@@ -1,7 +1,7 @@
-"""Changes of a whole job, carried out in pages of its images, each page one short transaction.
+"""Changes of all images of a job, carried out in pages; each page is one short transaction.
 
-What is to be done stands in the job's row, with how far it is done: whoever comes next goes on,
-also after a crash. Meanwhile the job neither ends nor begins another change of its images.
+The job's row stores the requested change and its progress, so another process continues after a
+crash. Until the change is complete, the job neither finishes nor accepts another change.
 """
 
 import uuid
@@ -18,25 +18,25 @@ from shared.jobs import ENDED, ItemStatus, JobStatus, PendingChange
 from shared.models import Item, Job
 
 PAGE_ITEMS = 250
-"""Some ten milliseconds of a database, a hundred of a busy one whose indexes do not fit its memory:
-batches of the same job wait for as long.
+"""A page takes about 10 ms, or 100 ms on a busy database whose indexes do not fit into memory.
+Batches of the same job wait for that long.
 """
 
 
 def changing_jobs(session: Session, *, limit: int) -> list[uuid.UUID]:
-    """Jobs whose images do not all show yet what was asked for, oldest first."""
+    """Jobs with an unfinished change, oldest first."""
     statement = sa.select(Job.id).where(Job.pending_change.is_not(None)).order_by(Job.id)
     return list(session.scalars(statement.limit(limit)))
 
 
 def continue_change(session: Session, job_id: uuid.UUID) -> int:
-    """Carry out another page of what was asked for; returns how many images changed."""
+    """Carry out one more page of a job's change; returns the number of changed images."""
     job = lock_jobs(session, [job_id]).get(job_id)
     return 0 if job is None else change_page(session, job)
 
 
 def change_page(session: Session, job: Job) -> int:
-    """The same for a job that is locked."""
+    """The same for a job that is locked already."""
     if job.pending_change is PendingChange.CANCEL:
         waiting = (Item.job_id == job.id, is_value(Item.status, ItemStatus.QUEUED))
         changed = _update_page(
@@ -63,7 +63,8 @@ def change_page(session: Session, job: Job) -> int:
         job.failed -= changed
         job.queued += changed
         job.progress_told = settled_percent(job)
-        if changed and job.status in ENDED:  # by an older version, which knows of no changes
+        # written by an older version, which has no such changes
+        if changed and job.status in ENDED:
             job.status, job.finished_at = JobStatus.RUNNING, None
     else:
         changed, job.pending_change = 0, None
@@ -74,7 +75,7 @@ def change_page(session: Session, job: Job) -> int:
 
 
 def is_retryable(job_id: uuid.UUID) -> Sequence[sa.ColumnElement[bool]]:
-    """Of an item: it failed, and not before its first try."""
+    """The condition for items that failed after at least one attempt."""
     return (
         Item.job_id == job_id,
         is_value(Item.status, ItemStatus.FAILED),
@@ -85,10 +86,12 @@ def is_retryable(job_id: uuid.UUID) -> Sequence[sa.ColumnElement[bool]]:
 def _update_page(
     session: Session, job: Job, which: Sequence[sa.ColumnElement[bool]], **values: Any
 ) -> int:
-    """Update the next of the items of which `which` holds; after the last the change is over."""
+    """Update the next page of items that match `which`; after the last one the change
+    is complete.
+    """
     page = sa.select(Item.id, Item.position).where(*which, Item.position > job.pending_after)
     rows = session.execute(page.order_by(Item.position).limit(PAGE_ITEMS)).all()
-    # They stay what they are: with the job's row locked nobody else changes their status.
+    # The job's row is locked, so no other transaction changes the status of these items.
     session.execute(
         sa.update(Item)
         .where(Item.id.in_(locked_items(Item.id.in_([row.id for row in rows]))))

@@ -1,8 +1,8 @@
-"""Conditions that partial indexes are found by: their values stand in the statement's text.
+"""Conditions whose values are part of the statement's text, so that partial indexes match.
 
-A database uses a partial index only where the statement implies its predicate. SQLite looks at the
-text alone, and PostgreSQL's plans for prepared statements do not know parameters. The predicates
-(shared.models.jobs) and these conditions are written the same way.
+A database uses a partial index only if the statement implies its predicate. SQLite compares the
+text only, and PostgreSQL's plans for prepared statements do not know the parameters. So the
+predicates (shared.models.jobs) and these conditions are written identically.
 """
 
 import json
@@ -20,7 +20,7 @@ from shared.models.jobs import UPLOAD_PATTERN
 T = TypeVar("T")
 
 OPEN: tuple[JobStatus, ...] = (JobStatus.ACCEPTED, JobStatus.RUNNING)
-"""Jobs that go on, in the order in which `ix_jobs_open` names them."""
+"""Statuses of jobs that are processed, in the order used by `ix_jobs_open`."""
 
 UNENDED: tuple[JobStatus, ...] = (*OPEN, JobStatus.PAUSED)
 """The same for `ix_jobs_unended`."""
@@ -42,24 +42,26 @@ def is_one_of(column: InstrumentedAttribute[T], values: Iterable[T]) -> sa.Colum
 
 
 def is_open() -> sa.ColumnElement[bool]:
-    """Of a job: no end, and nobody holds it."""
+    """The job has not ended and is not paused."""
     return is_one_of(Job.status, OPEN)
 
 
 def is_unended() -> sa.ColumnElement[bool]:
-    """Of a job: no end; it may be paused."""
+    """The job has not ended; it may be paused."""
     return is_one_of(Job.status, UNENDED)
 
 
 def names_upload(
     text: sa.ColumnElement[str] | InstrumentedAttribute[str],
 ) -> sa.ColumnElement[bool]:
-    """A text that names something which was uploaded here."""
+    """The text contains the URL of an upload to this service."""
     return text.like(sa.literal(UPLOAD_PATTERN, literal_execute=True))
 
 
 def each_text(session: Session, values: Iterable[str]) -> sa.TableValuedAlias:
-    """A table with a row for each text, in its column `value`: one parameter, however many."""
+    """A table with one row per text, in its column `value`. It needs one parameter, whatever its
+    length.
+    """
     listed = list(values)
     if session.get_bind().dialect.name == "postgresql":
         array = sa.bindparam(None, listed, type_=postgresql.ARRAY(sa.Text()))

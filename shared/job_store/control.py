@@ -1,7 +1,7 @@
-"""What a caller can do to a job that it submitted: cancel, pause, resume, retry, delete it.
+"""What a caller can do with a job: cancel, pause, resume, retry, delete.
 
-Each is short, however many images the job has: the job's row changes at once, and the first of its
-images. The others follow in pages (shared.job_store.changes).
+Each call is short for jobs of any size: it changes the job's row and the first page of its images.
+The remaining pages follow in the background (shared.job_store.changes).
 """
 
 import uuid
@@ -15,16 +15,17 @@ from shared.job_store.changes import change_page, is_retryable
 from shared.job_store.conditions import is_value
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.outbox import announce
+from shared.job_store.usage import images_left, take_from_quota
 from shared.jobs import ENDED, HELD, ItemStatus, JobStatus, PendingChange
 from shared.models import Item, Job
 from shared.webhooks import Event
 
 
 def cancel_job(session: Session, job_id: uuid.UUID) -> Job:
-    """Cancel everything of a job that no worker has yet, and the listing of its source; a job that
-    has ended stays as it is.
+    """Cancel the images of a job that no worker holds, and the listing of its source. A job that
+    has ended stays unchanged.
 
-    Images that a worker holds are finished and recorded: they are at most the batches in flight.
+    Images that a worker holds are finished and recorded: at most the batches in flight.
     """
     job = lock_jobs(session, [job_id])[job_id]
     if job.status not in ENDED:
@@ -36,7 +37,9 @@ def cancel_job(session: Session, job_id: uuid.UUID) -> Job:
 
 
 def _cancel(session: Session, job: Job) -> None:
-    """The job and its counters. No image that waits is taken up from here on."""
+    """Cancel the job and correct its counters. Workers claim none of its waiting images from now
+    on.
+    """
     job.cancelled += job.queued
     job.queued = 0
     job.status = JobStatus.CANCELLED
@@ -49,11 +52,16 @@ def retry_failed(session: Session, job_id: uuid.UUID) -> Job:
     """Put the failed items of a job back into the queue, with all their tries before them.
 
     Those that were never tried stay: their row of the manifest, or their entry of the zip file,
-    is what is wrong. Raises JobChangingError while images of the job are still being cancelled.
+    is what is wrong. Failed images cost nothing, so their share of the quota may have gone to
+    others: it is asked for again.
+
+    Raises JobChangingError while images of the job are still being cancelled, QuotaExceededError.
     """
     job = lock_jobs(session, [job_id])[job_id]
     if job.pending_change is PendingChange.CANCEL:
         raise JobChangingError
+    if job.pending_change is None:  # a retry that is under way has asked
+        _ask_quota_again(session, job)
     if session.scalar(sa.select(Item.id).where(*is_retryable(job_id)).limit(1)) is not None:
         job.finished_at = None
         if job.status in ENDED:
@@ -64,8 +72,17 @@ def retry_failed(session: Session, job_id: uuid.UUID) -> Job:
     return job
 
 
+def _ask_quota_again(session: Session, job: Job) -> None:
+    """Raise QuotaExceededError unless all images that are to be tried again fit into the quota."""
+    left = images_left(session, job.api_key_id)
+    if left is None or job.failed <= left:
+        return
+    statement = sa.select(sa.func.count()).select_from(Item).where(*is_retryable(job.id))
+    take_from_quota(session, job.api_key_id, session.scalar(statement) or 0)
+
+
 def pause_job(session: Session, job_id: uuid.UUID) -> Job:
-    """Hold a job: no more of its images are taken up. One that has ended stays as it is."""
+    """Pause a job: workers claim none of its images. A job that has ended stays unchanged."""
     job = lock_jobs(session, [job_id])[job_id]
     if job.status not in HELD:
         job.status = JobStatus.PAUSED
@@ -75,7 +92,7 @@ def pause_job(session: Session, job_id: uuid.UUID) -> Job:
 
 
 def resume_job(session: Session, job_id: uuid.UUID) -> Job:
-    """Go on with a job that is paused; what failed up to now no longer counts against it."""
+    """Resume a paused job. Images that failed before no longer count for `failure_share`."""
     job = lock_jobs(session, [job_id])[job_id]
     if job.status is not JobStatus.PAUSED:
         return job
@@ -83,7 +100,8 @@ def resume_job(session: Session, job_id: uuid.UUID) -> Job:
     job.forgiven_failed, job.forgiven_done = job.failed, job.succeeded + job.failed
     if job.error_code == TooManyFailuresError.code:
         job.error_code = job.error_detail = None
-    # Messages that came while it was paused were dropped. They are no more than a job may have out.
+    # Workers dropped the messages that arrived during the pause; there are at most as many as a job
+    # may publish ahead.
     on_queue = locked_items(
         Item.job_id == job_id,
         is_value(Item.status, ItemStatus.QUEUED),
@@ -100,7 +118,7 @@ def resume_job(session: Session, job_id: uuid.UUID) -> Job:
 
 
 def delete_job(session: Session, job_id: uuid.UUID) -> None:
-    """Take a job away from its caller, at once; its rows and objects follow in the background."""
+    """Hide a job from its caller at once; the sweeper deletes its rows and objects later."""
     job = lock_jobs(session, [job_id])[job_id]
     if job.status not in ENDED:
         _cancel(session, job)

@@ -173,6 +173,11 @@ def remove_items(session: Session, job_id: uuid.UUID, *, limit: int) -> int:
     return len(ids)
 
 
+def existing_jobs(session: Session, job_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Those of the ids that a job has, also one that was deleted and not yet removed."""
+    return set(session.scalars(sa.select(Job.id).where(Job.id.in_(job_ids))))
+
+
 def remove_job(session: Session, job_id: uuid.UUID) -> None:
     """Remove a deleted job that has no items any more, with what webhooks were told of it and those
     that were to be told of nothing else. What they are yet to be told stays until it is.

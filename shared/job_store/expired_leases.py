@@ -1,4 +1,4 @@
-"""What comes back from workers: items whose lease has ended, and those that they give back."""
+"""Items that come back from workers: those with an expired lease, and those that workers return."""
 
 import uuid
 from collections.abc import Collection, Mapping
@@ -15,9 +15,9 @@ from shared.models import Item
 
 
 def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 500) -> int:
-    """Take back what workers held whose lease has ended; returns how many items.
+    """Take back items whose lease has expired; returns how many.
 
-    Each goes back to the queue, or fails when its tries are used up, or is cancelled with its job.
+    Each one is queued again, or fails if no attempts are left, or is cancelled with its job.
     """
     moment = now(session)
     expired = (
@@ -69,8 +69,9 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
 def give_back(
     session: Session, items: Mapping[uuid.UUID, uuid.UUID], *, owner: str
 ) -> set[uuid.UUID]:
-    """Put items (each with its job) back that their worker holds and can't record, as if this try
-    had not been: it lives, the database was away. Returns which; the others are not its own.
+    """Return items (each with its job) that their worker holds but cannot record, as if the attempt
+    had not happened: the worker is alive, the database was unavailable. Returns the returned ids;
+    the other items are not the worker's.
     """
     moment = now(session)
     jobs = lock_jobs(session, items.values())
@@ -97,8 +98,8 @@ def give_back(
 
 
 def take_back_deaths(session: Session, item_ids: Collection[uuid.UUID]) -> None:
-    """Their lease ended and was counted as a death, but their worker lives: it stood still, or was
-    cut off. What is settled stays as it is.
+    """Correct the deaths of items whose lease expired although their worker is alive: it was
+    stopped, or cut off from the database. Ended items stay unchanged.
     """
     session.execute(
         sa.update(Item)

@@ -1,4 +1,4 @@
-"""How a job and its items come in."""
+"""Creates jobs and adds their items."""
 
 import json
 import uuid
@@ -20,24 +20,26 @@ from shared.jobs import ItemStatus
 from shared.models import Item, Job, new_id
 
 INSERT_ROWS = 1_000
-"""Rows of one INSERT: below SQLite's 32,766 bound values, large enough that round trips vanish."""
+"""Rows of one INSERT: below SQLite's limit of 32,766 parameters, and enough that round trips hardly
+count.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewItem:
-    """An image to be matted."""
+    """An image to add to a job."""
 
     name: str
-    """The path that the caller knows it by."""
+    """The caller's path or name of the photo."""
     source: str
-    """`s3://bucket/key` or a URL; the same one twice in a job is one item."""
+    """`s3://bucket/key` or a URL. A job has each source only once."""
     custom_id: str | None = None
     options: dict[str, Any] | None = None
-    """The image's own, whole; none: the job's."""
+    """The complete options of this image; None: the job's."""
     labels: dict[str, Any] | None = None
-    """The manifest's other columns."""
+    """The other columns of the manifest row."""
     error: MattingError | None = None
-    """Why it can't even be tried: the item fails at once."""
+    """Why the image cannot be processed; the item fails at once."""
 
 
 def create_job(
@@ -52,8 +54,8 @@ def create_job(
     failure_after: int = 0,
     job_id: uuid.UUID | None = None,
 ) -> Job:
-    """Add a job with no items yet. It is paused when more than `failure_share` of its images
-    failed, once `failure_after` are settled.
+    """Create a job without items. It is paused when more than `failure_share` of its images failed,
+    once `failure_after` have ended.
     """
     job = Job(
         id=job_id or new_id(),
@@ -72,7 +74,7 @@ def create_job(
 
 
 def add_items(session: Session, job_id: uuid.UUID, items: Iterable[NewItem]) -> int:
-    """Add items behind those the job has, count them, and return how many were new.
+    """Append items to a job, count them, and return how many were new.
 
     Raises QuotaExceededError.
     """
@@ -114,7 +116,7 @@ def _row(job_id: uuid.UUID, position: int, item: NewItem, moment: datetime) -> d
 
 
 def _insert_new(session: Session, rows: Sequence[dict[str, Any]]) -> Sequence[ItemStatus]:
-    """Insert the rows whose source the job does not have; the status of each that is new."""
+    """Insert rows whose source the job does not have yet; returns the status of each new item."""
     if session.get_bind().dialect.name != "postgresql":
         statement = (
             sqlite.insert(Item)
@@ -123,8 +125,8 @@ def _insert_new(session: Session, rows: Sequence[dict[str, Any]]) -> Sequence[It
             .execution_options(insertmanyvalues_page_size=INSERT_ROWS)
         )
         return session.scalars(statement, rows).all()
-    # A column an array: a statement with a parameter for every value of every row takes the driver
-    # three times as long to prepare as the server to carry out.
+    # One array parameter per column. With one parameter per value, the driver takes three times as
+    # long to prepare the statement as the server to execute it.
     table: Any = Item.__table__
     names = list(rows[0])
     arrays = [
@@ -158,7 +160,7 @@ def _as_text(value: Any) -> str | None:
 def finish_expansion(
     session: Session, job_id: uuid.UUID, error: tuple[str, str] | None = None
 ) -> None:
-    """Note that the source is listed to its end, or why it can't be (code, detail)."""
+    """Record that the source is listed completely, or why it cannot be (code, detail)."""
     job = lock_jobs(session, [job_id])[job_id]
     job.expanded_at = now(session)
     if error:
@@ -167,13 +169,13 @@ def finish_expansion(
 
 
 def load_job(session: Session, job_id: uuid.UUID) -> Job | None:
-    """The job, whoever submitted it: for the service's own threads."""
+    """A job of any caller, for the service's own threads."""
     return session.get(Job, job_id)
 
 
 def add_page(session: Session, job_id: uuid.UUID, items: Iterable[NewItem], *, cursor: str) -> bool:
-    """Add a page of a job's source and note how far it has been listed with it; False when it was
-    listed to its end meanwhile, by another process, or cancelled.
+    """Add a page of a job's source and record the progress of the listing. Returns False if another
+    process completed the listing in the meantime, or the job was cancelled.
 
     Raises QuotaExceededError.
     """

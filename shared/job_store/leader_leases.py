@@ -1,4 +1,4 @@
-"""What one process at a time does for all: it holds the duty until it gives it up, or is gone."""
+"""Leases for work that only one process at a time may do."""
 
 from collections.abc import Collection
 from datetime import timedelta
@@ -12,7 +12,7 @@ from shared.models import LeaderLease
 
 
 def acquire_leader_lease(session: Session, name: str, *, owner: str, lease_s: float) -> bool:
-    """Take a duty or keep it for another `lease_s`; False while another process has it."""
+    """Acquire or renew a lease for `lease_s`; False if another process holds it."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     moment = now(session)
     until = moment + timedelta(seconds=lease_s)
@@ -32,7 +32,7 @@ def acquire_leader_lease(session: Session, name: str, *, owner: str, lease_s: fl
 def renew_leader_leases(
     session: Session, names: Collection[str], *, owner: str, lease_s: float
 ) -> None:
-    """Keep those of the duties that are still this owner's for another `lease_s`."""
+    """Renew the leases that this owner still holds, for another `lease_s`."""
     session.execute(
         sa.update(LeaderLease)
         .where(LeaderLease.name.in_(names), LeaderLease.owner == owner)
@@ -42,7 +42,7 @@ def renew_leader_leases(
 
 
 def release_leader_lease(session: Session, name: str, *, owner: str) -> None:
-    """Let another process have it now."""
+    """Release a lease, so that another process can acquire it at once."""
     session.execute(
         sa.delete(LeaderLease).where(LeaderLease.name == name, LeaderLease.owner == owner)
     )

@@ -1,4 +1,4 @@
-"""How workers take items, hold them, and record what became of them."""
+"""Items in workers: claim, renew the lease, record the outcome."""
 
 import uuid
 from collections import defaultdict
@@ -21,37 +21,38 @@ from shared.models import Item, Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """An item that is this worker's until its lease ends."""
+    """An item that a worker holds until its lease expires."""
 
     item_id: uuid.UUID
     job_id: uuid.UUID
     name: str
     source: str
     api_key_id: uuid.UUID
-    """Whose job it is."""
+    """The API key of the job."""
     owner: str
     attempt: int
-    """Counts from 1, and anew when a failed image is retried. It and the owner are the fence that a
-    late worker's record fails on."""
+    """Number of the attempt, from 1; a retry by the caller starts again. Owner and attempt are the
+    fence that refuses a late worker's record.
+    """
     options: dict[str, Any]
     suspect: bool = False
-    """It was in flight when a worker died, or its job held a guilty image."""
+    """The item was in flight when a worker died, or its job contains a photo that killed one."""
 
 
 GUILTY = frozenset({PoisonousImageError.code, ImageTimeoutError.code})
-"""The errors that make a whole job suspect."""
+"""Errors that make all images of the job suspects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """What became of a claimed item."""
+    """The outcome of a claimed item."""
 
     claim: Claim
     result_key: str | None = None
     error_code: str | None = None
     error_detail: str | None = None
     retry_at: datetime | None = None
-    """Set for an error worth another try: the item goes back to the queue."""
+    """Set for a retryable error: the item is queued until then."""
     width: int | None = None
     height: int | None = None
     input_bytes: int | None = None
@@ -64,13 +65,13 @@ class Settlement:
 
 
 class SettlementState(StrEnum):
-    """How a settlement was taken."""
+    """What happened to a settlement."""
 
     RECORDED = "recorded"
     RETRY = "retry"
-    """The item waits for its next try."""
+    """The item waits for its next attempt."""
     STALE = "stale"
-    """The lease had ended and the item is another's: nothing was changed."""
+    """The lease had expired and another worker has the item: nothing was changed."""
 
 
 def claim_many(
@@ -82,9 +83,9 @@ def claim_many(
     lease_s: float,
     alone: bool = False,
 ) -> list[Claim]:
-    """Take those of the items that wait, and return them; what is done, cancelled or another's
-    is left out, and what must run alone is, unless `alone` says that it does. `job_ids`: the jobs
-    that the items belong to, as the messages say.
+    """Claim the waiting ones of these items and return them. Items that are done, cancelled or
+    claimed by others are left out, and so are items that must run alone, unless `alone` is set.
+    `job_ids`: the jobs of the items, as the messages say.
     """
     jobs = lock_jobs(session, job_ids)
     open_ids = [job.id for job in jobs.values() if job.status not in HELD]
@@ -145,7 +146,7 @@ def claim_many(
 
 
 def must_run_alone(session: Session, item_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
-    """Those of the items that wait and must run alone."""
+    """The waiting ones of these items that must run alone."""
     statement = sa.select(Item.id).where(
         Item.id.in_(item_ids), Item.status == ItemStatus.QUEUED, Item.deaths >= ALONE_DEATHS
     )
@@ -155,7 +156,7 @@ def must_run_alone(session: Session, item_ids: Sequence[uuid.UUID]) -> list[uuid
 def renew_leases(
     session: Session, item_ids: Sequence[uuid.UUID], *, owner: str, lease_s: float
 ) -> None:
-    """Hold those of the items that are still this worker's for another `lease_s`."""
+    """Renew the leases of the items that this worker still holds, for another `lease_s`."""
     session.execute(
         sa.update(Item)
         .where(
@@ -173,9 +174,10 @@ def renew_leases(
 
 
 def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[SettlementState]:
-    """Record a batch and its jobs' counters; one state for each settlement, in their order.
+    """Record a batch and update the counters of its jobs; one state per settlement, in the same
+    order.
 
-    A settlement counts only while its claim is the latest of a running item.
+    A settlement is recorded only if its claim is the latest one of a running item.
     """
     began = now(session)
     jobs = lock_jobs(session, {settlement.claim.job_id for settlement in settlements})
@@ -209,7 +211,7 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
 def _used(
     of_job: Mapping[uuid.UUID, Sequence[Settlement]], jobs: Mapping[uuid.UUID, Job]
 ) -> dict[uuid.UUID, UsageAmount]:
-    """What each key used, of the images that succeeded."""
+    """The usage of each key, from the images that succeeded."""
     used: defaultdict[uuid.UUID, UsageAmount] = defaultdict(UsageAmount)
     for job_id, mine in of_job.items():
         for settlement in mine:
@@ -224,7 +226,7 @@ def _used(
 def _holders(
     session: Session, item_ids: list[uuid.UUID]
 ) -> dict[uuid.UUID, tuple[str | None, int]]:
-    """Owner and try of each that is running."""
+    """Owner and attempt of each running item."""
     statement = (
         sa.select(Item.id, Item.lease_owner, Item.attempts)
         .where(Item.id.in_(item_ids), Item.status == ItemStatus.RUNNING)
@@ -235,7 +237,7 @@ def _holders(
 
 
 def _row(settlement: Settlement, *, retry: bool, moment: datetime) -> dict[str, Any]:
-    """The item's new values, by primary key."""
+    """The new values of an item's row, with its primary key."""
     if retry:
         status = ItemStatus.QUEUED
     elif settlement.error_code is not None:
@@ -267,7 +269,7 @@ def _row(settlement: Settlement, *, retry: bool, moment: datetime) -> dict[str, 
 
 
 def _count(job: Job, settlement: Settlement, status: ItemStatus) -> None:
-    """Move one from `running` to where it went, and add up what it took."""
+    """Move one image from `running` to its new status in the counters, and add its times."""
     job.running -= 1
     job.suspect = job.suspect or settlement.error_code in GUILTY
     setattr(job, status.value, getattr(job, status.value) + 1)

@@ -1,4 +1,4 @@
-"""What every change of a job shares: its row is locked first, and its end is noticed last."""
+"""Locks shared by all changes of a job: its row is locked first; its end is checked last."""
 
 import uuid
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from shared.webhooks import Event
 
 
 def lock_jobs(session: Session, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Job]:
-    """Lock the rows of these jobs in the order of their ids, and read them anew."""
+    """Lock the rows of these jobs in the order of their ids, and read them again."""
     statement = (
         sa.select(Job)
         .where(Job.id.in_(set(ids)))
@@ -27,15 +27,15 @@ def lock_jobs(session: Session, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Job
 
 
 def locked_items(*conditions: sa.ColumnElement[bool]) -> sa.Select[tuple[uuid.UUID]]:
-    """The ids of the items of which this holds, locked in their order: what an UPDATE of many rows
-    picks them by, which else locks them in the order in which it comes to them.
+    """The ids of matching items, locked in the order of their ids. An UPDATE of many rows uses it,
+    because an UPDATE alone locks rows in any order.
     """
     return sa.select(Item.id).where(*conditions).order_by(Item.id).with_for_update()
 
 
 def finish_settled_jobs(session: Session, jobs: Iterable[Job]) -> None:
-    """Finish each locked job that is listed to its end and has nothing left to do; pause each that
-    fails too often. Webhooks are told of either, and of progress.
+    """Finish each locked job whose listing is complete and whose images have all ended; pause each
+    job that fails too often. Webhooks are notified of both, and of progress.
     """
     for job in jobs:
         done = (
@@ -61,7 +61,7 @@ def finish_settled_jobs(session: Session, jobs: Iterable[Job]) -> None:
 
 
 def _fails_too_often(job: Job) -> bool:
-    """Whether more of its images fail than the caller wants to see fail."""
+    """Whether more images of the job failed than its `failure_share` allows."""
     failed = job.failed - job.forgiven_failed
     settled = job.succeeded + job.failed - job.forgiven_done
     if job.failure_share is None or settled < max(1, job.failure_after):

@@ -1,5 +1,5 @@
-"""What happened to jobs, noted for webhooks in the transaction that made it happen, so that no
-crash can come between the two. Sending is another matter: shared.job_store.webhook_deliveries.
+"""The outbox of webhooks: events are written in the transaction that causes them, so a crash cannot
+lose one. shared.job_store.webhook_deliveries sends them.
 """
 
 import json
@@ -17,20 +17,20 @@ from shared.webhooks import Event
 
 
 def announce(session: Session, job: Job, event: Event) -> None:
-    """Note what happened to a locked job for every webhook that is to be told of it."""
+    """Write an event of a locked job for each webhook that subscribed to it."""
     told = [webhook for webhook in _receivers(session, job) if event.value in webhook.events]
     _note(session, job, event, told)
 
 
 def announce_progress(session: Session, job: Job) -> None:
-    """The same for progress, as far as another step is reached that a webhook asked for. While its
-    source is being listed, a job's progress is not known.
+    """Write progress events for webhooks whose next step is reached. While its source is being
+    listed, the progress of a job is unknown.
     """
     if job.expanded_at is None or not job.total:
         return
     percent = settled_percent(job)
     before, job.progress_told = job.progress_told, percent
-    if percent > before:  # so webhooks are asked for a hundred times a job, not with each batch
+    if percent > before:  # queries webhooks a hundred times per job at most, not with each batch
         told = [
             webhook
             for webhook in _receivers(session, job)
@@ -40,12 +40,12 @@ def announce_progress(session: Session, job: Job) -> None:
 
 
 def settled_percent(job: Job) -> int:
-    """Of a job that has images."""
+    """The percentage of ended images; the job must have images."""
     return 100 * (job.succeeded + job.failed + job.cancelled) // job.total
 
 
 def announce_test(session: Session, webhook: Webhook) -> Delivery:
-    """An event that tells nothing, for a receiver to be tried with."""
+    """Write a test event for a webhook."""
     moment = now(session)
     data = {"webhook_id": str(webhook.id)}
     delivery = _delivery(webhook, Event.TEST, _body(Event.TEST, data, moment), moment)
@@ -55,8 +55,8 @@ def announce_test(session: Session, webhook: Webhook) -> Delivery:
 
 
 def _receivers(session: Session, job: Job) -> Sequence[Webhook]:
-    """The webhooks that hear of the job. They can't be deleted before the transaction ends: a
-    delivery to one that is not there would break it.
+    """The webhooks of the job. They are locked, because a delivery to a webhook deleted in the
+    meantime would violate its foreign key.
     """
     return session.scalars(
         sa.select(Webhook)
@@ -95,7 +95,7 @@ def _delivery(
 
 
 def job_data(job: Job) -> dict[str, Any]:
-    """The job as it stands, small: fields of `GET /v1/jobs/{id}` under the same names."""
+    """A short form of the job: some fields of `GET /v1/jobs/{id}` under the same names."""
     settled = job.succeeded + job.failed + job.cancelled
     error = {"code": job.error_code, "detail": job.error_detail or ""} if job.error_code else None
     return {

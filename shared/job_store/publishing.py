@@ -1,4 +1,4 @@
-"""What has to go onto the queue, and what is on it."""
+"""Which items must be published to the queue, and which have been."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -12,52 +12,37 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from shared.database import now
 from shared.job_store.conditions import is_open, is_value
 from shared.jobs import ENDED, ItemStatus
+from shared.messages import Message
 from shared.models import Item, Job
 
 EXPRESS_IMAGES = 8
-"""The first images of a job overtake the rest of all: a small job waits for no backlog, whatever
-that one's priority, and a big one shows its first results at once (shared.shares)."""
+"""The first images of a job precede all remaining images of other jobs: a small job does not wait
+for a backlog, whatever its priority, and a large job shows its first results at once
+(shared.shares).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenJob:
-    """A job that goes on, as far as its share of the queue depends on it."""
+    """The facts of an open job that determine its share of the queue."""
 
     job_id: uuid.UUID
     api_key_id: uuid.UUID
     model: str | None
-    """What its options name."""
+    """The model in its options."""
     total: int
     queued: int
     unsettled: int
 
     @property
     def express_left(self) -> int:
-        """Of its first images, how many are still to be done."""
+        """How many of its first images have not ended."""
         settled = self.total - self.unsettled
         return max(0, min(EXPRESS_IMAGES, self.total) - settled)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishableItem:
-    """An item that is due on the queue."""
-
-    item_id: uuid.UUID
-    job_id: uuid.UUID
-    name: str
-    priority: int
-    express: bool
-    """One of its job's first images."""
-    model: str | None
-    """What its options name."""
-    by_url: bool
-    """Whether it comes from a URL, not from the storage."""
-    attempts: int
-    """Tries before this one."""
-
-
 def open_jobs(session: Session) -> list[OpenJob]:
-    """The jobs that go on and have images left to do, the oldest first."""
+    """The open jobs with unfinished images, oldest first."""
     statement = (
         sa.select(
             Job.id,
@@ -84,7 +69,7 @@ def open_jobs(session: Session) -> list[OpenJob]:
 
 
 def unexpanded_jobs(session: Session) -> list[uuid.UUID]:
-    """The jobs whose source is not listed to its end."""
+    """The jobs whose source is not completely listed."""
     statement = (
         sa.select(Job.id)
         .where(Job.status.not_in(ENDED), Job.expanded_at.is_(None))
@@ -94,8 +79,8 @@ def unexpanded_jobs(session: Session) -> list[uuid.UUID]:
 
 
 def jobs_to_publish(session: Session, ahead: Mapping[uuid.UUID, int]) -> list[uuid.UUID]:
-    """Those of the jobs that have fewer messages out than `ahead` says for each, and an image that
-    is due: most have not, and one statement tells so for all.
+    """The jobs that have fewer messages out than `ahead` allows for each, and an image that is due.
+    One statement filters all jobs, because most have neither.
     """
     if not ahead:
         return []
@@ -107,10 +92,10 @@ def jobs_to_publish(session: Session, ahead: Mapping[uuid.UUID, int]) -> list[uu
 
 def publishable(
     session: Session, job_id: uuid.UUID, *, ahead: int, express: int = EXPRESS_IMAGES
-) -> list[PublishableItem]:
-    """The items of a job that are due and not on the queue, at most so many that `ahead` are there
-    or with workers; of its first images those up to the position `express`. What is due for another
-    try comes first.
+) -> list[Message]:
+    """The messages of a job's due items that are not published, so many that at most `ahead` are on
+    the queue or with workers. Of its first images only those up to the position `express`. Items
+    due for another attempt come first.
     """
     model = Job.options["model"].as_string().label("model")
     out = (Job.running + _on_queue(Job.id, ahead)).label("out")
@@ -125,7 +110,7 @@ def publishable(
         fresh = _fresh(job_id).where(may_go).order_by(Item.position)
         rows += session.execute(fresh.limit(room - len(rows)))
     return [
-        PublishableItem(
+        Message(
             item_id=row.id,
             job_id=job_id,
             name=row.name,
@@ -152,7 +137,7 @@ _ITEM = (
 
 
 def _on_queue(job_id: JobId, most: int) -> sa.ScalarSelect[int]:
-    """How many messages of a job no worker has taken, `most` at most."""
+    """The number of a job's messages that no worker has claimed, at most `most`."""
     some = sa.select(Item.job_id).where(
         Item.job_id == job_id,
         is_value(Item.status, ItemStatus.QUEUED),
@@ -163,17 +148,19 @@ def _on_queue(job_id: JobId, most: int) -> sa.ScalarSelect[int]:
 
 
 def _fresh(job_id: JobId) -> sa.Select[Any]:
-    """A job's items that are not on the queue and need not wait."""
+    """A job's items that are not published and wait for nothing."""
     return _unpublished(job_id, Item.not_before.is_(None))
 
 
 def _due_again(job_id: JobId, moment: datetime) -> sa.Select[Any]:
-    """A job's items whose wait before another try is over."""
+    """A job's items whose wait before the next attempt is over."""
     return _unpublished(job_id, Item.not_before <= moment)
 
 
 def _is_any(items: sa.Select[Any]) -> sa.ColumnElement[bool]:
-    """One look into an index. EXISTS in an OR may read the items of all jobs, to hash them."""
+    """Whether any row matches, by one index lookup. EXISTS within an OR may hash the items of all
+    jobs.
+    """
     return items.with_only_columns(Item.id).limit(1).scalar_subquery().is_not(None)
 
 
@@ -190,9 +177,9 @@ def _unpublished(job_id: JobId, *which: sa.ColumnElement[bool]) -> sa.Select[Any
     )
 
 
-def mark_published_many(session: Session, sent: Sequence[PublishableItem]) -> None:
-    """Note that these items' messages are on the queue. Not of what was tried meanwhile and waits
-    again: its message is used up, and it would wait for it in vain.
+def mark_published_many(session: Session, sent: Sequence[Message]) -> None:
+    """Record that these items have been published. An item that was claimed in the meantime and
+    waits again is left out: its message is used up, and it would wait forever.
     """
     _set_published(session, {one.item_id: one.attempts for one in sent}, now(session))
 
@@ -200,7 +187,7 @@ def mark_published_many(session: Session, sent: Sequence[PublishableItem]) -> No
 def _set_published(
     session: Session, attempts: Mapping[uuid.UUID, int], moment: datetime | None
 ) -> int:
-    """Of those items that wait and were tried as often as it says; returns how many."""
+    """Set `published_at` of waiting items with the given number of attempts; returns how many."""
     statement = (
         sa.select(Item.id, Item.attempts)
         .where(Item.id.in_(attempts), Item.status == ItemStatus.QUEUED)
@@ -223,15 +210,15 @@ class Sent:
 
     item_id: uuid.UUID
     attempts: int
-    """Tries before."""
+    """Attempts before."""
     model: str | None
-    """Whose queue it was sent to."""
+    """The model of the queue that it was sent to."""
     by_url: bool
-    """Whether it comes from a URL: such images have queues of their own."""
+    """Whether the photo comes from a URL; such images have queues of their own."""
 
 
 def unclaimed(session: Session, *, older_than_s: float, limit: int) -> list[Sent]:
-    """What was sent that long ago and never claimed, the oldest first."""
+    """Items published at least `older_than_s` ago and never claimed, oldest first."""
     model = sa.func.coalesce(
         Item.options["model"].as_string(), Job.options["model"].as_string()
     ).label("model")
@@ -249,5 +236,7 @@ def unclaimed(session: Session, *, older_than_s: float, limit: int) -> list[Sent
 
 
 def forget_publications(session: Session, lost: Sequence[Sent]) -> int:
-    """Let these items be published again; not what was tried meanwhile. Returns how many."""
+    """Let these items be published again, except those claimed in the meantime; returns
+    how many.
+    """
     return _set_published(session, {one.item_id: one.attempts for one in lost}, None)

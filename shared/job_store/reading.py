@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.job_store.review import review_filter
-from shared.jobs import ENDED, ItemStatus
+from shared.jobs import ENDED, ItemStatus, JobStatus
 from shared.models import Item, Job, first_id_of
 
 
@@ -22,6 +22,14 @@ def get_job(session: Session, job_id: uuid.UUID, *, api_key_id: uuid.UUID) -> Jo
             Job.id == job_id, Job.api_key_id == api_key_id, Job.deleted_at.is_(None)
         )
     )
+
+
+def is_at_rest(job: Job) -> bool:
+    """Whether nothing more happens in a job by itself: it has ended, or was paused for a reason
+    that its error tells, and no worker has an image of it.
+    """
+    stopped = job.status is JobStatus.PAUSED and job.error_code is not None
+    return (job.status in ENDED or stopped) and job.running == 0
 
 
 def list_jobs(

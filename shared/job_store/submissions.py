@@ -16,15 +16,24 @@ def remember_submission(
     session: Session, job_id: uuid.UUID, *, api_key_id: uuid.UUID, key: str, sha256: str
 ) -> bool:
     """Note that this job is what was submitted under the key; False when another already is (one
-    that is being committed is waited for). To be called in the transaction that makes the job.
+    that is being committed is waited for), unless that one was deleted: then the key is free. To
+    be called in the transaction that makes the job.
     """
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    values = {"sha256": sha256, "job_id": job_id, "created_at": now(session)}
+    deleted = (
+        sa.select(Job.id)
+        .where(Job.id == IdempotencyKey.job_id, Job.deleted_at.is_not(None))
+        .correlate(IdempotencyKey)
+    )
     statement = (
         insert(IdempotencyKey)
-        .values(
-            api_key_id=api_key_id, key=key, sha256=sha256, job_id=job_id, created_at=now(session)
+        .values(api_key_id=api_key_id, key=key, **values)
+        .on_conflict_do_update(
+            index_elements=[IdempotencyKey.api_key_id, IdempotencyKey.key],
+            set_=values,
+            where=deleted.exists(),
         )
-        .on_conflict_do_nothing()
         .returning(IdempotencyKey.job_id)
     )
     return session.scalar(statement) is not None
@@ -33,15 +42,16 @@ def remember_submission(
 def find_submission(
     session: Session, *, api_key_id: uuid.UUID, key: str, sha256: str
 ) -> Job | None:
-    """The job that was submitted under this key. Raises IdempotencyKeyReusedError when that was
-    another submission.
+    """The job that was submitted under this key; one that was deleted is none. Raises
+    IdempotencyKeyReusedError when that was another submission.
     """
     row = session.get(IdempotencyKey, (api_key_id, key))
-    if row is None:
+    job = None if row is None else session.get(Job, row.job_id)
+    if row is None or job is None or job.deleted_at is not None:
         return None
     if row.sha256 != sha256:
         raise IdempotencyKeyReusedError
-    return session.get(Job, row.job_id)
+    return job
 
 
 def forget_submissions(session: Session, *, older_than_s: float, limit: int) -> int:

@@ -1,4 +1,4 @@
-"""What keys used, month by month, and whether they may have more."""
+"""The monthly usage of API keys, and their quotas."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,13 @@ from sqlalchemy.orm import Session
 from shared.database import now
 from shared.errors import QuotaExceededError
 from shared.job_store.conditions import is_unended
+from shared.jobs import PendingChange
 from shared.models import ApiKey, Job, Usage
 
 
 @dataclass(slots=True)
 class UsageAmount:
-    """A sum over images that succeeded."""
+    """Sums over succeeded images."""
 
     images: int = 0
     pixels: int = 0
@@ -30,7 +31,9 @@ def month_of(moment: datetime) -> str:
 
 
 def add_usage(session: Session, used: Mapping[uuid.UUID, UsageAmount], moment: datetime) -> None:
-    """Add to the month's sums: the last rows a transaction locks, in the order of their keys."""
+    """Add to the sums of the month. These rows are the last that a transaction locks, in the order
+    of their keys.
+    """
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     for api_key_id, more in sorted(used.items()):
         values = {"images": more.images, "pixels": more.pixels, "device_ms": more.device_ms}
@@ -51,9 +54,9 @@ def usage_of(session: Session, api_key_ids: Sequence[uuid.UUID]) -> Sequence[Usa
 
 
 def images_left(session: Session, api_key_id: uuid.UUID) -> int | None:
-    """What is left of a key's month, with what it has under way taken off; None: no limit.
+    """The rest of a key's monthly quota, less its images in progress; None: no quota.
 
-    Locks the key, so that two submissions cannot both take the last image.
+    It locks the key, so that two submissions cannot both use the last image.
     """
     quota = session.scalar(
         sa.select(ApiKey.images_per_month)
@@ -67,8 +70,10 @@ def images_left(session: Session, api_key_id: uuid.UUID) -> int | None:
             Usage.api_key_id == api_key_id, Usage.month == month_of(now(session))
         )
     )
+    # Failed images of a retry join those that wait page by page.
+    retried = sa.case((Job.pending_change == PendingChange.RETRY, Job.failed), else_=0)
     under_way = session.scalar(
-        sa.select(sa.func.coalesce(sa.func.sum(Job.queued + Job.running), 0)).where(
+        sa.select(sa.func.coalesce(sa.func.sum(Job.queued + Job.running + retried), 0)).where(
             Job.api_key_id == api_key_id, is_unended()
         )
     )
@@ -76,8 +81,8 @@ def images_left(session: Session, api_key_id: uuid.UUID) -> int | None:
 
 
 def take_from_quota(session: Session, api_key_id: uuid.UUID, images: int) -> None:
-    """Raise QuotaExceededError unless the key may have so many more this month. Call it before the
-    images are counted.
+    """Raise QuotaExceededError unless the key's quota allows `images` more this month. Call it
+    before the images are counted.
     """
     left = images_left(session, api_key_id)
     if left is not None and images > left:

@@ -1,4 +1,4 @@
-"""Deliveries on their way: which are due, how an attempt went, what callers see of them.
+"""Webhook deliveries: claim the due ones, record attempts, list them.
 
 Locks are taken in one order: the webhook first, then its deliveries.
 """
@@ -19,12 +19,12 @@ from shared.models import ApiKey, Delivery, Job, Webhook
 from shared.webhooks import DeliveryStatus, DisabledReason, Event, Outcome
 
 LOG_ATTEMPTS = 20
-"""The latest attempts that a delivery shows."""
+"""Number of attempts that a delivery keeps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One attempt to deliver: this process's until its lease ends."""
+    """An attempt to deliver, which this process holds until its lease expires."""
 
     delivery_id: uuid.UUID
     webhook_id: uuid.UUID
@@ -34,36 +34,36 @@ class Attempt:
     body: bytes
     secrets: Sequence[str]
     number: int
-    """Counts from 1; the fence that a late record fails on."""
+    """Number of the attempt, from 1; the fence that refuses a late record."""
     retry_step: int
-    """How many attempts went before since the delivery was last asked for."""
+    """Number of attempts since the delivery was last requested."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptResult:
-    """How an attempt went."""
+    """The result of an attempt."""
 
     outcome: Outcome
     http_status: int | None = None
     detail: str = ""
     duration_ms: float
     retry_s: float | None = None
-    """After a failure: the wait before another attempt; None: that was the last."""
+    """After a failure: the wait before the next attempt; None: there is none."""
     quiet_s: float = 0.0
-    """How long the receiver asked to be left alone, with this delivery and all others."""
+    """How long the receiver asked for no deliveries at all (`Retry-After`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedDeliveries:
-    """Attempts to begin, of one page of the webhooks that something waits for."""
+    """Claimed attempts, of one page of the webhooks with due deliveries."""
 
     attempts: list[Attempt]
     last: uuid.UUID | None
-    """The last webhook of the page, behind which the next one begins; None: there is no more."""
+    """The last webhook of the page; the next page begins after it. None: there are no more."""
 
 
 PAGE_WEBHOOKS = 200
-"""Webhooks that one statement looks at, each with one look into an index."""
+"""Webhooks per statement, each with one index lookup."""
 
 
 def claim_deliveries(
@@ -76,10 +76,10 @@ def claim_deliveries(
     limit: int,
     lease_s: float,
 ) -> ClaimedDeliveries:
-    """Look at a page of the webhooks that something waits for, behind the webhook `after`, and take
-    up to `limit` deliveries that are due: the oldest of each webhook that is not `busy` and did not
-    ask for silence, and of one API key, with what is `taken` already, at most `of_key`, so that
-    nobody's slow receivers hold up another's. However long a backlog is, only its head is read.
+    """Claim up to `limit` due deliveries of the next page of webhooks, after the webhook `after`:
+    the oldest of each webhook that is not `busy` and has no quiet time. One API key gets at most
+    `of_key` attempts, including those in `taken`, so that slow receivers of one key do not delay
+    others. Only the head of a backlog is read, whatever its length.
     """
     moment = now(session)
     waiting = _waiting_webhooks(session, after)
@@ -144,8 +144,8 @@ def claim_deliveries(
 
 
 def _waiting_webhooks(session: Session, after: uuid.UUID | None) -> list[uuid.UUID]:
-    """A page of the webhooks that something waits for, by their ids: from one to the next by the
-    index, past however many deliveries lie between.
+    """A page of the webhooks with pending deliveries, by id. It jumps from one to the next in the
+    index, past all deliveries between.
     """
     pending = is_value(Delivery.status, DeliveryStatus.PENDING)
     first = sa.select(Delivery.webhook_id).where(pending)
@@ -167,14 +167,14 @@ def _waiting_webhooks(session: Session, after: uuid.UUID | None) -> list[uuid.UU
 
 
 def record_attempt(session: Session, attempt: Attempt, result: AttemptResult) -> bool:
-    """Note how an attempt went, and what follows for its webhook; False when nothing is noted,
-    because it is no longer the latest, or the webhook is gone.
+    """Record the result of an attempt and its consequences for the webhook. Returns False without
+    recording if a newer attempt exists or the webhook was deleted.
     """
     webhook = session.get(Webhook, attempt.webhook_id, with_for_update={"key_share": True})
     delivery = session.get(Delivery, attempt.delivery_id, with_for_update=True)
     if webhook is None or delivery is None or delivery.attempts != attempt.number:
         return False
-    if delivery.status is not DeliveryStatus.PENDING:  # switched off meanwhile
+    if delivery.status is not DeliveryStatus.PENDING:  # disabled in the meantime
         return False
     moment = now(session)
     entry = {
@@ -206,7 +206,9 @@ def record_attempt(session: Session, attempt: Attempt, result: AttemptResult) ->
 
 
 def redeliver(session: Session, delivery: Delivery) -> None:
-    """Send a delivery again now, whatever became of it, with all its attempts before it."""
+    """Send a delivery again now, whether it succeeded or failed, with all attempts
+    available again.
+    """
     delivery.status, delivery.settled_at, delivery.retry_step = DeliveryStatus.PENDING, None, 0
     delivery.next_attempt_at = now(session)
     session.flush()
@@ -231,7 +233,7 @@ def list_deliveries(
     before: uuid.UUID | None,
     limit: int,
 ) -> Sequence[Delivery]:
-    """A page of the key's deliveries, newest first, those made before the delivery `before`."""
+    """A page of the key's deliveries, newest first, created before the delivery `before`."""
     statement = sa.select(Delivery).where(Delivery.api_key_id == api_key_id)
     for column, value in (
         (Delivery.webhook_id, webhook_id),
@@ -247,8 +249,8 @@ def list_deliveries(
 
 
 def forget_deliveries(session: Session, *, older_than_s: float, limit: int) -> int:
-    """Remove up to `limit` old deliveries, and those of their webhooks that were of single jobs
-    which are gone and have none left; returns how many deliveries went.
+    """Delete up to `limit` old deliveries, and webhooks of deleted jobs that have no delivery left;
+    returns the number of deliveries.
     """
     old = sa.select(Delivery.id, Delivery.webhook_id).where(
         Delivery.created_at < now(session) - timedelta(seconds=older_than_s)

@@ -1,4 +1,4 @@
-"""Webhooks: made, found, changed, their secrets exchanged. Each is its API key's own."""
+"""Webhooks of an API key: create, find, change, rotate their secrets."""
 
 import uuid
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from shared.models import Delivery, Webhook
 from shared.webhooks import DeliveryStatus, DisabledReason, Event, new_secret
 
 MAX_SECRETS = 5
-"""That sign at a time: exchanged more often within the overlap, the oldest goes."""
+"""Most secrets that sign at the same time; rotating more often drops the oldest."""
 
 
 def create_webhook(
@@ -27,8 +27,8 @@ def create_webhook(
     job_id: uuid.UUID | None = None,
     limit: int | None = None,
 ) -> Webhook:
-    """Add a webhook of all the key's jobs, or of one. Raises TooManyWebhooksError when the key has
-    `limit` of them; those of single jobs don't count.
+    """Create a webhook for all jobs of the key, or for one job. Raises TooManyWebhooksError if the
+    key already has `limit`; webhooks of single jobs do not count.
     """
     if limit is not None and len(list_webhooks(session, api_key_id=api_key_id)) >= limit:
         raise TooManyWebhooksError(f"The key has {limit} webhooks, the most that it may have")
@@ -47,7 +47,7 @@ def create_webhook(
 
 
 def list_webhooks(session: Session, *, api_key_id: uuid.UUID) -> Sequence[Webhook]:
-    """Those of all the key's jobs, oldest first."""
+    """The webhooks for all jobs of the key, oldest first."""
     statement = sa.select(Webhook).where(Webhook.api_key_id == api_key_id, Webhook.job_id.is_(None))
     return session.scalars(statement.order_by(Webhook.id)).all()
 
@@ -64,7 +64,7 @@ def get_webhook(
 
 
 def rotate_secret(session: Session, webhook: Webhook, *, overlap_s: float) -> str:
-    """Give a webhook a new secret and return it; the ones before sign along for `overlap_s`."""
+    """Create and return a new secret; the previous ones also sign for another `overlap_s`."""
     moment = now(session)
     secret = new_secret()
     until = (moment + timedelta(seconds=overlap_s)).isoformat()
@@ -79,18 +79,18 @@ def rotate_secret(session: Session, webhook: Webhook, *, overlap_s: float) -> st
 
 
 def signing_secrets(webhook: Webhook, moment: datetime) -> list[str]:
-    """The secrets that sign at this moment, the newest first."""
+    """The secrets that are valid at this time, newest first."""
     return [one["secret"] for one in webhook.secrets if _signs(one["until"], moment)]
 
 
 def old_secret_until(webhook: Webhook, moment: datetime) -> datetime | None:
-    """Until when a secret that was exchanged still signs; None: none does."""
+    """When the last of the previous secrets expires; None: there is none."""
     ends = [datetime.fromisoformat(one["until"]) for one in webhook.secrets if one["until"]]
     return max((end for end in ends if end > moment), default=None)
 
 
 def disable_webhook(session: Session, webhook: Webhook, reason: DisabledReason) -> None:
-    """Switch a webhook off: what it was still to be told is given up."""
+    """Disable a webhook and give up its pending deliveries."""
     moment = now(session)
     webhook.disabled_at, webhook.disabled_reason = moment, reason
     session.execute(
@@ -103,7 +103,7 @@ def disable_webhook(session: Session, webhook: Webhook, reason: DisabledReason) 
 
 
 def enable_webhook(session: Session, webhook: Webhook) -> None:
-    """Switch a webhook on again: it is told what happens from now on."""
+    """Enable a webhook: it receives events from now on."""
     webhook.disabled_at = webhook.disabled_reason = webhook.quiet_until = None
     session.flush()
 

@@ -1,4 +1,4 @@
-"""Which workers are alive, as they report themselves."""
+"""The workers that are alive, by their own reports."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -11,11 +11,11 @@ from shared.database import now
 from shared.models import Worker
 
 FORGET_AFTER_S = 86_400
-"""A worker that was killed leaves its row; it is swept when another one starts."""
+"""The row of a killed worker stays; it is deleted when another worker starts after this time."""
 
 
 def register_worker(session: Session, worker_id: str, description: dict[str, Any]) -> None:
-    """Note a worker that has loaded, warmed and checked its predictor."""
+    """Register a worker that has loaded, warmed up and verified its predictor."""
     moment = now(session)
     session.execute(
         sa.delete(Worker).where(Worker.heartbeat_at < moment - timedelta(seconds=FORGET_AFTER_S))
@@ -33,7 +33,7 @@ def register_worker(session: Session, worker_id: str, description: dict[str, Any
 
 
 def beat(session: Session, worker_id: str, *, state: str = "warm") -> None:
-    """Note that the worker is alive."""
+    """Record that the worker is alive."""
     session.execute(
         sa.update(Worker)
         .where(Worker.id == worker_id)
@@ -43,18 +43,18 @@ def beat(session: Session, worker_id: str, *, state: str = "warm") -> None:
 
 
 def forget_worker(session: Session, worker_id: str) -> None:
-    """Remove a worker that has stopped in order."""
+    """Remove a worker that has stopped properly."""
     session.execute(sa.delete(Worker).where(Worker.id == worker_id))
 
 
 def images_held(session: Session, *, stale_s: float) -> int:
-    """How many messages the warm workers take at a time, all together."""
+    """The number of messages that all warm workers hold together."""
     live = live_workers(session, stale_s=stale_s)
     return sum(int(worker.description.get("takes", 0)) for worker in live)
 
 
 def live_workers(session: Session, *, stale_s: float) -> Sequence[Worker]:
-    """The warm workers that were heard of in the last `stale_s` seconds."""
+    """The warm workers whose last report is at most `stale_s` seconds old."""
     return session.scalars(
         sa.select(Worker)
         .where(

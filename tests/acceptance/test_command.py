@@ -73,7 +73,7 @@ def test_a_result_that_is_gone_holds_up_no_other(
     assert done.returncode == 1
     answer = json.loads(done.stdout)
     assert (len(answer["results"]), len(answer["missed"])) == (1, 1)
-    assert f"missed {answer['missed'][0]}" in done.stderr
+    assert f"not downloaded {answer['missed'][0]}" in done.stderr
 
 
 def test_what_reads_the_output_may_stop_reading(stack: Stack) -> None:

@@ -31,6 +31,7 @@ PAGES = (
     "README.md",
     "docs/submit.md",
     "docs/review.md",
+    "docs/models.md",
     "docs/webhooks.md",
     "docs/api.md",
     "docs/operate.md",
@@ -241,6 +242,13 @@ def test_every_command_runs(stack: Stack, place: Path, page: str) -> None:
         matches = [do for pattern, do in KINDS if re.match(pattern, command)]
         assert matches, f"{page} names a command that no test runs: {command}"
         matches[0](reader, command)
+
+
+def test_every_page_is_run_by_some_test() -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    pages = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+    left_out = [page for page in pages if page.rpartition("/")[2] not in tests]
+    assert left_out == [], "add them to PAGES"
 
 
 def test_the_blocks_are_found() -> None:

@@ -46,8 +46,9 @@ def test_a_hopeless_job_is_stopped_with_a_reason_and_can_be_resumed(
         "failure_after": 10,
     }
     answer = http.post("/v1/jobs", json=body)
+    *_, heard = client.events(answer.json()["id"])  # they end, as `wait` does
     job = client.wait(answer.json()["id"])
-    assert job["status"] == "paused"
+    assert heard["status"] == job["status"] == "paused"
     assert job["error"]
     assert job["error"]["code"] == "too-many-failures"
     assert 10 <= job["counts"]["failed"] < 300

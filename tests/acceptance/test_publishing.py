@@ -100,7 +100,7 @@ def test_reviewers_see_what_is_doubtful_and_answer(
     assert text.count("data:image/jpeg;base64,") == 4
     assert "http" not in text, "it stands alone"
     assert 'id="n1" class="empty"' in text, "the most doubtful first"
-    assert "next to nothing found <i>1</i>" in text, "reasons are counted"
+    assert "almost no subject found <i>1</i>" in text, "reasons are counted"
     with PIL.Image.open(out / "page-001.png") as page:
         assert page.width > 1_000
     doubtful = matting("contact-sheet", job["id"], "--review", "--out", str(out / "r"), *data)

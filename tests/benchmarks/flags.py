@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.models.verify import find_pairs, truth_of
+from deploy.models.verify import find_pairs, read_true_alpha
 from shared.errors import MattingError
 from shared.jobs import Reason
 from shared.options import Options, Profile
@@ -83,7 +83,7 @@ def pairs(folder: Path, settings: Settings) -> Iterator[Case]:
     """Photos with true alphas."""
     for photo, alpha in find_pairs(folder):
         decoded = decode(photo.read_bytes(), settings)
-        yield Case(photo.name, decoded, truth=truth_of(alpha, decoded.image.shape[:2]))
+        yield Case(photo.name, decoded, truth=read_true_alpha(alpha, decoded.image.shape[:2]))
 
 
 def held_out(root: Path) -> Iterator[Case]:

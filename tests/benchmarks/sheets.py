@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 from PIL import ImageDraw
 
-from deploy.sheets.contact_sheet import checkerboard, fit
+from deploy.sheets.contact_sheet import checkerboard, shrink_to_fit
 from worker.imaging.arrays import Image
 
 COLUMNS, ROWS = 4, 3
@@ -41,9 +41,9 @@ def _cell(caption: str, photo: Image, matte: Image) -> Image:
 
 
 def _tile(picture: Image) -> Image:
-    little = fit(picture, TILE[1])
+    little = shrink_to_fit(picture, TILE[1])
     if little.shape[0] > TILE[0]:
-        little = fit(picture, TILE[0])
+        little = shrink_to_fit(picture, TILE[0])
     tile = np.full((*TILE, 3), 255, np.uint8)
     tile[: little.shape[0], : little.shape[1]] = little
     return tile

@@ -16,7 +16,7 @@ from shared.jobs import SETTLED, ItemStatus
 from shared.models import Item
 from shared.queue import make_app
 from shared.reconciler import Reconciler
-from tests.faults.freezing import freeze
+from tests.faults.freezing import RECOVERY_S, freeze
 from tests.faults.system import System
 
 Inject = Callable[[System, random.Random], float | None]
@@ -106,6 +106,18 @@ def kill_redis(system: System, luck: random.Random) -> None:
     system.kill("redis")
     time.sleep(luck.uniform(0, 2))
     system.start_redis()
+
+
+def redis_away_for_long(system: System, _luck: random.Random) -> float:
+    """Killed, and started again after half a minute: the workers notice within ten seconds."""
+    system.kill("redis")
+    time.sleep(30)
+    system.start_redis()
+    started, before = time.monotonic(), _unsettled(system)
+    while before and _unsettled(system) >= before:
+        assert time.monotonic() - started < RECOVERY_S, "the workers did not go on"
+        time.sleep(0.05)
+    return time.monotonic() - started
 
 
 def empty_redis(system: System, _luck: random.Random) -> None:
@@ -226,6 +238,7 @@ FAULTS = [
     Fault("SIGSTOP of a worker beyond its lease, SIGCONT", freeze_a_worker),
     Fault("SIGKILL of the API", kill_the_api),
     Fault("Redis killed, restarted with its AOF", kill_redis),
+    Fault("Redis away for half a minute", redis_away_for_long, deaths=0),
     Fault("Redis emptied (FLUSHALL)", empty_redis),
     Fault("Redis refuses writes, as on a full disk", redis_refuses_writes),
     Fault("PostgreSQL killed and restarted", kill_postgres),

@@ -72,7 +72,7 @@ def freeze(system: System, pids: Sequence[int], luck: random.Random) -> float:
             os.kill(pid, signal.SIGSTOP)
         try:
             crowd.start()
-            time.sleep(luck.uniform(6, 18))
+            time.sleep(luck.uniform(6, 12))
         finally:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)

@@ -237,3 +237,18 @@ def test_a_loop_that_stands_still_is_noticed(queue: Celery, body: Held, stuck: l
         client.execute_command("CLIENT", "PAUSE", "5000", "ALL")
         body.release.set()
         eventually(lambda: stuck == ["loop"], "the loop to be noticed")
+
+
+def test_a_worker_waits_for_redis_for_ever_and_asks_every_few_seconds(queue: Celery) -> None:
+    asked: dict[str, Any] = {}
+
+    class Connection:
+        def ensure_connection(self, errback: Any, max_retries: Any, **options: Any) -> None:
+            asked.update(options, max_retries=max_retries)
+
+    consumer = CheckedConsumer.__new__(CheckedConsumer)
+    consumer.app = queue
+    consumer.first_connection_attempt = False
+    consumer.ensure_connected(Connection())
+    assert asked["max_retries"] is None
+    assert asked["interval_max"] <= 5

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from deploy.doctor import machine_checks, service_checks
 from deploy.doctor.check_failed import CheckFailed
-from deploy.doctor.examination import examine
+from deploy.doctor.run_checks import run_checks
 from deploy.stack.processes import answers, free_port, program, start, wait_until
 from shared import job_store
 from shared.database import Database
@@ -48,7 +48,7 @@ def test_a_whole_system_passes(
     )  # loaded elsewhere, in seconds
     with database.transaction() as session:
         job_store.register_worker(session, "w1", {"models": ["builtin"]})
-    findings = examine(Path("unused"))
+    findings = run_checks(Path("unused"))
     assert {one.part for one in findings} >= {
         "memory", "disk", "formats", "secrets", "database", "clock", "queue", "storage",
         "public URLs", "workers", "model builtin",
@@ -79,7 +79,7 @@ def test_a_queue_that_is_away_or_forgets(settings: Settings, queue: Celery) -> N
         client = connection.default_channel.client  # type: ignore[attr-defined]  # redis-py's
         client.config_set("maxmemory-policy", "allkeys-lru")
         try:
-            with pytest.raises(CheckFailed, match="throws messages away") as caught:
+            with pytest.raises(CheckFailed, match="evicts messages") as caught:
                 service_checks.queue(settings)
         finally:
             client.config_set("maxmemory-policy", "noeviction")
@@ -89,15 +89,15 @@ def test_a_queue_that_is_away_or_forgets(settings: Settings, queue: Celery) -> N
 @pytest.mark.parametrize(
     ("wrong", "fix"),
     [
-        ({"s3_bucket": f"none-{uuid.uuid4().hex[:8]}"}, "matting prepare makes it"),
+        ({"s3_bucket": f"none-{uuid.uuid4().hex[:8]}"}, "Create it with matting prepare"),
         ({"aws_secret_access_key": "not-the-right-one-at-all"}, "Set AWS_ACCESS_KEY_ID and"),
         ({"aws_access_key_id": "nobody"}, "Set AWS_ACCESS_KEY_ID and"),
-        ({"s3_endpoint_url": "http://127.0.0.1:1"}, "curl -I http://127.0.0.1:1 "),
+        ({"s3_endpoint_url": "http://127.0.0.1:1"}, "Start the storage at http://127.0.0.1:1 "),
     ],
     ids=["bucket", "secret", "key", "endpoint"],
 )
 def test_a_storage_that_does_not_work(settings: Settings, wrong: dict[str, str], fix: str) -> None:
-    assert "wrote, read, removed" in service_checks.storage(settings)
+    assert "wrote, read, deleted" in service_checks.storage(settings)
     with pytest.raises(CheckFailed) as caught:
         service_checks.storage(
             Settings.model_validate(settings.model_dump() | keys(settings) | wrong)
@@ -149,7 +149,7 @@ def test_a_clock_that_is_wrong(settings: Settings, minutes: int) -> None:
     assert int(told[1]) == pytest.approx(60 * minutes, abs=5)
     assert "FIX timedatectl set-ntp true" in clock
     if minutes == 7:
-        assert "wrote, read, removed" in storage
+        assert "wrote, read, deleted" in storage
     else:
         assert "clock is 20 min behind the storage's" in storage
         assert "FIX timedatectl set-ntp true" in storage
@@ -182,7 +182,7 @@ def test_each_way_in_which_redis_refuses(
     assert "messages waiting" in service_checks.queue(
         broken(settings, redis_url=f"redis://:right@{address}")
     )
-    assert fix("nobody:wrong@").startswith("Put the user and password that Redis knows")
+    assert fix("nobody:wrong@").startswith("Put the user and password of this Redis")
     client.config_set("maxmemory", 1)
     assert "config set maxmemory 2gb" in fix()
     client.config_set("maxmemory", 0)
@@ -193,10 +193,10 @@ def test_each_way_in_which_redis_refuses(
     eventually(
         lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "Redis to fail"
     )
-    assert fix().startswith("Redis can't write to its disk: free room")
+    assert fix().startswith("Free disk space for Redis")
     client.config_set("save", "")
     client.replicaof("127.0.0.1", "1")
-    assert "must name the primary" in fix()
+    assert "Set MATTING_REDIS_URL to the primary" in fix()
 
 
 def test_each_way_in_which_postgresql_refuses(settings: Settings, tmp_path: Path) -> None:
@@ -251,7 +251,9 @@ def test_another_paddle(settings: Settings, tmp_path: Path) -> None:
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: paddlepaddle\nVersion: 3.3.0\n")
     sys.path.insert(0, str(tmp_path))
     try:
-        with pytest.raises(CheckFailed, match=r"3\.3\.0 is installed; tested is 3\.2\.2") as caught:
+        with pytest.raises(
+            CheckFailed, match=r"3\.3\.0 is installed; 3\.2\.2 is the tested"
+        ) as caught:
             machine_checks.paddle(settings)
     finally:
         sys.path.remove(str(tmp_path))
@@ -262,15 +264,15 @@ def test_another_paddle(settings: Settings, tmp_path: Path) -> None:
 
 
 def test_a_public_address_that_leads_elsewhere(settings: Settings, queue: Celery) -> None:
-    assert "lead to" in service_checks.public_urls(settings)
+    assert "presigned URLs work at" in service_checks.public_urls(settings)
     nowhere = broken(settings, s3_public_endpoint_url="http://127.0.0.1:1")
-    assert "not reached from here" in service_checks.public_urls(nowhere)
+    assert "can't be reached from here" in service_checks.public_urls(nowhere)
 
 
 def test_models_that_nobody_serves(settings: Settings, database: Database) -> None:
     url = database.url.render_as_string(hide_password=False)
     own = broken(settings, database_url=url, models="other")
-    with pytest.raises(CheckFailed, match="No worker is warm"):
+    with pytest.raises(CheckFailed, match="No worker is ready"):
         service_checks.workers(own)
     with database.transaction() as session:
         job_store.register_worker(session, "w1", {"models": ["builtin"]})

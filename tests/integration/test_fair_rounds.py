@@ -1,5 +1,6 @@
 """Background rounds with very many open jobs: bounded, fair, and never without their lease."""
 
+import time
 import uuid
 from collections import Counter
 
@@ -106,12 +107,17 @@ def test_a_lease_is_kept_by_who_has_it_and_free_when_it_ends(database: Database)
     eventually(next_one.held, "the lease to run out")
 
 
+def at_once(settings: Settings) -> Settings:
+    """With no time for workers to come back in."""
+    return settings.model_copy(update={"lease_s": 0})
+
+
 def test_what_dead_workers_held_comes_back_though_the_queue_is_away(
     database: Database, settings: Settings, jobs: list[uuid.UUID]
 ) -> None:
     away = make_app(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
     stuck = Reconciler(database, away, settings)
-    recovery = LeaseRecovery(database, settings)
+    recovery = LeaseRecovery(database, at_once(settings))
     assert len(claim(database, jobs[0])) == 3
     expire_leases(database)
     stuck.start()
@@ -141,7 +147,33 @@ def test_a_round_of_recovery_ends_and_the_next_goes_on(
     for job_id in jobs[:2]:
         claim(database, job_id)
     expire_leases(database)
-    recovery = LeaseRecovery(database, settings)
+    recovery = LeaseRecovery(database, at_once(settings))
     assert recovery.round() == 0
     assert running(database) == 0
     assert recovery.round() == settings.reconcile_s
+
+
+def test_after_an_outage_of_the_database_workers_have_time_to_renew_their_leases(
+    database: Database, settings: Settings, jobs: list[uuid.UUID]
+) -> None:
+    quick = settings.model_copy(update={"lease_s": 1.0})
+    recovery = LeaseRecovery(database, quick)
+
+    def taken_back() -> bool:
+        recovery.round()
+        return running(database) == 0
+
+    claim(database, jobs[0])
+    expire_leases(database)
+    assert not taken_back(), "it has just started, and knows of no outage before"
+    eventually(taken_back, "a dead worker's lease")
+    ids = [one.item_id for one in claim(database, jobs[1], "w1")]
+    expire_leases(database)
+    time.sleep(0.6)  # the outage: nothing is heard of the database for more than half a lease
+    assert not taken_back()
+    with database.transaction() as session:
+        job_store.renew_leases(session, ids, owner="w1", lease_s=60)
+    deadline = time.monotonic() + 1.5
+    while time.monotonic() < deadline:
+        assert not taken_back(), "its worker is back"
+        time.sleep(0.1)

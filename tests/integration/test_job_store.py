@@ -1,12 +1,16 @@
 """What jobs and items become, and who sees them: on SQLite and on PostgreSQL."""
 
+import uuid
+
+import pytest
 import sqlalchemy as sa
 
 from shared import job_store
 from shared.database import Database
+from shared.errors import IdempotencyKeyReusedError, QuotaExceededError
 from shared.job_store import Settlement
 from shared.jobs import ENDED, ITEM_TRANSITIONS, SETTLED, ItemStatus, JobStatus
-from shared.models import Item
+from shared.models import Item, Job
 from tests.integration.stored_jobs import (
     LEASE_S,
     assert_counters_match_rows,
@@ -71,6 +75,82 @@ def test_retry_takes_the_failed_ones_only(database: Database) -> None:
     again = claim(database, job_id)
     assert [one.attempt for one in again] == [1, 1]
     assert_counters_match_rows(database, job_id)
+
+
+def test_a_quota_is_not_gone_round_by_failing_first(database: Database) -> None:
+    with database.transaction() as session:
+        key = job_store.create_api_key(session, "tests", images_per_month=10)[0].id
+    jobs = []
+    for _ in range(5):
+        job_id = new_job(database, 10, key)
+        jobs.append(job_id)
+        finish(
+            database,
+            [
+                Settlement(claim=one, error_code="x", error_detail="x")
+                for one in claim(database, job_id)
+            ],
+        )
+    with database.transaction() as session:  # failed images cost nothing
+        assert job_store.images_left(session, key) == 10
+        job_store.retry_failed(session, jobs[0])
+        assert job_store.images_left(session, key) == 0
+    for job_id in jobs[1:]:
+        with database.transaction() as session, pytest.raises(QuotaExceededError):
+            job_store.retry_failed(session, job_id)
+        assert read(database, job_id).failed == 10
+    finish(database, [Settlement(claim=one, result_key="k") for one in claim(database, jobs[0])])
+    with database.transaction() as session, pytest.raises(QuotaExceededError):
+        job_store.retry_failed(session, jobs[1])
+    with database.transaction() as session:  # where nothing failed there is nothing to ask for
+        assert job_store.retry_failed(session, jobs[0]).succeeded == 10
+
+
+def test_a_job_is_at_rest_when_nothing_more_happens_by_itself(database: Database) -> None:
+    job_id = new_job(database, 4)
+    with database.transaction() as session:
+        session.execute(sa.update(Job).values(failure_share=0.1, failure_after=1))
+    first, *_ = claim(database, job_id)
+    assert not job_store.is_at_rest(read(database, job_id))
+    finish(database, [Settlement(claim=first, error_code="x", error_detail="x")])
+    job = read(database, job_id)
+    assert (job.status, job.running) == (JobStatus.PAUSED, 3)
+    assert not job_store.is_at_rest(job), "workers have images of it"
+    with database.transaction() as session:
+        session.execute(sa.update(Job).values(running=0))
+    assert job_store.is_at_rest(read(database, job_id))
+    with database.transaction() as session:
+        session.execute(sa.update(Job).values(error_code=None))
+    assert not job_store.is_at_rest(read(database, job_id)), "its caller holds it, and resumes it"
+
+
+def test_a_submission_is_known_until_its_job_is_deleted(database: Database) -> None:
+    key = new_key(database)
+    first, second, third = (new_job(database, 1, key) for _ in range(3))
+
+    def remember(job_id: uuid.UUID, sha256: str = "a") -> bool:
+        with database.transaction() as session:
+            return job_store.remember_submission(
+                session, job_id, api_key_id=key, key="k", sha256=sha256
+            )
+
+    def found(sha256: str = "a") -> uuid.UUID | None:
+        with database.transaction() as session:
+            job = job_store.find_submission(session, api_key_id=key, key="k", sha256=sha256)
+            return None if job is None else job.id
+
+    assert remember(first)
+    assert not remember(second)
+    assert found() == first
+    with pytest.raises(IdempotencyKeyReusedError):
+        found("b")
+    with database.transaction() as session:
+        job_store.delete_job(session, first)
+    assert found() is None
+    assert found("b") is None
+    assert remember(second, "b")
+    assert not remember(third)
+    assert found("b") == second
 
 
 def test_no_job_gets_more_than_its_share_onto_the_queue(database: Database) -> None:

@@ -103,7 +103,7 @@ def test_what_is_refused_is_an_error(kind: str, breaking: Breaking) -> None:
 def test_a_stream_that_never_says_anything_is_given_up(
     kind: str, breaking: Breaking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.client.listening.PAUSE_S", 0.01)
+    monkeypatch.setattr("api.client.event_stream.RECONNECT_DELAY_S", 0.01)
     breaking.silent = True
     with pytest.raises(httpx.TransportError):
         heard(kind, breaking.url, "a-job")

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
 import libfaketime  # type: ignore[import-untyped]
@@ -65,6 +66,17 @@ def test_a_presigned_url_works_without_keys_and_only_as_it_was_signed(storage: S
     put = storage.presign_put("sent.bin", ttl_s=60)
     assert httpx.put(put, content=b"sent").status_code == 200
     assert storage.get(storage.bucket, "sent.bin", 10) == b"sent"
+
+
+@pytest.mark.parametrize("name", ["靴の写真.png", "Тест.png", "é à.png", 'a"b.png', "🥾.png"])
+def test_a_presigned_url_of_any_name_works(storage: Storage, name: str) -> None:
+    storage.put("signed.png", b"picture", "image/png")
+    url = storage.presign_get("signed.png", ttl_s=60, filename=name)
+    [value] = httpx.URL(url).params.get_list("response-content-disposition")
+    assert value.isascii(), "storages refuse what is not ISO-8859-1"
+    assert unquote(value).endswith(name)
+    answer = httpx.get(url)
+    assert (answer.status_code, answer.content) == (200, b"picture")
 
 
 @pytest.mark.parametrize("wrong", ["aws_secret_access_key", "aws_access_key_id"])

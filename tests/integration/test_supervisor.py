@@ -58,7 +58,7 @@ def test_a_part_that_keeps_ending_is_given_more_and_more_time(
 ) -> None:
     parts.append(run(tmp_path, "print('alas', flush=True); exit(3)"))
     eventually(lambda: len(told) >= 3, "three ends")
-    waits = [float(line.split(" s; its log")[0].rpartition(" ")[2]) for line in told[:3]]
+    waits = [float(line.split(" s; log")[0].rpartition(" ")[2]) for line in told[:3]]
     assert waits == [0.5, 1.0, 2.0]
     assert (tmp_path / "part.log").read_text() == "alas\n" * len(told)
 
@@ -85,7 +85,7 @@ def test_a_part_that_is_stopped_stays_so(
 def test_a_log_that_grew_is_moved_and_the_part_goes_on_in_it(tmp_path: Path) -> None:
     part = run(tmp_path, "for line in range(10**9): print(line, flush=True)")
     eventually(lambda: part.log.stat().st_size > 100_000, "lines")
-    part.keep_log_small(limit_bytes=100_000)
+    part.rotate_log(limit_bytes=100_000)
     moved = (tmp_path / "part.log.1").read_text()
     assert moved.startswith("0\n1\n2\n")
     assert len(moved) > 100_000
@@ -95,4 +95,4 @@ def test_a_log_that_grew_is_moved_and_the_part_goes_on_in_it(tmp_path: Path) -> 
     assert b"\0" not in lines[1], "no hole before what came next"
     assert int(lines[1]) >= len(moved.split("\n")) - 2, "later ones"
     (tmp_path / "part.log").unlink()
-    part.keep_log_small()  # and nothing happens
+    part.rotate_log()  # and nothing happens

@@ -1,15 +1,17 @@
 """What is over is removed: expired jobs with their files, and uploads that nobody names."""
 
 import io
+import time
 import uuid
 import zipfile
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from api.background.orphaned_objects import ORPHAN_AGE, remove_orphans
 from api.background.sweeper import Sweeper
 from api.sources.expansion import Expander
 from shared import job_store
@@ -116,3 +118,28 @@ def test_a_zip_file_that_two_jobs_name_stays_until_both_are_gone(
             job_store.delete_job(session, job_id)
         assert sweeper.sweep() == 1
     assert list(files.list_keys("")) == []
+
+
+def test_objects_of_jobs_that_never_came_to_be_are_removed_when_they_are_old(
+    database: Database, files: Storage
+) -> None:
+    known, deleted = (submit(database, ["s3://photos/a.jpg"]) for _ in range(2))
+    lost, under_way = uuid.uuid4(), uuid.uuid4()
+    for job_id in (known, deleted, lost):
+        for number in range(2):
+            files.put(f"jobs/{job_id}/inputs/{number:06d}", b"x", "image/jpeg")
+    files.put("jobs/a-folder-of-someone-else/x", b"x", "image/jpeg")
+    with database.transaction() as session:
+        job_store.delete_job(session, deleted)
+    every = set(files.list_keys("jobs/"))
+    remove_orphans(database, files, datetime.now(UTC) - ORPHAN_AGE, go_on=lambda: True)
+    assert set(files.list_keys("jobs/")) == every, "a submission may still be under way"
+
+    time.sleep(1.1)  # the storage tells whole seconds
+    between = datetime.now(UTC)
+    files.put(f"jobs/{under_way}/inputs/000001", b"x", "image/jpeg")
+    remove_orphans(database, files, between, go_on=lambda: False)
+    assert set(files.list_keys("jobs/")) > every, "another process sweeps by now"
+    remove_orphans(database, files, between, go_on=lambda: True)
+    left = {key.split("/")[1] for key in files.list_keys("jobs/")}
+    assert left == {str(known), str(deleted), str(under_way), "a-folder-of-someone-else"}

@@ -11,6 +11,7 @@ from shared import job_store
 from shared.database import Session
 from shared.job_store import AttemptResult, NewItem, Settlement
 from shared.jobs import ItemStatus, Verdict
+from shared.messages import Message
 from shared.models import Delivery, IdempotencyKey, Item, Job, Webhook
 from shared.webhooks import DeliveryStatus, Outcome
 from tests.scale.generate import HOT, Landmarks
@@ -109,7 +110,7 @@ def _new_job(session: Session, marks: Landmarks) -> Job:
     )
 
 
-def _published(session: Session, marks: Landmarks) -> list[job_store.PublishableItem]:
+def _published(session: Session, marks: Landmarks) -> list[Message]:
     return job_store.publishable(session, marks.bulk, ahead=1_000)
 
 

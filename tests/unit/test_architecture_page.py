@@ -11,6 +11,8 @@ PAGE = ROOT / "docs" / "architecture.md"
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
 ROOMS = ("api", "deploy", "shared", "worker")
 NAME = re.compile(rf"(?:{'|'.join(ROOMS)}|tests)(?:\.\w+)+")
+PARTS = ["Context", "Decision", "What was measured", "What would change our mind"]
+"""Of a decision's page; it may have more."""
 TEST = re.compile(r"(tests/[\w/]+\.py)::(\w+)")
 
 
@@ -71,9 +73,4 @@ def test_the_index_of_decisions_names_each_once_in_order() -> None:
         page = (ROOT / "docs" / "decisions" / name).read_text()
         headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
         assert name.startswith(f"{number:04d}-")
-        assert headings == [
-            "Context",
-            "Decision",
-            "What was measured",
-            "What would change our mind",
-        ], name
+        assert [one for one in headings if one in PARTS] == PARTS, name

@@ -25,14 +25,23 @@ def packed(files: dict[str, bytes]) -> io.BytesIO:
 
 def unpacked(file: io.BytesIO, after: int = 0) -> dict[str, bytes | str]:
     """Name to content, or to the error's code."""
-    stored: dict[str, bytes] = {}
-
-    def store(key: str, data: bytes) -> str:
-        stored[key] = data
-        return key
-
+    store = Store()
     items = Archive(file, SETTINGS).items(after=after, key_of=lambda n: f"in/{n}", store=store)
-    return {item.name: item.error.code if item.error else stored[item.source] for item in items}
+    return {item.name: item.error.code if item.error else store[item.source] for item in items}
+
+
+class Store(dict[str, bytes]):
+    """Photos by their keys; room is made for each before it is unpacked."""
+
+    room_bytes = 0
+
+    def make_room(self, size_bytes: int) -> None:
+        self.room_bytes = size_bytes
+
+    def put(self, key: str, data: bytearray) -> str:
+        assert len(data) <= self.room_bytes
+        self[key] = bytes(data)
+        return key
 
 
 def test_photos_keep_their_folders_and_the_rest_stays_out() -> None:

@@ -27,7 +27,7 @@ def test_a_known_weakness_fails_the_build_and_names_the_version_that_mends_it() 
 def test_none_known_is_said_and_passes() -> None:
     assert verdict({"dependencies": [CLEAN, CANARY]}) == (
         0,
-        ["1 of 1 packages looked up, 0 weaknesses"],
+        ["1 of 1 packages audited, 0 vulnerabilities"],
     )
 
 
@@ -42,5 +42,5 @@ def test_an_index_that_knows_of_no_weakness_at_all_is_not_believed() -> None:
     for canary in ([], [{**CANARY, "vulns": []}], [{"name": "django", "skip_reason": "x"}]):
         status, lines = verdict({"dependencies": [CLEAN, *canary]})
         assert status == 0
-        assert lines[0] == "1 of 1 packages looked up, 0 weaknesses"
+        assert lines[0] == "1 of 1 packages audited, 0 vulnerabilities"
         assert "::warning::" in lines[-1]

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from shared.errors import EngineUnavailableError, WarmupError
 from shared.settings import Settings
 from worker.inference.catalog import BUNDLES, find_model
-from worker.inference.engine import plans
+from worker.inference.engine import THREAD_SPIN_MS, plans, reference, require_device
 from worker.inference.predictor import load_predictor
 from worker.inference.session import RangedSession
 from worker.inference.trial import try_plan
@@ -29,10 +29,14 @@ STUB = Path(__file__).parent / "paddle_stub"
 Says = Callable[..., None]
 
 
+def loaded() -> list[str]:
+    return [name for name in sys.modules if name.partition(".")[0] == "paddle"]
+
+
 @pytest.fixture
-def paddle(monkeypatch: pytest.MonkeyPatch) -> Says:
+def paddle(monkeypatch: pytest.MonkeyPatch) -> Iterator[Says]:
     """Put the stand-in into Paddle's place, here and in trials; called with what it is to be."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "paddle"]:
+    for name in loaded():
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(str(STUB))
     monkeypatch.setenv("PYTHONPATH", f"{STUB}{os.pathsep}{os.getcwd()}")
@@ -41,7 +45,9 @@ def paddle(monkeypatch: pytest.MonkeyPatch) -> Says:
         monkeypatch.setenv("PADDLE_STUB", json.dumps(asked))
 
     says()
-    return says
+    yield says
+    for name in loaded():  # the other tests' Paddle is the real one
+        del sys.modules[name]
 
 
 @pytest.fixture
@@ -187,6 +193,18 @@ def test_a_device_that_is_not_there_ends_the_start(paddle: Says, model: Path, de
     paddle(without=["cuda", "xpu", "npu"])
     with pytest.raises(EngineUnavailableError, match="paddle"):
         load_predictor(Settings.model_validate({"model": str(model), "device": device}))
+
+
+def test_paddle_s_threads_are_told_before_it_is_loaded(
+    paddle: Says, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KMP_BLOCKTIME", raising=False)
+    settings = Settings.model_validate({"model": str(model), "device": "gpu:0"})
+    found = find_model(settings)
+    require_device(reference(settings, found))
+    assert "paddle" not in sys.modules, "a CPU needs no look at what it was built with"
+    require_device(plans(settings, found, shapes=1)[0])
+    assert str(THREAD_SPIN_MS) == sys.modules["paddle"].SPIN_MS
 
 
 def test_shapes_beyond_those_built_for_go_to_another_session() -> None:

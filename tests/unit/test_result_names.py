@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.client import NamedItem, output_names
-from api.client.answers import Item
-from api.client.downloading import downloads
+from api.client.downloading import plan_downloads
+from api.client.responses import Item
 from api.sources.source_policy import name_under
 from shared.result_names import check_template, file_name
 
@@ -54,7 +54,7 @@ NAMED = NAMES.filter(lambda name: PurePosixPath(name).name)
 def test_no_service_s_answer_leads_a_download_away(name: str, other: str) -> None:
     outputs = [{"name": name, "url": "/", "bytes": 1}, {"name": other, "url": "/", "bytes": 1}]
     item = {"name": other, "result_format": "png", "outputs": outputs, "status": "succeeded"}
-    [download] = downloads([cast(Item, item)], Path("/somewhere/out"))
+    [download] = plan_downloads([cast(Item, item)], Path("/somewhere/out"))
     for path in download.paths:
         assert Path("/somewhere/out") in (path, *path.parents)
         assert ".." not in path.parts

@@ -10,6 +10,7 @@ docs/decisions/0001 compares this with celery-batches.
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from celery import Celery
@@ -36,13 +37,16 @@ MAX_MESSAGE_BYTES = 64 * 1024
 REFUSED_WAIT_S = 1.0
 """Wait between two attempts while Redis refuses writes."""
 
+RECONNECT_WAIT_S = 3
+"""Longest wait between two attempts to connect to Redis."""
+
 
 class CheckedConsumer(Consumer):
-    """Celery's consumer with two additions.
+    """Celery's consumer with three additions.
 
     It refuses a message of a foreign shape before Celery parses it: such a message would end its
     worker, be delivered again, and end the next worker. And it reports an event loop that stands
-    still.
+    still. And it notices soon when Redis is back.
     """
 
     collector: Collector | None = None
@@ -67,6 +71,15 @@ class CheckedConsumer(Consumer):
             time.sleep(REFUSED_WAIT_S)
             raise
         return connection
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, with an attempt every few seconds while Redis is unavailable. Celery itself
+        waits up to 30 s between two attempts after a long outage.
+        """
+        conn.ensure_connection = partial(
+            conn.ensure_connection, interval_start=1, interval_step=1, interval_max=RECONNECT_WAIT_S
+        )
+        return super().ensure_connected(conn)
 
     def loop(self, *arguments: Any) -> None:
         """Run Celery's loop while the connection lasts, watched by the watchdog."""

@@ -132,6 +132,7 @@ class Collector:
         if consumer is None or self._by_url.full == self._paused:
             return
         self._paused = self._by_url.full
+        consumer.auto_declare = False  # they are declared since its start: Redis is not asked here
         for name in self._task.url_queues:
             if self._paused:
                 consumer.cancel_by_queue(name)

@@ -109,16 +109,8 @@ def create(plan: EnginePlan, model: Model) -> Any:
     Raises EngineUnavailableError when the installed Paddle lacks what the plan calls, and
     ModelLoadError when it can't read the model.
     """
-    os.environ.setdefault("KMP_BLOCKTIME", str(THREAD_SPIN_MS))
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(COMPILED_KERNELS))
-    with warnings.catch_warnings():
-        # Paddle speaks of a compiler cache that nobody here needs.
-        warnings.filterwarnings("ignore", "No ccache found")
-        try:
-            from paddle import inference
-        except ImportError as error:
-            raise EngineUnavailableError(f"Paddle can't be imported: {error}") from error
-
+    paddle = _import_paddle()
+    inference = paddle.inference
     require_device(plan)
     config = inference.Config(str(model.graph), str(model.params))
     for call in plan.calls:
@@ -236,13 +228,28 @@ def _resolved(inference: Any, argument: Any) -> Any:
     return argument
 
 
+def _import_paddle() -> Any:
+    """Paddle, whose threads are told before it is loaded. Raises EngineUnavailableError."""
+    os.environ.setdefault("KMP_BLOCKTIME", str(THREAD_SPIN_MS))
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(COMPILED_KERNELS))
+    with warnings.catch_warnings():
+        # Paddle speaks of a compiler cache that nobody here needs.
+        warnings.filterwarnings("ignore", "No ccache found")
+        try:
+            import paddle
+            import paddle.inference
+        except ImportError as error:
+            raise EngineUnavailableError(f"Paddle can't be imported: {error}") from error
+    return paddle
+
+
 def require_device(plan: EnginePlan) -> None:
     """Say which package is missing, instead of failing somewhere in C++. Raises
     EngineUnavailableError.
     """
-    import paddle
-    from paddle import inference
-
+    if plan.kind in ("plain", "onednn", "onednn-bf16"):
+        return
+    paddle = _import_paddle()
     need = {
         "cuda": (paddle.is_compiled_with_cuda, "paddlepaddle-gpu (the image of deploy/docker)"),
         "tensorrt": (paddle.is_compiled_with_cuda, "paddlepaddle-gpu with TensorRT"),
@@ -252,9 +259,9 @@ def require_device(plan: EnginePlan) -> None:
             "the CANN plug-in paddle-custom-npu (Ascend)",
         ),
     }
-    if plan.kind in need and not need[plan.kind][0]():
+    if not need[plan.kind][0]():
         raise EngineUnavailableError(
             f"The installed Paddle can't use this device: it needs {need[plan.kind][1]}"
         )
-    if plan.kind == "tensorrt" and not any(inference.get_trt_compile_version()):
+    if plan.kind == "tensorrt" and not any(paddle.inference.get_trt_compile_version()):
         raise EngineUnavailableError("The installed Paddle was built without TensorRT")

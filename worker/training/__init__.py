@@ -1,1 +1,1 @@
-"""How the built-in model was made, to be run again by anybody (see README.md)."""
+"""Training of the built-in model: data, network, training loop, export (see README.md)."""

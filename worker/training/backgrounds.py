@@ -1,4 +1,4 @@
-"""Backgrounds to paste on: plain, gradient, folded cloth, wood, tiles, noise, and photographed."""
+"""Synthetic backgrounds for composites: plain, gradient, cloth, wood, tiles, noise, and photos."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 Plane = NDArray[Any]
-"""float32; cv2's stubs know no more than 'some number'."""
+"""A float32 array. OpenCV's type stubs don't give its dtype."""
 
 
 def noise(rng: np.random.Generator, height: int, width: int, cells: float) -> Plane:
-    """Smooth noise [H, W] float32, about -1..1, with `cells` bumps along the longer side."""
+    """Smooth noise [H, W] float32, about -1..1, with `cells` periods along the longer side."""
     rows = max(2, round(cells * height / max(height, width)) + 2)
     columns = max(2, round(cells * width / max(height, width)) + 2)
     grid = rng.uniform(-1, 1, (rows, columns)).astype(np.float32)
@@ -21,7 +21,7 @@ def noise(rng: np.random.Generator, height: int, width: int, cells: float) -> Pl
 
 
 def random_colour(rng: np.random.Generator) -> Plane:
-    """[3] float32 in 0..255: often near white, grey or black, as studios are; else any."""
+    """A colour [3] float32 in 0..255: often nearly white or grey, as in studios, else any."""
     kind = rng.random()
     if kind < 0.3:
         return (rng.uniform(205, 255) + rng.normal(0, 4, 3)).astype(np.float32)
@@ -31,9 +31,10 @@ def random_colour(rng: np.random.Generator) -> Plane:
 
 
 def background(rng: np.random.Generator, height: int, width: int, photos: Sequence[Image]) -> Plane:
-    """A background [H, W, 3] float32 in 0..255: a surface, or two that meet, with or without a
-    cloth, a board or a sheet of paper lying on it. What meets or lies there is never a photo: a
-    photo on a floor is itself what anyone would cut out.
+    """Draw a background [H, W, 3] float32 in 0..255.
+
+    It is one surface, or two that meet (wall and floor), with or without a sheet lying on it. Only
+    the first surface may be a photo: a photo lying on a floor would itself be a subject.
     """
     result = _surface(rng, height, width, photos)
     if rng.random() < 0.22:
@@ -44,7 +45,7 @@ def background(rng: np.random.Generator, height: int, width: int, photos: Sequen
 
 
 def _lay(rng: np.random.Generator, below: Plane, above: Plane, area: Plane) -> None:
-    """Put one surface over another where `area` [H, W] is 1, with a thin shadow along its edge."""
+    """Paste one surface over another where `area` [H, W] is 1, with a thin shadow at its edge."""
     size = max(area.shape)
     if rng.random() < 0.6:
         shade = cv2.GaussianBlur(area, (0, 0), rng.uniform(0.003, 0.02) * size)
@@ -53,7 +54,7 @@ def _lay(rng: np.random.Generator, below: Plane, above: Plane, area: Plane) -> N
 
 
 def _edge_of_floor(rng: np.random.Generator, height: int, width: int) -> Plane:
-    """Below a line across the picture, or beside one: where a wall ends, a table, a bed."""
+    """The area [H, W] in 0..1 below or beside a line across the image: a floor, a table, a bed."""
     if rng.random() < 0.75:
         left, right = (rng.uniform(0.3, 0.95) + rng.normal(0, 0.06, 2)) * height
         corners = [(0, left), (width, right), (width, height), (0, height)]
@@ -64,7 +65,7 @@ def _edge_of_floor(rng: np.random.Generator, height: int, width: int) -> Plane:
 
 
 def _sheet(rng: np.random.Generator, height: int, width: int) -> Plane:
-    """A turned rectangle: paper, a rug, a board, a towel beneath the subject."""
+    """The area [H, W] in 0..1 of a rotated rectangle under the subject: paper, a rug, a towel."""
     turn = rng.normal(0, 0.25)
     half = rng.uniform(0.2, 0.55, 2) * (width, height)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -141,18 +142,18 @@ def _gradient(rng: np.random.Generator, height: int, width: int) -> Plane:
 
 
 def _cloth(rng: np.random.Generator, height: int, width: int) -> Plane:
-    """Folds: ridged noise, warped by coarser noise."""
+    """Folded cloth: ridged noise, distorted by coarser noise."""
     coarse = noise(rng, height, width, rng.uniform(2, 5))
     fine = noise(rng, height, width, rng.uniform(5, 14))
     folds = 1 - 2 * np.abs(coarse + 0.4 * fine)
-    if rng.random() < 0.5:  # crumpled: creases within the folds
+    if rng.random() < 0.5:  # crumpled: with creases inside the folds
         creases = np.abs(noise(rng, height, width, rng.uniform(12, 35)))
         folds = folds + rng.uniform(0.3, 1.0) * (0.5 - 2 * creases)
     return folds.astype(np.float32)
 
 
 def _slabs(rng: np.random.Generator, height: int, width: int) -> Plane:
-    """Floor tiles: slabs of slightly different tone, seen at an angle, with joints between."""
+    """Floor tiles of slightly different tones, seen at an angle, with joints."""
     side = max(height, width)
     tilt = rng.uniform(0, 0.5)
     turn = rng.uniform(0, np.pi)
@@ -170,7 +171,7 @@ def _slabs(rng: np.random.Generator, height: int, width: int) -> Plane:
 
 
 def _wood(rng: np.random.Generator, height: int, width: int) -> Plane:
-    """Grain along one side, with the gaps between boards."""
+    """Wooden boards: grain along one axis, with gaps."""
     turned = rng.random() < 0.5
     h, w = (width, height) if turned else (height, width)
     grain = rng.normal(0, 1, (h, max(2, w // 24))).astype(np.float32)
@@ -183,7 +184,7 @@ def _wood(rng: np.random.Generator, height: int, width: int) -> Plane:
 
 
 def tiles(rng: np.random.Generator, height: int, width: int) -> Plane:
-    """Stripes, checks or dots in two tones."""
+    """A pattern [H, W] float32 of stripes, checks or dots with the values -1 and 1."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     angle = rng.uniform(0, np.pi)
     period = rng.uniform(8, 80)

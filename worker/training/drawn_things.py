@@ -1,4 +1,4 @@
-"""Drawn furniture, lamps, toys, tools, plants, flat things: what stands or lies about the house."""
+"""Synthetic household objects: furniture, lamps, furry toys, tools, plants, flat objects."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from worker.training.parts import Drawing, Material, bent, ring
 
 
 def seat(d: Drawing) -> None:
-    """A chair, a stool, a table, a shelf, a bench."""
+    """Draw a chair, stool, table, shelf or bench."""
     rng = d.rng
     made = d.material(gloss=float(rng.uniform(0, 0.4)))
     leg = rng.uniform(0.01, 0.035)
@@ -53,7 +53,7 @@ def seat(d: Drawing) -> None:
 
 
 def lamp(d: Drawing) -> None:
-    """A lamp, a fan, a clothes stand, an umbrella: a thin pole and something at its end."""
+    """Draw a thin pole with something at its end: a lamp, fan, clothes stand or umbrella."""
     rng = d.rng
     pole, base = d.material(plain=True), rng.uniform(0.08, 0.2)
     shade_low, shade_top = rng.uniform(0.28, 0.45), rng.uniform(0.06, 0.16)
@@ -73,7 +73,7 @@ def lamp(d: Drawing) -> None:
 
 
 def furry(d: Drawing) -> None:
-    """A toy, a slipper, a rug, a wig: its edge is hair."""
+    """Draw an object with hair at its edge: a toy, slipper, rug or wig."""
     rng = d.rng
     made = d.material(gloss=0.0, plain=rng.random() < 0.7)
     other = d.material(gloss=0.0, plain=True)
@@ -100,7 +100,7 @@ def furry(d: Drawing) -> None:
 
 
 def tool(d: Drawing) -> None:
-    """Scissors, a racket, a wheel, a basket, a comb, headphones, cutlery: holes and thin bars."""
+    """Draw an object with holes and thin bars: a wheel, racket, scissors, headphones or basket."""
     rng = d.rng
     made, grip = d.material(plain=True), d.material(plain=True)
     kind = rng.random()
@@ -163,7 +163,7 @@ def tool(d: Drawing) -> None:
 
 
 def plant(d: Drawing) -> None:
-    """Leaves on thin stems, in a pot or a bunch."""
+    """Draw leaves on thin stems, in a pot or as a bunch."""
     rng = d.rng
     green = Material(
         np.array([rng.uniform(20, 170), rng.uniform(80, 200), rng.uniform(20, 120)], np.float32),
@@ -187,7 +187,7 @@ def plant(d: Drawing) -> None:
 
 
 def slab(d: Drawing) -> None:
-    """A book, a telephone, a cushion, a frame: flat things with something on them."""
+    """Draw a flat object with something on it: a book, telephone, cushion or frame."""
     rng = d.rng
     w, h = rng.uniform(0.12, 0.4), rng.uniform(0.12, 0.4)
     turn = rng.normal(0, 0.3)

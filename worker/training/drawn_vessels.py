@@ -1,4 +1,4 @@
-"""Drawn bottles, jars, cups, glasses: turned bodies, opaque or of glass, with something in them."""
+"""Synthetic vessels: bottles, jars, cups, glasses; opaque or transparent, empty or filled."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from worker.training.parts import Drawing, Material, Points, bent, ring
 
 
 def _lathe(heights: Sequence[float], radii: Sequence[float], *, soft: bool = True) -> Points:
-    """The outline of a turned body about x = 0.5."""
+    """The outline of a body of revolution around x = 0.5, from radii at given heights."""
     y = np.linspace(heights[0], heights[-1], 60)
     r = np.interp(y, heights, radii)
     if soft:
@@ -19,7 +19,7 @@ def _lathe(heights: Sequence[float], radii: Sequence[float], *, soft: bool = Tru
 
 
 def vessel(d: Drawing) -> None:
-    """A bottle, jar, can, vase or tube: opaque, or of glass with something in it."""
+    """Draw a bottle, jar, can, vase or tube: opaque, or of glass with a liquid."""
     rng = d.rng
     top, bottom = rng.uniform(0.08, 0.3), rng.uniform(0.75, 0.95)
     body, neck = rng.uniform(0.08, 0.24), rng.uniform(0.025, 0.12)
@@ -58,7 +58,7 @@ def vessel(d: Drawing) -> None:
 
 
 def cup(d: Drawing) -> None:
-    """A mug, a jug, a stemmed glass, a bowl."""
+    """Draw a mug, jug, stemmed glass or bowl."""
     rng = d.rng
     if rng.random() < 0.4:
         rim, foot = rng.uniform(0.12, 0.2), rng.uniform(0.45, 0.6)

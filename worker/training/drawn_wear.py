@@ -1,4 +1,4 @@
-"""Drawn shoes, bags, garments, spectacles, jewellery: what people wear."""
+"""Synthetic fashion items: shoes, bags, garments, spectacles, jewellery."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from worker.training.parts import Drawing, Material, bent, ring
 
 
 def shoe(d: Drawing) -> None:
-    """A sneaker, a boot, a heel or a sandal from the side; one, or the pair."""
+    """Draw a sneaker, boot, heel or sandal from the side: one shoe or a pair."""
     rng = d.rng
     pair = rng.random() < 0.35
     kind = rng.random()
@@ -67,7 +67,7 @@ def shoe(d: Drawing) -> None:
 
 
 def bag(d: Drawing) -> None:
-    """A handbag, a tote, a backpack, a purse: with handles, a strap, a fringe."""
+    """Draw a handbag, tote, backpack or purse, with handles, strap or fringe."""
     rng = d.rng
     made = d.material()
     trim = d.material(plain=True)
@@ -94,7 +94,7 @@ def bag(d: Drawing) -> None:
 
 
 def garment(d: Drawing) -> None:
-    """A shirt, trousers, a dress, a skirt, a hat; on a hanger or flat; now and then see-through."""
+    """Draw a shirt, trousers, dress or skirt, on a hanger or flat, sometimes translucent."""
     rng = d.rng
     made = d.material(gloss=0.0)
     folds = 1 - np.abs(noise(rng, d.size, d.size, rng.uniform(3, 9)))
@@ -161,7 +161,7 @@ def garment(d: Drawing) -> None:
 
 
 def spectacles(d: Drawing) -> None:
-    """Frames with lenses that let light through, temples folded or open."""
+    """Draw spectacles with translucent lenses and folded or open temples."""
     rng = d.rng
     frame = d.material(plain=True)
     rx, ry = rng.uniform(0.13, 0.19), rng.uniform(0.09, 0.17)
@@ -182,7 +182,7 @@ def spectacles(d: Drawing) -> None:
 
 
 def jewellery(d: Drawing) -> None:
-    """A necklace, a bracelet, a watch, earrings, a key ring: loops of thin things."""
+    """Draw thin loops: a necklace, bracelet, watch, earring or key ring."""
     rng = d.rng
     metal = d.material(gloss=0.9, plain=True)
     rx, ry = rng.uniform(0.15, 0.36), rng.uniform(0.15, 0.36)

@@ -1,7 +1,8 @@
-"""Errors of an alpha against the true one: SAD, MSE, Grad, Conn as PaddleSeg defines them, and IoU.
+"""Matting metrics against a ground-truth alpha: IoU, MAE, SAD, MSE, Grad, Conn.
 
-Definitions: Rhemann et al., "A perceptually motivated online benchmark for image matting" (CVPR
-2009), with PaddleSeg's scaling (ppmatting/metrics/metric.py): SAD, Grad and Conn in thousands.
+SAD, MSE, Grad and Conn follow Rhemann et al., "A perceptually motivated online benchmark for image
+matting" (CVPR 2009), with PaddleSeg's scaling (ppmatting/metrics/metric.py): SAD, Grad and Conn are
+in thousands.
 """
 
 from dataclasses import dataclass
@@ -18,10 +19,10 @@ CONNECTIVITY_STEP = 0.1
 
 @dataclass(frozen=True)
 class Scores:
-    """Of one alpha; smaller is better, but for IoU."""
+    """The metrics of one alpha. Smaller is better, except for IoU."""
 
     iou: float
-    """Of the masks at 0.5."""
+    """Intersection over union of the two alphas thresholded at 0.5."""
     mae: float
     sad: float
     mse: float
@@ -30,7 +31,7 @@ class Scores:
 
 
 def score(alpha: Alpha, truth: Alpha) -> Scores:
-    """Compare two alphas [H, W] in 0..1, over all pixels (there is no trimap)."""
+    """Compare two alphas [H, W] float32 in 0..1 over all pixels, without a trimap."""
     a, b = alpha > 0.5, truth > 0.5
     union = int((a | b).sum())
     difference = np.abs(alpha - truth)
@@ -45,12 +46,12 @@ def score(alpha: Alpha, truth: Alpha) -> Scores:
 
 
 def gradient_error(alpha: Alpha, truth: Alpha) -> float:
-    """Squared differences of the gradients' magnitudes (Gaussian derivatives), in thousands."""
+    """Grad: the squared differences of the gradient magnitudes (Gaussian derivatives) / 1000."""
     return float(((_magnitude(alpha) - _magnitude(truth)) ** 2).sum() / 1_000)
 
 
 def connectivity_error(alpha: Alpha, truth: Alpha) -> float:
-    """How far pixels are from the largest part that both mattes share, in thousands."""
+    """Conn: how far pixels are disconnected from the largest part of both alphas / 1000."""
     level = np.full(alpha.shape, -1.0, np.float32)
     steps = np.arange(0, 1 + CONNECTIVITY_STEP, CONNECTIVITY_STEP)
     for index in range(1, len(steps)):

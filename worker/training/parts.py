@@ -1,5 +1,6 @@
-"""Parts of drawn products: an outline with a material and a thickness, lit from one side, laid over
-what is there with its exact alpha.
+"""Drawing of synthetic products from lit parts, with their exact alpha.
+
+A part is an outline with a material and a thickness. Parts are composited over each other.
 """
 
 from collections.abc import Sequence
@@ -13,25 +14,27 @@ from numpy.typing import NDArray
 from worker.training.backgrounds import Image, noise, random_colour, tiles
 
 Plane = NDArray[Any]
-"""float32 [H, W] in 0..1 or, of colours, [H, W, 3] in 0..255."""
+"""float32: a mask [H, W] in 0..1, or colours [H, W, 3] in 0..255."""
 
 Points = Sequence[Sequence[float]]
-"""An outline or a path in 0..1 of the canvas, x to the right and y down."""
+"""Points (x, y) of an outline or path, as shares of the canvas; y points down."""
 
 SUPERSAMPLE = 2
-"""On top of OpenCV's own antialiasing: the average of both is the exact alpha."""
+"""Supersampling factor, in addition to OpenCV's antialiasing. Averaging gives the exact alpha."""
 
 SHIFT_BITS = 4
-"""OpenCV draws at 1/16 of a pixel."""
+"""Fractional bits of OpenCV coordinates: 1/16 pixel."""
 
 REFLECTED = 0.62
-"""How high the lamp stands: the share of its light that falls on a surface seen from the front."""
+"""Component of the light's direction towards the viewer."""
 
 
 @dataclass
 class Material:
-    """colour [3] or a texture [size, size, 3], 0..255; gloss 0..1; `clear` is the share of light
-    that passes through the middle of the part, less of it towards its edges, as through glass.
+    """The surface of a part: colour, gloss and transparency.
+
+    `colour` is [3] or a texture [size, size, 3] in 0..255; `gloss` is 0..1. `clear` is the share of
+    light (0..1) that passes through the middle of the part. Like glass, it passes less near edges.
     """
 
     colour: Plane
@@ -40,7 +43,7 @@ class Material:
 
 
 class Drawing:
-    """Colour (straight, not multiplied by alpha) and alpha of a product in the making."""
+    """The canvas of one product: straight (not premultiplied) colour and alpha."""
 
     def __init__(self, rng: np.random.Generator, size: int, textures: Sequence[Image]) -> None:
         self.rng, self.size, self.textures = rng, size, textures
@@ -51,7 +54,7 @@ class Drawing:
         self.light = np.cos(angle) * flat, np.sin(angle) * flat, REFLECTED
 
     def polygon(self, points: Points, smooth: float = 0.0) -> Plane:
-        """A filled outline; `smooth` rounds it, as a share of the canvas."""
+        """The mask of a filled outline; `smooth` is the corner radius as a share of the canvas."""
         mask = self._canvas()
         cv2.fillPoly(mask, [self._fixed(points)], 255, cv2.LINE_AA, SHIFT_BITS)
         if smooth:
@@ -60,14 +63,14 @@ class Drawing:
         return self._averaged(mask)
 
     def line(self, points: Points, width: float) -> Plane:
-        """A band along a path, `width` as a share of the canvas."""
+        """The mask of a band along a path; `width` is a share of the canvas."""
         mask = self._canvas()
         thick = max(1, round(width * len(mask)))
         cv2.polylines(mask, [self._fixed(points)], False, 255, thick, cv2.LINE_AA, SHIFT_BITS)
         return self._averaged(mask)
 
     def lines(self, paths: Sequence[Points], width: float) -> Plane:
-        """Several bands at once."""
+        """The mask of bands along several paths."""
         mask = self._canvas()
         thick = max(1, round(width * len(mask)))
         fixed = [self._fixed(path) for path in paths]
@@ -75,11 +78,11 @@ class Drawing:
         return self._averaged(mask)
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, turn: float = 0.0) -> Plane:
-        """A filled ellipse, turned by radians."""
+        """The mask of a filled ellipse, rotated by `turn` radians."""
         return self.polygon(ring(x, y, rx, ry, turn))
 
     def hairs(self, mask: Plane, count: int, length: float, spread: float = 0.35) -> Plane:
-        """The part with hairs that stand out of its outline."""
+        """The mask with hairs added along its outline."""
         outline = _outline(mask)
         if outline is None:
             return mask
@@ -95,7 +98,7 @@ class Drawing:
         return np.maximum(mask, self.lines(paths.tolist(), self.rng.uniform(0.5, 1.1) / self.size))
 
     def put(self, mask: Plane, material: Material, bulge: float) -> None:
-        """Lay a part over the product: `bulge` is its thickness as a share of the canvas."""
+        """Composite a part over the product; `bulge` is its thickness as a share of the canvas."""
         rows, columns = np.nonzero(mask > 0.004)
         if len(rows) == 0:
             return
@@ -107,7 +110,7 @@ class Drawing:
         lit, across = self._lit(part, tint, material.gloss, bulge)
         cover = part
         if material.clear:
-            # Through its edges more glass lies in the way; where it shines, nothing is seen behind.
+            # Glass is less transparent at its edges, and opaque where it reflects the light.
             shine = np.clip(lit.max(2) / 255 - 0.75, 0, 0.25) * 3.5
             cover = part * np.clip(1 - material.clear * across + shine, 0, 1)
         below = self.alpha[box] * (1 - cover)
@@ -119,11 +122,11 @@ class Drawing:
         self.alpha[box] = total
 
     def cut(self, mask: Plane) -> None:
-        """Make a hole."""
+        """Cut a hole into the product."""
         self.alpha *= 1 - mask
 
     def material(self, *, gloss: float | None = None, plain: bool = False) -> Material:
-        """A colour, a pattern or a piece of a photo."""
+        """A random material: a plain colour, a pattern or a crop of a photo."""
         rng = self.rng
         shine = float(rng.uniform(0, 0.9) ** 2) if gloss is None else gloss
         kind = rng.random()
@@ -139,14 +142,16 @@ class Drawing:
         return Material(patch(rng, self.textures, self.size), shine)
 
     def glass(self) -> Material:
-        """Clear, or of a tint."""
+        """A random glass, clear or tinted."""
         rng = self.rng
         base = rng.uniform(150, 235, 3) if rng.random() < 0.6 else rng.uniform(20, 230, 3)
         return Material(base.astype(np.float32), rng.uniform(0.6, 1.0), rng.uniform(0.45, 0.9))
 
     def _lit(self, part: Plane, tint: Plane, gloss: float, bulge: float) -> tuple[Plane, Plane]:
-        """Colours under one lamp (Lambert, and Phong for the gloss), and how squarely the surface
-        faces the viewer, [H, W] in 0..1.
+        """Shade a part with one light: Lambert for diffuse light, Phong for gloss.
+
+        Returns the colours [H, W, 3] in 0..255 and the cosine of the angle between the surface and
+        the viewer, [H, W] in 0..1.
         """
         inside = cv2.distanceTransform((part > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
         depth = max(1.0, bulge * self.size)
@@ -177,7 +182,7 @@ class Drawing:
 
 
 def ring(x: float, y: float, rx: float, ry: float, turn: float = 0.0, share: float = 1.0) -> Points:
-    """Points around an ellipse, or along the first `share` of it."""
+    """Points on an ellipse, or on the first `share` (0..1) of it."""
     angles = np.linspace(0, 2 * np.pi * share, 64)
     along, down = rx * np.cos(angles), ry * np.sin(angles)
     c, s = np.cos(turn), np.sin(turn)
@@ -186,7 +191,7 @@ def ring(x: float, y: float, rx: float, ry: float, turn: float = 0.0, share: flo
 
 
 def bent(start: Sequence[float], over: Sequence[float], end: Sequence[float]) -> Points:
-    """A quadratic curve."""
+    """Points on a quadratic Bézier curve with the control point `over`."""
     t = np.linspace(0, 1, 24)[:, None]
     a, b, c = (np.asarray(point, np.float64) for point in (start, over, end))
     points: Points = ((1 - t) ** 2 * a + 2 * (1 - t) * t * b + t * t * c).tolist()
@@ -194,7 +199,7 @@ def bent(start: Sequence[float], over: Sequence[float], end: Sequence[float]) ->
 
 
 def patch(rng: np.random.Generator, textures: Sequence[Image], size: int) -> Plane:
-    """A square cut out of a photo, [size, size, 3] float32."""
+    """A random square crop of a photo, resized to [size, size, 3] float32 in 0..255."""
     texture = textures[int(rng.integers(len(textures)))]
     h, w = texture.shape[:2]
     side = int(rng.uniform(0.15, 0.6) * min(h, w))

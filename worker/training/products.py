@@ -1,6 +1,4 @@
-"""Drawn products: bottles and glasses, shoes, bags, furniture, furry toys, spectacles, jewellery,
-tools, garments, plants. Each in endless proportions, each with its exact alpha.
-"""
+"""Synthetic products of thirteen kinds, with random proportions and exact alpha."""
 
 from collections.abc import Callable, Sequence
 
@@ -28,14 +26,15 @@ PRODUCTS: tuple[Callable[[Drawing], None], ...] = (
     slab,
 )
 SHARES = np.array([14, 9, 14, 11, 10, 6, 8, 4, 4, 6, 14, 4, 8]) / 112
-"""How often each is drawn."""
+"""Probability of each kind, in the order of PRODUCTS."""
 
 
 def render_product(
     rng: np.random.Generator, size: int, textures: Sequence[Image]
 ) -> tuple[Plane, Plane]:
-    """One product within its box, of at most `size` pixels: colour [h, w, 3] float32 in 0..255
-    (defined everywhere) and alpha [h, w] in 0..1.
+    """Draw one product, cropped to its bounding box of at most `size` pixels.
+
+    Returns colour [h, w, 3] float32 in 0..255 (defined everywhere) and alpha [h, w] in 0..1.
     """
     drawing = Drawing(rng, size, textures)
     PRODUCTS[rng.choice(len(PRODUCTS), p=SHARES)](drawing)

@@ -1,5 +1,6 @@
-"""Shapes of no meaning with exact alpha: bodies of many outlines, holes, straps, legs, fringes;
-and cartons.
+"""Synthetic abstract objects and cartons with exact alpha.
+
+Abstract objects combine bodies, holes, straps, handles, legs and fringes at random.
 """
 
 from collections.abc import Sequence
@@ -16,14 +17,15 @@ Alpha = NDArray[Any]
 Colour = NDArray[Any]
 
 SUPERSAMPLE = 3
-"""Outlines are drawn this much larger and averaged: that average is the exact alpha."""
+"""Supersampling factor of the outlines. Averaging gives the exact alpha."""
 
 
 def render_object(
     rng: np.random.Generator, size: int, textures: Sequence[Image]
 ) -> tuple[Colour, Alpha]:
-    """One object within its box, of at most `size` pixels: colour [h, w, 3] float32 in 0..255
-    (defined everywhere) and alpha [h, w] in 0..1.
+    """Draw one abstract object, cropped to its bounding box of at most `size` pixels.
+
+    Returns colour [h, w, 3] float32 in 0..255 (defined everywhere) and alpha [h, w] in 0..1.
     """
     big = size * SUPERSAMPLE
     mask = np.zeros((big, big), np.uint8)
@@ -51,7 +53,7 @@ def render_object(
 def render_carton(
     rng: np.random.Generator, size: int, textures: Sequence[Image]
 ) -> tuple[Colour, Alpha]:
-    """A box seen from a corner, two or three faces, printed; white more often than not."""
+    """Draw a printed carton seen from a corner, usually white. Returns as `render_object`."""
     big = size * SUPERSAMPLE
     depth, rise = rng.uniform(0.12, 0.4), rng.uniform(0.02, 0.22)
     w, h = rng.uniform(0.25, 0.55), rng.uniform(0.3, 0.65)
@@ -81,7 +83,7 @@ def render_carton(
             _print_on(rng, printed)
         colour += part[..., None] * (printed * light - colour)
         whole = np.maximum(whole, mask).astype(np.uint8)
-    # Closed over the faces' seams.
+    # Close the seams between the faces.
     whole = cv2.morphologyEx(whole, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)).astype(np.uint8)
     alpha = cv2.resize(whole, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     rows, columns = np.nonzero(alpha > 0.02)
@@ -90,7 +92,7 @@ def render_carton(
 
 
 def _outline(rng: np.random.Generator) -> NDArray[np.float64]:
-    """A closed outline [N, 2] about the origin, of radius about 1."""
+    """A closed outline [N, 2] around the origin, with a radius of about 1."""
     kind = rng.random()
     if kind < 0.3:  # smooth blob
         angles = np.linspace(0, 2 * np.pi, 96, endpoint=False)
@@ -104,7 +106,7 @@ def _outline(rng: np.random.Generator) -> NDArray[np.float64]:
         crotch = rng.uniform(-0.5, 0.1)
         leg = [(waist, -1.0), (gap + foot, 1.0), (gap, 1.0), (0.0, crotch)]
         return np.array([*leg, *[(-x, y) for x, y in leg[2::-1]]])
-    if kind < 0.58:  # turned on a lathe: bottles, vases, cans, lamps
+    if kind < 0.58:  # body of revolution: bottles, vases, cans, lamps
         heights = np.linspace(-1, 1, 60)
         knots = rng.uniform(0.12, 0.65, int(rng.integers(3, 8)))
         width = np.interp(heights, np.linspace(-1, 1, len(knots)), knots)
@@ -151,7 +153,7 @@ def _straps(rng: np.random.Generator, mask: NDArray[np.uint8]) -> None:
 
 
 def _handles(rng: np.random.Generator, mask: NDArray[np.uint8]) -> None:
-    """Loops through which the background shows: of mugs, bags, baskets, scissors, frames."""
+    """Add loops that show the background: handles of mugs, bags, baskets, scissors, frames."""
     size = mask.shape[0]
     for _ in range(int(rng.integers(1, 3))):
         centre = (rng.uniform(0.25, 0.75, 2) * size).astype(int).tolist()
@@ -178,7 +180,7 @@ def _holes(rng: np.random.Generator, mask: NDArray[np.uint8]) -> None:
 
 
 def _fringe(rng: np.random.Generator, mask: NDArray[np.uint8]) -> None:
-    """Hairs that stand out of the outline."""
+    """Add hairs along the outline."""
     size = mask.shape[0]
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not contours:
@@ -201,7 +203,7 @@ def _fringe(rng: np.random.Generator, mask: NDArray[np.uint8]) -> None:
 
 
 def _print_on(rng: np.random.Generator, colour: Colour) -> None:
-    """Labels, stripes and logos: often white on white, and yet no hole in the subject."""
+    """Print labels, stripes and logos. White ones on white must not be taken for holes."""
     size = colour.shape[0]
     for _ in range(int(rng.integers(1, 5))):
         tone = [255.0] * 3 if rng.random() < 0.35 else random_colour(rng).tolist()
@@ -217,7 +219,7 @@ def _print_on(rng: np.random.Generator, colour: Colour) -> None:
 
 
 def _surface(rng: np.random.Generator, alpha: Alpha, textures: Sequence[Image]) -> Colour:
-    """Colour, texture or print, and light from one side."""
+    """The object's surface: colour, texture or print, lit from one side."""
     size = alpha.shape[0]
     if textures and rng.random() < 0.55:
         colour = patch(rng, textures, size)

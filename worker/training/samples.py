@@ -1,7 +1,7 @@
-"""Render the sample photos of the demo: python -m worker.training.samples --out deploy/samples.
+"""Rendering of the demo's sample photos: python -m worker.training.samples --out deploy/samples.
 
-Each is an outline with a thickness, lit from the upper left, on a backdrop with a shadow: enough to
-look like a shop's photo, and nobody's property but the project's.
+Each photo shows shaded shapes on a backdrop with a shadow. They look like shop photos and are free
+of third-party rights.
 """
 
 import argparse
@@ -19,29 +19,29 @@ Plane = NDArray[Any]
 """float32 [H, W], or [H, W, 3] for colours in 0..255."""
 
 LIGHT = np.array([-0.5, -0.6, 0.62])
-"""Towards the lamp: left, up, out of the picture."""
+"""Direction towards the light: left, up, out of the image."""
 
 Layer = tuple[Plane, tuple[int, int, int], float, float]
-"""Mask in 0..1, RGB, thickness as a share of the longer side, gloss in 0..1."""
+"""Mask [H, W] in 0..1, RGB colour, thickness as a share of the longer side, gloss in 0..1."""
 
 
 class Canvas:
-    """Masks drawn in coordinates 0..1 at three times the size, then averaged."""
+    """Draws masks from coordinates in 0..1, with threefold supersampling."""
 
     def __init__(self, height: int, width: int) -> None:
         self.height, self.width = height, width
 
     def polygon(self, points: list[tuple[float, float]], *, smooth: float = 0.0) -> Plane:
-        """A filled outline; `smooth` rounds its corners, as a share of the longer side."""
+        """The mask of a filled outline; `smooth` is the corner radius as a share of the height."""
         return self._draw(lambda mask, p: cv2.fillPoly(mask, [p], 255), points, smooth)
 
     def line(self, points: list[tuple[float, float]], thickness: float) -> Plane:
-        """A band along a path."""
+        """The mask of a band along a path."""
         size = max(1, round(thickness * 3 * max(self.height, self.width)))
         return self._draw(lambda mask, p: cv2.polylines(mask, [p], False, 255, size), points, 0.0)
 
     def ellipse(self, x: float, y: float, rx: float, ry: float) -> Plane:
-        """A filled ellipse."""
+        """The mask of a filled ellipse."""
         angles = np.linspace(0, 2 * np.pi, 200)
         outline = zip(x + rx * np.cos(angles), y + ry * np.sin(angles), strict=True)
         return self.polygon([(float(a), float(b)) for a, b in outline])
@@ -63,7 +63,7 @@ class Canvas:
 
 
 def shade(layer: Layer, rng: np.random.Generator) -> Plane:
-    """The layer's colours: Lambert and Phong on a surface that bulges by its thickness."""
+    """Shade a layer with Lambert and Phong lighting on a surface that bulges by its thickness."""
     mask, colour, thickness, gloss = layer
     height, width = mask.shape
     side = max(height, width)
@@ -87,7 +87,7 @@ def shade(layer: Layer, rng: np.random.Generator) -> Plane:
 def photograph(
     layers: list[Layer], backdrop: Plane, shadow: float, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Put the layers before the backdrop, with a shadow to the lower right."""
+    """Composite the layers over the backdrop, with a shadow to the lower right."""
     height, width = backdrop.shape[:2]
     side = max(height, width)
     whole = np.zeros((height, width), np.float32)
@@ -104,14 +104,14 @@ def photograph(
 
 
 def backdrop(canvas: Canvas, top: tuple[int, int, int], bottom: tuple[int, int, int]) -> Plane:
-    """A seamless studio wall from one tone to another."""
+    """A studio background that fades from one tone to another."""
     share = np.linspace(0, 1, canvas.height)[:, None, None] ** 1.5
     wall = np.array(top) * (1 - share) + np.array(bottom) * share
     return np.broadcast_to(wall, (canvas.height, canvas.width, 3)).astype(np.float32)
 
 
 def bottle(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A green bottle with a label, on white."""
+    """A green bottle with a label on white."""
     c = Canvas(1200, 900)
     right = [(0.55, 0.10), (0.55, 0.30), (0.62, 0.42), (0.63, 0.90)]
     body = c.polygon(right + [(1 - x, y) for x, y in reversed(right)], smooth=0.006)
@@ -126,7 +126,7 @@ def bottle(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def mug(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A mug whose handle leaves a hole, on a wooden table."""
+    """A mug with a handle on a wooden table. The handle encloses background."""
     c = Canvas(900, 1200)
     ring = np.clip(c.ellipse(0.66, 0.5, 0.13, 0.2) - c.ellipse(0.66, 0.5, 0.085, 0.14), 0, 1)
     body = c.polygon([(0.3, 0.24), (0.64, 0.24), (0.62, 0.8), (0.32, 0.8)], smooth=0.01)
@@ -176,7 +176,7 @@ def stool(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def sneaker(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A white shoe on a grey sweep, wide."""
+    """A white shoe on a grey studio background, in landscape format."""
     c = Canvas(800, 1422)
     upper = c.polygon(
         [
@@ -201,7 +201,7 @@ def sneaker(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def toy(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A furry toy: the edge is thousands of hairs."""
+    """A furry toy with thousands of hairs along its edge."""
     c = Canvas(1000, 1000)
     parts = [
         c.ellipse(*one)

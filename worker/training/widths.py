@@ -1,11 +1,12 @@
-"""The network's size, which its two definitions share (network.py trains, export.py runs)."""
+"""Layer sizes of the network, shared by network.py (PyTorch, training) and export.py (Paddle)."""
 
 from typing import NamedTuple
 
 
 class Block(NamedTuple):
-    """One inverted bottleneck of EfficientNet-Lite0 (Tan and Le 2019, arXiv:1905.11946; the Lite
-    variant has ReLU6 and no squeeze-and-excitation).
+    """One inverted bottleneck of EfficientNet-Lite0 (Tan and Le 2019, arXiv:1905.11946).
+
+    The Lite variant uses ReLU6 and no squeeze-and-excitation.
     """
 
     kernel: int
@@ -29,16 +30,17 @@ BLOCKS = (
     Block(5, 1, 6, 112),
     Block(5, 2, 6, 192),
 )
-"""The first twelve of sixteen: the last four hold half of all parameters."""
+"""The encoder's blocks: the first twelve of EfficientNet-Lite0's sixteen. The last four hold half
+of all parameters and are left out."""
 
 TAPS = (0, 2, 4, 10, 11)
-"""Blocks whose outputs the decoder reads: strides 2, 4, 8, 16, 32."""
+"""Indices of the blocks whose outputs the decoder reads, at strides 2, 4, 8, 16, 32."""
 
 CONTEXT = 96
-"""Channels at stride 32, behind the encoder."""
+"""Channels of the encoder's output at stride 32."""
 
 DECODER = (80, 48, 32, 16)
 """Channels of the decoder at strides 16, 8, 4, 2."""
 
 DETAIL, HEAD = 8, 12
-"""Channels at full size: of what is read from the image itself, and of the last layer but one."""
+"""Channels at full size: of the branch that reads the image, and of the last but one layer."""

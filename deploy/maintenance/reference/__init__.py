@@ -1,1 +1,1 @@
-"""Writes docs/reference from the code: options, settings, errors, metrics, commands."""
+"""Generation of docs/reference from the code: options, settings, errors, metrics, commands."""

@@ -1,4 +1,4 @@
-"""The page of all error codes: HTTP status, what happened, what to do, who meets it."""
+"""The reference page of all error codes, with HTTP status, meaning and remedy."""
 
 from deploy.maintenance.reference.markdown import code, page, table
 from shared.errors import ERRORS, ImageError, MattingError, RequestError, SetupError, TransientError
@@ -33,7 +33,7 @@ GROUPS: tuple[tuple[str, str, type[MattingError]], ...] = (
 
 
 def errors_page() -> str:
-    """All codes, in groups by who is at fault."""
+    """All error codes, grouped by cause: photo, system, setup, request."""
     left = dict(ERRORS)
     parts = []
     for title, explanation, base in GROUPS:

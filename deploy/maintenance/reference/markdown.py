@@ -1,4 +1,4 @@
-"""Markdown that every page of the reference uses: its head, its tables, its cells."""
+"""Markdown building blocks of the reference pages: page, table, inline code."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,7 +6,7 @@ NOTE = "<!-- Written by `make reference` from the code. Change the code, not thi
 
 
 def page(title: str, introduction: str, *parts: str) -> str:
-    """A whole page: title, note, introduction, parts, each separated by an empty line."""
+    """A page: title, note, introduction and parts, separated by empty lines."""
     return "\n\n".join([f"# {title}", NOTE, introduction, *parts]).rstrip() + "\n"
 
 
@@ -17,7 +17,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def code(value: object) -> str:
-    """`value` as inline code; nothing for an empty text."""
+    """`value` as inline code; an empty text stays empty."""
     return f"`{value}`" if str(value) else ""
 
 

@@ -1,4 +1,4 @@
-"""The page of Prometheus metrics, from the collectors of the API and the worker."""
+"""The reference page of Prometheus metrics, from the collectors of the API and the worker."""
 
 from collections.abc import Iterable, Iterator
 
@@ -28,7 +28,7 @@ GPU image has it)."""
 
 
 def metrics_page() -> str:
-    """What is counted, what the API asks for, what the device says."""
+    """The metrics of each process, of queue and backlog, and of the device."""
     return page(
         "Metrics",
         INTRODUCTION,
@@ -44,7 +44,7 @@ def metrics_page() -> str:
 
 
 def _counted() -> Iterator[tuple[Metric, Iterable[str]]]:
-    """The collectors of shared.telemetry. Only their private attribute tells the labels' names."""
+    """The collectors of shared.telemetry. Label names are only in a private attribute of them."""
     for collector in vars(telemetry).values():
         if isinstance(collector, MetricWrapperBase):
             [family] = collector.describe()

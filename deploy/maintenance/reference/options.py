@@ -1,4 +1,4 @@
-"""The page of a job's options, from the JSON schema of `shared.options.Options`."""
+"""The reference page of a job's options, from the JSON schema of `shared.options.Options`."""
 
 import json
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ RULES_IN_WORDS = {
 
 
 def options_page() -> str:
-    """Options, the objects that some of them take, presets, marketplaces."""
+    """The options, the objects that some of them contain, presets, and marketplaces."""
     schema = Options.model_json_schema()
     parts = [_fields(schema, schema["properties"])]
     for name, model in sorted(schema["$defs"].items()):
@@ -57,7 +57,7 @@ def options_page() -> str:
 
 
 def _own_fields(model: dict[str, Any], schema: dict[str, Any]) -> list[str]:
-    """The table of an object's fields; those that are options of the job too are only listed."""
+    """The table of an object's fields; fields that are also job options are only listed."""
     options, fields = schema["properties"], model["properties"]
     same = [name for name in fields if fields[name] == options.get(name)]
     own = {name: field for name, field in fields.items() if name not in same}
@@ -82,7 +82,7 @@ def _fields(schema: dict[str, Any], fields: dict[str, Any], required: Sequence[s
 
 
 def _values(field: dict[str, Any], definitions: dict[str, Any]) -> str:
-    """What a field takes, in words: `png`, `webp`; 1 to 100."""
+    """The allowed values of a field in words, such as `png`, `webp`, or 1 to 100."""
     if "$ref" in field:
         name = field["$ref"].rpartition("/")[2]
         return (

@@ -1,4 +1,4 @@
-"""The page of settings, from `shared.settings.Settings`: default, unit, limits, meaning."""
+"""The reference page of all settings, from `shared.settings.Settings`."""
 
 import inspect
 import json
@@ -28,13 +28,13 @@ UNITS = {
     "_share": "share, 0 to 1",
     "_per_min": "per minute",
 }
-"""What the end of a setting's name says of its unit."""
+"""The unit of a setting, by the suffix of its name."""
 
 BINARY = ("", "KiB", "MiB", "GiB")
 
 
 def settings_page() -> str:
-    """A table for each of the class's sections, in its order."""
+    """A table for each section of the class, in its order."""
     parts = []
     for title, names in _sections():
         rows = [_row(name, Settings.model_fields[name]) for name in names]
@@ -43,7 +43,7 @@ def settings_page() -> str:
 
 
 def _sections() -> Iterator[tuple[str, list[str]]]:
-    """The class's sections: a comment after an empty line begins one."""
+    """The sections of the class. A comment after an empty line starts a section."""
     title = before = "General"
     names: list[str] = []
     for line in inspect.getsource(Settings).splitlines():
@@ -66,7 +66,7 @@ def _row(name: str, field: FieldInfo) -> list[str]:
 
 
 def _default(field: FieldInfo, unit: str) -> str:
-    """The default; of bytes in KiB, MiB or GiB too."""
+    """The default value; bytes also in KiB, MiB or GiB."""
     if field.default is PydanticUndefined:
         return str(getattr(field.default_factory, "__name__", "")).strip("_").replace("_", " ")
     default: Any = field.default
@@ -85,7 +85,7 @@ def _default(field: FieldInfo, unit: str) -> str:
 
 
 def _allowed(field: FieldInfo) -> str:
-    """The choices, or the limits."""
+    """The allowed values or the limits."""
     if choices := [one for one in get_args(field.annotation) if isinstance(one, str)]:
         return ", ".join(map(code, choices))
     if field.annotation is bool:

@@ -10,15 +10,25 @@ from tests.waiting import eventually
 
 PATIENCE_S = 1
 HEADERS_S = 3
+REMOVEBG_CALLS = 6
 LIMITS = {
     "MATTING_MAX_JSON_BYTES": str(2 * 1024**2),
     "MATTING_MAX_REQUEST_BYTES": str(4 * 1024**2),
     "MATTING_MAX_FILES_PER_REQUEST": "10",
     "MATTING_BODY_TIMEOUT_S": str(PATIENCE_S),
     "MATTING_HEADERS_TIMEOUT_S": str(HEADERS_S),
+    "MATTING_REMOVEBG_MAX_CALLS": str(REMOVEBG_CALLS),
+    "MATTING_REMOVEBG_TIMEOUT_S": "3",
     "MATTING_SOURCE_BUCKETS": "photos",
     "MATTING_LOG_LEVEL": "WARNING",
 }
+
+ROOMY = {
+    "MATTING_SOURCE_BUCKETS": "photos",
+    "MATTING_LOG_LEVEL": "WARNING",
+    "MATTING_REMOVEBG_TIMEOUT_S": "3",
+}
+"""The limits that a user has by default."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +58,8 @@ def assert_refused(answer: httpx.Response, *statuses: int) -> None:
     assert answer.json()["code"]
 
 
-def wait_for_items(owner: httpx.Client, job_id: str, count: int) -> None:
+def wait_for_items(owner: httpx.Client, job_id: str, count: int, *, timeout_s: float = 20) -> None:
     def listed() -> bool:
         return int(owner.get(f"/v1/jobs/{job_id}").json()["counts"]["total"]) >= count
 
-    eventually(listed, "the manifest to be listed")
+    eventually(listed, "the source to be listed", timeout_s)

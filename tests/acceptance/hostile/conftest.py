@@ -10,7 +10,8 @@ import pytest
 from deploy.stack.processes import answers, free_port, start, wait_until
 from shared import job_store
 from shared.database import Database
-from tests.acceptance.hostile.api import LIMITS, Api
+from tests.acceptance.hostile.api import LIMITS, ROOMY, Api
+from tests.conftest import new_database
 
 
 @pytest.fixture(scope="package")
@@ -20,13 +21,36 @@ def api(
     s3: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Api]:
+    yield from _served(postgresql_url, redis_url, s3, tmp_path_factory, LIMITS)
+
+
+@pytest.fixture(scope="package")
+def roomy(
+    postgresql_url: str,
+    redis_url: str,
+    s3: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Api]:
+    """Another process, with the limits that a user has by default, and a database of its own: two
+    would list each other's sources.
+    """
+    yield from _served(new_database(postgresql_url), redis_url, s3, tmp_path_factory, ROOMY)
+
+
+def _served(
+    postgresql_url: str,
+    redis_url: str,
+    s3: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+    limits: dict[str, str],
+) -> Iterator[Api]:
     folder, port = tmp_path_factory.mktemp("hostile"), free_port()
     database = Database(postgresql_url, process="tests")
     database.migrate()
     with database.transaction() as session:
         keys = [job_store.create_api_key(session, name)[1] for name in ("owner", "stranger")]
     names = {"s3_endpoint_url": "MATTING_S3_ENDPOINT_URL"}
-    env = os.environ | LIMITS | {names.get(key, key.upper()): one for key, one in s3.items()}
+    env = os.environ | limits | {names.get(key, key.upper()): one for key, one in s3.items()}
     env |= {"MATTING_DATABASE_URL": postgresql_url, "MATTING_REDIS_URL": redis_url}
     command = [
         sys.executable,

@@ -1,13 +1,15 @@
 """Connections that cheat, stop or never end; one row an attack."""
 
 import http.client
+import re
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
-from tests.acceptance.hostile.api import HEADERS_S, Api
+from tests.acceptance.hostile.api import HEADERS_S, Api, assert_refused
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -37,6 +39,7 @@ def raw(api: Api, request: bytes, *, wait_s: float = 10) -> bytes:
         b"X: " + b"x" * 200_000 + b"\r\n",
         b"".join(b"X-%d: x\r\n" % number for number in range(20_000)),
         b"X\0Y: z\r\n",
+        b"Host: y\r\n",
         b" folded: x\r\n",
     ],
 )
@@ -45,6 +48,105 @@ def test_headers_that_cheat_are_refused(api: Api, headers: bytes) -> None:
     answer = raw(api, start_line + headers + b"Connection: close\r\n\r\n{}", wait_s=5)
     assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4")), answer[:200]
     assert answer.count(b"HTTP/1.1 ") <= 1, "one request, one answer"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Content-Type: multipart/form-data; boundary=x\r\n",
+        b"content-type: application/json\r\n",
+        b"Authorization: Bearer x\r\nAuthorization: Bearer y\r\n",
+        b"X-Api-Key: x\r\nX-Api-Key: y\r\n",
+        b"Idempotency-Key: x\r\nIdempotency-Key: y\r\n",
+    ],
+)
+def test_headers_that_come_twice_are_refused(api: Api, headers: bytes) -> None:
+    start_line = b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    answer = raw(api, start_line + headers + b"Connection: close\r\n\r\n", wait_s=5)
+    assert answer.startswith(b"HTTP/1.1 400"), answer[:200]
+    assert b"ambiguous-request" in answer
+    assert b"x-content-type-options" in answer.lower()
+
+
+def test_a_compressed_body_is_refused_and_not_unpacked(owner: httpx.Client) -> None:
+    for encoding in ("gzip", "gzip, gzip", "br", "deflate"):
+        answer = owner.post("/v1/uploads", content=b"{}", headers={"Content-Encoding": encoding})
+        assert_refused(answer, 415)
+
+
+def test_no_byte_of_a_body_is_asked_for_without_a_key(api: Api) -> None:
+    request = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    request += b"Content-Length: 20000000\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    answer = raw(api, request, wait_s=5)
+    assert answer.startswith(b"HTTP/1.1 401"), answer[:200]
+
+
+def test_a_body_that_nobody_reads_holds_no_connection_for_ever(api: Api) -> None:
+    request = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", api.port), timeout=5) as connection:
+        connection.sendall(request)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 401")
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            drip(connection, HEADERS_S + 20)
+
+
+def drip(connection: socket.socket, for_s: float) -> None:
+    deadline = time.monotonic() + for_s
+    while time.monotonic() < deadline:
+        connection.sendall(b"x")
+        time.sleep(0.05)
+
+
+def test_an_upgrade_is_not_heeded(api: Api) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\n"
+    request += b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    answer = raw(api, request + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", wait_s=5)
+    assert answer.startswith(b"HTTP/1.1 200"), answer[:200]
+
+
+def test_requests_in_one_go_are_answered_in_their_order(api: Api) -> None:
+    key = f"Authorization: Bearer {api.key}\r\n".encode()
+    body = b'{"count": 1}'
+    post = b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + key
+    post += b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    anonymous = b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+    last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = raw(api, post + anonymous + bytes(100_000) + post + last, wait_s=10)
+    found = re.findall(rb"HTTP/1\.1 (\d+)", answer)
+    assert found == [b"200", b"401", b"200", b"200"]
+
+
+def test_a_caller_who_goes_away_in_the_middle_leaves_no_trace(api: Api) -> None:
+    for kind in (b"application/json", b"multipart/form-data; boundary=x"):
+        for path in (b"/v1/jobs", b"/v1.0/removebg", b"/v1/uploads"):
+            start = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\n" % (path, kind)
+            start += f"Authorization: Bearer {api.key}\r\n".encode()
+            with socket.create_connection(("127.0.0.1", api.port)) as connection:
+                connection.sendall(start + b"Content-Length: 1000\r\n\r\n--x\r\n")
+
+
+def test_methods_and_paths_that_there_are_none_of_make_no_labels(
+    anyone: httpx.Client, owner: httpx.Client
+) -> None:
+    def requests_seen() -> set[str]:
+        lines = anyone.get("/metrics").text.splitlines()
+        return {
+            line.split("le=")[0] for line in lines if line.startswith("matting_request_seconds")
+        }
+
+    for client in (anyone, owner):
+        for path in ("/v1/jobs", "/nothing"):
+            client.request("BREW", path)
+            client.get(path)
+    before = {line.rpartition(" ")[0] for line in requests_seen()}
+    assert any('method="other"' in line for line in before), before
+    for number in range(50):
+        for client in (anyone, owner):
+            client.request(f"A{number}", "/v1/jobs")
+            client.request(f"A{number}", f"/nothing-{number}")
+            client.get(f"/nothing-{number}")
+    after = {line.rpartition(" ")[0] for line in requests_seen()}
+    assert {line for line in after - before if "/metrics" not in line} == set()
 
 
 def test_a_body_with_no_length_is_counted_as_it_comes(api: Api) -> None:

@@ -14,6 +14,9 @@ import json
 import os
 from typing import Any
 
+SPIN_MS = os.environ.get("KMP_BLOCKTIME")
+"""What its threads were told when it was loaded."""
+
 
 def asked() -> dict[str, Any]:
     """What this process is to be like."""

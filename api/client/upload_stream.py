@@ -1,4 +1,4 @@
-"""One large file on its way to the storage: in chunks, counted, and from the beginning again."""
+"""Streaming upload of one large file in chunks, with progress. A failed attempt starts again."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -9,25 +9,25 @@ from httpx_retries import Retry
 
 CHUNK_BYTES = 1024**2
 
-LAST_OF_TRIES = (False, False, False, True)
-"""Of each try, whether it is the last: a stream that broke can't be taken up by the transport."""
+IS_LAST_ATTEMPT = (False, False, False, True)
+"""For each attempt, whether it is the last. The transport's retries can't restart a stream."""
 
-ONCE = Retry(total=0)
+NO_RETRY = Retry(total=0)
 
 
-def streamed(path: Path) -> dict[str, Any]:
-    """What a PUT of the file needs beside its chunks: an object's length is told beforehand.
+def put_arguments(path: Path) -> dict[str, Any]:
+    """Arguments for the PUT request of a file: its length, and no retries by the transport.
 
     Raises OSError.
     """
     return {
         "headers": {"Content-Length": str(path.stat().st_size)},
-        "extensions": {"retry": ONCE},
+        "extensions": {"retry": NO_RETRY},
     }
 
 
 class UploadStream:
-    """The chunks of one try, told to `on_sent` as they go."""
+    """The chunks of one upload attempt; reports the sent bytes to `on_sent`."""
 
     def __init__(self, on_sent: Callable[[int], None]) -> None:
         self._on_sent = on_sent
@@ -40,8 +40,8 @@ class UploadStream:
                 yield chunk
                 self._note(len(chunk))
 
-    def take_back(self) -> None:
-        """The try failed: nothing of it has gone."""
+    def revert_progress(self) -> None:
+        """Subtract the attempt's bytes from the progress, after it failed."""
         self._on_sent(-self._bytes)
 
     def _note(self, count: int) -> None:

@@ -1,4 +1,4 @@
-"""The client for asyncio: the methods of `MattingClient`, to be awaited; transfers run as tasks."""
+"""The client for asyncio, with the methods of `MattingClient`. Transfers run as parallel tasks."""
 
 import asyncio
 import os
@@ -9,20 +9,26 @@ from typing import Any, Literal, TypeVar, Unpack, cast
 import httpx
 
 from api.client import calls
-from api.client.answers import Answer, Item, Job
-from api.client.calls import TRANSFERS, ApiError, JobSettings, bound_key
+from api.client.calls import MAX_PARALLEL_TRANSFERS, ApiError, JobSettings, idempotency_key_for
 from api.client.connection import AsyncConnection, Page
-from api.client.downloading import Download, downloads
-from api.client.listening import listen
-from api.client.streaming import LAST_OF_TRIES, UploadStream, streamed
-from api.client.uploading import UPLOADS_PER_REQUEST, Journal, LocalFile, LocalFiles, local_files
+from api.client.downloading import Download, plan_downloads
+from api.client.event_stream import follow_events
+from api.client.responses import Answer, Item, Job
+from api.client.upload_stream import IS_LAST_ATTEMPT, UploadStream, put_arguments
+from api.client.uploading import (
+    UPLOADS_PER_REQUEST,
+    Journal,
+    LocalFile,
+    LocalFiles,
+    normalise_files,
+)
 from api.client.webhooks import AsyncWebhooks
 
 T = TypeVar("T")
 
 
 class AsyncMattingClient(AsyncConnection):
-    """A connection to the service, for one event loop; an asynchronous context manager."""
+    """A client of the service for one event loop. Use it as an asynchronous context manager."""
 
     def __init__(self, url: str, api_key: str, *, timeout_s: float = 60) -> None:
         """`url`: the service's address; `api_key`: what `matting keys create` printed."""
@@ -36,7 +42,7 @@ class AsyncMattingClient(AsyncConnection):
         idempotency_key: str | None = None,
         **settings: Unpack[JobSettings],
     ) -> Job:
-        """Submit a job of a source that the service can read, such as `{"prefix": "s3://…"}`.
+        """Submit a job with a source that the service can read, such as `{"prefix": "s3://…"}`.
 
         Raises ApiError.
         """
@@ -51,17 +57,17 @@ class AsyncMattingClient(AsyncConnection):
         on_sent: Callable[[int], None] = lambda _bytes: None,
         **settings: Unpack[JobSettings],
     ) -> Job:
-        """Submit a job of a local manifest (CSV or JSONL), or of a zip file of photos.
+        """Submit a job with a local manifest (CSV or JSONL) or a zip file of photos.
 
-        It goes straight to the storage, however large; `on_sent` hears of the bytes that have
-        gone. Raises ApiError, OSError.
+        The file goes straight to the storage; `on_sent` receives the number of bytes sent since
+        the last call (negative when an attempt failed). Raises ApiError, OSError.
         """
         [slot] = (await self.ask(calls.reserve_uploads(1)))["uploads"]
-        for last in LAST_OF_TRIES:
+        for last in IS_LAST_ATTEMPT:
             sent = UploadStream(on_sent)
             try:
                 answer = await self._storage.put(
-                    slot["url"], content=sent.chunks(Path(path)), **streamed(Path(path))
+                    slot["url"], content=sent.chunks(Path(path)), **put_arguments(Path(path))
                 )
                 if answer.is_success:
                     break
@@ -70,11 +76,11 @@ class AsyncMattingClient(AsyncConnection):
                 problem = error
             if last:
                 raise problem
-            sent.take_back()
+            sent.revert_progress()
         return await self.submit({kind: slot["upload"]}, **settings)
 
     async def estimate(self, source: Mapping[str, Any], **settings: Unpack[JobSettings]) -> Answer:
-        """What a job of this source would take; nothing is submitted. Raises ApiError."""
+        """Estimate what a job of this source would need. Submits nothing. Raises ApiError."""
         return await self.ask(calls.submit(source, settings, dry_run=True))
 
     async def submit_files(
@@ -85,29 +91,29 @@ class AsyncMattingClient(AsyncConnection):
         on_sent: Callable[[int], None] = lambda _count: None,
         **settings: Unpack[JobSettings],
     ) -> Job:
-        """Send local files and submit them as one job.
+        """Upload local files and submit them as one job.
 
-        `journal` lets a submission that broke off go on; `on_sent` hears of each file that has
-        gone. Raises ApiError, OSError.
+        `journal` lets an interrupted submission continue; `on_sent` receives the number of files
+        sent since the last call. Raises ApiError, OSError.
         """
         journal = journal or Journal(None)
-        wanted = local_files(files)
-        for start in range(0, len(wanted), UPLOADS_PER_REQUEST):
-            chunk = wanted[start : start + UPLOADS_PER_REQUEST]
+        planned = normalise_files(files)
+        for start in range(0, len(planned), UPLOADS_PER_REQUEST):
+            chunk = planned[start : start + UPLOADS_PER_REQUEST]
             rest = [file for file in chunk if journal.handle(file) is None]
             on_sent(len(chunk) - len(rest))
             await self._send_many(rest, journal, on_sent)
-        refs = [{"upload": journal.handle(file), "name": file.name} for file in wanted]
+        refs = [{"upload": journal.handle(file), "name": file.name} for file in planned]
         job = await self.submit(
             {"uploads": refs},
-            idempotency_key=bound_key(journal.name, refs, settings),
+            idempotency_key=idempotency_key_for(journal.name, refs, settings),
             **settings,
         )
         journal.forget()
         return job
 
     async def job(self, job_id: str) -> Job:
-        """The job as it stands. Raises ApiError."""
+        """The present state of a job. Raises ApiError."""
         return cast(Job, await self.ask(calls.find_job(job_id)))
 
     async def jobs(self) -> AsyncIterator[Job]:
@@ -135,19 +141,19 @@ class AsyncMattingClient(AsyncConnection):
         return lambda cursor: calls.items_page(job_id, cursor, status, review)
 
     async def cancel(self, job_id: str) -> Job:
-        """Stop a job. Raises ApiError."""
+        """Cancel a job: images that have not started are skipped. Raises ApiError."""
         return cast(Job, await self.ask(calls.change_job(job_id, "cancel")))
 
     async def pause(self, job_id: str) -> Job:
-        """Hold a job. Raises ApiError."""
+        """Pause a job. Raises ApiError."""
         return cast(Job, await self.ask(calls.change_job(job_id, "pause")))
 
     async def resume(self, job_id: str) -> Job:
-        """Go on with a paused job. Raises ApiError."""
+        """Resume a paused job. Raises ApiError."""
         return cast(Job, await self.ask(calls.change_job(job_id, "resume")))
 
     async def retry(self, job_id: str) -> Job:
-        """Try the failed images of a job again. Raises ApiError."""
+        """Process the failed images of a job again. Raises ApiError."""
         return cast(Job, await self.ask(calls.change_job(job_id, "retry")))
 
     async def delete(self, job_id: str) -> None:
@@ -155,13 +161,13 @@ class AsyncMattingClient(AsyncConnection):
         await self.ask(calls.delete_job(job_id))
 
     async def readiness(self) -> Answer:
-        """What /readyz says, ready or not."""
-        async with httpx.AsyncClient() as once:  # with no retries: not ready is an answer here
+        """The answer of /readyz, whether ready or not."""
+        async with httpx.AsyncClient() as once:  # without retries: "not ready" is a valid answer
             answer: Answer = (await once.get(self._http.base_url.join("/readyz"))).json()
         return answer
 
     async def report(self, job_id: str, path: Path | str) -> None:
-        """Write the report of a job to a file: CSV, or JSON lines by the name `*.jsonl`.
+        """Write the report of a job to a file: JSON lines if it is named `*.jsonl`, else CSV.
 
         Raises ApiError, OSError.
         """
@@ -175,8 +181,11 @@ class AsyncMattingClient(AsyncConnection):
                     await asyncio.to_thread(file.write, chunk)
 
     def events(self, job_id: str) -> AsyncIterator[Job]:
-        """The job whenever it changed, and last as it ended. Raises ApiError, TransportError."""
-        return listen(self._http, job_id)
+        """The job each time it changes, and last when it has ended.
+
+        Raises ApiError, TransportError.
+        """
+        return follow_events(self._http, job_id)
 
     async def wait(
         self,
@@ -201,15 +210,14 @@ class AsyncMattingClient(AsyncConnection):
         on_done: Callable[[Item, Path], None] = lambda _item, _path: None,
         on_failed: Callable[[Item, Exception], None] | None = None,
     ) -> list[tuple[Item, Path]]:
-        """Fetch all results of a job into a folder, under the names of their sources; returns what
-        is there now.
+        """Download all results of a job into a folder, under the names of their sources.
 
-        A file that is there in full is not fetched again, so a broken download goes on where it
-        was; none is ever seen half-written. `on_failed` hears of an image that could not be
-        fetched, and the others go on; without it, the first such error is raised.
-        Raises ApiError, TransportError, OSError.
+        Returns the results that are in the folder now. A complete file is not downloaded again, so
+        an interrupted download continues; no file is ever visible half-written. `on_failed`
+        receives an image that could not be downloaded, and the others continue; without it the
+        first such error is raised. Raises ApiError, TransportError, OSError.
         """
-        wanted = downloads([item async for item in self.items(job_id)], Path(folder))
+        planned = plan_downloads([item async for item in self.items(job_id)], Path(folder))
         fetched: set[str] = set()
 
         async def fetch(download: Download) -> None:
@@ -223,8 +231,8 @@ class AsyncMattingClient(AsyncConnection):
             fetched.add(download.item["id"])
             on_done(download.item, download.main)
 
-        await _side_by_side(fetch(one) for one in wanted)
-        return [(one.item, one.main) for one in wanted if one.item["id"] in fetched]
+        await _run_limited(fetch(one) for one in planned)
+        return [(one.item, one.main) for one in planned if one.item["id"] in fetched]
 
     async def _send_many(
         self, files: Sequence[LocalFile], journal: Journal, on_sent: Callable[[int], None]
@@ -241,16 +249,16 @@ class AsyncMattingClient(AsyncConnection):
             journal.note(file, slot["upload"])
             on_sent(1)
 
-        await _side_by_side(send(file, slot) for file, slot in zip(files, slots, strict=True))
+        await _run_limited(send(file, slot) for file, slot in zip(files, slots, strict=True))
 
     async def _fetch(self, download: Download) -> None:
         for url, path in download.missing():
             await asyncio.to_thread(_write, path, await self.content(url))
 
 
-async def _side_by_side(work: Iterable[Awaitable[T]]) -> None:
-    """Await all, so many at a time; the first error ends it."""
-    gate = asyncio.Semaphore(TRANSFERS)
+async def _run_limited(work: Iterable[Awaitable[T]]) -> None:
+    """Await all, at most MAX_PARALLEL_TRANSFERS at a time; cancel the rest at the first error."""
+    gate = asyncio.Semaphore(MAX_PARALLEL_TRANSFERS)
 
     async def one(awaitable: Awaitable[T]) -> None:
         async with gate:
@@ -260,7 +268,7 @@ async def _side_by_side(work: Iterable[Awaitable[T]]) -> None:
         async with asyncio.TaskGroup() as group:
             for awaitable in work:
                 group.create_task(one(awaitable))
-    except ExceptionGroup as several:  # what `MattingClient` raises, this raises
+    except ExceptionGroup as several:  # callers expect the single error
         raise several.exceptions[0] from None
 
 

@@ -1,13 +1,13 @@
-"""What the service answers with, as types: the fields are those of api/schemas/responses.py."""
+"""Types of the service's responses; the fields are those of api/schemas/responses.py."""
 
 from typing import Any, TypedDict
 
 Answer = dict[str, Any]
-"""An answer that is passed on as it came."""
+"""A response without a specific type."""
 
 
 class Counts(TypedDict):
-    """How many images are where."""
+    """The number of images in each state."""
 
     total: int
     queued: int
@@ -18,7 +18,7 @@ class Counts(TypedDict):
 
 
 class ReviewCounts(TypedDict):
-    """What should be looked at, and what reviewers said."""
+    """The number of images that need a review, and of reviewers' verdicts."""
 
     needs_review: int
     accepted: int
@@ -26,14 +26,14 @@ class ReviewCounts(TypedDict):
 
 
 class Problem(TypedDict):
-    """Why something has no result."""
+    """The error of a job or an image."""
 
     code: str
     detail: str
 
 
 class Job(TypedDict):
-    """A job as it stands."""
+    """The present state of a job."""
 
     id: str
     status: str
@@ -59,7 +59,7 @@ class Job(TypedDict):
 
 
 class StoredFile(TypedDict):
-    """One file that an image became."""
+    """One result file of an image."""
 
     name: str
     url: str
@@ -70,7 +70,7 @@ class StoredFile(TypedDict):
 
 
 class NamedItem(TypedDict):
-    """What the names of an image's files follow from."""
+    """The fields that determine the file names of an image's results."""
 
     name: str
     result_format: str
@@ -103,7 +103,7 @@ class Item(NamedItem):
 
 
 class Webhook(TypedDict):
-    """Who is told, and of what."""
+    """A registered webhook."""
 
     id: str
     url: str
@@ -120,13 +120,13 @@ class Webhook(TypedDict):
 
 
 class MadeWebhook(Webhook):
-    """A webhook with its new secret."""
+    """A new webhook, or one with a new secret."""
 
     secret: str
 
 
 class Attempt(TypedDict):
-    """One attempt to deliver."""
+    """One delivery attempt."""
 
     at: str
     outcome: str
@@ -136,7 +136,7 @@ class Attempt(TypedDict):
 
 
 class Delivery(TypedDict):
-    """One event on its way to one webhook."""
+    """The delivery of one event to one webhook."""
 
     id: str
     webhook_id: str

@@ -1,9 +1,11 @@
-"""The client for ordinary code: each method returns when the work is done.
+"""The synchronous client: each method returns when the work is done.
 
-It runs an `AsyncMattingClient` on an event loop in a thread of its own, so both clients share one
-implementation. Callbacks (`on_sent`, `on_done`, …) run on that thread: keep them short.
+It runs an `AsyncMattingClient` on an event loop in its own thread, so both clients share one
+implementation. The callbacks of transfers (`on_sent`, `on_done`, `on_failed`) run on that thread:
+keep them short, and don't use the client in them.
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -12,10 +14,11 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, cast
 
 from anyio.from_thread import start_blocking_portal
 
-from api.client.answers import Answer, Delivery, Item, Job, MadeWebhook, Webhook
-from api.client.asynchronous import AsyncMattingClient
+from api.client import calls
+from api.client.async_client import AsyncMattingClient
 from api.client.calls import ApiCall, JobSettings
 from api.client.connection import Page
+from api.client.responses import Answer, Delivery, Item, Job, MadeWebhook, Webhook
 from api.client.uploading import Journal, LocalFiles
 from api.client.webhooks import AsyncWebhooks
 
@@ -24,7 +27,7 @@ T = TypeVar("T")
 
 
 class _EventLoopThread:
-    """An event loop in a thread of its own, for callers that are not asynchronous. Thread-safe."""
+    """An event loop in its own thread, for synchronous callers. Thread-safe."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -124,7 +127,7 @@ class Webhooks:
 
 
 class MattingClient:
-    """A connection to the service. Thread-safe; close it, or use it as a context manager."""
+    """A client of the service. Thread-safe. Close it, or use it as a context manager."""
 
     def __init__(self, url: str, api_key: str, *, timeout_s: float = 60) -> None:
         """`url`: the service's address; `api_key`: what `matting keys create` printed."""
@@ -168,7 +171,7 @@ class MattingClient:
         idempotency_key: str | None = None,
         **settings: Unpack[JobSettings],
     ) -> Job:
-        """Submit a job of a source that the service can read, such as `{"prefix": "s3://…"}`.
+        """Submit a job with a source that the service can read, such as `{"prefix": "s3://…"}`.
 
         Raises ApiError.
         """
@@ -184,7 +187,7 @@ class MattingClient:
         on_sent: Callable[[int], None] = lambda _bytes: None,
         **settings: Unpack[JobSettings],
     ) -> Job:
-        """Submit a job of a local manifest (CSV or JSONL), or of a zip file of photos.
+        """Submit a job with a local manifest (CSV or JSONL) or a zip file of photos.
 
         The file goes straight to the storage; `on_sent` receives the number of bytes sent since
         the last call (negative when a try failed). Raises ApiError, OSError.
@@ -192,7 +195,7 @@ class MattingClient:
         return self._loop.run(self._client.submit_attached, kind, path, on_sent=on_sent, **settings)
 
     def estimate(self, source: Mapping[str, Any], **settings: Unpack[JobSettings]) -> Answer:
-        """What a job of this source would take; nothing is submitted. Raises ApiError."""
+        """Estimate what a job of this source would need. Submits nothing. Raises ApiError."""
         return self._loop.run(self._client.estimate, source, **settings)
 
     def submit_files(
@@ -237,11 +240,11 @@ class MattingClient:
         return self._loop.run(self._client.pause, job_id)
 
     def resume(self, job_id: str) -> Job:
-        """Continue a paused job. Raises ApiError."""
+        """Resume a paused job. Raises ApiError."""
         return self._loop.run(self._client.resume, job_id)
 
     def retry(self, job_id: str) -> Job:
-        """Try the failed images of a job again. Raises ApiError."""
+        """Process the failed images of a job again. Raises ApiError."""
         return self._loop.run(self._client.retry, job_id)
 
     def delete(self, job_id: str) -> None:
@@ -273,8 +276,16 @@ class MattingClient:
         on_progress: Callable[[Job], None] = lambda _job: None,
         every_s: float = 0.5,
     ) -> Job:
-        """Wait until the job has ended; returns it. Raises ApiError."""
-        return self._loop.run(self._client.wait, job_id, on_progress=on_progress, every_s=every_s)
+        """Wait until the job has ended; returns it. Raises ApiError.
+
+        `on_progress` runs on the caller's thread, so it may use this client.
+        """
+        while True:
+            job = self.job(job_id)
+            on_progress(job)
+            if calls.has_ended(job):
+                return job
+            time.sleep(every_s)
 
     def download(
         self,

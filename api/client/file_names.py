@@ -1,15 +1,17 @@
-"""What results are called in the folder that they are fetched into: no name twice."""
+"""File names of downloaded results. No name is used twice."""
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from api.client.answers import NamedItem
+from api.client.responses import NamedItem
 
 
 def result_names(items: Sequence[NamedItem]) -> list[str]:
-    """A file name for each item's result, none twice: `a/b.jpg` → `a/b.png`, but where two items
-    would meet (`x.jpg` and `x.png`), each keeps its whole name (`x.jpg.png`, `x.png.png`).
+    """A unique file name for each item's main result, `a/b.jpg` → `a/b.png`.
+
+    Items whose names differ only in the extension (`x.jpg`, `x.png`) keep it: `x.jpg.png`,
+    `x.png.png`.
     """
     short = [str(PurePosixPath(item["name"]).with_suffix("")) for item in items]
     count = Counter(name.casefold() for name in short)
@@ -28,8 +30,10 @@ def result_names(items: Sequence[NamedItem]) -> list[str]:
 
 
 def output_names(items: Sequence[NamedItem]) -> list[list[str]]:
-    """File names for all files of each item, none twice: the main one's as `result_names` has it,
-    those with a template as that says, with a number behind where two would meet.
+    """Unique file names for all files of each item.
+
+    The main file is named as by `result_names`. Files with a name template keep the template's
+    name, with a number added where two names are equal.
     """
     mains = result_names(items)
     used: set[str] = set()

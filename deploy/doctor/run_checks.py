@@ -1,4 +1,4 @@
-"""`matting doctor`: tries every part as it is configured, and names the fix for what fails."""
+"""Runs the checks of `matting doctor` with the current settings and collects their results."""
 
 import os
 from collections.abc import Callable
@@ -17,29 +17,29 @@ from shared.settings import Settings
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found."""
+    """The result of one check."""
 
     part: str
     ok: bool
     detail: str
     fix: str = ""
-    """What to type or set; empty when all is well."""
+    """The command or setting that repairs a failure; empty when the check passed."""
 
 
-def examine(data: Path) -> list[CheckResult]:
-    """Check the production parts when MATTING_DATABASE_URL is set, else the embedded stack's."""
+def run_checks(data: Path) -> list[CheckResult]:
+    """Check the production services if MATTING_DATABASE_URL is set, else the embedded stack."""
     settings = Settings()
     production = "MATTING_DATABASE_URL" in os.environ
-    place = settings.models_dir if production else data
-    wanted: list[tuple[str, Callable[[], str]]] = [
+    data_folder = settings.models_dir if production else data
+    checks: list[tuple[str, Callable[[], str]]] = [
         ("python", machine_checks.python),
         ("memory", machine_checks.memory),
-        ("disk", partial(machine_checks.disk, place)),
+        ("disk", partial(machine_checks.disk, data_folder)),
         ("formats", machine_checks.formats),
         ("paddle", partial(machine_checks.paddle, settings)),
     ]
     if production:
-        wanted += [
+        checks += [
             ("secrets", partial(service_checks.secrets, settings)),
             ("database", partial(service_checks.database, settings)),
             ("clock", partial(service_checks.clock, settings)),
@@ -49,22 +49,22 @@ def examine(data: Path) -> list[CheckResult]:
             ("workers", partial(service_checks.workers, settings)),
         ]
     else:
-        wanted += [
+        checks += [
             ("redis-server", lambda: program("redis-server")),
             ("rclone (S3)", lambda: program("rclone")),
             ("stack", partial(service_checks.stack, data)),
         ]
     for model in settings.served_models:
         own = settings.model_copy(update={"model": model})
-        wanted.append((f"model {model}"[:24], partial(machine_checks.model, own)))
-    return [_try(part, check) for part, check in wanted]
+        checks.append((f"model {model}"[:24], partial(machine_checks.model, own)))
+    return [_run_check(part, check) for part, check in checks]
 
 
-def _try(part: str, check: Callable[[], str]) -> CheckResult:
+def _run_check(part: str, check: Callable[[], str]) -> CheckResult:
     try:
         return CheckResult(part, True, check())
-    except CheckFailed as broken:
-        return CheckResult(part, False, broken.detail, broken.fix)
+    except CheckFailed as failure:
+        return CheckResult(part, False, failure.detail, failure.fix)
     except MattingError as error:
         return CheckResult(part, False, error.detail, error.remedy)
     except httpx.TransportError as error:

@@ -1,0 +1,51 @@
+"""Removes what lies below `jobs/` and belongs to no job: the API ended between storing files and
+writing their job, or a worker wrote a result of a job that was removed.
+"""
+
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from api.sources.source_policy import OWN_PREFIX
+from shared import job_store
+from shared.database import Database
+from shared.storage import Storage
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+ORPHAN_AGE = timedelta(days=1)
+"""The youngest object of a job that has no row must be older: a submission stores its files first
+and writes its job last, and no request takes so long."""
+
+
+def remove_orphans(
+    database: Database, storage: Storage, before: datetime, *, go_on: Callable[[], bool]
+) -> None:
+    """Remove the folders that no job has and in which nothing was written since `before`, as long
+    as `go_on` says so. Raises MattingError.
+    """
+    for folders in storage.list_folders(OWN_PREFIX):
+        ids = {job_id: folder for folder in folders if (job_id := _job_id(folder))}
+        with database.transaction() as session:
+            known = job_store.existing_jobs(session, list(ids))
+        for job_id in ids.keys() - known:
+            if not go_on():
+                return
+            _remove(storage, job_id, ids[job_id], before)
+
+
+def _remove(storage: Storage, job_id: uuid.UUID, folder: str, before: datetime) -> None:
+    every = list(storage.list_keys(folder))
+    old = [key for page in storage.list_older(folder, before) for key in page]
+    if len(old) == len(every):
+        storage.delete_many(old)
+        log.info("orphans-removed", job=str(job_id), objects=len(old))
+
+
+def _job_id(folder: str) -> uuid.UUID | None:
+    """The job that a folder below `jobs/` is of; None: the service did not make it."""
+    try:
+        return uuid.UUID(folder.removeprefix(OWN_PREFIX).removesuffix("/"))
+    except ValueError:
+        return None

@@ -1,0 +1,78 @@
+"""What all requests of a process may hold together: memory for bodies, and calls that wait."""
+
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from shared.errors import BusyError, TooManyCallsError
+
+
+class MemoryBudget:
+    """Bytes that the requests of one event loop hold together, one key at most half of them. The
+    only request of all, or of a key, always fits: its own limits bound it.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._held_bytes: Counter[uuid.UUID] = Counter()
+
+    @contextmanager
+    def share_of(self, api_key_id: uuid.UUID) -> Iterator["MemoryShare"]:
+        """What a request of this key holds until the block ends."""
+        share = MemoryShare(self, api_key_id)
+        try:
+            yield share
+        finally:
+            self._held_bytes[api_key_id] -= share.held_bytes
+            if not self._held_bytes[api_key_id]:
+                del self._held_bytes[api_key_id]  # keys come and go
+
+    def grow(self, share: "MemoryShare", size_bytes: int) -> None:
+        """Let a request hold that much. Raises BusyError, TooManyCallsError."""
+        more_bytes = size_bytes - share.held_bytes
+        keys_bytes = self._held_bytes[share.api_key_id]
+        if keys_bytes > share.held_bytes and keys_bytes + more_bytes > self._limit_bytes // 2:
+            raise TooManyCallsError("The API key's other requests fill its share of the memory")
+        all_bytes = self._held_bytes.total()
+        if all_bytes > share.held_bytes and all_bytes + more_bytes > self._limit_bytes:
+            raise BusyError("Other requests fill the memory that there is for bodies")
+        self._held_bytes[share.api_key_id] += more_bytes
+        share.held_bytes = size_bytes
+
+
+class MemoryShare:
+    """What one request holds of a budget."""
+
+    def __init__(self, budget: MemoryBudget, api_key_id: uuid.UUID) -> None:
+        self.api_key_id = api_key_id
+        self.held_bytes = 0
+        self._budget = budget
+
+    def hold(self, size_bytes: int) -> None:
+        """Hold at least that much. Raises BusyError, TooManyCallsError."""
+        if size_bytes > self.held_bytes:
+            self._budget.grow(self, size_bytes)
+
+
+class OpenCalls:
+    """Calls of one kind that one event loop has open; no key has more than half of them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._open: Counter[uuid.UUID] = Counter()
+
+    @contextmanager
+    def one_of(self, api_key_id: uuid.UUID) -> Iterator[None]:
+        """While the block runs. Raises BusyError, TooManyCallsError."""
+        if self._open.get(api_key_id, 0) >= self._limit // 2:
+            raise TooManyCallsError(f"The API key has {self._limit // 2} calls open")
+        if self._open.total() >= self._limit:
+            raise BusyError(f"{self._limit} calls are open")
+        self._open[api_key_id] += 1
+        try:
+            yield
+        finally:
+            self._open[api_key_id] -= 1
+            if not self._open[api_key_id]:
+                del self._open[api_key_id]  # keys come and go

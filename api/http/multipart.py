@@ -1,0 +1,292 @@
+"""Reads the forms that requests carry: multipart into one file on disk, urlencoded within limits.
+
+Starlette's own reader keeps up to 1 MiB of every part in memory and a file descriptor for each that
+is larger. Here all parts of a request lie in one unnamed file, each a window on it.
+"""
+
+import io
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import IO, Any, Self
+from urllib.parse import unquote_to_bytes
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from shared.errors import RequestError, RequestTooLargeError
+
+WRITE_BYTES = 1024**2
+"""Collected in memory before a thread writes it to disk."""
+
+MAX_NAME_BYTES = 1_000
+"""Of a field's name; what is longer is no field that anyone knows."""
+
+UNQUOTE_BYTES = 256 * 1024
+"""Unquoted at a time: it takes a Python object for each `%`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormLimits:
+    """What a form may have."""
+
+    files: int
+    fields: int
+    """Of text."""
+    text_bytes: int = 1024**2
+    """Of all text fields together: they are held in memory."""
+    spooled: frozenset[str] = frozenset()
+    """Text fields that go to disk as files do, and count as such."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A file of a form."""
+
+    field: str
+    name: str
+    """As the caller's file is called; may be empty."""
+    stream: IO[bytes]
+
+
+@dataclass(slots=True)
+class Form:
+    """A form that was read. Use it as a context: it closes its files."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    """Of one name that comes twice the last counts."""
+    files: list[FilePart] = field(default_factory=list)
+    _open: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def named(self, name: str) -> list[FilePart]:
+        """The files of a field."""
+        return [file for file in self.files if file.field == name]
+
+    def own(self, stream: IO[bytes]) -> None:
+        """Close it with the form."""
+        self._open.callback(stream.close)
+
+
+class Window(io.RawIOBase):
+    """A part of a file, read with `pread`: windows on one file don't disturb each other."""
+
+    def __init__(self, file: int, start: int, size: int) -> None:
+        """`file`: a descriptor, which someone else closes."""
+        self._file = file
+        self._start = start
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """From the window's start."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """As of any file."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill the buffer, as far as the window goes."""
+        left = max(0, self._size - self._position)
+        view = memoryview(buffer)[:left]
+        count = os.preadv(self._file, [view], self._start + self._position) if left else 0
+        self._position += count
+        return count
+
+
+async def read_multipart(request: Request, limits: FormLimits) -> Form:
+    """The form in a request's body. Raises RequestError, RequestTooLargeError, and what `receive`
+    does.
+    """
+    _, parameters = parse_options_header(request.headers.get("content-type", ""))
+    if not (boundary := parameters.get(b"boundary")):
+        raise RequestError("The Content-Type names no boundary of the multipart body")
+    form = Form()
+    try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the form closes it
+        form.own(file)
+        await _Reader(form, file, boundary, limits).read(request)
+    except BaseException:
+        form.__exit__()
+        raise
+    return form
+
+
+class _Reader:
+    """Puts what the parser finds into a form."""
+
+    def __init__(self, form: Form, file: IO[bytes], boundary: bytes, limits: FormLimits) -> None:
+        self._form = form
+        self._file = file
+        self._limits = limits
+        self._unwritten = bytearray()
+        self._written_bytes = 0
+        self._header = [bytearray(), bytearray()]
+        self._disposition = b""
+        self._field = ""
+        self._file_name: str | None = None
+        self._text = bytearray()
+        self._text_bytes = 0
+        self._fields = 0
+        self._start = 0
+        self._ended = False
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._part_begins,
+                    "on_header_field": self._header_name_comes,
+                    "on_header_value": self._header_value_comes,
+                    "on_header_end": self._header_ends,
+                    "on_headers_finished": self._headers_end,
+                    "on_part_data": self._data_comes,
+                    "on_part_end": self._part_ends,
+                    "on_end": self._form_ends,
+                },
+            )
+        except FormParserError as error:
+            raise RequestError(f"The multipart body can't be read: {error}") from error
+
+    async def read(self, request: Request) -> None:
+        """Read to the end. Raises as `read_multipart`."""
+        async for chunk in request.stream():
+            try:
+                self._parser.write(chunk)
+            except FormParserError as error:
+                raise RequestError(f"The multipart body is damaged: {error}") from error
+            if len(self._unwritten) >= WRITE_BYTES:
+                await run_in_threadpool(self._write)
+        await run_in_threadpool(self._write)
+        self._file.flush()
+        if not self._ended:
+            raise RequestError("The multipart body ends before its last boundary")
+
+    def _write(self) -> None:
+        self._file.write(self._unwritten)
+        self._written_bytes += len(self._unwritten)
+        self._unwritten = bytearray()
+
+    @property
+    def _position(self) -> int:
+        return self._written_bytes + len(self._unwritten)
+
+    def _part_begins(self) -> None:
+        self._disposition = b""
+
+    def _header_name_comes(self, data: bytes, start: int, end: int) -> None:
+        self._header[0] += data[start:end]
+
+    def _header_value_comes(self, data: bytes, start: int, end: int) -> None:
+        self._header[1] += data[start:end]
+
+    def _header_ends(self) -> None:
+        if self._header[0].lower() == b"content-disposition":
+            self._disposition = bytes(self._header[1])
+        self._header = [bytearray(), bytearray()]
+
+    def _headers_end(self) -> None:
+        _, parameters = parse_options_header(self._disposition)
+        if b"name" not in parameters:
+            raise RequestError("A part of the multipart body has no name")
+        self._field = _decoded(parameters[b"name"])
+        self._file_name = None
+        if b"filename" in parameters:
+            self._file_name = _decoded(parameters[b"filename"])
+        elif self._field in self._limits.spooled:
+            self._file_name = ""
+        self._start = self._position
+        self._text = bytearray()
+        self._fields += self._file_name is None
+        if self._fields > self._limits.fields:
+            raise RequestTooLargeError(f"A form has at most {self._limits.fields:,} text fields")
+        if self._file_name is not None and len(self._form.files) >= self._limits.files:
+            raise RequestTooLargeError(f"A form has at most {self._limits.files:,} files")
+
+    def _data_comes(self, data: bytes, start: int, end: int) -> None:
+        if self._file_name is not None:
+            self._unwritten += memoryview(data)[start:end]
+            return
+        self._text_bytes += end - start
+        if self._text_bytes > self._limits.text_bytes:
+            limit = self._limits.text_bytes
+            raise RequestTooLargeError(f"Text fields have at most {limit:,} bytes together")
+        self._text += memoryview(data)[start:end]
+
+    def _part_ends(self) -> None:
+        if self._file_name is None:
+            self._form.fields[self._field] = _decoded(self._text)
+            return
+        window = Window(self._file.fileno(), self._start, self._position - self._start)
+        stream: IO[bytes] = io.BufferedReader(window, 64 * 1024)
+        self._form.files.append(FilePart(self._field, self._file_name, stream))
+
+    def _form_ends(self) -> None:
+        self._ended = True
+
+
+def read_urlencoded(body: bytearray, limits: FormLimits) -> Form:
+    """The fields of `a=b&c=d`. Raises RequestTooLargeError."""
+    form, text_bytes, start = Form(), 0, 0
+    for number in itertools.count(1):
+        if number > limits.fields:
+            raise RequestTooLargeError(f"A form has at most {limits.fields:,} text fields")
+        end = body.find(b"&", start)
+        end = len(body) if end < 0 else end
+        equals = body.find(b"=", start, end)
+        equals = end if equals < 0 else equals
+        name = _decoded(b"".join(_unquoted(body, start, min(equals, start + MAX_NAME_BYTES))))
+        if name in limits.spooled:
+            file = tempfile.TemporaryFile()  # noqa: SIM115 - the form closes it
+            form.own(file)
+            for piece in _unquoted(body, equals + 1, end):
+                file.write(piece)
+            file.seek(0)
+            form.files.append(FilePart(name, "", file))
+        else:
+            text_bytes += end - equals
+            if text_bytes > limits.text_bytes:
+                limit = limits.text_bytes
+                raise RequestTooLargeError(f"Text fields have at most {limit:,} bytes together")
+            form.fields[name] = _decoded(b"".join(_unquoted(body, equals + 1, end)))
+        if end == len(body):
+            return form
+        start = end + 1
+    raise AssertionError
+
+
+def _unquoted(text: bytearray, start: int, end: int) -> Iterator[bytes]:
+    """Percent-decoded, a piece at a time."""
+    while start < end:
+        stop = min(start + UNQUOTE_BYTES, end)
+        if stop < end and (cut := text.rfind(b"%", stop - 2, stop)) >= 0:
+            stop = cut  # not within a `%41`
+        yield unquote_to_bytes(bytes(text[start:stop]).replace(b"+", b" "))
+        start = stop
+
+
+def _decoded(text: bytes | bytearray) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")

@@ -1,0 +1,66 @@
+"""The message of one image: what crosses the queue, and its priority."""
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from shared.errors import InvalidMessageError
+
+PRIORITY_STEPS = (0, 1, 4, 7)
+"""Redis keeps one list per step and drains the first one first. The first step is the express lane;
+the callers' priorities 9 to 6, 5 to 3 and 2 to 0 share the others."""
+
+EXPRESS_STEP = PRIORITY_STEPS[0]
+
+MESSAGE_VERSION = "1"
+"""Raise it when workers of the version before can no longer read a message. New fields need no new
+version: they are ignored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A message of one image. It holds ids, never pixels; Flower shows `job` and `file`."""
+
+    item_id: uuid.UUID
+    job_id: uuid.UUID
+    name: str
+    priority: int
+    """The caller's priority, 0 to 9; 9 is the most urgent."""
+    express: bool = False
+    """Whether it precedes all other messages, whatever their priority."""
+    model: str | None = None
+    """The model, and so the queue; None: the default queue."""
+    by_url: bool = False
+    """Whether the photo comes from a URL."""
+    attempts: int = 0
+    """Attempts of the item when the message was made. It is not sent: it identifies the message
+    when it is recorded as published."""
+
+    @property
+    def step(self) -> int:
+        """Redis' priority; 0 is drained first."""
+        return EXPRESS_STEP if self.express else max(1, 9 - self.priority)
+
+    def kwargs(self) -> dict[str, str]:
+        """The arguments of the task, as JSON. Flower shows their beginning, so the file
+        is first.
+        """
+        ids = {"job": str(self.job_id), "item": str(self.item_id)}
+        return {"file": self.name, **ids, "v": MESSAGE_VERSION}
+
+
+def parse_message(kwargs: dict[str, Any]) -> tuple[uuid.UUID, uuid.UUID]:
+    """The ids of the item and the job in a message; unknown fields are ignored.
+
+    Raises InvalidMessageError, also for a message of another version: its image stays queued in the
+    database and is published again until a worker of that version takes it.
+    """
+    version = kwargs.get("v", MESSAGE_VERSION)  # messages of older versions have none
+    if version != MESSAGE_VERSION:
+        raise InvalidMessageError(
+            f"The message is of version {version!r}, this worker reads {MESSAGE_VERSION}"
+        )
+    try:
+        return uuid.UUID(kwargs["item"]), uuid.UUID(kwargs["job"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InvalidMessageError from error

@@ -1,0 +1,187 @@
+"""What strangers and single customers can make the API hold in memory; one row an attack."""
+
+import base64
+import io
+import itertools
+import socket
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.acceptance.hostile.api import Api, wait_for_items
+from tests.process_memory import MIB, growth_of
+
+pytestmark = pytest.mark.timeout(120)
+
+REACH_BYTES = 20 * MIB
+"""What all requests of strangers together may add."""
+
+OBJECTS = b"[" + b",".join(itertools.repeat(b"{}", 7_000_000)) + b"]"
+"""20 MB of JSON, which take thirty times as much as Python objects."""
+
+KEYS = (None, "mtk_" + "x" * 43)
+"""None, and one that nobody has."""
+
+ROUTES = ("/v1/jobs", "/v1/uploads", "/v1/webhooks", "/v1.0/removebg", "/v1/jobs/x/retry")
+
+JSON = "Content-Type: application/json\r\n"
+FORM = "Content-Type: multipart/form-data; boundary=x\r\n"
+URLENCODED = "Content-Type: application/x-www-form-urlencoded\r\n"
+
+TEXT_PART = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n'
+
+
+def send(api: Api, path: str, headers: str, body: bytes, *, key: str | None = None) -> bytes:
+    """The first bytes of the answer to a request whose body is sent as far as it is taken."""
+    given = f"Authorization: Bearer {key}\r\n" if key else ""
+    start = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{given}{headers}\r\n"
+    with socket.create_connection(("127.0.0.1", api.port), timeout=60) as connection:
+        try:
+            connection.sendall(start.encode())
+            connection.sendall(body)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        try:
+            return connection.recv(1_000)
+        except ConnectionResetError:
+            return b""
+
+
+def length(body: bytes) -> str:
+    return f"Content-Length: {len(body)}\r\n"
+
+
+def chunked(body: bytes) -> bytes:
+    parts = (body[start : start + 65_536] for start in range(0, len(body), 65_536))
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+def attacks() -> Iterator[tuple[str, str, bytes]]:
+    """Path, headers and body of each."""
+    for path in ROUTES:
+        yield path, JSON + length(OBJECTS), OBJECTS
+    yield "/v1/uploads", JSON + "Transfer-Encoding: chunked\r\n", chunked(OBJECTS)
+    yield "/v1/uploads", "Content-Type: multipart/x\r\n" + length(OBJECTS), OBJECTS
+    yield "/v1/uploads", JSON + FORM + length(OBJECTS), OBJECTS
+    yield "/v1/jobs", FORM + length(TEXT_PART + OBJECTS), TEXT_PART + OBJECTS
+    yield "/v1.0/removebg", FORM + length(TEXT_PART + OBJECTS), TEXT_PART + OBJECTS
+    yield "/v1.0/removebg", URLENCODED + length(OBJECTS), OBJECTS
+
+
+@pytest.fixture(scope="module")
+def warm(roomy: Api) -> Api:
+    """What threads and connections take the first time is nobody's."""
+    with ThreadPoolExecutor(100) as pool:
+        list(pool.map(lambda key: send(roomy, "/v1/jobs", length(b""), b"", key=key), KEYS * 200))
+    return roomy
+
+
+def test_hundred_bodies_of_strangers_take_next_to_no_memory(warm: Api) -> None:
+    requests = list(zip(itertools.cycle(attacks()), itertools.cycle(KEYS), range(100)))
+    with growth_of(warm.process.popen.pid) as growth, ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda one: send(warm, *one[0], key=one[1]), requests))
+    assert all(one[9:12] in (b"400", b"401", b"403", b"") for one in answers), answers
+    assert growth.peak_bytes < REACH_BYTES
+
+
+def test_hundred_strangers_at_once_take_little_memory(warm: Api) -> None:
+    body = OBJECTS[: 8 * MIB]
+    with growth_of(warm.process.popen.pid) as growth, ThreadPoolExecutor(100) as pool:
+        headers = JSON + length(body)
+        list(pool.map(lambda key: send(warm, "/v1/jobs", headers, body, key=key), KEYS * 50))
+    assert growth.peak_bytes < REACH_BYTES
+
+
+def customers() -> dict[str, tuple[str, str, bytes, int]]:
+    """Path, headers, body, and how many MiB such a request of a valid key may take at most."""
+    objects = b'{"source": {"keys": ' + OBJECTS + b"}}"
+    few = b'{"source": {"keys": [' + b",".join([b"{}"] * 350_000) + b"]}}"
+    unknown = b",".join(b'"%d":1' % number for number in range(500_000))
+    fields = b"{" + unknown + b"}"
+    escaped = b"image_file_b64=" + b"%41" * (5 * MIB)
+    file = b'--x\r\nContent-Disposition: form-data; name="files"; filename="%d"\r\n\r\n'
+    files = b"".join(file % n + bytes(MIB - 100) + b"\r\n" for n in range(100)) + b"--x--\r\n"
+    long_header = b"--x\r\nContent-Disposition: form-data; name=a; x=" + b"y" * 30 * MIB
+    many_headers = b"--x\r\n" + b"X-Y: z\r\n" * (3 * MIB)
+    return {
+        "a list of nothings": ("/v1/jobs", JSON, objects, 40),
+        "fewer nothings": ("/v1/jobs", JSON, few, 150),
+        "fields that are unknown": ("/v1/jobs", JSON, fields, 300),
+        "small routes": ("/v1/uploads", JSON, OBJECTS, 10),
+        "small routes as multipart": ("/v1/uploads", FORM, OBJECTS, 10),
+        "escaped": ("/v1.0/removebg", URLENCODED, escaped, 40),
+        "a list to removebg": ("/v1.0/removebg", JSON, OBJECTS, 40),
+        "many files": ("/v1/jobs", FORM, files, 40),
+        "long text": ("/v1/jobs", FORM, TEXT_PART + OBJECTS, 10),
+        "long text to removebg": ("/v1.0/removebg", FORM, TEXT_PART + OBJECTS, 10),
+        "a long header of a part": ("/v1/jobs", FORM, long_header, 10),
+        "many headers of a part": ("/v1/jobs", FORM, many_headers, 10),
+        "a preamble": ("/v1/jobs", FORM, b"\r\n" + bytes(40 * MIB), 10),
+        "an epilogue": ("/v1/jobs", FORM, file % 1 + b"\r\n--x--\r\n" + bytes(40 * MIB), 10),
+    }
+
+
+@pytest.mark.parametrize("name", customers())
+def test_a_customers_request_takes_what_it_is_worth(warm: Api, name: str) -> None:
+    path, headers, body, most_mib = customers()[name]
+    with growth_of(warm.process.popen.pid) as growth:
+        answer = send(warm, path, headers + length(body), body, key=warm.key)
+    assert answer[9:10] in (b"2", b"4"), answer
+    assert growth.peak_bytes < most_mib * MIB
+
+
+def bodies_of(photo: bytes) -> dict[str, tuple[str, bytes]]:
+    """The same call in each of its forms: headers and body."""
+    encoded = base64.b64encode(photo)
+    file = b'--x\r\nContent-Disposition: form-data; name="image_file"; filename="x.jpg"\r\n\r\n'
+    text = b'--x\r\nContent-Disposition: form-data; name="image_file_b64"\r\n\r\n'
+    end = b"\r\n--x--\r\n"
+    return {
+        "multipart": (FORM, file + photo + end),
+        "multipart with Base64": (FORM, text + encoded + end),
+        "JSON": (JSON, b'{"image_file_b64": "' + encoded + b'"}'),
+        "form": (URLENCODED, b"image_file_b64=" + encoded.replace(b"+", b"%2B")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("form", "most_mib"),
+    [("multipart", 60), ("multipart with Base64", 60), ("JSON", 250), ("form", 160)],
+)
+def test_photos_that_wait_for_their_answer_are_not_kept(
+    warm: Api, jpeg: bytes, form: str, most_mib: int
+) -> None:
+    headers, body = bodies_of(jpeg + bytes(45 * MIB - len(jpeg)))[form]
+    headers += length(body)
+
+    def call(_: int) -> bytes:
+        return send(warm, "/v1.0/removebg", headers, body, key=warm.key)[9:12]
+
+    with growth_of(warm.process.popen.pid) as growth, ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(call, range(8)))
+    assert set(statuses) <= {b"504", b"503", b"429"}  # there is no worker
+    assert b"504" in statuses
+    assert growth.peak_bytes < most_mib * MIB
+
+
+def test_a_zip_of_nothing_but_zeros_is_unpacked_in_little_memory(warm: Api) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(12):
+            archive.writestr(f"{number}.bmp", bytes(40 * MIB))
+    with warm.caller() as client, growth_of(warm.process.popen.pid) as growth:
+        answer = client.post("/v1/jobs", files={"zip": ("x.zip", packed.getvalue())})
+        wait_for_items(client, answer.json()["id"], 12, timeout_s=60)
+        assert client.delete(f"/v1/jobs/{answer.json()['id']}").status_code == 204
+    assert growth.peak_bytes < 180 * MIB
+
+
+def test_rows_of_brackets_are_listed_in_little_memory(warm: Api) -> None:
+    row = b'{"key": "s3://photos/%d.jpg", "a": [' + b"[]," * 5_000 + b"[]]}\n"
+    rows = b"".join(row % number for number in range(1_000))
+    with warm.caller() as client, growth_of(warm.process.popen.pid) as growth:
+        answer = client.post("/v1/jobs", files={"manifest": ("x.jsonl", rows)})
+        wait_for_items(client, answer.json()["id"], 1_000, timeout_s=60)
+    assert growth.peak_bytes < 120 * MIB

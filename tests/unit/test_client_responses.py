@@ -1,0 +1,29 @@
+"""The client's types have the fields that the service sends, no more and no fewer."""
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from api.client import responses
+from api.schemas import responses as schemas
+from api.schemas import webhooks as webhook_schemas
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [
+        (responses.Job, schemas.JobOut),
+        (responses.Counts, schemas.Counts),
+        (responses.ReviewCounts, schemas.ReviewCounts),
+        (responses.Item, schemas.ItemOut),
+        (responses.StoredFile, schemas.OutputOut),
+        (responses.Problem, schemas.ErrorOut),
+        (responses.Webhook, webhook_schemas.WebhookOut),
+        (responses.MadeWebhook, webhook_schemas.WebhookMade),
+        (responses.Delivery, webhook_schemas.DeliveryOut),
+        (responses.Attempt, webhook_schemas.AttemptOut),
+    ],
+)
+def test_the_client_s_types_are_what_is_sent(typed: Any, sent: type[BaseModel]) -> None:
+    assert set(typed.__required_keys__) == set(sent.model_fields)
