@@ -48,8 +48,8 @@ LOOK_SHARE = 20
 PAGE_JOBS = 100
 """Open jobs per statement."""
 JOBS_AT_ONCE, MESSAGES_AT_ONCE = 20, 500
-"""Jobs and messages sent together, with two transactions and one pipeline to Redis. A single job may
-have more messages."""
+"""Jobs and messages sent together, with two transactions and one pipeline to Redis. A single job
+may have more messages."""
 PAGE_MESSAGES = 2_000
 """A page ends early when it has sent this many messages."""
 ROUND_S = 1.0
