@@ -14,7 +14,7 @@ import bisect
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from shared import job_store
 from shared.database import Database, Session
@@ -47,8 +47,11 @@ LOOK_SHARE = 20
 
 PAGE_JOBS = 100
 """Open jobs per statement."""
+JOBS_AT_ONCE, MESSAGES_AT_ONCE = 20, 500
+"""Jobs and messages sent together, with two transactions and one pipeline to Redis. A single job
+may have more messages."""
 PAGE_MESSAGES = 2_000
-"""A page ends early when it has this many messages to send."""
+"""A page ends early when it has sent this many messages."""
 ROUND_S = 1.0
 
 LEADER_LEASE_S = 5.0
@@ -124,20 +127,19 @@ class Reconciler(PeriodicTask):
         with self._database.transaction() as session:
             ahead = {share.job_id: share.ahead for share in page}
             due = set(job_store.jobs_to_publish(session, ahead))
+        waiting = [share for share in page if share.job_id in due]
         sent = 0
-        for share in page:
-            if sent >= PAGE_MESSAGES:
-                return sent, after
-            if share.job_id in due:
-                sent += self._publish_share(share)
-            after = share.job_id
-        return sent, after if start + PAGE_JOBS < len(given) else None
+        for some in _together(waiting):
+            sent += self._publish_shares(some)
+            if sent >= PAGE_MESSAGES and some[-1] is not waiting[-1]:
+                return sent, some[-1].job_id
+        return sent, page[-1].job_id if start + PAGE_JOBS < len(given) else None
 
     def publish_job(self, job_id: uuid.UUID) -> int:
         """The same for one job."""
         with self._database.transaction() as session:
             given = self._shares(session)
-        return sum(self._publish_share(share) for share in given if share.job_id == job_id)
+        return self._publish_shares([share for share in given if share.job_id == job_id])
 
     def publish_now(self, job_id: uuid.UUID) -> int:
         """The same within a request, which does not wait for a Redis that has just failed. Raises
@@ -160,23 +162,26 @@ class Reconciler(PeriodicTask):
             held=job_store.images_held(session, stale_s=self._settings.worker_stale_s),
         )
 
-    def _publish_share(self, share: Share) -> int:
+    def _publish_shares(self, given: Sequence[Share]) -> int:
         """Send first, record afterwards: after a crash between the two, messages are sent twice."""
-        with self._lock:
-            if share.job_id in self._publishing:  # a request and the thread may see the same job
-                return 0
-            self._publishing.add(share.job_id)
+        with self._lock:  # a request and the thread may see the same job
+            mine = [share for share in given if share.job_id not in self._publishing]
+            self._publishing.update(share.job_id for share in mine)
         try:
-            return self._publish(share)
+            return self._publish(mine)
         finally:
             with self._lock:
-                self._publishing.remove(share.job_id)
+                self._publishing.difference_update(share.job_id for share in mine)
 
-    def _publish(self, share: Share) -> int:
+    def _publish(self, given: Sequence[Share]) -> int:
         with self._database.transaction() as session:
-            due = job_store.publishable(
-                session, share.job_id, ahead=share.ahead, express=share.express
-            )
+            due = [
+                item
+                for share in given
+                for item in job_store.publishable(
+                    session, share.job_id, ahead=share.ahead, express=share.express
+                )
+            ]
         if due:
             publish_many(self._queue, due)
             with self._database.transaction() as session:
@@ -215,6 +220,20 @@ class Reconciler(PeriodicTask):
             RECONCILED.labels("message-lost").inc(forgotten)
             log.warning("reconciled", action="message-lost", items=forgotten)
         return forgotten
+
+
+def _together(given: Sequence[Share]) -> Iterator[list[Share]]:
+    """Group neighbouring jobs, so that few transactions publish them."""
+    group: list[Share] = []
+    messages = 0
+    for share in given:
+        if group and (len(group) == JOBS_AT_ONCE or messages + share.ahead > MESSAGES_AT_ONCE):
+            yield group
+            group, messages = [], 0
+        group.append(share)
+        messages += share.ahead
+    if group:
+        yield group
 
 
 def _job_id(share: Share) -> uuid.UUID:

@@ -70,12 +70,13 @@ def test_one_page_does_not_send_more_than_it_may(
     jobs: list[uuid.UUID],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(reconciler, "JOBS_AT_ONCE", 2)
     monkeypatch.setattr(reconciler, "PAGE_MESSAGES", 7)
     bounded = Reconciler(database, queue, settings)
     given = [Share(job_id, 9, EXPRESS_IMAGES) for job_id in jobs]
     sent, after = bounded.publish_page(given, None)
-    assert (sent, after) == (9, jobs[2]), "the job at hand is filled up, and no other"
-    assert bounded.publish_open_jobs() == 3 * JOBS - 9
+    assert (sent, after) == (12, jobs[3]), "the jobs at hand are filled up, and no others"
+    assert bounded.publish_open_jobs() == 3 * JOBS - 12
 
 
 def test_the_lease_is_asked_for_before_every_page(

