@@ -148,7 +148,7 @@ def test_a_mask_of_all_windows_is_repeated_for_each_photo(tmp_path: Path) -> Non
         node("Reshape", "t windows", "w"),
         node("Add", "w mask", "alpha"),
     ]
-    weights = {
+    weights: Weights = {
         "parted": i(1, 3, 2, 4, 3, 4), "windows": i(6, 3, 4, 4), "mask": normal(6, 1, 4, 4),
     }  # fmt: skip
     compare(network(nodes, weights, size=(8, 12), batch=1), tmp_path, batches=(1, 2, 3))
