@@ -141,6 +141,19 @@ def rolled(given: str, made: str, at: str) -> list[Any]:
     return nodes
 
 
+def test_a_mask_of_all_windows_is_repeated_for_each_photo(tmp_path: Path) -> None:
+    nodes = [
+        node("Reshape", "img parted", "p"),
+        node("Transpose", "p", "t", perm=[0, 2, 4, 1, 3, 5]),
+        node("Reshape", "t windows", "w"),
+        node("Add", "w mask", "alpha"),
+    ]
+    weights: Weights = {
+        "parted": i(1, 3, 2, 4, 3, 4), "windows": i(6, 3, 4, 4), "mask": normal(6, 1, 4, 4),
+    }  # fmt: skip
+    compare(network(nodes, weights, size=(8, 12), batch=1), tmp_path, batches=(1, 2, 3))
+
+
 @pytest.mark.parametrize("shift", [0, 2])
 def test_a_swin_block_takes_any_batch(shift: int, tmp_path: Path) -> None:
     nodes, weights = swin_block(shift=shift)
