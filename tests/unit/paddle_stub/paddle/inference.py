@@ -35,6 +35,9 @@ class Config:
     def __init__(self, graph: str, params: str) -> None:
         self.graph, self.calls = graph, {}  # type: ignore[var-annotated]
 
+    def pass_builder(self) -> "Config":
+        return self
+
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments: self.calls.__setitem__(name, arguments)
 
