@@ -1,4 +1,6 @@
-"""The API process: `uvicorn api.app:app`. Routes live in api.routes; nothing connects at import."""
+"""The API process: `uvicorn api.app:app`. The routes are in api.routes. Importing it connects to
+nothing.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -43,7 +45,7 @@ TAGS = ("jobs", "items", "removebg", "uploads", "presets", "webhooks", "usage", 
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application of these settings; its parts are opened when it starts to serve."""
+    """The application for these settings. It opens its resources when it starts to serve."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -58,7 +60,8 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("matting"),
         description=DESCRIPTION,
         lifespan=lifespan,
-        # The JSON schema of a body that the endpoint reads by itself must be named here.
+        # FastAPI does not know the body of an endpoint that reads it by itself, so its JSON schema
+        # is added here.
         openapi_tags=[{"name": name} for name in TAGS],
     )
     problems.install(app)
@@ -77,7 +80,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(routes.router)
     app.webhooks.include_router(webhooks.sent)
     app.add_middleware(Headers)
-    app.add_middleware(RequestMetrics)  # the outermost: it sees what the others refuse
+    # the outermost middleware: it also sees requests that the others refuse
+    app.add_middleware(RequestMetrics)
     openapi.complete(app)
     return app
 

@@ -1,4 +1,4 @@
-"""What the endpoints work with, opened once a process and closed in the reverse order."""
+"""The resources of the endpoints: opened once per process, closed in reverse order."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -32,7 +32,7 @@ READ_THREADS = 2
 
 @dataclass(frozen=True)
 class Resources:
-    """The open parts of an API process."""
+    """The open resources of an API process."""
 
     settings: Settings
     database: Database
@@ -47,14 +47,15 @@ class Resources:
     facts: SystemFacts
     web: Web
     fetching: CapacityLimiter
-    """Of threads that fetch from the web: a slow host must not hold those of all requests."""
+    """Limits threads that download from the web, so that a slow host does not occupy the threads of
+    all requests.
+    """
     estimating: CapacityLimiter
-    """Of threads that list sources for a `dry_run`: they may take minutes."""
+    """Limits threads that list sources for a `dry_run`, which may take minutes."""
     reading: CapacityLimiter
-    """Of threads that look at a whole photo in memory."""
+    """Limits threads that inspect a whole photo in memory."""
     parsing: CapacityLimiter
-    """Of threads that turn a large body into objects: for a moment they take many times its
-    bytes."""
+    """Limits threads that parse a large body, which needs many times its size for a moment."""
     body_memory: MemoryBudget
     removebg_calls: OpenCalls
     deliverer: WebhookDeliverer
@@ -62,7 +63,7 @@ class Resources:
 
 @contextmanager
 def open_resources(settings: Settings) -> Iterator[Resources]:
-    """Open the parts and start the background threads; close everything at the end."""
+    """Open the resources and start the background threads; close everything at the end."""
     with ExitStack() as stack:
         stack.callback(open_tracing(settings, "api"))
         database = Database(settings.database_url, process="api", pool_size=20)
@@ -117,7 +118,7 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
 
 
 async def _resources(request: Request) -> Resources:
-    """On the event loop: a function that is no coroutine would take a thread of every request."""
+    """A coroutine, so that it runs on the event loop and needs no thread per request."""
     resources: Resources = request.app.state.resources
     return resources
 

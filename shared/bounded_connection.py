@@ -1,7 +1,7 @@
-"""A connection to PostgreSQL that waits for no answer longer than it may.
+"""A PostgreSQL connection with a time limit for every answer.
 
-libpq bounds connecting, and notices a machine that is gone; a server that is frozen, or a proxy in
-between, keeps its connections open and never answers.
+libpq limits only the time of connecting, and notices a machine that is gone. A frozen server, or a
+proxy in between, keeps its connections open and never answers.
 """
 
 import time
@@ -14,14 +14,14 @@ RV = TypeVar("RV")
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """psycopg's, with a limit for every wait on the server."""
+    """A psycopg connection with a limit for every wait."""
 
     answer_timeout_s: float | None = None
-    """None: it waits for ever."""
+    """None: wait forever."""
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        """Psycopg's own. Raises OperationalError after the limit, and closes the connection: an
-        answer that comes later would be taken for that to the next question.
+        """Wait for the server. After the limit it raises OperationalError and closes the
+        connection, because a late answer would be taken for the answer to the next query.
         """
         if timeout is not None or self.answer_timeout_s is None:
             return super().wait(gen, interval, timeout)

@@ -1,18 +1,19 @@
-"""Names of files in HTTP headers: Content-Disposition as RFC 6266 and RFC 8187 say."""
+"""File names in HTTP headers: Content-Disposition by RFC 6266 and RFC 8187."""
 
 import unicodedata
 from urllib.parse import quote
 
 MAX_NAME_CHARS = 200
-"""Of a name; file systems take 255 bytes, headers and URLs a few thousand."""
+"""Longest name; file systems allow 255 bytes, headers and URLs a few thousand."""
 
 ATTRIBUTE_SAFE = "!#$&+-.^_`|~"
-"""RFC 8187's attr-char, beside letters and digits."""
+"""RFC 8187's attr-char besides letters and digits."""
 
 
 def content_disposition(kind: str, name: str) -> str:
-    """`inline` or `attachment`, under a name: in ASCII for old programs, whole for the others.
-    Storages put the value into a header as it is, and refuse what is not ASCII.
+    """A Content-Disposition header: `inline` or `attachment`, with an ASCII name for old programs
+    and the full name for others. Storages copy the value into a header and refuse non-ASCII
+    characters.
     """
     shown = "".join(char for char in name if unicodedata.category(char) not in ("Cc", "Cs"))
     stem, dot, extension = shown.rpartition(".")
@@ -27,5 +28,5 @@ def content_disposition(kind: str, name: str) -> str:
 
 
 def _is_plain(char: str) -> bool:
-    """Whether every program reads it alike in a quoted string; some take `%41` for a letter."""
+    """Whether every program reads the name the same way in a quoted string; some decode `%41`."""
     return " " <= char <= "~" and char not in '"\\%'

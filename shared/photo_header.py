@@ -1,8 +1,7 @@
-"""A photo's header as Pillow reads it, with nothing decoded; a file that would keep it busy for
-minutes is refused.
+"""Reads the header of a photo with Pillow, without decoding; refuses files that would take minutes.
 
-Pillow reads the parts of a file in Python, one after the other, and a file can be made of nothing
-but parts: 48 MB of JPEG padding take it minutes (seen: 250 s), and the interpreter's lock with it.
+Pillow parses a file part by part in Python, and a file can consist of parts only: 48 MB of JPEG
+padding took 250 s and held the GIL.
 """
 
 import io
@@ -15,53 +14,55 @@ import PIL.Image
 from shared.errors import TooCostlyImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-"""What is accepted (JPEG includes MPO, several in one file); Pillow is asked for nothing else, so
-no other decoder is ever reached."""
+"""The accepted formats (JPEG includes MPO, several pictures in one file). Pillow uses no other
+plug-in, so no other decoder can be reached.
+"""
 
 MOST_READS = 300_000
-"""Of one file by Pillow: a PNG of 50 MB in pieces of 1 KiB takes two thirds as many."""
+"""Most reads of one file by Pillow; a PNG of 50 MB in chunks of 1 KiB needs two thirds of it."""
 
 MOST_PARTS = 100_000
-"""Chunks of a PNG, segments of a JPEG, strips or tiles of a TIFF."""
+"""Most chunks of a PNG, segments of a JPEG, strips or tiles of a TIFF."""
 
 MOST_TILE_PIXELS = 2048**2
-"""A tile of a TIFF is decoded whole, however little of it lies within the picture. Twice as many
-as the picture has are allowed, too."""
+"""Most pixels of a TIFF tile, or twice the picture's pixels if that is more. A tile is decoded
+completely, however little of it is within the picture.
+"""
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 TILE_WIDTH, TILE_LENGTH = 322, 323
 STRIPS = frozenset({273, 279, 324, 325})
-"""TIFF 6.0: where the strips or tiles lie, and how long each is."""
+"""TIFF 6.0: offsets and lengths of strips and tiles."""
 
 INTEGER_BYTES = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4, 13: 4, 16: 8, 17: 8, 18: 8}
-"""By a TIFF field's type (TIFF 6.0, BigTIFF)."""
+"""Bytes of an integer by TIFF field type (TIFF 6.0, BigTIFF)."""
 
 ORIENTATION_TAG = 0x0112
 
-# It would refuse large photos as bombs; how many pixels there may be is the settings' to say.
+# Pillow would refuse large photos as bombs; the settings limit the pixels instead.
 PIL.Image.MAX_IMAGE_PIXELS = None
 
 
 def open_header(data: bytes) -> PIL.Image.Image:
-    """The photo, its header read. Raises TooCostlyImageError, and whatever Pillow's plug-ins raise
-    for what is damaged or no photo.
+    """Open a photo and read its header. Raises TooCostlyImageError, and whatever Pillow's plug-ins
+    raise for a damaged file.
     """
     _refuse_costly_tiff(data)
     if data.startswith(PNG_SIGNATURE):
-        deque(png_chunks(data), maxlen=0)  # a fraction of what Pillow takes to come so far
+        deque(png_chunks(data), maxlen=0)  # a fraction of the time that Pillow needs to get here
     return PIL.Image.open(_Measured(data), formats=FORMATS)
 
 
 def orientation_of(header: PIL.Image.Image) -> int:
-    """EXIF orientation, 1 where nothing is said; beyond 8 it is damage."""
-    # The base class's method: that of Pillow's PNG class decodes the whole picture in search of an
-    # eXIf chunk behind the pixels.
+    """The EXIF orientation; 1 if missing, or invalid (above 8)."""
+    # Use the method of the base class: that of Pillow's PNG class decodes the whole picture to find
+    # an eXIf chunk after the pixels.
     return int(PIL.Image.Image.getexif(header).get(ORIENTATION_TAG, 1))
 
 
 class _Measured(io.BytesIO):
-    """A file that is not to be read too often."""
+    """A file that limits the number of reads."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -75,12 +76,12 @@ class _Measured(io.BytesIO):
 
 
 def too_many_parts() -> TooCostlyImageError:
-    """What is wrong with a file that is made of far too many."""
+    """The error for a file with too many parts."""
     return TooCostlyImageError("The file is cut into far more parts than programs write")
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, begin and end of each chunk that fits into the file. Raises TooCostlyImageError."""
+    """Kind, start and end of each complete chunk. Raises TooCostlyImageError."""
     position = 8
     for _ in range(MOST_PARTS):
         if position + 12 > len(data):
@@ -95,7 +96,9 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _refuse_costly_tiff(data: bytes) -> None:
-    """Pillow lists all strips when it opens a file, however few fit into the picture."""
+    """Refuse a TIFF with too many strips or too large tiles: Pillow lists all of them when it opens
+    a file.
+    """
     longest: dict[int, int] = {}
     for tag, count, value in _tiff_fields(data):
         if tag in STRIPS and count > MOST_PARTS:
@@ -111,7 +114,7 @@ def _refuse_costly_tiff(data: bytes) -> None:
 
 
 def _tiff_fields(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Tag, count and, where it is a single integer, value of each field of the first picture."""
+    """Tag, count and (for a single integer) value of each field of the first picture."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         return
@@ -131,5 +134,5 @@ def _tiff_fields(data: bytes) -> Iterator[tuple[int, int, int]]:
             tag, kind, count, inline = entry.unpack_from(data, first + number * entry.size)
             value = inline[: INTEGER_BYTES.get(kind, 0)] if count == 1 else b""
             yield tag, count, int.from_bytes(value, "little" if order == "<" else "big")
-    except struct.error:  # it ends too early, which is Pillow's to say
+    except struct.error:  # a truncated file, which Pillow reports
         return

@@ -46,11 +46,12 @@ LOOK_SHARE = 20
 
 
 PAGE_JOBS = 100
-"""Open jobs that one statement looks at."""
+"""Open jobs per statement."""
 JOBS_AT_ONCE, MESSAGES_AT_ONCE = 20, 500
-"""So many are sent together: two transactions and one pipeline to Redis. One job's may be more."""
+"""Jobs and messages sent together, with two transactions and one pipeline to Redis. A single job
+may have more messages."""
 PAGE_MESSAGES = 2_000
-"""A page ends early when it has sent so many."""
+"""A page ends early when it has sent this many messages."""
 ROUND_S = 1.0
 
 LEADER_LEASE_S = 5.0
@@ -162,8 +163,8 @@ class Reconciler(PeriodicTask):
         )
 
     def _publish_shares(self, given: Sequence[Share]) -> int:
-        """Sent first and noted after: what a crash leaves is sent twice."""
-        with self._lock:  # a new job is seen by its request and by the thread at once
+        """Send first, record afterwards: after a crash between the two, messages are sent twice."""
+        with self._lock:  # a request and the thread may see the same job
             mine = [share for share in given if share.job_id not in self._publishing]
             self._publishing.update(share.job_id for share in mine)
         try:
@@ -222,7 +223,7 @@ class Reconciler(PeriodicTask):
 
 
 def _together(given: Sequence[Share]) -> Iterator[list[Share]]:
-    """Groups of neighbours, for which few transactions do."""
+    """Group neighbouring jobs, so that few transactions publish them."""
     group: list[Share] = []
     messages = 0
     for share in given:

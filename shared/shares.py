@@ -31,7 +31,7 @@ class Share:
     ahead: int
     """Messages on the queue at a time."""
     express: int
-    """The position up to which its first images may be sent now: 0 to EXPRESS_IMAGES."""
+    """How many of its first images may be sent now: 0 to EXPRESS_IMAGES."""
 
 
 def shares(jobs: Sequence[OpenJob], *, ahead: int, held: int) -> list[Share]:

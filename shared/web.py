@@ -1,8 +1,9 @@
-"""Photos from the web, and webhooks to it: within limits, and never inside the own network.
+"""HTTP to the web: downloads photos and sends webhooks, within limits and never to internal
+addresses.
 
-The host is resolved here, every address that it has must be a public one, and the connection goes
-to just that address: a name that answers differently the next time gains nothing. Each redirect is
-looked at anew.
+It resolves the host itself, requires that every address of it is public, and connects to exactly
+that address, so a name that resolves differently later gains nothing. Each redirect is checked
+again.
 """
 
 import io
@@ -49,32 +50,33 @@ SPECIAL = tuple(
         ),
     )
 )
-"""Of no one on the internet, though Python 3.11 holds them for global: site-local addresses (RFC
-3879; some networks still have them), IANA's registries of special purpose (one cloud has its
-metadata in 192.0.0.0/24), and an address that within another cloud is each machine's own host."""
+"""Not public, although Python 3.11 treats them as global: site-local addresses (RFC 3879; some
+networks still use them), IANA's special-purpose registries (one cloud has its metadata service in
+192.0.0.0/24), and an address that in another cloud is each machine's own host.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class PostResponse:
-    """How a receiver answered."""
+    """The receiver's answer to a POST."""
 
     status: int
     retry_after: str
-    """That header, as it came; empty: there was none."""
+    """The header as received; empty if missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebLimits:
-    """What a fetch may cost."""
+    """Limits of a download."""
 
     timeout_s: float
-    """All in all, redirects included."""
+    """For the whole download, redirects included."""
     max_redirects: int
     allow_private: bool
 
     @classmethod
     def of(cls, settings: Settings) -> "WebLimits":
-        """What the settings allow for a photo."""
+        """The limits of the settings for a photo."""
         return cls(
             timeout_s=settings.url_timeout_s,
             max_redirects=settings.max_url_redirects,
@@ -83,12 +85,12 @@ class WebLimits:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the public internet, whatever notation it hides in."""
+    """Whether an IP address is on the public internet, in whatever notation."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
             return is_public(str(ip.ipv4_mapped))
-        # 6to4, Teredo and NAT64 carry an IPv4 address that a gateway would take out.
+        # 6to4, Teredo and NAT64 addresses contain an IPv4 address that a gateway would extract.
         if ip.sixtofour is not None or ip.teredo is not None or ip in NAT64:
             return False
     special = any(ip in network for network in SPECIAL)
@@ -96,8 +98,8 @@ def is_public(address: str) -> bool:
 
 
 def resolve(host: str, port: int, *, allow_private: bool) -> str:
-    """An address of the host. Raises ForbiddenUrlError when any of its addresses is not public,
-    UrlNotFetchedError when it has none.
+    """An address of the host. Raises ForbiddenUrlError if any of its addresses is not public,
+    UrlNotFetchedError if it has none.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -110,15 +112,15 @@ def resolve(host: str, port: int, *, allow_private: bool) -> str:
 
 
 def refuse_private(url: str, *, allow_private: bool) -> None:
-    """Raise ForbiddenUrlError when a URL leads where `Web` would not go, as its name stands now; a
-    name that nobody knows at the moment may be known later.
+    """Raise ForbiddenUrlError if `Web` would refuse the URL, as its host resolves now. A host that
+    does not resolve is allowed, because it may resolve later.
     """
     with suppress(UrlNotFetchedError):
         _target(url, allow_private=allow_private)
 
 
 def _target(url: str, *, allow_private: bool) -> tuple[httpx.URL, str]:
-    """A URL and the address to go to. Raises ForbiddenUrlError, UrlNotFetchedError."""
+    """A URL and the address to connect to. Raises ForbiddenUrlError, UrlNotFetchedError."""
     try:
         target = httpx.URL(url)
     except httpx.InvalidURL as error:
@@ -130,8 +132,8 @@ def _target(url: str, *, allow_private: bool) -> tuple[httpx.URL, str]:
 
 
 class _DeadlineCutter:
-    """Cuts a request's connection when its time is up: a limit on single reads never ends a peer
-    that sends a byte now and then.
+    """Closes a request's connection at its deadline. A timeout for single reads would never end a
+    peer that sends a byte now and then.
     """
 
     def __init__(self, after_s: float) -> None:
@@ -150,8 +152,8 @@ class _DeadlineCutter:
             self._socket.close()
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Hears from httpcore what it does; takes a handle of its own on the connection, which
-        stays good while TLS wraps the other.
+        """A trace callback of httpcore. It keeps a handle of its own on the connection, which stays
+        valid while TLS wraps the other one.
         """
         if event == "connection.connect_tcp.complete":
             self._socket = info["return_value"].get_extra_info("socket").dup()
@@ -166,12 +168,12 @@ class _DeadlineCutter:
 
 
 class Web:
-    """Fetches and sends over HTTP(S). Thread-safe; `close` it at the end."""
+    """Downloads and sends over HTTP(S). Thread-safe. Close it at the end."""
 
     def __init__(self, limits: WebLimits) -> None:
-        """Nothing connects here."""
+        """Does not connect yet."""
         self._limits = limits
-        # No proxies and no netrc from the environment: they would go around the check.
+        # No proxies and no netrc from the environment: they would bypass the address check.
         self._client = httpx.Client(
             trust_env=False,
             follow_redirects=False,
@@ -189,16 +191,16 @@ class Web:
         self._client.close()
 
     def get(self, url: str, max_bytes: int) -> bytes:
-        """The file behind the URL. Raises as `fetch`."""
+        """The file at the URL. Raises as `fetch`."""
         file = io.BytesIO()
         self.fetch(url, max_bytes, file)
         return file.getvalue()
 
     def fetch(self, url: str, max_bytes: int, into: IO[bytes]) -> None:
-        """Write the file behind the URL.
+        """Write the file at the URL.
 
         Raises ForbiddenUrlError, SourceNotFoundError, SourceDeniedError, FileTooLargeError,
-        EncodedSourceError, or UrlNotFetchedError, which is worth another try.
+        EncodedSourceError, or the retryable UrlNotFetchedError.
         """
         deadline = time.monotonic() + self._limits.timeout_s
         try:
@@ -220,7 +222,7 @@ class Web:
         )
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> PostResponse:
-        """Send a body; returns how it was answered. A redirect is an answer, not followed.
+        """Send a body; returns the receiver's answer. Redirects are not followed.
 
         Raises ForbiddenUrlError or UrlNotFetchedError.
         """
@@ -242,7 +244,7 @@ class Web:
         body: bytes | None = None,
         headers: Mapping[str, str] = {},
     ) -> Iterator[httpx.Response]:
-        """One request, to an address that was checked; cut at the deadline (monotonic seconds)."""
+        """Send one request to a checked address; close it at the deadline (monotonic seconds)."""
         target, address = _target(url, allow_private=self._limits.allow_private)
         with (
             _DeadlineCutter(deadline - time.monotonic()) as cutter,
@@ -272,7 +274,9 @@ def _check_status(url: str, status: int) -> None:
 
 
 def _refuse_encoded(url: str, response: httpx.Response) -> None:
-    """A photo packed once more may be a bomb, and httpx would unpack all layers at once."""
+    """Refuse a Content-Encoding: a compressed photo may be a bomb, and httpx would decode all
+    layers at once.
+    """
     encodings = response.headers.get("content-encoding", "").lower().split(",")
     layers = [layer for one in encodings if (layer := one.strip()) not in ("", "identity")]
     if layers:
@@ -293,12 +297,13 @@ def _read(response: httpx.Response, max_bytes: int, deadline: float, into: IO[by
         into.write(chunk)
         if time.monotonic() > deadline:
             break
-    if time.monotonic() > deadline:  # also when the cut looks like the end of the file
+    # also if closing at the deadline looks like the end of the file
+    if time.monotonic() > deadline:
         raise UrlNotFetchedError("The file did not come within the time limit")
 
 
 def _shown(url: str) -> str:
-    """The URL without what may be secret in it: user, query and fragment."""
+    """The URL without parts that may be secret: user, query and fragment."""
     try:
         found = httpx.URL(url)
         return str(found.copy_with(query=None, fragment=None, userinfo=b""))

@@ -1,8 +1,8 @@
-"""Removes uploads that no job names: never submitted, or what a job's list was.
+"""Deletes uploads that no job uses: never submitted, or lists of deleted jobs.
 
-An upload is named as a photo, as a job's list, or as a picture in options. Photos and lists are
-looked up one by one. Options are read through once, those alone that name an upload, and before
-every removal what was added since.
+A job uses an upload as a photo, as its list, or as a picture in its options. Photos and lists are
+looked up one by one. Options that name uploads are read once, and before each deletion those added
+since.
 """
 
 import uuid
@@ -23,11 +23,11 @@ PAGE_UPLOADS = 250
 PAGE_OPTIONS = 500
 
 OVERLAP_MS = 600_000
-"""Rows of the last minutes are read again: what was written first may be committed later."""
+"""Rows of the last minutes are read again, because an earlier row may be committed later."""
 
 
 class AbandonedUploads:
-    """One look at all uploads; make a new one for the next."""
+    """One pass over all uploads; create a new object for the next pass."""
 
     def __init__(self, database: Database, storage: Storage) -> None:
         self._database = database
@@ -37,7 +37,9 @@ class AbandonedUploads:
         self._read_to: dict[type[Job] | type[Item], uuid.UUID | None] = {Job: None, Item: None}
 
     def remove(self, older_than: timedelta, *, go_on: Callable[[], bool]) -> None:
-        """Remove those of that age, as long as `go_on` says so. Raises MattingError."""
+        """Delete unused uploads of at least this age while `go_on` returns true. Raises
+        MattingError.
+        """
         before = datetime.now(UTC) - older_than
         for keys in self._storage.list_older(UPLOADS_PREFIX, before):
             for start in range(0, len(keys), PAGE_UPLOADS):
@@ -56,7 +58,7 @@ class AbandonedUploads:
             log.info("uploads-removed", uploads=len(abandoned))
 
     def _read_options(self) -> None:
-        """What options name that were not read yet."""
+        """Read the uploads named in options that were not read yet."""
         for table, read_to in self._read_to.items():
             after = None if read_to is None else _shortly_before(read_to)
             while True:
@@ -72,5 +74,5 @@ class AbandonedUploads:
 
 
 def _shortly_before(row_id: uuid.UUID) -> uuid.UUID:
-    """An id of some minutes before: a UUIDv7 begins with its time in ms."""
+    """An id from some minutes earlier: a UUIDv7 begins with its time in ms."""
     return uuid.UUID(int=max(0, (row_id.int >> 80) - OVERLAP_MS) << 80)

@@ -1,7 +1,7 @@
-"""Carries on what was asked for whole jobs: their images follow in pages, each a short transaction.
+"""Carries on changes of whole jobs: their images follow in pages, each a short transaction.
 
-The request does the first page and wakes the thread; what a crash leaves is found by the rows. One
-process at a time does it, and jobs take turns: a job of millions does not hold up a small one.
+The request changes the first page and wakes this thread; after a crash the rows show what is left.
+One process at a time does it. Jobs take turns, so a job of millions does not delay a small one.
 """
 
 from shared import job_store
@@ -16,11 +16,11 @@ LOOK_EVERY_S = 0.5
 LEADER_LEASE_S = 10.0
 JOBS_AT_ONCE = 100
 PAUSE_S = 0.02
-"""Between two pages, for batches that wait for the job's row."""
+"""Pause between two pages, for batches that wait for the job's row."""
 
 
 class JobChanger(PeriodicTask):
-    """A page of each job in turn, as long as there are jobs to change."""
+    """Changes one page of each job in turn while there are jobs to change."""
 
     def __init__(self, database: Database) -> None:
         super().__init__("job-changes")
@@ -28,12 +28,12 @@ class JobChanger(PeriodicTask):
         self._leadership = Leadership(database, "job-changes", lease_s=LEADER_LEASE_S)
 
     def stop(self) -> None:
-        """End after the page at hand, and let another process go on at once."""
+        """Stop after the current page, and let another process continue at once."""
         super().stop()
         self._leadership.release()
 
     def round(self) -> float:
-        """A page of each job; 0 when there may be more."""
+        """Change a page of each job; returns 0 if there may be more."""
         if not self._leadership.held():
             return LOOK_EVERY_S
         with self._database.transaction() as session:

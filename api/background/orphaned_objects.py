@@ -1,5 +1,5 @@
-"""Removes what lies below `jobs/` and belongs to no job: the API ended between storing files and
-writing their job, or a worker wrote a result of a job that was removed.
+"""Deletes objects below `jobs/` that belong to no job: the API ended between storing files and
+writing their job, or a worker wrote a result of a deleted job.
 """
 
 import uuid
@@ -15,15 +15,16 @@ from shared.telemetry import get_logger
 log = get_logger(__name__)
 
 ORPHAN_AGE = timedelta(days=1)
-"""The youngest object of a job that has no row must be older: a submission stores its files first
-and writes its job last, and no request takes so long."""
+"""Minimum age of the newest object of a folder without a job. A submission stores its files first
+and writes its job last, and no request takes this long.
+"""
 
 
 def remove_orphans(
     database: Database, storage: Storage, before: datetime, *, go_on: Callable[[], bool]
 ) -> None:
-    """Remove the folders that no job has and in which nothing was written since `before`, as long
-    as `go_on` says so. Raises MattingError.
+    """Delete the folders that have no job and in which nothing was written since `before`, while
+    `go_on` returns true. Raises MattingError.
     """
     for folders in storage.list_folders(OWN_PREFIX):
         ids = {job_id: folder for folder in folders if (job_id := _job_id(folder))}
@@ -44,7 +45,7 @@ def _remove(storage: Storage, job_id: uuid.UUID, folder: str, before: datetime) 
 
 
 def _job_id(folder: str) -> uuid.UUID | None:
-    """The job that a folder below `jobs/` is of; None: the service did not make it."""
+    """The job of a folder below `jobs/`; None: the service did not create it."""
     try:
         return uuid.UUID(folder.removeprefix(OWN_PREFIX).removesuffix("/"))
     except ValueError:

@@ -1,9 +1,9 @@
-"""Delivers what happened to webhooks, as the Standard Webhooks specification says.
+"""Delivers webhooks, as the Standard Webhooks specification defines.
 
-What is due stands in the database, written there in the transaction that made it happen. One
-process at a time sends, a thread a delivery: to one webhook one at a time, in order as long as its
-receiver takes them, and for one API key a few at a time. Whatever is cut off by a crash is sent
-again with the same `webhook-id`, so a receiver may hear something twice, but never nothing.
+The transaction that causes an event writes its deliveries to the database. One process at a time
+sends them, one thread per delivery: one at a time to each webhook, in order while its receiver
+accepts them, and a few at a time for each API key. After a crash a delivery is sent again with the
+same `webhook-id`, so a receiver may get an event twice, but misses none.
 """
 
 import random
@@ -29,29 +29,31 @@ log = get_logger(__name__)
 
 LEASE_NAME = "webhooks"
 LEADER_LEASE_S = 5.0
-"""Another process takes over when nothing was heard of the holder for this long."""
+"""Another process takes over if the lease was not renewed for this long."""
 
 LOOK_EVERY_S = 0.5
 
 AT_ONCE = 32
 AT_ONCE_OF_KEY = 4
-"""Deliveries under way."""
+"""Most deliveries of one API key at a time."""
 
 LEASE_SPARE_S = 5.0
-"""Beyond the time limit of an attempt: for looking up the name and for noting how it went."""
+"""Time beyond the limit of an attempt, for resolving the name and recording the result."""
 
 BUSY = frozenset({429, 503})
-"""Answers whose `Retry-After` is heeded."""
+"""Statuses whose `Retry-After` is respected."""
 
 JITTER = 0.2
-"""Waits are longer by up to this share, so that what failed together does not come together."""
+"""Waits are lengthened by up to this share, so that deliveries that failed together are not retried
+together.
+"""
 
 PAGES_PER_ROUND = 20
-"""Some thousand webhooks that something waits for."""
+"""Some thousand webhooks with due deliveries."""
 
 FORGET_EVERY_S = 600.0
 FORGET_ROWS = 1_000
-"""In one transaction."""
+"""Rows per transaction."""
 
 STOP_WAIT_S = 5.0
 
@@ -59,7 +61,7 @@ HEADERS = {"Content-Type": "application/json", "User-Agent": "matting-webhooks/1
 
 
 class WebhookDeliverer(PeriodicTask):
-    """Begins what is due, each round; the end of one delivery wakes it for the next."""
+    """Starts due deliveries in each round; the end of a delivery wakes it for the next."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         super().__init__("deliver")
@@ -70,14 +72,14 @@ class WebhookDeliverer(PeriodicTask):
         self._leadership = Leadership(database, LEASE_NAME, lease_s=LEADER_LEASE_S)
         self._changed = threading.Condition()
         self._busy: dict[uuid.UUID, uuid.UUID] = {}
-        """The webhooks that something is under way to, and their keys."""
+        """Webhooks with a delivery in progress, and their keys."""
         self._after: uuid.UUID | None = None
         """The last webhook that had its turn; None: the next round begins with the first one."""
         self._forget_at = 0.0
 
     def stop(self) -> None:
-        """Begin nothing new, wait a little for what is under way, and let another process go on.
-        What takes longer is sent again.
+        """Start nothing new, wait briefly for deliveries in progress, and let another process take
+        over. Unfinished deliveries are sent again.
         """
         super().stop()
         with self._changed:
@@ -86,14 +88,14 @@ class WebhookDeliverer(PeriodicTask):
         self._web.close()
 
     def round(self) -> float:
-        """Begin what is due, and now and then forget what is old."""
+        """Start what is due, and sometimes delete old deliveries."""
         self.send_due()
         self._forget()
         return LOOK_EVERY_S
 
     def send_due(self) -> int:
-        """Begin what is due, as far as there is room: one page of webhooks after the other, until
-        each had its turn; returns how many. Raises MattingError.
+        """Start due deliveries while there is capacity, page by page until each webhook had its
+        turn; returns how many. Raises MattingError.
         """
         begun = 0
         for _page in range(PAGES_PER_ROUND):
@@ -141,9 +143,9 @@ class WebhookDeliverer(PeriodicTask):
                 outcome=result.outcome.value,
                 status=result.http_status,
             )
-        except MattingError as error:  # not noted: it is sent again when the claim has run out
+        except MattingError as error:  # not recorded: it is sent again when its claim expires
             log.warning("webhook-not-noted", code=error.code, detail=error.detail)
-        except Exception:  # nor was this
+        except Exception:  # not recorded either
             log.exception("webhook-crashed", delivery=str(attempt.delivery_id))
         finally:
             with self._changed:
@@ -152,7 +154,7 @@ class WebhookDeliverer(PeriodicTask):
             self.wake()
 
     def _attempt(self, attempt: Attempt) -> AttemptResult:
-        """Send once."""
+        """Send the delivery once."""
         started = time.monotonic()
         status, detail, quiet_s = None, "", 0.0
         try:
@@ -161,7 +163,7 @@ class WebhookDeliverer(PeriodicTask):
             outcome, detail = Outcome.REFUSED, error.detail
         except UrlNotFetchedError as error:
             outcome, detail = Outcome.FAILED, error.detail
-        except Exception:  # a defect: not noted, it would be met again and again, for ever
+        except Exception:  # a bug: if not recorded, it would be repeated forever
             log.exception("webhook-not-sent", delivery=str(attempt.delivery_id))
             outcome, detail = Outcome.FAILED, "Something went wrong inside the service"
         else:
@@ -188,14 +190,14 @@ class WebhookDeliverer(PeriodicTask):
         return self._web.post(attempt.url, attempt.body, HEADERS | signed)
 
     def _wait_s(self, retry_step: int, quiet_s: float) -> float | None:
-        """Before the next attempt; None: the ladder has no more steps."""
+        """The wait before the next attempt; None: there is none."""
         ladder = self._settings.webhook_retries_s
         if retry_step >= len(ladder):
             return None
         return max(quiet_s, ladder[retry_step] * random.uniform(1, 1 + JITTER))  # noqa: S311 - no secret
 
     def _quiet_s(self, retry_after: str) -> float:
-        """As long as the receiver asks for, but no longer than we ever wait by ourselves."""
+        """The wait that the receiver asked for, at most the longest of the retry waits."""
         asked_s = retry_after_s(retry_after, datetime.now(UTC))
         return min(asked_s, max(self._settings.webhook_retries_s))
 

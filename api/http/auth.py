@@ -1,4 +1,4 @@
-"""Who is calling, and whether it may: an API key, its scopes, its rate."""
+"""Authentication and authorisation: the API key, its scopes and its request rate."""
 
 import uuid
 from dataclasses import dataclass
@@ -15,36 +15,37 @@ from shared.jobs import Scope
 from shared.models import ApiKey
 from shared.rate_limit import Allowance
 
-# They describe the two headers in OpenAPI; `authenticate` reads them, before any body.
+# They describe the two headers in OpenAPI. `authenticate` reads them before any body.
 _bearer = HTTPBearer(auto_error=False, description="`Authorization: Bearer mtk_…`")
 _header = APIKeyHeader(name="X-Api-Key", auto_error=False)
 
 DEFAULT_SCOPES = (Scope.SUBMIT, Scope.READ)
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-"""They change nothing, so `read` is enough; all other methods need `submit`."""
+"""These methods change nothing, so the scope `read` is enough; all others need `submit`."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """A valid key; jobs belong to it."""
+    """The valid API key of a request; jobs belong to it."""
 
     api_key_id: uuid.UUID
     name: str
     scopes: frozenset[Scope]
     sources: tuple[str, ...] | None = None
-    """`s3://bucket/prefix/` that it may name; None: all that the settings allow."""
+    """The `s3://bucket/prefix/` that the key may use as sources; None: all that the settings allow.
+    """
     images_per_month: int | None = None
 
     def require(self, scope: Scope) -> None:
-        """Raise ScopeError unless the key has the scope; `admin` holds every other one."""
+        """Raise ScopeError unless the key has the scope; `admin` includes all others."""
         if not self.scopes & {scope, Scope.ADMIN}:
             raise ScopeError(f"The API key {self.name!r} has no scope {scope.value!r}")
 
 
 async def authenticate(request: Request, resources: Resources) -> Caller:
-    """Find the caller behind a request's headers and keep it for `CallerDep`. Reads no body, and
-    asks nobody where there is no key.
+    """Find the caller by the headers of the request, and keep it for `CallerDep`. It reads no body,
+    and without a key it queries nothing.
 
     Raises UnauthorizedError, RateLimitError, ScopeError.
     """
@@ -52,7 +53,7 @@ async def authenticate(request: Request, resources: Resources) -> Caller:
     if not secret:
         raise UnauthorizedError
     key, allowance = await run_in_threadpool(_look_up, resources, secret)
-    # The middleware of api.http.headers tells it in every answer.
+    # The middleware of api.http.headers adds it to every response.
     request.state.allowance = allowance
     if not allowance.allowed:
         raise RateLimitError(
@@ -71,7 +72,7 @@ async def authenticate(request: Request, resources: Resources) -> Caller:
 
 
 def _secret(request: Request) -> str | None:
-    """What stands in one of the two headers; `Authorization` goes first."""
+    """The key in one of the two headers; `Authorization` has precedence."""
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and credentials:
         return credentials
@@ -92,7 +93,7 @@ def _caller(
     _given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     _also_given: Annotated[str | None, Depends(_header)],
 ) -> Caller:
-    """Who was authenticated; on a route whose class does not do so, nobody ever is."""
+    """The authenticated caller. It exists only on routes whose class authenticates."""
     caller: Caller | None = getattr(request.state, "caller", None)
     if caller is None:
         raise UnauthorizedError

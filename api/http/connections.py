@@ -10,11 +10,11 @@ from api.http.limits import MIN_BYTES_PER_S
 from shared.settings import get_settings
 
 READ_BYTES = 64 * 1024
-"""Read from a connection at a time; asyncio by itself reads four times as much."""
+"""Bytes read from a connection at a time; asyncio's default is four times as much."""
 
 
 class _Buffer(threading.local):
-    """What each read goes through: its bytes are copied before the next, so one does for all
+    """The read buffer. Its bytes are copied before the next read, so one buffer serves all
     connections of an event loop.
     """
 
@@ -26,58 +26,62 @@ _buffer = _Buffer()
 
 
 class HeaderTimeoutProtocol(H11Protocol, asyncio.BufferedProtocol):
-    """Uvicorn's own protocol, which closes connections whose headers don't come to their end, and
-    takes of a body no more than the application asks for.
+    """Uvicorn's protocol with two additions: it closes connections whose headers do not arrive
+    completely, and reads a body only as fast as the application asks for it.
 
-    By itself it waits for ever, so a few thousand callers who never finish would use up the
-    process's file descriptors; and it reads ahead, so that who has no key fills the memory while
-    the key is looked up. How long a body may take is another limit (api.http.limits).
+    Uvicorn alone waits forever, so a few thousand idle callers would use up the file descriptors.
+    It also reads ahead, so a caller without a key could fill the memory while its key is being
+    looked up. api.http.limits limits how long a body may take.
     """
 
     _deadline: asyncio.TimerHandle | None = None
     _look_at_reader: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first request."""
+        """Start the deadline for the first request."""
         super().connection_made(transport)
         self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing more."""
+        """Cancel the deadline."""
         self._forget()
         self.resume_writing()
         super().connection_lost(exc)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where asyncio reads to."""
+        """The buffer that asyncio reads into."""
         return _buffer.view
 
     def buffer_updated(self, nbytes: int) -> None:
-        """So much was read."""
+        """Process the bytes that were read."""
         self.data_received(bytes(_buffer.view[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        """Once the headers are complete, the rest is the application's to wait for."""
+        """Once the headers are complete, the application waits for the body."""
         super().data_received(data)
         if self._answered():
-            return  # what still comes of the body is thrown away, until the deadline
+            return  # the rest of the body is discarded until the deadline
         if self.conn.their_state is not h11.IDLE:
             self._forget()
         if self.conn.their_state is h11.SEND_BODY:
-            self.flow.pause_reading()  # the application's `receive` resumes it
+            self.flow.pause_reading()  # the application's `receive` resumes reading
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, and not for ever for the rest of a body that nobody reads."""
+        """Start the deadline for the next request, also for the rest of a body that
+        nobody reads.
+        """
         super().on_response_complete()
         self._expect()
 
     def pause_writing(self) -> None:
-        """The caller reads less than it is sent: from now on it must go on reading."""
+        """The caller reads more slowly than the response is sent: from now on it must
+        keep reading.
+        """
         super().pause_writing()
         self._watch_reader(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
-        """It has read most of it."""
+        """The caller has read most of it."""
         if self._look_at_reader is not None:
             self._look_at_reader.cancel()
             self._look_at_reader = None
@@ -95,11 +99,11 @@ class HeaderTimeoutProtocol(H11Protocol, asyncio.BufferedProtocol):
             self._watch_reader(unread_bytes)
 
     def _should_upgrade(self) -> bool:
-        """Never: there are no WebSockets here; asking for one is worth no line in the log."""
+        """Never upgrade: the API has no WebSockets. A request for one is not worth a log line."""
         return False
 
     def _answered(self) -> bool:
-        """Whether the request at hand has its answer; its body may still be coming."""
+        """Whether the current request has its response; its body may still be arriving."""
         return self.cycle is not None and self.cycle.response_complete
 
     def _expect(self) -> None:

@@ -1,5 +1,5 @@
-"""The class of every route that needs a key: the caller is known before a byte of the body is read,
-and the body is bounded by what the route takes.
+"""The route class for endpoints that need a key: it authenticates before it reads a byte of the
+body, and limits the body by route.
 """
 
 import errno
@@ -18,15 +18,15 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class GuardedRoute(APIRoute):
-    """Give it to a router as `route_class`. FastAPI by itself reads the body first, and asks then
-    who sent it.
+    """Use it as a router's `route_class`. FastAPI alone reads the body first and authenticates
+    afterwards.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's own way to stand before an endpoint."""
+        """FastAPI's hook for code that runs before an endpoint."""
         handle = super().get_route_handler()
         limits = limits_of(self.endpoint)
-        # An endpoint that takes the request reads the body by itself, as it likes.
+        # An endpoint with a `request` parameter reads the body by itself.
         reads_whole = self.body_field is not None
 
         async def guarded(request: Request) -> Response:
@@ -46,7 +46,7 @@ class GuardedRoute(APIRoute):
                 body.announce(request.headers.get("content-length"))
                 measured = Request(request.scope, body.receive)
                 if reads_whole:
-                    await measured.body()  # here, where a refusal keeps its status
+                    await measured.body()  # read here, so that a refusal keeps its status
                 try:
                     return await handle(measured)
                 except OSError as error:

@@ -1,5 +1,5 @@
-"""Headers: ambiguous ones are refused; every answer carries those that bind browsers, and what is
-left of the key's rate.
+"""Headers: ambiguous requests are refused; every response gets security headers and the rest of the
+key's rate.
 """
 
 import time
@@ -18,7 +18,7 @@ SECURITY = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Strict-Transport-Security": "max-age=31536000",  # browsers heed it over TLS only
+    "Strict-Transport-Security": "max-age=31536000",  # browsers respect it over TLS only
 }
 
 ANSWERS_POLICY = "default-src 'none'; frame-ancestors 'none'"
@@ -26,7 +26,7 @@ DOCS_POLICY = (
     "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
     "script-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
 )
-"""The documentation's page starts itself by an inline script."""
+"""The documentation page starts with an inline script."""
 
 SINGLE = frozenset(
     {
@@ -40,19 +40,21 @@ SINGLE = frozenset(
         b"x-api-key",
     }
 )
-"""Come once or not at all: of two, a proxy may have heeded the other one (RFC 9110, 5.3)."""
+"""Headers that may occur only once: with two of them a proxy may have used the other one (RFC 9110,
+5.3).
+"""
 
 DOCS = ("/docs", "/static-offline-docs")
 
 
 class Headers:
-    """ASGI middleware; what an endpoint set itself stays."""
+    """ASGI middleware. Headers set by an endpoint stay."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Add to the answer's start."""
+        """Add the headers to the start of the response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -77,7 +79,7 @@ class Headers:
 
 
 def _contradiction(names: Sequence[bytes]) -> str | None:
-    """What is ambiguous in the names of a request's headers, which ASGI gives in lower case."""
+    """The name of an ambiguous header, if any. ASGI gives names in lower case."""
     for name in SINGLE.intersection(names):
         if names.count(name) > 1:
             return f"The header {name.decode()} came more than once"
@@ -87,7 +89,7 @@ def _contradiction(names: Sequence[bytes]) -> str | None:
 
 
 def rate_headers(allowance: Allowance) -> dict[str, str]:
-    """The names that most clients know, and those of the IETF's draft."""
+    """The usual `X-RateLimit-*` headers and those of the IETF draft."""
     headers = {
         "X-RateLimit-Limit": str(allowance.limit),
         "X-RateLimit-Remaining": str(allowance.remaining),

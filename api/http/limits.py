@@ -1,4 +1,4 @@
-"""Bounds what a request's body may hold, how slowly it may come, and what all hold together."""
+"""Limits of request bodies: their size, their speed, and the memory that all of them use."""
 
 import asyncio
 import time
@@ -13,10 +13,12 @@ from shared.errors import RequestTooLargeError, SlowRequestError
 from shared.settings import Settings
 
 MIN_BYTES_PER_S = 1_000
-"""A body that drips in more slowly than this, all in all, is cut off."""
+"""A body that arrives more slowly than this on average is refused."""
 
 SMALL_BODY_BYTES = 64 * 1024
-"""The limit of routes that name none: a few fields of JSON. Such bodies count for nothing."""
+"""The limit of routes that set none: a few fields of JSON. Such bodies do not count for the shared
+memory.
+"""
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., object])
 SettingsBytes = Callable[[Settings], int]
@@ -24,16 +26,16 @@ SettingsBytes = Callable[[Settings], int]
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """What one route takes."""
+    """The limits of one route."""
 
     memory_bytes: SettingsBytes = lambda _: SMALL_BODY_BYTES
-    """Of JSON and forms, which are held in memory."""
+    """Limit of JSON and forms, which are held in memory."""
     multipart_bytes: SettingsBytes = lambda _: SMALL_BODY_BYTES
-    """Of multipart, which is written to disk as it comes."""
+    """Limit of multipart bodies, which are written to disk as they arrive."""
 
 
 def takes(limits: BodyLimits) -> Callable[[Endpoint], Endpoint]:
-    """Give an endpoint limits of its own; below the decorator that makes it a route."""
+    """Set the limits of an endpoint. Use it below the decorator of the route."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
         endpoint.body_limits = limits  # type: ignore[attr-defined]
@@ -43,17 +45,17 @@ def takes(limits: BodyLimits) -> Callable[[Endpoint], Endpoint]:
 
 
 def limits_of(endpoint: Callable[..., object]) -> BodyLimits:
-    """What an endpoint takes."""
+    """The limits of an endpoint."""
     return getattr(endpoint, "body_limits", BodyLimits())
 
 
 class MeasuredBody:
-    """A request's body, counted as it comes."""
+    """A request body whose bytes are counted as they arrive."""
 
     def __init__(
         self, receive: Receive, *, limit_bytes: int, timeout_s: float, memory: MemoryShare | None
     ) -> None:
-        """`memory`: what the body is held in; None: it goes to disk."""
+        """`memory`: the shared budget that the body uses; None: it goes to disk."""
         self._receive = receive
         self._limit_bytes = limit_bytes
         self._timeout_s = timeout_s
@@ -63,7 +65,7 @@ class MeasuredBody:
         self._ended = False
 
     def announce(self, content_length: str | None) -> None:
-        """Refuse at once what says that it is too large, or finds no room.
+        """Refuse a body at once if its declared size is too large or finds no memory.
 
         Raises RequestTooLargeError, BusyError, TooManyCallsError.
         """
@@ -73,8 +75,8 @@ class MeasuredBody:
         self._hold(int(said))
 
     async def receive(self) -> Message:
-        """ASGI's. Raises as `announce`, and SlowRequestError."""
-        if self._ended:  # what comes now is the client going away: that may take its time
+        """The `receive` of ASGI. Raises as `announce`, and SlowRequestError."""
+        if self._ended:  # after the body only a disconnect can arrive, which may take any time
             return await self._receive()
         began = time.monotonic()
         try:

@@ -1,4 +1,4 @@
-"""What Prometheus reads from the API: its own counters, how requests fare, and the queue."""
+"""The API's Prometheus metrics: its own counters, the duration of requests, and the queue."""
 
 import re
 import time
@@ -25,16 +25,17 @@ WARM = "matting_warm_workers"
 REQUEST_ID = "X-Request-ID"
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 OTHER_METHOD, NO_ROUTE = "other", "none"
-"""One label for all methods and routes that there are none of: callers choose them, and each label
-stays in memory for good."""
+"""Unknown methods and routes share one label. Callers choose them, and each label stays in memory
+forever.
+"""
 
 SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""What of a caller's may go into the log."""
+"""A caller's request id that is safe to log."""
 
 
 async def exposition(facts: SystemFacts) -> bytes:
-    """Everything in Prometheus' text format. What waits is the same whichever process answers; what
-    can't be found out has no sample, since 0 would read as drained.
+    """All metrics in Prometheus' text format. The backlog is the same in every process. An unknown
+    value has no sample, because 0 would mean an empty queue.
     """
     families = queue_families()
     found: list[GaugeMetricFamily] = []
@@ -55,7 +56,7 @@ async def exposition(facts: SystemFacts) -> bytes:
 
 
 def queue_families() -> dict[str, GaugeMetricFamily]:
-    """The families of what is asked of other parts, with no samples yet, by their names."""
+    """The metric families that are read from other services, by name, without samples."""
     labels = ["queue", "priority"]
     found = [
         GaugeMetricFamily(WARM, "Warm workers with a recent heartbeat."),
@@ -83,13 +84,13 @@ def queue_families() -> dict[str, GaugeMetricFamily]:
 
 
 class _Given(Collector):
-    """Samples that are there already."""
+    """A collector of samples that were read before."""
 
     def __init__(self, families: list[GaugeMetricFamily]) -> None:
         self._families = families
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Them."""
+        """Return the samples."""
         return iter(self._families)
 
 
@@ -123,15 +124,16 @@ def _backlog(
 
 
 class RequestMetrics:
-    """Times each request under its route's template (an id in a path must not become a label), and
-    gives it an id that its log lines and its answer carry: the caller's own X-Request-ID, or one.
+    """ASGI middleware. It measures each request under the template of its route (an id in a path
+    must not become a label), and gives it an id for its log lines and its response: the caller's
+    X-Request-ID, or a new one.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
+        """Process a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -153,7 +155,8 @@ class RequestMetrics:
         finally:
             route = getattr(scope.get("route"), "path", NO_ROUTE)
             method = scope["method"] if scope["method"] in METHODS else OTHER_METHOD
-            if not scope.get("path", "").endswith("/events"):  # a stream's length says nothing
+            # the duration of a stream means nothing
+            if not scope.get("path", "").endswith("/events"):
                 REQUEST_SECONDS.labels(method, route, str(status)).observe(
                     time.perf_counter() - started
                 )

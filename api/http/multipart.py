@@ -1,7 +1,7 @@
-"""Reads the forms that requests carry: multipart into one file on disk, urlencoded within limits.
+"""Reads forms: multipart into one file on disk, urlencoded within limits.
 
-Starlette's own reader keeps up to 1 MiB of every part in memory and a file descriptor for each that
-is larger. Here all parts of a request lie in one unnamed file, each a window on it.
+Starlette's reader keeps up to 1 MiB of every part in memory, and a file descriptor for each larger
+one. Here all parts of a request are in one unnamed file, and each part is a window on it.
 """
 
 import io
@@ -22,26 +22,26 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from shared.errors import RequestError, RequestTooLargeError
 
 WRITE_BYTES = 1024**2
-"""Collected in memory before a thread writes it to disk."""
+"""Bytes collected in memory before a thread writes them to disk."""
 
 MAX_NAME_BYTES = 1_000
-"""Of a field's name; what is longer is no field that anyone knows."""
+"""Longest name of a field; no known field has a longer one."""
 
 UNQUOTE_BYTES = 256 * 1024
-"""Unquoted at a time: it takes a Python object for each `%`."""
+"""Bytes unquoted at a time; unquoting creates a Python object for each `%`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormLimits:
-    """What a form may have."""
+    """Limits of a form."""
 
     files: int
     fields: int
-    """Of text."""
+    """Most text fields."""
     text_bytes: int = 1024**2
-    """Of all text fields together: they are held in memory."""
+    """Most bytes of all text fields together, which are held in memory."""
     spooled: frozenset[str] = frozenset()
-    """Text fields that go to disk as files do, and count as such."""
+    """Text fields that are written to disk like files, and count as files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +50,16 @@ class FilePart:
 
     field: str
     name: str
-    """As the caller's file is called; may be empty."""
+    """The caller's file name; may be empty."""
     stream: IO[bytes]
 
 
 @dataclass(slots=True)
 class Form:
-    """A form that was read. Use it as a context: it closes its files."""
+    """A form that was read. It is a context manager that closes its files."""
 
     fields: dict[str, str] = field(default_factory=dict)
-    """Of one name that comes twice the last counts."""
+    """If a name occurs twice, the last field counts."""
     files: list[FilePart] = field(default_factory=list)
     _open: ExitStack = field(default_factory=ExitStack)
 
@@ -74,40 +74,42 @@ class Form:
         return [file for file in self.files if file.field == name]
 
     def own(self, stream: IO[bytes]) -> None:
-        """Close it with the form."""
+        """Close it together with the form."""
         self._open.callback(stream.close)
 
 
 class Window(io.RawIOBase):
-    """A part of a file, read with `pread`: windows on one file don't disturb each other."""
+    """A section of a file, read with `pread`, so that windows on one file do not affect
+    each other.
+    """
 
     def __init__(self, file: int, start: int, size: int) -> None:
-        """`file`: a descriptor, which someone else closes."""
+        """`file`: a descriptor that the owner of the file closes."""
         self._file = file
         self._start = start
         self._size = size
         self._position = 0
 
     def readable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def tell(self) -> int:
-        """From the window's start."""
+        """The position within the window."""
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """As of any file."""
+        """Move the position, like any file."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
         self._position = max(0, base + offset)
         return self._position
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fill the buffer, as far as the window goes."""
+        """Fill the buffer with bytes of the window."""
         left = max(0, self._size - self._position)
         view = memoryview(buffer)[:left]
         count = os.preadv(self._file, [view], self._start + self._position) if left else 0
@@ -116,8 +118,8 @@ class Window(io.RawIOBase):
 
 
 async def read_multipart(request: Request, limits: FormLimits) -> Form:
-    """The form in a request's body. Raises RequestError, RequestTooLargeError, and what `receive`
-    does.
+    """Read the form in a request's body. Raises RequestError, RequestTooLargeError, and what
+    `receive` raises.
     """
     _, parameters = parse_options_header(request.headers.get("content-type", ""))
     if not (boundary := parameters.get(b"boundary")):
@@ -134,7 +136,7 @@ async def read_multipart(request: Request, limits: FormLimits) -> Form:
 
 
 class _Reader:
-    """Puts what the parser finds into a form."""
+    """Converts the parser's events to a form."""
 
     def __init__(self, form: Form, file: IO[bytes], boundary: bytes, limits: FormLimits) -> None:
         self._form = form
@@ -169,7 +171,7 @@ class _Reader:
             raise RequestError(f"The multipart body can't be read: {error}") from error
 
     async def read(self, request: Request) -> None:
-        """Read to the end. Raises as `read_multipart`."""
+        """Read the whole body. Raises as `read_multipart`."""
         async for chunk in request.stream():
             try:
                 self._parser.write(chunk)
@@ -276,11 +278,11 @@ def read_urlencoded(body: bytearray, limits: FormLimits) -> Form:
 
 
 def _unquoted(text: bytearray, start: int, end: int) -> Iterator[bytes]:
-    """Percent-decoded, a piece at a time."""
+    """Percent-decode a text piece by piece."""
     while start < end:
         stop = min(start + UNQUOTE_BYTES, end)
         if stop < end and (cut := text.rfind(b"%", stop - 2, stop)) >= 0:
-            stop = cut  # not within a `%41`
+            stop = cut  # do not split a `%41`
         yield unquote_to_bytes(bytes(text[start:stop]).replace(b"+", b" "))
         start = stop
 

@@ -1,4 +1,6 @@
-"""The OpenAPI description, completed: models named by hand, errors that any operation may meet."""
+"""Completes the OpenAPI description: models named in texts, and errors that any operation may
+return.
+"""
 
 from typing import Any
 
@@ -23,14 +25,14 @@ METHODS = frozenset({"get", "post", "put", "patch", "delete"})
 
 
 def complete(app: FastAPI) -> None:
-    """Have `app` describe itself in full."""
+    """Make `app` describe itself completely."""
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = make()
         _name_models(document)
         for name, path in document["paths"].items():
-            if name.startswith(removebg_answers.PATH):  # its errors have another shape
+            if name.startswith(removebg_answers.PATH):  # its errors have a different shape
                 continue
             for method, operation in path.items():
                 if method in METHODS:
@@ -41,7 +43,7 @@ def complete(app: FastAPI) -> None:
 
 
 def _name_models(document: dict[str, Any]) -> None:
-    """Add the models that the text refers to by name but no endpoint declares."""
+    """Add models that descriptions mention but no endpoint declares."""
     schemas = document["components"]["schemas"]
     for model in (JobRequest, Problem, RemoveBgRequest):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -51,7 +53,7 @@ def _name_models(document: dict[str, Any]) -> None:
 
 
 def _document_errors(operation: dict[str, Any]) -> None:
-    """What can happen to any request of this shape, beside what the endpoint says itself."""
+    """Add the errors that any request of this shape may return."""
     common: list[type[MattingError]] = [AmbiguousRequestError]
     if operation.get("security"):
         common.append(DatabaseError)

@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457), with a stable `code` and what to do about it."""
+"""Errors as `application/problem+json` (RFC 9457), with a stable `code` and a remedy."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(BaseModel):
-    """What went wrong with a request."""
+    """The error of a request."""
 
     type: str = Field("about:blank", description="RFC 9457; the `code` is what to tell apart by.")
     title: str = Field(examples=["There is no job with this id, or it belongs to another key."])
@@ -39,7 +39,7 @@ class Problem(BaseModel):
 
 
 def responses(*errors: type[MattingError]) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entries for the errors that an endpoint may answer with."""
+    """The OpenAPI entries of the errors that an endpoint may return."""
     texts: dict[int, list[str]] = {}
     every: tuple[type[MattingError], ...] = (*errors, UnauthorizedError, ScopeError, RateLimitError)
     for error in every:
@@ -54,7 +54,7 @@ def responses(*errors: type[MattingError]) -> dict[int | str, dict[str, Any]]:
 
 
 def install(app: FastAPI) -> None:
-    """Let every error that leaves an endpoint be rendered here, once."""
+    """Render every error that leaves an endpoint, in one place."""
     app.add_exception_handler(MattingError, _matting_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
@@ -63,7 +63,7 @@ def install(app: FastAPI) -> None:
 
 
 def render(error: MattingError, path: str = "") -> JSONResponse:
-    """The answer for one of our errors, in the shape that the path's clients know."""
+    """The response for an error, in the shape that the clients of this path expect."""
     if path.startswith(removebg_answers.PATH):
         return removebg_answers.render_error(error)
     problem = Problem(
@@ -80,7 +80,7 @@ def render(error: MattingError, path: str = "") -> JSONResponse:
     elif error.http_status in (
         429,
         503,
-    ):  # for a rate that is used up api.http.headers knows better
+    ):  # for an exceeded rate api.http.headers has the exact value
         headers["Retry-After"] = removebg_answers.RETRY_AFTER_S
     return JSONResponse(
         problem.model_dump(), error.http_status, headers=headers, media_type=MEDIA_TYPE
@@ -125,7 +125,9 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:
-    """A caller who went away in the middle of a body reads no answer; it is no defect of ours."""
+    """A caller that disconnected within its body reads no response; this is not an error of the
+    service.
+    """
     return Response(status_code=400)
 
 

@@ -1,4 +1,4 @@
-"""Answers as remove.bg gives them: pictures with their headers, and errors in its shape."""
+"""Responses in remove.bg's format: pictures with their headers, and errors."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from shared.errors import AnswerTimeoutError, InvalidOptionsError, MattingError, error_of
 
 PATH = "/v1.0/"
-"""Below it errors have the other shape."""
+"""Below this path errors have remove.bg's shape."""
 
 RETRY_AFTER_S = "5"
 
@@ -33,13 +33,15 @@ CODES = {
     "url-not-fetched": (400, "failed_image_download"),
     "no-foreground": (400, "unknown_foreground"),
 }
-"""Status and code by our own code; the others keep theirs, a 422 as the 400 that clients expect."""
+"""Status and code by this service's code. All others stay, except that a 422 becomes the 400 that
+clients expect.
+"""
 
 PICTURES = ("image/png", "image/jpeg", "image/webp", "application/zip")
 
 
 class RemoveBgError(BaseModel):
-    """What went wrong."""
+    """One error."""
 
     title: str
     code: str
@@ -47,7 +49,7 @@ class RemoveBgError(BaseModel):
 
 
 class RemoveBgErrors(BaseModel):
-    """An error answer of remove.bg's shape."""
+    """An error response in remove.bg's shape."""
 
     errors: list[RemoveBgError]
 
@@ -80,11 +82,11 @@ BODY = {
         "application/json": {"schema": _SCHEMA},
     },
 }
-"""The request's body, as OpenAPI describes it."""
+"""The OpenAPI description of the request's body."""
 
 
 class Foreground(BaseModel):
-    """A result in JSON."""
+    """The result as JSON."""
 
     result_b64: str = Field(description="The picture, in Base64.")
     foreground_top: int | None
@@ -94,13 +96,13 @@ class Foreground(BaseModel):
 
 
 class RemoveBgResult(BaseModel):
-    """A result in JSON."""
+    """The response with a result as JSON."""
 
     data: Foreground
 
 
 def render_error(error: MattingError) -> JSONResponse:
-    """The answer for one of our errors. Many clients show the title and nothing else."""
+    """The response for an error. Many clients show only its title."""
     status, code = CODES.get(error.code, (error.http_status, error.code))
     if isinstance(error, InvalidOptionsError) and error.finer:
         code = error.finer
@@ -112,7 +114,7 @@ def render_error(error: MattingError) -> JSONResponse:
 
 
 def failed(code: str | None, detail: str | None) -> MattingError:
-    """The error that an image failed with, from its record: the detail there ends in the remedy."""
+    """The error of a failed image, from its record, whose detail ends with the remedy."""
     remedy = error_of(code, None).remedy
     return error_of(code, (detail or "").removesuffix(remedy).rstrip())
 
@@ -120,8 +122,8 @@ def failed(code: str | None, detail: str | None) -> MattingError:
 def render_result(
     data: Iterator[bytes], size_bytes: int, output: dict[str, Any], *, kind: str, as_json: bool
 ) -> Response:
-    """The answer for a picture, which is passed on as it comes from the storage. `output`: its
-    sizes and its subject's box; `kind`: media type.
+    """The response with a picture, streamed from the storage. `output`: its size and its subject's
+    box; `kind`: media type.
     """
     headers = {
         "X-Width": str(output["width"]),

@@ -1,4 +1,4 @@
-"""The parameters of remove.bg's API, and what they ask of a cut-out here."""
+"""The parameters of remove.bg's API, converted to options."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -11,7 +11,7 @@ from shared.options import Options
 from shared.rendition import Format, Output
 
 MEGAPIXELS = {"preview": 0.25, "small": 0.25, "regular": 0.25, "medium": 1.5, "hd": 4.0}
-"""Of sizes that are bounded; the others give the photo's own."""
+"""Megapixels of the sizes with a limit; the others return the photo's own size."""
 
 NAME = "{stem}.{ext}"
 
@@ -19,7 +19,7 @@ _EDGE = re.compile(r"^(\d+(?:\.\d+)?)(px|%)?$")
 
 
 def _absent(value: object) -> object:
-    """Clients send what they have no value for as an empty string."""
+    """Treat an empty string as not given, as clients mean it."""
     return None if value == "" else value
 
 
@@ -28,8 +28,8 @@ Address = Annotated[Annotated[str, Field(max_length=2_048)] | None, BeforeValida
 
 
 class RemoveBgRequest(BaseModel):
-    """What remove.bg's API takes. Exactly one source: `image_file`, `image_file_b64`, `image_url`.
-    Parameters that are not known are ignored, as there.
+    """The parameters of remove.bg's API. Exactly one source: `image_file`, `image_file_b64`,
+    `image_url`. Unknown parameters are ignored, as remove.bg does.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -69,8 +69,8 @@ class RemoveBgRequest(BaseModel):
 def options_of(
     request: RemoveBgRequest, sides_px: tuple[int, int], background: str | None
 ) -> Options:
-    """The same as our options. `sides_px`: the photo's width and height; `background`: `s3://` URL
-    of a picture to put behind.
+    """Convert to options. `sides_px`: the photo's width and height; `background`: `s3://` URL of
+    the background picture.
 
     Raises pydantic.ValidationError, InvalidOptionsError.
     """
@@ -109,7 +109,7 @@ def _format(request: RemoveBgRequest, *, opaque: bool) -> Format:
 
 
 def _colour(text: str) -> str | None:
-    """`#rrggbb`; None for a fully clear one."""
+    """The colour as `#rrggbb`; None for a fully transparent one."""
     hexadecimal = re.fullmatch(r"#?([0-9a-fA-F]{3,4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})", text)
     try:
         found = ImageColor.getrgb(f"#{hexadecimal[1]}" if hexadecimal else text)
@@ -127,7 +127,7 @@ def _colour(text: str) -> str | None:
 
 
 def _roi(text: str, sides_px: tuple[int, int]) -> tuple[float, ...]:
-    """Shares of the photo."""
+    """The region as fractions of the photo."""
     parts = [_EDGE.match(part) for part in text.split()]
     if len(parts) != 4 or not all(parts):
         raise InvalidOptionsError("roi: four values, each in px or %", finer="invalid_roi")

@@ -1,4 +1,4 @@
-"""/v1/items: one image and its result."""
+"""/v1/items: an image and its results."""
 
 import uuid
 from pathlib import PurePosixPath
@@ -42,7 +42,7 @@ def get_item(item_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> 
     },
 )
 def get_result(item_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> RedirectResponse:
-    """Go to the result of an image."""
+    """Redirect to the result of an image."""
     item, _options = _find(resources, caller.api_key_id, item_id)
     if item.status is not ItemStatus.SUCCEEDED or item.result_key is None:
         why = f": {item.error_code}" if item.error_code else ""
@@ -63,7 +63,7 @@ def get_output(
     resources: ResourcesDep,
     caller: CallerDep,
 ) -> RedirectResponse:
-    """Go to one of several outputs of an image."""
+    """Redirect to one of several outputs of an image."""
     item, _options = _find(resources, caller.api_key_id, item_id)
     outputs = item.outputs or []
     if index >= len(outputs):
@@ -78,7 +78,7 @@ def get_output(
     responses={307: _REDIRECT, **responses(ItemNotFoundError)},
 )
 def get_source(item_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> RedirectResponse:
-    """Go to the photo itself, to compare."""
+    """Redirect to the original photo."""
     item, _options = _find(resources, caller.api_key_id, item_id)
     if not item.source.startswith("s3://"):
         return RedirectResponse(item.source, 307, headers={"Cache-Control": "no-store"})
@@ -90,7 +90,7 @@ def get_source(item_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -
 def review(
     item_id: uuid.UUID, body: ReviewRequest, resources: ResourcesDep, caller: CallerDep
 ) -> ItemOut:
-    """Say whether a result is fit to be published; null takes it back."""
+    """Record a reviewer's verdict on a result; null removes it."""
     with resources.database.transaction() as session:
         found = job_store.get_item(session, item_id, api_key_id=caller.api_key_id)
         if found is None:

@@ -21,33 +21,35 @@ router = APIRouter(route_class=GuardedRoute, prefix="/v1/jobs/{job_id}", tags=["
 
 @router.post("/cancel", responses=responses(JobNotFoundError))
 def cancel(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
-    """Stop a job: what no worker has begun will not be done."""
+    """Cancel a job. Images that have not started are skipped."""
     return _change(job_store.cancel_job, resources, caller, job_id)
 
 
 @router.post("/pause", responses=responses(JobNotFoundError))
 def pause(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
-    """Hold a job: what no worker has begun waits until it is resumed."""
+    """Pause a job. Images that have not started wait until it is resumed."""
     return _change(job_store.pause_job, resources, caller, job_id)
 
 
 @router.post("/resume", responses=responses(JobNotFoundError))
 def resume(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
-    """Go on with a paused job, also with one that was paused because too many images failed."""
+    """Resume a paused job, also one that was paused because too many images failed."""
     return _change(job_store.resume_job, resources, caller, job_id)
 
 
 @router.post("/retry", responses=responses(JobNotFoundError, JobChangingError, QuotaExceededError))
 def retry(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
-    """Try the failed images of a job again. They count as images that are submitted now: each that
-    succeeds is taken from the month's quota, and all must fit into what is left of it.
+    """Try the failed images of a job again. They count like newly submitted images: each success
+    uses the monthly quota, and all of them must fit into the rest of it.
     """
     return _change(job_store.retry_failed, resources, caller, job_id)
 
 
 @router.delete("", status_code=204, responses=responses(JobNotFoundError))
 def delete(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> None:
-    """Delete a job with its results and uploads: gone at once for you, in the storage soon."""
+    """Delete a job with its results and uploads. It disappears at once; its files are deleted soon
+    after.
+    """
     find_job(resources, caller, job_id)
     with resources.database.transaction() as session:
         job_store.delete_job(session, job_id)

@@ -1,8 +1,8 @@
-"""A job's progress as Server-Sent Events (HTML Living Standard, 9.2).
+"""The progress of a job as Server-Sent Events (HTML Living Standard, 9.2).
 
-Every event is the job as it stands, and its id says which state that was: a listener that comes
-back with the last id gets what is new at once, and nothing that it has. Between two looks at the
-database a listener holds neither a thread nor a connection.
+Each event contains the whole job, and its id identifies that state. A client that reconnects with
+the last id receives only what is new. Between two database queries a stream occupies neither a
+thread nor a connection.
 """
 
 import asyncio
@@ -22,26 +22,26 @@ from shared.models import Job
 
 LOOK_EVERY_S = 1.0
 HEARTBEAT_S = 15.0
-"""A comment when nothing happens, so that no proxy takes the silence for the end."""
+"""A comment is sent when nothing happens, so that proxies do not close the connection."""
 
 RECONNECT_MS = 2_000
 
 MAX_LISTENERS = 500
-"""Of one process: each costs a query a second."""
+"""Most streams per process; each costs one query per second."""
 MAX_LISTENERS_OF_KEY = 100
-"""One caller must not take them all."""
+"""Most streams per API key."""
 
 _listening: Counter[uuid.UUID] = Counter()
-"""Streams that are open, by API key."""
+"""Open streams by API key."""
 
 
 def listen(
     resources: Resources, caller: Caller, job_id: uuid.UUID, seen: str | None
 ) -> AsyncIterator[str]:
-    """The events of a job from the state `seen` on, until it has ended, or was paused because too
-    many images failed.
+    """The events of a job after the state `seen`, until it has ended or was paused because too many
+    images failed.
 
-    Raises JobNotFoundError or TooManyListenersError, before the first.
+    Raises JobNotFoundError or TooManyListenersError before the first event.
     """
     find_job(resources, caller, job_id)
     if _listening.total() >= MAX_LISTENERS or _listening[caller.api_key_id] >= MAX_LISTENERS_OF_KEY:
@@ -60,8 +60,8 @@ async def _follow(
             try:
                 job = await run_in_threadpool(find_job, resources, caller, job_id)
             except JobNotFoundError:
-                return  # deleted
-            except MattingError:  # the database is away: it comes back
+                return  # the job was deleted
+            except MattingError:  # the database is unavailable for now
                 await asyncio.sleep(LOOK_EVERY_S)
                 continue
             ended = job_store.is_at_rest(job)
@@ -78,11 +78,11 @@ async def _follow(
     finally:
         _listening[caller.api_key_id] -= 1
         if not _listening[caller.api_key_id]:
-            del _listening[caller.api_key_id]  # keys come and go
+            del _listening[caller.api_key_id]  # remove keys without streams
 
 
 def _state(job: Job) -> str:
-    """Another whenever something that is shown has changed."""
+    """An id that changes whenever a visible field changes."""
     settled = job.succeeded + job.failed + job.cancelled
     return f"{job.total}-{settled}-{job.running}-{job.status.value}"
 

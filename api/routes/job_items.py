@@ -75,7 +75,7 @@ def list_items(
     },
 )
 def report_csv(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> StreamingResponse:
-    """What became of every image, with your own columns; also while the job runs."""
+    """The outcome of every image, with your own columns; also available while the job runs."""
     job = find_job(resources, caller, job_id)
     return _named(_Csv(csv_lines(resources, job)), f"{job_id}.csv")
 
@@ -94,7 +94,7 @@ def report_csv(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) ->
 def report_jsonl(
     job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep
 ) -> StreamingResponse:
-    """What became of every image, with your own columns; also while the job runs."""
+    """The outcome of every image, with your own columns; also available while the job runs."""
     job = find_job(resources, caller, job_id)
     return _named(_JsonLines(json_lines(resources, job)), f"{job_id}.jsonl")
 
@@ -120,7 +120,9 @@ def events(
         Header(max_length=100, description="The id of the last event that you have."),
     ] = None,
 ) -> StreamingResponse:
-    """The job's progress as it happens. After a break, send the last event's id to go on."""
+    """The job's progress as it happens. After a disconnect, send the id of the last event to
+    continue.
+    """
     stream = listen(resources, caller, job_id, last_event_id)
     return _Events(stream, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 

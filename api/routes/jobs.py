@@ -1,4 +1,4 @@
-"""/v1/jobs: submit, list, look at."""
+"""/v1/jobs: submit, list, read."""
 
 import uuid
 from typing import Annotated
@@ -85,7 +85,7 @@ async def submit_job(
         ),
     ] = None,
 ) -> JobOut | Estimate:
-    """Submit a bulk job: JSON that names a source, or multipart with the files themselves."""
+    """Submit a bulk job: JSON that names a source, or multipart with the files."""
     async with read_submission(request, resources) as submission:
         if dry_run:
             response.status_code = 200
@@ -121,7 +121,7 @@ def list_jobs(
 def get_job(
     job_id: uuid.UUID, response: Response, resources: ResourcesDep, caller: CallerDep
 ) -> JobOut:
-    """How a job stands: counts, progress, timings, images/s, the time left."""
+    """The state of a job: counts, progress, timings, images/s, time left."""
     job = find_job(resources, caller, job_id)
     if job.status not in ENDED:
         response.headers["Retry-After"] = "1"

@@ -1,4 +1,4 @@
-"""/v1/presets: the named sets of options, and the rules that the marketplaces' are checked by."""
+"""/v1/presets: the presets, and the rules of the marketplaces."""
 
 from dataclasses import asdict
 from typing import Any
@@ -27,14 +27,14 @@ class PresetOut(BaseModel):
 
 
 class PresetList(BaseModel):
-    """All of them."""
+    """All presets."""
 
     presets: list[PresetOut]
 
 
 @router.get("", responses=responses())
 def list_presets(_caller: CallerDep) -> PresetList:
-    """The presets and what each stands for."""
+    """The presets and their options."""
     return PresetList(
         presets=[
             PresetOut(

@@ -1,4 +1,4 @@
-"""/v1.0: remove.bg's API, for its clients and plug-ins: one photo in, its cut-out out, now."""
+"""/v1.0: remove.bg's API for its clients and plug-ins: one photo in, its cut-out out."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ PRIORITY = 9
 
 TYPES = ("person", "product", "animal", "car", "graphics", "transportation")
 UNLIMITED = 1_000_000
-"""Credits of a key with no quota."""
+"""The credits shown for a key without a quota."""
 
 
 @router.post(
@@ -49,7 +49,7 @@ UNLIMITED = 1_000_000
 @takes(
     BodyLimits(
         memory_bytes=lambda settings: settings.max_json_bytes,
-        # A photo, which may be in Base64, and a background.
+        # Base64 of a photo, and perhaps of a background.
         multipart_bytes=lambda settings: min(
             settings.max_request_bytes, settings.max_json_bytes + settings.max_image_bytes
         ),
@@ -58,10 +58,10 @@ UNLIMITED = 1_000_000
 async def remove_background(
     request: Request, resources: ResourcesDep, caller: CallerDep
 ) -> Response:
-    """Cut out one photo and wait for it."""
+    """Cut out one photo and wait for the result."""
     with resources.removebg_calls.one_of(caller.api_key_id):
         asked, job, options = await _submitted(request, resources, caller)
-        # Nothing of the photo is held from here on.
+        # From here on the photo is no longer held in memory.
         if not await resources.waiting.until_ended(job.id, resources.settings.removebg_timeout_s):
             raise AnswerTimeoutError(f"It goes on: look at /v1/jobs/{job.id}", job_id=str(job.id))
         answer = await run_in_threadpool(_result, resources, job, options, _wants_json(request))
@@ -74,7 +74,7 @@ async def remove_background(
 async def _submitted(
     request: Request, resources: Resources, caller: Caller
 ) -> tuple[RemoveBgRequest, Job, Options]:
-    """What was asked for, as a job. The photo is on disk until it is in the storage."""
+    """Submit the call as a job. The photo is on disk until it is stored."""
     job_id = new_id()
     with await read_call(request, resources) as form:
         try:
@@ -102,7 +102,7 @@ async def _submitted(
 
 
 class Account(BaseModel):
-    """What remove.bg's account has that clients look at."""
+    """The part of remove.bg's account that clients read."""
 
     data: dict[str, Any] = Field(
         examples=[
@@ -118,7 +118,7 @@ class Account(BaseModel):
 
 @router.get("/account", responses=ERRORS)
 def get_account(resources: ResourcesDep, caller: CallerDep) -> Account:
-    """What is left of the key's month, as credits."""
+    """The rest of the monthly quota, as credits."""
     with resources.database.transaction() as session:
         left = job_store.images_left(session, caller.api_key_id)
     credits = UNLIMITED if left is None else left
@@ -133,7 +133,7 @@ def _wants_json(request: Request) -> bool:
 
 
 def _result(resources: Resources, job: Job, options: Options, as_json: bool) -> Response:
-    """The answer of a job that has ended. Raises MattingError."""
+    """The response for a job that has ended. Raises MattingError."""
     with resources.database.transaction() as session:
         found = job_store.list_items(session, job.id, status=None, after=0, limit=1)
     if not found or found[0].status is not ItemStatus.SUCCEEDED:

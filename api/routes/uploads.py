@@ -1,4 +1,4 @@
-"""/v1/uploads: URLs that files are PUT to, straight into the storage."""
+"""/v1/uploads: presigned URLs for uploading files straight to the storage."""
 
 from fastapi import APIRouter
 
@@ -16,7 +16,7 @@ router = APIRouter(route_class=GuardedRoute, prefix="/v1/uploads", tags=["upload
 
 @router.post("", responses=responses(InvalidOptionsError))
 def create_uploads(body: UploadsRequest, resources: ResourcesDep, caller: CallerDep) -> UploadsOut:
-    """Get URLs to send files to; then submit a job that names the handles."""
+    """Get presigned upload URLs. Then submit a job with the returned handles."""
     keys = [new_upload_key(caller) for _ in range(body.count)]
     return UploadsOut(
         uploads=[

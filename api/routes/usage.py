@@ -1,4 +1,4 @@
-"""/v1/usage: what keys used, month by month and job by job."""
+"""/v1/usage: the usage of keys by month and by job."""
 
 import uuid
 from typing import Annotated
@@ -18,7 +18,7 @@ router = APIRouter(route_class=GuardedRoute, prefix="/v1/usage", tags=["usage"])
 
 
 class Amount(BaseModel):
-    """Images that succeeded; errors cost nothing."""
+    """Usage by succeeded images; failed images cost nothing."""
 
     images: int
     megapixels: float = Field(description="Of the photos.")
@@ -26,7 +26,7 @@ class Amount(BaseModel):
 
 
 class MonthUsage(Amount):
-    """What a key used in a calendar month (UTC)."""
+    """The usage of a key in a calendar month (UTC)."""
 
     month: str = Field(examples=["2026-11"])
     api_key_id: uuid.UUID
@@ -34,7 +34,7 @@ class MonthUsage(Amount):
 
 
 class JobUsage(Amount):
-    """What a job used."""
+    """The usage of a job."""
 
     job_id: uuid.UUID
 
@@ -55,7 +55,7 @@ def get_usage(
     every_key: Annotated[bool, Query(description="Of all keys; needs the scope admin.")] = False,
     jobs: Annotated[int, Query(ge=0, le=1_000, description="How many of the latest.")] = 50,
 ) -> UsageOut:
-    """What you used: images, megapixels, device seconds."""
+    """Your usage: images, megapixels, device seconds."""
     if every_key:
         caller.require(Scope.ADMIN)
     with resources.database.transaction() as session:

@@ -1,4 +1,4 @@
-"""/v1/webhooks: who is told what happens to jobs; /v1/deliveries: what they were told."""
+"""/v1/webhooks and /v1/deliveries: webhooks and what was sent to them."""
 
 import uuid
 from typing import Annotated, Any
@@ -38,7 +38,7 @@ from shared.webhooks import DeliveryStatus, DisabledReason, new_secret
 
 router = APIRouter(route_class=GuardedRoute, prefix="/v1", tags=["webhooks"])
 sent = APIRouter()
-"""What webhooks are sent: no endpoint, but a part of the description."""
+"""The bodies of webhooks: no endpoints, only part of the OpenAPI description."""
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 
@@ -47,9 +47,9 @@ Limit = Annotated[int, Query(ge=1, le=200)]
     "/webhooks", status_code=201, responses=responses(ForbiddenWebhookError, TooManyWebhooksError)
 )
 def create_webhook(body: WebhookRequest, resources: ResourcesDep, caller: CallerDep) -> WebhookMade:
-    """Have an address told what happens to your jobs, as the Standard Webhooks specification says:
-    verify what comes with the secret, and answer 2xx within seconds. Other answers are tried again
-    for days; 410 switches the webhook off.
+    """Register an address for the events of your jobs, as the Standard Webhooks specification
+    defines. Verify each delivery with the secret and answer 2xx within seconds. Other answers are
+    retried for days; 410 disables the webhook.
     """
     url = webhook_address(body.url, resources.settings)
     secret = body.secret or new_secret()
@@ -68,8 +68,8 @@ def create_webhook(body: WebhookRequest, resources: ResourcesDep, caller: Caller
 
 @router.get("/webhooks")
 def list_webhooks(resources: ResourcesDep, caller: CallerDep) -> WebhookList:
-    """The webhooks of all your jobs, oldest first. Those named with a job are found by its
-    deliveries.
+    """The webhooks for all your jobs, oldest first. Webhooks of single jobs appear in the
+    deliveries only.
     """
     with resources.database.transaction() as session:
         moment = now(session)
@@ -90,7 +90,7 @@ def get_webhook(webhook_id: uuid.UUID, resources: ResourcesDep, caller: CallerDe
 def change_webhook(
     webhook_id: uuid.UUID, body: WebhookChange, resources: ResourcesDep, caller: CallerDep
 ) -> WebhookOut:
-    """Change a webhook, or switch it off and on."""
+    """Change a webhook, or disable and enable it."""
     if body.url is not None:
         webhook_address(body.url, resources.settings)
     with resources.database.transaction() as session:
@@ -110,8 +110,8 @@ def change_webhook(
 
 @router.post("/webhooks/{webhook_id}/rotate", responses=responses(WebhookNotFoundError))
 def rotate_secret(webhook_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> WebhookMade:
-    """Exchange the secret. The old one signs along for a day, so that a receiver never meets
-    a signature that it can't verify.
+    """Replace the secret. The old secret also signs for one more day, so that receivers can always
+    verify.
     """
     with resources.database.transaction() as session:
         webhook = _find(session, caller, webhook_id)
@@ -127,7 +127,7 @@ def rotate_secret(webhook_id: uuid.UUID, resources: ResourcesDep, caller: Caller
     responses=responses(WebhookNotFoundError, WebhookDisabledError),
 )
 def test_webhook(webhook_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> DeliveryOut:
-    """Send `webhook.test`; look at the delivery to see how it went."""
+    """Send a test event. Read the delivery to see the outcome."""
     with resources.database.transaction() as session:
         webhook = _find_enabled(session, caller, webhook_id)
         delivery = DeliveryOut.of(job_store.announce_test(session, webhook))
@@ -152,7 +152,7 @@ def list_deliveries(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> DeliveryPage:
-    """What your webhooks were told or are to be told, newest first."""
+    """The deliveries of your webhooks, newest first."""
     before = uuid_cursor(cursor) if cursor else None
     with resources.database.transaction() as session:
         found = job_store.list_deliveries(
@@ -188,12 +188,12 @@ def get_delivery(delivery_id: uuid.UUID, resources: ResourcesDep, caller: Caller
     responses=responses(DeliveryNotFoundError, WebhookDisabledError),
 )
 def redeliver(delivery_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> DeliveryOut:
-    """Send the same again now, under the same `webhook-id`, whatever became of it."""
+    """Send a delivery again now, with the same `webhook-id`, whether it succeeded or failed."""
     with resources.database.transaction() as session:
         found = job_store.get_delivery(session, delivery_id, api_key_id=caller.api_key_id)
         if found is None:
             raise DeliveryNotFoundError(f"There is no delivery {delivery_id}")
-        _find_enabled(session, caller, found.webhook_id)  # the webhook is locked first
+        _find_enabled(session, caller, found.webhook_id)  # lock the webhook first
         job_store.redeliver(session, found)
         delivery = DeliveryOut.of(found)
     resources.deliverer.wake()
@@ -209,19 +209,19 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 
 @sent.post("job-event", name="job", status_code=204, responses=_ANSWERS)
 def job_event(body: JobEvent) -> None:
-    """Something happened to a job. The headers `webhook-id`, `webhook-timestamp` and
-    `webhook-signature` are those of the Standard Webhooks specification. What has the `webhook-id`
-    of something that came before is the same once more.
+    """An event of a job. The headers `webhook-id`, `webhook-timestamp` and `webhook-signature` are
+    those of the Standard Webhooks specification. A delivery with a known `webhook-id` is a
+    repetition.
     """
 
 
 @sent.post("trial-event", name="trial", status_code=204, responses=_ANSWERS)
 def trial_event(body: TrialEvent) -> None:
-    """Nothing happened: you asked for it by `POST /v1/webhooks/{webhook_id}/test`."""
+    """A test event that you requested with `POST /v1/webhooks/{webhook_id}/test`."""
 
 
 def _find(session: Session, caller: Caller, webhook_id: uuid.UUID) -> Webhook:
-    """The caller's webhook, locked. Raises WebhookNotFoundError."""
+    """A webhook of the caller, locked. Raises WebhookNotFoundError."""
     webhook = job_store.get_webhook(session, webhook_id, api_key_id=caller.api_key_id)
     if webhook is None:
         raise WebhookNotFoundError(f"There is no webhook {webhook_id}")

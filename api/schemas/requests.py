@@ -1,4 +1,4 @@
-"""What is taken over HTTP: the bodies of requests."""
+"""The bodies of requests."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -19,10 +19,10 @@ from shared.webhooks import Event, secret_bytes
 MAX_METADATA_KEYS = 50
 
 MAX_METADATA_CHARS = 2_000
-"""Of one value: a list of jobs repeats the metadata of each."""
+"""Longest metadata value; a list of jobs repeats the metadata of each."""
 
 STORABLE = r"^[^\x00]*$"
-"""PostgreSQL holds no zero bytes."""
+"""PostgreSQL cannot store zero bytes."""
 
 Key = Annotated[str, StringConstraints(min_length=1, max_length=1_200, pattern=STORABLE)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=1_024, pattern=STORABLE)]
@@ -33,8 +33,8 @@ Url = Annotated[str, StringConstraints(max_length=2_048, pattern=r"^https?://[^\
 
 
 class StopAtFirst(FailFast):
-    """A list is refused at its first fault: a million of them would all be kept. Pydantic's own
-    mark can't be hashed, so not be one of a union.
+    """Refuse a list at its first error, because a million errors would all be kept in memory.
+    Pydantic's own FailFast cannot be hashed, so a union cannot contain it.
     """
 
     def __hash__(self) -> int:
@@ -42,7 +42,7 @@ class StopAtFirst(FailFast):
 
 
 class _Row(BaseModel):
-    """One image with what is its own."""
+    """An image with its own id, name and options."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,7 +51,7 @@ class _Row(BaseModel):
 
 
 class UploadRef(_Row):
-    """A file that was sent to a URL of POST /v1/uploads."""
+    """A file that was uploaded to a URL of POST /v1/uploads."""
 
     upload: Key = Field(description="The handle that came with the URL.")
     name: Name = Field(description="The path that you know the file by.")
@@ -70,7 +70,7 @@ class UrlRef(_Row):
 
 
 class Source(BaseModel):
-    """Where the photos are: exactly one of the fields."""
+    """The source of the photos: exactly one of these fields."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -105,11 +105,11 @@ class Source(BaseModel):
 
     @property
     def kind(self) -> str:
-        """Which of the fields is given."""
+        """The name of the given field."""
         return next(name for name in type(self).model_fields if getattr(self, name) is not None)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The entries of a list as rows of a manifest."""
+        """The entries of a list as manifest rows."""
         if self.keys is not None:
             return [{"key": one} if isinstance(one, str) else _given(one) for one in self.keys]
         if self.urls is not None:
@@ -151,7 +151,7 @@ ProgressPercent = Annotated[
 
 
 class JobWebhook(BaseModel):
-    """Who is told what happens to this job, beside the key's own webhooks."""
+    """A webhook for this job only, in addition to the key's own webhooks."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -162,7 +162,7 @@ class JobWebhook(BaseModel):
 
 
 class WebhookRequest(BaseModel):
-    """A webhook of all the key's jobs."""
+    """A webhook for all jobs of the key."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -178,7 +178,7 @@ class WebhookRequest(BaseModel):
 
 
 class WebhookChange(BaseModel):
-    """What is to be another way; what is not named stays."""
+    """The fields to change; omitted fields stay."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -240,7 +240,7 @@ class ReviewRequest(BaseModel):
 
 
 class UploadsRequest(BaseModel):
-    """How many files are to be sent."""
+    """The number of files to upload."""
 
     model_config = ConfigDict(extra="forbid")
 

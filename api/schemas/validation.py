@@ -1,4 +1,4 @@
-"""What pydantic found wrong, as a sentence for the caller."""
+"""Pydantic's errors as one sentence for the caller."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,18 +6,20 @@ from typing import Any
 from pydantic import ValidationError
 
 MOST_FINDINGS = 100
-"""Told one by one: each takes a kilobyte for a moment, and a body can hold a million faults."""
+"""Most errors that are described. Each takes a kilobyte for a moment, and a body can contain a
+million.
+"""
 
 
 def describe_validation(error: ValidationError) -> str:
-    """Pydantic's findings as one line: where, and what."""
+    """Pydantic's errors in one line: where, and what."""
     if error.error_count() > MOST_FINDINGS:
         return f"{error.error_count():,} of its values are not what they must be"
     return describe_findings(error.errors(include_url=False, include_input=False))
 
 
 def describe_findings(errors: Iterable[Any]) -> str:
-    """The same of findings that FastAPI has listed already, of a small body."""
+    """The same for errors that FastAPI has listed already, of a small body."""
     return "; ".join(_finding(one) for one in errors)
 
 

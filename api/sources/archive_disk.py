@@ -1,4 +1,4 @@
-"""Disk space for the zip files that are being unpacked: bounded for all of them together."""
+"""Limits the disk space of all zip files that are being unpacked."""
 
 import errno
 import shutil
@@ -10,14 +10,14 @@ from typing import IO
 from shared.errors import ArchiveTooLargeError, DiskFullError
 
 SPARE_BYTES = 512 * 1024**2
-"""Left free for everything else in the folder of temporary files."""
+"""Disk space left free for other temporary files."""
 
 
 class ArchiveDisk:
-    """Hands out temporary files for zip files. For one thread."""
+    """Provides temporary files for zip files. For one thread."""
 
     def __init__(self, limit_bytes: int | None) -> None:
-        """`limit_bytes`: for all zip files together; None: what is free, less `SPARE_BYTES`."""
+        """`limit_bytes`: for all zip files together; None: the free space less `SPARE_BYTES`."""
         self._limit_bytes = limit_bytes
         self._held_bytes = 0
 
@@ -25,8 +25,8 @@ class ArchiveDisk:
     def file(self, size_bytes: int) -> Iterator[IO[bytes]]:
         """A temporary file for a zip file of this size.
 
-        Raises ArchiveTooLargeError if it would not fit even alone. Raises DiskFullError if it fits
-        only once the zip files in use are closed, or if the disk fills up meanwhile.
+        Raises ArchiveTooLargeError if it does not fit even alone. Raises DiskFullError if it fits
+        only after other zip files are closed, or if the disk fills up in the meantime.
         """
         capacity = self._capacity_bytes()
         if size_bytes > capacity:
@@ -47,6 +47,6 @@ class ArchiveDisk:
             self._held_bytes -= size_bytes
 
     def _capacity_bytes(self) -> int:
-        """For all zip files together, those in use included."""
+        """The space for all zip files together, including those in use."""
         free = shutil.disk_usage(tempfile.gettempdir()).free - SPARE_BYTES + self._held_bytes
         return max(0, free if self._limit_bytes is None else min(free, self._limit_bytes))

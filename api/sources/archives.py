@@ -1,7 +1,7 @@
-"""Zip files of photos: unpacked one photo at a time into the storage, within limits.
+"""Zip files of photos: unpacked photo by photo into the storage, within limits.
 
-A zip is a list of claims: sizes are counted while unpacking and not believed, names become plain
-relative ones, and what can't be unpacked fails alone.
+Nothing in a zip file is trusted: sizes are counted while unpacking, names become plain relative
+paths, and an entry that cannot be unpacked fails alone.
 """
 
 import struct
@@ -17,27 +17,27 @@ from shared.job_store import NewItem
 from shared.settings import Settings
 
 MAX_DIRECTORY_BYTES = 64 * 1024**2
-"""Of the list of entries, which is read into memory: some 600,000 names."""
+"""Largest list of entries, which is read into memory; enough for 600,000 names."""
 
 READ_BYTES = 1024**2
 
 LEFT_OUT = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
-"""What systems add to archives by themselves; so do names that begin with a dot."""
+"""Files and folders that operating systems add to archives; names that begin with a dot are
+ignored, too.
+"""
 
 PHOTOS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-"""Other files in an archive (texts, previews, further archives) are no photos to be matted."""
+"""Extensions of photos; other files in an archive are ignored."""
 
 
 class PhotoStore(Protocol):
-    """Where unpacked photos go."""
+    """Where unpacked photos are stored."""
 
     def make_room(self, size_bytes: int) -> None:
-        """Return when a photo of this size may be held in memory beside those that are on their
-        way.
-        """
+        """Wait until a photo of this size fits into memory beside those being stored."""
 
     def put(self, key: str, data: bytearray) -> str:
-        """Keep a photo; returns its source."""
+        """Store a photo; returns its source URL."""
 
 
 class Archive:
@@ -62,15 +62,15 @@ class Archive:
     def items(
         self, *, after: int, key_of: Callable[[int], str], store: PhotoStore
     ) -> Iterator[NewItem]:
-        """Unpack the photos behind the first `after`, and store them. Raises what `store` does, and
-        BadArchiveError when all together are too large.
+        """Unpack and store the photos after the first `after`. Raises what `store` raises, and
+        BadArchiveError if they are too large in total.
         """
         left = self._settings.max_archive_bytes
         for number, entry in enumerate(self._photos, 1):
             if number <= after:
                 continue
             name = plain_name(entry.filename)[:1_024]
-            # zipfile unpacks no more than the size that it says.
+            # zipfile unpacks at most the size in the entry
             store.make_room(min(entry.file_size, self._settings.max_image_bytes + READ_BYTES))
             try:
                 data = self._read(entry)
@@ -82,7 +82,7 @@ class Archive:
                 limit = self._settings.max_archive_bytes
                 raise BadArchiveError(f"Unpacked it has more than the limit of {limit:,} bytes")
             source = store.put(key_of(number), data)
-            del data  # not while the next one is unpacked
+            del data  # release the photo before the next one is unpacked
             yield NewItem(name=name, source=source)
 
     def _read(self, entry: zipfile.ZipInfo) -> bytearray:
@@ -99,7 +99,7 @@ class Archive:
                         raise FileTooLargeError(f"The file has more than {limit:,} bytes")
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
             raise BadArchiveError(f"{entry.filename!r} can't be unpacked: {error}") from error
-        except (NotImplementedError, RuntimeError) as error:  # an unknown method of compression
+        except (NotImplementedError, RuntimeError) as error:  # an unknown compression method
             raise BadArchiveError(f"{entry.filename!r} can't be unpacked: {error}") from error
         return data
 
@@ -114,7 +114,7 @@ def _is_photo(entry: zipfile.ZipInfo) -> bool:
 
 
 def _check_directory(file: IO[bytes]) -> None:
-    """Refuse a list of entries that would not fit into memory, before zipfile reads it."""
+    """Refuse a list of entries that does not fit into memory, before zipfile reads it."""
     size = file.seek(0, 2)
     file.seek(max(0, size - 65_536 - 22 - 76))
     tail = file.read()

@@ -1,4 +1,4 @@
-"""Sources that are listed in the background, as pages of items, from where listing broke off."""
+"""Lists sources in pages of items, starting where the listing stopped."""
 
 import json
 import tempfile
@@ -24,20 +24,21 @@ from shared.storage import Storage
 
 ROWS_PER_PAGE = 5_000
 PAGE_BYTES = 1024**2
-"""Of the manifest, about, that become one page: rows of 64 KiB take thirty times as much in memory
-when they are made of nothing but brackets."""
+"""Approximate bytes of a manifest per page: rows of 64 KiB need thirty times as much memory if they
+contain only brackets.
+"""
 PHOTOS_PER_PAGE = 64
-"""Of a zip file: stored side by side, then noted."""
+"""Photos of a zip file per page: stored in parallel, then recorded."""
 
 STORE_THREADS = 8
 
 PENDING_BYTES = 64 * 1024**2
-"""Of unpacked photos in memory, all together: a zip file of 2 MB can hold 64 that have 40 MB."""
+"""Most bytes of unpacked photos in memory: a zip file of 2 MB can contain 64 photos of 40 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some items of a source, and how far it has been listed with them."""
+    """Items of a source, and the progress of the listing after them."""
 
     items: list[NewItem]
     cursor: str
@@ -50,10 +51,10 @@ def pages(
     sources: Sequence[str] | None,
     disk: ArchiveDisk,
 ) -> Iterator[Page]:
-    """The pages of a job's source behind its cursor. `sources`: what its key may name.
+    """The pages of a job's source after its cursor. `sources`: those that its key may use.
 
-    Raises what the storage and the disk do; BadManifestError, BadArchiveError for what can't be
-    read.
+    Raises what storage and disk raise; BadManifestError or BadArchiveError for an unreadable
+    source.
     """
     policy = SourcePolicy(settings, job.api_key_id, sources)
     after = job.expansion_cursor
@@ -68,7 +69,7 @@ def pages(
 
 
 def rows_as_file(rows: Iterator[dict[str, Any]]) -> IO[bytes]:
-    """Rows of a request as a manifest, on disk when they are many."""
+    """Rows of a request as a manifest; on disk if there are many."""
     file = tempfile.SpooledTemporaryFile(8 * 1024**2)  # noqa: SIM115 - the caller closes it
     for row in rows:
         file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
@@ -81,7 +82,7 @@ def _prefix_pages(storage: Storage, source: ObjectUrl, after: str | None) -> Ite
         items = [
             NewItem(name=name_under(source.key, key), source=f"s3://{source.bucket}/{key}")
             for key in keys
-            if not key.endswith("/")  # the folder markers that consoles make
+            if not key.endswith("/")  # folder markers created by S3 consoles
         ]
         after = keys[-1]
         yield Page(items, after)
@@ -101,7 +102,7 @@ def _row_pages(storage: Storage, place: ObjectUrl, reader: RowReader, after: int
                 if text.read_bytes > page_ends_at:
                     break
         except BadManifestError:
-            if items:  # what came before the damage stays
+            if items:  # rows before the damage are kept
                 yield Page(items, str(number))
             raise
         if not items:
@@ -110,7 +111,7 @@ def _row_pages(storage: Storage, place: ObjectUrl, reader: RowReader, after: int
 
 
 class _Counted:
-    """Pieces of a file, and how much of it they were so far."""
+    """Chunks of a file, and the number of bytes so far."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self.read_bytes = 0
@@ -147,7 +148,7 @@ def _zip_pages(
 
 
 class _StoreInParallel:
-    """Stores photos side by side; those that are on their way are bounded by their bytes."""
+    """Stores photos in parallel; the bytes in progress are limited."""
 
     def __init__(self, storage: Storage, pool: ThreadPoolExecutor) -> None:
         self._storage = storage
@@ -156,12 +157,12 @@ class _StoreInParallel:
         self._pending_bytes = 0
 
     def make_room(self, size_bytes: int) -> None:
-        """Wait until so many of PENDING_BYTES are free. Raises what storing a photo did."""
+        """Wait until `size` of PENDING_BYTES are free. Raises what storing a photo raised."""
         while self._pending and self._pending_bytes + size_bytes > PENDING_BYTES:
             self._wait_for_oldest()
 
     def finish(self) -> None:
-        """Wait for all of them. Raises what storing a photo did."""
+        """Wait for all photos. Raises what storing a photo raised."""
         while self._pending:
             self._wait_for_oldest()
 
@@ -171,7 +172,7 @@ class _StoreInParallel:
         self._pending_bytes -= stored_bytes
 
     def put(self, key: str, data: bytearray) -> str:
-        """Begin to store a photo."""
+        """Start storing a photo."""
         future = self._pool.submit(self._storage.put, key, data, "application/octet-stream")
         self._pending.append((len(data), future))
         self._pending_bytes += len(data)
@@ -183,7 +184,7 @@ def _input_key(job: Job) -> Callable[[int], str]:
 
 
 def _fetch(storage: Storage, place: ObjectUrl, file: IO[bytes], size: int) -> None:
-    """`size`: what its disk space was reserved for."""
+    """`size`: the reserved disk space."""
     left = size
     for chunk in storage.stream(place.bucket, place.key):
         left -= len(chunk)

@@ -1,4 +1,4 @@
-"""A row of a manifest, or of a request's list, as an item: checked, with what is its own."""
+"""Converts rows of a manifest, or entries of a request's list, to items."""
 
 import json
 from collections.abc import Mapping
@@ -14,14 +14,15 @@ from shared.job_store import NewItem
 from shared.options import Options
 
 OPTION_PREFIX = "options."
-"""A CSV column `options.format` is the option `format`."""
+"""The CSV column `options.format` is the option `format`."""
 
 MAX_LABELS_BYTES = 16 * 1024
-"""Of the columns that are the caller's own, as JSON."""
+"""Largest size of the caller's own columns, as JSON."""
 
 MAX_LABEL_VALUES = 2_000
-"""In those columns, nested ones too: 16 KiB of brackets take thirty times as much in memory, in
-each page of a report."""
+"""Most values in these columns, including nested ones: 16 KiB of brackets need thirty times as much
+memory, in each page of a report.
+"""
 
 MAX_ID_CHARS = 256
 
@@ -29,15 +30,15 @@ Row = Mapping[str, Any]
 
 
 class RowReader:
-    """Rows of one job as its items."""
+    """Converts the rows of one job to items."""
 
     def __init__(self, policy: SourcePolicy, options: Options) -> None:
-        """`options`: the job's."""
-        self._reach = policy
+        """`options`: those of the job."""
+        self._policy = policy
         self._options = options
 
     def item(self, row: Row, number: int) -> NewItem:
-        """The item of a row; one that can't be tried carries its error. `number` counts from 1."""
+        """The item of a row; an invalid row gives an item with an error. `number` counts from 1."""
         try:
             return self._item(row)
         except MattingError as error:
@@ -60,10 +61,10 @@ class RowReader:
             source = web_address(str(url))
             name = name_of_url(source)
         elif upload is not None:
-            source = str(self._reach.upload(str(upload)))
+            source = str(self._policy.upload(str(upload)))
             name = plain_name(str(row.get("name") or "unnamed"))
         else:
-            place = self._reach.object_or_upload(str(key))
+            place = self._policy.object_or_upload(str(key))
             source, name = str(place), plain_name(place.key)
         return NewItem(
             name=name[:1_024],
@@ -74,7 +75,7 @@ class RowReader:
         )
 
     def _own_options(self, row: Row) -> dict[str, Any] | None:
-        if len(row) == 1:  # nothing but a key
+        if len(row) == 1:  # only a key
             return None
         changes = _object(row.get("options"))
         for name, value in row.items():
@@ -86,13 +87,13 @@ class RowReader:
             options = self._options.overridden(changes)
         except ValidationError as error:
             raise InvalidOptionsError(describe_validation(error)) from error
-        self._reach.options(options)
+        self._policy.options(options)
         return options.model_dump(mode="json")
 
 
 def _labels(row: Row, *, strict: bool = True) -> dict[str, Any] | None:
-    """The caller's own columns. Raises BadManifestRowError when they are too long; not `strict`:
-    none are kept then.
+    """The caller's own columns. Raises BadManifestRowError if they are too long; if not `strict`,
+    it returns none instead.
     """
     if len(row) == 1:
         return None
@@ -120,7 +121,7 @@ def _problem_of(labels: str) -> str | None:
 
 
 def _object(value: Any) -> dict[str, Any]:
-    """Options as an object, or as the JSON of one in a CSV cell. Raises InvalidOptionsError."""
+    """Options as an object, or as JSON text in a CSV cell. Raises InvalidOptionsError."""
     if value in (None, ""):
         return {}
     if isinstance(value, str):
@@ -134,7 +135,9 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _value(text: Any) -> Any:
-    """A CSV cell: numbers, truth values, lists and objects as JSON, everything else as text."""
+    """The value of a CSV cell: numbers, booleans, lists and objects as JSON, everything else as
+    text.
+    """
     if not isinstance(text, str):
         return text
     try:

@@ -1,4 +1,4 @@
-"""What a job would take, before it runs: images, megapixels, time at the present rate."""
+"""Estimates a job before it runs: images, megapixels, duration at the present rate."""
 
 import random
 import statistics
@@ -20,17 +20,17 @@ from shared.models import Job, new_id
 from shared.object_url import ObjectUrl
 
 SAMPLE = 24
-"""Photos whose headers are read; the rest are taken to be like them."""
+"""Number of photos whose headers are read; the other photos count as equal to these."""
 
 HEADER_BYTES = 64 * 1024
 MAX_COUNTED = 200_000
-"""Images of a prefix or a manifest that are counted; beyond, the answer says `at_least`."""
+"""Most images of a prefix or manifest that are counted; beyond, the response says `at_least`."""
 
 SAMPLE_SEED = 0
 
 
 def estimate(resources: Resources, caller: Caller, submission: Submission) -> Estimate:
-    """Look at the source, submit nothing. Raises RequestError, ImageError, TransientError."""
+    """Estimate a source without submitting it. Raises RequestError, ImageError, TransientError."""
     source = submission.request.source
     if source is None:
         raise InvalidOptionsError("`dry_run` takes a source that is named, not files")
@@ -57,23 +57,23 @@ def estimate(resources: Resources, caller: Caller, submission: Submission) -> Es
 
 
 class _Places:
-    """The sources that would be done, each counted once; of those in S3 an even sample is kept."""
+    """The sources of the job, each counted once, and a uniform sample of those in S3."""
 
     def __init__(self) -> None:
         self.sample: list[str] = []
         self.complete = True
-        # Of hundreds of thousands of sources of a kilobyte each the hashes do.
+        # Hashes, because sources may have a kilobyte each.
         self._seen: set[int] = set()
         self._stored = 0
         self._random = random.Random(SAMPLE_SEED)  # noqa: S311
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of sources."""
         return len(self._seen)
 
     def add(self, place: str) -> None:
-        """Count a source, and keep it with the chance that all have (reservoir sampling)."""
+        """Count a source, and keep it with equal probability (reservoir sampling)."""
         mark = hash(place)
         if mark in self._seen:
             return
@@ -122,7 +122,7 @@ def _places(resources: Resources, policy: SourcePolicy, submission: Submission) 
 
 
 def _sizes(resources: Resources, places: Sequence[str]) -> list[float]:
-    """Megapixels of a sample of the photos in S3."""
+    """The megapixels of a sample of the photos in S3."""
     with ThreadPoolExecutor(8) as pool:
         sizes = list(pool.map(lambda place: _size(resources, place), places))
     return [size for size in sizes if size is not None]
@@ -134,5 +134,5 @@ def _size(resources: Resources, place: str) -> float | None:
         data, _ = resources.storage.head(url.bucket, url.key, HEADER_BYTES)
         width, height = image_size(data)
     except MattingError:
-        return None  # it will fail by itself
+        return None  # such a photo fails alone
     return width * height / 1e6

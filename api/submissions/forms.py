@@ -1,4 +1,4 @@
-"""Reads a submission from a request: JSON that names a source, or multipart that carries it."""
+"""Reads a submission from a request: JSON that names a source, or multipart that contains it."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -23,13 +23,13 @@ from shared.settings import Settings
 MAX_KEY_CHARS = 255
 
 MAX_FIELDS = 20
-"""Text parts of a multipart body."""
+"""Most text fields of a multipart body."""
 
 VALUES_PER_ROW = 8
-"""Values in JSON for each of the photos that a request may name: a key, an id, options."""
+"""JSON values allowed per photo that a request may name: key, id, options."""
 
 ATTACHED = ("manifest", "zip")
-"""The parts that hold a whole source in one file."""
+"""The fields that contain a whole source in one file."""
 
 JSON_FIELDS = ("options", "metadata", "webhook")
 
@@ -69,12 +69,12 @@ BODY = {
         },
     },
 }
-"""The request's body, as OpenAPI describes it."""
+"""The OpenAPI description of the request's body."""
 
 
 @asynccontextmanager
 async def read_submission(request: Request, resources: Resources) -> AsyncIterator[Submission]:
-    """What was submitted; its files are open until the block ends.
+    """The submission; its files stay open until the `with` block ends.
 
     Raises RequestError or InvalidOptionsError.
     """
@@ -85,7 +85,7 @@ async def read_submission(request: Request, resources: Resources) -> AsyncIterat
     kind = media_type(request)
     if kind == "application/json":
         body = await read_whole(request)
-        # Large ones one after the other: for a moment they take many times their bytes.
+        # One large body at a time, because parsing needs many times its size for a moment.
         limiter = resources.parsing if len(body) > SMALL_BODY_BYTES else None
         submission = await to_thread.run_sync(_from_json, body, key, settings, limiter=limiter)
         del body
@@ -99,7 +99,7 @@ async def read_submission(request: Request, resources: Resources) -> AsyncIterat
 
 
 async def read_whole(request: Request) -> bytearray:
-    """A body that is held in memory, once. Raises what `receive` does."""
+    """Read a body into memory. Raises what `receive` raises."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -123,8 +123,8 @@ def _from_json(body: bytearray, key: str | None, settings: Settings) -> Submissi
 
 
 def has_more_values(json_body: bytes | bytearray, most: int) -> bool:
-    """Whether JSON has more values than that, before it is read: each takes some hundred bytes,
-    whatever its own. What separates values is counted, also within texts.
+    """Whether JSON has more values than `limit`, checked before it is parsed: each value takes some
+    hundred bytes. It counts separators, also those within texts.
     """
     return sum(json_body.count(sign) for sign in (b",", b"[", b"{")) > most
 
@@ -160,7 +160,7 @@ def _content(fields: dict[str, str], files: list[IncomingFile]) -> Iterator[byte
 
 
 def _request(fields: dict[str, str]) -> JobRequest:
-    """Read the text parts. Raises InvalidOptionsError."""
+    """Read the text fields. Raises InvalidOptionsError."""
     try:
         values: dict[str, Any] = {
             name: json.loads(text) if name in JSON_FIELDS else text for name, text in fields.items()

@@ -1,4 +1,4 @@
-"""How a job comes in: its source is checked, its files stored, and only then is it written."""
+"""Accepts a submission: checks its source, stores its files, then writes the job."""
 
 import hashlib
 import uuid
@@ -34,8 +34,9 @@ T = TypeVar("T")
 UPLOAD_THREADS = 8
 
 INLINE_ROWS = 1_000
-"""Up to so many images are written with the job; more are stored as a list, and expanded in the
-background."""
+"""Up to this many images are written with the job. Longer lists are stored as a file and listed in
+the background.
+"""
 
 
 @dataclass(frozen=True)
@@ -48,23 +49,23 @@ class IncomingFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """What came with a request to submit a job."""
+    """A request to submit a job."""
 
     request: JobRequest
     key: str | None = None
     """The Idempotency-Key."""
     sha256: str = ""
-    """Of all that was submitted."""
+    """SHA-256 of the submission."""
     files: Sequence[IncomingFile] = ()
     attached: tuple[str, IncomingFile] | None = None
     """`manifest` or `zip`, and the file."""
     background: IncomingFile | None = None
-    """A picture that the options put behind the photos, from where `attached_key` says."""
+    """A background picture; the options name it by `attached_key`."""
     job_id: uuid.UUID = field(default_factory=new_id)
 
 
 def submit(resources: Resources, caller: Caller, submission: Submission) -> tuple[Job, bool]:
-    """Accept a job; returns it, and whether it is one that was there already under the key.
+    """Accept a job. Returns it, and whether it existed already for this idempotency key.
 
     Raises RequestError, TransientError.
     """
@@ -93,7 +94,7 @@ def submit(resources: Resources, caller: Caller, submission: Submission) -> tupl
 
 
 class _Repeated(Exception):
-    """The same submission came twice at once, and the other one was first."""
+    """The same submission came twice at the same time, and the other one was first."""
 
 
 def _earlier(resources: Resources, caller: Caller, submission: Submission) -> Job | None:
@@ -109,7 +110,7 @@ def _earlier(resources: Resources, caller: Caller, submission: Submission) -> Jo
 
 
 def _check_quota(resources: Resources, caller: Caller, images: int) -> None:
-    """Raise QuotaExceededError before files are stored in vain; what counts is asked again when the
+    """Raise QuotaExceededError before files are stored in vain. The quota is checked again when the
     job is written.
     """
     with resources.database.transaction() as session:
@@ -119,7 +120,7 @@ def _check_quota(resources: Resources, caller: Caller, images: int) -> None:
 def _store_and_write(
     resources: Resources, caller: Caller, policy: SourcePolicy, submission: Submission
 ) -> tuple[Job, list[NewItem] | None]:
-    """The job, and its items unless they are listed in the background. Raises _Repeated."""
+    """Write the job, and its items unless they are listed in the background. Raises _Repeated."""
     if submission.background is not None:
         key = attached_key(submission.job_id, "background")
         resources.storage.upload(key, submission.background.stream)
@@ -134,8 +135,9 @@ def _store_and_write(
 
 
 def _discard(resources: Resources, job_id: uuid.UUID) -> None:
-    """Remove what was stored for a job that is not to be; what can't be removed now, the sweeper
-    finds. A job whose writing failed may be there all the same: the database's answer was lost.
+    """Delete the objects of a job that was not created; the sweeper finds what cannot be deleted
+    now. If writing the job failed, it may exist nevertheless, because only the database's answer
+    may be lost.
     """
     try:
         with resources.database.transaction() as session:
@@ -149,7 +151,7 @@ def _discard(resources: Resources, job_id: uuid.UUID) -> None:
 def _find_source(
     resources: Resources, policy: SourcePolicy, source: Source, submission: Submission
 ) -> tuple[dict[str, Any], list[NewItem] | None]:
-    """What is kept of the source, and its items; None: they are listed in the background."""
+    """The stored form of the source, and its items; None: they are listed in the background."""
     if source.prefix is not None:
         return {"kind": "prefix", "prefix": str(policy.object(source.prefix, prefix=True))}, None
     if source.manifest is not None:
@@ -165,7 +167,7 @@ def _find_source(
     items = []
     for number, row in enumerate(rows, 1):
         item = reader.item(row, number)
-        if item.error is not None:  # here the caller can still be told
+        if item.error is not None:  # here the caller still gets the error
             raise item.error
         if number <= INLINE_ROWS:
             items.append(item)
@@ -185,7 +187,7 @@ def _store_files(
     prefix = f"{OWN_PREFIX}{submission.job_id}/inputs/"
     keys = [f"{prefix}{number:06d}" for number in range(1, len(files) + 1)]
     with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
-        # list(): the first error is raised here, before anything is written.
+        # list() raises the first error here, before anything is written.
         list(pool.map(resources.storage.upload, keys, [file.stream for file in files]))
     items = [
         NewItem(name=plain_name(file.name), source=f"s3://{resources.storage.bucket}/{key}")
@@ -195,7 +197,7 @@ def _store_files(
 
 
 def _store_attached(resources: Resources, submission: Submission) -> tuple[dict[str, Any], None]:
-    """Store the manifest or the zip file of a multipart body."""
+    """Store the manifest or zip file of a multipart body."""
     assert submission.attached is not None
     kind, file = submission.attached
     key = attached_key(submission.job_id, kind)
@@ -211,7 +213,7 @@ def _write(
     source: dict[str, Any],
     items: list[NewItem] | None,
 ) -> Job:
-    """Write job, items and key in one transaction. Raises _Repeated."""
+    """Write job, items and idempotency key in one transaction. Raises _Repeated."""
     request, settings = submission.request, resources.settings
     with resources.database.transaction() as session:
         job = job_store.create_job(
@@ -247,8 +249,8 @@ def _write(
 
 
 def _publish(resources: Resources, job: Job) -> None:
-    """Send after the commit: a message never precedes its row. If Redis is away, the reconciler
-    sends later: the job is accepted all the same.
+    """Publish after the commit, so that no message precedes its row. If Redis is unavailable, the
+    job is accepted and the reconciler publishes later.
     """
     trace_job(job.id, job.total)
     log.info("job-accepted", job=str(job.id), images=job.total, source=job.source["kind"])
@@ -259,7 +261,9 @@ def _publish(resources: Resources, job: Job) -> None:
 
 
 def digest_of(chunks: Iterator[bytes | bytearray]) -> str:
-    """SHA-256 of a submission, each part with its length so that none runs into the next."""
+    """SHA-256 of a submission. Each part is preceded by its length, so that parts cannot be
+    confused.
+    """
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(len(chunk).to_bytes(8, "big"))
@@ -268,7 +272,7 @@ def digest_of(chunks: Iterator[bytes | bytearray]) -> str:
 
 
 def new_upload_key(caller: Caller) -> str:
-    """A key that only this caller can name as a source."""
+    """A key that only this caller can use as a source."""
     return f"{UPLOADS_PREFIX}{caller.api_key_id}/{uuid.uuid4().hex}"
 
 

@@ -31,19 +31,19 @@ from shared.settings import Settings
 ENCODED = "image_file_b64"
 LIMITS = FormLimits(files=3, fields=40, spooled=frozenset({ENCODED}))
 MOST_VALUES = 1_000
-"""Of a JSON body: parameters are known by their names, and all others ignored."""
+"""Most values of a JSON body; unknown parameters are ignored."""
 
 HEAD_BYTES = 64 * 1024
-"""In which most photos tell their size."""
+"""Bytes that contain the size of most photos."""
 
 PIECE_BYTES = 1024**2
-"""Of Base64 decoded at a time; a multiple of 4."""
+"""Bytes of Base64 decoded at a time; a multiple of 4."""
 
 BLANKS = b" \t\r\n\v\f"
 
 
 async def read_call(request: Request, resources: Resources) -> Form:
-    """The fields and files of any of the three kinds of bodies. Raises RequestError."""
+    """Read the fields and files of a body of any of the three kinds. Raises RequestError."""
     kind = media_type(request)
     if kind == "multipart/form-data":
         return await read_multipart(request, LIMITS)
@@ -77,7 +77,7 @@ def _from_json(body: bytearray) -> Form:
 
 
 async def photo_of(asked: RemoveBgRequest, form: Form, resources: Resources) -> IncomingFile:
-    """The one photo. Raises RequestError, ImageError, TransientError."""
+    """The photo of the call. Raises RequestError, ImageError, TransientError."""
     sent = form.named("image_file")
     encoded = [file for file in form.named(ENCODED) if file.stream.seek(0, 2)]
     given = len(sent) + len(encoded) + bool(asked.image_url)
@@ -101,9 +101,7 @@ async def photo_of(asked: RemoveBgRequest, form: Form, resources: Resources) -> 
 async def background_of(
     asked: RemoveBgRequest, form: Form, resources: Resources
 ) -> IncomingFile | None:
-    """The picture to put behind, if there is one. Raises RequestError, ImageError,
-    TransientError.
-    """
+    """The background picture, if there is one. Raises RequestError, ImageError, TransientError."""
     sent = form.named("bg_image_file")
     if len(sent) + bool(asked.bg_color) + bool(asked.bg_image_url) > 1:
         raise InvalidOptionsError(
@@ -120,7 +118,7 @@ async def background_of(
 
 
 def size_of(file: IncomingFile) -> tuple[int, int]:
-    """Width and height; most photos tell them in their first bytes. Raises as `image_size`."""
+    """Width and height; for most photos the first bytes are enough. Raises as `image_size`."""
     head = file.stream.read(HEAD_BYTES)
     try:
         return image_size(head)
@@ -155,7 +153,7 @@ def _new_file(form: Form) -> IO[bytes]:
 
 
 def _decode(encoded: IO[bytes], into: IO[bytes]) -> None:
-    """Base64, blanks and the beginning of a data URL left out. Raises InvalidOptionsError."""
+    """Decode Base64, ignoring blanks and the head of a data URL. Raises InvalidOptionsError."""
     try:
         for piece in _quartets(encoded):
             into.write(base64.b64decode(piece, validate=True))
@@ -166,7 +164,9 @@ def _decode(encoded: IO[bytes], into: IO[bytes]) -> None:
 
 
 def _quartets(encoded: IO[bytes]) -> Iterator[bytes]:
-    """Pieces of whole groups of four characters; padding comes in the last only, or ValueError."""
+    """Pieces of whole groups of four characters. Padding is allowed in the last one only; raises
+    ValueError.
+    """
     head = encoded.read(HEAD_BYTES)
     rest = head.partition(b",")[2] if head.startswith(b"data:") else head
     while chunk := encoded.read(PIECE_BYTES):

@@ -60,7 +60,7 @@ def retry_failed(session: Session, job_id: uuid.UUID) -> Job:
     job = lock_jobs(session, [job_id])[job_id]
     if job.pending_change is PendingChange.CANCEL:
         raise JobChangingError
-    if job.pending_change is None:  # a retry that is under way has asked
+    if job.pending_change is None:  # a retry in progress has checked already
         _ask_quota_again(session, job)
     if session.scalar(sa.select(Item.id).where(*is_retryable(job_id)).limit(1)) is not None:
         job.finished_at = None
@@ -73,7 +73,7 @@ def retry_failed(session: Session, job_id: uuid.UUID) -> Job:
 
 
 def _ask_quota_again(session: Session, job: Job) -> None:
-    """Raise QuotaExceededError unless all images that are to be tried again fit into the quota."""
+    """Raise QuotaExceededError unless all images to be retried fit into the quota."""
     left = images_left(session, job.api_key_id)
     if left is None or job.failed <= left:
         return
@@ -122,6 +122,6 @@ def delete_job(session: Session, job_id: uuid.UUID) -> None:
     job = lock_jobs(session, [job_id])[job_id]
     if job.status not in ENDED:
         _cancel(session, job)
-    job.pending_change = None  # its images go, whatever they are
+    job.pending_change = None  # all its images will be removed
     job.deleted_at = job.deleted_at or now(session)
     session.flush()

@@ -1,6 +1,6 @@
-"""Jobs on their way out: which are due, what of theirs others still need, and their rows.
+"""Removal of jobs: which are due, which of their uploads other jobs still use, and their rows.
 
-All of it goes in pages: no statement removes more rows than it is told.
+Everything happens in pages: no statement removes more rows than its limit.
 """
 
 import uuid
@@ -21,7 +21,7 @@ from shared.webhooks import DeliveryStatus
 
 
 def expire_jobs(session: Session, *, older_than_s: float, limit: int) -> int:
-    """Mark up to `limit` jobs that ended that long ago as deleted, the oldest first; returns how
+    """Mark up to `limit` jobs that ended before that time as deleted, oldest first; returns how
     many.
     """
     moment = now(session)
@@ -41,15 +41,15 @@ def expire_jobs(session: Session, *, older_than_s: float, limit: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletedJobs:
-    """What is to be removed."""
+    """The jobs to remove."""
 
     removable: list[uuid.UUID]
     in_use: bool
-    """Workers still have images of others."""
+    """Workers still hold images of other deleted jobs."""
 
 
 def deleted_jobs(session: Session, *, limit: int) -> DeletedJobs:
-    """Of the deleted jobs the first `limit` that no worker has an image of any more."""
+    """The first `limit` deleted jobs of which no worker holds an image."""
     statement = (
         sa.select(Job.id, Job.running)
         .where(Job.deleted_at.is_not(None))
@@ -79,20 +79,20 @@ def sources_of(
 def sources_still_needed(
     session: Session, uploads: Sequence[str], *, but_for: uuid.UUID
 ) -> set[str]:
-    """Those of the uploads that another job of the same key names, as a photo or as the manifest or
-    zip file that its photos are listed in.
+    """The uploads that another job of the same key uses, as a photo or as its manifest
+    or zip file.
     """
     owner = sa.select(Job.api_key_id).where(Job.id == but_for).scalar_subquery()
     return _named(session, uploads, Job.api_key_id == owner, Job.id != but_for)
 
 
 def sources_named_by_jobs(session: Session, uploads: Sequence[str]) -> set[str]:
-    """Those of the uploads that any job names as a photo or as its list."""
+    """The uploads that any job uses as a photo or as its list."""
     return _named(session, uploads)
 
 
 def _named(session: Session, uploads: Sequence[str], *of_jobs: sa.ColumnElement[bool]) -> set[str]:
-    """One look into an index for each, however often it is named."""
+    """One index lookup for each, however often it is used."""
     if not uploads:
         return set()
     given = each_text(session, uploads)
@@ -126,11 +126,11 @@ def _named(session: Session, uploads: Sequence[str], *of_jobs: sa.ColumnElement[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedUploads:
-    """A page of what options name."""
+    """A page of uploads named in options."""
 
     urls: set[str]
     last: uuid.UUID | None
-    """Of the rows that were looked at; None: there was none."""
+    """The last row that was read; None: there was none."""
 
 
 def uploads_in_options(
@@ -141,8 +141,8 @@ def uploads_in_options(
     after: uuid.UUID | None,
     limit: int,
 ) -> NamedUploads:
-    """The uploads that options of jobs, or of single images, name: pictures to put behind the
-    subject. In pages by id, behind the id `after`.
+    """The uploads in options of jobs or single images (background pictures), in pages by id after
+    the id `after`.
     """
     options: InstrumentedAttribute[Any] = table.options
     named = sa.select(table.id, options).where(names_upload(sa.cast(options, sa.Text)))
@@ -174,13 +174,13 @@ def remove_items(session: Session, job_id: uuid.UUID, *, limit: int) -> int:
 
 
 def existing_jobs(session: Session, job_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
-    """Those of the ids that a job has, also one that was deleted and not yet removed."""
+    """The ids that have a job, including deleted jobs that were not removed yet."""
     return set(session.scalars(sa.select(Job.id).where(Job.id.in_(job_ids))))
 
 
 def remove_job(session: Session, job_id: uuid.UUID) -> None:
-    """Remove a deleted job that has no items any more, with what webhooks were told of it and those
-    that were to be told of nothing else. What they are yet to be told stays until it is.
+    """Remove a deleted job without items, its ended deliveries, and webhooks of this job only.
+    Pending deliveries stay until they are sent.
     """
     key = sa.select(Job.api_key_id).where(Job.id == job_id, Job.deleted_at.is_not(None))
     api_key_id = session.scalar(key)

@@ -94,8 +94,8 @@ def publishable(
     session: Session, job_id: uuid.UUID, *, ahead: int, express: int = EXPRESS_IMAGES
 ) -> list[Message]:
     """The messages of a job's due items that are not published, so many that at most `ahead` are on
-    the queue or with workers. Of its first images only those up to the position `express`. Items
-    due for another attempt come first.
+    the queue or with workers. Of its first images only the first `express`. Items due for another
+    attempt come first.
     """
     model = Job.options["model"].as_string().label("model")
     out = (Job.running + _on_queue(Job.id, ahead)).label("out")
@@ -103,7 +103,9 @@ def publishable(
     room = 0 if job is None else ahead - job.out
     if job is None or room <= 0:
         return []
-    may_go = sa.or_(Item.position <= express, Item.position > EXPRESS_IMAGES)
+    may_go = sa.or_(
+        Item.position <= _position_of(session, job_id, express), Item.position > EXPRESS_IMAGES
+    )
     again = _due_again(job_id, now(session)).where(may_go).order_by(Item.not_before)
     rows = list(session.execute(again.limit(room)))
     if len(rows) < room:
@@ -122,6 +124,16 @@ def publishable(
         )
         for row in rows
     ]
+
+
+def _position_of(session: Session, job_id: uuid.UUID, image: int) -> int:
+    """The position of a job's first, second … image; 0 is before the first. Positions have gaps
+    where a source came twice.
+    """
+    if image in (0, EXPRESS_IMAGES):
+        return image
+    every = sa.select(Item.position).where(Item.job_id == job_id).order_by(Item.position)
+    return session.scalar(every.offset(image - 1).limit(1)) or EXPRESS_IMAGES
 
 
 JobId = uuid.UUID | InstrumentedAttribute[uuid.UUID]

@@ -1,4 +1,4 @@
-"""What callers read: jobs, pages of jobs, items, pages of items; each only of their own key."""
+"""Reads for callers: jobs and items, single or in pages; each only of the caller's own key."""
 
 import uuid
 from collections.abc import Collection, Sequence
@@ -25,8 +25,8 @@ def get_job(session: Session, job_id: uuid.UUID, *, api_key_id: uuid.UUID) -> Jo
 
 
 def is_at_rest(job: Job) -> bool:
-    """Whether nothing more happens in a job by itself: it has ended, or was paused for a reason
-    that its error tells, and no worker has an image of it.
+    """Whether nothing more happens to the job by itself: it has ended or was paused with an error,
+    and no worker holds an image of it.
     """
     stopped = job.status is JobStatus.PAUSED and job.error_code is not None
     return (job.status in ENDED or stopped) and job.running == 0
@@ -35,7 +35,7 @@ def is_at_rest(job: Job) -> bool:
 def list_jobs(
     session: Session, *, api_key_id: uuid.UUID, before: uuid.UUID | None, limit: int
 ) -> Sequence[Job]:
-    """A page of the key's jobs, newest first, those made before the job `before`."""
+    """A page of the key's jobs, newest first, created before the job `before`."""
     statement = sa.select(Job).where(Job.api_key_id == api_key_id, Job.deleted_at.is_(None))
     if before is not None:
         statement = statement.where(Job.id < before)
@@ -44,7 +44,7 @@ def list_jobs(
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How fast images were done of late."""
+    """The recent speed of processing."""
 
     images_per_s: float
     megapixels_per_s: float
@@ -55,8 +55,8 @@ RATE_WITHIN_S = 7 * 86_400
 
 
 def recent_rate(session: Session) -> Rate | None:
-    """The rate of the newest jobs of the last days, of all callers; None when there are none. Jobs
-    are found by their ids, which tell when they were made.
+    """The rate of the newest jobs of the last days, of all callers; None if there are none. Jobs
+    are found by their ids, which contain the time of creation.
     """
     since = now(session) - timedelta(seconds=RATE_WITHIN_S)
     statement = (
@@ -95,8 +95,8 @@ def list_items(
     after: int,
     limit: int,
 ) -> Sequence[Item]:
-    """A page of a job's items in the order of their source, those after position `after`;
-    `review` is one of shared.job_store.review.review_filter's words.
+    """A page of a job's items in the order of their source, after position `after`. `review` is a
+    word of shared.job_store.review.review_filter.
     """
     statement = sa.select(Item).where(Item.job_id == job_id, Item.position > after)
     if status is not None:
@@ -107,7 +107,7 @@ def list_items(
 
 
 def ended_jobs_among(session: Session, job_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
-    """Those of the jobs that have ended, or are gone."""
+    """The jobs that have ended or no longer exist."""
     going = sa.select(Job.id).where(
         Job.id.in_(job_ids), Job.status.not_in(ENDED), Job.deleted_at.is_(None)
     )

@@ -1,4 +1,4 @@
-"""Results that can be used again: the same photo with the same options, for the same key."""
+"""Earlier results that can be reused: the same photo with the same options, for the same key."""
 
 import uuid
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from shared.models import Item, Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierResult:
-    """What an earlier image with the same fingerprint became."""
+    """The result of an earlier image with the same fingerprint."""
 
     result_key: str
     outputs: list[dict[str, Any]] | None
@@ -28,7 +28,7 @@ class EarlierResult:
 def find_earlier_results(
     session: Session, wanted: Sequence[tuple[uuid.UUID, str]]
 ) -> dict[tuple[uuid.UUID, str], EarlierResult]:
-    """For each (key's id, fingerprint) the newest result, of that key alone."""
+    """The newest result of each (key id, fingerprint), of that key only."""
     marks = each_text(session, {fingerprint for _, fingerprint in wanted})
     earlier = aliased(Item)
     newest = (
@@ -49,7 +49,7 @@ def find_earlier_results(
         .select_from(marks)
         .join(Item, Item.id == newest)
         .join(Job, Job.id == Item.job_id)
-        # A fingerprint holds the key's id already; this is what a reader can check.
+        # The fingerprint includes the key's id already; this condition makes it visible.
         .where(Job.api_key_id.in_({api_key_id for api_key_id, _ in wanted}))
     )
     asked = set(wanted)

@@ -1,4 +1,4 @@
-"""What reviewers say about results."""
+"""Verdicts of reviewers."""
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -12,7 +12,7 @@ from shared.models import Item
 def record_verdict(
     session: Session, item: Item, *, verdict: Verdict | None, note: str | None
 ) -> Item:
-    """Keep a verdict on a succeeded item, in place of an earlier one; None takes it back."""
+    """Store a verdict on a succeeded item, replacing an earlier one; None removes it."""
     job = lock_jobs(session, [item.job_id])[item.job_id]
     current = session.scalars(sa.select(Item).where(Item.id == item.id).with_for_update()).one()
     for said, step in ((current.verdict, -1), (verdict, 1)):
@@ -27,7 +27,7 @@ def record_verdict(
 
 
 def review_filter(which: str) -> list[sa.ColumnElement[bool]]:
-    """The condition of one of `flagged`, `pending` (flagged, with no verdict), `accepted`,
+    """The condition for `flagged`, `pending` (flagged, without a verdict), `accepted` or
     `rejected`.
     """
     conditions: dict[str, list[sa.ColumnElement[bool]]] = {

@@ -1,4 +1,4 @@
-"""Submissions known by their `Idempotency-Key`: made once, however often they are sent."""
+"""Idempotency keys: a submission with the same key is carried out only once."""
 
 import uuid
 from datetime import timedelta
@@ -15,9 +15,9 @@ from shared.models import IdempotencyKey, Job
 def remember_submission(
     session: Session, job_id: uuid.UUID, *, api_key_id: uuid.UUID, key: str, sha256: str
 ) -> bool:
-    """Note that this job is what was submitted under the key; False when another already is (one
-    that is being committed is waited for), unless that one was deleted: then the key is free. To
-    be called in the transaction that makes the job.
+    """Record the job of an idempotency key. Returns False if the key has another job (it waits for
+    one that is being committed), unless that job was deleted. Call it in the transaction that
+    creates the job.
     """
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     values = {"sha256": sha256, "job_id": job_id, "created_at": now(session)}
@@ -42,8 +42,8 @@ def remember_submission(
 def find_submission(
     session: Session, *, api_key_id: uuid.UUID, key: str, sha256: str
 ) -> Job | None:
-    """The job that was submitted under this key; one that was deleted is none. Raises
-    IdempotencyKeyReusedError when that was another submission.
+    """The job of an idempotency key, unless it was deleted. Raises IdempotencyKeyReusedError if the
+    submission was a different one.
     """
     row = session.get(IdempotencyKey, (api_key_id, key))
     job = None if row is None else session.get(Job, row.job_id)
@@ -55,7 +55,7 @@ def find_submission(
 
 
 def forget_submissions(session: Session, *, older_than_s: float, limit: int) -> int:
-    """Let keys be used again after this long, up to `limit` at a time; returns how many."""
+    """Delete up to `limit` idempotency keys of that age; returns how many."""
     keys = (IdempotencyKey.api_key_id, IdempotencyKey.key)
     old = sa.select(*keys).where(
         IdempotencyKey.created_at < now(session) - timedelta(seconds=older_than_s)

@@ -153,6 +153,22 @@ def test_a_submission_is_known_until_its_job_is_deleted(database: Database) -> N
     assert found("b") == second
 
 
+def test_the_first_images_go_also_where_sources_came_twice(database: Database) -> None:
+    key = new_key(database)
+    job_id = new_job(database, 0, key)
+    twice = [*photos(range(1)), *photos(range(1)), *photos(range(1)), *photos(range(1, 3))]
+    with database.transaction() as session:
+        assert job_store.add_items(session, job_id, twice) == 3
+
+    def due(express: int) -> list[str]:
+        with database.transaction() as session:
+            found = job_store.publishable(session, job_id, ahead=10, express=express)
+            return [message.name for message in found]
+
+    assert [len(due(express)) for express in (0, 1, 2, 3, 8)] == [0, 1, 2, 3, 3]
+    assert due(2) == ["0.jpg", "1.jpg"]
+
+
 def test_no_job_gets_more_than_its_share_onto_the_queue(database: Database) -> None:
     job_id = new_job(database, 30)
     with database.transaction() as session:

@@ -127,3 +127,10 @@ def test_the_threat_model_names_modules_and_tests_that_exist() -> None:
         assert "tests/" in shown, against
     named = set(re.findall(r"MATTING_[A-Z_]+", text))
     assert named <= known_variables()
+
+
+def test_start_commands_written_for_the_former_name_still_work() -> None:
+    from api.connections import Patience
+    from api.http.connections import HeaderTimeoutProtocol
+
+    assert Patience is HeaderTimeoutProtocol

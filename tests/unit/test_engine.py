@@ -1,5 +1,6 @@
 """What each device would be told, call by call: no GPU is needed to read a plan."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from shared.settings import Settings
 from worker.imaging.arrays import Size
 from worker.inference.catalog import Model, find_model
 from worker.inference.engine import (
+    ONEDNN_RESIZE,
     EnginePlan,
     collecting,
     create,
@@ -160,3 +162,13 @@ def test_a_device_that_this_paddle_lacks_is_named_with_its_package(device: str) 
 def test_profiling_is_asked_for_by_a_setting(model: Model) -> None:
     assert "enable_profile" in calls(planned(model, profile_engine=True)[0])
     assert "enable_profile" not in calls(planned(model)[0])
+
+
+def test_onednn_resizes_only_what_says_that_it_may(model: Model) -> None:
+    settings = Settings(device="cpu")
+    other = replace(model, half_pixel_resize=True)
+    for one, expected in ((model, False), (other, True)):
+        fast, plain = plans(settings, one, shapes=1)
+        assert (ONEDNN_RESIZE in fast.calls) is expected
+        assert ONEDNN_RESIZE not in plain.calls
+    create(plans(Settings(), find_model(Settings()), shapes=1)[0], find_model(Settings()))

@@ -66,6 +66,7 @@ def test_white_within_the_subject_is_what_the_teachers_say() -> None:
     hole[50:70, 50:70] = 0
     assert keyed(image, [hole]).alpha[55:65, 55:65].max() == 0
     assert keyed(image, [_square()]).alpha[55:65, 55:65].min() == 1
+    assert keyed(image, []).worth[55:65, 55:65].max() == 0
 
 
 def test_a_grey_shadow_that_no_teacher_sees_is_ground() -> None:

@@ -32,6 +32,9 @@ class Model:
     """Height and width, if deploy.yaml says that the export accepts no other size."""
     one_at_a_time: bool = False
     """Whether the export accepts only one photo at a time, as deploy.yaml says."""
+    half_pixel_resize: bool = False
+    """`Deploy.half_pixel_resize`: every resize in the graph maps pixel centres on pixel centres
+    (align_corners false, align_mode 0), or repeats pixels a whole number of times."""
     postprocess: tuple[str, ...] = ()
     """`Deploy.postprocess` in order: steps that convert the network's answer to an alpha."""
 
@@ -89,6 +92,7 @@ def read_export(folder: Path, name: str) -> Model:
         transforms,
         _fixed_shape(deploy.get("input_shape")),
         one_at_a_time=_one_at_a_time(deploy.get("input_shape")),
+        half_pixel_resize=deploy.get("half_pixel_resize") is True,
         postprocess=checked_postprocess(deploy.get("postprocess", [])),
     )
 

@@ -1,7 +1,7 @@
-"""From a network's answer to an alpha: the steps of `Deploy.postprocess` in deploy.yaml.
+"""The steps of `Deploy.postprocess` in deploy.yaml, which convert a network's answer to an alpha.
 
-PaddleSeg's exports need none; networks from elsewhere answer with logits, or with values of which
-only the order is meant.
+PaddleSeg's exports need none. Other networks answer with logits, or with values whose scale has no
+meaning.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ Alphas = NDArray[np.float32]
 
 
 def sigmoid(answers: Alphas) -> Alphas:
-    """1 / (1 + exp(-x)), by tanh, which overflows nowhere."""
+    """1 / (1 + exp(-x)), computed with tanh, which does not overflow."""
     alphas: Alphas = np.float32(0.5) + np.float32(0.5) * np.tanh(answers * np.float32(0.5))
     return alphas
 
 
 def stretch(answers: Alphas) -> Alphas:
-    """Each photo's least value to 0 and its most to 1; 0 where all are alike."""
+    """Scale each photo's smallest value to 0 and its largest to 1; 0 if all values are equal."""
     least = answers.min((1, 2), keepdims=True)
     span = answers.max((1, 2), keepdims=True) - least
     alphas: Alphas = (answers - least) / np.where(span > 0, span, np.float32(1))
@@ -30,12 +30,12 @@ def stretch(answers: Alphas) -> Alphas:
 
 
 POSTPROCESS: dict[str, Callable[[Alphas], Alphas]] = {"Sigmoid": sigmoid, "Stretch": stretch}
-"""What `Deploy.postprocess` may name: from a network's answer to an alpha of 0..1."""
+"""The steps that `Deploy.postprocess` may name; each converts an answer to alphas in 0..1."""
 
 
 def checked_postprocess(steps: object) -> tuple[str, ...]:
-    """The names in `Deploy.postprocess`, a list of `{type: NAME}`. Raises UnsupportedTransformError
-    for anything else.
+    """Validate `Deploy.postprocess`, a list of `{type: NAME}`; returns the names. Raises
+    UnsupportedTransformError for anything else.
     """
     if not isinstance(steps, list | tuple):
         raise UnsupportedTransformError("postprocess in deploy.yaml is no list")

@@ -1,4 +1,6 @@
-"""The warm predictor: prepared photos in, alphas out; loaded and checked before any work."""
+"""The warm predictor: it computes alphas from prepared photos, and is loaded and verified before
+any work.
+"""
 
 import time
 from collections import defaultdict
@@ -34,7 +36,7 @@ from worker.inference.trial import TrialResult, try_plan
 log = get_logger(__name__)
 
 NATIVE_PROBE: Size = (1_000, 1_000)
-"""The photo size that a model's own resolution is read off with."""
+"""The size of a test photo that shows a model's native resolution."""
 
 COMMON_RATIOS = (1, 5 / 4, 4 / 3, 3 / 2, 16 / 9)
 COMMON_SIZES: tuple[Size, ...] = tuple(
@@ -42,25 +44,29 @@ COMMON_SIZES: tuple[Size, ...] = tuple(
     for ratio in COMMON_RATIOS
     for size in ((3_000, round(3_000 / ratio)), (round(3_000 / ratio), 3_000))
 )
-"""Upright and lying photos of the usual ratios: the shapes that the `exact` profile makes of them
-are warm. It makes one of every ratio and can't warm them all; `fast` has no cold one."""
+"""Portrait and landscape photos of common ratios. Their shapes in the `exact` profile are warmed
+up; that profile has a shape for every ratio and cannot warm up all. `fast` has no cold shape.
+"""
 
 CPU_PREDICT_BATCH = 1
 DEVICE_PREDICT_BATCH = 16
-"""Without tuning: on a CPU a larger batch gains nothing an image, on a device it does."""
+"""Default without tuning. A larger batch is faster on a device, but not on a CPU."""
 
 EXACT_KEPT_SHAPES = 1
-"""Shapes of the `exact` profile that oneDNN's cache keeps beside the grid's. The others of
-COMMON_SIZES are compiled at start too, and only lay their weights out again when they come up: a
-twentieth more for the built-in model, a seventh for PP-MattingV2."""
+"""Number of `exact` shapes that stay in oneDNN's cache beside the grid's. The other COMMON_SIZES
+are compiled at start, too, and only reorder their weights when used: 5 % slower for the built-in
+model, 14 % for PP-MattingV2.
+"""
 
 
 class Predictor:
-    """One model on one device. Threads may call `predict_many` at once; `close` it after them."""
+    """One model on one device. Several threads may call `predict_many` at the same time. Close it
+    after them.
+    """
 
     def __init__(self, settings: Settings, model: Model, fallback: str | None = None) -> None:
-        """Load, warm up, check. `fallback`: why it is not what was asked for. Raises SetupError
-        (see `load_predictor`).
+        """Load, warm up and verify the model. `fallback`: why it differs from the settings. Raises
+        SetupError (see `load_predictor`).
         """
         started = time.monotonic()
         self.model = model
@@ -86,12 +92,12 @@ class Predictor:
         self.warmup_s = time.monotonic() - started
 
     def close(self) -> None:
-        """Let go of the device."""
+        """Release the device."""
         self._networks.close()
         PREDICT_STREAMS.dec(self.streams)
 
     def describe(self) -> dict[str, Any]:
-        """What this predictor is, for readiness, `doctor` and the log."""
+        """The description of this predictor for readiness, `doctor` and the log."""
         return {
             "model": self.model.name,
             "fingerprint": self.model.fingerprint,
@@ -108,7 +114,7 @@ class Predictor:
         }
 
     def prepare(self, image: Image, profile: Profile) -> PreparedImage:
-        """A photo [H, W, 3] uint8 RGB as an input of the network."""
+        """Prepare a photo [H, W, 3] uint8 RGB as a network input."""
         if profile is Profile.EXACT:
             return self.exact.prepare(image)
         return self.grid.prepare(image, self.exact.normalisation)
@@ -116,8 +122,8 @@ class Predictor:
     def predict_many(self, prepared: Sequence[PreparedImage]) -> list[Alpha | MattingError]:
         """An alpha [H, W] float32 in 0..1 at the network's size, or an error, for each input.
 
-        Inputs of one shape run together, in batch sizes that are warm. What fails in a batch is
-        tried alone, so that one bad input takes no other along.
+        Inputs of one shape run together, in warmed-up batch sizes. If a batch fails, its inputs run
+        alone, so that a bad input does not fail the others.
         """
         groups: defaultdict[Size, list[int]] = defaultdict(list)
         for index, one in enumerate(prepared):
@@ -141,7 +147,7 @@ class Predictor:
     def _settled(
         self, running: "Future[Alpha]", tensors: list[NDArray[np.float32]]
     ) -> list[Alpha | MattingError]:
-        """What became of the batch of these tensors; if it failed, of its halves."""
+        """The result of a batch of tensors; if it failed, the results of its halves."""
         try:
             return list(running.result())
         except PredictorError as error:
@@ -156,32 +162,32 @@ class Predictor:
         return [alpha for part, future in both for alpha in self._settled(future, part)]
 
     def _run(self, batch: NDArray[np.float32], *, of: int) -> "Future[Alpha]":
-        """[N, 3, H, W] → [N, H, W], on whichever stream is free."""
+        """[N, 3, H, W] → [N, H, W], on a free stream."""
         return self._networks.submit(batch, of=of)
 
     def _fix_shape(self, shape: Size, *, one_at_a_time: bool = True) -> None:
-        """The export takes photos of one shape."""
+        """Use one shape, because the export accepts no other."""
         self.exact_shapes = [shape]
         self.grid = ShapeGrid((shape,), squeeze=self.exact.squeezes)
         if one_at_a_time:
             self.batch_sizes = [1]
 
     def _choose_plan(self) -> EnginePlan:
-        """The first plan that runs the test card, and whose mattes are those of the plain CPU.
+        """The first plan that runs the test card and gives the same alphas as the plain CPU plan.
 
-        Raises EngineUnavailableError when the device can't be used, WarmupError when no plan may.
+        Raises EngineUnavailableError if the device cannot be used, WarmupError if no plan passes.
         """
         capacity = len(self.grid.shapes) * len(self.batch_sizes) + EXACT_KEPT_SHAPES
         warm = self._warm_inputs()
         known = plans(self.settings, self.model, shapes=capacity, warm=warm)
-        # An export whose input is fixed, and whose deploy.yaml does not say so, takes no shape but
-        # the one that its transforms make.
+        # An export with a fixed input that its deploy.yaml does not declare accepts only the shape
+        # that its transforms produce.
         candidates = [self.grid.choose(NATIVE_PROBE)[0], self.exact.size_of(NATIVE_PROBE)]
         if self.settings.engine_fallback == "none":
             known = known[:1]
         for plan in known:
             if plan.kind == "plain" and len(known) > 1:
-                return plan  # the others were compared with it, so it ran
+                return plan  # the other plans were compared with it, so it works
             result = self._tried(plan, candidates, warm, last=plan is known[-1])
             if result.shape > 0:
                 self._fix_shape(candidates[result.shape])
@@ -218,10 +224,10 @@ class Predictor:
         return try_plan(self.settings, plan, candidates, warm)
 
     def _warm_inputs(self) -> list[tuple[int, Size]]:
-        """The batch sizes and shapes that are met at start and never cold after."""
+        """The batch sizes and shapes to warm up at start."""
         exact = [(1, shape) for shape in self.exact_shapes if shape not in self.grid.shapes]
         fast = [(size, shape) for shape in self.grid.shapes for size in self.batch_sizes]
-        return exact + fast  # the cache drops the oldest
+        return exact + fast  # the cache drops the oldest first
 
     def _open(self) -> Runs:
         session = PredictorSession(self.plan, self.model)
@@ -232,8 +238,8 @@ class Predictor:
         return RangedSession(session, inputs, lambda: PredictorSession(plain, self.model))
 
     def _open_warm(self) -> Runs:
-        """A network that has run every shape in every batch size once: no customer's image meets a
-        cold one. Called in the thread that will run it.
+        """Open a network and run every shape in every batch size once, so that no customer's image
+        meets a cold shape. It runs in the thread of that network.
         """
         session = self._open()
         try:
@@ -247,11 +253,11 @@ class Predictor:
 
 
 def load_predictor(settings: Settings) -> Predictor:
-    """The predictor of these settings, warm and checked; where they allow it, on the CPU when their
-    device can't be used.
+    """The warm and verified predictor for these settings. If the device cannot be used, it runs on
+    the CPU where the settings allow it.
 
-    Raises ModelLoadError, UnsupportedTransformError, EngineUnavailableError or WarmupError: with
-    any of them the process must end, since it could do no work.
+    Raises ModelLoadError, UnsupportedTransformError, EngineUnavailableError or WarmupError. The
+    process must end then, because it cannot work.
     """
     model = find_model(settings)
     try:

@@ -1,9 +1,9 @@
-"""One loaded network, and several of them side by side, each in a thread of its own.
+"""Loaded networks: one session, and a pool of sessions that each run in a thread of their own.
 
-Paddle's oneDNN keeps its compiled primitives by thread: a network that another thread takes over is
-cold again at every shape (0.4 to 4 s for a large one), and its memory grows by 20 MB a shape. So
-each network stays with one thread for life. Clones can't take its place: the second clone of a
-network fails under oneDNN in Paddle 3.2.2 (its filters are in the first one's layout).
+Paddle's oneDNN caches its compiled primitives per thread. A network that moves to another thread
+compiles again for every shape (0.4 to 4 s for a large one) and uses 20 MB more per shape. So each
+network stays in one thread. Clones are no alternative: in Paddle 3.2.2 the second clone fails under
+oneDNN, because its filters have the first one's layout.
 """
 
 import threading
@@ -28,7 +28,7 @@ Batch = NDArray[np.float32]
 
 
 class PredictorSession:
-    """A network, loaded by a plan. Not safe for two threads."""
+    """A loaded network. Not thread-safe."""
 
     def __init__(self, plan: EnginePlan, model: Model) -> None:
         """Raises EngineUnavailableError, ModelLoadError."""
@@ -38,14 +38,16 @@ class PredictorSession:
         self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
 
     def run(self, batch: Batch) -> Alphas:
-        """One forward pass, as alphas in 0..1. Raises PredictorError, OutOfMemoryError."""
+        """Run one forward pass; returns alphas in 0..1. Raises PredictorError, OutOfMemoryError."""
         alphas = self.forward(batch)
         for step in self._postprocess:
             alphas = step(alphas)
         return np.clip(alphas, 0, 1)
 
     def forward(self, batch: Batch) -> Alphas:
-        """One forward pass, as the network answers. Raises PredictorError, OutOfMemoryError."""
+        """Run one forward pass; returns the network's raw answer. Raises PredictorError,
+        OutOfMemoryError.
+        """
         try:
             self._input.reshape(batch.shape)
             self._input.copy_from_cpu(batch)
@@ -53,7 +55,7 @@ class PredictorSession:
             self._predictor.run()
             DEVICE_BUSY_SECONDS.inc(time.perf_counter() - started)
             output: NDArray[np.float32] = self._output.copy_to_cpu()
-        except Exception as error:  # Paddle raises whatever its C++ side threw
+        except Exception as error:  # Paddle raises whatever its C++ code threw
             last = (str(error).strip().splitlines() or [repr(error)])[-1]
             if "out of memory" in str(error).lower() or "ResourceExhausted" in str(error):
                 raise OutOfMemoryError(f"The device has too little memory: {last}") from error
@@ -65,21 +67,23 @@ class PredictorSession:
 
 
 class Runs(Protocol):
-    """A network that can be run, by one thread at a time."""
+    """A network that one thread at a time can run."""
 
     def run(self, batch: Batch) -> Alphas:
-        """One forward pass. Raises PredictorError, OutOfMemoryError."""
+        """Run one forward pass. Raises PredictorError, OutOfMemoryError."""
 
 
 class RangedSession:
-    """A session that was built for a range of shapes; for all others another one, opened when it is
-    first needed. Not safe for two threads.
+    """A session built for a range of shapes. It opens a second session for other shapes when
+    needed. Not thread-safe.
     """
 
     def __init__(
         self, built: Runs, inputs: Sequence[tuple[int, Size]], open_other: Callable[[], Runs]
     ) -> None:
-        """`inputs`: the batch sizes and shapes that it was built for; it takes all between."""
+        """`inputs`: the batch sizes and shapes that the session was built for; it accepts all
+        between them.
+        """
         self._built = built
         sizes = [(count, *shape) for count, shape in inputs]
         self._least = [min(column) for column in zip(*sizes, strict=True)]
@@ -88,7 +92,7 @@ class RangedSession:
         self._other: Runs | None = None
 
     def run(self, batch: Batch) -> Alphas:
-        """One forward pass. Raises PredictorError, OutOfMemoryError."""
+        """Run one forward pass. Raises PredictorError, OutOfMemoryError."""
         size = batch.shape[0], *batch.shape[2:]
         within = zip(self._least, size, self._most, strict=True)
         if all(least <= one <= most for least, one, most in within):
@@ -99,20 +103,20 @@ class RangedSession:
 
 
 class SessionPool:
-    """So many sessions side by side; what is submitted goes to whichever is free."""
+    """A fixed number of sessions. Submitted batches go to whichever session is free."""
 
     def __init__(self, open_session: Callable[[], Runs], count: int) -> None:
-        """`open_session` is called in each thread, and warms what it opens. Raises what it raises,
-        with no thread left.
+        """`open_session` is called in each thread and warms up its session. Raises what it raises;
+        no thread is left then.
         """
         self._threads = SmallestBatchFirstPool(count, "stream")
         self._own = threading.local()
         all_started = threading.Barrier(count)
-        # Two networks loaded at once spoil a table that Paddle's passes share, and hang.
+        # Loading two networks at once corrupts a table shared by Paddle's passes, and hangs.
         one_at_a_time = threading.Lock()
 
         def opened() -> None:
-            all_started.wait()  # or one thread would take two
+            all_started.wait()  # otherwise one thread could open two
             with one_at_a_time:
                 self._own.session = open_session()
 
@@ -124,11 +128,11 @@ class SessionPool:
             raise
 
     def submit(self, batch: Batch, *, of: int = 1) -> "Future[Alphas]":
-        """Run a batch; its future raises PredictorError or OutOfMemoryError. `of`: how many images
-        whoever submits it waits for; the fewer, the sooner.
+        """Run a batch; the future raises PredictorError or OutOfMemoryError. `of`: number of images
+        that the submitter waits for; smaller ones run first.
         """
         return self._threads.submit(of, lambda: self._own.session.run(batch))
 
     def close(self) -> None:
-        """Finish what was submitted and end the threads, each with its network."""
+        """Run everything submitted, then end the threads and their networks."""
         self._threads.shutdown()

@@ -25,35 +25,35 @@ from worker.imaging.arrays import Size
 from worker.inference.catalog import Model
 
 SHAPE_RANGES = "shapes.pbtxt"
-"""In a set's folder: the ranges of all tensors' shapes."""
+"""The file of a set with the ranges of all tensors' shapes."""
 
 DETECTED = re.compile(r"detect a sub-graph with (\d+) nodes")
-"""Paddle's log: TensorRT takes this part of the graph (tensorrt_subgraph_pass.cc)."""
+"""A line of Paddle's log: TensorRT takes this part of the graph (tensorrt_subgraph_pass.cc)."""
 
 BUILT = re.compile(r"Prepare TRT engine|Load TRT Optimized Info from")
-"""Paddle's log: it has an engine for one such part, built now or read."""
+"""A line of Paddle's log: an engine for one such part was built or loaded."""
 
 Warm = Sequence[tuple[int, Size]]
-"""Batch sizes and shapes of all inputs that will be met."""
+"""All batch sizes and shapes that will occur."""
 
 
 @dataclass(frozen=True)
 class TakenByTensorRT:
-    """What TensorRT really runs, by Paddle's log of a start."""
+    """What TensorRT really runs, according to Paddle's log of a start."""
 
     engines: int
     operators: int
-    """Of the graph, in all of its parts that TensorRT takes."""
+    """Number of the graph's operators in the parts that TensorRT takes."""
 
 
 def taken(log: str) -> TakenByTensorRT:
-    """What Paddle's log says of the predictor that was made last."""
+    """Parse Paddle's log of the predictor created last."""
     parts = [int(count) for count in DETECTED.findall(log)]
     return TakenByTensorRT(len(BUILT.findall(log)), sum(parts))
 
 
 def why_not(model: Model) -> str | None:
-    """Why TensorRT can't run this export; none if it may."""
+    """Why TensorRT cannot run this export; None if it can."""
     if model.graph.suffix == ".json":
         return (
             "Paddle's TensorRT call does nothing for .json graphs; export the model as .pdmodel "
@@ -63,7 +63,7 @@ def why_not(model: Model) -> str | None:
 
 
 def engine_folder(settings: Settings, model: Model, warm: Warm) -> Path:
-    """Where the set for this model, precision, Paddle and these inputs is kept."""
+    """The folder of the set for this model, precision, Paddle version and these inputs."""
     asked = [
         _paddle_version(),
         settings.precision,
@@ -76,13 +76,13 @@ def engine_folder(settings: Settings, model: Model, warm: Warm) -> Path:
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> None:
-    """Have `build` fill the folder, unless it is there; of several processes one builds, and the
-    others wait for it. A folder that is there is whole. Raises OSError and what `build` raises.
+    """Fill the folder with `build` unless it exists. One process builds, the others wait for it. An
+    existing folder is always complete. Raises OSError and what `build` raises.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_suffix(".lock")):
         for left in folder.parent.glob(f"{folder.name}.part-*"):
-            shutil.rmtree(left, ignore_errors=True)  # of one that crashed
+            shutil.rmtree(left, ignore_errors=True)  # left by a process that crashed
         if folder.is_dir():
             return
         part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
@@ -97,7 +97,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """The kernel lets go of it when its holder dies."""
+    """Hold a file lock; the kernel releases it when the process dies."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

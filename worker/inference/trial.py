@@ -1,8 +1,8 @@
-"""Tries an engine plan in a process of its own: what crashes there can't take the worker along.
+"""Tries an engine plan in a child process, so that a crash does not kill the worker.
 
-oneDNN and TensorRT can abort in C++ on a graph that they don't know; no except clause sees that.
-The child also runs the plain CPU's plan, so that the worker never holds the memory of both: every
-other plan's mattes are compared with those, on whatever device it runs.
+oneDNN and TensorRT may abort in C++ on an unsupported graph, which Python cannot catch. The child
+also runs the plain CPU plan, so that the worker never needs memory for both, and compares the
+alphas of the two plans.
 """
 
 import gc
@@ -42,19 +42,22 @@ from worker.inference.testcard import testcard
 from worker.inference.transforms import ExactTransforms
 
 TIMEOUT_S = 900
-"""Building a TensorRT engine takes minutes; a hang must end all the same."""
+"""Building a TensorRT engine takes minutes; after this time the trial counts as hanging."""
 
 TOLERANCES: dict[Precision, float] = {"fp32": 0.01, "bf16": 0.02, "fp16": 0.02, "int8": 0.05}
-"""Most that the alpha of the test card may differ on average from the plain CPU's. Measured on
-CPUs: rounding of fp32 stays below 1e-4, bf16 below 0.01; a wrong kernel is far above."""
+"""Largest mean difference between the alpha of the test card and that of the plain CPU plan.
+Measured on CPUs: rounding in fp32 stays below 1e-4 and bf16 below 0.01; a wrong kernel is far
+above.
+"""
 
 WORST_TOLERANCE = 12.5
-"""And, times as much, at the worst thousandth of its pixels: a kernel that spoils a border or a
-corner only."""
+"""Largest difference at the worst 0.1 % of the pixels, as a multiple of the mean tolerance: it
+detects a kernel that spoils only a border or a corner.
+"""
 WORST_PERCENTILE = 99.9
 
 SPEAKS = "worker.inference.trial: now the plan that is tried"
-"""In the child's log: what follows is about that plan."""
+"""A line in the child's log that precedes the output of a plan."""
 
 FIELDS = {
     "model",
@@ -69,28 +72,31 @@ FIELDS = {
     "predict_streams",
     "alpha_tolerances",
 }
-"""The settings that a plan follows from. Secrets stay here."""
+"""The settings that determine a plan. Secrets are not passed to the child."""
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a trial showed."""
+    """The result of a trial."""
 
     reason: str | None
-    """Why the plan must not be used; none if it may."""
+    """Why the plan must not be used; None if it passed."""
     shape: int = 0
-    """Which of the shapes the plain plan took: an export with a fixed input takes but its own."""
+    """Index of the shape that the plain plan accepted; an export with a fixed input accepts only
+    its own.
+    """
     tensorrt: TakenByTensorRT | None = None
-    """What TensorRT runs; none: it was not asked."""
+    """What TensorRT runs; None if the plan does not use it."""
 
 
 def try_plan(
     settings: Settings, plan: EnginePlan, shapes: Sequence[Size], warm: Sequence[tuple[int, Size]]
 ) -> TrialResult:
-    """Run the test card by this plan and by the plain CPU's, in the first of the shapes that the
-    latter takes. `warm`: batch sizes and shapes that will be met, for plans that are tuned to them.
+    """Run the test card with this plan and with the plain CPU plan, in the first shape that the
+    latter accepts. `warm`: batch sizes and shapes that will occur, for plans that are tuned to
+    them.
 
-    Raises WarmupError when the plain plan takes none of the shapes.
+    Raises WarmupError if the plain plan accepts none of the shapes.
     """
     obstacle = why_not(find_model(settings)) if plan.kind == "tensorrt" else None
     if obstacle is not None:
@@ -127,7 +133,7 @@ def try_plan(
 
 
 def main() -> int:
-    """The child's part: run the plan that standard input names, and the plain one."""
+    """The child process: run the plan from standard input, and the plain one."""
     request = json.load(sys.stdin)
     settings = Settings(**request["settings"])
     try:
@@ -148,7 +154,7 @@ def _compare(settings: Settings, model: Model, request: dict[str, object]) -> di
     ]
     known = {plan.kind: plan for plan in plans(settings, model, shapes=1, warm=warm)}
     plan, truthful = known[request["kind"]], reference(settings, model)  # type: ignore[index]
-    if plan.kind == "tensorrt":  # whoever silences Paddle's log does it for the whole process
+    if plan.kind == "tensorrt":  # Paddle's log can be silenced only for the whole process
         plan, truthful = talkative(plan), talkative(truthful)
     cards = [_card(model, (height, width)) for height, width in shapes]
     session = PredictorSession(truthful, model)
@@ -170,9 +176,9 @@ def _compare(settings: Settings, model: Model, request: dict[str, object]) -> di
 
 
 def build_engines(settings: Settings, model: Model, warm: Sequence[tuple[int, Size]]) -> None:
-    """Note the ranges of shapes and build TensorRT's engines, unless they are there.
+    """Collect the shape ranges and build TensorRT's engines, unless they exist.
 
-    Raises EngineUnavailableError when they can't be kept.
+    Raises EngineUnavailableError if they cannot be stored.
     """
 
     def build(folder: Path) -> None:
@@ -196,8 +202,8 @@ def build_engines(settings: Settings, model: Model, warm: Sequence[tuple[int, Si
 def _first_taken(
     session: PredictorSession, cards: Sequence[NDArray[np.float32]]
 ) -> tuple[int, NDArray[np.float32]]:
-    """The number of the first input that the network takes, and its alpha. Raises PredictorError
-    when it takes none.
+    """The index of the first input that the network accepts, and its alpha. Raises PredictorError
+    if it accepts none.
     """
     last = PredictorError()
     for number, card in enumerate(cards):
@@ -209,11 +215,11 @@ def _first_taken(
 
 
 def collect_shapes(plan: EnginePlan, model: Model, warm: Sequence[tuple[int, Size]]) -> None:
-    """Let Paddle note the range of every tensor's shape over all inputs that will be met."""
+    """Let Paddle record the range of every tensor's shape over all inputs that will occur."""
     session = PredictorSession(plan, model)
     for count, (height, width) in warm:
         session.run(np.zeros((count, 3, height, width), np.float32))
-    del session  # the file is written when the predictor ends
+    del session  # Paddle writes the file when the predictor is destroyed
     gc.collect()
 
 

@@ -227,6 +227,7 @@ def _write_description(folder: Path, side: int) -> None:
             "model": "model.pdmodel",
             "params": "model.pdiparams",
             "input_shape": [-1, 3, -1, -1],
+            "half_pixel_resize": True,
             "transforms": [
                 {"type": "LoadImages"},
                 {"type": "ResizeByLong", "long_size": side},

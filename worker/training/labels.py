@@ -68,14 +68,14 @@ def keyed(image: NDArray[np.uint8], teachers: list[Plane]) -> Label:
     ground = ~_without_specks(~ground)
     body = cv2.morphologyEx((~ground).astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
     alpha = _edge_alpha(image, body > 0)
+    enclosed = (darkest >= WHITE_LEVELS) & ~ground
     worth = np.ones(alpha.shape, np.float32)
-    if not teachers:
-        return Label(alpha, worth)
+    if not teachers:  # a hole and a white print look alike
+        return Label(alpha, np.where(enclosed, 0, worth).astype(np.float32))
     reach = _kernel(alpha.shape, EDGE_SHARE)
     yes = np.min([cv2.dilate(one, reach) for one in teachers], 0) > SUBJECT
     no = np.max([cv2.erode(one, reach) for one in teachers], 0) < GROUND
     no_at_all = np.max([cv2.dilate(one, reach) for one in teachers], 0) < GROUND
-    enclosed = (darkest >= WHITE_LEVELS) & ~ground
     pale = (darkest > 150) & (image.max(2) - darkest < 24)  # a shadow has no colour
     alpha = np.where((enclosed & no) | (pale & no_at_all), 0, alpha)
     worth = np.where(enclosed & ~no & ~yes, 0, worth)

@@ -73,6 +73,10 @@ def read_graph(path: Path, size: tuple[int, int], output: str | None = None) -> 
     kept = _keep_output(model, output, path.name)
     half = _widen(model)
     folded = _fold(model, path.name)
+    if any(node.op_type == "Shape" for node in folded.graph.node):
+        folded = _fold(folded, path.name)  # of an operator that onnxruntime wrote out as several
+    nodes = ordered([_read_node(one) for one in folded.graph.node], kept)
+    _put_in_order(folded, nodes)  # or the shapes of some would not be found
     inferred = onnx.shape_inference.infer_shapes(folded, data_prop=True)
     shapes = {}
     for info in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
@@ -81,8 +85,7 @@ def read_graph(path: Path, size: tuple[int, int], output: str | None = None) -> 
             shapes[info.name] = tuple(dim.dim_value for dim in tensor.shape.dim)
     constants = {one.name: numpy_helper.to_array(one) for one in folded.graph.initializer}
     shapes |= {name: array.shape for name, array in constants.items()}
-    nodes = [_read_node(one) for one in folded.graph.node]
-    return Graph(ordered(nodes, kept), constants, shapes, entry, kept, size, opset, half)
+    return Graph(nodes, constants, shapes, entry, kept, size, opset, half)
 
 
 def ordered(nodes: Sequence[Node], output: str) -> list[Node]:
@@ -219,6 +222,14 @@ def _fold(model: Any, file: str) -> Any:
         except Exception as error:  # onnxruntime has a class of its own for each status
             raise BadOnnxError(f"onnxruntime refuses {file}: {_last_line(error)}") from error
         return onnx.load(str(target))
+
+
+def _put_in_order(model: Any, nodes: Sequence[Node]) -> None:
+    """Keep these nodes of the file, in this order."""
+    protos = {tuple(one.output): one for one in model.graph.node}
+    wanted = [protos[tuple(node.outputs)] for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(wanted)
 
 
 def _read_node(proto: Any) -> Node:

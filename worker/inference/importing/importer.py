@@ -46,7 +46,9 @@ def import_onnx(
     graph = read_graph(file, recipe.size, output)
     noted = {"file": file.name, **(source or {}), "sha256": sha256}
     free = write_bundle(graph, recipe, folder, noted)
-    agreement = check(file, graph.output, folder, photos, half=graph.half)
+    answer, half = graph.output, graph.half
+    del graph  # a gigabyte for the largest networks
+    agreement = check(file, answer, folder, photos, half=half)
     if free and not agreement.batch:
         free = False
         _one_at_a_time(folder / "deploy.yaml")

@@ -47,6 +47,7 @@ class Recipe:
                 {"type": "Resize", "target_size": [width, height]},
                 normalize,
             ],
+            "half_pixel_resize": True,  # operators.sampling builds no other
             "postprocess": [{"type": name} for name in self.postprocess],
         }
 

@@ -185,6 +185,25 @@ class Walk:
         """√x."""
         return self.emit("sqrt", {"X": x})
 
+    def for_each_photo(self, x: Any, like: Any) -> Any:
+        """A constant that has k places where `like` has k for each photo, repeated for each.
+
+        Swin's masks are written so: [windows, …] beside [batch · windows, …].
+        """
+        import paddle
+
+        batch = self.batch_axis(like)
+        if batch is None or self.batch_axis(x) is not None:
+            return x
+        at = batch - len(like.shape) + len(x.shape)
+        if at < 0 or x.shape[at] == 1:
+            return x  # it broadcasts as it is
+        counts: list[Any] = [1] * len(x.shape)
+        counts[at] = paddle.floor_divide(
+            paddle.shape(like)[batch], paddle.full([], x.shape[at], "int32")
+        )
+        return paddle.tile(x, counts)
+
     def batch_axis(self, value: Any) -> int | None:
         """Along which axis a variable holds the batch; none for a constant or a batch of one."""
         if isinstance(value, np.ndarray):

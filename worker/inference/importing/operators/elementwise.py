@@ -178,6 +178,7 @@ def binary(step: Step) -> Any:
     if scaled is not None:
         return scaled
     a, b = step.variable(0), step.variable(1)
+    a, b = step.walk.for_each_photo(a, b), step.walk.for_each_photo(b, a)
     if step.kind == "Div" and "int" in str(a.dtype):
         quotient = paddle.divide(a.astype("float32"), b.astype("float32"))
         return paddle.trunc(quotient).astype(a.dtype)

@@ -1,5 +1,6 @@
 """Operators that pick numbers by their places, and put them there."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def gather_nd(step: Step) -> Any:
 def _gather_along(
     step: Step, x: Any, indices: Any, shape: tuple[int, ...], places: tuple[int, ...], lead: int
 ) -> Any:
-    """All of x flattened to rows, and each place to the number of its row."""
+    """All of x as rows, and each place as the number of its row: rows are copied whole."""
     import paddle
 
     batch = step.walk.batch_axis(x)
@@ -100,25 +101,24 @@ def _gather_along(
     if batch not in (None, 0):
         raise BatchIsFixed("the batch is not the first axis")
     deep = places[-1]
-    inner = shape[lead : lead + deep]  # what a place says
-    rest = shape[lead + deep :]
-    rows = int(np.prod(inner))
-    strides = [int(np.prod(inner[at + 1 :])) for at in range(deep)]
-    flat_places = int(np.prod(places[lead:-1]))
-    groups = int(np.prod(shape[:lead]))
-    weights = step.walk.variable(np.array(strides, np.int64).reshape(1, 1, deep))
-    sides = step.walk.variable(np.array(inner, np.int64).reshape(1, 1, deep))
-    free = -1 if batch is not None else groups
-    spots = paddle.cast(paddle.reshape(indices, [free, flat_places, deep]), "int64")
+    inner, rest = shape[lead : lead + deep], prod(shape[lead + deep :])
+    each, groups = prod(inner), prod(shape[:lead])
+    spots = paddle.cast(paddle.reshape(indices, [-1, prod(places[lead:-1]), deep]), "int64")
+    sides = step.walk.variable(np.array(inner, np.int64))
     below = paddle.cast(paddle.less_than(spots, paddle.zeros_like(spots)), "int64")
     spots = paddle.add(spots, step.walk.multiply(below, sides))
-    numbers = paddle.sum(step.walk.multiply(spots, weights), axis=-1, keepdim=True)
-    table = paddle.reshape(x, [free, rows, int(np.prod(rest))])
-    if not rest or int(np.prod(rest)) == 1:
-        picked = paddle.take_along_axis(table, numbers, 1, broadcast=False)
+    strides = np.array([prod(inner[at + 1 :]) for at in range(deep)], np.int64)
+    numbers = paddle.sum(
+        step.walk.multiply(spots, step.walk.variable(strides)), axis=-1, keepdim=False
+    )
+    if batch is None:
+        first = step.walk.variable(np.arange(groups, dtype=np.int64).reshape(-1, 1) * each)
     else:
-        wide = paddle.tile(numbers, [1, 1, int(np.prod(rest))])
-        picked = paddle.take_along_axis(table, wide, 1, broadcast=False)
+        ones = paddle.ones_like(paddle.slice(numbers, [1], [0], [1]))
+        counted = paddle.subtract(paddle.cumsum(ones, axis=0), ones)
+        first = paddle.scale(counted, float(each))
+    rows = paddle.reshape(paddle.add(numbers, first), [-1])
+    picked = paddle.gather(paddle.reshape(x, [-1, rest]), rows)
     target = list(step.shape_out())
     if batch is not None:
         target[0] = -1
@@ -151,17 +151,17 @@ def _scatter_in_batch(step: Step, x: Any, updates: Any, reduction: str) -> Any:
     if reduction != "none":
         raise BatchIsFixed("numbers are added within a batch")
     batch = step.walk.batch_axis(x if step.walk.batch_axis(x) is not None else updates)
-    numbers = np.arange(int(np.prod(shape))).reshape(shape)
+    numbers = np.arange(prod(shape)).reshape(shape)
     hit = np.full(numbers.shape, -1)
     spots = tuple(np.moveaxis(indices, -1, 0))
-    hit[spots] = np.arange(int(np.prod(step.shape(2)))).reshape(step.shape(2))
+    hit[spots] = np.arange(prod(step.shape(2))).reshape(step.shape(2))
     if (
         batch != 0
         or shape[0] != 1
         or (step.shape(2)[0] != 1 and step.walk.batch_axis(updates) == 0)
     ):
         raise BatchIsFixed("numbers are put across the batch")
-    size, count = int(np.prod(shape)), int(np.prod(step.shape(2)))
+    size, count = prod(shape), prod(step.shape(2))
     old = paddle.reshape(x, [-1 if step.walk.batch_axis(x) is not None else 1, size])
     new = paddle.reshape(updates, [-1 if step.walk.batch_axis(updates) is not None else 1, count])
     picks = step.walk.variable(np.maximum(hit.reshape(-1), 0).astype(np.int64))

@@ -1,8 +1,8 @@
 """Operators that read between pixels: Resize in all its modes, Upsample, GridSample.
 
-Paddle's own interpolation is used where it computes what ONNX means (found by comparing their
-formulas for the source place of a pixel). Elsewhere the same numbers come from two small matrices,
-one for the rows and one for the columns, which numpy fills in by ONNX's formula.
+Paddle's own interpolation is used where it computes what ONNX means, and oneDNN's resize does too:
+pixel centres on pixel centres, and whole repetitions. Elsewhere the same numbers come from two
+small matrices, one for the rows and one for the columns, which numpy fills in by ONNX's formula.
 """
 
 from typing import Any
@@ -33,7 +33,7 @@ def resize(step: Step) -> Any:
     even = all(abs(scale * a - b) < 1e-3 for scale, a, b in
                zip(scales, shape[2:], wanted[2:], strict=True))  # fmt: skip
     smooth = bool(step.attribute("antialias", 0)) and min(scales) < 1
-    if shape == wanted and even:
+    if shape == wanted:  # whatever the scales say: so does onnxruntime
         return step.value(0)
     x = step.variable(0)
     if even and not smooth and not step.attribute("exclude_outside", 0):
@@ -62,9 +62,9 @@ def _paddles_own(
     import paddle.nn.functional as nnf
 
     size = list(step.shape_out()[2:])
-    halves = coordinates == "half_pixel" or (
-        coordinates in ("pytorch_half_pixel", "half_pixel_symmetric") and min(size) > 1
-    )
+    halves = min(size) > 1 and coordinates in (
+        "half_pixel", "pytorch_half_pixel", "half_pixel_symmetric",
+    )  # fmt: skip
     if mode == "nearest":
         whole = all(scale >= 1 and float(scale).is_integer() for scale in scales)
         plain = coordinates == "asymmetric" and rounding == "floor"
@@ -72,13 +72,8 @@ def _paddles_own(
         if whole and (plain or repeats):
             return nnf.interpolate(x, size, mode="nearest")
         return None
-    if mode == "linear":
-        if halves:
-            return nnf.interpolate(x, size, mode="bilinear", align_mode=0)
-        if coordinates == "align_corners" and min(size) > 1:
-            return nnf.interpolate(x, size, mode="bilinear", align_corners=True)
-        if coordinates == "asymmetric":
-            return nnf.interpolate(x, size, mode="bilinear", align_mode=1)
+    if mode == "linear" and halves:
+        return nnf.interpolate(x, size, mode="bilinear", align_mode=0)
     if mode == "cubic" and abs(step.attribute("cubic_coeff_a", CUBIC) - CUBIC) < 1e-6:
         if halves:
             return nnf.interpolate(x, size, mode="bicubic")
@@ -125,19 +120,23 @@ def weights_of(
     cubic: float = CUBIC,
     exclude: bool = False,
 ) -> Array:
-    """The matrix [after, before] float32 that resizes one side: ONNX's Resize, spelled out."""
-    place = np.arange(after, dtype=np.float64)
+    """The matrix [after, before] float32 that resizes one side: ONNX's Resize, spelled out.
+
+    Places are computed in fp32 as onnxruntime does: nearest neighbours of a tie follow from it.
+    """
+    place, ratio = np.arange(after, dtype=np.float32), np.float32(scale)
     if coordinates == "align_corners":
         source = place * (before - 1) / (after - 1) if after > 1 else place * 0
     elif coordinates == "asymmetric":
-        source = place / scale
+        source = place / ratio
     else:
-        source = (place + 0.5) / scale - 0.5
+        source = (place + np.float32(0.5)) / ratio - np.float32(0.5)
         if coordinates == "pytorch_half_pixel" and after == 1:
             source = place * 0
         if coordinates == "half_pixel_symmetric":
-            source += before / 2 * (1 - after / (scale * before))
+            source += np.float32(before / 2) * (1 - np.float32(after) / (ratio * before))
     matrix = np.zeros((after, before))
+    source = source.astype(np.float64)
     if mode == "nearest":
         picked = {
             "floor": np.floor(source),
@@ -154,7 +153,7 @@ def weights_of(
         taps = base + step
         weight = _kernel((source - taps) / stretch, mode, cubic)
         inside = (taps >= 0) & (taps < before)
-        if exclude or smooth:
+        if exclude:
             weight = np.where(inside, weight, 0)
         np.add.at(matrix, (np.arange(after), np.clip(taps, 0, before - 1)), weight)
     total = matrix.sum(1, keepdims=True)
