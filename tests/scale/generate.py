@@ -227,7 +227,7 @@ def landmarks(database: Database, size: Size) -> Landmarks:
                 f"SELECT id FROM jobs WHERE {condition} LIMIT 1"
             ).scalar()
             for name, condition in (
-                ("bulk", f"total = {size.bulk} AND status = 'running'"),
+                ("bulk", f"total = {size.bulk} AND failed < total"),
                 ("failed", f"total = {size.bulk} AND failed = total"),
                 (
                     "plain",
