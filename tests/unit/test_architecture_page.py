@@ -2,6 +2,9 @@
 
 import importlib
 import re
+import subprocess
+import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
 ROOMS = ("api", "deploy", "shared", "worker")
 NAME = re.compile(rf"(?:{'|'.join(ROOMS)}|tests)(?:\.\w+)+")
+PAGES = [PAGE, *DECISIONS]
 PARTS = ["Context", "Decision", "What was measured", "What would change our mind"]
 """Of a decision's page; it may have more."""
 TEST = re.compile(r"(tests/[\w/]+\.py)::(\w+)")
@@ -20,6 +24,18 @@ def quoted(page: Path) -> list[str]:
     """What stands in backticks outside of the drawings."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     return re.findall(r"`([^`\n]+)`", text)
+
+
+def missing(names: Collection[str]) -> set[str]:
+    """The dotted names that do not exist.
+
+    A process of its own looks them up: the import of `worker.app` connects it to Celery's signals,
+    and every worker that a later test starts in the same process would open it.
+    """
+    command = [sys.executable, "-m", "tests.unit.test_architecture_page", *names]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert child.returncode == 0, child.stderr
+    return set(child.stdout.split())
 
 
 def exists(name: str) -> bool:
@@ -38,15 +54,20 @@ def exists(name: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("page", [PAGE, *DECISIONS], ids=lambda page: page.name)
-def test_every_path_name_and_test_exists(page: Path) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_and_test_exists(page: Path) -> None:
     for one in quoted(page):
         if test := TEST.fullmatch(one):
             assert f"def {test[2]}(" in (ROOT / test[1]).read_text(), one
-        elif NAME.fullmatch(one) and not one.endswith((".md", ".py", ".yml")):
-            assert exists(one), one
         elif re.match(rf"(?:{'|'.join(ROOMS)}|tests|docs)/", one):
             assert (ROOT / one).exists(), one
+
+
+def test_every_name_exists() -> None:
+    names = {one for page in PAGES for one in quoted(page) if NAME.fullmatch(one)}
+    wrong = {"worker.nothing", "shared.queue.Nothing", "shared.queue.Message.nothing"}
+    found = missing({one for one in names if not one.endswith((".md", ".py", ".yml"))} | wrong)
+    assert found == wrong
 
 
 def test_every_room_of_the_code_is_on_the_page() -> None:
@@ -74,3 +95,7 @@ def test_the_index_of_decisions_names_each_once_in_order() -> None:
         headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
         assert name.startswith(f"{number:04d}-")
         assert [one for one in headings if one in PARTS] == PARTS, name
+
+
+if __name__ == "__main__":
+    print(*(name for name in sys.argv[1:] if not exists(name)))
