@@ -94,8 +94,9 @@ ITEM_TRANSITIONS: dict[ItemStatus, frozenset[ItemStatus]] = {
     ItemStatus.FAILED: frozenset({ItemStatus.QUEUED}),
     ItemStatus.CANCELLED: frozenset(),
 }
-"""The statuses that may follow each status. RUNNING → QUEUED: the lease expired, or the error is
-retried. QUEUED → FAILED: no attempts are left. FAILED → QUEUED: the caller retries the job."""
+"""The statuses that may follow each status. RUNNING → QUEUED: the lease expired, the error is
+retried, or another worker serves the second model. QUEUED → FAILED: no attempts are left. FAILED →
+QUEUED: the caller retries the job."""
 
 SETTLED: frozenset[ItemStatus] = frozenset(
     {ItemStatus.SUCCEEDED, ItemStatus.FAILED, ItemStatus.CANCELLED}

@@ -107,6 +107,12 @@ class Options(Rendition):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="One of the models that the service offers. Default: MATTING_MODEL.",
     )
+    second_model: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="The model that mattes the photo again if the first result is doubtful, or "
+        "`none`; the better result is kept. Default: MATTING_SECOND_MODEL, if `model` is not set.",
+    )
     profile: Profile = Field(
         Profile.FAST, description="`exact` follows the steps in the model's deploy.yaml."
     )

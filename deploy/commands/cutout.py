@@ -1,9 +1,11 @@
 """`matting cutout`: runs the worker's pipeline on local files, without server and queue."""
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
+from functools import cache
 from pathlib import Path
 
 from rich.markup import escape
@@ -15,9 +17,11 @@ from shared.errors import ImageTimeoutError, SourceNotFoundError, StorageError
 from shared.options import Options
 from shared.settings import Settings
 from worker.concurrency.watchdog import Watchdog
-from worker.inference.predictor import load_predictor
+from worker.inference.catalog import find_model
+from worker.inference.predictor import Predictor, load_predictor
 from worker.inference.tuning import batch_sizes
 from worker.pipeline.pipeline import Outcome, Pipeline, WorkItem
+from worker.pipeline.second_opinions import SecondOpinions
 from worker.pipeline.work_items import requested_outputs
 
 
@@ -49,6 +53,10 @@ def cut_out_files(photos: LocalPhotos, out: Path, options: Options, settings: Se
     Raises SetupError when the model can't start. If a photo hangs in native code, the process
     exits, because nothing else can stop that code.
     """
+    second = SecondOpinions(settings, lambda _: None).model_for(options)
+    if second is not None:  # it may be loaded late, but whether it exists is said at once
+        find_model(settings.model_copy(update={"model": second}))
+    configured = settings
     if options.model is not None:
         settings = settings.model_copy(update={"model": options.model})
     settings = batch_sizes(settings)
@@ -82,8 +90,17 @@ def cut_out_files(photos: LocalPhotos, out: Path, options: Options, settings: Se
     failed = 0
     try:
         with (
+            ExitStack() as loaded,
             closing(load_predictor(settings)) as predictor,
-            closing(Pipeline(predictor, FolderStore(), settings, watchdog=watchdog)) as pipeline,
+            closing(
+                Pipeline(
+                    predictor,
+                    FolderStore(),
+                    settings,
+                    watchdog=watchdog,
+                    second=SecondOpinions(configured, _loaded_when_needed(settings, loaded)),
+                )
+            ) as pipeline,
             ThreadPoolExecutor(settings.batches_in_flight) as drivers,
             bar("matting", len(items)) as progress,
         ):
@@ -95,6 +112,24 @@ def cut_out_files(photos: LocalPhotos, out: Path, options: Options, settings: Se
     finally:
         watchdog.stop()
     return failed
+
+
+def _loaded_when_needed(settings: Settings, closing_last: ExitStack) -> Callable[[str], Predictor]:
+    """Finds second models; one is loaded when the first doubtful photo needs it, because most
+    folders have none.
+    """
+    lock = threading.Lock()
+
+    @cache
+    def load(model: str) -> Predictor:
+        own = batch_sizes(settings.model_copy(update={"model": model}))
+        return closing_last.enter_context(closing(load_predictor(own)))
+
+    def find(model: str) -> Predictor:
+        with lock:
+            return load(model)
+
+    return find
 
 
 def _exit_on_hang(name: str | None, stage: str, limit_s: float) -> None:
