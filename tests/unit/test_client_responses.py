@@ -1,4 +1,4 @@
-"""The client's types have the fields that the service sends, no more and no fewer."""
+"""The client's types have exactly the fields that the service sends."""
 
 from typing import Any
 
@@ -25,5 +25,5 @@ from api.schemas import webhooks as webhook_schemas
         (responses.Attempt, webhook_schemas.AttemptOut),
     ],
 )
-def test_the_client_s_types_are_what_is_sent(typed: Any, sent: type[BaseModel]) -> None:
+def test_the_client_s_types_match_the_responses(typed: Any, sent: type[BaseModel]) -> None:
     assert set(typed.__required_keys__) == set(sent.model_fields)
