@@ -32,6 +32,8 @@ from shared.settings import Settings
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 AGENT = "matting/1 (+image fetch)"
 
+MAX_PORT = 65_535
+
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 addresses that stand for IPv4 ones (RFC 6052)."""
 
@@ -123,12 +125,14 @@ def _target(url: str, *, allow_private: bool) -> tuple[httpx.URL, str]:
     """A URL and the address to connect to. Raises ForbiddenUrlError, UrlNotFetchedError."""
     try:
         target = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        host = target.host  # it decodes Punycode, which may be malformed
+    except (httpx.InvalidURL, ValueError) as error:
         raise ForbiddenUrlError("The URL is no plain http(s) address") from error
-    if target.scheme not in ("http", "https") or not target.host or target.userinfo:
-        raise ForbiddenUrlError(f"{_shown(url)} is no plain http(s) address")
     port = target.port or (443 if target.scheme == "https" else 80)
-    return target, resolve(target.host, port, allow_private=allow_private)
+    plain = target.scheme in ("http", "https") and host and not target.userinfo
+    if not plain or port > MAX_PORT:
+        raise ForbiddenUrlError(f"{_shown(url)} is no plain http(s) address")
+    return target, resolve(host, port, allow_private=allow_private)
 
 
 class _DeadlineCutter:
@@ -207,7 +211,7 @@ class Web:
             for _ in range(self._limits.max_redirects + 1):
                 with self._open("GET", url, deadline) as response:
                     if response.status_code in REDIRECTS:
-                        url = urljoin(url, response.headers.get("location", ""))
+                        url = _redirected(url, response.headers.get("location", ""))
                         continue
                     _check_status(url, response.status_code)
                     _refuse_encoded(url, response)
@@ -260,6 +264,14 @@ class Web:
             ) as response,
         ):
             yield response
+
+
+def _redirected(url: str, location: str) -> str:
+    """The address that a redirect leads to. Raises ForbiddenUrlError."""
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise ForbiddenUrlError(f"{_shown(url)} redirects to what is no address") from error
 
 
 def _check_status(url: str, status: int) -> None:
