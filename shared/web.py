@@ -319,5 +319,5 @@ def _shown(url: str) -> str:
     try:
         found = httpx.URL(url)
         return str(found.copy_with(query=None, fragment=None, userinfo=b""))
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, ValueError):
         return "The URL"

@@ -205,7 +205,7 @@ def test_no_redirect_leads_inside(
     assert canary.heard == []
 
 
-@pytest.mark.parametrize("url", ["http://xn--/", "http://192.0.2.1:99999/", "http://[x", "//"])
+@pytest.mark.parametrize("url", ["http://xn--/", "http://192.0.2.1:99999/", "//"])
 def test_what_is_no_address_is_refused_as_the_callers_mistake(url: str) -> None:
     with pytest.raises(ForbiddenUrlError):
         refuse_private(url, allow_private=True)
