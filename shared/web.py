@@ -29,6 +29,11 @@ from shared.errors import (
 )
 from shared.settings import Settings
 
+UNUSABLE = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError)
+"""What httpx raises for a peer's answer. UnicodeError: it reads the Location of a redirect, even if
+it does not follow it, and fails on malformed Punycode.
+"""
+
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 AGENT = "matting/1 (+image fetch)"
 
@@ -217,7 +222,7 @@ class Web:
                     _refuse_encoded(url, response)
                     _read(response, max_bytes, deadline, into)
                     return
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        except UNUSABLE as error:
             raise UrlNotFetchedError(
                 f"{_shown(url)} could not be fetched: {type(error).__name__}"
             ) from error
@@ -234,7 +239,7 @@ class Web:
         try:
             with self._open("POST", url, deadline, body, headers) as response:
                 return PostResponse(response.status_code, response.headers.get("retry-after", ""))
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        except UNUSABLE as error:
             raise UrlNotFetchedError(
                 f"{_shown(url)} could not be reached: {type(error).__name__}"
             ) from error
