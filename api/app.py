@@ -52,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         configure_logging(settings)
+        app.openapi()  # now, because it would hold up the event loop later
         with open_resources(settings) as resources, start_kept_out_of_collections():
             app.state.resources = resources
             yield

@@ -1,12 +1,14 @@
-"""Requests begin one at a time: a crowd does not hold up the event loop."""
+"""What holds up the event loop of the API: crowds, full collections, large descriptions."""
 
 import asyncio
 import gc
+import json
 
 from starlette.types import Receive, Scope, Send
 
-from api.app import start_kept_out_of_collections
+from api.app import create_app, start_kept_out_of_collections
 from api.http.turns import Turns
+from shared.settings import Settings
 
 CROWD = 50
 
@@ -57,3 +59,10 @@ def test_the_collector_does_not_examine_again_what_the_start_created() -> None:
     with start_kept_out_of_collections():
         assert gc.get_freeze_count() > 20 * len(gc.get_objects())
     assert gc.get_freeze_count() == 0
+
+
+def test_the_description_of_the_api_is_made_once() -> None:
+    app = create_app(Settings())
+    assert app.openapi() is app.openapi()
+    first = json.dumps(app.openapi())
+    assert json.dumps(create_app(Settings()).openapi()) == first
