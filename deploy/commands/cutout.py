@@ -91,7 +91,7 @@ def cut_out_files(photos: LocalPhotos, out: Path, options: Options, settings: Se
     try:
         with (
             ExitStack() as loaded,
-            closing(load_predictor(settings)) as predictor,
+            closing(load_predictor(settings, warm_shapes=False)) as predictor,
             closing(
                 Pipeline(
                     predictor,
@@ -123,7 +123,7 @@ def _loaded_when_needed(settings: Settings, closing_last: ExitStack) -> Callable
     @cache
     def load(model: str) -> Predictor:
         own = batch_sizes(settings.model_copy(update={"model": model}))
-        return closing_last.enter_context(closing(load_predictor(own)))
+        return closing_last.enter_context(closing(load_predictor(own, warm_shapes=False)))
 
     def find(model: str) -> Predictor:
         with lock:
