@@ -27,6 +27,7 @@ from shared.rendition import (
     Shadow,
     ShadowKind,
 )
+from shared.subject import Subject
 
 __all__ = [
     "Background",
@@ -119,6 +120,11 @@ class Options(Rendition):
     refine: bool = Field(True, description="Refine the edge of the matte at full resolution.")
     colour_profile: ColourProfile = Field(
         ColourProfile.SRGB, description="Convert to sRGB, or keep the photo's ICC profile."
+    )
+    subject: Subject | None = Field(
+        None,
+        description="Which subject is meant, if there are several: a box around it, or points on "
+        "it and on others.",
     )
     roi: tuple[float, float, float, float] | None = Field(
         None,

@@ -1,6 +1,7 @@
 """Which photos a second model is asked about, and what becomes of its answer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def run(
     *,
     elsewhere: bool = False,
     forwarded_to: str | None = None,
-    asked: dict[str, str] | None = None,
+    asked: dict[str, Any] | None = None,
 ) -> Outcome:
     """One photo through a pipeline of the first model that may ask the second one."""
     settings = Settings(model=forwarded_to or "builtin")

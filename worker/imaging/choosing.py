@@ -36,6 +36,8 @@ class Opinion(NamedTuple):
     prepared: PreparedImage
     metrics: MatteMetrics
     reasons: tuple[Reason, ...]
+    fit: float = 1.0
+    """The share of the points of the option `subject` that the matte agrees with."""
 
 
 def is_doubtful(reasons: Sequence[Reason]) -> bool:
@@ -44,7 +46,9 @@ def is_doubtful(reasons: Sequence[Reason]) -> bool:
 
 
 def choose(first: Opinion, second: Opinion) -> Kept:
-    """Whose matte to keep, if the first one is doubtful."""
+    """Whose matte to keep, if the first one is doubtful or agrees with few points."""
+    if first.fit != second.fit:
+        return Kept.FIRST if first.fit > second.fit else Kept.SECOND
     if Reason.EMPTY in second.reasons:
         return Kept.FIRST
     if Reason.EMPTY in first.reasons:

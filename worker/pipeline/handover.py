@@ -22,13 +22,16 @@ class Handover:
     """At the network's size, without padding."""
     model: str
     reasons: tuple[Reason, ...]
+    fit: float
+    """The share of the points of the option `subject` that it agrees with."""
 
 
-def write_handover(alpha: Alpha, model: str, reasons: Sequence[Reason]) -> bytes:
+def write_handover(alpha: Alpha, model: str, reasons: Sequence[Reason], fit: float = 1) -> bytes:
     """The file of an alpha [h, w] float32 in 0..1, at 8 bits."""
     said = PngImagePlugin.PngInfo()
     said.add_text("model", model)
     said.add_text("reasons", " ".join(reasons))
+    said.add_text("fit", f"{fit:.6f}")
     file = io.BytesIO()
     pixels = np.rint(alpha * 255).astype(np.uint8)
     PillowImage.fromarray(pixels).save(file, "png", pnginfo=said)
@@ -42,7 +45,7 @@ def read_handover(data: bytes) -> Handover:
         text = {name: str(value) for name, value in file.info.items() if isinstance(name, str)}
     known = {reason.value: reason for reason in Reason}
     reasons = tuple(known[name] for name in text.get("reasons", "").split() if name in known)
-    return Handover(alpha, text.get("model", ""), reasons)
+    return Handover(alpha, text.get("model", ""), reasons, float(text.get("fit", 1)))
 
 
 def prepared_as(alpha: Alpha, image: Image) -> PreparedImage:

@@ -33,6 +33,7 @@ from worker.imaging.quarantine import DecodeRequest, Quarantine
 from worker.imaging.review import ReviewInput, review_many
 from worker.pipeline.background_pictures import BackgroundPictures
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore
+from worker.pipeline.meant_subject import put_back, seen_by_network
 from worker.pipeline.result_reuse import EarlierResults
 from worker.pipeline.second_opinions import SecondOpinions
 from worker.pipeline.transfers import Transfers
@@ -250,8 +251,9 @@ class Pipeline:
                 )
         in_flight.metadata = metadata_to_keep(data, options)
         in_flight.outcome.width, in_flight.outcome.height = decoded.width, decoded.height
-        in_flight.prepared = self._predictor.prepare(decoded.image, options.profile)
         in_flight.decoded = decoded
+        seen = seen_by_network(in_flight)
+        in_flight.prepared = self._predictor.prepare(seen, options.profile)
 
     def _predict(self, in_flight_images: list[InFlightImage]) -> None:
         ready = [p for p in in_flight_images if p.prepared is not None and not p.outcome.reused]
@@ -271,10 +273,13 @@ class Pipeline:
                 in_flight.outcome.model = self._model
         matted = [in_flight for in_flight in ready if in_flight.alpha is not None]
         firsts = [one for one in matted if one.item.forwarded_to is None]
-        self._review(firsts)
+        self._review([one for one in firsts if one.item.options.subject is None])
+        self._second.review_meant([one for one in firsts if one.item.options.subject is not None])
         self._second.ask_many(firsts, self._codecs)
         forwarded = [one for one in matted if one.item.forwarded_to is not None]
         self._second.settle_forwarded(forwarded, self._model)
+        for in_flight in matted:
+            put_back(in_flight)
 
     def _review(self, in_flight_images: list[InFlightImage]) -> None:
         seen = [

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from shared.errors import MattingError
+from shared.jobs import Reason
 from shared.options import Options
 from shared.queue import MODEL_NAME
 from shared.settings import NO_MODEL, Settings
@@ -24,6 +25,7 @@ from worker.imaging.prepared import PreparedImage
 from worker.imaging.review import reasons
 from worker.pipeline.handover import prepared_as, read_handover, write_handover
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage
+from worker.pipeline.meant_subject import meant, seen_by_network
 
 log = get_logger(__name__)
 
@@ -54,6 +56,16 @@ class SecondOpinions:
         default = self._settings.default_second_model if first == self._settings.model else None
         second = options.second_model or default
         return None if second in (None, NO_MODEL, first) else second
+
+    def review_meant(self, in_flight_images: Sequence[InFlightImage]) -> None:
+        """Take from each alpha the subject that the options mean, and review it. The mirrored photo
+        is not predicted: it would show the other subjects, too.
+        """
+        for one in in_flight_images:
+            assert one.alpha is not None
+            assert one.prepared is not None
+            found = self._opinion(one, one.alpha, one.prepared)
+            one.alpha, one.outcome.review, one.fit = found.alpha, found.reasons, found.fit
 
     def ask_many(
         self, in_flight_images: Sequence[InFlightImage], codecs: SmallestBatchFirstPool
@@ -96,7 +108,7 @@ class SecondOpinions:
             assert one.alpha is not None
             assert one.prepared is not None
             metrics = measure(one.alpha, one.prepared, _side_px(one))
-            first = Opinion(one.alpha, one.prepared, metrics, one.outcome.review)
+            first = Opinion(one.alpha, one.prepared, metrics, one.outcome.review, one.fit)
             _keep_better(one, first, self._opinion(one, alpha, prepared), model)
         share_ms = (time.perf_counter() - started) * 1e3 / len(images)
         for one in images:
@@ -112,7 +124,7 @@ class SecondOpinions:
             assert one.alpha is not None
             assert one.prepared is not None
             second = self._opinion(one, one.alpha, one.prepared)
-            one.outcome.review = second.reasons
+            one.alpha, one.outcome.review = second.alpha, second.reasons
             if one.handover is None:
                 continue
             try:
@@ -120,14 +132,19 @@ class SecondOpinions:
             except (OSError, ValueError) as error:
                 log.warning("handover-unreadable", item=one.item.item_id, detail=str(error))
                 continue
-            prepared = prepared_as(found.alpha, one.decoded.image)
+            prepared = prepared_as(found.alpha, seen_by_network(one))
             metrics = measure(found.alpha, prepared, _side_px(one))
+            first = Opinion(found.alpha, prepared, metrics, found.reasons, found.fit)
             one.outcome.model = found.model
-            _keep_better(one, Opinion(found.alpha, prepared, metrics, found.reasons), second, model)
+            _keep_better(one, first, second, model)
 
     def _opinion(self, one: InFlightImage, alpha: Alpha, prepared: PreparedImage) -> Opinion:
+        alpha, fit = meant(one, alpha, prepared)
         metrics = measure(alpha, prepared, _side_px(one))
-        return Opinion(alpha, prepared, metrics, tuple(reasons(metrics, self._settings)))
+        found = reasons(metrics, self._settings)
+        if fit < 1 and not {Reason.EMPTY, Reason.UNSURE}.intersection(found):
+            found.append(Reason.UNSURE)
+        return Opinion(alpha, prepared, metrics, tuple(found), fit)
 
 
 def _keep_better(one: InFlightImage, first: Opinion, second: Opinion, model: str) -> None:
@@ -149,14 +166,13 @@ def _forward(one: InFlightImage, model: str) -> None:
     assert one.alpha is not None
     assert one.prepared is not None
     alpha = one.prepared.without_padding(one.alpha)
-    one.handover = write_handover(alpha, one.outcome.model or "", one.outcome.review)
+    one.handover = write_handover(alpha, one.outcome.model or "", one.outcome.review, one.fit)
     one.outcome.forward_to = model
     SECOND_OPINIONS.labels(model, "forwarded").inc()
 
 
 def _prepare(predictor: BatchPredictor, one: InFlightImage) -> PreparedImage:
-    assert one.decoded is not None
-    return predictor.prepare(one.decoded.image, one.item.options.profile)
+    return predictor.prepare(seen_by_network(one), one.item.options.profile)
 
 
 def _side_px(one: InFlightImage) -> int:
