@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -9,8 +10,9 @@ from shared.jobs import Reason
 from shared.settings import Settings
 from tests.unit.test_review import disc, scene
 from worker.imaging.arrays import Plane
-from worker.imaging.choosing import Kept, Opinion, choose, is_doubtful
+from worker.imaging.choosing import Kept, Opinion, choose, far_apart, is_doubtful
 from worker.imaging.matte_metrics import measure
+from worker.imaging.prepared import PreparedImage
 from worker.imaging.review import reasons
 
 
@@ -18,6 +20,10 @@ def opinion(alpha: Plane) -> Opinion:
     prepared = scene(disc())
     metrics = measure(alpha, prepared, 1_000)
     return Opinion(alpha, prepared, metrics, tuple(reasons(metrics, Settings())))
+
+
+def scene_of(alpha: Plane) -> PreparedImage:
+    return PreparedImage(np.zeros((3, *alpha.shape), np.float32), (("resize", (1_000, 1_300)),))
 
 
 HAZY, CLEAR = opinion(disc(softness=40)), opinion(disc())
@@ -42,6 +48,14 @@ def test_the_second_matte_is_kept_unless_it_could_not_decide_itself(
     first: Opinion, second: Opinion, kept: Kept
 ) -> None:
     assert choose(first, second) is kept
+
+
+def test_mattes_of_two_subjects_are_far_apart() -> None:
+    left, right = opinion(disc(x=110, radius=60)), opinion(disc(x=300, radius=60))
+    assert far_apart(left, right)
+    assert not far_apart(opinion(disc(radius=85)), CLEAR)
+    smaller = cv2.resize(CLEAR.alpha, (320, 320), interpolation=cv2.INTER_AREA)
+    assert not far_apart(CLEAR, CLEAR._replace(alpha=smaller, prepared=scene_of(smaller)))
 
 
 def test_a_blurred_or_small_photo_is_no_reason_to_ask_again() -> None:

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
+import cv2
+import numpy as np
+
 from shared.jobs import Reason
 from worker.imaging.arrays import Alpha
-from worker.imaging.matte_metrics import MatteMetrics
+from worker.imaging.matte_metrics import MatteMetrics, difference
 from worker.imaging.prepared import PreparedImage
 
 OF_THE_PHOTO = frozenset({Reason.BLURRED, Reason.SMALL})
@@ -20,6 +23,11 @@ OF_THE_PHOTO = frozenset({Reason.BLURRED, Reason.SMALL})
 
 UNDECIDED_MARGIN = 0.05
 """A second matte whose half-transparent share exceeds the first one's by this could not decide."""
+
+
+FAR_APART = 0.5
+"""Mattes that differ by more than this share of the subject show two different subjects, and which
+one is meant, a person must say: more than half of these photos were bad whichever was kept."""
 
 
 class Kept(StrEnum):
@@ -56,6 +64,15 @@ def choose(first: Opinion, second: Opinion) -> Kept:
     undecided = second.metrics.soft > first.metrics.soft + UNDECIDED_MARGIN
     worse = _trouble(second.metrics) > _trouble(first.metrics)
     return Kept.FIRST if undecided and worse else Kept.SECOND
+
+
+def far_apart(first: Opinion, second: Opinion) -> bool:
+    """Whether two mattes of a photo differ so much that either may be wrong."""
+    ours = first.prepared.without_padding(first.alpha)
+    theirs = second.prepared.without_padding(second.alpha)
+    size = theirs.shape[1], theirs.shape[0]
+    resized = cv2.resize(ours, size, interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
+    return difference(resized, theirs) > FAR_APART
 
 
 def _trouble(metrics: MatteMetrics) -> float:

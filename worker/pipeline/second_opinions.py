@@ -19,7 +19,7 @@ from shared.telemetry import SECOND_OPINIONS, get_logger
 from shared.tracing import StageSpan
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.imaging.arrays import Alpha
-from worker.imaging.choosing import Kept, Opinion, choose, is_doubtful
+from worker.imaging.choosing import Kept, Opinion, choose, far_apart, is_doubtful
 from worker.imaging.matte_metrics import measure
 from worker.imaging.prepared import PreparedImage
 from worker.imaging.review import reasons
@@ -154,6 +154,8 @@ def _keep_better(one: InFlightImage, first: Opinion, second: Opinion, model: str
     one.alpha, one.prepared, one.outcome.review = better.alpha, better.prepared, better.reasons
     if kept is Kept.SECOND:
         one.outcome.model = model
+        if not better.reasons and Reason.EMPTY not in first.reasons and far_apart(first, second):
+            one.outcome.review = (Reason.UNSURE,)
 
 
 def _without_second(one: InFlightImage, model: str, outcome: str) -> None:
