@@ -64,7 +64,7 @@ def paste(ground: Image, cutout: Cutout, left: float, size: float) -> tuple[Imag
     scale = size * min(HEIGHT / alpha.shape[0], WIDTH / 2 / alpha.shape[1])
     side = max(1, int(alpha.shape[1] * scale)), max(1, int(alpha.shape[0] * scale))
     colours = cv2.resize(colours, side, interpolation=cv2.INTER_AREA).astype(np.uint8)
-    alpha = cv2.resize(alpha, side, interpolation=cv2.INTER_AREA)
+    alpha = cv2.resize(alpha, side, interpolation=cv2.INTER_AREA).astype(np.float32)
     top = (HEIGHT - side[1]) // 2
     first = int(left * WIDTH + (WIDTH / 2 - side[0]) / 2)
     whole = np.zeros((HEIGHT, WIDTH), np.float32)

@@ -54,7 +54,7 @@ def test_mattes_of_two_subjects_are_far_apart() -> None:
     left, right = opinion(disc(x=110, radius=60)), opinion(disc(x=300, radius=60))
     assert far_apart(left, right)
     assert not far_apart(opinion(disc(radius=85)), CLEAR)
-    smaller = cv2.resize(CLEAR.alpha, (320, 320), interpolation=cv2.INTER_AREA)
+    smaller = cv2.resize(CLEAR.alpha, (320, 320), interpolation=cv2.INTER_AREA).astype(np.float32)
     assert not far_apart(CLEAR, CLEAR._replace(alpha=smaller, prepared=scene_of(smaller)))
 
 

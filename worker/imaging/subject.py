@@ -182,7 +182,8 @@ def _divided(alpha: Alpha, part: NDArray[np.bool_], points: Sequence[Point]) -> 
             break
     for row, column, kind in places:
         seeds[row, column] = kind
-    return part & (_nearest(seeds) == 2)
+    others: NDArray[np.bool_] = part & (_nearest(seeds) == 2)
+    return others
 
 
 def _grown(box: Shares, share: float) -> Shares:
