@@ -16,6 +16,7 @@ from shared.errors.base import (
 )
 from shared.errors.codes import ERRORS, error_of
 from shared.errors.images import (
+    CameraRawError,
     EmptyFileError,
     EncodedSourceError,
     EncodingFailedError,
@@ -30,6 +31,7 @@ from shared.errors.images import (
     TooCostlyImageError,
     TooManyPixelsError,
     TruncatedImageError,
+    UnsupportedImageError,
 )
 from shared.errors.requests import (
     AmbiguousRequestError,
@@ -66,6 +68,7 @@ from shared.errors.setup import (
     ModelLoadError,
     NoStackError,
     PairsNotFoundError,
+    ResultsAmongPhotosError,
     SetupError,
     StackError,
     UnsupportedOperatorError,
@@ -126,6 +129,7 @@ __all__ = [
     "BadOnnxError",
     "BucketMissingError",
     "BusyError",
+    "CameraRawError",
     "ConflictError",
     "DatabaseError",
     "DeliveryNotFoundError",
@@ -172,6 +176,7 @@ __all__ = [
     "RequestError",
     "RequestTooLargeError",
     "ResultNotReadyError",
+    "ResultsAmongPhotosError",
     "ScopeError",
     "SetupError",
     "SlowRequestError",
@@ -192,6 +197,7 @@ __all__ = [
     "UnauthorizedError",
     "UnknownModelError",
     "UnsupportedEncodingError",
+    "UnsupportedImageError",
     "UnsupportedOperatorError",
     "UnsupportedTransformError",
     "UrlNotFetchedError",

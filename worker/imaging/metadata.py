@@ -3,6 +3,7 @@
 GPS positions, thumbnails, serial numbers and maker notes are never read, so they can't leak.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import PIL.Image
@@ -67,8 +68,14 @@ def read_metadata(data: bytes, rendition: Rendition, *, keep_icc: bool) -> Metad
     icc = header.info.get("icc_profile")
     if not keep_icc or header.mode not in ("RGB", "RGBA"):
         icc = None  # the pixels were converted to sRGB
-    dpi = _dpi(header) if rendition.dpi == "keep" else rendition.dpi
-    return Metadata(icc or None, dpi, tuple(_exif(header, rendition.exif)))
+    dpi: float | None = None if rendition.dpi == "keep" else rendition.dpi
+    if rendition.dpi == "keep":
+        with suppress(Exception):  # a damaged EXIF block stands beside pixels that are whole
+            dpi = _dpi(header)
+    exif: list[tuple[int, str]] = []
+    with suppress(Exception):
+        exif = _exif(header, rendition.exif)
+    return Metadata(icc or None, dpi, tuple(exif))
 
 
 def _dpi(header: PIL.Image.Image) -> float | None:
