@@ -5,7 +5,7 @@ silence; only system files and lists are.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,10 +47,10 @@ def find_photos(paths: Sequence[Path], *, but_for: Path | None = None) -> LocalP
     left_out: list[LeftOut] = []
     for path in paths:
         if path.is_file():
-            candidates = [(path, path.name, None)]
+            candidates: Iterable[tuple[Path, str, str | None]] = [(path, path.name, None)]
         elif path.is_dir():
             base = path.parent if len(paths) > 1 and path.name else path
-            candidates = list(_in_folder(path, base, but_for))
+            candidates = _in_folder(path, base, but_for)
         else:
             raise FileNotFoundError(f"{path} does not exist")
         for file, name, reason in candidates:

@@ -1,4 +1,4 @@
-"""Wide-gamut ICC profiles, and what their colours are in sRGB, by formula."""
+"""Makes wide-gamut ICC profiles, and converts their colours to sRGB by formula."""
 
 import struct
 
@@ -23,13 +23,13 @@ ADOBE_RGB_TO_XYZ: Matrix = np.array(
         [0.0194811, 0.0608902, 0.7448387],
     ]
 )
-"""Adobe RGB (1998) likewise; its gamma is 563/256."""
+"""Adobe RGB (1998) to XYZ, also under D50. Its gamma is 563/256."""
 
 ADOBE_GAMMA = 563 / 256
 
 
 def adobe_rgb() -> bytes:
-    """An ICC profile of version 2 (ICC.1:2001-04): three primaries, one gamma."""
+    """An ICC profile of version 2 (ICC.1:2001-04) with three primaries and one gamma."""
     primaries = [_xyz(*ADOBE_RGB_TO_XYZ[:, column]) for column in range(3)]
     curve = b"curv" + bytes(4) + struct.pack(">IH", 1, 563) + bytes(2)
     tags = dict(zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries, strict=True))

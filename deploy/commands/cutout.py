@@ -74,7 +74,7 @@ def cut_out_files(
         watchdog.start(partial(_exit_on_hang, store))
         try:
             with (
-                closing(load_predictor(settings)) as predictor,
+                closing(load_predictor(settings, warm_shapes=False)) as predictor,
                 closing(Pipeline(predictor, store, settings, watchdog=watchdog)) as pipeline,
                 ThreadPoolExecutor(settings.batches_in_flight) as drivers,
                 bar("matting", len(wanted)) as progress,

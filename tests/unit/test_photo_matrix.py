@@ -22,7 +22,7 @@ def test_every_kind_of_file_looks_as_other_readers_see_it(source: str) -> None:
         decoded = decode(sample.data, SETTINGS)
         height, width = decoded.image.shape[:2]
         assert (decoded.height, decoded.width) == (height, width), sample.name
-        assert decoded.image.shape == sample.seen.shape[:2] + (3,), sample.name
+        assert decoded.image.shape == (*sample.seen.shape[:2], 3), sample.name
         alpha = np.full((height, width), 255) if decoded.alpha is None else decoded.alpha
         share = sample.seen[..., 3:] / 255
         seen = sample.seen[..., :3] * share + 255 * (1 - share)

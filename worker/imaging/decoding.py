@@ -198,7 +198,7 @@ def _decode_samples(
         if not profile and "nclx_profile" in header.info:
             codes = header.info["nclx_profile"]
             profile = coded_profile(codes["color_primaries"], codes["transfer_characteristics"])
-        if keep_profile and header.mode in ("RGB", "RGBA"):
+        if keep_profile and header.mode in ("RGB", "RGBA") and samples.space == "RGB":
             profile = None
         colours = to_srgb(samples, profile)
         if samples.alpha is None or opaque:
@@ -235,15 +235,15 @@ def _read_deep_png(data: bytes, header: PIL.Image.Image) -> Samples:
     stored = _imdecode(data, header, cv2.IMREAD_UNCHANGED)
     if stored.ndim == 2:
         stored = stored[..., None]
-    channels = stored.shape[2]
-    colours = stored[..., :1] if channels < 3 else stored[..., 2::-1]
-    if channels in (2, 4):
-        return Samples(colours, "L" if channels == 2 else "RGB", stored[..., -1])
-    space = "L" if channels == 1 else "RGB"
+    grey = data[25] in (0, 4)  # IHDR's colour type
+    space = "L" if grey else "RGB"
+    colours = stored[..., :1] if grey else stored[..., 2::-1]
+    if stored.shape[2] in (2, 4):  # OpenCV gives grey with alpha as colour with alpha
+        return Samples(colours, space, stored[..., -1])
     key = next(
         (data[begin + 8 : end - 4] for kind, begin, end in png_chunks(data) if kind == b"tRNS"), b""
     )
-    if len(key) != 2 * channels:
+    if len(key) != 2 * colours.shape[2]:
         return Samples(colours, space)
     clear = (colours == np.frombuffer(key, ">u2")).all(axis=2)
     return Samples(colours, space, np.where(clear, np.uint16(0), np.uint16(65_535)))
