@@ -9,11 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shared.photo_kinds import HEAD_BYTES, other_kind, photo_kind, raw_kind
+from shared.photo_kinds import HEAD_BYTES, PHOTO_ENDINGS, other_kind, photo_kind, raw_kind
 from shared.photo_names import is_hidden, is_never_a_photo
-
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-"""Extensions of the photos that `matting models verify` looks for."""
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -96,7 +93,7 @@ def _reason_to_leave_out(file: Path) -> str | None:
             head = stream.read(HEAD_BYTES)
     except OSError as error:
         return f"it can't be read: {error.strerror}"
-    if photo_kind(head) or file.suffix.lower() in EXTENSIONS:
+    if photo_kind(head) or file.suffix.lower() in PHOTO_ENDINGS:
         return None
     if raw := raw_kind(head):
         return f"it is camera raw ({raw}): export it as JPEG, PNG or TIFF"

@@ -6,6 +6,14 @@ HEAD_BYTES = 512
 PHOTO_KINDS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "BMP", "PSD")
 """The accepted kinds, by the names of Pillow's plug-ins. JPEG includes JFIF, JPE and MPO."""
 
+PHOTO_ENDINGS = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff"),
+        *(".heic", ".heif", ".hif", ".avif", ".psd"),
+    }
+)
+"""Endings of the names of photos. A file that has one and is none is damaged, or called wrongly."""
+
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """TIFF and BigTIFF in both byte orders (TIFF 6.0, section 2)."""
 

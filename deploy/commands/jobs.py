@@ -54,6 +54,7 @@ def submit(
     """Submit photos as one job; print its id."""
     options = parse_options(option or [])
     remote, attached = remote_source(sources), attached_source(sources)
+    left_out = 0
     with connect(data) as client:
         if dry_run:
             if remote is None:
@@ -75,6 +76,7 @@ def submit(
                 )
         else:
             photos = resolve_photos([Path(source) for source in sources])
+            left_out = len(photos.left_out)
             with bar("sending", len(photos.files)) as progress:
                 task = progress.task_ids[0]
                 job = client.submit_files(
@@ -87,8 +89,8 @@ def submit(
         if wait:
             job = follow(client, job["id"])
     _print_job(job, as_json=as_json)
-    if wait:
-        raise typer.Exit(_exit_status(job))
+    failed = _exit_status(job) if wait else 0
+    raise typer.Exit(1 if left_out else failed)
 
 
 def status(

@@ -42,6 +42,13 @@ class UnsupportedImageError(ImageError):
     remedy = "Export it as JPEG or PNG, or as a flat TIFF with 8 or 16 bits, and send that."
 
 
+class HiddenFileError(ImageError):
+    """The file is hidden: its name, or that of its folder, begins with a dot."""
+
+    code = "hidden-file"
+    remedy = "If it is a photo of yours, rename it and submit it again."
+
+
 class TruncatedImageError(ImageError):
     """The image file is cut off or damaged."""
 
