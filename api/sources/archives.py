@@ -156,19 +156,19 @@ def _names(entries: Sequence[zipfile.ZipInfo]) -> list[str]:
 
 
 def _is_shift_jis(names: Iterable[bytes]) -> bool:
-    """Whether all the names are Japanese in Shift-JIS, as Windows calls it."""
+    """Whether all the names are Japanese in Shift-JIS, as Windows writes it."""
     try:
-        text = "".join(name.decode("cp932") for name in names)
+        text = "\n".join(name.decode("cp932") for name in names)
     except UnicodeDecodeError:
         return False
-    foreign = [char for char in text if not char.isascii()]
-    return bool(_KANA_OR_KANJI.search(text)) and all(_JAPANESE.match(char) for char in foreign)
+    only_japanese = all(char.isascii() or _JAPANESE.match(char) for char in text)
+    return only_japanese and bool(_JAPANESE_WORD.search(text))
 
 
 _JAPANESE = re.compile("[\u3000-\u30ff\u4e00-\u9fff\uff01-\uff5e\u2010-\u203b]")
-_KANA_OR_KANJI = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
-"""What names in Shift-JIS hold. Half-width kana are left out: Western names in CP437 look like
-them.
+_JAPANESE_WORD = re.compile("[\u3040-\u30ff\u4e00-\u9fff]{2}")
+"""What names in Shift-JIS hold: no half-width kana, and somewhere two letters side by side. Western
+names in CP437 look like single ones: `größe` like `gr疲e`.
 """
 
 
