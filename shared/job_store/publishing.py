@@ -99,7 +99,8 @@ def publishable(
     """
     model = Job.options["model"].as_string().label("model")
     out = (Job.running + _on_queue(Job.id, ahead)).label("out")
-    job = session.execute(sa.select(Job.priority, model, out).where(Job.id == job_id)).one_or_none()
+    facts = sa.select(Job.priority, Job.of_job_id, model, out).where(Job.id == job_id)
+    job = session.execute(facts).one_or_none()
     room = 0 if job is None else ahead - job.out
     if job is None or room <= 0:
         return []
@@ -120,6 +121,7 @@ def publishable(
             express=row.position <= EXPRESS_IMAGES,
             model=row.model or job.model,
             by_url=row.by_url,
+            makes_version=job.of_job_id is not None,
             attempts=row.attempts,
         )
         for row in rows
