@@ -33,6 +33,8 @@ class OpenJob:
     total: int
     queued: int
     unsettled: int
+    makes_version: bool = False
+    """Whether a person waits for a result to be made again."""
 
     @property
     def express_left(self) -> int:
@@ -41,8 +43,12 @@ class OpenJob:
         return max(0, min(EXPRESS_IMAGES, self.total) - settled)
 
 
-def open_jobs(session: Session) -> list[OpenJob]:
-    """The open jobs with unfinished images, oldest first."""
+def open_jobs(
+    session: Session, *, only: uuid.UUID | None = None, but_for: uuid.UUID | None = None
+) -> list[OpenJob]:
+    """The open jobs with unfinished images, oldest first; `only` one of them, or all `but_for`
+    one.
+    """
     statement = (
         sa.select(
             Job.id,
@@ -51,10 +57,15 @@ def open_jobs(session: Session) -> list[OpenJob]:
             Job.total,
             Job.queued,
             (Job.queued + Job.running).label("unsettled"),
+            Job.of_job_id.is_not(None).label("makes_version"),
         )
         .where(is_open(), Job.queued + Job.running > 0)
         .order_by(Job.id)
     )
+    if only is not None:
+        statement = statement.where(Job.id == only)
+    if but_for is not None:
+        statement = statement.where(Job.id != but_for)
     return [
         OpenJob(
             job_id=row.id,
@@ -63,6 +74,7 @@ def open_jobs(session: Session) -> list[OpenJob]:
             total=row.total,
             queued=row.queued,
             unsettled=row.unsettled,
+            makes_version=row.makes_version,
         )
         for row in session.execute(statement)
     ]

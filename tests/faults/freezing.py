@@ -1,4 +1,4 @@
-"""A part that is frozen, not gone: its connections stay open and nothing is ever answered."""
+"""Freezes a part: its connections stay open and it never answers."""
 
 import asyncio
 import os
@@ -9,61 +9,32 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
+from tests.faults.probing import Probing, share
 from tests.faults.system import System
 
 HEALTHY_S = 0.1
-"""/healthz answers within this, 19 times of 20: on a busy machine any process waits at times."""
+"""Limit for 19 of 20 answers of /healthz. On a busy machine any process waits now and then."""
 
 ALIVE_S = 3.0
-"""And within this always: a kubelet ends what takes longer."""
+"""Limit for every answer: Kubernetes restarts a container that takes longer."""
 
-PROBE_EVERY_S = 0.05
 RECOVERY_S = 10
 DEADLINE_S = 60
 CROWD = 45
-"""Requests to each of a few routes, while the part is frozen: more than the API has threads."""
+"""Requests to each of a few routes while the part is frozen: more than the API has threads."""
 
 ARRIVE_EVERY_S = 0.02
 
 
-class Probing:
-    """Asks /healthz all the time, as a kubelet would; on a connection of its own."""
-
-    def __init__(self, url: str) -> None:
-        self._url = f"{url}/healthz"
-        self.took_s: list[float] = []
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        with httpx.Client(trust_env=False, timeout=DEADLINE_S) as client:
-            while not self._stopping.wait(PROBE_EVERY_S):
-                began = time.monotonic()
-                client.get(self._url).raise_for_status()
-                self.took_s.append(time.monotonic() - began)
-
-
 def freeze(system: System, pids: Sequence[int], luck: random.Random) -> float:
-    """Stop these processes for a while, with more callers than threads; seconds until the system
-    is ready and works again. What was submitted meanwhile is done.
+    """Stop these processes for a while, with more callers than threads.
+
+    Returns the seconds until the system is ready and works again. Everything that was submitted in
+    the meantime must be done.
     """
     key = uuid.uuid4().hex
     with Probing(system.api_url) as probing:
@@ -80,11 +51,9 @@ def freeze(system: System, pids: Sequence[int], luck: random.Random) -> float:
         _until_done(system, _submit(system, key))
         recovery_s = time.monotonic() - thawed
         crowd.join()
-    took_s = sorted(probing.took_s)
-    usual, worst = took_s[len(took_s) * 19 // 20], took_s[-1]
-    print(f"/healthz: 95 % within {usual * 1e3:.0f} ms, all within {worst * 1e3:.0f} ms")
-    assert usual <= HEALTHY_S
-    assert worst <= ALIVE_S
+    print(probing.found)
+    assert share(probing.found.answers_s, 0.95) <= HEALTHY_S, str(probing.found)
+    assert probing.found.answers_s[-1] <= ALIVE_S, str(probing.found)
     assert recovery_s <= RECOVERY_S, f"recovery took {recovery_s:.1f} s"
     return recovery_s
 
@@ -107,7 +76,7 @@ def _body() -> dict[str, Any]:
 
 
 def _submit(system: System, key: str) -> str:
-    """As a careful caller does: again, with the same key, until it is accepted."""
+    """Submit a job like a careful client: repeated with the same key until it is accepted."""
     headers = {"Authorization": f"Bearer {system.api_key}", "Idempotency-Key": key}
     deadline = time.monotonic() + DEADLINE_S
     while True:
@@ -127,7 +96,7 @@ def _submit(system: System, key: str) -> str:
 
 
 def _until_done(system: System, job_id: str) -> None:
-    """Until the job is done and the API says that it is ready."""
+    """Wait until the job is done and the API reports that it is ready."""
     deadline = time.monotonic() + DEADLINE_S
     headers = {"Authorization": f"Bearer {system.api_key}"}
     with httpx.Client(
