@@ -152,7 +152,7 @@ class RedoOut(BaseModel):
     number: int = Field(description="The number that the version has.")
     made_by: MadeBy
     status: Literal["waiting", "failed"]
-    error: ErrorOut | None = Field(description="Why it failed; the earlier result stays.")
+    error: ErrorWithRemedy | None = Field(description="Why it failed; the earlier result stays.")
 
     @classmethod
     def of(cls, item: Item) -> "RedoOut | None":
@@ -164,7 +164,9 @@ class RedoOut(BaseModel):
             number=redo["number"],
             made_by=redo["made_by"],
             status=redo["status"],
-            error=ErrorOut(code=redo["code"], detail=redo["detail"]) if "code" in redo else None,
+            error=ErrorWithRemedy(code=redo["code"], detail=redo["detail"])
+            if "code" in redo
+            else None,
         )
 
 

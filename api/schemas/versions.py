@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from api.schemas.responses import ErrorOut
+from api.schemas.responses import ErrorWithRemedy
 from shared.job_store import Version
 from shared.jobs import ItemStatus, MadeBy
 from shared.models import Item
@@ -21,7 +21,7 @@ class VersionOut(BaseModel):
     model: str | None = Field(description="The model in its options; null: the service's default.")
     api_key: str | None = Field(description="Name of the API key that asked for it.")
     status: ItemStatus
-    error: ErrorOut | None
+    error: ErrorWithRemedy | None
     options: Options
     needs_review: bool
     output_bytes: int | None
@@ -54,7 +54,7 @@ class VersionOut(BaseModel):
         return cls(
             model=options.get("model"),
             status=result.status,
-            error=ErrorOut(code=result.error_code, detail=result.error_detail or "")
+            error=ErrorWithRemedy(code=result.error_code, detail=result.error_detail or "")
             if result.error_code
             else None,
             options=Options.model_validate(options),

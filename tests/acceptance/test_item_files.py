@@ -19,6 +19,7 @@ from shared import job_store
 from shared.database import Database
 from shared.jobs import Scope
 from shared.storage import Storage
+from tests.acceptance.command import matting
 from tests.acceptance.conftest import http_with
 from tests.acceptance.test_api import assert_problem
 from tests.waiting import eventually
@@ -162,9 +163,9 @@ def test_an_image_is_made_again_by_other_options(
 ) -> None:
     item = item_of(client, photos, {})
     path = f"/v1/items/{item['id']}/redo"
-    changes = {"options": {"format": "jpeg", "background": "#00ff00"}}
-    assert http.post(path, json=changes).status_code == 202
-    after = settled(http, item)
+    asked = client.results.redo(item["id"], options={"format": "jpeg", "background": "#00ff00"})
+    assert (asked["version"], asked["result_format"], asked["status"]) == (1, "png", "succeeded")
+    after = client.results.wait(item["id"])
     assert (after["version"], after["result_format"]) == (2, "jpg")
     result = http.get(f"/v1/items/{item['id']}/result", follow_redirects=True).content
     assert result.startswith(b"\xff\xd8\xff")
@@ -174,11 +175,29 @@ def test_an_image_is_made_again_by_other_options(
     assert_problem(http.post(path, json={"options": {"no": 1}}), 422, "invalid-options")
     picture = {"background": {"image": "s3://matting/jobs/x/y.png"}}
     assert_problem(http.post(path, json={"options": picture}), 403, "forbidden-source")
-    [first, second] = http.get(f"/v1/items/{item['id']}/versions").json()["versions"]
+    [first, second] = client.results.versions(item["id"])
     assert (first["options"]["format"], second["options"]["format"]) == ("png", "jpeg")
     assert_problem(
         http.post(f"/v1/items/{item['id']}/versions/9/restore"), 404, "version-not-found"
     )
+
+
+def test_the_command_redo_says_what_became_of_it(
+    client: MattingClient, photos: Path, stack: Stack
+) -> None:
+    item = item_of(client, photos, {})
+    data = ["--data", str(stack.data)]
+    done = matting("redo", item["id"], "--option", "format=webp", *data)
+    assert (done.returncode, done.stdout) == (0, "turned.jpg: version 2\n")
+    assert client.results.item(item["id"])["result_format"] == "webp"
+    png, etag = client.results.matte(item["id"])
+    client.results.put_matte(item["id"], png, etag)
+    assert client.results.wait(item["id"])["version"] == 3
+    assert client.results.restore(item["id"], 1)["result_format"] == "png"
+    assert client.results.thumbnail(item["id"]) != client.results.thumbnail(
+        item["id"], of_photo=True
+    )
+    assert matting("redo", "x", *data).returncode == 2
 
 
 def test_photo_and_thumbnails_come_upright_and_small(

@@ -17,7 +17,7 @@ THUMBNAIL_ALPHA_QUALITY = 50
 
 WEBP_METHOD = 0
 """libwebp's fastest: a quarter of the time of its default, for files that are half as large again
-(tests/benchmarks/kept_files)."""
+(`python -m tests.benchmarks.kept_files`)."""
 
 MATTE_PARAMETERS = (
     cv2.IMWRITE_PNG_COMPRESSION,
