@@ -1,9 +1,11 @@
 """Files beside a result that people work with: its thumbnails, and its matte.
 
-They lie in a folder that is named like the result without its extension, so they need no columns.
+Their keys follow from the result's, so they need no columns. They lie beside `results/`, not in it:
+who copies that folder gets results only.
 """
 
 from enum import StrEnum
+from pathlib import PurePosixPath
 
 from shared.options import Options
 from shared.rendition import Format, Output
@@ -22,12 +24,12 @@ def thumbnails_key(result_key: str) -> str:
     """The object key of the two thumbnails: the result's WebP file, then the photo's, in one
     object. A WebP file says its own length.
     """
-    return f"{_folder(result_key)}/thumbnails.webp"
+    return _beside(result_key, "thumbnails", "webp")
 
 
 def matte_key(result_key: str) -> str:
     """The object key of the matte."""
-    return f"{_folder(result_key)}/matte.png"
+    return _beside(result_key, "mattes", "png")
 
 
 def output_with_matte(options: Options) -> tuple[int, MatteIn] | None:
@@ -52,6 +54,6 @@ def output_with_matte(options: Options) -> tuple[int, MatteIn] | None:
     return None
 
 
-def _folder(result_key: str) -> str:
-    folder, slash, name = result_key.rpartition("/")
-    return f"{folder}{slash}{name.partition('.')[0]}"
+def _beside(result_key: str, folder: str, extension: str) -> str:
+    place = PurePosixPath(result_key)
+    return str(place.parent.parent / folder / f"{place.stem}.{extension}")

@@ -91,7 +91,7 @@ def get_matte(
     """The matte of an image's result, streamed through the API."""
     item, options = find_item(resources, caller, item_id)
     result_key = _result_key(item)
-    if _names(if_none_match, item):
+    if _is_known(if_none_match, item):
         return _unchanged(item)
     pieces = _matte_of(resources, item, result_key, Options.model_validate(item.options or options))
     return _Png(pieces, headers=_headers(item))
@@ -197,7 +197,7 @@ def get_photo_thumbnail(
 
 def _thumbnail(resources: Resources, item: Item, known: str | None, index: int) -> Response:
     key = thumbnails_key(_result_key(item))
-    if _names(known, item):
+    if _is_known(known, item):
         return _unchanged(item)
     try:
         both = resources.storage.get(resources.storage.bucket, key, MAX_THUMBNAILS_BYTES)
@@ -303,10 +303,14 @@ def _etag(item: Item) -> str:
     return f'"v{item.version}"'
 
 
-def _names(condition: str | None, item: Item) -> bool:
-    """Whether a condition names the version that the item shows."""
-    tags = [] if condition is None else [tag.strip() for tag in condition.split(",")]
-    return _etag(item) in tags
+def _names(condition: str, item: Item) -> bool:
+    """Whether a condition names the version that the item shows (RFC 9110, 8.8.3.2: strongly)."""
+    return _etag(item) in [tag.strip() for tag in condition.split(",")]
+
+
+def _is_known(if_none_match: str | None, item: Item) -> bool:
+    """The same weakly: a proxy that compresses makes a validator weak."""
+    return if_none_match is not None and _names(if_none_match.replace("W/", ""), item)
 
 
 def _headers(item: Item) -> dict[str, str]:

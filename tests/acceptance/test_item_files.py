@@ -233,6 +233,27 @@ def test_another_key_finds_nothing_and_a_key_that_reads_changes_nothing(
         assert_problem(answer, 403, "scope-missing")
 
 
+def test_killing_the_worker_while_results_are_made_again_loses_none(
+    stack: Stack, client: MattingClient, folder: Path
+) -> None:
+    files = [(folder / "x.jpg", f"{number:02d}.jpg") for number in range(24)]
+    job = client.wait(client.submit_files(files)["id"])
+    items = list(client.items(job["id"]))
+    assert len(items) == 24
+    for item in items:
+        client.results.redo(item["id"], options={"format": "webp"})
+    [worker] = stack.workers
+    worker.popen.kill()
+    worker.popen.wait(10)
+    made = [client.results.wait(item["id"]) for item in items]
+    assert all((item["version"], item["redo"]) == (2, None) for item in made)
+    after = client.job(job["id"])
+    assert after["status"] == "finished"
+    assert after["counts"] == job["counts"]
+    for item in items:
+        assert client.content(item["result"] or "").startswith(b"RIFF")
+
+
 def test_versions_are_removed_with_their_job(
     client: MattingClient, http: httpx.Client, photos: Path, stack: Stack
 ) -> None:
