@@ -24,7 +24,7 @@ from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
-from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode
+from worker.imaging.decoding import decode, pixels_to_decode
 from worker.imaging.finishing import (
     finish_matte,
     largest_canvas_pixels,
@@ -241,7 +241,7 @@ class Pipeline:
             _min_side_px(in_flight), options.colour_profile is ColourProfile.KEEP
         )
         if in_flight.item.suspect:
-            decoded = DecodedImage(*self._quarantine.decode(data, request))
+            decoded = self._quarantine.decode(data, request)
         else:
             with self._watchdog.watching(in_flight.item.item_id, "decode"):
                 decoded = decode(
@@ -264,7 +264,7 @@ class Pipeline:
         InvalidMatteError.
         """
         try:
-            pixels = self._quarantine.decode(data, DecodeRequest())[0]
+            pixels = self._quarantine.decode(data, DecodeRequest()).image
         except ImageError as error:
             raise InvalidMatteError(f"The matte can't be read: {error.detail}") from error
         if pixels.shape[:2] != (decoded.height, decoded.width):
@@ -340,7 +340,7 @@ class Pipeline:
         data = self._store.get(bucket, key, self._settings.max_image_bytes)
         # Decoded in quarantine: every batch of the job reads the picture, so a picture that crashes
         # native code would end one worker after another.
-        return self._quarantine.decode(data, DecodeRequest())[0]
+        return self._quarantine.decode(data, DecodeRequest()).image
 
 
 def _min_side_px(in_flight: InFlightImage) -> int | None:
