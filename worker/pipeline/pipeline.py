@@ -24,7 +24,7 @@ from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
-from worker.imaging.decoding import decode, pixels_to_decode
+from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode
 from worker.imaging.finishing import (
     finish_matte,
     largest_canvas_pixels,
