@@ -4,7 +4,7 @@ import io
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import httpx
@@ -29,7 +29,7 @@ FRAMED = {
     "crop": True,
     "canvas": "500x500",
     "background": "#ffffff",
-    "extra_outputs": [{"name": "{path}-shadow.{ext}", "format": "jpeg", "shadow": {}}],
+    "extra_outputs": [{"name": "{path}-shadow.{ext}", "format": "png", "shadow": {}}],
 }
 
 
@@ -60,7 +60,7 @@ def item_of(client: MattingClient, photos: Path, options: dict[str, Any]) -> dic
     job = client.wait(client.submit_files([photos / "turned.jpg"], options=options)["id"])
     [item] = client.items(job["id"])
     assert item["status"] == "succeeded"
-    return item
+    return cast(dict[str, Any], item)
 
 
 def grey(data: bytes) -> NDArray[np.uint8]:
