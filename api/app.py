@@ -60,6 +60,9 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("matting"),
         description=DESCRIPTION,
         lifespan=lifespan,
+        # generated clients name their functions by it
+        generate_unique_id_function=lambda route: route.name,
+        separate_input_output_schemas=False,
         # FastAPI does not know the body of an endpoint that reads it by itself, so its JSON schema
         # is added here.
         openapi_tags=[{"name": name} for name in TAGS],

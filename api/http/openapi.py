@@ -31,6 +31,7 @@ def complete(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = make()
         _name_models(document)
+        _simplify(document)
         for name, path in document["paths"].items():
             if name.startswith(removebg_answers.PATH):  # its errors have a different shape
                 continue
@@ -50,6 +51,25 @@ def _name_models(document: dict[str, Any]) -> None:
         for name, definition in schema.pop("$defs", {}).items():
             schemas.setdefault(name, definition)
         schemas.setdefault(model.__name__, schema)
+
+
+def _simplify(node: Any) -> None:
+    """Describe a tuple of equal entries as a list of a fixed length, because generators give the
+    two forms different types; and leave out `default: null`, which some of them take for a required
+    field.
+    """
+    if isinstance(node, dict):
+        entries = node.get("prefixItems")
+        if entries and all(entry == entries[0] for entry in entries):
+            del node["prefixItems"]
+            node["items"] = entries[0]
+        if "default" in node and node["default"] is None:
+            del node["default"]
+        for child in node.values():
+            _simplify(child)
+    elif isinstance(node, list):
+        for child in node:
+            _simplify(child)
 
 
 def _document_errors(operation: dict[str, Any]) -> None:

@@ -85,7 +85,7 @@ BODY = {
 """The OpenAPI description of the request's body."""
 
 
-class Foreground(BaseModel):
+class ResultData(BaseModel):
     """The result as JSON."""
 
     result_b64: str = Field(description="The picture, in Base64.")
@@ -98,7 +98,7 @@ class Foreground(BaseModel):
 class RemoveBgResult(BaseModel):
     """The response with a result as JSON."""
 
-    data: Foreground
+    data: ResultData
 
 
 def render_error(error: MattingError) -> JSONResponse:

@@ -87,7 +87,7 @@ def get_source(item_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -
 
 
 @router.post("/{item_id}/review", responses=responses(ItemNotFoundError, ResultNotReadyError))
-def review(
+def review_item(
     item_id: uuid.UUID, body: ReviewRequest, resources: ResourcesDep, caller: CallerDep
 ) -> ItemOut:
     """Record a reviewer's verdict on a result; null removes it."""

@@ -111,7 +111,7 @@ def report_jsonl(
         **responses(JobNotFoundError, TooManyListenersError),
     },
 )
-def events(
+def job_events(
     job_id: uuid.UUID,
     resources: ResourcesDep,
     caller: CallerDep,

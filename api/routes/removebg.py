@@ -13,8 +13,7 @@ from api.http.limits import BodyLimits, takes
 from api.removebg.answers import BODY, ERRORS, PICTURES, RemoveBgResult, failed, render_result
 from api.removebg.parameters import RemoveBgRequest, options_of
 from api.resources import Resources, ResourcesDep
-from api.schemas.requests import JobRequest
-from api.schemas.validation import describe_validation
+from api.schemas.requests import JobFields
 from api.sources.source_policy import attached_key
 from api.submissions.intake import Submission, submit
 from api.submissions.removebg_call import background_of, photo_of, read_call, size_of
@@ -23,6 +22,7 @@ from shared.errors import AnswerTimeoutError, InvalidOptionsError, NoForegroundE
 from shared.jobs import ItemStatus, Reason
 from shared.models import Job, new_id
 from shared.options import Options
+from shared.validation_words import describe_validation
 
 router = APIRouter(route_class=GuardedRoute, prefix="/v1.0", tags=["removebg"])
 
@@ -90,12 +90,10 @@ async def _submitted(
         except ValidationError as error:
             [first, *_] = error.errors()
             raise InvalidOptionsError(
-                describe_validation(error),
+                describe_validation(error, RemoveBgRequest),
                 finer=f"invalid_{first['loc'][0] if first['loc'] else 'parameter'}",
             ) from error
-        body = JobRequest(
-            source=None, options=options, priority=PRIORITY, metadata={"via": "removebg"}
-        )
+        body = JobFields(options=options, priority=PRIORITY, metadata={"via": "removebg"})
         submission = Submission(request=body, files=[photo], background=picture, job_id=job_id)
         job, _ = await run_in_threadpool(submit, resources, caller, submission)
     return asked, job, options

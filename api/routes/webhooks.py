@@ -187,7 +187,9 @@ def get_delivery(delivery_id: uuid.UUID, resources: ResourcesDep, caller: Caller
     status_code=202,
     responses=responses(DeliveryNotFoundError, WebhookDisabledError),
 )
-def redeliver(delivery_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> DeliveryOut:
+def redeliver_webhook(
+    delivery_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep
+) -> DeliveryOut:
     """Send a delivery again now, with the same `webhook-id`, whether it succeeded or failed."""
     with resources.database.transaction() as session:
         found = job_store.get_delivery(session, delivery_id, api_key_id=caller.api_key_id)

@@ -29,7 +29,11 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=1_024, pattern=
 CustomId = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=STORABLE)]
 MetadataName = Annotated[str, StringConstraints(max_length=64, pattern=STORABLE)]
 MetadataText = Annotated[str, StringConstraints(max_length=MAX_METADATA_CHARS, pattern=STORABLE)]
-Url = Annotated[str, StringConstraints(max_length=2_048, pattern=r"^https?://[^\s]+$")]
+Url = Annotated[
+    str,
+    StringConstraints(max_length=2_048, pattern=r"^https?://[^\s]+$"),
+    Field(description="An http:// or https:// address.", examples=["https://shop.example/a.jpg"]),
+]
 
 
 class StopAtFirst(FailFast):
@@ -72,7 +76,21 @@ class UrlRef(_Row):
 class Source(BaseModel):
     """The source of the photos: exactly one of these fields."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "minProperties": 1,
+            "examples": [
+                {"keys": ["spring/shoe.jpg", "s3://photos/spring/bag.jpg"]},
+                {"keys": [{"key": "spring/shoe.jpg", "id": "SKU-1", "options": {"crop": True}}]},
+                {"prefix": "s3://photos/spring/"},
+                {"manifest": "s3://photos/spring.csv"},
+                {"zip": "s3://photos/spring.zip"},
+                {"uploads": [{"upload": "uploads/0191/7f3a", "name": "spring/shoe.jpg"}]},
+                {"urls": ["https://shop.example/shoe.jpg"]},
+            ],
+        },
+    )
 
     keys: Annotated[list[Key | KeyRef], StopAtFirst()] | None = Field(
         None, description="S3 keys, or s3://bucket/key.", min_length=1
@@ -190,24 +208,11 @@ class WebhookChange(BaseModel):
     )
 
 
-class JobRequest(BaseModel):
-    """A bulk job."""
+class JobFields(BaseModel):
+    """All fields of a bulk job except its source."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "source": {"prefix": "s3://photos/spring/"},
-                    "options": {"format": "png"},
-                    "priority": 5,
-                    "metadata": {"season": "spring"},
-                }
-            ]
-        },
-    )
+    model_config = ConfigDict(extra="forbid")
 
-    source: Source | None = Field(description="Not with files: they are the source then.")
     options: Options = Field(default_factory=Options)
     priority: int = Field(5, ge=0, le=9, description="9 is the most urgent.")
     failure_share: float | None = Field(
@@ -227,7 +232,28 @@ class JobRequest(BaseModel):
         default_factory=dict,
         max_length=MAX_METADATA_KEYS,
         description="Yours; given back as it is.",
+        examples=[{"season": "spring"}],
     )
+
+
+class JobRequest(JobFields):
+    """A bulk job."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "source": {"prefix": "s3://photos/spring/"},
+                    "options": {"format": "png"},
+                    "priority": 5,
+                    "metadata": {"season": "spring"},
+                }
+            ]
+        },
+    )
+
+    source: Source
 
 
 class ReviewRequest(BaseModel):

@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from api.schemas.validation import describe_validation
 from api.sources.source_policy import SourcePolicy, name_of_url, plain_name, web_address
 from shared.database_text import without_unstorable_text
 from shared.errors import BadManifestRowError, InvalidOptionsError, MattingError
 from shared.job_store import NewItem
 from shared.options import Options
+from shared.validation_words import describe_validation
 
 OPTION_PREFIX = "options."
 """The CSV column `options.format` is the option `format`."""
@@ -86,7 +86,7 @@ class RowReader:
         try:
             options = self._options.overridden(changes)
         except ValidationError as error:
-            raise InvalidOptionsError(describe_validation(error)) from error
+            raise InvalidOptionsError(describe_validation(error, Options)) from error
         self._policy.options(options)
         return options.model_dump(mode="json")
 

@@ -31,7 +31,7 @@ SAMPLE_SEED = 0
 
 def estimate(resources: Resources, caller: Caller, submission: Submission) -> Estimate:
     """Estimate a source without submitting it. Raises RequestError, ImageError, TransientError."""
-    source = submission.request.source
+    source = submission.source
     if source is None:
         raise InvalidOptionsError("`dry_run` takes a source that is named, not files")
     policy = SourcePolicy(resources.settings, caller.api_key_id, caller.sources)
@@ -88,7 +88,7 @@ class _Places:
 
 
 def _places(resources: Resources, policy: SourcePolicy, submission: Submission) -> _Places:
-    source = submission.request.source
+    source = submission.source
     assert source is not None
     found = _Places()
     kept: dict[str, object] | None = None

@@ -14,11 +14,11 @@ from api.http.guarded_route import media_type
 from api.http.limits import SMALL_BODY_BYTES
 from api.http.multipart import FilePart, Form, FormLimits, read_multipart
 from api.resources import Resources
-from api.schemas.requests import JobRequest
-from api.schemas.validation import describe_validation
+from api.schemas.requests import JobFields, JobRequest
 from api.submissions.intake import IncomingFile, Submission, digest_of
 from shared.errors import InvalidOptionsError, RequestError, RequestTooLargeError
 from shared.settings import Settings
+from shared.validation_words import describe_validation
 
 MAX_KEY_CHARS = 255
 
@@ -116,10 +116,10 @@ def _from_json(body: bytearray, key: str | None, settings: Settings) -> Submissi
     try:
         request = JobRequest.model_validate_json(body)
     except ValidationError as error:
-        raise InvalidOptionsError(describe_validation(error)) from error
-    if request.source is None:
-        raise InvalidOptionsError("source: a job needs one")
-    return Submission(request=request, key=key, sha256=digest_of(iter([body])))
+        raise InvalidOptionsError(describe_validation(error, JobRequest)) from error
+    return Submission(
+        request=request, source=request.source, key=key, sha256=digest_of(iter([body]))
+    )
 
 
 def has_more_values(json_body: bytes | bytearray, most: int) -> bool:
@@ -159,7 +159,7 @@ def _content(fields: dict[str, str], files: list[IncomingFile]) -> Iterator[byte
         file.stream.seek(0)
 
 
-def _request(fields: dict[str, str]) -> JobRequest:
+def _request(fields: dict[str, str]) -> JobFields:
     """Read the text fields. Raises InvalidOptionsError."""
     try:
         values: dict[str, Any] = {
@@ -168,6 +168,6 @@ def _request(fields: dict[str, str]) -> JobRequest:
     except (ValueError, RecursionError) as error:
         raise InvalidOptionsError(f"`{'`, `'.join(JSON_FIELDS)}` are JSON: {error}") from error
     try:
-        return JobRequest.model_validate({**values, "source": None})
+        return JobFields.model_validate(values)
     except ValidationError as error:
-        raise InvalidOptionsError(describe_validation(error)) from error
+        raise InvalidOptionsError(describe_validation(error, JobFields)) from error

@@ -9,7 +9,7 @@ from typing import IO, Any, TypeVar
 
 from api.http.auth import Caller
 from api.resources import Resources
-from api.schemas.requests import JobRequest, Source
+from api.schemas.requests import JobFields, Source
 from api.sources.listing import rows_as_file
 from api.sources.rows import RowReader
 from api.sources.source_policy import (
@@ -51,7 +51,9 @@ class IncomingFile:
 class Submission:
     """A request to submit a job."""
 
-    request: JobRequest
+    request: JobFields
+    source: Source | None = None
+    """None: the files that came with the request are the source."""
     key: str | None = None
     """The Idempotency-Key."""
     sha256: str = ""
@@ -129,8 +131,8 @@ def _store_and_write(
     elif submission.attached is not None:
         source, items = _store_attached(resources, submission)
     else:
-        assert submission.request.source is not None
-        source, items = _find_source(resources, policy, submission.request.source, submission)
+        assert submission.source is not None
+        source, items = _find_source(resources, policy, submission.source, submission)
     return _write(resources, caller, submission, source, items), items
 
 
