@@ -207,7 +207,7 @@ Scale = Annotated[
     BeforeValidator(
         _scale,
         json_schema_input_type=Annotated[float, Field(ge=0.05, le=1)]
-        | Annotated[str, Field(pattern=rf"^({_PERCENT}|original)$")]
+        | Annotated[str, Field(pattern=rf"^({_PERCENT}|original)$", examples=["80%", "original"])]
         | None,
     ),
 ]

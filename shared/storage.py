@@ -235,8 +235,19 @@ class Storage:
         """A URL with which anyone can download the object for `ttl_s` seconds, under the given file
         name.
         """
+        return self._presign("get_object", key, ttl_s, filename, bucket)
+
+    def presign_head(
+        self, key: str, *, ttl_s: int, filename: str, bucket: str | None = None
+    ) -> str:
+        """The same for a HEAD request, which tells size and type of the object."""
+        return self._presign("head_object", key, ttl_s, filename, bucket)
+
+    def _presign(
+        self, operation: str, key: str, ttl_s: int, filename: str, bucket: str | None
+    ) -> str:
         url: str = self._presigner.generate_presigned_url(
-            "get_object",
+            operation,
             Params={
                 "Bucket": bucket or self.bucket,
                 "Key": key,

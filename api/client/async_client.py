@@ -9,11 +9,17 @@ from typing import Any, Literal, TypeVar, Unpack, cast
 import httpx
 
 from api.client import calls
-from api.client.calls import MAX_PARALLEL_TRANSFERS, ApiError, JobSettings, idempotency_key_for
+from api.client.calls import (
+    MAX_PARALLEL_TRANSFERS,
+    ApiError,
+    ItemFilter,
+    JobSettings,
+    idempotency_key_for,
+)
 from api.client.connection import AsyncConnection, Page
 from api.client.downloading import Download, plan_downloads
 from api.client.event_stream import follow_events
-from api.client.responses import Answer, Item, Job
+from api.client.responses import Answer, Item, Job, RetriedJob
 from api.client.upload_stream import IS_LAST_ATTEMPT, UploadStream, put_arguments
 from api.client.uploading import (
     UPLOADS_PER_REQUEST,
@@ -121,13 +127,11 @@ class AsyncMattingClient(AsyncConnection):
         async for job in self.pages(self.jobs_page(), "jobs"):
             yield job
 
-    async def items(
-        self, job_id: str, *, status: str | None = None, review: str | None = None
-    ) -> AsyncIterator[Item]:
+    async def items(self, job_id: str, **wanted: Unpack[ItemFilter]) -> AsyncIterator[Item]:
         """The images of a job, in the order of their source; `review` is `flagged`, `pending`,
-        `accepted` or `rejected`.
+        `accepted` or `rejected`; `include="urls"` adds presigned URLs of the results.
         """
-        async for item in self.pages(self.items_page(job_id, status, review), "items"):
+        async for item in self.pages(self.items_page(job_id, wanted), "items"):
             yield item
 
     @staticmethod
@@ -136,9 +140,9 @@ class AsyncMattingClient(AsyncConnection):
         return calls.jobs_page
 
     @staticmethod
-    def items_page(job_id: str, status: str | None, review: str | None) -> Page:
+    def items_page(job_id: str, wanted: ItemFilter) -> Page:
         """The request for each page of `items`."""
-        return lambda cursor: calls.items_page(job_id, cursor, status, review)
+        return lambda cursor: calls.items_page(job_id, cursor, wanted)
 
     async def cancel(self, job_id: str) -> Job:
         """Cancel a job: images that have not started are skipped. Raises ApiError."""
@@ -152,9 +156,9 @@ class AsyncMattingClient(AsyncConnection):
         """Resume a paused job. Raises ApiError."""
         return cast(Job, await self.ask(calls.change_job(job_id, "resume")))
 
-    async def retry(self, job_id: str) -> Job:
-        """Process the failed images of a job again. Raises ApiError."""
-        return cast(Job, await self.ask(calls.change_job(job_id, "retry")))
+    async def retry(self, job_id: str) -> RetriedJob:
+        """Process the failed images of a job again; `retried` says how many. Raises ApiError."""
+        return cast(RetriedJob, await self.ask(calls.change_job(job_id, "retry")))
 
     async def delete(self, job_id: str) -> None:
         """Delete a job with its results. Raises ApiError."""

@@ -136,9 +136,21 @@ def jobs_page(cursor: str | None) -> ApiCall:
     return ApiCall(path="/v1/jobs", query=without_none(cursor=cursor))
 
 
-def items_page(job_id: str, cursor: str | None, status: str | None, review: str | None) -> ApiCall:
+class ItemFilter(TypedDict, total=False):
+    """Which images of a job, and what about them."""
+
+    status: str | None
+    review: str | None
+    """`flagged`, `pending`, `accepted` or `rejected`."""
+    custom_id: str | None
+    """The id that you gave an image."""
+    include: Literal["urls"] | None
+    """`urls`: with presigned URLs of the results."""
+
+
+def items_page(job_id: str, cursor: str | None, wanted: ItemFilter) -> ApiCall:
     """Read a page of a job's images."""
-    query = without_none(limit="1000", status=status, review=review, cursor=cursor)
+    query = without_none(limit="1000", cursor=cursor, **wanted)
     return ApiCall(path=f"/v1/jobs/{job_id}/items", query=query)
 
 

@@ -58,6 +58,13 @@ class Job(TypedDict):
     finished_at: str | None
 
 
+class RetriedJob(Job):
+    """A job after a retry."""
+
+    retried: int
+    """Failed images that are tried again."""
+
+
 class StoredFile(TypedDict):
     """One result file of an image."""
 
@@ -67,6 +74,7 @@ class StoredFile(TypedDict):
     height: int
     bytes: int
     unmet: list[str]
+    file_url: str | None
 
 
 class NamedItem(TypedDict):
@@ -100,6 +108,8 @@ class Item(NamedItem):
     verdict_note: str | None
     reused: bool
     finished_at: str | None
+    result_url: str | None
+    urls_expire_at: str | None
 
 
 class Webhook(TypedDict):

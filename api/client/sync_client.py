@@ -16,9 +16,9 @@ from anyio.from_thread import start_blocking_portal
 
 from api.client import calls
 from api.client.async_client import AsyncMattingClient
-from api.client.calls import ApiCall, JobSettings
+from api.client.calls import ApiCall, ItemFilter, JobSettings
 from api.client.connection import Page
-from api.client.responses import Answer, Delivery, Item, Job, MadeWebhook, Webhook
+from api.client.responses import Answer, Delivery, Item, Job, MadeWebhook, RetriedJob, Webhook
 from api.client.uploading import Journal, LocalFiles
 from api.client.webhooks import AsyncWebhooks
 
@@ -223,13 +223,11 @@ class MattingClient:
         """Your jobs, newest first."""
         return self.pages(self._client.jobs_page(), "jobs")
 
-    def items(
-        self, job_id: str, *, status: str | None = None, review: str | None = None
-    ) -> Iterator[Item]:
+    def items(self, job_id: str, **wanted: Unpack[ItemFilter]) -> Iterator[Item]:
         """The images of a job, in the order of their source; `review` is `flagged`, `pending`,
-        `accepted` or `rejected`.
+        `accepted` or `rejected`; `include="urls"` adds presigned URLs of the results.
         """
-        return self.pages(self._client.items_page(job_id, status, review), "items")
+        return self.pages(self._client.items_page(job_id, wanted), "items")
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job: images that have not started are skipped. Raises ApiError."""
@@ -243,8 +241,8 @@ class MattingClient:
         """Resume a paused job. Raises ApiError."""
         return self._loop.run(self._client.resume, job_id)
 
-    def retry(self, job_id: str) -> Job:
-        """Process the failed images of a job again. Raises ApiError."""
+    def retry(self, job_id: str) -> RetriedJob:
+        """Process the failed images of a job again; `retried` says how many. Raises ApiError."""
         return self._loop.run(self._client.retry, job_id)
 
     def delete(self, job_id: str) -> None:

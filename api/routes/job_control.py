@@ -10,7 +10,7 @@ from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import Resources, ResourcesDep
 from api.routes.lookup import find_job
-from api.schemas.responses import JobOut
+from api.schemas.responses import JobOut, RetriedJob
 from shared import job_store
 from shared.database import Session
 from shared.errors import JobChangingError, JobNotFoundError, QuotaExceededError
@@ -38,11 +38,20 @@ def resume_job(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) ->
 
 
 @router.post("/retry", responses=responses(JobNotFoundError, JobChangingError, QuotaExceededError))
-def retry_job(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
-    """Try the failed images of a job again. They count like newly submitted images: each success
-    uses the monthly quota, and all of them must fit into the rest of it.
+def retry_job(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> RetriedJob:
+    """Try the failed images of a job again; `retried` says how many. They count like newly
+    submitted images: each success uses the monthly quota, and all of them must fit into the rest
+    of it.
     """
-    return _change(job_store.retry_failed, resources, caller, job_id)
+    failed = find_job(resources, caller, job_id).failed
+    with resources.database.transaction() as session:
+        count = job_store.count_retryable(session, job_id)
+        job = job_store.retry_failed(session, job_id)
+    if job.pending_change is not None:
+        resources.changer.wake()
+    answer = RetriedJob.of(job)
+    answer.retried = count if count < job_store.MOST_COUNTED else failed
+    return answer
 
 
 @router.delete("", status_code=204, responses=responses(JobNotFoundError))

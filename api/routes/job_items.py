@@ -14,6 +14,7 @@ from api.routes.job_events import listen
 from api.routes.job_report import csv_lines, json_lines
 from api.routes.jobs import Cursor
 from api.routes.lookup import find_job, position_cursor
+from api.routes.result_links import Include, links_of
 from api.schemas.responses import ItemOut, ItemPage, to_cursor
 from shared import job_store
 from shared.content_disposition import content_disposition
@@ -48,6 +49,10 @@ def list_items(
         Literal["flagged", "pending", "accepted", "rejected"] | None,
         Query(description="`pending`: marked for review, and no verdict yet."),
     ] = None,
+    custom_id: Annotated[
+        str | None, Query(max_length=256, description="Only images that you gave this id.")
+    ] = None,
+    include: Include = None,
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> ItemPage:
@@ -56,12 +61,21 @@ def list_items(
     job = find_job(resources, caller, job_id)
     with resources.database.transaction() as session:
         items = job_store.list_items(
-            session, job_id, status=status, review=review, after=after, limit=limit + 1
+            session,
+            job_id,
+            status=status,
+            review=review,
+            custom_id=custom_id,
+            after=after,
+            limit=limit + 1,
         )
     page = items[:limit]
     more = len(items) > limit
     return ItemPage(
-        items=[ItemOut.of(item, job.options) for item in page],
+        items=[
+            ItemOut.of(item, job.options, links_of(resources, item) if include else None)
+            for item in page
+        ],
         next_cursor=to_cursor(page[-1].position) if more else None,
     )
 
@@ -74,10 +88,12 @@ def list_items(
         **responses(JobNotFoundError),
     },
 )
-def report_csv(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> StreamingResponse:
+def report_csv(
+    job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep, include: Include = None
+) -> StreamingResponse:
     """The outcome of every image, with your own columns; also available while the job runs."""
     job = find_job(resources, caller, job_id)
-    return _named(_Csv(csv_lines(resources, job)), f"{job_id}.csv")
+    return _named(_Csv(csv_lines(resources, job, urls=include is not None)), f"{job_id}.csv")
 
 
 @router.get(
@@ -92,11 +108,13 @@ def report_csv(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) ->
     },
 )
 def report_jsonl(
-    job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep
+    job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep, include: Include = None
 ) -> StreamingResponse:
     """The outcome of every image, with your own columns; also available while the job runs."""
     job = find_job(resources, caller, job_id)
-    return _named(_JsonLines(json_lines(resources, job)), f"{job_id}.jsonl")
+    return _named(
+        _JsonLines(json_lines(resources, job, urls=include is not None)), f"{job_id}.jsonl"
+    )
 
 
 @router.get(

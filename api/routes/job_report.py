@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from api.resources import Resources
+from api.routes.result_links import links_of
 from shared import job_store
 from shared.jobs import ItemStatus
 from shared.models import Item, Job
@@ -23,6 +24,7 @@ COLUMNS = (
     "error_detail",
     "output_key",
     "output_url",
+    "outputs",
     "width",
     "height",
     "input_bytes",
@@ -43,9 +45,13 @@ forms of East Asian keyboards (OWASP, CSV injection).
 """
 
 
-def rows(resources: Resources, job: Job) -> Iterator[dict[str, Any]]:
+URL_COLUMNS = ("result_url", "output_urls", "urls_expire_at")
+"""The columns that `include=urls` adds."""
+
+
+def rows(resources: Resources, job: Job, *, urls: bool = False) -> Iterator[dict[str, Any]]:
     """One row per image, in the order of the source; the caller's own columns are under
-    `labels`.
+    `labels`. `urls`: with presigned URLs of the results.
     """
     after = 0
     while True:
@@ -54,26 +60,28 @@ def rows(resources: Resources, job: Job) -> Iterator[dict[str, Any]]:
         if not items:
             return
         for item in items:
-            yield _row(item, resources.storage.bucket)
+            row = _row(item, resources.storage.bucket)
+            yield row | _urls(resources, item) if urls else row
         after = items[-1].position
 
 
-def json_lines(resources: Resources, job: Job) -> Iterator[str]:
+def json_lines(resources: Resources, job: Job, *, urls: bool = False) -> Iterator[str]:
     """The report as one JSON object per line."""
-    for row in rows(resources, job):
+    for row in rows(resources, job, urls=urls):
         yield json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def csv_lines(resources: Resources, job: Job) -> Iterator[str]:
+def csv_lines(resources: Resources, job: Job, *, urls: bool = False) -> Iterator[str]:
     """The report as CSV. The caller's own columns come last: those that occur in the first page."""
-    found = rows(resources, job)
+    columns = (*COLUMNS, *(URL_COLUMNS if urls else ()))
+    found = rows(resources, job, urls=urls)
     head = [row for _, row in zip(range(PAGE_ROWS), found, strict=False)]
     own = list(dict.fromkeys(name for row in head for name in row["labels"]))
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow([*COLUMNS, *(_safe(name) for name in own)])
+    writer.writerow([*columns, *(_safe(name) for name in own)])
     for row in _both(head, found):
-        cells = [row[name] for name in COLUMNS] + [row["labels"].get(name) for name in own]
+        cells = [row[name] for name in columns] + [row["labels"].get(name) for name in own]
         writer.writerow([_safe(cell) for cell in cells])
         if text.tell() > 64 * 1024:
             yield text.getvalue()
@@ -95,6 +103,7 @@ def _row(item: Item, bucket: str) -> dict[str, Any]:
         "error_detail": item.error_detail,
         "output_key": f"s3://{bucket}/{item.result_key}" if done else None,
         "output_url": f"/v1/items/{item.id}/result" if done else None,
+        "outputs": [_output(item, index, bucket) for index in range(len(item.outputs or []))],
         "width": item.width,
         "height": item.height,
         "input_bytes": item.input_bytes,
@@ -111,6 +120,30 @@ def _row(item: Item, bucket: str) -> dict[str, Any]:
     }
 
 
+def _output(item: Item, index: int, bucket: str) -> dict[str, Any]:
+    """One of several files of an image."""
+    output = (item.outputs or [])[index]
+    return {
+        "name": output["name"],
+        "key": f"s3://{bucket}/{output['key']}",
+        "url": f"/v1/items/{item.id}/outputs/{index}",
+        "width": output["width"],
+        "height": output["height"],
+        "bytes": output["bytes"],
+    }
+
+
+def _urls(resources: Resources, item: Item) -> dict[str, Any]:
+    links = links_of(resources, item)
+    if links is None:
+        return {"result_url": None, "output_urls": [], "urls_expire_at": None}
+    return {
+        "result_url": links.main,
+        "output_urls": links.outputs,
+        "urls_expire_at": links.expire_at.isoformat(),
+    }
+
+
 def _both(head: list[dict[str, Any]], rest: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     yield from head
     yield from rest
@@ -119,7 +152,7 @@ def _both(head: list[dict[str, Any]], rest: Iterator[dict[str, Any]]) -> Iterato
 def _safe(cell: Any) -> Any:
     """A cell that no spreadsheet runs as a formula; lists become one text."""
     if isinstance(cell, list):
-        cell = "; ".join(str(one) for one in cell)
+        cell = "; ".join(one["key"] if isinstance(one, dict) else str(one) for one in cell)
     if isinstance(cell, dict):
         cell = json.dumps(cell, ensure_ascii=False)
     if isinstance(cell, str) and cell.startswith(FORMULA):

@@ -50,8 +50,12 @@ class _Row(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    id: CustomId | None = Field(None, description="Yours; given back as `custom_id`.")
-    options: dict[str, Any] | None = Field(None, description="Over the job's options.")
+    id: CustomId | None = Field(
+        None, description="Your own id of the photo. It comes back as `custom_id`."
+    )
+    options: dict[str, Any] | None = Field(
+        None, description="Options of this photo. They take precedence over the job's."
+    )
 
 
 class UploadRef(_Row):
@@ -100,15 +104,17 @@ class Source(BaseModel):
     )
     manifest: Key | None = Field(
         None,
-        description="CSV with a header, or JSONL, in S3 or uploaded: a row an image, with `key` or "
-        "`url`, and as you like `id`, `options` (over the job's) and columns of your own.",
+        description="A list of photos, in S3 or uploaded: CSV with a header, or JSONL. Each row "
+        "names a photo in `key` or `url`. It may have an `id`, `options` that take precedence over "
+        "the job's, and columns of your own.",
     )
     zip: Key | None = Field(
         None,
-        description="A zip file of photos, in S3, or uploaded: then it goes when it is unpacked.",
+        description="A zip file of photos, in S3 or uploaded. An uploaded one is deleted when it "
+        "is unpacked.",
     )
     uploads: Annotated[list[UploadRef], StopAtFirst()] | None = Field(
-        None, description="Presigned uploads.", min_length=1
+        None, description="Files that you sent to URLs of POST /v1/uploads.", min_length=1
     )
     urls: Annotated[list[Url | UrlRef], StopAtFirst()] | None = Field(
         None, description="Public http(s) addresses; the worker fetches them.", min_length=1
@@ -164,7 +170,12 @@ def _endings() -> list[Ending]:
 Events = Annotated[list[Ending], Field(min_length=1, max_length=3)]
 ProgressPercent = Annotated[
     int,
-    Field(ge=1, le=50, description="Also tell whenever another so many percent are settled."),
+    Field(
+        ge=1,
+        le=50,
+        description="Also send `job.progress` each time this many more percent of the images have "
+        "ended.",
+    ),
 ]
 
 
@@ -190,7 +201,9 @@ class WebhookRequest(BaseModel):
     )
 
     url: Url
-    secret: Secret | None = Field(None, description="None: one is made. It is shown once.")
+    secret: Secret | None = Field(
+        None, description="Default: the service makes one, and shows it once."
+    )
     events: Events = Field(default_factory=_endings)
     progress_percent: ProgressPercent | None = None
 
@@ -202,9 +215,11 @@ class WebhookChange(BaseModel):
 
     url: Url | None = None
     events: Events | None = None
-    progress_percent: ProgressPercent | None = Field(None, description="Null: not any more.")
+    progress_percent: ProgressPercent | None = Field(
+        None, description="null: send no progress any more."
+    )
     enabled: bool | None = Field(
-        None, description="false gives up what is under way; true tells what happens from now on."
+        None, description="false drops pending deliveries; true sends events from now on."
     )
 
 
@@ -219,19 +234,19 @@ class JobFields(BaseModel):
         None,
         ge=0,
         le=1,
-        description="Pause the job when more than this share of its images failed (of at least "
-        "`failure_after`); 1 never does. None: the service's own.",
+        description="Pause the job when more than this share of its images failed, counted from "
+        "the image number `failure_after` on; 1 never pauses. Default: the service's setting.",
     )
     failure_after: int | None = Field(
-        None, ge=1, le=1_000_000_000, description="None: the service's own."
+        None, ge=1, le=1_000_000_000, description="Default: the service's setting."
     )
     webhook: JobWebhook | None = Field(
-        None, description="Told of this job alone; see /v1/webhooks for one of all your jobs."
+        None, description="A webhook for this job only; /v1/webhooks has those for all your jobs."
     )
     metadata: dict[MetadataName, MetadataText] = Field(
         default_factory=dict,
         max_length=MAX_METADATA_KEYS,
-        description="Yours; given back as it is.",
+        description="Your own names and values. They come back unchanged.",
         examples=[{"season": "spring"}],
     )
 
@@ -244,7 +259,8 @@ class JobRequest(JobFields):
         json_schema_extra={
             "examples": [
                 {
-                    "source": {"prefix": "s3://photos/spring/"},
+                    # `matting up` puts photos there, so this works as it stands
+                    "source": {"prefix": "s3://matting/samples/"},
                     "options": {"format": "png"},
                     "priority": 5,
                     "metadata": {"season": "spring"},

@@ -1,6 +1,8 @@
 """The job commands of `matting`, from `submit` to `report`."""
 
 import json
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +14,7 @@ from deploy.commands.arguments import (
     DATA,
     AsJson,
     Data,
+    FailOnReview,
     JobId,
     OptionPairs,
     attached_source,
@@ -23,7 +26,9 @@ from deploy.commands.arguments import (
     resolve_photos,
     upload_journal,
 )
+from deploy.commands.local_estimate import estimate_local
 from deploy.commands.progress import bar, byte_bar, console, follow, print_summary, print_table
+from deploy.commands.summary import tally
 
 
 def submit(
@@ -40,17 +45,24 @@ def submit(
     dry_run: Annotated[
         bool, typer.Option(help="Submit nothing; print what the job would need.")
     ] = False,
+    fail_on_review: FailOnReview = False,
     as_json: AsJson = False,
     data: Data = DATA,
 ) -> None:
     """Submit photos as one job; print its id."""
     options = parse_options(option or [])
     remote, attached = remote_source(sources), attached_source(sources)
+    photos = None
+    if remote is None and attached is None:
+        photos = resolve_photos([Path(source) for source in sources])
     with connect(data) as client:
         if dry_run:
-            if remote is None:
-                raise typer.BadParameter("--dry-run needs s3:// or https:// sources")
-            typer.echo(json.dumps(client.estimate(remote, options=options)))
+            if attached is not None:
+                raise typer.BadParameter("--dry-run takes photos, folders, s3:// and https://")
+            if photos is not None:
+                typer.echo(json.dumps(estimate_local(photos, client.jobs())))
+            elif remote is not None:
+                typer.echo(json.dumps(client.estimate(remote, options=options)))
             return
         if remote is not None:
             job = client.submit(remote, options=options, priority=priority)
@@ -66,7 +78,7 @@ def submit(
                     on_sent=lambda count: progress.advance(task, count),
                 )
         else:
-            photos = resolve_photos([Path(source) for source in sources])
+            assert photos is not None
             with bar("sending", len(photos.files)) as progress:
                 task = progress.task_ids[0]
                 job = client.submit_files(
@@ -78,9 +90,10 @@ def submit(
                 )
         if wait:
             job = follow(client, job["id"])
+            console.print(escape(tally(client, job).sentence()), soft_wrap=True)
     _print_job(job, as_json=as_json)
     if wait:
-        raise typer.Exit(_exit_status(job))
+        raise typer.Exit(_exit_status(job, fail_on_review=fail_on_review))
 
 
 def status(
@@ -102,26 +115,34 @@ def status(
                 [
                     one["id"],
                     one["status"],
-                    one["created_at"][:19],
+                    _day_and_time(one["created_at"]),
                     *(str(one["counts"][name]) for name in ("total", "succeeded", "failed")),
                 ]
                 for one in jobs
             ]
-            print_table(["job", "status", "created (UTC)", "total", "succeeded", "failed"], rows)
+            print_table(["job", "status", "created (UTC)", "total", "done", "failed"], rows)
             return
         found = client.job(parse_job_id(job))
+        sentence = "" if as_json else tally(client, found).sentence()
     if as_json:
         typer.echo(json.dumps(found))
     else:
         print_summary(found, title=f"{found['id']}  {found['status']}  {found['progress']:.0%}")
+        console.print(escape(sentence), soft_wrap=True)
 
 
-def watch(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
+def watch(
+    job: JobId,
+    fail_on_review: FailOnReview = False,
+    as_json: AsJson = False,
+    data: Data = DATA,
+) -> None:
     """Show a job's progress until it has ended."""
     with connect(data) as client:
         found = follow(client, parse_job_id(job))
+        console.print(escape(tally(client, found).sentence()), soft_wrap=True)
     _print_job(found, as_json=as_json)
-    raise typer.Exit(_exit_status(found))
+    raise typer.Exit(_exit_status(found, fail_on_review=fail_on_review))
 
 
 def cancel(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
@@ -133,7 +154,15 @@ def cancel(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
 def retry(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
     """Process a job's failed images again."""
     with connect(data) as client:
-        _print_job(client.retry(parse_job_id(job)), as_json=as_json)
+        found = client.retry(parse_job_id(job))
+    rejected = found["review"]["rejected"]
+    text = f"{found['retried']:,} failed images are tried again"
+    if not found["retried"]:
+        text = "0 failed images to try again"
+    if rejected:
+        text += f"; {rejected:,} rejected images have results and stay as they are"
+    console.print(text, soft_wrap=True)
+    _print_job(found, as_json=as_json)
 
 
 def pause(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
@@ -148,10 +177,22 @@ def resume(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
         _print_job(client.resume(parse_job_id(job)), as_json=as_json)
 
 
-def delete(job: JobId, data: Data = DATA) -> None:
-    """Delete a job, its results and its uploads."""
+def delete(
+    job: JobId,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    data: Data = DATA,
+) -> None:
+    """Delete a job, its results and its uploads. Asks before, unless --yes is given."""
     with connect(data) as client:
-        client.delete(parse_job_id(job))
+        found = client.job(parse_job_id(job))
+        results = f"{found['counts']['succeeded']:,} results ({found['output_bytes'] / 1e6:.1f} MB)"
+        if not yes:
+            if not sys.stdin.isatty():
+                raise typer.BadParameter("there is no terminal to ask on: add --yes")
+            question = f"Delete the job {found['id']} with {results}? It can't be undone."
+            typer.confirm(question, abort=True)
+        client.delete(found["id"])
+    console.print(f"deleted {found['id']}: {results}, and what was uploaded for it", soft_wrap=True)
 
 
 def report(
@@ -249,5 +290,13 @@ def _print_job(job: Job, *, as_json: bool) -> None:
     typer.echo(json.dumps(job) if as_json else job["id"])
 
 
-def _exit_status(job: Job) -> int:
+def _exit_status(job: Job, *, fail_on_review: bool = False) -> int:
+    if fail_on_review and job["review"]["needs_review"]:
+        return 1
     return 0 if job["counts"]["succeeded"] == job["counts"]["total"] else 1
+
+
+def _day_and_time(timestamp: str) -> str:
+    """`11-26 10:03`, or the date if it is of another year; short, for windows of 80 columns."""
+    when = datetime.fromisoformat(timestamp)
+    return f"{when:%m-%d %H:%M}" if when.year == datetime.now(UTC).year else f"{when:%Y-%m-%d}"

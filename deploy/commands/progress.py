@@ -29,6 +29,9 @@ console = Console(stderr=True)
 """Messages for people go to standard error. Standard output is for results and --json."""
 
 
+WIDE = 250
+"""Columns of a table that is not fitted to the window: rich would cut or break its cells."""
+
 SHOWN_FAILURES = 100
 """Number of failures that are printed. All of them are in the report."""
 
@@ -141,6 +144,13 @@ def print_failure(item: Item) -> None:
     console.print(f"[red]failed[/] {text}")
 
 
+def output() -> Console:
+    """Standard output, as wide as its text needs: a pipe has no width, and a narrow window must not
+    break ids.
+    """
+    return Console(width=None if sys.stdout.isatty() else WIDE, soft_wrap=True)
+
+
 def print_summary(job: Job, *, title: str) -> None:
     """Print a job's counts, its rate, and the time per image in each stage."""
     counts = job["counts"]
@@ -160,12 +170,13 @@ def print_summary(job: Job, *, title: str) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a plain table on standard output."""
-    table = Table(*headings, box=None, pad_edge=False)
+    """Print a plain table on standard output. Ids are never broken into two lines."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
     for row in rows:
-        table.add_row(*row)
-    # A pipe has no width; a large one keeps rich from truncating rows.
-    Console(width=None if sys.stdout.isatty() else 250).print(table)
+        table.add_row(*map(escape, row))
+    Console(width=WIDE).print(table)
 
 
 def _duration(seconds: float) -> str:

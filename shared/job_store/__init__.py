@@ -15,7 +15,9 @@ from shared.job_store.api_keys import (
 from shared.job_store.backlog import Backlog, backlog
 from shared.job_store.changes import changing_jobs, continue_change
 from shared.job_store.control import (
+    MOST_COUNTED,
     cancel_job,
+    count_retryable,
     delete_job,
     pause_job,
     resume_job,
@@ -123,6 +125,7 @@ from shared.job_store.workers import (
 
 __all__ = [
     "EXPRESS_IMAGES",
+    "MOST_COUNTED",
     "Attempt",
     "AttemptResult",
     "Backlog",
@@ -149,6 +152,7 @@ __all__ = [
     "claim_deliveries",
     "claim_many",
     "continue_change",
+    "count_retryable",
     "create_api_key",
     "create_job",
     "create_webhook",

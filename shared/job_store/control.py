@@ -72,6 +72,16 @@ def retry_failed(session: Session, job_id: uuid.UUID) -> Job:
     return job
 
 
+def count_retryable(session: Session, job_id: uuid.UUID) -> int:
+    """The number of items that `retry_failed` would put back into the queue, up to MOST_COUNTED."""
+    some = sa.select(Item.id).where(*is_retryable(job_id)).limit(MOST_COUNTED).subquery()
+    return session.scalar(sa.select(sa.func.count()).select_from(some)) or 0
+
+
+MOST_COUNTED = 1_000
+"""Items that a request may count; a job's counters tell larger numbers."""
+
+
 def _ask_quota_again(session: Session, job: Job) -> None:
     """Raise QuotaExceededError unless all images to be retried fit into the quota."""
     left = images_left(session, job.api_key_id)

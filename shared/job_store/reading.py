@@ -92,6 +92,7 @@ def list_items(
     *,
     status: ItemStatus | None,
     review: str | None = None,
+    custom_id: str | None = None,
     after: int,
     limit: int,
 ) -> Sequence[Item]:
@@ -103,6 +104,8 @@ def list_items(
         statement = statement.where(Item.status == status)
     if review is not None:
         statement = statement.where(*review_filter(review))
+    if custom_id is not None:
+        statement = statement.where(Item.custom_id == custom_id)
     return session.scalars(statement.order_by(Item.position).limit(limit)).all()
 
 

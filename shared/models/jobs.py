@@ -159,6 +159,13 @@ class Item(Base):
         partial_index(
             "ix_items_verdict", "job_id", "verdict", "position", where="verdict IS NOT NULL"
         ),
+        partial_index(
+            "ix_items_custom_id",
+            "job_id",
+            "custom_id",
+            "position",
+            where="custom_id IS NOT NULL",
+        ),
         partial_index("ix_items_uploads", "source", where=f"source {NAMES_UPLOAD}"),
         partial_index(
             "ix_items_naming_uploads", "id", where=f"CAST(options AS TEXT) {NAMES_UPLOAD}"

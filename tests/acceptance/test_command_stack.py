@@ -46,8 +46,11 @@ def test_a_second_start_finds_the_jobs_of_the_first_and_ctrl_c_stops_cleanly(
 ) -> None:
     data = tmp_path / "data"
     job = None
+    printed = []
     for _ in range(2):
-        with running("up", "--data", str(data), "--port", "0", cwd=tmp_path) as up:
+        with running(
+            "up", "--data", str(data), "--port", "0", "--host", "0.0.0.0", cwd=tmp_path
+        ) as up:
             assert up.stderr is not None
             text = ""
             while "Ctrl-C" not in text:
@@ -55,10 +58,15 @@ def test_a_second_start_finds_the_jobs_of_the_first_and_ctrl_c_stops_cleanly(
                 assert line, text
                 text += line
             assert "/docs" in text
+            printed.append(re.findall(r"http://\S+", text))
             assert "Flower" in text
+            assert "Warning" in text
+            assert "mtk_" in text
             with closing(s3_of(text, data)) as s3:
-                found = s3.list_page(ObjectUrl("matting", ""), after=None)
+                found = s3.list_page(ObjectUrl("matting", "jobs/"), after=None)
+                samples = s3.list_page(ObjectUrl("matting", "samples/"), after=None)
             assert bool(found) == (job is not None), "the files of the first start are there"
+            assert len(list(samples)) == 6, "what the examples of /docs name"
             if job is None:
                 sent = matting("submit", str(folder / "x.jpg"), "--wait", "--data", str(data))
                 job = sent.stdout.strip()
@@ -68,6 +76,7 @@ def test_a_second_start_finds_the_jobs_of_the_first_and_ctrl_c_stops_cleanly(
             up.send_signal(signal.SIGINT)
             assert up.wait(40) == 0
         assert processes_below(str(data)) == []
+    assert printed[0] == printed[1], "bookmarks and links stay valid"
 
 
 def s3_of(said: str, data: Path) -> Storage:

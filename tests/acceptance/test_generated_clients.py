@@ -50,7 +50,7 @@ def test_a_python_client_is_generated_type_checked_and_used(stack: Stack, place:
     generator = installed(GENERATORS / "bin" / "openapi-python-client")
     options = "--path openapi.json --meta none --output-path matting_api --fail-on-warning --config"
     config = SOURCES / "openapi-python-client.yaml"
-    said = run([generator, "generate", *options.split(), config], place)
+    said = run([str(generator), "generate", *options.split(), str(config)], place)
     assert "Unable" not in said, said
     assert "removal" not in said, said
     shutil.copy(SOURCES / "walk.py", place)

@@ -363,6 +363,11 @@ QUERIES = [
         every=REQUEST,
         run=lambda s, m: _items(s, m.bulk, status=ItemStatus.FAILED),
     ),
+    Query(
+        name="list_items, of one custom_id",
+        every=REQUEST,
+        run=lambda s, m: _items(s, m.bulk, custom_id="SKU-7"),
+    ),
     *(
         Query(
             name=f"list_items, {which}",
@@ -395,6 +400,11 @@ QUERIES = [
         every=REQUEST,
         limit_ms=WRITES_MS,
         run=lambda s, m: job_store.cancel_job(s, m.bulk),
+    ),
+    Query(
+        name="count_retryable of 400,000",
+        every=REQUEST,
+        run=lambda s, m: job_store.count_retryable(s, m.failed),
     ),
     Query(
         name="retry_failed of 400,000",

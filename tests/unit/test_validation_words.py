@@ -82,7 +82,12 @@ def test_a_suggestion_is_only_made_when_a_name_is_close(given: str, meant: str |
 
 @pytest.mark.parametrize(
     ("given", "stored"),
-    [("white", "#ffffff"), ("#fa0", "#ffaa00"), ("RebeccaPurple", "#663399"), ("#AbCdEf", "#AbCdEf")],
+    [
+        ("white", "#ffffff"),
+        ("#fa0", "#ffaa00"),
+        ("RebeccaPurple", "#663399"),
+        ("#AbCdEf", "#AbCdEf"),
+    ],
 )
 def test_a_colour_may_be_written_as_css_has_it(given: str, stored: str) -> None:
     assert Options.model_validate({"background": given}).background == stored
