@@ -26,6 +26,7 @@ from deploy.commands.keys import keys_app
 from deploy.commands.models import models_app
 from deploy.commands.options import options
 from deploy.commands.progress import console
+from deploy.commands.review import review
 from deploy.commands.webhooks import webhooks_app
 from deploy.local_photos import SAMPLES
 from deploy.stack.ports import LOOPBACK, http_url, network_address
@@ -147,6 +148,7 @@ def cutout(
 
 
 app.command()(options)
+app.command()(review)
 
 
 @app.command()

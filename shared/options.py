@@ -207,6 +207,8 @@ _FRAME = (
     "crop",
     "crop_margin",
     "canvas",
+    "padding",
+    "snap",
     "scale",
     "position",
     "enlarge",

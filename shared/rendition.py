@@ -1,14 +1,14 @@
 """The look of one output picture: format, background, crop, canvas, shadow, colours, name.
 
 The geometry is applied in this order: the worker finds the subject's bounding box; `crop` cuts to
-that box plus `crop_margin`; `canvas` sets the size of the picture; `scale` sizes the subject
-relative to the canvas; `position` places it; `max_side_px` and `max_megapixels` shrink the result.
-The subject is enlarged only if `enlarge` is set.
+that box plus `crop_margin`; `canvas` sets the size of the picture; `scale` or `padding` sizes
+the subject relative to the canvas; `position` places it; `max_side_px` and `max_megapixels` shrink
+the result. The subject is enlarged only if `enlarge` is set.
 """
 
 import re
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from PIL import ImageColor
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -219,6 +219,32 @@ Margin = Annotated[
 ]
 
 
+class Length(NamedTuple):
+    """A length as it is written in a margin: pixels, or a share of something."""
+
+    px: float = 0.0
+    share: float = 0.0
+
+    def of(self, whole: float) -> float:
+        """The length in pixels."""
+        return self.px + self.share * whole
+
+
+def lengths(margin: str) -> tuple[Length, Length, Length, Length]:
+    """Top, right, bottom and left of a `Margin`, in the order of CSS."""
+    given = [
+        Length(share=float(text[:-1]) / 100)
+        if text.endswith("%")
+        else Length(px=float(text.removesuffix("px")))
+        for text in margin.split()
+    ]
+    top = given[0]
+    right = given[1] if len(given) > 1 else top
+    bottom = given[2] if len(given) > 2 else top
+    left = given[3] if len(given) > 3 else right
+    return top, right, bottom, left
+
+
 def _canvas(text: str) -> str:
     """Refuse canvases that are too large or too long."""
     if "x" in text:
@@ -290,6 +316,17 @@ class Rendition(_Value):
         None,
         description="Size of the picture: `WIDTHxHEIGHT` in pixels, or a ratio such as `1:1.44`.",
     )
+    padding: Margin | None = Field(
+        None,
+        description="Free space between the sides of the `canvas` and the subject, in `px` or `%` "
+        "of the canvas: one value, two (vertical, horizontal) or four (top, right, "
+        "bottom, left). The subject fills what is left; not together with `scale`.",
+    )
+    snap: bool = Field(
+        False,
+        description="Keep a subject that a side of the photo cuts off at that side of the canvas, "
+        "so that half a figure does not float.",
+    )
     scale: Scale = Field(
         None,
         description="Size of the subject's box relative to the canvas, 0.05–1 or `80%`. Also "
@@ -347,9 +384,25 @@ class Rendition(_Value):
             )
         if self.position is not None and self.position.startswith("original") and self.crop:
             raise ValueError("`position: original` and `crop` cannot be combined")
+        if self.padding is not None:
+            self._check_padding()
         if self.name is not None:
             check_template(self.name)
         return self
+
+    def _check_padding(self) -> None:
+        if self.canvas is None:
+            raise ValueError("`padding` needs a `canvas`")
+        if self.scale is not None:
+            raise ValueError("`padding` and `scale` both size the subject: give one of them")
+        sides = lengths(self.padding or "0")
+        given = self.canvas.split("x") if "x" in self.canvas else None
+        for axis, pair in enumerate(((sides[3], sides[1]), (sides[0], sides[2]))):
+            share = sum(one.share for one in pair)
+            pixels = sum(one.px for one in pair)
+            side = float(given[axis]) if given else None
+            if share >= 1 or (side is not None and pixels + share * side >= side):
+                raise ValueError("`padding` leaves no room for the subject")
 
     @property
     def changes_frame(self) -> bool:

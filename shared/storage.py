@@ -124,6 +124,17 @@ class Storage:
             raise _translated(error, bucket, key) from error
         return data, int(whole) if whole.isdigit() else len(data)
 
+    def part(self, bucket: str, key: str, start: int, size: int) -> bytes:
+        """Up to `size` bytes of an object, from byte `start` on. Raises as `get`."""
+        try:
+            span = f"bytes={start}-{start + size - 1}"
+            response = self._client.get_object(Bucket=bucket, Key=key, Range=span)
+            with response["Body"] as body:
+                data: bytes = body.read()
+        except _FAULTS as error:
+            raise _translated(error, bucket, key) from error
+        return data
+
     def size(self, bucket: str, key: str) -> int:
         """The object's length in bytes. Raises as `get`."""
         try:

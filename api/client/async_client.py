@@ -122,9 +122,9 @@ class AsyncMattingClient(AsyncConnection):
         """The present state of a job. Raises ApiError."""
         return cast(Job, await self.ask(calls.find_job(job_id)))
 
-    async def jobs(self) -> AsyncIterator[Job]:
-        """Your jobs, newest first."""
-        async for job in self.pages(self.jobs_page(), "jobs"):
+    async def jobs(self, *, metadata: Mapping[str, str] | None = None) -> AsyncIterator[Job]:
+        """Your jobs, newest first; with `metadata` only those that have all these values."""
+        async for job in self.pages(self.jobs_page(metadata), "jobs"):
             yield job
 
     async def items(self, job_id: str, **wanted: Unpack[ItemFilter]) -> AsyncIterator[Item]:
@@ -135,9 +135,9 @@ class AsyncMattingClient(AsyncConnection):
             yield item
 
     @staticmethod
-    def jobs_page() -> Page:
+    def jobs_page(metadata: Mapping[str, str] | None) -> Page:
         """The request for each page of `jobs`."""
-        return calls.jobs_page
+        return lambda cursor: calls.jobs_page(cursor, metadata or {})
 
     @staticmethod
     def items_page(job_id: str, wanted: ItemFilter) -> Page:
@@ -183,6 +183,38 @@ class AsyncMattingClient(AsyncConnection):
             with await asyncio.to_thread(Path(path).open, "wb") as file:
                 async for chunk in answer.aiter_bytes():
                     await asyncio.to_thread(file.write, chunk)
+
+    async def review(self, item_id: str, verdict: str | None, *, note: str | None = None) -> Item:
+        """Store a verdict, `accept` or `reject`; None takes it back. Raises ApiError."""
+        return cast(Item, await self.ask(calls.review(item_id, verdict, note)))
+
+    async def archive(
+        self,
+        job_id: str,
+        path: Path | str,
+        *,
+        review: Literal["accepted", "unflagged"] | None = None,
+        on_bytes: Callable[[int], None] = lambda _count: None,
+    ) -> None:
+        """Write a zip file of all results, except rejected ones; see `GET …/archive.zip`.
+
+        `on_bytes` receives the number of bytes written since the last call. The file appears when
+        it is complete. Raises ApiError, TransportError, OSError.
+        """
+        path = Path(path)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+        async with self._http.stream(**calls.archive(job_id, review).arguments()) as answer:
+            if answer.is_error:
+                await answer.aread()
+                raise calls.failure(answer)
+            try:
+                with await asyncio.to_thread(partial.open, "wb") as file:
+                    async for chunk in answer.aiter_bytes():
+                        await asyncio.to_thread(file.write, chunk)
+                        on_bytes(len(chunk))
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
 
     def events(self, job_id: str) -> AsyncIterator[Job]:
         """The job each time it changes, and last when it has ended.

@@ -46,7 +46,7 @@ class ApiCall:
 
     method: str = "GET"
     path: str
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str | list[str]] = field(default_factory=dict)
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -131,9 +131,23 @@ def report(job_id: str, kind: str) -> ApiCall:
     return ApiCall(path=f"/v1/jobs/{job_id}/report.{kind}")
 
 
-def jobs_page(cursor: str | None) -> ApiCall:
+def review(item_id: str, verdict: str | None, note: str | None) -> ApiCall:
+    """Store a reviewer's verdict."""
+    body = {"verdict": verdict, "note": note}
+    return ApiCall(method="POST", path=f"/v1/items/{item_id}/review", body=body)
+
+
+def archive(job_id: str, review: str | None) -> ApiCall:
+    """Read all results of a job as one zip file."""
+    return ApiCall(path=f"/v1/jobs/{job_id}/archive.zip", query=without_none(review=review))
+
+
+def jobs_page(cursor: str | None, metadata: Mapping[str, str]) -> ApiCall:
     """Read a page of jobs, newest first."""
-    return ApiCall(path="/v1/jobs", query=without_none(cursor=cursor))
+    query: dict[str, str | list[str]] = dict(without_none(cursor=cursor))
+    if metadata:
+        query["metadata"] = [f"{name}={value}" for name, value in metadata.items()]
+    return ApiCall(path="/v1/jobs", query=query)
 
 
 class ItemFilter(TypedDict, total=False):

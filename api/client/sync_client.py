@@ -219,9 +219,9 @@ class MattingClient:
         """The present state of a job. Raises ApiError."""
         return self._loop.run(self._client.job, job_id)
 
-    def jobs(self) -> Iterator[Job]:
-        """Your jobs, newest first."""
-        return self.pages(self._client.jobs_page(), "jobs")
+    def jobs(self, *, metadata: Mapping[str, str] | None = None) -> Iterator[Job]:
+        """Your jobs, newest first; with `metadata` only those that have all these values."""
+        return self.pages(self._client.jobs_page(metadata), "jobs")
 
     def items(self, job_id: str, **wanted: Unpack[ItemFilter]) -> Iterator[Item]:
         """The images of a job, in the order of their source; `review` is `flagged`, `pending`,
@@ -259,6 +259,25 @@ class MattingClient:
         Raises ApiError, OSError.
         """
         self._loop.run(self._client.report, job_id, path)
+
+    def review(self, item_id: str, verdict: str | None, *, note: str | None = None) -> Item:
+        """Store a verdict, `accept` or `reject`; None takes it back. Raises ApiError."""
+        return self._loop.run(self._client.review, item_id, verdict, note=note)
+
+    def archive(
+        self,
+        job_id: str,
+        path: Path | str,
+        *,
+        review: Literal["accepted", "unflagged"] | None = None,
+        on_bytes: Callable[[int], None] = lambda _count: None,
+    ) -> None:
+        """Write a zip file of all results, except rejected ones; see `GET …/archive.zip`.
+
+        `on_bytes` receives the number of bytes written since the last call. The file appears when
+        it is complete. Raises ApiError, TransportError, OSError.
+        """
+        self._loop.run(self._client.archive, job_id, path, review=review, on_bytes=on_bytes)
 
     def events(self, job_id: str) -> Iterator[Job]:
         """The job each time it changes, and last when it has ended.

@@ -10,6 +10,7 @@ from api.http.auth import CallerDep
 from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import ResourcesDep
+from api.routes.job_archive import archive
 from api.routes.job_events import listen
 from api.routes.job_report import csv_lines, json_lines
 from api.routes.jobs import Cursor
@@ -18,7 +19,15 @@ from api.routes.result_links import Include, links_of
 from api.schemas.responses import ItemOut, ItemPage, to_cursor
 from shared import job_store
 from shared.content_disposition import content_disposition
-from shared.errors import InvalidCursorError, JobNotFoundError, TooManyListenersError
+from shared.errors import (
+    BusyError,
+    InvalidCursorError,
+    JobNotFoundError,
+    RequestTooLargeError,
+    ResultNotReadyError,
+    TooManyCallsError,
+    TooManyListenersError,
+)
 from shared.jobs import ItemStatus
 
 router = APIRouter(route_class=GuardedRoute, prefix="/v1/jobs/{job_id}", tags=["jobs"])
@@ -33,6 +42,10 @@ class _Csv(StreamingResponse):
 
 class _JsonLines(StreamingResponse):
     media_type = "application/x-ndjson"
+
+
+class _Zip(StreamingResponse):
+    media_type = "application/zip"
 
 
 class _Events(StreamingResponse):
@@ -115,6 +128,41 @@ def report_jsonl(
     return _named(
         _JsonLines(json_lines(resources, job, urls=include is not None)), f"{job_id}.jsonl"
     )
+
+
+@router.get(
+    "/archive.zip",
+    response_class=_Zip,
+    responses={
+        200: {
+            "description": "A zip file of the results, with the names of `matting download`. It is "
+            "made while it is sent, so it has no length and can't be resumed.",
+            "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **responses(
+            JobNotFoundError,
+            ResultNotReadyError,
+            RequestTooLargeError,
+            BusyError,
+            TooManyCallsError,
+        ),
+    },
+)
+def get_archive(
+    job_id: uuid.UUID,
+    resources: ResourcesDep,
+    caller: CallerDep,
+    review: Annotated[
+        Literal["accepted", "unflagged"] | None,
+        Query(
+            description="`accepted`: only what a reviewer accepted. `unflagged`: also what needs "
+            "no review. Default: all but what was rejected."
+        ),
+    ] = None,
+) -> StreamingResponse:
+    """All results of a job as one zip file; also available while the job runs."""
+    job = find_job(resources, caller, job_id)
+    return _named(_Zip(archive(resources, caller, job, review)), f"{job_id}.zip")
 
 
 @router.get(

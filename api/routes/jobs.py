@@ -33,8 +33,12 @@ from shared.errors import (
     TooManyCallsError,
 )
 from shared.jobs import ENDED
+from shared.models import MAX_SEARCHED_CHARS
 
 router = APIRouter(route_class=GuardedRoute, prefix="/v1/jobs", tags=["jobs"])
+
+MAX_LABELS = 10
+"""Most entries of the metadata that jobs are found by at a time."""
 
 Limit = Annotated[int, Query(ge=1, le=1_000)]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
@@ -99,15 +103,33 @@ async def submit_job(
     return JobOut.of(job)
 
 
-@router.get("", responses=responses(InvalidCursorError))
+@router.get("", responses=responses(InvalidCursorError, InvalidOptionsError))
 def list_jobs(
-    resources: ResourcesDep, caller: CallerDep, cursor: Cursor = None, limit: Limit = 50
+    resources: ResourcesDep,
+    caller: CallerDep,
+    metadata: Annotated[
+        list[str],
+        Query(
+            max_length=MAX_LABELS,
+            description="Only jobs with this entry in their `metadata`, as `NAME=VALUE`. Give it "
+            f"up to {MAX_LABELS} times: then all of them must be there. Values of more than "
+            f"{MAX_SEARCHED_CHARS} characters are not found.",
+            examples=["season=spring"],
+        ),
+    ] = [],  # noqa: B006
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> JobPage:
     """Your jobs, newest first."""
     before = uuid_cursor(cursor) if cursor else None
+    labels = _labels(metadata)
     with resources.database.transaction() as session:
         jobs = job_store.list_jobs(
-            session, api_key_id=caller.api_key_id, before=before, limit=limit + 1
+            session,
+            api_key_id=caller.api_key_id,
+            before=before,
+            limit=limit + 1,
+            metadata=labels,
         )
     page = jobs[:limit]
     more = len(jobs) > limit
@@ -115,6 +137,14 @@ def list_jobs(
         jobs=[JobOut.of(job) for job in page],
         next_cursor=to_cursor(page[-1].id) if more else None,
     )
+
+
+def _labels(metadata: list[str]) -> dict[str, str]:
+    """Names and values. Raises InvalidOptionsError."""
+    pairs = [text.partition("=") for text in metadata]
+    if any(not name or not separator or "\0" in value for name, separator, value in pairs):
+        raise InvalidOptionsError("`metadata` is written NAME=VALUE, for example season=spring.")
+    return {name: value for name, _, value in pairs}
 
 
 @router.get("/{job_id}", responses=responses(JobNotFoundError))

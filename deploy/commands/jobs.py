@@ -210,11 +210,19 @@ def report(
 
 def download(
     job: JobId,
-    folder: Annotated[Path, typer.Argument(help="Folder for the results.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder for the results; with --zip, the name of the zip file.")
+    ],
+    as_zip: Annotated[
+        bool, typer.Option("--zip", help="Write one zip file of all results but rejected ones.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the names as JSON.")] = False,
     data: Data = DATA,
 ) -> None:
     """Download the results of a job. Run it again to continue an interrupted download."""
+    if as_zip:
+        _download_zip(parse_job_id(job), folder, data)
+        return
     missed: list[str] = []
 
     def fail(item: Item, error: Exception) -> None:
@@ -236,6 +244,18 @@ def download(
         if missed:
             console.print(f"{len(missed)} results could not be downloaded: run the command again")
     raise typer.Exit(0 if len(results) == found["counts"]["total"] else 1)
+
+
+def _download_zip(job_id: str, path: Path, data: Path) -> None:
+    if path.exists():
+        raise typer.BadParameter(f"{path} exists: choose another name")
+    with connect(data) as client:
+        found = client.job(job_id)
+        # Its size is not known before, but close to that of the results.
+        with byte_bar("fetching", found["output_bytes"]) as progress:
+            task = progress.task_ids[0]
+            client.archive(job_id, path, on_bytes=lambda count: progress.advance(task, count))
+    typer.echo(f"{path}: {path.stat().st_size:,} bytes")
 
 
 def contact_sheet(

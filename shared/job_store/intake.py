@@ -17,7 +17,7 @@ from shared.errors import MattingError
 from shared.job_store.locks import finish_settled_jobs, lock_jobs
 from shared.job_store.usage import take_from_quota
 from shared.jobs import ItemStatus
-from shared.models import Item, Job, new_id
+from shared.models import MAX_SEARCHED_CHARS, Item, Job, JobLabel, new_id
 
 INSERT_ROWS = 1_000
 """Rows of one INSERT: below SQLite's limit of 32,766 parameters, and enough that round trips hardly
@@ -70,6 +70,13 @@ def create_job(
     )
     session.add(job)
     session.flush()
+    rows = [
+        {"api_key_id": api_key_id, "name": name, "value": value, "job_id": job.id}
+        for name, value in labels.items()
+        if isinstance(value, str) and len(value) <= MAX_SEARCHED_CHARS
+    ]
+    if rows:
+        session.execute(sa.insert(JobLabel), rows)
     return job
 
 

@@ -1,17 +1,20 @@
 """The tables (SQLAlchemy 2, typed)."""
 
 from shared.models.base import Base, UtcDateTime, first_id_of, new_id
+from shared.models.job_labels import MAX_SEARCHED_CHARS, JobLabel
 from shared.models.jobs import Item, Job
 from shared.models.service import ApiKey, IdempotencyKey, LeaderLease, Usage, Worker
 from shared.models.webhooks import Delivery, Webhook
 
 __all__ = [
+    "MAX_SEARCHED_CHARS",
     "ApiKey",
     "Base",
     "Delivery",
     "IdempotencyKey",
     "Item",
     "Job",
+    "JobLabel",
     "LeaderLease",
     "Usage",
     "UtcDateTime",

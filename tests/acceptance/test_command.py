@@ -249,6 +249,36 @@ def test_delete_asks_and_says_what_it_removed(stack: Stack, folder: Path) -> Non
     assert matting("status", job_id, *data).returncode == 2
 
 
+def test_marked_results_are_listed_and_judged_on_the_terminal(
+    stack: Stack, folder: Path, tmp_path: Path
+) -> None:
+    data = ("--data", str(stack.data))
+    tiny = tmp_path / "tiny.jpg"
+    with PIL.Image.open(folder / "x.jpg") as photo:
+        photo.resize((40, 30)).save(tiny)
+    job_id = matting("submit", str(tiny), "--wait", *data).stdout.strip()
+    listed = matting("review", job_id, *data).stdout
+    assert "the photo has few pixels" in listed
+    [item] = json.loads(matting("review", job_id, "--json", *data).stdout)
+    assert matting("review", job_id, "--reject", item["id"], *data).returncode == 0
+    assert json.loads(matting("review", job_id, "--json", *data).stdout) == []
+
+    # with a terminal: it asks
+    matting("submit", str(tiny), "--wait", *data)
+    again = matting("status", *data).stdout.splitlines()[1].split()[0]
+    command = f"{MATTING} review {again} --no-viewer --data {stack.data}"
+    typed = subprocess.run(
+        ["script", "-qec", command, "/dev/null"],
+        input="?\na\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "1 of 1" in typed.stdout
+    assert "stored 1 verdicts" in typed.stdout
+
+
 def test_a_dry_run_takes_a_local_folder_and_sends_nothing(stack: Stack, folder: Path) -> None:
     data = ("--data", str(stack.data))
     before = len(matting("status", *data).stdout.splitlines())

@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import zipfile
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import pytest
 
-from api.client import Job, MattingClient
+from api.client import ApiError, Job, MattingClient
 from shared.storage import Storage
 
 SKUS = ("SKU-1", "SKU-2", "SKU-1")
@@ -26,7 +28,9 @@ def job(client: MattingClient, bucket: Storage, jpeg: bytes) -> Job:
         ]
     }
     white = {"name": "{path}-white.{ext}", "format": "jpeg", "background": "white"}
-    return client.wait(client.submit(source, options={"extra_outputs": [white]})["id"])
+    options = {"extra_outputs": [white]}
+    metadata = {"season": "spring", "shop": "north"}
+    return client.wait(client.submit(source, options=options, metadata=metadata)["id"])
 
 
 def test_lists_and_reports_carry_urls_that_need_no_key(
@@ -56,10 +60,49 @@ def test_lists_and_reports_carry_urls_that_need_no_key(
     assert "result_url" not in plain.splitlines()[0]
 
 
+def test_all_results_come_as_one_zip_file_with_the_names_of_the_download(
+    client: MattingClient, http: httpx.Client, job: Job, tmp_path: Path
+) -> None:
+    folder, file = tmp_path / "out", tmp_path / "all.zip"
+    client.download(job["id"], folder)
+    client.archive(job["id"], file)
+    with zipfile.ZipFile(file) as packed:
+        assert packed.testzip() is None
+        names = packed.namelist()
+        assert sorted(names) == sorted(
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        )
+        assert all(packed.read(name) == (folder / name).read_bytes() for name in names)
+
+    [first, *_] = client.items(job["id"])
+    http.post(f"/v1/items/{first['id']}/review", json={"verdict": "reject"})
+    client.archive(job["id"], file)
+    with zipfile.ZipFile(file) as packed:
+        assert len(packed.namelist()) == len(names) - 2
+    with pytest.raises(ApiError, match="result-not-ready"):
+        client.archive(job["id"], tmp_path / "none.zip", review="accepted")
+    assert not (tmp_path / "none.zip").exists()
+
+
 def test_images_are_found_by_the_callers_own_id(client: MattingClient, job: Job) -> None:
     found = [item["name"] for item in client.items(job["id"], custom_id="SKU-1")]
     assert found == ["found/0.jpg", "found/2.jpg"]
     assert list(client.items(job["id"], custom_id="SKU-9")) == []
+
+
+def test_jobs_are_found_by_their_metadata(
+    client: MattingClient, http: httpx.Client, job: Job
+) -> None:
+    def found(**metadata: str) -> list[str]:
+        return [one["id"] for one in client.jobs(metadata=metadata)]
+
+    assert found(season="spring", shop="north")[0] == job["id"]
+    assert job["id"] in found(season="spring")
+    assert found(season="spring", shop="south") == []
+    assert found(season="s") == []
+    answer = http.get("/v1/jobs", params={"metadata": "spring"})
+    assert answer.status_code == 422
+    assert "NAME=VALUE" in answer.json()["detail"]
 
 
 def test_head_tells_size_and_type_of_a_result(

@@ -341,6 +341,17 @@ QUERIES = [
         run=lambda s, m: job_store.list_jobs(s, api_key_id=m.key, before=None, limit=51),
     ),
     Query(
+        name="list_jobs, by metadata",
+        every=REQUEST,
+        run=lambda s, m: job_store.list_jobs(
+            s,
+            api_key_id=m.key,
+            before=None,
+            limit=51,
+            metadata={"season": "spring", "shop": "north"},
+        ),
+    ),
+    Query(
         name="list_jobs, a page further back",
         every=REQUEST,
         run=lambda s, m: job_store.list_jobs(s, api_key_id=m.key, before=m.failed, limit=51),

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deploy.commands.review import REASONS
 from deploy.commands.summary import RULES, Tally
 from deploy.commands.written_files import RECORD, WrittenFiles
 from deploy.stack.ports import remember_ports, same_ports
+from shared.jobs import Reason
 from shared.marketplaces import Market
 from shared.options import Options
 from shared.rendition import Format
@@ -49,6 +51,10 @@ def test_every_sentence_of_the_rules_has_its_word_in_the_summary(market: Market)
         data = encode(picture, Options(format=Format.JPEG, background="#ffffff"))
         for rule in unmet_rules(data, Format.JPEG, market, matte=matte, photo_px=(4, 4)):
             assert any(pattern.search(rule) for pattern, _ in RULES), rule
+
+
+def test_the_terminal_review_has_words_for_every_reason() -> None:
+    assert set(REASONS) == set(Reason)
 
 
 def test_only_files_that_an_earlier_run_wrote_may_be_replaced(tmp_path: Path) -> None:

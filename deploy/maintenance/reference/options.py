@@ -17,9 +17,9 @@ can be left out. An image's own options take precedence over its job's. An unkno
 with `invalid-options`.
 
 The geometry is applied in this order: the subject's bounding box is found; `crop` cuts to it with
-`crop_margin`; `canvas` is the frame that the picture is put into; `scale` sizes the subject against
-that frame and `position` places it; `max_side_px` and `max_megapixels` shrink the result. The
-result is larger than the photo only with `enlarge`."""
+`crop_margin`; `canvas` is the frame that the picture is put into; `scale` or `padding` sizes the
+subject against that frame and `position` places it; `max_side_px` and `max_megapixels` shrink the
+result. The result is larger than the photo only with `enlarge`."""
 
 PRESETS_TEXT = """\
 A preset is a set of the options above. An option that you give beside it takes precedence.
