@@ -17,6 +17,9 @@ from shared.errors import BusyError, InvalidOptionsError, UnsupportedEncodingErr
 from shared.suggestions import did_you_mean
 from shared.validation_words import SHOWN_CHARS
 
+CACHE_BUSTER = "v"
+"""A parameter that any request may carry: pages put a version there, for browsers' caches."""
+
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -70,7 +73,7 @@ def _refuse_unknown(given: Iterable[str], names: Collection[str]) -> None:
     error must not list all images instead of the failed ones.
     """
     for name in given:
-        if name not in names:
+        if name not in names and name != CACHE_BUSTER:
             shown = name if len(name) <= SHOWN_CHARS else name[:SHOWN_CHARS] + "…"
             raise InvalidOptionsError(
                 f"Unknown query parameter `{shown}`. {did_you_mean(name, names)}"

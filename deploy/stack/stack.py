@@ -241,6 +241,10 @@ class Stack:
             [
                 program("rclone"),
                 *f"serve s3 --addr {listening(self._host)}:{port} --config /dev/null".split(),
+                # The console's page uploads by presigned URL. A page without one can do nothing:
+                # the server asks for signatures, and browsers have none to send by themselves.
+                "--allow-origin",
+                "*",
                 str(folder),
             ],
         )
