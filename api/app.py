@@ -16,6 +16,7 @@ from api.http.metrics import RequestMetrics
 from api.resources import open_resources
 from api.routes import (
     health,
+    item_search,
     items,
     job_control,
     job_items,
@@ -74,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
         jobs,
         job_items,
         job_control,
+        item_search,
         items,
         removebg,
         uploads,

@@ -134,6 +134,16 @@ class AsyncMattingClient(AsyncConnection):
         async for item in self.pages(self.items_page(job_id, wanted), "items"):
             yield item
 
+    async def find_items(self, custom_id: str) -> AsyncIterator[Item]:
+        """The images of all your jobs that have this id of yours, newest first."""
+        async for item in self.pages(self.find_items_page(custom_id), "items"):
+            yield item
+
+    @staticmethod
+    def find_items_page(custom_id: str) -> Page:
+        """The request for each page of `find_items`."""
+        return lambda cursor: calls.find_items_page(custom_id, cursor)
+
     @staticmethod
     def jobs_page(metadata: Mapping[str, str] | None) -> Page:
         """The request for each page of `jobs`."""

@@ -162,6 +162,11 @@ class ItemFilter(TypedDict, total=False):
     """`urls`: with presigned URLs of the results."""
 
 
+def find_items_page(custom_id: str, cursor: str | None) -> ApiCall:
+    """Read a page of the images of all jobs that have an id of yours."""
+    return ApiCall(path="/v1/items", query=without_none(custom_id=custom_id, cursor=cursor))
+
+
 def items_page(job_id: str, cursor: str | None, wanted: ItemFilter) -> ApiCall:
     """Read a page of a job's images."""
     query = without_none(limit="1000", cursor=cursor, **wanted)

@@ -229,6 +229,10 @@ class MattingClient:
         """
         return self.pages(self._client.items_page(job_id, wanted), "items")
 
+    def find_items(self, custom_id: str) -> Iterator[Item]:
+        """The images of all your jobs that have this id of yours, newest first."""
+        return self.pages(self._client.find_items_page(custom_id), "items")
+
     def cancel(self, job_id: str) -> Job:
         """Cancel a job: images that have not started are skipped. Raises ApiError."""
         return self._loop.run(self._client.cancel, job_id)

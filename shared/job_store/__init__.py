@@ -80,6 +80,7 @@ from shared.job_store.publishing import (
 from shared.job_store.reading import (
     Rate,
     ended_jobs_among,
+    find_items,
     get_item,
     get_job,
     is_at_rest,
@@ -167,6 +168,7 @@ __all__ = [
     "expire_jobs",
     "find_api_key",
     "find_earlier_results",
+    "find_items",
     "find_submission",
     "finish_expansion",
     "finish_many",

@@ -90,7 +90,7 @@ def add_items(session: Session, job_id: uuid.UUID, items: Iterable[NewItem]) -> 
         session.scalar(sa.select(sa.func.max(Item.position)).where(Item.job_id == job_id)) or 0
     )
     moment = now(session)
-    rows = [_row(job_id, position + number, item, moment) for number, item in enumerate(items, 1)]
+    rows = [_row(job, position + number, item, moment) for number, item in enumerate(items, 1)]
     added = Counter(_insert_new(session, rows) if rows else ())
     take_from_quota(session, job.api_key_id, added[ItemStatus.QUEUED])
     job.total += added.total()
@@ -100,15 +100,16 @@ def add_items(session: Session, job_id: uuid.UUID, items: Iterable[NewItem]) -> 
     return added.total()
 
 
-def _row(job_id: uuid.UUID, position: int, item: NewItem, moment: datetime) -> dict[str, Any]:
+def _row(job: Job, position: int, item: NewItem, moment: datetime) -> dict[str, Any]:
     error = item.error
     return {
         "id": new_id(),
-        "job_id": job_id,
+        "job_id": job.id,
         "position": position,
         "name": item.name,
         "source": item.source,
         "custom_id": item.custom_id,
+        "api_key_id": job.api_key_id if item.custom_id is not None else None,
         "options": item.options,
         "labels": item.labels,
         "status": ItemStatus.FAILED if error else ItemStatus.QUEUED,

@@ -143,6 +143,28 @@ def list_items(
     return session.scalars(statement.order_by(Item.position).limit(limit)).all()
 
 
+def find_items(
+    session: Session,
+    custom_id: str,
+    *,
+    api_key_id: uuid.UUID,
+    before: uuid.UUID | None,
+    limit: int,
+) -> Sequence[tuple[Item, dict[str, Any]]]:
+    """A page of the key's items with this id of the caller's, newest first, created before the item
+    `before`; each with its job's options.
+    """
+    statement = (
+        sa.select(Item, Job.options)
+        .join(Job, Job.id == Item.job_id)
+        .where(Item.api_key_id == api_key_id, Item.custom_id == custom_id, Job.deleted_at.is_(None))
+    )
+    if before is not None:
+        statement = statement.where(Item.id < before)
+    rows = session.execute(statement.order_by(Item.id.desc()).limit(limit))
+    return [(row.Item, row.options) for row in rows]
+
+
 def ended_jobs_among(session: Session, job_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
     """The jobs that have ended or no longer exist."""
     going = sa.select(Job.id).where(

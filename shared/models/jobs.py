@@ -160,6 +160,13 @@ class Item(Base):
             "ix_items_verdict", "job_id", "verdict", "position", where="verdict IS NOT NULL"
         ),
         partial_index(
+            "ix_items_owned_custom_id",
+            "api_key_id",
+            "custom_id",
+            "id",
+            where="custom_id IS NOT NULL AND api_key_id IS NOT NULL",
+        ),
+        partial_index(
             "ix_items_custom_id",
             "job_id",
             "custom_id",
@@ -182,6 +189,8 @@ class Item(Base):
     """`s3://bucket/key`, or `https://…`."""
     custom_id: Mapped[str | None] = mapped_column(Text)
     """The caller's own id of the image."""
+    api_key_id: Mapped[uuid.UUID | None]
+    """The job's key, of items with a `custom_id` only: they are found by both."""
     options: Mapped[dict[str, Any] | None]
     """The complete options of this image; None: the job's."""
     labels: Mapped[dict[str, Any] | None]

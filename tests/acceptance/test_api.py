@@ -78,6 +78,12 @@ def test_anothers_job_item_and_result_are_not_there(
     with pytest.raises(ApiError):
         stranger.cancel(job["id"])
     assert list(stranger.jobs()) == []
+    own = {"keys": [{"key": "s3://photos/mine.jpg", "id": "MINE"}]}
+    client.submit(own, metadata={"owner": "me"})
+    assert [one["custom_id"] for one in client.find_items("MINE")] == ["MINE"]
+    assert len(list(client.jobs(metadata={"owner": "me"}))) == 1
+    assert list(stranger.find_items("MINE")) == []
+    assert list(stranger.jobs(metadata={"owner": "me"})) == []
 
 
 def test_anothers_upload_is_no_source(client: MattingClient, stranger: MattingClient) -> None:

@@ -88,6 +88,9 @@ def test_images_are_found_by_the_callers_own_id(client: MattingClient, job: Job)
     found = [item["name"] for item in client.items(job["id"], custom_id="SKU-1")]
     assert found == ["found/0.jpg", "found/2.jpg"]
     assert list(client.items(job["id"], custom_id="SKU-9")) == []
+    [newest, *_] = client.find_items("SKU-2")
+    assert (newest["job_id"], newest["name"]) == (job["id"], "found/1.jpg")
+    assert list(client.find_items("SKU-9")) == []
 
 
 def test_jobs_are_found_by_their_metadata(

@@ -381,6 +381,11 @@ QUERIES = [
         run=lambda s, m: _items(s, m.bulk, status=ItemStatus.FAILED),
     ),
     Query(
+        name="find_items",
+        every=REQUEST,
+        run=lambda s, m: job_store.find_items(s, "SKU-3", api_key_id=m.key, before=None, limit=51),
+    ),
+    Query(
         name="list_items, of one custom_id",
         every=REQUEST,
         run=lambda s, m: _items(s, m.bulk, custom_id="SKU-7"),
