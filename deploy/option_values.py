@@ -41,7 +41,8 @@ def values_in_words(field: Schema, definitions: Schema, style: Style = PLAIN) ->
     if field["type"] == "boolean":
         return ", ".join(style.code(one) for one in ("true", "false"))
     words = {"integer": "whole number", "string": "text"}
-    return " ".join([words.get(field["type"], field["type"]), *_bounds(field)])
+    kind = str(field["type"])
+    return " ".join([words.get(kind, kind), *_bounds(field)])
 
 
 def default_in_words(field: Schema, style: Style = PLAIN) -> str:

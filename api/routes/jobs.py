@@ -1,6 +1,7 @@
 """/v1/jobs: submit, list, read."""
 
 import uuid
+from collections.abc import Sequence
 from typing import Annotated
 
 from anyio import to_thread
@@ -107,18 +108,18 @@ async def submit_job(
 def list_jobs(
     resources: ResourcesDep,
     caller: CallerDep,
+    cursor: Cursor = None,
+    limit: Limit = 50,
     metadata: Annotated[
-        list[str],
+        Sequence[str],
         Query(
             max_length=MAX_LABELS,
             description="Only jobs with this entry in their `metadata`, as `NAME=VALUE`. Give it "
             f"up to {MAX_LABELS} times: then all of them must be there. Values of more than "
             f"{MAX_SEARCHED_CHARS} characters are not found.",
-            examples=["season=spring"],
+            examples=[["season=spring"]],
         ),
-    ] = [],  # noqa: B006
-    cursor: Cursor = None,
-    limit: Limit = 50,
+    ] = (),
 ) -> JobPage:
     """Your jobs, newest first."""
     before = uuid_cursor(cursor) if cursor else None
@@ -139,7 +140,7 @@ def list_jobs(
     )
 
 
-def _labels(metadata: list[str]) -> dict[str, str]:
+def _labels(metadata: Sequence[str]) -> dict[str, str]:
     """Names and values. Raises InvalidOptionsError."""
     pairs = [text.partition("=") for text in metadata]
     if any(not name or not separator or "\0" in value for name, separator, value in pairs):

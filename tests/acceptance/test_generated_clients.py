@@ -55,7 +55,7 @@ def test_a_python_client_is_generated_type_checked_and_used(stack: Stack, place:
     assert "removal" not in said, said
     shutil.copy(SOURCES / "walk.py", place)
     python = GENERATORS / "bin" / "python"
-    check = ["--strict", "--config-file", "", "--cache-dir", place / "cache"]
+    check = ["--strict", "--config-file", "", "--cache-dir", str(place / "cache")]
     run([sys.executable, "-m", "mypy", *check, "--python-executable", python, "walk.py"], place)
     printed = run(
         [python, "walk.py", stack.address.api_url, stack.secrets.api_key, "photo.jpg"], place
