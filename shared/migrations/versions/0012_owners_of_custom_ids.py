@@ -21,7 +21,10 @@ JOBS = 100
 def upgrade() -> None:
     """Apply."""
     op.add_column("items", sa.Column("api_key_id", sa.Uuid(), nullable=True))
-    with op.get_context().autocommit_block():
+    if op.get_bind().dialect.name == "postgresql":
+        with op.get_context().autocommit_block():
+            _fill(op.get_bind())
+    else:
         _fill(op.get_bind())
     create_index(
         NAME,
