@@ -23,8 +23,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("api_key_id", "name", "value", "job_id"),
     )
     op.create_index("ix_job_labels_job_id", "job_labels", ["job_id"])
-    each = "jsonb_each_text" if op.get_bind().dialect.name == "postgresql" else "json_each"
-    op.execute(  # constants only
+    _fill(op.get_bind())
+
+
+def _fill(connection: sa.Connection) -> None:
+    each = "jsonb_each_text" if connection.dialect.name == "postgresql" else "json_each"
+    connection.exec_driver_sql(
         "INSERT INTO job_labels (api_key_id, name, value, job_id) "  # noqa: S608
         f"SELECT api_key_id, label.key, label.value, jobs.id FROM jobs, {each}(jobs.labels) label "
         f"WHERE length(label.value) <= {MAX_CHARS} AND length(label.key) <= 64"
