@@ -106,7 +106,7 @@ def cut_out_files(
     try:
         with (
             _temporary(out) as temporary,
-            closing(load_predictor(settings)) as predictor,
+            closing(load_predictor(settings, warm_shapes=False)) as predictor,
             closing(Pipeline(predictor, FolderStore(), settings, watchdog=watchdog)) as pipeline,
             ThreadPoolExecutor(settings.batches_in_flight) as drivers,
             bar("matting", len(planned)) as progress,
