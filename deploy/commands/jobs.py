@@ -29,6 +29,7 @@ from deploy.commands.arguments import (
 from deploy.commands.local_estimate import estimate_local
 from deploy.commands.progress import bar, byte_bar, console, follow, print_summary, print_table
 from deploy.commands.summary import tally
+from deploy.commands.watch_folder import FolderWatch, watch_until_stopped
 
 
 def submit(
@@ -94,6 +95,32 @@ def submit(
     _print_job(job, as_json=as_json)
     if wait:
         raise typer.Exit(_exit_status(job, fail_on_review=fail_on_review))
+
+
+def watch_folder(
+    folder: Annotated[Path, typer.Argument(help="Folder to watch, on a disk or a NAS.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the results and the record.")],
+    option: OptionPairs = None,
+    every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 10,
+    once: Annotated[
+        bool, typer.Option("--once", help="Cut out what is there now, and end.")
+    ] = False,
+    data: Data = DATA,
+) -> None:
+    """Cut out every photo that appears in a folder, each once, until Ctrl-C.
+
+    Run it again to go on: photos that were sent are not sent again unless they change.
+    """
+    options = parse_options(option or [])
+    if not folder.is_dir():
+        raise typer.BadParameter(f"{folder} is not a folder")
+    watch = FolderWatch(folder, out)
+    with connect(data) as client:
+        while watch.look(client, options):
+            pass
+        if not once:
+            console.print(f"watching {escape(str(folder))}; press Ctrl-C to stop", soft_wrap=True)
+            watch_until_stopped(watch, client, options, every_s=every)
 
 
 def status(
@@ -292,6 +319,7 @@ def contact_sheet(
 
 COMMANDS = (
     submit,
+    watch_folder,
     status,
     watch,
     cancel,
