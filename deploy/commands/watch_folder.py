@@ -2,7 +2,8 @@
 restart.
 
 The folder of the results holds the record: which photos were sent, and the batch that is under way.
-A batch is written there before it is sent, and sent with a key that makes a second try the same job.
+A batch is written there before it is sent. It is sent with a key that makes a second try the same
+job.
 """
 
 import json
@@ -47,7 +48,7 @@ class FolderWatch:
 
     def __init__(self, folder: Path, out: Path) -> None:
         """Read the record. Raises StackError if it is damaged: its photos would be sent again."""
-        self._folder, self._out = folder, out
+        self._folder, self._out = folder.resolve(), out.resolve()
         out.mkdir(parents=True, exist_ok=True)
         self._record: dict[str, Any] = {"sent": {}, "batch": None}
         try:
@@ -96,7 +97,7 @@ class FolderWatch:
             ]
             if files:
                 console.print(f"{len(files)} new photos")
-                metadata = {"watched": str(self._folder.resolve())[-200:]}
+                metadata = {"watched": str(self._folder)[-200:]}
                 job = client.submit_files(
                     files, options=options, metadata=metadata, journal=journal
                 )

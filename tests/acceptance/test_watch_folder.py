@@ -38,7 +38,8 @@ def test_each_photo_is_cut_out_once_also_when_the_command_is_killed(
 
     for name in ("a.jpg", "b/c.jpg"):
         add(watched, folder / "x.jpg", name)
-    shutil.copy(folder / "x.jpg", watched / "half-copied.jpg")
+    add(watched, folder / "x.jpg", "half-copied.jpg")
+    os.utime(watched / "half-copied.jpg", (time.time() + 3_600,) * 2)  # as if written just now
     command = ("watch-folder", str(watched), str(out))
     for _ in range(2):
         done = matting(*command, "--once", *data)
