@@ -34,6 +34,7 @@ def complete(app: FastAPI) -> None:
     @cache
     def openapi() -> dict[str, Any]:
         document = make()
+        _name_once(document)
         _name_models(document)
         _simplify(document)
         for name, path in document["paths"].items():
@@ -45,6 +46,33 @@ def complete(app: FastAPI) -> None:
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
+
+
+def _name_once(document: dict[str, Any]) -> None:
+    """Give a model one name, whether it is sent or received. FastAPI makes two of them where a
+    response has computed fields; then the received form counts, because it takes all that is sent.
+    """
+    schemas = document["components"]["schemas"]
+    for name in [one.removesuffix("-Input") for one in schemas if one.endswith("-Input")]:
+        schemas[name] = schemas.pop(f"{name}-Input")
+        schemas.pop(f"{name}-Output", None)
+        for suffix in ("-Input", "-Output"):
+            _refer(document, f"{_SCHEMAS}{name}{suffix}", f"{_SCHEMAS}{name}")
+
+
+_SCHEMAS = "#/components/schemas/"
+
+
+def _refer(node: Any, old: str, new: str) -> None:
+    """Replace every reference to `old`."""
+    if isinstance(node, dict):
+        if node.get("$ref") == old:
+            node["$ref"] = new
+        for child in node.values():
+            _refer(child, old, new)
+    elif isinstance(node, list):
+        for child in node:
+            _refer(child, old, new)
 
 
 def _name_models(document: dict[str, Any]) -> None:
