@@ -21,7 +21,14 @@ from rich.markup import escape
 
 from api.client import ApiError
 from deploy.commands import jobs as job_commands
-from deploy.commands.arguments import DATA, Data, FailOnReview, OptionPairs, resolve_photos
+from deploy.commands.arguments import (
+    DATA,
+    Data,
+    FailOnReview,
+    OptionPairs,
+    Overwrite,
+    resolve_photos,
+)
 from deploy.commands.keys import keys_app
 from deploy.commands.models import models_app
 from deploy.commands.options import options
@@ -116,9 +123,6 @@ def cutout(
         Path | None,
         typer.Option(help="Folder for the results, or the name of the result of one photo."),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write all results again; replace what is there.")
-    ] = False,
     fail_on_review: FailOnReview = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what was written as JSON.")
@@ -126,12 +130,13 @@ def cutout(
     alpha_only: Annotated[
         bool, typer.Option(help="Write only the matte, as a greyscale PNG.")
     ] = False,
+    overwrite: Overwrite = False,
     option: OptionPairs = None,
 ) -> None:
     """Cut out photos without server and queue.
 
-    Run it again to go on after Ctrl-C: results that are complete are kept. `-` without --out writes
-    the result to standard output.
+    Run it again to go on after Ctrl-C: complete results are kept. No other file is replaced, unless
+    you say --overwrite; photos never are. `-` without --out writes to standard output.
     """
     from deploy.commands.cutout_arguments import run_cutout
 

@@ -1,12 +1,11 @@
 """`matting cutout`: runs the worker's pipeline on local files, without server and queue."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,10 @@ from rich.markup import escape
 
 from api.client import NamedItem, result_names
 from deploy.commands.progress import bar, console
+from deploy.commands.result_files import ResultFolder, TargetExistsError
 from deploy.commands.written_files import WrittenFiles
-from deploy.local_photos import LocalPhotos
-from shared.errors import (
-    ImageTimeoutError,
-    MattingError,
-    ResultExistsError,
-    SourceNotFoundError,
-    StorageError,
-)
+from deploy.local_photos import LocalPhotos, printable
+from shared.errors import ImageTimeoutError, ResultsAmongPhotosError
 from shared.options import Options
 from shared.settings import Settings
 from worker.concurrency.watchdog import Watchdog
@@ -30,28 +24,6 @@ from worker.inference.predictor import load_predictor
 from worker.inference.tuning import batch_sizes
 from worker.pipeline.pipeline import Outcome, Pipeline, WorkItem
 from worker.pipeline.work_items import requested_outputs
-
-
-class FolderStore:
-    """Stores objects as local files; a key is a path."""
-
-    def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
-        """Read a file. Raises SourceNotFoundError."""
-        try:
-            return Path(key).read_bytes()
-        except OSError as error:
-            raise SourceNotFoundError(f"{key} can't be read: {error.strerror}") from error
-
-    def put(self, key: str, data: bytes, content_type: str) -> None:
-        """Write a file atomically. Raises StorageError."""
-        path = Path(key)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(path.name + ".part")
-            partial.write_bytes(data)
-            partial.replace(path)
-        except OSError as error:
-            raise StorageError(f"{key} can't be written: {error.strerror}") from error
 
 
 @dataclass(slots=True)
@@ -66,11 +38,11 @@ class CutOut:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """A photo and where its main result goes."""
+    """A photo and its result files, the main one first. Name templates may change them later."""
 
     photo: Path
     name: str
-    target: Path
+    targets: list[Path]
 
 
 def cut_out_files(
@@ -84,177 +56,189 @@ def cut_out_files(
 ) -> CutOut:
     """Cut out photos into the folder `out`, and say of each what was written.
 
-    Results of an earlier run that are complete are kept. A file that no earlier run wrote is
-    replaced only with `overwrite`. `target`: the path of the only photo's result.
-    Raises SetupError when the model can't start. If a photo hangs in native code, the process
-    exits, because nothing else can stop that code.
+    Complete results of an earlier run are kept, its outdated ones replaced. No other file that is
+    there is replaced unless `overwrite` is set, and no photo ever. `target`: the path of the only
+    photo's result. If a photo hangs in native code, the process exits, because nothing else can
+    stop that code.
+
+    Raises ResultsAmongPhotosError, and SetupError when the model can't start.
     """
     if options.model is not None:
         settings = settings.model_copy(update={"model": options.model})
     settings = batch_sizes(settings)
     assert settings.batch_size is not None
+    planned = _plan(photos, out, options)
+    if target is not None:
+        planned = [_Planned(one.photo, one.name, [target]) for one in planned]
+    _refuse_results_among_photos(planned, photos, out)
     files = WrittenFiles(out, options, settings.model, remember=target is None)
     done = CutOut()
-    planned = list(_missing(_plan(photos, out, options, target), files, options, overwrite, done))
-    if not planned:
-        return done
-    out.mkdir(parents=True, exist_ok=True)
-    console.print(f"loading the model {escape(settings.model)} …")
-    watchdog = Watchdog(settings.image_timeout_s)
-    watchdog.start(_exit_on_hang)
-    placing = _Placing(out, files, options, done, overwrite=overwrite)
-    try:
-        with (
-            _temporary(out) as temporary,
-            closing(load_predictor(settings, warm_shapes=False)) as predictor,
-            closing(Pipeline(predictor, FolderStore(), settings, watchdog=watchdog)) as pipeline,
-            ThreadPoolExecutor(settings.batches_in_flight) as drivers,
-            bar("matting", len(planned)) as progress,
-        ):
-            items = [_item(number, options, one, temporary) for number, one in enumerate(planned)]
-            size = settings.batch_size
-            batches = [items[start : start + size] for start in range(0, len(items), size)]
-            expected = iter(planned)
-            for outcomes in drivers.map(pipeline.run_many, batches):
-                for outcome in outcomes:
-                    placing.place(next(expected), outcome)
-                files.save()
-                progress.advance(progress.task_ids[0], len(outcomes))
-    finally:
-        watchdog.stop()
+    originals = (path for path, _ in photos.files)
+    with ResultFolder(out, originals, overwrite=overwrite, is_own=files.wrote) as store:
+        missing = [
+            one for one in planned if _is_missing(one, files, store, options, overwrite, done)
+        ]
+        if not missing:
+            return done
+        console.print(f"loading the model {escape(settings.model)} …")
+        items = [_item(number, options, one, store) for number, one in enumerate(missing)]
+        size = settings.batch_size
+        batches = [items[start : start + size] for start in range(0, len(items), size)]
+        watchdog = Watchdog(settings.image_timeout_s)
+        watchdog.start(partial(_exit_on_hang, store))
+        try:
+            with (
+                closing(load_predictor(settings, warm_shapes=False)) as predictor,
+                closing(Pipeline(predictor, store, settings, watchdog=watchdog)) as pipeline,
+                ThreadPoolExecutor(settings.batches_in_flight) as drivers,
+                bar("matting", len(missing)) as progress,
+            ):
+                waiting = iter(missing)
+                for outcomes in drivers.map(pipeline.run_many, batches):
+                    for outcome in outcomes:
+                        _keep(next(waiting), outcome, store, files, options, done)
+                    files.save()
+                    progress.advance(progress.task_ids[0], len(outcomes))
+        finally:
+            watchdog.stop()
     return done
 
 
-def _plan(
-    photos: LocalPhotos, out: Path, options: Options, target: Path | None
-) -> Iterator[_Planned]:
+def _plan(photos: LocalPhotos, out: Path, options: Options) -> list[_Planned]:
     extension = options.format.extension
     names = result_names(
         [NamedItem(name=name, result_format=extension, outputs=[]) for _, name in photos.files]
     )
-    for (path, name), result in zip(photos.files, names, strict=True):
-        yield _Planned(path, name, target or out / result)
+    extras = [(number, one.format.extension) for number, one in enumerate(options.extras, 1)]
+    return [
+        _Planned(
+            path,
+            name,
+            [out / result, *(out / f"{result}.{number}.{kind}" for number, kind in extras)],
+        )
+        for (path, name), result in zip(photos.files, names, strict=True)
+    ]
 
 
-def _missing(
-    planned: Iterator[_Planned],
+def _is_missing(
+    planned: _Planned,
     files: WrittenFiles,
+    store: ResultFolder,
     options: Options,
     overwrite: bool,
     done: CutOut,
-) -> Iterator[_Planned]:
-    """The photos without results. The others are noted in `done`."""
-    for one in planned:
-        if not overwrite and (results := files.has_results_of(one.photo, one.name)):
-            done.kept.append({"photo": str(one.photo), "files": [str(file) for file in results]})
-        elif not overwrite and options.name is None and not files.may_replace(one.target):
-            _note_failure(done, one, _exists(one.target))
-        else:
-            yield one
+) -> bool:
+    """Whether the photo is to be cut out now. Other photos are noted in `done`."""
+    results = [] if overwrite else files.has_results_of(planned.photo, planned.name)
+    if results:
+        done.kept.append({"photo": str(planned.photo), "files": [str(file) for file in results]})
+        return False
+    try:
+        if options.name is None:
+            store.check(planned.targets[0])
+    except OSError as error:
+        _note_failure(done, planned, "file-exists", str(error))
+        return False
+    return True
 
 
-def _exists(path: Path) -> ResultExistsError:
-    return ResultExistsError(f"{path} exists, and this command did not write it")
-
-
-def _item(number: int, options: Options, planned: _Planned, temporary: Path) -> WorkItem:
-    keys = [
-        str(temporary / f"{number}-{index}.{one.format.extension}")
-        for index, one in enumerate(options.renditions)
+def _item(number: int, options: Options, planned: _Planned, store: ResultFolder) -> WorkItem:
+    staged = [
+        str(store.staging / f"{number}.{part}{target.suffix}")
+        for part, target in enumerate(planned.targets)
     ]
     return WorkItem(
         item_id=planned.name,
         bucket="",
         key=str(planned.photo),
         options=options,
-        outputs=requested_outputs(options, keys),
+        outputs=requested_outputs(options, staged),
         name=planned.name,
     )
 
 
-@contextmanager
-def _temporary(out: Path) -> Iterator[Path]:
-    """A folder for results on the way, on the same file system as `out`."""
-    folder = Path(tempfile.mkdtemp(prefix=".matting-", dir=out))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _refuse_results_among_photos(
+    planned: Sequence[_Planned], photos: LocalPhotos, out: Path
+) -> None:
+    """Raise ResultsAmongPhotosError if the next run would take the results for photos."""
+    searched = {folder.resolve() for folder in photos.folders}
+    apart = out.resolve()
+    for folder in {path.parent for one in planned for path in one.targets}:
+        place = folder.resolve()
+        for root in searched & {place, *place.parents}:
+            if root == apart or root not in apart.parents:
+                raise ResultsAmongPhotosError(
+                    f"The results would lie among the photos, in {folder}"
+                )
 
 
-class _Placing:
-    """Moves finished results to their names, and says so."""
-
-    def __init__(
-        self, out: Path, files: WrittenFiles, options: Options, done: CutOut, *, overwrite: bool
-    ) -> None:
-        self._out, self._files, self._options = out, files, options
-        self._done, self._overwrite = done, overwrite
-        self._taken: set[Path] = set()
-
-    def place(self, planned: _Planned, outcome: Outcome) -> None:
-        """Move the results of one photo. If one can't be placed, the photo has failed."""
-        if outcome.error is not None:
-            _note_failure(self._done, planned, outcome.error)
-            return
-        targets: list[Path] = []
-        try:
-            for index, output in enumerate(outcome.outputs):
-                named = index > 0 or self._options.name is not None
-                path = self._out / output.name if named else planned.target
-                self._move(Path(output.key), path)
-                targets.append(path)
-        except (ResultExistsError, StorageError) as error:
-            _note_failure(self._done, planned, error)
-            return
-        self._files.note(planned.photo, planned.name, targets)
-        self._say(planned, outcome, targets)
-
-    def _move(self, source: Path, path: Path) -> None:
-        """Raises ResultExistsError, StorageError."""
-        own = self._overwrite or self._files.may_replace(path)
-        if path in self._taken or not own:
-            raise _exists(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            source.replace(path)
-        except OSError as error:
-            raise StorageError(f"{path} can't be written: {error.strerror}") from error
-        self._taken.add(path)
-
-    def _say(self, planned: _Planned, outcome: Outcome, targets: Sequence[Path]) -> None:
-        reasons = [reason.value for reason in outcome.review]
-        unmet = [rule for output in outcome.outputs for rule in output.unmet]
-        self._done.written.append(
-            {
-                "photo": str(planned.photo),
-                "files": [str(path) for path in targets],
-                "needs_review": bool(reasons),
-                "review_reasons": reasons,
-                "unmet_rules": unmet,
-            }
-        )
-        to_check = f" [yellow]to check:[/] {', '.join(reasons)}" if reasons else ""
-        for index, path in enumerate(targets):
-            note = to_check if index == 0 else ""
-            console.print(f"wrote {escape(str(path))}{note}", soft_wrap=True)
-        for output, path in zip(outcome.outputs, targets, strict=True):
-            for rule in output.unmet:
-                text = escape(f"{path.name}: {rule}")
-                console.print(f"[yellow]rule[/]  {text}", soft_wrap=True)
-
-
-def _note_failure(done: CutOut, planned: _Planned, error: MattingError) -> None:
-    done.failed.append({"photo": str(planned.photo), "code": error.code, "detail": error.detail})
-    text = escape(f"{planned.name}: {error.message} [{error.code}]")
-    console.print(f"[red]failed[/] {text}", soft_wrap=True)
-
-
-def _exit_on_hang(name: str | None, stage: str, limit_s: float) -> None:
+def _exit_on_hang(store: ResultFolder, name: str | None, stage: str, limit_s: float) -> None:
     """Name the photo that hangs and exit. Files that are written already are complete."""
     error = ImageTimeoutError(f"The stage {stage} took more than {limit_s:g} s")
     text = f"{name or 'a whole batch'}: {error.message} [{error.code}]"
     console.print(f"[red]failed[/] {escape(text)}")
     console.print("Finished results are kept. Remove that photo and run the command again.")
     console.show_cursor()
+    store.close()
     os._exit(1)
+
+
+def _keep(
+    planned: _Planned,
+    outcome: Outcome,
+    store: ResultFolder,
+    files: WrittenFiles,
+    options: Options,
+    done: CutOut,
+) -> None:
+    """Give the results of a photo their names, and say what was written."""
+    if outcome.error is not None:
+        _note_failure(done, planned, outcome.error.code, outcome.error.message)
+        return
+    placed: list[Path] = []
+    for target, output in zip(
+        _named(planned, outcome, store, options), outcome.outputs, strict=True
+    ):
+        try:
+            store.place(Path(output.key), target)
+        except OSError as error:
+            reason = error if isinstance(error, TargetExistsError) else error.strerror
+            _note_failure(done, planned, "not-written", str(reason))
+            return
+        placed.append(target)
+    files.note(planned.photo, planned.name, placed)
+    _say(planned, outcome, placed, done)
+
+
+def _named(
+    planned: _Planned, outcome: Outcome, store: ResultFolder, options: Options
+) -> Iterator[Path]:
+    templates = [options.name, *(extra.name for extra in options.extras)]
+    for template, output, target in zip(templates, outcome.outputs, planned.targets, strict=True):
+        yield target if template is None else store.out / output.name
+
+
+def _say(planned: _Planned, outcome: Outcome, placed: Sequence[Path], done: CutOut) -> None:
+    reasons = [reason.value for reason in outcome.review]
+    done.written.append(
+        {
+            "photo": str(planned.photo),
+            "files": [str(path) for path in placed],
+            "needs_review": bool(reasons),
+            "review_reasons": reasons,
+            "unmet_rules": [rule for output in outcome.outputs for rule in output.unmet],
+        }
+    )
+    to_check = f"  [yellow]to check:[/] {', '.join(reasons)}" if reasons else ""
+    for index, path in enumerate(placed):
+        note = to_check if index == 0 else ""
+        console.print(f"wrote {escape(printable(str(path)))}{note}", soft_wrap=True)
+    for output in outcome.outputs:
+        for rule in output.unmet:
+            console.print(f"[yellow]rule[/]   {escape(f'{output.name}: {rule}')}", soft_wrap=True)
+
+
+def _note_failure(done: CutOut, planned: _Planned, code: str, text: str) -> None:
+    done.failed.append({"photo": str(planned.photo), "code": code, "detail": text})
+    line = escape(f"{printable(planned.name)}: {text} [{code}]")
+    console.print(f"[red]failed[/] {line}", soft_wrap=True)

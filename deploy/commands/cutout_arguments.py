@@ -46,13 +46,13 @@ def run_cutout(
         return _pipe(paths, out, wanted, settings, overwrite=overwrite, as_json=as_json)
     if out is None:
         raise typer.BadParameter("--out is missing: the folder for the results")
-    photos = resolve_photos(paths)
+    photos = resolve_photos(paths, but_for=None if _is_file(out) else out)
     done = _cut_out(photos, out, wanted, settings, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps({"written": done.written, "kept": done.kept, "failed": done.failed}))
     _print_sentence(done)
     to_check = any(one["needs_review"] for one in done.written)
-    return 1 if done.failed or (fail_on_review and to_check) else 0
+    return 1 if done.failed or photos.left_out or (fail_on_review and to_check) else 0
 
 
 def _cut_out(
@@ -109,7 +109,7 @@ def _pipe(
     with tempfile.TemporaryDirectory(prefix="matting-") as folder:
         photo = Path(folder) / "stdin"
         photo.write_bytes(sys.stdin.buffer.read(settings.max_image_bytes + 1))
-        photos = LocalPhotos([(photo, "stdin")], 0)
+        photos = LocalPhotos([(photo, "stdin")])
         extension = check_options(wanted).format.extension
         target = out or Path(folder) / f"result.{extension}"
         done = _cut_out(photos, target, wanted, settings, overwrite=overwrite)

@@ -17,6 +17,7 @@ from deploy.commands.arguments import (
     FailOnReview,
     JobId,
     OptionPairs,
+    Overwrite,
     attached_source,
     complete_job,
     connect,
@@ -27,7 +28,15 @@ from deploy.commands.arguments import (
     upload_journal,
 )
 from deploy.commands.local_estimate import estimate_local
-from deploy.commands.progress import bar, byte_bar, console, follow, print_summary, print_table
+from deploy.commands.progress import (
+    bar,
+    byte_bar,
+    console,
+    follow,
+    print_not_downloaded,
+    print_summary,
+    print_table,
+)
 from deploy.commands.summary import tally
 from deploy.commands.watch_folder import FolderWatch, watch_until_stopped
 
@@ -53,9 +62,10 @@ def submit(
     """Submit photos as one job; print its id."""
     options = parse_options(option or [])
     remote, attached = remote_source(sources), attached_source(sources)
-    photos = None
+    photos, left_out = None, 0
     if remote is None and attached is None:
         photos = resolve_photos([Path(source) for source in sources])
+        left_out = len(photos.left_out)
     with connect(data) as client:
         if dry_run:
             if attached is not None:
@@ -93,8 +103,8 @@ def submit(
             job = follow(client, job["id"])
             console.print(escape(tally(client, job).sentence()), soft_wrap=True)
     _print_job(job, as_json=as_json)
-    if wait:
-        raise typer.Exit(_exit_status(job, fail_on_review=fail_on_review))
+    failed = _exit_status(job, fail_on_review=fail_on_review) if wait else 0
+    raise typer.Exit(1 if left_out else failed)
 
 
 def watch_folder(
@@ -243,10 +253,14 @@ def download(
     as_zip: Annotated[
         bool, typer.Option("--zip", help="Write one zip file of all results but rejected ones.")
     ] = False,
+    overwrite: Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the names as JSON.")] = False,
     data: Data = DATA,
 ) -> None:
-    """Download the results of a job. Run it again to continue an interrupted download."""
+    """Download the results of a job. Run it again to continue an interrupted download.
+
+    Another file that is there is not replaced, unless you say --overwrite.
+    """
     if as_zip:
         _download_zip(parse_job_id(job), folder, data)
         return
@@ -254,14 +268,18 @@ def download(
 
     def fail(item: Item, error: Exception) -> None:
         missed.append(item["name"])
-        console.print(f"[red]not downloaded[/] {escape(item['name'])}: {escape(str(error))}")
+        print_not_downloaded(item, error)
 
     with connect(data) as client:
         found = client.job(parse_job_id(job))
         with bar("fetching", found["counts"]["succeeded"]) as progress:
             task = progress.task_ids[0]
             results = client.download(
-                found["id"], folder, on_done=lambda *_: progress.advance(task), on_failed=fail
+                found["id"],
+                folder,
+                on_done=lambda *_: progress.advance(task),
+                on_failed=fail,
+                overwrite=overwrite,
             )
     if as_json:
         files = [{"name": item["name"], "path": str(path)} for item, path in results]
@@ -269,7 +287,7 @@ def download(
     else:
         typer.echo(f"{len(results)} results in {folder}")
         if missed:
-            console.print(f"{len(missed)} results could not be downloaded: run the command again")
+            console.print(f"{len(missed)} results could not be downloaded")
     raise typer.Exit(0 if len(results) == found["counts"]["total"] else 1)
 
 

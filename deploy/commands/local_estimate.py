@@ -37,7 +37,7 @@ def estimate_local(photos: LocalPhotos, jobs: Iterable[Job]) -> dict[str, Any]:
     rate = statistics.median(rates) if rates else None
     return {
         "images": len(paths),
-        "skipped": photos.skipped,
+        "left_out": len(photos.left_out),
         "bytes": sum(path.stat().st_size for path in paths),
         "megapixels": round(megapixels, 1) if megapixels is not None else None,
         "sampled": len(sizes),

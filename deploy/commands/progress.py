@@ -151,6 +151,14 @@ def output() -> Console:
     return Console(width=None if sys.stdout.isatty() else WIDE, soft_wrap=True)
 
 
+def print_not_downloaded(item: Item, error: Exception) -> None:
+    """Print one line for a result that is not in the folder."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    console.print(
+        f"[red]not downloaded[/] {escape(item['name'])}: {escape(str(reason))}", soft_wrap=True
+    )
+
+
 def print_summary(job: Job, *, title: str) -> None:
     """Print a job's counts, its rate, and the time per image in each stage."""
     counts = job["counts"]

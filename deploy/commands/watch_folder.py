@@ -15,8 +15,8 @@ from typing import Any
 
 from rich.markup import escape
 
-from api.client import Item, Journal, MattingClient
-from deploy.commands.progress import console, follow
+from api.client import Journal, MattingClient
+from deploy.commands.progress import console, follow, print_not_downloaded
 from deploy.commands.summary import tally
 from deploy.commands.written_files import FileState
 from deploy.local_photos import find_photos
@@ -75,9 +75,9 @@ class FolderWatch:
         """Photos that are not in the record, or have changed since: name, and size and time."""
         settled_ns = time.time_ns() - int(SETTLE_S * 1e9)
         found: dict[str, list[int]] = {}
-        for path, name in find_photos([self._folder]).files:
+        for path, name in find_photos([self._folder], but_for=self._out).files:
             state = FileState.of(path)
-            if state is None or state.modified_ns > settled_ns or self._out in path.parents:
+            if state is None or state.modified_ns > settled_ns:
                 continue
             values = [state.bytes, state.modified_ns]
             if self._record["sent"].get(name) != values:
@@ -105,18 +105,16 @@ class FolderWatch:
                 self._save()
         journal.end()
         if batch["job"] is not None:
-            self._fetch(client, batch["job"])
+            # Results of photos that have changed replace those of before.
+            changed = any(name in self._record["sent"] for name in batch["photos"])
+            self._fetch(client, batch["job"], overwrite=changed)
         self._record["sent"] |= batch["photos"]
         self._record["batch"] = None
         self._save()
 
-    def _fetch(self, client: MattingClient, job_id: str) -> None:
-        def fail(item: Item, error: Exception) -> None:
-            text = escape(f"{item['name']}: {error}")
-            console.print(f"[red]not downloaded[/] {text}", soft_wrap=True)
-
+    def _fetch(self, client: MattingClient, job_id: str, *, overwrite: bool) -> None:
         job = follow(client, job_id)
-        client.download(job_id, self._out, on_failed=fail)
+        client.download(job_id, self._out, on_failed=print_not_downloaded, overwrite=overwrite)
         console.print(escape(f"{job_id}: {tally(client, job).sentence()}"), soft_wrap=True)
 
     def _save(self) -> None:

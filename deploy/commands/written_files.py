@@ -64,10 +64,10 @@ class WrittenFiles:
         same = all(FileState.of(self._folder / file) == self._own[file] for file in entry["files"])
         return files if same else []
 
-    def may_replace(self, path: Path) -> bool:
-        """Whether the path is free, or holds what an earlier run wrote there."""
+    def wrote(self, path: Path) -> bool:
+        """Whether the file is what an earlier run wrote there, unchanged."""
         state = FileState.of(path)
-        return state is None or self._own.get(self._name(path)) == state
+        return state is not None and self._own.get(self._name(path)) == state
 
     def note(self, photo: Path, name: str, files: Sequence[Path]) -> None:
         """Remember what was written for a photo."""
@@ -86,6 +86,8 @@ class WrittenFiles:
     def save(self) -> None:
         """Write the record. Raises OSError."""
         if not self._remember:
+            return
+        if not self._photos:
             return
         partial = self._folder / f"{RECORD}.{os.getpid()}.part"
         partial.write_text(json.dumps(self._photos))

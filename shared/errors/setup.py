@@ -98,6 +98,13 @@ class ImportDisagreesError(SetupError):
     remedy = "Open an issue that names the file's source: an operator is imported wrongly."
 
 
+class ResultsAmongPhotosError(SetupError):
+    """The results would lie among the photos, and the next run would take them for photos."""
+
+    code = "results-among-photos"
+    remedy = "Choose another folder for --out, for example one beside the photos' folder."
+
+
 class PairsNotFoundError(SetupError):
     """The folder contains no photos with alphas."""
 
@@ -124,13 +131,6 @@ class StackRunningError(StackError):
 
     code = "stack-running"
     remedy = "Use that one, stop it with Ctrl-C, or pass --data FOLDER to start another."
-
-
-class ResultExistsError(SetupError):
-    """A file of this name exists, and was not written by this command."""
-
-    code = "result-exists"
-    remedy = "Add --overwrite to replace it, or choose another --out."
 
 
 class NoStackError(StackError):

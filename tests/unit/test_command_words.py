@@ -62,32 +62,31 @@ def test_only_files_that_an_earlier_run_wrote_may_be_replaced(tmp_path: Path) ->
     result.parent.mkdir()
     photo.write_bytes(b"photo")
     first = WrittenFiles(result.parent, Options(), "builtin")
-    assert first.may_replace(result)
     result.write_bytes(b"result")
-    assert not first.may_replace(result)
+    assert not first.wrote(result)
     first.note(photo, "a.jpg", [result])
     first.save()
 
     second = WrittenFiles(result.parent, Options(), "builtin")
     assert second.has_results_of(photo, "a.jpg") == [result]
-    assert second.may_replace(result)
+    assert second.wrote(result)
     for other in (
         WrittenFiles(result.parent, Options(crop=True), "builtin"),
         WrittenFiles(result.parent, Options(), "u2netp"),
     ):
         assert other.has_results_of(photo, "a.jpg") == []
-        assert other.may_replace(result)
+        assert other.wrote(result)
     photo.write_bytes(b"another photo")
     assert second.has_results_of(photo, "a.jpg") == []
     result.write_bytes(b"retouched by hand")
-    assert not WrittenFiles(result.parent, Options(), "builtin").may_replace(result)
+    assert not WrittenFiles(result.parent, Options(), "builtin").wrote(result)
 
 
 @pytest.mark.parametrize("record", ["", "[]", '{"a": 1}', '{"a": {"photo": {}, "files": {}}}'])
 def test_a_damaged_record_lets_no_file_be_replaced(tmp_path: Path, record: str) -> None:
     (tmp_path / RECORD).write_text(record)
     (tmp_path / "a.png").write_bytes(b"x")
-    assert not WrittenFiles(tmp_path, Options(), "builtin").may_replace(tmp_path / "a.png")
+    assert not WrittenFiles(tmp_path, Options(), "builtin").wrote(tmp_path / "a.png")
 
 
 def test_ports_stay_the_same_unless_one_is_taken(tmp_path: Path) -> None:
