@@ -1,5 +1,6 @@
 """Reads a submission from a request: JSON that names a source, or multipart that contains it."""
 
+import codecs
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -30,6 +31,9 @@ VALUES_PER_ROW = 8
 
 ATTACHED = ("manifest", "zip")
 """The fields that contain a whole source in one file."""
+
+FILE_FIELDS = frozenset({"files", *ATTACHED})
+TEXT_FIELDS = frozenset(JobRequest.model_fields) - {"source"}
 
 JSON_FIELDS = ("options", "metadata", "webhook")
 
@@ -91,7 +95,12 @@ async def read_submission(request: Request, resources: Resources) -> AsyncIterat
         del body
         yield submission
     elif kind == "multipart/form-data":
-        limits = FormLimits(files=settings.max_files_per_request, fields=MAX_FIELDS)
+        limits = FormLimits(
+            files=settings.max_files_per_request,
+            fields=MAX_FIELDS,
+            spooled=FILE_FIELDS,
+            texts=TEXT_FIELDS,
+        )
         with await read_multipart(request, limits) as form:
             yield await run_in_threadpool(_from_form, form, key)
     else:
@@ -114,7 +123,7 @@ def _from_json(body: bytearray, key: str | None, settings: Settings) -> Submissi
             f"The JSON has more than {most:,} values; put long lists into a manifest"
         )
     try:
-        request = JobRequest.model_validate_json(body)
+        request = JobRequest.model_validate_json(body.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         raise InvalidOptionsError(describe_validation(error)) from error
     if request.source is None:
@@ -132,6 +141,8 @@ def has_more_values(json_body: bytes | bytearray, most: int) -> bool:
 def _from_form(form: Form, key: str | None) -> Submission:
     files = [_incoming(file) for file in form.named("files")]
     attached = [(name, _incoming(file)) for name in ATTACHED for file in form.named(name)]
+    if unknown := {file.field for file in form.files} - FILE_FIELDS:
+        raise RequestError(f"The part {min(unknown)!r} is none of `files`, `manifest`, `zip`")
     if bool(files) + len(attached) != 1:
         raise RequestError(
             "A multipart body has parts named `files`, or one named `manifest` or `zip`"
@@ -163,7 +174,9 @@ def _request(fields: dict[str, str]) -> JobRequest:
     """Read the text fields. Raises InvalidOptionsError."""
     try:
         values: dict[str, Any] = {
-            name: json.loads(text) if name in JSON_FIELDS else text for name, text in fields.items()
+            name: json.loads(text) if name in JSON_FIELDS else text
+            for name, text in fields.items()
+            if text.strip()  # an empty field is one that was not given
         }
     except (ValueError, RecursionError) as error:
         raise InvalidOptionsError(f"`{'`, `'.join(JSON_FIELDS)}` are JSON: {error}") from error
