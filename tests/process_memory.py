@@ -1,4 +1,4 @@
-"""The memory of another process, as the kernel counts it: what it takes now, and took at most."""
+"""Measures the memory of another process as the kernel counts it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,14 +10,14 @@ MIB = 1024**2
 
 @dataclass
 class Growth:
-    """What a process took at most above what it had before, in bytes; set when the block ends."""
+    """How far the peak memory of a process was above its memory before. Set when the block ends."""
 
     peak_bytes: int = 0
 
 
 @contextmanager
 def growth_of(pid: int) -> Iterator[Growth]:
-    """Measure the block: proc(5), the high-water mark of resident memory, begun anew."""
+    """Measure the block. It resets the kernel's peak of resident memory first, see proc(5)."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
     growth, before = Growth(), _status_bytes(pid, "VmRSS")
     yield growth

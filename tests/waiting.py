@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a deadline: tests sleep for nothing else."""
+"""Waits for a condition with a deadline. Tests use it instead of sleeping."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,9 @@ T = TypeVar("T")
 
 
 def eventually(look: Callable[[], T | None], what: str, timeout_s: float = 60) -> T:
-    """The first true answer of `look`. Fails, naming `what` was waited for, after the time."""
+    """Call `look` until it returns something true, and return that. Fails after `timeout_s`; the
+    message names `what`.
+    """
     deadline = time.monotonic() + timeout_s
     while not (found := look()):
         assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"

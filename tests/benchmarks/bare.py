@@ -1,7 +1,7 @@
-"""What the pipeline adds to the bare predictor: python -m tests.benchmarks.bare.
+"""Pipeline speed compared with the bare predictor: python -m tests.benchmarks.bare.
 
-A network of PP-MattingV2's size takes the same photos twice: as tensors that are ready, asked for
-by idle threads, and through the whole worker pipeline, from JPEG to PNG.
+A network of PP-MattingV2's size processes the same photos in two ways: as ready tensors that idle
+threads submit, and through the whole worker pipeline, from JPEG to PNG.
 """
 
 import statistics
@@ -24,14 +24,14 @@ from worker.inference.predictor import Predictor, load_predictor
 from worker.pipeline.pipeline import Pipeline
 
 MEGAPIXELS = 0.26
-"""512 × 512: what the published times are for."""
+"""512 × 512: the size of the published times."""
 PHOTOS = 18
 REPEATS = 4
 ROUNDS = 5
 
 
 def bare(predictor: Predictor, prepared: Sequence[PreparedImage], askers: int) -> float:
-    """Images/s with nothing but forward passes, asked for as the pipeline's drivers do."""
+    """Images/s of forward passes only, submitted as the pipeline's threads do."""
     batches = [prepared[start : start + 8] for start in range(0, len(prepared), 8)]
     started = time.perf_counter()
     with ThreadPoolExecutor(askers) as drivers:
@@ -43,7 +43,9 @@ def bare(predictor: Predictor, prepared: Sequence[PreparedImage], askers: int) -
 
 
 def main() -> None:
-    """Headline: images/s of the pipeline by those of the bare predictor, in turns."""
+    """Headline: images/s of the pipeline divided by those of the bare predictor, measured
+    in turns.
+    """
     with tempfile.TemporaryDirectory() as folder:
         model = export(Path(folder))
         settings = Settings(model=str(model), batch_size=8, log_level="ERROR")

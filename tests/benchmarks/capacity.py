@@ -1,8 +1,8 @@
-"""What N workers do with a million images: python -m tests.benchmarks.capacity.
+"""Simulates N workers with a million images: python -m tests.benchmarks.capacity.
 
-A simulation by events of what lies between a submitted job and the workers: one publisher that
-fills up what each job may have on the queue, lanes, prefetch, batches. It shows where more workers
-stop helping, and what a small job waits for beside a large one. Rates: this folder's README.
+An event simulation of everything between a submitted job and the workers: one publisher that fills
+up each job's share of the queue, lanes, prefetch and batches. It shows how many workers still help,
+and how long a small job waits beside a large one. The rates come from this folder's README.
 """
 
 import heapq
@@ -15,21 +15,21 @@ from shared.settings import Settings
 from tests.benchmarks.report import report
 
 PUBLISH_PER_S = 1_600
-"""Messages that one publisher sends."""
+"""Messages per second that one publisher sends."""
 
 CHUNK = 64
-"""Messages that the simulated publisher sends before the rest of the world moves on."""
+"""Messages that the simulated publisher sends before other events are handled."""
 
 IN_FLIGHT = 3
 WORKERS = (1, 10, 100)
 SECONDS = 90
 SMALL_JOB, SMALL_EVERY_S = 40, 3.0
-"""Images of a customer's small job, and how often one comes while the large job runs."""
+"""Images of a customer's small job, and seconds between two such jobs."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A worker by what it does alone."""
+    """A kind of worker and its speed."""
 
     name: str
     images_per_s: float
@@ -43,7 +43,7 @@ GPU = Kind("gpu, a V100", 99, 32)
 @dataclass
 class _Job:
     waiting: int
-    """Not yet sent."""
+    """Images that have no message in the queue yet."""
     arrived_s: float
     left: int
     sent: int = 0
@@ -54,23 +54,23 @@ class _Job:
 @dataclass
 class _Worker:
     held: deque[_Job] = field(default_factory=deque)
-    """Prefetched, in the order in which they came."""
+    """Prefetched images, in the order of their arrival."""
     busy: bool = False
 
 
 @dataclass
 class Found:
-    """What a run came to."""
+    """The result of one simulation."""
 
     images_per_s: float
     busy: float
-    """Share of the workers' time."""
+    """Share of the time in which the workers compute."""
     small_median_s: float
     small_p95_s: float
 
 
 def simulate(kind: Kind, workers: int, *, adaptive: bool, seed: int = 1) -> Found:
-    """A minute and a half of one endless job and a trickle of small ones."""
+    """Simulate 90 s of one endless job and regular small ones."""
     chance = random.Random(seed)
     room = kind.batch * IN_FLIGHT
     ahead = Settings().publish_ahead
@@ -82,7 +82,7 @@ def simulate(kind: Kind, workers: int, *, adaptive: bool, seed: int = 1) -> Foun
     express: deque[_Job] = deque()
     normal: deque[_Job] = deque()
     hungry = deque(crew)
-    """Workers with room, in the order in which they asked."""
+    """Workers with free places, in the order in which they asked for messages."""
     events: list[tuple[float, int, str, _Worker | None]] = [
         (0.0, 0, "publish", None),
         (SMALL_EVERY_S, 1, "submit", None),
@@ -95,7 +95,7 @@ def simulate(kind: Kind, workers: int, *, adaptive: bool, seed: int = 1) -> Foun
         heapq.heappush(events, (when, count, what, worker))
 
     def publish(job: _Job, most: int) -> int:
-        """As the request that brings a job does for its first images, and the thread for more."""
+        """Send messages, like the request that submits a job or the reconciler."""
         sent = max(0, min(most, job.waiting))
         for _ in range(sent):
             (express if job.sent < EXPRESS_IMAGES else normal).append(job)
@@ -105,7 +105,7 @@ def simulate(kind: Kind, workers: int, *, adaptive: bool, seed: int = 1) -> Foun
         return sent
 
     def feed(now: float) -> None:
-        """Hand messages round until no worker wants one or none is left."""
+        """Give messages to workers until no worker has a free place or no message is left."""
         while hungry and (express or normal):
             worker = hungry.popleft()
             worker.held.append((express or normal).popleft())
@@ -130,7 +130,8 @@ def simulate(kind: Kind, workers: int, *, adaptive: bool, seed: int = 1) -> Foun
             publish(smalls[-1], SMALL_JOB)
             push(now + SMALL_EVERY_S, "submit")
         elif worker is None:
-            # The thread looks once what the job may have, sends all of it, and pauses.
+            # The reconciler reads once how many messages the job may have, sends them all, and
+            # pauses.
             budget = budget or max(0, ahead - large.outstanding)
             sent = publish(large, min(budget, CHUNK))
             budget -= sent
@@ -160,7 +161,9 @@ def simulate(kind: Kind, workers: int, *, adaptive: bool, seed: int = 1) -> Foun
 
 
 def main() -> None:
-    """Print a table; the line's value is what 100 GPU workers reach of what they could."""
+    """Print a table. The headline is the speed of 100 GPU workers divided by 100 times that
+    of one.
+    """
     share = 0.0
     rows = []
     for kind in (CPU, GPU):

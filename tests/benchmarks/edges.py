@@ -1,7 +1,7 @@
-"""How close the edge colours are to the truth, beside PyMatting: python -m tests.benchmarks.edges.
+"""Accuracy of the edge colours compared with PyMatting: python -m tests.benchmarks.edges.
 
-Composites whose foreground is known everywhere: textured subjects with soft, haired and half-clear
-edges before textured walls. PyMatting comes with the extra `bench`.
+It uses composites whose foreground is known everywhere: textured subjects with soft, hairy and
+translucent edges on textured walls. PyMatting comes with the extra `bench`.
 """
 
 import statistics
@@ -61,7 +61,7 @@ def _texture(rng: np.random.Generator, cells: int, least: int, most: int) -> NDA
 
 
 def ours(photo: Image, alpha: Image) -> Image:
-    """The worker's colours in the transition_pixels band, the photo's own elsewhere."""
+    """The worker's colours in the band of transition_pixels, the photo's own colours elsewhere."""
     places = transition_pixels(alpha)
     result = photo.copy()
     result.reshape(-1, 3)[places] = estimate_foreground(photo, alpha, places)
@@ -76,19 +76,21 @@ def pymatting(photo: Image, alpha: Image) -> Image:
 
 
 def kept(photo: Image, _alpha: Image) -> Image:
-    """No estimate at all: the halo."""
+    """No estimation: the old background stays visible as a halo."""
     return photo
 
 
 def error(colours: Image, truth: Image, alpha: Image) -> float:
-    """Mean difference in grey levels where 0 < alpha < 255, weighted by alpha: what is seen."""
+    """Visible error: the mean difference in grey levels where 0 < alpha < 255, weighted by
+    alpha.
+    """
     band = (alpha > 0) & (alpha < 255)
     difference = np.abs(colours[band].astype(float) - truth[band]).mean(1)
     return float(np.average(difference, weights=alpha[band]))
 
 
 def main() -> None:
-    """Headline: our error by PyMatting's."""
+    """Headline: our error divided by PyMatting's."""
     cv2.setNumThreads(1)
     ways: dict[str, Colours] = {"ours": ours, "pymatting": pymatting, "kept": kept}
     errors: dict[str, dict[str, float]] = {name: {} for name in ways}

@@ -1,8 +1,8 @@
-"""What a small job waits while a big one is worked off: python -m tests.benchmarks.fairness.
+"""How long a small job waits while a big one runs: python -m tests.benchmarks.fairness.
 
-A job of 10,000 images at the highest priority is on the embedded stack (a tiny network, so that the
-system shows); every second or so one of 5 images at the lowest comes. A batch's time is what the
-worker takes for as many images of the big job as make a batch.
+The embedded stack processes a job of 10,000 images at the highest priority, with a tiny network so
+that the system's own cost shows. About every second a job of 5 images at the lowest priority
+arrives. The unit is the time in which the worker processes one batch of the big job.
 """
 
 import statistics
@@ -28,7 +28,7 @@ BATCH = 8
 
 
 def store(storage: Storage) -> list[str]:
-    """Put photos, each with other bytes so that none is reused; their keys."""
+    """Store photos with different bytes, so that no result is reused. Returns their keys."""
     photos = [jpeg(draw(SIZE, seed)) for seed in range(8)]
     keys = [f"photos/{number:05}.jpg" for number in range(BACKLOG + JOBS * SMALL)]
 
@@ -42,14 +42,14 @@ def store(storage: Storage) -> list[str]:
 
 
 def took_s(job: Job) -> float:
-    """From its acceptance to its end, by the service's own clock."""
+    """Seconds from a job's acceptance to its end, by the service's own clock."""
     assert job["finished_at"] is not None
     ended = datetime.fromisoformat(job["finished_at"])
     return (ended - datetime.fromisoformat(job["created_at"])).total_seconds()
 
 
 def main() -> None:
-    """Headline: the slowest small job, in batches' times."""
+    """Headline: the time of the slowest small job, in batch times."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         env = {

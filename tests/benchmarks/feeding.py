@@ -1,4 +1,4 @@
-"""Feeds a pipeline as the worker does: full batches, several of them in flight, an S3 in memory."""
+"""Feeds a pipeline like a worker: full batches, several in flight, with an S3 in memory."""
 
 import time
 from collections.abc import Sequence
@@ -11,23 +11,25 @@ from worker.pipeline.work_items import requested_outputs
 
 
 class MemoryStore:
-    """Photos by key; results are counted and dropped."""
+    """An object storage in memory. It serves photos by number, and counts results without keeping
+    them.
+    """
 
     def __init__(self, photos: Sequence[bytes]) -> None:
         self._photos = photos
         self.stored = 0
 
     def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
-        """The photo whose number the key is, counted on from the first again after the last."""
+        """Return the photo with this number, counted around the list."""
         return self._photos[int(key) % len(self._photos)]
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
-        """Drop it."""
+        """Count and drop a result."""
         self.stored += 1
 
 
 def items(first: int, count: int, options: Options) -> list[WorkItem]:
-    """Items whose keys are numbers."""
+    """Work items whose keys are numbers."""
     return [
         WorkItem(
             item_id=str(number),
@@ -43,7 +45,9 @@ def items(first: int, count: int, options: Options) -> list[WorkItem]:
 
 
 def feed(pipeline: Pipeline, settings: Settings, work: Sequence[WorkItem]) -> float:
-    """Run all of it; seconds. Raises the first error of an image: a benchmark has no bad ones."""
+    """Process all items. Returns seconds. Raises the first error of an image, because no photo is
+    bad.
+    """
     size = settings.batch_size
     assert size is not None
     batches = [work[start : start + size] for start in range(0, len(work), size)]

@@ -1,10 +1,10 @@
-"""How well the signs of trouble find bad cut-outs: python -m tests.benchmarks.flags.
+"""How well the review measures find bad cut-outs: python -m tests.benchmarks.flags.
 
-`--photos FOLDER --labels FILE.csv` (columns file, label: good or bad, wrong: what is wrong) takes
-a person's word for each photo; `--pairs FOLDER` (as `matting models verify` takes them) and
-`--training FOLDER` (its held-out figures, and composites of them) call bad what lies below
-`--least-iou`. `--sheets OUT` draws before | after with the photos' numbers, to label by. A label is
-about the outcome of one model: with other weights it is to be given anew.
+`--photos FOLDER --labels FILE.csv` uses a person's verdicts (columns file; label: good or bad;
+wrong: what is wrong). `--pairs FOLDER` (the same layout as for `matting models verify`) and
+`--training FOLDER` (held-out figures, and composites of them) count a result as bad if its IoU is
+below `--least-iou`. `--sheets OUT` draws pages of before | after with numbers, for labelling.
+Labels judge the results of one model. Other weights need new labels.
 """
 
 import argparse
@@ -40,21 +40,23 @@ COMPOSITES = 150
 LEAST_IOU = 0.9
 
 RANKING = ("soft", "alike", "hidden", "cut", "parts", "coverage")
-"""Signs that rank by themselves, the larger the worse: how well, says where a threshold pays."""
+"""Measures that rank photos on their own; larger is worse. The ranking shows which
+thresholds pay.
+"""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What the product said of one photo, and what is true."""
+    """The product's verdict on one photo, and the true one."""
 
     name: str
     bad: bool
     wrong: str
-    """What is wrong, in the labeller's words."""
+    """What is wrong, in the words of the person who labelled it."""
     reasons: Sequence[Reason]
     metrics: MatteMetrics
     spent_ms: float
-    """For the review, CPU time; predicting the mirrored photo included."""
+    """CPU time of the review, including the prediction of the mirrored photo."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Case:
 
 
 def labelled(folder: Path, labels: Path, settings: Settings) -> Iterator[Case]:
-    """The photos that the labels name."""
+    """Read the photos that the labels name."""
     with labels.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             path = folder / row["file"]
@@ -80,14 +82,14 @@ def labelled(folder: Path, labels: Path, settings: Settings) -> Iterator[Case]:
 
 
 def pairs(folder: Path, settings: Settings) -> Iterator[Case]:
-    """Photos with true alphas."""
+    """Read photos with true alphas."""
     for photo, alpha in find_pairs(folder):
         decoded = decode(photo.read_bytes(), settings)
         yield Case(photo.name, decoded, truth=read_true_alpha(alpha, decoded.image.shape[:2]))
 
 
 def held_out(root: Path) -> Iterator[Case]:
-    """The figures that training never saw, and composites with exact alpha made of them."""
+    """The held-out figures, and composites with exact alpha made of them."""
     sources = load_sources(root, None, held_out=True)
     sources.figures = sources.held_out
     for photo in sources.held_out:
@@ -106,7 +108,7 @@ def _as_decoded(image: Image) -> DecodedImage:
 def judge(
     cases: Iterable[Case], predictor: Predictor, settings: Settings, least_iou: float
 ) -> Iterator[tuple[Judged, Image, Image]]:
-    """Each with its photo [H, W, 3] and its matte [H, W], as the worker would make it."""
+    """Run the worker's steps. Yields each case with its photo [H, W, 3] and its matte [H, W]."""
     for case in cases:
         image = case.decoded.image
         prepared = predictor.prepare(image, Profile.FAST)
@@ -128,7 +130,9 @@ def judge(
 
 
 def precision_recall(flagged: NDArray[np.bool_], bad: NDArray[np.bool_]) -> dict[str, float]:
-    """Of the flagged, how many are bad; of the bad, how many are flagged."""
+    """Precision: the share of bad ones among the flagged. Recall: the share of flagged ones among
+    the bad.
+    """
     hits = int((flagged & bad).sum())
     return {
         "flagged": int(flagged.sum()),
@@ -138,14 +142,16 @@ def precision_recall(flagged: NDArray[np.bool_], bad: NDArray[np.bool_]) -> dict
 
 
 def average_precision(scores: NDArray[np.float64], bad: NDArray[np.bool_]) -> float:
-    """The mean precision at each bad photo, the most doubtful first (area under the curve)."""
+    """The mean of the precision at each bad photo, most doubtful first (area under the curve)."""
     ranked = bad[np.argsort(-scores, kind="stable")]
     precisions = np.cumsum(ranked) / np.arange(1, len(ranked) + 1)
     return float(precisions[ranked].mean()) if ranked.any() else 0.0
 
 
 def summary(judged: Sequence[Judged]) -> dict[str, Any]:
-    """Precision and recall overall and by reason, how each sign ranks, and what was missed."""
+    """Precision and recall overall and by reason, the ranking quality of each measure, and missed
+    photos.
+    """
     bad = np.array([one.bad for one in judged])
     by_reason = {
         reason.value: precision_recall(np.array([reason in one.reasons for one in judged]), bad)
@@ -171,7 +177,7 @@ def summary(judged: Sequence[Judged]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Headline: recall of the bad ones."""
+    """Headline: recall of the bad results."""
     parser = argparse.ArgumentParser(description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--photos", type=Path)

@@ -1,7 +1,7 @@
-"""Whether a worker's memory grows: python -m tests.benchmarks.memory [--images N].
+"""Checks that a worker's memory does not grow: python -m tests.benchmarks.memory [--images N].
 
-Mixed sizes and formats go through one predictor and pipeline; resident memory after a quarter and
-after all, and the peak.
+Photos of mixed sizes and formats go through one predictor and pipeline. It prints the resident
+memory after a quarter and after all of them, and the peak.
 """
 
 import argparse
@@ -22,17 +22,17 @@ PHOTOS = 40
 
 
 def write_photos(folder: Path) -> None:
-    """Draw them in another process: drawing needs more memory than the worker does."""
+    """Draw the photos in another process, because drawing needs more memory than the worker."""
     for index in range(PHOTOS):
         megapixels = MEGAPIXELS[index % len(MEGAPIXELS)]
         if megapixels > 4 and index > len(MEGAPIXELS):
-            megapixels = 4.0  # one giant among forty
+            megapixels = 4.0  # one of forty is huge
         size = size_of(megapixels, RATIOS[index % len(RATIOS)])
         (folder / f"{index:03}.jpg").write_bytes(jpeg(draw(size, index)))
 
 
 def resident_mb(field: str = "VmRSS") -> float:
-    """Resident memory of this process, or its peak (VmHWM), in MB."""
+    """Resident memory of this process or its peak (VmHWM), in MB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) * 1024 / 1e6

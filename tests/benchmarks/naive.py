@@ -1,10 +1,10 @@
-"""The service of the reports against this one: python -m tests.benchmarks.naive [--photos FOLDER].
+"""Compares this product with a naive service: python -m tests.benchmarks.naive [--photos FOLDER].
 
-The naive one runs a network of PP-MattingV2's size as its published scripts do when each request
-starts anew: the model loaded for it, a plain configuration that is cold, one image at a time,
-PyMatting's foreground on all pixels, PNG at level 6. Beside the headline, which sets it against the
-product as it comes, the same network on both sides: what the way of running it is worth alone.
-PyMatting comes with the extra `bench`.
+The naive service runs a network of PP-MattingV2's size as its published scripts do if every request
+starts them anew: it loads the model, uses the plain engine without warm-up, takes one image at a
+time, lets PyMatting estimate the foreground of all pixels, and writes PNG at level 6. The headline
+compares it with the product as shipped. Another figure uses the same network on both sides, which
+shows the gain of the architecture alone. PyMatting comes with the extra `bench`.
 """
 
 import argparse
@@ -50,21 +50,23 @@ def naive(data: bytes, settings: Settings, model: Model) -> bytes:
 
 
 def naive_rate(photos: list[bytes], settings: Settings) -> float:
-    """Images a minute of the naive service; its median request, so that one slow one is not it."""
+    """Images per minute of the naive service, from the median request, so that one slow request
+    does not decide.
+    """
     model = find_model(settings)
-    # PyMatting compiles itself at its first call, which is not held against anybody.
+    # PyMatting compiles itself at its first call. That time does not count.
     naive(photos[0], settings.model_copy(update={"cpu_threads": 1}), model)
     spent = []
     for data in photos[:NAIVE_IMAGES]:
         started = time.perf_counter()
-        # All threads for the one image that is there.
+        # One image may use all threads.
         naive(data, settings.model_copy(update={"predict_streams": 1}), model)
         spent.append(time.perf_counter() - started)
     return 60 / statistics.median(spent)
 
 
 def rate(photos: list[bytes], settings: Settings) -> float:
-    """Images a minute of the worker's pipeline."""
+    """Images per minute of the worker's pipeline."""
     predictor = load_predictor(settings)
     pipeline = Pipeline(predictor, MemoryStore(photos), settings)
     feed(pipeline, settings, items(0, len(photos), Options()))
@@ -76,7 +78,7 @@ def rate(photos: list[bytes], settings: Settings) -> float:
 
 
 def main() -> None:
-    """Headline: images/minute of this one by those of the naive one."""
+    """Headline: images per minute of this product divided by those of the naive service."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--megapixels", type=float, default=1.0)

@@ -1,7 +1,7 @@
-"""Whether a fast device is kept busy: python -m tests.benchmarks.overlap.
+"""Checks that the pipeline keeps a fast device busy: python -m tests.benchmarks.overlap.
 
-A virtual device takes a set time an image in place of the predictor. It needs no core, as a GPU
-needs none; so throughput should reach what the device allows, or what the cores allow.
+A virtual device replaces the predictor. It takes a fixed time per image and needs no core, like a
+GPU. So throughput should reach either the device's limit or the cores' limit.
 """
 
 import multiprocessing
@@ -30,19 +30,24 @@ from worker.inference.transforms import Normalisation
 from worker.pipeline.pipeline import Pipeline
 
 DEVICE_MS = (10.1, 14.6, 34.6, 100.0)
-"""PaddleSeg's figures for a V100, 512 × 512: PP-MattingV2 98.89, MODNet 68.4, PP-Matting 28.9
-images/s; and a slow one."""
+"""Milliseconds per image. The first three are PaddleSeg's figures for a V100 at 512 × 512:
+PP-MattingV2 98.89, MODNet 68.4, PP-Matting 28.9 images/s. The last is a slow device.
+"""
 
 NOISE_LIMIT = 1.1
-"""A pipeline can't beat its own bound by more: then the bound was measured wrong."""
+"""A pipeline can't exceed its limit by more than this. If it does, the limit was measured
+wrongly.
+"""
 
 IMAGES = 240
 MEGAPIXELS = 0.26
-"""512 × 512: what the published times are for."""
+"""512 × 512: the size of the published times."""
 
 
 class VirtualDevice:
-    """The drawn subject for every photo, after the set time; one batch at a time."""
+    """A device that returns the drawn subject for every photo after a fixed time, one batch at a
+    time.
+    """
 
     def __init__(self, ms: float) -> None:
         self._ms = ms
@@ -50,20 +55,20 @@ class VirtualDevice:
         self._grid = ShapeGrid.around(512)
 
     def prepare(self, image: Image, profile: Profile) -> PreparedImage:
-        """As the predictor's `fast` profile does."""
+        """Prepare a photo like the predictor's `fast` profile."""
         return self._grid.prepare(image, Normalisation())
 
     def predict_many(
         self, prepared: Sequence[PreparedImage]
     ) -> list[NDArray[np.float32] | MattingError]:
-        """Take the time; draw the alphas."""
+        """Wait for the fixed time, then draw the alphas."""
         with self._lock:
             time.sleep(self._ms * len(prepared) / 1e3)
         return [matte(one) for one in prepared]
 
 
 def matte(prepared: PreparedImage) -> NDArray[np.float32]:
-    """The right alpha: the subject where the photo is, nothing in the padding."""
+    """The true alpha: the subject within the photo, 0 in the padding."""
     kind, size = prepared.steps[-1]
     alpha = np.zeros(prepared.shape, np.float32)
     height, width = size if kind == "padding" else prepared.shape
@@ -72,7 +77,7 @@ def matte(prepared: PreparedImage) -> NDArray[np.float32]:
 
 
 def bare_loop(photos: Sequence[bytes]) -> None:
-    """The stages around the device with nothing else: what one core has to do."""
+    """Run the stages around the device and nothing else, as one core would."""
     device, options, settings = VirtualDevice(0), Options(), Settings(log_level="ERROR")
     cv2.setNumThreads(1)
     for data in photos:
@@ -82,19 +87,20 @@ def bare_loop(photos: Sequence[bytes]) -> None:
 
 
 def cores_allow(photos: Sequence[bytes], cores: int) -> float:
-    """Images/s of bare loops in a process a core: with no lock between them, on the machine as it
-    is now, whoever else is using it.
+    """Images/s of one bare loop per core, in separate processes.
+
+    No lock connects them, and they run on the machine as it is now, including other users' load.
     """
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(cores, mp_context=spawn) as loops:
-        list(loops.map(bare_loop, [photos[:4]] * cores))  # start and import
+        list(loops.map(bare_loop, [photos[:4]] * cores))  # starts the processes and imports
         started = time.perf_counter()
         list(loops.map(bare_loop, [photos] * cores))
         return cores * len(photos) / (time.perf_counter() - started)
 
 
 def main() -> None:
-    """Headline: the worst of the devices."""
+    """Headline: the worst ratio of all devices."""
     settings = Settings(batch_size=8, log_level="ERROR")
     cv2.setNumThreads(1)
     photos = files(None, count=45, megapixels=MEGAPIXELS)
@@ -114,7 +120,7 @@ def main() -> None:
         }
         print(f"{ms} ms", row)
         before = after
-    # A ratio well above 1 says that the cores were not the same for both: others were using them.
+    # A ratio well above 1 means that other users' load differed between the two measurements.
     ratios = [rate_of["ratio"] for rate_of in rows.values()]
     report(
         "overlap",

@@ -1,5 +1,5 @@
-"""Photos for the benchmarks: drawn, so that the figures can be had again from the repository alone;
-or, with `--photos FOLDER`, the JPEGs of a folder.
+"""Photos for the benchmarks: drawn, so that anyone can repeat the figures; or, with `--photos
+FOLDER`, the JPEGs of a folder.
 """
 
 from collections.abc import Sequence
@@ -13,22 +13,24 @@ from worker.imaging.arrays import Image, Size
 
 JPEG_QUALITY = 90
 NOISE = 3.0
-"""Standard deviation of a camera's noise, in grey levels: without it JPEG and PNG are too easy."""
+"""Standard deviation of a camera's noise, in grey levels. Without noise JPEG and PNG are
+too fast.
+"""
 
 RATIOS = (9 / 16, 2 / 3, 3 / 4, 4 / 5, 1.0, 5 / 4, 4 / 3, 3 / 2, 16 / 9)
-"""Width by height, from upright to lying."""
+"""Ratios of width to height, from portrait to landscape."""
 
 
 def size_of(megapixels: float, ratio: float) -> Size:
-    """Height and width of a photo of so many pixels."""
+    """Height and width of a photo with this many pixels."""
     height = round((megapixels * 1e6 / ratio) ** 0.5)
     return height, round(height * ratio)
 
 
 def draw(size: Size, seed: int) -> Image:
-    """A dark, shaded, soft-edged subject before a bright, uneven wall: [H, W, 3] uint8 RGB.
+    """Draw a dark, shaded, soft-edged subject on a bright, uneven wall: [H, W, 3] uint8 RGB.
 
-    Plain enough that a right matte hints at no trouble, which would be looked at twice.
+    It is so simple that a correct matte gets no review marks, which would cost a second look.
     """
     rng = np.random.default_rng(seed)
     wall = rng.uniform(170, 245, (5, 5, 3)).astype(np.float32)
@@ -41,7 +43,7 @@ def draw(size: Size, seed: int) -> Image:
 
 
 def subject(size: Size) -> NDArray[np.float32]:
-    """The alpha of what `draw` draws: [H, W] in 0..1."""
+    """The alpha of the subject that `draw` draws: [H, W] in 0..1."""
     height, width = size
     mask = np.zeros(size, np.float32)
     cv2.ellipse(mask, (width // 2, height // 2), (width // 4, height // 3), 0, 0, 360, 1.0, -1)
@@ -58,7 +60,7 @@ def jpeg(image: Image) -> bytes:
 def files(
     folder: Path | None, *, count: int, megapixels: float, ratios: Sequence[float] = RATIOS
 ) -> list[bytes]:
-    """The JPEGs of a folder, or so many drawn ones whose ratios take turns."""
+    """The JPEGs of a folder, or `count` drawn ones with all ratios in turn."""
     if folder is not None:
         paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg"))
         return [path.read_bytes() for path in paths]

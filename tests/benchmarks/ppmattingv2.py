@@ -1,9 +1,9 @@
-"""A graph of PP-MattingV2's size, with random weights: what the reports' services run.
+"""A network of PP-MattingV2's size with random weights.
 
-After the paper's figure ("PP-Matting" series, PaddleSeg; the encoder is STDC1 of "Rethinking
-BiSeNet", arXiv:2104.13188): five stages of short-term dense blocks, pooled context, a decoder that
-fuses each stage with the one above. 7.5 GFLOPs and 8.9 M parameters at 512 × 512; what it computes
-means nothing, what it costs does.
+It follows the paper's figure ("PP-Matting" series, PaddleSeg; the encoder is STDC1 of "Rethinking
+BiSeNet", arXiv:2104.13188): five stages of short-term dense blocks, pooled context, and a decoder
+that fuses each stage with the one above. 7.5 GFLOPs and 8.9 M parameters at 512 × 512. Its answers
+mean nothing; its cost is realistic.
 """
 
 import itertools
@@ -23,7 +23,7 @@ CONTEXT = 320
 POOLED = (2, 4, 6)
 
 SURE = 12.0
-"""How sharply dark is told from bright: edges of a few pixels."""
+"""Sharpness of the step between dark and bright: edges are a few pixels wide."""
 
 TRANSFORMS: list[dict[str, Any]] = [
     {"type": "LoadImages"},
@@ -31,11 +31,13 @@ TRANSFORMS: list[dict[str, Any]] = [
     {"type": "ResizeToIntMult", "mult_int": 32},
     {"type": "Normalize", "mean": [0.5] * 3, "std": [0.5] * 3},
 ]
-"""Of the published deploy.yaml."""
+"""The transforms of the published deploy.yaml."""
 
 
 class Dense(nn.Layer):
-    """A block of four convolutions whose outputs, each half as wide as the last, are joined."""
+    """A block of four convolutions. Each output is half as wide as the one before; all are
+    joined.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -62,7 +64,7 @@ class Dense(nn.Layer):
 
 
 class Context(nn.Layer):
-    """What the whole picture shows, added to every place of the deepest features."""
+    """Pooled features of the whole picture, added at every position of the deepest features."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -82,7 +84,7 @@ class Context(nn.Layer):
 
 
 class Fuse(nn.Layer):
-    """A stage's features with the coarser ones, brought to its size."""
+    """Features of a stage, joined with the coarser ones after resizing."""
 
     def __init__(self, fine: int, coarse: int, outputs: int) -> None:
         super().__init__()
@@ -97,7 +99,7 @@ class Fuse(nn.Layer):
 
 
 class Network(nn.Layer):
-    """Image to alpha."""
+    """The network: image to alpha."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,14 +135,14 @@ class Network(nn.Layer):
             x = fuse(fine, x)
         x = nnf.interpolate(x, paddle.shape(img)[2:], mode="bilinear")
         noise = self.head(paddle.concat([x, img], 1))
-        # Random weights would find every pixel half transparent, which no photo's matte is: what
-        # is dark is the subject, and the network's own answer only a breath of it.
+        # With random weights alone every pixel would be half transparent, unlike a real matte. So
+        # dark pixels become the subject, and the network's output has only a tiny influence.
         darkness = -paddle.mean(img, 1, keepdim=True)
         return 0.5 + 0.5 * paddle.tanh(SURE * darkness + 1e-4 * noise)
 
 
 def export(folder: Path) -> Path:
-    """Write it in PaddleSeg's layout; the folder."""
+    """Write it in PaddleSeg's layout. Returns the folder."""
     paddle.seed(7)
     net = Network()
     net.eval()

@@ -1,4 +1,6 @@
-"""What every benchmark prints last: one JSON object, with the state of the machine beside it."""
+"""Prints the last line of every benchmark: one JSON object with the result and the
+machine's state.
+"""
 
 import json
 import os
@@ -8,8 +10,10 @@ from typing import Any
 def report(
     name: str, value: float, *, target: str | None, unit: str, details: dict[str, Any]
 ) -> None:
-    """Print the line. `target` is what issue and README ask for (`<= 10`), none where nothing is
-    asked. The load shows how much of the machine others had.
+    """Print the line.
+
+    `target` is the limit that an issue or the README asks for (`<= 10`), or none. The load average
+    shows how busy the machine was with other work.
     """
     line = {
         "name": name,

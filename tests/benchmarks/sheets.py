@@ -1,4 +1,4 @@
-"""Pages of before | after on a checkerboard, with numbers: what labels are given by."""
+"""Pages of before | after on a checkerboard with numbers, for labelling."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +12,14 @@ from worker.imaging.arrays import Image
 
 COLUMNS, ROWS = 4, 3
 TILE = (300, 230)
-"""Height and width."""
+"""Height and width in pixels."""
 
 CAPTION_PX = 16
 
 
 def write_sheets(out: Path, shown: Sequence[tuple[str, Image, Image]]) -> None:
-    """`sheet-000.png`, … named by their first photo's number; each (caption, photo [H, W, 3],
-    matte [H, W]).
+    """Write `sheet-000.png`, …, each named by the number of its first photo. The rows are (caption,
+    photo [H, W, 3], matte [H, W]).
     """
     out.mkdir(parents=True, exist_ok=True)
     size = COLUMNS * ROWS
@@ -32,7 +32,8 @@ def write_sheets(out: Path, shown: Sequence[tuple[str, Image, Image]]) -> None:
 
 def _cell(caption: str, photo: Image, matte: Image) -> Image:
     share = matte[..., None].astype(np.float32) / 255
-    ground = checkerboard(*matte.shape)[..., None] * np.array([1.0, 0.8, 1.0])  # no cloth is lilac
+    # lilac, because no garment is
+    ground = checkerboard(*matte.shape)[..., None] * np.array([1.0, 0.8, 1.0])
     after = np.rint(photo * share + ground * (1 - share)).astype(np.uint8)
     tiles = np.concatenate([_tile(photo), _tile(after)], 1)
     strip = PIL.Image.new("RGB", (tiles.shape[1], CAPTION_PX), "white")

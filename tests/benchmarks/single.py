@@ -1,8 +1,8 @@
-"""One photo now, while nothing and while much else waits: python -m tests.benchmarks.single.
+"""Waiting time for one photo on an idle and on a busy system: python -m tests.benchmarks.single.
 
-POST /v1.0/removebg on the embedded stack with the built-in model: 20 photos one after the other on
-the idle system, then 20 more while a job of 3,000 is worked off. Beside it, what the stages alone
-take, by the service's own timings.
+It sends 20 photos one by one to POST /v1.0/removebg on the idle embedded stack with the built-in
+model. It sends 20 more while a job of 3,000 images runs. It also prints the time of the stages
+alone, by the service's own timings.
 """
 
 import statistics
@@ -25,7 +25,7 @@ SIZE = (1_000, 1_000)
 
 
 def main() -> None:
-    """Headline: the median of the busy system, in ms."""
+    """Headline: the median on the busy system, in ms."""
     photos = [jpeg(draw(SIZE, seed)) for seed in range(8)]
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -63,8 +63,9 @@ def main() -> None:
 
 
 def _ask(session: httpx.Client, photo: bytes, number: int) -> float:
-    """Milliseconds until the whole answer is here."""
-    data = photo + b"single" + number.to_bytes(3, "big")  # no photo is as another: none is reused
+    """Milliseconds until the whole answer has arrived."""
+    # every photo differs, so no result is reused
+    data = photo + b"single" + number.to_bytes(3, "big")
     started = time.perf_counter()
     answer = session.post(
         "/v1.0/removebg", files={"image_file": ("photo.jpg", data)}, data={"size": "auto"}

@@ -1,7 +1,8 @@
-"""The storage's speed beside URLs that hang: python -m tests.benchmarks.slow_sources.
+"""Speed of storage photos beside URLs that never answer: python -m tests.benchmarks.slow_sources.
 
-A job of photos in the storage, alone and beside a job of 1,000 URLs whose server takes connections
-and never answers: the embedded stack, a tiny network, two streams of jobs by one key.
+A job of photos in the storage runs alone, and then beside a job of 1,000 URLs whose server accepts
+connections and never answers. It uses the embedded stack and a tiny network. Both jobs belong to
+one API key.
 """
 
 import socket
@@ -29,7 +30,7 @@ TARGET = 0.9
 
 @contextmanager
 def silent_server() -> Iterator[int]:
-    """A port that takes every connection and never answers."""
+    """A port that accepts every connection and never answers."""
     held: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0), backlog=512) as server:
 
@@ -48,7 +49,7 @@ def silent_server() -> Iterator[int]:
 
 
 def rate(client: MattingClient, keys: list[str]) -> float:
-    """Images a second of a job of these keys, from its submission to its end."""
+    """Images per second of a job with these keys, from its submission to its end."""
     started = time.perf_counter()
     job = client.wait(client.submit({"keys": keys})["id"])
     if job["counts"]["succeeded"] != len(keys):
@@ -57,7 +58,9 @@ def rate(client: MattingClient, keys: list[str]) -> float:
 
 
 def main() -> None:
-    """Headline: the storage's rate beside the URLs by its rate alone, both the best of some."""
+    """Headline: the rate beside the URLs divided by the rate alone, each the best of
+    several runs.
+    """
     with tempfile.TemporaryDirectory() as scratch, silent_server() as port:
         folder = Path(scratch)
         env = {
@@ -78,7 +81,7 @@ def main() -> None:
                 alone = [rate(client, keys) for _ in range(ROUNDS)]
                 urls = [f"http://127.0.0.1:{port}/{number}.jpg" for number in range(HANGING)]
                 hanging = client.submit({"urls": urls})["id"]
-                time.sleep(3)  # the worker holds as many as it takes
+                time.sleep(3)  # the worker holds as many URLs as it takes at a time
                 beside = [rate(client, keys) for _ in range(ROUNDS)]
                 still = client.job(hanging)["counts"]
                 client.cancel(hanging)

@@ -1,4 +1,6 @@
-"""Each stage alone and the whole, ms and CPU-ms an image: python -m tests.benchmarks.stages."""
+"""Times of each stage and of the whole, in ms and CPU-ms per image: python -m
+tests.benchmarks.stages.
+"""
 
 import statistics
 import time
@@ -28,10 +30,10 @@ T = TypeVar("T")
 
 
 def main() -> None:
-    """Headline: edge colours as a share of the whole, the worst of the PNG sizes."""
+    """Headline: the share of edge colours in the whole, for the worst of the PNG sizes."""
     settings = Settings(log_level="ERROR")
     predictor = load_predictor(settings)
-    cv2.setNumThreads(1)  # as the pipeline does: one image a thread
+    cv2.setNumThreads(1)  # like the pipeline: one thread per image
     table: dict[str, Any] = {}
     shares: list[float] = []
     for megapixels in MEGAPIXELS:
@@ -49,7 +51,7 @@ def main() -> None:
 
 
 def measure(predictor: Predictor, settings: Settings, megapixels: float) -> dict[str, list[float]]:
-    """[wall ms, CPU ms] by stage, for one photo of this size."""
+    """[wall ms, CPU ms] of each stage for one photo of this size."""
     data = jpeg(draw(size_of(megapixels, 3 / 4), seed=1))
     row: dict[str, list[float]] = {}
     decoded = timed(row, "decode", lambda: decode(data, settings))
@@ -61,7 +63,7 @@ def measure(predictor: Predictor, settings: Settings, megapixels: float) -> dict
     plain = timed(row, "upsample", lambda: matte_of(decoded, prepared, alpha, coarse))
     assert plain.shape == decoded.image.shape[:2]
     matte = timed(row, "refine", lambda: matte_of(decoded, prepared, alpha, Options()))
-    # Refining enlarges the alpha too: what it adds is the rest.
+    # Refining includes the enlargement of alpha. So its own cost is the difference.
     row["refine"] = [max(0.0, a - b) for a, b in zip(row["refine"], row["upsample"], strict=True)]
     timed(row, "edge_colours", lambda: _edge(decoded.image, matte))
     keep = Options(foreground=Foreground.KEEP)
@@ -81,7 +83,7 @@ def _edge(image: Image, matte: Image) -> Image:
 
 
 def timed(row: dict[str, list[float]], name: str, work: Callable[[], T]) -> T:
-    """Note the medians of wall and CPU milliseconds; the last result."""
+    """Store the medians of wall and CPU milliseconds. Returns the last result."""
     walls, cpus = [], []
     result = work()
     for _ in range(ROUNDS):

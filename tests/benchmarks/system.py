@@ -1,9 +1,9 @@
-"""What the whole system costs beside its stages: python -m tests.benchmarks.system.
+"""CPU cost of the whole system compared with its stages: python -m tests.benchmarks.system.
 
-CPU-seconds of every process of the embedded stack (API, Redis, worker, S3, database, Flower) for a
-job of 512 × 512 JPEGs and a tiny network, so that the overhead shows; by those of one process that
-does the same stages (fetch, decode, predict, finish, encode, store) on the same objects, one image
-after the other, with the S3 server's own time for them.
+It divides two figures for a job of 512 × 512 JPEGs and a tiny network. The first is the CPU time of
+every process of the embedded stack (API, Redis, worker, S3, database, Flower). The second is the
+CPU time of one process that runs the same stages (fetch, decode, predict, finish, encode, store) on
+the same objects one by one, plus the S3 server's time for it.
 """
 
 import os
@@ -34,7 +34,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_s(pids: Iterable[int]) -> float:
-    """CPU-seconds that these processes and their threads have used so far."""
+    """CPU seconds that these processes and their threads have used so far."""
     total = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -43,7 +43,7 @@ def cpu_s(pids: Iterable[int]) -> float:
 
 
 def whole_system(stack: Stack, keys: list[str]) -> dict[str, float]:
-    """CPU-ms an image of each process, and images/s, from submission to the job's end."""
+    """CPU-ms per image of each process, and images/s, from submission to the job's end."""
     processes = stack.processes
     with MattingClient(stack.address.api_url, stack.secrets.api_key) as client:
         client.wait(client.submit({"keys": keys[:PHOTOS]})["id"])
@@ -62,7 +62,7 @@ def whole_system(stack: Stack, keys: list[str]) -> dict[str, float]:
 
 
 def bare_loop(stack: Stack, settings: Settings, keys: list[str]) -> dict[str, float]:
-    """CPU-ms an image of one process that does the stages, and of the S3 server for it."""
+    """CPU-ms per image of one process that runs the stages, and of the S3 server for it."""
     cv2.setNumThreads(1)
     storage = Storage(settings)
     predictor = load_predictor(settings)
@@ -92,7 +92,7 @@ def bare_loop(stack: Stack, settings: Settings, keys: list[str]) -> dict[str, fl
 
 
 def main() -> None:
-    """Headline: CPU-ms an image of the system by those of the bare loop."""
+    """Headline: CPU-ms per image of the system divided by those of the bare loop."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         model = export(folder / "model")
@@ -103,7 +103,7 @@ def main() -> None:
             photos = [jpeg(draw(SIZE, seed)) for seed in range(PHOTOS)]
             keys = [f"photos/{number:04}.jpg" for number in range(IMAGES)]
             for number, key in enumerate(keys):
-                # Bytes behind the picture's end: no photo is as another, so none is reused.
+                # Each photo gets other bytes after its end, so no result is reused.
                 data = photos[number % PHOTOS] + number.to_bytes(2, "big")
                 storage.put(key, data, "image/jpeg")
             storage.close()

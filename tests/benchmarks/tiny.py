@@ -1,4 +1,4 @@
-"""A tiny network in PaddleSeg's layout: for what the system does around one."""
+"""A tiny network in PaddleSeg's layout, for measuring the system around the network."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from worker.training.export import write_graph
 
 
 class Tiny(nn.Layer):
-    """One convolution: what is dark is the subject."""
+    """One convolution: dark pixels are the subject."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Tiny(nn.Layer):
 
 
 def export(folder: Path) -> Path:
-    """Write the tiny network in PaddleSeg's layout; the folder."""
+    """Write the network in PaddleSeg's layout. Returns the folder."""
     net = Tiny()
     net.eval()
     write_graph(net, folder)

@@ -1,6 +1,6 @@
-"""The long form, `make faults`: each fault at least twenty times, into jobs of 2,000 images.
+"""`make faults`: injects each fault at least twenty times into jobs of 2,000 images.
 
-Prints a table, and a JSON line for each fault.
+Prints a table, and a JSON line per fault.
 """
 
 import argparse
@@ -26,7 +26,7 @@ TABLE = "{:<46} {:>8} {:>7} {:>5} {:>5} {:>6} {:>7} {:>6} {:>7} {:>10} {:>10}"
 
 
 def main() -> None:
-    """Exit status 1 when a promise was broken."""
+    """Inject all faults. Exits with 1 if a promise was broken."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=2_000)
     parser.add_argument("--injections", type=int, default=20)
@@ -69,7 +69,7 @@ def main() -> None:
 def _try(
     system: System, fault: Fault, keys: list[str], injections: int, luck: random.Random
 ) -> bool:
-    """Jobs until the fault was injected often enough; its row of the table."""
+    """Run jobs until the fault was injected often enough. Returns its row of the table."""
     trials: list[Trial] = []
     while (left := injections - sum(trial.injections for trial in trials)) > 0:
         trials.append(run_trial(system, fault, keys, injections=left, luck=luck))
@@ -77,7 +77,7 @@ def _try(
 
 
 def _tell(trials: list[Trial]) -> bool:
-    """Print the row of a fault; whether the promise held."""
+    """Print the row of a fault. Returns whether the promise held."""
     found = [trial.finding for trial in trials]
     recovery = sorted(one for trial in trials for one in trial.recovery_s)
     row = {

@@ -1,4 +1,4 @@
-"""What must hold when a job is over, whatever happened: looked at row by row, object by object."""
+"""Checks what must hold after every job: row by row, object by object."""
 
 import struct
 import uuid
@@ -17,7 +17,7 @@ from tests.faults.system import System
 
 
 def photo(number: int) -> bytes:
-    """A small JPEG whose size tells it from all others, so that a swapped result shows."""
+    """A small JPEG with a size of its own, so that a swapped result is noticed."""
     width, height = size_of(number)
     image = np.full((height, width, 3), 220, np.uint8)
     cv2.circle(image, (width // 2, height // 2), min(width, height) // 3, (30, 40, 60), -1)
@@ -31,20 +31,24 @@ def size_of(number: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a job came to."""
+    """The problems of a finished job."""
 
     items: int
     lost: int
-    """Not settled, or succeeded with no object, or with another image's."""
+    """Items that are not settled, or that succeeded without an object or with another image's
+    object.
+    """
     drift: int
     """Counters that differ from the rows."""
     twice: int
-    """Recorded more often than once: counters beyond the number of images, or objects of none."""
+    """Items that were recorded more than once: counters beyond the number of images, objects
+    without an item.
+    """
     failed: int
     again: int
     """Images that were computed more than once."""
     deaths: int = 0
-    """Times that an image's worker is held to have died."""
+    """Worker deaths that were counted against images."""
 
     @property
     def clean(self) -> bool:
@@ -53,7 +57,7 @@ class Finding:
 
 
 def check(system: System, job_id: uuid.UUID, expected: int) -> Finding:
-    """Look at every row and every object of a job that has ended."""
+    """Check every row and every object of a job that has ended."""
     with system.database.transaction() as session:
         job = session.get_one(Job, job_id)
         items = session.scalars(sa.select(Item).where(Item.job_id == job_id)).all()
@@ -77,7 +81,7 @@ def check(system: System, job_id: uuid.UUID, expected: int) -> Finding:
 
 
 def _keys(items: Sequence[Item], objects: set[str]) -> set[str]:
-    """Those of the objects that are some item's result."""
+    """Keys of the objects that are some item's result."""
     known = {f"jobs/{item.job_id}/results/{item.id}.png" for item in items}
     return objects & known
 

@@ -1,4 +1,4 @@
-"""Runs a job while things go wrong at random moments, and looks at what it came to."""
+"""Runs a job, injects faults at random moments, and checks the result."""
 
 import random
 import time
@@ -29,7 +29,7 @@ class Trial:
 
 
 def put_photos(system: System, count: int) -> list[str]:
-    """Store the photos once; their keys."""
+    """Store the photos once. Returns their keys."""
     keys = [f"in/{number:05}.jpg" for number in range(count)]
     for number, key in enumerate(keys):
         system.storage.put(key, photo(number), "image/jpeg")
@@ -37,7 +37,9 @@ def put_photos(system: System, count: int) -> list[str]:
 
 
 def submit(system: System, keys: Sequence[str]) -> uuid.UUID:
-    """Submit a job as a careful caller does: with a key, again until it is accepted."""
+    """Submit a job like a careful client: with an idempotency key, repeated until it is
+    accepted.
+    """
     headers = {"Authorization": f"Bearer {system.api_key}", "Idempotency-Key": uuid.uuid4().hex}
     body = {"source": {"keys": list(keys)}}
     deadline = time.monotonic() + 60
@@ -66,7 +68,7 @@ def settled(system: System, job_id: uuid.UUID) -> tuple[int, bool]:
 def run_trial(
     system: System, fault: Fault, keys: Sequence[str], *, injections: int, luck: random.Random
 ) -> Trial:
-    """A job of these keys with at most so many faults, spread over it; waits for its end."""
+    """Run a job of these keys with at most this many faults, spread over it. Waits for its end."""
     started = time.monotonic()
     job_id = submit(system, keys)
     recovery_s: list[float] = []
@@ -91,7 +93,9 @@ def run_trial(
 def _at_a_random_moment(
     system: System, job_id: uuid.UUID, total: int, left: int, luck: random.Random
 ) -> tuple[int, bool]:
-    """Wait for a moment that leaves room for the faults still to come; what is settled then."""
+    """Wait for a random moment that leaves enough images for the remaining faults. Returns the
+    number of settled images.
+    """
     now, over = settled(system, job_id)
     moment = now + luck.uniform(0, 0.9 * (total - now) / left)
     deadline = time.monotonic() + JOB_DEADLINE_S
@@ -114,7 +118,7 @@ def until_progress(system: System, job_id: uuid.UUID, before: int) -> float:
 
 
 def wait_for_end(system: System, job_id: uuid.UUID) -> None:
-    """Until every image is settled."""
+    """Wait until every image is settled."""
     deadline = time.monotonic() + JOB_DEADLINE_S
     while not settled(system, job_id)[1]:
         assert time.monotonic() < deadline, f"the job did not end in {JOB_DEADLINE_S} s"

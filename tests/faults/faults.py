@@ -1,5 +1,7 @@
-"""What goes wrong, one function a fault: each does it once, at the moment it is called, and returns
-when the fault itself is over; what comes back is how long the recovery took, where that shows.
+"""The faults, one function each.
+
+A function injects its fault once, when it is called, and returns when the fault itself is over. It
+returns the seconds until recovery, if they can be measured.
 """
 
 import os
@@ -32,7 +34,9 @@ class Fault:
     name: str
     inject: Inject
     deaths: int | None = None
-    """How many may be counted; None: processes do die."""
+    """How many deaths may be counted against images. None: no limit, because the fault kills
+    processes.
+    """
 
 
 def _a_worker(luck: random.Random) -> str:
@@ -40,7 +44,7 @@ def _a_worker(luck: random.Random) -> str:
 
 
 def _until_taken_back(system: System, pid: int) -> float:
-    """Seconds until nothing is held by the process any more."""
+    """Seconds until the process holds no image any more."""
     started = time.monotonic()
     mark = f"%-{pid}-%"
     held = sa.select(sa.func.count()).where(
@@ -55,7 +59,7 @@ def _until_taken_back(system: System, pid: int) -> float:
 
 
 def kill_a_worker(system: System, luck: random.Random) -> float:
-    """SIGKILL one of two; another is started in its place."""
+    """SIGKILL for one of the two workers. A new one is started in its place."""
     name = _a_worker(luck)
     pid = system.parts[name].popen.pid
     system.kill(name)
@@ -64,7 +68,7 @@ def kill_a_worker(system: System, luck: random.Random) -> float:
 
 
 def stop_a_worker(system: System, luck: random.Random) -> float:
-    """SIGTERM one of two, as a rolling update does."""
+    """SIGTERM for one of the two workers, as in a rolling update."""
     name = _a_worker(luck)
     pid = system.parts[name].popen.pid
     system.terminate(name)
@@ -73,8 +77,10 @@ def stop_a_worker(system: System, luck: random.Random) -> float:
 
 
 def freeze_a_worker(system: System, luck: random.Random) -> float:
-    """SIGSTOP beyond its lease, then SIGCONT: it must not write over what others did, nor hold them
-    up while it stands still.
+    """SIGSTOP for longer than the lease, then SIGCONT.
+
+    The worker must not overwrite other workers' results. While it is stopped it must not hold them
+    up.
     """
     process = system.parts[_a_worker(luck)].popen
     process.send_signal(signal.SIGSTOP)
@@ -96,20 +102,22 @@ def _unsettled(system: System) -> int:
 
 
 def kill_the_api(system: System, _luck: random.Random) -> None:
-    """SIGKILL: its reconciler and its expander go with it."""
+    """SIGKILL. The reconciler and the expander end with the API."""
     system.kill("api")
     system.start_api()
 
 
 def kill_redis(system: System, luck: random.Random) -> None:
-    """SIGKILL; it comes back with what its append-only file has."""
+    """SIGKILL. Redis comes back with the contents of its append-only file."""
     system.kill("redis")
     time.sleep(luck.uniform(0, 2))
     system.start_redis()
 
 
 def redis_away_for_long(system: System, _luck: random.Random) -> float:
-    """Killed, and started again after half a minute: the workers notice within ten seconds."""
+    """SIGKILL, and a restart after half a minute. The workers notice that Redis is back within ten
+    seconds.
+    """
     system.kill("redis")
     time.sleep(30)
     system.start_redis()
@@ -126,8 +134,10 @@ def empty_redis(system: System, _luck: random.Random) -> None:
 
 
 def redis_refuses_writes(system: System, luck: random.Random) -> None:
-    """An error for each write, as on a full disk: here by asking for a replica that is not there.
-    No worker may end of it, or open connection after connection.
+    """Redis answers every write with an error, as on a full disk.
+
+    The fault makes Redis demand a replica that does not exist. No worker may end, or open
+    connection after connection.
     """
     parts = [system.parts[name] for name in WORKERS]
     client = system.redis()
@@ -143,27 +153,27 @@ def redis_refuses_writes(system: System, luck: random.Random) -> None:
 
 
 def kill_postgres(system: System, _luck: random.Random) -> None:
-    """SIGKILL of all its processes; it recovers from its log."""
+    """SIGKILL for all PostgreSQL processes. The server recovers from its log."""
     system.kill_postgres()
 
 
 def freeze_redis(system: System, luck: random.Random) -> float:
-    """SIGSTOP, with more requests than threads."""
+    """SIGSTOP for Redis, with more requests than the API has threads."""
     return freeze(system, [system.parts["redis"].popen.pid], luck)
 
 
 def freeze_postgres(system: System, luck: random.Random) -> float:
-    """SIGSTOP of all its processes."""
+    """SIGSTOP for all PostgreSQL processes."""
     return freeze(system, system.postgres_pids(), luck)
 
 
 def freeze_s3(system: System, luck: random.Random) -> float:
-    """SIGSTOP."""
+    """SIGSTOP for the S3 server."""
     return freeze(system, [system.parts["s3"].popen.pid], luck)
 
 
 def postgres_away_for_long(system: System, luck: random.Random) -> float | None:
-    """Longer than a lease, and no process dies: so nothing may count as a death."""
+    """PostgreSQL is away for longer than a lease. No process dies, so no death may be counted."""
     proxy = system.proxies["postgres"].weather
     proxy.down = True
     time.sleep(system.settings().lease_s + luck.uniform(1, 3))
@@ -180,7 +190,7 @@ def s3_down(system: System, _luck: random.Random) -> None:
 
 
 def s3_stumbles(system: System, luck: random.Random) -> None:
-    """For a while a third of the requests get a 503 or a reset connection."""
+    """For some seconds a third of the requests get a 503 or a reset connection."""
     weather = system.proxies["s3"].weather
     weather.busy_share = weather.reset_share = 1 / 6
     time.sleep(luck.uniform(2, 4))
@@ -188,7 +198,7 @@ def s3_stumbles(system: System, luck: random.Random) -> None:
 
 
 def slow_network(system: System, luck: random.Random) -> None:
-    """200 ms more to each part, for a while."""
+    """For some seconds each part answers 200 ms later."""
     name = luck.choice(list(system.proxies))
     system.proxies[name].weather.delay_s = 0.2
     time.sleep(luck.uniform(1, 2))
@@ -196,19 +206,21 @@ def slow_network(system: System, luck: random.Random) -> None:
 
 
 def cut_connections(system: System, luck: random.Random) -> None:
-    """Every connection to one part is reset at once."""
+    """All connections to one part are reset at once."""
     system.proxies[luck.choice(list(system.proxies))].reset_all()
 
 
 def wrong_clock(system: System, luck: random.Random) -> None:
-    """One worker's clock is minutes off; beyond fifteen S3 takes no signature for valid."""
+    """One worker's clock is wrong by minutes. S3 rejects signatures that are more than fifteen
+    minutes off.
+    """
     name = _a_worker(luck)
     system.terminate(name)
     library = os.path.join(
         os.path.dirname(libfaketime.__file__), "vendor", "libfaketime", "src", "libfaketime.so.1"
     )
     off = f"{luck.choice(['+', '-'])}{luck.randint(2, 12)}m"
-    # Waits by the monotonic clock stay what they are, as on a machine whose clock is wrong.
+    # The monotonic clock stays right, as on a real machine with a wrong clock.
     system.start_worker(
         name,
         LD_PRELOAD=library,
@@ -221,7 +233,7 @@ def wrong_clock(system: System, luck: random.Random) -> None:
 
 
 def second_reconciler(system: System, luck: random.Random) -> None:
-    """Another one works at the same time, without asking whose duty it is."""
+    """A second reconciler works at the same time without holding the lease."""
     settings = system.settings()
     queue = make_app(settings)
     other = Reconciler(system.database, queue, settings)

@@ -1,4 +1,4 @@
-"""A part that is frozen, not gone: its connections stay open and nothing is ever answered."""
+"""Freezes a part: its connections stay open and it never answers."""
 
 import asyncio
 import os
@@ -17,22 +17,22 @@ import httpx
 from tests.faults.system import System
 
 HEALTHY_S = 0.1
-"""/healthz answers within this, 19 times of 20: on a busy machine any process waits at times."""
+"""Limit for 19 of 20 answers of /healthz. On a busy machine any process waits now and then."""
 
 ALIVE_S = 3.0
-"""And within this always: a kubelet ends what takes longer."""
+"""Limit for every answer: Kubernetes restarts a container that takes longer."""
 
 PROBE_EVERY_S = 0.05
 RECOVERY_S = 10
 DEADLINE_S = 60
 CROWD = 45
-"""Requests to each of a few routes, while the part is frozen: more than the API has threads."""
+"""Requests to each of a few routes while the part is frozen: more than the API has threads."""
 
 ARRIVE_EVERY_S = 0.02
 
 
 class Probing:
-    """Asks /healthz all the time, as a kubelet would; on a connection of its own."""
+    """Asks /healthz all the time on its own connection, like a kubelet."""
 
     def __init__(self, url: str) -> None:
         self._url = f"{url}/healthz"
@@ -62,8 +62,10 @@ class Probing:
 
 
 def freeze(system: System, pids: Sequence[int], luck: random.Random) -> float:
-    """Stop these processes for a while, with more callers than threads; seconds until the system
-    is ready and works again. What was submitted meanwhile is done.
+    """Stop these processes for a while, with more callers than threads.
+
+    Returns the seconds until the system is ready and works again. Everything that was submitted in
+    the meantime must be done.
     """
     key = uuid.uuid4().hex
     with Probing(system.api_url) as probing:
@@ -107,7 +109,7 @@ def _body() -> dict[str, Any]:
 
 
 def _submit(system: System, key: str) -> str:
-    """As a careful caller does: again, with the same key, until it is accepted."""
+    """Submit a job like a careful client: repeated with the same key until it is accepted."""
     headers = {"Authorization": f"Bearer {system.api_key}", "Idempotency-Key": key}
     deadline = time.monotonic() + DEADLINE_S
     while True:
@@ -127,7 +129,7 @@ def _submit(system: System, key: str) -> str:
 
 
 def _until_done(system: System, job_id: str) -> None:
-    """Until the job is done and the API says that it is ready."""
+    """Wait until the job is done and the API reports that it is ready."""
     deadline = time.monotonic() + DEADLINE_S
     headers = {"Authorization": f"Bearer {system.api_key}"}
     with httpx.Client(

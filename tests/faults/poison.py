@@ -1,4 +1,6 @@
-"""Photos with a mark that makes native code crash, hang or swell, in the real processes."""
+"""Photos with a mark that makes native code crash, hang or use too much memory, in the real
+processes.
+"""
 
 from pathlib import Path
 
@@ -9,7 +11,7 @@ MARKED = {
     "swell": b"the decoder swells here",
     "crash-later": b"the encoder crashes here",
 }
-"""What follows a JPEG's end marker; no decoder looks there."""
+"""Bytes after a JPEG's end marker, where no decoder reads."""
 
 LATER_SIZE = (333, 177)
 """Width and height of the photos whose result can't be encoded."""
@@ -39,13 +41,15 @@ if any("worker" in one or "cutout" in one for one in sys.orig_argv):
 
     cv2.imdecode, cv2.imencode = imdecode, imencode
 """
-"""Python reads this at the start of every process: `pause` never returns, once with the
-interpreter's lock given up and once without. The crashes are real ones, in the thread that decodes:
-a signal from outside would give it time to go on."""
+"""Python runs this file at the start of every process.
+
+`pause` never returns, once with and once without the interpreter's lock. The crashes are real ones
+in the decoding thread. A signal from outside would leave the thread some time.
+"""
 
 
 def poisonous(folder: Path) -> dict[str, str]:
-    """The environment in which native code has these faults; its file goes into the folder."""
+    """Write the file into the folder. Returns the environment that activates it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sitecustomize.py").write_text(CUSTOMIZE)
     return {"PYTHONPATH": str(folder)}

@@ -1,4 +1,4 @@
-"""A TCP proxy that misbehaves when told to: in front of Redis, PostgreSQL and S3."""
+"""A TCP proxy in front of Redis, PostgreSQL and S3 that can delay, refuse and reset connections."""
 
 import random
 import select
@@ -21,23 +21,23 @@ BUSY = (
 
 @dataclass
 class Weather:
-    """How the network is; may be changed at any time."""
+    """The state of the network. May be changed at any time."""
 
     down: bool = False
-    """Nothing gets through: connections are reset, new ones too."""
+    """Whether all connections, new ones too, are reset."""
     delay_s: float = 0.0
-    """Before each piece is passed on, in each direction."""
+    """Delay before each piece of data, in each direction."""
     busy_share: float = 0.0
-    """Of HTTP requests, that are answered with a 503."""
+    """Share of HTTP requests that get a 503."""
     reset_share: float = 0.0
-    """Of HTTP requests, whose connection is reset."""
+    """Share of HTTP requests whose connection is reset."""
 
 
 class Proxy:
-    """Listens on a free port; `close` it at the end."""
+    """Listens on a free port until `close` is called."""
 
     def __init__(self, target: "tuple[str, int] | str", seed: int) -> None:
-        """`target`: host and port, or the path of a Unix socket."""
+        """`target` is host and port, or the path of a Unix socket."""
         self.weather = Weather()
         self._target = target
         self._random = random.Random(seed)
@@ -58,7 +58,7 @@ class Proxy:
         for pair in list(self._pairs):
             for one in pair:
                 with suppress(OSError):
-                    one.shutdown(socket.SHUT_RD)  # wakes the thread that carries; it resets both
+                    one.shutdown(socket.SHUT_RD)  # wakes the forwarding thread, which resets both
 
     def _accept(self) -> None:
         while not self._closed:
@@ -120,7 +120,7 @@ class Proxy:
 
 
 def _reset(one: socket.socket) -> None:
-    """Close with an RST: the other side sees a broken connection, not an end."""
+    """Close with an RST, so that the other side sees a broken connection instead of an end."""
     with suppress(OSError):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         one.close()

@@ -1,5 +1,5 @@
-"""Faults that are not injected into one long job: while one comes in, when one is cancelled, and on
-a disk that is full.
+"""Faults that need a job of their own: the API dies during submission, a job is cancelled, a disk
+is full.
 """
 
 import random
@@ -26,7 +26,9 @@ DISK_MB = 48
 def kill_the_api_while_a_job_comes_in(
     system: System, keys: Sequence[str], luck: random.Random
 ) -> Trial:
-    """SIGKILL while it takes the job or lists it; the caller sends it again, with the same key."""
+    """SIGKILL for the API while it accepts or lists the job. The client sends the job again with
+    the same key.
+    """
     started = time.monotonic()
     jobs: list[uuid.UUID] = []
     sending = threading.Thread(target=lambda: jobs.append(submit(system, keys)))
@@ -53,7 +55,7 @@ def kill_the_api_while_a_job_comes_in(
 
 
 def cancel_at_any_stage(system: System, keys: Sequence[str], luck: random.Random) -> Trial:
-    """A job that is cancelled while it is listed, queued, or run."""
+    """Cancel a job while it is listed, queued or running."""
     started = time.monotonic()
     job_id = submit(system, keys)
     time.sleep(luck.uniform(0, 4))
@@ -68,9 +70,9 @@ def cancel_at_any_stage(system: System, keys: Sequence[str], luck: random.Random
 
 
 def fill_the_disk(folder: Path, model: Path, photos: Sequence[bytes], injections: int) -> Trial:
-    """The embedded stack on a small disk that fills up, again and again, and is freed again.
+    """Run the embedded stack on a small disk that fills up and is freed, again and again.
 
-    Raises PermissionError where no file system may be mounted.
+    Raises PermissionError if no file system can be mounted.
     """
     started = time.monotonic()
     disk = folder / "disk"
@@ -144,7 +146,7 @@ def _settled(client: MattingClient, job_id: str) -> int:
     try:
         job = client.job(job_id)
     except Exception:
-        return -1  # the API can't write either: no news
+        return -1  # the API can't write either, so it can't answer
     if job["status"] in ("finished", "cancelled"):
         return -2
     counts = job["counts"]

@@ -1,4 +1,4 @@
-"""The real processes, in front of which things go wrong: started, killed, and started again."""
+"""The real processes that faults are injected into: started, killed and started again."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ from shared.storage import Storage
 from tests.faults.proxy import Proxy
 
 QUICK = {
-    # As in production, but with less to wait for.
+    # Settings as in production, with shorter waits.
     "MATTING_LEASE_S": "4",
     "MATTING_HEARTBEAT_S": "1",
     "MATTING_RECONCILE_S": "0.5",
@@ -32,14 +32,17 @@ ALWAYS = {
     "MATTING_FAILURE_SHARE": "1",
     "MATTING_LOG_LEVEL": "WARNING",
     "MATTING_CPU_THREADS": "1",
-    "MATTING_MAX_ATTEMPTS": "12",  # a fault every few seconds is not one poisonous image
+    # faults come every few seconds, so interrupted images must not look poisonous
+    "MATTING_MAX_ATTEMPTS": "12",
     "MALLOC_ARENA_MAX": "2",
     "OMP_NUM_THREADS": "1",
 }
 
 
 class System:
-    """API, two workers, Redis with its AOF, PostgreSQL, S3; the last three behind proxies."""
+    """API, two workers, Redis with its append-only file, PostgreSQL and S3. Proxies stand before
+    the last three.
+    """
 
     def __init__(self, folder: Path, model: Path, *, quick: bool = True, seed: int = 0) -> None:
         self.folder = folder
@@ -111,7 +114,7 @@ class System:
             self.wait_for_worker(name)
 
     def settings(self, **changes: Any) -> Settings:
-        """What the processes run with."""
+        """The settings of the processes."""
         named = {key: value for key, value in self.env.items() if key.startswith("MATTING_")}
         values: dict[str, Any] = {
             key.removeprefix("MATTING_").lower(): value for key, value in named.items()
@@ -130,38 +133,38 @@ class System:
         return redis.Redis(port=self._redis_port)
 
     def kill(self, name: str) -> None:
-        """SIGKILL: no chance to tidy up."""
+        """SIGKILL: the process can't clean up."""
         self.parts[name].popen.send_signal(signal.SIGKILL)
         self.parts[name].popen.wait(10)
 
     def terminate(self, name: str, timeout_s: float = 30) -> None:
-        """SIGTERM, and wait for its own end."""
+        """Send SIGTERM and wait until the process has ended."""
         self.parts[name].popen.send_signal(signal.SIGTERM)
         self.parts[name].popen.wait(timeout_s)
 
     def start_redis(self) -> None:
-        """With its append-only file, as in production."""
+        """Start Redis with its append-only file, as in production."""
         command = [program("redis-server"), "--port", str(self._redis_port)]
         command += ["--bind", "127.0.0.1", "--appendonly", "yes", "--save", ""]
         self._run("redis", [*command, "--dir", str(self.folder / "redis")])
         wait_until(self._redis_answers, self.parts["redis"], timeout_s=30)
 
     def start_api(self) -> None:
-        """And wait until it answers."""
+        """Start the API and wait until it answers."""
         command = ["uvicorn", "api.app:app", "--host", "127.0.0.1", "--port", str(self.api_port)]
         command += ["--log-level", "warning", "--no-access-log", "--timeout-graceful-shutdown", "5"]
         self._run("api", [sys.executable, "-m", *command])
         wait_until(self._api_answers, self.parts["api"], timeout_s=60)
 
     def start_worker(self, name: str, **env: str) -> None:
-        """`wait_for_worker` tells when it is warm."""
+        """Start a worker. `wait_for_worker` waits until it is warm."""
         self._started += 1
         command = ["celery", "-A", "worker.app", "worker", "-P", "threads", "--without-gossip"]
         command += ["--without-mingle", "-n", f"{name}-{self._started}@%h", "-l", "WARNING"]
         self._run(name, [sys.executable, "-m", *command], env)
 
     def wait_for_worker(self, name: str) -> None:
-        """Until it takes work."""
+        """Wait until the worker takes messages."""
         process = self.parts[name]
         mark = f"-{process.popen.pid}-"
 
@@ -173,18 +176,18 @@ class System:
         wait_until(warm, process, timeout_s=120)
 
     def kill_postgres(self) -> None:
-        """SIGKILL of every process of the server, then the start that finds the wreck."""
+        """SIGKILL for all PostgreSQL processes, then a restart that recovers."""
         for one in self.postgres_pids():
             with suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
         time.sleep(0.5)
-        # The dead process may still be listed where nobody collects it: then its locks look taken.
+        # If nobody reaps the dead process it is still listed, and its lock files look valid.
         for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):
             (self.folder / "pg" / lock).unlink(missing_ok=True)
         self.postgres.ensure_postgres_running()
 
     def postgres_pids(self) -> list[int]:
-        """Of the server and its children."""
+        """Process ids of the server and its children."""
         pid = self.postgres.get_pid()
         assert pid is not None
         children = [

@@ -1,4 +1,6 @@
-"""Photos that crash or hang native code, through the real system: they fail, the others go on."""
+"""Photos that crash or hang native code, through the real system: they fail, and all others
+succeed.
+"""
 
 import os
 import subprocess
@@ -54,7 +56,7 @@ def submit(client: MattingClient, folder: Path, files: dict[str, bytes]) -> str:
 
 
 def codes(client: MattingClient, job_id: str) -> dict[str, str]:
-    """What became of each file of a job, once it has ended."""
+    """The outcome of each file of a job that has ended."""
     client.wait(job_id)
     return {
         item["name"]: item["error"]["code"] if item["error"] else item["status"]
@@ -63,7 +65,7 @@ def codes(client: MattingClient, job_id: str) -> dict[str, str]:
 
 
 def deaths(stack: Stack) -> int:
-    """How often a worker crashed or ended itself, by its logs; SIGTERM is no death."""
+    """How many workers crashed or ended themselves, by their logs. SIGTERM is no death."""
     logs = [path.read_text(errors="replace") for path in stack.logs.glob("worker-*.log")]
     marks = ("`Segmentation fault` is detected", "`Process abort signal` is", "image-stuck")
     return sum(log.count(mark) for log in logs for mark in marks)
@@ -97,8 +99,9 @@ def test_what_crashes_or_hangs_native_code_fails_alone_after_a_few_deaths(
     failed = {name: code for name, code in found.items() if code != "succeeded"}
     assert failed == {name: code for name, (_, code) in guilty.items()}
     assert set(codes(client, other).values()) == {"succeeded"}
-    # One each for what crashes and what hangs, which are decoded elsewhere the second time; for
-    # what can't be encoded one, one more till it runs alone, and one alone.
+    # The crashing and the hanging photo cause one death each; the second attempt decodes them in a
+    # child process. The photo that can't be encoded causes one death in a batch, perhaps another,
+    # and one when it runs alone.
     assert 3 <= deaths(stack) <= 5
     items = {item["name"]: item for item in client.items(job_id)}
     assert items["033.jpg"]["attempts"] == 3

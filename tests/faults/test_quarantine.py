@@ -169,8 +169,8 @@ def test_a_process_that_was_stopped_finds_nothing_guilty() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"!\n"
         process.send_signal(signal.SIGSTOP)
-        time.sleep(3)  # the fault itself: longer than the limit
+        time.sleep(3)  # the fault: longer than the limit
         process.send_signal(signal.SIGCONT)
-        time.sleep(0.5)  # the watchdog's chance to be wrong
+        time.sleep(0.5)  # time for the watchdog to end the process by mistake
         process.communicate(b"\n", timeout=20)
     assert process.returncode == 0

@@ -1,4 +1,4 @@
-"""The short form: a few faults into a small job; `make faults` runs all of them, many times."""
+"""A few faults injected into a small job. `make faults` injects all of them many times."""
 
 import random
 from collections.abc import Iterator

@@ -1,1 +1,1 @@
-"""What an engine would do with the Dockerfiles, done without one."""
+"""Checks the Dockerfiles without Docker."""

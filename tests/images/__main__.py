@@ -1,7 +1,8 @@
-"""`python -m tests.images`: builds each image without an engine and starts what compose names.
+"""`python -m tests.images`: carries out the Dockerfiles without Docker and starts their processes.
 
-A fresh environment for each Dockerfile, its own install steps, then the commands and the health
-checks of docker-compose.yml, on a real Redis and S3; a photo goes through; the worker is stopped.
+For each Dockerfile it makes a fresh environment and runs the install steps there. Then it runs the
+commands and health checks of docker-compose.yml with a real Redis and S3, sends a photo through and
+stops the worker.
 """
 
 import json
@@ -24,20 +25,21 @@ from tests.images.dockerfile import Image, build, files, foreign_libraries, mega
 
 ROOT = Path(__file__).parents[2]
 LIMIT_MB = 2000 - 130
-"""Of the packages of the CPU image; 130 MB is what python:3.11-slim takes."""
+"""Limit for the packages of the CPU image. python:3.11-slim takes 130 MB of the 2,000."""
 
 SECRET = "5d0c1f9a7be24486a1"
 
 
 def main() -> None:
-    """Check both images; the last line is one JSON object."""
+    """Check both images. The last line of the output is one JSON object."""
     report = {}
     for name, worker in (("Dockerfile", "worker"), ("Dockerfile.gpu", "worker-gpu")):
         with tempfile.TemporaryDirectory() as folder:
             print(f"{name}: installing", flush=True)
             image = build(ROOT / "deploy" / "docker" / name, ROOT, Path(folder))
             if name == "Dockerfile.gpu":
-                # Paddle's GPU wheels need its index and a driver: the CPU's wheel stands in.
+                # Paddle's GPU wheels need their own index and a driver, so the CPU wheel replaces
+                # them.
                 pins = ROOT / "deploy" / "constraints.txt"
                 run_in(
                     image,
@@ -54,7 +56,7 @@ def main() -> None:
 
 
 def check(image: Image, work: Path, worker: str) -> dict[str, Any]:
-    """Start the parts as compose does; returns what was found."""
+    """Start the services as compose does. Returns what was measured."""
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     before = set(files(image.venv))
     ports = {str(port): free_port() for port in (8000, 5555, 9100)}
@@ -161,7 +163,7 @@ def _wait_healthy(
     test = [str(image.venv / "bin" / test[0]), *test[1:]]
 
     def healthy() -> bool:
-        time.sleep(1)  # each look starts an interpreter
+        time.sleep(1)  # each check starts an interpreter
         return not subprocess.run(
             test, env=env, cwd=work / "tmp", capture_output=True, check=False
         ).returncode

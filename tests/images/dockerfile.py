@@ -1,4 +1,4 @@
-"""A Dockerfile's install steps, carried out in a folder and an environment of their own."""
+"""Carries out a Dockerfile's install steps in a folder and an environment of their own."""
 
 import os
 import re
@@ -12,16 +12,16 @@ from pathlib import Path
 SLIM_HAS = re.compile(
     r"(linux-vdso|ld-linux|lib(c|m|dl|rt|pthread|resolv|util|gcc_s|stdc\+\+|z)\.so)",
 )
-"""Libraries of python:3.11-slim that the wheels may link to."""
+"""Libraries of python:3.11-slim that the wheels may need."""
 
 
 OURS = re.compile(r'(python3? |pip |"\$\(uv python find )(?!.*\.org\.cn)')
-"""Commands that need neither the base image nor an index of its vendor."""
+"""Matches commands that need neither the base image nor a vendor's package index."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One instruction; continued lines are joined."""
+    """One instruction of a Dockerfile, with continued lines joined."""
 
     name: str
     text: str
@@ -29,18 +29,20 @@ class Step:
 
 @dataclass(frozen=True)
 class Image:
-    """What stands for the built image."""
+    """The result that replaces a built image."""
 
     venv: Path
-    """Of /opt/venv."""
+    """The environment that replaces /opt/venv."""
     env: dict[str, str]
-    """What its ENV says."""
+    """The variables that its ENV instructions set."""
     left_out: list[str]
-    """Commands that need the base image: the system's packager, users, Paddle's own index."""
+    """Skipped commands. They need the base image: the system's packages, users, Paddle's
+    own index.
+    """
 
 
 def build(path: Path, root: Path, work: Path) -> Image:
-    """Do the COPYs and the Python installs of a Dockerfile below `work`."""
+    """Carry out the COPY and Python install instructions of a Dockerfile below `work`."""
     source, base = work / "src", work / "base"
     source.mkdir(parents=True)
     subprocess.run([sys.executable, "-m", "venv", str(base)], check=True)
@@ -60,22 +62,24 @@ def build(path: Path, root: Path, work: Path) -> Image:
 
 
 def run_in(image: Image, work: Path, command: Sequence[str], cwd: Path) -> None:
-    """One more command, as RUN would do it."""
+    """Run another command the way RUN would."""
     _run(" ".join(command), cwd, image.venv, work / "base")
 
 
 def megabytes(folder: Path) -> int:
-    """What a folder takes, in 10⁶ bytes."""
+    """The size of a folder in MB (10⁶ bytes)."""
     return round(sum(path.lstat().st_size for path in files(folder)) / 1e6)
 
 
 def files(folder: Path) -> Iterator[Path]:
-    """Everything in it that is no folder."""
+    """All files below a folder."""
     return (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
 
 
 def foreign_libraries(venv: Path) -> set[str]:
-    """Shared libraries that the wheels link to and neither they nor a slim image have."""
+    """Shared libraries that the wheels need and that neither the wheels nor a slim image
+    contain.
+    """
     found: set[str] = set()
     own = {path.name for path in venv.rglob("*.so*")}
     for path in venv.rglob("*.so*"):
@@ -100,7 +104,7 @@ def _copy(root: Path, target: Path, text: str) -> None:
     *sources, where = text.split()
     for name in sources:
         if (root / name).is_dir():
-            # .dockerignore keeps the same out.
+            # .dockerignore excludes the same files.
             left = shutil.ignore_patterns("__pycache__", "k8s")
             shutil.copytree(root / name, target / where, ignore=left)
         else:

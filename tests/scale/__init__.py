@@ -1,1 +1,1 @@
-"""Every query against a database of a million jobs and ten million images."""
+"""Measures every query on a database of a million jobs and ten million images."""

@@ -1,8 +1,8 @@
 """python -m tests.scale [--jobs N] [--items N] [--open-jobs N] [--data DIR] [--only WORD]
 
-Generates a PostgreSQL database of a million jobs and ten million images (some minutes, 12 GB),
-explains every query there, changes whole jobs of 400,000 images, runs rounds with very many open
-jobs, and prints what each took. The last line is one JSON object.
+Generates a PostgreSQL database of a million jobs and ten million images (a few minutes, 12 GB).
+Explains every query there, changes whole jobs of 400,000 images, runs the reconciler with very many
+open jobs, and prints the times. The last line is one JSON object.
 """
 
 import argparse
@@ -20,11 +20,13 @@ from tests.scale.query_table import measure_queries
 from tests.scale.rounds import measure_rounds
 
 UNSAFE = ("fsync = off", "full_page_writes = off", "max_wal_size = '8GB'")
-"""Settings of a server whose data may be lost; those that change plans stay as they are."""
+"""Settings for a server whose data may be lost. Settings that change query plans keep their
+defaults.
+"""
 
 
 def main() -> int:
-    """Exit status 1 when something takes longer than it may."""
+    """Run all measurements. Exits with 1 if something takes longer than allowed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=1_000_000)
     parser.add_argument("--items", type=int, default=10_000_000)
@@ -45,7 +47,7 @@ def main() -> int:
                 found["queries"] = measure_queries(database, marks)
             if asked.only in ("", "rounds"):
                 found["rounds"] = measure_rounds(database, Path(scratch))
-            if asked.only in ("", "changes"):  # the last: nothing takes them back
+            if asked.only in ("", "changes"):  # these come last because nothing undoes them
                 found["changes"] = measure_changes(database, marks)
         finally:
             database.close()

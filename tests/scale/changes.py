@@ -1,4 +1,4 @@
-"""Changes of whole jobs of very many images: how long the longest transaction takes, and all."""
+"""Measures changes of very large jobs: the longest transaction, and the whole change."""
 
 import time
 from collections.abc import Callable
@@ -9,14 +9,14 @@ from shared.database import Database, Session
 from tests.scale.generate import Landmarks
 
 LIMIT_MS = 200.0
-"""Of one transaction."""
+"""Limit for one transaction."""
 
 PAGE_ROWS = 1_000
-"""As the sweeper removes them (api.background.sweeper)."""
+"""The sweeper's page size (api.background.sweeper)."""
 
 
 def measure_changes(database: Database, marks: Landmarks) -> list[dict[str, Any]]:
-    """Resume, retry, cancel and delete; printed as they come."""
+    """Resume, retry, cancel and delete a job. Prints each result at once."""
 
     def pages(session: Session) -> int:
         return job_store.continue_change(session, marks.failed)
@@ -47,7 +47,7 @@ def _measured(
     request: Callable[[Session], object],
     page: Callable[[Session], int] = lambda _session: 0,
 ) -> dict[str, Any]:
-    """The request's transaction, then pages until one finds nothing."""
+    """Run the request's transaction, then pages until one finds nothing."""
     taken: list[float] = []
     more = 1
     while more:

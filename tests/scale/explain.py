@@ -1,4 +1,4 @@
-"""The plans of a query's statements; nothing that it changes stays."""
+"""Collects the plans of a query's statements without keeping its changes."""
 
 from shared.database import Database
 from tests.scale.generate import Landmarks
@@ -11,7 +11,7 @@ class _Undo(Exception):
 
 
 def explain(database: Database, query: Query, marks: Landmarks) -> list[Plan]:
-    """Run the query in a transaction that is taken back."""
+    """Run the query in a transaction and roll it back."""
     recorder = Recorder(database=database)
     try:
         with database.transaction() as session:

@@ -1,10 +1,10 @@
 # ruff: noqa: E501 - SQL
-"""A generated PostgreSQL database: jobs, images, webhooks and deliveries, made inside SQL.
+"""Generates a PostgreSQL database with SQL: jobs, images, webhooks and deliveries.
 
-Its shape is a busy service's after a year: most jobs ended long ago, some are open, one key owns
-two fifths of everything. Of each kind of thing that could make a query slow there is one: a job of
-very many images that wait, one of as many that failed, a photo that was done very often, a webhook
-with a long backlog, jobs and images whose options name uploads.
+It resembles a busy service after a year: most jobs ended long ago, some are open, one API key owns
+two fifths of everything. It contains one example of everything that could make a query slow: a job
+with very many waiting images, one with as many failed images, a photo that was processed very
+often, a webhook with a long backlog, jobs and images whose options name uploads.
 """
 
 import uuid
@@ -19,20 +19,20 @@ from shared.database import Database
 
 KEYS = 50
 HOT_EVERY = 500
-"""Of all images that succeeded, one in so many is the same photo with the same options."""
+"""One in this many succeeded images is the same photo with the same options."""
 HOT = "f" * 64
 PUBLISHED = 256
-"""Images of each open job that have a message on the queue."""
+"""Images of each open job that have a message in the queue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How much to generate."""
+    """How many rows to generate."""
 
     jobs: int = 1_000_000
     items: int = 10_000_000
     open_jobs: int = 2_000
-    """Accepted or running; as many are paused, and as many deleted and not yet removed."""
+    """Accepted or running jobs. As many are paused, and as many are deleted but not yet removed."""
 
     @property
     def bulk(self) -> int:
@@ -47,22 +47,22 @@ class Size:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Landmarks:
-    """What queries are asked about."""
+    """The rows that the queries are run for."""
 
     key: uuid.UUID
-    """Owns two fifths of all; has a quota."""
+    """The key that owns two fifths of all jobs. It has a quota."""
     bulk: uuid.UUID
-    """Running: nearly all of its images wait."""
+    """A running job; nearly all of its images wait."""
     failed: uuid.UUID
-    """Finished: all of its images failed, each after a try."""
+    """A finished job; all of its images failed after one attempt."""
     plain: uuid.UUID
-    """One of many that succeeded."""
+    """One of the many jobs that succeeded."""
     webhook: uuid.UUID
-    """Has the longest backlog."""
+    """The webhook with the longest backlog."""
 
 
 def _id(ms: str, number: str) -> str:
-    """SQL for a UUIDv7 of a time in ms and a number that makes it unique."""
+    """SQL for a UUIDv7 from a time in ms and a unique number."""
     return (
         f"(lpad(to_hex(({ms})::bigint), 12, '0') || '7' || lpad(to_hex(({number})::bigint & 4095), 3, '0')"
         f" || '8' || lpad(to_hex(({number})::bigint), 15, '0'))::uuid"
@@ -76,13 +76,13 @@ FAST_LOAD = (
     "SET synchronous_commit = off",
     "SET maintenance_work_mem = '512MB'",
     "SET work_mem = '256MB'",
-    "SET session_replication_role = replica",  # foreign keys hold by how the rows are made
+    "SET session_replication_role = replica",  # the rows below satisfy the foreign keys
 )
 
 
 @contextmanager
 def patient(database: Database) -> Iterator[sa.Connection]:
-    """A connection without the service's time limits; every statement is a transaction."""
+    """A connection without the service's time limits. Every statement is its own transaction."""
     engine = sa.create_engine(database.url, isolation_level="AUTOCOMMIT")
     try:
         with engine.connect() as connection:
@@ -92,7 +92,9 @@ def patient(database: Database) -> Iterator[sa.Connection]:
 
 
 def generate(database: Database, size: Size) -> Landmarks:
-    """Fill the migrated, empty tables, and analyze them. Secondary indexes are built afterwards."""
+    """Fill the migrated, empty tables and analyze them. The secondary indexes are built
+    afterwards.
+    """
     with patient(database) as connection:
         indexes = _drop_indexes(connection)
         for statement in (*FAST_LOAD, *_statements(size), *indexes, "VACUUM ANALYZE"):
@@ -101,7 +103,7 @@ def generate(database: Database, size: Size) -> Landmarks:
 
 
 def _drop_indexes(connection: sa.Connection) -> list[str]:
-    """Drop all indexes that no constraint needs; the statements that make them again."""
+    """Drop all indexes that no constraint needs. Returns the statements that create them again."""
     rows = connection.exec_driver_sql(
         "SELECT indexname, indexdef FROM pg_indexes i WHERE schemaname = 'public' AND NOT EXISTS "
         "(SELECT 1 FROM pg_constraint c WHERE c.conname = i.indexname)"
@@ -114,7 +116,7 @@ def _drop_indexes(connection: sa.Connection) -> list[str]:
 def _statements(size: Size) -> list[str]:
     n = size.jobs
     created = f"{NOW_MS} - {365 * DAY_MS}::bigint + (j * {365 * DAY_MS}::bigint / {n})"
-    # The newest jobs are open, those before them paused, those before these deleted.
+    # The newest jobs are open, then come paused ones, then deleted ones.
     first_open, first_paused = n - size.open_jobs, n - 2 * size.open_jobs
     first_deleted = n - 3 * size.open_jobs
     status = (
@@ -214,13 +216,13 @@ def _statements(size: Size) -> list[str]:
 
 
 def is_generated(database: Database) -> bool:
-    """Whether the tables hold something already."""
+    """Whether the tables hold rows already."""
     with database.engine.connect() as connection:
         return connection.exec_driver_sql("SELECT 1 FROM jobs LIMIT 1").scalar() is not None
 
 
 def landmarks(database: Database, size: Size) -> Landmarks:
-    """Of a generated database."""
+    """Find the landmarks of a generated database."""
     with database.engine.connect() as connection:
         jobs: dict[str, Any] = {
             name: connection.exec_driver_sql(

@@ -1,4 +1,4 @@
-"""What the database does for a statement: EXPLAIN (ANALYZE) of all that a session executes."""
+"""Collects the plans of all statements of a session with EXPLAIN (ANALYZE)."""
 
 import json
 from collections.abc import Iterator
@@ -12,22 +12,22 @@ from shared.database import Database
 from shared.models import Base
 
 BIG = ("jobs", "items", "webhook_deliveries", "idempotency_keys")
-"""The tables that grow with the work."""
+"""The tables that grow with the number of jobs."""
 
 
 @dataclass(kw_only=True)
 class Plan:
-    """How one statement was carried out."""
+    """How the database executed one statement."""
 
     statement: str
     steps: list[str]
-    """Of the plan, from the outside in, as `Index Scan ix_items_status`."""
+    """The plan's steps from the outermost inwards, such as `Index Scan ix_items_status`."""
     scans: list[str]
-    """The big tables that it reads from end to end."""
+    """The big tables that it reads completely."""
     rows: int
-    """Rows that it looked at in tables and indexes, those that a filter dropped among them."""
+    """Rows that it read from tables and indexes, including those that a filter dropped."""
     ms: float
-    """Planning, execution and the triggers of foreign keys; 0 for SQLite."""
+    """Planning, execution and foreign-key triggers. 0 for SQLite."""
 
 
 @dataclass(kw_only=True)
@@ -39,8 +39,8 @@ class Recorder:
 
     @contextmanager
     def recording(self) -> Iterator[list[Plan]]:
-        """Explain each statement just before it is executed, in the state that it meets. What a
-        change does is taken back after the explanation.
+        """Explain each statement just before it is executed. The explanation runs the statement and
+        rolls its changes back.
         """
         self.plans = []
         engine = self.database.engine
@@ -103,7 +103,7 @@ def _reads_all(node: dict[str, Any]) -> bool:
 
 
 def _rows(node: dict[str, Any]) -> float:
-    """Of a node that reads a table or an index, in all its loops."""
+    """Rows that a node reads from a table or an index, over all loops."""
     if "Scan" not in node["Node Type"] or node["Node Type"] in ("Subquery Scan", "CTE Scan"):
         return 0
     dropped = ("Rows Removed by Filter", "Rows Removed by Index Recheck")
@@ -124,7 +124,9 @@ def _on_sqlite(connection: Any, statement: str, parameters: Any) -> Plan:
 
 
 def _scans(step: str, table: str) -> bool:
-    """A partial index may be read from end to end: it holds what is asked for and nothing else."""
+    """Whether a node reads a big table completely. A partial index may be read completely: it holds
+    only the wanted rows.
+    """
     words = step.split()
     if words[:2] != ["SCAN", table]:
         return False

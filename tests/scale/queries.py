@@ -1,4 +1,6 @@
-"""Every query of shared.job_store, as the service asks it, and how often it does."""
+"""All queries of shared.job_store with the arguments that the service uses, and how often it runs
+them.
+"""
 
 import uuid
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from tests.scale.generate import HOT, Landmarks
 BATCH, ROUND, REQUEST = "batch", "round", "request"
 
 WRITES_MS = 200.0
-"""What a statement may take that writes some hundred rows."""
+"""Limit for a statement that writes a few hundred rows."""
 
 PREFIX = "s3://matting/uploads/"
 DAY_S = 86_400.0
@@ -27,16 +29,18 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """A function of the job store with arguments as the service gives it."""
+    """A function of the job store with realistic arguments."""
 
     name: str
     every: str
-    """`batch` of a worker, `round` of a background thread, `request` to the API."""
+    """When it runs: per `batch` of a worker, `round` of a background thread, `request` to
+    the API.
+    """
     run: Callable[..., Any]
     limit_ms: float = 5.0
-    """What its slowest statement may take."""
+    """Limit for its slowest statement."""
     prepare: Callable[[Session, Landmarks], Any] | None = None
-    """What is asked for beforehand, and not looked at; its answer is `run`'s third argument."""
+    """A query that runs before and is not measured. `run` gets its result as the third argument."""
 
 
 def _ids(session: Session, job_id: uuid.UUID, status: ItemStatus, count: int) -> list[uuid.UUID]:
@@ -59,7 +63,7 @@ def _item(session: Session, marks: Landmarks) -> Item:
 
 
 def _sources(session: Session, marks: Landmarks) -> list[str]:
-    """Uploads, some named by several jobs and some by none."""
+    """Names of uploads; several jobs use some of them, and no job the others."""
     statement = sa.select(Item.source).where(Item.source.startswith(PREFIX))
     some = list(session.scalars(statement.limit(200)))
     return [*some, *(f"{PREFIX}0/unknown-{number}" for number in range(50))]
@@ -91,7 +95,7 @@ def _delivery(session: Session, marks: Landmarks) -> Delivery:
 
 
 def _fingerprints(session: Session, marks: Landmarks) -> list[tuple[uuid.UUID, str]]:
-    """A batch: one photo that was done very often, some that were done once, some never."""
+    """Fingerprints of a batch: one photo that was processed very often, some once, some never."""
     statement = sa.select(Item.fingerprint).where(
         Item.status == ItemStatus.SUCCEEDED, Item.fingerprint != HOT
     )
@@ -142,7 +146,7 @@ def _open_new_job(session: Session, marks: Landmarks) -> Job:
 
 
 QUERIES = [
-    # A worker's batch.
+    # For each batch of a worker.
     Query(
         name="must_run_alone",
         every=BATCH,
@@ -167,7 +171,7 @@ QUERIES = [
         prepare=_settlements,
         run=lambda s, m, settlements: job_store.finish_many(s, settlements),
     ),
-    # Rounds.
+    # For each round of a background thread.
     Query(
         name="renew_leases",
         every=ROUND,
@@ -209,7 +213,9 @@ QUERIES = [
         run=lambda s, m: job_store.release_expired_leases(s, max_attempts=4),
     ),
     Query(
-        name="unclaimed",  # as many as may be out (shared.shares.MAX_OUT), however large the tables
+        # the maximum number of unclaimed messages (shared.shares.MAX_OUT), independent of the
+        # tables' size
+        name="unclaimed",
         every=ROUND,
         limit_ms=WRITES_MS,
         run=lambda s, m: job_store.unclaimed(s, older_than_s=-DAY_S, limit=1_000),
@@ -301,7 +307,7 @@ QUERIES = [
         prepare=_delete_rows_of_plain,
         run=lambda s, m, _: job_store.remove_job(s, m.plain),
     ),
-    # Requests.
+    # For requests.
     Query(name="find_api_key", every=REQUEST, run=lambda s, m: job_store.find_api_key(s, "mtk_x")),
     Query(name="images_left", every=REQUEST, run=lambda s, m: job_store.images_left(s, m.key)),
     Query(

@@ -1,4 +1,4 @@
-"""The table of queries: which plan, how many rows, how long."""
+"""Measures all queries: plans, rows and times."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from tests.scale.generate import Landmarks
 from tests.scale.queries import QUERIES
 
 TRIES = 3
-"""The best of so many: what lies in no cache yet is read in the first."""
+"""The best of these counts: the first run reads data that is in no cache yet."""
 
 
 def measure_queries(database: Database, marks: Landmarks) -> list[dict[str, Any]]:
-    """A row a query; printed as they come."""
+    """Measure all queries. Prints each row at once."""
     rows = []
     for query in QUERIES:
         tries = [explain(database, query, marks) for _ in range(TRIES)]

@@ -1,4 +1,6 @@
-"""Rounds with very many open jobs: how long one takes, how soon every job had its turn."""
+"""Measures the reconciler with very many open jobs: the length of a round, and the time until every
+job had its turn.
+"""
 
 import os
 import time
@@ -21,7 +23,9 @@ OPEN_JOBS = (2_000, 10_000)
 
 
 def measure_rounds(database: Database, folder: Path) -> list[dict[str, Any]]:
-    """A row a number of open jobs, each with images that wait; printed as they come."""
+    """Measure with different numbers of open jobs, each with waiting images. Prints each row at
+    once.
+    """
     port = free_port()
     command = [program("redis-server"), "--port", str(port), "--save", ""]
     redis = start("redis", command, log=folder / "redis.log", folder=folder, env=dict(os.environ))
@@ -44,7 +48,7 @@ def measure_rounds(database: Database, folder: Path) -> list[dict[str, Any]]:
 
 
 def _measured(reconciler: Reconciler, open_jobs: int, what: str) -> dict[str, Any]:
-    """Rounds until every job had its turn."""
+    """Run rounds until every job had its turn."""
     taken: list[float] = []
     waits = 0.0
     while waits == 0.0:
@@ -68,7 +72,7 @@ def _measured(reconciler: Reconciler, open_jobs: int, what: str) -> dict[str, An
 
 
 def _open(database: Database, count: int) -> None:
-    """So many of the newest small jobs go on, each with three images that wait."""
+    """Reopen this many of the newest small jobs, with three waiting images each."""
     with patient(database) as connection:
         connection.execute(sa.update(Job).where(is_open()).values(status=JobStatus.PAUSED))
         newest = sa.select(Job.id).where(Job.total < 100).order_by(Job.id.desc()).limit(count)

@@ -1,1 +1,1 @@
-"""The embedded stack under tens of thousands of images: `make soak`."""
+"""Sends tens of thousands of images through the embedded stack: `make soak`."""

@@ -1,9 +1,9 @@
-"""Tens of thousands of images through the embedded stack: python -m tests.soak [--images N].
+"""Sends tens of thousands of images through the embedded stack: python -m tests.soak [--images N].
 
-Rounds of jobs by prefix, zip and upload, some of them bad, some seen before, with listeners that go
-away in the middle; after each round, at rest, everything that could grow is read. It fails when
-something grew past its bound, when an image was lost, or when anything is left behind. The network
-is tiny, so that the system shows.
+It runs rounds of jobs by prefix, zip and upload. Some photos are bad, some were sent before, and
+some event listeners disconnect early. After each round it waits until the system is idle and reads
+everything that could grow. It fails if something grew beyond its limit, an image was lost, or
+anything was left behind. The network is tiny, so that the system's own cost shows.
 """
 
 import argparse
@@ -33,35 +33,36 @@ from tests.soak.audit import audit
 from tests.soak.gauges import Gauges, Meter
 
 ZIPPED, UPLOADED = 500, 100
-"""Images of a round that come in a zip file, and one by one; the rest lies in the bucket."""
+"""Images of a round that come in a zip file, and as uploads. The rest lies in the bucket."""
 BAD_EVERY = 100
 PADDING_BYTES = 20_000
-"""Behind each photo of the zip: a zip of 10 MB is sent to the store in parts."""
+"""Bytes behind each photo of the zip. Boto sends a zip of 10 MB in several parts."""
 
 GROWTH_MB = {"worker-1": 48.0, "api": 32.0, "redis": 8.0, "s3": 64.0, "flower": 32.0}
-"""What each part may grow by, from the middle of the run to its end. S3's is the store's cache of
-its listing, the others' is noise of their heaps."""
+"""Allowed growth of each process from the middle of the run to its end. The S3 server's is a cache
+of its listing; the others' is heap noise.
+"""
 GROWTH_THREADS = 2
 GROWTH_FDS = 8
-"""Connections come and go."""
+"""Allowed growth of open descriptors: connections come and go."""
 
 REST_S = 60
 
 LISTENERS = 20
-"""Event streams of a round that are left in the middle."""
+"""Event streams of a round whose listeners disconnect early."""
 
 
 def photo(number: int, faces: list[bytes]) -> bytes:
-    """A photo as no other; one in a hundred is cut."""
+    """A photo that differs from all others. One in a hundred is cut off."""
     face = faces[number % len(faces)]
     if number % BAD_EVERY == BAD_EVERY - 1:
         return face[: 300 + number % 200]
-    # Behind the picture's end, where no decoder looks.
+    # Different bytes after the picture's end, where no decoder reads.
     return face + number.to_bytes(4, "big")
 
 
 def main() -> None:
-    """Prints a line a round and a verdict; ends with 1 when something grew or was lost."""
+    """Print a line per round and a verdict. Exits with 1 if something grew or was lost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--rounds", type=int, default=10)
@@ -82,7 +83,7 @@ def main() -> None:
 
 
 def soak(stack: Stack, *, images: int, rounds: int) -> list[str]:
-    """Run the rounds; returns what was found wrong."""
+    """Run the rounds. Returns the problems."""
     settings = stack.settings
     storage = Storage(settings)
     database = Database(settings.database_url, process="soak")
@@ -127,7 +128,9 @@ def soak(stack: Stack, *, images: int, rounds: int) -> list[str]:
 
 
 def submit_round(client: MattingClient, faces: list[bytes], number: int, stack: Stack) -> None:
-    """Three jobs at a time; every fourth round's results are there already and are used again."""
+    """Submit three jobs at a time. Every fourth round repeats photos, so their results are
+    reused.
+    """
     shade = number - 1 if number % 4 == 0 else number
     options = {"format": "jpeg", "background": f"#{shade * 1_000:06x}"}
     first = 1_000_000 * number
@@ -157,7 +160,9 @@ def submit_round(client: MattingClient, faces: list[bytes], number: int, stack: 
 
 
 def listen_and_leave(stack: Stack, job_id: str) -> None:
-    """As browsers do whose page is closed while a job runs; the report is read to its end."""
+    """Read a few events and disconnect, like a browser whose page is closed. Read the report to its
+    end.
+    """
     url = f"{stack.address.api_url}/v1/jobs/{job_id}"
     headers = {"Authorization": f"Bearer {stack.secrets.api_key}"}
     with httpx.Client(headers=headers, timeout=30, trust_env=False) as http:
@@ -168,7 +173,7 @@ def listen_and_leave(stack: Stack, job_id: str) -> None:
 
 
 def rows_left(database: Database) -> int:
-    """Jobs and images in the database."""
+    """The numbers of jobs and images in the database."""
     with database.transaction() as session:
         return sum(
             session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
@@ -177,7 +182,7 @@ def rows_left(database: Database) -> int:
 
 
 def tell(mark: Gauges, rate: float) -> None:
-    """One line of JSON."""
+    """Print one line of JSON."""
     parts = {
         name: [round(one.rss_mb), one.fds, one.threads] for name, one in mark.processes.items()
     }
@@ -187,7 +192,7 @@ def tell(mark: Gauges, rate: float) -> None:
 
 
 def grown(middle: Gauges, end: Gauges) -> list[str]:
-    """What grew past its bound, or was left."""
+    """Everything that grew beyond its limit or was left behind."""
     problems = []
     for name, one in end.processes.items():
         before = middle.processes[name]
@@ -208,7 +213,7 @@ def grown(middle: Gauges, end: Gauges) -> list[str]:
 
 
 def wait_for(check: Callable[[], bool], *, timeout_s: float = REST_S) -> bool:
-    """Whether it came to hold within the time."""
+    """Whether the condition became true within the time."""
     deadline = time.monotonic() + timeout_s
     while not check():
         if time.monotonic() > deadline:

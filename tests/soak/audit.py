@@ -1,4 +1,4 @@
-"""Whether every image ended exactly once: rows, counters and objects of all jobs, one by one."""
+"""Checks that every image ended exactly once: the rows, counters and objects of all jobs."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,27 +17,29 @@ COUNTERS = ("queued", "running", "succeeded", "failed", "cancelled")
 
 @dataclass(slots=True)
 class Findings:
-    """What was found; all but `items` are to be 0."""
+    """Counts of problems. All but `items` must be 0."""
 
     items: int = 0
     unfinished: int = 0
-    """Neither succeeded, failed nor cancelled."""
+    """Items that neither succeeded, failed nor were cancelled."""
     drift: int = 0
-    """Counters of jobs that differ from their rows."""
+    """Jobs whose counters differ from their items."""
     missing: int = 0
-    """Succeeded, with no object behind it, or an empty one."""
+    """Items that succeeded but have no object, or an empty one."""
     stray: int = 0
-    """Objects of the jobs' own that belong to no image."""
+    """Objects below the jobs' prefixes that belong to no item."""
     again: int = 0
-    """Tries beyond the first: work that was done again."""
+    """Attempts beyond the first: work that was repeated."""
 
     def clean(self) -> bool:
-        """Whether nothing was lost, drifted or left lying about."""
+        """Whether nothing was lost, miscounted or left behind."""
         return not (self.unfinished or self.drift or self.missing or self.stray)
 
 
 def audit(database: Database, bucket: str, sizes: Mapping[str, int]) -> Findings:
-    """Look at every row and every object; `sizes`: bytes of each object below `jobs/`, by key."""
+    """Check every row and every object. `sizes` has the bytes of each object below `jobs/`
+    by key.
+    """
     findings = Findings()
     wanted: set[str] = set()
     with database.transaction() as session:

@@ -1,4 +1,6 @@
-"""What may grow in a stack that runs for long: memory, descriptors, threads, keys, leftovers."""
+"""Reads everything that may grow in a running stack: memory, descriptors, threads, keys,
+leftovers.
+"""
 
 import os
 from collections.abc import Mapping
@@ -16,16 +18,16 @@ from shared.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class ProcessGauge:
-    """One process at rest."""
+    """Figures of one idle process."""
 
     rss_mb: float
-    """Resident memory that is the process's own: anonymous pages, without mapped files."""
+    """Resident memory without mapped files (anonymous pages)."""
     fds: int
     threads: int
 
     @classmethod
     def of(cls, pid: int) -> Self:
-        """Read it from /proc. Raises OSError when the process is gone."""
+        """Read the figures from /proc. Raises OSError if the process has ended."""
         folder = Path(f"/proc/{pid}")
         status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
         return cls(
@@ -37,15 +39,15 @@ class ProcessGauge:
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """The whole stack at rest, after so many images."""
+    """Figures of the idle stack after this many images."""
 
     images: int
     processes: Mapping[str, ProcessGauge]
     redis_keys: tuple[str, ...]
-    """But for those that end by themselves, as an API key's rate does after a minute."""
+    """Without keys that expire on their own, such as an API key's rate."""
     redis_mb: float
     redis_log_mb: float
-    """Of the append-only file on disk."""
+    """Size of the append-only file on disk."""
     database_mb: float
     logs_mb: float
     multipart_uploads: int
@@ -53,10 +55,10 @@ class Gauges:
 
 
 class Meter:
-    """Reads the gauges of a running stack; `close` it before the stack."""
+    """Reads the figures of a running stack. `close` it before the stack."""
 
     def __init__(self, data: Path, settings: Settings, processes: Mapping[str, int]) -> None:
-        """`data`: the stack's folder; `processes`: the process id of each part."""
+        """`data` is the stack's folder, `processes` the process id of each part."""
         self._data = data
         self._processes = processes
         self._queue = make_app(settings)
@@ -75,7 +77,7 @@ class Meter:
         )
 
     def read(self, images: int) -> Gauges:
-        """The gauges now."""
+        """Read all figures."""
         keys = [key for key in self._redis.scan_iter() if self._redis.ttl(key) == -1]
         info: Any = self._redis.info("memory")
         return Gauges(
@@ -100,12 +102,14 @@ class Meter:
         }
 
     def messages_left(self) -> int:
-        """Messages that wait on the queue, or that a worker has not acknowledged."""
+        """Messages in the queue, and messages that a worker has not acknowledged yet."""
         unacknowledged: Any = self._redis.hlen("unacked")
         return queue_depth(self._queue) + int(unacknowledged)
 
     def sees_multipart_uploads(self) -> bool:
-        """Whether one that is begun and left shows: a gauge that can't move tells nothing."""
+        """Whether an unfinished multipart upload shows. A figure that can never change proves
+        nothing.
+        """
         place = {"Bucket": self._bucket, "Key": "begun-and-left"}
         begun = self._s3.create_multipart_upload(**place)
         seen = self._multipart_uploads()

@@ -54,7 +54,9 @@ def _lay(rng: np.random.Generator, below: Plane, above: Plane, area: Plane) -> N
 
 
 def _edge_of_floor(rng: np.random.Generator, height: int, width: int) -> Plane:
-    """The area [H, W] in 0..1 below or beside a line across the image: a floor, a table, a bed."""
+    """Mask [H, W] in 0..1 of everything on one side of a line across the image: a floor, table or
+    bed.
+    """
     if rng.random() < 0.75:
         left, right = (rng.uniform(0.3, 0.95) + rng.normal(0, 0.06, 2)) * height
         corners = [(0, left), (width, right), (width, height), (0, height)]
@@ -65,7 +67,7 @@ def _edge_of_floor(rng: np.random.Generator, height: int, width: int) -> Plane:
 
 
 def _sheet(rng: np.random.Generator, height: int, width: int) -> Plane:
-    """The area [H, W] in 0..1 of a rotated rectangle under the subject: paper, a rug, a towel."""
+    """Mask [H, W] in 0..1 of a rotated rectangle under the subject: paper, a rug or a towel."""
     turn = rng.normal(0, 0.25)
     half = rng.uniform(0.2, 0.55, 2) * (width, height)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -94,7 +96,7 @@ def _surface(rng: np.random.Generator, height: int, width: int, photos: Sequence
         shade = _gradient(rng, height, width) * rng.uniform(5, 70)
     elif kind < 0.72:
         shade = _cloth(rng, height, width) * rng.uniform(8, 45)
-        if rng.random() < 0.4:  # a printed or a checked sheet
+        if rng.random() < 0.4:  # printed or checked sheet
             pattern = tiles(rng, height, width) > 0
             return np.clip(
                 np.where(pattern[..., None], colour, random_colour(rng)) + shade[..., None], 0, 255
@@ -146,7 +148,7 @@ def _cloth(rng: np.random.Generator, height: int, width: int) -> Plane:
     coarse = noise(rng, height, width, rng.uniform(2, 5))
     fine = noise(rng, height, width, rng.uniform(5, 14))
     folds = 1 - 2 * np.abs(coarse + 0.4 * fine)
-    if rng.random() < 0.5:  # crumpled: with creases inside the folds
+    if rng.random() < 0.5:  # crumpled cloth has creases inside the folds
         creases = np.abs(noise(rng, height, width, rng.uniform(12, 35)))
         folds = folds + rng.uniform(0.3, 1.0) * (0.5 - 2 * creases)
     return folds.astype(np.float32)

@@ -1,4 +1,4 @@
-"""One training sample: a real photo cropped, or subjects pasted on a background with shadows."""
+"""Composes one training sample: a crop of a real photo, or subjects pasted on a background."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,27 +14,31 @@ from worker.training.render import Alpha, Colour, render_carton, render_object
 from worker.training.sources import Labelled, Sources
 
 SHARES_REAL = {"figures": 0.10, "garments": 0.17, "people": 0.10, "goods": 0.14, "exact": 0.06}
-"""Of all samples, by the list in Sources: real photos, cropped. What there is none of is pasted."""
+"""Shares of all samples that are crops of real photos, by list of `Sources`. If a list is empty,
+something is pasted instead.
+"""
 
 SHARE_REGROUNDED = 0.12
-"""Of all samples: a real photo's subject where it stood in the frame, another ground behind it; so
-a half figure stays cut by the frame."""
+"""Share of all samples that keep the subject of a real photo in its place and get a new background.
+Half figures stay cut by the frame this way.
+"""
 
 SHARE_EMPTY = 0.02
-"""Of all samples; the rest is pasted."""
+"""Share of all samples that show only a background. The rest is pasted."""
 
 SHARE_GROUND_RETONED = 0.35
-"""Of real photos: the ground gets a tone of its own."""
+"""Share of the real photos whose background gets another tone."""
 
 SURE = 0.98
-"""Of a photo's pixels must be worth something for its subject to be pasted."""
+"""A photo's subject is pasted only if at least this share of its pixels has a loss weight above 0.
+"""
 
 SHARE_SEVERAL = 0.1
-"""Of what is pasted: two subjects."""
+"""Share of the pasted samples that show two subjects."""
 
 Subjects = Literal["all", "products", "shapes"]
-"""What is pasted: everything, in training; what shops sell; or, harder to tell from its
-surroundings, shapes of no meaning with a few packshots and figures among them.
+"""What is pasted. "all": everything, for training. "products": what shops sell. "shapes": mostly
+abstract objects, which are harder to tell from their surroundings.
 """
 
 SHARES: dict[Subjects, tuple[float, ...]] = {
@@ -42,24 +46,31 @@ SHARES: dict[Subjects, tuple[float, ...]] = {
     "products": (0.08, 0.0, 0.6, 0.16, 0.0, 0.16, 0.0, 0.0),
     "shapes": (0.08, 0.38, 0.0, 0.18, 0.0, 0.36, 0.0, 0.0),
 }
-"""Of cartons, shapes, drawn products, packshots, garments, figures, exact cut-outs and goods."""
+"""Probability of each kind: cartons, abstract objects, drawn products, packshots, garments,
+figures, exact cut-outs, goods.
+"""
 
 EXACT_KIND = 6
-"""From here on a kind's alpha is as fine as the photo; the others' masks lie a little outside."""
+"""From this kind on, alpha is as exact as the photo. The masks of the kinds before reach slightly
+too far outside.
+"""
 
 TRIES = 6
 LEAST_AREA, MOST_AREA = 0.02, 0.8
 MOST_CUT = 0.3
-"""Of the frame, that may run through what is pasted."""
+"""At most this share of the frame may run through the pasted subject."""
 SEEN_LEVELS, SEEN_SHARE = 14, 0.6
-"""A pasted subject shows if so large a share of its edge differs by so many levels of 255 from what
-it covers."""
+"""A pasted subject counts as visible if at least SEEN_SHARE of its edge differs by at least
+SEEN_LEVELS (of 255) from what it covers.
+"""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """image [H, W, 3] uint8 RGB; alpha [H, W] float32 in 0..1; worth likewise, how much each pixel
-    of the alpha is worth.
+    """One training sample.
+
+    image [H, W, 3] is uint8 RGB, alpha [H, W] float32 in 0..1. `worth` [H, W] in 0..1 is the loss
+    weight of each pixel.
     """
 
     image: Image
@@ -75,7 +86,9 @@ def compose(
     *,
     only_pasted: Subjects | None = None,
 ) -> Sample:
-    """Draw a sample of the given size; `only_pasted`: of these, so that its alpha is exact."""
+    """Draw a sample of the given size. `only_pasted` limits it to these subjects, whose alpha is
+    exact.
+    """
     kind = 1.0 if only_pasted else rng.random()
     worth = np.ones((height, width), np.float32)
     for name, share in SHARES_REAL.items():
@@ -91,7 +104,7 @@ def compose(
         colour = background(rng, height, width, sources.surroundings)
         alpha = np.zeros((height, width), np.float32)
         if only_pasted or rng.random() > SHARE_EMPTY:
-            # Where several kinds of things lie, which of them is meant is a matter of taste.
+            # Evaluation pastes one subject only: of two, nobody can say which one is meant.
             several = not only_pasted and rng.random() < SHARE_SEVERAL
             for _ in range(1 + several):
                 colour, alpha = _paste_fairly(rng, colour, alpha, sources, only_pasted or "all")
@@ -115,7 +128,7 @@ def _reground(
 
 
 def _retone_ground(rng: np.random.Generator, colour: Colour, alpha: Alpha) -> Colour:
-    """The ground lighter, darker or of another tint, the subject as it was."""
+    """Make the background lighter, darker or tinted. The subject keeps its colours."""
     toned = colour * rng.uniform(0.6, 1.25) * (1 + rng.normal(0, 0.08, 3))
     toned = np.clip(toned + rng.uniform(-30, 30), 0, 255)
     return (colour * alpha[..., None] + toned * (1 - alpha[..., None])).astype(np.float32)
@@ -128,7 +141,7 @@ def _pick(rng: np.random.Generator, photos: list[Labelled]) -> Labelled:
 def _crop(
     rng: np.random.Generator, photo: Labelled, height: int, width: int
 ) -> tuple[Colour, Alpha, Alpha]:
-    """A window of the photo, whole or a close-up, turned a little, its shape kept."""
+    """Crop a window of the photo, whole or a close-up, slightly rotated, without distortion."""
     h, w = photo.mask.shape
     window = min(h / height, w / width) * rng.uniform(0.95, 1.25)
     if rng.random() < 0.45:
@@ -155,19 +168,19 @@ def _crop(
 
 
 def _share(plane: NDArray[np.uint8]) -> Alpha:
-    """8 bits as 0..1."""
+    """Convert 0..255 to 0..1."""
     return (plane / np.float32(255)).astype(np.float32)
 
 
 def _soften(alpha: Alpha) -> Alpha:
-    """Masks are drawn hard; a photo's edge is about a pixel wide."""
+    """Blur a hard mask slightly, since an edge in a photo is about one pixel wide."""
     return cv2.GaussianBlur(alpha, (0, 0), 0.6).astype(np.float32)
 
 
 def _subject(
     rng: np.random.Generator, sources: Sources, subjects: Subjects
 ) -> tuple[Colour, Alpha]:
-    """Something to paste: colour [h, w, 3] 0..255 and alpha [h, w] 0..1."""
+    """Draw or pick a subject to paste: colour [h, w, 3] in 0..255 and alpha [h, w] in 0..1."""
     kind = rng.choice(8, p=SHARES[subjects])
     if kind == 0:
         return render_carton(rng, int(rng.integers(160, 300)), sources.scenes)
@@ -203,9 +216,10 @@ def _paste_fairly(
     sources: Sources,
     subjects: Subjects,
 ) -> tuple[Colour, Alpha]:
-    """Paste something that a person could point at: enough of it in the picture and not all of the
-    picture, not cut all round, and with an edge that shows along most of its length. The last of
-    some tries is kept.
+    """Paste a subject so that a person could say what the subject is.
+
+    Enough of it must be in the frame, it must not fill or cross the frame too much, and most of its
+    edge must be visible. After TRIES attempts the last one is kept.
     """
     for _ in range(TRIES):
         subject, matte = _subject(rng, sources, subjects)
@@ -229,7 +243,7 @@ def _frame(plane: Alpha) -> Alpha:
 
 
 def photograph(rng: np.random.Generator, colour: Colour) -> Image:
-    """Exposure, white balance, defocus, grain and JPEG, as cameras and shops add them."""
+    """Apply exposure, white balance, defocus, grain and JPEG, as cameras and shops do."""
     colour = colour * (1 + rng.normal(0, 0.05, 3)) * rng.uniform(0.8, 1.2)
     if rng.random() < 0.3:
         colour = 255 * (np.clip(colour, 0, 255) / 255) ** rng.uniform(0.7, 1.4)

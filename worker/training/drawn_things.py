@@ -18,7 +18,7 @@ def seat(d: Drawing) -> None:
     backs.append([(right - 0.08, level), (right - 0.08 + splay / 2, floor - deep)])
     fronts = [[(left + 0.02, level), (left - splay, floor)]]
     fronts.append([(right - 0.02, level), (right + splay, floor)])
-    if rng.random() < 0.55:  # a back, with slats
+    if rng.random() < 0.55:  # a back with slats
         head = rng.uniform(0.06, 0.2)
         d.put(
             d.lines([[(x, level), (x, head)] for x in (left + 0.06, right - 0.06)], leg), made, leg

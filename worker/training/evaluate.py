@@ -1,7 +1,7 @@
-"""Measure a model as the worker runs it: python -m worker.training.evaluate --data DIR.
+"""Measures a model as the worker runs it: python -m worker.training.evaluate --data DIR.
 
-On the held-out photos of the fashion set (hard masks), and on composites whose alpha is known
-exactly, beside the same alpha cut hard at 0.5.
+It uses the held-out photos of the fashion set (hard masks) and composites with an exact alpha. For
+composites it also scores the same alpha thresholded at 0.5.
 """
 
 import argparse
@@ -29,11 +29,11 @@ from worker.training.sources import Sources, load_sources
 COMPOSITES = 150
 LARGE_COMPOSITES = 60
 FOUND = 0.8
-"""Where the network saw something else altogether, no edge can be judged."""
+"""Minimum IoU. Below it the network found another subject, so the edges say nothing."""
 
 
 def main() -> None:
-    """Print one JSON object."""
+    """Measure everything and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="builtin")
@@ -41,7 +41,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     predictor = load_predictor(Settings(model=arguments.model, log_level="ERROR"))
     sources = load_sources(arguments.data, None, held_out=True)
-    sources.figures = sources.held_out  # composites of what was never trained on
+    sources.figures = sources.held_out  # composites of held-out photos
     held_out = [
         score(alpha_of(predictor, photo.image), (photo.mask / np.float32(255)).astype(np.float32))
         for photo in sources.held_out
@@ -60,7 +60,7 @@ def main() -> None:
 def composites(
     predictor: Predictor, sources: Sources, subjects: Subjects
 ) -> dict[str, dict[str, float]]:
-    """Figures of composites, of the alpha as it is and cut hard at 0.5."""
+    """Score composites: the alpha as it is, and thresholded at 0.5."""
     rng = np.random.default_rng(2_026)
     soft, hard = [], []
     for _ in range(COMPOSITES):
@@ -73,8 +73,10 @@ def composites(
 
 
 def large_composites(predictor: Predictor, sources: Sources) -> dict[str, dict[str, float]]:
-    """What refining at full size gains: drawn objects of 900 pixels on pictures of 1500, those of
-    which the network found (IoU above 0.8), with the alpha only enlarged, refined, and cut hard.
+    """Measure what refinement at full size gains.
+
+    Drawn objects of 900 pixels are pasted on pictures of 1500. Only those that the network found
+    (IoU above FOUND) count. Scores: alpha enlarged only, refined, and refined then thresholded.
     """
     rng = np.random.default_rng(11)
     table: dict[str, list[Scores]] = {"enlarged": [], "refined": [], "refined_cut_hard": []}
@@ -96,7 +98,7 @@ def large_composites(predictor: Predictor, sources: Sources) -> dict[str, dict[s
 
 
 def alpha_of(predictor: Predictor, image: Image, options: Options | None = None) -> Alpha:
-    """The alpha [H, W] in 0..1 that a customer would get. Raises PredictorError."""
+    """Compute the alpha [H, W] in 0..1 that a customer would get. Raises PredictorError."""
     prepared = predictor.prepare(image, Profile.FAST)
     (alpha,) = predictor.predict_many([prepared])
     if isinstance(alpha, MattingError):
@@ -115,7 +117,7 @@ def means(scores: list[Scores]) -> dict[str, float]:
 
 
 def speed(predictor: Predictor) -> float:
-    """Images a second of the bare predictor at its square shape, one at a time, median of 20."""
+    """Images per second of the bare predictor at its square shape, one by one: median of 20."""
     photo = np.full((900, 900, 3), 127, np.uint8)
     prepared = predictor.prepare(photo, Profile.FAST)
     spent = []

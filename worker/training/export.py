@@ -1,4 +1,4 @@
-"""Export trained weights for Paddle Inference, in PaddleSeg's layout, and check that they agree.
+"""Exports trained weights for Paddle Inference, in PaddleSeg's layout, and checks the result.
 
 python -m worker.training.export --weights FILE.npz --out worker/bundles/builtin --side 384
 """
@@ -19,11 +19,11 @@ from worker.training.card import CARD, read_card
 from worker.training.widths import BLOCKS, CONTEXT, DECODER, DETAIL, HEAD, STEM, TAPS, Block
 
 TOLERANCE = 1e-3
-"""Most that alpha may differ between the trained network and its export."""
+"""Largest allowed difference in alpha between the trained network and its export."""
 
 
 class Bottleneck(nn.Layer):
-    """As network.Bottleneck."""
+    """network.Bottleneck in Paddle."""
 
     def __init__(self, inputs: int, block: Block) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Bottleneck(nn.Layer):
 
 
 class ConvNorm(nn.Sequential):
-    """As network.ConvNorm; with a stride for the other graphs that are exported like this one."""
+    """network.ConvNorm in Paddle. Other exported graphs use its stride."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class ConvNorm(nn.Sequential):
 
 
 class Context(nn.Layer):
-    """As network.Context."""
+    """network.Context in Paddle."""
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Context(nn.Layer):
 
 
 class Merge(nn.Layer):
-    """As network.Merge."""
+    """network.Merge in Paddle."""
 
     def __init__(self, coarse: int, skip: int, outputs: int) -> None:
         super().__init__()
@@ -97,7 +97,9 @@ class Merge(nn.Layer):
 
 
 class MattingNet(nn.Layer):
-    """As network.MattingNet, without the training's second output; gives alpha, not logits."""
+    """network.MattingNet in Paddle. It returns alpha instead of logits and has no second output for
+    training.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,12 +136,14 @@ def _twice(x: Any) -> Any:
 
 
 def _sigmoid(x: Any) -> Any:
-    """By tanh: Paddle 3.2's sigmoid no longer builds the older graph format."""
+    """Sigmoid by tanh, because Paddle 3.2's sigmoid no longer builds the older graph format."""
     return 0.5 + 0.5 * paddle.tanh(0.5 * x)
 
 
 def paddle_state(arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
-    """PyTorch's names as Paddle's: the statistics of batch norm are called otherwise."""
+    """Translate PyTorch's names of arrays into Paddle's. The statistics of batch norm have other
+    names.
+    """
     state = {}
     for name, value in arrays.items():
         if name == CARD or name.startswith("coarse.") or name.endswith("num_batches_tracked"):
@@ -150,7 +154,7 @@ def paddle_state(arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Export, check, write deploy.yaml."""
+    """Export the network, check it and write deploy.yaml."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -176,8 +180,9 @@ def main() -> None:
 
 
 def write_graph(net: Any, folder: Path) -> None:
-    """Write a network, which takes [N, 3, H, W] named `img`, as model.pdmodel and model.pdiparams:
-    the layout that PaddleSeg publishes runs on more versions than model.json.
+    """Write a network with the input `img` [N, 3, H, W] as model.pdmodel and model.pdiparams.
+
+    PaddleSeg publishes this layout. More versions of Paddle run it than model.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with OldIrGuard():
@@ -192,7 +197,7 @@ def write_graph(net: Any, folder: Path) -> None:
 
 
 def infer(folder: Path, batch: np.ndarray[Any, Any], *, onednn: bool) -> np.ndarray[Any, Any]:
-    """What the exported network answers to [N, 3, H, W]: alpha [N, 1, H, W]."""
+    """Run the exported network on [N, 3, H, W]. Returns alpha [N, 1, H, W]."""
     from paddle import inference
 
     config = inference.Config(str(folder / "model.pdmodel"), str(folder / "model.pdiparams"))
@@ -212,7 +217,7 @@ def infer(folder: Path, batch: np.ndarray[Any, Any], *, onednn: bool) -> np.ndar
 
 
 def _forget_call_stacks(path: Path) -> None:
-    """Paddle notes for each operator the source lines it came from: of use to nobody else."""
+    """Remove the source lines that Paddle stores with each operator: nobody needs them."""
     with OldIrGuard():
         program = Program.parse_from_string(path.read_bytes())
         for block in program.blocks:

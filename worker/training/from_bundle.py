@@ -1,4 +1,4 @@
-"""The way back: the weights of an exported bundle, as the .npz that training goes on from.
+"""Reads the weights of an exported bundle back into a .npz from which training can continue.
 
 python -m worker.training.from_bundle --bundle worker/bundles/builtin --out FILE.npz
 """
@@ -21,10 +21,12 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def read_bundle(folder: Path) -> Arrays:
-    """The network's arrays under PyTorch's names, and under `card` what the bundle answers to the
-    test card [1, 1, H, W], so that whoever loads them can check. The file knows its arrays by the
-    names that Paddle gave them in the order in which they were made, so the same network is made
-    once more. Raises ValueError when the bundle holds another network.
+    """Read the network's arrays under PyTorch's names.
+
+    The key `card` holds the bundle's answer [1, 1, H, W] to the test card, so a reader can check
+    the weights. The file uses the names that Paddle gave the arrays in their order of creation. So
+    this function creates the same network again to match them. Raises ValueError when the bundle
+    holds another network.
     """
     with unique_name.guard():
         parts = MattingNet().state_dict()
@@ -39,15 +41,15 @@ def read_bundle(folder: Path) -> Arrays:
 
 
 def torch_name(name: str) -> str:
-    """PyTorch's name for a part of Paddle's network: the statistics of batch norm differ."""
+    """PyTorch's name for an array of Paddle's network. Batch norm's statistics are renamed."""
     if name.endswith("._mean"):
         return name.removesuffix("_mean") + "running_mean"
     return name.removesuffix("_variance") + "running_var" if name.endswith("._variance") else name
 
 
 def _stored_arrays(folder: Path, parts: dict[str, Any]) -> Arrays:
-    """The bundle's arrays by their names in the file. Raises ValueError when they are not exactly
-    those of `parts`, by name and shape.
+    """Read the bundle's arrays by their names in the file. Raises ValueError unless names and
+    shapes are exactly those of `parts`.
     """
     paddle.enable_static()
     try:

@@ -1,4 +1,4 @@
-"""How well the network does on the held-out photos, by kind of photo."""
+"""Scores the network on the held-out photos, by kind of photo."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -12,27 +12,27 @@ from worker.training.network import MattingNet
 from worker.training.sources import Labelled
 
 SCORED_SIDE = 384
-"""The longer side at which the worker runs the network."""
+"""The longer side at which the network runs, as in the worker."""
 
 MOST_OF_A_KIND = 24
-"""Photos of a kind that are scored while training runs."""
+"""How many photos of a kind are scored during training."""
 
 
 class KindScore(NamedTuple):
-    """Means over a kind's photos; pixels whose label is worth nothing do not count."""
+    """Means over the photos of one kind. Pixels with a loss weight of 0 don't count."""
 
     photos: int
     iou: float
-    """Of the masks at 0.5."""
+    """IoU of the masks thresholded at 0.5."""
     mae: float
     bad: float
-    """Share of the photos whose IoU is below 0.9."""
+    """Share of the photos with an IoU below 0.9."""
 
 
 def held_out_scores(
     net: MattingNet, kinds: Mapping[str, Sequence[Labelled]], most: int = MOST_OF_A_KIND
 ) -> dict[str, KindScore]:
-    """The scores of each kind that has photos."""
+    """Score each kind that has photos."""
     net.eval()
     table = {}
     for kind, photos in kinds.items():
@@ -45,12 +45,12 @@ def held_out_scores(
 
 
 def mean_over_kinds(table: Mapping[str, KindScore]) -> float:
-    """What the best weights are kept by: each kind counts alike. IoU less the absolute error."""
+    """The figure that decides which weights are the best: IoU minus MAE, averaged over kinds."""
     return float(np.mean([score.iou - score.mae for score in table.values()]))
 
 
 def score_photo(alpha: np.ndarray, photo: Labelled) -> tuple[float, float]:
-    """IoU at 0.5 and mean absolute error of an alpha [H, W]."""
+    """IoU at 0.5 and mean absolute error of one alpha [H, W]."""
     known = np.ones(alpha.shape, bool) if photo.worth is None else photo.worth > 0
     truth = photo.mask.astype(np.float32) / 255
     a, b = (alpha > 0.5) & known, (truth > 0.5) & known
@@ -59,7 +59,7 @@ def score_photo(alpha: np.ndarray, photo: Labelled) -> tuple[float, float]:
 
 @torch.no_grad()
 def alpha_of(net: MattingNet, photo: Labelled) -> np.ndarray:
-    """The bare network's alpha [H, W] in 0..1."""
+    """Run the bare network on a photo. Returns alpha [H, W] in 0..1."""
     h, w = photo.mask.shape
     scale = SCORED_SIDE / max(h, w)
     height, width = (max(32, round(side * scale / 32) * 32) for side in (h, w))

@@ -1,4 +1,4 @@
-"""One label from several teachers: an alpha, and how much each of its pixels is worth."""
+"""Combines the alphas of several teacher networks into one label with loss weights."""
 
 from typing import Any, NamedTuple
 
@@ -10,36 +10,45 @@ Plane = NDArray[Any]
 """float32 [H, W] in 0..1."""
 
 EDGE_SHARE = 0.012
-"""Of the longer side: a teacher that answers at 320 pixels places outlines no better than this."""
+"""Tolerance for the place of an edge, as a share of the longer side. A teacher that works at 320
+pixels is no more precise.
+"""
 
 SUBJECT, GROUND = 0.6, 0.4
-"""Above and below which a teacher is taken to have said yes and no."""
+"""A teacher's alpha above SUBJECT counts as subject, below GROUND as background."""
 
 OUTVOTED = 0.6
-"""Worth of a pixel at which the finest teacher is outvoted: the others' edges are coarse."""
+"""Loss weight of a pixel where the others outvote the finest teacher: their edges are coarse."""
 
 WHITE_LEVELS = 248
-"""From here on a packshot's ground is white."""
+"""Pixels at least this bright are the background of a packshot."""
 
 SPECK_SHARE = 0.01
-"""Of the largest part: what is smaller is noise."""
+"""Areas smaller than this share of the largest one are noise."""
 
 
 class Label(NamedTuple):
-    """alpha and worth, float32 [H, W] in 0..1; worth 0 is a pixel that teaches nothing."""
+    """A label for one photo.
+
+    alpha [H, W] is float32 in 0..1. `worth` [H, W] in 0..1 is each pixel's loss weight; 0 excludes
+    the pixel from training.
+    """
 
     alpha: Plane
     worth: Plane
 
     def doubt(self) -> float:
-        """How much of the subject's area is in dispute; 1 where there is no subject."""
+        """The disputed area divided by the subject's area. 1 if there is no subject."""
         area = float((self.alpha > 0.5).sum())
         return min(1.0, float((self.worth < 0.5).sum()) / area) if area else 1.0
 
 
 def agreed(fine: Plane, others: list[Plane]) -> Label:
-    """The finest teacher's alpha where the others confirm it, within the width of an edge; their
-    answer where all of them contradict it; else nothing.
+    """Combine the finest teacher with the others.
+
+    Where the others confirm the finest teacher, within the width of an edge, its alpha is the
+    label. Where all of them contradict it, their answer is the label. All other pixels get the
+    weight 0.
     """
     reach = _kernel(fine.shape, EDGE_SHARE)
     confirmed = np.zeros(fine.shape, bool)
@@ -59,9 +68,11 @@ def agreed(fine: Plane, others: list[Plane]) -> Label:
 
 
 def keyed(image: NDArray[np.uint8], teachers: list[Plane]) -> Label:
-    """The label of an RGB photo on pure white. White that the border reaches is ground; an edge's
-    alpha follows from how far its colour is from white to the colour inside. The teachers decide
-    about white that the subject encloses, and about the soft shadow below.
+    """Label an RGB photo on pure white.
+
+    White that is connected with the border is background. At edges, alpha is the pixel's position
+    between white and the colour inside. The teachers decide about enclosed white areas and about
+    soft shadows.
     """
     darkest = image.min(2)
     ground = _reached_from_border(darkest >= WHITE_LEVELS)
@@ -70,13 +81,13 @@ def keyed(image: NDArray[np.uint8], teachers: list[Plane]) -> Label:
     alpha = _edge_alpha(image, body > 0)
     enclosed = (darkest >= WHITE_LEVELS) & ~ground
     worth = np.ones(alpha.shape, np.float32)
-    if not teachers:  # a hole and a white print look alike
+    if not teachers:  # an enclosed hole and a white print look the same
         return Label(alpha, np.where(enclosed, 0, worth).astype(np.float32))
     reach = _kernel(alpha.shape, EDGE_SHARE)
     yes = np.min([cv2.dilate(one, reach) for one in teachers], 0) > SUBJECT
     no = np.max([cv2.erode(one, reach) for one in teachers], 0) < GROUND
     no_at_all = np.max([cv2.dilate(one, reach) for one in teachers], 0) < GROUND
-    pale = (darkest > 150) & (image.max(2) - darkest < 24)  # a shadow has no colour
+    pale = (darkest > 150) & (image.max(2) - darkest < 24)  # a shadow has no colour of its own
     alpha = np.where((enclosed & no) | (pale & no_at_all), 0, alpha)
     worth = np.where(enclosed & ~no & ~yes, 0, worth)
     worth = np.where((alpha > 0.5) & no_at_all & (darkest > 150), 0, worth)
@@ -86,16 +97,17 @@ def keyed(image: NDArray[np.uint8], teachers: list[Plane]) -> Label:
 
 
 def without_shadow(alpha: Plane) -> Plane:
-    """A cut-out's alpha [H, W] without the soft shadow that is part of it: what is half transparent
-    away from anything solid.
+    """Remove the soft shadow from a cut-out's alpha [H, W]: half transparent areas that touch
+    nothing solid.
     """
     solid = cv2.dilate((alpha > 0.9).astype(np.float32), _kernel(alpha.shape, 0.004))
     return (alpha * solid).astype(np.float32)
 
 
 def _edge_alpha(image: NDArray[np.uint8], body: NDArray[np.bool_]) -> Plane:
-    """Alpha of what stands before white: inside 1; near the outline by how far each pixel's colour
-    is on the way from white to the colour inside.
+    """Alpha of an object on white.
+
+    It is 1 inside. Near the outline it is the pixel's position between white and the colour inside.
     """
     inner = cv2.erode(body.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(np.float32)
     weight = cv2.blur(inner, (11, 11))
@@ -115,7 +127,7 @@ def _edge_alpha(image: NDArray[np.uint8], body: NDArray[np.bool_]) -> Plane:
 
 
 def _reached_from_border(white: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The parts of a mask [H, W] that touch the frame."""
+    """The parts of a mask [H, W] that touch the border."""
     _count, parts = cv2.connectedComponents(white.astype(np.uint8), connectivity=4)
     frame = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
     reached: NDArray[np.bool_] = np.isin(parts, frame[frame > 0])
@@ -123,7 +135,7 @@ def _reached_from_border(white: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _without_specks(body: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Without the parts [H, W] that are far smaller than the largest: a JPEG's noise on white."""
+    """Remove parts [H, W] that are far smaller than the largest one: JPEG noise on white."""
     _count, parts, stats, _ = cv2.connectedComponentsWithStats(body.astype(np.uint8))
     areas = stats[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0
@@ -132,7 +144,7 @@ def _without_specks(body: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _beside(area: NDArray[np.bool_], reach: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Around an area, but not within: there two teachers' edges meet."""
+    """The surroundings of an area, without the area: there the edges of two teachers meet."""
     wide: NDArray[np.bool_] = cv2.dilate(area.astype(np.uint8), reach) > 0
     return wide & ~area
 

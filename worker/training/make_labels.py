@@ -1,8 +1,8 @@
-"""Make the labels that training learns from: python -m worker.training.make_labels.
+"""Makes the training labels: python -m worker.training.make_labels.
 
 --data DIR (folders of photos), --teachers DIR (alphas by teachers.py: TEACHER/FOLDER/PHOTO.png),
---out DIR, --sheets DIR. Look at the contact sheets and write what is wrong into a file, a line
-FOLDER/STEM each: `--drop FILE` leaves those out.
+--out DIR, --sheets DIR. Look at the contact sheets and write the wrong labels into a file, one line
+FOLDER/STEM each. `--drop FILE` excludes them.
 """
 
 import argparse
@@ -21,10 +21,10 @@ KEYED = ("models_on_white", "dishes_on_white", "products_on_white")
 TAUGHT = ("garments", "clothing", "objects", "appliances", "outdoor", "portraits", "cars")
 
 MOST_DOUBT = 0.12
-"""A photo whose teachers dispute more than this share of the subject is left out."""
+"""A photo is left out if the teachers dispute more than this share of its subject."""
 
 AREA = (0.015, 0.97)
-"""A subject fills between these shares of its photo."""
+"""Allowed share of the photo that the subject fills."""
 
 PAGE = 70
 PER_ROW = 10
@@ -32,13 +32,13 @@ TILE_PX = 170
 
 
 def teachers_of(root: Path, folder: str, stem: str, names: tuple[str, ...]) -> list[Plane]:
-    """The alphas of those teachers that saw the photo."""
+    """Read the alphas of all teachers that have one for this photo."""
     found = [read_plane(root / name / folder / f"{stem}.png") for name in names]
     return [alpha for alpha in found if alpha is not None]
 
 
 def read_plane(path: Path) -> Plane | None:
-    """A grey PNG as float32 [H, W] in 0..1, None where there is none."""
+    """Read a grey PNG as float32 [H, W] in 0..1. Returns None if it is missing or unreadable."""
     if not path.exists():
         return None
     stored = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
@@ -48,7 +48,7 @@ def read_plane(path: Path) -> Plane | None:
 def label_of(
     folder: str, stem: str, image: NDArray[np.uint8], teachers: Path
 ) -> tuple[Label | None, str]:
-    """The label of an RGB photo, or None and why there is none."""
+    """Label an RGB photo. Returns the label, or None and the reason why there is none."""
     fine = teachers_of(teachers, folder, stem, (FINE,))
     others = teachers_of(teachers, folder, stem, OTHERS)
     if folder in KEYED:
@@ -63,7 +63,7 @@ def label_of(
 
 
 def cutout_of(path: Path) -> tuple[NDArray[np.uint8], Label] | None:
-    """A PNG with alpha: its colours (RGB) and its alpha without the shadow."""
+    """Read a PNG with alpha: its colours (RGB), and its alpha without the shadow."""
     stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if stored is None or stored.ndim != 3 or stored.shape[2] != 4:
         return None
@@ -73,7 +73,7 @@ def cutout_of(path: Path) -> tuple[NDArray[np.uint8], Label] | None:
 
 
 def tile(image: NDArray[np.uint8], label: Label, title: str) -> NDArray[np.uint8]:
-    """The photo, its ground green, what teaches nothing magenta; BGR."""
+    """Draw a label (BGR): the background is green, pixels with the weight 0 are magenta."""
     alpha = label.alpha[..., None]
     shown = image * alpha + (0.25 * image + np.array([0, 130, 0])) * (1 - alpha)
     shown = np.where(label.worth[..., None] > 0, shown, 0.4 * image + np.array([150, 0, 150]))
@@ -88,7 +88,7 @@ def tile(image: NDArray[np.uint8], label: Label, title: str) -> NDArray[np.uint8
 
 
 def write_sheets(tiles: list[NDArray[np.uint8]], folder: Path, name: str) -> None:
-    """Pages of tiles as PNG."""
+    """Write pages of tiles as PNG files."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(0, len(tiles), PAGE):
         page = tiles[number : number + PAGE]
@@ -98,7 +98,7 @@ def write_sheets(tiles: list[NDArray[np.uint8]], folder: Path, name: str) -> Non
 
 
 def main() -> None:
-    """Label every folder, print how many were kept and why the others were not."""
+    """Label every folder. Print how many photos were kept and why the others were not."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--teachers", type=Path, required=True)

@@ -1,5 +1,7 @@
-"""The built-in network (PyTorch): the encoder of EfficientNet-Lite0, a look at the whole picture at
-stride 32, and a decoder of plain 3×3 convolutions up to full size.
+"""The built-in network (PyTorch).
+
+It has the encoder of EfficientNet-Lite0, a context block at stride 32 and a decoder of plain 3×3
+convolutions up to full size.
 """
 
 from pathlib import Path
@@ -12,13 +14,14 @@ from torch import Tensor, nn
 from worker.training.widths import BLOCKS, CONTEXT, DECODER, DETAIL, HEAD, STEM, TAPS, Block
 
 BATCH_NORM_EPSILON = 1e-3
-"""EfficientNet's, for the weights that the encoder begins with."""
+"""EfficientNet's epsilon, for the encoder's initial weights."""
 
 
 class KeptFilter(torch.autograd.Function):
-    """A depthwise convolution whose filters are not trained. Its gradient is one as well, with the
-    filters turned round and, for a stride, zeros between the values: PyTorch's own backward pass
-    took half of a training step on a CPU.
+    """A depthwise convolution whose filters are not trained.
+
+    Its gradient is computed as another convolution, with flipped filters and, for a stride, zeros
+    between the values. PyTorch's own backward pass took half of a training step on a CPU.
     """
 
     @staticmethod
@@ -30,7 +33,7 @@ class KeptFilter(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        """Of the input alone."""
+        """The gradient of the input only."""
         (gradient,), (weight,) = gradients, ctx.saved_tensors
         if ctx.stride > 1:
             spread = gradient.new_zeros(ctx.size).contiguous(memory_format=torch.channels_last)
@@ -44,8 +47,10 @@ class KeptFilter(torch.autograd.Function):
 
 
 class Bottleneck(nn.Module):
-    """Widen, filter each channel, narrow; batch norm is folded into the convolutions: it stood
-    still while the encoder was tuned, and without it a step takes a third less time.
+    """Expand the channels, filter each of them, project them again.
+
+    Batch norm is folded into the convolutions. Its statistics were frozen while the encoder was
+    tuned, and without it a step takes a third less time.
     """
 
     def __init__(self, inputs: int, block: Block) -> None:
@@ -68,7 +73,7 @@ class Bottleneck(nn.Module):
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution and batch norm; ReLU where asked."""
+    """A convolution and batch norm, followed by ReLU if `relu`."""
 
     def __init__(
         self,
@@ -89,8 +94,10 @@ class ConvNorm(nn.Sequential):
 
 
 class Context(nn.Module):
-    """A wide look at stride 32, and channels weighted by what the whole picture holds, so that
-    large subjects get no holes.
+    """The context block at stride 32.
+
+    It has a large receptive field and weights the channels by their mean over the whole picture.
+    Large subjects get no holes this way.
     """
 
     def __init__(self, inputs: int, width: int) -> None:
@@ -111,7 +118,9 @@ class Context(nn.Module):
 
 
 class Merge(nn.Module):
-    """One step up: the coarse features enlarged, the skip added, two convolutions."""
+    """One decoder step: enlarge the coarse features, add the skip connection, apply two
+    convolutions.
+    """
 
     def __init__(self, coarse: int, skip: int, outputs: int) -> None:
         super().__init__()
@@ -128,7 +137,7 @@ class Merge(nn.Module):
 
 
 class MattingNet(nn.Module):
-    """Image in, logits of alpha out."""
+    """The network: image in, logits of alpha out."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,7 +157,7 @@ class MattingNet(nn.Module):
         self.head = nn.Sequential(ConvNorm(DETAIL, HEAD, 3), nn.Conv2d(HEAD, 1, 3, padding=1))
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """[N, 3, H, W] → features at strides 2, 4, 8, 16, 32."""
+        """Run the encoder: [N, 3, H, W] → features at strides 2, 4, 8, 16, 32."""
         x = nnf.relu6(self.stem(x))
         taps = []
         for number, block in enumerate(self.blocks):
@@ -158,8 +167,8 @@ class MattingNet(nn.Module):
         return taps
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, 3, H, W] in -1..1, H and W multiples of 32 → logits [N, 1, H, W] and, for the loss
-        of the coarse stage, [N, 1, H/8, W/8].
+        """[N, 3, H, W] in -1..1 → logits [N, 1, H, W], and coarse logits [N, 1, H/8, W/8] for the
+        loss. H and W are multiples of 32.
         """
         x2, x4, x8, x16, x32 = self.encode(x)
         y8 = self.up8(self.up16(self.context(x32), x16), x8)
@@ -172,10 +181,11 @@ def _twice(x: Tensor) -> Tensor:
 
 
 def load_encoder(net: MattingNet, path: Path) -> None:
-    """Begin with ImageNet's weights: the state of `efficientnet_lite_pytorch`, a .pth file.
+    """Start from ImageNet's weights: the state of `efficientnet_lite_pytorch`, a .pth file.
 
-    Its stride-2 convolutions pad below and to the right alone, ours all round: the same filters on
-    a grid that lies one pixel further up and left. Raises KeyError where it is another network.
+    Its convolutions with stride 2 pad only below and to the right; ours pad on all sides. So the
+    same filters work on a grid that is shifted by one pixel up and left. Raises KeyError if the
+    file holds another network.
     """
     stored: dict[str, Tensor] = torch.load(path, weights_only=True)
     _fold(net.stem, stored, "_conv_stem", "_bn0")
@@ -190,7 +200,7 @@ def load_encoder(net: MattingNet, path: Path) -> None:
 
 @torch.no_grad()
 def _fold(into: Any, stored: dict[str, Tensor], convolution: str, norm: str) -> None:
-    """A convolution and the batch norm behind it as one convolution with a bias."""
+    """Fold batch norm into the convolution before it."""
     spread = torch.sqrt(stored[f"{norm}.running_var"] + BATCH_NORM_EPSILON)
     scale = stored[f"{norm}.weight"] / spread
     into.weight.copy_(stored[f"{convolution}.weight"] * scale[:, None, None, None])

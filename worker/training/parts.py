@@ -54,7 +54,7 @@ class Drawing:
         self.light = np.cos(angle) * flat, np.sin(angle) * flat, REFLECTED
 
     def polygon(self, points: Points, smooth: float = 0.0) -> Plane:
-        """The mask of a filled outline; `smooth` is the corner radius as a share of the canvas."""
+        """The mask of a filled outline. `smooth` is the corner radius as a share of the canvas."""
         mask = self._canvas()
         cv2.fillPoly(mask, [self._fixed(points)], 255, cv2.LINE_AA, SHIFT_BITS)
         if smooth:
@@ -63,7 +63,7 @@ class Drawing:
         return self._averaged(mask)
 
     def line(self, points: Points, width: float) -> Plane:
-        """The mask of a band along a path; `width` is a share of the canvas."""
+        """The mask of a band along a path. `width` is a share of the canvas."""
         mask = self._canvas()
         thick = max(1, round(width * len(mask)))
         cv2.polylines(mask, [self._fixed(points)], False, 255, thick, cv2.LINE_AA, SHIFT_BITS)
@@ -98,7 +98,7 @@ class Drawing:
         return np.maximum(mask, self.lines(paths.tolist(), self.rng.uniform(0.5, 1.1) / self.size))
 
     def put(self, mask: Plane, material: Material, bulge: float) -> None:
-        """Composite a part over the product; `bulge` is its thickness as a share of the canvas."""
+        """Composite a part over the product. `bulge` is its thickness as a share of the canvas."""
         rows, columns = np.nonzero(mask > 0.004)
         if len(rows) == 0:
             return

@@ -1,4 +1,4 @@
-"""Put a subject over a ground, with the shadow or the reflection that it casts."""
+"""Pastes a subject on a background, with a shadow or a reflection."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,8 @@ import numpy as np
 from worker.training.render import Alpha, Colour
 
 SHARE_ONE_TONE = 0.15
-"""Of what is pasted: subject and background brought to nearly one tone, as white on white is."""
+"""Share of the pasted subjects whose tone is moved close to the background's, like white on white.
+"""
 
 
 def paste(
@@ -16,7 +17,7 @@ def paste(
     subject: Colour,
     matte: Alpha,
 ) -> tuple[Colour, Alpha]:
-    """Put one subject over what is there, with a shadow or a reflection beneath it."""
+    """Paste one subject over the picture, with a shadow or a reflection below it."""
     height, width = alpha.shape
     h, w = matte.shape
     span = rng.uniform(0.35, 1.0) if rng.random() < 0.8 else rng.uniform(0.9, 1.7)
@@ -45,13 +46,13 @@ def paste(
 
 
 def shadowed(rng: np.random.Generator, colour: Colour, mask: Alpha) -> Colour:
-    """The ground with what a shape [H, W] casts on it: a shadow, a mirror image or nothing."""
+    """Draw the shadow or the mirror image of a shape [H, W] on a background, or nothing."""
     height, width = mask.shape
     size = max(height, width)
     kind = rng.random()
     if kind < 0.3:
         return colour
-    if kind < 0.4:  # a mirror image under the subject, as on glossy tables
+    if kind < 0.4:  # mirror image below the subject, as on glossy tables
         rows = np.where(mask.max(1) > 0.5)[0]
         if len(rows):
             bottom = rows.max()
@@ -63,12 +64,12 @@ def shadowed(rng: np.random.Generator, colour: Colour, mask: Alpha) -> Colour:
                     mask[bottom - depth + 1 : bottom + 1][::-1] * fade[:, None]
                 )
                 return (colour * (1 - fading[..., None])).astype(np.float32)
-    if kind < 0.75:  # cast to one side
+    if kind < 0.75:  # shadow to one side
         offset = rng.normal(0, 0.035, 2) * size
         matrix = np.array([[1, rng.normal(0, 0.08), offset[0]], [0, 1, offset[1]]])
         shade = cv2.warpAffine(mask, matrix, (width, height))
         shade = cv2.GaussianBlur(shade, (0, 0), rng.uniform(0.006, 0.05) * size)
-    else:  # contact: a dark line along the lower edge
+    else:  # contact shadow: a dark line along the lower edge
         down = np.array([[1, 0, 0], [0, 1, 0.02 * size]])
         lower = cv2.warpAffine(mask, down, (width, height))
         shade = cv2.GaussianBlur(
@@ -79,8 +80,10 @@ def shadowed(rng: np.random.Generator, colour: Colour, mask: Alpha) -> Colour:
 
 
 def clean_colour(colour: Colour, alpha: Alpha) -> Colour:
-    """The subject's own colours [H, W, 3]: at its edge, where the old ground shines through, those
-    of what is whole nearby.
+    """The subject's own colours [H, W, 3].
+
+    At its edge the old background shows through. These pixels get the colours of opaque pixels
+    nearby.
     """
     whole = (alpha > 0.95).astype(np.float32)
     sigma = max(1.5, 0.006 * max(alpha.shape))

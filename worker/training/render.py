@@ -101,12 +101,12 @@ def _outline(rng: np.random.Generator) -> NDArray[np.float64]:
             radius += rng.normal(0, 0.35 / order) * np.cos(order * angles + rng.uniform(0, 6.3))
         radius = np.clip(radius, 0.25, 2)
         return np.stack([radius * np.cos(angles), radius * np.sin(angles)], 1)
-    if kind < 0.38:  # two legs from one waist: the gap between them is background
+    if kind < 0.38:  # two legs from one waist, with background between them
         waist, foot, gap = rng.uniform(0.3, 0.5), rng.uniform(0.14, 0.3), rng.uniform(0.02, 0.3)
         crotch = rng.uniform(-0.5, 0.1)
         leg = [(waist, -1.0), (gap + foot, 1.0), (gap, 1.0), (0.0, crotch)]
         return np.array([*leg, *[(-x, y) for x, y in leg[2::-1]]])
-    if kind < 0.58:  # body of revolution: bottles, vases, cans, lamps
+    if kind < 0.58:  # body of revolution: bottle, vase, can, lamp
         heights = np.linspace(-1, 1, 60)
         knots = rng.uniform(0.12, 0.65, int(rng.integers(3, 8)))
         width = np.interp(heights, np.linspace(-1, 1, len(knots)), knots)
@@ -114,14 +114,14 @@ def _outline(rng: np.random.Generator) -> NDArray[np.float64]:
             width = np.convolve(np.pad(width, 4, mode="edge"), np.ones(9) / 9, "valid")
         right = np.stack([width, heights], 1)
         return np.concatenate([right, (right * (-1, 1))[::-1]])
-    if kind < 0.8:  # box, with rounded or cut corners
+    if kind < 0.8:  # box with rounded or cut corners
         w, h, power = rng.uniform(0.3, 1), rng.uniform(0.3, 1), rng.choice([0.08, 0.2, 0.5, 1.0])
         angles = np.linspace(0, 2 * np.pi, 96, endpoint=False)
         c, s = np.cos(angles), np.sin(angles)
         return np.stack(
             [np.sign(c) * np.abs(c) ** power * w, np.sign(s) * np.abs(s) ** power * h], 1
         )
-    corners = int(rng.integers(3, 12))  # polygon, star
+    corners = int(rng.integers(3, 12))  # polygon or star
     angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
     radius = rng.uniform(0.35, 1.1, corners)
     return np.stack([radius * np.cos(angles), radius * np.sin(angles)], 1)
@@ -203,7 +203,7 @@ def _fringe(rng: np.random.Generator, mask: NDArray[np.uint8]) -> None:
 
 
 def _print_on(rng: np.random.Generator, colour: Colour) -> None:
-    """Print labels, stripes and logos. White ones on white must not be taken for holes."""
+    """Print labels, stripes and logos. White prints on white must not look like holes."""
     size = colour.shape[0]
     for _ in range(int(rng.integers(1, 5))):
         tone = [255.0] * 3 if rng.random() < 0.35 else random_colour(rng).tolist()

@@ -1,4 +1,4 @@
-"""Rendering of the demo's sample photos: python -m worker.training.samples --out deploy/samples.
+"""Renders the demo's sample photos: python -m worker.training.samples --out deploy/samples.
 
 Each photo shows shaded shapes on a backdrop with a shadow. They look like shop photos and are free
 of third-party rights.

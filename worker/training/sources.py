@@ -1,4 +1,4 @@
-"""The photos that training starts from: read once, kept small in memory, split by name."""
+"""Loads the photos for training: scaled down, kept in memory, split by name."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,32 +19,32 @@ from worker.training.splits import (
 )
 
 LONG_SIDE_PX = 560
-"""Photos are kept at this size: about twice the side that the network sees."""
+"""Longer side of the photos in memory: about twice the side of the network's input."""
 
 WORTH_ALL = 255
 
 GROUNDS_REPEATED = 4
-"""How often each photographed ground stands among the surroundings: there are few of them."""
+"""How often each photographed background is repeated among the surroundings: there are few."""
 
 SMALLEST_WINDOW_PX = 80
 WINDOW_TRIES = 300
-"""For the backgrounds that are cut out beside a photo's subject."""
+"""How many random windows are tried to find a background beside a photo's subject."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A photo [H, W, 3] uint8 RGB and its mask [H, W] uint8, 255 is the subject."""
+    """A photo [H, W, 3] uint8 RGB and its mask [H, W] uint8, where 255 is the subject."""
 
     name: str
     image: Image
     mask: NDArray[np.uint8]
     worth: NDArray[np.uint8] | None = None
-    """How much each pixel of the mask is worth, 255 all; None is all of them."""
+    """Loss weight of each pixel of the mask; 255 is full weight. None: full weight everywhere."""
 
 
 @dataclass
 class Sources:
-    """Everything that samples are composed from."""
+    """Everything that samples are composed of."""
 
     figures: list[Labelled] = field(default_factory=list)
     garments: list[Labelled] = field(default_factory=list)
@@ -52,25 +52,27 @@ class Sources:
     people: list[Labelled] = field(default_factory=list)
     """Portraits, and half figures on white."""
     goods: list[Labelled] = field(default_factory=list)
-    """Appliances, outdoor goods, everyday objects, cars, where they were photographed."""
+    """Appliances, outdoor goods, everyday objects and cars, in their surroundings."""
     exact: list[Labelled] = field(default_factory=list)
-    """Whose alpha is exact, for composites: cut-outs, what was keyed from white."""
+    """Photos with an exact alpha, for composites: cut-outs, and photos keyed from white."""
     scenes: list[Image] = field(default_factory=list)
-    """Shop scenes: textures for drawn objects. They show goods, so no background is made of them
-    unless it is far out of focus."""
+    """Shop scenes, used as textures of drawn objects. They show goods. So they become backgrounds
+    only when they are far out of focus.
+    """
     surroundings: list[Image] = field(default_factory=list)
-    """Streets, beds, floors, brick, planks: what is beside the subjects of labelled photos, scenes
-    out of focus, photographed grounds. Nothing in them is a subject, so what is pasted on them is
-    the only one."""
+    """Backgrounds: areas beside the subjects of labelled photos (streets, beds, floors), scenes out
+    of focus, photographed grounds (brick, planks). None of them contains a subject, so the pasted
+    subject is the only one.
+    """
     held_out: list[Labelled] = field(default_factory=list)
-    """Figures."""
+    """The held-out figures of the fashion set."""
     held_out_kinds: dict[str, list[Labelled]] = field(default_factory=dict)
-    """By kind (splits.KINDS), those that have labels."""
+    """Held-out photos with labels, by kind (splits.KINDS)."""
 
 
 def read_rgb(path: Path, long_side_px: int = LONG_SIDE_PX) -> Image:
-    """The photo as uint8 RGB, its longer side at most `long_side_px`; a cut-out before white.
-    Raises OSError.
+    """Read a photo as uint8 RGB with a longer side of at most `long_side_px`. A cut-out gets a
+    white background. Raises OSError.
     """
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED if path.suffix == ".png" else 1)
     if image is None:
@@ -85,9 +87,11 @@ def read_rgb(path: Path, long_side_px: int = LONG_SIDE_PX) -> Image:
 
 
 def load_sources(root: Path, labels: Path | None, *, held_out: bool = False) -> Sources:
-    """Read `fashion/{images,masks}`, `products_on_white` and `scenes` under `root`, and, with
-    `labels` (a folder that make_labels.py wrote), the photos that have one, and `grounds`;
-    `held_out` gives the scenes and packshots that training leaves out, instead of the others.
+    """Read the photos under `root`.
+
+    The folders `fashion/{images,masks}`, `products_on_white` and `scenes` are always read. With
+    `labels` (a folder that make_labels.py wrote) also the labelled photos and `grounds`. `held_out`
+    selects the scenes and packshots that training leaves out, instead of the others.
     """
     sources = Sources()
     for path in sorted((root / "fashion" / "images").iterdir()):
@@ -150,7 +154,7 @@ def _read_labelled(sources: Sources, root: Path, labels: Path) -> None:
 
 
 def _labelled_photos(photos: Path, labels: Path) -> list[Labelled]:
-    """Those of a folder that have a label."""
+    """The photos of a folder that have a label."""
     found = []
     for path in sorted(photos.glob("*")):
         mask = labels / f"{path.stem}.png"
@@ -160,9 +164,11 @@ def _labelled_photos(photos: Path, labels: Path) -> list[Labelled]:
 
 
 def _beside_subject(rng: np.random.Generator, photo: Labelled) -> Image | None:
-    """The largest of some windows that hold nothing of the subject; None if all are small."""
+    """Cut out the largest of several random windows without any part of the subject. Returns None
+    if all are too small.
+    """
     h, w = photo.mask.shape
-    margin = np.ones((9, 9), np.uint8)  # the masks lack a little here and there
+    margin = np.ones((9, 9), np.uint8)  # the masks are slightly too small in places
     taken = cv2.integral((cv2.dilate(photo.mask, margin) > 32).astype(np.uint8))
     best: tuple[int, int, int, int] | None = None
     largest = (SMALLEST_WINDOW_PX - 1) ** 2
@@ -184,7 +190,9 @@ def _defocused(rng: np.random.Generator, scene: Image) -> Image:
 
 
 def key_white(image: Image) -> NDArray[np.uint8]:
-    """The mask of a packshot on pure white: what white from the border does not reach."""
+    """The mask of a packshot on pure white: all pixels that are not white or not connected with the
+    border.
+    """
     bright = image.min(2)
     flooded = np.pad((bright < 246).astype(np.uint8), 1)
     area = np.zeros((flooded.shape[0] + 2, flooded.shape[1] + 2), np.uint8)

@@ -1,4 +1,4 @@
-"""Which photos training leaves out: whole groups of near-duplicates, chosen by the group's name."""
+"""Decides which photos are held out: whole groups of similar photos, chosen by the group's name."""
 
 import re
 import zlib
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 HELD_OUT_OF = 9
-"""One in so many groups never enters training."""
+"""One in this many groups is held out."""
 
 HELD_OUT_OF_FEW = 5
-"""The same, of folders with about a hundred photos."""
+"""The same for folders with about a hundred photos."""
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "fashion": ("fashion",),
@@ -23,7 +23,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "objects": ("objects",),
     "shop": ("appliances", "outdoor"),
 }
-"""The held-out photos are scored by these; each kind counts alike."""
+"""The kinds of held-out photos and their folders. Scores are averaged over kinds."""
 
 FEW = ("portraits", "appliances", "outdoor", "cutouts")
 
@@ -33,24 +33,27 @@ COLOURS = (
 )
 
 SAME_BORDER_LEVELS = 11.0
-"""Photos whose outermost strips differ by less, in levels of 255, were taken in one session: the
-same bed, board or floor in the same light."""
+"""Photos whose border strips differ by less (mean, in levels of 255) were taken in one session: on
+the same bed, board or floor, in the same light.
+"""
 
 
 def is_held_out(group: str, out_of: int = HELD_OUT_OF) -> bool:
-    """Whether a group of photos belongs to the test split."""
+    """Whether a group of photos belongs to the held-out split."""
     return zlib.crc32(group.encode()) % out_of == 0
 
 
 def group_of(folder: str, name: str) -> str:
-    """The group that a photo's name tells: views of one dish, colours of one appliance, one series
-    of models, neighbours in a numbered set.
+    """The group of a photo, by its name.
+
+    Groups are views of one dish, colours of one appliance, one series of models, neighbours in a
+    numbered set.
     """
     stem = Path(name).stem.lower()
     if folder == "dishes_on_white":
         return re.sub(r"_\d+$", "", stem)
     if folder == "models_on_white":
-        return re.sub(r"\d.*$", "", stem)  # mh, wsh, ug: photographed in a row
+        return re.sub(r"\d.*$", "", stem)  # mh, wsh, ug: series of photos
     if folder == "appliances":
         return "-".join(re.sub(rf"\b({COLOURS}|and)\b", "", stem).split("-")[:2])
     if folder == "cutouts":
@@ -62,8 +65,9 @@ def group_of(folder: str, name: str) -> str:
 
 
 def sessions(images: Mapping[str, NDArray[np.uint8]]) -> dict[str, str]:
-    """Photos by the session they seem to be of: whose borders look alike, and theirs in turn. Each
-    gets the first name of its group.
+    """Group photos by session: photos whose borders look alike, directly or through other photos.
+
+    Returns the group's name (the first photo's) for each photo.
     """
     names = sorted(images)
     borders = [_border(images[name]) for name in names]

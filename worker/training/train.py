@@ -1,8 +1,8 @@
-"""Train the built-in network: python -m worker.training.train --data DIR --out FOLDER.
+"""Trains the built-in network: python -m worker.training.train --data DIR --out FOLDER.
 
-FOLDER/state.pt is written as training goes; `--resume` goes on from it, so training may be ended
-and begun again at any time. FOLDER/best.npz holds the best weights so far, by the held-out mean
-over kinds; FOLDER/last.npz the last.
+Training saves FOLDER/state.pt regularly. It can be stopped at any time, and `--resume` continues
+from there. FOLDER/best.npz holds the weights with the best score on the held-out photos (mean over
+kinds), FOLDER/last.npz the latest ones.
 """
 
 import argparse
@@ -30,32 +30,35 @@ from worker.training.sources import Sources, load_sources
 from worker.training.weights import load_weights, save_weights
 
 RATIOS = (0.5625, 0.6667, 0.75, 0.75, 1.0, 1.0, 1.3333, 1.7778)
-"""Width by height of the batches: what shops send, upright more often than not."""
+"""Ratios of width to height of the batches, as in shop photos: mostly portrait and square."""
 
 EMA_DECAY = 0.998
-"""The weights that are kept are a running mean over about 500 steps."""
+"""Decay of the running mean of the weights (about 500 steps). The mean is scored and saved."""
 
 ENCODER_SHARE = 0.15
-"""Of the learning rate, for the encoder: it begins with ImageNet's weights, the rest with noise."""
+"""Factor on the encoder's learning rate: it starts with ImageNet's weights, the rest with noise."""
 
 KEPT_BLOCKS = 3
-"""Blocks, down to stride 4, that stay as ImageNet left them: edges are the same everywhere."""
+"""How many encoder blocks (down to stride 4) keep ImageNet's weights: edges look the same
+everywhere.
+"""
 
 REPORT_EVERY_S = 900
-"""Held-out photos are scored and the weights saved this often."""
+"""Seconds between two scorings of the held-out photos."""
 
 LOSS_EVERY = 50
-"""Steps; the state is saved as often."""
+"""Steps between two printed losses. The state is saved at the same steps."""
 
 RISE_STEPS = 100
-"""The learning rate rises over so many steps of a sitting."""
+"""Steps of learning-rate warm-up at the start of each run."""
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class Stream(IterableDataset[Batch]):
-    """Endless batches: images [N, 3, H, W] float32 in -1..1; alphas, and what each of their
-    pixels is worth, [N, 1, H, W] in 0..1.
+    """Endless batches.
+
+    Images are [N, 3, H, W] float32 in -1..1; alphas and loss weights are [N, 1, H, W] in 0..1.
     """
 
     def __init__(self, sources: Sources, side: int, batch: int, seed: int) -> None:
@@ -79,17 +82,19 @@ class Stream(IterableDataset[Batch]):
 
 
 def batch_shape(side: int, ratio: float) -> tuple[int, int]:
-    """Height and width, multiples of 32, of about side² pixels and the ratio width:height."""
+    """Height and width in multiples of 32, with about side² pixels and the given ratio of width to
+    height.
+    """
     width = max(32, round(side * math.sqrt(ratio) / 32) * 32)
     height = max(32, round(side / math.sqrt(ratio) / 32) * 32)
     return height, width
 
 
 def matting_loss(logits: Tensor, coarse: Tensor, alpha: Tensor, worth: Tensor) -> Tensor:
-    """Cross entropy, absolute error, soft IoU and gradient at full size; cross entropy at 1/8. Each
-    pixel counts by what it is worth.
+    """Cross entropy, absolute error, soft IoU and gradient at full size; cross entropy at 1/8.
 
-    Soft IoU (Rahman and Wang 2016) counts each picture alike, however small its subject.
+    `worth` is the weight of each pixel. Soft IoU (Rahman and Wang 2016) weights all pictures
+    equally, however small the subject is.
     """
     logits, coarse = logits.float(), coarse.float()
     p = torch.sigmoid(logits)
@@ -106,8 +111,8 @@ def matting_loss(logits: Tensor, coarse: Tensor, alpha: Tensor, worth: Tensor) -
 
 
 def parameter_groups(net: MattingNet) -> list[dict[str, Any]]:
-    """What is trained, by its share of the learning rate. Of the encoder: the 1×1 convolutions that
-    lie behind the kept blocks.
+    """The trained parameters, grouped by their factor on the learning rate. Of the encoder only the
+    1×1 convolutions after the kept blocks are trained.
     """
     kept: list[nn.Module] = [net.stem, *net.blocks[:KEPT_BLOCKS]]
     kept += [block.filter for block in net.blocks if isinstance(block, Bottleneck)]
@@ -123,7 +128,9 @@ def parameter_groups(net: MattingNet) -> list[dict[str, Any]]:
 
 
 def start_weights(net: MattingNet, arguments: argparse.Namespace) -> None:
-    """Where a training begins that has no state yet: ImageNet's encoder, weights, or a bundle."""
+    """Choose the initial weights of a new training: ImageNet's encoder, a file of weights, or a
+    bundle.
+    """
     if arguments.encoder:
         load_encoder(net, arguments.encoder)
     if arguments.weights:
@@ -138,18 +145,18 @@ def start_weights(net: MattingNet, arguments: argparse.Namespace) -> None:
 
 @dataclass
 class State:
-    """All that a training consists of, so that it can be gone on with."""
+    """The state of a training, for `--resume`."""
 
     net: MattingNet
     mean: MattingNet
-    """Its running mean, which is what is scored and kept."""
+    """The running mean of the network's weights, which is scored and saved."""
     optimiser: torch.optim.Optimizer
     step: int = 0
     spent_s: float = 0.0
     best: float = -math.inf
 
     def save(self, path: Path) -> None:
-        """Write it, the old file staying until the new one is whole."""
+        """Save the state. The old file stays until the new one is complete."""
         parts = {"net": self.net, "mean": self.mean, "optimiser": self.optimiser}
         stored = {name: part.state_dict() for name, part in parts.items()}
         stored |= {"step": self.step, "spent_s": self.spent_s, "best": self.best}
@@ -157,7 +164,7 @@ class State:
         path.with_suffix(".part").replace(path)
 
     def load(self, path: Path) -> None:
-        """Read it back. Raises RuntimeError when it is of another network."""
+        """Load the state. Raises RuntimeError if it belongs to another network."""
         stored = torch.load(path, weights_only=True)
         for name in ("net", "mean", "optimiser"):
             getattr(self, name).load_state_dict(stored[name])
@@ -165,7 +172,7 @@ class State:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--labels", type=Path, help="what make_labels.py wrote")
@@ -184,11 +191,11 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Train for a set time; the learning rate falls to zero at its end."""
+    """Train for the given time. The learning rate falls to zero at the end."""
     arguments = parse_arguments()
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(arguments.threads)
-    cv2.setNumThreads(1)  # before the fork of the loader: its thread pool does not survive one
+    cv2.setNumThreads(1)  # before the data loader forks: a thread pool does not survive a fork
     sources = load_sources(arguments.data, arguments.labels)
     lists = ("figures", "garments", "people", "goods", "exact", "packshots", "surroundings")
     print(", ".join(f"{len(getattr(sources, name))} {name}" for name in lists), flush=True)
@@ -226,7 +233,7 @@ def main() -> None:
 
 
 def train_step(state: State, batch: Batch) -> float:
-    """One step; gives its loss."""
+    """Run one step and return its loss."""
     images, alphas, worths = batch
     with torch.autocast("cpu", torch.bfloat16):
         logits, coarse = state.net(images.contiguous(memory_format=torch.channels_last))
@@ -241,7 +248,9 @@ def train_step(state: State, batch: Batch) -> float:
 
 
 def report(state: State, sources: Sources, out: Path) -> None:
-    """Score the running mean on the held-out photos, print it, keep it if it is the best so far."""
+    """Score the running mean on the held-out photos, print the scores, and save it if it is the
+    best.
+    """
     table = held_out_scores(state.mean, sources.held_out_kinds)
     mean = mean_over_kinds(table)
     kinds = "  ".join(
@@ -257,7 +266,7 @@ def report(state: State, sources: Sources, out: Path) -> None:
 
 @torch.no_grad()
 def _follow(mean: MattingNet, net: MattingNet, decay: float) -> None:
-    """Move the running mean of all weights, batch-norm statistics with them, towards `net`."""
+    """Move the running mean of all weights and batch-norm statistics towards `net`."""
     for kept, new in zip(mean.state_dict().values(), net.state_dict().values(), strict=True):
         if kept.dtype.is_floating_point:
             kept.lerp_(new, 1 - decay)

@@ -1,4 +1,4 @@
-"""Trained weights as a plain .npz: what PyTorch trained, Paddle reads, with no pickle between."""
+"""Stores trained weights as a plain .npz file, which PyTorch and Paddle read without pickle."""
 
 from pathlib import Path
 
@@ -10,21 +10,25 @@ from torch import nn
 from worker.training.card import CARD, CARD_SIZE, read_card
 
 TRAINING_ONLY = ("coarse.", "num_batches_tracked")
-"""Parts of names that no bundle holds: the coarse stage is there for the loss alone."""
+"""Name parts of arrays that bundles don't hold. The coarse stage exists only for the loss."""
 
 TOLERANCE = 1e-4
-"""Most that alpha may differ between what wrote the weights and what reads them."""
+"""Largest allowed difference in alpha between the network that wrote the weights and the one that
+read them.
+"""
 
 
 def save_weights(net: nn.Module, path: Path) -> None:
-    """Write every array, and what the network makes of the test card."""
+    """Write all arrays, and the network's answer to the test card."""
     arrays = {name: value.numpy() for name, value in net.state_dict().items()}
     np.savez(path, **arrays, **{CARD: answer(net)})
 
 
 def load_weights(net: nn.Module, path: Path) -> None:
-    """Read them back, or what from_bundle.py wrote: then the coarse stage begins at zero. Raises
-    RuntimeError when they are of another network, or do not answer the test card as stored.
+    """Load weights that save_weights or from_bundle.py wrote.
+
+    A bundle has no coarse stage; it starts at zero. Raises RuntimeError if the weights belong to
+    another network, or if the answer to the test card differs from the stored one.
     """
     with np.load(path) as arrays:
         state = {name: torch.from_numpy(arrays[name]) for name in arrays.files if name != CARD}
@@ -40,7 +44,7 @@ def load_weights(net: nn.Module, path: Path) -> None:
 
 @torch.no_grad()
 def answer(net: nn.Module) -> NDArray[np.float32]:
-    """The alpha [1, 1, H, W] of the test card, in 0..1."""
+    """The network's alpha [1, 1, H, W] in 0..1 for the test card."""
     was_training = net.training
     net.eval()
     alpha: NDArray[np.float32] = torch.sigmoid(

@@ -37,10 +37,10 @@ TAPS = (0, 2, 4, 10, 11)
 """Indices of the blocks whose outputs the decoder reads, at strides 2, 4, 8, 16, 32."""
 
 CONTEXT = 96
-"""Channels of the encoder's output at stride 32."""
+"""Channels of the context block's output at stride 32."""
 
 DECODER = (80, 48, 32, 16)
 """Channels of the decoder at strides 16, 8, 4, 2."""
 
 DETAIL, HEAD = 8, 12
-"""Channels at full size: of the branch that reads the image, and of the last but one layer."""
+"""Channels at full size: of the branch that reads the image, and of the layer before the last."""

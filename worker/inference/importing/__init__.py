@@ -1,6 +1,6 @@
-"""ONNX networks become bundles that the warm predictor serves.
+"""Imports ONNX networks as bundles that the predictor can serve.
 
-`importer.import_onnx` is the way in: `graph` reads and folds the file, `walk` builds a Paddle
-program node by node with the tables of `operators`, `bundle` writes it, `check` compares it with
-onnxruntime on photos. Needs the extra `onnx` (the packages onnx and onnxruntime).
+Start at `importer.import_onnx`. `graph` reads the file and folds constants. `walk` builds a Paddle
+program node by node with the handlers in `operators`. `bundle` writes it. `check` compares it with
+onnxruntime on photos. This needs the extra `onnx` (the packages onnx and onnxruntime).
 """

@@ -13,8 +13,8 @@ from worker.inference.importing.walk import BatchIsFixed, Walk, static_mode
 def write_bundle(graph: Graph, recipe: Recipe, folder: Path, source: dict[str, Any]) -> bool:
     """Write model.pdmodel, model.pdiparams and deploy.yaml into `folder`.
 
-    `source`: where the network is from, kept in deploy.yaml beside `Deploy`. Says whether the
-    bundle takes any number of photos at once. Raises UnsupportedOperatorError before it writes.
+    deploy.yaml holds `source` (where the network comes from) beside `Deploy`. Returns whether the
+    bundle takes batches of any size. Raises UnsupportedOperatorError before it writes anything.
     """
     with static_mode():
         walk = Walk(graph)
@@ -41,7 +41,7 @@ def _save(walk: Walk, program: Any, entry: Any, answer: Any, folder: Path) -> No
         for name, array in walk.weights.items():
             scope.var(name).get_tensor().set(array, place)
         program = paddle.static.normalize_program(program, [entry], [answer])
-        # Paddle notes for each operator the source lines it came from: of use to nobody else.
+        # Remove the source lines that Paddle stores with each operator: nobody needs them.
         for operator in program.global_block().ops:
             operator.desc.remove_attr("op_callstack")
         executor = paddle.static.Executor(place)

@@ -1,8 +1,8 @@
-"""Compares a bundle with onnxruntime on photos, in a process of its own.
+"""Compares a bundle with onnxruntime on photos, in a child process.
 
-A configuration can crash in C++ on a graph that it doesn't know: the parent outlives that. What is
-compared is the network's answer, after the sigmoid where the recipe has one (logits of ±20 have no
-common measure), before any stretch.
+On an unknown graph Paddle can crash in C++; the parent process survives that. The comparison uses
+the network's answers: after the sigmoid, if the recipe has one, because logits of ±20 can't be
+compared; and before any stretching.
 """
 
 import argparse
@@ -29,46 +29,47 @@ from worker.inference.transforms import ExactTransforms
 
 TOLERANCE = 1e-3
 HALF_TOLERANCE = 2 / 255
-"""Most that an answer may differ anywhere, for weights of fp32 and of fp16: onnxruntime rounds what
-lies between the layers of the latter to fp16 too, and the bundle does not."""
+"""Largest allowed difference for weights in fp32 and in fp16. With fp16 weights onnxruntime also
+rounds the values between layers to fp16, and the bundle does not.
+"""
 
 OUTSIDE = 0.05
-"""An alpha may leave 0..1 by rounding; what leaves it by more is a logit."""
+"""Rounding may put an alpha this far outside 0..1. Values further outside are logits."""
 
 PLAIN_PHOTOS = 2
-"""How many photos the plain configuration is run on, which takes four times as long."""
+"""How many photos run with the plain engine, which takes four times as long."""
 
 TIMEOUT_S = 1_800
 
 PREFIX = "difference: "
-"""Before what the child found, among all that Paddle prints."""
+"""Marks the child's result among the lines that Paddle prints."""
 
 Answers = NDArray[np.float32]
 
 
 class Difference(NamedTuple):
-    """The largest of all pixels."""
+    """The largest difference of all pixels."""
 
     single: float
-    """Of photos one by one."""
+    """When photos run one by one."""
     pair: float
-    """Of two photos at once."""
+    """When two photos run as a batch."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a bundle is from onnxruntime: the largest difference of all pixels of all photos."""
+    """The largest differences between a bundle and onnxruntime, over all pixels of all photos."""
 
     plain: float
     onednn: float | None
-    """None: oneDNN fails on this network, and the worker will run it plainly."""
+    """None if oneDNN fails on this network. The worker then uses the plain engine."""
     onednn_fails: str | None
     batch: bool
-    """Whether two photos at once give what they give alone."""
+    """Whether a batch of two gives the same answers as single photos."""
 
     @property
     def worst(self) -> float:
-        """Of the configurations that run."""
+        """The larger difference of the engines that work."""
         return max(self.plain, self.onednn or 0.0)
 
 
@@ -77,8 +78,8 @@ def check(
 ) -> Agreement:
     """Run the bundle in `folder` and its ONNX file on `photos` ([H, W, 3] uint8 RGB).
 
-    Raises ImportDisagreesError when they differ by more than rounding, BadOnnxError when the answer
-    is no alpha under the bundle's recipe.
+    Raises ImportDisagreesError if the answers differ by more than rounding. Raises BadOnnxError if
+    the answer, under the bundle's recipe, is no alpha.
     """
     model = read_export(folder, folder.name)
     transforms = ExactTransforms(model.transforms)
@@ -113,7 +114,7 @@ def check(
 
 
 def _onnxruntime(file: Path, output: str, inputs: Answers) -> Answers:
-    """The file's own answers [N, H, W], one photo at a time."""
+    """Run the ONNX file on one photo at a time. Returns its answers [N, H, W]."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -126,7 +127,7 @@ def _onnxruntime(file: Path, output: str, inputs: Answers) -> Answers:
             session.run([output], {entry.name: one[None].astype(kind)})[0].astype(np.float32)
             for one in inputs
         ]
-    except Exception as error:  # onnxruntime has a class of its own for each status
+    except Exception as error:  # onnxruntime has one exception class per status
         raise BadOnnxError(f"onnxruntime fails on {file.name}: {error}") from error
     shape = answers[0].shape
     if len(shape) not in (3, 4) or shape[0] != 1 or (len(shape) == 4 and shape[1] != 1):
@@ -137,7 +138,7 @@ def _onnxruntime(file: Path, output: str, inputs: Answers) -> Answers:
 def _in_a_child(
     folder: Path, inputs: Answers, truth: Answers
 ) -> tuple["Difference | str", "Difference | str"]:
-    """How far the plain configuration and oneDNN are off, or why one failed."""
+    """The differences of the plain engine and of oneDNN, or for either the reason why it failed."""
     with tempfile.TemporaryDirectory() as work:
         np.savez(Path(work) / "photos.npz", inputs=inputs, truth=truth)
         command = [sys.executable, "-m", "worker.inference.importing.check", str(folder), work]
@@ -158,7 +159,7 @@ def _in_a_child(
 
 
 def main() -> int:
-    """The child's part: run both configurations, and say after each what was found."""
+    """Run both engines in the child process. Print each result as soon as it is known."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("work", type=Path)
@@ -184,7 +185,7 @@ def main() -> int:
 def _differences(
     session: PredictorSession, inputs: Answers, truth: Answers, model: Model
 ) -> list[float]:
-    """The largest of single photos, and of the first two at once."""
+    """The largest differences of single photos, and of a batch of the first two."""
     alone = [_answer(session, one[None], model) for one in inputs]
     single = max(float(np.abs(a - b).max()) for a, b in zip(alone, truth, strict=True))
     pair = 0.0
@@ -192,7 +193,7 @@ def _differences(
         try:
             pair = float(np.abs(_answer(session, inputs[:2], model) - truth[:2]).max())
         except PredictorError:
-            pair = float("inf")  # it takes one at a time
+            pair = float("inf")  # the network takes one photo at a time
     return [single, pair]
 
 

@@ -1,8 +1,9 @@
-"""Reads an ONNX file into a graph whose every shape is known: in fp32, folded, in order.
+"""Reads an ONNX file into a graph with known shapes, in fp32, with folded constants, in order.
 
-onnxruntime's basic optimiser folds what does not depend on the photo (shapes, slices of constants,
-batch norms into convolutions) and drops what does nothing. It needs fixed shapes to do so; the walk
-makes the batch free again. onnxruntime is needed for the check anyway, and it reads every opset.
+onnxruntime's basic optimiser computes everything that does not depend on the photo (shapes, slices
+of constants, batch norms before convolutions) and removes nodes that do nothing. It needs fixed
+shapes for that. Later `walk` frees the batch size again. The check needs onnxruntime anyway, and it
+reads every opset.
 """
 
 import tempfile
@@ -17,14 +18,14 @@ from numpy.typing import NDArray
 from shared.errors import BadOnnxError, ImportingUnavailableError
 
 OLDEST_OPSET, NEWEST_OPSET = 9, 22
-"""What the walk's tables were read for: ONNX's operator changelog of these versions."""
+"""The handlers implement ONNX's operator definitions of these versions."""
 
 Array = NDArray[Any]
 
 
 @dataclass
 class Node:
-    """One operator and the names of the tensors around it; "" for an input that is left out."""
+    """One operator and the names of its input and output tensors ("" for an omitted input)."""
 
     kind: str
     name: str
@@ -35,12 +36,12 @@ class Node:
 
 @dataclass
 class Graph:
-    """A folded network of one photo [1, 3, H, W] float32 and one answer."""
+    """A folded network with one input, a photo [1, 3, H, W] float32, and one output."""
 
     nodes: list[Node]
     constants: dict[str, Array]
     shapes: dict[str, tuple[int, ...]]
-    """Of every tensor, for a batch of one."""
+    """Shapes of all tensors for a batch of one."""
     input: str
     output: str
     size: tuple[int, int]
@@ -50,10 +51,10 @@ class Graph:
 
 
 def read_graph(path: Path, size: tuple[int, int], output: str | None = None) -> Graph:
-    """Read and fold the network of `path` for photos of `size` (height, width).
+    """Read and fold the network in `path` for photos of `size` (height, width).
 
-    `output`: the name of the answer to keep; none: the first. Raises BadOnnxError for a file that
-    is no such network, ImportingUnavailableError where the extra is not installed.
+    `output` names the answer to keep; None keeps the first. Raises BadOnnxError if the file holds
+    no such network, and ImportingUnavailableError if the extra is not installed.
     """
     try:
         import onnx
@@ -62,7 +63,7 @@ def read_graph(path: Path, size: tuple[int, int], output: str | None = None) -> 
         raise ImportingUnavailableError(f"{error.name} is not installed") from error
     try:
         model = onnx.load(str(path))
-    except Exception as error:  # protobuf and onnx raise several kinds of their own
+    except Exception as error:  # protobuf and onnx raise several classes of their own
         raise BadOnnxError(f"{path.name} can't be read: {_last_line(error)}") from error
     opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
@@ -74,9 +75,10 @@ def read_graph(path: Path, size: tuple[int, int], output: str | None = None) -> 
     half = _widen(model)
     folded = _fold(model, path.name)
     if any(node.op_type == "Shape" for node in folded.graph.node):
-        folded = _fold(folded, path.name)  # of an operator that onnxruntime wrote out as several
+        # onnxruntime replaced an operator by several, and these can be folded
+        folded = _fold(folded, path.name)
     nodes = ordered([_read_node(one) for one in folded.graph.node], kept)
-    _put_in_order(folded, nodes)  # or the shapes of some would not be found
+    _put_in_order(folded, nodes)  # shape inference needs this order
     inferred = onnx.shape_inference.infer_shapes(folded, data_prop=True)
     shapes = {}
     for info in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
@@ -89,9 +91,9 @@ def read_graph(path: Path, size: tuple[int, int], output: str | None = None) -> 
 
 
 def ordered(nodes: Sequence[Node], output: str) -> list[Node]:
-    """What `output` needs, each node after those that it reads; a file may list them in any order.
+    """The nodes that `output` depends on, each after the nodes whose outputs it reads.
 
-    Raises BadOnnxError for a graph that reads its own answer.
+    A file may list nodes in any order. Raises BadOnnxError if the graph has a cycle.
     """
     maker = {name: node for node in nodes for name in node.outputs if name}
     done: list[Node] = []
@@ -122,14 +124,14 @@ def ordered(nodes: Sequence[Node], output: str) -> list[Node]:
 
 
 def operators_of(path: Path) -> set[str]:
-    """The kinds of all nodes of a file, before folding. For tests and messages."""
+    """The operators that a file uses, before folding. For tests and messages."""
     import onnx
 
     return {node.op_type for node in onnx.load(str(path)).graph.node}
 
 
 def _fix_input(model: Any, size: tuple[int, int], file: str) -> str:
-    """Give the one input [N, 3, H, W] its shape; return its name."""
+    """Set the shape of the only input [N, 3, H, W] and return the input's name."""
     from onnx import TensorProto
 
     graph = model.graph
@@ -154,13 +156,14 @@ def _fix_input(model: Any, size: tuple[int, int], file: str) -> str:
 
 
 def _keep_output(model: Any, wanted: str | None, file: str) -> str:
-    """Drop all answers but one (networks give those of their inner stages too)."""
+    """Remove all outputs but one. Many networks also return the results of inner stages."""
     outputs = [one.name for one in model.graph.output]
     kept = wanted or (outputs or [""])[0]
     if kept not in outputs:
         raise BadOnnxError(f"{file} has no output {kept!r}; there are {', '.join(outputs)}")
     info = next(one for one in model.graph.output if one.name == kept)
-    info.type.tensor_type.ClearField("shape")  # for another batch, or wrong: inferred anew
+    # it may be wrong or for another batch, so it is inferred again
+    info.type.tensor_type.ClearField("shape")
     answer = info.SerializeToString()
     del model.graph.output[:]
     model.graph.output.add().ParseFromString(answer)
@@ -170,7 +173,9 @@ def _keep_output(model: Any, wanted: str | None, file: str) -> str:
 
 
 def _widen(model: Any) -> bool:
-    """Turn every fp16 tensor, constant and cast into fp32, subgraphs too. Says whether any was."""
+    """Convert all fp16 tensors, constants and casts to fp32, in subgraphs too. Returns whether
+    there were any.
+    """
     from onnx import AttributeProto, TensorProto, numpy_helper
 
     half = False
@@ -203,7 +208,7 @@ def _widen(model: Any) -> bool:
 
 
 def _fold(model: Any, file: str) -> Any:
-    """The model as onnxruntime's basic optimiser leaves it. Raises BadOnnxError."""
+    """Run onnxruntime's basic optimiser on the model. Raises BadOnnxError."""
     try:
         import onnx
         import onnxruntime as ort
@@ -211,7 +216,7 @@ def _fold(model: Any, file: str) -> Any:
         raise ImportingUnavailableError(f"{error.name} is not installed") from error
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 4  # its warnings are about shapes that files got wrong
+    options.log_severity_level = 4  # it warns about wrong shapes in files
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "folded.onnx"
         options.optimized_model_filepath = str(target)
@@ -219,13 +224,13 @@ def _fold(model: Any, file: str) -> Any:
         onnx.save(model, str(source), save_as_external_data=True, location="fixed.bin")
         try:
             ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has a class of its own for each status
+        except Exception as error:  # onnxruntime has one exception class per status
             raise BadOnnxError(f"onnxruntime refuses {file}: {_last_line(error)}") from error
         return onnx.load(str(target))
 
 
 def _put_in_order(model: Any, nodes: Sequence[Node]) -> None:
-    """Keep these nodes of the file, in this order."""
+    """Keep only these nodes, in this order."""
     protos = {tuple(one.output): one for one in model.graph.node}
     wanted = [protos[tuple(node.outputs)] for node in nodes]
     del model.graph.node[:]

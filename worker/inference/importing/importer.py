@@ -1,4 +1,4 @@
-"""An ONNX file becomes a checked bundle, or nothing."""
+"""Imports an ONNX file as a checked bundle."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from worker.inference.importing.recipe import Recipe
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of an import."""
+    """The result of an import."""
 
     agreement: Agreement
     free_batch: bool
     sha256: str
-    """Of the ONNX file."""
+    """SHA-256 of the ONNX file."""
 
 
 def import_onnx(
@@ -37,9 +37,10 @@ def import_onnx(
 ) -> Imported:
     """Write the network of `file` as a bundle into the empty `folder`, and check it on `photos`.
 
-    `output`: the answer's name; none: the first. `source`: what is known of the file (its address,
-    its licence), kept in deploy.yaml with its SHA-256. Raises ImportingUnavailableError,
-    BadOnnxError, UnsupportedOperatorError, ImportDisagreesError; the bundle is then no good.
+    `output` is the answer's name; None takes the first. `source` is what the caller knows about the
+    file (address, licence). deploy.yaml keeps it with the file's SHA-256. Raises
+    ImportingUnavailableError, BadOnnxError, UnsupportedOperatorError or ImportDisagreesError. After
+    an error the folder's contents can't be used.
     """
     with file.open("rb") as opened:
         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -47,7 +48,7 @@ def import_onnx(
     noted = {"file": file.name, **(source or {}), "sha256": sha256}
     free = write_bundle(graph, recipe, folder, noted)
     answer, half = graph.output, graph.half
-    del graph  # a gigabyte for the largest networks
+    del graph  # it takes a gigabyte for the largest networks
     agreement = check(file, answer, folder, photos, half=half)
     if free and not agreement.batch:
         free = False
@@ -56,7 +57,9 @@ def import_onnx(
 
 
 def _one_at_a_time(description: Path) -> None:
-    """The network computes something else for two photos at once: say so in deploy.yaml."""
+    """Note in deploy.yaml that the network takes one photo at a time: in a batch it computes other
+    alphas.
+    """
     known = yaml.safe_load(description.read_text())
     known["Deploy"]["input_shape"][0] = 1
     description.write_text(yaml.safe_dump(known, sort_keys=False, allow_unicode=True))

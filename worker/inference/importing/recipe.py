@@ -1,4 +1,4 @@
-"""What a network wants of a photo and what its answer still lacks: its recipe."""
+"""A network's recipe: how to prepare a photo for it, and how to make alpha from its answer."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,18 +11,18 @@ IMAGENET_STD: Three = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Recipe:
-    """Before and after a network, in deploy.yaml's terms."""
+    """The steps before and after a network, in deploy.yaml's terms."""
 
     size: tuple[int, int]
-    """Height and width of its input; a photo is squeezed into it."""
+    """Height and width of the input. Photos are resized to it without keeping their proportions."""
     mean: Three = (0.5, 0.5, 0.5)
     std: Three = (0.5, 0.5, 0.5)
     divide_by_max: bool = False
-    """Whether a photo is divided by its own largest value in place of 255."""
+    """Whether a photo is divided by its own largest value instead of 255."""
     sigmoid: bool = False
-    """Whether the network answers with logits."""
+    """Whether the network returns logits."""
     stretch: bool = False
-    """Whether the least of an answer is meant as 0 and the most as 1."""
+    """Whether the answer's minimum becomes 0 and its maximum 1."""
 
     @property
     def postprocess(self) -> tuple[str, ...]:
@@ -31,7 +31,7 @@ class Recipe:
         return tuple(name for name, wanted in steps.items() if wanted)
 
     def deploy(self, *, free_batch: bool) -> dict[str, Any]:
-        """deploy.yaml's `Deploy` for a bundle of this network."""
+        """The section `Deploy` of deploy.yaml for a bundle of this network."""
         height, width = self.size
         normalize: dict[str, Any] = {
             "type": "Normalize", "mean": list(self.mean), "std": list(self.std),
@@ -47,7 +47,7 @@ class Recipe:
                 {"type": "Resize", "target_size": [width, height]},
                 normalize,
             ],
-            "half_pixel_resize": True,  # operators.sampling builds no other
+            "half_pixel_resize": True,  # the only kind of resizing in operators.sampling
             "postprocess": [{"type": name} for name in self.postprocess],
         }
 
@@ -59,7 +59,8 @@ LIKE = {
     "birefnet": Recipe((1_024, 1_024), IMAGENET_MEAN, IMAGENET_STD, sigmoid=True),
     "modnet": Recipe((512, 512)),
 }
-"""As the networks' own repositories run them, and rembg for isnet-anime:
-xuebinqin/U-2-Net (u2net_test.py, data_loader.py),
-xuebinqin/DIS (Inference.py; its last stretch is left out: the answer is a sigmoid already, and an
-empty photo must stay empty), ZhengPeng7/BiRefNet (inference.py), ZHKKKe/MODNet (onnx/)."""
+"""The recipes are those of the networks' own repositories, and rembg's for isnet-anime:
+xuebinqin/U-2-Net (u2net_test.py, data_loader.py), xuebinqin/DIS (Inference.py), ZhengPeng7/BiRefNet
+(inference.py), ZHKKKe/MODNet (onnx/). DIS stretches its answer at the end. We leave that out,
+because the answer is a sigmoid already and an empty photo must stay empty.
+"""

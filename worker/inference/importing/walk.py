@@ -1,7 +1,8 @@
-"""Walks over the nodes of a graph and builds a Paddle program out of them.
+"""Builds a Paddle program from the nodes of a graph.
 
-The program is of Paddle's older format (model.pdmodel): oneDNN in 3.2.2 fails on several operators
-of the newer one. Shapes are those of one photo; the batch is free (-1) wherever it stands.
+The program has Paddle's older format (model.pdmodel), because oneDNN in Paddle 3.2.2 fails on
+several operators of the newer one. The graph's shapes are those of one photo. In the program the
+batch size is free (-1).
 """
 
 import os
@@ -19,14 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Handler = Callable[["Step"], Any]
-"""Builds one node; gives a variable or a constant, or a list of them for several outputs."""
+"""Builds one node. Returns a variable or a constant; a list of them if the node has several
+outputs.
+"""
 
 OPERATORS: dict[str, Handler] = {}
-"""What can be built, by ONNX's operator name; filled by the modules of `operators`."""
+"""The handler of each ONNX operator. The modules of `operators` fill this table."""
 
 
 def operator(*kinds: str) -> Callable[[Handler], Handler]:
-    """Enter a handler into the table under these names."""
+    """Register a handler for these ONNX operators."""
 
     def enter(handler: Handler) -> Handler:
         for kind in kinds:
@@ -37,11 +40,13 @@ def operator(*kinds: str) -> Callable[[Handler], Handler]:
 
 
 class BatchIsFixed(Exception):
-    """A node mixes the photos of a batch, or counts them: the network takes one at a time."""
+    """A node mixes the photos of a batch or depends on their number, so the network takes one photo
+    at a time.
+    """
 
 
 class Step:
-    """One node while it is built: its inputs, attributes and shapes."""
+    """The node that is being built: its inputs, attributes and shapes."""
 
     def __init__(self, walk: "Walk", node: Node) -> None:
         self.walk, self.node, self.kind = walk, node, node.kind
@@ -51,7 +56,7 @@ class Step:
         return len(self.node.inputs)
 
     def has(self, index: int) -> bool:
-        """Whether the node is given this input."""
+        """Whether the node has this input."""
         return index < len(self.node.inputs) and self.node.inputs[index] != ""
 
     def attribute(self, name: str, default: Any = None) -> Any:
@@ -59,22 +64,24 @@ class Step:
         return self.node.attributes.get(name, default)
 
     def value(self, index: int) -> Any:
-        """The input as it is: a variable, or a constant array."""
+        """The input: a Paddle variable or a constant array."""
         return self.walk.values[self.node.inputs[index]]
 
     def variable(self, index: int) -> Any:
-        """The input as a Paddle variable; a constant becomes one that is saved with the weights."""
+        """The input as a Paddle variable. A constant becomes a weight."""
         return self.walk.variable(self.value(index))
 
     def constant(self, index: int) -> Array:
-        """The input's value. Raises UnsupportedOperatorError when it depends on the photo."""
+        """The input as a constant array. Raises UnsupportedOperatorError if it depends on the
+        photo.
+        """
         value = self.value(index)
         if not isinstance(value, np.ndarray):
             raise self.unsupported(f"its input {index} depends on the photo")
         return value
 
     def numbers(self, name: str, index: int) -> list[int] | None:
-        """Integers that older opsets give as an attribute and newer ones as an input."""
+        """Integers that are an attribute in older opsets and an input in newer ones."""
         if self.has(index):
             return [int(one) for one in self.constant(index).reshape(-1)]
         given = self.attribute(name)
@@ -89,16 +96,16 @@ class Step:
         return self.walk.shape(self.node.outputs[index])
 
     def unsupported(self, why: str) -> UnsupportedOperatorError:
-        """The error for a variant that the table does not have."""
+        """The error for a variant of the operator that no handler supports."""
         name = f" ({self.node.name})" if self.node.name else ""
         return UnsupportedOperatorError(f"{self.kind}{name}: {why}")
 
 
 class Walk:
-    """A Paddle program in the making."""
+    """Builds one Paddle program."""
 
     def __init__(self, graph: Graph, *, free_batch: bool = True) -> None:
-        """`free_batch`: any number of photos at once, or one."""
+        """`free_batch`: whether the program takes batches of any size, or one photo at a time."""
         self.graph = graph
         self.batch = -1 if free_batch else 1
         self.values: dict[str, Any] = dict(graph.constants)
@@ -107,8 +114,10 @@ class Walk:
         self._block: Any = None
 
     def build(self) -> tuple[Any, Any, Any]:
-        """The program, its input `img` [N, 3, H, W] and its answer [N, …]. To be called in static
-        mode. Raises UnsupportedOperatorError.
+        """Build the program. Returns it with its input `img` [N, 3, H, W] and its answer [N, …].
+
+        Must be called in static mode. Raises UnsupportedOperatorError, and BatchIsFixed with
+        `free_batch`.
         """
         import paddle
 
@@ -128,7 +137,7 @@ class Walk:
         return program, entry, self.values[self.graph.output]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of a tensor, for a batch of one."""
+        """The shape of a tensor for a batch of one."""
         known = self.graph.shapes.get(name)
         if known is None:
             value = self.values.get(name)
@@ -138,7 +147,7 @@ class Walk:
         return known
 
     def variable(self, value: Any) -> Any:
-        """A Paddle variable; a constant array is entered among the weights once."""
+        """Convert a value to a Paddle variable. Equal constant arrays become one weight."""
         if not isinstance(value, np.ndarray):
             return value
         if value.dtype == np.float64:
@@ -157,9 +166,11 @@ class Walk:
         return self._made[key]
 
     def emit(self, kind: str, inputs: dict[str, Any], dtype: str = "", **attributes: Any) -> Any:
-        """One operator of Paddle's older format, by its own name; its output `Out`.
+        """Add one operator of Paddle's older format by its name. Returns the variable of its output
+        `Out`.
 
-        In Paddle 3.2 `paddle.matmul`, `sqrt` and thirty others build the newer format alone.
+        In Paddle 3.2 `paddle.matmul`, `paddle.sqrt` and thirty other functions build only the newer
+        format.
         """
         first = next(iter(inputs.values()))
         out = self._block.create_var(
@@ -178,7 +189,7 @@ class Walk:
         return self.emit("elementwise_mul", {"X": x, "Y": y}, axis=-1)
 
     def matmul(self, x: Any, y: Any, *, turn_x: bool = False, turn_y: bool = False) -> Any:
-        """X y as numpy's matmul; each turned first if so wished."""
+        """Matrix product like numpy's matmul. `turn_x` and `turn_y` transpose an input first."""
         return self.emit("matmul_v2", {"X": x, "Y": y}, trans_x=turn_x, trans_y=turn_y)
 
     def sqrt(self, x: Any) -> Any:
@@ -186,9 +197,10 @@ class Walk:
         return self.emit("sqrt", {"X": x})
 
     def for_each_photo(self, x: Any, like: Any) -> Any:
-        """A constant that has k places where `like` has k for each photo, repeated for each.
+        """Repeat a constant for each photo, if `like` has k entries per photo and the constant has
+        k in all.
 
-        Swin's masks are written so: [windows, …] beside [batch · windows, …].
+        Swin's masks are such constants: [windows, …] beside [batch · windows, …].
         """
         import paddle
 
@@ -197,7 +209,7 @@ class Walk:
             return x
         at = batch - len(like.shape) + len(x.shape)
         if at < 0 or x.shape[at] == 1:
-            return x  # it broadcasts as it is
+            return x  # numpy's broadcasting is enough
         counts: list[Any] = [1] * len(x.shape)
         counts[at] = paddle.floor_divide(
             paddle.shape(like)[batch], paddle.full([], x.shape[at], "int32")
@@ -205,7 +217,7 @@ class Walk:
         return paddle.tile(x, counts)
 
     def batch_axis(self, value: Any) -> int | None:
-        """Along which axis a variable holds the batch; none for a constant or a batch of one."""
+        """The axis that holds the batch. None for a constant or a program for one photo."""
         if isinstance(value, np.ndarray):
             return None
         free = [axis for axis, side in enumerate(value.shape) if side == -1]
@@ -216,10 +228,10 @@ class Walk:
 
 @contextmanager
 def static_mode() -> "Iterator[None]":
-    """Paddle in static mode and in its older program format; as it was before, after."""
-    os.environ.setdefault("GLOG_minloglevel", "2")  # read when Paddle is first imported
+    """Switch Paddle to static mode and its older program format. Restore the mode afterwards."""
+    os.environ.setdefault("GLOG_minloglevel", "2")  # Paddle reads it at the first import
     with warnings.catch_warnings():
-        # Paddle speaks of a compiler cache that nobody here needs.
+        # Paddle warns about a missing compiler cache that we don't use.
         warnings.filterwarnings("ignore", "No ccache found")
         import paddle
         from paddle.pir_utils import OldIrGuard

@@ -1,7 +1,7 @@
-"""How each ONNX operator is built with Paddle: one module a family, all entered into one table.
+"""The handlers that build each ONNX operator with Paddle, one module per family.
 
-What each operator means was read in ONNX's operator specification (docs/Operators.md), opsets 9 to
-22. Importing this package fills `walk.OPERATORS`.
+Importing this package registers all of them in `walk.OPERATORS`. They follow ONNX's operator
+specification (docs/Operators.md), opsets 9 to 22.
 """
 
 from worker.inference.importing.operators import (

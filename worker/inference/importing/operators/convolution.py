@@ -1,4 +1,4 @@
-"""Convolutions and pooling over two dimensions."""
+"""Convolutions and pooling in two dimensions."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from worker.inference.importing.walk import Step, operator
 
 
 def _two(step: Step, name: str, default: int = 1) -> list[int]:
-    """A pair of numbers for height and width. Raises for one or three dimensions."""
+    """Values for height and width. Raises UnsupportedOperatorError for one or three dimensions."""
     if len(step.shape(0)) != 4:
         raise step.unsupported(f"over {len(step.shape(0)) - 2} dimensions; two are known")
     given = step.attribute(name) or [default, default]
@@ -14,7 +14,7 @@ def _two(step: Step, name: str, default: int = 1) -> list[int]:
 
 
 def _pads(step: Step, kernel: list[int], strides: list[int], dilations: list[int]) -> list[int]:
-    """[top, bottom, left, right], also where the file says SAME or VALID."""
+    """Padding as [top, bottom, left, right]. Handles explicit padding, SAME and VALID."""
     auto = step.attribute("auto_pad", "NOTSET")
     if auto == "NOTSET":
         top, left, bottom, right = step.attribute("pads") or [0, 0, 0, 0]
@@ -31,7 +31,7 @@ def _pads(step: Step, kernel: list[int], strides: list[int], dilations: list[int
 
 @operator("Conv")
 def convolution(step: Step) -> Any:
-    """With groups, strides, dilations and any padding."""
+    """Conv: with groups, strides, dilations and any padding."""
     import paddle.nn.functional as nnf
 
     strides, dilations = _two(step, "strides"), _two(step, "dilations")
@@ -48,9 +48,10 @@ def convolution(step: Step) -> Any:
 
 
 def _biased(step: Step, x: Any) -> Any:
-    """Plus the bias, in the form that Paddle's passes fuse into the convolution: a vector along
-    axis 1. Its own conv2d reshapes the bias first, and then none of oneDNN's passes finds it: a
-    third of the network's time went into adding biases.
+    """Add the bias as a vector along axis 1.
+
+    Paddle's passes can fuse this form into the convolution. Paddle's own conv2d reshapes the bias
+    first, and then no oneDNN pass recognises it: adding biases took a third of the network's time.
     """
     if not step.has(2):
         return x
@@ -58,14 +59,14 @@ def _biased(step: Step, x: Any) -> Any:
 
 
 def _simple(pads: list[int]) -> list[int]:
-    """Two numbers where both sides are alike: what accelerators know best."""
+    """Two numbers if both sides have the same padding: accelerators support this form best."""
     top, bottom, left, right = pads
     return [top, left] if (top, left) == (bottom, right) else pads
 
 
 @operator("ConvTranspose")
 def transposed(step: Step) -> Any:
-    """A convolution backwards; what pads take off unevenly is sliced off."""
+    """ConvTranspose. If the padding removes more on one side, the result is sliced."""
     import paddle
     import paddle.nn.functional as nnf
 
@@ -80,7 +81,7 @@ def transposed(step: Step) -> Any:
         taken = side + extra[axis] - wanted[axis]
         if step.attribute("auto_pad", "NOTSET") == "NOTSET" and not step.attribute("output_shape"):
             first = (step.attribute("pads") or [0, 0, 0, 0])[axis]
-        else:  # the odd one goes to the end for SAME_UPPER, else to the beginning
+        else:  # SAME_UPPER removes the odd pixel at the end, SAME_LOWER at the beginning
             upper = step.attribute("auto_pad", "NOTSET") == "SAME_UPPER"
             first = taken // 2 if upper else taken - taken // 2
         pads.append((first, taken - first))
@@ -103,7 +104,7 @@ def transposed(step: Step) -> Any:
 
 @operator("MaxPool", "AveragePool")
 def pool(step: Step) -> Any:
-    """The greatest or the mean under a window; rounding up (ceil_mode) becomes more padding."""
+    """Maximum or mean of a window. Rounding up (ceil_mode) becomes additional padding."""
     import paddle.nn.functional as nnf
 
     if step.kind == "MaxPool" and len([name for name in step.node.outputs if name]) > 1:
@@ -128,7 +129,7 @@ def pool(step: Step) -> Any:
 
 @operator("GlobalAveragePool", "GlobalMaxPool")
 def global_pool(step: Step) -> Any:
-    """Over the whole height and width."""
+    """Pool over the whole height and width."""
     import paddle.nn.functional as nnf
 
     _two(step, "kernel_shape")
@@ -139,7 +140,7 @@ def global_pool(step: Step) -> Any:
 
 @operator("DeformConv")
 def deformable(step: Step) -> Any:
-    """A convolution whose taps are moved by offsets (y, x for each), and weighted by a mask."""
+    """Deformable convolution. Offsets (y, x) move each tap, and a mask weights it."""
     from paddle.vision.ops import deform_conv2d
 
     strides, dilations = _two(step, "strides"), _two(step, "dilations")

@@ -1,4 +1,4 @@
-"""Operators that treat every number alike: arithmetic, activations, rounding, casts."""
+"""Operators that apply to each number by itself: arithmetic, activations, rounding, casts."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ DTYPES = {
     6: "int32",
     7: "int64",
     9: "bool",
-    10: "float32",  # fp16 was widened
-    11: "float32",  # nothing here is worth doubles
+    10: "float32",  # the graph was converted to fp32
+    11: "float32",  # no network here needs doubles
 }
-"""ONNX's TensorProto.DataType → Paddle."""
+"""ONNX's TensorProto.DataType → Paddle's name."""
 
 PLAIN = {
     "Abs": "abs",
@@ -34,7 +34,7 @@ PLAIN = {
     "Sqrt": "sqrt",
     "Tanh": "tanh",
 }
-"""ONNX → operator of Paddle, where both mean the same."""
+"""ONNX operator → Paddle operator with the same meaning."""
 
 ACTIVATIONS = {
     "Relu": "relu",
@@ -42,7 +42,7 @@ ACTIVATIONS = {
     "Softsign": "softsign",
     "Mish": "mish",
 }
-"""ONNX → function of paddle.nn.functional."""
+"""ONNX operator → function of paddle.nn.functional."""
 
 BINARY = {
     "Add": "elementwise_add",
@@ -55,12 +55,12 @@ BINARY = {
     "Sum": "elementwise_add",
     "Mean": "elementwise_add",
 }
-"""ONNX → operator of Paddle; each broadcasts as numpy does with axis -1."""
+"""ONNX operator → Paddle operator, which broadcasts like numpy with axis -1."""
 
 
 @operator(*PLAIN)
 def plain(step: Step) -> Any:
-    """One function of every number."""
+    """A function of one input without parameters."""
     return step.walk.emit(PLAIN[step.kind], {"X": step.variable(0)})
 
 
@@ -74,7 +74,7 @@ def negative(step: Step) -> Any:
 
 @operator(*ACTIVATIONS)
 def activation(step: Step) -> Any:
-    """One activation without parameters."""
+    """An activation without parameters."""
     import paddle.nn.functional as nnf
 
     return getattr(nnf, ACTIVATIONS[step.kind])(step.variable(0))
@@ -82,13 +82,13 @@ def activation(step: Step) -> Any:
 
 @operator("Identity", "Dropout")
 def identity(step: Step) -> Any:
-    """What does nothing at inference."""
+    """Operators that do nothing at inference."""
     return step.value(0)
 
 
 @operator("LeakyRelu")
 def leaky_relu(step: Step) -> Any:
-    """X below 0 times alpha."""
+    """x, and alpha · x for x < 0."""
     import paddle.nn.functional as nnf
 
     return nnf.leaky_relu(step.variable(0), step.attribute("alpha", 0.01))
@@ -96,7 +96,7 @@ def leaky_relu(step: Step) -> Any:
 
 @operator("Elu")
 def elu(step: Step) -> Any:
-    """Alpha (exp(x) - 1) below 0."""
+    """x, and alpha · (exp(x) - 1) for x < 0."""
     import paddle.nn.functional as nnf
 
     return nnf.elu(step.variable(0), step.attribute("alpha", 1.0))
@@ -104,7 +104,7 @@ def elu(step: Step) -> Any:
 
 @operator("Selu")
 def selu(step: Step) -> Any:
-    """Gamma · elu."""
+    """Gamma · elu(x)."""
     import paddle.nn.functional as nnf
 
     alpha = step.attribute("alpha", 1.6732632)
@@ -130,7 +130,7 @@ def hard_swish(step: Step) -> Any:
 
 @operator("Gelu")
 def gelu(step: Step) -> Any:
-    """X · Φ(x), exact or by tanh."""
+    """X · Φ(x), exact or with the tanh approximation."""
     import paddle.nn.functional as nnf
 
     return nnf.gelu(step.variable(0), step.attribute("approximate", "none") == "tanh")
@@ -138,7 +138,9 @@ def gelu(step: Step) -> Any:
 
 @operator("PRelu")
 def prelu(step: Step) -> Any:
-    """A slope of its own below 0 for each channel, or one, or any that broadcasts."""
+    """x, and slope · x for x < 0. The slope is one number, one per channel, or any array that
+    broadcasts.
+    """
     import paddle.nn.functional as nnf
 
     x, slope = step.variable(0), step.value(1)
@@ -153,7 +155,7 @@ def prelu(step: Step) -> Any:
 
 @operator("Clip")
 def clip(step: Step) -> Any:
-    """Between two bounds: attributes before opset 11, inputs since."""
+    """Limit to two bounds. They are attributes before opset 11 and inputs since then."""
     import paddle
     import paddle.nn.functional as nnf
 
@@ -167,7 +169,7 @@ def clip(step: Step) -> Any:
 
 @operator("Add", "Sub", "Mul", "Div", "Pow")
 def binary(step: Step) -> Any:
-    """Arithmetic on two tensors, or on one and a number."""
+    """Arithmetic with two tensors, or with a tensor and a number."""
     import paddle
 
     if step.kind == "Pow":
@@ -197,7 +199,7 @@ def _power(step: Step, exponent: float) -> Any:
 
 
 def _with_number(step: Step) -> Any:
-    """X + c, x · c and so on as Paddle's `scale`, which fuses where a broadcast does not."""
+    """Compute x + c, x · c and the like by Paddle's `scale`, which fuses unlike a broadcast."""
     import paddle
 
     for at, other in ((1, 0), (0, 1)):
@@ -220,7 +222,7 @@ def _with_number(step: Step) -> Any:
 
 @operator("Mod")
 def mod(step: Step) -> Any:
-    """The remainder: with the divisor's sign, or with the dividend's (fmod)."""
+    """The remainder, with the divisor's sign or (fmod) with the dividend's."""
     import paddle
 
     a, b = step.variable(0), step.variable(1)
@@ -232,7 +234,9 @@ def mod(step: Step) -> Any:
 
 @operator("Round")
 def round_half_even(step: Step) -> Any:
-    """To the nearest whole number, halves to the even one (Paddle's own goes away from 0)."""
+    """Round to the nearest integer, halves to the even one. Paddle's own operator rounds halves
+    away from zero.
+    """
     import paddle
 
     x = paddle.scale(step.variable(0), 1.0, 0.5)
@@ -244,7 +248,7 @@ def round_half_even(step: Step) -> Any:
 
 @operator("Sum", "Max", "Min", "Mean")
 def several(step: Step) -> Any:
-    """Any number of tensors into one."""
+    """Combine any number of tensors: sum, mean, minimum or maximum."""
     import paddle
 
     total = step.variable(0)
@@ -255,7 +259,7 @@ def several(step: Step) -> Any:
 
 @operator("Cast")
 def cast(step: Step) -> Any:
-    """Another type; doubles and halves become fp32."""
+    """Convert to another type. Doubles and fp16 become fp32."""
     import paddle
 
     target = step.attribute("to")

@@ -1,4 +1,4 @@
-"""Operators that pick numbers by their places, and put them there."""
+"""Operators that read or write numbers at given indices."""
 
 from math import prod
 from typing import Any
@@ -11,7 +11,7 @@ from worker.inference.importing.walk import BatchIsFixed, Step, operator
 
 @operator("Gather")
 def gather(step: Step) -> Any:
-    """Whole slices along an axis, by index; the indices' shape takes the axis' place."""
+    """Take slices along an axis. In the result, the shape of the indices replaces the axis."""
     import paddle
 
     shape = step.shape(0)
@@ -20,7 +20,7 @@ def gather(step: Step) -> Any:
     if axis == step.walk.batch_axis(x):
         raise BatchIsFixed("photos are picked out of the batch")
     if isinstance(indices, np.ndarray):
-        indices = indices.astype(np.int64) % shape[axis]  # negative ones count from the end
+        indices = indices.astype(np.int64) % shape[axis]  # negative indices count from the end
         if indices.size == 1:
             at = int(indices.item())
             part = paddle.slice(x, [axis], [at], [at + 1])
@@ -46,7 +46,7 @@ def _with_batch(step: Step, indices: Any, axis: int) -> list[int]:
 
 
 def _from_start(indices: Any, side: int) -> Any:
-    """Indices below 0 count from the end."""
+    """Replace negative indices, which count from the end, by positive ones."""
     import paddle
 
     back = paddle.scale(paddle.cast(paddle.less_than(indices, paddle.zeros_like(indices)),
@@ -56,7 +56,7 @@ def _from_start(indices: Any, side: int) -> Any:
 
 @operator("GatherElements")
 def gather_elements(step: Step) -> Any:
-    """One number for each index, along an axis."""
+    """Take one number for each index, along an axis."""
     import paddle
 
     shape = step.shape(0)
@@ -75,7 +75,7 @@ def gather_elements(step: Step) -> Any:
 
 @operator("GatherND")
 def gather_nd(step: Step) -> Any:
-    """By places of several axes at once; the first `batch_dims` axes go along one by one."""
+    """Take entries by indices on several axes. The first `batch_dims` axes match one to one."""
     import paddle
 
     shape, places = step.shape(0), step.shape(1)
@@ -92,7 +92,7 @@ def gather_nd(step: Step) -> Any:
 def _gather_along(
     step: Step, x: Any, indices: Any, shape: tuple[int, ...], places: tuple[int, ...], lead: int
 ) -> Any:
-    """All of x as rows, and each place as the number of its row: rows are copied whole."""
+    """Reshape x to rows and convert indices on several axes to row numbers, to copy whole rows."""
     import paddle
 
     batch = step.walk.batch_axis(x)
@@ -127,7 +127,7 @@ def _gather_along(
 
 @operator("ScatterND")
 def scatter_nd(step: Step) -> Any:
-    """Numbers put at places of several axes (or added there)."""
+    """Write numbers at indices on several axes, or add them."""
     import paddle
 
     reduction = step.attribute("reduction", "none")
@@ -144,7 +144,9 @@ def scatter_nd(step: Step) -> Any:
 
 
 def _scatter_in_batch(step: Step, x: Any, updates: Any, reduction: str) -> Any:
-    """Constant places: each number of one photo is taken from the updates, or stays."""
+    """Scatter at constant indices: each number of one photo is either kept or taken from the
+    updates.
+    """
     import paddle
 
     indices, shape = step.constant(1), step.shape(0)
@@ -174,7 +176,7 @@ def _scatter_in_batch(step: Step, x: Any, updates: Any, reduction: str) -> Any:
 
 @operator("ScatterElements")
 def scatter_elements(step: Step) -> Any:
-    """Numbers put along an axis, one for each index (or added there)."""
+    """Write one number for each index along an axis, or add it."""
     import paddle
 
     reductions = {"none": "assign", "add": "add", "mul": "multiply"}

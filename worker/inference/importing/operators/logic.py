@@ -1,4 +1,4 @@
-"""Comparisons, logic and choices."""
+"""Comparisons, logic and selection."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ CONNECTIVES = {"And": "logical_and", "Or": "logical_or", "Xor": "logical_xor"}
 
 @operator(*COMPARISONS, *CONNECTIVES)
 def compared(step: Step) -> Any:
-    """Two tensors into one of bool."""
+    """Compare or combine two tensors. Returns a bool tensor."""
     name = {**COMPARISONS, **CONNECTIVES}[step.kind]
     pair = {"X": step.variable(0), "Y": step.variable(1)}
     return step.walk.emit(name, pair, dtype="bool", axis=-1)
@@ -25,13 +25,13 @@ def compared(step: Step) -> Any:
 
 @operator("Not")
 def negated(step: Step) -> Any:
-    """The other truth."""
+    """Logical not."""
     return step.walk.emit("logical_not", {"X": step.variable(0)}, dtype="bool")
 
 
 @operator("Where")
 def where(step: Step) -> Any:
-    """From one tensor where the condition holds, else from the other."""
+    """Select from one tensor where the condition is true, otherwise from the other."""
     import paddle
 
     return paddle.where(step.variable(0), step.variable(1), step.variable(2))

@@ -10,7 +10,9 @@ from worker.inference.importing.walk import Step, operator
 
 @operator("BatchNormalization")
 def batch_norm(step: Step) -> Any:
-    """By stored statistics. One that no convolution took in: a factor and an offset a channel."""
+    """Normalise with stored statistics. Only for batch norms that were not folded: one factor and
+    one offset per channel.
+    """
     import paddle
     import paddle.nn.functional as nnf
 
@@ -26,7 +28,7 @@ def batch_norm(step: Step) -> Any:
 
 @operator("InstanceNormalization")
 def instance_norm(step: Step) -> Any:
-    """Each channel of each photo by its own mean and variance."""
+    """Normalise each channel of each photo with its own mean and variance."""
     import paddle.nn.functional as nnf
 
     if len(step.shape(0)) != 4:
@@ -41,7 +43,7 @@ def instance_norm(step: Step) -> Any:
 
 @operator("LayerNormalization")
 def layer_norm(step: Step) -> Any:
-    """Each position over the axes from `axis` on."""
+    """Normalise each position over the axes from `axis` on."""
     import paddle.nn.functional as nnf
 
     if len([name for name in step.node.outputs if name]) > 1:
@@ -64,7 +66,9 @@ def _flat(step: Step, index: int, over: tuple[int, ...]) -> Any:
 
 @operator("GroupNormalization")
 def group_norm(step: Step) -> Any:
-    """Each group of channels of each photo. Before opset 21 scale and offset are by group."""
+    """Normalise each group of channels of each photo. Before opset 21 scale and offset are per
+    group.
+    """
     import paddle.nn.functional as nnf
 
     groups, channels = step.attribute("num_groups"), step.shape(0)[1]
@@ -85,7 +89,7 @@ def group_norm(step: Step) -> Any:
 
 @operator("LpNormalization")
 def lp_norm(step: Step) -> Any:
-    """Divided by the length along an axis."""
+    """Divide by the norm along an axis."""
     import paddle
 
     x, axis = step.variable(0), step.attribute("axis", -1)
@@ -98,7 +102,7 @@ def lp_norm(step: Step) -> Any:
 
 @operator("Softmax", "LogSoftmax")
 def softmax(step: Step) -> Any:
-    """Along an axis; before opset 13 over all that follow it too."""
+    """Softmax along an axis. Before opset 13 over all following axes too."""
     import paddle.nn.functional as nnf
 
     function = nnf.softmax if step.kind == "Softmax" else nnf.log_softmax

@@ -1,4 +1,4 @@
-"""Products of matrices."""
+"""Matrix products."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from worker.inference.importing.walk import Step, operator
 
 @operator("MatMul")
 def matmul(step: Step) -> Any:
-    """As numpy's matmul."""
+    """Matrix product like numpy's matmul."""
     return step.walk.matmul(step.variable(0), step.variable(1))
 
 
@@ -33,7 +33,7 @@ def gemm(step: Step) -> Any:
 
 @operator("Einsum")
 def einsum(step: Step) -> Any:
-    """Any sum of products, by its equation."""
+    """Any sum of products, given by an equation."""
     import paddle
 
     operands = [step.variable(index) for index in range(len(step))]

@@ -1,4 +1,4 @@
-"""Sums, means, extremes and the like over axes."""
+"""Operators that reduce axes: sums, means, extremes and the like."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ EXTREMES = {"ArgMax": "argmax", "ArgMin": "argmin"}
 
 
 def _axes(step: Step) -> list[int] | None:
-    """Over which axes; none: all. An empty list means all, or nothing with noop_with_empty_axes."""
+    """The axes to reduce. Returns None for all axes, and [] for none (noop_with_empty_axes)."""
     axes = step.numbers("axes", 1)
     if axes:
         return [axis % len(step.shape(0)) for axis in axes]
@@ -25,7 +25,7 @@ def _axes(step: Step) -> list[int] | None:
 
 @operator(*REDUCTIONS)
 def reduced(step: Step) -> Any:
-    """One of Paddle's own reductions."""
+    """Reduce with one of Paddle's own operators."""
     import paddle
 
     axes = _axes(step)
@@ -37,7 +37,7 @@ def reduced(step: Step) -> Any:
 
 @operator("ReduceL1", "ReduceL2", "ReduceSumSquare")
 def norm(step: Step) -> Any:
-    """Sums of absolute values or squares."""
+    """Sums of absolute values or of squares."""
     import paddle
 
     x = step.variable(0)
@@ -50,7 +50,7 @@ def norm(step: Step) -> Any:
 
 @operator("ReduceLogSumExp")
 def log_sum_exp(step: Step) -> Any:
-    """log(sum(exp(x))), with the greatest taken out first."""
+    """log(sum(exp(x))), computed relative to the maximum to avoid overflow."""
     import paddle
 
     axes, x = _axes(step), step.variable(0)
@@ -66,7 +66,7 @@ def log_sum_exp(step: Step) -> Any:
 
 @operator(*EXTREMES)
 def extreme(step: Step) -> Any:
-    """Where the greatest or least is; the first one of equals."""
+    """The index of the maximum or minimum; the first one if there are several."""
     import paddle
 
     if step.attribute("select_last_index", 0):
@@ -78,7 +78,7 @@ def extreme(step: Step) -> Any:
 
 @operator("TopK")
 def top_k(step: Step) -> Any:
-    """The greatest or least k along an axis, and where they are."""
+    """The k largest or smallest numbers along an axis, and their indices."""
     import paddle
 
     k = int(step.constant(1).item()) if step.has(1) else step.attribute("k")

@@ -1,7 +1,8 @@
-"""Operators that move numbers and change none: reshape, transpose, slice, concat, pad and so on.
+"""Operators that move numbers without changing them: reshape, transpose, slice, concat, pad and
+others.
 
-The file's shapes are for one photo. Where the batch stands among them is read off the Paddle
-variable (its side of -1) and carried over.
+The file's shapes are those of one photo. The Paddle variable shows which axis holds the batch (its
+size is -1). Each handler passes that on to its result.
 """
 
 from math import prod
@@ -10,14 +11,14 @@ from typing import Any
 from worker.inference.importing.walk import BatchIsFixed, Step, Walk, operator
 
 FAR = 2**31 - 1
-"""What ONNX's exporters write for «to the end»."""
+"""ONNX exporters write this number for "to the end"."""
 
 
 def reshaped(walk: Walk, x: Any, shape: tuple[int, ...], target: list[int]) -> Any:
-    """`x`, of `shape` for one photo, as `target` for one photo.
+    """Reshape `x` from `shape` to `target`; both are shapes of one photo.
 
-    The batch is the outermost factor of its side, so it goes to a side with as many numbers before
-    it. Raises BatchIsFixed when there is none.
+    The batch is the outermost factor of its axis. So it moves to an axis with the same number of
+    elements before it. Raises BatchIsFixed if there is no such axis.
     """
     import paddle
 
@@ -34,13 +35,13 @@ def reshaped(walk: Walk, x: Any, shape: tuple[int, ...], target: list[int]) -> A
 
 @operator("Reshape", "Flatten")
 def reshape(step: Step) -> Any:
-    """Another shape with the same numbers in the same order."""
+    """Reshape: the numbers keep their order."""
     return reshaped(step.walk, step.variable(0), step.shape(0), list(step.shape_out()))
 
 
 @operator("Squeeze", "Unsqueeze")
 def squeeze(step: Step) -> Any:
-    """Drop sides of one, or add some."""
+    """Remove or add axes of size 1."""
     import paddle
 
     x, shape = step.variable(0), step.shape(0)
@@ -61,7 +62,7 @@ def squeeze(step: Step) -> Any:
 
 @operator("Transpose")
 def transpose(step: Step) -> Any:
-    """The axes in another order; without one, reversed."""
+    """Reorder the axes. Without a given order they are reversed."""
     import paddle
 
     rank = len(step.shape(0))
@@ -70,7 +71,7 @@ def transpose(step: Step) -> Any:
 
 @operator("Concat")
 def concat(step: Step) -> Any:
-    """One after another along an axis. A constant among them is repeated for each photo."""
+    """Join tensors along an axis. A constant is repeated for each photo."""
     import paddle
 
     axis = step.attribute("axis") % len(step.shape_out())
@@ -85,7 +86,7 @@ def concat(step: Step) -> Any:
 
 
 def _for_each(walk: Walk, x: Any, like: Any, batch: int | None) -> Any:
-    """A constant of one photo as one of as many as `like` has."""
+    """Repeat a constant of one photo as often as `like` has photos."""
     import paddle
 
     if batch is None or walk.batch_axis(x) is not None:
@@ -99,7 +100,7 @@ def _for_each(walk: Walk, x: Any, like: Any, batch: int | None) -> Any:
 
 @operator("Slice")
 def cut(step: Step) -> Any:
-    """From, to, with a step, along some axes: attributes before opset 10, inputs since."""
+    """Slice: start, end and step on some axes. Attributes before opset 10, inputs since then."""
     import paddle
 
     shape = step.shape(0)
@@ -123,7 +124,7 @@ def cut(step: Step) -> Any:
     axes_, firsts, lasts, strides_ = (list(column) for column in zip(*kept, strict=True))
     if all(stride == 1 for stride in strides_):
         return paddle.slice(x, axes_, firsts, lasts)
-    # Paddle, unlike Python, reads the -1 that ends a backward slice as the last place.
+    # Unlike Python, Paddle reads the end -1 of a backward slice as the last index.
     lasts = [
         last if last >= 0 else -shape[axis] - 1 for axis, last in zip(axes_, lasts, strict=True)
     ]
@@ -132,7 +133,7 @@ def cut(step: Step) -> Any:
 
 @operator("Split")
 def split(step: Step) -> Any:
-    """Into pieces along an axis: equal ones, or of given sizes."""
+    """Split into equal pieces, or into pieces of given sizes."""
     import paddle
 
     axis = step.attribute("axis", 0) % len(step.shape(0))
@@ -151,7 +152,7 @@ def split(step: Step) -> Any:
 
 @operator("Expand")
 def expand(step: Step) -> Any:
-    """Repeat sides of one so that the shape fits."""
+    """Repeat axes of size 1 to reach a shape."""
     import paddle
 
     x, target = step.variable(0), list(step.shape_out())
@@ -179,7 +180,7 @@ def tile(step: Step) -> Any:
 
 @operator("Pad")
 def pad(step: Step) -> Any:
-    """Around: a value, the edge, or the mirrored inside."""
+    """Pad with a value, the edge's values, or mirrored values."""
     import paddle
     import paddle.nn.functional as nnf
 
@@ -214,7 +215,7 @@ def pad(step: Step) -> Any:
 
 
 def _padded(x: Any, axis: int, before: int, after: int, value: float, paddle: Any) -> Any:
-    """By joining: Paddle's own constant padding of any rank can't have a free batch."""
+    """Pad by concatenation. Paddle's own padding with a constant does not support a free batch."""
     first = paddle.slice(x, [axis], [0], [1])
     edge = paddle.full_like(first, value)
     counts = [1] * len(x.shape)
@@ -232,7 +233,9 @@ def _padded(x: Any, axis: int, before: int, after: int, value: float, paddle: An
 
 @operator("DepthToSpace")
 def depth_to_space(step: Step) -> Any:
-    """Channels to b × b pixels: in the order block, channel (DCR) or channel, block (CRD)."""
+    """Move channels into b × b pixels. The channel order is (block, channel) for DCR and (channel,
+    block) for CRD.
+    """
     import paddle
 
     block = step.attribute("blocksize")
@@ -251,7 +254,7 @@ def depth_to_space(step: Step) -> Any:
 
 @operator("SpaceToDepth")
 def space_to_depth(step: Step) -> Any:
-    """B × b pixels to channels."""
+    """Move b × b pixels into channels."""
     import paddle
 
     block = step.attribute("blocksize")

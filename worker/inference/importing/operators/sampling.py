@@ -1,8 +1,8 @@
-"""Operators that read between pixels: Resize in all its modes, Upsample, GridSample.
+"""Operators that interpolate between pixels: Resize in all its modes, Upsample, GridSample.
 
-Paddle's own interpolation is used where it computes what ONNX means, and oneDNN's resize does too:
-pixel centres on pixel centres, and whole repetitions. Elsewhere the same numbers come from two
-small matrices, one for the rows and one for the columns, which numpy fills in by ONNX's formula.
+Where Paddle's own interpolation (and oneDNN's resize) computes exactly what ONNX defines, it is
+used: half-pixel centres and whole repetitions. Otherwise two small matrices, one for rows and one
+for columns, compute the result. numpy fills them by ONNX's formula.
 """
 
 from typing import Any
@@ -13,12 +13,12 @@ from worker.inference.importing.graph import Array
 from worker.inference.importing.walk import Step, operator
 
 CUBIC = -0.75
-"""ONNX's and Paddle's default for the cubic kernel."""
+"""ONNX's and Paddle's default coefficient of the cubic kernel."""
 
 
 @operator("Resize", "Upsample")
 def resize(step: Step) -> Any:
-    """Height and width by nearest, linear or cubic interpolation."""
+    """Resize height and width by nearest, linear or cubic interpolation."""
     shape, wanted = step.shape(0), step.shape_out()
     if len(shape) != 4 or shape[:2] != wanted[:2]:
         raise step.unsupported(f"from {shape} to {wanted}: height and width only")
@@ -33,7 +33,7 @@ def resize(step: Step) -> Any:
     even = all(abs(scale * a - b) < 1e-3 for scale, a, b in
                zip(scales, shape[2:], wanted[2:], strict=True))  # fmt: skip
     smooth = bool(step.attribute("antialias", 0)) and min(scales) < 1
-    if shape == wanted:  # whatever the scales say: so does onnxruntime
+    if shape == wanted:  # whatever the scales are; onnxruntime does the same
         return step.value(0)
     x = step.variable(0)
     if even and not smooth and not step.attribute("exclude_outside", 0):
@@ -44,7 +44,7 @@ def resize(step: Step) -> Any:
 
 
 def _scales(step: Step, shape: tuple[int, ...], wanted: tuple[int, ...]) -> list[float]:
-    """Of height and width: what the file gives, else the sizes' ratio."""
+    """Scales of height and width: those in the file, otherwise the ratio of the sizes."""
     index = {"Upsample": 1}.get(step.kind, 1 if step.opset < 11 else 2)
     if step.has(index):
         given = step.constant(index).reshape(-1)
@@ -58,7 +58,7 @@ def _scales(step: Step, shape: tuple[int, ...], wanted: tuple[int, ...]) -> list
 def _paddles_own(
     step: Step, x: Any, mode: str, coordinates: str, rounding: str, scales: list[float]
 ) -> Any:
-    """With Paddle's interpolate, or none where it means something else."""
+    """Resize with Paddle's interpolate. Returns None if Paddle computes something else."""
     import paddle.nn.functional as nnf
 
     size = list(step.shape_out()[2:])
@@ -120,9 +120,10 @@ def weights_of(
     cubic: float = CUBIC,
     exclude: bool = False,
 ) -> Array:
-    """The matrix [after, before] float32 that resizes one side: ONNX's Resize, spelled out.
+    """The matrix [after, before] float32 that resizes one side by ONNX's formula for Resize.
 
-    Places are computed in fp32 as onnxruntime does: nearest neighbours of a tie follow from it.
+    Positions are computed in fp32 as in onnxruntime. This decides between two equally near
+    neighbours.
     """
     place, ratio = np.arange(after, dtype=np.float32), np.float32(scale)
     if coordinates == "align_corners":
@@ -161,7 +162,7 @@ def weights_of(
 
 
 def _kernel(distance: Array, mode: str, a: float) -> Array:
-    """Linear (a tent), or cubic by Keys 1981 with the parameter a."""
+    """The linear kernel (a triangle), or the cubic kernel of Keys 1981 with the parameter a."""
     d = np.abs(distance)
     if mode == "linear":
         tent: Array = np.maximum(0, 1 - d)
@@ -173,7 +174,7 @@ def _kernel(distance: Array, mode: str, a: float) -> Array:
 
 @operator("GridSample")
 def grid_sample(step: Step) -> Any:
-    """At the places that a grid [N, H, W, 2] names, in -1..1."""
+    """Sample at the positions of a grid [N, H, W, 2] with values in -1..1."""
     import paddle.nn.functional as nnf
 
     mode = step.attribute("mode", "linear").removeprefix("bi")
