@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from email.errors import HeaderParseError
 from email.header import decode_header
 from email.message import Message
+from typing import Any
 
 _ENCODED_WORDS = re.compile(r"(?:\s*=\?[^?\s]+\?[bBqQ]\?[^?]*\?=)+\s*")
 
@@ -34,7 +35,7 @@ def part_names(disposition: bytes) -> PartNames | None:
     header = Message()
     header["content-disposition"] = disposition.decode("latin-1")
     try:
-        parameters = header.get_params(failobj=[], header="content-disposition")
+        parameters: list[tuple[str, Any]] = header.get_params([], "content-disposition")
     except (TypeError, ValueError):  # parts of an extended value that contradict each other
         return None
     plain: dict[str, str] = {}

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from api.resources import Resources
@@ -35,6 +35,7 @@ COLUMNS = (
     "attempts",
     "total_ms",
     "finished_at",
+    "options",
 )
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -54,7 +55,7 @@ def rows(resources: Resources, job: Job) -> Iterator[dict[str, Any]]:
         if not items:
             return
         for item in items:
-            yield _row(item, resources.storage.bucket)
+            yield _row(item, resources.storage.bucket, job.options)
         after = items[-1].position
 
 
@@ -70,6 +71,7 @@ def csv_lines(resources: Resources, job: Job) -> Iterator[str]:
     head = [row for _, row in zip(range(PAGE_ROWS), found, strict=False)]
     own = list(dict.fromkeys(name for row in head for name in row["labels"]))
     text = io.StringIO()
+    text.write("\ufeff")  # without it Excel takes UTF-8 for the machine's own code page
     writer = csv.writer(text)
     writer.writerow([*COLUMNS, *(_safe(name) for name in own)])
     for row in _both(head, found):
@@ -82,14 +84,14 @@ def csv_lines(resources: Resources, job: Job) -> Iterator[str]:
     yield text.getvalue()
 
 
-def _row(item: Item, bucket: str) -> dict[str, Any]:
+def _row(item: Item, bucket: str, of_job: Mapping[str, Any]) -> dict[str, Any]:
     done = item.status is ItemStatus.SUCCEEDED
     unmet = [rule for output in item.outputs or [] for rule in output["unmet"]]
     return {
         "id": str(item.id),
         "custom_id": item.custom_id,
         "name": item.name,
-        "source": item.source,
+        "source": item.place,
         "status": item.status.value,
         "error_code": item.error_code,
         "error_detail": item.error_detail,
@@ -107,6 +109,11 @@ def _row(item: Item, bucket: str) -> dict[str, Any]:
         "attempts": item.attempts,
         "total_ms": round(sum((item.timings_ms or {}).values()), 1) if item.timings_ms else None,
         "finished_at": item.finished_at.isoformat() if item.finished_at else None,
+        "options": {
+            name: value
+            for name, value in (item.options or {}).items()
+            if name not in of_job or of_job[name] != value
+        },
         "labels": item.labels or {},
     }
 
@@ -121,7 +128,7 @@ def _safe(cell: Any) -> Any:
     if isinstance(cell, list):
         cell = "; ".join(str(one) for one in cell)
     if isinstance(cell, dict):
-        cell = json.dumps(cell, ensure_ascii=False)
+        cell = json.dumps(cell, ensure_ascii=False) if cell else None
     if isinstance(cell, str) and cell.startswith(FORMULA):
         return "'" + cell
     return cell

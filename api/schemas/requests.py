@@ -1,5 +1,6 @@
 """The bodies of requests."""
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -25,11 +26,22 @@ STORABLE = r"^[^\x00]*$"
 """PostgreSQL cannot store zero bytes."""
 
 Key = Annotated[str, StringConstraints(min_length=1, max_length=1_200, pattern=STORABLE)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=1_024, pattern=STORABLE)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=4_096, pattern=STORABLE)]
 CustomId = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=STORABLE)]
 MetadataName = Annotated[str, StringConstraints(max_length=64, pattern=STORABLE)]
 MetadataText = Annotated[str, StringConstraints(max_length=MAX_METADATA_CHARS, pattern=STORABLE)]
 Url = Annotated[str, StringConstraints(max_length=2_048, pattern=r"^https?://[^\s]+$")]
+PhotoUrl = Annotated[str, StringConstraints(max_length=2_048, pattern=r"^\s*(?i:https?):[^\r\n]+$")]
+
+
+class Feed(StrEnum):
+    """The layout of a list: which columns name the photo and the id (api.sources.feeds)."""
+
+    PLAIN = "plain"
+    GOOGLE = "google"
+    SHOPIFY = "shopify"
+    WOOCOMMERCE = "woocommerce"
+    REPORT = "report"
 
 
 class StopAtFirst(FailFast):
@@ -66,7 +78,7 @@ class KeyRef(_Row):
 class UrlRef(_Row):
     """A photo on the web."""
 
-    url: Url
+    url: PhotoUrl
 
 
 class Source(BaseModel):
@@ -82,8 +94,9 @@ class Source(BaseModel):
     )
     manifest: Key | None = Field(
         None,
-        description="CSV with a header, or JSONL, in S3 or uploaded: a row an image, with `key` or "
-        "`url`, and as you like `id`, `options` (over the job's) and columns of your own.",
+        description="CSV with a header, JSONL, or a shop's feed, in S3 or uploaded: a row an "
+        "image, with `key` or `url`, and as you like `id`, `options` (over the job's) and columns "
+        "of your own.",
     )
     zip: Key | None = Field(
         None,
@@ -92,7 +105,7 @@ class Source(BaseModel):
     uploads: Annotated[list[UploadRef], StopAtFirst()] | None = Field(
         None, description="Presigned uploads.", min_length=1
     )
-    urls: Annotated[list[Url | UrlRef], StopAtFirst()] | None = Field(
+    urls: Annotated[list[PhotoUrl | UrlRef], StopAtFirst()] | None = Field(
         None, description="Public http(s) addresses; the worker fetches them.", min_length=1
     )
 
@@ -209,6 +222,9 @@ class JobRequest(BaseModel):
 
     source: Source | None = Field(description="Not with files: they are the source then.")
     options: Options = Field(default_factory=Options)
+    feed: Feed | None = Field(
+        None, description="The layout of the manifest; null: as its header tells."
+    )
     priority: int = Field(5, ge=0, le=9, description="9 is the most urgent.")
     failure_share: float | None = Field(
         None,
@@ -228,6 +244,12 @@ class JobRequest(BaseModel):
         max_length=MAX_METADATA_KEYS,
         description="Yours; given back as it is.",
     )
+
+    @model_validator(mode="after")
+    def _a_feed_is_a_manifest(self) -> Self:
+        if self.feed is not None and self.source is not None and self.source.manifest is None:
+            raise ValueError("`feed` is the layout of a manifest; this source is none")
+        return self
 
 
 class ReviewRequest(BaseModel):

@@ -55,8 +55,9 @@ BODY = {
                     "manifest": {
                         "type": "string",
                         "format": "binary",
-                        "description": "Or a CSV or JSONL manifest.",
+                        "description": "Or a manifest: CSV, JSONL, or a shop's feed.",
                     },
+                    "feed": {"type": "string", "description": "The manifest's layout."},
                     "zip": {
                         "type": "string",
                         "format": "binary",
@@ -148,8 +149,11 @@ def _from_form(form: Form, key: str | None) -> Submission:
             "A multipart body has parts named `files`, or one named `manifest` or `zip`"
         )
     every = [*files, *(file for _, file in attached)]
+    request = _request(form.fields)
+    if request.feed is not None and (not attached or attached[0][0] != "manifest"):
+        raise RequestError("`feed` is the layout of a manifest; there is none")
     return Submission(
-        request=_request(form.fields),
+        request=request,
         key=key,
         sha256=digest_of(_content(form.fields, every)) if key is not None else "",
         files=files,

@@ -18,7 +18,7 @@ from api.http.urlencoded import read_urlencoded
 from api.removebg.parameters import RemoveBgRequest
 from api.resources import Resources
 from api.sources.image_size import image_size
-from api.sources.source_policy import web_address
+from api.sources.source_policy import photo_address
 from api.submissions.forms import has_more_values, read_whole
 from api.submissions.intake import IncomingFile
 from shared.errors import (
@@ -163,7 +163,7 @@ def _check_size(file: IncomingFile, settings: Settings) -> None:
 
 async def _fetched(url: str, form: Form, resources: Resources) -> IncomingFile:
     file, limit = _new_file(form), resources.settings.max_image_bytes
-    address = web_address(url)
+    address = photo_address(url)
     await to_thread.run_sync(resources.web.fetch, address, limit, file, limiter=resources.fetching)
     return IncomingFile("photo", file)
 

@@ -1,11 +1,12 @@
 """The tables (SQLAlchemy 2, typed)."""
 
 from shared.models.base import Base, UtcDateTime, first_id_of, new_id
-from shared.models.jobs import Item, Job
+from shared.models.jobs import MARK_BEGINS, Item, Job, place_of
 from shared.models.service import ApiKey, IdempotencyKey, LeaderLease, Usage, Worker
 from shared.models.webhooks import Delivery, Webhook
 
 __all__ = [
+    "MARK_BEGINS",
     "ApiKey",
     "Base",
     "Delivery",
@@ -19,4 +20,5 @@ __all__ = [
     "Worker",
     "first_id_of",
     "new_id",
+    "place_of",
 ]
