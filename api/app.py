@@ -9,6 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from api.console import home, job_pages, new_job_page, sign_in
 from api.http import openapi, problems
 from api.http.headers import Headers
 from api.http.metrics import RequestMetrics
@@ -21,6 +22,7 @@ from api.routes import (
     jobs,
     presets,
     removebg,
+    sign_in_links,
     uploads,
     usage,
     webhooks,
@@ -41,7 +43,7 @@ Every request carries an API key: `Authorization: Bearer KEY`. Errors are
 `application/problem+json` with a stable `code`.
 """
 
-TAGS = ("jobs", "items", "removebg", "uploads", "presets", "webhooks", "usage", "health")
+TAGS = ("jobs", "items", "removebg", "uploads", "presets", "webhooks", "usage", "console", "health")
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -75,9 +77,15 @@ def create_app(settings: Settings) -> FastAPI:
         presets,
         webhooks,
         usage,
+        sign_in_links,
         health,
+        home,
+        sign_in,
+        job_pages,
+        new_job_page,
     ):
         app.include_router(routes.router)
+    app.mount("/console/static", home.files)
     app.webhooks.include_router(webhooks.sent)
     app.add_middleware(Headers)
     # the outermost middleware: it also sees requests that the others refuse

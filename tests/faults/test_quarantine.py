@@ -1,3 +1,5 @@
+"""Child processes that decode suspects, and the watchdog, while processes crash, hang or stop."""
+
 import signal
 import subprocess
 import sys

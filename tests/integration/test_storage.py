@@ -1,3 +1,5 @@
+"""The object storage: reading, writing, deleting, and which errors are temporary."""
+
 import io
 import os
 import subprocess

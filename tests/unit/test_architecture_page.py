@@ -1,4 +1,6 @@
-"""docs/architecture.md and docs/decisions name only what exists, and every room of the code."""
+"""docs/architecture.md and docs/decisions name only things that exist, and the page names every
+room.
+"""
 
 import importlib
 import re
@@ -16,12 +18,12 @@ ROOMS = ("api", "deploy", "shared", "worker")
 NAME = re.compile(rf"(?:{'|'.join(ROOMS)}|tests)(?:\.\w+)+")
 PAGES = [PAGE, *DECISIONS]
 PARTS = ["Context", "Decision", "What was measured", "What would change our mind"]
-"""Of a decision's page; it may have more."""
+"""Sections of every decision's page. A page may have more."""
 TEST = re.compile(r"(tests/[\w/]+\.py)::(\w+)")
 
 
 def quoted(page: Path) -> list[str]:
-    """What stands in backticks outside of the drawings."""
+    """Everything in backticks outside of the drawings."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     return re.findall(r"`([^`\n]+)`", text)
 
@@ -29,8 +31,8 @@ def quoted(page: Path) -> list[str]:
 def missing(names: Collection[str]) -> set[str]:
     """The dotted names that do not exist.
 
-    A process of its own looks them up: the import of `worker.app` connects it to Celery's signals,
-    and every worker that a later test starts in the same process would open it.
+    A child process looks them up. Importing `worker.app` connects it to Celery's signals, and then
+    every worker that a later test starts in the same process would open it.
     """
     command = [sys.executable, "-m", "tests.unit.test_architecture_page", *names]
     child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
@@ -39,7 +41,7 @@ def missing(names: Collection[str]) -> set[str]:
 
 
 def exists(name: str) -> bool:
-    """Whether a dotted name is a module, or what a module or a class holds."""
+    """Whether a dotted name is a module, or an attribute of a module or a class."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         try:
@@ -81,12 +83,12 @@ def test_every_room_of_the_code_is_on_the_page() -> None:
     assert not left_out, "docs/architecture.md has no row for these"
 
 
-def test_the_page_names_enough_to_be_held_by() -> None:
+def test_the_page_names_enough_things() -> None:
     assert len([one for one in quoted(PAGE) if NAME.fullmatch(one)]) > 60
     assert len([one for one in quoted(PAGE) if TEST.fullmatch(one)]) > 25
 
 
-def test_the_index_of_decisions_names_each_once_in_order() -> None:
+def test_the_index_lists_each_decision_once_in_order() -> None:
     index = (ROOT / "docs" / "decisions" / "README.md").read_text()
     listed = re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", index)
     assert listed == [page.name for page in DECISIONS if page.name != "README.md"]

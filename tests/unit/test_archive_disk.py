@@ -1,3 +1,5 @@
+"""The disk space that zip files may use on the API's machine."""
+
 import errno
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -14,12 +16,12 @@ class Usage(NamedTuple):
 
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> None:
-    """1,000 bytes more than what stays free."""
+    """A disk with 1,000 free bytes beyond the reserve."""
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(SPARE_BYTES + 1_000))
 
 
 @pytest.mark.usefixtures("free")
-def test_what_is_free_bounds_all_files_together() -> None:
+def test_all_archives_together_fit_on_the_free_disk() -> None:
     disk = ArchiveDisk(None)
     with pytest.raises(ArchiveTooLargeError), disk.file(1_001):
         pass
@@ -30,7 +32,7 @@ def test_what_is_free_bounds_all_files_together() -> None:
 
 
 @pytest.mark.usefixtures("free")
-def test_a_limit_of_its_own_goes_before_what_is_free() -> None:
+def test_the_setting_overrides_the_free_space() -> None:
     disk = ArchiveDisk(500)
     with ExitStack() as stack:
         stack.enter_context(disk.file(300))
@@ -43,7 +45,7 @@ def test_a_limit_of_its_own_goes_before_what_is_free() -> None:
 
 
 @pytest.mark.usefixtures("free")
-def test_a_disk_that_something_else_fills_is_no_fault_of_the_file() -> None:
+def test_a_full_disk_is_not_reported_as_the_file_s_fault() -> None:
     disk = ArchiveDisk(None)
     with pytest.raises(DiskFullError), disk.file(300):
         raise OSError(errno.ENOSPC, "No space left on device")

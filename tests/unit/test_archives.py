@@ -1,4 +1,4 @@
-"""Zip files: photos come out under plain names, bombs and damage do not."""
+"""Zip files: photos get plain names; bombs and damaged files fail."""
 
 import io
 import zipfile
@@ -24,14 +24,14 @@ def packed(files: dict[str, bytes]) -> io.BytesIO:
 
 
 def unpacked(file: io.BytesIO, after: int = 0) -> dict[str, bytes | str]:
-    """Name to content, or to the error's code."""
+    """Content by name, or the error's code instead."""
     store = Store()
     items = Archive(file, SETTINGS).items(after=after, key_of=lambda n: f"in/{n}", store=store)
     return {item.name: item.error.code if item.error else store[item.source] for item in items}
 
 
 class Store(dict[str, bytes]):
-    """Photos by their keys; room is made for each before it is unpacked."""
+    """Stores photos by key. Checks that room was made for each before it was unpacked."""
 
     room_bytes = 0
 
@@ -44,7 +44,7 @@ class Store(dict[str, bytes]):
         return key
 
 
-def test_photos_keep_their_folders_and_the_rest_stays_out() -> None:
+def test_photos_keep_their_folders_and_other_files_are_skipped() -> None:
     file = packed(
         {
             "skuA/main.jpg": b"a",
@@ -61,19 +61,19 @@ def test_photos_keep_their_folders_and_the_rest_stays_out() -> None:
     assert unpacked(file, after=1) == {"skuB/main.jpg": b"b"}
 
 
-def test_names_that_lead_outside_become_plain() -> None:
+def test_names_that_point_outside_become_plain() -> None:
     file = packed({"../../etc/a.jpg": b"a", "/root/b.jpg": b"b", "C:\\c.jpg": b"c"})
     assert set(unpacked(file)) == {"etc/a.jpg", "root/b.jpg", "c.jpg"}
 
 
-def test_a_bomb_fails_alone_and_an_archive_of_them_as_a_whole() -> None:
+def test_one_bomb_fails_alone_and_an_archive_of_bombs_fails_as_a_whole() -> None:
     found = unpacked(packed({"good.jpg": b"g", "bomb.jpg": b"\0" * 10_000_000}))
     assert found == {"good.jpg": b"g", "bomb.jpg": "file-too-large"}
     with pytest.raises(BadArchiveError):
         unpacked(packed({f"{n}.jpg": b"\0" * 9_999 for n in range(6)}))
 
 
-def test_a_size_that_lies_is_not_believed() -> None:
+def test_a_wrong_size_in_the_archive_fails() -> None:
     data = bytearray(packed({"a.jpg": b"\0" * 5_000_000}).getvalue())
     size = (5_000_000).to_bytes(4, "little")
     while size in data:
@@ -98,7 +98,7 @@ def test_a_directory_that_would_fill_the_memory_is_refused() -> None:
 
 
 @given(st.binary(max_size=300), st.integers(0, 400), st.binary(max_size=8))
-def test_any_bytes_are_an_archive_or_an_error(data: bytes, at: int, patch: bytes) -> None:
+def test_arbitrary_bytes_give_an_archive_or_an_error(data: bytes, at: int, patch: bytes) -> None:
     good = packed({"a.jpg": b"a" * 50, "b/c.png": b"b"}).getvalue()
     for candidate in (data, good[:at] + patch + good[at + len(patch) :], good[:at]):
         with suppress(BadArchiveError):

@@ -1,4 +1,4 @@
-"""What is made of pip-audit's report."""
+"""How pip-audit's report is judged."""
 
 from typing import Any
 
@@ -18,27 +18,27 @@ WEAK: dict[str, Any] = {
 }
 
 
-def test_a_known_weakness_fails_the_build_and_names_the_version_that_mends_it() -> None:
+def test_a_known_vulnerability_fails_the_build_and_names_the_fixed_version() -> None:
     status, lines = verdict({"dependencies": [CLEAN, WEAK, CANARY]})
     assert status == 1
     assert lines[0] == "pillow 11.0: PYSEC-1 (fixed in 11.1, 12.0)"
 
 
-def test_none_known_is_said_and_passes() -> None:
+def test_no_known_vulnerability_passes() -> None:
     assert verdict({"dependencies": [CLEAN, CANARY]}) == (
         0,
         ["1 of 1 packages audited, 0 vulnerabilities"],
     )
 
 
-def test_what_was_not_asked_passes_with_a_warning() -> None:
+def test_packages_that_could_not_be_checked_pass_with_a_warning() -> None:
     for report in ({}, {"dependencies": [UNKNOWN]}, {"dependencies": [CLEAN, UNKNOWN]}):
         status, lines = verdict(report)
         assert status == 0
         assert "::warning::" in lines[-1]
 
 
-def test_an_index_that_knows_of_no_weakness_at_all_is_not_believed() -> None:
+def test_an_index_without_any_vulnerability_fails() -> None:
     for canary in ([], [{**CANARY, "vulns": []}], [{"name": "django", "skip_reason": "x"}]):
         status, lines = verdict({"dependencies": [CLEAN, *canary]})
         assert status == 0

@@ -1,4 +1,6 @@
-"""Pictures behind subjects: read once, remembered also when they can't be, in nobody's way."""
+"""Background pictures: each is read once, failures are remembered too, and a slow picture delays no
+other image.
+"""
 
 import threading
 import time
@@ -31,14 +33,14 @@ from worker.pipeline.work_items import requested_outputs
 
 
 class Shelf:
-    """A store with one photo under every key, and pictures in the bucket `backs`."""
+    """A storage with one photo under every key, and pictures in the bucket `backs`."""
 
     def __init__(self, photo: bytes) -> None:
         self.photo = photo
         self.pictures: dict[str, bytes] = {}
         self.read = Counter[str]()
         self.hangs = threading.Event()
-        """Until this is set, pictures whose name begins with `slow` don't come."""
+        """Pictures whose name begins with `slow` arrive only after this is set."""
         self.stored: dict[str, bytes] = {}
 
     def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
@@ -71,8 +73,8 @@ def pipeline(shelf: Shelf) -> Iterator[Pipeline]:
 
 
 def batch(count: int, *backgrounds: str) -> list[WorkItem]:
-    """Items whose options name these pictures: the first behind the main output, others behind
-    extra ones; none for a plain cut-out.
+    """Items whose options name these pictures: the first for the main output, the others for extra
+    outputs. Without names they are plain cut-outs.
     """
     urls = [f"s3://backs/{name}" for name in backgrounds]
     asked: dict[str, object] = {"background": urls[0]} if urls else {}
@@ -109,7 +111,7 @@ def solid(colour: tuple[int, int, int], side: int = 40) -> bytes:
 
 @pytest.mark.parametrize("damaged", [None, b"<html>", b"\xff\xd8\xff damaged", b""])
 @pytest.mark.parametrize("names", [("bad",), ("good", "bad")])
-def test_a_picture_that_can_t_be_read_is_tried_once_for_all_images_of_the_job(
+def test_an_unreadable_picture_is_read_once_for_all_images_of_the_job(
     pipeline: Pipeline, shelf: Shelf, damaged: bytes | None, names: tuple[str, ...]
 ) -> None:
     shelf.pictures["good"] = solid((1, 2, 3))
@@ -120,7 +122,7 @@ def test_a_picture_that_can_t_be_read_is_tried_once_for_all_images_of_the_job(
     assert shelf.read["bad"] == 1
 
 
-def test_a_picture_that_is_there_later_is_found_once_its_failure_is_forgotten(
+def test_a_missing_picture_is_read_again_after_a_while(
     pipeline: Pipeline, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background_pictures, "FAILURE_KEPT_S", 0.01)
@@ -135,9 +137,7 @@ def test_a_picture_that_is_there_later_is_found_once_its_failure_is_forgotten(
 
 
 @pytest.mark.timeout(60)
-def test_a_picture_that_does_not_come_holds_up_no_image_but_its_own(
-    pipeline: Pipeline, shelf: Shelf
-) -> None:
+def test_a_hanging_picture_delays_only_its_own_images(pipeline: Pipeline, shelf: Shelf) -> None:
     shelf.pictures |= {"slow": solid((9, 9, 9)), "quick": solid((8, 8, 8))}
     with ThreadPoolExecutor(1) as driver:
         held = driver.submit(pipeline.run_many, batch(8, "slow"))
@@ -151,7 +151,9 @@ def test_a_picture_that_does_not_come_holds_up_no_image_but_its_own(
 
 
 @pytest.mark.timeout(60)
-def test_in_one_batch_too_the_others_are_done_first(pipeline: Pipeline, shelf: Shelf) -> None:
+def test_other_images_of_the_batch_do_not_wait_for_a_hanging_picture(
+    pipeline: Pipeline, shelf: Shelf
+) -> None:
     shelf.pictures["slow"] = solid((9, 9, 9))
     both = batch(2, "slow") + batch(2)
     with ThreadPoolExecutor(1) as driver:
@@ -161,7 +163,7 @@ def test_in_one_batch_too_the_others_are_done_first(pipeline: Pipeline, shelf: S
         assert codes(held.result(30)) == {None}
 
 
-def test_who_asks_at_once_waits_for_one_reading_and_a_storage_s_error_is_not_kept() -> None:
+def test_simultaneous_requests_share_one_read_and_storage_errors_are_not_cached() -> None:
     asked, errors = Counter[str](), [StorageError()]
     go = threading.Event()
 
@@ -187,7 +189,7 @@ def made(side: int) -> Callable[[str, str], Image]:
     return lambda _bucket, key: np.zeros((side, side, 3), np.uint8)
 
 
-def test_many_different_pictures_never_take_more_than_the_bound(
+def test_many_pictures_stay_within_the_cache_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(background_pictures, "KEPT_BYTES", 5 * 100 * 100 * 3)
@@ -212,7 +214,7 @@ def test_many_different_pictures_never_take_more_than_the_bound(
 
 
 class Spy(Threshold):
-    """Notes how many images are predicted at a time."""
+    """Counts how many images are predicted at a time."""
 
     def __init__(self) -> None:
         self.most = 0
@@ -236,13 +238,13 @@ def on_canvas(count: int) -> list[WorkItem]:
     ("asked", "together"),
     [
         (batch(6), 6),
-        (batch(6, "large"), 3),  # the picture is shared
+        (batch(6, "large"), 3),  # all images share the picture
         ([batch(1, f"large{number}")[0] for number in range(6)], 1),
         (on_canvas(6), 2),
     ],
     ids=["plain", "one picture", "a picture each", "canvas"],
 )
-def test_pictures_and_canvases_count_as_pixels_that_a_worker_holds(
+def test_pictures_and_canvases_count_in_the_pixel_budget(
     shelf: Shelf, asked: list[WorkItem], together: int
 ) -> None:
     """A photo has 400 × 300 pixels, a picture 600 × 600."""
@@ -251,7 +253,8 @@ def test_pictures_and_canvases_count_as_pixels_that_a_worker_holds(
     }
     predictor = Spy()
     pipeline = Pipeline(predictor, shelf, Settings(max_decoded_pixels=6 * 400 * 300))
-    if any(one.options.background for one in asked):  # else the first round finds none of them
+    # otherwise the pictures are not loaded yet in the measured run
+    if any(one.options.background for one in asked):
         pipeline.run_many(asked)
         predictor.most = 0
     assert codes(pipeline.run_many(asked)) == {None}

@@ -1,4 +1,6 @@
-"""What requests may hold together: bounded for all, by half for each key, and given back."""
+"""The memory budget of requests: a limit for all, half of it for each key, and all of it is given
+back.
+"""
 
 import uuid
 
@@ -10,7 +12,7 @@ from shared.errors import BusyError, TooManyCallsError
 A, B, C = (uuid.uuid4() for _ in range(3))
 
 
-def test_the_only_request_fits_whatever_it_takes() -> None:
+def test_a_single_request_always_fits() -> None:
     budget = MemoryBudget(100)
     with budget.share_of(A) as share:
         share.hold(150)
@@ -21,7 +23,7 @@ def test_the_only_request_fits_whatever_it_takes() -> None:
         share.hold(100)
 
 
-def test_a_key_has_half_and_leaves_the_rest_to_others() -> None:
+def test_a_key_gets_half_of_the_budget_at_most() -> None:
     budget = MemoryBudget(100)
     with budget.share_of(A) as first, budget.share_of(A) as second, budget.share_of(B) as other:
         first.hold(30)
@@ -35,7 +37,7 @@ def test_a_key_has_half_and_leaves_the_rest_to_others() -> None:
         third.hold(100)
 
 
-def test_what_was_refused_holds_nothing() -> None:
+def test_a_refused_request_holds_nothing() -> None:
     budget = MemoryBudget(100)
     with budget.share_of(A) as share:
         share.hold(90)
@@ -45,7 +47,7 @@ def test_what_was_refused_holds_nothing() -> None:
             other.hold(10)
 
 
-def test_calls_that_have_ended_make_room() -> None:
+def test_finished_calls_free_their_share() -> None:
     calls = OpenCalls(4)
     with calls.one_of(A), calls.one_of(A):
         with pytest.raises(TooManyCallsError), calls.one_of(A):

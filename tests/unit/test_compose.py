@@ -1,4 +1,4 @@
-"""docker-compose.yml, .env.example and the Dockerfiles, held against each other and the code."""
+"""docker-compose.yml, .env.example and the Dockerfiles agree with each other and with the code."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 
 BATCHES_IN_FLIGHT_S = 25
-"""A worker on busy cores finishes what it holds within this after SIGTERM."""
+"""A worker on busy cores finishes its batches within this after SIGTERM."""
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ("migrate", "api", "worker", "worker-gpu", "flower")
@@ -32,7 +32,7 @@ def seconds(duration: str) -> int:
     return int(duration[:-1])
 
 
-def test_all_parts_are_there_and_a_profile_chooses_the_worker() -> None:
+def test_compose_has_all_services_and_a_profile_chooses_the_worker() -> None:
     assert set(SERVICES) == {
         *OURS, "redis", "postgres", "minio", "prometheus", "grafana",
     }  # fmt: skip
@@ -44,7 +44,7 @@ def test_all_parts_are_there_and_a_profile_chooses_the_worker() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in SERVICES if name != "migrate"])
-def test_every_part_is_checked_limited_and_started_again(name: str) -> None:
+def test_every_service_has_a_health_check_limits_and_restarts(name: str) -> None:
     part = SERVICES[name]
     assert part["restart"] == "unless-stopped"
     assert part["healthcheck"]["test"][0] == "CMD"
@@ -55,14 +55,14 @@ def test_every_part_is_checked_limited_and_started_again(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_own_parts_can_do_little(name: str) -> None:
+def test_our_own_containers_have_minimal_privileges(name: str) -> None:
     part = SERVICES[name]
     assert part["read_only"] is True
     assert part["cap_drop"] == ["ALL"]
     assert part["security_opt"] == ["no-new-privileges:true"]
 
 
-def test_a_stopped_worker_has_the_time_that_it_takes() -> None:
+def test_a_stopped_worker_gets_enough_time() -> None:
     for name in ("worker", "worker-gpu"):
         assert seconds(SERVICES[name]["stop_grace_period"]) >= 2 * BATCHES_IN_FLIGHT_S
     asked = re.search(r"--timeout-graceful-shutdown (\d+)", SERVICES["api"]["command"])
@@ -70,7 +70,7 @@ def test_a_stopped_worker_has_the_time_that_it_takes() -> None:
     assert seconds(SERVICES["api"]["stop_grace_period"]) > int(asked.group(1))
 
 
-def test_volumes_hold_what_must_last() -> None:
+def test_persistent_data_is_on_volumes() -> None:
     for name in ("redis", "postgres", "minio", "prometheus", "grafana", "worker", "worker-gpu"):
         own = [one.split(":")[0] for one in SERVICES[name]["volumes"] if one[0] not in "./"]
         assert own, name
@@ -96,7 +96,7 @@ def test_no_secret_has_a_default() -> None:
         assert f"${{{name}:-" not in text
 
 
-def test_prometheus_asks_the_names_and_ports_of_these_parts() -> None:
+def test_prometheus_scrapes_the_names_and_ports_in_compose() -> None:
     config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
     asked = {
         (name, one["port"])
@@ -121,7 +121,7 @@ def test_paddle_has_one_version() -> None:
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
-def test_an_image_copies_what_exists_and_runs_as_nobody(path: Path) -> None:
+def test_an_image_copies_existing_files_and_runs_without_root(path: Path) -> None:
     text = path.read_text()
     assert re.findall(r"^USER (\S+)", text, re.MULTILINE)[-1] == "10001"
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
@@ -133,7 +133,9 @@ def test_an_image_copies_what_exists_and_runs_as_nobody(path: Path) -> None:
 
 @pytest.mark.skipif(not has_compose(), reason="`docker compose` is missing")
 @pytest.mark.parametrize("profile", ["cpu", "gpu"])
-def test_docker_reads_it_and_refuses_the_unchanged_example(profile: str, tmp_path: Path) -> None:
+def test_docker_accepts_the_file_and_refuses_the_unchanged_example(
+    profile: str, tmp_path: Path
+) -> None:
     example = (ROOT / ".env.example").read_text()
     filled = re.sub(r"^(\w+)=$", r"\1=5d0c1f9a7be24486a1", example, flags=re.MULTILINE)
     results = []

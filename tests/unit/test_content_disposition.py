@@ -1,4 +1,4 @@
-"""File names in headers: ASCII only, whole for programs that read RFC 8187."""
+"""File names in headers: ASCII only, and complete for programs that read RFC 8187."""
 
 from email.message import Message
 from urllib.parse import unquote
@@ -11,7 +11,7 @@ from shared.content_disposition import MAX_NAME_CHARS, content_disposition
 
 
 def read(value: str) -> str:
-    """The name as a program reads it that knows both forms."""
+    """The name that a program reads if it knows both forms."""
     for part in value.split("; "):
         if part.startswith("filename*=UTF-8''"):
             return unquote(part.removeprefix("filename*=UTF-8''"), errors="strict")

@@ -1,4 +1,4 @@
-"""Names that others rely on, held against the code: settings, commands, routes, processes."""
+"""Public names agree with the code: settings, commands, routes, processes."""
 
 import re
 import tomllib
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
 
 OF_THE_COMMAND = {"MATTING_API_URL", "MATTING_API_KEY"}
-"""What the command line reads beside the settings: where another machine's API is."""
+"""Variables that only the command line reads: where another machine's API is."""
 
 COMMANDS = {
     "demo", "up", "submit", "status", "watch", "cancel", "retry", "download", "cutout", "doctor",
@@ -41,7 +41,7 @@ def known_variables() -> set[str]:
 )
 def test_every_variable_that_is_named_is_a_setting(name: str) -> None:
     text = (ROOT / name).read_text()
-    # `MATTING_REVIEW_`, the beginning of several, is none.
+    # `MATTING_REVIEW_` is the prefix of several settings, not a setting.
     named = set(re.findall(r"\bMATTING_[A-Z0-9_]*[A-Z0-9]\b", text)) - OF_THE_COMMAND
     assert named <= known_variables()
 

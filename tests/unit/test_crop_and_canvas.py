@@ -1,4 +1,4 @@
-"""Crop, canvas, scale and position: where the subject comes to lie, to the pixel."""
+"""Crop, canvas, scale and position: the subject's place, to the pixel."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from worker.imaging.matte import subject_box
 
 PHOTO = (400, 300)
 SUBJECT = (100, 50, 200, 250)
-"""100 × 200 pixels."""
+"""The subject's left, top, right and bottom: 100 × 200 pixels."""
 
 
 def subject_on(options: Options) -> tuple[int, int, float, float, float, float]:
@@ -44,7 +44,7 @@ def subject_on(options: Options) -> tuple[int, int, float, float, float, float]:
         ({"max_megapixels": 0.03}, (200, 150, 50, 25, 100, 125)),
     ],
 )
-def test_the_subject_lies_where_it_was_asked_for(
+def test_the_subject_is_at_the_requested_position(
     wanted: dict[str, object], expected: tuple[float, ...]
 ) -> None:
     assert subject_on(Options.model_validate(wanted)) == pytest.approx(expected, abs=1)

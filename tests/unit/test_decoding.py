@@ -1,3 +1,5 @@
+"""Decoding photos: formats, orientation, limits and damaged files."""
+
 import io
 
 import cv2
@@ -32,7 +34,7 @@ def saved(image: PIL.Image.Image, kind: str, **arguments: object) -> bytes:
 
 
 def quadrants(width: int = 60, height: int = 40) -> PIL.Image.Image:
-    """Red, green, blue, grey: any turn or flip shows."""
+    """Red, green, blue and grey quadrants: they show any rotation or flip."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[: height // 2, : width // 2] = (220, 20, 20)
     pixels[: height // 2, width // 2 :] = (20, 220, 20)
@@ -42,7 +44,7 @@ def quadrants(width: int = 60, height: int = 40) -> PIL.Image.Image:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
-def test_every_accepted_format_decodes_to_its_colours(kind: str) -> None:
+def test_every_accepted_format_decodes_to_the_right_colours(kind: str) -> None:
     decoded = decode(saved(quadrants(), kind), SETTINGS)
     assert (decoded.width, decoded.height) == (60, 40)
     np.testing.assert_allclose(decoded.image[5, 5], (220, 20, 20), atol=12)
@@ -79,7 +81,7 @@ def test_cmyk_is_converted() -> None:
     assert max(pixel[1], pixel[2]) < 80
 
 
-def test_what_was_transparent_lies_on_white() -> None:
+def test_transparent_areas_become_white() -> None:
     image = PIL.Image.new("RGBA", (20, 20), (10, 20, 30, 0))
     image.paste((200, 30, 40, 255), (5, 5, 15, 15))
     decoded = decode(saved(image, "PNG"), SETTINGS).image
@@ -96,7 +98,7 @@ def test_palette_with_transparency_decodes() -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
-def test_a_file_cut_short_is_refused(kind: str, share: float) -> None:
+def test_a_truncated_file_is_refused(kind: str, share: float) -> None:
     rng = np.random.default_rng(3)
     noisy = PIL.Image.fromarray(rng.integers(0, 255, (80, 90, 3), np.uint8))
     data = saved(noisy, kind)
@@ -104,7 +106,7 @@ def test_a_file_cut_short_is_refused(kind: str, share: float) -> None:
         decode(data[: int(len(data) * share)], SETTINGS)
 
 
-def test_a_thumbnail_does_not_hide_that_a_jpeg_is_cut_short(jpeg: bytes) -> None:
+def test_a_truncated_jpeg_with_a_thumbnail_is_refused(jpeg: bytes) -> None:
     thumbnail = saved(quadrants(16, 16), "JPEG")
     segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
     data = jpeg[:2] + segment + jpeg[2:]
@@ -124,7 +126,7 @@ def test_a_thumbnail_does_not_hide_that_a_jpeg_is_cut_short(jpeg: bytes) -> None
         b"%PDF-1.7",
     ],
 )
-def test_what_is_no_image_is_refused(data: bytes) -> None:
+def test_a_file_that_is_no_image_is_refused(data: bytes) -> None:
     with pytest.raises(NotAnImageError):
         decode(data, SETTINGS)
 
@@ -205,7 +207,7 @@ def test_a_png_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decode(data, SETTINGS).image.shape == (40, 60, 3)
 
 
-def test_a_png_with_exif_orientation_stands_upright() -> None:
+def test_exif_orientation_of_a_png_is_applied() -> None:
     image = quadrants()
     exif = image.getexif()
     exif[0x0112] = 6

@@ -1,4 +1,4 @@
-"""Specks and pinholes go; parts, gaps and haze that mean something stay."""
+"""Specks and pinholes are removed; meaningful parts, gaps and haze stay."""
 
 import cv2
 import numpy as np
@@ -21,11 +21,11 @@ def dotted(x: int, y: int, radius: int, value: float) -> Plane:
     return alpha
 
 
-def test_a_speck_beside_the_subject_goes() -> None:
+def test_a_speck_beside_the_subject_is_removed() -> None:
     assert np.array_equal(despeckle(dotted(40, 40, 3, 1.0)), disc())
 
 
-def test_a_cloud_that_is_nowhere_sure_goes() -> None:
+def test_a_haze_without_an_opaque_pixel_is_removed() -> None:
     assert np.array_equal(despeckle(dotted(40, 40, 20, 0.4)), disc())
 
 
@@ -48,14 +48,14 @@ def test_glass_stays_half_clear() -> None:
     assert np.array_equal(despeckle(alpha), alpha)
 
 
-def test_where_nothing_is_sure_all_is_kept() -> None:
+def test_everything_stays_if_no_pixel_is_opaque() -> None:
     alpha = (disc() * np.float32(0.4)).astype(np.float32)
     alpha[:20, :20] = 0.3
     assert np.array_equal(despeckle(alpha), alpha)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40))
-def test_any_alpha_stays_one_of_its_shape(seed: int, height: int, width: int) -> None:
+def test_despeckling_keeps_shape_and_range(seed: int, height: int, width: int) -> None:
     alpha = np.random.default_rng(seed).random((height, width), np.float32)
     result = despeckle(alpha)
     assert result.shape == alpha.shape

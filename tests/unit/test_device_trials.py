@@ -1,5 +1,7 @@
-"""Devices that no test machine has, with a stand-in for Paddle: what is tried, built, compared,
-used and told. What TensorRT and the devices themselves do, these tests can't show.
+"""Accelerators that no test machine has, with a stand-in for Paddle.
+
+The tests show which engines are tried, built, compared, used and reported. They can't show what
+TensorRT and the devices themselves do.
 """
 
 import json
@@ -35,7 +37,9 @@ def loaded() -> list[str]:
 
 @pytest.fixture
 def paddle(monkeypatch: pytest.MonkeyPatch) -> Iterator[Says]:
-    """Put the stand-in into Paddle's place, here and in trials; called with what it is to be."""
+    """Replace Paddle by the stand-in, here and in child processes. The fixture is a function that
+    sets its behaviour.
+    """
     for name in loaded():
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(str(STUB))
@@ -46,19 +50,19 @@ def paddle(monkeypatch: pytest.MonkeyPatch) -> Iterator[Says]:
 
     says()
     yield says
-    for name in loaded():  # the other tests' Paddle is the real one
+    for name in loaded():  # other tests use the real Paddle
         del sys.modules[name]
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """An export of which the stand-in reads nothing."""
+    """An exported model. The stand-in does not read it."""
     return shutil.copytree(BUNDLES / "builtin", tmp_path / "model")
 
 
 @pytest.fixture
 def gpu(model: Path, tmp_path: Path) -> dict[str, Any]:
-    """What the GPU image sets, into a folder that does not exist yet."""
+    """The settings of the GPU image, with a cache folder that does not exist yet."""
     return {
         "model": str(model),
         "device": "gpu:0",
@@ -79,7 +83,7 @@ def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-def test_tensorrt_makes_its_folder_builds_once_and_tells_what_it_took(
+def test_tensorrt_creates_its_folder_builds_once_and_reports_its_share(
     paddle: Says, gpu: dict[str, Any], tmp_path: Path
 ) -> None:
     paddle(subgraphs=[120, 14], builds=str(tmp_path / "builds"), error={"tensorrt": 0.01})
@@ -101,7 +105,7 @@ def test_tensorrt_makes_its_folder_builds_once_and_tells_what_it_took(
     ]
 
 
-def test_workers_that_start_at_once_build_one_set_and_read_it_whole(
+def test_workers_that_start_together_build_one_set_of_engines(
     paddle: Says, gpu: dict[str, Any], tmp_path: Path
 ) -> None:
     paddle(subgraphs=[50, 20, 9], builds=str(tmp_path / "builds"))
@@ -134,7 +138,7 @@ def test_a_build_that_crashed_leaves_nothing_and_the_next_start_builds(
         ({"subgraphs": [9], "error": {"tensorrt": 0.04}}, "0.040 away on average"),
     ],
 )
-def test_tensorrt_that_does_not_run_is_left_and_never_named(
+def test_tensorrt_that_fails_is_neither_used_nor_reported(
     paddle: Says, gpu: dict[str, Any], stub: dict[str, Any], reason: str
 ) -> None:
     paddle(**stub)
@@ -145,7 +149,7 @@ def test_tensorrt_that_does_not_run_is_left_and_never_named(
         load_predictor(Settings.model_validate(gpu | {"engine_fallback": "none"}))
 
 
-def test_for_a_json_graph_tensorrt_is_not_even_asked(
+def test_tensorrt_is_not_tried_for_a_json_graph(
     paddle: Says, gpu: dict[str, Any], model: Path
 ) -> None:
     paddle(subgraphs=[100])
@@ -156,7 +160,7 @@ def test_for_a_json_graph_tensorrt_is_not_even_asked(
     assert not gpu["engine_cache_dir"].exists()
 
 
-def test_a_folder_that_can_t_be_made_is_named(
+def test_an_error_names_the_folder_that_cannot_be_created(
     paddle: Says, gpu: dict[str, Any], tmp_path: Path
 ) -> None:
     paddle(subgraphs=[100])
@@ -169,7 +173,7 @@ def test_a_folder_that_can_t_be_made_is_named(
 @pytest.mark.parametrize(
     ("device", "kind"), [("gpu:0", "cuda"), ("xpu:0", "xpu"), ("npu:0", "npu")]
 )
-def test_a_device_that_gives_other_mattes_than_the_cpu_is_refused(
+def test_a_device_whose_mattes_differ_from_the_cpu_s_is_refused(
     paddle: Says, model: Path, device: str, kind: str
 ) -> None:
     paddle(error={kind: 0.03})
@@ -178,7 +182,7 @@ def test_a_device_that_gives_other_mattes_than_the_cpu_is_refused(
         load_predictor(Settings.model_validate(wanted))
 
 
-def test_what_a_device_may_do_is_the_settings_to_say(paddle: Says, model: Path) -> None:
+def test_settings_set_the_allowed_difference_of_a_device(paddle: Says, model: Path) -> None:
     wanted: dict[str, Any] = {"model": str(model), "device": "gpu:0", "predict_batch_size": 1}
     paddle(error={"cuda": 0.03})
     known = described(wanted | {"alpha_tolerances": {"fp32": 0.05}})
@@ -189,13 +193,13 @@ def test_what_a_device_may_do_is_the_settings_to_say(paddle: Says, model: Path) 
 
 
 @pytest.mark.parametrize("device", ["gpu:0", "xpu:0", "npu:0"])
-def test_a_device_that_is_not_there_ends_the_start(paddle: Says, model: Path, device: str) -> None:
+def test_a_missing_device_stops_the_start(paddle: Says, model: Path, device: str) -> None:
     paddle(without=["cuda", "xpu", "npu"])
     with pytest.raises(EngineUnavailableError, match="paddle"):
         load_predictor(Settings.model_validate({"model": str(model), "device": device}))
 
 
-def test_paddle_s_threads_are_told_before_it_is_loaded(
+def test_thread_variables_are_set_before_paddle_is_loaded(
     paddle: Says, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KMP_BLOCKTIME", raising=False)
@@ -207,7 +211,7 @@ def test_paddle_s_threads_are_told_before_it_is_loaded(
     assert str(THREAD_SPIN_MS) == sys.modules["paddle"].SPIN_MS
 
 
-def test_shapes_beyond_those_built_for_go_to_another_session() -> None:
+def test_shapes_without_a_built_engine_use_another_session() -> None:
     class Noting:
         def __init__(self) -> None:
             self.shapes: list[tuple[int, ...]] = []

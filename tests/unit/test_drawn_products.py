@@ -1,4 +1,4 @@
-"""The drawn products that train and measure the built-in model: their alpha is the truth."""
+"""The drawn products for training and evaluation have an exact alpha."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def _texture() -> Image:
 @pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: product.__name__)
 @settings(max_examples=12)
 @given(seed=SEEDS)
-def test_a_product_is_there_and_within_its_ranges(
+def test_a_drawn_product_is_visible_and_within_its_ranges(
     product: Callable[[Drawing], None], seed: int
 ) -> None:
     drawing = Drawing(np.random.default_rng(seed), SIZE, [_texture()])
@@ -38,7 +38,7 @@ def test_a_product_is_there_and_within_its_ranges(
 
 @settings(max_examples=30)
 @given(seed=SEEDS)
-def test_a_product_fills_its_box(seed: int) -> None:
+def test_a_drawn_product_fills_its_bounding_box(seed: int) -> None:
     colour, alpha = render_product(np.random.default_rng(seed), SIZE, [])
     assert colour.shape == (*alpha.shape, 3)
     assert max(alpha.shape) <= SIZE
@@ -52,10 +52,12 @@ def test_a_product_fills_its_box(seed: int) -> None:
     clear=st.floats(0, 0.9),
     ground=st.integers(0, 255),
 )
-def test_parts_laid_on_one_another_are_what_lies_over_any_ground(
+def test_composited_parts_look_the_same_over_any_background(
     masks: list[int], clear: float, ground: int
 ) -> None:
-    """Straight colours and alpha at the end, against one part after the other over the ground."""
+    """Compositing all parts first, and then over a background, gives the same as one part after the
+    other over the background.
+    """
     together = Drawing(np.random.default_rng(0), SIZE, [])
     picture = np.full((SIZE, SIZE, 3), ground, np.float32)
     for seed in masks:
@@ -72,7 +74,7 @@ def test_parts_laid_on_one_another_are_what_lies_over_any_ground(
     assert np.abs(result - picture).max() < 0.1
 
 
-def test_glass_lets_light_through_and_its_edges_less() -> None:
+def test_glass_is_less_transparent_at_its_edges() -> None:
     drawing = Drawing(np.random.default_rng(3), 200, [])
     glass = Material(np.full(3, 90, np.float32), gloss=0.0, clear=0.8)
     drawing.put(drawing.ellipse(0.5, 0.5, 0.4, 0.4), glass, 0.3)
@@ -82,7 +84,7 @@ def test_glass_lets_light_through_and_its_edges_less() -> None:
 
 
 @pytest.mark.parametrize("subjects", ["products", "shapes"])
-def test_a_composite_is_exact_and_can_be_pointed_at(subjects: Subjects) -> None:
+def test_a_composite_has_an_exact_alpha_and_a_clear_subject(subjects: Subjects) -> None:
     image = _texture()
     mask = np.zeros(image.shape[:2], np.uint8)
     mask[20:100, 20:70] = 255

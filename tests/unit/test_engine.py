@@ -1,4 +1,4 @@
-"""What each device would be told, call by call: no GPU is needed to read a plan."""
+"""The calls that configure Paddle for each device. Reading them needs no GPU."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +36,7 @@ def calls(plan: EnginePlan) -> dict[str, tuple[object, ...]]:
     return {call.method: call.arguments for call in plan.calls}
 
 
-def test_a_cpu_tries_onednn_and_keeps_the_plain_one_to_check_it(model: Model) -> None:
+def test_a_cpu_gets_onednn_and_a_plain_engine_to_check_it(model: Model) -> None:
     fast, plain = planned(model, device="cpu", cpu_threads=3)
     assert (fast.kind, plain.kind) == ("onednn", "plain")
     assert calls(fast)["set_mkldnn_cache_capacity"] == (30,)
@@ -62,26 +62,26 @@ def test_the_threads_of_a_cpu_are_shared_by_the_streams(
     assert calls(fast)["set_cpu_math_library_num_threads"] == (threads_each,)
 
 
-def test_a_device_runs_one_network_unless_told_otherwise() -> None:
+def test_a_device_gets_one_network_by_default() -> None:
     assert streams(Settings(device="gpu:0", cpu_threads=8)) == 1
 
 
-def test_bf16_falls_back_by_way_of_fp32(model: Model) -> None:
+def test_bf16_falls_back_to_fp32_before_the_plain_engine(model: Model) -> None:
     kinds = [plan.kind for plan in planned(model, device="cpu", precision="bf16")]
     assert kinds == ["onednn-bf16", "onednn", "plain"]
 
 
-def test_bf16_is_for_convolutions_only(model: Model) -> None:
+def test_bf16_is_used_for_convolutions_only(model: Model) -> None:
     narrow = calls(planned(model, device="cpu", precision="bf16")[0])
     assert narrow["set_bfloat16_op"] == ({"conv2d", "fused_conv2d"},)
 
 
-def test_a_gpu_gets_its_number_and_its_pool(model: Model) -> None:
+def test_a_gpu_plan_sets_the_device_number_and_memory_pool(model: Model) -> None:
     (plan,) = planned(model, device="gpu:2", gpu_memory_pool_mb=900)
     assert calls(plan)["enable_use_gpu"] == (900, 2)
 
 
-def test_tensorrt_reads_shapes_and_engines_of_its_own_set(model: Model, tmp_path: Path) -> None:
+def test_tensorrt_reads_the_shapes_and_engines_in_its_folder(model: Model, tmp_path: Path) -> None:
     wanted: dict[str, object] = {"device": "gpu:0", "tensorrt": True, "precision": "fp16"}
     wanted["engine_cache_dir"] = tmp_path
     settings = Settings.model_validate(wanted)
@@ -101,8 +101,8 @@ def test_tensorrt_reads_shapes_and_engines_of_its_own_set(model: Model, tmp_path
     assert calls(noting)["collect_shape_range_info"] == (ranges,)
 
 
-def test_what_engines_follow_from_makes_another_set(model: Model, tmp_path: Path) -> None:
-    """Paddle names an engine by the graph, the batch and the precision alone."""
+def test_everything_that_changes_engines_changes_their_folder(model: Model, tmp_path: Path) -> None:
+    """Paddle's own names of engines only depend on the graph, the batch and the precision."""
     usual: dict[str, object] = {"device": "gpu:0", "tensorrt": True, "engine_cache_dir": tmp_path}
 
     def folder(inputs: tuple[tuple[int, Size], ...], **values: object) -> Path:
@@ -129,7 +129,7 @@ def test_every_device_is_checked_against_the_plain_cpu(model: Model) -> None:
         assert "disable_gpu" in calls(plan)
 
 
-def test_kunlun_and_ascend_have_plans(model: Model) -> None:
+def test_xpu_and_npu_have_plans(model: Model) -> None:
     (xpu,) = planned(model, device="xpu:1")
     assert calls(xpu)["set_xpu_device_id"] == (1,)
     (npu,) = planned(model, device="npu:3")
@@ -152,19 +152,19 @@ def test_a_precision_that_the_device_lacks_is_refused(
 
 
 @pytest.mark.parametrize("device", ["gpu:0", "xpu:0", "npu:0"])
-def test_a_device_that_this_paddle_lacks_is_named_with_its_package(device: str) -> None:
+def test_an_error_names_the_package_for_a_device_that_paddle_lacks(device: str) -> None:
     settings = Settings.model_validate({"device": device})
     model = find_model(settings)
     with pytest.raises(EngineUnavailableError, match="paddle"):
         create(plans(settings, model, shapes=1)[0], model)
 
 
-def test_profiling_is_asked_for_by_a_setting(model: Model) -> None:
+def test_a_setting_switches_profiling_on(model: Model) -> None:
     assert "enable_profile" in calls(planned(model, profile_engine=True)[0])
     assert "enable_profile" not in calls(planned(model)[0])
 
 
-def test_onednn_resizes_only_what_says_that_it_may(model: Model) -> None:
+def test_onednn_resizes_only_with_half_pixel_resize(model: Model) -> None:
     settings = Settings(device="cpu")
     other = replace(model, half_pixel_resize=True)
     for one, expected in ((model, False), (other, True)):

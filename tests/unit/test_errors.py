@@ -1,3 +1,5 @@
+"""Every error has a unique code and says what happened and what to do."""
+
 import re
 from collections import Counter
 
@@ -30,6 +32,6 @@ def test_every_error_says_what_happened_and_what_to_do(kind: type[MattingError])
     assert errors.ERRORS[kind.code] is kind
 
 
-def test_an_image_is_never_tried_again_for_its_own_faults() -> None:
+def test_errors_of_an_image_are_never_retried() -> None:
     assert not any(one.retryable for one in every_error() if issubclass(one, ImageError))
     assert all(one.retryable for one in every_error() if issubclass(one, TransientError))

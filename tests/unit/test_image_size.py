@@ -1,4 +1,4 @@
-"""The size of a photo, as the API reads it."""
+"""The size of a photo that the API reads from its header."""
 
 import struct
 
@@ -10,27 +10,27 @@ from tests import bad_photos, photo_bombs, photo_files
 
 
 @pytest.mark.parametrize("name", ["jpeg", "png", "webp", "bmp", "tiff"])
-def test_the_header_is_enough(name: str) -> None:
+def test_the_size_is_read_from_the_header(name: str) -> None:
     assert image_size(bad_photos.good()[name]) == (96, 64)
 
 
-def test_a_turned_photo_is_as_large_as_it_is_seen() -> None:
+def test_the_size_follows_the_exif_orientation() -> None:
     assert image_size(bad_photos.turned(6)) == (64, 96)
     assert image_size(bad_photos.turned(3)) == (96, 64)
 
 
-def test_pixels_are_not_looked_at_whatever_they_are() -> None:
+def test_pixels_are_not_decoded() -> None:
     header = struct.pack(">IIBBBBB", 40_000, 30_000, 8, 2, 0, 0, 0)
     assert image_size(photo_files.png(header, b"no pixels")) == (40_000, 30_000)
 
 
 @pytest.mark.parametrize("data", bad_photos.never_images().values(), ids=bad_photos.never_images())
-def test_what_is_no_image_is_refused(data: bytes) -> None:
+def test_a_file_that_is_no_image_is_refused(data: bytes) -> None:
     with pytest.raises(NotAnImageError):
         image_size(data)
 
 
 @pytest.mark.parametrize("name", ["padding.jpg", "comments.jpg", "chunks.png", "strips.tiff"])
-def test_what_would_keep_an_api_process_busy_is_refused(name: str) -> None:
+def test_files_that_are_slow_to_read_are_refused(name: str) -> None:
     with pytest.raises(TooCostlyImageError):
         image_size(photo_bombs.bombs()[name][0])

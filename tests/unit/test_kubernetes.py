@@ -1,4 +1,6 @@
-"""The manifests, rendered by kustomize: valid, closed, and in step with the code's names."""
+"""The manifests, rendered by kustomize: valid, restrictive, and in agreement with the
+code's names.
+"""
 
 import ipaddress
 import os
@@ -19,11 +21,13 @@ from tests.unit.test_monitoring_files import known_metrics
 ROOT = Path(__file__).parents[2]
 
 BATCHES_IN_FLIGHT_S = 25
-"""A worker on busy cores finishes what it holds within this after SIGTERM."""
+"""A worker on busy cores finishes its batches within this after SIGTERM."""
 K8S = ROOT / "deploy" / "k8s"
 KUBERNETES = "1.31"
 KINDS_OF_OTHERS = {"ScaledObject", "PodMonitor"}
-"""Custom resources: their fields are compared with KEDA's and the operator's references below."""
+"""Custom resources. Their fields are compared with the references of KEDA and the operator
+below.
+"""
 
 SCALED_OBJECT = {
     "scaleTargetRef", "pollingInterval", "cooldownPeriod", "initialCooldownPeriod",
@@ -72,14 +76,14 @@ def test_every_object_fits_the_schema_of_its_kind(manifests: list[Manifest]) -> 
             validate.validate(one, KUBERNETES, strict=True)
 
 
-def test_a_wrong_field_would_be_found() -> None:
+def test_a_wrong_field_is_noticed() -> None:
     validate = pytest.importorskip("kubernetes_validate", reason="make deploy-check installs it")
     wrong = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "datum": {}}
     with pytest.raises(validate.ValidationError):
         validate.validate(wrong, KUBERNETES, strict=True)
 
 
-def test_what_scales_the_workers_has_known_fields_and_real_metrics(
+def test_the_autoscaler_uses_known_fields_and_existing_metrics(
     manifests: list[Manifest],
 ) -> None:
     spec = named(manifests, "ScaledObject", "matting-worker")["spec"]
@@ -100,7 +104,7 @@ def test_what_scales_the_workers_has_known_fields_and_real_metrics(
     assert asked <= known_metrics()
 
 
-def test_every_container_can_do_little(manifests: list[Manifest]) -> None:
+def test_every_container_has_minimal_privileges(manifests: list[Manifest]) -> None:
     for name, pod in pods(manifests):
         spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True, name
@@ -118,7 +122,7 @@ def test_every_container_can_do_little(manifests: list[Manifest]) -> None:
             assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]], name
 
 
-def test_probes_ask_ports_and_routes_that_exist(manifests: list[Manifest]) -> None:
+def test_probes_use_existing_ports_and_routes(manifests: list[Manifest]) -> None:
     from api.app import create_app
 
     routes = set(create_app(Settings()).openapi()["paths"])
@@ -141,7 +145,7 @@ def test_probes_ask_ports_and_routes_that_exist(manifests: list[Manifest]) -> No
     assert api["readinessProbe"]["httpGet"]["path"] == "/healthz", "or zero workers stay zero"
 
 
-def test_a_worker_that_warms_is_left_alone_and_one_that_hangs_is_not(
+def test_a_warming_worker_is_not_restarted_and_a_hanging_one_is(
     manifests: list[Manifest],
 ) -> None:
     spec = named(manifests, "Deployment", "matting-worker")["spec"]["template"]["spec"]
@@ -150,7 +154,7 @@ def test_a_worker_that_warms_is_left_alone_and_one_that_hangs_is_not(
         kind: worker[kind]["httpGet"]["path"]
         for kind in ("startupProbe", "readinessProbe", "livenessProbe")
     }
-    # Kubernetes asks whether it lives only once it has been ready.
+    # Kubernetes uses the liveness probe only after the startup probe succeeded.
     assert paths == {
         "startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/healthz",
     }  # fmt: skip
@@ -158,7 +162,7 @@ def test_a_worker_that_warms_is_left_alone_and_one_that_hangs_is_not(
     assert patience["periodSeconds"] * patience["failureThreshold"] >= 1_200, "TensorRT builds"
 
 
-def test_a_worker_has_the_time_that_it_takes_to_stop(manifests: list[Manifest]) -> None:
+def test_a_worker_gets_enough_time_to_stop(manifests: list[Manifest]) -> None:
     spec = named(manifests, "Deployment", "matting-worker")["spec"]["template"]["spec"]
     assert spec["terminationGracePeriodSeconds"] >= 2 * BATCHES_IN_FLIGHT_S
 
@@ -174,7 +178,7 @@ def test_variables_are_settings_and_metrics_ports_agree(manifests: list[Manifest
     assert policy["ingress"][0]["ports"] == [{"protocol": "TCP", "port": port}]
 
 
-def test_zip_files_leave_room_in_the_api_s_tmp(manifests: list[Manifest]) -> None:
+def test_zip_files_fit_into_the_api_s_tmp(manifests: list[Manifest]) -> None:
     spec = named(manifests, "Deployment", "matting-api")["spec"]["template"]["spec"]
     limit = spec["volumes"][0]["emptyDir"]["sizeLimit"]
     data = named(manifests, "ConfigMap", "matting")["data"]
@@ -193,7 +197,7 @@ def test_selectors_find_their_pods(manifests: list[Manifest]) -> None:
             assert any(wanted.items() <= found.items() for found in labels), one["metadata"]
 
 
-def test_nothing_is_open_that_is_not_named(manifests: list[Manifest]) -> None:
+def test_network_policies_deny_everything_that_they_do_not_name(manifests: list[Manifest]) -> None:
     nothing = named(manifests, "NetworkPolicy", "matting-nothing")["spec"]
     assert nothing["policyTypes"] == ["Ingress", "Egress"]
     assert not {"ingress", "egress"} & set(nothing)
@@ -217,7 +221,7 @@ def test_nothing_is_open_that_is_not_named(manifests: list[Manifest]) -> None:
 def addresses(
     policy: Manifest,
 ) -> Iterator[tuple[ipaddress.IPv4Network, list[ipaddress.IPv4Network]]]:
-    """What a policy lets out to by address: each network and what is taken out of it."""
+    """The networks that a policy allows as destinations, each with its exceptions."""
     for rule in policy["spec"].get("egress", ()):
         assert rule.get("to"), "a rule that names no peer leads everywhere"
         assert rule.get("ports"), "a rule that names no port leads to every one"
@@ -228,7 +232,7 @@ def addresses(
                 yield ipaddress.IPv4Network(block["cidr"]), taken
 
 
-def test_what_goes_out_goes_to_named_places(manifests: list[Manifest]) -> None:
+def test_outgoing_traffic_has_named_destinations(manifests: list[Manifest]) -> None:
     policies = [one for one in manifests if one["kind"] == "NetworkPolicy"]
     documentation = ipaddress.IPv4Network("192.0.2.0/24")
     for policy in policies:
@@ -248,7 +252,7 @@ def test_what_goes_out_goes_to_named_places(manifests: list[Manifest]) -> None:
     assert who["values"] == ["api", "worker"]
 
 
-def test_the_api_is_shown_outside_by_tls_and_nothing_of_the_inside(tmp_path: Path) -> None:
+def test_the_ingress_uses_tls_and_hides_internal_routes(tmp_path: Path) -> None:
     here = tmp_path / "own"
     here.mkdir()
     (here / "kustomization.yaml").write_text(
@@ -287,7 +291,7 @@ def test_the_api_is_shown_outside_by_tls_and_nothing_of_the_inside(tmp_path: Pat
     assert Settings().max_request_bytes == 1024**3
 
 
-def test_the_command_that_loads_the_alerts_makes_one_rule_of_them() -> None:
+def test_the_documented_command_makes_one_rule_of_the_alerts() -> None:
     [command] = re.findall(
         r"^(\{ printf .*?; \}) \| kubectl", (K8S / "README.md").read_text(), re.M | re.S
     )
@@ -300,7 +304,7 @@ def test_the_command_that_loads_the_alerts_makes_one_rule_of_them() -> None:
     assert rule["spec"] == alerts
 
 
-def test_the_alerts_find_their_jobs(manifests: list[Manifest]) -> None:
+def test_alerts_use_the_scraped_job_names(manifests: list[Manifest]) -> None:
     jobs = {
         rule["replacement"]
         for one in manifests

@@ -1,4 +1,4 @@
-"""What may never stand in a log, and what must."""
+"""What logs must never contain, and what they must contain."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ def _fail(password: str) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
-def test_an_exception_is_told_without_the_values_it_met(
+def test_a_logged_exception_contains_no_values(
     log_format: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure_logging(Settings.model_validate({"log_format": log_format}))

@@ -1,4 +1,4 @@
-"""Manifests: what is read from CSV and JSON lines, and that nothing strange gets through."""
+"""Manifests: reading CSV and JSON lines, and rejecting bad rows."""
 
 import json
 import uuid
@@ -24,7 +24,7 @@ def rows(text: str | bytes, size: int = 7) -> list[dict[str, Any]]:
     return list(read_rows(data[start : start + size] for start in range(0, len(data), size)))
 
 
-def test_csv_keeps_the_columns_that_are_the_caller_s_own() -> None:
+def test_csv_keeps_the_caller_s_own_columns() -> None:
     text = "Key,ID,sku,options.format\nphotos/a.jpg,1,RED-1,webp\n\nphotos/b.jpg,,,\n"
     first, second = rows(text)
     assert first == {"key": "photos/a.jpg", "id": "1", "sku": "RED-1", "options.format": "webp"}
@@ -37,7 +37,7 @@ def test_csv_keeps_the_columns_that_are_the_caller_s_own() -> None:
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
-def test_what_spreadsheets_write_is_understood(delimiter: str, mark: str, newline: str) -> None:
+def test_csv_from_spreadsheets_is_read(delimiter: str, mark: str, newline: str) -> None:
     row = f'https://x.example/ä.jpg{delimiter}"a\nb, ""c"""'
     text = newline.join([f"url{delimiter}title", row])
     [found] = rows((mark + text).encode())
@@ -70,7 +70,7 @@ def test_a_bad_row_fails_alone() -> None:
         ({"key": "a.jpg", "own": "x" * 20_000}, "bad-manifest-row"),
     ],
 )
-def test_rows_reach_no_further_than_requests(row: dict[str, Any], code: str) -> None:
+def test_rows_may_name_the_same_sources_as_requests(row: dict[str, Any], code: str) -> None:
     error = READER.item(row, 1).error
     assert error is not None
     assert error.code == code
@@ -99,7 +99,7 @@ def test_a_key_s_own_upload_may_be_named() -> None:
         'key\n"' + "x" * 200_000,
     ],
 )
-def test_what_is_no_manifest_says_so(text: str | bytes) -> None:
+def test_a_file_that_is_no_manifest_is_refused(text: str | bytes) -> None:
     with pytest.raises(BadManifestError):
         rows(text, size=4_096)
 
@@ -108,13 +108,13 @@ cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x0
 
 
 @given(st.lists(st.dictionaries(cells, cells, max_size=4), max_size=8), st.integers(1, 64))
-def test_json_lines_come_back_as_they_were(objects: list[dict[str, str]], size: int) -> None:
+def test_json_lines_keep_the_caller_s_values(objects: list[dict[str, str]], size: int) -> None:
     text = "".join(json.dumps(one) + "\n" for one in [{"key": "a"}, *objects])
     assert rows(text, size) == [{"key": "a"}, *objects]
 
 
 @given(st.binary(max_size=400), st.integers(1, 64))
-def test_any_bytes_are_rows_or_an_error(data: bytes, size: int) -> None:
+def test_arbitrary_bytes_give_rows_or_an_error(data: bytes, size: int) -> None:
     try:
         found = rows(data, size)
     except BadManifestError:

@@ -1,3 +1,5 @@
+"""The full-size matte, the colours at its edge, and the rendered colours."""
+
 import cv2
 import numpy as np
 from hypothesis import given, settings
@@ -11,7 +13,9 @@ from worker.imaging.render import Subject, render
 
 
 def composite() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
-    """A blue subject on red with a soft edge: photo, alpha, and the subject's true colour."""
+    """A blue subject on red with a soft edge: the photo, its alpha and the subject's true
+    colour.
+    """
     alpha = np.zeros((200, 240), np.float32)
     cv2.circle(alpha, (120, 100), 60, 1.0, -1)
     alpha = cv2.GaussianBlur(alpha, (0, 0), 3).astype(np.float32)
@@ -35,7 +39,7 @@ def test_alpha_comes_back_at_the_photo_size() -> None:
     assert full_size_alpha(np.ones((32, 64), np.float32), 301, 77).shape == (77, 301)
 
 
-def test_edge_colours_lose_the_old_background() -> None:
+def test_edge_colours_contain_no_old_background() -> None:
     photo, alpha, subject = composite()
     band = (alpha > 40) & (alpha < 215)
     before = np.abs(photo[band].astype(float) - subject).mean()
@@ -46,7 +50,7 @@ def test_edge_colours_lose_the_old_background() -> None:
     assert after < 12
 
 
-def test_pixels_of_the_plain_subject_are_not_touched() -> None:
+def test_opaque_pixels_stay_unchanged() -> None:
     photo, alpha, _ = composite()
     cutout = render(Subject(photo, alpha), Options())
     np.testing.assert_array_equal(cutout[alpha == 255][:, :3], photo[alpha == 255])
@@ -59,7 +63,7 @@ def test_a_hard_or_empty_matte_has_no_edge() -> None:
         assert estimate_foreground(photo, matte, transition_pixels(matte)).shape == (0, 3)
 
 
-def test_a_haze_with_no_subject_near_keeps_about_the_photo_s_colours() -> None:
+def test_a_haze_far_from_the_subject_keeps_roughly_the_photo_s_colours() -> None:
     photo, _, _ = composite()
     haze = np.full(photo.shape[:2], 3, np.uint8)
     colours = estimate_foreground(photo, haze, transition_pixels(haze)).reshape(photo.shape)
@@ -67,11 +71,11 @@ def test_a_haze_with_no_subject_near_keeps_about_the_photo_s_colours() -> None:
     assert np.abs(corner - photo[:20, :20]).max() <= 2
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(
     st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32 - 1), st.sampled_from([1, 40, 254])
 )
-def test_any_photo_and_alpha_give_a_colour_for_each_place(
+def test_every_photo_and_alpha_give_a_colour_for_each_pixel(
     height: int, width: int, seed: int, least: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -83,7 +87,7 @@ def test_any_photo_and_alpha_give_a_colour_for_each_place(
     assert estimate_foreground(photo, alpha, places).shape == (len(places), 3)
 
 
-def test_colours_are_straight_and_clear_pixels_zero() -> None:
+def test_colours_are_not_premultiplied_and_transparent_pixels_are_zero() -> None:
     photo, alpha, _ = composite()
     cutout = render(Subject(photo, alpha), Options.model_validate({"foreground": "keep"}))
     assert (cutout[alpha == 0] == 0).all()
@@ -92,7 +96,7 @@ def test_colours_are_straight_and_clear_pixels_zero() -> None:
     np.testing.assert_array_equal(cutout[..., 3], alpha)
 
 
-def test_the_background_is_exactly_the_colour_asked_for() -> None:
+def test_the_background_has_exactly_the_requested_colour() -> None:
     photo, alpha, _ = composite()
     result = render(Subject(photo, alpha), Options(background="#fefdfc"))
     assert result.shape == photo.shape

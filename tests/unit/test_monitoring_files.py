@@ -1,4 +1,4 @@
-"""Alert rules, dashboard and runbook, held against the metrics that the code has."""
+"""Alert rules, dashboard and runbook agree with the code's metrics."""
 
 import json
 import re
@@ -22,7 +22,7 @@ SUFFIXES = r"(_total|_bucket|_sum|_count)?"
 
 
 def known_metrics() -> set[str]:
-    """Those that are counted, and those that are asked for at each scrape."""
+    """All metrics: counted ones, and those computed at each scrape."""
     registered = {
         family.name
         for family in prometheus_client.REGISTRY.collect()
@@ -45,7 +45,7 @@ def expressions() -> Iterator[tuple[str, str]]:
             yield panel["title"], target["expr"]
 
 
-def test_every_metric_that_is_watched_exists() -> None:
+def test_every_metric_in_rules_and_dashboard_exists() -> None:
     known = known_metrics()
     for title, expression in expressions():
         named = re.findall(r"\bmatting_[a-z_]+\b", expression)
@@ -61,7 +61,7 @@ def panels() -> list[dict[str, Any]]:
     return found
 
 
-def test_the_dashboard_is_one_screen_on_which_nothing_overlaps() -> None:
+def test_the_dashboard_fits_on_one_screen_without_overlaps() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in panels():
         place = panel["gridPos"]
@@ -73,26 +73,26 @@ def test_the_dashboard_is_one_screen_on_which_nothing_overlaps() -> None:
         assert not cells & taken, panel["title"]
         taken |= cells
     assert max(x for x, _ in taken) < 24
-    # A cell and its gap are 38 px: a screen of 1080 shows 28 rows of them (`?kiosk`).
+    # A cell with its gap is 38 px high, so a screen of 1080 px shows 28 rows (`?kiosk`).
     assert max(y for _, y in taken) < 28
 
 
-def test_a_tile_says_itself_when_it_is_bad() -> None:
-    """Without steps of its own Grafana paints everything above 80 red, a good pace too."""
+def test_every_tile_has_thresholds_of_its_own() -> None:
+    """Without thresholds of its own, Grafana paints every value above 80 red, even a good one."""
     tiles = [panel for panel in panels() if panel["type"] == "stat"]
     assert tiles
     for tile in tiles:
         assert tile["fieldConfig"]["defaults"]["thresholds"]["steps"], tile["title"]
 
 
-def test_the_runbook_names_panels_that_are_there() -> None:
+def test_the_runbook_names_existing_panels() -> None:
     titles = {panel["title"] for panel in panels()}
     for page in (DEPLOY / "runbook").glob("*.md"):
         named = set(re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", page.read_text()))
         assert named <= titles, page.name
 
 
-def test_every_alert_has_its_page_and_every_page_its_alert() -> None:
+def test_every_alert_has_one_runbook_page() -> None:
     rules: list[dict[str, Any]] = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
     pages = {path.stem for path in (DEPLOY / "runbook").glob("Matting*.md")}
     assert {rule["alert"] for rule in rules} == pages
@@ -101,7 +101,7 @@ def test_every_alert_has_its_page_and_every_page_its_alert() -> None:
         assert rule["labels"]["severity"] in ("page", "ticket")
 
 
-def test_every_alert_is_tested_firing_and_silent() -> None:
+def test_every_alert_has_a_firing_and_a_silent_test() -> None:
     tests = yaml.safe_load((ALERTS.parent / "tests" / "alerts.yml").read_text())["tests"]
     cases = [case for test in tests for case in test["alert_rule_test"]]
     names = {rule["alert"] for rule in yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]}

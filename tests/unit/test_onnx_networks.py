@@ -1,5 +1,5 @@
-"""Pieces of the networks that people import, with random weights, against onnxruntime: a Swin
-encoder block, and a deformable convolution as exporters write it out with GatherND.
+"""Parts of popular networks with random weights, compared with onnxruntime: a Swin encoder block,
+and a deformable convolution that an exporter wrote with GatherND.
 """
 
 import os
@@ -17,15 +17,15 @@ from worker.inference.catalog import Model
 from worker.inference.engine import ConfigCall, PaddlePrecision, plans
 from worker.inference.importing.recipe import LIKE
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Paddle's graph builder warns of its own habits
+pytestmark = pytest.mark.filterwarnings("ignore")  # Paddle's graph builder causes warnings
 
 HEADS, DEPTH, WINDOW, SIDE = 2, 8, 4, 12
 
 
 def swin_block(*, shift: int) -> tuple[list[Any], Weights]:
-    """Patches of the photo, one block of window attention (shifted or not), patch merging.
+    """Photo patches, one block of window attention (shifted or not), patch merging.
 
-    Liu et al., Swin Transformer, 2021, as PyTorch's exporter writes it for a batch of one.
+    Liu et al., Swin Transformer, 2021, as PyTorch exports it for a batch of one.
     """
     tokens, windows = WINDOW**2, (SIDE // WINDOW) ** 2
     wide = HEADS * DEPTH
@@ -128,7 +128,9 @@ def swin_block(*, shift: int) -> tuple[list[Any], Weights]:
 
 
 def rolled(given: str, made: str, at: str) -> list[Any]:
-    """torch.roll over height and width: what is cut off in front is joined behind."""
+    """torch.roll over height and width: the part that is cut off at the start is appended at the
+    end.
+    """
     nodes = []
     for axis, (source, target) in (
         ("axis_h", (given, f"{made}_h")), ("axis_w", (f"{made}_h", made)),
@@ -141,7 +143,7 @@ def rolled(given: str, made: str, at: str) -> list[Any]:
     return nodes
 
 
-def test_a_mask_of_all_windows_is_repeated_for_each_photo(tmp_path: Path) -> None:
+def test_a_mask_for_all_windows_is_repeated_for_each_photo(tmp_path: Path) -> None:
     nodes = [
         node("Reshape", "img parted", "p"),
         node("Transpose", "p", "t", perm=[0, 2, 4, 1, 3, 5]),
@@ -163,8 +165,10 @@ def test_a_swin_block_takes_any_batch(shift: int, tmp_path: Path) -> None:
 
 
 def deformable(size: tuple[int, int], *, channels: int = 5) -> tuple[list[Any], Weights]:
-    """A modulated deformable convolution of 3 × 3 taps, written out as exporters do: corners by
-    GatherND over a padded photo, weighed, laid out as a picture of 3H × 3W, and convolved.
+    """A modulated deformable convolution of 3 × 3 taps as exporters write it.
+
+    GatherND reads corners of the padded photo. They are weighted, arranged as a picture of 3H × 3W,
+    and convolved.
     """
     height, width = size
     tall, broad = height + 2, width + 2
@@ -246,14 +250,14 @@ def deformable(size: tuple[int, int], *, channels: int = 5) -> tuple[list[Any], 
     return nodes, weights
 
 
-def test_a_deformable_convolution_that_is_written_out_takes_any_batch(tmp_path: Path) -> None:
+def test_a_decomposed_deformable_convolution_takes_any_batch(tmp_path: Path) -> None:
     size = (6, 8)
     nodes, weights = deformable(size)
     model = network(nodes, weights, size=size, batch=1)
     compare(model, tmp_path, size=size, batches=(1, 2, 3), tolerance=2e-4)
 
 
-def test_on_a_gpu_an_imported_network_is_planned_as_paddlesegs_are(tmp_path: Path) -> None:
+def test_an_imported_network_gets_the_same_gpu_plan_as_paddleseg_s(tmp_path: Path) -> None:
     graph, params = tmp_path / "model.pdmodel", tmp_path / "model.pdiparams"
     graph.write_bytes(b"g")
     params.write_bytes(b"p")
@@ -269,8 +273,8 @@ def test_on_a_gpu_an_imported_network_is_planned_as_paddlesegs_are(tmp_path: Pat
     assert ConfigCall("enable_memory_optim") in accelerated.calls
 
 
-def test_isnet_as_others_publish_it(tmp_path: Path) -> None:
-    """Not in CI: 88 MB. ISNET_ONNX names the file (fp16, of @imgly/background-removal)."""
+def test_the_published_isnet(tmp_path: Path) -> None:
+    """Runs only if ISNET_ONNX names the file (88 MB, fp16, of @imgly/background-removal)."""
     file = os.environ.get("ISNET_ONNX")
     if not file:
         pytest.skip("ISNET_ONNX names no file")

@@ -1,5 +1,5 @@
-"""Every ONNX operator that can be imported, from small graphs, against onnxruntime: one photo and a
-batch of two.
+"""Every supported ONNX operator in a small graph, compared with onnxruntime: one photo and a batch
+of two.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from worker.inference.importing import operators  # noqa: F401  # fills the tabl
 from worker.inference.importing.graph import read_graph
 from worker.inference.importing.walk import OPERATORS, BatchIsFixed, Walk, static_mode
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Paddle's graph builder warns of its own habits
+pytestmark = pytest.mark.filterwarnings("ignore")  # Paddle's graph builder causes warnings
 
 SIZE = (8, 12)
 TOLERANCE = 2e-5
@@ -49,7 +49,7 @@ def compare(
     tolerance: float = TOLERANCE,
     photos: NDArray[np.float32] | None = None,
 ) -> None:
-    """The walk's program gives what onnxruntime gives."""
+    """Check that the built program gives the same answers as onnxruntime."""
     file = folder / "net.onnx"
     onnx.save(model, str(file))
     options = ort.SessionOptions()
@@ -65,7 +65,8 @@ def compare(
             executor = paddle.static.Executor(paddle.CPUPlace())
             for batch in batches:
                 x = normal(batch, 3, *size) if photos is None else photos[:batch]
-                # A batch is what its photos are one by one: files with a batch of one hold too.
+                # A batch must give what its photos give one by one. This also works for files with
+                # a batch of one.
                 wanted = [session.run(["alpha"], {"img": one[None]})[0] for one in x]
                 truth = np.stack(wanted)
                 (found,) = executor.run(program, feed={entry.name: x}, fetch_list=[answer])
@@ -81,7 +82,7 @@ Case = tuple[Sequence[Any], Weights, int]
 
 
 def one(kind: str, extra: str = "", weights: Weights | None = None, **attributes: Any) -> Case:
-    """A single node on the photo."""
+    """A network of a single node."""
     return [node(kind, f"img {extra}".strip(), "alpha", **attributes)], weights or {}, 17
 
 
@@ -95,7 +96,7 @@ def at(opset: int, case: Case) -> Case:
 
 
 def to_float(kind: str, inputs: str, weights: Weights, **attributes: Any) -> Case:
-    """A node that answers with bools or integers."""
+    """A single node that returns bools or integers."""
     nodes = [
         node(kind, inputs, "b", **attributes),
         node("Cast", "b", "alpha", to=onnx.TensorProto.FLOAT),
@@ -454,18 +455,20 @@ CASES: dict[str, Case] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_an_operator_gives_what_onnxruntime_gives(name: str, tmp_path: Path) -> None:
+def test_an_operator_gives_the_same_as_onnxruntime(name: str, tmp_path: Path) -> None:
     nodes, weights, opset = CASES[name]
     compare(network(nodes, weights, size=SIZE, opset=opset), tmp_path)
 
 
-def test_every_operator_of_the_table_has_a_case() -> None:
+def test_every_supported_operator_is_tested() -> None:
     built = {one.op_type for nodes, _weights, _opset in CASES.values() for one in nodes}
     assert OPERATORS.keys() - built == {"Resize"} - built
 
 
 def tied(scale: float, after: int) -> bool:
-    """Whether a pixel lies half-way between two, or on one: rounding decides then."""
+    """Whether a sampled position lies exactly half-way between two pixels or on one. Rounding
+    errors then decide.
+    """
     places = np.arange(after)
     both = np.concatenate([places / scale, (places + 0.5) / scale]) * 2
     both = both[both > 1e-6]
@@ -499,7 +502,7 @@ def test_resize_in_all_its_modes(
     attributes: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": coordinates}
     if mode == "nearest":
         attributes["nearest_mode"] = rounding
-    # A quarter of a pixel more: the scale is none that the sizes have.
+    # A quarter of a pixel more, so that the scales differ from the ratio of the sizes.
     scales = f(1, 1, *((b + 0.25) / a for a, b in zip(before, after, strict=True)))
     ratios = scales[2:] if scaled else [b / a for a, b in zip(before, after, strict=True)]
     assume(mode != "nearest" or not any(map(tied, ratios, after)))
@@ -521,7 +524,7 @@ def test_resize_in_all_its_modes(
 
 
 @pytest.mark.parametrize("mode", ["linear", "cubic"])
-def test_resize_smooths_where_the_file_says_so(mode: str, tmp_path: Path) -> None:
+def test_resize_with_antialiasing(mode: str, tmp_path: Path) -> None:
     nodes = [node("Resize", "img - - s", "alpha", mode=mode, antialias=1)]
     model = network(nodes, {"s": i(1, 3, 3, 5)}, size=SIZE, opset=18)
     compare(model, tmp_path, tolerance=1e-4)
@@ -540,8 +543,8 @@ def test_nodes_in_any_order(tmp_path: Path) -> None:
     compare(model, tmp_path, size=(32, 48))
 
 
-def test_what_the_photo_does_not_change_is_folded(tmp_path: Path) -> None:
-    """Shape, Gather, Unsqueeze, Concat, Range, ConstantOfShape and the like around a Resize."""
+def test_everything_that_is_independent_of_the_photo_is_folded(tmp_path: Path) -> None:
+    """Shape, Gather, Unsqueeze, Concat, Range, ConstantOfShape and others around a Resize."""
     nodes = [
         node("Shape", "img", "shape"),
         node("Slice", "shape two four", "sides"),
@@ -572,7 +575,9 @@ def test_what_the_photo_does_not_change_is_folded(tmp_path: Path) -> None:
         [node("Reshape", "img s", "x"), node("ReduceMax", "x", "alpha", axes=[0])],
     ],
 )
-def test_what_counts_photos_is_noticed(nodes: Sequence[Any], tmp_path: Path) -> None:
+def test_a_graph_that_depends_on_the_batch_size_is_detected(
+    nodes: Sequence[Any], tmp_path: Path
+) -> None:
     model = network(nodes, {"z": i(0), "o": i(1), "s": i(3, 8, 12)}, size=SIZE)
     file = tmp_path / "net.onnx"
     onnx.save(model, str(file))
@@ -593,7 +598,7 @@ def test_what_counts_photos_is_noticed(nodes: Sequence[Any], tmp_path: Path) -> 
         (node("Hardmax", "img", "alpha"), "Not known: Hardmax"),
     ],
 )  # fmt: skip
-def test_a_variant_that_is_not_known_is_refused(bad: Any, message: str, tmp_path: Path) -> None:
+def test_an_unsupported_variant_is_refused(bad: Any, message: str, tmp_path: Path) -> None:
     weights = {"r": f(0, 0, 0.1, 0.1, 1, 1, 0.9, 0.9), "s": f(1, 1, 2, 2)}
     file = tmp_path / "net.onnx"
     onnx.save(network([bad], weights, size=SIZE), str(file))

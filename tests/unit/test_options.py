@@ -1,4 +1,4 @@
-"""What a customer may ask for: presets, what contradicts itself, overrides of one image."""
+"""Options: presets, contradictions, and overrides for one image."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def test_a_preset_is_only_a_set_of_options(preset: Preset) -> None:
     assert DESCRIPTIONS[preset]
 
 
-def test_what_is_given_beside_a_preset_wins() -> None:
+def test_given_options_override_the_preset() -> None:
     options = Options.model_validate({"preset": "amazon", "quality": "50", "scale": "80%"})
     assert (options.quality, options.scale, options.background) == (50, 0.8, "#ffffff")
 
@@ -57,7 +57,7 @@ def test_what_is_given_beside_a_preset_wins() -> None:
         {"backgrund": "#ffffff"},
     ],
 )
-def test_what_can_not_be_meant_is_refused(wrong: dict[str, Any]) -> None:
+def test_contradictory_options_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Options.model_validate(wrong)
 
@@ -76,7 +76,7 @@ def test_both_adds_the_matte_in_the_same_frame() -> None:
     assert options.output_keys("j", "i")[1] == "jobs/j/results/i/1.png"
 
 
-def test_the_pictures_behind_are_named_so_that_a_caller_s_right_to_them_can_be_checked() -> None:
+def test_options_list_their_background_pictures_for_the_access_check() -> None:
     options = Options.model_validate(
         {
             "background": "s3://one/a.jpg",

@@ -1,4 +1,4 @@
-"""How large a result may be: every format's limit is known before anything is encoded."""
+"""The largest possible result: each format's limit is checked before anything is encoded."""
 
 import io
 import itertools
@@ -21,7 +21,7 @@ from worker.imaging.metadata import Metadata
 
 
 def finished(width: int, height: int, asked: dict[str, Any]) -> list[FinishedFile]:
-    """A grey photo of this size, whose middle third is the red subject."""
+    """A grey photo of this size with a red subject in its middle third."""
     image = np.full((height, width, 3), 128, np.uint8)
     third = slice(height // 3, -(-2 * height // 3)), slice(width // 3, -(-2 * width // 3))
     image[third] = (200, 20, 20)
@@ -53,7 +53,7 @@ def in_format(kind: Format) -> dict[str, Any]:
 
 @pytest.mark.parametrize("upright", [False, True])
 @pytest.mark.parametrize("kind", list(Format))
-def test_a_result_as_long_as_its_format_allows_can_be_read(kind: Format, upright: bool) -> None:
+def test_a_result_at_its_format_s_limit_can_be_read(kind: Format, upright: bool) -> None:
     size = (4, kind.max_side_px) if upright else (kind.max_side_px, 4)
     (file,) = finished(*size, in_format(kind))
     assert set(sizes_in(file, kind)) == {size}
@@ -61,7 +61,7 @@ def test_a_result_as_long_as_its_format_allows_can_be_read(kind: Format, upright
 
 @pytest.mark.parametrize("upright", [False, True])
 @pytest.mark.parametrize("kind", list(Format))
-def test_a_longer_one_is_refused_before_it_is_encoded_or_scaled_if_the_options_say_so(
+def test_a_larger_result_is_refused_before_encoding_or_scaled_down_if_the_options_allow_it(
     kind: Format, upright: bool
 ) -> None:
     longer = kind.max_side_px + 1
@@ -72,7 +72,7 @@ def test_a_longer_one_is_refused_before_it_is_encoded_or_scaled_if_the_options_s
     assert set(sizes_in(file, kind)) == {(1, 1_000) if upright else (1_000, 1)}
 
 
-def test_one_output_that_does_not_fit_stops_all_before_any_is_rendered() -> None:
+def test_one_output_that_is_too_large_fails_the_image_before_rendering() -> None:
     extra = [{"name": "{stem}-small.{ext}", "format": "webp", "max_side_px": 500}]
     assert len(finished(20_000, 4, {"extra_outputs": extra})) == 2
     extra.append({"name": "{stem}-large.{ext}", "format": "webp"})
@@ -80,7 +80,7 @@ def test_one_output_that_does_not_fit_stops_all_before_any_is_rendered() -> None
         finished(20_000, 4, {"extra_outputs": extra})
 
 
-def test_a_frame_that_follows_from_a_ratio_counts_like_any_other() -> None:
+def test_a_frame_computed_from_a_ratio_is_limited_too() -> None:
     tall = {"canvas": "1:100", "format": "webp", "background": "#ffffff"}
     assert sizes_in(finished(160, 90, tall)[0], Format.WEBP) == [(160, 16_000)]
     with pytest.raises(OutputTooLargeError):
@@ -115,7 +115,7 @@ def test_extreme_photos_end_as_a_readable_file_or_with_a_code(
     for kind in Format:
         if kind is Format.ZIP and (asked.keys() & {"output", "shadow"}):
             continue
-        if kind is Format.AVIF and max(size) > 1_000:  # slow
+        if kind is Format.AVIF and max(size) > 1_000:  # this case is slow
             continue
         try:
             (file,) = finished(*size, {**asked, **in_format(kind)})
@@ -127,9 +127,7 @@ def test_extreme_photos_end_as_a_readable_file_or_with_a_code(
 @pytest.mark.parametrize(
     ("kind", "with_dpi"), list(itertools.product([Format.WEBP, Format.JPEG], [False, True]))
 )
-def test_an_encoder_that_refuses_a_picture_is_never_taken_for_done(
-    kind: Format, with_dpi: bool
-) -> None:
+def test_a_failing_encoder_is_an_error(kind: Format, with_dpi: bool) -> None:
     pixels = np.zeros((4, kind.max_side_px + 1, 3), np.uint8)
     metadata = Metadata(dpi=72) if with_dpi else Metadata()
     with pytest.raises(EncodingFailedError, match=f"{kind.max_side_px + 1}"):
@@ -138,7 +136,7 @@ def test_an_encoder_that_refuses_a_picture_is_never_taken_for_done(
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
 @pytest.mark.parametrize("size", [(1_048_577, 2), (2, 1_048_577)])
-def test_a_photo_with_a_side_that_no_decoder_reads_is_not_called_damaged(
+def test_a_photo_with_a_side_beyond_the_decoder_s_limit_is_not_reported_as_damaged(
     kind: str, size: tuple[int, int]
 ) -> None:
     file = io.BytesIO()

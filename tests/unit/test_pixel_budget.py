@@ -1,4 +1,4 @@
-"""What a worker holds decoded: never more than it may, and nobody waits for ever."""
+"""The budget of decoded pixels: it is never exceeded, and every waiting thread gets its turn."""
 
 import threading
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from worker.pipeline.work_items import requested_outputs
 PIXELS = 400 * 300
 
 
-def test_a_photo_larger_than_all_gets_all_and_gives_it_back() -> None:
+def test_a_photo_larger_than_the_budget_gets_the_whole_budget_and_returns_it() -> None:
     pixel_budget = PixelBudget(100)
     assert pixel_budget.acquire(1_000) == 100
     assert not pixel_budget.try_acquire(1)
@@ -29,7 +29,7 @@ def test_a_photo_larger_than_all_gets_all_and_gives_it_back() -> None:
     assert pixel_budget.try_acquire(100)
 
 
-def test_who_waits_goes_before_those_who_come_later() -> None:
+def test_waiting_threads_are_served_in_their_order() -> None:
     pixel_budget, order = PixelBudget(10), list[str]()
     assert pixel_budget.acquire(8) == 8
 
@@ -48,7 +48,7 @@ def test_who_waits_goes_before_those_who_come_later() -> None:
 
 
 @pytest.mark.timeout(30)
-def test_many_threads_never_hold_more_than_there_is() -> None:
+def test_many_threads_never_exceed_the_budget() -> None:
     pixel_budget, lock = PixelBudget(100), threading.Lock()
     held, most = 0, 0
 
@@ -73,7 +73,7 @@ def test_many_threads_never_hold_more_than_there_is() -> None:
 
 
 class Counting:
-    """A predictor that notes how many photos are decoded at a time."""
+    """A predictor that counts how many photos are decoded at a time."""
 
     def __init__(self) -> None:
         self.decoded = self.most = 0
@@ -107,7 +107,7 @@ class Shelf:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("pixel_budget", [1, 2 * PIXELS, 5 * PIXELS])
-def test_a_batch_that_needs_too_much_goes_in_parts(jpeg: bytes, pixel_budget: int) -> None:
+def test_a_batch_beyond_the_budget_is_split(jpeg: bytes, pixel_budget: int) -> None:
     assert pixels_to_decode(jpeg) == PIXELS
     assert pixels_to_decode(b"<html>") == 0
     files = {f"{number}": jpeg for number in range(12)} | {"4": b"<html>", "7": jpeg[:900]}
@@ -124,7 +124,7 @@ def test_a_batch_that_needs_too_much_goes_in_parts(jpeg: bytes, pixel_budget: in
         )
         for key in files
     ]
-    with ThreadPoolExecutor(3) as drivers:  # several batches share the room
+    with ThreadPoolExecutor(3) as drivers:  # all batches share the budget
         batches = list(drivers.map(pipeline.run_many, [items] * 3))
     pipeline.close()
     for outcomes in batches:

@@ -1,4 +1,4 @@
-"""What deploy.yaml may ask for beyond PaddleSeg's own steps, and what is refused of it."""
+"""Steps in deploy.yaml beyond PaddleSeg's own: what they compute, and what is refused."""
 
 from pathlib import Path
 
@@ -22,12 +22,12 @@ def test_a_photo_is_divided_by_its_own_largest_value() -> None:
     np.testing.assert_allclose(tensor[:, 0, 0], expected, rtol=1e-5)
 
 
-def test_a_black_photo_is_divided_by_something() -> None:
+def test_a_black_photo_is_not_divided_by_zero() -> None:
     black = np.zeros((4, 4, 3), np.uint8)
     assert np.isfinite(Normalisation(divide_by_max=True).apply(black)).all()
 
 
-def test_the_sigmoid_is_exact_and_overflows_nowhere() -> None:
+def test_the_sigmoid_is_exact_and_never_overflows() -> None:
     x = np.array([[[-500, -2, 0, 2, 500]]], np.float32)
     with np.errstate(all="raise"):
         found = sigmoid(x)
@@ -67,7 +67,7 @@ def test_an_unknown_normalisation_is_refused(wrong: dict[str, object]) -> None:
         ExactTransforms([{"type": "Normalize", **wrong}])
 
 
-def test_what_changes_the_alpha_changes_the_fingerprint(tmp_path: Path) -> None:
+def test_every_step_that_changes_alpha_changes_the_fingerprint(tmp_path: Path) -> None:
     seen: set[str] = set()
     for steps, mean in (([], 0.5), ([{"type": "Stretch"}], 0.5), ([], 0.4)):
         known = yaml.safe_load((BUNDLES / "builtin" / "deploy.yaml").read_text())

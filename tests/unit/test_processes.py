@@ -1,4 +1,4 @@
-"""Children and Ctrl-C."""
+"""Starting child processes while Ctrl-C arrives."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""docs/reference says what the code says: every option, setting, error, metric and command."""
+"""docs/reference agrees with the code: every option, setting, error, metric and command."""
 
 import pytest
 import typer
@@ -11,18 +11,18 @@ from shared.settings import Settings
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_of_the_reference_is_what_the_code_says(name: str) -> None:
+def test_a_reference_page_is_up_to_date(name: str) -> None:
     path = FOLDER / name
     assert path.exists(), "run: make reference"
     assert path.read_text() == PAGES[name](), f"docs/reference/{name} is old; run: make reference"
 
 
-def test_no_page_lies_there_that_nothing_writes() -> None:
+def test_every_reference_page_is_generated() -> None:
     assert {path.name for path in FOLDER.iterdir()} == set(PAGES)
 
 
 @pytest.mark.parametrize("name", ["options.md", "settings.md", "errors.md", "metrics.md"])
-def test_every_row_says_what_it_means(name: str) -> None:
+def test_every_row_has_a_description(name: str) -> None:
     rows = [line for line in PAGES[name]().splitlines() if line.startswith("| `")]
     assert rows
     assert [row for row in rows if row.endswith("|  |")] == []

@@ -1,4 +1,4 @@
-"""Backgrounds, shadows, edges and files, looked at after decoding."""
+"""Backgrounds, shadows, edges and files, checked after decoding."""
 
 import io
 import zipfile
@@ -26,7 +26,7 @@ from worker.imaging.render import Subject, matte_on_canvas, render
 
 
 def photo(width: int = 900, height: int = 700) -> tuple[Image, Image]:
-    """A textured brown disc on grey; the picture and its soft-edged matte."""
+    """A textured brown disc on grey: the photo and its soft-edged matte."""
     rng = np.random.default_rng(1)
     matte = np.zeros((height, width), np.uint8)
     cv2.circle(matte, (width // 2, height // 2), height * 2 // 5, 255, -1, cv2.LINE_AA)
@@ -71,7 +71,7 @@ def test_a_zip_holds_straight_colours_and_the_matte() -> None:
     assert abs(int(colour[0, 0, 0]) - 150) < 25
 
 
-def test_one_pass_gives_several_files_by_their_templates() -> None:
+def test_one_image_gives_several_files_named_by_templates() -> None:
     wanted = {
         "output": "both",
         "extra_outputs": [
@@ -126,9 +126,9 @@ def test_a_shadow_is_soft_black_under_the_subject(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["drop", "contact"])
-def test_a_crop_has_room_for_the_shadow(kind: str) -> None:
+def test_a_crop_includes_the_shadow(kind: str) -> None:
     matte = np.zeros((300, 300), np.uint8)
-    cv2.rectangle(matte, (60, 60), (240, 240), 255, -1)  # to be cut close on all sides
+    cv2.rectangle(matte, (60, 60), (240, 240), 255, -1)  # so that the crop is close on all sides
     image = np.full((300, 300, 3), 90, np.uint8)
     asked = {"shadow": kind, "background": "#ffffff", "crop": True, "crop_margin": "2px"}
     cut = render(Subject(image, matte), Options.model_validate(asked))
@@ -139,10 +139,10 @@ def test_a_crop_has_room_for_the_shadow(kind: str) -> None:
     assert render(Subject(image, matte), bare).shape[:2] == (185, 185)
 
 
-def test_a_contact_shadow_is_as_wide_as_what_the_subject_stands_on() -> None:
+def test_a_contact_shadow_is_as_wide_as_the_subject_s_base() -> None:
     matte = np.zeros((400, 400), np.uint8)
     cv2.rectangle(matte, (40, 60), (360, 200), 255, -1)  # a table's top
-    cv2.rectangle(matte, (250, 200), (290, 320), 255, -1)  # and its one leg
+    cv2.rectangle(matte, (250, 200), (290, 320), 255, -1)  # its only leg
     image = np.full((400, 400, 3), 90, np.uint8)
     clear = render(Subject(image, matte), Options.model_validate({"shadow": "contact"}))
     dark = np.nonzero(clear[322:, :, 3].max(0) > 12)[0]
@@ -171,7 +171,7 @@ def test_max_bytes_lowers_the_quality_until_it_fits() -> None:
 
 
 def unmet(subject: Subject, asked: dict[str, Any], metadata: Metadata | None = None) -> list[str]:
-    """What the finished file fails of the market that is asked for."""
+    """The rules of this marketplace that the finished file violates."""
     options = Options.model_validate(asked)
     assert options.market is not None
     data = encode(render(subject, options), options, metadata or Metadata())
@@ -191,12 +191,12 @@ def test_a_preset_meets_its_market_s_rules_when_the_photo_has_the_pixels(market:
     assert unmet(Subject(*photo(2600, 2600)), {"preset": market}) == []
 
 
-def test_what_a_photo_can_not_meet_is_said() -> None:
+def test_rules_that_a_photo_cannot_meet_are_reported() -> None:
     (rule,) = unmet(Subject(*photo(300, 300)), {"preset": "amazon"})
     assert "Amazon requires at least 1000 px; the subject has only 243 × 243 px" in rule
 
 
-def test_a_wide_gamut_where_srgb_is_asked_for_is_found() -> None:
+def test_a_wide_gamut_violates_the_srgb_rule() -> None:
     subject = Subject(*photo(2400, 2400))
     options = {"preset": "amazon", "colour_profile": "keep", "dpi": 300}
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
@@ -206,13 +206,13 @@ def test_a_wide_gamut_where_srgb_is_asked_for_is_found() -> None:
         assert all(said in rule for said, rule in zip(told, rules, strict=True))
 
 
-def test_a_background_that_only_looks_white_is_found() -> None:
+def test_an_almost_white_background_violates_the_rule() -> None:
     asked = {"preset": "amazon", "background": "#fdfdfd"}
     (rule,) = unmet(Subject(*photo(2400, 2400)), asked)
     assert "are not exactly white" in rule
 
 
-def test_a_white_subject_is_no_background_and_a_haze_is_no_subject() -> None:
+def test_white_subjects_and_hazes_are_told_from_the_background() -> None:
     image, matte = photo(1300, 1300)
     image[matte > 0] = 252
     assert unmet(Subject(image, matte), {"preset": "amazon"}) == []
@@ -224,7 +224,7 @@ def test_a_white_subject_is_no_background_and_a_haze_is_no_subject() -> None:
     assert unmet(Subject(image, adjust_matte(hazy, options)), {"preset": "amazon"}) == []
 
 
-def test_an_edge_reaches_no_further_than_asked_and_what_is_solid_stays() -> None:
+def test_edge_options_change_only_the_edge() -> None:
     matte = np.zeros((300, 300), np.uint8)
     cv2.circle(matte, (150, 150), 100, 255, -1)
     soft: Image = cv2.GaussianBlur(matte, (0, 0), 12).astype(np.uint8)
@@ -274,7 +274,7 @@ def test_dpi_profile_and_chosen_exif_are_kept_and_positions_never(kind: str) -> 
     assert b"Camera" not in data
 
 
-def test_by_default_nothing_of_the_header_goes_along() -> None:
+def test_by_default_no_metadata_is_kept() -> None:
     (metadata,) = metadata_to_keep(with_header("jpeg"), Options())
     assert not metadata
 

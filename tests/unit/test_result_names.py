@@ -1,4 +1,4 @@
-"""Names from templates: what they may be, and that none leaves its folder or meets another."""
+"""Result names from templates: none leaves its folder, and none equals another."""
 
 from pathlib import Path, PurePosixPath
 from typing import cast
@@ -30,7 +30,7 @@ def test_a_template_is_filled_in(template: str | None, photo: str, expected: str
 
 
 @given(st.text(max_size=40), st.sampled_from([None, "{path}.{ext}", "x/{stem}/{folder}.{ext}"]))
-def test_no_photo_s_name_leads_out_of_the_folder(photo: str, template: str | None) -> None:
+def test_no_photo_s_name_leaves_the_folder(photo: str, template: str | None) -> None:
     segments = file_name(template, photo, "png", 1, 1).split("/")
     assert segments
     assert not {"", ".", ".."} & set(segments)
@@ -40,7 +40,7 @@ NAMES = st.text(st.sampled_from("./\\ab:\0 "), max_size=12) | st.text(max_size=2
 
 
 @given(NAMES, st.sampled_from(["", "in/", "in/a"]))
-def test_no_key_under_a_prefix_has_a_name_that_leads_away(rest: str, prefix: str) -> None:
+def test_no_key_s_name_leaves_the_prefix(rest: str, prefix: str) -> None:
     segments = name_under(prefix, prefix + rest).split("/")
     assert segments
     assert not {"", ".", ".."} & set(segments)
@@ -51,7 +51,7 @@ NAMED = NAMES.filter(lambda name: PurePosixPath(name).name)
 
 
 @given(NAMED, NAMED)
-def test_no_service_s_answer_leads_a_download_away(name: str, other: str) -> None:
+def test_no_answer_makes_a_download_leave_its_folder(name: str, other: str) -> None:
     outputs = [{"name": name, "url": "/", "bytes": 1}, {"name": other, "url": "/", "bytes": 1}]
     item = {"name": other, "result_format": "png", "outputs": outputs, "status": "succeeded"}
     [download] = plan_downloads([cast(Item, item)], Path("/somewhere/out"))
@@ -61,7 +61,7 @@ def test_no_service_s_answer_leads_a_download_away(name: str, other: str) -> Non
 
 
 @pytest.mark.parametrize("template", ["{0}", "{stem!r}", "{stem.__class__}", "a/../b", "\\x", "\n"])
-def test_templates_that_mean_something_else_are_refused(template: str) -> None:
+def test_invalid_templates_are_refused(template: str) -> None:
     with pytest.raises(ValueError, match="`name`"):
         check_template(template)
 
@@ -71,7 +71,7 @@ def item(name: str, *outputs: str) -> NamedItem:
     return cast(NamedItem, named)
 
 
-def test_files_of_several_items_never_meet() -> None:
+def test_files_of_different_items_have_different_names() -> None:
     items = [
         item("a/x.jpg", "a/x.jpg", "thumb.webp"),
         item("a/y.jpg", "a/y.jpg", "thumb.webp"),

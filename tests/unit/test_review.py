@@ -1,4 +1,4 @@
-"""Signs of trouble: each is found where it is, and nowhere else."""
+"""Review marks: each is found in the photos that it is meant for, and in no others."""
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ SIZE = (320, 416)
 def scene(
     alpha: Plane, *, subject: float = 0.8, wall: float = -0.6, grain: float = 0.2
 ) -> PreparedImage:
-    """A subject of one tone on a wall of another, both grainy, in -1..1."""
+    """A subject of one tone on a wall of another, both with grain, in -1..1."""
     noise = np.random.default_rng(3).normal(0, grain, (3, *SIZE))
     tones = alpha * subject + (1 - alpha) * wall
     return PreparedImage((tones + noise).astype(np.float32), (("resize", (1000, 1300)),))
@@ -45,7 +45,7 @@ def dots() -> Plane:
     return alpha
 
 
-def test_a_plain_subject_has_no_sign_of_trouble() -> None:
+def test_a_plain_subject_gets_no_review_mark() -> None:
     assert reasons(disc()) == []
 
 
@@ -60,7 +60,7 @@ def test_a_plain_subject_has_no_sign_of_trouble() -> None:
         (disc(softness=40), Reason.SOFT),
     ],
 )
-def test_a_doubtful_matte_says_why(alpha: Plane, reason: Reason) -> None:
+def test_a_doubtful_matte_has_a_reason(alpha: Plane, reason: Reason) -> None:
     assert reason in reasons(alpha)
 
 
@@ -78,25 +78,25 @@ def test_a_piece_of_the_background_is_found_by_its_colours() -> None:
     assert reasons(taken, prepared) == [Reason.LOW_CONTRAST]
 
 
-def test_an_edge_is_no_surface() -> None:
+def test_an_edge_does_not_count_as_a_surface() -> None:
     assert Reason.SOFT not in reasons(disc(softness=2.5))
     open_to_doubt = disc()
     open_to_doubt[140:180, 180:240] = 0.5
     assert Reason.SOFT in reasons(open_to_doubt)
 
 
-def test_a_blurred_and_a_tiny_photo_are_found() -> None:
+def test_blurred_and_tiny_photos_are_marked() -> None:
     alpha = disc()
     assert Reason.BLURRED in reasons(alpha, scene(disc(softness=12), grain=0.0))
     assert Reason.SMALL in reasons(alpha, side_px=90)
 
 
-def test_the_mirrored_photo_is_asked_about_only_where_there_are_hints() -> None:
+def test_the_mirrored_photo_is_predicted_only_for_doubtful_results() -> None:
     asked: list[int] = []
 
     def predict_many(prepared: list[PreparedImage]) -> list[Plane]:
         asked.append(len(prepared))
-        # The network sees something else there.
+        # There the network sees something else.
         return [disc(x=120) for _ in prepared]
 
     clear, doubtful = disc(), disc(softness=4)
@@ -107,7 +107,7 @@ def test_the_mirrored_photo_is_asked_about_only_where_there_are_hints() -> None:
     assert Reason.UNSURE in second
 
 
-def test_a_second_look_that_fails_leaves_the_rest() -> None:
+def test_a_failed_second_prediction_keeps_the_other_marks() -> None:
     alpha = disc(softness=40)
     seen = [ReviewInput(alpha, scene(alpha), 1_000)]
     (found,) = review_many(seen, lambda _: [PredictorError()], Settings())

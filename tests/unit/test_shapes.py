@@ -1,3 +1,5 @@
+"""The grid of the network's input shapes, and the way back to the photo's size."""
+
 import math
 
 import numpy as np
@@ -14,7 +16,7 @@ GRID = ShapeGrid.around(384)
 sides = st.integers(1, 6_000)
 
 
-def test_the_grid_is_small_and_near_its_area() -> None:
+def test_the_grid_is_small_and_its_shapes_have_similar_areas() -> None:
     assert len(GRID.shapes) <= 16
     for height, width in GRID.shapes:
         assert height % STRIDE == width % STRIDE == 0
@@ -44,7 +46,7 @@ def test_padding_stays_low_from_9_16_to_16_9() -> None:
 
 
 @given(st.integers(20, 400), st.integers(20, 400))
-def test_the_way_back_gives_the_photo_size(height: int, width: int) -> None:
+def test_restoring_gives_the_photo_s_size(height: int, width: int) -> None:
     prepared = GRID.prepare(np.zeros((height, width, 3), np.uint8), Normalisation())
     assert prepared.tensor.dtype == np.float32
     assert prepared.shape in GRID.shapes
@@ -53,7 +55,7 @@ def test_the_way_back_gives_the_photo_size(height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize("size", [(600, 900), (300, 2_400), (2_400, 300)])
-def test_the_way_back_puts_things_where_they_were(size: tuple[int, int]) -> None:
+def test_restoring_puts_the_subject_back_in_its_place(size: tuple[int, int]) -> None:
     image = np.zeros((*size, 3), np.uint8)
     top, left = size[0] // 4, size[1] // 2
     image[top:, left:] = 255

@@ -1,3 +1,5 @@
+"""How many messages each open job may have in the queue."""
+
 import uuid
 
 from shared.job_store import EXPRESS_IMAGES, OpenJob
@@ -18,14 +20,14 @@ def given(jobs: list[OpenJob], held: int = 24) -> list[Share]:
     return shares(jobs, ahead=256, held=held)
 
 
-def test_a_job_alone_has_the_whole_window_and_its_first_images_overtake() -> None:
+def test_a_single_job_gets_the_whole_window_and_its_first_images_are_express() -> None:
     big = job(SHOP, 1_000)
     assert given([big]) == [Share(big.job_id, 256, EXPRESS_IMAGES)]
     assert given([big], held=400)[0].ahead == 800, "enough for all workers"
     assert given([big], held=0)[0].express == EXPRESS_IMAGES
 
 
-def test_first_images_go_as_far_as_their_key_s_part_of_the_workers_reaches() -> None:
+def test_express_images_are_limited_by_the_key_s_share_of_the_workers() -> None:
     jobs = [job(SHOP, 8) for _ in range(5)] + [job(OTHER, 1_000, settled=8)]
     assert [one.express for one in given(jobs)] == [8, 4, 0, 0, 0, 8]
     jobs[0] = job(SHOP, 8, settled=5)
@@ -33,17 +35,17 @@ def test_first_images_go_as_far_as_their_key_s_part_of_the_workers_reaches() -> 
     assert [one.ahead for one in given(jobs)[:3]] == [3, 8, 8]
 
 
-def test_while_nothing_else_waits_small_jobs_keep_the_workers_busy() -> None:
+def test_small_jobs_of_one_key_fill_the_workers_if_nobody_else_waits() -> None:
     jobs = [job(SHOP, 8) for _ in range(10)]
     assert sum(one.express for one in given(jobs)) == 2 * 24
 
 
-def test_every_key_s_first_images_overtake_however_many_keys_there_are() -> None:
+def test_every_key_gets_express_images_even_with_many_keys() -> None:
     jobs = [job(uuid.uuid4(), 8) for _ in range(100)]
     assert [one.express for one in given(jobs)] == [FEWEST_EXPRESS] * 100
 
 
-def test_keys_have_windows_of_one_length_and_share_them_among_their_jobs() -> None:
+def test_all_keys_get_equal_windows_and_divide_them_among_their_jobs() -> None:
     jobs = [job(SHOP, 500, settled=8) for _ in range(3)] + [job(OTHER, 9_000, settled=8)]
     jobs += [job(SHOP, 20, settled=10)]
     assert [one.ahead for one in given(jobs)] == [82, 82, 82, 256, 10]
@@ -51,7 +53,7 @@ def test_keys_have_windows_of_one_length_and_share_them_among_their_jobs() -> No
     assert sum(one.ahead for one in given(many)) == 256
 
 
-def test_a_queue_is_bounded_and_takes_nothing_from_another() -> None:
+def test_each_queue_has_its_own_limit() -> None:
     jobs = [job(uuid.uuid4(), 100, settled=8, model="other") for _ in range(1_000)]
     jobs += [job(SHOP, 10_000)]
     found = given(jobs)

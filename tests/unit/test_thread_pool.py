@@ -1,4 +1,6 @@
-"""Small batches overtake larger ones; errors reach whoever waits; the end waits for all work."""
+"""The thread pool: small batches overtake large ones, callers get their errors, closing waits for
+all work.
+"""
 
 import threading
 
@@ -7,7 +9,7 @@ import pytest
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 
 
-def test_small_batches_overtake_and_equals_keep_their_order() -> None:
+def test_small_batches_run_first_and_equal_ones_in_order() -> None:
     pool = SmallestBatchFirstPool(1, "test")
     gate = threading.Event()
     done: list[str] = []
@@ -20,7 +22,7 @@ def test_small_batches_overtake_and_equals_keep_their_order() -> None:
     assert done == ["c", "e", "d", "a", "b"]
 
 
-def test_an_error_is_its_caller_s_and_the_thread_goes_on() -> None:
+def test_an_error_reaches_its_caller_and_the_thread_continues() -> None:
     pool = SmallestBatchFirstPool(1, "test")
     with pytest.raises(ZeroDivisionError):
         pool.submit(1, lambda: 1 // 0).result(10)
@@ -30,7 +32,7 @@ def test_an_error_is_its_caller_s_and_the_thread_goes_on() -> None:
         pool.submit(1, sum, (1, 2))
 
 
-def test_threads_work_side_by_side() -> None:
+def test_threads_run_in_parallel() -> None:
     pool = SmallestBatchFirstPool(3, "test")
     together = threading.Barrier(3)
     waiting = [pool.submit(1, together.wait, 10) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""What several teachers make a label of, and which photos training leaves out."""
+"""Labels from several teachers, and the choice of held-out photos."""
 
 import numpy as np
 import pytest
@@ -16,16 +16,16 @@ def _square(low: int = 30, high: int = 90) -> NDArray[np.float32]:
     return alpha
 
 
-def test_what_the_teachers_agree_on_is_the_finest_ones_alpha() -> None:
+def test_where_teachers_agree_the_finest_one_s_alpha_is_the_label() -> None:
     label = agreed(_square(), [_square(31, 89)])
     assert (label.alpha == _square()).all()
     assert (label.worth == 1).all()
     assert label.doubt() == 0
 
 
-def test_what_one_other_teacher_denies_teaches_nothing() -> None:
+def test_pixels_that_one_teacher_contradicts_have_no_weight() -> None:
     fine = _square()
-    fine[0:20, 0:20] = 1  # a smear that only the finest teacher sees
+    fine[0:20, 0:20] = 1  # an area that only the finest teacher sees
     label = agreed(fine, [_square()])
     assert label.worth[5:15, 5:15].max() == 0
     assert label.worth[40:80, 40:80].min() == 1
@@ -39,7 +39,7 @@ def test_two_teachers_outvote_the_finest() -> None:
     assert label.worth[55:65, 55:65] == pytest.approx(OUTVOTED)
 
 
-def test_teachers_who_dispute_the_whole_subject_give_a_doubtful_label() -> None:
+def test_a_subject_that_teachers_dispute_gives_a_doubtful_label() -> None:
     assert agreed(_square(10, 110), [_square(50, 60)]).doubt() > 0.5
     assert agreed(np.zeros((SIZE, SIZE), np.float32), [_square()]).doubt() == 1
 
@@ -50,16 +50,16 @@ def _on_white(colour: tuple[int, int, int]) -> NDArray[np.uint8]:
     return image
 
 
-def test_a_subject_on_white_is_keyed_with_its_half_pixels() -> None:
+def test_keying_a_subject_on_white_keeps_soft_edges() -> None:
     image = _on_white((40, 80, 160))
-    image[29, 30:90] = (147, 167, 207)  # half the subject, half white
+    image[29, 30:90] = (147, 167, 207)  # half subject, half white
     label = keyed(image, [])
     assert label.alpha[40:80, 40:80].min() == 1
     assert label.alpha[:25].max() == 0
     assert label.alpha[29, 50] == pytest.approx(0.5, abs=0.05)
 
 
-def test_white_within_the_subject_is_what_the_teachers_say() -> None:
+def test_teachers_decide_about_white_inside_the_subject() -> None:
     image = _on_white((40, 80, 160))
     image[50:70, 50:70] = 255
     hole = _square()
@@ -69,7 +69,7 @@ def test_white_within_the_subject_is_what_the_teachers_say() -> None:
     assert keyed(image, []).worth[55:65, 55:65].max() == 0
 
 
-def test_a_grey_shadow_that_no_teacher_sees_is_ground() -> None:
+def test_a_grey_shadow_that_no_teacher_sees_is_background() -> None:
     image = _on_white((40, 80, 160))
     image[92:112, 30:90] = 215
     label = keyed(image, [_square(), _square()])
@@ -77,20 +77,20 @@ def test_a_grey_shadow_that_no_teacher_sees_is_ground() -> None:
     assert label.worth[100:110, 40:80].min() == 1
 
 
-def test_a_jpegs_specks_beside_the_subject_are_ground() -> None:
+def test_jpeg_specks_beside_the_subject_are_background() -> None:
     image = _on_white((40, 80, 160))
     image[10:13, 10:13] = 235
     assert keyed(image, []).alpha[5:20, 5:20].max() == 0
 
 
-def test_a_cutouts_soft_shadow_comes_off() -> None:
+def test_a_cutout_s_soft_shadow_is_removed() -> None:
     alpha = _square()
     alpha[95:110, 30:90] = 0.3
     assert without_shadow(alpha)[97:, :].max() == 0
     assert (without_shadow(alpha)[30:90, 30:90] == 1).all()
 
 
-def test_views_of_one_thing_are_one_group() -> None:
+def test_views_of_one_object_are_one_group() -> None:
     assert group_of("dishes_on_white", "images_APPLE_CAKE_01.jpg") == group_of(
         "dishes_on_white", "images_APPLE_CAKE_03.jpg"
     )
@@ -103,7 +103,7 @@ def test_views_of_one_thing_are_one_group() -> None:
     assert group_of("outdoor", "1.jpg") != group_of("outdoor", "2.jpg")
 
 
-def test_photos_with_one_border_are_one_session() -> None:
+def test_photos_with_similar_borders_are_one_session() -> None:
     rng = np.random.default_rng(3)
     floor = rng.integers(0, 255, (60, 60, 3)).astype(np.uint8)
     other = floor.copy()

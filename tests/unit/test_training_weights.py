@@ -1,4 +1,4 @@
-"""The way from the bundle that ships back into training, and out again."""
+"""Reading the shipped bundle back into training and exporting it again."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_what_is_read_from_the_bundle_exports_to_the_same_bundle(
+def test_weights_read_from_the_bundle_export_to_the_same_bundle(
     weights: Path, tmp_path: Path
 ) -> None:
     with np.load(weights) as arrays:
@@ -38,7 +38,7 @@ def test_what_is_read_from_the_bundle_exports_to_the_same_bundle(
     assert written == (BUILTIN / "model.pdiparams").read_bytes()
 
 
-def test_the_network_that_trains_answers_as_the_bundle_does(weights: Path) -> None:
+def test_the_training_network_gives_the_bundle_s_answers(weights: Path) -> None:
     pytest.importorskip("torch", reason="worker/training/README.md tells how to install it")
     from worker.training.network import MattingNet
     from worker.training.weights import answer, load_weights

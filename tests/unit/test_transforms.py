@@ -1,4 +1,4 @@
-"""deploy.yaml's steps against a straight-line reading of what PaddleSeg's own script does."""
+"""deploy.yaml's steps compared with a literal implementation of PaddleSeg's own script."""
 
 import cv2
 import numpy as np
@@ -31,7 +31,7 @@ def photo_of(height: int, width: int) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("size", [(700, 900), (513, 2_000), (400, 300), (512, 512), (2_048, 600)])
-def test_pp_mattingv2s_own_steps(size: tuple[int, int]) -> None:
+def test_the_steps_of_pp_mattingv2(size: tuple[int, int]) -> None:
     photo = photo_of(*size)
     expected = photo
     short = min(size)
@@ -68,7 +68,7 @@ def test_pp_mattingv2s_own_steps(size: tuple[int, int]) -> None:
         ({"type": "Padding", "target_size": [320, 320]}, (200, 300), (320, 320)),
     ],
 )
-def test_each_step_gives_the_size_that_it_says(
+def test_each_step_gives_the_configured_size(
     step: dict[str, object], size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     transforms = ExactTransforms([step, NORMALIZE])
@@ -78,7 +78,7 @@ def test_each_step_gives_the_size_that_it_says(
     assert restore(prepared.tensor[0], prepared.steps).shape == size
 
 
-def test_padding_is_at_the_right_and_bottom_in_its_own_grey() -> None:
+def test_padding_is_right_and_bottom_in_the_configured_grey() -> None:
     step = {"type": "Padding", "target_size": [40, 30], "im_padding_value": [255, 0, 127.5]}
     prepared = ExactTransforms([step, NORMALIZE]).prepare(np.zeros((20, 25, 3), np.uint8))
     assert (prepared.tensor[:, :20, :25] == -1).all()
@@ -89,7 +89,7 @@ def test_padding_is_at_the_right_and_bottom_in_its_own_grey() -> None:
 
 
 @given(st.integers(1, 3_000), st.integers(1, 3_000))
-def test_every_size_finds_its_way_through(height: int, width: int) -> None:
+def test_every_photo_size_works(height: int, width: int) -> None:
     result = ExactTransforms(PP_MATTING_V2).size_of((height, width))
     assert result[0] % 32 == result[1] % 32 == 0
     assert min(result) >= 32
@@ -108,6 +108,6 @@ def test_every_size_finds_its_way_through(height: int, width: int) -> None:
         [{"type": "LoadImages"}],
     ],
 )
-def test_what_is_not_known_is_refused_at_once(transforms: list[dict[str, object]]) -> None:
+def test_unknown_steps_are_refused_when_loading(transforms: list[dict[str, object]]) -> None:
     with pytest.raises(UnsupportedTransformError):
         ExactTransforms(transforms)

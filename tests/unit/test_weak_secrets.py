@@ -1,4 +1,4 @@
-"""What `matting prepare` refuses to start with."""
+"""Secrets that `matting prepare` refuses to start with."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def settings(password: str, secret: str) -> Settings:
     )
 
 
-def test_good_secrets_and_none_at_all_pass() -> None:
+def test_strong_secrets_and_unset_secrets_pass() -> None:
     refuse_weak_secrets(
         settings(GOOD, GOOD), {"FLOWER_PASSWORD": GOOD, "FLOWER_BASIC_AUTH": f"me:{GOOD}"}
     )
@@ -27,7 +27,7 @@ def test_good_secrets_and_none_at_all_pass() -> None:
 
 
 @pytest.mark.parametrize("weak", ["x", "minioadmin", "passwordpassword", "aaaaaaaaaaaaaa"])
-def test_each_weak_one_is_named_and_none_is_shown(weak: str) -> None:
+def test_weak_secrets_are_named_but_not_shown(weak: str) -> None:
     beside = {"GRAFANA_PASSWORD": weak, "FLOWER_BASIC_AUTH": f"a:{GOOD},b:{weak}"}
     with pytest.raises(SetupError) as caught:
         refuse_weak_secrets(settings(weak, weak), beside)

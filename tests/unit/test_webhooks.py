@@ -1,4 +1,4 @@
-"""Signatures and secrets, against the specification's own package."""
+"""Webhook signatures and secrets, compared with the specification's own package."""
 
 import base64
 import time
@@ -17,7 +17,9 @@ NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 @given(
     body=st.text().map(str.encode), keys=st.lists(st.binary(min_size=24, max_size=64), min_size=1)
 )
-def test_every_secret_verifies_what_all_of_them_signed(body: bytes, keys: list[bytes]) -> None:
+def test_signatures_of_several_secrets_verify_with_each_of_them(
+    body: bytes, keys: list[bytes]
+) -> None:
     secrets = ["whsec_" + base64.b64encode(key).decode() for key in keys]
     headers = signed_headers(
         "0191", int(time.time()), b'{"x":"' + body.hex().encode() + b'"}', secrets
@@ -26,7 +28,7 @@ def test_every_secret_verifies_what_all_of_them_signed(body: bytes, keys: list[b
         Webhook(secret).verify(b'{"x":"' + body.hex().encode() + b'"}', headers)
 
 
-def test_a_made_secret_is_one() -> None:
+def test_a_generated_secret_is_valid() -> None:
     assert len(secret_bytes(new_secret())) == 32
     assert new_secret() != new_secret()
 
@@ -34,7 +36,7 @@ def test_a_made_secret_is_one() -> None:
 @given(
     st.text() | st.binary(max_size=23).map(lambda key: "whsec_" + base64.b64encode(key).decode())
 )
-def test_what_is_no_secret_is_refused(text: str) -> None:
+def test_an_invalid_secret_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="whsec_"):
         secret_bytes(text)
 
@@ -56,10 +58,10 @@ def test_what_is_no_secret_is_refused(text: str) -> None:
         ("٣", 0),
     ],
 )
-def test_a_wait_that_is_asked_for_is_understood(header: str, seconds: float) -> None:
+def test_retry_after_is_read(header: str, seconds: float) -> None:
     assert retry_after_s(header, NOON) == seconds
 
 
 @given(st.text())
-def test_no_header_is_a_wait_below_zero_or_an_error(header: str) -> None:
+def test_no_retry_after_gives_a_negative_wait_or_an_error(header: str) -> None:
     assert retry_after_s(header, NOON) >= 0

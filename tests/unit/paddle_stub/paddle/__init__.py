@@ -1,12 +1,13 @@
-"""Stands for a Paddle with devices that no test machine has: it computes a simple alpha, and errs,
-crashes and takes parts of the graph as the variable PADDLE_STUB says (JSON).
+"""A stand-in for Paddle with accelerators that no test machine has.
 
-| key | what |
+It computes a simple alpha. The variable PADDLE_STUB (JSON) sets its faults:
+
+| key | meaning |
 |---|---|
-| `error` | by device or `tensorrt`: what is added to every alpha |
-| `subgraphs` | operators of each part that TensorRT takes |
-| `without` | what it was not built with: `cuda`, `tensorrt`, `xpu`, `npu` |
-| `crash` | a plan that aborts the process: `cuda`, `tensorrt` |
+| `error` | by device or `tensorrt`: a number that is added to every alpha |
+| `subgraphs` | number of operators in each part of the graph that TensorRT runs |
+| `without` | features that this Paddle was not built with: `cuda`, `tensorrt`, `xpu`, `npu` |
+| `crash` | plans that abort the process: `cuda`, `tensorrt` |
 | `builds` | a file that gets a line for each engine that is built |
 """
 
@@ -15,11 +16,11 @@ import os
 from typing import Any
 
 SPIN_MS = os.environ.get("KMP_BLOCKTIME")
-"""What its threads were told when it was loaded."""
+"""The thread setting at the time of its import."""
 
 
 def asked() -> dict[str, Any]:
-    """What this process is to be like."""
+    """The faults that PADDLE_STUB sets."""
     found: dict[str, Any] = json.loads(os.environ.get("PADDLE_STUB", "{}"))
     return found
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from paddle import asked
 
 silent = False
-"""Whoever silences the log does it for the whole process, as in Paddle."""
+"""Silencing the log affects the whole process, as in Paddle."""
 
 
 def _log(text: str) -> None:
@@ -30,7 +30,7 @@ def get_trt_compile_version() -> tuple[int, int, int]:
 
 
 class Config:
-    """Notes what it is told."""
+    """Records its calls."""
 
     def __init__(self, graph: str, params: str) -> None:
         self.graph, self.calls = graph, {}  # type: ignore[var-annotated]
@@ -111,7 +111,7 @@ class Predictor:
     def __del__(self) -> None:
         if getattr(self, "ranges", None):
             if not Path(self.ranges).parent.is_dir():
-                os.abort()  # as Paddle 3.2.2 does
+                os.abort()  # as in Paddle 3.2.2
             Path(self.ranges).write_text(f"{self.seen} end")
 
 

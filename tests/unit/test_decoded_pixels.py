@@ -1,4 +1,4 @@
-"""What can be matted is, rightly: pixels against another decoder, or against what was drawn."""
+"""Decoded pixels agree with another decoder or with what was drawn."""
 
 import io
 import struct
@@ -42,17 +42,17 @@ def mean_difference(one: NDArray[np.generic], other: NDArray[np.generic]) -> flo
 
 
 @pytest.mark.parametrize("name", ["cmyk.jpg", "ycck.jpg"])
-def test_inks_become_the_colours_that_were_drawn(name: str) -> None:
-    # OpenCV has its own formula for inks; what was drawn is the judge of both.
+def test_a_cmyk_jpeg_decodes_to_the_drawn_colours(name: str) -> None:
+    # OpenCV uses another formula for inks. So the drawn colours count most.
     assert mean_difference(ours(GOOD[name]), np.asarray(drawn())) < 6
     assert mean_difference(ours(GOOD[name]), by_opencv(GOOD[name])) < 2
 
 
-def test_inks_of_a_tiff_become_the_colours_that_were_drawn() -> None:
+def test_a_cmyk_tiff_decodes_to_the_drawn_colours() -> None:
     assert furthest(ours(GOOD["cmyk.tiff"]), np.asarray(drawn())) <= 1
 
 
-def test_black_ink_darkens() -> None:
+def test_black_ink_darkens_the_colours() -> None:
     inks = PIL.Image.new("CMYK", (16, 16), (0, 100, 200, 128))
     expected = [255 * 127 / 255, 155 * 127 / 255, 55 * 127 / 255]
     np.testing.assert_allclose(ours(saved(inks, "JPEG", quality=100))[8, 8], expected, atol=3)
@@ -60,7 +60,7 @@ def test_black_ink_darkens() -> None:
 
 @pytest.mark.parametrize("kind", ["colour", "grey", "grey-alpha", "colour-alpha"])
 @pytest.mark.parametrize("interlaced", [False, True])
-def test_sixteen_bits_become_the_nearest_of_eight(kind: str, interlaced: bool) -> None:
+def test_sixteen_bits_are_rounded_to_eight(kind: str, interlaced: bool) -> None:
     channels = {"grey": 1, "grey-alpha": 2, "colour": 3, "colour-alpha": 4}[kind]
     y, x = np.mgrid[:48, :64]
     planes = [x * 1_000, y * 1_300, np.full_like(x, 30_000), (x + y) * 500]
@@ -80,7 +80,7 @@ def test_sixteen_bits_become_the_nearest_of_eight(kind: str, interlaced: bool) -
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-def test_palettes_and_few_bits_give_the_colours_they_name(bits: int) -> None:
+def test_palettes_and_low_bit_depths_decode_to_their_colours(bits: int) -> None:
     image = drawn().quantize(2**bits)
     data = saved(image, "PNG", bits=bits)
     np.testing.assert_array_equal(ours(data), np.asarray(image.convert("RGB")))
@@ -88,15 +88,15 @@ def test_palettes_and_few_bits_give_the_colours_they_name(bits: int) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_stands_as_other_decoders_show_it(orientation: int) -> None:
+def test_every_orientation_is_applied_as_by_other_decoders(orientation: int) -> None:
     data = GOOD[f"turned-{orientation}.jpg"]
-    assert furthest(ours(data), by_opencv(data)) <= 1  # OpenCV turns by itself when not told off
+    assert furthest(ours(data), by_opencv(data)) <= 1  # OpenCV applies the orientation by default
     with PIL.Image.open(io.BytesIO(data)) as opened:
         assert furthest(ours(data), np.asarray(ImageOps.exif_transpose(opened))) <= 8
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 262, 65_535])
-def test_an_orientation_that_does_not_exist_turns_nothing(orientation: int) -> None:
+def test_an_invalid_orientation_is_ignored(orientation: int) -> None:
     decoded = decode(bad_photos.turned(orientation), SETTINGS)
     assert (decoded.width, decoded.height) == (96, 64)
     assert decoded.image.shape == (64, 96, 3)
@@ -107,7 +107,7 @@ def test_an_orientation_that_does_not_exist_turns_nothing(orientation: int) -> N
 def test_a_wide_gamut_becomes_srgb(kind: str) -> None:
     steps = np.linspace(0, 255, 6).astype(np.uint8)
     colours = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(12, 18, 3)
-    pixels = np.repeat(np.repeat(colours, 8, 0), 8, 1)  # blocks, so that JPEG does them no harm
+    pixels = np.repeat(np.repeat(colours, 8, 0), 8, 1)  # blocks, which JPEG does not blur
     lossless: dict[str, dict[str, object]] = {"WEBP": {"lossless": True}}
     lossless["JPEG"] = {"quality": 100, "subsampling": 0}
     data = saved(
@@ -127,17 +127,17 @@ def test_a_broken_profile_is_ignored(profile: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["progressive.jpg", "arithmetic.jpg", "grey.jpg"])
-def test_unusual_jpegs_look_as_pillow_shows_them(name: str) -> None:
+def test_unusual_jpegs_decode_as_in_pillow(name: str) -> None:
     with PIL.Image.open(io.BytesIO(GOOD[name])) as opened:
         assert furthest(ours(GOOD[name]), np.asarray(opened.convert("RGB"))) <= 8
 
 
-def test_the_first_of_several_pictures_counts() -> None:
+def test_the_first_of_several_pictures_is_used() -> None:
     assert mean_difference(ours(GOOD["several.mpo"]), np.asarray(drawn())) < 6
     assert mean_difference(ours(GOOD["moving.webp"]), np.asarray(drawn())) < 8
 
 
-def test_a_bmp_that_begins_at_its_top_is_not_upside_down() -> None:
+def test_a_top_down_bmp_is_not_flipped() -> None:
     pixels = np.asarray(drawn())
     pixels = pixels.copy()
     pixels[:10] = (255, 0, 0)
@@ -148,12 +148,12 @@ def test_a_bmp_that_begins_at_its_top_is_not_upside_down() -> None:
     np.testing.assert_array_equal(ours(bytes(data)), pixels)
 
 
-def test_runs_of_a_bmp_become_what_pillow_makes_of_them() -> None:
+def test_a_run_length_bmp_decodes_as_in_pillow() -> None:
     expected = PIL.Image.open(io.BytesIO(GOOD["runs.bmp"])).convert("RGB")
     assert furthest(ours(GOOD["runs.bmp"]), np.asarray(expected)) == 0
 
 
-def test_what_a_png_says_beside_its_pixels_changes_none() -> None:
+def test_other_chunks_of_a_png_do_not_change_pixels() -> None:
     plain = GOOD["png"]
     told = chunk(b"gAMA", struct.pack(">I", 100_000)) + chunk(b"tEXt", b"Title\0x")
     assert furthest(ours(plain[:33] + told + plain[33:]), ours(plain)) == 0
