@@ -149,7 +149,7 @@ def _rows_of(
         problem = f"has {len(bare)} cells, the header {len(header)}: put quotes around commas"
     if problem is not None:
         readable = {name: cell for name, cell in named.items() if not is_broken(cell)}
-        yield BadRow(f"Row {number} {problem}", readable)
+        yield BadRow(f"Row {number} {problem}", next(read(readable), {}))
         return
     for row in read(named):
         if isinstance(row, BadRow):
