@@ -17,6 +17,7 @@ from shared.errors.base import (
 from shared.errors.codes import ERRORS, error_of
 from shared.errors.images import (
     BucketElsewhereError,
+    CameraRawError,
     CustomerEncryptedError,
     EmptyFileError,
     EncodedSourceError,
@@ -24,6 +25,7 @@ from shared.errors.images import (
     EncryptionKeyError,
     FileTooLargeError,
     ForbiddenUrlError,
+    HiddenFileError,
     ImageError,
     ImageTimeoutError,
     KeyTooLongError,
@@ -37,6 +39,7 @@ from shared.errors.images import (
     TooCostlyImageError,
     TooManyPixelsError,
     TruncatedImageError,
+    UnsupportedImageError,
 )
 from shared.errors.requests import (
     AmbiguousRequestError,
@@ -75,6 +78,7 @@ from shared.errors.setup import (
     ModelLoadError,
     NoStackError,
     PairsNotFoundError,
+    ResultsAmongPhotosError,
     SetupError,
     StackError,
     UnsupportedOperatorError,
@@ -136,6 +140,7 @@ __all__ = [
     "BucketElsewhereError",
     "BucketMissingError",
     "BusyError",
+    "CameraRawError",
     "ConflictError",
     "CustomerEncryptedError",
     "DatabaseError",
@@ -153,6 +158,7 @@ __all__ = [
     "ForbiddenWebhookError",
     "ForeignPageError",
     "FormatUnavailableError",
+    "HiddenFileError",
     "IdempotencyKeyReusedError",
     "ImageError",
     "ImageTimeoutError",
@@ -187,6 +193,7 @@ __all__ = [
     "RequestTooLargeError",
     "RequesterPaysError",
     "ResultNotReadyError",
+    "ResultsAmongPhotosError",
     "ScopeError",
     "SessionEndedError",
     "SetupError",
@@ -210,6 +217,7 @@ __all__ = [
     "UnauthorizedError",
     "UnknownModelError",
     "UnsupportedEncodingError",
+    "UnsupportedImageError",
     "UnsupportedOperatorError",
     "UnsupportedTransformError",
     "UrlNotFetchedError",
