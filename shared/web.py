@@ -284,7 +284,7 @@ def _check_status(url: str, status: int) -> None:
         raise SourceNotFoundError(f"There is nothing at {_shown(url)} ({status})")
     if status in (401, 403, 451):
         raise SourceDeniedError(f"{_shown(url)} is not open to everyone ({status})")
-    if status == 429 or status >= 500:
+    if status in (408, 425, 429) or status >= 500:
         raise UrlNotFetchedError(f"{_shown(url)} answered {status}")
     if status != 200:
         raise SourceNotFoundError(f"{_shown(url)} answered {status}, not a file")

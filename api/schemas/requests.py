@@ -1,5 +1,6 @@
 """The bodies of requests."""
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -25,7 +26,7 @@ STORABLE = r"^[^\x00]*$"
 """PostgreSQL cannot store zero bytes."""
 
 Key = Annotated[str, StringConstraints(min_length=1, max_length=1_200, pattern=STORABLE)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=1_024, pattern=STORABLE)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=4_096, pattern=STORABLE)]
 CustomId = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=STORABLE)]
 MetadataName = Annotated[str, StringConstraints(max_length=64, pattern=STORABLE)]
 MetadataText = Annotated[str, StringConstraints(max_length=MAX_METADATA_CHARS, pattern=STORABLE)]
@@ -34,6 +35,21 @@ Url = Annotated[
     StringConstraints(max_length=2_048, pattern=r"^https?://[^\s]+$"),
     Field(description="An http:// or https:// address.", examples=["https://shop.example/a.jpg"]),
 ]
+PhotoUrl = Annotated[
+    str,
+    StringConstraints(max_length=2_048, pattern=r"^\s*(?i:https?):[^\r\n]+$"),
+    Field(description="An http:// or https:// address.", examples=["https://shop.example/a.jpg"]),
+]
+
+
+class Feed(StrEnum):
+    """The layout of a list: which columns name the photo and the id (api.sources.feeds)."""
+
+    PLAIN = "plain"
+    GOOGLE = "google"
+    SHOPIFY = "shopify"
+    WOOCOMMERCE = "woocommerce"
+    REPORT = "report"
 
 
 class StopAtFirst(FailFast):
@@ -74,7 +90,7 @@ class KeyRef(_Row):
 class UrlRef(_Row):
     """A photo on the web."""
 
-    url: Url
+    url: PhotoUrl
 
 
 class Source(BaseModel):
@@ -104,9 +120,9 @@ class Source(BaseModel):
     )
     manifest: Key | None = Field(
         None,
-        description="A list of photos, in S3 or uploaded: CSV with a header, or JSONL. Each row "
-        "names a photo in `key` or `url`. It may have an `id`, `options` that take precedence over "
-        "the job's, and columns of your own.",
+        description="A list of photos, in S3 or uploaded: CSV with a header, JSONL, or a shop's "
+        "feed. Each row names a photo in `key` or `url`. It may have an `id`, `options` that take "
+        "precedence over the job's, and columns of your own.",
     )
     zip: Key | None = Field(
         None,
@@ -116,7 +132,7 @@ class Source(BaseModel):
     uploads: Annotated[list[UploadRef], StopAtFirst()] | None = Field(
         None, description="Files that you sent to URLs of POST /v1/uploads.", min_length=1
     )
-    urls: Annotated[list[Url | UrlRef], StopAtFirst()] | None = Field(
+    urls: Annotated[list[PhotoUrl | UrlRef], StopAtFirst()] | None = Field(
         None, description="Public http(s) addresses; the worker fetches them.", min_length=1
     )
 
@@ -230,6 +246,9 @@ class JobFields(BaseModel):
 
     options: Options = Field(default_factory=Options)
     priority: int = Field(5, ge=0, le=9, description="9 is the most urgent.")
+    feed: Feed | None = Field(
+        None, description="The layout of the manifest. Default: as its header tells."
+    )
     failure_share: float | None = Field(
         None,
         ge=0,
@@ -270,6 +289,12 @@ class JobRequest(JobFields):
     )
 
     source: Source
+
+    @model_validator(mode="after")
+    def _a_feed_is_a_manifest(self) -> Self:
+        if self.feed is not None and self.source.manifest is None:
+            raise ValueError("`feed` is the layout of a manifest; this source is none")
+        return self
 
 
 class ReviewRequest(BaseModel):

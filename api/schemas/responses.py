@@ -215,7 +215,7 @@ class ItemOut(BaseModel):
             id=item.id,
             job_id=item.job_id,
             name=item.name,
-            source=item.source,
+            source=item.place,
             custom_id=item.custom_id,
             labels=item.labels,
             status=item.status,

@@ -1,5 +1,6 @@
 """Reads a submission from a request: JSON that names a source, or multipart that contains it."""
 
+import codecs
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -31,6 +32,9 @@ VALUES_PER_ROW = 8
 ATTACHED = ("manifest", "zip")
 """The fields that contain a whole source in one file."""
 
+FILE_FIELDS = frozenset({"files", *ATTACHED})
+TEXT_FIELDS = frozenset(JobRequest.model_fields) - {"source"}
+
 JSON_FIELDS = ("options", "metadata", "webhook")
 
 READ_BYTES = 1024**2
@@ -51,8 +55,9 @@ BODY = {
                     "manifest": {
                         "type": "string",
                         "format": "binary",
-                        "description": "Or a CSV or JSONL manifest.",
+                        "description": "Or a manifest: CSV, JSONL, or a shop's feed.",
                     },
+                    "feed": {"type": "string", "description": "The manifest's layout."},
                     "zip": {
                         "type": "string",
                         "format": "binary",
@@ -91,7 +96,12 @@ async def read_submission(request: Request, resources: Resources) -> AsyncIterat
         del body
         yield submission
     elif kind == "multipart/form-data":
-        limits = FormLimits(files=settings.max_files_per_request, fields=MAX_FIELDS)
+        limits = FormLimits(
+            files=settings.max_files_per_request,
+            fields=MAX_FIELDS,
+            spooled=FILE_FIELDS,
+            texts=TEXT_FIELDS,
+        )
         with await read_multipart(request, limits) as form:
             yield await run_in_threadpool(_from_form, form, key)
     else:
@@ -114,7 +124,7 @@ def _from_json(body: bytearray, key: str | None, settings: Settings) -> Submissi
             f"The JSON has more than {most:,} values; put long lists into a manifest"
         )
     try:
-        request = JobRequest.model_validate_json(body)
+        request = JobRequest.model_validate_json(body.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         raise InvalidOptionsError(describe_validation(error, JobRequest)) from error
     return Submission(
@@ -132,13 +142,18 @@ def has_more_values(json_body: bytes | bytearray, most: int) -> bool:
 def _from_form(form: Form, key: str | None) -> Submission:
     files = [_incoming(file) for file in form.named("files")]
     attached = [(name, _incoming(file)) for name in ATTACHED for file in form.named(name)]
+    if unknown := {file.field for file in form.files} - FILE_FIELDS:
+        raise RequestError(f"The part {min(unknown)!r} is none of `files`, `manifest`, `zip`")
     if bool(files) + len(attached) != 1:
         raise RequestError(
             "A multipart body has parts named `files`, or one named `manifest` or `zip`"
         )
     every = [*files, *(file for _, file in attached)]
+    request = _request(form.fields)
+    if request.feed is not None and (not attached or attached[0][0] != "manifest"):
+        raise RequestError("`feed` is the layout of a manifest; there is none")
     return Submission(
-        request=_request(form.fields),
+        request=request,
         key=key,
         sha256=digest_of(_content(form.fields, every)) if key is not None else "",
         files=files,
@@ -163,7 +178,9 @@ def _request(fields: dict[str, str]) -> JobFields:
     """Read the text fields. Raises InvalidOptionsError."""
     try:
         values: dict[str, Any] = {
-            name: json.loads(text) if name in JSON_FIELDS else text for name, text in fields.items()
+            name: json.loads(text) if name in JSON_FIELDS else text
+            for name, text in fields.items()
+            if text.strip()  # an empty field is one that was not given
         }
     except (ValueError, RecursionError) as error:
         raise InvalidOptionsError(f"`{'`, `'.join(JSON_FIELDS)}` are JSON: {error}") from error

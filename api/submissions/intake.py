@@ -157,7 +157,8 @@ def _find_source(
     if source.prefix is not None:
         return {"kind": "prefix", "prefix": str(policy.object(source.prefix, prefix=True))}, None
     if source.manifest is not None:
-        return {"kind": "manifest", "object": str(policy.object_or_upload(source.manifest))}, None
+        place = str(policy.object_or_upload(source.manifest))
+        return {"kind": "manifest", "object": place, **_layout(submission)}, None
     if source.zip is not None:
         return {"kind": "zip", "object": str(policy.object_or_upload(source.zip))}, None
     kind, rows = source.kind, source.rows()
@@ -205,7 +206,13 @@ def _store_attached(resources: Resources, submission: Submission) -> tuple[dict[
     key = attached_key(submission.job_id, kind)
     resources.storage.upload(key, file.stream)
     place = f"s3://{resources.storage.bucket}/{key}"
-    return {"kind": kind, "object": place, "name": plain_name(file.name)}, None
+    layout = _layout(submission) if kind == "manifest" else {}
+    return {"kind": kind, "object": place, "name": plain_name(file.name), **layout}, None
+
+
+def _layout(submission: Submission) -> dict[str, Any]:
+    feed = submission.request.feed
+    return {} if feed is None else {"feed": feed.value}
 
 
 def _write(

@@ -13,6 +13,7 @@ from shared.database import now
 from shared.errors import JobChangingError, TooManyFailuresError
 from shared.job_store.changes import change_page, is_retryable
 from shared.job_store.conditions import is_value
+from shared.job_store.intake import LISTING_ERROR
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.outbox import announce
 from shared.job_store.usage import images_left, take_from_quota
@@ -109,7 +110,7 @@ def resume_job(session: Session, job_id: uuid.UUID) -> Job:
     job.status = JobStatus.RUNNING if job.started_at else JobStatus.ACCEPTED
     job.forgiven_failed, job.forgiven_done = job.failed, job.succeeded + job.failed
     if job.error_code == TooManyFailuresError.code:
-        job.error_code = job.error_detail = None
+        job.error_code, job.error_detail = job.source.get(LISTING_ERROR, (None, None))
     # Workers dropped the messages that arrived during the pause; there are at most as many as a job
     # may publish ahead.
     on_queue = locked_items(

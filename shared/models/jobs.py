@@ -14,6 +14,14 @@ UPLOAD_PATTERN = "%s3://%/uploads/%"
 """What a text is like that names something which was uploaded here (api.sources.source_policy)."""
 NAMES_UPLOAD = f"LIKE '{UPLOAD_PATTERN}'"
 
+MARK_BEGINS = "\n"
+"""No photo's place contains it (shared.object_url, api.sources.source_policy)."""
+
+
+def place_of(source: str) -> str:
+    """Where the photo of an item is: its source without a mark."""
+    return source.partition(MARK_BEGINS)[0]
+
 
 class Job(Base):
     """A bulk job. Its counters are kept up to date, so no query counts items."""
@@ -186,7 +194,9 @@ class Item(Base):
     name: Mapped[str] = mapped_column(Text)
     """The caller's path or name of the photo."""
     source: Mapped[str] = mapped_column(Text)
-    """`s3://bucket/key`, or `https://…`."""
+    """`s3://bucket/key`, or `https://…`: a job has each only once. Where several rows share a
+    photo, all but the first have a mark behind it (shared.job_store.intake); see `place`.
+    """
     custom_id: Mapped[str | None] = mapped_column(Text)
     """The caller's own id of the image."""
     api_key_id: Mapped[uuid.UUID | None]
@@ -230,3 +240,8 @@ class Item(Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+    @property
+    def place(self) -> str:
+        """Where the photo is."""
+        return place_of(self.source)

@@ -36,6 +36,7 @@ def test_a_csv_manifest_carries_ids_options_and_columns_of_one_s_own(
         [photos[0], "A-1", "", "RED", "=1+1"],
         [photos[1], "A-2", "webp", "BLUE", ""],
         [photos[0], "A-1 again", "", "RED", ""],
+        [photos[0], "A-1 again", "", "RED", ""],
         ["", "A-3", "", "GREEN", ""],
         ["s3://secret/a.jpg", "A-4", "", "", ""],
         [photos[1], "A-5", "jpeg", "BLUE", ""],
@@ -44,8 +45,8 @@ def test_a_csv_manifest_carries_ids_options_and_columns_of_one_s_own(
     csv.writer(text).writerows(rows)
     bucket.put("manifest.csv", text.getvalue().encode(), "text/csv")
     job = client.wait(client.submit({"manifest": "s3://photos/manifest.csv"})["id"])
-    assert job["counts"]["total"] == 5, "the same key twice is one image"
-    assert (job["counts"]["succeeded"], job["counts"]["failed"]) == (2, 3)
+    assert job["counts"]["total"] == 6, "the same row twice is one image"
+    assert (job["counts"]["succeeded"], job["counts"]["failed"]) == (3, 3)
     items = {item["custom_id"]: item for item in client.items(job["id"])}
     assert items["A-1"]["labels"] == {"sku": "RED", "=price": "=1+1"}
     assert [items[one]["result_format"] for one in ("A-1", "A-2")] == ["png", "webp"]
@@ -57,14 +58,15 @@ def test_a_csv_manifest_carries_ids_options_and_columns_of_one_s_own(
     assert client.retry(job["id"])["counts"] == job["counts"], "a row stays what it is"
 
     client.report(job["id"], tmp_path / "report.csv")
-    found = list(csv.DictReader((tmp_path / "report.csv").read_text().splitlines()))
-    assert [row["custom_id"] for row in found] == ["A-1", "A-2", "A-3", "A-4", "A-5"]
+    found = list(csv.DictReader((tmp_path / "report.csv").read_text("utf-8-sig").splitlines()))
+    ids = ["A-1", "A-2", "A-1 again", "A-3", "A-4", "A-5"]
+    assert [row["custom_id"] for row in found] == ids
     assert (found[0]["sku"], found[0]["'=price"]) == ("RED", "'=1+1"), "no spreadsheet runs it"
     assert found[1]["output_key"].endswith(".webp")
-    assert [row["sku"] for row in found] == ["RED", "BLUE", "GREEN", "", "BLUE"]
+    assert [row["sku"] for row in found] == ["RED", "BLUE", "RED", "GREEN", "", "BLUE"]
     client.report(job["id"], tmp_path / "report.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
-    assert [line["status"] for line in lines] == ["succeeded"] * 2 + ["failed"] * 3
+    assert [line["status"] for line in lines] == ["succeeded"] * 3 + ["failed"] * 3
     assert lines[0]["labels"] == {"sku": "RED", "=price": "=1+1"}
     assert lines[0]["total_ms"] > 0
 

@@ -10,7 +10,8 @@ import json
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from dataclasses import asdict
+from typing import Any, Protocol
 
 from shared import job_store
 from shared.database import Database
@@ -57,7 +58,13 @@ class ResultReuse:
         """SHA-256 of everything that determines the result."""
         if any(options.background_images()):
             return None
-        asked = json.dumps(options.model_dump(mode="json", exclude={"preset"}), sort_keys=True)
+        # Neither a preset's name nor a file's name changes a pixel.
+        unseen: dict[str, Any] = {
+            "preset": True,
+            "name": True,
+            "extra_outputs": {"__all__": {"name"}},
+        }
+        asked = json.dumps(options.model_dump(mode="json", exclude=unseen), sort_keys=True)
         digest = hashlib.sha256(f"{RESULT_VERSION}\n{tenant}\n{self._model}\n{asked}\n".encode())
         digest.update(data)
         return digest.hexdigest()
@@ -100,6 +107,20 @@ def stored_again(past: EarlierResult, item: WorkItem) -> tuple[StoredOutput, ...
             subject=tuple(old["subject"]) if old.get("subject") else None,
         )
         for output, old in zip(item.outputs, before, strict=False)
+    )
+
+
+def result_of(outcome: Outcome) -> EarlierResult | None:
+    """The result of an image that was just stored; None: it has none."""
+    if outcome.error is not None or not outcome.outputs:
+        return None
+    return EarlierResult(
+        result_key=outcome.outputs[0].key,
+        outputs=[asdict(one) for one in outcome.outputs],
+        review_reasons=[reason.value for reason in outcome.review],
+        width=outcome.width,
+        height=outcome.height,
+        output_bytes=outcome.output_bytes,
     )
 
 

@@ -13,7 +13,8 @@ from shared.telemetry import get_logger
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.pipeline.in_flight import InFlightImage, ObjectStore
 from worker.pipeline.photo_sources import WEB
-from worker.pipeline.result_reuse import EarlierResults, copy_again
+from worker.pipeline.result_reuse import EarlierResults, copy_again, result_of
+from worker.pipeline.twins import Twin
 from worker.pipeline.work_items import StoredOutput
 
 log = get_logger(__name__)
@@ -62,6 +63,24 @@ class Transfers:
             )
             for in_flight in in_flight_images
             if (past := found.get((in_flight.item.tenant, in_flight.outcome.fingerprint or "")))
+        ]
+
+    def copy_twins(self, twins: "Sequence[Twin]") -> "list[Future[None]]":
+        """Start copying the results that other images of the batch got meanwhile."""
+        past = self._past
+        if past is None:
+            return []
+        return [
+            self._io.submit(
+                twin.in_flight.of,
+                copy_again,
+                past,
+                found,
+                twin.in_flight.item,
+                twin.in_flight.outcome,
+            )
+            for twin in twins
+            if (found := result_of(twin.leader.outcome)) is not None
         ]
 
     def put(self, in_flight: InFlightImage) -> "Future[None]":
