@@ -9,12 +9,13 @@ from anyio import to_thread
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from api.http.guarded_route import media_type
 from api.http.limits import SMALL_BODY_BYTES
 from api.http.multipart import FilePart, Form, FormLimits, read_multipart
 from api.resources import Resources
-from api.schemas.requests import JobRequest
+from api.schemas.requests import JobRequest, validate_job
 from api.schemas.validation import describe_validation
 from api.submissions.intake import IncomingFile, Submission, digest_of
 from shared.errors import InvalidOptionsError, RequestError, RequestTooLargeError
@@ -114,9 +115,11 @@ def _from_json(body: bytearray, key: str | None, settings: Settings) -> Submissi
             f"The JSON has more than {most:,} values; put long lists into a manifest"
         )
     try:
-        request = JobRequest.model_validate_json(body)
+        request = validate_job(from_json(body, allow_inf_nan=False))
     except ValidationError as error:
         raise InvalidOptionsError(describe_validation(error)) from error
+    except ValueError as error:
+        raise InvalidOptionsError(f"The body is no JSON: {error}") from error
     if request.source is None:
         raise InvalidOptionsError("source: a job needs one")
     return Submission(request=request, key=key, sha256=digest_of(iter([body])))
