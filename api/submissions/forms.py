@@ -115,7 +115,7 @@ def _from_json(body: bytearray, key: str | None, settings: Settings) -> Submissi
             f"The JSON has more than {most:,} values; put long lists into a manifest"
         )
     try:
-        request = validate_job(from_json(body, allow_inf_nan=False))
+        request = validate_job(from_json(body, allow_inf_nan=False, cache_strings="none"))
     except ValidationError as error:
         raise InvalidOptionsError(describe_validation(error)) from error
     except ValueError as error:
