@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from api.http.auth import Caller, CallerDep
 from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
-from api.resources import ResourcesDep
+from api.resources import Resources, ResourcesDep
 from api.routes.jobs import Cursor
 from api.routes.lookup import uuid_cursor
 from api.schemas.requests import WebhookChange, WebhookRequest
@@ -93,6 +93,8 @@ def change_webhook(
     """Change a webhook, or disable and enable it."""
     if body.url is not None:
         webhook_address(body.url, resources.settings)
+    if body.enabled is True:
+        _give_up_deliveries(resources, caller, webhook_id)
     with resources.database.transaction() as session:
         webhook = _find(session, caller, webhook_id)
         if body.url is not None:
@@ -106,6 +108,16 @@ def change_webhook(
         elif body.enabled is False and webhook.disabled_at is None:
             job_store.disable_webhook(session, webhook, DisabledReason.CALLER)
         return WebhookOut.of(webhook, now(session))
+
+
+def _give_up_deliveries(resources: Resources, caller: Caller, webhook_id: uuid.UUID) -> None:
+    """Give up what a disabled webhook has not been told, before it is enabled again."""
+    with resources.database.transaction() as session:
+        _find(session, caller, webhook_id)
+    left = job_store.PAGE_DELIVERIES
+    while left == job_store.PAGE_DELIVERIES:
+        with resources.database.transaction() as session:
+            left = job_store.give_up_deliveries(session, webhook_id)
 
 
 @router.post("/webhooks/{webhook_id}/rotate", responses=responses(WebhookNotFoundError))

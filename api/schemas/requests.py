@@ -10,11 +10,14 @@ from pydantic import (
     FailFast,
     Field,
     StringConstraints,
+    ValidationError,
     model_validator,
 )
 
+from shared.errors import InvalidOptionsError
 from shared.jobs import Verdict
 from shared.options import Options
+from shared.validation_words import describe_findings
 from shared.webhooks import Event, secret_bytes
 
 MAX_METADATA_KEYS = 50
@@ -91,6 +94,10 @@ class UrlRef(_Row):
     """A photo on the web."""
 
     url: PhotoUrl
+
+
+LISTS = ("keys", "uploads", "urls")
+"""The fields of a source that list photos."""
 
 
 class Source(BaseModel):
@@ -295,6 +302,53 @@ class JobRequest(JobFields):
         if self.feed is not None and self.source.manifest is None:
             raise ValueError("`feed` is the layout of a manifest; this source is none")
         return self
+
+
+ROWS_AT_ONCE = 500
+"""Rows validated in one call. Pydantic holds Python's lock for a whole call: with 100,000 rows all
+other requests, and the probes, waited for a second.
+"""
+
+MOST_FIELDS = 1_000
+"""No object of a body has that many. Pydantic would describe each unknown one."""
+
+
+def validate_job(values: Any) -> JobRequest:
+    """Validate a job's body, its rows in pieces. Raises ValidationError, or InvalidOptionsError for
+    a row beyond the first piece.
+    """
+    fields = values if isinstance(values, dict) else {}
+    source = fields.get("source")
+    for one in (fields, source, fields.get("options"), fields.get("webhook")):
+        if isinstance(one, dict) and len(one) > MOST_FIELDS:
+            raise InvalidOptionsError(f"{len(one):,} fields, most of which are unknown")
+    lists = source if isinstance(source, dict) else {}
+    kind = next((name for name in LISTS if isinstance(lists.get(name), list)), "")
+    rows = lists.get(kind, ())
+    if len(rows) <= ROWS_AT_ONCE:
+        return JobRequest.model_validate(values)
+    some = {**lists, kind: rows[:ROWS_AT_ONCE]}
+    request = JobRequest.model_validate({**values, "source": some})
+    valid = getattr(request.source, kind)
+    for start in range(ROWS_AT_ONCE, len(rows), ROWS_AT_ONCE):
+        piece = {kind: rows[start : start + ROWS_AT_ONCE]}
+        try:
+            valid += getattr(Source.model_validate(piece), kind)
+        except ValidationError as error:
+            findings = _shifted(error, start)
+            raise InvalidOptionsError(describe_findings(findings, JobRequest)) from error
+    return request
+
+
+def _shifted(error: ValidationError, rows: int) -> list[dict[str, Any]]:
+    """The findings of a piece of the source, with the numbers that its rows have in the body."""
+    return [
+        {
+            **found,
+            "loc": ("source", found["loc"][0], int(found["loc"][1]) + rows, *found["loc"][2:]),
+        }
+        for found in error.errors(include_url=False)
+    ]
 
 
 class ReviewRequest(BaseModel):

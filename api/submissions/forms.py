@@ -10,12 +10,13 @@ from anyio import to_thread
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from api.http.guarded_route import media_type
 from api.http.limits import SMALL_BODY_BYTES
 from api.http.multipart import FilePart, Form, FormLimits, read_multipart
 from api.resources import Resources
-from api.schemas.requests import JobFields, JobRequest
+from api.schemas.requests import JobFields, JobRequest, validate_job
 from api.submissions.intake import IncomingFile, Submission, digest_of
 from shared.errors import InvalidOptionsError, RequestError, RequestTooLargeError
 from shared.settings import Settings
@@ -124,9 +125,14 @@ def _from_json(body: bytearray, key: str | None, settings: Settings) -> Submissi
             f"The JSON has more than {most:,} values; put long lists into a manifest"
         )
     try:
-        request = JobRequest.model_validate_json(body.removeprefix(codecs.BOM_UTF8))
+        values = from_json(
+            body.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False, cache_strings="none"
+        )
+        request = validate_job(values)
     except ValidationError as error:
         raise InvalidOptionsError(describe_validation(error, JobRequest)) from error
+    except ValueError as error:
+        raise InvalidOptionsError(f"The body is no JSON: {error}") from error
     return Submission(
         request=request, source=request.source, key=key, sha256=digest_of(iter([body]))
     )

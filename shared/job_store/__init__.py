@@ -108,13 +108,16 @@ from shared.job_store.webhook_deliveries import (
     redeliver,
 )
 from shared.job_store.webhooks import (
+    PAGE_DELIVERIES,
     create_webhook,
     delete_webhook,
     disable_webhook,
     enable_webhook,
     get_webhook,
+    give_up_deliveries,
     list_webhooks,
     old_secret_until,
+    remove_deleted_webhooks,
     rotate_secret,
 )
 from shared.job_store.workers import (
@@ -128,6 +131,7 @@ from shared.job_store.workers import (
 __all__ = [
     "EXPRESS_IMAGES",
     "MOST_COUNTED",
+    "PAGE_DELIVERIES",
     "Attempt",
     "AttemptResult",
     "Backlog",
@@ -182,6 +186,7 @@ __all__ = [
     "get_job",
     "get_webhook",
     "give_back",
+    "give_up_deliveries",
     "images_held",
     "images_left",
     "is_at_rest",
@@ -209,6 +214,7 @@ __all__ = [
     "release_expired_leases",
     "release_leader_lease",
     "remember_submission",
+    "remove_deleted_webhooks",
     "remove_items",
     "remove_job",
     "renew_leader_leases",
