@@ -58,7 +58,9 @@ class Reason(StrEnum):
     LOW_CONTRAST = "low-contrast"
     """Along much of the edge, subject and background have nearly the same colour."""
     UNSURE = "unsure"
-    """The mirrored photo gives a different matte."""
+    """The mirrored photo or the second model gives a different matte, or a point of the option
+    `subject` is not met.
+    """
     BLURRED = "blurred"
     """The photo is out of focus."""
     SMALL = "small"
@@ -94,8 +96,9 @@ ITEM_TRANSITIONS: dict[ItemStatus, frozenset[ItemStatus]] = {
     ItemStatus.FAILED: frozenset({ItemStatus.QUEUED}),
     ItemStatus.CANCELLED: frozenset(),
 }
-"""The statuses that may follow each status. RUNNING → QUEUED: the lease expired, or the error is
-retried. QUEUED → FAILED: no attempts are left. FAILED → QUEUED: the caller retries the job."""
+"""The statuses that may follow each status. RUNNING → QUEUED: the lease expired, the error is
+retried, or another worker serves the second model. QUEUED → FAILED: no attempts are left. FAILED →
+QUEUED: the caller retries the job."""
 
 SETTLED: frozenset[ItemStatus] = frozenset(
     {ItemStatus.SUCCEEDED, ItemStatus.FAILED, ItemStatus.CANCELLED}

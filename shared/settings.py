@@ -15,6 +15,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
+SHIPPED_FIRST, SHIPPED_SECOND = "builtin", "u2netp"
+"""The models that come with the code, and which of them is asked second."""
+
+NO_MODEL = "none"
+"""As a second model: there is none."""
+
 
 def _usable_cores() -> int:
     """The number of CPU cores that this process may use (a container may limit them)."""
@@ -120,10 +126,15 @@ class Settings(BaseSettings):
     models: str = Field(
         "", description="Further models that jobs may name in their options, separated by commas."
     )
+    second_model: Annotated[str | None, BeforeValidator(_empty_is_none)] = Field(
+        None,
+        description="The model that mattes doubtful photos of MATTING_MODEL a second time, or "
+        "`none`. Default: `u2netp` if MATTING_MODEL is `builtin`, else `none`.",
+    )
     worker_models: str = Field(
         "",
-        description="Models that this worker serves, separated by commas. Default: MATTING_MODEL "
-        "and MATTING_MODELS. Each model needs memory of its own.",
+        description="Models that this worker serves, separated by commas. Default: MATTING_MODEL, "
+        "MATTING_MODELS and the second model. Each model needs memory of its own.",
     )
     models_dir: Path = Field(Path("models"), description="Folder of pulled models.")
     models_url: str = Field(
@@ -451,9 +462,21 @@ class Settings(BaseSettings):
         return list(dict.fromkeys([self.model, *_split(self.models)]))
 
     @property
+    def default_second_model(self) -> str | None:
+        """The second model of photos whose options name no model and no second one."""
+        chosen = self.second_model or (SHIPPED_SECOND if self.model == SHIPPED_FIRST else NO_MODEL)
+        return None if chosen in (NO_MODEL, self.model) else chosen
+
+    @property
+    def second_models(self) -> list[str]:
+        """The models that jobs may name as their second one."""
+        second = self.default_second_model
+        return list(dict.fromkeys([*self.offered_models, *([second] if second else [])]))
+
+    @property
     def served_models(self) -> list[str]:
         """The models that a worker with these settings loads."""
-        return list(dict.fromkeys(_split(self.worker_models))) or self.offered_models
+        return list(dict.fromkeys(_split(self.worker_models))) or self.second_models
 
     @property
     def effective_tune_file(self) -> Path:

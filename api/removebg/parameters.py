@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from shared.errors import InvalidOptionsError
 from shared.options import Options
 from shared.rendition import Format, Output
+from shared.subject import MIN_BOX_SIDE
 
 MEGAPIXELS = {"preview": 0.25, "small": 0.25, "regular": 0.25, "medium": 1.5, "hd": 4.0}
 """Megapixels of the sizes with a limit; the others return the photo's own size."""
@@ -130,7 +131,9 @@ def options_of(
     if request.position and not (request.crop and request.position == "original"):
         values["position"] = request.position
     if request.roi:
-        values["roi"] = _roi(request.roi, sides_px)
+        values["roi"] = roi = _roi(request.roi, sides_px)
+        if min(roi[2] - roi[0], roi[3] - roi[1]) >= MIN_BOX_SIDE:
+            values["subject"] = {"box": roi}
     if not request.semitransparency:
         values |= {"threshold": 0.5, "feather_px": 1}
     if (shadow := _shadow(request)) and kind is not Format.ZIP:

@@ -197,6 +197,10 @@ class ItemOut(BaseModel):
     )
     needs_review: bool
     review_reasons: list[str] = Field(examples=[["soft", "unsure"]])
+    model: str | None = Field(
+        examples=["builtin"],
+        description="The model that made the matte: the first or the second one.",
+    )
     verdict: Verdict | None
     verdict_note: str | None
     reused: bool = Field(description="Copied from an earlier result of the same photo.")
@@ -244,6 +248,7 @@ class ItemOut(BaseModel):
             ],
             needs_review=item.needs_review,
             review_reasons=item.review_reasons or [],
+            model=item.matte_model,
             verdict=item.verdict,
             verdict_note=item.verdict_note,
             reused=item.reused,

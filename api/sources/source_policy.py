@@ -15,7 +15,7 @@ from shared.errors import (
 )
 from shared.object_url import ObjectUrl, as_read_laxly
 from shared.options import Options
-from shared.settings import Settings
+from shared.settings import NO_MODEL, Settings
 from shared.web import refuse_private
 
 OWN_PREFIX = "jobs/"
@@ -59,6 +59,7 @@ class SourcePolicy:
         self._bucket = settings.s3_bucket
         self._buckets = settings.readable_buckets
         self._models = settings.offered_models
+        self._second_models = [*settings.second_models, NO_MODEL]
 
     def object(self, text: str, *, prefix: bool = False) -> ObjectUrl:
         """The object or prefix of an S3 URL. Raises ForbiddenSourceError if the caller may not read
@@ -93,7 +94,7 @@ class SourcePolicy:
         return url
 
     def options(self, options: Options, job_id: uuid.UUID | None = None) -> None:
-        """Check the model and the background pictures in the options. Pictures below the job's own
+        """Check the models and the background pictures in the options. Pictures below the job's own
         prefix came with its request and are allowed.
 
         Raises UnknownModelError, ForbiddenSourceError.
@@ -101,6 +102,10 @@ class SourcePolicy:
         if options.model is not None and options.model not in self._models:
             offered = ", ".join(self._models)
             raise UnknownModelError(f"There is no model {options.model}; there are {offered}")
+        second = options.second_model
+        if second is not None and second not in self._second_models:
+            offered = ", ".join(self._second_models)
+            raise UnknownModelError(f"There is no second model {second}; there are {offered}")
         for text in options.background_images():
             place = ObjectUrl.parse(text, self._bucket)
             own = place.bucket == self._bucket and place.key.startswith(f"{OWN_PREFIX}{job_id}/")

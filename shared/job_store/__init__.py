@@ -38,6 +38,7 @@ from shared.job_store.disposal import (
     uploads_in_options,
 )
 from shared.job_store.expired_leases import (
+    attempts_allowed,
     give_back,
     release_expired_leases,
     take_back_deaths,
@@ -151,6 +152,7 @@ __all__ = [
     "add_page",
     "allowed_sources",
     "announce_test",
+    "attempts_allowed",
     "backlog",
     "beat",
     "cancel_job",

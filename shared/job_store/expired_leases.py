@@ -49,7 +49,7 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
         if job.status in ENDED:
             item.status, item.finished_at = ItemStatus.CANCELLED, moment
             job.cancelled += 1
-        elif item.attempts >= max_attempts:
+        elif item.attempts >= attempts_allowed(max_attempts, item.forwarded_to):
             item.status, item.finished_at = ItemStatus.FAILED, moment
             guilty = item.deaths > ALONE_DEATHS
             error = (PoisonousImageError if guilty else AttemptsExhaustedError)(
@@ -64,6 +64,11 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
             job.queued += 1
     finish_settled_jobs(session, jobs.values())
     return len(items)
+
+
+def attempts_allowed(max_attempts: int, forwarded_to: str | None) -> int:
+    """The claims that an image may have: the one that forwarded it does not count."""
+    return max_attempts + (forwarded_to is not None)
 
 
 def give_back(

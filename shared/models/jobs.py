@@ -211,6 +211,8 @@ class Item(Base):
     """Number of claims. It also is the fence: only the latest claim may record a result."""
     deaths: Mapped[int] = mapped_column(default=0, server_default="0")
     """Number of worker processes that died while they held the image."""
+    forwarded_to: Mapped[str | None] = mapped_column(Text)
+    """The second model, on whose queue the image waits: the first result is doubtful."""
     not_before: Mapped[datetime | None]
     """When the next attempt is due, after a retryable error."""
     published_at: Mapped[datetime | None]
@@ -225,6 +227,8 @@ class Item(Base):
     """
     needs_review: Mapped[bool] = mapped_column(default=False)
     review_reasons: Mapped[list[str] | None]
+    matte_model: Mapped[str | None] = mapped_column(Text)
+    """The model that made the matte; two of them joined by `+`: both did."""
     verdict: Mapped[Verdict | None]
     verdict_note: Mapped[str | None] = mapped_column(Text)
     reviewed_at: Mapped[datetime | None]

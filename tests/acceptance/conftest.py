@@ -16,6 +16,8 @@ QUICK = {
     "MATTING_RECONCILE_S": "0.5",
     # The tests send one photo many times, and mean to have it computed each time.
     "MATTING_REUSE_RESULTS": "false",
+    # It takes seconds to warm up, and the tests start many workers.
+    "MATTING_SECOND_MODEL": "none",
 }
 
 

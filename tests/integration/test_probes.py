@@ -40,6 +40,7 @@ def start_worker(settings: Settings, tmp_path: Path, port: int) -> Process:
         "AWS_ACCESS_KEY_ID": settings.aws_access_key_id.get_secret_value(),
         "AWS_SECRET_ACCESS_KEY": settings.aws_secret_access_key.get_secret_value(),
         "MATTING_MODEL": settings.model,
+        "MATTING_SECOND_MODEL": "none",
         "MATTING_WORKER_METRICS_PORT": str(port),
     }
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-l", "WARNING"]

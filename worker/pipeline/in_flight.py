@@ -57,6 +57,10 @@ class InFlightImage:
     decoded: DecodedImage | None = None
     prepared: PreparedImage | None = None
     alpha: NDArray[float32] | None = None
+    fit: float = 1.0
+    """The share of the points of the option `subject` that the alpha agrees with."""
+    handover: bytes | None = None
+    """The first model's matte as a file: one that is to be judged, or one for another worker."""
     metadata: list[Metadata] = field(default_factory=list)
     pictures: dict[str, Image] = field(default_factory=dict)
     files: list[FinishedFile] = field(default_factory=list)

@@ -33,7 +33,9 @@ from worker.imaging.quarantine import DecodeRequest, Quarantine
 from worker.imaging.review import ReviewInput, review_many
 from worker.pipeline.background_pictures import BackgroundPictures
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore
+from worker.pipeline.meant_subject import put_back, seen_by_network
 from worker.pipeline.result_reuse import EarlierResults
+from worker.pipeline.second_opinions import SecondOpinions
 from worker.pipeline.transfers import Transfers
 from worker.pipeline.twins import Twins
 from worker.pipeline.work_items import Outcome, WorkItem
@@ -56,11 +58,14 @@ class Pipeline:
         past: EarlierResults | None = None,
         watchdog: Watchdog | None = None,
         pixel_budget: PixelBudget | None = None,
+        second: SecondOpinions | None = None,
     ) -> None:
         """`past`: finds results computed earlier; None: compute every image. `watchdog`: watches
-        native code. `pixel_budget`: shared by all pipelines of the worker.
+        native code. `pixel_budget`: shared by all pipelines of the worker. `second`: the second
+        models; None: it holds none.
         """
         self._predictor = predictor
+        self._model = settings.model
         self._store = store
         self._settings = settings
         self._watchdog = watchdog or Watchdog(settings.image_timeout_s)
@@ -70,6 +75,7 @@ class Pipeline:
         # Each thread processes one image; OpenCV's own threads would only compete with these.
         cv2.setNumThreads(1)
         self._codecs = SmallestBatchFirstPool(settings.codec_threads, "codec")
+        self._second = second or SecondOpinions(settings, lambda _: None)
         self._pixel_budget = pixel_budget or PixelBudget(settings.max_decoded_pixels)
         # Suspects wait for their child process in a pool of their own and occupy no codec thread.
         self._suspects = SmallestBatchFirstPool(settings.codec_threads, "suspect")
@@ -259,8 +265,9 @@ class Pipeline:
                 )
         in_flight.metadata = metadata_to_keep(data, options)
         in_flight.outcome.width, in_flight.outcome.height = decoded.width, decoded.height
-        in_flight.prepared = self._predictor.prepare(decoded.image, options.profile)
         in_flight.decoded = decoded
+        seen = seen_by_network(in_flight)
+        in_flight.prepared = self._predictor.prepare(seen, options.profile)
 
     def _predict(self, in_flight_images: list[InFlightImage]) -> None:
         ready = [p for p in in_flight_images if p.prepared is not None and not p.outcome.reused]
@@ -277,7 +284,16 @@ class Pipeline:
                 in_flight.outcome.error = alpha
             else:
                 in_flight.alpha = alpha
-        self._review([in_flight for in_flight in ready if in_flight.alpha is not None])
+                in_flight.outcome.model = self._model
+        matted = [in_flight for in_flight in ready if in_flight.alpha is not None]
+        firsts = [one for one in matted if one.item.forwarded_to is None]
+        self._review([one for one in firsts if one.item.options.subject is None])
+        self._second.review_meant([one for one in firsts if one.item.options.subject is not None])
+        self._second.ask_many(firsts, self._codecs)
+        forwarded = [one for one in matted if one.item.forwarded_to is not None]
+        self._second.settle_forwarded(forwarded, self._model)
+        for in_flight in matted:
+            put_back(in_flight)
 
     def _review(self, in_flight_images: list[InFlightImage]) -> None:
         seen = [
@@ -290,7 +306,7 @@ class Pipeline:
             in_flight.outcome.review = tuple(reasons)
 
     def _finish(self, in_flight: InFlightImage) -> "Future[None]":
-        if in_flight.alpha is not None:
+        if in_flight.alpha is not None and in_flight.outcome.forward_to is None:
             with self._watchdog.watching(in_flight.item.item_id, "finish"):
                 in_flight.stage("finish", lambda: self._compose(in_flight))
         # Release the large arrays right after encoding: storing may wait for the network.

@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from worker.pipeline.work_items import Outcome, StoredOutput, WorkItem
 
 log = get_logger(__name__)
 
-RESULT_VERSION = 3
+RESULT_VERSION = 4
 """Raise it when the same photo and options produce other pixels than before."""
 
 
@@ -48,11 +48,20 @@ class EarlierResults(Protocol):
 class ResultReuse:
     """Earlier results in the database and the storage."""
 
-    def __init__(self, database: Database, storage: Storage, model: str) -> None:
-        """`model`: the fingerprint of the model."""
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        model: str,
+        second: Callable[[Options], str] = lambda _: "",
+    ) -> None:
+        """`model`: the fingerprint of the model. `second`: the fingerprint of the second model that
+        photos with these options have; empty: they have none.
+        """
         self._database = database
         self._storage = storage
         self._model = model
+        self._second = second
 
     def fingerprint(self, tenant: str, data: bytes, options: Options) -> str | None:
         """SHA-256 of everything that determines the result."""
@@ -65,7 +74,8 @@ class ResultReuse:
             "extra_outputs": {"__all__": {"name"}},
         }
         asked = json.dumps(options.model_dump(mode="json", exclude=unseen), sort_keys=True)
-        digest = hashlib.sha256(f"{RESULT_VERSION}\n{tenant}\n{self._model}\n{asked}\n".encode())
+        models = f"{self._model} {self._second(options)}"
+        digest = hashlib.sha256(f"{RESULT_VERSION}\n{tenant}\n{models}\n{asked}\n".encode())
         digest.update(data)
         return digest.hexdigest()
 
@@ -121,6 +131,7 @@ def result_of(outcome: Outcome) -> EarlierResult | None:
         width=outcome.width,
         height=outcome.height,
         output_bytes=outcome.output_bytes,
+        matte_model=outcome.model,
     )
 
 
@@ -144,5 +155,6 @@ def copy_again(
     outcome.outputs, outcome.reused = outputs, True
     outcome.width, outcome.height = found.width, found.height
     outcome.review = tuple(Reason(reason) for reason in found.review_reasons)
+    outcome.model = found.matte_model
     outcome.output_bytes = found.output_bytes
     outcome.timings_ms["store"] = (time.perf_counter() - started) * 1e3

@@ -7,7 +7,7 @@ not wait for them.
 from collections.abc import Sequence
 from concurrent.futures import Future
 
-from shared.errors import MattingError
+from shared.errors import MattingError, SourceNotFoundError
 from shared.settings import Settings
 from shared.telemetry import get_logger
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
@@ -15,7 +15,7 @@ from worker.pipeline.in_flight import InFlightImage, ObjectStore
 from worker.pipeline.photo_sources import WEB
 from worker.pipeline.result_reuse import EarlierResults, copy_again, result_of
 from worker.pipeline.twins import Twin
-from worker.pipeline.work_items import StoredOutput
+from worker.pipeline.work_items import StoredOutput, WorkItem
 
 log = get_logger(__name__)
 
@@ -26,6 +26,7 @@ class Transfers:
     def __init__(self, store: ObjectStore, settings: Settings, past: EarlierResults | None) -> None:
         self._store = store
         self._max_bytes = settings.max_image_bytes
+        self._bucket = settings.s3_bucket
         self._past = past
         self._io = SmallestBatchFirstPool(settings.io_threads, "io")
         self._web = SmallestBatchFirstPool(settings.url_threads, "web")
@@ -39,9 +40,19 @@ class Transfers:
         item = in_flight.item
         data = self._store.get(item.bucket, item.key, self._max_bytes)
         in_flight.outcome.input_bytes = len(data)
-        if self._past is not None:
+        if item.forwarded_to is not None:
+            in_flight.handover = self._handover(item)
+        elif self._past is not None:
             in_flight.outcome.fingerprint = self._past.fingerprint(item.tenant, data, item.options)
         return data
+
+    def _handover(self, item: WorkItem) -> bytes | None:
+        """The first model's matte; None: it is gone, and the second one's stands alone."""
+        try:
+            return self._store.get(self._bucket, item.handover_key, self._max_bytes)
+        except SourceNotFoundError:
+            log.warning("handover-gone", item=item.item_id)
+            return None
 
     def copy_earlier(self, in_flight_images: Sequence[InFlightImage]) -> "list[Future[None]]":
         """Look for earlier results, and start copying them."""
@@ -93,8 +104,14 @@ class Transfers:
         self._web.shutdown()
 
     def _put(self, in_flight: InFlightImage) -> None:
+        if in_flight.outcome.forward_to is not None:
+            in_flight.stage("store", lambda: self._put_handover(in_flight))
         if in_flight.files:  # an image that failed earlier has no files
             in_flight.stage("store", lambda: self._put_files(in_flight))
+
+    def _put_handover(self, in_flight: InFlightImage) -> None:
+        assert in_flight.handover is not None
+        self._store.put(in_flight.item.handover_key, in_flight.handover, "image/png")
 
     def _put_files(self, in_flight: InFlightImage) -> None:
         item, files = in_flight.item, in_flight.files
