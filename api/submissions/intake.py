@@ -257,7 +257,7 @@ def _publish(resources: Resources, job: Job) -> None:
     try:
         resources.reconciler.publish_now(job.id)
     except MattingError as error:
-        log.warning("publish-later", job=str(job.id), code=error.code, detail=error.detail)
+        log.warning("publish-postponed", job=str(job.id), code=error.code, detail=error.detail)
 
 
 def digest_of(chunks: Iterator[bytes | bytearray]) -> str:

@@ -72,10 +72,10 @@ class ForbiddenUrlError(ImageError):
 
 
 class EncodedSourceError(ImageError):
-    """The host compressed the file once more, though it was asked not to."""
+    """The host sent the photo compressed, although the request asked for it uncompressed."""
 
     code = "source-encoded"
-    remedy = "Have the host heed `Accept-Encoding: identity`, or put the photo into S3."
+    remedy = "Make the host respect `Accept-Encoding: identity`, or put the photo into S3."
 
 
 class TooCostlyImageError(ImageError):

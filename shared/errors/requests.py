@@ -52,14 +52,14 @@ class RequestTooLargeError(RequestError):
 
 
 class AmbiguousRequestError(RequestError):
-    """A header came twice, or contradicts another: which one counts is anyone's guess."""
+    """A header is repeated or contradicts another one, so its meaning is unclear."""
 
     code = "ambiguous-request"
-    remedy = "Send each of these headers once; if you don't, look at the proxy in between."
+    remedy = "Send each of these headers once. If you do, check the proxy in between."
 
 
 class UnsupportedEncodingError(RequestError):
-    """The request's body is compressed, and is taken plain only."""
+    """The request's body is compressed; the service accepts only uncompressed bodies."""
 
     code = "unsupported-encoding"
     http_status = 415
@@ -67,19 +67,19 @@ class UnsupportedEncodingError(RequestError):
 
 
 class BusyError(RequestError):
-    """The service has as many requests of this kind at hand as it can hold."""
+    """The service holds as many requests of this kind as it can."""
 
     code = "busy"
     http_status = 503
-    remedy = "Send it again as `Retry-After` says; nothing was done."
+    remedy = "Send it again after the seconds in `Retry-After`; nothing was done."
 
 
 class TooManyCallsError(RequestError):
-    """The API key has too many calls of this kind open at a time."""
+    """The API key has too many open calls of this kind."""
 
     code = "too-many-calls"
     http_status = 429
-    remedy = "Wait for answers before you send more, or submit a job: it takes any number."
+    remedy = "Wait for answers before you send more, or submit a job for any number of photos."
 
 
 class SlowRequestError(RequestError):
@@ -135,7 +135,7 @@ class JobChangingError(ConflictError):
     """Images of the job are still being cancelled."""
 
     code = "job-changing"
-    remedy = "Ask again in some seconds."
+    remedy = "Send the request again in a few seconds."
 
 
 class TooManyFailuresError(ConflictError):
