@@ -28,8 +28,6 @@ DEADLINE_S = 60
 CROWD = 45
 """Requests to each of a few routes while the part is frozen: more than the API has threads."""
 
-ARRIVE_EVERY_S = 0.02
-
 
 class Probing:
     """Asks /healthz all the time on its own connection, like a kubelet."""

@@ -123,13 +123,6 @@ def ordered(nodes: Sequence[Node], output: str) -> list[Node]:
     return done
 
 
-def operators_of(path: Path) -> set[str]:
-    """The operators that a file uses, before folding. For tests and messages."""
-    import onnx
-
-    return {node.op_type for node in onnx.load(str(path)).graph.node}
-
-
 def _fix_input(model: Any, size: tuple[int, int], file: str) -> str:
     """Set the shape of the only input [N, 3, H, W] and return the input's name."""
     from onnx import TensorProto
