@@ -33,10 +33,10 @@ class MemoryBudget:
         more_bytes = size_bytes - share.held_bytes
         keys_bytes = self._held_bytes[share.api_key_id]
         if keys_bytes > share.held_bytes and keys_bytes + more_bytes > self._limit_bytes // 2:
-            raise TooManyCallsError("The API key's other requests fill its share of the memory")
+            raise TooManyCallsError("The API key's other requests use up its share of the memory")
         all_bytes = self._held_bytes.total()
         if all_bytes > share.held_bytes and all_bytes + more_bytes > self._limit_bytes:
-            raise BusyError("Other requests fill the memory that there is for bodies")
+            raise BusyError("Other requests use up the memory for bodies")
         self._held_bytes[share.api_key_id] += more_bytes
         share.held_bytes = size_bytes
 

@@ -77,7 +77,7 @@ class _Measured(io.BytesIO):
 
 def too_many_parts() -> TooCostlyImageError:
     """The error for a file with too many parts."""
-    return TooCostlyImageError("The file is cut into far more parts than programs write")
+    return TooCostlyImageError("The file has far more parts than programs write")
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

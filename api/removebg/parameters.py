@@ -35,35 +35,42 @@ class RemoveBgRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     image_file_b64: Text = Field(None, description="The photo in Base64.")
-    image_url: Address = Field(None, description="A public http(s) address of it.")
+    image_url: Address = Field(None, description="A public http(s) address of the photo.")
     size: Annotated[
         Literal["preview", "small", "regular", "medium", "hd", "4k", "full", "50MP", "auto"],
         BeforeValidator(lambda value: value or "preview"),
-    ] = Field("preview", description="0.25, 1.5 or 4 megapixels; the others: as large as it is.")
-    type: Text = Field(None, description="Taken and given back as X-Type; one network does all.")
-    type_level: Text = Field(None, description="`none`: no X-Type in the answer.")
+    ] = Field(
+        "preview",
+        description="Up to 0.25, 1.5 or 4 megapixels; other values keep the size.",
+    )
+    type: Text = Field(
+        None, description="Accepted and returned as X-Type; one network handles all types."
+    )
+    type_level: Text = Field(None, description="`none`: the answer has no X-Type.")
     format: Annotated[
         Literal["auto", "png", "jpg", "zip", "webp"],
         BeforeValidator(lambda value: value or "auto"),
-    ] = Field("auto", description="auto: PNG, or JPEG where there is an opaque background.")
-    roi: Text = Field(None, description="`x1 y1 x2 y2`, each in px or %: only there is a subject.")
+    ] = Field("auto", description="auto: PNG, or JPEG if the background is opaque.")
+    roi: Text = Field(
+        None, description="`x1 y1 x2 y2`, each in px or %. The subject is searched only there."
+    )
     crop: bool = False
-    crop_margin: Text = Field(None, description="`30px`, `10%`; one, two or four values.")
+    crop_margin: Text = Field(None, description="One, two or four values such as `30px` or `10%`.")
     scale: Text = Field(None, description="`original`, or 10% to 100% of the picture.")
     position: Text = Field(None, description="`original`, `center`, `x%` or `x% y%`.")
     channels: Annotated[
         Literal["rgba", "alpha"], BeforeValidator(lambda value: value or "rgba")
     ] = Field("rgba", description="alpha: the matte alone.")
     add_shadow: bool = False
-    shadow_type: Text = Field(None, description="`drop`; any other is one on the ground.")
+    shadow_type: Text = Field(None, description="`drop`; every other value gives a contact shadow.")
     shadow_opacity: Annotated[float | None, BeforeValidator(_absent)] = Field(None, ge=0, le=100)
     semitransparency: bool = Field(
-        True, description="false: no half-transparent regions, only a fine edge."
+        True, description="false: no half-transparent regions except the edge."
     )
     bg_color: Annotated[Annotated[str, Field(max_length=40)] | None, BeforeValidator(_absent)] = (
-        Field(None, description="`81d4fa`, `fff`, or a CSS colour's name.")
+        Field(None, description="`81d4fa`, `fff`, or the name of a CSS colour.")
     )
-    bg_image_url: Address = Field(None, description="A picture to put behind.")
+    bg_image_url: Address = Field(None, description="URL of a background picture.")
 
 
 def options_of(
@@ -121,7 +128,7 @@ def _colour(text: str) -> str | None:
         return None
     if len(found) == 4 and found[3] != 255:
         raise InvalidOptionsError(
-            "bg_color: a half-transparent background is not to be had", finer="invalid_bg_color"
+            "bg_color: half-transparent backgrounds are not supported", finer="invalid_bg_color"
         )
     return "#{:02x}{:02x}{:02x}".format(*found[:3])
 
@@ -130,7 +137,7 @@ def _roi(text: str, sides_px: tuple[int, int]) -> tuple[float, ...]:
     """The region as fractions of the photo."""
     parts = [_EDGE.match(part) for part in text.split()]
     if len(parts) != 4 or not all(parts):
-        raise InvalidOptionsError("roi: four values, each in px or %", finer="invalid_roi")
+        raise InvalidOptionsError("roi must be four values, each in px or %", finer="invalid_roi")
     shares = [
         float(part[1]) / (100 if part[2] == "%" else sides_px[index % 2])
         for index, part in enumerate(parts)

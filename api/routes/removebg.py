@@ -63,7 +63,9 @@ async def remove_background(
         asked, job, options = await _submitted(request, resources, caller)
         # From here on the photo is no longer held in memory.
         if not await resources.waiting.until_ended(job.id, resources.settings.removebg_timeout_s):
-            raise AnswerTimeoutError(f"It goes on: look at /v1/jobs/{job.id}", job_id=str(job.id))
+            raise AnswerTimeoutError(
+                f"The job continues: see /v1/jobs/{job.id}", job_id=str(job.id)
+            )
         answer = await run_in_threadpool(_result, resources, job, options, _wants_json(request))
     if asked.type_level != "none":
         answer.headers["X-Type"] = asked.type if asked.type in TYPES else "other"

@@ -46,15 +46,17 @@ class _Row(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    id: CustomId | None = Field(None, description="Yours; given back as `custom_id`.")
-    options: dict[str, Any] | None = Field(None, description="Over the job's options.")
+    id: CustomId | None = Field(None, description="Your own id, returned as `custom_id`.")
+    options: dict[str, Any] | None = Field(
+        None, description="Takes precedence over the job's options."
+    )
 
 
 class UploadRef(_Row):
     """A file that was uploaded to a URL of POST /v1/uploads."""
 
     upload: Key = Field(description="The handle that came with the URL.")
-    name: Name = Field(description="The path that you know the file by.")
+    name: Name = Field(description="Your own path of the file.")
 
 
 class KeyRef(_Row):
@@ -82,12 +84,12 @@ class Source(BaseModel):
     )
     manifest: Key | None = Field(
         None,
-        description="CSV with a header, or JSONL, in S3 or uploaded: a row an image, with `key` or "
-        "`url`, and as you like `id`, `options` (over the job's) and columns of your own.",
+        description="CSV with a header, or JSONL, in S3 or uploaded. One row per image with `key` "
+        "or `url`; optional are `id`, `options` (they override the job's) and your own columns.",
     )
     zip: Key | None = Field(
         None,
-        description="A zip file of photos, in S3, or uploaded: then it goes when it is unpacked.",
+        description="A zip file of photos in S3, or an upload, which is deleted after unpacking.",
     )
     uploads: Annotated[list[UploadRef], StopAtFirst()] | None = Field(
         None, description="Presigned uploads.", min_length=1
@@ -146,7 +148,11 @@ def _endings() -> list[Ending]:
 Events = Annotated[list[Ending], Field(min_length=1, max_length=3)]
 ProgressPercent = Annotated[
     int,
-    Field(ge=1, le=50, description="Also tell whenever another so many percent are settled."),
+    Field(
+        ge=1,
+        le=50,
+        description="Also send `job.progress` in steps of this many percent.",
+    ),
 ]
 
 
@@ -172,7 +178,9 @@ class WebhookRequest(BaseModel):
     )
 
     url: Url
-    secret: Secret | None = Field(None, description="None: one is made. It is shown once.")
+    secret: Secret | None = Field(
+        None, description="Null: the service generates one. It is shown once."
+    )
     events: Events = Field(default_factory=_endings)
     progress_percent: ProgressPercent | None = None
 
@@ -184,9 +192,11 @@ class WebhookChange(BaseModel):
 
     url: Url | None = None
     events: Events | None = None
-    progress_percent: ProgressPercent | None = Field(None, description="Null: not any more.")
+    progress_percent: ProgressPercent | None = Field(
+        None, description="Null: no more progress events."
+    )
     enabled: bool | None = Field(
-        None, description="false gives up what is under way; true tells what happens from now on."
+        None, description="false gives up pending deliveries; true sends events from now on."
     )
 
 
@@ -207,7 +217,9 @@ class JobRequest(BaseModel):
         },
     )
 
-    source: Source | None = Field(description="Not with files: they are the source then.")
+    source: Source | None = Field(
+        description="Omit it in a multipart request: its files are the source."
+    )
     options: Options = Field(default_factory=Options)
     priority: int = Field(5, ge=0, le=9, description="9 is the most urgent.")
     failure_share: float | None = Field(
@@ -215,18 +227,18 @@ class JobRequest(BaseModel):
         ge=0,
         le=1,
         description="Pause the job when more than this share of its images failed (of at least "
-        "`failure_after`); 1 never does. None: the service's own.",
+        "`failure_after`). 1: never. Null: the service's default.",
     )
     failure_after: int | None = Field(
-        None, ge=1, le=1_000_000_000, description="None: the service's own."
+        None, ge=1, le=1_000_000_000, description="Null: the service's default."
     )
     webhook: JobWebhook | None = Field(
-        None, description="Told of this job alone; see /v1/webhooks for one of all your jobs."
+        None, description="Receives the events of this job only; see /v1/webhooks for all jobs."
     )
     metadata: dict[MetadataName, MetadataText] = Field(
         default_factory=dict,
         max_length=MAX_METADATA_KEYS,
-        description="Yours; given back as it is.",
+        description="Your own data, returned unchanged.",
     )
 
 
@@ -235,7 +247,9 @@ class ReviewRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    verdict: Verdict | None = Field(description="`accept`, `reject`, or null to take it back.")
+    verdict: Verdict | None = Field(
+        description="`accept`, `reject`, or null to remove the verdict."
+    )
     note: str | None = Field(None, max_length=2_000, pattern=STORABLE)
 
 

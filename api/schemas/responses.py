@@ -27,7 +27,7 @@ class Counts(BaseModel):
 class ReviewCounts(BaseModel):
     """Numbers of images marked for review, and of reviewers' verdicts."""
 
-    needs_review: int = Field(description="Succeeded images with signs of trouble.")
+    needs_review: int = Field(description="Succeeded images with review marks.")
     accepted: int
     rejected: int
 
@@ -46,12 +46,14 @@ class JobOut(BaseModel):
     status: JobStatus
     counts: Counts
     review: ReviewCounts
-    reused: int = Field(description="Images whose result was there from an earlier job.")
-    progress: float = Field(description="Settled images / all, 0..1.", ge=0, le=1)
+    reused: int = Field(description="Images whose result was copied from an earlier job.")
+    progress: float = Field(description="Share of the images that have ended, 0..1.", ge=0, le=1)
     listing: bool = Field(description="The source is still being listed: `total` grows.")
-    images_per_s: float | None = Field(description="Since the first image was taken up.")
+    images_per_s: float | None = Field(
+        description="Seconds since a worker claimed the first image."
+    )
     estimated_s_left: float | None
-    timings_ms: dict[str, float] = Field(description="Mean of a succeeded image, by stage.")
+    timings_ms: dict[str, float] = Field(description="Mean time of a succeeded image, by stage.")
     megapixels: float
     input_bytes: int
     output_bytes: int
@@ -60,7 +62,7 @@ class JobOut(BaseModel):
     metadata: dict[str, Any]
     source: dict[str, Any]
     error: ErrorOut | None = Field(
-        description="Why the source could not be listed to its end, or why the job was paused."
+        description="Why the source could not be listed completely, or why the job was paused."
     )
     created_at: datetime
     started_at: datetime | None
@@ -118,22 +120,24 @@ class Estimate(BaseModel):
     """The expected size and duration of a job."""
 
     images: int
-    at_least: bool = Field(description="There are more: counting stopped here.")
-    megapixels: float | None = Field(description="From a sample of the photos in S3.")
-    sampled: int = Field(description="Photos that were looked at for it.")
-    images_per_s: float | None = Field(description="Of the jobs of late; null: there were none.")
-    seconds: float | None = Field(description="At that rate, if nothing else waits.")
+    at_least: bool = Field(description="True if counting stopped here and there are more.")
+    megapixels: float | None = Field(description="Estimated from a sample of the photos in S3.")
+    sampled: int = Field(description="Number of photos in the sample.")
+    images_per_s: float | None = Field(description="Rate of recent jobs; null: there were none.")
+    seconds: float | None = Field(description="Duration at that rate if nothing else waits.")
 
 
 class OutputOut(BaseModel):
     """A file made from an image."""
 
     name: str = Field(examples=["shoes/red-white.jpg"])
-    url: str = Field(description="Redirects to the file.")
+    url: str = Field(description="Address that redirects to the file.")
     width: int
     height: int
     bytes: int
-    unmet: list[str] = Field(description="The marketplace's rules that it fails, and by how much.")
+    unmet: list[str] = Field(
+        description="The marketplace's rules that the file violates, with figures."
+    )
 
 
 class ItemOut(BaseModel):
@@ -143,8 +147,8 @@ class ItemOut(BaseModel):
     job_id: uuid.UUID
     name: str
     source: str
-    custom_id: str | None = Field(description="What you call it.")
-    labels: dict[str, Any] | None = Field(description="The manifest's other columns.")
+    custom_id: str | None = Field(description="Your own id of the image.")
+    labels: dict[str, Any] | None = Field(description="The other columns of the manifest.")
     status: ItemStatus
     attempts: int
     error: ErrorOut | None
@@ -153,11 +157,11 @@ class ItemOut(BaseModel):
     input_bytes: int | None
     output_bytes: int | None
     timings_ms: dict[str, float] | None
-    result: str | None = Field(description="Where the result is, when there is one.")
+    result: str | None = Field(description="Address of the result, if there is one.")
     result_format: str = Field(examples=["png"], description="The result's extension.")
     outputs: list[OutputOut] = Field(
-        description="All files, the main one first, where the options ask for more than one, for a "
-        "name, or for a marketplace's rules."
+        description="All files, the main one first, if the options ask for several outputs, a "
+        "name, or a marketplace's rules."
     )
     needs_review: bool
     review_reasons: list[str] = Field(examples=[["soft", "unsure"]])
@@ -212,14 +216,18 @@ class JobPage(BaseModel):
     """Jobs, newest first."""
 
     jobs: list[JobOut]
-    next_cursor: str | None = Field(description="Pass it as `cursor`; none: this was the last.")
+    next_cursor: str | None = Field(
+        description="Pass it as `cursor`; null: this was the last page."
+    )
 
 
 class ItemPage(BaseModel):
     """Items in the order of their source."""
 
     items: list[ItemOut]
-    next_cursor: str | None = Field(description="Pass it as `cursor`; none: this was the last.")
+    next_cursor: str | None = Field(
+        description="Pass it as `cursor`; null: this was the last page."
+    )
 
 
 class UploadOut(BaseModel):
@@ -245,7 +253,7 @@ class Readiness(BaseModel):
     """Whether a job submitted now would be processed."""
 
     ready: bool
-    checks: dict[str, str] = Field(description="`ok`, or what is wrong with each part.")
+    checks: dict[str, str] = Field(description="For each part `ok` or its problem.")
     workers: list[dict[str, Any]] = Field(description="The warm predictors.")
 
 

@@ -56,7 +56,7 @@ def _csv_rows(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
     if not {"key", "url"} & set(header):
         raise BadManifestError("The header has neither a column `key` nor a column `url`")
     if len(header) > MAX_COLUMNS or len(set(header)) != len(header):
-        raise BadManifestError("The header names a column twice, or far too many")
+        raise BadManifestError("The header repeats a column or has too many columns")
     try:
         for cells in csv.reader(lines, delimiter=delimiter):
             if any(cell.strip() for cell in cells):

@@ -56,7 +56,7 @@ class RowReader:
         if (key is None) + (url is None) + (upload is None) != 2:
             raise BadManifestRowError
         if not isinstance(key or url or upload, str):
-            raise BadManifestRowError("Its `key` or `url` is no text")
+            raise BadManifestRowError("Its `key` or `url` is not a text")
         if url is not None:
             source = web_address(str(url))
             name = name_of_url(source)

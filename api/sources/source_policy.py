@@ -114,7 +114,7 @@ def web_address(text: str) -> str:
         valid = False
     odd = any(ord(char) <= 32 for char in text) or text != without_unstorable_text(text)
     if not valid or parts.username or parts.password or odd:
-        raise ForbiddenUrlError("The URL is no plain http(s) address")
+        raise ForbiddenUrlError("The URL is not a plain http(s) address")
     return text
 
 

@@ -118,7 +118,7 @@ def _from_json(body: bytearray, key: str | None, settings: Settings) -> Submissi
     except ValidationError as error:
         raise InvalidOptionsError(describe_validation(error)) from error
     if request.source is None:
-        raise InvalidOptionsError("source: a job needs one")
+        raise InvalidOptionsError("A job needs a source")
     return Submission(request=request, key=key, sha256=digest_of(iter([body])))
 
 

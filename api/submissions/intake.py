@@ -86,7 +86,7 @@ def submit(resources: Resources, caller: Caller, submission: Submission) -> tupl
             raise
         if earlier := _earlier(resources, caller, submission):
             return earlier, True
-        raise ConflictError("The job under this Idempotency-Key was deleted just now") from error
+        raise ConflictError("The job with this Idempotency-Key has just been deleted") from error
     _publish(resources, job)
     if items is None:
         resources.expander.wake()

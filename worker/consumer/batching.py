@@ -115,7 +115,7 @@ def keep_ours(message: Any) -> None:
     """
     headers, body = message.headers, message.body
     if not isinstance(headers, dict) or headers.get("task") != TASK:
-        raise InvalidMessageError("It is for no task of this worker")
+        raise InvalidMessageError("It names no task of this worker")
     if body is None or len(body) > MAX_MESSAGE_BYTES:
         raise InvalidMessageError(f"It has more than {MAX_MESSAGE_BYTES:,} bytes, or none")
     try:

@@ -169,7 +169,7 @@ class Collector:
             request = left.pop(place)
             self._in_loop(self._ended_by_url, request, result, time.monotonic() - started)
 
-        lost: MattingError | None = MattingError("The batch ended without a word on this image")
+        lost: MattingError | None = MattingError("The batch ended without a result for this image")
         try:
             arguments = [dict(request.kwargs) for request in requests]
             self._task.body.run_each(arguments, tell, urgent=is_express(requests[0]))
