@@ -14,6 +14,7 @@ from api.background.sweeper import Sweeper
 from api.background.system_facts import SystemFacts
 from api.background.webhook_delivery import WebhookDeliverer
 from api.budgets import MemoryBudget, OpenCalls
+from api.sessions import Sessions
 from api.sources.expansion import Expander
 from shared.database import Database
 from shared.lease_recovery import LeaseRecovery
@@ -21,6 +22,7 @@ from shared.queue import Celery, make_app
 from shared.rate_limit import RateLimiter
 from shared.reconciler import Reconciler
 from shared.settings import Settings
+from shared.sign_in_links import SignInLinks
 from shared.storage import Storage
 from shared.tracing import open_tracing
 from shared.web import Web, WebLimits
@@ -59,6 +61,8 @@ class Resources:
     body_memory: MemoryBudget
     removebg_calls: OpenCalls
     deliverer: WebhookDeliverer
+    sessions: Sessions
+    links: SignInLinks
 
 
 @contextmanager
@@ -92,6 +96,8 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
         stack.callback(deliverer.stop)
         limiter = RateLimiter(settings)
         stack.callback(limiter.close)
+        links = SignInLinks(settings)
+        stack.callback(links.close)
         web = Web(WebLimits.of(settings))
         stack.callback(web.close)
         yield Resources(
@@ -114,6 +120,8 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
             body_memory=MemoryBudget(settings.max_bodies_bytes),
             removebg_calls=OpenCalls(settings.removebg_max_calls),
             deliverer=deliverer,
+            sessions=Sessions(settings),
+            links=links,
         )
 
 

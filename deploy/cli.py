@@ -61,10 +61,14 @@ def up(
     workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
 ) -> None:
     """Run the whole system until Ctrl-C."""
+    from deploy.commands.console_link import console_link
     from deploy.stack.stack import Stack
 
     report = lambda line: console.print(f"  {escape(line)}")  # noqa: E731
     with Stack(data, api_port=port or None, workers=workers, report=report) as stack:
+        link = console_link(stack.address.api_url, stack.secrets.api_key)
+        console.print(f"Console {escape(link)}", soft_wrap=True)
+        console.print("        opens signed in, once, within 15 minutes")
         console.print(f"API     {stack.address.api_url}/docs")
         console.print(f"Flower  {stack.address.flower_url}")
         bucket = stack.settings.s3_bucket

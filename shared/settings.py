@@ -413,6 +413,14 @@ class Settings(BaseSettings):
         description="Most open calls of POST /v1.0/removebg in one API process, half of them for "
         "one key. Beyond that the answer is 503, or 429 for the key's limit, with Retry-After.",
     )
+    session_secret: Annotated[SecretStr | None, BeforeValidator(_empty_is_none)] = Field(
+        None,
+        description="Signs the console's sessions. Set the same value for all API processes. "
+        "Default: each process makes its own, and its sessions end with it.",
+    )
+    session_s: int = Field(
+        43_200, ge=60, description="How long a session of the console lasts after signing in."
+    )
     worker_stale_s: float = Field(
         15, gt=0, description="A worker without a heartbeat for this time does not count as ready."
     )

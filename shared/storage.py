@@ -71,6 +71,11 @@ class Storage:
         public = settings.s3_public_endpoint_url or settings.s3_endpoint_url
         self._presigner = _client(settings, public, 1)
 
+    @property
+    def public_url(self) -> str:
+        """Where callers reach the storage: the beginning of every presigned URL."""
+        return str(self._presigner.meta.endpoint_url)
+
     def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
         """The object's bytes.
 

@@ -30,6 +30,7 @@ class Problem(TypedDict):
 
     code: str
     detail: str
+    remedy: str
 
 
 class Job(TypedDict):

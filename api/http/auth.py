@@ -1,16 +1,26 @@
-"""Authentication and authorisation: the API key, its scopes and its request rate."""
+"""Authentication and authorisation: the API key or a session of it, its scopes and its request
+rate.
+"""
 
 import uuid
 from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from api.resources import Resources
+from api.sessions import COOKIE, Session
 from shared import job_store
-from shared.errors import RateLimitError, ScopeError, UnauthorizedError
+from shared.errors import (
+    ForeignPageError,
+    RateLimitError,
+    ScopeError,
+    SessionEndedError,
+    UnauthorizedError,
+)
 from shared.jobs import Scope
 from shared.models import ApiKey
 from shared.rate_limit import Allowance
@@ -20,6 +30,8 @@ _bearer = HTTPBearer(auto_error=False, description="`Authorization: Bearer mtk_â
 _header = APIKeyHeader(name="X-Api-Key", auto_error=False)
 
 DEFAULT_SCOPES = (Scope.SUBMIT, Scope.READ)
+
+CSRF_HEADER = "X-CSRF-Token"
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 """These methods change nothing, so the scope `read` is enough; all others need `submit`."""
@@ -45,14 +57,61 @@ class Caller:
 
 async def authenticate(request: Request, resources: Resources) -> Caller:
     """Find the caller by the headers of the request, and keep it for `CallerDep`. It reads no body,
-    and without a key it queries nothing.
+    and without a key it queries nothing. A browser may send the cookie of a session in place of a
+    key, if the request provably comes from the console's own page.
+
+    Raises UnauthorizedError, ForeignPageError, RateLimitError, ScopeError.
+    """
+    if secret := _secret(request):
+        return await _admit(request, resources, secret)
+    session = session_of(request, resources)
+    require_own_page(request)
+    if request.method not in SAFE_METHODS:
+        token = request.headers.get(CSRF_HEADER, "")
+        if not resources.sessions.owns_token(session, token):
+            raise ForeignPageError(f"The header {CSRF_HEADER} is missing or not this session's")
+    return await _admit(request, resources, session.api_key_id)
+
+
+async def authenticate_page(request: Request, resources: Resources) -> Caller:
+    """The caller of a page of the console, by the session alone: a browser that opens a page can't
+    prove where it comes from, and the page changes nothing.
 
     Raises UnauthorizedError, RateLimitError, ScopeError.
     """
-    secret = _secret(request)
-    if not secret:
+    return await _admit(request, resources, session_of(request, resources).api_key_id)
+
+
+def session_of(request: Request, resources: Resources) -> Session:
+    """The session of the request's cookie. Raises UnauthorizedError."""
+    cookie = request.cookies.get(COOKIE)
+    if not cookie:
         raise UnauthorizedError
-    key, allowance = await run_in_threadpool(_look_up, resources, secret)
+    session = resources.sessions.read(cookie)
+    if session is None:
+        raise SessionEndedError
+    return session
+
+
+def require_own_page(request: Request) -> None:
+    """Raise ForeignPageError unless a page of this host sent the request.
+
+    Browsers say so in Sec-Fetch-Site, over TLS and on the own machine; elsewhere in Origin, or in
+    Referer where they send no Origin. No page can set these headers (Fetch Standard, 4.6).
+    """
+    fetched = request.headers.get("sec-fetch-site")
+    if fetched is not None:
+        own = fetched == "same-origin"
+    else:
+        told = request.headers.get("origin") or request.headers.get("referer") or ""
+        own = urlsplit(told).netloc == request.headers.get("host")
+    if not own:
+        raise ForeignPageError
+
+
+async def _admit(request: Request, resources: Resources, by: str | uuid.UUID) -> Caller:
+    """The caller with this secret, or with the key of this id, within its rate and scopes."""
+    key, allowance = await run_in_threadpool(_look_up, resources, by)
     # The middleware of api.http.headers adds it to every response.
     request.state.allowance = allowance
     if not allowance.allowed:
@@ -79,11 +138,16 @@ def _secret(request: Request) -> str | None:
     return request.headers.get("x-api-key")
 
 
-def _look_up(resources: Resources, secret: str) -> tuple[ApiKey, Allowance]:
+def _look_up(resources: Resources, by: str | uuid.UUID) -> tuple[ApiKey, Allowance]:
     with resources.database.transaction() as session:
-        key = job_store.find_api_key(session, secret)
+        if isinstance(by, str):
+            key = job_store.find_api_key(session, by)
+        else:
+            key = job_store.get_api_key(session, by)
     if key is None:
-        raise UnauthorizedError("The API key is unknown or revoked")
+        if isinstance(by, str):
+            raise UnauthorizedError("The API key is unknown or revoked")
+        raise SessionEndedError("The API key of this session was revoked")
     rate = key.requests_per_min or resources.settings.requests_per_min
     return key, resources.limiter.take(str(key.id), rate)
 

@@ -5,9 +5,9 @@ import uuid
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, computed_field
 
-from shared.errors import InvalidCursorError
+from shared.errors import ERRORS, InvalidCursorError, MattingError
 from shared.jobs import STAGES, ItemStatus, JobStatus, Verdict
 from shared.models import Item, Job
 from shared.options import Options
@@ -39,6 +39,16 @@ class ErrorOut(BaseModel):
     detail: str
 
 
+class ErrorWithRemedy(ErrorOut):
+    """Why something failed, and what to do."""
+
+    @computed_field(description="What to do.")  # type: ignore[prop-decorator]  # pydantic's own way
+    @property
+    def remedy(self) -> str:
+        """What to do; it follows from the code."""
+        return ERRORS.get(self.code, MattingError).remedy
+
+
 class JobOut(BaseModel):
     """The present state of a job."""
 
@@ -61,7 +71,7 @@ class JobOut(BaseModel):
     priority: int
     metadata: dict[str, Any]
     source: dict[str, Any]
-    error: ErrorOut | None = Field(
+    error: ErrorWithRemedy | None = Field(
         description="Why the source could not be listed completely, or why the job was paused."
     )
     created_at: datetime
@@ -107,7 +117,7 @@ class JobOut(BaseModel):
             priority=job.priority,
             metadata=job.labels,
             source=job.source,
-            error=ErrorOut(code=job.error_code, detail=job.error_detail or "")
+            error=ErrorWithRemedy(code=job.error_code, detail=job.error_detail or "")
             if job.error_code
             else None,
             created_at=job.created_at,
@@ -151,7 +161,7 @@ class ItemOut(BaseModel):
     labels: dict[str, Any] | None = Field(description="The other columns of the manifest.")
     status: ItemStatus
     attempts: int
-    error: ErrorOut | None
+    error: ErrorWithRemedy | None
     width: int | None
     height: int | None
     input_bytes: int | None
@@ -182,7 +192,7 @@ class ItemOut(BaseModel):
             labels=item.labels,
             status=item.status,
             attempts=item.attempts,
-            error=ErrorOut(code=item.error_code, detail=item.error_detail or "")
+            error=ErrorWithRemedy(code=item.error_code, detail=item.error_detail or "")
             if item.error_code
             else None,
             width=item.width,

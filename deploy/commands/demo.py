@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from api.client import MattingClient
+from deploy.commands.console_link import console_link
 from deploy.commands.progress import bar, console, follow, print_summary
 from deploy.local_photos import LocalPhotos
 from deploy.sheets.contact_sheet import write_contact_sheet
@@ -29,6 +30,8 @@ def run_demo(photos: LocalPhotos, out: Path) -> int:
         with Stack(Path(folder), report=lambda line: console.print(f"  {escape(line)}")) as stack:
             ready_s = time.monotonic() - began
             console.print(f"ready after {ready_s:.1f} s: {stack.address.api_url}/docs")
+            link = console_link(stack.address.api_url, stack.secrets.api_key)
+            console.print(f"watch it in the browser: {escape(link)}", soft_wrap=True)
             with MattingClient(stack.address.api_url, stack.secrets.api_key) as client:
                 with bar("sending", len(photos.files)) as progress:
                     task = progress.task_ids[0]

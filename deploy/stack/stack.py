@@ -217,6 +217,10 @@ class Stack:
             [
                 program("rclone"),
                 *f"serve s3 --addr 127.0.0.1:{port} --config /dev/null".split(),
+                # The console's page uploads by presigned URL. A page without one can do nothing:
+                # the server asks for signatures, and browsers have none to send by themselves.
+                "--allow-origin",
+                "*",
                 str(folder),
             ],
         )

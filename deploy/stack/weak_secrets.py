@@ -36,6 +36,8 @@ def _secrets(settings: Settings, env: Mapping[str, str]) -> Iterator[tuple[str, 
             yield f"the password in {name}", unquote(parts.password)
     if settings.aws_secret_access_key is not None:
         yield "AWS_SECRET_ACCESS_KEY", settings.aws_secret_access_key.get_secret_value()
+    if settings.session_secret is not None:
+        yield "MATTING_SESSION_SECRET", settings.session_secret.get_secret_value()
     for name in OTHER_SECRETS:
         if name in env:
             yield name, env[name]

@@ -19,6 +19,21 @@ class UnauthorizedError(RequestError):
     remedy = "Send `Authorization: Bearer KEY`. `matting keys create NAME` creates a key."
 
 
+class SessionEndedError(UnauthorizedError):
+    """The session has ended."""
+
+    code = "session-ended"
+    remedy = "Sign in again with an API key. What you had not saved is kept in this browser."
+
+
+class ForeignPageError(RequestError):
+    """The request carries a session, and does not prove that it comes from the console's page."""
+
+    code = "foreign-page"
+    http_status = 403
+    remedy = "Reload the page. A program sends `Authorization: Bearer KEY` instead."
+
+
 class ScopeError(RequestError):
     """The API key does not have the scope for this request."""
 

@@ -9,6 +9,7 @@ from shared.job_store.api_keys import (
     allowed_sources,
     create_api_key,
     find_api_key,
+    get_api_key,
     list_api_keys,
     revoke_api_key,
 )
@@ -169,6 +170,7 @@ __all__ = [
     "forget_publications",
     "forget_submissions",
     "forget_worker",
+    "get_api_key",
     "get_delivery",
     "get_item",
     "get_job",

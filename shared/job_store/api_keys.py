@@ -58,6 +58,12 @@ def find_api_key(session: Session, secret: str) -> ApiKey | None:
     return key if key is not None and hmac.compare_digest(key.sha256, digest) else None
 
 
+def get_api_key(session: Session, key_id: uuid.UUID) -> ApiKey | None:
+    """The valid key with this id."""
+    key = session.get(ApiKey, key_id)
+    return key if key is not None and key.revoked_at is None else None
+
+
 def allowed_sources(session: Session, key_id: uuid.UUID) -> list[str] | None:
     """The sources that a key may use; None: all that the settings allow."""
     return session.scalar(sa.select(ApiKey.sources).where(ApiKey.id == key_id))

@@ -22,7 +22,7 @@ from shared.errors import (
     MattingError,
     UrlNotFetchedError,
 )
-from shared.web import Web, WebLimits
+from shared.web import Web, WebLimits, refuse_private
 from tests.http_servers import CheckedErrors
 from tests.process_memory import MIB, growth_of
 
@@ -183,6 +183,11 @@ def test_no_notation_reaches_the_internal_network(web: Web, canary: Server, addr
         "gopher://127.0.0.1:{port}/",
         "\thttp://127.0.0.1:{port}/",
         "http:\\\\127.0.0.1:{port}/",
+        "http://[x",
+        "http://a]b/",
+        "http://a\u2100b/",
+        "http://xn--/",
+        "http://192.0.2.1:99999/",
     ],
 )
 def test_no_redirect_reaches_the_internal_network(
@@ -198,6 +203,12 @@ def test_no_redirect_reaches_the_internal_network(
     with suppress(UrlNotFetchedError):  # invalid answer
         assert web.post(url_of(evil), b"{}", {}).status == status, "an answer, not followed"
     assert canary.heard == []
+
+
+@pytest.mark.parametrize("url", ["http://xn--/", "http://192.0.2.1:99999/", "//"])
+def test_an_invalid_url_is_refused_as_the_caller_s_mistake(url: str) -> None:
+    with pytest.raises(ForbiddenUrlError):
+        refuse_private(url, allow_private=True)
 
 
 def test_a_name_is_checked_again_after_each_redirect(

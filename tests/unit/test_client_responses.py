@@ -18,7 +18,7 @@ from api.schemas import webhooks as webhook_schemas
         (responses.ReviewCounts, schemas.ReviewCounts),
         (responses.Item, schemas.ItemOut),
         (responses.StoredFile, schemas.OutputOut),
-        (responses.Problem, schemas.ErrorOut),
+        (responses.Problem, schemas.ErrorWithRemedy),
         (responses.Webhook, webhook_schemas.WebhookOut),
         (responses.MadeWebhook, webhook_schemas.WebhookMade),
         (responses.Delivery, webhook_schemas.DeliveryOut),
@@ -26,4 +26,5 @@ from api.schemas import webhooks as webhook_schemas
     ],
 )
 def test_the_client_s_types_match_the_responses(typed: Any, sent: type[BaseModel]) -> None:
-    assert set(typed.__required_keys__) == set(sent.model_fields)
+    fields = {**sent.model_fields, **sent.model_computed_fields}
+    assert set(typed.__required_keys__) == set(fields)

@@ -1,0 +1,1 @@
+"""The console: pages in the browser, built on the public API alone."""

@@ -1,0 +1,92 @@
+"""The pages of jobs: the list, and one job. Each reads through the endpoints of the public API."""
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.console.page_route import PageRoute
+from api.console.rendering import page
+from api.http.auth import CallerDep
+from api.resources import Resources, ResourcesDep
+from api.routes.jobs import get_job, list_jobs
+from api.schemas.responses import JobOut
+from shared.jobs import ENDED, JobStatus, Reason
+
+router = APIRouter(route_class=PageRoute, prefix="/console", include_in_schema=False)
+
+JOBS_PER_PAGE = 25
+
+Cursor = Annotated[str | None, Query()]
+
+
+@router.get("/jobs")
+def jobs(
+    request: Request, resources: ResourcesDep, caller: CallerDep, cursor: Cursor = None
+) -> Response:
+    """The newest jobs."""
+    found = list_jobs(resources, caller, cursor, JOBS_PER_PAGE)
+    return page(
+        request, resources, "jobs.html", listened=_listened(found.jobs), found=found, cursor=cursor
+    )
+
+
+@router.get("/jobs/rows")
+def job_rows(
+    request: Request, resources: ResourcesDep, caller: CallerDep, cursor: Cursor = None
+) -> Response:
+    """The table of the list alone; the page asks for it again while jobs are open."""
+    found = list_jobs(resources, caller, cursor, JOBS_PER_PAGE)
+    return page(
+        request,
+        resources,
+        "jobs_table.html",
+        listened=_listened(found.jobs),
+        found=found,
+        cursor=cursor,
+    )
+
+
+def _listened(shown: list[JobOut]) -> uuid.UUID | None:
+    """A browser opens six connections to a host: one job is listened to, all are asked for."""
+    return next((job.id for job in shown if job.status not in ENDED), None)
+
+
+@router.get("/jobs/{job_id}")
+def job(
+    request: Request, resources: ResourcesDep, caller: CallerDep, job_id: uuid.UUID
+) -> Response:
+    """One job with its images."""
+    return _job_page(request, resources, "job.html", get_job(job_id, Response(), resources, caller))
+
+
+@router.get("/jobs/{job_id}/head")
+def job_head(
+    request: Request, resources: ResourcesDep, caller: CallerDep, job_id: uuid.UUID
+) -> Response:
+    """The state of a job alone; the page asks for it when an event says that it changed."""
+    return _job_page(
+        request, resources, "job_head.html", get_job(job_id, Response(), resources, caller)
+    )
+
+
+@router.get("/jobs/{job_id}/review")
+def review(
+    request: Request, resources: ResourcesDep, caller: CallerDep, job_id: uuid.UUID
+) -> Response:
+    """One photo of a job after the other."""
+    return _job_page(
+        request, resources, "review.html", get_job(job_id, Response(), resources, caller)
+    )
+
+
+def _job_page(request: Request, resources: Resources, template: str, job: JobOut) -> Response:
+    return page(
+        request,
+        resources,
+        template,
+        job=job,
+        ended=job.status in ENDED,
+        paused=job.status is JobStatus.PAUSED,
+        reasons=[reason.value for reason in Reason],
+    )

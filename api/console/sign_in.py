@@ -1,0 +1,125 @@
+"""Sign in with an API key or a one-time link; sign out."""
+
+import uuid
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
+
+from api.console.page_route import SIGN_IN, PageRoute, own_page, without_session
+from api.console.rendering import page
+from api.http.auth import require_own_page, session_of
+from api.http.limits import SMALL_BODY_BYTES, MeasuredBody
+from api.resources import Resources, ResourcesDep
+from api.sessions import COOKIE
+from shared import job_store
+from shared.errors import (
+    MattingError,
+    RateLimitError,
+    ScopeError,
+    UnauthorizedError,
+)
+from shared.jobs import Scope
+from shared.sign_in_links import TOKEN_PREFIX
+
+router = APIRouter(route_class=PageRoute, prefix="/console", include_in_schema=False)
+
+ATTEMPTS_PER_MIN = 20
+"""Of one address."""
+
+
+@router.get("/sign-in")
+@without_session
+def sign_in_page(
+    request: Request, resources: ResourcesDep, next: str = "", ended: bool = False
+) -> Response:
+    """The form. Who is signed in already goes on at once."""
+    try:
+        session_of(request, resources)
+    except UnauthorizedError:
+        return page(request, resources, "sign_in.html", next=next, ended=ended, error=None)
+    if ended:
+        return page(request, resources, "sign_in.html", next=next, ended=True, error=None)
+    return RedirectResponse(own_page(next), 303)
+
+
+@router.post("/sign-in")
+@without_session
+async def sign_in(request: Request, resources: ResourcesDep) -> Response:
+    """Exchange a key, or the token of a one-time link, for a session."""
+    require_own_page(request)
+    form = await _form(request, resources)
+    after = own_page(form.get("next", ""))
+    try:
+        key_id = await run_in_threadpool(_key_of, request, resources, form.get("key", "").strip())
+    except MattingError as error:
+        return page(
+            request,
+            resources,
+            "sign_in.html",
+            status=error.http_status,
+            next=after,
+            ended=False,
+            error=error,
+        )
+    response = RedirectResponse(after, 303)
+    response.set_cookie(
+        COOKIE,
+        resources.sessions.open(key_id),
+        max_age=resources.sessions.lifetime_s,
+        httponly=True,
+        samesite="strict",
+        secure=_over_tls(request),
+    )
+    return response
+
+
+@router.post("/sign-out")
+@without_session
+def sign_out(request: Request) -> Response:
+    """Forget the session in this browser."""
+    require_own_page(request)
+    response = RedirectResponse(SIGN_IN, 303)
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=_over_tls(request))
+    return response
+
+
+def _key_of(request: Request, resources: Resources, given: str) -> uuid.UUID:
+    """The id of the valid key. Raises UnauthorizedError, RateLimitError, ScopeError, QueueError."""
+    address = request.client.host if request.client else "unknown"
+    if not resources.limiter.take(f"sign-in:{address}", ATTEMPTS_PER_MIN).allowed:
+        raise RateLimitError(f"More than {ATTEMPTS_PER_MIN} attempts to sign in within a minute")
+    with resources.database.transaction() as session:
+        if given.startswith(TOKEN_PREFIX):
+            key_id = resources.links.take(given)
+            key = job_store.get_api_key(session, key_id) if key_id is not None else None
+            if key is None:
+                raise UnauthorizedError("This link was used already, or is too old")
+        else:
+            key = job_store.find_api_key(session, given)
+            if key is None:
+                raise UnauthorizedError("The API key is unknown or revoked")
+    scopes = set(map(Scope, key.scopes)) if key.scopes is not None else {Scope.READ}
+    if not scopes & {Scope.READ, Scope.ADMIN}:
+        raise ScopeError(f"The API key {key.name!r} has no scope 'read', which the pages need")
+    return key.id
+
+
+async def _form(request: Request, resources: Resources) -> dict[str, str]:
+    """The fields of a short form. Raises RequestTooLargeError, SlowRequestError."""
+    body = MeasuredBody(
+        request.receive,
+        limit_bytes=SMALL_BODY_BYTES,
+        timeout_s=resources.settings.body_timeout_s,
+        memory=None,
+    )
+    body.announce(request.headers.get("content-length"))
+    raw = await Request(request.scope, body.receive).body()
+    fields = parse_qs(raw.decode("utf-8", "replace"), max_num_fields=10)
+    return {name: values[-1] for name, values in fields.items()}
+
+
+def _over_tls(request: Request) -> bool:
+    """Whether the browser speaks TLS, with us or with a proxy before us."""
+    return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", "").lower())

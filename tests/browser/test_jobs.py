@@ -1,0 +1,140 @@
+"""The list of jobs and the page of one job."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from api.client import MattingClient
+from tests.browser.conftest import PHONE
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def _jobs() -> dict[str, str]:
+    return {}
+
+
+@pytest.fixture
+def job(_jobs: dict[str, str], client: MattingClient, photos: Path) -> str:
+    """A finished job whose customer chose nasty names; made once."""
+    if "id" not in _jobs:
+        made = client.submit_files(
+            [(path, path.name) for path in sorted(photos.iterdir())],
+            metadata={"season": EVIL, EVIL: "x"},
+        )
+        _jobs["id"] = client.wait(made["id"])["id"]
+    return _jobs["id"]
+
+
+def test_a_job_shows_its_images_and_why_some_failed(opened: Callable[..., Page], job: str) -> None:
+    page = opened("/console/jobs")
+    page.get_by_role("link", name=job.replace("-", "")[-8:]).click()
+    expect(page.get_by_text("not-an-image")).to_be_visible()
+    expect(page.get_by_role("listitem").filter(has_text="shoe.jpg").locator("img")).to_be_visible()
+    page.get_by_label("Show").select_option(label="failed")
+    tiles = page.locator("#grid .tile")
+    expect(tiles).to_have_count(1)
+    expect(tiles).to_contain_text("page.jpg")
+    page.reload()
+    expect(tiles).to_have_count(1)
+
+
+def test_what_a_customer_named_is_text(opened: Callable[..., Page], job: str) -> None:
+    page = opened("/console/jobs")
+    expect(page.get_by_text(EVIL).first).to_be_visible()
+    page.goto(f"/console/jobs/{job}")
+    expect(page.locator(".tile .name", has_text="<img src=x onerror=alert(1)>.jpg")).to_be_visible()
+    page.get_by_text("Options", exact=True).click()
+    expect(page.locator("#about dt", has_text=EVIL)).to_be_visible()
+    assert page.locator('img[src="x"]').count() == 0
+
+
+def test_many_images_are_judged_and_downloaded_at_once(
+    opened: Callable[..., Page], job: str, client: MattingClient, tmp_path: Path
+) -> None:
+    import zipfile
+
+    page = opened(f"/console/jobs/{job}")
+    page.get_by_label("Select shoe.jpg").check()
+    page.get_by_role("button", name="Select all shown").click()
+    expect(page.get_by_text("2 selected")).to_be_visible()
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Download as zip").click()
+    waiting.value.save_as(tmp_path / "all.zip")
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        assert archive.testzip() is None
+        assert "shoe.png" in archive.namelist()
+    page.get_by_role("button", name="Accept").click()
+    expect(page.locator(".mark.accept")).to_have_count(2)
+    assert client.job(job)["review"]["accepted"] == 2
+
+
+def test_a_job_is_retried_and_deleted_after_a_question(
+    opened: Callable[..., Page], client: MattingClient, photos: Path
+) -> None:
+    made = client.submit_files([(photos / "shoe.jpg", "a.jpg")])
+    client.wait(made["id"])
+    page = opened(f"/console/jobs/{made['id']}")
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Keep it").click()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete the job").click()
+    expect(page.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
+    assert made["id"] not in [one["id"] for one in client.jobs()]
+
+
+def test_a_job_is_found_by_id_and_by_metadata(opened: Callable[..., Page], job: str) -> None:
+    page = opened("/console/jobs")
+    page.get_by_label("Search").fill("season")
+    page.keyboard.press("Enter")
+    expect(page.locator("#found").get_by_text("Found among")).to_be_visible()
+    page.get_by_label("Search").fill(job)
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/console/jobs/{job}")
+
+
+def test_another_customer_s_job_is_not_there(
+    opened: Callable[..., Page], job: str, new_key: Callable[..., str]
+) -> None:
+    page = opened(f"/console/jobs/{job}", new_key())
+    expect(page.get_by_text(f"There is no job {job}")).to_be_visible()
+    expect(page.get_by_text("Check the id and the API key")).to_be_visible()
+
+
+def test_progress_comes_by_itself(
+    opened: Callable[..., Page], client: MattingClient, photos: Path
+) -> None:
+    made = client.submit_files(
+        [(photos / "shoe.jpg", f"{number}.jpg") for number in range(30)], priority=0
+    )
+    page = opened(f"/console/jobs/{made['id']}")
+    expect(page.locator("#head .state")).to_have_text("finished", timeout=60_000)
+    expect(page.locator(".tile a.shot").first).to_be_visible()
+
+
+@pytest.mark.parametrize("look", ["light", "dark", "phone"])
+def test_the_pages_have_no_serious_barrier(
+    opened: Callable[..., Page], job: str, look: str
+) -> None:
+    more = {"dark": look == "dark"} | ({"viewport": PHONE} if look == "phone" else {})
+    page = opened("/console/jobs", **more)
+    check_barriers(page)
+    page.goto(f"/console/jobs/{job}")
+    expect(page.locator(".tile").first).to_be_visible()
+    check_barriers(page)
+    wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    assert not wide, "the page scrolls sideways"
+
+
+def check_barriers(page: Page) -> None:
+    found = Axe().run(page).response["violations"]
+    serious = [
+        (one["id"], [node["html"] for node in one["nodes"]][:3])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+    assert serious == []

@@ -1,0 +1,81 @@
+"""A new job: files go to the storage, also over a reload; a trial; the job itself."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from playwright.sync_api import Page, Route, expect
+
+from api.client import MattingClient
+from tests.browser.conftest import PHONE
+from tests.browser.test_jobs import check_barriers
+
+
+def test_photos_become_a_job_after_a_trial(
+    opened: Callable[..., Page], photos: Path, client: MattingClient
+) -> None:
+    page = opened("/console/new")
+    (photos / "notes.txt").write_text("no photo")
+    (photos / "empty.jpg").write_bytes(b"")
+    page.locator("#folder").set_input_files(photos)
+    expect(page.get_by_text("3 files sent")).to_be_visible()
+    page.get_by_text("2 left out").click()
+    expect(page.get_by_text("notes.txt – not a photo")).to_be_visible()
+    expect(page.get_by_text("empty.jpg – empty file")).to_be_visible()
+    page.get_by_role("radio", name="amazon").check()
+    page.get_by_role("button", name="Another photo").click()
+    page.get_by_role("button", name="Another photo").wait_for(state="visible")
+    expect(page.locator("#trial-text")).to_contain_text(" s", timeout=60_000)
+    page.get_by_label("Name of the job").fill("Spring")
+    check_barriers(page)
+    page.get_by_role("button", name="Start the job").click()
+    page.wait_for_url("**/console/jobs/*-*")
+    job = client.wait(page.url.rsplit("/", 1)[1])
+    assert job["metadata"] == {"name": "Spring"}
+    assert job["options"]["preset"] == "amazon"
+    assert job["counts"]["total"] == 3
+    names = {item["name"] for item in client.items(job["id"])}
+    assert "photos/<img src=x onerror=alert(1)>.jpg" in names
+    page.goto("/console/new")
+    expect(page.locator("#sending")).to_be_hidden()
+
+
+def test_sending_goes_on_after_a_reload_and_sends_nothing_twice(
+    opened: Callable[..., Page], jpeg: bytes, tmp_path: Path, client: MattingClient
+) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(12):
+        (folder / f"{number}.jpg").write_bytes(jpeg)
+    page = opened("/console/new", viewport=PHONE)
+    puts: list[str] = []
+    held: list[Route] = []
+
+    def slow_from_the_sixth(route: Route) -> None:
+        if route.request.method == "PUT":
+            if len(puts) >= 5:
+                held.append(route)  # neither sent nor refused: as on a line that is gone
+                return
+            puts.append(route.request.url)
+        route.continue_()
+
+    page.route("**/uploads/**", slow_from_the_sixth)
+    page.locator("#files").set_input_files(sorted(folder.iterdir()))
+    expect(page.get_by_text("5 of 12 files sent")).to_be_visible()
+    page.get_by_role("button", name="Start the job").click()
+    expect(page.get_by_text("Starts by itself")).to_be_visible()
+    again: list[str] = []
+    page.on("request", lambda sent: again.append(sent.url) if sent.method == "PUT" else None)
+    page.reload()
+    page.unroute("**/uploads/**")  # this lets go what was held, too
+    page.wait_for_url("**/console/jobs/*-*", timeout=60_000)
+    assert len(again) == 7
+    assert client.wait(page.url.rsplit("/", 1)[1])["counts"]["succeeded"] == 12
+
+
+def test_a_source_that_is_not_allowed_says_what_to_do(opened: Callable[..., Page]) -> None:
+    page = opened("/console/new")
+    page.get_by_text("Or name where the photos are").click()
+    page.get_by_label("A folder, zip file or list in S3").fill("s3://elsewhere/photos/")
+    page.get_by_role("button", name="Start the job").click()
+    expect(page.get_by_role("alert")).to_contain_text("elsewhere")
+    expect(page.get_by_role("button", name="Start the job")).to_be_enabled()

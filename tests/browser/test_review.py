@@ -1,0 +1,105 @@
+"""Review: by keys, quickly, and nothing lost."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from api.client import MattingClient
+from tests.browser.conftest import PHONE
+from tests.browser.test_jobs import check_barriers
+from tests.waiting import eventually
+
+PHOTOS = 8
+MOST_MS = 100
+
+
+@pytest.fixture(scope="module")
+def _made() -> dict[str, str]:
+    return {}
+
+
+@pytest.fixture
+def job(_made: dict[str, str], client: MattingClient, photos: Path) -> str:
+    """A finished job of a few photos; made once."""
+    if "id" not in _made:
+        made = client.submit_files(
+            [(photos / "shoe.jpg", f"{number}.jpg") for number in range(PHOTOS)]
+        )
+        _made["id"] = client.wait(made["id"])["id"]
+    return _made["id"]
+
+
+def reviewed(client: MattingClient, job: str) -> list[str | None]:
+    return [item["verdict"] for item in client.items(job)]
+
+
+def test_a_reviewer_goes_through_by_keys(
+    opened: Callable[..., Page], client: MattingClient, job: str
+) -> None:
+    page = opened(f"/console/jobs/{job}/review?which=status%3Dsucceeded")
+    expect(page.locator("#at")).to_have_text(f"1 of {PHOTOS}")
+    expect(page.locator("#stage img").first).to_be_visible()
+    times = []
+    for number in range(2, 6):
+        page.keyboard.press("a")
+        expect(page.locator("#at")).to_have_text(f"{number} of {PHOTOS}")
+        times.append(float(page.locator("#stage").get_attribute("data-reacted-ms") or "0"))
+    assert sorted(times)[len(times) // 2] <= MOST_MS, times
+    page.keyboard.press("r")
+    page.keyboard.press("3")
+    expect(page.locator("#at")).to_have_text(f"6 of {PHOTOS}")
+    page.keyboard.press("r")
+    page.keyboard.press("r")
+    expect(page.locator("#at")).to_have_text(f"7 of {PHOTOS}")
+    page.keyboard.press("u")
+    expect(page.locator("#at")).to_have_text(f"6 of {PHOTOS}")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#marks")).to_contain_text("rejected: part missing")
+    expected = ["accept"] * 4 + ["reject"] + [None] * 3
+    eventually(lambda: reviewed(client, job) == expected, "the verdicts to be stored")
+
+
+def test_keys_change_the_look(opened: Callable[..., Page], job: str) -> None:
+    page = opened(f"/console/jobs/{job}/review?which=status%3Dsucceeded")
+    stage = page.locator("#stage")
+    expect(page.locator("#stage img").first).to_be_visible()
+    page.keyboard.press("3")
+    assert stage.evaluate("stage => getComputedStyle(stage).backgroundColor") == "rgb(0, 0, 0)"
+    page.keyboard.press("1")
+    page.keyboard.down("c")
+    expect(page.locator("#stage .photo")).to_be_visible()
+    page.keyboard.up("c")
+    expect(page.locator("#stage .photo")).to_be_hidden()
+    page.keyboard.press("z")
+    assert stage.evaluate("stage => stage.querySelector('.sight').clientWidth >= 400")
+    page.keyboard.press("z")
+    page.keyboard.press("?")
+    expect(page.get_by_role("heading", name="Keys")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("s")
+    expect(page.locator("#slider")).to_be_visible()
+    check_barriers(page)
+
+
+def test_a_verdict_survives_a_service_that_is_away(
+    opened: Callable[..., Page], client: MattingClient, job: str
+) -> None:
+    page = opened(f"/console/jobs/{job}/review?which=status%3Dsucceeded", viewport=PHONE)
+    expect(page.locator("#at")).to_have_text(f"1 of {PHOTOS}")
+    page.route("**/review", lambda route: route.abort())
+    page.get_by_role("button", name="Reject").click()
+    page.get_by_role("button", name="edges").click()
+    expect(page.get_by_role("alert")).to_contain_text("does not answer")
+    expect(page.locator("#at")).to_have_text(f"2 of {PHOTOS}")
+    page.unroute("**/review")
+    eventually(lambda: reviewed(client, job)[0] == "reject", "the verdict to arrive")
+    check_barriers(page)
+
+
+def test_another_customer_reviews_nothing_of_it(
+    opened: Callable[..., Page], job: str, new_key: Callable[..., str]
+) -> None:
+    page = opened(f"/console/jobs/{job}/review", new_key())
+    expect(page.get_by_text(f"There is no job {job}")).to_be_visible()
