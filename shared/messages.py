@@ -58,7 +58,7 @@ def parse_message(kwargs: dict[str, Any]) -> tuple[uuid.UUID, uuid.UUID]:
     version = kwargs.get("v", MESSAGE_VERSION)  # messages of older versions have none
     if version != MESSAGE_VERSION:
         raise InvalidMessageError(
-            f"The message is of version {version!r}, this worker reads {MESSAGE_VERSION}"
+            f"The message has version {version!r}, this worker reads {MESSAGE_VERSION}"
         )
     try:
         return uuid.UUID(kwargs["item"]), uuid.UUID(kwargs["job"])

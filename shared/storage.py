@@ -26,11 +26,12 @@ LIST_PAGE_KEYS = 1_000
 STREAM_BYTES = 256 * 1024
 
 WHOLE_BYTES = 64 * 1024**2
-"""Files below go in one request, straight from disk; larger ones in parts, each read into memory.
+"""Smaller files are sent in one request, straight from disk. Larger ones are sent in parts, each of
+which is read into memory.
 """
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 15
-"""Without a byte of an answer; three tries are made."""
+"""Longest wait for the next byte of an answer. boto3 makes three attempts."""
 
 _NO_REASON = frozenset({"400", "401", "403"})
 """A HEAD response has no body, so these status codes appear in place of an error code."""
@@ -74,8 +75,8 @@ class Storage:
         return data
 
     def open(self, bucket: str, key: str) -> tuple[int, Iterator[bytes]]:
-        """The object's size in bytes, and its bytes in pieces. Raises as `stream`, also in the
-        middle; the connection is held until the pieces have ended.
+        """The object's size in bytes, and its bytes in pieces. Raises like `stream`, also between
+        pieces. The connection is in use until the pieces have ended.
         """
         try:
             response = self._client.get_object(Bucket=bucket, Key=key)
@@ -209,8 +210,8 @@ class Storage:
             raise own(error, self.bucket, prefix) from error
 
     def list_folders(self, prefix: str) -> Iterator[list[str]]:
-        """Pages of the folders of the own bucket that lie directly under a prefix, which ends in a
-        slash; each with its whole path and a slash.
+        """Pages of the folders of the service's bucket directly under a prefix. The prefix and the
+        folders end in a slash.
         """
         paginator = self._client.get_paginator("list_objects_v2")
         try:

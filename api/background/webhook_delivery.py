@@ -147,7 +147,7 @@ class WebhookDeliverer(PeriodicTask):
                 status=result.http_status,
             )
         except MattingError as error:  # not recorded: it is sent again when its claim expires
-            log.warning("webhook-not-noted", code=error.code, detail=error.detail)
+            log.warning("webhook-not-recorded", code=error.code, detail=error.detail)
         except Exception:  # not recorded either
             log.exception("webhook-crashed", delivery=str(attempt.delivery_id))
         finally:

@@ -77,7 +77,7 @@ class RemoveBgRequest(BaseModel):
     shadow_type: str | None = Field(None, description="`drop`; any other is one on the ground.")
     shadow_opacity: float | None = Field(None, ge=0, le=100)
     semitransparency: bool = Field(
-        True, description="false: no half-transparent regions, only a fine edge."
+        True, description="false: no half-transparent regions except the edge."
     )
     bg_color: Annotated[str, Field(max_length=40)] | None = Field(
         None, description="`81d4fa`, `fff`, or a CSS colour's name."
@@ -160,7 +160,7 @@ def _colour(text: str) -> str | None:
         return None
     if len(found) == 4 and found[3] != 255:
         raise InvalidOptionsError(
-            "bg_color: a half-transparent background is not to be had", finer="invalid_bg_color"
+            "bg_color: half-transparent backgrounds are not supported", finer="invalid_bg_color"
         )
     return "#{:02x}{:02x}{:02x}".format(*found[:3])
 
@@ -169,7 +169,7 @@ def _roi(text: str, sides_px: tuple[int, int]) -> tuple[float, ...]:
     """The region as fractions of the photo."""
     parts = [_EDGE.match(part) for part in text.split()]
     if len(parts) != 4 or not all(parts):
-        raise InvalidOptionsError("roi: four values, each in px or %", finer="invalid_roi")
+        raise InvalidOptionsError("roi must be four values, each in px or %", finer="invalid_roi")
     shares = [
         float(part[1]) / (100 if part[2] == "%" else sides_px[index % 2])
         for index, part in enumerate(parts)

@@ -216,8 +216,8 @@ def redeliver_webhook(
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     204: {"description": "Taken; any other 2xx says the same."},
-    410: {"description": "No more: the webhook is switched off."},
-    "4XX": {"description": "Like every other answer, and none: tried again later."},
+    410: {"description": "The receiver wants no more events: the webhook is disabled."},
+    "4XX": {"description": "The delivery is tried again later, as after any other answer or none."},
 }
 
 
@@ -245,7 +245,7 @@ def _find(session: Session, caller: Caller, webhook_id: uuid.UUID) -> Webhook:
 def _find_enabled(session: Session, caller: Caller, webhook_id: uuid.UUID) -> Webhook:
     webhook = _find(session, caller, webhook_id)
     if webhook.disabled_at is not None:
-        raise WebhookDisabledError(f"The webhook {webhook_id} is switched off")
+        raise WebhookDisabledError(f"The webhook {webhook_id} is disabled")
     return webhook
 
 

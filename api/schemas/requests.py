@@ -81,7 +81,7 @@ class UploadRef(_Row):
     """A file that was uploaded to a URL of POST /v1/uploads."""
 
     upload: Key = Field(description="The handle that came with the URL.")
-    name: Name = Field(description="The path that you know the file by.")
+    name: Name = Field(description="Your own path of the file.")
 
 
 class KeyRef(_Row):
@@ -356,7 +356,9 @@ class ReviewRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    verdict: Verdict | None = Field(description="`accept`, `reject`, or null to take it back.")
+    verdict: Verdict | None = Field(
+        description="`accept`, `reject`, or null to remove the verdict."
+    )
     note: str | None = Field(None, max_length=2_000, pattern=STORABLE)
 
 

@@ -217,5 +217,5 @@ def _fetch(storage: Storage, place: ObjectUrl, file: IO[bytes], size: int) -> No
     for chunk in storage.stream(place.bucket, place.key):
         left -= len(chunk)
         if left < 0:
-            raise BadArchiveError("The zip file was replaced by a larger one meanwhile")
+            raise BadArchiveError("A larger file replaced the zip file in the meantime")
         file.write(chunk)

@@ -34,7 +34,7 @@ def estimate(resources: Resources, caller: Caller, submission: Submission) -> Es
     """Estimate a source without submitting it. Raises RequestError, ImageError, TransientError."""
     source = submission.source
     if source is None:
-        raise InvalidOptionsError("`dry_run` takes a source that is named, not files")
+        raise InvalidOptionsError("`dry_run` needs a named source and accepts no files")
     policy = SourcePolicy(resources.settings, caller.api_key_id, caller.sources)
     policy.options(submission.request.options)
     if source.zip is not None:

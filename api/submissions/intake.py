@@ -88,7 +88,7 @@ def submit(resources: Resources, caller: Caller, submission: Submission) -> tupl
             raise
         if earlier := _earlier(resources, caller, submission):
             return earlier, True
-        raise ConflictError("The job under this Idempotency-Key was deleted just now") from error
+        raise ConflictError("The job with this Idempotency-Key has just been deleted") from error
     _publish(resources, job)
     if items is None:
         resources.expander.wake()
@@ -266,7 +266,7 @@ def _publish(resources: Resources, job: Job) -> None:
     try:
         resources.reconciler.publish_now(job.id)
     except MattingError as error:
-        log.warning("publish-later", job=str(job.id), code=error.code, detail=error.detail)
+        log.warning("publish-postponed", job=str(job.id), code=error.code, detail=error.detail)
 
 
 def digest_of(chunks: Iterator[bytes | bytearray]) -> str:

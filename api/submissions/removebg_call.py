@@ -66,11 +66,11 @@ async def read_call(request: Request, resources: Resources) -> Form:
 
 def _from_json(body: bytearray) -> Form:
     if has_more_values(body, MOST_VALUES):
-        raise RequestError("The JSON has far more values than there are parameters")
+        raise RequestError("The JSON has far more values than parameters exist")
     try:
         values = pydantic_core.from_json(body.removeprefix(codecs.BOM_UTF8))
     except ValueError as error:
-        raise RequestError("The body is no JSON") from error
+        raise RequestError("The body is not valid JSON") from error
     if not isinstance(values, dict):
         raise RequestError("The body must be a JSON object")
     encoded = values.pop(ENCODED, None)
@@ -181,7 +181,7 @@ def _decode(encoded: IO[bytes], into: IO[bytes]) -> None:
             into.write(base64.b64decode(piece, validate=True))
     except (binascii.Error, ValueError) as error:
         raise InvalidOptionsError(
-            f"{ENCODED}: this is no Base64", finer=f"invalid_{ENCODED}"
+            f"{ENCODED} is not valid Base64", finer=f"invalid_{ENCODED}"
         ) from error
 
 

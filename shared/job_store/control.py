@@ -50,11 +50,11 @@ def _cancel(session: Session, job: Job) -> None:
 
 
 def retry_failed(session: Session, job_id: uuid.UUID) -> Job:
-    """Put the failed items of a job back into the queue, with all their tries before them.
+    """Put the failed items of a job back into the queue with all their attempts.
 
-    Those that were never tried stay: their row of the manifest, or their entry of the zip file,
-    is what is wrong. Failed images cost nothing, so their share of the quota may have gone to
-    others: it is asked for again.
+    Items that were never attempted stay failed, because their manifest row or zip entry is wrong.
+    Failed images cost nothing, so other jobs may have used their share of the quota since. So the
+    quota is checked again.
 
     Raises JobChangingError while images of the job are still being cancelled, QuotaExceededError.
     """

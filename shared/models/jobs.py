@@ -11,7 +11,7 @@ from shared.jobs import ItemStatus, JobStatus, PendingChange, Verdict
 from shared.models.base import Base, new_id, partial_index
 
 UPLOAD_PATTERN = "%s3://%/uploads/%"
-"""What a text is like that names something which was uploaded here (api.sources.source_policy)."""
+"""Pattern of texts that name an upload to this service (api.sources.source_policy)."""
 NAMES_UPLOAD = f"LIKE '{UPLOAD_PATTERN}'"
 
 MARK_BEGINS = "\n"
@@ -42,7 +42,7 @@ class Job(Base):
         partial_index(
             "ix_jobs_naming_uploads", "id", where=f"CAST(options AS TEXT) {NAMES_UPLOAD}"
         ),
-        # SQLite keeps one of its own small: there all jobs are looked at.
+        # Only on PostgreSQL. A database in SQLite is small enough to read all its jobs.
         Index("ix_jobs_source_object", text("(source ->> 'object')")).ddl_if(dialect="postgresql"),
     )
 
@@ -113,9 +113,11 @@ class Job(Base):
     deleted_at: Mapped[datetime | None]
     """Deleted by the caller; the sweeper removes rows and objects later."""
     pending_change: Mapped[PendingChange | None]
-    """What was asked for and its images do not show yet: a background round carries it out."""
+    """A requested change that not all images have received yet. A background thread carries it out
+    in pages.
+    """
     pending_after: Mapped[int] = mapped_column(default=0, server_default="0")
-    """The position up to which it is carried out."""
+    """The position up to which the change has been carried out."""
 
 
 class Item(Base):

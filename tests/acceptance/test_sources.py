@@ -1,4 +1,4 @@
-"""Where photos may come from: manifests, zip files, addresses, long lists; each through the API."""
+"""All sources through the API: manifests, zip files, URLs, long lists."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ def photos(bucket: Storage, jpeg: bytes) -> list[str]:
     return [f"s3://photos/{key}" for key in keys]
 
 
-def test_a_csv_manifest_carries_ids_options_and_columns_of_one_s_own(
+def test_a_csv_manifest_carries_ids_options_and_the_caller_s_columns(
     client: MattingClient, bucket: Storage, photos: list[str], tmp_path: Path
 ) -> None:
     rows = [
@@ -71,7 +71,7 @@ def test_a_csv_manifest_carries_ids_options_and_columns_of_one_s_own(
     assert lines[0]["total_ms"] > 0
 
 
-def test_a_local_manifest_and_a_local_zip_are_sent_along(
+def test_a_local_manifest_and_a_local_zip_are_uploaded(
     client: MattingClient, stack: Stack, photos: list[str], jpeg: bytes, tmp_path: Path
 ) -> None:
     manifest = tmp_path / "rows.jsonl"
@@ -127,9 +127,7 @@ def test_a_source_that_can_t_be_read_ends_the_job_with_a_reason(
     assert job["error"]["code"] == code
 
 
-def test_addresses_inside_the_own_network_are_not_visited(
-    client: MattingClient, stack: Stack
-) -> None:
+def test_internal_addresses_are_not_fetched(client: MattingClient, stack: Stack) -> None:
     inside = stack.settings.s3_endpoint_url
     job = client.submit({"urls": [f"{inside}/photos/x.jpg", "http://169.254.169.254/latest"]})
     job = client.wait(job["id"])
@@ -180,7 +178,7 @@ def test_the_same_submission_again_is_the_same_job(
     assert other.status_code == 422
 
 
-def test_a_dry_run_only_counts_what_can_t_be_matted(
+def test_a_dry_run_counts_files_that_cannot_be_processed(
     client: MattingClient, bucket: Storage, jpeg: bytes
 ) -> None:
     files = {"fine.jpg": jpeg, "page.jpg": b"<html>", "large.png": bombs()["large.png"][0]}
@@ -191,7 +189,7 @@ def test_a_dry_run_only_counts_what_can_t_be_matted(
     assert found["megapixels"] == pytest.approx(3 * (1_600 + 0.12) / 2, abs=0.1)
 
 
-def test_a_dry_run_says_what_it_would_take_and_submits_nothing(
+def test_a_dry_run_reports_the_cost_and_submits_nothing(
     client: MattingClient, bucket: Storage, jpeg: bytes
 ) -> None:
     for number in range(5):

@@ -150,7 +150,7 @@ def copy_again(
         for source, output in zip(sources, outputs, strict=True):
             past.copy(source, output.key)
     except (MattingError, ValueError) as error:
-        log.info("reuse-gone", item=item.item_id, detail=str(error))
+        log.info("reusable-result-missing", item=item.item_id, detail=str(error))
         return
     outcome.outputs, outcome.reused = outputs, True
     outcome.width, outcome.height = found.width, found.height
