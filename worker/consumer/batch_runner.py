@@ -253,6 +253,7 @@ class BatchRunner:
             forwarded_to=claim.forwarded_to,
             handover_key=f"jobs/{claim.job_id}/handover/{claim.item_id}.png",
             suspect=claim.suspect,
+            matte_key=claim.matte_key,
             tenant=str(claim.api_key_id),
         )
 

@@ -43,6 +43,8 @@ class WorkItem:
     """The object with the first model's matte, which the second model's worker reads."""
     suspect: bool = False
     """Decode it in a child process."""
+    matte_key: str | None = None
+    """The object key of a finished matte, to use instead of a network's."""
     tenant: str = ""
     """The id of the caller's API key."""
 
