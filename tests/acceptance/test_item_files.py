@@ -29,7 +29,7 @@ FRAMED = {
     "crop": True,
     "canvas": "500x500",
     "background": "#ffffff",
-    "extra_outputs": [{"name": "{path}-shadow.{ext}", "format": "jpeg", "shadow": {}}],
+    "extra_outputs": [{"name": "{path}-shadow.{ext}", "format": "png", "shadow": {}}],
 }
 
 
