@@ -174,6 +174,7 @@ class Stack:
             "MATTING_S3_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
             "MATTING_S3_BUCKET": "matting",
             "MATTING_MODELS_DIR": os.environ.get("MATTING_MODELS_DIR", str(self.data / "models")),
+            "MATTING_FLOWER_URL": f"http://127.0.0.1:{ports['flower']}",
             "MATTING_CPU_THREADS": str(max(1, cores // self._worker_count)),
             "AWS_ACCESS_KEY_ID": access,
             "AWS_SECRET_ACCESS_KEY": secret,
