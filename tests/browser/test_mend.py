@@ -67,7 +67,7 @@ def drag(page: Page, start: tuple[int, int], end: tuple[int, int]) -> None:
 
 def brush(page: Page, tool: str, *, softness: int = 0, edge_aware: bool = False) -> None:
     page.get_by_role("button", name=tool, exact=False).first.click()
-    page.get_by_label("Size").fill("70")
+    page.locator("#size").fill("70")
     page.get_by_label("Softness").fill(str(softness))
     page.get_by_label("Stop at edges").set_checked(edge_aware)
 
@@ -152,8 +152,11 @@ def test_an_image_that_changed_meanwhile_is_not_overwritten_unasked(
     second.get_by_role("button", name="Save").click()
     expect(second.locator("#state")).to_contain_text("Saved", timeout=60_000)
     first.get_by_role("button", name="Save").click()
-    expect(first.get_by_role("alert")).to_be_visible()
+    first.get_by_role("button", name="Take mine").wait_for()
     assert result_alpha(stack, item)[CENTRE[::-1]] > 200
+    first.get_by_role("button", name="Take mine").click()
+    expect(first.locator("#state")).to_contain_text("Saved", timeout=60_000)
+    assert result_alpha(stack, item)[CENTRE[::-1]] < 20
 
 
 def test_another_customer_mends_nothing_of_it(

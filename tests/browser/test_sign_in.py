@@ -107,6 +107,9 @@ def test_signing_in_is_limited_to_the_own_page_and_in_number(stack: Stack) -> No
     for after in ("//evil.example", "https://evil.example", "/console/\\evil.example"):
         answer = httpx.post(place, data=form | {"next": after}, headers=OWN)
         assert answer.headers["location"] == "/console/jobs"
+    guesses = [httpx.post(place, data={"key": "mtk_x"}, headers=OWN) for _ in range(25)]
+    assert [guesses[0].status_code, guesses[-1].status_code] == [401, 429]
+    assert httpx.post(place, data=form, headers=OWN).status_code == 303, "nobody is locked out"
 
 
 def test_a_session_ends_with_its_key(

@@ -125,8 +125,25 @@ async function save() {
     await history.forget();
     await again();
     say("mend.saved");
-  } catch (error) { say(""); complain(error); }
+  } catch (error) {
+    say("");
+    if (error.code !== "matte-changed") complain(error);
+    else if (await overwrites()) { setFree(); return save(); }
+  }
   setFree();
+}
+
+// The image was changed elsewhere. Yes: the strokes of this page win. No: they are given up.
+async function overwrites() {
+  if (await ask(t("mend.conflict"), t("mend.mine"), { danger: false, no: t("mend.theirs") })) {
+    const now = await picture(matteOf(await call("GET", `/v1/items/${itemId}`)));
+    now.bitmap.close();
+    history.etag = now.etag;
+    return true;
+  }
+  await history.forget();
+  await again();
+  return false;
 }
 
 async function redo() {

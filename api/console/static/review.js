@@ -88,7 +88,8 @@ function show() {
   byId("next").disabled = !item;
   if (byId("undo")) byId("undo").disabled = !undone.length;
   byId("at").textContent = item ? t("review.of", { n: at + 1, total: `${items.length}${ended ? "" : "+"}` }) : "";
-  byId("name").textContent = byId("name").title = item?.name ?? "";
+  byId("name").textContent = item?.name.split("/").at(-1) ?? "";
+  byId("name").title = item?.name ?? "";
   if (!item) {
     byId("marks").replaceChildren();
     stage.replaceChildren(over());
