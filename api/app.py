@@ -2,8 +2,9 @@
 nothing.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import gc
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -13,6 +14,7 @@ from api.console import home, job_pages, mend_page, new_job_page, sign_in, syste
 from api.http import openapi, problems
 from api.http.headers import Headers
 from api.http.metrics import RequestMetrics
+from api.http.turns import Turns
 from api.resources import open_resources
 from api.routes import (
     health,
@@ -64,7 +66,8 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         configure_logging(settings)
-        with open_resources(settings) as resources:
+        app.openapi()  # now, because it would hold up the event loop later
+        with open_resources(settings) as resources, start_kept_out_of_collections():
             app.state.resources = resources
             yield
 
@@ -103,10 +106,24 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/console/static", home.files)
     app.webhooks.include_router(webhooks.sent)
     app.add_middleware(Headers)
+    app.add_middleware(Turns)
     # the outermost middleware: it also sees requests that the others refuse
     app.add_middleware(RequestMetrics)
     openapi.complete(app)
     return app
+
+
+@contextmanager
+def start_kept_out_of_collections() -> Iterator[None]:
+    """What was created at the start stays until the end, so the garbage collector need not examine
+    it again. A full collection of 300,000 objects stops all threads for 200 ms.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 app = create_app(get_settings())

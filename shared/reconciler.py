@@ -25,7 +25,7 @@ from shared.outage_breaker import OutageBreaker
 from shared.periodic_task import PeriodicTask
 from shared.queue import Celery, publish_many, queue_name
 from shared.settings import Settings
-from shared.shares import MAX_OUT, Share, shares
+from shared.shares import MAX_OUT, NewcomerShares, Share, shares
 from shared.telemetry import RECONCILED, get_logger
 
 log = get_logger(__name__)
@@ -44,6 +44,8 @@ PROBE_S = 5.0
 LOOK_SHARE = 20
 """Searching for lost messages reads the whole queue, so it may use at most 1/20 of the time."""
 
+VIEW_S = 1.0
+"""How long submissions use what was read of the other open jobs."""
 
 PAGE_JOBS = 100
 """Open jobs per statement."""
@@ -77,6 +79,8 @@ class Reconciler(PeriodicTask):
         self._breaker = OutageBreaker(PROBE_S)
         self._lock = threading.Lock()
         self._recover_at = 0.0
+        self._newcomers = NewcomerShares([], ahead=settings.publish_ahead, held=0)
+        self._view_until = 0.0
 
     def stop(self) -> None:
         """Stop after the current step, and let another process take over at once."""
@@ -136,10 +140,19 @@ class Reconciler(PeriodicTask):
         return sent, page[-1].job_id if start + PAGE_JOBS < len(given) else None
 
     def publish_job(self, job_id: uuid.UUID) -> int:
-        """The same for one job."""
+        """The same for one job that nobody has published. The other open jobs are read once in
+        `VIEW_S`, not for each submission.
+        """
         with self._database.transaction() as session:
-            given = self._shares(session)
-        return self._publish_shares([share for share in given if share.job_id == job_id])
+            own = job_store.open_jobs(session, only=job_id)
+            if time.monotonic() >= self._view_until:
+                self._newcomers = NewcomerShares(
+                    job_store.open_jobs(session, but_for=job_id),
+                    ahead=self._settings.publish_ahead,
+                    held=job_store.images_held(session, stale_s=self._settings.worker_stale_s),
+                )
+                self._view_until = time.monotonic() + VIEW_S
+        return self._publish_shares([self._newcomers.share(job) for job in own if job.queued])
 
     def publish_now(self, job_id: uuid.UUID) -> int:
         """The same within a request, which does not wait for a Redis that has just failed. Raises

@@ -7,6 +7,7 @@ window of the same length. A queue (of one model) holds about `MAX_OUT` messages
 without workers does not fill the memory.
 """
 
+import threading
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -50,6 +51,54 @@ def shares(jobs: Sequence[OpenJob], *, ahead: int, held: int) -> list[Share]:
             last = min(EXPRESS_IMAGES, job.total) - (job.express_left - express)
             given.append(Share(job.job_id, most, last))
     return given
+
+
+class NewcomerShares:
+    """Shares of jobs that have just been submitted, beside open jobs that were read a moment ago:
+    with 10,000 open jobs, `shares` takes 85 ms, too long for each submission. They are never larger
+    than those that `shares` gives, but the express images of one moment; the reconciler soon adds
+    the rest. Thread-safe.
+    """
+
+    def __init__(self, jobs: Sequence[OpenJob], *, ahead: int, held: int) -> None:
+        self._ahead = ahead
+        self._held = held
+        self._jobs: Counter[tuple[str | None, uuid.UUID]] = Counter()
+        """Open jobs by queue and key."""
+        self._keys: Counter[str | None] = Counter()
+        """Keys by queue."""
+        self._lock = threading.Lock()
+        for job in jobs:
+            if job.queued:
+                self._count(job)
+        self._room = _express_room(jobs, held)
+        for job in jobs:
+            self._room[job.api_key_id] -= min(job.express_left, self._room[job.api_key_id])
+
+    def share(self, job: OpenJob) -> Share:
+        """The share of a job that nobody has published."""
+        with self._lock:
+            self._count(job)
+            place = job.model, job.api_key_id
+            most = max(MAX_OUT, 2 * self._held) // self._keys[job.model]
+            window = max(1, min(most, max(self._ahead, 2 * self._held)))
+            room = self._room.setdefault(job.api_key_id, self._room_of_new_key())
+            express = min(job.express_left, room)
+            self._room[job.api_key_id] -= express
+            ahead = min(window // self._jobs[place], job.unsettled)
+        last = min(EXPRESS_IMAGES, job.total) - (job.express_left - express)
+        return Share(job.job_id, max(ahead, express), last)
+
+    def _count(self, job: OpenJob) -> None:
+        place = job.model, job.api_key_id
+        self._keys[job.model] += not self._jobs[place]
+        self._jobs[place] += 1
+
+    def _room_of_new_key(self) -> int:
+        if not self._held:
+            return EXPRESS_IMAGES
+        others = len(self._room)
+        return max(FEWEST_EXPRESS, (self._held if others else 2 * self._held) // (others + 1))
 
 
 def _windows(jobs: Sequence[OpenJob], *, ahead: int, held: int) -> Iterator[tuple[uuid.UUID, int]]:

@@ -29,8 +29,15 @@ from shared.errors import (
 )
 from shared.settings import Settings
 
+UNUSABLE = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError)
+"""What httpx raises for a peer's answer. UnicodeError: it reads the Location of a redirect, even if
+it does not follow it, and fails on malformed Punycode.
+"""
+
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 AGENT = "matting/1 (+image fetch)"
+
+MAX_PORT = 65_535
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 addresses that stand for IPv4 ones (RFC 6052)."""
@@ -123,12 +130,14 @@ def _target(url: str, *, allow_private: bool) -> tuple[httpx.URL, str]:
     """A URL and the address to connect to. Raises ForbiddenUrlError, UrlNotFetchedError."""
     try:
         target = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        host = target.host  # it decodes Punycode, which may be malformed
+    except (httpx.InvalidURL, ValueError) as error:
         raise ForbiddenUrlError("The URL is no plain http(s) address") from error
-    if target.scheme not in ("http", "https") or not target.host or target.userinfo:
-        raise ForbiddenUrlError(f"{_shown(url)} is no plain http(s) address")
     port = target.port or (443 if target.scheme == "https" else 80)
-    return target, resolve(target.host, port, allow_private=allow_private)
+    plain = target.scheme in ("http", "https") and host and not target.userinfo
+    if not plain or port > MAX_PORT:
+        raise ForbiddenUrlError(f"{_shown(url)} is no plain http(s) address")
+    return target, resolve(host, port, allow_private=allow_private)
 
 
 class _DeadlineCutter:
@@ -207,13 +216,13 @@ class Web:
             for _ in range(self._limits.max_redirects + 1):
                 with self._open("GET", url, deadline) as response:
                     if response.status_code in REDIRECTS:
-                        url = urljoin(url, response.headers.get("location", ""))
+                        url = _redirected(url, response.headers.get("location", ""))
                         continue
                     _check_status(url, response.status_code)
                     _refuse_encoded(url, response)
                     _read(response, max_bytes, deadline, into)
                     return
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        except UNUSABLE as error:
             raise UrlNotFetchedError(
                 f"{_shown(url)} could not be fetched: {type(error).__name__}"
             ) from error
@@ -230,7 +239,7 @@ class Web:
         try:
             with self._open("POST", url, deadline, body, headers) as response:
                 return PostResponse(response.status_code, response.headers.get("retry-after", ""))
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        except UNUSABLE as error:
             raise UrlNotFetchedError(
                 f"{_shown(url)} could not be reached: {type(error).__name__}"
             ) from error
@@ -260,6 +269,14 @@ class Web:
             ) as response,
         ):
             yield response
+
+
+def _redirected(url: str, location: str) -> str:
+    """The address that a redirect leads to. Raises ForbiddenUrlError."""
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise ForbiddenUrlError(f"{_shown(url)} redirects to what is no address") from error
 
 
 def _check_status(url: str, status: int) -> None:
@@ -307,5 +324,5 @@ def _shown(url: str) -> str:
     try:
         found = httpx.URL(url)
         return str(found.copy_with(query=None, fragment=None, userinfo=b""))
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, ValueError):
         return "The URL"

@@ -28,8 +28,13 @@ hypothesis.settings.load_profile("matting")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_settings_from_outside() -> None:
-    """Remove MATTING_ variables: the developer's environment must not change the tests."""
+def _no_settings_from_outside(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Remove MATTING_ variables: the developer's environment must not change the tests. All
+    processes of a run share one cache, so each engine plan is tried once.
+    """
+    run = tmp_path_factory.getbasetemp()
+    one_of_many = "PYTEST_XDIST_WORKER" in os.environ  # each has a folder of its own in the run's
+    os.environ["XDG_CACHE_HOME"] = str((run.parent if one_of_many else run) / "cache")
     for name in list(os.environ):
         if name.startswith(("MATTING_", "AWS_")) or name.lower().endswith("_proxy"):
             del os.environ[name]

@@ -30,7 +30,7 @@ IN_USE_S = 2.0
 LEASE_NAME = "sweep"
 LEASE_S = 120.0
 JOBS_PER_ROUND = 20
-PAGE_ROWS = 1_000
+PAGE_ROWS = 250
 """Rows that one transaction removes."""
 PAGE_SOURCES = 250
 """Sources of a removed job that are looked for in other jobs at a time."""

@@ -2,6 +2,7 @@
 return.
 """
 
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,9 +26,12 @@ METHODS = frozenset({"get", "post", "put", "patch", "delete"})
 
 
 def complete(app: FastAPI) -> None:
-    """Make `app` describe itself completely."""
+    """Make `app` describe itself completely. The description is made once: it takes half a second,
+    and anyone may ask for it.
+    """
     make = app.openapi
 
+    @cache
     def openapi() -> dict[str, Any]:
         document = make()
         _name_models(document)

@@ -82,7 +82,7 @@ def cut_out_files(photos: LocalPhotos, out: Path, options: Options, settings: Se
     failed = 0
     try:
         with (
-            closing(load_predictor(settings)) as predictor,
+            closing(load_predictor(settings, warm_shapes=False)) as predictor,
             closing(Pipeline(predictor, FolderStore(), settings, watchdog=watchdog)) as pipeline,
             ThreadPoolExecutor(settings.batches_in_flight) as drivers,
             bar("matting", len(items)) as progress,

@@ -17,7 +17,7 @@ from shared.job_store.outbox import settled_percent
 from shared.jobs import ENDED, ItemStatus, JobStatus, PendingChange
 from shared.models import Item, Job
 
-PAGE_ITEMS = 125
+PAGE_ITEMS = 64
 """A page takes about 5 ms, or 50 ms on a busy database whose indexes do not fit into memory.
 Batches of the same job wait for that long.
 """

@@ -41,8 +41,12 @@ class OpenJob:
         return max(0, min(EXPRESS_IMAGES, self.total) - settled)
 
 
-def open_jobs(session: Session) -> list[OpenJob]:
-    """The open jobs with unfinished images, oldest first."""
+def open_jobs(
+    session: Session, *, only: uuid.UUID | None = None, but_for: uuid.UUID | None = None
+) -> list[OpenJob]:
+    """The open jobs with unfinished images, oldest first; `only` one of them, or all `but_for`
+    one.
+    """
     statement = (
         sa.select(
             Job.id,
@@ -55,6 +59,10 @@ def open_jobs(session: Session) -> list[OpenJob]:
         .where(is_open(), Job.queued + Job.running > 0)
         .order_by(Job.id)
     )
+    if only is not None:
+        statement = statement.where(Job.id == only)
+    if but_for is not None:
+        statement = statement.where(Job.id != but_for)
     return [
         OpenJob(
             job_id=row.id,

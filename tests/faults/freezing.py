@@ -9,11 +9,11 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
+from tests.faults.probing import Probing, share
 from tests.faults.system import System
 
 HEALTHY_S = 0.1
@@ -22,43 +22,12 @@ HEALTHY_S = 0.1
 ALIVE_S = 3.0
 """Limit for every answer: Kubernetes restarts a container that takes longer."""
 
-PROBE_EVERY_S = 0.05
 RECOVERY_S = 10
 DEADLINE_S = 60
 CROWD = 45
 """Requests to each of a few routes while the part is frozen: more than the API has threads."""
 
 ARRIVE_EVERY_S = 0.02
-
-
-class Probing:
-    """Asks /healthz all the time on its own connection, like a kubelet."""
-
-    def __init__(self, url: str) -> None:
-        self._url = f"{url}/healthz"
-        self.took_s: list[float] = []
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        with httpx.Client(trust_env=False, timeout=DEADLINE_S) as client:
-            while not self._stopping.wait(PROBE_EVERY_S):
-                began = time.monotonic()
-                client.get(self._url).raise_for_status()
-                self.took_s.append(time.monotonic() - began)
 
 
 def freeze(system: System, pids: Sequence[int], luck: random.Random) -> float:
@@ -82,11 +51,9 @@ def freeze(system: System, pids: Sequence[int], luck: random.Random) -> float:
         _until_done(system, _submit(system, key))
         recovery_s = time.monotonic() - thawed
         crowd.join()
-    took_s = sorted(probing.took_s)
-    usual, worst = took_s[len(took_s) * 19 // 20], took_s[-1]
-    print(f"/healthz: 95 % within {usual * 1e3:.0f} ms, all within {worst * 1e3:.0f} ms")
-    assert usual <= HEALTHY_S
-    assert worst <= ALIVE_S
+    print(probing.found)
+    assert share(probing.found.answers_s, 0.95) <= HEALTHY_S, str(probing.found)
+    assert probing.found.answers_s[-1] <= ALIVE_S, str(probing.found)
     assert recovery_s <= RECOVERY_S, f"recovery took {recovery_s:.1f} s"
     return recovery_s
 

@@ -152,6 +152,7 @@ class System:
     def start_api(self) -> None:
         """Start the API and wait until it answers."""
         command = ["uvicorn", "api.app:app", "--host", "127.0.0.1", "--port", str(self.api_port)]
+        command += ["--http", "api.http.connections:HeaderTimeoutProtocol"]
         command += ["--log-level", "warning", "--no-access-log", "--timeout-graceful-shutdown", "5"]
         self._run("api", [sys.executable, "-m", *command])
         wait_until(self._api_answers, self.parts["api"], timeout_s=60)

@@ -22,7 +22,7 @@ from shared.errors import (
     MattingError,
     UrlNotFetchedError,
 )
-from shared.web import Web, WebLimits
+from shared.web import Web, WebLimits, refuse_private
 from tests.http_servers import CheckedErrors
 from tests.process_memory import MIB, growth_of
 
@@ -183,6 +183,11 @@ def test_no_notation_leads_inside(web: Web, canary: Server, address: str) -> Non
         "gopher://127.0.0.1:{port}/",
         "\thttp://127.0.0.1:{port}/",
         "http:\\\\127.0.0.1:{port}/",
+        "http://[x",
+        "http://a]b/",
+        "http://a\u2100b/",
+        "http://xn--/",
+        "http://192.0.2.1:99999/",
     ],
 )
 def test_no_redirect_leads_inside(
@@ -198,6 +203,12 @@ def test_no_redirect_leads_inside(
     with suppress(UrlNotFetchedError):  # an answer with no sense in it
         assert web.post(url_of(evil), b"{}", {}).status == status, "an answer, not followed"
     assert canary.heard == []
+
+
+@pytest.mark.parametrize("url", ["http://xn--/", "http://192.0.2.1:99999/", "//"])
+def test_what_is_no_address_is_refused_as_the_callers_mistake(url: str) -> None:
+    with pytest.raises(ForbiddenUrlError):
+        refuse_private(url, allow_private=True)
 
 
 def test_a_name_that_changes_between_redirects_is_looked_at_anew(

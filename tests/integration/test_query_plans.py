@@ -18,7 +18,7 @@ from tests.scale.explain import explain
 from tests.scale.generate import Landmarks, Size, generate
 from tests.scale.queries import QUERIES, Query
 
-SIZE = Size(jobs=10_000, items=100_000, open_jobs=100)
+SIZE = Size(jobs=10_000, items=100_000, open_jobs=100, bulk=4_000)
 
 MOST_ROWS = 3_000
 """Rows that one statement may look at: pages are of a thousand, and changes look at them twice."""

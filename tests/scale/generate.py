@@ -34,10 +34,8 @@ class Size:
     open_jobs: int = 2_000
     """Accepted or running jobs. As many are paused, and as many are deleted but not yet removed."""
 
-    @property
-    def bulk(self) -> int:
-        """Images of each of the two big jobs."""
-        return self.items // 25
+    bulk: int = 400_000
+    """Images of each of the two big jobs."""
 
     @property
     def plain(self) -> int:

@@ -4,7 +4,7 @@ import uuid
 
 from shared.job_store import EXPRESS_IMAGES, OpenJob
 from shared.models import new_id
-from shared.shares import FEWEST_EXPRESS, MAX_OUT, Share, shares
+from shared.shares import FEWEST_EXPRESS, MAX_OUT, NewcomerShares, Share, shares
 
 SHOP, OTHER = uuid.uuid4(), uuid.uuid4()
 
@@ -59,3 +59,24 @@ def test_each_queue_has_its_own_limit() -> None:
     found = given(jobs)
     assert {one.ahead for one in found[:-1]} == {MAX_OUT // 1_000}
     assert found[-1].ahead == 256
+
+
+def test_a_newcomer_gets_no_more_than_its_share_and_the_others_need_not_be_computed() -> None:
+    others = [job(SHOP, 500, settled=8) for _ in range(3)] + [job(OTHER, 9_000, settled=8)]
+    newcomers = NewcomerShares(others, ahead=256, held=24)
+    for total in (8, 3, 1_000, 1_000):
+        one = job(SHOP, total)
+        others.append(one)
+        [fair] = [share for share in given(others) if share.job_id == one.job_id]
+        mine = newcomers.share(one)
+        assert 0 < max(mine.ahead, mine.express) <= max(fair.ahead, EXPRESS_IMAGES)
+        assert mine.express <= fair.express
+    alone = NewcomerShares([], ahead=256, held=24)
+    assert alone.share(big := job(SHOP, 1_000)) == Share(big.job_id, 256, EXPRESS_IMAGES)
+
+
+def test_a_flood_of_newcomers_of_one_key_shares_its_express_images() -> None:
+    newcomers = NewcomerShares([job(OTHER, 1_000, settled=8)], ahead=256, held=24)
+    flood = [newcomers.share(job(SHOP, 8)) for _ in range(50)]
+    assert sum(one.express for one in flood) == 12
+    assert all(one.ahead <= 8 for one in flood)

@@ -6,36 +6,47 @@ from contextlib import contextmanager
 
 
 class SharedExclusiveLock:
-    """A shared/exclusive lock. A waiting exclusive holder blocks later shared holders."""
+    """A shared/exclusive lock. A waiting exclusive holder blocks later shared holders: the slow
+    ones (photos by URL) from the start, the others only after the last slow one has ended. So
+    nobody else waits for a server that does not answer.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._sharing = 0
+        self._sharing_slowly = 0
+        self._exclusive_announced = False
         self._exclusive_waiting = False
 
     @contextmanager
-    def shared(self) -> Iterator[None]:
-        """Hold the lock together with other shared holders."""
+    def shared(self, *, slow: bool = False) -> Iterator[None]:
+        """Hold the lock together with other shared holders. `slow`: possibly for long."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._exclusive_waiting)
+            self._changed.wait_for(
+                lambda: not (self._exclusive_announced if slow else self._exclusive_waiting)
+            )
             self._sharing += 1
+            self._sharing_slowly += slow
         try:
             yield
         finally:
             with self._changed:
                 self._sharing -= 1
+                self._sharing_slowly -= slow
                 self._changed.notify_all()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the lock alone."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._exclusive_waiting)
+            self._changed.wait_for(lambda: not self._exclusive_announced)
+            self._exclusive_announced = True
+            self._changed.wait_for(lambda: self._sharing_slowly == 0)
             self._exclusive_waiting = True
             self._changed.wait_for(lambda: self._sharing == 0)
         try:
             yield
         finally:
             with self._changed:
-                self._exclusive_waiting = False
+                self._exclusive_announced = self._exclusive_waiting = False
                 self._changed.notify_all()

@@ -101,7 +101,7 @@ class BatchRunner:
         def batch(ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> dict[uuid.UUID, _Result]:
             return self._batch(ids, settled=settled, urgent=urgent)
 
-        results = self._run_messages(messages, batch)
+        results = self._run_messages(messages, batch, slow=True)
         for place, result in enumerate(results):
             if place not in told:
                 tell(place, result)
@@ -110,11 +110,13 @@ class BatchRunner:
         self,
         messages: Sequence[dict[str, Any]],
         batch: Callable[[Sequence[tuple[uuid.UUID, uuid.UUID]]], dict[uuid.UUID, _Result]],
+        *,
+        slow: bool = False,
     ) -> list[str | MattingError | None]:
         self._storage_breaker.wait_until_closed()
         parsed = [_parse(message) for message in messages]
         ids = [one for one in parsed if not isinstance(one, MattingError)]
-        with self._isolation_lock.shared():
+        with self._isolation_lock.shared(slow=slow):
             results = batch(ids)
         left = [one for one in ids if one[0] not in results]
         if left:

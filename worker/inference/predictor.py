@@ -32,6 +32,7 @@ from worker.inference.shapes import ShapeGrid
 from worker.inference.tensorrt import TakenByTensorRT
 from worker.inference.transforms import ExactTransforms
 from worker.inference.trial import TrialResult, try_plan
+from worker.inference.trial_memory import passed_before, remember
 
 log = get_logger(__name__)
 
@@ -64,9 +65,16 @@ class Predictor:
     after them.
     """
 
-    def __init__(self, settings: Settings, model: Model, fallback: str | None = None) -> None:
-        """Load, warm up and verify the model. `fallback`: why it differs from the settings. Raises
-        SetupError (see `load_predictor`).
+    def __init__(
+        self,
+        settings: Settings,
+        model: Model,
+        fallback: str | None = None,
+        *,
+        warm_shapes: bool = True,
+    ) -> None:
+        """Load, verify and warm up the model. `fallback`: why it differs from the settings;
+        `warm_shapes`: see `load_predictor`. Raises SetupError (see there, too).
         """
         started = time.monotonic()
         self.model = model
@@ -86,7 +94,9 @@ class Predictor:
             self.grid = ShapeGrid.around(round((native[0] * native[1]) ** 0.5))
             self.exact_shapes = sorted({self.exact.size_of(size) for size in COMMON_SIZES})
         self.plan = self._choose_plan()
-        self._networks = SessionPool(self._open_warm, self.streams)
+        self._networks = SessionPool(
+            self._open, self.streams, self._warm_up if warm_shapes else None
+        )
         PREDICT_STREAMS.inc(self.streams)
         heap.trim()
         self.warmup_s = time.monotonic() - started
@@ -221,7 +231,13 @@ class Predictor:
             if last:
                 raise
             return TrialResult(error.detail)
-        return try_plan(self.settings, plan, candidates, warm)
+        shape = passed_before(self.settings, self.model, plan, candidates)
+        if shape is not None:
+            return TrialResult(None, shape)
+        result = try_plan(self.settings, plan, candidates, warm)
+        if result.reason is None:
+            remember(self.settings, self.model, plan, candidates, result.shape)
+        return result
 
     def _warm_inputs(self) -> list[tuple[int, Size]]:
         """The batch sizes and shapes to warm up at start."""
@@ -237,11 +253,10 @@ class Predictor:
         inputs = self._warm_inputs()
         return RangedSession(session, inputs, lambda: PredictorSession(plain, self.model))
 
-    def _open_warm(self) -> Runs:
-        """Open a network and run every shape in every batch size once, so that no customer's image
-        meets a cold shape. It runs in the thread of that network.
+    def _warm_up(self, session: Runs) -> None:
+        """Run every shape in every batch size once, so that no customer's image meets a cold shape.
+        It runs in the thread of that network.
         """
-        session = self._open()
         try:
             for size, (height, width) in self._warm_inputs():
                 session.run(np.zeros((size, 3, height, width), np.float32))
@@ -249,19 +264,19 @@ class Predictor:
             raise WarmupError(f"{error.detail}; lower MATTING_PREDICT_BATCH_SIZE") from error
         except PredictorError as error:
             raise WarmupError(error.detail) from error
-        return session
 
 
-def load_predictor(settings: Settings) -> Predictor:
+def load_predictor(settings: Settings, *, warm_shapes: bool = True) -> Predictor:
     """The warm and verified predictor for these settings. If the device cannot be used, it runs on
-    the CPU where the settings allow it.
+    the CPU where the settings allow it. `warm_shapes=False` leaves out the warm-up, for a few
+    photos of one shape: each first photo of a shape takes longer then.
 
     Raises ModelLoadError, UnsupportedTransformError, EngineUnavailableError or WarmupError. The
     process must end then, because it cannot work.
     """
     model = find_model(settings)
     try:
-        predictor = Predictor(settings, model)
+        predictor = Predictor(settings, model, warm_shapes=warm_shapes)
     except (EngineUnavailableError, WarmupError) as error:
         if settings.device == "cpu" or settings.engine_fallback != "cpu":
             raise
@@ -274,6 +289,7 @@ def load_predictor(settings: Settings) -> Predictor:
             "predict_streams": None,
         }
         reason = f"{settings.device} was not used: {error.detail}"
-        predictor = Predictor(settings.model_copy(update=on_cpu), model, reason)
+        copy = settings.model_copy(update=on_cpu)
+        predictor = Predictor(copy, model, reason, warm_shapes=warm_shapes)
     log.info("predictor-warm", **predictor.describe())
     return predictor

@@ -105,9 +105,14 @@ class RangedSession:
 class SessionPool:
     """A fixed number of sessions. Submitted batches go to whichever session is free."""
 
-    def __init__(self, open_session: Callable[[], Runs], count: int) -> None:
-        """`open_session` is called in each thread and warms up its session. Raises what it raises;
-        no thread is left then.
+    def __init__(
+        self,
+        open_session: Callable[[], Runs],
+        count: int,
+        warm_up: Callable[[Runs], None] | None = None,
+    ) -> None:
+        """`open_session` is called in each thread, one after the other, then `warm_up`, in all of
+        them at the same time. Raises what they raise; no thread is left then.
         """
         self._threads = SmallestBatchFirstPool(count, "stream")
         self._own = threading.local()
@@ -118,7 +123,10 @@ class SessionPool:
         def opened() -> None:
             all_started.wait()  # otherwise one thread could open two
             with one_at_a_time:
-                self._own.session = open_session()
+                session = open_session()
+            if warm_up is not None:
+                warm_up(session)
+            self._own.session = session
 
         try:
             for opening in [self._threads.submit(0, opened) for _ in range(count)]:
