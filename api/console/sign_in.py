@@ -5,7 +5,7 @@ from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import RedirectResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 
 from api.console.page_route import SIGN_IN, PageRoute, own_page, without_session
 from api.console.rendering import page
@@ -73,6 +73,15 @@ async def sign_in(request: Request, resources: ResourcesDep) -> Response:
         secure=_over_tls(request),
     )
     return response
+
+
+@router.get("/token")
+def csrf_token(request: Request, resources: ResourcesDep) -> Response:
+    """The CSRF token of the session, for a page that was opened before it. Pages of other origins
+    can't read it.
+    """
+    token = resources.sessions.csrf_token(session_of(request, resources))
+    return JSONResponse({"csrf_token": token}, headers={"Cache-Control": "no-store"})
 
 
 @router.post("/sign-out")

@@ -56,6 +56,7 @@ def test_a_second_start_finds_the_jobs_of_the_first_and_ctrl_c_stops_cleanly(
                 text += line
             assert "/docs" in text
             assert "Flower" in text
+            assert re.search(r"^Console http://\S+/console/sign-in#mtl_\S+$", text, re.MULTILINE)
             with closing(s3_of(text, data)) as s3:
                 found = s3.list_page(ObjectUrl("matting", ""), after=None)
             assert bool(found) == (job is not None), "the files of the first start are there"

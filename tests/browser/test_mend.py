@@ -159,6 +159,25 @@ def test_an_image_that_changed_meanwhile_is_not_overwritten_unasked(
     assert result_alpha(stack, item)[CENTRE[::-1]] < 20
 
 
+def test_a_session_that_ends_costs_no_stroke(
+    opened: Callable[..., Page], item: str, stack: Stack
+) -> None:
+    page = open_mend(opened, item)
+    brush(page, "Erase")
+    drag(page, CENTRE, CENTRE)
+    page.context.clear_cookies()
+    page.get_by_role("button", name="Save").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("Your session has ended")
+    with page.context.expect_page() as other:
+        alert.get_by_role("link", name="Sign in").click()
+    other.value.get_by_label("API key").fill(stack.secrets.api_key)
+    other.value.keyboard.press("Enter")
+    expect(other.value.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
+    save(page)
+    assert result_alpha(stack, item)[CENTRE[::-1]] < 20
+
+
 def test_another_customer_mends_nothing_of_it(
     opened: Callable[..., Page], item: str, new_key: Callable[..., str]
 ) -> None:

@@ -77,6 +77,11 @@ def test_a_session_works_for_the_console_s_own_page_only(
     assert (answer.status_code, answer.json()["code"]) == (403, "foreign-page")
 
 
+def test_without_tls_the_referer_of_the_own_page_is_proof(http: httpx.Client, stack: Stack) -> None:
+    own = {"Referer": f"{stack.address.api_url}/console/jobs"}
+    assert http.get("/v1/jobs", headers=own).status_code == 200
+
+
 def test_a_session_changes_nothing_without_its_own_token(http: httpx.Client, stack: Stack) -> None:
     assert http.get("/v1/jobs", headers=OWN).status_code == 200
     with httpx.Client(base_url=stack.address.api_url) as other:
