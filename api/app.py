@@ -18,6 +18,8 @@ from api.http.turns import Turns
 from api.resources import open_resources
 from api.routes import (
     health,
+    item_files,
+    item_versions,
     items,
     job_control,
     job_items,
@@ -87,6 +89,8 @@ def create_app(settings: Settings) -> FastAPI:
         job_items,
         job_control,
         items,
+        item_files,
+        item_versions,
         removebg,
         uploads,
         presets,

@@ -24,6 +24,7 @@ from deploy.commands.arguments import DATA, Data, OptionPairs, parse_options, re
 from deploy.commands.keys import keys_app
 from deploy.commands.models import models_app
 from deploy.commands.progress import console
+from deploy.commands.results import redo
 from deploy.commands.webhooks import webhooks_app
 from deploy.local_photos import SAMPLES
 from shared.errors import MattingError
@@ -85,7 +86,7 @@ def up(
             console.print("stopping: images in progress are finished first")
 
 
-for _command in job_commands.COMMANDS:
+for _command in (*job_commands.COMMANDS, redo):
     app.command()(_command)
 
 

@@ -19,7 +19,10 @@ def get_job(session: Session, job_id: uuid.UUID, *, api_key_id: uuid.UUID) -> Jo
     """The job, if this key submitted it."""
     return session.scalar(
         sa.select(Job).where(
-            Job.id == job_id, Job.api_key_id == api_key_id, Job.deleted_at.is_(None)
+            Job.id == job_id,
+            Job.api_key_id == api_key_id,
+            Job.deleted_at.is_(None),
+            Job.of_job_id.is_(None),
         )
     )
 
@@ -36,7 +39,9 @@ def list_jobs(
     session: Session, *, api_key_id: uuid.UUID, before: uuid.UUID | None, limit: int
 ) -> Sequence[Job]:
     """A page of the key's jobs, newest first, created before the job `before`."""
-    statement = sa.select(Job).where(Job.api_key_id == api_key_id, Job.deleted_at.is_(None))
+    statement = sa.select(Job).where(
+        Job.api_key_id == api_key_id, Job.deleted_at.is_(None), Job.of_job_id.is_(None)
+    )
     if before is not None:
         statement = statement.where(Job.id < before)
     return session.scalars(statement.order_by(Job.id.desc()).limit(limit)).all()
@@ -62,6 +67,7 @@ def recent_rate(session: Session) -> Rate | None:
     statement = (
         sa.select(Job)
         .where(Job.id > first_id_of(since), Job.progressed_at > since, Job.succeeded > 0)
+        .where(Job.of_job_id.is_(None))
         .order_by(Job.id.desc())
         .limit(RATE_JOBS)
     )
@@ -81,7 +87,12 @@ def get_item(
     row = session.execute(
         sa.select(Item, Job.options)
         .join(Job, Job.id == Item.job_id)
-        .where(Item.id == item_id, Job.api_key_id == api_key_id, Job.deleted_at.is_(None))
+        .where(
+            Item.id == item_id,
+            Job.api_key_id == api_key_id,
+            Job.deleted_at.is_(None),
+            Job.of_job_id.is_(None),
+        )
     ).one_or_none()
     return None if row is None else (row.Item, row.options)
 
