@@ -30,6 +30,7 @@ from deploy.stack.supervisor import Supervisor
 from shared import job_store
 from shared.database import Database
 from shared.errors import StackError
+from shared.jobs import Scope
 from shared.settings import Settings
 from shared.storage import Storage
 
@@ -240,7 +241,10 @@ class Stack:
             if path.exists():
                 return StackSecrets(**json.loads(path.read_text())).api_key
             with database.transaction() as session:
-                _key, api_key = job_store.create_api_key(session, "embedded stack")
+                # who starts the system runs it: the console shows them workers and keys
+                _key, api_key = job_store.create_api_key(
+                    session, "embedded stack", scopes=[Scope.ADMIN]
+                )
         finally:
             storage.close()
             database.close()
