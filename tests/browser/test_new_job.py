@@ -31,6 +31,7 @@ def test_photos_become_a_job_after_a_trial(
     page.wait_for_url("**/console/jobs/*-*")
     job = client.wait(page.url.rsplit("/", 1)[1])
     assert job["metadata"] == {"name": "Spring"}
+    assert not [one for one in client.jobs() if "trial" in one["metadata"]]
     assert job["options"]["preset"] == "amazon"
     assert job["counts"]["total"] == 3
     names = {item["name"] for item in client.items(job["id"])}

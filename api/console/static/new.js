@@ -4,7 +4,7 @@ import { dropped, picked } from "./dropping.js";
 import { byId, make } from "./elements.js";
 import { complain } from "./notices.js";
 import { t } from "./texts.js";
-import { tryOn } from "./trial.js";
+import { forgetTrial, tryOn } from "./trial.js";
 import { Uploads } from "./uploads.js";
 
 const form = byId("new");
@@ -171,7 +171,7 @@ async function submit() {
   try {
     // The draft's own key: whatever happens to the answer, the job is made once.
     const job = await call("POST", "/v1/jobs", jobRequest(), { headers: { "Idempotency-Key": draft.id } });
-    await uploads.forget();
+    await Promise.all([uploads.forget(), forgetTrial()]);
     location.href = `/console/jobs/${job.id}`;
   } catch (error) {
     draft.wanted = starting = false;
