@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -15,6 +16,7 @@ from api.client import MattingClient
 from deploy.stack.stack import Stack
 from tests.browser.conftest import PHONE
 from tests.browser.test_jobs import check_barriers
+from tests.waiting import eventually
 
 WIDTH, HEIGHT = 400, 300
 CENTRE = (200, 150)
@@ -30,6 +32,16 @@ def item(client: MattingClient, photos: Path) -> str:
     (found,) = client.items(job["id"])
     assert found["status"] == "succeeded"
     return found["id"]
+
+
+def state(stack: Stack, item: str) -> dict[str, Any]:
+    """The image as the API tells it."""
+    answer = httpx.get(
+        f"{stack.address.api_url}/v1/items/{item}",
+        headers={"Authorization": f"Bearer {stack.secrets.api_key}"},
+    )
+    told: dict[str, Any] = answer.json()
+    return told
 
 
 def result_alpha(stack: Stack, item: str) -> NDArray[np.uint8]:
@@ -176,6 +188,19 @@ def test_a_session_that_ends_costs_no_stroke(
     expect(other.value.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
     save(page)
     assert result_alpha(stack, item)[CENTRE[::-1]] < 20
+
+
+def test_selected_images_are_done_again_with_other_options(
+    opened: Callable[..., Page], item: str, stack: Stack
+) -> None:
+    page = opened(f"/console/jobs/{state(stack, item)['job_id']}")
+    page.get_by_label("Select shoe.jpg").check()
+    page.get_by_role("button", name="Redo with").click()
+    page.get_by_label("Other options").fill('{"format": "webp"}')
+    page.get_by_role("button", name="Start").click()
+    eventually(lambda: state(stack, item)["version"] == 2, "the second version")
+    expect(page.locator(".mark", has_text="being made again")).to_have_count(0)
+    assert state(stack, item)["result_format"] == "webp"
 
 
 def test_another_customer_mends_nothing_of_it(
