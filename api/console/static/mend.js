@@ -9,7 +9,7 @@ import { Matte } from "./mend/matte.js";
 import { Subject } from "./mend/subject.js";
 import { View } from "./mend/view.js";
 import { ask, complain } from "./notices.js";
-import { matte as matteOf, photo as photoOf, result } from "./pictures.js";
+import { matte as matteOf, photo as photoOf, photoThumbnail, result } from "./pictures.js";
 import { t } from "./texts.js";
 
 const LOOK_MS = 300;
@@ -21,8 +21,8 @@ let item, matte, history, view, subject, stroke = null, tool = "erase", busy = f
 
 async function begin() {
   item = await call("GET", `/v1/items/${itemId}`);
-  const [photo, grey] = await Promise.all([picture(photoOf(item)), picture(matteOf(item))]);
-  matte = new Matte(photo.bitmap, grey.bitmap);
+  const [photo, grey] = await Promise.all([picture(photoOf(item)).catch(() => null), picture(matteOf(item))]);
+  matte = new Matte(photo?.bitmap ?? await standIn(grey.bitmap), grey.bitmap);
   grey.bitmap.close();
   history = new History(matte, await openDatabase(key, STORES), itemId, showState);
   view = new View(canvas, matte);
@@ -39,6 +39,17 @@ async function begin() {
   showFinished();
   if (kept === "kept") say("mend.kept", { n: history.at });
   board.dataset.ready = "yes";
+}
+
+// Browsers do not know every format that is taken, such as HEIC: then a small copy is enlarged.
+async function standIn({ width, height }) {
+  complain({ detail: t("mend.stand_in") });
+  let small = new OffscreenCanvas(1, 1);
+  const context = small.getContext("2d");
+  context.fillStyle = "#888";
+  context.fillRect(0, 0, 1, 1);
+  try { small = await (await request("GET", photoThumbnail(item))).blob(); } catch { /* none is kept */ }
+  return createImageBitmap(small, { resizeWidth: width, resizeHeight: height, resizeQuality: "high" });
 }
 
 async function picture(address) {

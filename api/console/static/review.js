@@ -2,7 +2,7 @@
 import { call } from "./api.js";
 import { byId, make } from "./elements.js";
 import { complain, notify } from "./notices.js";
-import { load, photo, result } from "./pictures.js";
+import { load, photo, photoThumbnail, result } from "./pictures.js";
 import { t } from "./texts.js";
 import { Verdicts } from "./verdicts.js";
 import { drawWhy } from "./why.js";
@@ -70,6 +70,8 @@ function sight(item) {
     shown.alt = item.name;
     before.alt = "";
     before.className = "photo";
+    // a format that browsers do not know, such as HEIC
+    before.addEventListener("error", () => { before.src = photoThumbnail(item); }, { once: true });
     const drawn = make("canvas", { class: "drawn" });
     const element = make("div", { class: "sight" }, shown, before, drawn);
     known = { element, shown, before, drawn, ready: shown.decode().catch(() => {}) };
