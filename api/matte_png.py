@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from shared.errors import InvalidMatteError, NotKeptError, TooCostlyImageError
-from shared.photo_header import PNG_SIGNATURE, png_chunks
+from shared.png_chunks import PNG_SIGNATURE, png_chunks
 
 GREY, RGBA = 0, 6
 """Colour types of PNG."""
@@ -28,9 +28,14 @@ PACKED_BYTES = 64 * 1024
 """Bytes of one IDAT chunk, about."""
 
 
-def check_matte(data: bytes | bytearray, width: int, height: int) -> None:
-    """Raise InvalidMatteError unless this is a whole 8-bit grey PNG of that size, as far as its
-    chunks tell. The worker decodes it.
+PIXEL_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND"})
+
+
+def checked_matte(data: bytes | bytearray, width: int, height: int) -> bytes:
+    """An 8-bit grey PNG of that size with nothing but its pixels: a gamma or a profile would change
+    the values when it is decoded, which the worker does.
+
+    Raises InvalidMatteError if the chunks tell that it is anything else.
     """
     if not data.startswith(PNG_SIGNATURE):
         raise InvalidMatteError("The body is no PNG file")
@@ -50,6 +55,8 @@ def check_matte(data: bytes | bytearray, width: int, height: int) -> None:
         raise InvalidMatteError(
             f"The matte has {found_width} x {found_height} pixels, the photo {width} x {height}"
         )
+    kept = [data[begin:end] for kind, begin, end in chunks if kind in PIXEL_CHUNKS]
+    return PNG_SIGNATURE + b"".join(kept)
 
 
 def alpha_as_grey_png(pieces: Iterator[bytes]) -> Iterator[bytes]:

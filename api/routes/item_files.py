@@ -15,7 +15,7 @@ from api.http.auth import CallerDep
 from api.http.guarded_route import GuardedRoute
 from api.http.limits import BodyLimits, takes
 from api.http.problems import responses
-from api.matte_png import alpha_as_grey_png, check_matte
+from api.matte_png import alpha_as_grey_png, checked_matte
 from api.resources import Resources, ResourcesDep
 from api.routes.lookup import find_item
 from api.schemas.responses import ItemOut
@@ -39,21 +39,24 @@ from shared.kept_files import MatteIn, matte_key, output_with_matte, thumbnails_
 from shared.models import Item
 from shared.object_url import ObjectUrl
 from shared.options import Options
+from shared.photo_kinds import HEAD_BYTES, photo_kind
 from shared.storage import STREAM_BYTES
 
 router = APIRouter(route_class=GuardedRoute, prefix="/v1/items/{item_id}", tags=["items"])
 
 MAX_THUMBNAILS_BYTES = 1024**2
 
-_MAGIC = {
-    b"\xff\xd8\xff": "image/jpeg",
-    b"\x89PNG": "image/png",
-    b"RIFF": "image/webp",
-    b"BM": "image/bmp",
-    b"II*\0": "image/tiff",
-    b"MM\0*": "image/tiff",
+_MEDIA_TYPES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "HEIF": "image/heic",
+    "AVIF": "image/avif",
+    "TIFF": "image/tiff",
+    "BMP": "image/bmp",
+    "PSD": "image/vnd.adobe.photoshop",
 }
-"""Media types by a file's first bytes. What the storage says about a file is the caller's word."""
+"""Media types by shared.photo_kinds. What the storage says about a file is the caller's word."""
 
 IfNoneMatch = Annotated[str | None, Header(max_length=1_000)]
 _PNG: dict[str, Any] = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
@@ -147,8 +150,7 @@ async def put_matte(
     instead_of = None if if_match.strip() == "*" else frozenset({item.version})
     if instead_of is not None and not _names(if_match, item):
         raise MatteChangedError(f"The item shows version {item.version} by now")
-    matte = await read_whole(request)
-    check_matte(matte, item.width or 0, item.height or 0)
+    matte = checked_matte(await read_whole(request), item.width or 0, item.height or 0)
     item, options = await run_in_threadpool(
         mend, resources, caller, item, options, matte, instead_of
     )
@@ -275,7 +277,7 @@ def _fetched(resources: Resources, url: str) -> tuple[int, Iterator[bytes], byte
 
 
 def _streamed(size: int, rest: Iterator[bytes], first: bytes, name: str) -> Response:
-    kind = next((kind for magic, kind in _MAGIC.items() if first.startswith(magic)), None)
+    kind = _MEDIA_TYPES.get(photo_kind(first[:HEAD_BYTES]) or "")
 
     def pieces() -> Iterator[bytes]:
         yield first

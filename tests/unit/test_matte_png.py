@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from api.matte_png import alpha_as_grey_png, check_matte
+from api.matte_png import alpha_as_grey_png, checked_matte
 from shared.errors import InvalidMatteError, NotKeptError
-from shared.photo_header import PNG_SIGNATURE
+from shared.png_chunks import PNG_SIGNATURE
 
 
 def pieces_of(data: bytes, size: int) -> Iterator[bytes]:
@@ -82,7 +82,14 @@ def grey(width: int, height: int) -> bytes:
 
 
 def test_a_grey_png_of_the_photo_s_size_is_a_matte() -> None:
-    check_matte(grey(7, 5), 7, 5)
+    assert checked_matte(grey(7, 5), 7, 5) == grey(7, 5)
+
+
+def test_nothing_in_a_matte_changes_its_values() -> None:
+    gamma = (4).to_bytes(4, "big") + b"gAMA" + (100_000).to_bytes(4, "big")
+    gamma += zlib.crc32(gamma[4:]).to_bytes(4, "big")
+    with_gamma = grey(7, 5)[:33] + gamma + grey(7, 5)[33:]
+    assert checked_matte(bytearray(with_gamma), 7, 5) == grey(7, 5)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +107,7 @@ def test_a_grey_png_of_the_photo_s_size_is_a_matte() -> None:
 )
 def test_anything_else_is_no_matte(data: bytes, why: str) -> None:
     with pytest.raises(InvalidMatteError, match=why):
-        check_matte(data, 7, 5)
+        checked_matte(data, 7, 5)
 
 
 def test_a_bomb_is_unpacked_in_pieces() -> None:

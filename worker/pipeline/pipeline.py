@@ -241,7 +241,7 @@ class Pipeline:
             _min_side_px(in_flight), options.colour_profile is ColourProfile.KEEP
         )
         if in_flight.item.suspect:
-            decoded = DecodedImage(*self._quarantine.decode(data, request))
+            decoded = self._quarantine.decode(data, request)
         else:
             with self._watchdog.watching(in_flight.item.item_id, "decode"):
                 decoded = decode(
@@ -264,7 +264,7 @@ class Pipeline:
         InvalidMatteError.
         """
         try:
-            pixels = self._quarantine.decode(data, DecodeRequest())[0]
+            pixels = self._quarantine.decode(data, DecodeRequest()).image
         except ImageError as error:
             raise InvalidMatteError(f"The matte can't be read: {error.detail}") from error
         if pixels.shape[:2] != (decoded.height, decoded.width):
@@ -340,7 +340,7 @@ class Pipeline:
         data = self._store.get(bucket, key, self._settings.max_image_bytes)
         # Decoded in quarantine: every batch of the job reads the picture, so a picture that crashes
         # native code would end one worker after another.
-        return self._quarantine.decode(data, DecodeRequest())[0]
+        return self._quarantine.decode(data, DecodeRequest()).image
 
 
 def _min_side_px(in_flight: InFlightImage) -> int | None:
