@@ -78,6 +78,16 @@ def test_sending_goes_on_after_a_reload_and_sends_nothing_twice(
     assert client.wait(page.url.rsplit("/", 1)[1])["counts"]["succeeded"] == 12
 
 
+def test_two_tabs_do_not_send_the_same_files(opened: Callable[..., Page]) -> None:
+    first = opened("/console/new")
+    expect(first.locator("#start-text")).to_contain_text("Drop photos first")
+    second = opened("/console/new", context=first.context)
+    expect(second.get_by_role("alert")).to_contain_text("open in another tab")
+    first.close()
+    second.reload()
+    expect(second.get_by_role("alert")).to_be_hidden()
+
+
 def test_a_source_that_is_not_allowed_says_what_to_do(opened: Callable[..., Page]) -> None:
     page = opened("/console/new")
     page.get_by_text("Or name where the photos are").click()

@@ -18,6 +18,10 @@ const uploads = await Uploads.open(form.dataset.key, Number(form.dataset.maxByte
 const draft = (await uploads.draft.get("draft")) ?? { id: crypto.randomUUID?.() ?? String(Math.random()), wanted: false, values: {} };
 restore();
 show();
+if (!uploads.mine) {
+  byId("new").inert = true;
+  byId("other-tab").hidden = false;
+}
 
 // Choosing files.
 byId("pick-files").onclick = () => byId("files").click();
@@ -29,6 +33,7 @@ for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event
 byId("drop").ondragover = () => byId("drop").classList.add("over");
 byId("drop").ondragleave = () => byId("drop").classList.remove("over");
 addEventListener("drop", async (event) => {
+  if (!uploads.mine) return;
   byId("drop").classList.remove("over");
   try { await uploads.add(await dropped(event.dataTransfer)); } catch (error) { complain(error); }
 });
