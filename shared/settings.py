@@ -445,6 +445,16 @@ class Settings(BaseSettings):
         description="Signs the console's sessions. Set the same value for all API processes. "
         "Default: each process makes its own, and its sessions end with it.",
     )
+    flower_url: Annotated[str | None, BeforeValidator(_empty_is_none)] = Field(
+        None,
+        pattern=r"^https?://",
+        description="Where operators reach Flower; the console links to it.",
+    )
+    grafana_url: Annotated[str | None, BeforeValidator(_empty_is_none)] = Field(
+        None,
+        pattern=r"^https?://",
+        description="Where operators reach Grafana; the console links to it.",
+    )
     session_s: int = Field(
         43_200, ge=60, description="How long a session of the console lasts after signing in."
     )

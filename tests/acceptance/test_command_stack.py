@@ -62,6 +62,7 @@ def test_a_second_start_finds_the_jobs_of_the_first_and_ctrl_c_stops_cleanly(
             assert "Flower" in text
             assert "Warning" in text
             assert "mtk_" in text
+            assert re.search(r"^Console http://\S+/console/sign-in#mtl_\S+$", text, re.MULTILINE)
             with closing(s3_of(text, data)) as s3:
                 found = s3.list_page(ObjectUrl("matting", "jobs/"), after=None)
                 samples = s3.list_page(ObjectUrl("matting", "samples/"), after=None)
