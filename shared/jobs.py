@@ -34,12 +34,12 @@ class JobStatus(StrEnum):
 
 
 class PendingChange(StrEnum):
-    """What was asked for a whole job and its images follow in pages."""
+    """A requested change of a whole job whose images follow in pages."""
 
     CANCEL = "cancel"
-    """The images that wait become cancelled; the job and its counters say so already."""
+    """The waiting images become cancelled. The job and its counters show it already."""
     RETRY = "retry"
-    """The images that failed go back to the queue; the counters move with them."""
+    """The failed images go back to the queue. The counters follow page by page."""
 
 
 class Reason(StrEnum):

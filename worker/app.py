@@ -163,8 +163,8 @@ def _open(**_: Any) -> None:
             lambda **_: _stopping(heartbeat, storage_breaker, probes), weak=False
         )
     except Exception as error:
-        # Whatever it is: Celery logs what a signal's receiver raises, and takes messages all the
-        # same. Only an exit gets through.
+        # Catch everything: Celery only logs exceptions of signal handlers and then consumes
+        # messages anyway. It does let an exit through.
         try:
             _report_failed_start(error)
             _opened.close()
@@ -192,7 +192,7 @@ def _end_stuck(runner: BatchRunner, item_id: str | None, stage: str, limit_s: fl
             runner.fail_in_flight(item_id, error)
     except DatabaseError as away:
         # Not recorded: the lease of the image expires, and it is processed again as a suspect.
-        log.error("image-not-convicted", item=item_id, detail=away.detail)
+        log.error("poisonous-image-not-recorded", item=item_id, detail=away.detail)
     os._exit(os.EX_SOFTWARE)
 
 

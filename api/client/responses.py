@@ -59,6 +59,13 @@ class Job(TypedDict):
     finished_at: str | None
 
 
+class RetriedJob(Job):
+    """A job after a retry."""
+
+    retried: int
+    """Failed images that are tried again."""
+
+
 class StoredFile(TypedDict):
     """One result file of an image."""
 
@@ -68,6 +75,7 @@ class StoredFile(TypedDict):
     height: int
     bytes: int
     unmet: list[str]
+    file_url: str | None
 
 
 class NamedItem(TypedDict):
@@ -113,6 +121,8 @@ class Item(NamedItem):
     version: int
     redo: Redo | None
     finished_at: str | None
+    result_url: str | None
+    urls_expire_at: str | None
 
 
 class Version(TypedDict):

@@ -12,10 +12,19 @@ from typing import Any, Literal, Self, Unpack
 
 from api.client import calls
 from api.client.async_client import AsyncMattingClient
-from api.client.calls import ApiCall, JobSettings
+from api.client.calls import ApiCall, ItemFilter, JobSettings
 from api.client.connection import Page
 from api.client.event_loop import EventLoopThread
-from api.client.responses import Answer, Delivery, Item, Job, MadeWebhook, Version, Webhook
+from api.client.responses import (
+    Answer,
+    Delivery,
+    Item,
+    Job,
+    MadeWebhook,
+    RetriedJob,
+    Version,
+    Webhook,
+)
 from api.client.results import AsyncResults
 from api.client.uploading import Journal, LocalFiles
 from api.client.webhooks import AsyncWebhooks
@@ -237,17 +246,19 @@ class MattingClient:
         """The present state of a job. Raises ApiError."""
         return self._loop.run(self._client.job, job_id)
 
-    def jobs(self) -> Iterator[Job]:
-        """Your jobs, newest first."""
-        return self.pages(self._client.jobs_page(), "jobs")
+    def jobs(self, *, metadata: Mapping[str, str] | None = None) -> Iterator[Job]:
+        """Your jobs, newest first; with `metadata` only those that have all these values."""
+        return self.pages(self._client.jobs_page(metadata), "jobs")
 
-    def items(
-        self, job_id: str, *, status: str | None = None, review: str | None = None
-    ) -> Iterator[Item]:
+    def items(self, job_id: str, **wanted: Unpack[ItemFilter]) -> Iterator[Item]:
         """The images of a job, in the order of their source; `review` is `flagged`, `pending`,
-        `accepted` or `rejected`.
+        `accepted` or `rejected`; `include="urls"` adds presigned URLs of the results.
         """
-        return self.pages(self._client.items_page(job_id, status, review), "items")
+        return self.pages(self._client.items_page(job_id, wanted), "items")
+
+    def find_items(self, custom_id: str) -> Iterator[Item]:
+        """The images of all your jobs that have this id of yours, newest first."""
+        return self.pages(self._client.find_items_page(custom_id), "items")
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job: images that have not started are skipped. Raises ApiError."""
@@ -261,8 +272,8 @@ class MattingClient:
         """Resume a paused job. Raises ApiError."""
         return self._loop.run(self._client.resume, job_id)
 
-    def retry(self, job_id: str) -> Job:
-        """Process the failed images of a job again. Raises ApiError."""
+    def retry(self, job_id: str) -> RetriedJob:
+        """Process the failed images of a job again; `retried` says how many. Raises ApiError."""
         return self._loop.run(self._client.retry, job_id)
 
     def delete(self, job_id: str) -> None:
@@ -279,6 +290,25 @@ class MattingClient:
         Raises ApiError, OSError.
         """
         self._loop.run(self._client.report, job_id, path)
+
+    def review(self, item_id: str, verdict: str | None, *, note: str | None = None) -> Item:
+        """Store a verdict, `accept` or `reject`; None takes it back. Raises ApiError."""
+        return self._loop.run(self._client.review, item_id, verdict, note=note)
+
+    def archive(
+        self,
+        job_id: str,
+        path: Path | str,
+        *,
+        review: Literal["accepted", "unflagged"] | None = None,
+        on_bytes: Callable[[int], None] = lambda _count: None,
+    ) -> None:
+        """Write a zip file of all results, except rejected ones; see `GET …/archive.zip`.
+
+        `on_bytes` receives the number of bytes written since the last call. The file appears when
+        it is complete. Raises ApiError, TransportError, OSError.
+        """
+        self._loop.run(self._client.archive, job_id, path, review=review, on_bytes=on_bytes)
 
     def events(self, job_id: str) -> Iterator[Job]:
         """The job each time it changes, and last when it has ended.

@@ -93,7 +93,7 @@ class Archive:
             left -= len(data)
             if left < 0:
                 limit = self._settings.max_archive_bytes
-                raise BadArchiveError(f"Unpacked it has more than the limit of {limit:,} bytes")
+                raise BadArchiveError(f"Its unpacked size exceeds the limit of {limit:,} bytes")
             source = store.put(key_of(number), data)
             del data  # release the photo before the next one is unpacked
             yield NewItem(name=name, source=source)
@@ -101,7 +101,7 @@ class Archive:
     def _read(self, entry: zipfile.ZipInfo) -> bytearray:
         """Raises FileTooLargeError or BadArchiveError."""
         if entry.flag_bits & 0x1:
-            raise BadArchiveError(f"{entry.filename!r} is locked with a password")
+            raise BadArchiveError(f"{entry.filename!r} is protected by a password")
         limit = self._settings.max_image_bytes
         data = bytearray()
         try:
@@ -180,10 +180,10 @@ def _check_directory(file: IO[bytes]) -> None:
     file.seek(0)
     end = tail.rfind(b"PK\5\6")
     if end < 0 or len(tail) < end + 22:
-        raise BadArchiveError("The file is no zip file, or was cut")
+        raise BadArchiveError("The file is not a zip file, or it is truncated")
     directory = struct.unpack_from("<L", tail, end + 12)[0]
     wide = tail.rfind(b"PK\6\6", 0, end)
     if directory == 0xFFFFFFFF and wide >= 0 and len(tail) >= wide + 48:
         directory = struct.unpack_from("<Q", tail, wide + 40)[0]
     if directory > min(size, MAX_DIRECTORY_BYTES):
-        raise BadArchiveError("Its list of entries is damaged, or far too long")
+        raise BadArchiveError("Its list of entries is damaged or too long")

@@ -27,6 +27,12 @@ _TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Unicode characters that reverse the writing direction: they make `gpj.exe` look like `exe.jpg`.
 """
 
+INVISIBLE = "\ufeff\u200b\u200e\u200f"
+"""Signs that come along when text is copied from web pages."""
+
+_LINE_ENDS = re.compile(r"[\r\n\t\v\f\x1c-\x1f\x85\u2028\u2029]")
+"""Blanks that no URL has by a mistake of its writer alone."""
+
 _PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*")
 """Matches most names, which need no closer check."""
 
@@ -107,19 +113,29 @@ class SourcePolicy:
                 self.object_or_upload(text)
 
 
-def web_address(text: str) -> str:
-    """Check that a URL can be one of a photo. Its address is checked when it is downloaded.
+def photo_address(text: str) -> str:
+    """The URL of a photo as lists and people write it: blanks around it go, blanks in it are
+    `%20`, `//host/…` is https. Its address is checked when it is downloaded.
 
     Raises ForbiddenUrlError.
     """
+    bare = text.strip().strip(INVISIBLE).strip()
+    spelled = re.sub(r"\s", "%20", bare) if not _LINE_ENDS.search(bare) else bare
+    return web_address(f"https:{spelled}" if spelled.startswith("//") else spelled)
+
+
+def web_address(text: str) -> str:
+    """Check that a URL can be one of the web. Raises ForbiddenUrlError."""
     try:
         parts = urlsplit(text)
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         valid = False
-    odd = any(ord(char) <= 32 for char in text) or text != without_unstorable_text(text)
-    if not valid or parts.username or parts.password or odd:
+    odd = any(ord(char) <= 32 or ord(char) == 127 for char in text)
+    if not valid or odd or text != without_unstorable_text(text):
         raise ForbiddenUrlError("The URL is no plain http(s) address")
+    if parts.username or parts.password:
+        raise ForbiddenUrlError("The URL holds a user or a password")
     return text
 
 

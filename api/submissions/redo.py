@@ -7,7 +7,6 @@ from pydantic import ValidationError
 from api.http.auth import Caller
 from api.resources import Resources
 from api.schemas.requests import RedoRequest
-from api.schemas.validation import describe_validation
 from api.sources.source_policy import SourcePolicy
 from api.submissions.intake import discard, publish
 from shared import job_store
@@ -17,6 +16,7 @@ from shared.jobs import MadeBy
 from shared.kept_files import matte_key
 from shared.models import Item, new_id
 from shared.options import Options
+from shared.validation_words import describe_validation
 
 
 def redo(
@@ -38,7 +38,7 @@ def redo(
     try:
         options = Options.model_validate(item.options or job_options).overridden(changes)
     except ValidationError as error:
-        raise InvalidOptionsError(describe_validation(error)) from error
+        raise InvalidOptionsError(describe_validation(error, Options)) from error
     SourcePolicy(resources.settings, caller.api_key_id, caller.sources).options(
         options, item.job_id
     )

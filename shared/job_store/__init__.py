@@ -16,7 +16,9 @@ from shared.job_store.api_keys import (
 from shared.job_store.backlog import Backlog, backlog
 from shared.job_store.changes import changing_jobs, continue_change
 from shared.job_store.control import (
+    MOST_COUNTED,
     cancel_job,
+    count_retryable,
     delete_job,
     pause_job,
     resume_job,
@@ -79,6 +81,7 @@ from shared.job_store.publishing import (
 from shared.job_store.reading import (
     Rate,
     ended_jobs_among,
+    find_items,
     get_item,
     get_job,
     is_at_rest,
@@ -114,13 +117,16 @@ from shared.job_store.webhook_deliveries import (
     redeliver,
 )
 from shared.job_store.webhooks import (
+    PAGE_DELIVERIES,
     create_webhook,
     delete_webhook,
     disable_webhook,
     enable_webhook,
     get_webhook,
+    give_up_deliveries,
     list_webhooks,
     old_secret_until,
+    remove_deleted_webhooks,
     rotate_secret,
 )
 from shared.job_store.workers import (
@@ -133,6 +139,8 @@ from shared.job_store.workers import (
 
 __all__ = [
     "EXPRESS_IMAGES",
+    "MOST_COUNTED",
+    "PAGE_DELIVERIES",
     "Attempt",
     "AttemptResult",
     "Backlog",
@@ -163,6 +171,7 @@ __all__ = [
     "claim_deliveries",
     "claim_many",
     "continue_change",
+    "count_retryable",
     "create_api_key",
     "create_job",
     "create_webhook",
@@ -176,6 +185,7 @@ __all__ = [
     "expire_jobs",
     "find_api_key",
     "find_earlier_results",
+    "find_items",
     "find_submission",
     "finish_expansion",
     "finish_many",
@@ -189,6 +199,7 @@ __all__ = [
     "get_job",
     "get_webhook",
     "give_back",
+    "give_up_deliveries",
     "images_held",
     "images_left",
     "is_at_rest",
@@ -217,6 +228,7 @@ __all__ = [
     "release_expired_leases",
     "release_leader_lease",
     "remember_submission",
+    "remove_deleted_webhooks",
     "remove_items",
     "remove_job",
     "renew_leader_leases",

@@ -55,8 +55,8 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
             item.status, item.finished_at = ItemStatus.FAILED, moment
             guilty = item.deaths > ALONE_DEATHS
             error = (PoisonousImageError if guilty else AttemptsExhaustedError)(
-                f"Its worker died or stalled in {item.deaths} of {item.attempts} tries"
-                f"{', the last time with nothing else at hand' * guilty}"
+                f"Its worker died or stalled in {item.deaths} of {item.attempts} attempts"
+                f"{', the last time while it ran alone' * guilty}"
             )
             item.error_code, item.error_detail = error.code, error.message
             job.failed += 1

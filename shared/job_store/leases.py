@@ -16,7 +16,7 @@ from shared.errors import ImageTimeoutError, PoisonousImageError
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.usage import UsageAmount, add_usage
 from shared.jobs import ALONE_DEATHS, ENDED, HELD, STAGES, ItemStatus, JobStatus
-from shared.models import Item, Job
+from shared.models import Item, Job, place_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +139,7 @@ def claim_many(
             item_id=row.id,
             job_id=row.job_id,
             name=row.name,
-            source=row.source,
+            source=place_of(row.source),
             api_key_id=jobs[row.job_id].api_key_id,
             owner=owner,
             attempt=row.attempts,

@@ -19,6 +19,7 @@ RESULT_COLUMNS = (
     "review_reasons",
     "matte_model",
     "fingerprint",
+    "matte_model",
     "reused",
     "timings_ms",
     "finished_at",

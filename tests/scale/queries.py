@@ -361,6 +361,17 @@ QUERIES = [
         run=lambda s, m: job_store.list_jobs(s, api_key_id=m.key, before=None, limit=51),
     ),
     Query(
+        name="list_jobs, by metadata",
+        every=REQUEST,
+        run=lambda s, m: job_store.list_jobs(
+            s,
+            api_key_id=m.key,
+            before=None,
+            limit=51,
+            metadata={"season": "spring", "shop": "north"},
+        ),
+    ),
+    Query(
         name="list_jobs, a page further back",
         every=REQUEST,
         run=lambda s, m: job_store.list_jobs(s, api_key_id=m.key, before=m.failed, limit=51),
@@ -382,6 +393,16 @@ QUERIES = [
         name="list_items, failed",
         every=REQUEST,
         run=lambda s, m: _items(s, m.bulk, status=ItemStatus.FAILED),
+    ),
+    Query(
+        name="find_items",
+        every=REQUEST,
+        run=lambda s, m: job_store.find_items(s, "SKU-3", api_key_id=m.key, before=None, limit=51),
+    ),
+    Query(
+        name="list_items, of one custom_id",
+        every=REQUEST,
+        run=lambda s, m: _items(s, m.bulk, custom_id="SKU-7"),
     ),
     *(
         Query(
@@ -429,6 +450,11 @@ QUERIES = [
         every=REQUEST,
         limit_ms=WRITES_MS,
         run=lambda s, m: job_store.cancel_job(s, m.bulk),
+    ),
+    Query(
+        name="count_retryable of 400,000",
+        every=REQUEST,
+        run=lambda s, m: job_store.count_retryable(s, m.failed),
     ),
     Query(
         name="retry_failed of 400,000",

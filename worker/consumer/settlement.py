@@ -1,4 +1,4 @@
-"""The end of an image's attempt: the row for the database, and its metrics, trace and log."""
+"""Ends an image's attempt: success, failure or another attempt, with metrics, trace and log."""
 
 import random
 from dataclasses import asdict
@@ -17,7 +17,10 @@ log = get_logger(__name__)
 
 
 def settlement(session: Session, claim: Claim, outcome: Outcome, settings: Settings) -> Settlement:
-    """The settlement of an image: its result, its error, or the time of the next attempt."""
+    """The settlement of an image: its result, its error, or the time of the next attempt.
+
+    A retryable error leads to another attempt while attempts are left.
+    """
     error = outcome.error
     retry_at = None
     allowed = job_store.attempts_allowed(settings.max_attempts, claim.forwarded_to)

@@ -46,7 +46,7 @@ def checked_postprocess(steps: object) -> tuple[str, ...]:
     UnsupportedTransformError for anything else.
     """
     if not isinstance(steps, list | tuple):
-        raise UnsupportedTransformError("postprocess in deploy.yaml is no list")
+        raise UnsupportedTransformError("postprocess in deploy.yaml is not a list")
     for step in steps:
         if not isinstance(step, dict) or [*step] != ["type"] or step["type"] not in POSTPROCESS:
             known = ", ".join(POSTPROCESS)

@@ -41,6 +41,7 @@ from worker.pipeline.meant_subject import put_back, seen_by_network
 from worker.pipeline.result_reuse import EarlierResults
 from worker.pipeline.second_opinions import SecondOpinions
 from worker.pipeline.transfers import Transfers
+from worker.pipeline.twins import Twins
 from worker.pipeline.work_items import Outcome, WorkItem
 
 __all__ = ["BatchPredictor", "ObjectStore", "Outcome", "Pipeline", "WorkItem"]
@@ -141,9 +142,22 @@ class Pipeline:
         """Process fetched images, up to starting to store them."""
         # One query for all, while the last photos are being decoded; earlier results are only
         # copied.
+        twins = Twins()
         left, storing = self._round(
-            fetched, lambda: self._transfers.copy_earlier(images), may_wait=False
+            twins.without(fetched), lambda: self._transfers.copy_earlier(images), may_wait=False
         )
+        self._finish_rounds(left, storing)
+        for copied in self._transfers.copy_twins(
+            [twin for twin in twins.found if not twin.in_flight.outcome.reused]
+        ):
+            copied.result()
+        # Those of a leader that failed, or whose files could not be copied.
+        self._finish_rounds([(twin.in_flight, twin.data) for twin in twins.found], [])
+
+    def _finish_rounds(
+        self, left: "list[tuple[InFlightImage, bytes]]", storing: "list[Future[None]]"
+    ) -> None:
+        """Process what is left, and wait until everything is stored."""
         while left:
             rest = [(in_flight, data) for in_flight, data in left if not in_flight.outcome.reused]
             left, more = self._round(rest, list, may_wait=True)
@@ -318,8 +332,8 @@ class Pipeline:
             in_flight.outcome.review = tuple(reasons)
 
     def _finish(self, in_flight: InFlightImage) -> "Future[None]":
-        forwarded = in_flight.outcome.forward_to is not None
-        if not forwarded and (in_flight.alpha is not None or in_flight.matte is not None):
+        wanted = in_flight.alpha is not None and in_flight.outcome.forward_to is None
+        if wanted or in_flight.matte is not None:
             with self._watchdog.watching(in_flight.item.item_id, "finish"):
                 in_flight.stage("finish", lambda: self._compose(in_flight))
         # Release the large arrays right after encoding: storing may wait for the network.

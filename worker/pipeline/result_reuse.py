@@ -10,7 +10,8 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from dataclasses import asdict
+from typing import Any, Protocol
 
 from shared import job_store
 from shared.database import Database
@@ -68,7 +69,13 @@ class ResultReuse:
         """SHA-256 of everything that determines the result."""
         if any(options.background_images()):
             return None
-        asked = json.dumps(options.model_dump(mode="json", exclude={"preset"}), sort_keys=True)
+        # Neither a preset's name nor a file's name changes a pixel.
+        unseen: dict[str, Any] = {
+            "preset": True,
+            "name": True,
+            "extra_outputs": {"__all__": {"name"}},
+        }
+        asked = json.dumps(options.model_dump(mode="json", exclude=unseen), sort_keys=True)
         models = f"{self._model} {self._second(options)}"
         digest = hashlib.sha256(f"{RESULT_VERSION}\n{tenant}\n{models}\n{asked}\n".encode())
         digest.update(data)
@@ -115,6 +122,21 @@ def stored_again(past: EarlierResult, item: WorkItem) -> tuple[StoredOutput, ...
     )
 
 
+def result_of(outcome: Outcome) -> EarlierResult | None:
+    """The result of an image that was just stored; None: it has none."""
+    if outcome.error is not None or not outcome.outputs:
+        return None
+    return EarlierResult(
+        result_key=outcome.outputs[0].key,
+        outputs=[asdict(one) for one in outcome.outputs],
+        review_reasons=[reason.value for reason in outcome.review],
+        width=outcome.width,
+        height=outcome.height,
+        output_bytes=outcome.output_bytes,
+        matte_model=outcome.model,
+    )
+
+
 def copy_again(
     past: EarlierResults,
     found: EarlierResult,
@@ -140,7 +162,7 @@ def copy_again(
         for key_of in kept:
             past.copy(key_of(found.result_key), key_of(outputs[0].key))
     except (MattingError, ValueError) as error:
-        log.info("reuse-gone", item=item.item_id, detail=str(error))
+        log.info("reusable-result-missing", item=item.item_id, detail=str(error))
         return
     outcome.outputs, outcome.reused = outputs, True
     outcome.width, outcome.height = found.width, found.height

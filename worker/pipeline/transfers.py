@@ -14,7 +14,8 @@ from shared.telemetry import get_logger
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.pipeline.in_flight import InFlightImage, ObjectStore
 from worker.pipeline.photo_sources import WEB
-from worker.pipeline.result_reuse import EarlierResults, copy_again
+from worker.pipeline.result_reuse import EarlierResults, copy_again, result_of
+from worker.pipeline.twins import Twin
 from worker.pipeline.work_items import StoredOutput, WorkItem
 
 log = get_logger(__name__)
@@ -39,22 +40,23 @@ class Transfers:
         item = in_flight.item
         data = self._store.get(item.bucket, item.key, self._settings.max_image_bytes)
         in_flight.outcome.input_bytes = len(data)
-        if item.forwarded_to is not None:
+        if item.matte_key is not None:
+            in_flight.given_matte = self._stored(item.matte_key)
+        elif item.forwarded_to is not None:
             in_flight.handover = self._handover(item)
-        elif item.matte_key is not None:
-            in_flight.given_matte = self._store.get(
-                self._settings.s3_bucket, item.matte_key, self._settings.max_image_bytes
-            )
         elif self._past is not None:
             in_flight.outcome.fingerprint = self._past.fingerprint(item.tenant, data, item.options)
         return data
 
+    def _stored(self, key: str) -> bytes:
+        """An object of the service's own bucket."""
+        settings = self._settings
+        return self._store.get(settings.s3_bucket, key, settings.max_image_bytes)
+
     def _handover(self, item: WorkItem) -> bytes | None:
         """The first model's matte; None: it is gone, and the second one's stands alone."""
         try:
-            return self._store.get(
-                self._settings.s3_bucket, item.handover_key, self._settings.max_image_bytes
-            )
+            return self._stored(item.handover_key)
         except SourceNotFoundError:
             log.warning("handover-gone", item=item.item_id)
             return None
@@ -85,6 +87,25 @@ class Transfers:
             )
             for in_flight in in_flight_images
             if (past := found.get((in_flight.item.tenant, in_flight.outcome.fingerprint or "")))
+        ]
+
+    def copy_twins(self, twins: "Sequence[Twin]") -> "list[Future[None]]":
+        """Start copying the results that other images of the batch got meanwhile."""
+        past = self._past
+        if past is None:
+            return []
+        return [
+            self._io.submit(
+                twin.in_flight.of,
+                copy_again,
+                past,
+                found,
+                twin.in_flight.item,
+                twin.in_flight.outcome,
+                self._settings,
+            )
+            for twin in twins
+            if (found := result_of(twin.leader.outcome)) is not None
         ]
 
     def put(self, in_flight: InFlightImage) -> "Future[None]":
