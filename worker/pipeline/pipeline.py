@@ -332,8 +332,8 @@ class Pipeline:
             in_flight.outcome.review = tuple(reasons)
 
     def _finish(self, in_flight: InFlightImage) -> "Future[None]":
-        wanted = in_flight.alpha is not None and in_flight.outcome.forward_to is None
-        if wanted or in_flight.matte is not None:
+        forwarded = in_flight.outcome.forward_to is not None
+        if not forwarded and (in_flight.alpha is not None or in_flight.matte is not None):
             with self._watchdog.watching(in_flight.item.item_id, "finish"):
                 in_flight.stage("finish", lambda: self._compose(in_flight))
         # Release the large arrays right after encoding: storing may wait for the network.
