@@ -15,6 +15,7 @@ from PIL import AvifImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from pillow_heif import HeifImageFile
 
 from shared.errors import CameraRawError, NotAnImageError
+from shared.jpeg_segments import without_broken_segments
 from shared.photo_kinds import HEAD_BYTES, other_kind, photo_kind, raw_kind
 from shared.png_chunks import readable_png, too_many_parts
 from shared.tiff_header import refuse_other_tiff
@@ -84,7 +85,12 @@ def open_header(data: bytes) -> PIL.Image.Image:
             return header
     except SyntaxError as error:
         raise UnidentifiedImageError(str(error)) from error
-    return PIL.Image.open(file, formats=(kind,))
+    try:
+        return PIL.Image.open(file, formats=(kind,))
+    except UnidentifiedImageError:
+        if kind != "JPEG":
+            raise
+        return PIL.Image.open(_Measured(without_broken_segments(data)), formats=(kind,))
 
 
 def orientation_of(header: PIL.Image.Image) -> int:
