@@ -154,7 +154,7 @@ def _reduced_scale(header: PIL.Image.Image, min_side_px: int | None) -> int:
 def _opencv_is_correct(header: PIL.Image.Image) -> bool:
     """Whether OpenCV decodes the file correctly: 8-bit grey or RGB, in sRGB or without profile."""
     if header.format == "BMP":
-        return header.info.get("compression") in BMP_RUN_LENGTH
+        return header.info.get("compression") in BMP_RUN_LENGTH or _arrangement(header) == "BGR"
     if header.format not in OPENCV_FORMATS or "transparency" in header.info:
         return False
     profile = header.info.get("icc_profile")
@@ -165,8 +165,14 @@ def _opencv_is_correct(header: PIL.Image.Image) -> bool:
 
 def _is_deep(header: PIL.Image.Image) -> bool:
     """Whether it is a PNG with 16 bits a sample. Pillow would drop the lower 8 of them."""
+    return header.format == "PNG" and "16" in _arrangement(header)
+
+
+def _arrangement(header: PIL.Image.Image) -> str:
+    """Pillow's name of the arrangement of the samples in the file."""
     tiles: Any = getattr(header, "tile", None)
-    return header.format == "PNG" and bool(tiles) and "16" in str(tiles[0].args)
+    given = tiles[0].args if tiles else ""
+    return str(given[0] if isinstance(given, tuple) else given)
 
 
 def _decode_with_opencv(data: bytes, header: PIL.Image.Image, min_side_px: int | None) -> Image:
