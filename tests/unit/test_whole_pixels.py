@@ -18,6 +18,7 @@ from shared.errors import (
 from shared.settings import Settings
 from tests.colour_profiles import linear_rgb
 from tests.photo_files import chunk, drawn, heif, saved
+from tests.photo_matrix import psd
 from worker.imaging.decoding import decode
 
 # Pillow warns of what is damaged beside the pixels.
@@ -192,6 +193,20 @@ def test_a_profile_is_told_by_what_it_does() -> None:
 def test_what_is_no_photo_is_called_what_it_is(data: bytes, said: str) -> None:
     with pytest.raises(NotAnImageError, match=said):
         decode(data, SETTINGS)
+
+
+def test_photoshop_documents_that_are_not_read_say_why() -> None:
+    planes = np.zeros((16, 24, 3), np.int64)
+    data = psd(planes, 3, 8, has_alpha=False, packed_rows=False)
+    lab = data[:24] + struct.pack(">H", 9) + data[26:]
+    deep = data[:22] + struct.pack(">H", 32) + data[24:]
+    resource = b"8BIM" + struct.pack(">HHI", 1057, 0, 5) + b"\0\0\0\1\0\0"
+    layers_only = data[:30] + struct.pack(">I", len(resource)) + resource + data[34:]
+    for one in (lab, deep, layers_only):
+        with pytest.raises(UnsupportedImageError, match="Photoshop"):
+            decode(one, SETTINGS)
+    with pytest.raises(TruncatedImageError, match="too early"):
+        decode(data[:-9], SETTINGS)
 
 
 @pytest.mark.parametrize("name", ["a.jfif", "a.jpe", "a.mpo", "a"])

@@ -28,6 +28,7 @@ from shared.settings import Settings
 from worker.imaging.arrays import Image
 from worker.imaging.colours import MatrixProfile, coded_profile, keeps_colours, to_srgb
 from worker.imaging.completeness import refuse_incomplete
+from worker.imaging.psd_samples import read_psd_samples
 from worker.imaging.samples import Samples, read_with_pillow, to_uint8, unmultiplied
 from worker.imaging.tiff_samples import read_tiff
 
@@ -226,6 +227,8 @@ def _read_samples(data: bytes, header: PIL.Image.Image) -> Samples:
     """The samples of a file. Raises MattingError, and whatever Pillow raises."""
     if _is_deep(header):
         return _read_deep_png(data, header)
+    if header.format == "PSD":
+        return read_psd_samples(data)
     if isinstance(header, TiffImageFile):
         stored = read_tiff(data, header)
         if stored is not None:
