@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from api.client import NamedItem
 from api.client.downloading import plan_downloads, write_file
 from api.client.file_names import result_names
 from deploy.commands.result_files import ResultFolder, TargetExistsError
@@ -151,9 +152,9 @@ def test_a_download_finds_what_somebody_has_changed(tmp_path: Path) -> None:
 
 def test_names_that_are_one_on_some_system_stay_apart() -> None:
     items = [
-        {"name": name, "result_format": "png", "outputs": []}
+        NamedItem(name=name, result_format="png", outputs=[])
         for name in ("größe.jpg", "gro\u0308ße.jpg", "GRÖSSE.webp")
     ]
-    names = result_names(items)  # type: ignore[arg-type]
+    names = result_names(items)
     assert len({name.casefold() for name in names}) == 3
     assert names == ["größe.jpg.png", "gro\u0308ße.jpg-2.png", "GRÖSSE.webp.png"]

@@ -15,6 +15,7 @@ import cv2
 
 from shared.errors import MattingError
 from shared.options import ColourProfile
+from shared.photo_kinds import HEAD_BYTES, photo_kind
 from shared.settings import Settings
 from shared.telemetry import get_logger
 from shared.tracing import StageSpan
@@ -40,6 +41,11 @@ from worker.pipeline.work_items import Outcome, WorkItem
 __all__ = ["BatchPredictor", "ObjectStore", "Outcome", "Pipeline", "WorkItem"]
 
 log = get_logger(__name__)
+
+QUARANTINED_KINDS = frozenset({"HEIF", "AVIF"})
+"""Kinds that are always decoded in a child process. Their decoders are those of films: large, and
+they take the size from the packed pixels, whatever the header says.
+"""
 
 
 class Pipeline:
@@ -181,7 +187,7 @@ class Pipeline:
                 in_flight.pictures = pictures
                 behind.update(pictures)
                 decoding.append(
-                    self._pool(in_flight).submit(in_flight.of, self._decode, in_flight, data)
+                    self._pool(in_flight, data).submit(in_flight.of, self._decode, in_flight, data)
                 )
             for future in [*decoding, *meanwhile()]:
                 future.result()
@@ -222,8 +228,8 @@ class Pipeline:
             return 0
         return max(pixels, largest_canvas_pixels(options))
 
-    def _pool(self, in_flight: InFlightImage) -> SmallestBatchFirstPool:
-        return self._suspects if in_flight.item.suspect else self._codecs
+    def _pool(self, in_flight: InFlightImage, data: bytes) -> SmallestBatchFirstPool:
+        return self._suspects if _needs_quarantine(in_flight, data) else self._codecs
 
     def _decode(self, in_flight: InFlightImage, data: bytes) -> None:
         in_flight.stage("decode", lambda: self._decode_and_prepare(in_flight, data))
@@ -233,7 +239,7 @@ class Pipeline:
         request = DecodeRequest(
             min_decode_side_px(options), options.colour_profile is ColourProfile.KEEP
         )
-        if in_flight.item.suspect:
+        if _needs_quarantine(in_flight, data):
             decoded = self._quarantine.decode(data, request)
         else:
             with self._watchdog.watching(in_flight.item.item_id, "decode"):
@@ -305,3 +311,8 @@ class Pipeline:
         # Decoded in quarantine: every batch of the job reads the picture, so a picture that crashes
         # native code would end one worker after another.
         return self._quarantine.decode(data, DecodeRequest()).image
+
+
+def _needs_quarantine(in_flight: InFlightImage, data: bytes) -> bool:
+    """Whether a photo is decoded in a child process: suspects, and kinds of film codecs."""
+    return in_flight.item.suspect or photo_kind(data[:HEAD_BYTES]) in QUARANTINED_KINDS
