@@ -20,7 +20,14 @@ from rich.markup import escape
 
 from api.client import ApiError
 from deploy.commands import jobs as job_commands
-from deploy.commands.arguments import DATA, Data, OptionPairs, parse_options, resolve_photos
+from deploy.commands.arguments import (
+    DATA,
+    Data,
+    OptionPairs,
+    Overwrite,
+    parse_options,
+    resolve_photos,
+)
 from deploy.commands.keys import keys_app
 from deploy.commands.models import models_app
 from deploy.commands.progress import console
@@ -96,9 +103,13 @@ def cutout(
     alpha_only: Annotated[
         bool, typer.Option(help="Write only the matte, as a greyscale PNG.")
     ] = False,
+    overwrite: Overwrite = False,
     option: OptionPairs = None,
 ) -> None:
-    """Cut out photos without server and queue."""
+    """Cut out photos without server and queue.
+
+    Replaces no file, unless you say --overwrite; photos are never replaced.
+    """
     from deploy.commands.cutout import cut_out_files
 
     wanted = parse_options(option or [])
@@ -110,8 +121,9 @@ def cutout(
         options = Options.model_validate(wanted)
     except ValidationError as error:
         raise typer.BadParameter(_format_validation_error(error)) from error
-    failed = cut_out_files(resolve_photos(paths), out, options, settings)
-    raise typer.Exit(1 if failed else 0)
+    photos = resolve_photos(paths, but_for=out)
+    failed = cut_out_files(photos, out, options, settings, overwrite=overwrite)
+    raise typer.Exit(1 if failed or photos.left_out else 0)
 
 
 @app.command()

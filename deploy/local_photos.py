@@ -1,43 +1,108 @@
-"""Finding local photos: files and folders become a list of photo files with names."""
+"""Finding local photos: files and folders become a list of photo files with names.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+The content of a file decides whether it is a photo. What is left out is named, never skipped in
+silence; only system files and lists are.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-"""Extensions of the photos that are picked from a folder. A file given by name is always taken."""
+from shared.photo_kinds import HEAD_BYTES, PHOTO_ENDINGS, other_kind, photo_kind, raw_kind
+from shared.photo_names import is_hidden, is_never_a_photo
 
 SAMPLES = Path(__file__).parent / "samples"
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A file that is not taken, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class LocalPhotos:
-    """Photo files with their names in the job, and the number of skipped files."""
+    """Photo files with their names in the job, and what was left out."""
 
     files: list[tuple[Path, str]]
-    skipped: int
+    left_out: list[LeftOut] = field(default_factory=list)
+    folders: tuple[Path, ...] = ()
+    """The folders that were searched."""
 
 
-def find_photos(paths: Sequence[Path]) -> LocalPhotos:
-    """Find all photos under the paths, recursively and sorted. Hidden files are ignored.
+def find_photos(paths: Sequence[Path], *, but_for: Path | None = None) -> LocalPhotos:
+    """Find all photos under the paths, recursively and sorted.
 
-    A photo's name is its path relative to the folder; with several paths, it starts with the
-    folder's name. Raises FileNotFoundError for a missing path.
+    A file given by name is always taken. A photo's name is its path relative to the folder; with
+    several paths, it starts with the folder's name. `but_for`: a folder below the paths that is not
+    searched, where results go. Raises FileNotFoundError for a missing path.
     """
     files: list[tuple[Path, str]] = []
-    skipped = 0
+    left_out: list[LeftOut] = []
     for path in paths:
         if path.is_file():
-            files.append((path, path.name))
-            continue
-        if not path.is_dir():
+            candidates: Iterable[tuple[Path, str, str | None]] = [(path, path.name, None)]
+        elif path.is_dir():
+            base = path.parent if len(paths) > 1 and path.name else path
+            candidates = _in_folder(path, base, but_for)
+        else:
             raise FileNotFoundError(f"{path} does not exist")
-        base = path.parent if len(paths) > 1 and path.name else path
-        for file in sorted(one for one in path.rglob("*") if one.is_file()):
-            if any(part.startswith(".") for part in file.relative_to(path).parts):
-                continue
-            if file.suffix.lower() in EXTENSIONS:
-                files.append((file, file.relative_to(base).as_posix()))
+        for file, name, reason in candidates:
+            if not name.isprintable() and _not_unicode(name):
+                reason = "its name is not UTF-8"
+            if reason is None:
+                files.append((file, name))
             else:
-                skipped += 1
-    return LocalPhotos(files, skipped)
+                left_out.append(LeftOut(printable(name), reason))
+    return LocalPhotos(files, left_out, tuple(path for path in paths if path.is_dir()))
+
+
+def printable(name: str) -> str:
+    r"""A name for people; bytes that are not UTF-8 become `\xNN`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _in_folder(
+    folder: Path, base: Path, but_for: Path | None
+) -> Iterator[tuple[Path, str, str | None]]:
+    """Each file of a folder that may be a photo: its path, its name, and why it is left out."""
+    excluded = but_for.resolve() if but_for is not None else None
+    if excluded == folder.resolve():
+        excluded = None
+    for file in sorted(one for one in folder.rglob("*") if one.is_file()):
+        inside = file.relative_to(folder).as_posix()
+        if is_never_a_photo(inside) or (
+            excluded is not None and excluded in file.resolve().parents
+        ):
+            continue
+        reason = _reason_to_leave_out(file)
+        if is_hidden(inside):
+            if reason is not None:
+                continue
+            reason = "it is hidden"
+        yield file, file.relative_to(base).as_posix(), reason
+
+
+def _reason_to_leave_out(file: Path) -> str | None:
+    """Why a file of a folder is no photo; None if it is one, or is named like one."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+    except OSError as error:
+        return f"it can't be read: {error.strerror}"
+    if photo_kind(head) or file.suffix.lower() in PHOTO_ENDINGS:
+        return None
+    if raw := raw_kind(head):
+        return f"it is camera raw ({raw}): export it as JPEG, PNG or TIFF"
+    return f"it is {other_kind(head) or 'no photo'}"
+
+
+def _not_unicode(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

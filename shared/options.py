@@ -45,6 +45,7 @@ __all__ = [
     "Rendition",
     "Shadow",
     "ShadowKind",
+    "SourceAlpha",
 ]
 
 MAX_EXTRA_OUTPUTS = 8
@@ -57,6 +58,15 @@ class Profile(StrEnum):
     """To one of a few warmed-up input shapes: for bulk work."""
     EXACT = "exact"
     """By the steps in the model's deploy.yaml: the same result as PaddleSeg's own script."""
+
+
+class SourceAlpha(StrEnum):
+    """What the transparency of a photo means that has some already."""
+
+    LIMIT = "limit"
+    """What is transparent stays so: a cut-out that is cut out again keeps its edge."""
+    IGNORE = "ignore"
+    """The photo is taken as if it stood on white."""
 
 
 def _expanded(data: Any) -> Any:
@@ -109,6 +119,11 @@ class Options(Rendition):
     )
     profile: Profile = Field(
         Profile.FAST, description="`exact` follows the steps in the model's deploy.yaml."
+    )
+    source_alpha: SourceAlpha = Field(
+        SourceAlpha.LIMIT,
+        description="Of a photo that is transparent in places: `limit` keeps them at least as "
+        "transparent, `ignore` takes the photo as if it stood on white.",
     )
     refine: bool = Field(True, description="Refine the edge of the matte at full resolution.")
     colour_profile: ColourProfile = Field(

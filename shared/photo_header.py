@@ -1,42 +1,26 @@
-"""Reads the header of a photo with Pillow, without decoding; refuses files that would take minutes.
+"""Reads the header of a photo without decoding; refuses files that would take minutes.
 
-Pillow parses a file part by part in Python, and a file can consist of parts only: 48 MB of JPEG
-padding took 250 s and held the GIL.
+Each kind has its own reader, chosen by the file's first bytes. Pillow parses a file part by part in
+Python, and a file can consist of parts only: 48 MB of JPEG padding took 250 s and held the GIL.
 """
 
 import io
 import struct
-from collections import deque
-from collections.abc import Iterator
+from contextlib import suppress
+from itertools import product
 
 import PIL.Image
+import pillow_heif
+from PIL import AvifImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from pillow_heif import HeifImageFile
 
-from shared.errors import TooCostlyImageError
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-"""The accepted formats (JPEG includes MPO, several pictures in one file). Pillow uses no other
-plug-in, so no other decoder can be reached.
-"""
+from shared.errors import CameraRawError, NotAnImageError
+from shared.photo_kinds import HEAD_BYTES, other_kind, photo_kind, raw_kind
+from shared.png_chunks import readable_png, too_many_parts
+from shared.tiff_header import refuse_other_tiff
 
 MOST_READS = 300_000
 """Most reads of one file by Pillow; a PNG of 50 MB in chunks of 1 KiB needs two thirds of it."""
-
-MOST_PARTS = 100_000
-"""Most chunks of a PNG, segments of a JPEG, strips or tiles of a TIFF."""
-
-MOST_TILE_PIXELS = 2048**2
-"""Most pixels of a TIFF tile, or twice the picture's pixels if that is more. A tile is decoded
-completely, however little of it is within the picture.
-"""
-
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-TILE_WIDTH, TILE_LENGTH = 322, 323
-STRIPS = frozenset({273, 279, 324, 325})
-"""TIFF 6.0: offsets and lengths of strips and tiles."""
-
-INTEGER_BYTES = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4, 13: 4, 16: 8, 17: 8, 18: 8}
-"""Bytes of an integer by TIFF field type (TIFF 6.0, BigTIFF)."""
 
 ORIENTATION_TAG = 0x0112
 
@@ -44,21 +28,87 @@ ORIENTATION_TAG = 0x0112
 PIL.Image.MAX_IMAGE_PIXELS = None
 
 
-def open_header(data: bytes) -> PIL.Image.Image:
-    """Open a photo and read its header. Raises TooCostlyImageError, and whatever Pillow's plug-ins
-    raise for a damaged file.
+def _let_pillow_open_more_tiffs() -> None:
+    """Tell Pillow of the arrangements of samples that `worker.imaging.tiff_samples` reads: Pillow
+    refuses a file of an unknown one before its header can be asked.
     """
-    _refuse_costly_tiff(data)
-    if data.startswith(PNG_SIGNATURE):
-        deque(png_chunks(data), maxlen=0)  # a fraction of the time that Pillow needs to get here
-    return PIL.Image.open(_Measured(data), formats=FORMATS)
+    colours = ((0, "L", 1), (1, "L", 1), (2, "RGB", 3), (5, "CMYK", 4))
+    extras = ((), (0,), (1,), (2,), (0, 0), (1, 0), (2, 0), (0, 0, 0))
+    for order, (photometric, mode, channels), extra, (bits, form) in product(
+        (b"II", b"MM"), colours, extras, ((8, 1), (16, 1), (16, 3), (32, 3))
+    ):
+        count = channels + len(extra)
+        if count <= TiffImagePlugin.MAX_SAMPLESPERPIXEL:
+            alpha = "A" if extra and extra[0] and mode != "CMYK" else ""
+            key = (order, photometric, (form,), 1, (bits,) * count, extra)
+            TiffImagePlugin.OPEN_INFO.setdefault(key, (mode + alpha, mode + alpha))
+
+
+_let_pillow_open_more_tiffs()
+
+# Read TIFFs with libtiff, also those that are not packed: Pillow's own reader gets some wrong.
+TiffImagePlugin.READ_LIBTIFF = True
+
+# The worker decodes photos in parallel, and one photo on one core; thumbnails, depth maps and gain
+# maps are not needed.
+pillow_heif.options.DECODE_THREADS = AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+pillow_heif.options.THUMBNAILS = pillow_heif.options.DEPTH_IMAGES = False
+pillow_heif.options.AUX_IMAGES = False
+
+
+def open_header(data: bytes) -> PIL.Image.Image:
+    """Open a photo and read its header.
+
+    Raises NotAnImageError, CameraRawError, UnsupportedImageError, TooCostlyImageError, and whatever
+    Pillow's plug-ins raise for a damaged file.
+    """
+    head = data[:HEAD_BYTES]
+    kind = photo_kind(head)
+    if kind is None:
+        if name := raw_kind(head):
+            raise CameraRawError(f"The file is camera raw ({name})")
+        name = other_kind(head)
+        raise NotAnImageError(f"The file is {name}, not a photo" if name else None)
+    if kind == "TIFF":
+        refuse_other_tiff(data)
+    elif kind == "PNG":
+        data = readable_png(data)
+    file = _Measured(data)
+    try:
+        if kind == "HEIF":
+            return HeifImageFile(file)  # type: ignore[no-untyped-call]
+        if kind == "AVIF":
+            header = _Avif(file)
+            if codes := _coded_colours(data):
+                header.info["nclx_profile"] = codes
+            return header
+    except SyntaxError as error:
+        raise UnidentifiedImageError(str(error)) from error
+    return PIL.Image.open(file, formats=(kind,))
 
 
 def orientation_of(header: PIL.Image.Image) -> int:
-    """The EXIF orientation; 1 if missing, or invalid (above 8)."""
+    """The EXIF orientation that the pixels still need; 1 if missing, damaged, or invalid.
+
+    Pillow turns TIFFs when it loads them, libheif turns HEIFs; their sizes are upright already.
+    """
+    if header.format in ("TIFF", "HEIF"):
+        return 1
     # Use the method of the base class: that of Pillow's PNG class decodes the whole picture to find
     # an eXIf chunk after the pixels.
-    return int(PIL.Image.Image.getexif(header).get(ORIENTATION_TAG, 1))
+    with suppress(Exception):  # a damaged EXIF block stands beside pixels that are whole
+        found = int(PIL.Image.Image.getexif(header).get(ORIENTATION_TAG, 1))
+        return found if 1 <= found <= 8 else 1
+    return 1
+
+
+def _coded_colours(data: bytes) -> dict[str, int]:
+    """The first `colr` box that says by numbers what the colours are (ISO 14496-12, 12.1.5)."""
+    at = data.find(b"colrnclx")
+    codes = ("color_primaries", "transfer_characteristics", "matrix_coefficients")
+    if at < 0 or at + 14 > len(data):
+        return {}
+    return dict(zip(codes, struct.unpack_from(">3H", data, at + 8), strict=True))
 
 
 class _Measured(io.BytesIO):
@@ -75,64 +125,16 @@ class _Measured(io.BytesIO):
         return super().read(size)
 
 
-def too_many_parts() -> TooCostlyImageError:
-    """The error for a file with too many parts."""
-    return TooCostlyImageError("The file has far more parts than programs write")
+class _Avif(AvifImagePlugin.AvifImageFile):
+    """Pillow's reader of AVIF, except that a damaged EXIF block spoils nothing."""
 
-
-def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and end of each complete chunk. Raises TooCostlyImageError."""
-    position = 8
-    for _ in range(MOST_PARTS):
-        if position + 12 > len(data):
-            return
-        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
-        kind = data[position + 4 : position + 8]
-        yield kind, position, end
-        if kind == b"IEND":
-            return
-        position = end
-    raise too_many_parts()
-
-
-def _refuse_costly_tiff(data: bytes) -> None:
-    """Refuse a TIFF with too many strips or too large tiles: Pillow lists all of them when it opens
-    a file.
-    """
-    longest: dict[int, int] = {}
-    for tag, count, value in _tiff_fields(data):
-        if tag in STRIPS and count > MOST_PARTS:
-            raise too_many_parts()
-        longest[tag] = max(value, longest.get(tag, 0))
-    width, height, tile_width, tile_length = (
-        longest.get(tag, 0) for tag in (256, 257, TILE_WIDTH, TILE_LENGTH)
-    )
-    if tile_width * tile_length > max(MOST_TILE_PIXELS, 2 * width * height):
-        raise TooCostlyImageError(
-            f"The TIFF's tiles have {tile_width} x {tile_length} pixels, far more than the picture"
-        )
-
-
-def _tiff_fields(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Tag, count and (for a single integer) value of each field of the first picture."""
-    order = {b"II": "<", b"MM": ">"}.get(data[:2])
-    if order is None:
-        return
-    big = data[2:4] in (b"+\0", b"\0+")
-    try:
-        (start,) = (
-            struct.unpack_from(order + "Q", data, 8)
-            if big
-            else struct.unpack_from(order + "L", data, 4)
-        )
-        (fields,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
-        if fields > MOST_PARTS:
-            raise too_many_parts()
-        entry = struct.Struct(order + ("HHQ8s" if big else "HHL4s"))
-        first = start + (8 if big else 2)
-        for number in range(fields):
-            tag, kind, count, inline = entry.unpack_from(data, first + number * entry.size)
-            value = inline[: INTEGER_BYTES.get(kind, 0)] if count == 1 else b""
-            yield tag, count, int.from_bytes(value, "little" if order == "<" else "big")
-    except struct.error:  # a truncated file, which Pillow reports
-        return
+    def _open(self) -> None:
+        try:
+            super()._open()
+        except Exception:
+            if not all(self.size):
+                raise
+            block = PIL.Image.Exif()
+            block[ORIENTATION_TAG] = self._decoder.get_info()[5]
+            self.info["exif"] = block.tobytes()
+            self.seek(0)

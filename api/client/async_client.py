@@ -1,7 +1,6 @@
 """The client for asyncio, with the methods of `MattingClient`. Transfers run as parallel tasks."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Unpack, cast
@@ -11,7 +10,7 @@ import httpx
 from api.client import calls
 from api.client.calls import MAX_PARALLEL_TRANSFERS, ApiError, JobSettings, idempotency_key_for
 from api.client.connection import AsyncConnection, Page
-from api.client.downloading import Download, plan_downloads
+from api.client.downloading import Download, plan_downloads, write_file
 from api.client.event_stream import follow_events
 from api.client.responses import Answer, Item, Job
 from api.client.upload_stream import IS_LAST_ATTEMPT, UploadStream, put_arguments
@@ -209,21 +208,23 @@ class AsyncMattingClient(AsyncConnection):
         *,
         on_done: Callable[[Item, Path], None] = lambda _item, _path: None,
         on_failed: Callable[[Item, Exception], None] | None = None,
+        overwrite: bool = False,
     ) -> list[tuple[Item, Path]]:
         """Download all results of a job into a folder, under the names of their sources.
 
         Returns the results that are in the folder now. A complete file is not downloaded again, so
-        an interrupted download continues; no file is ever visible half-written. `on_failed`
-        receives an image that could not be downloaded, and the others continue; without it the
-        first such error is raised. Raises ApiError, TransportError, OSError.
+        an interrupted download continues; no file is ever visible half-written. Another file that
+        is there stays, unless `overwrite` is set: its image failed with FileExistsError.
+        `on_failed` receives an image that could not be downloaded, and the others continue; without
+        it the first such error is raised. Raises ApiError, TransportError, OSError.
         """
         planned = plan_downloads([item async for item in self.items(job_id)], Path(folder))
         fetched: set[str] = set()
 
         async def fetch(download: Download) -> None:
             try:
-                await self._fetch(download)
-            except (ApiError, httpx.TransportError) as error:
+                await self._fetch(download, overwrite=overwrite)
+            except (ApiError, httpx.TransportError, OSError) as error:
                 if on_failed is None:
                     raise
                 on_failed(download.item, error)
@@ -251,9 +252,10 @@ class AsyncMattingClient(AsyncConnection):
 
         await _run_limited(send(file, slot) for file, slot in zip(files, slots, strict=True))
 
-    async def _fetch(self, download: Download) -> None:
-        for url, path in download.missing():
-            await asyncio.to_thread(_write, path, await self.content(url))
+    async def _fetch(self, download: Download, *, overwrite: bool) -> None:
+        for url, path in download.missing(overwrite=overwrite):
+            content = await self.content(url)
+            await asyncio.to_thread(write_file, path, content, overwrite=overwrite)
 
 
 async def _run_limited(work: Iterable[Awaitable[T]]) -> None:
@@ -270,10 +272,3 @@ async def _run_limited(work: Iterable[Awaitable[T]]) -> None:
                 group.create_task(one(awaitable))
     except ExceptionGroup as several:  # callers expect the single error
         raise several.exceptions[0] from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    partial.write_bytes(content)
-    partial.replace(path)

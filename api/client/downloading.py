@@ -1,5 +1,7 @@
 """Planning of downloads: the local path of each result, and which files are still missing."""
 
+import os
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,15 +23,23 @@ class Download:
         """The local path of the main result."""
         return self.paths[0]
 
-    def missing(self) -> Iterator[tuple[str, Path]]:
-        """Address and local path of each file that is missing or incomplete."""
+    def missing(self, *, overwrite: bool = False) -> Iterator[tuple[str, Path]]:
+        """Address and local path of each file that is not there. What is there and has another
+        size is somebody else's: raises FileExistsError, unless `overwrite` is set.
+        """
         sources = [
             (self.item["result"], self.item["output_bytes"]),
             *((output["url"], output["bytes"]) for output in self.item["outputs"][1:]),
         ]
         for (url, size), path in zip(sources, self.paths, strict=True):
             assert url is not None, "a succeeded image has a result"
-            if not (path.exists() and path.stat().st_size == size):
+            if not os.path.lexists(path):
+                yield url, path
+            elif not (path.is_file() and path.stat().st_size == size):
+                if not overwrite:
+                    raise FileExistsError(
+                        f"{path} is there already, and is not this result; it is not replaced"
+                    )
                 yield url, path
 
 
@@ -46,3 +56,27 @@ def _safe_join(folder: Path, name: str) -> Path:
     """Join a name to the folder. The result never leaves the folder, whatever the name is."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     return folder.joinpath(*(part for part in parts if part not in ("/", "//", "..")))
+
+
+def write_file(path: Path, content: bytes, *, overwrite: bool) -> None:
+    """Write a file that is never visible half-written. Raises OSError: FileExistsError if a file is
+    there and `overwrite` is not set.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Short, whatever the result is called: names end at 255 bytes.
+    partial = path.with_name(f".{secrets.token_hex(4)}.part")
+    try:
+        partial.write_bytes(content)
+        if overwrite:
+            partial.replace(path)
+            return
+        try:
+            os.link(partial, path)  # unlike a rename, it fails if somebody was faster
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            if os.path.lexists(path):
+                raise FileExistsError(f"{path} is there already") from None
+            partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """File names of downloaded results. No name is used twice."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -14,19 +15,26 @@ def result_names(items: Sequence[NamedItem]) -> list[str]:
     `x.png.png`.
     """
     short = [str(PurePosixPath(item["name"]).with_suffix("")) for item in items]
-    count = Counter(name.casefold() for name in short)
+    count = Counter(_folded(name) for name in short)
     names: list[str] = []
     used: set[str] = set()
     for item, stem in zip(items, short, strict=True):
         suffix = "." + item["result_format"]
-        name = stem if count[stem.casefold()] == 1 else item["name"]
+        name = stem if count[_folded(stem)] == 1 else item["name"]
         candidate, number = name + suffix, 1
-        while candidate.casefold() in used:
+        while _folded(candidate) in used:
             number += 1
             candidate = f"{name}-{number}{suffix}"
-        used.add(candidate.casefold())
+        used.add(_folded(candidate))
         names.append(candidate)
     return names
+
+
+def _folded(name: str) -> str:
+    """What names have in common that are one name on some file system: macOS and Windows ignore
+    case, and macOS ignores how letters with accents are composed.
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def output_names(items: Sequence[NamedItem]) -> list[list[str]]:
@@ -46,10 +54,10 @@ def output_names(items: Sequence[NamedItem]) -> list[list[str]]:
         for name in wanted:
             path, number = PurePosixPath(name), 1
             candidate = name
-            while candidate.casefold() in used:
+            while _folded(candidate) in used:
                 number += 1
                 candidate = str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
-            used.add(candidate.casefold())
+            used.add(_folded(candidate))
             mine.append(candidate)
         names.append(mine)
     return names

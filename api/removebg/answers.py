@@ -23,6 +23,8 @@ CODES = {
     "too-many-calls": (429, "rate_limit_exceeded"),
     "empty-file": (400, "missing_source"),
     "not-an-image": (400, "invalid_file_type"),
+    "camera-raw": (400, "invalid_file_type"),
+    "unsupported-image": (400, "invalid_file_type"),
     "truncated-image": (400, "invalid_file_type"),
     "too-many-pixels": (400, "resolution_too_high"),
     "file-too-large": (400, "file_too_large"),

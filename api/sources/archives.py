@@ -4,16 +4,26 @@ Nothing in a zip file is trusted: sizes are counted while unpacking, names becom
 paths, and an entry that cannot be unpacked fails alone.
 """
 
+import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import IO, Protocol
 
 from api.sources.source_policy import plain_name
-from shared.errors import BadArchiveError, FileTooLargeError, MattingError
+from shared.errors import (
+    BadArchiveError,
+    CameraRawError,
+    FileTooLargeError,
+    HiddenFileError,
+    MattingError,
+    NotAnImageError,
+)
 from shared.job_store import NewItem
+from shared.photo_kinds import HEAD_BYTES, PHOTO_ENDINGS, other_kind, photo_kind, raw_kind
+from shared.photo_names import is_hidden, is_never_a_photo
 from shared.settings import Settings
 
 MAX_DIRECTORY_BYTES = 64 * 1024**2
@@ -21,13 +31,8 @@ MAX_DIRECTORY_BYTES = 64 * 1024**2
 
 READ_BYTES = 1024**2
 
-LEFT_OUT = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
-"""Files and folders that operating systems add to archives; names that begin with a dot are
-ignored, too.
-"""
-
-PHOTOS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-"""Extensions of photos; other files in an archive are ignored."""
+UTF8_FLAG = 0x800
+"""Bit of an entry's flags: its name is UTF-8. macOS writes UTF-8 and does not set it."""
 
 
 class PhotoStore(Protocol):
@@ -51,10 +56,15 @@ class Archive:
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
             raise BadArchiveError(f"The zip file is damaged: {error}") from error
         self._settings = settings
-        self._photos = [entry for entry in self._zip.infolist() if _is_photo(entry)]
+        self._photos = [
+            entry
+            for entry in self._zip.infolist()
+            if not entry.is_dir() and not _says_nothing(entry.filename)
+        ]
+        self._names = _names(self._photos)
         limit = settings.max_keys_per_job
         if len(self._photos) > limit:
-            raise BadArchiveError(f"It has {len(self._photos):,} photos; the limit is {limit:,}")
+            raise BadArchiveError(f"It has {len(self._photos):,} files; the limit is {limit:,}")
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -62,17 +72,20 @@ class Archive:
     def items(
         self, *, after: int, key_of: Callable[[int], str], store: PhotoStore
     ) -> Iterator[NewItem]:
-        """Unpack and store the photos after the first `after`. Raises what `store` raises, and
+        """Unpack and store the photos after the first `after`. A file that is no photo becomes an
+        item with an error, so that it is counted and named. Raises what `store` raises, and
         BadArchiveError if they are too large in total.
         """
         left = self._settings.max_archive_bytes
         for number, entry in enumerate(self._photos, 1):
             if number <= after:
                 continue
-            name = plain_name(entry.filename)[:1_024]
+            name = plain_name(self._names[number - 1])[:1_024]
             # zipfile unpacks at most the size in the entry
             store.make_room(min(entry.file_size, self._settings.max_image_bytes + READ_BYTES))
             try:
+                if is_hidden(name):
+                    raise HiddenFileError
                 data = self._read(entry)
             except MattingError as error:
                 yield NewItem(name=name, source=f"zip:{number}", error=error)
@@ -95,6 +108,8 @@ class Archive:
             with self._zip.open(entry) as stream:
                 while chunk := stream.read(READ_BYTES):
                     data += chunk
+                    if len(data) == len(chunk):
+                        _refuse_other_files(bytes(data[:HEAD_BYTES]), entry.filename)
                     if len(data) > limit:
                         raise FileTooLargeError(f"The file has more than {limit:,} bytes")
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
@@ -104,13 +119,57 @@ class Archive:
         return data
 
 
-def _is_photo(entry: zipfile.ZipInfo) -> bool:
-    parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
-    hidden = any(
-        (part.startswith(".") and part != "..") or part.lower() in LEFT_OUT for part in parts
-    )
-    suffix = PurePosixPath(parts[-1]).suffix.lower() if parts else ""
-    return not entry.is_dir() and not hidden and suffix in PHOTOS
+def _says_nothing(name: str) -> bool:
+    """Whether it is a system file, or a hidden file that is not named like a photo."""
+    is_photo = PurePosixPath(name.lower()).suffix in PHOTO_ENDINGS
+    return is_never_a_photo(name) or (is_hidden(name) and not is_photo)
+
+
+def _refuse_other_files(head: bytes, name: str) -> None:
+    """Raise NotAnImageError or CameraRawError for a file that is no photo, before the rest of it is
+    unpacked. A file that is named like a photo is one, damaged or not: a worker looks at it.
+    """
+    if photo_kind(head) or PurePosixPath(name.lower()).suffix in PHOTO_ENDINGS:
+        return
+    if raw := raw_kind(head):
+        raise CameraRawError(f"The file is camera raw ({raw})")
+    raise NotAnImageError(f"The file is {other_kind(head) or 'no photo'}")
+
+
+def _names(entries: Sequence[zipfile.ZipInfo]) -> list[str]:
+    """The names of entries. A name without the UTF-8 flag is UTF-8 if it can be; the others are in
+    one old encoding that they share.
+    """
+    names = [entry.filename for entry in entries]
+    old: dict[int, bytes] = {}
+    for number, entry in enumerate(entries):
+        if entry.flag_bits & UTF8_FLAG or entry.filename != entry.orig_filename:
+            continue  # the name is told twice, and zipfile took the one in Unicode
+        raw = entry.filename.encode("cp437")  # as zipfile has read it
+        try:
+            names[number] = raw.decode()
+        except UnicodeDecodeError:
+            old[number] = raw
+    if _is_shift_jis(old.values()):
+        names = [old[n].decode("cp932") if n in old else name for n, name in enumerate(names)]
+    return names
+
+
+def _is_shift_jis(names: Iterable[bytes]) -> bool:
+    """Whether all the names are Japanese in Shift-JIS, as Windows writes it."""
+    try:
+        text = "\n".join(name.decode("cp932") for name in names)
+    except UnicodeDecodeError:
+        return False
+    only_japanese = all(char.isascii() or _JAPANESE.match(char) for char in text)
+    return only_japanese and bool(_JAPANESE_WORD.search(text))
+
+
+_JAPANESE = re.compile("[\u3000-\u30ff\u4e00-\u9fff\uff01-\uff5e\u2010-\u203b]")
+_JAPANESE_WORD = re.compile("[\u3040-\u30ff\u4e00-\u9fff]{2}")
+"""What names in Shift-JIS hold: no half-width kana, and somewhere two letters side by side. Western
+names in CP437 look like single ones: `größe` like `gr疲e`.
+"""
 
 
 def _check_directory(file: IO[bytes]) -> None:

@@ -19,6 +19,7 @@ from shared.job_store import NewItem
 from shared.models import Job
 from shared.object_url import ObjectUrl
 from shared.options import Options
+from shared.photo_names import is_never_a_photo
 from shared.settings import Settings
 from shared.storage import Storage
 
@@ -82,7 +83,7 @@ def _prefix_pages(storage: Storage, source: ObjectUrl, after: str | None) -> Ite
         items = [
             NewItem(name=name_under(source.key, key), source=f"s3://{source.bucket}/{key}")
             for key in keys
-            if not key.endswith("/")  # folder markers created by S3 consoles
+            if not is_never_a_photo(key[len(source.key) :] or key)
         ]
         after = keys[-1]
         yield Page(items, after)

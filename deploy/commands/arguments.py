@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 
 import httpx
 import typer
+from rich.markup import escape
 
 from api.client import ApiError, Journal, MattingClient
 from api.client.uploading import remove_expired_journals
-from deploy.commands.progress import console
+from deploy.commands.progress import SHOWN_FAILURES, console
 from deploy.local_photos import LocalPhotos, find_photos
 from deploy.stack.address import find_stack
 from shared.errors import MattingError
@@ -40,16 +41,24 @@ def complete_job(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
 JobId = Annotated[str, typer.Argument(help="The job's id.", autocompletion=complete_job)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace results that are there already.")
+]
 OptionPairs = Annotated[
     list[str] | None, typer.Option(help="Option as NAME=VALUE, e.g. format=webp. Repeatable.")
 ]
 
 
-def resolve_photos(paths: list[Path]) -> LocalPhotos:
-    """Find the photos under the given paths. Raises BadParameter when there are none."""
-    photos = find_photos(paths)
-    if photos.skipped:
-        console.print(f"skipped {photos.skipped} files whose names are not photo names")
+def resolve_photos(paths: list[Path], *, but_for: Path | None = None) -> LocalPhotos:
+    """Find the photos under the given paths, and print what is left out.
+
+    `but_for`: a folder that is not searched. Raises BadParameter when there are no photos.
+    """
+    photos = find_photos(paths, but_for=but_for)
+    for one in photos.left_out[:SHOWN_FAILURES]:
+        console.print(f"[yellow]left out[/] {escape(f'{one.name}: {one.reason}')}")
+    if photos.left_out:
+        console.print(f"{len(photos.left_out)} files are left out")
     if not photos.files:
         raise typer.BadParameter(f"no photos found in {', '.join(map(str, paths))}")
     return photos

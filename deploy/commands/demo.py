@@ -8,7 +8,13 @@ from rich.markup import escape
 
 from api.client import MattingClient
 from deploy.commands.console_link import console_link
-from deploy.commands.progress import bar, console, follow, print_summary
+from deploy.commands.progress import (
+    bar,
+    console,
+    follow,
+    print_not_downloaded,
+    print_summary,
+)
 from deploy.local_photos import LocalPhotos
 from deploy.sheets.contact_sheet import write_contact_sheet
 from deploy.stack.stack import Stack
@@ -42,7 +48,10 @@ def run_demo(photos: LocalPhotos, out: Path) -> int:
                 with bar("fetching", job["counts"]["succeeded"]) as progress:
                     task = progress.task_ids[0]
                     results = client.download(
-                        job["id"], out, on_done=lambda *_: progress.advance(task)
+                        job["id"],
+                        out,
+                        on_done=lambda *_: progress.advance(task),
+                        on_failed=print_not_downloaded,
                     )
         originals = {name: path for path, name in photos.files}
         pairs = [
@@ -54,4 +63,4 @@ def run_demo(photos: LocalPhotos, out: Path) -> int:
             write_contact_sheet(pairs, out / SHEET)
     print_summary(job, title="\nmatting demo")
     console.print(f"results are in {out}/; contact sheet: {out / SHEET}")
-    return 0 if job["counts"]["succeeded"] == job["counts"]["total"] else 1
+    return 0 if len(results) == job["counts"]["total"] else 1

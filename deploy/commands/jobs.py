@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from api.client import Item, Job
 from deploy.commands.arguments import (
@@ -14,6 +13,7 @@ from deploy.commands.arguments import (
     Data,
     JobId,
     OptionPairs,
+    Overwrite,
     attached_source,
     complete_job,
     connect,
@@ -23,7 +23,15 @@ from deploy.commands.arguments import (
     resolve_photos,
     upload_journal,
 )
-from deploy.commands.progress import bar, byte_bar, console, follow, print_summary, print_table
+from deploy.commands.progress import (
+    bar,
+    byte_bar,
+    console,
+    follow,
+    print_not_downloaded,
+    print_summary,
+    print_table,
+)
 
 
 def submit(
@@ -46,6 +54,7 @@ def submit(
     """Submit photos as one job; print its id."""
     options = parse_options(option or [])
     remote, attached = remote_source(sources), attached_source(sources)
+    left_out = 0
     with connect(data) as client:
         if dry_run:
             if remote is None:
@@ -67,6 +76,7 @@ def submit(
                 )
         else:
             photos = resolve_photos([Path(source) for source in sources])
+            left_out = len(photos.left_out)
             with bar("sending", len(photos.files)) as progress:
                 task = progress.task_ids[0]
                 job = client.submit_files(
@@ -79,8 +89,8 @@ def submit(
         if wait:
             job = follow(client, job["id"])
     _print_job(job, as_json=as_json)
-    if wait:
-        raise typer.Exit(_exit_status(job))
+    failed = _exit_status(job) if wait else 0
+    raise typer.Exit(1 if left_out else failed)
 
 
 def status(
@@ -170,22 +180,30 @@ def report(
 def download(
     job: JobId,
     folder: Annotated[Path, typer.Argument(help="Folder for the results.")],
+    overwrite: Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the names as JSON.")] = False,
     data: Data = DATA,
 ) -> None:
-    """Download the results of a job. Run it again to continue an interrupted download."""
+    """Download the results of a job. Run it again to continue an interrupted download.
+
+    Another file that is there is not replaced, unless you say --overwrite.
+    """
     missed: list[str] = []
 
     def fail(item: Item, error: Exception) -> None:
         missed.append(item["name"])
-        console.print(f"[red]not downloaded[/] {escape(item['name'])}: {escape(str(error))}")
+        print_not_downloaded(item, error)
 
     with connect(data) as client:
         found = client.job(parse_job_id(job))
         with bar("fetching", found["counts"]["succeeded"]) as progress:
             task = progress.task_ids[0]
             results = client.download(
-                found["id"], folder, on_done=lambda *_: progress.advance(task), on_failed=fail
+                found["id"],
+                folder,
+                on_done=lambda *_: progress.advance(task),
+                on_failed=fail,
+                overwrite=overwrite,
             )
     if as_json:
         files = [{"name": item["name"], "path": str(path)} for item, path in results]
@@ -193,7 +211,7 @@ def download(
     else:
         typer.echo(f"{len(results)} results in {folder}")
         if missed:
-            console.print(f"{len(missed)} results could not be downloaded: run the command again")
+            console.print(f"{len(missed)} results could not be downloaded")
     raise typer.Exit(0 if len(results) == found["counts"]["total"] else 1)
 
 

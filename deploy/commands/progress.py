@@ -141,6 +141,12 @@ def print_failure(item: Item) -> None:
     console.print(f"[red]failed[/] {text}")
 
 
+def print_not_downloaded(item: Item, error: Exception) -> None:
+    """Print one line for a result that is not in the folder."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    console.print(f"[red]not downloaded[/] {escape(item['name'])}: {escape(str(reason))}")
+
+
 def print_summary(job: Job, *, title: str) -> None:
     """Print a job's counts, its rate, and the time per image in each stage."""
     counts = job["counts"]

@@ -10,9 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deploy.local_photos import EXTENSIONS
 from shared.errors import MattingError, PairsNotFoundError
 from shared.options import Options, Profile
+from shared.photo_kinds import PHOTO_ENDINGS
 from shared.settings import Settings
 from worker.imaging.arrays import Alpha
 from worker.imaging.decoding import decode
@@ -43,7 +43,7 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
     beside = next((folder / one for one in ALPHA_FOLDERS if (folder / one).is_dir()), None)
     pairs: list[tuple[Path, Path]] = []
     for path in sorted(images.iterdir()):
-        if path.suffix.lower() not in EXTENSIONS or path.stem.endswith(ALPHA_ENDINGS):
+        if path.suffix.lower() not in PHOTO_ENDINGS or path.stem.endswith(ALPHA_ENDINGS):
             continue
         if beside is not None:
             alpha = beside / f"{path.stem}.png"

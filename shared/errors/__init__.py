@@ -16,11 +16,13 @@ from shared.errors.base import (
 )
 from shared.errors.codes import ERRORS, error_of
 from shared.errors.images import (
+    CameraRawError,
     EmptyFileError,
     EncodedSourceError,
     EncodingFailedError,
     FileTooLargeError,
     ForbiddenUrlError,
+    HiddenFileError,
     ImageError,
     ImageTimeoutError,
     NotAnImageError,
@@ -30,6 +32,7 @@ from shared.errors.images import (
     TooCostlyImageError,
     TooManyPixelsError,
     TruncatedImageError,
+    UnsupportedImageError,
 )
 from shared.errors.requests import (
     AmbiguousRequestError,
@@ -68,6 +71,7 @@ from shared.errors.setup import (
     ModelLoadError,
     NoStackError,
     PairsNotFoundError,
+    ResultsAmongPhotosError,
     SetupError,
     StackError,
     UnsupportedOperatorError,
@@ -128,6 +132,7 @@ __all__ = [
     "BadOnnxError",
     "BucketMissingError",
     "BusyError",
+    "CameraRawError",
     "ConflictError",
     "DatabaseError",
     "DeliveryNotFoundError",
@@ -143,6 +148,7 @@ __all__ = [
     "ForbiddenWebhookError",
     "ForeignPageError",
     "FormatUnavailableError",
+    "HiddenFileError",
     "IdempotencyKeyReusedError",
     "ImageError",
     "ImageTimeoutError",
@@ -175,6 +181,7 @@ __all__ = [
     "RequestError",
     "RequestTooLargeError",
     "ResultNotReadyError",
+    "ResultsAmongPhotosError",
     "ScopeError",
     "SessionEndedError",
     "SetupError",
@@ -196,6 +203,7 @@ __all__ = [
     "UnauthorizedError",
     "UnknownModelError",
     "UnsupportedEncodingError",
+    "UnsupportedImageError",
     "UnsupportedOperatorError",
     "UnsupportedTransformError",
     "UrlNotFetchedError",

@@ -19,10 +19,34 @@ class EmptyFileError(ImageError):
 
 
 class NotAnImageError(ImageError):
-    """The file is not a JPEG, PNG, WebP, BMP or TIFF image."""
+    """The file is not a JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP or PSD image."""
 
     code = "not-an-image"
-    remedy = "Send a JPEG, PNG, WebP, BMP or TIFF file; the content decides, not the file name."
+    remedy = (
+        "Send a JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP or PSD file; the content decides, not the "
+        "file name."
+    )
+
+
+class CameraRawError(ImageError):
+    """The file is camera raw: what the sensor saw, before it is developed into a picture."""
+
+    code = "camera-raw"
+    remedy = "Export the photo from your raw converter as JPEG, PNG or 16-bit TIFF, and send that."
+
+
+class UnsupportedImageError(ImageError):
+    """The file is a picture of a kind that this service does not read."""
+
+    code = "unsupported-image"
+    remedy = "Export it as JPEG or PNG, or as a flat TIFF with 8 or 16 bits, and send that."
+
+
+class HiddenFileError(ImageError):
+    """The file is hidden: its name, or that of its folder, begins with a dot."""
+
+    code = "hidden-file"
+    remedy = "If it is a photo of yours, rename it and submit it again."
 
 
 class TruncatedImageError(ImageError):

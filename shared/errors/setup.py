@@ -98,6 +98,13 @@ class ImportDisagreesError(SetupError):
     remedy = "Open an issue that names the file's source: the import of an operator is incorrect."
 
 
+class ResultsAmongPhotosError(SetupError):
+    """The results would lie among the photos, and the next run would take them for photos."""
+
+    code = "results-among-photos"
+    remedy = "Choose another folder for --out, for example one beside the photos' folder."
+
+
 class PairsNotFoundError(SetupError):
     """The folder contains no photos with alphas."""
 

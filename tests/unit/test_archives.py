@@ -44,21 +44,67 @@ class Store(dict[str, bytes]):
         return key
 
 
-def test_photos_keep_their_folders_and_other_files_are_skipped() -> None:
+def test_photos_keep_their_folders_and_system_files_are_no_photos() -> None:
     file = packed(
         {
             "skuA/main.jpg": b"a",
             "skuB/main.jpg": b"b",
             "skuB/": b"",
             "__MACOSX/skuA/._main.jpg": b"x",
-            ".hidden/a.jpg": b"x",
+            "skuA/.DS_Store": b"x",
+            "skuA/._main.jpg": b"x",
             "Thumbs.db": b"x",
-            "read me.txt": b"x",
-            "inner.zip": b"x",
+            "skuA/Desktop.ini": b"x",
+            "list.csv": b"key",
+            "a.xmp": b"x",
+            ".gitignore": b"x",
         }
     )
     assert unpacked(file) == {"skuA/main.jpg": b"a", "skuB/main.jpg": b"b"}
     assert unpacked(file, after=1) == {"skuB/main.jpg": b"b"}
+
+
+def test_what_is_no_photo_is_named_and_the_content_decides() -> None:
+    file = packed(
+        {
+            "a.jpg": b"a",
+            "read me.txt": b"x",
+            "inner.zip": b"PK\3\4",
+            "phone.HEIC": b"a",
+            "no-ending": b"\xff\xd8\xff" + bytes(9),
+            "raw.CR3": b"\0\0\0\x18ftypcrx " + bytes(30),
+            "raw.raf": b"FUJIFILMCCD-RAW 0201",
+            ".hidden/a.jpg": b"x",
+        }
+    )
+    assert unpacked(file) == {
+        "a.jpg": b"a",
+        "read me.txt": "not-an-image",
+        "inner.zip": "not-an-image",
+        "phone.HEIC": b"a",
+        "no-ending": b"\xff\xd8\xff" + bytes(9),
+        "raw.CR3": "camera-raw",
+        "raw.raf": "camera-raw",
+        ".hidden/a.jpg": "hidden-file",
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "encoding"),
+    [
+        (["größe.jpg", "靴/赤い靴.jpg", "a.jpg"], "utf-8"),
+        (["商品/赤い靴.jpg", "写真－１.jpg", "a.jpg"], "cp932"),
+        (["größe.jpg", "éclair.jpg", "a.jpg"], "cp437"),
+        (["Müller.jpg"], "cp437"),
+    ],
+)
+def test_names_are_read_as_they_were_written(names: list[str], encoding: str) -> None:
+    raw = [name.encode(encoding) for name in names]
+    places = [b"QXZ"[n : n + 1] * len(one) for n, one in enumerate(raw)]
+    data = packed({place.decode(): b"x" for place in places}).getvalue()
+    for place, one in zip(places, raw, strict=True):
+        data = data.replace(place, one)
+    assert list(unpacked(io.BytesIO(data))) == names
 
 
 def test_names_that_point_outside_become_plain() -> None:

@@ -39,10 +39,11 @@ def quarantine() -> Iterator[Quarantine]:
 
 def outcome(quarantine: Quarantine, data: bytes) -> str:
     try:
-        pixels, width, height = quarantine.decode(data, DecodeRequest())
+        found = quarantine.decode(data, DecodeRequest())
     except MattingError as error:
         return error.code
-    assert pixels.shape == (height, width, 3)
+    assert found.image.shape == (found.height, found.width, 3)
+    assert found.alpha is None or found.alpha.shape == (found.height, found.width)
     return "succeeded"
 
 

@@ -1,46 +1,39 @@
-"""Decoding of image files to upright RGB pixels in sRGB.
+"""Decoding of image files to upright RGB pixels in sRGB, and their alpha.
 
-Pillow reads the header first, for a fixed list of formats, and all limits are checked before any
-pixel is decoded. OpenCV then decodes ordinary files: it is faster and releases the GIL. Pillow
-decodes the files that OpenCV gets wrong: CMYK, 16-bit, palettes, transparency, wide-gamut ICC.
+The header is read first, and all limits are checked before any pixel is decoded. OpenCV then
+decodes ordinary files: it is faster and releases the GIL. Pillow and libtiff decode the files that
+OpenCV gets wrong: CMYK, palettes, transparency, TIFF, HEIC, AVIF, profiles other than sRGB.
 """
 
-import io
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import PIL.Image
-from PIL import ImageCms, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from shared.errors import (
     EmptyFileError,
     FileTooLargeError,
-    NotAnImageError,
-    TooCostlyImageError,
+    MattingError,
     TooManyPixelsError,
     TruncatedImageError,
 )
-from shared.photo_header import (
-    MOST_PARTS,
-    open_header,
-    orientation_of,
-    png_chunks,
-    too_many_parts,
-)
+from shared.photo_header import ORIENTATION_TAG, open_header, orientation_of
+from shared.png_chunks import END_CHUNK, png_chunks
 from shared.settings import Settings
 from worker.imaging.arrays import Image
+from worker.imaging.colours import MatrixProfile, coded_profile, keeps_colours, to_srgb
+from worker.imaging.completeness import refuse_incomplete
+from worker.imaging.samples import Samples, read_with_pillow, to_uint8, unmultiplied
+from worker.imaging.tiff_samples import read_tiff
 
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*")
-"""First bytes of the supported formats. An unreadable file that starts like this is damaged."""
+Pixel = TypeVar("Pixel", bound=np.generic)
 
-_JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-"""A marker inside JPEG data, except byte stuffing, restarts and padding (ITU-T T.81, B.1.1)."""
-
-MAX_SCANS = 200
-"""Most scans of one JPEG. Encoders write about ten. A decoder visits every pixel once per scan: 50
-megapixels with thousands of empty scans keep it busy for an hour."""
+OPENCV_FORMATS = frozenset({"JPEG", "MPO", "PNG", "WEBP"})
 
 MAX_SIDE_PX = 1_000_000
 """Longest side that libpng reads; OpenCV's limit is 1,048,576. Without this check they report a
@@ -67,10 +60,13 @@ class DecodedImage:
     """A decoded photo, upright, with the size of the original."""
 
     image: Image
-    """[h, w, 3] uint8 RGB; smaller than the original if it was decoded at a reduced scale."""
+    """[h, w, 3] uint8 RGB, on white where the photo is transparent; smaller than the original if it
+    was decoded at a reduced scale."""
     width: int
     height: int
     """Width and height of the upright original."""
+    alpha: Image | None = None
+    """[h, w] uint8: the photo's own alpha; None if it is opaque."""
 
 
 def decode(
@@ -86,8 +82,8 @@ def decode(
     shorter side still has that many pixels. `keep_profile` leaves an RGB photo in the colour space
     of its ICC profile; otherwise the pixels are converted to sRGB.
 
-    Raises EmptyFileError, FileTooLargeError, NotAnImageError, TooManyPixelsError,
-    TooCostlyImageError, TruncatedImageError.
+    Raises EmptyFileError, FileTooLargeError, NotAnImageError, CameraRawError,
+    UnsupportedImageError, TooManyPixelsError, TooCostlyImageError, TruncatedImageError.
     """
     if not data:
         raise EmptyFileError
@@ -95,37 +91,47 @@ def decode(
         raise FileTooLargeError(
             f"The file has {len(data):,} bytes; the limit is {settings.max_image_bytes:,}"
         )
-    try:
-        header = open_header(data)
-        width, height = header.size
-        if width * height > settings.max_image_pixels:
-            raise TooManyPixelsError(
-                f"The image has {width} x {height} pixels; the limit is "
-                f"{settings.max_image_pixels:,} in total"
-            )
-        if max(width, height) > MAX_SIDE_PX:
-            raise TooManyPixelsError(
-                f"The image has {width} x {height} pixels; the limit is {MAX_SIDE_PX:,} per side"
-            )
-        orientation = orientation_of(header)
-    except (TooManyPixelsError, TooCostlyImageError):
-        raise
-    except UnidentifiedImageError as error:
-        kind = TruncatedImageError if data.startswith(_MAGIC) else NotAnImageError
-        raise kind from error
-    except Exception as error:  # on a damaged header, Pillow's plug-ins raise any exception
-        raise TruncatedImageError(f"The image's header is damaged: {error}") from error
-    _refuse_truncated(data, header.format or "")
-    _refuse_many_scans(data, header.format or "")
-    image = (
-        _decode_with_opencv(data, header, min_side_px)
-        if _opencv_is_correct(header)
-        else _decode_with_pillow(header, keep_profile)
-    )
+    header = _checked_header(data, settings)
+    width, height = header.size
+    orientation = orientation_of(header)
+    whole = refuse_incomplete(data, header.format or "", header.size)
+    if whole is not data:
+        data, header = whole, open_header(whole)
+    if _opencv_is_correct(header):
+        image, alpha = _decode_with_opencv(data, header, min_side_px), None
+    else:
+        image, alpha = _decode_samples(data, header, keep_profile)
+    if header.format == "BMP" and alpha is not None and not alpha.any():
+        image, alpha = _decode_samples(data, header, keep_profile, opaque=True)
     image = _apply_orientation(image, orientation)
+    if alpha is not None:
+        alpha = _apply_orientation(alpha, orientation)
     if 5 <= orientation <= 8:  # these four include a rotation by 90°
         width, height = height, width
-    return DecodedImage(image, width, height)
+    return DecodedImage(image, width, height, alpha)
+
+
+def _checked_header(data: bytes, settings: Settings) -> PIL.Image.Image:
+    """The header of a photo within the limits. Raises as `decode` does."""
+    try:
+        header = open_header(data)
+    except MattingError:
+        raise
+    except UnidentifiedImageError as error:
+        raise TruncatedImageError("The image's header is damaged, or the file was cut") from error
+    except Exception as error:  # on a damaged header, Pillow's plug-ins raise any exception
+        raise TruncatedImageError(f"The image's header is damaged: {error}") from error
+    width, height = header.size
+    if width * height > settings.max_image_pixels:
+        raise TooManyPixelsError(
+            f"The image has {width} x {height} pixels; the limit is "
+            f"{settings.max_image_pixels:,} in total"
+        )
+    if max(width, height) > MAX_SIDE_PX:
+        raise TooManyPixelsError(
+            f"The image has {width} x {height} pixels; the limit is {MAX_SIDE_PX:,} per side"
+        )
+    return header
 
 
 def pixels_to_decode(data: bytes, min_side_px: int | None = None) -> int:
@@ -147,16 +153,29 @@ def _reduced_scale(header: PIL.Image.Image, min_side_px: int | None) -> int:
 
 def _opencv_is_correct(header: PIL.Image.Image) -> bool:
     """Whether OpenCV decodes the file correctly: 8-bit grey or RGB, in sRGB or without profile."""
-    if header.format == "BMP" and header.info.get("compression") in BMP_RUN_LENGTH:
-        return True
-    if header.format == "TIFF" or header.mode not in ("RGB", "L") or "transparency" in header.info:
+    if header.format == "BMP":
+        return header.info.get("compression") in BMP_RUN_LENGTH
+    if header.format not in OPENCV_FORMATS or "transparency" in header.info:
         return False
     profile = header.info.get("icc_profile")
-    return not profile or b"sRGB" in profile or b"s\0R\0G\0B" in profile
+    if header.mode == "L":
+        return not profile or profile[16:20] != b"GRAY"
+    return header.mode == "RGB" and not _is_deep(header) and (not profile or keeps_colours(profile))
+
+
+def _is_deep(header: PIL.Image.Image) -> bool:
+    """Whether it is a PNG with 16 bits a sample. Pillow would drop the lower 8 of them."""
+    tiles: Any = getattr(header, "tile", None)
+    return header.format == "PNG" and bool(tiles) and "16" in str(tiles[0].args)
 
 
 def _decode_with_opencv(data: bytes, header: PIL.Image.Image, min_side_px: int | None) -> Image:
     flags = CV2_REDUCED_READ[_reduced_scale(header, min_side_px)]
+    image = _imdecode(data, header, flags)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def _imdecode(data: bytes, header: PIL.Image.Image, flags: int) -> NDArray[Any]:
     buffer = np.frombuffer(_png_pixels_only(data) if header.format == "PNG" else data, np.uint8)
     try:
         image = cv2.imdecode(buffer, flags | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -165,154 +184,89 @@ def _decode_with_opencv(data: bytes, header: PIL.Image.Image, min_side_px: int |
             raise MemoryError from error
         raise TruncatedImageError(f"The image's data is damaged: {error.err}") from error
     if image is None:
-        raise TruncatedImageError
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+        raise TruncatedImageError("The image's data is damaged")
+    return image
 
 
-def _decode_with_pillow(header: PIL.Image.Image, keep_profile: bool) -> Image:
-    """Decode a file with Pillow: colour spaces, palettes and transparency become opaque RGB."""
+def _decode_samples(
+    data: bytes, header: PIL.Image.Image, keep_profile: bool, *, opaque: bool = False
+) -> tuple[Image, Image | None]:
+    """Decode any file: the colours [h, w, 3] uint8 on white, and alpha [h, w] uint8 or None."""
     try:
-        header.load()
-        profile = header.info.get("icc_profile")
-        image = _to_eight_bit(header)
-        if image.mode == "P":
-            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-        elif image.mode in ("LA", "La", "PA", "RGBa"):
-            image = image.convert("RGBA")
-        if keep_profile and header.mode in ("RGB", "RGBA"):
+        samples = unmultiplied(_read_samples(data, header))
+        profile: bytes | MatrixProfile | None = header.info.get("icc_profile")
+        if not profile and "nclx_profile" in header.info:
+            codes = header.info["nclx_profile"]
+            profile = coded_profile(codes["color_primaries"], codes["transfer_characteristics"])
+        if keep_profile and header.mode in ("RGB", "RGBA") and samples.space == "RGB":
             profile = None
-        if profile and image.mode in ("RGB", "CMYK", "RGBA"):
-            image = _to_srgb(image, profile)
-        if "A" in image.getbands() or "transparency" in image.info:
-            # Transparent areas become white background, as shops show such pictures.
-            rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-            image = PIL.Image.new("RGB", image.size, "white")
-            image.paste(rgba, mask=rgba.getchannel("A"))
-        return np.asarray(image.convert("RGB"))
-    except (MemoryError, TooCostlyImageError):
+        colours = to_srgb(samples, profile)
+        if samples.alpha is None or opaque:
+            return colours, None
+        alpha = np.ascontiguousarray(to_uint8(samples.alpha))
+        if alpha.min(initial=255) == 255:
+            return colours, None
+        # Transparent areas become white background, as shops show such pictures.
+        white = PIL.Image.new("RGB", (colours.shape[1], colours.shape[0]), "white")
+        white.paste(PIL.Image.fromarray(colours), mask=PIL.Image.fromarray(alpha))
+        return np.asarray(white), alpha
+    except (MemoryError, MattingError):
         raise
     except Exception as error:  # on damaged data, Pillow's plug-ins raise any exception
         raise TruncatedImageError(f"The image's data is damaged: {error}") from error
 
 
-def _to_eight_bit(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Scale 16-bit or float grey to 8 bits; Pillow's own conversion clips the values."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.float32)
-        return PIL.Image.fromarray((values / 257).clip(0, 255).astype(np.uint8))
-    if image.mode == "F":
-        values = np.asarray(image)
-        scale = 255 / max(float(values.max()), 1e-6)
-        return PIL.Image.fromarray((values * scale).clip(0, 255).astype(np.uint8))
-    return image
+def _read_samples(data: bytes, header: PIL.Image.Image) -> Samples:
+    """The samples of a file. Raises MattingError, and whatever Pillow raises."""
+    if _is_deep(header):
+        return _read_deep_png(data, header)
+    if isinstance(header, TiffImageFile):
+        stored = read_tiff(data, header)
+        if stored is not None:
+            turn = header.tag_v2.get(ORIENTATION_TAG, 1)
+            alpha = None if stored.alpha is None else _apply_orientation(stored.alpha, turn)
+            values = _apply_orientation(stored.values, turn)
+            return replace(stored, values=values, alpha=alpha)
+    return read_with_pillow(header)
 
 
-def _to_srgb(image: PIL.Image.Image, profile: bytes) -> PIL.Image.Image:
-    """Convert to sRGB with the embedded ICC profile; ignore a broken or unsuitable profile."""
-    alpha = image.getchannel("A") if image.mode == "RGBA" else None
-    colour = image.convert("RGB") if alpha else image
-    try:
-        converted = ImageCms.profileToProfile(
-            colour,
-            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-            ImageCms.createProfile("sRGB"),
-            outputMode="RGB",
-        )
-    except (ImageCms.PyCMSError, OSError):  # OSError: the bytes are not a profile
-        return image
-    result = converted or colour
-    if alpha:
-        result.putalpha(alpha)
-    return result
+def _read_deep_png(data: bytes, header: PIL.Image.Image) -> Samples:
+    """The samples of a PNG with 16 bits, [h, w, 1 or 3] uint16."""
+    stored = _imdecode(data, header, cv2.IMREAD_UNCHANGED)
+    if stored.ndim == 2:
+        stored = stored[..., None]
+    grey = data[25] in (0, 4)  # IHDR's colour type
+    space = "L" if grey else "RGB"
+    colours = stored[..., :1] if grey else stored[..., 2::-1]
+    if stored.shape[2] in (2, 4):  # OpenCV gives grey with alpha as colour with alpha
+        return Samples(colours, space, stored[..., -1])
+    key = next(
+        (data[begin + 8 : end - 4] for kind, begin, end in png_chunks(data) if kind == b"tRNS"), b""
+    )
+    if len(key) != 2 * colours.shape[2]:
+        return Samples(colours, space)
+    clear = (colours == np.frombuffer(key, ">u2")).all(axis=2)
+    return Samples(colours, space, np.where(clear, np.uint16(0), np.uint16(65_535)))
 
 
-def _apply_orientation(image: Image, orientation: int) -> Image:
-    """Apply EXIF orientation 1–8 (Exif 2.32, 4.6.4 A)."""
+def _apply_orientation(image: NDArray[Pixel], orientation: int) -> NDArray[Pixel]:
+    """Apply EXIF orientation 1–8 (Exif 2.32, 4.6.4 A) to [h, w] or [h, w, channels]."""
     transformed = {
         2: lambda: image[:, ::-1],
         3: lambda: image[::-1, ::-1],
         4: lambda: image[::-1],
-        5: lambda: image.transpose(1, 0, 2),
-        6: lambda: image.transpose(1, 0, 2)[:, ::-1],
-        7: lambda: image.transpose(1, 0, 2)[::-1, ::-1],
-        8: lambda: image.transpose(1, 0, 2)[::-1],
+        5: lambda: image.swapaxes(0, 1),
+        6: lambda: image.swapaxes(0, 1)[:, ::-1],
+        7: lambda: image.swapaxes(0, 1)[::-1, ::-1],
+        8: lambda: image.swapaxes(0, 1)[::-1],
     }.get(orientation)
     return np.ascontiguousarray(transformed()) if transformed else image
 
 
-def _refuse_truncated(data: bytes, kind: str) -> None:
-    """Raise TruncatedImageError if the end of the file is missing.
-
-    OpenCV fills the missing part with grey and reports no error.
-    """
-    if kind in ("JPEG", "MPO"):
-        complete = data.rfind(b"\xff\xd9") > _jpeg_scan_start(data)
-    elif kind == "PNG":
-        complete = _png_is_complete(data)
-    elif kind == "WEBP":
-        complete = int.from_bytes(data[4:8], "little") + 8 <= len(data)
-    elif kind == "BMP":
-        complete = int.from_bytes(data[2:6], "little") <= len(data)
-    else:
-        complete = True  # Pillow decodes TIFF and notices a missing end
-    if not complete:
-        raise TruncatedImageError("The image ends too early: the file was cut short")
-
-
-def _png_is_complete(data: bytes) -> bool:
-    """Whether every chunk up to the end marker lies within the file.
-
-    OpenCV trusts a chunk's length field and allocates up to 4 GB for a chunk that is missing.
-    """
-    return any(kind == b"IEND" for kind, _, _ in png_chunks(data))
-
-
 def _png_pixels_only(data: bytes) -> bytes:
-    """The PNG file reduced to PNG_PIXEL_CHUNKS."""
+    """The PNG file reduced to PNG_PIXEL_CHUNKS, with an end marker."""
     chunks = list(png_chunks(data))
-    if all(kind in PNG_PIXEL_CHUNKS for kind, _, _ in chunks):
+    if all(kind in PNG_PIXEL_CHUNKS for kind, _, _ in chunks) and chunks[-1][0] == b"IEND":
         return data
-    kept = [data[begin:end] for kind, begin, end in chunks if kind in PNG_PIXEL_CHUNKS]
-    return data[:8] + b"".join(kept)
-
-
-def _refuse_many_scans(data: bytes, kind: str) -> None:
-    """Raise TooCostlyImageError for a JPEG with more than MAX_SCANS scans."""
-    if kind not in ("JPEG", "MPO") or data.count(b"\xff\xda") <= MAX_SCANS:
-        return
-    # The count above may include chance matches in data after the image, such as a phone's video.
-    if _jpeg_scans(data) > MAX_SCANS:
-        raise TooCostlyImageError(
-            f"The JPEG has more than {MAX_SCANS} scans; ordinary files have about ten"
-        )
-
-
-def _jpeg_scans(data: bytes) -> int:
-    """Count the scans of the first image in the file, up to just above MAX_SCANS."""
-    position, scans = _jpeg_scan_start(data), 0
-    for _ in range(MOST_PARTS):
-        found = _JPEG_MARKER.search(data, position)
-        if found is None or found[0] == b"\xff\xd9" or scans > MAX_SCANS:
-            return scans
-        scans += found[0] == b"\xff\xda"
-        length = int.from_bytes(data[found.end() : found.end() + 2], "big")
-        position = found.end() + max(2, length)
-    raise too_many_parts()
-
-
-def _jpeg_scan_start(data: bytes) -> int:
-    """The offset of the first scan. End markers before it belong to an embedded thumbnail."""
-    position = 2
-    for _ in range(MOST_PARTS):
-        if position + 4 > len(data):
-            return len(data)
-        if data[position] != 0xFF:
-            return position
-        marker = data[position + 1]
-        if marker == 0xFF:  # padding
-            position += 1
-        elif marker == 0xDA:
-            return position
-        else:
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    raise too_many_parts()
+    kept = [data[begin:end] for kind, begin, end in chunks if kind in PNG_PIXEL_CHUNKS - {b"IEND"}]
+    return b"".join([data[:8], *kept, END_CHUNK])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import OutputTooLargeError
-from shared.options import ExtraOutput, Options, Profile
+from shared.options import ExtraOutput, Options, Profile, SourceAlpha
 from shared.rendition import BackgroundImage, ColourProfile, Output, Rendition
 from shared.result_names import file_name
 from worker.imaging.arrays import Box, Image
@@ -76,7 +76,7 @@ def matte_of(
     """Compute the matte [H, W] uint8 at the decoded image's size.
 
     `alpha` is the network's output [h, w] float32 in 0..1. The profile `exact` skips despeckling,
-    refinement and the black and white point.
+    refinement and the black and white point. Where the photo is transparent already, it stays so.
     """
     levels = options.profile is Profile.FAST
     height, width = decoded.image.shape[:2]
@@ -87,7 +87,10 @@ def matte_of(
         matte = refine_alpha(decoded.image, restore(alpha, small), levels=levels)
     else:
         matte = full_size_alpha(restore(alpha, prepared.steps), width, height, levels=levels)
-    return adjust_matte(matte, options, scale=width / decoded.width)
+    matte = adjust_matte(matte, options, scale=width / decoded.width)
+    if decoded.alpha is not None and options.source_alpha is SourceAlpha.LIMIT:
+        matte = np.minimum(matte, decoded.alpha)
+    return matte
 
 
 def finish(

@@ -3,6 +3,7 @@
 GPS positions, thumbnails, serial numbers and maker notes are never read, so they can't leak.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import PIL.Image
@@ -65,10 +66,17 @@ def read_metadata(data: bytes, rendition: Rendition, *, keep_icc: bool) -> Metad
         return Metadata()
     header = open_header(data)
     icc = header.info.get("icc_profile")
-    if not keep_icc or header.mode not in ("RGB", "RGBA"):
+    is_rgb = header.mode in ("RGB", "RGBA") and (icc or b"")[16:20] == b"RGB "
+    if not keep_icc or not is_rgb:
         icc = None  # the pixels were converted to sRGB
-    dpi = _dpi(header) if rendition.dpi == "keep" else rendition.dpi
-    return Metadata(icc or None, dpi, tuple(_exif(header, rendition.exif)))
+    dpi: float | None = None if rendition.dpi == "keep" else rendition.dpi
+    if rendition.dpi == "keep":
+        with suppress(Exception):  # a damaged EXIF block stands beside pixels that are whole
+            dpi = _dpi(header)
+    exif: list[tuple[int, str]] = []
+    with suppress(Exception):
+        exif = _exif(header, rendition.exif)
+    return Metadata(icc or None, dpi, tuple(exif))
 
 
 def _dpi(header: PIL.Image.Image) -> float | None:

@@ -17,10 +17,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
+import cv2
 import numpy as np
 
 from shared.errors import ImageTimeoutError, MattingError, PoisonousImageError, error_of
 from shared.settings import Settings
+from worker.imaging.arrays import Image
+from worker.imaging.decoding import DecodedImage, decode
 
 LIMITS = {"max_image_bytes", "max_image_pixels"}
 """The only settings that the child gets. It needs no secrets."""
@@ -54,8 +57,8 @@ class Quarantine:
         self._settings = settings
         self._idle: queue.SimpleQueue[_Child] = queue.SimpleQueue()
 
-    def decode(self, data: bytes, request: DecodeRequest) -> tuple[np.ndarray[Any, Any], int, int]:
-        """Decode a file: pixels [h, w, 3] uint8 RGB, and the upright original's width and height.
+    def decode(self, data: bytes, request: DecodeRequest) -> DecodedImage:
+        """Decode a file.
 
         Raises the errors of `imaging.decoding.decode`; PoisonousImageError when the child crashes
         or exceeds its memory limit; ImageTimeoutError.
@@ -117,7 +120,7 @@ class _Child:
 
     def ask(
         self, data: bytes, request: DecodeRequest, settings: Settings
-    ) -> tuple[np.ndarray[Any, Any], int, int] | MattingError:
+    ) -> DecodedImage | MattingError:
         """Send a photo and wait for its pixels or its error.
 
         Raises PoisonousImageError, ImageTimeoutError. After an exception the child is unusable:
@@ -147,7 +150,7 @@ class _Child:
 
     def _exchange(
         self, data: bytes, request: DecodeRequest, settings: Settings
-    ) -> tuple[np.ndarray[Any, Any], int, int] | MattingError:
+    ) -> DecodedImage | MattingError:
         header = {
             "bytes": len(data),
             "min_side_px": request.min_side_px,
@@ -160,7 +163,13 @@ class _Child:
         answer = json.loads(self._out.readline())
         if "code" in answer:
             return error_of(answer["code"], answer["detail"])
-        shape = tuple(answer["shape"])
+        height, width = answer["shape"]
+        alpha = self._read_pixels((height, width)) if answer["has_alpha"] else None
+        pixels = self._read_pixels((height, width, 3))
+        return DecodedImage(pixels, answer["width"], answer["height"], alpha)
+
+    def _read_pixels(self, shape: tuple[int, ...]) -> Image:
+        """Raises EOFError, OSError."""
         pixels = np.empty(shape, np.uint8)
         view = pixels.data.cast("B")
         filled = 0
@@ -169,18 +178,13 @@ class _Child:
             if not count:
                 raise EOFError
             filled += count
-        return pixels, answer["width"], answer["height"]
+        return pixels
 
 
 def main() -> None:
     """The child process: decode photos from standard input until it closes."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker handles Ctrl-C
-    # Imported here, because the parent process does not need it.
-    import cv2
-
-    from worker.imaging.decoding import decode
-
     cv2.setNumThreads(1)
     with open(0, "rb", closefd=False) as asked, open(1, "wb", closefd=False) as told:
         told.write(b"ready\n")
@@ -191,7 +195,7 @@ def main() -> None:
             _limit_memory(settings)
             data = asked.read(header["bytes"])
             answer: dict[str, Any]
-            pixels: bytes | memoryview = b""
+            planes: list[Image] = []
             try:
                 decoded = decode(
                     data,
@@ -208,13 +212,15 @@ def main() -> None:
                 }
             else:
                 answer = {
-                    "shape": decoded.image.shape,
+                    "shape": decoded.image.shape[:2],
                     "width": decoded.width,
                     "height": decoded.height,
+                    "has_alpha": decoded.alpha is not None,
                 }
-                pixels = np.ascontiguousarray(decoded.image).data.cast("B")
+                planes = [plane for plane in (decoded.alpha, decoded.image) if plane is not None]
             told.write(json.dumps(answer).encode() + b"\n")
-            told.write(pixels)
+            for plane in planes:
+                told.write(np.ascontiguousarray(plane).data.cast("B"))
             told.flush()
 
 

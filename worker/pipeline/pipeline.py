@@ -22,7 +22,7 @@ from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
-from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode
+from worker.imaging.decoding import decode, pixels_to_decode
 from worker.imaging.finishing import (
     finish,
     largest_canvas_pixels,
@@ -234,7 +234,7 @@ class Pipeline:
             min_decode_side_px(options), options.colour_profile is ColourProfile.KEEP
         )
         if in_flight.item.suspect:
-            decoded = DecodedImage(*self._quarantine.decode(data, request))
+            decoded = self._quarantine.decode(data, request)
         else:
             with self._watchdog.watching(in_flight.item.item_id, "decode"):
                 decoded = decode(
@@ -304,4 +304,4 @@ class Pipeline:
         data = self._store.get(bucket, key, self._settings.max_image_bytes)
         # Decoded in quarantine: every batch of the job reads the picture, so a picture that crashes
         # native code would end one worker after another.
-        return self._quarantine.decode(data, DecodeRequest())[0]
+        return self._quarantine.decode(data, DecodeRequest()).image

@@ -1,0 +1,90 @@
+"""Result files of `matting cutout`: complete before they get their names, never over others."""
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from shared.errors import SourceNotFoundError, StorageError
+from shared.photo_names import OWN_STAGING
+
+
+class TargetExistsError(OSError):
+    """A file is there already, and is not replaced."""
+
+
+class ResultFolder:
+    """A store of photos and results in local files; an object's key is a path.
+
+    Results are complete before they get their names. A context manager: the end removes what is
+    unfinished.
+    """
+
+    def __init__(self, out: Path, photos: Iterable[Path], *, overwrite: bool) -> None:
+        """`photos`: the originals; they are never replaced, through whatever link."""
+        self.out = out
+        self.staging = out / f"{OWN_STAGING}{os.getpid()}"
+        self._overwrite = overwrite
+        self._originals = {_identity(photo) for photo in photos} - {None}
+
+    def __enter__(self) -> "ResultFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove what is unfinished."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+
+    def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
+        """Read a file. Raises SourceNotFoundError."""
+        try:
+            return Path(key).read_bytes()
+        except OSError as error:
+            raise SourceNotFoundError(f"{key} can't be read: {error.strerror}") from error
+
+    def put(self, key: str, data: bytes, content_type: str) -> None:
+        """Write an unfinished file. Raises StorageError."""
+        path = Path(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        except OSError as error:
+            raise StorageError(f"{key} can't be written: {error.strerror}") from error
+
+    def check(self, target: Path) -> None:
+        """Raise TargetExistsError if the target may not be written."""
+        if not os.path.lexists(target):
+            return
+        if _identity(target) in self._originals:
+            raise TargetExistsError(f"{target} is one of the photos, and is not replaced")
+        if not self._overwrite:
+            raise TargetExistsError(f"{target} is there already; --overwrite would replace it")
+
+    def place(self, staged: Path, target: Path) -> None:
+        """Give an unfinished file its name. Raises TargetExistsError, OSError."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.check(target)
+        if self._overwrite:
+            staged.replace(target)
+            return
+        try:
+            os.link(staged, target)  # unlike a rename, it fails if somebody was faster
+        except FileExistsError as error:
+            raise TargetExistsError(f"{target} is there already") from error
+        except OSError:  # a file system without links
+            if os.path.lexists(target):
+                raise TargetExistsError(f"{target} is there already") from None
+            staged.rename(target)
+        else:
+            staged.unlink()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and number of a file, the same through all its links; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,231 @@
+"""Colours become sRGB with 8 bits: by the photo's ICC profile, or by what its samples mean.
+
+What a profile does decides, not what it is called: one that is named sRGB may be linear.
+"""
+
+import io
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+from PIL import ImageCms
+
+from shared.errors import UnsupportedImageError
+from worker.imaging.arrays import Image
+from worker.imaging.samples import FULL, Samples, row_blocks, to_uint8
+
+MAX_CACHED_PROFILE_BYTES = 64 * 1024
+"""Longer profiles than this are not sRGB: they hold tables, as those of printers do."""
+
+PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK", "LAB": "LAB"}
+"""The colour space that a profile must have, by the photo's."""
+
+XYZ_TO_SRGB = np.array(
+    [
+        [3.1338561, -1.6168667, -0.4906146],
+        [-0.9787684, 1.9161415, 0.0334540],
+        [0.0719453, -0.2289914, 1.4052427],
+    ]
+)
+"""XYZ under D50 (as in ICC profiles) to linear sRGB, with Bradford's adaptation (Lindbloom)."""
+
+P3_TO_XYZ = np.array(
+    [[0.51512, 0.29198, 0.15710], [0.24120, 0.69225, 0.06657], [-0.00105, 0.04189, 0.78407]]
+)
+BT2020_TO_XYZ = np.array(
+    [
+        [0.67348, 0.16566, 0.12505],
+        [0.27904, 0.67534, 0.04562],
+        [-0.00194, 0.02998, 0.79684],
+    ]
+)
+"""Display P3 and BT.2020 to XYZ under D50, by their primaries and Bradford's adaptation."""
+
+CURVE_STEPS = 65_536
+
+BT2020, P3 = 9, 12
+LINEAR = 8
+HDR_TRANSFERS = (16, 18)
+"""Code points of ITU-T H.273: primaries, and transfers (16: PQ, 18: HLG)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixProfile:
+    """A profile of three curves and a matrix (ICC.1:2022, F.3)."""
+
+    curves: NDArray[np.float32]
+    """[3, CURVE_STEPS]: the linear value for each encoded one."""
+    matrix: NDArray[np.float64]
+    """[3, 3]: linear values to XYZ under D50."""
+
+
+def to_srgb(samples: Samples, profile: bytes | MatrixProfile | None) -> Image:
+    """The colours [h, w, 3] uint8 in sRGB. A broken or unsuitable profile is ignored."""
+    if isinstance(profile, MatrixProfile):
+        return convert(samples.values, profile)
+    if samples.values.dtype != np.uint8 and profile and samples.space in ("L", "RGB"):
+        exact = matrix_profile(profile, samples.space)
+        if exact is not None:
+            return convert(samples.values, exact)
+    image = _as_image(to_uint8(samples.values), samples.space)
+    return np.asarray(_convert_image(image, profile))
+
+
+def keeps_colours(profile: bytes) -> bool:
+    """Whether an RGB profile is sRGB, within one level."""
+    return len(profile) <= MAX_CACHED_PROFILE_BYTES and _keeps_colours(profile)
+
+
+@lru_cache(maxsize=32)
+def _keeps_colours(profile: bytes) -> bool:
+    levels = np.linspace(0, 255, 17).round().astype(np.uint8)
+    grid = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(17, -1, 3)
+    there = np.asarray(_convert_image(PIL.Image.fromarray(grid), profile))
+    return bool(np.abs(there.astype(int) - grid).max() <= 1)
+
+
+def _as_image(values: Image, space: str) -> PIL.Image.Image:
+    if space == "L":
+        return PIL.Image.fromarray(np.ascontiguousarray(values[..., 0]))
+    if space == "RGB":
+        return PIL.Image.fromarray(np.ascontiguousarray(values))
+    height, width = values.shape[:2]
+    return PIL.Image.frombytes(space, (width, height), np.ascontiguousarray(values).tobytes())
+
+
+def _convert_image(image: PIL.Image.Image, profile: bytes | None) -> PIL.Image.Image:
+    """An image L, RGB, CMYK or LAB as RGB in sRGB."""
+    try:
+        if image.mode == "LAB":
+            source: Any = ImageCms.createProfile("LAB")
+        elif profile:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if source.profile.xcolor_space.strip() != PROFILE_SPACES[image.mode]:
+                return image.convert("RGB")
+        else:
+            return image.convert("RGB")
+        there = ImageCms.profileToProfile(
+            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError):  # OSError: the bytes are not a profile
+        return image.convert("RGB")
+    assert there is not None
+    return there
+
+
+def convert(values: NDArray[Any], profile: MatrixProfile) -> Image:
+    """Samples [h, w, 1 or 3] as sRGB [h, w, 3] uint8, without rounding in between."""
+    height, width, channels = values.shape
+    result = np.empty((height, width, 3), np.uint8)
+    scale = np.float32((CURVE_STEPS - 1) / FULL[values.dtype])
+    matrix = (XYZ_TO_SRGB @ profile.matrix).astype(np.float32)
+    for rows in row_blocks(height, width):
+        steps = np.rint(values[rows].astype(np.float32) * scale).astype(np.uint16)
+        linear = np.stack([profile.curves[n][steps[..., n % channels]] for n in range(3)], -1)
+        light = (linear @ matrix.T).clip(0, 1)
+        result[rows] = _srgb_curve()[np.rint(light * (CURVE_STEPS - 1)).astype(np.uint16)]
+    return result
+
+
+@lru_cache(maxsize=1)
+def _srgb_curve() -> Image:
+    """The sRGB value for each of CURVE_STEPS linear ones (IEC 61966-2-1)."""
+    linear = np.linspace(0, 1, CURVE_STEPS)
+    curved = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.asarray(np.rint(curved * 255), np.uint8)
+
+
+def linear_of_srgb(values: NDArray[Any]) -> NDArray[Any]:
+    """Linear values of sRGB ones in 0..1."""
+    curved: NDArray[Any] = np.where(
+        values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4
+    )
+    return curved
+
+
+def matrix_profile(profile: bytes, space: str) -> MatrixProfile | None:
+    """The curves and the matrix of a profile for L or RGB; None if it has tables or is broken."""
+    try:
+        tags = _tags(profile)
+        kind = PROFILE_SPACES[space].encode().ljust(4) + b"XYZ "
+        if profile[16:24] != kind or b"A2B0" in tags:
+            return None
+        if space == "L":
+            curve = _curve(tags[b"kTRC"])
+            white = np.linalg.inv(XYZ_TO_SRGB)
+            return MatrixProfile(np.stack([curve] * 3), white)
+        columns = [_xyz(tags[name]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
+        curves = [_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC")]
+    except (KeyError, IndexError, ValueError, struct.error):
+        return None
+    return MatrixProfile(np.stack(curves), np.stack(columns, axis=1))
+
+
+def coded_profile(primaries: int, transfer: int) -> MatrixProfile | None:
+    """What HEIF and AVIF say of their colours by numbers (ITU-T H.273); None: as good as sRGB.
+
+    Raises UnsupportedImageError for what needs a display of high dynamic range.
+    """
+    if transfer in HDR_TRANSFERS:
+        raise UnsupportedImageError("The photo is HDR: its colours are made for special displays")
+    if primaries not in (BT2020, P3) and transfer != LINEAR:
+        return None
+    x = np.linspace(0, 1, CURVE_STEPS)
+    curve = (x if transfer == LINEAR else linear_of_srgb(x)).astype(np.float32)
+    matrix = {BT2020: BT2020_TO_XYZ, P3: P3_TO_XYZ}.get(primaries, np.linalg.inv(XYZ_TO_SRGB))
+    return MatrixProfile(np.stack([curve] * 3), matrix)
+
+
+def _tags(profile: bytes) -> dict[bytes, bytes]:
+    """The tags of a profile (ICC.1:2022, 7.3). Raises struct.error."""
+    (count,) = struct.unpack_from(">I", profile, 128)
+    found = {}
+    for number in range(min(count, 100)):
+        name, start, size = struct.unpack_from(">4sII", profile, 132 + 12 * number)
+        found[name] = profile[start : start + size]
+    return found
+
+
+def _xyz(tag: bytes) -> NDArray[np.float64]:
+    return np.array(struct.unpack_from(">3i", tag, 8)) / 65_536
+
+
+def _curve(tag: bytes) -> NDArray[np.float32]:
+    """A curve [CURVE_STEPS] in 0..1. Raises struct.error, ValueError."""
+    return _curve_values(tag, np.linspace(0, 1, CURVE_STEPS)).clip(0, 1).astype(np.float32)
+
+
+def _curve_values(tag: bytes, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A curve [CURVE_STEPS] in 0..1 (ICC.1:2022, 10.6, 10.18).
+
+    Raises struct.error, ValueError.
+    """
+    if tag[:4] == b"curv":
+        (count,) = struct.unpack_from(">I", tag, 8)
+        if count == 0:
+            return x
+        if count == 1:
+            return np.asarray(np.power(x, struct.unpack_from(">H", tag, 12)[0] / 256))
+        table = np.frombuffer(tag, ">u2", count, 12) / 65_535
+        return np.interp(x, np.linspace(0, 1, count), table)
+    if tag[:4] != b"para":
+        raise ValueError("unknown curve")
+    (kind,) = struct.unpack_from(">H", tag, 8)
+    parameters = np.array(struct.unpack_from(f">{(1, 3, 4, 5, 7)[kind]}i", tag, 12)) / 65_536
+    g, a, b, c, d, e, f = np.pad(parameters, (0, 7 - len(parameters))).tolist()
+    if kind == 0:
+        return np.asarray(np.power(x, g))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        power = np.nan_to_num((a * x + b).clip(0) ** g)
+    low, start = {
+        1: (0 * x, -b / a if a else 0),
+        2: (0 * x + c, -b / a if a else 0),
+        3: (c * x, d),
+        4: (c * x + f, d),
+    }[kind]
+    high = power + {1: 0, 2: c, 3: 0, 4: e}[kind]
+    return np.asarray(np.where(x >= start, high, low))
