@@ -19,7 +19,6 @@ RESULT_COLUMNS = (
     "review_reasons",
     "matte_model",
     "fingerprint",
-    "matte_model",
     "reused",
     "timings_ms",
     "finished_at",
