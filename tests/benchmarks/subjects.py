@@ -26,6 +26,7 @@ from worker.pipeline.work_items import requested_outputs
 
 HEIGHT, WIDTH = 600, 900
 FOUND = 0.9
+KEY = "matte"
 JITTER = 0.02
 """How far a side of a drawn box lies from the true one, as a share of the photo."""
 
@@ -43,8 +44,9 @@ class Memory:
         return self.photo
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
-        """Keep the matte."""
-        self.matte = data
+        """Keep the matte; not its thumbnail."""
+        if key == KEY:
+            self.matte = data
 
 
 def read_cutout(path: Path) -> Cutout | None:
@@ -115,7 +117,7 @@ class Measured:
             bucket="",
             key="photo",
             options=options,
-            outputs=requested_outputs(options, ["matte"]),
+            outputs=requested_outputs(options, [KEY]),
         )
         (outcome,) = self._pipeline.run_many([item])
         if outcome.error is not None:
