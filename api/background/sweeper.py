@@ -1,8 +1,8 @@
-"""Removes what is over: deleted and expired jobs with their objects, uploads that no job names,
-objects of jobs that never came to be, old idempotency keys.
+"""Deletes expired and deleted jobs with their objects, uploads that no job uses, objects without a
+job, and old idempotency keys.
 
-One process at a time does it. Objects go before rows: what a crash leaves is found again by the
-rows and removed in the next round.
+One process at a time does this. It deletes objects before rows, so the next round finds by the rows
+what a crash left behind.
 """
 
 import time
@@ -26,25 +26,25 @@ log = get_logger(__name__)
 
 SWEEP_EVERY_S = 30.0
 IN_USE_S = 2.0
-"""The wait while workers still have images of a deleted job."""
+"""The wait while workers still process images of a deleted job."""
 LEASE_NAME = "sweep"
 LEASE_S = 120.0
 JOBS_PER_ROUND = 20
 PAGE_ROWS = 250
 """Rows that one transaction removes."""
 PAGE_SOURCES = 250
-"""Sources of a removed job that are looked for in other jobs at a time."""
+"""How many sources of a removed job are looked up in other jobs at a time."""
 UPLOADS_EVERY_S = 6 * 3_600.0
-"""How often all uploads are looked at."""
+"""How often all uploads are checked."""
 
 ORPHANS_EVERY_S = 6 * 3_600.0
-"""How often all folders below `jobs/` are looked at."""
+"""How often all folders below `jobs/` are checked."""
 
 DAY_S = 86_400
 
 
 class Sweeper(PeriodicTask):
-    """Sweeps now and then, and when a job was deleted."""
+    """Sweeps regularly, and after a job was deleted."""
 
     def __init__(self, database: Database, storage: Storage, settings: Settings) -> None:
         super().__init__("sweep")
@@ -68,11 +68,13 @@ class Sweeper(PeriodicTask):
             return 0
         self._forget_submissions()
         jobs = self._due_jobs()
-        for number, job_id in enumerate(jobs):
+        removed = 0
+        for job_id in jobs:
             if self._stopping.is_set() or not self._leadership.held():
-                return number
-            self._remove(job_id)
-            log.info("job-removed", job=str(job_id))
+                return removed
+            if self._remove(job_id):
+                removed += 1
+                log.info("job-removed", job=str(job_id))
         retention_days = self._settings.retention_days
         if retention_days and time.monotonic() >= self._uploads_at:
             self._uploads_at = time.monotonic() + UPLOADS_EVERY_S
@@ -82,7 +84,7 @@ class Sweeper(PeriodicTask):
             self._orphans_at = time.monotonic() + ORPHANS_EVERY_S
             before = datetime.now(UTC) - ORPHAN_AGE
             remove_orphans(self._database, self._storage, before, go_on=self._leadership.held)
-        return len(jobs)
+        return removed
 
     def _forget_submissions(self) -> None:
         forgotten = PAGE_ROWS
@@ -93,8 +95,8 @@ class Sweeper(PeriodicTask):
                 )
 
     def _due_jobs(self) -> list[uuid.UUID]:
-        """The next jobs to remove: first what callers deleted, then what is too old. So no deletion
-        that somebody asked for waits for a backlog of old jobs.
+        """The next jobs to remove: first those that callers deleted, then expired ones. So a
+        requested deletion does not wait for a backlog of old jobs.
         """
         with self._database.transaction() as session:
             deleted = job_store.deleted_jobs(session, limit=JOBS_PER_ROUND)
@@ -106,10 +108,14 @@ class Sweeper(PeriodicTask):
         self._pause_s = IN_USE_S if deleted.in_use else SWEEP_EVERY_S
         return deleted.removable
 
-    def _remove(self, job_id: uuid.UUID) -> None:
+    def _remove(self, job_id: uuid.UUID) -> bool:
+        """Remove a job after the versions of its items; False: a worker still makes one of them."""
+        if not self._remove_versions(job_id):
+            self._pause_s = IN_USE_S
+            return False
         self._remove_uploads(job_id)
         place = ObjectUrl(self._storage.bucket, f"{OWN_PREFIX}{job_id}/")
-        # What is listed is removed, so the first page is always the next.
+        # Listed objects are deleted, so the first page is always the next.
         while keys := self._storage.list_page(place, after=None):
             self._storage.delete_many(keys)
             self._leadership.held()
@@ -120,6 +126,19 @@ class Sweeper(PeriodicTask):
             self._leadership.held()
         with self._database.transaction() as session:
             job_store.remove_job(session, job_id)
+        return True
+
+    def _remove_versions(self, job_id: uuid.UUID) -> bool:
+        """False: a worker still makes a version of one of the job's items."""
+        while True:
+            with self._database.transaction() as session:
+                versions = job_store.stop_versions(session, job_id, limit=JOBS_PER_ROUND)
+            if versions.in_use:
+                return False
+            if not versions.removable:
+                return True
+            for version in versions.removable:
+                self._remove(version)
 
     def _remove_uploads(self, job_id: uuid.UUID) -> None:
         """The presigned uploads that only this job names."""

@@ -1,6 +1,7 @@
 """The client for asyncio, with the methods of `MattingClient`. Transfers run as parallel tasks."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Unpack, cast
@@ -8,11 +9,18 @@ from typing import Any, Literal, TypeVar, Unpack, cast
 import httpx
 
 from api.client import calls
-from api.client.calls import MAX_PARALLEL_TRANSFERS, ApiError, JobSettings, idempotency_key_for
+from api.client.calls import (
+    MAX_PARALLEL_TRANSFERS,
+    ApiError,
+    ItemFilter,
+    JobSettings,
+    idempotency_key_for,
+)
 from api.client.connection import AsyncConnection, Page
 from api.client.downloading import Download, plan_downloads, write_file
 from api.client.event_stream import follow_events
-from api.client.responses import Answer, Item, Job
+from api.client.responses import Answer, Item, Job, RetriedJob
+from api.client.results import AsyncResults
 from api.client.upload_stream import IS_LAST_ATTEMPT, UploadStream, put_arguments
 from api.client.uploading import (
     UPLOADS_PER_REQUEST,
@@ -33,6 +41,7 @@ class AsyncMattingClient(AsyncConnection):
         """`url`: the service's address; `api_key`: what `matting keys create` printed."""
         super().__init__(url, api_key, timeout_s=timeout_s)
         self.webhooks = AsyncWebhooks(self)
+        self.results = AsyncResults(self)
 
     async def submit(
         self,
@@ -115,29 +124,37 @@ class AsyncMattingClient(AsyncConnection):
         """The present state of a job. Raises ApiError."""
         return cast(Job, await self.ask(calls.find_job(job_id)))
 
-    async def jobs(self) -> AsyncIterator[Job]:
-        """Your jobs, newest first."""
-        async for job in self.pages(self.jobs_page(), "jobs"):
+    async def jobs(self, *, metadata: Mapping[str, str] | None = None) -> AsyncIterator[Job]:
+        """Your jobs, newest first; with `metadata` only those that have all these values."""
+        async for job in self.pages(self.jobs_page(metadata), "jobs"):
             yield job
 
-    async def items(
-        self, job_id: str, *, status: str | None = None, review: str | None = None
-    ) -> AsyncIterator[Item]:
+    async def items(self, job_id: str, **wanted: Unpack[ItemFilter]) -> AsyncIterator[Item]:
         """The images of a job, in the order of their source; `review` is `flagged`, `pending`,
-        `accepted` or `rejected`.
+        `accepted` or `rejected`; `include="urls"` adds presigned URLs of the results.
         """
-        async for item in self.pages(self.items_page(job_id, status, review), "items"):
+        async for item in self.pages(self.items_page(job_id, wanted), "items"):
+            yield item
+
+    async def find_items(self, custom_id: str) -> AsyncIterator[Item]:
+        """The images of all your jobs that have this id of yours, newest first."""
+        async for item in self.pages(self.find_items_page(custom_id), "items"):
             yield item
 
     @staticmethod
-    def jobs_page() -> Page:
-        """The request for each page of `jobs`."""
-        return calls.jobs_page
+    def find_items_page(custom_id: str) -> Page:
+        """The request for each page of `find_items`."""
+        return lambda cursor: calls.find_items_page(custom_id, cursor)
 
     @staticmethod
-    def items_page(job_id: str, status: str | None, review: str | None) -> Page:
+    def jobs_page(metadata: Mapping[str, str] | None) -> Page:
+        """The request for each page of `jobs`."""
+        return lambda cursor: calls.jobs_page(cursor, metadata or {})
+
+    @staticmethod
+    def items_page(job_id: str, wanted: ItemFilter) -> Page:
         """The request for each page of `items`."""
-        return lambda cursor: calls.items_page(job_id, cursor, status, review)
+        return lambda cursor: calls.items_page(job_id, cursor, wanted)
 
     async def cancel(self, job_id: str) -> Job:
         """Cancel a job: images that have not started are skipped. Raises ApiError."""
@@ -151,9 +168,9 @@ class AsyncMattingClient(AsyncConnection):
         """Resume a paused job. Raises ApiError."""
         return cast(Job, await self.ask(calls.change_job(job_id, "resume")))
 
-    async def retry(self, job_id: str) -> Job:
-        """Process the failed images of a job again. Raises ApiError."""
-        return cast(Job, await self.ask(calls.change_job(job_id, "retry")))
+    async def retry(self, job_id: str) -> RetriedJob:
+        """Process the failed images of a job again; `retried` says how many. Raises ApiError."""
+        return cast(RetriedJob, await self.ask(calls.change_job(job_id, "retry")))
 
     async def delete(self, job_id: str) -> None:
         """Delete a job with its results. Raises ApiError."""
@@ -178,6 +195,38 @@ class AsyncMattingClient(AsyncConnection):
             with await asyncio.to_thread(Path(path).open, "wb") as file:
                 async for chunk in answer.aiter_bytes():
                     await asyncio.to_thread(file.write, chunk)
+
+    async def review(self, item_id: str, verdict: str | None, *, note: str | None = None) -> Item:
+        """Store a verdict, `accept` or `reject`; None takes it back. Raises ApiError."""
+        return cast(Item, await self.ask(calls.review(item_id, verdict, note)))
+
+    async def archive(
+        self,
+        job_id: str,
+        path: Path | str,
+        *,
+        review: Literal["accepted", "unflagged"] | None = None,
+        on_bytes: Callable[[int], None] = lambda _count: None,
+    ) -> None:
+        """Write a zip file of all results, except rejected ones; see `GET …/archive.zip`.
+
+        `on_bytes` receives the number of bytes written since the last call. The file appears when
+        it is complete. Raises ApiError, TransportError, OSError.
+        """
+        path = Path(path)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+        async with self._http.stream(**calls.archive(job_id, review).arguments()) as answer:
+            if answer.is_error:
+                await answer.aread()
+                raise calls.failure(answer)
+            try:
+                with await asyncio.to_thread(partial.open, "wb") as file:
+                    async for chunk in answer.aiter_bytes():
+                        await asyncio.to_thread(file.write, chunk)
+                        on_bytes(len(chunk))
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
 
     def events(self, job_id: str) -> AsyncIterator[Job]:
         """The job each time it changes, and last when it has ended.

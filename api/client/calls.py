@@ -46,8 +46,11 @@ class ApiCall:
 
     method: str = "GET"
     path: str
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str | list[str]] = field(default_factory=dict)
     body: Any = None
+    """Sent as JSON."""
+    content: bytes | None = None
+    """Sent as it is."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def arguments(self) -> dict[str, Any]:
@@ -59,6 +62,7 @@ class ApiCall:
             "headers": dict(self.headers),
             "extensions": {"retry": RETRY_API},
             **({"json": self.body} if self.body is not None else {}),
+            **({"content": self.content} if self.content is not None else {}),
         }
 
 
@@ -75,6 +79,7 @@ class JobSettings(TypedDict, total=False):
     """The fields of `POST /v1/jobs` except the source."""
 
     options: Mapping[str, Any]
+    feed: str
     priority: int
     metadata: Mapping[str, str]
     webhook: JobWebhook
@@ -131,14 +136,45 @@ def report(job_id: str, kind: str) -> ApiCall:
     return ApiCall(path=f"/v1/jobs/{job_id}/report.{kind}")
 
 
-def jobs_page(cursor: str | None) -> ApiCall:
+def review(item_id: str, verdict: str | None, note: str | None) -> ApiCall:
+    """Store a reviewer's verdict."""
+    body = {"verdict": verdict, "note": note}
+    return ApiCall(method="POST", path=f"/v1/items/{item_id}/review", body=body)
+
+
+def archive(job_id: str, review: str | None) -> ApiCall:
+    """Read all results of a job as one zip file."""
+    return ApiCall(path=f"/v1/jobs/{job_id}/archive.zip", query=without_none(review=review))
+
+
+def jobs_page(cursor: str | None, metadata: Mapping[str, str]) -> ApiCall:
     """Read a page of jobs, newest first."""
-    return ApiCall(path="/v1/jobs", query=without_none(cursor=cursor))
+    query: dict[str, str | list[str]] = dict(without_none(cursor=cursor))
+    if metadata:
+        query["metadata"] = [f"{name}={value}" for name, value in metadata.items()]
+    return ApiCall(path="/v1/jobs", query=query)
 
 
-def items_page(job_id: str, cursor: str | None, status: str | None, review: str | None) -> ApiCall:
+class ItemFilter(TypedDict, total=False):
+    """Which images of a job, and what about them."""
+
+    status: str | None
+    review: str | None
+    """`flagged`, `pending`, `accepted` or `rejected`."""
+    custom_id: str | None
+    """The id that you gave an image."""
+    include: Literal["urls"] | None
+    """`urls`: with presigned URLs of the results."""
+
+
+def find_items_page(custom_id: str, cursor: str | None) -> ApiCall:
+    """Read a page of the images of all jobs that have an id of yours."""
+    return ApiCall(path="/v1/items", query=without_none(custom_id=custom_id, cursor=cursor))
+
+
+def items_page(job_id: str, cursor: str | None, wanted: ItemFilter) -> ApiCall:
     """Read a page of a job's images."""
-    query = without_none(limit="1000", status=status, review=review, cursor=cursor)
+    query = without_none(limit="1000", cursor=cursor, **wanted)
     return ApiCall(path=f"/v1/jobs/{job_id}/items", query=query)
 
 

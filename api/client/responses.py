@@ -59,6 +59,13 @@ class Job(TypedDict):
     finished_at: str | None
 
 
+class RetriedJob(Job):
+    """A job after a retry."""
+
+    retried: int
+    """Failed images that are tried again."""
+
+
 class StoredFile(TypedDict):
     """One result file of an image."""
 
@@ -68,6 +75,7 @@ class StoredFile(TypedDict):
     height: int
     bytes: int
     unmet: list[str]
+    file_url: str | None
 
 
 class NamedItem(TypedDict):
@@ -76,6 +84,15 @@ class NamedItem(TypedDict):
     name: str
     result_format: str
     outputs: list[StoredFile]
+
+
+class Redo(TypedDict):
+    """A version of a result that is being made, or that failed."""
+
+    number: int
+    made_by: str
+    status: str
+    error: Problem | None
 
 
 class Item(NamedItem):
@@ -97,9 +114,31 @@ class Item(NamedItem):
     result: str | None
     needs_review: bool
     review_reasons: list[str]
+    model: str | None
     verdict: str | None
     verdict_note: str | None
     reused: bool
+    version: int
+    redo: Redo | None
+    finished_at: str | None
+    result_url: str | None
+    urls_expire_at: str | None
+
+
+class Version(TypedDict):
+    """One version of an image's result."""
+
+    number: int
+    shown: bool
+    made_by: str
+    model: str | None
+    api_key: str | None
+    status: str
+    error: Problem | None
+    options: dict[str, Any]
+    needs_review: bool
+    output_bytes: int | None
+    created_at: str
     finished_at: str | None
 
 

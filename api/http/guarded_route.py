@@ -3,7 +3,7 @@ body, and limits the body by route.
 """
 
 import errno
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any
 
 from fastapi import Request, Response
@@ -11,8 +11,14 @@ from fastapi.routing import APIRoute
 
 from api.http.auth import authenticate
 from api.http.limits import MeasuredBody, limits_of
+from api.removebg import answers as removebg_answers
 from api.resources import Resources
-from shared.errors import BusyError, UnsupportedEncodingError
+from shared.errors import BusyError, InvalidOptionsError, UnsupportedEncodingError
+from shared.suggestions import did_you_mean
+from shared.validation_words import SHOWN_CHARS
+
+CACHE_BUSTER = "v"
+"""A parameter that any request may carry: pages put a version there, for browsers' caches."""
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -28,12 +34,17 @@ class GuardedRoute(APIRoute):
         limits = limits_of(self.endpoint)
         # An endpoint with a `request` parameter reads the body by itself.
         reads_whole = self.body_field is not None
+        # remove.bg's clients may send more than this service knows.
+        lenient = self.path.startswith(removebg_answers.PATH)
+        query_names = sorted(field.alias for field in self.dependant.query_params)
 
         async def guarded(request: Request) -> Response:
             resources: Resources = request.app.state.resources
             caller = await authenticate(request, resources)
             if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
                 raise UnsupportedEncodingError
+            if not lenient:
+                _refuse_unknown(request.query_params, query_names)
             multipart = media_type(request).startswith("multipart/")
             limit_of = limits.multipart_bytes if multipart else limits.memory_bytes
             with resources.body_memory.share_of(caller.api_key_id) as memory:
@@ -52,9 +63,21 @@ class GuardedRoute(APIRoute):
                 except OSError as error:
                     if error.errno not in NO_ROOM:
                         raise
-                    raise BusyError("There is no room on the disk for what was sent") from error
+                    raise BusyError("The disk has no space for the request's files") from error
 
         return guarded
+
+
+def _refuse_unknown(given: Iterable[str], names: Collection[str]) -> None:
+    """Raise InvalidOptionsError for a query parameter that the endpoint does not have: a typing
+    error must not list all images instead of the failed ones.
+    """
+    for name in given:
+        if name not in names and name != CACHE_BUSTER:
+            shown = name if len(name) <= SHOWN_CHARS else name[:SHOWN_CHARS] + "…"
+            raise InvalidOptionsError(
+                f"Unknown query parameter `{shown}`. {did_you_mean(name, names)}"
+            )
 
 
 def media_type(request: Request) -> str:

@@ -34,7 +34,9 @@ def complete(app: FastAPI) -> None:
     @cache
     def openapi() -> dict[str, Any]:
         document = make()
+        _name_once(document)
         _name_models(document)
+        _simplify(document)
         for name, path in document["paths"].items():
             if name.startswith(removebg_answers.PATH):  # its errors have a different shape
                 continue
@@ -46,6 +48,33 @@ def complete(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
 
 
+def _name_once(document: dict[str, Any]) -> None:
+    """Give a model one name, whether it is sent or received. FastAPI makes two of them where a
+    response has computed fields; then the received form counts, because it takes all that is sent.
+    """
+    schemas = document["components"]["schemas"]
+    for name in [one.removesuffix("-Input") for one in schemas if one.endswith("-Input")]:
+        schemas[name] = schemas.pop(f"{name}-Input")
+        schemas.pop(f"{name}-Output", None)
+        for suffix in ("-Input", "-Output"):
+            _refer(document, f"{_SCHEMAS}{name}{suffix}", f"{_SCHEMAS}{name}")
+
+
+_SCHEMAS = "#/components/schemas/"
+
+
+def _refer(node: Any, old: str, new: str) -> None:
+    """Replace every reference to `old`."""
+    if isinstance(node, dict):
+        if node.get("$ref") == old:
+            node["$ref"] = new
+        for child in node.values():
+            _refer(child, old, new)
+    elif isinstance(node, list):
+        for child in node:
+            _refer(child, old, new)
+
+
 def _name_models(document: dict[str, Any]) -> None:
     """Add models that descriptions mention but no endpoint declares."""
     schemas = document["components"]["schemas"]
@@ -54,6 +83,25 @@ def _name_models(document: dict[str, Any]) -> None:
         for name, definition in schema.pop("$defs", {}).items():
             schemas.setdefault(name, definition)
         schemas.setdefault(model.__name__, schema)
+
+
+def _simplify(node: Any) -> None:
+    """Describe a tuple of equal entries as a list of a fixed length, because generators give the
+    two forms different types; and leave out `default: null`, which some of them take for a required
+    field.
+    """
+    if isinstance(node, dict):
+        entries = node.get("prefixItems")
+        if entries and all(entry == entries[0] for entry in entries):
+            del node["prefixItems"]
+            node["items"] = entries[0]
+        if "default" in node and node["default"] is None:
+            del node["default"]
+        for child in node.values():
+            _simplify(child)
+    elif isinstance(node, list):
+        for child in node:
+            _simplify(child)
 
 
 def _document_errors(operation: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from api.removebg import answers as removebg_answers
-from api.schemas.validation import describe_findings
 from shared.errors import (
     InvalidOptionsError,
     MattingError,
@@ -21,6 +20,7 @@ from shared.errors import (
     UnauthorizedError,
 )
 from shared.telemetry import get_logger
+from shared.validation_words import describe_findings
 
 log = get_logger(__name__)
 
@@ -30,10 +30,12 @@ MEDIA_TYPE = "application/problem+json"
 class Problem(BaseModel):
     """The error of a request."""
 
-    type: str = Field("about:blank", description="RFC 9457; the `code` is what to tell apart by.")
+    type: str = Field(
+        "about:blank", description="As in RFC 9457. Use `code` to distinguish problems."
+    )
     title: str = Field(examples=["There is no job with this id, or it belongs to another key."])
     status: int = Field(examples=[404])
-    code: str = Field(examples=["job-not-found"], description="Stable: safe to branch on.")
+    code: str = Field(examples=["job-not-found"], description="Stable: programs can rely on it.")
     detail: str = Field(examples=["There is no job 0191..."])
     remedy: str = Field(examples=["Check the id and the API key."])
 
@@ -100,7 +102,16 @@ async def _matting_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return render(InvalidOptionsError(describe_findings(error.errors())), request.url.path)
+    findings = [{**one, "loc": one["loc"][1:]} for one in error.errors()]  # body, query, path
+    text = describe_findings(findings, _body_model(request))
+    return render(InvalidOptionsError(text), request.url.path)
+
+
+def _body_model(request: Request) -> type[BaseModel] | None:
+    """The model of the body that the request's endpoint takes."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    model = field.field_info.annotation if field is not None else None
+    return model if isinstance(model, type) and issubclass(model, BaseModel) else None
 
 
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:

@@ -10,7 +10,7 @@ from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import Resources, ResourcesDep
 from api.routes.lookup import find_job
-from api.schemas.responses import JobOut
+from api.schemas.responses import JobOut, RetriedJob
 from shared import job_store
 from shared.database import Session
 from shared.errors import JobChangingError, JobNotFoundError, QuotaExceededError
@@ -20,33 +20,42 @@ router = APIRouter(route_class=GuardedRoute, prefix="/v1/jobs/{job_id}", tags=["
 
 
 @router.post("/cancel", responses=responses(JobNotFoundError))
-def cancel(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
+def cancel_job(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
     """Cancel a job. Images that have not started are skipped."""
     return _change(job_store.cancel_job, resources, caller, job_id)
 
 
 @router.post("/pause", responses=responses(JobNotFoundError))
-def pause(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
+def pause_job(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
     """Pause a job. Images that have not started wait until it is resumed."""
     return _change(job_store.pause_job, resources, caller, job_id)
 
 
 @router.post("/resume", responses=responses(JobNotFoundError))
-def resume(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
+def resume_job(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
     """Resume a paused job, also one that was paused because too many images failed."""
     return _change(job_store.resume_job, resources, caller, job_id)
 
 
 @router.post("/retry", responses=responses(JobNotFoundError, JobChangingError, QuotaExceededError))
-def retry(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> JobOut:
-    """Try the failed images of a job again. They count like newly submitted images: each success
-    uses the monthly quota, and all of them must fit into the rest of it.
+def retry_job(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> RetriedJob:
+    """Try the failed images of a job again; `retried` says how many. They count like newly
+    submitted images: each success uses the monthly quota, and all of them must fit into the rest
+    of it.
     """
-    return _change(job_store.retry_failed, resources, caller, job_id)
+    failed = find_job(resources, caller, job_id).failed
+    with resources.database.transaction() as session:
+        count = job_store.count_retryable(session, job_id)
+        job = job_store.retry_failed(session, job_id)
+    if job.pending_change is not None:
+        resources.changer.wake()
+    answer = RetriedJob.of(job)
+    answer.retried = count if count < job_store.MOST_COUNTED else failed
+    return answer
 
 
 @router.delete("", status_code=204, responses=responses(JobNotFoundError))
-def delete(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> None:
+def delete_job(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> None:
     """Delete a job with its results and uploads. It disappears at once; its files are deleted soon
     after.
     """

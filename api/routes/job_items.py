@@ -10,14 +10,24 @@ from api.http.auth import CallerDep
 from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import ResourcesDep
+from api.routes.job_archive import archive
 from api.routes.job_events import listen
 from api.routes.job_report import csv_lines, json_lines
 from api.routes.jobs import Cursor
 from api.routes.lookup import find_job, position_cursor
+from api.routes.result_links import Include, links_of
 from api.schemas.responses import ItemOut, ItemPage, to_cursor
 from shared import job_store
 from shared.content_disposition import content_disposition
-from shared.errors import InvalidCursorError, JobNotFoundError, TooManyListenersError
+from shared.errors import (
+    BusyError,
+    InvalidCursorError,
+    JobNotFoundError,
+    RequestTooLargeError,
+    ResultNotReadyError,
+    TooManyCallsError,
+    TooManyListenersError,
+)
 from shared.jobs import ItemStatus
 
 router = APIRouter(route_class=GuardedRoute, prefix="/v1/jobs/{job_id}", tags=["jobs"])
@@ -34,6 +44,10 @@ class _JsonLines(StreamingResponse):
     media_type = "application/x-ndjson"
 
 
+class _Zip(StreamingResponse):
+    media_type = "application/zip"
+
+
 class _Events(StreamingResponse):
     media_type = "text/event-stream"
 
@@ -46,8 +60,12 @@ def list_items(
     status: ItemStatus | None = None,
     review: Annotated[
         Literal["flagged", "pending", "accepted", "rejected"] | None,
-        Query(description="`pending`: marked for review, and no verdict yet."),
+        Query(description="`pending`: marked for review, without a verdict."),
     ] = None,
+    custom_id: Annotated[
+        str | None, Query(max_length=256, description="Only images that you gave this id.")
+    ] = None,
+    include: Include = None,
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> ItemPage:
@@ -56,12 +74,21 @@ def list_items(
     job = find_job(resources, caller, job_id)
     with resources.database.transaction() as session:
         items = job_store.list_items(
-            session, job_id, status=status, review=review, after=after, limit=limit + 1
+            session,
+            job_id,
+            status=status,
+            review=review,
+            custom_id=custom_id,
+            after=after,
+            limit=limit + 1,
         )
     page = items[:limit]
     more = len(items) > limit
     return ItemPage(
-        items=[ItemOut.of(item, job.options) for item in page],
+        items=[
+            ItemOut.of(item, job.options, links_of(resources, item) if include else None)
+            for item in page
+        ],
         next_cursor=to_cursor(page[-1].position) if more else None,
     )
 
@@ -74,10 +101,12 @@ def list_items(
         **responses(JobNotFoundError),
     },
 )
-def report_csv(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> StreamingResponse:
+def report_csv(
+    job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep, include: Include = None
+) -> StreamingResponse:
     """The outcome of every image, with your own columns; also available while the job runs."""
     job = find_job(resources, caller, job_id)
-    return _named(_Csv(csv_lines(resources, job)), f"{job_id}.csv")
+    return _named(_Csv(csv_lines(resources, job, urls=include is not None)), f"{job_id}.csv")
 
 
 @router.get(
@@ -92,11 +121,48 @@ def report_csv(job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) ->
     },
 )
 def report_jsonl(
-    job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep
+    job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep, include: Include = None
 ) -> StreamingResponse:
     """The outcome of every image, with your own columns; also available while the job runs."""
     job = find_job(resources, caller, job_id)
-    return _named(_JsonLines(json_lines(resources, job)), f"{job_id}.jsonl")
+    return _named(
+        _JsonLines(json_lines(resources, job, urls=include is not None)), f"{job_id}.jsonl"
+    )
+
+
+@router.get(
+    "/archive.zip",
+    response_class=_Zip,
+    responses={
+        200: {
+            "description": "A zip file of the results, with the names of `matting download`. It is "
+            "made while it is sent, so it has no length and can't be resumed.",
+            "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **responses(
+            JobNotFoundError,
+            ResultNotReadyError,
+            RequestTooLargeError,
+            BusyError,
+            TooManyCallsError,
+        ),
+    },
+)
+def get_archive(
+    job_id: uuid.UUID,
+    resources: ResourcesDep,
+    caller: CallerDep,
+    review: Annotated[
+        Literal["accepted", "unflagged"] | None,
+        Query(
+            description="`accepted`: only what a reviewer accepted. `unflagged`: also what needs "
+            "no review. Default: all but what was rejected."
+        ),
+    ] = None,
+) -> StreamingResponse:
+    """All results of a job as one zip file; also available while the job runs."""
+    job = find_job(resources, caller, job_id)
+    return _named(_Zip(archive(resources, caller, job, review)), f"{job_id}.zip")
 
 
 @router.get(
@@ -111,13 +177,13 @@ def report_jsonl(
         **responses(JobNotFoundError, TooManyListenersError),
     },
 )
-def events(
+def job_events(
     job_id: uuid.UUID,
     resources: ResourcesDep,
     caller: CallerDep,
     last_event_id: Annotated[
         str | None,
-        Header(max_length=100, description="The id of the last event that you have."),
+        Header(max_length=100, description="The id of the last event that you received."),
     ] = None,
 ) -> StreamingResponse:
     """The job's progress as it happens. After a disconnect, send the id of the last event to

@@ -3,10 +3,11 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from api.resources import Resources
+from api.routes.result_links import links_of
 from shared import job_store
 from shared.jobs import ItemStatus
 from shared.models import Item, Job
@@ -23,18 +24,21 @@ COLUMNS = (
     "error_detail",
     "output_key",
     "output_url",
+    "outputs",
     "width",
     "height",
     "input_bytes",
     "output_bytes",
     "needs_review",
     "review_reasons",
+    "model",
     "verdict",
     "unmet_rules",
     "reused",
     "attempts",
     "total_ms",
     "finished_at",
+    "options",
 )
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -43,9 +47,13 @@ forms of East Asian keyboards (OWASP, CSV injection).
 """
 
 
-def rows(resources: Resources, job: Job) -> Iterator[dict[str, Any]]:
+URL_COLUMNS = ("result_url", "output_urls", "urls_expire_at")
+"""The columns that `include=urls` adds."""
+
+
+def rows(resources: Resources, job: Job, *, urls: bool = False) -> Iterator[dict[str, Any]]:
     """One row per image, in the order of the source; the caller's own columns are under
-    `labels`.
+    `labels`. `urls`: with presigned URLs of the results.
     """
     after = 0
     while True:
@@ -54,26 +62,29 @@ def rows(resources: Resources, job: Job) -> Iterator[dict[str, Any]]:
         if not items:
             return
         for item in items:
-            yield _row(item, resources.storage.bucket)
+            row = _row(item, resources.storage.bucket, job.options)
+            yield row | _urls(resources, item) if urls else row
         after = items[-1].position
 
 
-def json_lines(resources: Resources, job: Job) -> Iterator[str]:
+def json_lines(resources: Resources, job: Job, *, urls: bool = False) -> Iterator[str]:
     """The report as one JSON object per line."""
-    for row in rows(resources, job):
+    for row in rows(resources, job, urls=urls):
         yield json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def csv_lines(resources: Resources, job: Job) -> Iterator[str]:
+def csv_lines(resources: Resources, job: Job, *, urls: bool = False) -> Iterator[str]:
     """The report as CSV. The caller's own columns come last: those that occur in the first page."""
-    found = rows(resources, job)
+    columns = (*COLUMNS, *(URL_COLUMNS if urls else ()))
+    found = rows(resources, job, urls=urls)
     head = [row for _, row in zip(range(PAGE_ROWS), found, strict=False)]
     own = list(dict.fromkeys(name for row in head for name in row["labels"]))
     text = io.StringIO()
+    text.write("\ufeff")  # without it Excel takes UTF-8 for the machine's own code page
     writer = csv.writer(text)
-    writer.writerow([*COLUMNS, *(_safe(name) for name in own)])
+    writer.writerow([*columns, *(_safe(name) for name in own)])
     for row in _both(head, found):
-        cells = [row[name] for name in COLUMNS] + [row["labels"].get(name) for name in own]
+        cells = [row[name] for name in columns] + [row["labels"].get(name) for name in own]
         writer.writerow([_safe(cell) for cell in cells])
         if text.tell() > 64 * 1024:
             yield text.getvalue()
@@ -82,32 +93,63 @@ def csv_lines(resources: Resources, job: Job) -> Iterator[str]:
     yield text.getvalue()
 
 
-def _row(item: Item, bucket: str) -> dict[str, Any]:
+def _row(item: Item, bucket: str, of_job: Mapping[str, Any]) -> dict[str, Any]:
     done = item.status is ItemStatus.SUCCEEDED
     unmet = [rule for output in item.outputs or [] for rule in output["unmet"]]
     return {
         "id": str(item.id),
         "custom_id": item.custom_id,
         "name": item.name,
-        "source": item.source,
+        "source": item.place,
         "status": item.status.value,
         "error_code": item.error_code,
         "error_detail": item.error_detail,
         "output_key": f"s3://{bucket}/{item.result_key}" if done else None,
         "output_url": f"/v1/items/{item.id}/result" if done else None,
+        "outputs": [_output(item, index, bucket) for index in range(len(item.outputs or []))],
         "width": item.width,
         "height": item.height,
         "input_bytes": item.input_bytes,
         "output_bytes": item.output_bytes,
         "needs_review": item.needs_review,
         "review_reasons": item.review_reasons or [],
+        "model": item.matte_model,
         "verdict": item.verdict.value if item.verdict else None,
         "unmet_rules": unmet,
         "reused": item.reused,
         "attempts": item.attempts,
         "total_ms": round(sum((item.timings_ms or {}).values()), 1) if item.timings_ms else None,
         "finished_at": item.finished_at.isoformat() if item.finished_at else None,
+        "options": {
+            name: value
+            for name, value in (item.options or {}).items()
+            if name not in of_job or of_job[name] != value
+        },
         "labels": item.labels or {},
+    }
+
+
+def _output(item: Item, index: int, bucket: str) -> dict[str, Any]:
+    """One of several files of an image."""
+    output = (item.outputs or [])[index]
+    return {
+        "name": output["name"],
+        "key": f"s3://{bucket}/{output['key']}",
+        "url": f"/v1/items/{item.id}/outputs/{index}",
+        "width": output["width"],
+        "height": output["height"],
+        "bytes": output["bytes"],
+    }
+
+
+def _urls(resources: Resources, item: Item) -> dict[str, Any]:
+    links = links_of(resources, item)
+    if links is None:
+        return {"result_url": None, "output_urls": [], "urls_expire_at": None}
+    return {
+        "result_url": links.main,
+        "output_urls": links.outputs,
+        "urls_expire_at": links.expire_at.isoformat(),
     }
 
 
@@ -119,9 +161,9 @@ def _both(head: list[dict[str, Any]], rest: Iterator[dict[str, Any]]) -> Iterato
 def _safe(cell: Any) -> Any:
     """A cell that no spreadsheet runs as a formula; lists become one text."""
     if isinstance(cell, list):
-        cell = "; ".join(str(one) for one in cell)
+        cell = "; ".join(one["key"] if isinstance(one, dict) else str(one) for one in cell)
     if isinstance(cell, dict):
-        cell = json.dumps(cell, ensure_ascii=False)
+        cell = json.dumps(cell, ensure_ascii=False) if cell else None
     if isinstance(cell, str) and cell.startswith(FORMULA):
         return "'" + cell
     return cell

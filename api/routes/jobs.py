@@ -1,6 +1,7 @@
 """/v1/jobs: submit, list, read."""
 
 import uuid
+from collections.abc import Sequence
 from typing import Annotated
 
 from anyio import to_thread
@@ -33,11 +34,15 @@ from shared.errors import (
     TooManyCallsError,
 )
 from shared.jobs import ENDED
+from shared.models import MAX_SEARCHED_CHARS
 
 router = APIRouter(route_class=GuardedRoute, prefix="/v1/jobs", tags=["jobs"])
 
+MAX_LABELS = 10
+"""Most entries of the metadata that jobs are found by at a time."""
+
 Limit = Annotated[int, Query(ge=1, le=1_000)]
-Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
+Cursor = Annotated[str | None, Query(description="`next_cursor` of the previous page.")]
 
 
 @router.post(
@@ -74,14 +79,14 @@ async def submit_job(
     resources: ResourcesDep,
     caller: CallerDep,
     dry_run: Annotated[
-        bool, Query(description="Only say what it would take; nothing is submitted.")
+        bool, Query(description="Only estimate the job; nothing is submitted.")
     ] = False,
     _idempotency_key: Annotated[
         str | None,
         Header(
             alias="Idempotency-Key",
             max_length=MAX_KEY_CHARS,
-            description="The same key and body again give the same job again; another body a 422.",
+            description="The same key and body return the same job; another body gives a 422.",
         ),
     ] = None,
 ) -> JobOut | Estimate:
@@ -99,15 +104,33 @@ async def submit_job(
     return JobOut.of(job)
 
 
-@router.get("", responses=responses(InvalidCursorError))
+@router.get("", responses=responses(InvalidCursorError, InvalidOptionsError))
 def list_jobs(
-    resources: ResourcesDep, caller: CallerDep, cursor: Cursor = None, limit: Limit = 50
+    resources: ResourcesDep,
+    caller: CallerDep,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+    metadata: Annotated[
+        Sequence[str],
+        Query(
+            max_length=MAX_LABELS,
+            description="Only jobs with this entry in their `metadata`, as `NAME=VALUE`. Give it "
+            f"up to {MAX_LABELS} times: then all of them must be there. Values of more than "
+            f"{MAX_SEARCHED_CHARS} characters are not found.",
+            examples=[["season=spring"]],
+        ),
+    ] = (),
 ) -> JobPage:
     """Your jobs, newest first."""
     before = uuid_cursor(cursor) if cursor else None
+    labels = _labels(metadata)
     with resources.database.transaction() as session:
         jobs = job_store.list_jobs(
-            session, api_key_id=caller.api_key_id, before=before, limit=limit + 1
+            session,
+            api_key_id=caller.api_key_id,
+            before=before,
+            limit=limit + 1,
+            metadata=labels,
         )
     page = jobs[:limit]
     more = len(jobs) > limit
@@ -115,6 +138,14 @@ def list_jobs(
         jobs=[JobOut.of(job) for job in page],
         next_cursor=to_cursor(page[-1].id) if more else None,
     )
+
+
+def _labels(metadata: Sequence[str]) -> dict[str, str]:
+    """Names and values. Raises InvalidOptionsError."""
+    pairs = [text.partition("=") for text in metadata]
+    if any(not name or not separator or "\0" in value for name, separator, value in pairs):
+        raise InvalidOptionsError("`metadata` is written NAME=VALUE, for example season=spring.")
+    return {name: value for name, _, value in pairs}
 
 
 @router.get("/{job_id}", responses=responses(JobNotFoundError))

@@ -1,5 +1,6 @@
 """The bodies of requests."""
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -9,11 +10,14 @@ from pydantic import (
     FailFast,
     Field,
     StringConstraints,
+    ValidationError,
     model_validator,
 )
 
+from shared.errors import InvalidOptionsError
 from shared.jobs import Verdict
 from shared.options import Options
+from shared.validation_words import describe_findings
 from shared.webhooks import Event, secret_bytes
 
 MAX_METADATA_KEYS = 50
@@ -25,11 +29,30 @@ STORABLE = r"^[^\x00]*$"
 """PostgreSQL cannot store zero bytes."""
 
 Key = Annotated[str, StringConstraints(min_length=1, max_length=1_200, pattern=STORABLE)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=1_024, pattern=STORABLE)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=4_096, pattern=STORABLE)]
 CustomId = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=STORABLE)]
 MetadataName = Annotated[str, StringConstraints(max_length=64, pattern=STORABLE)]
 MetadataText = Annotated[str, StringConstraints(max_length=MAX_METADATA_CHARS, pattern=STORABLE)]
-Url = Annotated[str, StringConstraints(max_length=2_048, pattern=r"^https?://[^\s]+$")]
+Url = Annotated[
+    str,
+    StringConstraints(max_length=2_048, pattern=r"^https?://[^\s]+$"),
+    Field(description="An http:// or https:// address.", examples=["https://shop.example/a.jpg"]),
+]
+PhotoUrl = Annotated[
+    str,
+    StringConstraints(max_length=2_048, pattern=r"^\s*(?i:https?):[^\r\n]+$"),
+    Field(description="An http:// or https:// address.", examples=["https://shop.example/a.jpg"]),
+]
+
+
+class Feed(StrEnum):
+    """The layout of a list: which columns name the photo and the id (api.sources.feeds)."""
+
+    PLAIN = "plain"
+    GOOGLE = "google"
+    SHOPIFY = "shopify"
+    WOOCOMMERCE = "woocommerce"
+    REPORT = "report"
 
 
 class StopAtFirst(FailFast):
@@ -46,15 +69,19 @@ class _Row(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    id: CustomId | None = Field(None, description="Yours; given back as `custom_id`.")
-    options: dict[str, Any] | None = Field(None, description="Over the job's options.")
+    id: CustomId | None = Field(
+        None, description="Your own id of the photo. It comes back as `custom_id`."
+    )
+    options: dict[str, Any] | None = Field(
+        None, description="Options of this photo. They take precedence over the job's."
+    )
 
 
 class UploadRef(_Row):
     """A file that was uploaded to a URL of POST /v1/uploads."""
 
     upload: Key = Field(description="The handle that came with the URL.")
-    name: Name = Field(description="The path that you know the file by.")
+    name: Name = Field(description="Your own path of the file.")
 
 
 class KeyRef(_Row):
@@ -66,13 +93,31 @@ class KeyRef(_Row):
 class UrlRef(_Row):
     """A photo on the web."""
 
-    url: Url
+    url: PhotoUrl
+
+
+LISTS = ("keys", "uploads", "urls")
+"""The fields of a source that list photos."""
 
 
 class Source(BaseModel):
     """The source of the photos: exactly one of these fields."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "minProperties": 1,
+            "examples": [
+                {"keys": ["spring/shoe.jpg", "s3://photos/spring/bag.jpg"]},
+                {"keys": [{"key": "spring/shoe.jpg", "id": "SKU-1", "options": {"crop": True}}]},
+                {"prefix": "s3://photos/spring/"},
+                {"manifest": "s3://photos/spring.csv"},
+                {"zip": "s3://photos/spring.zip"},
+                {"uploads": [{"upload": "uploads/0191/7f3a", "name": "spring/shoe.jpg"}]},
+                {"urls": ["https://shop.example/shoe.jpg"]},
+            ],
+        },
+    )
 
     keys: Annotated[list[Key | KeyRef], StopAtFirst()] | None = Field(
         None, description="S3 keys, or s3://bucket/key.", min_length=1
@@ -82,17 +127,19 @@ class Source(BaseModel):
     )
     manifest: Key | None = Field(
         None,
-        description="CSV with a header, or JSONL, in S3 or uploaded: a row an image, with `key` or "
-        "`url`, and as you like `id`, `options` (over the job's) and columns of your own.",
+        description="A list of photos, in S3 or uploaded: CSV with a header, JSONL, or a shop's "
+        "feed. Each row names a photo in `key` or `url`. It may have an `id`, `options` that take "
+        "precedence over the job's, and columns of your own.",
     )
     zip: Key | None = Field(
         None,
-        description="A zip file of photos, in S3, or uploaded: then it goes when it is unpacked.",
+        description="A zip file of photos, in S3 or uploaded. An uploaded one is deleted when it "
+        "is unpacked.",
     )
     uploads: Annotated[list[UploadRef], StopAtFirst()] | None = Field(
-        None, description="Presigned uploads.", min_length=1
+        None, description="Files that you sent to URLs of POST /v1/uploads.", min_length=1
     )
-    urls: Annotated[list[Url | UrlRef], StopAtFirst()] | None = Field(
+    urls: Annotated[list[PhotoUrl | UrlRef], StopAtFirst()] | None = Field(
         None, description="Public http(s) addresses; the worker fetches them.", min_length=1
     )
 
@@ -146,7 +193,12 @@ def _endings() -> list[Ending]:
 Events = Annotated[list[Ending], Field(min_length=1, max_length=3)]
 ProgressPercent = Annotated[
     int,
-    Field(ge=1, le=50, description="Also tell whenever another so many percent are settled."),
+    Field(
+        ge=1,
+        le=50,
+        description="Also send `job.progress` each time this many more percent of the images have "
+        "ended.",
+    ),
 ]
 
 
@@ -172,7 +224,9 @@ class WebhookRequest(BaseModel):
     )
 
     url: Url
-    secret: Secret | None = Field(None, description="None: one is made. It is shown once.")
+    secret: Secret | None = Field(
+        None, description="Default: the service makes one, and shows it once."
+    )
     events: Events = Field(default_factory=_endings)
     progress_percent: ProgressPercent | None = None
 
@@ -184,13 +238,46 @@ class WebhookChange(BaseModel):
 
     url: Url | None = None
     events: Events | None = None
-    progress_percent: ProgressPercent | None = Field(None, description="Null: not any more.")
+    progress_percent: ProgressPercent | None = Field(
+        None, description="null: send no progress any more."
+    )
     enabled: bool | None = Field(
-        None, description="false gives up what is under way; true tells what happens from now on."
+        None, description="false drops pending deliveries; true sends events from now on."
     )
 
 
-class JobRequest(BaseModel):
+class JobFields(BaseModel):
+    """All fields of a bulk job except its source."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    options: Options = Field(default_factory=Options)
+    priority: int = Field(5, ge=0, le=9, description="9 is the most urgent.")
+    feed: Feed | None = Field(
+        None, description="The layout of the manifest. Default: as its header tells."
+    )
+    failure_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Pause the job when more than this share of its images failed, counted from "
+        "the image number `failure_after` on; 1 never pauses. Default: the service's setting.",
+    )
+    failure_after: int | None = Field(
+        None, ge=1, le=1_000_000_000, description="Default: the service's setting."
+    )
+    webhook: JobWebhook | None = Field(
+        None, description="A webhook for this job only; /v1/webhooks has those for all your jobs."
+    )
+    metadata: dict[MetadataName, MetadataText] = Field(
+        default_factory=dict,
+        max_length=MAX_METADATA_KEYS,
+        description="Your own names and values. They come back unchanged.",
+        examples=[{"season": "spring"}],
+    )
+
+
+class JobRequest(JobFields):
     """A bulk job."""
 
     model_config = ConfigDict(
@@ -198,7 +285,8 @@ class JobRequest(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "source": {"prefix": "s3://photos/spring/"},
+                    # `matting up` puts photos there, so this works as it stands
+                    "source": {"prefix": "s3://matting/samples/"},
                     "options": {"format": "png"},
                     "priority": 5,
                     "metadata": {"season": "spring"},
@@ -207,27 +295,60 @@ class JobRequest(BaseModel):
         },
     )
 
-    source: Source | None = Field(description="Not with files: they are the source then.")
-    options: Options = Field(default_factory=Options)
-    priority: int = Field(5, ge=0, le=9, description="9 is the most urgent.")
-    failure_share: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="Pause the job when more than this share of its images failed (of at least "
-        "`failure_after`); 1 never does. None: the service's own.",
-    )
-    failure_after: int | None = Field(
-        None, ge=1, le=1_000_000_000, description="None: the service's own."
-    )
-    webhook: JobWebhook | None = Field(
-        None, description="Told of this job alone; see /v1/webhooks for one of all your jobs."
-    )
-    metadata: dict[MetadataName, MetadataText] = Field(
-        default_factory=dict,
-        max_length=MAX_METADATA_KEYS,
-        description="Yours; given back as it is.",
-    )
+    source: Source
+
+    @model_validator(mode="after")
+    def _a_feed_is_a_manifest(self) -> Self:
+        if self.feed is not None and self.source.manifest is None:
+            raise ValueError("`feed` is the layout of a manifest; this source is none")
+        return self
+
+
+ROWS_AT_ONCE = 500
+"""Rows validated in one call. Pydantic holds Python's lock for a whole call: with 100,000 rows all
+other requests, and the probes, waited for a second.
+"""
+
+MOST_FIELDS = 1_000
+"""No object of a body has that many. Pydantic would describe each unknown one."""
+
+
+def validate_job(values: Any) -> JobRequest:
+    """Validate a job's body, its rows in pieces. Raises ValidationError, or InvalidOptionsError for
+    a row beyond the first piece.
+    """
+    fields = values if isinstance(values, dict) else {}
+    source = fields.get("source")
+    for one in (fields, source, fields.get("options"), fields.get("webhook")):
+        if isinstance(one, dict) and len(one) > MOST_FIELDS:
+            raise InvalidOptionsError(f"{len(one):,} fields, most of which are unknown")
+    lists = source if isinstance(source, dict) else {}
+    kind = next((name for name in LISTS if isinstance(lists.get(name), list)), "")
+    rows = lists.get(kind, ())
+    if len(rows) <= ROWS_AT_ONCE:
+        return JobRequest.model_validate(values)
+    some = {**lists, kind: rows[:ROWS_AT_ONCE]}
+    request = JobRequest.model_validate({**values, "source": some})
+    valid = getattr(request.source, kind)
+    for start in range(ROWS_AT_ONCE, len(rows), ROWS_AT_ONCE):
+        piece = {kind: rows[start : start + ROWS_AT_ONCE]}
+        try:
+            valid += getattr(Source.model_validate(piece), kind)
+        except ValidationError as error:
+            findings = _shifted(error, start)
+            raise InvalidOptionsError(describe_findings(findings, JobRequest)) from error
+    return request
+
+
+def _shifted(error: ValidationError, rows: int) -> list[dict[str, Any]]:
+    """The findings of a piece of the source, with the numbers that its rows have in the body."""
+    return [
+        {
+            **found,
+            "loc": ("source", found["loc"][0], int(found["loc"][1]) + rows, *found["loc"][2:]),
+        }
+        for found in error.errors(include_url=False)
+    ]
 
 
 class ReviewRequest(BaseModel):
@@ -235,8 +356,29 @@ class ReviewRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    verdict: Verdict | None = Field(description="`accept`, `reject`, or null to take it back.")
+    verdict: Verdict | None = Field(
+        description="`accept`, `reject`, or null to remove the verdict."
+    )
     note: str | None = Field(None, max_length=2_000, pattern=STORABLE)
+
+
+class RedoRequest(BaseModel):
+    """How to process a photo again. What you leave out stays as it was."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"model": "isnet-general-use"}, {"options": {"edge_reach": 0.02}}]
+        },
+    )
+
+    options: dict[str, Any] | None = Field(
+        None, description="Options to change; the others stay those of the item."
+    )
+    model: str | None = Field(None, description="Another model; the same as `options.model`.")
+    subject: dict[str, Any] | None = Field(
+        None, description="Which subject is meant; the same as `options.subject`."
+    )
 
 
 class UploadsRequest(BaseModel):

@@ -2,13 +2,14 @@
 
 import base64
 import uuid
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, computed_field
 
 from shared.errors import ERRORS, InvalidCursorError, MattingError
-from shared.jobs import STAGES, ItemStatus, JobStatus, Verdict
+from shared.jobs import STAGES, ItemStatus, JobStatus, MadeBy, Verdict
 from shared.models import Item, Job
 from shared.options import Options
 
@@ -27,7 +28,7 @@ class Counts(BaseModel):
 class ReviewCounts(BaseModel):
     """Numbers of images marked for review, and of reviewers' verdicts."""
 
-    needs_review: int = Field(description="Succeeded images with signs of trouble.")
+    needs_review: int = Field(description="Succeeded images with review marks.")
     accepted: int
     rejected: int
 
@@ -56,12 +57,12 @@ class JobOut(BaseModel):
     status: JobStatus
     counts: Counts
     review: ReviewCounts
-    reused: int = Field(description="Images whose result was there from an earlier job.")
-    progress: float = Field(description="Settled images / all, 0..1.", ge=0, le=1)
+    reused: int = Field(description="Images whose result was copied from an earlier job.")
+    progress: float = Field(description="Share of the images that have ended, 0..1.", ge=0, le=1)
     listing: bool = Field(description="The source is still being listed: `total` grows.")
-    images_per_s: float | None = Field(description="Since the first image was taken up.")
+    images_per_s: float | None = Field(description="Mean rate since the first image started.")
     estimated_s_left: float | None
-    timings_ms: dict[str, float] = Field(description="Mean of a succeeded image, by stage.")
+    timings_ms: dict[str, float] = Field(description="Mean time of a succeeded image, by stage.")
     megapixels: float
     input_bytes: int
     output_bytes: int
@@ -70,14 +71,14 @@ class JobOut(BaseModel):
     metadata: dict[str, Any]
     source: dict[str, Any]
     error: ErrorWithRemedy | None = Field(
-        description="Why the source could not be listed to its end, or why the job was paused."
+        description="Why the source could not be listed completely, or why the job was paused."
     )
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, job: Job) -> "JobOut":
+    def of(cls, job: Job) -> Self:
         """Make it from a database row."""
         settled = job.succeeded + job.failed + job.cancelled
         done = job.succeeded + job.failed
@@ -124,26 +125,75 @@ class JobOut(BaseModel):
         )
 
 
+class RetriedJob(JobOut):
+    """A job after a retry."""
+
+    retried: int = Field(
+        0,
+        description="Failed images that are tried again. Rows and entries that could not be read "
+        "are not, and neither are rejected images: they have a result.",
+    )
+
+
 class Estimate(BaseModel):
     """The expected size and duration of a job."""
 
     images: int
-    at_least: bool = Field(description="There are more: counting stopped here.")
+    at_least: bool = Field(description="true: there are more images than were counted.")
     megapixels: float | None = Field(description="From a sample of the photos in S3.")
-    sampled: int = Field(description="Photos that were looked at for it.")
-    images_per_s: float | None = Field(description="Of the jobs of late; null: there were none.")
-    seconds: float | None = Field(description="At that rate, if nothing else waits.")
+    sampled: int = Field(description="Number of photos in that sample.")
+    images_per_s: float | None = Field(
+        description="Rate of the recent jobs; null: there were none."
+    )
+    seconds: float | None = Field(description="Duration at that rate, if no other job waits.")
 
 
 class OutputOut(BaseModel):
     """A file made from an image."""
 
     name: str = Field(examples=["shoes/red-white.jpg"])
-    url: str = Field(description="Redirects to the file.")
+    url: str = Field(description="Address that redirects to the file.")
     width: int
     height: int
     bytes: int
     unmet: list[str] = Field(description="The marketplace's rules that it fails, and by how much.")
+    file_url: str | None = Field(
+        None, description="With `include=urls`: presigned, valid until the item's `urls_expire_at`."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ResultLinks:
+    """The URLs of one image's results."""
+
+    main: str | None
+    outputs: list[str]
+    """Of each entry of the item's `outputs`."""
+    expire_at: datetime
+
+
+class RedoOut(BaseModel):
+    """A version of a result that is being made, or that failed."""
+
+    number: int = Field(description="The number that the version has.")
+    made_by: MadeBy
+    status: Literal["waiting", "failed"]
+    error: ErrorWithRemedy | None = Field(description="Why it failed; the earlier result stays.")
+
+    @classmethod
+    def of(cls, item: Item) -> "RedoOut | None":
+        """Make it from a database row."""
+        redo = item.redo
+        if redo is None:
+            return None
+        return cls(
+            number=redo["number"],
+            made_by=redo["made_by"],
+            status=redo["status"],
+            error=ErrorWithRemedy(code=redo["code"], detail=redo["detail"])
+            if "code" in redo
+            else None,
+        )
 
 
 class ItemOut(BaseModel):
@@ -153,8 +203,8 @@ class ItemOut(BaseModel):
     job_id: uuid.UUID
     name: str
     source: str
-    custom_id: str | None = Field(description="What you call it.")
-    labels: dict[str, Any] | None = Field(description="The manifest's other columns.")
+    custom_id: str | None = Field(description="Your own id of the photo.")
+    labels: dict[str, Any] | None = Field(description="Your own columns of the manifest.")
     status: ItemStatus
     attempts: int
     error: ErrorWithRemedy | None
@@ -163,27 +213,41 @@ class ItemOut(BaseModel):
     input_bytes: int | None
     output_bytes: int | None
     timings_ms: dict[str, float] | None
-    result: str | None = Field(description="Where the result is, when there is one.")
+    result: str | None = Field(description="Redirects to the result; null until there is one.")
     result_format: str = Field(examples=["png"], description="The result's extension.")
     outputs: list[OutputOut] = Field(
-        description="All files, the main one first, where the options ask for more than one, for a "
-        "name, or for a marketplace's rules."
+        description="All files, the main one first. Empty if the options ask for one file without "
+        "`name` and `market`: that one is `result`."
     )
     needs_review: bool
     review_reasons: list[str] = Field(examples=[["soft", "unsure"]])
+    model: str | None = Field(
+        examples=["builtin"],
+        description="The model that made the matte: the first or the second one.",
+    )
     verdict: Verdict | None
     verdict_note: str | None
     reused: bool = Field(description="Copied from an earlier result of the same photo.")
+    version: int = Field(description="The version that is shown; 1 is the first result.")
+    redo: RedoOut | None = Field(
+        description="The version that is being made, or the last one, if that failed."
+    )
     finished_at: datetime | None
+    result_url: str | None = Field(
+        None,
+        description="With `include=urls`: presigned. Anyone who holds it can fetch the result "
+        "until `urls_expire_at`.",
+    )
+    urls_expire_at: datetime | None = None
 
     @classmethod
-    def of(cls, item: Item, options: dict[str, Any]) -> "ItemOut":
+    def of(cls, item: Item, options: dict[str, Any], links: ResultLinks | None = None) -> "ItemOut":
         """Make it from a database row; `options`: those of its job."""
         return cls(
             id=item.id,
             job_id=item.job_id,
             name=item.name,
-            source=item.source,
+            source=item.place,
             custom_id=item.custom_id,
             labels=item.labels,
             status=item.status,
@@ -206,15 +270,21 @@ class ItemOut(BaseModel):
                     height=one["height"],
                     bytes=one["bytes"],
                     unmet=one["unmet"],
+                    file_url=links.outputs[index] if links else None,
                 )
                 for index, one in enumerate(item.outputs or [])
             ],
             needs_review=item.needs_review,
             review_reasons=item.review_reasons or [],
+            model=item.matte_model,
             verdict=item.verdict,
             verdict_note=item.verdict_note,
             reused=item.reused,
+            version=item.version,
+            redo=RedoOut.of(item),
             finished_at=item.finished_at,
+            result_url=links.main if links else None,
+            urls_expire_at=links.expire_at if links else None,
         )
 
 
@@ -222,14 +292,18 @@ class JobPage(BaseModel):
     """Jobs, newest first."""
 
     jobs: list[JobOut]
-    next_cursor: str | None = Field(description="Pass it as `cursor`; none: this was the last.")
+    next_cursor: str | None = Field(
+        description="Pass it as `cursor` to get the next page; null on the last page."
+    )
 
 
 class ItemPage(BaseModel):
     """Items in the order of their source."""
 
     items: list[ItemOut]
-    next_cursor: str | None = Field(description="Pass it as `cursor`; none: this was the last.")
+    next_cursor: str | None = Field(
+        description="Pass it as `cursor` to get the next page; null on the last page."
+    )
 
 
 class UploadOut(BaseModel):
@@ -255,7 +329,7 @@ class Readiness(BaseModel):
     """Whether a job submitted now would be processed."""
 
     ready: bool
-    checks: dict[str, str] = Field(description="`ok`, or what is wrong with each part.")
+    checks: dict[str, str] = Field(description="For each part `ok` or its problem.")
     workers: list[dict[str, Any]] = Field(description="The warm predictors.")
 
 

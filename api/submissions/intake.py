@@ -9,7 +9,7 @@ from typing import IO, Any, TypeVar
 
 from api.http.auth import Caller
 from api.resources import Resources
-from api.schemas.requests import JobRequest, Source
+from api.schemas.requests import JobFields, Source
 from api.sources.listing import rows_as_file
 from api.sources.rows import RowReader
 from api.sources.source_policy import (
@@ -51,7 +51,9 @@ class IncomingFile:
 class Submission:
     """A request to submit a job."""
 
-    request: JobRequest
+    request: JobFields
+    source: Source | None = None
+    """None: the files that came with the request are the source."""
     key: str | None = None
     """The Idempotency-Key."""
     sha256: str = ""
@@ -81,13 +83,15 @@ def submit(resources: Resources, caller: Caller, submission: Submission) -> tupl
     try:
         job, items = _store_and_write(resources, caller, policy, submission)
     except BaseException as error:
-        _discard(resources, submission.job_id)
+        discard(resources, submission.job_id)
         if not isinstance(error, _Repeated):
             raise
         if earlier := _earlier(resources, caller, submission):
             return earlier, True
-        raise ConflictError("The job under this Idempotency-Key was deleted just now") from error
-    _publish(resources, job)
+        raise ConflictError("The job with this Idempotency-Key has just been deleted") from error
+    trace_job(job.id, job.total)
+    log.info("job-accepted", job=str(job.id), images=job.total, source=job.source["kind"])
+    publish(resources, job.id)
     if items is None:
         resources.expander.wake()
     return job, False
@@ -129,12 +133,12 @@ def _store_and_write(
     elif submission.attached is not None:
         source, items = _store_attached(resources, submission)
     else:
-        assert submission.request.source is not None
-        source, items = _find_source(resources, policy, submission.request.source, submission)
+        assert submission.source is not None
+        source, items = _find_source(resources, policy, submission.source, submission)
     return _write(resources, caller, submission, source, items), items
 
 
-def _discard(resources: Resources, job_id: uuid.UUID) -> None:
+def discard(resources: Resources, job_id: uuid.UUID) -> None:
     """Delete the objects of a job that was not created; the sweeper finds what cannot be deleted
     now. If writing the job failed, it may exist nevertheless, because only the database's answer
     may be lost.
@@ -155,7 +159,8 @@ def _find_source(
     if source.prefix is not None:
         return {"kind": "prefix", "prefix": str(policy.object(source.prefix, prefix=True))}, None
     if source.manifest is not None:
-        return {"kind": "manifest", "object": str(policy.object_or_upload(source.manifest))}, None
+        place = str(policy.object_or_upload(source.manifest))
+        return {"kind": "manifest", "object": place, **_layout(submission)}, None
     if source.zip is not None:
         return {"kind": "zip", "object": str(policy.object_or_upload(source.zip))}, None
     kind, rows = source.kind, source.rows()
@@ -203,7 +208,13 @@ def _store_attached(resources: Resources, submission: Submission) -> tuple[dict[
     key = attached_key(submission.job_id, kind)
     resources.storage.upload(key, file.stream)
     place = f"s3://{resources.storage.bucket}/{key}"
-    return {"kind": kind, "object": place, "name": plain_name(file.name)}, None
+    layout = _layout(submission) if kind == "manifest" else {}
+    return {"kind": kind, "object": place, "name": plain_name(file.name), **layout}, None
+
+
+def _layout(submission: Submission) -> dict[str, Any]:
+    feed = submission.request.feed
+    return {} if feed is None else {"feed": feed.value}
 
 
 def _write(
@@ -248,16 +259,14 @@ def _write(
     return job
 
 
-def _publish(resources: Resources, job: Job) -> None:
+def publish(resources: Resources, job_id: uuid.UUID) -> None:
     """Publish after the commit, so that no message precedes its row. If Redis is unavailable, the
     job is accepted and the reconciler publishes later.
     """
-    trace_job(job.id, job.total)
-    log.info("job-accepted", job=str(job.id), images=job.total, source=job.source["kind"])
     try:
-        resources.reconciler.publish_now(job.id)
+        resources.reconciler.publish_now(job_id)
     except MattingError as error:
-        log.warning("publish-later", job=str(job.id), code=error.code, detail=error.detail)
+        log.warning("publish-postponed", job=str(job_id), code=error.code, detail=error.detail)
 
 
 def digest_of(chunks: Iterator[bytes | bytearray]) -> str:

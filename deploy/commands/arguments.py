@@ -10,14 +10,18 @@ from typing import Annotated, Any, Literal
 
 import httpx
 import typer
+from pydantic import ValidationError
 from rich.markup import escape
 
 from api.client import ApiError, Journal, MattingClient
 from api.client.uploading import remove_expired_journals
+from deploy.commands.options import complete_option
 from deploy.commands.progress import SHOWN_FAILURES, console
 from deploy.local_photos import LocalPhotos, find_photos
 from deploy.stack.address import find_stack
 from shared.errors import MattingError
+from shared.options import Options
+from shared.validation_words import describe_validation
 
 DATA = Path("matting-data")
 
@@ -45,7 +49,14 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace results that are there already.")
 ]
 OptionPairs = Annotated[
-    list[str] | None, typer.Option(help="Option as NAME=VALUE, e.g. format=webp. Repeatable.")
+    list[str] | None,
+    typer.Option(
+        help="Option as NAME=VALUE, e.g. format=webp. Repeatable. `matting options` lists them.",
+        autocompletion=complete_option,
+    ),
+]
+FailOnReview = Annotated[
+    bool, typer.Option("--fail-on-review", help="Exit with 1 if a result needs a review.")
 ]
 
 
@@ -64,15 +75,29 @@ def resolve_photos(paths: list[Path], *, but_for: Path | None = None) -> LocalPh
     return photos
 
 
-def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """Parse NAME=VALUE pairs. The service validates them, so that messages are the same everywhere.
+def parse_options(pairs: list[str], *, check: bool = True) -> dict[str, Any]:
+    """Parse NAME=VALUE pairs, and check them before anything is sent.
 
-    Raises BadParameter for a pair without `=` or a value with broken JSON.
+    Raises BadParameter for a pair without `=`, a value with broken JSON, and options that the
+    service would refuse.
     """
     split = [pair.partition("=") for pair in pairs]
     if any(not separator for _, separator, _ in split):
         raise typer.BadParameter("write options as NAME=VALUE, e.g. --option format=webp")
-    return {key: _parse_value(value) for key, _, value in split}
+    options = {key: _parse_value(value) for key, _, value in split}
+    if check:
+        check_options(options)
+    return options
+
+
+def check_options(options: dict[str, Any]) -> Options:
+    """The checked options. Raises BadParameter."""
+    try:
+        return Options.model_validate(options)
+    except ValidationError as error:
+        hint = "`matting options` lists all options"
+        text = describe_validation(error, Options)
+        raise typer.BadParameter(f"{text}\n{hint}") from error
 
 
 def _parse_value(text: str) -> Any:
@@ -108,7 +133,11 @@ def attached_source(sources: list[str]) -> tuple[Literal["manifest", "zip"], Pat
 
 _KINDS: dict[str, Literal["manifest", "zip"]] = {
     ".csv": "manifest",
+    ".tsv": "manifest",
+    ".txt": "manifest",
+    ".xml": "manifest",
     ".jsonl": "manifest",
+    ".ndjson": "manifest",
     ".zip": "zip",
 }
 

@@ -1,16 +1,21 @@
 """`matting cutout`: runs the worker's pipeline on local files, without server and queue."""
 
 import os
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.markup import escape
 
 from api.client import NamedItem, result_names
 from deploy.commands.progress import bar, console
 from deploy.commands.result_files import ResultFolder, TargetExistsError
+from deploy.commands.second_models import SecondModels
+from deploy.commands.written_files import WrittenFiles
 from deploy.local_photos import LocalPhotos, printable
 from shared.errors import ImageTimeoutError, ResultsAmongPhotosError
 from shared.options import Options
@@ -22,6 +27,25 @@ from worker.pipeline.pipeline import Outcome, Pipeline, WorkItem
 from worker.pipeline.work_items import requested_outputs
 
 
+@dataclass(slots=True)
+class CutOut:
+    """What became of the photos. Each entry is a JSON object."""
+
+    written: list[dict[str, Any]] = field(default_factory=list)
+    kept: list[dict[str, Any]] = field(default_factory=list)
+    """Photos whose results of an earlier run are complete."""
+    failed: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A photo and its result files, the main one first. Name templates may change them later."""
+
+    photo: Path
+    name: str
+    targets: list[Path]
+
+
 def cut_out_files(
     photos: LocalPhotos,
     out: Path,
@@ -29,86 +53,122 @@ def cut_out_files(
     settings: Settings,
     *,
     overwrite: bool = False,
-) -> int:
-    """Cut out photos into the folder `out`; returns the number of photos without a new result.
+    target: Path | None = None,
+) -> CutOut:
+    """Cut out photos into the folder `out`, and say of each what was written.
 
-    No file that is there is replaced unless `overwrite` is set, and no photo ever. If a photo hangs
-    in native code, the process exits, because nothing else can stop that code.
+    Complete results of an earlier run are kept, its outdated ones replaced. No other file that is
+    there is replaced unless `overwrite` is set, and no photo ever. `target`: the path of the only
+    photo's result. If a photo hangs in native code, the process exits, because nothing else can
+    stop that code.
 
     Raises ResultsAmongPhotosError, and SetupError when the model can't start.
     """
+    second = SecondModels(settings, options)
     if options.model is not None:
         settings = settings.model_copy(update={"model": options.model})
     settings = batch_sizes(settings)
     assert settings.batch_size is not None
-    with ResultFolder(out, (path for path, _ in photos.files), overwrite=overwrite) as store:
-        targets = _targets(photos, out, options)
-        _refuse_results_among_photos(targets, photos, out)
-        wanted: list[tuple[WorkItem, list[Path]]] = []
-        for number, ((path, name), paths) in enumerate(zip(photos.files, targets, strict=True)):
-            try:
-                if options.name is None:
-                    store.check(paths[0])
-            except OSError as error:
-                _print_failure(name, f"{error} [file-exists]")
-                continue
-            staged = [
-                str(store.staging / f"{number}.{part}{target.suffix}")
-                for part, target in enumerate(paths)
-            ]
-            item = WorkItem(
-                item_id=name,
-                bucket="",
-                key=str(path),
-                options=options,
-                outputs=requested_outputs(options, staged),
-                name=name,
-            )
-            wanted.append((item, paths))
-        failed = len(photos.files) - len(wanted)
-        if not wanted:
-            return failed
+    planned = _plan(photos, out, options)
+    if target is not None:
+        planned = [_Planned(one.photo, one.name, [target]) for one in planned]
+    _refuse_results_among_photos(planned, photos, out)
+    files = WrittenFiles(out, options, settings.model, remember=target is None)
+    done = CutOut()
+    originals = (path for path, _ in photos.files)
+    with ResultFolder(out, originals, overwrite=overwrite, is_own=files.wrote) as store:
+        missing = [
+            one for one in planned if _is_missing(one, files, store, options, overwrite, done)
+        ]
+        if not missing:
+            return done
+        console.print(f"loading the model {escape(settings.model)} …")
+        items = [_item(number, options, one, store) for number, one in enumerate(missing)]
         size = settings.batch_size
-        batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
+        batches = [items[start : start + size] for start in range(0, len(items), size)]
         watchdog = Watchdog(settings.image_timeout_s)
         watchdog.start(partial(_exit_on_hang, store))
         try:
             with (
+                closing(second),
                 closing(load_predictor(settings, warm_shapes=False)) as predictor,
-                closing(Pipeline(predictor, store, settings, watchdog=watchdog)) as pipeline,
+                closing(
+                    Pipeline(predictor, store, settings, watchdog=watchdog, second=second.opinions)
+                ) as pipeline,
                 ThreadPoolExecutor(settings.batches_in_flight) as drivers,
-                bar("matting", len(wanted)) as progress,
+                bar("matting", len(missing)) as progress,
             ):
-                of_batches = drivers.map(
-                    lambda batch: pipeline.run_many([item for item, _ in batch]), batches
-                )
-                for batch, outcomes in zip(batches, of_batches, strict=True):
-                    for (_, paths), outcome in zip(batch, outcomes, strict=True):
-                        failed += not _keep(outcome, paths, store, options)
+                waiting = iter(missing)
+                for outcomes in drivers.map(pipeline.run_many, batches):
+                    for outcome in outcomes:
+                        _keep(next(waiting), outcome, store, files, options, done)
+                    files.save()
                     progress.advance(progress.task_ids[0], len(outcomes))
         finally:
             watchdog.stop()
-    return failed
+    return done
 
 
-def _targets(photos: LocalPhotos, out: Path, options: Options) -> list[list[Path]]:
-    """The result files of each photo, the main one first; name templates may change them later."""
+def _plan(photos: LocalPhotos, out: Path, options: Options) -> list[_Planned]:
     extension = options.format.extension
     names = result_names(
         [NamedItem(name=name, result_format=extension, outputs=[]) for _, name in photos.files]
     )
     extras = [(number, one.format.extension) for number, one in enumerate(options.extras, 1)]
     return [
-        [out / result, *(out / f"{result}.{number}.{kind}" for number, kind in extras)]
-        for result in names
+        _Planned(
+            path,
+            name,
+            [out / result, *(out / f"{result}.{number}.{kind}" for number, kind in extras)],
+        )
+        for (path, name), result in zip(photos.files, names, strict=True)
     ]
 
 
-def _refuse_results_among_photos(targets: list[list[Path]], photos: LocalPhotos, out: Path) -> None:
+def _is_missing(
+    planned: _Planned,
+    files: WrittenFiles,
+    store: ResultFolder,
+    options: Options,
+    overwrite: bool,
+    done: CutOut,
+) -> bool:
+    """Whether the photo is to be cut out now. Other photos are noted in `done`."""
+    results = [] if overwrite else files.has_results_of(planned.photo, planned.name)
+    if results:
+        done.kept.append({"photo": str(planned.photo), "files": [str(file) for file in results]})
+        return False
+    try:
+        if options.name is None:
+            store.check(planned.targets[0])
+    except OSError as error:
+        _note_failure(done, planned, "file-exists", str(error))
+        return False
+    return True
+
+
+def _item(number: int, options: Options, planned: _Planned, store: ResultFolder) -> WorkItem:
+    staged = [
+        str(store.staging / f"{number}.{part}{target.suffix}")
+        for part, target in enumerate(planned.targets)
+    ]
+    return WorkItem(
+        item_id=planned.name,
+        bucket="",
+        key=str(planned.photo),
+        options=options,
+        outputs=requested_outputs(options, staged),
+        name=planned.name,
+    )
+
+
+def _refuse_results_among_photos(
+    planned: Sequence[_Planned], photos: LocalPhotos, out: Path
+) -> None:
     """Raise ResultsAmongPhotosError if the next run would take the results for photos."""
     searched = {folder.resolve() for folder in photos.folders}
     apart = out.resolve()
-    for folder in {path.parent for paths in targets for path in paths}:
+    for folder in {path.parent for one in planned for path in one.targets}:
         place = folder.resolve()
         for root in searched & {place, *place.parents}:
             if root == apart or root not in apart.parents:
@@ -128,23 +188,62 @@ def _exit_on_hang(store: ResultFolder, name: str | None, stage: str, limit_s: fl
     os._exit(1)
 
 
-def _keep(outcome: Outcome, targets: list[Path], store: ResultFolder, options: Options) -> bool:
-    """Give the results of a photo their names; whether it has a result."""
+def _keep(
+    planned: _Planned,
+    outcome: Outcome,
+    store: ResultFolder,
+    files: WrittenFiles,
+    options: Options,
+    done: CutOut,
+) -> None:
+    """Give the results of a photo their names, and say what was written."""
     if outcome.error is not None:
-        _print_failure(outcome.item_id, f"{outcome.error.message} [{outcome.error.code}]")
-        return False
-    templates = [options.name, *(extra.name for extra in options.extras)]
-    for template, output, target in zip(templates, outcome.outputs, targets, strict=True):
+        _note_failure(done, planned, outcome.error.code, outcome.error.message)
+        return
+    placed: list[Path] = []
+    for target, output in zip(
+        _named(planned, outcome, store, options), outcome.outputs, strict=True
+    ):
         try:
-            store.place(Path(output.key), target if template is None else store.out / output.name)
+            store.place(Path(output.key), target)
         except OSError as error:
             reason = error if isinstance(error, TargetExistsError) else error.strerror
-            _print_failure(outcome.item_id, f"{reason} [not-written]")
-            return False
+            _note_failure(done, planned, "not-written", str(reason))
+            return
+        placed.append(target)
+    files.note(planned.photo, planned.name, placed)
+    _say(planned, outcome, placed, done)
+
+
+def _named(
+    planned: _Planned, outcome: Outcome, store: ResultFolder, options: Options
+) -> Iterator[Path]:
+    templates = [options.name, *(extra.name for extra in options.extras)]
+    for template, output, target in zip(templates, outcome.outputs, planned.targets, strict=True):
+        yield target if template is None else store.out / output.name
+
+
+def _say(planned: _Planned, outcome: Outcome, placed: Sequence[Path], done: CutOut) -> None:
+    reasons = [reason.value for reason in outcome.review]
+    done.written.append(
+        {
+            "photo": str(planned.photo),
+            "files": [str(path) for path in placed],
+            "needs_review": bool(reasons),
+            "review_reasons": reasons,
+            "unmet_rules": [rule for output in outcome.outputs for rule in output.unmet],
+        }
+    )
+    to_check = f"  [yellow]to check:[/] {', '.join(reasons)}" if reasons else ""
+    for index, path in enumerate(placed):
+        note = to_check if index == 0 else ""
+        console.print(f"wrote {escape(printable(str(path)))}{note}", soft_wrap=True)
+    for output in outcome.outputs:
         for rule in output.unmet:
-            console.print(f"[yellow]rule[/]   {escape(f'{output.name}: {rule}')}")
-    return True
+            console.print(f"[yellow]rule[/]   {escape(f'{output.name}: {rule}')}", soft_wrap=True)
 
 
-def _print_failure(name: str, text: str) -> None:
-    console.print(f"[red]failed[/] {escape(f'{printable(name)}: {text}')}")
+def _note_failure(done: CutOut, planned: _Planned, code: str, text: str) -> None:
+    done.failed.append({"photo": str(planned.photo), "code": code, "detail": text})
+    line = escape(f"{printable(planned.name)}: {text} [{code}]")
+    console.print(f"[red]failed[/] {line}", soft_wrap=True)

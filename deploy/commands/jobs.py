@@ -1,16 +1,22 @@
 """The job commands of `matting`, from `submit` to `report`."""
 
 import json
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from api.client import Item, Job
+from api.client.calls import JobSettings
+from api.schemas.requests import Feed
 from deploy.commands.arguments import (
     DATA,
     AsJson,
     Data,
+    FailOnReview,
     JobId,
     OptionPairs,
     Overwrite,
@@ -23,6 +29,7 @@ from deploy.commands.arguments import (
     resolve_photos,
     upload_journal,
 )
+from deploy.commands.local_estimate import estimate_local
 from deploy.commands.progress import (
     bar,
     byte_bar,
@@ -32,37 +39,55 @@ from deploy.commands.progress import (
     print_summary,
     print_table,
 )
+from deploy.commands.summary import tally
+from deploy.commands.watch_folder import FolderWatch, watch_until_stopped
 
 
 def submit(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Photos and folders; or one manifest (.csv, .jsonl) or .zip, local or s3://; "
-            "or one s3://bucket/prefix/; or https:// addresses."
+            help="Photos and folders; or one manifest (.csv, .tsv, .xml, .jsonl) or .zip, local or "
+            "s3://; or one s3://bucket/prefix/; or https:// addresses."
         ),
     ],
     option: OptionPairs = None,
+    feed: Annotated[
+        Feed | None,
+        typer.Option(help="Layout of the manifest. Default: as its header tells."),
+    ] = None,
     priority: Annotated[int, typer.Option(min=0, max=9, help="Priority; 9 runs first.")] = 5,
     wait: Annotated[bool, typer.Option(help="Wait until the job has ended.")] = False,
     dry_run: Annotated[
         bool, typer.Option(help="Submit nothing; print what the job would need.")
     ] = False,
+    fail_on_review: FailOnReview = False,
     as_json: AsJson = False,
     data: Data = DATA,
 ) -> None:
     """Submit photos as one job; print its id."""
     options = parse_options(option or [])
     remote, attached = remote_source(sources), attached_source(sources)
-    left_out = 0
+    settings: JobSettings = {"options": options, "priority": priority}
+    if feed is not None:
+        settings["feed"] = feed.value
+        if "manifest" not in (remote or {}) and (attached or ("", None))[0] != "manifest":
+            raise typer.BadParameter("--feed needs a manifest (.csv, .tsv, .xml, .jsonl)")
+    photos, left_out = None, 0
+    if remote is None and attached is None:
+        photos = resolve_photos([Path(source) for source in sources])
+        left_out = len(photos.left_out)
     with connect(data) as client:
         if dry_run:
-            if remote is None:
-                raise typer.BadParameter("--dry-run needs s3:// or https:// sources")
-            typer.echo(json.dumps(client.estimate(remote, options=options)))
+            if attached is not None:
+                raise typer.BadParameter("--dry-run takes photos, folders, s3:// and https://")
+            if photos is not None:
+                typer.echo(json.dumps(estimate_local(photos, client.jobs())))
+            elif remote is not None:
+                typer.echo(json.dumps(client.estimate(remote, **settings)))
             return
         if remote is not None:
-            job = client.submit(remote, options=options, priority=priority)
+            job = client.submit(remote, **settings)
         elif attached is not None:
             kind, path = attached
             with byte_bar("sending", path.stat().st_size) as progress:
@@ -70,27 +95,51 @@ def submit(
                 job = client.submit_attached(
                     kind,
                     path,
-                    options=options,
-                    priority=priority,
                     on_sent=lambda count: progress.advance(task, count),
+                    **settings,
                 )
         else:
-            photos = resolve_photos([Path(source) for source in sources])
-            left_out = len(photos.left_out)
+            assert photos is not None
             with bar("sending", len(photos.files)) as progress:
                 task = progress.task_ids[0]
                 job = client.submit_files(
                     photos.files,
-                    options=options,
-                    priority=priority,
                     journal=upload_journal(client, photos),
                     on_sent=lambda count: progress.advance(task, count),
+                    **settings,
                 )
         if wait:
             job = follow(client, job["id"])
+            console.print(escape(tally(client, job).sentence()), soft_wrap=True)
     _print_job(job, as_json=as_json)
-    failed = _exit_status(job) if wait else 0
+    failed = _exit_status(job, fail_on_review=fail_on_review) if wait else 0
     raise typer.Exit(1 if left_out else failed)
+
+
+def watch_folder(
+    folder: Annotated[Path, typer.Argument(help="Folder to watch, on a disk or a NAS.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the results and the record.")],
+    option: OptionPairs = None,
+    every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 10,
+    once: Annotated[
+        bool, typer.Option("--once", help="Cut out what is there now, and end.")
+    ] = False,
+    data: Data = DATA,
+) -> None:
+    """Cut out every photo that appears in a folder, each once, until Ctrl-C.
+
+    Run it again to go on: photos that were sent are not sent again unless they change.
+    """
+    options = parse_options(option or [])
+    if not folder.is_dir():
+        raise typer.BadParameter(f"{folder} is not a folder")
+    watch = FolderWatch(folder, out)
+    with connect(data) as client:
+        while watch.look(client, options):
+            pass
+        if not once:
+            console.print(f"watching {escape(str(folder))}; press Ctrl-C to stop", soft_wrap=True)
+            watch_until_stopped(watch, client, options, every_s=every)
 
 
 def status(
@@ -112,26 +161,34 @@ def status(
                 [
                     one["id"],
                     one["status"],
-                    one["created_at"][:19],
+                    _day_and_time(one["created_at"]),
                     *(str(one["counts"][name]) for name in ("total", "succeeded", "failed")),
                 ]
                 for one in jobs
             ]
-            print_table(["job", "status", "created (UTC)", "total", "succeeded", "failed"], rows)
+            print_table(["job", "status", "created (UTC)", "total", "done", "failed"], rows)
             return
         found = client.job(parse_job_id(job))
+        sentence = "" if as_json else tally(client, found).sentence()
     if as_json:
         typer.echo(json.dumps(found))
     else:
         print_summary(found, title=f"{found['id']}  {found['status']}  {found['progress']:.0%}")
+        console.print(escape(sentence), soft_wrap=True)
 
 
-def watch(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
+def watch(
+    job: JobId,
+    fail_on_review: FailOnReview = False,
+    as_json: AsJson = False,
+    data: Data = DATA,
+) -> None:
     """Show a job's progress until it has ended."""
     with connect(data) as client:
         found = follow(client, parse_job_id(job))
+        console.print(escape(tally(client, found).sentence()), soft_wrap=True)
     _print_job(found, as_json=as_json)
-    raise typer.Exit(_exit_status(found))
+    raise typer.Exit(_exit_status(found, fail_on_review=fail_on_review))
 
 
 def cancel(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
@@ -143,7 +200,15 @@ def cancel(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
 def retry(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
     """Process a job's failed images again."""
     with connect(data) as client:
-        _print_job(client.retry(parse_job_id(job)), as_json=as_json)
+        found = client.retry(parse_job_id(job))
+    rejected = found["review"]["rejected"]
+    text = f"{found['retried']:,} failed images are tried again"
+    if not found["retried"]:
+        text = "0 failed images to try again"
+    if rejected:
+        text += f"; {rejected:,} rejected images have results and stay as they are"
+    console.print(text, soft_wrap=True)
+    _print_job(found, as_json=as_json)
 
 
 def pause(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
@@ -158,10 +223,22 @@ def resume(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
         _print_job(client.resume(parse_job_id(job)), as_json=as_json)
 
 
-def delete(job: JobId, data: Data = DATA) -> None:
-    """Delete a job, its results and its uploads."""
+def delete(
+    job: JobId,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    data: Data = DATA,
+) -> None:
+    """Delete a job, its results and its uploads. Asks before, unless --yes is given."""
     with connect(data) as client:
-        client.delete(parse_job_id(job))
+        found = client.job(parse_job_id(job))
+        results = f"{found['counts']['succeeded']:,} results ({found['output_bytes'] / 1e6:.1f} MB)"
+        if not yes:
+            if not sys.stdin.isatty():
+                raise typer.BadParameter("there is no terminal to ask on: add --yes")
+            question = f"Delete the job {found['id']} with {results}? It can't be undone."
+            typer.confirm(question, abort=True)
+        client.delete(found["id"])
+    console.print(f"deleted {found['id']}: {results}, and what was uploaded for it", soft_wrap=True)
 
 
 def report(
@@ -179,7 +256,12 @@ def report(
 
 def download(
     job: JobId,
-    folder: Annotated[Path, typer.Argument(help="Folder for the results.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder for the results; with --zip, the name of the zip file.")
+    ],
+    as_zip: Annotated[
+        bool, typer.Option("--zip", help="Write one zip file of all results but rejected ones.")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the names as JSON.")] = False,
     data: Data = DATA,
@@ -188,6 +270,9 @@ def download(
 
     Another file that is there is not replaced, unless you say --overwrite.
     """
+    if as_zip:
+        _download_zip(parse_job_id(job), folder, data)
+        return
     missed: list[str] = []
 
     def fail(item: Item, error: Exception) -> None:
@@ -213,6 +298,18 @@ def download(
         if missed:
             console.print(f"{len(missed)} results could not be downloaded")
     raise typer.Exit(0 if len(results) == found["counts"]["total"] else 1)
+
+
+def _download_zip(job_id: str, path: Path, data: Path) -> None:
+    if path.exists():
+        raise typer.BadParameter(f"{path} exists: choose another name")
+    with connect(data) as client:
+        found = client.job(job_id)
+        # Its size is not known before, but close to that of the results.
+        with byte_bar("fetching", found["output_bytes"]) as progress:
+            task = progress.task_ids[0]
+            client.archive(job_id, path, on_bytes=lambda count: progress.advance(task, count))
+    typer.echo(f"{path}: {path.stat().st_size:,} bytes")
 
 
 def contact_sheet(
@@ -249,6 +346,7 @@ def contact_sheet(
 
 COMMANDS = (
     submit,
+    watch_folder,
     status,
     watch,
     cancel,
@@ -267,5 +365,15 @@ def _print_job(job: Job, *, as_json: bool) -> None:
     typer.echo(json.dumps(job) if as_json else job["id"])
 
 
-def _exit_status(job: Job) -> int:
-    return 0 if job["counts"]["succeeded"] == job["counts"]["total"] else 1
+def _exit_status(job: Job, *, fail_on_review: bool = False) -> int:
+    """0 if every image succeeded, and the source was read to its end."""
+    if fail_on_review and job["review"]["needs_review"]:
+        return 1
+    counts = job["counts"]
+    return 0 if counts["succeeded"] == counts["total"] > 0 and job["error"] is None else 1
+
+
+def _day_and_time(timestamp: str) -> str:
+    """`11-26 10:03`, or the date if it is of another year; short, for windows of 80 columns."""
+    when = datetime.fromisoformat(timestamp)
+    return f"{when:%m-%d %H:%M}" if when.year == datetime.now(UTC).year else f"{when:%Y-%m-%d}"

@@ -29,6 +29,9 @@ console = Console(stderr=True)
 """Messages for people go to standard error. Standard output is for results and --json."""
 
 
+WIDE = 250
+"""Columns of a table that is not fitted to the window: rich would cut or break its cells."""
+
 SHOWN_FAILURES = 100
 """Number of failures that are printed. All of them are in the report."""
 
@@ -103,10 +106,17 @@ def follow(client: MattingClient, job_id: str) -> Job:
             failures.show(counts["failed"])
 
         job = client.wait(job_id, on_progress=show)
+    print_source_facts(job)
+    return job
+
+
+def print_source_facts(job: Job) -> None:
+    """Print what kept the source from being read to its end, and what was left out of it."""
     if job["error"]:
         text = escape(f"{job['error']['detail']} [{job['error']['code']}]")
         console.print(f"[red]{job['status']}[/] {text}")
-    return job
+    if left_out := job["source"].get("rows_without_photo"):
+        console.print(f"{left_out:,} rows of the feed name no photo and were left out")
 
 
 class _FailurePrinter:
@@ -141,10 +151,19 @@ def print_failure(item: Item) -> None:
     console.print(f"[red]failed[/] {text}")
 
 
+def output() -> Console:
+    """Standard output, as wide as its text needs: a pipe has no width, and a narrow window must not
+    break ids.
+    """
+    return Console(width=None if sys.stdout.isatty() else WIDE, soft_wrap=True)
+
+
 def print_not_downloaded(item: Item, error: Exception) -> None:
     """Print one line for a result that is not in the folder."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-    console.print(f"[red]not downloaded[/] {escape(item['name'])}: {escape(str(reason))}")
+    console.print(
+        f"[red]not downloaded[/] {escape(item['name'])}: {escape(str(reason))}", soft_wrap=True
+    )
 
 
 def print_summary(job: Job, *, title: str) -> None:
@@ -163,15 +182,17 @@ def print_summary(job: Job, *, title: str) -> None:
     for stage in STAGES:
         table.add_row(f"{stage}, ms per image", f"{job['timings_ms'][stage]:.1f}")
     console.print(table)
+    print_source_facts(job)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a plain table on standard output."""
-    table = Table(*headings, box=None, pad_edge=False)
+    """Print a plain table on standard output. Ids are never broken into two lines."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
     for row in rows:
-        table.add_row(*row)
-    # A pipe has no width; a large one keeps rich from truncating rows.
-    Console(width=None if sys.stdout.isatty() else 250).print(table)
+        table.add_row(*map(escape, row))
+    Console(width=WIDE).print(table)
 
 
 def _duration(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from shared.errors import SourceNotFoundError, StorageError
@@ -20,8 +20,18 @@ class ResultFolder:
     unfinished.
     """
 
-    def __init__(self, out: Path, photos: Iterable[Path], *, overwrite: bool) -> None:
-        """`photos`: the originals; they are never replaced, through whatever link."""
+    def __init__(
+        self,
+        out: Path,
+        photos: Iterable[Path],
+        *,
+        overwrite: bool,
+        is_own: Callable[[Path], bool] = lambda _path: False,
+    ) -> None:
+        """`photos`: the originals; they are never replaced, through whatever link. `is_own`:
+        whether an earlier run wrote the file that is there now; such a file may be replaced.
+        """
+        self._is_own = is_own
         self.out = out
         self.staging = out / f"{OWN_STAGING}{os.getpid()}"
         self._overwrite = overwrite
@@ -59,14 +69,14 @@ class ResultFolder:
             return
         if _identity(target) in self._originals:
             raise TargetExistsError(f"{target} is one of the photos, and is not replaced")
-        if not self._overwrite:
+        if not self._overwrite and not self._is_own(target):
             raise TargetExistsError(f"{target} is there already; --overwrite would replace it")
 
     def place(self, staged: Path, target: Path) -> None:
         """Give an unfinished file its name. Raises TargetExistsError, OSError."""
         target.parent.mkdir(parents=True, exist_ok=True)
         self.check(target)
-        if self._overwrite:
+        if self._overwrite or self._is_own(target):
             staged.replace(target)
             return
         try:

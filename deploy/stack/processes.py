@@ -152,10 +152,10 @@ def wait_until(check: Callable[[], bool], process: Process, *, timeout_s: float)
         time.sleep(0.05)
 
 
-def answers(port: int) -> bool:
-    """Whether a loopback port accepts connections."""
+def answers(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a port of this machine accepts connections."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
+        with socket.create_connection((host, port), timeout=1):
             return True
     except OSError:
         return False

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -25,11 +26,21 @@ from deploy.stack.address import (
     StackSecrets,
     read_storage_keys,
 )
-from deploy.stack.processes import Process, answers, free_port, program, start, wait_until
+from deploy.stack.ports import (
+    LOOPBACK,
+    http_url,
+    listening,
+    network_address,
+    own_address,
+    remember_ports,
+    same_ports,
+)
+from deploy.stack.processes import Process, answers, program, start, wait_until
 from deploy.stack.supervisor import Supervisor
 from shared import job_store
 from shared.database import Database
-from shared.errors import StackError
+from shared.errors import PortInUseError, StackRunningError
+from shared.jobs import Scope
 from shared.settings import Settings
 from shared.storage import Storage
 
@@ -51,6 +62,7 @@ class Stack:
         self,
         data: Path,
         *,
+        host: str = LOOPBACK,
         api_port: int | None = None,
         workers: int = 1,
         env: dict[str, str] | None = None,
@@ -58,6 +70,7 @@ class Stack:
     ) -> None:
         """Nothing starts here.
 
+        `host`: the address that API and S3 listen on; Redis and Flower always listen on loopback.
         `env` is added to the environment of every process. `report` is called with one line for
         each process that is started or restarted.
         """
@@ -66,6 +79,7 @@ class Stack:
         self._processes: list[Process] = []
         self._supervisor = Supervisor(self._processes, report)
         self._worker_count = workers
+        self._host = host
         self._api_port = api_port
         self._extra_env = env or {}
         self._report = report
@@ -88,10 +102,10 @@ class Stack:
         self.logs.mkdir(parents=True, exist_ok=True)
         self._closing.callback(_lock(self.data).close)
         self._closing.callback(self._supervisor.close)
-        ports = {name: free_port() for name in ("redis", "s3", "flower", "api")}
+        ports = same_ports(self.data)
         if self._api_port is not None:
             if answers(self._api_port):
-                raise StackError(f"Port {self._api_port} is in use: choose another with --port")
+                raise PortInUseError(f"Port {self._api_port} is used by another program")
             ports["api"] = self._api_port
         known = read_storage_keys(self.data)
         s3_access, s3_secret = known or (secrets.token_hex(10), secrets.token_hex(20))
@@ -104,7 +118,7 @@ class Stack:
         self._report("starting database")
         api_key = self._prepare(s3_access, s3_secret)
         self._report("starting API")
-        api_url = f"http://127.0.0.1:{ports['api']}"
+        api_url = http_url(own_address(self._host), ports["api"])
         self._start_api(ports["api"])
         self._report("starting worker (loads and warms the model)")
         for _ in range(self._worker_count):
@@ -115,6 +129,7 @@ class Stack:
         flower_url = f"http://127.0.0.1:{ports['flower']}"
         self._start_flower(ports["flower"])
         self.address = StackAddress(api_url, flower_url, self.env["MATTING_S3_ENDPOINT_URL"])
+        remember_ports(self.data, ports)
         self.secrets = StackSecrets(s3_access, s3_secret, api_key)
         path = self.data / ADDRESS_FILE
         path.write_text(json.dumps(asdict(self.address)))
@@ -135,6 +150,15 @@ class Stack:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             values[name] = self.env[name]
         return Settings.model_validate(values)
+
+    def add_samples(self, photos: Path) -> None:
+        """Put photos below `samples/` of the bucket, where the examples in the API's documentation
+        look for them.
+        """
+        folder = self.data / "s3" / self.settings.s3_bucket / "samples"
+        shutil.copytree(
+            photos, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.md", "*.py")
+        )
 
     def add_worker(self) -> Process:
         """Start one more worker. Call `wait_for_worker` to wait until it is warm."""
@@ -171,9 +195,11 @@ class Stack:
             **{key: value for key, value in os.environ.items() if "proxy" not in key.lower()},
             "MATTING_DATABASE_URL": f"sqlite:///{self.data / 'matting.db'}",
             "MATTING_REDIS_URL": f"redis://127.0.0.1:{ports['redis']}/0",
-            "MATTING_S3_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
+            "MATTING_S3_ENDPOINT_URL": http_url(own_address(self._host), ports["s3"]),
+            "MATTING_S3_PUBLIC_ENDPOINT_URL": http_url(network_address(self._host), ports["s3"]),
             "MATTING_S3_BUCKET": "matting",
             "MATTING_MODELS_DIR": os.environ.get("MATTING_MODELS_DIR", str(self.data / "models")),
+            "MATTING_FLOWER_URL": f"http://127.0.0.1:{ports['flower']}",
             "MATTING_CPU_THREADS": str(max(1, cores // self._worker_count)),
             "AWS_ACCESS_KEY_ID": access,
             "AWS_SECRET_ACCESS_KEY": secret,
@@ -216,7 +242,7 @@ class Stack:
             "s3",
             [
                 program("rclone"),
-                *f"serve s3 --addr 127.0.0.1:{port} --config /dev/null".split(),
+                *f"serve s3 --addr {listening(self._host)}:{port} --config /dev/null".split(),
                 # The console's page uploads by presigned URL. A page without one can do nothing:
                 # the server asks for signatures, and browsers have none to send by themselves.
                 "--allow-origin",
@@ -225,7 +251,9 @@ class Stack:
             ],
         )
         del self.env["RCLONE_AUTH_KEY"]
-        wait_until(lambda: answers(port), process, timeout_s=START_TIMEOUT_S)
+        wait_until(
+            lambda: answers(port, own_address(self._host)), process, timeout_s=START_TIMEOUT_S
+        )
 
     def _prepare(self, access: str, secret: str) -> str:
         """Create tables, bucket and API key; returns the key. A second start reuses the key."""
@@ -239,7 +267,10 @@ class Stack:
             if path.exists():
                 return StackSecrets(**json.loads(path.read_text())).api_key
             with database.transaction() as session:
-                _key, api_key = job_store.create_api_key(session, "embedded stack")
+                # who starts the system runs it: the console shows them workers and keys
+                _key, api_key = job_store.create_api_key(
+                    session, "embedded stack", scopes=[Scope.ADMIN]
+                )
         finally:
             storage.close()
             database.close()
@@ -252,14 +283,16 @@ class Stack:
             "api",
             _python_module(
                 "uvicorn api.app:app --http api.http.connections:HeaderTimeoutProtocol "
-                f"--host 127.0.0.1 --port {port} --log-level warning "
+                f"--host {self._host} --port {port} --log-level warning "
                 "--no-access-log --timeout-graceful-shutdown 5"
             ),
         )
 
+        url = http_url(own_address(self._host), port)
+
         def healthy() -> bool:
             try:
-                answer = httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False)
+                answer = httpx.get(f"{url}/healthz", trust_env=False)
             except httpx.TransportError:
                 return False
             return answer.status_code == 200
@@ -288,5 +321,5 @@ def _lock(data: Path) -> IO[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.close()
-        raise StackError(f"A stack is already running on {data}") from error
+        raise StackRunningError(f"A stack is running on {data} already") from error
     return file

@@ -67,14 +67,14 @@ class RequestTooLargeError(RequestError):
 
 
 class AmbiguousRequestError(RequestError):
-    """A header came twice, or contradicts another: which one counts is anyone's guess."""
+    """A header came twice or contradicts another one, so the request is ambiguous."""
 
     code = "ambiguous-request"
-    remedy = "Send each of these headers once; if you don't, look at the proxy in between."
+    remedy = "Send each of these headers once. If you do, check the proxy in between."
 
 
 class UnsupportedEncodingError(RequestError):
-    """The request's body is compressed, and is taken plain only."""
+    """The request's body is compressed; only uncompressed bodies are accepted."""
 
     code = "unsupported-encoding"
     http_status = 415
@@ -82,19 +82,19 @@ class UnsupportedEncodingError(RequestError):
 
 
 class BusyError(RequestError):
-    """The service has as many requests of this kind at hand as it can hold."""
+    """The service is handling as many requests of this kind as it can."""
 
     code = "busy"
     http_status = 503
-    remedy = "Send it again as `Retry-After` says; nothing was done."
+    remedy = "Nothing was done. Send it again after the seconds in `Retry-After`."
 
 
 class TooManyCallsError(RequestError):
-    """The API key has too many calls of this kind open at a time."""
+    """The API key has too many requests of this kind in progress."""
 
     code = "too-many-calls"
     http_status = 429
-    remedy = "Wait for answers before you send more, or submit a job: it takes any number."
+    remedy = "Wait for answers before you send more, or submit one job with many photos."
 
 
 class SlowRequestError(RequestError):
@@ -150,7 +150,7 @@ class JobChangingError(ConflictError):
     """Images of the job are still being cancelled."""
 
     code = "job-changing"
-    remedy = "Ask again in some seconds."
+    remedy = "Try again in a few seconds."
 
 
 class TooManyFailuresError(ConflictError):
@@ -165,6 +165,51 @@ class ResultNotReadyError(ConflictError):
 
     code = "result-not-ready"
     remedy = "Wait until its status is `succeeded`. If it failed, read its `error`."
+
+
+class RedoPendingError(ConflictError):
+    """The image is being made again."""
+
+    code = "redo-pending"
+    remedy = "Wait until the item's `redo` is null or says `failed`, then ask again."
+
+
+class MatteChangedError(RequestError):
+    """The matte is not the one that the request is about."""
+
+    code = "matte-changed"
+    http_status = 412
+    remedy = "Get the matte again, repeat your change, and send it with the new ETag in If-Match."
+
+
+class IfMatchMissingError(RequestError):
+    """A matte can only be replaced by somebody who knows it."""
+
+    code = "if-match-missing"
+    http_status = 428
+    remedy = "Send the ETag of the matte that you changed in If-Match."
+
+
+class VersionNotFoundError(NotFoundError):
+    """The item has no finished version with this number."""
+
+    code = "version-not-found"
+    remedy = "Read the item's versions; only the last ones are kept."
+
+
+class NotKeptError(NotFoundError):
+    """The item has no such file: it was not kept."""
+
+    code = "not-kept"
+    remedy = "Redo the image: files beside the result are written with it."
+
+
+class InvalidMatteError(RequestError):
+    """The matte is no 8-bit grey PNG of the photo's size."""
+
+    code = "invalid-matte"
+    http_status = 422
+    remedy = "Send one grey channel with 8 bits, in the upright photo's width and height."
 
 
 class NoForegroundError(RequestError):

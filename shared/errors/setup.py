@@ -71,14 +71,14 @@ class BadModelArchiveError(SetupError):
 
 
 class ImportingUnavailableError(SetupError):
-    """What reads ONNX files is not installed."""
+    """The packages that read ONNX files are not installed."""
 
     code = "importing-unavailable"
     remedy = "Install it: pip install 'matting[onnx]'."
 
 
 class BadOnnxError(SetupError):
-    """The file is no ONNX network that makes an alpha of a photo."""
+    """The file is not an ONNX network that computes an alpha matte from a photo."""
 
     code = "bad-onnx"
     remedy = "Give an ONNX file with one input [N, 3, H, W] and an output [N, 1, H, W]."
@@ -92,10 +92,10 @@ class UnsupportedOperatorError(SetupError):
 
 
 class ImportDisagreesError(SetupError):
-    """The imported network does not give what onnxruntime gives; nothing was written."""
+    """The imported network's results differ from onnxruntime's, so nothing was written."""
 
     code = "import-disagrees"
-    remedy = "Open an issue with the file's source: an operator is built wrongly."
+    remedy = "Open an issue that names the file's source: an operator is imported wrongly."
 
 
 class ResultsAmongPhotosError(SetupError):
@@ -117,6 +117,20 @@ class StackError(SetupError):
 
     code = "stack-start-failed"
     remedy = "Read the log file in the data folder (`matting up --data FOLDER` keeps it)."
+
+
+class PortInUseError(StackError):
+    """The port is used by another program."""
+
+    code = "port-in-use"
+    remedy = "Choose another port with --port, or stop the program that uses it."
+
+
+class StackRunningError(StackError):
+    """The embedded stack is running on this data folder already."""
+
+    code = "stack-running"
+    remedy = "Use that one, stop it with Ctrl-C, or pass --data FOLDER to start another."
 
 
 class NoStackError(StackError):

@@ -16,7 +16,9 @@ from shared.job_store.api_keys import (
 from shared.job_store.backlog import Backlog, backlog
 from shared.job_store.changes import changing_jobs, continue_change
 from shared.job_store.control import (
+    MOST_COUNTED,
     cancel_job,
+    count_retryable,
     delete_job,
     pause_job,
     resume_job,
@@ -36,6 +38,7 @@ from shared.job_store.disposal import (
     uploads_in_options,
 )
 from shared.job_store.expired_leases import (
+    attempts_allowed,
     give_back,
     release_expired_leases,
     take_back_deaths,
@@ -78,6 +81,7 @@ from shared.job_store.publishing import (
 from shared.job_store.reading import (
     Rate,
     ended_jobs_among,
+    find_items,
     get_item,
     get_job,
     is_at_rest,
@@ -93,6 +97,14 @@ from shared.job_store.submissions import (
     remember_submission,
 )
 from shared.job_store.usage import images_left, month_of, take_from_quota, usage_of
+from shared.job_store.versions import (
+    NewVersion,
+    Version,
+    begin_version,
+    list_versions,
+    restore_version,
+    stop_versions,
+)
 from shared.job_store.webhook_deliveries import (
     Attempt,
     AttemptResult,
@@ -105,13 +117,16 @@ from shared.job_store.webhook_deliveries import (
     redeliver,
 )
 from shared.job_store.webhooks import (
+    PAGE_DELIVERIES,
     create_webhook,
     delete_webhook,
     disable_webhook,
     enable_webhook,
     get_webhook,
+    give_up_deliveries,
     list_webhooks,
     old_secret_until,
+    remove_deleted_webhooks,
     rotate_secret,
 )
 from shared.job_store.workers import (
@@ -124,6 +139,8 @@ from shared.job_store.workers import (
 
 __all__ = [
     "EXPRESS_IMAGES",
+    "MOST_COUNTED",
+    "PAGE_DELIVERIES",
     "Attempt",
     "AttemptResult",
     "Backlog",
@@ -133,23 +150,28 @@ __all__ = [
     "EarlierResult",
     "NamedUploads",
     "NewItem",
+    "NewVersion",
     "OpenJob",
     "Rate",
     "Sent",
     "Settlement",
     "SettlementState",
+    "Version",
     "acquire_leader_lease",
     "add_items",
     "add_page",
     "allowed_sources",
     "announce_test",
+    "attempts_allowed",
     "backlog",
     "beat",
+    "begin_version",
     "cancel_job",
     "changing_jobs",
     "claim_deliveries",
     "claim_many",
     "continue_change",
+    "count_retryable",
     "create_api_key",
     "create_job",
     "create_webhook",
@@ -163,6 +185,7 @@ __all__ = [
     "expire_jobs",
     "find_api_key",
     "find_earlier_results",
+    "find_items",
     "find_submission",
     "finish_expansion",
     "finish_many",
@@ -176,6 +199,7 @@ __all__ = [
     "get_job",
     "get_webhook",
     "give_back",
+    "give_up_deliveries",
     "images_held",
     "images_left",
     "is_at_rest",
@@ -185,6 +209,7 @@ __all__ = [
     "list_deliveries",
     "list_items",
     "list_jobs",
+    "list_versions",
     "list_webhooks",
     "live_workers",
     "load_job",
@@ -203,10 +228,12 @@ __all__ = [
     "release_expired_leases",
     "release_leader_lease",
     "remember_submission",
+    "remove_deleted_webhooks",
     "remove_items",
     "remove_job",
     "renew_leader_leases",
     "renew_leases",
+    "restore_version",
     "resume_job",
     "retry_failed",
     "revoke_api_key",
@@ -214,6 +241,7 @@ __all__ = [
     "sources_named_by_jobs",
     "sources_of",
     "sources_still_needed",
+    "stop_versions",
     "take_back_deaths",
     "take_from_quota",
     "unclaimed",

@@ -16,17 +16,19 @@ from shared.database import now
 from shared.job_store.conditions import each_text, names_upload
 from shared.job_store.locks import lock_jobs
 from shared.jobs import ENDED
-from shared.models import Delivery, Item, Job, Webhook
+from shared.models import Delivery, Item, Job, Webhook, place_of
 from shared.webhooks import DeliveryStatus
 
 
 def expire_jobs(session: Session, *, older_than_s: float, limit: int) -> int:
     """Mark up to `limit` jobs that ended before that time as deleted, oldest first; returns how
-    many.
+    many. Versions go with the job of their item.
     """
     moment = now(session)
     before = moment - timedelta(seconds=older_than_s)
-    due = sa.select(Job.id).where(Job.deleted_at.is_(None), Job.finished_at < before)
+    due = sa.select(Job.id).where(
+        Job.deleted_at.is_(None), Job.finished_at < before, Job.of_job_id.is_(None)
+    )
     ids = list(session.scalars(due.order_by(Job.finished_at).limit(limit)))
     expired = [
         job
@@ -73,7 +75,7 @@ def sources_of(
         .order_by(Item.position)
         .limit(limit)
     )
-    return [(row.position, row.source) for row in session.execute(statement)]
+    return [(row.position, place_of(row.source)) for row in session.execute(statement)]
 
 
 def sources_still_needed(

@@ -11,7 +11,7 @@ from shared.errors import AttemptsExhaustedError, PoisonousImageError
 from shared.job_store.conditions import is_value
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.jobs import ALONE_DEATHS, ENDED, ItemStatus
-from shared.models import Item
+from shared.models import Item, Job
 
 
 def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 500) -> int:
@@ -21,7 +21,8 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
     """
     moment = now(session)
     expired = (
-        sa.select(Item.id, Item.job_id)
+        sa.select(Item.id, Item.job_id, Job.of_job_id)
+        .join(Job, Job.id == Item.job_id)
         .where(is_value(Item.status, ItemStatus.RUNNING), Item.lease_expires_at < moment)
         .order_by(Item.lease_expires_at)
         .limit(limit)
@@ -29,7 +30,8 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
     found = session.execute(expired).all()
     if not found:
         return 0
-    jobs = lock_jobs(session, {row.job_id for row in found})
+    origins = {row.of_job_id for row in found if row.of_job_id is not None}
+    jobs = lock_jobs(session, {row.job_id for row in found} | origins)
     statement = (
         sa.select(Item)
         .where(
@@ -49,12 +51,12 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
         if job.status in ENDED:
             item.status, item.finished_at = ItemStatus.CANCELLED, moment
             job.cancelled += 1
-        elif item.attempts >= max_attempts:
+        elif item.attempts >= attempts_allowed(max_attempts, item.forwarded_to):
             item.status, item.finished_at = ItemStatus.FAILED, moment
             guilty = item.deaths > ALONE_DEATHS
             error = (PoisonousImageError if guilty else AttemptsExhaustedError)(
-                f"Its worker died or stalled in {item.deaths} of {item.attempts} tries"
-                f"{', the last time with nothing else at hand' * guilty}"
+                f"Its worker died or stalled in {item.deaths} of {item.attempts} attempts"
+                f"{', the last time while it ran alone' * guilty}"
             )
             item.error_code, item.error_detail = error.code, error.message
             job.failed += 1
@@ -64,6 +66,11 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
             job.queued += 1
     finish_settled_jobs(session, jobs.values())
     return len(items)
+
+
+def attempts_allowed(max_attempts: int, forwarded_to: str | None) -> int:
+    """The claims that an image may have: the one that forwarded it does not count."""
+    return max_attempts + (forwarded_to is not None)
 
 
 def give_back(

@@ -1,25 +1,28 @@
 """Reads for callers: jobs and items, single or in pages; each only of the caller's own key."""
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from shared.database import now
 from shared.job_store.review import review_filter
 from shared.jobs import ENDED, ItemStatus, JobStatus
-from shared.models import Item, Job, first_id_of
+from shared.models import Item, Job, JobLabel, first_id_of
 
 
 def get_job(session: Session, job_id: uuid.UUID, *, api_key_id: uuid.UUID) -> Job | None:
     """The job, if this key submitted it."""
     return session.scalar(
         sa.select(Job).where(
-            Job.id == job_id, Job.api_key_id == api_key_id, Job.deleted_at.is_(None)
+            Job.id == job_id,
+            Job.api_key_id == api_key_id,
+            Job.deleted_at.is_(None),
+            Job.of_job_id.is_(None),
         )
     )
 
@@ -33,13 +36,49 @@ def is_at_rest(job: Job) -> bool:
 
 
 def list_jobs(
-    session: Session, *, api_key_id: uuid.UUID, before: uuid.UUID | None, limit: int
+    session: Session,
+    *,
+    api_key_id: uuid.UUID,
+    before: uuid.UUID | None,
+    limit: int,
+    metadata: Mapping[str, str] | None = None,
 ) -> Sequence[Job]:
-    """A page of the key's jobs, newest first, created before the job `before`."""
-    statement = sa.select(Job).where(Job.api_key_id == api_key_id, Job.deleted_at.is_(None))
+    """A page of the key's jobs, newest first, created before the job `before`. `metadata`: only
+    jobs whose metadata have all these values.
+    """
+    if metadata:
+        return _list_labelled(session, api_key_id, metadata, before, limit)
+    statement = sa.select(Job).where(
+        Job.api_key_id == api_key_id, Job.deleted_at.is_(None), Job.of_job_id.is_(None)
+    )
     if before is not None:
         statement = statement.where(Job.id < before)
     return session.scalars(statement.order_by(Job.id.desc()).limit(limit)).all()
+
+
+def _list_labelled(
+    session: Session,
+    api_key_id: uuid.UUID,
+    metadata: Mapping[str, str],
+    before: uuid.UUID | None,
+    limit: int,
+) -> Sequence[Job]:
+    """The same by metadata. The first label leads, in the order of its index; each further one is
+    looked up by its primary key.
+    """
+    labels = [aliased(JobLabel) for _ in metadata]
+    first = labels[0]
+    statement = sa.select(Job).join(first, first.job_id == Job.id).where(Job.deleted_at.is_(None))
+    for label, (name, value) in zip(labels, metadata.items(), strict=True):
+        is_given = (label.api_key_id == api_key_id, label.name == name, label.value == value)
+        if label is first:
+            statement = statement.where(*is_given)
+        else:
+            found = sa.select(label.job_id).where(*is_given, label.job_id == first.job_id)
+            statement = statement.where(found.exists())
+    if before is not None:
+        statement = statement.where(first.job_id < before)
+    return session.scalars(statement.order_by(first.job_id.desc()).limit(limit)).all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +101,7 @@ def recent_rate(session: Session) -> Rate | None:
     statement = (
         sa.select(Job)
         .where(Job.id > first_id_of(since), Job.progressed_at > since, Job.succeeded > 0)
+        .where(Job.of_job_id.is_(None))
         .order_by(Job.id.desc())
         .limit(RATE_JOBS)
     )
@@ -81,7 +121,12 @@ def get_item(
     row = session.execute(
         sa.select(Item, Job.options)
         .join(Job, Job.id == Item.job_id)
-        .where(Item.id == item_id, Job.api_key_id == api_key_id, Job.deleted_at.is_(None))
+        .where(
+            Item.id == item_id,
+            Job.api_key_id == api_key_id,
+            Job.deleted_at.is_(None),
+            Job.of_job_id.is_(None),
+        )
     ).one_or_none()
     return None if row is None else (row.Item, row.options)
 
@@ -92,6 +137,7 @@ def list_items(
     *,
     status: ItemStatus | None,
     review: str | None = None,
+    custom_id: str | None = None,
     after: int,
     limit: int,
 ) -> Sequence[Item]:
@@ -103,7 +149,31 @@ def list_items(
         statement = statement.where(Item.status == status)
     if review is not None:
         statement = statement.where(*review_filter(review))
+    if custom_id is not None:
+        statement = statement.where(Item.custom_id == custom_id)
     return session.scalars(statement.order_by(Item.position).limit(limit)).all()
+
+
+def find_items(
+    session: Session,
+    custom_id: str,
+    *,
+    api_key_id: uuid.UUID,
+    before: uuid.UUID | None,
+    limit: int,
+) -> Sequence[tuple[Item, dict[str, Any]]]:
+    """A page of the key's items with this id of the caller's, newest first, created before the item
+    `before`; each with its job's options.
+    """
+    statement = (
+        sa.select(Item, Job.options)
+        .join(Job, Job.id == Item.job_id)
+        .where(Item.api_key_id == api_key_id, Item.custom_id == custom_id, Job.deleted_at.is_(None))
+    )
+    if before is not None:
+        statement = statement.where(Item.id < before)
+    rows = session.execute(statement.order_by(Item.id.desc()).limit(limit))
+    return [(row.Item, row.options) for row in rows]
 
 
 def ended_jobs_among(session: Session, job_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:

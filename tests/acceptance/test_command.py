@@ -1,7 +1,8 @@
-"""The command's words: submit, status, download, keys, cutout, doctor, and wrong usage."""
+"""The subcommands submit, status, download, keys, cutout and doctor, and wrong usage."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import closing
@@ -26,9 +27,12 @@ def test_submit_status_watch_and_download_work_together(
     job = json.loads(sent.stdout)
     assert job["counts"]["succeeded"] == 4
     assert "not-an-image" in sent.stderr
+    assert re.search(r"4 done: \d ready.*; 2 failed: 1 ", sent.stderr)
     shown = json.loads(matting("status", job["id"], "--json", *data).stdout)
     assert shown["counts"] == job["counts"]
-    assert job["id"] in matting("status", *data).stdout
+    listed = matting("status", *data).stdout
+    assert job["id"] in listed
+    assert max(map(len, listed.splitlines())) <= 80
     assert matting("watch", job["id"], *data).returncode == 1
     fetched = matting("download", job["id"], str(tmp_path / "out"), "--json", *data)
     assert fetched.returncode == 1
@@ -38,7 +42,10 @@ def test_submit_status_watch_and_download_work_together(
     good = matting("submit", str(folder / "x.jpg"), "--wait", "--option", "format=webp", *data)
     assert good.returncode == 0
     assert matting("cancel", good.stdout.strip(), *data).returncode == 0
-    assert matting("retry", good.stdout.strip(), *data).returncode == 0
+    again = matting("retry", good.stdout.strip(), *data)
+    assert (again.returncode, again.stdout) == (0, good.stdout)
+    assert "0 failed images to try again" in again.stderr
+    assert "2 failed images are tried again" in matting("retry", job["id"], *data).stderr
 
 
 def test_a_shell_completes_commands_and_the_ids_of_jobs(stack: Stack, folder: Path) -> None:
@@ -55,12 +62,14 @@ def test_a_shell_completes_commands_and_the_ids_of_jobs(stack: Stack, folder: Pa
         ).stdout
 
     assert "submit" in completed("sub")
+    assert "background=" in completed("submit", "--option", "back")
+    assert "format=webp" in completed("submit", "--option", "format=w")
     assert job_id in completed("status", "--data", data, job_id[:4])
     assert job_id in completed("download", "--data", data, job_id[:4])
     assert completed("download", "--data", "/nowhere", job_id[:4]).strip() == "_files"
 
 
-def test_a_result_that_is_gone_holds_up_no_other(
+def test_a_missing_result_does_not_stop_the_download(
     stack: Stack, folder: Path, tmp_path: Path
 ) -> None:
     data = ("--data", str(stack.data))
@@ -76,7 +85,7 @@ def test_a_result_that_is_gone_holds_up_no_other(
     assert f"not downloaded {answer['missed'][0]}" in done.stderr
 
 
-def test_what_reads_the_output_may_stop_reading(stack: Stack) -> None:
+def test_the_reader_of_the_output_may_stop_reading(stack: Stack) -> None:
     command = f"{MATTING} status --json --data {stack.data} | head -c 1"
     done = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True
@@ -164,18 +173,121 @@ def test_keys_are_made_listed_and_revoked(stack: Stack) -> None:
     assert matting("keys", "revoke", key_id, *data).returncode == 0
 
 
-def test_cutout_needs_no_server(folder: Path, tmp_path: Path) -> None:
-    done = matting("cutout", str(folder), "--out", str(tmp_path / "cut"), cwd=tmp_path)
+def test_cutout_needs_no_server_and_a_second_run_writes_only_what_is_missing(
+    folder: Path, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut"
+    done = matting("cutout", str(folder), "--out", str(cut), "--json", cwd=tmp_path)
     assert done.returncode == 1, "two of six are bad"
-    assert "truncated-image" in done.stderr or "cut short" in done.stderr
-    with PIL.Image.open(tmp_path / "cut" / "skuA" / "main.png") as picture:
+    assert "loading the model" in done.stderr
+    assert f"wrote {cut}/skuA/main.png" in done.stderr
+    assert "4 done: " in done.stderr
+    assert "2 failed: " in done.stderr
+    answer = json.loads(done.stdout)
+    assert (len(answer["written"]), len(answer["failed"])) == (4, 2)
+    with PIL.Image.open(cut / "skuA" / "main.png") as picture:
         assert (picture.mode, picture.size) == ("RGBA", (400, 300))
-    only = matting(
-        "cutout", str(folder / "x.jpg"), "--out", str(tmp_path / "a"), "--alpha-only", cwd=tmp_path
-    )
+    assert sorted(path.name for path in cut.iterdir()) == [
+        ".matting-cutout.json", "skuA", "skuB", "x.jpg.png", "x.png.png",
+    ]  # fmt: skip
+
+    (folder / "cut.jpg").unlink()
+    (folder / "page.jpg").unlink()
+    again = matting("cutout", str(folder), "--out", str(cut), cwd=tmp_path)
+    assert again.returncode == 0
+    assert "loading the model" not in again.stderr
+    assert "4 kept from before" in again.stderr
+
+    (cut / "x.jpg.png").write_text("of somebody else")
+    refused = matting("cutout", str(folder / "x.jpg"), "--out", str(cut / "x.jpg.png"))
+    assert refused.returncode == 1
+    assert "--overwrite" in refused.stderr
+    assert (cut / "x.jpg.png").read_text() == "of somebody else"
+
+
+def test_cutout_writes_one_named_file_and_into_a_pipe(folder: Path, tmp_path: Path) -> None:
+    photo = folder / "x.jpg"
+    only = matting("cutout", str(photo), "--out", str(tmp_path / "a.png"), "--alpha-only")
     assert only.returncode == 0
-    with PIL.Image.open(tmp_path / "a" / "x.png") as picture:
+    with PIL.Image.open(tmp_path / "a.png") as picture:
         assert picture.mode == "L"
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.png"]
+    command = f"{MATTING} cutout - --option format=webp < {photo} > {tmp_path / 'b.webp'}"
+    subprocess.run(["bash", "-c", command], check=True, timeout=60, capture_output=True)
+    with PIL.Image.open(tmp_path / "b.webp") as picture:
+        assert (picture.format, picture.size) == ("WEBP", (400, 300))
+    jpeg = matting("cutout", str(photo), "--out", str(tmp_path / "a.jpg"))
+    assert jpeg.returncode == 2
+    assert "JPEG has no transparency" in jpeg.stderr
+
+
+def test_wrong_options_are_named_before_anything_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(b"")
+    for option, words in (
+        ("bg=white", "Unknown option `bg`. Did you mean `background`?"),
+        ("format=gif", '`format` "gif" is not one of png, webp, jpeg, avif or zip.'),
+    ):
+        for command in (("submit",), ("cutout", "--out", "o")):
+            done = matting(*command, "x.jpg", "--option", option, cwd=tmp_path)
+            assert done.returncode == 2, "no stack runs here: it was not asked"
+            assert words in " ".join(done.stderr.split())
+            assert "matting options" in done.stderr
+    listed = matting("options").stdout
+    assert "background" in listed
+    assert "80%" in matting("options", "scale").stdout
+
+
+def test_delete_asks_and_says_what_it_removed(stack: Stack, folder: Path) -> None:
+    data = ("--data", str(stack.data))
+    job_id = matting("submit", str(folder / "x.jpg"), "--wait", *data).stdout.strip()
+    unasked = matting("delete", job_id, *data)
+    assert unasked.returncode == 2
+    assert "--yes" in unasked.stderr
+    done = matting("delete", job_id, "--yes", *data)
+    assert done.returncode == 0
+    assert f"deleted {job_id}: 1 results" in done.stderr
+    assert matting("status", job_id, *data).returncode == 2
+
+
+def test_marked_results_are_listed_and_judged_on_the_terminal(
+    stack: Stack, folder: Path, tmp_path: Path
+) -> None:
+    data = ("--data", str(stack.data))
+    tiny = tmp_path / "tiny.jpg"
+    with PIL.Image.open(folder / "x.jpg") as photo:
+        photo.resize((40, 30)).save(tiny)
+    job_id = matting("submit", str(tiny), "--wait", *data).stdout.strip()
+    listed = matting("review", job_id, *data).stdout
+    assert "the photo has few pixels" in listed
+    [item] = json.loads(matting("review", job_id, "--json", *data).stdout)
+    assert matting("review", job_id, "--reject", item["id"], *data).returncode == 0
+    assert json.loads(matting("review", job_id, "--json", *data).stdout) == []
+
+    # with a terminal: it asks
+    matting("submit", str(tiny), "--wait", *data)
+    again = matting("status", *data).stdout.splitlines()[1].split()[0]
+    command = f"{MATTING} review {again} --no-viewer --data {stack.data}"
+    typed = subprocess.run(
+        ["script", "-qec", command, "/dev/null"],
+        input="?\na\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "1 of 1" in typed.stdout
+    assert "stored 1 verdicts" in typed.stdout
+
+
+def test_a_dry_run_takes_a_local_folder_and_sends_nothing(stack: Stack, folder: Path) -> None:
+    data = ("--data", str(stack.data))
+    before = len(matting("status", *data).stdout.splitlines())
+    done = matting("submit", str(folder), "--dry-run", *data)
+    assert done.returncode == 0
+    answer = json.loads(done.stdout)
+    assert (answer["images"], answer["sampled"]) == (6, 5), "one is a page"
+    assert answer["bytes"] == sum(path.stat().st_size for path in folder.rglob("*.*"))
+    assert len(matting("status", *data).stdout.splitlines()) == before
 
 
 def test_doctor_finds_a_healthy_machine_healthy(stack: Stack, tmp_path: Path) -> None:

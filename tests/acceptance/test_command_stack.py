@@ -1,4 +1,4 @@
-"""The systems that the command starts: they keep their jobs, and leave no process behind."""
+"""Systems that the command starts: they keep their jobs and leave no process behind."""
 
 import json
 import os
@@ -46,8 +46,11 @@ def test_a_second_start_finds_the_jobs_of_the_first_and_ctrl_c_stops_cleanly(
 ) -> None:
     data = tmp_path / "data"
     job = None
+    printed = []
     for _ in range(2):
-        with running("up", "--data", str(data), "--port", "0", cwd=tmp_path) as up:
+        with running(
+            "up", "--data", str(data), "--port", "0", "--host", "0.0.0.0", cwd=tmp_path
+        ) as up:
             assert up.stderr is not None
             text = ""
             while "Ctrl-C" not in text:
@@ -55,10 +58,16 @@ def test_a_second_start_finds_the_jobs_of_the_first_and_ctrl_c_stops_cleanly(
                 assert line, text
                 text += line
             assert "/docs" in text
+            printed.append(re.findall(r"http://[^\s/,]+", text))
             assert "Flower" in text
+            assert "Warning" in text
+            assert "mtk_" in text
+            assert re.search(r"^Console http://\S+/console/sign-in#mtl_\S+$", text, re.MULTILINE)
             with closing(s3_of(text, data)) as s3:
-                found = s3.list_page(ObjectUrl("matting", ""), after=None)
+                found = s3.list_page(ObjectUrl("matting", "jobs/"), after=None)
+                samples = s3.list_page(ObjectUrl("matting", "samples/"), after=None)
             assert bool(found) == (job is not None), "the files of the first start are there"
+            assert len(list(samples)) == 6, "what the examples of /docs name"
             if job is None:
                 sent = matting("submit", str(folder / "x.jpg"), "--wait", "--data", str(data))
                 job = sent.stdout.strip()
@@ -68,10 +77,13 @@ def test_a_second_start_finds_the_jobs_of_the_first_and_ctrl_c_stops_cleanly(
             up.send_signal(signal.SIGINT)
             assert up.wait(40) == 0
         assert processes_below(str(data)) == []
+    assert printed[0] == printed[1], "bookmarks and links stay valid"
 
 
 def s3_of(said: str, data: Path) -> Storage:
-    """As its reader reaches it: by the address that was printed, and the keys in the named file."""
+    """The S3 server as a reader reaches it: with the printed address, and the keys in the named
+    file.
+    """
     found = re.search(r"^S3 +(http\S+), bucket (\w+)$", said, re.MULTILINE)
     assert found, said
     known = json.loads((data / "secrets.json").read_text())

@@ -155,13 +155,19 @@ def _statements(size: Size) -> list[str]:
           {stamp} + interval '1 minute', CASE WHEN NOT going THEN {stamp} + interval '1 minute' END,
           CASE WHEN j > {first_deleted} AND NOT going AND NOT failed THEN now() END
         FROM plan""",
-        f"""INSERT INTO items (id, job_id, position, name, source, options, status, attempts, deaths,
+        """INSERT INTO job_labels (api_key_id, name, value, job_id)
+        SELECT api_key_id, name, value, id FROM plan,
+          LATERAL (VALUES ('season', (ARRAY['spring', 'summer', 'autumn', 'winter'])[j % 4 + 1]),
+                          ('shop', (ARRAY['north', 'south'])[j % 2 + 1])) label (name, value)""",
+        f"""INSERT INTO items (id, job_id, position, name, source, custom_id, api_key_id, options, status, attempts, deaths,
           not_before, published_at, lease_owner, lease_expires_at, result_key, error_code, needs_review,
           verdict, fingerprint, reused, width, height, input_bytes, output_bytes, timings_ms, created_at,
           started_at, finished_at)
         SELECT {_id("ms + position / 100", "number")}, job_id, position, 'photos/' || number || '.jpg',
           CASE WHEN number % 3 = 0 THEN {upload} || md5((number % 1000000)::text)
             ELSE 's3://photos/' || k || '/' || number || '.jpg' END,
+          CASE WHEN number % 3 = 0 THEN 'SKU-' || position END,
+          CASE WHEN number % 3 = 0 THEN api_key_id END,
           CASE WHEN number % 1000 = 0 THEN jsonb_build_object('background', jsonb_build_object('image',
             {upload} || 'behind-one-' || number)) END,
           status, CASE WHEN status = 'queued' THEN 0 ELSE 1 END, 0, NULL,
@@ -177,7 +183,7 @@ def _statements(size: Size) -> list[str]:
           CASE WHEN status = 'succeeded' THEN '{{"fetch": 21.3, "decode": 12.1, "predict": 61.5,
             "encode": 30.2, "store": 14.9}}'::jsonb END, {stamp}, {stamp},
           CASE WHEN status IN ('succeeded', 'failed') THEN {stamp} + interval '1 minute' END
-        FROM (SELECT p.id AS job_id, p.k, p.ms, position, p.j * {size.plain}::bigint +
+        FROM (SELECT p.id AS job_id, p.api_key_id, p.k, p.ms, position, p.j * {size.plain}::bigint +
                      CASE WHEN position > {size.plain} THEN {n * size.plain}::bigint + position
                        + CASE WHEN p.failed THEN {size.bulk} ELSE 0 END ELSE position END AS number,
                      CASE WHEN p.failed THEN 'failed'

@@ -134,3 +134,17 @@ def test_start_commands_written_for_the_former_name_still_work() -> None:
     from api.http.connections import HeaderTimeoutProtocol
 
     assert Patience is HeaderTimeoutProtocol
+
+
+def test_every_model_and_operation_has_one_name() -> None:
+    document = create_app(Settings()).openapi()
+    schemas = document["components"]["schemas"]
+    assert not [name for name in schemas if "-" in name or "__" in name]
+    titles = [schema.get("title", name) for name, schema in schemas.items()]
+    assert len(titles) == len(set(titles))
+    operations = [
+        operation["operationId"]
+        for path in document["paths"].values()
+        for operation in path.values()
+    ]
+    assert len(operations) == len(set(operations))

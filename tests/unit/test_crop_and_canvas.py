@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from shared.options import Options
 from worker.imaging.crop_and_canvas import compute_placement, paste
@@ -42,12 +43,61 @@ def subject_on(options: Options) -> tuple[int, int, float, float, float, float]:
         ({"position": "100% 50%"}, (400, 300, 300, 50, 400, 250)),
         ({"canvas": "800x600", "position": "original"}, (800, 600, 233, 200, 333, 400)),
         ({"max_megapixels": 0.03}, (200, 150, 50, 25, 100, 125)),
+        ({"canvas": "220x220", "padding": "10px"}, (220, 220, 60, 10, 160, 210)),
+        ({"canvas": "100x100", "padding": "10%"}, (100, 100, 30, 10, 70, 90)),
+        ({"canvas": "1000x1000", "padding": "0 0 0 50%"}, (1000, 1000, 700, 400, 800, 600)),
+        ({"canvas": "1:1", "padding": "10px 0"}, (220, 220, 60, 10, 160, 210)),
+        ({"canvas": "1:1", "padding": "0% 0% 50% 0%"}, (400, 400, 150, 0, 250, 200)),
+        (
+            {"canvas": "1:1", "padding": "10px 0", "max_side_px": 110},
+            (110, 110, 30, 5, 80, 105),
+        ),
+        ({"canvas": "220x220", "padding": "10px", "position": "0%"}, (220, 220, 10, 10, 110, 210)),
+        ({"canvas": "1:1", "padding": "10px", "snap": True}, (220, 220, 60, 10, 160, 210)),
     ],
 )
 def test_the_subject_is_at_the_requested_position(
     wanted: dict[str, object], expected: tuple[float, ...]
 ) -> None:
     assert subject_on(Options.model_validate(wanted)) == pytest.approx(expected, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((0, 100, 100, 200), (0, 50, 100, 150)),
+        ((300, 100, 400, 200), (100, 50, 200, 150)),
+        ((100, 200, 200, 300), (50, 100, 150, 200)),  # a bust stands on the lower side
+        ((100, 0, 200, 100), (50, 0, 150, 100)),
+        ((0, 200, 100, 300), (0, 100, 100, 200)),
+        ((1, 199, 101, 299), (0, 100, 100, 200)),
+    ],
+)
+def test_a_subject_that_the_photo_cuts_off_stays_at_that_side(
+    box: tuple[int, int, int, int], expected: tuple[int, int, int, int]
+) -> None:
+    for more in ({}, {"crop": True}, {"position": "center"}, {"scale": 0.5}):
+        wanted = {"canvas": "200x200", "padding": None if "scale" in more else "0", "snap": True}
+        options = Options.model_validate(wanted | more)
+        p = compute_placement(options.model_copy(update={"enlarge": False}), *PHOTO, box)
+        left = p.left + (box[0] - p.crop_box[0]) * p.scale
+        top = p.top + (box[1] - p.crop_box[1]) * p.scale
+        found = (left, top, left + 100 * p.scale, top + 100 * p.scale)
+        assert found == pytest.approx(expected, abs=1), more
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"padding": "10px"},
+        {"canvas": "100x100", "padding": "50px"},
+        {"canvas": "1:1", "padding": "60% 0 40% 0"},
+        {"canvas": "1:1", "padding": "10%", "scale": 0.5},
+    ],
+)
+def test_padding_that_leaves_no_room_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="padding"):
+        Options.model_validate(wrong)
 
 
 @given(

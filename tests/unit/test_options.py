@@ -30,7 +30,7 @@ def test_given_options_override_the_preset() -> None:
         {"format": "zip", "background": "#ffffff"},
         {"format": "png", "max_bytes": 50_000},
         {"preset": "nothing"},
-        {"background": "white"},
+        {"background": "whitish"},
         {"background": "s3://bucket"},
         {"background": {"gradient": ["#ffffff"]}},
         {"crop_margin": "10 %"},

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.rendition import Background, BackgroundImage, Gradient
+from shared.rendition import Background, BackgroundImage, LinearGradient
 from worker.imaging.arrays import Image
 
 
@@ -19,7 +19,7 @@ def render_background(
     background: Background, width: int, height: int, picture: Image | None
 ) -> Image:
     """Draw the background [H, W, 3] uint8 RGB. A BackgroundImage needs its decoded `picture`."""
-    if isinstance(background, Gradient):
+    if isinstance(background, LinearGradient):
         return _gradient(background, width, height)
     if isinstance(background, BackgroundImage):
         assert picture is not None, "the pipeline reads the picture before it renders"
@@ -29,7 +29,7 @@ def render_background(
     return result
 
 
-def _gradient(gradient: Gradient, width: int, height: int) -> Image:
+def _gradient(gradient: LinearGradient, width: int, height: int) -> Image:
     """A linear gradient as CSS defines it (CSS Images Module Level 3, 3.1)."""
     angle = math.radians(gradient.angle_deg)
     dx, dy = math.sin(angle), -math.cos(angle)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from shared.errors import OutputTooLargeError
-from shared.rendition import Rendition, Shadow
+from shared.rendition import Length, Rendition, Shadow, lengths
 from worker.imaging.arrays import Box, Image
 from worker.imaging.shadow import shadow_extent
 
@@ -50,7 +50,9 @@ def compute_placement(
     whole = (0, 0, width, height)
     subject = subject or whole
     crop_box = _crop_box(subject, rendition.crop_margin, whole) if rendition.crop else whole
-    canvas, fixed = _canvas(rendition, crop_box, subject)
+    cut = _cut_sides(subject, width, height) if rendition.snap else NO_SIDES
+    padding = _padding(rendition, cut)
+    canvas, fixed = _canvas(rendition, crop_box, subject, padding)
     if rendition.canvas is None and rendition.crop and rendition.shadow:
         canvas = _add_room_for_shadow(rendition.shadow, canvas, crop_box, subject)
     scale = 1.0
@@ -58,6 +60,9 @@ def compute_placement(
         scale = rendition.scale * min(
             canvas[0] / (subject[2] - subject[0]), canvas[1] / (subject[3] - subject[1])
         )
+    elif rendition.padding is not None:
+        across, down = _room(padding, canvas)
+        scale = min(across / (subject[2] - subject[0]), down / (subject[3] - subject[1]))
     elif fixed:
         scale = min(
             canvas[0] / (crop_box[2] - crop_box[0]), canvas[1] / (crop_box[3] - crop_box[1])
@@ -67,11 +72,58 @@ def compute_placement(
     shrink = _downscale_factor(rendition, canvas)
     canvas = (canvas[0] * shrink, canvas[1] * shrink)
     scale *= shrink
+    left, top, right, bottom = (Length(one.px * shrink, one.share) for one in padding)
+    padding = (left, top, right, bottom)
     size = max(1, round(canvas[0])), max(1, round(canvas[1]))
     if size[0] * size[1] > MAX_CANVAS_PIXELS:
         raise OutputTooLargeError(f"The canvas would have {size[0]} × {size[1]} pixels")
-    left, top = _paste_position(rendition, size, crop_box, subject, scale, (width, height))
-    return Placement(*size, crop_box, scale, round(left), round(top))
+    corner = _paste_position(
+        rendition, size, crop_box, subject, scale, (width, height), padding, cut
+    )
+    return Placement(*size, crop_box, scale, round(corner[0]), round(corner[1]))
+
+
+Sides = tuple[bool, bool, bool, bool]
+"""Of left, top, right, bottom, as in a `Box`."""
+
+NO_SIDES: Sides = (False, False, False, False)
+
+CUT_SHARE = 0.002
+"""A subject this near to a side of the photo, as a share of the photo's side, is cut off by it. The
+last pixel of a matte may be fainter than the others."""
+
+Padding = tuple[Length, Length, Length, Length]
+"""Of left, top, right, bottom."""
+
+
+def _cut_sides(subject: Box, width: int, height: int) -> Sides:
+    """The sides of the photo that cut the subject off."""
+    near_x, near_y = max(1, round(CUT_SHARE * width)), max(1, round(CUT_SHARE * height))
+    return (
+        subject[0] <= near_x,
+        subject[1] <= near_y,
+        subject[2] >= width - near_x,
+        subject[3] >= height - near_y,
+    )
+
+
+def _padding(rendition: Rendition, cut: Sides) -> Padding:
+    """The padding of each side; none where the subject is cut off."""
+    top, right, bottom, left = lengths(rendition.padding or "0")
+    sides = [
+        Length() if is_cut else given
+        for given, is_cut in zip((left, top, right, bottom), cut, strict=True)
+    ]
+    return sides[0], sides[1], sides[2], sides[3]
+
+
+def _room(padding: Padding, canvas: tuple[float, float]) -> tuple[float, float]:
+    """Width and height of a canvas without its padding, at least a pixel."""
+    left, top, right, bottom = padding
+    return (
+        max(1.0, canvas[0] - left.of(canvas[0]) - right.of(canvas[0])),
+        max(1.0, canvas[1] - top.of(canvas[1]) - bottom.of(canvas[1])),
+    )
 
 
 def canvas_pixels(rendition: Rendition) -> int:
@@ -113,29 +165,19 @@ def subject_box_in_result(
 
 def _crop_box(box: Box, margin: str, whole: Box) -> Box:
     """The subject's box plus margins, clipped to the photo. Margins are written as in CSS."""
-    given = margin.split()
-    top, right, bottom, left = {
-        1: lambda a: (a[0], a[0], a[0], a[0]),
-        2: lambda a: (a[0], a[1], a[0], a[1]),
-        3: lambda a: (a[0], a[1], a[2], a[1]),
-        4: lambda a: (a[0], a[1], a[2], a[3]),
-    }[len(given)](given)
+    top, right, bottom, left = lengths(margin)
     width, height = box[2] - box[0], box[3] - box[1]
     return (
-        max(whole[0], round(box[0] - _margin_px(left, width))),
-        max(whole[1], round(box[1] - _margin_px(top, height))),
-        min(whole[2], round(box[2] + _margin_px(right, width))),
-        min(whole[3], round(box[3] + _margin_px(bottom, height))),
+        max(whole[0], round(box[0] - left.of(width))),
+        max(whole[1], round(box[1] - top.of(height))),
+        min(whole[2], round(box[2] + right.of(width))),
+        min(whole[3], round(box[3] + bottom.of(height))),
     )
 
 
-def _margin_px(text: str, of: float) -> float:
-    if text.endswith("%"):
-        return float(text[:-1]) / 100 * of
-    return float(text.removesuffix("px"))
-
-
-def _canvas(rendition: Rendition, crop_box: Box, subject: Box) -> tuple[tuple[float, float], bool]:
+def _canvas(
+    rendition: Rendition, crop_box: Box, subject: Box, padding: Padding
+) -> tuple[tuple[float, float], bool]:
     """Canvas width and height before any downscaling, and whether the option gave pixels."""
     width, height = float(crop_box[2] - crop_box[0]), float(crop_box[3] - crop_box[1])
     if rendition.canvas is None:
@@ -149,6 +191,11 @@ def _canvas(rendition: Rendition, crop_box: Box, subject: Box) -> tuple[tuple[fl
         # The smallest canvas on which the unscaled subject fills the requested share.
         width = (subject[2] - subject[0]) / rendition.scale
         height = (subject[3] - subject[1]) / rendition.scale
+    elif rendition.padding is not None:
+        # The smallest canvas on which the unscaled subject leaves this padding.
+        left, top, right, bottom = padding
+        width = (subject[2] - subject[0] + left.px + right.px) / (1 - left.share - right.share)
+        height = (subject[3] - subject[1] + top.px + bottom.px) / (1 - top.share - bottom.share)
     return (max(width, height * ratio), max(height, width / ratio)), False
 
 
@@ -178,19 +225,27 @@ def _paste_position(
     subject: Box,
     scale: float,
     photo: tuple[int, int],
+    padding: Padding,
+    cut: Sides,
 ) -> tuple[float, float]:
     """Position of the crop box's corner on the canvas that puts the subject where it belongs."""
     position = rendition.position
     if position is None:
-        position = "center" if rendition.scale is not None else None
+        sized = rendition.scale is not None or rendition.padding is not None
+        position = "center" if sized else None
     corner: list[float] = []
     for axis in (0, 1):
         low, high = subject[axis], subject[axis + 2]
+        if cut[axis] != cut[axis + 2]:  # at one side: the subject stays there
+            there = 0.0 if cut[axis] else canvas[axis] - (high - low) * scale
+            corner.append(there - (low - crop_box[axis]) * scale)
+            continue
         if position is None:  # centre the crop box
             size = (crop_box[axis + 2] - crop_box[axis]) * scale
             corner.append((canvas[axis] - size) / 2)
             continue
-        room = canvas[axis] - (high - low) * scale
+        before = padding[axis].of(canvas[axis])
+        room = canvas[axis] - before - padding[axis + 2].of(canvas[axis]) - (high - low) * scale
         if position == "center":
             share = 0.5
         elif position == "original":
@@ -199,7 +254,7 @@ def _paste_position(
         else:
             shares = position.replace("%", "").split()
             share = float(shares[min(axis, len(shares) - 1)]) / 100
-        corner.append(share * room - (low - crop_box[axis]) * scale)
+        corner.append(before + share * room - (low - crop_box[axis]) * scale)
     return corner[0], corner[1]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deploy.maintenance.reference.markdown import code, page, table
+from deploy.option_values import Style, default_in_words, values_in_words
 from shared.marketplaces import RULES, MarketRules
 from shared.options import Options
 from shared.presets import DESCRIPTIONS, PRESETS
@@ -16,9 +17,9 @@ can be left out. An image's own options take precedence over its job's. An unkno
 with `invalid-options`.
 
 The geometry is applied in this order: the subject's bounding box is found; `crop` cuts to it with
-`crop_margin`; `canvas` is the frame that the picture is put into; `scale` sizes the subject against
-that frame and `position` places it; `max_side_px` and `max_megapixels` shrink the result. The
-result is larger than the photo only with `enlarge`."""
+`crop_margin`; `canvas` is the frame that the picture is put into; `scale` or `padding` sizes the
+subject against that frame and `position` places it; `max_side_px` and `max_megapixels` shrink the
+result. The result is larger than the photo only with `enlarge`."""
 
 PRESETS_TEXT = """\
 A preset is a set of the options above. An option that you give beside it takes precedence.
@@ -42,6 +43,9 @@ RULES_IN_WORDS = {
     "max_fill": "subject ≤ {:.0%} of the frame",
     "min_subject_px": "both sides of the subject ≥ {:,} px",
 }
+
+
+STYLE = Style(code=code, reference=lambda name: f"[{name}](#{name.lower()})")
 
 
 def options_page() -> str:
@@ -72,60 +76,13 @@ def _fields(schema: dict[str, Any], fields: dict[str, Any], required: Sequence[s
         (
             [
                 code(name),
-                _values(field, definitions),
-                "required" if name in required else _default(field),
+                values_in_words(field, definitions, STYLE),
+                "required" if name in required else default_in_words(field, STYLE),
                 field.get("description", ""),
             ]
             for name, field in fields.items()
         ),
     )
-
-
-def _values(field: dict[str, Any], definitions: dict[str, Any]) -> str:
-    """The allowed values of a field in words, such as `png`, `webp`, or 1 to 100."""
-    if "$ref" in field:
-        name = field["$ref"].rpartition("/")[2]
-        return (
-            _values(definitions[name], definitions)
-            if "enum" in definitions[name]
-            else (f"[{name}](#{name.lower()})")
-        )
-    if "anyOf" in field:
-        kinds = [_values(one, definitions) for one in field["anyOf"] if one.get("type") != "null"]
-        return ", or ".join(dict.fromkeys(kinds))
-    if "enum" in field or "const" in field:
-        return ", ".join(code(one) for one in field.get("enum", [field.get("const")]))
-    if field["type"] == "array":
-        return _list_of(field, definitions)
-    if "examples" in field:
-        return "such as " + ", ".join(code(one) for one in field["examples"])
-    words = {"boolean": "`true`, `false`", "integer": "whole number", "string": "text"}
-    return " ".join([words.get(field["type"], field["type"]), *_bounds(field)])
-
-
-def _list_of(field: dict[str, Any], definitions: dict[str, Any]) -> str:
-    if "prefixItems" in field:
-        return (
-            f"list of {len(field['prefixItems'])}: {_values(field['prefixItems'][0], definitions)}"
-        )
-    most = f" (at most {field['maxItems']})" if "maxItems" in field else ""
-    return f"list of {_values(field['items'], definitions)}{most}"
-
-
-def _bounds(field: dict[str, Any]) -> list[str]:
-    least, most = field.get("minimum"), field.get("maximum")
-    above, below = field.get("exclusiveMinimum"), field.get("exclusiveMaximum")
-    if least is not None and most is not None:
-        return [f"{least:g} to {most:g}"]
-    words = {"from": least, "above": above, "up to": most, "below": below}
-    return [f"{word} {value:g}" for word, value in words.items() if value is not None]
-
-
-def _default(field: dict[str, Any]) -> str:
-    default = field.get("default")
-    if default in (None, [], ""):
-        return ""
-    return code(default if isinstance(default, str) else json.dumps(default))
 
 
 def _presets() -> str:

@@ -1,0 +1,48 @@
+"""Presigned URLs of results: where anyone who holds one can fetch the file until it expires."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from fastapi import Query
+
+from api.resources import Resources
+from api.schemas.responses import ResultLinks
+from shared.jobs import ItemStatus
+from shared.models import Item
+
+Include = Annotated[
+    Literal["urls"] | None,
+    Query(
+        description="`urls`: add presigned URLs of the results, and when they expire. Anyone who "
+        "holds such a URL can fetch the file."
+    ),
+]
+
+
+def links_of(resources: Resources, item: Item) -> ResultLinks | None:
+    """The URLs of an image's results; None if it has none. Needs no request to the storage."""
+    if item.status is not ItemStatus.SUCCEEDED or item.result_key is None:
+        return None
+    ttl_s = resources.settings.result_url_ttl_s
+    expire_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=ttl_s)
+    files = [
+        resources.storage.presign_get(key, ttl_s=ttl_s, filename=name) for key, name in _files(item)
+    ]
+    return ResultLinks(main=files[0], outputs=files[1:], expire_at=expire_at)
+
+
+def result_filename(item: Item) -> str:
+    """The file name under which a browser saves the result."""
+    assert item.result_key is not None
+    stem = PurePosixPath(item.name).stem or "result"
+    return stem + PurePosixPath(item.result_key).suffix
+
+
+def _files(item: Item) -> Iterator[tuple[str, str]]:
+    """Key and file name of the result and of each output."""
+    assert item.result_key is not None
+    yield item.result_key, result_filename(item)
+    for output in item.outputs or []:
+        yield output["key"], PurePosixPath(output["name"]).name

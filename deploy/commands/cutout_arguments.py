@@ -1,0 +1,129 @@
+"""The arguments of `matting cutout`: folders, one file, or a pipe; and its last words."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.markup import escape
+
+from deploy.commands.arguments import check_options, parse_options, resolve_photos
+from deploy.commands.cutout import CutOut, cut_out_files
+from deploy.commands.progress import console
+from deploy.commands.summary import Tally
+from deploy.local_photos import LocalPhotos
+from shared.options import Format, Options, Output
+from shared.settings import Settings
+
+PIPE = Path("-")
+
+SUFFIXES = {f".{one.extension}": one for one in Format} | {".jpeg": Format.JPEG}
+"""The format of a result by the extension of its name."""
+
+
+def run_cutout(
+    paths: list[Path],
+    out: Path | None,
+    pairs: list[str],
+    settings: Settings,
+    *,
+    alpha_only: bool,
+    overwrite: bool,
+    as_json: bool,
+    fail_on_review: bool,
+) -> int:
+    """Cut out what the arguments name; returns the exit status.
+
+    Raises BadParameter, SetupError.
+    """
+    # The name of a file decides about the format, so its options are checked later.
+    wanted = parse_options(pairs, check=not _is_file(out))
+    if alpha_only:
+        wanted["output"] = Output.ALPHA
+    if PIPE in paths:
+        return _pipe(paths, out, wanted, settings, overwrite=overwrite, as_json=as_json)
+    if out is None:
+        raise typer.BadParameter("--out is missing: the folder for the results")
+    photos = resolve_photos(paths, but_for=None if _is_file(out) else out)
+    done = _cut_out(photos, out, wanted, settings, overwrite=overwrite)
+    if as_json:
+        typer.echo(json.dumps({"written": done.written, "kept": done.kept, "failed": done.failed}))
+    _print_sentence(done)
+    to_check = any(one["needs_review"] for one in done.written)
+    return 1 if done.failed or photos.left_out or (fail_on_review and to_check) else 0
+
+
+def _cut_out(
+    photos: LocalPhotos,
+    out: Path,
+    wanted: dict[str, Any],
+    settings: Settings,
+    *,
+    overwrite: bool,
+) -> CutOut:
+    if not _is_file(out):
+        return cut_out_files(photos, out, check_options(wanted), settings, overwrite=overwrite)
+    if len(photos.files) > 1:
+        raise typer.BadParameter(
+            f"--out {out} is the name of one file, but there are {len(photos.files)} photos: name a"
+            " folder"
+        )
+    options = _options_for(out, wanted)
+    return cut_out_files(photos, out.parent, options, settings, overwrite=overwrite, target=out)
+
+
+def _options_for(file: Path, wanted: dict[str, Any]) -> Options:
+    """The options with the format that the file's name says. Raises BadParameter."""
+    kind = SUFFIXES[file.suffix.lower()]
+    options = check_options({**wanted, "format": wanted.get("format", kind)})
+    if options.format is not kind:
+        raise typer.BadParameter(f"--out {file.name} and format={options.format.value} differ")
+    if len(options.renditions) > 1 or options.name is not None:
+        raise typer.BadParameter("`name`, `extra_outputs` and `output=both` need a folder as --out")
+    return options
+
+
+def _is_file(out: Path | None) -> bool:
+    """Whether `--out` names a file: it ends as a picture does, and is no folder."""
+    return out is not None and out.suffix.lower() in SUFFIXES and not out.is_dir()
+
+
+def _pipe(
+    paths: list[Path],
+    out: Path | None,
+    wanted: dict[str, Any],
+    settings: Settings,
+    *,
+    overwrite: bool,
+    as_json: bool,
+) -> int:
+    """One photo from standard input, to standard output or to the file `out`."""
+    if len(paths) > 1:
+        raise typer.BadParameter("`-` stands for one photo: name no other photos")
+    if out is None and (as_json or sys.stdout.isatty()):
+        raise typer.BadParameter("redirect the result: cat a.jpg | matting cutout - > a.png")
+    if out is not None and not _is_file(out):
+        raise typer.BadParameter("with `-`, --out is the name of the result")
+    with tempfile.TemporaryDirectory(prefix="matting-") as folder:
+        photo = Path(folder) / "stdin"
+        photo.write_bytes(sys.stdin.buffer.read(settings.max_image_bytes + 1))
+        photos = LocalPhotos([(photo, "stdin")])
+        extension = check_options(wanted).format.extension
+        target = out or Path(folder) / f"result.{extension}"
+        done = _cut_out(photos, target, wanted, settings, overwrite=overwrite)
+        if done.written and out is None:
+            sys.stdout.buffer.write(target.read_bytes())
+            sys.stdout.buffer.flush()
+    return 1 if done.failed else 0
+
+
+def _print_sentence(done: CutOut) -> None:
+    found = Tally(total=len(done.written) + len(done.failed), done=len(done.written))
+    found.to_check = sum(one["needs_review"] for one in done.written)
+    for one in done.written:
+        found.add_rules(one["unmet_rules"])
+    found.failed.update(one["code"] for one in done.failed)
+    kept = f"; {len(done.kept):,} kept from before" if done.kept else ""
+    console.print(escape(found.sentence() + kept), soft_wrap=True)

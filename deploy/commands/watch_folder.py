@@ -1,0 +1,136 @@
+"""`matting watch-folder`: cuts out every photo that appears in a folder, each once, also after a
+restart.
+
+The folder of the results holds the record: which photos were sent, and the batch that is under way.
+A batch is written there before it is sent. It is sent with a key that makes a second try the same
+job.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from api.client import Journal, MattingClient
+from deploy.commands.progress import console, follow, print_not_downloaded
+from deploy.commands.summary import tally
+from deploy.commands.written_files import FileState
+from deploy.local_photos import find_photos
+from shared.errors import StackError
+
+RECORD = ".matting-watch.json"
+JOURNAL = ".matting-watch.jsonl"
+
+SETTLE_S = 2.0
+"""A file that was changed within this time may still be copied; the next look takes it."""
+
+BATCH_PHOTOS = 500
+"""Most photos of one job, so that the first results of many photos come early."""
+
+
+class _KeptJournal(Journal):
+    """The uploads of a batch, kept until the record names the job."""
+
+    def forget(self) -> None:
+        """Nothing: the job is not in the record yet."""
+
+    def end(self) -> None:
+        """Delete the journal's file."""
+        super().forget()
+
+
+class FolderWatch:
+    """A watched folder with its record."""
+
+    def __init__(self, folder: Path, out: Path) -> None:
+        """Read the record. Raises StackError if it is damaged: its photos would be sent again."""
+        self._folder, self._out = folder.resolve(), out.resolve()
+        out.mkdir(parents=True, exist_ok=True)
+        self._record: dict[str, Any] = {"sent": {}, "batch": None}
+        try:
+            self._record |= json.loads((out / RECORD).read_text())
+        except FileNotFoundError:
+            pass
+        except (ValueError, TypeError) as error:
+            raise StackError(
+                f"{out / RECORD} is damaged. Delete it to cut out all photos again"
+            ) from error
+
+    def look(self, client: MattingClient, options: Mapping[str, Any]) -> bool:
+        """Cut out what is new; returns whether there was anything. Raises ApiError, OSError."""
+        if self._record["batch"] is None:
+            names = self._new_photos()
+            if not names:
+                return False
+            self._record["batch"] = {"photos": names, "job": None}
+            self._save()
+        self._finish_batch(client, options)
+        return True
+
+    def _new_photos(self) -> dict[str, list[int]]:
+        """Photos that are not in the record, or have changed since: name, and size and time."""
+        settled_ns = time.time_ns() - int(SETTLE_S * 1e9)
+        found: dict[str, list[int]] = {}
+        for path, name in find_photos([self._folder], but_for=self._out).files:
+            state = FileState.of(path)
+            if state is None or state.modified_ns > settled_ns:
+                continue
+            values = [state.bytes, state.modified_ns]
+            if self._record["sent"].get(name) != values:
+                found[name] = values
+            if len(found) == BATCH_PHOTOS:
+                break
+        return found
+
+    def _finish_batch(self, client: MattingClient, options: Mapping[str, Any]) -> None:
+        batch = self._record["batch"]
+        journal = _KeptJournal(self._out / JOURNAL)
+        if batch["job"] is None:
+            files = [
+                (self._folder / name, name)
+                for name in batch["photos"]
+                if (self._folder / name).exists()
+            ]
+            if files:
+                console.print(f"{len(files)} new photos")
+                metadata = {"watched": str(self._folder)[-200:]}
+                job = client.submit_files(
+                    files, options=options, metadata=metadata, journal=journal
+                )
+                batch["job"] = job["id"]
+                self._save()
+        journal.end()
+        if batch["job"] is not None:
+            # Results of photos that have changed replace those of before.
+            changed = any(name in self._record["sent"] for name in batch["photos"])
+            self._fetch(client, batch["job"], overwrite=changed)
+        self._record["sent"] |= batch["photos"]
+        self._record["batch"] = None
+        self._save()
+
+    def _fetch(self, client: MattingClient, job_id: str, *, overwrite: bool) -> None:
+        job = follow(client, job_id)
+        client.download(job_id, self._out, on_failed=print_not_downloaded, overwrite=overwrite)
+        console.print(escape(f"{job_id}: {tally(client, job).sentence()}"), soft_wrap=True)
+
+    def _save(self) -> None:
+        partial = self._out / f"{RECORD}.{os.getpid()}.part"
+        partial.write_text(json.dumps(self._record))
+        partial.replace(self._out / RECORD)
+
+
+def watch_until_stopped(
+    watch: FolderWatch,
+    client: MattingClient,
+    options: Mapping[str, Any],
+    *,
+    every_s: float,
+) -> None:
+    """Look again and again, until Ctrl-C."""
+    while True:
+        if not watch.look(client, options):
+            time.sleep(every_s)

@@ -1,0 +1,116 @@
+"""What `matting cutout` wrote into a folder, and from what: a second run writes only what is
+missing or changed, and never replaces a file of somebody else.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.options import Options
+
+RECORD = ".matting-cutout.json"
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """Size and time of a file: if both are the same, it counts as the same file."""
+
+    bytes: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> "FileState | None":
+        """The state of a file; None if there is none."""
+        try:
+            stat = path.stat()
+        except OSError:
+            return None
+        return cls(stat.st_size, stat.st_mtime_ns)
+
+
+class WrittenFiles:
+    """The record of one folder of results."""
+
+    def __init__(
+        self, folder: Path, options: Options, model: str, *, remember: bool = True
+    ) -> None:
+        """Read the record of earlier runs. `model`: the model that is used now. Without
+        `remember` there is none: all files are somebody else's.
+        """
+        self._remember = remember
+        self._folder = folder
+        self._settings = _digest(options, model)
+        self._photos: dict[str, dict[str, Any]] = _read(folder / RECORD) if remember else {}
+        self._own = {
+            name: FileState(**state)
+            for entry in self._photos.values()
+            for name, state in entry["files"].items()
+        }
+
+    def has_results_of(self, photo: Path, name: str) -> list[Path]:
+        """The results of an earlier run if photo, options and model are the same and no file was
+        changed since; otherwise an empty list. `name`: the photo's name in the job.
+        """
+        entry, state = self._photos.get(name), FileState.of(photo)
+        if entry is None or state is None or entry["settings"] != self._settings:
+            return []
+        if entry["photo"] != asdict(state):
+            return []
+        files = [self._folder / file for file in entry["files"]]
+        same = all(FileState.of(self._folder / file) == self._own[file] for file in entry["files"])
+        return files if same else []
+
+    def wrote(self, path: Path) -> bool:
+        """Whether the file is what an earlier run wrote there, unchanged."""
+        state = FileState.of(path)
+        return state is not None and self._own.get(self._name(path)) == state
+
+    def note(self, photo: Path, name: str, files: Sequence[Path]) -> None:
+        """Remember what was written for a photo."""
+        state = FileState.of(photo)
+        written = {self._name(file): FileState.of(file) for file in files}
+        if state is None or None in written.values():  # somebody removes files meanwhile
+            return
+        states = {file: asdict(one) for file, one in written.items() if one is not None}
+        self._photos[name] = {
+            "photo": asdict(state),
+            "settings": self._settings,
+            "files": states,
+        }
+        self._own |= {file: FileState(**one) for file, one in states.items()}
+
+    def save(self) -> None:
+        """Write the record. Raises OSError."""
+        if not self._remember:
+            return
+        if not self._photos:
+            return
+        partial = self._folder / f"{RECORD}.{os.getpid()}.part"
+        partial.write_text(json.dumps(self._photos))
+        partial.replace(self._folder / RECORD)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._folder).as_posix()
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """The record; an empty one if it is missing or damaged: then no file may be replaced."""
+    try:
+        photos = json.loads(path.read_text())
+        for entry in photos.values():
+            for state in (entry["photo"], *entry["files"].values()):
+                FileState(**state)
+            str(entry["settings"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+    found: dict[str, dict[str, Any]] = photos
+    return found
+
+
+def _digest(options: Options, model: str) -> str:
+    text = json.dumps([options.model_dump(mode="json"), model], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,131 @@
+"""Results are found in lists and reports with their URLs, by the caller's own id, and by HEAD."""
+
+import csv
+import io
+import json
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.client import ApiError, Job, MattingClient
+from shared.storage import Storage
+
+SKUS = ("SKU-1", "SKU-2", "SKU-1")
+
+
+@pytest.fixture
+def job(client: MattingClient, bucket: Storage, jpeg: bytes) -> Job:
+    """A job of three photos, two of which have one id, with two files of each."""
+    keys = [f"found/{number}.jpg" for number in range(len(SKUS))]
+    for key in keys:
+        bucket.put(key, jpeg, "image/jpeg")
+    source = {
+        "keys": [
+            {"key": f"s3://photos/{key}", "id": sku} for key, sku in zip(keys, SKUS, strict=True)
+        ]
+    }
+    white = {"name": "{path}-white.{ext}", "format": "jpeg", "background": "white"}
+    options = {"extra_outputs": [white]}
+    metadata = {"season": "spring", "shop": "north"}
+    return client.wait(client.submit(source, options=options, metadata=metadata)["id"])
+
+
+def test_lists_and_reports_carry_urls_that_need_no_key(
+    client: MattingClient, http: httpx.Client, job: Job
+) -> None:
+    for item in client.items(job["id"], include="urls"):
+        assert item["result_url"]
+        assert httpx.get(item["result_url"]).content.startswith(b"\x89PNG")
+        white = item["outputs"][1]
+        assert white["file_url"]
+        assert len(httpx.get(white["file_url"]).content) == white["bytes"]
+        assert item["urls_expire_at"]
+        assert datetime.fromisoformat(item["urls_expire_at"]) > datetime.now(UTC)
+    assert all(item["result_url"] is None for item in client.items(job["id"]))
+
+    lines = http.get(f"/v1/jobs/{job['id']}/report.jsonl", params={"include": "urls"}).text
+    for row in map(json.loads, lines.splitlines()):
+        stem = row["name"].removesuffix(".jpg")
+        names = [output["name"] for output in row["outputs"]]
+        assert names == [f"{stem}.png", f"{stem}-white.jpg"]
+        assert httpx.get(row["output_urls"][1]).status_code == 200
+    text = http.get(f"/v1/jobs/{job['id']}/report.csv", params={"include": "urls"}).text
+    for cells in csv.DictReader(io.StringIO(text)):
+        assert cells["outputs"].count("s3://matting/") == 2
+        assert httpx.get(cells["result_url"]).status_code == 200
+    plain = http.get(f"/v1/jobs/{job['id']}/report.csv").text
+    assert "result_url" not in plain.splitlines()[0]
+
+
+def test_all_results_come_as_one_zip_file_with_the_names_of_the_download(
+    client: MattingClient, http: httpx.Client, job: Job, tmp_path: Path
+) -> None:
+    folder, file = tmp_path / "out", tmp_path / "all.zip"
+    client.download(job["id"], folder)
+    client.archive(job["id"], file)
+    with zipfile.ZipFile(file) as packed:
+        assert packed.testzip() is None
+        names = packed.namelist()
+        assert sorted(names) == sorted(
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        )
+        assert all(packed.read(name) == (folder / name).read_bytes() for name in names)
+
+    [first, *_] = client.items(job["id"])
+    http.post(f"/v1/items/{first['id']}/review", json={"verdict": "reject"})
+    client.archive(job["id"], file)
+    with zipfile.ZipFile(file) as packed:
+        assert len(packed.namelist()) == len(names) - 2
+    with pytest.raises(ApiError, match="result-not-ready"):
+        client.archive(job["id"], tmp_path / "none.zip", review="accepted")
+    assert not (tmp_path / "none.zip").exists()
+
+
+def test_images_are_found_by_the_callers_own_id(client: MattingClient, job: Job) -> None:
+    found = [item["name"] for item in client.items(job["id"], custom_id="SKU-1")]
+    assert found == ["found/0.jpg", "found/2.jpg"]
+    assert list(client.items(job["id"], custom_id="SKU-9")) == []
+    [newest, *_] = client.find_items("SKU-2")
+    assert (newest["job_id"], newest["name"]) == (job["id"], "found/1.jpg")
+    assert list(client.find_items("SKU-9")) == []
+
+
+def test_jobs_are_found_by_their_metadata(
+    client: MattingClient, http: httpx.Client, job: Job
+) -> None:
+    def found(**metadata: str) -> list[str]:
+        return [one["id"] for one in client.jobs(metadata=metadata)]
+
+    assert found(season="spring", shop="north")[0] == job["id"]
+    assert job["id"] in found(season="spring")
+    assert found(season="spring", shop="south") == []
+    assert found(season="s") == []
+    answer = http.get("/v1/jobs", params={"metadata": "spring"})
+    assert answer.status_code == 422
+    assert "NAME=VALUE" in answer.json()["detail"]
+
+
+def test_head_tells_size_and_type_of_a_result(
+    client: MattingClient, http: httpx.Client, job: Job
+) -> None:
+    [item, *_] = client.items(job["id"])
+    for path in ("result", "outputs/1", "source"):
+        address = f"/v1/items/{item['id']}/{path}"
+        head = http.head(address, follow_redirects=True)
+        body = http.get(address, follow_redirects=True)
+        assert head.status_code == body.status_code == 200
+        assert head.headers["content-length"] == body.headers["content-length"]
+        assert head.content == b""
+
+
+def test_a_query_parameter_that_does_not_exist_is_refused_by_name(
+    http: httpx.Client, job: Job
+) -> None:
+    answer = http.get(f"/v1/jobs/{job['id']}/items", params={"staus": "failed"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "Unknown query parameter `staus`. Did you mean `status`?"
+    answer = http.post("/v1/jobs", json={"source": {"keys": ["a"]}, "options": {"bg": "white"}})
+    assert answer.json()["detail"] == "Unknown option `bg`. Did you mean `background`?"

@@ -1,0 +1,102 @@
+"""The command's summary of a job, its record of written files, and the ports of its stack."""
+
+import json
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deploy.commands.review import REASONS
+from deploy.commands.summary import RULES, Tally
+from deploy.commands.written_files import RECORD, WrittenFiles
+from deploy.stack.ports import remember_ports, same_ports
+from shared.jobs import Reason
+from shared.marketplaces import Market
+from shared.options import Options
+from shared.rendition import Format
+from worker.imaging.encoding import encode
+from worker.imaging.marketplace_rules import unmet_rules
+
+
+def test_the_sentence_says_what_a_seller_wants_to_know() -> None:
+    tally = Tally(total=120, done=120, to_check=42)
+    for _ in range(118):
+        tally.add_rules(
+            [
+                "The width is 640 px; Amazon requires at least 1000 px; the subject has only 500",
+                "The height is 640 px; Amazon requires at least 1000 px; the subject has only 500",
+            ]
+        )
+    assert tally.sentence() == (
+        "120 done: 78 ready, 42 to check, 118 too small for Amazon (add enlarge=true)"
+    )
+
+
+def test_failures_and_what_is_left_are_counted_too() -> None:
+    tally = Tally(total=10, done=3, cancelled=1)
+    tally.failed.update(["not-an-image", "not-an-image", "truncated-image"])
+    assert tally.sentence() == (
+        "3 done: 3 ready; 3 failed: 2 not-an-image, 1 truncated-image; 1 cancelled; 3 to do"
+    )
+    assert Tally(total=0).sentence() == "0 done"
+
+
+@pytest.mark.parametrize("market", list(Market))
+def test_every_sentence_of_the_rules_has_its_word_in_the_summary(market: Market) -> None:
+    for size in ((60, 40), (9_000, 700)):
+        picture = np.full((size[1], size[0], 3), 128, np.uint8)
+        matte = np.zeros((size[1], size[0]), np.uint8)
+        matte[5:9, 5:9] = 255
+        data = encode(picture, Options(format=Format.JPEG, background="#ffffff"))
+        for rule in unmet_rules(data, Format.JPEG, market, matte=matte, photo_px=(4, 4)):
+            assert any(pattern.search(rule) for pattern, _ in RULES), rule
+
+
+def test_the_terminal_review_has_words_for_every_reason() -> None:
+    assert set(REASONS) == set(Reason)
+
+
+def test_only_files_that_an_earlier_run_wrote_may_be_replaced(tmp_path: Path) -> None:
+    photo, result = tmp_path / "a.jpg", tmp_path / "out" / "a.png"
+    result.parent.mkdir()
+    photo.write_bytes(b"photo")
+    first = WrittenFiles(result.parent, Options(), "builtin")
+    result.write_bytes(b"result")
+    assert not first.wrote(result)
+    first.note(photo, "a.jpg", [result])
+    first.save()
+
+    second = WrittenFiles(result.parent, Options(), "builtin")
+    assert second.has_results_of(photo, "a.jpg") == [result]
+    assert second.wrote(result)
+    for other in (
+        WrittenFiles(result.parent, Options(crop=True), "builtin"),
+        WrittenFiles(result.parent, Options(), "u2netp"),
+    ):
+        assert other.has_results_of(photo, "a.jpg") == []
+        assert other.wrote(result)
+    photo.write_bytes(b"another photo")
+    assert second.has_results_of(photo, "a.jpg") == []
+    result.write_bytes(b"retouched by hand")
+    assert not WrittenFiles(result.parent, Options(), "builtin").wrote(result)
+
+
+@pytest.mark.parametrize("record", ["", "[]", '{"a": 1}', '{"a": {"photo": {}, "files": {}}}'])
+def test_a_damaged_record_lets_no_file_be_replaced(tmp_path: Path, record: str) -> None:
+    (tmp_path / RECORD).write_text(record)
+    (tmp_path / "a.png").write_bytes(b"x")
+    assert not WrittenFiles(tmp_path, Options(), "builtin").wrote(tmp_path / "a.png")
+
+
+def test_ports_stay_the_same_unless_one_is_taken(tmp_path: Path) -> None:
+    ports = same_ports(tmp_path)
+    assert len(set(ports.values())) == 4
+    remember_ports(tmp_path, ports)
+    assert same_ports(tmp_path) == ports
+    with socket.create_server(("127.0.0.1", ports["s3"])):
+        moved = same_ports(tmp_path)
+    assert moved["s3"] != ports["s3"]
+    assert {**moved, "s3": 0} == {**ports, "s3": 0}
+    (tmp_path / "ports.json").write_text(json.dumps(["damaged"]))
+    assert len(same_ports(tmp_path)) == 4
