@@ -18,7 +18,9 @@ from api.http.turns import Turns
 from api.resources import open_resources
 from api.routes import (
     health,
+    item_files,
     item_search,
+    item_versions,
     items,
     job_control,
     job_items,
@@ -80,6 +82,8 @@ def create_app(settings: Settings) -> FastAPI:
         job_control,
         item_search,
         items,
+        item_files,
+        item_versions,
         removebg,
         uploads,
         presets,

@@ -33,6 +33,7 @@ from deploy.commands.keys import keys_app
 from deploy.commands.models import models_app
 from deploy.commands.options import options
 from deploy.commands.progress import console
+from deploy.commands.results import redo
 from deploy.commands.review import review
 from deploy.commands.webhooks import webhooks_app
 from deploy.local_photos import SAMPLES
@@ -109,7 +110,7 @@ def up(
             console.print("stopping: images in progress are finished first")
 
 
-for _command in job_commands.COMMANDS:
+for _command in (*job_commands.COMMANDS, redo):
     app.command()(_command)
 
 

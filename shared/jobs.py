@@ -74,6 +74,15 @@ class Verdict(StrEnum):
     """The result must not be published."""
 
 
+class MadeBy(StrEnum):
+    """How a version of a result was made."""
+
+    NETWORK = "network"
+    """A network found the subject: the first version, or a redo."""
+    BRUSH = "brush"
+    """A person changed the matte."""
+
+
 class Scope(StrEnum):
     """What an API key may do."""
 

@@ -16,6 +16,10 @@ MESSAGE_VERSION = "1"
 """Raise it when workers of the version before can no longer read a message. New fields need no new
 version: they are ignored."""
 
+VERSION_MESSAGE_VERSION = "2"
+"""That of messages of jobs that make a version of a result (shared.job_store.versions), which
+earlier workers would process like any other."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
@@ -32,6 +36,8 @@ class Message:
     """The model, and so the queue; None: the default queue."""
     by_url: bool = False
     """Whether the photo comes from a URL."""
+    makes_version: bool = False
+    """Whether it makes a version of an earlier image's result."""
     attempts: int = 0
     """Attempts of the item when the message was made. It is not sent: it identifies the message
     when it is recorded as published."""
@@ -46,7 +52,8 @@ class Message:
         is first.
         """
         ids = {"job": str(self.job_id), "item": str(self.item_id)}
-        return {"file": self.name, **ids, "v": MESSAGE_VERSION}
+        version = VERSION_MESSAGE_VERSION if self.makes_version else MESSAGE_VERSION
+        return {"file": self.name, **ids, "v": version}
 
 
 def parse_message(kwargs: dict[str, Any]) -> tuple[uuid.UUID, uuid.UUID]:
@@ -56,9 +63,10 @@ def parse_message(kwargs: dict[str, Any]) -> tuple[uuid.UUID, uuid.UUID]:
     database and is published again until a worker of that version takes it.
     """
     version = kwargs.get("v", MESSAGE_VERSION)  # messages of older versions have none
-    if version != MESSAGE_VERSION:
+    if version not in (MESSAGE_VERSION, VERSION_MESSAGE_VERSION):
         raise InvalidMessageError(
-            f"The message is of version {version!r}, this worker reads {MESSAGE_VERSION}"
+            f"The message is of version {version!r}, this worker reads"
+            f" {MESSAGE_VERSION} and {VERSION_MESSAGE_VERSION}"
         )
     try:
         return uuid.UUID(kwargs["item"]), uuid.UUID(kwargs["job"])

@@ -320,6 +320,22 @@ class Settings(BaseSettings):
         "uploads that no job uses. 0: never.",
     )
 
+    thumbnails: bool = Field(
+        True,
+        description="Keep a small WebP of each photo and of its result, for pages that show many.",
+    )
+    keep_mattes: bool = Field(
+        True,
+        description="Keep the matte of a result that does not contain it, so that a person can "
+        "mend it.",
+    )
+    versions_kept: int = Field(
+        5,
+        ge=1,
+        description="How many of the last versions of a result are kept, besides the first one and "
+        "the one that is shown.",
+    )
+
     # Webhooks.
     webhook_retries_s: Annotated[
         tuple[Annotated[float, Field(gt=0)], ...], NoDecode, BeforeValidator(_numbers)

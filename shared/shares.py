@@ -42,10 +42,13 @@ def shares(jobs: Sequence[OpenJob], *, ahead: int, held: int) -> list[Share]:
     """
     windows = dict(_windows(jobs, ahead=ahead, held=held))
     room = _express_room(jobs, held)
+    lane: dict[uuid.UUID, int] = {}
+    for job in sorted(jobs, key=_waits_for_nobody):
+        lane[job.job_id] = min(job.express_left, room[job.api_key_id])
+        room[job.api_key_id] -= lane[job.job_id]
     given: list[Share] = []
     for job in jobs:
-        express = min(job.express_left, room[job.api_key_id])
-        room[job.api_key_id] -= express
+        express = lane[job.job_id]
         most = max(windows.get(job.job_id, 0), express)
         if job.queued and most:
             last = min(EXPRESS_IMAGES, job.total) - (job.express_left - express)
@@ -121,6 +124,11 @@ def _windows(jobs: Sequence[OpenJob], *, ahead: int, held: int) -> Iterator[tupl
                 mine = min(left // others, job.unsettled)
                 left -= mine
                 yield job.job_id, mine
+
+
+def _waits_for_nobody(job: OpenJob) -> bool:
+    """A person waits for a version, so it comes before the key's other jobs."""
+    return not job.makes_version
 
 
 def _unsettled(job: OpenJob) -> int:

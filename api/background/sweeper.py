@@ -68,11 +68,13 @@ class Sweeper(PeriodicTask):
             return 0
         self._forget_submissions()
         jobs = self._due_jobs()
-        for number, job_id in enumerate(jobs):
+        removed = 0
+        for job_id in jobs:
             if self._stopping.is_set() or not self._leadership.held():
-                return number
-            self._remove(job_id)
-            log.info("job-removed", job=str(job_id))
+                return removed
+            if self._remove(job_id):
+                removed += 1
+                log.info("job-removed", job=str(job_id))
         retention_days = self._settings.retention_days
         if retention_days and time.monotonic() >= self._uploads_at:
             self._uploads_at = time.monotonic() + UPLOADS_EVERY_S
@@ -82,7 +84,7 @@ class Sweeper(PeriodicTask):
             self._orphans_at = time.monotonic() + ORPHANS_EVERY_S
             before = datetime.now(UTC) - ORPHAN_AGE
             remove_orphans(self._database, self._storage, before, go_on=self._leadership.held)
-        return len(jobs)
+        return removed
 
     def _forget_submissions(self) -> None:
         forgotten = PAGE_ROWS
@@ -106,7 +108,11 @@ class Sweeper(PeriodicTask):
         self._pause_s = IN_USE_S if deleted.in_use else SWEEP_EVERY_S
         return deleted.removable
 
-    def _remove(self, job_id: uuid.UUID) -> None:
+    def _remove(self, job_id: uuid.UUID) -> bool:
+        """Remove a job after the versions of its items; False: a worker still makes one of them."""
+        if not self._remove_versions(job_id):
+            self._pause_s = IN_USE_S
+            return False
         self._remove_uploads(job_id)
         place = ObjectUrl(self._storage.bucket, f"{OWN_PREFIX}{job_id}/")
         # What is listed is removed, so the first page is always the next.
@@ -120,6 +126,19 @@ class Sweeper(PeriodicTask):
             self._leadership.held()
         with self._database.transaction() as session:
             job_store.remove_job(session, job_id)
+        return True
+
+    def _remove_versions(self, job_id: uuid.UUID) -> bool:
+        """False: a worker still makes a version of one of the job's items."""
+        while True:
+            with self._database.transaction() as session:
+                versions = job_store.stop_versions(session, job_id, limit=JOBS_PER_ROUND)
+            if versions.in_use:
+                return False
+            if not versions.removable:
+                return True
+            for version in versions.removable:
+                self._remove(version)
 
     def _remove_uploads(self, job_id: uuid.UUID) -> None:
         """The presigned uploads that only this job names."""

@@ -19,6 +19,7 @@ from api.client.responses import (
     MadeWebhook,
     NamedItem,
     StoredFile,
+    Version,
     Webhook,
 )
 from api.client.sync_client import MattingClient
@@ -39,6 +40,7 @@ __all__ = [
     "MattingClient",
     "NamedItem",
     "StoredFile",
+    "Version",
     "Webhook",
     "output_names",
     "result_names",

@@ -20,6 +20,7 @@ from api.client.connection import AsyncConnection, Page
 from api.client.downloading import Download, plan_downloads, write_file
 from api.client.event_stream import follow_events
 from api.client.responses import Answer, Item, Job, RetriedJob
+from api.client.results import AsyncResults
 from api.client.upload_stream import IS_LAST_ATTEMPT, UploadStream, put_arguments
 from api.client.uploading import (
     UPLOADS_PER_REQUEST,
@@ -40,6 +41,7 @@ class AsyncMattingClient(AsyncConnection):
         """`url`: the service's address; `api_key`: what `matting keys create` printed."""
         super().__init__(url, api_key, timeout_s=timeout_s)
         self.webhooks = AsyncWebhooks(self)
+        self.results = AsyncResults(self)
 
     async def submit(
         self,

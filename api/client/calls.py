@@ -48,6 +48,9 @@ class ApiCall:
     path: str
     query: Mapping[str, str | list[str]] = field(default_factory=dict)
     body: Any = None
+    """Sent as JSON."""
+    content: bytes | None = None
+    """Sent as it is."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def arguments(self) -> dict[str, Any]:
@@ -59,6 +62,7 @@ class ApiCall:
             "headers": dict(self.headers),
             "extensions": {"retry": RETRY_API},
             **({"json": self.body} if self.body is not None else {}),
+            **({"content": self.content} if self.content is not None else {}),
         }
 
 

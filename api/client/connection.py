@@ -79,6 +79,13 @@ class AsyncConnection:
             raise calls.transfer_failure(answer, "download-failed", path)
         return answer.content
 
+    async def file(self, path: str) -> httpx.Response:
+        """A file that the service sends itself. Raises ApiError."""
+        answer = await self._http.get(path)
+        if answer.is_error:
+            raise calls.failure(answer)
+        return answer
+
 
 def _transport() -> RetryTransport:
     # Failed connection attempts are repeated for every method, because nothing was sent yet.

@@ -86,6 +86,15 @@ class NamedItem(TypedDict):
     outputs: list[StoredFile]
 
 
+class Redo(TypedDict):
+    """A version of a result that is being made, or that failed."""
+
+    number: int
+    made_by: str
+    status: str
+    error: Problem | None
+
+
 class Item(NamedItem):
     """One image of a job."""
 
@@ -108,6 +117,25 @@ class Item(NamedItem):
     verdict: str | None
     verdict_note: str | None
     reused: bool
+    version: int
+    redo: Redo | None
+    finished_at: str | None
+
+
+class Version(TypedDict):
+    """One version of an image's result."""
+
+    number: int
+    shown: bool
+    made_by: str
+    model: str | None
+    api_key: str | None
+    status: str
+    error: Problem | None
+    options: dict[str, Any]
+    needs_review: bool
+    output_bytes: int | None
+    created_at: str
     finished_at: str | None
     result_url: str | None
     urls_expire_at: str | None

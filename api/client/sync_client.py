@@ -6,61 +6,34 @@ keep them short, and don't use the client in them.
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, cast
-
-from anyio.from_thread import start_blocking_portal
+from typing import Any, Literal, Self, Unpack
 
 from api.client import calls
 from api.client.async_client import AsyncMattingClient
 from api.client.calls import ApiCall, ItemFilter, JobSettings
 from api.client.connection import Page
-from api.client.responses import Answer, Delivery, Item, Job, MadeWebhook, RetriedJob, Webhook
+from api.client.event_loop import EventLoopThread
+from api.client.responses import (
+    Answer,
+    Delivery,
+    Item,
+    Job,
+    MadeWebhook,
+    RetriedJob,
+    Version,
+    Webhook,
+)
+from api.client.results import AsyncResults
 from api.client.uploading import Journal, LocalFiles
 from api.client.webhooks import AsyncWebhooks
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-class _EventLoopThread:
-    """An event loop in its own thread, for synchronous callers. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._stack = ExitStack()
-        self._portal = self._stack.enter_context(start_blocking_portal(name="matting-client"))
-
-    def run(self, method: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a coroutine function and wait for its result; an interrupt cancels it."""
-        future = self._portal.start_task_soon(partial(method, *args, **kwargs))
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def iterate(self, values: AsyncIterator[T]) -> Iterator[T]:
-        """The values of an asynchronous iterator, one by one."""
-        end = object()
-
-        async def following() -> T | object:
-            return await anext(values, end)
-
-        while (value := self.run(following)) is not end:
-            yield cast(T, value)
-
-    def close(self) -> None:
-        """End the loop and its thread."""
-        self._stack.close()
 
 
 class Webhooks:
     """Webhooks of all your jobs, and what was sent to them. Every method raises ApiError."""
 
-    def __init__(self, webhooks: AsyncWebhooks, loop: _EventLoopThread) -> None:
+    def __init__(self, webhooks: AsyncWebhooks, loop: EventLoopThread) -> None:
         self._webhooks = webhooks
         self._loop = loop
 
@@ -126,14 +99,68 @@ class Webhooks:
         return self._loop.run(self._webhooks.redeliver, delivery_id)
 
 
+class Results:
+    """Mend a matte, make a result again, go back to an earlier one. All methods raise ApiError."""
+
+    def __init__(self, results: AsyncResults, loop: EventLoopThread) -> None:
+        self._results = results
+        self._loop = loop
+
+    def item(self, item_id: str) -> Item:
+        """The present state of an image."""
+        return self._loop.run(self._results.item, item_id)
+
+    def matte(self, item_id: str) -> tuple[bytes, str]:
+        """The matte as a grey PNG, and the ETag that `put_matte` needs."""
+        return self._loop.run(self._results.matte, item_id)
+
+    def thumbnail(self, item_id: str, *, of_photo: bool = False) -> bytes:
+        """A small WebP of the result, or of the photo."""
+        return self._loop.run(self._results.thumbnail, item_id, of_photo=of_photo)
+
+    def put_matte(self, item_id: str, png: bytes, etag: str) -> Item:
+        """Replace the matte; the worker renders all outputs again. `etag`: of the matte that was
+        changed, or `*`.
+        """
+        return self._loop.run(self._results.put_matte, item_id, png, etag)
+
+    def redo(
+        self,
+        item_id: str,
+        *,
+        options: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        subject: Mapping[str, Any] | None = None,
+    ) -> Item:
+        """Process the photo again; what is not given stays as it was."""
+        return self._loop.run(
+            self._results.redo, item_id, options=options, model=model, subject=subject
+        )
+
+    def versions(self, item_id: str) -> list[Version]:
+        """The versions of the result, oldest first."""
+        return self._loop.run(self._results.versions, item_id)
+
+    def restore(self, item_id: str, number: int) -> Item:
+        """Show an earlier version again."""
+        return self._loop.run(self._results.restore, item_id, number)
+
+    def wait(self, item_id: str, *, every_s: float = 0.3) -> Item:
+        """Wait until no version of the result is being made; returns the item. If the last one
+        failed, its `redo` says why.
+        """
+        return self._loop.run(self._results.wait, item_id, every_s=every_s)
+
+
 class MattingClient:
     """A client of the service. Thread-safe. Close it, or use it as a context manager."""
 
     def __init__(self, url: str, api_key: str, *, timeout_s: float = 60) -> None:
         """`url`: the service's address; `api_key`: what `matting keys create` printed."""
         self._client = AsyncMattingClient(url, api_key, timeout_s=timeout_s)
-        self._loop = _EventLoopThread()
+        self._loop = EventLoopThread()
         self.webhooks = Webhooks(self._client.webhooks, self._loop)
+        self.results = Results(self._client.results, self._loop)
         self.identity = self._client.identity
         """Distinguishes services and keys, and reveals neither."""
 

@@ -2,7 +2,7 @@
 
 import uuid
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import RedirectResponse
@@ -11,13 +11,13 @@ from api.http.auth import CallerDep
 from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import Resources, ResourcesDep
+from api.routes.lookup import find_item
 from api.routes.result_links import Include, links_of, result_filename
 from api.schemas.requests import ReviewRequest
 from api.schemas.responses import ItemOut
 from shared import job_store
 from shared.errors import ItemNotFoundError, ResultNotReadyError
 from shared.jobs import ItemStatus
-from shared.models import Item
 from shared.object_url import ObjectUrl
 from shared.options import MAX_EXTRA_OUTPUTS
 
@@ -31,7 +31,7 @@ def get_item(
     item_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep, include: Include = None
 ) -> ItemOut:
     """One image of a job."""
-    item, options = _find(resources, caller.api_key_id, item_id)
+    item, options = find_item(resources, caller, item_id)
     return ItemOut.of(item, options, links_of(resources, item) if include else None)
 
 
@@ -49,7 +49,7 @@ def get_result(
     item_id: uuid.UUID, request: Request, resources: ResourcesDep, caller: CallerDep
 ) -> RedirectResponse:
     """Redirect to the result of an image."""
-    item, _options = _find(resources, caller.api_key_id, item_id)
+    item, _options = find_item(resources, caller, item_id)
     if item.status is not ItemStatus.SUCCEEDED or item.result_key is None:
         why = f": {item.error_code}" if item.error_code else ""
         raise ResultNotReadyError(f"The item is {item.status}{why}")
@@ -71,7 +71,7 @@ def get_output(
     caller: CallerDep,
 ) -> RedirectResponse:
     """Redirect to one of several outputs of an image."""
-    item, _options = _find(resources, caller.api_key_id, item_id)
+    item, _options = find_item(resources, caller, item_id)
     outputs = item.outputs or []
     if index >= len(outputs):
         raise ItemNotFoundError(f"The item {item_id} has no output {index}")
@@ -90,7 +90,7 @@ def get_source(
     item_id: uuid.UUID, request: Request, resources: ResourcesDep, caller: CallerDep
 ) -> RedirectResponse:
     """Redirect to the original photo."""
-    item, _options = _find(resources, caller.api_key_id, item_id)
+    item, _options = find_item(resources, caller, item_id)
     if not item.source.startswith("s3://"):
         return RedirectResponse(item.source, 307, headers={"Cache-Control": "no-store"})
     place = ObjectUrl.parse(item.source, resources.storage.bucket)
@@ -121,13 +121,3 @@ def _redirect(
         presign = resources.storage.presign_head
     url = presign(key, ttl_s=resources.settings.result_url_ttl_s, filename=filename, bucket=bucket)
     return RedirectResponse(url, 307, headers={"Cache-Control": "no-store"})
-
-
-def _find(
-    resources: Resources, api_key_id: uuid.UUID, item_id: uuid.UUID
-) -> tuple[Item, dict[str, Any]]:
-    with resources.database.transaction() as session:
-        found = job_store.get_item(session, item_id, api_key_id=api_key_id)
-    if found is None:
-        raise ItemNotFoundError(f"There is no item {item_id}")
-    return found

@@ -1,13 +1,14 @@
 """Looks up resources by id; those of other API keys count as missing."""
 
 import uuid
+from typing import Any
 
 from api.http.auth import Caller
 from api.resources import Resources
 from api.schemas.responses import from_cursor
 from shared import job_store
-from shared.errors import InvalidCursorError, JobNotFoundError
-from shared.models import Job
+from shared.errors import InvalidCursorError, ItemNotFoundError, JobNotFoundError
+from shared.models import Item, Job
 
 
 def find_job(resources: Resources, caller: Caller, job_id: uuid.UUID) -> Job:
@@ -17,6 +18,17 @@ def find_job(resources: Resources, caller: Caller, job_id: uuid.UUID) -> Job:
     if job is None:
         raise JobNotFoundError(f"There is no job {job_id}")
     return job
+
+
+def find_item(
+    resources: Resources, caller: Caller, item_id: uuid.UUID
+) -> tuple[Item, dict[str, Any]]:
+    """An item of the caller, and its job's options. Raises ItemNotFoundError."""
+    with resources.database.transaction() as session:
+        found = job_store.get_item(session, item_id, api_key_id=caller.api_key_id)
+    if found is None:
+        raise ItemNotFoundError(f"There is no item {item_id}")
+    return found
 
 
 def uuid_cursor(cursor: str) -> uuid.UUID:

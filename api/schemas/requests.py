@@ -281,6 +281,25 @@ class ReviewRequest(BaseModel):
     note: str | None = Field(None, max_length=2_000, pattern=STORABLE)
 
 
+class RedoRequest(BaseModel):
+    """How to process a photo again. What you leave out stays as it was."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"model": "isnet-general-use"}, {"options": {"edge_reach": 0.02}}]
+        },
+    )
+
+    options: dict[str, Any] | None = Field(
+        None, description="Options to change; the others stay those of the item."
+    )
+    model: str | None = Field(None, description="Another model; the same as `options.model`.")
+    subject: dict[str, Any] | None = Field(
+        None, description="Which subject is meant; the same as `options.subject`."
+    )
+
+
 class UploadsRequest(BaseModel):
     """The number of files to upload."""
 

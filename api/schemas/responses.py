@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, Field, computed_field
 
 from shared.errors import ERRORS, InvalidCursorError, MattingError
-from shared.jobs import STAGES, ItemStatus, JobStatus, Verdict
+from shared.jobs import STAGES, ItemStatus, JobStatus, MadeBy, Verdict
 from shared.models import Item, Job
 from shared.options import Options
 
@@ -172,6 +172,30 @@ class ResultLinks:
     expire_at: datetime
 
 
+class RedoOut(BaseModel):
+    """A version of a result that is being made, or that failed."""
+
+    number: int = Field(description="The number that the version has.")
+    made_by: MadeBy
+    status: Literal["waiting", "failed"]
+    error: ErrorWithRemedy | None = Field(description="Why it failed; the earlier result stays.")
+
+    @classmethod
+    def of(cls, item: Item) -> "RedoOut | None":
+        """Make it from a database row."""
+        redo = item.redo
+        if redo is None:
+            return None
+        return cls(
+            number=redo["number"],
+            made_by=redo["made_by"],
+            status=redo["status"],
+            error=ErrorWithRemedy(code=redo["code"], detail=redo["detail"])
+            if "code" in redo
+            else None,
+        )
+
+
 class ItemOut(BaseModel):
     """An image of a job."""
 
@@ -200,6 +224,10 @@ class ItemOut(BaseModel):
     verdict: Verdict | None
     verdict_note: str | None
     reused: bool = Field(description="Copied from an earlier result of the same photo.")
+    version: int = Field(description="The version that is shown; 1 is the first result.")
+    redo: RedoOut | None = Field(
+        description="The version that is being made, or the last one, if that failed."
+    )
     finished_at: datetime | None
     result_url: str | None = Field(
         None,
@@ -247,6 +275,8 @@ class ItemOut(BaseModel):
             verdict=item.verdict,
             verdict_note=item.verdict_note,
             reused=item.reused,
+            version=item.version,
+            redo=RedoOut.of(item),
             finished_at=item.finished_at,
             result_url=links.main if links else None,
             urls_expire_at=links.expire_at if links else None,

@@ -83,13 +83,15 @@ def submit(resources: Resources, caller: Caller, submission: Submission) -> tupl
     try:
         job, items = _store_and_write(resources, caller, policy, submission)
     except BaseException as error:
-        _discard(resources, submission.job_id)
+        discard(resources, submission.job_id)
         if not isinstance(error, _Repeated):
             raise
         if earlier := _earlier(resources, caller, submission):
             return earlier, True
         raise ConflictError("The job under this Idempotency-Key was deleted just now") from error
-    _publish(resources, job)
+    trace_job(job.id, job.total)
+    log.info("job-accepted", job=str(job.id), images=job.total, source=job.source["kind"])
+    publish(resources, job.id)
     if items is None:
         resources.expander.wake()
     return job, False
@@ -136,7 +138,7 @@ def _store_and_write(
     return _write(resources, caller, submission, source, items), items
 
 
-def _discard(resources: Resources, job_id: uuid.UUID) -> None:
+def discard(resources: Resources, job_id: uuid.UUID) -> None:
     """Delete the objects of a job that was not created; the sweeper finds what cannot be deleted
     now. If writing the job failed, it may exist nevertheless, because only the database's answer
     may be lost.
@@ -250,16 +252,14 @@ def _write(
     return job
 
 
-def _publish(resources: Resources, job: Job) -> None:
+def publish(resources: Resources, job_id: uuid.UUID) -> None:
     """Publish after the commit, so that no message precedes its row. If Redis is unavailable, the
     job is accepted and the reconciler publishes later.
     """
-    trace_job(job.id, job.total)
-    log.info("job-accepted", job=str(job.id), images=job.total, source=job.source["kind"])
     try:
-        resources.reconciler.publish_now(job.id)
+        resources.reconciler.publish_now(job_id)
     except MattingError as error:
-        log.warning("publish-later", job=str(job.id), code=error.code, detail=error.detail)
+        log.warning("publish-later", job=str(job_id), code=error.code, detail=error.detail)
 
 
 def digest_of(chunks: Iterator[bytes | bytearray]) -> str:

@@ -167,6 +167,51 @@ class ResultNotReadyError(ConflictError):
     remedy = "Wait until its status is `succeeded`. If it failed, read its `error`."
 
 
+class RedoPendingError(ConflictError):
+    """The image is being made again."""
+
+    code = "redo-pending"
+    remedy = "Wait until the item's `redo` is null or says `failed`, then ask again."
+
+
+class MatteChangedError(RequestError):
+    """The matte is not the one that the request is about."""
+
+    code = "matte-changed"
+    http_status = 412
+    remedy = "Get the matte again, repeat your change, and send it with the new ETag in If-Match."
+
+
+class IfMatchMissingError(RequestError):
+    """A matte can only be replaced by somebody who knows it."""
+
+    code = "if-match-missing"
+    http_status = 428
+    remedy = "Send the ETag of the matte that you changed in If-Match."
+
+
+class VersionNotFoundError(NotFoundError):
+    """The item has no finished version with this number."""
+
+    code = "version-not-found"
+    remedy = "Read the item's versions; only the last ones are kept."
+
+
+class NotKeptError(NotFoundError):
+    """The item has no such file: it was not kept."""
+
+    code = "not-kept"
+    remedy = "Redo the image: files beside the result are written with it."
+
+
+class InvalidMatteError(RequestError):
+    """The matte is no 8-bit grey PNG of the photo's size."""
+
+    code = "invalid-matte"
+    http_status = 422
+    remedy = "Send one grey channel with 8 bits, in the upright photo's width and height."
+
+
 class NoForegroundError(RequestError):
     """No foreground was found in the photo."""
 

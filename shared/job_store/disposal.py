@@ -22,11 +22,13 @@ from shared.webhooks import DeliveryStatus
 
 def expire_jobs(session: Session, *, older_than_s: float, limit: int) -> int:
     """Mark up to `limit` jobs that ended before that time as deleted, oldest first; returns how
-    many.
+    many. Versions go with the job of their item.
     """
     moment = now(session)
     before = moment - timedelta(seconds=older_than_s)
-    due = sa.select(Job.id).where(Job.deleted_at.is_(None), Job.finished_at < before)
+    due = sa.select(Job.id).where(
+        Job.deleted_at.is_(None), Job.finished_at < before, Job.of_job_id.is_(None)
+    )
     ids = list(session.scalars(due.order_by(Job.finished_at).limit(limit)))
     expired = [
         job

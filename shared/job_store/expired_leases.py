@@ -11,7 +11,7 @@ from shared.errors import AttemptsExhaustedError, PoisonousImageError
 from shared.job_store.conditions import is_value
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.jobs import ALONE_DEATHS, ENDED, ItemStatus
-from shared.models import Item
+from shared.models import Item, Job
 
 
 def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 500) -> int:
@@ -21,7 +21,8 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
     """
     moment = now(session)
     expired = (
-        sa.select(Item.id, Item.job_id)
+        sa.select(Item.id, Item.job_id, Job.of_job_id)
+        .join(Job, Job.id == Item.job_id)
         .where(is_value(Item.status, ItemStatus.RUNNING), Item.lease_expires_at < moment)
         .order_by(Item.lease_expires_at)
         .limit(limit)
@@ -29,7 +30,8 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
     found = session.execute(expired).all()
     if not found:
         return 0
-    jobs = lock_jobs(session, {row.job_id for row in found})
+    origins = {row.of_job_id for row in found if row.of_job_id is not None}
+    jobs = lock_jobs(session, {row.job_id for row in found} | origins)
     statement = (
         sa.select(Item)
         .where(

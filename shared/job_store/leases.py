@@ -35,6 +35,10 @@ class Claim:
     fence that refuses a late worker's record.
     """
     options: dict[str, Any]
+    of_job_id: uuid.UUID | None = None
+    """The job whose item gets this result as a new version."""
+    matte_key: str | None = None
+    """The object key of the matte to use instead of a network's."""
     suspect: bool = False
     """The item was in flight when a worker died, or its job contains a photo that killed one."""
 
@@ -130,6 +134,8 @@ def claim_many(
             owner=owner,
             attempt=row.attempts,
             options=row.options or jobs[row.job_id].options,
+            of_job_id=jobs[row.job_id].of_job_id,
+            matte_key=jobs[row.job_id].source.get("matte"),
             suspect=row.deaths > 0 or jobs[row.job_id].suspect,
         )
         for row in session.execute(statement)
@@ -180,7 +186,9 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
     A settlement is recorded only if its claim is the latest one of a running item.
     """
     began = now(session)
-    jobs = lock_jobs(session, {settlement.claim.job_id for settlement in settlements})
+    claims = [settlement.claim for settlement in settlements]
+    origins = {claim.of_job_id for claim in claims if claim.of_job_id is not None}
+    jobs = lock_jobs(session, {claim.job_id for claim in claims} | origins)
     holders = _holders(session, [settlement.claim.item_id for settlement in settlements])
     states: list[SettlementState] = []
     rows: list[dict[str, Any]] = []
@@ -211,11 +219,11 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
 def _used(
     of_job: Mapping[uuid.UUID, Sequence[Settlement]], jobs: Mapping[uuid.UUID, Job]
 ) -> dict[uuid.UUID, UsageAmount]:
-    """The usage of each key, from the images that succeeded."""
+    """The usage of each key, from the images that succeeded. A mended matte costs nothing."""
     used: defaultdict[uuid.UUID, UsageAmount] = defaultdict(UsageAmount)
     for job_id, mine in of_job.items():
         for settlement in mine:
-            if settlement.error_code is None:
+            if settlement.error_code is None and settlement.claim.matte_key is None:
                 total = used[jobs[job_id].api_key_id]
                 total.images += 1
                 total.pixels += (settlement.width or 0) * (settlement.height or 0)

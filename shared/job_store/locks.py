@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from shared.database import now
 from shared.errors import TooManyFailuresError
 from shared.job_store.outbox import announce, announce_progress
+from shared.job_store.shown_version import show_new_version
 from shared.jobs import ENDED, HELD, JobStatus
 from shared.models import Item, Job
 from shared.webhooks import Event
@@ -35,7 +36,8 @@ def locked_items(*conditions: sa.ColumnElement[bool]) -> sa.Select[tuple[uuid.UU
 
 def finish_settled_jobs(session: Session, jobs: Iterable[Job]) -> None:
     """Finish each locked job whose listing is complete and whose images have all ended; pause each
-    job that fails too often. Webhooks are notified of both, and of progress.
+    job that fails too often. Webhooks are notified of both, and of progress. The version that a job
+    made is shown; the caller has locked the item's job too.
     """
     for job in jobs:
         done = (
@@ -47,7 +49,11 @@ def finish_settled_jobs(session: Session, jobs: Iterable[Job]) -> None:
         if done and job.status not in ENDED:
             job.status = JobStatus.FINISHED
             job.finished_at = now(session)
-            announce(session, job, Event.JOB_FINISHED)
+            if job.of_job_id is None:
+                announce(session, job, Event.JOB_FINISHED)
+            else:
+                session.flush()
+                show_new_version(session, job)
         elif job.status not in HELD and _fails_too_often(job):
             job.status = JobStatus.PAUSED
             job.error_code = TooManyFailuresError.code

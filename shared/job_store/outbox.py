@@ -56,8 +56,10 @@ def announce_test(session: Session, webhook: Webhook) -> Delivery:
 
 def _receivers(session: Session, job: Job) -> Sequence[Webhook]:
     """The webhooks of the job. They are locked, because a delivery to a webhook deleted in the
-    meantime would violate its foreign key.
+    meantime would violate its foreign key. A job that makes a version is nobody's to know.
     """
+    if job.of_job_id is not None:
+        return ()
     return session.scalars(
         sa.select(Webhook)
         .where(

@@ -33,6 +33,8 @@ class OpenJob:
     total: int
     queued: int
     unsettled: int
+    makes_version: bool = False
+    """Whether a person waits for a result to be made again."""
 
     @property
     def express_left(self) -> int:
@@ -55,6 +57,7 @@ def open_jobs(
             Job.total,
             Job.queued,
             (Job.queued + Job.running).label("unsettled"),
+            Job.of_job_id.is_not(None).label("makes_version"),
         )
         .where(is_open(), Job.queued + Job.running > 0)
         .order_by(Job.id)
@@ -71,6 +74,7 @@ def open_jobs(
             total=row.total,
             queued=row.queued,
             unsettled=row.unsettled,
+            makes_version=row.makes_version,
         )
         for row in session.execute(statement)
     ]
@@ -107,7 +111,8 @@ def publishable(
     """
     model = Job.options["model"].as_string().label("model")
     out = (Job.running + _on_queue(Job.id, ahead)).label("out")
-    job = session.execute(sa.select(Job.priority, model, out).where(Job.id == job_id)).one_or_none()
+    facts = sa.select(Job.priority, Job.of_job_id, model, out).where(Job.id == job_id)
+    job = session.execute(facts).one_or_none()
     room = 0 if job is None else ahead - job.out
     if job is None or room <= 0:
         return []
@@ -128,6 +133,7 @@ def publishable(
             express=row.position <= EXPRESS_IMAGES,
             model=row.model or job.model,
             by_url=row.by_url,
+            makes_version=job.of_job_id is not None,
             attempts=row.attempts,
         )
         for row in rows

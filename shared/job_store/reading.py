@@ -19,7 +19,10 @@ def get_job(session: Session, job_id: uuid.UUID, *, api_key_id: uuid.UUID) -> Jo
     """The job, if this key submitted it."""
     return session.scalar(
         sa.select(Job).where(
-            Job.id == job_id, Job.api_key_id == api_key_id, Job.deleted_at.is_(None)
+            Job.id == job_id,
+            Job.api_key_id == api_key_id,
+            Job.deleted_at.is_(None),
+            Job.of_job_id.is_(None),
         )
     )
 
@@ -45,7 +48,9 @@ def list_jobs(
     """
     if metadata:
         return _list_labelled(session, api_key_id, metadata, before, limit)
-    statement = sa.select(Job).where(Job.api_key_id == api_key_id, Job.deleted_at.is_(None))
+    statement = sa.select(Job).where(
+        Job.api_key_id == api_key_id, Job.deleted_at.is_(None), Job.of_job_id.is_(None)
+    )
     if before is not None:
         statement = statement.where(Job.id < before)
     return session.scalars(statement.order_by(Job.id.desc()).limit(limit)).all()
@@ -63,7 +68,11 @@ def _list_labelled(
     """
     labels = [aliased(JobLabel) for _ in metadata]
     first = labels[0]
-    statement = sa.select(Job).join(first, first.job_id == Job.id).where(Job.deleted_at.is_(None))
+    statement = (
+        sa.select(Job)
+        .join(first, first.job_id == Job.id)
+        .where(Job.deleted_at.is_(None), Job.of_job_id.is_(None))
+    )
     for label, (name, value) in zip(labels, metadata.items(), strict=True):
         is_given = (label.api_key_id == api_key_id, label.name == name, label.value == value)
         if label is first:
@@ -96,6 +105,7 @@ def recent_rate(session: Session) -> Rate | None:
     statement = (
         sa.select(Job)
         .where(Job.id > first_id_of(since), Job.progressed_at > since, Job.succeeded > 0)
+        .where(Job.of_job_id.is_(None))
         .order_by(Job.id.desc())
         .limit(RATE_JOBS)
     )
@@ -115,7 +125,12 @@ def get_item(
     row = session.execute(
         sa.select(Item, Job.options)
         .join(Job, Job.id == Item.job_id)
-        .where(Item.id == item_id, Job.api_key_id == api_key_id, Job.deleted_at.is_(None))
+        .where(
+            Item.id == item_id,
+            Job.api_key_id == api_key_id,
+            Job.deleted_at.is_(None),
+            Job.of_job_id.is_(None),
+        )
     ).one_or_none()
     return None if row is None else (row.Item, row.options)
 

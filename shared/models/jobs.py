@@ -32,6 +32,9 @@ class Job(Base):
         partial_index("ix_jobs_deleted", "deleted_at", where="deleted_at IS NOT NULL"),
         partial_index("ix_jobs_changing", "id", where="pending_change IS NOT NULL"),
         partial_index(
+            "ix_jobs_versions", "of_job_id", "of_item_id", "id", where="of_job_id IS NOT NULL"
+        ),
+        partial_index(
             "ix_jobs_naming_uploads", "id", where=f"CAST(options AS TEXT) {NAMES_UPLOAD}"
         ),
         # SQLite keeps one of its own small: there all jobs are looked at.
@@ -108,6 +111,11 @@ class Job(Base):
     """What was asked for and its images do not show yet: a background round carries it out."""
     pending_after: Mapped[int] = mapped_column(default=0, server_default="0")
     """The position up to which it is carried out."""
+    of_job_id: Mapped[uuid.UUID | None]
+    of_item_id: Mapped[uuid.UUID | None]
+    """Set when the job makes one version of an item's result: the item, and its job. Callers never
+    see such a job (shared.job_store.versions).
+    """
 
 
 class Item(Base):
@@ -226,6 +234,13 @@ class Item(Base):
     input_bytes: Mapped[int | None] = mapped_column(BigInteger)
     output_bytes: Mapped[int | None] = mapped_column(BigInteger)
     timings_ms: Mapped[dict[str, Any] | None]
+
+    version: Mapped[int] = mapped_column(default=1, server_default="1")
+    """The number of the version that the item shows."""
+    redo: Mapped[dict[str, Any] | None]
+    """The version that is being made, or the last one that failed: its `number`, `made_by` and
+    `status`, and the error's `code` and `detail`.
+    """
 
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]

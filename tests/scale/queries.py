@@ -11,10 +11,10 @@ import sqlalchemy as sa
 
 from shared import job_store
 from shared.database import Session
-from shared.job_store import AttemptResult, NewItem, Settlement
-from shared.jobs import ItemStatus, Verdict
+from shared.job_store import AttemptResult, NewItem, NewVersion, Settlement
+from shared.jobs import ItemStatus, MadeBy, Verdict
 from shared.messages import Message
-from shared.models import Delivery, IdempotencyKey, Item, Job, Webhook
+from shared.models import Delivery, IdempotencyKey, Item, Job, Webhook, new_id
 from shared.webhooks import DeliveryStatus, Outcome
 from tests.scale.generate import HOT, Landmarks
 
@@ -51,6 +51,15 @@ def _ids(session: Session, job_id: uuid.UUID, status: ItemStatus, count: int) ->
 def _claims(session: Session, marks: Landmarks) -> list[job_store.Claim]:
     ids = _ids(session, marks.bulk, ItemStatus.QUEUED, 32)
     return job_store.claim_many(session, ids, job_ids=[marks.bulk], owner="w", lease_s=20)
+
+
+def _succeeded(session: Session, marks: Landmarks) -> Item:
+    [item_id] = _ids(session, marks.plain, ItemStatus.SUCCEEDED, 1)
+    return session.get_one(Item, item_id)
+
+
+def _new_version() -> NewVersion:
+    return NewVersion(job_id=new_id(), item_id=new_id(), made_by=MadeBy.NETWORK, options={})
 
 
 def _settlements(session: Session, marks: Landmarks) -> list[Settlement]:
@@ -265,6 +274,11 @@ QUERIES = [
         every=ROUND,
         run=lambda s, m: job_store.expire_jobs(s, older_than_s=30 * DAY_S, limit=20),
     ),
+    Query(
+        name="stop_versions",
+        every=ROUND,
+        run=lambda s, m: job_store.stop_versions(s, m.plain, limit=20),
+    ),
     Query(name="deleted_jobs", every=ROUND, run=lambda s, m: job_store.deleted_jobs(s, limit=20)),
     Query(
         name="sources_of",
@@ -403,6 +417,20 @@ QUERIES = [
         every=REQUEST,
         prepare=_item,
         run=lambda s, m, item: job_store.record_verdict(s, item, verdict=Verdict.ACCEPT, note=None),
+    ),
+    Query(
+        name="begin_version",
+        every=REQUEST,
+        prepare=_succeeded,
+        run=lambda s, m, item: job_store.begin_version(
+            s, item.id, _new_version(), api_key_id=m.key, kept=5
+        ),
+    ),
+    Query(
+        name="list_versions",
+        every=REQUEST,
+        prepare=_succeeded,
+        run=lambda s, m, item: job_store.list_versions(s, item),
     ),
     Query(
         name="ended_jobs_among",

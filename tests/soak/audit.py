@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from shared.database import Database
 from shared.jobs import ENDED, ItemStatus
+from shared.kept_files import thumbnails_key
 from shared.models import Item, Job
 from shared.object_url import ObjectUrl
 
@@ -66,7 +67,8 @@ def audit(database: Database, bucket: str, sizes: Mapping[str, int]) -> Findings
 
 def _outputs(row: Item) -> set[str]:
     outputs: list[dict[str, Any]] = row.outputs or []
-    return {row.result_key or "", *(str(one["key"]) for one in outputs)}
+    result_key = row.result_key or ""
+    return {result_key, thumbnails_key(result_key), *(str(one["key"]) for one in outputs)}
 
 
 def _inputs(source: str, bucket: str) -> set[str]:

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from api.client import responses
 from api.schemas import responses as schemas
+from api.schemas import versions
 from api.schemas import webhooks as webhook_schemas
 
 
@@ -17,6 +18,8 @@ from api.schemas import webhooks as webhook_schemas
         (responses.Counts, schemas.Counts),
         (responses.ReviewCounts, schemas.ReviewCounts),
         (responses.Item, schemas.ItemOut),
+        (responses.Redo, schemas.RedoOut),
+        (responses.Version, versions.VersionOut),
         (responses.StoredFile, schemas.OutputOut),
         (responses.Problem, schemas.ErrorWithRemedy),
         (responses.Webhook, webhook_schemas.WebhookOut),

@@ -1,5 +1,6 @@
 """How many messages each open job may have in the queue."""
 
+import dataclasses
 import uuid
 
 from shared.job_store import EXPRESS_IMAGES, OpenJob
@@ -80,3 +81,11 @@ def test_a_flood_of_newcomers_of_one_key_shares_its_express_images() -> None:
     flood = [newcomers.share(job(SHOP, 8)) for _ in range(50)]
     assert sum(one.express for one in flood) == 12
     assert all(one.ahead <= 8 for one in flood)
+
+
+def test_a_result_that_a_person_waits_for_precedes_the_key_s_other_jobs() -> None:
+    key = uuid.uuid4()
+    jobs = [job(key, 8) for _ in range(5)]
+    redo = dataclasses.replace(job(key, 1), makes_version=True)
+    given = {share.job_id: share.express for share in shares([*jobs, redo], ahead=256, held=4)}
+    assert given[redo.job_id] == 1

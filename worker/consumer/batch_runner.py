@@ -251,6 +251,7 @@ class BatchRunner:
             ),
             name=claim.name,
             suspect=claim.suspect,
+            matte_key=claim.matte_key,
             tenant=str(claim.api_key_id),
         )
 

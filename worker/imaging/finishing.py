@@ -17,6 +17,7 @@ from worker.imaging.crop_and_canvas import canvas_pixels, compute_placement, sub
 from worker.imaging.decoding import DecodedImage
 from worker.imaging.despeckle import despeckle
 from worker.imaging.encoding import encode
+from worker.imaging.kept_files import KeptFiles
 from worker.imaging.marketplace_rules import unmet_rules
 from worker.imaging.matte import adjust_matte, full_size_alpha
 from worker.imaging.metadata import Metadata, read_metadata
@@ -103,17 +104,46 @@ def finish(
     metadata: Sequence[Metadata] = (),
     pictures: Mapping[str, Image] | None = None,
     timings_ms: dict[str, float] | None = None,
+    kept: KeptFiles | None = None,
 ) -> list[FinishedFile]:
-    """Render and encode every output of an image, the main one first.
+    """Render and encode every output of an image, the main one first, as `finish_matte` does.
 
-    `alpha` is the network's output [h, w] float32 in 0..1. `name` is the photo's name, for name
-    templates. `metadata` has one entry for each output. `pictures` maps URLs to decoded background
-    pictures. The encoding time is stored in `timings_ms["encode"]`.
+    `alpha` is the network's output [h, w] float32 in 0..1.
+    """
+    return finish_matte(
+        decoded,
+        matte_of(decoded, prepared, alpha, options),
+        options,
+        name=name,
+        metadata=metadata,
+        pictures=pictures,
+        timings_ms=timings_ms,
+        kept=kept,
+    )
+
+
+def finish_matte(
+    decoded: DecodedImage,
+    matte: Image,
+    options: Options,
+    *,
+    name: str = "",
+    metadata: Sequence[Metadata] = (),
+    pictures: Mapping[str, Image] | None = None,
+    timings_ms: dict[str, float] | None = None,
+    kept: KeptFiles | None = None,
+) -> list[FinishedFile]:
+    """Render and encode every output from a finished matte [H, W] uint8 of the decoded image's
+    size; the options that change the matte itself have no effect.
+
+    `name` is the photo's name, for name templates. `metadata` has one entry for each output.
+    `pictures` maps URLs to decoded background pictures. The encoding time is stored in
+    `timings_ms["encode"]`. `kept`: the files beside the result to make.
 
     Raises OutputTooLargeError before anything is rendered, FormatUnavailableError,
     EncodingFailedError.
     """
-    subject = Subject(decoded.image, matte_of(decoded, prepared, alpha, options))
+    subject = Subject(decoded.image, matte)
     for rendition in options.renditions:
         _check_side(rendition, *_output_size(rendition, subject, decoded))
     files: list[FinishedFile] = []
@@ -129,6 +159,8 @@ def finish(
         started = time.perf_counter()
         data = encode(pixels, rendition, metadata[index] if metadata else Metadata())
         encoding_s += time.perf_counter() - started
+        if kept is not None and not index:
+            kept.make(decoded, subject.matte, pixels)
         height, width = pixels.shape[:2]
         files.append(
             FinishedFile(

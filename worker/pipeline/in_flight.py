@@ -15,6 +15,7 @@ from shared.tracing import StageSpan
 from worker.imaging.arrays import Image
 from worker.imaging.decoding import DecodedImage
 from worker.imaging.finishing import FinishedFile
+from worker.imaging.kept_files import KeptFiles
 from worker.imaging.metadata import Metadata
 from worker.imaging.prepared import PreparedImage
 from worker.pipeline.work_items import Outcome, WorkItem
@@ -57,9 +58,14 @@ class InFlightImage:
     decoded: DecodedImage | None = None
     prepared: PreparedImage | None = None
     alpha: NDArray[float32] | None = None
+    given_matte: bytes | None = None
+    """The file of a finished matte, which makes a network unnecessary."""
+    matte: Image | None = None
+    """The same, decoded: [H, W] uint8 of the photo's size."""
     metadata: list[Metadata] = field(default_factory=list)
     pictures: dict[str, Image] = field(default_factory=dict)
     files: list[FinishedFile] = field(default_factory=list)
+    kept: KeptFiles | None = None
 
     @property
     def picture_urls(self) -> set[str]:

@@ -12,8 +12,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from contextlib import AbstractContextManager
 
 import cv2
+import numpy as np
 
-from shared.errors import MattingError
+from shared.errors import ImageError, InvalidMatteError, MattingError
+from shared.kept_files import output_with_matte
 from shared.options import ColourProfile
 from shared.settings import Settings
 from shared.telemetry import get_logger
@@ -22,13 +24,15 @@ from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
-from worker.imaging.decoding import decode, pixels_to_decode
+from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode
 from worker.imaging.finishing import (
-    finish,
+    finish_matte,
     largest_canvas_pixels,
+    matte_of,
     metadata_to_keep,
     min_decode_side_px,
 )
+from worker.imaging.kept_files import KeptFiles
 from worker.imaging.quarantine import DecodeRequest, Quarantine
 from worker.imaging.review import ReviewInput, review_many
 from worker.pipeline.background_pictures import BackgroundPictures
@@ -217,13 +221,16 @@ class Pipeline:
         with too many pixels fails and needs none.
         """
         options = in_flight.item.options
-        pixels = pixels_to_decode(data, min_decode_side_px(options))
+        pixels = pixels_to_decode(data, _min_side_px(in_flight))
         if pixels > self._settings.max_image_pixels:
             return 0
+        if in_flight.given_matte is not None:
+            pixels += pixels_to_decode(in_flight.given_matte)
         return max(pixels, largest_canvas_pixels(options))
 
     def _pool(self, in_flight: InFlightImage) -> SmallestBatchFirstPool:
-        return self._suspects if in_flight.item.suspect else self._codecs
+        waits = in_flight.item.suspect or in_flight.given_matte is not None
+        return self._suspects if waits else self._codecs
 
     def _decode(self, in_flight: InFlightImage, data: bytes) -> None:
         in_flight.stage("decode", lambda: self._decode_and_prepare(in_flight, data))
@@ -231,7 +238,7 @@ class Pipeline:
     def _decode_and_prepare(self, in_flight: InFlightImage, data: bytes) -> None:
         options = in_flight.item.options
         request = DecodeRequest(
-            min_decode_side_px(options), options.colour_profile is ColourProfile.KEEP
+            _min_side_px(in_flight), options.colour_profile is ColourProfile.KEEP
         )
         if in_flight.item.suspect:
             decoded = self._quarantine.decode(data, request)
@@ -245,8 +252,27 @@ class Pipeline:
                 )
         in_flight.metadata = metadata_to_keep(data, options)
         in_flight.outcome.width, in_flight.outcome.height = decoded.width, decoded.height
-        in_flight.prepared = self._predictor.prepare(decoded.image, options.profile)
+        if in_flight.given_matte is not None:
+            in_flight.matte = self._decode_matte(in_flight.given_matte, decoded)
+            in_flight.given_matte = None
+        else:
+            in_flight.prepared = self._predictor.prepare(decoded.image, options.profile)
         in_flight.decoded = decoded
+
+    def _decode_matte(self, data: bytes, decoded: DecodedImage) -> Image:
+        """A matte that came through the API [H, W] uint8, decoded in a child process. Raises
+        InvalidMatteError.
+        """
+        try:
+            pixels = self._quarantine.decode(data, DecodeRequest()).image
+        except ImageError as error:
+            raise InvalidMatteError(f"The matte can't be read: {error.detail}") from error
+        if pixels.shape[:2] != (decoded.height, decoded.width):
+            raise InvalidMatteError(
+                f"The matte has {pixels.shape[1]} x {pixels.shape[0]} pixels, the photo"
+                f" {decoded.width} x {decoded.height}"
+            )
+        return np.ascontiguousarray(pixels[..., 0])
 
     def _predict(self, in_flight_images: list[InFlightImage]) -> None:
         ready = [p for p in in_flight_images if p.prepared is not None and not p.outcome.reused]
@@ -276,27 +302,37 @@ class Pipeline:
             in_flight.outcome.review = tuple(reasons)
 
     def _finish(self, in_flight: InFlightImage) -> "Future[None]":
-        if in_flight.alpha is not None:
+        if in_flight.alpha is not None or in_flight.matte is not None:
             with self._watchdog.watching(in_flight.item.item_id, "finish"):
                 in_flight.stage("finish", lambda: self._compose(in_flight))
         # Release the large arrays right after encoding: storing may wait for the network.
-        in_flight.decoded = in_flight.prepared = in_flight.alpha = None
+        in_flight.decoded = in_flight.prepared = in_flight.alpha = in_flight.matte = None
         in_flight.pictures = {}
         return self._transfers.put(in_flight)
 
     def _compose(self, in_flight: InFlightImage) -> None:
-        assert in_flight.decoded is not None
-        assert in_flight.prepared is not None
-        assert in_flight.alpha is not None
-        in_flight.files = finish(
-            in_flight.decoded,
-            in_flight.prepared,
-            in_flight.alpha,
-            in_flight.item.options,
+        decoded, options = in_flight.decoded, in_flight.item.options
+        assert decoded is not None
+        matte = in_flight.matte
+        if matte is None:
+            assert in_flight.prepared is not None
+            assert in_flight.alpha is not None
+            matte = matte_of(decoded, in_flight.prepared, in_flight.alpha, options)
+        in_flight.kept = KeptFiles(
+            wants_thumbnails=self._settings.thumbnails,
+            wants_matte=self._settings.keep_mattes
+            and in_flight.matte is None
+            and output_with_matte(options) is None,
+        )
+        in_flight.files = finish_matte(
+            decoded,
+            matte,
+            options,
             name=in_flight.item.name,
             metadata=in_flight.metadata,
             pictures=in_flight.pictures,
             timings_ms=in_flight.outcome.timings_ms,
+            kept=in_flight.kept,
         )
         in_flight.outcome.output_bytes = len(in_flight.files[0].data)
 
@@ -305,3 +341,10 @@ class Pipeline:
         # Decoded in quarantine: every batch of the job reads the picture, so a picture that crashes
         # native code would end one worker after another.
         return self._quarantine.decode(data, DecodeRequest()).image
+
+
+def _min_side_px(in_flight: InFlightImage) -> int | None:
+    """As `min_decode_side_px`. What a person painted is rendered at the photo's full size."""
+    if in_flight.item.matte_key is not None:
+        return None
+    return min_decode_side_px(in_flight.item.options)

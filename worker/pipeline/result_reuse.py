@@ -17,8 +17,10 @@ from shared.database import Database
 from shared.errors import MattingError
 from shared.job_store import EarlierResult
 from shared.jobs import Reason
+from shared.kept_files import matte_key, output_with_matte, thumbnails_key
 from shared.options import Options
 from shared.result_names import file_name
+from shared.settings import Settings
 from shared.storage import Storage
 from shared.telemetry import get_logger
 from worker.pipeline.work_items import Outcome, StoredOutput, WorkItem
@@ -104,10 +106,15 @@ def stored_again(past: EarlierResult, item: WorkItem) -> tuple[StoredOutput, ...
 
 
 def copy_again(
-    past: EarlierResults, found: EarlierResult, item: WorkItem, outcome: Outcome
+    past: EarlierResults,
+    found: EarlierResult,
+    item: WorkItem,
+    outcome: Outcome,
+    settings: Settings,
 ) -> None:
-    """Copy the files of an earlier image, and fill in the whole outcome, because the photo may
-    never be decoded. If a file or the photo's size is missing, the image is computed.
+    """Copy the files of an earlier image and those beside them, and fill in the whole outcome,
+    because the photo may never be decoded. If a file or the photo's size is missing, the image is
+    computed.
     """
     if not (found.width and found.height):
         return
@@ -117,6 +124,11 @@ def copy_again(
         sources = [found.result_key, *(one["key"] for one in (found.outputs or [])[1:])]
         for source, output in zip(sources, outputs, strict=True):
             past.copy(source, output.key)
+        kept = [thumbnails_key] * settings.thumbnails
+        if settings.keep_mattes and output_with_matte(item.options) is None:
+            kept.append(matte_key)
+        for key_of in kept:
+            past.copy(key_of(found.result_key), key_of(outputs[0].key))
     except (MattingError, ValueError) as error:
         log.info("reuse-gone", item=item.item_id, detail=str(error))
         return

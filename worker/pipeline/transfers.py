@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 from shared.errors import MattingError
+from shared.kept_files import matte_key, thumbnails_key
 from shared.settings import Settings
 from shared.telemetry import get_logger
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
@@ -24,7 +25,7 @@ class Transfers:
 
     def __init__(self, store: ObjectStore, settings: Settings, past: EarlierResults | None) -> None:
         self._store = store
-        self._max_bytes = settings.max_image_bytes
+        self._settings = settings
         self._past = past
         self._io = SmallestBatchFirstPool(settings.io_threads, "io")
         self._web = SmallestBatchFirstPool(settings.url_threads, "web")
@@ -36,9 +37,13 @@ class Transfers:
 
     def _get(self, in_flight: InFlightImage) -> bytes:
         item = in_flight.item
-        data = self._store.get(item.bucket, item.key, self._max_bytes)
+        data = self._store.get(item.bucket, item.key, self._settings.max_image_bytes)
         in_flight.outcome.input_bytes = len(data)
-        if self._past is not None:
+        if item.matte_key is not None:
+            in_flight.given_matte = self._store.get(
+                self._settings.s3_bucket, item.matte_key, self._settings.max_image_bytes
+            )
+        elif self._past is not None:
             in_flight.outcome.fingerprint = self._past.fingerprint(item.tenant, data, item.options)
         return data
 
@@ -58,7 +63,13 @@ class Transfers:
             return []
         return [
             self._io.submit(
-                in_flight.of, copy_again, self._past, past, in_flight.item, in_flight.outcome
+                in_flight.of,
+                copy_again,
+                self._past,
+                past,
+                in_flight.item,
+                in_flight.outcome,
+                self._settings,
             )
             for in_flight in in_flight_images
             if (past := found.get((in_flight.item.tenant, in_flight.outcome.fingerprint or "")))
@@ -81,6 +92,11 @@ class Transfers:
         item, files = in_flight.item, in_flight.files
         for output, file in zip(item.outputs, files, strict=True):
             self._store.put(output.key, file.data, output.rendition.format.content_type)
+        kept, main_key = in_flight.kept, item.outputs[0].key
+        if kept is not None and kept.thumbnails is not None:
+            self._store.put(thumbnails_key(main_key), kept.thumbnails, "image/webp")
+        if kept is not None and kept.matte is not None:
+            self._store.put(matte_key(main_key), kept.matte, "image/png")
         in_flight.outcome.outputs = tuple(
             StoredOutput(
                 name=file.name,

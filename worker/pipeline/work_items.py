@@ -39,6 +39,8 @@ class WorkItem:
     """The caller's path of the photo; results are named after it."""
     suspect: bool = False
     """Decode it in a child process."""
+    matte_key: str | None = None
+    """The object key of a finished matte, to use instead of a network's."""
     tenant: str = ""
     """The id of the caller's API key."""
 

@@ -1,0 +1,323 @@
+"""/v1/items/{id}/…: the matte, the photo and the thumbnails of an image."""
+
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse, StreamingResponse
+
+from api.http.auth import CallerDep
+from api.http.guarded_route import GuardedRoute
+from api.http.limits import BodyLimits, takes
+from api.http.problems import responses
+from api.matte_png import alpha_as_grey_png, checked_matte
+from api.resources import Resources, ResourcesDep
+from api.routes.lookup import find_item
+from api.schemas.responses import ItemOut
+from api.submissions.forms import read_whole
+from api.submissions.redo import mend
+from shared.content_disposition import content_disposition
+from shared.errors import (
+    FileTooLargeError,
+    IfMatchMissingError,
+    InvalidMatteError,
+    ItemNotFoundError,
+    MatteChangedError,
+    NotKeptError,
+    QuotaExceededError,
+    RedoPendingError,
+    ResultNotReadyError,
+    SourceNotFoundError,
+)
+from shared.jobs import ItemStatus
+from shared.kept_files import MatteIn, matte_key, output_with_matte, thumbnails_key
+from shared.models import Item
+from shared.object_url import ObjectUrl
+from shared.options import Options
+from shared.photo_kinds import HEAD_BYTES, photo_kind
+from shared.storage import STREAM_BYTES
+
+router = APIRouter(route_class=GuardedRoute, prefix="/v1/items/{item_id}", tags=["items"])
+
+MAX_THUMBNAILS_BYTES = 1024**2
+
+_MEDIA_TYPES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "HEIF": "image/heic",
+    "AVIF": "image/avif",
+    "TIFF": "image/tiff",
+    "BMP": "image/bmp",
+    "PSD": "image/vnd.adobe.photoshop",
+}
+"""Media types by shared.photo_kinds. What the storage says about a file is the caller's word."""
+
+IfNoneMatch = Annotated[str | None, Header(max_length=1_000)]
+_PNG: dict[str, Any] = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
+_WEBP: dict[str, Any] = {"image/webp": {"schema": {"type": "string", "format": "binary"}}}
+_UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "You have it."}}
+
+
+class _Png(StreamingResponse):
+    media_type = "image/png"
+
+
+class _Webp(Response):
+    media_type = "image/webp"
+
+
+@router.get(
+    "/matte",
+    response_class=_Png,
+    responses={
+        200: {
+            "description": "8-bit grey PNG of the upright photo's size; 255 is the subject. Its "
+            "`ETag` belongs into the `If-Match` of a change.",
+            "content": _PNG,
+        },
+        **_UNCHANGED,
+        **responses(ItemNotFoundError, NotKeptError, ResultNotReadyError),
+    },
+)
+def get_matte(
+    item_id: uuid.UUID,
+    resources: ResourcesDep,
+    caller: CallerDep,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """The matte of an image's result, streamed through the API."""
+    item, options = find_item(resources, caller, item_id)
+    result_key = _result_key(item)
+    if _is_known(if_none_match, item):
+        return _unchanged(item)
+    pieces = _matte_of(resources, item, result_key, Options.model_validate(item.options or options))
+    return _Png(pieces, headers=_headers(item))
+
+
+def _matte_of(
+    resources: Resources, item: Item, result_key: str, options: Options
+) -> Iterator[bytes]:
+    """Raises NotKeptError, StorageError."""
+    inside = output_with_matte(options)
+    key = matte_key(result_key)
+    if inside is not None:
+        key = item.outputs[inside[0]]["key"] if item.outputs else result_key
+    try:
+        _, pieces = resources.storage.open(resources.storage.bucket, key)
+    except SourceNotFoundError as error:
+        raise NotKeptError(f"The matte of the item {item.id} was not kept") from error
+    return alpha_as_grey_png(pieces) if inside and inside[1] is MatteIn.ALPHA else pieces
+
+
+@router.put(
+    "/matte",
+    status_code=202,
+    openapi_extra={"requestBody": {"required": True, "content": _PNG}},
+    responses=responses(
+        ItemNotFoundError,
+        IfMatchMissingError,
+        InvalidMatteError,
+        MatteChangedError,
+        QuotaExceededError,
+        RedoPendingError,
+        ResultNotReadyError,
+    ),
+)
+@takes(BodyLimits(memory_bytes=lambda settings: settings.max_image_bytes))
+async def put_matte(
+    item_id: uuid.UUID,
+    request: Request,
+    resources: ResourcesDep,
+    caller: CallerDep,
+    if_match: Annotated[
+        str | None,
+        Header(max_length=1_000, description="The `ETag` of the matte that you changed, or `*`."),
+    ] = None,
+) -> ItemOut:
+    """Replace the matte of a result: a worker renders all outputs again with the item's own
+    options. Until then the item shows the result that it has.
+    """
+    if if_match is None:
+        raise IfMatchMissingError
+    item, options = await run_in_threadpool(find_item, resources, caller, item_id)
+    _result_key(item)
+    instead_of = None if if_match.strip() == "*" else frozenset({item.version})
+    if instead_of is not None and not _names(if_match, item):
+        raise MatteChangedError(f"The item shows version {item.version} by now")
+    matte = checked_matte(await read_whole(request), item.width or 0, item.height or 0)
+    item, options = await run_in_threadpool(
+        mend, resources, caller, item, options, matte, instead_of
+    )
+    return ItemOut.of(item, options)
+
+
+@router.get(
+    "/thumbnail",
+    response_class=_Webp,
+    responses={
+        200: {"description": "WebP of at most 320 px a side.", "content": _WEBP},
+        **_UNCHANGED,
+        **responses(ItemNotFoundError, NotKeptError, ResultNotReadyError),
+    },
+)
+def get_thumbnail(
+    item_id: uuid.UUID,
+    resources: ResourcesDep,
+    caller: CallerDep,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """A small picture of the result."""
+    item, _ = find_item(resources, caller, item_id)
+    return _thumbnail(resources, item, if_none_match, 0)
+
+
+@router.get(
+    "/photo-thumbnail",
+    response_class=_Webp,
+    responses={
+        200: {"description": "WebP of at most 320 px a side.", "content": _WEBP},
+        **_UNCHANGED,
+        **responses(ItemNotFoundError, NotKeptError, ResultNotReadyError),
+    },
+)
+def get_photo_thumbnail(
+    item_id: uuid.UUID,
+    resources: ResourcesDep,
+    caller: CallerDep,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """A small picture of the upright photo."""
+    item, _ = find_item(resources, caller, item_id)
+    return _thumbnail(resources, item, if_none_match, 1)
+
+
+def _thumbnail(resources: Resources, item: Item, known: str | None, index: int) -> Response:
+    key = thumbnails_key(_result_key(item))
+    if _is_known(known, item):
+        return _unchanged(item)
+    try:
+        both = resources.storage.get(resources.storage.bucket, key, MAX_THUMBNAILS_BYTES)
+    except SourceNotFoundError as error:
+        raise NotKeptError(f"There are no thumbnails of the item {item.id}") from error
+    first = 8 + int.from_bytes(both[4:8], "little")
+    return _Webp(both[first:] if index else both[:first], headers=_headers(item))
+
+
+@router.get(
+    "/photo",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "The file, where it has no URL in the storage, or with `inline`.",
+            "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        307: {"description": "To the file, by a URL that is valid for a while."},
+        **responses(ItemNotFoundError, SourceNotFoundError),
+    },
+)
+async def get_photo(
+    item_id: uuid.UUID,
+    resources: ResourcesDep,
+    caller: CallerDep,
+    inline: Annotated[
+        bool, Query(description="Send the file itself, from this origin, and never redirect.")
+    ] = False,
+) -> Response:
+    """The original photo. A photo by URL is fetched again."""
+    item, _ = await run_in_threadpool(find_item, resources, caller, item_id)
+    name = PurePosixPath(item.name).name
+    if not item.source.startswith("s3://"):
+        pieces = await to_thread.run_sync(
+            _fetched, resources, item.source, limiter=resources.fetching
+        )
+        return _streamed(*pieces, name)
+    place = ObjectUrl.parse(item.source, resources.storage.bucket)
+    if inline:
+        return _streamed(*await run_in_threadpool(_opened, resources, place), name)
+    url = resources.storage.presign_get(
+        place.key,
+        ttl_s=resources.settings.result_url_ttl_s,
+        filename=name,
+        bucket=place.bucket,
+    )
+    return RedirectResponse(url, 307, headers={"Cache-Control": "no-store"})
+
+
+def _opened(resources: Resources, place: ObjectUrl) -> tuple[int, Iterator[bytes], bytes]:
+    """Size, pieces and first piece of an object. Raises ImageError, StorageError."""
+    size, pieces = resources.storage.open(place.bucket, place.key)
+    if size > resources.settings.max_image_bytes:
+        raise FileTooLargeError(f"The photo has {size:,} bytes by now")
+    return size, pieces, next(pieces, b"")
+
+
+def _fetched(resources: Resources, url: str) -> tuple[int, Iterator[bytes], bytes]:
+    """The same for a URL; the file is on disk first. Raises ImageError, TransientError."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - `pieces` closes it
+    try:
+        resources.web.fetch(url, resources.settings.max_image_bytes, file)
+    except BaseException:
+        file.close()
+        raise
+    size = file.tell()
+    file.seek(0)
+
+    def pieces() -> Iterator[bytes]:
+        with file:
+            while piece := file.read(STREAM_BYTES):
+                yield piece
+
+    return size, (parts := pieces()), next(parts, b"")
+
+
+def _streamed(size: int, rest: Iterator[bytes], first: bytes, name: str) -> Response:
+    kind = _MEDIA_TYPES.get(photo_kind(first[:HEAD_BYTES]) or "")
+
+    def pieces() -> Iterator[bytes]:
+        yield first
+        yield from rest
+
+    return StreamingResponse(
+        pieces(),
+        media_type=kind or "application/octet-stream",
+        headers={
+            "Content-Length": str(size),
+            "Cache-Control": "private, no-cache",
+            "Content-Disposition": content_disposition("inline" if kind else "attachment", name),
+        },
+    )
+
+
+def _result_key(item: Item) -> str:
+    if item.status is not ItemStatus.SUCCEEDED or item.result_key is None:
+        raise ResultNotReadyError(f"The item is {item.status}")
+    return item.result_key
+
+
+def _etag(item: Item) -> str:
+    """The strong validator of what belongs to the version that the item shows."""
+    return f'"v{item.version}"'
+
+
+def _names(condition: str, item: Item) -> bool:
+    """Whether a condition names the version that the item shows (RFC 9110, 8.8.3.2: strongly)."""
+    return _etag(item) in [tag.strip() for tag in condition.split(",")]
+
+
+def _is_known(if_none_match: str | None, item: Item) -> bool:
+    """The same weakly: a proxy that compresses makes a validator weak."""
+    return if_none_match is not None and _names(if_none_match.replace("W/", ""), item)
+
+
+def _headers(item: Item) -> dict[str, str]:
+    return {"ETag": _etag(item), "Cache-Control": "private, no-cache"}
+
+
+def _unchanged(item: Item) -> Response:
+    return Response(status_code=304, headers=_headers(item))

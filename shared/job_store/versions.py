@@ -1,0 +1,250 @@
+"""Versions of an item's result: asked for, listed, restored.
+
+A version is made by a job of its own with one item, which callers never see. So it takes the same
+way through queue, claims and fences as any image, and until it has succeeded the item shows what it
+showed before. The item's own job stays finished.
+"""
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from shared.database import now
+from shared.errors import (
+    ItemNotFoundError,
+    MatteChangedError,
+    RedoPendingError,
+    ResultNotReadyError,
+    VersionNotFoundError,
+)
+from shared.job_store.disposal import DeletedJobs
+from shared.job_store.locks import lock_jobs
+from shared.job_store.reading import get_item
+from shared.job_store.shown_version import RESULT_COLUMNS, show
+from shared.job_store.usage import take_from_quota
+from shared.jobs import ENDED, ItemStatus, JobStatus, MadeBy
+from shared.models import ApiKey, Item, Job, new_id
+
+KIND = "version"
+"""The kind of source of a job that makes a version."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewVersion:
+    """A version to make."""
+
+    job_id: uuid.UUID
+    item_id: uuid.UUID
+    """The ids of the job that makes it, and of its only item."""
+    made_by: MadeBy
+    options: dict[str, Any] | None = None
+    """The complete options; None: those of the version that the item shows."""
+    matte_key: str | None = None
+    """The stored matte to use instead of a network's."""
+    instead_of: frozenset[int] | None = None
+    """Only if the item shows one of these versions; None: whichever it shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of an item's result."""
+
+    job: Job
+    """The job that makes it."""
+    result: Item
+    api_key: str
+    """Name of the API key that asked for it."""
+
+    @property
+    def number(self) -> int:
+        """From 1, the first result."""
+        number: int = self.job.source["number"]
+        return number
+
+    @property
+    def made_by(self) -> MadeBy:
+        """Who found the subject."""
+        return MadeBy(self.job.source["made_by"])
+
+
+def begin_version(
+    session: Session, item_id: uuid.UUID, new: NewVersion, *, api_key_id: uuid.UUID, kept: int
+) -> tuple[Item, dict[str, Any]]:
+    """Ask for a version of a succeeded item; returns the item and its job's options. Of the ended
+    versions the first, the one that the item shows and the last `kept` stay. A network's version
+    counts for the quota like any image.
+
+    Raises ItemNotFoundError, ResultNotReadyError, RedoPendingError, MatteChangedError,
+    QuotaExceededError.
+    """
+    origin, item = _locked(session, item_id, api_key_id)
+    if new.instead_of is not None and item.version not in new.instead_of:
+        raise MatteChangedError(f"The item shows version {item.version} by now")
+    earlier = _version_jobs(session, item)
+    if not earlier:
+        earlier = [_first_version(session, origin, item)]
+    if new.made_by is MadeBy.NETWORK:
+        take_from_quota(session, api_key_id, 1)
+    number = 1 + max(job.source["number"] for job in earlier)
+    source = {"kind": KIND, "number": number, "made_by": new.made_by.value}
+    moment = now(session)
+    session.add(
+        Job(
+            id=new.job_id,
+            api_key_id=api_key_id,
+            of_job_id=origin.id,
+            of_item_id=item.id,
+            priority=origin.priority,
+            options=new.options or item.options or origin.options,
+            source=source if new.matte_key is None else {**source, "matte": new.matte_key},
+            suspect=origin.suspect,
+            total=1,
+            queued=1,
+            created_at=moment,
+            expanded_at=moment,
+        )
+    )
+    session.flush()
+    session.add(
+        Item(
+            id=new.item_id,
+            job_id=new.job_id,
+            position=1,
+            name=item.name,
+            source=item.source,
+            custom_id=item.custom_id,
+            created_at=moment,
+        )
+    )
+    item.redo = {"number": number, "made_by": new.made_by.value, "status": "waiting"}
+    for job in earlier[1:-kept]:
+        if job.source["number"] != item.version:
+            job.deleted_at = moment
+    session.flush()
+    return item, origin.options
+
+
+def _locked(session: Session, item_id: uuid.UUID, api_key_id: uuid.UUID) -> tuple[Job, Item]:
+    """A succeeded item and its job, locked, of which no version is being made."""
+    found = get_item(session, item_id, api_key_id=api_key_id)
+    if found is None:
+        raise ItemNotFoundError(f"There is no item {item_id}")
+    origin = lock_jobs(session, [found[0].job_id]).get(found[0].job_id)
+    if origin is None or origin.deleted_at is not None:
+        raise ItemNotFoundError(f"There is no item {item_id}")
+    item = session.get_one(Item, item_id, with_for_update=True, populate_existing=True)
+    if item.status is not ItemStatus.SUCCEEDED:
+        raise ResultNotReadyError(f"The item is {item.status}")
+    pending = _of_item(item).where(Job.status.not_in(ENDED), Job.deleted_at.is_(None))
+    if session.scalar(pending.with_only_columns(Job.id).limit(1)) is not None:
+        raise RedoPendingError
+    return origin, item
+
+
+def _of_item(item: Item) -> sa.Select[Any]:
+    """The jobs that make versions of an item."""
+    return sa.select(Job).where(
+        Job.of_job_id.is_not(None), Job.of_job_id == item.job_id, Job.of_item_id == item.id
+    )
+
+
+def _version_jobs(session: Session, item: Item) -> list[Job]:
+    """The same of the versions that are kept, oldest first."""
+    jobs = session.scalars(_of_item(item).where(Job.deleted_at.is_(None)))
+    return sorted(jobs, key=lambda job: int(job.source["number"]))
+
+
+def _first_version(session: Session, origin: Job, item: Item) -> Job:
+    """A copy of the first result's row, made before the second: most items have no versions."""
+    made = Job(
+        id=new_id(),
+        api_key_id=origin.api_key_id,
+        of_job_id=origin.id,
+        of_item_id=item.id,
+        status=JobStatus.FINISHED,
+        priority=origin.priority,
+        options=item.options or origin.options,
+        source={"kind": KIND, "number": item.version, "made_by": MadeBy.NETWORK.value},
+        total=1,
+        succeeded=1,
+        created_at=item.created_at,
+        expanded_at=item.created_at,
+        finished_at=item.finished_at,
+    )
+    session.add(made)
+    session.flush()
+    values = {column: getattr(item, column) for column in RESULT_COLUMNS}
+    session.add(
+        Item(
+            id=new_id(),
+            job_id=made.id,
+            position=1,
+            name=item.name,
+            source=item.source,
+            custom_id=item.custom_id,
+            status=ItemStatus.SUCCEEDED,
+            attempts=item.attempts,
+            created_at=item.created_at,
+            **values,
+        )
+    )
+    session.flush()
+    return made
+
+
+def list_versions(session: Session, item: Item) -> list[Version]:
+    """The versions of an item, oldest first; none if its first result is the only one."""
+    statement = (
+        _of_item(item)
+        .where(Job.deleted_at.is_(None))
+        .join(Item, Item.job_id == Job.id)
+        .join(ApiKey, ApiKey.id == Job.api_key_id)
+        .with_only_columns(Job, Item, ApiKey.name)
+    )
+    versions = [Version(*row) for row in session.execute(statement)]
+    return sorted(versions, key=lambda version: version.number)
+
+
+def restore_version(
+    session: Session, item_id: uuid.UUID, number: int, *, api_key_id: uuid.UUID
+) -> tuple[Item, dict[str, Any]]:
+    """Let an item show an earlier version again; returns the item and its job's options.
+
+    Raises ItemNotFoundError, ResultNotReadyError, RedoPendingError, VersionNotFoundError.
+    """
+    origin, item = _locked(session, item_id, api_key_id)
+    for version in list_versions(session, item):
+        if version.number == number and version.result.status is ItemStatus.SUCCEEDED:
+            show(origin, item, version.job, version.result)
+            session.flush()
+            return item, origin.options
+    if number != item.version:
+        raise VersionNotFoundError(f"The item {item_id} has no finished version {number}")
+    return item, origin.options
+
+
+def stop_versions(session: Session, job_id: uuid.UUID, *, limit: int) -> DeletedJobs:
+    """Stop up to `limit` jobs that make versions of a deleted job's items, and mark them as
+    deleted.
+    """
+    statement = (
+        sa.select(Job.id)
+        .where(Job.of_job_id.is_not(None), Job.of_job_id == job_id)
+        .order_by(Job.id)
+        .limit(limit)
+    )
+    jobs = lock_jobs(session, session.scalars(statement).all())
+    moment = now(session)
+    for job in jobs.values():
+        if job.status not in ENDED:
+            job.cancelled, job.queued = job.cancelled + job.queued, 0
+            job.status, job.finished_at = JobStatus.CANCELLED, moment
+        job.deleted_at = job.deleted_at or moment
+    session.flush()
+    return DeletedJobs(
+        removable=[job.id for job in jobs.values() if not job.running],
+        in_use=any(job.running for job in jobs.values()),
+    )
