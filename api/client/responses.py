@@ -120,6 +120,8 @@ class Item(NamedItem):
     version: int
     redo: Redo | None
     finished_at: str | None
+    result_url: str | None
+    urls_expire_at: str | None
 
 
 class Version(TypedDict):
@@ -137,8 +139,6 @@ class Version(TypedDict):
     output_bytes: int | None
     created_at: str
     finished_at: str | None
-    result_url: str | None
-    urls_expire_at: str | None
 
 
 class Webhook(TypedDict):
