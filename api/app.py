@@ -10,7 +10,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from api.console import home, job_pages, new_job_page, sign_in
+from api.console import home, job_pages, mend_page, new_job_page, sign_in, system_page
 from api.http import openapi, problems
 from api.http.headers import Headers
 from api.http.metrics import RequestMetrics
@@ -28,6 +28,7 @@ from api.routes import (
     presets,
     removebg,
     sign_in_links,
+    system,
     uploads,
     usage,
     webhooks,
@@ -48,7 +49,18 @@ Every request carries an API key: `Authorization: Bearer KEY`. Errors are
 `application/problem+json` with a stable `code`.
 """
 
-TAGS = ("jobs", "items", "removebg", "uploads", "presets", "webhooks", "usage", "console", "health")
+TAGS = (
+    "jobs",
+    "items",
+    "removebg",
+    "uploads",
+    "presets",
+    "webhooks",
+    "usage",
+    "system",
+    "console",
+    "health",
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -90,11 +102,14 @@ def create_app(settings: Settings) -> FastAPI:
         webhooks,
         usage,
         sign_in_links,
+        system,
         health,
         home,
         sign_in,
         job_pages,
         new_job_page,
+        mend_page,
+        system_page,
     ):
         app.include_router(routes.router)
     app.mount("/console/static", home.files)

@@ -1,4 +1,4 @@
-"""What all requests of a process may hold together: memory for bodies, and calls that wait."""
+"""Budgets that the requests of one process share: memory for bodies, and open calls."""
 
 import uuid
 from collections import Counter
@@ -9,8 +9,8 @@ from shared.errors import BusyError, TooManyCallsError
 
 
 class MemoryBudget:
-    """Bytes that the requests of one event loop hold together, one key at most half of them. The
-    only request of all, or of a key, always fits: its own limits bound it.
+    """Memory that the requests of one event loop share; one key gets at most half of it. A request
+    that is the only one at all, or of its key, always fits, because its own limits bound it.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -19,30 +19,30 @@ class MemoryBudget:
 
     @contextmanager
     def share_of(self, api_key_id: uuid.UUID) -> Iterator["MemoryShare"]:
-        """What a request of this key holds until the block ends."""
+        """Reserve memory for a request of this key until the block ends."""
         share = MemoryShare(self, api_key_id)
         try:
             yield share
         finally:
             self._held_bytes[api_key_id] -= share.held_bytes
             if not self._held_bytes[api_key_id]:
-                del self._held_bytes[api_key_id]  # keys come and go
+                del self._held_bytes[api_key_id]  # keys without requests are removed
 
     def grow(self, share: "MemoryShare", size_bytes: int) -> None:
-        """Let a request hold that much. Raises BusyError, TooManyCallsError."""
+        """Reserve this much for a request. Raises BusyError, TooManyCallsError."""
         more_bytes = size_bytes - share.held_bytes
         keys_bytes = self._held_bytes[share.api_key_id]
         if keys_bytes > share.held_bytes and keys_bytes + more_bytes > self._limit_bytes // 2:
-            raise TooManyCallsError("The API key's other requests fill its share of the memory")
+            raise TooManyCallsError("The API key's other requests use up its share of the memory")
         all_bytes = self._held_bytes.total()
         if all_bytes > share.held_bytes and all_bytes + more_bytes > self._limit_bytes:
-            raise BusyError("Other requests fill the memory that there is for bodies")
+            raise BusyError("Other requests use up the memory for bodies")
         self._held_bytes[share.api_key_id] += more_bytes
         share.held_bytes = size_bytes
 
 
 class MemoryShare:
-    """What one request holds of a budget."""
+    """The memory that one request holds."""
 
     def __init__(self, budget: MemoryBudget, api_key_id: uuid.UUID) -> None:
         self.api_key_id = api_key_id
@@ -50,13 +50,13 @@ class MemoryShare:
         self._budget = budget
 
     def hold(self, size_bytes: int) -> None:
-        """Hold at least that much. Raises BusyError, TooManyCallsError."""
+        """Hold at least this much. Raises BusyError, TooManyCallsError."""
         if size_bytes > self.held_bytes:
             self._budget.grow(self, size_bytes)
 
 
 class OpenCalls:
-    """Calls of one kind that one event loop has open; no key has more than half of them."""
+    """Open calls of one kind in one event loop. One key has at most half of them."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -64,7 +64,7 @@ class OpenCalls:
 
     @contextmanager
     def one_of(self, api_key_id: uuid.UUID) -> Iterator[None]:
-        """While the block runs. Raises BusyError, TooManyCallsError."""
+        """Count a call while the block runs. Raises BusyError, TooManyCallsError."""
         if self._open.get(api_key_id, 0) >= self._limit // 2:
             raise TooManyCallsError(f"The API key has {self._limit // 2} calls open")
         if self._open.total() >= self._limit:
@@ -75,4 +75,4 @@ class OpenCalls:
         finally:
             self._open[api_key_id] -= 1
             if not self._open[api_key_id]:
-                del self._open[api_key_id]  # keys come and go
+                del self._open[api_key_id]  # keys without calls are removed

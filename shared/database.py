@@ -33,7 +33,9 @@ releases its locks. Code inside a transaction waits only for the database.
 """
 
 STATEMENT_TIMEOUT_MS = 12_000
-"""None of ours takes a second. The server gives up first, then the client: it may be frozen."""
+"""No statement of this service takes a second. The server's limit comes before the client's, which
+is needed for a frozen server.
+"""
 
 ANSWER_TIMEOUT_S = 15.0
 
@@ -61,7 +63,7 @@ MIGRATION_POLL_S = 0.1
 
 MIGRATION_ATTEMPTS = 10
 MIGRATION_PAUSE_S = 2.0
-"""Between attempts, when a table was not to be had within the lock timeout."""
+"""Wait between attempts, if a table could not be locked within the lock timeout."""
 
 
 class Database:
@@ -116,13 +118,14 @@ class Database:
             raise
 
     def migrate(self) -> None:
-        """Bring the tables to the newest revision; safe to call from several processes at once, and
-        again after an attempt that broke off. Raises DatabaseError.
+        """Migrate the tables to the newest revision. Several processes may call it at once, and it
+        may be called again after a failed attempt. Raises DatabaseError.
         """
         if self.is_sqlite:
             if self.url.database:
                 Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-            with self.engine.begin() as connection:  # all in one: nobody else may write meanwhile
+            # all in one transaction, because nobody else may write in the meantime
+            with self.engine.begin() as connection:
                 self._upgrade(connection)
             return
         with self._migration_turn():
@@ -130,19 +133,19 @@ class Database:
                 try:
                     with self.engine.connect() as connection:
                         _lift_timeouts(connection)
-                        connection.commit()  # each migration has a transaction of its own
+                        connection.commit()  # each migration has its own transaction
                         self._upgrade(connection)
                         connection.commit()
                     break
                 except OperationalError as error:
-                    # Behind a statement that waits for a table, everybody waits: rather give up
-                    # after a moment and come again. What was done stays done.
+                    # Everybody else queues behind a statement that waits for a table lock. So it
+                    # gives up soon and is tried again. Completed migrations stay.
                     if attempt == MIGRATION_ATTEMPTS or not isinstance(
                         error.orig, LockNotAvailable
                     ):
                         raise DatabaseError(f"Migration failed: {_first_line(error)}") from error
                     time.sleep(MIGRATION_PAUSE_S)
-        self.engine.dispose()  # of the connection that may take its time
+        self.engine.dispose()  # discards the connection without time limits
 
     def _upgrade(self, connection: sa.Connection) -> None:
         config = _alembic_config()
@@ -151,9 +154,11 @@ class Database:
 
     @contextmanager
     def _migration_turn(self) -> Iterator[None]:
-        """Processes that start together migrate in turn. The lock is the connection's, not a
-        transaction's, and is asked for again and again instead of waited for: CREATE INDEX
-        CONCURRENTLY waits for every transaction that is older, also for one that waits for it.
+        """Let processes that start together migrate one after another.
+
+        The lock belongs to the connection, not to a transaction. It is polled instead of waited
+        for, because CREATE INDEX CONCURRENTLY waits for every older transaction, including one that
+        waits for this lock.
         """
         with self.engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -195,7 +200,9 @@ def _connect(_dialect: object, _record: object, args: Any, options: Any) -> Boun
 
 
 def _lift_timeouts(connection: sa.Connection) -> None:
-    """A migration takes as long as it takes. The connection must not go back to the others."""
+    """Remove the time limits of the connection, because a migration may take long. The connection
+    must not return to the pool.
+    """
     connection.exec_driver_sql("SET statement_timeout = 0")
     raw = connection.connection.driver_connection
     assert isinstance(raw, BoundedConnection)

@@ -34,12 +34,12 @@ class JobStatus(StrEnum):
 
 
 class PendingChange(StrEnum):
-    """What was asked for a whole job and its images follow in pages."""
+    """A requested change of a whole job whose images follow in pages."""
 
     CANCEL = "cancel"
-    """The images that wait become cancelled; the job and its counters say so already."""
+    """The waiting images become cancelled. The job and its counters show it already."""
     RETRY = "retry"
-    """The images that failed go back to the queue; the counters move with them."""
+    """The failed images go back to the queue. The counters follow page by page."""
 
 
 class Reason(StrEnum):
@@ -58,7 +58,9 @@ class Reason(StrEnum):
     LOW_CONTRAST = "low-contrast"
     """Along much of the edge, subject and background have nearly the same colour."""
     UNSURE = "unsure"
-    """The mirrored photo gives a different matte."""
+    """The mirrored photo or the second model gives a different matte, or a point of the option
+    `subject` is not met.
+    """
     BLURRED = "blurred"
     """The photo is out of focus."""
     SMALL = "small"
@@ -103,8 +105,9 @@ ITEM_TRANSITIONS: dict[ItemStatus, frozenset[ItemStatus]] = {
     ItemStatus.FAILED: frozenset({ItemStatus.QUEUED}),
     ItemStatus.CANCELLED: frozenset(),
 }
-"""The statuses that may follow each status. RUNNING → QUEUED: the lease expired, or the error is
-retried. QUEUED → FAILED: no attempts are left. FAILED → QUEUED: the caller retries the job."""
+"""The statuses that may follow each status. RUNNING → QUEUED: the lease expired, the error is
+retried, or another worker serves the second model. QUEUED → FAILED: no attempts are left. FAILED →
+QUEUED: the caller retries the job."""
 
 SETTLED: frozenset[ItemStatus] = frozenset(
     {ItemStatus.SUCCEEDED, ItemStatus.FAILED, ItemStatus.CANCELLED}

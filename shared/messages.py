@@ -65,7 +65,7 @@ def parse_message(kwargs: dict[str, Any]) -> tuple[uuid.UUID, uuid.UUID]:
     version = kwargs.get("v", MESSAGE_VERSION)  # messages of older versions have none
     if version not in (MESSAGE_VERSION, VERSION_MESSAGE_VERSION):
         raise InvalidMessageError(
-            f"The message is of version {version!r}, this worker reads"
+            f"The message has version {version!r}, this worker reads"
             f" {MESSAGE_VERSION} and {VERSION_MESSAGE_VERSION}"
         )
     try:

@@ -27,6 +27,7 @@ from shared.rendition import (
     Shadow,
     ShadowKind,
 )
+from shared.subject import Subject
 
 __all__ = [
     "Background",
@@ -117,6 +118,12 @@ class Options(Rendition):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="One of the models that the service offers. Default: MATTING_MODEL.",
     )
+    second_model: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="The model that mattes the photo again if the first result is doubtful, or "
+        "`none`; the better result is kept. Default: MATTING_SECOND_MODEL, if `model` is not set.",
+    )
     profile: Profile = Field(
         Profile.FAST, description="`exact` follows the steps in the model's deploy.yaml."
     )
@@ -128,6 +135,11 @@ class Options(Rendition):
     refine: bool = Field(True, description="Refine the edge of the matte at full resolution.")
     colour_profile: ColourProfile = Field(
         ColourProfile.SRGB, description="Convert to sRGB, or keep the photo's ICC profile."
+    )
+    subject: Subject | None = Field(
+        None,
+        description="Which subject is meant, if there are several: a box around it, or points on "
+        "it and on others.",
     )
     roi: tuple[float, float, float, float] | None = Field(
         None,

@@ -173,7 +173,7 @@ def lane_keys(name: str) -> list[str]:
 
 def all_queues(settings: Settings) -> list[str]:
     """The queues that a service with these settings publishes to."""
-    models = [None, *filter(MODEL_NAME.fullmatch, settings.offered_models)]
+    models = [None, *filter(MODEL_NAME.fullmatch, settings.second_models)]
     return [queue_name(model, by_url=by_url) for by_url in (False, True) for model in models]
 
 

@@ -15,9 +15,11 @@ def check_template(template: str) -> None:
         raise ValueError(f"`name` may hold {', '.join(sorted(FIELDS))} in braces")
     segments = template.split("/")
     if template.startswith("/") or {".", ".."} & set(segments) or "\\" in template:
-        raise ValueError("`name` is a path below the job's folder: no leading /, no ..")
+        raise ValueError(
+            "`name` must be a path below the job's folder, without a leading / and without .."
+        )
     if any(ord(char) < 32 for char in template):
-        raise ValueError("`name` holds a control character")
+        raise ValueError("`name` contains a control character")
 
 
 def file_name(template: str | None, photo: str, extension: str, width: int, height: int) -> str:

@@ -15,6 +15,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
+SHIPPED_FIRST, SHIPPED_SECOND = "builtin", "u2netp"
+"""The models that come with the code, and which of them is asked second."""
+
+NO_MODEL = "none"
+"""As a second model: there is none."""
+
 
 def _usable_cores() -> int:
     """The number of CPU cores that this process may use (a container may limit them)."""
@@ -86,8 +92,8 @@ class Settings(BaseSettings):
     publish_ahead: int = Field(
         256,
         ge=1,
-        description="Messages of one key on the queue at a time, or twice what all workers hold if "
-        "that is more: a small job submitted after a large one waits for these, not for all of it.",
+        description="Most messages of one key in the queue at a time, or twice as many as all "
+        "workers hold, if that is more. A small job waits only for these images of a large one.",
     )
     publish_every_ms: int = Field(
         200, ge=10, description="How often the API fills the queue up to `publish_ahead`."
@@ -120,16 +126,21 @@ class Settings(BaseSettings):
     models: str = Field(
         "", description="Further models that jobs may name in their options, separated by commas."
     )
+    second_model: Annotated[str | None, BeforeValidator(_empty_is_none)] = Field(
+        None,
+        description="The model that mattes doubtful photos of MATTING_MODEL a second time, or "
+        "`none`. Default: `u2netp` if MATTING_MODEL is `builtin`, else `none`.",
+    )
     worker_models: str = Field(
         "",
-        description="Models that this worker serves, separated by commas. Default: MATTING_MODEL "
-        "and MATTING_MODELS. Each model needs memory of its own.",
+        description="Models that this worker serves, separated by commas. Default: MATTING_MODEL, "
+        "MATTING_MODELS and the second model. Each model needs memory of its own.",
     )
     models_dir: Path = Field(Path("models"), description="Folder of pulled models.")
     models_url: str = Field(
         "https://paddleseg.bj.bcebos.com/matting/models/deploy",
-        description="Where `matting models pull NAME` finds NAME.zip: PaddleSeg's own place, or a "
-        "mirror of it.",
+        description="Where `matting models pull NAME` finds NAME.zip: PaddleSeg's server or a "
+        "mirror.",
     )
     onnx_models_url: str = Field(
         "https://github.com/danielgatis/rembg/releases/download/v0.0.0",
@@ -153,9 +164,9 @@ class Settings(BaseSettings):
     )
     alpha_tolerances: dict[Precision, Annotated[float, Field(gt=0, le=1)]] = Field(
         {},
-        description='By precision, as JSON (`{"fp16": 0.03}`): how much the test card\'s alpha may '
-        "differ from the plain CPU's on average, in 0..1; the worst thousandth of its pixels may "
-        "differ 12.5 times as much. Default: fp32 0.01, bf16 and fp16 0.02, int8 0.05.",
+        description="Allowed mean difference between the test card's alpha and that of the plain "
+        'CPU, in 0..1, by precision, as JSON (`{"fp16": 0.03}`). The worst thousandth of the '
+        "pixels may differ 12.5 times as much. Default: fp32 0.01, bf16 and fp16 0.02, int8 0.05.",
     )
     cpu_threads: int = Field(
         default_factory=_usable_cores,
@@ -215,8 +226,8 @@ class Settings(BaseSettings):
         32,
         ge=1,
         le=256,
-        description="Threads that fetch photos from URLs, and how many such photos a worker has in "
-        "flight: servers that hang hold these, and never the storage's.",
+        description="Threads that fetch photos from URLs. A worker has at most as many such photos "
+        "in flight. Slow servers block only these threads, not those for the storage.",
     )
     codec_threads: int = Field(
         default_factory=_usable_cores,
@@ -250,8 +261,8 @@ class Settings(BaseSettings):
     max_bodies_bytes: int = Field(
         128 * 1024**2,
         ge=1024,
-        description="Of all bodies that one API process holds in memory at a time; beyond, it "
-        "answers 503 with Retry-After.",
+        description="Memory for the request bodies of one API process. If it is used up, the "
+        "answer is 503 with Retry-After.",
     )
     headers_timeout_s: float = Field(
         15,
@@ -377,7 +388,7 @@ class Settings(BaseSettings):
     review_parts: int = Field(
         3,
         ge=1,
-        description="Mark a result whose matte has more separate parts than this, or as many.",
+        description="Mark a result whose matte has at least this many separate parts.",
     )
     review_soft_share: float = Field(
         0.04,
@@ -426,13 +437,23 @@ class Settings(BaseSettings):
     removebg_max_calls: int = Field(
         64,
         ge=2,
-        description="Calls of POST /v1.0/removebg that one API process has open at a time, one key "
-        "half of them; beyond, it answers 503, or 429 to that key, with Retry-After.",
+        description="Most open calls of POST /v1.0/removebg in one API process, half of them for "
+        "one key. Beyond that the answer is 503, or 429 for the key's limit, with Retry-After.",
     )
     session_secret: Annotated[SecretStr | None, BeforeValidator(_empty_is_none)] = Field(
         None,
         description="Signs the console's sessions. Set the same value for all API processes. "
         "Default: each process makes its own, and its sessions end with it.",
+    )
+    flower_url: Annotated[str | None, BeforeValidator(_empty_is_none)] = Field(
+        None,
+        pattern=r"^https?://",
+        description="Where operators reach Flower; the console links to it.",
+    )
+    grafana_url: Annotated[str | None, BeforeValidator(_empty_is_none)] = Field(
+        None,
+        pattern=r"^https?://",
+        description="Where operators reach Grafana; the console links to it.",
     )
     session_s: int = Field(
         43_200, ge=60, description="How long a session of the console lasts after signing in."
@@ -467,9 +488,21 @@ class Settings(BaseSettings):
         return list(dict.fromkeys([self.model, *_split(self.models)]))
 
     @property
+    def default_second_model(self) -> str | None:
+        """The second model of photos whose options name no model and no second one."""
+        chosen = self.second_model or (SHIPPED_SECOND if self.model == SHIPPED_FIRST else NO_MODEL)
+        return None if chosen in (NO_MODEL, self.model) else chosen
+
+    @property
+    def second_models(self) -> list[str]:
+        """The models that jobs may name as their second one."""
+        second = self.default_second_model
+        return list(dict.fromkeys([*self.offered_models, *([second] if second else [])]))
+
+    @property
     def served_models(self) -> list[str]:
         """The models that a worker with these settings loads."""
-        return list(dict.fromkeys(_split(self.worker_models))) or self.offered_models
+        return list(dict.fromkeys(_split(self.worker_models))) or self.second_models
 
     @property
     def effective_tune_file(self) -> Path:

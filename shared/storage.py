@@ -1,4 +1,4 @@
-"""S3 object storage: get, put, list, presign. Only this module imports boto3.
+"""S3 object storage: get, put, list, presign. Only this module and storage_faults import boto3.
 
 It works with AWS S3, MinIO and the embedded server: path addressing, Signature V4, and checksums
 only when required (some servers fail on ranged reads with checksums).
@@ -6,28 +6,19 @@ only when required (some servers fail on ranged reads with checksums).
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import IO, Any
 
 import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-from urllib3.exceptions import HTTPError
+from botocore.exceptions import ClientError
 
 from shared.content_disposition import content_disposition
-from shared.errors import (
-    BucketMissingError,
-    FileTooLargeError,
-    SourceDeniedError,
-    SourceNotFoundError,
-    StorageClockError,
-    StorageError,
-    StorageKeyError,
-)
+from shared.errors import BucketMissingError, FileTooLargeError, SourceNotFoundError, StorageError
 from shared.object_url import ObjectUrl
 from shared.settings import Settings
+from shared.storage_faults import FAULTS, code_of, own, translated
 
 LIST_PAGE_KEYS = 1_000
 """Most keys in one S3 listing."""
@@ -35,27 +26,15 @@ LIST_PAGE_KEYS = 1_000
 STREAM_BYTES = 256 * 1024
 
 WHOLE_BYTES = 64 * 1024**2
-"""Files below go in one request, straight from disk; larger ones in parts, each read into memory.
+"""Smaller files are sent in one request, straight from disk. Larger ones are sent in parts, each of
+which is read into memory.
 """
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 15
-"""Without a byte of an answer; three tries are made."""
+"""Longest wait for the next byte of an answer. boto3 makes three attempts."""
 
-_FAULTS = (BotoCoreError, ClientError, OSError, HTTPError)
-"""The exceptions of boto3, and of urllib3 when a connection breaks while a body is read."""
-
-_NOT_FOUND = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
-_DENIED = frozenset({"401", "403", "AccessDenied"})
-_UNKNOWN_KEY = frozenset(
-    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
-)
 _NO_REASON = frozenset({"400", "401", "403"})
 """A HEAD response has no body, so these status codes appear in place of an error code."""
-
-MAX_SKEW_S = 870
-"""S3 rejects signatures that are 900 s off. The limit is lower because of rounding and transfer
-time.
-"""
 
 
 class Storage:
@@ -78,8 +57,8 @@ class Storage:
     def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
         """The object's bytes.
 
-        Raises SourceNotFoundError, SourceDeniedError, FileTooLargeError (before reading it), or
-        StorageError.
+        Raises FileTooLargeError (before reading it), another ImageError if the storage's answer is
+        final (shared.storage_faults), or StorageError.
         """
         try:
             response = self._client.get_object(Bucket=bucket, Key=key)
@@ -91,31 +70,29 @@ class Storage:
                         f"The file has {size:,} bytes; the limit is {max_bytes:,}"
                     )
                 data: bytes = body.read()
-        except _FAULTS as error:
-            raise _translated(error, bucket, key) from error
+        except FAULTS as error:
+            raise translated(error, bucket, key) from error
         return data
 
     def open(self, bucket: str, key: str) -> tuple[int, Iterator[bytes]]:
-        """The object's size in bytes, and its bytes in pieces. Raises as `stream`, also in the
-        middle; the connection is held until the pieces have ended.
+        """The object's size in bytes, and its bytes in pieces. Raises like `stream`, also between
+        pieces. The connection is in use until the pieces have ended.
         """
         try:
             response = self._client.get_object(Bucket=bucket, Key=key)
-        except _FAULTS as error:
-            raise _translated(error, bucket, key) from error
+        except FAULTS as error:
+            raise translated(error, bucket, key) from error
         return response["ContentLength"], self._pieces(response["Body"], bucket, key)
 
     def _pieces(self, body: Any, bucket: str, key: str) -> Iterator[bytes]:
         try:
             with closing(body):
                 yield from body.iter_chunks(STREAM_BYTES)
-        except _FAULTS as error:
-            raise _translated(error, bucket, key) from error
+        except FAULTS as error:
+            raise translated(error, bucket, key) from error
 
     def stream(self, bucket: str, key: str) -> Iterator[bytes]:
-        """The object's bytes in chunks. Raises SourceNotFoundError, SourceDeniedError or
-        StorageError, also between chunks.
-        """
+        """The object's bytes in chunks. Raises ImageError or StorageError, also between chunks."""
         yield from self.open(bucket, key)[1]
 
     def head(self, bucket: str, key: str, size: int) -> tuple[bytes, int]:
@@ -125,8 +102,8 @@ class Storage:
             with response["Body"] as body:
                 data: bytes = body.read()
             whole = str(response.get("ContentRange", "")).rpartition("/")[2]
-        except _FAULTS as error:
-            raise _translated(error, bucket, key) from error
+        except FAULTS as error:
+            raise translated(error, bucket, key) from error
         return data, int(whole) if whole.isdigit() else len(data)
 
     def part(self, bucket: str, key: str, start: int, size: int) -> bytes:
@@ -136,16 +113,16 @@ class Storage:
             response = self._client.get_object(Bucket=bucket, Key=key, Range=span)
             with response["Body"] as body:
                 data: bytes = body.read()
-        except _FAULTS as error:
-            raise _translated(error, bucket, key) from error
+        except FAULTS as error:
+            raise translated(error, bucket, key) from error
         return data
 
     def size(self, bucket: str, key: str) -> int:
         """The object's length in bytes. Raises as `get`."""
         try:
             return int(self._client.head_object(Bucket=bucket, Key=key)["ContentLength"])
-        except _FAULTS as error:
-            raise _translated(error, bucket, key) from error
+        except FAULTS as error:
+            raise translated(error, bucket, key) from error
 
     def delete_many(self, keys: Sequence[str]) -> None:
         """Delete objects of the service's bucket; missing ones are ignored.
@@ -158,8 +135,8 @@ class Storage:
                 answer = self._client.delete_objects(
                     Bucket=self.bucket, Delete={"Objects": chunk, "Quiet": True}
                 )
-            except _FAULTS as error:
-                raise _translated(error, self.bucket, chunk[0]["Key"]) from error
+            except FAULTS as error:
+                raise own(error, self.bucket, chunk[0]["Key"]) from error
             if answer.get("Errors"):
                 first = answer["Errors"][0]
                 raise StorageError(
@@ -174,8 +151,8 @@ class Storage:
             self._client.put_object(
                 Bucket=self.bucket, Key=key, Body=data, ContentType=content_type
             )
-        except _FAULTS as error:
-            raise self._not_written(error, key) from error
+        except FAULTS as error:
+            raise own(error, self.bucket, key) from error
 
     def upload(self, key: str, stream: IO[bytes]) -> None:
         """Write an object to the service's bucket from a stream of any length. Raises
@@ -186,8 +163,8 @@ class Storage:
             # parallel.
             config = TransferConfig(use_threads=False, multipart_threshold=WHOLE_BYTES)
             self._client.upload_fileobj(stream, self.bucket, key, Config=config)
-        except _FAULTS as error:
-            raise self._not_written(error, key) from error
+        except FAULTS as error:
+            raise own(error, self.bucket, key) from error
 
     def copy(self, source_key: str, key: str) -> None:
         """Copy an object within the service's bucket, inside the storage. Raises
@@ -199,21 +176,24 @@ class Storage:
                 Key=key,
                 CopySource={"Bucket": self.bucket, "Key": source_key},
             )
-        except _FAULTS as error:
-            raise _translated(error, self.bucket, source_key) from error
+        except FAULTS as error:
+            known = translated(error, self.bucket, source_key)
+            if isinstance(known, SourceNotFoundError):
+                raise known from error
+            raise own(error, self.bucket, source_key) from error
 
     def list_page(self, source: ObjectUrl, *, after: str | None) -> list[str]:
         """Up to 1,000 keys under a prefix, in S3's order, after the key `after`.
 
-        Raises SourceNotFoundError, SourceDeniedError or StorageError.
+        Raises ImageError or StorageError.
         """
         request: dict[str, Any] = {"StartAfter": after} if after else {}
         try:
             page = self._client.list_objects_v2(
                 Bucket=source.bucket, Prefix=source.key, MaxKeys=LIST_PAGE_KEYS, **request
             )
-        except _FAULTS as error:
-            raise _translated(error, source.bucket, source.key) from error
+        except FAULTS as error:
+            raise translated(error, source.bucket, source.key) from error
         return [entry["Key"] for entry in page.get("Contents", [])]
 
     def list_older(self, prefix: str, before: datetime) -> Iterator[list[str]]:
@@ -226,19 +206,19 @@ class Storage:
                     for entry in page.get("Contents", [])
                     if entry["LastModified"] < before
                 ]
-        except _FAULTS as error:
-            raise _translated(error, self.bucket, prefix) from error
+        except FAULTS as error:
+            raise own(error, self.bucket, prefix) from error
 
     def list_folders(self, prefix: str) -> Iterator[list[str]]:
-        """Pages of the folders of the own bucket that lie directly under a prefix, which ends in a
-        slash; each with its whole path and a slash.
+        """Pages of the folders of the service's bucket directly under a prefix. The prefix and the
+        folders end in a slash.
         """
         paginator = self._client.get_paginator("list_objects_v2")
         try:
             for page in paginator.paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/"):
                 yield [entry["Prefix"] for entry in page.get("CommonPrefixes", [])]
-        except _FAULTS as error:
-            raise _translated(error, self.bucket, prefix) from error
+        except FAULTS as error:
+            raise own(error, self.bucket, prefix) from error
 
     def list_keys(self, prefix: str) -> Iterator[str]:
         """All keys under a prefix of the service's bucket."""
@@ -281,37 +261,30 @@ class Storage:
         return url
 
     def ensure_bucket(self) -> None:
-        """Create the service's bucket if it is missing. Raises StorageError, SourceDeniedError."""
+        """Create the service's bucket if it is missing. Raises StorageError, ImageError."""
         try:
             self.ping()
         except BucketMissingError:
             try:
                 self._client.create_bucket(Bucket=self.bucket)
-            except _FAULTS as error:
-                raise _translated(error, self.bucket, "") from error
+            except FAULTS as error:
+                raise translated(error, self.bucket, "") from error
 
     def ping(self) -> None:
-        """Raise StorageError or SourceDeniedError if the service's bucket is not accessible."""
+        """Raise StorageError or ImageError if the service's bucket is not accessible."""
         try:
             try:
                 self._client.head_bucket(Bucket=self.bucket)
             except ClientError as error:
-                if error.response["Error"]["Code"] not in _NO_REASON:
+                if code_of(error) not in _NO_REASON:
                     raise
                 # a listing has a body, which contains the reason
                 self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
-        except _FAULTS as error:
-            known = _translated(error, self.bucket, "")
+        except FAULTS as error:
+            known = translated(error, self.bucket, "")
             if isinstance(known, SourceNotFoundError):
                 known = BucketMissingError(f"There is no bucket {self.bucket}")
             raise known from error
-
-    def _not_written(self, error: Exception, key: str) -> StorageError:
-        """The retryable error for a failed write: the photo is not the cause."""
-        known = _translated(error, self.bucket, key)
-        if isinstance(known, SourceNotFoundError):
-            return BucketMissingError(f"There is no bucket {self.bucket}")
-        return known if isinstance(known, StorageError) else StorageError(known.detail)
 
     def close(self) -> None:
         """Close the connections."""
@@ -339,38 +312,3 @@ def _client(settings: Settings, endpoint_url: str | None, connections: int) -> A
             tcp_keepalive=True,
         ),
     )
-
-
-def _translated(
-    error: Exception, bucket: str, key: str
-) -> StorageError | SourceNotFoundError | SourceDeniedError:
-    """Translate an exception of boto3. This function decides which errors are retryable."""
-    place = f"s3://{bucket}/{key}"
-    if isinstance(error, ClientError):
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        if abs(ahead_s := _ahead_s(error)) > MAX_SKEW_S:
-            return StorageClockError(
-                f"This machine's clock is {abs(ahead_s) / 60:.0f} min "
-                f"{'ahead of' if ahead_s > 0 else 'behind'} the storage's, which refuses {place}"
-            )
-        if code in _UNKNOWN_KEY:
-            return StorageKeyError(f"The storage refuses the access key for {place} ({code})")
-        if code in _NOT_FOUND:
-            return SourceNotFoundError(f"There is no object {place}")
-        if code in _DENIED:
-            return SourceDeniedError(f"The storage refuses access to {place} ({code})")
-    return StorageError(f"The storage failed for {place}: {type(error).__name__}: {error}")
-
-
-def _ahead_s(error: ClientError) -> float:
-    """Seconds by which this machine's clock is ahead of the storage's, from the Date of its
-    response; 0 if there is none.
-    """
-    about = error.response.get("ResponseMetadata", {})
-    if about.get("HTTPStatusCode") not in (400, 403):
-        return 0.0
-    try:
-        theirs = parsedate_to_datetime(about.get("HTTPHeaders", {}).get("date", ""))
-    except ValueError:
-        return 0.0
-    return (datetime.now(UTC) - theirs.astimezone(UTC)).total_seconds()

@@ -45,6 +45,11 @@ REUSED = Counter("matting_results_reused", "Images whose earlier result was copi
 NEEDS_REVIEW = Counter(
     "matting_needs_review", "Results that were marked for review, by reason.", ["reason"]
 )
+SECOND_OPINIONS = Counter(
+    "matting_second_opinions",
+    "Doubtful images that a second model was asked about, by what became of them.",
+    ["model", "outcome"],
+)
 PREDICTOR_WARM = Gauge(
     "matting_predictor_warm",
     "1 while the predictor is warm and takes work.",

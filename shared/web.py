@@ -284,7 +284,7 @@ def _check_status(url: str, status: int) -> None:
         raise SourceNotFoundError(f"There is nothing at {_shown(url)} ({status})")
     if status in (401, 403, 451):
         raise SourceDeniedError(f"{_shown(url)} is not open to everyone ({status})")
-    if status == 429 or status >= 500:
+    if status in (408, 425, 429) or status >= 500:
         raise UrlNotFetchedError(f"{_shown(url)} answered {status}")
     if status != 200:
         raise SourceNotFoundError(f"{_shown(url)} answered {status}, not a file")
@@ -298,7 +298,7 @@ def _refuse_encoded(url: str, response: httpx.Response) -> None:
     layers = [layer for one in encodings if (layer := one.strip()) not in ("", "identity")]
     if layers:
         raise EncodedSourceError(
-            f"{_shown(url)} came compressed ({', '.join(layers)[:100]}), though asked not to be"
+            f"{_shown(url)} came compressed ({', '.join(layers)[:100]}), against the request"
         )
 
 
@@ -316,7 +316,7 @@ def _read(response: httpx.Response, max_bytes: int, deadline: float, into: IO[by
             break
     # also if closing at the deadline looks like the end of the file
     if time.monotonic() > deadline:
-        raise UrlNotFetchedError("The file did not come within the time limit")
+        raise UrlNotFetchedError("The file did not arrive within the time limit")
 
 
 def _shown(url: str) -> str:

@@ -63,6 +63,8 @@ class DisabledReason(StrEnum):
     """The receiver answered 410."""
     FAILING = "failing"
     """One event used up all its attempts, and no other event succeeded in the meantime."""
+    DELETED = "deleted"
+    """The caller deleted it: nobody sees it any more, and its deliveries are being removed."""
 
 
 def new_secret() -> str:

@@ -18,6 +18,7 @@ from kombu import Exchange, Queue
 
 from shared.database import Database
 from shared.errors import DatabaseError, ImageTimeoutError, MattingError, SetupError
+from shared.options import Options
 from shared.queue import TASK, make_app, served_queues
 from shared.settings import Settings, get_settings
 from shared.storage import Storage
@@ -31,13 +32,15 @@ from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.consumer.collector import BatchTask
 from worker.consumer.device_metrics import watch_device
 from worker.consumer.heartbeat import Heartbeat
+from worker.consumer.other_workers import OtherWorkers
 from worker.consumer.probes import Probes
-from worker.inference.predictor import load_predictor
+from worker.inference.predictor import Predictor, load_predictor
 from worker.inference.tuning import batch_sizes
 from worker.pipeline.model_router import ModelRouter
 from worker.pipeline.photo_sources import PhotoSources
 from worker.pipeline.pipeline import Pipeline
 from worker.pipeline.result_reuse import ResultReuse
+from worker.pipeline.second_opinions import SecondOpinions
 
 log = get_logger(__name__)
 
@@ -111,19 +114,31 @@ def _open(**_: Any) -> None:
         _opened.callback(web.close)
         sources = PhotoSources(storage, web)
         pixel_budget = PixelBudget(settings.max_decoded_pixels)
-        pipelines, descriptions = {}, []
+        predictors: dict[str, Predictor] = {}
         for model in settings.served_models:
+            predictors[model] = load_predictor(_settings_of(model))
+            _opened.callback(predictors[model].close)
+        others = OtherWorkers(database, settings)
+        second = SecondOpinions(settings, predictors.get, others.serve)
+
+        def second_fingerprint(options: Options) -> str:
+            name = second.model_for(options) or ""
+            return predictors[name].model.fingerprint if name in predictors else name
+
+        pipelines = {}
+        for model, predictor in predictors.items():
             own = _settings_of(model)
-            predictor = load_predictor(own)
-            _opened.callback(predictor.close)
-            past = (
-                ResultReuse(database, storage, predictor.model.fingerprint)
-                if settings.reuse_results
-                else None
+            past = ResultReuse(database, storage, predictor.model.fingerprint, second_fingerprint)
+            pipelines[model] = Pipeline(
+                predictor,
+                sources,
+                own,
+                past if settings.reuse_results else None,
+                watchdog,
+                pixel_budget,
+                second,
             )
-            pipelines[model] = Pipeline(predictor, sources, own, past, watchdog, pixel_budget)
             _opened.callback(pipelines[model].close)
-            descriptions.append(predictor.describe())
         watch_device(settings)
         router = ModelRouter(pipelines, default=settings.model)
         storage_breaker = CircuitBreaker(storage.ping)
@@ -133,7 +148,8 @@ def _open(**_: Any) -> None:
         heartbeat = Heartbeat(database, runner, settings, worker_id)
         assert settings.batch_size is not None
         takes = settings.batch_size * settings.batches_in_flight
-        heartbeat.start({**descriptions[0], "models": list(pipelines), "takes": takes})
+        description = predictors[settings.served_models[0]].describe()
+        heartbeat.start({**description, "models": list(pipelines), "takes": takes})
         _opened.callback(heartbeat.stop)
         task = cast(BatchTask, app.tasks[TASK])
         task.body, task.batch_size = runner, settings.batch_size
@@ -147,8 +163,8 @@ def _open(**_: Any) -> None:
             lambda **_: _stopping(heartbeat, storage_breaker, probes), weak=False
         )
     except Exception as error:
-        # Whatever it is: Celery logs what a signal's receiver raises, and takes messages all the
-        # same. Only an exit gets through.
+        # Catch everything: Celery only logs exceptions of signal handlers and then consumes
+        # messages anyway. It does let an exit through.
         try:
             _report_failed_start(error)
             _opened.close()
@@ -176,7 +192,7 @@ def _end_stuck(runner: BatchRunner, item_id: str | None, stage: str, limit_s: fl
             runner.fail_in_flight(item_id, error)
     except DatabaseError as away:
         # Not recorded: the lease of the image expires, and it is processed again as a suspect.
-        log.error("image-not-convicted", item=item_id, detail=away.detail)
+        log.error("poisonous-image-not-recorded", item=item_id, detail=away.detail)
     os._exit(os.EX_SOFTWARE)
 
 

@@ -58,7 +58,7 @@ class JobWaiter:
                     if waiter := self._waiters.get(job_id):
                         waiter.set()
             except MattingError as error:
-                log.warning("look-failed", code=error.code, detail=error.detail)
+                log.warning("job-poll-failed", code=error.code, detail=error.detail)
                 pause_s = LOOK_WHILE_AWAY_S
             await asyncio.sleep(pause_s)
 

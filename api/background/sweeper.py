@@ -1,8 +1,8 @@
-"""Removes what is over: deleted and expired jobs with their objects, uploads that no job names,
-objects of jobs that never came to be, old idempotency keys.
+"""Deletes expired and deleted jobs with their objects, uploads that no job uses, objects without a
+job, and old idempotency keys.
 
-One process at a time does it. Objects go before rows: what a crash leaves is found again by the
-rows and removed in the next round.
+One process at a time does this. It deletes objects before rows, so the next round finds by the rows
+what a crash left behind.
 """
 
 import time
@@ -26,25 +26,25 @@ log = get_logger(__name__)
 
 SWEEP_EVERY_S = 30.0
 IN_USE_S = 2.0
-"""The wait while workers still have images of a deleted job."""
+"""The wait while workers still process images of a deleted job."""
 LEASE_NAME = "sweep"
 LEASE_S = 120.0
 JOBS_PER_ROUND = 20
 PAGE_ROWS = 250
 """Rows that one transaction removes."""
 PAGE_SOURCES = 250
-"""Sources of a removed job that are looked for in other jobs at a time."""
+"""How many sources of a removed job are looked up in other jobs at a time."""
 UPLOADS_EVERY_S = 6 * 3_600.0
-"""How often all uploads are looked at."""
+"""How often all uploads are checked."""
 
 ORPHANS_EVERY_S = 6 * 3_600.0
-"""How often all folders below `jobs/` are looked at."""
+"""How often all folders below `jobs/` are checked."""
 
 DAY_S = 86_400
 
 
 class Sweeper(PeriodicTask):
-    """Sweeps now and then, and when a job was deleted."""
+    """Sweeps regularly, and after a job was deleted."""
 
     def __init__(self, database: Database, storage: Storage, settings: Settings) -> None:
         super().__init__("sweep")
@@ -95,8 +95,8 @@ class Sweeper(PeriodicTask):
                 )
 
     def _due_jobs(self) -> list[uuid.UUID]:
-        """The next jobs to remove: first what callers deleted, then what is too old. So no deletion
-        that somebody asked for waits for a backlog of old jobs.
+        """The next jobs to remove: first those that callers deleted, then expired ones. So a
+        requested deletion does not wait for a backlog of old jobs.
         """
         with self._database.transaction() as session:
             deleted = job_store.deleted_jobs(session, limit=JOBS_PER_ROUND)
@@ -115,7 +115,7 @@ class Sweeper(PeriodicTask):
             return False
         self._remove_uploads(job_id)
         place = ObjectUrl(self._storage.bucket, f"{OWN_PREFIX}{job_id}/")
-        # What is listed is removed, so the first page is always the next.
+        # Listed objects are deleted, so the first page is always the next.
         while keys := self._storage.list_page(place, after=None):
             self._storage.delete_many(keys)
             self._leadership.held()

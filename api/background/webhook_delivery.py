@@ -117,6 +117,9 @@ class WebhookDeliverer(PeriodicTask):
             for attempt in claimed.attempts:
                 self._begin(attempt)
             begun += len(claimed.attempts)
+            for webhook_id in claimed.disabled:
+                with self._database.transaction() as session:
+                    job_store.give_up_deliveries(session, webhook_id)
             if claimed.last is None:
                 break
         return begun
@@ -144,7 +147,7 @@ class WebhookDeliverer(PeriodicTask):
                 status=result.http_status,
             )
         except MattingError as error:  # not recorded: it is sent again when its claim expires
-            log.warning("webhook-not-noted", code=error.code, detail=error.detail)
+            log.warning("webhook-not-recorded", code=error.code, detail=error.detail)
         except Exception:  # not recorded either
             log.exception("webhook-crashed", delivery=str(attempt.delivery_id))
         finally:
@@ -212,6 +215,10 @@ class WebhookDeliverer(PeriodicTask):
                 forgotten = job_store.forget_deliveries(
                     session, older_than_s=older_than_s, limit=FORGET_ROWS
                 )
+        removed = 1
+        while removed and self._leadership.held() and not self._stopping.is_set():
+            with self._database.transaction() as session:
+                removed = job_store.remove_deleted_webhooks(session)
 
 
 def _outcome_of(status: int) -> Outcome:

@@ -79,6 +79,7 @@ class JobSettings(TypedDict, total=False):
     """The fields of `POST /v1/jobs` except the source."""
 
     options: Mapping[str, Any]
+    feed: str
     priority: int
     metadata: Mapping[str, str]
     webhook: JobWebhook

@@ -114,6 +114,7 @@ class Item(NamedItem):
     result: str | None
     needs_review: bool
     review_reasons: list[str]
+    model: str | None
     verdict: str | None
     verdict_note: str | None
     reused: bool

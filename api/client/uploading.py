@@ -4,6 +4,7 @@ A repeated submission with the same journal uploads only the missing files and c
 """
 
 import json
+import os
 import time
 import uuid
 from collections.abc import Sequence
@@ -39,11 +40,20 @@ class LocalFile:
 def normalise_files(files: LocalFiles) -> list[LocalFile]:
     """Convert the files of `submit_files` to LocalFile objects."""
     return [
-        LocalFile(Path(entry[0]), entry[1])
+        LocalFile(Path(entry[0]), readable_name(entry[1]))
         if isinstance(entry, tuple)
-        else LocalFile(Path(entry), str(entry))
+        else LocalFile(Path(entry), readable_name(str(entry)))
         for entry in files
     ]
+
+
+def readable_name(name: str) -> str:
+    """A file's name as text. Bytes that are no UTF-8 (Linux allows any) are read as latin-1."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode("latin-1")
+    return name
 
 
 def remove_expired_journals(folder: Path) -> None:

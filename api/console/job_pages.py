@@ -12,6 +12,7 @@ from api.resources import Resources, ResourcesDep
 from api.routes.jobs import get_job, list_jobs
 from api.schemas.responses import JobOut
 from shared.jobs import ENDED, JobStatus, Reason
+from shared.presets import Preset
 
 router = APIRouter(route_class=PageRoute, prefix="/console", include_in_schema=False)
 
@@ -89,4 +90,6 @@ def _job_page(request: Request, resources: Resources, template: str, job: JobOut
         ended=job.status in ENDED,
         paused=job.status is JobStatus.PAUSED,
         reasons=[reason.value for reason in Reason],
+        models=resources.settings.offered_models,
+        presets=[preset.value for preset in Preset],
     )

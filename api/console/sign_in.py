@@ -5,7 +5,7 @@ from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import RedirectResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 
 from api.console.page_route import SIGN_IN, PageRoute, own_page, without_session
 from api.console.rendering import page
@@ -25,7 +25,7 @@ from shared.sign_in_links import TOKEN_PREFIX
 
 router = APIRouter(route_class=PageRoute, prefix="/console", include_in_schema=False)
 
-ATTEMPTS_PER_MIN = 20
+FAILURES_PER_MIN = 20
 """Of one address."""
 
 
@@ -75,6 +75,15 @@ async def sign_in(request: Request, resources: ResourcesDep) -> Response:
     return response
 
 
+@router.get("/token")
+def csrf_token(request: Request, resources: ResourcesDep) -> Response:
+    """The CSRF token of the session, for a page that was opened before it. Pages of other origins
+    can't read it.
+    """
+    token = resources.sessions.csrf_token(session_of(request, resources))
+    return JSONResponse({"csrf_token": token}, headers={"Cache-Control": "no-store"})
+
+
 @router.post("/sign-out")
 @without_session
 def sign_out(request: Request) -> Response:
@@ -86,20 +95,24 @@ def sign_out(request: Request) -> Response:
 
 
 def _key_of(request: Request, resources: Resources, given: str) -> uuid.UUID:
-    """The id of the valid key. Raises UnauthorizedError, RateLimitError, ScopeError, QueueError."""
-    address = request.client.host if request.client else "unknown"
-    if not resources.limiter.take(f"sign-in:{address}", ATTEMPTS_PER_MIN).allowed:
-        raise RateLimitError(f"More than {ATTEMPTS_PER_MIN} attempts to sign in within a minute")
+    """The id of the valid key. Raises UnauthorizedError, RateLimitError, ScopeError, QueueError.
+
+    Only attempts that fail are counted: behind a proxy all callers have one address, and nobody
+    must lock out the others.
+    """
     with resources.database.transaction() as session:
         if given.startswith(TOKEN_PREFIX):
             key_id = resources.links.take(given)
             key = job_store.get_api_key(session, key_id) if key_id is not None else None
-            if key is None:
-                raise UnauthorizedError("This link was used already, or is too old")
         else:
             key = job_store.find_api_key(session, given)
-            if key is None:
-                raise UnauthorizedError("The API key is unknown or revoked")
+    if key is None:
+        address = request.client.host if request.client else "unknown"
+        if not resources.limiter.take(f"sign-in:{address}", FAILURES_PER_MIN).allowed:
+            raise RateLimitError(f"More than {FAILURES_PER_MIN} failed attempts within a minute")
+        if given.startswith(TOKEN_PREFIX):
+            raise UnauthorizedError("This link was used already, or is too old")
+        raise UnauthorizedError("The API key is unknown or revoked")
     scopes = set(map(Scope, key.scopes)) if key.scopes is not None else {Scope.READ}
     if not scopes & {Scope.READ, Scope.ADMIN}:
         raise ScopeError(f"The API key {key.name!r} has no scope 'read', which the pages need")

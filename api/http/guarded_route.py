@@ -63,7 +63,7 @@ class GuardedRoute(APIRoute):
                 except OSError as error:
                     if error.errno not in NO_ROOM:
                         raise
-                    raise BusyError("There is no room on the disk for what was sent") from error
+                    raise BusyError("The disk has no space for the request's files") from error
 
         return guarded
 

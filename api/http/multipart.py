@@ -1,34 +1,26 @@
-"""Reads forms: multipart into one file on disk, urlencoded within limits.
+"""Reads multipart forms into one file on disk.
 
 Starlette's reader keeps up to 1 MiB of every part in memory, and a file descriptor for each larger
 one. Here all parts of a request are in one unnamed file, and each part is a window on it.
 """
 
 import io
-import itertools
 import os
 import tempfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO, Any, Self
-from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from api.http.part_names import part_names, text_of
 from shared.errors import RequestError, RequestTooLargeError
 
 WRITE_BYTES = 1024**2
 """Bytes collected in memory before a thread writes them to disk."""
-
-MAX_NAME_BYTES = 1_000
-"""Longest name of a field; no known field has a longer one."""
-
-UNQUOTE_BYTES = 256 * 1024
-"""Bytes unquoted at a time; unquoting creates a Python object for each `%`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +33,9 @@ class FormLimits:
     text_bytes: int = 1024**2
     """Most bytes of all text fields together, which are held in memory."""
     spooled: frozenset[str] = frozenset()
-    """Text fields that are written to disk like files, and count as files."""
+    """Fields that are files, written to disk and counted as such, even without a file name."""
+    texts: frozenset[str] = frozenset()
+    """Fields that are text, even with a file name: browsers call a JSON Blob `blob`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +55,9 @@ class Form:
     fields: dict[str, str] = field(default_factory=dict)
     """If a name occurs twice, the last field counts."""
     files: list[FilePart] = field(default_factory=list)
+    """Without those that were not given: HTML forms send an empty part without a file name for a
+    field that nobody touched.
+    """
     _open: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
@@ -122,7 +119,8 @@ async def read_multipart(request: Request, limits: FormLimits) -> Form:
     `receive` raises.
     """
     _, parameters = parse_options_header(request.headers.get("content-type", ""))
-    if not (boundary := parameters.get(b"boundary")):
+    boundary = next((one for name, one in parameters.items() if name.lower() == b"boundary"), b"")
+    if not boundary:
         raise RequestError("The Content-Type names no boundary of the multipart body")
     form = Form()
     try:
@@ -208,15 +206,15 @@ class _Reader:
         self._header = [bytearray(), bytearray()]
 
     def _headers_end(self) -> None:
-        _, parameters = parse_options_header(self._disposition)
-        if b"name" not in parameters:
+        names = part_names(self._disposition)
+        if names is None:
             raise RequestError("A part of the multipart body has no name")
-        self._field = _decoded(parameters[b"name"])
+        self._field = names.field
         self._file_name = None
-        if b"filename" in parameters:
-            self._file_name = _decoded(parameters[b"filename"])
-        elif self._field in self._limits.spooled:
-            self._file_name = ""
+        if self._field not in self._limits.texts:
+            self._file_name = names.file
+            if names.file is None and self._field in self._limits.spooled:
+                self._file_name = ""
         self._start = self._position
         self._text = bytearray()
         self._fields += self._file_name is None
@@ -237,7 +235,9 @@ class _Reader:
 
     def _part_ends(self) -> None:
         if self._file_name is None:
-            self._form.fields[self._field] = _decoded(self._text)
+            self._form.fields[self._field] = text_of(self._text)
+            return
+        if not self._file_name and self._start == self._position:
             return
         window = Window(self._file.fileno(), self._start, self._position - self._start)
         stream: IO[bytes] = io.BufferedReader(window, 64 * 1024)
@@ -245,50 +245,3 @@ class _Reader:
 
     def _form_ends(self) -> None:
         self._ended = True
-
-
-def read_urlencoded(body: bytearray, limits: FormLimits) -> Form:
-    """The fields of `a=b&c=d`. Raises RequestTooLargeError."""
-    form, text_bytes, start = Form(), 0, 0
-    for number in itertools.count(1):
-        if number > limits.fields:
-            raise RequestTooLargeError(f"A form has at most {limits.fields:,} text fields")
-        end = body.find(b"&", start)
-        end = len(body) if end < 0 else end
-        equals = body.find(b"=", start, end)
-        equals = end if equals < 0 else equals
-        name = _decoded(b"".join(_unquoted(body, start, min(equals, start + MAX_NAME_BYTES))))
-        if name in limits.spooled:
-            file = tempfile.TemporaryFile()  # noqa: SIM115 - the form closes it
-            form.own(file)
-            for piece in _unquoted(body, equals + 1, end):
-                file.write(piece)
-            file.seek(0)
-            form.files.append(FilePart(name, "", file))
-        else:
-            text_bytes += end - equals
-            if text_bytes > limits.text_bytes:
-                limit = limits.text_bytes
-                raise RequestTooLargeError(f"Text fields have at most {limit:,} bytes together")
-            form.fields[name] = _decoded(b"".join(_unquoted(body, equals + 1, end)))
-        if end == len(body):
-            return form
-        start = end + 1
-    raise AssertionError
-
-
-def _unquoted(text: bytearray, start: int, end: int) -> Iterator[bytes]:
-    """Percent-decode a text piece by piece."""
-    while start < end:
-        stop = min(start + UNQUOTE_BYTES, end)
-        if stop < end and (cut := text.rfind(b"%", stop - 2, stop)) >= 0:
-            stop = cut  # do not split a `%41`
-        yield unquote_to_bytes(bytes(text[start:stop]).replace(b"+", b" "))
-        start = stop
-
-
-def _decoded(text: bytes | bytearray) -> str:
-    try:
-        return text.decode()
-    except UnicodeDecodeError:
-        return text.decode("latin-1")

@@ -30,10 +30,12 @@ MEDIA_TYPE = "application/problem+json"
 class Problem(BaseModel):
     """The error of a request."""
 
-    type: str = Field("about:blank", description="RFC 9457; the `code` is what to tell apart by.")
+    type: str = Field(
+        "about:blank", description="As in RFC 9457. Use `code` to distinguish problems."
+    )
     title: str = Field(examples=["There is no job with this id, or it belongs to another key."])
     status: int = Field(examples=[404])
-    code: str = Field(examples=["job-not-found"], description="Stable: safe to branch on.")
+    code: str = Field(examples=["job-not-found"], description="Stable: programs can rely on it.")
     detail: str = Field(examples=["There is no job 0191..."])
     remedy: str = Field(examples=["Check the id and the API key."])
 

@@ -68,7 +68,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         429: "Too many requests, or too many calls open at a time.",
         500: "Something went wrong inside the service.",
         503: "A part of the service does not answer, or as many calls are open as it can serve.",
-        504: "Not done within the time; `X-Job-Id` names the job that goes on.",
+        504: "Not done in time; `X-Job-Id` names the job, which continues.",
     }.items()
 }
 
@@ -146,7 +146,7 @@ def render_result(
 
 
 def _in_json(data: Iterator[bytes], told: str) -> Iterator[bytes]:
-    """`{"data": {"result_b64": …, and what is told`, an object}}."""
+    """Stream a JSON object: the picture as Base64, and the members of the JSON object `told`."""
     yield b'{"data":{"result_b64":"'
     rest = b""
     for chunk in data:

@@ -4,11 +4,12 @@ import re
 from typing import Annotated, Any, Literal
 
 from PIL import ImageColor
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from shared.errors import InvalidOptionsError
 from shared.options import Options
 from shared.rendition import Format, Output
+from shared.subject import MIN_BOX_SIDE
 
 MEGAPIXELS = {"preview": 0.25, "small": 0.25, "regular": 0.25, "medium": 1.5, "hd": 4.0}
 """Megapixels of the sizes with a limit; the others return the photo's own size."""
@@ -18,52 +19,88 @@ NAME = "{stem}.{ext}"
 _EDGE = re.compile(r"^(\d+(?:\.\d+)?)(px|%)?$")
 
 
-def _absent(value: object) -> object:
-    """Treat an empty string as not given, as clients mean it."""
-    return None if value == "" else value
+TypeLevel = Literal["none", "1", "2", "latest"]
+
+COARSE_TYPES = frozenset({"person", "product", "animal", "car"})
+FINE_TYPES = COARSE_TYPES | {"car_interior", "car_part", "transportation", "graphics"}
+"""The values of X-Type by `type_level`, besides `other`."""
+
+_SPELLINGS = {"50mp": "50MP", "jpeg": "jpg"}
 
 
-Text = Annotated[str | None, BeforeValidator(_absent)]
-Address = Annotated[Annotated[str, Field(max_length=2_048)] | None, BeforeValidator(_absent)]
+def _spelled(value: object) -> object:
+    """A word of a list as remove.bg spells it, whatever its case; JSON may hold `2` as a number."""
+    if not isinstance(value, str | int):
+        return value
+    word = str(value).lower()
+    return _SPELLINGS.get(word, word)
+
+
+Spelled = BeforeValidator(_spelled)
+Address = Annotated[str, Field(max_length=2_048)]
 
 
 class RemoveBgRequest(BaseModel):
     """The parameters of remove.bg's API. Exactly one source: `image_file`, `image_file_b64`,
-    `image_url`. Unknown parameters are ignored, as remove.bg does.
+    `image_url`. Unknown parameters are ignored, as remove.bg does. An empty parameter, or null, is
+    one that was not given.
     """
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
 
-    image_file_b64: Text = Field(None, description="The photo in Base64.")
-    image_url: Address = Field(None, description="A public http(s) address of it.")
+    image_file_b64: str | None = Field(None, description="The photo in Base64.")
+    image_url: Address | None = Field(None, description="A public http(s) address of it.")
     size: Annotated[
         Literal["preview", "small", "regular", "medium", "hd", "4k", "full", "50MP", "auto"],
-        BeforeValidator(lambda value: value or "preview"),
+        Spelled,
     ] = Field("preview", description="0.25, 1.5 or 4 megapixels; the others: as large as it is.")
-    type: Text = Field(None, description="Taken and given back as X-Type; one network does all.")
-    type_level: Text = Field(None, description="`none`: no X-Type in the answer.")
-    format: Annotated[
-        Literal["auto", "png", "jpg", "zip", "webp"],
-        BeforeValidator(lambda value: value or "auto"),
-    ] = Field("auto", description="auto: PNG, or JPEG where there is an opaque background.")
-    roi: Text = Field(None, description="`x1 y1 x2 y2`, each in px or %: only there is a subject.")
+    type: str | None = Field(
+        None, description="Taken and given back as X-Type; one network does all."
+    )
+    type_level: Annotated[TypeLevel, Spelled] = Field(
+        "1", description="`none`: no X-Type in the answer; 2: finer types than 1."
+    )
+    format: Annotated[Literal["auto", "png", "jpg", "zip", "webp"], Spelled] = Field(
+        "auto", description="auto: PNG, or JPEG where there is an opaque background."
+    )
+    roi: str | None = Field(
+        None, description="`x1 y1 x2 y2`, each in px or %: only there is a subject."
+    )
     crop: bool = False
-    crop_margin: Text = Field(None, description="`30px`, `10%`; one, two or four values.")
-    scale: Text = Field(None, description="`original`, or 10% to 100% of the picture.")
-    position: Text = Field(None, description="`original`, `center`, `x%` or `x% y%`.")
-    channels: Annotated[
-        Literal["rgba", "alpha"], BeforeValidator(lambda value: value or "rgba")
-    ] = Field("rgba", description="alpha: the matte alone.")
+    crop_margin: str | None = Field(None, description="`30px`, `10%`; one, two or four values.")
+    scale: str | None = Field(None, description="`original`, or 10% to 100% of the picture.")
+    position: str | None = Field(None, description="`original`, `center`, `x%` or `x% y%`.")
+    channels: Annotated[Literal["rgba", "alpha"], Spelled] = Field(
+        "rgba", description="alpha: the matte alone."
+    )
     add_shadow: bool = False
-    shadow_type: Text = Field(None, description="`drop`; any other is one on the ground.")
-    shadow_opacity: Annotated[float | None, BeforeValidator(_absent)] = Field(None, ge=0, le=100)
+    shadow_type: str | None = Field(None, description="`drop`; any other is one on the ground.")
+    shadow_opacity: float | None = Field(None, ge=0, le=100)
     semitransparency: bool = Field(
-        True, description="false: no half-transparent regions, only a fine edge."
+        True, description="false: no half-transparent regions except the edge."
     )
-    bg_color: Annotated[Annotated[str, Field(max_length=40)] | None, BeforeValidator(_absent)] = (
-        Field(None, description="`81d4fa`, `fff`, or a CSS colour's name.")
+    bg_color: Annotated[str, Field(max_length=40)] | None = Field(
+        None, description="`81d4fa`, `fff`, or a CSS colour's name."
     )
-    bg_image_url: Address = Field(None, description="A picture to put behind.")
+    bg_image_url: Address | None = Field(None, description="A picture to put behind.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        given = {name: one.strip() if isinstance(one, str) else one for name, one in data.items()}
+        return {name: value for name, value in given.items() if value not in (None, "")}
+
+    @property
+    def shown_type(self) -> str | None:
+        """The value of X-Type; None: the header is not sent."""
+        if self.type_level == "none":
+            return None
+        asked = (self.type or "").lower()
+        asked = "graphics" if asked == "graphic" else asked
+        known = COARSE_TYPES if self.type_level == "1" else FINE_TYPES
+        return asked if asked in known else "other"
 
 
 def options_of(
@@ -94,7 +131,9 @@ def options_of(
     if request.position and not (request.crop and request.position == "original"):
         values["position"] = request.position
     if request.roi:
-        values["roi"] = _roi(request.roi, sides_px)
+        values["roi"] = roi = _roi(request.roi, sides_px)
+        if min(roi[2] - roi[0], roi[3] - roi[1]) >= MIN_BOX_SIDE:
+            values["subject"] = {"box": roi}
     if not request.semitransparency:
         values |= {"threshold": 0.5, "feather_px": 1}
     if (shadow := _shadow(request)) and kind is not Format.ZIP:
@@ -121,7 +160,7 @@ def _colour(text: str) -> str | None:
         return None
     if len(found) == 4 and found[3] != 255:
         raise InvalidOptionsError(
-            "bg_color: a half-transparent background is not to be had", finer="invalid_bg_color"
+            "bg_color: half-transparent backgrounds are not supported", finer="invalid_bg_color"
         )
     return "#{:02x}{:02x}{:02x}".format(*found[:3])
 
@@ -130,7 +169,7 @@ def _roi(text: str, sides_px: tuple[int, int]) -> tuple[float, ...]:
     """The region as fractions of the photo."""
     parts = [_EDGE.match(part) for part in text.split()]
     if len(parts) != 4 or not all(parts):
-        raise InvalidOptionsError("roi: four values, each in px or %", finer="invalid_roi")
+        raise InvalidOptionsError("roi must be four values, each in px or %", finer="invalid_roi")
     shares = [
         float(part[1]) / (100 if part[2] == "%" else sides_px[index % 2])
         for index, part in enumerate(parts)

@@ -232,12 +232,12 @@ async def get_photo(
     """The original photo. A photo by URL is fetched again."""
     item, _ = await run_in_threadpool(find_item, resources, caller, item_id)
     name = PurePosixPath(item.name).name
-    if not item.source.startswith("s3://"):
+    if not item.place.startswith("s3://"):
         pieces = await to_thread.run_sync(
-            _fetched, resources, item.source, limiter=resources.fetching
+            _fetched, resources, item.place, limiter=resources.fetching
         )
         return _streamed(*pieces, name)
-    place = ObjectUrl.parse(item.source, resources.storage.bucket)
+    place = ObjectUrl.parse(item.place, resources.storage.bucket)
     if inline:
         return _streamed(*await run_in_threadpool(_opened, resources, place), name)
     url = resources.storage.presign_get(

@@ -91,9 +91,9 @@ def get_source(
 ) -> RedirectResponse:
     """Redirect to the original photo."""
     item, _options = find_item(resources, caller, item_id)
-    if not item.source.startswith("s3://"):
-        return RedirectResponse(item.source, 307, headers={"Cache-Control": "no-store"})
-    place = ObjectUrl.parse(item.source, resources.storage.bucket)
+    if not item.place.startswith("s3://"):
+        return RedirectResponse(item.place, 307, headers={"Cache-Control": "no-store"})
+    place = ObjectUrl.parse(item.place, resources.storage.bucket)
     return _redirect(resources, request, place.key, PurePosixPath(item.name).name, place.bucket)
 
 

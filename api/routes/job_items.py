@@ -60,7 +60,7 @@ def list_items(
     status: ItemStatus | None = None,
     review: Annotated[
         Literal["flagged", "pending", "accepted", "rejected"] | None,
-        Query(description="`pending`: marked for review, and no verdict yet."),
+        Query(description="`pending`: marked for review, without a verdict."),
     ] = None,
     custom_id: Annotated[
         str | None, Query(max_length=256, description="Only images that you gave this id.")
@@ -183,7 +183,7 @@ def job_events(
     caller: CallerDep,
     last_event_id: Annotated[
         str | None,
-        Header(max_length=100, description="The id of the last event that you have."),
+        Header(max_length=100, description="The id of the last event that you received."),
     ] = None,
 ) -> StreamingResponse:
     """The job's progress as it happens. After a disconnect, send the id of the last event to

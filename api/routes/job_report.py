@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from api.resources import Resources
@@ -31,12 +31,14 @@ COLUMNS = (
     "output_bytes",
     "needs_review",
     "review_reasons",
+    "model",
     "verdict",
     "unmet_rules",
     "reused",
     "attempts",
     "total_ms",
     "finished_at",
+    "options",
 )
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -60,7 +62,7 @@ def rows(resources: Resources, job: Job, *, urls: bool = False) -> Iterator[dict
         if not items:
             return
         for item in items:
-            row = _row(item, resources.storage.bucket)
+            row = _row(item, resources.storage.bucket, job.options)
             yield row | _urls(resources, item) if urls else row
         after = items[-1].position
 
@@ -78,6 +80,7 @@ def csv_lines(resources: Resources, job: Job, *, urls: bool = False) -> Iterator
     head = [row for _, row in zip(range(PAGE_ROWS), found, strict=False)]
     own = list(dict.fromkeys(name for row in head for name in row["labels"]))
     text = io.StringIO()
+    text.write("\ufeff")  # without it Excel takes UTF-8 for the machine's own code page
     writer = csv.writer(text)
     writer.writerow([*columns, *(_safe(name) for name in own)])
     for row in _both(head, found):
@@ -90,14 +93,14 @@ def csv_lines(resources: Resources, job: Job, *, urls: bool = False) -> Iterator
     yield text.getvalue()
 
 
-def _row(item: Item, bucket: str) -> dict[str, Any]:
+def _row(item: Item, bucket: str, of_job: Mapping[str, Any]) -> dict[str, Any]:
     done = item.status is ItemStatus.SUCCEEDED
     unmet = [rule for output in item.outputs or [] for rule in output["unmet"]]
     return {
         "id": str(item.id),
         "custom_id": item.custom_id,
         "name": item.name,
-        "source": item.source,
+        "source": item.place,
         "status": item.status.value,
         "error_code": item.error_code,
         "error_detail": item.error_detail,
@@ -110,12 +113,18 @@ def _row(item: Item, bucket: str) -> dict[str, Any]:
         "output_bytes": item.output_bytes,
         "needs_review": item.needs_review,
         "review_reasons": item.review_reasons or [],
+        "model": item.matte_model,
         "verdict": item.verdict.value if item.verdict else None,
         "unmet_rules": unmet,
         "reused": item.reused,
         "attempts": item.attempts,
         "total_ms": round(sum((item.timings_ms or {}).values()), 1) if item.timings_ms else None,
         "finished_at": item.finished_at.isoformat() if item.finished_at else None,
+        "options": {
+            name: value
+            for name, value in (item.options or {}).items()
+            if name not in of_job or of_job[name] != value
+        },
         "labels": item.labels or {},
     }
 
@@ -154,7 +163,7 @@ def _safe(cell: Any) -> Any:
     if isinstance(cell, list):
         cell = "; ".join(one["key"] if isinstance(one, dict) else str(one) for one in cell)
     if isinstance(cell, dict):
-        cell = json.dumps(cell, ensure_ascii=False)
+        cell = json.dumps(cell, ensure_ascii=False) if cell else None
     if isinstance(cell, str) and cell.startswith(FORMULA):
         return "'" + cell
     return cell

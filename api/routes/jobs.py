@@ -42,7 +42,7 @@ MAX_LABELS = 10
 """Most entries of the metadata that jobs are found by at a time."""
 
 Limit = Annotated[int, Query(ge=1, le=1_000)]
-Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
+Cursor = Annotated[str | None, Query(description="`next_cursor` of the previous page.")]
 
 
 @router.post(
@@ -79,14 +79,14 @@ async def submit_job(
     resources: ResourcesDep,
     caller: CallerDep,
     dry_run: Annotated[
-        bool, Query(description="Only say what it would take; nothing is submitted.")
+        bool, Query(description="Only estimate the job; nothing is submitted.")
     ] = False,
     _idempotency_key: Annotated[
         str | None,
         Header(
             alias="Idempotency-Key",
             max_length=MAX_KEY_CHARS,
-            description="The same key and body again give the same job again; another body a 422.",
+            description="The same key and body return the same job; another body gives a 422.",
         ),
     ] = None,
 ) -> JobOut | Estimate:

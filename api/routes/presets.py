@@ -18,11 +18,13 @@ router = APIRouter(route_class=GuardedRoute, prefix="/v1/presets", tags=["preset
 class PresetOut(BaseModel):
     """A preset."""
 
-    name: str = Field(examples=["amazon"], description="Give it as the option `preset`.")
+    name: str = Field(examples=["amazon"], description="The value of the option `preset`.")
     description: str
-    options: dict[str, Any] = Field(description="What it stands for; each can be given by itself.")
+    options: dict[str, Any] = Field(
+        description="The options that it sets; each can also be set directly."
+    )
     rules: dict[str, Any] | None = Field(
-        description="What the finished file is checked by, with source and date."
+        description="The rules for the finished file, with source and date."
     )
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 from api.http.auth import Caller, CallerDep
 from api.http.guarded_route import GuardedRoute
 from api.http.limits import BodyLimits, takes
+from api.removebg.accept import wants_json
 from api.removebg.answers import BODY, ERRORS, PICTURES, RemoveBgResult, failed, render_result
 from api.removebg.parameters import RemoveBgRequest, options_of
 from api.resources import Resources, ResourcesDep
@@ -28,7 +29,6 @@ router = APIRouter(route_class=GuardedRoute, prefix="/v1.0", tags=["removebg"])
 
 PRIORITY = 9
 
-TYPES = ("person", "product", "animal", "car", "graphics", "transportation")
 UNLIMITED = 1_000_000
 """The credits shown for a key without a quota."""
 
@@ -64,9 +64,10 @@ async def remove_background(
         # From here on the photo is no longer held in memory.
         if not await resources.waiting.until_ended(job.id, resources.settings.removebg_timeout_s):
             raise AnswerTimeoutError(f"It goes on: look at /v1/jobs/{job.id}", job_id=str(job.id))
-        answer = await run_in_threadpool(_result, resources, job, options, _wants_json(request))
-    if asked.type_level != "none":
-        answer.headers["X-Type"] = asked.type if asked.type in TYPES else "other"
+        as_json = wants_json(request.headers.getlist("accept"), options.format.content_type)
+        answer = await run_in_threadpool(_result, resources, job, options, as_json)
+    if asked.shown_type is not None:
+        answer.headers["X-Type"] = asked.shown_type
     answer.headers["X-Job-Id"] = str(job.id)
     return answer
 
@@ -124,10 +125,6 @@ def get_account(resources: ResourcesDep, caller: CallerDep) -> Account:
     return Account(
         data={"attributes": {"credits": kinds, "api": {"free_calls": 0, "sizes": "all"}}}
     )
-
-
-def _wants_json(request: Request) -> bool:
-    return "application/json" in request.headers.get("accept", "")
 
 
 def _result(resources: Resources, job: Job, options: Options, as_json: bool) -> Response:

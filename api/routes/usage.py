@@ -22,7 +22,7 @@ class Amount(BaseModel):
 
     images: int
     megapixels: float = Field(description="Of the photos.")
-    device_s: float = Field(description="Time that the network computed for them.")
+    device_s: float = Field(description="Computing time of the network for these images.")
 
 
 class MonthUsage(Amount):
@@ -42,18 +42,20 @@ class JobUsage(Amount):
 class UsageOut(BaseModel):
     """Months and the latest jobs, newest first."""
 
-    images_per_month: int | None = Field(description="The key's quota; none: no limit.")
-    images_left: int | None = Field(description="Of it, with what is under way taken off.")
+    images_per_month: int | None = Field(description="The key's quota; null: no limit.")
+    images_left: int | None = Field(description="The rest of the quota, less images in progress.")
     months: list[MonthUsage]
-    jobs: list[JobUsage] = Field(description="The key's own, newest first.")
+    jobs: list[JobUsage] = Field(description="The key's own jobs, newest first.")
 
 
 @router.get("", responses=responses(ScopeError))
 def get_usage(
     resources: ResourcesDep,
     caller: CallerDep,
-    every_key: Annotated[bool, Query(description="Of all keys; needs the scope admin.")] = False,
-    jobs: Annotated[int, Query(ge=0, le=1_000, description="How many of the latest.")] = 50,
+    every_key: Annotated[
+        bool, Query(description="Usage of all keys; needs the scope admin.")
+    ] = False,
+    jobs: Annotated[int, Query(ge=0, le=1_000, description="Number of the latest jobs.")] = 50,
 ) -> UsageOut:
     """Your usage: images, megapixels, device seconds."""
     if every_key:

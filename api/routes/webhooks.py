@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from api.http.auth import Caller, CallerDep
 from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
-from api.resources import ResourcesDep
+from api.resources import Resources, ResourcesDep
 from api.routes.jobs import Cursor
 from api.routes.lookup import uuid_cursor
 from api.schemas.requests import WebhookChange, WebhookRequest
@@ -93,6 +93,8 @@ def change_webhook(
     """Change a webhook, or disable and enable it."""
     if body.url is not None:
         webhook_address(body.url, resources.settings)
+    if body.enabled is True:
+        _give_up_deliveries(resources, caller, webhook_id)
     with resources.database.transaction() as session:
         webhook = _find(session, caller, webhook_id)
         if body.url is not None:
@@ -106,6 +108,16 @@ def change_webhook(
         elif body.enabled is False and webhook.disabled_at is None:
             job_store.disable_webhook(session, webhook, DisabledReason.CALLER)
         return WebhookOut.of(webhook, now(session))
+
+
+def _give_up_deliveries(resources: Resources, caller: Caller, webhook_id: uuid.UUID) -> None:
+    """Give up what a disabled webhook has not been told, before it is enabled again."""
+    with resources.database.transaction() as session:
+        _find(session, caller, webhook_id)
+    left = job_store.PAGE_DELIVERIES
+    while left == job_store.PAGE_DELIVERIES:
+        with resources.database.transaction() as session:
+            left = job_store.give_up_deliveries(session, webhook_id)
 
 
 @router.post("/webhooks/{webhook_id}/rotate", responses=responses(WebhookNotFoundError))
@@ -204,8 +216,8 @@ def redeliver_webhook(
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     204: {"description": "Taken; any other 2xx says the same."},
-    410: {"description": "No more: the webhook is switched off."},
-    "4XX": {"description": "Like every other answer, and none: tried again later."},
+    410: {"description": "The receiver wants no more events: the webhook is disabled."},
+    "4XX": {"description": "The delivery is tried again later, as after any other answer or none."},
 }
 
 
@@ -233,7 +245,7 @@ def _find(session: Session, caller: Caller, webhook_id: uuid.UUID) -> Webhook:
 def _find_enabled(session: Session, caller: Caller, webhook_id: uuid.UUID) -> Webhook:
     webhook = _find(session, caller, webhook_id)
     if webhook.disabled_at is not None:
-        raise WebhookDisabledError(f"The webhook {webhook_id} is switched off")
+        raise WebhookDisabledError(f"The webhook {webhook_id} is disabled")
     return webhook
 
 

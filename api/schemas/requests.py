@@ -1,5 +1,6 @@
 """The bodies of requests."""
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -9,11 +10,14 @@ from pydantic import (
     FailFast,
     Field,
     StringConstraints,
+    ValidationError,
     model_validator,
 )
 
+from shared.errors import InvalidOptionsError
 from shared.jobs import Verdict
 from shared.options import Options
+from shared.validation_words import describe_findings
 from shared.webhooks import Event, secret_bytes
 
 MAX_METADATA_KEYS = 50
@@ -25,7 +29,7 @@ STORABLE = r"^[^\x00]*$"
 """PostgreSQL cannot store zero bytes."""
 
 Key = Annotated[str, StringConstraints(min_length=1, max_length=1_200, pattern=STORABLE)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=1_024, pattern=STORABLE)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=4_096, pattern=STORABLE)]
 CustomId = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=STORABLE)]
 MetadataName = Annotated[str, StringConstraints(max_length=64, pattern=STORABLE)]
 MetadataText = Annotated[str, StringConstraints(max_length=MAX_METADATA_CHARS, pattern=STORABLE)]
@@ -34,6 +38,21 @@ Url = Annotated[
     StringConstraints(max_length=2_048, pattern=r"^https?://[^\s]+$"),
     Field(description="An http:// or https:// address.", examples=["https://shop.example/a.jpg"]),
 ]
+PhotoUrl = Annotated[
+    str,
+    StringConstraints(max_length=2_048, pattern=r"^\s*(?i:https?):[^\r\n]+$"),
+    Field(description="An http:// or https:// address.", examples=["https://shop.example/a.jpg"]),
+]
+
+
+class Feed(StrEnum):
+    """The layout of a list: which columns name the photo and the id (api.sources.feeds)."""
+
+    PLAIN = "plain"
+    GOOGLE = "google"
+    SHOPIFY = "shopify"
+    WOOCOMMERCE = "woocommerce"
+    REPORT = "report"
 
 
 class StopAtFirst(FailFast):
@@ -62,7 +81,7 @@ class UploadRef(_Row):
     """A file that was uploaded to a URL of POST /v1/uploads."""
 
     upload: Key = Field(description="The handle that came with the URL.")
-    name: Name = Field(description="The path that you know the file by.")
+    name: Name = Field(description="Your own path of the file.")
 
 
 class KeyRef(_Row):
@@ -74,7 +93,11 @@ class KeyRef(_Row):
 class UrlRef(_Row):
     """A photo on the web."""
 
-    url: Url
+    url: PhotoUrl
+
+
+LISTS = ("keys", "uploads", "urls")
+"""The fields of a source that list photos."""
 
 
 class Source(BaseModel):
@@ -104,9 +127,9 @@ class Source(BaseModel):
     )
     manifest: Key | None = Field(
         None,
-        description="A list of photos, in S3 or uploaded: CSV with a header, or JSONL. Each row "
-        "names a photo in `key` or `url`. It may have an `id`, `options` that take precedence over "
-        "the job's, and columns of your own.",
+        description="A list of photos, in S3 or uploaded: CSV with a header, JSONL, or a shop's "
+        "feed. Each row names a photo in `key` or `url`. It may have an `id`, `options` that take "
+        "precedence over the job's, and columns of your own.",
     )
     zip: Key | None = Field(
         None,
@@ -116,7 +139,7 @@ class Source(BaseModel):
     uploads: Annotated[list[UploadRef], StopAtFirst()] | None = Field(
         None, description="Files that you sent to URLs of POST /v1/uploads.", min_length=1
     )
-    urls: Annotated[list[Url | UrlRef], StopAtFirst()] | None = Field(
+    urls: Annotated[list[PhotoUrl | UrlRef], StopAtFirst()] | None = Field(
         None, description="Public http(s) addresses; the worker fetches them.", min_length=1
     )
 
@@ -230,6 +253,9 @@ class JobFields(BaseModel):
 
     options: Options = Field(default_factory=Options)
     priority: int = Field(5, ge=0, le=9, description="9 is the most urgent.")
+    feed: Feed | None = Field(
+        None, description="The layout of the manifest. Default: as its header tells."
+    )
     failure_share: float | None = Field(
         None,
         ge=0,
@@ -271,13 +297,68 @@ class JobRequest(JobFields):
 
     source: Source
 
+    @model_validator(mode="after")
+    def _a_feed_is_a_manifest(self) -> Self:
+        if self.feed is not None and self.source.manifest is None:
+            raise ValueError("`feed` is the layout of a manifest; this source is none")
+        return self
+
+
+ROWS_AT_ONCE = 500
+"""Rows validated in one call. Pydantic holds Python's lock for a whole call: with 100,000 rows all
+other requests, and the probes, waited for a second.
+"""
+
+MOST_FIELDS = 1_000
+"""No object of a body has that many. Pydantic would describe each unknown one."""
+
+
+def validate_job(values: Any) -> JobRequest:
+    """Validate a job's body, its rows in pieces. Raises ValidationError, or InvalidOptionsError for
+    a row beyond the first piece.
+    """
+    fields = values if isinstance(values, dict) else {}
+    source = fields.get("source")
+    for one in (fields, source, fields.get("options"), fields.get("webhook")):
+        if isinstance(one, dict) and len(one) > MOST_FIELDS:
+            raise InvalidOptionsError(f"{len(one):,} fields, most of which are unknown")
+    lists = source if isinstance(source, dict) else {}
+    kind = next((name for name in LISTS if isinstance(lists.get(name), list)), "")
+    rows = lists.get(kind, ())
+    if len(rows) <= ROWS_AT_ONCE:
+        return JobRequest.model_validate(values)
+    some = {**lists, kind: rows[:ROWS_AT_ONCE]}
+    request = JobRequest.model_validate({**values, "source": some})
+    valid = getattr(request.source, kind)
+    for start in range(ROWS_AT_ONCE, len(rows), ROWS_AT_ONCE):
+        piece = {kind: rows[start : start + ROWS_AT_ONCE]}
+        try:
+            valid += getattr(Source.model_validate(piece), kind)
+        except ValidationError as error:
+            findings = _shifted(error, start)
+            raise InvalidOptionsError(describe_findings(findings, JobRequest)) from error
+    return request
+
+
+def _shifted(error: ValidationError, rows: int) -> list[dict[str, Any]]:
+    """The findings of a piece of the source, with the numbers that its rows have in the body."""
+    return [
+        {
+            **found,
+            "loc": ("source", found["loc"][0], int(found["loc"][1]) + rows, *found["loc"][2:]),
+        }
+        for found in error.errors(include_url=False)
+    ]
+
 
 class ReviewRequest(BaseModel):
     """A reviewer's verdict."""
 
     model_config = ConfigDict(extra="forbid")
 
-    verdict: Verdict | None = Field(description="`accept`, `reject`, or null to take it back.")
+    verdict: Verdict | None = Field(
+        description="`accept`, `reject`, or null to remove the verdict."
+    )
     note: str | None = Field(None, max_length=2_000, pattern=STORABLE)
 
 

@@ -28,7 +28,7 @@ class Counts(BaseModel):
 class ReviewCounts(BaseModel):
     """Numbers of images marked for review, and of reviewers' verdicts."""
 
-    needs_review: int = Field(description="Succeeded images with signs of trouble.")
+    needs_review: int = Field(description="Succeeded images with review marks.")
     accepted: int
     rejected: int
 
@@ -62,7 +62,7 @@ class JobOut(BaseModel):
     listing: bool = Field(description="The source is still being listed: `total` grows.")
     images_per_s: float | None = Field(description="Mean rate since the first image started.")
     estimated_s_left: float | None
-    timings_ms: dict[str, float] = Field(description="Mean of a succeeded image, by stage.")
+    timings_ms: dict[str, float] = Field(description="Mean time of a succeeded image, by stage.")
     megapixels: float
     input_bytes: int
     output_bytes: int
@@ -71,7 +71,7 @@ class JobOut(BaseModel):
     metadata: dict[str, Any]
     source: dict[str, Any]
     error: ErrorWithRemedy | None = Field(
-        description="Why the source could not be listed to its end, or why the job was paused."
+        description="Why the source could not be listed completely, or why the job was paused."
     )
     created_at: datetime
     started_at: datetime | None
@@ -152,7 +152,7 @@ class OutputOut(BaseModel):
     """A file made from an image."""
 
     name: str = Field(examples=["shoes/red-white.jpg"])
-    url: str = Field(description="Redirects to the file.")
+    url: str = Field(description="Address that redirects to the file.")
     width: int
     height: int
     bytes: int
@@ -221,6 +221,10 @@ class ItemOut(BaseModel):
     )
     needs_review: bool
     review_reasons: list[str] = Field(examples=[["soft", "unsure"]])
+    model: str | None = Field(
+        examples=["builtin"],
+        description="The model that made the matte: the first or the second one.",
+    )
     verdict: Verdict | None
     verdict_note: str | None
     reused: bool = Field(description="Copied from an earlier result of the same photo.")
@@ -243,7 +247,7 @@ class ItemOut(BaseModel):
             id=item.id,
             job_id=item.job_id,
             name=item.name,
-            source=item.source,
+            source=item.place,
             custom_id=item.custom_id,
             labels=item.labels,
             status=item.status,
@@ -272,6 +276,7 @@ class ItemOut(BaseModel):
             ],
             needs_review=item.needs_review,
             review_reasons=item.review_reasons or [],
+            model=item.matte_model,
             verdict=item.verdict,
             verdict_note=item.verdict_note,
             reused=item.reused,
@@ -324,7 +329,7 @@ class Readiness(BaseModel):
     """Whether a job submitted now would be processed."""
 
     ready: bool
-    checks: dict[str, str] = Field(description="`ok`, or what is wrong with each part.")
+    checks: dict[str, str] = Field(description="For each part `ok` or its problem.")
     workers: list[dict[str, Any]] = Field(description="The warm predictors.")
 
 

@@ -19,21 +19,23 @@ class WebhookOut(BaseModel):
 
     id: uuid.UUID
     url: str = Field(examples=["https://shop.example/matting"])
-    job_id: uuid.UUID | None = Field(description="The only job it is told of; null: all of yours.")
+    job_id: uuid.UUID | None = Field(
+        description="The only job whose events it receives; null: all your jobs."
+    )
     events: list[Event]
-    progress_percent: int | None = Field(description="Told whenever so many more are settled.")
+    progress_percent: int | None = Field(
+        description="Receives `job.progress` in steps of this many percent."
+    )
     enabled: bool
     disabled_reason: DisabledReason | None = Field(
-        description="`gone`: it answered 410. `failing`: one event used up all its attempts, and "
-        "nothing else came through meanwhile. `caller`: you did."
+        description="`gone`: the receiver answered 410. `failing`: one event used up all its "
+        "attempts, and no other event succeeded in the meantime. `caller`: you disabled it."
     )
     disabled_at: datetime | None
-    old_secret_until: datetime | None = Field(
-        description="Until then a secret that was exchanged signs along."
-    )
+    old_secret_until: datetime | None = Field(description="Until then replaced secrets also sign.")
     last_delivered_at: datetime | None
     quiet_until: datetime | None = Field(
-        description="Its receiver asked for it (`Retry-After`): nothing is sent before."
+        description="The receiver asked for no deliveries before this time (`Retry-After`)."
     )
     created_at: datetime
 
@@ -59,7 +61,7 @@ class WebhookOut(BaseModel):
 class WebhookMade(WebhookOut):
     """A webhook with its new secret."""
 
-    secret: str = Field(description="To verify with. It is shown this once: keep it.")
+    secret: str = Field(description="Verifies deliveries. Store it now: it is not shown again.")
 
 
 class WebhookList(BaseModel):
@@ -81,7 +83,7 @@ class AttemptOut(BaseModel):
 class DeliveryOut(BaseModel):
     """The delivery of one event to one webhook."""
 
-    id: uuid.UUID = Field(description="The `webhook-id`: the same in every attempt.")
+    id: uuid.UUID = Field(description="The `webhook-id`, the same in every attempt.")
     webhook_id: uuid.UUID
     job_id: uuid.UUID | None
     event: Event
@@ -115,7 +117,9 @@ class DeliveryPage(BaseModel):
     """Deliveries, newest first."""
 
     deliveries: list[DeliveryOut]
-    next_cursor: str | None = Field(description="Pass it as `cursor`; none: this was the last.")
+    next_cursor: str | None = Field(
+        description="Pass it as `cursor`; null: this was the last page."
+    )
 
 
 class JobSummary(BaseModel):

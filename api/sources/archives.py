@@ -31,6 +31,9 @@ MAX_DIRECTORY_BYTES = 64 * 1024**2
 
 READ_BYTES = 1024**2
 
+LOCAL_HEADER_BYTES = 30
+"""The least that precedes an entry's bytes (APPNOTE 4.3.7)."""
+
 UTF8_FLAG = 0x800
 """Bit of an entry's flags: its name is UTF-8. macOS writes UTF-8 and does not set it."""
 
@@ -55,6 +58,7 @@ class Archive:
             self._zip = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
             raise BadArchiveError(f"The zip file is damaged: {error}") from error
+        _refuse_overlaps(self._zip)
         self._settings = settings
         self._photos = [
             entry
@@ -93,7 +97,7 @@ class Archive:
             left -= len(data)
             if left < 0:
                 limit = self._settings.max_archive_bytes
-                raise BadArchiveError(f"Unpacked it has more than the limit of {limit:,} bytes")
+                raise BadArchiveError(f"Its unpacked size exceeds the limit of {limit:,} bytes")
             source = store.put(key_of(number), data)
             del data  # release the photo before the next one is unpacked
             yield NewItem(name=name, source=source)
@@ -101,7 +105,7 @@ class Archive:
     def _read(self, entry: zipfile.ZipInfo) -> bytearray:
         """Raises FileTooLargeError or BadArchiveError."""
         if entry.flag_bits & 0x1:
-            raise BadArchiveError(f"{entry.filename!r} is locked with a password")
+            raise BadArchiveError(f"{entry.filename!r} is protected by a password")
         limit = self._settings.max_image_bytes
         data = bytearray()
         try:
@@ -117,6 +121,17 @@ class Archive:
         except (NotImplementedError, RuntimeError) as error:  # an unknown compression method
             raise BadArchiveError(f"{entry.filename!r} can't be unpacked: {error}") from error
         return data
+
+
+def _refuse_overlaps(archive: zipfile.ZipFile) -> None:
+    """Refuse a zip file whose entries share bytes. 100 kB in which a thousand entries share one
+    photo unpack to 20 GB. Python's own check came after 3.11.7 and compares only what it reads.
+    """
+    entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
+    starts = [entry.header_offset for entry in entries[1:]] + [archive.start_dir]
+    for entry, following in zip(entries, starts, strict=False):
+        if entry.header_offset + LOCAL_HEADER_BYTES + entry.compress_size > following:
+            raise BadArchiveError("Entries of the zip file share the same bytes")
 
 
 def _says_nothing(name: str) -> bool:
@@ -180,10 +195,10 @@ def _check_directory(file: IO[bytes]) -> None:
     file.seek(0)
     end = tail.rfind(b"PK\5\6")
     if end < 0 or len(tail) < end + 22:
-        raise BadArchiveError("The file is no zip file, or was cut")
+        raise BadArchiveError("The file is not a zip file, or it is truncated")
     directory = struct.unpack_from("<L", tail, end + 12)[0]
     wide = tail.rfind(b"PK\6\6", 0, end)
     if directory == 0xFFFFFFFF and wide >= 0 and len(tail) >= wide + 48:
         directory = struct.unpack_from("<Q", tail, wide + 40)[0]
     if directory > min(size, MAX_DIRECTORY_BYTES):
-        raise BadArchiveError("Its list of entries is damaged, or far too long")
+        raise BadArchiveError("Its list of entries is damaged or too long")

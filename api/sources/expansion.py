@@ -16,6 +16,7 @@ from api.sources.source_policy import UPLOADS_PREFIX, attached_key
 from shared import job_store
 from shared.database import Database
 from shared.errors import (
+    BadManifestError,
     DiskFullError,
     EmptySourceError,
     ImageError,
@@ -130,15 +131,23 @@ class Expander(PeriodicTask):
             page = self._next_page(job, sources)
             if page is not None:
                 with self._database.transaction() as session:
-                    if job_store.add_page(session, job_id, page.items, cursor=page.cursor):
+                    if job_store.add_page(
+                        session,
+                        job_id,
+                        page.items,
+                        cursor=page.cursor,
+                        without_photo=page.without_photo,
+                    ):
                         return True
                 self._listings.pop(job_id, None)  # cancelled, or listed by another process
                 return False
-            if job.expansion_cursor is None:
+            if not job.total:
                 error = EmptySourceError()
         # permanent error: the images listed so far are processed
         except (ImageError, RequestError) as raised:
             error = raised
+            if job.expansion_cursor is not None and not isinstance(raised, BadManifestError):
+                error.detail = f"{raised.detail.rstrip('.')}. {_where_it_stopped(job)}"
         except DiskFullError:  # another process may have enough space
             self._listings.pop(job_id, None)
             with self._database.transaction() as session:
@@ -185,6 +194,13 @@ class Expander(PeriodicTask):
                 self._storage.delete_many([place.key])
         except MattingError as error:
             log.warning("archive-left", job=str(job.id), code=error.code, detail=error.detail)
+
+
+def _where_it_stopped(job: Job) -> str:
+    """How far the listing of a source came; a list tells its rows itself."""
+    units = {"prefix": "the key", "zip": "photo"}
+    unit, total = units.get(job.source["kind"], "row"), job.total
+    return f"The listing stopped behind {unit} {job.expansion_cursor}; {total:,} images are listed"
 
 
 def _lease_name(job_id: uuid.UUID) -> str:

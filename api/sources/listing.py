@@ -5,16 +5,19 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any
 
+from api.schemas.requests import Feed
 from api.sources.archive_disk import ArchiveDisk
 from api.sources.archives import Archive
+from api.sources.feeds import RowWithoutPhoto
 from api.sources.manifests import read_rows
 from api.sources.rows import RowReader
 from api.sources.source_policy import OWN_PREFIX, SourcePolicy, name_under
-from shared.errors import BadArchiveError, BadManifestError
+from shared.errors import BadArchiveError, BadManifestError, MattingError
 from shared.job_store import NewItem
 from shared.models import Job
 from shared.object_url import ObjectUrl
@@ -43,6 +46,8 @@ class Page:
 
     items: list[NewItem]
     cursor: str
+    without_photo: int = 0
+    """Rows that were left out, since their export has rows without a photo."""
 
 
 def pages(
@@ -66,7 +71,8 @@ def pages(
     if source["kind"] == "zip":
         return _zip_pages(job, storage, settings, place, int(after or 0), disk)
     reader = RowReader(policy, Options.model_validate(job.options))
-    return _row_pages(storage, place, reader, int(after or 0))
+    feed = Feed(source["feed"]) if source.get("feed") else None
+    return _row_pages(storage, place, reader, int(after or 0), feed)
 
 
 def rows_as_file(rows: Iterator[dict[str, Any]]) -> IO[bytes]:
@@ -89,38 +95,59 @@ def _prefix_pages(storage: Storage, source: ObjectUrl, after: str | None) -> Ite
         yield Page(items, after)
 
 
-def _row_pages(storage: Storage, place: ObjectUrl, reader: RowReader, after: int) -> Iterator[Page]:
+def _row_pages(
+    storage: Storage, place: ObjectUrl, reader: RowReader, after: int, feed: Feed | None
+) -> Iterator[Page]:
     text = _Counted(storage.stream(place.bucket, place.key))
-    rows = islice(read_rows(text), after, None)
-    number = after
-    while True:
+    rows = islice(read_rows(text, feed), after, None)
+    number, ended = after, False
+    while not ended:
         items: list[NewItem] = []
+        without_photo = 0
         page_ends_at = text.read_bytes + PAGE_BYTES
+        broken: BadManifestError | None = None
         try:
             for row in islice(rows, ROWS_PER_PAGE):
                 number += 1
-                items.append(reader.item(row, number))
+                if isinstance(row, RowWithoutPhoto):
+                    without_photo += 1
+                else:
+                    items.append(reader.item(row, number))
                 if text.read_bytes > page_ends_at:
                     break
-        except BadManifestError:
-            if items:  # rows before the damage are kept
-                yield Page(items, str(number))
-            raise
-        if not items:
-            return
-        yield Page(items, str(number))
+            else:
+                ended = len(items) + without_photo < ROWS_PER_PAGE
+        except BadManifestError as error:
+            broken = error
+        if items or without_photo:  # rows before the damage are kept
+            yield Page(items, str(number), without_photo)
+        if broken is not None:
+            broken.detail += f". {_what_is_missing(text, number)}"
+            raise broken
+
+
+def _what_is_missing(text: "_Counted", number: int) -> str:
+    """How much of a list was not read, as far as it is known."""
+    with suppress(MattingError):
+        for _ in text:
+            pass
+    return (
+        f"The rows behind it are missing: {number:,} were read, the file has {text.lines:,} lines"
+    )
 
 
 class _Counted:
-    """Chunks of a file, and the number of bytes so far."""
+    """Chunks of a file, and the number of bytes and line ends so far."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self.read_bytes = 0
+        self.lines = 0
         self._chunks = chunks
 
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self._chunks:
             self.read_bytes += len(chunk)
+            self.lines += chunk.count(b"\n") or chunk.count(b"\r")
             yield chunk
 
 
@@ -190,5 +217,5 @@ def _fetch(storage: Storage, place: ObjectUrl, file: IO[bytes], size: int) -> No
     for chunk in storage.stream(place.bucket, place.key):
         left -= len(chunk)
         if left < 0:
-            raise BadArchiveError("The zip file was replaced by a larger one meanwhile")
+            raise BadArchiveError("A larger file replaced the zip file in the meantime")
         file.write(chunk)

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from api.sources.source_policy import SourcePolicy, name_of_url, plain_name, web_address
+from api.sources.feeds import BadRow
+from api.sources.source_policy import SourcePolicy, name_of_url, photo_address, plain_name
 from shared.database_text import without_unstorable_text
 from shared.errors import BadManifestRowError, InvalidOptionsError, MattingError
 from shared.job_store import NewItem
@@ -52,13 +53,17 @@ class RowReader:
             )
 
     def _item(self, row: Row) -> NewItem:
+        if isinstance(row, BadRow):
+            raise BadManifestRowError(row.problem)
         key, url, upload = row.get("key") or None, row.get("url") or None, row.get("upload") or None
         if (key is None) + (url is None) + (upload is None) != 2:
             raise BadManifestRowError
         if not isinstance(key or url or upload, str):
             raise BadManifestRowError("Its `key` or `url` is no text")
+        if not str(key or url or upload).strip():
+            raise BadManifestRowError
         if url is not None:
-            source = web_address(str(url))
+            source = photo_address(str(url))
             name = name_of_url(source)
         elif upload is not None:
             source = str(self._policy.upload(str(upload)))

@@ -15,7 +15,7 @@ from shared.errors import (
 )
 from shared.object_url import ObjectUrl, as_read_laxly
 from shared.options import Options
-from shared.settings import Settings
+from shared.settings import NO_MODEL, Settings
 from shared.web import refuse_private
 
 OWN_PREFIX = "jobs/"
@@ -26,6 +26,12 @@ UPLOADS_PREFIX = "uploads/"
 _TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Unicode characters that reverse the writing direction: they make `gpj.exe` look like `exe.jpg`.
 """
+
+INVISIBLE = "\ufeff\u200b\u200e\u200f"
+"""Signs that come along when text is copied from web pages."""
+
+_LINE_ENDS = re.compile(r"[\r\n\t\v\f\x1c-\x1f\x85\u2028\u2029]")
+"""Blanks that no URL has by a mistake of its writer alone."""
 
 _PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*")
 """Matches most names, which need no closer check."""
@@ -53,6 +59,7 @@ class SourcePolicy:
         self._bucket = settings.s3_bucket
         self._buckets = settings.readable_buckets
         self._models = settings.offered_models
+        self._second_models = [*settings.second_models, NO_MODEL]
 
     def object(self, text: str, *, prefix: bool = False) -> ObjectUrl:
         """The object or prefix of an S3 URL. Raises ForbiddenSourceError if the caller may not read
@@ -87,7 +94,7 @@ class SourcePolicy:
         return url
 
     def options(self, options: Options, job_id: uuid.UUID | None = None) -> None:
-        """Check the model and the background pictures in the options. Pictures below the job's own
+        """Check the models and the background pictures in the options. Pictures below the job's own
         prefix came with its request and are allowed.
 
         Raises UnknownModelError, ForbiddenSourceError.
@@ -95,6 +102,10 @@ class SourcePolicy:
         if options.model is not None and options.model not in self._models:
             offered = ", ".join(self._models)
             raise UnknownModelError(f"There is no model {options.model}; there are {offered}")
+        second = options.second_model
+        if second is not None and second not in self._second_models:
+            offered = ", ".join(self._second_models)
+            raise UnknownModelError(f"There is no second model {second}; there are {offered}")
         for text in options.background_images():
             place = ObjectUrl.parse(text, self._bucket)
             own = place.bucket == self._bucket and place.key.startswith(f"{OWN_PREFIX}{job_id}/")
@@ -102,19 +113,29 @@ class SourcePolicy:
                 self.object_or_upload(text)
 
 
-def web_address(text: str) -> str:
-    """Check that a URL can be one of a photo. Its address is checked when it is downloaded.
+def photo_address(text: str) -> str:
+    """The URL of a photo as lists and people write it: blanks around it go, blanks in it are
+    `%20`, `//host/…` is https. Its address is checked when it is downloaded.
 
     Raises ForbiddenUrlError.
     """
+    bare = text.strip().strip(INVISIBLE).strip()
+    spelled = re.sub(r"\s", "%20", bare) if not _LINE_ENDS.search(bare) else bare
+    return web_address(f"https:{spelled}" if spelled.startswith("//") else spelled)
+
+
+def web_address(text: str) -> str:
+    """Check that a URL can be one of the web. Raises ForbiddenUrlError."""
     try:
         parts = urlsplit(text)
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         valid = False
-    odd = any(ord(char) <= 32 for char in text) or text != without_unstorable_text(text)
-    if not valid or parts.username or parts.password or odd:
+    odd = any(ord(char) <= 32 or ord(char) == 127 for char in text)
+    if not valid or odd or text != without_unstorable_text(text):
         raise ForbiddenUrlError("The URL is no plain http(s) address")
+    if parts.username or parts.password:
+        raise ForbiddenUrlError("The URL holds a user or a password")
     return text
 
 

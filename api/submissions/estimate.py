@@ -16,6 +16,7 @@ from api.sources.source_policy import SourcePolicy
 from api.submissions.intake import Submission
 from shared import job_store
 from shared.errors import InvalidOptionsError, MattingError
+from shared.job_store import NewItem
 from shared.models import Job, new_id
 from shared.object_url import ObjectUrl
 
@@ -33,7 +34,7 @@ def estimate(resources: Resources, caller: Caller, submission: Submission) -> Es
     """Estimate a source without submitting it. Raises RequestError, ImageError, TransientError."""
     source = submission.source
     if source is None:
-        raise InvalidOptionsError("`dry_run` takes a source that is named, not files")
+        raise InvalidOptionsError("`dry_run` needs a named source and accepts no files")
     policy = SourcePolicy(resources.settings, caller.api_key_id, caller.sources)
     policy.options(submission.request.options)
     if source.zip is not None:
@@ -57,7 +58,7 @@ def estimate(resources: Resources, caller: Caller, submission: Submission) -> Es
 
 
 class _Places:
-    """The sources of the job, each counted once, and a uniform sample of those in S3."""
+    """The rows of the job, each counted once, and a uniform sample of the photos in S3."""
 
     def __init__(self) -> None:
         self.sample: list[str] = []
@@ -69,12 +70,13 @@ class _Places:
 
     @property
     def count(self) -> int:
-        """The number of sources."""
+        """The number of rows."""
         return len(self._seen)
 
-    def add(self, place: str) -> None:
-        """Count a source, and keep it with equal probability (reservoir sampling)."""
-        mark = hash(place)
+    def add(self, item: NewItem) -> None:
+        """Count a row, and keep its photo with equal probability (reservoir sampling)."""
+        place = item.source
+        mark = hash((place, item.mark))
         if mark in self._seen:
             return
         self._seen.add(mark)
@@ -95,14 +97,16 @@ def _places(resources: Resources, policy: SourcePolicy, submission: Submission) 
     if source.prefix is not None:
         kept = {"kind": "prefix", "prefix": str(policy.object(source.prefix, prefix=True))}
     elif source.manifest is not None:
+        feed = submission.request.feed
         kept = {"kind": "manifest", "object": str(policy.object_or_upload(source.manifest))}
+        kept |= {"feed": feed.value} if feed is not None else {}
     if kept is None:
         reader = RowReader(policy, submission.request.options)
         for number, row in enumerate(source.rows(), 1):
             item = reader.item(row, number)
             if item.error is not None:
                 raise item.error
-            found.add(item.source)
+            found.add(item)
         return found
     job = Job(
         id=new_id(),
@@ -117,7 +121,7 @@ def _places(resources: Resources, policy: SourcePolicy, submission: Submission) 
                 found.complete = False
                 return found
             if item.error is None:
-                found.add(item.source)
+                found.add(item)
     return found
 
 

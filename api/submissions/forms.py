@@ -1,5 +1,6 @@
 """Reads a submission from a request: JSON that names a source, or multipart that contains it."""
 
+import codecs
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -9,12 +10,13 @@ from anyio import to_thread
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from api.http.guarded_route import media_type
 from api.http.limits import SMALL_BODY_BYTES
 from api.http.multipart import FilePart, Form, FormLimits, read_multipart
 from api.resources import Resources
-from api.schemas.requests import JobFields, JobRequest
+from api.schemas.requests import JobFields, JobRequest, validate_job
 from api.submissions.intake import IncomingFile, Submission, digest_of
 from shared.errors import InvalidOptionsError, RequestError, RequestTooLargeError
 from shared.settings import Settings
@@ -30,6 +32,9 @@ VALUES_PER_ROW = 8
 
 ATTACHED = ("manifest", "zip")
 """The fields that contain a whole source in one file."""
+
+FILE_FIELDS = frozenset({"files", *ATTACHED})
+TEXT_FIELDS = frozenset(JobRequest.model_fields) - {"source"}
 
 JSON_FIELDS = ("options", "metadata", "webhook")
 
@@ -51,8 +56,9 @@ BODY = {
                     "manifest": {
                         "type": "string",
                         "format": "binary",
-                        "description": "Or a CSV or JSONL manifest.",
+                        "description": "Or a manifest: CSV, JSONL, or a shop's feed.",
                     },
+                    "feed": {"type": "string", "description": "The manifest's layout."},
                     "zip": {
                         "type": "string",
                         "format": "binary",
@@ -91,7 +97,12 @@ async def read_submission(request: Request, resources: Resources) -> AsyncIterat
         del body
         yield submission
     elif kind == "multipart/form-data":
-        limits = FormLimits(files=settings.max_files_per_request, fields=MAX_FIELDS)
+        limits = FormLimits(
+            files=settings.max_files_per_request,
+            fields=MAX_FIELDS,
+            spooled=FILE_FIELDS,
+            texts=TEXT_FIELDS,
+        )
         with await read_multipart(request, limits) as form:
             yield await run_in_threadpool(_from_form, form, key)
     else:
@@ -114,9 +125,14 @@ def _from_json(body: bytearray, key: str | None, settings: Settings) -> Submissi
             f"The JSON has more than {most:,} values; put long lists into a manifest"
         )
     try:
-        request = JobRequest.model_validate_json(body)
+        values = from_json(
+            body.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False, cache_strings="none"
+        )
+        request = validate_job(values)
     except ValidationError as error:
         raise InvalidOptionsError(describe_validation(error, JobRequest)) from error
+    except ValueError as error:
+        raise InvalidOptionsError(f"The body is no JSON: {error}") from error
     return Submission(
         request=request, source=request.source, key=key, sha256=digest_of(iter([body]))
     )
@@ -132,13 +148,18 @@ def has_more_values(json_body: bytes | bytearray, most: int) -> bool:
 def _from_form(form: Form, key: str | None) -> Submission:
     files = [_incoming(file) for file in form.named("files")]
     attached = [(name, _incoming(file)) for name in ATTACHED for file in form.named(name)]
+    if unknown := {file.field for file in form.files} - FILE_FIELDS:
+        raise RequestError(f"The part {min(unknown)!r} is none of `files`, `manifest`, `zip`")
     if bool(files) + len(attached) != 1:
         raise RequestError(
             "A multipart body has parts named `files`, or one named `manifest` or `zip`"
         )
     every = [*files, *(file for _, file in attached)]
+    request = _request(form.fields)
+    if request.feed is not None and (not attached or attached[0][0] != "manifest"):
+        raise RequestError("`feed` is the layout of a manifest; there is none")
     return Submission(
-        request=_request(form.fields),
+        request=request,
         key=key,
         sha256=digest_of(_content(form.fields, every)) if key is not None else "",
         files=files,
@@ -163,7 +184,9 @@ def _request(fields: dict[str, str]) -> JobFields:
     """Read the text fields. Raises InvalidOptionsError."""
     try:
         values: dict[str, Any] = {
-            name: json.loads(text) if name in JSON_FIELDS else text for name, text in fields.items()
+            name: json.loads(text) if name in JSON_FIELDS else text
+            for name, text in fields.items()
+            if text.strip()  # an empty field is one that was not given
         }
     except (ValueError, RecursionError) as error:
         raise InvalidOptionsError(f"`{'`, `'.join(JSON_FIELDS)}` are JSON: {error}") from error

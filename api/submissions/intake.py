@@ -88,7 +88,7 @@ def submit(resources: Resources, caller: Caller, submission: Submission) -> tupl
             raise
         if earlier := _earlier(resources, caller, submission):
             return earlier, True
-        raise ConflictError("The job under this Idempotency-Key was deleted just now") from error
+        raise ConflictError("The job with this Idempotency-Key has just been deleted") from error
     trace_job(job.id, job.total)
     log.info("job-accepted", job=str(job.id), images=job.total, source=job.source["kind"])
     publish(resources, job.id)
@@ -159,7 +159,8 @@ def _find_source(
     if source.prefix is not None:
         return {"kind": "prefix", "prefix": str(policy.object(source.prefix, prefix=True))}, None
     if source.manifest is not None:
-        return {"kind": "manifest", "object": str(policy.object_or_upload(source.manifest))}, None
+        place = str(policy.object_or_upload(source.manifest))
+        return {"kind": "manifest", "object": place, **_layout(submission)}, None
     if source.zip is not None:
         return {"kind": "zip", "object": str(policy.object_or_upload(source.zip))}, None
     kind, rows = source.kind, source.rows()
@@ -207,7 +208,13 @@ def _store_attached(resources: Resources, submission: Submission) -> tuple[dict[
     key = attached_key(submission.job_id, kind)
     resources.storage.upload(key, file.stream)
     place = f"s3://{resources.storage.bucket}/{key}"
-    return {"kind": kind, "object": place, "name": plain_name(file.name)}, None
+    layout = _layout(submission) if kind == "manifest" else {}
+    return {"kind": kind, "object": place, "name": plain_name(file.name), **layout}, None
+
+
+def _layout(submission: Submission) -> dict[str, Any]:
+    feed = submission.request.feed
+    return {} if feed is None else {"feed": feed.value}
 
 
 def _write(
@@ -259,7 +266,7 @@ def publish(resources: Resources, job_id: uuid.UUID) -> None:
     try:
         resources.reconciler.publish_now(job_id)
     except MattingError as error:
-        log.warning("publish-later", job=str(job_id), code=error.code, detail=error.detail)
+        log.warning("publish-postponed", job=str(job_id), code=error.code, detail=error.detail)
 
 
 def digest_of(chunks: Iterator[bytes | bytearray]) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import codecs
 import tempfile
 from collections.abc import Iterator
 from typing import IO
@@ -12,24 +13,32 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from api.http.guarded_route import media_type
-from api.http.multipart import FilePart, Form, FormLimits, read_multipart, read_urlencoded
+from api.http.multipart import FilePart, Form, FormLimits, read_multipart
+from api.http.urlencoded import read_urlencoded
 from api.removebg.parameters import RemoveBgRequest
 from api.resources import Resources
 from api.sources.image_size import image_size
-from api.sources.source_policy import web_address
+from api.sources.source_policy import photo_address
 from api.submissions.forms import has_more_values, read_whole
 from api.submissions.intake import IncomingFile
 from shared.errors import (
     EmptyFileError,
     FileTooLargeError,
+    ForbiddenUrlError,
     InvalidOptionsError,
+    MattingError,
     NotAnImageError,
     RequestError,
 )
 from shared.settings import Settings
 
 ENCODED = "image_file_b64"
-LIMITS = FormLimits(files=3, fields=40, spooled=frozenset({ENCODED}))
+LIMITS = FormLimits(
+    files=6,
+    fields=40,
+    spooled=frozenset({ENCODED, "image_file", "bg_image_file"}),
+    texts=frozenset(RemoveBgRequest.model_fields) - {ENCODED},
+)
 MOST_VALUES = 1_000
 """Most values of a JSON body; unknown parameters are ignored."""
 
@@ -57,11 +66,11 @@ async def read_call(request: Request, resources: Resources) -> Form:
 
 def _from_json(body: bytearray) -> Form:
     if has_more_values(body, MOST_VALUES):
-        raise RequestError("The JSON has far more values than there are parameters")
+        raise RequestError("The JSON has far more values than parameters exist")
     try:
-        values = pydantic_core.from_json(body)
+        values = pydantic_core.from_json(body.removeprefix(codecs.BOM_UTF8))
     except ValueError as error:
-        raise RequestError("The body is no JSON") from error
+        raise RequestError("The body is not valid JSON") from error
     if not isinstance(values, dict):
         raise RequestError("The body must be a JSON object")
     encoded = values.pop(ENCODED, None)
@@ -78,9 +87,10 @@ def _from_json(body: bytearray) -> Form:
 
 async def photo_of(asked: RemoveBgRequest, form: Form, resources: Resources) -> IncomingFile:
     """The photo of the call. Raises RequestError, ImageError, TransientError."""
-    sent = form.named("image_file")
-    encoded = [file for file in form.named(ENCODED) if file.stream.seek(0, 2)]
+    sent, encoded = _not_empty(form, "image_file"), _not_empty(form, ENCODED)
     given = len(sent) + len(encoded) + bool(asked.image_url)
+    if not given and form.named("image_file"):
+        raise EmptyFileError
     if given != 1:
         raise InvalidOptionsError(
             "Give exactly one of image_file, image_file_b64, image_url",
@@ -89,7 +99,6 @@ async def photo_of(asked: RemoveBgRequest, form: Form, resources: Resources) -> 
     if sent:
         photo = IncomingFile(sent[0].name or "photo", sent[0].stream)
     elif encoded:
-        encoded[0].stream.seek(0)
         photo = IncomingFile("photo", _new_file(form))
         await run_in_threadpool(_decode, encoded[0].stream, photo.stream)
     else:
@@ -102,7 +111,7 @@ async def background_of(
     asked: RemoveBgRequest, form: Form, resources: Resources
 ) -> IncomingFile | None:
     """The background picture, if there is one. Raises RequestError, ImageError, TransientError."""
-    sent = form.named("bg_image_file")
+    sent = _not_empty(form, "bg_image_file")
     if len(sent) + bool(asked.bg_color) + bool(asked.bg_image_url) > 1:
         raise InvalidOptionsError(
             "Give one of bg_color, bg_image_file, bg_image_url", finer="multiple_bg_sources"
@@ -110,11 +119,24 @@ async def background_of(
     if sent:
         picture = IncomingFile(sent[0].name, sent[0].stream)
     elif asked.bg_image_url:
-        picture = await _fetched(asked.bg_image_url, form, resources)
+        try:
+            picture = await _fetched(asked.bg_image_url, form, resources)
+        except MattingError as error:
+            refused = isinstance(error, ForbiddenUrlError)
+            code = "invalid_bg_image_url" if refused else "failed_bg_download"
+            raise InvalidOptionsError(f"bg_image_url: {error.detail}", finer=code) from error
     else:
         return None
     _check_size(picture, resources.settings)
     return picture
+
+
+def _not_empty(form: Form, name: str) -> list[FilePart]:
+    """The files of a field. An empty one counts as not given, beside another or alone."""
+    files = [file for file in form.named(name) if file.stream.seek(0, 2)]
+    for file in files:
+        file.stream.seek(0)
+    return files
 
 
 def size_of(file: IncomingFile) -> tuple[int, int]:
@@ -141,7 +163,7 @@ def _check_size(file: IncomingFile, settings: Settings) -> None:
 
 async def _fetched(url: str, form: Form, resources: Resources) -> IncomingFile:
     file, limit = _new_file(form), resources.settings.max_image_bytes
-    address = web_address(url)
+    address = photo_address(url)
     await to_thread.run_sync(resources.web.fetch, address, limit, file, limiter=resources.fetching)
     return IncomingFile("photo", file)
 
@@ -159,7 +181,7 @@ def _decode(encoded: IO[bytes], into: IO[bytes]) -> None:
             into.write(base64.b64decode(piece, validate=True))
     except (binascii.Error, ValueError) as error:
         raise InvalidOptionsError(
-            f"{ENCODED}: this is no Base64", finer=f"invalid_{ENCODED}"
+            f"{ENCODED} is not valid Base64", finer=f"invalid_{ENCODED}"
         ) from error
 
 

@@ -133,7 +133,11 @@ def attached_source(sources: list[str]) -> tuple[Literal["manifest", "zip"], Pat
 
 _KINDS: dict[str, Literal["manifest", "zip"]] = {
     ".csv": "manifest",
+    ".tsv": "manifest",
+    ".txt": "manifest",
+    ".xml": "manifest",
     ".jsonl": "manifest",
+    ".ndjson": "manifest",
     ".zip": "zip",
 }
 

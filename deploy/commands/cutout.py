@@ -14,6 +14,7 @@ from rich.markup import escape
 from api.client import NamedItem, result_names
 from deploy.commands.progress import bar, console
 from deploy.commands.result_files import ResultFolder, TargetExistsError
+from deploy.commands.second_models import SecondModels
 from deploy.commands.written_files import WrittenFiles
 from deploy.local_photos import LocalPhotos, printable
 from shared.errors import ImageTimeoutError, ResultsAmongPhotosError
@@ -63,6 +64,7 @@ def cut_out_files(
 
     Raises ResultsAmongPhotosError, and SetupError when the model can't start.
     """
+    second = SecondModels(settings, options)
     if options.model is not None:
         settings = settings.model_copy(update={"model": options.model})
     settings = batch_sizes(settings)
@@ -88,8 +90,11 @@ def cut_out_files(
         watchdog.start(partial(_exit_on_hang, store))
         try:
             with (
+                closing(second),
                 closing(load_predictor(settings, warm_shapes=False)) as predictor,
-                closing(Pipeline(predictor, store, settings, watchdog=watchdog)) as pipeline,
+                closing(
+                    Pipeline(predictor, store, settings, watchdog=watchdog, second=second.opinions)
+                ) as pipeline,
                 ThreadPoolExecutor(settings.batches_in_flight) as drivers,
                 bar("matting", len(missing)) as progress,
             ):

@@ -10,6 +10,8 @@ import typer
 from rich.markup import escape
 
 from api.client import Item, Job
+from api.client.calls import JobSettings
+from api.schemas.requests import Feed
 from deploy.commands.arguments import (
     DATA,
     AsJson,
@@ -45,11 +47,15 @@ def submit(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Photos and folders; or one manifest (.csv, .jsonl) or .zip, local or s3://; "
-            "or one s3://bucket/prefix/; or https:// addresses."
+            help="Photos and folders; or one manifest (.csv, .tsv, .xml, .jsonl) or .zip, local or "
+            "s3://; or one s3://bucket/prefix/; or https:// addresses."
         ),
     ],
     option: OptionPairs = None,
+    feed: Annotated[
+        Feed | None,
+        typer.Option(help="Layout of the manifest. Default: as its header tells."),
+    ] = None,
     priority: Annotated[int, typer.Option(min=0, max=9, help="Priority; 9 runs first.")] = 5,
     wait: Annotated[bool, typer.Option(help="Wait until the job has ended.")] = False,
     dry_run: Annotated[
@@ -62,6 +68,11 @@ def submit(
     """Submit photos as one job; print its id."""
     options = parse_options(option or [])
     remote, attached = remote_source(sources), attached_source(sources)
+    settings: JobSettings = {"options": options, "priority": priority}
+    if feed is not None:
+        settings["feed"] = feed.value
+        if "manifest" not in (remote or {}) and (attached or ("", None))[0] != "manifest":
+            raise typer.BadParameter("--feed needs a manifest (.csv, .tsv, .xml, .jsonl)")
     photos, left_out = None, 0
     if remote is None and attached is None:
         photos = resolve_photos([Path(source) for source in sources])
@@ -73,10 +84,10 @@ def submit(
             if photos is not None:
                 typer.echo(json.dumps(estimate_local(photos, client.jobs())))
             elif remote is not None:
-                typer.echo(json.dumps(client.estimate(remote, options=options)))
+                typer.echo(json.dumps(client.estimate(remote, **settings)))
             return
         if remote is not None:
-            job = client.submit(remote, options=options, priority=priority)
+            job = client.submit(remote, **settings)
         elif attached is not None:
             kind, path = attached
             with byte_bar("sending", path.stat().st_size) as progress:
@@ -84,9 +95,8 @@ def submit(
                 job = client.submit_attached(
                     kind,
                     path,
-                    options=options,
-                    priority=priority,
                     on_sent=lambda count: progress.advance(task, count),
+                    **settings,
                 )
         else:
             assert photos is not None
@@ -94,10 +104,9 @@ def submit(
                 task = progress.task_ids[0]
                 job = client.submit_files(
                     photos.files,
-                    options=options,
-                    priority=priority,
                     journal=upload_journal(client, photos),
                     on_sent=lambda count: progress.advance(task, count),
+                    **settings,
                 )
         if wait:
             job = follow(client, job["id"])
@@ -357,9 +366,11 @@ def _print_job(job: Job, *, as_json: bool) -> None:
 
 
 def _exit_status(job: Job, *, fail_on_review: bool = False) -> int:
+    """0 if every image succeeded, and the source was read to its end."""
     if fail_on_review and job["review"]["needs_review"]:
         return 1
-    return 0 if job["counts"]["succeeded"] == job["counts"]["total"] else 1
+    counts = job["counts"]
+    return 0 if counts["succeeded"] == counts["total"] > 0 and job["error"] is None else 1
 
 
 def _day_and_time(timestamp: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.commands.arguments import DATA
 from deploy.commands.progress import print_table
 from shared.errors import ForbiddenSourceError, NotFoundError, StackError
 from shared.jobs import Scope
@@ -26,7 +27,6 @@ Data = Annotated[
     Path,
     typer.Option(help="Data folder of the embedded stack. MATTING_DATABASE_URL takes precedence."),
 ]
-DATA = Path("matting-data")
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
 

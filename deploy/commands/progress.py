@@ -106,10 +106,17 @@ def follow(client: MattingClient, job_id: str) -> Job:
             failures.show(counts["failed"])
 
         job = client.wait(job_id, on_progress=show)
+    print_source_facts(job)
+    return job
+
+
+def print_source_facts(job: Job) -> None:
+    """Print what kept the source from being read to its end, and what was left out of it."""
     if job["error"]:
         text = escape(f"{job['error']['detail']} [{job['error']['code']}]")
         console.print(f"[red]{job['status']}[/] {text}")
-    return job
+    if left_out := job["source"].get("rows_without_photo"):
+        console.print(f"{left_out:,} rows of the feed name no photo and were left out")
 
 
 class _FailurePrinter:
@@ -175,6 +182,7 @@ def print_summary(job: Job, *, title: str) -> None:
     for stage in STAGES:
         table.add_row(f"{stage}, ms per image", f"{job['timings_ms'][stage]:.1f}")
     console.print(table)
+    print_source_facts(job)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

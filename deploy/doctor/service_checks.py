@@ -268,7 +268,11 @@ def workers(settings: Settings) -> str:
             f"No ready worker serves {', '.join(missing)}: jobs with that model wait",
             f"MATTING_WORKER_MODELS={','.join(missing)} {start}",
         )
-    return f"{len(live)} ready: {', '.join(one.id for one in live)}"
+    found = f"{len(live)} ready: {', '.join(one.id for one in live)}"
+    second = settings.default_second_model
+    if second is not None and second not in served:
+        found += f"; none serves {second}, so doubtful photos get no second opinion"
+    return found
 
 
 def stack(data: Path) -> str:

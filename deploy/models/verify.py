@@ -14,10 +14,11 @@ from shared.errors import MattingError, PairsNotFoundError
 from shared.options import Options, Profile
 from shared.photo_kinds import PHOTO_ENDINGS
 from shared.settings import Settings
+from worker.imaging.arrays import Alpha
 from worker.imaging.decoding import decode
 from worker.imaging.finishing import matte_of
 from worker.inference.predictor import Predictor, load_predictor
-from worker.training.metrics import Alpha, Scores, score
+from worker.training.metrics import Scores, score
 
 ALPHA_FOLDERS = ("alphas", "alpha", "masks", "mask", "gt")
 ALPHA_ENDINGS = ("-alpha", "_alpha", "-mask", "_mask")

@@ -40,6 +40,7 @@ from deploy.stack.supervisor import Supervisor
 from shared import job_store
 from shared.database import Database
 from shared.errors import PortInUseError, StackRunningError
+from shared.jobs import Scope
 from shared.settings import Settings
 from shared.storage import Storage
 
@@ -198,6 +199,7 @@ class Stack:
             "MATTING_S3_PUBLIC_ENDPOINT_URL": http_url(network_address(self._host), ports["s3"]),
             "MATTING_S3_BUCKET": "matting",
             "MATTING_MODELS_DIR": os.environ.get("MATTING_MODELS_DIR", str(self.data / "models")),
+            "MATTING_FLOWER_URL": f"http://127.0.0.1:{ports['flower']}",
             "MATTING_CPU_THREADS": str(max(1, cores // self._worker_count)),
             "AWS_ACCESS_KEY_ID": access,
             "AWS_SECRET_ACCESS_KEY": secret,
@@ -265,7 +267,10 @@ class Stack:
             if path.exists():
                 return StackSecrets(**json.loads(path.read_text())).api_key
             with database.transaction() as session:
-                _key, api_key = job_store.create_api_key(session, "embedded stack")
+                # who starts the system runs it: the console shows them workers and keys
+                _key, api_key = job_store.create_api_key(
+                    session, "embedded stack", scopes=[Scope.ADMIN]
+                )
         finally:
             storage.close()
             database.close()

@@ -84,7 +84,68 @@ class SourceDeniedError(ImageError):
 
     code = "source-denied"
     http_status = 403
-    remedy = "Give the service's credentials read access to the bucket or URL, then retry the job."
+    remedy = (
+        "Give the service's credentials read access to the bucket or URL, then retry the job. A "
+        "bucket with Requester Pays answers the same: copy its photos elsewhere."
+    )
+
+
+class SourceArchivedError(ImageError):
+    """The object is archived, so the storage does not hand it out."""
+
+    code = "source-archived"
+    remedy = (
+        "Restore the object first (AWS: `aws s3api restore-object`), wait until that is done, then "
+        "retry the job."
+    )
+
+
+class EncryptionKeyError(ImageError):
+    """The key that encrypts the object is disabled, deleted or not open to this service."""
+
+    code = "encryption-key-unavailable"
+    remedy = (
+        "Enable the key in the storage's key management (KMS) and allow this service's credentials "
+        "kms:Decrypt, then retry the job."
+    )
+
+
+class CustomerEncryptedError(ImageError):
+    """The object is encrypted with a key that only its owner has (SSE-C)."""
+
+    code = "customer-encrypted"
+    remedy = "Copy the object without SSE-C (SSE-S3 or SSE-KMS work), and submit the copy."
+
+
+class KeyTooLongError(ImageError):
+    """The key is longer than the storage allows."""
+
+    code = "key-too-long"
+    remedy = "Give the object a key of at most 1,024 bytes in UTF-8, and submit that one."
+
+
+class RequesterPaysError(ImageError):
+    """The bucket hands out its objects only to those who pay for the request."""
+
+    code = "requester-pays"
+    remedy = "Copy the photos to a bucket of your own, or switch off Requester Pays, then retry."
+
+
+class BucketElsewhereError(ImageError):
+    """The bucket is in another region, or at another address."""
+
+    code = "bucket-elsewhere"
+    remedy = (
+        "Copy the photos into the service's storage, or ask the operator to set "
+        "MATTING_S3_ENDPOINT_URL and MATTING_S3_REGION for this bucket."
+    )
+
+
+class SourceRefusedError(ImageError):
+    """The storage refuses the object for a reason that no second try changes."""
+
+    code = "source-refused"
+    remedy = "Correct what the storage says about the object, then retry the job."
 
 
 class ForbiddenUrlError(ImageError):

@@ -69,7 +69,10 @@ class BadManifestError(RequestError):
 
     code = "bad-manifest"
     http_status = 422
-    remedy = "Send CSV with a header that has `key` or `url`, or one JSON object a line, in UTF-8."
+    remedy = (
+        "Send CSV with a header that has `key` or `url`, a feed as a shop exports it, or one JSON "
+        "object a line; in UTF-8."
+    )
 
 
 class BadManifestRowError(RequestError):

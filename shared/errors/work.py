@@ -54,12 +54,12 @@ class BucketMissingError(StorageError):
 
 
 class DiskFullError(TransientError):
-    """The service's disk has no room at the moment."""
+    """The service's disk has no free space at the moment."""
 
     code = "disk-full"
     remedy = (
-        "It is tried again by itself. If it stays, give the API's /tmp more space and raise "
-        "MATTING_ARCHIVE_DISK_BYTES."
+        "The service tries again automatically. If it keeps failing, give the API's /tmp more "
+        "space and raise MATTING_ARCHIVE_DISK_BYTES."
     )
 
 

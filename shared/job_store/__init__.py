@@ -38,6 +38,7 @@ from shared.job_store.disposal import (
     uploads_in_options,
 )
 from shared.job_store.expired_leases import (
+    attempts_allowed,
     give_back,
     release_expired_leases,
     take_back_deaths,
@@ -116,13 +117,16 @@ from shared.job_store.webhook_deliveries import (
     redeliver,
 )
 from shared.job_store.webhooks import (
+    PAGE_DELIVERIES,
     create_webhook,
     delete_webhook,
     disable_webhook,
     enable_webhook,
     get_webhook,
+    give_up_deliveries,
     list_webhooks,
     old_secret_until,
+    remove_deleted_webhooks,
     rotate_secret,
 )
 from shared.job_store.workers import (
@@ -136,6 +140,7 @@ from shared.job_store.workers import (
 __all__ = [
     "EXPRESS_IMAGES",
     "MOST_COUNTED",
+    "PAGE_DELIVERIES",
     "Attempt",
     "AttemptResult",
     "Backlog",
@@ -157,6 +162,7 @@ __all__ = [
     "add_page",
     "allowed_sources",
     "announce_test",
+    "attempts_allowed",
     "backlog",
     "beat",
     "begin_version",
@@ -193,6 +199,7 @@ __all__ = [
     "get_job",
     "get_webhook",
     "give_back",
+    "give_up_deliveries",
     "images_held",
     "images_left",
     "is_at_rest",
@@ -221,6 +228,7 @@ __all__ = [
     "release_expired_leases",
     "release_leader_lease",
     "remember_submission",
+    "remove_deleted_webhooks",
     "remove_items",
     "remove_job",
     "renew_leader_leases",

@@ -54,6 +54,7 @@ def change_page(session: Session, job: Job) -> int:
             is_retryable(job.id),
             status=ItemStatus.QUEUED,
             attempts=0,
+            forwarded_to=None,
             not_before=None,
             published_at=None,
             error_code=None,

@@ -13,6 +13,7 @@ from shared.database import now
 from shared.errors import JobChangingError, TooManyFailuresError
 from shared.job_store.changes import change_page, is_retryable
 from shared.job_store.conditions import is_value
+from shared.job_store.intake import LISTING_ERROR
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.outbox import announce
 from shared.job_store.usage import images_left, take_from_quota
@@ -49,11 +50,11 @@ def _cancel(session: Session, job: Job) -> None:
 
 
 def retry_failed(session: Session, job_id: uuid.UUID) -> Job:
-    """Put the failed items of a job back into the queue, with all their tries before them.
+    """Put the failed items of a job back into the queue with all their attempts.
 
-    Those that were never tried stay: their row of the manifest, or their entry of the zip file,
-    is what is wrong. Failed images cost nothing, so their share of the quota may have gone to
-    others: it is asked for again.
+    Items that were never attempted stay failed, because their manifest row or zip entry is wrong.
+    Failed images cost nothing, so other jobs may have used their share of the quota since. So the
+    quota is checked again.
 
     Raises JobChangingError while images of the job are still being cancelled, QuotaExceededError.
     """
@@ -109,7 +110,7 @@ def resume_job(session: Session, job_id: uuid.UUID) -> Job:
     job.status = JobStatus.RUNNING if job.started_at else JobStatus.ACCEPTED
     job.forgiven_failed, job.forgiven_done = job.failed, job.succeeded + job.failed
     if job.error_code == TooManyFailuresError.code:
-        job.error_code = job.error_detail = None
+        job.error_code, job.error_detail = job.source.get(LISTING_ERROR, (None, None))
     # Workers dropped the messages that arrived during the pause; there are at most as many as a job
     # may publish ahead.
     on_queue = locked_items(

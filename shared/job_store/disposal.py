@@ -16,7 +16,7 @@ from shared.database import now
 from shared.job_store.conditions import each_text, names_upload
 from shared.job_store.locks import lock_jobs
 from shared.jobs import ENDED
-from shared.models import Delivery, Item, Job, Webhook
+from shared.models import Delivery, Item, Job, Webhook, place_of
 from shared.webhooks import DeliveryStatus
 
 
@@ -75,7 +75,7 @@ def sources_of(
         .order_by(Item.position)
         .limit(limit)
     )
-    return [(row.position, row.source) for row in session.execute(statement)]
+    return [(row.position, place_of(row.source)) for row in session.execute(statement)]
 
 
 def sources_still_needed(

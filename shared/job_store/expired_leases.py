@@ -51,12 +51,12 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
         if job.status in ENDED:
             item.status, item.finished_at = ItemStatus.CANCELLED, moment
             job.cancelled += 1
-        elif item.attempts >= max_attempts:
+        elif item.attempts >= attempts_allowed(max_attempts, item.forwarded_to):
             item.status, item.finished_at = ItemStatus.FAILED, moment
             guilty = item.deaths > ALONE_DEATHS
             error = (PoisonousImageError if guilty else AttemptsExhaustedError)(
-                f"Its worker died or stalled in {item.deaths} of {item.attempts} tries"
-                f"{', the last time with nothing else at hand' * guilty}"
+                f"Its worker died or stalled in {item.deaths} of {item.attempts} attempts"
+                f"{', the last time while it ran alone' * guilty}"
             )
             item.error_code, item.error_detail = error.code, error.message
             job.failed += 1
@@ -66,6 +66,11 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
             job.queued += 1
     finish_settled_jobs(session, jobs.values())
     return len(items)
+
+
+def attempts_allowed(max_attempts: int, forwarded_to: str | None) -> int:
+    """The claims that an image may have: the one that forwarded it does not count."""
+    return max_attempts + (forwarded_to is not None)
 
 
 def give_back(

@@ -1,9 +1,10 @@
 """Creates jobs and adds their items."""
 
+import hashlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,15 +15,20 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import MattingError
+from shared.job_store.conditions import each_text
 from shared.job_store.locks import finish_settled_jobs, lock_jobs
 from shared.job_store.usage import take_from_quota
 from shared.jobs import ItemStatus
-from shared.models import MAX_SEARCHED_CHARS, Item, Job, JobLabel, new_id
+from shared.models import MARK_BEGINS, MAX_SEARCHED_CHARS, Item, Job, JobLabel, new_id
 
 INSERT_ROWS = 1_000
 """Rows of one INSERT: below SQLite's limit of 32,766 parameters, and enough that round trips hardly
 count.
 """
+
+
+LISTING_ERROR = "listing_error"
+"""Where a job's `source` keeps why it could not be listed: code and detail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +38,7 @@ class NewItem:
     name: str
     """The caller's path or name of the photo."""
     source: str
-    """`s3://bucket/key` or a URL. A job has each source only once."""
+    """`s3://bucket/key` or a URL."""
     custom_id: str | None = None
     options: dict[str, Any] | None = None
     """The complete options of this image; None: the job's."""
@@ -40,6 +46,11 @@ class NewItem:
     """The other columns of the manifest row."""
     error: MattingError | None = None
     """Why the image cannot be processed; the item fails at once."""
+
+    @property
+    def mark(self) -> str:
+        """What tells this row from others with the same photo."""
+        return _mark(self.custom_id, self.options, self.labels)
 
 
 def create_job(
@@ -81,7 +92,8 @@ def create_job(
 
 
 def add_items(session: Session, job_id: uuid.UUID, items: Iterable[NewItem]) -> int:
-    """Append items to a job, count them, and return how many were new.
+    """Append items to a job, count them, and return how many were new. Several rows may share a
+    photo, with ids, options or columns of their own; a row that is there already adds nothing.
 
     Raises QuotaExceededError.
     """
@@ -91,7 +103,7 @@ def add_items(session: Session, job_id: uuid.UUID, items: Iterable[NewItem]) -> 
     )
     moment = now(session)
     rows = [_row(job, position + number, item, moment) for number, item in enumerate(items, 1)]
-    added = Counter(_insert_new(session, rows) if rows else ())
+    added = Counter(_insert_all(session, job_id, rows))
     take_from_quota(session, job.api_key_id, added[ItemStatus.QUEUED])
     job.total += added.total()
     job.queued += added[ItemStatus.QUEUED]
@@ -123,16 +135,64 @@ def _row(job: Job, position: int, item: NewItem, moment: datetime) -> dict[str, 
     }
 
 
-def _insert_new(session: Session, rows: Sequence[dict[str, Any]]) -> Sequence[ItemStatus]:
-    """Insert rows whose source the job does not have yet; returns the status of each new item."""
+def _mark(custom_id: str | None, options: Any, labels: Any) -> str:
+    own = json.dumps([custom_id, options, labels], sort_keys=True)
+    return hashlib.blake2b(own.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+def _mark_of(row: Mapping[str, Any]) -> str:
+    return _mark(row["custom_id"], row["options"], row["labels"])
+
+
+def _insert_all(
+    session: Session, job_id: uuid.UUID, rows: Sequence[dict[str, Any]]
+) -> list[ItemStatus]:
+    """Insert rows; returns the status of each new item. The first row of a photo keeps the photo's
+    place as its source. Others get a mark behind it, which follows from the row: a page that is
+    listed twice adds nothing.
+    """
+    first: dict[str, dict[str, Any]] = {}
+    later = [row for row in rows if first.setdefault(row["source"], row) is not row]
+    new = _insert_new(session, list(first.values())) if first else {}
+    later = [row for source, row in first.items() if source not in new] + later
+    if not later:
+        return list(new.values())
+    known = _known_marks(session, job_id, {row["source"] for row in later})
+    others: dict[str, dict[str, Any]] = {}
+    for row in later:
+        if (mark := _mark_of(row)) != known.get(row["source"]):
+            source = f"{row['source']}{MARK_BEGINS}{mark}"
+            others.setdefault(source, {**row, "source": source})
+    added = _insert_new(session, list(others.values())) if others else {}
+    return [*new.values(), *added.values()]
+
+
+def _known_marks(session: Session, job_id: uuid.UUID, sources: set[str]) -> dict[str, str]:
+    """The marks of the items that have these sources."""
+    given = each_text(session, sources)
+    statement = (
+        sa.select(Item.source, Item.custom_id, Item.options, Item.labels)
+        .join(given, given.c.value == Item.source)
+        .where(Item.job_id == job_id)
+    )
+    return {
+        row.source: _mark(row.custom_id, row.options, row.labels)
+        for row in session.execute(statement)
+    }
+
+
+def _insert_new(session: Session, rows: Sequence[dict[str, Any]]) -> dict[str, ItemStatus]:
+    """Insert rows whose source the job does not have yet; returns the status of each new item by
+    its source.
+    """
     if session.get_bind().dialect.name != "postgresql":
         statement = (
             sqlite.insert(Item)
             .on_conflict_do_nothing(index_elements=[Item.job_id, Item.source])
-            .returning(Item.status)
+            .returning(Item.source, Item.status)
             .execution_options(insertmanyvalues_page_size=INSERT_ROWS)
         )
-        return session.scalars(statement, rows).all()
+        return {row.source: row.status for row in session.execute(statement, rows)}
     # One array parameter per column. With one parameter per value, the driver takes three times as
     # long to prepare the statement as the server to execute it.
     table: Any = Item.__table__
@@ -150,12 +210,13 @@ def _insert_new(session: Session, rows: Sequence[dict[str, Any]]) -> Sequence[It
         sa.cast(given.c[name], postgresql.JSONB) if name in _JSON else given.c[name]
         for name in names
     ]
-    return session.scalars(
+    inserting = (
         postgresql.insert(Item)
         .from_select(names, sa.select(*columns))
         .on_conflict_do_nothing(index_elements=[Item.job_id, Item.source])
-        .returning(Item.status)
-    ).all()
+        .returning(Item.source, Item.status)
+    )
+    return {row.source: row.status for row in session.execute(inserting)}
 
 
 _JSON = frozenset({"options", "labels"})
@@ -173,6 +234,8 @@ def finish_expansion(
     job.expanded_at = now(session)
     if error:
         job.error_code, job.error_detail = error
+        # A pause for failures replaces the error for its time.
+        job.source = {**job.source, LISTING_ERROR: list(error)}
     finish_settled_jobs(session, [job])
 
 
@@ -181,9 +244,17 @@ def load_job(session: Session, job_id: uuid.UUID) -> Job | None:
     return session.get(Job, job_id)
 
 
-def add_page(session: Session, job_id: uuid.UUID, items: Iterable[NewItem], *, cursor: str) -> bool:
+def add_page(
+    session: Session,
+    job_id: uuid.UUID,
+    items: Iterable[NewItem],
+    *,
+    cursor: str,
+    without_photo: int = 0,
+) -> bool:
     """Add a page of a job's source and record the progress of the listing. Returns False if another
-    process completed the listing in the meantime, or the job was cancelled.
+    process completed the listing in the meantime, or the job was cancelled. `without_photo`: rows
+    of the page that name no photo; they are counted in the job's `source`.
 
     Raises QuotaExceededError.
     """
@@ -192,5 +263,8 @@ def add_page(session: Session, job_id: uuid.UUID, items: Iterable[NewItem], *, c
         return False
     add_items(session, job_id, items)
     job.expansion_cursor = cursor
+    if without_photo:
+        before = job.source.get("rows_without_photo", 0)
+        job.source = {**job.source, "rows_without_photo": before + without_photo}
     session.flush()
     return True

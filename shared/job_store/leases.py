@@ -16,7 +16,7 @@ from shared.errors import ImageTimeoutError, PoisonousImageError
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.usage import UsageAmount, add_usage
 from shared.jobs import ALONE_DEATHS, ENDED, HELD, STAGES, ItemStatus, JobStatus
-from shared.models import Item, Job
+from shared.models import Item, Job, place_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,8 @@ class Claim:
     fence that refuses a late worker's record.
     """
     options: dict[str, Any]
+    forwarded_to: str | None = None
+    """The second model, which looks at the item now."""
     of_job_id: uuid.UUID | None = None
     """The job whose item gets this result as a new version."""
     matte_key: str | None = None
@@ -57,6 +59,8 @@ class Settlement:
     error_detail: str | None = None
     retry_at: datetime | None = None
     """Set for a retryable error: the item is queued until then."""
+    forward_to: str | None = None
+    """The second model: the item is queued for a worker that serves it."""
     width: int | None = None
     height: int | None = None
     input_bytes: int | None = None
@@ -64,6 +68,7 @@ class Settlement:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     outputs: list[dict[str, Any]] | None = None
     review_reasons: Sequence[str] = ()
+    matte_model: str | None = None
     fingerprint: str | None = None
     reused: bool = False
 
@@ -74,6 +79,10 @@ class SettlementState(StrEnum):
     RECORDED = "recorded"
     RETRY = "retry"
     """The item waits for its next attempt."""
+    FORWARDED = "forwarded"
+    """The item waits for a worker that serves its second model."""
+    CANCELLED = "cancelled"
+    """It would wait for that worker, but its job was cancelled."""
     STALE = "stale"
     """The lease had expired and another worker has the item: nothing was changed."""
 
@@ -120,6 +129,7 @@ def claim_many(
             Item.source,
             Item.attempts,
             Item.options,
+            Item.forwarded_to,
             Item.deaths,
         )
         .execution_options(synchronize_session=False)
@@ -129,11 +139,12 @@ def claim_many(
             item_id=row.id,
             job_id=row.job_id,
             name=row.name,
-            source=row.source,
+            source=place_of(row.source),
             api_key_id=jobs[row.job_id].api_key_id,
             owner=owner,
             attempt=row.attempts,
             options=row.options or jobs[row.job_id].options,
+            forwarded_to=row.forwarded_to,
             of_job_id=jobs[row.job_id].of_job_id,
             matte_key=jobs[row.job_id].source.get("matte"),
             suspect=row.deaths > 0 or jobs[row.job_id].suspect,
@@ -199,9 +210,9 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
         if holder != (claim.owner, claim.attempt) or claim.job_id not in jobs:
             states.append(SettlementState.STALE)
             continue
-        retry = settlement.retry_at is not None and jobs[claim.job_id].status not in ENDED
-        states.append(SettlementState.RETRY if retry else SettlementState.RECORDED)
-        rows.append(_row(settlement, retry=retry, moment=began))
+        state = _state(settlement, ended=jobs[claim.job_id].status in ENDED)
+        states.append(state)
+        rows.append(_row(settlement, state, began))
         of_job[claim.job_id].append(settlement)
         _count(jobs[claim.job_id], settlement, ItemStatus(rows[-1]["status"]))
     if rows:
@@ -244,10 +255,21 @@ def _holders(
     return {row.id: (row.lease_owner, row.attempts) for row in session.execute(statement)}
 
 
-def _row(settlement: Settlement, *, retry: bool, moment: datetime) -> dict[str, Any]:
+def _state(settlement: Settlement, *, ended: bool) -> SettlementState:
+    """What becomes of a settlement whose claim is the latest one. `ended`: its job has ended."""
+    if settlement.forward_to is not None:
+        return SettlementState.CANCELLED if ended else SettlementState.FORWARDED
+    retry = settlement.retry_at is not None and not ended
+    return SettlementState.RETRY if retry else SettlementState.RECORDED
+
+
+def _row(settlement: Settlement, state: SettlementState, moment: datetime) -> dict[str, Any]:
     """The new values of an item's row, with its primary key."""
-    if retry:
+    waits = state in (SettlementState.RETRY, SettlementState.FORWARDED)
+    if waits:
         status = ItemStatus.QUEUED
+    elif state is SettlementState.CANCELLED:
+        status = ItemStatus.CANCELLED
     elif settlement.error_code is not None:
         status = ItemStatus.FAILED
     else:
@@ -257,7 +279,8 @@ def _row(settlement: Settlement, *, retry: bool, moment: datetime) -> dict[str, 
         "status": status,
         "lease_owner": None,
         "lease_expires_at": None,
-        "not_before": settlement.retry_at if retry else None,
+        "forwarded_to": settlement.forward_to or settlement.claim.forwarded_to,
+        "not_before": settlement.retry_at if waits else None,
         "published_at": None,
         "result_key": settlement.result_key,
         "error_code": settlement.error_code,
@@ -269,10 +292,11 @@ def _row(settlement: Settlement, *, retry: bool, moment: datetime) -> dict[str, 
         "outputs": settlement.outputs,
         "needs_review": bool(settlement.review_reasons),
         "review_reasons": list(settlement.review_reasons) or None,
+        "matte_model": settlement.matte_model,
         "fingerprint": settlement.fingerprint,
         "reused": settlement.reused,
         "timings_ms": {stage: round(ms, 3) for stage, ms in settlement.timings_ms.items()},
-        "finished_at": None if retry else moment,
+        "finished_at": None if waits else moment,
     }
 
 

@@ -131,7 +131,7 @@ def publishable(
             name=row.name,
             priority=job.priority,
             express=row.position <= EXPRESS_IMAGES,
-            model=row.model or job.model,
+            model=row.forwarded_to or row.model or job.model,
             by_url=row.by_url,
             makes_version=job.of_job_id is not None,
             attempts=row.attempts,
@@ -158,6 +158,7 @@ _ITEM = (
     Item.position,
     Item.attempts,
     Item.options["model"].as_string().label("model"),
+    Item.forwarded_to,
     Item.source.not_like("s3://%").label("by_url"),
 )
 
@@ -246,7 +247,7 @@ class Sent:
 def unclaimed(session: Session, *, older_than_s: float, limit: int) -> list[Sent]:
     """Items published at least `older_than_s` ago and never claimed, oldest first."""
     model = sa.func.coalesce(
-        Item.options["model"].as_string(), Job.options["model"].as_string()
+        Item.forwarded_to, Item.options["model"].as_string(), Job.options["model"].as_string()
     ).label("model")
     statement = (
         sa.select(Item.id, Item.attempts, model, Item.source.not_like("s3://%").label("by_url"))

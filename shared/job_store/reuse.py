@@ -20,6 +20,7 @@ class EarlierResult:
     result_key: str
     outputs: list[dict[str, Any]] | None
     review_reasons: list[str]
+    matte_model: str | None
     width: int
     height: int
     output_bytes: int
@@ -61,6 +62,7 @@ def find_earlier_results(
                 result_key=item.result_key,
                 outputs=item.outputs,
                 review_reasons=item.review_reasons or [],
+                matte_model=item.matte_model,
                 width=item.width or 0,
                 height=item.height or 0,
                 output_bytes=item.output_bytes,

@@ -17,6 +17,7 @@ RESULT_COLUMNS = (
     "output_bytes",
     "needs_review",
     "review_reasons",
+    "matte_model",
     "fingerprint",
     "reused",
     "timings_ms",

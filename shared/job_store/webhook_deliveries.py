@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.job_store.conditions import is_value
-from shared.job_store.webhooks import disable_webhook, signing_secrets
+from shared.job_store.webhooks import disable_webhook, is_known, signing_secrets
 from shared.models import ApiKey, Delivery, Job, Webhook
 from shared.webhooks import DeliveryStatus, DisabledReason, Event, Outcome
 
@@ -60,6 +60,8 @@ class ClaimedDeliveries:
     attempts: list[Attempt]
     last: uuid.UUID | None
     """The last webhook of the page; the next page begins after it. None: there are no more."""
+    disabled: list[uuid.UUID]
+    """Webhooks of the page that are disabled and still have deliveries to give up."""
 
 
 PAGE_WEBHOOKS = 200
@@ -103,6 +105,7 @@ def claim_deliveries(
         .where(
             Webhook.id.in_([one for one in waiting if one not in busy]),
             ApiKey.revoked_at.is_(None),
+            Webhook.disabled_at.is_(None),
             sa.or_(Webhook.quiet_until.is_(None), Webhook.quiet_until <= moment),
         )
     )
@@ -140,7 +143,10 @@ def claim_deliveries(
             )
         )
     session.flush()
-    return ClaimedDeliveries(attempts=attempts, last=last)
+    disabled = sa.select(Webhook.id).where(
+        Webhook.id.in_(waiting), Webhook.disabled_at.is_not(None)
+    )
+    return ClaimedDeliveries(attempts=attempts, last=last, disabled=list(session.scalars(disabled)))
 
 
 def _waiting_webhooks(session: Session, after: uuid.UUID | None) -> list[uuid.UUID]:
@@ -219,8 +225,15 @@ def get_delivery(
 ) -> Delivery | None:
     """The delivery, if it is this key's."""
     return session.scalar(
-        sa.select(Delivery).where(Delivery.id == delivery_id, Delivery.api_key_id == api_key_id)
+        sa.select(Delivery).where(
+            Delivery.id == delivery_id, Delivery.api_key_id == api_key_id, _webhook_is_known()
+        )
     )
+
+
+def _webhook_is_known() -> sa.ColumnElement[bool]:
+    known = sa.select(Webhook.id).where(Webhook.id == Delivery.webhook_id, is_known())
+    return known.exists()
 
 
 def list_deliveries(
@@ -234,7 +247,7 @@ def list_deliveries(
     limit: int,
 ) -> Sequence[Delivery]:
     """A page of the key's deliveries, newest first, created before the delivery `before`."""
-    statement = sa.select(Delivery).where(Delivery.api_key_id == api_key_id)
+    statement = sa.select(Delivery).where(Delivery.api_key_id == api_key_id, _webhook_is_known())
     for column, value in (
         (Delivery.webhook_id, webhook_id),
         (Delivery.job_id, job_id),

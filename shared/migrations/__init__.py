@@ -1,1 +1,1 @@
-"""Alembic migrations; each suits the code before it and the code after it."""
+"""Alembic migrations. Each works with the code before it and the code after it."""

@@ -1,4 +1,4 @@
-"""How Alembic meets the database: on the connection that `Database.migrate` opened."""
+"""Alembic's environment: it runs on the connection that `Database.migrate` opened."""
 
 from alembic import context
 
@@ -8,7 +8,8 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
     render_as_batch=True,  # SQLite can't alter a table in place
-    transaction_per_migration=True,  # an index that is made online is no part of a transaction
+    # an index that is created online can't be part of a transaction
+    transaction_per_migration=True,
 )
 with context.begin_transaction():
     context.run_migrations()

@@ -1,9 +1,9 @@
-"""Indexes made and dropped while the service runs.
+"""Creates and drops indexes while the service runs.
 
-On PostgreSQL CREATE INDEX CONCURRENTLY lets rows be written meanwhile. It takes minutes on tables
-of millions, is no part of a transaction, and waits for every older transaction. That holds up
-nobody, so it may wait longer than other statements do. What a broken attempt leaves is an invalid
-index, which the next attempt removes.
+On PostgreSQL, CREATE INDEX CONCURRENTLY allows writes in the meantime. It takes minutes on tables
+of millions of rows, can't be part of a transaction, and waits for every older transaction. Nothing
+waits for it, so it may wait longer than other statements. A failed attempt leaves an invalid index;
+the next attempt removes it.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ LOCK_TIMEOUT = "30min"
 def create_index(
     name: str, table: str, columns: Sequence[str | sa.TextClause], *, where: str | None = None
 ) -> None:
-    """Make an index, unless it is there."""
+    """Create an index, unless it exists."""
     predicate = None if where is None else sa.text(where)
     if op.get_bind().dialect.name != "postgresql":
         op.create_index(name, table, list(columns), sqlite_where=predicate)
@@ -38,7 +38,7 @@ def create_index(
 
 
 def drop_index(name: str, table: str) -> None:
-    """Drop an index, if it is there."""
+    """Drop an index, if it exists."""
     if op.get_bind().dialect.name != "postgresql":
         op.drop_index(name, table, if_exists=True)
         return

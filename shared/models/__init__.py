@@ -2,11 +2,12 @@
 
 from shared.models.base import Base, UtcDateTime, first_id_of, new_id
 from shared.models.job_labels import MAX_SEARCHED_CHARS, JobLabel
-from shared.models.jobs import Item, Job
+from shared.models.jobs import MARK_BEGINS, Item, Job, place_of
 from shared.models.service import ApiKey, IdempotencyKey, LeaderLease, Usage, Worker
 from shared.models.webhooks import Delivery, Webhook
 
 __all__ = [
+    "MARK_BEGINS",
     "MAX_SEARCHED_CHARS",
     "ApiKey",
     "Base",
@@ -22,4 +23,5 @@ __all__ = [
     "Worker",
     "first_id_of",
     "new_id",
+    "place_of",
 ]

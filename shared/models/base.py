@@ -20,7 +20,7 @@ def new_id() -> uuid.UUID:
 
 
 def first_id_of(moment: datetime) -> uuid.UUID:
-    """No id that was made before this time is greater, and none that is made later is less."""
+    """A bound for ids: no id created earlier is greater, and none created later is smaller."""
     return uuid.UUID(int=int(moment.timestamp() * 1e3) << 80)
 
 
@@ -48,8 +48,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 def _by_value(kind: type[StrEnum]) -> Enum:
-    """Store an enum as its value in a VARCHAR, so a new state needs no change of a
-    database type.
+    """Store an enum as its value in a VARCHAR, so a new state needs no change of a database
+    type.
     """
     return Enum(
         kind,
@@ -83,7 +83,7 @@ class Base(DeclarativeBase):
 
 
 def partial_index(name: str, *columns: str, where: str) -> Index:
-    """An index of the rows of which `where` (SQL) holds. Statements that are to use it must say the
-    same in their text (shared.job_store.conditions).
+    """A partial index of the rows that satisfy `where` (SQL). Statements that should use it must
+    contain the same condition as text (shared.job_store.conditions).
     """
     return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))

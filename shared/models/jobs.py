@@ -11,8 +11,16 @@ from shared.jobs import ItemStatus, JobStatus, PendingChange, Verdict
 from shared.models.base import Base, new_id, partial_index
 
 UPLOAD_PATTERN = "%s3://%/uploads/%"
-"""What a text is like that names something which was uploaded here (api.sources.source_policy)."""
+"""Pattern of texts that name an upload to this service (api.sources.source_policy)."""
 NAMES_UPLOAD = f"LIKE '{UPLOAD_PATTERN}'"
+
+MARK_BEGINS = "\n"
+"""No photo's place contains it (shared.object_url, api.sources.source_policy)."""
+
+
+def place_of(source: str) -> str:
+    """Where the photo of an item is: its source without a mark."""
+    return source.partition(MARK_BEGINS)[0]
 
 
 class Job(Base):
@@ -37,7 +45,7 @@ class Job(Base):
         partial_index(
             "ix_jobs_naming_uploads", "id", where=f"CAST(options AS TEXT) {NAMES_UPLOAD}"
         ),
-        # SQLite keeps one of its own small: there all jobs are looked at.
+        # Only on PostgreSQL. A database in SQLite is small enough to read all its jobs.
         Index("ix_jobs_source_object", text("(source ->> 'object')")).ddl_if(dialect="postgresql"),
     )
 
@@ -108,9 +116,11 @@ class Job(Base):
     deleted_at: Mapped[datetime | None]
     """Deleted by the caller; the sweeper removes rows and objects later."""
     pending_change: Mapped[PendingChange | None]
-    """What was asked for and its images do not show yet: a background round carries it out."""
+    """A requested change that not all images have received yet. A background thread carries it out
+    in pages.
+    """
     pending_after: Mapped[int] = mapped_column(default=0, server_default="0")
-    """The position up to which it is carried out."""
+    """The position up to which the change has been carried out."""
     of_job_id: Mapped[uuid.UUID | None]
     of_item_id: Mapped[uuid.UUID | None]
     """Set when the job makes one version of an item's result: the item, and its job. Callers never
@@ -194,7 +204,9 @@ class Item(Base):
     name: Mapped[str] = mapped_column(Text)
     """The caller's path or name of the photo."""
     source: Mapped[str] = mapped_column(Text)
-    """`s3://bucket/key`, or `https://…`."""
+    """`s3://bucket/key`, or `https://…`: a job has each only once. Where several rows share a
+    photo, all but the first have a mark behind it (shared.job_store.intake); see `place`.
+    """
     custom_id: Mapped[str | None] = mapped_column(Text)
     """The caller's own id of the image."""
     api_key_id: Mapped[uuid.UUID | None]
@@ -209,6 +221,8 @@ class Item(Base):
     """Number of claims. It also is the fence: only the latest claim may record a result."""
     deaths: Mapped[int] = mapped_column(default=0, server_default="0")
     """Number of worker processes that died while they held the image."""
+    forwarded_to: Mapped[str | None] = mapped_column(Text)
+    """The second model, on whose queue the image waits: the first result is doubtful."""
     not_before: Mapped[datetime | None]
     """When the next attempt is due, after a retryable error."""
     published_at: Mapped[datetime | None]
@@ -223,6 +237,8 @@ class Item(Base):
     """
     needs_review: Mapped[bool] = mapped_column(default=False)
     review_reasons: Mapped[list[str] | None]
+    matte_model: Mapped[str | None] = mapped_column(Text)
+    """The model that made the matte; two of them joined by `+`: both did."""
     verdict: Mapped[Verdict | None]
     verdict_note: Mapped[str | None] = mapped_column(Text)
     reviewed_at: Mapped[datetime | None]
@@ -245,3 +261,8 @@ class Item(Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+    @property
+    def place(self) -> str:
+        """Where the photo is."""
+        return place_of(self.source)

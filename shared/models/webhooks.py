@@ -60,7 +60,7 @@ class Delivery(Base):
             "id",
             where="status = 'pending'",
         ),
-        # What was not delivered is looked for among very many that were.
+        # Very few deliveries are undelivered, and queries look for these.
         partial_index(
             "ix_webhook_deliveries_undelivered",
             "api_key_id",

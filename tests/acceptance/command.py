@@ -1,4 +1,4 @@
-"""The command `matting`, run as a person runs it, and what processes it left."""
+"""Runs the command `matting` like a user, and lists the processes that it leaves behind."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ def matting(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedPr
 
 
 def processes_below(marker: str) -> list[str]:
-    """The command lines of processes that name the marker, this one's excepted."""
+    """The command lines of processes that contain the marker, without this process."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
@@ -32,7 +32,7 @@ def processes_below(marker: str) -> list[str]:
 
 @contextmanager
 def running(*arguments: str, cwd: Path, **env: str) -> "Iterator[subprocess.Popen[str]]":
-    """The command in the background; killed if the test fails before it has ended."""
+    """Run the command in the background. It is killed if the test fails before it has ended."""
     child = subprocess.Popen(
         [MATTING, *arguments],
         cwd=cwd,

@@ -1,4 +1,4 @@
-"""The embedded stack, started as a user would, with leases short enough to watch them end."""
+"""The embedded stack, started like a user's, with leases short enough to see them expire."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +14,10 @@ QUICK = {
     "MATTING_LEASE_S": "4",
     "MATTING_HEARTBEAT_S": "1",
     "MATTING_RECONCILE_S": "0.5",
-    # The tests send one photo many times, and mean to have it computed each time.
+    # The tests send one photo many times and want it computed each time.
     "MATTING_REUSE_RESULTS": "false",
+    # It takes seconds to warm up, and the tests start many workers.
+    "MATTING_SECOND_MODEL": "none",
 }
 
 
@@ -45,13 +47,13 @@ def client(stack: Stack) -> Iterator[MattingClient]:
 
 @pytest.fixture
 def http(stack: Stack) -> Iterator[httpx.Client]:
-    """Bare HTTP with the stack's own key, for requests that the client does not send."""
+    """Plain HTTP with the stack's own key, for requests that the client can't send."""
     with http_with(stack, stack.secrets.api_key) as client:
         yield client
 
 
 def http_with(stack: Stack, key: str) -> httpx.Client:
-    """Bare HTTP with this key."""
+    """Plain HTTP with this key."""
     return httpx.Client(
         base_url=stack.address.api_url, headers={"Authorization": f"Bearer {key}"}, timeout=60
     )
@@ -59,7 +61,7 @@ def http_with(stack: Stack, key: str) -> httpx.Client:
 
 @pytest.fixture
 def folder(tmp_path: Path, jpeg: bytes) -> Path:
-    """Photos in nested folders whose names would meet, and two bad files."""
+    """Photos in nested folders with equal names, and two bad files."""
     files = {
         "skuA/main.jpg": jpeg,
         "skuB/main.jpg": jpeg,

@@ -1,4 +1,4 @@
-"""What callers see of the API: who may do what, and how errors look."""
+"""The API as callers see it: access rights, and the form of errors."""
 
 import http.client
 import uuid
@@ -61,7 +61,7 @@ def test_only_health_and_docs_are_open(stack: Stack) -> None:
         assert anyone.get("/v1/jobs", headers=known).status_code == 200
 
 
-def test_anothers_job_item_and_result_are_not_there(
+def test_another_key_s_job_item_and_result_are_not_found(
     client: MattingClient, stranger: MattingClient, folder: Path
 ) -> None:
     job = client.wait(client.submit_files([folder / "x.jpg"])["id"])
@@ -86,7 +86,7 @@ def test_anothers_job_item_and_result_are_not_there(
     assert list(stranger.jobs(metadata={"owner": "me"})) == []
 
 
-def test_anothers_upload_is_no_source(client: MattingClient, stranger: MattingClient) -> None:
+def test_another_key_s_upload_is_no_source(client: MattingClient, stranger: MattingClient) -> None:
     slot = client.ask(reserve_uploads(1))["uploads"][0]
     with pytest.raises(ApiError) as caught:
         stranger.submit({"uploads": [{"upload": slot["upload"], "name": "a.jpg"}]})
@@ -129,7 +129,7 @@ def test_sources_outside_the_allowed_ones_are_refused(
         [],
     ],
 )
-def test_what_makes_no_sense_is_a_422_that_says_where(stack: Stack, body: object) -> None:
+def test_an_invalid_field_is_a_422_that_names_it(stack: Stack, body: object) -> None:
     with session_of(stack) as session:
         assert_problem(session.post("/v1/jobs", json=body), 422, "invalid-options")
 
@@ -158,7 +158,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(stack: Stack) -> 
     connection.close()
 
 
-def test_ids_and_cursors_that_are_none_are_refused(stack: Stack, client: MattingClient) -> None:
+def test_invalid_ids_and_cursors_are_refused(stack: Stack, client: MattingClient) -> None:
     job = client.submit({"prefix": "s3://photos/none/"})
     with session_of(stack) as session:
         assert_problem(session.get("/v1/jobs/nonsense"), 422, "invalid-options")
@@ -221,7 +221,7 @@ def test_readiness_names_the_warm_worker(client: MattingClient) -> None:
     assert ready["workers"][0]["configuration"] in ("onednn", "plain")
 
 
-def test_metrics_are_there(stack: Stack) -> None:
+def test_metrics_are_served(stack: Stack) -> None:
     text = httpx.get(f"{stack.address.api_url}/metrics").text
     assert "matting_queue_depth" in text
 

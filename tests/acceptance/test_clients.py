@@ -48,6 +48,6 @@ def test_asyncio_submits_listens_fetches_and_reports(
     assert len(lines) == 3
 
 
-def test_events_of_a_job_that_has_ended_are_its_end(client: MattingClient, folder: Path) -> None:
+def test_events_of_a_finished_job_are_its_end_only(client: MattingClient, folder: Path) -> None:
     job = client.wait(client.submit_files([folder / "x.jpg"])["id"])
     assert [one["counts"] for one in client.events(job["id"])] == [job["counts"]]

@@ -1,4 +1,4 @@
-"""The command's words: submit, status, download, keys, cutout, doctor, and wrong usage."""
+"""The subcommands submit, status, download, keys, cutout and doctor, and wrong usage."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_a_shell_completes_commands_and_the_ids_of_jobs(stack: Stack, folder: Pa
     assert completed("download", "--data", "/nowhere", job_id[:4]).strip() == "_files"
 
 
-def test_a_result_that_is_gone_holds_up_no_other(
+def test_a_missing_result_does_not_stop_the_download(
     stack: Stack, folder: Path, tmp_path: Path
 ) -> None:
     data = ("--data", str(stack.data))
@@ -85,7 +85,7 @@ def test_a_result_that_is_gone_holds_up_no_other(
     assert f"not downloaded {answer['missed'][0]}" in done.stderr
 
 
-def test_what_reads_the_output_may_stop_reading(stack: Stack) -> None:
+def test_the_reader_of_the_output_may_stop_reading(stack: Stack) -> None:
     command = f"{MATTING} status --json --data {stack.data} | head -c 1"
     done = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True

@@ -1,4 +1,4 @@
-"""The systems that the command starts: they keep their jobs, and leave no process behind."""
+"""Systems that the command starts: they keep their jobs and leave no process behind."""
 
 import json
 import os
@@ -62,6 +62,7 @@ def test_a_second_start_finds_the_jobs_of_the_first_and_ctrl_c_stops_cleanly(
             assert "Flower" in text
             assert "Warning" in text
             assert "mtk_" in text
+            assert re.search(r"^Console http://\S+/console/sign-in#mtl_\S+$", text, re.MULTILINE)
             with closing(s3_of(text, data)) as s3:
                 found = s3.list_page(ObjectUrl("matting", "jobs/"), after=None)
                 samples = s3.list_page(ObjectUrl("matting", "samples/"), after=None)
@@ -80,7 +81,9 @@ def test_a_second_start_finds_the_jobs_of_the_first_and_ctrl_c_stops_cleanly(
 
 
 def s3_of(said: str, data: Path) -> Storage:
-    """As its reader reaches it: by the address that was printed, and the keys in the named file."""
+    """The S3 server as a reader reaches it: with the printed address, and the keys in the named
+    file.
+    """
     found = re.search(r"^S3 +(http\S+), bucket (\w+)$", said, re.MULTILINE)
     assert found, said
     known = json.loads((data / "secrets.json").read_text())

@@ -1,7 +1,7 @@
-"""Every command and snippet of the README and of docs/ is run as it stands there.
+"""Runs every command and snippet of the README and of docs/ as printed there.
 
-They run in a folder of their own whose `matting-data` is the running stack; only addresses, keys
-and ids are filled in. A command that no test knows fails here.
+They run in a folder whose `matting-data` is the running stack. Only addresses, keys and ids are
+filled in. A command that no test knows fails here.
 """
 
 import json
@@ -51,13 +51,13 @@ def fences(page: str) -> Iterator[tuple[str, str]]:
 
 
 def indented(page: str) -> list[str]:
-    """The lines of the indented blocks, in their order."""
+    """The lines of the indented blocks, in order."""
     text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(), flags=re.M | re.S)
     return re.findall(r"^ {4}(\S.*)$", text, re.M)
 
 
 def shell_commands(page: str) -> list[str]:
-    """Every command that a reader would type; comments and continued lines are taken off."""
+    """Every command that a reader would type, without comments and line continuations."""
     fenced = [text.replace("\\\n", " ") for language, text in fences(page) if language == "sh"]
     lines = [*indented(page), *"\n".join(fenced).splitlines()]
     commands = [re.split(r"\s+#\s", line)[0].strip() for line in lines]
@@ -73,7 +73,7 @@ def python_snippets(page: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> Path:
-    """Where the commands are typed, and the photos that they name."""
+    """The folder in which the commands run, with the photos that they name."""
     place = tmp_path_factory.mktemp("docs")
     (place / "matting-data").symlink_to(stack.data)
     (place / ".venv").mkdir()
@@ -108,18 +108,18 @@ def run(place: Path, command: str, env: dict[str, str] | None = None) -> str:
 
 
 class Reader:
-    """Types one command after the other, and keeps what a later one needs."""
+    """Types one command after the other, and keeps ids that a later one needs."""
 
     def __init__(self, stack: Stack, place: Path) -> None:
         self.stack, self.place = stack, place
         self.job = self.key_id = ""
 
     def make(self, command: str) -> None:
-        """Its targets are what CI and the demo's own test run; here: they exist and say what."""
+        """CI and the demo's own test run the targets. This only checks that they exist."""
         assert run(ROOT, f"{command} --dry-run")
 
     def containers(self, command: str) -> None:
-        """Held against docker-compose.yml; no engine runs where the tests do."""
+        """Checked against docker-compose.yml, because the test machine has no Docker."""
         words = shlex.split(command)
         if words[0] == "cp":
             assert (ROOT / words[1]).exists()
@@ -143,7 +143,7 @@ class Reader:
         return all(f'"{word}"' in test for word in (tool, *options))
 
     def elsewhere(self, command: str) -> None:
-        """Each loads the model for seconds, and has a test that runs it as it stands here."""
+        """Each loads the model for seconds, and test_command.py runs it in this form."""
         tests = (ROOT / "tests" / "acceptance" / "test_command.py").read_text()
         word = shlex.split(command)[1]
         assert re.search(rf'matting\(\s*"{word}"', tests)
@@ -165,7 +165,7 @@ class Reader:
     def curl(self, command: str) -> None:
         url, key = self.stack.address.api_url, self.stack.secrets.api_key
         filled = command.replace("http://localhost:8000", url).replace("mtk_…", key)
-        # A name that resolves here, to an address that may be registered.
+        # The name becomes a public address, which may be registered.
         filled = filled.replace("shop.example", "93.184.215.14")
         filled = filled.replace("curl ", "curl --fail-with-body -sS ", 1)
         said = run(self.place, filled, {"KEY": key, "URL": url, "no_proxy": "*"})
@@ -183,7 +183,7 @@ class Reader:
                 assert client.wait(made["id"])["counts"]["succeeded"] == 1
 
     def part(self, command: str) -> None:
-        """A process of the system, on a port of its own and with the stack's settings."""
+        """A process of the system, with a port of its own and the stack's settings."""
         port = free_port()
         words = shlex.split(command)
         if words[0] == "uvicorn" or "flower" in words:
@@ -213,11 +213,11 @@ KINDS: list[tuple[str, Callable[[Reader, str], None]]] = [
 
 SLOW = r"matting (models verify|contact-sheet) "
 RUN: set[str] = set()
-"""What was run: several pages name the slow ones, and once is enough."""
+"""Commands that ran already: several pages name the slow ones, and one run is enough."""
 
 
 def _serves(port: int) -> bool:
-    """The API and a worker say so; Flower shows its page."""
+    """The API and workers answer /readyz; Flower answers /healthcheck."""
     paths = ("readyz", "healthcheck")
     return answers(port) and any(
         httpx.get(f"http://127.0.0.1:{port}/{path}", trust_env=False).status_code == 200

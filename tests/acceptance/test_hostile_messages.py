@@ -1,4 +1,4 @@
-"""Messages that someone else put into Redis: none runs, none ends the worker, none comes back."""
+"""Forged messages in Redis: none runs code, none ends the worker, none comes back."""
 
 import base64
 import json
@@ -16,11 +16,11 @@ from shared.queue import QUEUE, TASK
 from tests.waiting import eventually
 
 OURS = b'[[], {"item": "x", "job": "y"}, {}]'
-"""Of the right shape; that its ids are none is seen by the batch, not here."""
+"""A body of the right form. Only the batch notices that its ids are invalid."""
 
 
 class Trap:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -52,7 +52,7 @@ def message(body: bytes, *, kind: str = "application/json", **headers: Any) -> b
 
 
 def hostile(folder: Path) -> dict[str, bytes]:
-    """Each by what is wrong with it."""
+    """Forged messages, each by what is wrong with it."""
     trap = pickle.dumps(Trap(folder))
     yaml = f"!!python/object/apply:os.mkdir ['{folder}']".encode()
     links = {"errbacks": [{"task": "os.mkdir", "args": [str(folder)], "kwargs": {}}]}
@@ -72,7 +72,7 @@ def hostile(folder: Path) -> dict[str, bytes]:
         "no task": message(OURS, task=None),
         "no id": message(OURS, id=None),
         "an id that is none": message(OURS, id=["x"]),
-        # What follows is taken, but for its headers and links.
+        # The worker accepts the following bodies. Their headers or links are wrong.
         "for another century": message(OURS, eta="2099-01-01T00:00:00"),
         "at no time": message(OURS, eta="never", expires="x", timelimit="y", retries="z"),
         "with links": message(json.dumps([[], {"item": 7}, links]).encode()),
@@ -88,7 +88,7 @@ def test_no_message_runs_anything_or_ends_the_worker(
     (worker,) = (one for one in stack.workers if one.alive())
     before = worker.log.stat().st_size
     broker = redis.Redis.from_url(stack.settings.redis_url)
-    left = broker.hlen("unacked")  # of a worker that an earlier test killed
+    left = broker.hlen("unacked")  # an entry of a worker that an earlier test killed
     messages = hostile(tmp_path / "caught")
     for one in messages.values():
         broker.lpush(QUEUE, one)

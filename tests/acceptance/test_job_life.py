@@ -1,4 +1,4 @@
-"""What can be done to a job that runs: pause, resume, stop a hopeless one, follow, delete."""
+"""Actions on a running job: pause, resume, stop at the failure threshold, follow, delete."""
 
 import json
 import zipfile
@@ -23,7 +23,7 @@ def many(folder: Path, count: int) -> list[tuple[Path, str]]:
     return [(folder / "x.jpg", f"{number}.jpg") for number in range(count)]
 
 
-def test_a_paused_job_waits_and_goes_on(client: MattingClient, folder: Path) -> None:
+def test_a_paused_job_waits_and_continues(client: MattingClient, folder: Path) -> None:
     job_id = client.submit_files(many(folder, 150))["id"]
     client.pause(job_id)
     eventually(lambda: client.job(job_id)["counts"]["running"] == 0, "what was in flight")
@@ -37,7 +37,7 @@ def test_a_paused_job_waits_and_goes_on(client: MattingClient, folder: Path) -> 
     assert client.wait(job_id)["counts"]["succeeded"] == 150
 
 
-def test_a_hopeless_job_is_stopped_with_a_reason_and_can_be_resumed(
+def test_a_job_with_too_many_failures_is_paused_with_a_reason_and_can_be_resumed(
     client: MattingClient, http: httpx.Client, bucket: Storage
 ) -> None:
     body = {
@@ -46,7 +46,7 @@ def test_a_hopeless_job_is_stopped_with_a_reason_and_can_be_resumed(
         "failure_after": 10,
     }
     answer = http.post("/v1/jobs", json=body)
-    *_, heard = client.events(answer.json()["id"])  # they end, as `wait` does
+    *_, heard = client.events(answer.json()["id"])  # the streams end, like `wait`
     job = client.wait(answer.json()["id"])
     assert heard["status"] == job["status"] == "paused"
     assert job["error"]
@@ -77,7 +77,7 @@ def events(
                 fields = {}
 
 
-def test_events_tell_the_progress_and_go_on_after_a_break(
+def test_events_report_progress_and_continue_after_a_break(
     client: MattingClient, stack: Stack, folder: Path
 ) -> None:
     job_id = client.submit_files(many(folder, 60))["id"]
@@ -92,7 +92,7 @@ def test_events_tell_the_progress_and_go_on_after_a_break(
     assert kind in ("progress", "end")
 
 
-def test_a_caller_s_listeners_leave_room_for_others(
+def test_one_key_s_event_streams_leave_threads_for_others(
     client: MattingClient, stack: Stack, folder: Path
 ) -> None:
     database = Database(stack.settings.database_url, process="tests")
@@ -158,7 +158,7 @@ def test_a_deleted_job_is_gone_with_its_files(
     storage.close()
 
 
-def test_a_zip_file_that_was_sent_goes_when_it_is_unpacked(
+def test_an_uploaded_zip_file_is_deleted_after_unpacking(
     client: MattingClient, stack: Stack, folder: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "photos.zip"

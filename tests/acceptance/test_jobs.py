@@ -1,4 +1,4 @@
-"""A job's whole way: submitted, done, fetched, through the real parts."""
+"""A whole job through the real processes: submitted, processed, downloaded."""
 
 import os
 import signal
@@ -193,7 +193,7 @@ def test_flower_shows_each_image_with_its_job_and_file(
     assert state("bad.jpg") == "FAILURE", "a message that comes twice tells nothing new"
 
 
-@pytest.mark.timeout(180)  # a worker starts on the way
+@pytest.mark.timeout(180)  # a worker starts meanwhile
 def test_killing_the_worker_in_the_middle_of_a_job_loses_nothing(
     stack: Stack, client: MattingClient, folder: Path, tmp_path: Path
 ) -> None:
@@ -206,7 +206,7 @@ def test_killing_the_worker_in_the_middle_of_a_job_loses_nothing(
     worker.popen.wait(10)
     counts = client.job(job["id"])["counts"]
     assert counts["succeeded"] < 150, "it was in the middle"
-    # The stack starts another one by itself.
+    # The stack starts another worker by itself.
     done = client.wait(job["id"])
     assert done["counts"]["succeeded"] == done["counts"]["total"] == 150
     items = list(client.items(job["id"]))
@@ -219,9 +219,7 @@ def test_killing_the_worker_in_the_middle_of_a_job_loses_nothing(
     assert len(list(results.iterdir())) == 150
 
 
-def test_a_message_that_is_rubbish_harms_nobody(
-    stack: Stack, client: MattingClient, folder: Path
-) -> None:
+def test_an_invalid_message_is_dropped(stack: Stack, client: MattingClient, folder: Path) -> None:
     queue = make_app(stack.settings)
     for kwargs in ({}, {"item": "x", "job": "y"}, {"item": 7}):
         queue.send_task(TASK, kwargs=kwargs, queue=QUEUE, ignore_result=True)

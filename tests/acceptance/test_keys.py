@@ -1,4 +1,4 @@
-"""Keys made by the command, and what the API lets each of them do."""
+"""Keys that the command creates, and what the API allows each of them."""
 
 import subprocess
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ class KeyMaker:
         return self._closing.enter_context(httpx.Client(base_url=url, headers=headers))
 
 
-def test_a_scope_bounds_what_a_key_does(new_key: KeyMaker, jpeg: bytes) -> None:
+def test_a_key_can_do_only_what_its_scopes_allow(new_key: KeyMaker, jpeg: bytes) -> None:
     new_key("--scope", "read")
     reader = new_key.raw()
     assert reader.get("/v1/jobs").status_code == 200
@@ -78,7 +78,7 @@ def test_a_key_reads_its_own_folders_only(new_key: KeyMaker, bucket: Storage, jp
     assert item["error"]["code"] == "forbidden-source"
 
 
-def test_the_rate_is_told_and_held(new_key: KeyMaker) -> None:
+def test_the_rate_limit_is_reported_and_enforced(new_key: KeyMaker) -> None:
     new_key("--rate", "3")
     caller = new_key.raw()
     left = [caller.get("/v1/jobs").headers["x-ratelimit-remaining"] for _ in range(3)]
@@ -89,7 +89,7 @@ def test_the_rate_is_told_and_held(new_key: KeyMaker) -> None:
     assert answer.headers["ratelimit-policy"] == '"key";q=3;w=60'
 
 
-def test_the_quota_counts_what_succeeded(new_key: KeyMaker, folder: Path) -> None:
+def test_the_quota_counts_succeeded_images(new_key: KeyMaker, folder: Path) -> None:
     client = new_key("--quota", "3")
     job = client.wait(client.submit_files([folder / "x.jpg", folder / "page.jpg"])["id"])
     assert (job["counts"]["succeeded"], job["counts"]["failed"]) == (1, 1)

@@ -1,4 +1,4 @@
-"""Several models at once: a queue each, and a model replaced while images wait for it."""
+"""Several models at once: one queue each, and a model that is replaced while images wait for it."""
 
 import shutil
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_jobs_name_their_model_and_a_new_worker_takes_over(tmp_path: Path, folde
         assert done["counts"]["succeeded"] == 1
         assert client.job(waits["id"])["counts"]["queued"] == 1, "no worker serves it yet"
 
-        # The old worker stops, and one that serves both takes what waits.
+        # The old worker stops. A worker that serves both models takes the waiting images.
         stack.workers[0].stop(30)
         asked = client.submit_files([photo])
         stack.env["MATTING_WORKER_MODELS"] = "other,builtin"

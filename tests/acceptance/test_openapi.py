@@ -1,4 +1,4 @@
-"""The live service against its own OpenAPI description: no 5xx, no undocumented answer."""
+"""The running service against its own OpenAPI description: no 5xx, no undocumented answer."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from deploy.stack.stack import Stack
 schema = schemathesis.openapi.from_dict(app.openapi())
 
 EXAMPLES = 25
-"""Of each operation; all it takes is made from the description, right and wrong."""
+"""Requests per operation. All are generated from the description, valid and invalid ones."""
 
 
 @schema.parametrize()
@@ -27,7 +27,7 @@ EXAMPLES = 25
     suppress_health_check=list(hypothesis.HealthCheck),
 )
 def test_every_answer_is_documented(case: schemathesis.Case[Any], stack: Stack) -> None:
-    """Whatever is sent to it, an operation answers as its description says."""
+    """Whatever request an operation gets, its answer matches the description."""
     case.call_and_validate(
         base_url=stack.address.api_url,
         headers={"Authorization": f"Bearer {stack.secrets.api_key}"},

@@ -1,4 +1,4 @@
-"""From photos to what a shop publishes and a reviewer scans, through the whole system."""
+"""From photos to results that a shop publishes and a reviewer checks, through the whole system."""
 
 import uuid
 from pathlib import Path
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture
 def photos(tmp_path: Path, jpeg: bytes) -> Path:
-    """A good photo in a folder, and one that shows nothing."""
+    """A good photo in a folder, and one without any subject."""
     folder = tmp_path / "photos"
     (folder / "shop").mkdir(parents=True)
     (folder / "shop" / "disc.jpg").write_bytes(jpeg)
@@ -29,7 +29,7 @@ def photos(tmp_path: Path, jpeg: bytes) -> Path:
     return folder
 
 
-def test_presets_are_listed_with_what_they_stand_for(stack: Stack) -> None:
+def test_presets_are_listed_with_their_options(stack: Stack) -> None:
     with session_of(stack) as session:
         presets = session.get("/v1/presets").json()["presets"]
     by_name = {preset["name"]: preset for preset in presets}
@@ -69,7 +69,7 @@ def test_one_job_gives_several_files_and_says_which_rules_fail(
     assert (white[0] == 255).all()
 
 
-def test_reviewers_see_what_is_doubtful_and_answer(
+def test_reviewers_see_doubtful_results_and_answer(
     client: MattingClient, stranger: MattingClient, stack: Stack, photos: Path, tmp_path: Path
 ) -> None:
     files = [(photos / "shop" / "disc.jpg", "disc.jpg"), (photos / "empty.png", "empty.png")]
@@ -108,7 +108,7 @@ def test_reviewers_see_what_is_doubtful_and_answer(
     assert (out / "r" / "gallery.html").read_text().count("<figure ") == 1
 
 
-def test_a_background_must_be_the_caller_s_to_read(
+def test_a_background_picture_needs_read_access(
     stack: Stack, client: MattingClient, bucket: Storage, jpeg: bytes
 ) -> None:
     bucket.put("backs/wall.jpg", jpeg, "image/jpeg")

@@ -1,4 +1,4 @@
-"""remove.bg's API as its clients use it: the `removebg` package, forms, multipart and JSON."""
+"""remove.bg's API as its clients use it: the package `removebg`, forms, multipart and JSON."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ __all__ = ["new_key"]
 
 @pytest.fixture
 def host(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
-    """The service, also for the package: only the host differs."""
+    """The service's address, which the package uses too. Only the host differs."""
     url = stack.address.api_url
     monkeypatch.setattr(removebg.removebg, "API_ENDPOINT", f"{url}/v1.0/removebg")
     headers = {"X-Api-Key": stack.secrets.api_key}
@@ -128,7 +128,7 @@ def test_every_parameter_is_understood(
     assert answer.headers["content-type"] == kind
 
 
-def test_no_half_transparent_regions_are_left_where_none_are_wanted(
+def test_semitransparency_false_leaves_no_semitransparent_regions(
     host: httpx.Client, jpeg: bytes
 ) -> None:
     def soft(**fields: str) -> float:
@@ -138,7 +138,7 @@ def test_no_half_transparent_regions_are_left_where_none_are_wanted(
     assert soft(semitransparency="false") <= soft() + 0.01
 
 
-def test_a_picture_is_put_behind(host: httpx.Client, jpeg: bytes) -> None:
+def test_a_background_picture_is_used(host: httpx.Client, jpeg: bytes) -> None:
     blue = io.BytesIO()
     PIL.Image.new("RGB", (64, 64), (0, 0, 255)).save(blue, "PNG")
     answer = host.post(
@@ -182,5 +182,5 @@ def test_errors_have_the_shape_that_clients_read(
     assert account["credits"]["total"] == 0
 
 
-def test_a_cut_photo_says_so_at_once(host: httpx.Client, jpeg: bytes) -> None:
+def test_a_truncated_photo_is_refused_at_once(host: httpx.Client, jpeg: bytes) -> None:
     assert_error(ask(host, jpeg[: len(jpeg) // 2]), 400, "invalid_file_type")

@@ -1,4 +1,4 @@
-"""What docs/operate.md promises of a database that is restored to an earlier moment."""
+"""What docs/operate.md promises for a database that is restored to an earlier moment."""
 
 import shutil
 import sqlite3
@@ -14,9 +14,7 @@ from tests.acceptance.conftest import QUICK
 from tests.waiting import eventually
 
 
-def test_work_since_the_backup_is_done_again_and_nothing_is_lost(
-    tmp_path: Path, jpeg: bytes
-) -> None:
+def test_work_since_the_backup_is_repeated_and_nothing_is_lost(tmp_path: Path, jpeg: bytes) -> None:
     photos = []
     for number in range(60):
         photos.append(tmp_path / f"{number}.jpg")

@@ -1,4 +1,4 @@
-"""Where photos may come from: manifests, zip files, addresses, long lists; each through the API."""
+"""All sources through the API: manifests, zip files, URLs, long lists."""
 
 import csv
 import io
@@ -28,13 +28,14 @@ def photos(bucket: Storage, jpeg: bytes) -> list[str]:
     return [f"s3://photos/{key}" for key in keys]
 
 
-def test_a_csv_manifest_carries_ids_options_and_columns_of_one_s_own(
+def test_a_csv_manifest_carries_ids_options_and_the_caller_s_columns(
     client: MattingClient, bucket: Storage, photos: list[str], tmp_path: Path
 ) -> None:
     rows = [
         ["key", "id", "options.format", "sku", "=price"],
         [photos[0], "A-1", "", "RED", "=1+1"],
         [photos[1], "A-2", "webp", "BLUE", ""],
+        [photos[0], "A-1 again", "", "RED", ""],
         [photos[0], "A-1 again", "", "RED", ""],
         ["", "A-3", "", "GREEN", ""],
         ["s3://secret/a.jpg", "A-4", "", "", ""],
@@ -44,8 +45,8 @@ def test_a_csv_manifest_carries_ids_options_and_columns_of_one_s_own(
     csv.writer(text).writerows(rows)
     bucket.put("manifest.csv", text.getvalue().encode(), "text/csv")
     job = client.wait(client.submit({"manifest": "s3://photos/manifest.csv"})["id"])
-    assert job["counts"]["total"] == 5, "the same key twice is one image"
-    assert (job["counts"]["succeeded"], job["counts"]["failed"]) == (2, 3)
+    assert job["counts"]["total"] == 6, "the same row twice is one image"
+    assert (job["counts"]["succeeded"], job["counts"]["failed"]) == (3, 3)
     items = {item["custom_id"]: item for item in client.items(job["id"])}
     assert items["A-1"]["labels"] == {"sku": "RED", "=price": "=1+1"}
     assert [items[one]["result_format"] for one in ("A-1", "A-2")] == ["png", "webp"]
@@ -57,19 +58,20 @@ def test_a_csv_manifest_carries_ids_options_and_columns_of_one_s_own(
     assert client.retry(job["id"])["counts"] == job["counts"], "a row stays what it is"
 
     client.report(job["id"], tmp_path / "report.csv")
-    found = list(csv.DictReader((tmp_path / "report.csv").read_text().splitlines()))
-    assert [row["custom_id"] for row in found] == ["A-1", "A-2", "A-3", "A-4", "A-5"]
+    found = list(csv.DictReader((tmp_path / "report.csv").read_text("utf-8-sig").splitlines()))
+    ids = ["A-1", "A-2", "A-1 again", "A-3", "A-4", "A-5"]
+    assert [row["custom_id"] for row in found] == ids
     assert (found[0]["sku"], found[0]["'=price"]) == ("RED", "'=1+1"), "no spreadsheet runs it"
     assert found[1]["output_key"].endswith(".webp")
-    assert [row["sku"] for row in found] == ["RED", "BLUE", "GREEN", "", "BLUE"]
+    assert [row["sku"] for row in found] == ["RED", "BLUE", "RED", "GREEN", "", "BLUE"]
     client.report(job["id"], tmp_path / "report.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
-    assert [line["status"] for line in lines] == ["succeeded"] * 2 + ["failed"] * 3
+    assert [line["status"] for line in lines] == ["succeeded"] * 3 + ["failed"] * 3
     assert lines[0]["labels"] == {"sku": "RED", "=price": "=1+1"}
     assert lines[0]["total_ms"] > 0
 
 
-def test_a_local_manifest_and_a_local_zip_are_sent_along(
+def test_a_local_manifest_and_a_local_zip_are_uploaded(
     client: MattingClient, stack: Stack, photos: list[str], jpeg: bytes, tmp_path: Path
 ) -> None:
     manifest = tmp_path / "rows.jsonl"
@@ -125,9 +127,7 @@ def test_a_source_that_can_t_be_read_ends_the_job_with_a_reason(
     assert job["error"]["code"] == code
 
 
-def test_addresses_inside_the_own_network_are_not_visited(
-    client: MattingClient, stack: Stack
-) -> None:
+def test_internal_addresses_are_not_fetched(client: MattingClient, stack: Stack) -> None:
     inside = stack.settings.s3_endpoint_url
     job = client.submit({"urls": [f"{inside}/photos/x.jpg", "http://169.254.169.254/latest"]})
     job = client.wait(job["id"])
@@ -178,7 +178,7 @@ def test_the_same_submission_again_is_the_same_job(
     assert other.status_code == 422
 
 
-def test_a_dry_run_only_counts_what_can_t_be_matted(
+def test_a_dry_run_counts_files_that_cannot_be_processed(
     client: MattingClient, bucket: Storage, jpeg: bytes
 ) -> None:
     files = {"fine.jpg": jpeg, "page.jpg": b"<html>", "large.png": bombs()["large.png"][0]}
@@ -189,7 +189,7 @@ def test_a_dry_run_only_counts_what_can_t_be_matted(
     assert found["megapixels"] == pytest.approx(3 * (1_600 + 0.12) / 2, abs=0.1)
 
 
-def test_a_dry_run_says_what_it_would_take_and_submits_nothing(
+def test_a_dry_run_reports_the_cost_and_submits_nothing(
     client: MattingClient, bucket: Storage, jpeg: bytes
 ) -> None:
     for number in range(5):

@@ -1,4 +1,4 @@
-"""Webhooks of the whole system as it is installed: workers end jobs; the own network is closed."""
+"""Webhooks of the whole installed system: workers finish jobs; internal addresses are refused."""
 
 import socket
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.waiting import eventually
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "10.0.0.1", "2130706433"]
 )
-def test_no_webhook_leads_into_the_own_network(client: MattingClient, host: str) -> None:
+def test_no_webhook_reaches_the_internal_network(client: MattingClient, host: str) -> None:
     for ask in (
         lambda url: client.webhooks.create(url),
         lambda url: client.submit(
@@ -28,10 +28,12 @@ def test_no_webhook_leads_into_the_own_network(client: MattingClient, host: str)
         assert (caught.value.status, caught.value.code) == (403, "forbidden-webhook")
 
 
-def test_a_name_that_leads_inside_later_is_refused_then(
+def test_a_name_that_resolves_to_an_internal_address_later_is_refused_then(
     stack: Stack, client: MattingClient, folder: Path
 ) -> None:
-    """And what a worker ended is noted: a job that no API process has seen end."""
+    """A worker finished the job, so no API process saw its end. The delivery must exist all the
+    same.
+    """
     database = Database(stack.settings.database_url, process="tests")
     with socket.create_server(("127.0.0.1", 0)) as inside, database.transaction() as session:
         key = job_store.find_api_key(session, stack.secrets.api_key)

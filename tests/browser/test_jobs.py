@@ -97,6 +97,35 @@ def test_a_job_is_found_by_id_and_by_metadata(opened: Callable[..., Page], job: 
     page.wait_for_url(f"**/console/jobs/{job}")
 
 
+def test_the_keyboard_alone_is_enough(
+    opened: Callable[..., Page], job: str, client: MattingClient
+) -> None:
+    page = opened("/console/jobs")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    tab_to(page, f'a.job-name[href="/console/jobs/{job}"]')
+    page.keyboard.press("Enter")
+    expect(page.locator(".tile a.shot").first).to_be_visible()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    tab_to(page, ".tile .pick input")
+    page.keyboard.press("Space")
+    expect(page.get_by_text("1 selected")).to_be_visible()
+    tab_to(page, "[data-many=reject]", backwards=True)
+    page.keyboard.press("Enter")
+    expect(page.locator(".mark.reject").first).to_be_visible()
+
+
+def tab_to(page: Page, selector: str, *, backwards: bool = False) -> None:
+    """Go on with the Tab key until the element has the focus."""
+    for _ in range(40):
+        page.keyboard.press("Shift+Tab" if backwards else "Tab")
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return
+    raise AssertionError(f"{selector} is not reached by the Tab key")
+
+
 def test_another_customer_s_job_is_not_there(
     opened: Callable[..., Page], job: str, new_key: Callable[..., str]
 ) -> None:
@@ -109,7 +138,7 @@ def test_progress_comes_by_itself(
     opened: Callable[..., Page], client: MattingClient, photos: Path
 ) -> None:
     made = client.submit_files(
-        [(photos / "shoe.jpg", f"{number}.jpg") for number in range(30)], priority=0
+        [(photos / "shoe.jpg", f"{number}.jpg") for number in range(12)], priority=0
     )
     page = opened(f"/console/jobs/{made['id']}")
     expect(page.locator("#head .state")).to_have_text("finished", timeout=60_000)

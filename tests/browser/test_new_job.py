@@ -13,6 +13,7 @@ from tests.browser.test_jobs import check_barriers
 def test_photos_become_a_job_after_a_trial(
     opened: Callable[..., Page], photos: Path, client: MattingClient
 ) -> None:
+    before = trials(client)
     page = opened("/console/new")
     (photos / "notes.txt").write_text("no photo")
     (photos / "empty.jpg").write_bytes(b"")
@@ -31,12 +32,17 @@ def test_photos_become_a_job_after_a_trial(
     page.wait_for_url("**/console/jobs/*-*")
     job = client.wait(page.url.rsplit("/", 1)[1])
     assert job["metadata"] == {"name": "Spring"}
+    assert trials(client) == before, "the trial's job went with its purpose"
     assert job["options"]["preset"] == "amazon"
     assert job["counts"]["total"] == 3
     names = {item["name"] for item in client.items(job["id"])}
     assert "photos/<img src=x onerror=alert(1)>.jpg" in names
     page.goto("/console/new")
     expect(page.locator("#sending")).to_be_hidden()
+
+
+def trials(client: MattingClient) -> list[str]:
+    return [one["id"] for one in client.jobs() if "trial" in one["metadata"]]
 
 
 def test_sending_goes_on_after_a_reload_and_sends_nothing_twice(
@@ -70,6 +76,16 @@ def test_sending_goes_on_after_a_reload_and_sends_nothing_twice(
     page.wait_for_url("**/console/jobs/*-*", timeout=60_000)
     assert len(again) == 7
     assert client.wait(page.url.rsplit("/", 1)[1])["counts"]["succeeded"] == 12
+
+
+def test_two_tabs_do_not_send_the_same_files(opened: Callable[..., Page]) -> None:
+    first = opened("/console/new")
+    expect(first.locator("#start-text")).to_contain_text("Drop photos first")
+    second = opened("/console/new", context=first.context)
+    expect(second.get_by_role("alert")).to_contain_text("open in another tab")
+    first.close()
+    second.reload()
+    expect(second.get_by_role("alert")).to_be_hidden()
 
 
 def test_a_source_that_is_not_allowed_says_what_to_do(opened: Callable[..., Page]) -> None:

@@ -77,6 +77,11 @@ def test_a_session_works_for_the_console_s_own_page_only(
     assert (answer.status_code, answer.json()["code"]) == (403, "foreign-page")
 
 
+def test_without_tls_the_referer_of_the_own_page_is_proof(http: httpx.Client, stack: Stack) -> None:
+    own = {"Referer": f"{stack.address.api_url}/console/jobs"}
+    assert http.get("/v1/jobs", headers=own).status_code == 200
+
+
 def test_a_session_changes_nothing_without_its_own_token(http: httpx.Client, stack: Stack) -> None:
     assert http.get("/v1/jobs", headers=OWN).status_code == 200
     with httpx.Client(base_url=stack.address.api_url) as other:
@@ -107,6 +112,9 @@ def test_signing_in_is_limited_to_the_own_page_and_in_number(stack: Stack) -> No
     for after in ("//evil.example", "https://evil.example", "/console/\\evil.example"):
         answer = httpx.post(place, data=form | {"next": after}, headers=OWN)
         assert answer.headers["location"] == "/console/jobs"
+    guesses = [httpx.post(place, data={"key": "mtk_x"}, headers=OWN) for _ in range(25)]
+    assert [guesses[0].status_code, guesses[-1].status_code] == [401, 429]
+    assert httpx.post(place, data=form, headers=OWN).status_code == 303, "nobody is locked out"
 
 
 def test_a_session_ends_with_its_key(

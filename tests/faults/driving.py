@@ -13,6 +13,7 @@ from shared.models import Job
 from tests.faults.checks import Finding, check, photo
 from tests.faults.faults import Fault
 from tests.faults.system import System
+from tests.waiting import eventually
 
 JOB_DEADLINE_S = 300
 
@@ -42,19 +43,20 @@ def submit(system: System, keys: Sequence[str]) -> uuid.UUID:
     """
     headers = {"Authorization": f"Bearer {system.api_key}", "Idempotency-Key": uuid.uuid4().hex}
     body = {"source": {"keys": list(keys)}}
-    deadline = time.monotonic() + 60
-    while True:
+
+    def accepted() -> uuid.UUID | None:
         try:
             answer = httpx.post(
                 f"{system.api_url}/v1/jobs", json=body, headers=headers, timeout=30, trust_env=False
             )
-            if answer.status_code == 202:
-                return uuid.UUID(answer.json()["id"])
-            assert answer.status_code >= 500, answer.text
         except httpx.TransportError:
-            pass
-        assert time.monotonic() < deadline, "the job was not accepted"
-        time.sleep(0.2)
+            return None
+        if answer.status_code == 202:
+            return uuid.UUID(answer.json()["id"])
+        assert answer.status_code >= 500, answer.text
+        return None
+
+    return eventually(accepted, "the job to be accepted", every_s=0.2)
 
 
 def settled(system: System, job_id: uuid.UUID) -> tuple[int, bool]:
@@ -96,30 +98,28 @@ def _at_a_random_moment(
     """Wait for a random moment that leaves enough images for the remaining faults. Returns the
     number of settled images.
     """
-    now, over = settled(system, job_id)
+    now, _ = settled(system, job_id)
     moment = now + luck.uniform(0, 0.9 * (total - now) / left)
-    deadline = time.monotonic() + JOB_DEADLINE_S
-    while now < moment and not over:
-        assert time.monotonic() < deadline, "the job stands still"
-        time.sleep(0.02)
+
+    def reached() -> tuple[int, bool] | None:
         now, over = settled(system, job_id)
-    return now, over
+        return (now, over) if over or now >= moment else None
+
+    return eventually(reached, "the job to continue", JOB_DEADLINE_S)
 
 
 def until_progress(system: System, job_id: uuid.UUID, before: int) -> float:
     """Seconds until more images are settled than before the fault."""
     started = time.monotonic()
-    while time.monotonic() - started < 60:
+
+    def progressed() -> bool:
         now, over = settled(system, job_id)
-        if over or now > before:
-            return time.monotonic() - started
-        time.sleep(0.05)
-    raise AssertionError("no progress for 60 s after the fault")
+        return over or now > before
+
+    eventually(progressed, "progress after the fault", every_s=0.05)
+    return time.monotonic() - started
 
 
 def wait_for_end(system: System, job_id: uuid.UUID) -> None:
     """Wait until every image is settled."""
-    deadline = time.monotonic() + JOB_DEADLINE_S
-    while not settled(system, job_id)[1]:
-        assert time.monotonic() < deadline, f"the job did not end in {JOB_DEADLINE_S} s"
-        time.sleep(0.1)
+    eventually(lambda: settled(system, job_id)[1], "the job's end", JOB_DEADLINE_S, every_s=0.1)

@@ -20,6 +20,7 @@ from shared.queue import make_app
 from shared.reconciler import Reconciler
 from tests.faults.freezing import RECOVERY_S, freeze
 from tests.faults.system import System
+from tests.waiting import eventually
 
 Inject = Callable[[System, random.Random], float | None]
 
@@ -50,12 +51,14 @@ def _until_taken_back(system: System, pid: int) -> float:
     held = sa.select(sa.func.count()).where(
         Item.status == ItemStatus.RUNNING, Item.lease_owner.like(mark)
     )
-    while time.monotonic() - started < RECOVERY_DEADLINE_S:
+
+    def taken_back() -> bool:
         with system.database.transaction() as session:
-            if not session.scalar(held):
-                return time.monotonic() - started
-        time.sleep(0.05)
-    raise AssertionError(f"images of the dead process {pid} were not taken back")
+            return not session.scalar(held)
+
+    what = f"the images of process {pid} to be taken back"
+    eventually(taken_back, what, RECOVERY_DEADLINE_S, every_s=0.05)
+    return time.monotonic() - started
 
 
 def kill_a_worker(system: System, luck: random.Random) -> float:

@@ -8,13 +8,13 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import httpx
 
 from tests.faults.probing import Probing, share
 from tests.faults.system import System
+from tests.waiting import eventually
 
 HEALTHY_S = 0.1
 """Limit for 19 of 20 answers of /healthz. On a busy machine any process waits now and then."""
@@ -26,8 +26,6 @@ RECOVERY_S = 10
 DEADLINE_S = 60
 CROWD = 45
 """Requests to each of a few routes while the part is frozen: more than the API has threads."""
-
-ARRIVE_EVERY_S = 0.02
 
 
 def freeze(system: System, pids: Sequence[int], luck: random.Random) -> float:
@@ -78,9 +76,9 @@ def _body() -> dict[str, Any]:
 def _submit(system: System, key: str) -> str:
     """Submit a job like a careful client: repeated with the same key until it is accepted."""
     headers = {"Authorization": f"Bearer {system.api_key}", "Idempotency-Key": key}
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        with suppress(httpx.TransportError):
+
+    def accepted() -> str | None:
+        try:
             answer = httpx.post(
                 f"{system.api_url}/v1/jobs",
                 json=_body(),
@@ -88,25 +86,27 @@ def _submit(system: System, key: str) -> str:
                 timeout=DEADLINE_S,
                 trust_env=False,
             )
-            if answer.status_code == 202:
-                return str(answer.json()["id"])
-            assert answer.status_code >= 500, answer.text
-        assert time.monotonic() < deadline, "the job was not accepted"
-        time.sleep(0.2)
+        except httpx.TransportError:
+            return None
+        if answer.status_code == 202:
+            return str(answer.json()["id"])
+        assert answer.status_code >= 500, answer.text
+        return None
+
+    return eventually(accepted, "the job to be accepted", DEADLINE_S, every_s=0.2)
 
 
 def _until_done(system: System, job_id: str) -> None:
     """Wait until the job is done and the API reports that it is ready."""
-    deadline = time.monotonic() + DEADLINE_S
     headers = {"Authorization": f"Bearer {system.api_key}"}
     with httpx.Client(
         base_url=system.api_url, headers=headers, timeout=DEADLINE_S, trust_env=False
     ) as client:
-        while True:
+
+        def done() -> dict[str, Any] | None:
             job, ready = client.get(f"/v1/jobs/{job_id}"), client.get("/readyz")
             finished = job.status_code == 200 and job.json()["status"] == "finished"
-            if ready.status_code == 200 and finished:
-                assert job.json()["counts"]["succeeded"] == 8, job.text
-                return
-            assert time.monotonic() < deadline, (job.text, ready.text)
-            time.sleep(0.1)
+            return dict(job.json()) if ready.status_code == 200 and finished else None
+
+        found = eventually(done, "the job's end and a ready API", DEADLINE_S, every_s=0.1)
+        assert found["counts"]["succeeded"] == 8, found

@@ -2,6 +2,7 @@
 is full.
 """
 
+import functools
 import random
 import subprocess
 import threading
@@ -18,6 +19,7 @@ from shared.models import Job
 from tests.faults.checks import Finding, check
 from tests.faults.driving import Trial, submit, wait_for_end
 from tests.faults.system import System
+from tests.waiting import eventually
 
 EXPANSION_DEADLINE_S = 60
 DISK_MB = 48
@@ -39,12 +41,12 @@ def kill_the_api_while_a_job_comes_in(
     sending.join()
     recovered = time.monotonic()
     [job_id] = jobs
-    while True:
+
+    def listed() -> bool:
         with system.database.transaction() as session:
-            if session.get_one(Job, job_id).expanded_at is not None:
-                break
-        assert time.monotonic() - recovered < EXPANSION_DEADLINE_S, "it was not listed to its end"
-        time.sleep(0.1)
+            return session.get_one(Job, job_id).expanded_at is not None
+
+    eventually(listed, "the source to be listed to its end", EXPANSION_DEADLINE_S, every_s=0.1)
     recovery_s = time.monotonic() - recovered
     _ask(system, job_id, "cancel")
     wait_for_end(system, job_id)
@@ -117,9 +119,8 @@ def _on_a_small_disk(
             ballast.unlink()
             began = time.monotonic()
             before = _settled(client, job_id)
-            while _settled(client, job_id) == before:
-                assert time.monotonic() - began < 90, "no progress after the disk was freed"
-                time.sleep(0.1)
+            progressed = functools.partial(_progressed, client, job_id, before)
+            eventually(progressed, "progress after the disk was freed", 90, every_s=0.1)
             recovery_s.append(time.monotonic() - began)
         job = client.wait(job_id)
         counts = job["counts"]
@@ -140,6 +141,10 @@ def _on_a_small_disk(
         again=sum(item["attempts"] > 1 for item in items),
     )
     return Trial(_name(fill_the_disk), finding, len(recovery_s), recovery_s, _since(started))
+
+
+def _progressed(client: MattingClient, job_id: str, before: int) -> bool:
+    return _settled(client, job_id) != before
 
 
 def _settled(client: MattingClient, job_id: str) -> int:

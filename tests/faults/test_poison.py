@@ -71,7 +71,7 @@ def deaths(stack: Stack) -> int:
     return sum(log.count(mark) for log in logs for mark in marks)
 
 
-def test_hundreds_of_bad_files_come_to_what_is_expected_of_them(
+def test_hundreds_of_bad_files_have_their_expected_outcomes(
     stack: Stack, client: MattingClient, tmp_path: Path
 ) -> None:
     cases = bad_photos.cases()
@@ -82,7 +82,7 @@ def test_hundreds_of_bad_files_come_to_what_is_expected_of_them(
     assert deaths(stack) == 0
 
 
-def test_what_crashes_or_hangs_native_code_fails_alone_after_a_few_deaths(
+def test_photos_that_crash_or_hang_native_code_fail_alone_after_a_few_deaths(
     stack: Stack, client: MattingClient, tmp_path: Path, jpeg: bytes
 ) -> None:
     width, height = LATER_SIZE

@@ -44,7 +44,7 @@ def quarantine(
     return children
 
 
-def test_pixels_and_sizes_are_those_of_the_worker_itself(
+def test_the_child_gives_the_same_pixels_and_sizes_as_the_worker(
     quarantine: Quarantine, jpeg: bytes
 ) -> None:
     for data, request in (
@@ -61,7 +61,7 @@ def test_pixels_and_sizes_are_those_of_the_worker_itself(
             np.testing.assert_array_equal(found.alpha, here.alpha)
 
 
-def test_a_crash_is_the_photos_own_and_the_next_one_is_decoded(
+def test_a_crash_fails_its_photo_and_the_next_one_is_decoded(
     quarantine: Quarantine, jpeg: bytes
 ) -> None:
     for _ in range(2):
@@ -80,7 +80,7 @@ def test_a_hang_ends_at_the_limit(quarantine: Quarantine, jpeg: bytes, how: str)
     assert quarantine.decode(jpeg, DecodeRequest()).width == 400
 
 
-def test_memory_beyond_the_limit_is_refused_and_the_process_goes_on(
+def test_memory_beyond_the_limit_fails_the_photo_and_the_worker_continues(
     quarantine: Quarantine, jpeg: bytes
 ) -> None:
     with pytest.raises(PoisonousImageError, match="memory"):
@@ -88,7 +88,7 @@ def test_memory_beyond_the_limit_is_refused_and_the_process_goes_on(
     assert quarantine.decode(jpeg, DecodeRequest()).width == 400
 
 
-def test_errors_of_the_photo_come_back_as_they_are(quarantine: Quarantine) -> None:
+def test_image_errors_come_back_unchanged(quarantine: Quarantine) -> None:
     with pytest.raises(NotAnImageError):
         quarantine.decode(b"<html>", DecodeRequest())
 
@@ -102,7 +102,7 @@ kill -KILL $$
 """
 
 
-def test_a_crash_in_the_middle_of_an_answer_is_the_photos_own(
+def test_a_crash_in_the_middle_of_an_answer_fails_its_photo(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, jpeg: bytes
 ) -> None:
     program = tmp_path / "python"
@@ -116,7 +116,7 @@ def test_a_crash_in_the_middle_of_an_answer_is_the_photos_own(
         quarantine.decode(jpeg, DecodeRequest())
 
 
-def test_the_watchdog_names_what_takes_too_long_once_and_nothing_else() -> None:
+def test_the_watchdog_reports_each_hang_once() -> None:
     watchdog, named = Watchdog(0.2), list[tuple[str | float | None, ...]]()
     found = threading.Event()
 
@@ -148,7 +148,7 @@ with one.watching("item", "decode"):
 """
 
 
-def test_a_process_whose_lock_is_never_given_back_ends_all_the_same() -> None:
+def test_a_process_that_never_releases_the_interpreter_lock_is_ended() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", LOCKED], capture_output=True, timeout=30, check=False
     )
@@ -167,7 +167,7 @@ with one.watching("item", "decode"):
 """
 
 
-def test_a_process_that_was_stopped_finds_nothing_guilty() -> None:
+def test_the_watchdog_blames_nothing_after_the_process_was_stopped() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", STOPPED], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:

@@ -41,9 +41,7 @@ def keys(system: System) -> list[str]:
     [one for one in FAULTS if any(part in one.name for part in IN_SHORT)],
     ids=lambda fault: fault.name,
 )
-def test_nothing_is_lost_and_nothing_done_twice(
-    fault: Fault, system: System, keys: list[str]
-) -> None:
+def test_no_image_is_lost_or_recorded_twice(fault: Fault, system: System, keys: list[str]) -> None:
     trial = run_trial(system, fault, keys, injections=1, luck=random.Random(fault.name))
     assert trial.injections == 1
     assert trial.finding.clean, trial
@@ -53,6 +51,6 @@ def test_nothing_is_lost_and_nothing_done_twice(
     assert trial.finding.again <= 2 * 3 * 8, "at most what was in flight"
 
 
-def test_a_job_that_is_cancelled_adds_up(system: System, keys: list[str]) -> None:
+def test_a_cancelled_job_s_counters_add_up(system: System, keys: list[str]) -> None:
     trial = cancel_at_any_stage(system, keys, random.Random(3))
     assert trial.finding.clean, trial

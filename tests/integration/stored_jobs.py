@@ -1,4 +1,4 @@
-"""Jobs in a database, made, claimed and finished as the service and its workers do it."""
+"""Creates, claims and finishes jobs in a database like the service and its workers."""
 
 import uuid
 from collections import Counter

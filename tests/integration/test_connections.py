@@ -1,4 +1,4 @@
-"""Connections of callers that don't read what they are sent."""
+"""Connections of clients that don't read their answer."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ CHUNK = bytes(256 * 1024)
 
 
 class Endless:
-    """An application whose answer ends when its caller is gone."""
+    """An application whose answer ends only when the client disconnects."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()
@@ -46,7 +46,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, uvicorn.Serve
     thread.join(20)
 
 
-def test_a_caller_that_reads_nothing_is_left(
+def test_a_client_that_reads_nothing_is_disconnected(
     served: tuple[int, uvicorn.Server, Endless],
 ) -> None:
     port, server, _ = served
@@ -56,7 +56,7 @@ def test_a_caller_that_reads_nothing_is_left(
         eventually(lambda: not server.server_state.connections, "its end")
 
 
-def test_a_caller_that_goes_on_reading_is_not_left(
+def test_a_client_that_keeps_reading_is_not_disconnected(
     served: tuple[int, uvicorn.Server, Endless],
 ) -> None:
     port, _, app = served

@@ -1,4 +1,6 @@
-"""The database's tables and transactions, and what it does when a process stops or it is away."""
+"""Tables, transactions and migrations, and the behaviour when a process hangs or the database is
+away.
+"""
 
 import threading
 
@@ -13,10 +15,10 @@ from shared.models import Base
 from tests.integration.stored_jobs import new_job, photos, read
 
 
-def test_who_stands_still_in_a_transaction_loses_its_locks(
+def test_a_process_that_hangs_in_a_transaction_loses_its_locks(
     migrated_postgresql: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a worker does that is frozen with the job's row locked: the others must get on."""
+    """A frozen worker holds the job's row lock. The others must be able to continue."""
     monkeypatch.setattr(module, "IDLE_IN_TRANSACTION_MS", 200)
     url = migrated_postgresql.url.render_as_string(hide_password=False)
     frozen = Database(url, process="frozen")
@@ -31,7 +33,9 @@ def test_who_stands_still_in_a_transaction_loses_its_locks(
 
 
 def _lock_in_both(held: Session, lock: sa.TextClause, others: Database) -> bool:
-    """Lock in `held`, then in another session: possible only once the server ended the first."""
+    """Lock the row in `held`, then in another session. The second lock works only after the server
+    has ended the first session.
+    """
     held.execute(lock)
     with others.transaction() as session:
         session.execute(lock)
@@ -39,7 +43,7 @@ def _lock_in_both(held: Session, lock: sa.TextClause, others: Database) -> bool:
 
 
 @pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based")
-def test_migrations_build_exactly_what_the_models_say(database: Database) -> None:
+def test_migrations_create_exactly_the_tables_of_the_models(database: Database) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 

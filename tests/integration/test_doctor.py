@@ -1,4 +1,4 @@
-"""`matting doctor`: each part tried for real, and the fix for each way in which it fails."""
+"""`matting doctor`: each part is really tried, and each failure comes with its fix."""
 
 import os
 import re
@@ -45,7 +45,7 @@ def test_a_whole_system_passes(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", settings.aws_secret_access_key.get_secret_value())
     monkeypatch.setattr(
         machine_checks, "model", lambda _settings: "warm"
-    )  # loaded elsewhere, in seconds
+    )  # other tests load the model, which takes seconds
     with database.transaction() as session:
         job_store.register_worker(session, "w1", {"models": ["builtin"]})
     findings = run_checks(Path("unused"))
@@ -62,7 +62,7 @@ def test_tables_that_are_missing_or_old(settings: Settings) -> None:
     assert caught.value.fix == "matting migrate"
 
 
-def test_a_database_that_is_away_and_no_password_in_what_is_said(settings: Settings) -> None:
+def test_an_unreachable_database_is_reported_without_its_password(settings: Settings) -> None:
     away = f"postgresql+psycopg://matting:hush@127.0.0.1:{free_port()}/matting"
     for check in (service_checks.database, service_checks.clock, service_checks.workers):
         with pytest.raises(CheckFailed) as caught:
@@ -71,7 +71,7 @@ def test_a_database_that_is_away_and_no_password_in_what_is_said(settings: Setti
         assert "hush" not in caught.value.fix + caught.value.detail
 
 
-def test_a_queue_that_is_away_or_forgets(settings: Settings, queue: Celery) -> None:
+def test_an_unreachable_or_forgetful_redis(settings: Settings, queue: Celery) -> None:
     assert "messages waiting" in service_checks.queue(settings)
     with pytest.raises(CheckFailed, match="did not answer"):
         service_checks.queue(broken(settings, redis_url=f"redis://127.0.0.1:{free_port()}/0"))
@@ -106,7 +106,7 @@ def test_a_storage_that_does_not_work(settings: Settings, wrong: dict[str, str],
 
 
 def keys(settings: Settings) -> dict[str, str]:
-    """What a dump of settings hides."""
+    """Print what a dump of the settings would hide."""
     assert settings.aws_access_key_id
     assert settings.aws_secret_access_key
     return {
@@ -116,8 +116,8 @@ def keys(settings: Settings) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("minutes", [7, -20])
-def test_a_clock_that_is_wrong(settings: Settings, minutes: int) -> None:
-    """Seven minutes pass with S3, for now."""
+def test_a_wrong_clock(settings: Settings, minutes: int) -> None:
+    """For this test the clock is seven minutes wrong for S3."""
     code = (
         "from deploy.doctor import service_checks\n"
         "from deploy.doctor.check_failed import CheckFailed\n"
@@ -145,7 +145,7 @@ def test_a_clock_that_is_wrong(settings: Settings, minutes: int) -> None:
     clock, storage = done.stdout.splitlines()
     told = re.match(r"This machine's clock is ([+-]\d+) s off the storage's", clock)
     assert told is not None, clock
-    # The storage's header has whole seconds, and its answer takes its time.
+    # The storage's header has whole seconds, and the answer takes some time.
     assert int(told[1]) == pytest.approx(60 * minutes, abs=5)
     assert "FIX timedatectl set-ntp true" in clock
     if minutes == 7:
@@ -157,7 +157,7 @@ def test_a_clock_that_is_wrong(settings: Settings, minutes: int) -> None:
 
 @pytest.fixture
 def own_redis(tmp_path: Path) -> Iterator[tuple[str, redis.Redis]]:
-    """A Redis of the test's own, with a password: address and client."""
+    """A Redis with a password for this test: address and client."""
     port = free_port()
     command = [program("redis-server"), "--port", str(port), "--requirepass", "right", "--save", ""]
     process = start("redis", command, log=tmp_path / "log", folder=tmp_path, env=dict(os.environ))
@@ -188,7 +188,7 @@ def test_each_way_in_which_redis_refuses(
     client.config_set("maxmemory", 0)
     client.set("x", "1")
     client.config_set("save", "3600 1")
-    client.config_set("dir", "/proc")  # nothing can be written there
+    client.config_set("dir", "/proc")  # nobody can write there
     client.bgsave()
     eventually(
         lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "Redis to fail"
@@ -243,8 +243,8 @@ def test_a_model_that_is_damaged(settings: Settings, part: str) -> None:
     assert caught.value.fix == f"matting models pull {name}"
 
 
-def test_another_paddle(settings: Settings, tmp_path: Path) -> None:
-    """An installed package is found by its metadata, the first on the path first."""
+def test_a_wrong_version_of_paddle(settings: Settings, tmp_path: Path) -> None:
+    """An installed package is found by its metadata. The first one on the path counts."""
     assert machine_checks.paddle(settings).startswith("paddlepaddle 3.")
     about = tmp_path / "paddlepaddle-3.3.0.dist-info"
     about.mkdir()

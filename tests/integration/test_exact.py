@@ -1,9 +1,10 @@
 # ruff: noqa: N802 - its methods are named as the transforms are
-"""Profile `exact` against a straight-line reading of PaddleSeg's deploy script, pixel by pixel.
+"""The profile `exact` compared with a literal implementation of PaddleSeg's deploy script, pixel by
+pixel.
 
-The reading: Matting/deploy/python/infer.py, Matting/ppmatting/transforms/transforms.py and
-paddleseg/transforms/functional.py of PaddleSeg, with no engine but the plain one. Its script takes
-four dimensions off a padded alpha that has two, and stops there; what it means is read here.
+It follows Matting/deploy/python/infer.py, Matting/ppmatting/transforms/transforms.py and
+paddleseg/transforms/functional.py of PaddleSeg with the plain engine. PaddleSeg's script fails on
+padded photos, because it expects four dimensions and alpha has two. Here it does what was meant.
 """
 
 import shutil
@@ -44,7 +45,7 @@ SIZES = ((300, 400), (701, 333), (90, 130), (1_200, 900), (257, 256))
 
 
 def scene(height: int, width: int) -> NDArray[np.uint8]:
-    """A shaded subject, with texture: BGR, as OpenCV writes it."""
+    """A shaded, textured subject (BGR), written by OpenCV."""
     rng = np.random.default_rng(height * width)
     wall = cv2.resize(rng.integers(120, 230, (6, 7, 3), np.uint8), (width, height))
     cloth = cv2.resize(rng.integers(0, 150, (40, 40, 3), np.uint8), (width, height))
@@ -71,13 +72,13 @@ def photos(tmp_path: Path) -> list[Path]:
         path = tmp_path / f"{height}x{width}.jpg"
         cv2.imwrite(str(path), scene(height, width))
         paths.append(path)
-    turned = tmp_path / "turned.jpg"  # shot with the camera on its side
+    turned = tmp_path / "turned.jpg"  # taken with the camera on its side
     turned.write_bytes(_with_orientation(paths[0].read_bytes(), 6))
     return [*paths, turned]
 
 
 class Files:
-    """A store whose keys are paths, and whose results stay in memory."""
+    """A storage whose keys are paths. It keeps results in memory."""
 
     def __init__(self) -> None:
         self.results: dict[str, bytes] = {}
@@ -132,7 +133,7 @@ def test_every_pixel_is_within_one_level_of_paddleseg_s_own_script(
 
 
 class DeployScript:
-    """What infer.py does to one photo, in its order."""
+    """The steps of infer.py for one photo, in its order."""
 
     def __init__(self, folder: Path) -> None:
         from paddle import inference
@@ -144,7 +145,7 @@ class DeployScript:
         self._steps = yaml.safe_load((folder / "deploy.yaml").read_text())["Deploy"]["transforms"]
 
     def alpha_of(self, path: Path) -> NDArray[np.uint8]:
-        """The grey file that it would write."""
+        """The grey file that infer.py would write."""
         image: Any = cv2.imread(str(path))
         trace: list[tuple[str, tuple[int, int]]] = []
         for step in self._steps:
@@ -225,7 +226,7 @@ class DeployScript:
 
 
 def _with_orientation(jpeg: bytes, orientation: int) -> bytes:
-    """The JPEG with an EXIF block that holds nothing but the orientation."""
+    """The JPEG with an EXIF block that contains only the orientation."""
     tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0" + bytes([orientation, 0, 0, 0])
     body = b"Exif\0\0" + tiff + b"\0\0\0\0"
     return jpeg[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + jpeg[2:]

@@ -1,4 +1,4 @@
-"""Listing in the background, when the database stumbles or a job ends half-way."""
+"""Listing sources in the background, when the database fails or the job ends half-way."""
 
 import io
 import os
@@ -30,7 +30,7 @@ PHOTOS = 2 * PHOTOS_PER_PAGE + 1
 
 @pytest.fixture
 def impatient(migrated_postgresql: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """PostgreSQL, where a lock that is not to be had is told at once."""
+    """PostgreSQL that reports a lock conflict at once instead of waiting."""
     monkeypatch.setattr(module, "LOCK_TIMEOUT_MS", 200)
     url = migrated_postgresql.url.render_as_string(hide_password=False)
     database = Database(url, process="tests")
@@ -58,12 +58,12 @@ def open_files_without_a_name() -> int:
     for entry in Path("/proc/self/fd").iterdir():
         try:
             found += "(deleted)" in os.readlink(entry)
-        except OSError:  # the one that lists them
+        except OSError:  # the pages that list them
             continue
     return found
 
 
-def test_a_page_that_could_not_be_written_is_listed_again(
+def test_a_page_that_was_not_written_is_listed_again(
     impatient: Database, migrated_postgresql: Database, storage: Storage, settings: Settings,
     jpeg: bytes,
 ) -> None:  # fmt: skip
@@ -98,7 +98,7 @@ def test_a_job_that_ends_while_it_is_listed_leaves_no_file_open(
 
 
 class Slow(Storage):
-    """The real storage, which takes several leases' time for a zip file."""
+    """The real storage, which takes several lease lengths to deliver a zip file."""
 
     downloads = 0
 
@@ -151,7 +151,7 @@ def test_zip_files_that_fit_one_at_a_time_are_listed_one_at_a_time(
         assert [(job.total, job.error_code) for job in found] == [(PHOTOS, None)] * 3
 
 
-def test_a_zip_file_that_fits_no_disk_is_refused_before_it_is_fetched(
+def test_a_zip_file_that_does_not_fit_on_the_disk_is_not_fetched(
     database: Database, storage: Storage, settings: Settings, jpeg: bytes
 ) -> None:
     job_id = submit(database, storage, jpeg)

@@ -1,10 +1,14 @@
-"""What PaddleSeg's exporter may write: both graph formats, free and fixed input shapes."""
+"""Everything that PaddleSeg's exporter may write: both graph formats, free and fixed input
+shapes.
+"""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import paddle  # in the main thread: Paddle builds graphs only where it was imported first
+
+# in the main thread: Paddle can build graphs only in the thread that imported it first
+import paddle
 import pytest
 import yaml
 from numpy.typing import NDArray
@@ -23,7 +27,7 @@ TRANSFORMS = [
 
 
 def export(folder: Path, shape: list[int | None], *, older: bool) -> Path:
-    """A network of one layer: alpha is how red a pixel is."""
+    """A network of one layer: alpha is the redness of a pixel."""
     from paddle.pir_utils import OldIrGuard
 
     class Red(paddle.nn.Layer):  # type: ignore[misc]  # Paddle is untyped
@@ -51,7 +55,7 @@ def export(folder: Path, shape: list[int | None], *, older: bool) -> Path:
     return folder
 
 
-@pytest.mark.filterwarnings("ignore")  # Paddle's exporter warns of its own habits
+@pytest.mark.filterwarnings("ignore")  # Paddle's exporter causes warnings
 @pytest.mark.parametrize("older", [True, False], ids=["pdmodel", "json"])
 @pytest.mark.parametrize("shape", [[None, 3, None, None], [1, 3, 64, 96]], ids=["free", "fixed"])
 @pytest.mark.parametrize("profile", list(Profile))

@@ -1,4 +1,6 @@
-"""One key sends small jobs without end, another has a big one: both get on, on a real Redis."""
+"""One key sends small jobs without end while another key has a big one: both make progress, on a
+real Redis.
+"""
 
 import uuid
 from collections import Counter, deque
@@ -19,7 +21,9 @@ ROUNDS = 24
 
 
 def work_off(database: Database, queue: Celery, settings: Settings) -> Counter[uuid.UUID]:
-    """What became of whose images, by a worker that takes what Redis gives it first."""
+    """Count finished images per key. The worker takes messages in the order in which Redis delivers
+    them.
+    """
     flood, shop = new_key(database, "flood"), new_key(database, "shop")
     new_job(database, 500, shop)
     with database.transaction() as session:
@@ -30,7 +34,7 @@ def work_off(database: Database, queue: Celery, settings: Settings) -> Counter[u
     with queue.connection_for_read() as connection:
         inbox = queue.amqp.queues[QUEUE](connection)
         for _ in range(ROUNDS):
-            for _ in range(2):  # twice what the worker does in a round
+            for _ in range(2):  # twice as much as the worker does in a round
                 new_job(database, 8, flood)
             reconciler.publish_open_jobs()
             while len(batches) < IN_FLIGHT:
@@ -55,7 +59,7 @@ def work_off(database: Database, queue: Celery, settings: Settings) -> Counter[u
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_a_flood_of_small_jobs_and_a_big_one_share_the_workers_by_key(
+def test_many_small_jobs_and_a_big_one_share_the_workers_by_key(
     database: Database, queue: Celery, settings: Settings
 ) -> None:
     flood, shop = work_off(database, queue, settings).values()

@@ -1,4 +1,6 @@
-"""Background rounds with very many open jobs: bounded, fair, and never without their lease."""
+"""Background rounds with very many open jobs: they are bounded and fair, and they stop without
+their lease.
+"""
 
 import time
 import uuid
@@ -31,7 +33,7 @@ JOBS, PAGE = 25, 4
 
 @pytest.fixture
 def jobs(database: Database) -> list[uuid.UUID]:
-    """Each of its own key: keys share the queue, and each of these has all it needs."""
+    """One job per key. The queue has room for all of them."""
     return [new_job(database, 3) for _ in range(JOBS)]
 
 
@@ -41,7 +43,7 @@ def published(database: Database) -> Counter[uuid.UUID]:
         return Counter(session.scalars(statement))
 
 
-def test_every_open_job_gets_its_turn_in_rounds_of_bounded_work(
+def test_every_open_job_gets_its_turn_in_bounded_rounds(
     database: Database,
     queue: Celery,
     settings: Settings,
@@ -63,7 +65,7 @@ def test_every_open_job_gets_its_turn_in_rounds_of_bounded_work(
     assert more == [], "nothing is left, so nothing is asked about each"
 
 
-def test_one_page_does_not_send_more_than_it_may(
+def test_one_page_sends_at_most_its_limit(
     database: Database,
     queue: Celery,
     settings: Settings,
@@ -79,14 +81,14 @@ def test_one_page_does_not_send_more_than_it_may(
     assert bounded.publish_open_jobs() == 3 * JOBS - 12
 
 
-def test_the_lease_is_asked_for_before_every_page(
+def test_the_lease_is_checked_before_every_page(
     database: Database,
     queue: Celery,
     settings: Settings,
     jobs: list[uuid.UUID],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Another process takes over in the middle of a round, when this one lost it."""
+    """This process loses its lease in the middle of a round, and another process takes over."""
     monkeypatch.setattr(reconciler, "ROUND_S", 60.0)
     monkeypatch.setattr(reconciler, "PAGE_JOBS", PAGE)
     pages = iter([True, True, True, False])
@@ -95,7 +97,7 @@ def test_the_lease_is_asked_for_before_every_page(
     assert len(published(database)) == 2 * PAGE
 
 
-def test_a_lease_is_kept_by_who_has_it_and_free_when_it_ends(database: Database) -> None:
+def test_a_lease_stays_with_its_owner_until_it_expires(database: Database) -> None:
     holder, other = (Leadership(database, "x", lease_s=60) for _ in range(2))
     assert holder.held()
     assert not other.held()
@@ -108,11 +110,11 @@ def test_a_lease_is_kept_by_who_has_it_and_free_when_it_ends(database: Database)
 
 
 def at_once(settings: Settings) -> Settings:
-    """With no time for workers to come back in."""
+    """Lease recovery that does not wait for workers after an outage."""
     return settings.model_copy(update={"lease_s": 0})
 
 
-def test_what_dead_workers_held_comes_back_though_the_queue_is_away(
+def test_items_of_dead_workers_are_taken_back_while_redis_is_down(
     database: Database, settings: Settings, jobs: list[uuid.UUID]
 ) -> None:
     away = make_app(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
@@ -137,7 +139,7 @@ def running(database: Database) -> int:
         return int(session.scalar(statement) or 0)
 
 
-def test_a_round_of_recovery_ends_and_the_next_goes_on(
+def test_a_round_of_recovery_is_bounded_and_the_next_continues(
     database: Database,
     settings: Settings,
     jobs: list[uuid.UUID],
@@ -169,7 +171,7 @@ def test_after_an_outage_of_the_database_workers_have_time_to_renew_their_leases
     eventually(taken_back, "a dead worker's lease")
     ids = [one.item_id for one in claim(database, jobs[1], "w1")]
     expire_leases(database)
-    time.sleep(0.6)  # the outage: nothing is heard of the database for more than half a lease
+    time.sleep(0.6)  # the outage: no contact with the database for more than half a lease
     assert not taken_back()
     with database.transaction() as session:
         job_store.renew_leases(session, ids, owner="w1", lease_s=60)

@@ -1,4 +1,4 @@
-"""Flower as compose and Kubernetes start it: with a password, or not at all."""
+"""Flower as compose and Kubernetes start it: it needs a password."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ USER, PASSWORD = "watcher", "5d0c1f9a7be24486a1"
 
 @pytest.fixture(scope="module")
 def flower(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Compose's own command on another port; its address."""
+    """Start it with compose's command on another port. Returns its address."""
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     command, port = compose["services"]["flower"]["command"], free_port()
     assert "--port=5555" in command
@@ -35,7 +35,7 @@ def flower(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     part.stop(10)
 
 
-def test_nothing_is_shown_or_done_without_the_password(flower: str) -> None:
+def test_flower_needs_its_password(flower: str) -> None:
     asked = [("GET", path) for path in ("/", "/workers", "/tasks", "/broker", "/api/tasks")]
     asked += [("GET", "/api/workers"), ("GET", "/api/task/info/x")]
     asked += [("POST", "/api/worker/shutdown/x"), ("POST", "/api/task/async-apply/x")]

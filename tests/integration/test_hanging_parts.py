@@ -1,4 +1,4 @@
-"""Servers that take a connection and never answer: whoever asks them is told so in time."""
+"""Servers that accept a connection and never answer: every caller gets an error in time."""
 
 import asyncio
 import socket
@@ -23,17 +23,19 @@ from shared.settings import Settings
 from shared.storage import Storage
 
 PATIENCE_S = 15
-"""On a busy machine too; each of these waited for ever, or for minutes."""
+"""Limit, also on a busy machine. Without time limits each of these calls waited for minutes or for
+ever.
+"""
 
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """The port of a server that never says a word."""
+    """The port of a server that never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
         yield server.getsockname()[1]
 
 
-def test_a_redis_that_hangs_takes_no_message_and_nobody_s_time(
+def test_a_hanging_redis_takes_no_message_and_blocks_nobody(
     silent: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue_module, "SOCKET_TIMEOUT_S", 0.5)
@@ -48,9 +50,7 @@ def test_a_redis_that_hangs_takes_no_message_and_nobody_s_time(
     queue.close()
 
 
-def test_requests_do_not_queue_up_behind_a_rate_that_can_t_be_asked(
-    silent: int, settings: Settings
-) -> None:
+def test_requests_do_not_wait_for_a_hanging_rate_limit(silent: int, settings: Settings) -> None:
     limiter = RateLimiter(
         settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{silent}/0"})
     )
@@ -60,7 +60,7 @@ def test_requests_do_not_queue_up_behind_a_rate_that_can_t_be_asked(
     limiter.close()
 
 
-def test_a_storage_that_hangs_is_given_up(
+def test_a_hanging_storage_times_out(
     silent: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage_module, "READ_TIMEOUT_S", 0.3)
@@ -83,7 +83,7 @@ def impatient(migrated_postgresql: Database, monkeypatch: pytest.MonkeyPatch) ->
     database.close()
 
 
-def test_an_answer_of_postgresql_that_does_not_come_is_not_waited_for(impatient: Database) -> None:
+def test_a_hanging_postgresql_times_out(impatient: Database) -> None:
     began = time.monotonic()
     with pytest.raises(DatabaseError), impatient.transaction() as session:
         session.execute(sa.text("SELECT pg_sleep(60)"))
@@ -92,7 +92,7 @@ def test_an_answer_of_postgresql_that_does_not_come_is_not_waited_for(impatient:
         assert session.scalar(sa.text("SELECT 7")) == 7, "and is not taken for the next one's"
 
 
-def test_a_statement_that_runs_for_ever_is_ended_by_the_server(
+def test_the_server_ends_an_endless_statement(
     migrated_postgresql: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "STATEMENT_TIMEOUT_MS", 200)
@@ -103,7 +103,7 @@ def test_a_statement_that_runs_for_ever_is_ended_by_the_server(
     database.close()
 
 
-def test_connections_that_are_all_in_use_are_an_outage_too(impatient: Database) -> None:
+def test_an_exhausted_connection_pool_is_an_outage_too(impatient: Database) -> None:
     with impatient.transaction() as one, impatient.transaction() as two:
         for session in (one, two):
             session.execute(sa.select(1))
@@ -111,7 +111,7 @@ def test_connections_that_are_all_in_use_are_an_outage_too(impatient: Database) 
             third.execute(sa.select(1))
 
 
-def test_many_who_ask_a_part_that_hangs_cost_one_thread_and_get_its_last_answer(
+def test_probes_of_a_hanging_part_use_one_thread_and_get_its_last_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(latest, "PATIENCE_S", 0.1)

@@ -1,5 +1,5 @@
-"""Addresses and servers that mean harm, one row an attack; a canary in the own network hears of it
-if one gets through.
+"""Hostile addresses and servers, one row per attack. A canary on the internal network notices any
+request that gets through.
 """
 
 import gzip
@@ -29,13 +29,13 @@ from tests.process_memory import MIB, growth_of
 pytestmark = pytest.mark.timeout(60)
 
 PUBLIC = "127.0.0.2"
-"""Held to be public in these tests; everything else is as it is."""
+"""These tests treat this address as public. All others keep their meaning."""
 
 TIMEOUT_S = 1.0
 
 
 class Server(CheckedErrors, socketserver.ThreadingTCPServer):
-    """Answers every connection with the same bytes, some of them slowly."""
+    """Answers every connection with the same bytes; some servers send them slowly."""
 
     allow_reuse_address = daemon_threads = True
     heard: list[bytes]
@@ -71,14 +71,14 @@ def serving(address: str) -> Iterator[Server]:
 
 @pytest.fixture
 def canary() -> Iterator[Server]:
-    """In the own network: nobody may come."""
+    """A server on the internal network. No request may reach it."""
     with serving("127.0.0.1") as server:
         yield server
 
 
 @pytest.fixture
 def evil() -> Iterator[Server]:
-    """On the web, as far as these tests go."""
+    """A hostile server on the web."""
     with serving(PUBLIC) as server:
         yield server
 
@@ -161,7 +161,7 @@ NOTATIONS = [
 
 
 @pytest.mark.parametrize("address", NOTATIONS)
-def test_no_notation_leads_inside(web: Web, canary: Server, address: str) -> None:
+def test_no_notation_reaches_the_internal_network(web: Web, canary: Server, address: str) -> None:
     url = address.replace("{port}", str(port_of(canary)))
     with pytest.raises((ForbiddenUrlError, UrlNotFetchedError)):
         web.get(url, 1_000)
@@ -190,7 +190,7 @@ def test_no_notation_leads_inside(web: Web, canary: Server, address: str) -> Non
         "http://192.0.2.1:99999/",
     ],
 )
-def test_no_redirect_leads_inside(
+def test_no_redirect_reaches_the_internal_network(
     web: Web, canary: Server, evil: Server, status: int, location: str
 ) -> None:
     target = location.replace("{port}", str(port_of(canary)))
@@ -200,18 +200,18 @@ def test_no_redirect_leads_inside(
         web.get(url_of(evil), 1_000)
     assert evil.heard, "it was the redirect that was refused"
     assert canary.heard == []
-    with suppress(UrlNotFetchedError):  # an answer with no sense in it
+    with suppress(UrlNotFetchedError):  # invalid answer
         assert web.post(url_of(evil), b"{}", {}).status == status, "an answer, not followed"
     assert canary.heard == []
 
 
 @pytest.mark.parametrize("url", ["http://xn--/", "http://192.0.2.1:99999/", "//"])
-def test_what_is_no_address_is_refused_as_the_callers_mistake(url: str) -> None:
+def test_an_invalid_url_is_refused_as_the_caller_s_mistake(url: str) -> None:
     with pytest.raises(ForbiddenUrlError):
         refuse_private(url, allow_private=True)
 
 
-def test_a_name_that_changes_between_redirects_is_looked_at_anew(
+def test_a_name_is_checked_again_after_each_redirect(
     web: Web, canary: Server, evil: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, asked = socket.getaddrinfo, list[str]()
@@ -232,7 +232,7 @@ def test_a_name_that_changes_between_redirects_is_looked_at_anew(
     assert canary.heard == []
 
 
-def test_nothing_of_the_own_environment_goes_along(
+def test_nothing_of_the_environment_is_sent(
     web: Web, evil: Server, canary: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", url_of(canary))
@@ -250,9 +250,7 @@ BOMB = gzip.compress(gzip.compress(bytes(200 * 1024**2)))
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "identity, gzip", "GZIP", "br", "x"])
-def test_a_file_that_comes_packed_once_more_is_not_unpacked(
-    web: Web, evil: Server, encoding: str
-) -> None:
+def test_a_compressed_transfer_is_not_unpacked(web: Web, evil: Server, encoding: str) -> None:
     evil.answer = OK + CLOSE + f"Content-Encoding: {encoding}\r\n\r\n".encode() + BOMB
     with growth_of(os.getpid()) as growth, pytest.raises(EncodedSourceError):
         web.get(url_of(evil, "x.jpg?token=secret"), 50 * 1024**2)
@@ -261,7 +259,7 @@ def test_a_file_that_comes_packed_once_more_is_not_unpacked(
     assert b"accept-encoding: identity\r\n" in request.lower()
 
 
-def test_an_encoding_that_is_none_does_not_matter(web: Web, evil: Server) -> None:
+def test_an_identity_encoding_is_accepted(web: Web, evil: Server) -> None:
     evil.answer = OK + CLOSE + b"Content-Encoding: identity\r\n\r\nphoto"
     assert web.get(url_of(evil), 1_000) == b"photo"
 
@@ -283,7 +281,7 @@ def test_an_encoding_that_is_none_does_not_matter(web: Web, evil: Server) -> Non
         (b"HTTP/1.1 302 Found\r\nLocation: /again\r\nContent-Length: 0\r\n" + CLOSE + b"\r\n", 0),
     ],
 )
-def test_a_server_that_means_harm_costs_little(
+def test_a_hostile_server_costs_little(
     web: Web, evil: Server, answer: bytes, drip_s: float
 ) -> None:
     evil.answer, evil.drip_s = answer, drip_s

@@ -1,4 +1,4 @@
-"""What is asked for a whole job, in pages: its counters, its end, a crash between two pages."""
+"""Changes of whole jobs in pages: counters, the end, a crash between two pages."""
 
 import uuid
 
@@ -49,9 +49,7 @@ def page(database: Database, job_id: uuid.UUID) -> int:
 
 
 @pytest.mark.parametrize("images", [PAGE - 1, PAGE, PAGE + 1, 5 * PAGE])
-def test_a_cancelled_job_says_so_at_once_and_its_images_follow(
-    database: Database, images: int
-) -> None:
+def test_a_job_is_cancelled_at_once_and_its_images_follow(database: Database, images: int) -> None:
     job_id = new_job(database, images)
     with database.transaction() as session:
         job = job_store.cancel_job(session, job_id)
@@ -66,8 +64,8 @@ def test_a_cancelled_job_says_so_at_once_and_its_images_follow(
     assert_counters_match_rows(database, job_id)
 
 
-def test_what_a_crash_leaves_of_a_change_another_process_ends(database: Database) -> None:
-    """Nothing but the rows tells it how far it came."""
+def test_another_process_finishes_a_change_after_a_crash(database: Database) -> None:
+    """The other process only has the rows to see how far the change came."""
     job_id = failed_job(database, 5 * PAGE)
     with database.transaction() as session:
         job_store.retry_failed(session, job_id)
@@ -108,7 +106,7 @@ def test_a_job_does_not_finish_while_a_retry_is_under_way(database: Database) ->
     assert_counters_match_rows(database, job_id)
 
 
-def test_what_fails_again_during_a_retry_is_not_retried_by_it(database: Database) -> None:
+def test_images_that_fail_again_during_a_retry_are_not_retried_twice(database: Database) -> None:
     job_id = failed_job(database, 2 * PAGE)
     with database.transaction() as session:
         job_store.retry_failed(session, job_id)
@@ -122,7 +120,7 @@ def test_what_fails_again_during_a_retry_is_not_retried_by_it(database: Database
 
 
 def test_a_job_that_settles_before_the_last_page_ends_with_it(database: Database) -> None:
-    """The last page finds nothing more, and everything else is done."""
+    """The last page finds no rows, and everything else is done."""
     job_id = failed_job(database, PAGE)
     with database.transaction() as session:
         job_store.retry_failed(session, job_id)
@@ -133,8 +131,8 @@ def test_a_job_that_settles_before_the_last_page_ends_with_it(database: Database
     assert read(database, job_id).status is JobStatus.FINISHED
 
 
-def test_a_retry_of_what_is_still_being_cancelled_has_to_wait(database: Database) -> None:
-    """Else what should be cancelled would go on."""
+def test_a_retry_waits_for_a_running_cancellation(database: Database) -> None:
+    """Otherwise the retry would continue images that should be cancelled."""
     job_id = new_job(database, 3 * PAGE)
     bad = claim(database, job_id)[0]
     finish(database, [Settlement(claim=bad, error_code="not-an-image")])
@@ -151,7 +149,7 @@ def test_a_retry_of_what_is_still_being_cancelled_has_to_wait(database: Database
 
 
 def release(database: Database, job_id: uuid.UUID) -> None:
-    """Give back what was claimed: its worker is gone."""
+    """Put back the claimed images, as if their worker had died."""
     with database.transaction() as session:
         session.execute(
             sa.update(Item)
@@ -192,7 +190,7 @@ def test_a_deleted_job_is_gone_at_once_and_its_rows_go_in_pages(database: Databa
         assert session.get(Job, job_id) is None
 
 
-def test_a_resumed_job_sends_again_only_what_was_on_the_queue(database: Database) -> None:
+def test_a_resumed_job_sends_again_only_images_that_were_in_the_queue(database: Database) -> None:
     job_id = new_job(database, 30)
     with database.transaction() as session:
         sent = job_store.publishable(session, job_id, ahead=5)
@@ -205,7 +203,7 @@ def test_a_resumed_job_sends_again_only_what_was_on_the_queue(database: Database
     assert [one.item_id for one in again] == item_ids(database, job_id)[:5]
 
 
-def test_batches_of_a_job_go_on_while_it_is_changed(
+def test_batches_of_a_job_continue_while_it_is_changed(
     migrated_postgresql: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "PAGE_ITEMS", 100)

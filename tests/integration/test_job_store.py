@@ -1,4 +1,4 @@
-"""What jobs and items become, and who sees them: on SQLite and on PostgreSQL."""
+"""Jobs and items in the database, and who sees them: on SQLite and on PostgreSQL."""
 
 import uuid
 
@@ -43,7 +43,7 @@ def test_items_keep_the_order_of_their_source_over_many_inserts(database: Databa
     assert names == [f"{n}.jpg" for n in range(1_234)]
 
 
-def test_cancelling_leaves_only_what_is_in_flight(database: Database) -> None:
+def test_cancelling_leaves_only_images_in_flight(database: Database) -> None:
     job_id = new_job(database, 4)
     ids = item_ids(database, job_id)
     with database.transaction() as session:
@@ -57,7 +57,7 @@ def test_cancelling_leaves_only_what_is_in_flight(database: Database) -> None:
     assert_counters_match_rows(database, job_id)
 
 
-def test_retry_takes_the_failed_ones_only(database: Database) -> None:
+def test_retry_takes_only_failed_images(database: Database) -> None:
     job_id = new_job(database, 3)
     first, second, third = claim(database, job_id)
     finish(
@@ -77,7 +77,7 @@ def test_retry_takes_the_failed_ones_only(database: Database) -> None:
     assert_counters_match_rows(database, job_id)
 
 
-def test_a_quota_is_not_gone_round_by_failing_first(database: Database) -> None:
+def test_retrying_failed_images_counts_against_the_quota(database: Database) -> None:
     with database.transaction() as session:
         key = job_store.create_api_key(session, "tests", images_per_month=10)[0].id
     jobs = []
@@ -91,7 +91,7 @@ def test_a_quota_is_not_gone_round_by_failing_first(database: Database) -> None:
                 for one in claim(database, job_id)
             ],
         )
-    with database.transaction() as session:  # failed images cost nothing
+    with database.transaction() as session:  # failed images are free
         assert job_store.images_left(session, key) == 10
         job_store.retry_failed(session, jobs[0])
         assert job_store.images_left(session, key) == 0
@@ -102,7 +102,7 @@ def test_a_quota_is_not_gone_round_by_failing_first(database: Database) -> None:
     finish(database, [Settlement(claim=one, result_key="k") for one in claim(database, jobs[0])])
     with database.transaction() as session, pytest.raises(QuotaExceededError):
         job_store.retry_failed(session, jobs[1])
-    with database.transaction() as session:  # where nothing failed there is nothing to ask for
+    with database.transaction() as session:  # nothing failed, so nothing counts
         assert job_store.retry_failed(session, jobs[0]).succeeded == 10
 
 
@@ -124,7 +124,7 @@ def test_a_job_is_at_rest_when_nothing_more_happens_by_itself(database: Database
     assert not job_store.is_at_rest(read(database, job_id)), "its caller holds it, and resumes it"
 
 
-def test_a_submission_is_known_until_its_job_is_deleted(database: Database) -> None:
+def test_an_idempotency_key_is_known_until_its_job_is_deleted(database: Database) -> None:
     key = new_key(database)
     first, second, third = (new_job(database, 1, key) for _ in range(3))
 
@@ -153,7 +153,7 @@ def test_a_submission_is_known_until_its_job_is_deleted(database: Database) -> N
     assert found("b") == second
 
 
-def test_the_first_images_go_also_where_sources_came_twice(database: Database) -> None:
+def test_the_first_images_are_express_although_positions_have_gaps(database: Database) -> None:
     key = new_key(database)
     job_id = new_job(database, 0, key)
     twice = [*photos(range(1)), *photos(range(1)), *photos(range(1)), *photos(range(1, 3))]
@@ -181,7 +181,7 @@ def test_no_job_gets_more_than_its_share_onto_the_queue(database: Database) -> N
             session, [due[0].item_id], job_ids=[job_id], owner="w", lease_s=LEASE_S
         )
     with database.transaction() as session:
-        assert job_store.publishable(session, job_id, ahead=10) == []  # in flight counts too
+        assert job_store.publishable(session, job_id, ahead=10) == []  # images in flight count too
         sent = job_store.unclaimed(session, older_than_s=-1, limit=100)
         assert job_store.forget_publications(session, sent) == 9
         assert len(job_store.publishable(session, job_id, ahead=10)) == 9
@@ -212,7 +212,7 @@ def test_one_key_never_sees_anothers_jobs(database: Database) -> None:
         assert list(job_store.list_jobs(session, api_key_id=theirs, before=None, limit=10)) == []
 
 
-def test_only_the_hash_of_a_key_is_stored_and_a_revoked_one_is_useless(
+def test_only_the_hash_of_a_key_is_stored_and_a_revoked_key_is_invalid(
     database: Database,
 ) -> None:
     with database.transaction() as session:

@@ -1,4 +1,6 @@
-"""A caller on the line of a service whose workers are away: told in time, and nothing is lost."""
+"""A client waits for a job while no worker runs: it gets an answer in time, and no image is
+lost.
+"""
 
 import socket
 import threading
@@ -19,7 +21,7 @@ TIMEOUT_S = 0.5
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[httpx.Client]:
-    """A key's client of the API with no worker behind it."""
+    """An API client with a key. No worker is running."""
     database = Database(settings.database_url, process="tests")
     database.migrate()
     with database.transaction() as session:
@@ -37,7 +39,7 @@ def client(settings: Settings) -> Iterator[httpx.Client]:
         thread.join()
 
 
-def test_what_is_not_done_in_time_goes_on_as_a_job(client: httpx.Client, jpeg: bytes) -> None:
+def test_a_call_that_times_out_continues_as_a_job(client: httpx.Client, jpeg: bytes) -> None:
     started = time.monotonic()
     answer = client.post("/v1.0/removebg", files={"image_file": ("shoe.jpg", jpeg)})
     assert answer.status_code == 504

@@ -1,4 +1,4 @@
-"""Items claimed, held, recorded and taken back from workers: on SQLite and on PostgreSQL."""
+"""Claiming, holding, recording and taking back items: on SQLite and on PostgreSQL."""
 
 import threading
 import uuid
@@ -23,7 +23,7 @@ from tests.integration.stored_jobs import (
 )
 
 
-def test_a_claimed_item_is_nobody_elses(database: Database) -> None:
+def test_a_claimed_item_can_t_be_claimed_again(database: Database) -> None:
     job_id = new_job(database, 5)
     first = claim(database, job_id, "w1")
     assert [one.attempt for one in first] == [1] * 5
@@ -32,7 +32,7 @@ def test_a_claimed_item_is_nobody_elses(database: Database) -> None:
     assert_counters_match_rows(database, job_id)
 
 
-def test_workers_that_claim_at_once_share_nothing(database: Database) -> None:
+def test_workers_that_claim_at_once_get_different_items(database: Database) -> None:
     job_id = new_job(database, 60)
     ids = item_ids(database, job_id)
     taken: list[uuid.UUID] = []
@@ -84,7 +84,7 @@ def test_a_batch_is_recorded_with_its_counters_and_ends_the_job(database: Databa
     assert_counters_match_rows(database, job_id)
 
 
-def test_an_error_worth_another_try_puts_the_item_back(database: Database) -> None:
+def test_a_temporary_error_puts_the_item_back(database: Database) -> None:
     job_id = new_job(database, 1)
     (one,) = claim(database, job_id)
     with database.transaction() as session:
@@ -100,7 +100,7 @@ def test_an_error_worth_another_try_puts_the_item_back(database: Database) -> No
     assert_counters_match_rows(database, job_id)
 
 
-def test_a_late_worker_cannot_overwrite_what_another_did(database: Database) -> None:
+def test_a_late_worker_cannot_overwrite_another_s_result(database: Database) -> None:
     job_id = new_job(database, 1)
     (late,) = claim(database, job_id, "late")
     expire_leases(database)
@@ -119,7 +119,7 @@ def test_a_late_worker_cannot_overwrite_what_another_did(database: Database) -> 
     assert_counters_match_rows(database, job_id)
 
 
-def test_a_renewed_lease_holds(database: Database) -> None:
+def test_a_renewed_lease_does_not_expire(database: Database) -> None:
     job_id = new_job(database, 2)
     first, _second = claim(database, job_id, "w1")
     expire_leases(database)
@@ -142,7 +142,9 @@ def test_an_item_whose_workers_keep_dying_fails_at_last(database: Database) -> N
     assert_counters_match_rows(database, job_id)
 
 
-def test_what_workers_die_of_is_suspected_then_run_alone_then_given_up(database: Database) -> None:
+def test_an_image_whose_workers_die_becomes_a_suspect_runs_alone_and_then_fails(
+    database: Database,
+) -> None:
     job_id = new_job(database, 1)
     for deaths in range(4):
         with database.transaction() as session:
@@ -175,7 +177,7 @@ def test_one_guilty_photo_makes_its_job_suspect(database: Database) -> None:
     assert [one.suspect for one in claim(database, job_id)] == [True]
 
 
-def test_a_worker_that_falls_silent_is_not_live(database: Database) -> None:
+def test_a_silent_worker_is_not_live(database: Database) -> None:
     with database.transaction() as session:
         job_store.register_worker(session, "w1", {"model": "m"})
         assert [one.id for one in job_store.live_workers(session, stale_s=15)] == ["w1"]

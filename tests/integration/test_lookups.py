@@ -73,6 +73,6 @@ def test_jobs_and_images_of_before_the_migrations_are_found_too(database: Databa
         session.execute(sa.update(Item).values(api_key_id=None))
     assert found(database, key, season="spring") == owners(database, key) == []
     with database.engine.begin() as connection:
-        for version in ("0012_job_labels", "0013_owners_of_custom_ids"):
+        for version in ("0011_job_labels", "0012_owners_of_custom_ids"):
             importlib.import_module(f"{VERSIONS}.{version}")._fill(connection)
     assert found(database, key, season="spring") == owners(database, key) == [job]

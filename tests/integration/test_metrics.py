@@ -1,4 +1,4 @@
-"""What Prometheus reads: the queue by lane, the backlog, requests by route, several processes."""
+"""Prometheus metrics: the queue by lane, the backlog, requests by route, several processes."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ from shared.settings import Settings
 
 @pytest.fixture
 def client(settings: Settings, tmp_path: Path) -> Iterator[httpx.Client]:
-    """A real API process, whose own threads do not publish what the test has put down."""
+    """A real API process whose reconciler does not publish the test's items."""
     migrated = Database(settings.database_url, process="tests")
     migrated.migrate()
     migrated.close()
@@ -80,7 +80,7 @@ def test_the_backlog_is_counted_by_model_and_priority(database: Database) -> Non
     assert all(0 <= one.oldest_s < 60 for one in found.values())
 
 
-def test_lanes_tell_depth_and_wait_in_the_order_they_are_drained(queue: Celery) -> None:
+def test_lanes_report_depth_and_wait_in_their_order(queue: Celery) -> None:
     from shared.models import new_id
 
     def message(priority: int, *, express: bool = False) -> Message:
@@ -120,7 +120,7 @@ def test_metrics_show_the_queue_and_requests_by_template(
     assert found[count, labels(method="GET", route="none", status="404")] >= 1
 
 
-def test_a_request_has_an_id_which_it_gets_back(client: httpx.Client) -> None:
+def test_a_request_s_id_is_returned(client: httpx.Client) -> None:
     assert (
         client.get("/healthz", headers={"X-Request-ID": "shop-7"}).headers["X-Request-ID"]
         == "shop-7"
@@ -130,7 +130,9 @@ def test_a_request_has_an_id_which_it_gets_back(client: httpx.Client) -> None:
 
 
 def test_several_processes_are_added_up(tmp_path: object) -> None:
-    """What `uvicorn --workers` needs: each process writes a file, any of them shows the sum."""
+    """`uvicorn --workers` needs this: each process writes a file, and each of them can report the
+    sum.
+    """
     env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     count = "from shared.telemetry import IMAGES; IMAGES.labels('succeeded', '').inc(2)"
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""`matting models import`: ONNX networks become bundles that the warm predictor serves."""
+"""`matting models import`: ONNX networks become bundles that the predictor serves."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ from worker.inference.importing.recipe import LIKE, Recipe
 from worker.inference.predictor import load_predictor
 from worker.inference.published_models import PUBLISHED_ONNX
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Paddle's exporter warns of its own habits
+pytestmark = pytest.mark.filterwarnings("ignore")  # Paddle's exporter causes warnings
 
 SMALL = Recipe((32, 48))
 
@@ -69,7 +69,7 @@ def test_fp16_weights_agree_to_within_two_levels(tmp_path: Path) -> None:
     assert 0 < new.imported.agreement.worst <= 2 / 255
 
 
-def test_logits_need_a_sigmoid_and_say_so(tmp_path: Path) -> None:
+def test_a_network_with_logits_needs_the_sigmoid_option(tmp_path: Path) -> None:
     file = saved(red_matte(logits=True), tmp_path)
     models = tmp_path / "models"
     with pytest.raises(BadOnnxError, match="--sigmoid"):
@@ -96,7 +96,7 @@ def test_an_unknown_operator_is_named_before_anything_is_written(tmp_path: Path)
     assert list(models.iterdir()) == []
 
 
-def test_a_network_that_comes_out_otherwise_is_refused(
+def test_a_network_with_different_answers_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.inference.importing.check.TOLERANCE", 1e-12)
@@ -122,7 +122,9 @@ def test_a_network_that_mixes_its_photos_takes_one_at_a_time(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("size", "message"), [((16, 16), "32×48"), ((32, 48), "can't be read")])
-def test_what_is_no_matte_says_why(size: tuple[int, int], message: str, tmp_path: Path) -> None:
+def test_a_network_without_an_alpha_is_refused_with_a_reason(
+    size: tuple[int, int], message: str, tmp_path: Path
+) -> None:
     file = saved(red_matte(), tmp_path)
     if message == "can't be read":
         file.write_bytes(b"<html>")
@@ -196,7 +198,7 @@ def test_the_shipped_u2netp_cuts_out_a_photo_of_any_ratio(photo: NDArray[np.uint
     assert whole[5, 5] < 0.1
 
 
-def test_another_file_than_the_published_is_refused(
+def test_a_file_that_is_not_the_published_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = saved(red_matte(), tmp_path)

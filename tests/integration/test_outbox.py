@@ -1,4 +1,6 @@
-"""What is noted for webhooks, and how deliveries are shared out: on SQLite and on PostgreSQL."""
+"""Creation of webhook deliveries, and their distribution over threads: on SQLite and on
+PostgreSQL.
+"""
 
 import json
 import uuid
@@ -54,7 +56,7 @@ def announced(database: Database, webhook: uuid.UUID, count: int = 1) -> None:
             job_store.announce_test(session, session.get_one(Webhook, webhook))
 
 
-def test_nothing_goes_to_a_receiver_that_asked_for_silence(database: Database) -> None:
+def test_no_delivery_is_due_before_retry_after(database: Database) -> None:
     key = new_key(database)
     busy, other = new_webhook(database, key), new_webhook(database, key)
     announced(database, busy, 2)
@@ -73,7 +75,7 @@ def test_nothing_goes_to_a_receiver_that_asked_for_silence(database: Database) -
         assert session.get_one(Webhook, busy).quiet_until is None
 
 
-def test_progress_is_told_by_the_steps_that_were_asked_for(database: Database) -> None:
+def test_progress_events_follow_the_requested_steps(database: Database) -> None:
     key = new_key(database)
     coarse = new_webhook(database, key, progress_percent=25)
     fine = new_webhook(database, key, progress_percent=10)
@@ -92,7 +94,7 @@ def test_progress_is_told_by_the_steps_that_were_asked_for(database: Database) -
     assert end["data"]["counts"]["succeeded"] == 20
 
 
-def test_a_step_that_is_jumped_over_is_told_once_and_again_after_a_retry(
+def test_several_steps_at_once_give_one_event_and_again_after_a_retry(
     database: Database,
 ) -> None:
     key = new_key(database)
@@ -116,7 +118,7 @@ def test_a_step_that_is_jumped_over_is_told_once_and_again_after_a_retry(
     ]
 
 
-def test_a_hopeless_job_and_a_cancelled_one_are_told_of(database: Database) -> None:
+def test_jobs_paused_by_failures_and_cancelled_jobs_send_events(database: Database) -> None:
     key = new_key(database)
     webhook = new_webhook(database, key)
     only_end = new_webhook(database, key, events=[Event.JOB_FINISHED])
@@ -137,7 +139,7 @@ def test_a_hopeless_job_and_a_cancelled_one_are_told_of(database: Database) -> N
     assert noted(database, only_end) == noted(database, other) == []
 
 
-def test_what_did_not_happen_is_not_told(database: Database) -> None:
+def test_a_rolled_back_transaction_sends_nothing(database: Database) -> None:
     key = new_key(database)
     webhook = new_webhook(database, key)
     job_id = new_job(database, 1, key)
@@ -153,10 +155,10 @@ def test_what_did_not_happen_is_not_told(database: Database) -> None:
     assert noted(database, webhook) == []
 
 
-def test_only_the_latest_attempt_is_noted(database: Database) -> None:
+def test_only_the_latest_attempt_is_recorded(database: Database) -> None:
     webhook = new_webhook(database, new_key(database))
     announced(database, webhook)
-    [lost] = claimed(database, lease_s=-1)  # its process was killed, and the lease has ended
+    [lost] = claimed(database, lease_s=-1)  # its process was killed, and the lease has expired
     [latest] = claimed(database)
     assert claimed(database) == [], "it is under way"
     assert not recorded(database, lost, Outcome.DELIVERED)
@@ -169,7 +171,7 @@ def test_only_the_latest_attempt_is_noted(database: Database) -> None:
         )  # fmt: skip
 
 
-def test_no_key_and_no_webhook_takes_more_than_its_share(database: Database) -> None:
+def test_no_key_and_no_webhook_gets_more_than_its_share(database: Database) -> None:
     crowd, small = new_key(database), new_key(database)
     many = [new_webhook(database, crowd) for _ in range(6)]
     for webhook in many:
@@ -187,7 +189,7 @@ def test_no_key_and_no_webhook_takes_more_than_its_share(database: Database) -> 
     assert more.api_key_id == crowd
 
 
-def test_what_a_revoked_key_registered_hears_nothing_more(database: Database) -> None:
+def test_webhooks_of_a_revoked_key_get_no_deliveries(database: Database) -> None:
     key = new_key(database)
     announced(database, new_webhook(database, key))
     with database.transaction() as session:
@@ -195,7 +197,7 @@ def test_what_a_revoked_key_registered_hears_nothing_more(database: Database) ->
     assert claimed(database) == []
 
 
-def test_old_deliveries_and_webhooks_of_jobs_that_are_gone_are_forgotten(
+def test_old_deliveries_and_webhooks_of_deleted_jobs_are_deleted(
     database: Database,
 ) -> None:
     key = new_key(database)

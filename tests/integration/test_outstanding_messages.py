@@ -1,4 +1,4 @@
-"""What Redis holds is not sent again, and no more than is of use lies there, on a real Redis."""
+"""Messages in Redis are not sent again, and their number is bounded, with a real Redis."""
 
 import json
 import time
@@ -52,7 +52,7 @@ def add_job(
 
 
 def pass_time(database: Database, seconds: float) -> None:
-    """What was sent was sent so much longer ago."""
+    """Pretend that all messages were sent this much earlier."""
     with database.transaction() as session:
         for item in session.scalars(sa.select(Item).where(Item.published_at.is_not(None))):
             assert item.published_at is not None
@@ -66,7 +66,7 @@ def one_round(reconciler: Reconciler) -> None:
 
 @pytest.mark.parametrize("by_url", [False, True])
 @pytest.mark.parametrize("model", [None, "of-no-worker"])
-def test_a_day_without_workers_leaves_redis_as_it_was(
+def test_redis_does_not_grow_on_a_day_without_workers(
     database: Database,
     queue: Celery,
     settings: Settings,
@@ -87,7 +87,7 @@ def test_a_day_without_workers_leaves_redis_as_it_was(
     assert after[1] == 50
 
 
-def test_only_what_redis_lost_is_sent_again(
+def test_only_messages_that_redis_lost_are_sent_again(
     database: Database, queue: Celery, settings: Settings, redis: Any
 ) -> None:
     add_job(database, 40)
@@ -102,7 +102,7 @@ def test_only_what_redis_lost_is_sent_again(
     assert queue_depth(queue) == 40
 
 
-def test_what_a_worker_has_just_taken_is_held_and_what_a_dead_one_took_is_not(
+def test_prefetched_messages_of_live_workers_count_and_those_of_dead_ones_do_not(
     database: Database, queue: Celery, settings: Settings, redis: Any
 ) -> None:
     add_job(database, 5)
@@ -119,7 +119,7 @@ def test_what_a_worker_has_just_taken_is_held_and_what_a_dead_one_took_is_not(
         assert reconciler.publish_open_jobs() == number
 
 
-def test_a_queue_is_bounded_whatever_the_number_of_jobs_and_keys(
+def test_a_queue_is_bounded_for_any_number_of_jobs_and_keys(
     database: Database, queue: Celery, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.shares.MAX_OUT", 100)
@@ -129,6 +129,6 @@ def test_a_queue_is_bounded_whatever_the_number_of_jobs_and_keys(
     reconciler = Reconciler(database, queue, settings.model_copy(update={"publish_ahead": 60}))
     for _ in range(3):
         reconciler.publish_open_jobs()
-    # Each key has its first images out besides, and no more.
+    # In addition each key has its express images.
     assert queue_depth(queue, [queue_name("of-no-worker")]) <= 20 * 8
     assert queue_depth(queue) == 60, "what nobody serves takes nothing from the others"

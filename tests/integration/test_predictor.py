@@ -1,4 +1,4 @@
-"""The built-in model in the real Paddle."""
+"""The built-in model with the real Paddle."""
 
 import re
 import shutil
@@ -39,7 +39,7 @@ def predictor() -> Iterator[Predictor]:
 
 @pytest.fixture
 def export(tmp_path: Path) -> Path:
-    """A copy of the built-in model to break."""
+    """A copy of the built-in model that the test may damage."""
     return shutil.copytree(BUNDLES / "builtin", tmp_path / "export")
 
 
@@ -55,7 +55,7 @@ def alphas_of(predictor: Predictor, prepared: list[PreparedImage]) -> list[NDArr
     return alphas
 
 
-def test_it_says_what_it_is(predictor: Predictor) -> None:
+def test_the_predictor_describes_itself(predictor: Predictor) -> None:
     known = predictor.describe()
     assert known["model"] == "builtin"
     assert known["configuration"] == "onednn"
@@ -64,7 +64,7 @@ def test_it_says_what_it_is(predictor: Predictor) -> None:
 
 
 @pytest.mark.parametrize("profile", list(Profile))
-def test_the_subject_is_told_from_the_background(
+def test_the_subject_is_separated_from_the_background(
     predictor: Predictor, photo: NDArray[np.uint8], profile: Profile
 ) -> None:
     prepared = predictor.prepare(photo, profile)
@@ -76,7 +76,7 @@ def test_the_subject_is_told_from_the_background(
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 9])
-def test_batches_of_any_length_give_each_image_its_own_alpha(
+def test_batches_of_any_size_give_each_image_its_own_alpha(
     predictor: Predictor, photo: NDArray[np.uint8], count: int
 ) -> None:
     photos = [shifted(photo, 10 * n) for n in range(count)]
@@ -96,7 +96,7 @@ def test_shapes_may_be_mixed_in_a_batch(predictor: Predictor, photo: NDArray[np.
         assert alpha.shape == one.shape
 
 
-def test_no_photo_meets_a_shape_that_was_not_warmed(predictor: Predictor) -> None:
+def test_every_photo_uses_a_warm_shape(predictor: Predictor) -> None:
     for ratio in np.geomspace(9 / 21, 21 / 9, 60):
         prepared = predictor.prepare(
             np.zeros((300, max(1, round(300 * ratio)), 3), np.uint8), Profile.FAST
@@ -107,7 +107,7 @@ def test_no_photo_meets_a_shape_that_was_not_warmed(predictor: Predictor) -> Non
 def test_a_network_stays_with_the_thread_that_warmed_it(
     predictor: Predictor, photo: NDArray[np.uint8]
 ) -> None:
-    """Else oneDNN would be cold again, whoever asks."""
+    """In another thread oneDNN would compile everything again."""
     prepared = [predictor.prepare(photo, Profile.FAST)] * 3
     before = threading.active_count()
     with ThreadPoolExecutor(6) as askers:
@@ -119,7 +119,7 @@ def test_a_network_stays_with_the_thread_that_warmed_it(
         np.testing.assert_allclose(alphas, answers[0], atol=1e-4)
 
 
-def test_bf16_agrees_where_the_processor_has_it(photo: NDArray[np.uint8]) -> None:
+def test_bf16_agrees_if_the_processor_supports_it(photo: NDArray[np.uint8]) -> None:
     predictor = load_predictor(Settings(precision="bf16", cpu_threads=1))
     known = predictor.describe()
     assert known["configuration"] == "onednn-bf16" or known["fallback"]
@@ -129,7 +129,7 @@ def test_bf16_agrees_where_the_processor_has_it(photo: NDArray[np.uint8]) -> Non
 
 
 class Faulty(Predictor):
-    """The real predictor before a device that has too little memory, or chokes on bright images."""
+    """The real predictor on a device with too little memory, or one that fails on bright images."""
 
     def __init__(self, real: Predictor, fits: int) -> None:
         self.__dict__.update(real.__dict__)
@@ -149,7 +149,7 @@ class Faulty(Predictor):
         return failed
 
 
-def test_a_batch_too_large_for_the_device_is_halved_and_the_size_remembered(
+def test_a_batch_beyond_the_device_s_memory_is_halved_and_the_size_remembered(
     predictor: Predictor, photo: NDArray[np.uint8]
 ) -> None:
     faulty = Faulty(predictor, fits=2)
@@ -169,7 +169,7 @@ def test_one_poisonous_image_fails_alone(predictor: Predictor, photo: NDArray[np
     assert [isinstance(one, PredictorError) for one in results] == [False, False, True, False]
 
 
-def test_a_plan_that_crashes_is_left_for_the_plain_one(
+def test_a_plan_that_crashes_is_replaced_by_the_plain_one(
     monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]
 ) -> None:
     crashed = TrialResult("it crashed with signal 6")
@@ -193,13 +193,13 @@ def test_an_export_that_lacks_a_file_is_refused(export: Path, missing: str) -> N
         load_predictor(Settings(model=str(export)))
 
 
-def test_weights_that_are_damaged_end_the_start_with_a_sentence(export: Path) -> None:
+def test_damaged_weights_stop_the_start_with_a_clear_error(export: Path) -> None:
     (export / "model.pdiparams").write_bytes(b"nothing")
     with pytest.raises(ModelLoadError):
         load_predictor(Settings(model=str(export)))
 
 
-def test_a_transform_that_is_not_known_is_refused_at_start(export: Path) -> None:
+def test_an_unknown_transform_is_refused_at_start(export: Path) -> None:
     path = export / "deploy.yaml"
     deploy = yaml.safe_load(path.read_text())
     deploy["Deploy"]["transforms"].insert(1, {"type": "RandomBlur"})
@@ -208,9 +208,9 @@ def test_a_transform_that_is_not_known_is_refused_at_start(export: Path) -> None
         load_predictor(Settings(model=str(export)))
 
 
-def test_the_range_of_every_shape_is_noted_for_tensorrt(tmp_path: Path) -> None:
-    """On a CPU, where Paddle notes them as on a GPU; the engine itself needs one. In a folder that
-    is not there Paddle would abort.
+def test_the_ranges_of_all_shapes_are_collected_for_tensorrt(tmp_path: Path) -> None:
+    """On a CPU Paddle collects the ranges as on a GPU; only the engine itself needs one. Paddle
+    aborts if the folder does not exist.
     """
     settings = Settings()
     model = find_model(settings)

@@ -1,4 +1,6 @@
-"""What a probe hears from a worker: not ready while it warms, never dead; and what hangs ends."""
+"""A worker's probes: it is alive but not ready while it warms up, and it ends if something
+hangs.
+"""
 
 import os
 import sys
@@ -40,6 +42,7 @@ def start_worker(settings: Settings, tmp_path: Path, port: int) -> Process:
         "AWS_ACCESS_KEY_ID": settings.aws_access_key_id.get_secret_value(),
         "AWS_SECRET_ACCESS_KEY": settings.aws_secret_access_key.get_secret_value(),
         "MATTING_MODEL": settings.model,
+        "MATTING_SECOND_MODEL": "none",
         "MATTING_WORKER_METRICS_PORT": str(port),
     }
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-l", "WARNING"]
@@ -48,7 +51,7 @@ def start_worker(settings: Settings, tmp_path: Path, port: int) -> Process:
 
 @pytest.fixture
 def worker(settings: Settings, tmp_path: Path) -> Iterator[tuple[Process, str]]:
-    """A worker that has just been started, and where it answers."""
+    """A worker that has just started, and the address of its probes."""
     database = Database(settings.database_url, process="tests")
     database.migrate()
     database.close()
@@ -62,8 +65,8 @@ def worker(settings: Settings, tmp_path: Path) -> Iterator[tuple[Process, str]]:
 def test_an_error_of_any_kind_at_the_start_ends_the_worker(
     settings: Settings, tmp_path: Path, database_url: str
 ) -> None:
-    """Celery swallows what its signals raise: the worker would take messages and fail them. Here
-    the tables are missing, which is none of the errors that the service has a name for.
+    """Celery swallows exceptions of signal handlers, so the worker would take messages and fail
+    them. In this test the tables are missing, an error without a class of its own.
     """
     changes = {"database_url": database_url, "model": str(export(tmp_path / "model"))}
     process = start_worker(settings.model_copy(update=changes), tmp_path, free_port())
@@ -81,7 +84,7 @@ def ask(url: str, path: str) -> int:
         return 0
 
 
-def test_a_worker_that_warms_is_alive_and_not_ready(worker: tuple[Process, str]) -> None:
+def test_a_warming_worker_is_alive_and_not_ready(worker: tuple[Process, str]) -> None:
     process, url = worker
     eventually(lambda: ask(url, "/healthz"), "the worker to answer", DEADLINE_S)
     assert httpx.get(f"{url}/readyz").json() == {"status": "warming"}
@@ -102,7 +105,7 @@ def test_a_worker_that_warms_is_alive_and_not_ready(worker: tuple[Process, str])
     assert process.popen.wait(60) == 0
 
 
-def test_a_process_whose_watchdog_stands_still_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_with_a_hanging_watchdog_is_not_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.concurrency.watchdog.MAX_SILENCE_S", 0.5)
     watchdog, port, held = Watchdog(0.1), free_port(), threading.Event()
     probes = Probes(watchdog)
@@ -126,8 +129,8 @@ def test_a_process_whose_watchdog_stands_still_is_dead(monkeypatch: pytest.Monke
         stop()
 
 
-def test_a_device_that_hangs_is_noticed(settings: Settings, storage: Storage, jpeg: bytes) -> None:
-    """Its leases are renewed meanwhile: no one else would ever take its images."""
+def test_a_hanging_device_is_noticed(settings: Settings, storage: Storage, jpeg: bytes) -> None:
+    """The worker keeps renewing the leases, so no other worker would ever take the images."""
     heard, stuck = list[tuple[Any, ...]](), threading.Event()
 
     def hear(*said: Any) -> None:

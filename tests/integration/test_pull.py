@@ -1,4 +1,4 @@
-"""`matting models pull` against a real HTTP server that breaks off, changes its mind, or lies."""
+"""`matting models pull` with a real HTTP server that breaks off, changes the file, or lies."""
 
 import hashlib
 import io
@@ -37,7 +37,9 @@ def archive(folder: str = "export/", extra: dict[str, bytes] | None = None) -> b
 
 
 class Site(LocalHTTPServer):
-    """One file under every path; ranges as RFC 9110 has them; breaks off after `breaks` bytes."""
+    """Serves one file under every path, with ranges by RFC 9110. Breaks off after `breaks`
+    bytes.
+    """
 
     body = b""
     breaks: int | None = None
@@ -64,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(rest if site.breaks is None else rest[: site.breaks])
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -95,7 +97,7 @@ def test_a_pulled_model_is_the_published_one_and_is_locked(site: Site, tmp_path:
     assert find_model(Settings(model=NAME, models_dir=tmp_path)).name == NAME
 
 
-def test_what_broke_off_is_gone_on_with(site: Site, tmp_path: Path) -> None:
+def test_an_interrupted_download_continues(site: Site, tmp_path: Path) -> None:
     site.breaks = len(site.body) // 3
     pull(NAME, url(site), tmp_path)
     third = site.breaks
@@ -103,7 +105,7 @@ def test_what_broke_off_is_gone_on_with(site: Site, tmp_path: Path) -> None:
     assert site.asked[1:3] == [f"bytes={third}-", f"bytes={2 * third}-"]
 
 
-def test_another_file_at_the_same_place_is_not_glued_on(site: Site, tmp_path: Path) -> None:
+def test_a_changed_file_is_downloaded_from_the_start(site: Site, tmp_path: Path) -> None:
     partial = tmp_path / f".{NAME}.zip.part"
     partial.write_bytes(b"x" * 100)
     partial.with_suffix(".etag").write_text('"of another file"')
@@ -119,13 +121,13 @@ def test_a_model_that_changed_is_refused_and_the_old_one_stays(site: Site, tmp_p
     assert {one.name for one in tmp_path.iterdir()} == {NAME, LOCK_FILE}
 
 
-def test_a_missing_model_says_which_address_answered_what(site: Site, tmp_path: Path) -> None:
+def test_a_missing_model_reports_each_address_and_its_answer(site: Site, tmp_path: Path) -> None:
     site.status = 404
     with pytest.raises(ModelDownloadError, match="404"):
         pull(NAME, url(site), tmp_path)
 
 
-def test_a_local_file_is_as_good_and_stays(tmp_path: Path) -> None:
+def test_a_local_file_is_installed_and_kept(tmp_path: Path) -> None:
     file = tmp_path / "mine.zip"
     file.write_bytes(archive(folder=""))
     assert pull("mine", str(file), tmp_path / "models").fingerprint
@@ -143,7 +145,7 @@ def test_no_entry_leaves_its_folder(name: str, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("evil*"))
 
 
-def test_a_link_is_not_made(tmp_path: Path) -> None:
+def test_links_in_an_archive_are_not_created(tmp_path: Path) -> None:
     link = zipfile.ZipInfo("export/notes.txt")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     file = tmp_path / "a.zip"
@@ -157,14 +159,14 @@ def test_a_link_is_not_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"<html>", b"", archive()[:-30]])
-def test_what_is_no_archive_is_refused(data: bytes, site: Site, tmp_path: Path) -> None:
+def test_a_file_that_is_no_archive_is_refused(data: bytes, site: Site, tmp_path: Path) -> None:
     site.body = data
     with pytest.raises(BadModelArchiveError):
         pull(NAME, url(site), tmp_path)
     assert not [one for one in tmp_path.iterdir() if one.name != LOCK_FILE]
 
 
-def test_a_bomb_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_bomb_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploy.models.pull.MAX_UNPACKED_BYTES", 100_000)
     file = tmp_path / "a.zip"
     file.write_bytes(archive())

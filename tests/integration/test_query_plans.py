@@ -1,7 +1,8 @@
-"""No query reads a table that grows from end to end: plans on a generated PostgreSQL, and SQLite's.
+"""No query reads a growing table completely: plans on a generated PostgreSQL database and on
+SQLite.
 
-The planner knows the generated database's statistics, so what it chooses here it chooses for more
-rows too; `make scale` shows plans and times at a million jobs and ten million images.
+The planner has the generated database's statistics, so it would choose the same plans for more
+rows. `make scale` shows plans and times with a million jobs and ten million images.
 """
 
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from tests.scale.queries import QUERIES, Query
 SIZE = Size(jobs=10_000, items=100_000, open_jobs=100, bulk=4_000)
 
 MOST_ROWS = 3_000
-"""Rows that one statement may look at: pages are of a thousand, and changes look at them twice."""
+"""Rows that one statement may read: pages have a thousand, and changes read them twice."""
 
 Generated = tuple[Database, Landmarks]
 
@@ -36,7 +37,7 @@ def generated(postgresql_url: str) -> Iterator[Generated]:
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Generated]:
-    """SQLite, whose plans follow from the text of a statement and its indexes."""
+    """SQLite, whose plans depend only on the statement and the indexes."""
     folder = tmp_path_factory.mktemp("embedded")
     database = Database(f"sqlite:///{folder / 'matting.db'}", process="tests")
     database.migrate()
@@ -62,22 +63,22 @@ def _some_jobs(database: Database) -> Landmarks:
 
 
 NOT_ON_SQLITE = {"sources_still_needed of 250", "sources_named_by_jobs of 250", "recent_rate"}
-"""Background work and a dry run, which look at all jobs of an embedded database."""
+"""Background work and a dry run. They read all jobs of an embedded database."""
 
 
 @pytest.mark.parametrize(
     "query", [one for one in QUERIES if one.name not in NOT_ON_SQLITE], ids=lambda query: query.name
 )
-def test_nor_does_one_on_sqlite(embedded: Generated, query: Query) -> None:
+def test_no_query_reads_a_growing_table_completely_on_sqlite(
+    embedded: Generated, query: Query
+) -> None:
     database, landmarks = embedded
     for plan in explain(database, query, landmarks):
         assert not plan.scans, f"{plan.statement}\n{plan.steps}"
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.name)
-def test_no_query_reads_a_table_that_grows_from_end_to_end(
-    generated: Generated, query: Query
-) -> None:
+def test_no_query_reads_a_growing_table_completely(generated: Generated, query: Query) -> None:
     database, landmarks = generated
     for plan in explain(database, query, landmarks):
         assert not plan.scans, f"{plan.statement}\n{plan.steps}"

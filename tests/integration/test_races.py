@@ -1,4 +1,4 @@
-"""Things that happen between two steps of another process: on SQLite and on PostgreSQL."""
+"""Events between two steps of another process: on SQLite and on PostgreSQL."""
 
 import threading
 import uuid
@@ -28,8 +28,8 @@ from tests.integration.stored_jobs import (
 from tests.waiting import eventually
 
 
-def test_a_late_worker_cannot_speak_for_the_one_after_a_retry(database: Database) -> None:
-    """A retry counts the tries anew, so the same number comes again."""
+def test_a_late_worker_cannot_record_an_attempt_after_a_retry(database: Database) -> None:
+    """A retry counts attempts from the start, so attempt numbers repeat."""
     job_id = new_job(database, 1)
     [late] = claim(database, job_id, "late")
     expire_leases(database)
@@ -47,10 +47,12 @@ def test_a_late_worker_cannot_speak_for_the_one_after_a_retry(database: Database
     assert_counters_match_rows(database, job_id)
 
 
-def test_a_message_that_was_used_up_before_it_was_noted_is_not_waited_for(
+def test_a_message_consumed_before_it_was_noted_is_sent_again(
     database: Database,
 ) -> None:
-    """Claimed and put back between the sending and the note: what waits has no message any more."""
+    """The image was claimed and put back after its message was sent and before that was noted. So
+    it has no message any more.
+    """
     job_id = new_job(database, 1)
     with database.transaction() as session:
         sent = job_store.publishable(session, job_id, ahead=10)
@@ -68,7 +70,7 @@ def test_a_message_that_was_used_up_before_it_was_noted_is_not_waited_for(
 def test_failed_images_of_a_cancelled_job_are_retried_and_its_source_is_not(
     database: Database,
 ) -> None:
-    """It was cancelled while it was listed: nobody wants the rest of the list."""
+    """The job was cancelled while its source was listed. Nobody wants the rest of the source."""
     job_id = new_job(database, 2, expanded=False)
     first, _ = claim(database, job_id)
     finish(database, [Settlement(claim=first, error_code="x", error_detail="x")])
@@ -86,8 +88,8 @@ def test_failed_images_of_a_cancelled_job_are_retried_and_its_source_is_not(
     assert_counters_match_rows(database, job_id)
 
 
-def test_a_page_that_comes_after_the_last_one_adds_nothing(database: Database) -> None:
-    """Of a lister that stood still while another listed the source to its end."""
+def test_a_page_after_the_last_one_adds_nothing(database: Database) -> None:
+    """A slow lister continues after another one has listed the source to its end."""
     job_id = new_job(database, 1)
     finish(database, [Settlement(claim=one, result_key="k") for one in claim(database, job_id)])
     assert read(database, job_id).status is JobStatus.FINISHED
@@ -98,8 +100,8 @@ def test_a_page_that_comes_after_the_last_one_adds_nothing(database: Database) -
     assert_counters_match_rows(database, job_id)
 
 
-def test_what_no_database_stores_fails_no_batch(database: Database) -> None:
-    """Libraries quote what they found in a file when they say why they can't read it."""
+def test_text_that_the_database_cannot_store_fails_no_batch(database: Database) -> None:
+    """Libraries quote contents of a file in their error messages."""
     job_id = new_job(database, 2)
     bad, good = claim(database, job_id)
     error = TruncatedImageError("tag \0 of \ud800 " + "y" * 10_000)
@@ -157,7 +159,7 @@ STEPS: dict[str, tuple[bool, Step]] = {
 def test_rows_are_locked_in_the_order_of_their_ids(
     migrated_postgresql: Database, name: str
 ) -> None:
-    """Else two that lock the same rows wait for each other in a circle."""
+    """Otherwise two transactions that lock the same rows would deadlock."""
     database = migrated_postgresql
     running, step = STEPS[name]
     job_id = new_job(database, 2)
@@ -168,7 +170,7 @@ def test_rows_are_locked_in_the_order_of_their_ids(
             job_store.mark_published_many(session, note)
     if running:
         claim(database, job_id)
-    for item_id in reversed(ids):  # from now on they lie the other way round
+    for item_id in reversed(ids):  # this reverses their physical order
         with database.transaction() as session:
             session.execute(sa.update(Item).where(Item.id == item_id).values(custom_id="x"))
     failed: list[Exception] = []
@@ -191,7 +193,8 @@ def test_rows_are_locked_in_the_order_of_their_ids(
         thread.start()
         assert begun.wait(10)
         eventually(lambda: waiting_for_locks(database) == 1, "the other to wait for the first row")
-        session.execute(lock.where(Item.id == ids[1]))  # free, unless the other came to it first
+        # free, unless the other transaction locked it first
+        session.execute(lock.where(Item.id == ids[1]))
     thread.join(20)
     assert failed == []
 

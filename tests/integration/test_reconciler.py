@@ -1,4 +1,4 @@
-"""The queue is made to agree with the database, on a real Redis."""
+"""The reconciler makes the queue agree with the database, with a real Redis."""
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ from shared.settings import Settings
 
 
 def submit(database: Database, images: int, priority: int) -> uuid.UUID:
-    """A job as the API writes it."""
+    """Write a job like the API."""
     with database.transaction() as session:
         key, _ = job_store.create_api_key(session, "tests")
         job = job_store.create_job(
@@ -42,7 +42,7 @@ def reconciler(database: Database, queue: Celery, settings: Settings, ahead: int
     return Reconciler(database, queue, settings.model_copy(update={"publish_ahead": ahead}))
 
 
-def test_what_was_accepted_is_sent_once_and_bounded(
+def test_accepted_images_are_sent_once_and_within_the_limit(
     database: Database, queue: Celery, settings: Settings, job_id: uuid.UUID
 ) -> None:
     bounded = reconciler(database, queue, settings, 15)
@@ -60,7 +60,7 @@ def test_a_job_that_several_threads_publish_is_sent_once(
     assert sum(sent) == queue_depth(queue) == 40
 
 
-def test_a_job_alone_keeps_many_workers_busy(
+def test_a_single_job_keeps_many_workers_busy(
     database: Database, queue: Celery, settings: Settings, job_id: uuid.UUID
 ) -> None:
     with database.transaction() as session:
@@ -88,7 +88,7 @@ def test_messages_lost_with_redis_are_sent_again(
     assert queue_depth(queue) == 40
 
 
-def test_with_redis_away_nothing_is_noted_as_sent(
+def test_nothing_is_noted_as_sent_while_redis_is_down(
     database: Database, settings: Settings, job_id: uuid.UUID, queue: Celery
 ) -> None:
     away = make_app(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
@@ -101,7 +101,9 @@ def test_with_redis_away_nothing_is_noted_as_sent(
 def test_a_small_job_overtakes_a_big_one_s_backlog(
     database: Database, queue: Celery, settings: Settings
 ) -> None:
-    """Whatever the priorities: behind the first images of the big one come all of the small one."""
+    """Whatever the priorities are: all images of the small job come after the first images of the
+    big one.
+    """
     usual = Reconciler(database, queue, settings)
     big = submit(database, 1_000, 9)
     usual.publish_open_jobs()

@@ -1,4 +1,4 @@
-"""What is recorded of a result: its files, its signs of trouble, and that it was there before."""
+"""The recorded result of an image: its files, its review marks, and whether it was reused."""
 
 import uuid
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from worker.pipeline.result_reuse import ResultReuse
 
 
 class Counting(Threshold):
-    """Counts what it is asked."""
+    """A predictor that counts images."""
 
     images = 0
 
@@ -69,7 +69,7 @@ def run(
     data: bytes,
     options: dict[str, Any] | None = None,
 ) -> Item:
-    """A job of one photo, done; its item."""
+    """Run a job of one photo to its end. Returns its item."""
     source = f"in/{uuid.uuid4()}"
     storage.put(source, data, "image/jpeg")
     with database.transaction() as session:
@@ -119,10 +119,10 @@ def test_the_same_photo_is_computed_once_across_jobs(
     assert (second.width, second.height, second.output_bytes) == (400, 300, len(results[1]))
 
 
-def test_a_known_photo_that_waits_for_room_is_counted_in_full(
+def test_a_reused_photo_that_waits_for_the_pixel_budget_is_counted(
     database: Database, storage: Storage, settings: Settings, key: uuid.UUID, jpeg: bytes
 ) -> None:
-    """It is copied while others are decoded, and never decoded itself."""
+    """The photo's result is copied while others are decoded. The photo itself is never decoded."""
     past = ResultReuse(database, storage, "a model")
     pipeline = Pipeline(Counting(), storage, settings, past, pixel_budget=PixelBudget(1))
     runner = BatchRunner(database, pipeline, settings, "tests-1", CircuitBreaker(storage.ping))
@@ -174,12 +174,12 @@ def test_a_result_never_reaches_another_key(
     assert predictor.images > computed
     assert other.fingerprint != first.fingerprint
     with database.transaction() as session:
-        # Even by the right fingerprint, only one's own.
+        # Even the right fingerprint finds only the key's own results.
         mine = (job_of(database, other).api_key_id, first.fingerprint or "")
         assert job_store.find_earlier_results(session, [mine]) == {}
 
 
-def test_other_options_and_other_bytes_are_other_results(
+def test_other_options_and_other_bytes_give_new_results(
     database: Database, storage: Storage, runner: BatchRunner, key: uuid.UUID, jpeg: bytes
 ) -> None:
     run(database, storage, runner, key, jpeg)
@@ -187,7 +187,7 @@ def test_other_options_and_other_bytes_are_other_results(
     assert not run(database, storage, runner, key, jpeg + b"\0").reused
 
 
-def test_another_model_s_result_is_another(
+def test_another_model_gives_a_new_result(
     database: Database, storage: Storage, runner: BatchRunner, settings: Settings, jpeg: bytes
 ) -> None:
     key = new_key(database)
@@ -243,7 +243,7 @@ def test_several_outputs_are_stored_named_and_copied(
     )
 
 
-def test_a_market_s_rules_that_are_not_met_are_recorded(
+def test_violated_marketplace_rules_are_recorded(
     database: Database, storage: Storage, runner: BatchRunner, key: uuid.UUID, jpeg: bytes
 ) -> None:
     item = run(database, storage, runner, key, jpeg, {"preset": "amazon"})
@@ -252,7 +252,7 @@ def test_a_market_s_rules_that_are_not_met_are_recorded(
     assert "at least 1000" in unmet
 
 
-def test_a_picture_behind_is_read_from_the_storage(
+def test_a_background_picture_is_read_from_the_storage(
     database: Database, storage: Storage, runner: BatchRunner, key: uuid.UUID, jpeg: bytes
 ) -> None:
     blue = np.zeros((60, 80, 3), np.uint8)
@@ -267,7 +267,7 @@ def test_a_picture_behind_is_read_from_the_storage(
     assert picture[0, 0].tolist() == [250, 10, 20]
 
 
-def test_signs_of_trouble_are_recorded_counted_and_answered(
+def test_review_marks_are_recorded_counted_and_answered(
     database: Database, storage: Storage, runner: BatchRunner, key: uuid.UUID, jpeg: bytes
 ) -> None:
     grey = cv2.imencode(".png", np.full((300, 300, 3), 90, np.uint8))[1].tobytes()

@@ -1,4 +1,4 @@
-"""Photos by URL whose servers take their time: the others are done, recorded and told of first."""
+"""Photos by URL on slow servers: the other photos are recorded and acknowledged first."""
 
 import threading
 import uuid
@@ -18,6 +18,7 @@ from shared.reconciler import Reconciler
 from shared.settings import Settings
 from shared.storage import Storage
 from tests.integration.test_batch_runner import Threshold
+from tests.waiting import eventually
 from worker.consumer.batch_runner import BatchRunner
 from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.pipeline.photo_sources import WEB
@@ -25,7 +26,7 @@ from worker.pipeline.pipeline import Pipeline
 
 
 class Hosts:
-    """The storage, and a web where hosts named `slow` answer when they are told to."""
+    """The storage, and a web whose hosts named `slow` answer only on command."""
 
     def __init__(self, storage: Storage, photo: bytes) -> None:
         self._storage, self._photo = storage, photo
@@ -58,7 +59,7 @@ def runner(
 
 
 def submit(database: Database, sources: list[str]) -> tuple[uuid.UUID, list[dict[str, str]]]:
-    """A job of these photos; its messages."""
+    """Submit a job of these photos. Returns its messages."""
     with database.transaction() as session:
         key, _ = job_store.create_api_key(session, "tests")
         job = job_store.create_job(
@@ -73,29 +74,25 @@ def submit(database: Database, sources: list[str]) -> tuple[uuid.UUID, list[dict
 
 
 @pytest.mark.timeout(60)
-def test_who_came_is_recorded_and_told_of_while_the_others_hang(
+def test_fetched_photos_are_recorded_and_acknowledged_while_others_hang(
     database: Database, runner: BatchRunner, hosts: Hosts
 ) -> None:
     job_id, messages = submit(
         database, [f"https://{host}.example/{n}" for n, host in enumerate(["slow", "quick"] * 3)]
     )
     told: dict[int, str | MattingError | None] = {}
-    half = threading.Event()
 
     def tell(place: int, result: str | MattingError | None) -> None:
         assert place not in told
         told[place] = result
-        if len(told) == 4:
-            half.set()
 
     rubbish = [*messages, {"x": "y"}]
     running = threading.Thread(
         target=runner.run_each, args=(rubbish, tell), kwargs={"urgent": False}
     )
     running.start()
-    while not {1, 3, 5} <= told.keys():
-        half.wait(0.05)
-        assert running.is_alive()
+    eventually(lambda: {1, 3, 5} <= told.keys(), "the fast ones to be told")
+    assert running.is_alive()
     with database.transaction() as session:
         job = session.get_one(Job, job_id)
         assert (job.succeeded, job.running) == (3, 3)
@@ -110,7 +107,7 @@ def test_who_came_is_recorded_and_told_of_while_the_others_hang(
 
 
 @pytest.mark.timeout(60)
-def test_urls_that_hang_hold_no_thread_that_fetches_from_the_storage(
+def test_hanging_urls_use_no_storage_threads(
     database: Database, storage: Storage, runner: BatchRunner, hosts: Hosts, jpeg: bytes
 ) -> None:
     _, hanging = submit(database, [f"https://slow.example/{n}" for n in range(12)])

@@ -29,7 +29,7 @@ from shared.storage import Storage
 from tests.http_servers import LocalHTTPServer
 
 
-def test_what_is_put_can_be_got(storage: Storage) -> None:
+def test_a_stored_object_can_be_read(storage: Storage) -> None:
     storage.put("a/b.bin", b"hello", "application/octet-stream")
     assert storage.get(storage.bucket, "a/b.bin", 100) == b"hello"
     storage.upload("a/c.bin", io.BytesIO(b"stream"))
@@ -43,14 +43,14 @@ def test_a_missing_object_and_a_missing_bucket_are_not_found(storage: Storage) -
         storage.get("no-such-bucket", "key", 100)
 
 
-def test_too_large_an_object_is_not_read(storage: Storage) -> None:
+def test_an_object_that_is_too_large_is_not_read(storage: Storage) -> None:
     storage.put("large", b"x" * 1_000, "application/octet-stream")
     with pytest.raises(FileTooLargeError):
         storage.get(storage.bucket, "large", 999)
     assert len(storage.get(storage.bucket, "large", 1_000)) == 1_000
 
 
-def test_listing_goes_on_after_a_page(storage: Storage) -> None:
+def test_listing_continues_after_a_page(storage: Storage) -> None:
     for number in range(25):
         storage.put(f"list/{number:03d}.jpg", b"x", "image/jpeg")
     first = storage.list_page(ObjectUrl(storage.bucket, "list/"), after=None)
@@ -59,7 +59,7 @@ def test_listing_goes_on_after_a_page(storage: Storage) -> None:
     assert rest == first[20:]
 
 
-def test_a_presigned_url_works_without_keys_and_only_as_it_was_signed(storage: Storage) -> None:
+def test_a_presigned_url_works_without_keys_and_only_unchanged(storage: Storage) -> None:
     storage.put("signed.png", b"picture", "image/png")
     url = storage.presign_get("signed.png", ttl_s=60, filename='sh"oe.png')
     answer = httpx.get(url)
@@ -82,7 +82,7 @@ def test_a_presigned_url_of_any_name_works(storage: Storage, name: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["aws_secret_access_key", "aws_access_key_id"])
-def test_a_key_that_is_not_known_is_no_fault_of_the_photo(settings: Settings, wrong: str) -> None:
+def test_unknown_credentials_are_not_the_photo_s_fault(settings: Settings, wrong: str) -> None:
     assert settings.aws_access_key_id
     assert settings.aws_secret_access_key
     keys = {
@@ -98,8 +98,8 @@ def test_a_key_that_is_not_known_is_no_fault_of_the_photo(settings: Settings, wr
 
 
 @pytest.mark.parametrize("minutes", [20, -20])
-def test_a_clock_that_is_wrong_is_named(settings: Settings, minutes: int) -> None:
-    """S3 refuses what was signed more than 15 minutes off, a HEAD without any word why."""
+def test_an_error_names_a_wrong_clock(settings: Settings, minutes: int) -> None:
+    """S3 rejects signatures that are more than 15 minutes off. For HEAD it gives no reason."""
     library = Path(libfaketime.__file__).parent / "vendor" / "libfaketime" / "src"
     assert settings.aws_access_key_id
     assert settings.aws_secret_access_key
@@ -141,7 +141,7 @@ def uses(storage: Storage) -> list[Callable[[], object]]:
     ]
 
 
-def test_a_bucket_of_ones_own_that_is_missing_is_made_and_no_photo_fails(
+def test_a_missing_bucket_of_the_service_is_created_and_no_photo_fails(
     settings: Settings,
 ) -> None:
     storage = Storage(settings.model_copy(update={"s3_bucket": f"new-{uuid.uuid4().hex[:8]}"}))
@@ -153,7 +153,7 @@ def test_a_bucket_of_ones_own_that_is_missing_is_made_and_no_photo_fails(
     storage.close()
 
 
-def test_a_storage_that_is_away_is_worth_another_try(settings: Settings) -> None:
+def test_an_unreachable_storage_is_a_temporary_error(settings: Settings) -> None:
     storage = Storage(settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:1"}))
     with pytest.raises(StorageError) as caught:
         storage.put("key", b"x", "image/png")
@@ -164,12 +164,12 @@ def test_a_storage_that_is_away_is_worth_another_try(settings: Settings) -> None
 @pytest.mark.parametrize(
     "text", ["../x", "a/../b", "s3://b/%2e%2e/x", "a/./b", "s3:///key", "a\nb", "s3://b/a/.."]
 )
-def test_keys_that_wander_are_refused(text: str) -> None:
+def test_keys_with_relative_parts_are_refused(text: str) -> None:
     with pytest.raises(ForbiddenSourceError):
         ObjectUrl.parse(text, "matting")
 
 
-def test_plain_keys_are_taken_apart() -> None:
+def test_plain_keys_are_split_into_bucket_and_key() -> None:
     assert ObjectUrl.parse("s3://b/x/y.jpg", "m") == ObjectUrl("b", "x/y.jpg")
     assert ObjectUrl.parse("x/y..jpg", "m") == ObjectUrl("m", "x/y..jpg")
     assert str(ObjectUrl("b", "k")) == "s3://b/k"
@@ -177,7 +177,7 @@ def test_plain_keys_are_taken_apart() -> None:
 
 @pytest.fixture
 def cut_short() -> Iterator[str]:
-    """A storage whose connections break in the middle of each object."""
+    """A storage whose connections break in the middle of every object."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -197,7 +197,7 @@ def cut_short() -> Iterator[str]:
         thread.join()
 
 
-def test_a_connection_that_breaks_within_an_object_is_worth_another_try(
+def test_a_connection_that_breaks_within_an_object_is_a_temporary_error(
     settings: Settings, cut_short: str
 ) -> None:
     storage = Storage(settings.model_copy(update={"s3_endpoint_url": cut_short}))

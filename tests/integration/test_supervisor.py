@@ -1,4 +1,4 @@
-"""Parts that crash or are killed are started again; parts that are stopped are not."""
+"""The supervisor restarts processes that crash or are killed. It leaves stopped ones alone."""
 
 import sys
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def run(folder: Path, code: str) -> Process:
 
 
 @pytest.mark.usefixtures("supervisor")
-def test_a_part_that_is_killed_runs_again(
+def test_a_killed_process_is_restarted(
     parts: list[Process], told: list[str], tmp_path: Path
 ) -> None:
     parts.append(run(tmp_path, "import time; time.sleep(1000)"))
@@ -53,7 +53,7 @@ def test_a_part_that_is_killed_runs_again(
 
 
 @pytest.mark.usefixtures("supervisor")
-def test_a_part_that_keeps_ending_is_given_more_and_more_time(
+def test_a_process_that_keeps_ending_is_restarted_less_and_less_often(
     parts: list[Process], told: list[str], tmp_path: Path
 ) -> None:
     parts.append(run(tmp_path, "print('alas', flush=True); exit(3)"))
@@ -63,7 +63,7 @@ def test_a_part_that_keeps_ending_is_given_more_and_more_time(
     assert (tmp_path / "part.log").read_text() == "alas\n" * len(told)
 
 
-def test_a_part_that_is_stopped_stays_so(
+def test_a_stopped_process_stays_stopped(
     supervisor: Supervisor, parts: list[Process], told: list[str], tmp_path: Path
 ) -> None:
     parts += [run(tmp_path, "import time; time.sleep(1000)") for _ in range(2)]
@@ -82,7 +82,7 @@ def test_a_part_that_is_stopped_stays_so(
     assert not killed.alive()
 
 
-def test_a_log_that_grew_is_moved_and_the_part_goes_on_in_it(tmp_path: Path) -> None:
+def test_a_large_log_is_rotated_and_the_process_keeps_writing(tmp_path: Path) -> None:
     part = run(tmp_path, "for line in range(10**9): print(line, flush=True)")
     eventually(lambda: part.log.stat().st_size > 100_000, "lines")
     part.rotate_log(limit_bytes=100_000)
@@ -95,4 +95,4 @@ def test_a_log_that_grew_is_moved_and_the_part_goes_on_in_it(tmp_path: Path) -> 
     assert b"\0" not in lines[1], "no hole before what came next"
     assert int(lines[1]) >= len(moved.split("\n")) - 2, "later ones"
     (tmp_path / "part.log").unlink()
-    part.rotate_log()  # and nothing happens
+    part.rotate_log()  # nothing happens

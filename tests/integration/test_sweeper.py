@@ -1,4 +1,4 @@
-"""What is over is removed: expired jobs with their files, and uploads that nobody names."""
+"""The sweeper removes expired jobs with their files, and uploads that no job names."""
 
 import io
 import time
@@ -24,7 +24,7 @@ from shared.storage import Storage
 
 @pytest.fixture
 def files(storage: Storage) -> Iterator[Storage]:
-    """The own bucket, with nothing in it."""
+    """The service's bucket, emptied."""
     storage.delete_many(list(storage.list_keys("")))
     yield storage
     storage.delete_many(list(storage.list_keys("")))
@@ -52,7 +52,7 @@ def end(database: Database, job_id: uuid.UUID, *, days_ago: float) -> None:
         session.execute(sa.update(Job).where(Job.id == job_id).values(finished_at=ended))
 
 
-def test_only_what_ended_long_ago_expires_with_its_files(
+def test_only_jobs_that_ended_long_ago_expire_with_their_files(
     database: Database, files: Storage, settings: Settings
 ) -> None:
     old, young, going = (submit(database, ["s3://photos/a.jpg"]) for _ in range(3))
@@ -120,9 +120,7 @@ def test_a_zip_file_that_two_jobs_name_stays_until_both_are_gone(
     assert list(files.list_keys("")) == []
 
 
-def test_objects_of_jobs_that_never_came_to_be_are_removed_when_they_are_old(
-    database: Database, files: Storage
-) -> None:
+def test_old_objects_without_a_job_are_removed(database: Database, files: Storage) -> None:
     known, deleted = (submit(database, ["s3://photos/a.jpg"]) for _ in range(2))
     lost, under_way = uuid.uuid4(), uuid.uuid4()
     for job_id in (known, deleted, lost):
@@ -135,7 +133,7 @@ def test_objects_of_jobs_that_never_came_to_be_are_removed_when_they_are_old(
     remove_orphans(database, files, datetime.now(UTC) - ORPHAN_AGE, go_on=lambda: True)
     assert set(files.list_keys("jobs/")) == every, "a submission may still be under way"
 
-    time.sleep(1.1)  # the storage tells whole seconds
+    time.sleep(1.1)  # the storage only has whole seconds
     between = datetime.now(UTC)
     files.put(f"jobs/{under_way}/inputs/000001", b"x", "image/jpeg")
     remove_orphans(database, files, between, go_on=lambda: False)

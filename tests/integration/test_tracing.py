@@ -1,4 +1,4 @@
-"""A job's trace as a collector receives it: one id from the request to the object."""
+"""A job's trace as a collector receives it: one id from the request to the stored object."""
 
 import threading
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from worker.pipeline.pipeline import Pipeline
 
 
 class Collector(LocalHTTPServer):
-    """An OTLP collector that keeps what it is sent."""
+    """An OTLP collector that keeps all spans."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -40,7 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the test's output is its own."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_job_is_a_trace_and_its_id_the_trace_id(
         assert span.start_time_unix_nano <= span.end_time_unix_nano
 
 
-def test_off_is_off(settings: Settings, collector: Collector) -> None:
+def test_tracing_is_off_by_default(settings: Settings, collector: Collector) -> None:
     from uuid import uuid4
 
     close = open_tracing(settings, "tests")

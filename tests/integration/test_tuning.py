@@ -1,4 +1,4 @@
-"""`matting tune` and what a worker makes of its file."""
+"""`matting tune`, and how a worker uses its file."""
 
 import json
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_a_file_holds_several_models_and_devices(settings: Settings) -> None:
     assert batch_sizes(settings.model_copy(update={"device": "gpu:0"})).batch_size == 32
 
 
-def test_what_was_tuned_with_other_cores_is_left(settings: Settings) -> None:
+def test_a_result_for_another_number_of_cores_is_ignored(settings: Settings) -> None:
     write_tuned(settings.effective_tune_file, settings, {"batch_size": 24})
     assert batch_sizes(settings.model_copy(update={"cpu_threads": 64})).batch_size == 8
 
@@ -79,7 +79,7 @@ def test_what_was_tuned_with_other_cores_is_left(settings: Settings) -> None:
 @pytest.mark.parametrize(
     "text", ["{", "[]", '{"cpu": []}', '{"cpu": {"builtin": {"cores": 4, "batch_size": "many"}}}']
 )
-def test_a_file_that_is_not_one_ends_the_start_with_a_sentence(
+def test_an_invalid_tuning_file_stops_the_start_with_a_clear_error(
     settings: Settings, text: str
 ) -> None:
     settings.effective_tune_file.write_text(text)
@@ -87,7 +87,7 @@ def test_a_file_that_is_not_one_ends_the_start_with_a_sentence(
         batch_sizes(settings)
 
 
-def test_of_equal_throughput_the_quicker_answer_wins() -> None:
+def test_for_equal_throughput_the_shorter_latency_wins() -> None:
     cells = [cell(1, 1, 96, 20), cell(1, 16, 100, 300), cell(2, 1, 60, 10)]
     assert (choose(cells).streams, choose(cells).batch) == (1, 1)
 
@@ -105,7 +105,7 @@ def test_a_batch_too_large_for_the_device_is_not_chosen() -> None:
         min_size=1,
     )
 )
-def test_no_choice_gives_away_more_throughput_than_said(
+def test_the_choice_loses_no_more_throughput_than_documented(
     measured: dict[tuple[int, int], tuple[float, float]],
 ) -> None:
     cells = [cell(*key, *value) for key, value in measured.items()]

@@ -1,4 +1,4 @@
-"""`matting models verify`: a model measured on photos and their true alphas."""
+"""`matting models verify`: a model is measured on photos with true alphas."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.acceptance.command import matting
 
 @pytest.fixture
 def pairs(tmp_path: Path, photo: NDArray[np.uint8]) -> Path:
-    """Two photos of a disc with its alpha, in the layout of matting data sets."""
+    """Two photos of a disc with their alphas, in the usual layout of matting data sets."""
     truth = np.zeros(photo.shape[:2], np.uint8)
     cv2.circle(truth, (200, 150), 90, 255, -1, cv2.LINE_AA)
     for name in ("one", "two"):
@@ -38,7 +38,7 @@ def test_the_built_in_model_is_measured_on_a_folder_of_pairs(pairs: Path) -> Non
     assert result["worst"][0]["name"] in ("one.jpg", "two.jpg")
 
 
-def test_pairs_may_lie_side_by_side(tmp_path: Path, photo: NDArray[np.uint8]) -> None:
+def test_photos_and_alphas_may_be_in_one_folder(tmp_path: Path, photo: NDArray[np.uint8]) -> None:
     from deploy.models.verify import find_pairs
 
     cv2.imwrite(str(tmp_path / "a.jpg"), photo)

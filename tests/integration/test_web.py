@@ -1,4 +1,4 @@
-"""Photos from the web: limits, redirects, and no way into the own network."""
+"""Fetching photos from the web: limits, redirects, and no access to the internal network."""
 
 import socket
 import threading
@@ -53,7 +53,7 @@ class _Site(BaseHTTPRequestHandler):
             self.send_response(200)
             self.send_header("Content-Length", "100000")
             self.end_headers()
-            while True:  # until the client has enough of it
+            while True:  # until the client closes the connection
                 self.wfile.write(b"x")
                 self.wfile.flush()
                 time.sleep(0.1)
@@ -99,7 +99,7 @@ def guarded() -> Iterator[Web]:
     web.close()
 
 
-def test_a_file_is_fetched_and_the_host_hears_its_name(web: Web, site: LocalHTTPServer) -> None:
+def test_a_file_is_fetched_with_the_host_s_name(web: Web, site: LocalHTTPServer) -> None:
     expected = f"localhost:{site.server_port} /a.jpg?x=1".encode()
     assert web.get(url(site, "a.jpg?x=1", "localhost"), 1_000) == expected
     assert web.get(url(site, "to/to/a.jpg"), 1_000).endswith(b"/a.jpg")
@@ -118,7 +118,7 @@ def test_a_file_is_fetched_and_the_host_hears_its_name(web: Web, site: LocalHTTP
         ("to/file:///etc/passwd", ForbiddenUrlError),
     ],
 )
-def test_what_can_t_be_fetched_says_why(
+def test_a_failed_fetch_gives_a_reason(
     web: Web, site: LocalHTTPServer, path: str, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -126,15 +126,15 @@ def test_what_can_t_be_fetched_says_why(
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_peer_that_says_a_byte_now_and_then_is_cut_off_in_time(scheme: str) -> None:
-    """Before the answer's first line, and within the TLS handshake."""
+def test_a_server_that_sends_single_bytes_times_out(scheme: str) -> None:
+    """Before the first line of the answer, and during the TLS handshake."""
     dripping = socket.create_server(("127.0.0.1", 0))
     over = threading.Event()
 
     def drip() -> None:
         peer, _ = dripping.accept()
         with peer, suppress(OSError):
-            # The header of a TLS record that never ends; in plain HTTP an endless first line.
+            # For TLS, the header of an endless record. For plain HTTP, an endless first line.
             peer.sendall(b"\x16\x03\x03\x40\x00" if scheme == "https" else b"HTTP/1.1 200 ")
             while not over.wait(0.1):
                 peer.sendall(b"x")
@@ -143,7 +143,7 @@ def test_a_peer_that_says_a_byte_now_and_then_is_cut_off_in_time(scheme: str) ->
     thread.start()
     web = Web(replace(OPEN, timeout_s=1))
     address = f"{scheme}://127.0.0.1:{dripping.getsockname()[1]}/"
-    with pytest.raises(UrlNotFetchedError):  # the peer never ends by itself
+    with pytest.raises(UrlNotFetchedError):  # the server never ends by itself
         web.post(address, b"{}", {})
     over.set()
     thread.join()
@@ -165,13 +165,13 @@ def test_a_peer_that_says_a_byte_now_and_then_is_cut_off_in_time(scheme: str) ->
         "0.0.0.0",
     ],
 )
-def test_no_notation_of_loopback_is_visited(guarded: Web, site: LocalHTTPServer, host: str) -> None:
+def test_no_notation_of_loopback_is_fetched(guarded: Web, site: LocalHTTPServer, host: str) -> None:
     with pytest.raises((ForbiddenUrlError, UrlNotFetchedError)):
         guarded.get(url(site, "a.jpg", host), 1_000)
     assert site.asked == []  # type: ignore[attr-defined]
 
 
-def test_a_name_is_looked_up_once_and_visited_where_it_was_checked(
+def test_a_name_is_resolved_once_and_that_address_is_used(
     web: Web, site: LocalHTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, asked = socket.getaddrinfo, []
@@ -180,7 +180,7 @@ def test_a_name_is_looked_up_once_and_visited_where_it_was_checked(
         if host != "rebind.example":
             return real(host, port, *rest, **more)
         asked.append(host)
-        # A second answer would lead elsewhere.
+        # A second lookup would return another address.
         return real("127.0.0.1" if len(asked) == 1 else "127.0.0.2", port, *rest, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
@@ -188,7 +188,7 @@ def test_a_name_is_looked_up_once_and_visited_where_it_was_checked(
     assert asked == ["rebind.example"]
 
 
-def test_a_name_with_one_private_address_is_refused_whatever_the_others(
+def test_a_name_with_any_private_address_is_refused(
     guarded: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = socket.getaddrinfo

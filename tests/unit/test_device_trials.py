@@ -149,6 +149,28 @@ def test_tensorrt_that_fails_is_neither_used_nor_reported(
         load_predictor(Settings.model_validate(gpu | {"engine_fallback": "none"}))
 
 
+def test_int8_that_crashes_is_left_for_fp32(paddle: Says, gpu: dict[str, Any]) -> None:
+    paddle(subgraphs=[50], crash="tensorrt")
+    known = described(gpu | {"precision": "int8"})
+    assert (known["configuration"], known["precision"], known["tensorrt"]) == ("cuda", "fp32", None)
+    assert known["fallback"] == "tensorrt (int8) was not used: it crashed with signal 6"
+
+
+def test_an_export_with_a_fixed_input_builds_engines_of_that_shape_alone(
+    paddle: Says, gpu: dict[str, Any], model: Path
+) -> None:
+    deploy = (model / "deploy.yaml").read_text()
+    free = "input_shape:\n  - -1\n  - 3\n  - -1\n  - -1\n"
+    assert free in deploy
+    fixed = "input_shape:\n  - 1\n  - 3\n  - 128\n  - 96\n"
+    (model / "deploy.yaml").write_text(deploy.replace(free, fixed))
+    paddle(subgraphs=[50])
+    known = described(gpu)
+    assert (known["configuration"], known["fallback"]) == ("tensorrt", None)
+    [ranges] = gpu["engine_cache_dir"].rglob("shapes.pbtxt")
+    assert re.fullmatch(r"\[(\(1, 3, 128, 96\)(, )?)+\] end", ranges.read_text())
+
+
 def test_tensorrt_is_not_tried_for_a_json_graph(
     paddle: Says, gpu: dict[str, Any], model: Path
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.training.backgrounds import Image
+from worker.imaging.arrays import Image
 from worker.training.compose import Subjects, compose
 from worker.training.parts import Drawing, Material
 from worker.training.products import PRODUCTS, render_product

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from shared.errors import MattingError
 from shared.options import Options, Profile
 from shared.settings import Settings
+from tests.waiting import eventually
 from worker.concurrency.pixel_budget import PixelBudget
 from worker.imaging.arrays import Image
 from worker.imaging.decoding import pixels_to_decode
@@ -39,8 +40,7 @@ def test_waiting_threads_are_served_in_their_order() -> None:
 
     large = threading.Thread(target=wait)
     large.start()
-    while not pixel_budget._waiting:
-        pass
+    eventually(lambda: pixel_budget._waiting, "the large one to wait")
     assert not pixel_budget.try_acquire(1), "it fits, but another waits"
     pixel_budget.release(8)
     large.join(10)

@@ -42,6 +42,12 @@ def test_each_photo_of_a_batch_is_stretched_by_itself() -> None:
     assert (found[1] == 0).all()
 
 
+def test_the_noise_of_an_empty_photo_is_not_stretched() -> None:
+    noise = np.random.default_rng(1).uniform(0.001, 0.16, (1, 8, 8)).astype(np.float32)
+    assert stretch(noise).max() < 0.16
+    assert stretch(noise + np.eye(8, dtype=np.float32) * 0.8).max() == 1
+
+
 @pytest.mark.parametrize(
     "steps", ["Sigmoid", [{"type": "Softmax"}], [{"type": "Stretch", "to": 1}], [3], {"type": "x"}]
 )

@@ -250,6 +250,8 @@ class BatchRunner:
                 options, options.output_keys(str(claim.job_id), str(claim.item_id))
             ),
             name=claim.name,
+            forwarded_to=claim.forwarded_to,
+            handover_key=f"jobs/{claim.job_id}/handover/{claim.item_id}.png",
             suspect=claim.suspect,
             matte_key=claim.matte_key,
             tenant=str(claim.api_key_id),
@@ -281,6 +283,8 @@ class BatchRunner:
             report_outcome(claim, outcome, state)
             if state is SettlementState.STALE:
                 results[claim.item_id] = LeaseLostError()
+            elif state in (SettlementState.FORWARDED, SettlementState.CANCELLED):
+                results[claim.item_id] = state.value
             else:
                 results[claim.item_id] = outcome.error or "succeeded"
         return results

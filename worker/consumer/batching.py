@@ -1,4 +1,4 @@
-"""Connects Celery to batches: Redis holds one message an image, the pool receives whole batches.
+"""Connects Celery to batches: Redis holds one message per image, the pool receives whole batches.
 
 Celery's default strategy receives each message and handles its events, revocation and
 acknowledgement, so Flower and `inspect` show every image as with plain Celery. Where the strategy
@@ -44,9 +44,9 @@ RECONNECT_WAIT_S = 3
 class CheckedConsumer(Consumer):
     """Celery's consumer with three additions.
 
-    It refuses a message of a foreign shape before Celery parses it: such a message would end its
-    worker, be delivered again, and end the next worker. And it reports an event loop that stands
-    still. And it notices soon when Redis is back.
+    It refuses a message of a foreign shape before Celery parses it. Such a message would end its
+    worker, be delivered again, and end the next worker. It reports an event loop that hangs. And it
+    notices within seconds when Redis is back.
     """
 
     collector: Collector | None = None
@@ -115,7 +115,7 @@ def keep_ours(message: Any) -> None:
     """
     headers, body = message.headers, message.body
     if not isinstance(headers, dict) or headers.get("task") != TASK:
-        raise InvalidMessageError("It is for no task of this worker")
+        raise InvalidMessageError("It names no task of this worker")
     if body is None or len(body) > MAX_MESSAGE_BYTES:
         raise InvalidMessageError(f"It has more than {MAX_MESSAGE_BYTES:,} bytes, or none")
     try:

@@ -47,9 +47,9 @@ class CircuitBreaker:
                 try:
                     self._answers()
                 except MattingError as error:
-                    log.warning("batches-held", code=error.code, detail=error.detail)
+                    log.warning("batches-paused", code=error.code, detail=error.detail)
                     self._stopped.wait(wait_s)
                     wait_s = min(2 * wait_s, LONGEST_WAIT_S)
                 else:
                     self._open = False
-                    log.warning("batches-go-on", held_s=round(time.monotonic() - began, 1))
+                    log.warning("batches-resumed", held_s=round(time.monotonic() - began, 1))

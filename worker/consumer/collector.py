@@ -74,12 +74,12 @@ class Collector:
         self._by_url = Lane(size=size, places=task.url_places, place_per_request=True)
         self._url_threads = ThreadPoolExecutor(task.url_places, "url-batch")
         self._let_in = 0
-        """By how much the prefetch count was raised for messages of photos by URL, so that they do
-        not take places of others.
+        """The increase of the prefetch count for messages of photos by URL, so that they take no
+        places of others.
         """
         self._paused = False
         self._to_do: deque[Callable[[], None]] = deque()
-        """Calls that pool threads left for the event loop."""
+        """Calls that pool threads have queued for the event loop."""
         # The event loop sends acknowledgements and may sleep for up to a second: this wakes it.
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._hub: Any = None
@@ -132,7 +132,8 @@ class Collector:
         if consumer is None or self._by_url.full == self._paused:
             return
         self._paused = self._by_url.full
-        consumer.auto_declare = False  # they are declared since its start: Redis is not asked here
+        # the queues were declared at the start, so this does not ask Redis
+        consumer.auto_declare = False
         for name in self._task.url_queues:
             if self._paused:
                 consumer.cancel_by_queue(name)
@@ -168,7 +169,7 @@ class Collector:
             request = left.pop(place)
             self._in_loop(self._ended_by_url, request, result, time.monotonic() - started)
 
-        lost: MattingError | None = MattingError("The batch ended without a word on this image")
+        lost: MattingError | None = MattingError("The batch ended without a result for this image")
         try:
             arguments = [dict(request.kwargs) for request in requests]
             self._task.body.run_each(arguments, tell, urgent=is_express(requests[0]))

@@ -37,5 +37,5 @@ def with_database_retries(
             wait_s = min(5.0, 0.1 * 2**attempt) * random.uniform(0.5, 1)  # noqa: S311 - jitter
             if time.monotonic() + wait_s > deadline:
                 raise
-            log.warning("database-away", attempt=attempt, detail=error.detail)
+            log.warning("database-unavailable-retrying", attempt=attempt, detail=error.detail)
             time.sleep(wait_s)

@@ -24,14 +24,14 @@ def watch_device(settings: Settings, registry: CollectorRegistry = REGISTRY) -> 
     if kind != "gpu":
         return False
     if find_spec("pynvml") is None:
-        log.warning("device-unwatched", reason="pip install 'matting[gpu]' for its metrics")
+        log.warning("device-metrics-off", reason="pip install 'matting[gpu]' for its metrics")
         return False
     nvml = import_module("pynvml")
     try:
         nvml.nvmlInit()
         handle = nvml.nvmlDeviceGetHandleByIndex(int(number))
     except nvml.NVMLError as error:
-        log.warning("device-unwatched", reason=str(error))
+        log.warning("device-metrics-off", reason=str(error))
         return False
     registry.register(_Nvml(nvml, handle, settings.device))
     return True
@@ -64,7 +64,7 @@ class _Nvml(Collector):
             memory = nvml.nvmlDeviceGetMemoryInfo(self._handle)
             busy = nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu / 100
         except nvml.NVMLError as error:
-            log.warning("device-unread", reason=str(error))
+            log.warning("device-metrics-failed", reason=str(error))
             return
         readings = (memory.used, memory.total, busy)
         for family, value in zip(device_families().values(), readings, strict=True):

@@ -51,7 +51,7 @@ class Heartbeat:
             with self._database.transaction() as session:
                 job_store.forget_worker(session, self._worker_id)
         except DatabaseError as error:
-            log.warning("worker-not-forgotten", detail=error.detail)
+            log.warning("worker-not-unregistered", detail=error.detail)
 
     def _run(self) -> None:
         while not self._stopping.wait(self._settings.heartbeat_s):

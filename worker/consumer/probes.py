@@ -61,7 +61,7 @@ class Probes:
                 return answer
             case "/healthz":
                 good = self._watchdog.turns()
-                said = {"status": "ok" if good else "the watchdog stands still"}
+                said = {"status": "ok" if good else "the watchdog hangs"}
             case "/readyz":
                 good = self.state == "warm"
                 said = {"status": self.state}

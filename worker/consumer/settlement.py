@@ -1,10 +1,11 @@
-"""The end of an image's attempt: the row for the database, and its metrics, trace and log."""
+"""Ends an image's attempt: success, failure or another attempt, with metrics, trace and log."""
 
 import random
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
+from shared import job_store
 from shared.database import Session, now
 from shared.job_store import Claim, Settlement, SettlementState
 from shared.settings import Settings
@@ -16,18 +17,23 @@ log = get_logger(__name__)
 
 
 def settlement(session: Session, claim: Claim, outcome: Outcome, settings: Settings) -> Settlement:
-    """The settlement of an image: its result, its error, or the time of the next attempt."""
+    """The settlement of an image: its result, its error, or the time of the next attempt.
+
+    A retryable error leads to another attempt while attempts are left.
+    """
     error = outcome.error
     retry_at = None
-    if error is not None and error.retryable and claim.attempt < settings.max_attempts:
+    allowed = job_store.attempts_allowed(settings.max_attempts, claim.forwarded_to)
+    if error is not None and error.retryable and claim.attempt < allowed:
         wait_s = backoff_s(claim.attempt, settings)
         retry_at = now(session) + timedelta(seconds=wait_s)
     return Settlement(
         claim=claim,
-        result_key=None if error else outcome.outputs[0].key,
+        result_key=None if error or outcome.forward_to else outcome.outputs[0].key,
         error_code=error.code if error else None,
         error_detail=error.message if error else None,
         retry_at=retry_at,
+        forward_to=None if error else outcome.forward_to,
         width=outcome.width or None,
         height=outcome.height or None,
         input_bytes=outcome.input_bytes or None,
@@ -35,6 +41,7 @@ def settlement(session: Session, claim: Claim, outcome: Outcome, settings: Setti
         timings_ms=outcome.timings_ms,
         outputs=_kept(outcome, claim.options),
         review_reasons=() if error else [reason.value for reason in outcome.review],
+        matte_model=None if error else outcome.model,
         fingerprint=None if error else outcome.fingerprint,
         reused=outcome.reused,
     )
@@ -76,6 +83,8 @@ def report_outcome(claim: Claim, outcome: Outcome, state: SettlementState) -> No
     if outcome.stages:
         first_ns = min(stage.started_ns for stage in outcome.stages)
         trace_image(claim.job_id, first_ns, outcome.stages, {**trail, "code": code})
+    if state is SettlementState.FORWARDED:
+        log.info("image-forwarded", **trail, model=outcome.forward_to)
     if not code and state is SettlementState.RECORDED:
         log.info(
             "image-done",

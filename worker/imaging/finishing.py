@@ -48,6 +48,8 @@ def min_decode_side_px(options: Options) -> int | None:
     """The shorter side that decoding must keep for all outputs; None for the photo's full size."""
     if options.profile is not Profile.FAST:
         return None
+    if options.subject is not None and options.subject.box is not None:
+        return None  # the network sees a part of the photo only
     sides: list[int] = []
     for rendition in options.renditions:
         if rendition.output is Output.ALPHA and rendition.is_plain and not options.extras:

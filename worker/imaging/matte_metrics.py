@@ -70,8 +70,8 @@ def measure(alpha: Plane, prepared: PreparedImage, side_px: int) -> MatteMetrics
 
     `side_px` is the shorter side of the photo.
     """
-    alpha, tensor = _without_padding(alpha, prepared)
-    image = np.ascontiguousarray(tensor[:, ::2, ::2].transpose(1, 2, 0))
+    alpha = prepared.without_padding(alpha)
+    image = np.ascontiguousarray(prepared.pixels()[:, ::2, ::2].transpose(1, 2, 0))
     alpha = np.ascontiguousarray(alpha[::2, ::2])
     solid = (alpha > 0.5).astype(np.uint8)
     frame = np.concatenate([solid[0], solid[-1], solid[:, 0], solid[:, -1]])
@@ -89,19 +89,14 @@ def measure(alpha: Plane, prepared: PreparedImage, side_px: int) -> MatteMetrics
 
 def disagreement(alpha: Plane, of_mirrored: Plane, prepared: PreparedImage) -> float:
     """The difference of two alphas, of the photo and its mirror image, relative to the subject."""
-    first, _ = _without_padding(alpha, prepared)
-    second, _ = _without_padding(of_mirrored[:, ::-1], prepared)
+    first = prepared.without_padding(alpha)
+    return difference(first, prepared.without_padding(of_mirrored[:, ::-1]))
+
+
+def difference(first: Plane, second: Plane) -> float:
+    """The difference of two alphas [h, w] of the same photo, relative to the subject's size."""
     size = max(float(first.sum()), float(second.sum()), 0.002 * first.size)
     return float(np.abs(first - second).sum()) / size
-
-
-def _without_padding(alpha: Plane, prepared: PreparedImage) -> tuple[Plane, Plane]:
-    """Alpha [h, w] and input tensor [3, h, w] without letterbox padding."""
-    tensor = prepared.tensor
-    if prepared.steps and prepared.steps[-1][0] == "padding":
-        height, width = prepared.steps[-1][1]
-        return alpha[:height, :width], tensor[:, :height, :width]
-    return alpha, tensor
 
 
 def _count_parts(solid: Mask) -> int:

@@ -20,11 +20,37 @@ class PreparedImage:
     """(`resize` | `padding`, size before) in the order in which they were applied."""
     content: float = 1.0
     """The share of the tensor's pixels that show the photo; the rest is padding."""
+    gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """tensor · gain + offset, by channel, is the photo in -1..1."""
 
     @property
     def shape(self) -> Size:
         """Height and width of the tensor."""
         return self.tensor.shape[1], self.tensor.shape[2]
+
+    @property
+    def content_size(self) -> Size:
+        """Height and width of the tensor without the padding that was added last."""
+        if self.steps and self.steps[-1][0] == "padding":
+            return self.steps[-1][1]
+        return self.shape
+
+    def pixels(self) -> NDArray[np.float32]:
+        """The photo [3, h, w] in -1..1, without padding, whatever the network's normalisation."""
+        height, width = self.content_size
+        content = self.tensor[:, :height, :width]
+        if self.gain == (1.0, 1.0, 1.0) and self.offset == (0.0, 0.0, 0.0):
+            return content
+        gain, offset = (
+            np.array(one, np.float32)[:, None, None] for one in (self.gain, self.offset)
+        )
+        return content * gain + offset
+
+    def without_padding(self, alpha: Alpha) -> Alpha:
+        """The part of this input's alpha that shows the photo."""
+        height, width = self.content_size
+        return alpha[:height, :width]
 
 
 def restore(alpha: Alpha, steps: Sequence[tuple[str, Size]]) -> Alpha:

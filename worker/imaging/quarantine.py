@@ -127,7 +127,7 @@ class _Child:
         `end` it.
         """
         if not self._ready:
-            raise MattingError("The child process that decodes suspect photos does not start")
+            raise MattingError("The child process for suspect photos does not start")
         late = threading.Event()
 
         def kill() -> None:

@@ -54,6 +54,11 @@ def review_many(
     return [reasons(found, settings) for found in metrics]
 
 
+def reasons_without_mirroring(matte: ReviewInput, settings: Settings) -> list[Reason]:
+    """The review reasons of one matte whose mirrored photo is not predicted."""
+    return reasons(measure(*matte), settings)
+
+
 def needs_second_look(metrics: MatteMetrics, settings: Settings) -> bool:
     """Whether to predict the mirrored photo.
 

@@ -131,7 +131,7 @@ def create(plan: EnginePlan, model: Model) -> Any:
             method = getattr(getattr(config, owner)() if owner else config, name)
         except AttributeError as error:
             raise EngineUnavailableError(
-                f"The installed Paddle has no {call.method}: it is too old or not built for this"
+                f"The installed Paddle has no {call.method}: it is too old or was built without it"
             ) from error
         method(*(_resolved(inference, argument) for argument in call.arguments))
     try:
@@ -167,7 +167,7 @@ def _cpu_plans(settings: Settings, model: Model, shapes: int) -> list[EnginePlan
         )
         bf16 = EnginePlan("onednn-bf16", (*onednn, *narrow), precision="bf16")
         return [bf16, EnginePlan("onednn", onednn), plain]
-    raise EngineUnavailableError(f"MATTING_PRECISION={settings.precision} is not for a CPU")
+    raise EngineUnavailableError(f"MATTING_PRECISION={settings.precision} does not work on a CPU")
 
 
 def _common(settings: Settings, model: Model) -> tuple[ConfigCall, ...]:

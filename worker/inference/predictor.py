@@ -214,7 +214,7 @@ class Predictor:
             )
         raise WarmupError(
             f"{self.fallback}. MATTING_ENGINE_FALLBACK={self.settings.engine_fallback} allows "
-            "nothing else"
+            "no other engine"
         )
 
     def _tried(

@@ -62,7 +62,7 @@ class PredictorSession:
             raise PredictorError(f"The device failed: {last}") from error
         alphas = output.reshape(output.shape[0], *output.shape[-2:])
         if not np.isfinite(alphas).all():
-            raise PredictorError("The network gave values that are no numbers")
+            raise PredictorError("The network returned values that are not numbers")
         return alphas
 
 

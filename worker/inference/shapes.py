@@ -71,7 +71,7 @@ class ShapeGrid:
             image = cv2.copyMakeBorder(
                 image, 0, shape[0] - inner[0], 0, shape[1] - inner[1], cv2.BORDER_REPLICATE
             ).astype(np.uint8)
-        return PreparedImage(normalisation.apply(image), tuple(steps), content)
+        return normalisation.prepared(image, tuple(steps), content)
 
 
 def _nearest(side: int, ratio: float) -> Size:

@@ -34,13 +34,32 @@ class Normalisation:
 
     def apply(self, image: Image) -> NDArray[np.float32]:
         """Compute (image / 255 - mean) / std as [3, H, W] float32, in one pass per channel."""
-        whole = max(1, int(image.max())) if self.divide_by_max else 255
+        whole = self._whole(image)
         tensor = np.empty((3, *image.shape[:2]), np.float32)
         for channel in range(3):
             scale = 1 / (whole * self.std[channel])
             np.multiply(image[..., channel], np.float32(scale), out=tensor[channel])
             tensor[channel] -= np.float32(self.mean[channel] / self.std[channel])
         return tensor
+
+    def prepared(
+        self, image: Image, steps: tuple[tuple[str, Size], ...], content: float
+    ) -> PreparedImage:
+        """An image [H, W, 3] uint8 RGB of the network's size as a network input."""
+        half = self._whole(image) / 127.5
+        red, green, blue = (std * half for std in self.std)
+        low_red, low_green, low_blue = (mean * half - 1 for mean in self.mean)
+        return PreparedImage(
+            self.apply(image),
+            steps,
+            content,
+            gain=(red, green, blue),
+            offset=(low_red, low_green, low_blue),
+        )
+
+    def _whole(self, image: Image) -> int:
+        """The pixel value that counts as 1."""
+        return max(1, int(image.max())) if self.divide_by_max else 255
 
 
 class ExactTransforms:
@@ -103,7 +122,7 @@ class ExactTransforms:
                 image = cv2.resize(
                     image, (new_width, new_height), interpolation=cv2.INTER_LINEAR
                 ).astype(np.uint8)
-        return PreparedImage(self.normalisation.apply(image), tuple(steps), content)
+        return self.normalisation.prepared(image, tuple(steps), content)
 
 
 def _deviations(values: Any) -> Colour:

@@ -121,7 +121,9 @@ def try_plan(
     if child.returncode < 0:
         return TrialResult(f"it crashed with signal {-child.returncode}")
     if child.returncode != 0:
-        return TrialResult((child.stderr.strip().splitlines() or ["it failed without a word"])[-1])
+        return TrialResult(
+            (child.stderr.strip().splitlines() or ["it failed without a message"])[-1]
+        )
     answer = json.loads(child.stdout.strip().splitlines()[-1])
     if "plain_fails" in answer:
         raise WarmupError(f"The plain configuration fails: {answer['plain_fails']}")

@@ -65,7 +65,7 @@ def _tuned(settings: Settings) -> dict[str, int]:
         if not found:
             return {}
         if settings.device == "cpu" and found["cores"] != settings.cpu_threads:
-            log.warning("tuned-elsewhere", file=str(path), cores=found["cores"])
+            log.warning("tune-file-ignored", file=str(path), cores=found["cores"])
             return {}
         return {name: int(found[name]) for name in TUNABLE if name in found}
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -58,6 +58,10 @@ class InFlightImage:
     decoded: DecodedImage | None = None
     prepared: PreparedImage | None = None
     alpha: NDArray[float32] | None = None
+    fit: float = 1.0
+    """The share of the points of the option `subject` that the alpha agrees with."""
+    handover: bytes | None = None
+    """The first model's matte as a file: one that is to be judged, or one for another worker."""
     given_matte: bytes | None = None
     """The file of a finished matte, which makes a network unnecessary."""
     matte: Image | None = None

@@ -50,7 +50,7 @@ class ModelRouter:
         """The items of each model and its pipeline; None: this worker does not serve the model."""
         groups: defaultdict[str, list[WorkItem]] = defaultdict(list)
         for item in items:
-            groups[item.options.model or self._default].append(item)
+            groups[item.forwarded_to or item.options.model or self._default].append(item)
         return [(self._runners.get(model), mine) for model, mine in groups.items()]
 
 
@@ -59,7 +59,9 @@ def _not_served(items: Sequence[WorkItem]) -> list[Outcome]:
     return [
         Outcome(
             item_id=item.item_id,
-            error=ModelNotServedError(f"This worker does not serve the model {item.options.model}"),
+            error=ModelNotServedError(
+                f"This worker does not serve the model {item.forwarded_to or item.options.model}"
+            ),
         )
         for item in items
     ]

@@ -17,6 +17,7 @@ import numpy as np
 from shared.errors import ImageError, InvalidMatteError, MattingError
 from shared.kept_files import output_with_matte
 from shared.options import ColourProfile
+from shared.photo_kinds import HEAD_BYTES, photo_kind
 from shared.settings import Settings
 from shared.telemetry import get_logger
 from shared.tracing import StageSpan
@@ -37,13 +38,21 @@ from worker.imaging.quarantine import DecodeRequest, Quarantine
 from worker.imaging.review import ReviewInput, review_many
 from worker.pipeline.background_pictures import BackgroundPictures
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore
+from worker.pipeline.meant_subject import put_back, seen_by_network
 from worker.pipeline.result_reuse import EarlierResults
+from worker.pipeline.second_opinions import SecondOpinions
 from worker.pipeline.transfers import Transfers
+from worker.pipeline.twins import Twins
 from worker.pipeline.work_items import Outcome, WorkItem
 
 __all__ = ["BatchPredictor", "ObjectStore", "Outcome", "Pipeline", "WorkItem"]
 
 log = get_logger(__name__)
+
+QUARANTINED_KINDS = frozenset({"HEIF", "AVIF"})
+"""Kinds that are always decoded in a child process. Their decoders are those of films: large, and
+they take the size from the packed pixels, whatever the header says.
+"""
 
 
 class Pipeline:
@@ -59,11 +68,14 @@ class Pipeline:
         past: EarlierResults | None = None,
         watchdog: Watchdog | None = None,
         pixel_budget: PixelBudget | None = None,
+        second: SecondOpinions | None = None,
     ) -> None:
         """`past`: finds results computed earlier; None: compute every image. `watchdog`: watches
-        native code. `pixel_budget`: shared by all pipelines of the worker.
+        native code. `pixel_budget`: shared by all pipelines of the worker. `second`: the second
+        models; None: it holds none.
         """
         self._predictor = predictor
+        self._model = settings.model
         self._store = store
         self._settings = settings
         self._watchdog = watchdog or Watchdog(settings.image_timeout_s)
@@ -73,6 +85,7 @@ class Pipeline:
         # Each thread processes one image; OpenCV's own threads would only compete with these.
         cv2.setNumThreads(1)
         self._codecs = SmallestBatchFirstPool(settings.codec_threads, "codec")
+        self._second = second or SecondOpinions(settings, lambda _: None)
         self._pixel_budget = pixel_budget or PixelBudget(settings.max_decoded_pixels)
         # Suspects wait for their child process in a pool of their own and occupy no codec thread.
         self._suspects = SmallestBatchFirstPool(settings.codec_threads, "suspect")
@@ -135,9 +148,22 @@ class Pipeline:
         """Process fetched images, up to starting to store them."""
         # One query for all, while the last photos are being decoded; earlier results are only
         # copied.
+        twins = Twins()
         left, storing = self._round(
-            fetched, lambda: self._transfers.copy_earlier(images), may_wait=False
+            twins.without(fetched), lambda: self._transfers.copy_earlier(images), may_wait=False
         )
+        self._finish_rounds(left, storing)
+        for copied in self._transfers.copy_twins(
+            [twin for twin in twins.found if not twin.in_flight.outcome.reused]
+        ):
+            copied.result()
+        # Those of a leader that failed, or whose files could not be copied.
+        self._finish_rounds([(twin.in_flight, twin.data) for twin in twins.found], [])
+
+    def _finish_rounds(
+        self, left: "list[tuple[InFlightImage, bytes]]", storing: "list[Future[None]]"
+    ) -> None:
+        """Process what is left, and wait until everything is stored."""
         while left:
             rest = [(in_flight, data) for in_flight, data in left if not in_flight.outcome.reused]
             left, more = self._round(rest, list, may_wait=True)
@@ -185,7 +211,7 @@ class Pipeline:
                 in_flight.pictures = pictures
                 behind.update(pictures)
                 decoding.append(
-                    self._pool(in_flight).submit(in_flight.of, self._decode, in_flight, data)
+                    self._pool(in_flight, data).submit(in_flight.of, self._decode, in_flight, data)
                 )
             for future in [*decoding, *meanwhile()]:
                 future.result()
@@ -228,8 +254,8 @@ class Pipeline:
             pixels += pixels_to_decode(in_flight.given_matte)
         return max(pixels, largest_canvas_pixels(options))
 
-    def _pool(self, in_flight: InFlightImage) -> SmallestBatchFirstPool:
-        waits = in_flight.item.suspect or in_flight.given_matte is not None
+    def _pool(self, in_flight: InFlightImage, data: bytes) -> SmallestBatchFirstPool:
+        waits = in_flight.given_matte is not None or _needs_quarantine(in_flight, data)
         return self._suspects if waits else self._codecs
 
     def _decode(self, in_flight: InFlightImage, data: bytes) -> None:
@@ -240,7 +266,7 @@ class Pipeline:
         request = DecodeRequest(
             _min_side_px(in_flight), options.colour_profile is ColourProfile.KEEP
         )
-        if in_flight.item.suspect:
+        if _needs_quarantine(in_flight, data):
             decoded = self._quarantine.decode(data, request)
         else:
             with self._watchdog.watching(in_flight.item.item_id, "decode"):
@@ -252,12 +278,13 @@ class Pipeline:
                 )
         in_flight.metadata = metadata_to_keep(data, options)
         in_flight.outcome.width, in_flight.outcome.height = decoded.width, decoded.height
+        in_flight.decoded = decoded
         if in_flight.given_matte is not None:
             in_flight.matte = self._decode_matte(in_flight.given_matte, decoded)
             in_flight.given_matte = None
-        else:
-            in_flight.prepared = self._predictor.prepare(decoded.image, options.profile)
-        in_flight.decoded = decoded
+            return
+        seen = seen_by_network(in_flight)
+        in_flight.prepared = self._predictor.prepare(seen, options.profile)
 
     def _decode_matte(self, data: bytes, decoded: DecodedImage) -> Image:
         """A matte that came through the API [H, W] uint8, decoded in a child process. Raises
@@ -289,7 +316,16 @@ class Pipeline:
                 in_flight.outcome.error = alpha
             else:
                 in_flight.alpha = alpha
-        self._review([in_flight for in_flight in ready if in_flight.alpha is not None])
+                in_flight.outcome.model = self._model
+        matted = [in_flight for in_flight in ready if in_flight.alpha is not None]
+        firsts = [one for one in matted if one.item.forwarded_to is None]
+        self._review([one for one in firsts if one.item.options.subject is None])
+        self._second.review_meant([one for one in firsts if one.item.options.subject is not None])
+        self._second.ask_many(firsts, self._codecs)
+        forwarded = [one for one in matted if one.item.forwarded_to is not None]
+        self._second.settle_forwarded(forwarded, self._model)
+        for in_flight in matted:
+            put_back(in_flight)
 
     def _review(self, in_flight_images: list[InFlightImage]) -> None:
         seen = [
@@ -302,7 +338,8 @@ class Pipeline:
             in_flight.outcome.review = tuple(reasons)
 
     def _finish(self, in_flight: InFlightImage) -> "Future[None]":
-        if in_flight.alpha is not None or in_flight.matte is not None:
+        forwarded = in_flight.outcome.forward_to is not None
+        if not forwarded and (in_flight.alpha is not None or in_flight.matte is not None):
             with self._watchdog.watching(in_flight.item.item_id, "finish"):
                 in_flight.stage("finish", lambda: self._compose(in_flight))
         # Release the large arrays right after encoding: storing may wait for the network.
@@ -348,3 +385,8 @@ def _min_side_px(in_flight: InFlightImage) -> int | None:
     if in_flight.item.matte_key is not None:
         return None
     return min_decode_side_px(in_flight.item.options)
+
+
+def _needs_quarantine(in_flight: InFlightImage, data: bytes) -> bool:
+    """Whether a photo is decoded in a child process: suspects, and kinds of film codecs."""
+    return in_flight.item.suspect or photo_kind(data[:HEAD_BYTES]) in QUARANTINED_KINDS

@@ -9,8 +9,9 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
 
 from shared import job_store
 from shared.database import Database
@@ -27,7 +28,7 @@ from worker.pipeline.work_items import Outcome, StoredOutput, WorkItem
 
 log = get_logger(__name__)
 
-RESULT_VERSION = 3
+RESULT_VERSION = 4
 """Raise it when the same photo and options produce other pixels than before."""
 
 
@@ -49,18 +50,34 @@ class EarlierResults(Protocol):
 class ResultReuse:
     """Earlier results in the database and the storage."""
 
-    def __init__(self, database: Database, storage: Storage, model: str) -> None:
-        """`model`: the fingerprint of the model."""
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        model: str,
+        second: Callable[[Options], str] = lambda _: "",
+    ) -> None:
+        """`model`: the fingerprint of the model. `second`: the fingerprint of the second model that
+        photos with these options have; empty: they have none.
+        """
         self._database = database
         self._storage = storage
         self._model = model
+        self._second = second
 
     def fingerprint(self, tenant: str, data: bytes, options: Options) -> str | None:
         """SHA-256 of everything that determines the result."""
         if any(options.background_images()):
             return None
-        asked = json.dumps(options.model_dump(mode="json", exclude={"preset"}), sort_keys=True)
-        digest = hashlib.sha256(f"{RESULT_VERSION}\n{tenant}\n{self._model}\n{asked}\n".encode())
+        # Neither a preset's name nor a file's name changes a pixel.
+        unseen: dict[str, Any] = {
+            "preset": True,
+            "name": True,
+            "extra_outputs": {"__all__": {"name"}},
+        }
+        asked = json.dumps(options.model_dump(mode="json", exclude=unseen), sort_keys=True)
+        models = f"{self._model} {self._second(options)}"
+        digest = hashlib.sha256(f"{RESULT_VERSION}\n{tenant}\n{models}\n{asked}\n".encode())
         digest.update(data)
         return digest.hexdigest()
 
@@ -105,6 +122,21 @@ def stored_again(past: EarlierResult, item: WorkItem) -> tuple[StoredOutput, ...
     )
 
 
+def result_of(outcome: Outcome) -> EarlierResult | None:
+    """The result of an image that was just stored; None: it has none."""
+    if outcome.error is not None or not outcome.outputs:
+        return None
+    return EarlierResult(
+        result_key=outcome.outputs[0].key,
+        outputs=[asdict(one) for one in outcome.outputs],
+        review_reasons=[reason.value for reason in outcome.review],
+        width=outcome.width,
+        height=outcome.height,
+        output_bytes=outcome.output_bytes,
+        matte_model=outcome.model,
+    )
+
+
 def copy_again(
     past: EarlierResults,
     found: EarlierResult,
@@ -130,10 +162,11 @@ def copy_again(
         for key_of in kept:
             past.copy(key_of(found.result_key), key_of(outputs[0].key))
     except (MattingError, ValueError) as error:
-        log.info("reuse-gone", item=item.item_id, detail=str(error))
+        log.info("reusable-result-missing", item=item.item_id, detail=str(error))
         return
     outcome.outputs, outcome.reused = outputs, True
     outcome.width, outcome.height = found.width, found.height
     outcome.review = tuple(Reason(reason) for reason in found.review_reasons)
+    outcome.model = found.matte_model
     outcome.output_bytes = found.output_bytes
     outcome.timings_ms["store"] = (time.perf_counter() - started) * 1e3

@@ -37,6 +37,10 @@ class WorkItem:
     """The files to write, the main one first."""
     name: str = ""
     """The caller's path of the photo; results are named after it."""
+    forwarded_to: str | None = None
+    """The second model, if the first result is there already and is doubtful."""
+    handover_key: str = ""
+    """The object with the first model's matte, which the second model's worker reads."""
     suspect: bool = False
     """Decode it in a child process."""
     matte_key: str | None = None
@@ -76,6 +80,10 @@ class Outcome:
     """The written files, the main one first; empty if the image failed."""
     review: tuple[Reason, ...] = ()
     """Why a person should check the result."""
+    forward_to: str | None = None
+    """The second model, which another worker serves: there are no outputs yet."""
+    model: str | None = None
+    """The model that made the matte; None: there is no matte."""
     fingerprint: str | None = None
     """Hash of photo, options and model; None: do not reuse the result."""
     reused: bool = False

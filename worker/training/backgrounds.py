@@ -1,15 +1,12 @@
 """Synthetic backgrounds for composites: plain, gradient, cloth, wood, tiles, noise, and photos."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
-Plane = NDArray[Any]
-"""A float32 array. OpenCV's type stubs don't give its dtype."""
+from worker.imaging.arrays import Image
+from worker.training.arrays import Plane
 
 
 def noise(rng: np.random.Generator, height: int, width: int, cells: float) -> Plane:

@@ -7,10 +7,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.training.backgrounds import Image, background
+from worker.imaging.arrays import Image
+from worker.training.arrays import Alpha, Colour
+from worker.training.backgrounds import background
 from worker.training.pasting import SHARE_ONE_TONE, clean_colour, paste, shadowed
 from worker.training.products import render_product
-from worker.training.render import Alpha, Colour, render_carton, render_object
+from worker.training.render import render_carton, render_object
 from worker.training.sources import Labelled, Sources
 
 SHARES_REAL = {"figures": 0.10, "garments": 0.17, "people": 0.10, "goods": 0.14, "exact": 0.06}

@@ -16,12 +16,13 @@ import numpy as np
 from shared.errors import MattingError
 from shared.options import Options, Profile
 from shared.settings import Settings
+from worker.imaging.arrays import Alpha, Image
 from worker.imaging.decoding import DecodedImage
 from worker.imaging.finishing import matte_of
 from worker.inference.predictor import Predictor, load_predictor
-from worker.training.backgrounds import Image, background
+from worker.training.backgrounds import background
 from worker.training.compose import Subjects, compose, photograph
-from worker.training.metrics import Alpha, Scores, score
+from worker.training.metrics import Scores, score
 from worker.training.pasting import paste
 from worker.training.render import render_object
 from worker.training.sources import Sources, load_sources

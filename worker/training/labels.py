@@ -1,13 +1,12 @@
 """Combines the alphas of several teacher networks into one label with loss weights."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Plane = NDArray[Any]
-"""float32 [H, W] in 0..1."""
+from worker.training.arrays import Alpha
 
 EDGE_SHARE = 0.012
 """Tolerance for the place of an edge, as a share of the longer side. A teacher that works at 320
@@ -34,8 +33,8 @@ class Label(NamedTuple):
     the pixel from training.
     """
 
-    alpha: Plane
-    worth: Plane
+    alpha: Alpha
+    worth: Alpha
 
     def doubt(self) -> float:
         """The disputed area divided by the subject's area. 1 if there is no subject."""
@@ -43,7 +42,7 @@ class Label(NamedTuple):
         return min(1.0, float((self.worth < 0.5).sum()) / area) if area else 1.0
 
 
-def agreed(fine: Plane, others: list[Plane]) -> Label:
+def agreed(fine: Alpha, others: list[Alpha]) -> Label:
     """Combine the finest teacher with the others.
 
     Where the others confirm the finest teacher, within the width of an edge, its alpha is the
@@ -67,7 +66,7 @@ def agreed(fine: Plane, others: list[Plane]) -> Label:
     return Label(alpha.astype(np.float32), worth.astype(np.float32))
 
 
-def keyed(image: NDArray[np.uint8], teachers: list[Plane]) -> Label:
+def keyed(image: NDArray[np.uint8], teachers: list[Alpha]) -> Label:
     """Label an RGB photo on pure white.
 
     White that is connected with the border is background. At edges, alpha is the pixel's position
@@ -96,7 +95,7 @@ def keyed(image: NDArray[np.uint8], teachers: list[Plane]) -> Label:
     return Label(alpha.astype(np.float32), worth.astype(np.float32))
 
 
-def without_shadow(alpha: Plane) -> Plane:
+def without_shadow(alpha: Alpha) -> Alpha:
     """Remove the soft shadow from a cut-out's alpha [H, W]: half transparent areas that touch
     nothing solid.
     """
@@ -104,7 +103,7 @@ def without_shadow(alpha: Plane) -> Plane:
     return (alpha * solid).astype(np.float32)
 
 
-def _edge_alpha(image: NDArray[np.uint8], body: NDArray[np.bool_]) -> Plane:
+def _edge_alpha(image: NDArray[np.uint8], body: NDArray[np.bool_]) -> Alpha:
     """Alpha of an object on white.
 
     It is 1 inside. Near the outline it is the pixel's position between white and the colour inside.

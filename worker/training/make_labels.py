@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.training.labels import Label, Plane, agreed, keyed, without_shadow
+from worker.training.arrays import Alpha
+from worker.training.labels import Label, agreed, keyed, without_shadow
 
 FINE = "isnet"
 OTHERS = ("u2netp", "builtin")
@@ -31,13 +32,13 @@ PER_ROW = 10
 TILE_PX = 170
 
 
-def teachers_of(root: Path, folder: str, stem: str, names: tuple[str, ...]) -> list[Plane]:
+def teachers_of(root: Path, folder: str, stem: str, names: tuple[str, ...]) -> list[Alpha]:
     """Read the alphas of all teachers that have one for this photo."""
     found = [read_plane(root / name / folder / f"{stem}.png") for name in names]
     return [alpha for alpha in found if alpha is not None]
 
 
-def read_plane(path: Path) -> Plane | None:
+def read_plane(path: Path) -> Alpha | None:
     """Read a grey PNG as float32 [H, W] in 0..1. Returns None if it is missing or unreadable."""
     if not path.exists():
         return None

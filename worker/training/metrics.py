@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Alpha = NDArray[np.float32]
+from worker.imaging.arrays import Alpha
 
 GRADIENT_SIGMA = 1.4
 CONNECTIVITY_STEP = 0.1

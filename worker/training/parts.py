@@ -11,10 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.training.backgrounds import Image, noise, random_colour, tiles
-
-Plane = NDArray[Any]
-"""float32: a mask [H, W] in 0..1, or colours [H, W, 3] in 0..255."""
+from worker.imaging.arrays import Image
+from worker.training.arrays import Plane
+from worker.training.backgrounds import noise, random_colour, tiles
 
 Points = Sequence[Sequence[float]]
 """Points (x, y) of an outline or path, as shares of the canvas; y points down."""

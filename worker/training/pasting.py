@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from worker.training.render import Alpha, Colour
+from worker.training.arrays import Alpha, Colour
 
 SHARE_ONE_TONE = 0.15
 """Share of the pasted subjects whose tone is moved close to the background's, like white on white.

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from worker.training.backgrounds import Image
+from worker.imaging.arrays import Image
+from worker.training.arrays import Plane
 from worker.training.drawn_things import furry, lamp, plant, seat, slab, tool
 from worker.training.drawn_vessels import cup, vessel
 from worker.training.drawn_wear import bag, garment, jewellery, shoe, spectacles
-from worker.training.parts import Drawing, Plane
+from worker.training.parts import Drawing
 
 PRODUCTS: tuple[Callable[[Drawing], None], ...] = (
     vessel,

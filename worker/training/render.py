@@ -4,17 +4,15 @@ Abstract objects combine bodies, holes, straps, handles, legs and fringes at ran
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.training.backgrounds import Image, noise, random_colour
+from worker.imaging.arrays import Image
+from worker.training.arrays import Alpha, Colour
+from worker.training.backgrounds import noise, random_colour
 from worker.training.parts import patch
-
-Alpha = NDArray[Any]
-Colour = NDArray[Any]
 
 SUPERSAMPLE = 3
 """Supersampling factor of the outlines. Averaging gives the exact alpha."""

@@ -13,10 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.training.arrays import Plane
 from worker.training.backgrounds import noise
-
-Plane = NDArray[Any]
-"""float32 [H, W], or [H, W, 3] for colours in 0..255."""
 
 LIGHT = np.array([-0.5, -0.6, 0.62])
 """Direction towards the light: left, up, out of the image."""

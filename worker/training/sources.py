@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.training.backgrounds import Image
+from worker.imaging.arrays import Image
 from worker.training.splits import (
     FEW,
     HELD_OUT_OF,

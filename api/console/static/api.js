@@ -21,7 +21,7 @@ export async function problemOf(response) {
   return new Problem({ ...said, status: response.status, detail: said.detail ?? `${response.status} ${response.statusText}` });
 }
 
-export async function request(method, path, { body, headers = {}, signal } = {}) {
+export async function request(method, path, { body, headers = {}, signal, again = false } = {}) {
   const sent = { ...headers };
   if (method !== "GET") sent["X-CSRF-Token"] = csrfToken();
   let payload = body;
@@ -36,8 +36,20 @@ export async function request(method, path, { body, headers = {}, signal } = {})
     if (error.name === "AbortError") throw error;
     throw new Problem({ detail: t("error.offline"), remedy: t("error.offline_remedy") });
   }
-  if (!response.ok) throw await problemOf(response);
-  return response;
+  if (response.ok) return response;
+  const problem = await problemOf(response);
+  // After a new sign-in in another tab, this page goes on with the new session's token.
+  if (problem.code === "foreign-page" && method !== "GET" && !again && await renewToken()) {
+    return request(method, path, { body, headers, signal, again: true });
+  }
+  throw problem;
+}
+
+async function renewToken() {
+  const response = await fetch("/console/token", { redirect: "error" }).catch(() => null);
+  if (!response?.ok) return false;
+  document.querySelector('meta[name="csrf-token"]').content = (await response.json()).csrf_token;
+  return true;
 }
 
 export async function call(method, path, body, more = {}) {

@@ -25,6 +25,7 @@ export class Grid {
   reset({ query = {}, keeps = () => true }) {
     Object.assign(this, { query, keeps, pages: [], shown: [], next: null, ended: false, run: (this.run ?? 0) + 1 });
     this.loading = false;
+    scrollTo({ top: Math.min(scrollY, this.element.offsetTop) });
     for (const tile of this.tiles.values()) tile.remove();
     this.tiles.clear();
     this.draw();
@@ -57,7 +58,7 @@ export class Grid {
     const visible = new Set([...this.tiles.keys()]);
     try {
       for (const page of this.pages) {
-        const open = page.items.some((item) => visible.has(item.id) && ["queued", "running"].includes(item.status));
+        const open = page.items.some((item) => item.redo?.status === "waiting" || (visible.has(item.id) && ["queued", "running"].includes(item.status)));
         if (!open) continue;
         const fresh = await this.fetch(page.cursor);
         if (run !== this.run) return;
@@ -135,6 +136,8 @@ export class Grid {
     const pick = make("input", { type: "checkbox", "aria-label": `${t("grid.select")} ${item.name}`, checked: this.chosen.has(item.id),
       onchange: () => { pick.checked ? this.chosen.set(item.id, item) : this.chosen.delete(item.id); this.onChoice(this.chosen); } });
     const marks = [
+      item.redo?.status === "waiting" && make("span", { class: "mark" }, t("grid.redoing")),
+      item.redo?.status === "failed" && make("span", { class: "mark reject", title: item.redo.error?.detail }, t("grid.redo_failed")),
       item.verdict && make("span", { class: `mark ${item.verdict}` }, t(`grid.${item.verdict}ed`)),
       !item.verdict && item.review_reasons.slice(0, 2).map((one) => make("span", { class: "mark", title: t(`reason.${one}`) }, one)),
       item.outputs.some((one) => one.unmet.length) && make("span", { class: "mark rule", title: item.outputs.flatMap((one) => one.unmet).join("\n") }, t("grid.rule")),

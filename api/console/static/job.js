@@ -100,15 +100,36 @@ byId("chosen").addEventListener("click", (event) => {
   if (what === "clear") grid.clear();
   else if (what === "shown") grid.choose(grid.shown);
   else if (what === "zip") download([...grid.chosen.values()]);
+  else if (what === "redo") byId("redo").showModal();
   else if (what) judge([...grid.chosen.values()], what);
 });
 
-async function judge(items, verdict) {
+const judge = (items, verdict) => each(items, (item) => call("POST", `/v1/items/${item.id}/review`, { verdict }));
+
+byId("redo").addEventListener("close", async () => {
+  if (byId("redo").returnValue !== "yes") return;
+  byId("redo").returnValue = "";
+  const wanted = { options: {} };
+  try {
+    if (byId("redo-options").value.trim()) wanted.options = JSON.parse(byId("redo-options").value);
+  } catch (error) { return complain(new Problem({ detail: t("new.more_wrong", { why: error.message }) })); }
+  if (byId("redo-preset").value) wanted.options.preset = byId("redo-preset").value;
+  if (byId("redo-model")?.value) wanted.model = byId("redo-model").value;
+  await each([...grid.chosen.values()], (item) => call("POST", `/v1/items/${item.id}/redo`, wanted));
+  // New versions tell no event of their own.
+  while (grid.shown.some((item) => item.redo?.status === "waiting")) {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    await grid.refresh();
+  }
+});
+
+// The same for many images; `work` gives each as it is then.
+async function each(items, work) {
   const failed = [];
   let done = 0;
   await inTurn(items, async (item) => {
     try {
-      grid.put(await call("POST", `/v1/items/${item.id}/review`, { verdict }));
+      grid.put(await work(item));
       done++;
     } catch (error) { failed.push(error); }
   });

@@ -4,7 +4,7 @@ import { dropped, picked } from "./dropping.js";
 import { byId, make } from "./elements.js";
 import { complain } from "./notices.js";
 import { t } from "./texts.js";
-import { tryOn } from "./trial.js";
+import { forgetTrial, tryOn } from "./trial.js";
 import { Uploads } from "./uploads.js";
 
 const form = byId("new");
@@ -18,6 +18,10 @@ const uploads = await Uploads.open(form.dataset.key, Number(form.dataset.maxByte
 const draft = (await uploads.draft.get("draft")) ?? { id: crypto.randomUUID?.() ?? String(Math.random()), wanted: false, values: {} };
 restore();
 show();
+if (!uploads.mine) {
+  byId("new").inert = true;
+  byId("other-tab").hidden = false;
+}
 
 // Choosing files.
 byId("pick-files").onclick = () => byId("files").click();
@@ -29,6 +33,7 @@ for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event
 byId("drop").ondragover = () => byId("drop").classList.add("over");
 byId("drop").ondragleave = () => byId("drop").classList.remove("over");
 addEventListener("drop", async (event) => {
+  if (!uploads.mine) return;
   byId("drop").classList.remove("over");
   try { await uploads.add(await dropped(event.dataTransfer)); } catch (error) { complain(error); }
 });
@@ -171,7 +176,7 @@ async function submit() {
   try {
     // The draft's own key: whatever happens to the answer, the job is made once.
     const job = await call("POST", "/v1/jobs", jobRequest(), { headers: { "Idempotency-Key": draft.id } });
-    await uploads.forget();
+    await Promise.all([uploads.forget(), forgetTrial()]);
     location.href = `/console/jobs/${job.id}`;
   } catch (error) {
     draft.wanted = starting = false;

@@ -2,7 +2,7 @@
 import { call } from "./api.js";
 import { byId, make } from "./elements.js";
 import { complain, notify } from "./notices.js";
-import { load, result, source } from "./pictures.js";
+import { load, photo, photoThumbnail, result } from "./pictures.js";
 import { t } from "./texts.js";
 import { Verdicts } from "./verdicts.js";
 import { drawWhy } from "./why.js";
@@ -66,10 +66,12 @@ function more() {
 function sight(item) {
   let known = sights.get(item.id);
   if (!known) {
-    const shown = load(result(item)), before = load(source(item));
+    const shown = load(result(item)), before = load(photo(item));
     shown.alt = item.name;
     before.alt = "";
     before.className = "photo";
+    // a format that browsers do not know, such as HEIC
+    before.addEventListener("error", () => { before.src = photoThumbnail(item); }, { once: true });
     const drawn = make("canvas", { class: "drawn" });
     const element = make("div", { class: "sight" }, shown, before, drawn);
     known = { element, shown, before, drawn, ready: shown.decode().catch(() => {}) };
@@ -88,7 +90,8 @@ function show() {
   byId("next").disabled = !item;
   if (byId("undo")) byId("undo").disabled = !undone.length;
   byId("at").textContent = item ? t("review.of", { n: at + 1, total: `${items.length}${ended ? "" : "+"}` }) : "";
-  byId("name").textContent = byId("name").title = item?.name ?? "";
+  byId("name").textContent = item?.name.split("/").at(-1) ?? "";
+  byId("name").title = item?.name ?? "";
   if (!item) {
     byId("marks").replaceChildren();
     stage.replaceChildren(over());

@@ -7,4 +7,13 @@ if (token.startsWith("mtl_")) {
   byId("key").value = token;
   byId("by-link").hidden = false;
   byId("sign-in").submit();
+} else if (looksAgain()) {
+  sessionStorage.setItem("matting.looked", "yes");
+  location.replace(location.href);
+}
+
+// Who comes by a link from elsewhere brings no cookie (SameSite=Strict); a look from this page does.
+function looksAgain() {
+  const { value } = byId("sign-in").elements.next;
+  return value && !document.querySelector(".problem, .note") && !sessionStorage.getItem("matting.looked");
 }

@@ -1,18 +1,24 @@
-// Cuts out one photo as a job of its own, which is deleted when the next trial begins.
+// Cuts out one photo as a job of its own, which is deleted when the next trial or the job begins.
 import { call, Problem } from "./api.js";
 import { put } from "./uploads.js";
 
 const LOOK_MS = 200;
 const PATIENCE_MS = 60_000;
-let last = null;
+const LAST = "matting.trial";
+
+export async function forgetTrial() {
+  const last = sessionStorage.getItem(LAST);
+  sessionStorage.removeItem(LAST);
+  if (last) await call("DELETE", `/v1/jobs/${last}`).catch(() => {}); // retention removes it else
+}
 
 export async function tryOn(blob, name, options) {
-  if (last) await call("DELETE", `/v1/jobs/${last}`).catch(() => {}); // retention removes it else
+  await forgetTrial();
   const began = performance.now();
   const { uploads: [place] } = await call("POST", "/v1/uploads", { count: 1 });
   await put(place.url, blob, () => {});
   const job = await call("POST", "/v1/jobs", { source: { uploads: [{ upload: place.upload, name }] }, options, priority: 9, metadata: { trial: name } });
-  last = job.id;
+  sessionStorage.setItem(LAST, job.id);
   while (performance.now() - began < PATIENCE_MS) {
     const { items: [item] } = await call("GET", `/v1/jobs/${job.id}/items?limit=1`);
     if (item.status === "succeeded") return { item, seconds: ((performance.now() - began) / 1000).toFixed(1) };

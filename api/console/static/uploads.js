@@ -12,6 +12,17 @@ const PHOTO = /\.(jpe?g|jfif|png|webp|bmp|tiff?|avif|hei[cf]|gif|dng|psd)$/i;
 const LIST = /\.(zip|csv|jsonl|ndjson|xml|tsv)$/i;
 const HIDDEN = /^(\.|thumbs\.db$|desktop\.ini$|__macosx)/i;
 
+const PATIENCE_MS = 1500; // a page that was reloaded gives its lock back a moment later
+
+// Whether no other tab sends these files: two would send each file twice.
+function alone(name) {
+  if (!navigator.locks) return true; // without TLS browsers have none
+  return new Promise((resolve) => {
+    navigator.locks.request(name, { signal: AbortSignal.timeout(PATIENCE_MS) }, () => { resolve(true); return new Promise(() => {}); })
+      .catch(() => resolve(false));
+  });
+}
+
 export class Uploads {
   // `changed` is called whenever there is something to show.
   static async open(key, maxBytes, changed) {
@@ -19,7 +30,8 @@ export class Uploads {
     const uploads = new Uploads();
     Object.assign(uploads, { files: new Store(database, "files"), draft: new Store(database, "draft"), maxBytes, changed,
       records: new Map(), leftOut: [], running: 0, kept: 0, urls: [], failedWhy: null });
-    for (const record of await uploads.files.all()) {
+    uploads.mine = await alone(`matting-new-${key}`);
+    for (const record of uploads.mine ? await uploads.files.all() : []) {
       uploads.records.set(record.name, record);
       if (record.blob) uploads.kept += record.size;
     }

@@ -1,4 +1,4 @@
-"""What an image became, what a reviewer should look at, and what was computed before."""
+"""Outputs of images, review marks and verdicts, and the reuse of earlier results."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Rows of manifests, jobs that pause, stop and are deleted, submissions known by their key."""
+"""Rows of manifests, paused and deleted jobs, the failure threshold, idempotency keys."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Keys with scopes, sources, a rate and a quota; what they used, month by month."""
+"""Scopes, sources, rate and quota of API keys, and their monthly usage."""
 
 import sqlalchemy as sa
 from alembic import op

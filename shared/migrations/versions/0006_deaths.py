@@ -1,4 +1,4 @@
-"""Workers' deaths, counted where they can be laid at an image's door."""
+"""Counts of worker deaths for each image."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Receivers that ask for silence are left alone until then."""
+"""The end of a webhook's quiet time (`Retry-After`)."""
 
 import sqlalchemy as sa
 from alembic import op

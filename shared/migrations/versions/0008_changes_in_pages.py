@@ -1,7 +1,7 @@
-"""Changes of whole jobs go on in pages; tables of millions of rows are vacuumed in time.
+"""Changes of whole jobs in pages, and earlier vacuuming of large tables.
 
-By default PostgreSQL vacuums a table when a fifth of its rows are dead: two million of ten. Jobs
-are updated with every batch; where their pages have room, such an update touches no index.
+By default PostgreSQL vacuums a table when a fifth of its rows are dead: two million of ten. Every
+batch updates its jobs' rows; if their pages have free space, such an update touches no index.
 """
 
 import sqlalchemy as sa

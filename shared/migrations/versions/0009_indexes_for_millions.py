@@ -1,7 +1,7 @@
-"""Indexes with which no query reads a table of millions of rows from end to end.
+"""Indexes that keep queries from reading whole tables of millions of rows.
 
-They are made while the service runs. Code of the version before works with them: where one of its
-own indexes goes, another serves it.
+They are created while the service runs. The previous version's code works with them: where one of
+its indexes is dropped, another index serves the same query.
 """
 
 import sqlalchemy as sa

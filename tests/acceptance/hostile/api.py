@@ -1,4 +1,4 @@
-"""The API that is attacked, its callers, and what a refusal must look like."""
+"""The attacked API, its callers, and the required form of a refusal."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ ROOMY = {
     "MATTING_LOG_LEVEL": "WARNING",
     "MATTING_REMOVEBG_TIMEOUT_S": "3",
 }
-"""The limits that a user has by default."""
+"""The default limits of a user."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Api:
 
     def caller(self, key: str | None = None) -> httpx.Client:
         headers = {"Authorization": f"Bearer {key or self.key}"}
-        limits = httpx.Limits(keepalive_expiry=0.5)  # a busy machine makes the server impatient
+        limits = httpx.Limits(keepalive_expiry=0.5)  # the server gets impatient on a busy machine
         return httpx.Client(
             base_url=self.url, headers=headers, trust_env=False, timeout=20, limits=limits
         )
 
 
 def assert_refused(answer: httpx.Response, *statuses: int) -> None:
-    """A problem of the caller's, told as one, and no crash."""
+    """The answer must be a well-formed client error, and no crash."""
     assert answer.status_code in (statuses or range(400, 500)), answer.text[:500]
     assert answer.headers["content-type"] == "application/problem+json", answer.text[:500]
     assert answer.json()["code"]

@@ -1,4 +1,4 @@
-"""A real API process on PostgreSQL for all attacks, looked at after each."""
+"""A real API process on PostgreSQL for all attacks. It is checked after each."""
 
 import os
 import sys
@@ -31,8 +31,8 @@ def roomy(
     s3: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Api]:
-    """Another process, with the limits that a user has by default, and a database of its own: two
-    would list each other's sources.
+    """Another process with a user's default limits. It has its own database, so that the two don't
+    list each other's sources.
     """
     yield from _served(new_database(postgresql_url), redis_url, s3, tmp_path_factory, ROOMY)
 
@@ -72,7 +72,9 @@ def _served(
 
 @pytest.fixture(autouse=True)
 def _unharmed(api: Api) -> Iterator[None]:
-    """After each attack the same process serves, and tells neither a key nor a stack trace."""
+    """After each attack the same process still serves, and has disclosed neither a key nor a stack
+    trace.
+    """
     logged_bytes = api.process.log.stat().st_size
     yield
     assert api.process.alive()

@@ -1,4 +1,4 @@
-"""Bodies, forms, names and addresses that mean harm; one row an attack."""
+"""Hostile bodies, forms, file names and addresses, one row per attack."""
 
 import json
 
@@ -11,7 +11,9 @@ pytestmark = pytest.mark.timeout(60)
 
 DEEP = 100_000
 NOWHERE = "0190a1b2-0000-7000-8000-000000000000"
-"""The id of nothing; the same in every process, as it stands in names of tests."""
+"""An id that does not exist. It is constant because it appears in test names, which must be equal
+in all processes.
+"""
 
 
 def nested(depth: int, opening: str, closing: str, middle: str = "1") -> str:
@@ -19,7 +21,7 @@ def nested(depth: int, opening: str, closing: str, middle: str = "1") -> str:
 
 
 def job_with(**fields: str) -> str:
-    """A job's body whose fields are given as JSON text."""
+    """A job's body with fields given as JSON text."""
     given = {"source": '{"keys": ["s3://photos/a.jpg"]}'} | fields
     return "{" + ", ".join(f'"{name}": {text}' for name, text in given.items()) + "}"
 
@@ -107,7 +109,7 @@ def test_a_hostile_field_of_a_form_is_the_callers_problem(
         ("a\x85b\x7f.jpg", "ab.jpg"),
     ],
 )
-def test_names_of_files_lead_nowhere(
+def test_file_names_leave_no_folder(
     owner: httpx.Client, jpeg: bytes, name: str, plain: str
 ) -> None:
     answer = owner.post("/v1/jobs", files={"files": (name, jpeg)})
@@ -117,14 +119,12 @@ def test_names_of_files_lead_nowhere(
 
 
 @pytest.mark.parametrize("name", ["x" * 100_000, "a\tb\r\nX: y"])
-def test_names_of_files_are_no_way_into_headers(
-    owner: httpx.Client, jpeg: bytes, name: str
-) -> None:
+def test_file_names_cannot_inject_headers(owner: httpx.Client, jpeg: bytes, name: str) -> None:
     answer = owner.post("/v1/jobs", files={"files": (name, jpeg)})
     assert answer.status_code in (202, 400), answer.text
 
 
-def test_parts_and_sizes_of_a_form_are_bounded(owner: httpx.Client) -> None:
+def test_parts_and_sizes_of_a_form_are_limited(owner: httpx.Client) -> None:
     many = [("files", (f"{n}.jpg", b"x")) for n in range(11)]
     assert_refused(owner.post("/v1/jobs", files=many), 400, 413)
     fields = {f"field{n}": "x" for n in range(50)}

@@ -1,4 +1,4 @@
-"""Connections that cheat, stop or never end; one row an attack."""
+"""Connections that cheat, stop or never end, one row per attack."""
 
 import http.client
 import re
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(60)
 
 
 def raw(api: Api, request: bytes, *, wait_s: float = 10) -> bytes:
-    """What comes back on one connection for these very bytes, until it is closed."""
+    """Send these bytes on one connection. Returns everything that comes back until it is closed."""
     with socket.create_connection(("127.0.0.1", api.port), timeout=wait_s) as connection:
         connection.sendall(request)
         received = b""
@@ -60,7 +60,7 @@ def test_headers_that_cheat_are_refused(api: Api, headers: bytes) -> None:
         b"Idempotency-Key: x\r\nIdempotency-Key: y\r\n",
     ],
 )
-def test_headers_that_come_twice_are_refused(api: Api, headers: bytes) -> None:
+def test_repeated_headers_are_refused(api: Api, headers: bytes) -> None:
     start_line = b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     answer = raw(api, start_line + headers + b"Connection: close\r\n\r\n", wait_s=5)
     assert answer.startswith(b"HTTP/1.1 400"), answer[:200]
@@ -74,14 +74,14 @@ def test_a_compressed_body_is_refused_and_not_unpacked(owner: httpx.Client) -> N
         assert_refused(answer, 415)
 
 
-def test_no_byte_of_a_body_is_asked_for_without_a_key(api: Api) -> None:
+def test_no_body_is_read_without_a_key(api: Api) -> None:
     request = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     request += b"Content-Length: 20000000\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
     answer = raw(api, request, wait_s=5)
     assert answer.startswith(b"HTTP/1.1 401"), answer[:200]
 
 
-def test_a_body_that_nobody_reads_holds_no_connection_for_ever(api: Api) -> None:
+def test_a_connection_with_an_unread_body_is_closed(api: Api) -> None:
     request = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n"
     with socket.create_connection(("127.0.0.1", api.port), timeout=5) as connection:
         connection.sendall(request)
@@ -97,14 +97,14 @@ def drip(connection: socket.socket, for_s: float) -> None:
         time.sleep(0.05)
 
 
-def test_an_upgrade_is_not_heeded(api: Api) -> None:
+def test_upgrade_requests_are_ignored(api: Api) -> None:
     request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\n"
     request += b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     answer = raw(api, request + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", wait_s=5)
     assert answer.startswith(b"HTTP/1.1 200"), answer[:200]
 
 
-def test_requests_in_one_go_are_answered_in_their_order(api: Api) -> None:
+def test_pipelined_requests_are_answered_in_order(api: Api) -> None:
     key = f"Authorization: Bearer {api.key}\r\n".encode()
     body = b'{"count": 1}'
     post = b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + key
@@ -116,7 +116,7 @@ def test_requests_in_one_go_are_answered_in_their_order(api: Api) -> None:
     assert found == [b"200", b"401", b"200", b"200"]
 
 
-def test_a_caller_who_goes_away_in_the_middle_leaves_no_trace(api: Api) -> None:
+def test_a_client_that_disconnects_leaves_nothing_behind(api: Api) -> None:
     for kind in (b"application/json", b"multipart/form-data; boundary=x"):
         for path in (b"/v1/jobs", b"/v1.0/removebg", b"/v1/uploads"):
             start = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\n" % (path, kind)
@@ -125,7 +125,7 @@ def test_a_caller_who_goes_away_in_the_middle_leaves_no_trace(api: Api) -> None:
                 connection.sendall(start + b"Content-Length: 1000\r\n\r\n--x\r\n")
 
 
-def test_methods_and_paths_that_there_are_none_of_make_no_labels(
+def test_unknown_methods_and_paths_add_no_metric_labels(
     anyone: httpx.Client, owner: httpx.Client
 ) -> None:
     def requests_seen() -> set[str]:
@@ -149,7 +149,7 @@ def test_methods_and_paths_that_there_are_none_of_make_no_labels(
     assert {line for line in after - before if "/metrics" not in line} == set()
 
 
-def test_a_body_with_no_length_is_counted_as_it_comes(api: Api) -> None:
+def test_a_body_without_a_length_is_limited_while_it_arrives(api: Api) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=20)
     headers = {"Authorization": f"Bearer {api.key}", "Content-Type": "application/json"}
     chunks = (b" " * 65_536 for _ in range(200))
@@ -157,12 +157,12 @@ def test_a_body_with_no_length_is_counted_as_it_comes(api: Api) -> None:
         connection.request("POST", "/v1/jobs", body=chunks, headers=headers, encode_chunked=True)
         assert connection.getresponse().status == 413
     except (BrokenPipeError, ConnectionResetError):
-        pass  # it was cut off while sending
+        pass  # it was cut off while it was sending
     finally:
         connection.close()
 
 
-def test_a_body_that_stops_coming_ends(api: Api) -> None:
+def test_a_stalled_body_times_out(api: Api) -> None:
     request = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.key}\r\n"
     request += "Content-Type: application/json\r\nConnection: close\r\n"
     request += "Content-Length: 1000\r\n\r\n{"
@@ -171,7 +171,7 @@ def test_a_body_that_stops_coming_ends(api: Api) -> None:
     assert b"request-timeout" in answer
 
 
-def test_headers_that_never_end_hold_no_connection_for_ever(api: Api) -> None:
+def test_endless_headers_time_out(api: Api) -> None:
     unfinished = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
     attacks = ((b"", 0), (unfinished, 0), (unfinished + b"\r\n" + unfinished, 1))
     with ThreadPoolExecutor(len(attacks)) as pool:
@@ -180,13 +180,13 @@ def test_headers_that_never_end_hold_no_connection_for_ever(api: Api) -> None:
 
 
 def until_closed(api: Api, sent: bytes) -> bytes:
-    """What the server answers before it closes the connection; it must."""
+    """Read the answer until the server closes the connection, which it must do."""
     with socket.create_connection(("127.0.0.1", api.port), timeout=HEADERS_S + 15) as connection:
         connection.sendall(sent)
         return b"".join(iter(lambda: connection.recv(1_000), b""))
 
 
-def test_callers_that_send_nothing_keep_nobody_out(api: Api, owner: httpx.Client) -> None:
+def test_idle_connections_do_not_block_other_clients(api: Api, owner: httpx.Client) -> None:
     idle = [socket.create_connection(("127.0.0.1", api.port)) for _ in range(300)]
     try:
         for connection in idle[::2]:
@@ -197,9 +197,7 @@ def test_callers_that_send_nothing_keep_nobody_out(api: Api, owner: httpx.Client
             connection.close()
 
 
-def test_every_answer_carries_the_headers_that_bind_browsers(
-    anyone: httpx.Client, owner: httpx.Client
-) -> None:
+def test_every_answer_has_security_headers(anyone: httpx.Client, owner: httpx.Client) -> None:
     found = [anyone.get(path) for path in ("/healthz", "/docs", "/v1/jobs", "/nothing", "/metrics")]
     found += [owner.get("/v1/jobs"), owner.post("/v1/jobs", content=b"{"), owner.put("/v1/jobs")]
     found.append(owner.post("/v1/jobs", content=bytes(3 * 1024**2)))

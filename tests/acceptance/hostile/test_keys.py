@@ -1,4 +1,4 @@
-"""Callers with no key, or with another's: one row an attack."""
+"""Callers without a key or with another's key, one row per attack."""
 
 import re
 import uuid
@@ -15,13 +15,13 @@ OPEN = {"/healthz", "/readyz", "/metrics"}
 
 
 def routes(anyone: httpx.Client) -> list[tuple[str, str]]:
-    """Every method and path, from the API's own description."""
+    """Every method and path of the API's own description."""
     paths = anyone.get("/openapi.json").json()["paths"]
     return [(method.upper(), path) for path, methods in paths.items() for method in methods]
 
 
 def filled(path: str, **values: str) -> str:
-    """A path with its ids."""
+    """A path with ids filled in."""
     return re.sub(r"{(\w+)}", lambda found: values.get(found[1], str(uuid.uuid4())), path)
 
 
@@ -31,7 +31,7 @@ def test_no_route_but_health_and_docs_answers_without_a_key(anyone: httpx.Client
     for method, path in closed:
         for twist in (path, path + "/", path.replace("/v1", "//v1"), path.upper()):
             status = anyone.request(method, filled(twist, index="1")).status_code
-            # remove.bg's own API says 403.
+            # remove.bg's API uses 403.
             expected = 403 if path.startswith("/v1.0") else 401
             assert status in (expected, *(() if twist == path else (307, 404, 405))), (
                 method,
@@ -58,7 +58,7 @@ def test_no_route_but_health_and_docs_answers_without_a_key(anyone: httpx.Client
         {"Cookie": "api_key=mtk_x; session=1"},
     ],
 )
-def test_what_is_no_key_opens_nothing(
+def test_an_invalid_key_opens_nothing(
     anyone: httpx.Client, headers: dict[str, str | bytes]
 ) -> None:
     given = [
@@ -68,14 +68,14 @@ def test_what_is_no_key_opens_nothing(
     assert_refused(anyone.get("/v1/jobs", headers=given), 401)
 
 
-def test_a_key_counts_in_the_header_only_and_whole(api: Api, anyone: httpx.Client) -> None:
+def test_a_key_is_valid_only_in_the_header_and_complete(api: Api, anyone: httpx.Client) -> None:
     assert_refused(anyone.get("/v1/jobs", params={"api_key": api.key, "token": api.key}), 401)
     for nearly in (api.key[:-1], api.key + "x", api.key.swapcase(), f" {api.key[4:]}"):
         with api.caller(nearly) as client:
             assert_refused(client.get("/v1/jobs"), 401)
 
 
-def test_the_database_holds_no_key_and_a_revoked_one_is_none(api: Api) -> None:
+def test_the_database_stores_no_key_and_a_revoked_key_is_invalid(api: Api) -> None:
     with api.database.transaction() as session:
         key, secret = job_store.create_api_key(session, "soon gone")
         rows = session.connection().exec_driver_sql("SELECT * FROM api_keys").fetchall()
@@ -88,7 +88,7 @@ def test_the_database_holds_no_key_and_a_revoked_one_is_none(api: Api) -> None:
         assert_refused(client.get("/v1/jobs"), 401)
 
 
-def test_whatever_is_anothers_is_not_there(api: Api, owner: httpx.Client) -> None:
+def test_other_keys_data_is_not_found(api: Api, owner: httpx.Client) -> None:
     job = owner.post("/v1/jobs", json={"source": {"keys": ["s3://photos/a.jpg"]}}).json()
     items = owner.get(f"/v1/jobs/{job['id']}/items").json()["items"]
     hook = owner.post("/v1/webhooks", json={"url": "https://shop.example/hook"})
@@ -115,7 +115,7 @@ def test_whatever_is_anothers_is_not_there(api: Api, owner: httpx.Client) -> Non
     assert owner.get(f"/v1/webhooks/{ids['webhook_id']}").json()["url"] == hook.json()["url"]
 
 
-def test_anothers_idempotency_key_gives_nothing_of_the_other(api: Api, owner: httpx.Client) -> None:
+def test_another_key_s_idempotency_key_reveals_nothing(api: Api, owner: httpx.Client) -> None:
     headers = {"Idempotency-Key": "the same"}
     body = {"source": {"keys": ["s3://photos/a.jpg"]}}
     mine = owner.post("/v1/jobs", json=body, headers=headers).json()
@@ -124,7 +124,7 @@ def test_anothers_idempotency_key_gives_nothing_of_the_other(api: Api, owner: ht
     assert theirs["id"] != mine["id"]
 
 
-def test_anothers_upload_is_no_source_of_any_kind(api: Api, owner: httpx.Client) -> None:
+def test_another_key_s_upload_is_refused_in_every_source(api: Api, owner: httpx.Client) -> None:
     handle = owner.post("/v1/uploads", json={"count": 1}).json()["uploads"][0]["upload"]
     sources = [
         {"uploads": [{"upload": handle, "name": "a.jpg"}]},

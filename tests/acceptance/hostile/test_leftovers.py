@@ -1,4 +1,4 @@
-"""What refused submissions leave behind: nothing; and how many calls of removebg may be open."""
+"""Refused submissions leave nothing behind, and the number of open removebg calls is limited."""
 
 import json
 import uuid
@@ -27,7 +27,7 @@ def jobs_folder(s3: dict[str, str]) -> Iterator[Storage]:
 
 @pytest.fixture
 def poor(api: Api) -> Iterator[httpx.Client]:
-    """A caller with two images left."""
+    """A caller whose quota has two images left."""
     with api.database.transaction() as session:
         _, secret = job_store.create_api_key(session, f"poor {uuid.uuid4()}", images_per_month=2)
     with api.caller(secret) as client:
@@ -67,7 +67,7 @@ def test_a_database_that_fails_in_the_middle_leaves_no_objects(
     with api.database.engine.connect() as connection, connection.begin():
         connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         connection.execute(sa.text("LOCK TABLE jobs IN SHARE MODE"))
-        with ThreadPoolExecutor(2) as pool:  # the writing gives up after 4 s
+        with ThreadPoolExecutor(2) as pool:  # writing gives up after 4 s
             files = pool.submit(owner.post, "/v1/jobs", files={"files": ("x.jpg", jpeg)})
             keys = pool.submit(owner.post, "/v1/jobs", json={"source": {"keys": many}})
             assert_refused(files.result(), 503)
@@ -93,7 +93,7 @@ def test_the_same_submission_many_times_at_once_is_one_job_with_its_files(
     assert {key.split("/")[1] for key in stored(jobs_folder) - before} == {job_id}
 
 
-def test_the_key_of_a_deleted_job_is_free_again(owner: httpx.Client) -> None:
+def test_the_idempotency_key_of_a_deleted_job_can_be_used_again(owner: httpx.Client) -> None:
     headers = {"Idempotency-Key": str(uuid.uuid4())}
     body = {"source": {"keys": ["s3://photos/a.jpg"]}}
     first = owner.post("/v1/jobs", json=body, headers=headers).json()["id"]
@@ -111,7 +111,7 @@ def test_the_key_of_a_deleted_job_is_free_again(owner: httpx.Client) -> None:
     assert third.json()["id"] == second.json()["id"]
 
 
-def test_calls_of_removebg_that_are_too_many_are_told_to_wait(
+def test_too_many_removebg_calls_get_a_retry_after(
     api: Api, owner: httpx.Client, jpeg: bytes
 ) -> None:
     def call(key: str) -> httpx.Response:
@@ -121,7 +121,7 @@ def test_calls_of_removebg_that_are_too_many_are_told_to_wait(
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(call, [api.key] * 10 + [api.strangers_key] * 10))
     statuses = Counter(answer.status_code for answer in answers)
-    # There is no worker: what was let in waits for its time to end.
+    # No worker runs, so accepted calls wait until their time limit.
     assert statuses[504] <= REMOVEBG_CALLS
     assert statuses[504] >= REMOVEBG_CALLS // 2
     assert statuses[429] + statuses[503] == 20 - statuses[504]

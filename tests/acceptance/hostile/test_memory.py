@@ -1,4 +1,4 @@
-"""What strangers and single customers can make the API hold in memory; one row an attack."""
+"""The memory that strangers and single customers can make the API use, one row per attack."""
 
 import base64
 import io
@@ -16,13 +16,13 @@ from tests.process_memory import MIB, growth_of
 pytestmark = pytest.mark.timeout(120)
 
 REACH_BYTES = 20 * MIB
-"""What all requests of strangers together may add."""
+"""Limit for all requests of strangers together."""
 
 OBJECTS = b"[" + b",".join(itertools.repeat(b"{}", 7_000_000)) + b"]"
-"""20 MB of JSON, which take thirty times as much as Python objects."""
+"""20 MB of JSON. As Python objects they need thirty times as much."""
 
 KEYS = (None, "mtk_" + "x" * 43)
-"""None, and one that nobody has."""
+"""No key, and a key that does not exist."""
 
 ROUTES = ("/v1/jobs", "/v1/uploads", "/v1/webhooks", "/v1.0/removebg", "/v1/jobs/x/retry")
 
@@ -34,7 +34,7 @@ TEXT_PART = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n'
 
 
 def send(api: Api, path: str, headers: str, body: bytes, *, key: str | None = None) -> bytes:
-    """The first bytes of the answer to a request whose body is sent as far as it is taken."""
+    """Send a request until the server stops reading. Returns the first bytes of the answer."""
     given = f"Authorization: Bearer {key}\r\n" if key else ""
     start = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{given}{headers}\r\n"
     with socket.create_connection(("127.0.0.1", api.port), timeout=60) as connection:
@@ -59,7 +59,7 @@ def chunked(body: bytes) -> bytes:
 
 
 def attacks() -> Iterator[tuple[str, str, bytes]]:
-    """Path, headers and body of each."""
+    """Path, headers and body of each attack."""
     for path in ROUTES:
         yield path, JSON + length(OBJECTS), OBJECTS
     yield "/v1/uploads", JSON + "Transfer-Encoding: chunked\r\n", chunked(OBJECTS)
@@ -72,13 +72,13 @@ def attacks() -> Iterator[tuple[str, str, bytes]]:
 
 @pytest.fixture(scope="module")
 def warm(roomy: Api) -> Api:
-    """What threads and connections take the first time is nobody's."""
+    """Let threads and connections allocate their first memory, which must not count."""
     with ThreadPoolExecutor(100) as pool:
         list(pool.map(lambda key: send(roomy, "/v1/jobs", length(b""), b"", key=key), KEYS * 200))
     return roomy
 
 
-def test_hundred_bodies_of_strangers_take_next_to_no_memory(warm: Api) -> None:
+def test_a_hundred_bodies_of_strangers_use_almost_no_memory(warm: Api) -> None:
     requests = list(zip(itertools.cycle(attacks()), itertools.cycle(KEYS), range(100)))
     with growth_of(warm.process.popen.pid) as growth, ThreadPoolExecutor(10) as pool:
         answers = list(pool.map(lambda one: send(warm, *one[0], key=one[1]), requests))
@@ -86,7 +86,7 @@ def test_hundred_bodies_of_strangers_take_next_to_no_memory(warm: Api) -> None:
     assert growth.peak_bytes < REACH_BYTES
 
 
-def test_hundred_strangers_at_once_take_little_memory(warm: Api) -> None:
+def test_a_hundred_strangers_at_once_use_little_memory(warm: Api) -> None:
     body = OBJECTS[: 8 * MIB]
     with growth_of(warm.process.popen.pid) as growth, ThreadPoolExecutor(100) as pool:
         headers = JSON + length(body)
@@ -95,7 +95,7 @@ def test_hundred_strangers_at_once_take_little_memory(warm: Api) -> None:
 
 
 def customers() -> dict[str, tuple[str, str, bytes, int]]:
-    """Path, headers, body, and how many MiB such a request of a valid key may take at most."""
+    """Path, headers, body, and the memory limit in MiB for such a request with a valid key."""
     objects = b'{"source": {"keys": ' + OBJECTS + b"}}"
     few = b'{"source": {"keys": [' + b",".join([b"{}"] * 350_000) + b"]}}"
     unknown = b",".join(b'"%d":1' % number for number in range(500_000))
@@ -124,7 +124,7 @@ def customers() -> dict[str, tuple[str, str, bytes, int]]:
 
 
 @pytest.mark.parametrize("name", customers())
-def test_a_customers_request_takes_what_it_is_worth(warm: Api, name: str) -> None:
+def test_a_customer_s_request_uses_limited_memory(warm: Api, name: str) -> None:
     path, headers, body, most_mib = customers()[name]
     with growth_of(warm.process.popen.pid) as growth:
         answer = send(warm, path, headers + length(body), body, key=warm.key)
@@ -133,7 +133,7 @@ def test_a_customers_request_takes_what_it_is_worth(warm: Api, name: str) -> Non
 
 
 def bodies_of(photo: bytes) -> dict[str, tuple[str, bytes]]:
-    """The same call in each of its forms: headers and body."""
+    """The same call in all its forms: headers and body."""
     encoded = base64.b64encode(photo)
     file = b'--x\r\nContent-Disposition: form-data; name="image_file"; filename="x.jpg"\r\n\r\n'
     text = b'--x\r\nContent-Disposition: form-data; name="image_file_b64"\r\n\r\n'
@@ -150,7 +150,7 @@ def bodies_of(photo: bytes) -> dict[str, tuple[str, bytes]]:
     ("form", "most_mib"),
     [("multipart", 60), ("multipart with Base64", 60), ("JSON", 250), ("form", 160)],
 )
-def test_photos_that_wait_for_their_answer_are_not_kept(
+def test_photos_of_waiting_calls_are_not_kept_in_memory(
     warm: Api, jpeg: bytes, form: str, most_mib: int
 ) -> None:
     headers, body = bodies_of(jpeg + bytes(45 * MIB - len(jpeg)))[form]
@@ -161,12 +161,12 @@ def test_photos_that_wait_for_their_answer_are_not_kept(
 
     with growth_of(warm.process.popen.pid) as growth, ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(call, range(8)))
-    assert set(statuses) <= {b"504", b"503", b"429"}  # there is no worker
+    assert set(statuses) <= {b"504", b"503", b"429"}  # no worker runs
     assert b"504" in statuses
     assert growth.peak_bytes < most_mib * MIB
 
 
-def test_a_zip_of_nothing_but_zeros_is_unpacked_in_little_memory(warm: Api) -> None:
+def test_a_zip_of_zeros_is_unpacked_in_little_memory(warm: Api) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for number in range(12):

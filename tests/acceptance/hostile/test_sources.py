@@ -1,4 +1,4 @@
-"""Sources that mean harm: keys, prefixes, manifests, zip files; one row an attack."""
+"""Hostile sources: keys, prefixes, manifests and zip files, one row per attack."""
 
 import io
 import json
@@ -43,7 +43,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_no_kind_of_source_leads_out_of_what_is_allowed(owner: httpx.Client, place: str) -> None:
+def test_no_source_reaches_beyond_the_allowed_places(owner: httpx.Client, place: str) -> None:
     for source in ({"keys": [place]}, {"prefix": place}, {"manifest": place}, {"zip": place}):
         answer = owner.post("/v1/jobs", json={"source": source})
         assert_refused(answer, 403, 422)
@@ -52,7 +52,7 @@ def test_no_kind_of_source_leads_out_of_what_is_allowed(owner: httpx.Client, pla
 
 
 @pytest.mark.parametrize("prefix", ["s3://matting/", "s3://matting/j", "jobs", "s3://matting/up"])
-def test_no_prefix_reaches_around_the_own_files(owner: httpx.Client, prefix: str) -> None:
+def test_no_prefix_reaches_other_files(owner: httpx.Client, prefix: str) -> None:
     assert_refused(owner.post("/v1/jobs", json={"source": {"prefix": prefix}}), 403)
 
 
@@ -75,7 +75,7 @@ HOSTILE_ROWS = [
 ]
 
 
-def test_rows_of_a_manifest_are_looked_at_like_the_rest(owner: httpx.Client) -> None:
+def test_rows_of_a_manifest_are_checked_like_other_sources(owner: httpx.Client) -> None:
     rows = [*PLACES, "s3://photos/fine.jpg"]
     lines = "".join(json.dumps({"key": place}) + "\n" for place in rows)
     lines += '{"key": "s3://photos/x.jpg", "options": {"background": "s3://matting/jobs/x.png"}}\n'
@@ -93,12 +93,12 @@ def test_rows_of_a_manifest_are_looked_at_like_the_rest(owner: httpx.Client) -> 
         "forbidden-url",
         "invalid-options",
     }
-    # And those that come after are listed as ever.
+    # Later jobs are listed as usual.
     after = owner.post("/v1/jobs", files={"manifest": ("rows.csv", b"key\ns3://photos/a.jpg\n")})
     wait_for_items(owner, after.json()["id"], 1)
 
 
-def test_keys_of_a_prefix_become_names_that_lead_nowhere(
+def test_keys_of_a_prefix_become_names_inside_the_folder(
     owner: httpx.Client, settings: Settings
 ) -> None:
     bucket = Storage(settings.model_copy(update={"s3_bucket": "photos"}))
@@ -112,13 +112,15 @@ def test_keys_of_a_prefix_become_names_that_lead_nowhere(
 
 
 def hostile_zip(jpeg: bytes) -> bytes:
-    """Names that lead away, a link, and more than its headers say."""
+    """A zip with names that point outside, a link, and files that are larger than their headers
+    say.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ("../../slip.jpg", "/etc/root.jpg", "C:\\x\\drive.jpg", "a/../../up.jpg"):
             archive.writestr(zipfile.ZipInfo(name), jpeg)
         link = zipfile.ZipInfo("link.jpg")
-        link.external_attr = 0o120777 << 16  # a symbolic link, as Unix zips them
+        link.external_attr = 0o120777 << 16  # a symbolic link, as Unix stores them in zips
         archive.writestr(link, "/etc/passwd")
         archive.writestr("bomb.jpg", bytes(60 * 1024**2))
         archive.writestr("inner.zip", bytes(1_000))
@@ -126,7 +128,7 @@ def hostile_zip(jpeg: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_zip_that_means_harm_fails_in_its_parts_alone(
+def test_hostile_files_of_a_zip_fail_alone(
     owner: httpx.Client, storage: Storage, jpeg: bytes
 ) -> None:
     before = set(storage.list_keys(""))
@@ -138,7 +140,7 @@ def test_a_zip_that_means_harm_fails_in_its_parts_alone(
         "etc/root.jpg": None,
         "x/drive.jpg": None,
         "a/up.jpg": None,
-        "link.jpg": None,  # a file of eleven letters, which is no photo
+        "link.jpg": None,  # a file of eleven letters that is no photo
         "bomb.jpg": "file-too-large",
     }
     added = set(storage.list_keys("")) - before
@@ -155,7 +157,7 @@ def test_a_zip_that_means_harm_fails_in_its_parts_alone(
         b"<html>",
     ],
 )
-def test_what_is_no_zip_ends_its_job_with_a_reason(owner: httpx.Client, data: bytes) -> None:
+def test_a_file_that_is_no_zip_ends_its_job_with_a_reason(owner: httpx.Client, data: bytes) -> None:
     answer = owner.post("/v1/jobs", files={"zip": ("photos.zip", data)})
     assert answer.status_code in (202, 400, 422), answer.text
     if answer.status_code == 202:
@@ -174,7 +176,7 @@ s3://photos/fine.jpg,6,f,
 """ % (b"[" * 60_000, b"9" * 10_000)
 
 
-def test_rows_of_a_spreadsheet_that_mean_harm_fail_alone(owner: httpx.Client) -> None:
+def test_hostile_rows_of_a_spreadsheet_fail_alone(owner: httpx.Client) -> None:
     job = owner.post("/v1/jobs", files={"manifest": ("rows.csv", CSV_ROWS)}).json()
     wait_for_items(owner, job["id"], 6)
     items = owner.get(f"/v1/jobs/{job['id']}/items").json()["items"]

@@ -1,4 +1,4 @@
-"""One API process and one receiver for all tests of webhooks; a key and a path for each."""
+"""One API process and one receiver for all webhook tests. Each test gets its own key and path."""
 
 import os
 import secrets
@@ -58,12 +58,12 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def caller(api: Api) -> Iterator[httpx.Client]:
-    """A client with a key of its own, so that no test hears another's jobs."""
+    """A client with its own key, so that it gets no events of other tests' jobs."""
     with api.caller() as client:
         yield client
 
 
 @pytest.fixture
 def path() -> str:
-    """Of the receiver, for one test."""
+    """A path on the receiver for one test."""
     return f"/{secrets.token_hex(4)}"

@@ -1,4 +1,4 @@
-"""A webhook's receiver that answers as planned, and keeps what it was told."""
+"""A webhook receiver that answers as planned and keeps the requests."""
 
 import threading
 from collections import defaultdict
@@ -27,14 +27,14 @@ class Received:
 
 
 class Receiver(LocalHTTPServer):
-    """Answers each path with what is planned for it, and then with 204."""
+    """Answers each path with its planned answers, and then with 204."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.plans: defaultdict[str, list[int | str | tuple[int, str]]] = defaultdict(list)
-        """Of each path: statuses, alone or with a `Retry-After`, or HANG, or DRIP."""
+        """Planned answers by path: statuses, alone or with a `Retry-After`, HANG, or DRIP."""
         self.received: defaultdict[str, list[Received]] = defaultdict(list)
         self.released = threading.Event()
 

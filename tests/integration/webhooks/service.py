@@ -1,4 +1,4 @@
-"""The service as its callers see it: a process, keys to it, jobs that end, their deliveries."""
+"""The service for webhook tests: an API process, its keys, finished jobs and their deliveries."""
 
 import signal
 import sys
@@ -14,7 +14,7 @@ from tests.waiting import eventually
 
 
 class Api:
-    """A process of the service, and keys to it."""
+    """An API process and its keys."""
 
     def __init__(self, folder: Path, env: dict[str, str], database: Database) -> None:
         self._folder, self._env, self._database = folder, env, database
@@ -57,7 +57,7 @@ def registered(caller: httpx.Client, url: str, **more: Any) -> dict[str, Any]:
 
 
 def finished_job(caller: httpx.Client) -> str:
-    """A job that ends by itself where no worker runs: its only row names no image."""
+    """A job that ends without a worker: the only row of its manifest names no image."""
     answer = caller.post(
         "/v1/jobs",
         files={"manifest": ("list.csv", b"key,sku\n,RED-40\n")},
@@ -83,7 +83,7 @@ def deliveries(caller: httpx.Client, **query: str) -> list[dict[str, Any]]:
 
 
 def settled(caller: httpx.Client, **query: str) -> dict[str, Any]:
-    """The newest delivery, when nothing more happens to it."""
+    """The newest delivery, once it has succeeded or was given up."""
 
     def look() -> dict[str, Any] | None:
         found = deliveries(caller, **query)

@@ -1,4 +1,4 @@
-"""Attempts as a receiver meets them: signed, repeated, bounded, given up."""
+"""Delivery attempts as a receiver sees them: signed, repeated, limited in time, given up."""
 
 import uuid
 from datetime import datetime
@@ -26,7 +26,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.timeout(60)
 
 
-def test_the_end_of_a_job_is_told_signed_and_listed(
+def test_the_end_of_a_job_is_sent_signed_and_listed(
     caller: httpx.Client, receiver: Receiver, path: str
 ) -> None:
     made = registered(caller, receiver.url(path))
@@ -45,7 +45,7 @@ def test_the_end_of_a_job_is_told_signed_and_listed(
     assert told["type"] == "job.finished"
     with pytest.raises(WebhookVerificationError):
         received.verified(new_secret())
-    # The body is as described, and says what the job says.
+    # The body follows the documentation and has the job's figures.
     JobEvent.model_validate_json(received.body)
     job = caller.get(f"/v1/jobs/{job_id}").json()
     assert told["data"]["counts"]["failed"] == 1
@@ -53,7 +53,7 @@ def test_the_end_of_a_job_is_told_signed_and_listed(
     assert {name: job[name] for name in told["data"]} == told["data"]
 
 
-def test_a_receiver_that_stumbles_hears_the_same_again(
+def test_a_failed_delivery_is_sent_again_unchanged(
     caller: httpx.Client, receiver: Receiver, path: str
 ) -> None:
     made = registered(caller, receiver.url(path))
@@ -77,7 +77,7 @@ def test_a_receiver_that_stumbles_hears_the_same_again(
     [((429, "1"), 1.0), ((503, "86400"), 1.5), ((500, "86400"), 0.0)],
     ids=["asked", "asked for a day", "asked with no reason to"],
 )
-def test_a_receiver_that_asks_for_silence_gets_it_within_bounds(
+def test_retry_after_is_respected_within_limits(
     caller: httpx.Client,
     receiver: Receiver,
     path: str,
@@ -99,7 +99,7 @@ def test_a_receiver_that_asks_for_silence_gets_it_within_bounds(
     assert (other - failed).total_seconds() >= least_s, "the second job's end is held back too"
 
 
-def test_what_can_t_be_sent_at_all_is_given_up_at_last(
+def test_an_undeliverable_event_is_given_up(
     caller: httpx.Client, receiver: Receiver, path: str, migrated_postgresql: Database
 ) -> None:
     made = registered(caller, receiver.url(path))
@@ -113,7 +113,7 @@ def test_what_can_t_be_sent_at_all_is_given_up_at_last(
     assert receiver.received[path] == []
 
 
-def test_gone_switches_off_until_the_caller_switches_on(
+def test_status_410_disables_the_webhook_until_the_caller_enables_it(
     caller: httpx.Client, receiver: Receiver, path: str
 ) -> None:
     made = registered(caller, receiver.url(path))
@@ -135,7 +135,7 @@ def test_gone_switches_off_until_the_caller_switches_on(
     assert len({one.id for one in receiver.received[path]}) == 1
 
 
-def test_a_redirect_is_a_failure_and_the_ladder_ends(
+def test_a_redirect_is_a_failure_and_attempts_end(
     caller: httpx.Client, receiver: Receiver, path: str
 ) -> None:
     made = registered(caller, receiver.url(path))
@@ -150,7 +150,7 @@ def test_a_redirect_is_a_failure_and_the_ladder_ends(
 
 
 @pytest.mark.parametrize("way", [HANG, DRIP])
-def test_no_receiver_holds_an_attempt_longer_than_its_time(
+def test_no_attempt_takes_longer_than_its_time_limit(
     caller: httpx.Client, receiver: Receiver, path: str, way: str
 ) -> None:
     registered(caller, receiver.url(path))
@@ -162,7 +162,7 @@ def test_no_receiver_holds_an_attempt_longer_than_its_time(
     assert "could not be reached" in delivery["log"][0]["detail"]
 
 
-def test_a_slow_receiver_holds_up_no_one_else(
+def test_a_slow_receiver_delays_no_other(
     api: Api, caller: httpx.Client, receiver: Receiver, path: str
 ) -> None:
     registered(caller, receiver.url(path))
@@ -177,14 +177,14 @@ def test_a_slow_receiver_holds_up_no_one_else(
     assert len(deliveries(caller, status="pending")) == 3, "the slow one is still at its first"
 
 
-def test_what_happened_is_told_though_the_process_is_killed(
+def test_events_are_sent_although_the_process_was_killed(
     api: Api, caller: httpx.Client, receiver: Receiver, path: str
 ) -> None:
     made = registered(caller, receiver.url(path))
     receiver.plans[path] = [HANG]
     job_id = cancelled_job(caller)
     eventually(lambda: receiver.received[path], "the first attempt")
-    api.kill()  # while the receiver has it, and nothing is noted
+    api.kill()  # while the receiver holds the request, before its result is recorded
     api.start()
     delivery = settled(caller)
     assert (delivery["status"], delivery["attempts"], len(delivery["log"])) == ("delivered", 2, 1)

@@ -1,4 +1,4 @@
-"""Webhooks and their secrets: made, exchanged, a job's own, and nobody else's."""
+"""Webhooks and their secrets: creation, rotation, a job's own webhook, and other keys' webhooks."""
 
 import json
 import uuid
@@ -42,7 +42,7 @@ def test_a_secret_is_shown_once_and_never_logged(
     assert '"progress_percent":10' in shown[2]
 
 
-def test_an_exchanged_secret_signs_along_for_a_while(
+def test_a_replaced_secret_still_signs_for_a_while(
     caller: httpx.Client, receiver: Receiver, path: str
 ) -> None:
     made = registered(caller, receiver.url(path))
@@ -69,7 +69,7 @@ def test_an_exchanged_secret_signs_along_for_a_while(
         late.verified(made["secret"])
 
 
-def test_a_job_s_own_webhook_hears_of_that_job_alone(
+def test_a_job_s_own_webhook_gets_events_of_that_job_only(
     caller: httpx.Client, receiver: Receiver, path: str
 ) -> None:
     secret = new_secret()
@@ -80,7 +80,7 @@ def test_a_job_s_own_webhook_hears_of_that_job_alone(
     [received] = receiver.received[path]
     assert received.verified(secret)["data"]["id"] == job_id
     assert caller.get("/v1/webhooks").json()["webhooks"] == []
-    # With files, it is a text part.
+    # In a multipart request the webhook is a text part.
     fields = {"webhook": json.dumps(webhook)}
     files = {"manifest": ("list.csv", b"key\n,\n")}
     assert caller.post("/v1/jobs", files=files, data=fields).status_code == 202
@@ -92,7 +92,7 @@ def test_a_job_s_own_webhook_hears_of_that_job_alone(
         assert wrong not in answer.text
 
 
-def test_what_is_another_key_s_is_not_there(
+def test_another_key_s_webhooks_are_not_found(
     api: Api, caller: httpx.Client, receiver: Receiver, path: str
 ) -> None:
     made = registered(caller, receiver.url(path))
@@ -118,7 +118,9 @@ def test_what_is_another_key_s_is_not_there(
     assert len(deliveries(caller)) == 1, "another's job is not told"
 
 
-def test_a_key_has_so_many_webhooks_and_no_more(caller: httpx.Client, receiver: Receiver) -> None:
+def test_the_number_of_webhooks_per_key_is_limited(
+    caller: httpx.Client, receiver: Receiver
+) -> None:
     kept = [registered(caller, receiver.url("/x"))["id"] for _ in range(2)]
     body = {"url": receiver.url("/x")}
     assert code_of(caller.post("/v1/webhooks", json=body), 409) == "too-many-webhooks"

@@ -87,7 +87,7 @@ def check(
     truth = _onnxruntime(onnx_file, output, inputs)
     if "Sigmoid" in model.postprocess:
         if truth.min() >= 0 and truth.max() <= 1:
-            raise BadOnnxError("The answers lie in 0..1 already: import it with --no-sigmoid")
+            raise BadOnnxError("The answers are in 0..1 already: import it with --no-sigmoid")
         truth = sigmoid(truth)
     elif truth.min() < -OUTSIDE or truth.max() > 1 + OUTSIDE:
         raise BadOnnxError(

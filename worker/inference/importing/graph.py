@@ -111,9 +111,7 @@ def ordered(nodes: Sequence[Node], output: str) -> list[Node]:
             if name in maker and state.get(id(maker[name])) != "done"
         ]
         if any(state.get(id(one)) == "open" for one in missing):
-            raise BadOnnxError(
-                f"The node {node.name or node.kind} reads what is made of its answer"
-            )
+            raise BadOnnxError(f"The node {node.name or node.kind} depends on its own output")
         if missing:
             stack.extend(missing)
             continue
@@ -121,13 +119,6 @@ def ordered(nodes: Sequence[Node], output: str) -> list[Node]:
         done.append(node)
         stack.pop()
     return done
-
-
-def operators_of(path: Path) -> set[str]:
-    """The operators that a file uses, before folding. For tests and messages."""
-    import onnx
-
-    return {node.op_type for node in onnx.load(str(path)).graph.node}
 
 
 def _fix_input(model: Any, size: tuple[int, int], file: str) -> str:
@@ -146,9 +137,9 @@ def _fix_input(model: Any, size: tuple[int, int], file: str) -> str:
     if len(own) != 4 or own[1] not in (0, 3):
         raise BadOnnxError(f"{file} takes an input of shape {own}; a photo is [N, 3, H, W]")
     if any(side and side != wanted for side, wanted in zip(own[2:], size, strict=True)):
-        raise BadOnnxError(f"{file} takes photos of {own[2]}×{own[3]} only: give that as --size")
+        raise BadOnnxError(f"{file} takes photos of {own[2]}×{own[3]} only: pass that as --size")
     if tensor.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
-        raise BadOnnxError(f"{file} takes an input that is no fp32 or fp16")
+        raise BadOnnxError(f"{file} takes an input that is neither fp32 nor fp16")
     for dim, value in zip(tensor.shape.dim, shape, strict=True):
         dim.dim_value = value
     name: str = entry.name

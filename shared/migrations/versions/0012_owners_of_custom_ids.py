@@ -8,8 +8,8 @@ from alembic import op
 
 from shared.migrations.online_indexes import create_index, drop_index
 
-revision = "0013"
-down_revision = "0012"
+revision = "0012"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 

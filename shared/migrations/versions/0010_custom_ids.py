@@ -2,8 +2,8 @@
 
 from shared.migrations.online_indexes import create_index, drop_index
 
-revision = "0011"
-down_revision = "0010"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 

@@ -1,4 +1,4 @@
-"""The clients' view of a job's events, when the connection breaks between them."""
+"""The clients' streams of a job's events when the connection breaks."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from tests.http_servers import LocalHTTPServer
 
 
 class Breaking(LocalHTTPServer):
-    """Tells of `states` one at a time, each connection one, beginning behind the id it is sent."""
+    """Sends one of `states` per connection, starting after the id that the client sends."""
 
     daemon_threads = True
 
@@ -85,14 +85,14 @@ both = pytest.mark.parametrize("kind", ["sync", "async"])
 
 
 @both
-def test_a_broken_stream_goes_on_behind_the_last_event(kind: str, breaking: Breaking) -> None:
+def test_a_broken_stream_continues_after_the_last_event(kind: str, breaking: Breaking) -> None:
     jobs = heard(kind, breaking.url, "a-job")
     assert [job["status"] for job in jobs] == breaking.states
     assert breaking.asked == [None, "accepted", "running"]
 
 
 @both
-def test_what_is_refused_is_an_error(kind: str, breaking: Breaking) -> None:
+def test_a_refused_stream_is_an_error(kind: str, breaking: Breaking) -> None:
     with pytest.raises(ApiError) as caught:
         heard(kind, breaking.url, "missing")
     assert caught.value.code == "job-not-found"
@@ -100,7 +100,7 @@ def test_what_is_refused_is_an_error(kind: str, breaking: Breaking) -> None:
 
 
 @both
-def test_a_stream_that_never_says_anything_is_given_up(
+def test_a_silent_stream_times_out(
     kind: str, breaking: Breaking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.client.event_stream.RECONNECT_DELAY_S", 0.01)

@@ -1,4 +1,4 @@
-"""Deliveries looked up and sent again: through the API, the command and both clients."""
+"""Listing deliveries and sending them again: through the API, the command and both clients."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.timeout(60)
 
 
-def test_deliveries_come_in_pages_and_can_be_counted(
+def test_deliveries_are_listed_in_pages_and_counted(
     api: Api, caller: httpx.Client, receiver: Receiver, path: str
 ) -> None:
     registered(caller, receiver.url(path))

@@ -1,0 +1,210 @@
+"""Mending: strokes reach the finished file, survive a reload, and meet no other customer."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from api.client import MattingClient
+from deploy.stack.stack import Stack
+from tests.browser.conftest import PHONE
+from tests.browser.test_jobs import check_barriers
+from tests.waiting import eventually
+
+WIDTH, HEIGHT = 400, 300
+CENTRE = (200, 150)
+"""Of the red disc in the photo, whose radius is 90 pixels."""
+CORNER = (30, 30)
+
+
+@pytest.fixture
+def item(client: MattingClient, photos: Path) -> str:
+    """A finished image."""
+    job = client.submit_files([(photos / "shoe.jpg", "shoe.jpg")])
+    client.wait(job["id"])
+    (found,) = client.items(job["id"])
+    assert found["status"] == "succeeded"
+    return found["id"]
+
+
+def state(stack: Stack, item: str) -> dict[str, Any]:
+    """The image as the API tells it."""
+    answer = httpx.get(
+        f"{stack.address.api_url}/v1/items/{item}",
+        headers={"Authorization": f"Bearer {stack.secrets.api_key}"},
+    )
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+def result_alpha(stack: Stack, item: str) -> NDArray[np.uint8]:
+    """The alpha of the finished file: [300, 400] uint8."""
+    answer = httpx.get(
+        f"{stack.address.api_url}/v1/items/{item}/result",
+        headers={"Authorization": f"Bearer {stack.secrets.api_key}"},
+        follow_redirects=True,
+    )
+    return np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGBA"))[..., 3]
+
+
+def open_mend(opened: Callable[..., Page], item: str, **more: object) -> Page:
+    page = opened(f"/console/items/{item}/mend", **more)
+    page.locator("#board[data-ready=yes]").wait_for()
+    return page
+
+
+def on_screen(page: Page, x: float, y: float) -> tuple[float, float]:
+    """Where a pixel of the photo is, while the whole photo is shown."""
+    box = page.locator("#canvas").bounding_box()
+    assert box is not None
+    scale = min(box["width"] / WIDTH, box["height"] / HEIGHT)
+    left = box["x"] + (box["width"] - WIDTH * scale) / 2
+    top = box["y"] + (box["height"] - HEIGHT * scale) / 2
+    return left + x * scale, top + y * scale
+
+
+def drag(page: Page, start: tuple[int, int], end: tuple[int, int]) -> None:
+    page.mouse.move(*on_screen(page, *start))
+    page.mouse.down()
+    page.mouse.move(*on_screen(page, *end), steps=8)
+    page.mouse.up()
+
+
+def brush(page: Page, tool: str, *, softness: int = 0, edge_aware: bool = False) -> None:
+    page.get_by_role("button", name=tool, exact=False).first.click()
+    page.locator("#size").fill("70")
+    page.get_by_label("Softness").fill(str(softness))
+    page.get_by_label("Stop at edges").set_checked(edge_aware)
+
+
+def save(page: Page) -> None:
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#state")).to_contain_text("Saved", timeout=60_000)
+
+
+def test_strokes_are_in_the_finished_file(
+    opened: Callable[..., Page], item: str, stack: Stack
+) -> None:
+    before = result_alpha(stack, item)
+    assert before[CENTRE[::-1]] > 200
+    assert before[CORNER[::-1]] < 50
+    page = open_mend(opened, item)
+    brush(page, "Erase")
+    drag(page, CENTRE, (CENTRE[0] + 30, CENTRE[1]))
+    brush(page, "Restore")
+    drag(page, CORNER, CORNER)
+    expect(page.locator("#board")).to_have_attribute("data-steps", "2")
+    check_barriers(page)
+    save(page)
+    after = result_alpha(stack, item)
+    assert after[CENTRE[::-1]] < 20
+    assert after[CENTRE[1], CENTRE[0] + 30] < 20
+    assert after[CORNER[::-1]] > 235
+    far = np.s_[200:230, 190:210]  # within the disc, away from both strokes
+    assert np.abs(after[far].astype(int) - before[far].astype(int)).max() <= 2
+    expect(page.get_by_text("Version 2")).to_be_visible()
+    page.get_by_role("button", name="Use this one").click()
+    expect(page.locator("#versions .tag")).to_have_count(1)
+    assert result_alpha(stack, item)[CENTRE[::-1]] > 200
+
+
+def test_strokes_survive_a_reload_and_can_be_undone(
+    opened: Callable[..., Page], item: str, stack: Stack
+) -> None:
+    page = open_mend(opened, item, viewport=PHONE)
+    brush(page, "Erase")
+    for y in (120, 150, 180):
+        drag(page, (150, y), (250, y))
+    expect(page.locator("#board")).to_have_attribute("data-steps", "3")
+    page.reload()
+    page.locator("#board[data-ready=yes]").wait_for()
+    expect(page.locator("#state")).to_contain_text("last time are back: 3")
+    page.locator("#canvas").focus()
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+Shift+z")
+    expect(page.locator("#board")).to_have_attribute("data-steps", "2")
+    save(page)
+    after = result_alpha(stack, item)
+    assert after[120, 200] < 20
+    assert after[150, 200] < 20
+
+
+def test_the_brush_stops_at_an_edge_if_it_is_told_to(
+    opened: Callable[..., Page], item: str, stack: Stack
+) -> None:
+    page = open_mend(opened, item)
+    brush(page, "Erase", edge_aware=True)
+    beside = (CENTRE[0] + 98, CENTRE[1])  # the brush reaches 24 pixels, 16 of them into the disc
+    drag(page, beside, beside)
+    expect(page.locator("#state")).not_to_contain_text("Loading")
+    brush(page, "Restore")
+    drag(page, CORNER, CORNER)
+    save(page)
+    assert result_alpha(stack, item)[CENTRE[1], CENTRE[0] + 80] > 200
+
+
+def test_an_image_that_changed_meanwhile_is_not_overwritten_unasked(
+    opened: Callable[..., Page], item: str, stack: Stack
+) -> None:
+    first = open_mend(opened, item)
+    second = opened(f"/console/items/{item}/mend", context=first.context)
+    second.locator("#board[data-ready=yes]").wait_for()
+    brush(first, "Erase")
+    drag(first, CENTRE, CENTRE)
+    brush(second, "Restore")
+    drag(second, CORNER, CORNER)
+    second.get_by_role("button", name="Save").click()
+    expect(second.locator("#state")).to_contain_text("Saved", timeout=60_000)
+    first.get_by_role("button", name="Save").click()
+    first.get_by_role("button", name="Take mine").wait_for()
+    assert result_alpha(stack, item)[CENTRE[::-1]] > 200
+    first.get_by_role("button", name="Take mine").click()
+    expect(first.locator("#state")).to_contain_text("Saved", timeout=60_000)
+    assert result_alpha(stack, item)[CENTRE[::-1]] < 20
+
+
+def test_a_session_that_ends_costs_no_stroke(
+    opened: Callable[..., Page], item: str, stack: Stack
+) -> None:
+    page = open_mend(opened, item)
+    brush(page, "Erase")
+    drag(page, CENTRE, CENTRE)
+    page.context.clear_cookies()
+    page.get_by_role("button", name="Save").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("Your session has ended")
+    with page.context.expect_page() as other:
+        alert.get_by_role("link", name="Sign in").click()
+    other.value.get_by_label("API key").fill(stack.secrets.api_key)
+    other.value.keyboard.press("Enter")
+    expect(other.value.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
+    save(page)
+    assert result_alpha(stack, item)[CENTRE[::-1]] < 20
+
+
+def test_selected_images_are_done_again_with_other_options(
+    opened: Callable[..., Page], item: str, stack: Stack
+) -> None:
+    page = opened(f"/console/jobs/{state(stack, item)['job_id']}")
+    page.get_by_label("Select shoe.jpg").check()
+    page.get_by_role("button", name="Redo with").click()
+    page.get_by_label("Other options").fill('{"format": "webp"}')
+    page.get_by_role("button", name="Start").click()
+    eventually(lambda: state(stack, item)["version"] == 2, "the second version")
+    expect(page.locator(".mark", has_text="being made again")).to_have_count(0)
+    assert state(stack, item)["result_format"] == "webp"
+
+
+def test_another_customer_mends_nothing_of_it(
+    opened: Callable[..., Page], item: str, new_key: Callable[..., str]
+) -> None:
+    page = opened(f"/console/items/{item}/mend", new_key())
+    expect(page.get_by_text(f"There is no item {item}")).to_be_visible()

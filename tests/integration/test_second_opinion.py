@@ -1,0 +1,190 @@
+"""The second opinion with the real U²-NetP, and an image on its way through two workers."""
+
+import uuid
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from shared import job_store
+from shared.database import Database
+from shared.errors import StorageError
+from shared.jobs import JobStatus
+from shared.models import Item, Job
+from shared.options import Options, Profile
+from shared.settings import Settings
+from shared.storage import Storage
+from tests.integration.stored_jobs import assert_counters_match_rows, expire_leases
+from tests.integration.test_batch_runner import Flaky, submit
+from tests.unit.test_second_opinions import Red, Shelf
+from worker.consumer.batch_runner import BatchRunner
+from worker.consumer.circuit_breaker import CircuitBreaker
+from worker.consumer.other_workers import OtherWorkers
+from worker.inference.predictor import load_predictor
+from worker.pipeline.model_router import ModelRouter
+from worker.pipeline.pipeline import Pipeline, WorkItem
+from worker.pipeline.second_opinions import SecondOpinions
+from worker.pipeline.work_items import requested_outputs
+
+
+def test_the_real_second_model_mends_a_doubtful_photo_of_a_batch(jpeg: bytes) -> None:
+    settings = Settings()
+    real = load_predictor(settings.model_copy(update={"model": "u2netp", "predict_streams": 1}))
+    shelf = Shelf(jpeg)
+    seconds = SecondOpinions(settings, {"u2netp": real}.get)
+    pipeline = Pipeline(Red(0.6), shelf, settings, second=seconds)
+    asked = [Options(), Options(second_model="none"), Options(profile=Profile.EXACT)]
+    items = [
+        WorkItem(
+            item_id=f"{number}",
+            bucket="photos",
+            key=f"{number}",
+            options=options,
+            outputs=requested_outputs(options, [f"r{number}"]),
+        )
+        for number, options in enumerate(asked)
+    ]
+    outcomes = pipeline.run_many(items)
+    pipeline.close()
+    real.close()
+    assert [one.error for one in outcomes] == [None, None, None]
+    assert [one.model for one in outcomes] == ["u2netp", "builtin", "u2netp"]
+    assert [bool(one.review) for one in outcomes] == [False, True, False]
+    for number, opaque in enumerate((255, 153, 255)):
+        picture = cv2.imdecode(np.frombuffer(shelf.stored[f"r{number}"], np.uint8), -1)
+        assert picture is not None
+        assert picture.shape == (300, 400, 4)
+        assert abs(int(picture[150, 200, 3]) - opaque) < 12
+        assert picture[5, 5, 3] < 10
+
+
+class Workers:
+    """A worker of the first model and one of the second, on one database and storage."""
+
+    def __init__(self, database: Database, storage: Storage, settings: Settings) -> None:
+        self.database = database
+        self.store = Flaky(storage, 0)
+        self.runners: dict[str, BatchRunner] = {}
+        self.pipelines: list[Pipeline] = []
+        others = OtherWorkers(database, settings)
+        for model, alpha in (("builtin", 0.7), ("u2netp", 1.0)):
+            seconds = SecondOpinions(settings, lambda _: None, others.serve)
+            own = settings.model_copy(update={"model": model})
+            pipeline = Pipeline(Red(alpha), self.store, own, second=seconds)
+            router = ModelRouter({model: pipeline}, "builtin")
+            breaker = CircuitBreaker(storage.ping)
+            self.runners[model] = BatchRunner(database, router, settings, model, breaker)
+            self.pipelines.append(pipeline)
+
+    def announce(self, model: str) -> None:
+        """The worker of this model reports that it is warm."""
+        with self.database.transaction() as session:
+            job_store.register_worker(session, model, {"models": [model]})
+
+    def close(self) -> None:
+        for pipeline in self.pipelines:
+            pipeline.close()
+
+
+@pytest.fixture
+def workers(database: Database, storage: Storage, settings: Settings) -> Iterator[Workers]:
+    quick = settings.model_copy(update={"retry_base_s": 0.001, "max_attempts": 2})
+    workers = Workers(database, storage, quick)
+    yield workers
+    workers.close()
+
+
+def item_of(database: Database, job_id: uuid.UUID) -> Item:
+    with database.transaction() as session:
+        return session.scalars(sa.select(Item).where(Item.job_id == job_id)).one()
+
+
+def due(database: Database, job_id: uuid.UUID) -> list[str | None]:
+    """The models on whose queues the job's images are due."""
+    with database.transaction() as session:
+        return [one.model for one in job_store.publishable(session, job_id, ahead=9)]
+
+
+def test_a_doubtful_image_goes_through_the_queue_of_the_second_model(
+    database: Database, storage: Storage, workers: Workers, jpeg: bytes
+) -> None:
+    workers.announce("u2netp")
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    assert workers.runners["builtin"].run_many(messages) == ["forwarded"]
+    assert workers.runners["builtin"].held == []
+    waiting = item_of(database, job_id)
+    assert (waiting.status, waiting.forwarded_to, waiting.result_key) == ("queued", "u2netp", None)
+    assert_counters_match_rows(database, job_id)
+    assert due(database, job_id) == ["u2netp"]
+
+    # A late message of the first queue: that worker may not decide.
+    (refused,) = workers.runners["builtin"].run_many(messages)
+    assert getattr(refused, "code", refused) == "model-not-served"
+    assert workers.runners["u2netp"].run_many(messages) == ["succeeded"]
+    assert workers.runners["u2netp"].run_many(messages) == [None]
+    done = item_of(database, job_id)
+    assert (done.status, done.matte_model, done.needs_review) == ("succeeded", "u2netp", False)
+    assert done.fingerprint is None
+    with database.transaction() as session:
+        job = session.get_one(Job, job_id)
+        assert (job.status, job.succeeded) == (JobStatus.FINISHED, 1)
+    assert_counters_match_rows(database, job_id)
+
+
+def test_a_forwarded_image_keeps_its_tries(
+    database: Database, storage: Storage, workers: Workers, jpeg: bytes
+) -> None:
+    """Two are allowed, whichever worker fails or dies."""
+    workers.announce("u2netp")
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    workers.runners["builtin"].run_many(messages)
+    workers.store.failures = 1
+    (failed,) = workers.runners["u2netp"].run_many(messages)
+    assert isinstance(failed, StorageError)
+    assert due(database, job_id) == ["u2netp"]
+    assert workers.runners["u2netp"].run_many(messages) == ["succeeded"]
+
+
+def test_an_image_whose_job_is_cancelled_is_not_forwarded(
+    database: Database, storage: Storage, workers: Workers, jpeg: bytes
+) -> None:
+    workers.announce("u2netp")
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    put = workers.store.put
+
+    def cancelled(key: str, data: bytes, content_type: str) -> None:
+        with database.transaction() as session:
+            job_store.cancel_job(session, job_id)
+        put(key, data, content_type)
+
+    workers.store.put = cancelled  # type: ignore[method-assign]  # while the handover is written
+    assert workers.runners["builtin"].run_many(messages) == ["cancelled"]
+    assert item_of(database, job_id).status == "cancelled"
+    assert_counters_match_rows(database, job_id)
+
+
+def test_a_worker_that_dies_with_a_forwarded_image_leaves_it_to_the_next(
+    database: Database, storage: Storage, workers: Workers, jpeg: bytes
+) -> None:
+    workers.announce("u2netp")
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    workers.runners["builtin"].run_many(messages)
+    with database.transaction() as session:
+        ids = [uuid.UUID(messages[0]["item"])]
+        job_store.claim_many(session, ids, job_ids=[job_id], owner="dies", lease_s=20)
+    expire_leases(database)
+    with database.transaction() as session:
+        assert job_store.release_expired_leases(session, max_attempts=2) == 1
+    assert due(database, job_id) == ["u2netp"]
+    assert workers.runners["u2netp"].run_many(messages) == ["succeeded"]
+
+
+def test_without_a_worker_of_the_second_model_the_first_result_stands(
+    database: Database, storage: Storage, workers: Workers, jpeg: bytes
+) -> None:
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    assert workers.runners["builtin"].run_many(messages) == ["succeeded"]
+    done = item_of(database, job_id)
+    assert (done.matte_model, done.needs_review, done.fingerprint) == ("builtin", True, None)

@@ -1,0 +1,81 @@
+"""Whose matte is kept when a second model was asked."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from shared.jobs import Reason
+from shared.settings import Settings
+from tests.unit.test_review import disc, scene
+from worker.imaging.arrays import Plane
+from worker.imaging.choosing import Kept, Opinion, choose, far_apart, is_doubtful
+from worker.imaging.matte_metrics import measure
+from worker.imaging.prepared import PreparedImage
+from worker.imaging.review import reasons
+
+
+def opinion(alpha: Plane) -> Opinion:
+    prepared = scene(disc())
+    metrics = measure(alpha, prepared, 1_000)
+    return Opinion(alpha, prepared, metrics, tuple(reasons(metrics, Settings())))
+
+
+def scene_of(alpha: Plane) -> PreparedImage:
+    return PreparedImage(np.zeros((3, *alpha.shape), np.float32), (("resize", (1_000, 1_300)),))
+
+
+HAZY, CLEAR = opinion(disc(softness=40)), opinion(disc())
+EMPTY = opinion(np.zeros_like(disc()))
+UNDECIDED = opinion(disc(softness=4) * np.float32(0.6))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        (HAZY, CLEAR, Kept.SECOND),
+        (EMPTY, CLEAR, Kept.SECOND),
+        (HAZY, EMPTY, Kept.FIRST),
+        (EMPTY, EMPTY, Kept.FIRST),
+        (CLEAR, UNDECIDED, Kept.FIRST),
+        (CLEAR, HAZY, Kept.FIRST),
+        (HAZY, HAZY, Kept.SECOND),
+        (UNDECIDED, CLEAR, Kept.SECOND),
+    ],
+)
+def test_the_second_matte_is_kept_unless_it_could_not_decide_itself(
+    first: Opinion, second: Opinion, kept: Kept
+) -> None:
+    assert choose(first, second) is kept
+
+
+def test_mattes_of_two_subjects_are_far_apart() -> None:
+    left, right = opinion(disc(x=110, radius=60)), opinion(disc(x=300, radius=60))
+    assert far_apart(left, right)
+    assert not far_apart(opinion(disc(radius=85)), CLEAR)
+    smaller = cv2.resize(CLEAR.alpha, (320, 320), interpolation=cv2.INTER_AREA).astype(np.float32)
+    assert not far_apart(CLEAR, CLEAR._replace(alpha=smaller, prepared=scene_of(smaller)))
+
+
+def test_a_blurred_or_small_photo_is_no_reason_to_ask_again() -> None:
+    assert not is_doubtful([])
+    assert not is_doubtful([Reason.BLURRED, Reason.SMALL])
+    assert all(is_doubtful([one]) for one in set(Reason) - {Reason.BLURRED, Reason.SMALL})
+
+
+def test_the_metrics_do_not_depend_on_the_networks_normalisation() -> None:
+    plain = scene(disc())
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    low, gain = (np.array(one, np.float32)[:, None, None] for one in (mean, std))
+    imagenet = replace(
+        plain,
+        tensor=(((plain.tensor + 1) / 2 - low) / gain).astype(np.float32),
+        gain=(2 * std[0], 2 * std[1], 2 * std[2]),
+        offset=(2 * mean[0] - 1, 2 * mean[1] - 1, 2 * mean[2] - 1),
+    )
+    assert np.allclose(imagenet.pixels(), plain.tensor, atol=1e-5)
+    ours, theirs = (measure(disc(), one, 1_000) for one in (plain, imagenet))
+    assert theirs.hidden == pytest.approx(ours.hidden, abs=0.01)
+    assert theirs.alike == pytest.approx(ours.alike, abs=0.01)
+    assert theirs.sharpness == pytest.approx(ours.sharpness, rel=0.01)

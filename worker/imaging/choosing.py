@@ -1,0 +1,80 @@
+"""Choosing between two models' mattes of one photo.
+
+The second model is asked about mattes with review reasons. On labelled photos its matte was nearly
+always the better one, except where it could not decide itself: then it is more half-transparent
+than the first one, and has more signs of trouble altogether. The mean of both was worse than the
+better one.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from shared.jobs import Reason
+from worker.imaging.arrays import Alpha
+from worker.imaging.matte_metrics import MatteMetrics, difference
+from worker.imaging.prepared import PreparedImage
+
+OF_THE_PHOTO = frozenset({Reason.BLURRED, Reason.SMALL})
+"""Reasons that hold whatever the matte is: another model would say the same."""
+
+UNDECIDED_MARGIN = 0.05
+"""A second matte whose half-transparent share exceeds the first one's by this could not decide."""
+
+
+FAR_APART = 0.5
+"""Mattes that differ by more than this share of the subject show two different subjects, and which
+one is meant, a person must say: more than half of these photos were bad whichever was kept."""
+
+
+class Kept(StrEnum):
+    """Whose matte is kept."""
+
+    FIRST = "first"
+    SECOND = "second"
+
+
+class Opinion(NamedTuple):
+    """A model's matte of a photo."""
+
+    alpha: Alpha
+    prepared: PreparedImage
+    metrics: MatteMetrics
+    reasons: tuple[Reason, ...]
+    fit: float = 1.0
+    """The share of the points of the option `subject` that the matte agrees with."""
+
+
+def is_doubtful(reasons: Sequence[Reason]) -> bool:
+    """Whether another model may do better."""
+    return not OF_THE_PHOTO.issuperset(reasons)
+
+
+def choose(first: Opinion, second: Opinion) -> Kept:
+    """Whose matte to keep, if the first one is doubtful or agrees with few points."""
+    if first.fit != second.fit:
+        return Kept.FIRST if first.fit > second.fit else Kept.SECOND
+    if Reason.EMPTY in second.reasons:
+        return Kept.FIRST
+    if Reason.EMPTY in first.reasons:
+        return Kept.SECOND
+    undecided = second.metrics.soft > first.metrics.soft + UNDECIDED_MARGIN
+    worse = _trouble(second.metrics) > _trouble(first.metrics)
+    return Kept.FIRST if undecided and worse else Kept.SECOND
+
+
+def far_apart(first: Opinion, second: Opinion) -> bool:
+    """Whether two mattes of a photo differ so much that either may be wrong."""
+    ours = first.prepared.without_padding(first.alpha)
+    theirs = second.prepared.without_padding(second.alpha)
+    size = theirs.shape[1], theirs.shape[0]
+    resized = cv2.resize(ours, size, interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
+    return difference(resized, theirs) > FAR_APART
+
+
+def _trouble(metrics: MatteMetrics) -> float:
+    """Shares of subject and edge that speak against a matte, added up."""
+    return metrics.soft + metrics.hidden + metrics.alike
