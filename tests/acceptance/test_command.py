@@ -262,6 +262,11 @@ def test_marked_results_are_listed_and_judged_on_the_terminal(
     [item] = json.loads(matting("review", job_id, "--json", *data).stdout)
     assert matting("review", job_id, "--reject", item["id"], *data).returncode == 0
     assert json.loads(matting("review", job_id, "--json", *data).stdout) == []
+    told = matting("retry", job_id, *data).stderr
+    assert "0 failed images to try again; 1 rejected" in told
+    again = matting("retry", job_id, "--rejected", "--option", "crop=true", *data)
+    assert again.returncode == 0, again.stderr
+    assert "1 rejected images are made again" in again.stderr
 
     # with a terminal: it asks
     matting("submit", str(tiny), "--wait", *data)
