@@ -275,6 +275,7 @@ def test_marked_results_are_listed_and_judged_on_the_terminal(
     typed = subprocess.run(
         ["script", "-qec", command, "/dev/null"],
         input="?\na\n",
+        env=os.environ | {"TERM": "dumb"},  # no colours between the words
         capture_output=True,
         text=True,
         timeout=60,
