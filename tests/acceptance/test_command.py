@@ -264,9 +264,9 @@ def test_marked_results_are_listed_and_judged_on_the_terminal(
     assert json.loads(matting("review", job_id, "--json", *data).stdout) == []
     told = matting("retry", job_id, *data).stderr
     assert "0 failed images to try again; 1 rejected" in told
-    again = matting("retry", job_id, "--rejected", "--option", "crop=true", *data)
-    assert again.returncode == 0, again.stderr
-    assert "1 rejected images are made again" in again.stderr
+    redone = matting("retry", job_id, "--rejected", "--option", "crop=true", *data)
+    assert redone.returncode == 0, redone.stderr
+    assert "1 rejected images are made again" in redone.stderr
 
     # with a terminal: it asks
     matting("submit", str(tiny), "--wait", *data)
