@@ -15,8 +15,10 @@ from PIL import AvifImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from pillow_heif import HeifImageFile
 
 from shared.errors import CameraRawError, NotAnImageError
+from shared.jpeg_segments import without_broken_segments
 from shared.photo_kinds import HEAD_BYTES, other_kind, photo_kind, raw_kind
 from shared.png_chunks import readable_png, too_many_parts
+from shared.psd_header import open_psd
 from shared.tiff_header import refuse_other_tiff
 
 MOST_READS = 300_000
@@ -73,6 +75,8 @@ def open_header(data: bytes) -> PIL.Image.Image:
         refuse_other_tiff(data)
     elif kind == "PNG":
         data = readable_png(data)
+    elif kind == "PSD":
+        return open_psd(data)
     file = _Measured(data)
     try:
         if kind == "HEIF":
@@ -84,7 +88,12 @@ def open_header(data: bytes) -> PIL.Image.Image:
             return header
     except SyntaxError as error:
         raise UnidentifiedImageError(str(error)) from error
-    return PIL.Image.open(file, formats=(kind,))
+    try:
+        return PIL.Image.open(file, formats=(kind,))
+    except UnidentifiedImageError:
+        if kind != "JPEG":
+            raise
+        return PIL.Image.open(_Measured(without_broken_segments(data)), formats=(kind,))
 
 
 def orientation_of(header: PIL.Image.Image) -> int:

@@ -37,7 +37,7 @@ MAX_UNPACKED_BYTES = 1024**2
 
 def too_many_parts() -> TooCostlyImageError:
     """The error for a file with too many parts."""
-    return TooCostlyImageError("The file is cut into far more parts than programs write")
+    return TooCostlyImageError("The file has far more parts than programs write")
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

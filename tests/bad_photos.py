@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tests.photo_bombs import bombs
 from tests.photo_files import drawn, heif, png, run_length_bmp, saved
+from tests.photo_matrix import psd
 
 ARITHMETIC_JPEG = base64.b64decode(
     "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwgJC4nICIs"
@@ -44,6 +45,8 @@ def good() -> dict[str, bytes]:
     clear.putalpha(PIL.Image.linear_gradient("L").resize(image.size))
     files["clear.png"] = saved(clear, "PNG")
     files["phone.heic"] = heif(image)
+    pixels = np.asarray(image.resize((24, 16))).astype(np.int64)
+    files["layers.psd"] = psd(pixels, 3, 8, has_alpha=False, packed_rows=True)
     files["modern.avif"] = saved(image, "AVIF")
     files["grey-alpha.png"] = saved(image.convert("LA"), "PNG")
     files["bilevel.png"] = saved(image.convert("1"), "PNG")

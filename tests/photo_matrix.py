@@ -57,6 +57,7 @@ def matrix() -> Iterator[Sample]:
     yield from tiffs()
     yield from bmps()
     yield from phones()
+    yield from psds()
 
 
 def read_by_vips(data: bytes) -> NDArray[np.uint8]:
@@ -387,3 +388,48 @@ def phones() -> Iterator[Sample]:
             yield Sample(f"heic-{mode}-turn{turn}", heif(image, exif=block), upright(seen, turn))
         data = saved(image, "AVIF", quality=100, subsampling="4:4:4", exif=block)
         yield Sample(f"avif-{mode}-turn{turn}", data, upright(seen, turn))
+
+
+def psds() -> Iterator[Sample]:
+    """Photoshop documents, packed and not, with transparency and with a saved selection."""
+    for mode, bits, alpha, packed_rows in product(
+        (1, 3, 4), (8, 16), (None, "clear", "mask"), (0, 1)
+    ):
+        count = {1: 1, 3: 3, 4: 4}[mode]
+        full = 2**bits - 1
+        light = gradient(count, full)
+        cover = np.full((HEIGHT, WIDTH, 1), full)
+        if alpha:
+            cover = np.flipud(gradient(1, full))
+        stored = light
+        if alpha == "clear" and mode != 4:
+            stored = np.rint((light * cover + full * (full - cover)) / full).astype(np.int64)
+        planes = np.dstack([stored, cover]) if alpha else stored
+        data = psd(planes, mode, bits, has_alpha=alpha == "clear", packed_rows=bool(packed_rows))
+        share = light / full
+        if mode == 4:
+            share = share[..., :3] * share[..., 3:]
+        seen = np.broadcast_to(share, (HEIGHT, WIDTH, 3))
+        cover = cover / full if alpha == "clear" else np.ones((HEIGHT, WIDTH, 1))
+        pixels = np.rint(np.dstack([seen, cover]) * 255).astype(np.uint8)
+        yield Sample(f"psd-{mode}-{bits}-{alpha}-{packed_rows}", data, pixels)
+
+
+def psd(
+    planes: NDArray[np.int64], mode: int, bits: int, *, has_alpha: bool, packed_rows: bool
+) -> bytes:
+    """A Photoshop document of its merged picture and one empty layer."""
+    height, width, channels = planes.shape
+    header = struct.pack(">4sH6xHIIHH", b"8BPS", 1, channels, height, width, bits, mode)
+    layer = struct.pack(">h", -1 if has_alpha else 1)
+    layers = struct.pack(">II", len(layer) + 4, len(layer)) + layer
+    rows = [
+        row.astype(">u2" if bits == 16 else "u1").tobytes()
+        for plane in np.moveaxis(planes, -1, 0)
+        for row in plane
+    ]
+    if packed_rows:  # PackBits: literal runs of up to 128 bytes
+        rows = [bytes((len(row) - 1,)) + row for row in rows]
+    lengths = b"".join(struct.pack(">H", len(row)) for row in rows) if packed_rows else b""
+    body = struct.pack(">H", packed_rows) + lengths + b"".join(rows)
+    return header + bytes(4) + bytes(4) + layers + body

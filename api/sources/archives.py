@@ -31,6 +31,9 @@ MAX_DIRECTORY_BYTES = 64 * 1024**2
 
 READ_BYTES = 1024**2
 
+LOCAL_HEADER_BYTES = 30
+"""The least that precedes an entry's bytes (APPNOTE 4.3.7)."""
+
 UTF8_FLAG = 0x800
 """Bit of an entry's flags: its name is UTF-8. macOS writes UTF-8 and does not set it."""
 
@@ -55,6 +58,7 @@ class Archive:
             self._zip = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
             raise BadArchiveError(f"The zip file is damaged: {error}") from error
+        _refuse_overlaps(self._zip)
         self._settings = settings
         self._photos = [
             entry
@@ -117,6 +121,17 @@ class Archive:
         except (NotImplementedError, RuntimeError) as error:  # an unknown compression method
             raise BadArchiveError(f"{entry.filename!r} can't be unpacked: {error}") from error
         return data
+
+
+def _refuse_overlaps(archive: zipfile.ZipFile) -> None:
+    """Refuse a zip file whose entries share bytes. 100 kB in which a thousand entries share one
+    photo unpack to 20 GB. Python's own check came after 3.11.7 and compares only what it reads.
+    """
+    entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
+    starts = [entry.header_offset for entry in entries[1:]] + [archive.start_dir]
+    for entry, following in zip(entries, starts, strict=False):
+        if entry.header_offset + LOCAL_HEADER_BYTES + entry.compress_size > following:
+            raise BadArchiveError("Entries of the zip file share the same bytes")
 
 
 def _says_nothing(name: str) -> bool:

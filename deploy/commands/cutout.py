@@ -1,12 +1,11 @@
 """`matting cutout`: runs the worker's pipeline on local files, without server and queue."""
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,16 @@ from rich.markup import escape
 from api.client import NamedItem, result_names
 from deploy.commands.progress import bar, console
 from deploy.commands.result_files import ResultFolder, TargetExistsError
+from deploy.commands.second_models import SecondModels
 from deploy.commands.written_files import WrittenFiles
 from deploy.local_photos import LocalPhotos, printable
 from shared.errors import ImageTimeoutError, ResultsAmongPhotosError
 from shared.options import Options
 from shared.settings import Settings
 from worker.concurrency.watchdog import Watchdog
-from worker.inference.catalog import find_model
-from worker.inference.predictor import Predictor, load_predictor
+from worker.inference.predictor import load_predictor
 from worker.inference.tuning import batch_sizes
 from worker.pipeline.pipeline import Outcome, Pipeline, WorkItem
-from worker.pipeline.second_opinions import SecondOpinions
 from worker.pipeline.work_items import requested_outputs
 
 
@@ -66,10 +64,7 @@ def cut_out_files(
 
     Raises ResultsAmongPhotosError, and SetupError when the model can't start.
     """
-    second = SecondOpinions(settings, lambda _: None).model_for(options)
-    if second is not None:  # it may be loaded late, but whether it exists is said at once
-        find_model(settings.model_copy(update={"model": second}))
-    configured = settings
+    second = SecondModels(settings, options)
     if options.model is not None:
         settings = settings.model_copy(update={"model": options.model})
     settings = batch_sizes(settings)
@@ -95,16 +90,10 @@ def cut_out_files(
         watchdog.start(partial(_exit_on_hang, store))
         try:
             with (
-                ExitStack() as loaded,
+                closing(second),
                 closing(load_predictor(settings, warm_shapes=False)) as predictor,
                 closing(
-                    Pipeline(
-                        predictor,
-                        store,
-                        settings,
-                        watchdog=watchdog,
-                        second=SecondOpinions(configured, _loaded_when_needed(settings, loaded)),
-                    )
+                    Pipeline(predictor, store, settings, watchdog=watchdog, second=second.opinions)
                 ) as pipeline,
                 ThreadPoolExecutor(settings.batches_in_flight) as drivers,
                 bar("matting", len(missing)) as progress,
@@ -186,24 +175,6 @@ def _refuse_results_among_photos(
                 raise ResultsAmongPhotosError(
                     f"The results would lie among the photos, in {folder}"
                 )
-
-
-def _loaded_when_needed(settings: Settings, closing_last: ExitStack) -> Callable[[str], Predictor]:
-    """Finds second models; one is loaded when the first doubtful photo needs it, because most
-    folders have none.
-    """
-    lock = threading.Lock()
-
-    @cache
-    def load(model: str) -> Predictor:
-        own = batch_sizes(settings.model_copy(update={"model": model}))
-        return closing_last.enter_context(closing(load_predictor(own, warm_shapes=False)))
-
-    def find(model: str) -> Predictor:
-        with lock:
-            return load(model)
-
-    return find
 
 
 def _exit_on_hang(store: ResultFolder, name: str | None, stage: str, limit_s: float) -> None:

@@ -1,6 +1,7 @@
 """Zip files: photos get plain names; bombs and damaged files fail."""
 
 import io
+import struct
 import zipfile
 from contextlib import suppress
 
@@ -133,6 +134,21 @@ def test_a_damaged_photo_fails_alone() -> None:
     data = bytearray(file.getvalue())
     data[60] ^= 0xFF
     assert unpacked(io.BytesIO(bytes(data))) == {"a.jpg": "bad-archive", "b.jpg": b"b"}
+
+
+def test_entries_that_share_bytes_are_refused() -> None:
+    """A bomb of 100 kB held 20 GB: a thousand entries, one photo."""
+    data = packed({"a.jpg": b"x" * 9_000}).getvalue()
+    directory, end = data.index(b"PK\1\2"), data.index(b"PK\5\6")
+    entry, count = data[directory:end], 5
+    sizes = struct.pack("<HHL", count, count, count * len(entry))
+    bomb = data[:directory] + entry * count + data[end : end + 8] + sizes + data[end + 16 :]
+    with zipfile.ZipFile(io.BytesIO(bomb)) as archive:
+        assert len(archive.infolist()) == count
+    with pytest.raises(BadArchiveError, match="share the same bytes"):
+        unpacked(io.BytesIO(bomb))
+    program = io.BytesIO(b"#!/bin/sh\n" * 50 + data)  # an archive that unpacks itself
+    assert list(unpacked(program)) == ["a.jpg"]
 
 
 def test_a_directory_that_would_fill_the_memory_is_refused() -> None:

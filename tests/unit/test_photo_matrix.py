@@ -12,7 +12,7 @@ SETTINGS = Settings()
 LEVELS = 2
 """Most difference of a channel."""
 
-SOURCES = ("pngs", "jpegs", "webps", "tiffs", "bmps", "phones")
+SOURCES = ("pngs", "jpegs", "webps", "tiffs", "bmps", "phones", "psds")
 
 
 @pytest.mark.parametrize("source", SOURCES)

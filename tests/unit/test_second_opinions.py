@@ -126,7 +126,8 @@ def test_options_decide_whether_there_is_a_second_model(
 def test_a_photo_goes_on_to_the_worker_that_serves_the_second_model(shelf: Shelf) -> None:
     """Both ways give the same: within one worker, and through two."""
     run(shelf, Red(0.7), Red(1))
-    together = shelf.stored.pop("r1")
+    together = shelf.stored["r1"]
+    shelf.stored.clear()
     first = run(shelf, Red(0.7), None, elsewhere=True)
     assert (first.forward_to, first.outputs, first.fingerprint) == ("u2netp", (), None)
     assert set(shelf.stored) == {"h1"}

@@ -71,7 +71,10 @@ def to_srgb(samples: Samples, profile: bytes | MatrixProfile | None) -> Image:
         exact = matrix_profile(profile, samples.space)
         if exact is not None:
             return convert(samples.values, exact)
-    image = _as_image(to_uint8(samples.values), samples.space)
+    values = to_uint8(samples.values)
+    if samples.space == "RGB" and (not profile or keeps_colours(profile)):
+        return np.ascontiguousarray(values)
+    image = _as_image(values, samples.space)
     return np.asarray(_convert_image(image, profile))
 
 

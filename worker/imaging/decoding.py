@@ -28,6 +28,7 @@ from shared.settings import Settings
 from worker.imaging.arrays import Image
 from worker.imaging.colours import MatrixProfile, coded_profile, keeps_colours, to_srgb
 from worker.imaging.completeness import refuse_incomplete
+from worker.imaging.psd_samples import read_psd_samples
 from worker.imaging.samples import Samples, read_with_pillow, to_uint8, unmultiplied
 from worker.imaging.tiff_samples import read_tiff
 
@@ -154,7 +155,7 @@ def _reduced_scale(header: PIL.Image.Image, min_side_px: int | None) -> int:
 def _opencv_is_correct(header: PIL.Image.Image) -> bool:
     """Whether OpenCV decodes the file correctly: 8-bit grey or RGB, in sRGB or without profile."""
     if header.format == "BMP":
-        return header.info.get("compression") in BMP_RUN_LENGTH
+        return header.info.get("compression") in BMP_RUN_LENGTH or _arrangement(header) == "BGR"
     if header.format not in OPENCV_FORMATS or "transparency" in header.info:
         return False
     profile = header.info.get("icc_profile")
@@ -165,8 +166,14 @@ def _opencv_is_correct(header: PIL.Image.Image) -> bool:
 
 def _is_deep(header: PIL.Image.Image) -> bool:
     """Whether it is a PNG with 16 bits a sample. Pillow would drop the lower 8 of them."""
+    return header.format == "PNG" and "16" in _arrangement(header)
+
+
+def _arrangement(header: PIL.Image.Image) -> str:
+    """Pillow's name of the arrangement of the samples in the file."""
     tiles: Any = getattr(header, "tile", None)
-    return header.format == "PNG" and bool(tiles) and "16" in str(tiles[0].args)
+    given = tiles[0].args if tiles else ""
+    return str(given[0] if isinstance(given, tuple) else given)
 
 
 def _decode_with_opencv(data: bytes, header: PIL.Image.Image, min_side_px: int | None) -> Image:
@@ -220,6 +227,8 @@ def _read_samples(data: bytes, header: PIL.Image.Image) -> Samples:
     """The samples of a file. Raises MattingError, and whatever Pillow raises."""
     if _is_deep(header):
         return _read_deep_png(data, header)
+    if header.format == "PSD":
+        return read_psd_samples(data)
     if isinstance(header, TiffImageFile):
         stored = read_tiff(data, header)
         if stored is not None:

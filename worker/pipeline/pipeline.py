@@ -17,6 +17,7 @@ import numpy as np
 from shared.errors import ImageError, InvalidMatteError, MattingError
 from shared.kept_files import output_with_matte
 from shared.options import ColourProfile
+from shared.photo_kinds import HEAD_BYTES, photo_kind
 from shared.settings import Settings
 from shared.telemetry import get_logger
 from shared.tracing import StageSpan
@@ -47,6 +48,11 @@ from worker.pipeline.work_items import Outcome, WorkItem
 __all__ = ["BatchPredictor", "ObjectStore", "Outcome", "Pipeline", "WorkItem"]
 
 log = get_logger(__name__)
+
+QUARANTINED_KINDS = frozenset({"HEIF", "AVIF"})
+"""Kinds that are always decoded in a child process. Their decoders are those of films: large, and
+they take the size from the packed pixels, whatever the header says.
+"""
 
 
 class Pipeline:
@@ -205,7 +211,7 @@ class Pipeline:
                 in_flight.pictures = pictures
                 behind.update(pictures)
                 decoding.append(
-                    self._pool(in_flight).submit(in_flight.of, self._decode, in_flight, data)
+                    self._pool(in_flight, data).submit(in_flight.of, self._decode, in_flight, data)
                 )
             for future in [*decoding, *meanwhile()]:
                 future.result()
@@ -248,8 +254,8 @@ class Pipeline:
             pixels += pixels_to_decode(in_flight.given_matte)
         return max(pixels, largest_canvas_pixels(options))
 
-    def _pool(self, in_flight: InFlightImage) -> SmallestBatchFirstPool:
-        waits = in_flight.item.suspect or in_flight.given_matte is not None
+    def _pool(self, in_flight: InFlightImage, data: bytes) -> SmallestBatchFirstPool:
+        waits = in_flight.given_matte is not None or _needs_quarantine(in_flight, data)
         return self._suspects if waits else self._codecs
 
     def _decode(self, in_flight: InFlightImage, data: bytes) -> None:
@@ -260,7 +266,7 @@ class Pipeline:
         request = DecodeRequest(
             _min_side_px(in_flight), options.colour_profile is ColourProfile.KEEP
         )
-        if in_flight.item.suspect:
+        if _needs_quarantine(in_flight, data):
             decoded = self._quarantine.decode(data, request)
         else:
             with self._watchdog.watching(in_flight.item.item_id, "decode"):
@@ -332,8 +338,8 @@ class Pipeline:
             in_flight.outcome.review = tuple(reasons)
 
     def _finish(self, in_flight: InFlightImage) -> "Future[None]":
-        wanted = in_flight.alpha is not None and in_flight.outcome.forward_to is None
-        if wanted or in_flight.matte is not None:
+        forwarded = in_flight.outcome.forward_to is not None
+        if not forwarded and (in_flight.alpha is not None or in_flight.matte is not None):
             with self._watchdog.watching(in_flight.item.item_id, "finish"):
                 in_flight.stage("finish", lambda: self._compose(in_flight))
         # Release the large arrays right after encoding: storing may wait for the network.
@@ -379,3 +385,8 @@ def _min_side_px(in_flight: InFlightImage) -> int | None:
     if in_flight.item.matte_key is not None:
         return None
     return min_decode_side_px(in_flight.item.options)
+
+
+def _needs_quarantine(in_flight: InFlightImage, data: bytes) -> bool:
+    """Whether a photo is decoded in a child process: suspects, and kinds of film codecs."""
+    return in_flight.item.suspect or photo_kind(data[:HEAD_BYTES]) in QUARANTINED_KINDS

@@ -1,0 +1,88 @@
+"""The command harms nobody's files, and names what it leaves out."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from deploy.stack.stack import Stack
+from tests.acceptance.command import matting
+from tests.photo_files import drawn, heif, saved
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def test_a_cutout_replaces_no_file_and_takes_no_result_for_a_photo(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    original = saved(drawn(), "PNG")
+    (photos / "shoe.png").write_bytes(original)
+    (tmp_path / "link").symlink_to(photos)
+    refused = matting("cutout", str(photos), "--out", str(tmp_path / "link"))
+    assert refused.returncode == 2
+    assert "results-among-photos" in refused.stderr
+    assert [path.name for path in photos.iterdir()] == ["shoe.png"]
+    assert (photos / "shoe.png").read_bytes() == original
+
+    out = photos / "out"
+    assert matting("cutout", str(photos), "--out", str(out)).returncode == 0
+    result = (out / "shoe.png").read_bytes()
+    again = matting("cutout", str(photos), "--out", str(out), "--alpha-only")
+    assert again.returncode == 1
+    assert "file-exists" in again.stderr
+    assert (out / "shoe.png").read_bytes() == result
+    assert sorted(path.name for path in photos.rglob("*.png")) == ["shoe.png", "shoe.png"]
+
+
+def test_downloads_replace_nothing_and_what_is_left_out_is_named(
+    stack: Stack, tmp_path: Path
+) -> None:
+    data = ("--data", str(stack.data))
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    image = drawn(120, 90)
+    (photos / "shoe.png").write_bytes(saved(image, "PNG"))
+    (photos / "phone.HEIC").write_bytes(heif(image))
+    (photos / ("商品写真" * 20 + ".jfif")).write_bytes(saved(image, "JPEG"))
+    (photos / "raw.raf").write_bytes(b"FUJIFILMCCD-RAW 0201" + bytes(99))
+    (photos / ".DS_Store").write_bytes(b"x")
+    sent = matting("submit", str(photos), "--wait", "--json", *data)
+    assert sent.returncode == 1
+    assert "raw.raf" in sent.stderr
+    assert "DS_Store" not in sent.stderr
+    job = json.loads(sent.stdout)
+    assert job["counts"]["succeeded"] == job["counts"]["total"] == 3, sent.stderr
+
+    original = (photos / "shoe.png").read_bytes()
+    fetched = matting("download", job["id"], str(photos), *data)
+    assert fetched.returncode == 1
+    assert "shoe.png" in fetched.stderr
+    assert (photos / "shoe.png").read_bytes() == original
+    assert (photos / ("商品写真" * 20 + ".png")).exists(), "the others go on"
+    assert (photos / "phone.png").exists()
+
+    out = tmp_path / "out"
+    assert matting("download", job["id"], str(out), *data).returncode == 0
+    (out / "shoe.png").write_bytes(b"retouched")
+    kept = matting("download", job["id"], str(out), "--json", *data)
+    assert kept.returncode == 1
+    assert json.loads(kept.stdout)["missed"] == ["shoe.png"]
+    assert (out / "shoe.png").read_bytes() == b"retouched"
+    assert matting("download", job["id"], str(out), "--overwrite", *data).returncode == 0
+    assert (out / "shoe.png").read_bytes() != b"retouched"
+
+
+def test_a_zip_names_what_it_leaves_out(stack: Stack, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(saved(drawn(), "JPEG"))
+    (folder / "notes.txt").write_text("x")
+    (folder / ".DS_Store").write_text("x")
+    packed = shutil.make_archive(str(tmp_path / "photos"), "zip", folder)
+    sent = matting("submit", packed, "--wait", "--json", "--data", str(stack.data))
+    assert sent.returncode == 1
+    job = json.loads(sent.stdout)
+    assert job["counts"]["total"] == 2
+    assert job["counts"]["succeeded"] == 1
+    assert "notes.txt" in sent.stderr
