@@ -96,7 +96,7 @@ def test_a_job_is_found_by_id_and_by_metadata(opened: Callable[..., Page], job: 
     expect(page.locator("#found").get_by_text("Found among")).to_be_visible()
     page.get_by_label("Search").fill(f"season={EVIL}")
     page.keyboard.press("Enter")
-    expect(page.locator("#found a")).to_have_attribute("href", f"/console/jobs/{job}")
+    expect(page.locator("#found a").first).to_have_attribute("href", f"/console/jobs/{job}")
     page.get_by_label("Search").fill(job)
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/console/jobs/{job}")
