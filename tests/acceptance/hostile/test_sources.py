@@ -142,6 +142,8 @@ def test_hostile_files_of_a_zip_fail_alone(
         "a/up.jpg": None,
         "link.jpg": None,  # a file of eleven letters that is no photo
         "bomb.jpg": "file-too-large",
+        "inner.zip": "not-an-image",
+        "run.sh": "not-an-image",
     }
     added = set(storage.list_keys("")) - before
     assert all(key.startswith(f"jobs/{job['id']}/") for key in added), added
