@@ -19,8 +19,8 @@ class VersionOut(BaseModel):
     shown: bool = Field(description="Whether it is what the item shows.")
     made_by: MadeBy
     model: str | None = Field(
-        description="The model that made the matte, which may be the second one; null: a person, or "
-        "not known."
+        description="The model that made the matte, which may be the second one; null: a person "
+        "did, or it is not known."
     )
     api_key: str | None = Field(description="Name of the API key that asked for it.")
     status: ItemStatus
