@@ -192,7 +192,7 @@ def test_the_command_redo_says_what_became_of_it(
     item = item_of(client, photos, {})
     data = ["--data", str(stack.data)]
     done = matting("redo", item["id"], "--option", "format=webp", *data)
-    assert (done.returncode, done.stdout) == (0, "turned.jpg: version 2\n")
+    assert (done.returncode, done.stdout) == (0, f"{item['name']}: version 2\n")
     assert client.results.item(item["id"])["result_format"] == "webp"
     png, etag = client.results.matte(item["id"])
     client.results.put_matte(item["id"], png, etag)
