@@ -8,47 +8,17 @@ from typing import Any
 
 from api.resources import Resources
 from api.routes.result_links import links_of
+from api.schemas.report_columns import COLUMNS, URL_COLUMNS
 from shared import job_store
 from shared.jobs import ItemStatus
 from shared.models import Item, Job
 
 PAGE_ROWS = 1_000
 
-COLUMNS = (
-    "id",
-    "custom_id",
-    "name",
-    "source",
-    "status",
-    "error_code",
-    "error_detail",
-    "output_key",
-    "output_url",
-    "outputs",
-    "width",
-    "height",
-    "input_bytes",
-    "output_bytes",
-    "needs_review",
-    "review_reasons",
-    "model",
-    "verdict",
-    "unmet_rules",
-    "reused",
-    "attempts",
-    "total_ms",
-    "finished_at",
-    "options",
-)
-
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """First characters of a cell that make spreadsheets read it as a formula, including the full-width
 forms of East Asian keyboards (OWASP, CSV injection).
 """
-
-
-URL_COLUMNS = ("result_url", "output_urls", "urls_expire_at")
-"""The columns that `include=urls` adds."""
 
 
 def rows(resources: Resources, job: Job, *, urls: bool = False) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from api.schemas.report_columns import COLUMNS, URL_COLUMNS
 from api.schemas.requests import Feed
 from shared.errors import BadManifestError
 
@@ -38,15 +39,7 @@ IMAGE_COLUMNS = (
 """Names that people give the photo's column in a list of their own; the first that is there counts.
 """
 
-REPORT_COLUMNS = frozenset(
-    {
-        "id", "custom_id", "name", "source", "status", "error_code", "error_detail", "output_key",
-        "output_url", "outputs", "result_url", "output_urls", "urls_expire_at", "width", "height",
-        "input_bytes", "output_bytes", "needs_review", "review_reasons", "verdict", "unmet_rules",
-        "reused", "attempts", "total_ms", "finished_at", "options",
-    }
-)  # fmt: skip
-"""The report's columns that are no columns of the caller's own."""
+REPORT_COLUMNS = frozenset((*COLUMNS, *URL_COLUMNS))
 
 QUOTED = re.compile(r"^'(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
 """The quote with which the report keeps spreadsheets from running a cell."""

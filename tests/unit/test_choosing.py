@@ -58,10 +58,13 @@ def test_mattes_of_two_subjects_are_far_apart() -> None:
     assert not far_apart(CLEAR, CLEAR._replace(alpha=smaller, prepared=scene_of(smaller)))
 
 
-def test_a_blurred_or_small_photo_is_no_reason_to_ask_again() -> None:
-    assert not is_doubtful([])
-    assert not is_doubtful([Reason.BLURRED, Reason.SMALL])
-    assert all(is_doubtful([one]) for one in set(Reason) - {Reason.BLURRED, Reason.SMALL})
+def test_a_photo_that_stays_as_it_is_is_no_reason_to_ask_again() -> None:
+    of_the_photo = {Reason.BLURRED, Reason.SMALL, Reason.CUT, Reason.LOW_CONTRAST}
+    assert not is_doubtful([], 0)
+    assert not is_doubtful(sorted(of_the_photo), 1)
+    assert not is_doubtful([Reason.SOFT], 0.045)
+    assert is_doubtful([Reason.SOFT, Reason.CUT], 0.06)
+    assert all(is_doubtful([one], 0) for one in set(Reason) - of_the_photo - {Reason.SOFT})
 
 
 def test_the_metrics_do_not_depend_on_the_networks_normalisation() -> None:

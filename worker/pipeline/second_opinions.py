@@ -76,7 +76,7 @@ class SecondOpinions:
         asked: defaultdict[str, list[InFlightImage]] = defaultdict(list)
         for one in in_flight_images:
             model = self.model_for(one.item.options)
-            if model is not None and is_doubtful(one.outcome.review):
+            if model is not None and self._is_doubtful(one):
                 asked[model].append(one)
         for model, some in asked.items():
             predictor = self._find(model)
@@ -88,6 +88,14 @@ class SecondOpinions:
             else:
                 for one in some:
                     _without_second(one, model, "not-served")
+
+    def _is_doubtful(self, one: InFlightImage) -> bool:
+        assert one.alpha is not None
+        assert one.prepared is not None
+        if not one.outcome.review:
+            return False
+        metrics = measure(one.alpha, one.prepared, _side_px(one))
+        return is_doubtful(one.outcome.review, metrics.soft)
 
     def _ask(
         self,
