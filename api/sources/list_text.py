@@ -14,7 +14,7 @@ from shared.errors import BadManifestError
 
 FEW_ZEROS = 32
 """So many zero bytes may be in the sample: some exports have one in a cell, which costs its row
-alone. More are the sign of a file that is no text.
+alone. More, or two in a row, are the sign of a file that is no text.
 """
 
 SAMPLE_BYTES = 64 * 1024
@@ -108,7 +108,7 @@ def _encoding_of(sample: bytes) -> tuple[str, int]:
         even, odd = sample[::2].count(0), sample[1::2].count(0)
         if max(even, odd) >= len(sample) // 8 and min(even, odd) * 4 <= max(even, odd):
             return ("utf-16-le", 0) if odd > even else ("utf-16-be", 0)
-        if even + odd > FEW_ZEROS:
+        if even + odd > FEW_ZEROS or b"\0\0" in sample:
             raise BadManifestError("The file holds zero bytes, so it is no text")
     others = [line for line in sample.splitlines() if not line.isascii()]
     if len(sample) >= SAMPLE_BYTES:  # the last line is cut
