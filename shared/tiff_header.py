@@ -80,6 +80,12 @@ def refuse_other_tiff(data: bytes) -> None:
         )
 
 
+def has_size(data: bytes) -> bool:
+    """Whether the first directory is whole enough to say how large the picture is."""
+    first = next(tiff_directories(data), Directory())
+    return bool(first.value(WIDTH) and first.value(LENGTH) and STRIP_OFFSETS in first.counts)
+
+
 def _raw_by_tags(first: Directory, others: list[Directory]) -> str | None:
     for directory in (first, *others):
         found = directory.counts.keys() & RAW_TAGS.keys()

@@ -102,6 +102,15 @@ class HeaderTimeoutProtocol(H11Protocol, asyncio.BufferedProtocol):
         """Never upgrade: the API has no WebSockets. A request for one is not worth a log line."""
         return False
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP. Behind a response that ends its connection (HTTP/1.0) there is
+        nothing left to answer.
+        """
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+
     def _answered(self) -> bool:
         """Whether the current request has its response; its body may still be arriving."""
         return self.cycle is not None and self.cycle.response_complete

@@ -18,7 +18,10 @@ class VersionOut(BaseModel):
     number: int = Field(description="From 1, the first result.")
     shown: bool = Field(description="Whether it is what the item shows.")
     made_by: MadeBy
-    model: str | None = Field(description="The model in its options; null: the service's default.")
+    model: str | None = Field(
+        description="The model that made the matte, which may be the second one; null: a person "
+        "did, or it is not known."
+    )
     api_key: str | None = Field(description="Name of the API key that asked for it.")
     status: ItemStatus
     error: ErrorWithRemedy | None
@@ -52,7 +55,7 @@ class VersionOut(BaseModel):
     @classmethod
     def _of(cls, result: Item, options: dict[str, Any], **values: Any) -> "VersionOut":
         return cls(
-            model=options.get("model"),
+            model=result.matte_model,
             status=result.status,
             error=ErrorWithRemedy(code=result.error_code, detail=result.error_detail or "")
             if result.error_code

@@ -12,6 +12,11 @@ from collections.abc import Iterable, Iterator
 
 from shared.errors import BadManifestError
 
+FEW_ZEROS = 32
+"""So many zero bytes may be in the sample: some exports have one in a cell, which costs its row
+alone. More, or two in a row, are the sign of a file that is no text.
+"""
+
 SAMPLE_BYTES = 64 * 1024
 
 MAX_LINE_CHARS = 256 * 1024
@@ -101,9 +106,10 @@ def _encoding_of(sample: bytes) -> tuple[str, int]:
             raise BadManifestError(f"The file is {kind}, no text")
     if b"\0" in sample:
         even, odd = sample[::2].count(0), sample[1::2].count(0)
-        if max(even, odd) < len(sample) // 8 or min(even, odd) * 4 > max(even, odd):
+        if max(even, odd) >= len(sample) // 8 and min(even, odd) * 4 <= max(even, odd):
+            return ("utf-16-le", 0) if odd > even else ("utf-16-be", 0)
+        if even + odd > FEW_ZEROS or b"\0\0" in sample:
             raise BadManifestError("The file holds zero bytes, so it is no text")
-        return ("utf-16-le", 0) if odd > even else ("utf-16-be", 0)
     others = [line for line in sample.splitlines() if not line.isascii()]
     if len(sample) >= SAMPLE_BYTES:  # the last line is cut
         others = others[: -1 if others and sample.endswith(others[-1]) else None]

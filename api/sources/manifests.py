@@ -44,6 +44,8 @@ def read_rows(chunks: Iterable[bytes], feed: Feed | None = None) -> Iterator[dic
         if (chunk := next(rest, None)) is None:
             break
         head += chunk
+        if len(head) > MAX_LINE_CHARS and not head.strip(b"\0 \t\r\n"):
+            raise BadManifestError("The list begins with nothing but blanks")
     everything = chain([head], rest)
     if shown.startswith(b"<"):
         return xml_rows(everything)

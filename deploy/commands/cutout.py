@@ -67,7 +67,8 @@ def cut_out_files(
     second = SecondModels(settings, options)
     if options.model is not None:
         settings = settings.model_copy(update={"model": options.model})
-    settings = batch_sizes(settings)
+    # Nothing lies beside the results: thumbnails and mattes are for the pages in the browser.
+    settings = batch_sizes(settings).model_copy(update={"thumbnails": False, "keep_mattes": False})
     assert settings.batch_size is not None
     planned = _plan(photos, out, options)
     if target is not None:

@@ -4,12 +4,12 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from api.client import Item, Job
+from api.client import ApiError, Item, Job, MattingClient
 from api.client.calls import JobSettings
 from api.schemas.requests import Feed
 from deploy.commands.arguments import (
@@ -197,18 +197,52 @@ def cancel(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
         _print_job(client.cancel(parse_job_id(job)), as_json=as_json)
 
 
-def retry(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
-    """Process a job's failed images again."""
+def retry(
+    job: JobId,
+    rejected: Annotated[
+        bool, typer.Option("--rejected", help="Make the results of rejected images again instead.")
+    ] = False,
+    option: OptionPairs = None,
+    model: Annotated[str | None, typer.Option(help="Another model, with --rejected.")] = None,
+    as_json: AsJson = False,
+    data: Data = DATA,
+) -> None:
+    """Process a job's failed images again; or its rejected ones, with other options."""
+    # They change each image's own options, so only the service can check them.
+    options = parse_options(option or [], check=False)
+    if (options or model) and not rejected:
+        raise typer.BadParameter("--option and --model need --rejected")
+    job_id = parse_job_id(job)
     with connect(data) as client:
-        found = client.retry(parse_job_id(job))
-    rejected = found["review"]["rejected"]
+        if rejected:
+            refused = _redo_rejected(client, job_id, options, model)
+            _print_job(client.job(job_id), as_json=as_json)
+            raise typer.Exit(1 if refused else 0)
+        found = client.retry(job_id)
     text = f"{found['retried']:,} failed images are tried again"
     if not found["retried"]:
         text = "0 failed images to try again"
-    if rejected:
-        text += f"; {rejected:,} rejected images have results and stay as they are"
-    console.print(text, soft_wrap=True)
+    if count := found["review"]["rejected"]:
+        text += f"; {count:,} rejected: `matting retry {job_id} --rejected` makes them again"
+    console.print(escape(text), soft_wrap=True)
     _print_job(found, as_json=as_json)
+
+
+def _redo_rejected(
+    client: MattingClient, job_id: str, options: dict[str, Any], model: str | None
+) -> int:
+    """Make rejected results again; returns how many images the service refused."""
+    begun = refused = 0
+    for item in list(client.items(job_id, review="rejected")):
+        try:
+            client.results.redo(item["id"], options=options, model=model)
+            begun += 1
+        except ApiError as error:
+            refused += 1
+            text = f"{item['name']}: {error}"
+            console.print(f"[red]refused[/] {escape(text)}", soft_wrap=True)
+    console.print(f"{begun:,} rejected images are made again")
+    return refused
 
 
 def pause(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:

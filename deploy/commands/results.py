@@ -26,7 +26,9 @@ def redo(
     except ValueError as error:
         raise typer.BadParameter(f"{item!r} is not the id of an image") from error
     with connect(data) as client:
-        found = client.results.redo(item_id, options=parse_options(option or []), model=model)
+        found = client.results.redo(
+            item_id, options=parse_options(option or [], check=False), model=model
+        )
         if not no_wait:
             found = client.results.wait(item_id)
     made = found["redo"]

@@ -68,7 +68,11 @@ def _list_labelled(
     """
     labels = [aliased(JobLabel) for _ in metadata]
     first = labels[0]
-    statement = sa.select(Job).join(first, first.job_id == Job.id).where(Job.deleted_at.is_(None))
+    statement = (
+        sa.select(Job)
+        .join(first, first.job_id == Job.id)
+        .where(Job.deleted_at.is_(None), Job.of_job_id.is_(None))
+    )
     for label, (name, value) in zip(labels, metadata.items(), strict=True):
         is_given = (label.api_key_id == api_key_id, label.name == name, label.value == value)
         if label is first:

@@ -262,6 +262,11 @@ def test_marked_results_are_listed_and_judged_on_the_terminal(
     [item] = json.loads(matting("review", job_id, "--json", *data).stdout)
     assert matting("review", job_id, "--reject", item["id"], *data).returncode == 0
     assert json.loads(matting("review", job_id, "--json", *data).stdout) == []
+    told = matting("retry", job_id, *data).stderr
+    assert "0 failed images to try again; 1 rejected" in told
+    redone = matting("retry", job_id, "--rejected", "--option", "crop=true", *data)
+    assert redone.returncode == 0, redone.stderr
+    assert "1 rejected images are made again" in redone.stderr
 
     # with a terminal: it asks
     matting("submit", str(tiny), "--wait", *data)
@@ -270,6 +275,7 @@ def test_marked_results_are_listed_and_judged_on_the_terminal(
     typed = subprocess.run(
         ["script", "-qec", command, "/dev/null"],
         input="?\na\n",
+        env=os.environ | {"TERM": "dumb"},  # no colours between the words
         capture_output=True,
         text=True,
         timeout=60,

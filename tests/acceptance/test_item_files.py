@@ -175,8 +175,12 @@ def test_an_image_is_made_again_by_other_options(
     assert_problem(http.post(path, json={"options": {"no": 1}}), 422, "invalid-options")
     picture = {"background": {"image": "s3://matting/jobs/x/y.png"}}
     assert_problem(http.post(path, json={"options": picture}), 403, "forbidden-source")
-    [first, second] = client.results.versions(item["id"])
+    client.results.redo(item["id"], subject={"box": [0, 0, 1, 0.8]})
+    assert client.results.wait(item["id"])["version"] == 3
+    [first, second, third] = client.results.versions(item["id"])
     assert (first["options"]["format"], second["options"]["format"]) == ("png", "jpeg")
+    assert third["options"]["subject"]["box"] == [0, 0, 1, 0.8]
+    assert {one["model"] for one in (first, second, third)} == {"builtin"}
     assert_problem(
         http.post(f"/v1/items/{item['id']}/versions/9/restore"), 404, "version-not-found"
     )
@@ -188,7 +192,7 @@ def test_the_command_redo_says_what_became_of_it(
     item = item_of(client, photos, {})
     data = ["--data", str(stack.data)]
     done = matting("redo", item["id"], "--option", "format=webp", *data)
-    assert (done.returncode, done.stdout) == (0, "turned.jpg: version 2\n")
+    assert (done.returncode, done.stdout) == (0, f"{item['name']}: version 2\n")
     assert client.results.item(item["id"])["result_format"] == "webp"
     png, etag = client.results.matte(item["id"])
     client.results.put_matte(item["id"], png, etag)

@@ -4,8 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
-import PIL.Image
 import pytest
 
 from deploy.stack.stack import Stack
@@ -21,10 +19,9 @@ def test_a_cutout_replaces_no_file_and_takes_no_result_for_a_photo(tmp_path: Pat
     original = saved(drawn(), "PNG")
     (photos / "shoe.png").write_bytes(original)
     (tmp_path / "link").symlink_to(photos)
-    for out in (photos, tmp_path / "link"):
-        refused = matting("cutout", str(photos), "--out", str(out))
-        assert refused.returncode == 2
-        assert "results-among-photos" in refused.stderr
+    refused = matting("cutout", str(photos), "--out", str(tmp_path / "link"))
+    assert refused.returncode == 2
+    assert "results-among-photos" in refused.stderr
     assert [path.name for path in photos.iterdir()] == ["shoe.png"]
     assert (photos / "shoe.png").read_bytes() == original
 
@@ -33,28 +30,9 @@ def test_a_cutout_replaces_no_file_and_takes_no_result_for_a_photo(tmp_path: Pat
     result = (out / "shoe.png").read_bytes()
     again = matting("cutout", str(photos), "--out", str(out), "--alpha-only")
     assert again.returncode == 1
-    assert "there already" in again.stderr
+    assert "file-exists" in again.stderr
     assert (out / "shoe.png").read_bytes() == result
     assert sorted(path.name for path in photos.rglob("*.png")) == ["shoe.png", "shoe.png"]
-    done = matting("cutout", str(photos), "--out", str(out), "--alpha-only", "--overwrite")
-    assert done.returncode == 0
-    with PIL.Image.open(out / "shoe.png") as matte:
-        assert matte.mode == "L"
-    assert sorted(path.name for path in out.iterdir()) == ["shoe.png"]
-
-
-def test_a_cut_out_that_is_cut_out_again_stays_clear_where_it_was(tmp_path: Path) -> None:
-    photo = drawn(200, 160).convert("RGBA")
-    photo.paste((0, 0, 0, 0), (0, 0, 90, 160))
-    photo.save(tmp_path / "half.png")
-    for extra, clear in ((), True), (("--option", "source_alpha=ignore"), False):
-        out = tmp_path / f"out-{clear}"
-        done = matting("cutout", str(tmp_path / "half.png"), "--out", str(out), *extra)
-        assert done.returncode == 0, done.stderr
-        with PIL.Image.open(out / "half.png") as result:
-            alpha = np.asarray(result)[..., 3]
-        given = np.asarray(photo)[..., 3]
-        assert bool((alpha <= given).all()) or not clear
 
 
 def test_downloads_replace_nothing_and_what_is_left_out_is_named(

@@ -35,6 +35,8 @@ def test_a_job_shows_its_images_and_why_some_failed(opened: Callable[..., Page],
     page.get_by_role("link", name=job.replace("-", "")[-8:]).click()
     expect(page.get_by_text("not-an-image")).to_be_visible()
     expect(page.get_by_role("listitem").filter(has_text="shoe.jpg").locator("img")).to_be_visible()
+    small = page.locator(".tile img").first
+    assert "/thumbnail" in (small.get_attribute("src") or ""), "not the whole result"
     page.get_by_label("Show").select_option(label="failed")
     tiles = page.locator("#grid .tile")
     expect(tiles).to_have_count(1)
@@ -92,6 +94,9 @@ def test_a_job_is_found_by_id_and_by_metadata(opened: Callable[..., Page], job: 
     page.get_by_label("Search").fill("season")
     page.keyboard.press("Enter")
     expect(page.locator("#found").get_by_text("Found among")).to_be_visible()
+    page.get_by_label("Search").fill(f"season={EVIL}")
+    page.keyboard.press("Enter")
+    expect(page.locator("#found a").first).to_have_attribute("href", f"/console/jobs/{job}")
     page.get_by_label("Search").fill(job)
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/console/jobs/{job}")

@@ -129,3 +129,10 @@ def test_a_plain_name_stays_in_its_folder(text: str) -> None:
     assert segments
     assert not {"", ".", ".."} & set(segments)
     assert "\\" not in plain_name(text)
+
+
+def test_a_list_of_blanks_is_refused_before_it_fills_the_memory() -> None:
+    chunks = iter([b"\n" * 65_536] * 1_000)
+    with pytest.raises(BadManifestError):
+        list(read_rows(chunks))
+    assert sum(1 for _ in chunks) > 900

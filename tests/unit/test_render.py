@@ -296,6 +296,26 @@ def test_a_photo_decoded_smaller_gives_the_alpha_at_its_own_size() -> None:
     assert read(file.data).shape == (400, 600)
 
 
+@pytest.mark.parametrize("profile", ["fast", "exact"])
+@pytest.mark.parametrize("output", ["cutout", "alpha"])
+def test_what_is_transparent_stays_so_unless_asked_otherwise(profile: str, output: str) -> None:
+    image, matte = photo(300, 200)
+    prepared = PreparedImage(np.zeros((3, 200, 300), np.float32), (("resize", (200, 300)),))
+    given = np.tile(np.linspace(0, 255, 300).astype(np.uint8), (200, 1))
+    decoded = DecodedImage(image, 300, 200, given)
+    alpha = (matte / 255).astype(np.float32)
+    options = {"profile": profile, "output": output}
+    (file,) = finish(decoded, prepared, alpha, Options.model_validate(options))
+    found = read(file.data)
+    found = found[..., 3] if found.ndim == 3 else found
+    assert (found <= given).all()
+    assert found[100, 180] == given[100, 180], "inside the subject it is the photo's own"
+    options["source_alpha"] = "ignore"
+    (file,) = finish(decoded, prepared, alpha, Options.model_validate(options))
+    whole = read(file.data)
+    assert (whole[..., 3] if whole.ndim == 3 else whole)[100, 180] == 255
+
+
 def test_a_cmyk_photo_comes_out_in_srgb() -> None:
     buffer = io.BytesIO()
     PIL.Image.new("CMYK", (40, 30), (0, 255, 255, 0)).save(buffer, "jpeg")

@@ -195,6 +195,14 @@ def test_what_is_no_photo_is_called_what_it_is(data: bytes, said: str) -> None:
         decode(data, SETTINGS)
 
 
+@pytest.mark.parametrize("kind", ["u4", "i2", "f8", "c8"])
+def test_tiffs_of_other_samples_are_called_what_they_are(kind: str) -> None:
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((16, 24, 3), kind), photometric="rgb")
+    with pytest.raises(UnsupportedImageError):
+        decode(file.getvalue(), SETTINGS)
+
+
 def test_photoshop_documents_that_are_not_read_say_why() -> None:
     planes = np.zeros((16, 24, 3), np.int64)
     data = psd(planes, 3, 8, has_alpha=False, packed_rows=False)

@@ -66,7 +66,7 @@ def read_metadata(data: bytes, rendition: Rendition, *, keep_icc: bool) -> Metad
         return Metadata()
     header = open_header(data)
     icc = header.info.get("icc_profile")
-    is_rgb = header.mode in ("RGB", "RGBA") and (icc or b"")[16:20] == b"RGB "
+    is_rgb = header.mode in ("RGB", "RGBA") and (icc or b"")[16:20] != b"GRAY"
     if not keep_icc or not is_rgb:
         icc = None  # the pixels were converted to sRGB
     dpi: float | None = None if rendition.dpi == "keep" else rendition.dpi

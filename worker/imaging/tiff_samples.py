@@ -18,6 +18,7 @@ STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP, STRIP_LENGTHS = 273, 277, 278, 279
 PLANAR, PREDICTOR, TILE_WIDTH, TILE_LENGTH = 284, 317, 322, 323
 TILE_OFFSETS, TILE_LENGTHS, EXTRA_SAMPLES, SAMPLE_FORMAT = 324, 325, 338, 339
 
+WEBP = 50001
 MIN_IS_WHITE = 0
 SPACES = {MIN_IS_WHITE: "L", 1: "L", 2: "RGB", 5: "CMYK"}
 """The colour space by the photometric interpretation (TIFF 6.0, section 4)."""
@@ -41,6 +42,8 @@ def read_tiff(data: bytes, header: TiffImageFile) -> Samples | None:
     space = SPACES.get(tags.get(PHOTOMETRIC, MIN_IS_WHITE))
     form = set(tags.get(SAMPLE_FORMAT, (UNSIGNED,)))
     dtype = _sample_type(bits, form, tags.prefix)
+    if tags.get(COMPRESSION, 1) == WEBP:
+        raise UnsupportedImageError("The TIFF is packed as WebP, which is not read")
     if dtype is None or tags.get(FILL_ORDER, 1) != 1:
         if max(bits) > 8:
             raise UnsupportedImageError(

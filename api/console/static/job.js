@@ -82,7 +82,8 @@ document.addEventListener("click", async (event) => {
       location.href = "/console/jobs";
       return;
     }
-    await call("POST", `/v1/jobs/${jobId}/${jobAct}`);
+    const told = await call("POST", `/v1/jobs/${jobId}/${jobAct}`);
+    if (jobAct === "retry" && !told.retried) return complain(new Problem({ detail: t("job.retried_none"), remedy: t("job.retried_none_do") }));
     // The stream of events ended with the job; a new page opens a new one.
     if (jobAct === "resume" || jobAct === "retry") return location.reload();
     htmx.trigger("#head", "refresh");

@@ -1,4 +1,4 @@
-// Search in the list of jobs: an id opens its job; a word is looked for in the newest jobs.
+// Search in the list of jobs: by id, by an image's id, by metadata.
 import { call, pages } from "./api.js";
 import { byId, make } from "./elements.js";
 import { complain } from "./notices.js";
@@ -13,7 +13,7 @@ byId("search").addEventListener("submit", async (event) => {
   if (!word) return byId("found").replaceChildren();
   try {
     if (UUID.test(word)) await open(word);
-    else await look(word.toLowerCase());
+    else await look(word);
   } catch (error) { complain(error); }
 });
 
@@ -28,20 +28,30 @@ async function open(id) {
   }
 }
 
+// `NAME=VALUE` is looked up in the metadata of all jobs, any other word as the id of an image, and
+// then in what the newest jobs say.
 async function look(word) {
+  if (word.includes("=")) {
+    const { jobs } = await call("GET", `/v1/jobs?${new URLSearchParams({ metadata: word, limit: 50 })}`);
+    return tell(jobs, t(jobs.length ? "jobs.with" : "jobs.none_with", { word }));
+  }
+  const { items } = await call("GET", `/v1/items?${new URLSearchParams({ custom_id: word, limit: 1 })}`);
+  if (items.length) { location.href = `/console/jobs/${items[0].job_id}/review?at=${items[0].id}`; return; }
   const found = [];
   let seen = 0;
   for await (const jobs of pages("/v1/jobs", { limit: 200 }, "jobs")) {
-    for (const job of jobs) {
-      const said = Object.entries(job.metadata).map(([name, value]) => `${name} ${value}`).join(" ");
-      if (`${job.id} ${said}`.toLowerCase().includes(word)) found.push([job, said]);
-    }
+    found.push(...jobs.filter((job) => `${job.id} ${said(job)}`.toLowerCase().includes(word.toLowerCase())));
     seen += jobs.length;
     if (seen >= NEWEST || found.length >= 20) break;
   }
-  byId("found").replaceChildren(make("section", { class: "card" },
-    make("p", {}, t(found.length ? "jobs.searched" : "jobs.not_found", { n: seen.toLocaleString() })),
-    make("ul", {}, found.map(([job, said]) => make("li", {},
-      make("a", { href: `/console/jobs/${job.id}` }, said || job.id), " ",
+  tell(found, t(found.length ? "jobs.searched" : "jobs.not_found", { n: seen.toLocaleString() }));
+}
+
+const said = (job) => Object.entries(job.metadata).map(([name, value]) => `${name} ${value}`).join(" ");
+
+function tell(jobs, line) {
+  byId("found").replaceChildren(make("section", { class: "card" }, make("p", {}, line),
+    make("ul", {}, jobs.map((job) => make("li", {},
+      make("a", { href: `/console/jobs/${job.id}` }, said(job) || job.id), " ",
       make("span", { class: `state ${job.status}` }, t(`status.${job.status}`)))))));
 }

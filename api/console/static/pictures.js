@@ -1,14 +1,12 @@
-// Addresses of an image's pictures.
-export const thumbnail = (item) => `/v1/items/${item.id}/thumbnail?v=${versionOf(item)}`;
-export const result = (item) => `/v1/items/${item.id}/result?v=${versionOf(item)}`;
-export const photo = (item) => `/v1/items/${item.id}/photo?inline=1`;
-export const photoThumbnail = (item) => `/v1/items/${item.id}/photo-thumbnail`;
-export const matte = (item) => `/v1/items/${item.id}/matte?inline=1&v=${versionOf(item)}`;
+// Addresses of an image's pictures. What stands behind `#` is never sent: it tells this page's own
+// memory of pictures that the result was made again. The service lets nobody use an old one unasked.
+const of = (item, what) => `/v1/items/${item.id}/${what}#${item.version}-${item.finished_at ?? ""}`;
 
-// Changes whenever the result was made again, so that no browser shows an old one.
-export function versionOf(item) {
-  return encodeURIComponent(`${item.version}-${item.finished_at ?? ""}`);
-}
+export const thumbnail = (item) => of(item, "thumbnail");
+export const photoThumbnail = (item) => of(item, "photo-thumbnail");
+export const result = (item) => of(item, "result");
+export const matte = (item) => of(item, "matte");
+export const photo = (item) => `/v1/items/${item.id}/photo?inline=1`;
 
 export function load(address) {
   const image = new Image();

@@ -121,6 +121,7 @@ function over() {
     make("h2", {}, t(items.length ? "review.over" : "review.nothing")),
     make("p", {}, items.length ? t("review.over_do", { accepted: count("accept"), rejected: count("reject") }) : t("review.nothing_do")),
     make("p", { class: "actions" }, make("a", { class: "button main", href: `/console/jobs/${jobId}` }, t("review.to_job")),
+      count("accept") > 0 && make("a", { class: "button", href: `/v1/jobs/${jobId}/archive.zip?review=accepted`, download: true }, t("review.zip_accepted")),
       count("reject") > 0 && make("a", { class: "button", href: `?which=review%3Drejected` }, t("review.see_rejected"))));
 }
 

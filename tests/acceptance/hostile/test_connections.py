@@ -210,3 +210,9 @@ def test_every_answer_has_security_headers(anyone: httpx.Client, owner: httpx.Cl
         assert headers["strict-transport-security"]
         assert "access-control-allow-origin" not in headers
         assert "server" not in headers or "/" not in headers["server"], "no version is told"
+
+
+def test_bytes_behind_the_last_response_of_a_connection_leave_no_trace(api: Api) -> None:
+    for _ in range(10):
+        answer = raw(api, b"POST /v1/jobs HTTP/1.0\r\n\r\n" + bytes(2_000_000), wait_s=5)
+        assert answer == b"" or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 401")), answer[:99]

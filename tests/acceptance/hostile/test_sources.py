@@ -133,7 +133,7 @@ def test_hostile_files_of_a_zip_fail_alone(
 ) -> None:
     before = set(storage.list_keys(""))
     job = owner.post("/v1/jobs", files={"zip": ("photos.zip", hostile_zip(jpeg))}).json()
-    wait_for_items(owner, job["id"], 6)
+    wait_for_items(owner, job["id"], 8)
     items = owner.get(f"/v1/jobs/{job['id']}/items").json()["items"]
     assert {item["name"]: item["error"] and item["error"]["code"] for item in items} == {
         "slip.jpg": None,
@@ -142,6 +142,8 @@ def test_hostile_files_of_a_zip_fail_alone(
         "a/up.jpg": None,
         "link.jpg": None,  # a file of eleven letters that is no photo
         "bomb.jpg": "file-too-large",
+        "inner.zip": "not-an-image",
+        "run.sh": "not-an-image",
     }
     added = set(storage.list_keys("")) - before
     assert all(key.startswith(f"jobs/{job['id']}/") for key in added), added
