@@ -12,7 +12,7 @@ MATTING = str(Path(sys.executable).parent / "matting")
 
 def matting(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [MATTING, *arguments], capture_output=True, text=True, cwd=cwd, timeout=100, check=False
+        [MATTING, *arguments], capture_output=True, text=True, cwd=cwd, timeout=240, check=False
     )
 
 

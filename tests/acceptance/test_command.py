@@ -15,8 +15,6 @@ from deploy.stack.stack import Stack
 from shared.storage import Storage
 from tests.acceptance.command import MATTING, matting
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def test_submit_status_watch_and_download_work_together(
     stack: Stack, folder: Path, tmp_path: Path
@@ -58,7 +56,7 @@ def test_a_shell_completes_commands_and_the_ids_of_jobs(stack: Stack, folder: Pa
             "_TYPER_COMPLETE_ARGS": " ".join(["matting", *words]),
         }
         return subprocess.run(
-            [MATTING], capture_output=True, text=True, env=environment, timeout=60, check=True
+            [MATTING], capture_output=True, text=True, env=environment, timeout=240, check=True
         ).stdout
 
     assert "submit" in completed("sub")
@@ -88,7 +86,7 @@ def test_a_missing_result_does_not_stop_the_download(
 def test_the_reader_of_the_output_may_stop_reading(stack: Stack) -> None:
     command = f"{MATTING} status --json --data {stack.data} | head -c 1"
     done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True
+        ["bash", "-c", command], capture_output=True, text=True, timeout=240, check=True
     )
     assert (done.stdout, done.stderr) == ("[", "")
 
@@ -107,7 +105,7 @@ def test_the_readme_s_ten_lines_do_what_they_say(
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     [name, path] = done.stdout.strip().split(" -> ")
@@ -148,7 +146,7 @@ def test_wrong_settings_are_named(tmp_path: Path) -> None:
         text=True,
         cwd=tmp_path,
         env=os.environ | {"MATTING_LEASE_S": "soon"},
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 2
@@ -213,7 +211,7 @@ def test_cutout_writes_one_named_file_and_into_a_pipe(folder: Path, tmp_path: Pa
         assert picture.mode == "L"
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.png"]
     command = f"{MATTING} cutout - --option format=webp < {photo} > {tmp_path / 'b.webp'}"
-    subprocess.run(["bash", "-c", command], check=True, timeout=60, capture_output=True)
+    subprocess.run(["bash", "-c", command], check=True, timeout=240, capture_output=True)
     with PIL.Image.open(tmp_path / "b.webp") as picture:
         assert (picture.format, picture.size) == ("WEBP", (400, 300))
     jpeg = matting("cutout", str(photo), "--out", str(tmp_path / "a.jpg"))
@@ -278,7 +276,7 @@ def test_marked_results_are_listed_and_judged_on_the_terminal(
         env=os.environ | {"TERM": "dumb"},  # no colours between the words
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert "1 of 1" in typed.stdout
@@ -310,7 +308,7 @@ def test_doctor_names_the_fix_for_a_model_that_is_missing(tmp_path: Path) -> Non
         text=True,
         cwd=tmp_path,
         env=environment,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 2

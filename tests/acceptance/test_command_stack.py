@@ -9,15 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 import PIL.Image
-import pytest
 
 from shared.object_url import ObjectUrl
 from shared.settings import Settings
 from shared.storage import Storage
 from tests.acceptance.command import MATTING, matting, processes_below, running
 from tests.waiting import eventually
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def test_the_demo_leaves_results_a_sheet_and_no_process(tmp_path: Path) -> None:
@@ -29,7 +26,7 @@ def test_the_demo_leaves_results_a_sheet_and_no_process(tmp_path: Path) -> None:
         text=True,
         cwd=tmp_path,
         env=environment,
-        timeout=100,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

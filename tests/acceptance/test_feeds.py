@@ -6,14 +6,10 @@ import json
 import os
 from pathlib import Path
 
-import pytest
-
 from api.client import MattingClient
 from deploy.stack.stack import Stack
 from shared.storage import Storage
 from tests.acceptance.command import matting
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def test_a_source_that_was_not_read_to_its_end_is_no_success(

@@ -199,7 +199,7 @@ def test_killing_the_worker_in_the_middle_of_a_job_loses_nothing(
 ) -> None:
     job = client.submit_files([(folder / "x.jpg", f"{n:03d}.jpg") for n in range(150)])
     eventually(
-        lambda: client.job(job["id"])["counts"]["succeeded"] >= 16, timeout_s=60, what="16 images"
+        lambda: client.job(job["id"])["counts"]["succeeded"] >= 16, timeout_s=240, what="16 images"
     )
     [worker] = stack.workers
     os.kill(worker.popen.pid, signal.SIGKILL)

@@ -4,13 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
-import pytest
-
 from deploy.stack.stack import Stack
 from tests.acceptance.command import matting
 from tests.photo_files import drawn, heif, saved
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def test_a_cutout_replaces_no_file_and_takes_no_result_for_a_photo(tmp_path: Path) -> None:

@@ -16,8 +16,6 @@ from tests.acceptance.command import matting
 from tests.acceptance.test_api import assert_problem, session_of
 from tests.acceptance.test_api import stranger as stranger
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture
 def photos(tmp_path: Path, jpeg: bytes) -> Path:

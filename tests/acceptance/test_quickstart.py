@@ -21,8 +21,6 @@ from shared.webhooks import new_secret, signed_headers
 PAGE = Path(__file__).parents[2] / "docs" / "quickstart.md"
 INTERPRETERS = {"sh": "bash", "py": sys.executable, "php": "php", "mjs": "node"}
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def programs() -> dict[str, str]:
     """The programs of the page by their file names, which their first lines name."""

@@ -6,15 +6,11 @@ import shutil
 import time
 from pathlib import Path
 
-import pytest
-
 from api.client import MattingClient
 from deploy.commands.watch_folder import RECORD, SETTLE_S
 from deploy.stack.stack import Stack
 from tests.acceptance.command import matting, running
 from tests.waiting import eventually
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def add(folder: Path, photo: Path, name: str) -> None:
