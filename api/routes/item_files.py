@@ -143,9 +143,9 @@ async def put_matte(
     """Replace the matte of a result: a worker renders all outputs again with the item's own
     options. Until then the item shows the result that it has.
     """
+    item, options = await run_in_threadpool(find_item, resources, caller, item_id)
     if if_match is None:
         raise IfMatchMissingError
-    item, options = await run_in_threadpool(find_item, resources, caller, item_id)
     _result_key(item)
     instead_of = None if if_match.strip() == "*" else frozenset({item.version})
     if instead_of is not None and not _names(if_match, item):

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import codecs
 import tempfile
 from collections.abc import Iterator
 from typing import IO
@@ -19,7 +18,7 @@ from api.removebg.parameters import RemoveBgRequest
 from api.resources import Resources
 from api.sources.image_size import image_size
 from api.sources.source_policy import photo_address
-from api.submissions.forms import has_more_values, read_whole
+from api.submissions.forms import drop_byte_order_mark, has_more_values, read_whole
 from api.submissions.intake import IncomingFile
 from shared.errors import (
     EmptyFileError,
@@ -67,8 +66,9 @@ async def read_call(request: Request, resources: Resources) -> Form:
 def _from_json(body: bytearray) -> Form:
     if has_more_values(body, MOST_VALUES):
         raise RequestError("The JSON has far more values than parameters exist")
+    drop_byte_order_mark(body)
     try:
-        values = pydantic_core.from_json(body.removeprefix(codecs.BOM_UTF8))
+        values = pydantic_core.from_json(body)
     except ValueError as error:
         raise RequestError("The body is not valid JSON") from error
     if not isinstance(values, dict):

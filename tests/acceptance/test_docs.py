@@ -38,6 +38,9 @@ PAGES = (
     "docs/capacity.md",
     "docs/benchmarks.md",
     "docs/comparison.md",
+    "docs/console.md",
+    "docs/formats.md",
+    "docs/clients.md",
 )
 BIN = Path(sys.executable).parent
 
