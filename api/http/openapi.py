@@ -86,15 +86,13 @@ def _name_models(document: dict[str, Any]) -> None:
 
 
 def _simplify(node: Any) -> None:
-    """Describe a tuple of equal entries as a list of a fixed length, because generators give the
-    two forms different types; and leave out `default: null`, which some of them take for a required
+    """Describe a tuple as a list of a fixed length, because generators give the two forms different
+    types; and leave out `default: null`, which some of them take for a required
     field.
     """
     if isinstance(node, dict):
-        entries = node.get("prefixItems")
-        if entries and all(entry == entries[0] for entry in entries):
-            del node["prefixItems"]
-            node["items"] = entries[0]
+        if entries := node.pop("prefixItems", None):
+            node["items"] = _any_of(entries)
         if "default" in node and node["default"] is None:
             del node["default"]
         for child in node.values():
@@ -102,6 +100,15 @@ def _simplify(node: Any) -> None:
     elif isinstance(node, list):
         for child in node:
             _simplify(child)
+
+
+def _any_of(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """The description of whatever fits one of the entries."""
+    different = [entry for index, entry in enumerate(entries) if entry not in entries[:index]]
+    if all(entry in ({"type": "number"}, {"type": "integer"}) for entry in different):
+        different.sort(key=lambda entry: entry["type"] != "number")
+        return different[0]
+    return different[0] if len(different) == 1 else {"anyOf": different}
 
 
 def _document_errors(operation: dict[str, Any]) -> None:
