@@ -93,6 +93,7 @@ def test_a_local_manifest_and_a_local_zip_are_uploaded(
         "x.jpg": "succeeded",
         "x.png": "succeeded",
         "bomb.png": "failed",
+        "readme.txt": "failed",  # left out, and said so
     }
     names = {path.name for _, path in client.download(job["id"], tmp_path / "out")}
     assert names == {"main.png", "x.jpg.png", "x.png.png"}
