@@ -82,7 +82,8 @@ def test_a_job_s_own_webhook_gets_events_of_that_job_only(
     assert caller.get("/v1/webhooks").json()["webhooks"] == []
     # In a multipart request the webhook is a text part.
     fields = {"webhook": json.dumps(webhook)}
-    files = {"manifest": ("list.csv", b"key\n,\n")}
+    row = b"key,url\na.jpg,https://shop.example/a.jpg\n"  # it fails: only one of them may be given
+    files = {"manifest": ("list.csv", row)}
     assert caller.post("/v1/jobs", files=files, data=fields).status_code == 202
     eventually(lambda: len(receiver.received[path]) == 2, "the second job's end")
     for wrong in ("whsec_short", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_" + "A" * 120):
