@@ -112,7 +112,7 @@ def test_a_batch_beyond_the_budget_is_split(jpeg: bytes, pixel_budget: int) -> N
     assert pixels_to_decode(b"<html>") == 0
     files = {f"{number}": jpeg for number in range(12)} | {"4": b"<html>", "7": jpeg[:900]}
     predictor, shelf = Counting(), Shelf(files)
-    settings = Settings(max_decoded_pixels=pixel_budget, codec_threads=4)
+    settings = Settings(max_decoded_pixels=pixel_budget, codec_threads=4, thumbnails=False)
     pipeline = Pipeline(predictor, shelf, settings)
     items = [
         WorkItem(
