@@ -66,7 +66,7 @@ def shelf(jpeg: bytes) -> Iterator[Shelf]:
 
 @pytest.fixture
 def pipeline(shelf: Shelf) -> Iterator[Pipeline]:
-    pipeline = Pipeline(Threshold(), shelf, Settings(codec_threads=2))
+    pipeline = Pipeline(Threshold(), shelf, Settings(codec_threads=2, thumbnails=False))
     yield pipeline
     shelf.hangs.set()
     pipeline.close()

@@ -94,8 +94,9 @@ def test_other_keys_data_is_not_found(api: Api, owner: httpx.Client) -> None:
     hook = owner.post("/v1/webhooks", json={"url": "https://shop.example/hook"})
     assert hook.status_code in (200, 201), hook.text
     ids = {"job_id": job["id"], "item_id": items[0]["id"], "webhook_id": hook.json()["id"]}
-    ids |= {"index": "0", "delivery_id": str(uuid.uuid4())}
-    bodies = {"/v1/items/{item_id}/review": {"verdict": "accept"}}
+    ids |= {"index": "0", "number": "1", "delivery_id": str(uuid.uuid4())}
+    bodies: dict[str, dict[str, str]] = {"/v1/items/{item_id}/review": {"verdict": "accept"}}
+    bodies["/v1/items/{item_id}/redo"] = {}
     bodies["/v1/webhooks/{webhook_id}"] = {"url": "https://evil.example/"}
     with api.caller(api.strangers_key) as stranger:
         asked = [one for one in routes(stranger) if "{" in one[1]]
