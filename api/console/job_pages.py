@@ -49,7 +49,9 @@ def job_rows(
 
 
 def _listened(shown: list[JobOut]) -> uuid.UUID | None:
-    """A browser opens six connections to a host: one job is listened to, all are asked for."""
+    """The job whose events the page receives by SSE. A browser opens only six connections to a
+    host, so the page polls for the other jobs.
+    """
     return next((job.id for job in shown if job.status not in ENDED), None)
 
 

@@ -104,7 +104,7 @@ def _count(value: int) -> str:
 
 
 def _percent(share: float) -> str:
-    """Never 100 % before all is done."""
+    """The share in whole per cent. It is 100 only when every image has ended."""
     return f"{min(int(share * 100), 99) if share < 1 else 100} %"
 
 
