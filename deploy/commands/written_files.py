@@ -48,6 +48,7 @@ class WrittenFiles:
         self._own = {
             name: FileState(**state)
             for entry in self._photos.values()
+            if entry["settings"] == self._settings  # other options: another run's results
             for name, state in entry["files"].items()
         }
 
@@ -65,7 +66,7 @@ class WrittenFiles:
         return files if same else []
 
     def wrote(self, path: Path) -> bool:
-        """Whether the file is what an earlier run wrote there, unchanged."""
+        """Whether the file is what an earlier run with these options wrote there, unchanged."""
         state = FileState.of(path)
         return state is not None and self._own.get(self._name(path)) == state
 
