@@ -161,7 +161,7 @@ async def put_matte(
     "/thumbnail",
     response_class=_Webp,
     responses={
-        200: {"description": "WebP of at most 320 px a side.", "content": _WEBP},
+        200: {"description": "WebP of at most 256 px a side.", "content": _WEBP},
         **_UNCHANGED,
         **responses(ItemNotFoundError, NotKeptError, ResultNotReadyError),
     },
@@ -181,7 +181,7 @@ def get_thumbnail(
     "/photo-thumbnail",
     response_class=_Webp,
     responses={
-        200: {"description": "WebP of at most 320 px a side.", "content": _WEBP},
+        200: {"description": "WebP of at most 256 px a side.", "content": _WEBP},
         **_UNCHANGED,
         **responses(ItemNotFoundError, NotKeptError, ResultNotReadyError),
     },

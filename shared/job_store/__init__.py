@@ -43,6 +43,7 @@ from shared.job_store.expired_leases import (
     release_expired_leases,
     take_back_deaths,
 )
+from shared.job_store.failures import Failure, last_failures
 from shared.job_store.intake import (
     NewItem,
     add_items,
@@ -148,6 +149,7 @@ __all__ = [
     "ClaimedDeliveries",
     "DeletedJobs",
     "EarlierResult",
+    "Failure",
     "NamedUploads",
     "NewItem",
     "NewVersion",
@@ -205,6 +207,7 @@ __all__ = [
     "is_at_rest",
     "job_data",
     "jobs_to_publish",
+    "last_failures",
     "list_api_keys",
     "list_deliveries",
     "list_items",

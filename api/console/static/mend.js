@@ -76,15 +76,20 @@ function press(event) {
 function move(event) {
   if (subject.pulling) { subject.pull(view.toPhoto(event)); view.draw(); return; }
   if (!stroke) return;
-  // Between two frames a fast pointer was in more places than one.
-  for (const one of event.getCoalescedEvents?.().length ? event.getCoalescedEvents() : [event]) paint(one, view.toPhoto(one));
+  // Between two frames a fast pointer was in more places than one; those close together are one.
+  const all = event.getCoalescedEvents?.() ?? [];
+  for (const one of all.length ? all : [event]) {
+    const at = view.toPhoto(one);
+    const near = Math.hypot(at.x - stroke.last.x, at.y - stroke.last.y) < 0.1 * radius();
+    if (!near || one === all.at(-1) || all.length < 2) paint(one, at);
+  }
 }
 
 function paint(event, { x, y }) {
   const began = performance.now();
   const changed = stroke.to(x, y, radius(pressed(event)));
   if (changed) view.draw(changed);
-  view.frames.push(performance.now() - began);
+  view.spent += performance.now() - began;
 }
 
 function release() {
@@ -101,11 +106,7 @@ function cancel() {
   if (!stroke) return;
   const tiles = stroke.delta();
   stroke = null;
-  for (const [index, bytes] of tiles) {
-    const { left, top, width, height } = matte.place(index);
-    for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) matte.alpha[(top + y) * matte.width + left + x] ^= bytes[y * width + x];
-    matte.refresh(left, top, left + width, top + height);
-  }
+  for (const [index, bytes] of tiles) matte.flip(index, bytes);
   view.draw();
 }
 
@@ -277,7 +278,7 @@ byId("fit").onclick = () => { view.fit(); showScale(); };
 byId("help").onclick = () => byId("keys").showModal();
 
 addEventListener("keydown", (event) => {
-  if (!view || document.querySelector("dialog[open]") || /^(TEXTAREA|SELECT)$/.test(event.target.tagName)) return;
+  if (!view || stroke || document.querySelector("dialog[open]") || /^(TEXTAREA|SELECT)$/.test(event.target.tagName)) return;
   const pressedKey = event.key.toLowerCase();
   const nudge = (by) => () => { byId("size").value = Number(byId("size").value) + by; showScale(); };
   const does = event.ctrlKey || event.metaKey
@@ -289,7 +290,7 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
   does();
 });
-// The tests look at the brush from outside: how long its frames took.
-window.mattingFrames = () => view.frames.slice();
+// For `tests.scale.console`: the milliseconds that each of the last frames took.
+window.mattingFrames = () => view.frames.splice(0);
 
 try { await begin(); } catch (error) { say(""); complain(error); }

@@ -12,6 +12,7 @@ export class Matte {
     this.rows = Math.ceil(this.height / TILE_PX);
     this.alpha = new Uint8Array(this.width * this.height);
     this.tiles = new Array(this.columns * this.rows);
+    this.stale = new Map(); // the rectangles of tiles whose pixels changed since they were shown
     this.read(matte);
   }
 
@@ -29,6 +30,7 @@ export class Matte {
       }
     }
     this.tiles.fill(undefined);
+    this.stale.clear();
   }
 
   place(index) {
@@ -50,13 +52,26 @@ export class Matte {
     return made;
   }
 
-  // The photo's colours around a place: [r, g, b] in 0..255.
-  colour(x, y) {
-    const px = Math.min(Math.max(Math.round(x), 0), this.width - 1), py = Math.min(Math.max(Math.round(y), 0), this.height - 1);
-    const index = Math.floor(py / TILE_PX) * this.columns + Math.floor(px / TILE_PX);
-    const { pixels } = this.tile(index);
-    const at = 4 * ((py % TILE_PX) * pixels.width + (px % TILE_PX));
-    return pixels.data.subarray(at, at + 3);
+  // The photo's colours at side × side places, `step` pixels apart: [side, side, 3], RGB.
+  sample(left, top, step, side) {
+    const found = new Uint8Array(3 * side * side);
+    const within = (value, size) => Math.min(Math.max(Math.floor(value), 0), size - 1);
+    for (let v = 0, to = 0; v < side; v++) {
+      const y = within(top + (v + 0.5) * step, this.height), row = Math.floor(y / TILE_PX);
+      let column = -1, pixels = null;
+      for (let u = 0; u < side; u++, to += 3) {
+        const x = within(left + (u + 0.5) * step, this.width);
+        if (!pixels || column !== Math.floor(x / TILE_PX)) {
+          column = Math.floor(x / TILE_PX);
+          ({ pixels } = this.tile(row * this.columns + column));
+        }
+        const at = 4 * ((y - row * TILE_PX) * pixels.width + x - column * TILE_PX);
+        found[to] = pixels.data[at];
+        found[to + 1] = pixels.data[at + 1];
+        found[to + 2] = pixels.data[at + 2];
+      }
+    }
+    return found;
   }
 
   // The indices of the tiles that a rectangle of the photo touches.
@@ -68,15 +83,32 @@ export class Matte {
     return found;
   }
 
-  // Shows a changed rectangle.
-  refresh(left, top, right, bottom) {
-    for (const index of this.touched(left, top, right, bottom)) {
-      const made = this.tiles[index];
-      if (!made) continue;
-      const place = this.place(index);
-      const x = Math.max(left, place.left), y = Math.max(top, place.top);
-      this.#paint(index, made, x, y, Math.min(right, place.left + place.width) - x, Math.min(bottom, place.top + place.height) - y);
+  // Takes a tile's difference (exclusive-or) in, or back out.
+  flip(index, bytes, alpha = this.alpha) {
+    const { left, top, width, height } = this.place(index);
+    for (let y = 0; y < height; y++) {
+      const row = (top + y) * this.width + left;
+      for (let x = 0; x < width; x++) alpha[row + x] ^= bytes[y * width + x];
     }
+    this.touch(index, left, top, left + width, top + height);
+  }
+
+  // A rectangle of a tile changed; the next frame shows it.
+  touch(index, left, top, right, bottom) {
+    const known = this.stale.get(index);
+    if (!known) { this.stale.set(index, [left, top, right, bottom]); return; }
+    known[0] = Math.min(known[0], left);
+    known[1] = Math.min(known[1], top);
+    known[2] = Math.max(known[2], right);
+    known[3] = Math.max(known[3], bottom);
+  }
+
+  // Brings the tiles up to date before they are drawn.
+  freshen() {
+    for (const [index, [left, top, right, bottom]] of this.stale) {
+      if (this.tiles[index]) this.#paint(index, this.tiles[index], left, top, right - left, bottom - top);
+    }
+    this.stale.clear();
   }
 
   #paint(index, { context, pixels }, left, top, width, height) {

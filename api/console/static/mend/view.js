@@ -3,7 +3,7 @@ const MOST = 4; // screen pixels for a pixel of the photo
 
 export class View {
   constructor(canvas, matte) {
-    Object.assign(this, { canvas, matte, context: canvas.getContext("2d"), scale: 1, left: 0, top: 0, ghost: 0.3, mark: null, cursor: null, frames: [] });
+    Object.assign(this, { canvas, matte, context: canvas.getContext("2d"), scale: 1, left: 0, top: 0, ghost: 0.3, mark: null, cursor: null, frames: [], spent: 0 });
     new ResizeObserver(() => this.#resize()).observe(canvas);
     this.#resize(true);
   }
@@ -58,6 +58,7 @@ export class View {
   #draw(due) {
     const { context, matte, scale, left, top, canvas } = this;
     const began = performance.now();
+    matte.freshen();
     context.save();
     context.imageSmoothingEnabled = scale < 2;
     let [x0, y0, x1, y1] = [0, 0, canvas.width, canvas.height];
@@ -87,8 +88,9 @@ export class View {
     }
     if (this.mark) this.mark(context, (x, y) => [left + x * scale, top + y * scale]);
     context.restore();
-    this.frames.push(performance.now() - began);
-    if (this.frames.length > 120) this.frames.shift();
+    this.frames.push(this.spent + performance.now() - began);
+    this.spent = 0;
+    if (this.frames.length > 1000) this.frames.shift();
   }
 }
 
