@@ -64,6 +64,10 @@ class RetriedJob(Job):
 
     retried: int
     """Failed images that are tried again."""
+    redone: int
+    """Rejected images of which a new version is made."""
+    rejected_left: int
+    """Rejected images that another request must name, counted up to 1,000."""
 
 
 class StoredFile(TypedDict):

@@ -133,6 +133,14 @@ class RetriedJob(JobOut):
         description="Failed images that are tried again. Rows and entries that could not be read "
         "are not, and neither are rejected images: they have a result.",
     )
+    redone: int = Field(
+        0, description="With `include=rejected`: rejected images of which a new version is made."
+    )
+    rejected_left: int = Field(
+        0,
+        description="Rejected images beyond the 1,000 that one request makes again; send it again "
+        "for them. Counted up to 1,000.",
+    )
 
 
 class Estimate(BaseModel):
