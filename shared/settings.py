@@ -442,8 +442,9 @@ class Settings(BaseSettings):
     )
     session_secret: Annotated[SecretStr | None, BeforeValidator(_empty_is_none)] = Field(
         None,
-        description="Signs the console's sessions. Set the same value for all API processes. "
-        "Default: each process makes its own, and its sessions end with it.",
+        description="Signs the console's sessions, and the links of a job's `urls`. Set the same "
+        "value for all API processes. Default: each process makes its own, and its sessions and "
+        "links end with it.",
     )
     flower_url: Annotated[str | None, BeforeValidator(_empty_is_none)] = Field(
         None,

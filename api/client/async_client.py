@@ -121,9 +121,11 @@ class AsyncMattingClient(AsyncConnection):
         journal.forget()
         return job
 
-    async def job(self, job_id: str) -> Job:
-        """The present state of a job. Raises ApiError."""
-        return cast(Job, await self.ask(calls.find_job(job_id)))
+    async def job(self, job_id: str, *, include: Literal["urls"] | None = None) -> Job:
+        """The present state of a job; with `include="urls"` also addresses of its report and zip
+        file that need no key. Raises ApiError.
+        """
+        return cast(Job, await self.ask(calls.find_job(job_id, include)))
 
     async def jobs(self, *, metadata: Mapping[str, str] | None = None) -> AsyncIterator[Job]:
         """Your jobs, newest first; with `metadata` only those that have all these values."""

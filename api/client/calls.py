@@ -116,9 +116,9 @@ def reserve_uploads(count: int) -> ApiCall:
     return ApiCall(method="POST", path="/v1/uploads", body={"count": count})
 
 
-def find_job(job_id: str) -> ApiCall:
-    """Read a job."""
-    return ApiCall(path=f"/v1/jobs/{job_id}")
+def find_job(job_id: str, include: str | None = None) -> ApiCall:
+    """Read a job; `include`: `urls` for the addresses of its files."""
+    return ApiCall(path=f"/v1/jobs/{job_id}", query=without_none(include=include))
 
 
 def change_job(job_id: str, verb: Verb) -> ApiCall:

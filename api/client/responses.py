@@ -33,6 +33,14 @@ class Problem(TypedDict):
     remedy: str
 
 
+class JobUrls(TypedDict):
+    """Addresses of a job's files, to be read without a key."""
+
+    report_csv: str
+    report_jsonl: str
+    archive: str
+
+
 class Job(TypedDict):
     """The present state of a job."""
 
@@ -57,6 +65,8 @@ class Job(TypedDict):
     created_at: str
     started_at: str | None
     finished_at: str | None
+    urls: JobUrls | None
+    urls_expire_at: str | None
 
 
 class RetriedJob(Job):

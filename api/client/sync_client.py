@@ -242,9 +242,11 @@ class MattingClient:
             self._client.submit_files, files, journal=journal, on_sent=on_sent, **settings
         )
 
-    def job(self, job_id: str) -> Job:
-        """The present state of a job. Raises ApiError."""
-        return self._loop.run(self._client.job, job_id)
+    def job(self, job_id: str, *, include: Literal["urls"] | None = None) -> Job:
+        """The present state of a job; with `include="urls"` also addresses of its report and zip
+        file that need no key. Raises ApiError.
+        """
+        return self._loop.run(self._client.job, job_id, include=include)
 
     def jobs(self, *, metadata: Mapping[str, str] | None = None) -> Iterator[Job]:
         """Your jobs, newest first; with `metadata` only those that have all these values."""
