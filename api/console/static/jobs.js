@@ -31,7 +31,7 @@ async function open(id) {
 // A word may be an image's own id; `NAME=VALUE` is looked up in the metadata of all jobs, any other
 // word in what the newest jobs say.
 async function look(word) {
-  const { items } = await call("GET", `/v1/items?${new URLSearchParams({ custom_id: word, limit: 1 })}`);
+  const { items } = word.length > 256 ? { items: [] } : await call("GET", `/v1/items?${new URLSearchParams({ custom_id: word, limit: 1 })}`);
   if (items.length) { location.href = `/console/jobs/${items[0].job_id}/review?at=${items[0].id}`; return; }
   if (word.includes("=")) {
     const { jobs } = await call("GET", `/v1/jobs?${new URLSearchParams({ metadata: word, limit: 50 })}`);
