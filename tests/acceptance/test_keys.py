@@ -140,10 +140,12 @@ def test_an_operator_sees_the_last_failures_of_all_keys(
         job = client.submit_files([(photo, "page.jpg")])
         client.wait(job["id"])
         (item,) = client.items(job["id"])
+        problem = item["error"]
+        assert problem is not None
         failures = admin.get("/v1/failures").json()["failures"]
         (mine,) = [one for one in failures if one["job_id"] == job["id"]]
         assert (mine["code"], mine["name"], mine["api_key"]) == ("not-an-image", "page.jpg", "shop")
-        assert (mine["item_id"], mine["remedy"]) == (item["id"], item["error"]["remedy"])
+        assert (mine["item_id"], mine["remedy"]) == (item["id"], problem["remedy"])
         times = [one["failed_at"] for one in failures]
         assert times == sorted(times, reverse=True)
         client.delete(job["id"])
