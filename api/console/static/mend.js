@@ -17,7 +17,7 @@ const PATIENCE_MS = 120_000;
 const board = byId("board"), canvas = byId("canvas"), over = byId("over");
 const { item: itemId, key } = byId("mend-page").dataset;
 
-let item, matte, history, view, subject, stroke = null, tool = "erase", busy = false;
+let item, matte, history, view, subject, stroke = null, tool = "erase", busy = false, stepping = 0;
 
 async function begin() {
   item = await call("GET", `/v1/items/${itemId}`);
@@ -66,7 +66,7 @@ const radius = (pressure = 1) => Math.max(0.5, (share("size") ** 2 * Math.max(ma
 const pressed = (event) => (event.pointerType === "pen" && event.pressure > 0 ? 0.3 + 0.7 * event.pressure : 1);
 
 function press(event) {
-  if (busy) return;
+  if (busy || stepping) return;
   const at = view.toPhoto(event);
   if (tool === "box" || tool === "points") return subject.press(tool, at, event.shiftKey || event.altKey);
   stroke = new Stroke(matte, { target: tool === "erase" ? 0 : 255, softness: share("softness"), strength: share("strength"), edgeAware: byId("edge-aware").checked });
@@ -122,6 +122,13 @@ function hover(event) {
     Object.assign(context, { strokeStyle: style, lineWidth: width });
     context.stroke();
   }
+}
+
+// Undo and redo; no stroke begins until they are done.
+async function step(way) {
+  if (stroke || busy) return;
+  stepping++;
+  try { await history[way](); } catch (error) { complain(error); } finally { stepping--; }
 }
 
 // Saving, and what follows.
@@ -267,8 +274,8 @@ for (const one of document.querySelectorAll("[data-ground]")) one.onclick = () =
 };
 byId("size").oninput = showScale;
 byId("ghost").oninput = () => { view.ghost = share("ghost"); view.draw(); };
-byId("undo").onclick = () => history.undo().catch(complain);
-byId("redo").onclick = () => history.redo().catch(complain);
+byId("undo").onclick = () => step("undo");
+byId("redo").onclick = () => step("redo");
 byId("save").onclick = save;
 byId("go-redo").onclick = redo;
 byId("forget-meant").onclick = () => subject.forget();
@@ -282,7 +289,7 @@ addEventListener("keydown", (event) => {
   const pressedKey = event.key.toLowerCase();
   const nudge = (by) => () => { byId("size").value = Number(byId("size").value) + by; showScale(); };
   const does = event.ctrlKey || event.metaKey
-    ? { z: () => (event.shiftKey ? history.redo() : history.undo()), y: () => history.redo(), s: save }[pressedKey]
+    ? { z: () => step(event.shiftKey ? "redo" : "undo"), y: () => step("redo"), s: save }[pressedKey]
     : { e: () => take("erase"), r: () => take("restore"), b: () => take("box"), p: () => take("points"), x: () => take(tool === "erase" ? "restore" : "erase"),
         "[": nudge(-4), "]": nudge(4), "+": byId("in").onclick, "=": byId("in").onclick, "-": byId("out").onclick, 0: byId("fit").onclick,
         1: () => { view.zoomTo(1); showScale(); }, 4: () => { view.zoomTo(4); showScale(); }, "?": byId("help").onclick }[pressedKey];

@@ -1,7 +1,7 @@
 // A stroke of the brush: pieces along the pointer's way. A pixel gets the most that the stroke gives
 // anywhere, so that going over a place twice within a stroke changes nothing more.
 
-const EDGE_SIDE = 96; // of the patch in which the edge-aware brush looks for edges
+const EDGE_SIDE = 80; // of the patch in which the edge-aware brush looks for edges
 const EDGE_REACH = 48; // how much colour a path may change before it counts as across an edge
 
 export class Stroke {
@@ -14,13 +14,13 @@ export class Stroke {
   to(x, y, radius) {
     const start = this.last ?? { x, y, radius }, end = { x, y, radius };
     const length = Math.hypot(x - start.x, y - start.y);
-    const between = (share) => ({ x: start.x + (x - start.x) * share, y: start.y + (y - start.y) * share, radius: start.radius + (radius - start.radius) * share });
-    // Edges are looked for around a few places of the way; else a piece is as long as the brush is wide.
-    const steps = Math.max(1, Math.ceil(length / Math.max(1, radius * (this.edgeAware ? 0.5 : 2))));
+    // A piece is not much longer than the brush is wide, so little beside the way is looked at.
+    const steps = Math.max(1, Math.ceil(length / Math.max(1, 2 * radius)));
     let changed = null, from = start;
     for (let step = 1; step <= steps; step++) {
-      const to = step === steps ? end : between(step / steps);
-      changed = united(changed, this.edgeAware ? this.#piece(to, to, reachable(this.matte, to)) : this.#piece(from, to, null));
+      const share = step / steps;
+      const to = { x: start.x + (x - start.x) * share, y: start.y + (y - start.y) * share, radius: start.radius + (radius - start.radius) * share };
+      changed = united(changed, this.#piece(from, to));
       from = to;
     }
     this.last = end;
@@ -28,7 +28,7 @@ export class Stroke {
   }
 
   // Covers what is near the line from `a` to `b`: its distance, less the hard part, fades smoothly.
-  #piece(a, b, allowed) {
+  #piece(a, b) {
     const { matte, softness, target } = this;
     const most = Math.round(this.strength * 255);
     const far = Math.max(a.radius, b.radius), edge = far + 0.75;
@@ -39,7 +39,7 @@ export class Stroke {
     const inverse = length2 > 0 ? 1 / length2 : 0;
     const [ax, ay, ar] = [a.x, a.y, a.radius], { alpha } = matte;
     let changed = null;
-    const side = allowed?.side, step = allowed ? side / (2 * ar) : 0, reach = allowed?.reach;
+    const allowed = this.edgeAware ? reachable(matte, a, b, left, top, right, bottom) : null;
     for (const index of matte.touched(left, top, right, bottom)) {
       const place = matte.place(index), { before, cover } = this.#remembered(index);
       const x0 = Math.max(left, place.left), x1 = Math.min(right, place.left + place.width);
@@ -48,7 +48,7 @@ export class Stroke {
       for (let y = y0; y < y1; y++) {
         const row = (y - place.top) * place.width - place.left, out = y * matte.width;
         const py = y + 0.5 - ay, along = py * dy;
-        const cells = allowed ? Math.min(Math.max(Math.floor((py + ar) * step), 0), side - 1) * side : 0;
+        const cells = allowed ? Math.min(Math.floor((y + 0.5 - top) / allowed.step), allowed.rows - 1) * allowed.columns : 0;
         for (let x = x0; x < x1; x++) {
           const at = row + x;
           if (cover[at] >= most) continue;
@@ -63,10 +63,9 @@ export class Stroke {
             const share = 1 - (Math.sqrt(d2) - hard) / fade;
             give = most * share * share * (3 - 2 * share);
           }
-          if (reach) {
-            let u = ((px + ar) * step) | 0;
-            u = u < 0 ? 0 : u >= side ? side - 1 : u;
-            give *= reach[cells + u] / 255;
+          if (allowed) {
+            const column = ((x + 0.5 - left) / allowed.step) | 0;
+            give *= allowed.reach[cells + (column < allowed.columns ? column : allowed.columns - 1)] / 255;
           }
           give = (give + 0.5) | 0;
           if (cover[at] >= give) continue;
@@ -117,37 +116,41 @@ export class Stroke {
   }
 }
 
-// How far each place around a centre can be reached from it without crossing an edge, 0..255: a
-// geodesic distance by raster scans (Toivanen 1996; Criminisi et al. 2008) over the photo's colours.
-function reachable(matte, { x, y, radius }) {
-  const side = Math.min(EDGE_SIDE, Math.max(8, Math.ceil(2 * radius)));
-  const colours = matte.sample(x - radius, y - radius, (2 * radius) / side, side);
-  const cost = new Int32Array(side * side).fill(1e9);
-  const middle = side >> 1;
-  for (const v of [middle - 1, middle]) for (const u of [middle - 1, middle]) cost[v * side + u] = 0;
+// How far each place of a rectangle can be reached from the line from `a` to `b` without crossing an
+// edge, 0..255: a geodesic distance by raster scans (Toivanen 1996; Criminisi et al. 2008) over the
+// photo's colours.
+function reachable(matte, a, b, left, top, right, bottom) {
+  const { columns, rows, step, data } = matte.sample(left, top, right, bottom, EDGE_SIDE);
+  const cost = new Int32Array(columns * rows).fill(1e9);
+  const cell = (value, count) => Math.min(Math.max(Math.floor(value / step), 0), count - 1);
+  const steps = Math.ceil(Math.hypot(b.x - a.x, b.y - a.y) / step) || 1;
+  for (let at = 0; at <= steps; at++) {
+    const x = a.x + (b.x - a.x) * at / steps - left, y = a.y + (b.y - a.y) * at / steps - top;
+    cost[cell(y, rows) * columns + cell(x, columns)] = 0;
+  }
   const from = (to, at) => {
-    const a = 3 * to, b = 3 * at;
-    const sum = cost[at] + Math.abs(colours[a] - colours[b]) + Math.abs(colours[a + 1] - colours[b + 1]) + Math.abs(colours[a + 2] - colours[b + 2]);
+    const one = 4 * to, other = 4 * at;
+    const sum = cost[at] + Math.abs(data[one] - data[other]) + Math.abs(data[one + 1] - data[other + 1]) + Math.abs(data[one + 2] - data[other + 2]);
     if (sum < cost[to]) cost[to] = sum;
   };
   for (let scan = 0; scan < 2; scan++) {
-    for (let v = 0; v < side; v++) for (let u = 0; u < side; u++) {
-      const at = v * side + u;
+    for (let v = 0; v < rows; v++) for (let u = 0; u < columns; u++) {
+      const at = v * columns + u;
       if (u) from(at, at - 1);
-      if (v) { from(at, at - side); if (u) from(at, at - side - 1); if (u < side - 1) from(at, at - side + 1); }
+      if (v) { from(at, at - columns); if (u) from(at, at - columns - 1); if (u < columns - 1) from(at, at - columns + 1); }
     }
-    for (let v = side - 1; v >= 0; v--) for (let u = side - 1; u >= 0; u--) {
-      const at = v * side + u;
-      if (u < side - 1) from(at, at + 1);
-      if (v < side - 1) { from(at, at + side); if (u < side - 1) from(at, at + side + 1); if (u) from(at, at + side - 1); }
+    for (let v = rows - 1; v >= 0; v--) for (let u = columns - 1; u >= 0; u--) {
+      const at = v * columns + u;
+      if (u < columns - 1) from(at, at + 1);
+      if (v < rows - 1) { from(at, at + columns); if (u < columns - 1) from(at, at + columns + 1); if (u) from(at, at + columns - 1); }
     }
   }
-  const reach = new Uint8Array(side * side);
+  const reach = new Uint8Array(columns * rows);
   for (let at = 0; at < reach.length; at++) {
     const share = 2 - cost[at] / EDGE_REACH;
     reach[at] = share >= 1 ? 255 : share <= 0 ? 0 : Math.round(255 * share);
   }
-  return { side, reach };
+  return { columns, rows, step, reach };
 }
 
 export function united(one, other) {

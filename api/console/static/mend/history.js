@@ -34,7 +34,7 @@ export class History {
   async takeMine() {
     this.matte.alpha.set(await unsqueezed(this.stored.base));
     await this.#replay(Math.min(this.stored.at, this.steps.length));
-    this.matte.tiles.fill(undefined);
+    this.matte.forgetTiles();
     this.started = true;
     await this.#keepHead(this.stored.base);
     this.changed();

@@ -2,25 +2,26 @@
 import { crc32 } from "../zip.js";
 
 export const TILE_PX = 512;
+const LEVELS = 4; // of size, each half of the one before: what is shown small is also made small
 
 export class Matte {
   // `photo` and `matte`: ImageBitmap of one size.
   constructor(photo, matte) {
-    this.photo = photo;
+    this.photos = [photo];
     [this.width, this.height] = [photo.width, photo.height];
     this.columns = Math.ceil(this.width / TILE_PX);
     this.rows = Math.ceil(this.height / TILE_PX);
     this.alpha = new Uint8Array(this.width * this.height);
-    this.tiles = new Array(this.columns * this.rows);
-    this.stale = new Map(); // the rectangles of tiles whose pixels changed since they were shown
+    this.scratch = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
     this.read(matte);
   }
 
   // The alpha of a picture, which may have another size than the photo when it comes from a preview.
   read(matte) {
+    this.forgetTiles();
     const canvas = new OffscreenCanvas(TILE_PX, TILE_PX);
     const context = canvas.getContext("2d", { willReadFrequently: true });
-    for (let index = 0; index < this.tiles.length; index++) {
+    for (let index = 0; index < this.columns * this.rows; index++) {
       const { left, top, width, height } = this.place(index);
       context.drawImage(matte, left, top, width, height, 0, 0, width, height);
       const { data } = context.getImageData(0, 0, width, height);
@@ -29,8 +30,25 @@ export class Matte {
         for (let x = 0; x < width; x++) this.alpha[row + x] = data[4 * (y * width + x)];
       }
     }
-    this.tiles.fill(undefined);
-    this.stale.clear();
+  }
+
+  // The level whose pixels are at least as fine as those of a screen at this scale.
+  static levelFor(scale) { return Math.min(Math.max(Math.floor(Math.log2(1 / scale)), 0), LEVELS - 1); }
+
+  // The photo at a level: a pixel is 2 ** level pixels of the photo.
+  photoAt(level) {
+    if (!this.photos[level]) {
+      const above = this.photoAt(level - 1);
+      this.photos[level] = new OffscreenCanvas(Math.ceil(above.width / 2), Math.ceil(above.height / 2));
+      this.photos[level].getContext("2d", { willReadFrequently: true }).drawImage(above, 0, 0, above.width / 2, above.height / 2);
+    }
+    return this.photos[level];
+  }
+
+  // All alpha changed: every tile is made again.
+  forgetTiles() {
+    this.tiles = Array.from({ length: LEVELS }, () => []);
+    this.stale = new Map(); // the rectangles of tiles whose pixels changed since they were shown
   }
 
   place(index) {
@@ -39,39 +57,31 @@ export class Matte {
   }
 
   // The cut-out of a tile as a canvas; made when it is looked at first.
-  tile(index) {
-    const known = this.tiles[index];
+  tile(index, level) {
+    const known = this.tiles[level][index];
     if (known) return known;
-    const { left, top, width, height } = this.place(index);
-    const canvas = new OffscreenCanvas(width, height);
+    const { left, top, width, height } = this.place(index), size = 2 ** level;
+    const canvas = new OffscreenCanvas(Math.ceil(width / size), Math.ceil(height / size));
     const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.drawImage(this.photo, left, top, width, height, 0, 0, width, height);
-    const made = { canvas, context, pixels: context.getImageData(0, 0, width, height) };
-    this.tiles[index] = made;
-    this.#paint(index, made, left, top, width, height);
+    const [w, h] = [width / size, height / size];
+    context.drawImage(this.photoAt(level), left / size, top / size, w, h, 0, 0, w, h);
+    const made = { canvas, context, pixels: context.getImageData(0, 0, canvas.width, canvas.height) };
+    this.tiles[level][index] = made;
+    this.#paint(index, level, made, left, top, left + width, top + height);
     return made;
   }
 
-  // The photo's colours at side × side places, `step` pixels apart: [side, side, 3], RGB.
-  sample(left, top, step, side) {
-    const found = new Uint8Array(3 * side * side);
-    const within = (value, size) => Math.min(Math.max(Math.floor(value), 0), size - 1);
-    for (let v = 0, to = 0; v < side; v++) {
-      const y = within(top + (v + 0.5) * step, this.height), row = Math.floor(y / TILE_PX);
-      let column = -1, pixels = null;
-      for (let u = 0; u < side; u++, to += 3) {
-        const x = within(left + (u + 0.5) * step, this.width);
-        if (!pixels || column !== Math.floor(x / TILE_PX)) {
-          column = Math.floor(x / TILE_PX);
-          ({ pixels } = this.tile(row * this.columns + column));
-        }
-        const at = 4 * ((y - row * TILE_PX) * pixels.width + x - column * TILE_PX);
-        found[to] = pixels.data[at];
-        found[to + 1] = pixels.data[at + 1];
-        found[to + 2] = pixels.data[at + 2];
-      }
-    }
-    return found;
+  // The photo's colours in a rectangle, at most `most` on the longer side: { columns, rows, step, data },
+  // RGBA, `step` pixels of the photo apart.
+  sample(left, top, right, bottom, most) {
+    const [width, height] = [right - left, bottom - top], step = Math.max(1, Math.max(width, height) / most);
+    const columns = Math.max(1, Math.ceil(width / step)), rows = Math.max(1, Math.ceil(height / step));
+    const { scratch } = this, { canvas } = scratch;
+    if (canvas.width < columns || canvas.height < rows) Object.assign(canvas, { width: Math.max(canvas.width, columns), height: Math.max(canvas.height, rows) });
+    const level = Matte.levelFor(1 / step), size = 2 ** level;
+    scratch.clearRect(0, 0, columns, rows);
+    scratch.drawImage(this.photoAt(level), left / size, top / size, width / size, height / size, 0, 0, width / step, height / step);
+    return { columns, rows, step, data: scratch.getImageData(0, 0, columns, rows).data };
   }
 
   // The indices of the tiles that a rectangle of the photo touches.
@@ -103,22 +113,28 @@ export class Matte {
     known[3] = Math.max(known[3], bottom);
   }
 
-  // Brings the tiles up to date before they are drawn.
-  freshen() {
-    for (const [index, [left, top, right, bottom]] of this.stale) {
-      if (this.tiles[index]) this.#paint(index, this.tiles[index], left, top, right - left, bottom - top);
+  // Brings the tiles of a level up to date before they are drawn; those of others are made again.
+  freshen(level) {
+    for (const [index, rectangle] of this.stale) {
+      for (const [other, tiles] of this.tiles.entries()) {
+        if (other !== level) delete tiles[index];
+        else if (tiles[index]) this.#paint(index, level, tiles[index], ...rectangle);
+      }
     }
     this.stale.clear();
   }
 
-  #paint(index, { context, pixels }, left, top, width, height) {
-    const place = this.place(index);
-    for (let y = top; y < top + height; y++) {
-      let to = 4 * ((y - place.top) * pixels.width + (left - place.left)) + 3;
-      let from = y * this.width + left;
-      for (let x = 0; x < width; x++, to += 4) pixels.data[to] = this.alpha[from++];
+  #paint(index, level, { context, pixels }, left, top, right, bottom) {
+    const place = this.place(index), size = 2 ** level, middle = size >> 1;
+    const x0 = Math.floor((left - place.left) / size), y0 = Math.floor((top - place.top) / size);
+    const x1 = Math.ceil((right - place.left) / size), y1 = Math.ceil((bottom - place.top) / size);
+    const last = this.width - 1;
+    for (let y = y0; y < y1; y++) {
+      const row = Math.min(place.top + y * size + middle, this.height - 1) * this.width;
+      let to = 4 * (y * pixels.width + x0) + 3, from = place.left + x0 * size + middle;
+      for (let x = x0; x < x1; x++, to += 4, from += size) pixels.data[to] = this.alpha[row + (from > last ? last : from)];
     }
-    context.putImageData(pixels, 0, 0, left - place.left, top - place.top, width, height);
+    context.putImageData(pixels, 0, 0, x0, y0, x1 - x0, y1 - y0);
   }
 
   // An 8-bit grey PNG (PNG specification, third edition: 5.2, 11.2).
