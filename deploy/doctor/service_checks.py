@@ -189,6 +189,7 @@ def storage(settings: Settings) -> str:
         opened.put(key, b"matting doctor", "text/plain")
         read = opened.get(opened.bucket, key, 100)
         opened.delete_many([key])
+        source = opened.credentials_source
     except MattingError as error:
         raise CheckFailed(f"{endpoint}: {error.detail}", _storage_fix(error, settings)) from error
     finally:
@@ -198,7 +199,7 @@ def storage(settings: Settings) -> str:
             f"{endpoint} returned other bytes than were written",
             "Check the proxies between this machine and the storage",
         )
-    return f"{endpoint}, bucket {opened.bucket}: wrote, read, deleted"
+    return f"{endpoint}, bucket {opened.bucket}: wrote, read, deleted (access key: {source})"
 
 
 def _storage_fix(error: MattingError, settings: Settings) -> str:
@@ -208,15 +209,13 @@ def _storage_fix(error: MattingError, settings: Settings) -> str:
         case StorageKeyError():
             return (
                 "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to a key of "
-                f"{settings.s3_endpoint_url or 'AWS'}, then restart API and workers"
+                f"{settings.s3_endpoint_url or 'AWS'}, or give this machine a role (docs/aws.md), "
+                "then restart API and workers"
             )
         case BucketMissingError():
             return "Create it with matting prepare, or correct MATTING_S3_BUCKET"
     if isinstance(error, SourceDeniedError) or "refuses" in error.detail:
-        return (
-            "Allow this key s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on "
-            f"{settings.s3_bucket}"
-        )
+        return f"Allow this key the actions of deploy/aws/policy.json on {settings.s3_bucket}"
     if settings.s3_endpoint_url is None:
         return "Set MATTING_S3_ENDPOINT_URL; without it the storage is AWS"
     return (
