@@ -61,8 +61,21 @@ class Settings(BaseSettings):
     database_url: str = Field(
         "sqlite:///matting.db", description="SQLAlchemy URL; postgresql+psycopg:// in production."
     )
+    database_direct_url: str | None = Field(
+        None,
+        description="Address of the database itself, if MATTING_DATABASE_URL is a pooler in "
+        "transaction mode (PgBouncer). Migrations use it.",
+    )
     redis_url: str = Field(
-        "redis://127.0.0.1:6379/0", description="URL of Redis, which holds the queue."
+        "redis://127.0.0.1:6379/0",
+        description="URL of Redis or Valkey, which holds the queue: redis://, rediss:// (TLS) or "
+        "sentinel://HOST:26379;sentinel://HOST:26379.",
+    )
+    redis_sentinel_master: str = Field(
+        "", description="Name of the primary, if MATTING_REDIS_URL names Sentinels."
+    )
+    redis_sentinel_password: SecretStr | None = Field(
+        None, description="Password of the Sentinels, if they have one of their own."
     )
     s3_endpoint_url: str | None = Field(
         None, description="URL of MinIO or another S3-compatible storage. Default: AWS."

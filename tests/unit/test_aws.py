@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from botocore.awsrequest import AWSRequest, AWSResponse
+from botocore.awsrequest import AWSRequest, AWSResponse, HTTPHeaders
 from botocore.exceptions import ClientError, CredentialRetrievalError
 from pydantic import ValidationError
 
@@ -71,8 +71,8 @@ class Recorder:
         self.sent.append((name, request))
         status = 400 if name in self.failing else 200
         body = ANSWERS.get(name, b"<R></R>")
-        headers = {"Content-Length": str(len(body)), "ETag": '"1"'}
-        return AWSResponse(request.url, status, headers, Raw(body))
+        headers = HTTPHeaders.from_dict({"Content-Length": str(len(body)), "ETag": '"1"'})
+        return AWSResponse(str(request.url), status, headers, Raw(body))
 
     def use_everything(self) -> None:
         """Call every public method of the storage, with objects of each size."""
@@ -87,7 +87,7 @@ class Recorder:
             "size": lambda: storage.size("photos", "a"),
             "delete_many": lambda: storage.delete_many(["a"]),
             "put": lambda: storage.put("a", b"x", "image/png"),
-            "upload": lambda: (storage.upload("a", io.BytesIO(b"x")), storage.upload("b", large)),
+            "upload": lambda: [storage.upload("a", one) for one in (io.BytesIO(b"x"), large)],
             "copy": lambda: storage.copy("a", "b"),
             "list_page": lambda: storage.list_page(here, after=None),
             "list_older": lambda: list(storage.list_older("uploads/", datetime.now(UTC))),
@@ -145,7 +145,7 @@ def test_the_policy_allows_what_the_code_calls_and_nothing_else() -> None:
 def test_source_buckets_are_only_read() -> None:
     recorder = Recorder(on_aws())
     recorder.use_everything()
-    on_sources = {name for name, request in recorder.sent if "//photos." in request.url}
+    on_sources = {name for name, request in recorder.sent if "//photos." in str(request.url)}
     needed = set().union(*(RIGHTS[name] for name in on_sources))
     own = json.loads((AWS / "policy.json").read_text())["Statement"]
     theirs = json.loads((AWS / "source-bucket-policy.json").read_text())["Statement"]
@@ -175,7 +175,7 @@ def test_requests_and_links_name_the_region_s_endpoint(
 ) -> None:
     recorder = Recorder(on_aws(**values))
     recorder.storage.put("a", b"x", "image/png")
-    sent = httpx.URL(recorder.sent[0][1].url)
+    sent = httpx.URL(str(recorder.sent[0][1].url))
     link = httpx.URL(recorder.storage.presign_get("a", ttl_s=60, filename="a.png"))
     assert (sent.host, sent.path) == (host, path)
     assert (link.host, link.path) == (host, path)
@@ -216,7 +216,7 @@ def test_what_is_written_is_encrypted_as_asked(
     seen = set()
     for name, request in recorder.sent:
         found = {
-            key.lower(): text.decode() if isinstance(text, bytes) else text
+            key.lower(): str(text)
             for key, text in request.headers.items()
             if "server-side" in key.lower()
         }
@@ -236,7 +236,7 @@ def test_this_service_pays_for_the_buckets_of_the_setting_only() -> None:
     paid = {name for name, request in recorder.sent if "x-amz-request-payer" in request.headers}
     assert paid == {"GetObject", "HeadObject", "ListObjectsV2"}
     for _, request in recorder.sent:
-        assert ("x-amz-request-payer" in request.headers) == ("//photos." in request.url)
+        assert ("x-amz-request-payer" in request.headers) == ("//photos." in str(request.url))
 
 
 def test_a_link_says_who_pays_in_its_address() -> None:
@@ -251,7 +251,7 @@ def test_a_link_says_who_pays_in_its_address() -> None:
 def test_a_temporary_key_is_sent_with_its_token() -> None:
     recorder = Recorder(on_aws(aws_session_token="token-of-sts"))
     recorder.storage.ping()
-    assert recorder.sent[0][1].headers["X-Amz-Security-Token"] == b"token-of-sts"
+    assert recorder.sent[0][1].headers["X-Amz-Security-Token"] in ("token-of-sts", b"token-of-sts")
     assert recorder.storage.credentials_source == "explicit, temporary"
 
 
