@@ -37,8 +37,6 @@ def paddle_inference(*, on_cpu: bool) -> Any:
     need what its package does at its import: finding CUDA's libraries and loading plug-ins.
     Raises EngineUnavailableError if Paddle is missing or cannot be loaded.
     """
-    os.environ.setdefault("KMP_BLOCKTIME", str(THREAD_SPIN_MS))
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(COMPILED_KERNELS))
     if on_cpu and "paddle" not in sys.modules:
         native = sys.modules.get(NATIVE) or _load_native()
         if native is not None:
@@ -48,6 +46,7 @@ def paddle_inference(*, on_cpu: bool) -> Any:
 
 def import_paddle() -> Any:
     """The whole package `paddle`. Raises EngineUnavailableError."""
+    _set_variables()
     with warnings.catch_warnings():
         # Paddle warns about a missing compiler cache, which is not used here.
         warnings.filterwarnings("ignore", "No ccache found")
@@ -68,7 +67,7 @@ def _load_native() -> Any | None:
         library = Path(root) / "base" / "libpaddle.so"
         if not library.is_file():
             continue
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # Paddle's default; a plan sets its own
+        _set_variables()
         loader = ExtensionFileLoader(NATIVE, str(library))
         spec = importlib.util.spec_from_file_location(NATIVE, library, loader=loader)
         assert spec is not None
@@ -86,6 +85,13 @@ def _load_native() -> Any | None:
         native.init_default_kernel_signatures()
         return native
     return None
+
+
+def _set_variables() -> None:
+    """Set what the native libraries read when they are loaded, unless the operator has set it."""
+    os.environ.setdefault("KMP_BLOCKTIME", str(THREAD_SPIN_MS))
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(COMPILED_KERNELS))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # Paddle's default; a plan sets its own
 
 
 def _engine_of(native: Any) -> Any:
