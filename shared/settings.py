@@ -491,8 +491,9 @@ class Settings(BaseSettings):
     )
     session_secret: SecretStr | None = Field(
         None,
-        description="Signs the console's sessions. Set the same value for all API processes. "
-        "Default: each process makes its own, and its sessions end with it.",
+        description="Signs the console's sessions, and the links of a job's `urls`. Set the same "
+        "value for all API processes. Default: each process makes its own, and its sessions and "
+        "links end with it.",
     )
     flower_url: str | None = Field(
         None,

@@ -89,7 +89,7 @@ from shared.job_store.reading import (
     list_jobs,
     recent_rate,
 )
-from shared.job_store.reuse import EarlierResult, find_earlier_results
+from shared.job_store.reuse import find_earlier_results
 from shared.job_store.review import record_verdict
 from shared.job_store.submissions import (
     find_submission,
@@ -102,6 +102,7 @@ from shared.job_store.versions import (
     Version,
     begin_version,
     list_versions,
+    redo_rejected,
     restore_version,
     stop_versions,
 )
@@ -147,7 +148,6 @@ __all__ = [
     "Claim",
     "ClaimedDeliveries",
     "DeletedJobs",
-    "EarlierResult",
     "NamedUploads",
     "NewItem",
     "NewVersion",
@@ -224,6 +224,7 @@ __all__ = [
     "record_attempt",
     "record_verdict",
     "redeliver",
+    "redo_rejected",
     "register_worker",
     "release_expired_leases",
     "release_leader_lease",
