@@ -196,7 +196,7 @@ class Database:
             limit = session.scalar(
                 sa.text("SELECT setting FROM pg_settings WHERE name = 'lock_timeout'")
             )
-        return limit == str(LOCK_TIMEOUT_MS)
+        return bool(limit == str(LOCK_TIMEOUT_MS))
 
     def ping(self) -> None:
         """Raise DatabaseError if the database does not answer."""

@@ -152,10 +152,13 @@ def redis_client(settings: Settings, *, timeout_s: float) -> Redis:
         "db": int(parts.path.strip("/") or 0),
     }
     secure = {"ssl": True, **address.tls} if address.tls else {}
-    sentinel = Sentinel(
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py's, which has no types
         list(address.sentinels), sentinel_kwargs={**address.sentinel_options, "protocol": 2}
     )
-    return sentinel.master_for(address.master, **login, **secure, **options)
+    primary: Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
+        address.master, **login, **secure, **options
+    )
+    return primary
 
 
 def refuse_cluster(settings: Settings) -> None:
@@ -164,7 +167,7 @@ def refuse_cluster(settings: Settings) -> None:
     """
     client = redis_client(settings, timeout_s=5)
     try:
-        clustered = client.info("cluster").get("cluster_enabled")  # type: ignore[union-attr]  # not async
+        clustered = client.info("cluster").get("cluster_enabled")
     except RedisError:
         return
     finally:
