@@ -14,9 +14,9 @@ import pillow_heif
 from PIL import AvifImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from pillow_heif import HeifImageFile
 
-from shared.errors import CameraRawError, NotAnImageError, UnsupportedImageError
+from shared.errors import UnsupportedImageError
 from shared.jpeg_segments import without_broken_segments
-from shared.photo_kinds import HEAD_BYTES, other_kind, photo_kind, raw_kind
+from shared.photo_kinds import HEAD_BYTES, photo_kind, refusal
 from shared.png_chunks import readable_png, too_many_parts
 from shared.psd_header import open_psd
 from shared.tiff_header import has_size, refuse_other_tiff
@@ -67,10 +67,7 @@ def open_header(data: bytes) -> PIL.Image.Image:
     head = data[:HEAD_BYTES]
     kind = photo_kind(head)
     if kind is None:
-        if name := raw_kind(head):
-            raise CameraRawError(f"The file is camera raw ({name})")
-        name = other_kind(head)
-        raise NotAnImageError(f"The file is {name}, not a photo" if name else None)
+        raise refusal(head)
     if kind == "TIFF":
         refuse_other_tiff(data)
     elif kind == "PNG":

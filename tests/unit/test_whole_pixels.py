@@ -185,7 +185,6 @@ def test_a_profile_is_told_by_what_it_does() -> None:
     ("data", "said"),
     [
         (b"GIF89a" + bytes(99), "a GIF"),
-        (b"\xff\x0a" + bytes(99), "JPEG XL"),
         (b"<svg xmlns='x'/>", "SVG"),
         (b"\0\0\0\x18ftypisom" + bytes(99), "video"),
     ],
@@ -193,6 +192,21 @@ def test_a_profile_is_told_by_what_it_does() -> None:
 def test_what_is_no_photo_is_called_what_it_is(data: bytes, said: str) -> None:
     with pytest.raises(NotAnImageError, match=said):
         decode(data, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (b"\xff\x0a", "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"8BPB", "PSB"),
+    ],
+)
+def test_pictures_that_are_not_read_are_named_with_the_way_out(start: bytes, said: str) -> None:
+    with pytest.raises(UnsupportedImageError, match=said) as refused:
+        decode(start + bytes(99), SETTINGS)
+    assert "Export it as JPEG" in refused.value.message
 
 
 @pytest.mark.parametrize("kind", ["u4", "i2", "f8", "c8"])
