@@ -49,14 +49,41 @@ _UNREAD_PICTURES = (
     (b"\x76\x2f\x31\x01", "an OpenEXR image"),
     (b"8BPB", "a large Photoshop document (PSB)"),
     (b"gimp xcf", "a GIMP image"),
+    (b"II\xbc\x01", "a JPEG XR image"),
+    (b"#?RADIANCE", "a Radiance HDR image"),
+    (b"qoif", "a QOI image"),
+    (b"DDS ", "a DDS texture"),
+    (b"\0\0\x01\0", "a Windows icon"),
+    (b"icns", "a macOS icon"),
 )
 
 _OTHER_STARTS = (
     (b"GIF8", "a GIF"),
     (b"%PDF", "a PDF document"),
     (b"%!PS", "a PostScript document"),
+    (b"\xc5\xd0\xd3\xc6", "a PostScript document"),
     (b"PK\x03\x04", "a zip file"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"Rar!", "a RAR archive"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"\xd0\xcf\x11\xe0", "a document of Microsoft Office"),
+    (b"\x1a\x45\xdf\xa3", "a video"),
+    # A program read the photo as text and wrote it again: each byte that was no UTF-8 is lost.
+    (b"\xef\xbf\xbd\xef\xbf\xbd", "text that a program made of a photo"),
+    (b"\xef\xbf\xbdPNG", "text that a program made of a photo"),
+    (b"/9j/", "Base64 text"),
+    (b"iVBORw0KGgo", "Base64 text"),
+    (b"data:image/", "Base64 text"),
+    (b"version https://git-lfs", "a pointer of Git LFS"),
 )
+
+_TEXT_STARTS = (
+    (b"<!doctype html", "a web page"),
+    (b"<html", "a web page"),
+    (b"<?xml", "an XML text"),
+    (b"{", "a JSON text"),
+)
+"""Beginnings in small letters, behind blanks: what a server sends in place of a photo."""
 
 
 def photo_kind(head: bytes) -> str | None:
@@ -102,9 +129,10 @@ def refusal(head: bytes) -> ImageError:
 def _other_kind(head: bytes) -> str | None:
     if b"<svg" in head[:HEAD_BYTES].lower():
         return "an SVG drawing"
-    if head[4:8] == b"ftyp":
+    if head[4:8] == b"ftyp" or (head.startswith(b"RIFF") and head[8:12] == b"AVI "):
         return "a video or an unknown ISO media file"
-    return _named(head, _OTHER_STARTS)
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return _named(head, _OTHER_STARTS) or _named(text, _TEXT_STARTS)
 
 
 def _named(head: bytes, starts: Iterable[tuple[bytes, str]]) -> str | None:
