@@ -213,6 +213,10 @@ def test_the_curves_and_primaries_of_a_png_without_profile_are_applied() -> None
 
 def test_a_png_that_codes_its_colours_by_numbers_is_read_by_them() -> None:
     in_p3 = pixels(coloured((200, 40, 45), chunk(b"cICP", b"\x0c\x0d\0\1")))[4, 4]
+    kept = decode(
+        coloured((200, 40, 45), chunk(b"cICP", b"\x0c\x0d\0\1")), SETTINGS, keep_profile=True
+    )
+    assert (kept.image == in_p3).all(), "there is no profile that a result could keep"
     assert tuple(in_p3) == (218, 0, 34)  # by the primaries of SMPTE EG 432-1, clipped
     with pytest.raises(UnsupportedImageError, match="HDR"):
         decode(coloured((200, 40, 45), chunk(b"cICP", b"\x09\x10\0\1")), SETTINGS)

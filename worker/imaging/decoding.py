@@ -204,7 +204,8 @@ def _decode_samples(
     try:
         samples = unmultiplied(_read_samples(data, header))
         profile = _profile_of(header)
-        if keep_profile and header.mode in ("RGB", "RGBA") and samples.space == "RGB":
+        can_keep = isinstance(profile, bytes) and header.mode in ("RGB", "RGBA")
+        if keep_profile and can_keep and samples.space == "RGB":
             profile = None
         colours = to_srgb(samples, profile)
         if samples.alpha is None or opaque:
