@@ -179,7 +179,7 @@ def jpeg(photo: NDArray[np.uint8]) -> bytes:
 
 def _serve(folder: Path, name: str, command: list[str], port: int) -> Process:
     process = start(name, command, log=folder / f"{name}.log", folder=folder, env=dict(os.environ))
-    wait_until(lambda: answers(port), process, timeout_s=30)
+    wait_until(lambda: answers(port), process, timeout_s=180)
     return process
 
 

@@ -43,7 +43,7 @@ from shared.jobs import Scope
 from shared.settings import Settings
 from shared.storage import Storage
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 180
 WORKER_START_TIMEOUT_S = 300
 """A large model takes minutes to load and warm up on a slow machine."""
 

@@ -126,7 +126,7 @@ def test_a_job_is_at_rest_when_nothing_more_happens_by_itself(database: Database
 
 def test_files_that_are_no_photos_pause_no_job(database: Database) -> None:
     job_id = new_job(database, 2, expanded=False)
-    raw = [NewItem(f"{n}.arw", f"row:{n}", error=LeftOutError()) for n in range(6)]
+    raw = [NewItem(name=f"{n}.arw", source=f"row:{n}", error=LeftOutError()) for n in range(6)]
     with database.transaction() as session:
         job_store.add_items(session, job_id, raw)
         job_store.finish_expansion(session, job_id)
