@@ -86,14 +86,14 @@ def open_header(data: bytes) -> PIL.Image.Image:
         if kind == "HEIF":
             return HeifImageFile(file)  # type: ignore[no-untyped-call]
         if kind == "AVIF":
-            header = _Avif(file)
+            avif = _Avif(file)
             if codes := _coded_colours(data):
-                header.info["nclx_profile"] = codes
-            return header
+                avif.info["nclx_profile"] = codes
+            return avif
     except SyntaxError as error:
         raise UnidentifiedImageError(str(error)) from error
     try:
-        header = PIL.Image.open(file, formats=(kind,))
+        header: PIL.Image.Image = PIL.Image.open(file, formats=(kind,))
     except UnidentifiedImageError:
         if kind == "JPEG":
             refuse_other_jpeg(data)
