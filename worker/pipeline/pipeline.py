@@ -23,10 +23,10 @@ from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
 from worker.imaging.review import ReviewInput, review_many
 from worker.pipeline.background_pictures import BackgroundPictures
+from worker.pipeline.earlier_results import EarlierResults
 from worker.pipeline.image_stages import ImageStages, needs_quarantine
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore
 from worker.pipeline.meant_subject import put_back
-from worker.pipeline.result_reuse import EarlierResults
 from worker.pipeline.second_opinions import SecondOpinions
 from worker.pipeline.transfers import Transfers
 from worker.pipeline.twins import Twins
