@@ -195,7 +195,9 @@ def _recognised(names: set[str]) -> Feed:
 
 
 def _own_name(name: str) -> str:
-    """The name of a column that is given back, in spelling that means nothing in a manifest."""
+    """A column's name as the report returns it. `key`, `url`, `upload` and `id` are written in
+    capitals, because a manifest gives them a meaning.
+    """
     if _is_option(name):
         return name.lower()
     return name.upper() if name in ("key", "url", "upload", "id") else name

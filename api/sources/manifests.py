@@ -25,7 +25,7 @@ MEANT = frozenset({"key", "url", "id"})
 WEB_PAGES = (b"<!doctype html", b"<html")
 
 _END = "\x00end"
-"""Stands behind the last line: a quote that is never closed swallows it."""
+"""A mark behind the last line. If a cell contains it, a quote was never closed."""
 
 _QUOTED_PARTS = re.compile(r'"(?:[^"]|"")*"')
 _TEXT_FORMULA = re.compile(r'^="([^"]*)"$')
@@ -126,7 +126,7 @@ def _delimiter_of(header: str) -> str:
 
 
 def _header(cells: Sequence[str]) -> list[str]:
-    """The names of the columns; an empty one is a column of no meaning. Raises BadManifestError."""
+    """The names of the columns; a column without a name is ignored. Raises BadManifestError."""
     names = [_bare(cell) for cell in cells]
     if _END in "".join(names):
         raise BadManifestError("The list has no rows, or a quote in its header is never closed")
