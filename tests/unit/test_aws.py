@@ -217,7 +217,7 @@ def test_what_is_written_is_encrypted_as_asked(
     seen = set()
     for name, request in recorder.sent:
         found = {
-            key.lower(): str(text)
+            key.lower(): httpx.Headers({key: text})[key]
             for key, text in request.headers.items()
             if "server-side" in key.lower()
         }
