@@ -77,7 +77,7 @@ def main() -> None:
             print(
                 f"{clock}  waiting {state['waiting']:7,}  workers {last[0]:2}  wanted {last[1]:2}"
             )
-    hours = sum(max(state["workers"], state["wanted"]) for state in states) * STEP_S / 3600
+    worker_hours = sum(max(state["workers"], state["wanted"]) for state in states) * STEP_S / 3600
     done = next(state["s"] for state in states if state["s"] > 0 and not state["waiting"])
     print(
         json.dumps(
