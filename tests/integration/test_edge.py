@@ -35,6 +35,7 @@ class Upstream(BaseHTTPRequestHandler):
             body = self.rfile.read(length)
         except OSError:
             return
+        assert isinstance(self.server, LocalHTTPServer)
         seen = f"{self.server.server_port} {self.path} {self.headers['Host']} "
         seen += f"{self.headers['X-Forwarded-Proto']} {len(body)}"
         self.send_response(200)
