@@ -14,8 +14,6 @@ from tests.scale.console import fill_images, fill_jobs, measure_grid, measure_jo
 
 IMAGES, JOBS = 3_000, 2_000
 MOST_ELEMENTS = 1_500
-SLOW_MS = 10_000
-"""No figure of speed: whoever loaded all images before showing the last would take longer."""
 
 
 def test_the_grid_shows_the_middle_and_the_end_of_a_long_job(
@@ -28,8 +26,7 @@ def test_the_grid_shows_the_middle_and_the_end_of_a_long_job(
     asked: list[str] = []
     page.on("request", lambda sent: asked.append(sent.url) if "/items?" in sent.url else None)
     found = measure_grid(page, job["id"], IMAGES)
-    assert found.pop("elements at most") < MOST_ELEMENTS
-    assert max(found.values()) < SLOW_MS, found
+    assert found["elements at most"] < MOST_ELEMENTS
     assert len([url for url in asked if "after=2800" in url]) == 2, "once with each filter"
     assert len(asked) < 30, "not the whole list"
     client.delete(job["id"])
@@ -46,5 +43,4 @@ def test_the_list_stays_short_with_very_many_jobs(
     fill_jobs(database, job["id"], JOBS)
     database.close()
     found = measure_jobs(opened("/console/jobs", secret))
-    assert found.pop("elements") < MOST_ELEMENTS
-    assert max(found.values()) < SLOW_MS, found
+    assert found["elements"] < MOST_ELEMENTS
