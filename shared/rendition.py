@@ -365,8 +365,8 @@ class Rendition(_Value):
     )
     name: NameTemplate | None = Field(
         None,
-        description="The file's name: `{stem}`, `{folder}`, `{path}` (folder and stem), `{ext}`, "
-        "`{width}`, `{height}`. Default: the photo's name with the extension of the format.",
+        description="The file's name, with [placeholders](#placeholders) such as `{stem}`, `{id}` "
+        "or a manifest's column. Default: the photo's name with the extension of the format.",
     )
 
     @model_validator(mode="after")

@@ -307,6 +307,12 @@ class Settings(BaseSettings):
         description="Further buckets that callers may use as sources, separated by commas. "
         "MATTING_S3_BUCKET is always allowed.",
     )
+    destinations: str = Field(
+        "",
+        description="Folders that results may be written to besides MATTING_S3_BUCKET: "
+        "`s3://bucket/folder/`, separated by commas. None by default; `matting up` allows its own "
+        "bucket.",
+    )
     upload_url_ttl_s: int = Field(
         86_400, ge=60, le=604_800, description="Lifetime of a presigned upload URL."
     )
@@ -481,6 +487,11 @@ class Settings(BaseSettings):
         """The buckets that callers may use as sources."""
         others = (name.strip() for name in self.source_buckets.split(","))
         return frozenset({self.s3_bucket, *others} - {""})
+
+    @property
+    def writable_folders(self) -> tuple[str, ...]:
+        """The `s3://bucket/folder/` that results may be written to."""
+        return tuple(one if one.endswith("/") else f"{one}/" for one in _split(self.destinations))
 
     @property
     def offered_models(self) -> list[str]:

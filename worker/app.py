@@ -137,6 +137,7 @@ def _open(**_: Any) -> None:
                 watchdog,
                 pixel_budget,
                 second,
+                sources,
             )
             _opened.callback(pipelines[model].close)
         watch_device(settings)

@@ -21,6 +21,9 @@ from api.submissions.intake import submit
 from shared import job_store
 from shared.errors import (
     BusyError,
+    DestinationCollisionError,
+    DestinationMissingError,
+    ForbiddenDestinationError,
     ForbiddenSourceError,
     IdempotencyKeyReusedError,
     InvalidCursorError,
@@ -55,7 +58,10 @@ Cursor = Annotated[str | None, Query(description="`next_cursor` of the previous 
         **responses(
             RequestError,
             InvalidOptionsError,
+            DestinationCollisionError,
+            DestinationMissingError,
             IdempotencyKeyReusedError,
+            ForbiddenDestinationError,
             ForbiddenSourceError,
             SourceNotFoundError,
             RequestTooLargeError,

@@ -1,5 +1,7 @@
 """Accepts a new version of an item's result: from a mended matte, or by other options."""
 
+import tempfile
+import uuid
 from typing import Any
 
 from pydantic import ValidationError
@@ -7,16 +9,24 @@ from pydantic import ValidationError
 from api.http.auth import Caller
 from api.resources import Resources
 from api.schemas.requests import RedoRequest
+from api.sources.destination_policy import check_destination
 from api.sources.source_policy import SourcePolicy
 from api.submissions.intake import discard, publish
 from shared import job_store
+from shared.database import now
 from shared.errors import InvalidOptionsError
 from shared.job_store import NewVersion
 from shared.jobs import MadeBy
 from shared.kept_files import matte_key
 from shared.models import Item, new_id
+from shared.object_url import ObjectUrl
 from shared.options import Options
+from shared.published_results import mark
+from shared.published_results import publish as publish_result
 from shared.validation_words import describe_validation
+
+SPOOLED_BYTES = 1024**2
+"""Larger results wait on disk while they are copied."""
 
 
 def redo(
@@ -42,6 +52,7 @@ def redo(
     SourcePolicy(resources.settings, caller.api_key_id, caller.sources).options(
         options, item.job_id
     )
+    _check_destination(resources, caller, item)
     new = NewVersion(
         job_id=new_id(),
         item_id=new_id(),
@@ -80,6 +91,43 @@ def mend(
     except BaseException:
         discard(resources, job_id)
         raise
+
+
+def restore(
+    resources: Resources, caller: Caller, item_id: uuid.UUID, number: int
+) -> tuple[Item, dict[str, Any]]:
+    """Let an item show an earlier version again, and write it to the job's destination; returns the
+    item and its job's options. If writing fails, the same request writes again.
+
+    Raises RequestError, DestinationRefusedError, TransientError.
+    """
+    with resources.database.transaction() as session:
+        found = job_store.get_item(session, item_id, api_key_id=caller.api_key_id)
+    if found is not None:
+        _check_destination(resources, caller, found[0])
+    with resources.database.transaction() as session:
+        item, options = job_store.restore_version(
+            session, item_id, number, api_key_id=caller.api_key_id
+        )
+        writer = mark(now(session), str(item.id))
+    renditions = Options.model_validate(item.options or options).renditions
+    for output, rendition in zip(item.outputs or (), renditions, strict=False):
+        if output.get("destination"):
+            place = ObjectUrl.parse(output["destination"], "")
+            with tempfile.SpooledTemporaryFile(SPOOLED_BYTES) as file:
+                for piece in resources.storage.stream(resources.storage.bucket, output["key"]):
+                    file.write(piece)
+                content_type = rendition.format.content_type
+                publish_result(resources.storage, place, file, content_type, writer=writer)
+    return item, options
+
+
+def _check_destination(resources: Resources, caller: Caller, item: Item) -> None:
+    """Raise ForbiddenDestinationError if the caller may not write to the job's destination now."""
+    with resources.database.transaction() as session:
+        job = job_store.load_job(session, item.job_id)
+    if job is not None and job.destination is not None:
+        check_destination(resources.settings, caller.writable_folders, job.destination)
 
 
 def _begin(

@@ -59,7 +59,7 @@ def open_jobs(
             (Job.queued + Job.running).label("unsettled"),
             Job.of_job_id.is_not(None).label("makes_version"),
         )
-        .where(is_open(), Job.queued + Job.running > 0)
+        .where(is_open(), Job.queued + Job.running > 0, _may_begin())
         .order_by(Job.id)
     )
     if only is not None:
@@ -78,6 +78,11 @@ def open_jobs(
         )
         for row in session.execute(statement)
     ]
+
+
+def _may_begin() -> sa.ColumnElement[bool]:
+    """The results of a job with a destination could collide as long as it is being listed."""
+    return sa.or_(Job.destination.is_(None), Job.expanded_at.is_not(None))
 
 
 def unexpanded_jobs(session: Session) -> list[uuid.UUID]:

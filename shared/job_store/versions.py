@@ -23,10 +23,13 @@ from shared.errors import (
 from shared.job_store.disposal import DeletedJobs
 from shared.job_store.locks import lock_jobs
 from shared.job_store.reading import get_item
+from shared.job_store.result_places import places_of, take_places
 from shared.job_store.shown_version import RESULT_COLUMNS, show
 from shared.job_store.usage import take_from_quota
 from shared.jobs import ENDED, ItemStatus, JobStatus, MadeBy
 from shared.models import ApiKey, Item, Job, new_id
+from shared.options import Options
+from shared.result_names import NamedPhoto
 
 KIND = "version"
 """The kind of source of a job that makes a version."""
@@ -78,7 +81,7 @@ def begin_version(
     counts for the quota like any image.
 
     Raises ItemNotFoundError, ResultNotReadyError, RedoPendingError, MatteChangedError,
-    QuotaExceededError.
+    QuotaExceededError, BadResultNameError, DestinationCollisionError.
     """
     origin, item = _locked(session, item_id, api_key_id)
     if new.instead_of is not None and item.version not in new.instead_of:
@@ -99,6 +102,7 @@ def begin_version(
             of_item_id=item.id,
             priority=origin.priority,
             options=new.options or item.options or origin.options,
+            destination=origin.destination,
             source=source if new.matte_key is None else {**source, "matte": new.matte_key},
             suspect=origin.suspect,
             total=1,
@@ -112,13 +116,19 @@ def begin_version(
         Item(
             id=new.item_id,
             job_id=new.job_id,
-            position=1,
+            position=item.position,
             name=item.name,
             source=item.source,
             custom_id=item.custom_id,
+            labels=item.labels,
             created_at=moment,
         )
     )
+    if origin.destination is not None and new.options is not None:
+        photo = NamedPhoto(item.name, item.custom_id, item.position, item.labels or {})
+        options = Options.model_validate(new.options)
+        places = places_of(origin.destination, photo, item.source, options)
+        take_places(session, origin, [(item.id, photo, places)])
     item.redo = {"number": number, "made_by": new.made_by.value, "status": "waiting"}
     for job in earlier[1:-kept]:
         if job.source["number"] != item.version:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shared.errors import OutputTooLargeError
 from shared.options import ExtraOutput, Options, Profile, SourceAlpha
 from shared.rendition import BackgroundImage, ColourProfile, Output, Rendition
-from shared.result_names import file_name
+from shared.result_names import UNNAMED, NamedPhoto, file_name
 from worker.imaging.arrays import Box, Image
 from worker.imaging.crop_and_canvas import canvas_pixels, compute_placement, subject_box_in_result
 from worker.imaging.decoding import DecodedImage
@@ -102,7 +102,7 @@ def finish(
     alpha: NDArray[np.float32],
     options: Options,
     *,
-    name: str = "",
+    photo: NamedPhoto = UNNAMED,
     metadata: Sequence[Metadata] = (),
     pictures: Mapping[str, Image] | None = None,
     timings_ms: dict[str, float] | None = None,
@@ -116,7 +116,7 @@ def finish(
         decoded,
         matte_of(decoded, prepared, alpha, options),
         options,
-        name=name,
+        photo=photo,
         metadata=metadata,
         pictures=pictures,
         timings_ms=timings_ms,
@@ -129,7 +129,7 @@ def finish_matte(
     matte: Image,
     options: Options,
     *,
-    name: str = "",
+    photo: NamedPhoto = UNNAMED,
     metadata: Sequence[Metadata] = (),
     pictures: Mapping[str, Image] | None = None,
     timings_ms: dict[str, float] | None = None,
@@ -138,7 +138,7 @@ def finish_matte(
     """Render and encode every output from a finished matte [H, W] uint8 of the decoded image's
     size; the options that change the matte itself have no effect.
 
-    `name` is the photo's name, for name templates. `metadata` has one entry for each output.
+    `photo` fills name templates. `metadata` has one entry for each output.
     `pictures` maps URLs to decoded background pictures. The encoding time is stored in
     `timings_ms["encode"]`. `kept`: the files beside the result to make.
 
@@ -169,7 +169,7 @@ def finish_matte(
                 data=data,
                 width=width,
                 height=height,
-                name=file_name(rendition.name, name, rendition.format.extension, width, height),
+                name=file_name(rendition.name, photo, rendition.format.extension, width, height),
                 unmet=_failed_rules(data, rendition, subject, decoded),
                 subject=subject_box_in_result(
                     rendition, subject.box, subject.matte.shape, (height, width)

@@ -37,7 +37,7 @@ from worker.imaging.kept_files import KeptFiles
 from worker.imaging.quarantine import DecodeRequest, Quarantine
 from worker.imaging.review import ReviewInput, review_many
 from worker.pipeline.background_pictures import BackgroundPictures
-from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore
+from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore, Publisher
 from worker.pipeline.meant_subject import put_back, seen_by_network
 from worker.pipeline.result_reuse import EarlierResults
 from worker.pipeline.second_opinions import SecondOpinions
@@ -69,10 +69,12 @@ class Pipeline:
         watchdog: Watchdog | None = None,
         pixel_budget: PixelBudget | None = None,
         second: SecondOpinions | None = None,
+        publisher: Publisher | None = None,
     ) -> None:
         """`past`: finds results computed earlier; None: compute every image. `watchdog`: watches
         native code. `pixel_budget`: shared by all pipelines of the worker. `second`: the second
-        models; None: it holds none.
+        models; None: it holds none. `publisher`: writes to the destinations of jobs; None: there
+        are none.
         """
         self._predictor = predictor
         self._model = settings.model
@@ -81,7 +83,7 @@ class Pipeline:
         self._watchdog = watchdog or Watchdog(settings.image_timeout_s)
         self._quarantine = Quarantine(settings)
         self._pictures = BackgroundPictures(self._read_picture)
-        self._transfers = Transfers(store, settings, past)
+        self._transfers = Transfers(store, settings, past, publisher)
         # Each thread processes one image; OpenCV's own threads would only compete with these.
         cv2.setNumThreads(1)
         self._codecs = SmallestBatchFirstPool(settings.codec_threads, "codec")
@@ -365,7 +367,7 @@ class Pipeline:
             decoded,
             matte,
             options,
-            name=in_flight.item.name,
+            photo=in_flight.item.photo,
             metadata=in_flight.metadata,
             pictures=in_flight.pictures,
             timings_ms=in_flight.outcome.timings_ms,
