@@ -13,7 +13,8 @@ from api.routes.lookup import find_item
 from api.schemas.requests import RedoRequest
 from api.schemas.responses import ItemOut
 from api.schemas.versions import VersionList, VersionOut
-from api.submissions.redo import redo, restore
+from api.submissions.redo import redo
+from api.submissions.restore import restore
 from shared import job_store
 from shared.errors import (
     DestinationCollisionError,

@@ -1,7 +1,7 @@
-"""Accepts a new version of an item's result: from a mended matte, or by other options."""
+"""Accepts new versions of items' results: from a mended matte, or by other options."""
 
-import tempfile
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,24 +9,18 @@ from pydantic import ValidationError
 from api.http.auth import Caller
 from api.resources import Resources
 from api.schemas.requests import RedoRequest
-from api.sources.destination_policy import check_destination
 from api.sources.source_policy import SourcePolicy
 from api.submissions.intake import discard, publish
+from api.submissions.restore import check_destination_of
 from shared import job_store
-from shared.database import now
+from shared.database import Session
 from shared.errors import InvalidOptionsError
 from shared.job_store import NewVersion
 from shared.jobs import MadeBy
 from shared.kept_files import matte_key
 from shared.models import Item, new_id
-from shared.object_url import ObjectUrl
 from shared.options import Options
-from shared.published_results import mark
-from shared.published_results import publish as publish_result
 from shared.validation_words import describe_validation
-
-SPOOLED_BYTES = 1024**2
-"""Larger results wait on disk while they are copied."""
 
 
 def redo(
@@ -45,21 +39,67 @@ def redo(
         **({"model": request.model} if request.model is not None else {}),
         **({"subject": request.subject} if request.subject is not None else {}),
     }
+    options = _changed(
+        _policy(resources, caller), item.job_id, item.options or job_options, changes
+    )
+    return _begin(resources, caller, item, _by_network(options))
+
+
+def redo_rejected(
+    resources: Resources,
+    caller: Caller,
+    session: Session,
+    job_id: uuid.UUID,
+    changes: Mapping[str, Any],
+) -> tuple[list[uuid.UUID], int]:
+    """Let a network process a job's rejected photos again, with these options changed. Returns the
+    jobs that do it, to be published after the commit, and how many images are left.
+
+    Raises RequestError.
+    """
+    check_destination_of(resources, caller, job_id)
+    policy = _policy(resources, caller)
+    of_job: list[dict[str, Any]] = []
+
+    def make(item: Item, job_options: dict[str, Any]) -> NewVersion:
+        if item.options is None:  # most images have no options of their own
+            if not of_job:
+                of_job.append(_changed(policy, job_id, job_options, changes))
+            return _by_network(of_job[0])
+        try:
+            return _by_network(_changed(policy, job_id, item.options, changes))
+        except InvalidOptionsError as error:
+            raise type(error)(f"{item.name}: {error.detail}") from error
+
+    return job_store.redo_rejected(
+        session,
+        job_id,
+        make,
+        api_key_id=caller.api_key_id,
+        kept=resources.settings.versions_kept,
+    )
+
+
+def _policy(resources: Resources, caller: Caller) -> SourcePolicy:
+    return SourcePolicy(resources.settings, caller.api_key_id, caller.sources)
+
+
+def _changed(
+    policy: SourcePolicy, job_id: uuid.UUID, options: dict[str, Any], changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Options with changes, as they are stored. Raises InvalidOptionsError,
+    ForbiddenSourceError.
+    """
     try:
-        options = Options.model_validate(item.options or job_options).overridden(changes)
+        changed = Options.model_validate(options).overridden(dict(changes))
     except ValidationError as error:
         raise InvalidOptionsError(describe_validation(error, Options)) from error
-    SourcePolicy(resources.settings, caller.api_key_id, caller.sources).options(
-        options, item.job_id
-    )
-    _check_destination(resources, caller, item)
-    new = NewVersion(
-        job_id=new_id(),
-        item_id=new_id(),
-        made_by=MadeBy.NETWORK,
-        options=options.model_dump(mode="json"),
-    )
-    return _begin(resources, caller, item, new)
+    policy.options(changed, job_id)
+    return changed.model_dump(mode="json")
+
+
+def _by_network(options: dict[str, Any]) -> NewVersion:
+    return NewVersion(job_id=new_id(), item_id=new_id(), made_by=MadeBy.NETWORK, options=options)
 
 
 def mend(
@@ -93,46 +133,10 @@ def mend(
         raise
 
 
-def restore(
-    resources: Resources, caller: Caller, item_id: uuid.UUID, number: int
-) -> tuple[Item, dict[str, Any]]:
-    """Let an item show an earlier version again, and write it to the job's destination; returns the
-    item and its job's options. If writing fails, the same request writes again.
-
-    Raises RequestError, DestinationRefusedError, TransientError.
-    """
-    with resources.database.transaction() as session:
-        found = job_store.get_item(session, item_id, api_key_id=caller.api_key_id)
-    if found is not None:
-        _check_destination(resources, caller, found[0])
-    with resources.database.transaction() as session:
-        item, options = job_store.restore_version(
-            session, item_id, number, api_key_id=caller.api_key_id
-        )
-        writer = mark(now(session), str(item.id))
-    renditions = Options.model_validate(item.options or options).renditions
-    for output, rendition in zip(item.outputs or (), renditions, strict=False):
-        if output.get("destination"):
-            place = ObjectUrl.parse(output["destination"], "")
-            with tempfile.SpooledTemporaryFile(SPOOLED_BYTES) as file:
-                for piece in resources.storage.stream(resources.storage.bucket, output["key"]):
-                    file.write(piece)
-                content_type = rendition.format.content_type
-                publish_result(resources.storage, place, file, content_type, writer=writer)
-    return item, options
-
-
-def _check_destination(resources: Resources, caller: Caller, item: Item) -> None:
-    """Raise ForbiddenDestinationError if the caller may not write to the job's destination now."""
-    with resources.database.transaction() as session:
-        job = job_store.load_job(session, item.job_id)
-    if job is not None and job.destination is not None:
-        check_destination(resources.settings, caller.writable_folders, job.destination)
-
-
 def _begin(
     resources: Resources, caller: Caller, item: Item, new: NewVersion
 ) -> tuple[Item, dict[str, Any]]:
+    check_destination_of(resources, caller, item.job_id)
     with resources.database.transaction() as session:
         found = job_store.begin_version(
             session,

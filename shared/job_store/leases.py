@@ -52,6 +52,9 @@ class Claim:
     """The item was in flight when a worker died, or its job contains a photo that killed one."""
 
 
+POSITION = "position"
+"""Where the `source` of a job that makes a version keeps the item's position in its own job."""
+
 GUILTY = frozenset({PoisonousImageError.code, ImageTimeoutError.code})
 """Errors that make all images of the job suspects."""
 
@@ -155,7 +158,12 @@ def claim_many(
             attempt=row.attempts,
             options=row.options or jobs[row.job_id].options,
             claimed_at=moment,
-            photo=NamedPhoto(row.name, row.custom_id, row.position, row.labels or {}),
+            photo=NamedPhoto(
+                row.name,
+                row.custom_id,
+                jobs[row.job_id].source.get(POSITION, row.position),
+                row.labels or {},
+            ),
             destination=jobs[row.job_id].destination,
             forwarded_to=row.forwarded_to,
             of_job_id=jobs[row.job_id].of_job_id,
