@@ -90,7 +90,7 @@ from shared.job_store.reading import (
     recent_rate,
 )
 from shared.job_store.result_places import remove_places
-from shared.job_store.reuse import EarlierResult, find_earlier_results
+from shared.job_store.reuse import find_earlier_results
 from shared.job_store.review import record_verdict
 from shared.job_store.submissions import (
     find_submission,
@@ -149,7 +149,6 @@ __all__ = [
     "Claim",
     "ClaimedDeliveries",
     "DeletedJobs",
-    "EarlierResult",
     "NamedUploads",
     "NewItem",
     "NewVersion",

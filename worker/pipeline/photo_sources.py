@@ -4,9 +4,7 @@ from shared.object_url import ObjectUrl
 from shared.published_results import publish
 from shared.storage import Storage
 from shared.web import Web
-
-WEB = ""
-"""The `bucket` of photos whose key is a URL."""
+from worker.pipeline.in_flight import WEB
 
 
 class PhotoSources:

@@ -37,9 +37,9 @@ from worker.imaging.kept_files import KeptFiles
 from worker.imaging.quarantine import DecodeRequest, Quarantine
 from worker.imaging.review import ReviewInput, review_many
 from worker.pipeline.background_pictures import BackgroundPictures
+from worker.pipeline.earlier_results import EarlierResults
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore, Publisher
 from worker.pipeline.meant_subject import put_back, seen_by_network
-from worker.pipeline.result_reuse import EarlierResults
 from worker.pipeline.second_opinions import SecondOpinions
 from worker.pipeline.transfers import Transfers
 from worker.pipeline.twins import Twins

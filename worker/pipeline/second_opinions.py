@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 
 from shared.errors import MattingError
 from shared.jobs import Reason
-from shared.options import Options
-from shared.queue import MODEL_NAME
+from shared.options import MODEL_NAME, Options
 from shared.settings import NO_MODEL, Settings
 from shared.telemetry import SECOND_OPINIONS, get_logger
 from shared.tracing import StageSpan
