@@ -28,6 +28,7 @@ from worker.imaging.arrays import Image
 from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode
 from worker.imaging.finishing import (
     finish_matte,
+    has_layers,
     largest_canvas_pixels,
     matte_of,
     metadata_to_keep,
@@ -48,6 +49,11 @@ from worker.pipeline.work_items import Outcome, WorkItem
 __all__ = ["BatchPredictor", "ObjectStore", "Outcome", "Pipeline", "WorkItem"]
 
 log = get_logger(__name__)
+
+LAYERED = 3
+"""A document with layers takes as much memory as this many photos: its layers are packed one after
+the other, and stay until the file is complete (tests/unit/test_psd.py).
+"""
 
 QUARANTINED_KINDS = frozenset({"HEIF", "AVIF"})
 """Kinds that are always decoded in a child process. Their decoders are those of films: large, and
@@ -254,7 +260,7 @@ class Pipeline:
             return 0
         if in_flight.given_matte is not None:
             pixels += pixels_to_decode(in_flight.given_matte)
-        return max(pixels, largest_canvas_pixels(options))
+        return max(pixels, largest_canvas_pixels(options)) * (LAYERED if has_layers(options) else 1)
 
     def _pool(self, in_flight: InFlightImage, data: bytes) -> SmallestBatchFirstPool:
         waits = in_flight.given_matte is not None or _needs_quarantine(in_flight, data)
