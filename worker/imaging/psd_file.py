@@ -77,7 +77,7 @@ def encode_psd(merged: Image, layers: Iterable[Layer], metadata: Metadata) -> by
     out.write(struct.pack(">4sH6xHIIHH", b"8BPS", 1, channels, height, width, 8, RGB_MODE))
     out.write(struct.pack(">I", 0))  # the colour mode data of RGB are empty
     out.write(_sized(b"".join(_resources(metadata))))
-    # The section "Layer info": a negative count says that the merged picture's fourth channel is transparency.
+    # Section "Layer info": a negative count says that the merged picture is transparent in places.
     head = struct.pack(">h", -count if channels == 4 else count) + bytes(records)
     length = len(head) + sum(2 + plane.size for plane in planes)
     padding = length % 2
@@ -143,8 +143,8 @@ def _resource(number: int, value: bytes) -> bytes:
 
 
 def _write_merged(out: io.BytesIO, merged: Image) -> None:
-    """The section "Image data": the rows of all planes, behind the lengths of all rows. Where the picture is
-    transparent, it lies on white, as Photoshop writes it.
+    """The section "Image data": the rows of all planes, behind the lengths of all rows. Where the
+    picture is transparent, it lies on white, as Photoshop writes it.
     """
     alpha = merged[..., 3] if merged.shape[2] == 4 else None
     packed = [_pack(_on_white(merged[..., channel], alpha)) for channel in range(3)]
