@@ -152,7 +152,7 @@ def finish_matte(
     Raises OutputTooLargeError before anything is rendered, FormatUnavailableError,
     EncodingFailedError.
     """
-    subject = Subject(decoded.image, matte)
+    subject = Subject(decoded.image, matte, own_colours=matte is decoded.alpha)
     for rendition in options.renditions:
         _check_side(rendition, *_output_size(rendition, subject, decoded))
     files: list[FinishedFile] = []

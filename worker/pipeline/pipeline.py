@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from shared.errors import ImageError, InvalidMatteError, MattingError
+from shared.jobs import Reason
 from shared.kept_files import output_with_matte
 from shared.options import ColourProfile
 from shared.photo_kinds import HEAD_BYTES, photo_kind
@@ -25,7 +26,7 @@ from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
-from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode
+from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode, without_white
 from worker.imaging.finishing import (
     finish_matte,
     has_layers,
@@ -291,6 +292,12 @@ class Pipeline:
             in_flight.matte = self._decode_matte(in_flight.given_matte, decoded)
             in_flight.given_matte = None
             return
+        if options.keep_alpha and decoded.alpha is not None:
+            in_flight.matte = decoded.alpha
+            in_flight.decoded = without_white(decoded)
+            if not decoded.alpha.any():
+                in_flight.outcome.review = (Reason.EMPTY,)
+            return
         seen = seen_by_network(in_flight)
         in_flight.prepared = self._predictor.prepare(seen, options.profile)
 
@@ -366,7 +373,7 @@ class Pipeline:
         in_flight.kept = KeptFiles(
             wants_thumbnails=self._settings.thumbnails,
             wants_matte=self._settings.keep_mattes
-            and in_flight.matte is None
+            and in_flight.item.matte_key is None
             and output_with_matte(options) is None,
         )
         in_flight.files = finish_matte(
