@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shared.errors import OutputTooLargeError
 from shared.options import ExtraOutput, Options, Profile, SourceAlpha
-from shared.rendition import BackgroundImage, ColourProfile, Output, Rendition
+from shared.rendition import BackgroundImage, ColourProfile, Format, Output, Rendition
 from shared.result_names import UNNAMED, NamedPhoto, file_name
 from worker.imaging.arrays import Box, Image
 from worker.imaging.crop_and_canvas import canvas_pixels, compute_placement, subject_box_in_result
@@ -22,6 +22,8 @@ from worker.imaging.marketplace_rules import unmet_rules
 from worker.imaging.matte import adjust_matte, full_size_alpha
 from worker.imaging.metadata import Metadata, read_metadata
 from worker.imaging.prepared import PreparedImage, restore
+from worker.imaging.psd_file import encode_psd
+from worker.imaging.psd_layers import psd_layers
 from worker.imaging.refine import refine_alpha
 from worker.imaging.render import Subject, matte_on_canvas, render
 
@@ -65,6 +67,11 @@ def min_decode_side_px(options: Options) -> int | None:
 def largest_canvas_pixels(options: Options) -> int:
     """The pixels of the largest canvas that the options give in pixels; 0 without such a canvas."""
     return max(canvas_pixels(rendition) for rendition in options.renditions)
+
+
+def has_layers(options: Options) -> bool:
+    """Whether an output is a document with layers."""
+    return any(rendition.format is Format.PSD for rendition in options.renditions)
 
 
 def metadata_to_keep(data: bytes, options: Options) -> list[Metadata]:
@@ -145,7 +152,7 @@ def finish_matte(
     Raises OutputTooLargeError before anything is rendered, FormatUnavailableError,
     EncodingFailedError.
     """
-    subject = Subject(decoded.image, matte)
+    subject = Subject(decoded.image, matte, own_colours=matte is decoded.alpha)
     for rendition in options.renditions:
         _check_side(rendition, *_output_size(rendition, subject, decoded))
     files: list[FinishedFile] = []
@@ -159,7 +166,12 @@ def finish_matte(
         ):
             pixels = _enlarge_to_photo(pixels, decoded)
         started = time.perf_counter()
-        data = encode(pixels, rendition, metadata[index] if metadata else Metadata())
+        about = metadata[index] if metadata else Metadata()
+        if rendition.format is Format.PSD:
+            layers = psd_layers(subject, rendition, _background_image(rendition, pictures))
+            data = encode_psd(pixels, layers, about)
+        else:
+            data = encode(pixels, rendition, about)
         encoding_s += time.perf_counter() - started
         if kept is not None and not index:
             kept.make(decoded, subject.matte, pixels)

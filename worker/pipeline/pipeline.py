@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from shared.errors import ImageError, InvalidMatteError, MattingError
+from shared.jobs import Reason
 from shared.kept_files import output_with_matte
 from shared.options import ColourProfile
 from shared.photo_kinds import HEAD_BYTES, photo_kind
@@ -25,9 +26,10 @@ from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
-from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode
+from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode, without_white
 from worker.imaging.finishing import (
     finish_matte,
+    has_layers,
     largest_canvas_pixels,
     matte_of,
     metadata_to_keep,
@@ -48,6 +50,11 @@ from worker.pipeline.work_items import Outcome, WorkItem
 __all__ = ["BatchPredictor", "ObjectStore", "Outcome", "Pipeline", "WorkItem"]
 
 log = get_logger(__name__)
+
+LAYERED = 3
+"""A document with layers takes as much memory as this many photos: its layers are packed one after
+the other, and stay until the file is complete (tests/unit/test_psd.py).
+"""
 
 QUARANTINED_KINDS = frozenset({"HEIF", "AVIF"})
 """Kinds that are always decoded in a child process. Their decoders are those of films: large, and
@@ -254,7 +261,7 @@ class Pipeline:
             return 0
         if in_flight.given_matte is not None:
             pixels += pixels_to_decode(in_flight.given_matte)
-        return max(pixels, largest_canvas_pixels(options))
+        return max(pixels, largest_canvas_pixels(options)) * (LAYERED if has_layers(options) else 1)
 
     def _pool(self, in_flight: InFlightImage, data: bytes) -> SmallestBatchFirstPool:
         waits = in_flight.given_matte is not None or _needs_quarantine(in_flight, data)
@@ -284,6 +291,12 @@ class Pipeline:
         if in_flight.given_matte is not None:
             in_flight.matte = self._decode_matte(in_flight.given_matte, decoded)
             in_flight.given_matte = None
+            return
+        if options.keep_alpha and decoded.alpha is not None:
+            in_flight.matte = decoded.alpha
+            in_flight.decoded = without_white(decoded)
+            if not decoded.alpha.any():
+                in_flight.outcome.review = (Reason.EMPTY,)
             return
         seen = seen_by_network(in_flight)
         in_flight.prepared = self._predictor.prepare(seen, options.profile)
@@ -360,7 +373,7 @@ class Pipeline:
         in_flight.kept = KeptFiles(
             wants_thumbnails=self._settings.thumbnails,
             wants_matte=self._settings.keep_mattes
-            and in_flight.matte is None
+            and in_flight.item.matte_key is None
             and output_with_matte(options) is None,
         )
         in_flight.files = finish_matte(
