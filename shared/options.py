@@ -194,7 +194,9 @@ class Options(Rendition):
     @model_validator(mode="after")
     def _one_meaning_of_alpha(self) -> Self:
         if self.keep_alpha and self.source_alpha is SourceAlpha.IGNORE:
-            raise ValueError("`source_alpha: ignore` drops what `keep_alpha` keeps: give one of them")
+            raise ValueError(
+                "`source_alpha: ignore` drops what `keep_alpha` keeps: give one of them"
+            )
         return self
 
     @model_validator(mode="after")
