@@ -50,7 +50,8 @@ def on_white(pixels: Image) -> np.ndarray[Any, Any]:
 
 
 def samples(layer: Any) -> Image:
-    return np.rint(layer.numpy() * 255).astype(np.uint8)
+    values: Image = np.rint(layer.numpy() * 255).astype(np.uint8)
+    return values
 
 
 @pytest.mark.parametrize(
