@@ -27,6 +27,7 @@ from shared.destination import fixed_folder, given_placeholders, refuse_unknown
 from shared.errors import (
     ConflictError,
     DestinationMissingError,
+    LeftOutError,
     MattingError,
     RequestTooLargeError,
 )
@@ -215,9 +216,10 @@ def _find_source(
     items = []
     for number, row in enumerate(rows, 1):
         item = reader.item(row, number)
-        if item.error is not None:  # here the caller still gets the error
-            raise item.error
-        names.add(item, number)
+        if item.error is not None and not isinstance(item.error, LeftOutError):
+            raise item.error  # here the caller still gets the error
+        if item.error is None:
+            names.add(item, number)
         if number <= INLINE_ROWS:
             items.append(item)
     if len(rows) <= INLINE_ROWS:
