@@ -116,7 +116,9 @@ def publishable(
     """
     model = Job.options["model"].as_string().label("model")
     out = (Job.running + _on_queue(Job.id, ahead)).label("out")
-    facts = sa.select(Job.priority, Job.of_job_id, model, out).where(Job.id == job_id)
+    has_destination = Job.destination.is_not(None).label("has_destination")
+    facts = sa.select(Job.priority, Job.of_job_id, model, has_destination, out)
+    facts = facts.where(Job.id == job_id)
     job = session.execute(facts).one_or_none()
     room = 0 if job is None else ahead - job.out
     if job is None or room <= 0:
@@ -139,6 +141,7 @@ def publishable(
             model=row.forwarded_to or row.model or job.model,
             by_url=row.by_url,
             makes_version=job.of_job_id is not None,
+            has_destination=job.has_destination,
             attempts=row.attempts,
         )
         for row in rows

@@ -238,6 +238,8 @@ def test_a_collision_on_a_later_page_ends_the_job_before_work_begins(
     assert (fine.status, fine.total) == (JobStatus.ACCEPTED, 5)
     with database.transaction() as session:
         assert len(job_store.open_jobs(session, only=fine.id)) == 1
+        [message, *_] = job_store.publishable(session, fine.id, ahead=1)
+    assert message.kwargs()["v"] == "3", "earlier workers leave it to those that write there"
 
     rows[4]["sku"] = "S1"
     job = listed(database, storage, settings, rows, "s3://photos/x/{sku}.{ext}")
