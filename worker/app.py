@@ -20,6 +20,7 @@ from shared.database import Database
 from shared.errors import DatabaseError, ImageTimeoutError, MattingError, SetupError
 from shared.options import Options
 from shared.queue import TASK, make_app, served_queues
+from shared.redis_connection import refuse_cluster
 from shared.settings import Settings, get_settings
 from shared.storage import Storage
 from shared.telemetry import PREDICTOR_WARM, configure_logging, get_logger
@@ -100,13 +101,19 @@ def _open(**_: Any) -> None:
     watchdog = Watchdog(settings.image_timeout_s)
     probes = Probes(watchdog)
     try:
+        if settings.devices is not None:
+            raise SetupError(
+                "This process is one worker. With MATTING_DEVICES start `matting worker`, or set "
+                "MATTING_DEVICE in its place"
+            )
         if settings.worker_metrics_port:
             _opened.callback(probes.serve(settings.worker_metrics_port))
         worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         _opened.callback(open_tracing(settings, "worker"))
-        database = Database(settings.database_url, process="worker")
+        database = Database.of(settings, process="worker")
         _opened.callback(database.close)
         database.ping()
+        refuse_cluster(settings)
         storage = Storage(settings, connections=settings.io_threads)
         _opened.callback(storage.close)
         storage.ping()

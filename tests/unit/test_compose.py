@@ -41,15 +41,17 @@ needs_compose = pytest.mark.skipif(not compose_program(), reason="make deploy-ch
 
 
 def composed(
-    folder: Path, settings: dict[str, str], *, name: str = "docker-compose.yml", profile: str
+    folder: Path, settings: dict[str, str], *, profile: str, own: str = "docker-compose.yml"
 ) -> subprocess.CompletedProcess[str]:
     """What Docker Compose makes of the file beside an `.env` with these settings, as JSON."""
-    shutil.copy(ROOT / name, folder / "docker-compose.yml")
+    shutil.copy(ROOT / "docker-compose.yml", folder)
+    shutil.copytree(ROOT / "deploy" / "compose", folder / "deploy" / "compose", dirs_exist_ok=True)
     (folder / ".env").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
     program = compose_program()
     assert program
+    files = [part for name in own.split(":") for part in ("-f", name)]
     return subprocess.run(
-        [program, "--profile", profile, "config", "--format", "json"],
+        [program, *files, "--profile", *profile.split(), "config", "--format", "json"],
         cwd=folder,
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
@@ -189,7 +191,10 @@ def test_every_setting_in_the_env_file_reaches_our_services(profile: str, tmp_pa
         fixed = {} if name in ("migrate", "api") else FIXED_FOR_WORKERS
         assert {key: found.get(key) for key in wanted} == {**wanted, **fixed}, name
     flower = services["services"]["flower"]["environment"]
-    assert set(flower) == {"MATTING_REDIS_URL", "FLOWER_BASIC_AUTH"}
+    assert set(flower) == {
+        "MATTING_REDIS_URL", "MATTING_REDIS_SENTINEL_MASTER", "MATTING_REDIS_SENTINEL_PASSWORD",
+        "FLOWER_BASIC_AUTH",
+    }  # fmt: skip
 
 
 @needs_compose
@@ -211,3 +216,89 @@ def test_passwords_of_other_programs_stay_outside(tmp_path: Path) -> None:
             "GRAFANA_PASSWORD",
         ):
             assert services[name]["environment"][secret] == "", (name, secret)
+
+
+MANAGED = {
+    "MATTING_DATABASE_URL": "postgresql+psycopg://me:x@db/matting?sslrootcert=/certs/ca.pem",
+    "MATTING_REDIS_URL": "rediss://me:x@redis:6380/0?ssl_ca_certs=/certs/ca.pem",
+    "POSTGRES_PASSWORD": "unused",
+    "MINIO_USER": "unused",
+    "MINIO_PASSWORD": "unused",
+}
+
+
+@needs_compose
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+def test_parts_of_your_own_replace_the_bundled_ones(profile: str, tmp_path: Path) -> None:
+    both = "docker-compose.yml:deploy/compose/managed.yml"
+    done = composed(tmp_path, {**example(), **MANAGED}, profile=profile, own=both)
+    services = json.loads(done.stdout)["services"]
+    worker = "worker-gpu" if profile == "gpu" else "worker"
+    assert set(services) == {"migrate", "api", worker, "flower", "prometheus", "grafana"}
+    for name in ("migrate", "api", worker, "flower"):
+        found = services[name]["environment"]
+        assert found["MATTING_REDIS_URL"] == MANAGED["MATTING_REDIS_URL"]
+        assert "/certs" in [one["target"] for one in services[name]["volumes"]]
+        if name != "flower":
+            assert found["MATTING_DATABASE_URL"] == MANAGED["MATTING_DATABASE_URL"]
+            # empty: S3 of AWS, with the role of the machine
+            assert {found["MATTING_S3_ENDPOINT_URL"], found["AWS_ACCESS_KEY_ID"]} == {""}
+    missing = composed(tmp_path, {**example(), "MINIO_USER": "x"}, profile=profile, own=both)
+    assert "MATTING_DATABASE_URL is missing a value" in missing.stderr
+
+
+@needs_compose
+def test_one_bundled_part_can_stay(tmp_path: Path) -> None:
+    both = "docker-compose.yml:deploy/compose/managed.yml"
+    values = {**example(), **MANAGED, "MATTING_REDIS_URL": "redis://redis:6379/0"}
+    done = composed(tmp_path, values, profile="cpu --profile bundled-redis", own=both)
+    assert set(json.loads(done.stdout)["services"]) & {"redis", "postgres", "minio"} == {"redis"}
+
+
+WORKER_HOST = {
+    "MATTING_DATABASE_URL": "postgresql+psycopg://me:x@10.0.0.2/matting",
+    "MATTING_REDIS_URL": "rediss://me:x@10.0.0.2:6380/0",
+    "METRICS_ADDRESS": "10.0.0.12",
+}
+
+
+@needs_compose
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+def test_a_second_host_runs_the_same_worker_as_the_first(profile: str, tmp_path: Path) -> None:
+    name = "worker-gpu" if profile == "gpu" else "worker"
+    shutil.copy(ROOT / "deploy" / "compose" / "worker.yml", tmp_path)
+    wanted = {variable: f"value-of-{variable}" for variable in known_variables()}
+    own = composed(tmp_path, {**WORKER_HOST, **wanted}, profile=profile, own="worker.yml")
+    [(only, second)] = json.loads(own.stdout)["services"].items()
+    assert only == name
+    assert {key: second["environment"].get(key) for key in wanted} == wanted | FIXED_FOR_WORKERS
+    done = composed(tmp_path, {**example(), **wanted}, profile=profile)
+    first = json.loads(done.stdout)["services"][name]
+    alike = {
+        "command", "restart", "init", "read_only", "tmpfs", "cap_drop", "security_opt",
+        "stop_grace_period", "healthcheck", "deploy", "shm_size", "image",
+    }  # fmt: skip
+    for field in alike:
+        assert second.get(field) == first.get(field), field
+    lacking = composed(tmp_path, {"MATTING_REDIS_URL": "x"}, profile=profile, own="worker.yml")
+    assert "MATTING_DATABASE_URL is missing a value" in lacking.stderr
+
+
+@needs_compose
+def test_a_worker_s_metrics_are_on_the_private_address_only(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "deploy" / "compose" / "worker.yml", tmp_path)
+    for address, expected in (("10.0.0.12", "10.0.0.12"), ("", "127.0.0.1")):
+        values = {**WORKER_HOST, "METRICS_ADDRESS": address}
+        done = composed(tmp_path, values, profile="cpu", own="worker.yml")
+        [port] = json.loads(done.stdout)["services"]["worker"]["ports"]
+        assert (port["host_ip"], port["target"]) == (expected, 9100)
+
+
+@needs_compose
+def test_a_gpu_machine_runs_one_worker_for_each_gpu(tmp_path: Path) -> None:
+    services = json.loads(composed(tmp_path, example(), profile="gpu").stdout)["services"]
+    worker = services["worker-gpu"]
+    assert worker["environment"]["MATTING_DEVICES"] == "all"
+    assert worker["command"] == ["matting", "worker"]
+    [gpus] = worker["deploy"]["resources"]["reservations"]["devices"]
+    assert gpus["count"] == -1, "Compose's number for all"
