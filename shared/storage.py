@@ -232,6 +232,8 @@ class Storage:
             "Body": data,
             "ContentType": content_type,
             "Metadata": {WRITER: writer},
+            # A bucket of a customer's encrypts as its owner has set it up.
+            **(self._encryption if place.bucket == self.bucket else {}),
         }
         try:
             try:
