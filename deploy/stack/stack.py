@@ -222,6 +222,7 @@ class Stack:
             "MATTING_S3_ENDPOINT_URL": http_url(own_address(self._host), ports["s3"]),
             "MATTING_S3_PUBLIC_ENDPOINT_URL": http_url(network_address(self._host), ports["s3"]),
             "MATTING_S3_BUCKET": "matting",
+            "MATTING_DESTINATIONS": os.environ.get("MATTING_DESTINATIONS", "s3://matting/"),
             **dict.fromkeys(_OF_AWS, ""),
             "MATTING_MODELS_DIR": os.environ.get("MATTING_MODELS_DIR", str(self.data / "models")),
             "MATTING_FLOWER_URL": f"http://127.0.0.1:{ports['flower']}",
