@@ -11,7 +11,7 @@ from api.http.auth import DEFAULT_SCOPES, CallerDep
 from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import ResourcesDep
-from api.schemas.requests import STORABLE, Key
+from api.schemas.sources import STORABLE, Key
 from shared import job_store
 from shared.errors import ForbiddenSourceError, KeyNotFoundError, ScopeError
 from shared.jobs import Scope
