@@ -2,8 +2,8 @@
 
 from shared.migrations.online_indexes import create_index, drop_index
 
-revision = "0015"
-down_revision = "0014"
+revision = "0016"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 
