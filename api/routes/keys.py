@@ -46,6 +46,14 @@ class KeyRequest(BaseModel):
         "allow.",
         examples=[["s3://photos/shop/"]],
     )
+    destinations: list[Key] | None = Field(
+        None,
+        min_length=1,
+        max_length=100,
+        description="The only folders that its jobs may write results to. Null: all that the "
+        "settings allow, or none if `sources` is set.",
+        examples=[["s3://shop/cut-outs/"]],
+    )
     requests_per_min: int | None = Field(
         None, ge=1, le=MOST, description="Null: the service's own rate."
     )
@@ -60,6 +68,9 @@ class KeyOut(BaseModel):
     hint: str = Field(description="The first characters of the key.")
     scopes: list[Scope]
     sources: list[str] | None = Field(description="Null: all that the settings allow.")
+    destinations: list[str] | None = Field(
+        description="Null: all that the settings allow, or none if `sources` is set."
+    )
     requests_per_min: int | None = Field(description="Null: the service's own rate.")
     images_per_month: int | None = Field(description="Null: no limit.")
     created_at: datetime
@@ -74,6 +85,7 @@ class KeyOut(BaseModel):
             hint=key.hint,
             scopes=list(DEFAULT_SCOPES) if key.scopes is None else list(map(Scope, key.scopes)),
             sources=key.sources,
+            destinations=key.destinations,
             requests_per_min=key.requests_per_min,
             images_per_month=key.images_per_month,
             created_at=key.created_at,
@@ -107,15 +119,15 @@ def create_key(body: KeyRequest, resources: ResourcesDep, caller: CallerDep) -> 
     would not have its limits.
     """
     caller.require(Scope.ADMIN)
-    if caller.sources is not None or caller.images_per_month is not None:
+    if (caller.sources, caller.destinations, caller.images_per_month) != (None, None, None):
         raise ScopeError(f"The API key {caller.name!r} has limits of its own, so it makes no keys")
-    sources = [folder_limit(one) for one in body.sources] if body.sources else None
     with resources.database.transaction() as session:
         key, secret = job_store.create_api_key(
             session,
             body.name,
             scopes=list(dict.fromkeys(body.scopes)),
-            sources=sources,
+            sources=_folders(body.sources),
+            destinations=_folders(body.destinations),
             requests_per_min=body.requests_per_min,
             images_per_month=body.images_per_month,
         )
@@ -131,3 +143,8 @@ def revoke_key(key_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) ->
         if key is None:
             raise KeyNotFoundError(f"There is no API key {key_id}")
         return KeyOut.of(key)
+
+
+def _folders(given: list[str] | None) -> list[str] | None:
+    """Folders as the database stores them. Raises ForbiddenSourceError."""
+    return None if given is None else [folder_limit(one) for one in given]

@@ -88,11 +88,13 @@ def test_a_key_reads_its_own_folders_only(new_key: KeyMaker, bucket: Storage, jp
 
 
 def test_an_operator_makes_and_revokes_keys_by_the_api(admin: httpx.Client, stack: Stack) -> None:
-    wanted = {"name": "shop", "scopes": ["read"], "sources": ["s3://photos/shop"]}
+    wanted = {"name": "shop", "scopes": ["read"], "sources": ["s3://photos/shop"],
+              "destinations": ["s3://photos/out/"]}  # fmt: skip
     answer = admin.post("/v1/keys", json=wanted)
     assert answer.status_code == 201, answer.text
     made = answer.json()
     assert (made["scopes"], made["sources"]) == (["read"], ["s3://photos/shop/"])
+    assert made["destinations"] == ["s3://photos/out/"]
     secret = made.pop("key")
     assert made in admin.get("/v1/keys").json()["keys"], "and the list has no secret"
     headers = {"Authorization": f"Bearer {secret}"}
