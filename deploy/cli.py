@@ -35,6 +35,7 @@ from deploy.commands.options import options
 from deploy.commands.progress import console
 from deploy.commands.results import redo
 from deploy.commands.review import review
+from deploy.commands.watches import watches_app
 from deploy.commands.webhooks import webhooks_app
 from deploy.local_photos import SAMPLES
 from deploy.stack.ports import LOOPBACK, http_url, network_address
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
+app.add_typer(watches_app, name="watches")
 app.add_typer(webhooks_app, name="webhooks")
 
 

@@ -30,6 +30,7 @@ from api.client.uploading import (
     LocalFiles,
     normalise_files,
 )
+from api.client.watches import AsyncWatches
 from api.client.webhooks import AsyncWebhooks
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ class AsyncMattingClient(AsyncConnection):
     def __init__(self, url: str, api_key: str, *, timeout_s: float = 60) -> None:
         """`url`: the service's address; `api_key`: what `matting keys create` printed."""
         super().__init__(url, api_key, timeout_s=timeout_s)
+        self.watches = AsyncWatches(self)
         self.webhooks = AsyncWebhooks(self)
         self.results = AsyncResults(self)
 

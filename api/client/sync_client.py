@@ -23,10 +23,12 @@ from api.client.responses import (
     MadeWebhook,
     RetriedJob,
     Version,
+    Watch,
     Webhook,
 )
 from api.client.results import AsyncResults
 from api.client.uploading import Journal, LocalFiles
+from api.client.watches import AsyncWatches, WatchSettings
 from api.client.webhooks import AsyncWebhooks
 
 
@@ -99,6 +101,38 @@ class Webhooks:
         return self._loop.run(self._webhooks.redeliver, delivery_id)
 
 
+class Watches:
+    """Prefixes whose new objects are cut out. Every method raises ApiError."""
+
+    def __init__(self, watches: AsyncWatches, loop: EventLoopThread) -> None:
+        self._watches = watches
+        self._loop = loop
+
+    def create(self, prefix: str, **settings: Unpack[WatchSettings]) -> Watch:
+        """Watch `s3://bucket/prefix`. Each look that finds new objects submits one job."""
+        return self._loop.run(self._watches.create, prefix, **settings)
+
+    def list(self) -> list[Watch]:
+        """Your watches, oldest first."""
+        return self._loop.run(self._watches.list)
+
+    def get(self, watch_id: str) -> Watch:
+        """One watch."""
+        return self._loop.run(self._watches.get, watch_id)
+
+    def pause(self, watch_id: str) -> Watch:
+        """Stop looking."""
+        return self._loop.run(self._watches.pause, watch_id)
+
+    def resume(self, watch_id: str) -> Watch:
+        """Look again, at once."""
+        return self._loop.run(self._watches.resume, watch_id)
+
+    def delete(self, watch_id: str) -> None:
+        """Remove a watch. Its jobs stay."""
+        self._loop.run(self._watches.delete, watch_id)
+
+
 class Results:
     """Mend a matte, make a result again, go back to an earlier one. All methods raise ApiError."""
 
@@ -159,6 +193,7 @@ class MattingClient:
         """`url`: the service's address; `api_key`: what `matting keys create` printed."""
         self._client = AsyncMattingClient(url, api_key, timeout_s=timeout_s)
         self._loop = EventLoopThread()
+        self.watches = Watches(self._client.watches, self._loop)
         self.webhooks = Webhooks(self._client.webhooks, self._loop)
         self.results = Results(self._client.results, self._loop)
         self.identity = self._client.identity

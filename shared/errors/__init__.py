@@ -107,6 +107,11 @@ from shared.errors.submissions import (
     OutputTooLargeError,
     UnknownModelError,
 )
+from shared.errors.watches import (
+    TooManyWatchesError,
+    WatchNotFoundError,
+    WatchTooLargeError,
+)
 from shared.errors.webhooks import (
     DeliveryNotFoundError,
     ForbiddenWebhookError,
@@ -226,6 +231,7 @@ __all__ = [
     "TooManyFailuresError",
     "TooManyListenersError",
     "TooManyPixelsError",
+    "TooManyWatchesError",
     "TooManyWebhooksError",
     "TransientError",
     "TruncatedImageError",
@@ -238,6 +244,8 @@ __all__ = [
     "UrlNotFetchedError",
     "VersionNotFoundError",
     "WarmupError",
+    "WatchNotFoundError",
+    "WatchTooLargeError",
     "WebhookDisabledError",
     "WebhookNotFoundError",
     "WorkerMemoryError",

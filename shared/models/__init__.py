@@ -4,6 +4,7 @@ from shared.models.base import Base, UtcDateTime, first_id_of, new_id
 from shared.models.job_labels import MAX_SEARCHED_CHARS, JobLabel
 from shared.models.jobs import MARK_BEGINS, Item, Job, place_of
 from shared.models.service import ApiKey, IdempotencyKey, LeaderLease, Usage, Worker
+from shared.models.watches import Watch, WatchedObject
 from shared.models.webhooks import Delivery, Webhook
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "LeaderLease",
     "Usage",
     "UtcDateTime",
+    "Watch",
+    "WatchedObject",
     "Webhook",
     "Worker",
     "first_id_of",
