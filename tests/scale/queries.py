@@ -457,6 +457,14 @@ QUERIES = [
         ),
     ),
     Query(
+        name="redo_rejected",
+        every=REQUEST,
+        run=lambda s, m: job_store.redo_rejected(
+            s, m.plain, lambda _item, _options: _new_version(), api_key_id=m.key, kept=5
+        ),
+        limit_ms=WRITES_MS,
+    ),
+    Query(
         name="list_versions",
         every=REQUEST,
         prepare=_succeeded,
