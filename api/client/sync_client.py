@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, Unpack
 
 from api.client import calls
 from api.client.async_client import AsyncMattingClient
-from api.client.calls import ApiCall, ItemFilter, JobSettings, RetrySettings
+from api.client.calls import ApiCall, ArchiveReview, ItemFilter, JobSettings, RetrySettings
 from api.client.connection import Page
 from api.client.event_loop import EventLoopThread
 from api.client.responses import (
@@ -340,13 +340,14 @@ class MattingClient:
         job_id: str,
         path: Path | str,
         *,
-        review: Literal["accepted", "unflagged"] | None = None,
+        review: ArchiveReview | None = None,
         on_bytes: Callable[[int], None] = lambda _count: None,
     ) -> None:
         """Write a zip file of all results, except rejected ones; see `GET …/archive.zip`.
 
-        `on_bytes` receives the number of bytes written since the last call. The file appears when
-        it is complete. Raises ApiError, TransportError, OSError.
+        `on_bytes` receives the number of bytes written since the last call, negative when a try
+        failed. The file appears when it is complete; an interrupted transfer goes on where it
+        stopped, also in another call. Raises ApiError, TransportError, OSError.
         """
         self._loop.run(self._client.archive, job_id, path, review=review, on_bytes=on_bytes)
 

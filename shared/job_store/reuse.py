@@ -24,6 +24,8 @@ class EarlierResult:
     width: int
     height: int
     output_bytes: int
+    crc32: int | None = None
+    """Of the main file."""
 
 
 def find_earlier_results(
@@ -66,5 +68,6 @@ def find_earlier_results(
                 width=item.width or 0,
                 height=item.height or 0,
                 output_bytes=item.output_bytes,
+                crc32=item.result_crc32,
             )
     return found
