@@ -81,7 +81,7 @@ def list_watches(resources: ResourcesDep, caller: CallerDep) -> WatchList:
 @router.get("/{watch_id}", responses=responses(WatchNotFoundError))
 def get_watch(watch_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> WatchOut:
     """One watch."""
-    return _change(_nothing, resources, caller, watch_id)
+    return _change(None, resources, caller, watch_id)
 
 
 @router.post("/{watch_id}/pause", responses=responses(WatchNotFoundError))
@@ -108,18 +108,17 @@ def delete_watch(watch_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep
 
 
 def _change(
-    change: Callable[[Session, Watch], None],
+    change: Callable[[Session, Watch], None] | None,
     resources: Resources,
     caller: Caller,
     watch_id: uuid.UUID,
 ) -> WatchOut:
     with resources.database.transaction() as session:
-        watch = job_store.get_watch(session, watch_id, api_key_id=caller.api_key_id)
+        watch = job_store.get_watch(
+            session, watch_id, api_key_id=caller.api_key_id, to_change=change is not None
+        )
         if watch is None:
             raise WatchNotFoundError(f"There is no watch {watch_id}")
-        change(session, watch)
+        if change is not None:
+            change(session, watch)
         return WatchOut.of(watch)
-
-
-def _nothing(_session: Session, _watch: Watch) -> None:
-    """Only read it."""

@@ -85,12 +85,14 @@ def list_watches(session: Session, *, api_key_id: uuid.UUID) -> Sequence[Watch]:
     return session.scalars(statement.order_by(Watch.id)).all()
 
 
-def get_watch(session: Session, watch_id: uuid.UUID, *, api_key_id: uuid.UUID) -> Watch | None:
-    """The watch, if it is this key's; locked."""
+def get_watch(
+    session: Session, watch_id: uuid.UUID, *, api_key_id: uuid.UUID, to_change: bool
+) -> Watch | None:
+    """The watch, if it is this key's; locked if it is `to_change`."""
     statement = sa.select(Watch).where(
         Watch.id == watch_id, Watch.api_key_id == api_key_id, Watch.deleted_at.is_(None)
     )
-    return session.scalar(statement.with_for_update(key_share=True))
+    return session.scalar(statement.with_for_update(key_share=True) if to_change else statement)
 
 
 def pause_watch(session: Session, watch: Watch) -> None:
