@@ -26,8 +26,8 @@ log = get_logger(__name__)
 
 LOOK_EVERY_S = 1.0
 LEADER_LEASE_S = 30.0
-"""Another process looks after this time. A storage that hangs holds up one page for longer: then two
-of them list it, and one of them records it.
+"""Another process looks after this time. A storage that hangs may hold up a page for longer: then
+two of them list it, and one of them records it.
 """
 WATCHES_AT_ONCE = 50
 REMOVED_ROWS = 1_000
