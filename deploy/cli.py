@@ -45,7 +45,11 @@ from shared.settings import Settings
 PORT = 8000
 
 app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, help="Bulk background removal."
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Bulk background removal.\n\nOne photo: `matting cutout shoe.jpg --out cut.png`. Many: "
+    "`matting up` in one terminal; in another `matting submit photos/ --wait`, then "
+    "`matting download JOB out/`.",
 )
 app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
