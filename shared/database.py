@@ -6,13 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from psycopg.errors import LockNotAvailable
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -21,6 +17,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from shared.bounded_connection import BoundedConnection
 from shared.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 __all__ = ["Database", "Session", "now"]
 
@@ -148,6 +147,8 @@ class Database:
         self.engine.dispose()  # discards the connection without time limits
 
     def _upgrade(self, connection: sa.Connection) -> None:
+        from alembic import command
+
         config = _alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -171,6 +172,9 @@ class Database:
 
     def revisions(self) -> tuple[str | None, str | None]:
         """The revision of the tables, and the newest revision."""
+        from alembic.runtime.migration import MigrationContext
+        from alembic.script import ScriptDirectory
+
         with self.engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
         return current, ScriptDirectory.from_config(_alembic_config()).get_current_head()
@@ -244,7 +248,11 @@ def _switch_to_wal(cursor: Any) -> None:
             time.sleep(0.02)
 
 
-def _alembic_config() -> Config:
+def _alembic_config() -> "Config":
+    # Alembic is imported where it is used: most processes migrate nothing, and its import takes a
+    # twelfth of their start.
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     return config

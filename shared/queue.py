@@ -5,7 +5,6 @@ module connects to nothing.
 """
 
 import json
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,11 +17,11 @@ from redis.exceptions import RedisError
 
 from shared.errors import QueueError
 from shared.messages import EXPRESS_STEP, PRIORITY_STEPS, Message, parse_message
+from shared.options import MODEL_NAME
 from shared.settings import Settings, get_settings
 
 __all__ = [
     "EXPRESS_STEP",
-    "MODEL_NAME",
     "QUEUE",
     "TASK",
     "URL_QUEUE",
@@ -51,9 +50,6 @@ TASK = "matting.remove_background"
 
 LANES = dict(zip(PRIORITY_STEPS, ("express", "high", "normal", "low"), strict=True))
 """The names of the steps in metrics and reports."""
-
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""Allowed model names: they become part of queue names and paths."""
 
 SENT_AT = "sent_at"
 """Message header: time of sending, in seconds since 1970."""

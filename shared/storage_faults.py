@@ -109,6 +109,8 @@ _ABOUT_KMS = ("kms:", "kms key", "customer master key")
 _ABOUT_SSE_C = ("server side encryption", "sse-c", "customer encryption key", "customer-provided")
 """Words of messages whose codes (AccessDenied, InvalidRequest) say too little."""
 
+_SAYS_NOTHING = ("access denied", "access denied.", "forbidden", "unauthorized")
+
 _SENTENCES: dict[type[ImageError], str] = {
     SourceArchivedError: "{place} is archived (a storage class such as Glacier)",
     KeyTooLongError: "The storage takes no key as long as {place}",
@@ -169,6 +171,9 @@ def _answered(error: ClientError, place: str) -> StorageError | ImageError:
     if kind is None:
         return SourceRefusedError(f"The storage refuses {place}: {message} ({code})")
     said = "" if code in ("", "404", "NoSuchKey") else f" ({code})"
+    tells = message and message.lower() not in _SAYS_NOTHING and "arn:" not in message
+    if kind is SourceDeniedError and tells:  # a cap or a virus; an ARN would name the operator
+        said = f": {message}{said}"
     return kind(_SENTENCES[kind].format(place=place) + said)
 
 

@@ -43,7 +43,7 @@ from shared.jobs import Scope
 from shared.settings import Settings
 from shared.storage import Storage
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 180
 WORKER_START_TIMEOUT_S = 300
 """A large model takes minutes to load and warm up on a slow machine."""
 
@@ -116,17 +116,18 @@ class Stack:
         self._start_s3(ports["s3"], s3_access, s3_secret)
         self._report("starting database")
         api_key = self._prepare(s3_access, s3_secret)
-        self._report("starting API")
+        # These don't wait for each other: each start keeps one core busy.
+        self._report("starting API, worker (loads and warms the model) and Flower")
         api_url = http_url(own_address(self._host), ports["api"])
-        self._start_api(ports["api"])
-        self._report("starting worker (loads and warms the model)")
+        flower_url = f"http://127.0.0.1:{ports['flower']}"
+        api = self._start_api(ports["api"])
         for _ in range(self._worker_count):
             self.add_worker()
+        flower = self._start_flower(ports["flower"])
+        wait_until(lambda: _is_healthy(api_url), api, timeout_s=START_TIMEOUT_S)
         for worker in self.workers:
             self.wait_for_worker(worker)
-        self._report("starting Flower")
-        flower_url = f"http://127.0.0.1:{ports['flower']}"
-        self._start_flower(ports["flower"])
+        wait_until(lambda: answers(ports["flower"]), flower, timeout_s=START_TIMEOUT_S)
         self.address = StackAddress(api_url, flower_url, self.env["MATTING_S3_ENDPOINT_URL"])
         remember_ports(self.data, ports)
         self.secrets = StackSecrets(s3_access, s3_secret, api_key)
@@ -282,8 +283,8 @@ class Stack:
             json.dump(asdict(StackSecrets(access, secret, api_key)), file)
         return api_key
 
-    def _start_api(self, port: int) -> None:
-        process = self._spawn(
+    def _start_api(self, port: int) -> Process:
+        return self._spawn(
             "api",
             _python_module(
                 "uvicorn api.app:app --http api.http.connections:HeaderTimeoutProtocol "
@@ -292,26 +293,21 @@ class Stack:
             ),
         )
 
-        url = http_url(own_address(self._host), port)
-
-        def healthy() -> bool:
-            try:
-                answer = httpx.get(f"{url}/healthz", trust_env=False)
-            except httpx.TransportError:
-                return False
-            return answer.status_code == 200
-
-        wait_until(healthy, process, timeout_s=START_TIMEOUT_S)
-
-    def _start_flower(self, port: int) -> None:
-        process = self._spawn(
+    def _start_flower(self, port: int) -> Process:
+        return self._spawn(
             "flower",
             _python_module(
                 f"celery -A shared.queue flower --address=127.0.0.1 --port={port} "
                 f"--max_tasks=10000 --tasks_columns={FLOWER_COLUMNS} --logging=warning"
             ),
         )
-        wait_until(lambda: answers(port), process, timeout_s=START_TIMEOUT_S)
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def _python_module(command: str) -> list[str]:

@@ -49,6 +49,13 @@ class HiddenFileError(ImageError):
     remedy = "If it is a photo of yours, rename it and submit it again."
 
 
+class LeftOutError(ImageError):
+    """The file was left where it is: it is no photo."""
+
+    code = "left-out"
+    remedy = "Nothing to do, unless it should be cut out: then submit it again as JPEG or PNG."
+
+
 class TruncatedImageError(ImageError):
     """The image file is cut off or damaged."""
 
