@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from shared.errors import QueueError
 from shared.messages import EXPRESS_STEP, PRIORITY_STEPS, Message, parse_message
 from shared.options import MODEL_NAME
+from shared.redis_connection import RedisAddress
 from shared.settings import Settings, get_settings
 
 __all__ = [
@@ -78,9 +79,13 @@ def lane_of(priority: int) -> str:
 
 
 def make_app(settings: Settings) -> Celery:
-    """The Celery app for these settings."""
-    queue = Celery("matting", broker=settings.redis_url, set_as_current=False)
+    """The Celery app for these settings. Raises SetupError for an address of Redis that is not
+    supported.
+    """
+    address = RedisAddress.of(settings)
+    queue = Celery("matting", set_as_current=False)
     queue.conf.update(
+        **address.celery_options(),
         task_default_queue=QUEUE,
         task_serializer="json",
         accept_content=["json"],  # never pickle: a message must not be able to run code
@@ -100,6 +105,7 @@ def make_app(settings: Settings) -> Celery:
         # also while Redis refuses writes (for example with a full disk)
         broker_channel_error_retry=True,
         broker_transport_options={
+            **address.transport_options(),
             "visibility_timeout": settings.queue_visibility_timeout_s,
             # Kombu searches for messages of dead workers every interval × throttle seconds.
             "unacked_restore_interval": 5,

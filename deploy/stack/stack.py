@@ -50,6 +50,9 @@ WORKER_START_TIMEOUT_S = 300
 STOP_GRACE_S = 30
 """Longer than a worker needs for its batches in flight."""
 
+_OF_AWS = ("MATTING_S3_ADDRESSING", "MATTING_S3_ENCRYPTION", "MATTING_S3_KMS_KEY_ID")
+"""Settings of an installation on AWS, which the embedded S3 does not understand."""
+
 FLOWER_COLUMNS = "uuid,kwargs,state,received,started,runtime,worker"
 """Flower's columns. The column `kwargs` shows the job and the file of each image."""
 
@@ -149,9 +152,11 @@ class Stack:
             key: value for key, value in self.env.items() if value and key.startswith("MATTING_")
         }
         values = {key.removeprefix("MATTING_").lower(): value for key, value in named.items()}
+        own: dict[str, str | None] = {"AWS_SESSION_TOKEN": None, "s3_addressing": "auto"}
+        own |= dict.fromkeys(("s3_encryption", "s3_kms_key_id"))
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            values[name] = self.env[name]
-        return Settings.model_validate(values)
+            own[name] = self.env[name]
+        return Settings.model_validate(values | own)
 
     def add_samples(self, photos: Path) -> None:
         """Put photos below `samples/` of the bucket, where the examples in the API's documentation
@@ -197,12 +202,18 @@ class Stack:
     def _environment(self, ports: dict[str, int], access: str, secret: str) -> dict[str, str]:
         cores = len(os.sched_getaffinity(0))
         return {
-            **{key: value for key, value in os.environ.items() if "proxy" not in key.lower()},
+            **{
+                key: value
+                for key, value in os.environ.items()
+                # its own S3 has keys of its own: no role, profile or token of this machine's user
+                if "proxy" not in key.lower() and not key.startswith("AWS_")
+            },
             "MATTING_DATABASE_URL": f"sqlite:///{self.data / 'matting.db'}",
             "MATTING_REDIS_URL": f"redis://127.0.0.1:{ports['redis']}/0",
             "MATTING_S3_ENDPOINT_URL": http_url(own_address(self._host), ports["s3"]),
             "MATTING_S3_PUBLIC_ENDPOINT_URL": http_url(network_address(self._host), ports["s3"]),
             "MATTING_S3_BUCKET": "matting",
+            **dict.fromkeys(_OF_AWS, ""),
             "MATTING_MODELS_DIR": os.environ.get("MATTING_MODELS_DIR", str(self.data / "models")),
             "MATTING_FLOWER_URL": f"http://127.0.0.1:{ports['flower']}",
             "MATTING_CPU_THREADS": str(max(1, cores // self._worker_count)),

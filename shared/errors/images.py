@@ -135,7 +135,10 @@ class RequesterPaysError(ImageError):
     """The bucket hands out its objects only to those who pay for the request."""
 
     code = "requester-pays"
-    remedy = "Copy the photos to a bucket of your own, or switch off Requester Pays, then retry."
+    remedy = (
+        "Copy the photos to a bucket of your own, or ask the operator to add this one to "
+        "MATTING_REQUESTER_PAYS_BUCKETS, then retry."
+    )
 
 
 class BucketElsewhereError(ImageError):
