@@ -252,6 +252,8 @@ def main() -> None:
         console.print("stopped")
         status = 130
     except CLICK_ERRORS as error:
+        # Typer puts these words before what Pydantic says of a value.
+        error.message = error.message.replace("Value error, ", "")
         error.show()
         status = 2
     except MattingError as error:

@@ -230,9 +230,11 @@ def failure(answer: httpx.Response) -> ApiError:
     try:
         problem = answer.json()
         return ApiError(
-            answer.status_code, problem["code"], f"{problem['detail']} {problem['remedy']}"
+            answer.status_code,
+            problem["code"],
+            f"{problem['detail'].rstrip('.')}. {problem['remedy']}",
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return ApiError(answer.status_code, "unexpected-answer", answer.text[:200])
 
 
