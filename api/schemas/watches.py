@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas.requests import MAX_METADATA_KEYS, Key, MetadataName, MetadataText
+from api.schemas.requests import MAX_METADATA_KEYS, MetadataName, MetadataText
 from api.schemas.responses import ErrorWithRemedy
+from api.schemas.sources import Key
 from shared import job_store
 from shared.models import Watch
 from shared.options import Options
