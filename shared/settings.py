@@ -362,6 +362,12 @@ class Settings(BaseSettings):
         description="Further buckets that callers may use as sources, separated by commas. "
         "MATTING_S3_BUCKET is always allowed.",
     )
+    destinations: str = Field(
+        "",
+        description="Folders that results may be written to besides MATTING_S3_BUCKET: "
+        "`s3://bucket/folder/`, separated by commas. None by default; `matting up` allows its own "
+        "bucket.",
+    )
     upload_url_ttl_s: int = Field(
         86_400, ge=60, le=604_800, description="Lifetime of a presigned upload URL."
     )
@@ -528,6 +534,11 @@ class Settings(BaseSettings):
         description="Send OpenTelemetry traces (pip install 'matting[otel]'). OpenTelemetry's "
         "variables, such as OTEL_EXPORTER_OTLP_ENDPOINT, set the destination.",
     )
+    log_otlp: bool = Field(
+        False,
+        description="Send log lines by OTLP too (pip install 'matting[otel]'), to the same "
+        "destination.",
+    )
     worker_metrics_port: int | None = Field(
         None, description="Port of a worker's /metrics and probes. Default: none."
     )
@@ -563,6 +574,11 @@ class Settings(BaseSettings):
     def readable_buckets(self) -> frozenset[str]:
         """The buckets that callers may use as sources."""
         return frozenset({self.s3_bucket, *_split(self.source_buckets)})
+
+    @property
+    def writable_folders(self) -> tuple[str, ...]:
+        """The `s3://bucket/folder/` that results may be written to."""
+        return tuple(one if one.endswith("/") else f"{one}/" for one in _split(self.destinations))
 
     @property
     def offered_models(self) -> list[str]:

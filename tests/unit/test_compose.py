@@ -74,11 +74,14 @@ def seconds(duration: str) -> int:
 
 def test_compose_has_all_services_and_a_profile_chooses_the_worker() -> None:
     assert set(SERVICES) == {
-        *OURS, "redis", "postgres", "minio", "prometheus", "grafana",
+        *OURS, "redis", "postgres", "minio", "prometheus", "grafana", "caddy",
+        "alertmanager",
     }  # fmt: skip
     assert {name: one["profiles"] for name, one in SERVICES.items() if "profiles" in one} == {
         "worker": ["cpu"],
         "worker-gpu": ["gpu"],
+        "caddy": ["edge"],
+        "alertmanager": ["alerts"],
     }
     assert "COMPOSE_PROFILES=cpu" in (ROOT / ".env.example").read_text().splitlines()
 
@@ -90,7 +93,7 @@ def test_every_service_has_a_health_check_limits_and_restarts(name: str) -> None
     assert part["healthcheck"]["test"][0] == "CMD"
     assert "memory" in part["deploy"]["resources"]["limits"]
     assert not part["image"].endswith(":latest")
-    for port in part.get("ports", ()):
+    for port in () if name == "caddy" else part.get("ports", ()):
         assert port.startswith("127.0.0.1:"), "what has no TLS listens on this machine only"
 
 
@@ -110,8 +113,14 @@ def test_a_stopped_worker_gets_enough_time() -> None:
     assert seconds(SERVICES["api"]["stop_grace_period"]) > int(asked.group(1))
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_logs_do_not_fill_the_disk(name: str) -> None:
+    options = SERVICES[name]["logging"]["options"]
+    assert options == {"max-size": "50m", "max-file": "5"}
+
+
 def test_persistent_data_is_on_volumes() -> None:
-    for name in ("redis", "postgres", "minio", "prometheus", "grafana", "worker", "worker-gpu"):
+    for name in SERVICES.keys() - {"migrate", "api", "flower"}:
         own = [one.split(":")[0] for one in SERVICES[name]["volumes"] if one[0] not in "./"]
         assert own, name
         assert set(own) <= set(COMPOSE["volumes"])
