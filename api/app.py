@@ -32,6 +32,7 @@ from api.routes import (
     system,
     uploads,
     usage,
+    watches,
     webhooks,
 )
 from shared.settings import Settings, get_settings
@@ -56,6 +57,7 @@ TAGS = (
     "removebg",
     "uploads",
     "presets",
+    "watches",
     "webhooks",
     "usage",
     "system",
@@ -100,6 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
         removebg,
         uploads,
         presets,
+        watches,
         webhooks,
         usage,
         sign_in_links,

@@ -61,6 +61,7 @@ from shared.errors.requests import (
     NotFoundError,
     NotKeptError,
     QuotaExceededError,
+    RangeNotSatisfiableError,
     RateLimitError,
     RedoPendingError,
     RequestError,
@@ -115,6 +116,11 @@ from shared.errors.submissions import (
     OutputTooLargeError,
     UnknownModelError,
     UnknownPlaceholderError,
+)
+from shared.errors.watches import (
+    TooManyWatchesError,
+    WatchNotFoundError,
+    WatchTooLargeError,
 )
 from shared.errors.webhooks import (
     DeliveryNotFoundError,
@@ -217,6 +223,7 @@ __all__ = [
     "PredictorError",
     "QueueError",
     "QuotaExceededError",
+    "RangeNotSatisfiableError",
     "RateLimitError",
     "RedoPendingError",
     "RequestError",
@@ -242,6 +249,7 @@ __all__ = [
     "TooManyFailuresError",
     "TooManyListenersError",
     "TooManyPixelsError",
+    "TooManyWatchesError",
     "TooManyWebhooksError",
     "TransientError",
     "TruncatedImageError",
@@ -256,6 +264,8 @@ __all__ = [
     "UrlNotFetchedError",
     "VersionNotFoundError",
     "WarmupError",
+    "WatchNotFoundError",
+    "WatchTooLargeError",
     "WebhookDisabledError",
     "WebhookNotFoundError",
     "WorkerMemoryError",
