@@ -30,31 +30,36 @@ class Failure:
 
 def last_failures(session: Session, *, limit: int) -> Sequence[Failure]:
     """The newest `limit` failures, newest first, less those of deleted jobs."""
-    newest = (
-        sa.select(Item.id)
+    newest = session.scalars(
+        sa.select(Item)
         .where(is_value(Item.status, ItemStatus.FAILED), Item.finished_at.is_not(None))
         .order_by(Item.finished_at.desc())
         .limit(limit)
-        .subquery()
-    )
-    rows = session.execute(
-        sa.select(Item, Job, ApiKey.name)
-        .join(newest, newest.c.id == Item.id)
-        .join(Job, Job.id == Item.job_id)
-        .join(ApiKey, ApiKey.id == Job.api_key_id)
-        .where(Job.deleted_at.is_(None))
-        .order_by(Item.finished_at.desc())
-    )
-    return [
-        Failure(
-            item_id=job.of_item_id or item.id,
-            name=item.name,
-            job_id=job.of_job_id or job.id,
-            api_key_id=job.api_key_id,
-            api_key=name,
-            code=item.error_code,
-            detail=item.error_detail,
-            failed_at=item.finished_at,
+    ).all()
+    jobs = {
+        row.Job.id: row
+        for row in session.execute(
+            sa.select(Job, ApiKey.name)
+            .join(ApiKey, ApiKey.id == Job.api_key_id)
+            .where(Job.id.in_({item.job_id for item in newest}), Job.deleted_at.is_(None))
         )
-        for item, job, name in rows
+    }
+    return [
+        _failure(item, row.Job, row.name)
+        for item in newest
+        if (row := jobs.get(item.job_id)) is not None
     ]
+
+
+def _failure(item: Item, job: Job, api_key: str) -> Failure:
+    assert item.finished_at is not None
+    return Failure(
+        item_id=job.of_item_id or item.id,
+        name=item.name,
+        job_id=job.of_job_id or job.id,
+        api_key_id=job.api_key_id,
+        api_key=api_key,
+        code=item.error_code,
+        detail=item.error_detail,
+        failed_at=item.finished_at,
+    )
