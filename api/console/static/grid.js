@@ -32,6 +32,8 @@ export class Grid {
       ? new Blocks(this.jobId, query, { ...more, total, density: total ? passing / total : 1 })
       : new Sequence(this.jobId, query, { ...more, keeps: keeps ?? (() => true), size: keeps ? LOOK_THROUGH_IMAGES : PAGE_IMAGES });
     this.images = images;
+    // The review goes on with what is filtered here.
+    this.which = Object.keys(query).length ? `&which=${encodeURIComponent(new URLSearchParams(query).toString())}` : "";
     scrollTo({ top: Math.min(scrollY, this.element.offsetTop) });
     for (const tile of this.tiles.values()) tile.remove();
     this.tiles.clear();
@@ -115,7 +117,7 @@ export class Grid {
     ];
     const done = item.status === "succeeded";
     const shot = done
-      ? make("a", { class: "shot checks", href: `/console/jobs/${this.jobId}/review?at=${item.id}`, "aria-label": t("grid.open", { name: item.name }) }, picture(item))
+      ? make("a", { class: "shot checks", href: `/console/jobs/${this.jobId}/review?at=${item.id}${this.which}`, "aria-label": t("grid.open", { name: item.name }) }, picture(item))
       : make("div", { class: "shot" }, item.error
         ? make("span", { class: "why" }, item.error.detail)
         : make("span", { class: `state ${item.status}` }, t(`status.${item.status}`)));

@@ -143,6 +143,7 @@ async function save() {
     await untilMade();
     await history.forget();
     await again();
+    byId("finished").scrollIntoView({ block: "nearest" });
     say("mend.saved");
   } catch (error) {
     say("");

@@ -86,6 +86,7 @@ function show() {
   const item = items[at];
   stage.classList.remove("photo-shown");
   for (const id of ["accept", "reject", "compare", "zoom", "slide"]) if (byId(id)) byId(id).disabled = !item;
+  if (byId("mend")) byId("mend").hidden = !item;
   byId("prev").disabled = at === 0;
   byId("next").disabled = !item;
   if (byId("undo")) byId("undo").disabled = !undone.length;
