@@ -40,6 +40,7 @@ export class Stroke {
     const [ax, ay, ar] = [a.x, a.y, a.radius], { alpha } = matte;
     let changed = null;
     const allowed = this.edgeAware ? reachable(matte, a, b, left, top, right, bottom) : null;
+    const perPixel = allowed ? 1 / allowed.step : 0;
     for (const index of matte.touched(left, top, right, bottom)) {
       const place = matte.place(index), { before, cover } = this.#remembered(index);
       const x0 = Math.max(left, place.left), x1 = Math.min(right, place.left + place.width);
@@ -51,23 +52,23 @@ export class Stroke {
         const cells = allowed ? Math.min(Math.floor((y + 0.5 - top) / allowed.step), allowed.rows - 1) * allowed.columns : 0;
         for (let x = x0; x < x1; x++) {
           const at = row + x;
-          if (cover[at] >= most) continue;
+          let limit = most; // what the place can get
+          if (allowed) {
+            const column = ((x + 0.5 - left) * perPixel) | 0;
+            limit = (most * allowed.reach[cells + (column < allowed.columns ? column : allowed.columns - 1)] / 255 + 0.5) | 0;
+          }
+          if (cover[at] >= limit) continue;
           const px = x + 0.5 - ax;
           let t = (px * dx + along) * inverse;
           t = t < 0 ? 0 : t > 1 ? 1 : t;
           const ex = px - t * dx, ey = py - t * dy, d2 = ex * ex + ey * ey;
           const radius = ar + t * dr, hard = radius * (1 - softness), fade = radius - hard > 0.75 ? radius - hard : 0.75;
           if (d2 >= (hard + fade) * (hard + fade)) continue;
-          let give = most;
+          let give = limit;
           if (d2 > hard * hard) {
             const share = 1 - (Math.sqrt(d2) - hard) / fade;
-            give = most * share * share * (3 - 2 * share);
+            give = (limit * share * share * (3 - 2 * share) + 0.5) | 0;
           }
-          if (allowed) {
-            const column = ((x + 0.5 - left) / allowed.step) | 0;
-            give *= allowed.reach[cells + (column < allowed.columns ? column : allowed.columns - 1)] / 255;
-          }
-          give = (give + 0.5) | 0;
           if (cover[at] >= give) continue;
           cover[at] = give;
           const was = before[at];
