@@ -4,7 +4,8 @@ API keys share equally, and so do the jobs of a key. The express lane is drained
 so the first images of a key's jobs enter it only a few at a time, in proportion to its part of the
 workers. Otherwise a key that sends only small jobs would block all others. Behind it each key has a
 window of the same length. A queue (of one model) holds about `MAX_OUT` messages, so that a queue
-without workers does not fill the memory.
+without workers does not fill the memory. Photos by URL have a window of their own
+(shared.url_shares).
 """
 
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shared.job_store import EXPRESS_IMAGES, OpenJob
+from shared.url_shares import NewcomerUrls, url_rooms
 
 MAX_OUT = 20_000
 """Most messages of one queue (about 1 kB each), or twice the capacity of all workers if that is
@@ -33,15 +35,19 @@ class Share:
     """Messages on the queue at a time."""
     express: int
     """How many of its first images may be sent now: 0 to EXPRESS_IMAGES."""
+    urls: int | None = None
+    """How many photos by URL may be sent now; None: it has none."""
 
 
-def shares(jobs: Sequence[OpenJob], *, ahead: int, held: int) -> list[Share]:
+def shares(jobs: Sequence[OpenJob], *, ahead: int, held: int, url_places: int) -> list[Share]:
     """The shares of the open jobs (oldest first) that may send now. `ahead`: messages of one key at
     a time, or twice `held`, the capacity of all workers, if that is more: a single job must be able
-    to keep all workers busy (tests/benchmarks/capacity).
+    to keep all workers busy (tests/benchmarks/capacity). `url_places`: the photos by URL that all
+    workers fetch at a time.
     """
     windows = dict(_windows(jobs, ahead=ahead, held=held))
     room = _express_room(jobs, held)
+    urls = url_rooms(jobs, url_places)
     lane: dict[uuid.UUID, int] = {}
     for job in sorted(jobs, key=_waits_for_nobody):
         lane[job.job_id] = min(job.express_left, room[job.api_key_id])
@@ -50,9 +56,10 @@ def shares(jobs: Sequence[OpenJob], *, ahead: int, held: int) -> list[Share]:
     for job in jobs:
         express = lane[job.job_id]
         most = max(windows.get(job.job_id, 0), express)
-        if job.queued and most:
+        stalled = job.only_urls and not urls.get(job.job_id)
+        if job.queued and most and not stalled:
             last = min(EXPRESS_IMAGES, job.total) - (job.express_left - express)
-            given.append(Share(job.job_id, most, last))
+            given.append(Share(job.job_id, most, last, urls.get(job.job_id)))
     return given
 
 
@@ -63,7 +70,8 @@ class NewcomerShares:
     the rest. Thread-safe.
     """
 
-    def __init__(self, jobs: Sequence[OpenJob], *, ahead: int, held: int) -> None:
+    def __init__(self, jobs: Sequence[OpenJob], *, ahead: int, held: int, url_places: int) -> None:
+        self._urls = NewcomerUrls(jobs, url_places)
         self._ahead = ahead
         self._held = held
         self._jobs: Counter[tuple[str | None, uuid.UUID]] = Counter()
@@ -89,8 +97,9 @@ class NewcomerShares:
             express = min(job.express_left, room)
             self._room[job.api_key_id] -= express
             ahead = min(window // self._jobs[place], job.unsettled)
+            urls = self._urls.take(job) if job.has_urls else None
         last = min(EXPRESS_IMAGES, job.total) - (job.express_left - express)
-        return Share(job.job_id, max(ahead, express), last)
+        return Share(job.job_id, max(ahead, express), last, urls)
 
     def _count(self, job: OpenJob) -> None:
         place = job.model, job.api_key_id

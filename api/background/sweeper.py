@@ -119,10 +119,11 @@ class Sweeper(PeriodicTask):
         while keys := self._storage.list_page(place, after=None):
             self._storage.delete_many(keys)
             self._leadership.held()
-        removed = PAGE_ROWS
-        while removed == PAGE_ROWS:
+        after: int | None = 0
+        while after is not None:
             with self._database.transaction() as session:
-                removed = job_store.remove_items(session, job_id, limit=PAGE_ROWS)
+                removed = job_store.remove_items(session, job_id, limit=PAGE_ROWS, after=after)
+            after = removed[-1] if len(removed) == PAGE_ROWS else None
             self._leadership.held()
         with self._database.transaction() as session:
             job_store.remove_job(session, job_id)

@@ -310,7 +310,19 @@ other requests, and the probes, waited for a second.
 """
 
 MOST_FIELDS = 1_000
-"""No object of a body has that many. Pydantic would describe each unknown one."""
+"""No field of a body has more values, except a list of photos. Pydantic would look at each."""
+
+
+def _has_more_values(value: Any) -> bool:
+    """Whether an object or a list, with all that it contains, has more values than any may have."""
+    open_, count = [value], 0
+    while open_ and count <= MOST_FIELDS:
+        one = open_.pop()
+        if isinstance(one, dict | list):
+            count += len(one)
+            if count <= MOST_FIELDS:
+                open_ += one.values() if isinstance(one, dict) else one
+    return count > MOST_FIELDS
 
 
 def validate_job(values: Any) -> JobRequest:
@@ -319,9 +331,12 @@ def validate_job(values: Any) -> JobRequest:
     """
     fields = values if isinstance(values, dict) else {}
     source = fields.get("source")
-    for one in (fields, source, fields.get("options"), fields.get("webhook")):
+    for one in (fields, source):
         if isinstance(one, dict) and len(one) > MOST_FIELDS:
             raise InvalidOptionsError(f"{len(one):,} fields, most of which are unknown")
+    for name, one in fields.items():
+        if name != "source" and _has_more_values(one):
+            raise InvalidOptionsError(f"`{name}` has more than {MOST_FIELDS:,} values")
     lists = source if isinstance(source, dict) else {}
     kind = next((name for name in LISTS if isinstance(lists.get(name), list)), "")
     rows = lists.get(kind, ())

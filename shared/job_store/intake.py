@@ -17,6 +17,7 @@ from shared.database import now
 from shared.errors import MattingError
 from shared.job_store.conditions import each_text
 from shared.job_store.locks import finish_settled_jobs, lock_jobs
+from shared.job_store.photos_by_url import note_urls
 from shared.job_store.usage import take_from_quota
 from shared.jobs import ItemStatus
 from shared.models import MARK_BEGINS, MAX_SEARCHED_CHARS, Item, Job, JobLabel, new_id
@@ -102,9 +103,11 @@ def add_items(session: Session, job_id: uuid.UUID, items: Iterable[NewItem]) -> 
         session.scalar(sa.select(sa.func.max(Item.position)).where(Item.job_id == job_id)) or 0
     )
     moment = now(session)
-    rows = [_row(job, position + number, item, moment) for number, item in enumerate(items, 1)]
+    listed = list(items)
+    rows = [_row(job, position + number, item, moment) for number, item in enumerate(listed, 1)]
     added = Counter(_insert_all(session, job_id, rows))
     take_from_quota(session, job.api_key_id, added[ItemStatus.QUEUED])
+    note_urls(job, (item.source for item in listed if item.error is None))
     job.total += added.total()
     job.queued += added[ItemStatus.QUEUED]
     job.failed += added[ItemStatus.FAILED]

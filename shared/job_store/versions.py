@@ -22,6 +22,7 @@ from shared.errors import (
 )
 from shared.job_store.disposal import DeletedJobs
 from shared.job_store.locks import lock_jobs
+from shared.job_store.photos_by_url import note_urls
 from shared.job_store.reading import get_item
 from shared.job_store.shown_version import RESULT_COLUMNS, show
 from shared.job_store.usage import take_from_quota
@@ -91,22 +92,22 @@ def begin_version(
     number = 1 + max(job.source["number"] for job in earlier)
     source = {"kind": KIND, "number": number, "made_by": new.made_by.value}
     moment = now(session)
-    session.add(
-        Job(
-            id=new.job_id,
-            api_key_id=api_key_id,
-            of_job_id=origin.id,
-            of_item_id=item.id,
-            priority=origin.priority,
-            options=new.options or item.options or origin.options,
-            source=source if new.matte_key is None else {**source, "matte": new.matte_key},
-            suspect=origin.suspect,
-            total=1,
-            queued=1,
-            created_at=moment,
-            expanded_at=moment,
-        )
+    job = Job(
+        id=new.job_id,
+        api_key_id=api_key_id,
+        of_job_id=origin.id,
+        of_item_id=item.id,
+        priority=origin.priority,
+        options=new.options or item.options or origin.options,
+        source=source if new.matte_key is None else {**source, "matte": new.matte_key},
+        suspect=origin.suspect,
+        total=1,
+        queued=1,
+        created_at=moment,
+        expanded_at=moment,
     )
+    note_urls(job, [item.source])
+    session.add(job)
     session.flush()
     session.add(
         Item(
