@@ -14,6 +14,7 @@ from api.background.sweeper import Sweeper
 from api.background.system_facts import SystemFacts
 from api.background.webhook_delivery import WebhookDeliverer
 from api.budgets import MemoryBudget, OpenCalls
+from api.job_links import JobLinks
 from api.sessions import Sessions
 from api.sources.expansion import Expander
 from shared.database import Database
@@ -62,6 +63,7 @@ class Resources:
     removebg_calls: OpenCalls
     deliverer: WebhookDeliverer
     sessions: Sessions
+    job_links: JobLinks
     links: SignInLinks
 
 
@@ -121,6 +123,7 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
             removebg_calls=OpenCalls(settings.removebg_max_calls),
             deliverer=deliverer,
             sessions=Sessions(settings),
+            job_links=JobLinks(settings),
             links=links,
         )
 

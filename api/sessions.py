@@ -11,6 +11,15 @@ from shared.settings import Settings
 COOKIE = "matting_session"
 
 
+_own_secret = secrets.token_hex(32)
+
+
+def secret_of(settings: Settings) -> str:
+    """MATTING_SESSION_SECRET, or one that this process has made."""
+    given = settings.session_secret
+    return given.get_secret_value() if given is not None else _own_secret
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """What a valid cookie says. The key may have been revoked since."""
@@ -25,8 +34,7 @@ class Sessions:
 
     def __init__(self, settings: Settings) -> None:
         """Without MATTING_SESSION_SECRET, a secret is made: then sessions end with the process."""
-        given = settings.session_secret
-        secret = given.get_secret_value() if given is not None else secrets.token_hex(32)
+        secret = secret_of(settings)
         self.lifetime_s = settings.session_s
         self._cookies = URLSafeTimedSerializer(secret, salt="matting.session")
         self._tokens = URLSafeSerializer(secret, salt="matting.csrf")

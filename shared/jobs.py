@@ -65,6 +65,8 @@ class Reason(StrEnum):
     """The photo is out of focus."""
     SMALL = "small"
     """The photo has few pixels."""
+    REDONE = "redone"
+    """A person rejected the result before this one. The database sets it, no worker."""
 
 
 class Verdict(StrEnum):

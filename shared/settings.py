@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from shared.variable_names import refuse_unknown
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
@@ -27,11 +35,6 @@ def _usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _empty_is_none(value: object) -> object:
-    """Treat an empty variable, as compose files pass it, as not set."""
-    return None if value == "" else value
-
-
 def _split(names: str) -> list[str]:
     return [name for one in names.split(",") if (name := one.strip())]
 
@@ -41,14 +44,17 @@ def _numbers(value: object) -> object:
     return value.split(",") if isinstance(value, str) else value
 
 
-OptionalPath = Annotated[Path | None, BeforeValidator(_empty_is_none)]
-
-
 class Settings(BaseSettings):
     """The settings of one process; immutable, read once by `get_settings`."""
 
+    # An empty variable is not set: compose files and .env pass many that are empty.
     model_config = SettingsConfigDict(
-        env_prefix="MATTING_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+        env_prefix="MATTING_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
     )
 
     # Addresses of database, queue and storage.
@@ -58,10 +64,10 @@ class Settings(BaseSettings):
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0", description="URL of Redis, which holds the queue."
     )
-    s3_endpoint_url: Annotated[str | None, BeforeValidator(_empty_is_none)] = Field(
+    s3_endpoint_url: str | None = Field(
         None, description="URL of MinIO or another S3-compatible storage. Default: AWS."
     )
-    s3_public_endpoint_url: Annotated[str | None, BeforeValidator(_empty_is_none)] = Field(
+    s3_public_endpoint_url: str | None = Field(
         None,
         description="URL of the storage as customers reach it, if different. Presigned URLs use "
         "it.",
@@ -126,7 +132,7 @@ class Settings(BaseSettings):
     models: str = Field(
         "", description="Further models that jobs may name in their options, separated by commas."
     )
-    second_model: Annotated[str | None, BeforeValidator(_empty_is_none)] = Field(
+    second_model: str | None = Field(
         None,
         description="The model that mattes doubtful photos of MATTING_MODEL a second time, or "
         "`none`. Default: `u2netp` if MATTING_MODEL is `builtin`, else `none`.",
@@ -173,7 +179,7 @@ class Settings(BaseSettings):
         ge=1,
         description="CPU threads for the network, shared by all predictor streams.",
     )
-    predict_streams: Annotated[int | None, BeforeValidator(_empty_is_none)] = Field(
+    predict_streams: int | None = Field(
         None,
         ge=1,
         le=64,
@@ -181,11 +187,11 @@ class Settings(BaseSettings):
         "up to 4 on a CPU, and 1 on other devices.",
     )
     gpu_memory_pool_mb: int = Field(512, ge=64, description="Paddle's initial device memory pool.")
-    engine_cache_dir: OptionalPath = Field(
+    engine_cache_dir: Path | None = Field(
         None,
         description="Folder for TensorRT engines and shape files. Default: the model's folder.",
     )
-    tune_file: OptionalPath = Field(
+    tune_file: Path | None = Field(
         None,
         description="File written by `matting tune`, read at start. Default: "
         "<models_dir>/tune.json.",
@@ -195,14 +201,14 @@ class Settings(BaseSettings):
     )
 
     # Batches.
-    batch_size: Annotated[int | None, BeforeValidator(_empty_is_none)] = Field(
+    batch_size: int | None = Field(
         None,
         ge=1,
         le=256,
         description="Messages per batch. Default: the tuned value, else 8 on a CPU and 32 on other "
         "devices.",
     )
-    predict_batch_size: Annotated[int | None, BeforeValidator(_empty_is_none)] = Field(
+    predict_batch_size: int | None = Field(
         None,
         ge=1,
         le=256,
@@ -286,7 +292,7 @@ class Settings(BaseSettings):
     max_archive_bytes: int = Field(
         20 * 1024**3, ge=1, description="Largest zip file, both packed and unpacked."
     )
-    archive_disk_bytes: Annotated[int | None, BeforeValidator(_empty_is_none)] = Field(
+    archive_disk_bytes: int | None = Field(
         None,
         ge=1,
         description="Disk space in /tmp for the zip files that one API process unpacks, all "
@@ -441,17 +447,18 @@ class Settings(BaseSettings):
         description="Most open calls of POST /v1.0/removebg in one API process, half of them for "
         "one key. Beyond that the answer is 503, or 429 for the key's limit, with Retry-After.",
     )
-    session_secret: Annotated[SecretStr | None, BeforeValidator(_empty_is_none)] = Field(
+    session_secret: SecretStr | None = Field(
         None,
-        description="Signs the console's sessions. Set the same value for all API processes. "
-        "Default: each process makes its own, and its sessions end with it.",
+        description="Signs the console's sessions, and the links of a job's `urls`. Set the same "
+        "value for all API processes. Default: each process makes its own, and its sessions and "
+        "links end with it.",
     )
-    flower_url: Annotated[str | None, BeforeValidator(_empty_is_none)] = Field(
+    flower_url: str | None = Field(
         None,
         pattern=r"^https?://",
         description="Where operators reach Flower; the console links to it.",
     )
-    grafana_url: Annotated[str | None, BeforeValidator(_empty_is_none)] = Field(
+    grafana_url: str | None = Field(
         None,
         pattern=r"^https?://",
         description="Where operators reach Grafana; the console links to it.",
@@ -476,6 +483,22 @@ class Settings(BaseSettings):
     worker_metrics_port: int | None = Field(
         None, description="Port of a worker's /metrics and probes. Default: none."
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment, then `.env`. Raises UnknownSettingError for a misspelt variable."""
+        known = [f"MATTING_{name.upper()}" for name in cls.model_fields]
+        for source in (env_settings, dotenv_settings):
+            assert isinstance(source, EnvSettingsSource)
+            refuse_unknown(source.env_vars, known)
+        return init_settings, env_settings, dotenv_settings
 
     @property
     def readable_buckets(self) -> frozenset[str]:

@@ -14,6 +14,7 @@ from api.client.calls import (
     ApiError,
     ItemFilter,
     JobSettings,
+    RetrySettings,
     idempotency_key_for,
 )
 from api.client.connection import AsyncConnection, Page
@@ -120,9 +121,11 @@ class AsyncMattingClient(AsyncConnection):
         journal.forget()
         return job
 
-    async def job(self, job_id: str) -> Job:
-        """The present state of a job. Raises ApiError."""
-        return cast(Job, await self.ask(calls.find_job(job_id)))
+    async def job(self, job_id: str, *, include: Literal["urls"] | None = None) -> Job:
+        """The present state of a job; with `include="urls"` also addresses of its report and zip
+        file that need no key. Raises ApiError.
+        """
+        return cast(Job, await self.ask(calls.find_job(job_id, include)))
 
     async def jobs(self, *, metadata: Mapping[str, str] | None = None) -> AsyncIterator[Job]:
         """Your jobs, newest first; with `metadata` only those that have all these values."""
@@ -168,9 +171,11 @@ class AsyncMattingClient(AsyncConnection):
         """Resume a paused job. Raises ApiError."""
         return cast(Job, await self.ask(calls.change_job(job_id, "resume")))
 
-    async def retry(self, job_id: str) -> RetriedJob:
-        """Process the failed images of a job again; `retried` says how many. Raises ApiError."""
-        return cast(RetriedJob, await self.ask(calls.change_job(job_id, "retry")))
+    async def retry(self, job_id: str, **retry: Unpack[RetrySettings]) -> RetriedJob:
+        """Process the failed images of a job again, and with `include="rejected"` the rejected ones
+        too; `retried` and `redone` say how many. Raises ApiError.
+        """
+        return cast(RetriedJob, await self.ask(calls.retry_job(job_id, retry)))
 
     async def delete(self, job_id: str) -> None:
         """Delete a job with its results. Raises ApiError."""

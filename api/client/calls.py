@@ -28,7 +28,7 @@ RETRY_API = Retry(
 
 ENDED_STATUSES = ("finished", "cancelled")
 
-Verb = Literal["cancel", "pause", "resume", "retry"]
+Verb = Literal["cancel", "pause", "resume"]
 
 
 class ApiError(Exception):
@@ -116,14 +116,40 @@ def reserve_uploads(count: int) -> ApiCall:
     return ApiCall(method="POST", path="/v1/uploads", body={"count": count})
 
 
-def find_job(job_id: str) -> ApiCall:
-    """Read a job."""
-    return ApiCall(path=f"/v1/jobs/{job_id}")
+def find_job(job_id: str, include: str | None = None) -> ApiCall:
+    """Read a job; `include`: `urls` for the addresses of its files."""
+    return ApiCall(path=f"/v1/jobs/{job_id}", query=without_none(include=include))
 
 
 def change_job(job_id: str, verb: Verb) -> ApiCall:
-    """Cancel, pause, resume or retry a job."""
+    """Cancel, pause or resume a job."""
     return ApiCall(method="POST", path=f"/v1/jobs/{job_id}/{verb}")
+
+
+class RetrySettings(TypedDict, total=False):
+    """What a retry does beside trying the failed images again."""
+
+    include: Literal["rejected"] | None
+    """`rejected`: make rejected images again too; what follows is about them."""
+    options: Mapping[str, Any]
+    """Options to change; the others stay those of each image."""
+    model: str | None
+    second_model: str | None
+
+
+def retry_job(job_id: str, retry: RetrySettings) -> ApiCall:
+    """Try failed images again, and make rejected ones again."""
+    options = dict(retry.get("options") or {})
+    body = {
+        **({"options": options} if options else {}),
+        **without_none(model=retry.get("model"), second_model=retry.get("second_model")),
+    }
+    return ApiCall(
+        method="POST",
+        path=f"/v1/jobs/{job_id}/retry",
+        query=without_none(include=retry.get("include")),
+        body=body or None,
+    )
 
 
 def delete_job(job_id: str) -> ApiCall:

@@ -33,6 +33,14 @@ class Problem(TypedDict):
     remedy: str
 
 
+class JobUrls(TypedDict):
+    """Addresses of a job's files, to be read without a key."""
+
+    report_csv: str
+    report_jsonl: str
+    archive: str
+
+
 class Job(TypedDict):
     """The present state of a job."""
 
@@ -57,6 +65,8 @@ class Job(TypedDict):
     created_at: str
     started_at: str | None
     finished_at: str | None
+    urls: JobUrls | None
+    urls_expire_at: str | None
 
 
 class RetriedJob(Job):
@@ -64,6 +74,10 @@ class RetriedJob(Job):
 
     retried: int
     """Failed images that are tried again."""
+    redone: int
+    """Rejected images of which a new version is made."""
+    rejected_left: int
+    """Rejected images that another request must name, counted up to 1,000."""
 
 
 class StoredFile(TypedDict):

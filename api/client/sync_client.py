@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, Unpack
 
 from api.client import calls
 from api.client.async_client import AsyncMattingClient
-from api.client.calls import ApiCall, ItemFilter, JobSettings
+from api.client.calls import ApiCall, ItemFilter, JobSettings, RetrySettings
 from api.client.connection import Page
 from api.client.event_loop import EventLoopThread
 from api.client.responses import (
@@ -242,9 +242,11 @@ class MattingClient:
             self._client.submit_files, files, journal=journal, on_sent=on_sent, **settings
         )
 
-    def job(self, job_id: str) -> Job:
-        """The present state of a job. Raises ApiError."""
-        return self._loop.run(self._client.job, job_id)
+    def job(self, job_id: str, *, include: Literal["urls"] | None = None) -> Job:
+        """The present state of a job; with `include="urls"` also addresses of its report and zip
+        file that need no key. Raises ApiError.
+        """
+        return self._loop.run(self._client.job, job_id, include=include)
 
     def jobs(self, *, metadata: Mapping[str, str] | None = None) -> Iterator[Job]:
         """Your jobs, newest first; with `metadata` only those that have all these values."""
@@ -272,9 +274,12 @@ class MattingClient:
         """Resume a paused job. Raises ApiError."""
         return self._loop.run(self._client.resume, job_id)
 
-    def retry(self, job_id: str) -> RetriedJob:
-        """Process the failed images of a job again; `retried` says how many. Raises ApiError."""
-        return self._loop.run(self._client.retry, job_id)
+    def retry(self, job_id: str, **retry: Unpack[RetrySettings]) -> RetriedJob:
+        """Process the failed images of a job again, and with `include="rejected"` the rejected ones
+        too, with these `options`, `model` or `second_model`; `retried` and `redone` say how many.
+        Raises ApiError.
+        """
+        return self._loop.run(self._client.retry, job_id, **retry)
 
     def delete(self, job_id: str) -> None:
         """Delete a job with its results. Raises ApiError."""

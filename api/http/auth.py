@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
+from api.job_links import PARAMETER
 from api.resources import Resources
 from api.sessions import COOKIE, Session
 from shared import job_store
@@ -60,10 +61,17 @@ async def authenticate(request: Request, resources: Resources) -> Caller:
     and without a key it queries nothing. A browser may send the cookie of a session in place of a
     key, if the request provably comes from the console's own page.
 
+    A link that was made for it reads a job's files without either (api.job_links).
+
     Raises UnauthorizedError, ForeignPageError, RateLimitError, ScopeError.
     """
     if secret := _secret(request):
         return await _admit(request, resources, secret)
+    if PARAMETER in request.query_params and request.method in SAFE_METHODS:
+        reader = resources.job_links.reader(request)
+        if reader is None:
+            raise UnauthorizedError("The link has expired, or is not complete")
+        return await _admit(request, resources, reader)
     session = session_of(request, resources)
     require_own_page(request)
     if request.method not in SAFE_METHODS:

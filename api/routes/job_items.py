@@ -15,7 +15,7 @@ from api.routes.job_events import listen
 from api.routes.job_report import csv_lines, json_lines
 from api.routes.jobs import Cursor
 from api.routes.lookup import find_job, position_cursor
-from api.routes.result_links import Include, links_of
+from api.routes.result_links import Access, Include, links_of
 from api.schemas.responses import ItemOut, ItemPage, to_cursor
 from shared import job_store
 from shared.content_disposition import content_disposition
@@ -102,7 +102,11 @@ def list_items(
     },
 )
 def report_csv(
-    job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep, include: Include = None
+    job_id: uuid.UUID,
+    resources: ResourcesDep,
+    caller: CallerDep,
+    include: Include = None,
+    _access: Access = None,
 ) -> StreamingResponse:
     """The outcome of every image, with your own columns; also available while the job runs."""
     job = find_job(resources, caller, job_id)
@@ -121,7 +125,11 @@ def report_csv(
     },
 )
 def report_jsonl(
-    job_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep, include: Include = None
+    job_id: uuid.UUID,
+    resources: ResourcesDep,
+    caller: CallerDep,
+    include: Include = None,
+    _access: Access = None,
 ) -> StreamingResponse:
     """The outcome of every image, with your own columns; also available while the job runs."""
     job = find_job(resources, caller, job_id)
@@ -159,6 +167,7 @@ def get_archive(
             "no review. Default: all but what was rejected."
         ),
     ] = None,
+    _access: Access = None,
 ) -> StreamingResponse:
     """All results of a job as one zip file; also available while the job runs."""
     job = find_job(resources, caller, job_id)

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -14,6 +14,7 @@ from api.http.limits import BodyLimits, takes
 from api.http.problems import responses
 from api.resources import ResourcesDep
 from api.routes.lookup import find_job, uuid_cursor
+from api.routes.result_links import add_job_urls
 from api.schemas.responses import Estimate, JobOut, JobPage, to_cursor
 from api.submissions.estimate import estimate
 from api.submissions.forms import BODY, MAX_KEY_CHARS, read_submission
@@ -150,10 +151,18 @@ def _labels(metadata: Sequence[str]) -> dict[str, str]:
 
 @router.get("/{job_id}", responses=responses(JobNotFoundError))
 def get_job(
-    job_id: uuid.UUID, response: Response, resources: ResourcesDep, caller: CallerDep
+    job_id: uuid.UUID,
+    response: Response,
+    resources: ResourcesDep,
+    caller: CallerDep,
+    include: Annotated[
+        Literal["urls"] | None,
+        Query(description="`urls`: add addresses of report and zip file that need no key."),
+    ] = None,
 ) -> JobOut:
     """The state of a job: counts, progress, timings, images/s, time left."""
     job = find_job(resources, caller, job_id)
     if job.status not in ENDED:
         response.headers["Retry-After"] = "1"
-    return JobOut.of(job)
+    answer = JobOut.of(job)
+    return add_job_urls(resources, caller, answer) if include else answer

@@ -1,4 +1,4 @@
-"""Presigned URLs of results: where anyone who holds one can fetch the file until it expires."""
+"""URLs of results, reports and zip files: who holds one can fetch the file until it expires."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 
 from fastapi import Query
 
+from api.http.auth import Caller
+from api.job_links import PARAMETER
 from api.resources import Resources
-from api.schemas.responses import ResultLinks
+from api.schemas.responses import JobOut, JobUrls, ResultLinks
 from shared.jobs import ItemStatus
 from shared.models import Item
 
@@ -20,17 +22,41 @@ Include = Annotated[
     ),
 ]
 
+Access = Annotated[
+    str | None,
+    Query(
+        alias=PARAMETER,
+        description="Part of the addresses in a job's `urls`; it stands for the API key.",
+    ),
+]
+
 
 def links_of(resources: Resources, item: Item) -> ResultLinks | None:
     """The URLs of an image's results; None if it has none. Needs no request to the storage."""
     if item.status is not ItemStatus.SUCCEEDED or item.result_key is None:
         return None
     ttl_s = resources.settings.result_url_ttl_s
-    expire_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=ttl_s)
+    expire_at = _expiry(ttl_s)
     files = [
         resources.storage.presign_get(key, ttl_s=ttl_s, filename=name) for key, name in _files(item)
     ]
     return ResultLinks(main=files[0], outputs=files[1:], expire_at=expire_at)
+
+
+def add_job_urls(resources: Resources, caller: Caller, job: JobOut) -> JobOut:
+    """Add the URLs of a job's files."""
+    path = f"/v1/jobs/{job.id}"
+    csv, jsonl, archive = (
+        resources.job_links.link(f"{path}/{name}", caller.api_key_id)
+        for name in ("report.csv", "report.jsonl", "archive.zip")
+    )
+    job.urls = JobUrls(report_csv=csv, report_jsonl=jsonl, archive=archive)
+    job.urls_expire_at = _expiry(resources.job_links.lifetime_s)
+    return job
+
+
+def _expiry(lifetime_s: float) -> datetime:
+    return datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=lifetime_s)
 
 
 def result_filename(item: Item) -> str:

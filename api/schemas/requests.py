@@ -396,6 +396,34 @@ class RedoRequest(BaseModel):
     )
 
 
+class RetryRequest(BaseModel):
+    """How to make rejected images again, with `include=rejected`. What you leave out stays as it
+    was. Failed images are tried again with the options that they have.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"model": "isnet-general-use"}, {"options": {"roi": None}}]
+        },
+    )
+
+    options: dict[str, Any] | None = Field(
+        None, description="Options to change; the others stay those of each image."
+    )
+    model: str | None = Field(None, description="Another model; the same as `options.model`.")
+    second_model: str | None = Field(
+        None, description="Another second model; the same as `options.second_model`."
+    )
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The options that change."""
+        models = {"model": self.model, "second_model": self.second_model}
+        given = {name: value for name, value in models.items() if value is not None}
+        return {**(self.options or {}), **given}
+
+
 class UploadsRequest(BaseModel):
     """The number of files to upload."""
 

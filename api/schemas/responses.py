@@ -50,6 +50,14 @@ class ErrorWithRemedy(ErrorOut):
         return ERRORS.get(self.code, MattingError).remedy
 
 
+class JobUrls(BaseModel):
+    """Addresses of a job's files on this service that need no key."""
+
+    report_csv: str
+    report_jsonl: str
+    archive: str = Field(description="All results but rejected ones, as one zip file.")
+
+
 class JobOut(BaseModel):
     """The present state of a job."""
 
@@ -76,6 +84,12 @@ class JobOut(BaseModel):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    urls: JobUrls | None = Field(
+        None,
+        description="With `include=urls`. Anyone who holds one can fetch the file until "
+        "`urls_expire_at`.",
+    )
+    urls_expire_at: datetime | None = None
 
     @classmethod
     def of(cls, job: Job) -> Self:
@@ -132,6 +146,14 @@ class RetriedJob(JobOut):
         0,
         description="Failed images that are tried again. Rows and entries that could not be read "
         "are not, and neither are rejected images: they have a result.",
+    )
+    redone: int = Field(
+        0, description="With `include=rejected`: rejected images of which a new version is made."
+    )
+    rejected_left: int = Field(
+        0,
+        description="Rejected images beyond the 1,000 that one request makes again; send it again "
+        "for them. Counted up to 1,000.",
     )
 
 

@@ -1,5 +1,7 @@
-"""Accepts a new version of an item's result: from a mended matte, or by other options."""
+"""Accepts new versions of items' results: from a mended matte, or by other options."""
 
+import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,6 +12,7 @@ from api.schemas.requests import RedoRequest
 from api.sources.source_policy import SourcePolicy
 from api.submissions.intake import discard, publish
 from shared import job_store
+from shared.database import Session
 from shared.errors import InvalidOptionsError
 from shared.job_store import NewVersion
 from shared.jobs import MadeBy
@@ -35,20 +38,66 @@ def redo(
         **({"model": request.model} if request.model is not None else {}),
         **({"subject": request.subject} if request.subject is not None else {}),
     }
+    options = _changed(
+        _policy(resources, caller), item.job_id, item.options or job_options, changes
+    )
+    return _begin(resources, caller, item, _by_network(options))
+
+
+def redo_rejected(
+    resources: Resources,
+    caller: Caller,
+    session: Session,
+    job_id: uuid.UUID,
+    changes: Mapping[str, Any],
+) -> tuple[list[uuid.UUID], int]:
+    """Let a network process a job's rejected photos again, with these options changed. Returns the
+    jobs that do it, to be published after the commit, and how many images are left.
+
+    Raises RequestError.
+    """
+    policy = _policy(resources, caller)
+    of_job: list[dict[str, Any]] = []
+
+    def make(item: Item, job_options: dict[str, Any]) -> NewVersion:
+        if item.options is None:  # most images have no options of their own
+            if not of_job:
+                of_job.append(_changed(policy, job_id, job_options, changes))
+            return _by_network(of_job[0])
+        try:
+            return _by_network(_changed(policy, job_id, item.options, changes))
+        except InvalidOptionsError as error:
+            raise type(error)(f"{item.name}: {error.detail}") from error
+
+    return job_store.redo_rejected(
+        session,
+        job_id,
+        make,
+        api_key_id=caller.api_key_id,
+        kept=resources.settings.versions_kept,
+    )
+
+
+def _policy(resources: Resources, caller: Caller) -> SourcePolicy:
+    return SourcePolicy(resources.settings, caller.api_key_id, caller.sources)
+
+
+def _changed(
+    policy: SourcePolicy, job_id: uuid.UUID, options: dict[str, Any], changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Options with changes, as they are stored. Raises InvalidOptionsError,
+    ForbiddenSourceError.
+    """
     try:
-        options = Options.model_validate(item.options or job_options).overridden(changes)
+        changed = Options.model_validate(options).overridden(dict(changes))
     except ValidationError as error:
         raise InvalidOptionsError(describe_validation(error, Options)) from error
-    SourcePolicy(resources.settings, caller.api_key_id, caller.sources).options(
-        options, item.job_id
-    )
-    new = NewVersion(
-        job_id=new_id(),
-        item_id=new_id(),
-        made_by=MadeBy.NETWORK,
-        options=options.model_dump(mode="json"),
-    )
-    return _begin(resources, caller, item, new)
+    policy.options(changed, job_id)
+    return changed.model_dump(mode="json")
+
+
+def _by_network(options: dict[str, Any]) -> NewVersion:
+    return NewVersion(job_id=new_id(), item_id=new_id(), made_by=MadeBy.NETWORK, options=options)
 
 
 def mend(

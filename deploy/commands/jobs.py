@@ -4,12 +4,12 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
 
-from api.client import ApiError, Item, Job, MattingClient
+from api.client import Item, Job
 from api.client.calls import JobSettings
 from api.schemas.requests import Feed
 from deploy.commands.arguments import (
@@ -199,50 +199,42 @@ def cancel(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
 
 def retry(
     job: JobId,
-    rejected: Annotated[
-        bool, typer.Option("--rejected", help="Make the results of rejected images again instead.")
-    ] = False,
+    include: Annotated[
+        Literal["rejected"] | None,
+        typer.Option(help="rejected: make the results again that a reviewer rejected, too."),
+    ] = None,
     option: OptionPairs = None,
-    model: Annotated[str | None, typer.Option(help="Another model, with --rejected.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Another model, for the rejected images.")
+    ] = None,
     as_json: AsJson = False,
     data: Data = DATA,
 ) -> None:
-    """Process a job's failed images again; or its rejected ones, with other options."""
+    """Process a job's failed images again; with --include rejected also the rejected ones.
+
+    --option and --model change the rejected images' options. Failed images keep theirs.
+    """
     # They change each image's own options, so only the service can check them.
     options = parse_options(option or [], check=False)
-    if (options or model) and not rejected:
-        raise typer.BadParameter("--option and --model need --rejected")
+    if (options or model) and include is None:
+        raise typer.BadParameter("--option and --model need --include rejected")
     job_id = parse_job_id(job)
     with connect(data) as client:
-        if rejected:
-            refused = _redo_rejected(client, job_id, options, model)
-            _print_job(client.job(job_id), as_json=as_json)
-            raise typer.Exit(1 if refused else 0)
-        found = client.retry(job_id)
-    text = f"{found['retried']:,} failed images are tried again"
-    if not found["retried"]:
-        text = "0 failed images to try again"
-    if count := found["review"]["rejected"]:
-        text += f"; {count:,} rejected: `matting retry {job_id} --rejected` makes them again"
+        found = client.retry(job_id, include=include, options=options, model=model)
+        retried, redone = found["retried"], found["redone"]
+        while found["rejected_left"] and found["redone"]:
+            found = client.retry(job_id, include=include, options=options, model=model)
+            retried, redone = retried + found["retried"], redone + found["redone"]
+    text = f"{retried:,} failed images are tried again" if retried else "0 failed images"
+    rejected = found["review"]["rejected"]
+    if include is not None:
+        text += f"; {redone:,} rejected images are made again"
+        if rejected > redone:
+            text += f" ({rejected - redone:,} are being made already)"
+    elif rejected:
+        text += f"; {rejected:,} rejected: use --include rejected"
     console.print(escape(text), soft_wrap=True)
     _print_job(found, as_json=as_json)
-
-
-def _redo_rejected(
-    client: MattingClient, job_id: str, options: dict[str, Any], model: str | None
-) -> int:
-    """Make rejected results again; returns how many images the service refused."""
-    begun = refused = 0
-    for item in list(client.items(job_id, review="rejected")):
-        try:
-            client.results.redo(item["id"], options=options, model=model)
-            begun += 1
-        except ApiError as error:
-            refused += 1
-            text = f"{item['name']}: {error}"
-            console.print(f"[red]refused[/] {escape(text)}", soft_wrap=True)
-    console.print(f"{begun:,} rejected images are made again")
-    return refused
 
 
 def pause(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:

@@ -27,6 +27,7 @@ REASONS = {
     Reason.UNSURE: "the mirrored photo gives a different result",
     Reason.BLURRED: "the photo is out of focus",
     Reason.SMALL: "the photo has few pixels",
+    Reason.REDONE: "made again, because the result before was rejected",
 }
 """What each reason means."""
 

@@ -189,6 +189,7 @@ REASON_TEXTS: dict[str, str] = {
     Reason.UNSURE: "mirrored photo gives another result",
     Reason.BLURRED: "out of focus",
     Reason.SMALL: "few pixels",
+    Reason.REDONE: "made again after a rejection",
 }
 
 STYLE = """

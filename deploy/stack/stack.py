@@ -144,7 +144,9 @@ class Stack:
     @property
     def settings(self) -> Settings:
         """The settings that the processes of this stack use."""
-        named = {key: value for key, value in self.env.items() if key.startswith("MATTING_")}
+        named = {
+            key: value for key, value in self.env.items() if value and key.startswith("MATTING_")
+        }
         values = {key.removeprefix("MATTING_").lower(): value for key, value in named.items()}
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             values[name] = self.env[name]

@@ -12,7 +12,9 @@ WELL_KNOWN = ("minioadmin", "postgres", "password", "changeme", "change-me", "se
 """Default secrets of examples and images. A value that only repeats one of them is weak too."""
 
 OTHER_SECRETS = ("FLOWER_PASSWORD", "GRAFANA_PASSWORD")
-"""Secrets of other services, checked when they are in the environment."""
+"""Secrets of other services, checked when they are in the environment. Compose keeps them out of
+containers that do not need them by making them empty.
+"""
 
 
 def refuse_weak_secrets(settings: Settings, env: Mapping[str, str]) -> None:
@@ -39,7 +41,7 @@ def _secrets(settings: Settings, env: Mapping[str, str]) -> Iterator[tuple[str, 
     if settings.session_secret is not None:
         yield "MATTING_SESSION_SECRET", settings.session_secret.get_secret_value()
     for name in OTHER_SECRETS:
-        if name in env:
+        if env.get(name):
             yield name, env[name]
     if "FLOWER_BASIC_AUTH" in env:
         for pair in env["FLOWER_BASIC_AUTH"].split(","):

@@ -11,6 +11,13 @@ class SetupError(MattingError):
     remedy = "Run `matting doctor`: it says which part fails and how to fix it."
 
 
+class UnknownSettingError(SetupError):
+    """A variable begins with MATTING_ but is no setting."""
+
+    code = "unknown-setting"
+    remedy = "Correct or remove the variable. docs/reference/settings.md lists all settings."
+
+
 class ModelLoadError(SetupError):
     """The model cannot be loaded."""
 

@@ -102,6 +102,7 @@ from shared.job_store.versions import (
     Version,
     begin_version,
     list_versions,
+    redo_rejected,
     restore_version,
     stop_versions,
 )
@@ -226,6 +227,7 @@ __all__ = [
     "record_attempt",
     "record_verdict",
     "redeliver",
+    "redo_rejected",
     "register_worker",
     "release_expired_leases",
     "release_leader_lease",

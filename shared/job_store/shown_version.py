@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.jobs import ItemStatus, JobStatus, Verdict
+from shared.jobs import ItemStatus, JobStatus, MadeBy, Reason, Verdict
 from shared.models import Item, Job
 
 RESULT_COLUMNS = (
@@ -40,7 +40,10 @@ def show_new_version(session: Session, made: Job) -> None:
         sa.select(Item).where(Item.job_id == made.id).execution_options(populate_existing=True)
     ).one()
     if result.status is ItemStatus.SUCCEEDED:
+        was_rejected = item.verdict is Verdict.REJECT
         show(origin, item, made, result)
+        if was_rejected and made.source["made_by"] == MadeBy.NETWORK:
+            _ask_for_review(origin, item)
     else:
         code = result.error_code or JobStatus.CANCELLED.value
         item.redo = {
@@ -68,3 +71,10 @@ def show(origin: Job, item: Item, made: Job, result: Item) -> None:
     item.options = made.options
     item.version = made.source["number"]
     item.redo = None
+
+
+def _ask_for_review(origin: Job, item: Item) -> None:
+    """Mark a result that replaces a rejected one: whoever rejected that wants to see this."""
+    origin.needs_review += not item.needs_review
+    item.needs_review = True
+    item.review_reasons = [*(item.review_reasons or []), Reason.REDONE.value]

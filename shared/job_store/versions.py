@@ -6,6 +6,8 @@ showed before. The item's own job stays finished.
 """
 
 import uuid
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +28,7 @@ from shared.job_store.photos_by_url import note_urls
 from shared.job_store.reading import get_item
 from shared.job_store.shown_version import RESULT_COLUMNS, show
 from shared.job_store.usage import take_from_quota
-from shared.jobs import ENDED, ItemStatus, JobStatus, MadeBy
+from shared.jobs import ENDED, ItemStatus, JobStatus, MadeBy, Verdict
 from shared.models import ApiKey, Item, Job, new_id
 
 KIND = "version"
@@ -84,48 +86,97 @@ def begin_version(
     origin, item = _locked(session, item_id, api_key_id)
     if new.instead_of is not None and item.version not in new.instead_of:
         raise MatteChangedError(f"The item shows version {item.version} by now")
-    earlier = _version_jobs(session, item)
-    if not earlier:
-        earlier = [_first_version(session, origin, item)]
-    if new.made_by is MadeBy.NETWORK:
-        take_from_quota(session, api_key_id, 1)
-    number = 1 + max(job.source["number"] for job in earlier)
-    source = {"kind": KIND, "number": number, "made_by": new.made_by.value}
-    moment = now(session)
-    job = Job(
-        id=new.job_id,
-        api_key_id=api_key_id,
-        of_job_id=origin.id,
-        of_item_id=item.id,
-        priority=origin.priority,
-        options=new.options or item.options or origin.options,
-        source=source if new.matte_key is None else {**source, "matte": new.matte_key},
-        suspect=origin.suspect,
-        total=1,
-        queued=1,
-        created_at=moment,
-        expanded_at=moment,
-    )
-    note_urls(job, [item.source])
-    session.add(job)
-    session.flush()
-    session.add(
-        Item(
-            id=new.item_id,
-            job_id=new.job_id,
-            position=1,
-            name=item.name,
-            source=item.source,
-            custom_id=item.custom_id,
-            created_at=moment,
-        )
-    )
-    item.redo = {"number": number, "made_by": new.made_by.value, "status": "waiting"}
-    for job in earlier[1:-kept]:
-        if job.source["number"] != item.version:
-            job.deleted_at = moment
-    session.flush()
+    _begin(session, origin, [(item, new)], api_key_id=api_key_id, kept=kept)
     return item, origin.options
+
+
+MOST_REDONE = 1_000
+"""Rejected images of a job that one transaction lets be made again; it takes about a second."""
+
+
+def redo_rejected(
+    session: Session,
+    job_id: uuid.UUID,
+    make: Callable[[Item, dict[str, Any]], NewVersion],
+    *,
+    api_key_id: uuid.UUID,
+    kept: int,
+) -> tuple[list[uuid.UUID], int]:
+    """Ask for a version of each rejected item of a job of which none is being made, up to
+    MOST_REDONE of them. Returns the jobs that make them, and how many items are left, counted up
+    to MOST_REDONE. `make` gets an item and its job's options.
+
+    Raises QuotaExceededError unless all of them fit, and what `make` raises; then nothing is done.
+    """
+    origin = lock_jobs(session, [job_id])[job_id]
+    rejected = sa.select(Item.id).where(
+        Item.job_id == job_id,
+        Item.verdict == Verdict.REJECT,
+        ~_is_being_made(sa.select(Job.id), job_id).where(Job.of_item_id == Item.id).exists(),
+    )
+    ids = session.scalars(rejected.order_by(Item.position).limit(2 * MOST_REDONE)).all()
+    statement = sa.select(Item).where(Item.id.in_(ids[:MOST_REDONE])).order_by(Item.id)
+    items = session.scalars(
+        statement.with_for_update().execution_options(populate_existing=True)
+    ).all()
+    pairs = [(item, make(item, origin.options)) for item in items]
+    _begin(session, origin, pairs, api_key_id=api_key_id, kept=kept)
+    return [new.job_id for _, new in pairs], len(ids) - len(pairs)
+
+
+def _begin(
+    session: Session,
+    origin: Job,
+    pairs: Sequence[tuple[Item, NewVersion]],
+    *,
+    api_key_id: uuid.UUID,
+    kept: int,
+) -> None:
+    """The same for locked items of a locked job. Raises QuotaExceededError."""
+    earlier = _version_jobs(session, origin.id, [item.id for item, _ in pairs])
+    first = [item for item, _ in pairs if item.id not in earlier]
+    for job in _first_versions(session, origin, first):
+        assert job.of_item_id is not None
+        earlier[job.of_item_id] = [job]
+    take_from_quota(session, api_key_id, sum(new.made_by is MadeBy.NETWORK for _, new in pairs))
+    moment = now(session)
+    for item, new in pairs:
+        number = 1 + max(job.source["number"] for job in earlier[item.id])
+        source = {"kind": KIND, "number": number, "made_by": new.made_by.value}
+        made = Job(
+            id=new.job_id,
+            api_key_id=api_key_id,
+            of_job_id=origin.id,
+            of_item_id=item.id,
+            priority=origin.priority,
+            options=new.options or item.options or origin.options,
+            source=source if new.matte_key is None else {**source, "matte": new.matte_key},
+            suspect=origin.suspect,
+            total=1,
+            queued=1,
+            created_at=moment,
+            expanded_at=moment,
+        )
+        note_urls(made, [item.source])
+        session.add(made)
+        item.redo = {"number": number, "made_by": new.made_by.value, "status": "waiting"}
+        for job in earlier[item.id][1:-kept]:
+            if job.source["number"] != item.version:
+                job.deleted_at = moment
+    session.flush()
+    for item, new in pairs:
+        session.add(
+            Item(
+                id=new.item_id,
+                job_id=new.job_id,
+                position=1,
+                name=item.name,
+                source=item.source,
+                custom_id=item.custom_id,
+                created_at=moment,
+            )
+        )
+    session.flush()
 
 
 def _locked(session: Session, item_id: uuid.UUID, api_key_id: uuid.UUID) -> tuple[Job, Item]:
@@ -139,8 +190,8 @@ def _locked(session: Session, item_id: uuid.UUID, api_key_id: uuid.UUID) -> tupl
     item = session.get_one(Item, item_id, with_for_update=True, populate_existing=True)
     if item.status is not ItemStatus.SUCCEEDED:
         raise ResultNotReadyError(f"The item is {item.status}")
-    pending = _of_item(item).where(Job.status.not_in(ENDED), Job.deleted_at.is_(None))
-    if session.scalar(pending.with_only_columns(Job.id).limit(1)) is not None:
+    pending = _is_being_made(sa.select(Job.id), origin.id).where(Job.of_item_id == item.id)
+    if session.scalar(pending.limit(1)) is not None:
         raise RedoPendingError
     return origin, item
 
@@ -152,46 +203,70 @@ def _of_item(item: Item) -> sa.Select[Any]:
     )
 
 
-def _version_jobs(session: Session, item: Item) -> list[Job]:
-    """The same of the versions that are kept, oldest first."""
-    jobs = session.scalars(_of_item(item).where(Job.deleted_at.is_(None)))
-    return sorted(jobs, key=lambda job: int(job.source["number"]))
-
-
-def _first_version(session: Session, origin: Job, item: Item) -> Job:
-    """A copy of the first result's row, made before the second: most items have no versions."""
-    made = Job(
-        id=new_id(),
-        api_key_id=origin.api_key_id,
-        of_job_id=origin.id,
-        of_item_id=item.id,
-        status=JobStatus.FINISHED,
-        priority=origin.priority,
-        options=item.options or origin.options,
-        source={"kind": KIND, "number": item.version, "made_by": MadeBy.NETWORK.value},
-        total=1,
-        succeeded=1,
-        created_at=item.created_at,
-        expanded_at=item.created_at,
-        finished_at=item.finished_at,
+def _is_being_made(statement: sa.Select[Any], job_id: uuid.UUID) -> sa.Select[Any]:
+    """Only of jobs that still make versions of a job's items."""
+    return statement.where(
+        Job.of_job_id.is_not(None),
+        Job.of_job_id == job_id,
+        Job.status.not_in(ENDED),
+        Job.deleted_at.is_(None),
     )
-    session.add(made)
-    session.flush()
-    values = {column: getattr(item, column) for column in RESULT_COLUMNS}
-    session.add(
-        Item(
+
+
+def _version_jobs(
+    session: Session, job_id: uuid.UUID, item_ids: Sequence[uuid.UUID]
+) -> dict[uuid.UUID, list[Job]]:
+    """The jobs that made the kept versions of a job's items, by item, oldest first."""
+    statement = sa.select(Job).where(
+        Job.of_job_id.is_not(None),
+        Job.of_job_id == job_id,
+        Job.of_item_id.in_(item_ids),
+        Job.deleted_at.is_(None),
+    )
+    found: defaultdict[uuid.UUID, list[Job]] = defaultdict(list)
+    for job in sorted(session.scalars(statement), key=lambda job: int(job.source["number"])):
+        assert job.of_item_id is not None
+        found[job.of_item_id].append(job)
+    return dict(found)
+
+
+def _first_versions(session: Session, origin: Job, items: Sequence[Item]) -> list[Job]:
+    """Copies of the first results' rows, made before the second: most items have no versions."""
+    made = [
+        Job(
             id=new_id(),
-            job_id=made.id,
-            position=1,
-            name=item.name,
-            source=item.source,
-            custom_id=item.custom_id,
-            status=ItemStatus.SUCCEEDED,
-            attempts=item.attempts,
+            api_key_id=origin.api_key_id,
+            of_job_id=origin.id,
+            of_item_id=item.id,
+            status=JobStatus.FINISHED,
+            priority=origin.priority,
+            options=item.options or origin.options,
+            source={"kind": KIND, "number": item.version, "made_by": MadeBy.NETWORK.value},
+            total=1,
+            succeeded=1,
             created_at=item.created_at,
-            **values,
+            expanded_at=item.created_at,
+            finished_at=item.finished_at,
         )
-    )
+        for item in items
+    ]
+    session.add_all(made)
+    session.flush()
+    for item, job in zip(items, made, strict=True):
+        session.add(
+            Item(
+                id=new_id(),
+                job_id=job.id,
+                position=1,
+                name=item.name,
+                source=item.source,
+                custom_id=item.custom_id,
+                status=ItemStatus.SUCCEEDED,
+                attempts=item.attempts,
+                created_at=item.created_at,
+                **{column: getattr(item, column) for column in RESULT_COLUMNS},
+            )
+        )
     session.flush()
     return made
 

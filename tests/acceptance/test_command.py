@@ -14,6 +14,7 @@ import pytest
 from deploy.stack.stack import Stack
 from shared.storage import Storage
 from tests.acceptance.command import MATTING, matting
+from tests.waiting import eventually
 
 
 def test_submit_status_watch_and_download_work_together(
@@ -261,10 +262,18 @@ def test_marked_results_are_listed_and_judged_on_the_terminal(
     assert matting("review", job_id, "--reject", item["id"], *data).returncode == 0
     assert json.loads(matting("review", job_id, "--json", *data).stdout) == []
     told = matting("retry", job_id, *data).stderr
-    assert "0 failed images to try again; 1 rejected" in told
-    redone = matting("retry", job_id, "--rejected", "--option", "crop=true", *data)
+    assert "0 failed images; 1 rejected: use --include rejected" in told
+    rejected = ("retry", job_id, "--include", "rejected", *data)
+    wrong = matting(*rejected, "--option", "crop=perhaps")
+    assert wrong.returncode == 2, wrong.stderr
+    assert "crop" in wrong.stderr
+    redone = matting(*rejected, "--option", "crop=true")
     assert redone.returncode == 0, redone.stderr
-    assert "1 rejected images are made again" in redone.stderr
+    assert "0 failed images; 1 rejected images are made again" in redone.stderr
+    assert "made again, because the result before was rejected" in eventually(
+        lambda: found if "made again" in (found := matting("review", job_id, *data).stdout) else "",
+        "the new version",
+    )
 
     # with a terminal: it asks
     matting("submit", str(tiny), "--wait", *data)

@@ -60,6 +60,29 @@ def test_lists_and_reports_carry_urls_that_need_no_key(
     assert "result_url" not in plain.splitlines()[0]
 
 
+def test_a_jobs_report_and_zip_file_have_addresses_that_need_no_key_and_read_nothing_else(
+    http: httpx.Client, job: Job
+) -> None:
+    path = f"/v1/jobs/{job['id']}"
+    found = http.get(path, params={"include": "urls"}).json()
+    assert datetime.fromisoformat(found["urls_expire_at"]) > datetime.now(UTC)
+    assert http.get(path).json()["urls"] is None
+    urls = found["urls"]
+    with httpx.Client(base_url=http.base_url) as anyone:
+        assert anyone.get(urls["report_csv"]).text.count("\n") == 1 + len(SKUS)
+        rows = anyone.get(f"{urls['report_jsonl']}&include=urls").text.splitlines()
+        assert json.loads(rows[0])["result_url"]
+        packed = zipfile.ZipFile(io.BytesIO(anyone.get(urls["archive"]).content))
+        assert len(packed.namelist()) == 2 * len(SKUS)
+
+        token = urls["archive"].partition("?")[2]
+        for other in (f"{path}/items", path, f"{path}/report.csv", "/v1/jobs", f"{path}/events"):
+            assert anyone.get(f"{other}?{token}").status_code == 401, other
+        assert anyone.post(f"{path}/cancel?{token}").status_code == 401
+        assert anyone.get(f"{urls['archive'][:-1]}x").status_code == 401
+        assert anyone.get(f"{path}/archive.zip").status_code == 401
+
+
 def test_all_results_come_as_one_zip_file_with_the_names_of_the_download(
     client: MattingClient, http: httpx.Client, job: Job, tmp_path: Path
 ) -> None:

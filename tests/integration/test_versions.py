@@ -1,6 +1,7 @@
 """Versions of a result: asked for, made, failed, restored and removed, on both databases."""
 
 import uuid
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -10,13 +11,14 @@ from shared.database import Database
 from shared.errors import (
     ItemNotFoundError,
     MatteChangedError,
+    QuotaExceededError,
     RedoPendingError,
     ResultNotReadyError,
     VersionNotFoundError,
 )
-from shared.job_store import NewVersion, Settlement
+from shared.job_store import NewVersion, Settlement, versions
 from shared.jobs import ItemStatus, JobStatus, MadeBy, Verdict
-from shared.models import Delivery, Item, Job, new_id
+from shared.models import ApiKey, Delivery, Item, Job, new_id
 from shared.webhooks import Event
 from tests.integration.stored_jobs import (
     assert_counters_match_rows,
@@ -116,13 +118,82 @@ def test_a_new_version_takes_the_place_of_the_result_once_it_is_made(database: D
     assert (item.version, item.redo, item.verdict) == (2, None, None)
     assert item.result_key == f"jobs/{new.job_id}/results/{new.item_id}.png"
     assert item.options == {"erode_px": 2.0}
-    assert (item.needs_review, item.fingerprint) == (False, None)
+    assert (item.review_reasons, item.fingerprint) == (["redone"], None)
     job = read(database, job_id)
     assert (job.status, job.finished_at) == (JobStatus.FINISHED, before.finished_at)
-    assert (job.needs_review, job.rejected, job.output_bytes) == (1, 0, 170)
+    assert (job.needs_review, job.rejected, job.output_bytes) == (2, 0, 170)
     assert_counters_match_rows(database, job_id)
     assert images_used(database, key) == 3
     assert numbers(database, item_id) == [(1, "succeeded"), (2, "succeeded")]
+
+
+def test_rejected_images_are_made_again_once_and_ask_for_a_review(database: Database) -> None:
+    key = new_key(database)
+    job_id, first = finished_job(database, key, 4)
+    ids = item_ids(database, job_id)
+    reject(database, ids[:3])
+    begin(database, key, ids[1])  # is being made already
+    make(database, begin(database, key, ids[2]), error="x")  # failed, so it can be made again
+    begun, left = redo(database, key, job_id)
+    assert (len(begun), left) == (2, 0)
+    assert redo(database, key, job_id) == ([], 0)
+    for made in begun:
+        [one] = claim(database, made)
+        finish(database, [Settlement(claim=one, result_key=f"jobs/{made}.png")])
+    item = item_of(database, first)
+    assert (item.version, item.verdict, item.options) == (2, None, {"erode_px": 1.0})
+    assert (item.needs_review, item.review_reasons) == (True, ["redone"])
+    assert numbers(database, ids[2]) == [(1, "succeeded"), (2, "failed"), (3, "succeeded")]
+    job = read(database, job_id)
+    assert (job.rejected, job.needs_review) == (1, 4)
+    assert_counters_match_rows(database, job_id)
+
+
+def test_rejected_images_are_made_again_only_if_all_fit_into_the_quota(database: Database) -> None:
+    key = new_key(database)
+    job_id, _ = finished_job(database, key, 4)
+    ids = item_ids(database, job_id)
+    reject(database, ids[:3])
+    limit_to(database, key, 6)  # 4 are used
+    with pytest.raises(QuotaExceededError):
+        redo(database, key, job_id)
+    assert item_of(database, ids[0]).redo is None
+    limit_to(database, key, 7)
+    assert len(redo(database, key, job_id)[0]) == 3
+
+
+def test_more_rejected_images_than_one_request_makes_again_are_counted(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "MOST_REDONE", 2)
+    key = new_key(database)
+    job_id, _ = finished_job(database, key, 5)
+    reject(database, item_ids(database, job_id))
+    sizes = [(len(begun), left) for begun, left in (redo(database, key, job_id) for _ in "abc")]
+    assert sizes == [(2, 2), (2, 1), (1, 0)]
+
+
+def reject(database: Database, ids: list[uuid.UUID]) -> None:
+    with database.transaction() as session:
+        for one in ids:
+            item = session.get_one(Item, one)
+            job_store.record_verdict(session, item, verdict=Verdict.REJECT, note=None)
+
+
+def redo(database: Database, key: uuid.UUID, job_id: uuid.UUID) -> tuple[list[uuid.UUID], int]:
+    def made(_item: Item, options: dict[str, Any]) -> NewVersion:
+        changed = {**options, "erode_px": 1.0}
+        return NewVersion(
+            job_id=new_id(), item_id=new_id(), made_by=MadeBy.NETWORK, options=changed
+        )
+
+    with database.transaction() as session:
+        return job_store.redo_rejected(session, job_id, made, api_key_id=key, kept=5)
+
+
+def limit_to(database: Database, key: uuid.UUID, images: int) -> None:
+    with database.transaction() as session:
+        session.get_one(ApiKey, key).images_per_month = images
 
 
 def test_a_mended_matte_counts_for_no_quota(database: Database) -> None:

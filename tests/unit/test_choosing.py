@@ -59,7 +59,7 @@ def test_mattes_of_two_subjects_are_far_apart() -> None:
 
 
 def test_a_photo_that_stays_as_it_is_is_no_reason_to_ask_again() -> None:
-    of_the_photo = {Reason.BLURRED, Reason.SMALL, Reason.CUT, Reason.LOW_CONTRAST}
+    of_the_photo = {Reason.BLURRED, Reason.SMALL, Reason.CUT, Reason.LOW_CONTRAST, Reason.REDONE}
     assert not is_doubtful([], 0)
     assert not is_doubtful(sorted(of_the_photo), 1)
     assert not is_doubtful([Reason.SOFT], 0.045)

@@ -15,6 +15,8 @@ from api.schemas import webhooks as webhook_schemas
     ("typed", "sent"),
     [
         (responses.Job, schemas.JobOut),
+        (responses.JobUrls, schemas.JobUrls),
+        (responses.RetriedJob, schemas.RetriedJob),
         (responses.Counts, schemas.Counts),
         (responses.ReviewCounts, schemas.ReviewCounts),
         (responses.Item, schemas.ItemOut),

@@ -1,14 +1,19 @@
 """docker-compose.yml, .env.example and the Dockerfiles agree with each other and with the code."""
 
+import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.unit.test_contract import known_variables
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,14 +22,47 @@ BATCHES_IN_FLIGHT_S = 25
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ("migrate", "api", "worker", "worker-gpu", "flower")
+SECRETS = {
+    "POSTGRES_PASSWORD", "MINIO_USER", "MINIO_PASSWORD",
+    "FLOWER_USER", "FLOWER_PASSWORD", "GRAFANA_PASSWORD",
+}  # fmt: skip
+SECRET = "5d0c1f9a7be24486a1"
+FIXED_FOR_WORKERS = {"MATTING_WORKER_METRICS_PORT": "9100"}
+"""Health check and Prometheus look there."""
 DOCKERFILES = [ROOT / "deploy" / "docker" / name for name in ("Dockerfile", "Dockerfile.gpu")]
 
 
-def has_compose() -> bool:
-    if not shutil.which("docker"):
-        return False
-    asked = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
-    return asked.returncode == 0
+def compose_program() -> str | None:
+    """Docker Compose itself: its parser needs no engine. `make deploy-check` installs it."""
+    return shutil.which("docker-compose", path=str(Path(sys.executable).parent))
+
+
+needs_compose = pytest.mark.skipif(not compose_program(), reason="make deploy-check installs it")
+
+
+def composed(
+    folder: Path, settings: dict[str, str], *, name: str = "docker-compose.yml", profile: str
+) -> subprocess.CompletedProcess[str]:
+    """What Docker Compose makes of the file beside an `.env` with these settings, as JSON."""
+    shutil.copy(ROOT / name, folder / "docker-compose.yml")
+    (folder / ".env").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+    program = compose_program()
+    assert program
+    return subprocess.run(
+        [program, "--profile", profile, "config", "--format", "json"],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def example() -> dict[str, str]:
+    """.env.example, filled in."""
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
+    return {key: value or SECRET for key, _, value in pairs}
 
 
 def seconds(duration: str) -> int:
@@ -85,10 +123,7 @@ def test_persistent_data_is_on_volumes() -> None:
 def test_no_secret_has_a_default() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     asked = set(re.findall(r"\$\{(\w+):\?", text))
-    assert asked == {
-        "POSTGRES_PASSWORD", "MINIO_USER", "MINIO_PASSWORD",
-        "FLOWER_USER", "FLOWER_PASSWORD", "GRAFANA_PASSWORD",
-    }  # fmt: skip
+    assert asked == SECRETS
     example = (ROOT / ".env.example").read_text().splitlines()
     for name in asked:
         assert f"{name}=" in example, "empty, so that compose refuses it"
@@ -131,22 +166,48 @@ def test_an_image_copies_existing_files_and_runs_without_root(path: Path) -> Non
             assert f"!{source.split('/')[0]}" in ignored, f"{source} does not reach the engine"
 
 
-@pytest.mark.skipif(not has_compose(), reason="`docker compose` is missing")
+@needs_compose
 @pytest.mark.parametrize("profile", ["cpu", "gpu"])
-def test_docker_accepts_the_file_and_refuses_the_unchanged_example(
+def test_compose_accepts_the_file_and_refuses_the_unchanged_example(
     profile: str, tmp_path: Path
 ) -> None:
-    example = (ROOT / ".env.example").read_text()
-    filled = re.sub(r"^(\w+)=$", r"\1=5d0c1f9a7be24486a1", example, flags=re.MULTILINE)
-    results = []
-    for number, text in enumerate((example, filled)):
-        env_file = tmp_path / f"{number}.env"
-        env_file.write_text(text)
-        command = ["docker", "compose", "--env-file", str(env_file), "--profile", profile]
-        done = subprocess.run(
-            [*command, "config", "--quiet"], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        results.append(done)
-    assert results[0].returncode != 0
-    assert "set it in .env" in results[0].stderr
-    assert results[1].returncode == 0, results[1].stderr
+    done = composed(tmp_path, example(), profile=profile)
+    assert done.returncode == 0, done.stderr
+    for name in SECRETS:
+        done = composed(tmp_path, {**example(), name: ""}, profile=profile)
+        assert done.returncode != 0, name
+        assert "set it in .env" in done.stderr
+
+
+@needs_compose
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+def test_every_setting_in_the_env_file_reaches_our_services(profile: str, tmp_path: Path) -> None:
+    wanted = {variable: f"value-of-{variable}" for variable in known_variables()}
+    services = json.loads(composed(tmp_path, {**example(), **wanted}, profile=profile).stdout)
+    for name in ("migrate", "api", "worker-gpu" if profile == "gpu" else "worker"):
+        found = services["services"][name]["environment"]
+        fixed = {} if name in ("migrate", "api") else FIXED_FOR_WORKERS
+        assert {key: found.get(key) for key in wanted} == {**wanted, **fixed}, name
+    flower = services["services"]["flower"]["environment"]
+    assert set(flower) == {"MATTING_REDIS_URL", "FLOWER_BASIC_AUTH"}
+
+
+@needs_compose
+def test_a_misspelt_setting_reaches_our_services_which_refuse_it(tmp_path: Path) -> None:
+    done = composed(tmp_path, {**example(), "MATTING_RETENTION_DAY": "3"}, profile="cpu")
+    for name in ("migrate", "api", "worker"):
+        found = json.loads(done.stdout)["services"][name]["environment"]
+        assert found["MATTING_RETENTION_DAY"] == "3"
+
+
+@needs_compose
+def test_passwords_of_other_programs_stay_outside(tmp_path: Path) -> None:
+    services = json.loads(composed(tmp_path, example(), profile="cpu").stdout)["services"]
+    for name in ("api", "worker"):
+        for secret in (
+            "POSTGRES_PASSWORD",
+            "MINIO_PASSWORD",
+            "FLOWER_PASSWORD",
+            "GRAFANA_PASSWORD",
+        ):
+            assert services[name]["environment"][secret] == "", (name, secret)

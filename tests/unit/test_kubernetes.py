@@ -63,6 +63,21 @@ def named(manifests: list[Manifest], kind: str, name: str) -> Manifest:
     return found
 
 
+def settings_of(manifests: list[Manifest]) -> dict[str, str]:
+    """The ConfigMap that API, worker and migration read. Its name ends in a hash of its content."""
+    [found] = [one for one in manifests if one["kind"] == "ConfigMap"]
+    read = [
+        source["configMapRef"]["name"]
+        for name, pod in pods(manifests)
+        if name != "matting-flower"
+        for source in pod["spec"]["containers"][0]["envFrom"]
+        if "configMapRef" in source
+    ]
+    assert read == [found["metadata"]["name"]] * 3
+    data: dict[str, str] = found["data"]
+    return data
+
+
 def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
     for one in manifests:
         if one["kind"] in ("Deployment", "Job"):
@@ -171,17 +186,32 @@ def test_variables_are_settings_and_metrics_ports_agree(manifests: list[Manifest
     text = "\n".join(path.read_text() for path in K8S.rglob("*") if path.is_file())
     known = {f"MATTING_{name}".upper() for name in Settings.model_fields}
     assert set(re.findall(r"\bMATTING_[A-Z0-9_]+\b", text)) <= known
-    port = int(named(manifests, "ConfigMap", "matting")["data"]["MATTING_WORKER_METRICS_PORT"])
+    port = int(settings_of(manifests)["MATTING_WORKER_METRICS_PORT"])
     spec = named(manifests, "Deployment", "matting-worker")["spec"]["template"]["spec"]
     assert spec["containers"][0]["ports"] == [{"name": "metrics", "containerPort": port}]
     policy = named(manifests, "NetworkPolicy", "matting-worker-in")["spec"]
     assert policy["ingress"][0]["ports"] == [{"protocol": "TCP", "port": port}]
 
 
+def test_every_setting_of_the_settings_file_reaches_the_pods(tmp_path: Path) -> None:
+    wanted = {f"MATTING_{name}".upper(): f"value of {name}" for name in Settings.model_fields}
+    (tmp_path / "mine.env").write_text("".join(f"{key}={wanted[key]}\n" for key in wanted))
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources: [{os.path.relpath(K8S / 'cpu', tmp_path)}]\n"
+        "configMapGenerator: [{ name: matting, behavior: merge, envs: [mine.env] }]\n"
+    )
+    assert settings_of(rendered(tmp_path)).items() >= wanted.items()
+
+
+def test_services_named_matting_give_pods_no_variables(manifests: list[Manifest]) -> None:
+    for name, pod in pods(manifests):
+        assert pod["spec"]["enableServiceLinks"] is False, name
+
+
 def test_zip_files_fit_into_the_api_s_tmp(manifests: list[Manifest]) -> None:
     spec = named(manifests, "Deployment", "matting-api")["spec"]["template"]["spec"]
     limit = spec["volumes"][0]["emptyDir"]["sizeLimit"]
-    data = named(manifests, "ConfigMap", "matting")["data"]
+    data = settings_of(manifests)
     assert limit.endswith("Gi")
     assert int(data["MATTING_ARCHIVE_DISK_BYTES"]) <= int(limit[:-2]) * 1024**3 // 2
 

@@ -15,7 +15,13 @@ from shared.settings import Settings
 
 INTRODUCTION = """\
 Settings are environment variables; a process reads them once, when it starts. A file `.env` in its
-folder is read too, and the environment takes precedence. An empty default means: not set."""
+folder is read too, and the environment takes precedence. An empty variable is not set. A variable
+that begins with `MATTING_` and is not listed here stops the start; the message names the nearest
+setting.
+
+Docker Compose passes every line of `.env` to API, workers and migration. On Kubernetes, settings
+are lines of `deploy/k8s/base/settings.env`, or of your own file that you merge into it. An empty
+default means: not set."""
 
 UNITS = {
     "_ms": "ms",
