@@ -47,11 +47,12 @@ def shares(jobs: Sequence[OpenJob], *, ahead: int, held: int, url_places: int) -
     """
     windows = dict(_windows(jobs, ahead=ahead, held=held))
     room = _express_room(jobs, held)
-    urls = url_rooms(jobs, url_places)
     lane: dict[uuid.UUID, int] = {}
     for job in sorted(jobs, key=_waits_for_nobody):
         lane[job.job_id] = min(job.express_left, room[job.api_key_id])
         room[job.api_key_id] -= lane[job.job_id]
+    most_out = {job.job_id: _most_out(job, lane[job.job_id]) for job in jobs if job.has_urls}
+    urls = url_rooms(jobs, url_places, most_out)
     given: list[Share] = []
     for job in jobs:
         express = lane[job.job_id]
@@ -97,7 +98,7 @@ class NewcomerShares:
             express = min(job.express_left, room)
             self._room[job.api_key_id] -= express
             ahead = min(window // self._jobs[place], job.unsettled)
-            urls = self._urls.take(job) if job.has_urls else None
+            urls = self._urls.take(job, _most_out(job, express)) if job.has_urls else None
         last = min(EXPRESS_IMAGES, job.total) - (job.express_left - express)
         return Share(job.job_id, max(ahead, express), last, urls)
 
@@ -133,6 +134,11 @@ def _windows(jobs: Sequence[OpenJob], *, ahead: int, held: int) -> Iterator[tupl
                 mine = min(left // others, job.unsettled)
                 left -= mine
                 yield job.job_id, mine
+
+
+def _most_out(job: OpenJob, express: int) -> int:
+    """The images that a job may have on its way if so many of its first ones may go."""
+    return express + max(0, job.total - EXPRESS_IMAGES)
 
 
 def _waits_for_nobody(job: OpenJob) -> bool:

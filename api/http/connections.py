@@ -13,10 +13,16 @@ from shared.settings import get_settings
 READ_BYTES = 64 * 1024
 """Bytes read from a connection at a time; asyncio's default is four times as much."""
 
+HEADERS_BYTES = 16 * 1024
+"""Most bytes of a request's headers, as with Uvicorn alone."""
+
 MAX_HEADERS = 100
 """Most headers of a request; browsers send about twenty. Parsing 3,000 takes 6 ms, in which nobody
 else is served.
 """
+
+FREE_PIECES, MIN_PIECE_BYTES = 500, 64
+"""A body that comes in more pieces has at least so many bytes a piece."""
 
 HEADERS_END = re.compile(rb"\n\r?\n")
 
@@ -33,10 +39,30 @@ class _Buffer(threading.local):
 _buffer = _Buffer()
 
 
+class BoundedConnection(h11.Connection):
+    """The parser of a connection. It refuses a body that comes in very many tiny chunks: reading a
+    chunk takes as long as reading a large one, so 64 KB of them held up everybody for 0.1 s.
+    """
+
+    _pieces = _body_bytes = 0
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """The next event. Raises h11.RemoteProtocolError."""
+        event = super().next_event()
+        if isinstance(event, h11.Data):
+            self._pieces += 1
+            self._body_bytes += len(event.data)
+            if self._pieces > FREE_PIECES + self._body_bytes // MIN_PIECE_BYTES:
+                raise h11.RemoteProtocolError("The body comes in very many tiny pieces")
+        elif isinstance(event, h11.Request):
+            self._pieces = self._body_bytes = 0
+        return event
+
+
 class HeaderTimeoutProtocol(H11Protocol, asyncio.BufferedProtocol):
-    """Uvicorn's protocol with three additions: it closes connections whose headers do not arrive
-    completely, refuses very many headers before it parses them, and reads a body only as fast as
-    the application asks for it.
+    """Uvicorn's protocol with four additions: it closes connections whose headers do not arrive
+    completely, refuses very many headers before it parses them and bodies in tiny chunks, and reads
+    a body only as fast as the application asks for it.
 
     Uvicorn alone waits forever, so a few thousand idle callers would use up the file descriptors.
     It also reads ahead, so a caller without a key could fill the memory while its key is being
@@ -53,6 +79,8 @@ class HeaderTimeoutProtocol(H11Protocol, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the deadline for the first request."""
         super().connection_made(transport)
+        limit_bytes = self.config.h11_max_incomplete_event_size or HEADERS_BYTES
+        self.conn = BoundedConnection(h11.SERVER, limit_bytes)
         self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -172,7 +172,8 @@ def _statements(size: Size) -> list[str]:
           CASE WHEN number % 1000 = 0 THEN jsonb_build_object('background', jsonb_build_object('image',
             {upload} || 'behind-one-' || number)) END,
           status, CASE WHEN status = 'queued' THEN 0 ELSE 1 END, 0, NULL,
-          CASE WHEN status IN ('queued', 'running') AND position <= {PUBLISHED} + 64 THEN now() END,
+          CASE WHEN status IN ('queued', 'running') AND position <= {PUBLISHED} + 64
+            THEN now() - (ms % 1000) * interval '1 ms' END,
           CASE WHEN status = 'running' THEN 'worker-1' END,
           CASE WHEN status = 'running' THEN now() + interval '1 day' END,
           CASE WHEN status = 'succeeded' THEN 'jobs/' || job_id || '/results/' || position || '.png' END,

@@ -27,7 +27,7 @@ def urls(key: uuid.UUID, total: int, *, out: int = 0) -> OpenJob:
 
 
 def rooms(*jobs: OpenJob) -> list[int]:
-    found = url_rooms(jobs, PLACES)
+    found = url_rooms(jobs, PLACES, {job.job_id: job.total for job in jobs})
     return [found[job.job_id] for job in jobs]
 
 
@@ -55,6 +55,12 @@ def test_many_jobs_of_one_key_have_no_more_on_their_way_than_one() -> None:
 def test_the_jobs_with_the_fewest_on_their_way_come_first() -> None:
     assert rooms(urls(SHOP, 1_000, out=27), urls(SHOP, 8), urls(SHOP, 8)) == [0, 2, 1]
     assert rooms(urls(SHOP, 1_000), urls(SHOP, 4)) == [26, 4]
+
+
+def test_room_goes_to_jobs_whose_images_may_go() -> None:
+    small = [urls(SHOP, 8) for _ in range(100)]
+    found = [one.urls for one in given(*small)]
+    assert found == [5] * 6, "48 images of six jobs are in the express lane, the others wait"
 
 
 def test_every_key_may_send_one_even_if_there_are_more_keys_than_places() -> None:

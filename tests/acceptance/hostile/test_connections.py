@@ -182,6 +182,20 @@ def test_a_body_without_a_length_is_limited_while_it_arrives(api: Api) -> None:
         connection.close()
 
 
+@pytest.mark.parametrize("key", [False, True])
+def test_a_body_in_tiny_chunks_is_refused(api: Api, key: bool) -> None:
+    given = f"Authorization: Bearer {api.key}\r\n" if key else ""
+    request = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n{given}Content-Type: application/json\r\n"
+    request += "Transfer-Encoding: chunked\r\n\r\n"
+    tiny = b"1\r\n \r\n" * 100_000
+    answer = raw(api, request.encode() + tiny + b"0\r\n\r\n", wait_s=5)
+    assert answer == b"" or re.match(rb"HTTP/1.1 40[01]", answer), answer[:99]
+    body = b'{"source": {"keys": ["a.jpg"]}}'
+    pieces = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+    answer = raw(api, request.encode() + pieces + b"0\r\n\r\n", wait_s=2)
+    assert answer.startswith(b"HTTP/1.1 202" if key else b"HTTP/1.1 401"), "few are no attack"
+
+
 def test_a_stalled_body_times_out(api: Api) -> None:
     request = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.key}\r\n"
     request += "Content-Type: application/json\r\nConnection: close\r\n"
