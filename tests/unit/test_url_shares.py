@@ -82,7 +82,7 @@ def test_photos_in_the_storage_are_not_limited() -> None:
 
 def test_a_flood_of_newcomers_of_one_key_stays_within_its_share() -> None:
     newcomers = NewcomerShares([urls(OTHER, 5)], ahead=256, held=24, url_places=PLACES)
-    assert sum(newcomers.share(urls(SHOP, 8)).urls or 0 for _ in range(100)) == 15
+    assert sum(newcomers.share(urls(SHOP, 20)).urls or 0 for _ in range(100)) == 15
     assert newcomers.share(urls(THIRD, 8)).urls == 8
     beside_its_own = NewcomerShares([urls(SHOP, 500)], ahead=256, held=24, url_places=PLACES)
     assert beside_its_own.share(urls(SHOP, 8)).urls == 0, "the reconciler divides the key's share"
