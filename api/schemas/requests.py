@@ -1,5 +1,6 @@
 """The bodies of requests."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
@@ -313,8 +314,16 @@ MOST_FIELDS = 1_000
 """No field of a body has more values, except a list of photos. Pydantic would look at each."""
 
 
-def _has_more_values(value: Any) -> bool:
-    """Whether an object or a list, with all that it contains, has more values than any may have."""
+def refuse_many_values(fields: Mapping[str, Any]) -> None:
+    """Raise InvalidOptionsError for a field that has, with all that it contains, more values than
+    any field but the source has.
+    """
+    for name, value in fields.items():
+        if name != "source" and _has_many_values(value):
+            raise InvalidOptionsError(f"`{name}` has more than {MOST_FIELDS:,} values")
+
+
+def _has_many_values(value: Any) -> bool:
     open_, count = [value], 0
     while open_ and count <= MOST_FIELDS:
         one = open_.pop()
@@ -334,9 +343,7 @@ def validate_job(values: Any) -> JobRequest:
     for one in (fields, source):
         if isinstance(one, dict) and len(one) > MOST_FIELDS:
             raise InvalidOptionsError(f"{len(one):,} fields, most of which are unknown")
-    for name, one in fields.items():
-        if name != "source" and _has_more_values(one):
-            raise InvalidOptionsError(f"`{name}` has more than {MOST_FIELDS:,} values")
+    refuse_many_values(fields)
     lists = source if isinstance(source, dict) else {}
     kind = next((name for name in LISTS if isinstance(lists.get(name), list)), "")
     rows = lists.get(kind, ())

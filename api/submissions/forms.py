@@ -17,7 +17,7 @@ from api.http.guarded_route import media_type
 from api.http.limits import SMALL_BODY_BYTES
 from api.http.multipart import FilePart, Form, FormLimits, read_multipart
 from api.resources import Resources
-from api.schemas.requests import JobFields, JobRequest, validate_job
+from api.schemas.requests import JobFields, JobRequest, refuse_many_values, validate_job
 from api.submissions.intake import IncomingFile, Submission, digest_of
 from shared.errors import InvalidOptionsError, RequestError, RequestTooLargeError
 from shared.settings import Settings
@@ -215,6 +215,7 @@ def _request(fields: dict[str, str]) -> JobFields:
         }
     except (ValueError, RecursionError) as error:
         raise InvalidOptionsError(f"`{'`, `'.join(JSON_FIELDS)}` are JSON: {error}") from error
+    refuse_many_values(values)
     try:
         return JobFields.model_validate(values)
     except ValidationError as error:
