@@ -72,7 +72,7 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
     """Open the resources and start the background threads; close everything at the end."""
     with ExitStack() as stack:
         stack.callback(open_tracing(settings, "api"))
-        database = Database(settings.database_url, process="api", pool_size=20)
+        database = Database.of(settings, process="api", pool_size=20)
         stack.callback(database.close)
         storage = Storage(settings)
         stack.callback(storage.close)

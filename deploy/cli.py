@@ -180,11 +180,13 @@ def doctor(data: Data = DATA) -> None:
 def migrate() -> None:
     """Migrate the database to the newest schema.
 
-    MATTING_DATABASE_URL names the database.
+    MATTING_DATABASE_URL names the database, or MATTING_DATABASE_DIRECT_URL if that is a pooler.
     """
     from shared.database import Database
 
-    database = Database(Settings().database_url, process="migrate")
+    settings = Settings()
+    url = settings.database_direct_url or settings.database_url
+    database = Database(url, process="migrate")
     try:
         database.migrate()
         typer.echo(f"The database is at revision {database.revisions()[0]}")
@@ -196,13 +198,15 @@ def migrate() -> None:
 def prepare() -> None:
     """Prepare a start in production.
 
-    Rejects weak secrets, migrates the database, and creates the bucket.
+    Rejects weak secrets and a Redis Cluster, migrates the database, and creates the bucket.
     """
     from deploy.stack.weak_secrets import refuse_weak_secrets
+    from shared.redis_connection import refuse_cluster
     from shared.storage import Storage
 
     settings = Settings()
     refuse_weak_secrets(settings, os.environ)
+    refuse_cluster(settings)
     migrate()
     storage = Storage(settings)
     try:

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shared.photo_kinds import HEAD_BYTES, PHOTO_ENDINGS, other_kind, photo_kind, raw_kind
+from shared.errors import HiddenFileError, NotAnImageError
+from shared.photo_kinds import HEAD_BYTES, PHOTO_ENDINGS, photo_kind, refusal
 from shared.photo_names import is_hidden, is_never_a_photo
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -52,7 +53,7 @@ def find_photos(paths: Sequence[Path], *, but_for: Path | None = None) -> LocalP
             raise FileNotFoundError(f"{path} does not exist")
         for file, name, reason in candidates:
             if not name.isprintable() and _not_unicode(name):
-                reason = "its name is not UTF-8"
+                reason = "The file's name is not UTF-8"
             if reason is None:
                 files.append((file, name))
             else:
@@ -82,7 +83,7 @@ def _in_folder(
         if is_hidden(inside):
             if reason is not None:
                 continue
-            reason = "it is hidden"
+            reason = HiddenFileError().detail
         yield file, file.relative_to(base).as_posix(), reason
 
 
@@ -92,12 +93,11 @@ def _reason_to_leave_out(file: Path) -> str | None:
         with file.open("rb") as stream:
             head = stream.read(HEAD_BYTES)
     except OSError as error:
-        return f"it can't be read: {error.strerror}"
+        return f"The file can't be read: {error.strerror}"
     if photo_kind(head) or file.suffix.lower() in PHOTO_ENDINGS:
         return None
-    if raw := raw_kind(head):
-        return f"it is camera raw ({raw}): export it as JPEG, PNG or TIFF"
-    return f"it is {other_kind(head) or 'no photo'}"
+    found = refusal(head)
+    return found.detail if isinstance(found, NotAnImageError) else found.message
 
 
 def _not_unicode(name: str) -> bool:

@@ -6,13 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
+import psycopg
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from psycopg.errors import LockNotAvailable
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -20,7 +17,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.bounded_connection import BoundedConnection
-from shared.errors import DatabaseError
+from shared.errors import DatabaseError, SetupError
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 __all__ = ["Database", "Session", "now"]
 
@@ -69,9 +70,10 @@ MIGRATION_PAUSE_S = 2.0
 class Database:
     """One engine and its sessions. Thread-safe. Close it after everything that uses it."""
 
-    def __init__(self, url: str, *, process: str, pool_size: int = 8) -> None:
+    def __init__(self, url: str, *, process: str, pool_size: int = 8, pooled: bool = False) -> None:
         """Does not connect yet. `process` names the connections in PostgreSQL's
-        pg_stat_activity.
+        pg_stat_activity. `pooled`: the URL is that of a pooler in transaction mode, so nothing may
+        last longer than a transaction: no session options, no prepared statements.
         """
         self.url = sa.make_url(url)
         if self.is_sqlite:
@@ -86,14 +88,24 @@ class Database:
                 connect_args={
                     "application_name": f"matting-{process}",
                     "connect_timeout": 5,
-                    "options": f"-c lock_timeout={LOCK_TIMEOUT_MS} "
-                    f"-c statement_timeout={STATEMENT_TIMEOUT_MS} "
-                    f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS}",
+                    **({"prepare_threshold": None} if pooled else {"options": _session_limits()}),
                     **KEEPALIVE,
                 },
             )
             event.listen(self.engine, "do_connect", _connect)
+            if pooled:
+                event.listen(self.engine, "begin", _limit_transaction)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+
+    @classmethod
+    def of(cls, settings: Settings, *, process: str, pool_size: int = 8) -> Self:
+        """The database of these settings. Does not connect yet."""
+        return cls(
+            settings.database_url,
+            process=process,
+            pool_size=pool_size,
+            pooled=settings.database_direct_url is not None,
+        )
 
     @property
     def is_sqlite(self) -> bool:
@@ -148,6 +160,8 @@ class Database:
         self.engine.dispose()  # discards the connection without time limits
 
     def _upgrade(self, connection: sa.Connection) -> None:
+        from alembic import command
+
         config = _alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -171,9 +185,22 @@ class Database:
 
     def revisions(self) -> tuple[str | None, str | None]:
         """The revision of the tables, and the newest revision."""
+        from alembic.runtime.migration import MigrationContext
+        from alembic.script import ScriptDirectory
+
         with self.engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
         return current, ScriptDirectory.from_config(_alembic_config()).get_current_head()
+
+    def has_time_limits(self) -> bool:
+        """Whether the server applies this module's time limits. A pooler may drop them."""
+        if self.is_sqlite:
+            return True
+        with self.transaction() as session:
+            limit = session.scalar(
+                sa.text("SELECT setting FROM pg_settings WHERE name = 'lock_timeout'")
+            )
+        return bool(limit == str(LOCK_TIMEOUT_MS))
 
     def ping(self) -> None:
         """Raise DatabaseError if the database does not answer."""
@@ -193,8 +220,35 @@ def now(session: Session) -> datetime:
     return datetime.now(UTC)
 
 
+def _limits() -> dict[str, int]:
+    return {
+        "lock_timeout": LOCK_TIMEOUT_MS,
+        "statement_timeout": STATEMENT_TIMEOUT_MS,
+        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_MS,
+    }
+
+
+def _session_limits() -> str:
+    """The time limits as options of a session."""
+    return " ".join(f"-c {name}={limit}" for name, limit in _limits().items())
+
+
+def _limit_transaction(connection: sa.Connection) -> None:
+    """Set the time limits for one transaction."""
+    calls = ", ".join(f"set_config('{name}', '{limit}', true)" for name, limit in _limits().items())
+    connection.exec_driver_sql(f"SELECT {calls}")
+
+
 def _connect(_dialect: object, _record: object, args: Any, options: Any) -> BoundedConnection:
-    connection = BoundedConnection.connect(*args, **options)
+    try:
+        connection = BoundedConnection.connect(*args, **options)
+    except psycopg.OperationalError as error:
+        if "unsupported startup parameter" not in str(error):
+            raise
+        raise SetupError(
+            "MATTING_DATABASE_URL is a pooler that takes no session options (PgBouncer). Set "
+            "MATTING_DATABASE_DIRECT_URL to the database's own address; migrations use it"
+        ) from error
     connection.answer_timeout_s = ANSWER_TIMEOUT_S
     return connection
 
@@ -244,7 +298,11 @@ def _switch_to_wal(cursor: Any) -> None:
             time.sleep(0.02)
 
 
-def _alembic_config() -> Config:
+def _alembic_config() -> "Config":
+    # Alembic is imported where it is used: most processes migrate nothing, and its import takes a
+    # twelfth of their start.
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     return config

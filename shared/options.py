@@ -4,6 +4,7 @@ Every field has a default for bulk work. Unknown fields are refused, so a typing
 not 40,000 wrong pictures.
 """
 
+import re
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -48,6 +49,9 @@ __all__ = [
     "ShadowKind",
     "SourceAlpha",
 ]
+
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Allowed model names: they become part of queue names and paths."""
 
 MAX_EXTRA_OUTPUTS = 8
 
@@ -115,12 +119,12 @@ class Options(Rendition):
     )
     model: str | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        pattern=f"^{MODEL_NAME.pattern}$",
         description="One of the models that the service offers. Default: MATTING_MODEL.",
     )
     second_model: str | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        pattern=f"^{MODEL_NAME.pattern}$",
         description="The model that mattes the photo again if the first result is doubtful, or "
         "`none`; the better result is kept. Default: MATTING_SECOND_MODEL, if `model` is not set.",
     )

@@ -14,9 +14,9 @@ import pillow_heif
 from PIL import AvifImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from pillow_heif import HeifImageFile
 
-from shared.errors import CameraRawError, NotAnImageError, UnsupportedImageError
-from shared.jpeg_segments import without_broken_segments
-from shared.photo_kinds import HEAD_BYTES, other_kind, photo_kind, raw_kind
+from shared.errors import UnsupportedImageError
+from shared.jpeg_segments import refuse_other_jpeg, without_broken_segments
+from shared.photo_kinds import HEAD_BYTES, photo_kind, refusal
 from shared.png_chunks import readable_png, too_many_parts
 from shared.psd_header import open_psd
 from shared.tiff_header import has_size, refuse_other_tiff
@@ -25,6 +25,9 @@ MOST_READS = 300_000
 """Most reads of one file by Pillow; a PNG of 50 MB in chunks of 1 KiB needs two thirds of it."""
 
 ORIENTATION_TAG = 0x0112
+
+BMP_PACKINGS = (b"\4\0\0\0", b"\5\0\0\0")
+"""Of a BMP that is a JPEG or a PNG inside (BI_JPEG, BI_PNG)."""
 
 # Pillow would refuse large photos as bombs; the settings limit the pixels instead.
 PIL.Image.MAX_IMAGE_PIXELS = None
@@ -67,14 +70,15 @@ def open_header(data: bytes) -> PIL.Image.Image:
     head = data[:HEAD_BYTES]
     kind = photo_kind(head)
     if kind is None:
-        if name := raw_kind(head):
-            raise CameraRawError(f"The file is camera raw ({name})")
-        name = other_kind(head)
-        raise NotAnImageError(f"The file is {name}, not a photo" if name else None)
+        raise refusal(head)
     if kind == "TIFF":
         refuse_other_tiff(data)
     elif kind == "PNG":
+        if data[12:16] == b"CgBI":
+            raise UnsupportedImageError("The PNG is of the form that Xcode packs into apps")
         data = readable_png(data)
+    elif kind == "BMP" and data[30:34] in BMP_PACKINGS:
+        raise UnsupportedImageError("The BMP is made for printers: it holds a JPEG or a PNG")
     elif kind == "PSD":
         return open_psd(data)
     file = _Measured(data)
@@ -82,15 +86,17 @@ def open_header(data: bytes) -> PIL.Image.Image:
         if kind == "HEIF":
             return HeifImageFile(file)  # type: ignore[no-untyped-call]
         if kind == "AVIF":
-            header = _Avif(file)
+            avif = _Avif(file)
             if codes := _coded_colours(data):
-                header.info["nclx_profile"] = codes
-            return header
+                avif.info["nclx_profile"] = codes
+            return avif
     except SyntaxError as error:
         raise UnidentifiedImageError(str(error)) from error
     try:
-        return PIL.Image.open(file, formats=(kind,))
+        header: PIL.Image.Image = PIL.Image.open(file, formats=(kind,))
     except UnidentifiedImageError:
+        if kind == "JPEG":
+            refuse_other_jpeg(data)
         if kind == "TIFF" and has_size(data):
             raise UnsupportedImageError(
                 "The TIFF's samples are of a kind that is not read"
@@ -98,6 +104,12 @@ def open_header(data: bytes) -> PIL.Image.Image:
         if kind != "JPEG":
             raise
         return PIL.Image.open(_Measured(without_broken_segments(data)), formats=(kind,))
+    if kind == "JPEG":
+        refuse_other_jpeg(data)
+    elif kind == "PNG" and (codes := _coded_png_colours(data)):
+        header.info["nclx_profile"] = codes
+        header.info.pop("icc_profile", None)
+    return header
 
 
 def orientation_of(header: PIL.Image.Image) -> int:
@@ -122,6 +134,14 @@ def _coded_colours(data: bytes) -> dict[str, int]:
     if at < 0 or at + 14 > len(data):
         return {}
     return dict(zip(codes, struct.unpack_from(">3H", data, at + 8), strict=True))
+
+
+def _coded_png_colours(data: bytes) -> dict[str, int]:
+    """The cICP chunk of a PNG, which precedes its ICC profile (PNG, 3rd edition, 11.3.2.6)."""
+    at = data.find(b"\0\0\0\4cICP", 8, data.find(b"IDAT"))
+    if at < 0:
+        return {}
+    return {"color_primaries": data[at + 8], "transfer_characteristics": data[at + 9]}
 
 
 class _Measured(io.BytesIO):

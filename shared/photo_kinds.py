@@ -1,5 +1,9 @@
 """What kind of file this is, told by its first bytes; names don't count."""
 
+from collections.abc import Iterable
+
+from shared.errors import CameraRawError, ImageError, NotAnImageError, UnsupportedImageError
+
 HEAD_BYTES = 512
 """First bytes of a file that are enough for `photo_kind` and `raw_kind`."""
 
@@ -37,19 +41,49 @@ _RAW_STARTS = (
     (b"ARRI", "ARRIRAW"),
 )
 
-_OTHER_STARTS = (
-    (b"GIF8", "a GIF"),
+_UNREAD_PICTURES = (
     (b"\xff\x0a", "a JPEG XL image"),
     (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
     (b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
     (b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
-    (b"%PDF", "a PDF document"),
-    (b"%!PS", "a PostScript document"),
-    (b"PK\x03\x04", "a zip file"),
     (b"\x76\x2f\x31\x01", "an OpenEXR image"),
     (b"8BPB", "a large Photoshop document (PSB)"),
     (b"gimp xcf", "a GIMP image"),
+    (b"II\xbc\x01", "a JPEG XR image"),
+    (b"#?RADIANCE", "a Radiance HDR image"),
+    (b"qoif", "a QOI image"),
+    (b"DDS ", "a DDS texture"),
+    (b"\0\0\x01\0", "a Windows icon"),
+    (b"icns", "a macOS icon"),
 )
+
+_OTHER_STARTS = (
+    (b"GIF8", "a GIF"),
+    (b"%PDF", "a PDF document"),
+    (b"%!PS", "a PostScript document"),
+    (b"\xc5\xd0\xd3\xc6", "a PostScript document"),
+    (b"PK\x03\x04", "a zip file"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"Rar!", "a RAR archive"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"\xd0\xcf\x11\xe0", "a document of Microsoft Office"),
+    (b"\x1a\x45\xdf\xa3", "a video"),
+    # A program read the photo as text and wrote it again: each byte that was no UTF-8 is lost.
+    (b"\xef\xbf\xbd\xef\xbf\xbd", "text that a program made of a photo"),
+    (b"\xef\xbf\xbdPNG", "text that a program made of a photo"),
+    (b"/9j/", "Base64 text"),
+    (b"iVBORw0KGgo", "Base64 text"),
+    (b"data:image/", "Base64 text"),
+    (b"version https://git-lfs", "a pointer of Git LFS"),
+)
+
+_TEXT_STARTS = (
+    (b"<!doctype html", "a web page"),
+    (b"<html", "a web page"),
+    (b"<?xml", "an XML text"),
+    (b"{", "a JSON text"),
+)
+"""Beginnings in small letters, behind blanks: what a server sends in place of a photo."""
 
 
 def photo_kind(head: bytes) -> str | None:
@@ -79,16 +113,30 @@ def raw_kind(head: bytes) -> str | None:
         return "Canon CR3"
     if head.startswith(TIFF_STARTS[:2]) and head[8:10] == b"CR":
         return "Canon CR2"
-    return next((name for start, name in _RAW_STARTS if head.startswith(start)), None)
+    return _named(head, _RAW_STARTS)
 
 
-def other_kind(head: bytes) -> str | None:
-    """What a file is that is no accepted photo, such as `a GIF`; None if unknown."""
+def refusal(head: bytes) -> ImageError:
+    """The error for a file whose first HEAD_BYTES tell none of PHOTO_KINDS."""
+    if raw := raw_kind(head):
+        return CameraRawError(f"The file is camera raw ({raw})")
+    if picture := _named(head, _UNREAD_PICTURES):
+        return UnsupportedImageError(f"The file is {picture}")
+    other = _other_kind(head)
+    return NotAnImageError(f"The file is {other}, not a photo" if other else None)
+
+
+def _other_kind(head: bytes) -> str | None:
     if b"<svg" in head[:HEAD_BYTES].lower():
         return "an SVG drawing"
-    if head[4:8] == b"ftyp":
+    if head[4:8] == b"ftyp" or (head.startswith(b"RIFF") and head[8:12] == b"AVI "):
         return "a video or an unknown ISO media file"
-    return next((name for start, name in _OTHER_STARTS if head.startswith(start)), None)
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return _named(head, _OTHER_STARTS) or _named(text, _TEXT_STARTS)
+
+
+def _named(head: bytes, starts: Iterable[tuple[bytes, str]]) -> str | None:
+    return next((name for start, name in starts if head.startswith(start)), None)
 
 
 def _iso_kind(head: bytes) -> str | None:

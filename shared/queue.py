@@ -5,7 +5,6 @@ module connects to nothing.
 """
 
 import json
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,11 +17,12 @@ from redis.exceptions import RedisError
 
 from shared.errors import QueueError
 from shared.messages import EXPRESS_STEP, PRIORITY_STEPS, Message, parse_message
+from shared.options import MODEL_NAME
+from shared.redis_connection import RedisAddress
 from shared.settings import Settings, get_settings
 
 __all__ = [
     "EXPRESS_STEP",
-    "MODEL_NAME",
     "QUEUE",
     "TASK",
     "URL_QUEUE",
@@ -52,9 +52,6 @@ TASK = "matting.remove_background"
 LANES = dict(zip(PRIORITY_STEPS, ("express", "high", "normal", "low"), strict=True))
 """The names of the steps in metrics and reports."""
 
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""Allowed model names: they become part of queue names and paths."""
-
 SENT_AT = "sent_at"
 """Message header: time of sending, in seconds since 1970."""
 
@@ -82,9 +79,13 @@ def lane_of(priority: int) -> str:
 
 
 def make_app(settings: Settings) -> Celery:
-    """The Celery app for these settings."""
-    queue = Celery("matting", broker=settings.redis_url, set_as_current=False)
+    """The Celery app for these settings. Raises SetupError for an address of Redis that is not
+    supported.
+    """
+    address = RedisAddress.of(settings)
+    queue = Celery("matting", set_as_current=False)
     queue.conf.update(
+        **address.celery_options(),
         task_default_queue=QUEUE,
         task_serializer="json",
         accept_content=["json"],  # never pickle: a message must not be able to run code
@@ -104,6 +105,7 @@ def make_app(settings: Settings) -> Celery:
         # also while Redis refuses writes (for example with a full disk)
         broker_channel_error_retry=True,
         broker_transport_options={
+            **address.transport_options(),
             "visibility_timeout": settings.queue_visibility_timeout_s,
             # Kombu searches for messages of dead workers every interval × throttle seconds.
             "unacked_restore_interval": 5,

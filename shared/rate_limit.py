@@ -5,12 +5,10 @@ import time
 from dataclasses import dataclass
 from typing import cast
 
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from shared.outage_breaker import OutageBreaker
+from shared.redis_connection import redis_client
 from shared.settings import Settings
 from shared.telemetry import get_logger
 
@@ -66,13 +64,7 @@ class RateLimiter:
 
     def __init__(self, settings: Settings) -> None:
         """Does not connect yet."""
-        self._redis = Redis.from_url(
-            settings.redis_url,
-            socket_timeout=SOCKET_TIMEOUT_S,
-            socket_connect_timeout=SOCKET_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),  # its own default is to try ten times
-            protocol=2,
-        )
+        self._redis = redis_client(settings, timeout_s=SOCKET_TIMEOUT_S)
         self._breaker = OutageBreaker(PROBE_S)
         self._take = self._redis.register_script(TAKE)
         self._warn_at = 0.0

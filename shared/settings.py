@@ -1,16 +1,16 @@
 """All settings of the system, in one class: default, unit and purpose.
 
 The values come from environment variables with the prefix `MATTING_` (and from `.env` if it
-exists). The two storage credentials keep their usual AWS names. Names end in the unit: `_ms`, `_s`,
+exists). The storage's credentials keep their usual AWS names. Names end in the unit: `_ms`, `_s`,
 `_bytes`.
 """
 
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -61,8 +61,21 @@ class Settings(BaseSettings):
     database_url: str = Field(
         "sqlite:///matting.db", description="SQLAlchemy URL; postgresql+psycopg:// in production."
     )
+    database_direct_url: str | None = Field(
+        None,
+        description="Address of the database itself, if MATTING_DATABASE_URL is a pooler in "
+        "transaction mode (PgBouncer). Migrations use it.",
+    )
     redis_url: str = Field(
-        "redis://127.0.0.1:6379/0", description="URL of Redis, which holds the queue."
+        "redis://127.0.0.1:6379/0",
+        description="URL of Redis or Valkey, which holds the queue: redis://, rediss:// (TLS) or "
+        "sentinel://HOST:26379;sentinel://HOST:26379.",
+    )
+    redis_sentinel_master: str = Field(
+        "", description="Name of the primary, if MATTING_REDIS_URL names Sentinels."
+    )
+    redis_sentinel_password: SecretStr | None = Field(
+        None, description="Password of the Sentinels, if they have one of their own."
     )
     s3_endpoint_url: str | None = Field(
         None, description="URL of MinIO or another S3-compatible storage. Default: AWS."
@@ -74,17 +87,47 @@ class Settings(BaseSettings):
     )
     s3_bucket: str = Field("matting", description="Bucket of uploads and results.")
     s3_region: str = Field(
-        "us-east-1", description="Region of the bucket. MinIO accepts any value."
+        "us-east-1",
+        validation_alias=AliasChoices(
+            "MATTING_S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION", "s3_region"
+        ),
+        description="Region of the bucket. AWS_REGION and AWS_DEFAULT_REGION are read too. MinIO "
+        "accepts any value.",
+    )
+    s3_addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto",
+        description="Where requests name the bucket: in the path, or in the host name (`virtual`). "
+        "`auto`: in the path with MATTING_S3_ENDPOINT_URL, else as AWS recommends.",
+    )
+    s3_encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
+        None,
+        description="How the storage encrypts what this service writes: SSE-S3 (`AES256`) or "
+        "SSE-KMS. Default: as the bucket says.",
+    )
+    s3_kms_key_id: str | None = Field(
+        None,
+        description="ARN of the KMS key for MATTING_S3_ENCRYPTION. Default: AWS's key for S3.",
+    )
+    requester_pays_buckets: str = Field(
+        "",
+        description="Buckets of MATTING_SOURCE_BUCKETS whose requests this service pays for, "
+        "separated by commas.",
     )
     aws_access_key_id: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("AWS_ACCESS_KEY_ID", "aws_access_key_id"),
-        description="Access key of the storage.",
+        description="Access key of the storage. Default: what boto3 finds, such as the role of the "
+        "machine, of the container or of the Kubernetes service account, or a profile.",
     )
     aws_secret_access_key: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("AWS_SECRET_ACCESS_KEY", "aws_secret_access_key"),
         description="Its secret.",
+    )
+    aws_session_token: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("AWS_SESSION_TOKEN", "aws_session_token"),
+        description="Its token, if the access key is a temporary one.",
     )
 
     # The queue.
@@ -500,11 +543,21 @@ class Settings(BaseSettings):
             refuse_unknown(source.env_vars, known)
         return init_settings, env_settings, dotenv_settings
 
+    @model_validator(mode="after")
+    def _a_kms_key_needs_kms(self) -> Self:
+        if self.s3_kms_key_id and not (self.s3_encryption or "").startswith("aws:kms"):
+            raise ValueError("MATTING_S3_KMS_KEY_ID needs MATTING_S3_ENCRYPTION=aws:kms")
+        return self
+
+    @property
+    def paid_buckets(self) -> frozenset[str]:
+        """The buckets whose requests this service pays for."""
+        return frozenset(_split(self.requester_pays_buckets))
+
     @property
     def readable_buckets(self) -> frozenset[str]:
         """The buckets that callers may use as sources."""
-        others = (name.strip() for name in self.source_buckets.split(","))
-        return frozenset({self.s3_bucket, *others} - {""})
+        return frozenset({self.s3_bucket, *_split(self.source_buckets)})
 
     @property
     def offered_models(self) -> list[str]:

@@ -4,10 +4,10 @@ import hashlib
 import secrets
 import uuid
 
-from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.errors import QueueError
+from shared.redis_connection import redis_client
 from shared.settings import Settings
 
 TOKEN_PREFIX = "mtl_"  # noqa: S105  # tells a link's token from an API key
@@ -20,9 +20,7 @@ class SignInLinks:
 
     def __init__(self, settings: Settings) -> None:
         """Does not connect yet."""
-        self._redis = Redis.from_url(
-            settings.redis_url, socket_timeout=5, socket_connect_timeout=5, protocol=2
-        )
+        self._redis = redis_client(settings, timeout_s=5)
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,7 +1,7 @@
 """S3 object storage: get, put, list, presign. Only this module and storage_faults import boto3.
 
-It works with AWS S3, MinIO and the embedded server: path addressing, Signature V4, and checksums
-only when required (some servers fail on ranged reads with checksums).
+It works with AWS S3, MinIO and the embedded server: Signature V4, and checksums only when required
+(some servers fail on ranged reads with checksums).
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,12 +10,20 @@ from datetime import datetime
 from typing import IO, Any
 
 import boto3
+import botocore.session
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import SecretStr
 
 from shared.content_disposition import content_disposition
-from shared.errors import BucketMissingError, FileTooLargeError, SourceNotFoundError, StorageError
+from shared.errors import (
+    BucketMissingError,
+    FileTooLargeError,
+    SetupError,
+    SourceNotFoundError,
+    StorageError,
+)
 from shared.object_url import ObjectUrl
 from shared.settings import Settings
 from shared.storage_faults import FAULTS, code_of, own, translated
@@ -33,6 +41,8 @@ CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 15
 """Longest wait for the next byte of an answer. boto3 makes three attempts."""
 
+PAYER_HEADER = "x-amz-request-payer"
+
 _NO_REASON = frozenset({"400", "401", "403"})
 """A HEAD response has no body, so these status codes appear in place of an error code."""
 
@@ -45,14 +55,33 @@ class Storage:
         same time.
         """
         self.bucket = settings.s3_bucket
-        self._client = _client(settings, settings.s3_endpoint_url, connections)
+        self._paid_buckets = settings.paid_buckets
+        self._encryption = _encryption(settings)
+        self._session = _session(settings)
+        self._client = _client(self._session, settings, settings.s3_endpoint_url, connections)
         public = settings.s3_public_endpoint_url or settings.s3_endpoint_url
-        self._presigner = _client(settings, public, 1)
+        self._presigner = _client(self._session, settings, public, 1)
+        self._presigner.meta.events.register("before-sign.s3", _payer_into_query)
 
     @property
     def public_url(self) -> str:
         """Where callers reach the storage: the beginning of every presigned URL."""
         return str(self._presigner.meta.endpoint_url)
+
+    @property
+    def credentials_source(self) -> str:
+        """Where boto3 found the access key: `explicit` (the settings), `iam-role`,
+        `container-role`, `assume-role-with-web-identity`, a file, …; `none`: nowhere. Presigned
+        URLs end with a temporary key.
+        """
+        found = self._session.get_credentials()
+        if found is None:
+            return "none"
+        return f"{found.method}, temporary" if found.token else str(found.method)
+
+    def _paid(self, bucket: str) -> dict[str, str]:
+        """The parameter that says who pays for a request on a bucket."""
+        return {"RequestPayer": "requester"} if bucket in self._paid_buckets else {}
 
     def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
         """The object's bytes.
@@ -61,7 +90,7 @@ class Storage:
         final (shared.storage_faults), or StorageError.
         """
         try:
-            response = self._client.get_object(Bucket=bucket, Key=key)
+            response = self._client.get_object(Bucket=bucket, Key=key, **self._paid(bucket))
             with response["Body"] as body:
                 size = response["ContentLength"]
                 if size > max_bytes:
@@ -79,7 +108,7 @@ class Storage:
         pieces. The connection is in use until the pieces have ended.
         """
         try:
-            response = self._client.get_object(Bucket=bucket, Key=key)
+            response = self._client.get_object(Bucket=bucket, Key=key, **self._paid(bucket))
         except FAULTS as error:
             raise translated(error, bucket, key) from error
         return response["ContentLength"], self._pieces(response["Body"], bucket, key)
@@ -98,7 +127,9 @@ class Storage:
     def head(self, bucket: str, key: str, size: int) -> tuple[bytes, int]:
         """The first `size` bytes of an object, and its total size in bytes. Raises as `get`."""
         try:
-            response = self._client.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{size - 1}")
+            response = self._client.get_object(
+                Bucket=bucket, Key=key, Range=f"bytes=0-{size - 1}", **self._paid(bucket)
+            )
             with response["Body"] as body:
                 data: bytes = body.read()
             whole = str(response.get("ContentRange", "")).rpartition("/")[2]
@@ -110,7 +141,9 @@ class Storage:
         """Up to `size` bytes of an object, from byte `start` on. Raises as `get`."""
         try:
             span = f"bytes={start}-{start + size - 1}"
-            response = self._client.get_object(Bucket=bucket, Key=key, Range=span)
+            response = self._client.get_object(
+                Bucket=bucket, Key=key, Range=span, **self._paid(bucket)
+            )
             with response["Body"] as body:
                 data: bytes = body.read()
         except FAULTS as error:
@@ -120,7 +153,8 @@ class Storage:
     def size(self, bucket: str, key: str) -> int:
         """The object's length in bytes. Raises as `get`."""
         try:
-            return int(self._client.head_object(Bucket=bucket, Key=key)["ContentLength"])
+            answer = self._client.head_object(Bucket=bucket, Key=key, **self._paid(bucket))
+            return int(answer["ContentLength"])
         except FAULTS as error:
             raise translated(error, bucket, key) from error
 
@@ -149,7 +183,11 @@ class Storage:
         """
         try:
             self._client.put_object(
-                Bucket=self.bucket, Key=key, Body=data, ContentType=content_type
+                Bucket=self.bucket,
+                Key=key,
+                Body=data,
+                ContentType=content_type,
+                **self._encryption,
             )
         except FAULTS as error:
             raise own(error, self.bucket, key) from error
@@ -162,7 +200,9 @@ class Storage:
             # Threads help with large files only, and the caller already uploads several files in
             # parallel.
             config = TransferConfig(use_threads=False, multipart_threshold=WHOLE_BYTES)
-            self._client.upload_fileobj(stream, self.bucket, key, Config=config)
+            self._client.upload_fileobj(
+                stream, self.bucket, key, ExtraArgs=self._encryption, Config=config
+            )
         except FAULTS as error:
             raise own(error, self.bucket, key) from error
 
@@ -175,6 +215,7 @@ class Storage:
                 Bucket=self.bucket,
                 Key=key,
                 CopySource={"Bucket": self.bucket, "Key": source_key},
+                **self._encryption,
             )
         except FAULTS as error:
             known = translated(error, self.bucket, source_key)
@@ -187,7 +228,9 @@ class Storage:
 
         Raises ImageError or StorageError.
         """
-        request: dict[str, Any] = {"StartAfter": after} if after else {}
+        request: dict[str, Any] = self._paid(source.bucket)
+        if after:
+            request["StartAfter"] = after
         try:
             page = self._client.list_objects_v2(
                 Bucket=source.bucket, Prefix=source.key, MaxKeys=LIST_PAGE_KEYS, **request
@@ -248,6 +291,7 @@ class Storage:
                 "Bucket": bucket or self.bucket,
                 "Key": key,
                 "ResponseContentDisposition": content_disposition("inline", filename),
+                **self._paid(bucket or self.bucket),
             },
             ExpiresIn=ttl_s,
         )
@@ -292,17 +336,60 @@ class Storage:
         self._presigner.close()
 
 
-def _client(settings: Settings, endpoint_url: str | None, connections: int) -> Any:
-    key, secret = settings.aws_access_key_id, settings.aws_secret_access_key
-    return boto3.session.Session().client(
+def _session(settings: Settings) -> boto3.session.Session:
+    """A session with the settings' access key; without one, boto3 searches for credentials in its
+    usual places and renews temporary ones. Raises SetupError.
+    """
+    # Whoever gives a key means no profile, and AWS_PROFILE may name one that is not there.
+    no_profile = {"profile": (None, None, None, None)} if settings.aws_access_key_id else None
+    try:
+        return boto3.session.Session(
+            botocore_session=botocore.session.get_session(no_profile),
+            aws_access_key_id=_value(settings.aws_access_key_id),
+            aws_secret_access_key=_value(settings.aws_secret_access_key),
+            aws_session_token=_value(settings.aws_session_token),
+            region_name=settings.s3_region,
+        )
+    except BotoCoreError as error:  # for example: AWS_PROFILE names a profile that does not exist
+        raise SetupError(f"AWS's configuration is wrong: {error}") from error
+
+
+def _payer_into_query(request: Any, **_: Any) -> None:
+    """Who opens a presigned URL sends no header, so the URL says who pays."""
+    if payer := request.headers.get(PAYER_HEADER):
+        del request.headers[PAYER_HEADER]
+        request.params = {**(request.params or {}), PAYER_HEADER: payer}
+
+
+def _value(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
+
+
+def _encryption(settings: Settings) -> dict[str, Any]:
+    """The parameters of every request that writes."""
+    if settings.s3_encryption is None:
+        return {}
+    wanted: dict[str, Any] = {"ServerSideEncryption": settings.s3_encryption}
+    if settings.s3_kms_key_id:
+        wanted["SSEKMSKeyId"] = settings.s3_kms_key_id
+    return wanted
+
+
+def _client(
+    session: boto3.session.Session, settings: Settings, endpoint_url: str | None, connections: int
+) -> Any:
+    # boto3's own "auto" presigns URLs of the global endpoint, which redirects. Its "virtual" puts a
+    # bucket with dots into the path, because no certificate fits such a host name.
+    style = settings.s3_addressing
+    if style == "auto":
+        style = "path" if endpoint_url else "virtual"
+    return session.client(
         "s3",
         endpoint_url=endpoint_url,
-        region_name=settings.s3_region,
-        aws_access_key_id=key.get_secret_value() if key else None,
-        aws_secret_access_key=secret.get_secret_value() if secret else None,
         config=Config(
             signature_version="s3v4",
-            s3={"addressing_style": "path"},
+            # Without "regional", us-east-1 is reached through the old global endpoint.
+            s3={"addressing_style": style, "us_east_1_regional_endpoint": "regional"},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             retries={"mode": "standard", "max_attempts": 3},

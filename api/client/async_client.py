@@ -29,6 +29,7 @@ from api.client.uploading import (
     LocalFile,
     LocalFiles,
     normalise_files,
+    readable_name,
 )
 from api.client.webhooks import AsyncWebhooks
 
@@ -96,14 +97,16 @@ class AsyncMattingClient(AsyncConnection):
         self,
         files: LocalFiles,
         *,
+        left_out: Sequence[tuple[str, str]] = (),
         journal: Journal | None = None,
         on_sent: Callable[[int], None] = lambda _count: None,
         **settings: Unpack[JobSettings],
     ) -> Job:
         """Upload local files and submit them as one job.
 
-        `journal` lets an interrupted submission continue; `on_sent` receives the number of files
-        sent since the last call. Raises ApiError, OSError.
+        `left_out`: name and reason of each file beside the photos that is not sent; the job's
+        report names them. `journal` lets an interrupted submission continue; `on_sent` receives the
+        number of files sent since the last call. Raises ApiError, OSError.
         """
         journal = journal or Journal(None)
         planned = normalise_files(files)
@@ -113,6 +116,7 @@ class AsyncMattingClient(AsyncConnection):
             on_sent(len(chunk) - len(rest))
             await self._send_many(rest, journal, on_sent)
         refs = [{"upload": journal.handle(file), "name": file.name} for file in planned]
+        refs += [{"name": readable_name(name), "left_out": reason} for name, reason in left_out]
         job = await self.submit(
             {"uploads": refs},
             idempotency_key=idempotency_key_for(journal.name, refs, settings),

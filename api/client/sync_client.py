@@ -6,7 +6,7 @@ keep them short, and don't use the client in them.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, Unpack
 
@@ -229,17 +229,24 @@ class MattingClient:
         self,
         files: LocalFiles,
         *,
+        left_out: Sequence[tuple[str, str]] = (),
         journal: Journal | None = None,
         on_sent: Callable[[int], None] = lambda _count: None,
         **settings: Unpack[JobSettings],
     ) -> Job:
         """Upload local files and submit them as one job.
 
-        `journal` lets an interrupted submission continue; `on_sent` receives the number of files
-        sent since the last call. Raises ApiError, OSError.
+        `left_out`: name and reason of each file beside the photos that is not sent; the job's
+        report names them. `journal` lets an interrupted submission continue; `on_sent` receives the
+        number of files sent since the last call. Raises ApiError, OSError.
         """
         return self._loop.run(
-            self._client.submit_files, files, journal=journal, on_sent=on_sent, **settings
+            self._client.submit_files,
+            files,
+            left_out=left_out,
+            journal=journal,
+            on_sent=on_sent,
+            **settings,
         )
 
     def job(self, job_id: str, *, include: Literal["urls"] | None = None) -> Job:

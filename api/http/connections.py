@@ -162,8 +162,12 @@ class HeaderTimeoutProtocol(H11Protocol, asyncio.BufferedProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP. Behind a response that ends its connection (HTTP/1.0) there is
-        nothing left to answer.
+        nothing left to answer. Where the application was about to answer, it is told that the
+        caller has gone.
         """
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
         else:

@@ -159,15 +159,17 @@ async def put_matte(
     return ItemOut.of(item, options)
 
 
-@router.get(
-    "/thumbnail",
-    response_class=_Webp,
-    responses={
+_THUMBNAIL: dict[str, Any] = {
+    "response_class": _Webp,
+    "responses": {
         200: {"description": "WebP of at most 320 px a side.", "content": _WEBP},
         **_UNCHANGED,
         **responses(ItemNotFoundError, NotKeptError, ResultNotReadyError),
     },
-)
+}
+
+
+@router.get("/thumbnail", **_THUMBNAIL)
 def get_thumbnail(
     item_id: uuid.UUID,
     resources: ResourcesDep,
@@ -179,15 +181,7 @@ def get_thumbnail(
     return _thumbnail(resources, item, if_none_match, 0)
 
 
-@router.get(
-    "/photo-thumbnail",
-    response_class=_Webp,
-    responses={
-        200: {"description": "WebP of at most 320 px a side.", "content": _WEBP},
-        **_UNCHANGED,
-        **responses(ItemNotFoundError, NotKeptError, ResultNotReadyError),
-    },
-)
+@router.get("/photo-thumbnail", **_THUMBNAIL)
 def get_photo_thumbnail(
     item_id: uuid.UUID,
     resources: ResourcesDep,

@@ -31,6 +31,7 @@ STORABLE = r"^[^\x00]*$"
 
 Key = Annotated[str, StringConstraints(min_length=1, max_length=1_200, pattern=STORABLE)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=4_096, pattern=STORABLE)]
+LeftOutReason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=STORABLE)]
 CustomId = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=STORABLE)]
 MetadataName = Annotated[str, StringConstraints(max_length=64, pattern=STORABLE)]
 MetadataText = Annotated[str, StringConstraints(max_length=MAX_METADATA_CHARS, pattern=STORABLE)]
@@ -85,6 +86,18 @@ class UploadRef(_Row):
     name: Name = Field(description="Your own path of the file.")
 
 
+class LeftOutRef(BaseModel):
+    """A file beside the photos that you did not upload."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name = Field(description="Your own path of the file.")
+    left_out: LeftOutReason = Field(
+        description="Why. The file is an item that failed, so that the job's report names it.",
+        examples=["It is a text"],
+    )
+
+
 class KeyRef(_Row):
     """An object in S3."""
 
@@ -137,7 +150,7 @@ class Source(BaseModel):
         description="A zip file of photos, in S3 or uploaded. An uploaded one is deleted when it "
         "is unpacked.",
     )
-    uploads: Annotated[list[UploadRef], StopAtFirst()] | None = Field(
+    uploads: Annotated[list[UploadRef | LeftOutRef], StopAtFirst()] | None = Field(
         None, description="Files that you sent to URLs of POST /v1/uploads.", min_length=1
     )
     urls: Annotated[list[PhotoUrl | UrlRef], StopAtFirst()] | None = Field(
@@ -165,7 +178,7 @@ class Source(BaseModel):
         return [_given(one) for one in self.uploads or ()]
 
 
-def _given(row: _Row) -> dict[str, Any]:
+def _given(row: BaseModel) -> dict[str, Any]:
     return row.model_dump(exclude_none=True)
 
 

@@ -15,14 +15,12 @@ from typing import IO, Protocol
 from api.sources.source_policy import plain_name
 from shared.errors import (
     BadArchiveError,
-    CameraRawError,
     FileTooLargeError,
     HiddenFileError,
     MattingError,
-    NotAnImageError,
 )
 from shared.job_store import NewItem
-from shared.photo_kinds import HEAD_BYTES, PHOTO_ENDINGS, other_kind, photo_kind, raw_kind
+from shared.photo_kinds import HEAD_BYTES, PHOTO_ENDINGS, photo_kind, refusal
 from shared.photo_names import is_hidden, is_never_a_photo
 from shared.settings import Settings
 
@@ -148,14 +146,12 @@ def _says_nothing(name: str) -> bool:
 
 
 def _refuse_other_files(head: bytes, name: str) -> None:
-    """Raise NotAnImageError or CameraRawError for a file that is no photo, before the rest of it is
-    unpacked. A file that is named like a photo is one, damaged or not: a worker looks at it.
+    """Raise the `refusal` of a file that is no photo, before the rest of it is unpacked. A file
+    that is named like a photo is one, damaged or not: a worker looks at it.
     """
     if photo_kind(head) or PurePosixPath(name.lower()).suffix in PHOTO_ENDINGS:
         return
-    if raw := raw_kind(head):
-        raise CameraRawError(f"The file is camera raw ({raw})")
-    raise NotAnImageError(f"The file is {other_kind(head) or 'no photo'}")
+    raise refusal(head)
 
 
 def _names(entries: Sequence[zipfile.ZipInfo]) -> list[str]:

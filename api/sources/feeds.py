@@ -16,7 +16,7 @@ from typing import Any
 
 from api.schemas.report_columns import COLUMNS, URL_COLUMNS
 from api.schemas.requests import Feed
-from shared.errors import BadManifestError
+from shared.errors import BadManifestError, LeftOutError
 
 PHOTO_NUMBER = "photo_number"
 """The column that tells several photos of one product apart, from 1."""
@@ -35,6 +35,13 @@ IMAGE_COLUMNS = (
     "picture",
     "img_url",
     "img",
+    "image_urls",
+    "image_urls_(x,y,z...)",
+    "images",
+    "cover_media_url",
+    "picurl",
+    "bild_url",
+    "bild",
 )
 """Names that people give the photo's column in a list of their own; the first that is there counts.
 """
@@ -163,6 +170,11 @@ def reader_of(header: Sequence[str], feed: Feed | None) -> Reader:
     if names & {"key", "url"}:
         return _plain_rows
     image = next((name for name in IMAGE_COLUMNS if name in names), None)
+    if image is None and any("://" in name for name in header):
+        raise BadManifestError(
+            "The first row holds an address, so the list has no header. Begin it with the names of "
+            "its columns, such as id,url"
+        )
     if image is None:
         raise BadManifestError(
             "The header has neither a column `key` nor a column `url`, nor one for images"
@@ -185,7 +197,9 @@ def _recognised(names: set[str]) -> Feed:
 
 
 def _own_name(name: str) -> str:
-    """The name of a column that is given back, in spelling that means nothing in a manifest."""
+    """A column's name as the report returns it. `key`, `url`, `upload` and `id` are written in
+    capitals, because a manifest gives them a meaning.
+    """
     if _is_option(name):
         return name.lower()
     return name.upper() if name in ("key", "url", "upload", "id") else name
@@ -207,7 +221,8 @@ def _report_rows(cells: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Rows of a report, as rows of a new list: id, options and own columns stay."""
     place = cells.get("source", "")
     if not place or place.startswith("row:"):
-        yield BadRow("names no photo in `source`")
+        was_left_out = cells.get("error_code") == LeftOutError.code
+        yield RowWithoutPhoto() if was_left_out else BadRow("names no photo in `source`")
         return
     own = {
         _TWICE.sub(r"\1", QUOTED.sub("", name)): QUOTED.sub("", value)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from shared.errors import BadManifestError
 
 FEW_ZEROS = 32
-"""So many zero bytes may be in the sample: some exports have one in a cell, which costs its row
+"""Most zero bytes in the sample. Some exports have a zero byte in a cell, which costs its row
 alone. More, or two in a row, are the sign of a file that is no text.
 """
 

@@ -22,10 +22,13 @@ MAX_COLUMNS = 500
 MEANT = frozenset({"key", "url", "id"})
 """Columns that decide: they may come only once."""
 
+WEB_PAGES = (b"<!doctype html", b"<html")
+
 _END = "\x00end"
-"""Stands behind the last line: a quote that is never closed swallows it."""
+"""A mark behind the last line. If a cell contains it, a quote was never closed."""
 
 _QUOTED_PARTS = re.compile(r'"(?:[^"]|"")*"')
+_TEXT_FORMULA = re.compile(r'^="([^"]*)"$')
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 """Excel's own way to name the delimiter."""
 
@@ -47,6 +50,8 @@ def read_rows(chunks: Iterable[bytes], feed: Feed | None = None) -> Iterator[dic
         if len(head) > MAX_LINE_CHARS and not head.strip(b"\0 \t\r\n"):
             raise BadManifestError("The list begins with nothing but blanks")
     everything = chain([head], rest)
+    if shown[:20].lower().startswith(WEB_PAGES):
+        raise BadManifestError("The file is a web page, no list")
     if shown.startswith(b"<"):
         return xml_rows(everything)
     lines = lines_of(everything)
@@ -55,6 +60,11 @@ def read_rows(chunks: Iterable[bytes], feed: Feed | None = None) -> Iterator[dic
         raise BadManifestError("The list is empty")
     if line.lstrip().startswith("{"):
         return _json_rows(chain([line], lines))
+    if line.lstrip().startswith("["):
+        raise BadManifestError(
+            "The list is a JSON array. Write each object on a line of its own, without brackets "
+            "around them and commas between them"
+        )
     return _csv_rows(line, lines, feed)
 
 
@@ -116,7 +126,7 @@ def _delimiter_of(header: str) -> str:
 
 
 def _header(cells: Sequence[str]) -> list[str]:
-    """The names of the columns; an empty one is a column of no meaning. Raises BadManifestError."""
+    """The names of the columns; a column without a name is ignored. Raises BadManifestError."""
     names = [_bare(cell) for cell in cells]
     if _END in "".join(names):
         raise BadManifestError("The list has no rows, or a quote in its header is never closed")
@@ -160,5 +170,7 @@ def _rows_of(
 
 
 def _bare(cell: str) -> str:
-    """A cell without blanks around it."""
-    return cell.strip().strip(INVISIBLE).strip()
+    """A cell without blanks around it, and without the formula that keeps Excel from taking it for
+    a number: `="00123"` is 00123.
+    """
+    return _TEXT_FORMULA.sub(r"\1", cell.strip().strip(INVISIBLE).strip())

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from api.sources.feeds import BadRow
 from api.sources.source_policy import SourcePolicy, name_of_url, photo_address, plain_name
 from shared.database_text import without_unstorable_text
-from shared.errors import BadManifestRowError, InvalidOptionsError, MattingError
+from shared.errors import BadManifestRowError, InvalidOptionsError, LeftOutError, MattingError
 from shared.job_store import NewItem
 from shared.options import Options
 from shared.validation_words import describe_validation
@@ -43,7 +43,7 @@ class RowReader:
         try:
             return self._item(row)
         except MattingError as error:
-            named = str(row.get("key") or row.get("url") or f"row {number}")
+            named = str(row.get("key") or row.get("url") or row.get("name") or f"row {number}")
             return NewItem(
                 name=plain_name(named)[:1_024],
                 source=f"row:{number}",
@@ -55,6 +55,8 @@ class RowReader:
     def _item(self, row: Row) -> NewItem:
         if isinstance(row, BadRow):
             raise BadManifestRowError(row.problem)
+        if (reason := row.get("left_out")) and row.keys() == {"name", "left_out"}:
+            raise LeftOutError(str(reason))
         key, url, upload = row.get("key") or None, row.get("url") or None, row.get("upload") or None
         if (key is None) + (url is None) + (upload is None) != 2:
             raise BadManifestRowError

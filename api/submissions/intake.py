@@ -21,7 +21,7 @@ from api.sources.source_policy import (
     webhook_address,
 )
 from shared import job_store
-from shared.errors import ConflictError, MattingError, RequestTooLargeError
+from shared.errors import ConflictError, LeftOutError, MattingError, RequestTooLargeError
 from shared.job_store import NewItem
 from shared.models import Job, new_id
 from shared.telemetry import get_logger
@@ -177,9 +177,10 @@ def _find_source(
     """Hashes, because sources may have a kilobyte each."""
     for number, row in enumerate(rows, 1):
         item = reader.item(row, number)
-        if item.error is not None:  # here the caller still gets the error
-            raise item.error
-        photos.add(hash(item.source))
+        if item.error is not None and not isinstance(item.error, LeftOutError):
+            raise item.error  # here the caller still gets the error
+        if item.error is None:
+            photos.add(hash(item.source))
         if number <= INLINE_ROWS:
             items.append(item)
     if len(rows) <= INLINE_ROWS:

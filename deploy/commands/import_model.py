@@ -105,7 +105,7 @@ def _three(text: str, option: str) -> tuple[float, float, float]:
 
 def check_name(name: str) -> None:
     """Raise BadParameter for a name that can't be a folder and a queue, and for `builtin`."""
-    from shared.queue import MODEL_NAME
+    from shared.options import MODEL_NAME
 
     if not MODEL_NAME.fullmatch(name) or name == "builtin":
         raise typer.BadParameter(f"{name!r} is not a valid model name")

@@ -42,6 +42,9 @@ from deploy.commands.progress import (
 from deploy.commands.summary import tally
 from deploy.commands.watch_folder import FolderWatch, watch_until_stopped
 
+MOST_LEFT_OUT_NAMED = 10_000
+"""Files beside the photos that a job's report names; a job may have a limited number of rows."""
+
 
 def submit(
     sources: Annotated[
@@ -104,6 +107,9 @@ def submit(
                 task = progress.task_ids[0]
                 job = client.submit_files(
                     photos.files,
+                    left_out=[
+                        (one.name, one.reason) for one in photos.left_out[:MOST_LEFT_OUT_NAMED]
+                    ],
                     journal=upload_journal(client, photos),
                     on_sent=lambda count: progress.advance(task, count),
                     **settings,

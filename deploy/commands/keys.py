@@ -158,7 +158,7 @@ def _open_database(data: Path) -> Iterator["Database"]:
         if not file.exists():
             raise StackError(f"There is no database in {data}: run `matting up` first")
         url = f"sqlite:///{file.absolute()}"
-    database = Database(Settings(database_url=url).database_url, process="keys")
+    database = Database.of(Settings(database_url=url), process="keys")
     try:
         yield database
     finally:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -11,54 +11,29 @@ from api.client import Item, Job, MattingClient
 MOST_COUNTED = 50_000
 """Images whose rules are counted; a larger job's are in its report."""
 
-RULES: Sequence[tuple[re.Pattern[str], str]] = [
+RULES = (
+    ("The (width|height|longest side) is", "requires at least", "too small", "add enlarge=true"),
+    ("The longest side is", "accepts at most", "too large", "set max_side_px"),
+    ("It has", "accepts at most", "too large", "set max_megapixels"),
+    ("The file has", "accepts at most", "too many bytes", "set max_bytes"),
+    ("The file has", "requires at least", "too few bytes", "raise quality"),
+    ("Width / height is", "requires", "the wrong shape", "set canvas"),
+    ("The format is", "accepts", "the wrong format", "set format"),
+    ("The colour", "requires", "the wrong colours", "set colour_profile=srgb"),
+    ("The subject (fills|is)", "requires at least", "a subject too small", "set scale"),
+    ("The subject fills", "accepts at most", "a subject too large", "set scale"),
+)
+"""How the sentences of worker.imaging.marketplace_rules begin and what follows the marketplace's
+name; what this means for the whole job, and what to do."""
+
+WITHOUT_MARKET = (
     (
-        re.compile(r"^The (width|height|longest side) is .*; (?P<market>.+?) requires at least"),
-        "too small for {market} (add enlarge=true)",
-    ),
-    (
-        re.compile(r"^The longest side is .*; (?P<market>.+?) accepts at most"),
-        "too large for {market} (set max_side_px)",
-    ),
-    (
-        re.compile(r"^It has .* MP; (?P<market>.+?) accepts at most"),
-        "too large for {market} (set max_megapixels)",
-    ),
-    (
-        re.compile(r"^The file has .* bytes; (?P<market>.+?) accepts at most"),
-        "too many bytes for {market} (set max_bytes)",
-    ),
-    (
-        re.compile(r"^The file has .* bytes; (?P<market>.+?) requires at least"),
-        "too few bytes for {market} (raise quality)",
-    ),
-    (
-        re.compile(r"^Width / height is .*; (?P<market>.+?) requires"),
-        "the wrong shape for {market} (set canvas)",
-    ),
-    (
-        re.compile(r"^The format is .*; (?P<market>.+?) accepts"),
-        "the wrong format for {market} (set format)",
-    ),
-    (
-        re.compile(r"^The colour .*; (?P<market>.+?) requires"),
-        "the wrong colours for {market} (set colour_profile=srgb)",
-    ),
-    (
-        re.compile(r"^The subject (fills|is) .*; (?P<market>.+?) requires at least"),
-        "a subject too small for {market} (set scale)",
-    ),
-    (
-        re.compile(r"^The subject fills .*; (?P<market>.+?) accepts at most"),
-        "a subject too large for {market} (set scale)",
-    ),
-    (
-        re.compile(r"^The background is not white|background are not exactly white$"),
+        "The background is not white|.*background are not exactly white$",
         "without a pure white background (set background=white)",
     ),
-    (re.compile(r"^There is no subject"), "without a subject"),
-]
-"""What the sentences of worker.imaging.marketplace_rules mean for the whole job, and what to do."""
+    ("There is no subject", "without a subject"),
+)
+"""The same for sentences that name no marketplace."""
 
 
 @dataclass(slots=True)
@@ -93,7 +68,7 @@ class Tally:
 
     def add_rules(self, unmet: Iterable[str]) -> None:
         """Count the rules that one image fails, each kind once."""
-        self.unmet.update(dict.fromkeys(map(_kind, unmet)).keys())
+        self.unmet.update(dict.fromkeys(map(kind_of, unmet)).keys())
 
 
 def tally(client: MattingClient, job: Job) -> Tally:
@@ -126,8 +101,12 @@ def _rules_of(item: Item) -> Iterable[str]:
     return (rule for output in item["outputs"] for rule in output["unmet"])
 
 
-def _kind(rule: str) -> str:
-    for pattern, words in RULES:
-        if match := pattern.search(rule):
-            return words.format(**match.groupdict())
+def kind_of(rule: str) -> str:
+    """What a sentence of the rules means for the whole job; the sentence itself if it is new."""
+    for begin, verb, what, remedy in RULES:
+        if match := re.match(f"{begin} .*?; (?P<market>.+?) {verb}", rule):
+            return f"{what} for {match['market']} ({remedy})"
+    for begin, words in WITHOUT_MARKET:
+        if re.match(begin, rule):
+            return words
     return rule

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -34,6 +35,7 @@ from shared.errors import (
     StorageKeyError,
 )
 from shared.queue import make_app, queue_depth, queue_facts, try_to_write
+from shared.redis_connection import RedisAddress, refuse_cluster
 from shared.settings import Settings
 from shared.storage import Storage
 
@@ -61,7 +63,7 @@ def secrets(settings: Settings) -> str:
 @contextmanager
 def _open_database(settings: Settings) -> Iterator[Database]:
     """Open the database. Raises CheckFailed when it is unavailable."""
-    opened = Database(settings.database_url, process="doctor")
+    opened = Database.of(settings, process="doctor")
     try:
         yield opened
     except DatabaseError as error:
@@ -75,6 +77,12 @@ def _database_fix(database: Database, message: str) -> str:
     if database.is_sqlite:
         return f"Make the folder of {url.database} (MATTING_DATABASE_URL) exist and be writable"
     where = f"-h {url.host or url.query.get('host', 'localhost')} -p {url.port or 5432}"
+    if re.search(r"certificate|SSL", message):
+        return (
+            "Name the CA's file in MATTING_DATABASE_URL: "
+            "?sslmode=verify-full&sslrootcert=/certs/ca.pem; the host in the URL must be in the "
+            "server's certificate (docs/managed.md)"
+        )
     if re.search(r"password|role .* does not exist|no pg_hba.conf entry", message):
         return (
             f"Find the valid password with psql {where} -U {url.username} {url.database} and put "
@@ -93,6 +101,16 @@ def database(settings: Settings) -> str:
         opened.ping()
         current, newest = opened.revisions()
         kind = opened.url.get_backend_name()
+        if not opened.has_time_limits():
+            raise CheckFailed(
+                "The server does not apply this service's time limits: MATTING_DATABASE_URL is a"
+                " pooler",
+                "Set MATTING_DATABASE_DIRECT_URL to the database's own address",
+            )
+        if settings.database_direct_url:
+            kind += " through a pooler"
+        if mode := opened.url.query.get("sslmode"):
+            kind += f" (TLS: {mode})"
     if current != newest:
         raise CheckFailed(
             f"The schema is at revision {current}; the code needs {newest}", "matting migrate"
@@ -140,6 +158,7 @@ def queue(settings: Settings) -> str:
     """Check that Redis answers, accepts writes, and evicts no messages."""
     opened = make_app(settings)
     try:
+        refuse_cluster(settings)
         facts, depth = queue_facts(opened), queue_depth(opened)
         try_to_write(opened)
     except QueueError as error:
@@ -157,12 +176,29 @@ def queue(settings: Settings) -> str:
         if facts.get("aof_enabled")
         else "not persistent (lost messages are published again)"
     )
-    return f"Redis {facts.get('redis_version', '?')}, {kept}, {depth} messages waiting"
+    name = _redis_name(facts, RedisAddress.of(settings))
+    return f"{name}, {kept}, {depth} messages waiting"
+
+
+def _redis_name(facts: dict[str, Any], address: RedisAddress) -> str:
+    """Program, version, and how it is reached."""
+    program = "Valkey" if "valkey_version" in facts else "Redis"
+    version = facts.get("valkey_version") or facts.get("redis_version", "?")
+    ways = [f"primary {address.master} of Sentinel"] if address.sentinels else []
+    if address.tls:
+        verified = address.tls["ssl_cert_reqs"] == "required"
+        ways.append("TLS" if verified else "TLS without verification")
+    return f"{program} {version}" + (f" ({', '.join(ways)})" if ways else "")
 
 
 def _queue_fix(message: str) -> str:
     cli = "redis-cli -u $MATTING_REDIS_URL"
     lowered = message.lower()
+    if "certificate" in lowered or "ssl" in lowered:
+        return (
+            "Name the CA's file in MATTING_REDIS_URL: rediss://…?ssl_ca_certs=/certs/ca.pem; the "
+            "host in the URL must be in the server's certificate (docs/managed.md)"
+        )
     if re.search(r"auth|username-password|noperm", lowered):
         return (
             "Put the user and password of this Redis into MATTING_REDIS_URL: "
@@ -189,6 +225,7 @@ def storage(settings: Settings) -> str:
         opened.put(key, b"matting doctor", "text/plain")
         read = opened.get(opened.bucket, key, 100)
         opened.delete_many([key])
+        source = opened.credentials_source
     except MattingError as error:
         raise CheckFailed(f"{endpoint}: {error.detail}", _storage_fix(error, settings)) from error
     finally:
@@ -198,7 +235,7 @@ def storage(settings: Settings) -> str:
             f"{endpoint} returned other bytes than were written",
             "Check the proxies between this machine and the storage",
         )
-    return f"{endpoint}, bucket {opened.bucket}: wrote, read, deleted"
+    return f"{endpoint}, bucket {opened.bucket}: wrote, read, deleted (access key: {source})"
 
 
 def _storage_fix(error: MattingError, settings: Settings) -> str:
@@ -208,15 +245,13 @@ def _storage_fix(error: MattingError, settings: Settings) -> str:
         case StorageKeyError():
             return (
                 "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to a key of "
-                f"{settings.s3_endpoint_url or 'AWS'}, then restart API and workers"
+                f"{settings.s3_endpoint_url or 'AWS'}, or give this machine a role (docs/aws.md), "
+                "then restart API and workers"
             )
         case BucketMissingError():
             return "Create it with matting prepare, or correct MATTING_S3_BUCKET"
     if isinstance(error, SourceDeniedError) or "refuses" in error.detail:
-        return (
-            "Allow this key s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on "
-            f"{settings.s3_bucket}"
-        )
+        return f"Allow this key the actions of deploy/aws/policy.json on {settings.s3_bucket}"
     if settings.s3_endpoint_url is None:
         return "Set MATTING_S3_ENDPOINT_URL; without it the storage is AWS"
     return (

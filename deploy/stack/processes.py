@@ -3,7 +3,6 @@
 The kernel stops a child when its parent dies, so a killed `matting demo` leaves no processes.
 """
 
-import ctypes
 import os
 import shutil
 import signal
@@ -18,14 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared.errors import StackError
+from shared.parent_death import end_with_parent
 
 MAX_LOG_BYTES = 50 * 1024**2
 """Size at which a log is rotated. A worker writes one line per image: about 80,000 images."""
-
-PR_SET_PDEATHSIG = 1
-"""prctl(2) option: the signal that a process gets when its parent dies."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass
@@ -130,7 +125,7 @@ def _interrupt_held() -> Iterator[None]:
 
 
 def _die_with_parent() -> None:
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent(signal.SIGTERM)
 
 
 def wait_until(check: Callable[[], bool], process: Process, *, timeout_s: float) -> None:

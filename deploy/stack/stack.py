@@ -43,12 +43,15 @@ from shared.jobs import Scope
 from shared.settings import Settings
 from shared.storage import Storage
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 180
 WORKER_START_TIMEOUT_S = 300
 """A large model takes minutes to load and warm up on a slow machine."""
 
 STOP_GRACE_S = 30
 """Longer than a worker needs for its batches in flight."""
+
+_OF_AWS = ("MATTING_S3_ADDRESSING", "MATTING_S3_ENCRYPTION", "MATTING_S3_KMS_KEY_ID")
+"""Settings of an installation on AWS, which the embedded S3 does not understand."""
 
 FLOWER_COLUMNS = "uuid,kwargs,state,received,started,runtime,worker"
 """Flower's columns. The column `kwargs` shows the job and the file of each image."""
@@ -116,17 +119,18 @@ class Stack:
         self._start_s3(ports["s3"], s3_access, s3_secret)
         self._report("starting database")
         api_key = self._prepare(s3_access, s3_secret)
-        self._report("starting API")
+        # These don't wait for each other: each start keeps one core busy.
+        self._report("starting API, worker (loads and warms the model) and Flower")
         api_url = http_url(own_address(self._host), ports["api"])
-        self._start_api(ports["api"])
-        self._report("starting worker (loads and warms the model)")
+        flower_url = f"http://127.0.0.1:{ports['flower']}"
+        api = self._start_api(ports["api"])
         for _ in range(self._worker_count):
             self.add_worker()
+        flower = self._start_flower(ports["flower"])
+        wait_until(lambda: _is_healthy(api_url), api, timeout_s=START_TIMEOUT_S)
         for worker in self.workers:
             self.wait_for_worker(worker)
-        self._report("starting Flower")
-        flower_url = f"http://127.0.0.1:{ports['flower']}"
-        self._start_flower(ports["flower"])
+        wait_until(lambda: answers(ports["flower"]), flower, timeout_s=START_TIMEOUT_S)
         self.address = StackAddress(api_url, flower_url, self.env["MATTING_S3_ENDPOINT_URL"])
         remember_ports(self.data, ports)
         self.secrets = StackSecrets(s3_access, s3_secret, api_key)
@@ -148,9 +152,11 @@ class Stack:
             key: value for key, value in self.env.items() if value and key.startswith("MATTING_")
         }
         values = {key.removeprefix("MATTING_").lower(): value for key, value in named.items()}
+        own: dict[str, str | None] = {"AWS_SESSION_TOKEN": None, "s3_addressing": "auto"}
+        own |= dict.fromkeys(("s3_encryption", "s3_kms_key_id"))
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            values[name] = self.env[name]
-        return Settings.model_validate(values)
+            own[name] = self.env[name]
+        return Settings.model_validate(values | own)
 
     def add_samples(self, photos: Path) -> None:
         """Put photos below `samples/` of the bucket, where the examples in the API's documentation
@@ -196,12 +202,18 @@ class Stack:
     def _environment(self, ports: dict[str, int], access: str, secret: str) -> dict[str, str]:
         cores = len(os.sched_getaffinity(0))
         return {
-            **{key: value for key, value in os.environ.items() if "proxy" not in key.lower()},
+            **{
+                key: value
+                for key, value in os.environ.items()
+                # its own S3 has keys of its own: no role, profile or token of this machine's user
+                if "proxy" not in key.lower() and not key.startswith("AWS_")
+            },
             "MATTING_DATABASE_URL": f"sqlite:///{self.data / 'matting.db'}",
             "MATTING_REDIS_URL": f"redis://127.0.0.1:{ports['redis']}/0",
             "MATTING_S3_ENDPOINT_URL": http_url(own_address(self._host), ports["s3"]),
             "MATTING_S3_PUBLIC_ENDPOINT_URL": http_url(network_address(self._host), ports["s3"]),
             "MATTING_S3_BUCKET": "matting",
+            **dict.fromkeys(_OF_AWS, ""),
             "MATTING_MODELS_DIR": os.environ.get("MATTING_MODELS_DIR", str(self.data / "models")),
             "MATTING_FLOWER_URL": f"http://127.0.0.1:{ports['flower']}",
             "MATTING_CPU_THREADS": str(max(1, cores // self._worker_count)),
@@ -282,8 +294,8 @@ class Stack:
             json.dump(asdict(StackSecrets(access, secret, api_key)), file)
         return api_key
 
-    def _start_api(self, port: int) -> None:
-        process = self._spawn(
+    def _start_api(self, port: int) -> Process:
+        return self._spawn(
             "api",
             _python_module(
                 "uvicorn api.app:app --http api.http.connections:HeaderTimeoutProtocol "
@@ -292,26 +304,21 @@ class Stack:
             ),
         )
 
-        url = http_url(own_address(self._host), port)
-
-        def healthy() -> bool:
-            try:
-                answer = httpx.get(f"{url}/healthz", trust_env=False)
-            except httpx.TransportError:
-                return False
-            return answer.status_code == 200
-
-        wait_until(healthy, process, timeout_s=START_TIMEOUT_S)
-
-    def _start_flower(self, port: int) -> None:
-        process = self._spawn(
+    def _start_flower(self, port: int) -> Process:
+        return self._spawn(
             "flower",
             _python_module(
                 f"celery -A shared.queue flower --address=127.0.0.1 --port={port} "
                 f"--max_tasks=10000 --tasks_columns={FLOWER_COLUMNS} --logging=warning"
             ),
         )
-        wait_until(lambda: answers(port), process, timeout_s=START_TIMEOUT_S)
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def _python_module(command: str) -> list[str]:

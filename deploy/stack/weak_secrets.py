@@ -31,9 +31,10 @@ def _secrets(settings: Settings, env: Mapping[str, str]) -> Iterator[tuple[str, 
     # A URL without a host or without a password is skipped: a local server may need none.
     for url, name in (
         (settings.database_url, "MATTING_DATABASE_URL"),
-        (settings.redis_url, "MATTING_REDIS_URL"),
+        (settings.database_direct_url, "MATTING_DATABASE_DIRECT_URL"),
+        (settings.redis_url.split(";")[0], "MATTING_REDIS_URL"),
     ):
-        parts = urlsplit(url)
+        parts = urlsplit(url or "")
         if parts.hostname and parts.password is not None:
             yield f"the password in {name}", unquote(parts.password)
     if settings.aws_secret_access_key is not None:

@@ -49,6 +49,13 @@ class HiddenFileError(ImageError):
     remedy = "If it is a photo of yours, rename it and submit it again."
 
 
+class LeftOutError(ImageError):
+    """The file was left where it is: it is no photo."""
+
+    code = "left-out"
+    remedy = "Nothing to do, unless it should be cut out: then submit it again as JPEG or PNG."
+
+
 class TruncatedImageError(ImageError):
     """The image file is cut off or damaged."""
 
@@ -128,7 +135,10 @@ class RequesterPaysError(ImageError):
     """The bucket hands out its objects only to those who pay for the request."""
 
     code = "requester-pays"
-    remedy = "Copy the photos to a bucket of your own, or switch off Requester Pays, then retry."
+    remedy = (
+        "Copy the photos to a bucket of your own, or ask the operator to add this one to "
+        "MATTING_REQUESTER_PAYS_BUCKETS, then retry."
+    )
 
 
 class BucketElsewhereError(ImageError):

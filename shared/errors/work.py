@@ -41,8 +41,8 @@ class StorageKeyError(StorageError):
 
     code = "storage-key-refused"
     remedy = (
-        "Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY and restart the service. Work waits; "
-        "nothing is lost."
+        "Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the role of this machine or "
+        "service account, and restart the service. Work waits; nothing is lost."
     )
 
 

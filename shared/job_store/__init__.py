@@ -89,7 +89,7 @@ from shared.job_store.reading import (
     list_jobs,
     recent_rate,
 )
-from shared.job_store.reuse import EarlierResult, find_earlier_results
+from shared.job_store.reuse import find_earlier_results
 from shared.job_store.review import record_verdict
 from shared.job_store.submissions import (
     find_submission,
@@ -150,7 +150,6 @@ __all__ = [
     "Claim",
     "ClaimedDeliveries",
     "DeletedJobs",
-    "EarlierResult",
     "NamedUploads",
     "NewItem",
     "NewVersion",

@@ -2,28 +2,14 @@
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
+from shared.earlier_result import EarlierResult
 from shared.job_store.conditions import each_text, is_value
 from shared.jobs import ItemStatus
 from shared.models import Item, Job
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EarlierResult:
-    """The result of an earlier image with the same fingerprint."""
-
-    result_key: str
-    outputs: list[dict[str, Any]] | None
-    review_reasons: list[str]
-    matte_model: str | None
-    width: int
-    height: int
-    output_bytes: int
 
 
 def find_earlier_results(

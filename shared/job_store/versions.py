@@ -48,7 +48,7 @@ class NewVersion:
     matte_key: str | None = None
     """The stored matte to use instead of a network's."""
     instead_of: frozenset[int] | None = None
-    """Only if the item shows one of these versions; None: whichever it shows."""
+    """Make it only if the item shows one of these versions. None: always."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +76,9 @@ class Version:
 def begin_version(
     session: Session, item_id: uuid.UUID, new: NewVersion, *, api_key_id: uuid.UUID, kept: int
 ) -> tuple[Item, dict[str, Any]]:
-    """Ask for a version of a succeeded item; returns the item and its job's options. Of the ended
-    versions the first, the one that the item shows and the last `kept` stay. A network's version
-    counts for the quota like any image.
+    """Ask for a version of a succeeded item; returns the item and its job's options. Of the
+    versions that have ended, these stay: the first, the one that the item shows, and the last
+    `kept`. A network's version counts for the quota like any image.
 
     Raises ItemNotFoundError, ResultNotReadyError, RedoPendingError, MatteChangedError,
     QuotaExceededError.
@@ -91,7 +91,7 @@ def begin_version(
 
 
 MOST_REDONE = 1_000
-"""Rejected images of a job that one transaction lets be made again; it takes about a second."""
+"""Most rejected images of a job that are made again in one transaction; it takes about a second."""
 
 
 def redo_rejected(
@@ -102,9 +102,9 @@ def redo_rejected(
     api_key_id: uuid.UUID,
     kept: int,
 ) -> tuple[list[uuid.UUID], int]:
-    """Ask for a version of each rejected item of a job of which none is being made, up to
-    MOST_REDONE of them. Returns the jobs that make them, and how many items are left, counted up
-    to MOST_REDONE. `make` gets an item and its job's options.
+    """Ask for a version of each rejected item of a job, up to MOST_REDONE of them. Items whose
+    version is being made already are passed over. Returns the jobs that make them, and how many
+    items are left, counted up to MOST_REDONE. `make` gets an item and its job's options.
 
     Raises QuotaExceededError unless all of them fit, and what `make` raises; then nothing is done.
     """
@@ -204,7 +204,7 @@ def _of_item(item: Item) -> sa.Select[Any]:
 
 
 def _is_being_made(statement: sa.Select[Any], job_id: uuid.UUID) -> sa.Select[Any]:
-    """Only of jobs that still make versions of a job's items."""
+    """Limit a query to jobs that are still making versions of this job's items."""
     return statement.where(
         Job.of_job_id.is_not(None),
         Job.of_job_id == job_id,
@@ -231,7 +231,9 @@ def _version_jobs(
 
 
 def _first_versions(session: Session, origin: Job, items: Sequence[Item]) -> list[Job]:
-    """Copies of the first results' rows, made before the second: most items have no versions."""
+    """Copy the rows of first results, before the second version is made. Most items have one result
+    only, and need no copy.
+    """
     made = [
         Job(
             id=new_id(),

@@ -46,7 +46,9 @@ def test_a_second_start_finds_the_jobs_of_the_first_and_ctrl_c_stops_cleanly(
     printed = []
     for _ in range(2):
         with running(
-            "up", "--data", str(data), "--port", "0", "--host", "0.0.0.0", cwd=tmp_path
+            *("up", "--data", str(data), "--port", "0", "--host", "0.0.0.0"),
+            cwd=tmp_path,
+            MATTING_SECOND_MODEL="none",  # it takes seconds to warm up
         ) as up:
             assert up.stderr is not None
             text = ""

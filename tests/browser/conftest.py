@@ -48,7 +48,11 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="package")
 def stack(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The running system."""
-    env = {"MATTING_REUSE_RESULTS": "false", "MATTING_SESSION_SECRET": "s" * 40}
+    env = {
+        "MATTING_REUSE_RESULTS": "false",
+        "MATTING_SESSION_SECRET": "s" * 40,
+        "MATTING_SECOND_MODEL": "none",  # it takes seconds to warm up
+    }
     with Stack(tmp_path_factory.mktemp("stack"), env=env) as stack:
         yield stack
 

@@ -147,7 +147,7 @@ class System:
         command = [program("redis-server"), "--port", str(self._redis_port)]
         command += ["--bind", "127.0.0.1", "--appendonly", "yes", "--save", ""]
         self._run("redis", [*command, "--dir", str(self.folder / "redis")])
-        wait_until(self._redis_answers, self.parts["redis"], timeout_s=30)
+        wait_until(self._redis_answers, self.parts["redis"], timeout_s=180)
 
     def start_api(self) -> None:
         """Start the API and wait until it answers."""
@@ -155,7 +155,7 @@ class System:
         command += ["--http", "api.http.connections:HeaderTimeoutProtocol"]
         command += ["--log-level", "warning", "--no-access-log", "--timeout-graceful-shutdown", "5"]
         self._run("api", [sys.executable, "-m", *command])
-        wait_until(self._api_answers, self.parts["api"], timeout_s=60)
+        wait_until(self._api_answers, self.parts["api"], timeout_s=180)
 
     def start_worker(self, name: str, **env: str) -> None:
         """Start a worker. `wait_for_worker` waits until it is warm."""
@@ -207,7 +207,7 @@ class System:
         command = [program("rclone"), "serve", "s3", "--addr", f"127.0.0.1:{self._s3_port}"]
         command += ["--config", "/dev/null", "--auth-key", "faults-access,faults-secret-key"]
         self._run("s3", [*command, str(self.folder / "s3")])
-        wait_until(lambda: answers(self._s3_port), self.parts["s3"], timeout_s=30)
+        wait_until(lambda: answers(self._s3_port), self.parts["s3"], timeout_s=180)
 
     def _stop_all(self) -> None:
         for name in ("worker-1", "worker-2", "api", "s3", "redis"):

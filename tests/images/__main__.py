@@ -112,7 +112,7 @@ def _services(work: Path) -> Iterator[dict[str, str]]:
             command[0] = program(command[0])
             process = start(name, command, log=work / "log" / name, folder=work, env={})
             closing.callback(process.stop, 10)
-            wait_until(lambda port=port: answers(port), process, timeout_s=30)  # type: ignore[misc]
+            wait_until(lambda port=port: answers(port), process, timeout_s=180)  # type: ignore[misc]
         yield {
             "MATTING_DATABASE_URL": f"sqlite:///{work / 'tmp' / 'matting.db'}",
             "MATTING_REDIS_URL": f"redis://127.0.0.1:{redis}/0",

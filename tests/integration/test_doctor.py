@@ -161,7 +161,7 @@ def own_redis(tmp_path: Path) -> Iterator[tuple[str, redis.Redis]]:
     port = free_port()
     command = [program("redis-server"), "--port", str(port), "--requirepass", "right", "--save", ""]
     process = start("redis", command, log=tmp_path / "log", folder=tmp_path, env=dict(os.environ))
-    wait_until(lambda: answers(port), process, timeout_s=20)
+    wait_until(lambda: answers(port), process, timeout_s=180)
     client = redis.Redis(port=port, password="right")
     yield f"127.0.0.1:{port}/0", client
     client.close()

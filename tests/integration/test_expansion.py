@@ -97,6 +97,32 @@ def test_a_job_that_ends_while_it_is_listed_leaves_no_file_open(
     assert open_files_without_a_name() == before
 
 
+def test_a_prefix_lists_its_photos_and_no_system_files(
+    database: Database, storage: Storage, settings: Settings, jpeg: bytes
+) -> None:
+    prefix = f"spring-{uuid.uuid4().hex}/"
+    never = ["list.csv", ".DS_Store", "a/Thumbs.db", "a/._shoe.jpg", "__MACOSX/shoe.jpg"]
+    never += ["a_$folder$", "shoe.xmp", "@eaDir/shoe.jpg", "desktop.ini"]
+    for name in ["shoe.jpg", "a/bag.HEIC", "a/readme.txt", *never]:
+        storage.put(prefix + name, jpeg, "image/jpeg")
+    with database.transaction() as session:
+        job_id = job_store.create_job(
+            session,
+            api_key_id=job_store.create_api_key(session, "tests")[0].id,
+            options={},
+            priority=5,
+            labels={},
+            source={"kind": "prefix", "prefix": f"s3://{storage.bucket}/{prefix}"},
+        ).id
+    expander = Expander(database, storage, settings)
+    while expander.expand_page(job_id):
+        pass
+    with database.transaction() as session:
+        names = session.scalars(sa.select(Item.name).where(Item.job_id == job_id))
+        assert sorted(names) == ["a/bag.HEIC", "a/readme.txt", "shoe.jpg"]
+        assert session.get_one(Job, job_id).expanded_at is not None
+
+
 class Slow(Storage):
     """The real storage, which takes several lease lengths to deliver a zip file."""
 

@@ -30,7 +30,7 @@ def flower(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         env=dict(os.environ)
         | {"MATTING_REDIS_URL": redis_url, "FLOWER_BASIC_AUTH": f"{USER}:{PASSWORD}"},
     )
-    wait_until(lambda: answers(port), part, timeout_s=60)
+    wait_until(lambda: answers(port), part, timeout_s=180)
     yield f"http://127.0.0.1:{port}"
     part.stop(10)
 

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 
 from shared import job_store
 from shared.database import Database
-from shared.errors import IdempotencyKeyReusedError, QuotaExceededError
-from shared.job_store import Settlement
+from shared.errors import IdempotencyKeyReusedError, LeftOutError, QuotaExceededError
+from shared.job_store import NewItem, Settlement
 from shared.jobs import ENDED, ITEM_TRANSITIONS, SETTLED, ItemStatus, JobStatus
 from shared.models import Item, Job
 from tests.integration.stored_jobs import (
@@ -122,6 +122,19 @@ def test_a_job_is_at_rest_when_nothing_more_happens_by_itself(database: Database
     with database.transaction() as session:
         session.execute(sa.update(Job).values(error_code=None))
     assert not job_store.is_at_rest(read(database, job_id)), "its caller holds it, and resumes it"
+
+
+def test_files_that_are_no_photos_pause_no_job(database: Database) -> None:
+    job_id = new_job(database, 2, expanded=False)
+    raw = [NewItem(name=f"{n}.arw", source=f"row:{n}", error=LeftOutError()) for n in range(6)]
+    with database.transaction() as session:
+        job_store.add_items(session, job_id, raw)
+        job_store.finish_expansion(session, job_id)
+        session.execute(sa.update(Job).values(failure_share=0.5, failure_after=1))
+    first, _ = claim(database, job_id)
+    finish(database, [Settlement(claim=first, result_key="k")])
+    job = read(database, job_id)
+    assert (job.status, job.failed) == (JobStatus.RUNNING, 6)
 
 
 def test_an_idempotency_key_is_known_until_its_job_is_deleted(database: Database) -> None:

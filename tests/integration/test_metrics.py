@@ -38,7 +38,7 @@ def client(settings: Settings, tmp_path: Path) -> Iterator[httpx.Client]:
     }
     command = [sys.executable, "-m", "uvicorn", "api.app:app", "--port", str(port)]
     process = start("api", command, log=tmp_path / "api.log", folder=Path.cwd(), env=env)
-    wait_until(lambda: answers(port), process, timeout_s=30)
+    wait_until(lambda: answers(port), process, timeout_s=180)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
         yield client
     process.stop(10)

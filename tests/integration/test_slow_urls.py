@@ -22,7 +22,7 @@ from tests.integration.test_batch_runner import Threshold
 from tests.waiting import eventually
 from worker.consumer.batch_runner import BatchRunner
 from worker.consumer.circuit_breaker import CircuitBreaker
-from worker.pipeline.photo_sources import WEB
+from worker.pipeline.in_flight import WEB
 from worker.pipeline.pipeline import Pipeline
 
 

@@ -48,6 +48,8 @@ FINAL = [
     (400, "KeyTooLongError", "Your key is too long", "key-too-long"),
     (405, "MethodNotAllowed", "not allowed against this resource", "source-refused"),
     (403, "AccessDenied", "Access Denied", "source-denied"),
+    (403, "AccessDenied", "Download cap exceeded", "source-denied"),
+    (403, "AccessDenied", "User: arn:aws:iam::1:user/m may not read it", "source-denied"),
     (403, "AllAccessDisabled", "All access has been disabled", "source-denied"),
     (403, "AccountProblem", "There is a problem with your account", "source-denied"),
     (403, "AccessDenied", "Bucket is a Requester Pays bucket", "requester-pays"),
@@ -120,6 +122,7 @@ def test_a_final_answer_is_asked_for_once_and_has_a_code_of_its_own(
         found.append(caught.value.code)
         assert not caught.value.retryable
         assert f"s3://photos/{number}" in caught.value.detail
+        assert "cap exceeded" in caught.value.detail or "cap" not in FINAL[number][2]
         assert "arn:" not in caught.value.detail or "KMS" in FINAL[number][1]
     assert found == [code for *_, code in FINAL]
     assert set(asked.values()) == {1}

@@ -29,7 +29,7 @@ def measure_rounds(database: Database, folder: Path) -> list[dict[str, Any]]:
     port = free_port()
     command = [program("redis-server"), "--port", str(port), "--save", ""]
     redis = start("redis", command, log=folder / "redis.log", folder=folder, env=dict(os.environ))
-    wait_until(lambda: answers(port), redis, timeout_s=30)
+    wait_until(lambda: answers(port), redis, timeout_s=180)
     settings = Settings.model_validate(
         {"database_url": str(database.url), "redis_url": f"redis://127.0.0.1:{port}/0"}
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deploy.commands.review import REASONS
-from deploy.commands.summary import RULES, Tally
+from deploy.commands.summary import Tally, kind_of
 from deploy.commands.written_files import RECORD, WrittenFiles
 from deploy.stack.ports import remember_ports, same_ports
 from shared.jobs import Reason
@@ -50,7 +50,7 @@ def test_every_sentence_of_the_rules_has_its_word_in_the_summary(market: Market)
         matte[5:9, 5:9] = 255
         data = encode(picture, Options(format=Format.JPEG, background="#ffffff"))
         for rule in unmet_rules(data, Format.JPEG, market, matte=matte, photo_px=(4, 4)):
-            assert any(pattern.search(rule) for pattern, _ in RULES), rule
+            assert kind_of(rule) != rule
 
 
 def test_the_terminal_review_has_words_for_every_reason() -> None:

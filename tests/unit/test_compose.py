@@ -41,15 +41,17 @@ needs_compose = pytest.mark.skipif(not compose_program(), reason="make deploy-ch
 
 
 def composed(
-    folder: Path, settings: dict[str, str], *, name: str = "docker-compose.yml", profile: str
+    folder: Path, settings: dict[str, str], *, profile: str, own: str = "docker-compose.yml"
 ) -> subprocess.CompletedProcess[str]:
     """What Docker Compose makes of the file beside an `.env` with these settings, as JSON."""
-    shutil.copy(ROOT / name, folder / "docker-compose.yml")
+    shutil.copy(ROOT / "docker-compose.yml", folder)
+    shutil.copytree(ROOT / "deploy" / "compose", folder / "deploy" / "compose", dirs_exist_ok=True)
     (folder / ".env").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
     program = compose_program()
     assert program
+    files = [part for name in own.split(":") for part in ("-f", name)]
     return subprocess.run(
-        [program, "--profile", profile, "config", "--format", "json"],
+        [program, *files, "--profile", *profile.split(), "config", "--format", "json"],
         cwd=folder,
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
@@ -189,7 +191,10 @@ def test_every_setting_in_the_env_file_reaches_our_services(profile: str, tmp_pa
         fixed = {} if name in ("migrate", "api") else FIXED_FOR_WORKERS
         assert {key: found.get(key) for key in wanted} == {**wanted, **fixed}, name
     flower = services["services"]["flower"]["environment"]
-    assert set(flower) == {"MATTING_REDIS_URL", "FLOWER_BASIC_AUTH"}
+    assert set(flower) == {
+        "MATTING_REDIS_URL", "MATTING_REDIS_SENTINEL_MASTER", "MATTING_REDIS_SENTINEL_PASSWORD",
+        "FLOWER_BASIC_AUTH",
+    }  # fmt: skip
 
 
 @needs_compose
@@ -211,3 +216,40 @@ def test_passwords_of_other_programs_stay_outside(tmp_path: Path) -> None:
             "GRAFANA_PASSWORD",
         ):
             assert services[name]["environment"][secret] == "", (name, secret)
+
+
+MANAGED = {
+    "MATTING_DATABASE_URL": "postgresql+psycopg://me:x@db/matting?sslrootcert=/certs/ca.pem",
+    "MATTING_REDIS_URL": "rediss://me:x@redis:6380/0?ssl_ca_certs=/certs/ca.pem",
+    "POSTGRES_PASSWORD": "unused",
+    "MINIO_USER": "unused",
+    "MINIO_PASSWORD": "unused",
+}
+
+
+@needs_compose
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+def test_parts_of_your_own_replace_the_bundled_ones(profile: str, tmp_path: Path) -> None:
+    both = "docker-compose.yml:deploy/compose/managed.yml"
+    done = composed(tmp_path, {**example(), **MANAGED}, profile=profile, own=both)
+    services = json.loads(done.stdout)["services"]
+    worker = "worker-gpu" if profile == "gpu" else "worker"
+    assert set(services) == {"migrate", "api", worker, "flower", "prometheus", "grafana"}
+    for name in ("migrate", "api", worker, "flower"):
+        found = services[name]["environment"]
+        assert found["MATTING_REDIS_URL"] == MANAGED["MATTING_REDIS_URL"]
+        assert "/certs" in [one["target"] for one in services[name]["volumes"]]
+        if name != "flower":
+            assert found["MATTING_DATABASE_URL"] == MANAGED["MATTING_DATABASE_URL"]
+            # empty: S3 of AWS, with the role of the machine
+            assert {found["MATTING_S3_ENDPOINT_URL"], found["AWS_ACCESS_KEY_ID"]} == {""}
+    missing = composed(tmp_path, {**example(), "MINIO_USER": "x"}, profile=profile, own=both)
+    assert "MATTING_DATABASE_URL is missing a value" in missing.stderr
+
+
+@needs_compose
+def test_one_bundled_part_can_stay(tmp_path: Path) -> None:
+    both = "docker-compose.yml:deploy/compose/managed.yml"
+    values = {**example(), **MANAGED, "MATTING_REDIS_URL": "redis://redis:6379/0"}
+    done = composed(tmp_path, values, profile="cpu --profile bundled-redis", own=both)
+    assert set(json.loads(done.stdout)["services"]) & {"redis", "postgres", "minio"} == {"redis"}

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from shared.errors import EngineUnavailableError, WarmupError
 from shared.settings import Settings
 from worker.inference.catalog import BUNDLES, find_model
-from worker.inference.engine import THREAD_SPIN_MS, plans, reference, require_device
+from worker.inference.engine import plans, reference, require_device
+from worker.inference.paddle_runtime import THREAD_SPIN_MS
 from worker.inference.predictor import load_predictor
 from worker.inference.session import RangedSession
 from worker.inference.trial import try_plan

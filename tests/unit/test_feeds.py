@@ -128,6 +128,8 @@ def test_a_byte_that_does_not_fit_fails_its_row_and_no_other() -> None:
             f"Image URL;Options.Format\n{X}/a.jpg;webp\n",
             [{"url": f"{X}/a.jpg", "options.format": "webp"}],
         ),
+        (f'id,url\n="00123",{X}/a.jpg\n', [{"id": "00123", "url": f"{X}/a.jpg"}]),
+        (f"Artikel;Bild-URL\n7;{X}/a.jpg\n", [{"Artikel": "7", "url": f"{X}/a.jpg"}]),
         ("Picture\nphotos/a.jpg\n", [{"key": "photos/a.jpg"}]),
         ("key,image\nphotos/a.jpg,b.jpg\n", [{"key": "photos/a.jpg", "image": "b.jpg"}]),
     ],
@@ -290,6 +292,25 @@ def test_a_report_is_read_as_a_list() -> None:
     assert Options.model_validate(item.options).format == "webp"
     assert second == {"url": f"{X}/b.jpg", "id": "2"}
     assert problems([third]) == ["Row 3 names no photo in `source`"]
+
+
+def test_a_report_leaves_out_what_its_job_left_out() -> None:
+    text = "name,source,custom_id,status,output_key,error_code\nx.txt,row:2,,failed,,left-out\n"
+    assert [type(row) for row in rows(text)] == [RowWithoutPhoto]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"{X}/a.jpg\n{X}/b.jpg\n", "no header"),
+        (f"1,{X}/a.jpg\n2,{X}/b.jpg\n", "no header"),
+        (f'[{{"url": "{X}/a.jpg"}}]', "JSON array"),
+        ("\n<!DOCTYPE html><p>Sign in</p>", "web page"),
+    ],
+)
+def test_what_people_take_for_a_list_is_called_what_it_is(text: str, said: str) -> None:
+    with pytest.raises(BadManifestError, match=said):
+        rows(text)
 
 
 HEADERS = st.sampled_from(

@@ -321,6 +321,25 @@ def test_the_ingress_uses_tls_and_hides_internal_routes(tmp_path: Path) -> None:
     assert Settings().max_request_bytes == 1024**3
 
 
+def test_a_role_takes_the_place_of_the_access_key(tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources: [{os.path.relpath(K8S / 'cpu', tmp_path)}]\n"
+        f"components: [{os.path.relpath(K8S / 'irsa', tmp_path)}]\n"
+    )
+    manifests = rendered(tmp_path)
+    account = named(manifests, "ServiceAccount", "matting")
+    assert account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"].startswith("arn:aws:")
+    accounts = {name: pod["spec"].get("serviceAccountName") for name, pod in pods(manifests)}
+    assert accounts == {
+        "matting-api": "matting", "matting-worker": "matting", "matting-migrate": "matting",
+        "matting-flower": None,
+    }  # fmt: skip
+    validate = pytest.importorskip("kubernetes_validate", reason="make deploy-check installs it")
+    for one in manifests:
+        if one["kind"] not in KINDS_OF_OTHERS:
+            validate.validate(one, KUBERNETES, strict=True)
+
+
 def test_the_documented_command_makes_one_rule_of_the_alerts() -> None:
     [command] = re.findall(
         r"^(\{ printf .*?; \}) \| kubectl", (K8S / "README.md").read_text(), re.M | re.S

@@ -34,6 +34,7 @@ def test_photos_are_found_by_their_content_and_the_rest_is_named(tmp_path: Path)
             "e.jpg": b"damaged",
             "notes.txt": b"x",
             "raw.raf": b"FUJIFILMCCD-RAW 0201",
+            "new.jxl": b"\xff\x0a" + bytes(99),
             "film.mov": b"\0\0\0\x14ftypqt  " + bytes(99),
             ".hidden.jpg": JPEG,
             ".gitignore": b"x",
@@ -48,8 +49,9 @@ def test_photos_are_found_by_their_content_and_the_rest_is_named(tmp_path: Path)
     found = find_photos([folder])
     assert [name for _, name in found.files] == ["a.jfif", "b.JPE", "c", "d.HEIC", "e.jpg"]
     reasons = {one.name: one.reason for one in found.left_out}
-    assert set(reasons) == {"notes.txt", "raw.raf", "film.mov", ".hidden.jpg"}
+    assert set(reasons) == {"notes.txt", "raw.raf", "new.jxl", "film.mov", ".hidden.jpg"}
     assert "camera raw" in reasons["raw.raf"]
+    assert "JPEG XL image. Export it as JPEG" in reasons["new.jxl"]
 
 
 def test_a_name_that_is_not_utf8_is_named_and_the_others_go_on(tmp_path: Path) -> None:
@@ -58,7 +60,7 @@ def test_a_name_that_is_not_utf8_is_named_and_the_others_go_on(tmp_path: Path) -
     found = find_photos([tmp_path])
     assert [name for _, name in found.files] == ["good.jpg"]
     assert [(one.name, one.reason) for one in found.left_out] == [
-        ("b\\xe4d.jpg", "its name is not UTF-8")
+        ("b\\xe4d.jpg", "The file's name is not UTF-8")
     ]
 
 

@@ -1,5 +1,6 @@
 """Good pixels are not refused for what stands beside them, and other files get a clear code."""
 
+import base64
 import io
 import struct
 import zlib
@@ -16,7 +17,7 @@ from shared.errors import (
     UnsupportedImageError,
 )
 from shared.settings import Settings
-from tests.colour_profiles import linear_rgb
+from tests.colour_profiles import adobe_to_srgb, encode_srgb, linear_rgb
 from tests.photo_files import chunk, drawn, heif, saved
 from tests.photo_matrix import psd
 from worker.imaging.decoding import decode
@@ -181,18 +182,98 @@ def test_a_profile_is_told_by_what_it_does() -> None:
         assert abs(int(found[4, 4, 0]) - 79) <= 2, kind  # 20/255 of the light
 
 
+def coloured(colour: tuple[int, int, int], *chunks: bytes) -> bytes:
+    plain = saved(PIL.Image.new("RGB", (8, 8), colour), "PNG")
+    return plain[:33] + b"".join(chunks) + plain[33:]
+
+
+def gamma_chunk(gamma: float) -> bytes:
+    return chunk(b"gAMA", struct.pack(">I", round(gamma * 100_000)))
+
+
+def test_the_curves_and_primaries_of_a_png_without_profile_are_applied() -> None:
+    colour = (180, 120, 90)
+    for gamma in (1.0, 1 / 1.8):
+        seen = encode_srgb((np.array(colour) / 255) ** (1 / gamma)) * 255
+        assert np.abs(pixels(coloured(colour, gamma_chunk(gamma)))[4, 4] - seen).max() <= 1, gamma
+    adobe = (31_270, 32_900, 64_000, 33_000, 21_000, 71_000, 15_000, 6_000)
+    primaries = chunk(b"cHRM", struct.pack(">8I", *adobe))
+    found = pixels(coloured(colour, gamma_chunk(256 / 563), primaries))[4, 4].astype(int)
+    assert np.abs(found - adobe_to_srgb(np.array(colour, np.uint8))).max() <= 2
+    as_they_are = {
+        "sRGB beside gAMA": (gamma_chunk(1.0), chunk(b"sRGB", b"\0")),
+        "as sRGB": (gamma_chunk(0.45455),),
+        "no curve": (gamma_chunk(0),),
+        "no colours": (gamma_chunk(0.5), chunk(b"cHRM", bytes(32))),
+        "coded sRGB": (gamma_chunk(1.0), chunk(b"cICP", b"\1\x0d\0\1")),
+    }
+    for name, chunks in as_they_are.items():
+        assert tuple(pixels(coloured(colour, *chunks))[4, 4]) == colour, name
+
+
+def test_a_png_that_codes_its_colours_by_numbers_is_read_by_them() -> None:
+    in_p3 = pixels(coloured((200, 40, 45), chunk(b"cICP", b"\x0c\x0d\0\1")))[4, 4]
+    kept = decode(
+        coloured((200, 40, 45), chunk(b"cICP", b"\x0c\x0d\0\1")), SETTINGS, keep_profile=True
+    )
+    assert (kept.image == in_p3).all(), "there is no profile that a result could keep"
+    assert tuple(in_p3) == (218, 0, 34)  # by the primaries of SMPTE EG 432-1, clipped
+    with pytest.raises(UnsupportedImageError, match="HDR"):
+        decode(coloured((200, 40, 45), chunk(b"cICP", b"\x09\x10\0\1")), SETTINGS)
+
+
+def jpeg_of(frame: bytes, bits: int = 8) -> bytes:
+    """The beginning of a JPEG with this marker of its frame."""
+    size = struct.pack(">BHHB", bits, 64, 96, 1) + b"\x01\x11\0"
+    return b"\xff\xd8\xff" + frame + struct.pack(">H", 2 + len(size)) + size + bytes(40)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (jpeg_of(b"\xc3"), "without loss"),
+        (jpeg_of(b"\xf7"), "without loss"),
+        (jpeg_of(b"\xc1", bits=12), "12 bits"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI" + bytes(99), "Xcode"),
+        (saved(drawn(), "BMP")[:30] + b"\5\0\0\0" + bytes(99), "printers"),
+    ],
+)
+def test_forms_that_are_not_read_are_not_called_damaged(data: bytes, said: str) -> None:
+    with pytest.raises(UnsupportedImageError, match=said):
+        decode(data, SETTINGS)
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
         (b"GIF89a" + bytes(99), "a GIF"),
-        (b"\xff\x0a" + bytes(99), "JPEG XL"),
         (b"<svg xmlns='x'/>", "SVG"),
         (b"\0\0\0\x18ftypisom" + bytes(99), "video"),
+        (b"\n <!DOCTYPE HTML><p>Sign in", "a web page"),
+        (b'{"error": "not found"}', "JSON"),
+        (saved(drawn(), "JPEG").decode("utf-8", "replace").encode(), "made of a photo"),
+        (saved(drawn(), "PNG").decode("utf-8", "replace").encode(), "made of a photo"),
+        (base64.b64encode(saved(drawn(), "JPEG")), "Base64"),
     ],
 )
 def test_what_is_no_photo_is_called_what_it_is(data: bytes, said: str) -> None:
     with pytest.raises(NotAnImageError, match=said):
         decode(data, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (b"\xff\x0a", "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"8BPB", "PSB"),
+    ],
+)
+def test_pictures_that_are_not_read_are_named_with_the_way_out(start: bytes, said: str) -> None:
+    with pytest.raises(UnsupportedImageError, match=said) as refused:
+        decode(start + bytes(99), SETTINGS)
+    assert "Export it as JPEG" in refused.value.message
 
 
 @pytest.mark.parametrize("kind", ["u4", "i2", "f8", "c8"])

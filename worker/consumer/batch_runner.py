@@ -33,8 +33,8 @@ from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.consumer.database_retries import with_database_retries
 from worker.consumer.settlement import report_outcome, settlement
 from worker.consumer.unrecorded import UnrecordedItems
+from worker.pipeline.in_flight import WEB
 from worker.pipeline.model_router import ImagePipeline
-from worker.pipeline.photo_sources import WEB
 from worker.pipeline.work_items import Outcome, WorkItem, requested_outputs
 
 log = get_logger(__name__)

@@ -21,7 +21,7 @@ class OtherWorkers:
         self._lock = threading.Lock()
 
     def serve(self, model: str) -> bool:
-        """Whether a warm worker serves the model; no while the database is away."""
+        """Whether a warm worker serves the model. False while the database does not answer."""
         with self._lock:
             if time.monotonic() - self._asked >= self._every_s:
                 self._served = self._ask()

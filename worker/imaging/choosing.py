@@ -19,21 +19,26 @@ from worker.imaging.matte_metrics import MatteMetrics, difference
 from worker.imaging.prepared import PreparedImage
 
 WRONG_SUBJECT = frozenset({Reason.EMPTY, Reason.FULL, Reason.PARTS, Reason.UNSURE})
-"""Reasons to ask another model. Blurred and small photos stay that, and subjects that are cut off
-or look like their background rarely get a better matte from it: asking about them, too, doubles the
-number of photos asked and mends 3 % more."""
+"""Reasons to ask another model. Another model can't help blurred and small photos, and rarely helps
+subjects that are cut off or look like their background. Asking about these, too, doubles the number
+of photos asked and mends 3 % more.
+"""
 
 ASKED_SOFT_SHARE = 0.05
 """A matte whose half-transparent areas exceed this share of the subject is a reason, too, if the
 review marks it."""
 
 UNDECIDED_MARGIN = 0.05
-"""A second matte whose half-transparent share exceeds the first one's by this could not decide."""
+"""If the half-transparent share of the second matte is larger than that of the first one by this
+much, the second model could not decide.
+"""
 
 
 FAR_APART = 0.5
-"""Mattes that differ by more than this share of the subject show two different subjects, and which
-one is meant, a person must say: more than half of these photos were bad whichever was kept."""
+"""If two mattes differ by more than this share of the subject, they show two different subjects,
+and a person must say which one is meant: more than half of these photos were bad whichever matte
+was kept.
+"""
 
 
 class Kept(StrEnum):

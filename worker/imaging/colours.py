@@ -45,6 +45,16 @@ BT2020_TO_XYZ = np.array(
 )
 """Display P3 and BT.2020 to XYZ under D50, by their primaries and Bradford's adaptation."""
 
+SRGB_CHROMATICITY = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+"""x and y of white, red, green and blue (ITU-R BT.709)."""
+
+BRADFORD = np.array(
+    [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
+)
+"""XYZ to the answers of the eye's cones, in which whites are exchanged (ICC.1:2022, annex E)."""
+
+D50 = np.array([0.9642, 1.0, 0.8249])
+
 CURVE_STEPS = 65_536
 
 BT2020, P3 = 9, 12
@@ -181,6 +191,41 @@ def coded_profile(primaries: int, transfer: int) -> MatrixProfile | None:
     curve = (x if transfer == LINEAR else linear_of_srgb(x)).astype(np.float32)
     matrix = {BT2020: BT2020_TO_XYZ, P3: P3_TO_XYZ}.get(primaries, np.linalg.inv(XYZ_TO_SRGB))
     return MatrixProfile(np.stack([curve] * 3), matrix)
+
+
+@lru_cache(maxsize=8)
+def png_profile(gamma: float, chromaticity: tuple[float, ...] | None) -> MatrixProfile | None:
+    """What the chunks gAMA and cHRM of a PNG say of its colours (PNG, 3rd edition, 11.3.2.1 and
+    11.3.2.2); None: as good as sRGB, or no sensible values.
+
+    `gamma`: exponent of the encoding; `chromaticity`: x and y of white, red, green, blue.
+    """
+    if not 0.1 < gamma < 10:
+        return None
+    matrix = np.linalg.inv(XYZ_TO_SRGB)
+    if chromaticity and np.abs(np.subtract(chromaticity, SRGB_CHROMATICITY)).max() > 0.01:
+        found = _matrix_of(chromaticity)
+        if found is None:
+            return None
+        matrix = found
+    elif abs(gamma * 2.2 - 1) < 0.05:
+        return None
+    curve = np.linspace(0, 1, CURVE_STEPS) ** (1 / gamma)
+    return MatrixProfile(np.stack([curve.astype(np.float32)] * 3), matrix)
+
+
+def _matrix_of(chromaticity: tuple[float, ...]) -> NDArray[np.float64] | None:
+    """RGB of these primaries to XYZ under D50; None if they span no colours."""
+    xy = np.reshape(chromaticity, (4, 2)).T.astype(np.float64)
+    if (xy[1] < 1e-3).any():
+        return None
+    white, *_ = columns = (np.stack([xy[0], xy[1], 1 - xy.sum(axis=0)]) / xy[1]).T
+    primaries = np.stack(columns[1:], axis=1)
+    if abs(np.linalg.det(primaries)) < 1e-3:
+        return None
+    cones = (BRADFORD @ D50) / (BRADFORD @ white)
+    adapted = np.linalg.inv(BRADFORD) @ np.diag(cones) @ BRADFORD
+    return np.asarray(adapted @ primaries @ np.diag(np.linalg.solve(primaries, white)))
 
 
 def _tags(profile: bytes) -> dict[bytes, bytes]:

@@ -26,7 +26,7 @@ from shared.photo_header import ORIENTATION_TAG, open_header, orientation_of
 from shared.png_chunks import END_CHUNK, png_chunks
 from shared.settings import Settings
 from worker.imaging.arrays import Image
-from worker.imaging.colours import MatrixProfile, coded_profile, keeps_colours, to_srgb
+from worker.imaging.colours import MatrixProfile, coded_profile, keeps_colours, png_profile, to_srgb
 from worker.imaging.completeness import refuse_incomplete
 from worker.imaging.psd_samples import read_psd_samples
 from worker.imaging.samples import Samples, read_with_pillow, to_uint8, unmultiplied
@@ -159,6 +159,8 @@ def _opencv_is_correct(header: PIL.Image.Image) -> bool:
     if header.format not in OPENCV_FORMATS or "transparency" in header.info:
         return False
     profile = header.info.get("icc_profile")
+    if header.format == "PNG" and isinstance(_profile_of(header), MatrixProfile):
+        return False
     if header.mode == "L":
         return not profile or profile[16:20] != b"GRAY"
     return header.mode == "RGB" and not _is_deep(header) and (not profile or keeps_colours(profile))
@@ -201,11 +203,9 @@ def _decode_samples(
     """Decode any file: the colours [h, w, 3] uint8 on white, and alpha [h, w] uint8 or None."""
     try:
         samples = unmultiplied(_read_samples(data, header))
-        profile: bytes | MatrixProfile | None = header.info.get("icc_profile")
-        if not profile and "nclx_profile" in header.info:
-            codes = header.info["nclx_profile"]
-            profile = coded_profile(codes["color_primaries"], codes["transfer_characteristics"])
-        if keep_profile and header.mode in ("RGB", "RGBA") and samples.space == "RGB":
+        profile = _profile_of(header)
+        can_keep = isinstance(profile, bytes) and header.mode in ("RGB", "RGBA")
+        if keep_profile and can_keep and samples.space == "RGB":
             profile = None
         colours = to_srgb(samples, profile)
         if samples.alpha is None or opaque:
@@ -221,6 +221,21 @@ def _decode_samples(
         raise
     except Exception as error:  # on damaged data, Pillow's plug-ins raise any exception
         raise TruncatedImageError(f"The image's data is damaged: {error}") from error
+
+
+def _profile_of(header: PIL.Image.Image) -> bytes | MatrixProfile | None:
+    """What the file says of its colours, by ICC profile, numbers or curves; None: sRGB.
+
+    Raises UnsupportedImageError for HDR.
+    """
+    info = header.info
+    if profile := info.get("icc_profile"):
+        return bytes(profile)
+    if codes := info.get("nclx_profile"):
+        return coded_profile(codes["color_primaries"], codes["transfer_characteristics"])
+    if header.format == "PNG" and "gamma" in info and "srgb" not in info:
+        return png_profile(info["gamma"], info.get("chromaticity"))
+    return None
 
 
 def _read_samples(data: bytes, header: PIL.Image.Image) -> Samples:

@@ -5,7 +5,6 @@ were in flight when a worker died, photos of a job that held such a photo, and b
 Other photos are decoded in the worker, because copying pixels between processes is expensive.
 """
 
-import ctypes
 import json
 import queue
 import resource
@@ -21,6 +20,7 @@ import cv2
 import numpy as np
 
 from shared.errors import ImageTimeoutError, MattingError, PoisonousImageError, error_of
+from shared.parent_death import end_with_parent
 from shared.settings import Settings
 from worker.imaging.arrays import Image
 from worker.imaging.decoding import DecodedImage, decode
@@ -34,9 +34,6 @@ palettes, 16 bits and transparency; 33 for a transparent WebP with an ICC profil
 
 SPARE_BYTES = 512 * 1024**2
 """Memory limit for libraries and the file itself, in addition to the pixels."""
-
-PR_SET_PDEATHSIG = 1
-"""prctl(2) option: the kernel kills the child when its worker dies."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +180,7 @@ class _Child:
 
 def main() -> None:
     """The child process: decode photos from standard input until it closes."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker handles Ctrl-C
     cv2.setNumThreads(1)
     with open(0, "rb", closefd=False) as asked, open(1, "wb", closefd=False) as told:

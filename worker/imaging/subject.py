@@ -22,7 +22,7 @@ SOLID = 0.5
 """Parts are connected areas with an alpha above this; paler pixels belong to the nearest part."""
 
 MAX_FRAME_PX = 2_048
-"""Longest side of the alpha of a whole photo into which that of a neighbourhood is put."""
+"""Longest side of a whole photo's alpha, when the alpha of a neighbourhood is put into it."""
 
 REACH = 0.03
 """How far from a part a point may lie, as a share of the longer side."""
@@ -110,8 +110,9 @@ def at_points(alpha: Alpha, points: Sequence[Point]) -> Alpha:
 
 
 def fit(alpha: Alpha, points: Sequence[Point]) -> float:
-    """The share of the points that this alpha [h, w] agrees with, as far as its parts can be told
-    apart: 1 if a part lies at each subject's point, and no such part at another point.
+    """The share of the points that agree with this alpha [h, w]. A point with 1 agrees if a part
+    lies there. A point with 0 agrees if no part lies there, or only one that no point with 1 lies
+    on.
     """
     count, nearest = _parts(alpha)
     if count == 0:
@@ -200,6 +201,8 @@ def _inside(box: Shares, height: int, width: int) -> tuple[slice, slice]:
 
 
 def _scaled(start: int, stop: int, of: int, to: int) -> slice:
-    """The pixels start to stop of `of`, on a side of `to` pixels; at least one."""
+    """The pixels from start to stop of a side of `of` pixels, scaled to a side of `to` pixels; at
+    least one pixel.
+    """
     first = min(to - 1, round(start * to / of))
     return slice(first, max(first + 1, min(to, round(stop * to / of))))

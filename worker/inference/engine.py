@@ -4,8 +4,6 @@ A plan is plain data, so that the calls for a GPU or an NPU can be read and test
 calls follow Paddle's own order: device, graph optimisation, accelerators.
 """
 
-import os
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +11,7 @@ from typing import Any, Literal
 from shared.errors import EngineUnavailableError, ModelLoadError
 from shared.settings import Precision, Settings
 from worker.inference.catalog import Model
+from worker.inference.paddle_runtime import import_paddle, paddle_inference
 from worker.inference.tensorrt import SHAPE_RANGES, Warm, engine_folder
 
 TENSORRT_WORKSPACE_BYTES = 1 << 30
@@ -30,17 +29,6 @@ MOST_STREAMS = 4
 """Most networks in parallel on a CPU, unless set. Two with one thread each process 48 images/s
 where one with two threads processes 40, because no thread waits for the other. Each needs memory
 for its own activations.
-"""
-
-THREAD_SPIN_MS = 1
-"""How long OpenMP threads spin after a forward pass, waiting for the next one. The default of 200
-ms occupies a core that the codecs need: 49.5 CPU-ms per image instead of 46 with two threads a
-stream.
-"""
-
-COMPILED_KERNELS = 8_192
-"""Size of oneDNN's cache of compiled kernels: more than a hundred layers times all shapes. Its
-default of 1,024 is less.
 """
 
 Kind = Literal["plain", "onednn", "onednn-bf16", "cuda", "tensorrt", "xpu", "npu"]
@@ -121,9 +109,8 @@ def create(plan: EnginePlan, model: Model) -> Any:
     Raises EngineUnavailableError if the installed Paddle lacks a call of the plan, and
     ModelLoadError if it cannot read the model.
     """
-    paddle = _import_paddle()
-    inference = paddle.inference
     require_device(plan)
+    inference = paddle_inference(on_cpu=plan.device == "cpu")
     config = inference.Config(str(model.graph), str(model.params))
     for call in plan.calls:
         try:
@@ -243,28 +230,13 @@ def _resolved(inference: Any, argument: Any) -> Any:
     return argument
 
 
-def _import_paddle() -> Any:
-    """Import Paddle after setting its threads. Raises EngineUnavailableError."""
-    os.environ.setdefault("KMP_BLOCKTIME", str(THREAD_SPIN_MS))
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(COMPILED_KERNELS))
-    with warnings.catch_warnings():
-        # Paddle warns about a missing compiler cache, which is not used here.
-        warnings.filterwarnings("ignore", "No ccache found")
-        try:
-            import paddle
-            import paddle.inference
-        except ImportError as error:
-            raise EngineUnavailableError(f"Paddle can't be imported: {error}") from error
-    return paddle
-
-
 def require_device(plan: EnginePlan) -> None:
     """Check that the installed package supports the device, instead of failing in C++ later. Raises
     EngineUnavailableError.
     """
-    if plan.kind in ("plain", "onednn", "onednn-bf16"):
+    if plan.device == "cpu":
         return
-    paddle = _import_paddle()
+    paddle = import_paddle()
     need = {
         "cuda": (paddle.is_compiled_with_cuda, "paddlepaddle-gpu (the image of deploy/docker)"),
         "tensorrt": (paddle.is_compiled_with_cuda, "paddlepaddle-gpu with TensorRT"),

@@ -25,6 +25,10 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 
+WEB = ""
+"""The `bucket` of photos whose key is a URL."""
+
+
 class ObjectStore(Protocol):
     """The store that photos are read from and results are written to."""
 

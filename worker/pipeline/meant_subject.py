@@ -30,8 +30,8 @@ def seen_by_network(one: InFlightImage) -> Image:
 
 
 def meant(one: InFlightImage, alpha: Alpha, prepared: PreparedImage) -> tuple[Alpha, float]:
-    """What an alpha of the network's size holds of the subject that is meant, and the share of the
-    options' points that the alpha agrees with (1 without points).
+    """The part of an alpha (at the network's size) that shows the subject meant, and the share of
+    the option's points that agree with it (1 without points).
     """
     subject = one.item.options.subject
     if subject is None:
@@ -50,7 +50,7 @@ def meant(one: InFlightImage, alpha: Alpha, prepared: PreparedImage) -> tuple[Al
 
 
 def put_back(one: InFlightImage) -> None:
-    """Make the alpha of a box's neighbourhood one of the whole photo."""
+    """Turn the alpha of a box's neighbourhood into an alpha of the whole photo."""
     subject = one.item.options.subject
     if subject is None or subject.box is None:
         return

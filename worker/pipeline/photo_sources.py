@@ -2,9 +2,7 @@
 
 from shared.storage import Storage
 from shared.web import Web
-
-WEB = ""
-"""The `bucket` of photos whose key is a URL."""
+from worker.pipeline.in_flight import WEB
 
 
 class PhotoSources:

@@ -12,12 +12,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from contextlib import AbstractContextManager
 
 import cv2
-import numpy as np
 
-from shared.errors import ImageError, InvalidMatteError, MattingError
-from shared.kept_files import output_with_matte
-from shared.options import ColourProfile
-from shared.photo_kinds import HEAD_BYTES, photo_kind
+from shared.errors import MattingError
 from shared.settings import Settings
 from shared.telemetry import get_logger
 from shared.tracing import StageSpan
@@ -25,21 +21,12 @@ from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
-from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode
-from worker.imaging.finishing import (
-    finish_matte,
-    largest_canvas_pixels,
-    matte_of,
-    metadata_to_keep,
-    min_decode_side_px,
-)
-from worker.imaging.kept_files import KeptFiles
-from worker.imaging.quarantine import DecodeRequest, Quarantine
 from worker.imaging.review import ReviewInput, review_many
 from worker.pipeline.background_pictures import BackgroundPictures
+from worker.pipeline.earlier_results import EarlierResults
+from worker.pipeline.image_stages import ImageStages, needs_quarantine
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore
-from worker.pipeline.meant_subject import put_back, seen_by_network
-from worker.pipeline.result_reuse import EarlierResults
+from worker.pipeline.meant_subject import put_back
 from worker.pipeline.second_opinions import SecondOpinions
 from worker.pipeline.transfers import Transfers
 from worker.pipeline.twins import Twins
@@ -48,11 +35,6 @@ from worker.pipeline.work_items import Outcome, WorkItem
 __all__ = ["BatchPredictor", "ObjectStore", "Outcome", "Pipeline", "WorkItem"]
 
 log = get_logger(__name__)
-
-QUARANTINED_KINDS = frozenset({"HEIF", "AVIF"})
-"""Kinds that are always decoded in a child process. Their decoders are those of films: large, and
-they take the size from the packed pixels, whatever the header says.
-"""
 
 
 class Pipeline:
@@ -76,11 +58,10 @@ class Pipeline:
         """
         self._predictor = predictor
         self._model = settings.model
-        self._store = store
         self._settings = settings
         self._watchdog = watchdog or Watchdog(settings.image_timeout_s)
-        self._quarantine = Quarantine(settings)
-        self._pictures = BackgroundPictures(self._read_picture)
+        self._stages = ImageStages(predictor, store, settings, self._watchdog)
+        self._pictures = BackgroundPictures(self._stages.read_picture)
         self._transfers = Transfers(store, settings, past)
         # Each thread processes one image; OpenCV's own threads would only compete with these.
         cv2.setNumThreads(1)
@@ -192,7 +173,7 @@ class Pipeline:
                 pictures = self._load_pictures(in_flight, wait=may_wait and not begun)
                 if in_flight.outcome.error is not None:
                     continue
-                pixels = self._pixels(in_flight, data) + sum(
+                pixels = self._stages.pixels(in_flight, data) + sum(
                     picture.shape[0] * picture.shape[1]
                     for url, picture in pictures.items()
                     if url not in behind
@@ -211,7 +192,9 @@ class Pipeline:
                 in_flight.pictures = pictures
                 behind.update(pictures)
                 decoding.append(
-                    self._pool(in_flight, data).submit(in_flight.of, self._decode, in_flight, data)
+                    self._pool(in_flight, data).submit(
+                        in_flight.of, self._stages.decode, in_flight, data
+                    )
                 )
             for future in [*decoding, *meanwhile()]:
                 future.result()
@@ -240,66 +223,11 @@ class Pipeline:
         self._codecs.shutdown()
         self._transfers.close()
         self._pictures.close()
-        self._quarantine.close()
-
-    def _pixels(self, in_flight: InFlightImage, data: bytes) -> int:
-        """The pixels that the image needs from the budget: its photo or a larger canvas. An image
-        with too many pixels fails and needs none.
-        """
-        options = in_flight.item.options
-        pixels = pixels_to_decode(data, _min_side_px(in_flight))
-        if pixels > self._settings.max_image_pixels:
-            return 0
-        if in_flight.given_matte is not None:
-            pixels += pixels_to_decode(in_flight.given_matte)
-        return max(pixels, largest_canvas_pixels(options))
+        self._stages.close()
 
     def _pool(self, in_flight: InFlightImage, data: bytes) -> SmallestBatchFirstPool:
-        waits = in_flight.given_matte is not None or _needs_quarantine(in_flight, data)
+        waits = in_flight.given_matte is not None or needs_quarantine(in_flight, data)
         return self._suspects if waits else self._codecs
-
-    def _decode(self, in_flight: InFlightImage, data: bytes) -> None:
-        in_flight.stage("decode", lambda: self._decode_and_prepare(in_flight, data))
-
-    def _decode_and_prepare(self, in_flight: InFlightImage, data: bytes) -> None:
-        options = in_flight.item.options
-        request = DecodeRequest(
-            _min_side_px(in_flight), options.colour_profile is ColourProfile.KEEP
-        )
-        if _needs_quarantine(in_flight, data):
-            decoded = self._quarantine.decode(data, request)
-        else:
-            with self._watchdog.watching(in_flight.item.item_id, "decode"):
-                decoded = decode(
-                    data,
-                    self._settings,
-                    min_side_px=request.min_side_px,
-                    keep_profile=request.keep_profile,
-                )
-        in_flight.metadata = metadata_to_keep(data, options)
-        in_flight.outcome.width, in_flight.outcome.height = decoded.width, decoded.height
-        in_flight.decoded = decoded
-        if in_flight.given_matte is not None:
-            in_flight.matte = self._decode_matte(in_flight.given_matte, decoded)
-            in_flight.given_matte = None
-            return
-        seen = seen_by_network(in_flight)
-        in_flight.prepared = self._predictor.prepare(seen, options.profile)
-
-    def _decode_matte(self, data: bytes, decoded: DecodedImage) -> Image:
-        """A matte that came through the API [H, W] uint8, decoded in a child process. Raises
-        InvalidMatteError.
-        """
-        try:
-            pixels = self._quarantine.decode(data, DecodeRequest()).image
-        except ImageError as error:
-            raise InvalidMatteError(f"The matte can't be read: {error.detail}") from error
-        if pixels.shape[:2] != (decoded.height, decoded.width):
-            raise InvalidMatteError(
-                f"The matte has {pixels.shape[1]} x {pixels.shape[0]} pixels, the photo"
-                f" {decoded.width} x {decoded.height}"
-            )
-        return np.ascontiguousarray(pixels[..., 0])
 
     def _predict(self, in_flight_images: list[InFlightImage]) -> None:
         ready = [p for p in in_flight_images if p.prepared is not None and not p.outcome.reused]
@@ -340,53 +268,8 @@ class Pipeline:
     def _finish(self, in_flight: InFlightImage) -> "Future[None]":
         forwarded = in_flight.outcome.forward_to is not None
         if not forwarded and (in_flight.alpha is not None or in_flight.matte is not None):
-            with self._watchdog.watching(in_flight.item.item_id, "finish"):
-                in_flight.stage("finish", lambda: self._compose(in_flight))
+            self._stages.finish(in_flight)
         # Release the large arrays right after encoding: storing may wait for the network.
         in_flight.decoded = in_flight.prepared = in_flight.alpha = in_flight.matte = None
         in_flight.pictures = {}
         return self._transfers.put(in_flight)
-
-    def _compose(self, in_flight: InFlightImage) -> None:
-        decoded, options = in_flight.decoded, in_flight.item.options
-        assert decoded is not None
-        matte = in_flight.matte
-        if matte is None:
-            assert in_flight.prepared is not None
-            assert in_flight.alpha is not None
-            matte = matte_of(decoded, in_flight.prepared, in_flight.alpha, options)
-        in_flight.kept = KeptFiles(
-            wants_thumbnails=self._settings.thumbnails,
-            wants_matte=self._settings.keep_mattes
-            and in_flight.matte is None
-            and output_with_matte(options) is None,
-        )
-        in_flight.files = finish_matte(
-            decoded,
-            matte,
-            options,
-            name=in_flight.item.name,
-            metadata=in_flight.metadata,
-            pictures=in_flight.pictures,
-            timings_ms=in_flight.outcome.timings_ms,
-            kept=in_flight.kept,
-        )
-        in_flight.outcome.output_bytes = len(in_flight.files[0].data)
-
-    def _read_picture(self, bucket: str, key: str) -> Image:
-        data = self._store.get(bucket, key, self._settings.max_image_bytes)
-        # Decoded in quarantine: every batch of the job reads the picture, so a picture that crashes
-        # native code would end one worker after another.
-        return self._quarantine.decode(data, DecodeRequest()).image
-
-
-def _min_side_px(in_flight: InFlightImage) -> int | None:
-    """As `min_decode_side_px`. What a person painted is rendered at the photo's full size."""
-    if in_flight.item.matte_key is not None:
-        return None
-    return min_decode_side_px(in_flight.item.options)
-
-
-def _needs_quarantine(in_flight: InFlightImage, data: bytes) -> bool:
-    """Whether a photo is decoded in a child process: suspects, and kinds of film codecs."""
-    return in_flight.item.suspect or photo_kind(data[:HEAD_BYTES]) in QUARANTINED_KINDS

@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 
 from shared.errors import MattingError
 from shared.jobs import Reason
-from shared.options import Options
-from shared.queue import MODEL_NAME
+from shared.options import MODEL_NAME, Options
 from shared.settings import NO_MODEL, Settings
 from shared.telemetry import SECOND_OPINIONS, get_logger
 from shared.tracing import StageSpan
@@ -124,8 +123,8 @@ class SecondOpinions:
             one.outcome.stages.append(StageSpan("predict", started_ns, time.time_ns()))
 
     def settle_forwarded(self, in_flight_images: Sequence[InFlightImage], model: str) -> None:
-        """Decide about images that another worker forwarded to this one's model, which has matted
-        them now. Without the first matte the second one stands.
+        """Decide about images that another worker forwarded, and that this worker's model has
+        matted now. If the first matte is missing, the second one is kept.
         """
         for one in in_flight_images:
             assert one.decoded is not None
@@ -167,7 +166,7 @@ def _keep_better(one: InFlightImage, first: Opinion, second: Opinion, model: str
 
 
 def _without_second(one: InFlightImage, model: str, outcome: str) -> None:
-    """The first result stands, and is not reused: another time the second model may be asked."""
+    """Keep the first result. Later jobs don't reuse it: the second model may be there then."""
     SECOND_OPINIONS.labels(model, outcome).inc()
     one.outcome.fingerprint = None
 

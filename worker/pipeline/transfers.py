@@ -12,9 +12,8 @@ from shared.kept_files import matte_key, thumbnails_key
 from shared.settings import Settings
 from shared.telemetry import get_logger
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
-from worker.pipeline.in_flight import InFlightImage, ObjectStore
-from worker.pipeline.photo_sources import WEB
-from worker.pipeline.result_reuse import EarlierResults, copy_again, result_of
+from worker.pipeline.earlier_results import EarlierResults, copy_again, result_of
+from worker.pipeline.in_flight import WEB, InFlightImage, ObjectStore
 from worker.pipeline.twins import Twin
 from worker.pipeline.work_items import StoredOutput, WorkItem
 

@@ -62,7 +62,7 @@ def _served(
     ]
     command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
     process = start("api", command, log=folder / "api.log", folder=folder, env=env)
-    wait_until(lambda: answers(port), process, timeout_s=60)
+    wait_until(lambda: answers(port), process, timeout_s=180)
     api = Api(port, keys[0], keys[1], process, database)
     yield api
     process.stop(10)

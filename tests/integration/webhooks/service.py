@@ -28,7 +28,7 @@ class Api:
         self.process: Process = start(
             "api", command, log=self.log, folder=self._folder, env=self._env
         )
-        wait_until(self._answers, self.process, timeout_s=30)
+        wait_until(self._answers, self.process, timeout_s=180)
 
     def kill(self) -> None:
         self.process.popen.send_signal(signal.SIGKILL)

@@ -1,0 +1,158 @@
+"""What a codec thread does with one image: decode and prepare it, compose and encode its results.
+
+Suspects, mattes from the API and background pictures are decoded in child processes.
+"""
+
+import numpy as np
+
+from shared.errors import ImageError, InvalidMatteError
+from shared.kept_files import output_with_matte
+from shared.options import ColourProfile
+from shared.photo_kinds import HEAD_BYTES, photo_kind
+from shared.settings import Settings
+from worker.concurrency.watchdog import Watchdog
+from worker.imaging.arrays import Image
+from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode
+from worker.imaging.finishing import (
+    finish_matte,
+    largest_canvas_pixels,
+    matte_of,
+    metadata_to_keep,
+    min_decode_side_px,
+)
+from worker.imaging.kept_files import KeptFiles
+from worker.imaging.quarantine import DecodeRequest, Quarantine
+from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore
+from worker.pipeline.meant_subject import seen_by_network
+
+QUARANTINED_KINDS = frozenset({"HEIF", "AVIF"})
+"""Kinds that are always decoded in a child process. Their decoders are those of films: large, and
+they take the size from the packed pixels, whatever the header says.
+"""
+
+
+class ImageStages:
+    """The stages decode and finish. Thread-safe; close it after the last image."""
+
+    def __init__(
+        self,
+        predictor: BatchPredictor,
+        store: ObjectStore,
+        settings: Settings,
+        watchdog: Watchdog,
+    ) -> None:
+        self._predictor = predictor
+        self._store = store
+        self._settings = settings
+        self._watchdog = watchdog
+        self._quarantine = Quarantine(settings)
+
+    def close(self) -> None:
+        """End the child processes."""
+        self._quarantine.close()
+
+    def pixels(self, in_flight: InFlightImage, data: bytes) -> int:
+        """The pixels that the image needs from the budget: its photo or a larger canvas. An image
+        with too many pixels fails and needs none.
+        """
+        options = in_flight.item.options
+        pixels = pixels_to_decode(data, _min_side_px(in_flight))
+        if pixels > self._settings.max_image_pixels:
+            return 0
+        if in_flight.given_matte is not None:
+            pixels += pixels_to_decode(in_flight.given_matte)
+        return max(pixels, largest_canvas_pixels(options))
+
+    def decode(self, in_flight: InFlightImage, data: bytes) -> None:
+        """Decode a photo and prepare it for the network; an error is the image's."""
+        in_flight.stage("decode", lambda: self._decode_and_prepare(in_flight, data))
+
+    def _decode_and_prepare(self, in_flight: InFlightImage, data: bytes) -> None:
+        options = in_flight.item.options
+        request = DecodeRequest(
+            _min_side_px(in_flight), options.colour_profile is ColourProfile.KEEP
+        )
+        if needs_quarantine(in_flight, data):
+            decoded = self._quarantine.decode(data, request)
+        else:
+            with self._watchdog.watching(in_flight.item.item_id, "decode"):
+                decoded = decode(
+                    data,
+                    self._settings,
+                    min_side_px=request.min_side_px,
+                    keep_profile=request.keep_profile,
+                )
+        in_flight.metadata = metadata_to_keep(data, options)
+        in_flight.outcome.width, in_flight.outcome.height = decoded.width, decoded.height
+        in_flight.decoded = decoded
+        if in_flight.given_matte is not None:
+            in_flight.matte = self._decode_matte(in_flight.given_matte, decoded)
+            in_flight.given_matte = None
+            return
+        seen = seen_by_network(in_flight)
+        in_flight.prepared = self._predictor.prepare(seen, options.profile)
+
+    def _decode_matte(self, data: bytes, decoded: DecodedImage) -> Image:
+        """A matte that came through the API [H, W] uint8, decoded in a child process. Raises
+        InvalidMatteError.
+        """
+        try:
+            pixels = self._quarantine.decode(data, DecodeRequest()).image
+        except ImageError as error:
+            raise InvalidMatteError(f"The matte can't be read: {error.detail}") from error
+        if pixels.shape[:2] != (decoded.height, decoded.width):
+            raise InvalidMatteError(
+                f"The matte has {pixels.shape[1]} x {pixels.shape[0]} pixels, the photo"
+                f" {decoded.width} x {decoded.height}"
+            )
+        return np.ascontiguousarray(pixels[..., 0])
+
+    def finish(self, in_flight: InFlightImage) -> None:
+        """Compose and encode the results; an error is the image's."""
+        with self._watchdog.watching(in_flight.item.item_id, "finish"):
+            in_flight.stage("finish", lambda: self._compose(in_flight))
+
+    def _compose(self, in_flight: InFlightImage) -> None:
+        decoded, options = in_flight.decoded, in_flight.item.options
+        assert decoded is not None
+        matte = in_flight.matte
+        if matte is None:
+            assert in_flight.prepared is not None
+            assert in_flight.alpha is not None
+            matte = matte_of(decoded, in_flight.prepared, in_flight.alpha, options)
+        in_flight.kept = KeptFiles(
+            wants_thumbnails=self._settings.thumbnails,
+            wants_matte=self._settings.keep_mattes
+            and in_flight.matte is None
+            and output_with_matte(options) is None,
+        )
+        in_flight.files = finish_matte(
+            decoded,
+            matte,
+            options,
+            name=in_flight.item.name,
+            metadata=in_flight.metadata,
+            pictures=in_flight.pictures,
+            timings_ms=in_flight.outcome.timings_ms,
+            kept=in_flight.kept,
+        )
+        in_flight.outcome.output_bytes = len(in_flight.files[0].data)
+
+    def read_picture(self, bucket: str, key: str) -> Image:
+        """A background picture [H, W, 3] uint8. Raises ImageError, TransientError."""
+        data = self._store.get(bucket, key, self._settings.max_image_bytes)
+        # Decoded in quarantine: every batch of the job reads the picture, so a picture that crashes
+        # native code would end one worker after another.
+        return self._quarantine.decode(data, DecodeRequest()).image
+
+
+def _min_side_px(in_flight: InFlightImage) -> int | None:
+    """As `min_decode_side_px`. What a person painted is rendered at the photo's full size."""
+    if in_flight.item.matte_key is not None:
+        return None
+    return min_decode_side_px(in_flight.item.options)
+
+
+def needs_quarantine(in_flight: InFlightImage, data: bytes) -> bool:
+    """Whether a photo is decoded in a child process: suspects, and kinds of film codecs."""
+    return in_flight.item.suspect or photo_kind(data[:HEAD_BYTES]) in QUARANTINED_KINDS
