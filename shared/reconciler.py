@@ -154,6 +154,7 @@ class Reconciler(PeriodicTask):
                     ahead=self._settings.publish_ahead,
                     held=capacity.images,
                     url_places=capacity.url_places,
+                    served=capacity.models,
                 )
                 self._view_until = time.monotonic() + VIEW_S
         return self._publish_shares([self._newcomers.share(job) for job in own if job.queued])
@@ -179,6 +180,7 @@ class Reconciler(PeriodicTask):
             ahead=self._settings.publish_ahead,
             held=capacity.images,
             url_places=capacity.url_places,
+            served=capacity.models,
         )
 
     def _capacity(self, session: Session) -> job_store.Capacity:

@@ -11,7 +11,7 @@ without workers does not fill the memory. Photos by URL have a window of their o
 import threading
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from shared.job_store import EXPRESS_IMAGES, OpenJob
@@ -21,6 +21,9 @@ MAX_OUT = 20_000
 """Most messages of one queue (about 1 kB each), or twice the capacity of all workers if that is
 more.
 """
+
+UNSERVED = ""
+"""Stands for the queues of all models that no worker serves."""
 
 FEWEST_EXPRESS = 2
 """Images of a key in the express lane, however many keys share the workers."""
@@ -39,13 +42,21 @@ class Share:
     """How many photos by URL may be sent now; None: it has none."""
 
 
-def shares(jobs: Sequence[OpenJob], *, ahead: int, held: int, url_places: int) -> list[Share]:
+def shares(
+    jobs: Sequence[OpenJob],
+    *,
+    ahead: int,
+    held: int,
+    url_places: int,
+    served: Collection[str] = (),
+) -> list[Share]:
     """The shares of the open jobs (oldest first) that may send now. `ahead`: messages of one key at
     a time, or twice `held`, the capacity of all workers, if that is more: a single job must be able
     to keep all workers busy (tests/benchmarks/capacity). `url_places`: the photos by URL that all
-    workers fetch at a time.
+    workers fetch at a time. `served`: the models that workers serve; all others share one limit, or
+    a key could fill the memory of Redis by naming many models.
     """
-    windows = dict(_windows(jobs, ahead=ahead, held=held))
+    windows = dict(_windows(jobs, ahead=ahead, held=held, served=served))
     room = _express_room(jobs, held)
     lane: dict[uuid.UUID, int] = {}
     for job in sorted(jobs, key=_waits_for_nobody):
@@ -71,7 +82,16 @@ class NewcomerShares:
     the rest. Thread-safe.
     """
 
-    def __init__(self, jobs: Sequence[OpenJob], *, ahead: int, held: int, url_places: int) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[OpenJob],
+        *,
+        ahead: int,
+        held: int,
+        url_places: int,
+        served: Collection[str] = (),
+    ) -> None:
+        self._served = frozenset(served)
         self._urls = NewcomerUrls(jobs, url_places)
         self._ahead = ahead
         self._held = held
@@ -91,8 +111,9 @@ class NewcomerShares:
         """The share of a job that nobody has published."""
         with self._lock:
             self._count(job)
-            place = job.model, job.api_key_id
-            most = max(MAX_OUT, 2 * self._held) // self._keys[job.model]
+            queue = _queue_of(job, self._served)
+            place = queue, job.api_key_id
+            most = max(MAX_OUT, 2 * self._held) // self._keys[queue]
             window = max(1, min(most, max(self._ahead, 2 * self._held)))
             room = self._room.setdefault(job.api_key_id, self._room_of_new_key())
             express = min(job.express_left, room)
@@ -103,8 +124,8 @@ class NewcomerShares:
         return Share(job.job_id, max(ahead, express), last, urls)
 
     def _count(self, job: OpenJob) -> None:
-        place = job.model, job.api_key_id
-        self._keys[job.model] += not self._jobs[place]
+        place = _queue_of(job, self._served), job.api_key_id
+        self._keys[place[0]] += not self._jobs[place]
         self._jobs[place] += 1
 
     def _room_of_new_key(self) -> int:
@@ -114,7 +135,14 @@ class NewcomerShares:
         return max(FEWEST_EXPRESS, (self._held if others else 2 * self._held) // (others + 1))
 
 
-def _windows(jobs: Sequence[OpenJob], *, ahead: int, held: int) -> Iterator[tuple[uuid.UUID, int]]:
+def _queue_of(job: OpenJob, served: Collection[str]) -> str | None:
+    """The queue whose length counts for the job: its model's, or `UNSERVED`."""
+    return job.model if job.model is None or job.model in served else UNSERVED
+
+
+def _windows(
+    jobs: Sequence[OpenJob], *, ahead: int, held: int, served: Collection[str]
+) -> Iterator[tuple[uuid.UUID, int]]:
     """The number of messages that each job may have out; small jobs leave their unused part to
     large ones.
     """
@@ -122,7 +150,7 @@ def _windows(jobs: Sequence[OpenJob], *, ahead: int, held: int) -> Iterator[tupl
     queues = defaultdict(lambda: defaultdict(list))
     for job in jobs:
         if job.queued:
-            queues[job.model][job.api_key_id].append(job)
+            queues[_queue_of(job, served)][job.api_key_id].append(job)
     for keys in queues.values():
         most = max(MAX_OUT, 2 * held) // len(keys)
         window = max(1, min(most, max(ahead, 2 * held)))

@@ -56,6 +56,8 @@ class Capacity:
     """Messages that they hold."""
     url_places: int
     """Photos by URL that they fetch at a time."""
+    models: frozenset[str]
+    """The models that they serve."""
 
 
 def capacity(session: Session, *, stale_s: float, url_places: int) -> Capacity:
@@ -66,6 +68,7 @@ def capacity(session: Session, *, stale_s: float, url_places: int) -> Capacity:
     return Capacity(
         images=sum(int(one.get("takes", 0)) for one in live),
         url_places=sum(int(one.get("url_places", url_places)) for one in live) or url_places,
+        models=frozenset(name for one in live for name in one.get("models", ())),
     )
 
 

@@ -16,6 +16,7 @@ from shared.models import Item
 from shared.queue import Celery, queue_depth, queue_name
 from shared.reconciler import Reconciler
 from shared.settings import Settings
+from tests.integration.stored_jobs import new_key
 
 ROUND_S = 3_600
 DAY_S = 86_400
@@ -100,6 +101,19 @@ def test_only_messages_that_redis_lost_are_sent_again(
     reconciler.forget_lost()
     assert reconciler.publish_open_jobs() == 7
     assert queue_depth(queue) == 40
+
+
+def test_a_key_that_names_many_models_cannot_fill_redis(
+    database: Database, queue: Celery, settings: Settings
+) -> None:
+    key = new_key(database)
+    models = [f"of-no-worker-{number}" for number in range(30)]
+    for model in models:
+        add_job(database, 30, api_key_id=key, model=model)
+    reconciler = Reconciler(database, queue, settings.model_copy(update={"publish_ahead": 60}))
+    for _ in range(3):
+        reconciler.publish_open_jobs()
+    assert queue_depth(queue, [queue_name(model) for model in models]) <= 60 + 8
 
 
 def test_lost_messages_are_found_page_by_page(

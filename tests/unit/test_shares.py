@@ -19,7 +19,7 @@ def job(key: uuid.UUID, total: int, *, settled: int = 0, model: str | None = Non
 
 
 def given(jobs: list[OpenJob], held: int = 24) -> list[Share]:
-    return shares(jobs, ahead=256, held=held, url_places=PLACES)
+    return shares(jobs, ahead=256, held=held, url_places=PLACES, served={"other"})
 
 
 def newcomers_beside(jobs: list[OpenJob]) -> NewcomerShares:
@@ -65,6 +65,15 @@ def test_each_queue_has_its_own_limit() -> None:
     found = given(jobs)
     assert {one.ahead for one in found[:-1]} == {MAX_OUT // 1_000}
     assert found[-1].ahead == 256
+
+
+def test_models_that_nobody_serves_share_one_limit() -> None:
+    jobs = [job(SHOP, 1_000, settled=8, model=f"unknown-{number}") for number in range(100)]
+    found = given([*jobs, job(SHOP, 1_000, settled=8), job(SHOP, 1_000, settled=8, model="other")])
+    assert sum(one.ahead for one in found[:-2]) == 256
+    assert [one.ahead for one in found[-2:]] == [256, 256]
+    newcomers = newcomers_beside(jobs)
+    assert newcomers.share(job(SHOP, 1_000, model="unknown-x")).ahead == EXPRESS_IMAGES
 
 
 def test_a_newcomer_gets_no_more_than_its_share_and_the_others_need_not_be_computed() -> None:
