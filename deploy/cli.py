@@ -217,6 +217,18 @@ def prepare() -> None:
 
 
 @app.command()
+def worker() -> None:
+    """Run a worker, or one for each device in MATTING_DEVICES.
+
+    One port (MATTING_WORKER_METRICS_PORT) answers for all of them. A worker that ends is started
+    again.
+    """
+    from deploy.commands.worker import run_worker
+
+    run_worker()
+
+
+@app.command()
 def tune(
     out: Annotated[
         Path | None, typer.Option(help="Output file. Default: the file that the worker reads.")

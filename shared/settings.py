@@ -197,6 +197,12 @@ class Settings(BaseSettings):
         "mirror of it.",
     )
     device: str = Field("cpu", pattern=r"^(cpu|(gpu|xpu|npu):\d+)$", description="cpu, gpu:0, …")
+    devices: str | None = Field(
+        None,
+        pattern=r"^(all|(cpu|(gpu|xpu|npu):\d+)(\s*,\s*(cpu|(gpu|xpu|npu):\d+))*)$",
+        description="`matting worker` starts a worker for each of these devices, separated by "
+        "commas, or for every GPU (`all`). Default: one worker on MATTING_DEVICE.",
+    )
     precision: Precision = Field(
         "auto",
         description="Numeric precision of the network. auto is fp32; bf16 works on CPUs, fp16 and "

@@ -101,6 +101,11 @@ def _open(**_: Any) -> None:
     watchdog = Watchdog(settings.image_timeout_s)
     probes = Probes(watchdog)
     try:
+        if settings.devices is not None:
+            raise SetupError(
+                "This process is one worker. With MATTING_DEVICES start `matting worker`, or set "
+                "MATTING_DEVICE in its place"
+            )
         if settings.worker_metrics_port:
             _opened.callback(probes.serve(settings.worker_metrics_port))
         worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"

@@ -81,5 +81,8 @@ def _refuse_unknown(given: Iterable[str], names: Collection[str]) -> None:
 
 
 def media_type(request: Request) -> str:
-    """The Content-Type without its parameters, in lower case."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    """The Content-Type without its parameters, in lower case; every kind of JSON is
+    `application/json` (RFC 6839, 3.1).
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return "application/json" if kind == "text/json" or kind.endswith("+json") else kind

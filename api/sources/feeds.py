@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.schemas.report_columns import COLUMNS, URL_COLUMNS
-from api.schemas.requests import Feed
+from api.schemas.sources import Feed
 from shared.errors import BadManifestError, LeftOutError
 
 PHOTO_NUMBER = "photo_number"

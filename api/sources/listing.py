@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any
 
-from api.schemas.requests import Feed
+from api.schemas.sources import Feed
 from api.sources.archive_disk import ArchiveDisk
 from api.sources.archives import Archive
 from api.sources.feeds import RowWithoutPhoto

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from api.schemas.requests import Feed
+from api.schemas.sources import Feed
 from api.sources.feeds import BadRow, Reader, reader_of
 from api.sources.list_text import MAX_LINE_CHARS, is_broken, lines_of
 from api.sources.source_policy import INVISIBLE

@@ -10,7 +10,7 @@ from typing import IO, Any, cast
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
-from api.schemas.requests import Feed
+from api.schemas.sources import Feed
 from api.sources.feeds import BadRow, reader_of
 from shared.errors import BadManifestError
 

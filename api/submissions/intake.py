@@ -9,7 +9,8 @@ from typing import IO, Any, TypeVar
 
 from api.http.auth import Caller
 from api.resources import Resources
-from api.schemas.requests import JobFields, Source
+from api.schemas.requests import JobFields
+from api.schemas.sources import Source
 from api.sources.listing import rows_as_file
 from api.sources.rows import RowReader
 from api.sources.source_policy import (

@@ -49,6 +49,9 @@ PIECE_BYTES = 1024**2
 
 BLANKS = b" \t\r\n\v\f"
 
+URL_SAFE = bytes.maketrans(b"-_", b"+/")
+"""The two signs that Base64 for URLs writes differently (RFC 4648, section 5)."""
+
 
 async def read_call(request: Request, resources: Resources) -> Form:
     """Read the fields and files of a body of any of the three kinds. Raises RequestError."""
@@ -100,7 +103,7 @@ async def photo_of(asked: RemoveBgRequest, form: Form, resources: Resources) -> 
         photo = IncomingFile(sent[0].name or "photo", sent[0].stream)
     elif encoded:
         photo = IncomingFile("photo", _new_file(form))
-        await run_in_threadpool(_decode, encoded[0].stream, photo.stream)
+        await run_in_threadpool(decode_base64, encoded[0].stream, photo.stream)
     else:
         photo = await _fetched(asked.image_url or "", form, resources)
     _check_size(photo, resources.settings)
@@ -174,8 +177,10 @@ def _new_file(form: Form) -> IO[bytes]:
     return file
 
 
-def _decode(encoded: IO[bytes], into: IO[bytes]) -> None:
-    """Decode Base64, ignoring blanks and the head of a data URL. Raises InvalidOptionsError."""
+def decode_base64(encoded: IO[bytes], into: IO[bytes]) -> None:
+    """Decode Base64, also that for URLs and without padding, ignoring blanks and the head of a data
+    URL. Raises InvalidOptionsError.
+    """
     try:
         for piece in _quartets(encoded):
             into.write(base64.b64decode(piece, validate=True))
@@ -190,12 +195,14 @@ def _quartets(encoded: IO[bytes]) -> Iterator[bytes]:
     ValueError.
     """
     head = encoded.read(HEAD_BYTES)
-    rest = head.partition(b",")[2] if head.startswith(b"data:") else head
+    rest = (head.partition(b",")[2] if head.startswith(b"data:") else head).translate(
+        URL_SAFE, BLANKS
+    )
     while chunk := encoded.read(PIECE_BYTES):
-        rest += chunk.translate(None, BLANKS)
+        rest += chunk.translate(URL_SAFE, BLANKS)
         whole = len(rest) - len(rest) % 4
         if b"=" in rest[: whole - 4]:
             raise ValueError
         piece, rest = rest[: whole - 4], rest[whole - 4 :]
         yield piece
-    yield rest.translate(None, BLANKS)
+    yield rest + b"=" * (-len(rest) % 4)

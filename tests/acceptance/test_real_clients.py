@@ -149,6 +149,10 @@ def test_json_as_zapier_and_low_code_tools_write_it(host: httpx.Client, jpeg: by
     answer = host.post("/v1.0/removebg", json=body, headers={"Accept": "application/json"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["data"]["result_b64"]
+    answer = host.post(
+        "/v1.0/removebg", json=body, headers={"Content-Type": "application/vnd.api+json"}
+    )
+    assert answer.headers["content-type"] == "image/png"
     with_mark = b"\xef\xbb\xbf" + httpx.Request("POST", "http://x", json=body).read()
     answer = host.post(
         "/v1.0/removebg", content=with_mark, headers={"Content-Type": "application/json"}

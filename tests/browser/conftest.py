@@ -51,7 +51,9 @@ def stack(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     env = {
         "MATTING_REUSE_RESULTS": "false",
         "MATTING_SESSION_SECRET": "s" * 40,
-        "MATTING_SECOND_MODEL": "none",  # it takes seconds to warm up
+        # A second model, and a second network of the first, take seconds to warm up.
+        "MATTING_SECOND_MODEL": "none",
+        "MATTING_PREDICT_STREAMS": "1",
     }
     with Stack(tmp_path_factory.mktemp("stack"), env=env) as stack:
         yield stack

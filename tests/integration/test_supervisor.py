@@ -77,7 +77,7 @@ def test_a_stopped_process_stays_stopped(
     assert len(told) == 1
     supervisor.pause()
     killed.popen.kill()
-    killed.popen.wait(5)
+    killed.popen.wait(60)
     supervisor.close()
     assert not killed.alive()
 

@@ -74,11 +74,12 @@ def seconds(duration: str) -> int:
 
 def test_compose_has_all_services_and_a_profile_chooses_the_worker() -> None:
     assert set(SERVICES) == {
-        *OURS, "redis", "postgres", "minio", "prometheus", "grafana",
+        *OURS, "redis", "postgres", "minio", "prometheus", "grafana", "caddy",
     }  # fmt: skip
     assert {name: one["profiles"] for name, one in SERVICES.items() if "profiles" in one} == {
         "worker": ["cpu"],
         "worker-gpu": ["gpu"],
+        "caddy": ["edge"],
     }
     assert "COMPOSE_PROFILES=cpu" in (ROOT / ".env.example").read_text().splitlines()
 
@@ -90,7 +91,7 @@ def test_every_service_has_a_health_check_limits_and_restarts(name: str) -> None
     assert part["healthcheck"]["test"][0] == "CMD"
     assert "memory" in part["deploy"]["resources"]["limits"]
     assert not part["image"].endswith(":latest")
-    for port in part.get("ports", ()):
+    for port in () if name == "caddy" else part.get("ports", ()):
         assert port.startswith("127.0.0.1:"), "what has no TLS listens on this machine only"
 
 
@@ -111,7 +112,7 @@ def test_a_stopped_worker_gets_enough_time() -> None:
 
 
 def test_persistent_data_is_on_volumes() -> None:
-    for name in ("redis", "postgres", "minio", "prometheus", "grafana", "worker", "worker-gpu"):
+    for name in SERVICES.keys() - {"migrate", "api", "flower"}:
         own = [one.split(":")[0] for one in SERVICES[name]["volumes"] if one[0] not in "./"]
         assert own, name
         assert set(own) <= set(COMPOSE["volumes"])
@@ -253,3 +254,52 @@ def test_one_bundled_part_can_stay(tmp_path: Path) -> None:
     values = {**example(), **MANAGED, "MATTING_REDIS_URL": "redis://redis:6379/0"}
     done = composed(tmp_path, values, profile="cpu --profile bundled-redis", own=both)
     assert set(json.loads(done.stdout)["services"]) & {"redis", "postgres", "minio"} == {"redis"}
+
+
+WORKER_HOST = {
+    "MATTING_DATABASE_URL": "postgresql+psycopg://me:x@10.0.0.2/matting",
+    "MATTING_REDIS_URL": "rediss://me:x@10.0.0.2:6380/0",
+    "METRICS_ADDRESS": "10.0.0.12",
+}
+
+
+@needs_compose
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+def test_a_second_host_runs_the_same_worker_as_the_first(profile: str, tmp_path: Path) -> None:
+    name = "worker-gpu" if profile == "gpu" else "worker"
+    shutil.copy(ROOT / "deploy" / "compose" / "worker.yml", tmp_path)
+    wanted = {variable: f"value-of-{variable}" for variable in known_variables()}
+    own = composed(tmp_path, {**WORKER_HOST, **wanted}, profile=profile, own="worker.yml")
+    [(only, second)] = json.loads(own.stdout)["services"].items()
+    assert only == name
+    assert {key: second["environment"].get(key) for key in wanted} == wanted | FIXED_FOR_WORKERS
+    done = composed(tmp_path, {**example(), **wanted}, profile=profile)
+    first = json.loads(done.stdout)["services"][name]
+    alike = {
+        "command", "restart", "init", "read_only", "tmpfs", "cap_drop", "security_opt",
+        "stop_grace_period", "healthcheck", "deploy", "shm_size", "image",
+    }  # fmt: skip
+    for field in alike:
+        assert second.get(field) == first.get(field), field
+    lacking = composed(tmp_path, {"MATTING_REDIS_URL": "x"}, profile=profile, own="worker.yml")
+    assert "MATTING_DATABASE_URL is missing a value" in lacking.stderr
+
+
+@needs_compose
+def test_a_worker_s_metrics_are_on_the_private_address_only(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "deploy" / "compose" / "worker.yml", tmp_path)
+    for address, expected in (("10.0.0.12", "10.0.0.12"), ("", "127.0.0.1")):
+        values = {**WORKER_HOST, "METRICS_ADDRESS": address}
+        done = composed(tmp_path, values, profile="cpu", own="worker.yml")
+        [port] = json.loads(done.stdout)["services"]["worker"]["ports"]
+        assert (port["host_ip"], port["target"]) == (expected, 9100)
+
+
+@needs_compose
+def test_a_gpu_machine_runs_one_worker_for_each_gpu(tmp_path: Path) -> None:
+    services = json.loads(composed(tmp_path, example(), profile="gpu").stdout)["services"]
+    worker = services["worker-gpu"]
+    assert worker["environment"]["MATTING_DEVICES"] == "all"
+    assert worker["command"] == ["matting", "worker"]
+    [gpus] = worker["deploy"]["resources"]["reservations"]["devices"]
+    assert gpus["count"] == -1, "Compose's number for all"

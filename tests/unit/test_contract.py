@@ -34,6 +34,7 @@ def known_variables() -> set[str]:
         "docker-compose.yml",
         ".env.example",
         "deploy/compose/managed.yml",
+        "deploy/compose/worker.yml",
         "deploy/docker/Dockerfile",
         "deploy/docker/Dockerfile.gpu",
         "deploy/docker/README.md",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.schemas.requests import Feed
+from api.schemas.sources import Feed
 from api.sources.feeds import PHOTO_NUMBER, BadRow, RowWithoutPhoto
 from api.sources.manifests import read_rows
 from api.sources.rows import RowReader

@@ -236,10 +236,11 @@ def test_network_policies_deny_everything_that_they_do_not_name(manifests: list[
         "containers"
     ]
     names = {one["name"]: one["valueFrom"]["secretKeyRef"] for one in flower["env"]}
-    assert set(names) == {"FLOWER_BASIC_AUTH", "MATTING_REDIS_URL"}, (
-        "no key of S3, no password else"
-    )
-    assert not any(one.get("optional") for one in names.values()), "no password, no Flower"
+    needed = {name for name, one in names.items() if not one.get("optional")}
+    assert needed == {"FLOWER_BASIC_AUTH", "MATTING_REDIS_URL"}, "no password, no Flower"
+    assert set(names) - needed == {
+        "MATTING_REDIS_SENTINEL_MASTER", "MATTING_REDIS_SENTINEL_PASSWORD",
+    }, "no key of S3, no password else"  # fmt: skip
     reached = {
         one["metadata"]["name"]
         for one in manifests
@@ -314,11 +315,45 @@ def test_the_ingress_uses_tls_and_hides_internal_routes(tmp_path: Path) -> None:
     from api.app import create_app
 
     routes = set(create_app(Settings()).openapi()["paths"])
+    # pages, and the files that /docs loads
+    routes |= {
+        "/",
+        "/console/jobs",
+        "/console/static/page.js",
+        "/static-offline-docs/swagger-ui.css",
+    }
     inside = {"/metrics", "/readyz"}
     assert {route for route in routes if not shown(route)} == inside
     size = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
     assert size == "1g"
     assert Settings().max_request_bytes == 1024**3
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "gpu"])
+def test_every_component_fits_every_overlay(overlay: str, tmp_path: Path) -> None:
+    validate = pytest.importorskip("kubernetes_validate", reason="make deploy-check installs it")
+    components = sorted(
+        path.parent.name
+        for path in K8S.glob("*/kustomization.yaml")
+        if "kind: Component" in path.read_text()
+    )
+    used = (K8S / overlay / "kustomization.yaml").read_text()
+    more = [one for one in components if f"\n  - ../{one}" not in used]
+    assert {"ingress", "irsa", "prepull", "spot"} <= set(more)
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources: [{os.path.relpath(K8S / overlay, tmp_path)}]\n"
+        f"components: [{', '.join(os.path.relpath(K8S / one, tmp_path) for one in more)}]\n"
+    )
+    manifests = rendered(tmp_path)
+    for one in manifests:
+        if one["kind"] not in KINDS_OF_OTHERS:
+            validate.validate(one, KUBERNETES, strict=True)
+    spec = named(manifests, "Deployment", "matting-worker")["spec"]["template"]["spec"]
+    assert spec["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    # an added list must not have replaced what the overlay needs
+    taints = {one["key"] for one in spec["tolerations"]}
+    assert taints >= {"nvidia.com/gpu", "cloud.google.com/gke-spot"}
+    assert spec["topologySpreadConstraints"]
 
 
 def test_a_role_takes_the_place_of_the_access_key(tmp_path: Path) -> None:

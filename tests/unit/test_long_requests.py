@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from api.schemas import requests
-from api.schemas.requests import ROWS_AT_ONCE, JobRequest, KeyRef, Source, validate_job
+from api.schemas.requests import ROWS_AT_ONCE, JobRequest, validate_job
+from api.schemas.sources import KeyRef, Source
 from api.submissions.forms import has_long_text
 from shared import suggestions
 from shared.errors import InvalidOptionsError
