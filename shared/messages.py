@@ -20,6 +20,11 @@ VERSION_MESSAGE_VERSION = "2"
 """That of messages of jobs that make a version of a result (shared.job_store.versions), which
 earlier workers would process like any other."""
 
+DESTINATION_MESSAGE_VERSION = "3"
+"""That of messages of jobs with a destination, to which earlier workers would write nothing."""
+
+READ_VERSIONS = (MESSAGE_VERSION, VERSION_MESSAGE_VERSION, DESTINATION_MESSAGE_VERSION)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
@@ -38,6 +43,8 @@ class Message:
     """Whether the photo comes from a URL."""
     makes_version: bool = False
     """Whether it makes a version of an earlier image's result."""
+    has_destination: bool = False
+    """Whether the result is also written to a key of the caller's own."""
     attempts: int = 0
     """Attempts of the item when the message was made. It is not sent: it identifies the message
     when it is recorded as published."""
@@ -53,6 +60,8 @@ class Message:
         """
         ids = {"job": str(self.job_id), "item": str(self.item_id)}
         version = VERSION_MESSAGE_VERSION if self.makes_version else MESSAGE_VERSION
+        if self.has_destination:
+            version = DESTINATION_MESSAGE_VERSION
         return {"file": self.name, **ids, "v": version}
 
 
@@ -63,10 +72,9 @@ def parse_message(kwargs: dict[str, Any]) -> tuple[uuid.UUID, uuid.UUID]:
     database and is published again until a worker of that version takes it.
     """
     version = kwargs.get("v", MESSAGE_VERSION)  # messages of older versions have none
-    if version not in (MESSAGE_VERSION, VERSION_MESSAGE_VERSION):
+    if version not in READ_VERSIONS:
         raise InvalidMessageError(
-            f"The message has version {version!r}, this worker reads"
-            f" {MESSAGE_VERSION} and {VERSION_MESSAGE_VERSION}"
+            f"The message has version {version!r}, this worker reads {', '.join(READ_VERSIONS)}"
         )
     try:
         return uuid.UUID(kwargs["item"]), uuid.UUID(kwargs["job"])

@@ -136,6 +136,12 @@ class Options(Rendition):
         description="Of a photo that is transparent in places: `limit` keeps them at least as "
         "transparent, `ignore` takes the photo as if it stood on white.",
     )
+    keep_alpha: bool = Field(
+        False,
+        description="For photos that are cut out already: their own transparency is the matte, and "
+        "no network changes it. Options of the matte have no effect then. A photo without "
+        "transparency is cut out as usual.",
+    )
     refine: bool = Field(True, description="Refine the edge of the matte at full resolution.")
     colour_profile: ColourProfile = Field(
         ColourProfile.SRGB, description="Convert to sRGB, or keep the photo's ICC profile."
@@ -184,6 +190,14 @@ class Options(Rendition):
     @classmethod
     def _expand_preset(cls, data: Any) -> Any:
         return _expanded(data)
+
+    @model_validator(mode="after")
+    def _one_meaning_of_alpha(self) -> Self:
+        if self.keep_alpha and self.source_alpha is SourceAlpha.IGNORE:
+            raise ValueError(
+                "`source_alpha: ignore` drops what `keep_alpha` keeps: give one of them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _roi_has_an_inside(self) -> Self:

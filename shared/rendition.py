@@ -41,6 +41,10 @@ class Format(StrEnum):
     AVIF = "avif"
     ZIP = "zip"
     """An archive of `color.jpg` (not premultiplied) and `alpha.png`: a tenth of a PNG's size."""
+    PSD = "psd"
+    """A Photoshop document: the cut-out with its matte as a mask, shadow, background, and the photo
+    as a hidden layer below.
+    """
 
     @property
     def extension(self) -> str:
@@ -55,15 +59,20 @@ class Format(StrEnum):
     @property
     def content_type(self) -> str:
         """The media type of the object."""
-        return "application/zip" if self is Format.ZIP else f"image/{self.value}"
+        return _CONTENT_TYPES.get(self, f"image/{self.value}")
 
 
+_CONTENT_TYPES = {
+    Format.ZIP: "application/zip",
+    Format.PSD: "image/vnd.adobe.photoshop",
+}
 _MAX_SIDES_PX = {
     Format.PNG: 1_000_000,  # libpng's PNG_USER_WIDTH_MAX
     Format.WEBP: 16_383,  # its header has 14 bits (RFC 9649)
     Format.JPEG: 65_500,  # libjpeg's JPEG_MAX_DIMENSION; the format itself has 65,535
     Format.AVIF: 32_768,  # libavif writes 65,536, and reads no more than this by default
     Format.ZIP: 65_500,  # of color.jpg, the smaller one of its two
+    Format.PSD: 30_000,  # of version 1; larger ones are PSB files
 }
 
 
@@ -282,7 +291,8 @@ class Rendition(_Value):
     format: Format = Field(
         Format.PNG,
         description="JPEG has no transparency, so it needs a `background`. AVIF needs Pillow "
-        "with AVIF in the worker. ZIP contains `color.jpg` and `alpha.png`.",
+        "with AVIF in the worker. ZIP contains `color.jpg` and `alpha.png`. PSD has layers: the "
+        "cut-out with its matte as a mask, shadow, background, and the photo, hidden, below.",
     )
     quality: int = Field(90, ge=1, le=100, description="Encoder quality of JPEG, WebP and AVIF.")
     max_bytes: int | None = Field(
@@ -365,8 +375,8 @@ class Rendition(_Value):
     )
     name: NameTemplate | None = Field(
         None,
-        description="The file's name: `{stem}`, `{folder}`, `{path}` (folder and stem), `{ext}`, "
-        "`{width}`, `{height}`. Default: the photo's name with the extension of the format.",
+        description="The file's name, with [placeholders](#placeholders) such as `{stem}`, `{id}` "
+        "or a manifest's column. Default: the photo's name with the extension of the format.",
     )
 
     @model_validator(mode="after")
@@ -378,10 +388,10 @@ class Rendition(_Value):
             raise ValueError("format zip allows no `background` and only `output: cutout`")
         if self.format is Format.ZIP and self.shadow:
             raise ValueError("format zip allows no `shadow`")
-        if self.max_bytes and self.format in (Format.PNG, Format.ZIP):
-            raise ValueError(
-                "`max_bytes` works with jpeg, webp and avif only: png and zip are lossless"
-            )
+        if self.format is Format.PSD and alone:
+            raise ValueError("format psd holds the cut-out: `output: alpha` needs another format")
+        if self.max_bytes and self.format in (Format.PNG, Format.ZIP, Format.PSD):
+            raise ValueError("`max_bytes` works with jpeg, webp and avif only")
         if self.position is not None and self.position.startswith("original") and self.crop:
             raise ValueError("`position: original` and `crop` cannot be combined")
         if self.padding is not None:

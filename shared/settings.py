@@ -363,6 +363,12 @@ class Settings(BaseSettings):
         description="Further buckets that callers may use as sources, separated by commas. "
         "MATTING_S3_BUCKET is always allowed.",
     )
+    destinations: str = Field(
+        "",
+        description="Folders that results may be written to besides MATTING_S3_BUCKET: "
+        "`s3://bucket/folder/`, separated by commas. None by default; `matting up` allows its own "
+        "bucket.",
+    )
     upload_url_ttl_s: int = Field(
         86_400, ge=60, le=604_800, description="Lifetime of a presigned upload URL."
     )
@@ -564,6 +570,11 @@ class Settings(BaseSettings):
     def readable_buckets(self) -> frozenset[str]:
         """The buckets that callers may use as sources."""
         return frozenset({self.s3_bucket, *_split(self.source_buckets)})
+
+    @property
+    def writable_folders(self) -> tuple[str, ...]:
+        """The `s3://bucket/folder/` that results may be written to."""
+        return tuple(one if one.endswith("/") else f"{one}/" for one in _split(self.destinations))
 
     @property
     def offered_models(self) -> list[str]:

@@ -41,6 +41,11 @@ CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 15
 """Longest wait for the next byte of an answer. boto3 makes three attempts."""
 
+WRITER = "matting-writer"
+"""Metadata of an object in a destination: which claim wrote it."""
+
+_CHANGED = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
+
 PAYER_HEADER = "x-amz-request-payer"
 
 _NO_REASON = frozenset({"400", "401", "403"})
@@ -191,6 +196,72 @@ class Storage:
             )
         except FAULTS as error:
             raise own(error, self.bucket, key) from error
+
+    def written_by(self, place: ObjectUrl) -> tuple[str, str] | None:
+        """ETag of an object, and the mark of its writer (empty: it has none); None: there is none,
+        or the storage does not say. Raises ImageError, StorageError.
+        """
+        try:
+            found = self._client.head_object(Bucket=place.bucket, Key=place.key)
+        except FAULTS as error:
+            # Without the right to list, S3 answers 403 for an object that does not exist.
+            if isinstance(error, ClientError) and code_of(error) in ("403", "404", "NoSuchKey"):
+                return None
+            raise translated(error, place.bucket, place.key) from error
+        marks = {name.lower(): text for name, text in found["Metadata"].items()}
+        return found["ETag"], marks.get(WRITER, "")
+
+    def put_unchanged(
+        self,
+        place: ObjectUrl,
+        data: "bytes | bytearray | IO[bytes]",
+        content_type: str,
+        *,
+        writer: str,
+        etag: str | None,
+    ) -> bool:
+        """Write an object to any bucket if it is still the one with this ETag; None: if there is
+        none. Returns False if it is not. A storage that can't compare writes it in any case.
+
+        Raises ImageError, StorageError.
+        """
+        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+        request = {
+            "Bucket": place.bucket,
+            "Key": place.key,
+            "Body": data,
+            "ContentType": content_type,
+            "Metadata": {WRITER: writer},
+            # A bucket of a customer's encrypts as its owner has set it up.
+            **(self._encryption if place.bucket == self.bucket else {}),
+        }
+        try:
+            try:
+                self._client.put_object(**request, **condition)
+            except ClientError as error:
+                if code_of(error) in _CHANGED:
+                    return False
+                if code_of(error) != "NotImplemented":
+                    raise
+                if not isinstance(data, bytes | bytearray):
+                    data.seek(0)
+                self._client.put_object(**request)
+        except FAULTS as error:
+            raise translated(error, place.bucket, place.key) from error
+        return True
+
+    def has_bucket(self, name: str) -> bool:
+        """Whether a bucket exists; a storage that does not say counts as yes. Raises StorageError,
+        ImageError.
+        """
+        try:
+            self._client.head_bucket(Bucket=name)
+        except FAULTS as error:
+            code = code_of(error) if isinstance(error, ClientError) else ""
+            if code not in ("400", "401", "403", "404", "NoSuchBucket"):
+                raise translated(error, name, "") from error
+            return code not in ("404", "NoSuchBucket")
+        return True
 
     def upload(self, key: str, stream: IO[bytes]) -> None:
         """Write an object to the service's bucket from a stream of any length. Raises

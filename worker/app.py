@@ -144,6 +144,7 @@ def _open(**_: Any) -> None:
                 watchdog,
                 pixel_budget,
                 second,
+                sources,
             )
             _opened.callback(pipelines[model].close)
         watch_device(settings)

@@ -79,6 +79,7 @@ class JobSettings(TypedDict, total=False):
     """The fields of `POST /v1/jobs` except the source."""
 
     options: Mapping[str, Any]
+    destination: str
     feed: str
     priority: int
     metadata: Mapping[str, str]

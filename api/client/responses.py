@@ -61,6 +61,8 @@ class Job(TypedDict):
     priority: int
     metadata: dict[str, Any]
     source: dict[str, Any]
+    destination: str | None
+    """The template of the keys of your own."""
     error: Problem | None
     created_at: str
     started_at: str | None
@@ -88,6 +90,8 @@ class StoredFile(TypedDict):
     width: int
     height: int
     bytes: int
+    destination: str | None
+    """The `s3://bucket/key` of yours that it was also written to."""
     unmet: list[str]
     file_url: str | None
 

@@ -48,7 +48,16 @@ class Caller:
     sources: tuple[str, ...] | None = None
     """The `s3://bucket/prefix/` that the key may use as sources; None: all that the settings allow.
     """
+    destinations: tuple[str, ...] | None = None
+    """The `s3://bucket/folder/` that the key may write results to; None: all that the settings
+    allow, or none if `sources` is set.
+    """
     images_per_month: int | None = None
+
+    @property
+    def writable_folders(self) -> tuple[str, ...] | None:
+        """The folders that results may be written to; None: all that the settings allow."""
+        return () if self.destinations is None and self.sources is not None else self.destinations
 
     def require(self, scope: Scope) -> None:
         """Raise ScopeError unless the key has the scope; `admin` includes all others."""
@@ -131,6 +140,7 @@ async def _admit(request: Request, resources: Resources, by: str | uuid.UUID) ->
         key.name,
         frozenset(map(Scope, key.scopes)) if key.scopes is not None else frozenset(DEFAULT_SCOPES),
         tuple(key.sources) if key.sources is not None else None,
+        tuple(key.destinations) if key.destinations is not None else None,
         key.images_per_month,
     )
     caller.require(Scope.READ if request.method in SAFE_METHODS else Scope.SUBMIT)

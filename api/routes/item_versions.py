@@ -14,13 +14,18 @@ from api.schemas.requests import RedoRequest
 from api.schemas.responses import ItemOut
 from api.schemas.versions import VersionList, VersionOut
 from api.submissions.redo import redo
+from api.submissions.restore import restore
 from shared import job_store
 from shared.errors import (
+    DestinationCollisionError,
+    DestinationRefusedError,
+    ForbiddenDestinationError,
     ForbiddenSourceError,
     ItemNotFoundError,
     QuotaExceededError,
     RedoPendingError,
     ResultNotReadyError,
+    StorageError,
     UnknownModelError,
     VersionNotFoundError,
 )
@@ -32,6 +37,8 @@ router = APIRouter(route_class=GuardedRoute, prefix="/v1/items/{item_id}", tags=
     "/redo",
     status_code=202,
     responses=responses(
+        DestinationCollisionError,
+        ForbiddenDestinationError,
         ForbiddenSourceError,
         ItemNotFoundError,
         QuotaExceededError,
@@ -65,7 +72,13 @@ def list_versions(item_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep
 @router.post(
     "/versions/{number}/restore",
     responses=responses(
-        ItemNotFoundError, RedoPendingError, ResultNotReadyError, VersionNotFoundError
+        DestinationRefusedError,
+        ForbiddenDestinationError,
+        ItemNotFoundError,
+        RedoPendingError,
+        ResultNotReadyError,
+        StorageError,
+        VersionNotFoundError,
     ),
 )
 def restore_version(
@@ -74,9 +87,7 @@ def restore_version(
     resources: ResourcesDep,
     caller: CallerDep,
 ) -> ItemOut:
-    """Let the item show an earlier version again, at once. A verdict is removed."""
-    with resources.database.transaction() as session:
-        item, options = job_store.restore_version(
-            session, item_id, number, api_key_id=caller.api_key_id
-        )
-        return ItemOut.of(item, options)
+    """Let the item show an earlier version again, at once. A verdict is removed. If the job has a
+    destination, the version is written there again.
+    """
+    return ItemOut.of(*restore(resources, caller, item_id, number))

@@ -22,6 +22,9 @@ from api.submissions.intake import submit
 from shared import job_store
 from shared.errors import (
     BusyError,
+    DestinationCollisionError,
+    DestinationMissingError,
+    ForbiddenDestinationError,
     ForbiddenSourceError,
     IdempotencyKeyReusedError,
     InvalidCursorError,
@@ -56,7 +59,10 @@ Cursor = Annotated[str | None, Query(description="`next_cursor` of the previous 
         **responses(
             RequestError,
             InvalidOptionsError,
+            DestinationCollisionError,
+            DestinationMissingError,
             IdempotencyKeyReusedError,
+            ForbiddenDestinationError,
             ForbiddenSourceError,
             SourceNotFoundError,
             RequestTooLargeError,

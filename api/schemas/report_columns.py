@@ -11,6 +11,7 @@ COLUMNS = (
     "output_key",
     "output_url",
     "outputs",
+    "destination",
     "width",
     "height",
     "input_bytes",

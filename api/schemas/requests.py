@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from api.schemas.sources import LISTS, STORABLE, Feed, Source
+from shared.destination import DestinationTemplate
 from shared.errors import InvalidOptionsError
 from shared.jobs import Verdict
 from shared.options import Options
@@ -118,6 +119,7 @@ class JobFields(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     options: Options = Field(default_factory=Options)
+    destination: DestinationTemplate | None = None
     priority: int = Field(5, ge=0, le=9, description="9 is the most urgent.")
     feed: Feed | None = Field(
         None, description="The layout of the manifest. Default: as its header tells."

@@ -78,6 +78,7 @@ class JobOut(BaseModel):
     priority: int
     metadata: dict[str, Any]
     source: dict[str, Any]
+    destination: str | None = Field(description="The template of the keys of your own.")
     error: ErrorWithRemedy | None = Field(
         description="Why the source could not be listed completely, or why the job was paused."
     )
@@ -130,6 +131,7 @@ class JobOut(BaseModel):
             priority=job.priority,
             metadata=job.labels,
             source=job.source,
+            destination=job.destination,
             error=ErrorWithRemedy(code=job.error_code, detail=job.error_detail or "")
             if job.error_code
             else None,
@@ -178,6 +180,9 @@ class OutputOut(BaseModel):
     width: int
     height: int
     bytes: int
+    destination: str | None = Field(
+        None, description="The `s3://bucket/key` of yours that it was also written to."
+    )
     unmet: list[str] = Field(description="The marketplace's rules that it fails, and by how much.")
     file_url: str | None = Field(
         None, description="With `include=urls`: presigned, valid until the item's `urls_expire_at`."
@@ -239,7 +244,7 @@ class ItemOut(BaseModel):
     result_format: str = Field(examples=["png"], description="The result's extension.")
     outputs: list[OutputOut] = Field(
         description="All files, the main one first. Empty if the options ask for one file without "
-        "`name` and `market`: that one is `result`."
+        "`name` and `market`, and the job has no `destination`: that one is `result`."
     )
     needs_review: bool
     review_reasons: list[str] = Field(examples=[["soft", "unsure"]])
@@ -291,6 +296,7 @@ class ItemOut(BaseModel):
                     width=one["width"],
                     height=one["height"],
                     bytes=one["bytes"],
+                    destination=one.get("destination"),
                     unmet=one["unmet"],
                     file_url=links.outputs[index] if links else None,
                 )

@@ -15,8 +15,10 @@ from api.sources.listing import Page, pages
 from api.sources.source_policy import UPLOADS_PREFIX, attached_key
 from shared import job_store
 from shared.database import Database
+from shared.destination import given_placeholders, refuse_unknown
 from shared.errors import (
     BadManifestError,
+    DestinationCollisionError,
     DiskFullError,
     EmptySourceError,
     ImageError,
@@ -26,7 +28,9 @@ from shared.errors import (
 from shared.jobs import ENDED
 from shared.models import Job
 from shared.object_url import ObjectUrl
+from shared.options import Options
 from shared.periodic_task import PeriodicTask
+from shared.result_names import OF_ROW
 from shared.settings import Settings
 from shared.storage import Storage
 from shared.telemetry import get_logger
@@ -130,6 +134,8 @@ class Expander(PeriodicTask):
         try:
             page = self._next_page(job, sources)
             if page is not None:
+                if job.expansion_cursor is None:
+                    _check_columns(job, page)
                 with self._database.transaction() as session:
                     if job_store.add_page(
                         session,
@@ -146,7 +152,8 @@ class Expander(PeriodicTask):
         # permanent error: the images listed so far are processed
         except (ImageError, RequestError) as raised:
             error = raised
-            if job.expansion_cursor is not None and not isinstance(raised, BadManifestError):
+            kept = not isinstance(raised, BadManifestError | DestinationCollisionError)
+            if job.expansion_cursor is not None and kept:
                 error.detail = f"{raised.detail.rstrip('.')}. {_where_it_stopped(job)}"
         except DiskFullError:  # another process may have enough space
             self._listings.pop(job_id, None)
@@ -162,6 +169,8 @@ class Expander(PeriodicTask):
             error = MattingError()
         with self._database.transaction() as session:
             told = None if error is None else (error.code, error.message)
+            if isinstance(error, DestinationCollisionError):
+                job_store.cancel_job(session, job_id)
             job_store.finish_expansion(session, job_id, told)
             job_store.release_leader_lease(session, duty, owner=self._owner)
         self._listings.pop(job_id, None)
@@ -194,6 +203,17 @@ class Expander(PeriodicTask):
                 self._storage.delete_many([place.key])
         except MattingError as error:
             log.warning("archive-left", job=str(job.id), code=error.code, detail=error.detail)
+
+
+def _check_columns(job: Job, page: Page) -> None:
+    """Raise UnknownPlaceholderError if no row of a list's first page fills a placeholder."""
+    needed = given_placeholders(job.destination, Options.model_validate(job.options))
+    if not needed or not page.items:
+        return
+    columns = {name for item in page.items for name in item.labels or ()}
+    if any(item.custom_id is not None for item in page.items):
+        columns.add(OF_ROW)
+    refuse_unknown(needed, columns)
 
 
 def _where_it_stopped(job: Job) -> str:

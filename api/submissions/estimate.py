@@ -4,6 +4,7 @@ import random
 import statistics
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from api.http.auth import Caller
 from api.resources import Resources
@@ -13,9 +14,10 @@ from api.sources.image_size import image_size
 from api.sources.listing import pages
 from api.sources.rows import RowReader
 from api.sources.source_policy import SourcePolicy
-from api.submissions.intake import Submission
+from api.submissions.checked_names import CheckedNames
+from api.submissions.intake import Submission, check_naming
 from shared import job_store
-from shared.errors import InvalidOptionsError, MattingError
+from shared.errors import BadResultNameError, InvalidOptionsError, MattingError
 from shared.job_store import NewItem
 from shared.models import Job, new_id
 from shared.object_url import ObjectUrl
@@ -37,6 +39,7 @@ def estimate(resources: Resources, caller: Caller, submission: Submission) -> Es
         raise InvalidOptionsError("`dry_run` needs a named source and accepts no files")
     policy = SourcePolicy(resources.settings, caller.api_key_id, caller.sources)
     policy.options(submission.request.options)
+    check_naming(resources, caller, submission)
     if source.zip is not None:
         raise InvalidOptionsError("`dry_run` does not unpack zip files")
     found = _places(resources, policy, submission)
@@ -92,7 +95,8 @@ class _Places:
 def _places(resources: Resources, policy: SourcePolicy, submission: Submission) -> _Places:
     source = submission.source
     assert source is not None
-    found = _Places()
+    found, names = _Places(), CheckedNames(submission.request)
+    number = 0
     kept: dict[str, object] | None = None
     if source.prefix is not None:
         kept = {"kind": "prefix", "prefix": str(policy.object(source.prefix, prefix=True))}
@@ -106,6 +110,7 @@ def _places(resources: Resources, policy: SourcePolicy, submission: Submission) 
             item = reader.item(row, number)
             if item.error is not None:
                 raise item.error
+            names.add(item, number)
             found.add(item)
         return found
     job = Job(
@@ -113,14 +118,18 @@ def _places(resources: Resources, policy: SourcePolicy, submission: Submission) 
         api_key_id=policy.api_key_id,
         source=kept,
         options=submission.request.options.model_dump(mode="json"),
+        destination=submission.request.destination,
     )
     disk = ArchiveDisk(resources.settings.archive_disk_bytes)
     for page in pages(job, resources.storage, resources.settings, policy.sources, disk):
         for item in page.items:
+            number += 1
             if found.count >= MAX_COUNTED:
                 found.complete = False
                 return found
             if item.error is None:
+                with suppress(BadResultNameError):  # such a row fails alone
+                    names.add(item, number)
                 found.add(item)
     return found
 

@@ -74,6 +74,10 @@ BODY = {
                         "description": "Or a zip file of photos.",
                     },
                     "options": {"type": "string", "description": "Options, as JSON."},
+                    "destination": {
+                        "type": "string",
+                        "description": "Also write each result to a key of your own.",
+                    },
                     "priority": {"type": "integer", "minimum": 0, "maximum": 9},
                     "metadata": {"type": "string", "description": "An object, as JSON."},
                     "webhook": {"type": "string", "description": "A JobWebhook, as JSON."},

@@ -11,6 +11,7 @@ from api.http.auth import Caller
 from api.resources import Resources
 from api.schemas.requests import JobFields
 from api.schemas.sources import Source
+from api.sources.destination_policy import check_destination
 from api.sources.listing import rows_as_file
 from api.sources.rows import RowReader
 from api.sources.source_policy import (
@@ -21,10 +22,19 @@ from api.sources.source_policy import (
     plain_name,
     webhook_address,
 )
+from api.submissions.checked_names import CheckedNames
 from shared import job_store
-from shared.errors import ConflictError, LeftOutError, MattingError, RequestTooLargeError
+from shared.destination import fixed_folder, given_placeholders, refuse_unknown
+from shared.errors import (
+    ConflictError,
+    DestinationMissingError,
+    LeftOutError,
+    MattingError,
+    RequestTooLargeError,
+)
 from shared.job_store import NewItem
 from shared.models import Job, new_id
+from shared.result_names import OF_ROW
 from shared.telemetry import get_logger
 from shared.tracing import trace_job
 
@@ -77,6 +87,7 @@ def submit(resources: Resources, caller: Caller, submission: Submission) -> tupl
     request = submission.request
     policy = SourcePolicy(resources.settings, caller.api_key_id, caller.sources)
     policy.options(request.options, submission.job_id)
+    check_naming(resources, caller, submission)
     if request.webhook is not None:
         webhook_address(request.webhook.url, resources.settings)
     _check_quota(resources, caller, len(submission.files) or 1)
@@ -99,6 +110,38 @@ def submit(resources: Resources, caller: Caller, submission: Submission) -> tupl
 
 class _Repeated(Exception):
     """The same submission came twice at the same time, and the other one was first."""
+
+
+def check_naming(resources: Resources, caller: Caller, submission: Submission) -> None:
+    """Check the destination, and the placeholders of a source without columns.
+
+    Raises ForbiddenDestinationError, DestinationMissingError, UnknownPlaceholderError,
+    StorageError.
+    """
+    request = submission.request
+    needed = given_placeholders(request.destination, request.options)
+    if _has_ids(submission):
+        needed.discard(OF_ROW)
+    if not _is_manifest(submission):  # the expander knows its columns
+        refuse_unknown(needed, ())
+    if request.destination is not None:
+        check_destination(resources.settings, caller.writable_folders, request.destination)
+        bucket = fixed_folder(request.destination).bucket
+        if not resources.storage.has_bucket(bucket):
+            raise DestinationMissingError(f"There is no bucket {bucket}")
+
+
+def _is_manifest(submission: Submission) -> bool:
+    if submission.source is None:
+        return submission.attached is not None and submission.attached[0] == "manifest"
+    return submission.source.kind == "manifest"
+
+
+def _has_ids(submission: Submission) -> bool:
+    """Whether the photos may have ids of the caller's own."""
+    if submission.source is None:
+        return _is_manifest(submission)
+    return submission.source.kind not in ("prefix", "zip")
 
 
 def _earlier(resources: Resources, caller: Caller, submission: Submission) -> Job | None:
@@ -173,6 +216,7 @@ def _find_source(
         raise RequestTooLargeError(f"{len(rows):,} photos in one request; the limit is {limit:,}")
     kept = {"kind": kind, "count": len(rows)}
     reader = RowReader(policy, submission.request.options)
+    names = CheckedNames(submission.request)
     items = []
     photos: set[int] = set()
     """Hashes, because sources may have a kilobyte each."""
@@ -182,6 +226,7 @@ def _find_source(
             raise item.error  # here the caller still gets the error
         if item.error is None:
             photos.add(hash(item.source))
+            names.add(item, number)
         if number <= INLINE_ROWS:
             items.append(item)
     if len(rows) <= INLINE_ROWS:
@@ -198,15 +243,18 @@ def _store_files(
 ) -> tuple[dict[str, Any], list[NewItem] | None]:
     """Store the photos of a multipart body."""
     files = submission.files
+    names = CheckedNames(submission.request)
     prefix = f"{OWN_PREFIX}{submission.job_id}/inputs/"
     keys = [f"{prefix}{number:06d}" for number in range(1, len(files) + 1)]
-    with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
-        # list() raises the first error here, before anything is written.
-        list(pool.map(resources.storage.upload, keys, [file.stream for file in files]))
     items = [
         NewItem(name=plain_name(file.name), source=f"s3://{resources.storage.bucket}/{key}")
         for file, key in zip(files, keys, strict=True)
     ]
+    for number, item in enumerate(items, 1):
+        names.add(item, number)
+    with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
+        # list() raises the first error here, before anything is written.
+        list(pool.map(resources.storage.upload, keys, [file.stream for file in files]))
     return {"kind": "files", "count": len(files)}, items
 
 
@@ -245,6 +293,7 @@ def _write(
             source=source,
             failure_share=_given(request.failure_share, settings.failure_share),
             failure_after=_given(request.failure_after, settings.failure_after),
+            destination=request.destination,
             job_id=submission.job_id,
         )
         if submission.key is not None and not job_store.remember_submission(

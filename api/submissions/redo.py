@@ -11,6 +11,7 @@ from api.resources import Resources
 from api.schemas.requests import RedoRequest
 from api.sources.source_policy import SourcePolicy
 from api.submissions.intake import discard, publish
+from api.submissions.restore import check_destination_of
 from shared import job_store
 from shared.database import Session
 from shared.errors import InvalidOptionsError
@@ -56,6 +57,7 @@ def redo_rejected(
 
     Raises RequestError.
     """
+    check_destination_of(resources, caller, job_id)
     policy = _policy(resources, caller)
     of_job: list[dict[str, Any]] = []
 
@@ -134,6 +136,7 @@ def mend(
 def _begin(
     resources: Resources, caller: Caller, item: Item, new: NewVersion
 ) -> tuple[Item, dict[str, Any]]:
+    check_destination_of(resources, caller, item.job_id)
     with resources.database.transaction() as session:
         found = job_store.begin_version(
             session,

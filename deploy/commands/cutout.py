@@ -19,6 +19,7 @@ from deploy.commands.written_files import WrittenFiles
 from deploy.local_photos import LocalPhotos, printable
 from shared.errors import ImageTimeoutError, ResultsAmongPhotosError
 from shared.options import Options
+from shared.result_names import NamedPhoto
 from shared.settings import Settings
 from worker.concurrency.watchdog import Watchdog
 from worker.inference.predictor import load_predictor
@@ -159,7 +160,7 @@ def _item(number: int, options: Options, planned: _Planned, store: ResultFolder)
         key=str(planned.photo),
         options=options,
         outputs=requested_outputs(options, staged),
-        name=planned.name,
+        photo=NamedPhoto(planned.name, number=number + 1),
     )
 
 

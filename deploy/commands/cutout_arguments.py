@@ -14,6 +14,8 @@ from deploy.commands.cutout import CutOut, cut_out_files
 from deploy.commands.progress import console
 from deploy.commands.summary import Tally
 from deploy.local_photos import LocalPhotos
+from shared.destination import given_placeholders, refuse_unknown
+from shared.errors import UnknownPlaceholderError
 from shared.options import Format, Options, Output
 from shared.settings import Settings
 
@@ -64,7 +66,12 @@ def _cut_out(
     overwrite: bool,
 ) -> CutOut:
     if not _is_file(out):
-        return cut_out_files(photos, out, check_options(wanted), settings, overwrite=overwrite)
+        options = check_options(wanted)
+        try:
+            refuse_unknown(given_placeholders(None, options), ())
+        except UnknownPlaceholderError as error:
+            raise typer.BadParameter(error.detail) from error
+        return cut_out_files(photos, out, options, settings, overwrite=overwrite)
     if len(photos.files) > 1:
         raise typer.BadParameter(
             f"--out {out} is the name of one file, but there are {len(photos.files)} photos: name a"

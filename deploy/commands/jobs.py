@@ -20,6 +20,7 @@ from deploy.commands.arguments import (
     JobId,
     OptionPairs,
     attached_source,
+    check_options,
     complete_job,
     connect,
     parse_job_id,
@@ -58,6 +59,13 @@ def submit(
         Feed | None,
         typer.Option(help="Layout of the manifest. Default: as its header tells."),
     ] = None,
+    destination: Annotated[
+        str | None,
+        typer.Option(
+            help="Also write each result to a key of yours, for example "
+            "s3://shop/cutouts/{sku}.{ext}."
+        ),
+    ] = None,
     priority: Annotated[int, typer.Option(min=0, max=9, help="Priority; 9 runs first.")] = 5,
     wait: Annotated[bool, typer.Option(help="Wait until the job has ended.")] = False,
     dry_run: Annotated[
@@ -68,9 +76,13 @@ def submit(
     data: Data = DATA,
 ) -> None:
     """Submit photos as one job; print its id."""
+    from deploy.commands.destination import check_destination, check_names
+
     options = parse_options(option or [])
     remote, attached = remote_source(sources), attached_source(sources)
     settings: JobSettings = {"options": options, "priority": priority}
+    if destination is not None:
+        settings["destination"] = destination = check_destination(destination)
     if feed is not None:
         settings["feed"] = feed.value
         if "manifest" not in (remote or {}) and (attached or ("", None))[0] != "manifest":
@@ -78,6 +90,7 @@ def submit(
     photos, left_out = None, 0
     if remote is None and attached is None:
         photos = resolve_photos([Path(source) for source in sources])
+        check_names(photos, check_options(options), destination)
         left_out = len(photos.left_out)
     with connect(data) as client:
         if dry_run:

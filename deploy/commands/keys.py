@@ -41,6 +41,13 @@ def create(
         list[str] | None,
         typer.Option(help="Allowed source, `s3://bucket/prefix/`. Repeatable. Default: all."),
     ] = None,
+    destination: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Folder that results may be written to, `s3://bucket/folder/`. Repeatable. "
+            "Default: all that MATTING_DESTINATIONS allows, or none for a key with --source."
+        ),
+    ] = None,
     rate: Annotated[
         int | None, typer.Option(min=1, help="Requests per minute. Default: from the settings.")
     ] = None,
@@ -60,6 +67,7 @@ def create(
             name,
             scopes=scope or None,
             sources=sources,
+            destinations=[_parse_source(text) for text in destination] if destination else None,
             requests_per_min=rate,
             images_per_month=quota,
         )
@@ -90,6 +98,7 @@ def list_keys(as_json: AsJson = False, data: Data = DATA) -> None:
                 f"{key.hint}…",
                 " ".join(key.scopes or ["submit", "read"]),
                 " ".join(key.sources or ["all"]),
+                " ".join(key.destinations or ["none" if key.sources else "all"]),
                 str(key.requests_per_min or ""),
                 f"{used.get(key.id, 0)} of {_quota_text(key.images_per_month)}",
                 f"{key.created_at:%Y-%m-%d %H:%M}",
@@ -97,8 +106,8 @@ def list_keys(as_json: AsJson = False, data: Data = DATA) -> None:
             ]
             for key in keys
         ]
-    headings = ["id", "name", "key", "scopes", "sources", "requests/min", "images this month"]
-    print_table([*headings, "created (UTC)", "revoked (UTC)"], rows)
+    headings = ["id", "name", "key", "scopes", "sources", "destinations", "requests/min"]
+    print_table([*headings, "images this month", "created (UTC)", "revoked (UTC)"], rows)
 
 
 @keys_app.command()
@@ -125,6 +134,7 @@ def _key_as_json(key: "ApiKey", used: int) -> dict[str, Any]:
         "hint": key.hint,
         "scopes": key.scopes or ["submit", "read"],
         "sources": key.sources,
+        "destinations": key.destinations,
         "requests_per_min": key.requests_per_min,
         "images_per_month": key.images_per_month,
         "images_this_month": used,

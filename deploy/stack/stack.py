@@ -47,6 +47,8 @@ START_TIMEOUT_S = 180
 WORKER_START_TIMEOUT_S = 300
 """A large model takes minutes to load and warm up on a slow machine."""
 
+STOPPED_LAST = ("redis", "s3")
+
 STOP_GRACE_S = 30
 """Longer than a worker needs for its batches in flight."""
 
@@ -137,8 +139,15 @@ class Stack:
         path = self.data / ADDRESS_FILE
         path.write_text(json.dumps(asdict(self.address)))
         self._closing.callback(path.unlink, missing_ok=True)
+        self._closing.callback(self._ask_to_stop)
         self._supervisor.start()
         self._closing.callback(self._supervisor.pause)
+
+    def _ask_to_stop(self) -> None:
+        """Let API, workers and Flower stop at the same time. Redis and S3 still serve them."""
+        for process in self._processes:
+            if process.name not in STOPPED_LAST:
+                process.ask_to_stop()
 
     @property
     def processes(self) -> dict[str, int]:
@@ -213,6 +222,7 @@ class Stack:
             "MATTING_S3_ENDPOINT_URL": http_url(own_address(self._host), ports["s3"]),
             "MATTING_S3_PUBLIC_ENDPOINT_URL": http_url(network_address(self._host), ports["s3"]),
             "MATTING_S3_BUCKET": "matting",
+            "MATTING_DESTINATIONS": os.environ.get("MATTING_DESTINATIONS", "s3://matting/"),
             **dict.fromkeys(_OF_AWS, ""),
             "MATTING_MODELS_DIR": os.environ.get("MATTING_MODELS_DIR", str(self.data / "models")),
             "MATTING_FLOWER_URL": f"http://127.0.0.1:{ports['flower']}",

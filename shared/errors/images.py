@@ -202,3 +202,10 @@ class EncodingFailedError(ImageError):
 
     code = "encoding-failed"
     remedy = "Choose another format. If it fails again, report the item id."
+
+
+class DestinationRefusedError(ImageError):
+    """The storage refuses to write to the destination."""
+
+    code = "destination-refused"
+    remedy = "Let the service's storage account write to that bucket, then retry the job."

@@ -56,6 +56,51 @@ class ForbiddenSourceError(RequestError):
     )
 
 
+class ForbiddenDestinationError(RequestError):
+    """The API key is not allowed to write to the destination."""
+
+    code = "forbidden-destination"
+    http_status = 403
+    remedy = (
+        "Use a bucket and folder that the key may write to, or ask the operator: "
+        "MATTING_DESTINATIONS lists them, and `matting keys create --destination` limits a key."
+    )
+
+
+class DestinationMissingError(RequestError):
+    """The bucket of the destination does not exist."""
+
+    code = "destination-missing"
+    http_status = 422
+    remedy = "Create the bucket, or correct its name."
+
+
+class DestinationCollisionError(RequestError):
+    """Two results would have the same key."""
+
+    code = "destination-collision"
+    http_status = 422
+    remedy = (
+        "Nothing was processed. Give each photo a key of its own, for example with `{path}`, "
+        "`{id}` or `{n}`. Keys that differ only in upper and lower case count as the same."
+    )
+
+
+class UnknownPlaceholderError(InvalidOptionsError):
+    """Nothing fills a placeholder."""
+
+    code = "unknown-placeholder"
+    remedy = "Correct its spelling. Only manifests have columns."
+
+
+class BadResultNameError(RequestError):
+    """The result of this photo can't be named."""
+
+    code = "bad-result-name"
+    http_status = 422
+    remedy = "Correct the value in the list, or use another placeholder."
+
+
 class EmptySourceError(RequestError):
     """The source contains no photos."""
 

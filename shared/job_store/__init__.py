@@ -89,6 +89,7 @@ from shared.job_store.reading import (
     list_jobs,
     recent_rate,
 )
+from shared.job_store.result_places import remove_places
 from shared.job_store.reuse import find_earlier_results
 from shared.job_store.review import record_verdict
 from shared.job_store.submissions import (
@@ -234,6 +235,7 @@ __all__ = [
     "remove_deleted_webhooks",
     "remove_items",
     "remove_job",
+    "remove_places",
     "renew_leader_leases",
     "renew_leases",
     "restore_version",

@@ -23,6 +23,7 @@ def create_api_key(
     *,
     scopes: Sequence[Scope] | None = None,
     sources: Sequence[str] | None = None,
+    destinations: Sequence[str] | None = None,
     requests_per_min: int | None = None,
     images_per_month: int | None = None,
 ) -> tuple[ApiKey, str]:
@@ -39,6 +40,7 @@ def create_api_key(
         created_at=now(session),
         scopes=[scope.value for scope in scopes] if scopes is not None else None,
         sources=list(sources) if sources is not None else None,
+        destinations=list(destinations) if destinations is not None else None,
         requests_per_min=requests_per_min,
         images_per_month=images_per_month,
     )

@@ -4,8 +4,8 @@ import hashlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,13 +14,18 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from shared.database import now
-from shared.errors import MattingError
+from shared.destination import check_names, needs_row
+from shared.errors import BadResultNameError, MattingError
 from shared.job_store.conditions import each_text
 from shared.job_store.locks import finish_settled_jobs, lock_jobs
 from shared.job_store.photos_by_url import note_urls
+from shared.job_store.result_places import photo_of, places_of, take_places
 from shared.job_store.usage import take_from_quota
 from shared.jobs import ItemStatus
 from shared.models import MARK_BEGINS, MAX_SEARCHED_CHARS, Item, Job, JobLabel, new_id
+from shared.object_url import ObjectUrl
+from shared.options import Options
+from shared.result_names import NamedPhoto
 
 INSERT_ROWS = 1_000
 """Rows of one INSERT: below SQLite's limit of 32,766 parameters, and enough that round trips hardly
@@ -53,6 +58,10 @@ class NewItem:
         """What tells this row from others with the same photo."""
         return _mark(self.custom_id, self.options, self.labels)
 
+    def named(self, number: int) -> NamedPhoto:
+        """What it fills into names, if it is the job's image `number`."""
+        return NamedPhoto(self.name, self.custom_id, number, self.labels or {})
+
 
 def create_job(
     session: Session,
@@ -64,10 +73,12 @@ def create_job(
     source: dict[str, Any],
     failure_share: float | None = None,
     failure_after: int = 0,
+    destination: str | None = None,
     job_id: uuid.UUID | None = None,
 ) -> Job:
     """Create a job without items. It is paused when more than `failure_share` of its images failed,
-    once `failure_after` have ended.
+    once `failure_after` have ended. `destination`: the template of the keys that results are also
+    written to.
     """
     job = Job(
         id=job_id or new_id(),
@@ -78,6 +89,7 @@ def create_job(
         source=source,
         failure_share=failure_share,
         failure_after=failure_after,
+        destination=destination,
         created_at=now(session),
     )
     session.add(job)
@@ -94,20 +106,26 @@ def create_job(
 
 def add_items(session: Session, job_id: uuid.UUID, items: Iterable[NewItem]) -> int:
     """Append items to a job, count them, and return how many were new. Several rows may share a
-    photo, with ids, options or columns of their own; a row that is there already adds nothing.
+    photo, with ids, options or columns of their own; a row that is there already adds nothing. An
+    image whose result can't be named fails.
 
-    Raises QuotaExceededError.
+    Raises QuotaExceededError, DestinationCollisionError.
     """
     job = lock_jobs(session, [job_id])[job_id]
     position = (
         session.scalar(sa.select(sa.func.max(Item.position)).where(Item.job_id == job_id)) or 0
     )
     moment = now(session)
-    listed = list(items)
-    rows = [_row(job, position + number, item, moment) for number, item in enumerate(listed, 1)]
-    added = Counter(_insert_all(session, job_id, rows))
+    naming = _Naming(job)
+    rows = [
+        _row(job, number, naming.checked(item, number), moment)
+        for number, item in enumerate(items, position + 1)
+    ]
+    new = _insert_all(session, job_id, rows)
+    added = Counter(row["status"] for row in new)
+    take_places(session, job, naming.of(new))
     take_from_quota(session, job.api_key_id, added[ItemStatus.QUEUED])
-    note_urls(job, (item.source for item in listed if item.error is None))
+    note_urls(job, (row["source"] for row in new if row["status"] is ItemStatus.QUEUED))
     job.total += added.total()
     job.queued += added[ItemStatus.QUEUED]
     job.failed += added[ItemStatus.FAILED]
@@ -117,6 +135,38 @@ def add_items(session: Session, job_id: uuid.UUID, items: Iterable[NewItem]) -> 
     job.forgiven_done += added[ItemStatus.FAILED]
     session.flush()
     return added.total()
+
+
+class _Naming:
+    """Names the results of a job's new images, and finds their places in its destination."""
+
+    def __init__(self, job: Job) -> None:
+        self._destination = job.destination
+        self._of_job = job.options
+        self._places: dict[int, list[ObjectUrl]] = {}
+
+    def checked(self, item: NewItem, position: int) -> NewItem:
+        """The image, with an error if its results can't be named."""
+        given = item.options or self._of_job
+        if item.error is not None or not (self._destination or needs_row(given)):
+            return item
+        options, photo = Options.model_validate(given), item.named(position)
+        try:
+            check_names(options, photo)
+            if self._destination is not None:
+                places = places_of(self._destination, photo, item.source, options)
+                self._places[position] = places
+        except BadResultNameError as error:
+            return replace(item, error=error)
+        return item
+
+    def of(
+        self, rows: Iterable[dict[str, Any]]
+    ) -> Iterator[tuple[uuid.UUID, NamedPhoto, list[ObjectUrl]]]:
+        """Id, names and places of those rows that have places."""
+        for row in rows:
+            if (places := self._places.get(row["position"])) is not None:
+                yield row["id"], photo_of(row), places
 
 
 def _row(job: Job, position: int, item: NewItem, moment: datetime) -> dict[str, Any]:
@@ -153,25 +203,25 @@ def _mark_of(row: Mapping[str, Any]) -> str:
 
 def _insert_all(
     session: Session, job_id: uuid.UUID, rows: Sequence[dict[str, Any]]
-) -> list[ItemStatus]:
-    """Insert rows; returns the status of each new item. The first row of a photo keeps the photo's
-    place as its source. Others get a mark behind it, which follows from the row: a page that is
-    listed twice adds nothing.
+) -> list[dict[str, Any]]:
+    """Insert rows; returns the new ones. The first row of a photo keeps the photo's place as its
+    source. Others get a mark behind it, which follows from the row: a page that is listed twice
+    adds nothing.
     """
     first: dict[str, dict[str, Any]] = {}
     later = [row for row in rows if first.setdefault(row["source"], row) is not row]
-    new = _insert_new(session, list(first.values())) if first else {}
+    new = set(_insert_new(session, list(first.values()))) if first else set()
     later = [row for source, row in first.items() if source not in new] + later
     if not later:
-        return list(new.values())
+        return [first[source] for source in new]
     known = _known_marks(session, job_id, {row["source"] for row in later})
     others: dict[str, dict[str, Any]] = {}
     for row in later:
         if (mark := _mark_of(row)) != known.get(row["source"]):
             source = f"{row['source']}{MARK_BEGINS}{mark}"
             others.setdefault(source, {**row, "source": source})
-    added = _insert_new(session, list(others.values())) if others else {}
-    return [*new.values(), *added.values()]
+    added = _insert_new(session, list(others.values())) if others else []
+    return [*(first[source] for source in new), *(others[source] for source in added)]
 
 
 def _known_marks(session: Session, job_id: uuid.UUID, sources: set[str]) -> dict[str, str]:
@@ -188,18 +238,16 @@ def _known_marks(session: Session, job_id: uuid.UUID, sources: set[str]) -> dict
     }
 
 
-def _insert_new(session: Session, rows: Sequence[dict[str, Any]]) -> dict[str, ItemStatus]:
-    """Insert rows whose source the job does not have yet; returns the status of each new item by
-    its source.
-    """
+def _insert_new(session: Session, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Insert rows whose source the job does not have yet; returns the sources of the new ones."""
     if session.get_bind().dialect.name != "postgresql":
         statement = (
             sqlite.insert(Item)
             .on_conflict_do_nothing(index_elements=[Item.job_id, Item.source])
-            .returning(Item.source, Item.status)
+            .returning(Item.source)
             .execution_options(insertmanyvalues_page_size=INSERT_ROWS)
         )
-        return {row.source: row.status for row in session.execute(statement, rows)}
+        return list(session.scalars(statement, rows))
     # One array parameter per column. With one parameter per value, the driver takes three times as
     # long to prepare the statement as the server to execute it.
     table: Any = Item.__table__
@@ -221,9 +269,9 @@ def _insert_new(session: Session, rows: Sequence[dict[str, Any]]) -> dict[str, I
         postgresql.insert(Item)
         .from_select(names, sa.select(*columns))
         .on_conflict_do_nothing(index_elements=[Item.job_id, Item.source])
-        .returning(Item.source, Item.status)
+        .returning(Item.source)
     )
-    return {row.source: row.status for row in session.execute(inserting)}
+    return list(session.scalars(inserting))
 
 
 _JSON = frozenset({"options", "labels"})
@@ -263,7 +311,7 @@ def add_page(
     process completed the listing in the meantime, or the job was cancelled. `without_photo`: rows
     of the page that name no photo; they are counted in the job's `source`.
 
-    Raises QuotaExceededError.
+    Raises QuotaExceededError, DestinationCollisionError.
     """
     job = lock_jobs(session, [job_id]).get(job_id)
     if job is None or job.expanded_at is not None:

@@ -17,6 +17,7 @@ from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.usage import UsageAmount, add_usage
 from shared.jobs import ALONE_DEATHS, ENDED, HELD, STAGES, ItemStatus, JobStatus
 from shared.models import Item, Job, place_of
+from shared.result_names import NamedPhoto
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,12 @@ class Claim:
     fence that refuses a late worker's record.
     """
     options: dict[str, Any]
+    claimed_at: datetime
+    """By the database's clock: later claims of an image have later times."""
+    photo: NamedPhoto
+    """What the image fills into names."""
+    destination: str | None = None
+    """The template of the keys that results are also written to."""
     forwarded_to: str | None = None
     """The second model, which looks at the item now."""
     of_job_id: uuid.UUID | None = None
@@ -44,6 +51,9 @@ class Claim:
     suspect: bool = False
     """The item was in flight when a worker died, or its job contains a photo that killed one."""
 
+
+POSITION = "position"
+"""Where the `source` of a job that makes a version keeps the item's position in its own job."""
 
 GUILTY = frozenset({PoisonousImageError.code, ImageTimeoutError.code})
 """Errors that make all images of the job suspects."""
@@ -131,6 +141,9 @@ def claim_many(
             Item.options,
             Item.forwarded_to,
             Item.deaths,
+            Item.custom_id,
+            Item.position,
+            Item.labels,
         )
         .execution_options(synchronize_session=False)
     )
@@ -144,6 +157,14 @@ def claim_many(
             owner=owner,
             attempt=row.attempts,
             options=row.options or jobs[row.job_id].options,
+            claimed_at=moment,
+            photo=NamedPhoto(
+                row.name,
+                row.custom_id,
+                jobs[row.job_id].source.get(POSITION, row.position),
+                row.labels or {},
+            ),
+            destination=jobs[row.job_id].destination,
             forwarded_to=row.forwarded_to,
             of_job_id=jobs[row.job_id].of_job_id,
             matte_key=jobs[row.job_id].source.get("matte"),

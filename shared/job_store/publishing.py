@@ -68,7 +68,7 @@ def open_jobs(
             sa.func.coalesce(Job.source[HAS_URLS].as_boolean(), False).label("has_urls"),
             (Job.source["kind"].as_string() == ALL_URLS).label("only_urls"),
         )
-        .where(is_open(), Job.queued + Job.running > 0)
+        .where(is_open(), Job.queued + Job.running > 0, _may_begin())
         .order_by(Job.id)
     )
     if only is not None:
@@ -92,6 +92,11 @@ def open_jobs(
         )
         for row in rows
     ]
+
+
+def _may_begin() -> sa.ColumnElement[bool]:
+    """The results of a job with a destination could collide as long as it is being listed."""
+    return sa.or_(Job.destination.is_(None), Job.expanded_at.is_not(None))
 
 
 def unexpanded_jobs(session: Session) -> list[uuid.UUID]:
@@ -130,7 +135,9 @@ def publishable(
     """
     model = Job.options["model"].as_string().label("model")
     out = (Job.running + _on_queue(Job.id, ahead)).label("out")
-    facts = sa.select(Job.priority, Job.of_job_id, model, out).where(Job.id == job_id)
+    has_destination = Job.destination.is_not(None).label("has_destination")
+    facts = sa.select(Job.priority, Job.of_job_id, model, has_destination, out)
+    facts = facts.where(Job.id == job_id)
     job = session.execute(facts).one_or_none()
     room = 0 if job is None else ahead - job.out
     if job is None or room <= 0:
@@ -156,6 +163,7 @@ def publishable(
             model=row.forwarded_to or row.model or job.model,
             by_url=row.by_url,
             makes_version=job.of_job_id is not None,
+            has_destination=job.has_destination,
             attempts=row.attempts,
         )
         for row in rows

@@ -23,13 +23,18 @@ from shared.errors import (
     VersionNotFoundError,
 )
 from shared.job_store.disposal import DeletedJobs
+from shared.job_store.leases import POSITION
 from shared.job_store.locks import lock_jobs
 from shared.job_store.photos_by_url import note_urls
 from shared.job_store.reading import get_item
+from shared.job_store.result_places import places_of, take_places
 from shared.job_store.shown_version import RESULT_COLUMNS, show
 from shared.job_store.usage import take_from_quota
 from shared.jobs import ENDED, ItemStatus, JobStatus, MadeBy, Verdict
 from shared.models import ApiKey, Item, Job, new_id
+from shared.object_url import ObjectUrl
+from shared.options import Options
+from shared.result_names import NamedPhoto
 
 KIND = "version"
 """The kind of source of a job that makes a version."""
@@ -81,7 +86,7 @@ def begin_version(
     `kept`. A network's version counts for the quota like any image.
 
     Raises ItemNotFoundError, ResultNotReadyError, RedoPendingError, MatteChangedError,
-    QuotaExceededError.
+    QuotaExceededError, BadResultNameError, DestinationCollisionError.
     """
     origin, item = _locked(session, item_id, api_key_id)
     if new.instead_of is not None and item.version not in new.instead_of:
@@ -132,17 +137,23 @@ def _begin(
     api_key_id: uuid.UUID,
     kept: int,
 ) -> None:
-    """The same for locked items of a locked job. Raises QuotaExceededError."""
+    """The same for locked items of a locked job. Raises QuotaExceededError, BadResultNameError,
+    DestinationCollisionError.
+    """
     earlier = _version_jobs(session, origin.id, [item.id for item, _ in pairs])
     first = [item for item, _ in pairs if item.id not in earlier]
     for job in _first_versions(session, origin, first):
         assert job.of_item_id is not None
         earlier[job.of_item_id] = [job]
     take_from_quota(session, api_key_id, sum(new.made_by is MadeBy.NETWORK for _, new in pairs))
+    if (template := origin.destination) is not None:
+        changed = [pair for pair in pairs if pair[1].options is not None]
+        take_places(session, origin, [_places(template, *pair) for pair in changed])
     moment = now(session)
     for item, new in pairs:
         number = 1 + max(job.source["number"] for job in earlier[item.id])
         source = {"kind": KIND, "number": number, "made_by": new.made_by.value}
+        source[POSITION] = item.position
         made = Job(
             id=new.job_id,
             api_key_id=api_key_id,
@@ -150,6 +161,7 @@ def _begin(
             of_item_id=item.id,
             priority=origin.priority,
             options=new.options or item.options or origin.options,
+            destination=origin.destination,
             source=source if new.matte_key is None else {**source, "matte": new.matte_key},
             suspect=origin.suspect,
             total=1,
@@ -173,10 +185,20 @@ def _begin(
                 name=item.name,
                 source=item.source,
                 custom_id=item.custom_id,
+                labels=item.labels,
                 created_at=moment,
             )
         )
     session.flush()
+
+
+def _places(
+    template: str, item: Item, new: NewVersion
+) -> tuple[uuid.UUID, NamedPhoto, list[ObjectUrl]]:
+    """What a version with other options writes to the job's destination."""
+    photo = NamedPhoto(item.name, item.custom_id, item.position, item.labels or {})
+    options = Options.model_validate(new.options)
+    return item.id, photo, places_of(template, photo, item.source, options)
 
 
 def _locked(session: Session, item_id: uuid.UUID, api_key_id: uuid.UUID) -> tuple[Job, Item]:

@@ -3,6 +3,7 @@
 from shared.models.base import Base, UtcDateTime, first_id_of, new_id
 from shared.models.job_labels import MAX_SEARCHED_CHARS, JobLabel
 from shared.models.jobs import MARK_BEGINS, Item, Job, place_of
+from shared.models.result_places import ResultPlace
 from shared.models.service import ApiKey, IdempotencyKey, LeaderLease, Usage, Worker
 from shared.models.webhooks import Delivery, Webhook
 
@@ -17,6 +18,7 @@ __all__ = [
     "Job",
     "JobLabel",
     "LeaderLease",
+    "ResultPlace",
     "Usage",
     "UtcDateTime",
     "Webhook",

@@ -59,6 +59,8 @@ class Job(Base):
 
     source: Mapped[dict[str, Any]]
     """The requested source, with its `kind`. Long lists of keys are stored as a file instead."""
+    destination: Mapped[str | None] = mapped_column(Text)
+    """The template of the keys that results are also written to (shared.destination)."""
     expansion_cursor: Mapped[str | None] = mapped_column(Text)
     """How far the source has been listed: an S3 key, or a row number."""
     expanded_at: Mapped[datetime | None]

@@ -29,6 +29,10 @@ class ApiKey(Base):
     sources: Mapped[list[str] | None]
     """The `s3://bucket/prefix/` that the key may use as sources; None: all that the settings allow.
     """
+    destinations: Mapped[list[str] | None]
+    """The `s3://bucket/folder/` that the key may write results to; None: all that the settings
+    allow, or none if `sources` is set.
+    """
     requests_per_min: Mapped[int | None]
     """None: MATTING_REQUESTS_PER_MIN."""
     images_per_month: Mapped[int | None]

@@ -88,6 +88,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> Path:
     with closing(Storage(stack.settings)) as storage:
         for key in ("shop/shoe.jpg", "catalogue/shoe.jpg"):
             storage.put(key, (place / "shoe.jpg").read_bytes(), "image/jpeg")
+    (place / "products.csv").write_text("key,sku\nshop/shoe.jpg,RED-40\n")
     for folder in ("images", "alphas"):
         (place / "pairs" / folder).mkdir(parents=True)
     shutil.copy(SAMPLES / "mug.jpg", place / "pairs" / "images" / "mug.jpg")

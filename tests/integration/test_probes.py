@@ -154,7 +154,6 @@ def test_a_hanging_device_is_noticed(settings: Settings, storage: Storage, jpeg:
             key="x.jpg",
             options=Options(),
             outputs=requested_outputs(Options(), ["x.png"]),
-            name="x.jpg",
         )
         pipeline.run_many([item])
     finally:

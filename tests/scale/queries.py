@@ -323,6 +323,11 @@ QUERIES = [
         run=lambda s, m: job_store.remove_items(s, m.failed, limit=1_000),
     ),
     Query(
+        name="remove_places of 1,000",
+        every=ROUND,
+        run=lambda s, m: job_store.remove_places(s, m.failed, limit=1_000),
+    ),
+    Query(
         name="remove_job",
         every=ROUND,
         prepare=_delete_rows_of_plain,

@@ -12,6 +12,7 @@ from PIL import ImageCms
 
 from shared.marketplaces import Market
 from shared.options import Options
+from shared.result_names import NamedPhoto
 from shared.settings import Settings
 from worker.imaging.arrays import Image
 from worker.imaging.background import render_background
@@ -43,7 +44,8 @@ def files_of(options: Options, name: str = "shop/shoe.jpg") -> list[tuple[str, b
         np.zeros((3, height, width), np.float32), (("resize", (height, width)),)
     )
     alpha = (matte / np.float32(255)).astype(np.float32)
-    files = finish(DecodedImage(image, width, height), prepared, alpha, options, name=name)
+    decoded = DecodedImage(image, width, height)
+    files = finish(decoded, prepared, alpha, options, photo=NamedPhoto(name))
     return [(file.name, file.data) for file in files]
 
 

@@ -11,7 +11,7 @@ from api.client import NamedItem, output_names
 from api.client.downloading import plan_downloads
 from api.client.responses import Item
 from api.sources.source_policy import name_under
-from shared.result_names import check_template, file_name
+from shared.result_names import NamedPhoto, check_template, file_name
 
 
 @pytest.mark.parametrize(
@@ -26,12 +26,12 @@ from shared.result_names import check_template, file_name
     ],
 )
 def test_a_template_is_filled_in(template: str | None, photo: str, expected: str) -> None:
-    assert file_name(template, photo, "png", 30, 20) == expected
+    assert file_name(template, NamedPhoto(photo), "png", 30, 20) == expected
 
 
 @given(st.text(max_size=40), st.sampled_from([None, "{path}.{ext}", "x/{stem}/{folder}.{ext}"]))
 def test_no_photo_s_name_leaves_the_folder(photo: str, template: str | None) -> None:
-    segments = file_name(template, photo, "png", 1, 1).split("/")
+    segments = file_name(template, NamedPhoto(photo), "png", 1, 1).split("/")
     assert segments
     assert not {"", ".", ".."} & set(segments)
 

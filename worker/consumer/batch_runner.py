@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from shared import job_store
 from shared.database import Database, Session
+from shared.destination import destinations
 from shared.errors import (
     DatabaseError,
     InvalidOptionsError,
@@ -25,6 +26,7 @@ from shared.errors import (
 from shared.job_store import Claim, SettlementState
 from shared.object_url import ObjectUrl
 from shared.options import Options
+from shared.published_results import mark
 from shared.queue import parse_message
 from shared.settings import Settings
 from shared.telemetry import BATCH_IMAGES, REDELIVERIES, get_logger
@@ -247,9 +249,12 @@ class BatchRunner:
             key=source.key,
             options=options,
             outputs=requested_outputs(
-                options, options.output_keys(str(claim.job_id), str(claim.item_id))
+                options,
+                options.output_keys(str(claim.job_id), str(claim.item_id)),
+                destinations(claim.destination, claim.photo, options) if claim.destination else (),
             ),
-            name=claim.name,
+            photo=claim.photo,
+            writer=mark(claim.claimed_at, str(claim.item_id)),
             forwarded_to=claim.forwarded_to,
             handover_key=f"jobs/{claim.job_id}/handover/{claim.item_id}.png",
             suspect=claim.suspect,

@@ -49,8 +49,13 @@ def settlement(session: Session, claim: Claim, outcome: Outcome, settings: Setti
 
 def _kept(outcome: Outcome, options: dict[str, Any]) -> list[dict[str, Any]] | None:
     """The outputs to store, or None if `result_key` says everything."""
-    plain = len(outcome.outputs) == 1 and not outcome.outputs[0].unmet and not options.get("name")
-    return None if outcome.error or plain else [asdict(one) for one in outcome.outputs]
+    if outcome.error or not outcome.outputs:
+        return None
+    main = outcome.outputs[0]
+    says_more = main.unmet or main.destination or options.get("name")
+    if len(outcome.outputs) == 1 and not says_more:
+        return None
+    return [asdict(one) for one in outcome.outputs]
 
 
 def backoff_s(attempt: int, settings: Settings) -> float:

@@ -55,6 +55,9 @@ keeps it in memory, so all other chunks are removed first."""
 BMP_RUN_LENGTH = (1, 2)
 """BMP compression types (RLE8, RLE4) that Pillow unpacks pixel by pixel in Python."""
 
+WHITE = 255
+ROWS_AT_ONCE = 256
+
 
 @dataclass(frozen=True)
 class DecodedImage:
@@ -195,6 +198,22 @@ def _imdecode(data: bytes, header: PIL.Image.Image, flags: int) -> NDArray[Any]:
     if image is None:
         raise TruncatedImageError("The image's data is damaged")
     return image
+
+
+def without_white(decoded: DecodedImage) -> DecodedImage:
+    """A decoded image with the colours that its half-transparent pixels had before they were put on
+    white: c = (shown - white * (1 - alpha)) / alpha.
+    """
+    if decoded.alpha is None:
+        return decoded
+    image = decoded.image.copy()
+    for start in range(0, len(image), ROWS_AT_ONCE):  # floats of a whole photo would be too large
+        rows, alphas = image[start : start + ROWS_AT_ONCE], decoded.alpha[start:][:ROWS_AT_ONCE]
+        edge = (alphas > 0) & (alphas < WHITE)
+        share = alphas[edge][:, None].astype(np.float32) / WHITE
+        colours = (rows[edge] - WHITE * (1 - share)) / share
+        rows[edge] = np.clip(np.rint(colours), 0, WHITE).astype(np.uint8)
+    return replace(decoded, image=image)
 
 
 def _decode_samples(

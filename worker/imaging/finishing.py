@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from shared.errors import OutputTooLargeError
 from shared.options import ExtraOutput, Options, Profile, SourceAlpha
-from shared.rendition import BackgroundImage, ColourProfile, Output, Rendition
-from shared.result_names import file_name
+from shared.rendition import BackgroundImage, ColourProfile, Format, Output, Rendition
+from shared.result_names import UNNAMED, NamedPhoto, file_name
 from worker.imaging.arrays import Box, Image
 from worker.imaging.crop_and_canvas import canvas_pixels, compute_placement, subject_box_in_result
 from worker.imaging.decoding import DecodedImage
@@ -22,6 +22,8 @@ from worker.imaging.marketplace_rules import unmet_rules
 from worker.imaging.matte import adjust_matte, full_size_alpha
 from worker.imaging.metadata import Metadata, read_metadata
 from worker.imaging.prepared import PreparedImage, restore
+from worker.imaging.psd_file import encode_psd
+from worker.imaging.psd_layers import psd_layers
 from worker.imaging.refine import refine_alpha
 from worker.imaging.render import Subject, matte_on_canvas, render
 
@@ -67,6 +69,11 @@ def largest_canvas_pixels(options: Options) -> int:
     return max(canvas_pixels(rendition) for rendition in options.renditions)
 
 
+def has_layers(options: Options) -> bool:
+    """Whether an output is a document with layers."""
+    return any(rendition.format is Format.PSD for rendition in options.renditions)
+
+
 def metadata_to_keep(data: bytes, options: Options) -> list[Metadata]:
     """The metadata of the photo that each rendition keeps, in the order of `options.renditions`."""
     keep_icc = options.colour_profile is ColourProfile.KEEP
@@ -102,7 +109,7 @@ def finish(
     alpha: NDArray[np.float32],
     options: Options,
     *,
-    name: str = "",
+    photo: NamedPhoto = UNNAMED,
     metadata: Sequence[Metadata] = (),
     pictures: Mapping[str, Image] | None = None,
     timings_ms: dict[str, float] | None = None,
@@ -116,7 +123,7 @@ def finish(
         decoded,
         matte_of(decoded, prepared, alpha, options),
         options,
-        name=name,
+        photo=photo,
         metadata=metadata,
         pictures=pictures,
         timings_ms=timings_ms,
@@ -129,7 +136,7 @@ def finish_matte(
     matte: Image,
     options: Options,
     *,
-    name: str = "",
+    photo: NamedPhoto = UNNAMED,
     metadata: Sequence[Metadata] = (),
     pictures: Mapping[str, Image] | None = None,
     timings_ms: dict[str, float] | None = None,
@@ -138,14 +145,14 @@ def finish_matte(
     """Render and encode every output from a finished matte [H, W] uint8 of the decoded image's
     size; the options that change the matte itself have no effect.
 
-    `name` is the photo's name, for name templates. `metadata` has one entry for each output.
+    `photo` fills name templates. `metadata` has one entry for each output.
     `pictures` maps URLs to decoded background pictures. The encoding time is stored in
     `timings_ms["encode"]`. `kept`: the files beside the result to make.
 
     Raises OutputTooLargeError before anything is rendered, FormatUnavailableError,
     EncodingFailedError.
     """
-    subject = Subject(decoded.image, matte)
+    subject = Subject(decoded.image, matte, own_colours=matte is decoded.alpha)
     for rendition in options.renditions:
         _check_side(rendition, *_output_size(rendition, subject, decoded))
     files: list[FinishedFile] = []
@@ -159,7 +166,12 @@ def finish_matte(
         ):
             pixels = _enlarge_to_photo(pixels, decoded)
         started = time.perf_counter()
-        data = encode(pixels, rendition, metadata[index] if metadata else Metadata())
+        about = metadata[index] if metadata else Metadata()
+        if rendition.format is Format.PSD:
+            layers = psd_layers(subject, rendition, _background_image(rendition, pictures))
+            data = encode_psd(pixels, layers, about)
+        else:
+            data = encode(pixels, rendition, about)
         encoding_s += time.perf_counter() - started
         if kept is not None and not index:
             kept.make(decoded, subject.matte, pixels)
@@ -169,7 +181,7 @@ def finish_matte(
                 data=data,
                 width=width,
                 height=height,
-                name=file_name(rendition.name, name, rendition.format.extension, width, height),
+                name=file_name(rendition.name, photo, rendition.format.extension, width, height),
                 unmet=_failed_rules(data, rendition, subject, decoded),
                 subject=subject_box_in_result(
                     rendition, subject.box, subject.matte.shape, (height, width)

@@ -25,8 +25,10 @@ class Subject:
     Edge colours and the subject's box are computed once for all renditions.
     """
 
-    def __init__(self, image: Image, matte: Image) -> None:
+    def __init__(self, image: Image, matte: Image, *, own_colours: bool = False) -> None:
+        """`own_colours`: the edge has the subject's own colours, whatever the options say."""
         self.image, self.matte = image, matte
+        self._own_colours = own_colours
 
     @cached_property
     def edge(self) -> PixelIndices:
@@ -44,7 +46,7 @@ class Subject:
 
     def edge_colours(self, foreground: Foreground) -> Image:
         """The colours [N, 3] uint8 RGB of the edge pixels: estimated, or the photo's own."""
-        if foreground is Foreground.ESTIMATE:
+        if foreground is Foreground.ESTIMATE and not self._own_colours:
             return self._estimated_edge_colours
         return self.image.reshape(-1, 3)[self.edge]
 

@@ -44,12 +44,13 @@ def stored_again(past: EarlierResult, item: WorkItem) -> tuple[StoredOutput, ...
         StoredOutput(
             name=file_name(
                 output.rendition.name,
-                item.name,
+                item.photo,
                 output.rendition.format.extension,
                 old["width"],
                 old["height"],
             ),
             key=output.key,
+            destination=output.place,
             width=old["width"],
             height=old["height"],
             bytes=old["bytes"],

@@ -6,15 +6,17 @@ Suspects, mattes from the API and background pictures are decoded in child proce
 import numpy as np
 
 from shared.errors import ImageError, InvalidMatteError
+from shared.jobs import Reason
 from shared.kept_files import output_with_matte
 from shared.options import ColourProfile
 from shared.photo_kinds import HEAD_BYTES, photo_kind
 from shared.settings import Settings
 from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
-from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode
+from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode, without_white
 from worker.imaging.finishing import (
     finish_matte,
+    has_layers,
     largest_canvas_pixels,
     matte_of,
     metadata_to_keep,
@@ -24,6 +26,11 @@ from worker.imaging.kept_files import KeptFiles
 from worker.imaging.quarantine import DecodeRequest, Quarantine
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore
 from worker.pipeline.meant_subject import seen_by_network
+
+LAYERED = 3
+"""A document with layers takes as much memory as this many photos: its layers are packed one after
+the other, and stay until the file is complete (tests/unit/test_psd.py).
+"""
 
 QUARANTINED_KINDS = frozenset({"HEIF", "AVIF"})
 """Kinds that are always decoded in a child process. Their decoders are those of films: large, and
@@ -61,7 +68,8 @@ class ImageStages:
             return 0
         if in_flight.given_matte is not None:
             pixels += pixels_to_decode(in_flight.given_matte)
-        return max(pixels, largest_canvas_pixels(options))
+        pixels = max(pixels, largest_canvas_pixels(options))
+        return pixels * LAYERED if has_layers(options) else pixels
 
     def decode(self, in_flight: InFlightImage, data: bytes) -> None:
         """Decode a photo and prepare it for the network; an error is the image's."""
@@ -88,6 +96,12 @@ class ImageStages:
         if in_flight.given_matte is not None:
             in_flight.matte = self._decode_matte(in_flight.given_matte, decoded)
             in_flight.given_matte = None
+            return
+        if options.keep_alpha and decoded.alpha is not None:
+            in_flight.matte = decoded.alpha
+            in_flight.decoded = without_white(decoded)
+            if not decoded.alpha.any():
+                in_flight.outcome.review = (Reason.EMPTY,)
             return
         seen = seen_by_network(in_flight)
         in_flight.prepared = self._predictor.prepare(seen, options.profile)
@@ -123,14 +137,14 @@ class ImageStages:
         in_flight.kept = KeptFiles(
             wants_thumbnails=self._settings.thumbnails,
             wants_matte=self._settings.keep_mattes
-            and in_flight.matte is None
+            and in_flight.item.matte_key is None
             and output_with_matte(options) is None,
         )
         in_flight.files = finish_matte(
             decoded,
             matte,
             options,
-            name=in_flight.item.name,
+            photo=in_flight.item.photo,
             metadata=in_flight.metadata,
             pictures=in_flight.pictures,
             timings_ms=in_flight.outcome.timings_ms,

@@ -9,6 +9,7 @@ from numpy import float32
 from numpy.typing import NDArray
 
 from shared.errors import MattingError, WorkerMemoryError
+from shared.object_url import ObjectUrl
 from shared.options import Profile
 from shared.telemetry import get_logger
 from shared.tracing import StageSpan
@@ -37,6 +38,13 @@ class ObjectStore(Protocol):
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
         """Write an object to the service's bucket. Raises MattingError."""
+
+
+class Publisher(Protocol):
+    """What writes results to the destination of a job."""
+
+    def publish(self, place: ObjectUrl, data: bytes, content_type: str, *, writer: str) -> None:
+        """Write a result, unless a later claim did. Raises MattingError."""
 
 
 class BatchPredictor(Protocol):

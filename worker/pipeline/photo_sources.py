@@ -1,5 +1,7 @@
 """Reads photos from the object storage or the web, and writes results to the storage."""
 
+from shared.object_url import ObjectUrl
+from shared.published_results import publish
 from shared.storage import Storage
 from shared.web import Web
 from worker.pipeline.in_flight import WEB
@@ -21,3 +23,7 @@ class PhotoSources:
     def put(self, key: str, data: bytes, content_type: str) -> None:
         """Write an object to the service's bucket. Raises StorageError."""
         self._storage.put(key, data, content_type)
+
+    def publish(self, place: ObjectUrl, data: bytes, content_type: str, *, writer: str) -> None:
+        """Write a result to a destination. Raises DestinationRefusedError, StorageError."""
+        publish(self._storage, place, data, content_type, writer=writer)

@@ -25,7 +25,7 @@ from worker.imaging.review import ReviewInput, review_many
 from worker.pipeline.background_pictures import BackgroundPictures
 from worker.pipeline.earlier_results import EarlierResults
 from worker.pipeline.image_stages import ImageStages, needs_quarantine
-from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore
+from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore, Publisher
 from worker.pipeline.meant_subject import put_back
 from worker.pipeline.second_opinions import SecondOpinions
 from worker.pipeline.transfers import Transfers
@@ -51,10 +51,12 @@ class Pipeline:
         watchdog: Watchdog | None = None,
         pixel_budget: PixelBudget | None = None,
         second: SecondOpinions | None = None,
+        publisher: Publisher | None = None,
     ) -> None:
         """`past`: finds results computed earlier; None: compute every image. `watchdog`: watches
         native code. `pixel_budget`: shared by all pipelines of the worker. `second`: the second
-        models; None: it holds none.
+        models; None: it holds none. `publisher`: writes to the destinations of jobs; None: there
+        are none.
         """
         self._predictor = predictor
         self._model = settings.model
@@ -62,7 +64,7 @@ class Pipeline:
         self._watchdog = watchdog or Watchdog(settings.image_timeout_s)
         self._stages = ImageStages(predictor, store, settings, self._watchdog)
         self._pictures = BackgroundPictures(self._stages.read_picture)
-        self._transfers = Transfers(store, settings, past)
+        self._transfers = Transfers(store, settings, past, publisher)
         # Each thread processes one image; OpenCV's own threads would only compete with these.
         cv2.setNumThreads(1)
         self._codecs = SmallestBatchFirstPool(settings.codec_threads, "codec")

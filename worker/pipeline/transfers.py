@@ -4,16 +4,17 @@ The storage and photo URLs have separate threads: foreign servers may be slow, a
 not wait for them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 
+from shared.earlier_result import EarlierResult
 from shared.errors import MattingError, SourceNotFoundError
 from shared.kept_files import matte_key, thumbnails_key
 from shared.settings import Settings
 from shared.telemetry import get_logger
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.pipeline.earlier_results import EarlierResults, copy_again, result_of
-from worker.pipeline.in_flight import WEB, InFlightImage, ObjectStore
+from worker.pipeline.in_flight import WEB, InFlightImage, ObjectStore, Publisher
 from worker.pipeline.twins import Twin
 from worker.pipeline.work_items import StoredOutput, WorkItem
 
@@ -23,10 +24,17 @@ log = get_logger(__name__)
 class Transfers:
     """The threads for network transfers. Thread-safe. Close it after its last caller."""
 
-    def __init__(self, store: ObjectStore, settings: Settings, past: EarlierResults | None) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        settings: Settings,
+        past: EarlierResults | None,
+        publisher: Publisher | None,
+    ) -> None:
         self._store = store
         self._settings = settings
         self._past = past
+        self._publisher = publisher
         self._io = SmallestBatchFirstPool(settings.io_threads, "io")
         self._web = SmallestBatchFirstPool(settings.url_threads, "web")
 
@@ -75,15 +83,7 @@ class Transfers:
             log.warning("reuse-failed", code=error.code, detail=error.detail)
             return []
         return [
-            self._io.submit(
-                in_flight.of,
-                copy_again,
-                self._past,
-                past,
-                in_flight.item,
-                in_flight.outcome,
-                self._settings,
-            )
+            self._io.submit(in_flight.of, self._copy, self._past, past, in_flight)
             for in_flight in in_flight_images
             if (past := found.get((in_flight.item.tenant, in_flight.outcome.fingerprint or "")))
         ]
@@ -94,18 +94,28 @@ class Transfers:
         if past is None:
             return []
         return [
-            self._io.submit(
-                twin.in_flight.of,
-                copy_again,
-                past,
-                found,
-                twin.in_flight.item,
-                twin.in_flight.outcome,
-                self._settings,
-            )
+            self._io.submit(twin.in_flight.of, self._copy, past, found, twin.in_flight)
             for twin in twins
             if (found := result_of(twin.leader.outcome)) is not None
         ]
+
+    def _copy(self, past: EarlierResults, found: EarlierResult, in_flight: InFlightImage) -> None:
+        item, outcome = in_flight.item, in_flight.outcome
+        copy_again(past, found, item, outcome, self._settings)
+        if outcome.reused and any(one.destination is not None for one in item.outputs):
+            in_flight.stage("store", lambda: self._publish_copies(in_flight))
+
+    def _publish_copies(self, in_flight: InFlightImage) -> None:
+        """Write files that lie in the service's bucket to the job's destination."""
+        bucket, stored = self._settings.s3_bucket, in_flight.outcome.outputs
+        self._publish(in_flight, (self._store.get(bucket, one.key, one.bytes) for one in stored))
+
+    def _publish(self, in_flight: InFlightImage, files: Iterable[bytes]) -> None:
+        for output, data in zip(in_flight.item.outputs, files, strict=True):
+            if output.destination is not None and self._publisher is not None:
+                content_type = output.rendition.format.content_type
+                writer = in_flight.item.writer
+                self._publisher.publish(output.destination, data, content_type, writer=writer)
 
     def put(self, in_flight: InFlightImage) -> "Future[None]":
         """Start storing the files of an image."""
@@ -135,10 +145,12 @@ class Transfers:
             self._store.put(thumbnails_key(main_key), kept.thumbnails, "image/webp")
         if kept is not None and kept.matte is not None:
             self._store.put(matte_key(main_key), kept.matte, "image/png")
+        self._publish(in_flight, (file.data for file in files))
         in_flight.outcome.outputs = tuple(
             StoredOutput(
                 name=file.name,
                 key=output.key,
+                destination=output.place,
                 width=file.width,
                 height=file.height,
                 bytes=len(file.data),

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 from shared.errors import MattingError
 from shared.jobs import Reason
+from shared.object_url import ObjectUrl
 from shared.options import ExtraOutput, Options
+from shared.result_names import UNNAMED, NamedPhoto
 from shared.tracing import StageSpan
 
 
@@ -15,13 +17,25 @@ class RequestedOutput:
 
     rendition: Options | ExtraOutput
     key: str
+    destination: ObjectUrl | None = None
+    """Where it is also written."""
+
+    @property
+    def place(self) -> str | None:
+        """The same as text."""
+        return None if self.destination is None else str(self.destination)
 
 
-def requested_outputs(options: Options, keys: Sequence[str]) -> tuple[RequestedOutput, ...]:
-    """The outputs of these options, with their object keys in the order of `options.renditions`."""
+def requested_outputs(
+    options: Options, keys: Sequence[str], places: Sequence[ObjectUrl] = ()
+) -> tuple[RequestedOutput, ...]:
+    """The outputs of these options, with their object keys in the order of `options.renditions`.
+    `places`: where they are also written, in the same order; empty: nowhere.
+    """
+    also: Sequence[ObjectUrl | None] = places or [None] * len(keys)
     return tuple(
-        RequestedOutput(rendition, key)
-        for rendition, key in zip(options.renditions, keys, strict=True)
+        RequestedOutput(rendition, key, place)
+        for rendition, key, place in zip(options.renditions, keys, also, strict=True)
     )
 
 
@@ -35,8 +49,10 @@ class WorkItem:
     options: Options
     outputs: tuple[RequestedOutput, ...]
     """The files to write, the main one first."""
-    name: str = ""
-    """The caller's path of the photo; results are named after it."""
+    photo: NamedPhoto = UNNAMED
+    """What results are named after."""
+    writer: str = ""
+    """The mark of this claim on what is written to a destination."""
     forwarded_to: str | None = None
     """The second model, if the first result is there already and is doubtful."""
     handover_key: str = ""
@@ -60,6 +76,8 @@ class StoredOutput:
     bytes: int
     unmet: tuple[str, ...]
     """The marketplace rules that it violates."""
+    destination: str | None = None
+    """The `s3://bucket/key` that it was also written to."""
     subject: tuple[int, int, int, int] | None = None
     """Left, top, right, bottom of the subject's box in this file, in pixels."""
 

@@ -9,7 +9,7 @@ import { Matte } from "./mend/matte.js";
 import { Subject } from "./mend/subject.js";
 import { View } from "./mend/view.js";
 import { ask, complain } from "./notices.js";
-import { matte as matteOf, photo as photoOf, photoThumbnail, result } from "./pictures.js";
+import { matte as matteOf, photo as photoOf, photoThumbnail, seen } from "./pictures.js";
 import { t } from "./texts.js";
 
 const LOOK_MS = 300;
@@ -201,7 +201,7 @@ async function again() {
 }
 
 async function showFinished() {
-  byId("finished").src = result(item);
+  byId("finished").src = seen(item);
   try {
     const { versions } = await call("GET", `/v1/items/${itemId}/versions`);
     byId("versions").replaceChildren(...versions.toReversed().map((one) => make("li", {},

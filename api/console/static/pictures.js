@@ -5,6 +5,8 @@ const of = (item, what) => `/v1/items/${item.id}/${what}#${item.version}-${item.
 export const thumbnail = (item) => of(item, "thumbnail");
 export const photoThumbnail = (item) => of(item, "photo-thumbnail");
 export const result = (item) => of(item, "result");
+// What a browser can show of a result.
+export const seen = (item) => (["zip", "psd"].includes(item.result_format) ? thumbnail(item) : result(item));
 export const matte = (item) => of(item, "matte");
 export const photo = (item) => `/v1/items/${item.id}/photo?inline=1`;
 

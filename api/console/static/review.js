@@ -2,7 +2,7 @@
 import { call } from "./api.js";
 import { byId, make } from "./elements.js";
 import { complain, notify } from "./notices.js";
-import { load, photo, photoThumbnail, result } from "./pictures.js";
+import { load, photo, photoThumbnail, seen } from "./pictures.js";
 import { t } from "./texts.js";
 import { Verdicts } from "./verdicts.js";
 import { drawWhy } from "./why.js";
@@ -66,7 +66,7 @@ function more() {
 function sight(item) {
   let known = sights.get(item.id);
   if (!known) {
-    const shown = load(result(item)), before = load(photo(item));
+    const shown = load(seen(item)), before = load(photo(item));
     shown.alt = item.name;
     before.alt = "";
     before.className = "photo";

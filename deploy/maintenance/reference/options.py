@@ -9,6 +9,7 @@ from deploy.option_values import Style, default_in_words, values_in_words
 from shared.marketplaces import RULES, MarketRules
 from shared.options import Options
 from shared.presets import DESCRIPTIONS, PRESETS
+from shared.result_names import KNOWN
 
 INTRODUCTION = """\
 Options go into `options` of `POST /v1/jobs`, into a manifest's column `options` (JSON) or
@@ -24,6 +25,21 @@ result. The result is larger than the photo only with `enlarge`."""
 PRESETS_TEXT = """\
 A preset is a set of the options above. An option that you give beside it takes precedence.
 `GET /v1/presets` answers with the same."""
+
+PLACEHOLDERS_TEXT = """\
+`name` and the job's `destination` may hold these, in braces. `destination` takes no `{width}` and
+no `{height}`: they are known too late."""
+
+PLACEHOLDERS = {
+    "path": "Folder and name of the photo, without its extension: `spring/shoe`.",
+    "name": "Its name, without folder and extension: `shoe`. `{stem}` is the same.",
+    "folder": "Its folder: `spring`.",
+    "n": "Its number in the job, from 1.",
+    "ext": "The extension of the result: `png`.",
+    "width": "The width of the result in pixels; `{height}` its height.",
+    "id": "Your own id of the photo, from a manifest or a list.",
+    "any other": "The manifest's column of that name, such as `{sku}`.",
+}
 
 MARKETS_TEXT = """\
 `market` checks the finished file against these rules; `outputs[].unmet` of the item lists the rules
@@ -56,6 +72,11 @@ def options_page() -> str:
         if model.get("type") == "object":
             parts += [f"## {name}", _in_one_line(model.get("description", ""))]
             parts += _own_fields(model, schema)
+    listed = [
+        [code(f"{{{name}}}") if name in KNOWN else name, text]
+        for name, text in PLACEHOLDERS.items()
+    ]
+    parts += ["## Placeholders", PLACEHOLDERS_TEXT, table(["placeholder", "stands for"], listed)]
     parts += ["## Presets", PRESETS_TEXT, _presets(), "## Marketplaces", MARKETS_TEXT, _markets()]
     return page("Options", INTRODUCTION, *parts)
 

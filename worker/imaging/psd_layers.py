@@ -1,0 +1,57 @@
+"""The layers of a Photoshop document: the cut-out with its mask, shadow, background, the photo."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from shared.rendition import Rendition
+from worker.imaging.arrays import Image
+from worker.imaging.background import render_background
+from worker.imaging.crop_and_canvas import compute_placement, paste
+from worker.imaging.psd_file import Layer
+from worker.imaging.render import Subject
+from worker.imaging.shadow import shadow_alpha
+
+
+def psd_layers(subject: Subject, rendition: Rendition, picture: Image | None) -> Iterator[Layer]:
+    """The layers of a rendition, the lowest one first; each is made when it is asked for. The photo
+    is hidden, so that the document shows what other formats show. `picture` is the decoded
+    background picture, if there is one.
+    """
+    whole = np.full_like(subject.matte, 255)
+    image, alpha = _placed(subject, rendition, subject.image, whole)
+    yield Layer("Photo", image, alpha=None if alpha is whole else alpha, hidden=True)
+    del image, alpha, whole
+    height, width = _placed_size(subject, rendition)
+    if rendition.background is not None:
+        ground = render_background(rendition.background, width, height, picture)
+        yield Layer("Background", ground)
+        del ground
+    colours = subject.image_with_edge_colours(rendition.foreground)
+    colours, mask = _placed(subject, rendition, colours, subject.matte)
+    shadow = shadow_alpha(rendition.shadow, mask) if rendition.shadow is not None else None
+    if shadow is not None:
+        shade = np.rint(shadow * 255).astype(np.uint8)
+        yield Layer("Shadow", np.zeros((height, width, 3), np.uint8), alpha=shade)
+        del shade
+    del shadow
+    # ImageMagick applies a mask only to a layer that has a transparency.
+    yield Layer("Cut-out", colours, alpha=np.full_like(mask, 255), mask=mask)
+
+
+def _placed(
+    subject: Subject, rendition: Rendition, colours: Image, alpha: Image
+) -> tuple[Image, Image]:
+    if not rendition.changes_frame:
+        return colours, alpha
+    height, width = alpha.shape
+    return paste(compute_placement(rendition, width, height, subject.box), colours, alpha)
+
+
+def _placed_size(subject: Subject, rendition: Rendition) -> tuple[int, int]:
+    """Height and width of the rendition."""
+    height, width = subject.matte.shape
+    if not rendition.changes_frame:
+        return height, width
+    placement = compute_placement(rendition, width, height, subject.box)
+    return placement.height, placement.width
