@@ -11,6 +11,7 @@ import socket
 import sys
 import uuid
 from contextlib import ExitStack
+from importlib.metadata import version
 from typing import Any, cast
 
 from celery import signals
@@ -157,7 +158,8 @@ def _open(**_: Any) -> None:
         assert settings.batch_size is not None
         takes = settings.batch_size * settings.batches_in_flight
         description = predictors[settings.served_models[0]].describe()
-        heartbeat.start({**description, "models": list(pipelines), "takes": takes})
+        description |= {"models": list(pipelines), "takes": takes, "version": version("matting")}
+        heartbeat.start(description)
         _opened.callback(heartbeat.stop)
         task = cast(BatchTask, app.tasks[TASK])
         task.body, task.batch_size = runner, settings.batch_size

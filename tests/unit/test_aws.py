@@ -94,6 +94,7 @@ class Recorder:
             "list_older": lambda: list(storage.list_older("uploads/", datetime.now(UTC))),
             "list_folders": lambda: list(storage.list_folders("jobs/")),
             "list_keys": lambda: list(storage.list_keys("jobs/")),
+            "list_sizes": lambda: list(storage.list_sizes("jobs/")),
             "presign_get": lambda: storage.presign_get("a", ttl_s=60, filename="a"),
             "presign_head": lambda: storage.presign_head("a", ttl_s=60, filename="a"),
             "presign_put": lambda: storage.presign_put("a", ttl_s=60),
