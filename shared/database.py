@@ -133,9 +133,8 @@ class Database:
         """Migrate the tables to the newest revision. Several processes may call it at once, and it
         may be called again after a failed attempt. Raises DatabaseError.
         """
-        if self.is_sqlite:
-            if self.url.database:
-                Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        if self.is_sqlite and self.url.database:
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
         if self.unapplied() is None:
             return  # this version was rolled back: it works with the newer tables
         if self.is_sqlite:

@@ -361,16 +361,6 @@ class Storage:
         except FAULTS as error:
             raise own(error, self.bucket, prefix) from error
 
-    def list_sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """All keys under a prefix of the service's bucket, with their sizes in bytes."""
-        paginator = self._client.get_paginator("list_objects_v2")
-        try:
-            for page in paginator.paginate(Bucket=self.bucket, Prefix=prefix):
-                for entry in page.get("Contents", []):
-                    yield entry["Key"], int(entry["Size"])
-        except FAULTS as error:
-            raise own(error, self.bucket, prefix) from error
-
     def list_keys(self, prefix: str) -> Iterator[str]:
         """All keys under a prefix of the service's bucket."""
         after: str | None = None

@@ -2,10 +2,12 @@
 
 import uuid
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared import job_store
 from shared.database import Database
+from shared.object_url import ObjectUrl
 from shared.settings import Settings
 from shared.storage import Storage
 
@@ -33,7 +35,7 @@ def disk_usage(settings: Settings) -> dict[str, Used]:
         of_jobs: dict[str, Used] = defaultdict(Used)
         of_uploads: dict[str, Used] = defaultdict(Used)
         for prefix, found in (("jobs/", of_jobs), ("uploads/", of_uploads)):
-            for key, size in storage.list_sizes(prefix):
+            for key, size in _sizes(storage, prefix):
                 used = found[key.removeprefix(prefix).split("/", 1)[0]]
                 used.objects, used.bytes = used.objects + 1, used.bytes + size
         by_key: dict[str, Used] = defaultdict(Used)
@@ -54,6 +56,15 @@ def disk_usage(settings: Settings) -> dict[str, Used]:
     finally:
         database.close()
         storage.close()
+
+
+def _sizes(storage: Storage, prefix: str) -> Iterator[tuple[str, int]]:
+    """Every key under a prefix of the service's bucket, with its size in bytes."""
+    after, more = None, True
+    while more:
+        found, more = storage.list_objects(ObjectUrl(storage.bucket, prefix), after=after)
+        yield from ((one.key, one.size_bytes) for one in found)
+        after = found[-1].key if found else None
 
 
 def _add(total: Used, used: Used, *, jobs: int) -> None:
