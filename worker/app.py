@@ -158,8 +158,15 @@ def _open(**_: Any) -> None:
         assert settings.batch_size is not None
         takes = settings.batch_size * settings.batches_in_flight
         description = predictors[settings.served_models[0]].describe()
-        description |= {"models": list(pipelines), "takes": takes, "version": version("matting")}
-        heartbeat.start(description)
+        heartbeat.start(
+            {
+                **description,
+                "models": list(pipelines),
+                "takes": takes,
+                "url_places": settings.url_threads,
+                "version": version("matting"),
+            }
+        )
         _opened.callback(heartbeat.stop)
         task = cast(BatchTask, app.tasks[TASK])
         task.body, task.batch_size = runner, settings.batch_size

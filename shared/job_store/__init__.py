@@ -43,6 +43,7 @@ from shared.job_store.expired_leases import (
     release_expired_leases,
     take_back_deaths,
 )
+from shared.job_store.failures import Failure, last_failures
 from shared.job_store.intake import (
     NewItem,
     add_items,
@@ -152,9 +153,10 @@ from shared.job_store.webhooks import (
     rotate_secret,
 )
 from shared.job_store.workers import (
+    Capacity,
     beat,
+    capacity,
     forget_worker,
-    images_held,
     live_workers,
     register_worker,
 )
@@ -167,9 +169,11 @@ __all__ = [
     "Attempt",
     "AttemptResult",
     "Backlog",
+    "Capacity",
     "Claim",
     "ClaimedDeliveries",
     "DeletedJobs",
+    "Failure",
     "NamedUploads",
     "NewItem",
     "NewVersion",
@@ -191,6 +195,7 @@ __all__ = [
     "beat",
     "begin_version",
     "cancel_job",
+    "capacity",
     "changing_jobs",
     "claim_deliveries",
     "claim_many",
@@ -229,7 +234,6 @@ __all__ = [
     "get_webhook",
     "give_back",
     "give_up_deliveries",
-    "images_held",
     "images_left",
     "images_of_jobs",
     "is_at_rest",
@@ -238,6 +242,7 @@ __all__ = [
     "jobs_to_purge",
     "jobs_with_destination",
     "keys_of_jobs",
+    "last_failures",
     "list_api_keys",
     "list_deliveries",
     "list_items",
