@@ -53,12 +53,12 @@ _UNREAD_PICTURES = (
     (b"#?RADIANCE", "a Radiance HDR image"),
     (b"qoif", "a QOI image"),
     (b"DDS ", "a DDS texture"),
-    (b"\0\0\x01\0", "a Windows icon"),
-    (b"icns", "a macOS icon"),
 )
 
 _OTHER_STARTS = (
     (b"GIF8", "a GIF"),
+    (b"\0\0\x01\0", "a Windows icon"),
+    (b"icns", "a macOS icon"),
     (b"%PDF", "a PDF document"),
     (b"%!PS", "a PostScript document"),
     (b"\xc5\xd0\xd3\xc6", "a PostScript document"),

@@ -534,6 +534,11 @@ class Settings(BaseSettings):
         description="Send OpenTelemetry traces (pip install 'matting[otel]'). OpenTelemetry's "
         "variables, such as OTEL_EXPORTER_OTLP_ENDPOINT, set the destination.",
     )
+    log_otlp: bool = Field(
+        False,
+        description="Send log lines by OTLP too (pip install 'matting[otel]'), to the same "
+        "destination.",
+    )
     worker_metrics_port: int | None = Field(
         None, description="Port of a worker's /metrics and probes. Default: none."
     )

@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
+from shared.otlp_logs import otlp_handler
 from shared.settings import Settings
 
 IMAGES = Counter(
@@ -102,6 +103,8 @@ def configure_logging(settings: Settings) -> None:
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    if settings.log_otlp:
+        root.addHandler(otlp_handler())
     root.setLevel(settings.log_level)
     # These libraries log at INFO what this service's own events already say.
     for name in ("botocore", "boto3", "urllib3", "httpx", "celery.worker.strategy", "alembic"):

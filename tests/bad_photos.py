@@ -89,15 +89,24 @@ def never_images() -> dict[str, bytes]:
         "icon.ico": saved(frames[0], "ICO"),
         "paper.pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
         "post-script.jpg": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-        "jpeg-2000.jpg": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(200),
         "film.mp4": b"\0\0\0\x18ftypisom" + bytes(200),
-        "newest.jxl": b"\xff\x0a" + bytes(200),
         "zeros.jpg": bytes(4_096),
         "noise.jpg": b"\x01" + np.random.default_rng(2).bytes(4_096),
         "archive.jpg": b"PK\x03\x04" + bytes(200),
         "text.jpg": "Größe: 42\n".encode("utf-16"),
         "link.jpg": b"[InternetShortcut]\r\nURL=http://169.254.169.254/\r\n",
         "one-byte.jpg": b"\xff",
+    }
+
+
+def unread_pictures() -> dict[str, bytes]:
+    """Pictures of kinds that are not read."""
+    return {
+        "jpeg-2000.jpg": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(200),
+        "newest.jxl": b"\xff\x0a" + bytes(200),
+        "large.psb": b"8BPB" + bytes(200),
+        "light.exr": b"\x76\x2f\x31\x01" + bytes(200),
+        "app.png": b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI" + bytes(200),
     }
 
 
@@ -129,6 +138,7 @@ def cases() -> list[Case]:
             for other in ("jpg", "png", "webp", "gif", "svg", "html", "exe")
         ]
     found += [_case(name, data, "not-an-image") for name, data in never_images().items()]
+    found += [_case(name, data, "unsupported-image") for name, data in unread_pictures().items()]
     found += [_case(f"bomb-{name}", data, code) for name, (data, code) in bombs().items()]
     # only the first picture is used, and it comes first in the file
     whole = files.pop("several.mpo")

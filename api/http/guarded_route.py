@@ -9,13 +9,16 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from api.http.auth import authenticate
+from api.http.auth import SAFE_METHODS, Caller, authenticate
 from api.http.limits import MeasuredBody, limits_of
 from api.removebg import answers as removebg_answers
 from api.resources import Resources
 from shared.errors import BusyError, InvalidOptionsError, UnsupportedEncodingError
 from shared.suggestions import did_you_mean
+from shared.telemetry import get_logger
 from shared.validation_words import SHOWN_CHARS
+
+log = get_logger("audit")
 
 CACHE_BUSTER = "v"
 """A parameter that any request may carry: pages put a version there, for browsers' caches."""
@@ -59,13 +62,29 @@ class GuardedRoute(APIRoute):
                 if reads_whole:
                     await measured.body()  # read here, so that a refusal keeps its status
                 try:
-                    return await handle(measured)
+                    response = await handle(measured)
+                    if request.method not in SAFE_METHODS:
+                        _note(request, caller, response.status_code)
+                    return response
                 except OSError as error:
                     if error.errno not in NO_ROOM:
                         raise
                     raise BusyError("The disk has no space for the request's files") from error
 
         return guarded
+
+
+def _note(request: Request, caller: Caller, status: int) -> None:
+    """The audit log: who changed what. The line has the request's id too, as all lines have."""
+    log.info(
+        "audit",
+        key_id=str(caller.api_key_id),
+        key_name=caller.name,
+        method=request.method,
+        route=request.scope["route"].path,
+        status=status,
+        **request.path_params,
+    )
 
 
 def _refuse_unknown(given: Iterable[str], names: Collection[str]) -> None:

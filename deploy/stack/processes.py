@@ -37,6 +37,7 @@ class Process:
     """Start time, in seconds of the monotonic clock."""
     should_run: bool = field(default=True, init=False)
     """False after `stop`. A process that ends while this is True ended unexpectedly."""
+    _asked_to_stop: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         """Start the process."""
@@ -61,6 +62,7 @@ class Process:
             self.popen.wait()
             raise
         self.started = time.monotonic()
+        self._asked_to_stop = False
 
     def rotate_log(self, limit_bytes: int = MAX_LOG_BYTES) -> None:
         """Copy a log that exceeds the limit to NAME.log.1 and truncate it.
@@ -77,11 +79,17 @@ class Process:
         """Whether the process is running."""
         return self.popen.poll() is None
 
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM once, and don't wait: at a second one Celery drops its work."""
+        self.should_run = False
+        if self.alive() and not self._asked_to_stop:
+            self._asked_to_stop = True
+            self.popen.terminate()
+
     def stop(self, grace_s: float) -> None:
         """Send SIGTERM, then SIGKILL if the process has not ended after `grace_s`."""
-        self.should_run = False
+        self.ask_to_stop()
         if self.alive():
-            self.popen.terminate()
             try:
                 self.popen.wait(grace_s)
             except subprocess.TimeoutExpired:

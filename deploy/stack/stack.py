@@ -47,6 +47,8 @@ START_TIMEOUT_S = 180
 WORKER_START_TIMEOUT_S = 300
 """A large model takes minutes to load and warm up on a slow machine."""
 
+STOPPED_LAST = ("redis", "s3")
+
 STOP_GRACE_S = 30
 """Longer than a worker needs for its batches in flight."""
 
@@ -137,8 +139,15 @@ class Stack:
         path = self.data / ADDRESS_FILE
         path.write_text(json.dumps(asdict(self.address)))
         self._closing.callback(path.unlink, missing_ok=True)
+        self._closing.callback(self._ask_to_stop)
         self._supervisor.start()
         self._closing.callback(self._supervisor.pause)
+
+    def _ask_to_stop(self) -> None:
+        """Let API, workers and Flower stop at the same time. Redis and S3 still serve them."""
+        for process in self._processes:
+            if process.name not in STOPPED_LAST:
+                process.ask_to_stop()
 
     @property
     def processes(self) -> dict[str, int]:

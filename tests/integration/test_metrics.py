@@ -1,4 +1,6 @@
-"""Prometheus metrics: the queue by lane, the backlog, requests by route, several processes."""
+"""Prometheus metrics: the queue by lane, the backlog, requests by route, several processes; and the
+audit log.
+"""
 
 import os
 import subprocess
@@ -149,3 +151,24 @@ def test_several_processes_are_added_up(tmp_path: object) -> None:
     )
     found = samples(shown.stdout)
     assert found["matting_images_total", labels(status="succeeded", code="")] == 4
+
+
+def test_the_audit_log_says_who_changed_what(
+    client: httpx.Client, settings: Settings, tmp_path: Path
+) -> None:
+    database = Database(settings.database_url, process="tests")
+    with database.transaction() as session:
+        key, secret = job_store.create_api_key(session, "shop")
+        key_id = str(key.id)
+    database.close()
+    client.headers["X-Api-Key"] = secret
+    job = client.post("/v1/jobs", json={"source": {"keys": ["a.jpg"]}}).raise_for_status().json()
+    client.get(f"/v1/jobs/{job['id']}").raise_for_status()
+    client.delete(f"/v1/jobs/{job['id']}", headers={"X-Request-ID": "why-1"}).raise_for_status()
+    assert client.post("/v1/jobs", json={"source": {}}).status_code == 422
+    lines = [line for line in (tmp_path / "api.log").read_text().splitlines() if " audit " in line]
+    made, deleted = lines
+    assert "route=/v1/jobs" in made
+    for words in (key_id, "shop", "DELETE", job["id"], "status=204", "why-1"):
+        assert words in deleted, deleted
+    assert secret not in "".join(lines)

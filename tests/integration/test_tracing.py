@@ -1,11 +1,15 @@
 """A job's trace as a collector receives it: one id from the request to the stored object."""
 
+import subprocess
+import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from structlog.contextvars import bound_contextvars
 
@@ -26,6 +30,7 @@ class Collector(LocalHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.spans: list[Any] = []
+        self.lines: list[Any] = []
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -33,6 +38,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/v1/logs":
+            for lines in ExportLogsServiceRequest.FromString(body).resource_logs:
+                for of_logger in lines.scope_logs:
+                    self.server.lines.extend(of_logger.log_records)
+            self.send_response(200)
+            self.end_headers()
+            return
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             for scope in resource.scope_spans:
                 self.server.spans.extend(scope.spans)
@@ -105,3 +117,24 @@ def _attributes(span: Any) -> dict[str, str]:
 def _stages(spans: dict[bytes, Any], image: Any) -> list[str]:
     own = [span for span in spans.values() if span.parent_span_id == image.span_id]
     return [span.name for span in sorted(own, key=lambda span: span.start_time_unix_nano)]
+
+
+def test_a_log_line_is_sent_with_its_fields_and_the_trace_of_its_job(collector: Collector) -> None:
+    code = (
+        "import logging\n"
+        "from shared.settings import Settings\n"
+        "from shared.telemetry import configure_logging, get_logger\n"
+        "configure_logging(Settings(log_otlp=True))\n"
+        "get_logger('worker').warning('image-failed', job='{0}', attempt=2, api_key='mtk_x')\n"
+        "logging.getLogger('library').error('plain %s', 'words')\n"
+    )
+    job = "01890a5d-ac96-774b-bcce-b302099a8057"
+    subprocess.run([sys.executable, "-c", code.format(job)], check=True, capture_output=True)
+    ours, plain = collector.lines
+    assert ours.body.string_value == "image-failed"
+    assert ours.severity_text == "WARNING"
+    assert ours.trace_id == uuid.UUID(job).bytes, "the trace of the job"
+    fields = {one.key: one.value for one in ours.attributes}
+    assert fields["attempt"].int_value == 2
+    assert fields["api_key"].string_value == "***"
+    assert plain.body.string_value == "plain words"

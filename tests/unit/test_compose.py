@@ -75,11 +75,13 @@ def seconds(duration: str) -> int:
 def test_compose_has_all_services_and_a_profile_chooses_the_worker() -> None:
     assert set(SERVICES) == {
         *OURS, "redis", "postgres", "minio", "prometheus", "grafana", "caddy",
+        "alertmanager",
     }  # fmt: skip
     assert {name: one["profiles"] for name, one in SERVICES.items() if "profiles" in one} == {
         "worker": ["cpu"],
         "worker-gpu": ["gpu"],
         "caddy": ["edge"],
+        "alertmanager": ["alerts"],
     }
     assert "COMPOSE_PROFILES=cpu" in (ROOT / ".env.example").read_text().splitlines()
 
@@ -109,6 +111,12 @@ def test_a_stopped_worker_gets_enough_time() -> None:
     asked = re.search(r"--timeout-graceful-shutdown (\d+)", SERVICES["api"]["command"])
     assert asked
     assert seconds(SERVICES["api"]["stop_grace_period"]) > int(asked.group(1))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_logs_do_not_fill_the_disk(name: str) -> None:
+    options = SERVICES[name]["logging"]["options"]
+    assert options == {"max-size": "50m", "max-file": "5"}
 
 
 def test_persistent_data_is_on_volumes() -> None:

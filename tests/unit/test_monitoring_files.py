@@ -1,13 +1,18 @@
 """Alert rules, dashboard and runbook agree with the code's metrics."""
 
 import json
+import os
 import re
 import shutil
+import socketserver
 import subprocess
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import httpx
 import prometheus_client
 import pytest
 import yaml
@@ -15,6 +20,10 @@ import yaml
 import api.http.metrics
 import shared.telemetry
 import worker.consumer.device_metrics
+from deploy.maintenance import runbook_dashboard
+from deploy.stack.processes import answers, free_port, start, wait_until
+from tests.http_servers import LocalHTTPServer
+from tests.waiting import eventually
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ALERTS = DEPLOY / "prometheus" / "alerts.yml"
@@ -117,3 +126,106 @@ def test_the_alert_rules_fire_when_they_should() -> None:
     ):
         done = subprocess.run(["promtool", *command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_runbook_s_dashboard_is_up_to_date() -> None:
+    text = runbook_dashboard.PATH.read_text()
+    assert text == runbook_dashboard.runbook_dashboard(), "run: make reference"
+    titles = {panel["title"] for panel in json.loads(text)["panels"]}
+    assert titles == {path.stem for path in (DEPLOY / "runbook").glob("*.md")}
+
+
+def test_the_dashboard_links_to_the_runbook() -> None:
+    board = json.loads((DEPLOY / "grafana" / "dashboards" / "matting.json").read_text())
+    uid = json.loads(runbook_dashboard.PATH.read_text())["uid"]
+    links = [*board["links"], *(link for panel in panels() for link in panel.get("links", ()))]
+    assert len(links) == 2
+    assert {link["url"] for link in links} == {f"/d/{uid}"}
+
+
+needs_alertmanager = pytest.mark.skipif(
+    not shutil.which("prometheus-alertmanager") and os.environ.get("SERVER_TESTS") != "required",
+    reason="prometheus-alertmanager is not installed",
+)
+
+
+class _Hook(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.told.append(json.loads(body))  # type: ignore[attr-defined]  # set by the test
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing."""
+
+
+class _Mail(socketserver.StreamRequestHandler):
+    """As much of SMTP as one mail needs."""
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 mail\r\n")
+        inside = False
+        for line in self.rfile:
+            if inside:
+                self.server.told.append(line.decode().strip())  # type: ignore[attr-defined]
+                if line != b".\r\n":
+                    continue
+            inside = line.upper().startswith(b"DATA")
+            self.wfile.write(b"354 go on\r\n" if inside else b"250 ok\r\n")
+            if line.upper().startswith(b"QUIT"):
+                return
+
+
+@needs_alertmanager
+def test_an_alert_reaches_the_pager_and_the_mailbox(tmp_path: Path) -> None:
+    hook = LocalHTTPServer(("127.0.0.1", 0), _Hook)
+    mail = socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Mail)
+    mail.daemon_threads = True
+    hook_told: list[dict[str, Any]] = []
+    mail_told: list[str] = []
+    hook.told, mail.told = hook_told, mail_told  # type: ignore[attr-defined]  # for the handlers
+    for server in (hook, mail):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    text = (DEPLOY / "alertmanager" / "alertmanager.yml").read_text()
+    text = text.replace("https://pager.example.com/hook", f"http://127.0.0.1:{hook.server_port}")
+    text = text.replace("smtp.example.com:587", f"127.0.0.1:{mail.server_address[1]}")
+    text = re.sub("  smtp_auth_.*\n", "", text).replace(
+        "global:", "global:\n  smtp_require_tls: false"
+    )
+    (tmp_path / "config.yml").write_text(text.replace("group_wait: 30s", "group_wait: 0s"))
+    port = free_port()
+    command = [
+        "prometheus-alertmanager", f"--config.file={tmp_path}/config.yml",
+        f"--storage.path={tmp_path}", f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+    ]  # fmt: skip
+    process = start(
+        "alertmanager", command, log=tmp_path / "log", folder=tmp_path, env=dict(os.environ)
+    )
+    try:
+        wait_until(lambda: answers(port), process, timeout_s=30)
+        alert = {"alertname": "MattingNoWarmWorker", "severity": "page"}
+        notes = {"summary": "No worker is warm.", "runbook": "deploy/runbook/x.md"}
+        sent = [{"labels": alert, "annotations": notes}]
+        httpx.post(f"http://127.0.0.1:{port}/api/v2/alerts", json=sent).raise_for_status()
+        told = eventually(lambda: hook_told, "the webhook")
+        assert told[0]["alerts"][0]["annotations"] == notes
+        assert eventually(
+            lambda: any("MattingNoWarmWorker" in one for one in mail_told), "the mail"
+        )
+    finally:
+        process.stop(10)
+        for server in (hook, mail):
+            server.shutdown()
+            server.server_close()
+
+
+@needs_alertmanager
+def test_alertmanager_accepts_the_file() -> None:
+    path = DEPLOY / "alertmanager" / "alertmanager.yml"
+    done = subprocess.run(
+        ["amtool", "check-config", str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 receivers" in done.stdout

@@ -9,6 +9,8 @@ import numpy as np
 import PIL.Image
 import pytest
 import tifffile
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from shared.errors import (
     CameraRawError,
@@ -209,6 +211,14 @@ def test_the_curves_and_primaries_of_a_png_without_profile_are_applied() -> None
     }
     for name, chunks in as_they_are.items():
         assert tuple(pixels(coloured(colour, *chunks))[4, 4]) == colour, name
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 2**32 - 1), min_size=8, max_size=8))
+@example(45_455, [31_270, 32_900, 64_000, 33_000, 64_000, 33_000, 15_000, 6_000])
+@example(100_000, [0, 1, 0, 1, 0, 1, 0, 1])
+def test_any_numbers_of_a_png_s_colours_give_a_picture(gamma: int, numbers: list[int]) -> None:
+    told = chunk(b"gAMA", struct.pack(">I", gamma)) + chunk(b"cHRM", struct.pack(">8I", *numbers))
+    assert pixels(coloured((180, 120, 90), told)).shape == (8, 8, 3)
 
 
 def test_a_png_that_codes_its_colours_by_numbers_is_read_by_them() -> None:

@@ -223,8 +223,10 @@ def _matrix_of(chromaticity: tuple[float, ...]) -> NDArray[np.float64] | None:
     primaries = np.stack(columns[1:], axis=1)
     if abs(np.linalg.det(primaries)) < 1e-3:
         return None
-    cones = (BRADFORD @ D50) / (BRADFORD @ white)
-    adapted = np.linalg.inv(BRADFORD) @ np.diag(cones) @ BRADFORD
+    eye = BRADFORD @ white
+    if (eye < 1e-3).any():
+        return None
+    adapted = np.linalg.inv(BRADFORD) @ np.diag((BRADFORD @ D50) / eye) @ BRADFORD
     return np.asarray(adapted @ primaries @ np.diag(np.linalg.solve(primaries, white)))
 
 
