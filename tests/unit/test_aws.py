@@ -77,6 +77,7 @@ class Recorder:
     def use_everything(self) -> None:
         """Call every public method of the storage, with objects of each size."""
         storage, bucket, here = self.storage, self.storage.bucket, ObjectUrl("photos", "shop/")
+        there = ObjectUrl("results", "shop/a.png")
         large = io.BytesIO(b"x" * (LARGE_BYTES + 1))
         uses: dict[str, Callable[[], object]] = {
             "get": lambda: storage.get("photos", "a", 100),
@@ -96,6 +97,11 @@ class Recorder:
             "presign_get": lambda: storage.presign_get("a", ttl_s=60, filename="a"),
             "presign_head": lambda: storage.presign_head("a", ttl_s=60, filename="a"),
             "presign_put": lambda: storage.presign_put("a", ttl_s=60),
+            "written_by": lambda: storage.written_by(there),
+            "put_unchanged": lambda: storage.put_unchanged(
+                there, b"x", "image/png", writer="w", etag=None
+            ),
+            "has_bucket": lambda: storage.has_bucket("results"),
             "ping": storage.ping,
             "ensure_bucket": storage.ensure_bucket,
         }
@@ -141,6 +147,17 @@ def test_the_policy_allows_what_the_code_calls_and_nothing_else() -> None:
         lists = "s3:ListBucket" in statement["Action"]
         assert lists != statement["Resource"].endswith("/*") or "kms" in statement["Resource"]
         assert "*" not in "".join(statement["Action"])
+
+
+def test_destination_buckets_get_results_only() -> None:
+    recorder = Recorder(on_aws())
+    recorder.use_everything()
+    calls = {name for name, request in recorder.sent if "//results." in str(request.url)}
+    assert calls == {"HeadBucket", "HeadObject", "PutObject"}
+    needed = set().union(*(RIGHTS[name] for name in calls))
+    policy = json.loads((AWS / "policy.json").read_text())["Statement"]
+    given = [one["Action"] for one in policy if "DESTINATION-BUCKET" in one["Resource"]]
+    assert set().union(*given) == needed
 
 
 def test_source_buckets_are_only_read() -> None:
@@ -221,7 +238,9 @@ def test_what_is_written_is_encrypted_as_asked(
             for key, text in request.headers.items()
             if "server-side" in key.lower()
         }
-        assert found == (headers if name in WRITES else {}), name
+        # a customer's bucket encrypts as its owner has set it up
+        own = name in WRITES and "//results." not in str(request.url)
+        assert found == (headers if own else {}), name
         seen.add(name)
     assert seen >= WRITES
 

@@ -15,7 +15,7 @@ from worker.training.products import render_product
 from worker.training.render import render_carton, render_object
 from worker.training.sources import Labelled, Sources
 
-SHARES_REAL = {"figures": 0.10, "garments": 0.17, "people": 0.10, "goods": 0.14, "exact": 0.06}
+SHARES_REAL = {"figures": 0.08, "garments": 0.13, "people": 0.08, "goods": 0.10, "exact": 0.05}
 """Shares of all samples that are crops of real photos, by list of `Sources`. If a list is empty,
 something is pasted instead.
 """

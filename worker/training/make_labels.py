@@ -16,8 +16,14 @@ from numpy.typing import NDArray
 from worker.training.arrays import Alpha
 from worker.training.labels import Label, agreed, keyed, without_shadow
 
-FINE = "isnet"
-OTHERS = ("u2netp", "builtin")
+TEACHERS = ("isnet", "u2netp", "builtin")
+"""Finest edges first: the first teacher that has an alpha for a photo gives the label, the others
+confirm it.
+"""
+
+ALONE = "isnet"
+"""The only teacher whose alpha counts without another that confirms it."""
+
 KEYED = ("models_on_white", "dishes_on_white", "products_on_white")
 TAUGHT = ("garments", "clothing", "objects", "appliances", "outdoor", "portraits", "cars")
 
@@ -50,14 +56,15 @@ def label_of(
     folder: str, stem: str, image: NDArray[np.uint8], teachers: Path
 ) -> tuple[Label | None, str]:
     """Label an RGB photo. Returns the label, or None and the reason why there is none."""
-    fine = teachers_of(teachers, folder, stem, (FINE,))
-    others = teachers_of(teachers, folder, stem, OTHERS)
+    known = teachers_of(teachers, folder, stem, TEACHERS)
     if folder in KEYED:
-        label = keyed(image, fine + others[:1])
-    elif not fine:
-        return None, "no teacher"
+        label = keyed(image, known[:2])
+    elif len(known) > 1:
+        label = agreed(known[0], known[1:])
+    elif alone := teachers_of(teachers, folder, stem, (ALONE,)):
+        label = Label(alone[0], np.ones_like(alone[0]))
     else:
-        label = agreed(fine[0], others) if others else Label(fine[0], np.ones_like(fine[0]))
+        return None, "no teacher"
     if not AREA[0] < float((label.alpha > 0.5).mean()) < AREA[1]:
         return None, "area"
     return (label, "kept") if label.doubt() <= MOST_DOUBT else (None, "dispute")
