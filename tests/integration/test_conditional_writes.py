@@ -39,7 +39,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif (found := self.server.objects.get(self.path)) is None:
             self._answer(404)
         else:
-            self._answer(200, ETag=_etag(found[0]), **{f"x-amz-meta-{WRITER}": found[1]})
+            headers = {"ETag": _etag(found[0]), f"x-amz-meta-{WRITER}": found[1]}
+            self._answer(200, headers=headers)
 
     def do_PUT(self) -> None:
         data = self.rfile.read(int(self.headers["Content-Length"]))
@@ -53,14 +54,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(412, "PreconditionFailed")
         else:
             self.server.objects[self.path] = (data, self.headers[f"x-amz-meta-{WRITER}"])
-            self._answer(200, ETag=_etag(data))
+            self._answer(200, headers={"ETag": _etag(data)})
 
     def _refuse(self, status: int, code: str) -> None:
         self._answer(status, f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode())
 
-    def _answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+    def _answer(
+        self, status: int, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> None:
         self.send_response(status)
-        for name, value in headers.items():
+        for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
