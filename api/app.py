@@ -31,6 +31,7 @@ from api.routes import (
     system,
     uploads,
     usage,
+    watches,
     webhooks,
 )
 from shared.settings import Settings, get_settings
@@ -55,6 +56,7 @@ TAGS = (
     "removebg",
     "uploads",
     "presets",
+    "watches",
     "webhooks",
     "usage",
     "system",
@@ -99,6 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
         removebg,
         uploads,
         presets,
+        watches,
         webhooks,
         usage,
         sign_in_links,

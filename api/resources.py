@@ -12,6 +12,7 @@ from api.background.job_changes import JobChanger
 from api.background.job_waiter import JobWaiter
 from api.background.sweeper import Sweeper
 from api.background.system_facts import SystemFacts
+from api.background.watcher import Watcher
 from api.background.webhook_delivery import WebhookDeliverer
 from api.budgets import MemoryBudget, OpenCalls
 from api.job_links import JobLinks
@@ -62,6 +63,7 @@ class Resources:
     body_memory: MemoryBudget
     removebg_calls: OpenCalls
     deliverer: WebhookDeliverer
+    watcher: Watcher
     sessions: Sessions
     job_links: JobLinks
     links: SignInLinks
@@ -96,6 +98,9 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
         deliverer = WebhookDeliverer(database, settings)
         deliverer.start()
         stack.callback(deliverer.stop)
+        watcher = Watcher(database, storage, settings)
+        watcher.start()
+        stack.callback(watcher.stop)
         limiter = RateLimiter(settings)
         stack.callback(limiter.close)
         links = SignInLinks(settings)
@@ -122,6 +127,7 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
             body_memory=MemoryBudget(settings.max_bodies_bytes),
             removebg_calls=OpenCalls(settings.removebg_max_calls),
             deliverer=deliverer,
+            watcher=watcher,
             sessions=Sessions(settings),
             job_links=JobLinks(settings),
             links=links,

@@ -35,6 +35,7 @@ from deploy.commands.options import options
 from deploy.commands.progress import console
 from deploy.commands.results import redo
 from deploy.commands.review import review
+from deploy.commands.watches import watches_app
 from deploy.commands.webhooks import webhooks_app
 from deploy.local_photos import SAMPLES
 from deploy.stack.ports import LOOPBACK, http_url, network_address
@@ -44,10 +45,15 @@ from shared.settings import Settings
 PORT = 8000
 
 app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, help="Bulk background removal."
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Bulk background removal.\n\nOne photo: `matting cutout shoe.jpg --out cut.png`. Many: "
+    "`matting up` in one terminal; in another `matting submit photos/ --wait`, then "
+    "`matting download JOB out/`.",
 )
 app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
+app.add_typer(watches_app, name="watches")
 app.add_typer(webhooks_app, name="webhooks")
 
 
@@ -258,6 +264,8 @@ def main() -> None:
         console.print("stopped")
         status = 130
     except CLICK_ERRORS as error:
+        # Typer puts these words before what Pydantic says of a value.
+        error.message = error.message.replace("Value error, ", "")
         error.show()
         status = 2
     except MattingError as error:

@@ -15,3 +15,5 @@ class EarlierResult:
     width: int
     height: int
     output_bytes: int
+    crc32: int | None = None
+    """Of the main file."""

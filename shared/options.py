@@ -87,9 +87,6 @@ class ExtraOutput(Rendition):
     name: NameTemplate = Field(
         description="The file's name, e.g. `{path}-white.{ext}`; see the job's `name`."
     )
-    market: Market | None = Field(
-        None, description="Check the file against this marketplace's rules."
-    )
 
     @model_validator(mode="after")
     def _one_picture(self) -> Self:

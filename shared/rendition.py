@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from PIL import ImageColor
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from shared.marketplaces import Market
 from shared.result_names import check_template
 
 MAX_SIDE_PX = 10_000
@@ -349,7 +350,12 @@ class Rendition(_Value):
         "is the left or top side, 100% the right or bottom side.",
     )
     enlarge: bool = Field(
-        False, description="Allow enlarging the subject beyond its size in the photo."
+        False,
+        description="Allow enlarging the subject beyond its size in the photo. A `canvas` that is "
+        "a ratio then grows to the smallest size that the `market` accepts.",
+    )
+    market: Market | None = Field(
+        None, description="Check the file against this marketplace's rules."
     )
     max_side_px: int | None = Field(
         None, ge=16, le=MAX_SIDE_PX, description="Longest side of the result."
@@ -383,7 +389,9 @@ class Rendition(_Value):
     def _fits_together(self) -> Self:
         alone = self.output is Output.ALPHA
         if self.format is Format.JPEG and not alone and self.background is None:
-            raise ValueError("JPEG has no transparency: set `background`, or use png or webp")
+            raise ValueError(
+                "JPEG has no transparency: set `background`, such as white, or use png or webp"
+            )
         if self.format is Format.ZIP and (self.output is not Output.CUTOUT or self.background):
             raise ValueError("format zip allows no `background` and only `output: cutout`")
         if self.format is Format.ZIP and self.shadow:

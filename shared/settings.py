@@ -426,6 +426,15 @@ class Settings(BaseSettings):
     max_webhooks_per_key: int = Field(
         20, ge=1, description="Most webhooks per API key. Webhooks of a single job do not count."
     )
+    max_watches_per_key: int = Field(20, ge=0, description="Most watches per API key; 0: none.")
+    watch_min_every_s: int = Field(
+        10, ge=1, description="Shortest time between two looks of a watch at its prefix."
+    )
+    watch_max_objects: int = Field(
+        100_000,
+        ge=1_000,
+        description="Most objects that one look of a watch lists: one request for each 1,000.",
+    )
 
     # Review: a result beyond one of these thresholds is marked `needs_review`.
     review_empty_share: float = Field(

@@ -6,6 +6,7 @@ It works with AWS S3, MinIO and the embedded server: Signature V4, and checksums
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from typing import IO, Any
 
@@ -53,6 +54,17 @@ _GONE = frozenset({"NoSuchKey", "404"})
 
 _NO_REASON = frozenset({"400", "401", "403"})
 """A HEAD response has no body, so these status codes appear in place of an error code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedObject:
+    """What a listing says about an object."""
+
+    key: str
+    etag: str
+    """Another one if the bytes changed."""
+    size_bytes: int
+    modified_at: datetime
 
 
 class Storage:
@@ -302,16 +314,31 @@ class Storage:
 
         Raises ImageError or StorageError.
         """
+        return [entry.key for entry in self.list_objects(source, after=after)[0]]
+
+    def list_objects(
+        self, source: ObjectUrl, *, after: str | None, limit: int = LIST_PAGE_KEYS
+    ) -> tuple[list[ListedObject], bool]:
+        """The same with what the listing says about each object, and whether there are more."""
         request: dict[str, Any] = self._paid(source.bucket)
         if after:
             request["StartAfter"] = after
         try:
             page = self._client.list_objects_v2(
-                Bucket=source.bucket, Prefix=source.key, MaxKeys=LIST_PAGE_KEYS, **request
+                Bucket=source.bucket, Prefix=source.key, MaxKeys=limit, **request
             )
         except FAULTS as error:
             raise translated(error, source.bucket, source.key) from error
-        return [entry["Key"] for entry in page.get("Contents", [])]
+        found = [
+            ListedObject(
+                key=entry["Key"],
+                etag=entry.get("ETag") or f"{entry['LastModified'].isoformat()}-{entry['Size']}",
+                size_bytes=entry["Size"],
+                modified_at=entry["LastModified"],
+            )
+            for entry in page.get("Contents", [])
+        ]
+        return found, bool(page.get("IsTruncated"))
 
     def list_older(self, prefix: str, before: datetime) -> Iterator[list[str]]:
         """Pages of keys under a prefix of the service's bucket that were written before a time."""

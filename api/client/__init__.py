@@ -20,6 +20,7 @@ from api.client.responses import (
     NamedItem,
     StoredFile,
     Version,
+    Watch,
     Webhook,
 )
 from api.client.sync_client import MattingClient
@@ -41,6 +42,7 @@ __all__ = [
     "NamedItem",
     "StoredFile",
     "Version",
+    "Watch",
     "Webhook",
     "output_names",
     "result_names",

@@ -1,8 +1,8 @@
 """The client for asyncio, with the methods of `MattingClient`. Transfers run as parallel tasks."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Unpack, cast
 
@@ -12,6 +12,7 @@ from api.client import calls
 from api.client.calls import (
     MAX_PARALLEL_TRANSFERS,
     ApiError,
+    ArchiveReview,
     ItemFilter,
     JobSettings,
     RetrySettings,
@@ -31,7 +32,9 @@ from api.client.uploading import (
     normalise_files,
     readable_name,
 )
+from api.client.watches import AsyncWatches
 from api.client.webhooks import AsyncWebhooks
+from api.client.zip_file import write_zip
 
 T = TypeVar("T")
 
@@ -42,6 +45,7 @@ class AsyncMattingClient(AsyncConnection):
     def __init__(self, url: str, api_key: str, *, timeout_s: float = 60) -> None:
         """`url`: the service's address; `api_key`: what `matting keys create` printed."""
         super().__init__(url, api_key, timeout_s=timeout_s)
+        self.watches = AsyncWatches(self)
         self.webhooks = AsyncWebhooks(self)
         self.results = AsyncResults(self)
 
@@ -214,28 +218,26 @@ class AsyncMattingClient(AsyncConnection):
         job_id: str,
         path: Path | str,
         *,
-        review: Literal["accepted", "unflagged"] | None = None,
+        review: ArchiveReview | None = None,
         on_bytes: Callable[[int], None] = lambda _count: None,
     ) -> None:
         """Write a zip file of all results, except rejected ones; see `GET …/archive.zip`.
 
-        `on_bytes` receives the number of bytes written since the last call. The file appears when
-        it is complete. Raises ApiError, TransportError, OSError.
+        `on_bytes` receives the number of bytes written since the last call, negative when a try
+        failed. The file appears when it is complete; an interrupted transfer goes on where it
+        stopped, also in another call. Raises ApiError, TransportError, OSError.
         """
-        path = Path(path)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-        async with self._http.stream(**calls.archive(job_id, review).arguments()) as answer:
-            if answer.is_error:
-                await answer.aread()
-                raise calls.failure(answer)
-            try:
-                with await asyncio.to_thread(partial.open, "wb") as file:
-                    async for chunk in answer.aiter_bytes():
-                        await asyncio.to_thread(file.write, chunk)
-                        on_bytes(len(chunk))
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
+
+        @asynccontextmanager
+        async def ask(headers: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
+            call = calls.archive(job_id, review, headers)
+            async with self._http.stream(**call.arguments()) as answer:
+                if answer.is_error:
+                    await answer.aread()
+                    raise calls.failure(answer)
+                yield answer
+
+        await write_zip(ask, Path(path), on_bytes)
 
     def events(self, job_id: str) -> AsyncIterator[Job]:
         """The job each time it changes, and last when it has ended.

@@ -169,9 +169,14 @@ def review(item_id: str, verdict: str | None, note: str | None) -> ApiCall:
     return ApiCall(method="POST", path=f"/v1/items/{item_id}/review", body=body)
 
 
-def archive(job_id: str, review: str | None) -> ApiCall:
-    """Read all results of a job as one zip file."""
-    return ApiCall(path=f"/v1/jobs/{job_id}/archive.zip", query=without_none(review=review))
+ArchiveReview = Literal["accepted", "unflagged", "flagged", "pending", "rejected"]
+
+
+def archive(job_id: str, review: ArchiveReview | None, headers: Mapping[str, str]) -> ApiCall:
+    """Read all results of a job as one zip file; `headers` may name a range of it."""
+    return ApiCall(
+        path=f"/v1/jobs/{job_id}/archive.zip", query=without_none(review=review), headers=headers
+    )
 
 
 def jobs_page(cursor: str | None, metadata: Mapping[str, str]) -> ApiCall:
@@ -226,9 +231,11 @@ def failure(answer: httpx.Response) -> ApiError:
     try:
         problem = answer.json()
         return ApiError(
-            answer.status_code, problem["code"], f"{problem['detail']} {problem['remedy']}"
+            answer.status_code,
+            problem["code"],
+            f"{problem['detail'].rstrip('.')}. {problem['remedy']}",
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return ApiError(answer.status_code, "unexpected-answer", answer.text[:200])
 
 

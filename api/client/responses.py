@@ -82,6 +82,37 @@ class RetriedJob(Job):
     """Rejected images that another request must name, counted up to 1,000."""
 
 
+class WatchCounts(TypedDict):
+    """Numbers of objects under a watched prefix."""
+
+    objects: int
+    submitted: int
+    left_out: int
+
+
+class Watch(TypedDict):
+    """A watched prefix."""
+
+    id: str
+    prefix: str
+    status: str
+    """`active`, `paused` or `failing`."""
+    error: Problem | None
+    counts: WatchCounts
+    requests_per_hour: float
+    last_job_id: str | None
+    jobs: str
+    options: dict[str, Any]
+    priority: int
+    metadata: dict[str, Any]
+    every_s: int
+    existing: bool
+    ascending: bool
+    created_at: str
+    last_look_at: str | None
+    next_look_at: str | None
+
+
 class StoredFile(TypedDict):
     """One result file of an image."""
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, Unpack
 
 from api.client import calls
 from api.client.async_client import AsyncMattingClient
-from api.client.calls import ApiCall, ItemFilter, JobSettings, RetrySettings
+from api.client.calls import ApiCall, ArchiveReview, ItemFilter, JobSettings, RetrySettings
 from api.client.connection import Page
 from api.client.event_loop import EventLoopThread
 from api.client.responses import (
@@ -23,10 +23,12 @@ from api.client.responses import (
     MadeWebhook,
     RetriedJob,
     Version,
+    Watch,
     Webhook,
 )
 from api.client.results import AsyncResults
 from api.client.uploading import Journal, LocalFiles
+from api.client.watches import AsyncWatches, WatchSettings
 from api.client.webhooks import AsyncWebhooks
 
 
@@ -99,6 +101,38 @@ class Webhooks:
         return self._loop.run(self._webhooks.redeliver, delivery_id)
 
 
+class Watches:
+    """Prefixes whose new objects are cut out. Every method raises ApiError."""
+
+    def __init__(self, watches: AsyncWatches, loop: EventLoopThread) -> None:
+        self._watches = watches
+        self._loop = loop
+
+    def create(self, prefix: str, **settings: Unpack[WatchSettings]) -> Watch:
+        """Watch `s3://bucket/prefix`. Each look that finds new objects submits one job."""
+        return self._loop.run(self._watches.create, prefix, **settings)
+
+    def list(self) -> list[Watch]:
+        """Your watches, oldest first."""
+        return self._loop.run(self._watches.list)
+
+    def get(self, watch_id: str) -> Watch:
+        """One watch."""
+        return self._loop.run(self._watches.get, watch_id)
+
+    def pause(self, watch_id: str) -> Watch:
+        """Stop looking."""
+        return self._loop.run(self._watches.pause, watch_id)
+
+    def resume(self, watch_id: str) -> Watch:
+        """Look again, at once."""
+        return self._loop.run(self._watches.resume, watch_id)
+
+    def delete(self, watch_id: str) -> None:
+        """Remove a watch. Its jobs stay."""
+        self._loop.run(self._watches.delete, watch_id)
+
+
 class Results:
     """Mend a matte, make a result again, go back to an earlier one. All methods raise ApiError."""
 
@@ -159,6 +193,7 @@ class MattingClient:
         """`url`: the service's address; `api_key`: what `matting keys create` printed."""
         self._client = AsyncMattingClient(url, api_key, timeout_s=timeout_s)
         self._loop = EventLoopThread()
+        self.watches = Watches(self._client.watches, self._loop)
         self.webhooks = Webhooks(self._client.webhooks, self._loop)
         self.results = Results(self._client.results, self._loop)
         self.identity = self._client.identity
@@ -312,13 +347,14 @@ class MattingClient:
         job_id: str,
         path: Path | str,
         *,
-        review: Literal["accepted", "unflagged"] | None = None,
+        review: ArchiveReview | None = None,
         on_bytes: Callable[[int], None] = lambda _count: None,
     ) -> None:
         """Write a zip file of all results, except rejected ones; see `GET …/archive.zip`.
 
-        `on_bytes` receives the number of bytes written since the last call. The file appears when
-        it is complete. Raises ApiError, TransportError, OSError.
+        `on_bytes` receives the number of bytes written since the last call, negative when a try
+        failed. The file appears when it is complete; an interrupted transfer goes on where it
+        stopped, also in another call. Raises ApiError, TransportError, OSError.
         """
         self._loop.run(self._client.archive, job_id, path, review=review, on_bytes=on_bytes)
 

@@ -1,10 +1,12 @@
 """Errors as `application/problem+json` (RFC 9457), with a stable `code` and a remedy."""
 
+from difflib import get_close_matches
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -119,6 +121,8 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     kind = NotFoundError if error.status_code == 404 else RequestError
     answer = render(kind(str(error.detail)), request.url.path)
     compatible = request.url.path.startswith(removebg_answers.PATH)
+    if error.status_code == 404 and not compatible:
+        return _no_such_address(request)
     if compatible or error.status_code == answer.status_code:
         answer.status_code = error.status_code
         return answer
@@ -133,6 +137,27 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(
         content.model_dump(), error.status_code, headers=error.headers, media_type=MEDIA_TYPE
     )
+
+
+def _no_such_address(request: Request) -> JSONResponse:
+    """No route has this path. A missing job or item has an error of its own."""
+    path = request.url.path[:MOST_PATH_CHARS]
+    known = [route.path for route in request.app.routes if isinstance(route, APIRoute)]
+    near = get_close_matches(path, known, n=1)
+    hint = f". Did you mean {near[0]}?" if near else ""
+    content = Problem(
+        type="about:blank",
+        title="There is no such address.",
+        status=404,
+        code=NotFoundError.code,
+        detail=f"There is no address {path}{hint}",
+        remedy="See /docs for all addresses.",
+    )
+    return JSONResponse(content.model_dump(), 404, media_type=MEDIA_TYPE)
+
+
+MOST_PATH_CHARS = 100
+"""Of an unknown address: comparing takes time."""
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:

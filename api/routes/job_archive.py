@@ -1,23 +1,31 @@
 """All results of a job as one zip file, made while it is sent.
 
 Nothing is stored for it, and memory does not grow with the sizes of the results: a few pieces are
-read ahead, and no connection to the storage is held while the caller is slow.
+read ahead, and no connection to the storage is held while the caller is slow. Sizes and checksums
+of the results are in the database, so the archive has a length and an ETag, and any range of it can
+be sent (api.zip_layout). If a result is older than its checksum, the archive has none of these.
 """
 
 import io
+import re
+import time
 import uuid
 import zipfile
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from api.client import NamedItem, StoredFile, output_names
 from api.http.auth import Caller
 from api.resources import Resources
+from api.zip_layout import MAX_32, Entry, Span, ZipLayout
 from shared import job_store
 from shared.errors import (
     BusyError,
+    ImageError,
+    RangeNotSatisfiableError,
     RequestTooLargeError,
     ResultNotReadyError,
     SourceNotFoundError,
@@ -42,15 +50,55 @@ READERS = 4
 
 MISSING = "missing-results.txt"
 
+REVIEWS = ("accepted", "unflagged", "flagged", "pending", "rejected")
+"""What `review` may choose: accepted results; those and what needs no review; marked ones; marked
+ones without a verdict; rejected ones. None of them: all but rejected ones.
+"""
+
+GONE_S = 600.0
+"""How long a result that was not in the storage is left out of archives."""
+
+_gone: dict[str, float] = {}
+"""Keys of results that were missing, and until when they are left out (monotonic)."""
+
 _sending: Counter[uuid.UUID] = Counter()
 """Archives by API key."""
 
 
-def archive(resources: Resources, caller: Caller, job: Job, review: str | None) -> Iterator[bytes]:
-    """The zip file's bytes. Names are those of `matting download`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which part of an archive a request asks for, by its headers."""
 
-    `review`: only images that are `accepted`, or `unflagged`. Raises RequestTooLargeError,
-    BusyError, TooManyCallsError and ResultNotReadyError before the first byte.
+    byte_range: str | None = None
+    if_range: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """An archive, or a part of it."""
+
+    pieces: Iterator[bytes]
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of the archive."""
+
+    key: str
+    name: str
+    size_bytes: int | None
+    crc32: int | None
+
+
+def archive(
+    resources: Resources, caller: Caller, job: Job, review: str | None, wanted: Wanted
+) -> Archive:
+    """The zip file, or the range of it that is wanted. Names are those of `matting download`.
+
+    `review`: see REVIEWS. Raises RequestTooLargeError, BusyError, TooManyCallsError,
+    ResultNotReadyError and RangeNotSatisfiableError before the first byte.
     """
     if job.total > MAX_IMAGES:
         raise RequestTooLargeError(
@@ -64,7 +112,103 @@ def archive(resources: Resources, caller: Caller, job: Job, review: str | None) 
     files = _files(resources, job, review)
     if not files:
         raise ResultNotReadyError("No image of the job has such a result yet")
-    return _counted(caller.api_key_id, _zipped(resources, files, job.finished_at))
+    layout = _layout(files, job.finished_at or job.created_at)
+    if layout is None:
+        pairs = [(file.key, file.name) for file in files]
+        return Archive(
+            pieces=_counted(caller.api_key_id, _zipped(resources, pairs, job.finished_at))
+        )
+    start, stop = _range(wanted, layout)
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Content-Length": str(stop - start),
+        "ETag": layout.etag,
+    }
+    partly = (start, stop) != (0, layout.size_bytes)
+    if partly:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{layout.size_bytes}"
+    return Archive(
+        pieces=_counted(caller.api_key_id, _laid_out(resources, layout, start, stop)),
+        status=206 if partly else 200,
+        headers=headers,
+    )
+
+
+def _range(wanted: Wanted, layout: ZipLayout) -> tuple[int, int]:
+    """First byte, and the one after the last (RFC 9110, 14.2). Several ranges, and a range of
+    another version, are answered with the whole. Raises RangeNotSatisfiableError.
+    """
+    size = layout.size_bytes
+    match = re.fullmatch(r"bytes=(\d{0,19})-(\d{0,19})", (wanted.byte_range or "").strip())
+    if match is None or match.group(0) == "bytes=-":
+        return 0, size
+    if wanted.if_range is not None and wanted.if_range.strip() != layout.etag:
+        return 0, size
+    first, last = match.groups()
+    if not first:
+        start, stop = max(0, size - int(last)), size
+    else:
+        start, stop = int(first), min(size, int(last) + 1) if last else size
+        if last and int(last) < int(first):  # no range at all
+            return 0, size
+    if start >= size:
+        raise RangeNotSatisfiableError(f"The archive has {size:,} bytes")
+    return start, stop
+
+
+def _layout(files: list[_File], stamp: datetime) -> ZipLayout | None:
+    """None: the checksum of a file is not known."""
+    moment = time.monotonic()
+    for key in [key for key, until in _gone.items() if until < moment]:
+        _gone.pop(key, None)
+    there = [file for file in files if file.key not in _gone]
+    entries = []
+    for file in there:
+        if file.crc32 is None or file.size_bytes is None or file.size_bytes >= MAX_32:
+            return None
+        entries.append(
+            Entry(name=file.name, key=file.key, size_bytes=file.size_bytes, crc32=file.crc32)
+        )
+    if missing := [file.name for file in files if file.key in _gone]:
+        entries.append(Entry.of_text(MISSING, "\n".join(missing) + "\n"))
+    return ZipLayout(entries, stamp)
+
+
+def _laid_out(resources: Resources, layout: ZipLayout, start: int, stop: int) -> Iterator[bytes]:
+    """A range of the archive. If a result is missing, the transfer ends too early, and the next
+    one, which has another ETag, names it in MISSING instead.
+    """
+    waiting: deque[tuple[Span | None, Future[bytes] | bytes]] = deque()
+    with ThreadPoolExecutor(READERS, "archive") as readers:
+        for part in layout.pieces(start, stop, longest=PIECE_BYTES):
+            if isinstance(part, Span):
+                waiting.append((part, readers.submit(_read, resources, part)))
+            else:
+                waiting.append((None, part))
+            while len(waiting) > AHEAD:
+                yield _taken(*waiting.popleft())
+        while waiting:
+            yield _taken(*waiting.popleft())
+
+
+def _read(resources: Resources, span: Span) -> bytes:
+    storage = resources.storage
+    return storage.part(storage.bucket, span.key, span.start, span.stop - span.start)
+
+
+def _taken(span: Span | None, piece: Future[bytes] | bytes) -> bytes:
+    """Raises SourceNotFoundError if an object is missing or has another size, StorageError."""
+    if span is None or isinstance(piece, bytes):
+        assert isinstance(piece, bytes)
+        return piece
+    try:
+        data = piece.result()
+        if len(data) != span.stop - span.start:
+            raise SourceNotFoundError(f"{span.key} has another size")
+    except ImageError:
+        _gone[span.key] = time.monotonic() + GONE_S
+        raise
+    return data
 
 
 def _counted(api_key_id: uuid.UUID, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -77,10 +221,10 @@ def _counted(api_key_id: uuid.UUID, pieces: Iterator[bytes]) -> Iterator[bytes]:
             del _sending[api_key_id]
 
 
-def _files(resources: Resources, job: Job, review: str | None) -> list[tuple[str, str]]:
-    """Object key and name of each file, in the order of the source."""
+def _files(resources: Resources, job: Job, review: str | None) -> list[_File]:
+    """The files, in the order of the source."""
     named: list[NamedItem] = []
-    keys: list[list[str]] = []
+    stored: list[list[tuple[str, int | None, int | None]]] = []
     after = 0
     while True:
         with resources.database.transaction() as session:
@@ -89,13 +233,13 @@ def _files(resources: Resources, job: Job, review: str | None) -> list[tuple[str
             break
         for item in items:
             named.append(_named(item, job))
-            keys.append(_keys(item) if _is_wanted(item, review) else [])
+            stored.append(_stored(item) if _is_wanted(item, review) else [])
         after = items[-1].position
     names = output_names(named)
     return [
-        (key, name)
-        for item_keys, item_names in zip(keys, names, strict=True)
-        for key, name in zip(item_keys, item_names, strict=False)
+        _File(key, name, size_bytes, crc32)
+        for of_item, item_names in zip(stored, names, strict=True)
+        for (key, size_bytes, crc32), name in zip(of_item, item_names, strict=False)
     ]
 
 
@@ -106,20 +250,28 @@ def _named(item: Item, job: Job) -> NamedItem:
     return NamedItem(name=item.name, result_format=options.format.extension, outputs=outputs)
 
 
-def _keys(item: Item) -> list[str]:
+def _stored(item: Item) -> list[tuple[str, int | None, int | None]]:
+    """Key, size in bytes and CRC-32 of each file."""
     if item.result_key is None:
         return []
-    return [one["key"] for one in item.outputs] if item.outputs else [item.result_key]
+    if not item.outputs:
+        return [(item.result_key, item.output_bytes, item.result_crc32)]
+    return [(one["key"], one["bytes"], one.get("crc32")) for one in item.outputs]
 
 
 def _is_wanted(item: Item, review: str | None) -> bool:
     if item.status is not ItemStatus.SUCCEEDED:
         return False
-    if review == "accepted":
-        return item.verdict is Verdict.ACCEPT
-    if review == "unflagged":
-        return not item.needs_review or item.verdict is Verdict.ACCEPT
-    return item.verdict is not Verdict.REJECT
+    accepted, rejected = item.verdict is Verdict.ACCEPT, item.verdict is Verdict.REJECT
+    wanted = {
+        None: not rejected,
+        "accepted": accepted,
+        "unflagged": accepted or (not item.needs_review and not rejected),
+        "flagged": item.needs_review,
+        "pending": item.needs_review and item.verdict is None,
+        "rejected": rejected,
+    }
+    return wanted[review]
 
 
 class _Sink(io.RawIOBase):

@@ -10,7 +10,7 @@ from api.http.auth import CallerDep
 from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import ResourcesDep
-from api.routes.job_archive import archive
+from api.routes.job_archive import Wanted, archive
 from api.routes.job_events import listen
 from api.routes.job_report import csv_lines, json_lines
 from api.routes.jobs import Cursor
@@ -23,6 +23,7 @@ from shared.errors import (
     BusyError,
     InvalidCursorError,
     JobNotFoundError,
+    RangeNotSatisfiableError,
     RequestTooLargeError,
     ResultNotReadyError,
     TooManyCallsError,
@@ -143,13 +144,19 @@ def report_jsonl(
     response_class=_Zip,
     responses={
         200: {
-            "description": "A zip file of the results, with the names of `matting download`. It is "
-            "made while it is sent, so it has no length and can't be resumed.",
+            "description": "A zip file of the results, with the names of `matting download`. It "
+            "has `Content-Length` and `ETag`, and can be resumed with `Range` and `If-Range`, "
+            "unless an earlier version of this service, which kept no checksums, made a result.",
+            "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        206: {
+            "description": "The range that `Range` names.",
             "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
         },
         **responses(
             JobNotFoundError,
             ResultNotReadyError,
+            RangeNotSatisfiableError,
             RequestTooLargeError,
             BusyError,
             TooManyCallsError,
@@ -161,17 +168,33 @@ def get_archive(
     resources: ResourcesDep,
     caller: CallerDep,
     review: Annotated[
-        Literal["accepted", "unflagged"] | None,
+        Literal["accepted", "unflagged", "flagged", "pending", "rejected"] | None,
         Query(
             description="`accepted`: only what a reviewer accepted. `unflagged`: also what needs "
-            "no review. Default: all but what was rejected."
+            "no review. `flagged`, `pending`, `rejected`: as for the list of items. Default: all "
+            "but what was rejected."
         ),
+    ] = None,
+    _status: Annotated[
+        Literal["succeeded"] | None,
+        Query(
+            alias="status",
+            description="Only images that succeeded have results, so this changes nothing.",
+        ),
+    ] = None,
+    byte_range: Annotated[
+        str | None, Header(alias="Range", description="Such as `bytes=1000-`: one range.")
+    ] = None,
+    if_range: Annotated[
+        str | None,
+        Header(description="The ETag of the part that you have: the whole comes if it changed."),
     ] = None,
     _access: Access = None,
 ) -> StreamingResponse:
     """All results of a job as one zip file; also available while the job runs."""
     job = find_job(resources, caller, job_id)
-    return _named(_Zip(archive(resources, caller, job, review)), f"{job_id}.zip")
+    made = archive(resources, caller, job, review, Wanted(byte_range=byte_range, if_range=if_range))
+    return _named(_Zip(made.pieces, made.status, made.headers), f"{job_id}.zip")
 
 
 @router.get(

@@ -20,6 +20,7 @@ from api.schemas.requests import JobFields, JobRequest, validate_job
 from api.submissions.intake import IncomingFile, Submission, digest_of
 from shared.errors import InvalidOptionsError, RequestError, RequestTooLargeError
 from shared.settings import Settings
+from shared.suggestions import did_you_mean
 from shared.validation_words import describe_validation
 
 MAX_KEY_CHARS = 255
@@ -110,7 +111,10 @@ async def read_submission(request: Request, resources: Resources) -> AsyncIterat
         with await read_multipart(request, limits) as form:
             yield await run_in_threadpool(_from_form, form, key)
     else:
-        raise RequestError(f"The body must be JSON or multipart, not {kind or 'untyped'!r}")
+        raise RequestError(
+            f"The body must be JSON or multipart, not {kind or 'untyped'!r}. For JSON send the "
+            "header `Content-Type: application/json` (curl: `--json` instead of `-d`)"
+        )
 
 
 async def read_whole(request: Request) -> bytearray:
@@ -158,7 +162,8 @@ def _from_form(form: Form, key: str | None) -> Submission:
     files = [_incoming(file) for file in form.named("files")]
     attached = [(name, _incoming(file)) for name in ATTACHED for file in form.named(name)]
     if unknown := {file.field for file in form.files} - FILE_FIELDS:
-        raise RequestError(f"The part {min(unknown)!r} is none of `files`, `manifest`, `zip`")
+        name = min(unknown)
+        raise RequestError(f"Unknown part `{name}`. {did_you_mean(name, FILE_FIELDS)}")
     if bool(files) + len(attached) != 1:
         raise RequestError(
             "A multipart body has parts named `files`, or one named `manifest` or `zip`"
@@ -191,14 +196,16 @@ def _content(fields: dict[str, str], files: list[IncomingFile]) -> Iterator[byte
 
 def _request(fields: dict[str, str]) -> JobFields:
     """Read the text fields. Raises InvalidOptionsError."""
-    try:
-        values: dict[str, Any] = {
-            name: json.loads(text) if name in JSON_FIELDS else text
-            for name, text in fields.items()
-            if text.strip()  # an empty field is one that was not given
-        }
-    except (ValueError, RecursionError) as error:
-        raise InvalidOptionsError(f"`{'`, `'.join(JSON_FIELDS)}` are JSON: {error}") from error
+    values: dict[str, Any] = {}
+    for name, text in fields.items():
+        if not text.strip():  # an empty field is one that was not given
+            continue
+        try:
+            values[name] = json.loads(text) if name in JSON_FIELDS else text
+        except (ValueError, RecursionError) as error:
+            raise InvalidOptionsError(
+                f'`{name}` must be JSON, such as {{"format": "png"}}: {error}'
+            ) from error
     try:
         return JobFields.model_validate(values)
     except ValidationError as error:

@@ -47,7 +47,9 @@ def run_cutout(
     if PIPE in paths:
         return _pipe(paths, out, wanted, settings, overwrite=overwrite, as_json=as_json)
     if out is None:
-        raise typer.BadParameter("--out is missing: the folder for the results")
+        raise typer.BadParameter(
+            "say where the results go: --out FOLDER, or --out cut.png for one photo"
+        )
     photos = resolve_photos(paths, but_for=None if _is_file(out) else out)
     done = _cut_out(photos, out, wanted, settings, overwrite=overwrite)
     if as_json:

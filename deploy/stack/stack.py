@@ -269,6 +269,8 @@ class Stack:
             [
                 program("rclone"),
                 *f"serve s3 --addr {listening(self._host)}:{port} --config /dev/null".split(),
+                # Photos that people copy into the folder are there for S3 too, after a second.
+                *["--dir-cache-time", "1s", "--poll-interval", "0"],
                 # The console's page uploads by presigned URL. A page without one can do nothing:
                 # the server asks for signatures, and browsers have none to send by themselves.
                 "--allow-origin",

@@ -60,6 +60,7 @@ from shared.errors.requests import (
     NotFoundError,
     NotKeptError,
     QuotaExceededError,
+    RangeNotSatisfiableError,
     RateLimitError,
     RedoPendingError,
     RequestError,
@@ -114,6 +115,11 @@ from shared.errors.submissions import (
     OutputTooLargeError,
     UnknownModelError,
     UnknownPlaceholderError,
+)
+from shared.errors.watches import (
+    TooManyWatchesError,
+    WatchNotFoundError,
+    WatchTooLargeError,
 )
 from shared.errors.webhooks import (
     DeliveryNotFoundError,
@@ -215,6 +221,7 @@ __all__ = [
     "PredictorError",
     "QueueError",
     "QuotaExceededError",
+    "RangeNotSatisfiableError",
     "RateLimitError",
     "RedoPendingError",
     "RequestError",
@@ -240,6 +247,7 @@ __all__ = [
     "TooManyFailuresError",
     "TooManyListenersError",
     "TooManyPixelsError",
+    "TooManyWatchesError",
     "TooManyWebhooksError",
     "TransientError",
     "TruncatedImageError",
@@ -254,6 +262,8 @@ __all__ = [
     "UrlNotFetchedError",
     "VersionNotFoundError",
     "WarmupError",
+    "WatchNotFoundError",
+    "WatchTooLargeError",
     "WebhookDisabledError",
     "WebhookNotFoundError",
     "WorkerMemoryError",

@@ -66,6 +66,14 @@ class RequestTooLargeError(RequestError):
     remedy = "Split it, or put the files into S3 and submit their keys or prefix."
 
 
+class RangeNotSatisfiableError(RequestError):
+    """The requested range begins behind the end of the file."""
+
+    code = "range-not-satisfiable"
+    http_status = 416
+    remedy = "You have the whole file already, or part of another one: get it without `Range`."
+
+
 class AmbiguousRequestError(RequestError):
     """A header came twice or contradicts another one, so the request is ambiguous."""
 

@@ -75,6 +75,7 @@ class Settlement:
     height: int | None = None
     input_bytes: int | None = None
     output_bytes: int | None = None
+    result_crc32: int | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     outputs: list[dict[str, Any]] | None = None
     review_reasons: Sequence[str] = ()
@@ -310,6 +311,7 @@ def _row(settlement: Settlement, state: SettlementState, moment: datetime) -> di
         "height": settlement.height,
         "input_bytes": settlement.input_bytes,
         "output_bytes": settlement.output_bytes,
+        "result_crc32": settlement.result_crc32,
         "outputs": settlement.outputs,
         "needs_review": bool(settlement.review_reasons),
         "review_reasons": list(settlement.review_reasons) or None,

@@ -11,6 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.database import now
 from shared.job_store.conditions import is_open, is_value
+from shared.job_store.watches import WATCH_KIND
 from shared.jobs import ENDED, ItemStatus
 from shared.messages import Message
 from shared.models import Item, Job
@@ -86,10 +87,14 @@ def _may_begin() -> sa.ColumnElement[bool]:
 
 
 def unexpanded_jobs(session: Session) -> list[uuid.UUID]:
-    """The jobs whose source is not completely listed."""
+    """The jobs whose source is not completely listed. Watches list their jobs themselves."""
     statement = (
         sa.select(Job.id)
-        .where(Job.status.not_in(ENDED), Job.expanded_at.is_(None))
+        .where(
+            Job.status.not_in(ENDED),
+            Job.expanded_at.is_(None),
+            Job.source["kind"].as_string() != WATCH_KIND,
+        )
         .order_by(Job.id)
     )
     return list(session.scalars(statement))

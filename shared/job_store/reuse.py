@@ -52,5 +52,6 @@ def find_earlier_results(
                 width=item.width or 0,
                 height=item.height or 0,
                 output_bytes=item.output_bytes,
+                crc32=item.result_crc32,
             )
     return found

@@ -15,6 +15,7 @@ RESULT_COLUMNS = (
     "height",
     "input_bytes",
     "output_bytes",
+    "result_crc32",
     "needs_review",
     "review_reasons",
     "matte_model",

@@ -5,6 +5,7 @@ from shared.models.job_labels import MAX_SEARCHED_CHARS, JobLabel
 from shared.models.jobs import MARK_BEGINS, Item, Job, place_of
 from shared.models.result_places import ResultPlace
 from shared.models.service import ApiKey, IdempotencyKey, LeaderLease, Usage, Worker
+from shared.models.watches import Watch, WatchedObject
 from shared.models.webhooks import Delivery, Webhook
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "ResultPlace",
     "Usage",
     "UtcDateTime",
+    "Watch",
+    "WatchedObject",
     "Webhook",
     "Worker",
     "first_id_of",

@@ -251,6 +251,10 @@ class Item(Base):
     height: Mapped[int | None]
     input_bytes: Mapped[int | None] = mapped_column(BigInteger)
     output_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    result_crc32: Mapped[int | None] = mapped_column(BigInteger)
+    """CRC-32 of the main file, so that a zip file of results is known before it is sent; None:
+    written by an earlier version. `outputs` hold one for each file.
+    """
     timings_ms: Mapped[dict[str, Any] | None]
 
     version: Mapped[int] = mapped_column(default=1, server_default="1")

@@ -18,6 +18,7 @@ QUICK = {
     "MATTING_REUSE_RESULTS": "false",
     # It takes seconds to warm up, and the tests start many workers.
     "MATTING_SECOND_MODEL": "none",
+    "MATTING_WATCH_MIN_EVERY_S": "1",
     # One network warms up in half the time of two.
     "MATTING_PREDICT_STREAMS": "1",
 }

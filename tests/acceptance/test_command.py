@@ -234,6 +234,8 @@ def test_wrong_options_are_named_before_anything_is_sent(tmp_path: Path) -> None
     listed = matting("options").stdout
     assert "background" in listed
     assert "80%" in matting("options", "scale").stdout
+    assert "  points: `[x, y, 1]` lies on" in matting("options", "subject").stdout
+    assert json.loads(matting("options", "--json").stdout)["$defs"]["Format"]["enum"]
 
 
 def test_delete_asks_and_says_what_it_removed(stack: Stack, folder: Path) -> None:

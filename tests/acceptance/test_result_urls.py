@@ -79,7 +79,9 @@ def test_a_jobs_report_and_zip_file_have_addresses_that_need_no_key_and_read_not
         for other in (f"{path}/items", path, f"{path}/report.csv", "/v1/jobs", f"{path}/events"):
             assert anyone.get(f"{other}?{token}").status_code == 401, other
         assert anyone.post(f"{path}/cancel?{token}").status_code == 401
-        assert anyone.get(f"{urls['archive'][:-1]}x").status_code == 401
+        begin, _, signature = urls["archive"].rpartition(".")
+        forged = signature[1:] + signature[0]
+        assert anyone.get(f"{begin}.{forged}").status_code == 401
         assert anyone.get(f"{path}/archive.zip").status_code == 401
 
 
@@ -105,6 +107,40 @@ def test_all_results_come_as_one_zip_file_with_the_names_of_the_download(
     with pytest.raises(ApiError, match="result-not-ready"):
         client.archive(job["id"], tmp_path / "none.zip", review="accepted")
     assert not (tmp_path / "none.zip").exists()
+
+
+def test_a_zip_file_is_resumed_by_ranges(
+    client: MattingClient, http: httpx.Client, job: Job, tmp_path: Path
+) -> None:
+    path = f"/v1/jobs/{job['id']}/archive.zip"
+    whole = http.get(path)
+    size, etag = len(whole.content), whole.headers["etag"]
+    assert (whole.headers["content-length"], whole.headers["accept-ranges"]) == (str(size), "bytes")
+
+    def part(wanted: str, if_range: str = etag) -> tuple[int, bytes, str | None]:
+        answer = http.get(path, headers={"Range": wanted, "If-Range": if_range})
+        return answer.status_code, answer.content, answer.headers.get("content-range")
+
+    for start, stop in ((0, 1), (100, size), (size // 2, size // 2 + 5_000), (size - 1, size)):
+        expected = (206, whole.content[start:stop], f"bytes {start}-{stop - 1}/{size}")
+        assert part(f"bytes={start}-{stop - 1}") == expected
+    assert part("bytes=-9") == (206, whole.content[-9:], f"bytes {size - 9}-{size - 1}/{size}")
+    for odd in ("bytes=0-1,5-6", "bytes=9-1", "lines=1-2", "bytes=-"):
+        assert part(odd)[:2] == (200, whole.content), odd
+    assert part("bytes=5-", '"another"')[:2] == (200, whole.content)
+    assert part(f"bytes={size}-")[0] == 416
+
+    partial = tmp_path / f".all.zip.{etag.strip(chr(34))}.part"
+    partial.write_bytes(whole.content[:1_000])
+    counted: list[int] = []
+    client.archive(job["id"], tmp_path / "all.zip", on_bytes=counted.append)
+    assert (tmp_path / "all.zip").read_bytes() == whole.content
+    assert (counted[0], sum(counted)) == (1_000, size)
+    for content in (whole.content, b"x" * (size + 5)):  # nothing is left to fetch
+        partial.write_bytes(content)
+        client.archive(job["id"], tmp_path / "all.zip")
+        assert (tmp_path / "all.zip").read_bytes() == whole.content
+    assert [one.name for one in tmp_path.iterdir()] == ["all.zip"]
 
 
 def test_images_are_found_by_the_callers_own_id(client: MattingClient, job: Job) -> None:

@@ -10,7 +10,7 @@ from shared import job_store
 from shared.database import Database, now
 from shared.job_store import Claim, NewItem, Settlement, SettlementState
 from shared.jobs import ItemStatus
-from shared.models import Item, Job
+from shared.models import ApiKey, Item, Job
 
 LEASE_S = 20.0
 
@@ -18,6 +18,12 @@ LEASE_S = 20.0
 def new_key(database: Database, name: str = "tests") -> uuid.UUID:
     with database.transaction() as session:
         return job_store.create_api_key(session, name)[0].id
+
+
+def limit_images(database: Database, key: uuid.UUID, images: int | None) -> None:
+    """Set the key's monthly quota."""
+    with database.transaction() as session:
+        session.get_one(ApiKey, key).images_per_month = images
 
 
 def new_job(

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from api.routes import job_archive
-from api.routes.job_archive import MAX_ARCHIVES, MAX_IMAGES, MISSING, PIECE_BYTES, archive
+from api.routes.job_archive import (
+    MAX_ARCHIVES,
+    MAX_IMAGES,
+    MISSING,
+    PIECE_BYTES,
+    Wanted,
+    archive,
+)
 from shared.errors import BusyError, RequestTooLargeError, TooManyCallsError
 from shared.storage import Storage
 
@@ -42,11 +49,11 @@ def test_archives_at_a_time_and_their_images_are_limited(monkeypatch: pytest.Mon
     resources: Any = None
     job: Any = SimpleNamespace(total=MAX_IMAGES + 1)
     with pytest.raises(RequestTooLargeError, match="include=urls"):
-        archive(resources, caller, job, None)
+        archive(resources, caller, job, None, Wanted())
     job.total = 1
     monkeypatch.setitem(job_archive._sending, key, MAX_ARCHIVES // 2)
     with pytest.raises(TooManyCallsError):
-        archive(resources, caller, job, None)
+        archive(resources, caller, job, None, Wanted())
     monkeypatch.setitem(job_archive._sending, uuid.uuid4(), MAX_ARCHIVES)
     with pytest.raises(BusyError):
-        archive(resources, caller, job, None)
+        archive(resources, caller, job, None, Wanted())

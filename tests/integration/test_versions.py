@@ -18,7 +18,7 @@ from shared.errors import (
 )
 from shared.job_store import NewVersion, Settlement, versions
 from shared.jobs import ItemStatus, JobStatus, MadeBy, Verdict
-from shared.models import ApiKey, Delivery, Item, Job, new_id
+from shared.models import Delivery, Item, Job, new_id
 from shared.webhooks import Event
 from tests.integration.stored_jobs import (
     assert_counters_match_rows,
@@ -26,6 +26,7 @@ from tests.integration.stored_jobs import (
     expire_leases,
     finish,
     item_ids,
+    limit_images,
     new_job,
     new_key,
     read,
@@ -154,11 +155,11 @@ def test_rejected_images_are_made_again_only_if_all_fit_into_the_quota(database:
     job_id, _ = finished_job(database, key, 4)
     ids = item_ids(database, job_id)
     reject(database, ids[:3])
-    limit_to(database, key, 6)  # 4 are used
+    limit_images(database, key, 6)  # 4 are used
     with pytest.raises(QuotaExceededError):
         redo(database, key, job_id)
     assert item_of(database, ids[0]).redo is None
-    limit_to(database, key, 7)
+    limit_images(database, key, 7)
     assert len(redo(database, key, job_id)[0]) == 3
 
 
@@ -189,11 +190,6 @@ def redo(database: Database, key: uuid.UUID, job_id: uuid.UUID) -> tuple[list[uu
 
     with database.transaction() as session:
         return job_store.redo_rejected(session, job_id, made, api_key_id=key, kept=5)
-
-
-def limit_to(database: Database, key: uuid.UUID, images: int) -> None:
-    with database.transaction() as session:
-        session.get_one(ApiKey, key).images_per_month = images
 
 
 def test_a_mended_matte_counts_for_no_quota(database: Database) -> None:

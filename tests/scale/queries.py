@@ -11,10 +11,10 @@ import sqlalchemy as sa
 
 from shared import job_store
 from shared.database import Session
-from shared.job_store import AttemptResult, NewItem, NewVersion, Settlement
+from shared.job_store import AttemptResult, NewItem, NewVersion, SeenObject, Settlement
 from shared.jobs import ItemStatus, MadeBy, Verdict
 from shared.messages import Message
-from shared.models import Delivery, IdempotencyKey, Item, Job, Webhook, new_id
+from shared.models import Delivery, IdempotencyKey, Item, Job, Watch, WatchedObject, Webhook, new_id
 from shared.webhooks import DeliveryStatus, Outcome
 from tests.scale.generate import HOT, Landmarks
 
@@ -154,6 +154,21 @@ def _open_new_job(session: Session, marks: Landmarks) -> Job:
     return job
 
 
+def _watch(session: Session, marks: Landmarks) -> Watch:
+    """A watch that is due, and has seen a thousand objects."""
+    key = session.get_one(Job, marks.plain).api_key_id
+    values: dict[str, Any] = {"options": {}, "priority": 5, "labels": {}, "every_s": 60}
+    values |= {"existing": True, "ascending": False, "limit": 1_000}
+    watch = job_store.create_watch(session, api_key_id=key, prefix="s3://photos/", **values)
+    seen = [{"watch_id": watch.id, "key": f"{n:05d}.jpg", "etag": "a"} for n in range(1_000)]
+    session.execute(sa.insert(WatchedObject), seen)
+    return watch
+
+
+def _seen() -> list[SeenObject]:
+    return [SeenObject(key=f"{n:05d}.jpg", etag="a", item=None) for n in range(1_000)]
+
+
 QUERIES = [
     # For each batch of a worker.
     Query(
@@ -192,6 +207,21 @@ QUERIES = [
         name="acquire_leader_lease",
         every=ROUND,
         run=lambda s, m: job_store.acquire_leader_lease(s, "x", owner="o", lease_s=5),
+    ),
+    Query(
+        name="due_watches",
+        every=ROUND,
+        prepare=_watch,
+        run=lambda s, m, watch: job_store.due_watches(s, limit=50),
+    ),
+    Query(
+        name="add_watched_page of 1,000 seen objects",
+        every=ROUND,
+        prepare=_watch,
+        run=lambda s, m, watch: job_store.add_watched_page(
+            s, watch, _seen(), is_last=True, max_objects=100_000
+        ),
+        limit_ms=WRITES_MS,
     ),
     Query(
         name="open_jobs",
@@ -430,6 +460,14 @@ QUERIES = [
         run=lambda s, m, item: job_store.begin_version(
             s, item.id, _new_version(), api_key_id=m.key, kept=5
         ),
+    ),
+    Query(
+        name="redo_rejected",
+        every=REQUEST,
+        run=lambda s, m: job_store.redo_rejected(
+            s, m.plain, lambda _item, _options: _new_version(), api_key_id=m.key, kept=5
+        ),
+        limit_ms=WRITES_MS,
     ),
     Query(
         name="list_versions",

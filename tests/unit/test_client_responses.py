@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from api.client import responses
 from api.schemas import responses as schemas
 from api.schemas import versions
+from api.schemas import watches as watch_schemas
 from api.schemas import webhooks as webhook_schemas
 
 
@@ -24,6 +25,8 @@ from api.schemas import webhooks as webhook_schemas
         (responses.Version, versions.VersionOut),
         (responses.StoredFile, schemas.OutputOut),
         (responses.Problem, schemas.ErrorWithRemedy),
+        (responses.Watch, watch_schemas.WatchOut),
+        (responses.WatchCounts, watch_schemas.WatchCounts),
         (responses.Webhook, webhook_schemas.WebhookOut),
         (responses.MadeWebhook, webhook_schemas.WebhookMade),
         (responses.Delivery, webhook_schemas.DeliveryOut),

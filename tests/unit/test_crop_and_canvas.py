@@ -36,6 +36,15 @@ def subject_on(options: Options) -> tuple[int, int, float, float, float, float]:
         ({"crop": True, "canvas": "1:1", "max_side_px": 100}, (100, 100, 25, 0, 75, 100)),
         ({"canvas": "1:1", "scale": "50%"}, (400, 400, 150, 100, 250, 300)),
         ({"canvas": "1000x1000", "scale": 0.5, "enlarge": True}, (1000, 1000, 375, 250, 625, 750)),
+        (
+            {"canvas": "1:1", "scale": 0.5, "enlarge": True, "market": "amazon"},
+            (1000, 1000, 375, 250, 625, 750),
+        ),
+        (
+            {"canvas": "1:1", "crop": True, "enlarge": True, "market": "walmart"},
+            (1500, 1500, 375, 0, 1125, 1500),
+        ),
+        ({"canvas": "1:1", "scale": 0.5, "market": "amazon"}, (400, 400, 150, 100, 250, 300)),
         ({"canvas": "1000x1000", "scale": 0.5}, (1000, 1000, 450, 400, 550, 600)),
         ({"canvas": "200x150"}, (200, 150, 50, 25, 100, 125)),
         ({"position": "center"}, (400, 300, 150, 50, 250, 250)),

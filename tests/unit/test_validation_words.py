@@ -38,7 +38,10 @@ def said(model: type[BaseModel], value: Any) -> str:
             {"extra_outputs": [{"name": "x.png", "formt": "png"}]},
             "Unknown option `formt` in `extra_outputs.0`. Did you mean `format`?",
         ),
-        ({"format": "jpeg"}, "JPEG has no transparency: set `background`, or use png or webp."),
+        (
+            {"format": "jpeg"},
+            "JPEG has no transparency: set `background`, such as white, or use png or webp.",
+        ),
     ],
 )
 def test_a_wrong_option_is_named_with_its_value_and_what_is_allowed(

@@ -38,6 +38,7 @@ def settlement(session: Session, claim: Claim, outcome: Outcome, settings: Setti
         height=outcome.height or None,
         input_bytes=outcome.input_bytes or None,
         output_bytes=outcome.output_bytes or None,
+        result_crc32=outcome.outputs[0].crc32 if outcome.outputs and not error else None,
         timings_ms=outcome.timings_ms,
         outputs=_kept(outcome, claim.options),
         review_reasons=() if error else [reason.value for reason in outcome.review],

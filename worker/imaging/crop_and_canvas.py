@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from shared.errors import OutputTooLargeError
+from shared.marketplaces import RULES
 from shared.rendition import Length, Rendition, Shadow, lengths
 from worker.imaging.arrays import Box, Image
 from worker.imaging.shadow import shadow_extent
@@ -178,7 +179,9 @@ def _crop_box(box: Box, margin: str, whole: Box) -> Box:
 def _canvas(
     rendition: Rendition, crop_box: Box, subject: Box, padding: Padding
 ) -> tuple[tuple[float, float], bool]:
-    """Canvas width and height before any downscaling, and whether the option gave pixels."""
+    """Canvas width and height before any downscaling, and whether they were given: then the photo
+    is scaled to them.
+    """
     width, height = float(crop_box[2] - crop_box[0]), float(crop_box[3] - crop_box[1])
     if rendition.canvas is None:
         return (width, height), False
@@ -196,7 +199,22 @@ def _canvas(
         left, top, right, bottom = padding
         width = (subject[2] - subject[0] + left.px + right.px) / (1 - left.share - right.share)
         height = (subject[3] - subject[1] + top.px + bottom.px) / (1 - top.share - bottom.share)
-    return (max(width, height * ratio), max(height, width / ratio)), False
+    canvas = max(width, height * ratio), max(height, width / ratio)
+    growth = _growth(rendition, canvas)
+    return (canvas[0] * growth, canvas[1] * growth), growth > 1
+
+
+def _growth(rendition: Rendition, canvas: tuple[float, float]) -> float:
+    """The factor by which the canvas grows so that the marketplace accepts its size, at least 1."""
+    if not rendition.enlarge or rendition.market is None:
+        return 1.0
+    rules = RULES[rendition.market]
+    return max(
+        1.0,
+        (rules.min_longest_px or 0) / max(canvas),
+        (rules.min_width_px or 0) / canvas[0],
+        (rules.min_height_px or 0) / canvas[1],
+    )
 
 
 def _add_room_for_shadow(

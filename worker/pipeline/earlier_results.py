@@ -38,7 +38,13 @@ class EarlierResults(Protocol):
 def stored_again(past: EarlierResult, item: WorkItem) -> tuple[StoredOutput, ...]:
     """An earlier image's files, under the keys and names of this image."""
     before = past.outputs or [
-        {"width": past.width, "height": past.height, "bytes": past.output_bytes, "unmet": []}
+        {
+            "width": past.width,
+            "height": past.height,
+            "bytes": past.output_bytes,
+            "unmet": [],
+            "crc32": past.crc32,
+        }
     ]
     return tuple(
         StoredOutput(
@@ -56,6 +62,7 @@ def stored_again(past: EarlierResult, item: WorkItem) -> tuple[StoredOutput, ...
             bytes=old["bytes"],
             unmet=tuple(old["unmet"]),
             subject=tuple(old["subject"]) if old.get("subject") else None,
+            crc32=old.get("crc32"),
         )
         for output, old in zip(item.outputs, before, strict=False)
     )
@@ -73,6 +80,7 @@ def result_of(outcome: Outcome) -> EarlierResult | None:
         height=outcome.height,
         output_bytes=outcome.output_bytes,
         matte_model=outcome.model,
+        crc32=outcome.outputs[0].crc32,
     )
 
 

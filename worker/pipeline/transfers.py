@@ -4,6 +4,7 @@ The storage and photo URLs have separate threads: foreign servers may be slow, a
 not wait for them.
 """
 
+import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 
@@ -156,6 +157,7 @@ class Transfers:
                 bytes=len(file.data),
                 unmet=file.unmet,
                 subject=file.subject,
+                crc32=zlib.crc32(file.data),
             )
             for output, file in zip(item.outputs, files, strict=True)
         )

@@ -80,6 +80,8 @@ class StoredOutput:
     """The `s3://bucket/key` that it was also written to."""
     subject: tuple[int, int, int, int] | None = None
     """Left, top, right, bottom of the subject's box in this file, in pixels."""
+    crc32: int | None = None
+    """Of its bytes, as zip files need it (ISO 3309); None: an earlier version wrote it."""
 
 
 @dataclass(slots=True, kw_only=True)
