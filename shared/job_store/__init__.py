@@ -146,9 +146,10 @@ from shared.job_store.webhooks import (
     rotate_secret,
 )
 from shared.job_store.workers import (
+    Capacity,
     beat,
+    capacity,
     forget_worker,
-    images_held,
     live_workers,
     register_worker,
 )
@@ -161,6 +162,7 @@ __all__ = [
     "Attempt",
     "AttemptResult",
     "Backlog",
+    "Capacity",
     "Claim",
     "ClaimedDeliveries",
     "DeletedJobs",
@@ -185,6 +187,7 @@ __all__ = [
     "beat",
     "begin_version",
     "cancel_job",
+    "capacity",
     "changing_jobs",
     "claim_deliveries",
     "claim_many",
@@ -223,7 +226,6 @@ __all__ = [
     "get_webhook",
     "give_back",
     "give_up_deliveries",
-    "images_held",
     "images_left",
     "is_at_rest",
     "job_data",

@@ -18,6 +18,7 @@ from shared.destination import check_names, needs_row
 from shared.errors import BadResultNameError, MattingError
 from shared.job_store.conditions import each_text
 from shared.job_store.locks import finish_settled_jobs, lock_jobs
+from shared.job_store.photos_by_url import note_urls
 from shared.job_store.result_places import photo_of, places_of, take_places
 from shared.job_store.usage import take_from_quota
 from shared.jobs import ItemStatus
@@ -124,6 +125,7 @@ def add_items(session: Session, job_id: uuid.UUID, items: Iterable[NewItem]) -> 
     added = Counter(row["status"] for row in new)
     take_places(session, job, naming.of(new))
     take_from_quota(session, job.api_key_id, added[ItemStatus.QUEUED])
+    note_urls(job, (row["source"] for row in new if row["status"] is ItemStatus.QUEUED))
     job.total += added.total()
     job.queued += added[ItemStatus.QUEUED]
     job.failed += added[ItemStatus.FAILED]
