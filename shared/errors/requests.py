@@ -134,6 +134,13 @@ class NotFoundError(RequestError):
     remedy = "Check the id and the API key."
 
 
+class KeyNotFoundError(NotFoundError):
+    """There is no API key with this id."""
+
+    code = "key-not-found"
+    remedy = "`GET /v1/keys` and `matting keys list` list the ids."
+
+
 class JobNotFoundError(NotFoundError):
     """There is no job with this id, or it belongs to another API key."""
 

@@ -43,6 +43,7 @@ from shared.job_store.expired_leases import (
     release_expired_leases,
     take_back_deaths,
 )
+from shared.job_store.failures import Failure, last_failures
 from shared.job_store.intake import (
     NewItem,
     add_items,
@@ -166,6 +167,7 @@ __all__ = [
     "Claim",
     "ClaimedDeliveries",
     "DeletedJobs",
+    "Failure",
     "NamedUploads",
     "NewItem",
     "NewVersion",
@@ -230,6 +232,7 @@ __all__ = [
     "is_at_rest",
     "job_data",
     "jobs_to_publish",
+    "last_failures",
     "list_api_keys",
     "list_deliveries",
     "list_items",
