@@ -53,7 +53,7 @@ class LeftOutError(ImageError):
     """The file was left where it is: it is no photo."""
 
     code = "left-out"
-    remedy = "Nothing to do, unless it should be cut out: then submit it again as JPEG or PNG."
+    remedy = "If it should be cut out, export it as JPEG, PNG or TIFF, and submit that."
 
 
 class TruncatedImageError(ImageError):
