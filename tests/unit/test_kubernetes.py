@@ -367,10 +367,7 @@ def test_the_overlay_for_trying_is_valid_and_complete() -> None:
     assert {port["containerPort"] for one in parts for port in one["ports"]} == served
     compose = (ROOT / "docker-compose.yml").read_text()
     assert {one["image"] for one in parts} <= {
-        service["image"]
-        for service in yaml.safe_load((ROOT / "docker-compose.yml").read_text())[
-            "services"
-        ].values()
+        service["image"] for service in yaml.safe_load(compose)["services"].values()
     }, "the releases that compose runs"
 
 
