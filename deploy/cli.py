@@ -64,7 +64,7 @@ def demo(
 ) -> None:
     """Cut out photos and draw a contact sheet.
 
-    Starts the whole system on this machine before, and stops it afterwards.
+    Starts the whole system on this machine first, and stops it afterwards.
     """
     from deploy.commands.demo import run_demo
 
@@ -142,8 +142,8 @@ def cutout(
 ) -> None:
     """Cut out photos without server and queue.
 
-    Run it again to go on after Ctrl-C: complete results are kept. No other file is replaced, unless
-    you say --overwrite; photos never are. `-` without --out writes to standard output.
+    Run it again to go on after Ctrl-C: complete results are kept. Any other file is replaced only
+    with --overwrite, and a photo never. `-` without --out writes to standard output.
     """
     from deploy.commands.cutout_arguments import run_cutout
 

@@ -35,6 +35,12 @@ MAX_UNPACKED_BYTES = 1024**2
 """Pillow refuses a file whose text or profile is larger than this, unpacked."""
 
 
+MOST_UNPACKED = 8
+"""Texts and profiles that are unpacked, of one file: each may become a megabyte, and 50 MB hold
+50,000 of them.
+"""
+
+
 def too_many_parts() -> TooCostlyImageError:
     """The error for a file with too many parts."""
     return TooCostlyImageError("The file has far more parts than programs write")
@@ -65,13 +71,17 @@ def readable_png(data: bytes) -> bytes:
     behind: list[bytes | memoryview] = []
     view = memoryview(data)
     seen: set[bytes] = set()
-    changed, ended = False, False
+    changed, ended, unpacked = False, False, 0
     for kind, begin, end in png_chunks(data):
         if kind == b"IEND":
             ended = view[begin:end] == END_CHUNK
         elif _is_critical(kind):
             (behind if kind == b"IDAT" or behind else before).append(view[begin:end])
-        elif kind not in seen and _is_harmless(kind, view, begin, end):
+        elif (
+            kind not in seen
+            and (not _is_packed(kind, view, begin) or (unpacked := unpacked + 1) <= MOST_UNPACKED)
+            and _is_harmless(kind, view, begin, end)
+        ):
             changed = changed or bool(behind)
             before.append(view[begin:end])
             seen.update({kind} & ONCE)
@@ -109,6 +119,13 @@ def png_is_complete(data: bytes) -> bool:
 def _is_critical(kind: bytes) -> bool:
     """Critical chunks begin with a capital letter (PNG, 5.4)."""
     return not kind[0] & 0x20
+
+
+def _is_packed(kind: bytes, view: memoryview, begin: int) -> bool:
+    """Whether a chunk must be unpacked to know whether it is harmless."""
+    return kind == b"iCCP" or (
+        kind in TEXTS and bytes(view[begin + 8 : begin + 32]).startswith(READ_TEXTS)
+    )
 
 
 def _is_harmless(kind: bytes, view: memoryview, begin: int, end: int) -> bool:

@@ -36,7 +36,7 @@ a message within seconds after it received it.
 """
 
 FORGET_ROWS = 1_000
-"""Rows per transaction."""
+"""Sent messages that one transaction reads or changes."""
 
 PROBE_S = 5.0
 """While Redis does not answer, one request per this time checks whether it answers again."""
@@ -79,7 +79,9 @@ class Reconciler(PeriodicTask):
         self._breaker = OutageBreaker(PROBE_S)
         self._lock = threading.Lock()
         self._recover_at = 0.0
-        self._newcomers = NewcomerShares([], ahead=settings.publish_ahead, held=0)
+        self._newcomers = NewcomerShares(
+            [], ahead=settings.publish_ahead, held=0, url_places=settings.url_threads
+        )
         self._view_until = 0.0
 
     def stop(self) -> None:
@@ -146,10 +148,13 @@ class Reconciler(PeriodicTask):
         with self._database.transaction() as session:
             own = job_store.open_jobs(session, only=job_id)
             if time.monotonic() >= self._view_until:
+                capacity = self._capacity(session)
                 self._newcomers = NewcomerShares(
                     job_store.open_jobs(session, but_for=job_id),
                     ahead=self._settings.publish_ahead,
-                    held=job_store.images_held(session, stale_s=self._settings.worker_stale_s),
+                    held=capacity.images,
+                    url_places=capacity.url_places,
+                    served=capacity.models,
                 )
                 self._view_until = time.monotonic() + VIEW_S
         return self._publish_shares([self._newcomers.share(job) for job in own if job.queued])
@@ -169,10 +174,20 @@ class Reconciler(PeriodicTask):
         return sent
 
     def _shares(self, session: Session) -> list[Share]:
+        capacity = self._capacity(session)
         return shares(
             job_store.open_jobs(session),
             ahead=self._settings.publish_ahead,
-            held=job_store.images_held(session, stale_s=self._settings.worker_stale_s),
+            held=capacity.images,
+            url_places=capacity.url_places,
+            served=capacity.models,
+        )
+
+    def _capacity(self, session: Session) -> job_store.Capacity:
+        return job_store.capacity(
+            session,
+            stale_s=self._settings.worker_stale_s,
+            url_places=self._settings.url_threads,
         )
 
     def _publish_shares(self, given: Sequence[Share]) -> int:
@@ -192,7 +207,11 @@ class Reconciler(PeriodicTask):
                 item
                 for share in given
                 for item in job_store.publishable(
-                    session, share.job_id, ahead=share.ahead, express=share.express
+                    session,
+                    share.job_id,
+                    ahead=share.ahead,
+                    express=share.express,
+                    urls=share.urls,
                 )
             ]
         if due:
@@ -211,12 +230,29 @@ class Reconciler(PeriodicTask):
             pause_s = max(self._settings.reconcile_s, LOOK_SHARE * (ended - began))
             self._recover_at = ended + pause_s
 
+    def _unclaimed(self) -> list[job_store.Sent]:
+        """All sent messages that may be lost, read in pages: each query takes a few milliseconds
+        however many there are.
+        """
+        sent: list[job_store.Sent] = []
+        while len(sent) < 2 * MAX_OUT:
+            with self._database.transaction() as session:
+                page = job_store.unclaimed(
+                    session,
+                    older_than_s=LOST_AFTER_S,
+                    limit=FORGET_ROWS,
+                    after=sent[-1] if sent else None,
+                )
+            sent += page
+            if len(page) < FORGET_ROWS:
+                break
+        return sent
+
     def forget_lost(self) -> int:
         """Let items whose messages Redis lost be published again; returns how many. Raises
         QueueError.
         """
-        with self._database.transaction() as session:
-            sent = job_store.unclaimed(session, older_than_s=LOST_AFTER_S, limit=2 * MAX_OUT)
+        sent = self._unclaimed()
         if not sent:
             return 0
         queues = sorted({queue_name(one.model, by_url=one.by_url) for one in sent})

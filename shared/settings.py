@@ -278,11 +278,12 @@ class Settings(BaseSettings):
         8, ge=1, le=64, description="Threads that fetch and store: they wait for the storage."
     )
     url_threads: int = Field(
-        32,
+        48,
         ge=1,
         le=256,
         description="Threads that fetch photos from URLs. A worker has at most as many such photos "
-        "in flight. Slow servers block only these threads, not those for the storage.",
+        "in flight. Slow servers block only these threads, not those for the storage. API keys "
+        "share three quarters of them; the rest is for keys that send their first URLs.",
     )
     codec_threads: int = Field(
         default_factory=_usable_cores,

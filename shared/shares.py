@@ -4,21 +4,26 @@ API keys share equally, and so do the jobs of a key. The express lane is drained
 so the first images of a key's jobs enter it only a few at a time, in proportion to its part of the
 workers. Otherwise a key that sends only small jobs would block all others. Behind it each key has a
 window of the same length. A queue (of one model) holds about `MAX_OUT` messages, so that a queue
-without workers does not fill the memory.
+without workers does not fill the memory. Photos by URL have a window of their own
+(shared.url_shares).
 """
 
 import threading
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from shared.job_store import EXPRESS_IMAGES, OpenJob
+from shared.url_shares import NewcomerUrls, url_rooms
 
 MAX_OUT = 20_000
 """Most messages of one queue (about 1 kB each), or twice the capacity of all workers if that is
 more.
 """
+
+UNSERVED = ""
+"""Stands for the queues of all models that no worker serves."""
 
 FEWEST_EXPRESS = 2
 """Images of a key in the express lane, however many keys share the workers."""
@@ -33,26 +38,40 @@ class Share:
     """Messages on the queue at a time."""
     express: int
     """How many of its first images may be sent now: 0 to EXPRESS_IMAGES."""
+    urls: int | None = None
+    """How many photos by URL may be sent now; None: it has none."""
 
 
-def shares(jobs: Sequence[OpenJob], *, ahead: int, held: int) -> list[Share]:
+def shares(
+    jobs: Sequence[OpenJob],
+    *,
+    ahead: int,
+    held: int,
+    url_places: int,
+    served: Collection[str] = (),
+) -> list[Share]:
     """The shares of the open jobs (oldest first) that may send now. `ahead`: messages of one key at
     a time, or twice `held`, the capacity of all workers, if that is more: a single job must be able
-    to keep all workers busy (tests/benchmarks/capacity).
+    to keep all workers busy (tests/benchmarks/capacity). `url_places`: the photos by URL that all
+    workers fetch at a time. `served`: the models that workers serve; all others share one limit, or
+    a key could fill the memory of Redis by naming many models.
     """
-    windows = dict(_windows(jobs, ahead=ahead, held=held))
+    windows = dict(_windows(jobs, ahead=ahead, held=held, served=served))
     room = _express_room(jobs, held)
     lane: dict[uuid.UUID, int] = {}
     for job in sorted(jobs, key=_waits_for_nobody):
         lane[job.job_id] = min(job.express_left, room[job.api_key_id])
         room[job.api_key_id] -= lane[job.job_id]
+    most_out = {job.job_id: _most_out(job, lane[job.job_id]) for job in jobs if job.has_urls}
+    urls = url_rooms(jobs, url_places, most_out)
     given: list[Share] = []
     for job in jobs:
         express = lane[job.job_id]
         most = max(windows.get(job.job_id, 0), express)
-        if job.queued and most:
+        stalled = job.only_urls and not urls.get(job.job_id)
+        if job.queued and most and not stalled:
             last = min(EXPRESS_IMAGES, job.total) - (job.express_left - express)
-            given.append(Share(job.job_id, most, last))
+            given.append(Share(job.job_id, most, last, urls.get(job.job_id)))
     return given
 
 
@@ -63,7 +82,17 @@ class NewcomerShares:
     the rest. Thread-safe.
     """
 
-    def __init__(self, jobs: Sequence[OpenJob], *, ahead: int, held: int) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[OpenJob],
+        *,
+        ahead: int,
+        held: int,
+        url_places: int,
+        served: Collection[str] = (),
+    ) -> None:
+        self._served = frozenset(served)
+        self._urls = NewcomerUrls(jobs, url_places)
         self._ahead = ahead
         self._held = held
         self._jobs: Counter[tuple[str | None, uuid.UUID]] = Counter()
@@ -82,19 +111,21 @@ class NewcomerShares:
         """The share of a job that nobody has published."""
         with self._lock:
             self._count(job)
-            place = job.model, job.api_key_id
-            most = max(MAX_OUT, 2 * self._held) // self._keys[job.model]
+            queue = _queue_of(job, self._served)
+            place = queue, job.api_key_id
+            most = max(MAX_OUT, 2 * self._held) // self._keys[queue]
             window = max(1, min(most, max(self._ahead, 2 * self._held)))
             room = self._room.setdefault(job.api_key_id, self._room_of_new_key())
             express = min(job.express_left, room)
             self._room[job.api_key_id] -= express
             ahead = min(window // self._jobs[place], job.unsettled)
+            urls = self._urls.take(job, _most_out(job, express)) if job.has_urls else None
         last = min(EXPRESS_IMAGES, job.total) - (job.express_left - express)
-        return Share(job.job_id, max(ahead, express), last)
+        return Share(job.job_id, max(ahead, express), last, urls)
 
     def _count(self, job: OpenJob) -> None:
-        place = job.model, job.api_key_id
-        self._keys[job.model] += not self._jobs[place]
+        place = _queue_of(job, self._served), job.api_key_id
+        self._keys[place[0]] += not self._jobs[place]
         self._jobs[place] += 1
 
     def _room_of_new_key(self) -> int:
@@ -104,7 +135,14 @@ class NewcomerShares:
         return max(FEWEST_EXPRESS, (self._held if others else 2 * self._held) // (others + 1))
 
 
-def _windows(jobs: Sequence[OpenJob], *, ahead: int, held: int) -> Iterator[tuple[uuid.UUID, int]]:
+def _queue_of(job: OpenJob, served: Collection[str]) -> str | None:
+    """The queue whose length counts for the job: its model's, or `UNSERVED`."""
+    return job.model if job.model is None or job.model in served else UNSERVED
+
+
+def _windows(
+    jobs: Sequence[OpenJob], *, ahead: int, held: int, served: Collection[str]
+) -> Iterator[tuple[uuid.UUID, int]]:
     """The number of messages that each job may have out; small jobs leave their unused part to
     large ones.
     """
@@ -112,7 +150,7 @@ def _windows(jobs: Sequence[OpenJob], *, ahead: int, held: int) -> Iterator[tupl
     queues = defaultdict(lambda: defaultdict(list))
     for job in jobs:
         if job.queued:
-            queues[job.model][job.api_key_id].append(job)
+            queues[_queue_of(job, served)][job.api_key_id].append(job)
     for keys in queues.values():
         most = max(MAX_OUT, 2 * held) // len(keys)
         window = max(1, min(most, max(ahead, 2 * held)))
@@ -124,6 +162,11 @@ def _windows(jobs: Sequence[OpenJob], *, ahead: int, held: int) -> Iterator[tupl
                 mine = min(left // others, job.unsettled)
                 left -= mine
                 yield job.job_id, mine
+
+
+def _most_out(job: OpenJob, express: int) -> int:
+    """The images that a job may have on its way if so many of its first ones may go."""
+    return express + max(0, job.total - EXPRESS_IMAGES)
 
 
 def _waits_for_nobody(job: OpenJob) -> bool:

@@ -6,6 +6,9 @@ from difflib import get_close_matches
 SIMILAR = 0.6
 """Least similarity of a suggestion, 0..1 (difflib's own default)."""
 
+LONGEST_NAME = 64
+"""Characters of a name that may be a typing error. Comparing takes as long as the name is."""
+
 OTHER_NAMES = {
     "bg_color": "background",
     "bg_image_url": "background",
@@ -25,6 +28,8 @@ OTHER_NAMES = {
 
 def closest(name: str, names: Iterable[str]) -> str | None:
     """The name among `names` that `name` probably means; None if none is close."""
+    if len(name) > LONGEST_NAME:
+        return None
     known = sorted(names)
     lower = name.lower().replace("-", "_")
     if lower in known:

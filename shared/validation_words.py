@@ -200,7 +200,8 @@ def _shown(finding: _Finding) -> str:
         return ""
     if error["type"] == "json_invalid":
         return ""
-    text = json.dumps(value, ensure_ascii=False)
+    beginning = value[: SHOWN_CHARS + 1] if isinstance(value, str) else value
+    text = json.dumps(beginning, ensure_ascii=False)
     return f" {text}" if len(text) <= SHOWN_CHARS else f" {text[:SHOWN_CHARS]}…"
 
 

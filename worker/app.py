@@ -157,7 +157,14 @@ def _open(**_: Any) -> None:
         assert settings.batch_size is not None
         takes = settings.batch_size * settings.batches_in_flight
         description = predictors[settings.served_models[0]].describe()
-        heartbeat.start({**description, "models": list(pipelines), "takes": takes})
+        heartbeat.start(
+            {
+                **description,
+                "models": list(pipelines),
+                "takes": takes,
+                "url_places": settings.url_threads,
+            }
+        )
         _opened.callback(heartbeat.stop)
         task = cast(BatchTask, app.tasks[TASK])
         task.body, task.batch_size = runner, settings.batch_size

@@ -150,7 +150,9 @@ async def put_matte(
     instead_of = None if if_match.strip() == "*" else frozenset({item.version})
     if instead_of is not None and not _names(if_match, item):
         raise MatteChangedError(f"The item shows version {item.version} by now")
-    matte = checked_matte(await read_whole(request), item.width or 0, item.height or 0)
+    body = await read_whole(request)
+    size = item.width or 0, item.height or 0
+    matte = await run_in_threadpool(checked_matte, body, *size)
     item, options = await run_in_threadpool(
         mend, resources, caller, item, options, matte, instead_of
     )
@@ -160,7 +162,7 @@ async def put_matte(
 _THUMBNAIL: dict[str, Any] = {
     "response_class": _Webp,
     "responses": {
-        200: {"description": "WebP of at most 320 px a side.", "content": _WEBP},
+        200: {"description": "WebP of at most 256 px a side.", "content": _WEBP},
         **_UNCHANGED,
         **responses(ItemNotFoundError, NotKeptError, ResultNotReadyError),
     },

@@ -1,5 +1,6 @@
 """The bodies of requests; a job's source is in api.schemas.sources."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -121,7 +122,7 @@ class JobFields(BaseModel):
     destination: DestinationTemplate | None = None
     priority: int = Field(5, ge=0, le=9, description="9 is the most urgent.")
     feed: Feed | None = Field(
-        None, description="The layout of the manifest. Default: as its header tells."
+        None, description="The layout of the manifest. Default: found from its header."
     )
     failure_share: float | None = Field(
         None,
@@ -177,7 +178,27 @@ other requests, and the probes, waited for a second.
 """
 
 MOST_FIELDS = 1_000
-"""No object of a body has that many. Pydantic would describe each unknown one."""
+"""No field of a body has more values, except a list of photos. Pydantic would look at each."""
+
+
+def refuse_many_values(fields: Mapping[str, Any]) -> None:
+    """Raise InvalidOptionsError for a field that has, with all that it contains, more values than
+    any field but the source has.
+    """
+    for name, value in fields.items():
+        if name != "source" and _has_many_values(value):
+            raise InvalidOptionsError(f"`{name}` has more than {MOST_FIELDS:,} values")
+
+
+def _has_many_values(value: Any) -> bool:
+    open_, count = [value], 0
+    while open_ and count <= MOST_FIELDS:
+        one = open_.pop()
+        if isinstance(one, dict | list):
+            count += len(one)
+            if count <= MOST_FIELDS:
+                open_ += one.values() if isinstance(one, dict) else one
+    return count > MOST_FIELDS
 
 
 def validate_job(values: Any) -> JobRequest:
@@ -186,9 +207,10 @@ def validate_job(values: Any) -> JobRequest:
     """
     fields = values if isinstance(values, dict) else {}
     source = fields.get("source")
-    for one in (fields, source, fields.get("options"), fields.get("webhook")):
+    for one in (fields, source):
         if isinstance(one, dict) and len(one) > MOST_FIELDS:
             raise InvalidOptionsError(f"{len(one):,} fields, most of which are unknown")
+    refuse_many_values(fields)
     lists = source if isinstance(source, dict) else {}
     kind = next((name for name in LISTS if isinstance(lists.get(name), list)), "")
     rows = lists.get(kind, ())

@@ -32,6 +32,11 @@ READ_BYTES = 1024**2
 LOCAL_HEADER_BYTES = 30
 """The least that precedes an entry's bytes (APPNOTE 4.3.7)."""
 
+BOUNDED_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+"""Python unpacks these piece by piece. Of the others it unpacks a megabyte in one step: a zip file
+of 600 bytes, packed with bzip2, took 1.2 GB.
+"""
+
 UTF8_FLAG = 0x800
 """Bit of an entry's flags: its name is UTF-8. macOS writes UTF-8 and does not set it."""
 
@@ -104,6 +109,8 @@ class Archive:
         """Raises FileTooLargeError or BadArchiveError."""
         if entry.flag_bits & 0x1:
             raise BadArchiveError(f"{entry.filename!r} is protected by a password")
+        if entry.compress_type not in BOUNDED_METHODS:
+            raise BadArchiveError(f"{entry.filename!r} is not packed with Deflate, as usual")
         limit = self._settings.max_image_bytes
         data = bytearray()
         try:

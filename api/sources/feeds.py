@@ -54,8 +54,10 @@ QUOTED = re.compile(r"^'(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
 _TWICE = re.compile(rf"^({'|'.join(REPORT_COLUMNS)})_2$")
 """An own column that has the name of one of the report's."""
 
-_SEPARATORS = re.compile(r"[\s,;|]+(?=https?://)", re.IGNORECASE)
-"""Between several addresses in one cell; a comma within an address stays."""
+_SEPARATORS = re.compile(r"(?<![\s,;|])[\s,;|]++(?=https?://)", re.IGNORECASE)
+"""Between several addresses in one cell; a comma within an address stays. A run of separators is
+tried once, from its begin: 40,000 blanks took 10 s, in which the whole process stood still.
+"""
 
 _WORDS = re.compile(r"[\s_\-]+")
 

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from api.http.guarded_route import media_type
 from api.http.limits import SMALL_BODY_BYTES
 from api.http.multipart import FilePart, Form, FormLimits, read_multipart
 from api.resources import Resources
-from api.schemas.requests import JobFields, JobRequest, validate_job
+from api.schemas.requests import JobFields, JobRequest, refuse_many_values, validate_job
 from api.submissions.intake import IncomingFile, Submission, digest_of
 from shared.errors import InvalidOptionsError, RequestError, RequestTooLargeError
 from shared.settings import Settings
@@ -27,6 +28,14 @@ MAX_KEY_CHARS = 255
 
 MAX_FIELDS = 20
 """Most text fields of a multipart body."""
+
+LONGEST_TEXT_BYTES = 64 * 1024
+"""No text of a submission is nearly as long. Python reads, compares and shows a text in one step,
+in which nobody else is served.
+"""
+
+QUOTE = re.compile(rb'(?<!\\)"')
+"""The begin or end of a text. A backslash before it makes it part of the text."""
 
 VALUES_PER_ROW = 8
 """JSON values allowed per photo that a request may name: key, id, options."""
@@ -138,6 +147,11 @@ def _from_json(body: bytearray, key: str | None, settings: Settings) -> Submissi
         raise RequestTooLargeError(
             f"The JSON has more than {most:,} values; put long lists into a manifest"
         )
+    if has_long_text(body):
+        raise RequestTooLargeError(
+            f"The JSON has {LONGEST_TEXT_BYTES:,} bytes without a quotation mark that begins or"
+            " ends a text"
+        )
     drop_byte_order_mark(body)
     try:
         values = from_json(body, allow_inf_nan=False, cache_strings="none")
@@ -156,6 +170,12 @@ def has_more_values(json_body: bytes | bytearray, most: int) -> bool:
     hundred bytes. It counts separators, also those within texts.
     """
     return sum(json_body.count(sign) for sign in (b",", b"[", b"{")) > most
+
+
+def has_long_text(json_body: bytes | bytearray) -> bool:
+    """Whether a text, or what is between two texts, is too long, checked before it is parsed."""
+    starts = range(0, len(json_body) - LONGEST_TEXT_BYTES, LONGEST_TEXT_BYTES)
+    return any(QUOTE.search(json_body, at, at + LONGEST_TEXT_BYTES) is None for at in starts)
 
 
 def _from_form(form: Form, key: str | None) -> Submission:
@@ -206,6 +226,7 @@ def _request(fields: dict[str, str]) -> JobFields:
             raise InvalidOptionsError(
                 f'`{name}` must be JSON, such as {{"format": "png"}}: {error}'
             ) from error
+    refuse_many_values(values)
     try:
         return JobFields.model_validate(values)
     except ValidationError as error:

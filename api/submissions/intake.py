@@ -90,8 +90,7 @@ def submit(resources: Resources, caller: Caller, submission: Submission) -> tupl
     check_naming(resources, caller, submission)
     if request.webhook is not None:
         webhook_address(request.webhook.url, resources.settings)
-    if submission.files:
-        _check_quota(resources, caller, len(submission.files))
+    _check_quota(resources, caller, len(submission.files) or 1)
     try:
         job, items = _store_and_write(resources, caller, policy, submission)
     except BaseException as error:
@@ -158,8 +157,8 @@ def _earlier(resources: Resources, caller: Caller, submission: Submission) -> Jo
 
 
 def _check_quota(resources: Resources, caller: Caller, images: int) -> None:
-    """Raise QuotaExceededError before files are stored in vain. The quota is checked again when the
-    job is written.
+    """Raise QuotaExceededError before anything is stored in vain. The quota is checked again when
+    the images are written.
     """
     with resources.database.transaction() as session:
         job_store.take_from_quota(session, caller.api_key_id, images)
@@ -178,7 +177,7 @@ def _store_and_write(
         source, items = _store_attached(resources, submission)
     else:
         assert submission.source is not None
-        source, items = _find_source(resources, policy, submission.source, submission)
+        source, items = _find_source(resources, caller, policy, submission.source, submission)
     return _write(resources, caller, submission, source, items), items
 
 
@@ -197,7 +196,11 @@ def discard(resources: Resources, job_id: uuid.UUID) -> None:
 
 
 def _find_source(
-    resources: Resources, policy: SourcePolicy, source: Source, submission: Submission
+    resources: Resources,
+    caller: Caller,
+    policy: SourcePolicy,
+    source: Source,
+    submission: Submission,
 ) -> tuple[dict[str, Any], list[NewItem] | None]:
     """The stored form of the source, and its items; None: they are listed in the background."""
     if source.prefix is not None:
@@ -215,16 +218,20 @@ def _find_source(
     reader = RowReader(policy, submission.request.options)
     names = CheckedNames(submission.request)
     items = []
+    photos: set[int] = set()
+    """Hashes, because sources may have a kilobyte each."""
     for number, row in enumerate(rows, 1):
         item = reader.item(row, number)
         if item.error is not None and not isinstance(item.error, LeftOutError):
             raise item.error  # here the caller still gets the error
         if item.error is None:
+            photos.add(hash(item.source))
             names.add(item, number)
         if number <= INLINE_ROWS:
             items.append(item)
     if len(rows) <= INLINE_ROWS:
         return kept, items
+    _check_quota(resources, caller, len(photos))
     key = f"{OWN_PREFIX}{submission.job_id}/source.jsonl"
     with rows_as_file(iter(rows)) as file:
         resources.storage.upload(key, file)

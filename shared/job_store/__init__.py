@@ -43,6 +43,7 @@ from shared.job_store.expired_leases import (
     release_expired_leases,
     take_back_deaths,
 )
+from shared.job_store.failures import Failure, last_failures
 from shared.job_store.intake import (
     NewItem,
     add_items,
@@ -146,9 +147,10 @@ from shared.job_store.webhooks import (
     rotate_secret,
 )
 from shared.job_store.workers import (
+    Capacity,
     beat,
+    capacity,
     forget_worker,
-    images_held,
     live_workers,
     register_worker,
 )
@@ -161,9 +163,11 @@ __all__ = [
     "Attempt",
     "AttemptResult",
     "Backlog",
+    "Capacity",
     "Claim",
     "ClaimedDeliveries",
     "DeletedJobs",
+    "Failure",
     "NamedUploads",
     "NewItem",
     "NewVersion",
@@ -185,6 +189,7 @@ __all__ = [
     "beat",
     "begin_version",
     "cancel_job",
+    "capacity",
     "changing_jobs",
     "claim_deliveries",
     "claim_many",
@@ -223,11 +228,11 @@ __all__ = [
     "get_webhook",
     "give_back",
     "give_up_deliveries",
-    "images_held",
     "images_left",
     "is_at_rest",
     "job_data",
     "jobs_to_publish",
+    "last_failures",
     "list_api_keys",
     "list_deliveries",
     "list_items",

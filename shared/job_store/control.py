@@ -63,7 +63,9 @@ def retry_failed(session: Session, job_id: uuid.UUID) -> Job:
         raise JobChangingError
     if job.pending_change is None:  # a retry in progress has checked already
         _ask_quota_again(session, job)
-    if session.scalar(sa.select(Item.id).where(*is_retryable(job_id)).limit(1)) is not None:
+    # in this order, so that the index is read even where the job is most of the table
+    first = sa.select(Item.id).where(*is_retryable(job_id)).order_by(Item.position).limit(1)
+    if session.scalar(first) is not None:
         job.finished_at = None
         if job.status in ENDED:
             job.status = JobStatus.RUNNING

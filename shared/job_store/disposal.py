@@ -166,13 +166,21 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def remove_items(session: Session, job_id: uuid.UUID, *, limit: int) -> int:
-    """Remove up to `limit` items of a deleted job; returns how many."""
-    ids = list(session.scalars(sa.select(Item.id).where(Item.job_id == job_id).limit(limit)))
+def remove_items(session: Session, job_id: uuid.UUID, *, limit: int, after: int = 0) -> list[int]:
+    """Remove up to `limit` items of a deleted job, those behind the position `after`. Returns their
+    positions, in their order.
+
+    Without `after` each page would read past the rows that the pages before have removed: at
+    400,000 images that took up to 0.2 s a page.
+    """
+    page = sa.select(Item.id, Item.position).where(Item.job_id == job_id, Item.position > after)
+    rows = session.execute(page.order_by(Item.position).limit(limit)).all()
     session.execute(
-        sa.delete(Item).where(Item.id.in_(ids)).execution_options(synchronize_session=False)
+        sa.delete(Item)
+        .where(Item.id.in_([row.id for row in rows]))
+        .execution_options(synchronize_session=False)
     )
-    return len(ids)
+    return [row.position for row in rows]
 
 
 def existing_jobs(session: Session, job_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:

@@ -18,6 +18,7 @@ from shared.destination import check_names, needs_row
 from shared.errors import BadResultNameError, MattingError
 from shared.job_store.conditions import each_text
 from shared.job_store.locks import finish_settled_jobs, lock_jobs
+from shared.job_store.photos_by_url import note_urls
 from shared.job_store.result_places import photo_of, places_of, take_places
 from shared.job_store.usage import take_from_quota
 from shared.jobs import ItemStatus
@@ -124,6 +125,7 @@ def add_items(session: Session, job_id: uuid.UUID, items: Iterable[NewItem]) -> 
     added = Counter(row["status"] for row in new)
     take_places(session, job, naming.of(new))
     take_from_quota(session, job.api_key_id, added[ItemStatus.QUEUED])
+    note_urls(job, (row["source"] for row in new if row["status"] is ItemStatus.QUEUED))
     job.total += added.total()
     job.queued += added[ItemStatus.QUEUED]
     job.failed += added[ItemStatus.FAILED]
@@ -141,6 +143,7 @@ class _Naming:
     def __init__(self, job: Job) -> None:
         self._destination = job.destination
         self._of_job = job.options
+        self._read: Options | None = None
         self._places: dict[int, list[ObjectUrl]] = {}
 
     def checked(self, item: NewItem, position: int) -> NewItem:
@@ -148,7 +151,7 @@ class _Naming:
         given = item.options or self._of_job
         if item.error is not None or not (self._destination or needs_row(given)):
             return item
-        options, photo = Options.model_validate(given), item.named(position)
+        options, photo = self._options(item), item.named(position)
         try:
             check_names(options, photo)
             if self._destination is not None:
@@ -157,6 +160,13 @@ class _Naming:
         except BadResultNameError as error:
             return replace(item, error=error)
         return item
+
+    def _options(self, item: NewItem) -> Options:
+        if item.options is not None:
+            return Options.model_validate(item.options)
+        if self._read is None:
+            self._read = Options.model_validate(self._of_job)
+        return self._read
 
     def of(
         self, rows: Iterable[dict[str, Any]]

@@ -11,6 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.database import now
 from shared.job_store.conditions import is_open, is_value
+from shared.job_store.photos_by_url import ALL_URLS, HAS_URLS, urls_out
 from shared.job_store.watches import WATCH_KIND
 from shared.jobs import ENDED, ItemStatus
 from shared.messages import Message
@@ -36,6 +37,12 @@ class OpenJob:
     unsettled: int
     makes_version: bool = False
     """Whether a person waits for a result to be made again."""
+    has_urls: bool = False
+    """Whether it has photos by URL."""
+    only_urls: bool = False
+    """Whether all its photos are by URL."""
+    urls_out: int = 0
+    """Photos by URL that are on the queue or with a worker."""
 
     @property
     def express_left(self) -> int:
@@ -59,6 +66,8 @@ def open_jobs(
             Job.queued,
             (Job.queued + Job.running).label("unsettled"),
             Job.of_job_id.is_not(None).label("makes_version"),
+            sa.func.coalesce(Job.source[HAS_URLS].as_boolean(), False).label("has_urls"),
+            (Job.source["kind"].as_string() == ALL_URLS).label("only_urls"),
         )
         .where(is_open(), Job.queued + Job.running > 0, _may_begin())
         .order_by(Job.id)
@@ -67,6 +76,8 @@ def open_jobs(
         statement = statement.where(Job.id == only)
     if but_for is not None:
         statement = statement.where(Job.id != but_for)
+    rows = session.execute(statement).all()
+    out = urls_out(session, [row.id for row in rows if row.has_urls])
     return [
         OpenJob(
             job_id=row.id,
@@ -76,8 +87,11 @@ def open_jobs(
             queued=row.queued,
             unsettled=row.unsettled,
             makes_version=row.makes_version,
+            has_urls=row.has_urls,
+            only_urls=row.only_urls,
+            urls_out=out[row.id],
         )
-        for row in session.execute(statement)
+        for row in rows
     ]
 
 
@@ -113,11 +127,16 @@ def jobs_to_publish(session: Session, ahead: Mapping[uuid.UUID, int]) -> list[uu
 
 
 def publishable(
-    session: Session, job_id: uuid.UUID, *, ahead: int, express: int = EXPRESS_IMAGES
+    session: Session,
+    job_id: uuid.UUID,
+    *,
+    ahead: int,
+    express: int = EXPRESS_IMAGES,
+    urls: int | None = None,
 ) -> list[Message]:
     """The messages of a job's due items that are not published, so many that at most `ahead` are on
-    the queue or with workers. Of its first images only the first `express`. Items due for another
-    attempt come first.
+    the queue or with workers. Of its first images only the first `express`, and at most `urls`
+    photos by URL (None: any number). Items due for another attempt come first.
     """
     model = Job.options["model"].as_string().label("model")
     out = (Job.running + _on_queue(Job.id, ahead)).label("out")
@@ -136,6 +155,9 @@ def publishable(
     if len(rows) < room:
         fresh = _fresh(job_id).where(may_go).order_by(Item.position)
         rows += session.execute(fresh.limit(room - len(rows)))
+    if urls is not None:
+        held_back = [row.id for row in rows if row.by_url][urls:]
+        rows = [row for row in rows if row.id not in set(held_back)]
     return [
         Message(
             item_id=row.id,
@@ -249,6 +271,7 @@ class Sent:
     """An item whose message was sent and never claimed."""
 
     item_id: uuid.UUID
+    published_at: datetime
     attempts: int
     """Attempts before."""
     model: str | None
@@ -257,22 +280,41 @@ class Sent:
     """Whether the photo comes from a URL; such images have queues of their own."""
 
 
-def unclaimed(session: Session, *, older_than_s: float, limit: int) -> list[Sent]:
-    """Items published at least `older_than_s` ago and never claimed, oldest first."""
+def unclaimed(
+    session: Session, *, older_than_s: float, limit: int, after: Sent | None = None
+) -> list[Sent]:
+    """Items published at least `older_than_s` ago and never claimed, oldest first; the next page
+    after the item `after`.
+    """
     model = sa.func.coalesce(
         Item.forwarded_to, Item.options["model"].as_string(), Job.options["model"].as_string()
     ).label("model")
     statement = (
-        sa.select(Item.id, Item.attempts, model, Item.source.not_like("s3://%").label("by_url"))
+        sa.select(
+            Item.id,
+            Item.published_at,
+            Item.attempts,
+            model,
+            Item.source.not_like("s3://%").label("by_url"),
+        )
         .join(Job, Job.id == Item.job_id)
         .where(
             is_value(Item.status, ItemStatus.QUEUED),
             Item.published_at < now(session) - timedelta(seconds=older_than_s),
         )
-        .order_by(Item.published_at)
+        .order_by(Item.published_at, Item.id)
         .limit(limit)
     )
-    return [Sent(row.id, row.attempts, row.model, row.by_url) for row in session.execute(statement)]
+    if after is not None:
+        same_moment = sa.and_(Item.published_at == after.published_at, Item.id > after.item_id)
+        statement = statement.where(
+            Item.published_at >= after.published_at,  # the index begins here
+            sa.or_(Item.published_at > after.published_at, same_moment),
+        )
+    return [
+        Sent(row.id, row.published_at, row.attempts, row.model, row.by_url)
+        for row in session.execute(statement)
+    ]
 
 
 def forget_publications(session: Session, lost: Sequence[Sent]) -> int:

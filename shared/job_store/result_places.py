@@ -75,8 +75,8 @@ def _holder(session: Session, item_id: uuid.UUID) -> NamedPhoto:
 
 def remove_places(session: Session, job_id: uuid.UUID, *, limit: int) -> int:
     """Remove up to `limit` places of a deleted job; returns how many."""
-    some = sa.select(ResultPlace.digest).where(ResultPlace.job_id == job_id).limit(limit)
-    digests = list(session.scalars(some))
+    some = sa.select(ResultPlace.digest).where(ResultPlace.job_id == job_id)
+    digests = list(session.scalars(some.order_by(ResultPlace.digest).limit(limit)))
     session.execute(
         sa.delete(ResultPlace)
         .where(ResultPlace.job_id == job_id, ResultPlace.digest.in_(digests))

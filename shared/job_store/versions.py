@@ -25,6 +25,7 @@ from shared.errors import (
 from shared.job_store.disposal import DeletedJobs
 from shared.job_store.leases import POSITION
 from shared.job_store.locks import lock_jobs
+from shared.job_store.photos_by_url import note_urls
 from shared.job_store.reading import get_item
 from shared.job_store.result_places import places_of, take_places
 from shared.job_store.shown_version import RESULT_COLUMNS, show
@@ -153,23 +154,23 @@ def _begin(
         number = 1 + max(job.source["number"] for job in earlier[item.id])
         source = {"kind": KIND, "number": number, "made_by": new.made_by.value}
         source[POSITION] = item.position
-        session.add(
-            Job(
-                id=new.job_id,
-                api_key_id=api_key_id,
-                of_job_id=origin.id,
-                of_item_id=item.id,
-                priority=origin.priority,
-                options=new.options or item.options or origin.options,
-                destination=origin.destination,
-                source=source if new.matte_key is None else {**source, "matte": new.matte_key},
-                suspect=origin.suspect,
-                total=1,
-                queued=1,
-                created_at=moment,
-                expanded_at=moment,
-            )
+        made = Job(
+            id=new.job_id,
+            api_key_id=api_key_id,
+            of_job_id=origin.id,
+            of_item_id=item.id,
+            priority=origin.priority,
+            options=new.options or item.options or origin.options,
+            destination=origin.destination,
+            source=source if new.matte_key is None else {**source, "matte": new.matte_key},
+            suspect=origin.suspect,
+            total=1,
+            queued=1,
+            created_at=moment,
+            expanded_at=moment,
         )
+        note_urls(made, [item.source])
+        session.add(made)
         item.redo = {"number": number, "made_by": new.made_by.value, "status": "waiting"}
         for job in earlier[item.id][1:-kept]:
             if job.source["number"] != item.version:

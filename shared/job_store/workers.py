@@ -1,6 +1,7 @@
 """The workers that are alive, by their own reports."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -47,10 +48,28 @@ def forget_worker(session: Session, worker_id: str) -> None:
     session.execute(sa.delete(Worker).where(Worker.id == worker_id))
 
 
-def images_held(session: Session, *, stale_s: float) -> int:
-    """The number of messages that all warm workers hold together."""
-    live = live_workers(session, stale_s=stale_s)
-    return sum(int(worker.description.get("takes", 0)) for worker in live)
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What all warm workers take together."""
+
+    images: int
+    """Messages that they hold."""
+    url_places: int
+    """Photos by URL that they fetch at a time."""
+    models: frozenset[str]
+    """The models that they serve."""
+
+
+def capacity(session: Session, *, stale_s: float, url_places: int) -> Capacity:
+    """The capacity of all warm workers. `url_places`: those of a worker that does not tell, and of
+    all if there is no worker.
+    """
+    live = [worker.description for worker in live_workers(session, stale_s=stale_s)]
+    return Capacity(
+        images=sum(int(one.get("takes", 0)) for one in live),
+        url_places=sum(int(one.get("url_places", url_places)) for one in live) or url_places,
+        models=frozenset(name for one in live for name in one.get("models", ())),
+    )
 
 
 def live_workers(session: Session, *, stale_s: float) -> Sequence[Worker]:

@@ -17,7 +17,12 @@ from tests.faults.system import System
 from tests.waiting import eventually
 
 HEALTHY_S = 0.1
-"""Limit for 19 of 20 answers of /healthz. On a busy machine any process waits now and then."""
+"""Limit for 19 of 20 answers of /healthz, on a machine with nothing else to do."""
+
+BUSY = 5
+"""An answer takes the API several turns of the scheduler. The limit is longer by so many of the
+pauses by which a process is late that only sleeps.
+"""
 
 ALIVE_S = 3.0
 """Limit for every answer: Kubernetes restarts a container that takes longer."""
@@ -50,7 +55,8 @@ def freeze(system: System, pids: Sequence[int], luck: random.Random) -> float:
         recovery_s = time.monotonic() - thawed
         crowd.join()
     print(probing.found)
-    assert share(probing.found.answers_s, 0.95) <= HEALTHY_S, str(probing.found)
+    late_s = share(probing.found.pauses_s, 0.95)
+    assert share(probing.found.answers_s, 0.95) <= HEALTHY_S + BUSY * late_s, str(probing.found)
     assert probing.found.answers_s[-1] <= ALIVE_S, str(probing.found)
     assert recovery_s <= RECOVERY_S, f"recovery took {recovery_s:.1f} s"
     return recovery_s

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import h11
 import httpx
 import pytest
 
@@ -262,6 +263,30 @@ def test_a_compressed_transfer_is_not_unpacked(web: Web, evil: Server, encoding:
 def test_an_identity_encoding_is_accepted(web: Web, evil: Server) -> None:
     evil.answer = OK + CLOSE + b"Content-Encoding: identity\r\n\r\nphoto"
     assert web.get(url_of(evil), 1_000) == b"photo"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000,
+        OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n",
+    ],
+)
+def test_a_server_cannot_keep_a_core_busy_with_tiny_pieces(
+    web: Web, evil: Server, answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[object] = []
+    next_event = h11.Connection.next_event
+
+    def counted(connection: h11.Connection) -> object:
+        events.append(event := next_event(connection))
+        return event
+
+    monkeypatch.setattr(h11.Connection, "next_event", counted)
+    evil.answer = answer
+    with pytest.raises(UrlNotFetchedError):
+        web.get(url_of(evil), 50 * 1024**2)
+    assert len(events) < 15_000
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ def test_old_deliveries_and_webhooks_of_deleted_jobs_are_deleted(
     kept, bound = new_webhook(database, key), new_webhook(database, key, job_id=job_id)
     with database.transaction() as session:
         job_store.delete_job(session, job_id)
-        assert job_store.remove_items(session, job_id, limit=10) == 1
+        assert job_store.remove_items(session, job_id, limit=10) == [1]
         job_store.remove_job(session, job_id)
         assert session.scalar(sa.select(sa.func.count()).select_from(Delivery)) == 2, "yet untold"
         assert job_store.forget_deliveries(session, older_than_s=60, limit=10) == 0

@@ -83,3 +83,29 @@ def test_no_query_reads_a_growing_table_completely(generated: Generated, query: 
     for plan in explain(database, query, landmarks):
         assert not plan.scans, f"{plan.statement}\n{plan.steps}"
         assert plan.rows <= MOST_ROWS, f"{plan.rows} rows: {plan.statement}\n{plan.steps}"
+
+
+@pytest.fixture(scope="module")
+def one_big_job(postgresql_url: str) -> Iterator[Generated]:
+    """A service nearly all of whose images belong to two jobs."""
+    database = Database(new_database(postgresql_url), process="tests")
+    database.migrate()
+    yield database, generate(database, Size(jobs=20, items=8_100, open_jobs=1, bulk=4_000))
+    database.close()
+
+
+OF_A_WHOLE_JOB = ("remove_items", "sources_of", "list_items", "resume_job")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [one for one in QUERIES if one.name.startswith(OF_A_WHOLE_JOB) or "400,000" in one.name],
+    ids=lambda query: query.name,
+)
+def test_a_job_that_is_most_of_the_table_is_read_by_an_index(
+    one_big_job: Generated, query: Query
+) -> None:
+    database, landmarks = one_big_job
+    for plan in explain(database, query, landmarks):
+        if plan.statement.startswith("SELECT"):  # of so few rows an update may read all
+            assert "items" not in plan.scans, f"{plan.statement}\n{plan.steps}"

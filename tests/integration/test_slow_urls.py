@@ -10,13 +10,14 @@ import sqlalchemy as sa
 from shared import job_store
 from shared.database import Database
 from shared.errors import MattingError, UrlNotFetchedError
-from shared.job_store import NewItem
+from shared.job_store import NewItem, Settlement
 from shared.jobs import ItemStatus
 from shared.models import Item, Job
 from shared.queue import QUEUE, URL_QUEUE, Celery, parse_message
 from shared.reconciler import Reconciler
 from shared.settings import Settings
 from shared.storage import Storage
+from tests.integration.stored_jobs import finish, new_key
 from tests.integration.test_batch_runner import Threshold
 from tests.waiting import eventually
 from worker.consumer.batch_runner import BatchRunner
@@ -58,12 +59,14 @@ def runner(
     pipeline.close()
 
 
-def submit(database: Database, sources: list[str]) -> tuple[uuid.UUID, list[dict[str, str]]]:
+def submit(
+    database: Database, sources: list[str], *, key: uuid.UUID | None = None, kind: str = "urls"
+) -> tuple[uuid.UUID, list[dict[str, str]]]:
     """Submit a job of these photos. Returns its messages."""
     with database.transaction() as session:
-        key, _ = job_store.create_api_key(session, "tests")
+        key = key or job_store.create_api_key(session, "tests")[0].id
         job = job_store.create_job(
-            session, api_key_id=key.id, options={}, priority=5, labels={}, source={"kind": "urls"}
+            session, api_key_id=key, options={}, priority=5, labels={}, source={"kind": kind}
         )
         items = [NewItem(name=f"{n}.jpg", source=source) for n, source in enumerate(sources)]
         job_store.add_items(session, job.id, items)
@@ -150,3 +153,53 @@ def test_photos_by_url_are_sent_to_queues_of_their_own(
                 found[name].add(str(parse_message(message.payload[1])[0]))
     assert found[QUEUE] == {messages[1]["item"]}
     assert found[URL_QUEUE] == {messages[0]["item"], messages[2]["item"]}
+
+
+def hanging_urls(count: int) -> list[str]:
+    return [f"https://slow.example/{n}" for n in range(count)]
+
+
+def test_one_key_s_urls_leave_places_for_the_first_urls_of_another(
+    database: Database, queue: Celery, settings: Settings
+) -> None:
+    reconciler = Reconciler(database, queue, settings.model_copy(update={"url_threads": 8}))
+    key = new_key(database)
+    first, _ = submit(database, hanging_urls(100), key=key)
+    assert reconciler.publish_job(first) == 6, "three quarters of the places"
+    for _ in range(3):
+        more, _ = submit(database, hanging_urls(8), key=key)
+        assert reconciler.publish_job(more) == 0
+        assert reconciler.publish_open_jobs() == 0, "more jobs do not give a key more places"
+    with database.transaction() as session:
+        sent = sa.select(Item.id).where(Item.job_id == first, Item.published_at.is_not(None))
+        held = job_store.claim_many(
+            session, list(session.scalars(sent)), job_ids=[first], owner="w1", lease_s=60
+        )
+    assert reconciler.publish_open_jobs() == 0, "they still hang"
+    other, _ = submit(database, hanging_urls(100))
+    assert reconciler.publish_job(other) + reconciler.publish_open_jobs() == 3
+    finish(database, [Settlement(claim=one, result_key="k") for one in held])
+    assert reconciler.publish_open_jobs() == 3, "the first key has half of them from now on"
+
+
+def test_a_list_s_photos_in_the_storage_are_sent_beside_urls_that_hang(
+    database: Database, queue: Celery, settings: Settings
+) -> None:
+    reconciler = Reconciler(database, queue, settings.model_copy(update={"url_threads": 8}))
+    listed = [*hanging_urls(50), *(f"s3://b/{n}" for n in range(20))]
+    job, _ = submit(database, listed, kind="manifest")
+    assert reconciler.publish_job(job) == 6 + 20
+    assert reconciler.publish_open_jobs() == 0
+
+
+def test_a_service_without_workers_sends_few_urls_of_a_key_and_more_workers_get_more(
+    database: Database, queue: Celery, settings: Settings
+) -> None:
+    reconciler = Reconciler(database, queue, settings.model_copy(update={"url_threads": 8}))
+    submit(database, hanging_urls(100))
+    assert reconciler.publish_open_jobs() == 6
+    with database.transaction() as session:
+        for name in ("one", "two", "of-an-older-version"):
+            places = {} if "older" in name else {"url_places": 20}
+            job_store.register_worker(session, name, places)
+    assert reconciler.publish_open_jobs() == (20 + 20 + 8) * 3 // 4 - 6

@@ -19,7 +19,12 @@ from tests.scale.generate import Landmarks, Size, generate, is_generated, landma
 from tests.scale.query_table import measure_queries
 from tests.scale.rounds import measure_rounds
 
-UNSAFE = ("fsync = off", "full_page_writes = off", "max_wal_size = '8GB'")
+UNSAFE = (
+    "fsync = off",
+    "full_page_writes = off",
+    "max_wal_size = '8GB'",
+    "wal_init_zero = off",  # a server that runs for long has used files of its log again
+)
 """Settings for a server whose data may be lost. Settings that change query plans keep their
 defaults.
 """

@@ -36,8 +36,12 @@ def measure_changes(database: Database, marks: Landmarks) -> list[dict[str, Any]
     def cancelled_pages(session: Session) -> int:
         return job_store.continue_change(session, marks.bulk)
 
+    removed: list[int] = [0]
+
     def removed_pages(session: Session) -> int:
-        return job_store.remove_items(session, marks.failed, limit=PAGE_ROWS)
+        page = job_store.remove_items(session, marks.failed, limit=PAGE_ROWS, after=removed[-1])
+        removed[:] = page or removed
+        return len(page)
 
     with database.transaction() as session:
         job_store.pause_job(session, marks.bulk)
@@ -88,7 +92,8 @@ class _Batches:
     def _process(self, job_id: uuid.UUID) -> None:
         waiting = sa.select(Item.id).where(Item.job_id == job_id, Item.status == ItemStatus.QUEUED)
         with self._database.transaction() as session:
-            ids = list(session.scalars(waiting.limit(BATCH_IMAGES)))
+            some = waiting.order_by(Item.position.desc()).limit(BATCH_IMAGES)
+            ids = list(session.scalars(some))
         started = time.perf_counter()
         with self._database.transaction() as session:
             claims = job_store.claim_many(session, ids, job_ids=[job_id], owner="w", lease_s=20)

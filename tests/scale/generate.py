@@ -148,7 +148,8 @@ def _statements(size: Size) -> list[str]:
           jsonb_build_object('format', 'png', 'profile', 'fast', 'crop', false, 'background',
             CASE WHEN j % 100 = 0 THEN jsonb_build_object('image', {upload} || 'behind-' || j) END),
           '{{}}', CASE WHEN j % 10 = 0 THEN jsonb_build_object('kind', 'zip', 'object',
-            {upload} || 'list-' || j) ELSE jsonb_build_object('kind', 'keys', 'count', total) END,
+            {upload} || 'list-' || j)
+            WHEN j % 20 = 5 THEN jsonb_build_object('kind', 'urls', 'count', total, 'has_urls', true) ELSE jsonb_build_object('kind', 'keys', 'count', total) END,
           CASE WHEN going AND j % 40 = 0 THEN NULL ELSE {stamp} END, 0, false, total, queued, running,
           CASE WHEN failed THEN 0 ELSE total - queued - running END,
           CASE WHEN failed THEN total ELSE 0 END, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {stamp}, {stamp},
@@ -171,7 +172,8 @@ def _statements(size: Size) -> list[str]:
           CASE WHEN number % 1000 = 0 THEN jsonb_build_object('background', jsonb_build_object('image',
             {upload} || 'behind-one-' || number)) END,
           status, CASE WHEN status = 'queued' THEN 0 ELSE 1 END, 0, NULL,
-          CASE WHEN status IN ('queued', 'running') AND position <= {PUBLISHED} + 64 THEN now() END,
+          CASE WHEN status IN ('queued', 'running') AND position <= {PUBLISHED} + 64
+            THEN now() - (ms % 1000) * interval '1 ms' END,
           CASE WHEN status = 'running' THEN 'worker-1' END,
           CASE WHEN status = 'running' THEN now() + interval '1 day' END,
           CASE WHEN status = 'succeeded' THEN 'jobs/' || job_id || '/results/' || position || '.png' END,

@@ -252,12 +252,19 @@ QUERIES = [
         run=lambda s, m: job_store.release_expired_leases(s, max_attempts=4),
     ),
     Query(
-        # the maximum number of unclaimed messages (shared.shares.MAX_OUT), independent of the
-        # tables' size
-        name="unclaimed",
+        name="unclaimed, the first 1,000",
         every=ROUND,
         limit_ms=WRITES_MS,
         run=lambda s, m: job_store.unclaimed(s, older_than_s=-DAY_S, limit=1_000),
+    ),
+    Query(
+        name="unclaimed, the next 1,000",
+        every=ROUND,
+        limit_ms=WRITES_MS,
+        prepare=lambda s, m: job_store.unclaimed(s, older_than_s=-DAY_S, limit=1_000)[-1:],
+        run=lambda s, m, last: job_store.unclaimed(
+            s, older_than_s=-DAY_S, limit=1_000, after=last[0] if last else None
+        ),
     ),
     Query(
         name="forget_publications of 256",
@@ -410,6 +417,11 @@ QUERIES = [
         name="list_jobs, a page further back",
         every=REQUEST,
         run=lambda s, m: job_store.list_jobs(s, api_key_id=m.key, before=m.failed, limit=51),
+    ),
+    Query(
+        name="last_failures",
+        every=REQUEST,
+        run=lambda s, m: job_store.last_failures(s, limit=200),
     ),
     Query(name="recent_rate", every=REQUEST, run=lambda s, m: job_store.recent_rate(s)),
     Query(

@@ -129,6 +129,14 @@ def test_a_wrong_size_in_the_archive_fails() -> None:
     assert unpacked(io.BytesIO(bytes(data)))["a.jpg"] in ("bad-archive", "file-too-large")
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_that_unpack_without_bound_are_refused(method: int) -> None:
+    file = packed({"good.jpg": b"x"})
+    with zipfile.ZipFile(file, "a", method) as archive:
+        archive.writestr("bomb.jpg", bytes(9_000))
+    assert unpacked(file) == {"good.jpg": b"x", "bomb.jpg": "bad-archive"}
+
+
 def test_a_damaged_photo_fails_alone() -> None:
     file = packed({"a.jpg": bytes(range(256)) * 20, "b.jpg": b"b"})
     data = bytearray(file.getvalue())

@@ -198,6 +198,15 @@ def test_an_atom_feed_is_read_too() -> None:
     assert rows(text) == [{"url": f"{X}/1.jpg", "id": "1", "link": f"{X}/p"}]
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("between", [" ", ",", "; "])
+def test_a_cell_full_of_separators_does_not_hold_up_the_process(between: str) -> None:
+    many = between * (120_000 // len(between))
+    cell = f"{X}/1.jpg{many}{X}/2.jpg{many}y"
+    found = rows(f'id\timage_link\n1\t"{cell}"\n', size=65_536)
+    assert [row["url"] for row in found] == [f"{X}/1.jpg", f"{X}/2.jpg{many}y"]
+
+
 def test_xml_of_one_endless_product_is_not_collected() -> None:
     def endless() -> Any:
         yield b"<rss><item>"

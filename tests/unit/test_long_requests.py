@@ -1,4 +1,4 @@
-"""The body of a job with very many rows is validated in pieces."""
+"""The body of a job with very many rows is validated in pieces, and nothing else in it is long."""
 
 import json
 from typing import Any
@@ -9,6 +9,8 @@ from pydantic import ValidationError
 from api.schemas import requests
 from api.schemas.requests import ROWS_AT_ONCE, JobRequest, validate_job
 from api.schemas.sources import KeyRef, Source
+from api.submissions.forms import has_long_text
+from shared import suggestions
 from shared.errors import InvalidOptionsError
 
 MANY = 3 * ROWS_AT_ONCE + 7
@@ -49,6 +51,7 @@ def test_a_bad_row_is_named_by_its_place_in_the_body(place: int) -> None:
         {"source": ["a"] * MANY},
         {f"field-{number}": 1 for number in range(100_000)},
         body(["a"]) | {"options": {f"field-{number}": 1 for number in range(100_000)}},
+        body(["a"]) | {"metadata": {"points": [[1, 2]] * 100_000}},
     ],
 )
 def test_what_surrounds_many_rows_is_checked_too(values: Any) -> None:
@@ -69,3 +72,37 @@ def test_no_call_validates_more_than_a_piece(monkeypatch: pytest.MonkeyPatch) ->
     validate_job(body(["a.jpg"] * MANY))
     assert max(sizes) <= ROWS_AT_ONCE
     assert sum(sizes) == MANY - ROWS_AT_ONCE
+
+
+def test_options_within_their_limits_are_few_values() -> None:
+    labels = {f"label-{number}": "x" * 200 for number in range(50)}
+    points = [[0.5, 0.5, 1]] * 20
+    values = body(["a"]) | {"metadata": labels, "options": {"subject": {"points": points}}}
+    assert validate_job(values).metadata == labels
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 200_000, "\\" * 200_000, '\\"' * 100_000, " " * 200_000, "\\\\" * 100_000]
+)
+@pytest.mark.parametrize("place", ['{{"source": {{"prefix": "{}"}}}}', '{{"{}": 1}}', "[{}]"])
+def test_a_long_text_is_seen_before_it_is_parsed(text: str, place: str) -> None:
+    assert has_long_text(place.format(text).encode())
+
+
+def test_long_lists_of_ordinary_rows_have_no_long_text() -> None:
+    long = "k" * 1_024
+    rows: list[Any] = [{"key": f"{long}{n}", "id": 'a"b\\'} for n in range(MANY)]
+    assert not has_long_text(json.dumps(body(rows)).encode())
+    assert not has_long_text(json.dumps(body(rows), indent=4).encode())
+    assert not has_long_text(b"")
+    assert not has_long_text(b" " * 60_000)
+
+
+def test_a_long_name_is_compared_with_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    monkeypatch.setattr(
+        suggestions, "get_close_matches", lambda name, *_, **__: compared.append(name)
+    )
+    for name in ("formatt", "format" * 100_000):
+        suggestions.did_you_mean(name, ["format"])
+    assert compared == ["formatt"]

@@ -8,6 +8,7 @@ from shared.models import new_id
 from shared.shares import FEWEST_EXPRESS, MAX_OUT, NewcomerShares, Share, shares
 
 SHOP, OTHER = uuid.uuid4(), uuid.uuid4()
+PLACES = 40
 
 
 def job(key: uuid.UUID, total: int, *, settled: int = 0, model: str | None = None) -> OpenJob:
@@ -18,7 +19,11 @@ def job(key: uuid.UUID, total: int, *, settled: int = 0, model: str | None = Non
 
 
 def given(jobs: list[OpenJob], held: int = 24) -> list[Share]:
-    return shares(jobs, ahead=256, held=held)
+    return shares(jobs, ahead=256, held=held, url_places=PLACES, served={"other"})
+
+
+def newcomers_beside(jobs: list[OpenJob]) -> NewcomerShares:
+    return NewcomerShares(jobs, ahead=256, held=24, url_places=PLACES)
 
 
 def test_a_single_job_gets_the_whole_window_and_its_first_images_are_express() -> None:
@@ -62,9 +67,18 @@ def test_each_queue_has_its_own_limit() -> None:
     assert found[-1].ahead == 256
 
 
+def test_models_that_nobody_serves_share_one_limit() -> None:
+    jobs = [job(SHOP, 1_000, settled=8, model=f"unknown-{number}") for number in range(100)]
+    found = given([*jobs, job(SHOP, 1_000, settled=8), job(SHOP, 1_000, settled=8, model="other")])
+    assert sum(one.ahead for one in found[:-2]) == 256
+    assert [one.ahead for one in found[-2:]] == [256, 256]
+    newcomers = newcomers_beside(jobs)
+    assert newcomers.share(job(SHOP, 1_000, model="unknown-x")).ahead == EXPRESS_IMAGES
+
+
 def test_a_newcomer_gets_no_more_than_its_share_and_the_others_need_not_be_computed() -> None:
     others = [job(SHOP, 500, settled=8) for _ in range(3)] + [job(OTHER, 9_000, settled=8)]
-    newcomers = NewcomerShares(others, ahead=256, held=24)
+    newcomers = newcomers_beside(others)
     for total in (8, 3, 1_000, 1_000):
         one = job(SHOP, total)
         others.append(one)
@@ -72,12 +86,12 @@ def test_a_newcomer_gets_no_more_than_its_share_and_the_others_need_not_be_compu
         mine = newcomers.share(one)
         assert 0 < max(mine.ahead, mine.express) <= max(fair.ahead, EXPRESS_IMAGES)
         assert mine.express <= fair.express
-    alone = NewcomerShares([], ahead=256, held=24)
+    alone = newcomers_beside([])
     assert alone.share(big := job(SHOP, 1_000)) == Share(big.job_id, 256, EXPRESS_IMAGES)
 
 
 def test_a_flood_of_newcomers_of_one_key_shares_its_express_images() -> None:
-    newcomers = NewcomerShares([job(OTHER, 1_000, settled=8)], ahead=256, held=24)
+    newcomers = newcomers_beside([job(OTHER, 1_000, settled=8)])
     flood = [newcomers.share(job(SHOP, 8)) for _ in range(50)]
     assert sum(one.express for one in flood) == 12
     assert all(one.ahead <= 8 for one in flood)
@@ -87,5 +101,5 @@ def test_a_result_that_a_person_waits_for_precedes_the_key_s_other_jobs() -> Non
     key = uuid.uuid4()
     jobs = [job(key, 8) for _ in range(5)]
     redo = dataclasses.replace(job(key, 1), makes_version=True)
-    given = {share.job_id: share.express for share in shares([*jobs, redo], ahead=256, held=4)}
-    assert given[redo.job_id] == 1
+    express = {share.job_id: share.express for share in given([*jobs, redo], held=4)}
+    assert express[redo.job_id] == 1

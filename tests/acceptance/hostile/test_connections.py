@@ -38,6 +38,7 @@ def raw(api: Api, request: bytes, *, wait_s: float = 10) -> bytes:
         b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
         b"X: " + b"x" * 200_000 + b"\r\n",
         b"".join(b"X-%d: x\r\n" % number for number in range(20_000)),
+        b"".join(b"X-%d:\r\n" % number for number in range(101)),
         b"X\0Y: z\r\n",
         b"Host: y\r\n",
         b" folded: x\r\n",
@@ -66,6 +67,25 @@ def test_repeated_headers_are_refused(api: Api, headers: bytes) -> None:
     assert answer.startswith(b"HTTP/1.1 400"), answer[:200]
     assert b"ambiguous-request" in answer
     assert b"x-content-type-options" in answer.lower()
+
+
+@pytest.mark.parametrize("piece", [1, 7, 100_000])
+def test_a_request_has_at_most_a_hundred_headers(api: Api, piece: int) -> None:
+    for count, answer in ((100, b"HTTP/1.1 401"), (101, b"HTTP/1.1 400")):
+        own = b"".join(b"X-%d: x\r\n" % number for number in range(count - 3))
+        request = b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 300\r\n" + own
+        request += b"Connection: close\r\n\r\n" + b"\n" * 300
+        with socket.create_connection(("127.0.0.1", api.port), timeout=5) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for start in range(0, len(request), piece):
+                try:
+                    connection.sendall(request[start : start + piece])
+                except (BrokenPipeError, ConnectionResetError):
+                    break  # it was refused in the middle
+            try:
+                assert connection.recv(12) == answer
+            except ConnectionResetError:
+                assert count > 100
 
 
 def test_a_compressed_body_is_refused_and_not_unpacked(owner: httpx.Client) -> None:
@@ -160,6 +180,20 @@ def test_a_body_without_a_length_is_limited_while_it_arrives(api: Api) -> None:
         pass  # it was cut off while it was sending
     finally:
         connection.close()
+
+
+@pytest.mark.parametrize("key", [False, True])
+def test_a_body_in_tiny_chunks_is_refused(api: Api, key: bool) -> None:
+    given = f"Authorization: Bearer {api.key}\r\n" if key else ""
+    request = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n{given}Content-Type: application/json\r\n"
+    request += "Transfer-Encoding: chunked\r\n\r\n"
+    tiny = b"1\r\n \r\n" * 100_000
+    answer = raw(api, request.encode() + tiny + b"0\r\n\r\n", wait_s=5)
+    assert answer == b"" or re.match(rb"HTTP/1.1 40[01]", answer), answer[:99]
+    body = b'{"source": {"keys": ["a.jpg"]}}'
+    pieces = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+    answer = raw(api, request.encode() + pieces + b"0\r\n\r\n", wait_s=2)
+    assert answer.startswith(b"HTTP/1.1 202" if key else b"HTTP/1.1 401"), "few are no attack"
 
 
 def test_a_stalled_body_times_out(api: Api) -> None:

@@ -45,6 +45,8 @@ def test_submissions_that_are_refused_leave_no_objects(
     photo = {"image_file": ("x.jpg", jpeg)}
     three = [("files", (f"{number}.jpg", jpeg)) for number in range(3)]
     assert_refused(poor.post("/v1/jobs", files=three), 402)
+    long_list = {"keys": [f"s3://photos/{number}.jpg" for number in range(1_500)]}
+    assert_refused(poor.post("/v1/jobs", json={"source": long_list}), 402)
     behind = {"bg_image_file": ("b.jpg", jpeg)}
     for fields in ({"roi": "x"}, {"crop_margin": "wide"}, {"size": "huge"}, {"scale": "1000%"}):
         answer = owner.post("/v1.0/removebg", files=photo | behind, data=fields)
@@ -55,6 +57,8 @@ def test_submissions_that_are_refused_leave_no_objects(
     after = stored(jobs_folder)
     answer = poor.post("/v1.0/removebg", files=photo | behind)
     assert answer.status_code == 402, answer.text
+    unknown = {"source": {"prefix": "s3://photos/"}}
+    assert_refused(poor.post("/v1/jobs", json=unknown), 402)
     assert len(after - before) == 2
     assert stored(jobs_folder) == after
 
