@@ -67,6 +67,12 @@ from shared.job_store.leases import (
     renew_leases,
 )
 from shared.job_store.outbox import announce_test, job_data
+from shared.job_store.privacy import (
+    images_of_jobs,
+    jobs_to_purge,
+    jobs_with_destination,
+    keys_of_jobs,
+)
 from shared.job_store.publishing import (
     EXPRESS_IMAGES,
     OpenJob,
@@ -229,9 +235,13 @@ __all__ = [
     "give_back",
     "give_up_deliveries",
     "images_left",
+    "images_of_jobs",
     "is_at_rest",
     "job_data",
     "jobs_to_publish",
+    "jobs_to_purge",
+    "jobs_with_destination",
+    "keys_of_jobs",
     "last_failures",
     "list_api_keys",
     "list_deliveries",

@@ -108,7 +108,9 @@ def test_an_operator_makes_and_revokes_keys_by_the_api(admin: httpx.Client, stac
         ):
             body = {"name": "x"} if path == "/v1/keys" and method == "POST" else None
             assert_problem(shop.request(method, path, json=body), 403, "scope-missing")
-        assert admin.post(f"/v1/keys/{made['id']}/revoke").json()["revoked_at"]
+        revoked = admin.post(f"/v1/keys/{made['id']}/revoke")
+        assert revoked.status_code == 200, revoked.text
+        assert revoked.json()["revoked_at"]
         assert_problem(shop.get("/v1/jobs"), 401, "unauthorized")
     assert_problem(admin.post(f"/v1/keys/{uuid.uuid4()}/revoke"), 404, "key-not-found")
     wrong: tuple[dict[str, object], ...] = (
