@@ -24,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api.client import Item, Job, MattingClient
+from shared.errors import LeftOutError
 from shared.jobs import STAGES
 
 console = Console(stderr=True)
@@ -121,7 +122,9 @@ def print_source_facts(job: Job) -> None:
 
 
 class _FailurePrinter:
-    """Prints the failed images of a job as soon as they fail."""
+    """Prints the failed images of a job as soon as they fail. Files that a folder's submission left
+    out were printed before.
+    """
 
     def __init__(self, client: MattingClient, job_id: str) -> None:
         self._client, self._job_id = client, job_id
@@ -135,6 +138,8 @@ class _FailurePrinter:
         self._counted = count
         # Items come in the order of the source. Reading only the first page keeps each call cheap.
         for item in islice(self._client.items(self._job_id, status="failed"), 1_000):
+            if item["error"] and item["error"]["code"] == LeftOutError.code:
+                continue
             if item["id"] not in self._seen and len(self._seen) < SHOWN_FAILURES:
                 self._seen.add(item["id"])
                 print_failure(item)
