@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -191,13 +192,16 @@ def print_summary(job: Job, *, title: str) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a plain table on standard output. Ids are never broken into two lines."""
+    """Print a plain table on standard output. No cell is broken into two lines or cut short,
+    whatever its neighbours hold: people copy ids from it.
+    """
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in headings:
         table.add_column(heading, no_wrap=True)
     for row in rows:
         table.add_row(*map(escape, row))
-    Console(width=WIDE).print(table)
+    longest = [max(map(cell_len, column)) for column in zip(headings, *rows, strict=True)]
+    Console(width=sum(longest) + len(longest)).print(table)
 
 
 def _duration(seconds: float) -> str:
