@@ -246,6 +246,37 @@ def test_a_box_and_points_say_what_is_meant(
     assert alpha[LEFT[::-1]] < 50
 
 
+class Fingers:
+    """Fingers on the screen, as the browser gets them from a touch screen."""
+
+    def __init__(self, page: Page) -> None:
+        self._cdp = page.context.new_cdp_session(page)
+
+    def __call__(self, kind: str, *places: tuple[float, float]) -> None:
+        """`touchStart`, `touchMove` or `touchEnd`, with all fingers that are down then."""
+        points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(places)]
+        self._cdp.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+def test_two_fingers_zoom_and_leave_no_stroke(opened: Callable[..., Page], item: str) -> None:
+    page = open_mend(opened, item, viewport=PHONE)
+    touch, before = Fingers(page), scale(page)
+    x, y = on_screen(page, *CENTRE)
+    touch("touchStart", (x - 30, y))
+    touch("touchMove", (x - 40, y))  # one finger paints ...
+    touch("touchStart", (x - 40, y), (x + 30, y))  # ... until a second comes
+    for far in (50, 70, 90):
+        touch("touchMove", (x - far, y), (x + far, y))
+    touch("touchEnd")
+    assert scale(page) > 1.8 * before
+    expect(page.locator("#board")).to_have_attribute("data-steps", "0")
+
+
+def scale(page: Page) -> int:
+    """The zoom in per cent."""
+    return int(page.locator("#scale").inner_text().split()[0])
+
+
 def test_a_pen_that_presses_harder_paints_wider(
     opened: Callable[..., Page], item: str, stack: Stack
 ) -> None:
