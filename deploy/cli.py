@@ -64,7 +64,7 @@ def demo(
 ) -> None:
     """Cut out photos and draw a contact sheet.
 
-    Starts the whole system on this machine before, and stops it afterwards.
+    Starts the whole system on this machine first, and stops it afterwards.
     """
     from deploy.commands.demo import run_demo
 
@@ -142,8 +142,8 @@ def cutout(
 ) -> None:
     """Cut out photos without server and queue.
 
-    Run it again to go on after Ctrl-C: complete results are kept. No other file is replaced, unless
-    you say --overwrite; photos never are. `-` without --out writes to standard output.
+    Run it again to go on after Ctrl-C: complete results are kept. Any other file is replaced only
+    with --overwrite, and a photo never. `-` without --out writes to standard output.
     """
     from deploy.commands.cutout_arguments import run_cutout
 
@@ -220,6 +220,74 @@ def prepare() -> None:
         typer.echo(f"Bucket {storage.bucket} exists")
     finally:
         storage.close()
+
+
+@app.command(name="upgrade-check")
+def upgrade_check() -> None:
+    """Say what an upgrade to this version will meet.
+
+    Run it with the new version before `matting migrate`: settings, migrations, workers, messages.
+    """
+    from deploy.commands.upgrade_check import run_upgrade_check
+
+    raise typer.Exit(run_upgrade_check())
+
+
+@app.command(name="disk-usage")
+def disk_usage(
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """List the objects of each API key in the bucket."""
+    import json
+    from dataclasses import asdict
+
+    from deploy.commands.disk_usage import disk_usage as used_by
+    from deploy.commands.progress import print_table
+
+    found = used_by(Settings())
+    if as_json:
+        typer.echo(json.dumps({name: asdict(used) for name, used in found.items()}))
+        return
+    rows = [
+        [name, f"{used.jobs:,}", f"{used.objects:,}", f"{used.bytes / 1e9:,.2f}"]
+        for name, used in sorted(found.items(), key=lambda one: -one[1].bytes)
+    ]
+    print_table(["key", "jobs", "objects", "GB"], rows)
+
+
+@app.command()
+def purge(
+    key: Annotated[str | None, typer.Option(help="Id of the customer's API key.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE in the metadata of the customer's jobs. Repeatable."),
+    ] = None,
+    wait_s: Annotated[float, typer.Option(min=0, help="Longest wait for the removal.")] = 3600,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove everything of a customer, and print a report as JSON.
+
+    The jobs of a key, or with a label, with photos, results and rows; of a key also its uploads,
+    and the key is revoked. The API must run: it removes the files.
+    """
+    import uuid
+
+    from deploy.commands.purge import parse_labels, run_purge
+
+    if key is None and not label:
+        raise typer.BadParameter("name a --key or a --label")
+    labels = parse_labels(label or [])
+    try:
+        key_id = uuid.UUID(key) if key else None
+    except ValueError as error:
+        raise typer.BadParameter("not an id; `matting keys list` has it") from error
+    if not yes:
+        typer.confirm(
+            "This removes jobs, photos and results for good. Go on?", abort=True, err=True
+        )
+    report = run_purge(Settings(), key_id=key_id, labels=labels, wait_s=wait_s)
+    typer.echo(report.as_json())
+    raise typer.Exit(0 if report.complete else 1)
 
 
 @app.command()

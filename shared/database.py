@@ -133,9 +133,11 @@ class Database:
         """Migrate the tables to the newest revision. Several processes may call it at once, and it
         may be called again after a failed attempt. Raises DatabaseError.
         """
+        if self.is_sqlite and self.url.database:
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        if self.unapplied() is None:
+            return  # this version was rolled back: it works with the newer tables
         if self.is_sqlite:
-            if self.url.database:
-                Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
             # all in one transaction, because nobody else may write in the meantime
             with self.engine.begin() as connection:
                 self._upgrade(connection)
@@ -191,6 +193,13 @@ class Database:
         with self.engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
         return current, ScriptDirectory.from_config(_alembic_config()).get_current_head()
+
+    def unapplied(self) -> list[tuple[str, str]] | None:
+        """The migrations that `migrate` would apply, oldest first: revision and title. None: the
+        tables are newer than this code.
+        """
+        with self.engine.connect() as connection:
+            return _unapplied(connection)
 
     def has_time_limits(self) -> bool:
         """Whether the server applies this module's time limits. A pooler may drop them."""
@@ -296,6 +305,19 @@ def _switch_to_wal(cursor: Any) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
+
+
+def _unapplied(connection: sa.Connection) -> list[tuple[str, str]] | None:
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    current = MigrationContext.configure(connection).get_current_revision()
+    scripts = ScriptDirectory.from_config(_alembic_config())
+    known = [(one.revision, (one.doc or "").split("\n")[0]) for one in scripts.walk_revisions()]
+    revisions = [revision for revision, _ in known]
+    if current is None:
+        return known[::-1]
+    return known[: revisions.index(current)][::-1] if current in revisions else None
 
 
 def _alembic_config() -> "Config":

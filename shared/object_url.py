@@ -43,6 +43,15 @@ class ObjectUrl:
         return cls(bucket, key)
 
 
+def folder_limit(text: str) -> str:
+    """A folder that an API key may be limited to, as `s3://bucket/` or `s3://bucket/prefix/`.
+
+    Raises ForbiddenSourceError.
+    """
+    url = str(ObjectUrl.parse(text, ""))
+    return url if url.endswith("/") else f"{url}/"
+
+
 def as_read_laxly(key: str) -> str:
     """The key as the most lenient reader would interpret it: percent-decoded completely, Unicode
     normalised (`．．`, `／`), backslashes and runs of slashes replaced by one slash.

@@ -4,8 +4,10 @@
 module connects to nothing.
 """
 
+import base64
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +45,7 @@ __all__ = [
     "redis_of",
     "served_queues",
     "try_to_write",
+    "waiting_versions",
 ]
 
 QUEUE = "matting"
@@ -223,6 +226,27 @@ def queue_lanes(queue: Celery, names: Sequence[str] = (QUEUE,)) -> list[Lane]:
 def queue_depth(queue: Celery, names: Sequence[str] = (QUEUE,)) -> int:
     """The number of messages in Redis that no worker has received. Raises QueueError."""
     return sum(lane.messages for lane in queue_lanes(queue, names))
+
+
+def waiting_versions(queue: Celery, names: Sequence[str] = (QUEUE,)) -> Counter[str]:
+    """How many waiting messages of these queues have which version; `?`: not one of ours. Raises
+    QueueError.
+    """
+    with redis_of(queue) as client:
+        pipe = client.pipeline(transaction=False)
+        for name in names:
+            for key in lane_keys(name):
+                pipe.lrange(key, 0, -1)
+        answers = pipe.execute()
+    return Counter(_version(message) for messages in answers for message in messages)
+
+
+def _version(message: bytes) -> str:
+    try:
+        _args, kwargs, _embed = json.loads(base64.b64decode(json.loads(message)["body"]))
+        return str(kwargs["v"])
+    except (ValueError, KeyError, TypeError):
+        return "?"
 
 
 def queue_facts(queue: Celery) -> dict[str, Any]:

@@ -49,6 +49,9 @@ _CHANGED = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412",
 
 PAYER_HEADER = "x-amz-request-payer"
 
+_GONE = frozenset({"NoSuchKey", "404"})
+"""What S3 answers if the object that a write is compared with was deleted meanwhile."""
+
 _NO_REASON = frozenset({"400", "401", "403"})
 """A HEAD response has no body, so these status codes appear in place of an error code."""
 
@@ -251,7 +254,7 @@ class Storage:
             try:
                 self._client.put_object(**request, **condition)
             except ClientError as error:
-                if code_of(error) in _CHANGED:
+                if code_of(error) in _CHANGED or (etag and code_of(error) in _GONE):
                     return False
                 if code_of(error) != "NotImplemented":
                     raise

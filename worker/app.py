@@ -11,6 +11,7 @@ import socket
 import sys
 import uuid
 from contextlib import ExitStack
+from importlib.metadata import version
 from typing import Any, cast
 
 from celery import signals
@@ -163,6 +164,7 @@ def _open(**_: Any) -> None:
                 "models": list(pipelines),
                 "takes": takes,
                 "url_places": settings.url_threads,
+                "version": version("matting"),
             }
         )
         _opened.callback(heartbeat.stop)

@@ -1,11 +1,17 @@
 """File names of downloaded results. No name is used twice."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from api.client.responses import NamedItem
+
+_REFUSED_SIGNS = re.compile(r'[<>:"|?*\x00-\x1f]')
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)
+"""Signs and names that Windows has in no file's name, nor have its network drives and USB sticks
+(Microsoft, Naming Files, Paths, and Namespaces)."""
 
 
 def result_names(items: Sequence[NamedItem]) -> list[str]:
@@ -41,7 +47,7 @@ def output_names(items: Sequence[NamedItem]) -> list[list[str]]:
     """Unique file names for all files of each item.
 
     The main file is named as by `result_names`. Files with a name template keep the template's
-    name, with a number added where two names are equal.
+    name, with a number added where two names are equal. Every system can write the names.
     """
     mains = result_names(items)
     used: set[str] = set()
@@ -51,7 +57,7 @@ def output_names(items: Sequence[NamedItem]) -> list[list[str]]:
         given = [output["name"] for output in item["outputs"]]
         wanted = [main if not given or given[0] == default else given[0], *given[1:]]
         mine: list[str] = []
-        for name in wanted:
+        for name in map(_portable, wanted):
             path, number = PurePosixPath(name), 1
             candidate = name
             while _folded(candidate) in used:
@@ -61,3 +67,16 @@ def output_names(items: Sequence[NamedItem]) -> list[list[str]]:
             mine.append(candidate)
         names.append(mine)
     return names
+
+
+def _portable(name: str) -> str:
+    """A path whose parts Windows takes, too: `a:b.png` becomes `a_b.png`."""
+    return "/".join(_portable_part(part) for part in name.split("/"))
+
+
+def _portable_part(part: str) -> str:
+    ends = part.rstrip(". ")
+    if not ends:  # no name at all: `downloading` decides
+        return part
+    safe = _REFUSED_SIGNS.sub("_", ends + "_" * (len(part) - len(ends)))
+    return f"_{safe}" if _DEVICES.match(safe) else safe

@@ -90,8 +90,25 @@ def _job_page(request: Request, resources: Resources, template: str, job: JobOut
         template,
         job=job,
         ended=job.status in ENDED,
+        filter_counts=_filter_counts(job),
         paused=job.status is JobStatus.PAUSED,
         reasons=[reason.value for reason in Reason],
         models=resources.settings.offered_models,
         presets=[preset.value for preset in Preset],
     )
+
+
+def _filter_counts(job: JobOut) -> dict[str, int]:
+    """How many images each value of the filter shows; `""`: all."""
+    counts = job.counts
+    return {
+        "": counts.total,
+        "status=queued": counts.queued,
+        "status=running": counts.running,
+        "status=succeeded": counts.succeeded,
+        "status=failed": counts.failed,
+        "status=cancelled": counts.cancelled,
+        "review=flagged": job.review.needs_review,
+        "review=accepted": job.review.accepted,
+        "review=rejected": job.review.rejected,
+    }

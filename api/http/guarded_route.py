@@ -76,15 +76,19 @@ class GuardedRoute(APIRoute):
 
 def _note(request: Request, caller: Caller, status: int) -> None:
     """The audit log: who changed what. The line has the request's id too, as all lines have."""
-    log.info(
-        "audit",
-        key_id=str(caller.api_key_id),
-        key_name=caller.name,
-        method=request.method,
-        route=request.scope["route"].path,
-        status=status,
-        **request.path_params,
-    )
+    line: dict[str, object] = {
+        "key_id": str(caller.api_key_id),
+        "key_name": caller.name,
+        "method": request.method,
+        "route": request.scope["route"].path,
+        "status": status,
+    }
+    # A path may name another key: the one that is revoked.
+    named = {
+        f"named_{name}" if name in line else name: value
+        for name, value in request.path_params.items()
+    }
+    log.info("audit", **line, **named)
 
 
 def _refuse_unknown(given: Iterable[str], names: Collection[str]) -> None:

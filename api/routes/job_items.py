@@ -66,12 +66,21 @@ def list_items(
     custom_id: Annotated[
         str | None, Query(max_length=256, description="Only images that you gave this id.")
     ] = None,
+    after: Annotated[
+        int,
+        Query(
+            ge=0,
+            lt=2**31,
+            description="Begin behind this `position`. A cursor overrules it.",
+        ),
+    ] = 0,
     include: Include = None,
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> ItemPage:
     """The images of a job, in the order of their source."""
-    after = position_cursor(cursor) if cursor else 0
+    if cursor:
+        after = position_cursor(cursor)
     job = find_job(resources, caller, job_id)
     with resources.database.transaction() as session:
         items = job_store.list_items(

@@ -1,19 +1,19 @@
-"""/v1/system and /v1/keys: what an operator looks at; both need the scope admin."""
+"""/v1/system and /v1/failures: what an operator looks at; both need the scope admin."""
 
 import uuid
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
-from api.http.auth import DEFAULT_SCOPES, CallerDep
+from api.http.auth import CallerDep
 from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import Resources, ResourcesDep
 from shared import job_store
-from shared.errors import DatabaseError, QueueError, ScopeError
+from shared.errors import DatabaseError, QueueError, ScopeError, error_of
 from shared.jobs import Scope
 
 router = APIRouter(route_class=GuardedRoute, prefix="/v1", tags=["system"])
@@ -49,24 +49,24 @@ class SystemOut(BaseModel):
     grafana_url: str | None
 
 
-class KeyOut(BaseModel):
-    """An API key, without its secret, of which only a hash is stored."""
+class FailureOut(BaseModel):
+    """An image that failed, or a new version of one."""
 
-    id: uuid.UUID
+    failed_at: datetime
+    code: str = Field(examples=["not-an-image"])
+    detail: str
+    remedy: str
+    item_id: uuid.UUID
     name: str
-    hint: str = Field(description="The first characters of the key.")
-    scopes: list[Scope]
-    sources: list[str] | None = Field(description="Null: all that the settings allow.")
-    requests_per_min: int | None = Field(description="Null: the service's own rate.")
-    images_per_month: int | None = Field(description="Null: no limit.")
-    created_at: datetime
-    revoked_at: datetime | None
+    job_id: uuid.UUID
+    api_key_id: uuid.UUID
+    api_key: str = Field(description="The name of the key that submitted it.")
 
 
-class KeyList(BaseModel):
-    """All API keys, oldest first."""
+class FailureList(BaseModel):
+    """The newest failures of all API keys, newest first."""
 
-    keys: list[KeyOut]
+    failures: list[FailureOut]
 
 
 @router.get("/system", responses=responses(ScopeError, DatabaseError, QueueError))
@@ -107,27 +107,30 @@ async def _rate(resources: Resources) -> float | None:
     return await run_in_threadpool(ask)
 
 
-@router.get("/keys", responses=responses(ScopeError))
-def list_keys(resources: ResourcesDep, caller: CallerDep) -> KeyList:
-    """All API keys. `matting keys` makes and revokes them."""
+@router.get("/failures", responses=responses(ScopeError))
+def list_failures(
+    resources: ResourcesDep,
+    caller: CallerDep,
+    limit: Annotated[int, Query(ge=1, le=1_000, description="Number of the latest failures.")] = 50,
+) -> FailureList:
+    """The last images that failed, of all keys."""
     caller.require(Scope.ADMIN)
     with resources.database.transaction() as session:
-        keys = job_store.list_api_keys(session)
-        return KeyList(
-            keys=[
-                KeyOut(
-                    id=key.id,
-                    name=key.name,
-                    hint=key.hint,
-                    scopes=list(DEFAULT_SCOPES)
-                    if key.scopes is None
-                    else list(map(Scope, key.scopes)),
-                    sources=key.sources,
-                    requests_per_min=key.requests_per_min,
-                    images_per_month=key.images_per_month,
-                    created_at=key.created_at,
-                    revoked_at=key.revoked_at,
-                )
-                for key in keys
-            ]
+        found = job_store.last_failures(session, limit=limit)
+    failures = []
+    for one in found:
+        error = error_of(one.code, one.detail)
+        failures.append(
+            FailureOut(
+                failed_at=one.failed_at,
+                code=error.code,
+                detail=error.detail,
+                remedy=error.remedy,
+                item_id=one.item_id,
+                name=one.name,
+                job_id=one.job_id,
+                api_key_id=one.api_key_id,
+                api_key=one.api_key,
+            )
         )
+    return FailureList(failures=failures)

@@ -13,6 +13,7 @@ from api.schemas.watches import WatchList, WatchOut, WatchRequest
 from api.sources.source_policy import SourcePolicy
 from shared import job_store
 from shared.database import Session
+from shared.destination import given_placeholders, refuse_unknown
 from shared.errors import (
     ForbiddenSourceError,
     InvalidOptionsError,
@@ -51,6 +52,7 @@ def create_watch(body: WatchRequest, resources: ResourcesDep, caller: CallerDep)
     policy = SourcePolicy(settings, caller.api_key_id, caller.sources)
     place = policy.object(body.prefix, prefix=True)
     policy.options(body.options)
+    refuse_unknown(given_placeholders(None, body.options), ())
     resources.storage.list_objects(place, after=None, limit=1)  # a missing bucket is told here
     with resources.database.transaction() as session:
         watch = job_store.create_watch(

@@ -122,7 +122,7 @@ class JobFields(BaseModel):
     destination: DestinationTemplate | None = None
     priority: int = Field(5, ge=0, le=9, description="9 is the most urgent.")
     feed: Feed | None = Field(
-        None, description="The layout of the manifest. Default: as its header tells."
+        None, description="The layout of the manifest. Default: found from its header."
     )
     failure_share: float | None = Field(
         None,

@@ -228,6 +228,7 @@ class ItemOut(BaseModel):
 
     id: uuid.UUID
     job_id: uuid.UUID
+    position: int = Field(description="Its place in the source, from 1; lists are in this order.")
     name: str
     source: str
     custom_id: str | None = Field(description="Your own id of the photo.")
@@ -273,6 +274,7 @@ class ItemOut(BaseModel):
         return cls(
             id=item.id,
             job_id=item.job_id,
+            position=item.position,
             name=item.name,
             source=item.place,
             custom_id=item.custom_id,

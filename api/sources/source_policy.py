@@ -151,7 +151,7 @@ def webhook_address(url: str, settings: Settings) -> str:
 
 
 def plain_name(name: str) -> str:
-    """A caller's path as a relative path that is safe to write below a folder on any system."""
+    """A caller's path as a relative path that never leads out of the folder that it is put in."""
     if _PLAIN.fullmatch(name):
         return name
     cleaned = "".join(

@@ -38,7 +38,7 @@ def download(
 ) -> None:
     """Download the results of a job. Run it again to continue an interrupted download.
 
-    Another file that is there is not replaced, unless you say --overwrite.
+    A file that is there already is replaced only with --overwrite.
     """
     if as_zip:
         _download_zip(parse_job_id(job), folder, data)
@@ -89,7 +89,7 @@ def contact_sheet(
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of images.")] = 240,
     data: Data = DATA,
 ) -> None:
-    """Write before | after pages of a job.
+    """Write pages that show each photo beside its result.
 
     Writes PNG pages, and gallery.html with embedded images.
     """

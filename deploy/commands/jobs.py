@@ -57,7 +57,7 @@ def submit(
     option: OptionPairs = None,
     feed: Annotated[
         Feed | None,
-        typer.Option(help="Layout of the manifest. Default: as its header tells."),
+        typer.Option(help="Layout of the manifest. Default: found from its header."),
     ] = None,
     destination: Annotated[
         str | None,
@@ -219,7 +219,7 @@ def retry(
     job: JobId,
     include: Annotated[
         Literal["rejected"] | None,
-        typer.Option(help="rejected: make the results again that a reviewer rejected, too."),
+        typer.Option(help="rejected: also process the images again that a reviewer rejected."),
     ] = None,
     option: OptionPairs = None,
     model: Annotated[

@@ -145,13 +145,12 @@ def _key_as_json(key: "ApiKey", used: int) -> dict[str, Any]:
 
 def _parse_source(text: str) -> str:
     """Normalise an allowed source to `s3://bucket/` or `s3://bucket/prefix/`."""
-    from shared.object_url import ObjectUrl
+    from shared.object_url import folder_limit
 
     try:
-        url = ObjectUrl.parse(text, "")
+        return folder_limit(text)
     except ForbiddenSourceError as error:
         raise typer.BadParameter(f"{text!r} is not s3://bucket or s3://bucket/prefix/") from error
-    return str(url) if str(url).endswith("/") else f"{url}/"
 
 
 def _quota_text(images: int | None) -> str:

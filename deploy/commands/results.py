@@ -13,13 +13,15 @@ def redo(
     item: Annotated[str, typer.Argument(help="The image's id, as in `matting report`.")],
     option: OptionPairs = None,
     model: Annotated[str | None, typer.Option(help="Another model.")] = None,
-    no_wait: Annotated[bool, typer.Option(help="Do not wait for the new result.")] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Do not wait for the new result.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the image as JSON.")] = False,
     data: Data = DATA,
 ) -> None:
     """Make the result of one image again, with other options or another model.
 
-    What you do not give stays as it was. If it fails, the earlier result stays.
+    Options that you leave out stay as they were. If it fails, the earlier result stays.
     """
     try:
         item_id = str(uuid.UUID(item))

@@ -111,6 +111,9 @@ def database(settings: Settings) -> str:
             kind += " through a pooler"
         if mode := opened.url.query.get("sslmode"):
             kind += f" (TLS: {mode})"
+        newer = opened.unapplied() is None
+    if newer:
+        return f"{kind}, revision {current}, newer than this version's {newest}"
     if current != newest:
         raise CheckFailed(
             f"The schema is at revision {current}; the code needs {newest}", "matting migrate"

@@ -29,14 +29,14 @@ class NotAnImageError(ImageError):
 
 
 class CameraRawError(ImageError):
-    """The file is camera raw: what the sensor saw, before it is developed into a picture."""
+    """The file is camera raw: unprocessed sensor data, not a finished picture."""
 
     code = "camera-raw"
     remedy = "Export the photo from your raw converter as JPEG, PNG or 16-bit TIFF, and send that."
 
 
 class UnsupportedImageError(ImageError):
-    """The file is a picture of a kind that this service does not read."""
+    """The service does not read this kind of image."""
 
     code = "unsupported-image"
     remedy = "Export it as JPEG or PNG, or as a flat TIFF with 8 or 16 bits, and send that."
@@ -50,10 +50,10 @@ class HiddenFileError(ImageError):
 
 
 class LeftOutError(ImageError):
-    """The file was left where it is: it is no photo."""
+    """The file is not a photo, so it was left out."""
 
     code = "left-out"
-    remedy = "Nothing to do, unless it should be cut out: then submit it again as JPEG or PNG."
+    remedy = "If it should be cut out, save it as JPEG or PNG and submit it again."
 
 
 class TruncatedImageError(ImageError):
@@ -132,7 +132,7 @@ class KeyTooLongError(ImageError):
 
 
 class RequesterPaysError(ImageError):
-    """The bucket hands out its objects only to those who pay for the request."""
+    """Whoever reads from this bucket must pay for the request (Requester Pays)."""
 
     code = "requester-pays"
     remedy = (
@@ -152,7 +152,7 @@ class BucketElsewhereError(ImageError):
 
 
 class SourceRefusedError(ImageError):
-    """The storage refuses the object for a reason that no second try changes."""
+    """The storage refuses the object, and trying again does not help."""
 
     code = "source-refused"
     remedy = "Correct what the storage says about the object, then retry the job."

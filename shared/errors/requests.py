@@ -27,7 +27,7 @@ class SessionEndedError(UnauthorizedError):
 
 
 class ForeignPageError(RequestError):
-    """The request carries a session, and does not prove that it comes from the console's page."""
+    """The request uses a session, but does not come from a page of the console."""
 
     code = "foreign-page"
     http_status = 403
@@ -134,6 +134,13 @@ class NotFoundError(RequestError):
     remedy = "Check the id and the API key."
 
 
+class KeyNotFoundError(NotFoundError):
+    """There is no API key with this id."""
+
+    code = "key-not-found"
+    remedy = "`GET /v1/keys` and `matting keys list` list the ids."
+
+
 class JobNotFoundError(NotFoundError):
     """There is no job with this id, or it belongs to another API key."""
 
@@ -183,7 +190,7 @@ class RedoPendingError(ConflictError):
 
 
 class MatteChangedError(RequestError):
-    """The matte is not the one that the request is about."""
+    """The matte was replaced after you had read it."""
 
     code = "matte-changed"
     http_status = 412
@@ -191,7 +198,7 @@ class MatteChangedError(RequestError):
 
 
 class IfMatchMissingError(RequestError):
-    """A matte can only be replaced by somebody who knows it."""
+    """The request does not say which matte it replaces."""
 
     code = "if-match-missing"
     http_status = 428
@@ -206,14 +213,14 @@ class VersionNotFoundError(NotFoundError):
 
 
 class NotKeptError(NotFoundError):
-    """The item has no such file: it was not kept."""
+    """The service did not keep this file of the item."""
 
     code = "not-kept"
     remedy = "Redo the image: files beside the result are written with it."
 
 
 class InvalidMatteError(RequestError):
-    """The matte is no 8-bit grey PNG of the photo's size."""
+    """The matte is not an 8-bit grey PNG with the photo's size."""
 
     code = "invalid-matte"
     http_status = 422

@@ -81,7 +81,7 @@ class ImportingUnavailableError(SetupError):
     """The packages that read ONNX files are not installed."""
 
     code = "importing-unavailable"
-    remedy = "Install it: pip install 'matting[onnx]'."
+    remedy = "Install them: pip install 'matting[onnx]'."
 
 
 class BadOnnxError(SetupError):

@@ -116,7 +116,7 @@ class BadManifestError(RequestError):
     http_status = 422
     remedy = (
         "Send CSV with a header that has `key` or `url`, a feed as a shop exports it, or one JSON "
-        "object a line; in UTF-8."
+        "object per line, in UTF-8."
     )
 
 

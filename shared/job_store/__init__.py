@@ -43,6 +43,7 @@ from shared.job_store.expired_leases import (
     release_expired_leases,
     take_back_deaths,
 )
+from shared.job_store.failures import Failure, last_failures
 from shared.job_store.intake import (
     NewItem,
     add_items,
@@ -66,6 +67,12 @@ from shared.job_store.leases import (
     renew_leases,
 )
 from shared.job_store.outbox import announce_test, job_data
+from shared.job_store.privacy import (
+    images_of_jobs,
+    jobs_to_purge,
+    jobs_with_destination,
+    keys_of_jobs,
+)
 from shared.job_store.publishing import (
     EXPRESS_IMAGES,
     OpenJob,
@@ -166,6 +173,7 @@ __all__ = [
     "Claim",
     "ClaimedDeliveries",
     "DeletedJobs",
+    "Failure",
     "NamedUploads",
     "NewItem",
     "NewVersion",
@@ -227,9 +235,14 @@ __all__ = [
     "give_back",
     "give_up_deliveries",
     "images_left",
+    "images_of_jobs",
     "is_at_rest",
     "job_data",
     "jobs_to_publish",
+    "jobs_to_purge",
+    "jobs_with_destination",
+    "keys_of_jobs",
+    "last_failures",
     "list_api_keys",
     "list_deliveries",
     "list_items",

@@ -143,6 +143,7 @@ class _Naming:
     def __init__(self, job: Job) -> None:
         self._destination = job.destination
         self._of_job = job.options
+        self._read: Options | None = None
         self._places: dict[int, list[ObjectUrl]] = {}
 
     def checked(self, item: NewItem, position: int) -> NewItem:
@@ -150,7 +151,7 @@ class _Naming:
         given = item.options or self._of_job
         if item.error is not None or not (self._destination or needs_row(given)):
             return item
-        options, photo = Options.model_validate(given), item.named(position)
+        options, photo = self._options(item), item.named(position)
         try:
             check_names(options, photo)
             if self._destination is not None:
@@ -159,6 +160,13 @@ class _Naming:
         except BadResultNameError as error:
             return replace(item, error=error)
         return item
+
+    def _options(self, item: NewItem) -> Options:
+        if item.options is not None:
+            return Options.model_validate(item.options)
+        if self._read is None:
+            self._read = Options.model_validate(self._of_job)
+        return self._read
 
     def of(
         self, rows: Iterable[dict[str, Any]]

@@ -162,6 +162,11 @@ class Item(Base):
         partial_index(
             "ix_items_retryable", "job_id", "position", where="status = 'failed' AND attempts > 0"
         ),
+        partial_index(
+            "ix_items_failures",
+            "finished_at",
+            where="status = 'failed' AND finished_at IS NOT NULL",
+        ),
         partial_index("ix_items_leases", "lease_expires_at", where="status = 'running'"),
         partial_index(
             "ix_items_results",

@@ -1,6 +1,7 @@
 """Keys that the command creates, and what the API allows each of them."""
 
 import subprocess
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,6 +37,14 @@ class KeyMaker:
         headers = {"Authorization": f"Bearer {self.secret}"}
         url = self._stack.address.api_url
         return self._closing.enter_context(httpx.Client(base_url=url, headers=headers))
+
+
+@pytest.fixture
+def admin(stack: Stack) -> Iterator[httpx.Client]:
+    """The stack's own key, which may do everything."""
+    headers = {"Authorization": f"Bearer {stack.secrets.api_key}"}
+    with httpx.Client(base_url=stack.address.api_url, headers=headers) as client:
+        yield client
 
 
 def test_a_key_can_do_only_what_its_scopes_allow(new_key: KeyMaker, jpeg: bytes) -> None:
@@ -76,6 +85,76 @@ def test_a_key_reads_its_own_folders_only(new_key: KeyMaker, bucket: Storage, jp
     [item] = client.items(job["id"])
     assert item["error"] is not None
     assert item["error"]["code"] == "forbidden-source"
+
+
+def test_an_operator_makes_and_revokes_keys_by_the_api(admin: httpx.Client, stack: Stack) -> None:
+    wanted = {"name": "shop", "scopes": ["read"], "sources": ["s3://photos/shop"],
+              "destinations": ["s3://photos/out/"]}  # fmt: skip
+    answer = admin.post("/v1/keys", json=wanted)
+    assert answer.status_code == 201, answer.text
+    made = answer.json()
+    assert (made["scopes"], made["sources"]) == (["read"], ["s3://photos/shop/"])
+    assert made["destinations"] == ["s3://photos/out/"]
+    secret = made.pop("key")
+    assert made in admin.get("/v1/keys").json()["keys"], "and the list has no secret"
+    headers = {"Authorization": f"Bearer {secret}"}
+    with httpx.Client(base_url=stack.address.api_url, headers=headers) as shop:
+        assert shop.get("/v1/jobs").status_code == 200
+        for method, path in (
+            ("GET", "/v1/keys"),
+            ("GET", "/v1/failures"),
+            ("POST", "/v1/keys"),
+            ("POST", f"/v1/keys/{made['id']}/revoke"),
+        ):
+            body = {"name": "x"} if path == "/v1/keys" and method == "POST" else None
+            assert_problem(shop.request(method, path, json=body), 403, "scope-missing")
+        revoked = admin.post(f"/v1/keys/{made['id']}/revoke")
+        assert revoked.status_code == 200, revoked.text
+        assert revoked.json()["revoked_at"]
+        assert_problem(shop.get("/v1/jobs"), 401, "unauthorized")
+    assert_problem(admin.post(f"/v1/keys/{uuid.uuid4()}/revoke"), 404, "key-not-found")
+    wrong: tuple[dict[str, object], ...] = (
+        {"sources": ["s3://photos/../x"]}, {"scopes": []}, {"scopes": ["root"]}, {"name": " "},
+        {"name": "a\x00"}, {"images_per_month": -1}, {"requests_per_min": 10**12}, {"limit": 1},
+    )  # fmt: skip
+    for change in wrong:
+        assert admin.post("/v1/keys", json=wanted | change).status_code in (403, 422), change
+
+
+def test_a_limited_operator_makes_no_key_without_its_limits(
+    admin: httpx.Client, stack: Stack
+) -> None:
+    limited = {"name": "limited", "scopes": ["admin"], "images_per_month": 5}
+    secret = admin.post("/v1/keys", json=limited).json()["key"]
+    refused = httpx.post(
+        f"{stack.address.api_url}/v1/keys",
+        headers={"Authorization": f"Bearer {secret}"},
+        json={"name": "more"},
+    )
+    assert_problem(refused, 403, "scope-missing")
+
+
+def test_an_operator_sees_the_last_failures_of_all_keys(
+    admin: httpx.Client, stack: Stack, tmp_path: Path
+) -> None:
+    photo = tmp_path / "page.jpg"
+    photo.write_bytes(b"<html>not found</html>")
+    secret = admin.post("/v1/keys", json={"name": "shop"}).json()["key"]
+    with MattingClient(stack.address.api_url, secret) as client:
+        job = client.submit_files([(photo, "page.jpg")])
+        client.wait(job["id"])
+        (item,) = client.items(job["id"])
+        problem = item["error"]
+        assert problem is not None
+        failures = admin.get("/v1/failures").json()["failures"]
+        (mine,) = [one for one in failures if one["job_id"] == job["id"]]
+        assert (mine["code"], mine["name"], mine["api_key"]) == ("not-an-image", "page.jpg", "shop")
+        assert (mine["item_id"], mine["remedy"]) == (item["id"], problem["remedy"])
+        times = [one["failed_at"] for one in failures]
+        assert times == sorted(times, reverse=True)
+        client.delete(job["id"])
+    left = admin.get("/v1/failures").json()["failures"]
+    assert job["id"] not in [one["job_id"] for one in left]
 
 
 def test_the_rate_limit_is_reported_and_enforced(new_key: KeyMaker) -> None:

@@ -64,6 +64,8 @@ def test_a_watch_is_refused_where_a_job_would_be_and_is_its_key_s_own(
     assert refused(prefix="s3://elsewhere/x/") == (403, "forbidden-source")
     assert refused(prefix="s3://photos/x/", options={"bg": "red"}) == (422, "invalid-options")
     assert refused(prefix="s3://photos/x/", options={"model": "x"}) == (422, "unknown-model")
+    named = {"name": "{sku}.{ext}"}
+    assert refused(prefix="s3://photos/x/", options=named) == (422, "unknown-placeholder")
     watch = client.watches.create("s3://photos/nothing-here/", every_s=3_600)
     data = ("--data", str(stack.data))
     other, read = (

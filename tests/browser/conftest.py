@@ -26,6 +26,11 @@ REQUIRED = "BROWSER_TESTS"
 """The environment variable by which `.ci/run` says `required`."""
 
 
+def chromium() -> str | None:
+    """The path of a Chromium; None: there is none."""
+    return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+
+
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """The browser. Without a Chromium the tests are left out, and one line says so.
@@ -33,7 +38,7 @@ def browser() -> Iterator[Browser]:
     It ends with the tests of this folder: Playwright's synchronous API keeps an event loop running
     in the main thread, beside which no other test can run asyncio.
     """
-    program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+    program = chromium()
     if program is None:
         why = "no Chromium here: apt-get install chromium"
         if os.environ.get(REQUIRED) == "required":

@@ -8,7 +8,6 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from api.client import MattingClient
-from tests.browser.conftest import PHONE
 
 EVIL = "<script>alert(1)</script>"
 
@@ -148,20 +147,6 @@ def test_progress_comes_by_itself(
     page = opened(f"/console/jobs/{made['id']}")
     expect(page.locator("#head .state")).to_have_text("finished", timeout=60_000)
     expect(page.locator(".tile a.shot").first).to_be_visible()
-
-
-@pytest.mark.parametrize("look", ["light", "dark", "phone"])
-def test_the_pages_have_no_serious_barrier(
-    opened: Callable[..., Page], job: str, look: str
-) -> None:
-    more = {"dark": look == "dark"} | ({"viewport": PHONE} if look == "phone" else {})
-    page = opened("/console/jobs", **more)
-    check_barriers(page)
-    page.goto(f"/console/jobs/{job}")
-    expect(page.locator(".tile").first).to_be_visible()
-    check_barriers(page)
-    wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
-    assert not wide, "the page scrolls sideways"
 
 
 def check_barriers(page: Page) -> None:

@@ -22,6 +22,8 @@ WIDTH, HEIGHT = 400, 300
 CENTRE = (200, 150)
 """Of the red disc in the photo, whose radius is 90 pixels."""
 CORNER = (30, 30)
+LEFT, RIGHT = (110, 150), (290, 150)
+"""The centres of two discs in another photo."""
 
 
 @pytest.fixture
@@ -201,6 +203,74 @@ def test_selected_images_are_done_again_with_other_options(
     eventually(lambda: state(stack, item)["version"] == 2, "the second version")
     expect(page.locator(".mark", has_text="being made again")).to_have_count(0)
     assert state(stack, item)["result_format"] == "webp"
+
+
+def two_discs() -> bytes:
+    """A photo [300, 400] of a red disc on the left and a blue one on the right."""
+    photo = np.full((HEIGHT, WIDTH, 3), 230, np.uint8)
+    y, x = np.ogrid[:HEIGHT, :WIDTH]
+    photo[(x - LEFT[0]) ** 2 + (y - LEFT[1]) ** 2 < 60**2] = (190, 40, 40)
+    photo[(x - RIGHT[0]) ** 2 + (y - RIGHT[1]) ** 2 < 60**2] = (40, 60, 190)
+    buffer = io.BytesIO()
+    Image.fromarray(photo).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def test_a_box_and_points_say_what_is_meant(
+    opened: Callable[..., Page], client: MattingClient, stack: Stack, tmp_path: Path
+) -> None:
+    (tmp_path / "two.jpg").write_bytes(two_discs())
+    job = client.wait(client.submit_files([(tmp_path / "two.jpg", "two.jpg")])["id"])
+    item = next(iter(client.items(job["id"])))["id"]
+    page = open_mend(opened, item)
+    page.locator("#canvas").focus()
+    page.keyboard.press("b")
+    drag(page, (LEFT[0] - 75, LEFT[1] - 75), (LEFT[0] + 75, LEFT[1] + 75))
+    expect(page.locator("#meant")).to_contain_text("A box")
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_text("Version 2")).to_be_visible(timeout=60_000)
+    alpha = result_alpha(stack, item)
+    assert alpha[LEFT[::-1]] > 200
+    assert alpha[RIGHT[::-1]] < 50
+    page.locator("#canvas").focus()
+    page.keyboard.press("p")
+    page.mouse.click(*on_screen(page, *RIGHT))
+    page.keyboard.down("Shift")
+    page.mouse.click(*on_screen(page, *LEFT))
+    page.keyboard.up("Shift")
+    expect(page.locator("#meant")).to_contain_text("2 points")
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_text("Version 3")).to_be_visible(timeout=60_000)
+    alpha = result_alpha(stack, item)
+    assert alpha[RIGHT[::-1]] > 200
+    assert alpha[LEFT[::-1]] < 50
+
+
+def test_a_pen_that_presses_harder_paints_wider(
+    opened: Callable[..., Page], item: str, stack: Stack
+) -> None:
+    page = open_mend(opened, item)
+    brush(page, "Erase")
+    pen(page, (200, 110), force=0.05)
+    expect(page.locator("#board")).to_have_attribute("data-steps", "1")
+    pen(page, (200, 190), force=1.0)
+    expect(page.locator("#board")).to_have_attribute("data-steps", "2")
+    save(page)
+    alpha = result_alpha(stack, item)
+    light, strong = ((alpha[row, 150:250] < 50).sum() for row in (110, 190))
+    assert light < 0.6 * strong
+    assert light > 5
+
+
+def pen(page: Page, place: tuple[int, int], *, force: float) -> None:
+    """Press a pen on a pixel of the photo."""
+    x, y = on_screen(page, *place)
+    cdp = page.context.new_cdp_session(page)
+    pressed = {"x": x, "y": y, "button": "left", "clickCount": 1, "pointerType": "pen"}
+    for kind, more in (("mouseMoved", {"button": "none"}), ("mousePressed", {"force": force}),
+                       ("mouseReleased", {})):  # fmt: skip
+        cdp.send("Input.dispatchMouseEvent", pressed | {"type": kind} | more)
+    cdp.detach()
 
 
 def test_another_customer_mends_nothing_of_it(

@@ -92,8 +92,8 @@ class Files:
 
 @pytest.fixture
 def pipeline(export: Path) -> Iterator[tuple[Pipeline, Files]]:
-    settings = Settings(model=str(export))
-    files, predictor = Files(), load_predictor(settings)
+    settings = Settings(model=str(export), predict_streams=1)
+    files, predictor = Files(), load_predictor(settings, warm_shapes=False)
     assert predictor.describe()["configuration"] == "onednn"
     pipeline = Pipeline(predictor, files, settings)
     yield pipeline, files

@@ -120,7 +120,7 @@ def test_a_network_stays_with_the_thread_that_warmed_it(
 
 
 def test_bf16_agrees_if_the_processor_supports_it(photo: NDArray[np.uint8]) -> None:
-    predictor = load_predictor(Settings(precision="bf16", cpu_threads=1))
+    predictor = load_predictor(Settings(precision="bf16", cpu_threads=1), warm_shapes=False)
     known = predictor.describe()
     assert known["configuration"] == "onednn-bf16" or known["fallback"]
     (alpha,) = alphas_of(predictor, [predictor.prepare(photo, Profile.FAST)])
@@ -174,7 +174,7 @@ def test_a_plan_that_crashes_is_replaced_by_the_plain_one(
 ) -> None:
     crashed = TrialResult("it crashed with signal 6")
     monkeypatch.setattr("worker.inference.predictor.try_plan", lambda *_: crashed)
-    predictor = load_predictor(Settings())
+    predictor = load_predictor(Settings(), warm_shapes=False)
     known = predictor.describe()
     assert known["configuration"] == "plain"
     assert known["fallback"] == "onednn (fp32) was not used: it crashed with signal 6"
@@ -183,7 +183,8 @@ def test_a_plan_that_crashes_is_replaced_by_the_plain_one(
 
 
 def test_a_folder_is_a_model(export: Path) -> None:
-    assert load_predictor(Settings(model=str(export))).describe()["model"] == str(export)
+    predictor = load_predictor(Settings(model=str(export)), warm_shapes=False)
+    assert predictor.describe()["model"] == str(export)
 
 
 @pytest.mark.parametrize("missing", ["deploy.yaml", "model.pdiparams", "model.pdmodel"])

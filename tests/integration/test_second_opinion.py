@@ -31,7 +31,8 @@ from worker.pipeline.work_items import requested_outputs
 
 def test_the_real_second_model_mends_a_doubtful_photo_of_a_batch(jpeg: bytes) -> None:
     settings = Settings()
-    real = load_predictor(settings.model_copy(update={"model": "u2netp", "predict_streams": 1}))
+    one = settings.model_copy(update={"model": "u2netp", "predict_streams": 1})
+    real = load_predictor(one, warm_shapes=False)
     shelf = Shelf(jpeg)
     seconds = SecondOpinions(settings, {"u2netp": real}.get)
     pipeline = Pipeline(Red(0.6), shelf, settings, second=seconds)

@@ -418,6 +418,11 @@ QUERIES = [
         every=REQUEST,
         run=lambda s, m: job_store.list_jobs(s, api_key_id=m.key, before=m.failed, limit=51),
     ),
+    Query(
+        name="last_failures",
+        every=REQUEST,
+        run=lambda s, m: job_store.last_failures(s, limit=200),
+    ),
     Query(name="recent_rate", every=REQUEST, run=lambda s, m: job_store.recent_rate(s)),
     Query(
         name="get_item",

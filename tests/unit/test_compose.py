@@ -75,13 +75,14 @@ def seconds(duration: str) -> int:
 def test_compose_has_all_services_and_a_profile_chooses_the_worker() -> None:
     assert set(SERVICES) == {
         *OURS, "redis", "postgres", "minio", "prometheus", "grafana", "caddy",
-        "alertmanager",
+        "alertmanager", "backup",
     }  # fmt: skip
     assert {name: one["profiles"] for name, one in SERVICES.items() if "profiles" in one} == {
         "worker": ["cpu"],
         "worker-gpu": ["gpu"],
         "caddy": ["edge"],
         "alertmanager": ["alerts"],
+        "backup": ["backup"],
     }
     assert "COMPOSE_PROFILES=cpu" in (ROOT / ".env.example").read_text().splitlines()
 
@@ -120,7 +121,7 @@ def test_logs_do_not_fill_the_disk(name: str) -> None:
 
 
 def test_persistent_data_is_on_volumes() -> None:
-    for name in SERVICES.keys() - {"migrate", "api", "flower"}:
+    for name in SERVICES.keys() - {"migrate", "api", "flower", "backup"}:
         own = [one.split(":")[0] for one in SERVICES[name]["volumes"] if one[0] not in "./"]
         assert own, name
         assert set(own) <= set(COMPOSE["volumes"])

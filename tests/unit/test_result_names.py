@@ -47,6 +47,33 @@ def test_no_key_s_name_leaves_the_prefix(rest: str, prefix: str) -> None:
     assert "\\" not in "".join(segments)
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a:b?.jpg", "a_b_.png"),
+        ("CON/x.jpg", "_CON/x.png"),
+        ("aux.jpg", "_aux.png"),
+        ("console/com10.jpg", "console/com10.png"),
+        ("shop. /a.jpg", "shop__/a.png"),
+        ("größe – 靴.jpg", "größe – 靴.png"),
+        (".hidden.jpg", ".hidden.png"),
+    ],
+)
+def test_every_system_can_write_a_downloaded_result(name: str, expected: str) -> None:
+    outputs = [{"name": str(PurePosixPath(name).with_suffix(".png")), "url": "/", "bytes": 1}]
+    item = {"name": name, "result_format": "png", "outputs": outputs}
+    assert output_names([cast(NamedItem, item)]) == [[expected]]
+
+
+def test_names_that_become_one_get_numbers() -> None:
+    items = [
+        {"name": name, "result_format": "png", "outputs": [{"name": f"{name[:-4]}.png"}]}
+        for name in ("a:b.jpg", "a?b.jpg", "a_b.jpg")
+    ]
+    names = [one for [one] in output_names(cast(list[NamedItem], items))]
+    assert len({*names}) == 3
+
+
 NAMED = NAMES.filter(lambda name: PurePosixPath(name).name)
 
 

@@ -1,118 +1,85 @@
 // A grid of images of which only those in view are elements: it stays quick with 100,000.
-import { call } from "./api.js";
 import { make } from "./elements.js";
+import { Blocks, Sequence } from "./images.js";
 import { complain } from "./notices.js";
-import { result, thumbnail } from "./pictures.js";
+import { called, calledInFull, result, thumbnail } from "./pictures.js";
 import { t } from "./texts.js";
 
 const TILE_PX = 190;
 const GAP_PX = 10;
-const PAGE_IMAGES = 200;
 const ROWS_BEYOND = 3;
+const DENSE = 0.5; // share of the job's images from which a filter is read in blocks
+const PAGE_IMAGES = 200;
+const LOOK_THROUGH_IMAGES = 1000; // a page, when only this page can tell which images pass
 
 export class Grid {
-  constructor(element, state, jobId, { onChoice }) {
-    Object.assign(this, { element, state, jobId, onChoice });
+  // `counts`: how many images the job has, by the values of the filter "Show"; "": all.
+  constructor(element, state, jobId, { counts, onChoice }) {
+    Object.assign(this, { element, state, jobId, counts, onChoice });
     this.chosen = new Map();
     this.tiles = new Map();
-    this.reset({});
     const draw = () => this.draw();
     addEventListener("scroll", draw, { passive: true });
     new ResizeObserver(draw).observe(element);
   }
 
   // Start again with a filter: `query` goes to the API, `keeps` looks at each image here.
-  reset({ query = {}, keeps = () => true }) {
-    Object.assign(this, { query, keeps, pages: [], shown: [], next: null, ended: false, run: (this.run ?? 0) + 1 });
-    this.loading = false;
+  reset({ query = {}, keeps = null }) {
+    const counts = this.counts(), total = counts[""];
+    const passing = counts[Object.entries(query).map(([name, value]) => `${name}=${value}`)[0] ?? ""] ?? 0;
+    const more = { changed: () => { if (this.images === images) this.draw(); }, failed: (error) => { if (this.images === images) complain(error); } };
+    const images = !keeps && (passing >= DENSE * total)
+      ? new Blocks(this.jobId, query, { ...more, total, density: total ? passing / total : 1 })
+      : new Sequence(this.jobId, query, { ...more, keeps: keeps ?? (() => true), size: keeps ? LOOK_THROUGH_IMAGES : PAGE_IMAGES });
+    this.images = images;
+    // The review goes on with what is filtered here.
+    this.which = Object.keys(query).length ? `&which=${encodeURIComponent(new URLSearchParams(query).toString())}` : "";
     scrollTo({ top: Math.min(scrollY, this.element.offsetTop) });
     for (const tile of this.tiles.values()) tile.remove();
     this.tiles.clear();
     this.draw();
   }
 
-  async more() {
-    if (this.loading || this.ended) return;
-    this.loading = true;
-    const run = this.run;
-    this.state.textContent = t("grid.loading");
-    try {
-      const page = await this.fetch(this.next);
-      if (run !== this.run) return;
-      this.pages.push({ cursor: this.next, items: page.items });
-      this.shown.push(...page.items.filter(this.keeps));
-      this.next = page.next_cursor;
-      this.ended = page.next_cursor === null;
-    } catch (error) { this.ended = true; complain(error); } finally { if (run === this.run) this.loading = false; }
-    this.draw();
-  }
-
-  fetch(cursor) {
-    const asked = new URLSearchParams({ limit: PAGE_IMAGES, ...this.query, ...(cursor ? { cursor } : {}) });
-    return call("GET", `/v1/jobs/${this.jobId}/items?${asked}`);
-  }
-
-  // Ask again for the pages in view whose images are not settled, and for what was added.
+  // Ask again for what is in view and not settled, and for what was added.
   async refresh() {
-    const run = this.run;
-    const visible = new Set([...this.tiles.keys()]);
-    try {
-      for (const page of this.pages) {
-        const open = page.items.some((item) => item.redo?.status === "waiting" || (visible.has(item.id) && ["queued", "running"].includes(item.status)));
-        if (!open) continue;
-        const fresh = await this.fetch(page.cursor);
-        if (run !== this.run) return;
-        page.items = fresh.items;
-        if (page === this.pages.at(-1)) this.next = fresh.next_cursor;
-      }
-      this.shown = this.pages.flatMap((page) => page.items.filter(this.keeps));
-      if (this.ended && this.pages.length) {
-        const last = this.pages.at(-1);
-        const fresh = await this.fetch(last.cursor);
-        if (run !== this.run) return;
-        last.items = fresh.items;
-        this.next = fresh.next_cursor;
-        this.ended = fresh.next_cursor === null;
-        this.shown = this.pages.flatMap((page) => page.items.filter(this.keeps));
-      }
-    } catch (error) { complain(error); }
-    this.draw();
+    const images = this.images;
+    try { await images.refresh(new Set(this.tiles.keys()), this.counts()[""]); } catch (error) { complain(error); }
+    if (this.images === images) this.draw();
   }
+
+  get waiting() { return [...this.images.loaded()].some((item) => item.redo?.status === "waiting"); }
 
   put(item) {
-    for (const page of this.pages) {
-      const at = page.items.findIndex((one) => one.id === item.id);
-      if (at >= 0) page.items[at] = item;
-    }
-    const at = this.shown.findIndex((one) => one.id === item.id);
-    if (at >= 0) this.shown[at] = item;
-    this.draw();
+    this.images.put(item);
+    if (this.tiles.has(item.id)) this.draw();
   }
 
   draw() {
     const width = this.element.clientWidth;
-    if (!width) return;
+    if (!width || !this.images) return;
     const columns = Math.max(2, Math.floor((width + GAP_PX) / (TILE_PX + GAP_PX)));
     const side = (width - GAP_PX * (columns - 1)) / columns;
     const pitch = side + 34 + GAP_PX;
-    const rows = Math.ceil(this.shown.length / columns);
+    const { images } = this, rows = Math.ceil(images.count / columns);
     this.element.style.height = `${rows * pitch}px`;
     const top = -this.element.getBoundingClientRect().top;
     const first = Math.max(0, Math.floor(top / pitch) - ROWS_BEYOND);
     const last = Math.min(rows, Math.ceil((top + innerHeight) / pitch) + ROWS_BEYOND);
+    const from = Math.min(first * columns, images.count), to = Math.min(last * columns, images.count);
+    images.want(from, to);
     const wanted = new Map();
-    for (let index = first * columns; index < Math.min(last * columns, this.shown.length); index++) {
-      wanted.set(this.shown[index].id, index);
+    for (let index = from; index < to; index++) {
+      const item = images.at(index);
+      wanted.set(item?.id ?? `#${index}`, [index, item]);
     }
     for (const [id, tile] of this.tiles) {
       if (!wanted.has(id)) { tile.remove(); this.tiles.delete(id); }
     }
     let before = null;
-    for (const [id, index] of wanted) {
-      const item = this.shown[index];
+    for (const [id, [index, item]] of wanted) {
       let tile = this.tiles.get(id);
       if (!tile || tile.item !== item) {
-        const fresh = this.tile(item);
+        const fresh = item ? this.tile(item) : make("div", { class: "tile", role: "listitem", "aria-busy": "true" });
         fresh.item = item;
         if (tile) tile.replaceWith(fresh);
         tile = fresh;
@@ -128,8 +95,14 @@ export class Grid {
         left: `${(index % columns) * (side + GAP_PX)}px`, top: `${Math.floor(index / columns) * pitch}px`,
       });
     }
-    if (!this.ended && last >= rows - ROWS_BEYOND) this.more();
-    if (!this.loading) this.state.textContent = this.shown.length || !this.ended ? "" : `${t("grid.empty")}. ${t("grid.empty_do")}`;
+    this.say();
+  }
+
+  say() {
+    const { images } = this, total = this.counts()[""];
+    if (images.ended) this.state.textContent = images.count ? "" : total ? `${t("grid.empty")}. ${t("grid.empty_do")}` : t("grid.waiting");
+    else if (images.size === LOOK_THROUGH_IMAGES) this.state.textContent = t("grid.looking", { n: images.seen.toLocaleString(), total: total.toLocaleString(), found: images.count.toLocaleString() });
+    else this.state.textContent = images.run ? t("grid.loading") : "";
   }
 
   tile(item) {
@@ -144,19 +117,22 @@ export class Grid {
     ];
     const done = item.status === "succeeded";
     const shot = done
-      ? make("a", { class: "shot checks", href: `/console/jobs/${this.jobId}/review?at=${item.id}`, "aria-label": t("grid.open", { name: item.name }) }, picture(item))
+      ? make("a", { class: "shot checks", href: `/console/jobs/${this.jobId}/review?at=${item.id}${this.which}`, "aria-label": t("grid.open", { name: item.name }) }, picture(item))
       : make("div", { class: "shot" }, item.error
         ? make("span", { class: "why" }, item.error.detail)
         : make("span", { class: `state ${item.status}` }, t(`status.${item.status}`)));
     return make("div", { class: "tile", role: "listitem" },
       done && make("span", { class: "pick" }, pick),
       make("div", { class: "frame" }, shot, make("span", { class: "marks" }, marks)),
-      make("div", { class: "about" }, make("span", { class: "name", title: item.name }, item.name.split("/").at(-1))));
+      make("div", { class: "about" }, make("span", { class: "name", title: calledInFull(item) }, called(item))));
   }
 
-  choose(items) {
+  // Chooses the first `most` images that pass the filter. Whether that was all of them.
+  async chooseAll(most) {
+    const items = await this.images.all(most);
     for (const item of items) if (item.status === "succeeded") this.chosen.set(item.id, item);
     this.redraw();
+    return this.images.ended && items.length === this.images.count;
   }
 
   clear() { this.chosen.clear(); this.redraw(); }

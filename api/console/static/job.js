@@ -11,8 +11,9 @@ const jobId = byId("job").dataset.job;
 const FAILURES_COUNTED = 2000;
 const ZIP_LIMIT_MB = 1000;
 const AT_ONCE = 4;
+const MOST_CHOSEN = 2000;
 
-const grid = new Grid(byId("grid"), byId("grid-state"), jobId, { onChoice: showChoice });
+const grid = new Grid(byId("grid"), byId("grid-state"), jobId, { counts: () => JSON.parse(byId("head").dataset.counts), onChoice: showChoice });
 
 // The filter stands in the address, so that it can be sent and comes back after a reload.
 const asked = new URLSearchParams(location.search);
@@ -26,9 +27,9 @@ function applyFilter() {
   const reason = byId("reason").value, word = byId("named").value.trim().toLowerCase();
   const query = value ? { [name]: value } : {};
   if (reason && reason !== "rule:" && !value) query.review = "flagged";
-  grid.reset({ query, keeps: (item) =>
+  grid.reset({ query, keeps: reason || word ? (item) =>
     (!reason || (reason === "rule:" ? item.outputs.some((one) => one.unmet.length) : item.review_reasons.includes(reason))) &&
-    (!word || `${item.name} ${item.custom_id ?? ""} ${item.id}`.toLowerCase().includes(word)) });
+    (!word || `${item.name} ${item.custom_id ?? ""} ${item.id}`.toLowerCase().includes(word)) : null });
   history.replaceState(null, "", byId("show").value ? `?filter=${encodeURIComponent(byId("show").value)}` : location.pathname);
 }
 
@@ -99,11 +100,18 @@ function showChoice(chosen) {
 byId("chosen").addEventListener("click", (event) => {
   const what = event.target.closest("[data-many]")?.dataset.many;
   if (what === "clear") grid.clear();
-  else if (what === "shown") grid.choose(grid.shown);
+  else if (what === "shown") chooseAll();
   else if (what === "zip") download([...grid.chosen.values()]);
   else if (what === "redo") byId("redo").showModal();
   else if (what) judge([...grid.chosen.values()], what);
 });
+
+async function chooseAll() {
+  byId("chosen-count").textContent = t("grid.loading");
+  try {
+    if (!(await grid.chooseAll(MOST_CHOSEN))) notify(t("grid.chosen_most", { n: MOST_CHOSEN.toLocaleString() }));
+  } catch (error) { complain(error); showChoice(grid.chosen); }
+}
 
 const judge = (items, verdict) => each(items, (item) => call("POST", `/v1/items/${item.id}/review`, { verdict }));
 
@@ -118,7 +126,7 @@ byId("redo").addEventListener("close", async () => {
   if (byId("redo-model")?.value) wanted.model = byId("redo-model").value;
   await each([...grid.chosen.values()], (item) => call("POST", `/v1/items/${item.id}/redo`, wanted));
   // New versions tell no event of their own.
-  while (grid.shown.some((item) => item.redo?.status === "waiting")) {
+  while (grid.waiting) {
     await new Promise((resolve) => setTimeout(resolve, 1000));
     await grid.refresh();
   }

@@ -28,15 +28,15 @@ async function open(id) {
   }
 }
 
-// `NAME=VALUE` is looked up in the metadata of all jobs, any other word as the id of an image, and
-// then in what the newest jobs say.
+// A word may be an image's own id; `NAME=VALUE` is looked up in the metadata of all jobs, any other
+// word in what the newest jobs say.
 async function look(word) {
+  const { items } = word.length > 256 ? { items: [] } : await call("GET", `/v1/items?${new URLSearchParams({ custom_id: word, limit: 1 })}`);
+  if (items.length) { location.href = `/console/jobs/${items[0].job_id}/review?at=${items[0].id}`; return; }
   if (word.includes("=")) {
     const { jobs } = await call("GET", `/v1/jobs?${new URLSearchParams({ metadata: word, limit: 50 })}`);
     return tell(jobs, t(jobs.length ? "jobs.with" : "jobs.none_with", { word }));
   }
-  const { items } = await call("GET", `/v1/items?${new URLSearchParams({ custom_id: word, limit: 1 })}`);
-  if (items.length) { location.href = `/console/jobs/${items[0].job_id}/review?at=${items[0].id}`; return; }
   const found = [];
   let seen = 0;
   for await (const jobs of pages("/v1/jobs", { limit: 200 }, "jobs")) {

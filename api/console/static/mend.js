@@ -17,7 +17,7 @@ const PATIENCE_MS = 120_000;
 const board = byId("board"), canvas = byId("canvas"), over = byId("over");
 const { item: itemId, key } = byId("mend-page").dataset;
 
-let item, matte, history, view, subject, stroke = null, tool = "erase", busy = false;
+let item, matte, history, view, subject, stroke = null, tool = "erase", busy = false, stepping = 0;
 
 async function begin() {
   item = await call("GET", `/v1/items/${itemId}`);
@@ -66,7 +66,7 @@ const radius = (pressure = 1) => Math.max(0.5, (share("size") ** 2 * Math.max(ma
 const pressed = (event) => (event.pointerType === "pen" && event.pressure > 0 ? 0.3 + 0.7 * event.pressure : 1);
 
 function press(event) {
-  if (busy) return;
+  if (busy || stepping) return;
   const at = view.toPhoto(event);
   if (tool === "box" || tool === "points") return subject.press(tool, at, event.shiftKey || event.altKey);
   stroke = new Stroke(matte, { target: tool === "erase" ? 0 : 255, softness: share("softness"), strength: share("strength"), edgeAware: byId("edge-aware").checked });
@@ -76,15 +76,20 @@ function press(event) {
 function move(event) {
   if (subject.pulling) { subject.pull(view.toPhoto(event)); view.draw(); return; }
   if (!stroke) return;
-  // Between two frames a fast pointer was in more places than one.
-  for (const one of event.getCoalescedEvents?.().length ? event.getCoalescedEvents() : [event]) paint(one, view.toPhoto(one));
+  // Between two frames a fast pointer was in more places than one; those close together are one.
+  const all = event.getCoalescedEvents?.() ?? [];
+  for (const one of all.length ? all : [event]) {
+    const at = view.toPhoto(one);
+    const near = Math.hypot(at.x - stroke.last.x, at.y - stroke.last.y) < 0.1 * radius();
+    if (!near || one === all.at(-1) || all.length < 2) paint(one, at);
+  }
 }
 
 function paint(event, { x, y }) {
   const began = performance.now();
   const changed = stroke.to(x, y, radius(pressed(event)));
   if (changed) view.draw(changed);
-  view.frames.push(performance.now() - began);
+  view.spent += performance.now() - began;
 }
 
 function release() {
@@ -101,11 +106,7 @@ function cancel() {
   if (!stroke) return;
   const tiles = stroke.delta();
   stroke = null;
-  for (const [index, bytes] of tiles) {
-    const { left, top, width, height } = matte.place(index);
-    for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) matte.alpha[(top + y) * matte.width + left + x] ^= bytes[y * width + x];
-    matte.refresh(left, top, left + width, top + height);
-  }
+  for (const [index, bytes] of tiles) matte.flip(index, bytes);
   view.draw();
 }
 
@@ -123,6 +124,13 @@ function hover(event) {
   }
 }
 
+// Undo and redo; no stroke begins until they are done.
+async function step(way) {
+  if (stroke || busy) return;
+  stepping++;
+  try { await history[way](); } catch (error) { complain(error); } finally { stepping--; }
+}
+
 // Saving, and what follows.
 async function save() {
   if (busy || !history.dirty) return;
@@ -135,6 +143,7 @@ async function save() {
     await untilMade();
     await history.forget();
     await again();
+    byId("finished").scrollIntoView({ block: "nearest" });
     say("mend.saved");
   } catch (error) {
     say("");
@@ -266,8 +275,8 @@ for (const one of document.querySelectorAll("[data-ground]")) one.onclick = () =
 };
 byId("size").oninput = showScale;
 byId("ghost").oninput = () => { view.ghost = share("ghost"); view.draw(); };
-byId("undo").onclick = () => history.undo().catch(complain);
-byId("redo").onclick = () => history.redo().catch(complain);
+byId("undo").onclick = () => step("undo");
+byId("redo").onclick = () => step("redo");
 byId("save").onclick = save;
 byId("go-redo").onclick = redo;
 byId("forget-meant").onclick = () => subject.forget();
@@ -277,11 +286,11 @@ byId("fit").onclick = () => { view.fit(); showScale(); };
 byId("help").onclick = () => byId("keys").showModal();
 
 addEventListener("keydown", (event) => {
-  if (!view || document.querySelector("dialog[open]") || /^(TEXTAREA|SELECT)$/.test(event.target.tagName)) return;
+  if (!view || stroke || document.querySelector("dialog[open]") || /^(TEXTAREA|SELECT)$/.test(event.target.tagName)) return;
   const pressedKey = event.key.toLowerCase();
   const nudge = (by) => () => { byId("size").value = Number(byId("size").value) + by; showScale(); };
   const does = event.ctrlKey || event.metaKey
-    ? { z: () => (event.shiftKey ? history.redo() : history.undo()), y: () => history.redo(), s: save }[pressedKey]
+    ? { z: () => step(event.shiftKey ? "redo" : "undo"), y: () => step("redo"), s: save }[pressedKey]
     : { e: () => take("erase"), r: () => take("restore"), b: () => take("box"), p: () => take("points"), x: () => take(tool === "erase" ? "restore" : "erase"),
         "[": nudge(-4), "]": nudge(4), "+": byId("in").onclick, "=": byId("in").onclick, "-": byId("out").onclick, 0: byId("fit").onclick,
         1: () => { view.zoomTo(1); showScale(); }, 4: () => { view.zoomTo(4); showScale(); }, "?": byId("help").onclick }[pressedKey];
@@ -289,7 +298,7 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
   does();
 });
-// The tests look at the brush from outside: how long its frames took.
-window.mattingFrames = () => view.frames.slice();
+// For `tests.scale.console`: the milliseconds that each of the last frames took.
+window.mattingFrames = () => view.frames.splice(0);
 
 try { await begin(); } catch (error) { say(""); complain(error); }

@@ -138,13 +138,14 @@ async function trial(step) {
   byId("try").disabled = byId("another").disabled = true;
   try {
     const wanted = options();
+    byId("trial-result").removeAttribute("src"); // not another photo's
     byId("trial-photo").src = URL.createObjectURL(file ?? blob);
+    byId("trial").hidden = false;
     const { item, seconds } = await tryOn(file ?? blob, name, wanted);
     byId("trial-result").src = item.result;
-    byId("trial").hidden = false;
     const marks = item.review_reasons.map((one) => t(`reason.${one}`)).join(", ");
     byId("trial-text").textContent = t(marks ? "new.tried_marks" : "new.tried", { name, seconds, marks });
-  } catch (error) { complain(error); byId("trial-text").textContent = t("new.trial_ready"); }
+  } catch (error) { complain(error); byId("trial").hidden = true; byId("trial-text").textContent = t("new.trial_ready"); }
   byId("another").disabled = false;
   show();
 }

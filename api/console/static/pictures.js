@@ -10,6 +10,11 @@ export const seen = (item) => (["zip", "psd"].includes(item.result_format) ? thu
 export const matte = (item) => of(item, "matte");
 export const photo = (item) => `/v1/items/${item.id}/photo?inline=1`;
 
+// What a person calls an image: the own id, if it has one, and the file's name; in full, with the
+// columns of its list, as a title.
+export const called = (item) => [item.custom_id, item.name.split("/").at(-1)].filter(Boolean).join(" · ");
+export const calledInFull = (item) => [item.name, item.custom_id, ...Object.entries(item.labels ?? {}).map(([name, value]) => `${name}: ${value}`)].filter(Boolean).join("\n");
+
 export function load(address) {
   const image = new Image();
   image.decoding = "async";

@@ -2,7 +2,7 @@
 import { call } from "./api.js";
 import { byId, make } from "./elements.js";
 import { complain, notify } from "./notices.js";
-import { load, photo, photoThumbnail, seen } from "./pictures.js";
+import { called, calledInFull, load, photo, photoThumbnail, seen } from "./pictures.js";
 import { t } from "./texts.js";
 import { Verdicts } from "./verdicts.js";
 import { drawWhy } from "./why.js";
@@ -86,12 +86,13 @@ function show() {
   const item = items[at];
   stage.classList.remove("photo-shown");
   for (const id of ["accept", "reject", "compare", "zoom", "slide"]) if (byId(id)) byId(id).disabled = !item;
+  if (byId("mend")) byId("mend").hidden = !item;
   byId("prev").disabled = at === 0;
   byId("next").disabled = !item;
   if (byId("undo")) byId("undo").disabled = !undone.length;
   byId("at").textContent = item ? t("review.of", { n: at + 1, total: `${items.length}${ended ? "" : "+"}` }) : "";
-  byId("name").textContent = item?.name.split("/").at(-1) ?? "";
-  byId("name").title = item?.name ?? "";
+  byId("name").textContent = item ? called(item) : "";
+  byId("name").title = item ? calledInFull(item) : "";
   if (!item) {
     byId("marks").replaceChildren();
     stage.replaceChildren(over());

@@ -1,4 +1,4 @@
-// Webhooks and their deliveries.
+// Webhooks and their deliveries; API keys are made and revoked.
 import { call } from "./api.js";
 import { byId, make } from "./elements.js";
 import { ask, complain, notify } from "./notices.js";
@@ -38,6 +38,36 @@ byId("add-webhook")?.addEventListener("submit", async (event) => {
     byId("secret").textContent = t("system.secret", { secret: made.secret });
     byId("address").value = "";
     await show();
+  } catch (error) { complain(error); }
+});
+
+// A new key's secret is shown once, outside of the list that is loaded again.
+byId("new-key")?.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const form = event.target, value = (name) => form.elements[name].value.trim();
+  const wanted = { name: value("name"), scopes: value("scopes").split(" ") };
+  for (const name of ["images_per_month", "requests_per_min"]) if (value(name)) wanted[name] = Number(value(name));
+  if (value("source")) wanted.sources = [value("source")];
+  try {
+    const made = await call("POST", "/v1/keys", wanted);
+    byId("new-secret").hidden = false;
+    byId("new-secret").replaceChildren(t("system.key_secret", { name: made.name }), " ", make("code", {}, made.key), " ",
+      make("button", { type: "button", onclick: () => navigator.clipboard.writeText(made.key).then(() => notify(t("system.copied")), () => getSelection().selectAllChildren(byId("new-secret").querySelector("code"))) }, t("system.copy")));
+    form.reset();
+    form.closest("details").open = false;
+    byId("new-secret").scrollIntoView({ block: "nearest" });
+    htmx.trigger("#keys", "refresh");
+  } catch (error) { complain(error); }
+});
+
+byId("keys")?.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-revoke]");
+  if (!button) return;
+  const { revoke, name, own } = button.dataset;
+  if (!(await ask(t(own === "yes" ? "system.sure_revoke_own" : "system.sure_revoke", { name }), t("system.yes_revoke")))) return;
+  try {
+    await call("POST", `/v1/keys/${revoke}/revoke`);
+    htmx.trigger("#keys", "refresh");
   } catch (error) { complain(error); }
 });
 

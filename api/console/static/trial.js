@@ -7,8 +7,8 @@ const PATIENCE_MS = 60_000;
 const LAST = "matting.trial";
 
 export async function forgetTrial() {
-  const last = sessionStorage.getItem(LAST);
-  sessionStorage.removeItem(LAST);
+  const last = localStorage.getItem(LAST); // also of a tab that was closed
+  localStorage.removeItem(LAST);
   if (last) await call("DELETE", `/v1/jobs/${last}`).catch(() => {}); // retention removes it else
 }
 
@@ -18,7 +18,7 @@ export async function tryOn(blob, name, options) {
   const { uploads: [place] } = await call("POST", "/v1/uploads", { count: 1 });
   await put(place.url, blob, () => {});
   const job = await call("POST", "/v1/jobs", { source: { uploads: [{ upload: place.upload, name }] }, options, priority: 9, metadata: { trial: name } });
-  sessionStorage.setItem(LAST, job.id);
+  localStorage.setItem(LAST, job.id);
   while (performance.now() - began < PATIENCE_MS) {
     const { items: [item] } = await call("GET", `/v1/jobs/${job.id}/items?limit=1`);
     if (item.status === "succeeded") return { item, seconds: ((performance.now() - began) / 1000).toFixed(1) };

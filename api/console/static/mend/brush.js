@@ -1,75 +1,104 @@
-// A stroke of the brush: stamps along the pointer's way. A pixel gets the most that one stamp of the
-// stroke gives, so that going over a place twice within a stroke changes nothing more.
-const EDGE_SIDE = 112; // of the patch in which the edge-aware brush looks for edges
+// A stroke of the brush: pieces along the pointer's way. A pixel gets the most that the stroke gives
+// anywhere, so that going over a place twice within a stroke changes nothing more.
+
+const EDGE_SIDE = 80; // of the patch in which the edge-aware brush looks for edges
 const EDGE_REACH = 48; // how much colour a path may change before it counts as across an edge
 
 export class Stroke {
-  // `target`: 0 erases, 255 restores. `softness`, `strength`: 0..1. `radius` in pixels of the photo.
+  // `target`: 0 erases, 255 restores. `softness`, `strength`: 0..1.
   constructor(matte, { target, softness, strength, edgeAware }) {
     Object.assign(this, { matte, target, softness, strength, edgeAware, before: new Map(), cover: new Map(), last: null });
   }
 
-  // Goes on to a place; the rectangle that changed, or null.
+  // Goes on to a place, with a radius in pixels of the photo; the rectangle that changed, or null.
   to(x, y, radius) {
-    const from = this.last ?? { x, y, radius };
-    const length = Math.hypot(x - from.x, y - from.y);
-    const steps = Math.max(1, Math.ceil(length / Math.max(1, radius * (this.edgeAware ? 0.5 : 0.2))));
-    let changed = null;
-    for (let step = this.last ? 1 : 0; step <= steps; step++) {
+    const start = this.last ?? { x, y, radius }, end = { x, y, radius };
+    const length = Math.hypot(x - start.x, y - start.y);
+    // A piece is not much longer than the brush is wide, so little beside the way is looked at.
+    const steps = Math.max(1, Math.ceil(length / Math.max(1, 2 * radius)));
+    let changed = null, from = start;
+    for (let step = 1; step <= steps; step++) {
       const share = step / steps;
-      const one = this.#stamp(from.x + (x - from.x) * share, from.y + (y - from.y) * share, from.radius + (radius - from.radius) * share);
-      changed = united(changed, one);
-      if (length === 0) break;
+      const to = { x: start.x + (x - start.x) * share, y: start.y + (y - start.y) * share, radius: start.radius + (radius - start.radius) * share };
+      changed = united(changed, this.#piece(from, to));
+      from = to;
     }
-    this.last = { x, y, radius };
-    if (changed) this.matte.refresh(...changed);
+    this.last = end;
     return changed;
   }
 
-  #stamp(x, y, radius) {
-    const { matte } = this;
-    const left = Math.max(0, Math.floor(x - radius)), top = Math.max(0, Math.floor(y - radius));
-    const right = Math.min(matte.width, Math.ceil(x + radius) + 1), bottom = Math.min(matte.height, Math.ceil(y + radius) + 1);
-    if (left >= right || top >= bottom) return null;
-    for (const index of matte.touched(left, top, right, bottom)) this.#remember(index);
-    const hard = radius * (1 - this.softness), fade = Math.max(radius - hard, 0.75);
-    const allowed = this.edgeAware ? reachable(matte, x, y, radius) : null;
-    for (let py = top; py < bottom; py++) {
-      for (let px = left; px < right; px++) {
-        const far = Math.hypot(px + 0.5 - x, py + 0.5 - y);
-        if (far >= hard + fade) continue;
-        let share = far <= hard ? 1 : 1 - (far - hard) / fade;
-        if (share < 1) share = share * share * (3 - 2 * share);
-        if (allowed) share *= allowed(px, py);
-        const give = Math.round(share * this.strength * 255);
-        if (give) this.#give(px, py, give);
+  // Covers what is near the line from `a` to `b`: its distance, less the hard part, fades smoothly.
+  #piece(a, b) {
+    const { matte, softness, target } = this;
+    const most = Math.round(this.strength * 255);
+    const far = Math.max(a.radius, b.radius), edge = far + 0.75;
+    const left = Math.max(0, Math.floor(Math.min(a.x, b.x) - edge)), top = Math.max(0, Math.floor(Math.min(a.y, b.y) - edge));
+    const right = Math.min(matte.width, Math.ceil(Math.max(a.x, b.x) + edge) + 1), bottom = Math.min(matte.height, Math.ceil(Math.max(a.y, b.y) + edge) + 1);
+    if (left >= right || top >= bottom || !most) return null;
+    const dx = b.x - a.x, dy = b.y - a.y, dr = b.radius - a.radius, length2 = dx * dx + dy * dy;
+    const inverse = length2 > 0 ? 1 / length2 : 0;
+    const [ax, ay, ar] = [a.x, a.y, a.radius], { alpha } = matte;
+    let changed = null;
+    const allowed = this.edgeAware ? reachable(matte, a, b, left, top, right, bottom) : null;
+    const perPixel = allowed ? 1 / allowed.step : 0;
+    for (const index of matte.touched(left, top, right, bottom)) {
+      const place = matte.place(index), { before, cover } = this.#remembered(index);
+      const x0 = Math.max(left, place.left), x1 = Math.min(right, place.left + place.width);
+      const y0 = Math.max(top, place.top), y1 = Math.min(bottom, place.top + place.height);
+      let [lo, hi, upper, lower] = [x1, x0, y1, y0];
+      for (let y = y0; y < y1; y++) {
+        const row = (y - place.top) * place.width - place.left, out = y * matte.width;
+        const py = y + 0.5 - ay, along = py * dy;
+        const cells = allowed ? Math.min(Math.floor((y + 0.5 - top) / allowed.step), allowed.rows - 1) * allowed.columns : 0;
+        for (let x = x0; x < x1; x++) {
+          const at = row + x;
+          let limit = most; // what the place can get
+          if (allowed) {
+            const column = ((x + 0.5 - left) * perPixel) | 0;
+            limit = (most * allowed.reach[cells + (column < allowed.columns ? column : allowed.columns - 1)] / 255 + 0.5) | 0;
+          }
+          if (cover[at] >= limit) continue;
+          const px = x + 0.5 - ax;
+          let t = (px * dx + along) * inverse;
+          t = t < 0 ? 0 : t > 1 ? 1 : t;
+          const ex = px - t * dx, ey = py - t * dy, d2 = ex * ex + ey * ey;
+          const radius = ar + t * dr, hard = radius * (1 - softness), fade = radius - hard > 0.75 ? radius - hard : 0.75;
+          if (d2 >= (hard + fade) * (hard + fade)) continue;
+          let give = limit;
+          if (d2 > hard * hard) {
+            const share = 1 - (Math.sqrt(d2) - hard) / fade;
+            give = (limit * share * share * (3 - 2 * share) + 0.5) | 0;
+          }
+          if (cover[at] >= give) continue;
+          cover[at] = give;
+          const was = before[at];
+          alpha[out + x] = (was + (target - was) * give / 255 + 0.5) | 0;
+          if (x < lo) lo = x;
+          if (x >= hi) hi = x + 1;
+          if (y < upper) upper = y;
+          lower = y + 1;
+        }
       }
+      if (lo >= hi) continue;
+      matte.touch(index, lo, upper, hi, lower);
+      changed = united(changed, [lo, upper, hi, lower]);
     }
-    return [left, top, right, bottom];
+    return changed;
   }
 
-  #remember(index) {
-    if (this.before.has(index)) return;
-    const { left, top, width, height } = this.matte.place(index);
-    const copy = new Uint8Array(width * height);
-    for (let y = 0; y < height; y++) {
-      const row = (top + y) * this.matte.width + left;
-      copy.set(this.matte.alpha.subarray(row, row + width), y * width);
+  #remembered(index) {
+    let before = this.before.get(index);
+    if (!before) {
+      const { left, top, width, height } = this.matte.place(index);
+      before = new Uint8Array(width * height);
+      for (let y = 0; y < height; y++) {
+        const row = (top + y) * this.matte.width + left;
+        before.set(this.matte.alpha.subarray(row, row + width), y * width);
+      }
+      this.before.set(index, before);
+      this.cover.set(index, new Uint8Array(width * height));
     }
-    this.before.set(index, copy);
-    this.cover.set(index, new Uint8Array(width * height));
-  }
-
-  #give(x, y, give) {
-    const { matte } = this;
-    const index = Math.floor(y / 512) * matte.columns + Math.floor(x / 512);
-    const width = Math.min(512, matte.width - (x - (x % 512)));
-    const at = (y % 512) * width + (x % 512);
-    const cover = this.cover.get(index);
-    if (cover[at] >= give) return;
-    cover[at] = give;
-    const before = this.before.get(index)[at];
-    matte.alpha[y * matte.width + x] = Math.round(before + (this.target - before) * give / 255);
+    return { before, cover: this.cover.get(index) };
   }
 
   // What the stroke changed: for each tile its bytes before and after, exclusive-or.
@@ -88,39 +117,41 @@ export class Stroke {
   }
 }
 
-// How far each pixel of a stamp can be reached from its centre without crossing an edge: a geodesic
-// distance by raster scans (Toivanen 1996; Criminisi et al. 2008) over the photo's colours.
-function reachable(matte, x, y, radius) {
-  const side = Math.min(EDGE_SIDE, Math.max(8, Math.ceil(2 * radius)));
-  const step = (2 * radius) / side, left = x - radius, top = y - radius;
-  const red = new Float32Array(side * side), green = new Float32Array(side * side), blue = new Float32Array(side * side);
-  for (let v = 0; v < side; v++) for (let u = 0; u < side; u++) {
-    [red[v * side + u], green[v * side + u], blue[v * side + u]] = matte.colour(left + (u + 0.5) * step, top + (v + 0.5) * step);
+// How far each place of a rectangle can be reached from the line from `a` to `b` without crossing an
+// edge, 0..255: a geodesic distance by raster scans (Toivanen 1996; Criminisi et al. 2008) over the
+// photo's colours.
+function reachable(matte, a, b, left, top, right, bottom) {
+  const { columns, rows, step, data } = matte.sample(left, top, right, bottom, EDGE_SIDE);
+  const cost = new Int32Array(columns * rows).fill(1e9);
+  const cell = (value, count) => Math.min(Math.max(Math.floor(value / step), 0), count - 1);
+  const steps = Math.ceil(Math.hypot(b.x - a.x, b.y - a.y) / step) || 1;
+  for (let at = 0; at <= steps; at++) {
+    const x = a.x + (b.x - a.x) * at / steps - left, y = a.y + (b.y - a.y) * at / steps - top;
+    cost[cell(y, rows) * columns + cell(x, columns)] = 0;
   }
-  const far = new Float32Array(side * side).fill(1e9);
-  const middle = side >> 1;
-  for (const v of [middle - 1, middle]) for (const u of [middle - 1, middle]) far[v * side + u] = 0;
   const from = (to, at) => {
-    const cost = far[at] + Math.abs(red[to] - red[at]) + Math.abs(green[to] - green[at]) + Math.abs(blue[to] - blue[at]);
-    if (cost < far[to]) far[to] = cost;
+    const one = 4 * to, other = 4 * at;
+    const sum = cost[at] + Math.abs(data[one] - data[other]) + Math.abs(data[one + 1] - data[other + 1]) + Math.abs(data[one + 2] - data[other + 2]);
+    if (sum < cost[to]) cost[to] = sum;
   };
   for (let scan = 0; scan < 2; scan++) {
-    for (let v = 0; v < side; v++) for (let u = 0; u < side; u++) {
-      const at = v * side + u;
+    for (let v = 0; v < rows; v++) for (let u = 0; u < columns; u++) {
+      const at = v * columns + u;
       if (u) from(at, at - 1);
-      if (v) { from(at, at - side); if (u) from(at, at - side - 1); if (u < side - 1) from(at, at - side + 1); }
+      if (v) { from(at, at - columns); if (u) from(at, at - columns - 1); if (u < columns - 1) from(at, at - columns + 1); }
     }
-    for (let v = side - 1; v >= 0; v--) for (let u = side - 1; u >= 0; u--) {
-      const at = v * side + u;
-      if (u < side - 1) from(at, at + 1);
-      if (v < side - 1) { from(at, at + side); if (u < side - 1) from(at, at + side + 1); if (u) from(at, at + side - 1); }
+    for (let v = rows - 1; v >= 0; v--) for (let u = columns - 1; u >= 0; u--) {
+      const at = v * columns + u;
+      if (u < columns - 1) from(at, at + 1);
+      if (v < rows - 1) { from(at, at + columns); if (u < columns - 1) from(at, at + columns + 1); if (u) from(at, at + columns - 1); }
     }
   }
-  return (px, py) => {
-    const u = Math.min(Math.max(Math.floor((px + 0.5 - left) / step), 0), side - 1), v = Math.min(Math.max(Math.floor((py + 0.5 - top) / step), 0), side - 1);
-    const share = 2 - far[v * side + u] / EDGE_REACH;
-    return share >= 1 ? 1 : share <= 0 ? 0 : share;
-  };
+  const reach = new Uint8Array(columns * rows);
+  for (let at = 0; at < reach.length; at++) {
+    const share = 2 - cost[at] / EDGE_REACH;
+    reach[at] = share >= 1 ? 255 : share <= 0 ? 0 : Math.round(255 * share);
+  }
+  return { columns, rows, step, reach };
 }
 
 export function united(one, other) {

@@ -34,7 +34,7 @@ export class History {
   async takeMine() {
     this.matte.alpha.set(await unsqueezed(this.stored.base));
     await this.#replay(Math.min(this.stored.at, this.steps.length));
-    this.matte.tiles.fill(undefined);
+    this.matte.forgetTiles();
     this.started = true;
     await this.#keepHead(this.stored.base);
     this.changed();
@@ -52,7 +52,7 @@ export class History {
         // The matte as it was before the first stroke, for the case that another one is stored meanwhile.
         this.started = true;
         const before = this.matte.alpha.slice();
-        for (const [index, bytes] of tiles) exclusiveOr(this.matte, before, index, bytes);
+        for (const [index, bytes] of tiles) this.matte.flip(index, bytes, before);
         this.base = await squeezed(before);
       }
       const step = await Promise.all(tiles.map(async ([index, bytes]) => [index, await squeezed(bytes)]));
@@ -80,11 +80,7 @@ export class History {
   }
 
   async #apply(step) {
-    for (const [index, bytes] of step) {
-      exclusiveOr(this.matte, this.matte.alpha, index, await unsqueezed(bytes));
-      const { left, top, width, height } = this.matte.place(index);
-      this.matte.refresh(left, top, left + width, top + height);
-    }
+    for (const [index, bytes] of step) this.matte.flip(index, await unsqueezed(bytes));
   }
 
   async #keepHead(base = this.base ?? this.stored?.base) {
@@ -102,13 +98,5 @@ export class History {
   #inTurn(job) {
     this.work = this.work.then(job);
     return this.work;
-  }
-}
-
-function exclusiveOr(matte, alpha, index, bytes) {
-  const { left, top, width, height } = matte.place(index);
-  for (let y = 0; y < height; y++) {
-    const row = (top + y) * matte.width + left;
-    for (let x = 0; x < width; x++) alpha[row + x] ^= bytes[y * width + x];
   }
 }

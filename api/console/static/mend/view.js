@@ -1,9 +1,11 @@
 // Shows a matte on a canvas: zoom from the whole photo to 400 %, panning, and what is drawn over it.
+import { Matte } from "./matte.js";
+
 const MOST = 4; // screen pixels for a pixel of the photo
 
 export class View {
   constructor(canvas, matte) {
-    Object.assign(this, { canvas, matte, context: canvas.getContext("2d"), scale: 1, left: 0, top: 0, ghost: 0.3, mark: null, cursor: null, frames: [] });
+    Object.assign(this, { canvas, matte, context: canvas.getContext("2d"), scale: 1, left: 0, top: 0, ghost: 0.3, mark: null, cursor: null, frames: [], spent: 0 });
     new ResizeObserver(() => this.#resize()).observe(canvas);
     this.#resize(true);
   }
@@ -58,6 +60,8 @@ export class View {
   #draw(due) {
     const { context, matte, scale, left, top, canvas } = this;
     const began = performance.now();
+    const level = Matte.levelFor(scale), size = 2 ** level;
+    matte.freshen(level);
     context.save();
     context.imageSmoothingEnabled = scale < 2;
     let [x0, y0, x1, y1] = [0, 0, canvas.width, canvas.height];
@@ -74,7 +78,7 @@ export class View {
       if (this.ghost) {
         const [a, b] = [Math.floor(from[0]), Math.floor(from[1])], [c, d] = [Math.min(matte.width, Math.ceil(from[2])), Math.min(matte.height, Math.ceil(from[3]))];
         context.globalAlpha = this.ghost;
-        context.drawImage(matte.photo, a, b, c - a, d - b, left + a * scale, top + b * scale, (c - a) * scale, (d - b) * scale);
+        context.drawImage(matte.photoAt(level), a / size, b / size, (c - a) / size, (d - b) / size, left + a * scale, top + b * scale, (c - a) * scale, (d - b) * scale);
         context.globalAlpha = 1;
       }
       for (const index of matte.touched(...from)) {
@@ -82,13 +86,14 @@ export class View {
         // Whole pixels of the screen, so that no seam shows between tiles.
         const x = Math.round(left + place.left * scale), y = Math.round(top + place.top * scale);
         const right = Math.round(left + (place.left + place.width) * scale), bottom = Math.round(top + (place.top + place.height) * scale);
-        context.drawImage(matte.tile(index).canvas, x, y, right - x, bottom - y);
+        context.drawImage(matte.tile(index, level).canvas, 0, 0, place.width / size, place.height / size, x, y, right - x, bottom - y);
       }
     }
     if (this.mark) this.mark(context, (x, y) => [left + x * scale, top + y * scale]);
     context.restore();
-    this.frames.push(performance.now() - began);
-    if (this.frames.length > 120) this.frames.shift();
+    this.frames.push(this.spent + performance.now() - began);
+    this.spent = 0;
+    if (this.frames.length > 1000) this.frames.shift();
   }
 }
 
