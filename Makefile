@@ -59,8 +59,9 @@ $(VENV)/.ops: $(VENV)/.dev
 
 deploy-check: $(VENV)/.ops ## check containers, manifests and scripts: hadolint, shellcheck, kustomize, schemas
 	@$(BIN)/hadolint deploy/docker/Dockerfile deploy/docker/Dockerfile.gpu
-	@$(BIN)/shellcheck .ci/run
-	@$(BIN)/python -m pytest -q tests/unit/test_compose.py tests/unit/test_kubernetes.py
+	@$(BIN)/shellcheck .ci/run deploy/backup/backup.sh
+	@$(BIN)/zizmor --offline --quiet .github/workflows
+	@$(BIN)/python -m pytest -q tests/unit/test_compose.py tests/unit/test_kubernetes.py tests/unit/test_release.py
 
 images-check: $(VENV)/.dev ## run each Dockerfile's install steps and processes, without Docker (minutes)
 	@$(BIN)/python -m tests.images

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shared.errors import HiddenFileError, NotAnImageError
+from shared.errors import HiddenFileError
 from shared.photo_kinds import HEAD_BYTES, PHOTO_ENDINGS, photo_kind, refusal
 from shared.photo_names import is_hidden, is_never_a_photo
 
@@ -96,8 +96,7 @@ def _reason_to_leave_out(file: Path) -> str | None:
         return f"The file can't be read: {error.strerror}"
     if photo_kind(head) or file.suffix.lower() in PHOTO_ENDINGS:
         return None
-    found = refusal(head)
-    return found.detail if isinstance(found, NotAnImageError) else found.message
+    return refusal(head).detail
 
 
 def _not_unicode(name: str) -> bool:

@@ -13,18 +13,13 @@ from pydantic import ConfigDict, Field, model_validator
 
 from shared.marketplaces import Market
 from shared.presets import PRESETS, Preset
-from shared.rendition import (
+from shared.rendition import ColourProfile, ExifField, Foreground, Format, Output, Rendition
+from shared.rendition_values import (
     Background,
     BackgroundImage,
-    ColourProfile,
-    ExifField,
-    Foreground,
-    Format,
     HexColour,
     LinearGradient,
     NameTemplate,
-    Output,
-    Rendition,
     Shadow,
     ShadowKind,
 )

@@ -6,7 +6,6 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -142,8 +141,7 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
 def _no_such_address(request: Request) -> JSONResponse:
     """No route has this path. A missing job or item has an error of its own."""
     path = request.url.path[:MOST_PATH_CHARS]
-    known = [route.path for route in request.app.routes if isinstance(route, APIRoute)]
-    near = get_close_matches(path, known, n=1)
+    near = get_close_matches(path, request.app.openapi()["paths"], n=1)
     hint = f". Did you mean {near[0]}?" if near else ""
     content = Problem(
         type="about:blank",

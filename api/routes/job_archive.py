@@ -224,6 +224,7 @@ def _counted(api_key_id: uuid.UUID, pieces: Iterator[bytes]) -> Iterator[bytes]:
 def _files(resources: Resources, job: Job, review: str | None) -> list[_File]:
     """The files, in the order of the source."""
     named: list[NamedItem] = []
+    usual = Options.model_validate(job.options).format.extension
     stored: list[list[tuple[str, int | None, int | None]]] = []
     after = 0
     while True:
@@ -232,7 +233,7 @@ def _files(resources: Resources, job: Job, review: str | None) -> list[_File]:
         if not items:
             break
         for item in items:
-            named.append(_named(item, job))
+            named.append(_named(item, usual))
             stored.append(_stored(item) if _is_wanted(item, review) else [])
         after = items[-1].position
     names = output_names(named)
@@ -243,11 +244,14 @@ def _files(resources: Resources, job: Job, review: str | None) -> list[_File]:
     ]
 
 
-def _named(item: Item, job: Job) -> NamedItem:
-    """The fields that decide about the names, as the client has them."""
+def _named(item: Item, usual: str) -> NamedItem:
+    """The fields that decide about the names, as the client has them. `usual`: the extension of
+    images without options of their own.
+    """
     outputs = [StoredFile(name=one["name"]) for one in item.outputs or []]  # type: ignore[typeddict-item]
-    options = Options.model_validate(item.options or job.options)
-    return NamedItem(name=item.name, result_format=options.format.extension, outputs=outputs)
+    own = item.options
+    extension = Options.model_validate(own).format.extension if own else usual
+    return NamedItem(name=item.name, result_format=extension, outputs=outputs)
 
 
 def _stored(item: Item) -> list[tuple[str, int | None, int | None]]:

@@ -15,9 +15,12 @@ from api.schemas.requests import RetryRequest
 from api.schemas.responses import JobOut, RetriedJob
 from api.submissions.intake import publish
 from api.submissions.redo import redo_rejected
+from api.submissions.restore import check_destination_of
 from shared import job_store
 from shared.database import Session
 from shared.errors import (
+    DestinationCollisionError,
+    ForbiddenDestinationError,
     ForbiddenSourceError,
     InvalidOptionsError,
     JobChangingError,
@@ -55,6 +58,8 @@ PUBLISHED_AT_ONCE = 8
 @router.post(
     "/retry",
     responses=responses(
+        DestinationCollisionError,
+        ForbiddenDestinationError,
         ForbiddenSourceError,
         InvalidOptionsError,
         JobChangingError,
@@ -86,6 +91,9 @@ def retry_job(
             "A retry changes options of rejected images only: add ?include=rejected."
         )
     failed = find_job(resources, caller, job_id).failed
+    if include is not None:
+        # before the transaction: in SQLite one cannot begin within another
+        check_destination_of(resources, caller, job_id)
     begun: list[uuid.UUID] = []
     left = 0
     with resources.database.transaction() as session:

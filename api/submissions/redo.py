@@ -57,7 +57,6 @@ def redo_rejected(
 
     Raises RequestError.
     """
-    check_destination_of(resources, caller, job_id)
     policy = _policy(resources, caller)
     of_job: list[dict[str, Any]] = []
 

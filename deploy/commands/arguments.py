@@ -19,7 +19,7 @@ from deploy.commands.options import complete_option
 from deploy.commands.progress import SHOWN_FAILURES, console
 from deploy.local_photos import LocalPhotos, find_photos
 from deploy.stack.address import find_stack
-from shared.errors import MattingError
+from shared.errors import LeftOutError, MattingError
 from shared.options import Options
 from shared.validation_words import describe_validation
 
@@ -69,7 +69,8 @@ def resolve_photos(paths: list[Path], *, but_for: Path | None = None) -> LocalPh
     for one in photos.left_out[:SHOWN_FAILURES]:
         console.print(f"[yellow]left out[/] {escape(f'{one.name}: {one.reason}')}")
     if photos.left_out:
-        console.print(f"{len(photos.left_out)} files are left out")
+        count = len(photos.left_out)
+        console.print(f"{count} files are left out. {LeftOutError.remedy}", soft_wrap=True)
     if not photos.files:
         raise typer.BadParameter(f"no photos found in {', '.join(map(str, paths))}")
     return photos

@@ -36,6 +36,8 @@ class CutOut:
     kept: list[dict[str, Any]] = field(default_factory=list)
     """Photos whose results of an earlier run are complete."""
     failed: list[dict[str, Any]] = field(default_factory=list)
+    called: str | None = None
+    """What messages call the only result; None: its path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,14 @@ def cut_out_files(
     *,
     overwrite: bool = False,
     target: Path | None = None,
+    called: str | None = None,
 ) -> CutOut:
     """Cut out photos into the folder `out`, and say of each what was written.
 
     Complete results of an earlier run are kept, its outdated ones replaced. No other file that is
     there is replaced unless `overwrite` is set, and no photo ever. `target`: the path of the only
-    photo's result. If a photo hangs in native code, the process exits, because nothing else can
-    stop that code.
+    photo's result, and `called`: what messages call it. If a photo hangs in native code, the
+    process exits, because nothing else can stop that code.
 
     Raises ResultsAmongPhotosError, and SetupError when the model can't start.
     """
@@ -76,7 +79,7 @@ def cut_out_files(
         planned = [_Planned(one.photo, one.name, [target]) for one in planned]
     _refuse_results_among_photos(planned, photos, out)
     files = WrittenFiles(out, options, settings.model, remember=target is None)
-    done = CutOut()
+    done = CutOut(called=called)
     originals = (path for path, _ in photos.files)
     with ResultFolder(out, originals, overwrite=overwrite, is_own=files.wrote) as store:
         missing = [
@@ -239,7 +242,8 @@ def _say(planned: _Planned, outcome: Outcome, placed: Sequence[Path], done: CutO
     to_check = f"  [yellow]to check:[/] {', '.join(reasons)}" if reasons else ""
     for index, path in enumerate(placed):
         note = to_check if index == 0 else ""
-        console.print(f"wrote {escape(printable(str(path)))}{note}", soft_wrap=True)
+        name = done.called or printable(str(path))
+        console.print(f"wrote {escape(name)}{note}", soft_wrap=True)
     for output in outcome.outputs:
         for rule in output.unmet:
             console.print(f"[yellow]rule[/]   {escape(f'{output.name}: {rule}')}", soft_wrap=True)

@@ -66,6 +66,7 @@ def _cut_out(
     settings: Settings,
     *,
     overwrite: bool,
+    called: str | None = None,
 ) -> CutOut:
     if not _is_file(out):
         options = check_options(wanted)
@@ -80,7 +81,9 @@ def _cut_out(
             " folder"
         )
     options = _options_for(out, wanted)
-    return cut_out_files(photos, out.parent, options, settings, overwrite=overwrite, target=out)
+    return cut_out_files(
+        photos, out.parent, options, settings, overwrite=overwrite, target=out, called=called
+    )
 
 
 def _options_for(file: Path, wanted: dict[str, Any]) -> Options:
@@ -121,7 +124,8 @@ def _pipe(
         photos = LocalPhotos([(photo, "stdin")])
         extension = check_options(wanted).format.extension
         target = out or Path(folder) / f"result.{extension}"
-        done = _cut_out(photos, target, wanted, settings, overwrite=overwrite)
+        called = "standard output" if out is None else None
+        done = _cut_out(photos, target, wanted, settings, overwrite=overwrite, called=called)
         if done.written and out is None:
             sys.stdout.buffer.write(target.read_bytes())
             sys.stdout.buffer.flush()

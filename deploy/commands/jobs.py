@@ -243,7 +243,10 @@ def retry(
         while found["rejected_left"] and found["redone"]:
             found = client.retry(job_id, include=include, options=options, model=model)
             retried, redone = retried + found["retried"], redone + found["redone"]
-    text = f"{retried:,} failed images are tried again" if retried else "0 failed images"
+    failed = found["counts"]["failed"]
+    text = f"{retried:,} failed images are tried again" if retried else f"{failed:,} failed images"
+    if failed and not retried:
+        text += ", none of which can be tried again"
     rejected = found["review"]["rejected"]
     if include is not None:
         text += f"; {redone:,} rejected images are made again"

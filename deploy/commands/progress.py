@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -23,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api.client import Item, Job, MattingClient
+from shared.errors import LeftOutError
 from shared.jobs import STAGES
 
 console = Console(stderr=True)
@@ -120,7 +122,9 @@ def print_source_facts(job: Job) -> None:
 
 
 class _FailurePrinter:
-    """Prints the failed images of a job as soon as they fail."""
+    """Prints the failed images of a job as soon as they fail. Files that a folder's submission left
+    out were printed before.
+    """
 
     def __init__(self, client: MattingClient, job_id: str) -> None:
         self._client, self._job_id = client, job_id
@@ -134,6 +138,8 @@ class _FailurePrinter:
         self._counted = count
         # Items come in the order of the source. Reading only the first page keeps each call cheap.
         for item in islice(self._client.items(self._job_id, status="failed"), 1_000):
+            if item["error"] and item["error"]["code"] == LeftOutError.code:
+                continue
             if item["id"] not in self._seen and len(self._seen) < SHOWN_FAILURES:
                 self._seen.add(item["id"])
                 print_failure(item)
@@ -186,13 +192,16 @@ def print_summary(job: Job, *, title: str) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a plain table on standard output. Ids are never broken into two lines."""
+    """Print a plain table on standard output. No cell is broken into two lines or cut short,
+    whatever its neighbours hold: people copy ids from it.
+    """
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in headings:
         table.add_column(heading, no_wrap=True)
     for row in rows:
         table.add_row(*map(escape, row))
-    Console(width=WIDE).print(table)
+    longest = [max(map(cell_len, column)) for column in zip(headings, *rows, strict=True)]
+    Console(width=sum(longest) + len(longest)).print(table)
 
 
 def _duration(seconds: float) -> str:

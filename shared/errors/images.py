@@ -53,7 +53,7 @@ class LeftOutError(ImageError):
     """The file is not a photo, so it was left out."""
 
     code = "left-out"
-    remedy = "If it should be cut out, save it as JPEG or PNG and submit it again."
+    remedy = "If it should be cut out, export it as JPEG, PNG or TIFF, and submit that."
 
 
 class TruncatedImageError(ImageError):

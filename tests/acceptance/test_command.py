@@ -212,7 +212,8 @@ def test_cutout_writes_one_named_file_and_into_a_pipe(folder: Path, tmp_path: Pa
         assert picture.mode == "L"
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.png"]
     command = f"{MATTING} cutout - --option format=webp < {photo} > {tmp_path / 'b.webp'}"
-    subprocess.run(["bash", "-c", command], check=True, timeout=240, capture_output=True)
+    piped = subprocess.run(["bash", "-c", command], check=True, timeout=240, capture_output=True)
+    assert b"wrote standard output" in piped.stderr
     with PIL.Image.open(tmp_path / "b.webp") as picture:
         assert (picture.format, picture.size) == ("WEBP", (400, 300))
     jpeg = matting("cutout", str(photo), "--out", str(tmp_path / "a.jpg"))

@@ -188,3 +188,12 @@ def test_a_query_parameter_that_does_not_exist_is_refused_by_name(
     assert answer.json()["detail"] == "Unknown query parameter `staus`. Did you mean `status`?"
     answer = http.post("/v1/jobs", json={"source": {"keys": ["a"]}, "options": {"bg": "white"}})
     assert answer.json()["detail"] == "Unknown option `bg`. Did you mean `background`?"
+    answer = http.post("/v1/jobs", files={"file": b"x"})
+    assert answer.json()["detail"] == "Unknown part `file`. Did you mean `files`?"
+
+
+def test_an_address_that_does_not_exist_is_named_with_its_neighbour(http: httpx.Client) -> None:
+    answer = http.get("/v1/job")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
+    assert answer.json()["detail"] == "There is no address /v1/job. Did you mean /v1/jobs?"
+    assert "Did you mean" not in http.get(f"/{'x' * 3_000}").json()["detail"]

@@ -191,7 +191,11 @@ def test_valkey_with_a_password_and_its_line_in_doctor(folder: Path) -> None:
 def test_a_redis_cluster_is_refused_at_start(folder: Path) -> None:
     port = free_port()
     (folder / "cluster").mkdir()
-    command = [str(VALKEY), *f"--port {port} --bind 127.0.0.1 --cluster-enabled yes".split()]
+    options = f"--port {port} --bind 127.0.0.1 --cluster-enabled yes"
+    options += (
+        f" --cluster-port {free_port()}"  # its default is 10,000 higher, which may be too high
+    )
+    command = [str(VALKEY), *options.split()]
     process = serve(folder / "cluster", "valkey-cluster", [*command, "--save", ""], port)
     try:
         settings = Settings(redis_url=f"redis://127.0.0.1:{port}/0")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deploy.commands.progress import print_table
 from deploy.commands.review import REASONS
 from deploy.commands.summary import Tally, kind_of
 from deploy.commands.written_files import RECORD, WrittenFiles
@@ -55,6 +56,14 @@ def test_every_sentence_of_the_rules_has_its_word_in_the_summary(market: Market)
 
 def test_the_terminal_review_has_words_for_every_reason() -> None:
     assert set(REASONS) == set(Reason)
+
+
+def test_a_table_cuts_no_cell_short(capsys: pytest.CaptureFixture[str]) -> None:
+    row = ["0190c8f0-0000-7000-8000-000000000000", "shoe.jpg", "a reason; " * 40, "ende"]
+    print_table(["image", "name", "why", "x"], [row, ["1", "2", "3", "\u9774"]])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(cell.strip() in lines[1] for cell in row)
 
 
 def test_only_files_that_a_run_with_the_same_options_wrote_may_be_replaced(tmp_path: Path) -> None:

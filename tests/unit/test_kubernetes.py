@@ -356,6 +356,21 @@ def test_every_component_fits_every_overlay(overlay: str, tmp_path: Path) -> Non
     assert spec["topologySpreadConstraints"]
 
 
+def test_the_overlay_for_trying_is_valid_and_complete() -> None:
+    validate = pytest.importorskip("kubernetes_validate", reason="make deploy-check installs it")
+    manifests = rendered("local")
+    for one in manifests:
+        validate.validate(one, KUBERNETES, strict=True)
+        assert one["metadata"]["namespace"] == "matting"
+    parts = named(manifests, "Deployment", "parts")["spec"]["template"]["spec"]["containers"]
+    served = {port["port"] for port in named(manifests, "Service", "parts")["spec"]["ports"]}
+    assert {port["containerPort"] for one in parts for port in one["ports"]} == served
+    compose = (ROOT / "docker-compose.yml").read_text()
+    assert {one["image"] for one in parts} <= {
+        service["image"] for service in yaml.safe_load(compose)["services"].values()
+    }, "the releases that compose runs"
+
+
 def test_a_role_takes_the_place_of_the_access_key(tmp_path: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text(
         f"resources: [{os.path.relpath(K8S / 'cpu', tmp_path)}]\n"

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.rendition import Background, BackgroundImage, LinearGradient
+from shared.rendition_values import Background, BackgroundImage, LinearGradient
 from worker.imaging.arrays import Image
 
 

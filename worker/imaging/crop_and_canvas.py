@@ -7,7 +7,8 @@ import numpy as np
 
 from shared.errors import OutputTooLargeError
 from shared.marketplaces import RULES
-from shared.rendition import Length, Rendition, Shadow, lengths
+from shared.rendition import Rendition
+from shared.rendition_values import Length, Shadow, lengths
 from worker.imaging.arrays import Box, Image
 from worker.imaging.shadow import shadow_extent
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from shared.errors import OutputTooLargeError
 from shared.options import ExtraOutput, Options, Profile, SourceAlpha
-from shared.rendition import BackgroundImage, ColourProfile, Format, Output, Rendition
+from shared.rendition import ColourProfile, Format, Output, Rendition
+from shared.rendition_values import BackgroundImage
 from shared.result_names import UNNAMED, NamedPhoto, file_name
 from worker.imaging.arrays import Box, Image
 from worker.imaging.crop_and_canvas import canvas_pixels, compute_placement, subject_box_in_result

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.rendition import Shadow, ShadowKind
+from shared.rendition_values import Shadow, ShadowKind
 from worker.imaging.arrays import Box, Image
 from worker.imaging.matte import subject_box
 
