@@ -68,7 +68,12 @@ def failures(request: Request, resources: ResourcesDep, caller: CallerDep) -> Re
             of_code.examples.append(one)
     by_count = sorted(found.values(), key=lambda one: -one.count)
     return page(
-        request, resources, "system_failures.html", failures=by_count, own=caller.api_key_id
+        request,
+        resources,
+        "system_failures.html",
+        failures=by_count,
+        most=FAILURES,
+        own=caller.api_key_id,
     )
 
 

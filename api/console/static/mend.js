@@ -182,7 +182,8 @@ async function redo() {
     await history.forget();
     subject.forget();
     await again();
-    say("mend.ready");
+    byId("finished").scrollIntoView({ block: "nearest" });
+    say("mend.redone");
   } catch (error) { say(""); complain(error); }
   setFree();
 }

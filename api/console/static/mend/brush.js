@@ -40,7 +40,9 @@ export class Stroke {
     const [ax, ay, ar] = [a.x, a.y, a.radius], { alpha } = matte;
     let changed = null;
     const allowed = this.edgeAware ? reachable(matte, a, b, left, top, right, bottom) : null;
-    const perPixel = allowed ? 1 / allowed.step : 0;
+    // What a place can get at most, and in which column of that table a pixel is.
+    const limits = allowed?.reach.map((share) => Math.round(most * share / 255));
+    const columnOf = allowed && Uint16Array.from({ length: right - left }, (_, x) => Math.min(Math.floor((x + 0.5) / allowed.step), allowed.columns - 1));
     for (const index of matte.touched(left, top, right, bottom)) {
       const place = matte.place(index), { before, cover } = this.#remembered(index);
       const x0 = Math.max(left, place.left), x1 = Math.min(right, place.left + place.width);
@@ -52,11 +54,7 @@ export class Stroke {
         const cells = allowed ? Math.min(Math.floor((y + 0.5 - top) / allowed.step), allowed.rows - 1) * allowed.columns : 0;
         for (let x = x0; x < x1; x++) {
           const at = row + x;
-          let limit = most; // what the place can get
-          if (allowed) {
-            const column = ((x + 0.5 - left) * perPixel) | 0;
-            limit = (most * allowed.reach[cells + (column < allowed.columns ? column : allowed.columns - 1)] / 255 + 0.5) | 0;
-          }
+          const limit = limits ? limits[cells + columnOf[x - left]] : most;
           if (cover[at] >= limit) continue;
           const px = x + 0.5 - ax;
           let t = (px * dx + along) * inverse;
