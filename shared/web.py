@@ -40,9 +40,9 @@ AGENT = "matting/1 (+image fetch)"
 
 MAX_PORT = 65_535
 
-MAX_HEAD_BYTES = 128 * 1024
-"""Bytes of a server before its headers are complete; httpx would read interim responses (100
-Continue) without end, at the cost of one core.
+MAX_HEAD_BYTES, HEAD_READ_BYTES = 32 * 1024, 8 * 1024
+"""Bytes of a server before its headers are complete, and how many of them are read at a time.
+httpx would read interim responses (100 Continue) without end, at the cost of one core.
 """
 
 FREE_PIECES, MIN_PIECE_BYTES = 1_000, 64
@@ -187,13 +187,16 @@ class _DeadlineCutter:
         elif event == "http11.receive_response_headers.complete":
             self._head_bytes = None
 
-    def _read(self, read: Callable[..., bytes], *given: Any, **named: Any) -> bytes:
+    def _read(
+        self, read: Callable[..., bytes], max_bytes: int, timeout: float | None = None
+    ) -> bytes:
         """Read from the connection. Raises httpx.ReadError."""
-        data = read(*given, **named)
-        if self._head_bytes is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                raise httpx.ReadError("The headers do not end")
+        if self._head_bytes is None:
+            return read(max_bytes, timeout)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise httpx.ReadError("The headers do not end")
+        data = read(min(max_bytes, HEAD_READ_BYTES), timeout)
+        self._head_bytes += len(data)
         return data
 
     def _cut(self) -> None:

@@ -21,7 +21,7 @@ MAX_HEADERS = 100
 else is served.
 """
 
-FREE_PIECES, MIN_PIECE_BYTES = 500, 64
+FREE_PIECES, MIN_PIECE_BYTES = 200, 32
 """A body that comes in more pieces has at least so many bytes a piece."""
 
 HEADERS_END = re.compile(rb"\n\r?\n")

@@ -225,7 +225,7 @@ def test_wrong_options_are_named_before_anything_is_sent(tmp_path: Path) -> None
     (tmp_path / "x.jpg").write_bytes(b"")
     for option, words in (
         ("bg=white", "Unknown option `bg`. Did you mean `background`?"),
-        ("format=gif", '`format` "gif" is not one of png, webp, jpeg, avif or zip.'),
+        ("format=gif", '`format` "gif" is not one of png, webp, jpeg, avif, zip or psd.'),
     ):
         for command in (("submit",), ("cutout", "--out", "o")):
             done = matting(*command, "x.jpg", "--option", option, cwd=tmp_path)

@@ -75,7 +75,7 @@ def python_snippets(page: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, stack: Stack, bucket: Storage) -> Path:
     """The folder in which the commands run, with the photos that they name."""
     place = tmp_path_factory.mktemp("docs")
     (place / "matting-data").symlink_to(stack.data)
@@ -88,6 +88,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> Path:
     with closing(Storage(stack.settings)) as storage:
         for key in ("shop/shoe.jpg", "catalogue/shoe.jpg"):
             storage.put(key, (place / "shoe.jpg").read_bytes(), "image/jpeg")
+    bucket.put("inbox/shoe.jpg", (place / "shoe.jpg").read_bytes(), "image/jpeg")
     (place / "products.csv").write_text("key,sku\nshop/shoe.jpg,RED-40\n")
     for folder in ("images", "alphas"):
         (place / "pairs" / folder).mkdir(parents=True)

@@ -60,10 +60,10 @@ def submit(system: System, keys: Sequence[str]) -> uuid.UUID:
 
 
 def settled(system: System, job_id: uuid.UUID) -> tuple[int, bool]:
-    """How many images are settled, and whether the job has ended."""
+    """How many images are settled, and whether the job has ended, with all pages of its change."""
     with system.database.transaction() as session:
         job = session.get_one(Job, job_id)
-        over = job.status in ENDED and not job.running
+        over = job.status in ENDED and not job.running and job.pending_change is None
         return job.succeeded + job.failed + job.cancelled, over
 
 

@@ -48,7 +48,7 @@ def test_given_options_override_the_preset() -> None:
         {"crop": True, "position": "original"},
         {"name": "../{stem}"},
         {"name": "/{stem}"},
-        {"name": "{user}"},
+        {"name": "{user.password}"},
         {"name": "{stem"},
         {"roi": [0.5, 0, 0.4, 1]},
         {"extra_outputs": [{"format": "png"}]},

@@ -23,7 +23,7 @@ def said(model: type[BaseModel], value: Any) -> str:
         ({"bg": "white"}, "Unknown option `bg`. Did you mean `background`?"),
         ({"fromat": "png"}, "Unknown option `fromat`. Did you mean `format`?"),
         ({"size": "800x800"}, "Unknown option `size`. Did you mean `canvas`?"),
-        ({"format": "gif"}, '`format` "gif" is not one of png, webp, jpeg, avif or zip.'),
+        ({"format": "gif"}, '`format` "gif" is not one of png, webp, jpeg, avif, zip or psd.'),
         ({"quality": 300}, "`quality` 300 must be at most 100."),
         ({"quality": 9.5}, "`quality` 9.5 must be a whole number."),
         ({"crop": "maybe"}, '`crop` "maybe" must be true or false.'),
