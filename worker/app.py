@@ -174,8 +174,7 @@ def _open(**_: Any) -> None:
         task.batches_in_flight = settings.batches_in_flight
         task.url_queues, task.url_places = tuple(_url_queues), settings.url_threads
         task.watchdog = watchdog
-        probes.state = "warm"
-        PREDICTOR_WARM.set(1)
+        signals.worker_ready.connect(lambda **_: _ready(probes), weak=False)
         signals.worker_shutting_down.connect(
             lambda **_: _stopping(heartbeat, storage_breaker, probes), weak=False
         )
@@ -211,6 +210,15 @@ def _end_stuck(runner: BatchRunner, item_id: str | None, stage: str, limit_s: fl
         # Not recorded: the lease of the image expires, and it is processed again as a suspect.
         log.error("poisonous-image-not-recorded", item=item_id, detail=away.detail)
     os._exit(os.EX_SOFTWARE)
+
+
+def _ready(probes: Probes) -> None:
+    """Report the worker as ready: it receives messages, and SIGTERM ends it after its batches.
+    Called again whenever Celery has connected anew.
+    """
+    if probes.state == "warming":
+        probes.state = "warm"
+        PREDICTOR_WARM.set(1)
 
 
 def _stopping(heartbeat: Heartbeat, storage_breaker: CircuitBreaker, probes: Probes) -> None:

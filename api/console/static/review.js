@@ -189,9 +189,11 @@ function toggle(button, name, on = !stage.classList.contains(name)) {
   return on;
 }
 
-function slide() {
-  const { shown, before } = sights.get(items[at]?.id) ?? {};
+async function slide() {
+  const item = items[at], { shown, before } = sights.get(item?.id) ?? {};
   if (!shown) return;
+  await Promise.allSettled([shown.decode(), before.decode()]); // their sizes are known from then on
+  if (items[at] !== item) return;
   const same = Math.abs(shown.naturalWidth / shown.naturalHeight - before.naturalWidth / before.naturalHeight) < 0.01;
   if (!same && !stage.classList.contains("sliding")) return notify(t("review.no_slider"));
   byId("slider").hidden = !toggle("slide", "sliding");
