@@ -149,6 +149,8 @@ class Item(NamedItem):
 
     id: str
     job_id: str
+    position: int
+    """Its place in the source, from 1."""
     source: str
     custom_id: str | None
     labels: dict[str, Any] | None

@@ -41,6 +41,9 @@ PAGES = (
     "docs/console.md",
     "docs/formats.md",
     "docs/clients.md",
+    "docs/edge.md",
+    "docs/fleet.md",
+    "docs/environments.md",
 )
 BIN = Path(sys.executable).parent
 
@@ -307,5 +310,7 @@ def test_the_manifest_is_taken(stack: Stack, place: Path) -> None:
 
 
 def test_every_fence_is_known() -> None:
-    known = {"", "sh", "python"}
+    known = {"", "sh", "python", "json"}
     assert {language for page in PAGES for language, _ in fences(page)} <= known
+    for text in [text for page in PAGES for language, text in fences(page) if language == "json"]:
+        assert json.loads(text)

@@ -189,7 +189,7 @@ def test_a_job_takes_the_names_that_clients_write(
     unknown = Sent([*sent.parts, (disposition('name="photo"; filename="b.jpg"'), PHOTO)])
     refused = send(host, "/v1/jobs", unknown, jpeg)
     assert refused.status_code == 400
-    assert "'photo'" in refused.json()["detail"], "no file is left out in silence"
+    assert "`photo`" in refused.json()["detail"], "no file is left out in silence"
 
 
 def test_limits_are_told_with_the_headers_that_clients_wait_by(

@@ -24,7 +24,7 @@ QUICK = {
     "MATTING_LEASE_S": "3",
     "MATTING_HEARTBEAT_S": "0.5",
     "MATTING_RECONCILE_S": "0.3",
-    "MATTING_IMAGE_TIMEOUT_S": "2",
+    "MATTING_IMAGE_TIMEOUT_S": "5",
     "MATTING_MAX_ATTEMPTS": "3",
     "MATTING_REUSE_RESULTS": "false",
     "MATTING_FAILURE_SHARE": "1",
@@ -67,7 +67,7 @@ def codes(client: MattingClient, job_id: str) -> dict[str, str]:
 def deaths(stack: Stack) -> int:
     """How many workers crashed or ended themselves, by their logs. SIGTERM is no death."""
     logs = [path.read_text(errors="replace") for path in stack.logs.glob("worker-*.log")]
-    marks = ("`Segmentation fault` is detected", "`Process abort signal` is", "image-stuck")
+    marks = ("Fatal Python error: ", "image-stuck")  # faulthandler's, and the watchdog's
     return sum(log.count(mark) for log in logs for mark in marks)
 
 

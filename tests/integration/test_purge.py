@@ -57,7 +57,9 @@ def test_a_customer_is_removed_and_the_report_says_so(
     tenants: dict[str, tuple[uuid.UUID, uuid.UUID]],
     settings: Settings,
     storage: Storage,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("api.background.sweeper.SWEEP_EVERY_S", 0.2)
     key_id, job_id = tenants["leaves"]
     database = Database(settings.database_url, process="tests")
     sweeper = Sweeper(database, storage, settings)

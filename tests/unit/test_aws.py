@@ -7,6 +7,7 @@ import inspect
 import io
 import json
 import os
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -321,3 +322,10 @@ def test_the_embedded_stack_keeps_its_own_keys(
     assert storage.credentials_source == "explicit"
     assert storage.public_url.endswith(":2")
     assert stack.settings.s3_encryption is None
+
+
+def test_the_settings_that_the_page_sets_exist() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "aws.md").read_text()
+    named = set(re.findall(r"MATTING_[A-Z0-9_]+", page))
+    assert len(named) >= 5
+    assert named <= {f"MATTING_{name.upper()}" for name in Settings.model_fields}
