@@ -24,8 +24,10 @@ CHILD = r"""
 import http.server, os, signal, sys, time
 port, device = int(os.environ["MATTING_WORKER_METRICS_PORT"]), os.environ["MATTING_DEVICE"]
 assert os.environ["MATTING_DEVICES"] == ""
+def say(words):  # in one write, because two processes share the log
+    os.write(1, f"{words} {device}\n".encode())
 def stop(*_):
-    print("finished its batch", device, flush=True)
+    say("finished its batch")
     os._exit(0)
 signal.signal(signal.SIGTERM, stop)
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -39,7 +41,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text.encode())
     def log_message(self, *_): pass
-print("started", device, flush=True)
+say("started")
 http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
 
