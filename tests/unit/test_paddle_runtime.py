@@ -1,8 +1,10 @@
 """The native library of Paddle alone computes on a CPU, and the whole package can follow."""
 
+import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 PROGRAM = """
 import sys
@@ -40,3 +42,25 @@ def test_the_native_library_alone_answers_as_the_whole_package_does() -> None:
         check=False,
     )
     assert done.stdout.splitlines()[-1:] == ["same"], done.stderr
+
+
+def test_a_damaged_paddle_stops_the_start_with_its_code(tmp_path: Path) -> None:
+    (tmp_path / "paddle" / "base").mkdir(parents=True)
+    (tmp_path / "paddle" / "__init__.py").write_text("raise ImportError('no library')")
+    (tmp_path / "paddle" / "base" / "libpaddle.so").write_bytes(b"no library")
+    program = """
+from shared.errors import EngineUnavailableError
+from worker.inference.paddle_runtime import paddle_inference
+try:
+    paddle_inference(on_cpu=True)
+except EngineUnavailableError as error:
+    print(error.message)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.startswith("Paddle can't be imported: no library. "), done.stderr

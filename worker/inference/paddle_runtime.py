@@ -59,8 +59,8 @@ def import_paddle() -> Any:
 
 
 def _load_native() -> Any | None:
-    """Load the native library as Paddle's package does at its import. Returns None if this release
-    of Paddle is built differently.
+    """Load the native library as Paddle's package does at its import. Returns None if it cannot
+    be loaded, or if this release of Paddle is built differently.
     """
     package = importlib.util.find_spec("paddle")
     for root in (package.submodule_search_locations or ()) if package else ():
@@ -71,18 +71,18 @@ def _load_native() -> Any | None:
         loader = ExtensionFileLoader(NATIVE, str(library))
         spec = importlib.util.spec_from_file_location(NATIVE, library, loader=loader)
         assert spec is not None
-        native = importlib.util.module_from_spec(spec)
-        loader.exec_module(native)
-        sys.modules[NATIVE] = native
-        flags = [
-            name[6:]
-            for name in native.globals().keys()  # noqa: SIM118
-            if name.startswith("FLAGS_")
-        ]
-        native.init_gflags([f"--tryfromenv={','.join(flags)}"])
-        native.init_memory_method()
-        native.init_devices()
-        native.init_default_kernel_signatures()
+        try:
+            native = importlib.util.module_from_spec(spec)
+            loader.exec_module(native)
+            sys.modules[NATIVE] = native
+            names = native.globals().keys()  # a mapping of Paddle's own, without an iterator
+            flags = [name[6:] for name in names if name.startswith("FLAGS_")]
+            native.init_gflags([f"--tryfromenv={','.join(flags)}"])
+            native.init_memory_method()
+            native.init_devices()
+            native.init_default_kernel_signatures()
+        except (ImportError, AttributeError):  # the whole package works, or says what is wrong
+            return None
         return native
     return None
 
