@@ -43,7 +43,7 @@ def test_the_pixels_are_those_that_opencv_gives_at_every_scale(data: bytes, scal
     expected = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     with PIL.Image.open(io.BytesIO(data)) as opened:
         found = decode_jpeg(data, opened.size, scale)
-    assert found is not None
+    assert found is not None and expected is not None
     np.testing.assert_array_equal(found, cv2.cvtColor(expected, cv2.COLOR_BGR2RGB))
 
 
@@ -66,4 +66,5 @@ def test_rubbish_between_the_markers_costs_no_photo() -> None:
     assert decode_jpeg(odd, (64, 48), 1) is None
     expected = decode(data, Settings()).image
     decoded = cv2.imdecode(np.frombuffer(odd, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
     np.testing.assert_array_equal(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), expected)

@@ -40,6 +40,7 @@ def test_pillow_and_opencv_read_the_same_pixels_whatever_the_strips(
         opened.load()
         np.testing.assert_array_equal(np.asarray(opened), pixels)
     read = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert read is not None
     order = {1: None, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}[channels]
     np.testing.assert_array_equal(read if order is None else cv2.cvtColor(read, order), pixels)
 
