@@ -43,7 +43,8 @@ def test_the_pixels_are_those_that_opencv_gives_at_every_scale(data: bytes, scal
     expected = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     with PIL.Image.open(io.BytesIO(data)) as opened:
         found = decode_jpeg(data, opened.size, scale)
-    assert found is not None and expected is not None
+    assert found is not None
+    assert expected is not None
     np.testing.assert_array_equal(found, cv2.cvtColor(expected, cv2.COLOR_BGR2RGB))
 
 
