@@ -116,13 +116,13 @@ ITEM_TRANSITIONS: dict[ItemStatus, frozenset[ItemStatus]] = {
     ItemStatus.RUNNING: frozenset(
         {ItemStatus.SUCCEEDED, ItemStatus.FAILED, ItemStatus.CANCELLED, ItemStatus.QUEUED}
     ),
-    ItemStatus.SUCCEEDED: frozenset(),
+    ItemStatus.SUCCEEDED: frozenset({ItemStatus.QUEUED}),
     ItemStatus.FAILED: frozenset({ItemStatus.QUEUED}),
     ItemStatus.CANCELLED: frozenset(),
 }
 """The statuses that may follow each status. RUNNING → QUEUED: the lease expired, the error is
 retried, or another worker serves the second model. QUEUED → FAILED: no attempts are left. FAILED →
-QUEUED: the caller retries the job."""
+QUEUED: the caller retries the job. SUCCEEDED → QUEUED: a turntable whose photos are retried."""
 
 SETTLED: frozenset[ItemStatus] = frozenset(
     {ItemStatus.SUCCEEDED, ItemStatus.FAILED, ItemStatus.CANCELLED}

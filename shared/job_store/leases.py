@@ -263,6 +263,7 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
     states: list[SettlementState] = []
     rows: list[dict[str, Any]] = []
     of_job: defaultdict[uuid.UUID, list[Settlement]] = defaultdict(list)
+    recorded: defaultdict[uuid.UUID, list[Settlement]] = defaultdict(list)
     for settlement in settlements:
         claim = settlement.claim
         holder = holders.get(claim.item_id)
@@ -273,8 +274,9 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
         state = _state(settlement, waits=waits, ended=jobs[claim.job_id].status in ENDED)
         states.append(state)
         rows.append(_row(settlement, state, began))
+        of_job[claim.job_id].append(settlement)
         if state is SettlementState.RECORDED:
-            of_job[claim.job_id].append(settlement)
+            recorded[claim.job_id].append(settlement)
         _count(jobs[claim.job_id], settlement, ItemStatus(rows[-1]["status"]))
     if rows:
         session.execute(sa.update(Item), rows)
@@ -287,18 +289,18 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
         jobs[job_id].record_ms += record_ms * len(mine) / len(rows)
         jobs[job_id].progressed_at = moment
     finish_settled_jobs(session, jobs.values())
-    add_usage(session, _used(of_job, jobs), moment)
+    add_usage(session, _used(recorded, jobs), moment)
     return states
 
 
 def _used(
-    of_job: Mapping[uuid.UUID, Sequence[Settlement]], jobs: Mapping[uuid.UUID, Job]
+    recorded: Mapping[uuid.UUID, Sequence[Settlement]], jobs: Mapping[uuid.UUID, Job]
 ) -> dict[uuid.UUID, UsageAmount]:
     """The usage of each key, from the images that succeeded. A mended matte and a turntable cost
     nothing.
     """
     used: defaultdict[uuid.UUID, UsageAmount] = defaultdict(UsageAmount)
-    for job_id, mine in of_job.items():
+    for job_id, mine in recorded.items():
         for settlement in mine:
             claim = settlement.claim
             free = claim.matte_key is not None or isinstance(claim.work, TurntableWork)
