@@ -78,7 +78,7 @@ def test_photos_of_a_folder_become_one_set(
         assert seen[0] / seen[1] == pytest.approx(0.6, abs=0.05), "one scale"
         assert seen[2] / seen[1] == pytest.approx(0.4, abs=0.05)
         with PIL.Image.open(io.BytesIO(archive.read("shoe/turntable.webp"))) as turntable:
-            assert (turntable.n_frames, turntable.size) == (3, (300, 300))
+            assert (getattr(turntable, "n_frames", 1), turntable.size) == (3, (300, 300))
     thumbnail = http.get(f"/v1/items/{items['shoe/turntable']['id']}/thumbnail")
     assert (thumbnail.status_code, thumbnail.headers["content-type"]) == (200, "image/webp")
     used = http.get("/v1/usage").text

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from shared import job_store
 from shared.database import Database
+from shared.errors import MattingError
 from shared.groups import MAX_GROUP_PHOTOS, NEVER, Measured
 from shared.job_store import NewItem, NewVersion, Settlement, SettlementState
 from shared.jobs import ItemKind, ItemStatus, JobStatus, MadeBy
@@ -60,7 +61,8 @@ class Workers:
 
     def run(self, job_id: uuid.UUID) -> list[str | None]:
         """Process what is due, once; returns words and codes."""
-        return [getattr(one, "code", one) for one in self.runner.run_many(self.due(job_id))]
+        results = self.runner.run_many(self.due(job_id))
+        return [one.code if isinstance(one, MattingError) else one for one in results]
 
     def look(self, job_id: uuid.UUID) -> None:
         """What the thread `job-changes` does."""
