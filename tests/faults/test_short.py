@@ -55,11 +55,11 @@ def test_groups_survive_the_kill_of_a_worker(system: System, keys: list[str]) ->
     """Each photo goes through the queue twice, and each group gets its turntable, once."""
     [kill] = [one for one in FAULTS if one.name == "SIGKILL of one of two workers"]
     trial = run_trial(
-        system, kill, keys[:80], injections=2, luck=random.Random("groups"), group_size=10
+        system, kill, keys[:60], injections=1, luck=random.Random("groups"), group_size=10
     )
-    assert trial.injections >= 1
+    assert trial.injections == 1
     assert trial.finding.clean, trial
-    assert (trial.finding.failed, trial.finding.items) == (0, 88)
+    assert (trial.finding.failed, trial.finding.items) == (0, 66)
 
 
 def test_a_cancelled_job_s_counters_add_up(system: System, keys: list[str]) -> None:
