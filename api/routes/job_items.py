@@ -1,9 +1,10 @@
 """/v1/jobs/{id}/items, its report, and its progress as events."""
 
 import uuid
+from dataclasses import replace
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
 from api.http.auth import CallerDep
@@ -103,6 +104,7 @@ def list_items(
     )
 
 
+@router.head("/report.csv", include_in_schema=False)
 @router.get(
     "/report.csv",
     response_class=_Csv,
@@ -113,6 +115,7 @@ def list_items(
 )
 def report_csv(
     job_id: uuid.UUID,
+    request: Request,
     resources: ResourcesDep,
     caller: CallerDep,
     include: Include = None,
@@ -120,9 +123,13 @@ def report_csv(
 ) -> StreamingResponse:
     """The outcome of every image, with your own columns; also available while the job runs."""
     job = find_job(resources, caller, job_id)
-    return _named(_Csv(csv_lines(resources, job, urls=include is not None)), f"{job_id}.csv")
+    lines = (
+        () if _asks_for_headers(request) else csv_lines(resources, job, urls=include is not None)
+    )
+    return _named(_Csv(lines), f"{job_id}.csv")
 
 
+@router.head("/report.jsonl", include_in_schema=False)
 @router.get(
     "/report.jsonl",
     response_class=_JsonLines,
@@ -136,6 +143,7 @@ def report_csv(
 )
 def report_jsonl(
     job_id: uuid.UUID,
+    request: Request,
     resources: ResourcesDep,
     caller: CallerDep,
     include: Include = None,
@@ -143,11 +151,13 @@ def report_jsonl(
 ) -> StreamingResponse:
     """The outcome of every image, with your own columns; also available while the job runs."""
     job = find_job(resources, caller, job_id)
-    return _named(
-        _JsonLines(json_lines(resources, job, urls=include is not None)), f"{job_id}.jsonl"
+    lines = (
+        () if _asks_for_headers(request) else json_lines(resources, job, urls=include is not None)
     )
+    return _named(_JsonLines(lines), f"{job_id}.jsonl")
 
 
+@router.head("/archive.zip", include_in_schema=False)
 @router.get(
     "/archive.zip",
     response_class=_Zip,
@@ -174,6 +184,7 @@ def report_jsonl(
 )
 def get_archive(
     job_id: uuid.UUID,
+    request: Request,
     resources: ResourcesDep,
     caller: CallerDep,
     review: Annotated[
@@ -202,7 +213,11 @@ def get_archive(
 ) -> StreamingResponse:
     """All results of a job as one zip file; also available while the job runs."""
     job = find_job(resources, caller, job_id)
-    made = archive(resources, caller, job, review, Wanted(byte_range=byte_range, if_range=if_range))
+    if _asks_for_headers(request):  # of the whole: RFC 9110 gives `Range` no meaning here
+        made = replace(archive(resources, caller, job, review, Wanted()), pieces=iter(()))
+    else:
+        wanted = Wanted(byte_range=byte_range, if_range=if_range)
+        made = archive(resources, caller, job, review, wanted)
     return _named(_Zip(made.pieces, made.status, made.headers), f"{job_id}.zip")
 
 
@@ -232,6 +247,10 @@ def job_events(
     """
     stream = listen(resources, caller, job_id, last_event_id)
     return _Events(stream, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+
+def _asks_for_headers(request: Request) -> bool:
+    return request.method == "HEAD"
 
 
 def _named(response: StreamingResponse, filename: str) -> StreamingResponse:

@@ -6,12 +6,14 @@ for each other, but never deadlock.
 """
 
 from shared.job_store.api_keys import (
+    allowed_destinations,
     allowed_sources,
     create_api_key,
     find_api_key,
     get_api_key,
     list_api_keys,
     revoke_api_key,
+    writable_folders,
 )
 from shared.job_store.backlog import Backlog, backlog
 from shared.job_store.changes import changing_jobs, continue_change
@@ -119,6 +121,7 @@ from shared.job_store.watches import (
     WATCH_KIND,
     SeenObject,
     add_watched_page,
+    ask_for_look,
     create_watch,
     delete_watch,
     due_watches,
@@ -189,8 +192,10 @@ __all__ = [
     "add_items",
     "add_page",
     "add_watched_page",
+    "allowed_destinations",
     "allowed_sources",
     "announce_test",
+    "ask_for_look",
     "attempts_allowed",
     "backlog",
     "beat",
@@ -296,4 +301,5 @@ __all__ = [
     "unexpanded_jobs",
     "uploads_in_options",
     "usage_of",
+    "writable_folders",
 ]
