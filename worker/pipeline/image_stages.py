@@ -27,8 +27,10 @@ from worker.imaging.finishing import (
     min_decode_side_px,
 )
 from worker.imaging.group_frame import is_held, measure_box
-from worker.imaging.kept_files import MATTE_PARAMETERS, KeptFiles
+from worker.imaging.kept_files import KeptFiles
 from worker.imaging.matte import subject_box
+from worker.imaging.metadata import NO_METADATA
+from worker.imaging.png_file import encode_png
 from worker.imaging.quarantine import DecodeRequest, Quarantine
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore
 from worker.pipeline.meant_subject import seen_by_network
@@ -142,7 +144,7 @@ class ImageStages:
     def _measure(self, in_flight: InFlightImage) -> None:
         matte = _finished_matte(in_flight)
         measured = measure_box(matte)
-        in_flight.group_matte = cv2.imencode(".png", matte, MATTE_PARAMETERS)[1].tobytes()
+        in_flight.group_matte = encode_png(matte, NO_METADATA)
         in_flight.outcome.measured = replace(measured, photo_crc32=in_flight.photo_crc32)
 
     def finish(self, in_flight: InFlightImage) -> None:
