@@ -25,10 +25,20 @@ class Subject:
     Edge colours and the subject's box are computed once for all renditions.
     """
 
-    def __init__(self, image: Image, matte: Image, *, own_colours: bool = False) -> None:
-        """`own_colours`: the edge has the subject's own colours, whatever the options say."""
+    def __init__(
+        self,
+        image: Image,
+        matte: Image,
+        *,
+        own_colours: bool = False,
+        box: Box | None = None,
+    ) -> None:
+        """`own_colours`: the edge has the subject's own colours, whatever the options say. `box`:
+        takes the place of the subject's box, to place several pictures alike.
+        """
         self.image, self.matte = image, matte
         self._own_colours = own_colours
+        self._given_box = box
 
     @cached_property
     def edge(self) -> PixelIndices:
@@ -38,7 +48,7 @@ class Subject:
     @cached_property
     def box(self) -> Box | None:
         """The subject's box; None when there is no subject."""
-        return subject_box(self.matte)
+        return self._given_box or subject_box(self.matte)
 
     @cached_property
     def _estimated_edge_colours(self) -> Image:
