@@ -6,6 +6,7 @@ a small one. What a page found is recorded in one transaction (shared.job_store.
 
 from datetime import timedelta
 
+from api.sources.destination_policy import check_destination
 from api.sources.source_policy import SourcePolicy, name_under
 from shared import job_store
 from shared.database import Database
@@ -80,10 +81,13 @@ class Watcher(PeriodicTask):
             self._fail(watch, MattingError())
 
     def _list(self, watch: Watch) -> tuple[list[ListedObject], bool]:
-        """The next page, if the key may still read the prefix."""
+        """The next page, if the key may still read the prefix and write the results."""
         with self._database.transaction() as session:
             sources = job_store.allowed_sources(session, watch.api_key_id)
+            folders = job_store.allowed_destinations(session, watch.api_key_id)
         policy = SourcePolicy(self._settings, watch.api_key_id, sources)
+        if watch.destination is not None:
+            check_destination(self._settings, folders, watch.destination)
         return self._storage.list_objects(
             policy.object(watch.prefix, prefix=True), after=watch.cursor
         )
@@ -104,6 +108,7 @@ class Watcher(PeriodicTask):
                 max_objects=self._settings.watch_max_objects,
                 failure_share=self._settings.failure_share,
                 failure_after=self._settings.failure_after,
+                pause_s=self._settings.watch_min_every_s,
             )
 
     def _fail(self, watch: Watch, error: MattingError) -> None:

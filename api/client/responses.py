@@ -103,6 +103,7 @@ class Watch(TypedDict):
     last_job_id: str | None
     jobs: str
     options: dict[str, Any]
+    destination: str | None
     priority: int
     metadata: dict[str, Any]
     every_s: int

@@ -106,6 +106,10 @@ class Watches:
         """Look again, at once."""
         return self._loop.run(self._watches.resume, watch_id)
 
+    def look(self, watch_id: str) -> Watch:
+        """Look soon, because objects have come."""
+        return self._loop.run(self._watches.look, watch_id)
+
     def delete(self, watch_id: str) -> None:
         """Remove a watch. Its jobs stay."""
         self._loop.run(self._watches.delete, watch_id)

@@ -14,6 +14,7 @@ class WatchSettings(TypedDict, total=False):
     """The fields of `POST /v1/watches` except the prefix."""
 
     options: Mapping[str, Any]
+    destination: str | None
     priority: int
     metadata: Mapping[str, str]
     every_s: int
@@ -50,6 +51,10 @@ class AsyncWatches:
     async def resume(self, watch_id: str) -> Watch:
         """Look again, at once."""
         return cast(Watch, await self._connection.ask(_post(watch_id, "resume")))
+
+    async def look(self, watch_id: str) -> Watch:
+        """Look soon, because objects have come."""
+        return cast(Watch, await self._connection.ask(_post(watch_id, "look")))
 
     async def delete(self, watch_id: str) -> None:
         """Remove a watch. Its jobs stay."""

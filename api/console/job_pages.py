@@ -60,7 +60,9 @@ def job(
     request: Request, resources: ResourcesDep, caller: CallerDep, job_id: uuid.UUID
 ) -> Response:
     """One job with its images."""
-    return _job_page(request, resources, "job.html", get_job(job_id, Response(), resources, caller))
+    return _job_page(
+        request, resources, "job.html", get_job(job_id, request, Response(), resources, caller)
+    )
 
 
 @router.get("/jobs/{job_id}/head")
@@ -69,7 +71,7 @@ def job_head(
 ) -> Response:
     """The state of a job alone; the page asks for it when an event says that it changed."""
     return _job_page(
-        request, resources, "job_head.html", get_job(job_id, Response(), resources, caller)
+        request, resources, "job_head.html", get_job(job_id, request, Response(), resources, caller)
     )
 
 
@@ -79,7 +81,7 @@ def review(
 ) -> Response:
     """One photo of a job after the other."""
     return _job_page(
-        request, resources, "review.html", get_job(job_id, Response(), resources, caller)
+        request, resources, "review.html", get_job(job_id, request, Response(), resources, caller)
     )
 
 

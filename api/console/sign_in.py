@@ -11,6 +11,7 @@ from api.console.page_route import SIGN_IN, PageRoute, own_page, without_session
 from api.console.rendering import page
 from api.http.auth import require_own_page, session_of
 from api.http.limits import SMALL_BODY_BYTES, MeasuredBody
+from api.http.own_address import over_tls
 from api.resources import Resources, ResourcesDep
 from api.sessions import COOKIE
 from shared import job_store
@@ -70,7 +71,7 @@ async def sign_in(request: Request, resources: ResourcesDep) -> Response:
         max_age=resources.sessions.lifetime_s,
         httponly=True,
         samesite="strict",
-        secure=_over_tls(request),
+        secure=over_tls(request),
     )
     return response
 
@@ -90,7 +91,7 @@ def sign_out(request: Request) -> Response:
     """Forget the session in this browser."""
     require_own_page(request)
     response = RedirectResponse(SIGN_IN, 303)
-    response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=_over_tls(request))
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=over_tls(request))
     return response
 
 
@@ -131,8 +132,3 @@ async def _form(request: Request, resources: Resources) -> dict[str, str]:
     raw = await Request(request.scope, body.receive).body()
     fields = parse_qs(raw.decode("utf-8", "replace"), max_num_fields=10)
     return {name: values[-1] for name, values in fields.items()}
-
-
-def _over_tls(request: Request) -> bool:
-    """Whether the browser speaks TLS, with us or with a proxy before us."""
-    return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", "").lower())

@@ -57,7 +57,7 @@ class Caller:
     @property
     def writable_folders(self) -> tuple[str, ...] | None:
         """The folders that results may be written to; None: all that the settings allow."""
-        return () if self.destinations is None and self.sources is not None else self.destinations
+        return job_store.writable_folders(self.sources, self.destinations)
 
     def require(self, scope: Scope) -> None:
         """Raise ScopeError unless the key has the scope; `admin` includes all others."""

@@ -1,9 +1,10 @@
 """/v1/jobs/{id}/items, its report, and its progress as events."""
 
 import uuid
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
 from api.http.auth import CallerDep
@@ -29,7 +30,8 @@ from shared.errors import (
     TooManyCallsError,
     TooManyListenersError,
 )
-from shared.jobs import ItemStatus
+from shared.job_store import Search
+from shared.jobs import ItemStatus, Reason
 
 router = APIRouter(route_class=GuardedRoute, prefix="/v1/jobs/{job_id}", tags=["jobs"])
 
@@ -66,6 +68,22 @@ def list_items(
     custom_id: Annotated[
         str | None, Query(max_length=256, description="Only images that you gave this id.")
     ] = None,
+    search: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=256,
+            description="Only images whose name or `custom_id` holds this text, in any case, or "
+            "whose id it is.",
+        ),
+    ] = None,
+    reason: Annotated[
+        Reason | None, Query(description="Only images that are marked for this reason.")
+    ] = None,
+    unmet_rules: Annotated[
+        Literal["true"] | None,
+        Query(description="Only images that do not meet the rules of their marketplace."),
+    ] = None,
     after: Annotated[
         int,
         Query(
@@ -78,31 +96,33 @@ def list_items(
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> ItemPage:
-    """The images of a job, in the order of their source."""
+    """The images of a job, in the order of their source.
+
+    With `search`, `reason` or `unmet_rules`, a request looks through 20,000 images: a page may be
+    short or empty although there are more. Go on while there is a `next_cursor`.
+    """
     if cursor:
         after = position_cursor(cursor)
     job = find_job(resources, caller, job_id)
+    chosen: dict[str, Any] = {"status": status, "review": review, "custom_id": custom_id}
     with resources.database.transaction() as session:
-        items = job_store.list_items(
-            session,
-            job_id,
-            status=status,
-            review=review,
-            custom_id=custom_id,
-            after=after,
-            limit=limit + 1,
-        )
-    page = items[:limit]
-    more = len(items) > limit
+        if search or reason or unmet_rules:
+            wanted = Search(text=search, reason=reason, unmet_rules=bool(unmet_rules), **chosen)
+            page, end = job_store.search_items(session, job_id, wanted, after=after, limit=limit)
+        else:
+            items = job_store.list_items(session, job_id, **chosen, after=after, limit=limit + 1)
+            page = items[:limit]
+            end = page[-1].position if len(items) > limit else None
     return ItemPage(
         items=[
             ItemOut.of(item, job.options, links_of(resources, item) if include else None)
             for item in page
         ],
-        next_cursor=to_cursor(page[-1].position) if more else None,
+        next_cursor=to_cursor(end) if end is not None else None,
     )
 
 
+@router.head("/report.csv", include_in_schema=False)
 @router.get(
     "/report.csv",
     response_class=_Csv,
@@ -113,6 +133,7 @@ def list_items(
 )
 def report_csv(
     job_id: uuid.UUID,
+    request: Request,
     resources: ResourcesDep,
     caller: CallerDep,
     include: Include = None,
@@ -120,9 +141,13 @@ def report_csv(
 ) -> StreamingResponse:
     """The outcome of every image, with your own columns; also available while the job runs."""
     job = find_job(resources, caller, job_id)
-    return _named(_Csv(csv_lines(resources, job, urls=include is not None)), f"{job_id}.csv")
+    lines = (
+        () if _asks_for_headers(request) else csv_lines(resources, job, urls=include is not None)
+    )
+    return _named(_Csv(lines), f"{job_id}.csv")
 
 
+@router.head("/report.jsonl", include_in_schema=False)
 @router.get(
     "/report.jsonl",
     response_class=_JsonLines,
@@ -136,6 +161,7 @@ def report_csv(
 )
 def report_jsonl(
     job_id: uuid.UUID,
+    request: Request,
     resources: ResourcesDep,
     caller: CallerDep,
     include: Include = None,
@@ -143,11 +169,13 @@ def report_jsonl(
 ) -> StreamingResponse:
     """The outcome of every image, with your own columns; also available while the job runs."""
     job = find_job(resources, caller, job_id)
-    return _named(
-        _JsonLines(json_lines(resources, job, urls=include is not None)), f"{job_id}.jsonl"
+    lines = (
+        () if _asks_for_headers(request) else json_lines(resources, job, urls=include is not None)
     )
+    return _named(_JsonLines(lines), f"{job_id}.jsonl")
 
 
+@router.head("/archive.zip", include_in_schema=False)
 @router.get(
     "/archive.zip",
     response_class=_Zip,
@@ -174,6 +202,7 @@ def report_jsonl(
 )
 def get_archive(
     job_id: uuid.UUID,
+    request: Request,
     resources: ResourcesDep,
     caller: CallerDep,
     review: Annotated[
@@ -202,7 +231,11 @@ def get_archive(
 ) -> StreamingResponse:
     """All results of a job as one zip file; also available while the job runs."""
     job = find_job(resources, caller, job_id)
-    made = archive(resources, caller, job, review, Wanted(byte_range=byte_range, if_range=if_range))
+    if _asks_for_headers(request):  # of the whole: RFC 9110 gives `Range` no meaning here
+        made = replace(archive(resources, caller, job, review, Wanted()), pieces=iter(()))
+    else:
+        wanted = Wanted(byte_range=byte_range, if_range=if_range)
+        made = archive(resources, caller, job, review, wanted)
     return _named(_Zip(made.pieces, made.status, made.headers), f"{job_id}.zip")
 
 
@@ -232,6 +265,10 @@ def job_events(
     """
     stream = listen(resources, caller, job_id, last_event_id)
     return _Events(stream, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+
+def _asks_for_headers(request: Request) -> bool:
+    return request.method == "HEAD"
 
 
 def _named(response: StreamingResponse, filename: str) -> StreamingResponse:

@@ -158,6 +158,7 @@ def _labels(metadata: Sequence[str]) -> dict[str, str]:
 @router.get("/{job_id}", responses=responses(JobNotFoundError))
 def get_job(
     job_id: uuid.UUID,
+    request: Request,
     response: Response,
     resources: ResourcesDep,
     caller: CallerDep,
@@ -171,4 +172,4 @@ def get_job(
     if job.status not in ENDED:
         response.headers["Retry-After"] = "1"
     answer = JobOut.of(job)
-    return add_job_urls(resources, caller, answer) if include else answer
+    return add_job_urls(resources, caller, request, answer) if include else answer

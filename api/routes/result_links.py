@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from fastapi import Query
+from fastapi import Query, Request
 
 from api.http.auth import Caller
+from api.http.own_address import own_address
 from api.job_links import PARAMETER
 from api.resources import Resources
 from api.schemas.responses import JobOut, JobUrls, ResultLinks
@@ -43,11 +44,12 @@ def links_of(resources: Resources, item: Item) -> ResultLinks | None:
     return ResultLinks(main=files[0], outputs=files[1:], expire_at=expire_at)
 
 
-def add_job_urls(resources: Resources, caller: Caller, job: JobOut) -> JobOut:
+def add_job_urls(resources: Resources, caller: Caller, request: Request, job: JobOut) -> JobOut:
     """Add the URLs of a job's files."""
+    service = own_address(request)
     path = f"/v1/jobs/{job.id}"
     csv, jsonl, archive = (
-        resources.job_links.link(f"{path}/{name}", caller.api_key_id)
+        service + resources.job_links.link(f"{path}/{name}", caller.api_key_id)
         for name in ("report.csv", "report.jsonl", "archive.zip")
     )
     job.urls = JobUrls(report_csv=csv, report_jsonl=jsonl, archive=archive)

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable
+from functools import partial
 
 from fastapi import APIRouter
 
@@ -10,11 +11,14 @@ from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import Resources, ResourcesDep
 from api.schemas.watches import WatchList, WatchOut, WatchRequest
+from api.sources.destination_policy import check_destination
 from api.sources.source_policy import SourcePolicy
 from shared import job_store
 from shared.database import Session
-from shared.destination import given_placeholders, refuse_unknown
+from shared.destination import fixed_folder, given_placeholders, refuse_unknown
 from shared.errors import (
+    DestinationMissingError,
+    ForbiddenDestinationError,
     ForbiddenSourceError,
     InvalidOptionsError,
     SourceDeniedError,
@@ -25,6 +29,7 @@ from shared.errors import (
     WatchNotFoundError,
 )
 from shared.models import Watch
+from shared.object_url import ObjectUrl
 
 router = APIRouter(route_class=GuardedRoute, prefix="/v1/watches", tags=["watches"])
 
@@ -33,6 +38,8 @@ router = APIRouter(route_class=GuardedRoute, prefix="/v1/watches", tags=["watche
     "",
     status_code=201,
     responses=responses(
+        DestinationMissingError,
+        ForbiddenDestinationError,
         ForbiddenSourceError,
         InvalidOptionsError,
         SourceDeniedError,
@@ -50,9 +57,15 @@ def create_watch(body: WatchRequest, resources: ResourcesDep, caller: CallerDep)
     if body.every_s < settings.watch_min_every_s:
         raise InvalidOptionsError(f"`every_s` must be at least {settings.watch_min_every_s}.")
     policy = SourcePolicy(settings, caller.api_key_id, caller.sources)
-    place = policy.object(body.prefix, prefix=True)
+    place = policy.prefix(body.prefix)
     policy.options(body.options)
-    refuse_unknown(given_placeholders(None, body.options), ())
+    refuse_unknown(given_placeholders(body.destination, body.options), ())
+    if body.destination is not None:
+        check_destination(settings, caller.writable_folders, body.destination)
+        _refuse_loop(place, body.destination)
+        bucket = fixed_folder(body.destination).bucket
+        if not resources.storage.has_bucket(bucket):
+            raise DestinationMissingError(f"There is no bucket {bucket}")
     resources.storage.list_objects(place, after=None, limit=1)  # a missing bucket is told here
     with resources.database.transaction() as session:
         watch = job_store.create_watch(
@@ -60,6 +73,7 @@ def create_watch(body: WatchRequest, resources: ResourcesDep, caller: CallerDep)
             api_key_id=caller.api_key_id,
             prefix=str(place),
             options=body.options.model_dump(mode="json"),
+            destination=body.destination,
             priority=body.priority,
             labels=dict(body.metadata),
             every_s=body.every_s,
@@ -102,11 +116,33 @@ def resume_watch(watch_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep
     return answer
 
 
+@router.post("/{watch_id}/look", status_code=202, responses=responses(WatchNotFoundError))
+def ask_for_look(watch_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> WatchOut:
+    """Look soon: for notifications of a bucket, which may send any body here when an object comes.
+    Many at once lead to one look, and the next one begins no sooner than the service's shortest
+    interval after it. A watch that is paused, or that fails, does not look sooner.
+    """
+    pause_s = resources.settings.watch_min_every_s
+    answer = _change(partial(job_store.ask_for_look, pause_s=pause_s), resources, caller, watch_id)
+    resources.watcher.wake()
+    return answer
+
+
 @router.delete("/{watch_id}", status_code=204, responses=responses(WatchNotFoundError))
 def delete_watch(watch_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) -> None:
     """Stop looking, and forget what was seen. Its jobs and their results stay."""
     _change(job_store.delete_watch, resources, caller, watch_id)
     resources.watcher.wake()
+
+
+def _refuse_loop(prefix: ObjectUrl, destination: str) -> None:
+    """Raise InvalidOptionsError if results would come to the watched prefix."""
+    folder = str(fixed_folder(destination))
+    if folder.startswith(str(prefix)) or str(prefix).startswith(folder):
+        raise InvalidOptionsError(
+            f"The destination {folder} and the watched prefix {prefix} lie in each other, so each "
+            "result would be cut out again. Write the results to another folder."
+        )
 
 
 def _change(

@@ -51,7 +51,7 @@ class ErrorWithRemedy(ErrorOut):
 
 
 class JobUrls(BaseModel):
-    """Addresses of a job's files on this service that need no key."""
+    """Complete addresses of a job's files on this service. They need no key."""
 
     report_csv: str
     report_jsonl: str

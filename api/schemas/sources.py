@@ -111,7 +111,7 @@ class Source(BaseModel):
         None, description="S3 keys, or s3://bucket/key.", min_length=1
     )
     prefix: Key | None = Field(
-        None, description="Everything under s3://bucket/prefix; listed in the background."
+        None, description="Everything under `s3://bucket/prefix`; listed in the background."
     )
     manifest: Key | None = Field(
         None,

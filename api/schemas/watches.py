@@ -10,6 +10,7 @@ from api.schemas.requests import MAX_METADATA_KEYS, MetadataName, MetadataText
 from api.schemas.responses import ErrorWithRemedy
 from api.schemas.sources import Key
 from shared import job_store
+from shared.destination import DestinationTemplate
 from shared.models import Watch
 from shared.options import Options
 
@@ -27,10 +28,17 @@ class WatchRequest(BaseModel):
     )
 
     prefix: Key = Field(
-        description="s3://bucket/prefix, in a bucket that jobs may read too.",
+        description="`s3://bucket/prefix` or `bucket/prefix`, in a bucket that jobs may read "
+        "too. A prefix without a bucket's name lies in the service's own bucket.",
         examples=["s3://photos/inbox/"],
     )
     options: Options = Field(default_factory=Options)
+    destination: DestinationTemplate | None = Field(
+        None,
+        description="Also write each result to a key of your own, as with a job. It must not lie "
+        "in the watched prefix: a result there would be cut out again.",
+        examples=["s3://shop/cutouts/{path}.{ext}"],
+    )
     priority: int = Field(5, ge=0, le=9, description="9 is the most urgent.")
     metadata: dict[MetadataName, MetadataText] = Field(
         default_factory=dict,
@@ -87,6 +95,7 @@ class WatchOut(BaseModel):
     last_job_id: uuid.UUID | None = Field(description="The last job. It may be deleted already.")
     jobs: str = Field(description="Address of the list of its jobs, newest first.")
     options: Options
+    destination: str | None
     priority: int
     metadata: dict[str, Any]
     every_s: int
@@ -114,6 +123,7 @@ class WatchOut(BaseModel):
             last_job_id=watch.job_id,
             jobs=f"/v1/jobs?metadata={job_store.WATCH_KIND}%3D{watch.id}",
             options=Options.model_validate(watch.options),
+            destination=watch.destination,
             priority=watch.priority,
             metadata=watch.labels,
             every_s=watch.every_s,

@@ -67,6 +67,14 @@ class SourcePolicy:
         """
         return self._checked(ObjectUrl.parse(text, self._bucket), prefix=prefix)
 
+    def prefix(self, text: str) -> ObjectUrl:
+        """A prefix as people write it: `bucket/prefix` means the bucket if there is one of this
+        name. Raises ForbiddenSourceError.
+        """
+        if text.partition("/")[0] in self._buckets:
+            text = f"s3://{text}"
+        return self.object(text, prefix=True)
+
     def upload(self, text: str) -> ObjectUrl:
         """An upload of this caller. Raises ForbiddenSourceError."""
         url = ObjectUrl.parse(text, self._bucket)
@@ -83,7 +91,10 @@ class SourcePolicy:
 
     def _checked(self, url: ObjectUrl, *, prefix: bool) -> ObjectUrl:
         if url.bucket not in self._buckets:
-            raise ForbiddenSourceError(f"The bucket {url.bucket!r} is not among the allowed ones")
+            allowed = ", ".join(self._bound or sorted(self._buckets))
+            raise ForbiddenSourceError(
+                f"This API key may not read the bucket {url.bucket!r}. It may read {allowed}"
+            )
         lax = as_read_laxly(url.key)
         inside = lax.startswith((OWN_PREFIX, UPLOADS_PREFIX))
         around = prefix and (OWN_PREFIX.startswith(lax) or UPLOADS_PREFIX.startswith(lax))

@@ -99,7 +99,7 @@ def _places(resources: Resources, policy: SourcePolicy, submission: Submission) 
     number = 0
     kept: dict[str, object] | None = None
     if source.prefix is not None:
-        kept = {"kind": "prefix", "prefix": str(policy.object(source.prefix, prefix=True))}
+        kept = {"kind": "prefix", "prefix": str(policy.prefix(source.prefix))}
     elif source.manifest is not None:
         feed = submission.request.feed
         kept = {"kind": "manifest", "object": str(policy.object_or_upload(source.manifest))}

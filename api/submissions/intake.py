@@ -204,7 +204,7 @@ def _find_source(
 ) -> tuple[dict[str, Any], list[NewItem] | None]:
     """The stored form of the source, and its items; None: they are listed in the background."""
     if source.prefix is not None:
-        return {"kind": "prefix", "prefix": str(policy.object(source.prefix, prefix=True))}, None
+        return {"kind": "prefix", "prefix": str(policy.prefix(source.prefix))}, None
     if source.manifest is not None:
         place = str(policy.object_or_upload(source.manifest))
         return {"kind": "manifest", "object": place, **_layout(submission)}, None

@@ -175,7 +175,8 @@ def print_not_downloaded(item: Item, error: Exception) -> None:
 def print_summary(job: Job, *, title: str) -> None:
     """Print a job's counts, its rate, and the time per image in each stage."""
     counts = job["counts"]
-    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
+    console.print(title, style="italic", soft_wrap=True)  # a narrow window must not break the id
+    table = Table(show_header=False, box=None, padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(justify="right")
     table.add_row("succeeded", str(counts["succeeded"]))

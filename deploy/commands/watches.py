@@ -23,8 +23,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON."
 
 @watches_app.command()
 def create(
-    prefix: Annotated[str, typer.Argument(help="s3://bucket/prefix/")],
+    prefix: Annotated[str, typer.Argument(help="s3://bucket/prefix/ or bucket/prefix/.")],
     option: OptionPairs = None,
+    destination: Annotated[
+        str | None,
+        typer.Option(
+            help="Also write each result to a key of yours, for example "
+            "s3://shop/cutouts/{path}.{ext}."
+        ),
+    ] = None,
     priority: Annotated[int, typer.Option(min=0, max=9, help="Priority; 9 runs first.")] = 5,
     every: Annotated[int, typer.Option(min=1, help="Seconds between two looks.")] = 60,
     existing: Annotated[
@@ -42,19 +49,29 @@ def create(
     The service does it: nothing needs to run here. `matting watch-folder` watches a folder on this
     machine.
     """
+    from deploy.commands.destination import check_destination
+
     options = parse_options(option or [])
     with connect(data) as client:
         made = client.watches.create(
             prefix,
             options=options,
+            destination=check_destination(destination) if destination else None,
             priority=priority,
             every_s=every,
             existing=existing,
             ascending=ascending,
         )
     _print(made, as_json=as_json)
+    console.print(
+        escape(
+            f"watching {made['prefix']}: a look every {every:,} s, "
+            f"{made['requests_per_hour']:,.0f} listing requests an hour"
+        ),
+        soft_wrap=True,
+    )
     if not existing:
-        console.print("What has been there for a minute stays as it is; --existing cuts it out too")
+        console.print("Photos that are older than a minute stay as they are; --existing takes them")
 
 
 @watches_app.command("list")
@@ -89,9 +106,10 @@ def show(watch: WatchId, as_json: AsJson = False, data: Data = DATA) -> None:
             return
         jobs = [one["id"] for one in client.jobs(metadata={"watch": found["id"]})]
     counts = found["counts"]
+    to = f" -> {found['destination']}" if found["destination"] else ""
     console.print(
         escape(
-            f"{found['prefix']}: {_state(found)}; {counts['submitted']:,} photos submitted, "
+            f"{found['prefix']}{to}: {_state(found)}; {counts['submitted']:,} photos submitted, "
             f"{counts['left_out']:,} files left out; {found['requests_per_hour']:g} listing "
             "requests an hour"
         ),
@@ -116,6 +134,13 @@ def resume(watch: WatchId, as_json: AsJson = False, data: Data = DATA) -> None:
     """Look again, at once; also after a failure. What came meanwhile is cut out."""
     with connect(data) as client:
         _print(client.watches.resume(_parse_id(watch)), as_json=as_json)
+
+
+@watches_app.command()
+def look(watch: WatchId, as_json: AsJson = False, data: Data = DATA) -> None:
+    """Look soon instead of waiting for the next time."""
+    with connect(data) as client:
+        _print(client.watches.look(_parse_id(watch)), as_json=as_json)
 
 
 @watches_app.command()

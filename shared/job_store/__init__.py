@@ -6,12 +6,14 @@ for each other, but never deadlock.
 """
 
 from shared.job_store.api_keys import (
+    allowed_destinations,
     allowed_sources,
     create_api_key,
     find_api_key,
     get_api_key,
     list_api_keys,
     revoke_api_key,
+    writable_folders,
 )
 from shared.job_store.backlog import Backlog, backlog
 from shared.job_store.changes import changing_jobs, continue_change
@@ -99,6 +101,7 @@ from shared.job_store.reading import (
 from shared.job_store.result_places import remove_places
 from shared.job_store.reuse import find_earlier_results
 from shared.job_store.review import record_verdict
+from shared.job_store.search import Search, search_items
 from shared.job_store.submissions import (
     find_submission,
     forget_submissions,
@@ -118,6 +121,7 @@ from shared.job_store.watches import (
     WATCH_KIND,
     SeenObject,
     add_watched_page,
+    ask_for_look,
     create_watch,
     delete_watch,
     due_watches,
@@ -179,6 +183,7 @@ __all__ = [
     "NewVersion",
     "OpenJob",
     "Rate",
+    "Search",
     "SeenObject",
     "Sent",
     "Settlement",
@@ -188,8 +193,10 @@ __all__ = [
     "add_items",
     "add_page",
     "add_watched_page",
+    "allowed_destinations",
     "allowed_sources",
     "announce_test",
+    "ask_for_look",
     "attempts_allowed",
     "backlog",
     "beat",
@@ -282,6 +289,7 @@ __all__ = [
     "retry_failed",
     "revoke_api_key",
     "rotate_secret",
+    "search_items",
     "sources_named_by_jobs",
     "sources_of",
     "sources_still_needed",
@@ -292,4 +300,5 @@ __all__ = [
     "unexpanded_jobs",
     "uploads_in_options",
     "usage_of",
+    "writable_folders",
 ]

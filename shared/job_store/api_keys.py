@@ -71,6 +71,23 @@ def allowed_sources(session: Session, key_id: uuid.UUID) -> list[str] | None:
     return session.scalar(sa.select(ApiKey.sources).where(ApiKey.id == key_id))
 
 
+def allowed_destinations(session: Session, key_id: uuid.UUID) -> tuple[str, ...] | None:
+    """The folders that a key may write results to; None: all that the settings allow."""
+    key = session.get_one(ApiKey, key_id)
+    return writable_folders(key.sources, key.destinations)
+
+
+def writable_folders(
+    sources: Sequence[str] | None, destinations: Sequence[str] | None
+) -> tuple[str, ...] | None:
+    """The folders that a key with these limits may write results to: none if only its sources are
+    limited; None: all that the settings allow.
+    """
+    if destinations is None:
+        return None if sources is None else ()
+    return tuple(destinations)
+
+
 def list_api_keys(session: Session) -> Sequence[ApiKey]:
     """All keys, oldest first."""
     return session.scalars(sa.select(ApiKey).order_by(ApiKey.id)).all()

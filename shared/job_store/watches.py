@@ -6,7 +6,7 @@ ones. So each object becomes an image once, whatever is killed, and whoever else
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,8 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import (
+    BadResultNameError,
+    DestinationCollisionError,
     MattingError,
     QuotaExceededError,
     TooManyWatchesError,
@@ -57,6 +59,7 @@ def create_watch(
     existing: bool,
     ascending: bool,
     limit: int,
+    destination: str | None = None,
 ) -> Watch:
     """Create a watch that looks at once. Raises TooManyWatchesError if the key has `limit`."""
     if len(list_watches(session, api_key_id=api_key_id)) >= limit:
@@ -66,6 +69,7 @@ def create_watch(
         api_key_id=api_key_id,
         prefix=prefix,
         options=options,
+        destination=destination,
         priority=priority,
         labels=labels,
         every_s=every_s,
@@ -108,6 +112,24 @@ def resume_watch(session: Session, watch: Watch) -> None:
     watch.paused_at = None
     watch.next_look_at = now(session)
     watch.failures = 0
+    session.flush()
+
+
+def ask_for_look(session: Session, watch: Watch, *, pause_s: float) -> None:
+    """Look soon, because objects have come: now, or `pause_s` after the last look. A look that is
+    in progress may have passed them, so another one follows it. A watch that is paused or fails
+    keeps its time.
+    """
+    moment = now(session)
+    if watch.next_look_at is None or watch.failures:
+        return
+    if watch.next_look_at <= moment:
+        watch.asked_again = True
+    else:
+        earliest = watch.last_look_at or moment
+        watch.next_look_at = min(
+            watch.next_look_at, max(moment, earliest + timedelta(seconds=pause_s))
+        )
     session.flush()
 
 
@@ -158,11 +180,12 @@ def add_watched_page(
     max_objects: int,
     failure_share: float | None = None,
     failure_after: int = 0,
+    pause_s: float = 0.0,
 ) -> bool:
     """Record a page of a listing that began at the cursor of `read`, the watch as it was then;
     `is_last`: the listing ends with it. New and changed objects become images of the look's job.
     Returns False, and does nothing, if somebody else has recorded the page, or the watch was
-    paused or deleted.
+    paused or deleted. `pause_s`: the time to the next look if one was asked for meanwhile.
 
     If the quota ends, what fits is taken, and the look goes on there later.
     """
@@ -187,7 +210,7 @@ def add_watched_page(
     items = [one.item for one in fitting if one.item is not None]
     if items:
         job = _open_job(session, watch, failure_share, failure_after)
-        add_items(session, job.id, items)
+        _add(session, job.id, items)
         watch.submitted += len(items)
     watch.left_out += sum(one.left_out for one in fitting)
     watch.listed += len(objects)
@@ -201,7 +224,7 @@ def add_watched_page(
     watch.error_code = watch.error_detail = None
     watch.failures = 0
     if is_last:
-        _end_look(session, watch)
+        _end_look(session, watch, pause_s)
     elif watch.listed > max_objects and not watch.ascending:
         _fail(
             session,
@@ -211,6 +234,22 @@ def add_watched_page(
         watch.cursor, watch.listed, watch.requests = None, 0, 0
     session.flush()
     return True
+
+
+def _add(session: Session, job_id: uuid.UUID, items: Sequence[NewItem]) -> None:
+    """Add images. One whose result would have the key of another one's fails alone: nobody is there
+    to be asked, and the others go on.
+    """
+    try:
+        with session.begin_nested():
+            add_items(session, job_id, items)
+    except DestinationCollisionError as error:
+        if len(items) == 1:
+            add_items(session, job_id, [replace(items[0], error=BadResultNameError(error.detail))])
+            return
+        middle = len(items) // 2
+        _add(session, job_id, items[:middle])
+        _add(session, job_id, items[middle:])
 
 
 def fail_look(session: Session, read: Watch, error: MattingError) -> None:
@@ -321,6 +360,7 @@ def _open_job(
             source={"kind": WATCH_KIND, "watch": str(watch.id), "prefix": watch.prefix},
             failure_share=failure_share,
             failure_after=failure_after,
+            destination=watch.destination,
         )
         watch.job_id = job.id
     return job
@@ -333,10 +373,12 @@ def _close_job(session: Session, watch: Watch) -> None:
         finish_expansion(session, job.id)
 
 
-def _end_look(session: Session, watch: Watch) -> None:
+def _end_look(session: Session, watch: Watch, pause_s: float) -> None:
     moment = now(session)
     watch.last_look_at = moment
-    watch.next_look_at = moment + timedelta(seconds=watch.every_s)
+    wait_s = min(pause_s, watch.every_s) if watch.asked_again else watch.every_s
+    watch.asked_again = False
+    watch.next_look_at = moment + timedelta(seconds=wait_s)
     watch.objects, watch.listed = watch.listed, 0
     watch.look_requests, watch.requests = watch.requests, 0
     if not watch.ascending:

@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Boolean, ForeignKey, Integer, String, Text
+from sqlalchemy import Boolean, ForeignKey, Integer, String, Text, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base, new_id, partial_index
@@ -25,6 +25,8 @@ class Watch(Base):
     prefix: Mapped[str] = mapped_column(Text)
     """`s3://bucket/prefix`."""
     options: Mapped[dict[str, Any]]
+    destination: Mapped[str | None] = mapped_column(Text)
+    """The `destination` of its jobs."""
     priority: Mapped[int] = mapped_column(Integer)
     labels: Mapped[dict[str, Any]]
     """The `metadata` of its jobs."""
@@ -40,6 +42,8 @@ class Watch(Base):
     deleted_at: Mapped[datetime | None]
     next_look_at: Mapped[datetime | None]
     """When the next page is due; None: it is paused or deleted."""
+    asked_again: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    """A look was asked for while one was in progress: another one follows it."""
     last_look_at: Mapped[datetime | None]
     """When the last complete look ended."""
 

@@ -68,7 +68,15 @@ def test_a_jobs_report_and_zip_file_have_addresses_that_need_no_key_and_read_not
     assert datetime.fromisoformat(found["urls_expire_at"]) > datetime.now(UTC)
     assert http.get(path).json()["urls"] is None
     urls = found["urls"]
-    with httpx.Client(base_url=http.base_url) as anyone:
+    assert all(url.startswith(str(http.base_url)) for url in urls.values())
+    tls = {"X-Forwarded-Proto": "https"}
+    told = http.get(path, params={"include": "urls"}, headers=tls).json()["urls"]["archive"]
+    assert told.startswith(f"https://{http.base_url.netloc.decode()}/v1/jobs/")
+    with httpx.Client() as anyone:
+        size = anyone.head(urls["archive"]).headers["Content-Length"]
+        assert int(size) == len(anyone.get(urls["archive"]).content)
+        assert anyone.head(urls["report_csv"]).status_code == 200
+        anyone.base_url = http.base_url
         assert anyone.get(urls["report_csv"]).text.count("\n") == 1 + len(SKUS)
         rows = anyone.get(f"{urls['report_jsonl']}&include=urls").text.splitlines()
         assert json.loads(rows[0])["result_url"]

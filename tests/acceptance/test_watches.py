@@ -66,7 +66,14 @@ def test_a_watch_is_refused_where_a_job_would_be_and_is_its_key_s_own(
     assert refused(prefix="s3://photos/x/", options={"model": "x"}) == (422, "unknown-model")
     named = {"name": "{sku}.{ext}"}
     assert refused(prefix="s3://photos/x/", options=named) == (422, "unknown-placeholder")
-    watch = client.watches.create("s3://photos/nothing-here/", every_s=3_600)
+    loop = {"prefix": "s3://matting/cutouts/in/", "destination": "s3://matting/cutouts/{path}"}
+    assert refused(**loop) == (422, "invalid-options")
+    outside = {"prefix": "s3://photos/x/", "destination": "s3://elsewhere/{path}.{ext}"}
+    assert refused(**outside) == (403, "forbidden-destination")
+    watch = client.watches.create("photos/nothing-here/", every_s=3_600)
+    assert watch["prefix"] == "s3://photos/nothing-here/"
+    body = {"EventName": "s3:ObjectCreated:Put", "Records": [{"s3": {}}]}
+    assert http.post(f"/v1/watches/{watch['id']}/look", json=body).status_code == 202
     data = ("--data", str(stack.data))
     other, read = (
         matting("keys", "create", f"w-{scope}", "--scope", scope, *data).stdout.strip()
@@ -74,7 +81,13 @@ def test_a_watch_is_refused_where_a_job_would_be_and_is_its_key_s_own(
     )
     with http_with(stack, other.split()[-1]) as foreign:
         assert foreign.get("/v1/watches").json() == {"watches": []}
-        for method, path in (("GET", ""), ("POST", "/pause"), ("POST", "/resume"), ("DELETE", "")):
+        for method, path in (
+            ("GET", ""),
+            ("POST", "/pause"),
+            ("POST", "/resume"),
+            ("POST", "/look"),
+            ("DELETE", ""),
+        ):
             answer = foreign.request(method, f"/v1/watches/{watch['id']}{path}")
             assert (answer.status_code, answer.json()["code"]) == (404, "watch-not-found")
     with http_with(stack, read.split()[-1]) as reader:

@@ -16,7 +16,7 @@ from shared.settings import Settings
 from tests.benchmarks.photos import draw, jpeg, size_of
 from tests.benchmarks.report import report
 from worker.imaging.arrays import Image
-from worker.imaging.decoding import decode
+from worker.imaging.decoding import DecodedImage, decode
 from worker.imaging.edge_colours import estimate_foreground, transition_pixels
 from worker.imaging.encoding import encode
 from worker.imaging.finishing import matte_of
@@ -65,7 +65,7 @@ def measure(predictor: Predictor, settings: Settings, megapixels: float) -> dict
     matte = timed(row, "refine", lambda: matte_of(decoded, prepared, alpha, Options()))
     # Refining includes the enlargement of alpha. So its own cost is the difference.
     row["refine"] = [max(0.0, a - b) for a, b in zip(row["refine"], row["upsample"], strict=True)]
-    timed(row, "edge_colours", lambda: _edge(decoded.image, matte))
+    timed(row, "edge_colours", lambda: _edge(decoded, matte))
     keep = Options(foreground=Foreground.KEEP)
     timed(row, "compose", lambda: render(Subject(decoded.image, matte), keep))
     before = [sum(column) for column in zip(*row.values(), strict=True)]
@@ -78,8 +78,8 @@ def measure(predictor: Predictor, settings: Settings, megapixels: float) -> dict
     return row
 
 
-def _edge(image: Image, matte: Image) -> Image:
-    return estimate_foreground(image, matte, transition_pixels(matte))
+def _edge(decoded: DecodedImage, matte: Image) -> Image:
+    return estimate_foreground(decoded.image, matte, transition_pixels(matte), decoded.small)
 
 
 def timed(row: dict[str, list[float]], name: str, work: Callable[[], T]) -> T:

@@ -272,6 +272,20 @@ def test_two_fingers_zoom_and_leave_no_stroke(opened: Callable[..., Page], item:
     expect(page.locator("#board")).to_have_attribute("data-steps", "0")
 
 
+def test_one_finger_paints(opened: Callable[..., Page], item: str, stack: Stack) -> None:
+    page = open_mend(opened, item, viewport=PHONE)
+    brush(page, "Erase")
+    touch = Fingers(page)
+    x, y = on_screen(page, *CENTRE)
+    touch("touchStart", (x, y))
+    for far in (5, 10):
+        touch("touchMove", (x + far, y))
+    touch("touchEnd")
+    expect(page.locator("#board")).to_have_attribute("data-steps", "1")
+    save(page)
+    assert result_alpha(stack, item)[CENTRE[::-1]] < 20
+
+
 def scale(page: Page) -> int:
     """The zoom in per cent."""
     return int(page.locator("#scale").inner_text().split()[0])

@@ -47,7 +47,11 @@ def put(bucket: Storage, folder: str, *names: str, data: bytes = b"photo") -> No
 
 
 def new_watch(
-    database: Database, folder: str, key: uuid.UUID | None = None, **other: bool
+    database: Database,
+    folder: str,
+    key: uuid.UUID | None = None,
+    destination: str | None = None,
+    **other: bool,
 ) -> Watch:
     values = {"existing": True, "ascending": False} | other
     with database.transaction() as session:
@@ -60,6 +64,7 @@ def new_watch(
             labels={"shop": "north"},
             every_s=60,
             limit=20,
+            destination=destination,
             **values,
         )
 
@@ -198,6 +203,49 @@ def test_two_processes_that_look_at_once_take_each_object_once(
         thread.join()
     assert submitted(database, folder) == {f"{number}.jpg": 1 for number in range(12)}
     assert len(jobs(database)) == 1
+
+
+def test_results_of_a_watch_have_keys_of_the_caller_and_a_collision_fails_one_photo_alone(
+    database: Database, watcher: Watcher, bucket: Storage, folder: str
+) -> None:
+    template = "s3://matting/cutouts/{path}.{ext}"
+    watcher._settings = watcher._settings.model_copy(update={"destinations": "s3://matting/"})
+    put(bucket, folder, "a.jpg", "b.jpg", "b.png", "c.jpg", "d.jpg", "d.webp")
+    watch = look(database, watcher, new_watch(database, folder, destination=template))
+    assert (watch.error_code, watch.submitted) == (None, 6)
+    [job] = jobs(database)
+    assert (job.destination, job.queued, job.failed) == (template, 4, 2)
+    with database.transaction() as session:
+        failed = session.scalars(sa.select(Item).where(Item.error_code == "bad-result-name")).all()
+        assert [item.name for item in failed] == ["b.png", "d.webp"]
+        assert "would both be written to s3://matting/cutouts/b.png" in str(failed[0].error_detail)
+
+    watcher._settings = watcher._settings.model_copy(update={"destinations": ""})
+    assert look(database, watcher, watch).error_code == "forbidden-destination"
+
+
+def test_a_notification_brings_the_next_look_forward_and_none_is_lost(
+    database: Database, watcher: Watcher, bucket: Storage, folder: str
+) -> None:
+    watch = look(database, watcher, new_watch(database, folder))
+
+    def ask(pause_s: float) -> float:
+        with database.transaction() as session:
+            job_store.ask_for_look(session, session.get_one(Watch, watch.id), pause_s=pause_s)
+        with database.transaction() as session:
+            return wait_of(database, session.get_one(Watch, watch.id))
+
+    assert wait_of(database, watch) == pytest.approx(60, abs=20)
+    assert ask(30) == pytest.approx(30, abs=20), "no sooner than this after the last look"
+    assert ask(0) <= 0
+    ask(0)  # while the look is due or in progress: one more follows
+    again = look(database, watcher, watch)
+    assert wait_of(database, again) == pytest.approx(10, abs=9)
+    assert wait_of(database, look(database, watcher, watch)) == pytest.approx(60, abs=20)
+    with database.transaction() as session:
+        job_store.pause_watch(session, session.get_one(Watch, watch.id))
+        job_store.ask_for_look(session, session.get_one(Watch, watch.id), pause_s=0)
+        assert session.get_one(Watch, watch.id).next_look_at is None
 
 
 def test_ascending_keys_are_listed_behind_the_last_one(

@@ -242,7 +242,7 @@ def test_edge_options_change_only_the_edge() -> None:
 def with_header(kind: str) -> bytes:
     """A photo with a wide-gamut profile, 300 DPI, an artist and a position."""
     exif = PIL.Image.Exif()
-    exif[0x013B], exif[0x8298], exif[0x010F] = "A. Artist", "(c) Shop", "Camera"
+    exif[0x013B], exif[0x8298], exif[0x010F] = "A. Artist", "© Shop".encode(), "Camera"
     exif[0x8825] = {1: "N", 2: (52.0, 30.0, 0.0)}
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
     buffer = io.BytesIO()
@@ -267,7 +267,7 @@ def test_dpi_profile_and_chosen_exif_are_kept_and_positions_never(kind: str) -> 
     data = encode(photo(64, 48)[0], options, metadata)
     result = PIL.Image.open(io.BytesIO(data))
     exif = result.getexif()
-    assert (exif[0x013B], exif[0x8298]) == ("A. Artist", "(c) Shop")
+    assert (exif[0x013B], exif[0x8298]) == ("A. Artist", "© Shop".encode().decode("latin-1"))
     assert 0x8825 not in exif
     assert 0x010F not in exif
     assert result.info["icc_profile"] == PIL.Image.open(io.BytesIO(source)).info["icc_profile"]

@@ -1,11 +1,13 @@
 """Decoding of image files to upright RGB pixels in sRGB, and their alpha.
 
-The header is read first, and all limits are checked before any pixel is decoded. OpenCV then
-decodes ordinary files: it is faster and releases the GIL. Pillow and libtiff decode the files that
-OpenCV gets wrong: CMYK, palettes, transparency, TIFF, HEIC, AVIF, profiles other than sRGB.
+The header is read first, and all limits are checked before any pixel is decoded. libjpeg-turbo and
+OpenCV then decode ordinary files: they are faster and release the GIL. Pillow and libtiff decode
+the files that these get wrong: CMYK, palettes, transparency, TIFF, HEIC, AVIF, profiles other than
+sRGB.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import cv2
@@ -28,11 +30,15 @@ from shared.settings import Settings
 from worker.imaging.arrays import Image
 from worker.imaging.colours import MatrixProfile, coded_profile, keeps_colours, png_profile, to_srgb
 from worker.imaging.completeness import refuse_incomplete
+from worker.imaging.jpeg_file import decode_jpeg
 from worker.imaging.psd_samples import read_psd_samples
+from worker.imaging.resample import small_copy
 from worker.imaging.samples import Samples, read_with_pillow, to_uint8, unmultiplied
 from worker.imaging.tiff_samples import read_tiff
 
 Pixel = TypeVar("Pixel", bound=np.generic)
+
+JPEG_FORMATS = frozenset({"JPEG", "MPO"})
 
 OPENCV_FORMATS = frozenset({"JPEG", "MPO", "PNG", "WEBP"})
 
@@ -72,6 +78,11 @@ class DecodedImage:
     alpha: Image | None = None
     """[h, w] uint8: the photo's own alpha; None if it is opaque."""
 
+    @cached_property
+    def small(self) -> Image:
+        """The image's small_copy, which refining and edge colours share."""
+        return small_copy(self.image)
+
 
 def decode(
     data: bytes,
@@ -102,7 +113,7 @@ def decode(
     if whole is not data:
         data, header = whole, open_header(whole)
     if _opencv_is_correct(header):
-        image, alpha = _decode_with_opencv(data, header, min_side_px), None
+        image, alpha = _decode_quickly(data, header, min_side_px), None
     else:
         image, alpha = _decode_samples(data, header, keep_profile)
     if header.format == "BMP" and alpha is not None and not alpha.any():
@@ -149,7 +160,7 @@ def pixels_to_decode(data: bytes, min_side_px: int | None = None) -> int:
 
 def _reduced_scale(header: PIL.Image.Image, min_side_px: int | None) -> int:
     """The denominator of the DCT scale that keeps `min_side_px` on the shorter side: 1, 2, 4, 8."""
-    if not min_side_px or header.format not in ("JPEG", "MPO") or not _opencv_is_correct(header):
+    if not min_side_px or header.format not in JPEG_FORMATS or not _opencv_is_correct(header):
         return 1
     side = min(header.size)
     return next((scale for scale in (8, 4, 2) if side >= scale * min_side_px), 1)
@@ -181,9 +192,13 @@ def _arrangement(header: PIL.Image.Image) -> str:
     return str(given[0] if isinstance(given, tuple) else given)
 
 
-def _decode_with_opencv(data: bytes, header: PIL.Image.Image, min_side_px: int | None) -> Image:
-    flags = CV2_REDUCED_READ[_reduced_scale(header, min_side_px)]
-    image = _imdecode(data, header, flags)
+def _decode_quickly(data: bytes, header: PIL.Image.Image, min_side_px: int | None) -> Image:
+    scale = _reduced_scale(header, min_side_px)
+    if header.format in JPEG_FORMATS:
+        decoded = decode_jpeg(data, header.size, scale)
+        if decoded is not None:
+            return decoded
+    image = _imdecode(data, header, CV2_REDUCED_READ[scale])
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 

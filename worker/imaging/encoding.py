@@ -1,7 +1,8 @@
 """Encoding of pixels as PNG, WebP, JPEG, AVIF, or a ZIP of colours and alpha.
 
-OpenCV encodes files without metadata: it is faster and releases the GIL. Pillow encodes AVIF and
-all files with an ICC profile, a resolution or EXIF. A new output format is added here.
+PNG has an encoder of its own (`png_file`). OpenCV encodes JPEG without metadata; Pillow encodes
+WebP, AVIF, and JPEG with an ICC profile, a resolution or EXIF. All of them release the GIL. A new
+output format is added here.
 """
 
 import io
@@ -17,20 +18,18 @@ from shared.errors import EncodingFailedError, FormatUnavailableError
 from shared.options import ExtraOutput, Options
 from shared.rendition import Format, Rendition
 from worker.imaging.arrays import Image
-from worker.imaging.metadata import Metadata
-
-PNG_COMPRESSION_LEVEL = 1
-"""zlib level. With the UP filter it is 2 to 4 times as fast as OpenCV's default and gives 2 to 10 %
-more bytes (tests/benchmarks/stages)."""
+from worker.imaging.metadata import NO_METADATA, Metadata
+from worker.imaging.png_file import encode_png
 
 AVIF_SPEED = 8
 """libavif speed, 0 to 10. Speed 6 takes twice as long and saves 4 % of the bytes."""
 
+WEBP_METHOD = 3
+"""libwebp's effort, 0 to 6. Its default, 4, takes 10 % longer and gives as many bytes; 2 saves a
+quarter of the time for 5 % more bytes."""
+
 MIN_QUALITY = 20
 """Lowest quality that `max_bytes` may lead to. Lower values show visible blocks."""
-
-
-NO_METADATA = Metadata()
 
 
 def encode(pixels: Image, rendition: Rendition, metadata: Metadata = NO_METADATA) -> bytes:
@@ -61,29 +60,18 @@ def _encode(pixels: Image, rendition: Rendition, quality: int, metadata: Metadat
     kind = rendition.format
     if kind is Format.ZIP:
         return _encode_zip(pixels, quality, metadata)
-    if kind is Format.AVIF or metadata:
+    if kind is Format.PNG:
+        return encode_png(pixels, metadata)
+    if kind in (Format.WEBP, Format.AVIF) or metadata:
         return _encode_with_pillow(pixels, rendition, quality, metadata)
     if pixels.ndim == 3:
         to_bgr = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
         pixels = cv2.cvtColor(pixels, to_bgr).astype(np.uint8, copy=False)
-    if kind is Format.PNG:
-        parameters = [
-            cv2.IMWRITE_PNG_COMPRESSION,
-            PNG_COMPRESSION_LEVEL,
-            cv2.IMWRITE_PNG_FILTER,
-            cv2.IMWRITE_PNG_FILTER_UP,
-        ]
-    elif kind is Format.WEBP:
-        parameters = [cv2.IMWRITE_WEBP_QUALITY, quality]
-    else:
-        parameters = [cv2.IMWRITE_JPEG_QUALITY, quality]
-        if _has_marketplace(rendition):
-            # 4:4:4 keeps compression artefacts within 8 pixels of an edge; the marketplace rules
-            # check the white pixels beyond that.
-            parameters += [
-                cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-                cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-            ]
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    if _has_marketplace(rendition):
+        # 4:4:4 keeps compression artefacts within 8 pixels of an edge; the marketplace rules check
+        # the white pixels beyond that.
+        parameters += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     try:
         encoded, data = cv2.imencode(f".{kind.extension}", pixels, parameters)
     except cv2.error as error:
@@ -111,10 +99,10 @@ def _encode_with_pillow(
         raise FormatUnavailableError("This worker's Pillow was built without AVIF")
     dpi_in_exif = kind in (Format.AVIF, Format.WEBP)
     parameters: dict[str, Any] = {"quality": quality}
-    if kind is Format.PNG:
-        parameters = {"compress_level": PNG_COMPRESSION_LEVEL}
-    elif kind is Format.AVIF:
+    if kind is Format.AVIF:
         parameters |= {"speed": AVIF_SPEED, "max_threads": 1}
+    elif kind is Format.WEBP:
+        parameters["method"] = WEBP_METHOD
     elif kind is Format.JPEG and _has_marketplace(rendition):
         parameters["subsampling"] = "4:4:4"
     if metadata.icc:

@@ -9,6 +9,8 @@ import PIL.Image
 
 from worker.imaging.arrays import Image
 from worker.imaging.decoding import DecodedImage
+from worker.imaging.metadata import NO_METADATA
+from worker.imaging.png_file import encode_png
 
 THUMBNAIL_SIDE_PX = 256
 """The console shows them at about 190; a third more pixels a side would take half as long again."""
@@ -19,16 +21,6 @@ THUMBNAIL_ALPHA_QUALITY = 50
 WEBP_METHOD = 0
 """libwebp's fastest: a quarter of the time of its default, for files that are half as large again
 (`python -m tests.benchmarks.kept_files`)."""
-
-MATTE_PARAMETERS = (
-    cv2.IMWRITE_PNG_COMPRESSION,
-    1,
-    cv2.IMWRITE_PNG_FILTER,
-    cv2.IMWRITE_PNG_FILTER_UP,
-    cv2.IMWRITE_PNG_STRATEGY,
-    cv2.IMWRITE_PNG_STRATEGY_RLE,
-)
-"""As quick as without a filter, and smaller."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +44,7 @@ class KeptFiles:
             size = decoded.width, decoded.height
             if matte.shape != size[::-1]:
                 matte = cv2.resize(matte, size, interpolation=cv2.INTER_LINEAR).astype(np.uint8)
-            self.matte = cv2.imencode(".png", matte, MATTE_PARAMETERS)[1].tobytes()
+            self.matte = encode_png(matte, NO_METADATA)
 
 
 def thumbnail(pixels: Image) -> bytes:

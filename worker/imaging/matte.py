@@ -5,10 +5,15 @@ import numpy as np
 
 from shared.options import Options
 from worker.imaging.arrays import Alpha, Box, Image
+from worker.imaging.resample import shrink
 
 BLACK_POINT, WHITE_POINT = 0.04, 0.96
 """Alphas below and above these become 0 and 1. Networks rarely output exactly 0 or 1, and a haze
 of 1 % is visible on a white page and doubles the size of a PNG."""
+
+FIXED_ZERO, FIXED_ONE = 3_000, 233 * 255
+"""Alpha 0, and the distance from there to alpha 1, in 16-bit fixed-point numbers. Stretched alphas
+lie within -0.05 and 1.05. A step of the 8-bit matte is 233 of them."""
 
 MIN_BOX_ALPHA = 25
 """Smallest alpha (of 255) of a pixel that counts towards the subject's box."""
@@ -28,16 +33,20 @@ def full_size_alpha(alpha: Alpha, width: int, height: int, *, levels: bool = Tru
 
     `levels` applies BLACK_POINT and WHITE_POINT; the profile `exact` leaves the values unchanged.
     """
-    if alpha.shape != (height, width):
-        alpha = cv2.resize(alpha, (width, height), interpolation=cv2.INTER_LINEAR).astype(
-            np.float32, copy=False
-        )
     black, white = (BLACK_POINT, WHITE_POINT) if levels else (0.0, 1.0)
-    scale = 255 / (white - black)
-    # One pass: alpha · scale - black · scale, rounded and saturated.
-    return cv2.convertScaleAbs(
-        np.maximum(alpha, np.float32(black)), alpha=scale, beta=-black * scale
-    ).astype(np.uint8, copy=False)
+    # Stretched alpha in 16 bits, above an offset that keeps negative values: a quarter of the time
+    # that floats take, and at most 1 in 255 from them, on 1 pixel in 1,000 of the edge.
+    stretched = (alpha - black) * (FIXED_ONE / (white - black)) + FIXED_ZERO
+    fixed = np.rint(stretched).astype(np.uint16)
+    if alpha.shape != (height, width):
+        fixed = cv2.resize(fixed, (width, height), interpolation=cv2.INTER_LINEAR).astype(
+            np.uint16, copy=False
+        )
+    np.maximum(fixed, np.uint16(FIXED_ZERO), out=fixed)
+    scale = 255 / FIXED_ONE
+    matte = cv2.convertScaleAbs(fixed, alpha=scale, beta=-FIXED_ZERO * scale)
+    result: Image = matte.astype(np.uint8, copy=False)
+    return result
 
 
 def adjust_matte(matte: Image, options: Options, *, scale: float = 1.0) -> Image:
@@ -114,8 +123,8 @@ def subject_box(matte: Image) -> Box | None:
     """
     height, width = matte.shape
     scale = min(1.0, BOX_SIDE_PX / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(matte, size, interpolation=cv2.INTER_AREA) >= MIN_BOX_ALPHA
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    small = shrink(matte, size) >= MIN_BOX_ALPHA
     count, _, stats, _ = cv2.connectedComponentsWithStats(small.astype(np.uint8))
     if count < 2:
         return None

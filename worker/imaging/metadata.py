@@ -13,6 +13,9 @@ from shared.photo_header import open_header
 from shared.rendition import ExifField, Rendition
 
 EXIF_IFD = 0x8769
+EXIF_FIRST_TAG = 0x9000
+"""Tags from here on stand in the Exif IFD."""
+
 TAGS: dict[ExifField, tuple[int, ...]] = {
     ExifField.DESCRIPTION: (0x010E,),
     ExifField.ARTIST: (0x013B,),
@@ -46,18 +49,19 @@ class Metadata:
         `with_dpi` includes the resolution, for formats that store it nowhere else.
         """
         block = PIL.Image.Exif()
-        inner: dict[int, str] = {}
+        inner: dict[int, bytes] = {}
         for tag, text in self.exif:
-            if tag >= 0x9000:
-                inner[tag] = text
-            else:
-                block[tag] = text
+            # Exif says ASCII; cameras and shops write UTF-8. Pillow would write "?" for "©".
+            (inner if tag >= EXIF_FIRST_TAG else block)[tag] = text.encode()
         if inner:
             block[EXIF_IFD] = inner
         if with_dpi and self.dpi:
             block[X_RESOLUTION] = block[Y_RESOLUTION] = IFDRational(round(self.dpi * 100), 100)
             block[RESOLUTION_UNIT] = INCH
         return block.tobytes() if len(block) else None
+
+
+NO_METADATA = Metadata()
 
 
 def read_metadata(data: bytes, rendition: Rendition, *, keep_icc: bool) -> Metadata:
@@ -102,6 +106,14 @@ def _exif(header: PIL.Image.Image, fields: tuple[ExifField, ...]) -> list[tuple[
             value = exif.get(tag, inner.get(tag))
             if isinstance(value, bytes):
                 value = value.decode("utf-8", "replace")
-            if isinstance(value, str) and (text := value.strip("\0 ")):
+            if isinstance(value, str) and (text := _unicode(value).strip("\0 ")):
                 found.append((tag, text[:2_000]))
     return found
+
+
+def _unicode(text: str) -> str:
+    """The text as meant: Pillow reads every byte as ISO 8859-1, most programs write UTF-8."""
+    try:
+        return text.encode("latin-1").decode()
+    except UnicodeError:
+        return text

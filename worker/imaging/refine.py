@@ -17,10 +17,6 @@ from numpy.typing import NDArray
 from worker.imaging.arrays import Alpha, Image
 from worker.imaging.edge_colours import sample_bilinear, scaled_coordinates, transition_pixels
 from worker.imaging.matte import full_size_alpha
-from worker.imaging.resample import shrink
-
-GRID_PX = 256
-"""Longer side of the grid on which the linear coefficients are computed."""
 
 WINDOW_RADIUS = 4
 """Radius of the filter's window, in grid cells."""
@@ -32,11 +28,11 @@ EPSILON = 1e-4
 """Regularisation: a window whose colour variance (colours 0..1) is below it keeps its alpha."""
 
 
-def refine_alpha(image: Image, alpha: Alpha, *, levels: bool = True) -> Image:
+def refine_alpha(image: Image, small: Image, alpha: Alpha, *, levels: bool = True) -> Image:
     """Enlarge an alpha [h, w] float32 in 0..1 to the photo's size and align its edges to the photo.
 
-    `image` is the photo [H, W, 3] uint8 RGB; the result is [H, W] uint8. `levels` as in
-    full_size_alpha. Below MIN_ENLARGEMENT the alpha is only enlarged.
+    `image` is the photo [H, W, 3] uint8 RGB and `small` its small_copy; the result is [H, W] uint8.
+    `levels` as in full_size_alpha. Below MIN_ENLARGEMENT the alpha is only enlarged.
     """
     height, width = image.shape[:2]
     matte = full_size_alpha(alpha, width, height, levels=levels)
@@ -45,11 +41,11 @@ def refine_alpha(image: Image, alpha: Alpha, *, levels: bool = True) -> Image:
     band = transition_pixels(matte)
     if len(band) == 0:
         return matte
-    scale = min(1.0, GRID_PX / max(height, width))
-    grid = max(1, round(height * scale)), max(1, round(width * scale))
-    small = shrink(image, grid).astype(np.float32) / np.float32(255)
+    grid = small.shape[:2]
     coarse = cv2.resize(alpha, (grid[1], grid[0]), interpolation=cv2.INTER_AREA)
-    coefficients = _linear_coefficients(small, coarse.astype(np.float32, copy=False))
+    coefficients = _linear_coefficients(
+        small.astype(np.float32) / np.float32(255), coarse.astype(np.float32, copy=False)
+    )
     fitted = sample_bilinear(coefficients, *scaled_coordinates(band, (height, width), grid))
     colours = image.reshape(-1, 3)[band]
     values: NDArray[np.float32] = fitted[3]

@@ -18,6 +18,9 @@ from worker.imaging.edge_colours import PixelIndices, estimate_foreground, trans
 from worker.imaging.matte import subject_box
 from worker.imaging.shadow import shadow_alpha
 
+STRIP_ROWS = 64
+"""Rows that are composed at once, so that their pixels stay in the processor's cache."""
+
 
 class Subject:
     """A photo [H, W, 3] uint8 RGB and its matte [H, W] uint8.
@@ -30,13 +33,15 @@ class Subject:
         image: Image,
         matte: Image,
         *,
+        small: Image | None = None,
         own_colours: bool = False,
         box: Box | None = None,
     ) -> None:
-        """`own_colours`: the edge has the subject's own colours, whatever the options say. `box`:
-        takes the place of the subject's box, to place several pictures alike.
+        """`small`: the image's small_copy, where it is at hand. `own_colours`: the edge has the
+        subject's own colours, whatever the options say. `box`: takes the place of the subject's
+        box, to place several pictures alike.
         """
-        self.image, self.matte = image, matte
+        self.image, self.matte, self._small = image, matte, small
         self._own_colours = own_colours
         self._given_box = box
 
@@ -52,7 +57,7 @@ class Subject:
 
     @cached_property
     def _estimated_edge_colours(self) -> Image:
-        return estimate_foreground(self.image, self.matte, self.edge)
+        return estimate_foreground(self.image, self.matte, self.edge, self._small)
 
     def edge_colours(self, foreground: Foreground) -> Image:
         """The colours [N, 3] uint8 RGB of the edge pixels: estimated, or the photo's own."""
@@ -96,11 +101,16 @@ def matte_on_canvas(subject: Subject, rendition: Rendition) -> Image:
 
 def _transparent_cutout(subject: Subject, foreground: Foreground) -> Image:
     """The plain cut-out [H, W, 4] RGBA."""
-    colours = subject.edge_colours(foreground)
-    cutout = cv2.cvtColor(subject.image, cv2.COLOR_RGB2RGBA).astype(np.uint8, copy=False)
-    cutout.reshape(-1, 4)[subject.edge, :3] = colours
-    cutout[..., 3] = subject.matte
-    return cv2.copyTo(cutout, subject.matte).astype(np.uint8, copy=False)
+    cutout = np.zeros((*subject.matte.shape, 4), np.uint8)
+    left, top, width, height = cv2.boundingRect(subject.matte)
+    for row in range(top, top + height, STRIP_ROWS):
+        strip = np.s_[row : min(row + STRIP_ROWS, top + height), left : left + width]
+        matte = subject.matte[strip]
+        pixels = cv2.cvtColor(subject.image[strip], cv2.COLOR_RGB2RGBA)
+        cv2.insertChannel(matte, pixels, 3)
+        cv2.copyTo(pixels, matte, cutout[strip])
+    cutout.reshape(-1, 4)[subject.edge, :3] = subject.edge_colours(foreground)
+    return cutout
 
 
 def _on_solid_colour(subject: Subject, foreground: Foreground, colour: str) -> Image:

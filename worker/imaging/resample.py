@@ -5,6 +5,17 @@ import numpy as np
 
 from worker.imaging.arrays import Image, Size
 
+SMALL_SIDE_PX = 256
+"""Longer side of the copy on which edges and edge colours are estimated. For edge colours, 400 px
+gives 5 % less error and takes twice as long; for edges, a larger grid is no better."""
+
+
+def small_copy(image: Image) -> Image:
+    """A copy of [H, W] or [H, W, 3] uint8 whose longer side has SMALL_SIDE_PX, or the image's."""
+    height, width = image.shape[:2]
+    scale = min(1.0, SMALL_SIDE_PX / max(height, width))
+    return shrink(image, (max(1, round(height * scale)), max(1, round(width * scale))))
+
 
 def shrink(image: Image, size: Size) -> Image:
     """Downscale an image [H, W] or [H, W, 3] uint8 to (height, width), fast and without aliasing.

@@ -3,11 +3,15 @@
 
 const EDGE_SIDE = 80; // of the patch in which the edge-aware brush looks for edges
 const EDGE_REACH = 48; // how much colour a path may change before it counts as across an edge
+const BITS = 4, BLOCK = 1 << BITS, HALF = BLOCK * Math.SQRT1_2; // pixels a side; from its middle to a corner
 
 export class Stroke {
   // `target`: 0 erases, 255 restores. `softness`, `strength`: 0..1.
   constructor(matte, { target, softness, strength, edgeAware }) {
-    Object.assign(this, { matte, target, softness, strength, edgeAware, before: new Map(), cover: new Map(), last: null });
+    Object.assign(this, { matte, softness, strength, edgeAware, layers: new Map(), last: null });
+    // What a pixel becomes, by how much it gets and what it was.
+    this.blend = new Uint8Array(1 << 16);
+    for (let give = 0; give < 256; give++) for (let was = 0; was < 256; was++) this.blend[give << 8 | was] = (was + (target - was) * give / 255 + 0.5) | 0;
   }
 
   // Goes on to a place, with a radius in pixels of the photo; the rectangle that changed, or null.
@@ -28,81 +32,93 @@ export class Stroke {
   }
 
   // Covers what is near the line from `a` to `b`: its distance, less the hard part, fades smoothly.
+  // Blocks in which nothing can change are left out as a whole.
   #piece(a, b) {
-    const { matte, softness, target } = this;
+    const { matte, softness } = this;
     const most = Math.round(this.strength * 255);
     const far = Math.max(a.radius, b.radius), edge = far + 0.75;
     const left = Math.max(0, Math.floor(Math.min(a.x, b.x) - edge)), top = Math.max(0, Math.floor(Math.min(a.y, b.y) - edge));
     const right = Math.min(matte.width, Math.ceil(Math.max(a.x, b.x) + edge) + 1), bottom = Math.min(matte.height, Math.ceil(Math.max(a.y, b.y) + edge) + 1);
     if (left >= right || top >= bottom || !most) return null;
-    const dx = b.x - a.x, dy = b.y - a.y, dr = b.radius - a.radius, length2 = dx * dx + dy * dy;
-    const inverse = length2 > 0 ? 1 / length2 : 0;
-    const [ax, ay, ar] = [a.x, a.y, a.radius], { alpha } = matte;
+    const piece = { left, top, ...lineOf(a, b), softness, limits: this.edgeAware ? new Limits(matte, a, b, most, left, top, right, bottom) : null, most };
+    const hard = far * (1 - softness), fade = Math.max(far - hard, 0.75);
+    const safe = Math.min(a.radius, b.radius) * (1 - softness);
     let changed = null;
-    const allowed = this.edgeAware ? reachable(matte, a, b, left, top, right, bottom) : null;
-    // What a place can get at most, and in which column of that table a pixel is.
-    const limits = allowed?.reach.map((share) => Math.round(most * share / 255));
-    const columnOf = allowed && Uint16Array.from({ length: right - left }, (_, x) => Math.min(Math.floor((x + 0.5) / allowed.step), allowed.columns - 1));
     for (const index of matte.touched(left, top, right, bottom)) {
-      const place = matte.place(index), { before, cover } = this.#remembered(index);
-      const x0 = Math.max(left, place.left), x1 = Math.min(right, place.left + place.width);
-      const y0 = Math.max(top, place.top), y1 = Math.min(bottom, place.top + place.height);
-      let [lo, hi, upper, lower] = [x1, x0, y1, y0];
-      for (let y = y0; y < y1; y++) {
-        const row = (y - place.top) * place.width - place.left, out = y * matte.width;
-        const py = y + 0.5 - ay, along = py * dy;
-        const cells = allowed ? Math.min(Math.floor((y + 0.5 - top) / allowed.step), allowed.rows - 1) * allowed.columns : 0;
-        for (let x = x0; x < x1; x++) {
-          const at = row + x;
-          const limit = limits ? limits[cells + columnOf[x - left]] : most;
-          if (cover[at] >= limit) continue;
-          const px = x + 0.5 - ax;
-          let t = (px * dx + along) * inverse;
-          t = t < 0 ? 0 : t > 1 ? 1 : t;
-          const ex = px - t * dx, ey = py - t * dy, d2 = ex * ex + ey * ey;
-          const radius = ar + t * dr, hard = radius * (1 - softness), fade = radius - hard > 0.75 ? radius - hard : 0.75;
-          if (d2 >= (hard + fade) * (hard + fade)) continue;
-          let give = limit;
-          if (d2 > hard * hard) {
-            const share = 1 - (Math.sqrt(d2) - hard) / fade;
-            give = (limit * share * share * (3 - 2 * share) + 0.5) | 0;
-          }
-          if (cover[at] >= give) continue;
-          cover[at] = give;
-          const was = before[at];
-          alpha[out + x] = (was + (target - was) * give / 255 + 0.5) | 0;
-          if (x < lo) lo = x;
-          if (x >= hi) hi = x + 1;
-          if (y < upper) upper = y;
-          lower = y + 1;
-        }
+      const place = matte.place(index), layer = this.#remembered(index), across = Math.ceil(place.width / BLOCK);
+      const [u0, v0] = [Math.max(0, left - place.left) >> BITS, Math.max(0, top - place.top) >> BITS];
+      const [u1, v1] = [Math.min(place.width, right - place.left), Math.min(place.height, bottom - place.top)];
+      let box = null;
+      for (let v = v0; v << BITS < v1; v++) for (let u = u0; u << BITS < u1; u++) {
+        const x0 = place.left + (u << BITS), y0 = place.top + (v << BITS);
+        const x1 = Math.min(x0 + BLOCK, place.left + place.width), y1 = Math.min(y0 + BLOCK, place.top + place.height);
+        const middle = distance(piece, (x0 + x1) / 2, (y0 + y1) / 2), nearest = middle - HALF;
+        if (nearest >= hard + fade) continue;
+        const limit = piece.limits?.most(x0, y0, x1, y1) ?? most;
+        const least = v * across + u;
+        if (layer.least[least] >= (nearest <= hard ? limit : falling(limit, nearest - hard, fade))) continue;
+        const inside = middle + HALF <= safe;
+        if (!this.#cover(piece, place, layer, least, x0, y0, x1, y1, inside)) continue;
+        if (!box) box = [x0, y0, x1, y1];
+        else { if (x0 < box[0]) box[0] = x0; if (x1 > box[2]) box[2] = x1; if (y1 > box[3]) box[3] = y1; }
       }
-      if (lo >= hi) continue;
-      matte.touch(index, lo, upper, hi, lower);
-      changed = united(changed, [lo, upper, hi, lower]);
+      if (!box) continue;
+      matte.touch(index, ...box);
+      changed = united(changed, box);
     }
     return changed;
   }
 
+  // The pixels of one block; `inside`: all of them lie in the hard part. Whether any changed.
+  #cover({ ax, ay, ar, dx, dy, dr, inverse, softness, limits, most }, place, { before, cover, least }, block, x0, y0, x1, y1, inside) {
+    const { alpha, width: across } = this.matte, { blend } = this;
+    let any = false, low = 255, radius = ar, hard = radius * (1 - softness), fade = Math.max(radius - hard, 0.75), ends = hard + fade;
+    for (let y = y0; y < y1; y++) {
+      const row = (y - place.top) * place.width - place.left, out = y * across;
+      const py = y + 0.5 - ay, along = py * dy, cells = limits ? limits.row(y) : 0;
+      for (let x = x0; x < x1; x++) {
+        const at = row + x, had = cover[at];
+        let give = limits ? limits.values[cells + limits.columnOf[x - limits.left]] : most;
+        if (had < give && !inside) {
+          const px = x + 0.5 - ax;
+          let t = (px * dx + along) * inverse;
+          t = t < 0 ? 0 : t > 1 ? 1 : t;
+          const ex = px - t * dx, ey = py - t * dy, d2 = ex * ex + ey * ey;
+          if (dr) { radius = ar + t * dr; hard = radius * (1 - softness); fade = Math.max(radius - hard, 0.75); ends = hard + fade; }
+          if (d2 >= ends * ends) give = 0;
+          else if (d2 > hard * hard) give = falling(give, Math.sqrt(d2) - hard, fade);
+        }
+        if (had < give) {
+          cover[at] = give;
+          alpha[out + x] = blend[give << 8 | before[at]];
+          any = true;
+          if (give < low) low = give;
+        } else if (had < low) low = had;
+      }
+    }
+    least[block] = low;
+    return any;
+  }
+
+  // Of a tile: its pixels before the stroke, how much each got, and the least in each block.
   #remembered(index) {
-    let before = this.before.get(index);
-    if (!before) {
+    let layer = this.layers.get(index);
+    if (!layer) {
       const { left, top, width, height } = this.matte.place(index);
-      before = new Uint8Array(width * height);
+      layer = { before: new Uint8Array(width * height), cover: new Uint8Array(width * height), least: new Uint8Array(Math.ceil(width / BLOCK) * Math.ceil(height / BLOCK)) };
       for (let y = 0; y < height; y++) {
         const row = (top + y) * this.matte.width + left;
-        before.set(this.matte.alpha.subarray(row, row + width), y * width);
+        layer.before.set(this.matte.alpha.subarray(row, row + width), y * width);
       }
-      this.before.set(index, before);
-      this.cover.set(index, new Uint8Array(width * height));
+      this.layers.set(index, layer);
     }
-    return { before, cover: this.cover.get(index) };
+    return layer;
   }
 
   // What the stroke changed: for each tile its bytes before and after, exclusive-or.
   delta() {
     const tiles = [];
-    for (const [index, before] of this.before) {
+    for (const [index, { before }] of this.layers) {
       const { left, top, width, height } = this.matte.place(index);
       let any = 0;
       for (let y = 0; y < height; y++) {
@@ -112,6 +128,48 @@ export class Stroke {
       if (any) tiles.push([index, before]);
     }
     return tiles;
+  }
+}
+
+// The line from `a` to `b` as the loops need it.
+function lineOf(a, b) {
+  const dx = b.x - a.x, dy = b.y - a.y, length2 = dx * dx + dy * dy;
+  return { ax: a.x, ay: a.y, ar: a.radius, dx, dy, dr: b.radius - a.radius, inverse: length2 > 0 ? 1 / length2 : 0 };
+}
+
+function distance({ ax, ay, dx, dy, inverse }, x, y) {
+  const px = x - ax, py = y - ay;
+  const t = Math.min(Math.max((px * dx + py * dy) * inverse, 0), 1);
+  return Math.hypot(px - t * dx, py - t * dy);
+}
+
+// `limit`, less the further it is beyond the hard part: a smoothstep.
+function falling(limit, beyond, fade) {
+  const share = 1 - beyond / fade;
+  return (limit * share * share * (3 - 2 * share) + 0.5) | 0;
+}
+
+// The most that each place of a rectangle may get, by how far it can be reached without crossing an edge.
+class Limits {
+  constructor(matte, a, b, most, left, top, right, bottom) {
+    const { columns, rows, step, reach } = reachable(matte, a, b, left, top, right, bottom);
+    Object.assign(this, { top, columns, rows, step, values: reach.map((share) => Math.round(most * share / 255)) });
+    // For whole blocks, which reach beyond the rectangle.
+    this.left = left - BLOCK;
+    this.columnOf = Uint16Array.from({ length: right - left + 2 * BLOCK }, (_, x) => this.#cell(x - BLOCK, columns));
+  }
+
+  #cell(beyond, count) { return Math.min(Math.max(Math.floor((beyond + 0.5) / this.step), 0), count - 1); }
+
+  // Where the row of a pixel's row begins.
+  row(y) { return this.#cell(y - this.top, this.rows) * this.columns; }
+
+  // The largest one in a block.
+  most(x0, y0, x1, y1) {
+    const first = this.columnOf[x0 - this.left], last = this.columnOf[x1 - 1 - this.left], end = this.row(y1 - 1);
+    let found = 0;
+    for (let cells = this.row(y0); cells <= end; cells += this.columns) for (let u = first; u <= last; u++) if (this.values[cells + u] > found) found = this.values[cells + u];
+    return found;
   }
 }
 
