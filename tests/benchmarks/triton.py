@@ -161,7 +161,7 @@ def sharing(server: Triton, model: Path, clients: int, seconds: float) -> dict[s
 def main() -> None:
     """Headline: the lowest share of what the device allows, of 1, 2 and 4 clients."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--seconds", type=float, default=8)
     seconds = parser.parse_args().seconds
     reason = why_no_triton()
     if reason is not None:
@@ -180,8 +180,10 @@ def main() -> None:
         try:
             costs = {model.name: overhead(server, model) for model in (small, builtin)}
             print(costs, flush=True)
-            shares = {str(count): sharing(server, timed, count, seconds) for count in CLIENTS}
-            print(shares, flush=True)
+            shares = {}
+            for count in CLIENTS:
+                shares[str(count)] = sharing(server, timed, count, seconds)
+                print(count, shares[str(count)], flush=True)
         finally:
             server.stop()
     ratios = [row["ratio"] for row in shares.values()]

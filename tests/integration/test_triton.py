@@ -290,10 +290,12 @@ def test_a_full_queue_is_waited_for(
 def test_too_little_memory_halves_the_batch(
     connect: Callable[..., Predictor], triton: Triton, models: Path
 ) -> None:
-    worker = connect("timed", triton_timeout_s=2)
     with triton.client() as client:
-        timed_model(triton.repository, models / "timed", ms=0, most=2)
+        large = ("max_batch_size: 8", "max_batch_size: 64")
+        timed_model(triton.repository, models / "timed", ms=0, most=2, change=large)
         client.load_model("timed")
+        worker = connect("timed", triton_timeout_s=2)
+        assert worker.batch_sizes == [1, 2, 4, 8]
         same = _photos(worker, 1) * 8
         assert len(_alphas(worker, same)) == 8
         assert worker.batch_sizes == [1, 2]
