@@ -18,7 +18,7 @@ Flow = NDArray[np.float32]
 MAX_ROUND_TRIP_PX = 1.0
 """A flow is trusted where going there and back ends at most this far from the start."""
 
-MAX_DIFFERENCE = 12
+MAX_DIFFERENCE = 16
 """... and where the grey levels (of 255) at both ends differ by at most this much."""
 
 CUT_TRUST = 0.3
@@ -65,7 +65,7 @@ def _flow(first: Image, second: Image) -> Flow:
     search = getattr(_local, "search", None)
     if search is None:
         # One object for each thread: it keeps its buffers.
-        search = _local.search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        search = _local.search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     return search.calc(first, second, None)  # type: ignore[no-any-return,call-overload]
 
 
