@@ -35,10 +35,10 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     """A file with some of its bytes changed, moved, repeated or lost."""
     changed = bytearray(data)
     for _ in range(rng.randint(1, 8)):
-        at = rng.randrange(len(changed))
+        at = rng.randrange(len(changed) or 1)
         match rng.randrange(6):
             case 0:
-                changed[at] = rng.randrange(256)
+                changed[at : at + 1] = bytes([rng.randrange(256)])
             case 1:
                 changed[at : at + 4] = rng.choice(
                     [b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\1"]
@@ -49,7 +49,9 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
                 piece = changed[at : at + rng.randint(1, 200)]
                 changed[at:at] = piece
             case 4:
-                changed[at] ^= 1 << rng.randrange(8)
+                changed[at : at + 1] = bytes(
+                    one ^ 1 << rng.randrange(8) for one in changed[at : at + 1]
+                )
             case _:
                 changed = changed[: max(16, at)]
     return bytes(changed)

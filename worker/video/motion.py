@@ -27,6 +27,15 @@ CUT_TRUST = 0.3
 CUT_DIFFERENCE = 12
 """... if its grey levels also differ by this much on average: a still, noisy frame is no cut."""
 
+SOLID = 0.9
+"""Alpha from which a pixel shows the subject alone."""
+
+BESIDE_PX = 5.0
+"""Reach (standard deviation) of a solid part's motion over the edge beside it."""
+
+NEAR = 0.02
+"""Least share of solid pixels around a pixel that counts as beside them."""
+
 _local = threading.local()
 
 
@@ -50,6 +59,26 @@ def motion(first: Image, second: Image) -> tuple[Motion, Motion, bool]:
     differs = float(cv2.absdiff(first, second).mean())
     cut = float(backward.trust.mean()) < CUT_TRUST and differs > CUT_DIFFERENCE
     return forward, backward, cut
+
+
+def of_subject(way: Motion, alpha: Plane) -> Motion:
+    """The motion of the subject's edge: that of its solid part beside it.
+
+    An edge moves with the subject, but a flow that is measured there may follow the ground.
+    `alpha` [H, W] in 0..1 belongs to the frame where the motion begins.
+    """
+    solid = (alpha > SOLID).astype(np.float32)
+    known = solid * way.trust
+    near, mass, x, y = (
+        cv2.GaussianBlur(plane, (0, 0), BESIDE_PX)
+        for plane in (solid, known, way.flow[..., 0] * known, way.flow[..., 1] * known)
+    )
+    beside = (mass > NEAR) & (solid == 0)
+    share = mass / np.maximum(near, np.float32(1e-6))
+    mass = np.maximum(mass, np.float32(1e-6))
+    flow = np.where(beside[..., None], np.stack([x / mass, y / mass], -1), way.flow)
+    trust = np.where(beside, share, way.trust)
+    return Motion(flow.astype(np.float32, copy=False), trust.astype(np.float32, copy=False))
 
 
 def warp(plane: Plane, flow: Flow) -> Plane:

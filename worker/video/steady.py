@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from worker.imaging.arrays import Alpha, Image, Plane
-from worker.video.motion import Motion, motion, warp
+from worker.video.motion import Motion, motion, of_subject, warp
 from worker.video.stages import in_order
 
 REACH = 4
@@ -110,6 +110,7 @@ def _link(sights: list[Sight[T]]) -> _Linked[T]:
 
 
 def _unsteadiness(sight: Sight[T], before: Sight[T], back: Motion) -> float:
+    back = of_subject(back, sight.alpha)
     moved = warp(before.alpha, back.flow)
     size = max(float(sight.alpha.sum()), float(before.alpha.sum()), 0.002 * moved.size)
     return float((np.abs(sight.alpha - moved) * back.trust).sum()) / size
@@ -121,7 +122,8 @@ def _averaged(near: list[_Linked[T]], at: int) -> Alpha:
     total = own.copy()
     mass = np.ones_like(own)
     unsure = _is_unsure(own)
-    for neighbour, way in _neighbours(near, at):
+    for neighbour, measured in _neighbours(near, at):
+        way = of_subject(measured, own)
         moved = warp(neighbour, way.flow)
         weight = way.trust / (1 + np.square((moved - own) / FAR_ALPHA))
         total += weight * moved
