@@ -12,11 +12,11 @@ import resource
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import cv2
 import numpy as np
@@ -191,7 +191,7 @@ def main() -> None:
     report("video", rate, target=">= 0.9", unit="of what stages and cores allow", details=details)
 
 
-class LongClip:
+class LongClip(Sequence[Image]):
     """Frames of a scene, made when they are asked for."""
 
     def __init__(self, scene: Scene, count: int) -> None:
@@ -201,7 +201,13 @@ class LongClip:
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, number: int) -> Image:
+    @overload
+    def __getitem__(self, number: int) -> Image: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Image]: ...
+    def __getitem__(self, number: int | slice) -> Image | Sequence[Image]:
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(self._count))]
         if number >= self._count:
             raise IndexError
         return self._frames[number % len(self._frames)]
