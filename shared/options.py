@@ -34,6 +34,7 @@ __all__ = [
     "ExtraOutput",
     "Foreground",
     "Format",
+    "GroupBy",
     "HexColour",
     "LinearGradient",
     "Options",
@@ -50,6 +51,13 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Allowed model names: they become part of queue names and paths."""
 
 MAX_EXTRA_OUTPUTS = 8
+
+
+class GroupBy(StrEnum):
+    """Which photos of a job belong together."""
+
+    FOLDER = "folder"
+    """Those in the same folder."""
 
 
 class Profile(StrEnum):
@@ -193,6 +201,16 @@ class Options(Rendition):
     market: Market | None = Field(
         None, description="Check the result against this marketplace's rules and report violations."
     )
+    group_by: GroupBy | None = Field(
+        None,
+        description="Photos that get one common frame: `folder` takes those in the same folder. "
+        "Rows of a list name their `group` instead. Of the job only.",
+    )
+    turntable: bool = Field(
+        False,
+        description="Also make an animation of each group: WebP, MP4, and a JSON for 360° viewers. "
+        "It needs `format` png, webp or jpeg. Of the job only.",
+    )
     extra_outputs: tuple[ExtraOutput, ...] = Field(
         (), max_length=MAX_EXTRA_OUTPUTS, description="More files made from the same matte."
     )
@@ -208,6 +226,12 @@ class Options(Rendition):
             raise ValueError(
                 "`source_alpha: ignore` drops what `keep_alpha` keeps: give one of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _turntable_of_pictures(self) -> Self:
+        if self.turntable and self.format not in TURNTABLE_FORMATS:
+            raise ValueError("`turntable` needs `format` png, webp or jpeg")
         return self
 
     @model_validator(mode="after")
@@ -258,6 +282,12 @@ class Options(Rendition):
         ]
         return [f"{folder}.{self.format.extension}", *extras]
 
+
+TURNTABLE_FORMATS = (Format.PNG, Format.WEBP, Format.JPEG)
+"""Formats of results that a turntable is made from."""
+
+OF_JOB_ONLY = ("group_by", "turntable")
+"""Options that a single image can't have."""
 
 _FRAME = (
     "crop",

@@ -18,7 +18,7 @@ from deploy.local_photos import LocalPhotos
 from shared.clip_format import ClipFormat
 from shared.destination import given_placeholders, refuse_unknown
 from shared.errors import UnknownPlaceholderError
-from shared.options import Format, Options, Output
+from shared.options import OF_JOB_ONLY, Format, Options, Output
 from shared.settings import Settings
 
 PIPE = Path("-")
@@ -48,6 +48,10 @@ def run_cutout(
     """
     # The name of a file decides about the format, so its options are checked later.
     wanted = parse_options(pairs, check=not _is_file(out))
+    if set(wanted) & set(OF_JOB_ONLY):
+        raise typer.BadParameter(
+            f"`{'` and `'.join(OF_JOB_ONLY)}` need the service: use `matting submit`"
+        )
     if alpha_only:
         wanted["output"] = Output.ALPHA
     if PIPE in paths:
