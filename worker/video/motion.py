@@ -36,6 +36,9 @@ BESIDE_PX = 5.0
 NEAR = 0.02
 """Least share of solid pixels around a pixel that counts as beside them."""
 
+UNSEEN = 0.3
+"""How far the motion beside an edge is trusted where the flow of the edge itself is not."""
+
 _local = threading.local()
 
 
@@ -75,6 +78,7 @@ def of_subject(way: Motion, alpha: Plane) -> Motion:
     )
     beside = (mass > NEAR) & (solid == 0)
     share = mass / np.maximum(near, np.float32(1e-6))
+    share *= UNSEEN + (1 - UNSEEN) * way.trust
     mass = np.maximum(mass, np.float32(1e-6))
     flow = np.where(beside[..., None], np.stack([x / mass, y / mass], -1), way.flow)
     trust = np.where(beside, share, way.trust)
