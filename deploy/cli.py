@@ -337,17 +337,17 @@ def main() -> None:
         error.show()
         status = 2
     except MattingError as error:
-        console.print(f"[red]error[/] {escape(f'{error.message} [{error.code}]')}", soft_wrap=True)
+        console.print(f"[red]error:[/] {escape(f'{error.message} [{error.code}]')}", soft_wrap=True)
         status = 2
     except ValidationError as error:
         text = f"Invalid settings: {_format_validation_error(error)}"
-        console.print(f"[red]error[/] {escape(text)}", soft_wrap=True)
+        console.print(f"[red]error:[/] {escape(text)}", soft_wrap=True)
         status = 2
     except BrokenPipeError:  # the reader of the output has closed it, for example `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except (ApiError, OSError, httpx.TransportError) as error:
-        console.print(f"[red]error[/] {escape(str(error))}", soft_wrap=True)
+        console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         status = 2
     sys.exit(status or 0)
 
