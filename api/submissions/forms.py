@@ -148,11 +148,10 @@ def _from_json(body: bytearray, key: str | None, settings: Settings) -> Submissi
             f"The JSON has more than {most:,} values; put long lists into a manifest"
         )
     if has_long_text(body):
-        raise RequestTooLargeError(
-            f"The JSON has {LONGEST_TEXT_BYTES:,} bytes without a quotation mark that begins or"
-            " ends a text"
-        )
+        raise RequestTooLargeError(f"A text in the JSON has more than {LONGEST_TEXT_BYTES:,} bytes")
     drop_byte_order_mark(body)
+    if not body.strip():
+        raise InvalidOptionsError("The body is empty: send a JSON object with a `source`")
     try:
         values = from_json(body, allow_inf_nan=False, cache_strings="none")
         request = validate_job(values)

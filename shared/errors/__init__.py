@@ -97,6 +97,7 @@ from shared.errors.setup import (
     UnsupportedOperatorError,
     UnsupportedTransformError,
     WarmupError,
+    WrongSettingError,
 )
 from shared.errors.submissions import (
     ArchiveTooLargeError,
@@ -269,5 +270,6 @@ __all__ = [
     "WebhookDisabledError",
     "WebhookNotFoundError",
     "WorkerMemoryError",
+    "WrongSettingError",
     "error_of",
 ]
