@@ -151,7 +151,7 @@ def test_wrong_settings_are_named(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "lease_s: Input should be a valid number" in done.stderr
+    assert "MATTING_LEASE_S must be a number" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -247,7 +247,7 @@ def test_delete_asks_and_says_what_it_removed(stack: Stack, folder: Path) -> Non
     assert "--yes" in unasked.stderr
     done = matting("delete", job_id, "--yes", *data)
     assert done.returncode == 0
-    assert f"deleted {job_id}: 1 results" in done.stderr
+    assert f"deleted {job_id}: 1 result (" in done.stderr
     assert matting("status", job_id, *data).returncode == 2
 
 

@@ -134,10 +134,10 @@ def test_a_box_keeps_the_parts_that_lie_mostly_within() -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({}, "has either `box` or `points`"),
-        ({"box": [0, 0, 1, 1], "points": [[0, 0, 1]]}, "has either `box` or `points`"),
-        ({"box": [0.5, 0, 0.5, 1]}, "`subject.box` is left, top, right, bottom"),
-        ({"box": [0, 0, 1.1, 1]}, "`subject.box` is left, top, right, bottom"),
+        ({}, "needs either `box` or `points`"),
+        ({"box": [0, 0, 1, 1], "points": [[0, 0, 1]]}, "needs either `box` or `points`"),
+        ({"box": [0.5, 0, 0.5, 1]}, "`subject.box` must be left, top, right, bottom"),
+        ({"box": [0, 0, 1.1, 1]}, "`subject.box` must be left, top, right, bottom"),
         ({"box": [0.5, 0, 0.505, 1]}, "`subject.box` is narrower than 0.01"),
         ({"points": []}, "`subject.points` must have 1 to 32 points"),
         ({"points": [[0, 0, 1]] * 33}, "`subject.points` must have 1 to 32 points"),
