@@ -28,6 +28,8 @@ REASONS = {
     Reason.UNSURE: "the mirrored photo gives a different result",
     Reason.BLURRED: "the photo is out of focus",
     Reason.SMALL: "the photo has few pixels",
+    Reason.OUTSIDE: "the subject does not fit the common frame of its group",
+    Reason.INCOMPLETE: "the turntable lacks photos of its group",
     Reason.REDONE: "made again, because the result before was rejected",
 }
 """What each reason means."""

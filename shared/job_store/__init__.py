@@ -46,6 +46,7 @@ from shared.job_store.expired_leases import (
     take_back_deaths,
 )
 from shared.job_store.failures import Failure, last_failures
+from shared.job_store.groups import continue_grouping, grouping_jobs, remove_groups
 from shared.job_store.intake import (
     NewItem,
     add_items,
@@ -207,6 +208,7 @@ __all__ = [
     "claim_deliveries",
     "claim_many",
     "continue_change",
+    "continue_grouping",
     "count_retryable",
     "create_api_key",
     "create_job",
@@ -241,6 +243,7 @@ __all__ = [
     "get_webhook",
     "give_back",
     "give_up_deliveries",
+    "grouping_jobs",
     "images_left",
     "images_of_jobs",
     "is_at_rest",
@@ -278,6 +281,7 @@ __all__ = [
     "remember_submission",
     "remove_deleted_watches",
     "remove_deleted_webhooks",
+    "remove_groups",
     "remove_items",
     "remove_job",
     "remove_places",

@@ -73,8 +73,9 @@ def images_left(session: Session, api_key_id: uuid.UUID) -> int | None:
     )
     # Failed images of a retry join those that wait page by page.
     retried = sa.case((Job.pending_change == PendingChange.RETRY, Job.failed), else_=0)
+    waiting = Job.queued + Job.running - Job.turntables_left
     under_way = session.scalar(
-        sa.select(sa.func.coalesce(sa.func.sum(Job.queued + Job.running + retried), 0)).where(
+        sa.select(sa.func.coalesce(sa.func.sum(waiting + retried), 0)).where(
             Job.api_key_id == api_key_id, is_unended()
         )
     )

@@ -257,6 +257,8 @@ class BatchRunner:
             writer=mark(claim.claimed_at, str(claim.item_id)),
             forwarded_to=claim.forwarded_to,
             handover_key=f"jobs/{claim.job_id}/handover/{claim.item_id}.png",
+            group=claim.work,
+            group_matte_key=f"jobs/{claim.job_id}/handover/{claim.item_id}-matte.png",
             suspect=claim.suspect,
             matte_key=claim.matte_key,
             tenant=str(claim.api_key_id),
@@ -288,7 +290,11 @@ class BatchRunner:
             report_outcome(claim, outcome, state)
             if state is SettlementState.STALE:
                 results[claim.item_id] = LeaseLostError()
-            elif state in (SettlementState.FORWARDED, SettlementState.CANCELLED):
+            elif state in (
+                SettlementState.FORWARDED,
+                SettlementState.WAITING,
+                SettlementState.CANCELLED,
+            ):
                 results[claim.item_id] = state.value
             else:
                 results[claim.item_id] = outcome.error or "succeeded"
