@@ -212,7 +212,12 @@ class Settings(BaseSettings):
         description="Where `matting models pull NAME` finds ONNX files: rembg's release, or a "
         "mirror of it.",
     )
-    device: str = Field("cpu", pattern=r"^(cpu|(gpu|xpu|npu):\d+)$", description="cpu, gpu:0, …")
+    device: str = Field(
+        "cpu",
+        pattern=r"^(cpu|triton|(gpu|xpu|npu):\d+)$",
+        description="cpu, gpu:0, …, or `triton`: the network runs on the Triton server at "
+        "MATTING_TRITON_URL.",
+    )
     devices: str | None = Field(
         None,
         pattern=r"^(all|(cpu|(gpu|xpu|npu):\d+)(\s*,\s*(cpu|(gpu|xpu|npu):\d+))*)$",
@@ -249,7 +254,7 @@ class Settings(BaseSettings):
         ge=1,
         le=64,
         description="Networks that run in parallel. Default: the tuned value, else one per thread "
-        "up to 4 on a CPU, and 1 on other devices.",
+        "up to 4 on a CPU, and 1 on other devices. With Triton: requests in flight, 8 by default.",
     )
     gpu_memory_pool_mb: int = Field(512, ge=64, description="Paddle's initial device memory pool.")
     engine_cache_dir: Path | None = Field(
@@ -263,6 +268,35 @@ class Settings(BaseSettings):
     )
     profile_engine: bool = Field(
         False, description="Make Paddle print its operator profile at exit."
+    )
+
+    # NVIDIA Triton as the device (docs/triton.md).
+    triton_url: str | None = Field(
+        None,
+        pattern=r"^grpcs?://[^/?#@\s]+$",
+        description="Address of Triton's gRPC port: grpc://host:8001, or grpcs:// for TLS. If the "
+        "name has several addresses, requests are spread over them.",
+    )
+    triton_token: SecretStr | None = Field(
+        None,
+        description="Token that is sent as `authorization: Bearer …`, for a proxy before Triton, "
+        "which itself checks none. Needs grpcs://.",
+    )
+    triton_ca_file: Path | None = Field(
+        None,
+        description="PEM file of the authority that signed the server's certificate. Default: the "
+        "authorities that gRPC trusts.",
+    )
+    triton_timeout_s: float | None = Field(
+        None,
+        gt=0,
+        description="Longest wait for the answer to one batch, repeated requests included. It must "
+        "be shorter than MATTING_LEASE_S. Default: three quarters of that.",
+    )
+    triton_shared_memory: bool = Field(
+        True,
+        description="Pass photos and mattes through shared memory if the server is on this host "
+        "(a loopback address) and can open it.",
     )
 
     # Batches.
@@ -599,6 +633,16 @@ class Settings(BaseSettings):
             raise ValueError("MATTING_S3_KMS_KEY_ID needs MATTING_S3_ENCRYPTION=aws:kms")
         return self
 
+    @model_validator(mode="after")
+    def _triton_needs_its_address(self) -> Self:
+        if self.device == "triton" and self.triton_url is None:
+            raise ValueError("MATTING_DEVICE=triton needs MATTING_TRITON_URL")
+        if self.triton_token and not (self.triton_url or "").startswith("grpcs://"):
+            raise ValueError("MATTING_TRITON_TOKEN needs a MATTING_TRITON_URL with grpcs://")
+        if self.triton_timeout_s is not None and self.triton_timeout_s >= self.lease_s:
+            raise ValueError("MATTING_TRITON_TIMEOUT_S must be below MATTING_LEASE_S")
+        return self
+
     @model_validator(mode="wrap")
     @classmethod
     def _refused_in_words(cls, given: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
@@ -611,6 +655,11 @@ class Settings(BaseSettings):
             findings = error.errors(include_url=False, include_input=False)
             said = re.sub(r"`(\w+)`", _variable, describe_findings(findings, cls))
             raise WrongSettingError(said) from None
+
+    @property
+    def effective_triton_timeout_s(self) -> float:
+        """The longest wait for the answer to one batch."""
+        return self.triton_timeout_s or 0.75 * self.lease_s
 
     @property
     def paid_buckets(self) -> frozenset[str]:

@@ -51,6 +51,33 @@ class EngineUnavailableError(SetupError):
     )
 
 
+class TritonClientMissingError(SetupError):
+    """The package that talks to Triton is not installed."""
+
+    code = "triton-client-missing"
+    remedy = "Install it: pip install 'matting[triton]'."
+
+
+class TritonUnavailableError(EngineUnavailableError):
+    """The Triton server does not answer, or does not serve the model."""
+
+    code = "triton-unavailable"
+    remedy = (
+        "Start Triton, wait until its /v2/health/ready answers 200, and check MATTING_TRITON_URL "
+        "(see docs/triton.md)."
+    )
+
+
+class TritonModelError(SetupError):
+    """The Triton server holds another model than this worker."""
+
+    code = "triton-model-differs"
+    remedy = (
+        "Write the model repository again with `matting models export-triton`, or give the worker "
+        "the model that the server holds."
+    )
+
+
 class WarmupError(SetupError):
     """The model failed its check at start: no engine configuration gave correct results."""
 
