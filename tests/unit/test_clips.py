@@ -37,6 +37,7 @@ from worker.video.join import join
 from worker.video.mattes import matte_segment
 from worker.video.probe import probe
 from worker.video.segments import Segment, segments
+from worker.video.sound import add_sound
 from worker.video.writing import ClipFile, ClipResult
 
 PREDICTOR = cast(Predictor, BrightIsSubject())
@@ -295,6 +296,61 @@ def test_rotated_clips_come_out_upright(rotation: int, tmp_path: Path) -> None:
         apart = np.abs(pixels.astype(int) - frame)
         assert np.median(apart.max(-1)) <= 4
         assert apart.mean() < 4
+
+
+def test_mirrored_clips_come_out_as_they_are_shown(tmp_path: Path) -> None:
+    frames = moving_square(2)
+    path = write(tmp_path / "mirrored.mp4", [np.ascontiguousarray(one[:, ::-1]) for one in frames])
+    data = bytearray(path.read_bytes())
+    matrix_at = data.index(b"tkhd") + 44  # ISO 14496-12, 8.3.2
+    data[matrix_at : matrix_at + 4] = (-65_536).to_bytes(4, "big", signed=True)
+    path.write_bytes(data)
+    _, read = pixels_of(path)
+    assert np.abs(read[0].astype(int) - frames[0]).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("source_name", "codec", "target", "how"),
+    [
+        ("a.mkv", "aac", "b.mp4", "copied"),
+        ("a.mkv", "libopus", "b.webm", "copied"),
+        ("a.mkv", "pcm_s16le", "b.mov", "copied"),
+        ("a.mkv", "pcm_s16le", "b.mp4", "coded"),
+        ("a.mkv", "aac", "b.webm", "coded"),
+    ],
+)
+def test_sound_stays_in_step_with_the_picture(
+    source_name: str, codec: str, target: str, how: str, tmp_path: Path
+) -> None:
+    """The clip's first frame comes 0.2 s after its sound begins; the result begins with it."""
+    times = [120 + tick for tick in uneven(20)]
+    video = "libx264" if codec == "aac" else "libvpx-vp9"
+    path = write(
+        tmp_path / source_name, moving_square(20), times, codec=video, sound=codec, silent_s=0.5
+    )
+    pictures = write(
+        tmp_path / f"pictures{Path(target).suffix}",
+        moving_square(20),
+        uneven(20),
+        codec="libvpx-vp9" if target.endswith("webm") else "libx264",
+    )
+    assert add_sound(path, pictures, tmp_path / target, facts_of(path)) == how
+    with av.open(str(tmp_path / target)) as container:
+        loud = [
+            float(frame.pts * frame.time_base)
+            + int(np.argmax(np.abs(samples) > 0.05)) / frame.sample_rate
+            for frame in container.decode(audio=0)
+            for samples in [mono(frame)]
+            if np.abs(samples).max() > 0.05
+        ]
+    assert abs(loud[0] - 0.3) < 0.04
+    assert clips.read(tmp_path / target)[1][0] == 0
+
+
+def mono(frame: Any) -> np.ndarray[Any, Any]:
+    """One channel of an audio frame, in -1..1."""
+    data = frame.to_ndarray().reshape(-1)[:: 1 if frame.format.is_planar else 2]
+    return data[: frame.samples] / (32_768 if data.dtype == np.int16 else 1.0)
 
 
 @pytest.mark.parametrize(
