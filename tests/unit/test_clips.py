@@ -186,6 +186,9 @@ def test_a_cut_off_clip_is_refused_or_its_whole_frames_are_kept(tmp_path: Path, 
 
 def test_webm_has_alpha_exact_times_and_sound(files: Files) -> None:
     file = files["webm"]
+    assert facts_of(file.path).has_alpha
+    alpha_mode = b"\x53\xc0\x81\x01"  # without this element, browsers show no transparency
+    assert alpha_mode in file.path.read_bytes()
     frames, times, _ = clips.read(file.path, "libvpx-vp9")
     assert file.sound == "coded"
     off = [abs(a - b) for a, b in zip(times, expected_times()[:-1], strict=True)]
