@@ -6,11 +6,20 @@ exists). The storage's credentials keep their usual AWS names. Names end in the 
 """
 
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -19,6 +28,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from shared.errors import WrongSettingError
+from shared.validation_words import describe_findings
 from shared.variable_names import refuse_unknown
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
@@ -42,6 +53,11 @@ def _split(names: str) -> list[str]:
 def _numbers(value: object) -> object:
     """Split `5, 300` into two numbers."""
     return value.split(",") if isinstance(value, str) else value
+
+
+def _variable(name: re.Match[str]) -> str:
+    """The environment variable of a setting."""
+    return name[1].upper() if name[1].startswith(("aws_", "AWS_")) else f"MATTING_{name[1].upper()}"
 
 
 class Settings(BaseSettings):
@@ -626,6 +642,19 @@ class Settings(BaseSettings):
         if self.triton_timeout_s is not None and self.triton_timeout_s >= self.lease_s:
             raise ValueError("MATTING_TRITON_TIMEOUT_S must be below MATTING_LEASE_S")
         return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refused_in_words(cls, given: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Name the variables that are wrong, and what they must be; no values, which may be secret.
+        Raises WrongSettingError.
+        """
+        try:
+            return handler(given)
+        except ValidationError as error:
+            findings = error.errors(include_url=False, include_input=False)
+            said = re.sub(r"`(\w+)`", _variable, describe_findings(findings, cls))
+            raise WrongSettingError(said) from None
 
     @property
     def effective_triton_timeout_s(self) -> float:

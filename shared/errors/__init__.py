@@ -114,6 +114,7 @@ from shared.errors.setup import (
     UnsupportedOperatorError,
     UnsupportedTransformError,
     WarmupError,
+    WrongSettingError,
 )
 from shared.errors.submissions import (
     ArchiveTooLargeError,
@@ -305,5 +306,6 @@ __all__ = [
     "WebhookDisabledError",
     "WebhookNotFoundError",
     "WorkerMemoryError",
+    "WrongSettingError",
     "error_of",
 ]

@@ -18,6 +18,13 @@ class UnknownSettingError(SetupError):
     remedy = "Correct or remove the variable. docs/reference/settings.md lists all settings."
 
 
+class WrongSettingError(SetupError):
+    """The value of a setting is wrong."""
+
+    code = "wrong-setting"
+    remedy = "Correct the variable. docs/reference/settings.md says what each setting may be."
+
+
 class ModelLoadError(SetupError):
     """The model cannot be loaded."""
 

@@ -131,7 +131,7 @@ class InvalidMessageError(MattingError):
 
 
 class AttemptsExhaustedError(MattingError):
-    """The image failed at its last attempt."""
+    """The image failed each time it was tried."""
 
     code = "attempts-exhausted"
     remedy = "Search the workers' logs for the item id, then retry the job."
