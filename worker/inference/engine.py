@@ -26,8 +26,8 @@ elementwise_add and pool2d.
 """
 
 TRITON_STREAMS = 16
-"""Requests to a Triton server in flight, unless set: two of its executions, of which a request is an
-eighth, so that one is ready when the other ends. With eight, one worker reached 0.48 of what the
+"""Requests to a Triton server in flight, unless set. Each is an eighth of an execution, so one
+execution is ready when the other ends. With eight requests one worker reached 0.48 of what the
 device allowed. Their threads only wait.
 """
 
