@@ -29,6 +29,7 @@ __all__ = [
     "Background",
     "BackgroundImage",
     "ColourProfile",
+    "CutOff",
     "ExifField",
     "ExtraOutput",
     "Foreground",
@@ -66,6 +67,15 @@ class Profile(StrEnum):
     """To one of a few warmed-up input shapes: for bulk work."""
     EXACT = "exact"
     """By the steps in the model's deploy.yaml: the same result as PaddleSeg's own script."""
+
+
+class CutOff(StrEnum):
+    """What becomes of a clip that is cut off or damaged."""
+
+    REFUSE = "refuse"
+    """It fails."""
+    KEEP = "keep"
+    """The frames before the damage are cut out."""
 
 
 class SourceAlpha(StrEnum):
@@ -178,6 +188,15 @@ class Options(Rendition):
     )
     threshold: float | None = Field(
         None, gt=0, lt=1, description="Make a hard edge at this alpha: no semi-transparent pixels."
+    )
+    clip_audio: bool = Field(True, description="Keep the sound of a clip.")
+    clip_steady: bool = Field(
+        True, description="Smooth a clip's matte along the motion, where the network is unsure."
+    )
+    clip_cut_off: CutOff = Field(
+        CutOff.REFUSE,
+        description="Of a clip that is cut off or damaged: `refuse` it, or `keep` the frames "
+        "before the damage.",
     )
     market: Market | None = Field(
         None, description="Check the result against this marketplace's rules and report violations."

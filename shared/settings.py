@@ -308,6 +308,14 @@ class Settings(BaseSettings):
         description="Time limit for decoding one image, and for finishing it. If a native library "
         "hangs, the image fails and the worker restarts.",
     )
+    max_clip_bytes: int = Field(2 * 1024**3, ge=1, description="Largest clip file.")
+    max_clip_s: float = Field(1_200, gt=0, description="Longest clip, as its container says.")
+    max_clip_frames: int = Field(
+        72_000, ge=1, description="Most frames of one clip, as its container says."
+    )
+    max_clip_pixels: int = Field(
+        9_000_000, ge=1, description="Most pixels of one frame of a clip: 4096 × 2160 fit."
+    )
     max_request_bytes: int = Field(1024**3, ge=1024, description="Largest multipart request body.")
     max_json_bytes: int = Field(
         72 * 1024**2,

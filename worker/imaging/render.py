@@ -37,15 +37,17 @@ class Subject:
         *,
         small: Image | None = None,
         own_colours: bool = False,
+        box: Box | None = None,
         frame: GroupFrame | None = None,
     ) -> None:
         """`small`: the image's small_copy, where it is at hand. `own_colours`: the edge has the
-        subject's own colours, whatever the options say. `frame`: the one that all photos of its
-        group share, instead of its own.
+        subject's own colours, whatever the options say. `box`: takes the place of the subject's box,
+        to place several pictures alike. `frame`: the one that all photos of its group share.
         """
         self.image, self.matte, self._small = image, matte, small
         self.frame = frame
         self._own_colours = own_colours
+        self._given_box = box
 
     @cached_property
     def edge(self) -> PixelIndices:
@@ -55,7 +57,7 @@ class Subject:
     @cached_property
     def box(self) -> Box | None:
         """The subject's box; None when there is no subject."""
-        return subject_box(self.matte)
+        return self._given_box or subject_box(self.matte)
 
     def placement(self, rendition: Rendition) -> Placement:
         """Where the photo lies in a result that changes the frame. Raises OutputTooLargeError."""
