@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shared.clip_kinds import CLIP_ENDINGS
 from shared.errors import HiddenFileError
 from shared.photo_kinds import HEAD_BYTES, PHOTO_ENDINGS, photo_kind, refusal
 from shared.photo_names import is_hidden, is_never_a_photo
@@ -94,7 +95,7 @@ def _reason_to_leave_out(file: Path) -> str | None:
             head = stream.read(HEAD_BYTES)
     except OSError as error:
         return f"The file can't be read: {error.strerror}"
-    if photo_kind(head) or file.suffix.lower() in PHOTO_ENDINGS:
+    if photo_kind(head) or file.suffix.lower() in PHOTO_ENDINGS | CLIP_ENDINGS:
         return None
     return refusal(head).detail
 

@@ -29,32 +29,26 @@ class ClipState:
 
     file_bytes: int
     """Size of its file: another one may take its place between two claims."""
-    facts: dict[str, Any]
-    """What the probe found (worker.video.facts.ClipFacts)."""
     seconds: float
     frames: int
-    segments: tuple[tuple[int, int], ...]
-    """First frame of each, and the one behind its last."""
+    segments: int
+    """Number of segments."""
     done: int = 0
     """Segments whose mattes are stored."""
+    frames_done: int = 0
+    """Frames of these."""
     passes: int = 0
     """Claims that got on; they do not count as tries."""
     timings_ms: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def frames_done(self) -> int:
-        """Frames whose mattes are stored."""
-        return self.segments[self.done - 1][1] if self.done else 0
 
     def to_json(self) -> dict[str, Any]:
         """For the database."""
         return {
             "file_bytes": self.file_bytes,
-            "facts": self.facts,
             "seconds": round(self.seconds, 3),
             "frames": self.frames,
             "frames_done": self.frames_done,
-            "segments": [list(one) for one in self.segments],
+            "segments": self.segments,
             "done": self.done,
             "passes": self.passes,
             "timings_ms": self.timings_ms,
@@ -67,11 +61,11 @@ class ClipState:
             return None
         return cls(
             file_bytes=value["file_bytes"],
-            facts=value["facts"],
             seconds=value["seconds"],
             frames=value["frames"],
-            segments=tuple((first, last) for first, last in value["segments"]),
+            segments=value["segments"],
             done=value["done"],
+            frames_done=value["frames_done"],
             passes=value["passes"],
             timings_ms=value["timings_ms"],
         )

@@ -32,6 +32,7 @@ from shared.groups import (
     in_order_of_turn,
 )
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
+from shared.job_store.photos_by_url import HAS_URLS
 from shared.jobs import ItemKind, ItemStatus, Verdict
 from shared.models import MARK_BEGINS, Item, ItemGroup, Job, new_id, place_of
 from shared.options import GroupBy, Options
@@ -259,6 +260,7 @@ def _add_turntable(session: Session, job: Job, name: str, first_photo: str) -> N
     job.total += 1
     job.queued += 1
     job.turntables_left += 1
+    job.source = {**job.source, HAS_URLS: True}
 
 
 def _turntable_options(of_job: dict[str, Any]) -> dict[str, Any]:

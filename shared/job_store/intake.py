@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from shared.clips import is_named_like_clip
 from shared.database import now
 from shared.destination import check_names, needs_row
-from shared.clips import is_named_like_clip
 from shared.errors import BadResultNameError, MattingError, UnsupportedClipError
 from shared.job_store.conditions import each_text
 from shared.job_store.groups import begin_grouping, note_members, with_groups

@@ -41,7 +41,7 @@ def settlement(session: Session, claim: Claim, outcome: Outcome, settings: Setti
         retry_at=retry_at,
         forward_to=None if error else outcome.forward_to,
         measured=None if error else _measured(outcome),
-        clip=None if error else outcome.clip,
+        clip=outcome.clip,
         clip_result=None if error else outcome.clip_result,
         width=outcome.width or None,
         height=outcome.height or None,

@@ -41,8 +41,8 @@ class Subject:
         frame: GroupFrame | None = None,
     ) -> None:
         """`small`: the image's small_copy, where it is at hand. `own_colours`: the edge has the
-        subject's own colours, whatever the options say. `box`: takes the place of the subject's box,
-        to place several pictures alike. `frame`: the one that all photos of its group share.
+        subject's own colours, whatever the options say. `box`: takes the place of the subject's
+        box, to place several pictures alike. `frame`: the one that all photos of its group share.
         """
         self.image, self.matte, self._small = image, matte, small
         self.frame = frame

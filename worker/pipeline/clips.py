@@ -1,5 +1,7 @@
 """Clips on their way through the queue: one segment a claim, and the join at last."""
 
+import io
+import json
 import tempfile
 import threading
 import zlib
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 from shared.clips import SEGMENT_FRAMES, ClipState, ClipWork
-from shared.errors import SourceNotFoundError
+from shared.errors import SourceNotFoundError, TransientError
 from shared.jobs import Reason
 from shared.kept_files import thumbnails_key
 from shared.options import CutOff
@@ -35,6 +37,7 @@ STALL_S = 600.0
 """A clip of which no frame gets on for this time hangs."""
 
 MAX_MATTES_BYTES = 4 * 1024**3
+MAX_FACTS_BYTES = 64 * 1024**2
 
 CRC_BYTES = 1024**2
 
@@ -102,21 +105,30 @@ class Clips:
         outcome = in_flight.outcome
         outcome.input_bytes = source.stat().st_size
         state = work.state
-        if state is None or state.file_bytes != outcome.input_bytes:
-            state = in_flight.stage("decode", lambda: self._probed(in_flight, source))
-        if state is None:
+        facts = None
+        if state is not None and state.file_bytes == outcome.input_bytes:
+            facts = in_flight.stage("fetch", lambda: self._stored_facts(in_flight))
+        if facts is None and outcome.error is None:
+            facts = in_flight.stage("decode", lambda: self._probed(in_flight, source))
+            state = None
+        if facts is None:
             return
-        facts = ClipFacts.from_json(state.facts)
+        cut = segments(facts, SEGMENT_FRAMES)
+        state = state or _begun(work, facts, outcome.input_bytes, len(cut))
         outcome.width, outcome.height = facts.width, facts.height
-        if state.done < len(state.segments):
-            done = in_flight.stage(
-                "predict", lambda: self._matted(in_flight, source, facts, state, folder)
+        if state.done < len(cut):
+            segment, target = cut[state.done], folder / f"{state.done}.zip"
+            known = facts
+            in_flight.stage(
+                "predict", lambda: self._matte(in_flight, source, known, segment, target)
             )
-            if done is None:
+            if outcome.error is not None:
                 return
-            state = replace(state, done=state.done + 1)
-            if len(state.segments) > 1:
-                self._put_back(in_flight, state)
+            if len(cut) > 1:
+                in_flight.stage("store", lambda: self._keep(in_flight, target))
+                if outcome.error is None:
+                    done = replace(state, done=state.done + 1, frames_done=segment.last)
+                    self._put_back(in_flight, done)
                 return
         self._finish(in_flight, source, facts, state, folder)
 
@@ -126,45 +138,48 @@ class Clips:
             state, passes=state.passes + 1, timings_ms=_sum(state, in_flight)
         )
 
-    def _probed(self, in_flight: InFlightImage, source: Path) -> ClipState:
+    def _probed(self, in_flight: InFlightImage, source: Path) -> ClipFacts:
+        """What the container tells; kept for the next claims, of which each would decode it."""
         keep_whole = in_flight.item.options.clip_cut_off is CutOff.KEEP
         facts = probe(source, self._settings, keep_whole=keep_whole)
-        before = in_flight.item.group
-        passes = before.state.passes if isinstance(before, ClipWork) and before.state else 0
-        return ClipState(
-            file_bytes=source.stat().st_size,
-            facts=facts.to_json(),
-            seconds=facts.seconds,
-            frames=facts.frames,
-            segments=tuple((one.first, one.last) for one in segments(facts, SEGMENT_FRAMES)),
-            passes=passes,
-        )
+        told = json.dumps(facts.to_json()).encode()
+        self._store.put(_kept_key(in_flight, "facts.json"), told, "application/json")
+        return facts
 
-    def _matted(
+    def _stored_facts(self, in_flight: InFlightImage) -> ClipFacts | None:
+        """What an earlier claim found; None: it is gone, and the clip begins anew."""
+        told = io.BytesIO()
+        key = _kept_key(in_flight, "facts.json")
+        try:
+            self._store.fetch(self._settings.s3_bucket, key, MAX_FACTS_BYTES, told)
+        except SourceNotFoundError:
+            log.warning("clip-facts-gone", item=in_flight.item.item_id)
+            return None
+        return ClipFacts.from_json(json.loads(told.getvalue()))
+
+    def _matte(
         self,
         in_flight: InFlightImage,
         source: Path,
         facts: ClipFacts,
-        state: ClipState,
-        folder: Path,
-    ) -> bool:
-        target = folder / f"{state.done}.zip"
+        segment: Segment,
+        target: Path,
+    ) -> None:
         with self._progress(in_flight) as on_frames:
             matte_segment(
                 source,
                 facts,
-                Segment(*state.segments[state.done]),
+                segment,
                 self._predictor,
                 in_flight.item.options,
                 self._settings,
                 target,
                 on_frames=on_frames,
             )
-        if len(state.segments) > 1:
-            with target.open("rb") as stream:
-                key = _mattes_key(in_flight, state.done)
-                self._store.upload(key, stream, "application/zip")
-        return True
+
+    def _keep(self, in_flight: InFlightImage, mattes: Path) -> None:
+        with mattes.open("rb") as stream:
+            self._store.upload(_kept_key(in_flight, mattes.name), stream, "application/zip")
 
     def _finish(
         self,
@@ -175,12 +190,11 @@ class Clips:
         folder: Path,
     ) -> None:
         try:
-            mattes = [
-                self._mattes(in_flight, number, folder) for number in range(len(state.segments))
-            ]
+            mattes = [self._mattes(in_flight, number, folder) for number in range(state.segments)]
         except _MattesGoneError as gone:
-            log.warning("mattes-gone", item=in_flight.item.item_id, segment=gone.number)
-            self._put_back(in_flight, replace(state, done=gone.number))
+            # A try like any that fails: a storage that loses them again and again ends it.
+            in_flight.outcome.error = TransientError(f"Mattes are gone: segment {gone.number}")
+            in_flight.outcome.clip = replace(state, done=gone.number)
             return
         except Exception as error:
             in_flight.fail(error, "fetch")
@@ -200,7 +214,7 @@ class Clips:
             return file
         try:
             with file.open("wb") as into:
-                key = _mattes_key(in_flight, number)
+                key = _kept_key(in_flight, file.name)
                 self._store.fetch(self._settings.s3_bucket, key, MAX_MATTES_BYTES, into)
         except SourceNotFoundError as error:
             raise _MattesGoneError(number) from error
@@ -282,8 +296,20 @@ class _MattesGoneError(Exception):
         self.number = number
 
 
-def _mattes_key(in_flight: InFlightImage, number: int) -> str:
-    return f"{in_flight.item.group_matte_key.removesuffix('.png')}-{number}.zip"
+def _begun(work: ClipWork, facts: ClipFacts, file_bytes: int, count: int) -> ClipState:
+    """A clip at its begin. Claims before that, of a file that was replaced, stay counted."""
+    return ClipState(
+        file_bytes=file_bytes,
+        seconds=facts.seconds,
+        frames=facts.frames,
+        segments=count,
+        passes=work.state.passes if work.state else 0,
+    )
+
+
+def _kept_key(in_flight: InFlightImage, name: str) -> str:
+    """The object that keeps something of a clip between its claims."""
+    return f"{in_flight.item.group_matte_key.removesuffix('.png')}-{name}"
 
 
 def _sum(state: ClipState, in_flight: InFlightImage) -> dict[str, float]:

@@ -13,8 +13,8 @@ from contextlib import AbstractContextManager
 
 import cv2
 
-from shared.errors import MattingError
 from shared.clips import ClipWork
+from shared.errors import MattingError
 from shared.groups import GroupWork, TurntableWork
 from shared.settings import Settings
 from shared.telemetry import get_logger
@@ -25,7 +25,7 @@ from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
 from worker.imaging.review import ReviewInput, review_many
 from worker.pipeline.background_pictures import BackgroundPictures
-from worker.pipeline.clips import Clips
+from worker.pipeline.clips import Clips, FileStore
 from worker.pipeline.earlier_results import EarlierResults
 from worker.pipeline.image_stages import ImageStages, needs_quarantine
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore, Publisher
@@ -59,11 +59,12 @@ class Pipeline:
         pixel_budget: PixelBudget | None = None,
         second: SecondOpinions | None = None,
         publisher: Publisher | None = None,
+        files: FileStore | None = None,
     ) -> None:
         """`past`: finds results computed earlier; None: compute every image. `watchdog`: watches
         native code. `pixel_budget`: shared by all pipelines of the worker. `second`: the second
         models; None: it holds none. `publisher`: writes to the destinations of jobs; None: there
-        are none.
+        are none. `files`: reads and writes clips; None: there are none.
         """
         self._predictor = predictor
         self._model = settings.model
@@ -80,7 +81,9 @@ class Pipeline:
         self._turntables = Turntables(
             self._transfers, self._codecs, self._pixel_budget, self._watchdog, settings
         )
-        self._clips = Clips(predictor, store, self._pictures, self._watchdog, settings)
+        self._clips = None
+        if files is not None:
+            self._clips = Clips(predictor, files, self._pictures, self._watchdog, settings)
         # Suspects wait for their child process in a pool of their own and occupy no codec thread.
         self._suspects = SmallestBatchFirstPool(settings.codec_threads, "suspect")
 
@@ -112,7 +115,7 @@ class Pipeline:
             in_flight = InFlightImage(item, Outcome(item_id=item.item_id))
             if isinstance(item.group, TurntableWork):
                 self._turntables.make(in_flight)
-            elif isinstance(item.group, ClipWork):
+            elif isinstance(item.group, ClipWork) and self._clips is not None:
                 self._clips.go_on(in_flight)
             else:
                 continue
@@ -250,7 +253,8 @@ class Pipeline:
 
     def close(self) -> None:
         """Wait for all work in progress, then end the threads."""
-        self._clips.close()
+        if self._clips is not None:
+            self._clips.close()
         self._suspects.shutdown()
         self._codecs.shutdown()
         self._transfers.close()

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.errors import MattingError
 from shared.clips import ClipState, ClipWork
+from shared.errors import MattingError
 from shared.groups import GroupWork, Measured, TurntableWork
 from shared.jobs import Reason
 from shared.object_url import ObjectUrl
