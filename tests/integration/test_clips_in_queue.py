@@ -38,8 +38,7 @@ from worker.pipeline import clips
 from worker.pipeline.photo_sources import PhotoSources
 from worker.pipeline.pipeline import Pipeline
 
-FRAMES = 50
-SEGMENTS = 3
+FRAMES, SEGMENT_FRAMES, SEGMENTS = 50, 20, 3
 
 
 class Counting(Threshold):
@@ -95,7 +94,7 @@ class Workers:
 def workers(
     database: Database, storage: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Workers]:
-    monkeypatch.setattr(clips, "SEGMENT_FRAMES", 20)
+    monkeypatch.setattr(clips, "SEGMENT_FRAMES", SEGMENT_FRAMES)
     quick = settings.model_copy(update={"retry_base_s": 0.001, "max_attempts": 2})
     workers = Workers(database, storage, quick)
     yield workers
@@ -143,7 +142,7 @@ def submit(
 
 def decoded(data: bytes) -> list[Any]:
     """The frames of a WebM with its alpha, as RGBA."""
-    with av.open(io.BytesIO(data)) as file:
+    with av.open(io.BytesIO(data), "r") as file:
         context = av.CodecContext.create("libvpx-vp9", "r")
         frames = [frame for packet in file.demux(video=0) for frame in context.decode(packet)]
     return [frame.to_ndarray(format="rgba") for frame in frames]
@@ -203,8 +202,8 @@ def test_a_worker_that_dies_loses_its_segment_only(workers: Workers, film: bytes
         assert job_store.release_expired_leases(session, max_attempts=2) == 1
     results = [workers.run(job_id, 1) for _ in range(3)]
     assert results == [["advanced"], ["advanced"], ["succeeded"]]
-    overlap = 2 * clips.SEGMENT_FRAMES
-    assert workers.predictor.frames - counted <= FRAMES - clips.SEGMENT_FRAMES + overlap
+    overlap = 2 * SEGMENT_FRAMES
+    assert workers.predictor.frames - counted <= FRAMES - SEGMENT_FRAMES + overlap
     assert workers.clip(job_id).deaths == 1
     with workers.database.transaction() as session:
         late = job_store.Settlement(claim=held, clip_result={"seconds": 1.0, "frames": 1})

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import PIL.Image
@@ -181,10 +182,17 @@ def test_a_turntable_shows_the_results_in_order(workers: Workers, key: uuid.UUID
     assert results == [["waiting"] * 3 + ["succeeded"], ["succeeded"] * 3, ["succeeded"]]
     item, picture, viewer = turntable_of(workers, job_id)
     assert (item.name, item.position, item.group_name) == ("shoe/turntable", 5, "shoe")
-    assert [one["name"] for one in item.outputs or []][:2] == [
+    assert [one["name"] for one in item.outputs or []] == [
         "shoe/turntable.webp",
         "shoe/turntable.json",
+        "shoe/turntable.mp4",
     ]
+    film = workers.storage.get(workers.storage.bucket, (item.outputs or [])[2]["key"], 10**7)
+    with av.open(io.BytesIO(film), "r") as opened:
+        colours = [frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)]
+    assert [one.shape for one in colours] == [(180, 192, 3)] * 3
+    assert colours[0][2, 2].min() > 245, "transparent places are white"
+    assert colours[0][90, 96].tolist() == pytest.approx([220, 0, 0], abs=25)
     assert viewer["images"] == ["1.png", "2.png", "10.png"]
     assert (viewer["width"], viewer["height"], viewer["count"]) == (192, 180, 3)
     assert (picture.n_frames, picture.size) == (3, (192, 180))
