@@ -195,6 +195,12 @@ class ItemFilter(TypedDict, total=False):
     """`flagged`, `pending`, `accepted` or `rejected`."""
     custom_id: str | None
     """The id that you gave an image."""
+    search: str | None
+    """Part of the name or of the `custom_id`, in any case; or the whole id."""
+    reason: str | None
+    """A reason for which images are marked for review."""
+    unmet_rules: Literal["true"] | None
+    """Only images that do not meet the rules of their marketplace."""
     include: Literal["urls"] | None
     """`urls`: with presigned URLs of the results."""
 

@@ -102,6 +102,7 @@ from shared.job_store.reading import (
 from shared.job_store.result_places import remove_places
 from shared.job_store.reuse import find_earlier_results
 from shared.job_store.review import record_verdict
+from shared.job_store.search import Search, search_items
 from shared.job_store.submissions import (
     find_submission,
     forget_submissions,
@@ -183,6 +184,7 @@ __all__ = [
     "NewVersion",
     "OpenJob",
     "Rate",
+    "Search",
     "SeenObject",
     "Sent",
     "Settlement",
@@ -291,6 +293,7 @@ __all__ = [
     "retry_failed",
     "revoke_api_key",
     "rotate_secret",
+    "search_items",
     "sources_named_by_jobs",
     "sources_of",
     "sources_still_needed",

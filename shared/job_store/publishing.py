@@ -142,7 +142,7 @@ def publishable(
     model = Job.options["model"].as_string().label("model")
     out = (Job.running + _on_queue(Job.id, ahead)).label("out")
     has_destination = Job.destination.is_not(None).label("has_destination")
-    framed = Job.source[FRAME].is_not(None).label("framed")
+    framed = Job.source[(FRAME, "width")].as_integer().is_not(None).label("framed")
     facts = sa.select(Job.priority, Job.of_job_id, model, has_destination, framed, out)
     facts = facts.where(Job.id == job_id)
     job = session.execute(facts).one_or_none()

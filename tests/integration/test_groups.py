@@ -178,6 +178,7 @@ def test_a_turntable_shows_the_results_in_order(workers: Workers, key: uuid.UUID
     options = {**TURNTABLE, "group_by": "folder"}
     names = {f"shoe/{name}": THREE[name] for name in ("1.png", "10.png", "2.png")}
     job_id = submit(workers, key, {**names, "alone.png": photo(10, 50)}, options, group=None)
+    assert [one["v"] for one in workers.due(job_id)] == ["4", "4", "4", "1"]
     results = [workers.run(job_id) for _ in range(3)]
     assert results == [["waiting"] * 3 + ["succeeded"], ["succeeded"] * 3, ["succeeded"]]
     item, picture, viewer = turntable_of(workers, job_id)

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from shared import job_store
 from shared.database import Session
 from shared.groups import NEVER, Measured
-from shared.job_store import AttemptResult, NewItem, NewVersion, SeenObject, Settlement
-from shared.jobs import ItemStatus, MadeBy, Verdict
+from shared.job_store import AttemptResult, NewItem, NewVersion, Search, SeenObject, Settlement
+from shared.jobs import ItemStatus, MadeBy, Reason, Verdict
 from shared.messages import Message
 from shared.models import (
     Delivery,
@@ -499,6 +499,20 @@ QUERIES = [
         name="list_items, of one custom_id",
         every=REQUEST,
         run=lambda s, m: _items(s, m.bulk, custom_id="SKU-7"),
+    ),
+    *(
+        Query(
+            name=f"search_items, {name}",
+            every=REQUEST,
+            run=lambda s, m, search=search: job_store.search_items(
+                s, m.bulk, search, after=0, limit=100
+            ),
+        )
+        for name, search in (
+            ("a name", Search(text="none-has-it")),
+            ("a reason", Search(reason=Reason.SOFT)),
+            ("unmet rules of flagged ones", Search(unmet_rules=True, review="flagged")),
+        )
     ),
     *(
         Query(
