@@ -124,11 +124,13 @@ for _command in (*job_commands.COMMANDS, redo):
 def cutout(
     paths: Annotated[
         list[Path],
-        typer.Argument(help="Photos or folders; `-` reads a photo from standard input."),
+        typer.Argument(help="Photos, clips or folders; `-` reads a photo from standard input."),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the results, or the name of the result of one photo."),
+        typer.Option(
+            help="Folder for the results, or the name of the result of one photo or clip."
+        ),
     ] = None,
     fail_on_review: FailOnReview = False,
     as_json: Annotated[
@@ -137,10 +139,16 @@ def cutout(
     alpha_only: Annotated[
         bool, typer.Option(help="Write only the matte, as a greyscale PNG.")
     ] = False,
+    previews: Annotated[
+        bool,
+        typer.Option(
+            "--previews", help="Write a poster and a strip for scrubbing beside each clip."
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     option: OptionPairs = None,
 ) -> None:
-    """Cut out photos without server and queue.
+    """Cut out photos and clips without server and queue.
 
     Run it again to go on after Ctrl-C: complete results are kept. Any other file is replaced only
     with --overwrite, and a photo never. `-` without --out writes to standard output.
@@ -159,6 +167,7 @@ def cutout(
             overwrite=overwrite,
             as_json=as_json,
             fail_on_review=fail_on_review,
+            previews=previews,
         )
     )
 

@@ -23,7 +23,6 @@ from worker.imaging.decoding import DecodedImage
 from worker.imaging.finishing import matte_of
 from worker.inference.predictor import Predictor, load_predictor
 from worker.video.matting import content_input, grey_of
-from worker.video.motion import half
 from worker.video.steady import Sight, steadied
 
 
@@ -34,7 +33,7 @@ def measure(scene: Scene, predictor: Predictor) -> tuple[list[float], list[float
     alphas = [a for a in predictor.predict_many(prepared) if isinstance(a, np.ndarray)]
     assert len(alphas) == len(prepared)
     sights = [
-        Sight(one.without_padding(alpha), half(grey_of(one)), index)
+        Sight(one.without_padding(alpha), grey_of(one), index)
         for index, (one, alpha) in enumerate(zip(prepared, alphas, strict=True))
     ]
     with ThreadPoolExecutor(2) as threads:

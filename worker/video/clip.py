@@ -12,7 +12,6 @@ from worker.video.facts import ClipFacts
 from worker.video.join import join
 from worker.video.mattes import OnFrames, matte_segment
 from worker.video.matting import matted, refuse_options
-from worker.video.probe import probe
 from worker.video.quarantine import ClipProcess
 from worker.video.segments import Segment
 from worker.video.writing import ClipResult, write_clip
@@ -40,24 +39,21 @@ def cut_out_clip(
     """
     refuse_options(options)
     keep_whole = options.clip_cut_off is CutOff.KEEP
-    known = facts or probe(source, settings, keep_whole=keep_whole)
-    if passes(options) == 1:
-        with (
-            ClipProcess(source, settings, keep_whole=keep_whole) as process,
-            matted(
-                process.frames(known, 0, known.frames), known, predictor, options, settings
-            ) as frames,
-        ):
-            return write_clip(
-                source,
-                frames,
-                known,
-                options,
-                settings,
-                out,
-                pictures=pictures,
-                on_frames=on_frames,
-            )
+    with ClipProcess(source, settings, keep_whole=keep_whole) as process:
+        known = facts or process.facts()
+        if passes(options) == 1:
+            read = process.frames(known, 0, known.frames)
+            with matted(read, known, predictor, options, settings) as frames:
+                return write_clip(
+                    process,
+                    frames,
+                    known,
+                    options,
+                    settings,
+                    out,
+                    pictures=pictures,
+                    on_frames=on_frames,
+                )
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix="mattes-") as folder:
         mattes = Path(folder) / "mattes.zip"

@@ -13,6 +13,8 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from shared.clip_kinds import HEAD_BYTES, clip_kind
@@ -130,6 +132,13 @@ def read_facts(path: Path, limits: Limits, *, keep_whole: bool) -> ClipFacts:
         )
 
 
+def decoded(clip: OpenClip, decoder: VideoCodecContext) -> Iterator[VideoFrame]:
+    """All frames of the video from where the container stands."""
+    for packet in shown_packets(clip):
+        yield from decoder.decode(packet)
+    yield from decoder.decode(None)  # what it still holds
+
+
 def shown_size(video: VideoStream) -> tuple[int, int]:
     """Width and height of a frame with square pixels, before it is turned upright."""
     ratio = video.sample_aspect_ratio or Fraction(1)
@@ -140,9 +149,8 @@ def shown_size(video: VideoStream) -> tuple[int, int]:
 def _is_on_its_side(path: Path) -> bool:
     """Whether the frames are turned by 90°. FFmpeg tells it with the first decoded frame."""
     with opened(path) as clip, suppress(av.error.FFmpegError):
-        for packet in shown_packets(clip):
-            for frame in packet.decode():
-                return orientation_of(frame).swaps_sides
+        for frame in decoded(clip, clip.video.codec_context):
+            return orientation_of(frame).swaps_sides
     return False
 
 

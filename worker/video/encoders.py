@@ -16,6 +16,7 @@ from shared.errors import EncodingFailedError, OutputTooLargeError
 from shared.rendition import Format, Rendition
 from worker.imaging.arrays import Image
 from worker.imaging.encoding import encode
+from worker.video.animated_webp import set_last_duration
 from worker.video.facts import ClipFacts
 
 BT709 = 1
@@ -27,7 +28,8 @@ LIMITED = 1
 VP9_SPEED = "6"
 """libvpx's cpu-used: the slower speeds take twice as long for files 10 % smaller."""
 
-X264_PRESET = "veryfast"
+X264_OPTIONS = {"preset": "veryfast", "bf": "0"}
+"""Without frames that are stored out of order, MP4 keeps the length of each frame exactly."""
 
 KEY_FRAME_EVERY_S = 2.0
 """A player can begin at key frames only."""
@@ -74,8 +76,8 @@ _CODECS = {
         "yuv444p10le",
         {"profile": "4444", "vendor": "apl0", "alpha_bits": "16"},
     ),
-    ClipFormat.MP4: _Codec("libx264", "yuv420p", "yuv420p", {"preset": X264_PRESET}),
-    ClipFormat.STACKED: _Codec("libx264", "yuv420p", "yuv420p", {"preset": X264_PRESET}),
+    ClipFormat.MP4: _Codec("libx264", "yuv420p", "yuv420p", X264_OPTIONS),
+    ClipFormat.STACKED: _Codec("libx264", "yuv420p", "yuv420p", X264_OPTIONS),
     ClipFormat.WEBP: _Codec("libwebp_anim", "bgra", "bgra", {"compression_level": "2"}),
 }
 _MUXERS: dict[ClipFormat, tuple[str, dict[str, str]]] = {
@@ -146,7 +148,9 @@ class _Video:
         context.color_primaries = context.color_trc = context.colorspace = BT709
         context.color_range = LIMITED
         self._opened = False
-        self._last_tick = -1
+        self._target = target
+        self._last_tick, self._last_duration = -1, 1
+        self._durations: dict[int, int] = {}
         from av.video.reformatter import VideoReformatter
 
         self._reformatter = VideoReformatter()
@@ -159,22 +163,23 @@ class _Video:
             self._opened = True
         tick = max(self._tick(number), self._last_tick + 1)
         frame.pts, frame.time_base = tick, self._base
-        frame.duration = max(1, self._tick(number + 1) - tick)
+        frame.duration = self._last_duration = max(1, self._tick(number + 1) - tick)
+        self._durations[tick] = frame.duration
         self._last_tick = tick
         try:
-            for packet in self._stream.encode(frame):
-                self._container.mux(packet)
+            self._mux(self._stream.encode(frame))
         except self._av.error.FFmpegError as error:
             raise self._failed(error) from error
 
     def close(self) -> None:
         """Complete the file."""
         try:
-            for packet in self._stream.encode(None):
-                self._container.mux(packet)
+            self._mux(self._stream.encode(None))
             self._container.close()
         except self._av.error.FFmpegError as error:
             raise self._failed(error) from error
+        if self._kind is ClipFormat.WEBP:
+            set_last_duration(self._target, self._last_duration)
 
     def abandon(self) -> None:
         """Close the file, which stays incomplete."""
@@ -182,6 +187,12 @@ class _Video:
             self._container.close()
         except self._av.error.FFmpegError:
             return
+
+    def _mux(self, packets: list[Any]) -> None:
+        for packet in packets:
+            # Encoders that reorder frames lose their durations.
+            packet.duration = self._durations.pop(packet.pts, packet.duration)
+            self._container.mux(packet)
 
     def _failed(self, error: Exception) -> EncodingFailedError:
         return EncodingFailedError(f"The clip can't be encoded as {self._kind}: {error}")
@@ -234,7 +245,7 @@ class _FramesZip:
         data = encode(pixels, Rendition.model_construct(format=Format.PNG))
         self._zip.writestr(zipfile.ZipInfo(name), data)
         start, end = self._facts.time_s(number), self._facts.time_s(number + 1)
-        shown = {"file": name, "time_s": round(start, 6), "duration_s": round(end - start, 6)}
+        shown = {"file": name, "time_s": round(start, 9), "duration_s": round(end - start, 9)}
         self._written.append(shown)
 
     def close(self) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import av
 import numpy as np
 from av.codec.context import CodecContext
-from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import (
@@ -20,7 +19,7 @@ from av.video.stream import VideoStream
 
 from shared.errors import TruncatedClipError
 from worker.imaging.arrays import Image
-from worker.video.container import OpenClip, opened, shown_packets
+from worker.video.container import OpenClip, decoded, opened
 from worker.video.facts import ClipFacts
 from worker.video.orientation import orientation_of
 
@@ -88,13 +87,10 @@ class FrameReader:
         context = _decoder(clip.video)
         context.thread_count = self._threads
         context.thread_type = "AUTO"
-        packets: Iterator[Packet[VideoStream] | None] = shown_packets(clip)
-        for packet in _with_end(packets):
-            for frame in context.decode(packet):
-                assert isinstance(frame, VideoFrame)
-                pts = frame.pts if frame.pts is not None else frame.dts
-                if pts is not None:
-                    yield pts, frame
+        for frame in decoded(clip, context):
+            pts = frame.pts if frame.pts is not None else frame.dts
+            if pts is not None:
+                yield pts, frame
 
     def _pixels(self, frame: VideoFrame) -> Image:
         facts = self._facts
@@ -117,13 +113,6 @@ class FrameReader:
             threads=self._threads,
         )
         return orientation.upright(np.asarray(converted.to_ndarray(), np.uint8))
-
-
-def _with_end(
-    packets: Iterator["Packet[VideoStream] | None"],
-) -> Iterator["Packet[VideoStream] | None"]:
-    yield from packets
-    yield None  # lets the decoder give out what it holds
 
 
 def _decoder(video: VideoStream) -> VideoCodecContext:

@@ -40,7 +40,7 @@ def join(
         ahead(process.frames(facts, 0, len(stored.frames)), FRAMES_AHEAD) as frames,
     ):
         return write_clip(
-            source,
+            process,
             _with_mattes(frames, stored),
             facts,
             options,

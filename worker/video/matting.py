@@ -20,7 +20,6 @@ from worker.imaging.prepared import PreparedImage
 from worker.imaging.review import ReviewInput, reasons_without_mirroring
 from worker.inference.predictor import Predictor
 from worker.video.facts import ClipFacts
-from worker.video.motion import half
 from worker.video.stages import ahead, in_order
 from worker.video.steady import Sight, steadied
 
@@ -151,7 +150,7 @@ def _sight(
     content = np.ascontiguousarray(one.prepared.without_padding(alpha))
     steps = _without_padding(one.prepared.steps)
     frame = MattedFrame(one.number, one.decoded, content, steps, None, reasons)
-    return Sight(content, half(grey_of(one.prepared)), frame)
+    return Sight(content, grey_of(one.prepared), frame)
 
 
 def _finished(sight: Sight[MattedFrame], facts: ClipFacts, options: Options) -> MattedFrame:

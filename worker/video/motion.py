@@ -18,7 +18,7 @@ Flow = NDArray[np.float32]
 MAX_ROUND_TRIP_PX = 1.0
 """A flow is trusted where going there and back ends at most this far from the start."""
 
-MAX_DIFFERENCE = 24
+MAX_DIFFERENCE = 12
 """... and where the grey levels (of 255) at both ends differ by at most this much."""
 
 CUT_TRUST = 0.3
@@ -26,19 +26,6 @@ CUT_TRUST = 0.3
 
 CUT_DIFFERENCE = 12
 """... if its grey levels also differ by this much on average: a still, noisy frame is no cut."""
-
-MIN_SIDE_PX = 32
-"""Smallest side that the flow is measured on."""
-
-SOLID = 0.9
-"""Alpha from which a pixel shows the subject alone."""
-
-BESIDE_PX = 3.0
-"""Reach (standard deviation) of a solid part's motion over the edge beside it, at half of the
-network's size."""
-
-NEAR = 0.02
-"""Least share of solid pixels around a pixel that counts as beside them."""
 
 _local = threading.local()
 
@@ -53,12 +40,6 @@ class Motion:
     """0..1 for each pixel of the first frame: whether the flow can be trusted."""
 
 
-def half(grey: Image) -> Image:
-    """The grey picture at half its size: motion is measured on it, in a quarter of the time."""
-    size = max(MIN_SIDE_PX, grey.shape[1] // 2), max(MIN_SIDE_PX, grey.shape[0] // 2)
-    return cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-
-
 def motion(first: Image, second: Image) -> tuple[Motion, Motion, bool]:
     """The motions from the first grey frame [H, W] uint8 to the second and back, and whether there
     is a cut between them.
@@ -69,30 +50,6 @@ def motion(first: Image, second: Image) -> tuple[Motion, Motion, bool]:
     differs = float(cv2.absdiff(first, second).mean())
     cut = float(backward.trust.mean()) < CUT_TRUST and differs > CUT_DIFFERENCE
     return forward, backward, cut
-
-
-def of_subject(way: Motion, alpha: Plane) -> Motion:
-    """The motion of the subject's edge: that of its solid part beside it.
-
-    An edge moves with the subject, but a flow that is measured on it may follow the ground.
-    `alpha` in 0..1 belongs to the frame where the motion begins; the result has its size [H, W].
-    """
-    own = way.flow.shape[1], way.flow.shape[0]
-    small = cv2.resize(alpha, own, interpolation=cv2.INTER_AREA)
-    solid = (small > SOLID).astype(np.float32)
-    known = solid * way.trust
-    near = cv2.GaussianBlur(solid, (0, 0), BESIDE_PX)
-    mass = cv2.GaussianBlur(known, (0, 0), BESIDE_PX)
-    moved = cv2.GaussianBlur(way.flow * known[..., None], (0, 0), BESIDE_PX)
-    flow = moved / np.maximum(mass, np.float32(1e-6))[..., None]
-    beside = ((mass > NEAR) & (solid == 0)).astype(np.float32)
-    flow = way.flow + beside[..., None] * (flow - way.flow)
-    trust = way.trust + beside * (mass / np.maximum(near, np.float32(1e-6)) - way.trust)
-    size = alpha.shape[1], alpha.shape[0]
-    flow = cv2.resize(flow, size, interpolation=cv2.INTER_LINEAR)
-    flow = flow * np.array([size[0] / own[0], size[1] / own[1]], np.float32)
-    trust = cv2.resize(trust, size, interpolation=cv2.INTER_LINEAR)
-    return Motion(flow.astype(np.float32, copy=False), trust.astype(np.float32, copy=False))
 
 
 def warp(plane: Plane, flow: Flow) -> Plane:
@@ -108,7 +65,7 @@ def _flow(first: Image, second: Image) -> Flow:
     search = getattr(_local, "search", None)
     if search is None:
         # One object for each thread: it keeps its buffers.
-        search = _local.search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        search = _local.search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     return search.calc(first, second, None)  # type: ignore[no-any-return,call-overload]
 
 

@@ -92,11 +92,16 @@ def _time(packet: "Packet[Stream]") -> Fraction:
 
 
 def _pictures(video: av.container.InputContainer, stream: Stream) -> Iterator["Packet[Stream]"]:
-    packet: Packet[Any]
     for packet in video.demux(video.streams.video[0]):
         if packet.size:
-            packet.stream = stream
-            yield packet
+            yield _moved(packet, stream)
+
+
+def _moved(packet: Any, stream: Stream) -> "Packet[Stream]":
+    """The packet, now of another stream."""
+    packet.stream = stream
+    moved: Packet[Stream] = packet
+    return moved
 
 
 def _copied(
@@ -104,14 +109,12 @@ def _copied(
 ) -> Iterator["Packet[Stream]"]:
     base = sound.time_base or TICK
     shift = round(start / base)
-    packet: Packet[Any]
     for packet in container.demux(sound):
         if not packet.size or packet.pts is None or packet.pts < shift:
             continue  # before the first frame
         packet.pts -= shift
         packet.dts = packet.pts
-        packet.stream = stream
-        yield packet
+        yield _moved(packet, stream)
 
 
 def _coded(

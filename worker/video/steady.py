@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from worker.imaging.arrays import Alpha, Image, Plane
-from worker.video.motion import Motion, motion, of_subject, warp
+from worker.video.motion import Motion, motion, warp
 from worker.video.stages import in_order
 
 REACH = 3
@@ -31,7 +31,7 @@ UNSURE_LOW, UNSURE_HIGH = 0.02, 0.98
 BAND_PX = 2
 """The averaged band reaches this far beyond the unsure pixels."""
 
-FAR_ALPHA = 0.5
+FAR_ALPHA = 1.0
 """A difference from the frame's own alpha by which a neighbour's counts for half."""
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Sight(Generic[T]):
-    """A frame's matte at the network's size, and its grey picture for measuring motion."""
+    """A frame's matte and its grey picture, both at the network's size."""
 
     alpha: Alpha
     grey: Image
@@ -113,10 +113,9 @@ def _link(sights: list[Sight[T]]) -> _Linked[T]:
 
 
 def _unsteadiness(sight: Sight[T], before: Sight[T], back: Motion) -> float:
-    way = of_subject(back, sight.alpha)
-    moved = warp(before.alpha, way.flow)
+    moved = warp(before.alpha, back.flow)
     size = max(float(sight.alpha.sum()), float(before.alpha.sum()), 0.002 * moved.size)
-    return float((np.abs(sight.alpha - moved) * way.trust).sum()) / size
+    return float((np.abs(sight.alpha - moved) * back.trust).sum()) / size
 
 
 def _averaged(near: list[_Linked[T]], at: int) -> Alpha:
@@ -125,8 +124,7 @@ def _averaged(near: list[_Linked[T]], at: int) -> Alpha:
     total = own.copy()
     mass = np.ones_like(own)
     unsure = _is_unsure(own)
-    for neighbour, measured, distance in _neighbours(near, at):
-        way = of_subject(measured, own)
+    for neighbour, way, distance in _neighbours(near, at):
         moved = warp(neighbour, way.flow)
         trusted = way.trust
         weight = WEIGHTS[distance] * trusted

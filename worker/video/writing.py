@@ -101,7 +101,7 @@ class _Outputs:
 
 
 def write_clip(
-    source: Path,
+    process: ClipProcess,
     frames: Iterator[MattedFrame],
     facts: ClipFacts,
     options: Options,
@@ -112,7 +112,8 @@ def write_clip(
     pictures: Mapping[str, Image] | None = None,
     on_frames: OnFrames | None = None,
 ) -> ClipResult:
-    """Render and encode all outputs of a clip into the folder `out`.
+    """Render and encode all outputs of a clip into the folder `out`. `process` reads the clip; it
+    adds the sound once `frames` has ended.
 
     `box`: the subject's box for the frame of all outputs. `pictures`: decoded background pictures
     by URL. Raises OutputTooLargeError, EncodingFailedError, and what `frames` raises.
@@ -142,7 +143,7 @@ def write_clip(
         outputs.abandon()
         raise
     return ClipResult(
-        files=_completed(outputs, source, facts, options, settings),
+        files=_completed(outputs, process, facts, options),
         poster=previews.poster(),
         strip=previews.strip(),
         strip_layout=previews.layout(),
@@ -155,7 +156,7 @@ def write_clip(
 
 
 def _completed(
-    outputs: _Outputs, source: Path, facts: ClipFacts, options: Options, settings: Settings
+    outputs: _Outputs, process: ClipProcess, facts: ClipFacts, options: Options
 ) -> list[ClipFile]:
     """Close the files, and add the clip's sound."""
     files: list[ClipFile] = []
@@ -165,9 +166,7 @@ def _completed(
         pictures = outputs.pictures(number)
         sound = "none"
         if options.clip_audio and facts.audio is not None and kind.has_sound:
-            keep_whole = options.clip_cut_off is CutOff.KEEP
-            with ClipProcess(source, settings, keep_whole=keep_whole) as process:
-                sound = process.add_sound(facts, pictures, target)
+            sound = process.add_sound(facts, pictures, target)
             pictures.unlink()
         else:
             pictures.rename(target)
