@@ -12,7 +12,9 @@ import PIL.Image
 import pytest
 
 from api.client import MattingClient
+from deploy.stack.stack import Stack
 from shared.storage import Storage
+from tests.acceptance.command import matting
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -77,3 +79,15 @@ def test_a_clip_is_cut_out_beside_a_photo(
     month = http.get("/v1/usage").json()["months"][0]
     assert month["clip_s"] >= 1.2
     assert month["megapixel_frames"] > 0
+
+
+def test_submit_sends_clips_of_a_folder(stack: Stack, jpeg: bytes, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "film.mp4").write_bytes(film(tmp_path))
+    (folder / "photo.jpg").write_bytes(jpeg)
+    done = matting(
+        "submit", str(folder), "--wait", "--option", "background=white", "--data", str(stack.data)
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 done" in done.stdout + done.stderr
