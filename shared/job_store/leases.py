@@ -91,6 +91,8 @@ class Settlement:
     """What the first pass found: the item waits for the other photos of its group."""
     clip: ClipState | None = None
     """How far the clip has come: it is queued for its next segment."""
+    is_photo: bool = False
+    """What is called like a clip is a photo: it is queued as one."""
     clip_result: Mapping[str, Any] | None = None
     """What is known of a clip that is done (worker.video.writing.ClipResult)."""
     width: int | None = None
@@ -117,7 +119,7 @@ class SettlementState(StrEnum):
     WAITING = "waiting"
     """The item waits for the photos of its group."""
     ADVANCED = "advanced"
-    """The clip is queued for its next segment."""
+    """The clip is queued for its next segment, or as the photo that it is."""
     CANCELLED = "cancelled"
     """It would wait for that worker or its group, but its job was cancelled."""
     STALE = "stale"
@@ -292,7 +294,8 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
         waits = settlement.measured is not None or claim.item_id in reopened
         state = _state(settlement, waits=waits, ended=jobs[claim.job_id].status in ENDED)
         states.append(state)
-        rows.append(_row(settlement, state, began))
+        row = _row(settlement, state, began)
+        rows.append(row | {"kind": ItemKind.PHOTO} if settlement.is_photo else row)
         of_job[claim.job_id].append(settlement)
         if state is SettlementState.RECORDED:
             recorded[claim.job_id].append(settlement)
@@ -362,7 +365,7 @@ def _state(settlement: Settlement, *, waits: bool, ended: bool) -> SettlementSta
     """
     if waits and settlement.error_code is None:
         return SettlementState.CANCELLED if ended else SettlementState.WAITING
-    if settlement.clip is not None and settlement.error_code is None:
+    if (settlement.clip is not None or settlement.is_photo) and settlement.error_code is None:
         return SettlementState.CANCELLED if ended else SettlementState.ADVANCED
     if settlement.forward_to is not None:
         return SettlementState.CANCELLED if ended else SettlementState.FORWARDED

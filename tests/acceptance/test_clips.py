@@ -40,6 +40,7 @@ def test_a_clip_is_cut_out_beside_a_photo(
 ) -> None:
     bucket.put("clips/film.mp4", film(tmp_path), "video/mp4")
     bucket.put("clips/photo.jpg", jpeg, "image/jpeg")
+    bucket.put("clips/really-a-photo.gif", jpeg, "image/gif")
     bucket.put("clips/wrong.mov", b"not a clip at all" * 99, "video/quicktime")
     answer = http.post("/v1/jobs", json={"source": {"prefix": "s3://photos/clips/"}})
     job = client.wait(answer.json()["id"])
@@ -47,6 +48,7 @@ def test_a_clip_is_cut_out_beside_a_photo(
     assert {name: (one["kind"], one["status"]) for name, one in items.items()} == {
         "film.mp4": ("clip", "succeeded"),
         "photo.jpg": ("photo", "succeeded"),
+        "really-a-photo.gif": ("photo", "succeeded"),
         "wrong.mov": ("clip", "failed"),
     }
     error, clip = items["wrong.mov"]["error"], items["film.mp4"]["clip"]
@@ -61,7 +63,7 @@ def test_a_clip_is_cut_out_beside_a_photo(
     assert (row["kind"], row["seconds"]) == ("clip", 1.2)
 
     results = {path.name: path for _, path in client.download(job["id"], tmp_path / "out")}
-    assert set(results) == {"film.webm", "photo.png"}
+    assert set(results) == {"film.webm", "photo.png", "really-a-photo.png"}
     with av.open(str(results["film.webm"])) as file:
         context = av.CodecContext.create("libvpx-vp9", "r")
         frames = [frame for packet in file.demux(video=0) for frame in context.decode(packet)]

@@ -32,7 +32,9 @@ def settlement(session: Session, claim: Claim, outcome: Outcome, settings: Setti
     if error is not None and error.retryable and claim.attempt < allowed:
         wait_s = backoff_s(claim.attempt, settings)
         retry_at = now(session) + timedelta(seconds=wait_s)
-    has_result = not (error or outcome.forward_to or outcome.measured or outcome.clip)
+    has_result = not (
+        error or outcome.forward_to or outcome.measured or outcome.clip or outcome.is_photo
+    )
     return Settlement(
         claim=claim,
         result_key=outcome.outputs[0].key if has_result else None,
@@ -42,6 +44,7 @@ def settlement(session: Session, claim: Claim, outcome: Outcome, settings: Setti
         forward_to=None if error else outcome.forward_to,
         measured=None if error else _measured(outcome),
         clip=outcome.clip,
+        is_photo=outcome.is_photo,
         clip_result=None if error else outcome.clip_result,
         width=outcome.width or None,
         height=outcome.height or None,

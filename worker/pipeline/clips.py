@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
+from shared.clip_kinds import HEAD_BYTES, clip_kind
 from shared.clips import SEGMENT_FRAMES, ClipState, ClipWork
 from shared.errors import SourceNotFoundError, TransientError
 from shared.jobs import Reason
 from shared.kept_files import thumbnails_key
 from shared.options import CutOff
+from shared.photo_kinds import photo_kind
 from shared.result_names import file_name
 from shared.settings import Settings
 from shared.telemetry import get_logger
@@ -96,7 +98,9 @@ class Clips:
         assert isinstance(work, ClipWork)
         with self._one, tempfile.TemporaryDirectory(prefix="matting-clip-") as folder:
             source = in_flight.stage("fetch", lambda: self._file_of(in_flight))
-            if source is not None:
+            if source is not None and work.state is None and _is_photo(source):
+                in_flight.outcome.is_photo = True
+            elif source is not None:
                 self._go_on(in_flight, work, source, Path(folder))
             if in_flight.outcome.clip is None:  # it has ended
                 self._forget()
@@ -294,6 +298,13 @@ class _MattesGoneError(Exception):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+
+def _is_photo(file: Path) -> bool:
+    """Whether a file that is called like a clip is a photo."""
+    with file.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
+    return clip_kind(head) is None and photo_kind(head) is not None
 
 
 def _begun(work: ClipWork, facts: ClipFacts, file_bytes: int, count: int) -> ClipState:

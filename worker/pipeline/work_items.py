@@ -111,6 +111,8 @@ class Outcome:
     """The second model, which another worker serves: there are no outputs yet."""
     clip: ClipState | None = None
     """How far the clip has come; None: it has ended, or it is none."""
+    is_photo: bool = False
+    """The file is called like a clip and is a photo: it is to be processed as one."""
     clip_result: dict[str, Any] | None = None
     """What is known of a clip that is done."""
     measured: Measured | None = None
