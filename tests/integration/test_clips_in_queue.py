@@ -41,6 +41,10 @@ from worker.pipeline.pipeline import Pipeline
 FRAMES, SEGMENT_FRAMES, SEGMENTS = 50, 20, 3
 
 
+ON_POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+"""For tests that ask nothing of a database that the others don't ask of both."""
+
+
 class Counting(Threshold):
     """A predictor without a network that counts frames."""
 
@@ -190,6 +194,7 @@ def test_a_clip_is_cut_out_segment_by_segment_and_joined_once(
         assert usage.megapixel_frames == pytest.approx(FRAMES * 96 * 64 / 1e6, abs=0.01)
 
 
+@ON_POSTGRESQL
 def test_a_worker_that_dies_loses_its_segment_only(workers: Workers, film: bytes) -> None:
     job_id = submit(workers, film)
     workers.run(job_id)
@@ -210,6 +215,7 @@ def test_a_worker_that_dies_loses_its_segment_only(workers: Workers, film: bytes
         assert job_store.finish_many(session, [late]) == [job_store.SettlementState.STALE]
 
 
+@ON_POSTGRESQL
 def test_a_clip_that_keeps_failing_ends_although_it_got_on(workers: Workers, film: bytes) -> None:
     """Claims that got on are no tries; the ones behind them are."""
     job_id = submit(workers, film)
@@ -231,6 +237,7 @@ def test_a_clip_that_keeps_failing_ends_although_it_got_on(workers: Workers, fil
     assert state["done"] == SEGMENTS
 
 
+@ON_POSTGRESQL
 def test_a_clip_is_cancelled_between_segments(workers: Workers, film: bytes) -> None:
     job_id = submit(workers, film)
     workers.run(job_id)
@@ -242,6 +249,7 @@ def test_a_clip_is_cancelled_between_segments(workers: Workers, film: bytes) -> 
     assert_counters_match_rows(workers.database, job_id)
 
 
+@ON_POSTGRESQL
 def test_mattes_that_are_gone_are_made_again(workers: Workers, film: bytes) -> None:
     job_id = submit(workers, film)
     for _ in range(SEGMENTS):
@@ -255,6 +263,7 @@ def test_mattes_that_are_gone_are_made_again(workers: Workers, film: bytes) -> N
     assert len(words) == 3
 
 
+@ON_POSTGRESQL
 def test_another_file_at_its_place_begins_anew(
     workers: Workers, film: bytes, tmp_path: Path
 ) -> None:
