@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from pydantic import ValidationError
 from rich.markup import escape
 
 from api.client import ApiError
@@ -84,7 +83,9 @@ def up(
     """Run the whole system until Ctrl-C."""
     from deploy.commands.console_link import console_link
     from deploy.stack.stack import Stack
+    from shared.settings import Settings
 
+    Settings()  # a wrong variable is told before anything starts
     report = lambda line: console.print(f"  {escape(line)}")  # noqa: E731
     with Stack(data, host=host, api_port=port or None, workers=workers, report=report) as stack:
         stack.add_samples(SAMPLES)
@@ -346,25 +347,15 @@ def main() -> None:
         error.show()
         status = 2
     except MattingError as error:
-        console.print(f"[red]error[/] {escape(f'{error.message} [{error.code}]')}", soft_wrap=True)
-        status = 2
-    except ValidationError as error:
-        text = f"Invalid settings: {_format_validation_error(error)}"
-        console.print(f"[red]error[/] {escape(text)}", soft_wrap=True)
+        console.print(f"[red]error:[/] {escape(f'{error.message} [{error.code}]')}", soft_wrap=True)
         status = 2
     except BrokenPipeError:  # the reader of the output has closed it, for example `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except (ApiError, OSError, httpx.TransportError) as error:
-        console.print(f"[red]error[/] {escape(str(error))}", soft_wrap=True)
+        console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         status = 2
     sys.exit(status or 0)
-
-
-def _format_validation_error(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()
-    )
 
 
 CLICK_ERRORS: Any = next(

@@ -104,7 +104,7 @@ class ExtraOutput(Rendition):
     @model_validator(mode="after")
     def _one_picture(self) -> Self:
         if self.output is Output.BOTH:
-            raise ValueError("`output` of an extra output is `cutout` or `alpha`")
+            raise ValueError("`output` of an extra output must be `cutout` or `alpha`")
         return self
 
 
@@ -239,7 +239,9 @@ class Options(Rendition):
         if self.roi is not None:
             left, top, right, bottom = self.roi
             if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-                raise ValueError("`roi` is left, top, right, bottom with 0 <= left < right <= 1")
+                raise ValueError(
+                    "`roi` must be left, top, right, bottom with 0 <= left < right <= 1"
+                )
         return self
 
     def overridden(self, changes: dict[str, Any]) -> "Options":

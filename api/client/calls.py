@@ -10,6 +10,8 @@ from typing import Any, Literal, TypedDict
 import httpx
 from httpx_retries import Retry
 
+from shared.errors.base import said_with
+
 MAX_PARALLEL_TRANSFERS = 8
 """Number of files that are uploaded or downloaded at a time."""
 
@@ -239,7 +241,7 @@ def failure(answer: httpx.Response) -> ApiError:
         return ApiError(
             answer.status_code,
             problem["code"],
-            f"{problem['detail'].rstrip('.')}. {problem['remedy']}",
+            said_with(problem["detail"], problem["remedy"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return ApiError(answer.status_code, "unexpected-answer", answer.text[:200])

@@ -62,7 +62,7 @@ class RowReader:
         if (key is None) + (url is None) + (upload is None) != 2:
             raise BadManifestRowError
         if not isinstance(key or url or upload, str):
-            raise BadManifestRowError("Its `key` or `url` is no text")
+            raise BadManifestRowError("Its `key` or `url` is not a text")
         if not str(key or url or upload).strip():
             raise BadManifestRowError
         if url is not None:

@@ -21,6 +21,7 @@ from deploy.local_photos import LocalPhotos, find_photos
 from deploy.stack.address import find_stack
 from shared.errors import LeftOutError, MattingError
 from shared.options import Options
+from shared.plurals import counted
 from shared.validation_words import describe_validation
 
 DATA = Path("matting-data")
@@ -73,7 +74,7 @@ def resolve_photos(
         console.print(f"[yellow]left out[/] {escape(f'{one.name}: {one.reason}')}")
     if photos.left_out:
         count = len(photos.left_out)
-        console.print(f"{count} files are left out. {LeftOutError.remedy}", soft_wrap=True)
+        console.print(f"{counted(count, 'file')} left out. {LeftOutError.remedy}", soft_wrap=True)
     if not photos.files and not photos.clips:
         raise typer.BadParameter(f"no photos found in {', '.join(map(str, paths))}")
     return photos

@@ -174,7 +174,7 @@ def _pipe(
         photos = LocalPhotos([(photo, "stdin")])
         extension = check_options(wanted).format.extension
         target = out or Path(folder) / f"result.{extension}"
-        called = "standard output" if out is None else None
+        called = "the result to standard output" if out is None else None
         done = _cut_out(photos, target, wanted, settings, overwrite=overwrite, called=called)
         if done.written and out is None:
             sys.stdout.buffer.write(target.read_bytes())

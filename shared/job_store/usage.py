@@ -14,6 +14,7 @@ from shared.errors import QuotaExceededError
 from shared.job_store.conditions import is_unended
 from shared.jobs import PendingChange
 from shared.models import ApiKey, Job, Usage
+from shared.plurals import counted
 
 
 @dataclass(slots=True)
@@ -89,4 +90,6 @@ def take_from_quota(session: Session, api_key_id: uuid.UUID, images: int) -> Non
     """
     left = images_left(session, api_key_id)
     if left is not None and images > left:
-        raise QuotaExceededError(f"{images:,} images, and {left:,} are left of this month's quota")
+        raise QuotaExceededError(
+            f"The key has {counted(left, 'image')} left this month; this needs {images:,}"
+        )

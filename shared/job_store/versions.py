@@ -91,7 +91,7 @@ def begin_version(
     """
     origin, item = _locked(session, item_id, api_key_id)
     if new.instead_of is not None and item.version not in new.instead_of:
-        raise MatteChangedError(f"The item shows version {item.version} by now")
+        raise MatteChangedError(f"The item has version {item.version} now")
     _begin(session, origin, [(item, new)], api_key_id=api_key_id, kept=kept)
     return item, origin.options
 

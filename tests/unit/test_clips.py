@@ -100,7 +100,7 @@ def facts_of(path: Path, *, keep_whole: bool = False, **limits: float) -> ClipFa
 
 def pixels_of(path: Path) -> tuple[ClipFacts, list[np.ndarray[Any, Any]]]:
     facts = facts_of(path)
-    reader = FrameReader(path, facts, threads=1, keep_whole=False)
+    reader = FrameReader(path, facts, threads=1, max_pixels=10**6, keep_whole=False)
     return facts, [pixels for _, pixels in reader.read(0, facts.frames)]
 
 

@@ -22,6 +22,7 @@ from shared.errors import (
     InvalidOptionsError,
     LeaseLostError,
     MattingError,
+    PredictionServerError,
     StorageError,
 )
 from shared.job_store import Claim, SettlementState
@@ -56,9 +57,13 @@ class BatchRunner:
         settings: Settings,
         worker_id: str,
         storage_breaker: CircuitBreaker,
+        device_breaker: CircuitBreaker | None = None,
     ) -> None:
+        """`device_breaker`: for a device that is a server; None: the device is in this machine."""
         self._database = database
-        self._storage_breaker = storage_breaker
+        self._breakers: dict[type[MattingError], CircuitBreaker] = {StorageError: storage_breaker}
+        if device_breaker is not None:
+            self._breakers[PredictionServerError] = device_breaker
         self._pipeline = pipeline
         self._settings = settings
         self._worker_id = worker_id
@@ -116,7 +121,8 @@ class BatchRunner:
         *,
         slow: bool = False,
     ) -> list[str | MattingError | None]:
-        self._storage_breaker.wait_until_closed()
+        for breaker in self._breakers.values():
+            breaker.wait_until_closed()
         parsed = [_parse(message) for message in messages]
         ids = [one for one in parsed if not isinstance(one, MattingError)]
         with self._isolation_lock.shared(slow=slow):
@@ -168,8 +174,9 @@ class BatchRunner:
         results: dict[uuid.UUID, _Result] = {}
         try:
             for mine, outcomes in self._run(claims, at_once=settled is None, urgent=urgent):
-                if any(isinstance(one.error, StorageError) for one in outcomes):
-                    self._storage_breaker.trip()
+                for kind, breaker in self._breakers.items():
+                    if any(isinstance(one.error, kind) for one in outcomes):
+                        breaker.trip()
                 recorded = self._record(mine, outcomes)
                 self._let_go(mine)
                 results |= recorded

@@ -26,7 +26,7 @@ from worker.video.steady import Sight, steadied
 MEASURED_PER_S = 4
 """Frames of each second whose mattes are measured for signs of trouble."""
 
-BATCH_BYTES = 192 * 1024**2
+BATCH_BYTES = 96 * 1024**2
 """Most bytes of decoded frames in one batch. Three batches are under way."""
 
 BATCHES_PER_STREAM = 4

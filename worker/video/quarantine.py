@@ -67,6 +67,11 @@ class ClipProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._popen.pid
+
     def close(self) -> None:
         """End the child."""
         self._popen.kill()
