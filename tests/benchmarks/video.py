@@ -3,8 +3,10 @@
 Each stage runs alone first: decode (in its child process), predict, encode. Then the whole, and the
 naive loop: read a frame, predict it, write it, one at a time. The headline is the whole, relative
 to what the processor allows: on a CPU all stages share the same cores, so at best the times of
-the stages add up; on a device the smallest of the stages is the limit. `--minutes` makes the clip
-longer, to see that memory does not grow with it.
+the stages add up; on a device the smallest of the stages is the limit.
+
+`--minutes 10 --memory` shows instead that memory does not grow with the length: small frames, and
+brightness in the place of the network, so that it takes minutes and not an hour.
 """
 
 import argparse
@@ -16,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import cv2
 import numpy as np
@@ -25,7 +27,7 @@ from shared.options import Options, Profile
 from shared.settings import Settings
 from tests.benchmarks.moving import SIZE, Scene, drawn_scenes
 from tests.benchmarks.report import report
-from tests.clips import write
+from tests.clips import BrightIsSubject, moving_square, write
 from worker.imaging.arrays import Image
 from worker.imaging.decoding import DecodedImage
 from worker.imaging.finishing import finish
@@ -142,12 +144,15 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--minutes", type=float, help="length of the clip, instead of --frames")
     parser.add_argument("--format", default="webm")
-    parser.add_argument("--whole-only", action="store_true", help="leave out the stages")
+    parser.add_argument("--memory", action="store_true", help="only memory, without the network")
     arguments = parser.parse_args()
     count = round(arguments.minutes * 60 * 30) if arguments.minutes else arguments.frames
     cv2.setNumThreads(1)
     settings = batch_sizes(Settings(log_level="ERROR", max_clip_frames=10**6, max_clip_s=10**6))
     options = Options.model_validate({"clip_format": arguments.format})
+    if arguments.memory:
+        measure_memory(count, options, settings)
+        return
     scene = drawn_scenes()(0, 48)
     details: dict[str, Any] = {"frames": count, "size": f"{SIZE[1]}x{SIZE[0]}"}
     with (
@@ -158,15 +163,14 @@ def main() -> None:
         with ClipProcess(source, settings) as process:
             facts = process.facts()
         stages: dict[str, tuple[float, float]] = {}
-        if not arguments.whole_only:
-            frames = list(islice(looped(scene, count), 120))
-            target = Path(folder) / f"alone.{options.effective_clip_format.extension}"
-            stages["decode"] = timed(lambda: decode_alone(source, settings, facts))
-            stages["predict"] = timed(lambda: predict_alone(predictor, frames, settings))
-            stages["encode"] = timed(
-                lambda: encode_alone(frames, options, facts, target, settings.codec_threads)
-            )
-            stages["naive"] = timed(lambda: naive(source, predictor, 48, Path(folder)))
+        frames = list(islice(looped(scene, count), 120))
+        target = Path(folder) / f"alone.{options.effective_clip_format.extension}"
+        stages["decode"] = timed(lambda: decode_alone(source, settings, facts))
+        stages["predict"] = timed(lambda: predict_alone(predictor, frames, settings))
+        stages["encode"] = timed(
+            lambda: encode_alone(frames, options, facts, target, settings.codec_threads)
+        )
+        stages["naive"] = timed(lambda: naive(source, predictor, 48, Path(folder)))
         before_mb = _resident_mb()
 
         def whole() -> int:
@@ -180,15 +184,38 @@ def main() -> None:
     details |= {"memory_before_mb": round(before_mb), "memory_peak_mb": round(memory.peak_mb)}
     details |= {"device": predictor.plan.device, "format": arguments.format}
     rate = stages["whole"][0]
-    if not arguments.whole_only:
-        parts = [stages[name] for name in ("decode", "predict", "encode")]
-        cores = settings.codec_threads
-        on_cores = cores / sum(cpu_s for _, cpu_s in parts)
-        details["smallest_stage_per_s"] = round(min(one for one, _ in parts), 2)
-        details["cores_allow_per_s"] = round(on_cores, 2)
-        details["times_naive"] = round(rate / stages["naive"][0], 2)
-        rate /= min(min(one for one, _ in parts), on_cores)
+    parts = [stages[name] for name in ("decode", "predict", "encode")]
+    on_cores = settings.codec_threads / sum(cpu_s for _, cpu_s in parts)
+    details["smallest_stage_per_s"] = round(min(one for one, _ in parts), 2)
+    details["cores_allow_per_s"] = round(on_cores, 2)
+    details["times_naive"] = round(rate / stages["naive"][0], 2)
+    rate /= min(min(one for one, _ in parts), on_cores)
     report("video", rate, target=">= 0.9", unit="of what stages and cores allow", details=details)
+
+
+def measure_memory(count: int, options: Options, settings: Settings) -> None:
+    """The peak memory over a clip of this many frames, relative to that over its first 300."""
+    scene = Scene(moving_square(48, (160, 90)), [], [])
+    peaks: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for length in (300, count):
+            source = write(Path(folder) / "clip.mp4", LongClip(scene, length), key_every=60)
+            with PeakMemory() as memory:
+                cut_out_clip(
+                    source,
+                    cast(Predictor, BrightIsSubject()),
+                    options,
+                    settings,
+                    Path(folder) / "out",
+                )
+            peaks.append(memory.peak_mb)
+    report(
+        "video-memory",
+        peaks[1] / peaks[0],
+        target="<= 1.2",
+        unit="peak of the whole clip / of 300 frames",
+        details={"frames": count, "peak_mb": [round(peak) for peak in peaks]},
+    )
 
 
 class LongClip(Sequence[Image]):

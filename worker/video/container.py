@@ -156,10 +156,19 @@ def _is_on_its_side(path: Path) -> bool:
 
 def has_alpha(video: VideoStream) -> bool:
     """Whether frames of this stream can be transparent."""
-    if video.metadata.get("alpha_mode") == "1":
+    if is_in_two_parts(video):
         return True
     layout = video.codec_context.format
     return layout is not None and any(part.is_alpha for part in layout.components)
+
+
+def is_in_two_parts(video: VideoStream) -> bool:
+    """Whether a second picture holds the transparency, as VP8 and VP9 in WebM have it. Some
+    programs write the mark in capitals.
+    """
+    return any(
+        name.lower() == "alpha_mode" and value == "1" for name, value in video.metadata.items()
+    )
 
 
 def shown_packets(clip: OpenClip) -> Iterator["Packet[VideoStream]"]:

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from shared.errors import TruncatedClipError
 from worker.imaging.arrays import Image
-from worker.video.container import OpenClip, decoded, opened
+from worker.video.container import OpenClip, decoded, is_in_two_parts, opened
 from worker.video.facts import ClipFacts
 from worker.video.orientation import orientation_of
 
@@ -142,7 +142,7 @@ class FrameReader:
 def _decoder(video: VideoStream) -> VideoCodecContext:
     """The stream's decoder. FFmpeg's own decoders of VP8 and VP9 ignore transparency."""
     name = video.codec_context.name
-    if video.metadata.get("alpha_mode") == "1" and name in ("vp8", "vp9"):
+    if is_in_two_parts(video) and name in ("vp8", "vp9"):
         decoder = CodecContext.create("libvpx" if name == "vp8" else "libvpx-vp9", "r")
         assert isinstance(decoder, VideoCodecContext)
         return decoder
