@@ -421,6 +421,8 @@ def test_keep_alpha_takes_the_clip_s_own_transparency(tmp_path: Path, cut: Cut) 
     result = cut(path, keep_alpha=True, clip_format="prores")
     kept = [frame[..., 3] for frame in clips.read(result.files[0].path)[0]]
     assert [square_of(one) for one in kept] == [(64, 16, 90, 48)] * 3
+    cropped = cut(path, keep_alpha=True, clip_format="prores", crop=True).files[0]
+    assert abs(cropped.width - 26) <= 2
 
 
 def test_segments_begin_at_key_frames_and_cover_the_clip(source: Path) -> None:
