@@ -50,6 +50,9 @@ Measured on CPUs: rounding in fp32 stays below 1e-4 and bf16 below 0.01; a wrong
 above.
 """
 
+OPTIONAL_TOLERANCE = 0.004
+"""The same for a plan that nobody asked for. The built-in model in bf16 is 0.0003 away."""
+
 WORST_TOLERANCE = 12.5
 """Largest difference at the worst 0.1 % of the pixels, as a multiple of the mean tolerance: it
 detects a kernel that spoils only a border or a corner.
@@ -173,6 +176,8 @@ def _compare(settings: Settings, model: Model, request: dict[str, object]) -> di
     sys.stderr.write(f"\n{SPEAKS}\n")
     sys.stderr.flush()
     tolerance = {**TOLERANCES, **settings.alpha_tolerances}[plan.precision]
+    if plan.optional:
+        tolerance = min(tolerance, OPTIONAL_TOLERANCE)
     alpha = PredictorSession(plan, model).run(cards[number])
     return {"reason": _disagreement(alpha, truth, tolerance), "shape": number}
 
