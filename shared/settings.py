@@ -205,8 +205,8 @@ class Settings(BaseSettings):
     )
     precision: Precision = Field(
         "auto",
-        description="Numeric precision of the network. auto is fp32, or bf16 on a CPU that has "
-        "instructions for it if the mattes stay the same. bf16 works on CPUs, fp16 and int8 with "
+        description="Numeric precision of the network. auto is fp32; for the built-in model it is "
+        "bf16 on a CPU that has instructions for it. bf16 works on CPUs, fp16 and int8 with "
         "TensorRT.",
     )
     tensorrt: bool = Field(

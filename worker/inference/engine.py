@@ -21,9 +21,9 @@ TENSORRT_WORKSPACE_BYTES = 1 << 30
 TENSORRT_MIN_SUBGRAPH = 5
 """Smaller subgraphs cost more in copies between the engines than they gain."""
 
-BF16_OPERATORS = frozenset({"conv2d", "fused_conv2d"})
-"""The operators that run in bf16: convolutions only. With all operators Paddle 3.2.2 fails on
-elementwise_add and pool2d.
+BF16_OPERATORS = frozenset({"fused_conv2d"})
+"""The operators that run in bf16: convolutions that are fused with a bias, an addition or an
+activation. With all operators Paddle 3.2.2 fails on elementwise_add and pool2d.
 """
 
 MOST_STREAMS = 4
@@ -149,7 +149,7 @@ def _cpu_plans(settings: Settings, model: Model, shapes: int) -> list[EnginePlan
     if model.half_pixel_resize:
         onednn = (*onednn, ONEDNN_RESIZE)
     automatic = settings.precision == "auto"
-    if settings.precision == "fp32" or (automatic and not multiplies_bf16()):
+    if settings.precision == "fp32" or (automatic and not (model.bf16 and multiplies_bf16())):
         return [EnginePlan("onednn", onednn), plain]
     if automatic or settings.precision == "bf16":
         narrow = (

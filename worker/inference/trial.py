@@ -51,7 +51,7 @@ above.
 """
 
 OPTIONAL_TOLERANCE = 0.004
-"""The same for a plan that nobody asked for. The built-in model in bf16 is 0.0003 away."""
+"""The same for a plan that nobody asked for. The built-in model in bf16 is 0.0001 away."""
 
 WORST_TOLERANCE = 12.5
 """Largest difference at the worst 0.1 % of the pixels, as a multiple of the mean tolerance: it
