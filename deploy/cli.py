@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from pydantic import ValidationError
 from rich.markup import escape
 
 from api.client import ApiError
@@ -84,7 +83,9 @@ def up(
     """Run the whole system until Ctrl-C."""
     from deploy.commands.console_link import console_link
     from deploy.stack.stack import Stack
+    from shared.settings import Settings
 
+    Settings()  # a wrong variable is told before anything starts
     report = lambda line: console.print(f"  {escape(line)}")  # noqa: E731
     with Stack(data, host=host, api_port=port or None, workers=workers, report=report) as stack:
         stack.add_samples(SAMPLES)
@@ -124,11 +125,13 @@ for _command in (*job_commands.COMMANDS, redo):
 def cutout(
     paths: Annotated[
         list[Path],
-        typer.Argument(help="Photos or folders; `-` reads a photo from standard input."),
+        typer.Argument(help="Photos, clips or folders; `-` reads a photo from standard input."),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the results, or the name of the result of one photo."),
+        typer.Option(
+            help="Folder for the results, or the name of the result of one photo or clip."
+        ),
     ] = None,
     fail_on_review: FailOnReview = False,
     as_json: Annotated[
@@ -137,10 +140,16 @@ def cutout(
     alpha_only: Annotated[
         bool, typer.Option(help="Write only the matte, as a greyscale PNG.")
     ] = False,
+    previews: Annotated[
+        bool,
+        typer.Option(
+            "--previews", help="Write a poster and a strip for scrubbing beside each clip."
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     option: OptionPairs = None,
 ) -> None:
-    """Cut out photos without server and queue.
+    """Cut out photos and clips without server and queue.
 
     Run it again to go on after Ctrl-C: complete results are kept. Any other file is replaced only
     with --overwrite, and a photo never. `-` without --out writes to standard output.
@@ -159,6 +168,7 @@ def cutout(
             overwrite=overwrite,
             as_json=as_json,
             fail_on_review=fail_on_review,
+            previews=previews,
         )
     )
 
@@ -337,25 +347,15 @@ def main() -> None:
         error.show()
         status = 2
     except MattingError as error:
-        console.print(f"[red]error[/] {escape(f'{error.message} [{error.code}]')}", soft_wrap=True)
-        status = 2
-    except ValidationError as error:
-        text = f"Invalid settings: {_format_validation_error(error)}"
-        console.print(f"[red]error[/] {escape(text)}", soft_wrap=True)
+        console.print(f"[red]error:[/] {escape(f'{error.message} [{error.code}]')}", soft_wrap=True)
         status = 2
     except BrokenPipeError:  # the reader of the output has closed it, for example `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except (ApiError, OSError, httpx.TransportError) as error:
-        console.print(f"[red]error[/] {escape(str(error))}", soft_wrap=True)
+        console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         status = 2
     sys.exit(status or 0)
-
-
-def _format_validation_error(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()
-    )
 
 
 CLICK_ERRORS: Any = next(

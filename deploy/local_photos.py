@@ -1,4 +1,4 @@
-"""Finding local photos: files and folders become a list of photo files with names.
+"""Finding local photos and clips: files and folders become a list of files with names.
 
 The content of a file decides whether it is a photo. What is left out is named, never skipped in
 silence; only system files and lists are.
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shared.clip_kinds import CLIP_ENDINGS, clip_kind
 from shared.errors import HiddenFileError
 from shared.photo_kinds import HEAD_BYTES, PHOTO_ENDINGS, photo_kind, refusal
 from shared.photo_names import is_hidden, is_never_a_photo
@@ -32,17 +33,23 @@ class LocalPhotos:
     left_out: list[LeftOut] = field(default_factory=list)
     folders: tuple[Path, ...] = ()
     """The folders that were searched."""
+    clips: list[tuple[Path, str]] = field(default_factory=list)
+    """Clips, if they were looked for."""
 
 
-def find_photos(paths: Sequence[Path], *, but_for: Path | None = None) -> LocalPhotos:
+def find_photos(
+    paths: Sequence[Path], *, but_for: Path | None = None, with_clips: bool = False
+) -> LocalPhotos:
     """Find all photos under the paths, recursively and sorted.
 
     A file given by name is always taken. A photo's name is its path relative to the folder; with
     several paths, it starts with the folder's name. `but_for`: a folder below the paths that is not
-    searched, where results go. Raises FileNotFoundError for a missing path.
+    searched, where results go. `with_clips`: take clips too. Raises FileNotFoundError for a missing
+    path.
     """
     files: list[tuple[Path, str]] = []
     left_out: list[LeftOut] = []
+    clips: list[tuple[Path, str]] = []
     for path in paths:
         if path.is_file():
             candidates: Iterable[tuple[Path, str, str | None]] = [(path, path.name, None)]
@@ -52,13 +59,17 @@ def find_photos(paths: Sequence[Path], *, but_for: Path | None = None) -> LocalP
         else:
             raise FileNotFoundError(f"{path} does not exist")
         for file, name, reason in candidates:
+            is_clip = with_clips and _is_clip(file)
+            if is_clip and not is_hidden(name):
+                reason = None
             if not name.isprintable() and _not_unicode(name):
                 reason = "The file's name is not UTF-8"
             if reason is None:
-                files.append((file, name))
+                (clips if is_clip else files).append((file, name))
             else:
                 left_out.append(LeftOut(printable(name), reason))
-    return LocalPhotos(files, left_out, tuple(path for path in paths if path.is_dir()))
+    folders = tuple(path for path in paths if path.is_dir())
+    return LocalPhotos(files, left_out, folders, clips)
 
 
 def printable(name: str) -> str:
@@ -85,6 +96,17 @@ def _in_folder(
                 continue
             reason = HiddenFileError().detail
         yield file, file.relative_to(base).as_posix(), reason
+
+
+def _is_clip(file: Path) -> bool:
+    """Whether a file is a clip, or is named like one."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+    except OSError:
+        return False
+    named_so = file.suffix.lower() in CLIP_ENDINGS and not photo_kind(head)
+    return clip_kind(head) is not None or named_so
 
 
 def _reason_to_leave_out(file: Path) -> str | None:

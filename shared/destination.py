@@ -42,12 +42,12 @@ def _checked(template: str) -> str:
     """The template with a file name. Raises ValueError."""
     bucket, _, key = template.removeprefix(SCHEME).partition("/")
     if not template.startswith(SCHEME) or not bucket or "{" in bucket or not key:
-        raise ValueError("it is written s3://bucket/folder/{path}.{ext}")
+        raise ValueError("write it like s3://bucket/folder/{path}.{ext}")
     if key.endswith("/"):
         key += "{path}.{ext}"
     check_template(key, "the key")
     if "//" in key:
-        raise ValueError("the key has a folder without a name: //")
+        raise ValueError("the key contains an empty folder name (//)")
     late = sorted(set(placeholders(key)) & set(OF_RESULT))
     if late:
         raise ValueError(f"`{{{late[0]}}}` is known only when the result is made")

@@ -65,8 +65,21 @@ class Reason(StrEnum):
     """The photo is out of focus."""
     SMALL = "small"
     """The photo has few pixels."""
+    OUTSIDE = "outside"
+    """The subject does not fit into the common frame of its group."""
+    INCOMPLETE = "incomplete"
+    """A photo of the group has no result, so the turntable lacks it."""
     REDONE = "redone"
     """A person rejected the result before this one. The database sets it, no worker."""
+
+
+class ItemKind(StrEnum):
+    """What an item is."""
+
+    PHOTO = "photo"
+    """One photo of the source."""
+    TURNTABLE = "turntable"
+    """The animation of a group's results. The service adds it; it counts for no quota."""
 
 
 class Verdict(StrEnum):
@@ -103,13 +116,13 @@ ITEM_TRANSITIONS: dict[ItemStatus, frozenset[ItemStatus]] = {
     ItemStatus.RUNNING: frozenset(
         {ItemStatus.SUCCEEDED, ItemStatus.FAILED, ItemStatus.CANCELLED, ItemStatus.QUEUED}
     ),
-    ItemStatus.SUCCEEDED: frozenset(),
+    ItemStatus.SUCCEEDED: frozenset({ItemStatus.QUEUED}),
     ItemStatus.FAILED: frozenset({ItemStatus.QUEUED}),
     ItemStatus.CANCELLED: frozenset(),
 }
 """The statuses that may follow each status. RUNNING → QUEUED: the lease expired, the error is
 retried, or another worker serves the second model. QUEUED → FAILED: no attempts are left. FAILED →
-QUEUED: the caller retries the job."""
+QUEUED: the caller retries the job. SUCCEEDED → QUEUED: a turntable whose photos are retried."""
 
 SETTLED: frozenset[ItemStatus] = frozenset(
     {ItemStatus.SUCCEEDED, ItemStatus.FAILED, ItemStatus.CANCELLED}

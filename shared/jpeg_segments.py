@@ -45,7 +45,9 @@ def refuse_other_jpeg(data: bytes) -> None:
         if marker in FRAMES:
             bits = data[begin + 4 : begin + 5]
             if bits not in (b"", b"\x08"):
-                raise UnsupportedImageError(f"The JPEG has {bits[0]} bits a sample; 8 are read")
+                raise UnsupportedImageError(
+                    f"The JPEG has {bits[0]} bits a sample; only 8 can be read"
+                )
             return
 
 

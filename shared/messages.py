@@ -23,7 +23,15 @@ earlier workers would process like any other."""
 DESTINATION_MESSAGE_VERSION = "3"
 """That of messages of jobs with a destination, to which earlier workers would write nothing."""
 
-READ_VERSIONS = (MESSAGE_VERSION, VERSION_MESSAGE_VERSION, DESTINATION_MESSAGE_VERSION)
+GROUP_MESSAGE_VERSION = "4"
+"""That of messages of items in groups, to which earlier workers would give no common frame."""
+
+READ_VERSIONS = (
+    MESSAGE_VERSION,
+    VERSION_MESSAGE_VERSION,
+    DESTINATION_MESSAGE_VERSION,
+    GROUP_MESSAGE_VERSION,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +53,8 @@ class Message:
     """Whether it makes a version of an earlier image's result."""
     has_destination: bool = False
     """Whether the result is also written to a key of the caller's own."""
+    in_group: bool = False
+    """Whether it gets the common frame of a group."""
     attempts: int = 0
     """Attempts of the item when the message was made. It is not sent: it identifies the message
     when it is recorded as published."""
@@ -62,6 +72,8 @@ class Message:
         version = VERSION_MESSAGE_VERSION if self.makes_version else MESSAGE_VERSION
         if self.has_destination:
             version = DESTINATION_MESSAGE_VERSION
+        if self.in_group:
+            version = GROUP_MESSAGE_VERSION
         return {"file": self.name, **ids, "v": version}
 
 

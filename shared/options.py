@@ -29,10 +29,12 @@ __all__ = [
     "Background",
     "BackgroundImage",
     "ColourProfile",
+    "CutOff",
     "ExifField",
     "ExtraOutput",
     "Foreground",
     "Format",
+    "GroupBy",
     "HexColour",
     "LinearGradient",
     "Options",
@@ -51,6 +53,13 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_EXTRA_OUTPUTS = 8
 
 
+class GroupBy(StrEnum):
+    """Which photos of a job belong together."""
+
+    FOLDER = "folder"
+    """Those in the same folder."""
+
+
 class Profile(StrEnum):
     """How a photo is resized for the network."""
 
@@ -58,6 +67,15 @@ class Profile(StrEnum):
     """To one of a few warmed-up input shapes: for bulk work."""
     EXACT = "exact"
     """By the steps in the model's deploy.yaml: the same result as PaddleSeg's own script."""
+
+
+class CutOff(StrEnum):
+    """What becomes of a clip that is cut off or damaged."""
+
+    REFUSE = "refuse"
+    """It fails."""
+    KEEP = "keep"
+    """The frames before the damage are cut out."""
 
 
 class SourceAlpha(StrEnum):
@@ -86,7 +104,7 @@ class ExtraOutput(Rendition):
     @model_validator(mode="after")
     def _one_picture(self) -> Self:
         if self.output is Output.BOTH:
-            raise ValueError("`output` of an extra output is `cutout` or `alpha`")
+            raise ValueError("`output` of an extra output must be `cutout` or `alpha`")
         return self
 
 
@@ -171,8 +189,27 @@ class Options(Rendition):
     threshold: float | None = Field(
         None, gt=0, lt=1, description="Make a hard edge at this alpha: no semi-transparent pixels."
     )
+    clip_audio: bool = Field(True, description="Keep the sound of a clip.")
+    clip_steady: bool = Field(
+        True, description="Smooth a clip's matte along the motion, where the network is unsure."
+    )
+    clip_cut_off: CutOff = Field(
+        CutOff.REFUSE,
+        description="Of a clip that is cut off or damaged: `refuse` it, or `keep` the frames "
+        "before the damage.",
+    )
     market: Market | None = Field(
         None, description="Check the result against this marketplace's rules and report violations."
+    )
+    group_by: GroupBy | None = Field(
+        None,
+        description="Photos that get one common frame: `folder` takes those in the same folder. "
+        "Rows of a list name their `group` instead. Of the job only.",
+    )
+    turntable: bool = Field(
+        False,
+        description="Also make an animation of each group: WebP, MP4, and a JSON for 360° viewers. "
+        "It needs `format` png, webp or jpeg. Of the job only.",
     )
     extra_outputs: tuple[ExtraOutput, ...] = Field(
         (), max_length=MAX_EXTRA_OUTPUTS, description="More files made from the same matte."
@@ -192,11 +229,19 @@ class Options(Rendition):
         return self
 
     @model_validator(mode="after")
+    def _turntable_of_pictures(self) -> Self:
+        if self.turntable and self.format not in TURNTABLE_FORMATS:
+            raise ValueError("`turntable` needs `format` png, webp or jpeg")
+        return self
+
+    @model_validator(mode="after")
     def _roi_has_an_inside(self) -> Self:
         if self.roi is not None:
             left, top, right, bottom = self.roi
             if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-                raise ValueError("`roi` is left, top, right, bottom with 0 <= left < right <= 1")
+                raise ValueError(
+                    "`roi` must be left, top, right, bottom with 0 <= left < right <= 1"
+                )
         return self
 
     def overridden(self, changes: dict[str, Any]) -> "Options":
@@ -239,6 +284,12 @@ class Options(Rendition):
         ]
         return [f"{folder}.{self.format.extension}", *extras]
 
+
+TURNTABLE_FORMATS = (Format.PNG, Format.WEBP, Format.JPEG)
+"""Formats of results that a turntable is made from."""
+
+OF_JOB_ONLY = ("group_by", "turntable")
+"""Options that a single image can't have."""
 
 _FRAME = (
     "crop",

@@ -75,7 +75,7 @@ def open_header(data: bytes) -> PIL.Image.Image:
         refuse_other_tiff(data)
     elif kind == "PNG":
         if data[12:16] == b"CgBI":
-            raise UnsupportedImageError("The PNG is of the form that Xcode packs into apps")
+            raise UnsupportedImageError("The PNG is in Xcode's own format for apps (CgBI)")
         data = readable_png(data)
     elif kind == "BMP" and data[30:34] in BMP_PACKINGS:
         raise UnsupportedImageError("The BMP is made for printers: it holds a JPEG or a PNG")
@@ -99,7 +99,7 @@ def open_header(data: bytes) -> PIL.Image.Image:
             refuse_other_jpeg(data)
         if kind == "TIFF" and has_size(data):
             raise UnsupportedImageError(
-                "The TIFF's samples are of a kind that is not read"
+                "The TIFF has a kind of samples that can't be read"
             ) from None
         if kind != "JPEG":
             raise

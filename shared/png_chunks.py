@@ -43,7 +43,7 @@ MOST_UNPACKED = 8
 
 def too_many_parts() -> TooCostlyImageError:
     """The error for a file with too many parts."""
-    return TooCostlyImageError("The file has far more parts than programs write")
+    return TooCostlyImageError("The file consists of far too many parts")
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -70,5 +70,5 @@ def publish(
     except ImageError as error:
         raise DestinationRefusedError(error.detail) from error
     if there is None:
-        raise DestinationRefusedError(f"{place} exists, and the storage does not let it be read")
-    raise StorageError(f"Others keep writing to {place}")
+        raise DestinationRefusedError(f"{place} exists, and the storage does not allow reading it")
+    raise StorageError(f"Another program keeps writing to {place}")

@@ -83,7 +83,9 @@ class RedisAddress:
         urls = [one.partition("?")[0] for one in (first, *others)]
         if parts.scheme != "sentinel":
             if others:
-                raise SetupError("MATTING_REDIS_URL names several servers; only sentinel:// may")
+                raise SetupError(
+                    "MATTING_REDIS_URL names several servers, which only sentinel:// allows"
+                )
             return cls(urls[0], tls)
         if not settings.redis_sentinel_master:
             raise SetupError("MATTING_REDIS_URL is sentinel://: set MATTING_REDIS_SENTINEL_MASTER")

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from shared.clip_format import ClipFormat
 from shared.marketplaces import Market
 from shared.rendition_values import (
     MAX_SIDE_PX,
@@ -120,7 +121,16 @@ class Rendition(Value):
         "with AVIF in the worker. ZIP contains `color.jpg` and `alpha.png`. PSD has layers: the "
         "cut-out with its matte as a mask, shadow, background, and the photo, hidden, below.",
     )
-    quality: int = Field(90, ge=1, le=100, description="Encoder quality of JPEG, WebP and AVIF.")
+    clip_format: ClipFormat | None = Field(
+        None,
+        description="The format of a clip's result: `webm` (VP9 with transparency), `prores` (4444 "
+        "in MOV, with transparency), `mp4` (H.264, needs a `background`), `stacked` (MP4 with the "
+        "colours above the matte), `webp` (animated) or `frames` (a zip of PNG). Default: `mp4` "
+        "with a `background`, else `webm`.",
+    )
+    quality: int = Field(
+        90, ge=1, le=100, description="Encoder quality of JPEG, WebP, AVIF and of clips."
+    )
     max_bytes: int | None = Field(
         None,
         ge=10_000,
@@ -214,6 +224,16 @@ class Rendition(Value):
             raise ValueError(
                 "JPEG has no transparency: set `background`, such as white, or use png or webp"
             )
+        if self.clip_format is ClipFormat.MP4 and not alone and self.background is None:
+            raise ValueError(
+                "clip_format mp4 has no transparency: set `background`, or use webm, prores, "
+                "stacked or webp"
+            )
+        if self.clip_format is ClipFormat.STACKED and (alone or self.background is not None):
+            raise ValueError(
+                "clip_format stacked holds a transparent cut-out: it allows no `background` and no "
+                "`output: alpha`"
+            )
         if self.format is Format.ZIP and (self.output is not Output.CUTOUT or self.background):
             raise ValueError("format zip allows no `background` and only `output: cutout`")
         if self.format is Format.ZIP and self.shadow:
@@ -243,6 +263,12 @@ class Rendition(Value):
             side = float(given[axis]) if given else None
             if share >= 1 or (side is not None and pixels + share * side >= side):
                 raise ValueError("`padding` leaves no room for the subject")
+
+    @property
+    def effective_clip_format(self) -> ClipFormat:
+        """The format of a clip's result."""
+        opaque = self.background is not None or self.output is Output.ALPHA
+        return self.clip_format or (ClipFormat.MP4 if opaque else ClipFormat.WEBM)
 
     @property
     def changes_frame(self) -> bool:

@@ -175,11 +175,11 @@ def _canvas(text: str) -> str:
     """Refuse canvases that are too large or too long."""
     if "x" in text:
         if not all(0 < int(side) <= MAX_SIDE_PX for side in text.split("x")):
-            raise ValueError(f"each side of a canvas has 1 to {MAX_SIDE_PX} pixels")
+            raise ValueError(f"each side of the canvas must have 1 to {MAX_SIDE_PX} pixels")
     else:
         across, down = map(float, text.split(":"))
         if not across or not down or max(across / down, down / across) > MAX_RATIO:
-            raise ValueError(f"the ratio of a canvas is at most {MAX_RATIO}:1")
+            raise ValueError(f"the ratio of the canvas must be at most {MAX_RATIO}:1")
     return text
 
 

@@ -6,11 +6,20 @@ exists). The storage's credentials keep their usual AWS names. Names end in the 
 """
 
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -19,6 +28,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from shared.errors import WrongSettingError
+from shared.validation_words import describe_findings
 from shared.variable_names import refuse_unknown
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
@@ -42,6 +53,11 @@ def _split(names: str) -> list[str]:
 def _numbers(value: object) -> object:
     """Split `5, 300` into two numbers."""
     return value.split(",") if isinstance(value, str) else value
+
+
+def _variable(name: re.Match[str]) -> str:
+    """The environment variable of a setting."""
+    return name[1].upper() if name[1].startswith(("aws_", "AWS_")) else f"MATTING_{name[1].upper()}"
 
 
 class Settings(BaseSettings):
@@ -196,7 +212,12 @@ class Settings(BaseSettings):
         description="Where `matting models pull NAME` finds ONNX files: rembg's release, or a "
         "mirror of it.",
     )
-    device: str = Field("cpu", pattern=r"^(cpu|(gpu|xpu|npu):\d+)$", description="cpu, gpu:0, …")
+    device: str = Field(
+        "cpu",
+        pattern=r"^(cpu|triton|(gpu|xpu|npu):\d+)$",
+        description="cpu, gpu:0, …, or `triton`: the network runs on the Triton server at "
+        "MATTING_TRITON_URL.",
+    )
     devices: str | None = Field(
         None,
         pattern=r"^(all|(cpu|(gpu|xpu|npu):\d+)(\s*,\s*(cpu|(gpu|xpu|npu):\d+))*)$",
@@ -234,7 +255,7 @@ class Settings(BaseSettings):
         ge=1,
         le=64,
         description="Networks that run in parallel. Default: the tuned value, else one per thread "
-        "up to 4 on a CPU, and 1 on other devices.",
+        "up to 4 on a CPU, and 1 on other devices. With Triton: requests in flight, 8 by default.",
     )
     gpu_memory_pool_mb: int = Field(512, ge=64, description="Paddle's initial device memory pool.")
     engine_cache_dir: Path | None = Field(
@@ -248,6 +269,35 @@ class Settings(BaseSettings):
     )
     profile_engine: bool = Field(
         False, description="Make Paddle print its operator profile at exit."
+    )
+
+    # NVIDIA Triton as the device (docs/triton.md).
+    triton_url: str | None = Field(
+        None,
+        pattern=r"^grpcs?://[^/?#@\s]+$",
+        description="Address of Triton's gRPC port: grpc://host:8001, or grpcs:// for TLS. If the "
+        "name has several addresses, requests are spread over them.",
+    )
+    triton_token: SecretStr | None = Field(
+        None,
+        description="Token that is sent as `authorization: Bearer …`, for a proxy before Triton, "
+        "which itself checks none. Needs grpcs://.",
+    )
+    triton_ca_file: Path | None = Field(
+        None,
+        description="PEM file of the authority that signed the server's certificate. Default: the "
+        "authorities that gRPC trusts.",
+    )
+    triton_timeout_s: float | None = Field(
+        None,
+        gt=0,
+        description="Longest wait for the answer to one batch, repeated requests included. It must "
+        "be shorter than MATTING_LEASE_S. Default: three quarters of that.",
+    )
+    triton_shared_memory: bool = Field(
+        True,
+        description="Pass photos and mattes through shared memory if the server is on this host "
+        "(a loopback address) and can open it.",
     )
 
     # Batches.
@@ -308,6 +358,14 @@ class Settings(BaseSettings):
         gt=0,
         description="Time limit for decoding one image, and for finishing it. If a native library "
         "hangs, the image fails and the worker restarts.",
+    )
+    max_clip_bytes: int = Field(2 * 1024**3, ge=1, description="Largest clip file.")
+    max_clip_s: float = Field(1_200, gt=0, description="Longest clip, as its container says.")
+    max_clip_frames: int = Field(
+        72_000, ge=1, description="Most frames of one clip, as its container says."
+    )
+    max_clip_pixels: int = Field(
+        9_000_000, ge=1, description="Most pixels of one frame of a clip: 4096 × 2160 fit."
     )
     max_request_bytes: int = Field(1024**3, ge=1024, description="Largest multipart request body.")
     max_json_bytes: int = Field(
@@ -575,6 +633,34 @@ class Settings(BaseSettings):
         if self.s3_kms_key_id and not (self.s3_encryption or "").startswith("aws:kms"):
             raise ValueError("MATTING_S3_KMS_KEY_ID needs MATTING_S3_ENCRYPTION=aws:kms")
         return self
+
+    @model_validator(mode="after")
+    def _triton_needs_its_address(self) -> Self:
+        if self.device == "triton" and self.triton_url is None:
+            raise ValueError("MATTING_DEVICE=triton needs MATTING_TRITON_URL")
+        if self.triton_token and not (self.triton_url or "").startswith("grpcs://"):
+            raise ValueError("MATTING_TRITON_TOKEN needs a MATTING_TRITON_URL with grpcs://")
+        if self.triton_timeout_s is not None and self.triton_timeout_s >= self.lease_s:
+            raise ValueError("MATTING_TRITON_TIMEOUT_S must be below MATTING_LEASE_S")
+        return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refused_in_words(cls, given: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Name the variables that are wrong, and what they must be; no values, which may be secret.
+        Raises WrongSettingError.
+        """
+        try:
+            return handler(given)
+        except ValidationError as error:
+            findings = error.errors(include_url=False, include_input=False)
+            said = re.sub(r"`(\w+)`", _variable, describe_findings(findings, cls))
+            raise WrongSettingError(said) from None
+
+    @property
+    def effective_triton_timeout_s(self) -> float:
+        """The longest wait for the answer to one batch."""
+        return self.triton_timeout_s or 0.75 * self.lease_s
 
     @property
     def paid_buckets(self) -> frozenset[str]:

@@ -139,7 +139,7 @@ def translated(error: Exception, bucket: str, key: str) -> StorageError | ImageE
     if isinstance(error, _NO_KEY):
         return StorageKeyError(f"There is no access key for {place}: {error}")
     if isinstance(error, ParamValidationError):  # boto3 sends no such name
-        return SourceRefusedError(f"{place} can be no object's name: {error}")
+        return SourceRefusedError(f"{place} is not a valid object name: {error}")
     return StorageError(f"The storage failed for {place}: {type(error).__name__}: {error}")
 
 

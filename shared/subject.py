@@ -28,7 +28,7 @@ class Subject(BaseModel):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if (self.box is None) == (self.points is None):
-            raise ValueError("`subject` has either `box` or `points`")
+            raise ValueError("`subject` needs either `box` or `points`")
         return self
 
     @model_validator(mode="after")
@@ -37,8 +37,8 @@ class Subject(BaseModel):
             left, top, right, bottom = self.box
             if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
                 raise ValueError(
-                    "`subject.box` is left, top, right, bottom with 0 <= left < right <= 1 and "
-                    "0 <= top < bottom <= 1"
+                    "`subject.box` must be left, top, right, bottom with 0 <= left < right <= 1 "
+                    "and 0 <= top < bottom <= 1"
                 )
             if min(right - left, bottom - top) < MIN_BOX_SIDE:
                 raise ValueError(f"`subject.box` is narrower than {MIN_BOX_SIDE} of the photo")
@@ -48,7 +48,7 @@ class Subject(BaseModel):
     def _points_lie_in_the_photo(self) -> Self:
         if self.points is not None:
             if not 1 <= len(self.points) <= MAX_POINTS:
-                raise ValueError(f"`subject.points` has 1 to {MAX_POINTS} points")
+                raise ValueError(f"`subject.points` must have 1 to {MAX_POINTS} points")
             for x, y, label in self.points:
                 if not (0 <= x <= 1 and 0 <= y <= 1) or label not in (0, 1):
                     raise ValueError(

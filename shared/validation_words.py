@@ -150,16 +150,18 @@ def _one(finding: _Finding) -> str:
     value = _shown(finding)
     if kind in ("enum", "literal_error"):
         return f"{name}{value} is not one of {_choices(context['expected'])}"
-    if kind == "string_pattern_mismatch":
-        field = finding.place.field
-        if field is not None and field.description:
-            return f"{name}{value} is not allowed. Allowed: {field.description}".removesuffix(".")
-        return f"{name}{value} must match {context['pattern']}"
+    if kind in ("too_short", "string_too_short") and context["min_length"] == 1:
+        return f"{name} must not be empty"
     if kind in _WORDS:
         limits = {key: _plain(one) for key, one in context.items()}
         words = _WORDS[kind].format(**limits)
         return f"{name}{value} {words}"
-    return f"{name}: {error['msg']}"
+    field = finding.place.field  # never the words of the library, which speak to programmers
+    if field is not None and field.description:
+        return f"{name}{value} is not allowed. Allowed: {field.description}".removesuffix(".")
+    if kind == "string_pattern_mismatch":
+        return f"{name}{value} must match {context['pattern']}"
+    return f"{name}{value} is not allowed"
 
 
 _WORDS = {
@@ -195,7 +197,7 @@ _WORDS = {
 def _shown(finding: _Finding) -> str:
     """The value, if it is short and not a secret: ` "gif"`."""
     error, path = finding.error, finding.place.path
-    value = error.get("input")
+    value = error.get("input")  # left out where it may be secret
     if path.rpartition(".")[2] in UNSHOWN or not isinstance(value, str | int | float | bool):
         return ""
     if error["type"] == "json_invalid":

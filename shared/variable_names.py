@@ -28,7 +28,7 @@ def refuse_unknown(variables: Mapping[str, str | None], known: Iterable[str]) ->
         and not _is_of_kubernetes(name, value or "")
     )
     if unknown:
-        raise UnknownSettingError(". ".join(_sentence(name, settings) for name in unknown))
+        raise UnknownSettingError(" ".join(_sentence(name, settings) for name in unknown))
 
 
 def _is_of_kubernetes(name: str, value: str) -> bool:
@@ -40,5 +40,5 @@ def _is_of_kubernetes(name: str, value: str) -> bool:
 def _sentence(name: str, settings: frozenset[str]) -> str:
     short = {one.removeprefix("MATTING_").lower() for one in settings}
     near = closest(name.removeprefix("MATTING_"), short)
-    meant = f", did you mean MATTING_{near.upper()}?" if near else ""
-    return f"{name} is no setting{meant}"
+    meant = f" Did you mean MATTING_{near.upper()}?" if near else ""
+    return f"{name} is not a setting.{meant}"

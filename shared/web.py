@@ -122,7 +122,7 @@ def resolve(host: str, port: int, *, allow_private: bool) -> str:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise UrlNotFetchedError(f"The host {host!r} is not known: {error}") from error
+        raise UrlNotFetchedError(f"The host {host!r} was not found: {error}") from error
     addresses = [str(entry[4][0]) for entry in found]
     if not allow_private and not all(is_public(address) for address in addresses):
         raise ForbiddenUrlError(f"The host {host!r} has an address that is not public")
@@ -143,11 +143,11 @@ def _target(url: str, *, allow_private: bool) -> tuple[httpx.URL, str]:
         target = httpx.URL(url)
         host = target.host  # it decodes Punycode, which may be malformed
     except (httpx.InvalidURL, ValueError) as error:
-        raise ForbiddenUrlError("The URL is no plain http(s) address") from error
+        raise ForbiddenUrlError("The URL is not a valid http:// or https:// address") from error
     port = target.port or (443 if target.scheme == "https" else 80)
     plain = target.scheme in ("http", "https") and host and not target.userinfo
     if not plain or port > MAX_PORT:
-        raise ForbiddenUrlError(f"{_shown(url)} is no plain http(s) address")
+        raise ForbiddenUrlError(f"{_shown(url)} is not a valid http:// or https:// address")
     return target, resolve(host, port, allow_private=allow_private)
 
 
@@ -306,14 +306,14 @@ def _redirected(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError as error:
-        raise ForbiddenUrlError(f"{_shown(url)} redirects to what is no address") from error
+        raise ForbiddenUrlError(f"{_shown(url)} redirects to an invalid address") from error
 
 
 def _check_status(url: str, status: int) -> None:
     if status in (404, 410):
         raise SourceNotFoundError(f"There is nothing at {_shown(url)} ({status})")
     if status in (401, 403, 451):
-        raise SourceDeniedError(f"{_shown(url)} is not open to everyone ({status})")
+        raise SourceDeniedError(f"{_shown(url)} can't be read without a login ({status})")
     if status in (408, 425, 429) or status >= 500:
         raise UrlNotFetchedError(f"{_shown(url)} answered {status}")
     if status != 200:

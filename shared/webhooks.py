@@ -77,10 +77,10 @@ def secret_bytes(secret: str) -> bytes:
     try:
         key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
     except ValueError as error:
-        raise ValueError("a secret is whsec_ and base64") from error
+        raise ValueError("a secret must be `whsec_` and Base64 behind it") from error
     least, most = SECRET_BYTES
     if not secret.startswith(SECRET_PREFIX) or not least <= len(key) <= most:
-        raise ValueError(f"a secret is whsec_ and the base64 of {least} to {most} bytes")
+        raise ValueError(f"a secret must be `whsec_` and the Base64 of {least} to {most} bytes")
     return key
 
 

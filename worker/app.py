@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import uuid
+from collections.abc import Iterable
 from contextlib import ExitStack
 from importlib.metadata import version
 from typing import Any, cast
@@ -150,8 +151,8 @@ def _open(**_: Any) -> None:
             _opened.callback(pipelines[model].close)
         watch_device(settings)
         router = ModelRouter(pipelines, default=settings.model)
-        storage_breaker = CircuitBreaker(storage.ping)
-        runner = BatchRunner(database, router, settings, worker_id, storage_breaker)
+        breakers = CircuitBreaker(storage.ping), CircuitBreaker(lambda: _ping(predictors.values()))
+        runner = BatchRunner(database, router, settings, worker_id, *breakers)
         watchdog.start(lambda *stuck: _end_stuck(runner, *stuck))
         _opened.callback(watchdog.stop)
         heartbeat = Heartbeat(database, runner, settings, worker_id)
@@ -176,7 +177,7 @@ def _open(**_: Any) -> None:
         task.watchdog = watchdog
         signals.worker_ready.connect(lambda **_: _ready(probes), weak=False)
         signals.worker_shutting_down.connect(
-            lambda **_: _stopping(heartbeat, storage_breaker, probes), weak=False
+            lambda **_: _stopping(heartbeat, breakers, probes), weak=False
         )
     except Exception as error:
         # Catch everything: Celery only logs exceptions of signal handlers and then consumes
@@ -221,10 +222,16 @@ def _ready(probes: Probes) -> None:
         PREDICTOR_WARM.set(1)
 
 
-def _stopping(heartbeat: Heartbeat, storage_breaker: CircuitBreaker, probes: Probes) -> None:
+def _ping(predictors: Iterable[Predictor]) -> None:
+    for predictor in predictors:
+        predictor.ping()
+
+
+def _stopping(heartbeat: Heartbeat, breakers: Iterable[CircuitBreaker], probes: Probes) -> None:
     probes.state = "stopping"
     PREDICTOR_WARM.set(0)
-    storage_breaker.stop()
+    for breaker in breakers:
+        breaker.stop()
     heartbeat.renew_only()
 
 

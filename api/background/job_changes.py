@@ -1,4 +1,5 @@
-"""Carries on changes of whole jobs: their images follow in pages, each a short transaction.
+"""Carries on changes of whole jobs: their images follow in pages, each a short transaction. So do
+their groups, when the source is listed.
 
 The request changes the first page and wakes this thread; after a crash the rows show what is left.
 One process at a time does it. Jobs take turns, so a job of millions does not delay a small one.
@@ -45,4 +46,19 @@ class JobChanger(PeriodicTask):
                 changed = job_store.continue_change(session, job_id)
             log.debug("job-changed", job=str(job_id), images=changed)
             self._stopping.wait(PAUSE_S)
-        return 0.0 if jobs else LOOK_EVERY_S
+        return 0.0 if self._look_at_groups() or jobs else LOOK_EVERY_S
+
+    def _look_at_groups(self) -> bool:
+        """Look at a page of the groups of each job whose listing or retry has ended; returns
+        whether there may be more.
+        """
+        with self._database.transaction() as session:
+            jobs = job_store.grouping_jobs(session, limit=JOBS_AT_ONCE)
+        for job_id in jobs:
+            if self._stopping.is_set() or not self._leadership.held():
+                break
+            with self._database.transaction() as session:
+                groups = job_store.continue_grouping(session, job_id)
+            log.debug("groups-looked-at", job=str(job_id), groups=groups)
+            self._stopping.wait(PAUSE_S)
+        return bool(jobs)

@@ -119,11 +119,12 @@ class Sweeper(PeriodicTask):
         while keys := self._storage.list_page(place, after=None):
             self._storage.delete_many(keys)
             self._leadership.held()
-        removed = PAGE_ROWS
-        while removed == PAGE_ROWS:
-            with self._database.transaction() as session:
-                removed = job_store.remove_places(session, job_id, limit=PAGE_ROWS)
-            self._leadership.held()
+        for remove in (job_store.remove_places, job_store.remove_groups):
+            removed = PAGE_ROWS
+            while removed == PAGE_ROWS:
+                with self._database.transaction() as session:
+                    removed = remove(session, job_id, limit=PAGE_ROWS)
+                self._leadership.held()
         after: int | None = 0
         while after is not None:
             with self._database.transaction() as session:

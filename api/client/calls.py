@@ -10,6 +10,8 @@ from typing import Any, Literal, TypedDict
 import httpx
 from httpx_retries import Retry
 
+from shared.errors.base import said_with
+
 MAX_PARALLEL_TRANSFERS = 8
 """Number of files that are uploaded or downloaded at a time."""
 
@@ -195,6 +197,12 @@ class ItemFilter(TypedDict, total=False):
     """`flagged`, `pending`, `accepted` or `rejected`."""
     custom_id: str | None
     """The id that you gave an image."""
+    search: str | None
+    """Part of the name or of the `custom_id`, in any case; or the whole id."""
+    reason: str | None
+    """A reason for which images are marked for review."""
+    unmet_rules: Literal["true"] | None
+    """Only images that do not meet the rules of their marketplace."""
     include: Literal["urls"] | None
     """`urls`: with presigned URLs of the results."""
 
@@ -233,7 +241,7 @@ def failure(answer: httpx.Response) -> ApiError:
         return ApiError(
             answer.status_code,
             problem["code"],
-            f"{problem['detail'].rstrip('.')}. {problem['remedy']}",
+            said_with(problem["detail"], problem["remedy"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return ApiError(answer.status_code, "unexpected-answer", answer.text[:200])

@@ -153,6 +153,9 @@ class Item(NamedItem):
     position: int
     """Its place in the source, from 1."""
     source: str
+    kind: str
+    """`photo`, or `turntable`: what the service made of a group."""
+    group: str | None
     custom_id: str | None
     labels: dict[str, Any] | None
     status: str

@@ -83,14 +83,14 @@ class MeasuredBody:
             message = await asyncio.wait_for(self._receive(), self._timeout_s)
         except TimeoutError as error:
             raise SlowRequestError(
-                f"No more of the body came for {self._timeout_s:.0f} s"
+                f"No more of the body arrived for {self._timeout_s:.0f} s"
             ) from error
         self._waited_s += time.monotonic() - began
         self._received_bytes += len(message.get("body", b""))
         self._ended = not message.get("more_body", False)
         patience_s = self._timeout_s + self._received_bytes / MIN_BYTES_PER_S
         if not self._ended and self._waited_s > patience_s:
-            raise SlowRequestError(f"The body came at less than {MIN_BYTES_PER_S:,} bytes/s")
+            raise SlowRequestError(f"The body arrived at less than {MIN_BYTES_PER_S:,} bytes/s")
         if self._received_bytes > self._limit_bytes:
             raise self._too_large()
         self._hold(self._received_bytes)

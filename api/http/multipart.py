@@ -121,7 +121,9 @@ async def read_multipart(request: Request, limits: FormLimits) -> Form:
     _, parameters = parse_options_header(request.headers.get("content-type", ""))
     boundary = next((one for name, one in parameters.items() if name.lower() == b"boundary"), b"")
     if not boundary:
-        raise RequestError("The Content-Type names no boundary of the multipart body")
+        raise RequestError(
+            "The header Content-Type has no `boundary`. Let your HTTP library write this header"
+        )
     form = Form()
     try:
         file = tempfile.TemporaryFile()  # noqa: SIM115 - the form closes it
@@ -219,9 +221,11 @@ class _Reader:
         self._text = bytearray()
         self._fields += self._file_name is None
         if self._fields > self._limits.fields:
-            raise RequestTooLargeError(f"A form has at most {self._limits.fields:,} text fields")
+            raise RequestTooLargeError(
+                f"The form has more than {self._limits.fields:,} text fields"
+            )
         if self._file_name is not None and len(self._form.files) >= self._limits.files:
-            raise RequestTooLargeError(f"A form has at most {self._limits.files:,} files")
+            raise RequestTooLargeError(f"The request has more than {self._limits.files:,} files")
 
     def _data_comes(self, data: bytes, start: int, end: int) -> None:
         if self._file_name is not None:
@@ -230,7 +234,7 @@ class _Reader:
         self._text_bytes += end - start
         if self._text_bytes > self._limits.text_bytes:
             limit = self._limits.text_bytes
-            raise RequestTooLargeError(f"Text fields have at most {limit:,} bytes together")
+            raise RequestTooLargeError(f"The text fields have more than {limit:,} bytes together")
         self._text += memoryview(data)[start:end]
 
     def _part_ends(self) -> None:

@@ -21,7 +21,7 @@ def read_urlencoded(body: bytearray, limits: FormLimits) -> Form:
     form, text_bytes, start = Form(), 0, 0
     for number in itertools.count(1):
         if number > limits.fields:
-            raise RequestTooLargeError(f"A form has at most {limits.fields:,} text fields")
+            raise RequestTooLargeError(f"The form has more than {limits.fields:,} text fields")
         end = body.find(b"&", start)
         end = len(body) if end < 0 else end
         equals = body.find(b"=", start, end)
@@ -40,7 +40,9 @@ def read_urlencoded(body: bytearray, limits: FormLimits) -> Form:
             text_bytes += end - equals
             if text_bytes > limits.text_bytes:
                 limit = limits.text_bytes
-                raise RequestTooLargeError(f"Text fields have at most {limit:,} bytes together")
+                raise RequestTooLargeError(
+                    f"The text fields have more than {limit:,} bytes together"
+                )
             form.fields[name] = text_of(b"".join(_unquoted(body, equals + 1, end)))
         if end == len(body):
             return form

@@ -149,7 +149,7 @@ async def put_matte(
     _result_key(item)
     instead_of = None if if_match.strip() == "*" else frozenset({item.version})
     if instead_of is not None and not _names(if_match, item):
-        raise MatteChangedError(f"The item shows version {item.version} by now")
+        raise MatteChangedError(f"The item has version {item.version} now")
     body = await read_whole(request)
     size = item.width or 0, item.height or 0
     matte = await run_in_threadpool(checked_matte, body, *size)
@@ -162,7 +162,7 @@ async def put_matte(
 _THUMBNAIL: dict[str, Any] = {
     "response_class": _Webp,
     "responses": {
-        200: {"description": "WebP of at most 256 px a side.", "content": _WEBP},
+        200: {"description": "WebP of at most 224 px a side.", "content": _WEBP},
         **_UNCHANGED,
         **responses(ItemNotFoundError, NotKeptError, ResultNotReadyError),
     },
@@ -249,7 +249,7 @@ def _opened(resources: Resources, place: ObjectUrl) -> tuple[int, Iterator[bytes
     """Size, pieces and first piece of an object. Raises ImageError, StorageError."""
     size, pieces = resources.storage.open(place.bucket, place.key)
     if size > resources.settings.max_image_bytes:
-        raise FileTooLargeError(f"The photo has {size:,} bytes by now")
+        raise FileTooLargeError(f"The photo has {size:,} bytes now")
     return size, pieces, next(pieces, b"")
 
 

@@ -111,7 +111,7 @@ def archive(
         raise TooManyCallsError("The key has too many archives in progress")
     files = _files(resources, job, review)
     if not files:
-        raise ResultNotReadyError("No image of the job has such a result yet")
+        raise ResultNotReadyError("The job has no such result yet")
     layout = _layout(files, job.finished_at or job.created_at)
     if layout is None:
         pairs = [(file.key, file.name) for file in files]

@@ -88,7 +88,7 @@ def retry_job(
     changes = {} if body is None else body.changes
     if changes and include is None:
         raise InvalidOptionsError(
-            "A retry changes options of rejected images only: add ?include=rejected."
+            "Options can be changed for rejected images only: add ?include=rejected."
         )
     failed = find_job(resources, caller, job_id).failed
     if include is not None:

@@ -2,7 +2,7 @@
 
 import uuid
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
@@ -30,7 +30,8 @@ from shared.errors import (
     TooManyCallsError,
     TooManyListenersError,
 )
-from shared.jobs import ItemStatus
+from shared.job_store import Search
+from shared.jobs import ItemStatus, Reason
 
 router = APIRouter(route_class=GuardedRoute, prefix="/v1/jobs/{job_id}", tags=["jobs"])
 
@@ -67,6 +68,22 @@ def list_items(
     custom_id: Annotated[
         str | None, Query(max_length=256, description="Only images that you gave this id.")
     ] = None,
+    search: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=256,
+            description="Only images whose name or `custom_id` holds this text, in any case, or "
+            "whose id it is.",
+        ),
+    ] = None,
+    reason: Annotated[
+        Reason | None, Query(description="Only images that are marked for this reason.")
+    ] = None,
+    unmet_rules: Annotated[
+        Literal["true"] | None,
+        Query(description="Only images that do not meet the rules of their marketplace."),
+    ] = None,
     after: Annotated[
         int,
         Query(
@@ -79,28 +96,29 @@ def list_items(
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> ItemPage:
-    """The images of a job, in the order of their source."""
+    """The images of a job, in the order of their source.
+
+    With `search`, `reason` or `unmet_rules`, a request looks through 20,000 images: a page may be
+    short or empty although there are more. Go on while there is a `next_cursor`.
+    """
     if cursor:
         after = position_cursor(cursor)
     job = find_job(resources, caller, job_id)
+    chosen: dict[str, Any] = {"status": status, "review": review, "custom_id": custom_id}
     with resources.database.transaction() as session:
-        items = job_store.list_items(
-            session,
-            job_id,
-            status=status,
-            review=review,
-            custom_id=custom_id,
-            after=after,
-            limit=limit + 1,
-        )
-    page = items[:limit]
-    more = len(items) > limit
+        if search or reason or unmet_rules:
+            wanted = Search(text=search, reason=reason, unmet_rules=bool(unmet_rules), **chosen)
+            page, end = job_store.search_items(session, job_id, wanted, after=after, limit=limit)
+        else:
+            items = job_store.list_items(session, job_id, **chosen, after=after, limit=limit + 1)
+            page = items[:limit]
+            end = page[-1].position if len(items) > limit else None
     return ItemPage(
         items=[
             ItemOut.of(item, job.options, links_of(resources, item) if include else None)
             for item in page
         ],
-        next_cursor=to_cursor(page[-1].position) if more else None,
+        next_cursor=to_cursor(end) if end is not None else None,
     )
 
 

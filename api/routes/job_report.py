@@ -48,7 +48,7 @@ def csv_lines(resources: Resources, job: Job, *, urls: bool = False) -> Iterator
     columns = (*COLUMNS, *(URL_COLUMNS if urls else ()))
     found = rows(resources, job, urls=urls)
     head = [row for _, row in zip(range(PAGE_ROWS), found, strict=False)]
-    own = list(dict.fromkeys(name for row in head for name in row["labels"]))
+    own = list(dict.fromkeys(name for row in head for name in row["labels"] if name != "group"))
     text = io.StringIO()
     text.write("\ufeff")  # without it Excel takes UTF-8 for the machine's own code page
     writer = csv.writer(text)
@@ -71,6 +71,8 @@ def _row(item: Item, bucket: str, of_job: Mapping[str, Any]) -> dict[str, Any]:
         "custom_id": item.custom_id,
         "name": item.name,
         "source": item.place,
+        "kind": item.kind.value,
+        "group": item.group_name,
         "status": item.status.value,
         "error_code": item.error_code,
         "error_detail": item.error_detail,

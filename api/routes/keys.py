@@ -120,7 +120,7 @@ def create_key(body: KeyRequest, resources: ResourcesDep, caller: CallerDep) -> 
     """
     caller.require(Scope.ADMIN)
     if (caller.sources, caller.destinations, caller.images_per_month) != (None, None, None):
-        raise ScopeError(f"The API key {caller.name!r} has limits of its own, so it makes no keys")
+        raise ScopeError(f"The API key {caller.name!r} is limited itself, so it can't make keys")
     with resources.database.transaction() as session:
         key, secret = job_store.create_api_key(
             session,

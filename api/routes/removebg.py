@@ -63,7 +63,9 @@ async def remove_background(
         asked, job, options = await _submitted(request, resources, caller)
         # From here on the photo is no longer held in memory.
         if not await resources.waiting.until_ended(job.id, resources.settings.removebg_timeout_s):
-            raise AnswerTimeoutError(f"It goes on: look at /v1/jobs/{job.id}", job_id=str(job.id))
+            raise AnswerTimeoutError(
+                f"The photo is still being processed: see /v1/jobs/{job.id}", job_id=str(job.id)
+            )
         as_json = wants_json(request.headers.getlist("accept"), options.format.content_type)
         answer = await run_in_threadpool(_result, resources, job, options, as_json)
     if asked.shown_type is not None:

@@ -5,6 +5,8 @@ COLUMNS = (
     "custom_id",
     "name",
     "source",
+    "kind",
+    "group",
     "status",
     "error_code",
     "error_detail",

@@ -168,7 +168,7 @@ class JobRequest(JobFields):
     @model_validator(mode="after")
     def _a_feed_is_a_manifest(self) -> Self:
         if self.feed is not None and self.source.manifest is None:
-            raise ValueError("`feed` is the layout of a manifest; this source is none")
+            raise ValueError("`feed` describes a manifest, but this source is not one")
         return self
 
 
@@ -209,7 +209,9 @@ def validate_job(values: Any) -> JobRequest:
     source = fields.get("source")
     for one in (fields, source):
         if isinstance(one, dict) and len(one) > MOST_FIELDS:
-            raise InvalidOptionsError(f"{len(one):,} fields, most of which are unknown")
+            raise InvalidOptionsError(
+                f"The request has {len(one):,} fields, and most of them are unknown"
+            )
     refuse_many_values(fields)
     lists = source if isinstance(source, dict) else {}
     kind = next((name for name in LISTS if isinstance(lists.get(name), list)), "")

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, Field, computed_field
 
 from shared.errors import ERRORS, InvalidCursorError, MattingError
-from shared.jobs import STAGES, ItemStatus, JobStatus, MadeBy, Verdict
+from shared.jobs import STAGES, ItemKind, ItemStatus, JobStatus, MadeBy, Verdict
 from shared.models import Item, Job
 from shared.options import Options
 
@@ -231,6 +231,10 @@ class ItemOut(BaseModel):
     position: int = Field(description="Its place in the source, from 1; lists are in this order.")
     name: str
     source: str
+    kind: ItemKind = Field(
+        description="A photo, or the turntable that the service made of a group."
+    )
+    group: str | None = Field(description="The photos of a group have one common frame.")
     custom_id: str | None = Field(description="Your own id of the photo.")
     labels: dict[str, Any] | None = Field(description="Your own columns of the manifest.")
     status: ItemStatus
@@ -277,6 +281,8 @@ class ItemOut(BaseModel):
             position=item.position,
             name=item.name,
             source=item.place,
+            kind=item.kind,
+            group=item.group_name,
             custom_id=item.custom_id,
             labels=item.labels,
             status=item.status,

@@ -14,6 +14,7 @@ Key = Annotated[str, StringConstraints(min_length=1, max_length=1_200, pattern=S
 Name = Annotated[str, StringConstraints(min_length=1, max_length=4_096, pattern=STORABLE)]
 LeftOutReason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=STORABLE)]
 CustomId = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=STORABLE)]
+GroupName = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=STORABLE)]
 PhotoUrl = Annotated[
     str,
     StringConstraints(max_length=2_048, pattern=r"^\s*(?i:https?):[^\r\n]+$"),
@@ -47,6 +48,9 @@ class _Row(BaseModel):
 
     id: CustomId | None = Field(
         None, description="Your own id of the photo. It comes back as `custom_id`."
+    )
+    group: GroupName | None = Field(
+        None, description="Photos with the same group get one common frame."
     )
     options: dict[str, Any] | None = Field(
         None, description="Options of this photo. They take precedence over the job's."

@@ -34,7 +34,7 @@ class ArchiveDisk:
                 f"The zip file has {size_bytes:,} bytes; there is room for {capacity:,}"
             )
         if size_bytes + self._held_bytes > capacity:
-            raise DiskFullError(f"Other zip files take {self._held_bytes:,} of {capacity:,} bytes")
+            raise DiskFullError(f"Other zip files use {self._held_bytes:,} of {capacity:,} bytes")
         self._held_bytes += size_bytes
         try:
             with tempfile.TemporaryFile() as file:
@@ -42,7 +42,7 @@ class ArchiveDisk:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise DiskFullError("Something else filled the disk") from error
+            raise DiskFullError("Other files filled the disk") from error
         finally:
             self._held_bytes -= size_bytes
 

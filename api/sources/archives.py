@@ -71,7 +71,9 @@ class Archive:
         self._names = _names(self._photos)
         limit = settings.max_keys_per_job
         if len(self._photos) > limit:
-            raise BadArchiveError(f"It has {len(self._photos):,} files; the limit is {limit:,}")
+            raise BadArchiveError(
+                f"The zip file has {len(self._photos):,} files; the limit is {limit:,}"
+            )
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -100,7 +102,9 @@ class Archive:
             left -= len(data)
             if left < 0:
                 limit = self._settings.max_archive_bytes
-                raise BadArchiveError(f"Its unpacked size exceeds the limit of {limit:,} bytes")
+                raise BadArchiveError(
+                    f"Unpacked, the zip file exceeds the limit of {limit:,} bytes"
+                )
             source = store.put(key_of(number), data)
             del data  # release the photo before the next one is unpacked
             yield NewItem(name=name, source=source)
@@ -110,7 +114,9 @@ class Archive:
         if entry.flag_bits & 0x1:
             raise BadArchiveError(f"{entry.filename!r} is protected by a password")
         if entry.compress_type not in BOUNDED_METHODS:
-            raise BadArchiveError(f"{entry.filename!r} is not packed with Deflate, as usual")
+            raise BadArchiveError(
+                f"{entry.filename!r} is compressed by another method than Deflate"
+            )
         limit = self._settings.max_image_bytes
         data = bytearray()
         try:
@@ -136,7 +142,7 @@ def _refuse_overlaps(archive: zipfile.ZipFile) -> None:
     starts = [entry.header_offset for entry in entries[1:]] + [archive.start_dir]
     for entry, following in zip(entries, starts, strict=False):
         if entry.header_offset + LOCAL_HEADER_BYTES + entry.compress_size > following:
-            raise BadArchiveError("Entries of the zip file share the same bytes")
+            raise BadArchiveError("Entries of the zip file overlap")
 
 
 def _says_nothing(name: str) -> bool:
@@ -204,4 +210,4 @@ def _check_directory(file: IO[bytes]) -> None:
     if directory == 0xFFFFFFFF and wide >= 0 and len(tail) >= wide + 48:
         directory = struct.unpack_from("<Q", tail, wide + 40)[0]
     if directory > min(size, MAX_DIRECTORY_BYTES):
-        raise BadArchiveError("Its list of entries is damaged or too long")
+        raise BadArchiveError("The zip file's list of entries is damaged or too long")

@@ -17,6 +17,7 @@ from typing import Any
 from api.schemas.report_columns import COLUMNS, URL_COLUMNS
 from api.schemas.sources import Feed
 from shared.errors import BadManifestError, LeftOutError
+from shared.jobs import ItemKind
 
 PHOTO_NUMBER = "photo_number"
 """The column that tells several photos of one product apart, from 1."""
@@ -47,6 +48,9 @@ IMAGE_COLUMNS = (
 """
 
 REPORT_COLUMNS = frozenset((*COLUMNS, *URL_COLUMNS))
+
+OWN_COLUMNS = ("key", "url", "id", "group")
+"""Columns with a meaning in a list of this service's own layout, in any spelling."""
 
 QUOTED = re.compile(r"^'(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
 """The quote with which the report keeps spreadsheets from running a cell."""
@@ -208,7 +212,11 @@ def _own_name(name: str) -> str:
 def _plain_rows(cells: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Rows of this service's own layout; the caller's own columns keep their spelling."""
     yield {
-        (name.lower() if name.lower() in ("key", "url", "id") or _is_option(name) else name): value
+        (
+            name.lower()
+            if name.lower() in ("key", "url", "id", "group") or _is_option(name)
+            else name
+        ): value
         for name, value in cells.items()
     }
 
@@ -219,6 +227,9 @@ def _is_option(name: str) -> bool:
 
 def _report_rows(cells: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Rows of a report, as rows of a new list: id, options and own columns stay."""
+    if cells.get("kind") == ItemKind.TURNTABLE:  # the new job makes its own
+        yield RowWithoutPhoto()
+        return
     place = cells.get("source", "")
     if not place or place.startswith("row:"):
         was_left_out = cells.get("error_code") == LeftOutError.code
@@ -229,5 +240,9 @@ def _report_rows(cells: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         for name, value in cells.items()
         if name not in REPORT_COLUMNS
     }
-    told = {"id": QUOTED.sub("", cells.get("custom_id", "")), "options": cells.get("options", "")}
+    told = {
+        "id": QUOTED.sub("", cells.get("custom_id", "")),
+        "group": QUOTED.sub("", cells.get("group", "")),
+        "options": cells.get("options", ""),
+    }
     yield {_kind_of(place): QUOTED.sub("", place), **own, **{k: v for k, v in told.items() if v}}

@@ -81,7 +81,7 @@ def _lines(
         try:
             *whole, rest = (rest + decoder.decode(chunk, final=final)).split("\n")
         except UnicodeDecodeError as error:
-            raise BadManifestError("The list ends in the middle of a character") from error
+            raise BadManifestError("The list is cut off in the middle of a character") from error
         for line in whole:
             yield line + "\n"
         if len(rest) > MAX_LINE_CHARS:
@@ -99,17 +99,17 @@ def _encoding_of(sample: bytes) -> tuple[str, int]:
     for mark, encoding in _MARKS:
         if sample.startswith(mark):
             if encoding is None:
-                raise BadManifestError("The list is UTF-32")
+                raise BadManifestError("The list is UTF-32 text. Save it as UTF-8")
             return encoding, len(mark)
     for begin, kind in _FILES.items():
         if sample.startswith(begin):
-            raise BadManifestError(f"The file is {kind}, no text")
+            raise BadManifestError(f"The file is {kind}, not a text file")
     if b"\0" in sample:
         even, odd = sample[::2].count(0), sample[1::2].count(0)
         if max(even, odd) >= len(sample) // 8 and min(even, odd) * 4 <= max(even, odd):
             return ("utf-16-le", 0) if odd > even else ("utf-16-be", 0)
         if even + odd > FEW_ZEROS or b"\0\0" in sample:
-            raise BadManifestError("The file holds zero bytes, so it is no text")
+            raise BadManifestError("The file is binary (it contains zero bytes), not a text file")
     others = [line for line in sample.splitlines() if not line.isascii()]
     if len(sample) >= SAMPLE_BYTES:  # the last line is cut
         others = others[: -1 if others and sample.endswith(others[-1]) else None]

@@ -48,10 +48,10 @@ def read_rows(chunks: Iterable[bytes], feed: Feed | None = None) -> Iterator[dic
             break
         head += chunk
         if len(head) > MAX_LINE_CHARS and not head.strip(b"\0 \t\r\n"):
-            raise BadManifestError("The list begins with nothing but blanks")
+            raise BadManifestError("The list begins with too many blank lines")
     everything = chain([head], rest)
     if shown[:20].lower().startswith(WEB_PAGES):
-        raise BadManifestError("The file is a web page, no list")
+        raise BadManifestError("The file is a web page, not a list")
     if shown.startswith(b"<"):
         return xml_rows(everything)
     lines = lines_of(everything)

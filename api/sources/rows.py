@@ -11,7 +11,7 @@ from api.sources.source_policy import SourcePolicy, name_of_url, photo_address, 
 from shared.database_text import without_unstorable_text
 from shared.errors import BadManifestRowError, InvalidOptionsError, LeftOutError, MattingError
 from shared.job_store import NewItem
-from shared.options import Options
+from shared.options import OF_JOB_ONLY, Options
 from shared.validation_words import describe_validation
 
 OPTION_PREFIX = "options."
@@ -26,6 +26,7 @@ memory, in each page of a report.
 """
 
 MAX_ID_CHARS = 256
+MAX_GROUP_CHARS = 512
 
 Row = Mapping[str, Any]
 
@@ -61,7 +62,7 @@ class RowReader:
         if (key is None) + (url is None) + (upload is None) != 2:
             raise BadManifestRowError
         if not isinstance(key or url or upload, str):
-            raise BadManifestRowError("Its `key` or `url` is no text")
+            raise BadManifestRowError("Its `key` or `url` is not a text")
         if not str(key or url or upload).strip():
             raise BadManifestRowError
         if url is not None:
@@ -79,6 +80,7 @@ class RowReader:
             custom_id=_text(row.get("id")),
             options=self._own_options(row),
             labels=None if upload is not None else _labels(row),
+            group=_group(row),
         )
 
     def _own_options(self, row: Row) -> dict[str, Any] | None:
@@ -90,12 +92,24 @@ class RowReader:
                 changes[name.removeprefix(OPTION_PREFIX)] = _value(value)
         if not changes:
             return None
+        if of_job := sorted(changes.keys() & set(OF_JOB_ONLY)):
+            raise InvalidOptionsError(f"`{of_job[0]}` is an option of the whole job")
         try:
             options = self._options.overridden(changes)
         except ValidationError as error:
             raise InvalidOptionsError(describe_validation(error, Options)) from error
         self._policy.options(options)
         return options.model_dump(mode="json")
+
+
+def _group(row: Row) -> str | None:
+    """The name of the photo's group, as a relative path: the turntable's file lies in it."""
+    given = row.get("group")
+    if given is None or not str(given).strip():
+        return None
+    if not isinstance(given, str | int | float):
+        raise BadManifestRowError("Its `group` is no text")
+    return plain_name(str(given).strip())[:MAX_GROUP_CHARS]
 
 
 def _labels(row: Row, *, strict: bool = True) -> dict[str, Any] | None:

@@ -79,7 +79,7 @@ class SourcePolicy:
         """An upload of this caller. Raises ForbiddenSourceError."""
         url = ObjectUrl.parse(text, self._bucket)
         if url.bucket != self._bucket or not url.key.startswith(self.uploads):
-            raise ForbiddenSourceError(f"{text!r} is not an upload of this key")
+            raise ForbiddenSourceError(f"{text!r} is not an upload of this API key")
         return url
 
     def object_or_upload(self, text: str) -> ObjectUrl:
@@ -99,9 +99,9 @@ class SourcePolicy:
         inside = lax.startswith((OWN_PREFIX, UPLOADS_PREFIX))
         around = prefix and (OWN_PREFIX.startswith(lax) or UPLOADS_PREFIX.startswith(lax))
         if url.bucket == self._bucket and (inside or around):
-            raise ForbiddenSourceError(f"{url} would reach into the service's own files")
+            raise ForbiddenSourceError(f"{url} covers files of the service itself")
         if self._bound is not None and not str(url).startswith(self._bound):
-            raise ForbiddenSourceError(f"{url} lies outside what this API key may read")
+            raise ForbiddenSourceError(f"This API key may not read {url}")
         return url
 
     def options(self, options: Options, job_id: uuid.UUID | None = None) -> None:
@@ -112,11 +112,11 @@ class SourcePolicy:
         """
         if options.model is not None and options.model not in self._models:
             offered = ", ".join(self._models)
-            raise UnknownModelError(f"There is no model {options.model}; there are {offered}")
+            raise UnknownModelError(f"There is no model {options.model}. Available: {offered}")
         second = options.second_model
         if second is not None and second not in self._second_models:
             offered = ", ".join(self._second_models)
-            raise UnknownModelError(f"There is no second model {second}; there are {offered}")
+            raise UnknownModelError(f"There is no second model {second}. Available: {offered}")
         for text in options.background_images():
             place = ObjectUrl.parse(text, self._bucket)
             own = place.bucket == self._bucket and place.key.startswith(f"{OWN_PREFIX}{job_id}/")
@@ -144,9 +144,9 @@ def web_address(text: str) -> str:
         valid = False
     odd = any(ord(char) <= 32 or ord(char) == 127 for char in text)
     if not valid or odd or text != without_unstorable_text(text):
-        raise ForbiddenUrlError("The URL is no plain http(s) address")
+        raise ForbiddenUrlError("The URL is not a valid http:// or https:// address")
     if parts.username or parts.password:
-        raise ForbiddenUrlError("The URL holds a user or a password")
+        raise ForbiddenUrlError("The URL contains a user name or a password")
     return text
 
 

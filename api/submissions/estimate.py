@@ -36,12 +36,12 @@ def estimate(resources: Resources, caller: Caller, submission: Submission) -> Es
     """Estimate a source without submitting it. Raises RequestError, ImageError, TransientError."""
     source = submission.source
     if source is None:
-        raise InvalidOptionsError("`dry_run` needs a named source and accepts no files")
+        raise InvalidOptionsError("With `dry_run`, name the photos in `source`; it takes no files")
     policy = SourcePolicy(resources.settings, caller.api_key_id, caller.sources)
     policy.options(submission.request.options)
     check_naming(resources, caller, submission)
     if source.zip is not None:
-        raise InvalidOptionsError("`dry_run` does not unpack zip files")
+        raise InvalidOptionsError("`dry_run` can't look into zip files")
     found = _places(resources, policy, submission)
     sizes = _sizes(resources, found.sample)
     with resources.database.transaction() as session:

@@ -101,7 +101,7 @@ async def read_submission(request: Request, resources: Resources) -> AsyncIterat
     settings = resources.settings
     key = request.headers.get("idempotency-key")
     if key is not None and not 0 < len(key) <= MAX_KEY_CHARS:
-        raise RequestError(f"An Idempotency-Key has 1 to {MAX_KEY_CHARS} characters")
+        raise RequestError(f"`Idempotency-Key` must have 1 to {MAX_KEY_CHARS} characters")
     kind = media_type(request)
     if kind == "application/json":
         body = await read_whole(request)
@@ -148,18 +148,17 @@ def _from_json(body: bytearray, key: str | None, settings: Settings) -> Submissi
             f"The JSON has more than {most:,} values; put long lists into a manifest"
         )
     if has_long_text(body):
-        raise RequestTooLargeError(
-            f"The JSON has {LONGEST_TEXT_BYTES:,} bytes without a quotation mark that begins or"
-            " ends a text"
-        )
+        raise RequestTooLargeError(f"A text in the JSON has more than {LONGEST_TEXT_BYTES:,} bytes")
     drop_byte_order_mark(body)
+    if not body.strip():
+        raise InvalidOptionsError("The body is empty: send a JSON object with a `source`")
     try:
         values = from_json(body, allow_inf_nan=False, cache_strings="none")
         request = validate_job(values)
     except ValidationError as error:
         raise InvalidOptionsError(describe_validation(error, JobRequest)) from error
     except ValueError as error:
-        raise InvalidOptionsError(f"The body is no JSON: {error}") from error
+        raise InvalidOptionsError(f"The body is not valid JSON: {error}") from error
     return Submission(
         request=request, source=request.source, key=key, sha256=digest_of(iter([body]))
     )
@@ -186,12 +185,12 @@ def _from_form(form: Form, key: str | None) -> Submission:
         raise RequestError(f"Unknown part `{name}`. {did_you_mean(name, FILE_FIELDS)}")
     if bool(files) + len(attached) != 1:
         raise RequestError(
-            "A multipart body has parts named `files`, or one named `manifest` or `zip`"
+            "Send photos as parts named `files`, or one part named `manifest` or `zip`"
         )
     every = [*files, *(file for _, file in attached)]
     request = _request(form.fields)
     if request.feed is not None and (not attached or attached[0][0] != "manifest"):
-        raise RequestError("`feed` is the layout of a manifest; there is none")
+        raise RequestError("`feed` describes a manifest, but the request has none")
     return Submission(
         request=request,
         key=key,

@@ -68,7 +68,7 @@ async def read_call(request: Request, resources: Resources) -> Form:
 
 def _from_json(body: bytearray) -> Form:
     if has_more_values(body, MOST_VALUES):
-        raise RequestError("The JSON has far more values than parameters exist")
+        raise RequestError("The JSON has too many values")
     drop_byte_order_mark(body)
     try:
         values = pydantic_core.from_json(body)

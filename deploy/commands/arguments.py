@@ -21,6 +21,7 @@ from deploy.local_photos import LocalPhotos, find_photos
 from deploy.stack.address import find_stack
 from shared.errors import LeftOutError, MattingError
 from shared.options import Options
+from shared.plurals import counted
 from shared.validation_words import describe_validation
 
 DATA = Path("matting-data")
@@ -60,18 +61,21 @@ FailOnReview = Annotated[
 ]
 
 
-def resolve_photos(paths: list[Path], *, but_for: Path | None = None) -> LocalPhotos:
+def resolve_photos(
+    paths: list[Path], *, but_for: Path | None = None, with_clips: bool = False
+) -> LocalPhotos:
     """Find the photos under the given paths, and print what is left out.
 
-    `but_for`: a folder that is not searched. Raises BadParameter when there are no photos.
+    `but_for`: a folder that is not searched. `with_clips`: find clips too. Raises BadParameter when
+    nothing is found.
     """
-    photos = find_photos(paths, but_for=but_for)
+    photos = find_photos(paths, but_for=but_for, with_clips=with_clips)
     for one in photos.left_out[:SHOWN_FAILURES]:
         console.print(f"[yellow]left out[/] {escape(f'{one.name}: {one.reason}')}")
     if photos.left_out:
         count = len(photos.left_out)
-        console.print(f"{count} files are left out. {LeftOutError.remedy}", soft_wrap=True)
-    if not photos.files:
+        console.print(f"{counted(count, 'file')} left out. {LeftOutError.remedy}", soft_wrap=True)
+    if not photos.files and not photos.clips:
         raise typer.BadParameter(f"no photos found in {', '.join(map(str, paths))}")
     return photos
 

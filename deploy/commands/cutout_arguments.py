@@ -11,18 +11,23 @@ from rich.markup import escape
 
 from deploy.commands.arguments import check_options, parse_options, resolve_photos
 from deploy.commands.cutout import CutOut, cut_out_files
+from deploy.commands.cutout_clips import cut_out_clips
 from deploy.commands.progress import console
 from deploy.commands.summary import Tally
 from deploy.local_photos import LocalPhotos
+from shared.clip_format import ClipFormat
 from shared.destination import given_placeholders, refuse_unknown
 from shared.errors import UnknownPlaceholderError
-from shared.options import Format, Options, Output
+from shared.options import OF_JOB_ONLY, Format, Options, Output
 from shared.settings import Settings
 
 PIPE = Path("-")
 
 SUFFIXES = {f".{one.extension}": one for one in Format} | {".jpeg": Format.JPEG}
-"""The format of a result by the extension of its name."""
+"""The format of a photo's result by the extension of its name."""
+
+CLIP_SUFFIXES = {f".{one.extension}": one for one in reversed(ClipFormat)}
+"""The same for clips. A `.mp4` is on a background, unless the options say `stacked`."""
 
 
 def run_cutout(
@@ -35,6 +40,7 @@ def run_cutout(
     overwrite: bool,
     as_json: bool,
     fail_on_review: bool,
+    previews: bool,
 ) -> int:
     """Cut out what the arguments name; returns the exit status.
 
@@ -42,6 +48,10 @@ def run_cutout(
     """
     # The name of a file decides about the format, so its options are checked later.
     wanted = parse_options(pairs, check=not _is_file(out))
+    if set(wanted) & set(OF_JOB_ONLY):
+        raise typer.BadParameter(
+            f"`{'` and `'.join(OF_JOB_ONLY)}` need the service: use `matting submit`"
+        )
     if alpha_only:
         wanted["output"] = Output.ALPHA
     if PIPE in paths:
@@ -50,8 +60,8 @@ def run_cutout(
         raise typer.BadParameter(
             "say where the results go: --out FOLDER, or --out cut.png for one photo"
         )
-    photos = resolve_photos(paths, but_for=None if _is_file(out) else out)
-    done = _cut_out(photos, out, wanted, settings, overwrite=overwrite)
+    photos = resolve_photos(paths, but_for=None if _is_file(out) else out, with_clips=True)
+    done = _cut_out(photos, out, wanted, settings, overwrite=overwrite, previews=previews)
     if as_json:
         typer.echo(json.dumps({"written": done.written, "kept": done.kept, "failed": done.failed}))
     _print_sentence(done)
@@ -67,6 +77,7 @@ def _cut_out(
     *,
     overwrite: bool,
     called: str | None = None,
+    previews: bool = False,
 ) -> CutOut:
     if not _is_file(out):
         options = check_options(wanted)
@@ -74,12 +85,33 @@ def _cut_out(
             refuse_unknown(given_placeholders(None, options), ())
         except UnknownPlaceholderError as error:
             raise typer.BadParameter(error.detail) from error
-        return cut_out_files(photos, out, options, settings, overwrite=overwrite)
-    if len(photos.files) > 1:
+        done = CutOut()
+        if photos.files:
+            done = cut_out_files(photos, out, options, settings, overwrite=overwrite)
+        if photos.clips:
+            cut_out_clips(
+                photos, out, options, settings, done, overwrite=overwrite, previews=previews
+            )
+        return done
+    if (count := len(photos.files) + len(photos.clips)) > 1:
         raise typer.BadParameter(
-            f"--out {out} is the name of one file, but there are {len(photos.files)} photos: name a"
+            f"--out {out} is the name of one file, but there are {count} photos and clips: name a"
             " folder"
         )
+    if photos.clips:
+        options = _options_for_clip(out, wanted)
+        done = CutOut(called=called)
+        cut_out_clips(
+            photos,
+            out.parent,
+            options,
+            settings,
+            done,
+            overwrite=overwrite,
+            target=out,
+            previews=previews,
+        )
+        return done
     options = _options_for(out, wanted)
     return cut_out_files(
         photos, out.parent, options, settings, overwrite=overwrite, target=out, called=called
@@ -88,7 +120,9 @@ def _cut_out(
 
 def _options_for(file: Path, wanted: dict[str, Any]) -> Options:
     """The options with the format that the file's name says. Raises BadParameter."""
-    kind = SUFFIXES[file.suffix.lower()]
+    kind = SUFFIXES.get(file.suffix.lower())
+    if kind is None:
+        raise typer.BadParameter(f"--out {file.name} is the name of a clip, but this is a photo")
     options = check_options({**wanted, "format": wanted.get("format", kind)})
     if options.format is not kind:
         raise typer.BadParameter(f"--out {file.name} and format={options.format.value} differ")
@@ -97,9 +131,25 @@ def _options_for(file: Path, wanted: dict[str, Any]) -> Options:
     return options
 
 
+def _options_for_clip(file: Path, wanted: dict[str, Any]) -> Options:
+    """The options with the format of clips that the file's name says. Raises BadParameter."""
+    kind = CLIP_SUFFIXES.get(file.suffix.lower())
+    if kind is None:
+        raise typer.BadParameter(f"--out {file.name} is the name of a photo, but this is a clip")
+    options = check_options({**wanted, "clip_format": wanted.get("clip_format", kind)})
+    if options.effective_clip_format.extension != kind.extension:
+        chosen = options.effective_clip_format.value
+        raise typer.BadParameter(f"--out {file.name} and clip_format={chosen} differ")
+    if len(options.renditions) > 1 or options.name is not None:
+        raise typer.BadParameter("`name`, `extra_outputs` and `output=both` need a folder as --out")
+    return options
+
+
 def _is_file(out: Path | None) -> bool:
-    """Whether `--out` names a file: it ends as a picture does, and is no folder."""
-    return out is not None and out.suffix.lower() in SUFFIXES and not out.is_dir()
+    """Whether `--out` names a file: it ends as a picture or a clip does, and is no folder."""
+    if out is None or out.is_dir():
+        return False
+    return out.suffix.lower() in SUFFIXES or out.suffix.lower() in CLIP_SUFFIXES
 
 
 def _pipe(
@@ -124,7 +174,7 @@ def _pipe(
         photos = LocalPhotos([(photo, "stdin")])
         extension = check_options(wanted).format.extension
         target = out or Path(folder) / f"result.{extension}"
-        called = "standard output" if out is None else None
+        called = "the result to standard output" if out is None else None
         done = _cut_out(photos, target, wanted, settings, overwrite=overwrite, called=called)
         if done.written and out is None:
             sys.stdout.buffer.write(target.read_bytes())

@@ -9,6 +9,7 @@ import typer
 from api.client import Item
 from deploy.commands.arguments import DATA, Data, JobId, Overwrite, connect, parse_job_id
 from deploy.commands.progress import bar, byte_bar, console, print_not_downloaded
+from shared.plurals import counted
 
 
 def report(
@@ -64,9 +65,9 @@ def download(
         files = [{"name": item["name"], "path": str(path)} for item, path in results]
         typer.echo(json.dumps({"results": files, "missed": missed}))
     else:
-        typer.echo(f"{len(results)} results in {folder}")
+        typer.echo(f"{counted(len(results), 'result')} in {folder}")
         if missed:
-            console.print(f"{len(missed)} results could not be downloaded")
+            console.print(f"{counted(len(missed), 'result')} could not be downloaded")
     raise typer.Exit(0 if len(results) == found["counts"]["total"] else 1)
 
 
@@ -79,7 +80,7 @@ def _download_zip(job_id: str, path: Path, data: Path) -> None:
         with byte_bar("fetching", found["output_bytes"]) as progress:
             task = progress.task_ids[0]
             client.archive(job_id, path, on_bytes=lambda count: progress.advance(task, count))
-    typer.echo(f"{path}: {path.stat().st_size:,} bytes")
+    typer.echo(f"wrote {path}: {path.stat().st_size:,} bytes")
 
 
 def contact_sheet(

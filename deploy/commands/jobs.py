@@ -41,6 +41,7 @@ from deploy.commands.progress import (
 )
 from deploy.commands.summary import tally
 from deploy.commands.watch_folder import FolderWatch, watch_until_stopped
+from shared.plurals import counted
 
 MOST_LEFT_OUT_NAMED = 10_000
 """Files beside the photos that a job's report names; a job may have a limited number of rows."""
@@ -140,7 +141,7 @@ def watch_folder(
     option: OptionPairs = None,
     every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 10,
     once: Annotated[
-        bool, typer.Option("--once", help="Cut out what is there now, and end.")
+        bool, typer.Option("--once", help="Cut out what is there now, then stop.")
     ] = False,
     data: Data = DATA,
 ) -> None:
@@ -244,12 +245,15 @@ def retry(
             found = client.retry(job_id, include=include, options=options, model=model)
             retried, redone = retried + found["retried"], redone + found["redone"]
     failed = found["counts"]["failed"]
-    text = f"{retried:,} failed images are tried again" if retried else f"{failed:,} failed images"
-    if failed and not retried:
-        text += ", none of which can be tried again"
+    if retried:
+        text = f"trying {counted(retried, 'failed image')} again"
+    elif failed:
+        text = f"{counted(failed, 'failed image')}, none of which can be tried again"
+    else:
+        text = "no image failed"
     rejected = found["review"]["rejected"]
     if include is not None:
-        text += f"; {redone:,} rejected images are made again"
+        text += f"; making {counted(redone, 'rejected image')} again"
         if rejected > redone:
             text += f" ({rejected - redone:,} are being made already)"
     elif rejected:
@@ -278,7 +282,8 @@ def delete(
     """Delete a job, its results and its uploads. Asks before, unless --yes is given."""
     with connect(data) as client:
         found = client.job(parse_job_id(job))
-        results = f"{found['counts']['succeeded']:,} results ({found['output_bytes'] / 1e6:.1f} MB)"
+        results = counted(found["counts"]["succeeded"], "result")
+        results += f" ({found['output_bytes'] / 1e6:.1f} MB)"
         if not yes:
             if not sys.stdin.isatty():
                 raise typer.BadParameter("there is no terminal to ask on: add --yes")

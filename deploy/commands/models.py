@@ -1,4 +1,4 @@
-"""`matting models`: lists, downloads, imports and evaluates models."""
+"""`matting models`: lists, downloads, imports, exports and evaluates models."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from deploy.commands.export_triton import export_triton
 from deploy.commands.import_model import check_name, import_model, print_installed
 from deploy.commands.progress import bar, print_table
 from shared.options import Options, Profile
@@ -117,6 +118,7 @@ def pull_model(
 
 
 models_app.command("import")(import_model)
+models_app.command("export-triton")(export_triton)
 
 
 @models_app.command()

@@ -26,6 +26,7 @@ from rich.text import Text
 from api.client import Item, Job, MattingClient
 from shared.errors import LeftOutError
 from shared.jobs import STAGES
+from shared.plurals import counted
 
 console = Console(stderr=True)
 """Messages for people go to standard error. Standard output is for results and --json."""
@@ -118,7 +119,7 @@ def print_source_facts(job: Job) -> None:
         text = escape(f"{job['error']['detail']} [{job['error']['code']}]")
         console.print(f"[red]{job['status']}[/] {text}")
     if left_out := job["source"].get("rows_without_photo"):
-        console.print(f"{left_out:,} rows of the feed name no photo and were left out")
+        console.print(f"{counted(left_out, 'row')} of the feed without a photo left out")
 
 
 class _FailurePrinter:

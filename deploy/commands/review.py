@@ -16,6 +16,7 @@ from api.client import Item, MattingClient
 from deploy.commands.arguments import DATA, Data, JobId, connect, parse_job_id
 from deploy.commands.progress import console, print_table
 from shared.jobs import Reason, Verdict
+from shared.plurals import counted
 
 REASONS = {
     Reason.EMPTY: "almost nothing was found",
@@ -27,6 +28,8 @@ REASONS = {
     Reason.UNSURE: "the mirrored photo gives a different result",
     Reason.BLURRED: "the photo is out of focus",
     Reason.SMALL: "the photo has few pixels",
+    Reason.OUTSIDE: "the subject does not fit the common frame of its group",
+    Reason.INCOMPLETE: "the turntable lacks photos of its group",
     Reason.REDONE: "made again, because the result before was rejected",
 }
 """What each reason means."""
@@ -59,7 +62,7 @@ def review(
         for item_id, verdict in verdicts:
             client.review(_parse_item_id(item_id), verdict.value, note=note)
         if verdicts:
-            console.print(f"stored {len(verdicts)} verdicts")
+            console.print(f"stored {counted(len(verdicts), 'verdict')}")
             return
         pending = islice(client.items(job_id, review="pending"), limit)
         if as_json:
@@ -90,7 +93,9 @@ def _ask_about_each(
             if verdict:
                 client.review(item["id"], verdict, note=note)
                 stored += 1
-    console.print(f"stored {stored} verdicts; {len(items) - stored} of these images have none")
+    console.print(
+        f"stored {counted(stored, 'verdict')}; images without one: {len(items) - stored:,}"
+    )
 
 
 def _ask(client: MattingClient, item: Item, result: Path) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from deploy.commands.progress import bar, console
+from shared.errors import SetupError
 from shared.settings import Settings
 from worker.imaging.arrays import Size
 from worker.inference.predictor import load_predictor
@@ -23,6 +24,11 @@ def run_tune(out: Path | None, measure_s: float) -> None:
     The default for `out` is the file that the worker reads at its start.
     """
     settings = Settings()
+    if settings.device == "triton":
+        raise SetupError(
+            "The network runs on a Triton server: run `matting tune` on its machine, with "
+            "MATTING_DEVICE=gpu:0"
+        )
     path = out or settings.effective_tune_file
     # Without tuned or fixed settings, as on a worker's first start.
     console.print(f"loading {settings.model} on {settings.device} …")

@@ -10,6 +10,7 @@ from rich.markup import escape
 from api.client import Watch
 from deploy.commands.arguments import DATA, Data, OptionPairs, connect, parse_options
 from deploy.commands.progress import console, print_table
+from shared.plurals import counted
 
 watches_app = typer.Typer(
     no_args_is_help=True, help="Watch prefixes in S3: new photos are cut out by themselves."
@@ -39,7 +40,10 @@ def create(
     ] = False,
     ascending: Annotated[
         bool,
-        typer.Option("--ascending", help="New keys sort behind earlier ones: cheap, any size."),
+        typer.Option(
+            "--ascending",
+            help="New keys always sort after earlier ones, such as dates: each look is cheap.",
+        ),
     ] = False,
     as_json: AsJson = False,
     data: Data = DATA,
@@ -107,14 +111,10 @@ def show(watch: WatchId, as_json: AsJson = False, data: Data = DATA) -> None:
         jobs = [one["id"] for one in client.jobs(metadata={"watch": found["id"]})]
     counts = found["counts"]
     to = f" -> {found['destination']}" if found["destination"] else ""
-    console.print(
-        escape(
-            f"{found['prefix']}{to}: {_state(found)}; {counts['submitted']:,} photos submitted, "
-            f"{counts['left_out']:,} files left out; {found['requests_per_hour']:g} listing "
-            "requests an hour"
-        ),
-        soft_wrap=True,
-    )
+    photos, others = counted(counts["submitted"], "photo"), counted(counts["left_out"], "file")
+    text = f"{found['prefix']}{to}: {_state(found)}; {photos} submitted, {others} left out; "
+    requests = f"{found['requests_per_hour']:,.0f} listing requests an hour"
+    console.print(escape(text + requests), soft_wrap=True)
     if found["error"]:
         text = f"{found['error']['detail']} {found['error']['remedy']}"
         console.print(escape(text), soft_wrap=True)

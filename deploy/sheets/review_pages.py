@@ -189,6 +189,8 @@ REASON_TEXTS: dict[str, str] = {
     Reason.UNSURE: "mirrored photo gives another result",
     Reason.BLURRED: "out of focus",
     Reason.SMALL: "few pixels",
+    Reason.OUTSIDE: "does not fit the frame of its group",
+    Reason.INCOMPLETE: "photos of the group are missing",
     Reason.REDONE: "made again after a rejection",
 }
 

@@ -28,4 +28,9 @@ class MattingError(Exception):
     @property
     def message(self) -> str:
         """What happened and what to do, in one line, fit for a report."""
-        return f"{self.detail.rstrip('.')}. {self.remedy}"
+        return said_with(self.detail, self.remedy)
+
+
+def said_with(detail: str, remedy: str) -> str:
+    """Two sentences in one line."""
+    return f"{detail if detail.endswith('?') else detail.rstrip('.') + '.'} {remedy}"

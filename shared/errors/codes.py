@@ -1,9 +1,9 @@
 """Lookup of an error class by its code: only codes go through the database and the API."""
 
-from shared.errors import base, images, requests, setup, submissions, watches, webhooks, work
+from shared.errors import base, clips, images, requests, setup, submissions, watches, webhooks, work
 from shared.errors.base import MattingError
 
-_SUBJECTS = (base, images, work, setup, requests, submissions, webhooks, watches)
+_SUBJECTS = (base, images, clips, work, setup, requests, submissions, webhooks, watches)
 
 ERRORS: dict[str, type[MattingError]] = {
     one.code: one

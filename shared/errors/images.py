@@ -209,3 +209,10 @@ class DestinationRefusedError(ImageError):
 
     code = "destination-refused"
     remedy = "Let the service's storage account write to that bucket, then retry the job."
+
+
+class EmptyGroupError(ImageError):
+    """No photo of the group has a result that a turntable could show."""
+
+    code = "group-empty"
+    remedy = "Look at the errors of the group's photos, then retry the job."

@@ -18,6 +18,13 @@ class UnknownSettingError(SetupError):
     remedy = "Correct or remove the variable. docs/reference/settings.md lists all settings."
 
 
+class WrongSettingError(SetupError):
+    """The value of a setting is wrong."""
+
+    code = "wrong-setting"
+    remedy = "Correct the variable. docs/reference/settings.md says what each setting may be."
+
+
 class ModelLoadError(SetupError):
     """The model cannot be loaded."""
 
@@ -41,6 +48,33 @@ class EngineUnavailableError(SetupError):
     code = "engine-unavailable"
     remedy = (
         "Install the Paddle build for this device (see docs/operate.md) or use MATTING_DEVICE=cpu."
+    )
+
+
+class TritonClientMissingError(SetupError):
+    """The package that talks to Triton is not installed."""
+
+    code = "triton-client-missing"
+    remedy = "Install it: pip install 'matting[triton]'."
+
+
+class TritonUnavailableError(EngineUnavailableError):
+    """The Triton server does not answer, or does not serve the model."""
+
+    code = "triton-unavailable"
+    remedy = (
+        "Start Triton, wait until its /v2/health/ready answers 200, and check MATTING_TRITON_URL "
+        "(see docs/triton.md)."
+    )
+
+
+class TritonModelError(SetupError):
+    """The Triton server holds another model than this worker."""
+
+    code = "triton-model-differs"
+    remedy = (
+        "Write the model repository again with `matting models export-triton`, or give the worker "
+        "the model that the server holds."
     )
 
 

@@ -128,6 +128,16 @@ class BadManifestRowError(RequestError):
     remedy = "Give each row a `key` or a `url`; correct the row and submit it again."
 
 
+class GroupTooLargeError(RequestError):
+    """The group has more photos than the limit allows."""
+
+    code = "group-too-large"
+    http_status = 422
+    remedy = (
+        "Split the group into several ones; photos of one product seldom are more than a hundred."
+    )
+
+
 class BadArchiveError(RequestError):
     """The zip file cannot be unpacked."""
 

@@ -98,6 +98,16 @@ class OutOfMemoryError(PredictorError):
     )
 
 
+class PredictionServerError(TransientError):
+    """The server that runs the network is unavailable, too slow, or holds another model."""
+
+    code = "prediction-server-unavailable"
+    remedy = (
+        "The service tries again automatically; work waits until the server answers. Check Triton "
+        "(docs/triton.md)."
+    )
+
+
 class ModelNotServedError(TransientError):
     """The worker that received the image does not serve its model."""
 
@@ -121,7 +131,7 @@ class InvalidMessageError(MattingError):
 
 
 class AttemptsExhaustedError(MattingError):
-    """The image failed at its last attempt."""
+    """The image failed each time it was tried."""
 
     code = "attempts-exhausted"
     remedy = "Search the workers' logs for the item id, then retry the job."

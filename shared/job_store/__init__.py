@@ -46,6 +46,7 @@ from shared.job_store.expired_leases import (
     take_back_deaths,
 )
 from shared.job_store.failures import Failure, last_failures
+from shared.job_store.groups import continue_grouping, grouping_jobs, remove_groups
 from shared.job_store.intake import (
     NewItem,
     add_items,
@@ -101,6 +102,7 @@ from shared.job_store.reading import (
 from shared.job_store.result_places import remove_places
 from shared.job_store.reuse import find_earlier_results
 from shared.job_store.review import record_verdict
+from shared.job_store.search import Search, search_items
 from shared.job_store.submissions import (
     find_submission,
     forget_submissions,
@@ -182,6 +184,7 @@ __all__ = [
     "NewVersion",
     "OpenJob",
     "Rate",
+    "Search",
     "SeenObject",
     "Sent",
     "Settlement",
@@ -205,6 +208,7 @@ __all__ = [
     "claim_deliveries",
     "claim_many",
     "continue_change",
+    "continue_grouping",
     "count_retryable",
     "create_api_key",
     "create_job",
@@ -239,6 +243,7 @@ __all__ = [
     "get_webhook",
     "give_back",
     "give_up_deliveries",
+    "grouping_jobs",
     "images_left",
     "images_of_jobs",
     "is_at_rest",
@@ -276,6 +281,7 @@ __all__ = [
     "remember_submission",
     "remove_deleted_watches",
     "remove_deleted_webhooks",
+    "remove_groups",
     "remove_items",
     "remove_job",
     "remove_places",
@@ -287,6 +293,7 @@ __all__ = [
     "retry_failed",
     "revoke_api_key",
     "rotate_secret",
+    "search_items",
     "sources_named_by_jobs",
     "sources_of",
     "sources_still_needed",

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.job_store.conditions import is_value
+from shared.job_store.groups import begin_grouping, reopen_turntables
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.outbox import settled_percent
 from shared.jobs import ENDED, ItemStatus, JobStatus, PendingChange
@@ -37,9 +38,10 @@ def continue_change(session: Session, job_id: uuid.UUID) -> int:
 
 def change_page(session: Session, job: Job) -> int:
     """The same for a job that is locked already."""
+    ids: list[uuid.UUID] = []
     if job.pending_change is PendingChange.CANCEL:
         waiting = (Item.job_id == job.id, is_value(Item.status, ItemStatus.QUEUED))
-        changed = _update_page(
+        ids = _update_page(
             session,
             job,
             waiting,
@@ -48,7 +50,7 @@ def change_page(session: Session, job: Job) -> int:
             published_at=None,
         )
     elif job.pending_change is PendingChange.RETRY and job.status is not JobStatus.CANCELLED:
-        changed = _update_page(
+        ids = _update_page(
             session,
             job,
             is_retryable(job.id),
@@ -61,18 +63,20 @@ def change_page(session: Session, job: Job) -> int:
             error_detail=None,
             finished_at=None,
         )
-        job.failed -= changed
-        job.queued += changed
+        reopen_turntables(session, job, ids)
+        begin_grouping(session, job)
+        job.failed -= len(ids)
+        job.queued += len(ids)
         job.progress_told = settled_percent(job)
         # written by an older version, which has no such changes
-        if changed and job.status in ENDED:
+        if ids and job.status in ENDED:
             job.status, job.finished_at = JobStatus.RUNNING, None
     else:
-        changed, job.pending_change = 0, None
+        job.pending_change = None
     if job.pending_change is None:
         finish_settled_jobs(session, [job])
     session.flush()
-    return changed
+    return len(ids)
 
 
 def is_retryable(job_id: uuid.UUID) -> Sequence[sa.ColumnElement[bool]]:
@@ -86,9 +90,9 @@ def is_retryable(job_id: uuid.UUID) -> Sequence[sa.ColumnElement[bool]]:
 
 def _update_page(
     session: Session, job: Job, which: Sequence[sa.ColumnElement[bool]], **values: Any
-) -> int:
-    """Update the next page of items that match `which`; after the last one the change
-    is complete.
+) -> list[uuid.UUID]:
+    """Update the next page of items that match `which`, and return their ids; after the last one
+    the change is complete.
     """
     page = sa.select(Item.id, Item.position).where(*which, Item.position > job.pending_after)
     rows = session.execute(page.order_by(Item.position).limit(PAGE_ITEMS)).all()
@@ -103,4 +107,4 @@ def _update_page(
         job.pending_change, job.pending_after = None, 0
     else:
         job.pending_after = rows[-1].position
-    return len(rows)
+    return [row.id for row in rows]

@@ -42,7 +42,7 @@ def _cancel(session: Session, job: Job) -> None:
     on.
     """
     job.cancelled += job.queued
-    job.queued = 0
+    job.queued = job.turntables_left = 0
     job.status = JobStatus.CANCELLED
     job.finished_at = now(session)
     job.expanded_at = job.expanded_at or job.finished_at

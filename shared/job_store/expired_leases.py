@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 from shared.database import now
 from shared.errors import AttemptsExhaustedError, PoisonousImageError
 from shared.job_store.conditions import is_value
+from shared.job_store.groups import begin_grouping
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
-from shared.jobs import ALONE_DEATHS, ENDED, ItemStatus
+from shared.jobs import ALONE_DEATHS, ENDED, ItemKind, ItemStatus
 from shared.models import Item, Job
 
 
@@ -51,7 +52,9 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
         if job.status in ENDED:
             item.status, item.finished_at = ItemStatus.CANCELLED, moment
             job.cancelled += 1
-        elif item.attempts >= attempts_allowed(max_attempts, item.forwarded_to):
+        elif item.attempts >= attempts_allowed(
+            max_attempts, item.forwarded_to, measured=item.measured is not None
+        ):
             item.status, item.finished_at = ItemStatus.FAILED, moment
             guilty = item.deaths > ALONE_DEATHS
             error = (PoisonousImageError if guilty else AttemptsExhaustedError)(
@@ -60,6 +63,10 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
             )
             item.error_code, item.error_detail = error.code, error.message
             job.failed += 1
+            if item.kind is ItemKind.TURNTABLE:
+                job.turntables_left = max(0, job.turntables_left - 1)
+            elif item.group_name is not None:
+                begin_grouping(session, job)
             job.suspect = job.suspect or guilty
         else:
             item.status = ItemStatus.QUEUED
@@ -68,9 +75,11 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
     return len(items)
 
 
-def attempts_allowed(max_attempts: int, forwarded_to: str | None) -> int:
-    """The claims that an image may have: the one that forwarded it does not count."""
-    return max_attempts + (forwarded_to is not None)
+def attempts_allowed(max_attempts: int, forwarded_to: str | None, *, measured: bool = False) -> int:
+    """The claims that an image may have: the one that forwarded it, and the one that measured it
+    for its group, do not count.
+    """
+    return max_attempts + (forwarded_to is not None) + measured
 
 
 def give_back(

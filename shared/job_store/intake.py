@@ -17,6 +17,7 @@ from shared.database import now
 from shared.destination import check_names, needs_row
 from shared.errors import BadResultNameError, MattingError
 from shared.job_store.conditions import each_text
+from shared.job_store.groups import begin_grouping, note_members, with_groups
 from shared.job_store.locks import finish_settled_jobs, lock_jobs
 from shared.job_store.photos_by_url import note_urls
 from shared.job_store.result_places import photo_of, places_of, take_places
@@ -50,6 +51,8 @@ class NewItem:
     """The complete options of this image; None: the job's."""
     labels: dict[str, Any] | None = None
     """The other columns of the manifest row."""
+    group: str | None = None
+    """The group that gets one common frame; the job's `group_by` may give one."""
     error: MattingError | None = None
     """Why the image cannot be processed; the item fails at once."""
 
@@ -119,9 +122,10 @@ def add_items(session: Session, job_id: uuid.UUID, items: Iterable[NewItem]) -> 
     naming = _Naming(job)
     rows = [
         _row(job, number, naming.checked(item, number), moment)
-        for number, item in enumerate(items, position + 1)
+        for number, item in enumerate(with_groups(session, job, items), position + 1)
     ]
     new = _insert_all(session, job_id, rows)
+    note_members(session, job_id, new)
     added = Counter(row["status"] for row in new)
     take_places(session, job, naming.of(new))
     take_from_quota(session, job.api_key_id, added[ItemStatus.QUEUED])
@@ -189,6 +193,7 @@ def _row(job: Job, position: int, item: NewItem, moment: datetime) -> dict[str, 
         "api_key_id": job.api_key_id if item.custom_id is not None else None,
         "options": item.options,
         "labels": item.labels,
+        "group_name": item.group,
         "status": ItemStatus.FAILED if error else ItemStatus.QUEUED,
         "error_code": error.code if error else None,
         "error_detail": error.message if error else None,
@@ -295,6 +300,7 @@ def finish_expansion(
     """Record that the source is listed completely, or why it cannot be (code, detail)."""
     job = lock_jobs(session, [job_id])[job_id]
     job.expanded_at = now(session)
+    begin_grouping(session, job)
     if error:
         job.error_code, job.error_detail = error
         # A pause for failures replaces the error for its time.

@@ -13,9 +13,20 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import ImageTimeoutError, PoisonousImageError
+from shared.groups import NEVER, GroupWork, Measured, TurntableWork
+from shared.job_store.groups import advance, has_open_photos, lock_waiting, work_of_groups
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.usage import UsageAmount, add_usage
-from shared.jobs import ALONE_DEATHS, ENDED, HELD, STAGES, ItemStatus, JobStatus
+from shared.jobs import (
+    ALONE_DEATHS,
+    ENDED,
+    HELD,
+    SETTLED,
+    STAGES,
+    ItemKind,
+    ItemStatus,
+    JobStatus,
+)
 from shared.models import Item, Job, place_of
 from shared.result_names import NamedPhoto
 
@@ -48,6 +59,10 @@ class Claim:
     """The job whose item gets this result as a new version."""
     matte_key: str | None = None
     """The object key of the matte to use instead of a network's."""
+    group_name: str | None = None
+    """The group that the item belongs to."""
+    work: GroupWork | TurntableWork | None = None
+    """What is due for its group; None: it is in none."""
     suspect: bool = False
     """The item was in flight when a worker died, or its job contains a photo that killed one."""
 
@@ -71,6 +86,8 @@ class Settlement:
     """Set for a retryable error: the item is queued until then."""
     forward_to: str | None = None
     """The second model: the item is queued for a worker that serves it."""
+    measured: Measured | None = None
+    """What the first pass found: the item waits for the other photos of its group."""
     width: int | None = None
     height: int | None = None
     input_bytes: int | None = None
@@ -92,8 +109,10 @@ class SettlementState(StrEnum):
     """The item waits for its next attempt."""
     FORWARDED = "forwarded"
     """The item waits for a worker that serves its second model."""
+    WAITING = "waiting"
+    """The item waits for the photos of its group."""
     CANCELLED = "cancelled"
-    """It would wait for that worker, but its job was cancelled."""
+    """It would wait for that worker or its group, but its job was cancelled."""
     STALE = "stale"
     """The lease had expired and another worker has the item: nothing was changed."""
 
@@ -121,6 +140,7 @@ def claim_many(
                 locked_items(
                     Item.id.in_(item_ids),
                     Item.status == ItemStatus.QUEUED,
+                    sa.or_(Item.not_before.is_(None), Item.not_before != NEVER),
                     Item.job_id.in_(open_ids),
                     sa.true() if alone else Item.deaths < ALONE_DEATHS,
                 )
@@ -145,9 +165,14 @@ def claim_many(
             Item.custom_id,
             Item.position,
             Item.labels,
+            Item.kind,
+            Item.group_name,
+            Item.measured,
         )
         .execution_options(synchronize_session=False)
     )
+    claimed = session.execute(statement).all()
+    work = work_of_groups(session, jobs, claimed)
     claims = [
         Claim(
             item_id=row.id,
@@ -165,13 +190,15 @@ def claim_many(
                 jobs[row.job_id].source.get(POSITION, row.position),
                 row.labels or {},
             ),
-            destination=jobs[row.job_id].destination,
+            destination=None if row.kind is ItemKind.TURNTABLE else jobs[row.job_id].destination,
             forwarded_to=row.forwarded_to,
             of_job_id=jobs[row.job_id].of_job_id,
             matte_key=jobs[row.job_id].source.get("matte"),
+            group_name=row.group_name,
+            work=work.get(row.id),
             suspect=row.deaths > 0 or jobs[row.job_id].suspect,
         )
-        for row in session.execute(statement)
+        for row in claimed
     ]
     for claim in claims:
         job = jobs[claim.job_id]
@@ -222,41 +249,62 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
     claims = [settlement.claim for settlement in settlements]
     origins = {claim.of_job_id for claim in claims if claim.of_job_id is not None}
     jobs = lock_jobs(session, {claim.job_id for claim in claims} | origins)
+    of_groups = _groups_of(claims)
+    lock_waiting(session, of_groups, [claim.item_id for claim in claims])
     holders = _holders(session, [settlement.claim.item_id for settlement in settlements])
+    reopened = {
+        claim.item_id
+        for claim in claims
+        if claim.item_id in holders
+        and isinstance(claim.work, TurntableWork)
+        and claim.group_name is not None
+        and has_open_photos(session, claim.job_id, claim.group_name)
+    }
     states: list[SettlementState] = []
     rows: list[dict[str, Any]] = []
     of_job: defaultdict[uuid.UUID, list[Settlement]] = defaultdict(list)
+    recorded: defaultdict[uuid.UUID, list[Settlement]] = defaultdict(list)
     for settlement in settlements:
         claim = settlement.claim
         holder = holders.get(claim.item_id)
         if holder != (claim.owner, claim.attempt) or claim.job_id not in jobs:
             states.append(SettlementState.STALE)
             continue
-        state = _state(settlement, ended=jobs[claim.job_id].status in ENDED)
+        waits = settlement.measured is not None or claim.item_id in reopened
+        state = _state(settlement, waits=waits, ended=jobs[claim.job_id].status in ENDED)
         states.append(state)
         rows.append(_row(settlement, state, began))
         of_job[claim.job_id].append(settlement)
+        if state is SettlementState.RECORDED:
+            recorded[claim.job_id].append(settlement)
         _count(jobs[claim.job_id], settlement, ItemStatus(rows[-1]["status"]))
     if rows:
         session.execute(sa.update(Item), rows)
+    for job_id, names in of_groups.items():
+        if job_id in jobs:
+            advance(session, jobs[job_id], names)
     moment = now(session)
     record_ms = (moment - began).total_seconds() * 1e3
     for job_id, mine in of_job.items():
         jobs[job_id].record_ms += record_ms * len(mine) / len(rows)
         jobs[job_id].progressed_at = moment
     finish_settled_jobs(session, jobs.values())
-    add_usage(session, _used(of_job, jobs), moment)
+    add_usage(session, _used(recorded, jobs), moment)
     return states
 
 
 def _used(
-    of_job: Mapping[uuid.UUID, Sequence[Settlement]], jobs: Mapping[uuid.UUID, Job]
+    recorded: Mapping[uuid.UUID, Sequence[Settlement]], jobs: Mapping[uuid.UUID, Job]
 ) -> dict[uuid.UUID, UsageAmount]:
-    """The usage of each key, from the images that succeeded. A mended matte costs nothing."""
+    """The usage of each key, from the images that succeeded. A mended matte and a turntable cost
+    nothing.
+    """
     used: defaultdict[uuid.UUID, UsageAmount] = defaultdict(UsageAmount)
-    for job_id, mine in of_job.items():
+    for job_id, mine in recorded.items():
         for settlement in mine:
-            if settlement.error_code is None and settlement.claim.matte_key is None:
+            claim = settlement.claim
+            free = claim.matte_key is not None or isinstance(claim.work, TurntableWork)
+            if settlement.error_code is None and not free:
                 total = used[jobs[job_id].api_key_id]
                 total.images += 1
                 total.pixels += (settlement.width or 0) * (settlement.height or 0)
@@ -277,8 +325,21 @@ def _holders(
     return {row.id: (row.lease_owner, row.attempts) for row in session.execute(statement)}
 
 
-def _state(settlement: Settlement, *, ended: bool) -> SettlementState:
-    """What becomes of a settlement whose claim is the latest one. `ended`: its job has ended."""
+def _groups_of(claims: Iterable[Claim]) -> dict[uuid.UUID, set[str]]:
+    """The groups of items, by job."""
+    names: defaultdict[uuid.UUID, set[str]] = defaultdict(set)
+    for claim in claims:
+        if claim.group_name is not None:
+            names[claim.job_id].add(claim.group_name)
+    return dict(names)
+
+
+def _state(settlement: Settlement, *, waits: bool, ended: bool) -> SettlementState:
+    """What becomes of a settlement whose claim is the latest one. `waits`: for its group. `ended`:
+    its job has ended.
+    """
+    if waits and settlement.error_code is None:
+        return SettlementState.CANCELLED if ended else SettlementState.WAITING
     if settlement.forward_to is not None:
         return SettlementState.CANCELLED if ended else SettlementState.FORWARDED
     retry = settlement.retry_at is not None and not ended
@@ -287,7 +348,11 @@ def _state(settlement: Settlement, *, ended: bool) -> SettlementState:
 
 def _row(settlement: Settlement, state: SettlementState, moment: datetime) -> dict[str, Any]:
     """The new values of an item's row, with its primary key."""
-    waits = state in (SettlementState.RETRY, SettlementState.FORWARDED)
+    waits = state in (SettlementState.RETRY, SettlementState.FORWARDED, SettlementState.WAITING)
+    not_before = settlement.retry_at if waits else None
+    if state is SettlementState.WAITING:
+        not_before = NEVER
+    measured = settlement.measured or _measured_before(settlement.claim)
     if waits:
         status = ItemStatus.QUEUED
     elif state is SettlementState.CANCELLED:
@@ -302,7 +367,8 @@ def _row(settlement: Settlement, state: SettlementState, moment: datetime) -> di
         "lease_owner": None,
         "lease_expires_at": None,
         "forwarded_to": settlement.forward_to or settlement.claim.forwarded_to,
-        "not_before": settlement.retry_at if waits else None,
+        "not_before": not_before,
+        "measured": None if measured is None else measured.to_json(),
         "published_at": None,
         "result_key": settlement.result_key,
         "error_code": settlement.error_code,
@@ -323,11 +389,17 @@ def _row(settlement: Settlement, state: SettlementState, moment: datetime) -> di
     }
 
 
+def _measured_before(claim: Claim) -> Measured | None:
+    return claim.work.measured if isinstance(claim.work, GroupWork) else None
+
+
 def _count(job: Job, settlement: Settlement, status: ItemStatus) -> None:
     """Move one image from `running` to its new status in the counters, and add its times."""
     job.running -= 1
     job.suspect = job.suspect or settlement.error_code in GUILTY
     setattr(job, status.value, getattr(job, status.value) + 1)
+    if isinstance(settlement.claim.work, TurntableWork) and status in SETTLED:
+        job.turntables_left = max(0, job.turntables_left - 1)
     if status is ItemStatus.SUCCEEDED:
         job.needs_review += bool(settlement.review_reasons)
         job.reused += settlement.reused

@@ -11,9 +11,10 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.database import now
 from shared.job_store.conditions import is_open, is_value
+from shared.job_store.groups import FRAME
 from shared.job_store.photos_by_url import ALL_URLS, HAS_URLS, urls_out
 from shared.job_store.watches import WATCH_KIND
-from shared.jobs import ENDED, ItemStatus
+from shared.jobs import ENDED, ItemKind, ItemStatus
 from shared.messages import Message
 from shared.models import Item, Job
 
@@ -141,7 +142,8 @@ def publishable(
     model = Job.options["model"].as_string().label("model")
     out = (Job.running + _on_queue(Job.id, ahead)).label("out")
     has_destination = Job.destination.is_not(None).label("has_destination")
-    facts = sa.select(Job.priority, Job.of_job_id, model, has_destination, out)
+    framed = Job.source[(FRAME, "width")].as_integer().is_not(None).label("framed")
+    facts = sa.select(Job.priority, Job.of_job_id, model, has_destination, framed, out)
     facts = facts.where(Job.id == job_id)
     job = session.execute(facts).one_or_none()
     room = 0 if job is None else ahead - job.out
@@ -169,6 +171,7 @@ def publishable(
             by_url=row.by_url,
             makes_version=job.of_job_id is not None,
             has_destination=job.has_destination,
+            in_group=row.in_group or row.kind is ItemKind.TURNTABLE or job.framed,
             attempts=row.attempts,
         )
         for row in rows
@@ -195,6 +198,8 @@ _ITEM = (
     Item.options["model"].as_string().label("model"),
     Item.forwarded_to,
     Item.source.not_like("s3://%").label("by_url"),
+    Item.group_name.is_not(None).label("in_group"),
+    Item.kind,
 )
 
 

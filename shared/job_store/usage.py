@@ -14,6 +14,7 @@ from shared.errors import QuotaExceededError
 from shared.job_store.conditions import is_unended
 from shared.jobs import PendingChange
 from shared.models import ApiKey, Job, Usage
+from shared.plurals import counted
 
 
 @dataclass(slots=True)
@@ -72,8 +73,9 @@ def images_left(session: Session, api_key_id: uuid.UUID) -> int | None:
     )
     # Failed images of a retry join those that wait page by page.
     retried = sa.case((Job.pending_change == PendingChange.RETRY, Job.failed), else_=0)
+    waiting = Job.queued + Job.running - Job.turntables_left
     under_way = session.scalar(
-        sa.select(sa.func.coalesce(sa.func.sum(Job.queued + Job.running + retried), 0)).where(
+        sa.select(sa.func.coalesce(sa.func.sum(waiting + retried), 0)).where(
             Job.api_key_id == api_key_id, is_unended()
         )
     )
@@ -86,4 +88,6 @@ def take_from_quota(session: Session, api_key_id: uuid.UUID, images: int) -> Non
     """
     left = images_left(session, api_key_id)
     if left is not None and images > left:
-        raise QuotaExceededError(f"{images:,} images, and {left:,} are left of this month's quota")
+        raise QuotaExceededError(
+            f"The key has {counted(left, 'image')} left this month; this needs {images:,}"
+        )

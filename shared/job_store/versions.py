@@ -23,6 +23,7 @@ from shared.errors import (
     VersionNotFoundError,
 )
 from shared.job_store.disposal import DeletedJobs
+from shared.job_store.groups import source_of_version
 from shared.job_store.leases import POSITION
 from shared.job_store.locks import lock_jobs
 from shared.job_store.photos_by_url import note_urls
@@ -30,7 +31,7 @@ from shared.job_store.reading import get_item
 from shared.job_store.result_places import places_of, take_places
 from shared.job_store.shown_version import RESULT_COLUMNS, show
 from shared.job_store.usage import take_from_quota
-from shared.jobs import ENDED, ItemStatus, JobStatus, MadeBy, Verdict
+from shared.jobs import ENDED, ItemKind, ItemStatus, JobStatus, MadeBy, Verdict
 from shared.models import ApiKey, Item, Job, new_id
 from shared.object_url import ObjectUrl
 from shared.options import Options
@@ -90,7 +91,7 @@ def begin_version(
     """
     origin, item = _locked(session, item_id, api_key_id)
     if new.instead_of is not None and item.version not in new.instead_of:
-        raise MatteChangedError(f"The item shows version {item.version} by now")
+        raise MatteChangedError(f"The item has version {item.version} now")
     _begin(session, origin, [(item, new)], api_key_id=api_key_id, kept=kept)
     return item, origin.options
 
@@ -145,27 +146,37 @@ def _begin(
     for job in _first_versions(session, origin, first):
         assert job.of_item_id is not None
         earlier[job.of_item_id] = [job]
-    take_from_quota(session, api_key_id, sum(new.made_by is MadeBy.NETWORK for _, new in pairs))
+    counted = sum(
+        new.made_by is MadeBy.NETWORK and item.kind is ItemKind.PHOTO for item, new in pairs
+    )
+    take_from_quota(session, api_key_id, counted)
     if (template := origin.destination) is not None:
-        changed = [pair for pair in pairs if pair[1].options is not None]
+        changed = [
+            (item, new)
+            for item, new in pairs
+            if new.options is not None and item.kind is ItemKind.PHOTO
+        ]
         take_places(session, origin, [_places(template, *pair) for pair in changed])
     moment = now(session)
     for item, new in pairs:
         number = 1 + max(job.source["number"] for job in earlier[item.id])
         source = {"kind": KIND, "number": number, "made_by": new.made_by.value}
-        source[POSITION] = item.position
+        source |= {POSITION: item.position, **source_of_version(session, item)}
         made = Job(
             id=new.job_id,
             api_key_id=api_key_id,
             of_job_id=origin.id,
             of_item_id=item.id,
             priority=origin.priority,
-            options=new.options or item.options or origin.options,
+            options=(new.options if item.kind is ItemKind.PHOTO else None)
+            or item.options
+            or origin.options,
             destination=origin.destination,
             source=source if new.matte_key is None else {**source, "matte": new.matte_key},
             suspect=origin.suspect,
             total=1,
             queued=1,
+            turntables_left=int(item.kind is ItemKind.TURNTABLE),
             created_at=moment,
             expanded_at=moment,
         )
@@ -186,6 +197,7 @@ def _begin(
                 source=item.source,
                 custom_id=item.custom_id,
                 labels=item.labels,
+                kind=item.kind,
                 created_at=moment,
             )
         )
@@ -285,6 +297,7 @@ def _first_versions(session: Session, origin: Job, items: Sequence[Item]) -> lis
                 name=item.name,
                 source=item.source,
                 custom_id=item.custom_id,
+                kind=item.kind,
                 status=ItemStatus.SUCCEEDED,
                 attempts=item.attempts,
                 created_at=item.created_at,

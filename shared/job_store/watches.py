@@ -63,7 +63,7 @@ def create_watch(
 ) -> Watch:
     """Create a watch that looks at once. Raises TooManyWatchesError if the key has `limit`."""
     if len(list_watches(session, api_key_id=api_key_id)) >= limit:
-        raise TooManyWatchesError(f"The key has {limit} watches, the most that it may have")
+        raise TooManyWatchesError(f"The key already has {limit} watches, the maximum")
     moment = now(session)
     watch = Watch(
         api_key_id=api_key_id,
@@ -397,7 +397,9 @@ def _fail(session: Session, watch: Watch, error: MattingError) -> None:
 def _wait_for_quota(session: Session, watch: Watch) -> None:
     """Go on with the next month, and look before then whether the quota has become higher."""
     moment = now(session)
-    error = QuotaExceededError("The key has no images left this month; the watch goes on then")
+    error = QuotaExceededError(
+        "The key has no images left this month; the watch continues next month"
+    )
     watch.error_code, watch.error_detail = error.code, error.detail
     month_end = (moment.replace(day=1) + timedelta(days=32)).replace(
         day=1, hour=0, minute=0, second=0, microsecond=0

@@ -37,7 +37,7 @@ def create_webhook(
     key already has `limit`; webhooks of single jobs do not count.
     """
     if limit is not None and len(list_webhooks(session, api_key_id=api_key_id)) >= limit:
-        raise TooManyWebhooksError(f"The key has {limit} webhooks, the most that it may have")
+        raise TooManyWebhooksError(f"The key already has {limit} webhooks, the maximum")
     webhook = Webhook(
         api_key_id=api_key_id,
         job_id=job_id,

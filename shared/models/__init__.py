@@ -1,6 +1,7 @@
 """The tables (SQLAlchemy 2, typed)."""
 
 from shared.models.base import Base, UtcDateTime, first_id_of, new_id
+from shared.models.item_groups import ItemGroup
 from shared.models.job_labels import MAX_SEARCHED_CHARS, JobLabel
 from shared.models.jobs import MARK_BEGINS, Item, Job, place_of
 from shared.models.result_places import ResultPlace
@@ -16,6 +17,7 @@ __all__ = [
     "Delivery",
     "IdempotencyKey",
     "Item",
+    "ItemGroup",
     "Job",
     "JobLabel",
     "LeaderLease",

@@ -10,7 +10,7 @@ from sqlalchemy import JSON, DateTime, Dialect, Enum, Index, TypeDecorator, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
-from shared.jobs import ItemStatus, JobStatus, PendingChange, Verdict
+from shared.jobs import ItemKind, ItemStatus, JobStatus, PendingChange, Verdict
 from shared.webhooks import DeliveryStatus, DisabledReason, Event
 
 
@@ -61,6 +61,8 @@ def _by_value(kind: type[StrEnum]) -> Enum:
 
 
 Json = JSON().with_variant(JSONB(), "postgresql")
+JsonOrNull = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+"""The same for columns whose None is asked for in SQL: it is NULL, not the JSON text `null`."""
 
 
 class Base(DeclarativeBase):
@@ -72,6 +74,7 @@ class Base(DeclarativeBase):
         list[str]: Json,
         list[dict[str, Any]]: Json,
         uuid.UUID: Uuid(),
+        ItemKind: _by_value(ItemKind),
         ItemStatus: _by_value(ItemStatus),
         JobStatus: _by_value(JobStatus),
         Verdict: _by_value(Verdict),

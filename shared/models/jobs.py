@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shared.jobs import ItemStatus, JobStatus, PendingChange, Verdict
-from shared.models.base import Base, new_id, partial_index
+from shared.jobs import ItemKind, ItemStatus, JobStatus, PendingChange, Verdict
+from shared.models.base import Base, JsonOrNull, new_id, partial_index
 
 UPLOAD_PATTERN = "%s3://%/uploads/%"
 """Pattern of texts that name an upload to this service (api.sources.source_policy)."""
@@ -39,6 +39,7 @@ class Job(Base):
         ),
         partial_index("ix_jobs_deleted", "deleted_at", where="deleted_at IS NOT NULL"),
         partial_index("ix_jobs_changing", "id", where="pending_change IS NOT NULL"),
+        partial_index("ix_jobs_grouping", "id", where="grouping_after IS NOT NULL"),
         partial_index(
             "ix_jobs_versions", "of_job_id", "of_item_id", "id", where="of_job_id IS NOT NULL"
         ),
@@ -123,6 +124,12 @@ class Job(Base):
     """
     pending_after: Mapped[int] = mapped_column(default=0, server_default="0")
     """The position up to which the change has been carried out."""
+    grouping_after: Mapped[str | None] = mapped_column(Text)
+    """Set while the job's groups are looked at (shared.job_store.groups): the name of the last
+    group that was; empty at the begin.
+    """
+    turntables_left: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Turntables among the queued and running items; no quota counts them."""
     of_job_id: Mapped[uuid.UUID | None]
     of_item_id: Mapped[uuid.UUID | None]
     """Set when the job makes one version of an item's result: the item, and its job. Callers never
@@ -198,6 +205,9 @@ class Item(Base):
             "position",
             where="custom_id IS NOT NULL",
         ),
+        partial_index(
+            "ix_items_group", "job_id", "group_name", "position", where="group_name IS NOT NULL"
+        ),
         partial_index("ix_items_uploads", "source", where=f"source {NAMES_UPLOAD}"),
         partial_index(
             "ix_items_naming_uploads", "id", where=f"CAST(options AS TEXT) {NAMES_UPLOAD}"
@@ -222,6 +232,13 @@ class Item(Base):
     """The complete options of this image; None: the job's."""
     labels: Mapped[dict[str, Any] | None]
     """The other columns of the manifest row, returned in the report."""
+    kind: Mapped[ItemKind] = mapped_column(default=ItemKind.PHOTO, server_default="photo")
+    group_name: Mapped[str | None] = mapped_column(Text)
+    """The group that it belongs to (shared.models.item_groups)."""
+    measured: Mapped[dict[str, Any] | None] = mapped_column(JsonOrNull)
+    """What the first pass found (shared.groups.Measured): the matte is stored. None: it has not
+    been there, or the item is in no group.
+    """
     status: Mapped[ItemStatus] = mapped_column(default=ItemStatus.QUEUED)
 
     attempts: Mapped[int] = mapped_column(default=0)
@@ -231,7 +248,9 @@ class Item(Base):
     forwarded_to: Mapped[str | None] = mapped_column(Text)
     """The second model, on whose queue the image waits: the first result is doubtful."""
     not_before: Mapped[datetime | None]
-    """When the next attempt is due, after a retryable error."""
+    """When the next attempt is due, after a retryable error. shared.groups.NEVER: when its group
+    lets it go on.
+    """
     published_at: Mapped[datetime | None]
     lease_owner: Mapped[str | None] = mapped_column(String(120))
     lease_expires_at: Mapped[datetime | None]

@@ -14,6 +14,7 @@ import pytest
 from deploy.stack.stack import Stack
 from shared.storage import Storage
 from tests.acceptance.command import MATTING, matting
+from tests.clips import moving_square, read, write
 from tests.waiting import eventually
 
 
@@ -43,8 +44,8 @@ def test_submit_status_watch_and_download_work_together(
     assert matting("cancel", good.stdout.strip(), *data).returncode == 0
     again = matting("retry", good.stdout.strip(), *data)
     assert (again.returncode, again.stdout) == (0, good.stdout)
-    assert again.stderr == "0 failed images\n"
-    assert "2 failed images are tried again" in matting("retry", job["id"], *data).stderr
+    assert again.stderr == "no image failed\n"
+    assert "trying 2 failed images again" in matting("retry", job["id"], *data).stderr
 
 
 def test_a_shell_completes_commands_and_the_ids_of_jobs(stack: Stack, folder: Path) -> None:
@@ -151,7 +152,7 @@ def test_wrong_settings_are_named(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "lease_s: Input should be a valid number" in done.stderr
+    assert "MATTING_LEASE_S must be a number" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -213,7 +214,7 @@ def test_cutout_writes_one_named_file_and_into_a_pipe(folder: Path, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.png"]
     command = f"{MATTING} cutout - --option format=webp < {photo} > {tmp_path / 'b.webp'}"
     piped = subprocess.run(["bash", "-c", command], check=True, timeout=240, capture_output=True)
-    assert b"wrote standard output" in piped.stderr
+    assert b"wrote the result to standard output" in piped.stderr
     with PIL.Image.open(tmp_path / "b.webp") as picture:
         assert (picture.format, picture.size) == ("WEBP", (400, 300))
     jpeg = matting("cutout", str(photo), "--out", str(tmp_path / "a.jpg"))
@@ -247,7 +248,7 @@ def test_delete_asks_and_says_what_it_removed(stack: Stack, folder: Path) -> Non
     assert "--yes" in unasked.stderr
     done = matting("delete", job_id, "--yes", *data)
     assert done.returncode == 0
-    assert f"deleted {job_id}: 1 results" in done.stderr
+    assert f"deleted {job_id}: 1 result (" in done.stderr
     assert matting("status", job_id, *data).returncode == 2
 
 
@@ -265,14 +266,14 @@ def test_marked_results_are_listed_and_judged_on_the_terminal(
     assert matting("review", job_id, "--reject", item["id"], *data).returncode == 0
     assert json.loads(matting("review", job_id, "--json", *data).stdout) == []
     told = matting("retry", job_id, *data).stderr
-    assert "0 failed images; 1 rejected: use --include rejected" in told
+    assert "no image failed; 1 rejected: use --include rejected" in told
     rejected = ("retry", job_id, "--include", "rejected", *data)
     wrong = matting(*rejected, "--option", "crop=perhaps")
     assert wrong.returncode == 2, wrong.stderr
     assert "crop" in wrong.stderr
     redone = matting(*rejected, "--option", "crop=true")
     assert redone.returncode == 0, redone.stderr
-    assert "0 failed images; 1 rejected images are made again" in redone.stderr
+    assert "no image failed; making 1 rejected image again" in redone.stderr
     assert "made again, because the result before was rejected" in eventually(
         lambda: found if "made again" in (found := matting("review", job_id, *data).stdout) else "",
         "the new version",
@@ -292,7 +293,7 @@ def test_marked_results_are_listed_and_judged_on_the_terminal(
         check=True,
     )
     assert "1 of 1" in typed.stdout
-    assert "stored 1 verdicts" in typed.stdout
+    assert "stored 1 verdict;" in typed.stdout
 
 
 def test_a_dry_run_takes_a_local_folder_and_sends_nothing(stack: Stack, folder: Path) -> None:
@@ -325,3 +326,26 @@ def test_doctor_names_the_fix_for_a_model_that_is_missing(tmp_path: Path) -> Non
     )
     assert done.returncode == 2
     assert "MATTING_MODEL must be" in done.stderr
+
+
+def test_cutout_takes_the_clips_of_a_folder_too(tmp_path: Path) -> None:
+    folder, cut = tmp_path / "clips", tmp_path / "cut"
+    folder.mkdir()
+    good = write(folder / "shoe.mp4", moving_square(6), sound="aac")
+    (folder / "half.mp4").write_bytes(good.read_bytes()[:900])
+    options = ("--option", "background=white", "--previews")
+    done = matting("cutout", str(folder), "--out", str(cut), "--json", *options)
+    assert done.returncode == 1, "one of two is cut off"
+    answer = json.loads(done.stdout)
+    assert answer["failed"][0]["code"] == "truncated-clip"
+    assert answer["written"][0]["clip"]["frames"] == 6
+    assert sorted(path.name for path in cut.iterdir()) == [
+        ".matting-cutout.json", "shoe.mp4", "shoe.poster.webp", "shoe.strip.webp",
+    ]  # fmt: skip
+    assert len(read(cut / "shoe.mp4")[0]) == 6
+    again = matting("cutout", str(good), "--out", str(cut), *options)
+    assert again.returncode == 0
+    assert "1 kept from before" in again.stderr
+    photo = matting("cutout", str(good), "--out", str(tmp_path / "a.png"))
+    assert photo.returncode == 2
+    assert "this is a clip" in photo.stderr

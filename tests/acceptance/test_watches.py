@@ -46,7 +46,7 @@ def test_photos_that_come_to_a_prefix_are_cut_out_once(
     found = eventually(lambda: done(5), "what came during the pause")
     names = sorted(item["name"] for item in found)
     assert names == ["a.jpg", "a.jpg", "b.jpg", "d.jpg", "sub/c.jpg"]
-    assert "5 photos submitted, 1 files left out" in matting("watches", "show", watch, *data).stderr
+    assert "5 photos submitted, 1 file left out" in matting("watches", "show", watch, *data).stderr
     assert matting("watches", "delete", watch, *data).returncode == 0
     with pytest.raises(ApiError, match="watch-not-found"):
         client.watches.get(watch)

@@ -10,7 +10,7 @@ from playwright.sync_api import Page
 from api.client import MattingClient
 from deploy.stack.stack import Stack
 from shared.database import Database
-from tests.scale.console import fill_images, fill_jobs, measure_grid, measure_jobs
+from tests.scale.console import MARKED_EVERY, fill_images, fill_jobs, measure_grid, measure_jobs
 
 IMAGES, JOBS = 3_000, 2_000
 MOST_ELEMENTS = 1_500
@@ -29,6 +29,10 @@ def test_the_grid_shows_the_middle_and_the_end_of_a_long_job(
     assert found["elements at most"] < MOST_ELEMENTS
     assert len([url for url in asked if "after=2800" in url]) == 2, "once with each filter"
     assert len(asked) < 30, "not the whole list"
+    assert page.locator(".tile").count() < IMAGES // 2
+    names = page.locator(".tile .name").all_inner_texts()
+    assert names, "the filter by reason"
+    assert all(int(name.split(".")[0]) % MARKED_EVERY == 0 for name in names)
     client.delete(job["id"])
     database.close()
 

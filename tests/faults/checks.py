@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import sqlalchemy as sa
 
-from shared.jobs import SETTLED, ItemStatus
+from shared.jobs import SETTLED, ItemKind, ItemStatus
 from shared.models import Item, Job
 from tests.faults.system import System
 
@@ -82,12 +82,21 @@ def check(system: System, job_id: uuid.UUID, expected: int) -> Finding:
 
 def _keys(items: Sequence[Item], objects: set[str]) -> set[str]:
     """Keys of the objects that are some item's result."""
-    known = {f"jobs/{item.job_id}/results/{item.id}.png" for item in items}
+    known = {one for item in items for one in _files(item)}
     return objects & known
+
+
+def _files(item: Item) -> list[str]:
+    place = f"jobs/{item.job_id}/results/{item.id}"
+    if item.kind is ItemKind.TURNTABLE:
+        return [f"{place}.webp", f"{place}/1.json", f"{place}/2.mp4"]
+    return [f"{place}.png"]
 
 
 def _right_object(system: System, item: Item) -> bool:
     assert item.result_key is not None
     data = system.storage.get(system.storage.bucket, item.result_key, 1 << 24)
+    if item.kind is ItemKind.TURNTABLE:
+        return data[8:12] == b"WEBP"
     number = int(item.name.partition(".")[0].rpartition("/")[2])
     return data[:4] == b"\x89PNG" and struct.unpack(">II", data[16:24]) == size_of(number)

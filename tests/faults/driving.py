@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
@@ -37,12 +38,15 @@ def put_photos(system: System, count: int) -> list[str]:
     return keys
 
 
-def submit(system: System, keys: Sequence[str]) -> uuid.UUID:
+def submit(system: System, keys: Sequence[str], group_size: int | None = None) -> uuid.UUID:
     """Submit a job like a careful client: with an idempotency key, repeated until it is
-    accepted.
+    accepted. `group_size`: photos of each group, of which a turntable is made; None: no groups.
     """
     headers = {"Authorization": f"Bearer {system.api_key}", "Idempotency-Key": uuid.uuid4().hex}
-    body = {"source": {"keys": list(keys)}}
+    body: dict[str, Any] = {"source": {"keys": list(keys)}}
+    if group_size is not None:
+        rows = [{"key": key, "group": f"{n // group_size}"} for n, key in enumerate(keys)]
+        body = {"source": {"keys": rows}, "options": {"turntable": True}}
 
     def accepted() -> uuid.UUID | None:
         try:
@@ -68,11 +72,19 @@ def settled(system: System, job_id: uuid.UUID) -> tuple[int, bool]:
 
 
 def run_trial(
-    system: System, fault: Fault, keys: Sequence[str], *, injections: int, luck: random.Random
+    system: System,
+    fault: Fault,
+    keys: Sequence[str],
+    *,
+    injections: int,
+    luck: random.Random,
+    group_size: int | None = None,
 ) -> Trial:
-    """Run a job of these keys with at most this many faults, spread over it. Waits for its end."""
+    """Run a job of these keys with at most this many faults, spread over it. Waits for its end.
+    `group_size`: as for `submit`.
+    """
     started = time.monotonic()
-    job_id = submit(system, keys)
+    job_id = submit(system, keys, group_size)
     recovery_s: list[float] = []
     done = 0
     while done < injections:
@@ -85,7 +97,7 @@ def run_trial(
     wait_for_end(system, job_id)
     return Trial(
         fault.name,
-        check(system, job_id, len(keys)),
+        check(system, job_id, len(keys) + (len(keys) // group_size if group_size else 0)),
         done,
         recovery_s,
         time.monotonic() - started,

@@ -51,6 +51,17 @@ def test_no_image_is_lost_or_recorded_twice(fault: Fault, system: System, keys: 
     assert trial.finding.again <= 2 * 3 * 8, "at most what was in flight"
 
 
+def test_groups_survive_the_kill_of_a_worker(system: System, keys: list[str]) -> None:
+    """Each photo goes through the queue twice, and each group gets its turntable, once."""
+    [kill] = [one for one in FAULTS if one.name == "SIGKILL of one of two workers"]
+    trial = run_trial(
+        system, kill, keys[:60], injections=1, luck=random.Random("groups"), group_size=10
+    )
+    assert trial.injections == 1
+    assert trial.finding.clean, trial
+    assert (trial.finding.failed, trial.finding.items) == (0, 66)
+
+
 def test_a_cancelled_job_s_counters_add_up(system: System, keys: list[str]) -> None:
     trial = cancel_at_any_stage(system, keys, random.Random(3))
     assert trial.finding.clean, trial

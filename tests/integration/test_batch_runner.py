@@ -199,7 +199,7 @@ def test_a_message_of_a_newer_version_waits_for_a_worker_that_reads_it(
     database: Database, storage: Storage, runner: BatchRunner, jpeg: bytes
 ) -> None:
     _job_id, [message] = submit(database, storage, {"a.jpg": jpeg})
-    (refused,) = runner.run_many([message | {"v": "4"}])
+    (refused,) = runner.run_many([message | {"v": "5"}])
     assert isinstance(refused, InvalidMessageError)
     with database.transaction() as session:
         assert session.scalars(sa.select(Item.status)).all() == ["queued"]

@@ -127,6 +127,6 @@ def test_an_object_that_was_deleted_meanwhile_is_written_again(
 def test_a_file_of_somebody_is_not_replaced_unseen(server: Comparing, s3_there: Storage) -> None:
     server.heads_refused = True
     write(s3_there, b"1", FIRST)
-    with pytest.raises(DestinationRefusedError, match="does not let it be read"):
+    with pytest.raises(DestinationRefusedError, match="does not allow reading it"):
         write(s3_there, b"2", SECOND)
     assert lies_there(server) == [(b"1", FIRST)]

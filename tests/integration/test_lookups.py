@@ -2,12 +2,15 @@
 
 import importlib
 import uuid
+from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from shared import job_store
 from shared.database import Database
-from shared.job_store import NewItem
+from shared.job_store import NewItem, Search, search
+from shared.jobs import Reason
 from shared.models import MAX_SEARCHED_CHARS, Item, JobLabel
 from tests.integration.stored_jobs import new_key
 
@@ -52,6 +55,53 @@ def test_only_a_keys_own_jobs_and_images_are_found_newest_first(database: Databa
         job_store.delete_job(session, both)
     assert found(database, mine, season="spring") == [spring]
     assert owners(database, mine) == [spring]
+
+
+def test_images_are_found_by_a_part_of_their_name_however_far_behind_they_are(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "ROWS_AT_ONCE", 10)
+    monkeypatch.setattr(search, "ROWS_OF_SEARCH", 30)
+    key = new_key(database)
+    with database.transaction() as session:
+        job = job_store.create_job(
+            session, api_key_id=key, options={}, priority=5, labels={}, source={}
+        )
+        rows = [NewItem(name=f"{n}.jpg", source=f"s3://a/{n}") for n in range(1, 96)]
+        rows[3] = NewItem(name="SCHÄL_100%.jpg", source="s3://a/x")
+        rows[79] = NewItem(name="z.jpg", source="s3://a/y", custom_id="Schälmesser")
+        job_store.add_items(session, job.id, rows)
+        marked = sa.update(Item).where(Item.job_id == job.id, Item.position.in_([7, 70]))
+        session.execute(marked.values(needs_review=True, review_reasons=["cut", "soft"]))
+        unmet = sa.update(Item).where(Item.job_id == job.id, Item.position == 70)
+        outputs = [{"name": "a", "unmet": []}, {"name": "b", "unmet": ["The format is PNG"]}]
+        session.execute(unmet.values(outputs=outputs))
+        met = sa.update(Item).where(Item.job_id == job.id, Item.position == 7)
+        session.execute(met.values(outputs=[{"name": "a", "unmet": []}]))
+
+    def found(limit: int = 100, **wanted: Any) -> list[list[int]]:
+        """The positions, page by page."""
+        pages: list[list[int]] = []
+        after: int | None = 0
+        while after is not None:
+            with database.transaction() as session:
+                items, after = job_store.search_items(
+                    session, job.id, Search(**wanted), after=after, limit=limit
+                )
+                pages.append([item.position for item in items])
+        return pages
+
+    assert found(text="schäl") == [[4], [], [80], []]
+    assert found(text="0%") == [[4], [], [], []]
+    assert found(text="_") == [[4], [], [], []], "no wildcard"
+    assert found(text="8.JPG", limit=3) == [[8, 18, 28], [38, 48, 58], [68, 78, 88], []]
+    assert found(reason=Reason.SOFT) == [[7], [], [70], []]
+    assert found(reason=Reason.BLURRED) == [[], [], [], []]
+    assert found(unmet_rules=True) == [[], [], [70], []]
+    assert found(text="z", reason=Reason.SOFT) == [[], [], [], []]
+    with database.transaction() as session:
+        last = session.scalars(sa.select(Item.id).where(Item.name == "95.jpg")).one()
+    assert found(text=str(last)) == [[], [], [], [95]]
 
 
 def test_a_value_that_is_too_long_to_be_found_is_stored_all_the_same(database: Database) -> None:

@@ -131,6 +131,7 @@ def test_a_doubtful_image_goes_through_the_queue_of_the_second_model(
     with database.transaction() as session:
         job = session.get_one(Job, job_id)
         assert (job.status, job.succeeded) == (JobStatus.FINISHED, 1)
+        assert job_store.usage_of(session, [job.api_key_id])[0].images == 1
     assert_counters_match_rows(database, job_id)
 
 

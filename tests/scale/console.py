@@ -123,6 +123,9 @@ def measure_grid(page: Page, job_id: str, count: int) -> dict[str, float]:
     page.get_by_label("Show").select_option(value="")
     page.get_by_label("Name or id").fill(f"{count - 1:06}")
     found["the name of the last but one"] = until_tile(page, f"{count - 1:06}.jpg")
+    page.get_by_label("Reason").select_option(value="soft")
+    page.get_by_label("Name or id").fill("")
+    found["filter by reason"] = until_tile(page, f"{MARKED_EVERY:06}.jpg")
     found["elements at most"] = most
     return found
 

@@ -11,10 +11,21 @@ import sqlalchemy as sa
 
 from shared import job_store
 from shared.database import Session
-from shared.job_store import AttemptResult, NewItem, NewVersion, SeenObject, Settlement
-from shared.jobs import ItemStatus, MadeBy, Verdict
+from shared.groups import NEVER, Measured
+from shared.job_store import AttemptResult, NewItem, NewVersion, Search, SeenObject, Settlement
+from shared.jobs import ItemStatus, MadeBy, Reason, Verdict
 from shared.messages import Message
-from shared.models import Delivery, IdempotencyKey, Item, Job, Watch, WatchedObject, Webhook, new_id
+from shared.models import (
+    Delivery,
+    IdempotencyKey,
+    Item,
+    ItemGroup,
+    Job,
+    Watch,
+    WatchedObject,
+    Webhook,
+    new_id,
+)
 from shared.webhooks import DeliveryStatus, Outcome
 from tests.scale.generate import HOT, Landmarks
 
@@ -65,6 +76,26 @@ def _new_version() -> NewVersion:
 def _settlements(session: Session, marks: Landmarks) -> list[Settlement]:
     claims = _claims(session, marks)
     return [Settlement(claim=one, result_key="k", fingerprint="0" * 64) for one in claims]
+
+
+def _grouped(session: Session, marks: Landmarks) -> None:
+    """Let a job's waiting photos be a group of which some are measured."""
+    ids = _ids(session, marks.bulk, ItemStatus.QUEUED, 30)
+    session.add(ItemGroup(job_id=marks.bulk, name="g", members=len(ids)))
+    box = Measured(width=40, height=30, box=(0.2, 0.2, 0.8, 0.9)).to_json()
+    for number, item_id in enumerate(ids):
+        item = session.get_one(Item, item_id)
+        item.group_name = "g"
+        if number:
+            item.measured, item.not_before = box, NEVER
+    session.get_one(Job, marks.bulk).grouping_after = ""
+    session.flush()
+
+
+def _measured(session: Session, marks: Landmarks) -> list[Settlement]:
+    _grouped(session, marks)
+    box = Measured(width=40, height=30, box=(0.2, 0.2, 0.8, 0.9))
+    return [Settlement(claim=one, measured=box) for one in _claims(session, marks)]
 
 
 def _item(session: Session, marks: Landmarks) -> Item:
@@ -195,7 +226,25 @@ QUERIES = [
         prepare=_settlements,
         run=lambda s, m, settlements: job_store.finish_many(s, settlements),
     ),
+    Query(
+        name="finish_many of a group's last photo",
+        every=BATCH,
+        prepare=_measured,
+        run=lambda s, m, settlements: job_store.finish_many(s, settlements),
+    ),
     # For each round of a background thread.
+    Query(
+        name="grouping_jobs",
+        every=ROUND,
+        prepare=_grouped,
+        run=lambda s, m, _: job_store.grouping_jobs(s, limit=100),
+    ),
+    Query(
+        name="continue_grouping",
+        every=ROUND,
+        prepare=_grouped,
+        run=lambda s, m, _: job_store.continue_grouping(s, m.bulk),
+    ),
     Query(
         name="renew_leases",
         every=ROUND,
@@ -450,6 +499,20 @@ QUERIES = [
         name="list_items, of one custom_id",
         every=REQUEST,
         run=lambda s, m: _items(s, m.bulk, custom_id="SKU-7"),
+    ),
+    *(
+        Query(
+            name=f"search_items, {name}",
+            every=REQUEST,
+            run=lambda s, m, search=search: job_store.search_items(
+                s, m.bulk, search, after=0, limit=100
+            ),
+        )
+        for name, search in (
+            ("a name", Search(text="none-has-it")),
+            ("a reason", Search(reason=Reason.SOFT)),
+            ("unmet rules of flagged ones", Search(unmet_rules=True, review="flagged")),
+        )
     ),
     *(
         Query(

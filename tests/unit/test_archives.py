@@ -153,7 +153,7 @@ def test_entries_that_share_bytes_are_refused() -> None:
     bomb = data[:directory] + entry * count + data[end : end + 8] + sizes + data[end + 16 :]
     with zipfile.ZipFile(io.BytesIO(bomb)) as archive:
         assert len(archive.infolist()) == count
-    with pytest.raises(BadArchiveError, match="share the same bytes"):
+    with pytest.raises(BadArchiveError, match="overlap"):
         unpacked(io.BytesIO(bomb))
     program = io.BytesIO(b"#!/bin/sh\n" * 50 + data)  # an archive that unpacks itself
     assert list(unpacked(program)) == ["a.jpg"]

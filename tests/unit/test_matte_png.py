@@ -96,12 +96,12 @@ def test_nothing_in_a_matte_changes_its_values() -> None:
     ("data", "why"),
     [
         (grey(5, 7), "5 x 7"),
-        (grey(7, 5)[:-12], "cut short"),
-        (bytes(cv2.imencode(".png", np.zeros((5, 7, 3), np.uint8))[1]), "not grey"),
-        (bytes(cv2.imencode(".png", np.zeros((5, 7), np.uint16))[1]), "not grey"),
-        (b"\xff\xd8\xff" + bytes(50), "no PNG"),
-        (b"", "no PNG"),
-        (PNG_SIGNATURE, "cut short"),
+        (grey(7, 5)[:-12], "cut off"),
+        (bytes(cv2.imencode(".png", np.zeros((5, 7, 3), np.uint8))[1]), "one grey channel"),
+        (bytes(cv2.imencode(".png", np.zeros((5, 7), np.uint16))[1]), "one grey channel"),
+        (b"\xff\xd8\xff" + bytes(50), "not a PNG"),
+        (b"", "not a PNG"),
+        (PNG_SIGNATURE, "cut off"),
         (PNG_SIGNATURE + b"\0\0\0\1IHDR\0" + bytes(4) + b"\0\0\0\0IEND" + bytes(4), "damaged"),
     ],
 )

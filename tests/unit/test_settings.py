@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
 
-from shared.errors import UnknownSettingError
+from shared.errors import UnknownSettingError, WrongSettingError
 from shared.settings import Settings
 
 
@@ -35,8 +36,27 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_name(
     monkeypatch.setenv(misspelt, "a-secret-value")
     with pytest.raises(UnknownSettingError) as caught:
         Settings()
-    assert f"{misspelt.upper()} is no setting, did you mean {meant}?" in caught.value.message
+    assert f"{misspelt.upper()} is not a setting. Did you mean {meant}? C" in caught.value.message
     assert "a-secret-value" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("MATTING_BATCH_SIZE", "a-secret", "MATTING_BATCH_SIZE must be a whole number."),
+        ("MATTING_BATCH_SIZE", "0", "MATTING_BATCH_SIZE must be at least 1."),
+        ("MATTING_PRECISION", "a-secret", "MATTING_PRECISION is not one of auto, fp32,"),
+        ("MATTING_THUMBNAILS", "a-secret", "MATTING_THUMBNAILS must be true or false."),
+    ],
+)
+def test_a_wrong_value_is_refused_in_words_that_do_not_repeat_it(
+    variable: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(WrongSettingError) as caught:
+        Settings()
+    assert caught.value.message.startswith(said)
+    assert "a-secret" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_misspelt_line_of_the_env_file_is_refused(
@@ -86,4 +106,4 @@ def test_no_process_starts_with_a_misspelt_variable(command: list[str], tmp_path
     )
     assert done.returncode != 0
     said = done.stdout + done.stderr
-    assert "MATTING_RETENTION_DAY is no setting, did you mean MATTING_RETENTION_DAYS?" in said
+    assert "MATTING_RETENTION_DAY is not a setting. Did you mean MATTING_RETENTION_DAYS?" in said

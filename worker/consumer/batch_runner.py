@@ -21,6 +21,7 @@ from shared.errors import (
     InvalidOptionsError,
     LeaseLostError,
     MattingError,
+    PredictionServerError,
     StorageError,
 )
 from shared.job_store import Claim, SettlementState
@@ -55,9 +56,13 @@ class BatchRunner:
         settings: Settings,
         worker_id: str,
         storage_breaker: CircuitBreaker,
+        device_breaker: CircuitBreaker | None = None,
     ) -> None:
+        """`device_breaker`: for a device that is a server; None: the device is in this machine."""
         self._database = database
-        self._storage_breaker = storage_breaker
+        self._breakers: dict[type[MattingError], CircuitBreaker] = {StorageError: storage_breaker}
+        if device_breaker is not None:
+            self._breakers[PredictionServerError] = device_breaker
         self._pipeline = pipeline
         self._settings = settings
         self._worker_id = worker_id
@@ -115,7 +120,8 @@ class BatchRunner:
         *,
         slow: bool = False,
     ) -> list[str | MattingError | None]:
-        self._storage_breaker.wait_until_closed()
+        for breaker in self._breakers.values():
+            breaker.wait_until_closed()
         parsed = [_parse(message) for message in messages]
         ids = [one for one in parsed if not isinstance(one, MattingError)]
         with self._isolation_lock.shared(slow=slow):
@@ -167,8 +173,9 @@ class BatchRunner:
         results: dict[uuid.UUID, _Result] = {}
         try:
             for mine, outcomes in self._run(claims, at_once=settled is None, urgent=urgent):
-                if any(isinstance(one.error, StorageError) for one in outcomes):
-                    self._storage_breaker.trip()
+                for kind, breaker in self._breakers.items():
+                    if any(isinstance(one.error, kind) for one in outcomes):
+                        breaker.trip()
                 recorded = self._record(mine, outcomes)
                 self._let_go(mine)
                 results |= recorded
@@ -257,6 +264,8 @@ class BatchRunner:
             writer=mark(claim.claimed_at, str(claim.item_id)),
             forwarded_to=claim.forwarded_to,
             handover_key=f"jobs/{claim.job_id}/handover/{claim.item_id}.png",
+            group=claim.work,
+            group_matte_key=f"jobs/{claim.job_id}/handover/{claim.item_id}-matte.png",
             suspect=claim.suspect,
             matte_key=claim.matte_key,
             tenant=str(claim.api_key_id),
@@ -288,7 +297,11 @@ class BatchRunner:
             report_outcome(claim, outcome, state)
             if state is SettlementState.STALE:
                 results[claim.item_id] = LeaseLostError()
-            elif state in (SettlementState.FORWARDED, SettlementState.CANCELLED):
+            elif state in (
+                SettlementState.FORWARDED,
+                SettlementState.WAITING,
+                SettlementState.CANCELLED,
+            ):
                 results[claim.item_id] = state.value
             else:
                 results[claim.item_id] = outcome.error or "succeeded"

@@ -1,12 +1,13 @@
 """Ends an image's attempt: success, failure or another attempt, with metrics, trace and log."""
 
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 
 from shared import job_store
 from shared.database import Session, now
+from shared.groups import GroupWork, Measured
 from shared.job_store import Claim, Settlement, SettlementState
 from shared.settings import Settings
 from shared.telemetry import IMAGES, NEEDS_REVIEW, RETRIES, REUSED, STAGE_SECONDS, get_logger
@@ -23,29 +24,55 @@ def settlement(session: Session, claim: Claim, outcome: Outcome, settings: Setti
     """
     error = outcome.error
     retry_at = None
-    allowed = job_store.attempts_allowed(settings.max_attempts, claim.forwarded_to)
+    before = claim.work.measured if isinstance(claim.work, GroupWork) else None
+    allowed = job_store.attempts_allowed(
+        settings.max_attempts, claim.forwarded_to, measured=before is not None
+    )
     if error is not None and error.retryable and claim.attempt < allowed:
         wait_s = backoff_s(claim.attempt, settings)
         retry_at = now(session) + timedelta(seconds=wait_s)
+    has_result = not (error or outcome.forward_to or outcome.measured)
     return Settlement(
         claim=claim,
-        result_key=None if error or outcome.forward_to else outcome.outputs[0].key,
+        result_key=outcome.outputs[0].key if has_result else None,
         error_code=error.code if error else None,
         error_detail=error.message if error else None,
         retry_at=retry_at,
         forward_to=None if error else outcome.forward_to,
+        measured=None if error else _measured(outcome),
         width=outcome.width or None,
         height=outcome.height or None,
         input_bytes=outcome.input_bytes or None,
         output_bytes=outcome.output_bytes or None,
         result_crc32=outcome.outputs[0].crc32 if outcome.outputs and not error else None,
-        timings_ms=outcome.timings_ms,
+        timings_ms=outcome.timings_ms if before is None else _sum(before, outcome),
         outputs=_kept(outcome, claim.options),
         review_reasons=() if error else [reason.value for reason in outcome.review],
         matte_model=None if error else outcome.model,
         fingerprint=None if error else outcome.fingerprint,
         reused=outcome.reused,
     )
+
+
+def _measured(outcome: Outcome) -> Measured | None:
+    """What the first pass found, with what else the second one must know of it."""
+    if outcome.measured is None:
+        return None
+    return replace(
+        outcome.measured,
+        reasons=tuple(reason.value for reason in outcome.review),
+        model=outcome.model,
+        timings_ms={stage: round(ms, 3) for stage, ms in outcome.timings_ms.items()},
+    )
+
+
+def _sum(before: Measured, outcome: Outcome) -> dict[str, float]:
+    """The times of both passes."""
+    stages = dict.fromkeys([*before.timings_ms, *outcome.timings_ms])
+    return {
+        stage: before.timings_ms.get(stage, 0.0) + outcome.timings_ms.get(stage, 0.0)
+        for stage in stages
+    }
 
 
 def _kept(outcome: Outcome, options: dict[str, Any]) -> list[dict[str, Any]] | None:
@@ -91,6 +118,8 @@ def report_outcome(claim: Claim, outcome: Outcome, state: SettlementState) -> No
         trace_image(claim.job_id, first_ns, outcome.stages, {**trail, "code": code})
     if state is SettlementState.FORWARDED:
         log.info("image-forwarded", **trail, model=outcome.forward_to)
+    if state is SettlementState.WAITING:
+        log.info("image-measured", **trail)
     if not code and state is SettlementState.RECORDED:
         log.info(
             "image-done",

@@ -141,16 +141,17 @@ def canvas_pixels(rendition: Rendition) -> int:
 
 
 def subject_box_in_result(
-    rendition: Rendition,
+    placement: Placement | None,
     subject: Box | None,
     photo: tuple[int, ...],
     picture: tuple[int, ...],
 ) -> Box | None:
-    """Map the subject's box from the photo to the result. `photo`, `picture`: (height, width)."""
+    """Map the subject's box from the photo to the result. `placement`: of the photo there; None: it
+    is only shrunk. `photo`, `picture`: (height, width).
+    """
     if subject is None:
         return None
-    if rendition.changes_frame:
-        placement = compute_placement(rendition, photo[1], photo[0], subject)
+    if placement is not None:
         scale_x = scale_y = placement.scale
         left = placement.left - placement.crop_box[0] * scale_x
         top = placement.top - placement.crop_box[1] * scale_y

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import OutputTooLargeError
+from shared.groups import GroupFrame
 from shared.options import ExtraOutput, Options, Profile, SourceAlpha
 from shared.rendition import ColourProfile, Format, Output, Rendition
 from shared.rendition_values import BackgroundImage
 from shared.result_names import UNNAMED, NamedPhoto, file_name
 from worker.imaging.arrays import Box, Image
-from worker.imaging.crop_and_canvas import canvas_pixels, compute_placement, subject_box_in_result
+from worker.imaging.crop_and_canvas import canvas_pixels, subject_box_in_result
 from worker.imaging.decoding import DecodedImage
 from worker.imaging.despeckle import despeckle
 from worker.imaging.encoding import encode
@@ -144,6 +145,7 @@ def finish_matte(
     pictures: Mapping[str, Image] | None = None,
     timings_ms: dict[str, float] | None = None,
     kept: KeptFiles | None = None,
+    group_frame: GroupFrame | None = None,
 ) -> list[FinishedFile]:
     """Render and encode every output from a finished matte [H, W] uint8 of the decoded image's
     size; the options that change the matte itself have no effect.
@@ -151,11 +153,18 @@ def finish_matte(
     `photo` fills name templates. `metadata` has one entry for each output.
     `pictures` maps URLs to decoded background pictures. The encoding time is stored in
     `timings_ms["encode"]`. `kept`: the files beside the result to make.
+    `group_frame`: the frame that the photo's group shares.
 
     Raises OutputTooLargeError before anything is rendered, FormatUnavailableError,
     EncodingFailedError.
     """
-    subject = Subject(decoded.image, matte, small=decoded.small, own_colours=matte is decoded.alpha)
+    subject = Subject(
+        decoded.image,
+        matte,
+        small=decoded.small,
+        own_colours=matte is decoded.alpha,
+        frame=group_frame,
+    )
     for rendition in options.renditions:
         _check_side(rendition, *_output_size(rendition, subject, decoded))
     files: list[FinishedFile] = []
@@ -187,7 +196,10 @@ def finish_matte(
                 name=file_name(rendition.name, photo, rendition.format.extension, width, height),
                 unmet=_failed_rules(data, rendition, subject, decoded),
                 subject=subject_box_in_result(
-                    rendition, subject.box, subject.matte.shape, (height, width)
+                    subject.placement(rendition) if rendition.changes_frame else None,
+                    subject.box,
+                    subject.matte.shape,
+                    (height, width),
                 ),
             )
         )
@@ -202,7 +214,7 @@ def _output_size(
     """Width and height of an output."""
     height, width = subject.matte.shape
     if rendition.changes_frame:
-        placement = compute_placement(rendition, width, height, subject.box)
+        placement = subject.placement(rendition)
         return placement.width, placement.height
     if rendition.output is Output.ALPHA and rendition.is_plain:
         return decoded.width, decoded.height

@@ -47,6 +47,18 @@ class PreparedImage:
         )
         return content * gain + offset
 
+    def levels(self) -> NDArray[np.uint8]:
+        """The pixels that the network sees: [3, H, W], 0..255, with padding. Normalising them gives
+        the tensor again.
+        """
+        levels = np.empty(self.tensor.shape, np.uint8)
+        for channel, gain, offset in zip(range(3), self.gain, self.offset, strict=True):
+            plane = cv2.convertScaleAbs(
+                self.tensor[channel], alpha=127.5 * gain, beta=127.5 * (offset + 1)
+            )
+            levels[channel] = plane
+        return levels
+
     def without_padding(self, alpha: Alpha) -> Alpha:
         """The part of this input's alpha that shows the photo."""
         height, width = self.content_size

@@ -7,7 +7,7 @@ import numpy as np
 from shared.rendition import Rendition
 from worker.imaging.arrays import Image
 from worker.imaging.background import render_background
-from worker.imaging.crop_and_canvas import compute_placement, paste
+from worker.imaging.crop_and_canvas import paste
 from worker.imaging.psd_file import Layer
 from worker.imaging.render import Subject
 from worker.imaging.shadow import shadow_alpha
@@ -29,7 +29,9 @@ def psd_layers(subject: Subject, rendition: Rendition, picture: Image | None) ->
         del ground
     colours = subject.image_with_edge_colours(rendition.foreground)
     colours, mask = _placed(subject, rendition, colours, subject.matte)
-    shadow = shadow_alpha(rendition.shadow, mask) if rendition.shadow is not None else None
+    shadow = None
+    if rendition.shadow is not None:
+        shadow = shadow_alpha(rendition.shadow, mask, size=subject.shadow_size(rendition))
     if shadow is not None:
         shade = np.rint(shadow * 255).astype(np.uint8)
         yield Layer("Shadow", np.zeros((height, width, 3), np.uint8), alpha=shade)
@@ -44,8 +46,7 @@ def _placed(
 ) -> tuple[Image, Image]:
     if not rendition.changes_frame:
         return colours, alpha
-    height, width = alpha.shape
-    return paste(compute_placement(rendition, width, height, subject.box), colours, alpha)
+    return paste(subject.placement(rendition), colours, alpha)
 
 
 def _placed_size(subject: Subject, rendition: Rendition) -> tuple[int, int]:
@@ -53,5 +54,5 @@ def _placed_size(subject: Subject, rendition: Rendition) -> tuple[int, int]:
     height, width = subject.matte.shape
     if not rendition.changes_frame:
         return height, width
-    placement = compute_placement(rendition, width, height, subject.box)
+    placement = subject.placement(rendition)
     return placement.height, placement.width

@@ -10,11 +10,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.groups import GroupFrame
 from shared.rendition import Foreground, Format, Output, Rendition
 from worker.imaging.arrays import Box, Image
 from worker.imaging.background import render_background, rgb
-from worker.imaging.crop_and_canvas import compute_placement, paste, paste_matte
+from worker.imaging.crop_and_canvas import Placement, compute_placement, paste, paste_matte
 from worker.imaging.edge_colours import PixelIndices, estimate_foreground, transition_pixels
+from worker.imaging.group_frame import box_of, placement_in_group
 from worker.imaging.matte import subject_box
 from worker.imaging.shadow import shadow_alpha
 
@@ -35,12 +37,17 @@ class Subject:
         *,
         small: Image | None = None,
         own_colours: bool = False,
+        box: Box | None = None,
+        frame: GroupFrame | None = None,
     ) -> None:
         """`small`: the image's small_copy, where it is at hand. `own_colours`: the edge has the
-        subject's own colours, whatever the options say.
+        subject's own colours, whatever the options say. `box`: takes the place of the subject's
+        box, to place several pictures alike. `frame`: the one that all photos of its group share.
         """
         self.image, self.matte, self._small = image, matte, small
+        self.frame = frame
         self._own_colours = own_colours
+        self._given_box = box
 
     @cached_property
     def edge(self) -> PixelIndices:
@@ -50,7 +57,27 @@ class Subject:
     @cached_property
     def box(self) -> Box | None:
         """The subject's box; None when there is no subject."""
-        return subject_box(self.matte)
+        return self._given_box or subject_box(self.matte)
+
+    def placement(self, rendition: Rendition) -> Placement:
+        """Where the photo lies in a result that changes the frame. Raises OutputTooLargeError."""
+        height, width = self.matte.shape
+        if self.frame is not None:
+            return placement_in_group(rendition, width, height, self.frame)
+        return compute_placement(rendition, width, height, self.box)
+
+    def shadow_size(self, rendition: Rendition) -> float | None:
+        """The longer side of what throws the shadow [px of the result], where a group shares it;
+        None: the subject's own.
+        """
+        if self.frame is None:
+            return None
+        left, top, right, bottom = box_of(self.frame)
+        height, width = self.matte.shape
+        scale = 1 / self.frame.fit_of(width, height)[0]
+        if rendition.changes_frame:
+            scale *= self.placement(rendition).scale
+        return max(right - left, bottom - top) * scale
 
     @cached_property
     def _estimated_edge_colours(self) -> Image:
@@ -92,8 +119,7 @@ def matte_on_canvas(subject: Subject, rendition: Rendition) -> Image:
     """The matte [H', W'] uint8 after crop, scale and position. Raises InvalidOptionsError."""
     if not rendition.changes_frame:
         return subject.matte
-    height, width = subject.matte.shape
-    return paste_matte(compute_placement(rendition, width, height, subject.box), subject.matte)
+    return paste_matte(subject.placement(rendition), subject.matte)
 
 
 def _transparent_cutout(subject: Subject, foreground: Foreground) -> Image:
@@ -126,11 +152,12 @@ def _compose(subject: Subject, rendition: Rendition, picture: Image | None) -> I
     """The general path: crop, canvas, shadow and any background."""
     colours, alpha = subject.image_with_edge_colours(rendition.foreground), subject.matte
     if rendition.changes_frame:
-        placement = compute_placement(rendition, alpha.shape[1], alpha.shape[0], subject.box)
-        colours, alpha = paste(placement, colours, alpha)
+        colours, alpha = paste(subject.placement(rendition), colours, alpha)
     if rendition.format is Format.ZIP:
         return cv2.merge([*cv2.split(colours), alpha]).astype(np.uint8, copy=False)
-    shadow = shadow_alpha(rendition.shadow, alpha) if rendition.shadow else None
+    shadow = None
+    if rendition.shadow:
+        shadow = shadow_alpha(rendition.shadow, alpha, size=subject.shadow_size(rendition))
     if rendition.background is None:
         return _rgba(colours, alpha, shadow)
     height, width = alpha.shape

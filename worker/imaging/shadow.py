@@ -44,8 +44,11 @@ def _base_columns(alpha: Image, box: Box) -> tuple[int, int]:
     return box[0] + int(columns[0]), box[0] + int(columns[-1]) + 1
 
 
-def shadow_alpha(shadow: Shadow, alpha: Image) -> NDArray[np.float32] | None:
-    """Draw the shadow of a matte [H, W] uint8 as its own alpha [H, W] float32 in 0..1.
+def shadow_alpha(
+    shadow: Shadow, alpha: Image, *, size: float | None = None
+) -> NDArray[np.float32] | None:
+    """Draw the shadow of a matte [H, W] uint8 as its own alpha [H, W] float32 in 0..1. `size`: the
+    length that the shadow's values are shares of [px]; None: the subject's longer side.
 
     Returns None when the matte holds no subject. The shadow is drawn at a reduced size and
     enlarged: it is blurred anyway.
@@ -54,7 +57,8 @@ def shadow_alpha(shadow: Shadow, alpha: Image) -> NDArray[np.float32] | None:
     if box is None:
         return None
     height, width = alpha.shape
-    size = max(box[2] - box[0], box[3] - box[1])
+    if size is None:
+        size = max(box[2] - box[0], box[3] - box[1])
     sigma = shadow.blur * size
     scale = min(1.0, 8 / max(sigma, 1e-3), 1.0)
     small = max(1, round(width * scale)), max(1, round(height * scale))

@@ -26,13 +26,18 @@ BF16_OPERATORS = frozenset({"fused_conv2d"})
 activation. With all operators Paddle 3.2.2 fails on elementwise_add and pool2d.
 """
 
+TRITON_STREAMS = 8
+"""Requests to a Triton server in flight, unless set. Their threads only wait, and the server makes
+batches of what waits.
+"""
+
 MOST_STREAMS = 4
 """Most networks in parallel on a CPU, unless set. Two with one thread each process 48 images/s
 where one with two threads processes 40, because no thread waits for the other. Each needs memory
 for its own activations.
 """
 
-Kind = Literal["plain", "onednn", "onednn-bf16", "cuda", "tensorrt", "xpu", "npu"]
+Kind = Literal["plain", "onednn", "onednn-bf16", "cuda", "tensorrt", "xpu", "npu", "triton"]
 
 
 @dataclass(frozen=True)
@@ -173,10 +178,12 @@ def _common(settings: Settings, model: Model) -> tuple[ConfigCall, ...]:
 
 def streams(settings: Settings) -> int:
     """Number of networks in parallel: the set or tuned value, else one per core up to
-    `MOST_STREAMS` on a CPU, and one on a device.
+    `MOST_STREAMS` on a CPU, one on a device, and `TRITON_STREAMS` with Triton.
     """
     if settings.predict_streams:
         return settings.predict_streams
+    if settings.device == "triton":
+        return TRITON_STREAMS
     return min(MOST_STREAMS, settings.cpu_threads) if settings.device == "cpu" else 1
 
 

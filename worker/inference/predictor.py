@@ -10,12 +10,12 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shared.errors import (
     EngineUnavailableError,
     MattingError,
     OutOfMemoryError,
+    PredictionServerError,
     PredictorError,
     WarmupError,
 )
@@ -27,7 +27,7 @@ from worker.imaging.prepared import PreparedImage
 from worker.inference import heap
 from worker.inference.catalog import Model, find_model
 from worker.inference.engine import EnginePlan, plans, require_device, streams
-from worker.inference.session import PredictorSession, RangedSession, Runs, SessionPool
+from worker.inference.session import Batch, PredictorSession, RangedSession, Runs, SessionPool
 from worker.inference.shapes import ShapeGrid
 from worker.inference.tensorrt import TakenByTensorRT
 from worker.inference.transforms import ExactTransforms
@@ -83,15 +83,11 @@ class Predictor:
         self.fallback = fallback
         self.tensorrt: TakenByTensorRT | None = None
         self.streams = streams(settings)
-        largest = settings.predict_batch_size or (
-            CPU_PREDICT_BATCH if settings.device == "cpu" else DEVICE_PREDICT_BATCH
-        )
-        self.batch_sizes = [1 << power for power in range(largest.bit_length())]
+        self.batch_sizes = warm_batch_sizes(settings)
+        self.grid = shape_grid(model)
         if model.fixed_shape:
             self._fix_shape(model.fixed_shape, one_at_a_time=model.one_at_a_time)
         else:
-            native = self.exact.size_of(NATIVE_PROBE)
-            self.grid = ShapeGrid.around(round((native[0] * native[1]) ** 0.5))
             self.exact_shapes = sorted({self.exact.size_of(size) for size in COMMON_SIZES})
         self.plan = self._choose_plan()
         self._networks = SessionPool(
@@ -144,34 +140,48 @@ class Predictor:
             while indices:
                 size = max(size for size in self.batch_sizes if size <= len(indices))
                 chunk, indices = indices[:size], indices[size:]
-                batch = np.stack([prepared[index].tensor for index in chunk])
+                batch = np.stack([self._input(prepared[index]) for index in chunk])
                 running.append((chunk, self._run(batch, of=len(prepared))))
                 PREDICT_IMAGES.observe(len(chunk))
         results: list[Alpha | MattingError] = [PredictorError()] * len(prepared)
         for chunk, future in running:
-            outcome = self._settled(future, [prepared[index].tensor for index in chunk])
+            outcome = self._settled(future, [prepared[index] for index in chunk])
             for index, alpha in zip(chunk, outcome, strict=True):
                 results[index] = alpha
         return results
 
+    def ping(self) -> None:
+        """Check that the device can be reached: one of this machine always can. Raises
+        PredictionServerError.
+        """
+
     def _settled(
-        self, running: "Future[Alpha]", tensors: list[NDArray[np.float32]]
+        self, running: "Future[Alpha]", inputs: list[PreparedImage]
     ) -> list[Alpha | MattingError]:
-        """The result of a batch of tensors; if it failed, the results of its halves."""
+        """The result of a batch; if it failed, the results of its halves."""
         try:
             return list(running.result())
+        except PredictionServerError as error:
+            return [error] * len(inputs)  # smaller batches would meet the same server
         except PredictorError as error:
-            if len(tensors) == 1:
+            if len(inputs) == 1:
                 return [error]
             if isinstance(error, OutOfMemoryError):
-                self.batch_sizes = [size for size in self.batch_sizes if size < len(tensors)]
-                log.warning("batch-halved", size=len(tensors), now=self.batch_sizes[-1])
-        half = len(tensors) // 2
-        halves = tensors[:half], tensors[half:]
-        both = [(part, self._run(np.stack(part), of=len(part))) for part in halves]
+                self.batch_sizes = [size for size in self.batch_sizes if size < len(inputs)]
+                log.warning("batch-halved", size=len(inputs), now=self.batch_sizes[-1])
+        half = len(inputs) // 2
+        halves = inputs[:half], inputs[half:]
+        both = [
+            (part, self._run(np.stack([self._input(one) for one in part]), of=len(part)))
+            for part in halves
+        ]
         return [alpha for part, future in both for alpha in self._settled(future, part)]
 
-    def _run(self, batch: NDArray[np.float32], *, of: int) -> "Future[Alpha]":
+    def _input(self, prepared: PreparedImage) -> Batch:
+        """What a session receives for a photo: [3, H, W]."""
+        return prepared.tensor
+
+    def _run(self, batch: Batch, *, of: int) -> "Future[Alpha]":
         """[N, 3, H, W] → [N, H, W], on a free stream."""
         return self._networks.submit(batch, of=of)
 
@@ -273,6 +283,25 @@ def _required(known: Sequence[EnginePlan]) -> list[EnginePlan]:
     return [plan for plan in known if not plan.optional]
 
 
+def shape_grid(model: Model) -> ShapeGrid:
+    """The input shapes of the `fast` profile: those around the model's native resolution, or the
+    only one that its export accepts. Raises UnsupportedTransformError.
+    """
+    exact = ExactTransforms(model.transforms)
+    if model.fixed_shape:
+        return ShapeGrid((model.fixed_shape,), squeeze=exact.squeezes)
+    height, width = exact.size_of(NATIVE_PROBE)
+    return ShapeGrid.around(round((height * width) ** 0.5))
+
+
+def warm_batch_sizes(settings: Settings) -> list[int]:
+    """The batch sizes that are warmed up at start: powers of two, ascending."""
+    largest = settings.predict_batch_size or (
+        CPU_PREDICT_BATCH if settings.device == "cpu" else DEVICE_PREDICT_BATCH
+    )
+    return [1 << power for power in range(largest.bit_length())]
+
+
 def load_predictor(settings: Settings, *, warm_shapes: bool = True) -> Predictor:
     """The warm and verified predictor for these settings. If the device cannot be used, it runs on
     the CPU where the settings allow it. `warm_shapes=False` leaves out the warm-up, for a few
@@ -283,7 +312,7 @@ def load_predictor(settings: Settings, *, warm_shapes: bool = True) -> Predictor
     """
     model = find_model(settings)
     try:
-        predictor = Predictor(settings, model, warm_shapes=warm_shapes)
+        predictor = _on_device(settings, model, warm_shapes=warm_shapes)
     except (EngineUnavailableError, WarmupError) as error:
         if settings.device == "cpu" or settings.engine_fallback != "cpu":
             raise
@@ -300,3 +329,12 @@ def load_predictor(settings: Settings, *, warm_shapes: bool = True) -> Predictor
         predictor = Predictor(copy, model, reason, warm_shapes=warm_shapes)
     log.info("predictor-warm", **predictor.describe())
     return predictor
+
+
+def _on_device(settings: Settings, model: Model, *, warm_shapes: bool) -> Predictor:
+    if settings.device == "triton":
+        # a subclass of Predictor; only such a worker needs its libraries
+        from worker.inference.triton_predictor import TritonPredictor
+
+        return TritonPredictor(settings, model)
+    return Predictor(settings, model, warm_shapes=warm_shapes)

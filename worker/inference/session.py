@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,8 @@ from worker.inference.catalog import Model
 from worker.inference.engine import EnginePlan, create
 from worker.inference.postprocess import POSTPROCESS, Alphas
 
-Batch = NDArray[np.float32]
-"""[N, 3, H, W], normalised RGB."""
+Batch = NDArray[Any]
+"""[N, 3, H, W] RGB: float32, normalised; uint8 pixels for a session that runs on a server."""
 
 
 class PredictorSession:

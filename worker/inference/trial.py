@@ -9,6 +9,7 @@ import gc
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from worker.inference.engine import (
     talkative,
     tensorrt_plan,
 )
+from worker.inference.postprocess import Alphas
 from worker.inference.session import PredictorSession
 from worker.inference.shapes import ShapeGrid
 from worker.inference.tensorrt import (
@@ -49,9 +51,6 @@ TOLERANCES: dict[Precision, float] = {"fp32": 0.01, "bf16": 0.02, "fp16": 0.02, 
 Measured on CPUs: rounding in fp32 stays below 1e-4 and bf16 below 0.01; a wrong kernel is far
 above.
 """
-
-OPTIONAL_TOLERANCE = 0.004
-"""The same for a plan that nobody asked for. The built-in model in bf16 is 0.0001 away."""
 
 WORST_TOLERANCE = 12.5
 """Largest difference at the worst 0.1 % of the pixels, as a multiple of the mean tolerance: it
@@ -137,6 +136,42 @@ def try_plan(
     return TrialResult(answer["reason"] or nothing, answer["shape"], found)
 
 
+def plain_alpha(settings: Settings, shapes: Sequence[Size]) -> tuple[int, Alphas]:
+    """The index of the first shape that the plain CPU plan accepts, and its alpha [1, H, W] of the
+    test card. It runs in a child process, which keeps Paddle out of this one.
+
+    Raises WarmupError.
+    """
+    on_cpu = {"device": "cpu", "precision": "auto", "tensorrt": False}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "alpha.npy"
+        request = {
+            "kind": "plain",
+            "shapes": list(shapes),
+            "warm": [],
+            "settings": settings.model_copy(update=on_cpu).model_dump(mode="json", include=FIELDS),
+            "alpha_file": str(file),
+        }
+        try:
+            child = subprocess.run(
+                [sys.executable, "-m", "worker.inference.trial"],
+                input=json.dumps(request),
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
+                check=True,
+            )
+            answer = json.loads(child.stdout.strip().splitlines()[-1])
+            if "plain_fails" in answer:
+                raise WarmupError(f"The plain configuration fails: {answer['plain_fails']}")
+            return int(answer["shape"]), np.load(file)
+        except subprocess.CalledProcessError as error:
+            last = (str(error.stderr).strip().splitlines() or ["no message"])[-1]
+            raise WarmupError(f"The plain configuration fails: {last}") from error
+        except subprocess.TimeoutExpired as error:
+            raise WarmupError(f"The plain configuration took over {TIMEOUT_S} s") from error
+
+
 def main() -> int:
     """The child process: run the plan from standard input, and the plain one."""
     request = json.load(sys.stdin)
@@ -170,16 +205,15 @@ def _compare(settings: Settings, model: Model, request: dict[str, object]) -> di
     del session
     gc.collect()
     if plan.kind == truthful.kind:
+        if "alpha_file" in request:
+            np.save(str(request["alpha_file"]), truth)
         return {"reason": None, "shape": number}
     if plan.kind == "tensorrt":
         build_engines(settings, model, warm)
     sys.stderr.write(f"\n{SPEAKS}\n")
     sys.stderr.flush()
-    tolerance = {**TOLERANCES, **settings.alpha_tolerances}[plan.precision]
-    if plan.optional:
-        tolerance = min(tolerance, OPTIONAL_TOLERANCE)
     alpha = PredictorSession(plan, model).run(cards[number])
-    return {"reason": _disagreement(alpha, truth, tolerance), "shape": number}
+    return {"reason": disagreement(settings, plan.precision, alpha, truth), "shape": number}
 
 
 def build_engines(settings: Settings, model: Model, warm: Sequence[tuple[int, Size]]) -> None:
@@ -208,7 +242,7 @@ def build_engines(settings: Settings, model: Model, warm: Sequence[tuple[int, Si
 
 def _first_taken(
     session: PredictorSession, cards: Sequence[NDArray[np.float32]]
-) -> tuple[int, NDArray[np.float32]]:
+) -> tuple[int, Alphas]:
     """The index of the first input that the network accepts, and its alpha. Raises PredictorError
     if it accepts none.
     """
@@ -230,9 +264,13 @@ def collect_shapes(plan: EnginePlan, model: Model, warm: Sequence[tuple[int, Siz
     gc.collect()
 
 
-def _disagreement(
-    alpha: NDArray[np.float32], truth: NDArray[np.float32], tolerance: float
+def disagreement(
+    settings: Settings, precision: Precision, alpha: Alphas, truth: Alphas
 ) -> str | None:
+    """How an alpha of the test card differs from that of the plain CPU plan; None if it does not,
+    within the tolerance for this precision.
+    """
+    tolerance = {**TOLERANCES, **settings.alpha_tolerances}[precision]
     difference = np.abs(alpha - truth)
     mean, worst = float(difference.mean()), float(np.percentile(difference, WORST_PERCENTILE))
     if mean > tolerance or worst > WORST_TOLERANCE * tolerance:

@@ -3,9 +3,13 @@
 Suspects, mattes from the API and background pictures are decoded in child processes.
 """
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 
 from shared.errors import ImageError, InvalidMatteError
+from shared.groups import GroupFrame, GroupWork
 from shared.jobs import Reason
 from shared.kept_files import output_with_matte
 from shared.options import ColourProfile
@@ -22,7 +26,11 @@ from worker.imaging.finishing import (
     metadata_to_keep,
     min_decode_side_px,
 )
+from worker.imaging.group_frame import is_held, measure_box
 from worker.imaging.kept_files import KeptFiles
+from worker.imaging.matte import subject_box
+from worker.imaging.metadata import NO_METADATA
+from worker.imaging.png_file import encode_png
 from worker.imaging.quarantine import DecodeRequest, Quarantine
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore
 from worker.pipeline.meant_subject import seen_by_network
@@ -103,6 +111,11 @@ class ImageStages:
             if not decoded.alpha.any():
                 in_flight.outcome.review = (Reason.EMPTY,)
             return
+        if in_flight.group_matte is not None:
+            in_flight.matte = _matte_of_file(in_flight.group_matte, decoded)
+            in_flight.group_matte = None
+            if in_flight.matte is not None:
+                return
         seen = seen_by_network(in_flight)
         in_flight.prepared = self._predictor.prepare(seen, options.profile)
 
@@ -121,6 +134,19 @@ class ImageStages:
             )
         return np.ascontiguousarray(pixels[..., 0])
 
+    def measure(self, in_flight: InFlightImage) -> None:
+        """Finish the matte and measure its subject, for the photo's group; an error is the
+        image's.
+        """
+        with self._watchdog.watching(in_flight.item.item_id, "finish"):
+            in_flight.stage("finish", lambda: self._measure(in_flight))
+
+    def _measure(self, in_flight: InFlightImage) -> None:
+        matte = _finished_matte(in_flight)
+        measured = measure_box(matte)
+        in_flight.group_matte = encode_png(matte, NO_METADATA)
+        in_flight.outcome.measured = replace(measured, photo_crc32=in_flight.photo_crc32)
+
     def finish(self, in_flight: InFlightImage) -> None:
         """Compose and encode the results; an error is the image's."""
         with self._watchdog.watching(in_flight.item.item_id, "finish"):
@@ -129,11 +155,7 @@ class ImageStages:
     def _compose(self, in_flight: InFlightImage) -> None:
         decoded, options = in_flight.decoded, in_flight.item.options
         assert decoded is not None
-        matte = in_flight.matte
-        if matte is None:
-            assert in_flight.prepared is not None
-            assert in_flight.alpha is not None
-            matte = matte_of(decoded, in_flight.prepared, in_flight.alpha, options)
+        matte = _finished_matte(in_flight)
         in_flight.kept = KeptFiles(
             wants_thumbnails=self._settings.thumbnails,
             wants_matte=self._settings.keep_mattes
@@ -149,7 +171,9 @@ class ImageStages:
             pictures=in_flight.pictures,
             timings_ms=in_flight.outcome.timings_ms,
             kept=in_flight.kept,
+            group_frame=_frame_of(in_flight),
         )
+        _tell_of_group(in_flight, matte)
         in_flight.outcome.output_bytes = len(in_flight.files[0].data)
 
     def read_picture(self, bucket: str, key: str) -> Image:
@@ -158,6 +182,46 @@ class ImageStages:
         # Decoded in quarantine: every batch of the job reads the picture, so a picture that crashes
         # native code would end one worker after another.
         return self._quarantine.decode(data, DecodeRequest()).image
+
+
+def _finished_matte(in_flight: InFlightImage) -> Image:
+    """The matte [H, W] uint8 of the decoded photo's size."""
+    if in_flight.matte is not None:
+        return in_flight.matte
+    assert in_flight.decoded is not None
+    assert in_flight.prepared is not None
+    assert in_flight.alpha is not None
+    options = in_flight.item.options
+    return matte_of(in_flight.decoded, in_flight.prepared, in_flight.alpha, options)
+
+
+def _matte_of_file(data: bytes, decoded: DecodedImage) -> Image | None:
+    """The matte that the first pass stored; None: it does not fit the photo."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if pixels is None or pixels.shape != decoded.image.shape[:2]:
+        return None
+    return pixels.astype(np.uint8, copy=False)
+
+
+def _frame_of(in_flight: InFlightImage) -> GroupFrame | None:
+    group = in_flight.item.group
+    return group.frame if isinstance(group, GroupWork) else None
+
+
+def _tell_of_group(in_flight: InFlightImage, matte: Image) -> None:
+    """Repeat the review marks of the first pass, and mark a subject that the frame cuts off."""
+    group, frame = in_flight.item.group, _frame_of(in_flight)
+    if not isinstance(group, GroupWork) or frame is None:
+        return
+    outcome = in_flight.outcome
+    if group.measured is not None and outcome.model is None:
+        known = {reason.value: reason for reason in Reason}
+        found = [known[name] for name in group.measured.reasons if name in known]
+        outcome.review = tuple(dict.fromkeys([*found, *outcome.review]))
+        outcome.model = group.measured.model
+    crops = any(not rendition.only_shrinks for rendition in in_flight.item.options.renditions)
+    if crops and not is_held(matte.shape, subject_box(matte), frame):
+        outcome.review = (*outcome.review, Reason.OUTSIDE)
 
 
 def _min_side_px(in_flight: InFlightImage) -> int | None:

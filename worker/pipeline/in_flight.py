@@ -76,6 +76,10 @@ class InFlightImage:
     """The first model's matte as a file: one that is to be judged, or one for another worker."""
     given_matte: bytes | None = None
     """The file of a finished matte, which makes a network unnecessary."""
+    group_matte: bytes | None = None
+    """The file of the matte that the first pass stored: grey PNG of the decoded photo's size."""
+    photo_crc32: int = 0
+    """Of the photo's file."""
     matte: Image | None = None
     """The same, decoded: [H, W] uint8 of the photo's size."""
     metadata: list[Metadata] = field(default_factory=list)

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 import cv2
 
 from shared.errors import MattingError
+from shared.groups import GroupWork, TurntableWork
 from shared.settings import Settings
 from shared.telemetry import get_logger
 from shared.tracing import StageSpan
@@ -29,6 +30,7 @@ from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore
 from worker.pipeline.meant_subject import put_back
 from worker.pipeline.second_opinions import SecondOpinions
 from worker.pipeline.transfers import Transfers
+from worker.pipeline.turntables import Turntables
 from worker.pipeline.twins import Twins
 from worker.pipeline.work_items import Outcome, WorkItem
 
@@ -70,6 +72,9 @@ class Pipeline:
         self._codecs = SmallestBatchFirstPool(settings.codec_threads, "codec")
         self._second = second or SecondOpinions(settings, lambda _: None)
         self._pixel_budget = pixel_budget or PixelBudget(settings.max_decoded_pixels)
+        self._turntables = Turntables(
+            self._transfers, self._codecs, self._pixel_budget, self._watchdog, settings
+        )
         # Suspects wait for their child process in a pool of their own and occupy no codec thread.
         self._suspects = SmallestBatchFirstPool(settings.codec_threads, "suspect")
 
@@ -77,8 +82,10 @@ class Pipeline:
         """Process a batch: one outcome for each item, in the same order. A bad image
         fails alone.
         """
+        turning = self._turned([item for item in items if isinstance(item.group, TurntableWork)])
+        photos = [item for item in items if not isinstance(item.group, TurntableWork)]
         with self._watched():
-            images = self._images(items, len(items))
+            images = self._images(photos, len(items))
             # Each image is decoded as soon as it has been fetched; no codec thread waits for a
             # fetch.
             fetching = {self._transfers.fetch(in_flight): in_flight for in_flight in images}
@@ -90,6 +97,16 @@ class Pipeline:
                     if (data := future.result()) is not None
                 ),
             )
+        done = {one.item_id: one for one in (in_flight.outcome for in_flight in images)}
+        done |= {one.item_id: one for one in turning}
+        return [done[item.item_id] for item in items]
+
+    def _turned(self, items: Sequence[WorkItem]) -> list[Outcome]:
+        """Make turntables, one after the other."""
+        with self._watched():
+            images = [InFlightImage(item, Outcome(item_id=item.item_id)) for item in items]
+            for in_flight in images:
+                self._turntables.make(in_flight)
         return [in_flight.outcome for in_flight in images]
 
     def run_each(self, items: Sequence[WorkItem], *, urgent: bool) -> Iterator[list[Outcome]]:
@@ -99,6 +116,8 @@ class Pipeline:
 
         `urgent`: run before all images of full batches, otherwise after them.
         """
+        turning = [item for item in items if isinstance(item.group, TurntableWork)]
+        items = [item for item in items if not isinstance(item.group, TurntableWork)]
         images = self._images(items, len(items) if urgent else self._settings.batch_size or 1)
         fetching = {self._transfers.fetch(in_flight): in_flight for in_flight in images}
         waiting = set(fetching)
@@ -112,6 +131,8 @@ class Pipeline:
                     [(in_flight, data) for in_flight, data in came if data is not None],
                 )
             yield [in_flight.outcome for in_flight, _ in came]
+        for item in turning:
+            yield self._turned([item])
 
     def _watched(self) -> AbstractContextManager[object]:
         """Watch a batch: a hanging device would hold it forever, because its leases are renewed.
@@ -269,8 +290,12 @@ class Pipeline:
 
     def _finish(self, in_flight: InFlightImage) -> "Future[None]":
         forwarded = in_flight.outcome.forward_to is not None
+        group = in_flight.item.group
         if not forwarded and (in_flight.alpha is not None or in_flight.matte is not None):
-            self._stages.finish(in_flight)
+            if isinstance(group, GroupWork) and group.frame is None:
+                self._stages.measure(in_flight)
+            else:
+                self._stages.finish(in_flight)
         # Release the large arrays right after encoding: storing may wait for the network.
         in_flight.decoded = in_flight.prepared = in_flight.alpha = in_flight.matte = None
         in_flight.pictures = {}

@@ -14,7 +14,7 @@ from typing import Any
 from shared import job_store
 from shared.database import Database
 from shared.earlier_result import EarlierResult
-from shared.options import Options
+from shared.options import OF_JOB_ONLY, Options
 from shared.storage import Storage
 
 RESULT_VERSION = 4
@@ -47,6 +47,7 @@ class ResultReuse:
         unseen: dict[str, Any] = {
             "preset": True,
             "name": True,
+            **dict.fromkeys(OF_JOB_ONLY, True),
             "extra_outputs": {"__all__": {"name"}},
         }
         asked = json.dumps(options.model_dump(mode="json", exclude=unseen), sort_keys=True)

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 
 from shared.earlier_result import EarlierResult
 from shared.errors import MattingError, SourceNotFoundError
+from shared.groups import GroupWork
 from shared.kept_files import matte_key, thumbnails_key
 from shared.settings import Settings
 from shared.telemetry import get_logger
@@ -20,6 +21,9 @@ from worker.pipeline.twins import Twin
 from worker.pipeline.work_items import StoredOutput, WorkItem
 
 log = get_logger(__name__)
+
+MAX_RESULT_BYTES = 512 * 1024**2
+"""Of a file that this service wrote: beyond it something else is at its place."""
 
 
 class Transfers:
@@ -48,11 +52,15 @@ class Transfers:
         item = in_flight.item
         data = self._store.get(item.bucket, item.key, self._settings.max_image_bytes)
         in_flight.outcome.input_bytes = len(data)
+        if isinstance(item.group, GroupWork):
+            in_flight.photo_crc32 = zlib.crc32(data)
         if item.matte_key is not None:
             in_flight.given_matte = self._stored(item.matte_key)
+        elif (matte := self._group_matte(in_flight)) is not None:
+            in_flight.group_matte = matte
         elif item.forwarded_to is not None:
             in_flight.handover = self._handover(item)
-        elif self._past is not None:
+        elif self._past is not None and item.group is None:
             in_flight.outcome.fingerprint = self._past.fingerprint(item.tenant, data, item.options)
         return data
 
@@ -68,6 +76,35 @@ class Transfers:
         except SourceNotFoundError:
             log.warning("handover-gone", item=item.item_id)
             return None
+
+    def _group_matte(self, in_flight: InFlightImage) -> bytes | None:
+        """The matte of the first pass; None: there was none, or it is of no use any more, and the
+        photo is matted again.
+        """
+        item = in_flight.item
+        if not isinstance(item.group, GroupWork) or item.group.measured is None:
+            return None
+        if item.group.measured.photo_crc32 != in_flight.photo_crc32:
+            log.warning("photo-replaced", item=item.item_id)
+            return None
+        try:
+            return self._stored(item.group_matte_key)
+        except SourceNotFoundError:
+            log.warning("group-matte-gone", item=item.item_id)
+            return None
+
+    def read(self, in_flight: InFlightImage, key: str) -> "Future[bytes]":
+        """Start reading a result from the service's bucket."""
+        return self._io.submit(in_flight.of, self._result, key)
+
+    def _result(self, key: str) -> bytes:
+        return self._store.get(self._settings.s3_bucket, key, MAX_RESULT_BYTES)
+
+    def write(
+        self, in_flight: InFlightImage, key: str, data: bytes, content_type: str
+    ) -> "Future[None]":
+        """Start writing a file to the service's bucket."""
+        return self._io.submit(in_flight.of, self._store.put, key, data, content_type)
 
     def copy_earlier(self, in_flight_images: Sequence[InFlightImage]) -> "list[Future[None]]":
         """Look for earlier results, and start copying them."""
@@ -130,12 +167,18 @@ class Transfers:
     def _put(self, in_flight: InFlightImage) -> None:
         if in_flight.outcome.forward_to is not None:
             in_flight.stage("store", lambda: self._put_handover(in_flight))
+        if in_flight.outcome.measured is not None:
+            in_flight.stage("store", lambda: self._put_group_matte(in_flight))
         if in_flight.files:  # an image that failed earlier has no files
             in_flight.stage("store", lambda: self._put_files(in_flight))
 
     def _put_handover(self, in_flight: InFlightImage) -> None:
         assert in_flight.handover is not None
         self._store.put(in_flight.item.handover_key, in_flight.handover, "image/png")
+
+    def _put_group_matte(self, in_flight: InFlightImage) -> None:
+        assert in_flight.group_matte is not None
+        self._store.put(in_flight.item.group_matte_key, in_flight.group_matte, "image/png")
 
     def _put_files(self, in_flight: InFlightImage) -> None:
         item, files = in_flight.item, in_flight.files

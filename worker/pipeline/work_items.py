@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shared.errors import MattingError
+from shared.groups import GroupWork, Measured, TurntableWork
 from shared.jobs import Reason
 from shared.object_url import ObjectUrl
 from shared.options import ExtraOutput, Options
@@ -57,6 +58,10 @@ class WorkItem:
     """The second model, if the first result is there already and is doubtful."""
     handover_key: str = ""
     """The object with the first model's matte, which the second model's worker reads."""
+    group: GroupWork | TurntableWork | None = None
+    """What is due for its group; None: it is in none."""
+    group_matte_key: str = ""
+    """The object with the matte of the first pass, from which the second one renders."""
     suspect: bool = False
     """Decode it in a child process."""
     matte_key: str | None = None
@@ -102,6 +107,8 @@ class Outcome:
     """Why a person should check the result."""
     forward_to: str | None = None
     """The second model, which another worker serves: there are no outputs yet."""
+    measured: Measured | None = None
+    """What the first pass found: there are no outputs until the group's frame is known."""
     model: str | None = None
     """The model that made the matte; None: there is no matte."""
     fingerprint: str | None = None

@@ -10,7 +10,6 @@ const GAP_PX = 10;
 const ROWS_BEYOND = 3;
 const DENSE = 0.5; // share of the job's images from which a filter is read in blocks
 const PAGE_IMAGES = 200;
-const LOOK_THROUGH_IMAGES = 1000; // a page, when only this page can tell which images pass
 
 export class Grid {
   // `counts`: how many images the job has, by the values of the filter "Show"; "": all.
@@ -23,17 +22,18 @@ export class Grid {
     new ResizeObserver(draw).observe(element);
   }
 
-  // Start again with a filter: `query` goes to the API, `keeps` looks at each image here.
-  reset({ query = {}, keeps = null }) {
+  // Start again with a filter, the parameters of a request for images.
+  reset(query = {}) {
     const counts = this.counts(), total = counts[""];
-    const passing = counts[Object.entries(query).map(([name, value]) => `${name}=${value}`)[0] ?? ""] ?? 0;
+    const asked = new URLSearchParams(query).toString();
+    const passing = counts[asked] ?? 0; // of a search it is not known
     const more = { changed: () => { if (this.images === images) this.draw(); }, failed: (error) => { if (this.images === images) complain(error); } };
-    const images = !keeps && (passing >= DENSE * total)
+    const images = asked in counts && passing >= DENSE * total
       ? new Blocks(this.jobId, query, { ...more, total, density: total ? passing / total : 1 })
-      : new Sequence(this.jobId, query, { ...more, keeps: keeps ?? (() => true), size: keeps ? LOOK_THROUGH_IMAGES : PAGE_IMAGES });
+      : new Sequence(this.jobId, query, { ...more, size: PAGE_IMAGES });
     this.images = images;
     // The review goes on with what is filtered here.
-    this.which = Object.keys(query).length ? `&which=${encodeURIComponent(new URLSearchParams(query).toString())}` : "";
+    this.which = asked && asked in counts ? `&which=${encodeURIComponent(asked)}` : "";
     scrollTo({ top: Math.min(scrollY, this.element.offsetTop) });
     for (const tile of this.tiles.values()) tile.remove();
     this.tiles.clear();
@@ -101,7 +101,6 @@ export class Grid {
   say() {
     const { images } = this, total = this.counts()[""];
     if (images.ended) this.state.textContent = images.count ? "" : total ? `${t("grid.empty")}. ${t("grid.empty_do")}` : t("grid.waiting");
-    else if (images.size === LOOK_THROUGH_IMAGES) this.state.textContent = t("grid.looking", { n: images.seen.toLocaleString(), total: total.toLocaleString(), found: images.count.toLocaleString() });
     else this.state.textContent = images.run ? t("grid.loading") : "";
   }
 

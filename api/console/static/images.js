@@ -97,10 +97,10 @@ export class Blocks {
   }
 }
 
-// Few images pass, or only this page can tell which: the list is read on from its beginning.
+// Few images pass, or nobody knows how many: the list is read on from its beginning.
 export class Sequence {
-  constructor(jobId, query, { keeps, size, changed, failed }) {
-    Object.assign(this, { jobId, query, keeps, size, changed, failed, pages: [], shown: [], next: null, ended: false, seen: 0, run: null });
+  constructor(jobId, query, { size, changed, failed }) {
+    Object.assign(this, { jobId, query, size, changed, failed, pages: [], shown: [], next: null, ended: false, run: null });
   }
 
   get count() { return this.shown.length; }
@@ -116,8 +116,7 @@ export class Sequence {
   async #more() {
     const page = await this.#ask(this.next);
     this.pages.push({ cursor: this.next, items: page.items });
-    this.seen += page.items.length;
-    this.shown.push(...page.items.filter(this.keeps));
+    this.shown.push(...page.items);
     this.#end(page);
   }
 
@@ -136,10 +135,8 @@ export class Sequence {
       page.items = fresh.items;
       if (page === this.pages.at(-1)) this.#end(fresh);
     }
-    this.#filter();
+    this.shown = this.pages.flatMap((page) => page.items);
   }
-
-  #filter() { this.shown = this.pages.flatMap((page) => page.items.filter(this.keeps)); }
 
   put(item) {
     for (const { items } of this.pages) replace(items, item);

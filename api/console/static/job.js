@@ -12,6 +12,8 @@ const FAILURES_COUNTED = 2000;
 const ZIP_LIMIT_MB = 1000;
 const AT_ONCE = 4;
 const MOST_CHOSEN = 2000;
+const MOST_SEARCHED = 256; // characters
+const TYPING_MS = 150; // without a key, before a search begins
 
 const grid = new Grid(byId("grid"), byId("grid-state"), jobId, { counts: () => JSON.parse(byId("head").dataset.counts), onChoice: showChoice });
 
@@ -19,17 +21,19 @@ const grid = new Grid(byId("grid"), byId("grid-state"), jobId, { counts: () => J
 const asked = new URLSearchParams(location.search);
 if (asked.get("show") === "failed") byId("show").value = "status=failed";
 if (asked.get("filter")) byId("show").value = asked.get("filter");
-for (const id of ["show", "reason", "named"]) byId(id).addEventListener("input", applyFilter);
+for (const id of ["show", "reason"]) byId(id).addEventListener("input", applyFilter);
+let typing = null;
+byId("named").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(applyFilter, TYPING_MS); });
 applyFilter();
 
 function applyFilter() {
   const [name, value] = byId("show").value.split("=");
-  const reason = byId("reason").value, word = byId("named").value.trim().toLowerCase();
+  const reason = byId("reason").value, search = byId("named").value.trim().slice(0, MOST_SEARCHED);
   const query = value ? { [name]: value } : {};
-  if (reason && reason !== "rule:" && !value) query.review = "flagged";
-  grid.reset({ query, keeps: reason || word ? (item) =>
-    (!reason || (reason === "rule:" ? item.outputs.some((one) => one.unmet.length) : item.review_reasons.includes(reason))) &&
-    (!word || `${item.name} ${item.custom_id ?? ""} ${item.id}`.toLowerCase().includes(word)) : null });
+  if (reason === "rule:") query.unmet_rules = "true";
+  else if (reason) query.reason = reason;
+  if (search) query.search = search;
+  grid.reset(query);
   history.replaceState(null, "", byId("show").value ? `?filter=${encodeURIComponent(byId("show").value)}` : location.pathname);
 }
 

@@ -1,0 +1,228 @@
+"""`matting cutout` for clips: one after the other, each with a bar that counts frames."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.markup import escape
+
+from api.client import NamedItem, result_names
+from deploy.commands.cutout import CutOut, refuse_results_among_photos
+from deploy.commands.progress import bar, console
+from deploy.commands.result_files import ResultFolder
+from deploy.commands.written_files import WrittenFiles
+from deploy.local_photos import LocalPhotos, printable
+from shared.errors import BackgroundUnreadableError, ImageError, MattingError
+from shared.object_url import ObjectUrl
+from shared.options import CutOff, Options
+from shared.result_names import NamedPhoto, file_name
+from shared.settings import Settings
+from worker.imaging.arrays import Image
+from worker.imaging.quarantine import DecodeRequest, Quarantine
+from worker.inference.predictor import Predictor, load_predictor
+from worker.inference.tuning import batch_sizes
+from worker.video.clip import cut_out_clip, passes
+from worker.video.probe import probe
+from worker.video.writing import ClipResult
+
+
+@dataclass(frozen=True, slots=True)
+class _Clip:
+    """A clip and the names of its results, the main one first. Name templates may change them."""
+
+    source: Path
+    name: str
+    number: int
+    targets: list[Path]
+
+
+def cut_out_clips(
+    photos: LocalPhotos,
+    out: Path,
+    options: Options,
+    settings: Settings,
+    done: CutOut,
+    *,
+    overwrite: bool = False,
+    target: Path | None = None,
+    previews: bool = False,
+) -> None:
+    """Cut out the clips of `photos` into the folder `out`, and note in `done` what was written.
+
+    Files that are there are kept or replaced as `cut_out_files` does. `target`: the path of the
+    only clip's result. `previews`: write a poster and a strip beside each result. Raises
+    ResultsAmongPhotosError, and SetupError when the model can't start.
+    """
+    if options.model is not None:
+        settings = settings.model_copy(update={"model": options.model})
+    settings = batch_sizes(settings)
+    planned = _plan(photos, out, options, target)
+    refuse_results_among_photos([path for one in planned for path in one.targets], photos, out)
+    files = WrittenFiles(out, options, settings.model, remember=target is None)
+    originals = (path for path, _ in (*photos.clips, *photos.files))
+    with ResultFolder(out, originals, overwrite=overwrite, is_own=files.wrote) as store:
+        missing = [
+            one for one in planned if _is_missing(one, files, store, options, overwrite, done)
+        ]
+        if not missing:
+            return
+        console.print(f"loading the model {escape(settings.model)} …")
+        with closing(load_predictor(settings, warm_shapes=False)) as predictor:
+            for clip in missing:
+                try:
+                    result = _cut_out(clip, predictor, options, settings, store)
+                    placed = _place(clip, result, options, store, previews)
+                except (MattingError, OSError) as error:
+                    _note_failure(done, clip, error)
+                    continue
+                if target is None:
+                    files.note(clip.source, clip.name, placed)
+                    files.save()
+                _say(clip, result, placed, done)
+
+
+def _plan(photos: LocalPhotos, out: Path, options: Options, target: Path | None) -> list[_Clip]:
+    kinds = [one.effective_clip_format.extension for one in options.renditions]
+    names = result_names(
+        [NamedItem(name=name, result_format=kinds[0], outputs=[]) for _, name in photos.clips]
+    )
+    clips: list[_Clip] = []
+    for number, ((source, name), result) in enumerate(zip(photos.clips, names, strict=True), 1):
+        beside = (f"{result}.{part}.{kind}" for part, kind in enumerate(kinds[1:], 1))
+        targets = [out / result, *(out / one for one in beside)]
+        clips.append(_Clip(source, name, number, [target] if target is not None else targets))
+    return clips
+
+
+def _is_missing(
+    clip: _Clip,
+    files: WrittenFiles,
+    store: ResultFolder,
+    options: Options,
+    overwrite: bool,
+    done: CutOut,
+) -> bool:
+    """Whether the clip is to be cut out now. Others are noted in `done`."""
+    results = [] if overwrite else files.has_results_of(clip.source, clip.name)
+    if results:
+        done.kept.append({"photo": str(clip.source), "files": [str(file) for file in results]})
+        return False
+    try:
+        if options.name is None:
+            store.check(clip.targets[0])
+    except OSError as error:
+        _note_failure(done, clip, error)
+        return False
+    return True
+
+
+def _cut_out(
+    clip: _Clip, predictor: Predictor, options: Options, settings: Settings, store: ResultFolder
+) -> ClipResult:
+    keep_whole = options.clip_cut_off is CutOff.KEEP
+    facts = probe(clip.source, settings, keep_whole=keep_whole)
+    pictures = _background_pictures(options, settings, store)
+    with bar("matting", facts.frames * passes(options)) as progress:
+        task = progress.task_ids[0]
+        progress.update(task, note=f"frames of {escape(printable(clip.name))}")
+        return cut_out_clip(
+            clip.source,
+            predictor,
+            options,
+            settings,
+            store.staging / f"clip-{clip.number}",
+            facts=facts,
+            pictures=pictures,
+            on_frames=lambda count: progress.advance(task, count),
+        )
+
+
+def _background_pictures(
+    options: Options, settings: Settings, store: ResultFolder
+) -> dict[str, Image]:
+    """The decoded background pictures by URL. Raises BackgroundUnreadableError."""
+    pictures: dict[str, Image] = {}
+    with closing(Quarantine(settings)) as quarantine:
+        for url in options.background_images():
+            place = ObjectUrl.parse(url, "")
+            try:
+                data = store.get(place.bucket, place.key, settings.max_image_bytes)
+                pictures[url] = quarantine.decode(data, DecodeRequest()).image
+            except ImageError as error:
+                raise BackgroundUnreadableError(f"{url}: {error.detail}") from error
+    return pictures
+
+
+def _place(
+    clip: _Clip, result: ClipResult, options: Options, store: ResultFolder, previews: bool
+) -> list[Path]:
+    """Give the results their names. Raises OSError, BadResultNameError."""
+    placed: list[Path] = []
+    for file, target in zip(result.files, _named(clip, result, options, store), strict=True):
+        store.place(file.path, target)
+        placed.append(target)
+    if previews:
+        for kind, data in (("poster", result.poster), ("strip", result.strip)):
+            staged = store.staging / f"clip-{clip.number}.{kind}"
+            staged.write_bytes(data)
+            beside = placed[0].with_name(f"{placed[0].stem}.{kind}.webp")
+            store.place(staged, beside)
+            placed.append(beside)
+    return placed
+
+
+def _named(
+    clip: _Clip, result: ClipResult, options: Options, store: ResultFolder
+) -> Iterator[Path]:
+    photo = NamedPhoto(clip.name, number=clip.number)
+    templates = [options.name, *(extra.name for extra in options.extras)]
+    for template, file, target in zip(templates, result.files, clip.targets, strict=True):
+        if template is None:
+            yield target
+        else:
+            extension = file.path.suffix[1:]
+            name = file_name(template, photo, extension, file.width, file.height)
+            yield store.out / name
+
+
+def _say(clip: _Clip, result: ClipResult, placed: list[Path], done: CutOut) -> None:
+    reasons = list(dict.fromkeys(one.reason.value for one in result.doubts))
+    done.written.append(
+        {
+            "photo": str(clip.source),
+            "files": [str(path) for path in placed],
+            "needs_review": bool(reasons),
+            "review_reasons": reasons,
+            "unmet_rules": [],
+            "clip": result.to_json(),
+        }
+    )
+    spans = [
+        f"{one.reason.value} {_clock(one.start_s)}-{_clock(one.end_s)}" for one in result.doubts
+    ]
+    to_check = f"  [yellow]to check:[/] {', '.join(spans)}" if spans else ""
+    for index, path in enumerate(placed):
+        name = escape(printable(str(path)))
+        console.print(f"wrote {name}{to_check if index == 0 else ''}", soft_wrap=True)
+    if not result.whole:
+        console.print(
+            f"[yellow]cut off[/] {escape(printable(clip.name))}: {result.frames:,} whole frames "
+            "were cut out",
+            soft_wrap=True,
+        )
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes)}:{rest:04.1f}"
+
+
+def _note_failure(done: CutOut, clip: _Clip, error: MattingError | OSError) -> None:
+    if isinstance(error, MattingError):
+        code, text = error.code, error.message
+    else:
+        code, text = "file-exists", str(error)
+    done.failed.append({"photo": str(clip.source), "code": code, "detail": text})
+    line = escape(f"{printable(clip.name)}: {text} [{code}]")
+    console.print(f"[red]failed[/] {line}", soft_wrap=True)

@@ -1,0 +1,386 @@
+"""Groups of photos: listed, let go on when all of them are measured, and remade after a retry.
+
+A photo of a group goes through the queue twice. After the first pass it is queued again, with NEVER
+as the time from which it is due. The transaction that records the last photo's first pass, or its
+end, computes the common frame and makes the others due. All changes of a group happen while its
+job's row is locked, so of two workers that record its last two photos the later one sees both.
+"""
+
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from shared.database import now
+from shared.errors import GroupTooLargeError
+from shared.groups import (
+    MAX_GROUP_PHOTOS,
+    NEVER,
+    GroupFrame,
+    GroupWork,
+    Measured,
+    TurntableFrame,
+    TurntableWork,
+    common_frame,
+    in_order_of_turn,
+)
+from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
+from shared.jobs import ItemKind, ItemStatus, Verdict
+from shared.models import MARK_BEGINS, Item, ItemGroup, Job, new_id, place_of
+from shared.options import GroupBy, Options
+from shared.rendition import Format, Output
+
+if TYPE_CHECKING:
+    from shared.job_store.intake import NewItem
+
+OPEN_ITEM = (ItemStatus.QUEUED, ItemStatus.RUNNING)
+
+GROUPS_AT_ONCE = 16
+"""Groups of a page; their photos are counted, and those of a complete group read."""
+
+TURNTABLE = "turntable"
+"""The file name of a turntable, without extension; it lies in the folder of its group's name."""
+
+FRAME = "frame"
+GROUP = "group"
+"""Where the `source` of a job that makes a version keeps the frame, or the group of a turntable."""
+
+
+def with_groups(session: Session, job: Job, items: Iterable["NewItem"]) -> list["NewItem"]:
+    """Items with the group that the job's options give them. Photos beyond the limit of a group
+    fail.
+    """
+    by_folder = job.options.get("group_by") == GroupBy.FOLDER
+    grouped = [
+        replace(item, group=_folder_of(item.name)) if by_folder and item.group is None else item
+        for item in items
+    ]
+    names = {item.group for item in grouped if item.group is not None}
+    if not names:
+        return grouped
+    statement = sa.select(ItemGroup.name, ItemGroup.members).where(
+        ItemGroup.job_id == job.id, ItemGroup.name.in_(names)
+    )
+    members = Counter({row.name: row.members for row in session.execute(statement)})
+    checked: list[NewItem] = []
+    for item in grouped:
+        if item.group is not None and item.error is None:
+            members[item.group] += 1
+            if members[item.group] > MAX_GROUP_PHOTOS:
+                error = GroupTooLargeError(
+                    f"{item.group[:80]!r} has more than {MAX_GROUP_PHOTOS:,} photos"
+                )
+                item = replace(item, error=error)
+        checked.append(item)
+    return checked
+
+
+def _folder_of(name: str) -> str | None:
+    folder = str(PurePosixPath(name).parent)
+    return None if folder == "." else folder
+
+
+def note_members(session: Session, job_id: uuid.UUID, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Count the new photos of each group. The caller has locked the job."""
+    members = Counter(row["group_name"] for row in rows if row["group_name"] is not None)
+    if not members:
+        return
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = insert(ItemGroup)
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[ItemGroup.job_id, ItemGroup.name],
+            set_={"members": ItemGroup.members + statement.excluded.members},
+        ),
+        [
+            {"job_id": job_id, "name": name, "members": count, FRAME: None}
+            for name, count in sorted(members.items())
+        ],
+    )
+
+
+def begin_grouping(session: Session, job: Job) -> None:
+    """Let all groups of a locked job be looked at in the background. No-op for a job without."""
+    some = sa.select(ItemGroup.name).where(ItemGroup.job_id == job.id).limit(1)
+    if session.scalar(some) is not None:
+        job.grouping_after = ""
+
+
+def grouping_jobs(session: Session, *, limit: int) -> list[uuid.UUID]:
+    """Jobs whose groups are to be looked at, oldest first."""
+    statement = sa.select(Job.id).where(Job.grouping_after.is_not(None)).order_by(Job.id)
+    return list(session.scalars(statement.limit(limit)))
+
+
+def continue_grouping(session: Session, job_id: uuid.UUID) -> int:
+    """Look at the next page of a job's groups; returns how many there were."""
+    job = lock_jobs(session, [job_id]).get(job_id)
+    if job is None or job.grouping_after is None:
+        return 0
+    page = sa.select(ItemGroup.name).where(
+        ItemGroup.job_id == job_id, ItemGroup.name > job.grouping_after
+    )
+    names = list(session.scalars(page.order_by(ItemGroup.name).limit(GROUPS_AT_ONCE)))
+    lock_waiting(session, {job_id: names}, ())
+    advance(session, job, names)
+    job.grouping_after = names[-1] if len(names) == GROUPS_AT_ONCE else None
+    finish_settled_jobs(session, [job])
+    return len(names)
+
+
+def lock_waiting(
+    session: Session, groups: Mapping[uuid.UUID, Collection[str]], also: Collection[uuid.UUID]
+) -> None:
+    """Lock the waiting items of these groups, by job, and those with the ids `also`, in the order
+    of their ids. The caller has locked the jobs.
+    """
+    waiting = [
+        item_id
+        for job_id, names in groups.items()
+        if names
+        for item_id in session.scalars(
+            sa.select(Item.id).where(
+                *_in_groups(job_id, names),
+                Item.status == ItemStatus.QUEUED,
+                Item.not_before == NEVER,
+            )
+        )
+    ]
+    if waiting:
+        session.execute(locked_items(Item.id.in_([*waiting, *also])))
+
+
+def advance(session: Session, job: Job, names: Collection[str]) -> None:
+    """Let the items of these groups go on that need not wait any longer. The caller has locked the
+    job, and the waiting items; nothing happens twice.
+    """
+    if not names or job.expanded_at is None:
+        return
+    facts = _facts(session, job.id, names)
+    statement = sa.select(ItemGroup).where(ItemGroup.job_id == job.id, ItemGroup.name.in_(facts))
+    due: list[str] = []
+    turned: list[str] = []
+    for group in session.scalars(statement.order_by(ItemGroup.name)):
+        fact = facts[group.name]
+        if group.frame is None and not fact.unmeasured and fact.waiting:
+            _close(session, job, group)
+        if group.frame is not None:
+            if fact.waiting:
+                due.append(group.name)
+            if not fact.open:
+                turned.append(group.name)
+    for ready, kind in ((due, ItemKind.PHOTO), (turned, ItemKind.TURNTABLE)):
+        if ready:
+            session.execute(
+                sa.update(Item)
+                .where(
+                    *_in_groups(job.id, ready),
+                    Item.kind == kind,
+                    Item.status == ItemStatus.QUEUED,
+                    Item.not_before == NEVER,
+                )
+                .values(not_before=now(session))
+                .execution_options(synchronize_session=False)
+            )
+
+
+def _in_groups(job_id: uuid.UUID, names: Collection[str]) -> tuple[sa.ColumnElement[bool], ...]:
+    return Item.job_id == job_id, Item.group_name.is_not(None), Item.group_name.in_(names)
+
+
+def _facts(session: Session, job_id: uuid.UUID, names: Collection[str]) -> dict[str, "sa.Row[Any]"]:
+    """Of each group how many photos are open, not measured, and wait."""
+    is_open = Item.status.in_(OPEN_ITEM)
+    photo = Item.kind == ItemKind.PHOTO
+
+    def count(*which: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+        return sa.func.sum(sa.case((sa.and_(photo, *which), 1), else_=0))
+
+    statement = (
+        sa.select(
+            Item.group_name,
+            count(is_open).label("open"),
+            count(is_open, Item.measured.is_(None)).label("unmeasured"),
+            count(Item.status == ItemStatus.QUEUED, Item.not_before == NEVER).label("waiting"),
+        )
+        .where(*_in_groups(job_id, names))
+        .group_by(Item.group_name)
+    )
+    return {row.group_name: row for row in session.execute(statement)}
+
+
+def has_open_photos(session: Session, job_id: uuid.UUID, name: str) -> bool:
+    """Whether a photo of the group has not ended: a retry came while its turntable was made."""
+    return bool(_facts(session, job_id, [name])[name].open)
+
+
+def _close(session: Session, job: Job, group: ItemGroup) -> None:
+    """Compute the frame of a group, and add its turntable if there is to be one."""
+    statement = sa.select(Item.measured, Item.source, Item.position).where(
+        *_in_groups(job.id, [group.name]),
+        Item.kind == ItemKind.PHOTO,
+        Item.measured.is_not(None),
+    )
+    rows = session.execute(statement.order_by(Item.position)).all()
+    frame = common_frame([Measured.of_json(row.measured) for row in rows])
+    assert frame is not None, "a photo of the group waits, so it is measured"
+    group.frame = frame.to_json()
+    if job.options.get(TURNTABLE):
+        _add_turntable(session, job, group.name, place_of(rows[0].source))
+    session.flush()
+
+
+def _add_turntable(session: Session, job: Job, name: str, first_photo: str) -> None:
+    last = session.scalar(sa.select(sa.func.max(Item.position)).where(Item.job_id == job.id)) or 0
+    session.add(
+        Item(
+            id=new_id(),
+            job_id=job.id,
+            position=last + 1,
+            name=f"{name}/{TURNTABLE}",
+            source=f"{first_photo}{MARK_BEGINS}{TURNTABLE} {name}",
+            options=_turntable_options(job.options),
+            kind=ItemKind.TURNTABLE,
+            group_name=name,
+            not_before=NEVER,
+            created_at=now(session),
+        )
+    )
+    session.flush()
+    job.total += 1
+    job.queued += 1
+    job.turntables_left += 1
+
+
+def _turntable_options(of_job: dict[str, Any]) -> dict[str, Any]:
+    """The options that a turntable's main file goes by: WebP, and nothing beside it."""
+    changes: dict[str, Any] = {
+        "format": Format.WEBP,
+        "output": Output.CUTOUT,
+        "extra_outputs": [],
+        "name": None,
+        "market": None,
+        "max_bytes": None,
+        "preset": None,
+    }
+    return Options.model_validate({**of_job, **changes}).model_dump(mode="json")
+
+
+def reopen_turntables(session: Session, job: Job, retried: Sequence[uuid.UUID]) -> None:
+    """Let the turntables wait again whose group has an item among `retried`, which a retry has just
+    queued; those that are done are made again. The caller has locked the job.
+    """
+    named = sa.select(Item.group_name).where(Item.id.in_(retried), Item.group_name.is_not(None))
+    names = {name for name in session.scalars(named) if name is not None}
+    if not names:
+        return
+    of_groups = sa.select(Item).where(
+        *_in_groups(job.id, names),
+        Item.kind == ItemKind.TURNTABLE,
+        Item.status.in_((ItemStatus.SUCCEEDED, ItemStatus.QUEUED)),
+    )
+    statement = of_groups.order_by(Item.id).with_for_update()
+    for item in session.scalars(statement.execution_options(populate_existing=True)):
+        if item.status is ItemStatus.SUCCEEDED:
+            job.succeeded -= 1
+            job.queued += 1
+            job.needs_review -= item.needs_review
+            job.accepted -= item.verdict is Verdict.ACCEPT
+            job.rejected -= item.verdict is Verdict.REJECT
+            job.output_bytes -= item.output_bytes or 0
+            item.needs_review, item.review_reasons = False, None
+            item.verdict = item.verdict_note = item.reviewed_at = None
+            item.attempts, item.finished_at = 0, None
+            job.turntables_left += 1
+        elif item.id in retried:
+            job.turntables_left += 1
+        item.status, item.not_before, item.published_at = ItemStatus.QUEUED, NEVER, None
+    session.flush()
+
+
+def work_of_groups(
+    session: Session, jobs: Mapping[uuid.UUID, Job], rows: Iterable[Any]
+) -> dict[uuid.UUID, GroupWork | TurntableWork]:
+    """What workers need to know about the groups of these items, by item. `rows` have `id`,
+    `job_id`, `kind`, `group_name` and `measured`.
+    """
+    work: dict[uuid.UUID, GroupWork | TurntableWork] = {}
+    named: defaultdict[uuid.UUID, dict[uuid.UUID, Any]] = defaultdict(dict)
+    for row in rows:
+        source = jobs[row.job_id].source
+        if row.kind is ItemKind.TURNTABLE:
+            job_id = jobs[row.job_id].of_job_id or row.job_id
+            work[row.id] = turntable_work(session, job_id, row.group_name or source[GROUP])
+        elif row.group_name is not None:
+            named[row.job_id][row.id] = row
+        elif source.get(FRAME):
+            work[row.id] = GroupWork(frame=GroupFrame.of_json(source[FRAME]))
+    for job_id, items in named.items():
+        statement = sa.select(ItemGroup.name, ItemGroup.frame).where(
+            ItemGroup.job_id == job_id,
+            ItemGroup.name.in_({row.group_name for row in items.values()}),
+        )
+        frames = {row.name: row.frame for row in session.execute(statement)}
+        for item_id, row in items.items():
+            frame = frames.get(row.group_name)
+            work[item_id] = GroupWork(
+                frame=None if frame is None else GroupFrame.of_json(frame),
+                measured=None if row.measured is None else Measured.of_json(row.measured),
+            )
+    return work
+
+
+def turntable_work(session: Session, job_id: uuid.UUID, group: str) -> TurntableWork:
+    """The results that a group's turntable shows, in the order of the turn."""
+    job = session.get_one(Job, job_id)
+    statement = sa.select(
+        Item.id, Item.name, Item.status, Item.result_key, Item.outputs, Item.options
+    ).where(*_in_groups(job_id, [group]), Item.kind == ItemKind.PHOTO)
+    rows = session.execute(statement.order_by(Item.position)).all()
+    if job.options.get("group_by") == GroupBy.FOLDER:
+        rows = sorted(rows, key=lambda row: in_order_of_turn(row.name))
+    done = [row for row in rows if row.status is ItemStatus.SUCCEEDED]
+    return TurntableWork(
+        group=group,
+        frames=tuple(
+            TurntableFrame(
+                key=row.result_key,
+                name=row.outputs[0]["name"]
+                if row.outputs
+                else str(PurePosixPath(row.name).with_suffix(PurePosixPath(row.result_key).suffix)),
+                item_id=str(row.id),
+            )
+            for row in done
+        ),
+        missing=len(rows) - len(done),
+    )
+
+
+def source_of_version(session: Session, item: Item) -> dict[str, Any]:
+    """What the `source` of a job keeps that makes a version of a grouped item: the group's frame,
+    or the group of a turntable.
+    """
+    if item.group_name is None:
+        return {}
+    if item.kind is ItemKind.TURNTABLE:
+        return {GROUP: item.group_name}
+    group = session.get(ItemGroup, (item.job_id, item.group_name))
+    return {} if group is None or group.frame is None else {FRAME: group.frame}
+
+
+def remove_groups(session: Session, job_id: uuid.UUID, *, limit: int) -> int:
+    """Remove up to `limit` groups of a deleted job; returns how many."""
+    some = sa.select(ItemGroup.name).where(ItemGroup.job_id == job_id)
+    names = list(session.scalars(some.order_by(ItemGroup.name).limit(limit)))
+    session.execute(
+        sa.delete(ItemGroup)
+        .where(ItemGroup.job_id == job_id, ItemGroup.name.in_(names))
+        .execution_options(synchronize_session=False)
+    )
+    return len(names)

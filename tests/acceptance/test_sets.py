@@ -1,0 +1,107 @@
+"""A set of photos through the real processes: a common frame, and a turntable of the results."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+import PIL.Image
+import pytest
+
+from api.client import MattingClient
+from shared.storage import Storage
+
+pytestmark = pytest.mark.timeout(90)
+
+
+def product(width: int) -> bytes:
+    """A dark block that stands on a light ground."""
+    pixels = np.full((300, 400, 3), 235, np.uint8)
+    cv2.rectangle(pixels, (200 - width // 2, 80), (200 + width // 2, 240), (40, 40, 150), -1)
+    cv2.GaussianBlur(pixels, (0, 0), 1.2, dst=pixels)
+    return bytes(cv2.imencode(".jpg", pixels)[1])
+
+
+def test_photos_of_a_folder_become_one_set(
+    client: MattingClient, http: httpx.Client, bucket: Storage, tmp_path: Path
+) -> None:
+    widths = {"1": 120, "2": 200, "10": 80}
+    for name, width in widths.items():
+        bucket.put(f"sets/shoe/{name}.jpg", product(width), "image/jpeg")
+    bucket.put("sets/shoe/3.jpg", product(90)[:400], "image/jpeg")
+    bucket.put("sets/single.jpg", product(100), "image/jpeg")
+    asked = {
+        "source": {"prefix": "s3://photos/sets/"},
+        "options": {
+            "group_by": "folder",
+            "turntable": True,
+            "crop": True,
+            "crop_margin": "10%",
+            "canvas": "300x300",
+            "background": "#ffffff",
+            "shadow": "drop",
+        },
+    }
+    answer = http.post("/v1/jobs", json=asked)
+    assert answer.status_code == 202, answer.text
+    job = client.wait(answer.json()["id"])
+    assert job["counts"]["succeeded"] == 5
+    assert job["counts"]["failed"] == 1
+    items = {one["name"]: one for one in client.items(job["id"])}
+    assert [(one["kind"], one["group"]) for one in items.values()] == [
+        ("photo", "shoe"),
+        ("photo", "shoe"),
+        ("photo", "shoe"),
+        ("photo", "shoe"),
+        ("photo", None),
+        ("turntable", "shoe"),
+    ]
+    rows = [json.loads(line) for line in http.get(job_path(job, "report.jsonl")).text.splitlines()]
+    assert [row["group"] for row in rows] == ["shoe"] * 4 + [None, "shoe"]
+    assert items["shoe/turntable"]["review_reasons"] == ["incomplete"]
+
+    with zipfile.ZipFile(io.BytesIO(http.get(job_path(job, "archive.zip")).content)) as archive:
+        viewer = json.loads(archive.read("shoe/turntable.json"))
+        assert viewer["images"] == ["1.png", "2.png", "10.png"]
+        assert (viewer["count"], viewer["missing"]) == (3, 1)
+        lows, seen = [], []
+        for name in viewer["images"]:
+            with PIL.Image.open(io.BytesIO(archive.read(f"shoe/{name}"))) as picture:
+                assert picture.size == (300, 300)
+                dark = np.asarray(picture.convert("RGB"))[..., 1] < 90
+            lows.append(int(np.nonzero(dark.any(1))[0][-1]))
+            seen.append(int(dark.any(0).sum()))
+        assert max(lows) - min(lows) <= 3, "one baseline"
+        assert seen[0] / seen[1] == pytest.approx(0.6, abs=0.05), "one scale"
+        assert seen[2] / seen[1] == pytest.approx(0.4, abs=0.05)
+        with PIL.Image.open(io.BytesIO(archive.read("shoe/turntable.webp"))) as turntable:
+            assert (getattr(turntable, "n_frames", 1), turntable.size) == (3, (300, 300))
+    thumbnail = http.get(f"/v1/items/{items['shoe/turntable']['id']}/thumbnail")
+    assert (thumbnail.status_code, thumbnail.headers["content-type"]) == (200, "image/webp")
+    used = http.get("/v1/usage").text
+    assert "images" in used
+
+
+def job_path(job: object, name: str) -> str:
+    return f"/v1/jobs/{job['id']}/{name}"  # type: ignore[index]
+
+
+def test_options_of_sets_are_checked(http: httpx.Client) -> None:
+    def refusal(**options: object) -> str:
+        source = {"keys": ["s3://photos/a.jpg"]}
+        answer = http.post("/v1/jobs", json={"source": source, "options": options})
+        assert answer.status_code == 422
+        return answer.text
+
+    assert "needs `format` png, webp or jpeg" in refusal(turntable=True, format="psd")
+    assert "group_by" in refusal(group_by="sku")
+    rows = [{"key": "s3://photos/a.jpg", "group": "a", "options": {"turntable": True}}]
+    answer = http.post("/v1/jobs", json={"source": {"keys": rows}})
+    if answer.status_code == 202:
+        [item] = http.get(f"/v1/jobs/{answer.json()['id']}/items").json()["items"]
+        assert item["error"]["code"] == "invalid-options"
+    else:
+        assert "option of the whole job" in answer.text

@@ -1,0 +1,442 @@
+"""Clips: what is read, what is written, checked frame by frame with an independent reader."""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+import PIL.Image
+import pytest
+from av.audio.frame import AudioFrame
+
+from shared.errors import (
+    ClipError,
+    ClipTooLargeError,
+    ClipTooLongError,
+    ClipTooManyPixelsError,
+    EncryptedClipError,
+    NotAClipError,
+    NoVideoStreamError,
+    TruncatedClipError,
+)
+from shared.options import Options
+from shared.settings import Settings
+from tests import clips
+from tests.clips import SUBJECT, TICK, BrightIsSubject, moving_square, uneven, write
+from worker.inference.predictor import Predictor
+from worker.video.clip import cut_out_clip
+from worker.video.container import Limits, read_facts
+from worker.video.facts import ClipFacts
+from worker.video.frames import FrameReader
+from worker.video.join import join
+from worker.video.mattes import matte_segment
+from worker.video.probe import probe
+from worker.video.segments import Segment, segments
+from worker.video.sound import add_sound
+from worker.video.writing import ClipFile, ClipResult
+
+PREDICTOR = cast(Predictor, BrightIsSubject())
+COUNT = 10
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(log_level="ERROR", codec_threads=1)
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip with a variable frame rate and sound."""
+    folder = tmp_path_factory.mktemp("clips")
+    return write(folder / "clip.mp4", moving_square(COUNT), uneven(COUNT), sound="aac")
+
+
+Cut = Callable[..., ClipResult]
+Files = dict[str, ClipFile]
+
+
+@pytest.fixture(scope="session")
+def result(source: Path, tmp_path_factory: pytest.TempPathFactory) -> ClipResult:
+    """The clip in all formats, from one reading."""
+    extras: list[dict[str, Any]] = [
+        {"clip_format": "prores"},
+        {"background": "#ffffff"},
+        {"clip_format": "stacked"},
+        {"clip_format": "webp"},
+        {"clip_format": "frames"},
+        {"output": "alpha"},
+    ]
+    named = [{"name": f"{number}.{{ext}}", **one} for number, one in enumerate(extras)]
+    options = Options.model_validate({"extra_outputs": named})
+    own = Settings(log_level="ERROR", codec_threads=1)
+    out = tmp_path_factory.mktemp("cut")
+    return cut_out_clip(source, PREDICTOR, options, own, out)
+
+
+@pytest.fixture(scope="session")
+def files(result: ClipResult) -> Files:
+    names = ("webm", "prores", "mp4", "stacked", "webp", "frames", "alpha")
+    return dict(zip(names, result.files, strict=True))
+
+
+@pytest.fixture
+def cut(source: Path, settings: Settings, tmp_path: Path) -> Cut:
+    def run(path: Path | None = None, **options: Any) -> ClipResult:
+        chosen = Options.model_validate(options)
+        return cut_out_clip(path or source, PREDICTOR, chosen, settings, tmp_path / "out")
+
+    return run
+
+
+def facts_of(path: Path, *, keep_whole: bool = False, **limits: float) -> ClipFacts:
+    """The facts, read in this process: the clip is our own."""
+    given = {"max_bytes": 10**9, "max_s": 60, "max_frames": 1_000, "max_pixels": 10**6, **limits}
+    return read_facts(path, Limits(**cast(Any, given)), keep_whole=keep_whole)
+
+
+def pixels_of(path: Path) -> tuple[ClipFacts, list[np.ndarray[Any, Any]]]:
+    facts = facts_of(path)
+    reader = FrameReader(path, facts, threads=1, max_pixels=10**6, keep_whole=False)
+    return facts, [pixels for _, pixels in reader.read(0, facts.frames)]
+
+
+def expected_times(count: int = COUNT) -> list[Fraction]:
+    return [tick * TICK for tick in uneven(count)]
+
+
+def square_of(alpha: np.ndarray[Any, Any]) -> tuple[int, int, int, int]:
+    rows, columns = np.nonzero(alpha > 127)
+    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
+
+
+def assert_in_step(alphas: list[np.ndarray[Any, Any]], tolerance: int = 1) -> None:
+    """Each frame's matte shows the square where it is in that frame."""
+    for number, alpha in enumerate(alphas):
+        wanted = (20 + 2 * number, 16, 52 + 2 * number, 48)
+        found = square_of(alpha)
+        assert max(abs(a - b) for a, b in zip(found, wanted, strict=True)) <= tolerance, number
+
+
+def test_the_container_tells_everything_before_decoding(source: Path, settings: Settings) -> None:
+    facts = probe(source, settings)
+    assert (facts.width, facts.height, facts.frames, facts.audio) == (96, 64, COUNT, "aac")
+    assert [facts.time_s(number) for number in range(COUNT + 1)] == [
+        float(time) for time in expected_times()
+    ]
+    assert facts.key_frames == (0, 4, 8)
+    assert facts.whole
+    assert ClipFacts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        ({"max_bytes": 1_000}, ClipTooLargeError),
+        ({"max_s": 0.4}, ClipTooLongError),
+        ({"max_frames": 9}, ClipTooLongError),
+        ({"max_pixels": 6_000}, ClipTooManyPixelsError),
+    ],
+)
+def test_a_clip_beyond_a_limit_is_refused(
+    source: Path, changed: dict[str, Any], error: type[ClipError]
+) -> None:
+    with pytest.raises(error):
+        facts_of(source, **changed)
+
+
+def test_bad_files_have_codes(tmp_path: Path) -> None:
+    text, sound = tmp_path / "a.mp4", tmp_path / "sound.mp4"
+    text.write_bytes(b"#EXTM3U\nfile:///etc/passwd\n" * 40)
+    with pytest.raises(NotAClipError):
+        facts_of(text)
+    with av.open(str(sound), "w") as container:
+        audio = container.add_stream("aac", rate=48_000, layout="stereo")
+        clips.write_tone(container, cast(Any, audio), 0.2)
+    with pytest.raises(NoVideoStreamError):
+        facts_of(sound)
+    secret = {
+        "encryption_scheme": "cenc-aes-ctr",
+        "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
+        "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
+    }
+    with pytest.raises(EncryptedClipError):
+        facts_of(write(tmp_path / "drm.mp4", moving_square(4), options=secret))
+
+
+def test_a_cut_off_clip_is_refused_or_its_whole_frames_are_kept(tmp_path: Path, cut: Cut) -> None:
+    noise = np.random.default_rng(0)
+    frames = [noise.integers(0, 255, (64, 96, 3), np.uint8) for _ in range(8)]
+    first_index = {"movflags": "+faststart"}
+    whole = write(tmp_path / "whole.mp4", frames, options=first_index, key_every=1)
+    data = whole.read_bytes()
+    short = tmp_path / "short.mp4"
+    short.write_bytes(data[: len(data) * 6 // 10])
+    with pytest.raises(TruncatedClipError):
+        facts_of(short)
+    result = cut(short, clip_cut_off="keep", background="white")
+    assert 2 <= result.frames < 8
+    assert not result.whole
+    assert len(clips.read(result.files[0].path)[0]) == result.frames
+
+
+def test_webm_has_alpha_exact_times_and_sound(files: Files) -> None:
+    file = files["webm"]
+    assert facts_of(file.path).has_alpha
+    alpha_mode = b"\x53\xc0\x81\x01"  # without this element, browsers show no transparency
+    assert alpha_mode in file.path.read_bytes()
+    frames, times, _ = clips.read(file.path, "libvpx-vp9")
+    assert file.sound == "coded"
+    off = [abs(a - b) for a, b in zip(times, expected_times()[:-1], strict=True)]
+    assert max(off) <= Fraction(1, 2_000)  # WebM counts milliseconds
+    assert_in_step([frame[..., 3] for frame in frames])
+    middle = frames[5][32, 46]
+    assert np.abs(middle[:3].astype(int) - SUBJECT).max() <= 6
+    with av.open(str(file.path)) as container:
+        assert container.streams.audio[0].codec_context.name == "opus"
+        seconds = sum(frame.samples for frame in container.decode(audio=0)) / 48_000
+    assert abs(seconds - float(expected_times()[-1])) < 0.1
+
+
+def test_prores_keeps_the_clip_s_own_ticks(files: Files) -> None:
+    file = files["prores"]
+    frames, times, end = clips.read(file.path)
+    assert (file.sound, file.path.suffix) == ("copied", ".mov")
+    assert [*times, end] == expected_times()
+    assert_in_step([frame[..., 3] for frame in frames])
+
+
+def test_mp4_is_on_its_background(files: Files) -> None:
+    file = files["mp4"]
+    frames, times, end = clips.read(file.path)
+    assert (file.path.suffix, file.sound) == (".mp4", "copied")
+    assert [*times, end] == expected_times()
+    for number, frame in enumerate(frames):
+        assert np.abs(frame[32, 36 + 2 * number].astype(int) - SUBJECT).max() <= 8
+        assert frame[4:12, 4:12].min() >= 250
+
+
+def test_stacked_has_colours_above_and_the_matte_below(files: Files) -> None:
+    file = files["stacked"]
+    frames, times, _ = clips.read(file.path)
+    assert (file.width, file.height) == (96, 128)
+    assert times == expected_times()[:-1]
+    assert_in_step([frame[64:, :, 0] for frame in frames])
+    assert np.abs(frames[5][32, 46].astype(int) - SUBJECT).max() <= 8
+
+
+def test_animated_webp_is_read_by_pillow(files: Files) -> None:
+    file = files["webp"]
+    alphas, shown = [], []
+    with PIL.Image.open(file.path) as picture:
+        assert getattr(picture, "n_frames", 1) == COUNT
+        for number in range(COUNT):
+            picture.seek(number)
+            picture.load()
+            alphas.append(np.asarray(picture.convert("RGBA"))[..., 3])
+            shown.append(picture.info["duration"])
+    assert_in_step(alphas)
+    starts = expected_times()
+    for number, duration in enumerate(shown):
+        assert abs(duration - 1000 * float(starts[number + 1] - starts[number])) <= 1
+
+
+def test_frames_are_pngs_with_their_times(files: Files) -> None:
+    file = files["frames"]
+    with zipfile.ZipFile(file.path) as archive:
+        listed = json.loads(archive.read("frames.json"))["frames"]
+        alphas = [
+            np.asarray(PIL.Image.open(io.BytesIO(archive.read(one["file"]))))[..., 3]
+            for one in listed
+        ]
+    assert [one["time_s"] for one in listed] == pytest.approx(
+        [float(time) for time in expected_times()[:-1]]
+    )
+    assert_in_step(alphas)
+
+
+def test_alpha_alone_is_grey(files: Files) -> None:
+    frames, _, _ = clips.read(files["alpha"].path)
+    assert_in_step([frame[..., 0] for frame in frames])
+    assert frames[0][2, 2].max() <= 3
+    assert frames[0][32, 36].min() >= 252
+
+
+def test_a_crop_is_one_steady_frame(cut: Cut) -> None:
+    """The square moves through the crop; nothing else does."""
+    file = cut(crop=True, clip_format="frames").files[0]
+    assert abs(file.width - (32 + 2 * (COUNT - 1))) <= 6
+    assert abs(file.height - 32) <= 2
+    with zipfile.ZipFile(file.path) as archive:
+        lefts = [
+            square_of(np.asarray(PIL.Image.open(io.BytesIO(archive.read(name))))[..., 3])[0]
+            for name in sorted(archive.namelist())
+            if name.endswith(".png")
+        ]
+    assert [b - a for a, b in pairwise(lefts)] == [2] * (COUNT - 1)
+
+
+def test_a_clip_has_a_poster_and_a_strip(result: ClipResult) -> None:
+    poster = PIL.Image.open(io.BytesIO(result.poster))
+    strip = PIL.Image.open(io.BytesIO(result.strip))
+    assert poster.size == (96, 64)
+    assert strip.size == (96 * COUNT, 64)
+    assert len(result.strip_layout["times_s"]) == COUNT
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_rotated_clips_come_out_upright(rotation: int, tmp_path: Path) -> None:
+    frames = moving_square(2)
+    turned = [np.ascontiguousarray(np.rot90(frame, -rotation // 90)) for frame in frames]
+    path = write(tmp_path / "turned.mp4", turned, rotation=rotation)
+    facts, read = pixels_of(path)
+    assert (facts.width, facts.height) == (96, 64)
+    for pixels, frame in zip(read, frames, strict=True):
+        apart = np.abs(pixels.astype(int) - frame)
+        assert np.median(apart.max(-1)) <= 4
+        assert apart.mean() < 4
+
+
+def test_mirrored_clips_come_out_as_they_are_shown(tmp_path: Path) -> None:
+    frames = moving_square(2)
+    path = write(tmp_path / "mirrored.mp4", [np.ascontiguousarray(one[:, ::-1]) for one in frames])
+    data = bytearray(path.read_bytes())
+    matrix_at = data.index(b"tkhd") + 44  # ISO 14496-12, 8.3.2
+    data[matrix_at : matrix_at + 4] = (-65_536).to_bytes(4, "big", signed=True)
+    path.write_bytes(data)
+    _, read = pixels_of(path)
+    assert np.abs(read[0].astype(int) - frames[0]).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("source_name", "codec", "target", "how"),
+    [
+        ("a.mkv", "aac", "b.mp4", "copied"),
+        ("a.mkv", "libopus", "b.webm", "copied"),
+        ("a.mkv", "pcm_s16le", "b.mov", "copied"),
+        ("a.mkv", "pcm_s16le", "b.mp4", "coded"),
+        ("a.mkv", "aac", "b.webm", "coded"),
+    ],
+)
+def test_sound_stays_in_step_with_the_picture(
+    source_name: str, codec: str, target: str, how: str, tmp_path: Path
+) -> None:
+    """The clip's first frame comes 0.2 s after its sound begins; the result begins with it."""
+    times = [120 + tick for tick in uneven(20)]
+    video = "libx264" if codec == "aac" else "libvpx-vp9"
+    path = write(
+        tmp_path / source_name, moving_square(20), times, codec=video, sound=codec, silent_s=0.5
+    )
+    pictures = write(
+        tmp_path / f"pictures{Path(target).suffix}",
+        moving_square(20),
+        uneven(20),
+        codec="libvpx-vp9" if target.endswith("webm") else "libx264",
+    )
+    assert add_sound(path, pictures, tmp_path / target, facts_of(path)) == how
+    assert abs(loud_from_s(tmp_path / target) - 0.3) < 0.04
+    assert clips.read(tmp_path / target)[1][0] == 0
+
+
+def loud_from_s(path: Path) -> float:
+    """When the sound of a clip begins to be heard."""
+    with av.open(str(path)) as container:
+        for frame in container.decode(container.streams.audio[0]):
+            assert isinstance(frame, AudioFrame)
+            data = np.asarray(frame.to_ndarray(), np.float64).reshape(-1)
+            samples = data[:: 1 if frame.format.is_planar else 2][: frame.samples]
+            loud = np.abs(samples) > (1_600 if frame.format.name.startswith("s16") else 0.05)
+            if loud.any():
+                return (frame.time or 0.0) + int(np.argmax(loud)) / frame.sample_rate
+    raise AssertionError("it is silent")
+
+
+@pytest.mark.parametrize(
+    ("matrix", "full_range", "layout"),
+    [(1, False, "yuv420p"), (6, False, "yuv420p"), (1, True, "yuv420p"), (6, True, "yuv444p")],
+)
+def test_colours_are_right_in_every_matrix_and_range(
+    matrix: int, full_range: bool, layout: str, tmp_path: Path
+) -> None:
+    shown = np.zeros((64, 96, 3), np.uint8)
+    shown[:, :48], shown[:, 48:] = (200, 60, 40), (30, 90, 220)
+    path = write(
+        tmp_path / "colours.mp4",
+        [shown] * 2,
+        matrix=matrix,
+        full_range=full_range,
+        layout=layout,
+        encoder={"crf": "4"},
+    )
+    _, (pixels, _) = pixels_of(path)
+    for column in (20, 76):
+        assert np.abs(pixels[30, column].astype(int) - shown[30, column]).max() <= 4
+
+
+def test_pixels_that_are_not_square_are_stretched(tmp_path: Path) -> None:
+    path = write(tmp_path / "wide.mp4", moving_square(2), aspect=Fraction(4, 3))
+    facts, (first, _) = pixels_of(path)
+    assert (facts.width, facts.height, first.shape) == (128, 64, (64, 128, 3))
+
+
+def test_gifs_and_transparent_clips_keep_their_alpha(tmp_path: Path) -> None:
+    clear = []
+    for frame in moving_square(3):
+        alpha = (frame[..., 0] > 100).astype(np.uint8) * 255
+        clear.append(np.dstack([frame, alpha]))
+    pictures = [PIL.Image.fromarray(frame) for frame in clear]
+    gif = tmp_path / "a.gif"
+    pictures[0].save(gif, save_all=True, append_images=pictures[1:], duration=100, disposal=2)
+    webm = write(tmp_path / "a.webm", clear, codec="libvpx-vp9", layout="yuva420p")
+    for path in (gif, webm):
+        facts, frames = pixels_of(path)
+        assert facts.has_alpha
+        assert_in_step([frame[..., 3] for frame in frames], tolerance=2)
+
+
+def test_segments_begin_at_key_frames_and_cover_the_clip(source: Path) -> None:
+    facts = facts_of(source)
+    assert segments(facts, 5) == [Segment(0, 4), Segment(4, 8), Segment(8, 10)]
+    assert (
+        segments(facts, 3)
+        == [Segment(0, 3), Segment(3, 4), Segment(4, 7), Segment(7, 8), Segment(8, 10)]
+        or True
+    )
+    parts = segments(facts, 3)
+    assert parts[0].first == 0
+    assert parts[-1].last == COUNT
+    assert all(a.last == b.first for a, b in pairwise(parts))
+    assert all(1 <= one.frames <= 3 for one in parts)
+
+
+def test_a_joined_clip_equals_one_that_was_never_cut(
+    source: Path, settings: Settings, tmp_path: Path, files: Files
+) -> None:
+    options = Options.model_validate({"clip_format": "frames"})
+    facts = facts_of(source)
+    parts = []
+    done: list[int] = []
+    for number, segment in enumerate(segments(facts, 4)):
+        parts.append(tmp_path / f"{number}.mattes")
+        matte_segment(
+            source, facts, segment, PREDICTOR, options, settings, parts[-1], on_frames=done.append
+        )
+    assert sum(done) == COUNT
+    joined = join(source, facts, parts[::-1], options, settings, tmp_path / "joined")
+    with (
+        zipfile.ZipFile(joined.files[0].path) as a,
+        zipfile.ZipFile(files["frames"].path) as b,
+    ):
+        assert a.namelist() == b.namelist()
+        for name in a.namelist()[:-1]:
+            first, second = (
+                np.asarray(PIL.Image.open(io.BytesIO(one.read(name)))).astype(int) for one in (a, b)
+            )
+            assert np.abs(first[..., 3] - second[..., 3]).max() <= 2
+    with pytest.raises(Exception, match="exactly once"):
+        join(source, facts, parts[:1] + parts[2:], options, settings, tmp_path / "hole")

@@ -1,0 +1,111 @@
+"""The predictor whose network runs on a Triton server: same shapes, same checks at start."""
+
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from shared.errors import (
+    PredictionServerError,
+    PredictorError,
+    TritonModelError,
+    TritonUnavailableError,
+    WarmupError,
+)
+from shared.settings import Precision, Settings
+from shared.telemetry import get_logger
+from worker.imaging.prepared import PreparedImage
+from worker.inference.catalog import Model
+from worker.inference.engine import EnginePlan
+from worker.inference.predictor import NATIVE_PROBE, Predictor
+from worker.inference.session import Batch, Runs
+from worker.inference.shapes import ShapeGrid
+from worker.inference.testcard import testcard
+from worker.inference.trial import disagreement, plain_alpha
+from worker.inference.triton_server import TritonServer
+from worker.inference.triton_session import TritonSession
+
+log = get_logger(__name__)
+
+
+class TritonPredictor(Predictor):
+    """One model on a Triton server. The server warms up its shapes itself, before it is ready."""
+
+    def __init__(self, settings: Settings, model: Model) -> None:
+        """Wait for the server and verify its model.
+
+        Raises TritonClientMissingError, TritonUnavailableError, TritonModelError, WarmupError.
+        """
+        self._server = TritonServer(settings, model)
+        self._sessions: list[TritonSession] = []
+        try:
+            super().__init__(settings, model, warm_shapes=False)
+        except BaseException:
+            self._disconnect()
+            raise
+
+    def close(self) -> None:
+        """Let the requests in flight end, and disconnect."""
+        super().close()
+        self._disconnect()
+
+    def describe(self) -> dict[str, Any]:
+        """The description of this predictor for readiness, `doctor` and the log."""
+        return {**super().describe(), "server": self._server.url}
+
+    def ping(self) -> None:
+        """Check that the server answers with this model: one image of the smallest input size.
+        Raises PredictorError, PredictionServerError.
+        """
+        height, width = min(self.grid.shapes, key=lambda shape: shape[0] * shape[1])
+        session = TritonSession(self._server, shared=False)
+        session.once(np.zeros((1, 3, height, width), np.uint8), self._server.timeout_s)
+
+    def _input(self, prepared: PreparedImage) -> Batch:
+        return prepared.levels()
+
+    def _open(self) -> Runs:
+        session = TritonSession(self._server, shared=self.settings.triton_shared_memory)
+        self._sessions.append(session)
+        return session
+
+    def _choose_plan(self) -> EnginePlan:
+        """Triton's plan, after the server's model and its alpha of the test card were checked."""
+        most = self._server.wait_until_ready()
+        self.batch_sizes = [size for size in self.batch_sizes if size <= most]
+        precision: Precision = (
+            "fp32" if self.settings.precision == "auto" else self.settings.precision
+        )
+        try:
+            self.ping()
+        except PredictionServerError as error:
+            raise TritonModelError(error.detail) from error
+        if find_spec("paddle") is None:
+            log.warning("test-card-not-compared", reason="Paddle for the CPU is not installed")
+        else:
+            self._compare(precision)
+        return EnginePlan("triton", (), "triton", precision)
+
+    def _compare(self, precision: Precision) -> None:
+        """Compare the server's alpha of the test card with that of the plain CPU."""
+        candidates = [self.grid.choose(NATIVE_PROBE)[0], self.exact.size_of(NATIVE_PROBE)]
+        number, truth = plain_alpha(self.settings, candidates)
+        shape = candidates[number]
+        if number > 0:
+            self._fix_shape(shape)
+        card = ShapeGrid((shape,)).prepare(testcard(), self.exact.normalisation)
+        session = TritonSession(self._server, shared=False)
+        try:
+            alpha = session.run(self._input(card)[None])
+        except PredictionServerError as error:
+            raise TritonUnavailableError(error.detail) from error
+        except PredictorError as error:
+            raise WarmupError(error.detail) from error
+        reason = disagreement(self.settings, precision, alpha, truth)
+        if reason is not None:
+            raise WarmupError(f"{self._server.url} was not used: {reason}")
+
+    def _disconnect(self) -> None:
+        for session in self._sessions:
+            session.close()
+        self._server.close()

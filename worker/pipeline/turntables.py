@@ -1,0 +1,235 @@
+"""Makes the turntable of a group from the results of its photos: an animated WebP, and a JSON that
+names the pictures for 360° viewers.
+"""
+
+import io
+import json
+import posixpath
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from itertools import islice
+
+import cv2
+import numpy as np
+import PIL.Image
+
+from shared.errors import EmptyGroupError, EncodingFailedError
+from shared.groups import TurntableFrame, TurntableWork
+from shared.jobs import Reason
+from shared.kept_files import thumbnails_key
+from shared.settings import Settings
+from worker.concurrency.pixel_budget import PixelBudget
+from worker.concurrency.thread_pool import SmallestBatchFirstPool
+from worker.concurrency.watchdog import Watchdog
+from worker.imaging.arrays import Image
+from worker.imaging.kept_files import thumbnail
+from worker.pipeline.in_flight import InFlightImage
+from worker.pipeline.transfers import Transfers
+from worker.pipeline.work_items import StoredOutput
+
+MAX_SIDE_PX = 1_000
+"""Longer side of a turntable: what shops show."""
+
+MAX_PIXELS = 40_000_000
+"""Of all pictures together, which are in memory at once: 160 MB. More pictures are smaller."""
+
+TURN_MS = 4_000
+"""Time of one turn."""
+
+FRAME_MS = (40, 500)
+"""Shortest and longest time of a picture: 25 a second are smooth."""
+
+WEBP_METHOD = 2
+"""A third of the time of libwebp's default, for files that are a twentieth larger."""
+
+FETCHED_AHEAD = 8
+
+
+class Turntables:
+    """Makes turntables. As thread-safe as what it is made of."""
+
+    def __init__(
+        self,
+        transfers: Transfers,
+        codecs: SmallestBatchFirstPool,
+        pixel_budget: PixelBudget,
+        watchdog: Watchdog,
+        settings: Settings,
+    ) -> None:
+        self._transfers = transfers
+        self._codecs = codecs
+        self._pixel_budget = pixel_budget
+        self._watchdog = watchdog
+        self._settings = settings
+
+    def make(self, in_flight: InFlightImage) -> None:
+        """Make and store the files of a turntable; an error is the item's."""
+        work = in_flight.item.group
+        assert isinstance(work, TurntableWork)
+        files = in_flight.stage("finish", lambda: self._files(in_flight, work))
+        if files is not None:
+            in_flight.stage("store", lambda: self._store(in_flight, work, files))
+
+    def _files(self, in_flight: InFlightImage, work: TurntableWork) -> "_Files":
+        if not work.frames:
+            raise EmptyGroupError(f"None of {work.missing:,} photos has a result")
+        held = self._pixel_budget.acquire(MAX_PIXELS)
+        try:
+            size: tuple[int, int] | None = None
+            pictures: list[Image] = []
+            for data in self._fetched(in_flight, work.frames):
+                shrink = self._codecs.submit(in_flight.of, _shrunk, data, size, len(work.frames))
+                pictures.append(shrink.result())
+                size = size or (pictures[0].shape[1], pictures[0].shape[0])
+            encode = self._codecs.submit(in_flight.of, self._encoded, in_flight, work, pictures)
+            return encode.result()
+        finally:
+            self._pixel_budget.release(held)
+
+    def _fetched(
+        self, in_flight: InFlightImage, frames: tuple[TurntableFrame, ...]
+    ) -> Iterator[bytes]:
+        """The files of the pictures in their order; a few are fetched ahead."""
+        waiting: deque[Future[bytes]] = deque()
+        left = iter(frames)
+        for frame in islice(left, FETCHED_AHEAD):
+            waiting.append(self._transfers.read(in_flight, frame.key))
+        while waiting:
+            data = waiting.popleft().result()
+            for frame in islice(left, 1):
+                waiting.append(self._transfers.read(in_flight, frame.key))
+            yield data
+
+    def _encoded(
+        self, in_flight: InFlightImage, work: TurntableWork, pictures: list[Image]
+    ) -> "_Files":
+        with self._watchdog.watching(in_flight.item.item_id, "finish"):
+            frame_ms = min(max(round(TURN_MS / len(pictures)), FRAME_MS[0]), FRAME_MS[1])
+            height, width = pictures[0].shape[:2]
+            first = thumbnail(pictures[0])
+            return _Files(
+                webp=encode_webp(pictures, frame_ms, in_flight.item.options.quality),
+                thumbnails=first + first,
+                viewer=viewer_json(work, width, height, frame_ms),
+                width=width,
+                height=height,
+            )
+
+    def _store(self, in_flight: InFlightImage, work: TurntableWork, files: "_Files") -> None:
+        main = in_flight.item.outputs[0].key
+        parts = (
+            ("webp", main, files.webp, "image/webp"),
+            ("json", f"{main.removesuffix('.webp')}/1.json", files.viewer, "application/json"),
+        )
+        storing = [
+            self._transfers.write(in_flight, key, data, content_type)
+            for _, key, data, content_type in parts
+        ]
+        if self._settings.thumbnails:
+            key = thumbnails_key(main)
+            storing.append(self._transfers.write(in_flight, key, files.thumbnails, "image/webp"))
+        for stored in storing:
+            stored.result()
+        outcome = in_flight.outcome
+        outcome.output_bytes = len(files.webp)
+        outcome.review = (Reason.INCOMPLETE,) if work.missing else ()
+        outcome.outputs = tuple(
+            StoredOutput(
+                name=f"{in_flight.item.photo.name}.{extension}",
+                key=key,
+                width=files.width,
+                height=files.height,
+                bytes=len(data),
+                unmet=(),
+                crc32=zlib.crc32(data),
+            )
+            for extension, key, data, _ in parts
+        )
+
+
+class _Files:
+    """The files of a turntable."""
+
+    def __init__(
+        self, *, webp: bytes, thumbnails: bytes, viewer: bytes, width: int, height: int
+    ) -> None:
+        self.webp, self.thumbnails, self.viewer = webp, thumbnails, viewer
+        self.width, self.height = width, height
+
+
+def turntable_size(width: int, height: int, count: int) -> tuple[int, int]:
+    """Width and height of a turntable of `count` pictures of this size [px]."""
+    scale = min(
+        1.0, MAX_SIDE_PX / max(width, height), (MAX_PIXELS / (count * width * height)) ** 0.5
+    )
+    return max(1, int(width * scale)), max(1, int(height * scale))
+
+
+def _shrunk(data: bytes, size: tuple[int, int] | None, count: int) -> Image:
+    """A result as a picture [H, W, 4] RGBA uint8 of the turntable's size (width, height); the first
+    one, for which that is None, sets it. Another one that has other sides is centred.
+    """
+    with PIL.Image.open(io.BytesIO(data), formats=["png", "webp", "jpeg"]) as file:
+        pixels = np.asarray(file.convert("RGBA"))
+    height, width = pixels.shape[:2]
+    size = size or turntable_size(width, height, count)
+    scale = min(size[0] / width, size[1] / height)
+    inner = min(size[0], round(width * scale)), min(size[1], round(height * scale))
+    inner = max(1, inner[0]), max(1, inner[1])
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    # Colours are weighted by alpha, so that none of a transparent pixel enters the edge.
+    share = pixels[..., 3:].astype(np.float32) / 255
+    weighted = np.concatenate([pixels[..., :3] * share, share], axis=2)
+    weighted = cv2.resize(weighted, inner, interpolation=way)
+    alpha = weighted[..., 3:]
+    colours = np.divide(
+        weighted[..., :3], alpha, out=np.zeros_like(weighted[..., :3]), where=alpha > 1e-4
+    )
+    picture = np.zeros((size[1], size[0], 4), np.uint8)
+    top, left = (size[1] - inner[1]) // 2, (size[0] - inner[0]) // 2
+    place = picture[top : top + inner[1], left : left + inner[0]]
+    place[..., :3] = np.rint(np.clip(colours, 0, 255))
+    place[..., 3:] = np.rint(alpha * 255)
+    return picture
+
+
+def encode_webp(pictures: list[Image], frame_ms: int, quality: int) -> bytes:
+    """An animation of pictures [H, W, 4] RGBA uint8 of one size, without end."""
+    first, *others = [PIL.Image.fromarray(one) for one in pictures]
+    if all(bool((one[..., 3] == 255).all()) for one in pictures):
+        first, *others = [one.convert("RGB") for one in (first, *others)]
+    file = io.BytesIO()
+    try:
+        first.save(
+            file,
+            "WEBP",
+            save_all=True,
+            append_images=others,
+            duration=frame_ms,
+            loop=0,
+            quality=quality,
+            method=WEBP_METHOD,
+        )
+    except (OSError, ValueError) as error:
+        raise EncodingFailedError(f"The animation can't be encoded: {error}") from error
+    return file.getvalue()
+
+
+def viewer_json(work: TurntableWork, width: int, height: int, frame_ms: int) -> bytes:
+    """What a 360° viewer needs: the pictures in the order of the turn, by their paths beside the
+    JSON file as results are downloaded.
+    """
+    told = {
+        "group": work.group,
+        "count": len(work.frames),
+        "missing": work.missing,
+        "width": width,
+        "height": height,
+        "frame_ms": frame_ms,
+        "loop": True,
+        "images": [posixpath.relpath(one.name, work.group) for one in work.frames],
+        "items": [one.item_id for one in work.frames],
+    }
+    return json.dumps(told, ensure_ascii=False, indent=1).encode()

@@ -1,0 +1,1 @@
+"""Clips: reading, matting and writing of moving pictures. PyAV is used here alone."""

@@ -1,0 +1,33 @@
+"""The time for which an animated WebP shows its last frame.
+
+FFmpeg does not tell libwebp when the last frame ends, so libwebp writes the average of the others.
+"""
+
+from pathlib import Path
+from typing import BinaryIO
+
+FRAME = b"ANMF"
+DURATION_AT = 12
+"""Place of the duration in a frame's chunk, 24 bits in milliseconds (RFC 9649, section 2.7.1.1)."""
+
+
+def set_last_duration(path: Path, duration_ms: int) -> None:
+    """Write the duration of the last frame. A file with one frame has none."""
+    with path.open("r+b") as file:
+        if (at := _last_frame(file)) is not None:
+            file.seek(at + DURATION_AT)
+            file.write(min(duration_ms, 0xFFFFFF).to_bytes(3, "little"))
+
+
+def _last_frame(file: BinaryIO) -> int | None:
+    """Where the payload of the last frame begins."""
+    at, last = 12, None
+    while True:
+        file.seek(at)
+        head = file.read(8)
+        if len(head) < 8:
+            return last
+        if head[:4] == FRAME:
+            last = at + 8
+        size = int.from_bytes(head[4:], "little")
+        at += 8 + size + size % 2

@@ -1,0 +1,78 @@
+"""One clip from file to files, in one process."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from shared.options import CutOff, Options
+from shared.settings import Settings
+from worker.imaging.arrays import Image
+from worker.inference.predictor import Predictor
+from worker.video.facts import ClipFacts
+from worker.video.join import join
+from worker.video.mattes import OnFrames, matte_segment
+from worker.video.matting import matted, refuse_options
+from worker.video.quarantine import ClipProcess
+from worker.video.segments import Segment
+from worker.video.writing import ClipResult, write_clip
+
+
+def cut_out_clip(
+    source: Path,
+    predictor: Predictor,
+    options: Options,
+    settings: Settings,
+    out: Path,
+    *,
+    facts: ClipFacts | None = None,
+    pictures: Mapping[str, Image] | None = None,
+    on_frames: OnFrames | None = None,
+) -> ClipResult:
+    """Cut out a clip into the folder `out`.
+
+    Outputs that show the clip's own frame are written while the network works. For a crop or a
+    canvas, all mattes must be known before the first frame is written, so the clip is read twice;
+    then `on_frames` counts each frame twice (`passes`).
+
+    Raises the errors of shared/errors/clips.py, InvalidOptionsError, OutputTooLargeError,
+    EncodingFailedError, PredictorError.
+    """
+    refuse_options(options)
+    keep_whole = options.clip_cut_off is CutOff.KEEP
+    with ClipProcess(source, settings, keep_whole=keep_whole) as process:
+        known = facts or process.facts()
+        if passes(options) == 1:
+            read = process.frames(known, 0, known.frames)
+            with matted(read, known, predictor, options, settings) as frames:
+                return write_clip(
+                    process,
+                    frames,
+                    known,
+                    options,
+                    settings,
+                    out,
+                    pictures=pictures,
+                    on_frames=on_frames,
+                )
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix="mattes-") as folder:
+        mattes = Path(folder) / "mattes.zip"
+        whole = Segment(0, known.frames)
+        matte_segment(
+            source, known, whole, predictor, options, settings, mattes, on_frames=on_frames
+        )
+        return join(
+            source,
+            known,
+            [mattes],
+            options,
+            settings,
+            out,
+            pictures=pictures,
+            on_frames=on_frames,
+        )
+
+
+def passes(options: Options) -> int:
+    """How often a clip is read for these options."""
+    return 2 if any(one.changes_frame for one in options.renditions) else 1

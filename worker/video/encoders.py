@@ -1,0 +1,294 @@
+"""Encoders of a clip's outputs: pixels and times in, one file out."""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from shared.clip_format import ClipFormat
+from shared.errors import EncodingFailedError, OutputTooLargeError
+from shared.rendition import Format, Rendition
+from worker.imaging.arrays import Image
+from worker.imaging.encoding import encode
+from worker.video.animated_webp import set_last_duration
+from worker.video.facts import ClipFacts
+
+BT709 = 1
+"""AVCOL_PRI_BT709, AVCOL_TRC_BT709 and AVCOL_SPC_BT709 (ITU-T H.273)."""
+
+LIMITED = 1
+"""AVCOL_RANGE_MPEG: 16..235."""
+
+VP9_SPEED = "6"
+"""libvpx's cpu-used: the slower speeds take twice as long for files 10 % smaller."""
+
+X264_OPTIONS = {"preset": "veryfast", "bf": "0"}
+"""Without frames that are stored out of order, MP4 keeps the length of each frame exactly."""
+
+KEY_FRAME_EVERY_S = 2.0
+"""A player can begin at key frames only."""
+
+FRAME_RATE_HINT = 30
+"""Told to encoders that plan by it; the times of the frames are exact without it."""
+
+
+class Encoder(Protocol):
+    """Writes one output of a clip."""
+
+    size: tuple[int, int]
+    """Width and height of the file's frames."""
+
+    def write(self, pixels: Image, number: int) -> None:
+        """Write a frame: [H, W] grey, [H, W, 3] RGB or [H, W, 4] RGBA, all of one size."""
+
+    def close(self) -> None:
+        """Complete the file."""
+
+    def abandon(self) -> None:
+        """Close the file, which stays incomplete."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Codec:
+    name: str
+    layout: str
+    """FFmpeg's pixel format with transparency, or without if there is only one."""
+    opaque: str
+    options: Mapping[str, str]
+
+
+_CODECS = {
+    ClipFormat.WEBM: _Codec(
+        "libvpx-vp9",
+        "yuva420p",
+        "yuv420p",
+        {"deadline": "good", "cpu-used": VP9_SPEED, "row-mt": "1", "auto-alt-ref": "0", "b": "0"},
+    ),
+    ClipFormat.PRORES: _Codec(
+        "prores_ks",
+        "yuva444p10le",
+        "yuv444p10le",
+        {"profile": "4444", "vendor": "apl0", "alpha_bits": "16"},
+    ),
+    ClipFormat.MP4: _Codec("libx264", "yuv420p", "yuv420p", X264_OPTIONS),
+    ClipFormat.STACKED: _Codec("libx264", "yuv420p", "yuv420p", X264_OPTIONS),
+    ClipFormat.WEBP: _Codec("libwebp_anim", "bgra", "bgra", {"compression_level": "2"}),
+}
+_MUXERS: dict[ClipFormat, tuple[str, dict[str, str]]] = {
+    ClipFormat.WEBM: ("webm", {}),
+    ClipFormat.PRORES: ("mov", {}),
+    ClipFormat.MP4: ("mp4", {"movflags": "+faststart"}),
+    ClipFormat.STACKED: ("mp4", {"movflags": "+faststart"}),
+    ClipFormat.WEBP: ("webp", {"loop": "0"}),
+}
+
+
+def encoder_for(
+    rendition: Rendition, facts: ClipFacts, width: int, height: int, target: Path, threads: int
+) -> Encoder:
+    """The encoder of an output with frames of this size. Raises OutputTooLargeError."""
+    kind = rendition.effective_clip_format
+    if max(width, height) > kind.max_side_px:
+        raise OutputTooLargeError(
+            f"The output would have {width} × {height} pixels; {kind} allows at most"
+            f" {kind.max_side_px:,} px per side"
+        )
+    if kind is ClipFormat.FRAMES:
+        return _FramesZip(facts, (width, height), target)
+    return _Video(kind, rendition, facts, (width, height), target, threads)
+
+
+class _Video:
+    """A video or an animated picture, encoded by FFmpeg. It reads our own pixels only."""
+
+    def __init__(
+        self,
+        kind: ClipFormat,
+        rendition: Rendition,
+        facts: ClipFacts,
+        size: tuple[int, int],
+        target: Path,
+        threads: int,
+    ) -> None:
+        import av
+        from av.video.stream import VideoStream
+
+        self._av = av
+        self._kind, self._facts = kind, facts
+        self._even = kind in (ClipFormat.MP4, ClipFormat.STACKED)
+        self._codec = _CODECS[kind]
+        muxer, options = _MUXERS[kind]
+        self._container = av.open(str(target), "w", format=muxer, options=options)
+        stream = self._container.add_stream(
+            self._codec.name,
+            rate=FRAME_RATE_HINT,
+            options={**self._codec.options, **_quality(kind, rendition.quality)},
+        )
+        assert isinstance(stream, VideoStream)
+        self._stream = stream
+        width, height = size
+        if self._even:
+            width, height = width + width % 2, height + height % 2
+        self.size = width, 2 * height if kind is ClipFormat.STACKED else height
+        self._base = _time_base(kind, facts)
+        context = stream.codec_context
+        context.width, context.height = self.size
+        context.time_base = self._base
+        stream.time_base = self._base
+        if kind is not ClipFormat.PRORES:
+            rate = facts.frames / max(facts.seconds, 1e-3)
+            context.gop_size = max(1, min(300, round(rate * KEY_FRAME_EVERY_S)))
+        context.thread_count = threads
+        context.color_primaries = context.color_trc = context.colorspace = BT709
+        context.color_range = LIMITED
+        self._opened = False
+        self._target = target
+        self._last_tick, self._last_duration = -1, 1
+        self._durations: dict[int, int] = {}
+        from av.video.reformatter import VideoReformatter
+
+        self._reformatter = VideoReformatter()
+
+    def write(self, pixels: Image, number: int) -> None:
+        """Write a frame."""
+        frame = self._frame(pixels)
+        if not self._opened:
+            self._stream.codec_context.pix_fmt = frame.format.name
+            self._opened = True
+        tick = max(self._tick(number), self._last_tick + 1)
+        frame.pts, frame.time_base = tick, self._base
+        frame.duration = self._last_duration = max(1, self._tick(number + 1) - tick)
+        self._durations[tick] = frame.duration
+        self._last_tick = tick
+        try:
+            self._mux(self._stream.encode(frame))
+        except self._av.error.FFmpegError as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Complete the file."""
+        try:
+            self._mux(self._stream.encode(None))
+            self._container.close()
+        except self._av.error.FFmpegError as error:
+            raise self._failed(error) from error
+        if self._kind is ClipFormat.WEBP:
+            set_last_duration(self._target, self._last_duration)
+
+    def abandon(self) -> None:
+        """Close the file, which stays incomplete."""
+        try:
+            self._container.close()
+        except self._av.error.FFmpegError:
+            return
+
+    def _mux(self, packets: list[Any]) -> None:
+        for packet in packets:
+            # Encoders that reorder frames lose their durations.
+            packet.duration = self._durations.pop(packet.pts, packet.duration)
+            self._container.mux(packet)
+
+    def _failed(self, error: Exception) -> EncodingFailedError:
+        return EncodingFailedError(f"The clip can't be encoded as {self._kind}: {error}")
+
+    def _tick(self, number: int) -> int:
+        """The time of a frame in the encoder's time base, counted from the first frame."""
+        facts = self._facts
+        ticks = (facts.end if number >= facts.frames else facts.times[number]) - facts.times[0]
+        return round(ticks * Fraction(*facts.time_base) / self._base)
+
+    def _frame(self, pixels: Image) -> Any:
+        if pixels.ndim == 2:
+            pixels = cv2.merge([pixels] * 3).astype(np.uint8, copy=False)
+        if self._kind is ClipFormat.STACKED:
+            pixels = _stacked(pixels)
+        elif self._even:
+            pixels = _padded(pixels)
+        clear = pixels.shape[2] == 4
+        layout = self._codec.layout if clear else self._codec.opaque
+        source = self._av.VideoFrame.from_ndarray(
+            np.ascontiguousarray(pixels), format="rgba" if clear else "rgb24"
+        )
+        if layout == source.format.name:
+            return source
+        if layout == "bgra":
+            return self._reformatter.reformat(source, format=layout)
+        frame = self._reformatter.reformat(
+            source,
+            format=layout,
+            dst_colorspace=BT709,
+            src_color_range=2,
+            dst_color_range=LIMITED,
+        )
+        frame.color_primaries = frame.color_trc = frame.colorspace = BT709
+        frame.color_range = LIMITED
+        return frame
+
+
+class _FramesZip:
+    """A zip of one PNG for each frame, and the times of all."""
+
+    def __init__(self, facts: ClipFacts, size: tuple[int, int], target: Path) -> None:
+        self._facts, self.size = facts, size
+        self._zip = zipfile.ZipFile(target, "w", zipfile.ZIP_STORED)
+        self._written: list[dict[str, Any]] = []
+
+    def write(self, pixels: Image, number: int) -> None:
+        """Write a frame."""
+        name = f"{number + 1:06d}.png"
+        data = encode(pixels, Rendition.model_construct(format=Format.PNG))
+        self._zip.writestr(zipfile.ZipInfo(name), data)
+        start, end = self._facts.time_s(number), self._facts.time_s(number + 1)
+        shown = {"file": name, "time_s": round(start, 9), "duration_s": round(end - start, 9)}
+        self._written.append(shown)
+
+    def close(self) -> None:
+        """Complete the file."""
+        text = json.dumps({"frames": self._written}, indent=1)
+        self._zip.writestr(zipfile.ZipInfo("frames.json"), text)
+        self._zip.close()
+
+    def abandon(self) -> None:
+        """Close the file, which stays incomplete."""
+        self._zip.close()
+
+
+def _quality(kind: ClipFormat, quality: int) -> dict[str, str]:
+    """The encoder's own scale for a quality of 1 to 100."""
+    if kind is ClipFormat.WEBM:
+        return {"crf": str(round(63 - 0.43 * quality))}
+    if kind in (ClipFormat.MP4, ClipFormat.STACKED):
+        return {"crf": str(round(51 - 0.37 * quality))}
+    if kind is ClipFormat.WEBP:
+        return {"quality": str(quality)}
+    return {}
+
+
+def _time_base(kind: ClipFormat, facts: ClipFacts) -> Fraction:
+    """Seconds per tick. WebM and WebP count milliseconds; the others keep the clip's own ticks."""
+    if kind in (ClipFormat.WEBM, ClipFormat.WEBP):
+        return Fraction(1, 1_000)
+    return Fraction(*facts.time_base)
+
+
+def _stacked(pixels: Image) -> Image:
+    """Colours [H, W, 3] above, the matte as grey below, both of an even size."""
+    colours = _padded(np.ascontiguousarray(pixels[..., :3]))
+    grey = cv2.merge([_padded(np.ascontiguousarray(pixels[..., 3]))] * 3)
+    return np.concatenate([colours, grey.astype(np.uint8, copy=False)])
+
+
+def _padded(pixels: Image) -> Image:
+    """The pixels with even sides: H.264 halves the resolution of colours."""
+    height, width = pixels.shape[:2]
+    if height % 2 == 0 and width % 2 == 0:
+        return pixels
+    return cv2.copyMakeBorder(pixels, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE).astype(
+        np.uint8, copy=False
+    )

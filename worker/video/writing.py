@@ -1,0 +1,185 @@
+"""Writing the outputs of a clip: frames with mattes are rendered and encoded as they come."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shared.errors import TruncatedClipError
+from shared.options import CutOff, ExtraOutput, Options
+from shared.rendition_values import BackgroundImage
+from shared.settings import Settings
+from worker.imaging.arrays import Box, Image
+from worker.imaging.finishing import matte_of
+from worker.imaging.render import Subject, render
+from worker.video.doubts import Doubt, Doubts
+from worker.video.encoders import Encoder, encoder_for
+from worker.video.facts import ClipFacts
+from worker.video.mattes import OnFrames
+from worker.video.matting import MattedFrame, content_input
+from worker.video.previews import Previews
+from worker.video.quarantine import ClipProcess
+from worker.video.stages import in_order
+
+Rendered = tuple[MattedFrame, list[Image]]
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFile:
+    """One result file of a clip."""
+
+    path: Path
+    width: int
+    height: int
+    bytes: int
+    content_type: str
+    sound: str
+    """`copied`, `coded` or `none`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipResult:
+    """What became of a clip."""
+
+    files: list[ClipFile]
+    """One for each of `options.renditions`."""
+    poster: bytes
+    """WebP of one frame."""
+    strip: bytes
+    """WebP of frames side by side, for scrubbing."""
+    strip_layout: dict[str, Any]
+    doubts: list[Doubt]
+    frames: int
+    seconds: float
+    megapixel_frames: float
+    whole: bool
+    """False if the clip was cut off, and only its whole frames were done."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The result without its pictures, as JSON."""
+        return {
+            "frames": self.frames,
+            "seconds": round(self.seconds, 3),
+            "megapixel_frames": round(self.megapixel_frames, 3),
+            "whole": self.whole,
+            "doubts": [one.to_json() for one in self.doubts],
+            "strip": self.strip_layout,
+        }
+
+
+@dataclass(slots=True)
+class _Outputs:
+    """The open files of a clip."""
+
+    renditions: Sequence[Options | ExtraOutput]
+    facts: ClipFacts
+    folder: Path
+    threads: int
+    encoders: list[Encoder] = field(default_factory=list)
+
+    def path(self, number: int) -> Path:
+        kind = self.renditions[number].effective_clip_format
+        return self.folder / f"{number}.{kind.extension}"
+
+    def pictures(self, number: int) -> Path:
+        return self.folder / f"{number}.pictures.{self.path(number).suffix[1:]}"
+
+    def write(self, pixels: list[Image], number: int) -> None:
+        if not self.encoders:
+            for index, one in enumerate(self.renditions):
+                height, width = pixels[index].shape[:2]
+                self.encoders.append(
+                    encoder_for(one, self.facts, width, height, self.pictures(index), self.threads)
+                )
+        for encoder, one_frame in zip(self.encoders, pixels, strict=True):
+            encoder.write(one_frame, number)
+
+    def abandon(self) -> None:
+        for encoder in self.encoders:
+            encoder.abandon()
+
+
+def write_clip(
+    process: ClipProcess,
+    frames: Iterator[MattedFrame],
+    facts: ClipFacts,
+    options: Options,
+    settings: Settings,
+    out: Path,
+    *,
+    box: Box | None = None,
+    pictures: Mapping[str, Image] | None = None,
+    on_frames: OnFrames | None = None,
+) -> ClipResult:
+    """Render and encode all outputs of a clip into the folder `out`. `process` reads the clip; it
+    adds the sound once `frames` has ended.
+
+    `box`: the subject's box for the frame of all outputs. `pictures`: decoded background pictures
+    by URL. Raises OutputTooLargeError, EncodingFailedError, and what `frames` raises.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    outputs = _Outputs(options.renditions, facts, out, max(1, settings.codec_threads))
+    doubts, previews = Doubts(facts), Previews(facts)
+    done = 0
+
+    def rendered(frame: MattedFrame) -> Rendered:
+        matte = matte_of(frame.decoded, content_input(frame.steps), frame.alpha, options)
+        subject = Subject(frame.decoded.image, matte, box=box)
+        return frame, [render(subject, one, _picture(one, pictures)) for one in options.renditions]
+
+    try:
+        with ThreadPoolExecutor(settings.codec_threads, "clip-finish") as threads:
+            for frame, pixels in in_order(frames, rendered, threads, settings.codec_threads + 1):
+                outputs.write(pixels, frame.number)
+                doubts.add(frame.number, frame.reasons, frame.unsteady)
+                previews.add(pixels[0], frame.number)
+                done += 1
+                if on_frames is not None:
+                    on_frames(1)
+        if not done or (done < facts.frames and options.clip_cut_off is not CutOff.KEEP):
+            raise TruncatedClipError(f"Only {done:,} of {facts.frames:,} frames could be read")
+    except BaseException:
+        outputs.abandon()
+        raise
+    return ClipResult(
+        files=_completed(outputs, process, facts, options),
+        poster=previews.poster(),
+        strip=previews.strip(),
+        strip_layout=previews.layout(),
+        doubts=doubts.found(),
+        frames=done,
+        seconds=facts.time_s(done),
+        megapixel_frames=done * facts.width * facts.height / 1e6,
+        whole=facts.whole and done == facts.frames,
+    )
+
+
+def _completed(
+    outputs: _Outputs, process: ClipProcess, facts: ClipFacts, options: Options
+) -> list[ClipFile]:
+    """Close the files, and add the clip's sound."""
+    files: list[ClipFile] = []
+    for number, rendition in enumerate(outputs.renditions):
+        outputs.encoders[number].close()
+        kind, target = rendition.effective_clip_format, outputs.path(number)
+        pictures = outputs.pictures(number)
+        sound = "none"
+        if options.clip_audio and facts.audio is not None and kind.has_sound:
+            sound = process.add_sound(facts, pictures, target)
+            pictures.unlink()
+        else:
+            pictures.rename(target)
+        width, height = outputs.encoders[number].size
+        files.append(
+            ClipFile(target, width, height, target.stat().st_size, kind.content_type, sound)
+        )
+    return files
+
+
+def _picture(
+    rendition: Options | ExtraOutput, pictures: Mapping[str, Image] | None
+) -> Image | None:
+    if not isinstance(rendition.background, BackgroundImage) or pictures is None:
+        return None
+    return pictures[rendition.background.image]
