@@ -343,6 +343,17 @@ def test_sound_stays_in_step_with_the_picture(
     assert clips.read(tmp_path / target)[1][0] == 0
 
 
+def test_the_sound_of_a_cut_off_clip_ends_with_its_pictures(source: Path, tmp_path: Path) -> None:
+    pictures = write(tmp_path / "pictures.mp4", moving_square(4), uneven(4))
+    target = tmp_path / "b.mp4"
+    add_sound(source, pictures, target, facts_of(source), 0.2)
+    with av.open(str(target)) as container:
+        sound = container.streams.audio[0]
+        assert sound.duration is not None
+        assert sound.time_base is not None
+        assert float(sound.duration * sound.time_base) < 0.25
+
+
 def loud_from_s(path: Path) -> float:
     """When the sound of a clip begins to be heard."""
     with av.open(str(path)) as container:

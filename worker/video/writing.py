@@ -143,7 +143,7 @@ def write_clip(
         outputs.abandon()
         raise
     return ClipResult(
-        files=_completed(outputs, process, facts, options),
+        files=_completed(outputs, process, facts, options, done),
         poster=previews.poster(),
         strip=previews.strip(),
         strip_layout=previews.layout(),
@@ -156,7 +156,7 @@ def write_clip(
 
 
 def _completed(
-    outputs: _Outputs, process: ClipProcess, facts: ClipFacts, options: Options
+    outputs: _Outputs, process: ClipProcess, facts: ClipFacts, options: Options, done: int
 ) -> list[ClipFile]:
     """Close the files, and add the clip's sound."""
     files: list[ClipFile] = []
@@ -166,7 +166,8 @@ def _completed(
         pictures = outputs.pictures(number)
         sound = "none"
         if options.clip_audio and facts.audio is not None and kind.has_sound:
-            sound = process.add_sound(facts, pictures, target)
+            until_s = facts.time_s(done) if done < facts.frames else None
+            sound = process.add_sound(facts, pictures, target, until_s)
             pictures.unlink()
         else:
             pictures.rename(target)
