@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,14 @@ class Triton:
     """A server with a model repository. Its models run with the packages of this Python."""
 
     def __init__(
-        self, folder: Path, repository: Path, *models: str, env: dict[str, str] | None = None
+        self,
+        folder: Path,
+        repository: Path,
+        *models: str,
+        env: dict[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
-        """Start the server and wait until it serves these models."""
+        """Start the server and wait until it serves these models. `options`: of its command."""
         self.repository = repository
         self._models = models
         self.grpc_port, self.http_port, metrics_port = free_port(), free_port(), free_port()
@@ -65,7 +71,7 @@ class Triton:
         command += ["--http-address", "127.0.0.1", "--http-port", str(self.http_port)]
         command += ["--metrics-address", "127.0.0.1", "--metrics-port", str(metrics_port)]
         command += ["--model-control-mode", "explicit", "--exit-timeout-secs", "5"]
-        command += [f"--load-model={name}" for name in models]
+        command += [*options, *(f"--load-model={name}" for name in models)]
         site = find_spec("numpy")
         assert site is not None
         assert site.origin is not None
