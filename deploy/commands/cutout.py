@@ -78,7 +78,7 @@ def cut_out_files(
     if target is not None:
         planned = [_Planned(one.photo, one.name, [target]) for one in planned]
     _refuse_results_among_photos(planned, photos, out)
-    files = WrittenFiles(out, options, settings.model, remember=target is None)
+    files = WrittenFiles(out, options, settings.model, target=None if called else target)
     done = CutOut(called=called)
     originals = (path for path, _ in photos.files)
     with ResultFolder(out, originals, overwrite=overwrite, is_own=files.wrote) as store:

@@ -57,7 +57,7 @@ def cut_out_clips(
     if options.model is not None:
         settings = settings.model_copy(update={"model": options.model})
     settings = batch_sizes(settings)
-    files = WrittenFiles(out, options, settings.model, remember=target is None)
+    files = WrittenFiles(out, options, settings.model, target=target)
     originals = (path for path, _ in (*photos.clips, *photos.files))
     with ResultFolder(out, originals, overwrite=overwrite, is_own=files.wrote) as store:
         missing = [
