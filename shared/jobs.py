@@ -78,6 +78,8 @@ class ItemKind(StrEnum):
 
     PHOTO = "photo"
     """One photo of the source."""
+    CLIP = "clip"
+    """A clip of the source. It is claimed once for each of its segments (shared.clips)."""
     TURNTABLE = "turntable"
     """The animation of a group's results. The service adds it; it counts for no quota."""
 

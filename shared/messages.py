@@ -23,14 +23,15 @@ earlier workers would process like any other."""
 DESTINATION_MESSAGE_VERSION = "3"
 """That of messages of jobs with a destination, to which earlier workers would write nothing."""
 
-GROUP_MESSAGE_VERSION = "4"
-"""That of messages of items in groups, to which earlier workers would give no common frame."""
+PASSES_MESSAGE_VERSION = "4"
+"""That of messages of items that are claimed several times, photos in groups and clips: earlier
+workers would process them like any other."""
 
 READ_VERSIONS = (
     MESSAGE_VERSION,
     VERSION_MESSAGE_VERSION,
     DESTINATION_MESSAGE_VERSION,
-    GROUP_MESSAGE_VERSION,
+    PASSES_MESSAGE_VERSION,
 )
 
 
@@ -53,8 +54,8 @@ class Message:
     """Whether it makes a version of an earlier image's result."""
     has_destination: bool = False
     """Whether the result is also written to a key of the caller's own."""
-    in_group: bool = False
-    """Whether it gets the common frame of a group."""
+    in_passes: bool = False
+    """Whether it belongs to a group or is a clip."""
     attempts: int = 0
     """Attempts of the item when the message was made. It is not sent: it identifies the message
     when it is recorded as published."""
@@ -72,8 +73,8 @@ class Message:
         version = VERSION_MESSAGE_VERSION if self.makes_version else MESSAGE_VERSION
         if self.has_destination:
             version = DESTINATION_MESSAGE_VERSION
-        if self.in_group:
-            version = GROUP_MESSAGE_VERSION
+        if self.in_passes:
+            version = PASSES_MESSAGE_VERSION
         return {"file": self.name, **ids, "v": version}
 
 

@@ -273,16 +273,19 @@ class Options(Rendition):
         """All outputs, the main one first."""
         return (self, *self.extras)
 
-    def output_keys(self, job_id: str, item_id: str) -> list[str]:
-        """The object key of each of `renditions`. Keys follow from the item, so a second run
-        overwrites the same objects.
+    def output_keys(self, job_id: str, item_id: str, *, clip: bool = False) -> list[str]:
+        """The object key of each of `renditions`, as a photo or as a `clip`. Keys follow from the
+        item, so a second run overwrites the same objects.
         """
+
+        def ending(one: Rendition) -> str:
+            return one.effective_clip_format.extension if clip else one.format.extension
+
         folder = f"jobs/{job_id}/results/{item_id}"
         extras = [
-            f"{folder}/{number}.{extra.format.extension}"
-            for number, extra in enumerate(self.extras, 1)
+            f"{folder}/{number}.{ending(extra)}" for number, extra in enumerate(self.extras, 1)
         ]
-        return [f"{folder}.{self.format.extension}", *extras]
+        return [f"{folder}.{ending(self)}", *extras]
 
 
 TURNTABLE_FORMATS = (Format.PNG, Format.WEBP, Format.JPEG)

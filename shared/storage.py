@@ -278,17 +278,18 @@ class Storage:
             return code not in ("404", "NoSuchBucket")
         return True
 
-    def upload(self, key: str, stream: IO[bytes]) -> None:
+    def upload(self, key: str, stream: IO[bytes], content_type: str | None = None) -> None:
         """Write an object to the service's bucket from a stream of any length. Raises
         StorageError.
         """
+        extra: dict[str, Any] = {**self._encryption}
+        if content_type is not None:
+            extra["ContentType"] = content_type
         try:
             # Threads help with large files only, and the caller already uploads several files in
             # parallel.
             config = TransferConfig(use_threads=False, multipart_threshold=WHOLE_BYTES)
-            self._client.upload_fileobj(
-                stream, self.bucket, key, ExtraArgs=self._encryption, Config=config
-            )
+            self._client.upload_fileobj(stream, self.bucket, key, ExtraArgs=extra, Config=config)
         except FAULTS as error:
             raise own(error, self.bucket, key) from error
 

@@ -99,6 +99,10 @@ def never_images() -> dict[str, bytes]:
     }
 
 
+AS_CLIPS = {"moving.gif": ("succeeded",), "film.mp4": ("truncated-clip", "unsupported-clip")}
+"""What becomes of those that are called like clips, where clips are taken."""
+
+
 def unread_pictures() -> dict[str, bytes]:
     """Pictures of kinds that are not read."""
     return {
@@ -137,7 +141,10 @@ def cases() -> list[Case]:
             _case(f"{name}-called.{other}", files[name], "succeeded")
             for other in ("jpg", "png", "webp", "gif", "svg", "html", "exe")
         ]
-    found += [_case(name, data, "not-an-image") for name, data in never_images().items()]
+    found += [
+        _case(name, data, "not-an-image", *AS_CLIPS.get(name, ()))
+        for name, data in never_images().items()
+    ]
     found += [_case(name, data, "unsupported-image") for name, data in unread_pictures().items()]
     found += [_case(f"bomb-{name}", data, code) for name, (data, code) in bombs().items()]
     # only the first picture is used, and it comes first in the file

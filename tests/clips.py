@@ -49,6 +49,7 @@ def write(
     codec: str = "libx264",
     layout: str = "yuv420p",
     sound: str | None = None,
+    silent_s: float = 0,
     options: dict[str, str] | None = None,
     encoder: dict[str, str] | None = None,
     matrix: int | None = None,
@@ -89,14 +90,16 @@ def write(
         container.mux(video.encode(None))
         if audio is not None:
             assert isinstance(audio, AudioStream)
-            write_tone(container, audio, float(shown[-1] * TICK))
+            write_tone(container, audio, float(shown[-1] * TICK), silent_s)
     return path
 
 
-def write_tone(container: Any, audio: AudioStream, seconds: float) -> None:
+def write_tone(container: Any, audio: AudioStream, seconds: float, silent_s: float = 0) -> None:
+    """A tone that begins after `silent_s`."""
     rate, step = 48_000, 960
     for start in range(0, int(seconds * rate), step):
         wave = np.sin((start + np.arange(step)) * 2 * np.pi * 440 / rate) * 8_000
+        wave[start + np.arange(step) < silent_s * rate] = 0
         frame = AudioFrame.from_ndarray(
             np.repeat(wave.astype(np.int16), 2)[None], format="s16", layout="stereo"
         )

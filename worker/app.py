@@ -147,6 +147,7 @@ def _open(**_: Any) -> None:
                 pixel_budget,
                 second,
                 sources,
+                sources,
             )
             _opened.callback(pipelines[model].close)
         watch_device(settings)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from api.sources.destination_policy import check_destination
 from api.sources.source_policy import SourcePolicy, name_under
 from shared import job_store
+from shared.clip_kinds import CLIP_ENDINGS
 from shared.database import Database
 from shared.database_text import without_unstorable_text
 from shared.errors import ImageError, MattingError, RequestError, StorageError
@@ -134,4 +135,4 @@ def is_photo_name(path: str) -> bool:
     if is_never_a_photo(path) or is_hidden(path):
         return False
     _, dot, ending = path.rpartition("/")[2].rpartition(".")
-    return not dot or f".{ending.lower()}" in PHOTO_ENDINGS
+    return not dot or f".{ending.lower()}" in PHOTO_ENDINGS | CLIP_ENDINGS

@@ -154,7 +154,7 @@ class Item(NamedItem):
     """Its place in the source, from 1."""
     source: str
     kind: str
-    """`photo`, or `turntable`: what the service made of a group."""
+    """`photo`, `clip`, or `turntable`: what the service made of a group."""
     group: str | None
     custom_id: str | None
     labels: dict[str, Any] | None
@@ -167,6 +167,8 @@ class Item(NamedItem):
     output_bytes: int | None
     timings_ms: dict[str, float] | None
     result: str | None
+    clip: dict[str, Any] | None
+    """Of a clip that has begun: `seconds`, `frames`, `frames_done`, `whole`, `doubts`, `strip`."""
     needs_review: bool
     review_reasons: list[str]
     model: str | None

@@ -34,7 +34,7 @@ from shared.errors import (
     ResultNotReadyError,
     SourceNotFoundError,
 )
-from shared.jobs import ItemStatus
+from shared.jobs import ItemKind, ItemStatus
 from shared.kept_files import MatteIn, matte_key, output_with_matte, thumbnails_key
 from shared.models import Item
 from shared.object_url import ObjectUrl
@@ -104,6 +104,8 @@ def _matte_of(
     resources: Resources, item: Item, result_key: str, options: Options
 ) -> Iterator[bytes]:
     """Raises NotKeptError, StorageError."""
+    if item.kind is not ItemKind.PHOTO:
+        raise NotKeptError(f"The item {item.id} is a {item.kind}, which has no matte of its own")
     inside = output_with_matte(options)
     key = matte_key(result_key)
     if inside is not None:
@@ -147,6 +149,8 @@ async def put_matte(
     if if_match is None:
         raise IfMatchMissingError
     _result_key(item)
+    if item.kind is not ItemKind.PHOTO:
+        raise InvalidMatteError(f"The item is a {item.kind}: only mattes of photos can be changed")
     instead_of = None if if_match.strip() == "*" else frozenset({item.version})
     if instead_of is not None and not _names(if_match, item):
         raise MatteChangedError(f"The item has version {item.version} now")

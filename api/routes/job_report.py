@@ -10,6 +10,7 @@ from api.resources import Resources
 from api.routes.result_links import links_of
 from api.schemas.report_columns import COLUMNS, URL_COLUMNS
 from shared import job_store
+from shared.clips import doubts_as_text
 from shared.jobs import ItemStatus
 from shared.models import Item, Job
 
@@ -73,6 +74,8 @@ def _row(item: Item, bucket: str, of_job: Mapping[str, Any]) -> dict[str, Any]:
         "source": item.place,
         "kind": item.kind.value,
         "group": item.group_name,
+        "seconds": (item.clip or {}).get("seconds"),
+        "doubts": doubts_as_text((item.clip or {}).get("doubts", [])) or None,
         "status": item.status.value,
         "error_code": item.error_code,
         "error_detail": item.error_detail,

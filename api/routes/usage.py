@@ -31,6 +31,8 @@ class MonthUsage(Amount):
     month: str = Field(examples=["2026-11"])
     api_key_id: uuid.UUID
     api_key: str = Field(description="Its name.")
+    clip_s: float = Field(description="Length of the clips, in seconds.")
+    megapixel_frames: float = Field(description="Of the clips: megapixels of all frames.")
 
 
 class JobUsage(Amount):
@@ -78,6 +80,8 @@ def get_usage(
                 images=row.images,
                 megapixels=round(row.pixels / 1e6, 3),
                 device_s=round(row.device_ms / 1e3, 3),
+                clip_s=round(row.clip_seconds, 3),
+                megapixel_frames=round(row.megapixel_frames, 3),
             )
             for row in months
         ],

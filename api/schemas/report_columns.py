@@ -7,6 +7,8 @@ COLUMNS = (
     "source",
     "kind",
     "group",
+    "seconds",
+    "doubts",
     "status",
     "error_code",
     "error_detail",

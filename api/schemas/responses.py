@@ -223,6 +223,49 @@ class RedoOut(BaseModel):
         )
 
 
+def _extension(item: Item, options: Options) -> str:
+    """The extension of the main file."""
+    if item.kind is ItemKind.CLIP:
+        return options.effective_clip_format.extension
+    return options.format.extension
+
+
+class DoubtOut(BaseModel):
+    """A span of a clip that a person should check."""
+
+    start_s: float
+    end_s: float
+    reason: str = Field(examples=["unsure"], description="As in `review_reasons`.")
+
+
+class ClipOut(BaseModel):
+    """The length of a clip, and how far it has come."""
+
+    seconds: float
+    frames: int
+    frames_done: int = Field(description="Frames whose mattes are made.")
+    whole: bool = Field(description="false: it was cut off, and the whole frames were done.")
+    doubts: list[DoubtOut] = Field(description="When a person should look; known at the end.")
+    strip: dict[str, Any] | None = Field(
+        description="How the scrubbing strip is laid out, which is its `photo-thumbnail`."
+    )
+
+    @classmethod
+    def of(cls, item: Item) -> "ClipOut | None":
+        """Make it from a database row; None: it is no clip, or has not begun."""
+        clip = item.clip
+        if clip is None:
+            return None
+        return cls(
+            seconds=clip["seconds"],
+            frames=clip["frames"],
+            frames_done=clip.get("frames_done", clip["frames"]),
+            whole=clip.get("whole", True),
+            doubts=[DoubtOut(**one) for one in clip.get("doubts", [])],
+            strip=clip.get("strip"),
+        )
+
+
 class ItemOut(BaseModel):
     """An image of a job."""
 
@@ -232,7 +275,7 @@ class ItemOut(BaseModel):
     name: str
     source: str
     kind: ItemKind = Field(
-        description="A photo, or the turntable that the service made of a group."
+        description="A photo, a clip, or the turntable that the service made of a group."
     )
     group: str | None = Field(description="The photos of a group have one common frame.")
     custom_id: str | None = Field(description="Your own id of the photo.")
@@ -251,6 +294,7 @@ class ItemOut(BaseModel):
         description="All files, the main one first. Empty if the options ask for one file without "
         "`name` and `market`, and the job has no `destination`: that one is `result`."
     )
+    clip: ClipOut | None = Field(description="Of a clip that has begun.")
     needs_review: bool
     review_reasons: list[str] = Field(examples=[["soft", "unsure"]])
     model: str | None = Field(
@@ -296,7 +340,7 @@ class ItemOut(BaseModel):
             output_bytes=item.output_bytes,
             timings_ms=item.timings_ms,
             result=f"/v1/items/{item.id}/result" if item.status is ItemStatus.SUCCEEDED else None,
-            result_format=Options.model_validate(item.options or options).format.extension,
+            result_format=_extension(item, Options.model_validate(item.options or options)),
             outputs=[
                 OutputOut(
                     name=one["name"],
@@ -310,6 +354,7 @@ class ItemOut(BaseModel):
                 )
                 for index, one in enumerate(item.outputs or [])
             ],
+            clip=ClipOut.of(item),
             needs_review=item.needs_review,
             review_reasons=item.review_reasons or [],
             model=item.matte_model,

@@ -20,6 +20,7 @@ from api.sources.image_size import image_size
 from api.sources.source_policy import photo_address
 from api.submissions.forms import drop_byte_order_mark, has_more_values, read_whole
 from api.submissions.intake import IncomingFile
+from shared.clips import is_named_like_clip
 from shared.errors import (
     EmptyFileError,
     FileTooLargeError,
@@ -100,7 +101,10 @@ async def photo_of(asked: RemoveBgRequest, form: Form, resources: Resources) -> 
             finer="multiple_sources" if given else "missing_source",
         )
     if sent:
-        photo = IncomingFile(sent[0].name or "photo", sent[0].stream)
+        name = sent[0].name
+        # Here it is a photo, whatever it is called.
+        clip = not name or is_named_like_clip(name)
+        photo = IncomingFile("photo" if clip else name, sent[0].stream)
     elif encoded:
         photo = IncomingFile("photo", _new_file(form))
         await run_in_threadpool(decode_base64, encoded[0].stream, photo.stream)

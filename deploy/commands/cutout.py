@@ -77,7 +77,8 @@ def cut_out_files(
     planned = _plan(photos, out, options)
     if target is not None:
         planned = [_Planned(one.photo, one.name, [target]) for one in planned]
-    _refuse_results_among_photos(planned, photos, out)
+    targets = [path for one in planned for path in one.targets]
+    refuse_results_among_photos(targets, photos, out)
     files = WrittenFiles(out, options, settings.model, target=None if called else target)
     done = CutOut(called=called)
     originals = (path for path, _ in photos.files)
@@ -167,13 +168,11 @@ def _item(number: int, options: Options, planned: _Planned, store: ResultFolder)
     )
 
 
-def _refuse_results_among_photos(
-    planned: Sequence[_Planned], photos: LocalPhotos, out: Path
-) -> None:
+def refuse_results_among_photos(targets: Sequence[Path], photos: LocalPhotos, out: Path) -> None:
     """Raise ResultsAmongPhotosError if the next run would take the results for photos."""
     searched = {folder.resolve() for folder in photos.folders}
     apart = out.resolve()
-    for folder in {path.parent for one in planned for path in one.targets}:
+    for folder in {path.parent for path in targets}:
         place = folder.resolve()
         for root in searched & {place, *place.parents}:
             if root == apart or root not in apart.parents:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from api.client import NamedItem, result_names
-from deploy.commands.cutout import CutOut
+from deploy.commands.cutout import CutOut, refuse_results_among_photos
 from deploy.commands.progress import bar, console
 from deploy.commands.result_files import ResultFolder
 from deploy.commands.written_files import WrittenFiles
@@ -51,19 +51,19 @@ def cut_out_clips(
     """Cut out the clips of `photos` into the folder `out`, and note in `done` what was written.
 
     Files that are there are kept or replaced as `cut_out_files` does. `target`: the path of the
-    only clip's result. `previews`: write a poster and a strip beside each result. Raises SetupError
-    when the model can't start.
+    only clip's result. `previews`: write a poster and a strip beside each result. Raises
+    ResultsAmongPhotosError, and SetupError when the model can't start.
     """
     if options.model is not None:
         settings = settings.model_copy(update={"model": options.model})
     settings = batch_sizes(settings)
+    planned = _plan(photos, out, options, target)
+    refuse_results_among_photos([path for one in planned for path in one.targets], photos, out)
     files = WrittenFiles(out, options, settings.model, target=target)
     originals = (path for path, _ in (*photos.clips, *photos.files))
     with ResultFolder(out, originals, overwrite=overwrite, is_own=files.wrote) as store:
         missing = [
-            one
-            for one in _plan(photos, out, options, target)
-            if _is_missing(one, files, store, options, overwrite, done)
+            one for one in planned if _is_missing(one, files, store, options, overwrite, done)
         ]
         if not missing:
             return

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -90,7 +91,8 @@ def submit(
             raise typer.BadParameter("--feed needs a manifest (.csv, .tsv, .xml, .jsonl)")
     photos, left_out = None, 0
     if remote is None and attached is None:
-        photos = resolve_photos([Path(source) for source in sources])
+        photos = resolve_photos([Path(source) for source in sources], with_clips=True)
+        photos = replace(photos, files=[*photos.files, *photos.clips], clips=[])
         check_names(photos, check_options(options), destination)
         left_out = len(photos.left_out)
     with connect(data) as client:

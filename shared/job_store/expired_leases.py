@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from shared.clips import passes_of
 from shared.database import now
 from shared.errors import AttemptsExhaustedError, PoisonousImageError
 from shared.job_store.conditions import is_value
@@ -53,7 +54,9 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
             item.status, item.finished_at = ItemStatus.CANCELLED, moment
             job.cancelled += 1
         elif item.attempts >= attempts_allowed(
-            max_attempts, item.forwarded_to, measured=item.measured is not None
+            max_attempts,
+            item.forwarded_to,
+            passes=(item.measured is not None) + passes_of(item.clip),
         ):
             item.status, item.finished_at = ItemStatus.FAILED, moment
             guilty = item.deaths > ALONE_DEATHS
@@ -75,11 +78,11 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
     return len(items)
 
 
-def attempts_allowed(max_attempts: int, forwarded_to: str | None, *, measured: bool = False) -> int:
-    """The claims that an image may have: the one that forwarded it, and the one that measured it
-    for its group, do not count.
+def attempts_allowed(max_attempts: int, forwarded_to: str | None, *, passes: int = 0) -> int:
+    """The claims that an image may have. The one that forwarded it does not count, nor do `passes`,
+    which measured it for its group or got on with a clip.
     """
-    return max_attempts + (forwarded_to is not None) + measured
+    return max_attempts + (forwarded_to is not None) + passes
 
 
 def give_back(

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from shared.clips import ClipState, ClipWork
 from shared.database import now
 from shared.errors import GroupTooLargeError
 from shared.groups import (
@@ -31,6 +32,7 @@ from shared.groups import (
     in_order_of_turn,
 )
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
+from shared.job_store.photos_by_url import HAS_URLS
 from shared.jobs import ItemKind, ItemStatus, Verdict
 from shared.models import MARK_BEGINS, Item, ItemGroup, Job, new_id, place_of
 from shared.options import GroupBy, Options
@@ -57,10 +59,7 @@ def with_groups(session: Session, job: Job, items: Iterable["NewItem"]) -> list[
     fail.
     """
     by_folder = job.options.get("group_by") == GroupBy.FOLDER
-    grouped = [
-        replace(item, group=_folder_of(item.name)) if by_folder and item.group is None else item
-        for item in items
-    ]
+    grouped = [replace(item, group=_group_of(item, by_folder=by_folder)) for item in items]
     names = {item.group for item in grouped if item.group is not None}
     if not names:
         return grouped
@@ -81,8 +80,13 @@ def with_groups(session: Session, job: Job, items: Iterable["NewItem"]) -> list[
     return checked
 
 
-def _folder_of(name: str) -> str | None:
-    folder = str(PurePosixPath(name).parent)
+def _group_of(item: "NewItem", *, by_folder: bool) -> str | None:
+    """The group of an item; clips are in none."""
+    if item.is_clip:
+        return None
+    if item.group is not None or not by_folder:
+        return item.group
+    folder = str(PurePosixPath(item.name).parent)
     return None if folder == "." else folder
 
 
@@ -256,6 +260,7 @@ def _add_turntable(session: Session, job: Job, name: str, first_photo: str) -> N
     job.total += 1
     job.queued += 1
     job.turntables_left += 1
+    job.source = {**job.source, HAS_URLS: True}
 
 
 def _turntable_options(of_job: dict[str, Any]) -> dict[str, Any]:
@@ -306,15 +311,17 @@ def reopen_turntables(session: Session, job: Job, retried: Sequence[uuid.UUID]) 
 
 def work_of_groups(
     session: Session, jobs: Mapping[uuid.UUID, Job], rows: Iterable[Any]
-) -> dict[uuid.UUID, GroupWork | TurntableWork]:
-    """What workers need to know about the groups of these items, by item. `rows` have `id`,
-    `job_id`, `kind`, `group_name` and `measured`.
+) -> dict[uuid.UUID, GroupWork | TurntableWork | ClipWork]:
+    """What workers need to know about those of these items that are in groups or clips. `rows` have
+    `id`, `job_id`, `kind`, `group_name`, `measured` and `clip`.
     """
-    work: dict[uuid.UUID, GroupWork | TurntableWork] = {}
+    work: dict[uuid.UUID, GroupWork | TurntableWork | ClipWork] = {}
     named: defaultdict[uuid.UUID, dict[uuid.UUID, Any]] = defaultdict(dict)
     for row in rows:
         source = jobs[row.job_id].source
-        if row.kind is ItemKind.TURNTABLE:
+        if row.kind is ItemKind.CLIP:
+            work[row.id] = ClipWork(state=ClipState.of_json(row.clip))
+        elif row.kind is ItemKind.TURNTABLE:
             job_id = jobs[row.job_id].of_job_id or row.job_id
             work[row.id] = turntable_work(session, job_id, row.group_name or source[GROUP])
         elif row.group_name is not None:

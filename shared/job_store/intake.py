@@ -13,17 +13,18 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from shared.clips import is_named_like_clip
 from shared.database import now
 from shared.destination import check_names, needs_row
-from shared.errors import BadResultNameError, MattingError
+from shared.errors import BadResultNameError, MattingError, UnsupportedClipError
 from shared.job_store.conditions import each_text
 from shared.job_store.groups import begin_grouping, note_members, with_groups
 from shared.job_store.locks import finish_settled_jobs, lock_jobs
-from shared.job_store.photos_by_url import note_urls
+from shared.job_store.photos_by_url import HAS_URLS, note_urls
 from shared.job_store.result_places import photo_of, places_of, take_places
 from shared.job_store.usage import take_from_quota
-from shared.jobs import ItemStatus
-from shared.models import MARK_BEGINS, MAX_SEARCHED_CHARS, Item, Job, JobLabel, new_id
+from shared.jobs import ItemKind, ItemStatus
+from shared.models import MARK_BEGINS, MAX_SEARCHED_CHARS, Item, Job, JobLabel, new_id, place_of
 from shared.object_url import ObjectUrl
 from shared.options import Options
 from shared.result_names import NamedPhoto
@@ -60,6 +61,11 @@ class NewItem:
     def mark(self) -> str:
         """What tells this row from others with the same photo."""
         return _mark(self.custom_id, self.options, self.labels)
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether it is called like a clip; its content decides later."""
+        return is_named_like_clip(self.name) or is_named_like_clip(place_of(self.source))
 
     def named(self, number: int) -> NamedPhoto:
         """What it fills into names, if it is the job's image `number`."""
@@ -129,7 +135,10 @@ def add_items(session: Session, job_id: uuid.UUID, items: Iterable[NewItem]) -> 
     added = Counter(row["status"] for row in new)
     take_places(session, job, naming.of(new))
     take_from_quota(session, job.api_key_id, added[ItemStatus.QUEUED])
-    note_urls(job, (row["source"] for row in new if row["status"] is ItemStatus.QUEUED))
+    waiting = [row for row in new if row["status"] is ItemStatus.QUEUED]
+    note_urls(job, (row["source"] for row in waiting))
+    if any(row["kind"] is ItemKind.CLIP for row in waiting):
+        job.source = {**job.source, HAS_URLS: True}
     job.total += added.total()
     job.queued += added[ItemStatus.QUEUED]
     job.failed += added[ItemStatus.FAILED]
@@ -156,6 +165,13 @@ class _Naming:
         if item.error is not None or not (self._destination or needs_row(given)):
             return item
         options, photo = self._options(item), item.named(position)
+        if self._destination is not None and item.is_clip:
+            return replace(
+                item,
+                error=UnsupportedClipError(
+                    "Clips are not written to a destination: submit them in a job without one"
+                ),
+            )
         try:
             check_names(options, photo)
             if self._destination is not None:
@@ -193,6 +209,7 @@ def _row(job: Job, position: int, item: NewItem, moment: datetime) -> dict[str, 
         "api_key_id": job.api_key_id if item.custom_id is not None else None,
         "options": item.options,
         "labels": item.labels,
+        "kind": ItemKind.CLIP if item.is_clip else ItemKind.PHOTO,
         "group_name": item.group,
         "status": ItemStatus.FAILED if error else ItemStatus.QUEUED,
         "error_code": error.code if error else None,

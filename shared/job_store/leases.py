@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from shared.clips import ClipState, ClipWork
 from shared.database import now
 from shared.errors import ImageTimeoutError, PoisonousImageError
 from shared.groups import NEVER, GroupWork, Measured, TurntableWork
@@ -61,8 +62,8 @@ class Claim:
     """The object key of the matte to use instead of a network's."""
     group_name: str | None = None
     """The group that the item belongs to."""
-    work: GroupWork | TurntableWork | None = None
-    """What is due for its group; None: it is in none."""
+    work: GroupWork | TurntableWork | ClipWork | None = None
+    """What is due for its group or clip; None: it is a photo by itself."""
     suspect: bool = False
     """The item was in flight when a worker died, or its job contains a photo that killed one."""
 
@@ -88,6 +89,12 @@ class Settlement:
     """The second model: the item is queued for a worker that serves it."""
     measured: Measured | None = None
     """What the first pass found: the item waits for the other photos of its group."""
+    clip: ClipState | None = None
+    """How far the clip has come: it is queued for its next segment."""
+    is_photo: bool = False
+    """What is called like a clip is a photo: it is queued as one."""
+    clip_result: Mapping[str, Any] | None = None
+    """What is known of a clip that is done (worker.video.writing.ClipResult)."""
     width: int | None = None
     height: int | None = None
     input_bytes: int | None = None
@@ -111,10 +118,23 @@ class SettlementState(StrEnum):
     """The item waits for a worker that serves its second model."""
     WAITING = "waiting"
     """The item waits for the photos of its group."""
+    ADVANCED = "advanced"
+    """The clip is queued for its next segment, or as the photo that it is."""
     CANCELLED = "cancelled"
     """It would wait for that worker or its group, but its job was cancelled."""
     STALE = "stale"
     """The lease had expired and another worker has the item: nothing was changed."""
+
+
+WAITING_STATES = frozenset(
+    {
+        SettlementState.RETRY,
+        SettlementState.FORWARDED,
+        SettlementState.WAITING,
+        SettlementState.ADVANCED,
+    }
+)
+"""The states in which an item is queued again."""
 
 
 def claim_many(
@@ -168,6 +188,7 @@ def claim_many(
             Item.kind,
             Item.group_name,
             Item.measured,
+            Item.clip,
         )
         .execution_options(synchronize_session=False)
     )
@@ -273,7 +294,8 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
         waits = settlement.measured is not None or claim.item_id in reopened
         state = _state(settlement, waits=waits, ended=jobs[claim.job_id].status in ENDED)
         states.append(state)
-        rows.append(_row(settlement, state, began))
+        row = _row(settlement, state, began)
+        rows.append(row | {"kind": ItemKind.PHOTO} if settlement.is_photo else row)
         of_job[claim.job_id].append(settlement)
         if state is SettlementState.RECORDED:
             recorded[claim.job_id].append(settlement)
@@ -309,6 +331,9 @@ def _used(
                 total.images += 1
                 total.pixels += (settlement.width or 0) * (settlement.height or 0)
                 total.device_ms += settlement.timings_ms.get("predict", 0.0)
+                clip = settlement.clip_result or {}
+                total.clip_seconds += clip.get("seconds", 0.0)
+                total.megapixel_frames += clip.get("megapixel_frames", 0.0)
     return used
 
 
@@ -340,6 +365,8 @@ def _state(settlement: Settlement, *, waits: bool, ended: bool) -> SettlementSta
     """
     if waits and settlement.error_code is None:
         return SettlementState.CANCELLED if ended else SettlementState.WAITING
+    if (settlement.clip is not None or settlement.is_photo) and settlement.error_code is None:
+        return SettlementState.CANCELLED if ended else SettlementState.ADVANCED
     if settlement.forward_to is not None:
         return SettlementState.CANCELLED if ended else SettlementState.FORWARDED
     retry = settlement.retry_at is not None and not ended
@@ -348,10 +375,12 @@ def _state(settlement: Settlement, *, waits: bool, ended: bool) -> SettlementSta
 
 def _row(settlement: Settlement, state: SettlementState, moment: datetime) -> dict[str, Any]:
     """The new values of an item's row, with its primary key."""
-    waits = state in (SettlementState.RETRY, SettlementState.FORWARDED, SettlementState.WAITING)
+    waits = state in WAITING_STATES
     not_before = settlement.retry_at if waits else None
     if state is SettlementState.WAITING:
         not_before = NEVER
+    elif state is SettlementState.ADVANCED:
+        not_before = moment
     measured = settlement.measured or _measured_before(settlement.claim)
     if waits:
         status = ItemStatus.QUEUED
@@ -369,6 +398,7 @@ def _row(settlement: Settlement, state: SettlementState, moment: datetime) -> di
         "forwarded_to": settlement.forward_to or settlement.claim.forwarded_to,
         "not_before": not_before,
         "measured": None if measured is None else measured.to_json(),
+        "clip": _clip(settlement),
         "published_at": None,
         "result_key": settlement.result_key,
         "error_code": settlement.error_code,
@@ -387,6 +417,15 @@ def _row(settlement: Settlement, state: SettlementState, moment: datetime) -> di
         "timings_ms": {stage: round(ms, 3) for stage, ms in settlement.timings_ms.items()},
         "finished_at": None if waits else moment,
     }
+
+
+def _clip(settlement: Settlement) -> dict[str, Any] | None:
+    """What the row of a clip says; a try that failed changes nothing."""
+    if settlement.clip_result is not None:
+        return dict(settlement.clip_result)
+    work = settlement.claim.work
+    state = settlement.clip or (work.state if isinstance(work, ClipWork) else None)
+    return None if state is None else state.to_json()
 
 
 def _measured_before(claim: Claim) -> Measured | None:

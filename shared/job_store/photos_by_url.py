@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.job_store.conditions import is_value
-from shared.jobs import ItemStatus
+from shared.jobs import ItemKind, ItemStatus
 from shared.models import Item, Job
 
 HAS_URLS = "has_urls"
@@ -25,6 +25,16 @@ def is_url(source: str) -> bool:
     return not source.startswith("s3://")
 
 
+def is_slow() -> sa.ColumnElement[bool]:
+    """Whether an item waits on the queues of photos by URL, whose places are each for one item: its
+    host may be slow, or it is a clip or a turntable, which take long.
+    """
+    return sa.or_(
+        Item.source.not_like("s3://%"),
+        Item.kind != sa.literal(ItemKind.PHOTO, Item.kind.type, literal_execute=True),
+    )
+
+
 def note_urls(job: Job, sources: Iterable[str]) -> None:
     """Mark a job if one of these new sources is a URL."""
     if not job.source.get(HAS_URLS) and any(map(is_url, sources)):
@@ -36,7 +46,7 @@ def urls_out(session: Session, job_ids: Sequence[uuid.UUID]) -> Counter[uuid.UUI
     out: Counter[uuid.UUID] = Counter()
     for start in range(0, len(job_ids), JOBS_AT_ONCE):
         some = Item.job_id.in_(job_ids[start : start + JOBS_AT_ONCE])
-        by_url = Item.source.not_like("s3://%")
+        by_url = is_slow()
         queued = is_value(Item.status, ItemStatus.QUEUED)
         for state in (
             sa.and_(queued, Item.published_at.is_not(None)),

@@ -12,7 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from shared.database import now
 from shared.job_store.conditions import is_open, is_value
 from shared.job_store.groups import FRAME
-from shared.job_store.photos_by_url import ALL_URLS, HAS_URLS, urls_out
+from shared.job_store.photos_by_url import ALL_URLS, HAS_URLS, is_slow, urls_out
 from shared.job_store.watches import WATCH_KIND
 from shared.jobs import ENDED, ItemKind, ItemStatus
 from shared.messages import Message
@@ -171,7 +171,7 @@ def publishable(
             by_url=row.by_url,
             makes_version=job.of_job_id is not None,
             has_destination=job.has_destination,
-            in_group=row.in_group or row.kind is ItemKind.TURNTABLE or job.framed,
+            in_passes=row.in_group or row.kind is not ItemKind.PHOTO or job.framed,
             attempts=row.attempts,
         )
         for row in rows
@@ -197,7 +197,7 @@ _ITEM = (
     Item.attempts,
     Item.options["model"].as_string().label("model"),
     Item.forwarded_to,
-    Item.source.not_like("s3://%").label("by_url"),
+    is_slow().label("by_url"),
     Item.group_name.is_not(None).label("in_group"),
     Item.kind,
 )
@@ -300,7 +300,7 @@ def unclaimed(
             Item.published_at,
             Item.attempts,
             model,
-            Item.source.not_like("s3://%").label("by_url"),
+            is_slow().label("by_url"),
         )
         .join(Job, Job.id == Item.job_id)
         .where(

@@ -21,6 +21,7 @@ RESULT_COLUMNS = (
     "matte_model",
     "fingerprint",
     "reused",
+    "clip",
     "timings_ms",
     "finished_at",
 )

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -24,6 +24,8 @@ class UsageAmount:
     images: int = 0
     pixels: int = 0
     device_ms: float = 0.0
+    clip_seconds: float = 0.0
+    megapixel_frames: float = 0.0
 
 
 def month_of(moment: datetime) -> str:
@@ -37,7 +39,7 @@ def add_usage(session: Session, used: Mapping[uuid.UUID, UsageAmount], moment: d
     """
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     for api_key_id, more in sorted(used.items()):
-        values = {"images": more.images, "pixels": more.pixels, "device_ms": more.device_ms}
+        values = asdict(more)
         session.execute(
             insert(Usage)
             .values(api_key_id=api_key_id, month=month_of(moment), **values)

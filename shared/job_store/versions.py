@@ -26,7 +26,7 @@ from shared.job_store.disposal import DeletedJobs
 from shared.job_store.groups import source_of_version
 from shared.job_store.leases import POSITION
 from shared.job_store.locks import lock_jobs
-from shared.job_store.photos_by_url import note_urls
+from shared.job_store.photos_by_url import HAS_URLS, note_urls
 from shared.job_store.reading import get_item
 from shared.job_store.result_places import places_of, take_places
 from shared.job_store.shown_version import RESULT_COLUMNS, show
@@ -147,7 +147,7 @@ def _begin(
         assert job.of_item_id is not None
         earlier[job.of_item_id] = [job]
     counted = sum(
-        new.made_by is MadeBy.NETWORK and item.kind is ItemKind.PHOTO for item, new in pairs
+        new.made_by is MadeBy.NETWORK and item.kind is not ItemKind.TURNTABLE for item, new in pairs
     )
     take_from_quota(session, api_key_id, counted)
     if (template := origin.destination) is not None:
@@ -168,7 +168,7 @@ def _begin(
             of_job_id=origin.id,
             of_item_id=item.id,
             priority=origin.priority,
-            options=(new.options if item.kind is ItemKind.PHOTO else None)
+            options=(None if item.kind is ItemKind.TURNTABLE else new.options)
             or item.options
             or origin.options,
             destination=origin.destination,
@@ -181,6 +181,8 @@ def _begin(
             expanded_at=moment,
         )
         note_urls(made, [item.source])
+        if item.kind is not ItemKind.PHOTO:
+            made.source = {**made.source, HAS_URLS: True}
         session.add(made)
         item.redo = {"number": number, "made_by": new.made_by.value, "status": "waiting"}
         for job in earlier[item.id][1:-kept]:

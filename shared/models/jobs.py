@@ -239,6 +239,10 @@ class Item(Base):
     """What the first pass found (shared.groups.Measured): the matte is stored. None: it has not
     been there, or the item is in no group.
     """
+    clip: Mapped[dict[str, Any] | None] = mapped_column(JsonOrNull)
+    """How far a clip has come (shared.clips.ClipState); of one that is done, its length and times
+    of doubt (worker.video.writing.ClipResult).
+    """
     status: Mapped[ItemStatus] = mapped_column(default=ItemStatus.QUEUED)
 
     attempts: Mapped[int] = mapped_column(default=0)

@@ -50,6 +50,9 @@ class Usage(Base):
     images: Mapped[int] = mapped_column(BigInteger, default=0)
     pixels: Mapped[int] = mapped_column(BigInteger, default=0)
     device_ms: Mapped[float] = mapped_column(Float, default=0.0)
+    clip_seconds: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
+    megapixel_frames: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
+    """Length of the clips, and the sum of their frames' megapixels."""
 
 
 class Worker(Base):

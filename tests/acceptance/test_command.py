@@ -14,6 +14,7 @@ import pytest
 from deploy.stack.stack import Stack
 from shared.storage import Storage
 from tests.acceptance.command import MATTING, matting
+from tests.clips import moving_square, read, write
 from tests.waiting import eventually
 
 
@@ -328,3 +329,26 @@ def test_doctor_names_the_fix_for_a_model_that_is_missing(tmp_path: Path) -> Non
     )
     assert done.returncode == 2
     assert "MATTING_MODEL must be" in done.stderr
+
+
+def test_cutout_takes_the_clips_of_a_folder_too(tmp_path: Path) -> None:
+    folder, cut = tmp_path / "clips", tmp_path / "cut"
+    folder.mkdir()
+    good = write(folder / "shoe.mp4", moving_square(6), sound="aac")
+    (folder / "half.mp4").write_bytes(good.read_bytes()[:900])
+    options = ("--option", "background=white", "--previews")
+    done = matting("cutout", str(folder), "--out", str(cut), "--json", *options)
+    assert done.returncode == 1, "one of two is cut off"
+    answer = json.loads(done.stdout)
+    assert answer["failed"][0]["code"] == "truncated-clip"
+    assert answer["written"][0]["clip"]["frames"] == 6
+    assert sorted(path.name for path in cut.iterdir()) == [
+        ".matting-cutout.json", "shoe.mp4", "shoe.poster.webp", "shoe.strip.webp",
+    ]  # fmt: skip
+    assert len(read(cut / "shoe.mp4")[0]) == 6
+    again = matting("cutout", str(good), "--out", str(cut), *options)
+    assert again.returncode == 0
+    assert "1 kept from before" in again.stderr
+    photo = matting("cutout", str(good), "--out", str(tmp_path / "a.png"))
+    assert photo.returncode == 2
+    assert "this is a clip" in photo.stderr

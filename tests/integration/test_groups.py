@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import PIL.Image
@@ -41,6 +42,10 @@ from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.pipeline.pipeline import Pipeline
 
 TURNTABLE = {"crop": True, "crop_margin": "10%", "turntable": True}
+
+
+ON_POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+"""For tests that ask nothing of a database that the others don't ask of both."""
 
 
 class Workers:
@@ -173,6 +178,7 @@ def turntable_of(workers: Workers, job_id: uuid.UUID) -> tuple[Item, Any, dict[s
     return item, PIL.Image.open(io.BytesIO(webp)), json.loads(viewer)
 
 
+@ON_POSTGRESQL
 def test_a_turntable_shows_the_results_in_order(workers: Workers, key: uuid.UUID) -> None:
     options = {**TURNTABLE, "group_by": "folder"}
     names = {f"shoe/{name}": THREE[name] for name in ("1.png", "10.png", "2.png")}
@@ -182,10 +188,17 @@ def test_a_turntable_shows_the_results_in_order(workers: Workers, key: uuid.UUID
     assert results == [["waiting"] * 3 + ["succeeded"], ["succeeded"] * 3, ["succeeded"]]
     item, picture, viewer = turntable_of(workers, job_id)
     assert (item.name, item.position, item.group_name) == ("shoe/turntable", 5, "shoe")
-    assert [one["name"] for one in item.outputs or []][:2] == [
+    assert [one["name"] for one in item.outputs or []] == [
         "shoe/turntable.webp",
         "shoe/turntable.json",
+        "shoe/turntable.mp4",
     ]
+    film = workers.storage.get(workers.storage.bucket, (item.outputs or [])[2]["key"], 10**7)
+    with av.open(io.BytesIO(film), "r") as opened:
+        colours = [frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)]
+    assert [one.shape for one in colours] == [(180, 192, 3)] * 3
+    assert colours[0][2, 2].min() > 245, "transparent places are white"
+    assert colours[0][90, 96].tolist() == pytest.approx([220, 0, 0], abs=25)
     assert viewer["images"] == ["1.png", "2.png", "10.png"]
     assert (viewer["width"], viewer["height"], viewer["count"]) == (192, 180, 3)
     assert (picture.n_frames, picture.size) == (3, (192, 180))
@@ -232,6 +245,7 @@ def test_a_failed_photo_does_not_hold_the_others(workers: Workers, key: uuid.UUI
     assert_counters_match_rows(workers.database, job_id)
 
 
+@ON_POSTGRESQL
 def test_a_group_of_which_all_fail_ends_and_can_be_retried(
     workers: Workers, key: uuid.UUID
 ) -> None:
@@ -251,6 +265,7 @@ def test_a_group_of_which_all_fail_ends_and_can_be_retried(
     ]
 
 
+@ON_POSTGRESQL
 def test_a_message_that_comes_again_while_its_item_waits_does_nothing(
     workers: Workers, key: uuid.UUID
 ) -> None:
@@ -274,6 +289,7 @@ def claim_all(database: Database, job_id: uuid.UUID) -> list[job_store.Claim]:
 BOX = Measured(width=40, height=30, box=(0.2, 0.2, 0.8, 0.9))
 
 
+@ON_POSTGRESQL
 def test_two_workers_that_record_the_last_two_photos_at_once_let_all_go_on(
     workers: Workers, key: uuid.UUID, database: Database
 ) -> None:
@@ -298,6 +314,7 @@ def test_two_workers_that_record_the_last_two_photos_at_once_let_all_go_on(
         assert_counters_match_rows(database, job_id)
 
 
+@ON_POSTGRESQL
 def test_a_late_worker_cannot_record_a_first_pass_again(
     workers: Workers, key: uuid.UUID, database: Database
 ) -> None:
@@ -312,6 +329,7 @@ def test_a_late_worker_cannot_record_a_first_pass_again(
     assert workers.run(job_id) == ["succeeded"]
 
 
+@ON_POSTGRESQL
 def test_a_photo_whose_workers_died_does_not_hold_the_others(
     workers: Workers, key: uuid.UUID, database: Database
 ) -> None:
@@ -331,6 +349,7 @@ def test_a_photo_whose_workers_died_does_not_hold_the_others(
     assert read(database, job_id).status is JobStatus.FINISHED
 
 
+@ON_POSTGRESQL
 def test_a_second_pass_whose_worker_died_is_done_again(
     workers: Workers, key: uuid.UUID, database: Database
 ) -> None:
@@ -402,6 +421,7 @@ def test_cancel_and_pause_hold_for_waiting_photos(workers: Workers, key: uuid.UU
         assert job_store.images_left(session, key) is None
 
 
+@ON_POSTGRESQL
 def test_a_turntable_uses_no_quota(workers: Workers, key: uuid.UUID) -> None:
     limit_images(workers.database, key, 4)
     job_id = submit(workers, key, THREE, TURNTABLE)
@@ -450,6 +470,7 @@ def test_a_version_of_a_photo_keeps_the_frame_and_one_of_the_turntable_is_made_a
 
 
 @pytest.mark.parametrize("loss", ["replaced", "gone"])
+@ON_POSTGRESQL
 def test_a_photo_is_matted_again_if_its_stored_matte_is_of_no_use(
     workers: Workers, key: uuid.UUID, loss: str
 ) -> None:
@@ -471,6 +492,7 @@ def test_a_photo_is_matted_again_if_its_stored_matte_is_of_no_use(
     assert width == pytest.approx(40 if loss == "replaced" else 100, abs=2)
 
 
+@ON_POSTGRESQL
 def test_photos_beyond_the_limit_of_a_group_fail(workers: Workers, key: uuid.UUID) -> None:
     with workers.database.transaction() as session:
         job = job_store.create_job(
@@ -486,6 +508,7 @@ def test_photos_beyond_the_limit_of_a_group_fail(workers: Workers, key: uuid.UUI
         assert [(one.name, one.error_code) for one in failed] == [("1000", "group-too-large")]
 
 
+@ON_POSTGRESQL
 def test_groups_are_removed_in_pages(workers: Workers, key: uuid.UUID) -> None:
     job_id = submit(workers, key, THREE, {})
     with workers.database.transaction() as session:

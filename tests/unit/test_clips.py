@@ -13,6 +13,7 @@ import av
 import numpy as np
 import PIL.Image
 import pytest
+from av.audio.frame import AudioFrame
 
 from shared.errors import (
     ClipError,
@@ -37,6 +38,7 @@ from worker.video.join import join
 from worker.video.mattes import matte_segment
 from worker.video.probe import probe
 from worker.video.segments import Segment, segments
+from worker.video.sound import add_sound
 from worker.video.writing import ClipFile, ClipResult
 
 PREDICTOR = cast(Predictor, BrightIsSubject())
@@ -100,7 +102,7 @@ def facts_of(path: Path, *, keep_whole: bool = False, **limits: float) -> ClipFa
 
 def pixels_of(path: Path) -> tuple[ClipFacts, list[np.ndarray[Any, Any]]]:
     facts = facts_of(path)
-    reader = FrameReader(path, facts, threads=1, keep_whole=False)
+    reader = FrameReader(path, facts, threads=1, max_pixels=10**6, keep_whole=False)
     return facts, [pixels for _, pixels in reader.read(0, facts.frames)]
 
 
@@ -185,6 +187,9 @@ def test_a_cut_off_clip_is_refused_or_its_whole_frames_are_kept(tmp_path: Path, 
 
 def test_webm_has_alpha_exact_times_and_sound(files: Files) -> None:
     file = files["webm"]
+    assert facts_of(file.path).has_alpha
+    alpha_mode = b"\x53\xc0\x81\x01"  # without this element, browsers show no transparency
+    assert alpha_mode in file.path.read_bytes()
     frames, times, _ = clips.read(file.path, "libvpx-vp9")
     assert file.sound == "coded"
     off = [abs(a - b) for a, b in zip(times, expected_times()[:-1], strict=True)]
@@ -297,6 +302,71 @@ def test_rotated_clips_come_out_upright(rotation: int, tmp_path: Path) -> None:
         assert apart.mean() < 4
 
 
+def test_mirrored_clips_come_out_as_they_are_shown(tmp_path: Path) -> None:
+    frames = moving_square(2)
+    path = write(tmp_path / "mirrored.mp4", [np.ascontiguousarray(one[:, ::-1]) for one in frames])
+    data = bytearray(path.read_bytes())
+    matrix_at = data.index(b"tkhd") + 44  # ISO 14496-12, 8.3.2
+    data[matrix_at : matrix_at + 4] = (-65_536).to_bytes(4, "big", signed=True)
+    path.write_bytes(data)
+    _, read = pixels_of(path)
+    assert np.abs(read[0].astype(int) - frames[0]).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("source_name", "codec", "target", "how"),
+    [
+        ("a.mkv", "aac", "b.mp4", "copied"),
+        ("a.mkv", "libopus", "b.webm", "copied"),
+        ("a.mkv", "pcm_s16le", "b.mov", "copied"),
+        ("a.mkv", "pcm_s16le", "b.mp4", "coded"),
+        ("a.mkv", "aac", "b.webm", "coded"),
+    ],
+)
+def test_sound_stays_in_step_with_the_picture(
+    source_name: str, codec: str, target: str, how: str, tmp_path: Path
+) -> None:
+    """The clip's first frame comes 0.2 s after its sound begins; the result begins with it."""
+    times = [120 + tick for tick in uneven(20)]
+    video = "libx264" if codec == "aac" else "libvpx-vp9"
+    path = write(
+        tmp_path / source_name, moving_square(20), times, codec=video, sound=codec, silent_s=0.5
+    )
+    pictures = write(
+        tmp_path / f"pictures{Path(target).suffix}",
+        moving_square(20),
+        uneven(20),
+        codec="libvpx-vp9" if target.endswith("webm") else "libx264",
+    )
+    assert add_sound(path, pictures, tmp_path / target, facts_of(path)) == how
+    assert abs(loud_from_s(tmp_path / target) - 0.3) < 0.04
+    assert clips.read(tmp_path / target)[1][0] == 0
+
+
+def test_the_sound_of_a_cut_off_clip_ends_with_its_pictures(source: Path, tmp_path: Path) -> None:
+    pictures = write(tmp_path / "pictures.mp4", moving_square(4), uneven(4))
+    target = tmp_path / "b.mp4"
+    add_sound(source, pictures, target, facts_of(source), 0.2)
+    with av.open(str(target)) as container:
+        sound = container.streams.audio[0]
+        assert sound.duration is not None
+        assert sound.time_base is not None
+        assert float(sound.duration * sound.time_base) < 0.25
+
+
+def loud_from_s(path: Path) -> float:
+    """When the sound of a clip begins to be heard."""
+    with av.open(str(path)) as container:
+        for frame in container.decode(container.streams.audio[0]):
+            assert isinstance(frame, AudioFrame)
+            data = np.asarray(frame.to_ndarray(), np.float64).reshape(-1)
+            samples = data[:: 1 if frame.format.is_planar else 2][: frame.samples]
+            loud = np.abs(samples) > (1_600 if frame.format.name.startswith("s16") else 0.05)
+            if loud.any():
+                return (frame.time or 0.0) + int(np.argmax(loud)) / frame.sample_rate
+    raise AssertionError("it is silent")
+
+
 @pytest.mark.parametrize(
     ("matrix", "full_range", "layout"),
     [(1, False, "yuv420p"), (6, False, "yuv420p"), (1, True, "yuv420p"), (6, True, "yuv444p")],
@@ -338,6 +408,21 @@ def test_gifs_and_transparent_clips_keep_their_alpha(tmp_path: Path) -> None:
         facts, frames = pixels_of(path)
         assert facts.has_alpha
         assert_in_step([frame[..., 3] for frame in frames], tolerance=2)
+
+
+def test_keep_alpha_takes_the_clip_s_own_transparency(tmp_path: Path, cut: Cut) -> None:
+    """The network would find the bright square on the left; the clip says the one on the right."""
+    frames = []
+    for frame in moving_square(3):
+        alpha = np.zeros(frame.shape[:2], np.uint8)
+        alpha[16:48, 64:90] = 255
+        frames.append(np.dstack([frame, alpha]))
+    path = write(tmp_path / "own.mov", frames, codec="prores_ks", layout="yuva444p10le")
+    result = cut(path, keep_alpha=True, clip_format="prores")
+    kept = [frame[..., 3] for frame in clips.read(result.files[0].path)[0]]
+    assert [square_of(one) for one in kept] == [(64, 16, 90, 48)] * 3
+    cropped = cut(path, keep_alpha=True, clip_format="prores", crop=True).files[0]
+    assert abs(cropped.width - 26) <= 2
 
 
 def test_segments_begin_at_key_frames_and_cover_the_clip(source: Path) -> None:

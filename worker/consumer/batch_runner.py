@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 
 from shared import job_store
+from shared.clips import ClipWork
 from shared.database import Database, Session
 from shared.destination import destinations
 from shared.errors import (
@@ -257,7 +258,9 @@ class BatchRunner:
             options=options,
             outputs=requested_outputs(
                 options,
-                options.output_keys(str(claim.job_id), str(claim.item_id)),
+                options.output_keys(
+                    str(claim.job_id), str(claim.item_id), clip=isinstance(claim.work, ClipWork)
+                ),
                 destinations(claim.destination, claim.photo, options) if claim.destination else (),
             ),
             photo=claim.photo,
@@ -300,6 +303,7 @@ class BatchRunner:
             elif state in (
                 SettlementState.FORWARDED,
                 SettlementState.WAITING,
+                SettlementState.ADVANCED,
                 SettlementState.CANCELLED,
             ):
                 results[claim.item_id] = state.value

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from shared import job_store
+from shared.clips import ClipWork
 from shared.database import Session, now
 from shared.groups import GroupWork, Measured
 from shared.job_store import Claim, Settlement, SettlementState
@@ -26,12 +27,14 @@ def settlement(session: Session, claim: Claim, outcome: Outcome, settings: Setti
     retry_at = None
     before = claim.work.measured if isinstance(claim.work, GroupWork) else None
     allowed = job_store.attempts_allowed(
-        settings.max_attempts, claim.forwarded_to, measured=before is not None
+        settings.max_attempts, claim.forwarded_to, passes=(before is not None) + _passes(claim)
     )
     if error is not None and error.retryable and claim.attempt < allowed:
         wait_s = backoff_s(claim.attempt, settings)
         retry_at = now(session) + timedelta(seconds=wait_s)
-    has_result = not (error or outcome.forward_to or outcome.measured)
+    has_result = not (
+        error or outcome.forward_to or outcome.measured or outcome.clip or outcome.is_photo
+    )
     return Settlement(
         claim=claim,
         result_key=outcome.outputs[0].key if has_result else None,
@@ -40,6 +43,9 @@ def settlement(session: Session, claim: Claim, outcome: Outcome, settings: Setti
         retry_at=retry_at,
         forward_to=None if error else outcome.forward_to,
         measured=None if error else _measured(outcome),
+        clip=outcome.clip,
+        is_photo=outcome.is_photo,
+        clip_result=None if error else outcome.clip_result,
         width=outcome.width or None,
         height=outcome.height or None,
         input_bytes=outcome.input_bytes or None,
@@ -52,6 +58,12 @@ def settlement(session: Session, claim: Claim, outcome: Outcome, settings: Setti
         fingerprint=None if error else outcome.fingerprint,
         reused=outcome.reused,
     )
+
+
+def _passes(claim: Claim) -> int:
+    """The claims of a clip that got on."""
+    state = claim.work.state if isinstance(claim.work, ClipWork) else None
+    return 0 if state is None else state.passes
 
 
 def _measured(outcome: Outcome) -> Measured | None:
@@ -80,7 +92,8 @@ def _kept(outcome: Outcome, options: dict[str, Any]) -> list[dict[str, Any]] | N
     if outcome.error or not outcome.outputs:
         return None
     main = outcome.outputs[0]
-    says_more = main.unmet or main.destination or options.get("name")
+    is_clip = outcome.clip_result is not None  # its name has another ending than a photo's
+    says_more = main.unmet or main.destination or options.get("name") or is_clip
     if len(outcome.outputs) == 1 and not says_more:
         return None
     return [asdict(one) for one in outcome.outputs]
@@ -118,6 +131,9 @@ def report_outcome(claim: Claim, outcome: Outcome, state: SettlementState) -> No
         trace_image(claim.job_id, first_ns, outcome.stages, {**trail, "code": code})
     if state is SettlementState.FORWARDED:
         log.info("image-forwarded", **trail, model=outcome.forward_to)
+    if state is SettlementState.ADVANCED and outcome.clip is not None:
+        done, frames = outcome.clip.frames_done, outcome.clip.frames
+        log.info("clip-advanced", **trail, frames_done=done, frames=frames)
     if state is SettlementState.WAITING:
         log.info("image-measured", **trail)
     if not code and state is SettlementState.RECORDED:

@@ -1,5 +1,8 @@
 """Reads photos from the object storage or the web, and writes results to the storage."""
 
+from typing import IO
+
+from shared.errors import ClipTooLargeError
 from shared.object_url import ObjectUrl
 from shared.published_results import publish
 from shared.storage import Storage
@@ -19,6 +22,21 @@ class PhotoSources:
         if bucket == WEB:
             return self._web.get(key, max_bytes)
         return self._storage.get(bucket, key, max_bytes)
+
+    def fetch(self, bucket: str, key: str, max_bytes: int, into: IO[bytes]) -> None:
+        """Write a clip into a file. Raises ImageError or TransientError."""
+        if bucket == WEB:
+            self._web.fetch(key, max_bytes, into)
+            return
+        size, pieces = self._storage.open(bucket, key)
+        if size > max_bytes:
+            raise ClipTooLargeError(f"The file has {size:,} bytes; the limit is {max_bytes:,}")
+        for piece in pieces:
+            into.write(piece)
+
+    def upload(self, key: str, stream: IO[bytes], content_type: str) -> None:
+        """Write an object to the service's bucket from a file. Raises StorageError."""
+        self._storage.upload(key, stream, content_type)
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
         """Write an object to the service's bucket. Raises StorageError."""

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 
 import cv2
 
+from shared.clips import ClipWork
 from shared.errors import MattingError
 from shared.groups import GroupWork, TurntableWork
 from shared.settings import Settings
@@ -24,6 +25,7 @@ from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
 from worker.imaging.review import ReviewInput, review_many
 from worker.pipeline.background_pictures import BackgroundPictures
+from worker.pipeline.clips import Clips, FileStore
 from worker.pipeline.earlier_results import EarlierResults
 from worker.pipeline.image_stages import ImageStages, needs_quarantine
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore, Publisher
@@ -37,6 +39,9 @@ from worker.pipeline.work_items import Outcome, WorkItem
 __all__ = ["BatchPredictor", "ObjectStore", "Outcome", "Pipeline", "WorkItem"]
 
 log = get_logger(__name__)
+
+LONG_WORK = (TurntableWork, ClipWork)
+"""What takes longer than a photo and shares no batch."""
 
 
 class Pipeline:
@@ -54,11 +59,12 @@ class Pipeline:
         pixel_budget: PixelBudget | None = None,
         second: SecondOpinions | None = None,
         publisher: Publisher | None = None,
+        files: FileStore | None = None,
     ) -> None:
         """`past`: finds results computed earlier; None: compute every image. `watchdog`: watches
         native code. `pixel_budget`: shared by all pipelines of the worker. `second`: the second
         models; None: it holds none. `publisher`: writes to the destinations of jobs; None: there
-        are none.
+        are none. `files`: reads and writes clips; None: there are none.
         """
         self._predictor = predictor
         self._model = settings.model
@@ -75,6 +81,9 @@ class Pipeline:
         self._turntables = Turntables(
             self._transfers, self._codecs, self._pixel_budget, self._watchdog, settings
         )
+        self._clips = None
+        if files is not None:
+            self._clips = Clips(predictor, files, self._pictures, self._watchdog, settings)
         # Suspects wait for their child process in a pool of their own and occupy no codec thread.
         self._suspects = SmallestBatchFirstPool(settings.codec_threads, "suspect")
 
@@ -82,8 +91,7 @@ class Pipeline:
         """Process a batch: one outcome for each item, in the same order. A bad image
         fails alone.
         """
-        turning = self._turned([item for item in items if isinstance(item.group, TurntableWork)])
-        photos = [item for item in items if not isinstance(item.group, TurntableWork)]
+        photos = [item for item in items if not isinstance(item.group, LONG_WORK)]
         with self._watched():
             images = self._images(photos, len(items))
             # Each image is decoded as soon as it has been fetched; no codec thread waits for a
@@ -98,16 +106,20 @@ class Pipeline:
                 ),
             )
         done = {one.item_id: one for one in (in_flight.outcome for in_flight in images)}
-        done |= {one.item_id: one for one in turning}
+        done |= {one.item_id: one for one in self._run_long(items)}
         return [done[item.item_id] for item in items]
 
-    def _turned(self, items: Sequence[WorkItem]) -> list[Outcome]:
-        """Make turntables, one after the other."""
-        with self._watched():
-            images = [InFlightImage(item, Outcome(item_id=item.item_id)) for item in items]
-            for in_flight in images:
+    def _run_long(self, items: Sequence[WorkItem]) -> Iterator[Outcome]:
+        """Get on with turntables and clips, one after the other."""
+        for item in items:
+            in_flight = InFlightImage(item, Outcome(item_id=item.item_id))
+            if isinstance(item.group, TurntableWork):
                 self._turntables.make(in_flight)
-        return [in_flight.outcome for in_flight in images]
+            elif isinstance(item.group, ClipWork) and self._clips is not None:
+                self._clips.go_on(in_flight)
+            else:
+                continue
+            yield in_flight.outcome
 
     def run_each(self, items: Sequence[WorkItem], *, urgent: bool) -> Iterator[list[Outcome]]:
         """Process images that may arrive slowly: those that arrived together are processed
@@ -116,9 +128,8 @@ class Pipeline:
 
         `urgent`: run before all images of full batches, otherwise after them.
         """
-        turning = [item for item in items if isinstance(item.group, TurntableWork)]
-        items = [item for item in items if not isinstance(item.group, TurntableWork)]
-        images = self._images(items, len(items) if urgent else self._settings.batch_size or 1)
+        photos = [item for item in items if not isinstance(item.group, LONG_WORK)]
+        images = self._images(photos, len(photos) if urgent else self._settings.batch_size or 1)
         fetching = {self._transfers.fetch(in_flight): in_flight for in_flight in images}
         waiting = set(fetching)
         while waiting:
@@ -131,8 +142,8 @@ class Pipeline:
                     [(in_flight, data) for in_flight, data in came if data is not None],
                 )
             yield [in_flight.outcome for in_flight, _ in came]
-        for item in turning:
-            yield self._turned([item])
+        for outcome in self._run_long(items):
+            yield [outcome]
 
     def _watched(self) -> AbstractContextManager[object]:
         """Watch a batch: a hanging device would hold it forever, because its leases are renewed.
@@ -242,6 +253,8 @@ class Pipeline:
 
     def close(self) -> None:
         """Wait for all work in progress, then end the threads."""
+        if self._clips is not None:
+            self._clips.close()
         self._suspects.shutdown()
         self._codecs.shutdown()
         self._transfers.close()

@@ -1,24 +1,29 @@
-"""Makes the turntable of a group from the results of its photos: an animated WebP, and a JSON that
-names the pictures for 360° viewers.
+"""Makes the turntable of a group from the results of its photos: an animated WebP, a JSON that
+names the pictures for 360° viewers, and an MP4 on white.
 """
 
 import io
 import json
 import posixpath
+import tempfile
 import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import cv2
 import numpy as np
 import PIL.Image
 
+from shared.clip_format import ClipFormat
 from shared.errors import EmptyGroupError, EncodingFailedError
 from shared.groups import TurntableFrame, TurntableWork
 from shared.jobs import Reason
 from shared.kept_files import thumbnails_key
+from shared.rendition import Rendition
 from shared.settings import Settings
 from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
@@ -28,6 +33,8 @@ from worker.imaging.kept_files import thumbnail
 from worker.pipeline.in_flight import InFlightImage
 from worker.pipeline.transfers import Transfers
 from worker.pipeline.work_items import StoredOutput
+from worker.video.encoders import encoder_for
+from worker.video.facts import ClipFacts
 
 MAX_SIDE_PX = 1_000
 """Longer side of a turntable: what shops show."""
@@ -45,6 +52,8 @@ WEBP_METHOD = 2
 """A third of the time of libwebp's default, for files that are a twentieth larger."""
 
 FETCHED_AHEAD = 8
+ENCODER_THREADS = 1
+"""It runs in a codec thread, of which there is one for each core."""
 
 
 class Turntables:
@@ -111,6 +120,7 @@ class Turntables:
             first = thumbnail(pictures[0])
             return _Files(
                 webp=encode_webp(pictures, frame_ms, in_flight.item.options.quality),
+                mp4=encode_mp4(pictures, frame_ms, in_flight.item.options.quality),
                 thumbnails=first + first,
                 viewer=viewer_json(work, width, height, frame_ms),
                 width=width,
@@ -119,9 +129,11 @@ class Turntables:
 
     def _store(self, in_flight: InFlightImage, work: TurntableWork, files: "_Files") -> None:
         main = in_flight.item.outputs[0].key
+        folder = main.removesuffix(".webp")
         parts = (
             ("webp", main, files.webp, "image/webp"),
-            ("json", f"{main.removesuffix('.webp')}/1.json", files.viewer, "application/json"),
+            ("json", f"{folder}/1.json", files.viewer, "application/json"),
+            ("mp4", f"{folder}/2.mp4", files.mp4, "video/mp4"),
         )
         storing = [
             self._transfers.write(in_flight, key, data, content_type)
@@ -149,14 +161,16 @@ class Turntables:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Files:
     """The files of a turntable."""
 
-    def __init__(
-        self, *, webp: bytes, thumbnails: bytes, viewer: bytes, width: int, height: int
-    ) -> None:
-        self.webp, self.thumbnails, self.viewer = webp, thumbnails, viewer
-        self.width, self.height = width, height
+    webp: bytes
+    mp4: bytes
+    viewer: bytes
+    thumbnails: bytes
+    width: int
+    height: int
 
 
 def turntable_size(width: int, height: int, count: int) -> tuple[int, int]:
@@ -215,6 +229,42 @@ def encode_webp(pictures: list[Image], frame_ms: int, quality: int) -> bytes:
     except (OSError, ValueError) as error:
         raise EncodingFailedError(f"The animation can't be encoded: {error}") from error
     return file.getvalue()
+
+
+def encode_mp4(pictures: list[Image], frame_ms: int, quality: int) -> bytes:
+    """One turn of pictures [H, W, 4] RGBA uint8 of one size, on white: H.264 has no transparency.
+
+    Raises EncodingFailedError.
+    """
+    height, width = pictures[0].shape[:2]
+    facts = ClipFacts(
+        container="MP4",
+        codec="",
+        width=width,
+        height=height,
+        bytes=0,
+        time_base=(1, 1_000),
+        times=tuple(range(0, len(pictures) * frame_ms, frame_ms)),
+        end=len(pictures) * frame_ms,
+        key_frames=(0,),
+        audio=None,
+        has_alpha=False,
+    )
+    asked = {"background": "#ffffff", "clip_format": ClipFormat.MP4, "quality": quality}
+    with tempfile.TemporaryDirectory(prefix="matting-turntable-") as folder:
+        target = Path(folder) / "turntable.mp4"
+        rendition = Rendition.model_validate(asked)
+        encoder = encoder_for(rendition, facts, width, height, target, ENCODER_THREADS)
+        try:
+            for number, picture in enumerate(pictures):
+                share = picture[..., 3:].astype(np.float32) / 255
+                pixels = picture[..., :3] * share + 255 * (1 - share)
+                encoder.write(np.rint(pixels).astype(np.uint8), number)
+            encoder.close()
+        except BaseException:
+            encoder.abandon()
+            raise
+        return target.read_bytes()
 
 
 def viewer_json(work: TurntableWork, width: int, height: int, frame_ms: int) -> bytes:

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from shared.clips import ClipState, ClipWork
 from shared.errors import MattingError
 from shared.groups import GroupWork, Measured, TurntableWork
 from shared.jobs import Reason
@@ -58,8 +60,8 @@ class WorkItem:
     """The second model, if the first result is there already and is doubtful."""
     handover_key: str = ""
     """The object with the first model's matte, which the second model's worker reads."""
-    group: GroupWork | TurntableWork | None = None
-    """What is due for its group; None: it is in none."""
+    group: GroupWork | TurntableWork | ClipWork | None = None
+    """What is due for its group or clip; None: it is a photo by itself."""
     group_matte_key: str = ""
     """The object with the matte of the first pass, from which the second one renders."""
     suspect: bool = False
@@ -107,6 +109,12 @@ class Outcome:
     """Why a person should check the result."""
     forward_to: str | None = None
     """The second model, which another worker serves: there are no outputs yet."""
+    clip: ClipState | None = None
+    """How far the clip has come; None: it has ended, or it is none."""
+    is_photo: bool = False
+    """The file is called like a clip and is a photo: it is to be processed as one."""
+    clip_result: dict[str, Any] | None = None
+    """What is known of a clip that is done."""
     measured: Measured | None = None
     """What the first pass found: there are no outputs until the group's frame is known."""
     model: str | None = None

@@ -62,7 +62,11 @@ def _answer(request: dict[str, Any], told: IO[bytes]) -> None:
     elif request["do"] == "frames":
         facts = ClipFacts.from_json(request["facts"])
         reader = FrameReader(
-            path, facts, threads=request["threads"], keep_whole=request["keep_whole"]
+            path,
+            facts,
+            threads=request["threads"],
+            max_pixels=request["max_pixels"],
+            keep_whole=request["keep_whole"],
         )
         for number, pixels in reader.read(request["first"], request["last"]):
             _tell(told, {"frame": number, "shape": pixels.shape})
@@ -70,7 +74,8 @@ def _answer(request: dict[str, Any], told: IO[bytes]) -> None:
         _tell(told, {"end": True})
     else:
         facts = ClipFacts.from_json(request["facts"])
-        how = add_sound(path, Path(request["pictures"]), Path(request["target"]), facts)
+        pictures, target = Path(request["pictures"]), Path(request["target"])
+        how = add_sound(path, pictures, target, facts, request["until_s"])
         _tell(told, {"sound": how})
 
 

@@ -32,7 +32,7 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
     at = 0
     for _ in range(MAX_BOXES):
         if at + 8 > size:
-            return size if at <= size and not _is_text(file, at) else at
+            return at
         file.seek(at)
         head = file.read(16)
         length = int.from_bytes(head[:4], "big")
@@ -44,12 +44,6 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
             return size  # padding behind the boxes
         at += length
     return at
-
-
-def _is_text(file: BinaryIO, at: int) -> bool:
-    """Whether bytes of a box's beginning are left."""
-    file.seek(at)
-    return any(file.read(8))
 
 
 def _segment_end(file: BinaryIO) -> int:

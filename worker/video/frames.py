@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from shared.errors import TruncatedClipError
 from worker.imaging.arrays import Image
-from worker.video.container import OpenClip, decoded, opened
+from worker.video.container import OpenClip, decoded, is_in_two_parts, opened
 from worker.video.facts import ClipFacts
 from worker.video.orientation import orientation_of
 
@@ -36,10 +36,20 @@ BT2020_MATRICES = frozenset({9, 10})
 class FrameReader:
     """Reads frames of one clip in order."""
 
-    def __init__(self, path: Path, facts: ClipFacts, *, threads: int, keep_whole: bool) -> None:
-        """`keep_whole`: end before the first damaged frame instead of raising an error."""
+    def __init__(
+        self,
+        path: Path,
+        facts: ClipFacts,
+        *,
+        threads: int,
+        max_pixels: int,
+        keep_whole: bool,
+    ) -> None:
+        """`keep_whole`: end before the first damaged frame instead of raising an error.
+        `max_pixels`: a decoder refuses larger frames, which may come in the middle of a clip.
+        """
         self._path, self._facts, self._threads = path, facts, threads
-        self._keep_whole = keep_whole
+        self._max_pixels, self._keep_whole = max_pixels, keep_whole
         self._reformatter = VideoReformatter()
 
     def read(self, first: int, last: int) -> Iterator[tuple[int, Image]]:
@@ -51,7 +61,7 @@ class FrameReader:
         wanted = {self._facts.times[number]: number for number in range(first, last)}
         expected = first
         try:
-            for pts, frame in self._decoded(first):
+            for pts, frame in self._from(first):
                 number = wanted.get(pts)
                 if number is None or number < expected:
                     if pts > self._facts.times[last - 1]:
@@ -76,6 +86,19 @@ class FrameReader:
             at = self._facts.time_s(expected)
             raise TruncatedClipError(f"The frame at {at:.2f} s can't be decoded") from error
 
+    def _from(self, first: int) -> Iterator[tuple[int, VideoFrame]]:
+        """Frames that begin with `first` or before it. Where a container's index leads behind it,
+        they begin with the clip's start.
+        """
+        frames = self._decoded(first)
+        for at, frame in frames:
+            if at <= self._facts.times[first] or first == 0:
+                yield at, frame
+                yield from frames
+                return
+            break
+        yield from self._decoded(0)
+
     def _decoded(self, first: int) -> Iterator[tuple[int, VideoFrame]]:
         with opened(self._path) as clip:
             keys = [key for key in self._facts.key_frames if key <= first]
@@ -87,6 +110,7 @@ class FrameReader:
         context = _decoder(clip.video)
         context.thread_count = self._threads
         context.thread_type = "AUTO"
+        context.options = {"max_pixels": str(self._max_pixels)}
         for frame in decoded(clip, context):
             pts = frame.pts if frame.pts is not None else frame.dts
             if pts is not None:
@@ -118,7 +142,7 @@ class FrameReader:
 def _decoder(video: VideoStream) -> VideoCodecContext:
     """The stream's decoder. FFmpeg's own decoders of VP8 and VP9 ignore transparency."""
     name = video.codec_context.name
-    if video.metadata.get("alpha_mode") == "1" and name in ("vp8", "vp9"):
+    if is_in_two_parts(video) and name in ("vp8", "vp9"):
         decoder = CodecContext.create("libvpx" if name == "vp8" else "libvpx-vp9", "r")
         assert isinstance(decoder, VideoCodecContext)
         return decoder

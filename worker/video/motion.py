@@ -18,7 +18,7 @@ Flow = NDArray[np.float32]
 MAX_ROUND_TRIP_PX = 1.0
 """A flow is trusted where going there and back ends at most this far from the start."""
 
-MAX_DIFFERENCE = 12
+MAX_DIFFERENCE = 16
 """... and where the grey levels (of 255) at both ends differ by at most this much."""
 
 CUT_TRUST = 0.3
@@ -26,6 +26,18 @@ CUT_TRUST = 0.3
 
 CUT_DIFFERENCE = 12
 """... if its grey levels also differ by this much on average: a still, noisy frame is no cut."""
+
+SOLID = 0.9
+"""Alpha from which a pixel shows the subject alone."""
+
+BESIDE_PX = 5.0
+"""Reach (standard deviation) of a solid part's motion over the edge beside it."""
+
+NEAR = 0.02
+"""Least share of solid pixels around a pixel that counts as beside them."""
+
+UNSEEN = 0.3
+"""How far the motion beside an edge is trusted where the flow of the edge itself is not."""
 
 _local = threading.local()
 
@@ -52,6 +64,27 @@ def motion(first: Image, second: Image) -> tuple[Motion, Motion, bool]:
     return forward, backward, cut
 
 
+def of_subject(way: Motion, alpha: Plane) -> Motion:
+    """The motion of the subject's edge: that of its solid part beside it.
+
+    An edge moves with the subject, but a flow that is measured there may follow the ground.
+    `alpha` [H, W] in 0..1 belongs to the frame where the motion begins.
+    """
+    solid = (alpha > SOLID).astype(np.float32)
+    known = solid * way.trust
+    near, mass, x, y = (
+        cv2.GaussianBlur(plane, (0, 0), BESIDE_PX)
+        for plane in (solid, known, way.flow[..., 0] * known, way.flow[..., 1] * known)
+    )
+    beside = (mass > NEAR) & (solid == 0)
+    share = mass / np.maximum(near, np.float32(1e-6))
+    share *= UNSEEN + (1 - UNSEEN) * way.trust
+    mass = np.maximum(mass, np.float32(1e-6))
+    flow = np.where(beside[..., None], np.stack([x / mass, y / mass], -1), way.flow)
+    trust = np.where(beside, share, way.trust)
+    return Motion(flow.astype(np.float32, copy=False), trust.astype(np.float32, copy=False))
+
+
 def warp(plane: Plane, flow: Flow) -> Plane:
     """The plane of the second frame, moved to the places of the first."""
     x, y = _grid(plane.shape[0], plane.shape[1])
@@ -65,7 +98,7 @@ def _flow(first: Image, second: Image) -> Flow:
     search = getattr(_local, "search", None)
     if search is None:
         # One object for each thread: it keeps its buffers.
-        search = _local.search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        search = _local.search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     return search.calc(first, second, None)  # type: ignore[no-any-return,call-overload]
 
 

@@ -16,14 +16,11 @@ import cv2
 import numpy as np
 
 from worker.imaging.arrays import Alpha, Image, Plane
-from worker.video.motion import Motion, motion, warp
+from worker.video.motion import Motion, motion, of_subject, warp
 from worker.video.stages import in_order
 
-REACH = 3
+REACH = 4
 """Frames before and behind that each matte is averaged with."""
-
-WEIGHTS = (1.0, 1.0, 1.0, 0.9)
-"""Weight of a frame by its distance."""
 
 UNSURE_LOW, UNSURE_HIGH = 0.02, 0.98
 """An alpha between them is unsure."""
@@ -113,6 +110,7 @@ def _link(sights: list[Sight[T]]) -> _Linked[T]:
 
 
 def _unsteadiness(sight: Sight[T], before: Sight[T], back: Motion) -> float:
+    back = of_subject(back, sight.alpha)
     moved = warp(before.alpha, back.flow)
     size = max(float(sight.alpha.sum()), float(before.alpha.sum()), 0.002 * moved.size)
     return float((np.abs(sight.alpha - moved) * back.trust).sum()) / size
@@ -124,31 +122,30 @@ def _averaged(near: list[_Linked[T]], at: int) -> Alpha:
     total = own.copy()
     mass = np.ones_like(own)
     unsure = _is_unsure(own)
-    for neighbour, way, distance in _neighbours(near, at):
+    for neighbour, measured in _neighbours(near, at):
+        way = of_subject(measured, own)
         moved = warp(neighbour, way.flow)
-        trusted = way.trust
-        weight = WEIGHTS[distance] * trusted
-        weight = weight / (1 + np.square((moved - own) / FAR_ALPHA))
+        weight = way.trust / (1 + np.square((moved - own) / FAR_ALPHA))
         total += weight * moved
         mass += weight
-        unsure |= _is_unsure(moved) & (trusted > 0)
+        unsure |= _is_unsure(moved) & (way.trust > 0)
     band = cv2.dilate(unsure.astype(np.uint8), np.ones((2 * BAND_PX + 1,) * 2, np.uint8))
     share = cv2.blur(band.astype(np.float32), (3, 3))
     return (own + share * (total / mass - own)).astype(np.float32, copy=False)
 
 
-def _neighbours(near: list[_Linked[T]], at: int) -> Iterator[tuple[Alpha, Motion, int]]:
+def _neighbours(near: list[_Linked[T]], at: int) -> Iterator[tuple[Alpha, Motion]]:
     """The alphas of the neighbours of the same scene, and the way from the frame to each."""
     for distance, (_, back) in enumerate(near[at].links[:REACH], 1):
         if at - distance >= 0:
-            yield near[at - distance].sight.alpha, back, distance
+            yield near[at - distance].sight.alpha, back
     for distance in range(1, REACH + 1):
         if at + distance >= len(near):
             return
         later = near[at + distance]
         if later.sight.is_cut or len(later.links) < distance:
             return
-        yield later.sight.alpha, later.links[distance - 1][0], distance
+        yield later.sight.alpha, later.links[distance - 1][0]
 
 
 def _is_unsure(alpha: Plane) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":

@@ -1,0 +1,70 @@
+"""A clip whose worker is killed in the middle of a segment."""
+
+import io
+import uuid
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import sqlalchemy as sa
+
+from shared.jobs import ItemStatus
+from shared.models import Item
+from tests.faults.driving import submit, wait_for_end
+from tests.faults.faults import WORKERS
+from tests.faults.system import System
+from tests.waiting import eventually
+
+
+def put_film(system: System, folder: Path, frames: int) -> str:
+    """Store a clip of this many frames; returns its key."""
+    file = folder / "film.mp4"
+    with av.open(str(file), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"g": "25", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number in range(frames):
+            pixels = np.full((64, 96, 3), 220, np.uint8)
+            cv2.circle(pixels, (20 + number % 56, 32), 16, (30, 40, 60), -1)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        out.mux(stream.encode(None))
+    system.storage.put("in/film.mp4", file.read_bytes(), "video/mp4")
+    return "in/film.mp4"
+
+
+def kill_the_worker_of_a_clip(system: System, key: str) -> Item:
+    """Kill the worker that holds a clip of which a segment is done; returns the ended item."""
+    job_id = submit(system, [key])
+
+    def holder() -> str | None:
+        item = item_of(system, job_id)
+        if item.status is not ItemStatus.RUNNING or not (item.clip or {}).get("done"):
+            assert item.status is not ItemStatus.SUCCEEDED, "it was too quick"
+            return None
+        return next(
+            (
+                name
+                for name in WORKERS
+                if f"-{system.parts[name].popen.pid}-" in (item.lease_owner or "")
+            ),
+            None,
+        )
+
+    name = eventually(holder, "a worker to hold the second segment", every_s=0.02)
+    system.kill(name)
+    system.start_worker(name)
+    wait_for_end(system, job_id)
+    return item_of(system, job_id)
+
+
+def item_of(system: System, job_id: uuid.UUID) -> Item:
+    """The only item of a job."""
+    with system.database.transaction() as session:
+        return session.scalars(sa.select(Item).where(Item.job_id == job_id)).one()
+
+
+def frames_of(system: System, item: Item) -> int:
+    """The frames of a clip's result, counted by decoding it."""
+    data = system.storage.get(system.storage.bucket, item.result_key or "", 1 << 28)
+    with av.open(io.BytesIO(data), "r") as file:
+        return sum(1 for _ in file.decode(video=0))
