@@ -39,6 +39,9 @@ NEAR = 0.02
 UNSEEN = 0.3
 """How far the motion beside an edge is trusted where the flow of the edge itself is not."""
 
+LEAST_PX = 64
+"""Shortest side of what OpenCV's DIS gets. It ends the process for sides of 20 pixels."""
+
 _local = threading.local()
 
 
@@ -93,11 +96,20 @@ def warp(plane: Plane, flow: Flow) -> Plane:
 
 
 def _flow(first: Image, second: Image) -> Flow:
+    height, width = first.shape
+    below, beside = max(0, LEAST_PX - height), max(0, LEAST_PX - width)
+    if below or beside:
+        first, second = (
+            cv2.copyMakeBorder(one, 0, below, 0, beside, cv2.BORDER_REPLICATE).astype(np.uint8)
+            for one in (first, second)
+        )
     search = getattr(_local, "search", None)
     if search is None:
         # One object for each thread: it keeps its buffers.
         search = _local.search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    return search.calc(first, second, None)  # type: ignore[no-any-return,call-overload]
+        search.setVariationalRefinementIterations(0)  # half of the time, for 1 % more flicker
+    flow: Flow = search.calc(first, second, None)  # type: ignore[call-overload]
+    return np.ascontiguousarray(flow[:height, :width])
 
 
 def _trust(first: Image, second: Image, there: Flow, back: Flow) -> Plane:
