@@ -86,7 +86,10 @@ class TritonPredictor(Predictor):
         try:
             self.ping()
         except PredictionServerError as error:
-            raise TritonModelError(error.detail) from error
+            differs = self._server.holds_other_model
+            raise (TritonModelError if differs else TritonUnavailableError)(error.detail) from error
+        except PredictorError as error:
+            raise WarmupError(error.detail) from error
         if find_spec("paddle") is None:
             log.warning("test-card-not-compared", reason="Paddle for the CPU is not installed")
         else:
