@@ -93,7 +93,9 @@ class TritonPredictor(Predictor):
         if find_spec("paddle") is None:
             log.warning("test-card-not-compared", reason="Paddle for the CPU is not installed")
         else:
-            self._compare(precision)
+            # the server chooses bf16 by itself for a model that allows it
+            automatic = self.settings.precision == "auto" and self.model.bf16
+            self._compare("bf16" if automatic else precision)
         return EnginePlan("triton", (), "triton", precision)
 
     def _compare(self, precision: Precision) -> None:
