@@ -136,7 +136,7 @@ class Life:
             for one in batch:
                 measures = isinstance(one.work, GroupWork) and one.work.frame is None
                 given = {"measured": BOX} if measures else {"result_key": "k"}
-                [state] = finish(self.database, [Settlement(claim=one, **given)])  # type: ignore[arg-type]
+                [state] = finish(self.database, [Settlement(claim=one, **given)])
                 self.note(one, state)
 
 
