@@ -226,8 +226,9 @@ class Settings(BaseSettings):
     )
     precision: Precision = Field(
         "auto",
-        description="Numeric precision of the network. auto is fp32; bf16 works on CPUs, fp16 and "
-        "int8 with TensorRT.",
+        description="Numeric precision of the network. auto is fp32; for the built-in model it is "
+        "bf16 on a CPU that has instructions for it. bf16 works on CPUs, fp16 and int8 with "
+        "TensorRT.",
     )
     tensorrt: bool = Field(
         False, description="Build a TensorRT engine for the GPU and keep it on disk."
@@ -254,7 +255,7 @@ class Settings(BaseSettings):
         ge=1,
         le=64,
         description="Networks that run in parallel. Default: the tuned value, else one per thread "
-        "up to 4 on a CPU, and 1 on other devices. With Triton: requests in flight, 8 by default.",
+        "up to 4 on a CPU, and 1 on other devices. With Triton: requests in flight, 16 by default.",
     )
     gpu_memory_pool_mb: int = Field(512, ge=64, description="Paddle's initial device memory pool.")
     engine_cache_dir: Path | None = Field(

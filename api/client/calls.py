@@ -10,8 +10,6 @@ from typing import Any, Literal, TypedDict
 import httpx
 from httpx_retries import Retry
 
-from shared.errors.base import said_with
-
 MAX_PARALLEL_TRANSFERS = 8
 """Number of files that are uploaded or downloaded at a time."""
 
@@ -31,6 +29,11 @@ RETRY_API = Retry(
 ENDED_STATUSES = ("finished", "cancelled")
 
 Verb = Literal["cancel", "pause", "resume"]
+
+
+def _sentences(detail: str, remedy: str) -> str:
+    """What happened and what to do, in one line."""
+    return f"{detail if detail.endswith('?') else detail.rstrip('.') + '.'} {remedy}"
 
 
 class ApiError(Exception):
@@ -241,7 +244,7 @@ def failure(answer: httpx.Response) -> ApiError:
         return ApiError(
             answer.status_code,
             problem["code"],
-            said_with(problem["detail"], problem["remedy"]),
+            _sentences(problem["detail"], problem["remedy"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return ApiError(answer.status_code, "unexpected-answer", answer.text[:200])

@@ -218,7 +218,7 @@ def test_readiness_names_the_warm_worker(client: MattingClient) -> None:
     ready = client.readiness()
     assert ready["ready"], ready
     assert ready["workers"][0]["model"] == "builtin"
-    assert ready["workers"][0]["configuration"] in ("onednn", "plain")
+    assert ready["workers"][0]["configuration"] in ("onednn", "onednn-bf16", "plain")
 
 
 def test_metrics_are_served(stack: Stack) -> None:

@@ -343,6 +343,17 @@ def test_sound_stays_in_step_with_the_picture(
     assert clips.read(tmp_path / target)[1][0] == 0
 
 
+def test_the_sound_of_a_cut_off_clip_ends_with_its_pictures(source: Path, tmp_path: Path) -> None:
+    pictures = write(tmp_path / "pictures.mp4", moving_square(4), uneven(4))
+    target = tmp_path / "b.mp4"
+    add_sound(source, pictures, target, facts_of(source), 0.2)
+    with av.open(str(target)) as container:
+        sound = container.streams.audio[0]
+        assert sound.duration is not None
+        assert sound.time_base is not None
+        assert float(sound.duration * sound.time_base) < 0.25
+
+
 def loud_from_s(path: Path) -> float:
     """When the sound of a clip begins to be heard."""
     with av.open(str(path)) as container:
@@ -397,6 +408,21 @@ def test_gifs_and_transparent_clips_keep_their_alpha(tmp_path: Path) -> None:
         facts, frames = pixels_of(path)
         assert facts.has_alpha
         assert_in_step([frame[..., 3] for frame in frames], tolerance=2)
+
+
+def test_keep_alpha_takes_the_clip_s_own_transparency(tmp_path: Path, cut: Cut) -> None:
+    """The network would find the bright square on the left; the clip says the one on the right."""
+    frames = []
+    for frame in moving_square(3):
+        alpha = np.zeros(frame.shape[:2], np.uint8)
+        alpha[16:48, 64:90] = 255
+        frames.append(np.dstack([frame, alpha]))
+    path = write(tmp_path / "own.mov", frames, codec="prores_ks", layout="yuva444p10le")
+    result = cut(path, keep_alpha=True, clip_format="prores")
+    kept = [frame[..., 3] for frame in clips.read(result.files[0].path)[0]]
+    assert [square_of(one) for one in kept] == [(64, 16, 90, 48)] * 3
+    cropped = cut(path, keep_alpha=True, clip_format="prores", crop=True).files[0]
+    assert abs(cropped.width - 26) <= 2
 
 
 def test_segments_begin_at_key_frames_and_cover_the_clip(source: Path) -> None:

@@ -211,7 +211,8 @@ def test_settings_set_the_allowed_difference_of_a_device(paddle: Says, model: Pa
     known = described(wanted | {"alpha_tolerances": {"fp32": 0.05}})
     assert (known["device"], known["fallback"]) == ("gpu:0", None)
     known = described(wanted | {"engine_fallback": "cpu"})
-    assert (known["device"], known["configuration"]) == ("cpu", "onednn")
+    assert known["device"] == "cpu"
+    assert known["configuration"] in ("onednn", "onednn-bf16")  # the processor decides
     assert "gpu:0 was not used" in known["fallback"]
 
 

@@ -8,6 +8,7 @@ import pytest
 from shared.errors import EngineUnavailableError
 from shared.settings import Settings
 from worker.imaging.arrays import Size
+from worker.inference import engine
 from worker.inference.catalog import Model, find_model
 from worker.inference.engine import (
     ONEDNN_RESIZE,
@@ -19,6 +20,12 @@ from worker.inference.engine import (
     streams,
 )
 from worker.inference.tensorrt import engine_folder
+
+
+@pytest.fixture(autouse=True)
+def old_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No instructions for bf16, whatever runs the tests."""
+    monkeypatch.setattr(engine, "multiplies_bf16", lambda: False)
 
 
 @pytest.fixture
@@ -71,9 +78,28 @@ def test_bf16_falls_back_to_fp32_before_the_plain_engine(model: Model) -> None:
     assert kinds == ["onednn-bf16", "onednn", "plain"]
 
 
-def test_bf16_is_used_for_convolutions_only(model: Model) -> None:
+def test_a_processor_with_bf16_tries_it_without_being_asked(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "multiplies_bf16", lambda: True)
+    assert [plan.kind for plan in planned(model, device="cpu")] == ["onednn", "plain"]
+    model = replace(model, bf16=True)  # only where the model says that it may
+    assert [(plan.kind, plan.optional) for plan in planned(model, device="cpu")] == [
+        ("onednn-bf16", True),
+        ("onednn", False),
+        ("plain", False),
+    ]
+    exact = planned(model, device="cpu", precision="fp32")
+    assert [plan.kind for plan in exact] == ["onednn", "plain"]
+
+
+def test_bf16_that_was_asked_for_is_not_passed_over_in_silence(model: Model) -> None:
+    assert not any(plan.optional for plan in planned(model, device="cpu", precision="bf16"))
+
+
+def test_bf16_is_used_for_fused_convolutions_only(model: Model) -> None:
     narrow = calls(planned(model, device="cpu", precision="bf16")[0])
-    assert narrow["set_bfloat16_op"] == ({"conv2d", "fused_conv2d"},)
+    assert narrow["set_bfloat16_op"] == ({"fused_conv2d"},)
 
 
 def test_a_gpu_plan_sets_the_device_number_and_memory_pool(model: Model) -> None:

@@ -46,7 +46,7 @@ def test_whatever_the_trial_saw_makes_it_another(monkeypatch: pytest.MonkeyPatch
     assert known(*asked(alpha_tolerances={"fp32": 0.001})) is None
     assert known(settings, model, SHAPES[:1]) is None
     with monkeypatch.context() as patch:
-        patch.setattr(trial_memory, "_processor", lambda: ["another"])
+        patch.setattr(trial_memory, "description", lambda: ("another",))
         assert known(settings, model) is None
     with monkeypatch.context() as patch:
         patch.setattr(trial_memory, "_versions", lambda: ["paddlepaddle 9"])

@@ -35,6 +35,8 @@ class Model:
     half_pixel_resize: bool = False
     """`Deploy.half_pixel_resize`: every resize in the graph maps pixel centres on pixel centres
     (align_corners false, align_mode 0), or repeats pixels a whole number of times."""
+    bf16: bool = False
+    """`Deploy.bf16`: the mattes were measured in bf16 and are as good as in fp32."""
     postprocess: tuple[str, ...] = ()
     """`Deploy.postprocess` in order: steps that convert the network's answer to an alpha."""
 
@@ -93,6 +95,7 @@ def read_export(folder: Path, name: str) -> Model:
         _fixed_shape(deploy.get("input_shape")),
         one_at_a_time=_one_at_a_time(deploy.get("input_shape")),
         half_pixel_resize=deploy.get("half_pixel_resize") is True,
+        bf16=deploy.get("bf16") is True,
         postprocess=checked_postprocess(deploy.get("postprocess", [])),
     )
 

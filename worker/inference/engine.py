@@ -12,6 +12,7 @@ from shared.errors import EngineUnavailableError, ModelLoadError
 from shared.settings import Precision, Settings
 from worker.inference.catalog import Model
 from worker.inference.paddle_runtime import import_paddle, paddle_inference
+from worker.inference.processor import multiplies_bf16
 from worker.inference.tensorrt import SHAPE_RANGES, Warm, engine_folder
 
 TENSORRT_WORKSPACE_BYTES = 1 << 30
@@ -20,14 +21,15 @@ TENSORRT_WORKSPACE_BYTES = 1 << 30
 TENSORRT_MIN_SUBGRAPH = 5
 """Smaller subgraphs cost more in copies between the engines than they gain."""
 
-BF16_OPERATORS = frozenset({"conv2d", "fused_conv2d"})
-"""The operators that run in bf16: convolutions only. With all operators Paddle 3.2.2 fails on
-elementwise_add and pool2d.
+BF16_OPERATORS = frozenset({"fused_conv2d"})
+"""The operators that run in bf16: convolutions that are fused with a bias, an addition or an
+activation. With all operators Paddle 3.2.2 fails on elementwise_add and pool2d.
 """
 
-TRITON_STREAMS = 8
-"""Requests to a Triton server in flight, unless set. Their threads only wait, and the server makes
-batches of what waits.
+TRITON_STREAMS = 16
+"""Requests to a Triton server in flight, unless set. Each is an eighth of an execution, so one
+execution is ready when the other ends. With eight requests one worker reached 0.48 of what the
+device allowed. Their threads only wait.
 """
 
 MOST_STREAMS = 4
@@ -56,6 +58,8 @@ class EnginePlan:
     device: str = "cpu"
     precision: Precision = "fp32"
     """The precision in which the network computes, which may differ from the requested one."""
+    optional: bool = False
+    """A faster plan that nobody asked for: if it can't be used, the next one is no fallback."""
 
 
 ONEDNN_RESIZE = ConfigCall("pass_builder.append_pass", ("interpolate_onednn_pass",))
@@ -150,14 +154,16 @@ def _cpu_plans(settings: Settings, model: Model, shapes: int) -> list[EnginePlan
     )
     if model.half_pixel_resize:
         onednn = (*onednn, ONEDNN_RESIZE)
-    if settings.precision in ("auto", "fp32"):
+    automatic = settings.precision == "auto"
+    if settings.precision == "fp32" or (automatic and not (model.bf16 and multiplies_bf16())):
         return [EnginePlan("onednn", onednn), plain]
-    if settings.precision == "bf16":
+    if automatic or settings.precision == "bf16":
         narrow = (
             ConfigCall("enable_mkldnn_bfloat16"),
             ConfigCall("set_bfloat16_op", (BF16_OPERATORS,)),
         )
-        bf16 = EnginePlan("onednn-bf16", (*onednn, *narrow), precision="bf16")
+        calls = (*onednn, *narrow)
+        bf16 = EnginePlan("onednn-bf16", calls, precision="bf16", optional=automatic)
         return [bf16, EnginePlan("onednn", onednn), plain]
     raise EngineUnavailableError(f"MATTING_PRECISION={settings.precision} does not work on a CPU")
 

@@ -204,9 +204,9 @@ class Predictor:
         # that its transforms produce.
         candidates = [self.grid.choose(NATIVE_PROBE)[0], self.exact.size_of(NATIVE_PROBE)]
         if self.settings.engine_fallback == "none":
-            known = known[:1]
+            known = [*(plan for plan in known if plan.optional), *_required(known)[:1]]
         for plan in known:
-            if plan.kind == "plain" and len(known) > 1:
+            if plan.kind == "plain" and len(_required(known)) > 1:
                 return plan  # the other plans were compared with it, so it works
             result = self._tried(plan, candidates, warm, last=plan is known[-1])
             if result.shape > 0:
@@ -214,6 +214,9 @@ class Predictor:
             if result.reason is None:
                 self.tensorrt = result.tensorrt
                 return plan
+            if plan.optional:
+                log.info("engine-passed-over", configuration=plan.kind, reason=result.reason)
+                continue
             reason = f"{plan.kind} ({plan.precision}) was not used: {result.reason}"
             self.fallback = "; ".join(filter(None, [self.fallback, reason]))
             log.error(
@@ -274,6 +277,10 @@ class Predictor:
             raise WarmupError(f"{error.detail}; lower MATTING_PREDICT_BATCH_SIZE") from error
         except PredictorError as error:
             raise WarmupError(error.detail) from error
+
+
+def _required(known: Sequence[EnginePlan]) -> list[EnginePlan]:
+    return [plan for plan in known if not plan.optional]
 
 
 def shape_grid(model: Model) -> ShapeGrid:

@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from shared.telemetry import get_logger
 from worker.imaging.arrays import Size
 from worker.inference.catalog import Model
 from worker.inference.engine import EnginePlan
+from worker.inference.processor import description
 
 log = get_logger(__name__)
 
@@ -69,7 +69,7 @@ def _file(settings: Settings, model: Model, plan: EnginePlan, shapes: Sequence[S
         repr(plan),
         list(shapes),
         sorted(settings.alpha_tolerances.items()),
-        _processor(),
+        list(description()),
         sorted(one for one in os.environ.items() if one[0].startswith(ENGINE_VARIABLES)),
     ]
     digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:32]
@@ -91,15 +91,4 @@ def _versions() -> list[str]:
     for package in ("paddlepaddle-gpu", "paddlepaddle", "numpy"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{package} {importlib.metadata.version(package)}")
-    return found
-
-
-def _processor() -> list[str]:
-    """What decides which kernels oneDNN chooses: the processor's name and its features."""
-    found = [platform.machine(), platform.processor()]
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in ("model name", "flags", "Features", "CPU part"):
-                found.append(value.strip())
     return found

@@ -192,7 +192,8 @@ def write_graph(net: Any, folder: Path) -> None:
             full_graph=True,
         )
         paddle.jit.save(static, str(folder / "model"))
-    _forget_call_stacks(folder / "model.pdmodel")
+    path = folder / "model.pdmodel"
+    path.write_bytes(tidy_program(path.read_bytes()))
     (folder / "model.pdiparams.info").unlink(missing_ok=True)
 
 
@@ -216,14 +217,42 @@ def infer(folder: Path, batch: np.ndarray[Any, Any], *, onednn: bool) -> np.ndar
     return result
 
 
-def _forget_call_stacks(path: Path) -> None:
-    """Remove the source lines that Paddle stores with each operator: nobody needs them."""
+def tidy_program(data: bytes) -> bytes:
+    """A program (model.pdmodel) without source lines, and with biases that oneDNN can fuse."""
     with OldIrGuard():
-        program = Program.parse_from_string(path.read_bytes())
+        program = Program.parse_from_string(data)
         for block in program.blocks:
             for operator in block.ops:
                 operator.desc.remove_attr("op_callstack")
-        path.write_bytes(program.desc.serialize_to_string())
+        _flatten_biases(program.global_block())
+        tidied: bytes = program.desc.serialize_to_string()
+    return tidied
+
+
+def _flatten_biases(block: Any) -> None:
+    """Add each convolution's bias as a vector along axis 1, except the last one's.
+
+    Paddle's conv2d reshapes the bias to [1, C, 1, 1] first, and then no oneDNN pass fuses it: the
+    built-in network took 61 ms instead of 53. The last convolution is left as it is, because fused
+    ones can run in bf16, and logits in bf16 spoil soft edges (gradient error 6.2 instead of 4.9).
+    """
+    biases: dict[str, str] = {}
+    for operator in block.ops:
+        if operator.type == "reshape2" and block.var(operator.input("X")[0]).persistable:
+            (bias,) = operator.input("X")
+            if list(operator.attr("shape")) == [1, *block.var(bias).shape, 1, 1]:
+                biases[operator.output("Out")[0]] = bias
+    additions = [one for one in block.ops if one.type == "elementwise_add"]
+    for operator in [one for one in additions if one.input("Y")[0] in biases][:-1]:
+        operator.desc.set_input("Y", [biases[operator.input("Y")[0]]])
+        operator.desc._set_attr("axis", 1)
+    read = {name for operator in block.ops for name in operator.input_arg_names}
+    for index in reversed(range(len(block.ops))):
+        operator = block.ops[index]
+        if operator.type == "reshape2" and operator.output("Out")[0] in biases.keys() - read:
+            for name in operator.output_arg_names:
+                block._remove_var(name)
+            block._remove_op(index)
 
 
 def _write_description(folder: Path, side: int) -> None:
@@ -233,6 +262,7 @@ def _write_description(folder: Path, side: int) -> None:
             "params": "model.pdiparams",
             "input_shape": [-1, 3, -1, -1],
             "half_pixel_resize": True,
+            "bf16": True,
             "transforms": [
                 {"type": "LoadImages"},
                 {"type": "ResizeByLong", "long_size": side},

@@ -74,7 +74,8 @@ def _answer(request: dict[str, Any], told: IO[bytes]) -> None:
         _tell(told, {"end": True})
     else:
         facts = ClipFacts.from_json(request["facts"])
-        how = add_sound(path, Path(request["pictures"]), Path(request["target"]), facts)
+        pictures, target = Path(request["pictures"]), Path(request["target"])
+        how = add_sound(path, pictures, target, facts, request["until_s"])
         _tell(told, {"sound": how})
 
 

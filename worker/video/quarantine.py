@@ -109,11 +109,13 @@ class ClipProcess:
                 return
             yield answer["frame"], self._pixels(answer["shape"], facts)
 
-    def add_sound(self, facts: ClipFacts, pictures: Path, target: Path) -> str:
-        """Write `target`: the video `pictures` with the clip's sound. Returns `copied`, `coded` or
-        `none`.
+    def add_sound(
+        self, facts: ClipFacts, pictures: Path, target: Path, until_s: float | None = None
+    ) -> str:
+        """Write `target`: the video `pictures` with the clip's sound, which ends at `until_s`.
+        Returns `copied`, `coded` or `none`.
         """
-        asked = {"do": "sound", "facts": facts.to_json()}
+        asked = {"do": "sound", "facts": facts.to_json(), "until_s": until_s}
         self._ask({**asked, "pictures": str(pictures), "target": str(target)})
         said: str = self._answer(self._sound_timeout_s(facts))["sound"]
         return said

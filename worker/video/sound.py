@@ -3,6 +3,8 @@
 import shutil
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +38,11 @@ RATES = (48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000)
 TICK = Fraction(1, 1_000_000)
 
 
-def add_sound(source: Path, pictures: Path, target: Path, facts: ClipFacts) -> str:
+def add_sound(
+    source: Path, pictures: Path, target: Path, facts: ClipFacts, until_s: float | None = None
+) -> str:
     """Write `target`: the video of `pictures` with the sound of `source`. Both begin with the
-    first frame. Returns `copied`, `coded` or `none`.
+    first frame; `until_s`: the sound ends then. Returns `copied`, `coded` or `none`.
 
     Raises the errors of `container.opened`, av.error.FFmpegError.
     """
@@ -62,6 +66,8 @@ def add_sound(source: Path, pictures: Path, target: Path, facts: ClipFacts) -> s
                 packets = _copied(clip.container, sounds[0], of_sound, start)
             else:
                 packets = _coded(clip.container, sounds[0], out, kind, start)
+            if until_s is not None:
+                packets = takewhile(partial(_begins_before, until_s), packets)
             _interleave(out, _pictures(video, of_pictures), packets)
     return "copied" if copies else "coded"
 
@@ -84,6 +90,10 @@ def _interleave(
     while waiting is not None:
         out.mux(waiting)
         waiting = next(sound, None)
+
+
+def _begins_before(seconds: float, packet: "Packet[Stream]") -> bool:
+    return _time(packet) < seconds
 
 
 def _time(packet: "Packet[Stream]") -> Fraction:

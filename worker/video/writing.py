@@ -11,6 +11,7 @@ from shared.options import CutOff, ExtraOutput, Options
 from shared.rendition_values import BackgroundImage
 from shared.settings import Settings
 from worker.imaging.arrays import Box, Image
+from worker.imaging.decoding import without_white
 from worker.imaging.finishing import matte_of
 from worker.imaging.render import Subject, render
 from worker.video.doubts import Doubt, Doubts
@@ -124,8 +125,7 @@ def write_clip(
     done = 0
 
     def rendered(frame: MattedFrame) -> Rendered:
-        matte = matte_of(frame.decoded, content_input(frame.steps), frame.alpha, options)
-        subject = Subject(frame.decoded.image, matte, box=box)
+        subject = _subject(frame, options, box)
         return frame, [render(subject, one, _picture(one, pictures)) for one in options.renditions]
 
     try:
@@ -143,7 +143,7 @@ def write_clip(
         outputs.abandon()
         raise
     return ClipResult(
-        files=_completed(outputs, process, facts, options),
+        files=_completed(outputs, process, facts, options, done),
         poster=previews.poster(),
         strip=previews.strip(),
         strip_layout=previews.layout(),
@@ -155,8 +155,18 @@ def write_clip(
     )
 
 
+def _subject(frame: MattedFrame, options: Options, box: Box | None) -> Subject:
+    """A frame with its matte: the network's, or its own with the option `keep_alpha`."""
+    decoded = frame.decoded
+    if options.keep_alpha and decoded.alpha is not None:
+        own = without_white(decoded).image
+        return Subject(own, decoded.alpha, own_colours=True, box=box)
+    matte = matte_of(decoded, content_input(frame.steps), frame.alpha, options)
+    return Subject(decoded.image, matte, box=box)
+
+
 def _completed(
-    outputs: _Outputs, process: ClipProcess, facts: ClipFacts, options: Options
+    outputs: _Outputs, process: ClipProcess, facts: ClipFacts, options: Options, done: int
 ) -> list[ClipFile]:
     """Close the files, and add the clip's sound."""
     files: list[ClipFile] = []
@@ -166,7 +176,8 @@ def _completed(
         pictures = outputs.pictures(number)
         sound = "none"
         if options.clip_audio and facts.audio is not None and kind.has_sound:
-            sound = process.add_sound(facts, pictures, target)
+            until_s = facts.time_s(done) if done < facts.frames else None
+            sound = process.add_sound(facts, pictures, target, until_s)
             pictures.unlink()
         else:
             pictures.rename(target)
