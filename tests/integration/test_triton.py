@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,9 +36,7 @@ from worker.inference.triton_memory import FOLDER
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 REASON = why_no_triton()
-pytestmark = pytest.mark.skipif(
-    REASON is not None and os.environ.get("SERVER_TESTS") != "required", reason=str(REASON)
-)
+pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no Triton server: {REASON}")
 
 of_make_faults = pytest.mark.skipif(
     "TRITON_FAULTS" not in os.environ, reason="takes longer; part of make faults"
@@ -307,3 +306,25 @@ def test_a_server_that_is_not_there_ends_the_start(models: Path) -> None:
     nowhere = f"grpc://127.0.0.1:{free_port()}"
     with pytest.raises(TritonUnavailableError, match="did not answer: UNAVAILABLE"):
         load_predictor(_settings(models / "tiny", nowhere, triton_timeout_s=0.5))
+
+
+@of_make_faults
+def test_a_server_with_tls_is_checked_against_its_authority(models: Path, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(
+        [*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True
+    )
+    timed_model(tmp_path / "repository", models / "timed", ms=0)
+    options = ["--grpc-use-ssl", "true", "--grpc-server-key", str(key)]
+    options += ["--grpc-server-cert", str(certificate)]
+    server = Triton(tmp_path, tmp_path / "repository", "timed", options=options)
+    url = f"grpcs://localhost:{server.grpc_port}"
+    trusted = {"triton_ca_file": certificate, "triton_token": "for-a-proxy"}
+    worker = load_predictor(_settings(models / "timed", url, **trusted))
+    _alphas(worker, _photos(worker, 5))
+    worker.close()
+    with pytest.raises(TritonUnavailableError):
+        load_predictor(_settings(models / "timed", url, triton_timeout_s=1))
+    server.stop()
