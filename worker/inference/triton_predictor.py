@@ -86,11 +86,16 @@ class TritonPredictor(Predictor):
         try:
             self.ping()
         except PredictionServerError as error:
-            raise TritonModelError(error.detail) from error
+            differs = self._server.holds_other_model
+            raise (TritonModelError if differs else TritonUnavailableError)(error.detail) from error
+        except PredictorError as error:
+            raise WarmupError(error.detail) from error
         if find_spec("paddle") is None:
             log.warning("test-card-not-compared", reason="Paddle for the CPU is not installed")
         else:
-            self._compare(precision)
+            # the server chooses bf16 by itself for a model that allows it
+            automatic = self.settings.precision == "auto" and self.model.bf16
+            self._compare("bf16" if automatic else precision)
         return EnginePlan("triton", (), "triton", precision)
 
     def _compare(self, precision: Precision) -> None:
