@@ -447,7 +447,7 @@ def test_a_joined_clip_equals_one_that_was_never_cut(
     facts = facts_of(source)
     parts = []
     done: list[int] = []
-    for number, segment in enumerate(segments(facts, 4)):
+    for number, segment in enumerate(segments(facts, 8)):
         parts.append(tmp_path / f"{number}.mattes")
         matte_segment(
             source, facts, segment, PREDICTOR, options, settings, parts[-1], on_frames=done.append
@@ -465,4 +465,4 @@ def test_a_joined_clip_equals_one_that_was_never_cut(
             )
             assert np.abs(first[..., 3] - second[..., 3]).max() <= 2
     with pytest.raises(Exception, match="exactly once"):
-        join(source, facts, parts[:1] + parts[2:], options, settings, tmp_path / "hole")
+        join(source, facts, parts[1:], options, settings, tmp_path / "hole")
