@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -107,9 +108,16 @@ class Triton:
         wait_until(self._ready, self.process, timeout_s=READY_S)
 
     def kill(self) -> None:
-        """SIGKILL for the server. The processes of its models notice it and end."""
+        """SIGKILL for the server and the processes of its models, as when its container dies.
+        Otherwise a process that holds a request would stay.
+        """
+        models = list(self._model_processes())
         self.process.popen.send_signal(signal.SIGKILL)
         self.process.popen.wait(10)
+        for pid, region in models:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            (Path("/dev/shm") / region).unlink(missing_ok=True)
 
     def restart(self) -> None:
         """Start it again, and wait."""
@@ -125,6 +133,14 @@ class Triton:
         with self.client() as client:
             [stats] = client.get_inference_statistics(model).model_stats
         return {one.batch_size: one.compute_infer.count for one in stats.batch_stats}
+
+    def _model_processes(self) -> Iterator[tuple[int, str]]:
+        """Process id, and name of the shared memory, of each model's process."""
+        for path in Path("/proc").iterdir():
+            with suppress(OSError, IndexError, ValueError):
+                parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
+                if int(parent) == self.process.popen.pid:
+                    yield int(path.name), (path / "cmdline").read_text().split("\0")[2]
 
     def _ready(self) -> bool:
         try:
