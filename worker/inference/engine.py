@@ -4,6 +4,7 @@ A plan is plain data, so that the calls for a GPU or an NPU can be read and test
 calls follow Paddle's own order: device, graph optimisation, accelerators.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from typing import Any, Literal
 from shared.errors import EngineUnavailableError, ModelLoadError
 from shared.settings import Precision, Settings
 from worker.inference.catalog import Model
+from worker.inference.paddle_noise import without_noise
 from worker.inference.paddle_runtime import import_paddle, paddle_inference
 from worker.inference.processor import multiplies_bf16
 from worker.inference.tensorrt import SHAPE_RANGES, Warm, engine_folder
@@ -129,8 +131,10 @@ def create(plan: EnginePlan, model: Model) -> Any:
                 f"The installed Paddle has no {call.method}: it is too old or was built without it"
             ) from error
         method(*(_resolved(inference, argument) for argument in call.arguments))
+    quietly = without_noise() if plan.precision == "bf16" else nullcontext()
     try:
-        return inference.create_predictor(config)
+        with quietly:
+            return inference.create_predictor(config)
     except Exception as error:  # Paddle raises whatever its C++ code threw
         detail = str(error).strip().splitlines()
         last = detail[-1].strip() if detail else repr(error)
