@@ -62,7 +62,7 @@ $(VENV)/.ops: $(VENV)/.dev
 	@touch $@
 
 deploy-check: $(VENV)/.ops ## check containers, manifests and scripts: hadolint, shellcheck, kustomize, schemas
-	@$(BIN)/hadolint deploy/docker/Dockerfile deploy/docker/Dockerfile.gpu
+	@$(BIN)/hadolint deploy/docker/Dockerfile deploy/docker/Dockerfile.gpu deploy/docker/Dockerfile.triton
 	@$(BIN)/shellcheck .ci/run deploy/backup/backup.sh
 	@$(BIN)/zizmor --offline --quiet .github/workflows
 	@$(BIN)/python -m pytest -q tests/unit/test_compose.py tests/unit/test_kubernetes.py tests/unit/test_release.py

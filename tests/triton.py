@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,13 @@ def why_no_triton() -> str | None:
     stub = _wheel() / "python_backend_stubs" / PYTHON / "triton_python_backend_stub"
     if not stub.is_file():
         return f"nvidia-pytriton has no stub for Python {PYTHON}"
-    needs = subprocess.run(["ldd", str(stub)], capture_output=True, text=True, check=False)
+    needs = subprocess.run(
+        ["ldd", str(stub)],
+        env={**os.environ, "LD_LIBRARY_PATH": _libraries()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     missing = [line.split()[0] for line in needs.stdout.splitlines() if "not found" in line]
     if needs.returncode or missing:
         return f"Triton's Python process lacks {', '.join(missing)} (apt install libpython{PYTHON})"
@@ -46,9 +53,14 @@ class Triton:
     """A server with a model repository. Its models run with the packages of this Python."""
 
     def __init__(
-        self, folder: Path, repository: Path, *models: str, env: dict[str, str] | None = None
+        self,
+        folder: Path,
+        repository: Path,
+        *models: str,
+        env: dict[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
-        """Start the server and wait until it serves these models."""
+        """Start the server and wait until it serves these models. `options`: of its command."""
         self.repository = repository
         self._models = models
         self.grpc_port, self.http_port, metrics_port = free_port(), free_port(), free_port()
@@ -65,15 +77,11 @@ class Triton:
         command += ["--http-address", "127.0.0.1", "--http-port", str(self.http_port)]
         command += ["--metrics-address", "127.0.0.1", "--metrics-port", str(metrics_port)]
         command += ["--model-control-mode", "explicit", "--exit-timeout-secs", "5"]
-        command += [f"--load-model={name}" for name in models]
-        site = find_spec("numpy")
-        assert site is not None
-        assert site.origin is not None
-        packages = Path(site.origin).parents[1]
+        command += [*options, *(f"--load-model={name}" for name in models)]
         environment = {
             **{key: value for key, value in os.environ.items() if "proxy" not in key.lower()},
-            "LD_LIBRARY_PATH": str(packages / "nvidia_pytriton.libs"),
-            "PYTHONPATH": f"{REPOSITORY_ROOT}{os.pathsep}{packages}",
+            "LD_LIBRARY_PATH": _libraries(),
+            "PYTHONPATH": f"{REPOSITORY_ROOT}{os.pathsep}{_packages()}",
             # The stub runs the system's Python library: no other Python's files may be found first.
             "PATH": "/usr/bin:/bin",
             "TRITON_CHILD_PYTHON": sys.executable,
@@ -136,6 +144,16 @@ def _wheel() -> Path:
     assert spec is not None
     assert spec.submodule_search_locations
     return Path(spec.submodule_search_locations[0]) / "tritonserver"
+
+
+def _packages() -> Path:
+    return _wheel().parents[1]
+
+
+def _libraries() -> str:
+    """Where the server's libraries are, and perhaps those of this Python."""
+    own = [str(_packages() / "nvidia_pytriton.libs"), os.environ.get("LD_LIBRARY_PATH", "")]
+    return os.pathsep.join(filter(None, own))
 
 
 def timed_model(

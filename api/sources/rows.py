@@ -49,7 +49,8 @@ class RowReader:
                 name=plain_name(named)[:1_024],
                 source=f"row:{number}",
                 custom_id=_text(row.get("id")),
-                labels=_labels(row, strict=False),
+                # A file that the client sent or left out has no columns of the caller's own.
+                labels=None if row.keys() & {"upload", "left_out"} else _labels(row, strict=False),
                 error=error,
             )
 

@@ -79,7 +79,7 @@ def cut_out_files(
         planned = [_Planned(one.photo, one.name, [target]) for one in planned]
     targets = [path for one in planned for path in one.targets]
     refuse_results_among_photos(targets, photos, out)
-    files = WrittenFiles(out, options, settings.model, remember=target is None)
+    files = WrittenFiles(out, options, settings.model, target=None if called else target)
     done = CutOut(called=called)
     originals = (path for path, _ in photos.files)
     with ResultFolder(out, originals, overwrite=overwrite, is_own=files.wrote) as store:

@@ -59,7 +59,7 @@ def cut_out_clips(
     settings = batch_sizes(settings)
     planned = _plan(photos, out, options, target)
     refuse_results_among_photos([path for one in planned for path in one.targets], photos, out)
-    files = WrittenFiles(out, options, settings.model, remember=target is None)
+    files = WrittenFiles(out, options, settings.model, target=target)
     originals = (path for path, _ in (*photos.clips, *photos.files))
     with ResultFolder(out, originals, overwrite=overwrite, is_own=files.wrote) as store:
         missing = [

@@ -33,18 +33,18 @@ class FileState:
 
 
 class WrittenFiles:
-    """The record of one folder of results."""
+    """The record of one folder of results, or of one result."""
 
     def __init__(
-        self, folder: Path, options: Options, model: str, *, remember: bool = True
+        self, folder: Path, options: Options, model: str, *, target: Path | None = None
     ) -> None:
-        """Read the record of earlier runs. `model`: the model that is used now. Without
-        `remember` there is none: all files are somebody else's.
+        """Read the record of earlier runs. `model`: the model that is used now. `target`: the only
+        file that is written; then its folder is the user's, and the record lies elsewhere.
         """
-        self._remember = remember
         self._folder = folder
+        self._record = folder / RECORD if target is None else _record_of(target)
         self._settings = _digest(options, model)
-        self._photos: dict[str, dict[str, Any]] = _read(folder / RECORD) if remember else {}
+        self._photos: dict[str, dict[str, Any]] = _read(self._record)
         self._own = {
             name: FileState(**state)
             for entry in self._photos.values()
@@ -86,16 +86,21 @@ class WrittenFiles:
 
     def save(self) -> None:
         """Write the record. Raises OSError."""
-        if not self._remember:
-            return
         if not self._photos:
             return
-        partial = self._folder / f"{RECORD}.{os.getpid()}.part"
+        self._record.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._record.with_name(f"{self._record.name}.{os.getpid()}.part")
         partial.write_text(json.dumps(self._photos))
-        partial.replace(self._folder / RECORD)
+        partial.replace(self._record)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
+
+
+def _record_of(target: Path) -> Path:
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    digest = hashlib.sha256(os.fsencode(target.absolute())).hexdigest()
+    return state / "matting" / "cutout" / f"{digest[:32]}.json"
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

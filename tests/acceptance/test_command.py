@@ -211,6 +211,9 @@ def test_cutout_writes_one_named_file_and_into_a_pipe(folder: Path, tmp_path: Pa
     assert only.returncode == 0
     with PIL.Image.open(tmp_path / "a.png") as picture:
         assert picture.mode == "L"
+    again = matting("cutout", str(photo), "--out", str(tmp_path / "a.png"), "--alpha-only")
+    assert (again.returncode, "1 kept from before" in again.stderr) == (0, True)
+    assert "loading the model" not in again.stderr
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.png"]
     command = f"{MATTING} cutout - --option format=webp < {photo} > {tmp_path / 'b.webp'}"
     piped = subprocess.run(["bash", "-c", command], check=True, timeout=240, capture_output=True)

@@ -18,7 +18,7 @@ def test_photos_become_a_job_after_a_trial(
     (photos / "notes.txt").write_text("no photo")
     (photos / "empty.jpg").write_bytes(b"")
     page.locator("#folder").set_input_files(photos)
-    expect(page.get_by_text("3 files sent")).to_be_visible()
+    expect(page.get_by_text("Files sent: 3")).to_be_visible()
     page.get_by_text("2 left out").click()
     expect(page.get_by_text("notes.txt – not a photo")).to_be_visible()
     expect(page.get_by_text("empty.jpg – empty file")).to_be_visible()

@@ -68,7 +68,7 @@ def test_a_customer_tests_a_webhook_and_sees_no_other_customer(
     opened: Callable[..., Page], new_key: Callable[..., str]
 ) -> None:
     page = opened("/console/system", new_key(), viewport=PHONE)
-    expect(page.get_by_text("Nobody is told")).to_be_visible()
+    expect(page.get_by_text("No webhooks yet")).to_be_visible()
     expect(page.get_by_role("heading", name="API keys")).to_have_count(0)
     page.get_by_label("Address").fill(EVIL)
     page.get_by_role("button", name="Add", exact=True).click()
@@ -80,4 +80,4 @@ def test_a_customer_tests_a_webhook_and_sees_no_other_customer(
     check_barriers(page)
     page.get_by_role("button", name="Remove").click()
     page.get_by_role("button", name="Remove the webhook").click()
-    expect(page.get_by_text("Nobody is told")).to_be_visible()
+    expect(page.get_by_text("No webhooks yet")).to_be_visible()

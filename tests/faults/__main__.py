@@ -10,7 +10,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.benchmarks.tiny import export
+from deploy.triton.repository import export
+from shared.settings import Settings
+from tests.benchmarks import tiny
 from tests.faults.checks import photo
 from tests.faults.driving import Trial, put_photos, run_trial
 from tests.faults.faults import FAULTS, Fault, kill_a_worker
@@ -20,8 +22,10 @@ from tests.faults.special import (
     kill_the_api_while_a_job_comes_in,
 )
 from tests.faults.system import System
+from tests.triton import Triton, why_no_triton
 
 DEFAULTS = Fault("SIGKILL of a worker, default settings", kill_a_worker)
+TRITON = "Triton killed and restarted"
 TABLE = "{:<46} {:>8} {:>7} {:>5} {:>5} {:>6} {:>7} {:>6} {:>7} {:>10} {:>10}"
 
 
@@ -39,7 +43,7 @@ def main() -> None:
     print(TABLE.format(*head, "recov. s", "worst s"), flush=True)
     clean = True
     with tempfile.TemporaryDirectory() as scratch:
-        model = export(Path(scratch) / "model")
+        model = tiny.export(Path(scratch) / "model")
         with System(Path(scratch) / "system", model, seed=asked.seed) as system:
             keys = put_photos(system, asked.images)
             for fault in FAULTS:
@@ -56,6 +60,8 @@ def main() -> None:
             with System(Path(scratch) / "defaults", model, quick=False, seed=asked.seed) as system:
                 keys = put_photos(system, asked.images)
                 clean &= _try(system, DEFAULTS, keys, asked.injections, luck)
+        if asked.only.lower() in TRITON.lower():
+            clean &= _triton(Path(scratch), model, asked, luck)
         if asked.only in fill_the_disk.__name__:
             photos = [photo(number) for number in range(min(asked.images, 1_000))]
             full: list[Trial] = []
@@ -64,6 +70,30 @@ def main() -> None:
                 full.append(fill_the_disk(folder, model, photos, left))
             clean &= _tell(full)
     raise SystemExit(0 if clean else 1)
+
+
+def _triton(scratch: Path, model: Path, asked: argparse.Namespace, luck: random.Random) -> bool:
+    """Kill the Triton server on which the network of both workers runs."""
+    reason = why_no_triton()
+    if reason is not None:
+        print(f"{TRITON}: left out, {reason}")
+        return True
+    folder = scratch / "triton-server"
+    folder.mkdir()
+    export(folder / "repository", Settings(model=str(model)), "cpu")
+    server = Triton(folder, folder / "repository", model.name)
+
+    def kill(_system: System, _luck: random.Random) -> None:
+        server.kill()
+        server.restart()
+
+    more = {"MATTING_DEVICE": "triton", "MATTING_TRITON_URL": server.url}
+    try:
+        with System(scratch / "triton", model, seed=asked.seed, more=more) as system:
+            keys = put_photos(system, asked.images)
+            return _try(system, Fault(TRITON, kill, deaths=0), keys, asked.injections, luck)
+    finally:
+        server.stop()
 
 
 def _try(

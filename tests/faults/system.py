@@ -44,7 +44,17 @@ class System:
     the last three.
     """
 
-    def __init__(self, folder: Path, model: Path, *, quick: bool = True, seed: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: Path,
+        *,
+        quick: bool = True,
+        seed: int = 0,
+        more: dict[str, str] | None = None,
+    ) -> None:
+        """`more`: further environment variables of the processes."""
+        self._more = more or {}
         self.folder = folder
         self.parts: dict[str, Process] = {}
         self._model = model
@@ -97,6 +107,7 @@ class System:
             "MATTING_S3_BUCKET": "matting",
             "AWS_ACCESS_KEY_ID": "faults-access",
             "AWS_SECRET_ACCESS_KEY": "faults-secret-key",
+            **self._more,
         }
         self.database = Database(own.render_as_string(hide_password=False), process="faults")
         self._closing.callback(self.database.close)

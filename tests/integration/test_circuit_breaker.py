@@ -1,13 +1,14 @@
 """While the storage is down, images wait and keep their attempts."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
 
 from shared.database import Database
+from shared.errors import MattingError, PredictionServerError
 from shared.jobs import ItemStatus
 from shared.models import Item
 from shared.settings import Settings
@@ -17,6 +18,8 @@ from tests.integration.test_batch_runner import Threshold, states, submit
 from worker.consumer import circuit_breaker as module
 from worker.consumer.batch_runner import BatchRunner
 from worker.consumer.circuit_breaker import CircuitBreaker
+from worker.imaging.arrays import Alpha
+from worker.imaging.prepared import PreparedImage
 from worker.pipeline.pipeline import Pipeline
 
 
@@ -62,6 +65,50 @@ def test_an_outage_costs_one_attempt_of_one_batch(
     assert states(database, job_id) == [ItemStatus.QUEUED, *[ItemStatus.SUCCEEDED] * 2]
     pipeline.close()
     far.close()
+
+
+class OnServer(Threshold):
+    """A predictor whose server is away at first."""
+
+    away = True
+
+    def ping(self) -> None:
+        if self.away:
+            raise PredictionServerError()
+
+    def predict_many(self, prepared: Sequence[PreparedImage]) -> list[Alpha | MattingError]:
+        return (
+            [PredictionServerError() for _ in prepared]
+            if self.away
+            else super().predict_many(prepared)
+        )
+
+
+def test_an_outage_of_the_prediction_server_costs_one_attempt_of_one_batch(
+    database: Database,
+    storage: Storage,
+    settings: Settings,
+    jpeg: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "FIRST_WAIT_S", 0.05)
+    slow = settings.model_copy(update={"retry_base_s": 60})
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg, "b.jpg": jpeg, "c.jpg": jpeg})
+    predictor = OnServer()
+    pipeline = Pipeline(predictor, storage, slow)
+    breakers = CircuitBreaker(storage.ping), CircuitBreaker(predictor.ping)
+    runner = BatchRunner(database, pipeline, slow, "tests-1", *breakers)
+    runner.run_many(messages[:1])
+    others = threading.Thread(target=runner.run_many, args=(messages[1:],))
+    others.start()
+    others.join(0.5)
+    assert others.is_alive()
+    assert _attempts(database, job_id) == [1, 0, 0]
+    predictor.away = False
+    others.join(20)
+    assert not others.is_alive()
+    assert states(database, job_id) == [ItemStatus.QUEUED, *[ItemStatus.SUCCEEDED] * 2]
+    pipeline.close()
 
 
 def test_a_stopping_worker_does_not_wait_for_the_end_of_the_outage(

@@ -1,13 +1,16 @@
 """The predictor as a client of the real Triton server."""
 
 import os
+import re
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -31,10 +34,9 @@ from worker.imaging.prepared import PreparedImage
 from worker.inference.predictor import Predictor, load_predictor
 from worker.inference.triton_memory import FOLDER
 
+DEPLOY = Path(__file__).parents[2] / "deploy"
 REASON = why_no_triton()
-pytestmark = pytest.mark.skipif(
-    REASON is not None and os.environ.get("SERVER_TESTS") != "required", reason=str(REASON)
-)
+pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no Triton server: {REASON}")
 
 of_make_faults = pytest.mark.skipif(
     "TRITON_FAULTS" not in os.environ, reason="takes longer; part of make faults"
@@ -139,6 +141,17 @@ def test_no_shared_memory_is_left_and_that_of_dead_workers_is_given_back(
         worker.close()
         assert not client.get_system_shared_memory_status().regions
     assert not list(FOLDER.glob(f"matting-{os.getpid()}-*"))
+
+
+def test_the_metrics_in_alerts_and_dashboard_exist(triton: Triton) -> None:
+    text = "".join(
+        (DEPLOY / name).read_text()
+        for name in ("prometheus/alerts.yml", "grafana/dashboards/matting.json")
+    )
+    named = set(re.findall(r"\bnv_\w+", text))
+    known = set(re.findall(r"# TYPE (nv_\w+)", httpx.get(triton.metrics_url).text))
+    assert {one for one in named - known if not one.startswith("nv_gpu_")} == set()
+    assert len(named) >= 4
 
 
 def test_requests_of_two_workers_share_a_batch(
@@ -276,10 +289,12 @@ def test_a_full_queue_is_waited_for(
 def test_too_little_memory_halves_the_batch(
     connect: Callable[..., Predictor], triton: Triton, models: Path
 ) -> None:
-    worker = connect("timed", triton_timeout_s=2)
     with triton.client() as client:
-        timed_model(triton.repository, models / "timed", ms=0, most=2)
+        large = ("max_batch_size: 8", "max_batch_size: 64")
+        timed_model(triton.repository, models / "timed", ms=0, most=2, change=large)
         client.load_model("timed")
+        worker = connect("timed", triton_timeout_s=2)
+        assert worker.batch_sizes == [1, 2, 4, 8]
         same = _photos(worker, 1) * 8
         assert len(_alphas(worker, same)) == 8
         assert worker.batch_sizes == [1, 2]
@@ -291,3 +306,25 @@ def test_a_server_that_is_not_there_ends_the_start(models: Path) -> None:
     nowhere = f"grpc://127.0.0.1:{free_port()}"
     with pytest.raises(TritonUnavailableError, match="did not answer: UNAVAILABLE"):
         load_predictor(_settings(models / "tiny", nowhere, triton_timeout_s=0.5))
+
+
+@of_make_faults
+def test_a_server_with_tls_is_checked_against_its_authority(models: Path, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(
+        [*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True
+    )
+    timed_model(tmp_path / "repository", models / "timed", ms=0)
+    options = ["--grpc-use-ssl", "true", "--grpc-server-key", str(key)]
+    options += ["--grpc-server-cert", str(certificate)]
+    server = Triton(tmp_path, tmp_path / "repository", "timed", options=options)
+    url = f"grpcs://localhost:{server.grpc_port}"
+    trusted = {"triton_ca_file": certificate, "triton_token": "for-a-proxy"}
+    worker = load_predictor(_settings(models / "timed", url, **trusted))
+    _alphas(worker, _photos(worker, 5))
+    worker.close()
+    with pytest.raises(TritonUnavailableError):
+        load_predictor(_settings(models / "timed", url, triton_timeout_s=1))
+    server.stop()

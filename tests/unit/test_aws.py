@@ -17,10 +17,9 @@ import httpx
 import pytest
 from botocore.awsrequest import AWSRequest, AWSResponse, HTTPHeaders
 from botocore.exceptions import ClientError, CredentialRetrievalError
-from pydantic import ValidationError
 
 from deploy.stack.stack import Stack
-from shared.errors import ImageError, MattingError, SetupError, StorageKeyError
+from shared.errors import ImageError, MattingError, SetupError, StorageKeyError, WrongSettingError
 from shared.object_url import ObjectUrl
 from shared.settings import Settings
 from shared.storage import Storage
@@ -248,7 +247,7 @@ def test_what_is_written_is_encrypted_as_asked(
 
 
 def test_a_kms_key_without_kms_is_refused() -> None:
-    with pytest.raises(ValidationError, match="MATTING_S3_ENCRYPTION=aws:kms"):
+    with pytest.raises(WrongSettingError, match="MATTING_S3_ENCRYPTION=aws:kms"):
         Settings(s3_kms_key_id="arn")
 
 

@@ -21,7 +21,10 @@ BATCHES_IN_FLIGHT_S = 25
 """A worker on busy cores finishes its batches within this after SIGTERM."""
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = ("migrate", "api", "worker", "worker-gpu", "flower")
+OURS = (
+    "migrate", "api", "worker", "worker-gpu", "worker-triton", "triton-models", "triton", "flower",
+)  # fmt: skip
+ONE_SHOT = ("migrate", "triton-models")
 SECRETS = {
     "POSTGRES_PASSWORD", "MINIO_USER", "MINIO_PASSWORD",
     "FLOWER_USER", "FLOWER_PASSWORD", "GRAFANA_PASSWORD",
@@ -29,7 +32,10 @@ SECRETS = {
 SECRET = "5d0c1f9a7be24486a1"
 FIXED_FOR_WORKERS = {"MATTING_WORKER_METRICS_PORT": "9100"}
 """Health check and Prometheus look there."""
-DOCKERFILES = [ROOT / "deploy" / "docker" / name for name in ("Dockerfile", "Dockerfile.gpu")]
+DOCKERFILES = [
+    ROOT / "deploy" / "docker" / name
+    for name in ("Dockerfile", "Dockerfile.gpu", "Dockerfile.triton")
+]
 
 
 def compose_program() -> str | None:
@@ -83,11 +89,12 @@ def test_compose_has_all_services_and_a_profile_chooses_the_worker() -> None:
         "caddy": ["edge"],
         "alertmanager": ["alerts"],
         "backup": ["backup"],
+        **{name: ["triton"] for name in ("triton-models", "triton", "worker-triton")},
     }
     assert "COMPOSE_PROFILES=cpu" in (ROOT / ".env.example").read_text().splitlines()
 
 
-@pytest.mark.parametrize("name", [name for name in SERVICES if name != "migrate"])
+@pytest.mark.parametrize("name", [name for name in SERVICES if name not in ONE_SHOT])
 def test_every_service_has_a_health_check_limits_and_restarts(name: str) -> None:
     part = SERVICES[name]
     assert part["restart"] == "unless-stopped"
@@ -107,7 +114,7 @@ def test_our_own_containers_have_minimal_privileges(name: str) -> None:
 
 
 def test_a_stopped_worker_gets_enough_time() -> None:
-    for name in ("worker", "worker-gpu"):
+    for name in ("worker", "worker-gpu", "worker-triton"):
         assert seconds(SERVICES[name]["stop_grace_period"]) >= 2 * BATCHES_IN_FLIGHT_S
     asked = re.search(r"--timeout-graceful-shutdown (\d+)", SERVICES["api"]["command"])
     assert asked
@@ -152,7 +159,8 @@ def test_prometheus_scrapes_the_names_and_ports_in_compose() -> None:
         for name in one["names"]
     }
     port = int(SERVICES["worker"]["environment"]["MATTING_WORKER_METRICS_PORT"])
-    assert asked == {("api", 8000), ("worker", port), ("worker-gpu", port)}
+    workers = {(name, port) for name in ("worker", "worker-gpu", "worker-triton")}
+    assert asked == {("api", 8000), *workers, ("triton", 8002)}
     assert "--port 8000" in SERVICES["api"]["command"]
 
 
@@ -161,6 +169,7 @@ def test_paddle_has_one_version() -> None:
     pinned = project["optional-dependencies"]["cpu"][0].removeprefix("paddlepaddle==")
     gpu = DOCKERFILES[1].read_text()
     assert re.findall(r"\b\d+\.\d+\.\d+\b", gpu.replace("uv==0.13.8", "")) == [pinned]
+    assert f"ARG PADDLE_VERSION={pinned}\n" in DOCKERFILES[2].read_text()
     base = re.search(r"^ARG PADDLE_BASE=(\S+)$", gpu, re.MULTILINE)
     assert base
     notes = (ROOT / "deploy" / "docker" / "README.md").read_text()

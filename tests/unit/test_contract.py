@@ -37,6 +37,7 @@ def known_variables() -> set[str]:
         "deploy/compose/worker.yml",
         "deploy/docker/Dockerfile",
         "deploy/docker/Dockerfile.gpu",
+        "deploy/docker/Dockerfile.triton",
         "deploy/docker/README.md",
         *PAGES,
     ],

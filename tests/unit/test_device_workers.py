@@ -9,13 +9,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from pydantic import ValidationError
 
 from deploy.stack import device_workers
 from deploy.stack.device_probes import merged
 from deploy.stack.device_workers import devices_of, workers_of
 from deploy.stack.processes import free_port
-from shared.errors import EngineUnavailableError, SetupError
+from shared.errors import EngineUnavailableError, SetupError, WrongSettingError
 from shared.settings import Settings
 from tests.waiting import eventually
 from worker.inference.device_count import count_gpus
@@ -93,7 +92,7 @@ def test_paddle_counts_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("wrong", ["gpu", "gpu:0,", "every", "gpu:0;gpu:1", "all,gpu:0"])
 def test_a_list_that_names_no_devices_is_refused(wrong: str) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(WrongSettingError):
         Settings(devices=wrong)
 
 

@@ -11,10 +11,11 @@ import pytest
 from shared.errors import ClipError, ClipTimeoutError, PoisonousClipError
 from shared.settings import Settings
 from tests.clips import moving_square, write
+from worker.video.container import Limits, read_facts
 from worker.video.quarantine import ClipProcess
 
 SEED = int(os.environ.get("CLIP_FUZZ_SEED", "1"))
-MUTATIONS = int(os.environ.get("CLIP_FUZZ_COUNT", "40"))
+MUTATIONS = int(os.environ.get("CLIP_FUZZ_COUNT", "25"))
 """Of each clip. A longer search: CLIP_FUZZ_COUNT=5000 and another seed."""
 
 MAX_RESIDENT_BYTES = 400 * 1024**2
@@ -141,12 +142,12 @@ def test_the_child_sees_no_secrets(
     assert b"SECRET" not in seen
 
 
-def test_a_playlist_reads_no_other_file(settings: Settings, tmp_path: Path) -> None:
-    """Neither by its content, nor as a QuickTime file that refers to another one."""
+def test_a_playlist_reads_no_other_file(tmp_path: Path) -> None:
+    """Nor does the ending of its name matter."""
     other = write(tmp_path / "other.mp4", moving_square(2))
     text = f"ffconcat version 1.0\nfile '{other}'\n".encode()
     for name, data in (("a.mp4", text), ("a.m3u8", b"#EXTM3U\n" + str(other).encode())):
         path = tmp_path / name
         path.write_bytes(data)
-        with ClipProcess(path, settings) as process, pytest.raises(ClipError):
-            process.facts()
+        with pytest.raises(ClipError):
+            read_facts(path, Limits(10**9, 60, 1_000, 10**6), keep_whole=False)

@@ -413,4 +413,41 @@ def test_alerts_use_the_scraped_job_names(manifests: list[Manifest]) -> None:
         if rule["targetLabel"] == "job"
     }
     config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
-    assert jobs == {one["job_name"] for one in config["scrape_configs"]}
+    assert jobs | {"matting-triton"} == {one["job_name"] for one in config["scrape_configs"]}
+
+
+def test_workers_of_the_triton_overlay_reach_the_server_and_nobody_else_does() -> None:
+    manifests = rendered("triton")
+    validate = pytest.importorskip("kubernetes_validate", reason="make deploy-check installs it")
+    for one in manifests:
+        if one["kind"] not in KINDS_OF_OTHERS:
+            validate.validate(one, KUBERNETES, strict=True)
+    test_selectors_find_their_pods(manifests)
+    test_services_named_matting_give_pods_no_variables(manifests)
+    spec = named(manifests, "Deployment", "matting-triton")["spec"]["template"]["spec"]
+    [server], [repository] = spec["containers"], spec["initContainers"]
+    for container in (server, repository):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+    assert server["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert repository["command"][:3] == ["matting", "models", "export-triton"]
+    ports = {port["name"]: port["containerPort"] for port in server["ports"]}
+    service = named(manifests, "Service", "matting-triton")["spec"]
+    assert (service["clusterIP"], service["ports"][0]["port"]) == ("None", ports["grpc"])
+    [worker] = named(manifests, "Deployment", "matting-worker")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    env = {one["name"]: one["value"] for one in worker["env"]}
+    assert env["MATTING_DEVICE"] == "triton"
+    assert env["MATTING_TRITON_URL"] == f"grpc://matting-triton:{ports['grpc']}"
+    assert "nvidia.com/gpu" not in worker["resources"]["limits"]
+    policy = named(manifests, "NetworkPolicy", "matting-triton-in")["spec"]
+    allowed = [port["port"] for rule in policy["ingress"] for port in rule["ports"]]
+    assert allowed == [ports["grpc"], ports["metrics"]]
+    triggers = named(manifests, "ScaledObject", "matting-worker")["spec"]["triggers"]
+    assert [one["type"] for one in triggers] == ["prometheus", "prometheus", "cpu"]
+    monitors = {one["metadata"]["name"] for one in manifests if one["kind"] == "PodMonitor"}
+    assert "matting-triton" in monitors

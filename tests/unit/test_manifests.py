@@ -136,3 +136,13 @@ def test_a_list_of_blanks_is_refused_before_it_fills_the_memory() -> None:
     with pytest.raises(BadManifestError):
         list(read_rows(chunks))
     assert sum(1 for _ in chunks) > 900
+
+
+def test_a_file_that_was_left_out_has_no_columns_of_the_caller() -> None:
+    left_out = READER.item({"name": "notes.txt", "left_out": "not-a-photo"}, 1)
+    assert left_out.error is not None
+    assert left_out.error.code == "left-out"
+    assert (left_out.name, left_out.labels) == ("notes.txt", None)
+    wrong = READER.item({"upload": "s3://photos/x.jpg", "name": "x.jpg"}, 2)
+    assert (wrong.error is not None, wrong.labels) == (True, None)
+    assert READER.item({"key": 5, "colour": "red"}, 3).labels == {"colour": "red"}

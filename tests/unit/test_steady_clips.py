@@ -109,6 +109,19 @@ def test_every_frame_comes_out_once_whatever_the_length() -> None:
         assert [one.frame for one in smoothed(sights)] == list(range(count))
 
 
+@pytest.mark.parametrize("size", [(20, 512), (512, 20), (1, 64), (5, 5), (63, 65), (2, 300)])
+def test_frames_of_any_shape_are_steadied(size: tuple[int, int]) -> None:
+    """OpenCV's flow ends the process for small sides, without an error."""
+    rng = np.random.default_rng(0)
+    sights = [
+        Sight(
+            rng.random(size, dtype=np.float32), rng.integers(0, 255, size).astype(np.uint8), number
+        )
+        for number in range(4)
+    ]
+    assert len(smoothed(sights)) == 4
+
+
 def test_the_steady_box_holds_a_moving_subject_but_no_bad_matte() -> None:
     boxes: list[Any] = [(10 + 4 * n, 20, 50 + 4 * n, 80) for n in range(12)]
     assert steady_box(boxes) == (10, 20, 94, 80)

@@ -89,6 +89,8 @@ class TritonServer:
             ],
         )
         self._number = model_number(model)
+        self.holds_other_model = False
+        """Whether the last answer was of another model."""
         self._away_since: float | None = None
 
     def close(self) -> None:
@@ -145,7 +147,9 @@ class TritonServer:
         DEVICE_BUSY_SECONDS.inc(time.perf_counter() - started)
         self._away_since = None
         number = result.as_numpy(MODEL)
+        self.holds_other_model = False
         if number is None or number.size == 0 or (number != self._number).any():
+            self.holds_other_model = True
             held = "none" if number is None or number.size == 0 else f"{int(number.flat[0]):016x}"
             raise PredictionServerError(
                 f"{self.name} on {self.url} is another model ({held}) than this worker's "

@@ -37,7 +37,7 @@ DEMUXERS = {"MP4": "mov", "MKV": "matroska", "GIF": "gif"}
 CLOSED = {"protocol_whitelist": "file", "enable_drefs": "0", "use_absolute_path": "0"}
 """FFmpeg may open no other file than the clip, whatever the clip says."""
 
-READ_TIMES_S = 60.0
+READ_TIMEOUT_S = 60.0
 """FFmpeg gives up a single read or the opening after this time."""
 
 
@@ -75,7 +75,7 @@ def opened(path: Path, *, max_bytes: int | None = None) -> Iterator[OpenClip]:
     options = CLOSED if kind == "MP4" else {"protocol_whitelist": "file"}
     try:
         container = av.open(
-            f"file:{path}", format=DEMUXERS[kind], options=options, timeout=READ_TIMES_S
+            f"file:{path}", format=DEMUXERS[kind], options=options, timeout=READ_TIMEOUT_S
         )
     except (av.error.FFmpegError, ValueError) as error:
         raise TruncatedClipError(f"The clip can't be opened: {_said(error)}") from error

@@ -11,7 +11,7 @@ import numpy as np
 
 from shared.errors import InvalidOptionsError, MattingError
 from shared.jobs import Reason
-from shared.options import Options
+from shared.options import Options, SourceAlpha
 from shared.settings import Settings
 from worker.imaging.arrays import Alpha, Box, Image, Size
 from worker.imaging.decoding import WHITE, DecodedImage
@@ -93,7 +93,7 @@ def matted(
         def predict(group: list[_Prepared]) -> list[Sight[MattedFrame]]:
             alphas = predictor.predict_many([one.prepared for one in group])
             return [
-                _sight(one, alpha, every, settings)
+                _sight(one, alpha, every, options, settings)
                 for one, alpha in zip(group, alphas, strict=True)
             ]
 
@@ -138,7 +138,11 @@ def frame_photo(pixels: Image) -> DecodedImage:
 
 
 def _sight(
-    one: _Prepared, alpha: Alpha | MattingError, every: int, settings: Settings
+    one: _Prepared,
+    alpha: Alpha | MattingError,
+    every: int,
+    options: Options,
+    settings: Settings,
 ) -> Sight[MattedFrame]:
     if isinstance(alpha, MattingError):
         raise alpha
@@ -147,10 +151,20 @@ def _sight(
         side_px = min(one.decoded.width, one.decoded.height)
         found = reasons_without_mirroring(ReviewInput(alpha, one.prepared, side_px), settings)
         reasons = tuple(found)
-    content = np.ascontiguousarray(one.prepared.without_padding(alpha))
+    content = _with_own(one.prepared.without_padding(alpha), one.decoded, options)
     steps = _without_padding(one.prepared.steps)
     frame = MattedFrame(one.number, one.decoded, content, steps, None, reasons)
     return Sight(content, grey_of(one.prepared), frame)
+
+
+def _with_own(alpha: Alpha, decoded: DecodedImage, options: Options) -> Alpha:
+    """The network's alpha [h, w] together with the frame's own, as the options say."""
+    if decoded.alpha is None or options.source_alpha is SourceAlpha.IGNORE:
+        return np.ascontiguousarray(alpha)
+    size = alpha.shape[1], alpha.shape[0]
+    own = cv2.resize(decoded.alpha, size, interpolation=cv2.INTER_AREA) / np.float32(255)
+    limited = own if options.keep_alpha else np.minimum(alpha, own)
+    return np.ascontiguousarray(limited, np.float32)
 
 
 def _finished(sight: Sight[MattedFrame], facts: ClipFacts, options: Options) -> MattedFrame:

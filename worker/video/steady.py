@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from worker.imaging.arrays import Alpha, Image, Plane
-from worker.video.motion import Motion, motion, of_subject, warp
+from worker.video.motion import LEAST_PX, Motion, motion, of_subject, warp
 from worker.video.stages import in_order
 
 REACH = 4
@@ -30,6 +30,11 @@ BAND_PX = 2
 
 FAR_ALPHA = 1.0
 """A difference from the frame's own alpha by which a neighbour's counts for half."""
+
+ROOM_PX = 24
+"""Motion is measured this far around the subject."""
+
+Part = tuple[slice, slice]
 
 T = TypeVar("T")
 
@@ -98,7 +103,11 @@ def _link(sights: list[Sight[T]]) -> _Linked[T]:
     sight, *earlier = sights
     links: list[tuple[Motion, Motion]] = []
     for distance, other in enumerate(earlier, 1):
-        there, back, cut = motion(other.grey, sight.grey)
+        part = _part(sight.alpha, other.alpha)
+        there, back, cut = motion(
+            np.ascontiguousarray(other.grey[part]), np.ascontiguousarray(sight.grey[part])
+        )
+        there, back = (_whole(one, part, sight.grey.shape) for one in (there, back))
         if distance == 1:
             sight.is_cut = cut
             if not cut:
@@ -107,6 +116,35 @@ def _link(sights: list[Sight[T]]) -> _Linked[T]:
             break
         links.append((there, back))
     return _Linked(sight, links)
+
+
+def _part(first: Alpha, second: Alpha) -> Part:
+    """Where one of two frames shows something of the subject, with room for motion. It is all that
+    smoothing needs, and often a third of the frame.
+    """
+    seen = (np.maximum(first, second) > UNSURE_LOW).astype(np.uint8)
+    left, top, width, height = cv2.boundingRect(seen)
+    if not width:
+        return np.s_[:, :]
+    return _span(top, height, seen.shape[0]), _span(left, width, seen.shape[1])
+
+
+def _span(start: int, size: int, limit: int) -> slice:
+    """A range with room on both sides, not too short for measuring motion."""
+    begin, end = max(0, start - ROOM_PX), min(limit, start + size + ROOM_PX)
+    if end - begin < LEAST_PX:
+        begin = max(0, min(begin, limit - LEAST_PX))
+        end = min(limit, begin + LEAST_PX)
+    return slice(begin, end)
+
+
+def _whole(way: Motion, part: Part, size: tuple[int, ...]) -> Motion:
+    """A motion of a part as one of the whole frame, where nothing else moves and is trusted."""
+    if way.trust.shape == size:
+        return way
+    flow, trust = np.zeros((*size, 2), np.float32), np.zeros(size, np.float32)
+    flow[part], trust[part] = way.flow, way.trust
+    return Motion(flow, trust)
 
 
 def _unsteadiness(sight: Sight[T], before: Sight[T], back: Motion) -> float:

@@ -11,6 +11,7 @@ from shared.options import CutOff, ExtraOutput, Options
 from shared.rendition_values import BackgroundImage
 from shared.settings import Settings
 from worker.imaging.arrays import Box, Image
+from worker.imaging.decoding import without_white
 from worker.imaging.finishing import matte_of
 from worker.imaging.render import Subject, render
 from worker.video.doubts import Doubt, Doubts
@@ -124,8 +125,7 @@ def write_clip(
     done = 0
 
     def rendered(frame: MattedFrame) -> Rendered:
-        matte = matte_of(frame.decoded, content_input(frame.steps), frame.alpha, options)
-        subject = Subject(frame.decoded.image, matte, box=box)
+        subject = _subject(frame, options, box)
         return frame, [render(subject, one, _picture(one, pictures)) for one in options.renditions]
 
     try:
@@ -153,6 +153,16 @@ def write_clip(
         megapixel_frames=done * facts.width * facts.height / 1e6,
         whole=facts.whole and done == facts.frames,
     )
+
+
+def _subject(frame: MattedFrame, options: Options, box: Box | None) -> Subject:
+    """A frame with its matte: the network's, or its own with the option `keep_alpha`."""
+    decoded = frame.decoded
+    if options.keep_alpha and decoded.alpha is not None:
+        own = without_white(decoded).image
+        return Subject(own, decoded.alpha, own_colours=True, box=box)
+    matte = matte_of(decoded, content_input(frame.steps), frame.alpha, options)
+    return Subject(decoded.image, matte, box=box)
 
 
 def _completed(
