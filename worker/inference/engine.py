@@ -121,6 +121,11 @@ def create(plan: EnginePlan, model: Model) -> Any:
     ModelLoadError if it cannot read the model.
     """
     require_device(plan)
+    with without_noise() if plan.precision == "bf16" else nullcontext():
+        return _create(plan, model)
+
+
+def _create(plan: EnginePlan, model: Model) -> Any:
     inference = paddle_inference(on_cpu=plan.device == "cpu")
     config = inference.Config(str(model.graph), str(model.params))
     for call in plan.calls:
@@ -132,10 +137,8 @@ def create(plan: EnginePlan, model: Model) -> Any:
                 f"The installed Paddle has no {call.method}: it is too old or was built without it"
             ) from error
         method(*(_resolved(inference, argument) for argument in call.arguments))
-    quietly = without_noise() if plan.precision == "bf16" else nullcontext()
     try:
-        with quietly:
-            return inference.create_predictor(config)
+        return inference.create_predictor(config)
     except Exception as error:  # Paddle raises whatever its C++ code threw
         detail = str(error).strip().splitlines()
         last = detail[-1].strip() if detail else repr(error)

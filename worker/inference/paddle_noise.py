@@ -1,12 +1,12 @@
-"""Keeps Paddle's bf16 passes from writing into the log: they ignore `disable_glog_info`."""
+"""Keeps what Paddle writes about bf16 out of the log: it ignores `disable_glog_info`."""
 
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-NOISE = (b"\x1b[37m---", b"\x1b[32m---")
-"""How the lines of Paddle's passes begin. They are coloured, wherever they are written to."""
+NOISE = (b"\x1b[37m---", b"Hardware support for BFLOAT16", b"before InitGoogleLogging()")
+"""What Paddle's lines about bf16 contain. Those of its passes are grey, wherever they go."""
 
 END = b"\0end of the engine's lines\n"
 
@@ -17,7 +17,7 @@ _one_at_a_time = threading.Lock()
 
 @contextmanager
 def without_noise() -> Iterator[None]:
-    """Drop the passes' lines from standard error. What others write meanwhile is passed on."""
+    """Drop Paddle's lines from standard error. What others write meanwhile is passed on."""
     with _one_at_a_time:
         kept = os.dup(STDERR)
         reader, writer = os.pipe()
@@ -41,6 +41,6 @@ def _pass_on(reader: int, target: int, seen: threading.Event) -> None:
             if line.endswith(END):
                 out.write(line.removesuffix(END))
                 seen.set()
-            elif not line.startswith(NOISE):
+            elif not any(noise in line for noise in NOISE):
                 out.write(line)
     seen.set()

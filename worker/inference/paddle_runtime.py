@@ -92,7 +92,6 @@ def _set_variables() -> None:
     os.environ.setdefault("KMP_BLOCKTIME", str(THREAD_SPIN_MS))
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(COMPILED_KERNELS))
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # Paddle's default; a plan sets its own
-    os.environ.setdefault("GLOG_minloglevel", "2")  # errors only, from the first line on
 
 
 def _engine_of(native: Any) -> Any:
