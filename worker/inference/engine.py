@@ -4,6 +4,7 @@ A plan is plain data, so that the calls for a GPU or an NPU can be read and test
 calls follow Paddle's own order: device, graph optimisation, accelerators.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from typing import Any, Literal
 from shared.errors import EngineUnavailableError, ModelLoadError
 from shared.settings import Precision, Settings
 from worker.inference.catalog import Model
+from worker.inference.paddle_noise import without_noise
 from worker.inference.paddle_runtime import import_paddle, paddle_inference
 from worker.inference.processor import multiplies_bf16
 from worker.inference.tensorrt import SHAPE_RANGES, Warm, engine_folder
@@ -119,6 +121,11 @@ def create(plan: EnginePlan, model: Model) -> Any:
     ModelLoadError if it cannot read the model.
     """
     require_device(plan)
+    with without_noise() if plan.precision == "bf16" else nullcontext():
+        return _create(plan, model)
+
+
+def _create(plan: EnginePlan, model: Model) -> Any:
     inference = paddle_inference(on_cpu=plan.device == "cpu")
     config = inference.Config(str(model.graph), str(model.params))
     for call in plan.calls:
