@@ -44,6 +44,10 @@ PAGES = (
     "docs/edge.md",
     "docs/fleet.md",
     "docs/environments.md",
+    "docs/queries.md",
+    "docs/sets.md",
+    "docs/triton.md",
+    "docs/video.md",
 )
 BIN = Path(sys.executable).parent
 
