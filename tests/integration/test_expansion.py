@@ -124,20 +124,20 @@ def test_a_prefix_lists_its_photos_and_no_system_files(
 
 
 class Slow(Storage):
-    """The real storage, which takes several lease lengths to deliver a zip file."""
+    """The real storage, which takes longer than a lease to deliver a zip file."""
 
     downloads = 0
 
     def stream(self, bucket: str, key: str) -> Iterator[bytes]:
         Slow.downloads += 1
         yield from super().stream(bucket, key)
-        time.sleep(2.5 * expansion.LEASE_S)
+        time.sleep(1.5 * expansion.LEASE_S)
 
 
 def test_a_job_whose_zip_file_takes_long_to_fetch_is_listed_by_one_process(
     database: Database, settings: Settings, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(expansion, "LEASE_S", 1.5)
+    monkeypatch.setattr(expansion, "LEASE_S", 4.0)
     monkeypatch.setattr(expansion, "IDLE_S", 0.1)
     Slow.downloads = 0
     with closing(Slow(settings)) as storage:
