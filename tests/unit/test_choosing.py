@@ -60,11 +60,14 @@ def test_mattes_of_two_subjects_are_far_apart() -> None:
 
 def test_a_photo_that_stays_as_it_is_is_no_reason_to_ask_again() -> None:
     of_the_photo = {Reason.BLURRED, Reason.SMALL, Reason.CUT, Reason.LOW_CONTRAST, Reason.REDONE}
+    of_photo_sets = {Reason.OUTSIDE, Reason.INCOMPLETE}
     assert not is_doubtful([], 0)
     assert not is_doubtful(sorted(of_the_photo), 1)
     assert not is_doubtful([Reason.SOFT], 0.045)
     assert is_doubtful([Reason.SOFT, Reason.CUT], 0.06)
-    assert all(is_doubtful([one], 0) for one in set(Reason) - of_the_photo - {Reason.SOFT})
+    assert all(
+        is_doubtful([one], 0) for one in set(Reason) - of_the_photo - of_photo_sets - {Reason.SOFT}
+    )
 
 
 def test_the_metrics_do_not_depend_on_the_networks_normalisation() -> None:
