@@ -54,8 +54,17 @@ because it polls only queues that it has free places for.
 
 
 def _settings_of(model: str) -> Settings:
-    """The settings with the batch sizes and streams tuned for this model."""
-    return batch_sizes(get_settings().model_copy(update={"model": model}))
+    """The settings with the batch sizes and streams tuned for this model.
+
+    On a CPU a model that only gives second opinions has one network, which uses all threads: few
+    photos go there, and each network takes 180 MB and a second of the start.
+    """
+    settings = get_settings()
+    own = batch_sizes(settings.model_copy(update={"model": model}))
+    rarely = model == settings.default_second_model and model not in settings.offered_models
+    if rarely and own.device == "cpu" and own.predict_streams is None:
+        own = own.model_copy(update={"predict_streams": 1})
+    return own
 
 
 # The first model decides how many messages make a batch; the other models take the same.
