@@ -37,6 +37,7 @@ from worker.consumer.device_metrics import watch_device
 from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.other_workers import OtherWorkers
 from worker.consumer.probes import Probes
+from worker.inference.engine import streams
 from worker.inference.predictor import Predictor, load_predictor
 from worker.inference.tuning import batch_sizes
 from worker.pipeline.model_router import ModelRouter
@@ -56,14 +57,15 @@ because it polls only queues that it has free places for.
 def _settings_of(model: str) -> Settings:
     """The settings with the batch sizes and streams tuned for this model.
 
-    On a CPU a model that only gives second opinions has one network, which uses all threads: few
-    photos go there, and each network takes 180 MB and a second of the start.
+    On a CPU a model that only gives second opinions has one network: few photos go there, and each
+    network takes 180 MB and a second of the start.
     """
     settings = get_settings()
     own = batch_sizes(settings.model_copy(update={"model": model}))
     rarely = model == settings.default_second_model and model not in settings.offered_models
     if rarely and own.device == "cpu" and own.predict_streams is None:
-        own = own.model_copy(update={"predict_streams": 1})
+        each = max(1, own.cpu_threads // streams(own))
+        own = own.model_copy(update={"predict_streams": 1, "cpu_threads": each})
     return own
 
 

@@ -60,7 +60,8 @@ def cut_out_clips(
     planned = _plan(photos, out, options, target)
     refuse_results_among_photos([path for one in planned for path in one.targets], photos, out)
     files = WrittenFiles(out, options, settings.model, target=target)
-    originals = (path for path, _ in (*photos.clips, *photos.files))
+    results = [Path(file) for one in (*done.written, *done.kept) for file in one["files"]]
+    originals = (*(path for path, _ in (*photos.clips, *photos.files)), *results)
     with ResultFolder(out, originals, overwrite=overwrite, is_own=files.wrote) as store:
         missing = [
             one for one in planned if _is_missing(one, files, store, options, overwrite, done)

@@ -36,6 +36,7 @@ class ResultFolder:
         self.staging = out / f"{OWN_STAGING}{os.getpid()}"
         self._overwrite = overwrite
         self._originals = {_identity(photo) for photo in photos} - {None}
+        self._placed: set[tuple[int, int] | None] = set()
 
     def __enter__(self) -> "ResultFolder":
         return self
@@ -69,6 +70,8 @@ class ResultFolder:
             return
         if _identity(target) in self._originals:
             raise TargetExistsError(f"{target} is one of the photos, and is not replaced")
+        if _identity(target) in self._placed:
+            raise TargetExistsError(f"{target} is the result of another photo of this run")
         if not self._overwrite and not self._is_own(target):
             raise TargetExistsError(f"{target} is there already; --overwrite would replace it")
 
@@ -76,6 +79,10 @@ class ResultFolder:
         """Give an unfinished file its name. Raises TargetExistsError, OSError."""
         target.parent.mkdir(parents=True, exist_ok=True)
         self.check(target)
+        self._move(staged, target)
+        self._placed.add(_identity(target))
+
+    def _move(self, staged: Path, target: Path) -> None:
         if self._overwrite or self._is_own(target):
             staged.replace(target)
             return

@@ -55,9 +55,10 @@ def export(
         _write_version(own / str(versions[-1]), model)
     sizes = [1] if model.one_at_a_time else warm_batch_sizes(_on(settings, device))
     text = _config(name, model, sizes[-1], device, instances, delay_ms)
-    partial = own / ".config.pbtxt"
-    partial.write_text(text)
-    partial.replace(own / "config.pbtxt")  # last: a server that polls then loads a whole version
+    if not (own / "config.pbtxt").exists() or (own / "config.pbtxt").read_text() != text:
+        partial = own / ".config.pbtxt"
+        partial.write_text(text)
+        partial.replace(own / "config.pbtxt")  # last: a server that polls then loads it whole
     return own
 
 
@@ -138,8 +139,8 @@ def _numbers(values: Sequence[int]) -> str:
 
 
 TEMPLATE = """\
-# Written by `matting models export-triton`. Edit what suits your server, and keep names, types and
-# parameters: the workers check them at their start.
+# Written by `matting models export-triton`, whose next run writes this file again: give
+# --delay-ms and --instances there. The workers check names, types and parameters at their start.
 name: "{name}"
 backend: "python"
 # Most images of one execution. model.py runs those of one shape together, at most

@@ -33,7 +33,7 @@ from shared.groups import (
 )
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.photos_by_url import HAS_URLS
-from shared.jobs import ItemKind, ItemStatus, Verdict
+from shared.jobs import ENDED, ItemKind, ItemStatus, Verdict
 from shared.models import MARK_BEGINS, Item, ItemGroup, Job, new_id, place_of
 from shared.options import GroupBy, Options
 from shared.rendition import Format, Output
@@ -75,7 +75,7 @@ def with_groups(session: Session, job: Job, items: Iterable["NewItem"]) -> list[
                 error = GroupTooLargeError(
                     f"{item.group[:80]!r} has more than {MAX_GROUP_PHOTOS:,} photos"
                 )
-                item = replace(item, error=error)
+                item = replace(item, error=error, group=None)
         checked.append(item)
     return checked
 
@@ -164,7 +164,7 @@ def advance(session: Session, job: Job, names: Collection[str]) -> None:
     """Let the items of these groups go on that need not wait any longer. The caller has locked the
     job, and the waiting items; nothing happens twice.
     """
-    if not names or job.expanded_at is None:
+    if not names or job.expanded_at is None or job.status in ENDED:
         return
     facts = _facts(session, job.id, names)
     statement = sa.select(ItemGroup).where(ItemGroup.job_id == job.id, ItemGroup.name.in_(facts))
@@ -299,6 +299,7 @@ def reopen_turntables(session: Session, job: Job, retried: Sequence[uuid.UUID]) 
             job.accepted -= item.verdict is Verdict.ACCEPT
             job.rejected -= item.verdict is Verdict.REJECT
             job.output_bytes -= item.output_bytes or 0
+            job.pixels -= (item.width or 0) * (item.height or 0)
             item.needs_review, item.review_reasons = False, None
             item.verdict = item.verdict_note = item.reviewed_at = None
             item.attempts, item.finished_at = 0, None

@@ -295,7 +295,11 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
         state = _state(settlement, waits=waits, ended=jobs[claim.job_id].status in ENDED)
         states.append(state)
         row = _row(settlement, state, began)
-        rows.append(row | {"kind": ItemKind.PHOTO} if settlement.is_photo else row)
+        if settlement.is_photo:
+            row |= {"kind": ItemKind.PHOTO}
+        if state is SettlementState.ADVANCED:
+            row |= {"deaths": 0}  # it got on, so it is no suspect
+        rows.append(row)
         of_job[claim.job_id].append(settlement)
         if state is SettlementState.RECORDED:
             recorded[claim.job_id].append(settlement)

@@ -36,7 +36,7 @@ BACKGROUND_WEIGHT = FOREGROUND_WEIGHT[::-1].copy()
 MIN_WEIGHT = np.float32(1e-4)
 """Smallest weight of a pixel in the second pass, for the same reason."""
 
-REMAP_ROW = 1_024
+REMAP_ROW = 16_384
 """Row length of the sample grid: cv2.remap accepts sides up to 32,767 only."""
 
 

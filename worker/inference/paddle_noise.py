@@ -3,12 +3,10 @@
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 NOISE = (b"\x1b[37m---", b"Hardware support for BFLOAT16", b"before InitGoogleLogging()")
 """What Paddle's lines about bf16 contain. Those of its passes are grey, wherever they go."""
-
-END = b"\0end of the engine's lines\n"
 
 STDERR = 2
 
@@ -17,30 +15,25 @@ _one_at_a_time = threading.Lock()
 
 @contextmanager
 def without_noise() -> Iterator[None]:
-    """Drop Paddle's lines from standard error. What others write meanwhile is passed on."""
-    with _one_at_a_time:
-        kept = os.dup(STDERR)
-        reader, writer = os.pipe()
-        os.set_inheritable(writer, False)
-        seen = threading.Event()
-        threading.Thread(target=_pass_on, args=(reader, kept, seen), daemon=True).start()
-        os.dup2(writer, STDERR)
-        os.close(writer)
+    """Drop Paddle's lines from standard error. What others write meanwhile is written at the end.
+
+    The lines wait in a file in memory: a pipe would fill up, because Paddle writes while it holds
+    the interpreter's lock.
+    """
+    with _one_at_a_time, os.fdopen(os.memfd_create("stderr"), "w+b") as lines:
+        try:
+            kept = os.dup(STDERR)
+        except OSError:  # it is closed, so nobody reads
+            yield
+            return
+        os.dup2(lines.fileno(), STDERR)
         try:
             yield
         finally:
-            os.write(STDERR, END)
             os.dup2(kept, STDERR)
-            seen.wait()
-
-
-def _pass_on(reader: int, target: int, seen: threading.Event) -> None:
-    """Copy all other lines. It ends when nobody holds the pipe, which a child process may do."""
-    with os.fdopen(reader, "rb") as lines, os.fdopen(target, "wb", buffering=0) as out:
-        for line in lines:
-            if line.endswith(END):
-                out.write(line.removesuffix(END))
-                seen.set()
-            elif not any(noise in line for noise in NOISE):
-                out.write(line)
-    seen.set()
+            os.close(kept)
+            lines.seek(0)
+            with suppress(OSError):  # nobody reads any more
+                for line in lines:
+                    if not any(noise in line for noise in NOISE):
+                        os.write(STDERR, line)

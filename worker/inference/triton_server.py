@@ -201,6 +201,8 @@ class TritonServer:
             return PredictionServerError(
                 f"{self.url} refuses the token (MATTING_TRITON_TOKEN): {text}"
             )
+        if status == "INVALID_ARGUMENT" and "batch-size must be" in text:  # its limit fell
+            return OutOfMemoryError(f"{self.url} takes smaller requests now: {text}")
         if status == "INVALID_ARGUMENT":
             return PredictionServerError(f"{self.url} refuses the request: {text}")
         ours = OURS.search(text)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 import PIL.Image
 
@@ -186,26 +185,17 @@ def _shrunk(data: bytes, size: tuple[int, int] | None, count: int) -> Image:
     one, for which that is None, sets it. Another one that has other sides is centred.
     """
     with PIL.Image.open(io.BytesIO(data), formats=["png", "webp", "jpeg"]) as file:
-        pixels = np.asarray(file.convert("RGBA"))
-    height, width = pixels.shape[:2]
-    size = size or turntable_size(width, height, count)
-    scale = min(size[0] / width, size[1] / height)
-    inner = min(size[0], round(width * scale)), min(size[1], round(height * scale))
-    inner = max(1, inner[0]), max(1, inner[1])
-    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    # Colours are weighted by alpha, so that none of a transparent pixel enters the edge.
-    share = pixels[..., 3:].astype(np.float32) / 255
-    weighted = np.concatenate([pixels[..., :3] * share, share], axis=2)
-    weighted = cv2.resize(weighted, inner, interpolation=way)
-    alpha = weighted[..., 3:]
-    colours = np.divide(
-        weighted[..., :3], alpha, out=np.zeros_like(weighted[..., :3]), where=alpha > 1e-4
-    )
+        width, height = file.size
+        size = size or turntable_size(width, height, count)
+        scale = min(size[0] / width, size[1] / height)
+        inner = min(size[0], round(width * scale)), min(size[1], round(height * scale))
+        inner = max(1, inner[0]), max(1, inner[1])
+        # Pillow weights colours by alpha, so none of a transparent pixel enters the edge.
+        way = PIL.Image.Resampling.BOX if scale < 1 else PIL.Image.Resampling.BILINEAR
+        small = file.convert("RGBA").resize(inner, way)
     picture = np.zeros((size[1], size[0], 4), np.uint8)
     top, left = (size[1] - inner[1]) // 2, (size[0] - inner[0]) // 2
-    place = picture[top : top + inner[1], left : left + inner[0]]
-    place[..., :3] = np.rint(np.clip(colours, 0, 255))
-    place[..., 3:] = np.rint(alpha * 255)
+    picture[top : top + inner[1], left : left + inner[0]] = np.asarray(small)
     return picture
 
 

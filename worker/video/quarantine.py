@@ -29,6 +29,9 @@ from worker.imaging.arrays import Image
 from worker.video.facts import ClipFacts
 
 START_TIMEOUT_S = 60
+
+MOST_SOUND_S = 300.0
+"""Longest time for adding sound: shorter than the patience of the worker's watchdog."""
 PIPE_BYTES = 1024 * 1024
 """Size of the pipe for frames: fewer switches between the processes than with 64 kB."""
 
@@ -121,8 +124,8 @@ class ClipProcess:
         return said
 
     def _sound_timeout_s(self, facts: ClipFacts) -> float:
-        """Copying takes a small part of the clip's length."""
-        return self._settings.image_timeout_s + facts.seconds
+        """Copying takes a small part of the clip's length. The worker's watchdog waits longer."""
+        return min(self._settings.image_timeout_s + facts.seconds, MOST_SOUND_S)
 
     def _ask(self, request: dict[str, Any]) -> None:
         if not self._started:
