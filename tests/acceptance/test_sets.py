@@ -3,7 +3,9 @@
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import httpx
@@ -45,6 +47,7 @@ def test_photos_of_a_folder_become_one_set(
             "shadow": "drop",
         },
     }
+    used_before = images_used(http)
     answer = http.post("/v1/jobs", json=asked)
     assert answer.status_code == 202, answer.text
     job = client.wait(answer.json()["id"])
@@ -81,12 +84,16 @@ def test_photos_of_a_folder_become_one_set(
             assert (getattr(turntable, "n_frames", 1), turntable.size) == (3, (300, 300))
     thumbnail = http.get(f"/v1/items/{items['shoe/turntable']['id']}/thumbnail")
     assert (thumbnail.status_code, thumbnail.headers["content-type"]) == (200, "image/webp")
-    used = http.get("/v1/usage").text
-    assert "images" in used
+    assert images_used(http) - used_before == 4, "a turntable costs nothing"
 
 
-def job_path(job: object, name: str) -> str:
-    return f"/v1/jobs/{job['id']}/{name}"  # type: ignore[index]
+def images_used(http: httpx.Client) -> int:
+    months = http.get("/v1/usage").json()["months"]
+    return int(months[0]["images"]) if months else 0
+
+
+def job_path(job: Mapping[str, Any], name: str) -> str:
+    return f"/v1/jobs/{job['id']}/{name}"
 
 
 def test_options_of_sets_are_checked(http: httpx.Client) -> None:

@@ -21,11 +21,11 @@ from shared.options import Options, Profile
 from shared.settings import Settings
 from tests.benchmarks.moving import Scene, drawn_scenes, scenes_of
 from tests.benchmarks.report import report
-from worker.imaging.arrays import Alpha
+from worker.imaging.arrays import Alpha, Image
 from worker.imaging.decoding import DecodedImage
 from worker.imaging.finishing import matte_of
 from worker.inference.predictor import Predictor, load_predictor
-from worker.video.matting import content_input, grey_of
+from worker.video.matting import Steps, content_input, grey_of
 from worker.video.steady import Sight, steadied
 
 NEAR_PX = 15
@@ -75,7 +75,7 @@ def _change(scene: Scene, off: list[Alpha], frame: int) -> float:
     return float(np.abs(off[frame] - before).mean())
 
 
-def _matte(frame: np.ndarray, steps: tuple, alpha: Alpha, options: Options) -> Alpha:  # type: ignore[type-arg]
+def _matte(frame: Image, steps: Steps, alpha: Alpha, options: Options) -> Alpha:
     height, width = frame.shape[:2]
     decoded = DecodedImage(frame, width, height)
     matte = matte_of(decoded, content_input(steps), alpha, options)

@@ -64,22 +64,26 @@ def _encode(pixels: Image, rendition: Rendition, quality: int, metadata: Metadat
         return encode_png(pixels, metadata)
     if kind in (Format.WEBP, Format.AVIF) or metadata:
         return _encode_with_pillow(pixels, rendition, quality, metadata)
+    return _encode_jpeg(pixels, rendition, quality)
+
+
+def _encode_jpeg(pixels: Image, rendition: Rendition, quality: int) -> bytes:
+    """Encode [H, W, 3] RGB or [H, W] grey."""
     if pixels.ndim == 3:
-        to_bgr = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
-        pixels = cv2.cvtColor(pixels, to_bgr).astype(np.uint8, copy=False)
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False)
     parameters = [cv2.IMWRITE_JPEG_QUALITY, quality]
     if _has_marketplace(rendition):
         # 4:4:4 keeps compression artefacts within 8 pixels of an edge; the marketplace rules check
         # the white pixels beyond that.
         parameters += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     try:
-        encoded, data = cv2.imencode(f".{kind.extension}", pixels, parameters)
+        encoded, data = cv2.imencode(".jpg", pixels, parameters)
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
             raise MemoryError from error
-        raise EncodingFailedError(f"{_failure(pixels, kind)}: {error.err}") from error
+        raise EncodingFailedError(f"{_failure(pixels, Format.JPEG)}: {error.err}") from error
     if not encoded:
-        raise EncodingFailedError(_failure(pixels, kind))
+        raise EncodingFailedError(_failure(pixels, Format.JPEG))
     return data.tobytes()
 
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,14 +111,7 @@ def try_plan(
         "settings": settings.model_dump(mode="json", include=FIELDS),
     }
     try:
-        child = subprocess.run(
-            [sys.executable, "-m", "worker.inference.trial"],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        child = _run_child(request)
     except subprocess.TimeoutExpired:
         return TrialResult(f"it did not end within {TIMEOUT_S} s")
     if child.returncode < 0:
@@ -153,14 +147,8 @@ def plain_alpha(settings: Settings, shapes: Sequence[Size]) -> tuple[int, Alphas
             "alpha_file": str(file),
         }
         try:
-            child = subprocess.run(
-                [sys.executable, "-m", "worker.inference.trial"],
-                input=json.dumps(request),
-                capture_output=True,
-                text=True,
-                timeout=TIMEOUT_S,
-                check=True,
-            )
+            child = _run_child(request)
+            child.check_returncode()
             answer = json.loads(child.stdout.strip().splitlines()[-1])
             if "plain_fails" in answer:
                 raise WarmupError(f"The plain configuration fails: {answer['plain_fails']}")
@@ -170,6 +158,18 @@ def plain_alpha(settings: Settings, shapes: Sequence[Size]) -> tuple[int, Alphas
             raise WarmupError(f"The plain configuration fails: {last}") from error
         except subprocess.TimeoutExpired as error:
             raise WarmupError(f"The plain configuration took over {TIMEOUT_S} s") from error
+
+
+def _run_child(request: dict[str, Any]) -> "subprocess.CompletedProcess[str]":
+    """Run `main` in a child process. Raises subprocess.TimeoutExpired."""
+    return subprocess.run(
+        [sys.executable, "-m", "worker.inference.trial"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
 
 
 def main() -> int:
