@@ -35,7 +35,7 @@ def join(
     """
     keep_whole = options.clip_cut_off is CutOff.KEEP
     with (
-        Mattes(list(mattes)) as stored,
+        Mattes(list(mattes), keep_whole=keep_whole) as stored,
         ClipProcess(source, settings, keep_whole=keep_whole) as process,
         ahead(process.frames(facts, 0, len(stored.frames)), FRAMES_AHEAD) as frames,
     ):

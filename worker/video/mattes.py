@@ -86,20 +86,27 @@ class MattesWriter:
 class Mattes:
     """The mattes of a clip from the files of all of its segments. A context manager."""
 
-    def __init__(self, files: list[Path]) -> None:
-        """Raises MattingError if a frame is missing before the last one, or is there twice."""
+    def __init__(self, files: list[Path], *, keep_whole: bool = False) -> None:
+        """`keep_whole`: leave out all frames behind the first one that is missing, because the clip
+        is damaged there. Raises MattingError if a frame is missing otherwise, or is there twice.
+        """
         self._zips = [zipfile.ZipFile(file) for file in files]
         self._of: dict[int, zipfile.ZipFile] = {}
         self.frames: list[StoredMatte] = []
         self.steps: Steps = ()
         for archive in self._zips:
             index = json.loads(archive.read(INDEX))
-            self.steps = tuple((kind, (size[0], size[1])) for kind, size in index["steps"])
+            if index["frames"]:  # a segment behind the damage may have none
+                self.steps = tuple((kind, (size[0], size[1])) for kind, size in index["steps"])
             for one in index["frames"]:
                 self._of[one["number"]] = archive
                 self.frames.append(_stored(one))
         self.frames.sort(key=lambda one: one.number)
-        if [one.number for one in self.frames] != list(range(len(self.frames))):
+        found = [one.number for one in self.frames]
+        whole = next((n for n, number in enumerate(found) if number != n), len(found))
+        if keep_whole and len(set(found)) == len(found):
+            del self.frames[whole:]
+        elif whole < len(found):
             self.close()
             raise MattingError("The segments' mattes don't cover the clip exactly once")
 
