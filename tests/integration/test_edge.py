@@ -119,6 +119,17 @@ def _ask(
     )
 
 
+def _status(client: httpx.Client, port: int, path: str) -> int:
+    """The status alone: the body of a job's events does not end while the job goes on."""
+    with client.stream(
+        "GET",
+        f"https://127.0.0.1:{port}{path}",
+        headers={"Host": "photos.test"},
+        extensions={"sni_hostname": "photos.test"},
+    ) as answer:
+        return answer.status_code
+
+
 def test_every_public_route_is_reachable_and_internal_ones_are_not(
     edge: tuple[int, dict[str, int]], client: httpx.Client
 ) -> None:
@@ -128,8 +139,7 @@ def test_every_public_route_is_reachable_and_internal_ones_are_not(
     hidden = {
         route
         for route in routes
-        if _ask(client, https, "photos.test", route.replace("{", "").replace("}", "")).status_code
-        != 200
+        if _status(client, https, route.replace("{", "").replace("}", "")) != 200
     }
     assert hidden == {"/metrics", "/readyz"}
     for path in ("/metrics/", "//metrics", "/v1/../metrics", "/%6detrics", "/METRICS", "/readyz/"):
