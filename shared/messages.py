@@ -27,11 +27,15 @@ PASSES_MESSAGE_VERSION = "4"
 """That of messages of items that are claimed several times, photos in groups and clips: earlier
 workers would process them like any other."""
 
+SEGMENT_MESSAGE_VERSION = "5"
+"""That of messages of segments of clips, which earlier workers would take for whole clips."""
+
 READ_VERSIONS = (
     MESSAGE_VERSION,
     VERSION_MESSAGE_VERSION,
     DESTINATION_MESSAGE_VERSION,
     PASSES_MESSAGE_VERSION,
+    SEGMENT_MESSAGE_VERSION,
 )
 
 
@@ -56,6 +60,8 @@ class Message:
     """Whether the result is also written to a key of the caller's own."""
     in_passes: bool = False
     """Whether it belongs to a group or is a clip."""
+    of_clip: bool = False
+    """Whether it is a segment of a clip."""
     attempts: int = 0
     """Attempts of the item when the message was made. It is not sent: it identifies the message
     when it is recorded as published."""
@@ -75,7 +81,14 @@ class Message:
             version = DESTINATION_MESSAGE_VERSION
         if self.in_passes:
             version = PASSES_MESSAGE_VERSION
+        if self.of_clip:
+            version = SEGMENT_MESSAGE_VERSION
         return {"file": self.name, **ids, "v": version}
+
+
+def is_segment(kwargs: dict[str, Any]) -> bool:
+    """Whether a message is of a segment of a clip."""
+    return kwargs.get("v") == SEGMENT_MESSAGE_VERSION
 
 
 def parse_message(kwargs: dict[str, Any]) -> tuple[uuid.UUID, uuid.UUID]:

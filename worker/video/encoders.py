@@ -26,7 +26,8 @@ LIMITED = 1
 """AVCOL_RANGE_MPEG: 16..235."""
 
 VP9_SPEED = "6"
-"""libvpx's cpu-used: the slower speeds take twice as long for files 10 % smaller."""
+"""libvpx's cpu-used in its realtime mode, which takes a quarter of the time of its good mode for
+files a quarter larger, of the same error."""
 
 X264_OPTIONS = {"preset": "veryfast", "bf": "0"}
 """Without frames that are stored out of order, MP4 keeps the length of each frame exactly."""
@@ -68,7 +69,13 @@ _CODECS = {
         "libvpx-vp9",
         "yuva420p",
         "yuv420p",
-        {"deadline": "good", "cpu-used": VP9_SPEED, "row-mt": "1", "auto-alt-ref": "0", "b": "0"},
+        {
+            "deadline": "realtime",
+            "cpu-used": VP9_SPEED,
+            "row-mt": "1",
+            "auto-alt-ref": "0",
+            "b": "0",
+        },
     ),
     ClipFormat.PRORES: _Codec(
         "prores_ks",
