@@ -46,6 +46,7 @@ from worker.pipeline.photo_sources import PhotoSources
 from worker.pipeline.pipeline import Pipeline
 from worker.pipeline.result_reuse import ResultReuse
 from worker.pipeline.second_opinions import SecondOpinions
+from worker.video.folders import remove_abandoned
 
 log = get_logger(__name__)
 
@@ -165,6 +166,7 @@ def _open(**_: Any) -> None:
             )
             _opened.callback(pipelines[model].close)
         watch_device(settings)
+        remove_abandoned()
         router = ModelRouter(pipelines, default=settings.model)
         breakers = CircuitBreaker(storage.ping), CircuitBreaker(lambda: _ping(predictors.values()))
         runner = BatchRunner(database, router, settings, worker_id, *breakers, stopping=stopping)

@@ -223,8 +223,7 @@ def _with_few_slow(
         behind = max(row.position for row in rows)
         some = _fresh(job_id).where(may_go, Item.position > behind).order_by(Item.position)
         near = some.limit(MOST_PASSED_OVER).subquery()
-        columns = [near.c[column.key] for column in some.selected_columns]
-        photos = sa.select(*columns).where(near.c.kind == ItemKind.PHOTO)
+        photos = sa.select(*near.c).where(near.c.kind == ItemKind.PHOTO)
         if urls <= 0:
             photos = photos.where(~near.c.by_url)
         for row in session.execute(photos.order_by(near.c.position).limit(room - len(kept))):

@@ -2,7 +2,6 @@
 
 import io
 import json
-import tempfile
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from worker.pipeline.background_pictures import BackgroundPictures
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage
 from worker.pipeline.work_items import StoredOutput
 from worker.video.facts import ClipFacts
+from worker.video.folders import ClipFolder, check_room
 from worker.video.join import join
 from worker.video.mattes import matte_segment
 from worker.video.probe import probe
@@ -43,7 +43,8 @@ MAX_FACTS_BYTES = 64 * 1024**2
 
 CRC_BYTES = 1024**2
 
-FOLDER_PREFIX = "matting-clip-"
+CHECK_EVERY = 64
+"""Frames between two looks at how much room a clip takes."""
 
 
 class FileStore(Protocol):
@@ -65,7 +66,7 @@ class _Kept:
 
     place: tuple[str, str, str] = ("", "", "")
     """The key of the clip's facts; bucket and key of the clip."""
-    folder: tempfile.TemporaryDirectory[str] | None = None
+    folder: ClipFolder | None = None
 
 
 class Clips:
@@ -93,6 +94,7 @@ class Clips:
         self._stopping = stopping
         self._one = threading.Lock()
         self._kept = _Kept()
+        self._folder = Path()
 
     def close(self) -> None:
         """Remove the files on disk."""
@@ -103,17 +105,19 @@ class Clips:
         """Do what is due of a clip: cut it, matte a segment, or join it; an error is the item's."""
         work = in_flight.item.group
         assert isinstance(work, ClipWork)
-        with self._one, tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX) as folder:
+        with self._one, ClipFolder() as work_folder:
+            folder = work_folder.path
+            self._folder = folder
             source = in_flight.stage("fetch", lambda: self._file_of(in_flight))
             if source is None:
                 return
             in_flight.outcome.input_bytes = source.stat().st_size
             if work.segment is not None:
-                self._matte(in_flight, work.segment, source, Path(folder))
+                self._matte(in_flight, work.segment, source, folder)
             elif work.state is None and _is_photo(source):
                 in_flight.outcome.is_photo = True
             else:
-                self._cut_or_join(in_flight, work, source, Path(folder))
+                self._cut_or_join(in_flight, work, source, folder)
             if work.segment is None and in_flight.outcome.clip is None:  # it has ended
                 self._forget()
 
@@ -311,14 +315,24 @@ class Clips:
     def _progress(self, in_flight: InFlightImage) -> Iterator[Callable[[int], None]]:
         """Watch a clip: each frame restarts the time. The work ends when the worker stops."""
         with self._watchdog.watching(in_flight.item.item_id, "clip", STALL_S) as turned:
+            frames = 0
 
-            def on_frames(_: int) -> None:
+            def on_frames(count: int) -> None:
+                nonlocal frames
                 turned()
+                frames += count
+                if frames % CHECK_EVERY == 0:
+                    self._check_room()
                 if self._stopping.is_set():
                     in_flight.outcome.interrupted = True
                     raise MattingError("The worker stops")
 
             yield on_frames
+
+    def _check_room(self) -> None:
+        """Raise ClipNeedsRoomError if the clip takes too much of the disk."""
+        kept = [] if self._kept.folder is None else [self._kept.folder.path]
+        check_room([self._folder, *kept], self._settings.clip_disk_bytes)
 
     def _store_files(self, in_flight: InFlightImage, result: ClipResult) -> None:
         item, outcome = in_flight.item, in_flight.outcome
@@ -345,11 +359,11 @@ class Clips:
         facts_key = _facts_key(in_flight) if segment is None else segment.facts_key
         place = (facts_key, item.bucket, item.key)
         if self._kept.place == place and self._kept.folder is not None:
-            return Path(self._kept.folder.name) / "clip"
+            return self._kept.folder.path / "clip"
         self._forget()
-        self._kept = _Kept(place, tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX))
-        assert self._kept.folder is not None
-        file = Path(self._kept.folder.name) / "clip"
+        folder = ClipFolder()
+        self._kept = _Kept(place, folder)
+        file = folder.path / "clip"
         try:
             with file.open("wb") as into:
                 self._store.fetch(item.bucket, item.key, self._settings.max_clip_bytes, into)
@@ -360,7 +374,7 @@ class Clips:
 
     def _forget(self) -> None:
         if self._kept.folder is not None:
-            self._kept.folder.cleanup()
+            self._kept.folder.remove()
         self._kept = _Kept()
 
 

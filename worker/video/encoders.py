@@ -16,7 +16,7 @@ from shared.errors import EncodingFailedError, OutputTooLargeError
 from shared.rendition import Format, Rendition
 from worker.imaging.arrays import Image
 from worker.imaging.encoding import encode
-from worker.video.animated_webp import set_last_duration
+from worker.video.animated_webp import set_last_duration, set_transparent
 from worker.video.facts import ClipFacts
 
 BT709 = 1
@@ -158,6 +158,7 @@ class _Video:
         self._target = target
         self._last_tick, self._last_duration = -1, 1
         self._durations: dict[int, int] = {}
+        self._clear = False
         from av.video.reformatter import VideoReformatter
 
         self._reformatter = VideoReformatter()
@@ -187,6 +188,8 @@ class _Video:
             raise self._failed(error) from error
         if self._kind is ClipFormat.WEBP:
             set_last_duration(self._target, self._last_duration)
+            if self._clear:
+                set_transparent(self._target)
 
     def abandon(self) -> None:
         """Close the file, which stays incomplete."""
@@ -217,7 +220,7 @@ class _Video:
             pixels = _stacked(pixels)
         elif self._even:
             pixels = _padded(pixels)
-        clear = pixels.shape[2] == 4
+        clear = self._clear = pixels.shape[2] == 4
         layout = self._codec.layout if clear else self._codec.opaque
         source = self._av.VideoFrame.from_ndarray(
             np.ascontiguousarray(pixels), format="rgba" if clear else "rgb24"
