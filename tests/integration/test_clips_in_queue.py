@@ -32,6 +32,7 @@ from tests.integration.stored_jobs import (
     read,
 )
 from tests.integration.test_batch_runner import Threshold
+from worker.concurrency.pixel_budget import PixelBudget
 from worker.consumer.batch_runner import BatchRunner
 from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.pipeline import clips
@@ -62,12 +63,28 @@ class Counting(Threshold):
         """For tests that intervene."""
 
 
+class Noting(PixelBudget):
+    """A budget that notes what was taken, and what is held."""
+
+    most = held = 0
+
+    def acquire(self, pixels: int) -> int:
+        taken = super().acquire(pixels)
+        self.most, self.held = max(self.most, taken), self.held + taken
+        return taken
+
+    def release(self, pixels: int) -> None:
+        super().release(pixels)
+        self.held -= pixels
+
+
 class Workers:
     """Two workers on one database and storage."""
 
     def __init__(self, database: Database, storage: Storage, settings: Settings) -> None:
         self.database, self.storage = database, storage
         self.predictor = Counting()
+        self.budget = Noting(settings.max_decoded_pixels)
         self.web = Web(WebLimits.of(settings))
         sources = PhotoSources(storage, self.web)
         self.pipelines = []
@@ -82,6 +99,7 @@ class Workers:
                 publisher=sources,
                 files=sources,
                 stopping=stops,
+                pixel_budget=self.budget,
             )
             breaker = CircuitBreaker(storage.ping)
             self.stops.append(stops)
@@ -205,6 +223,8 @@ def test_a_clip_is_cut_out_in_segments_and_joined_once(
     assert len(set(keys)) == SEGMENTS
     assert workers.run(job_id, 1) == ["succeeded"]
     assert workers.run(job_id) == []
+    assert workers.budget.most >= SEGMENT_FRAMES * 96 * 64, "clips count in the budget"
+    assert workers.budget.held == 0
 
     done = workers.clip(job_id)
     assert (done.status, done.attempts, done.width, done.height) == ("succeeded", 2, 96, 64)

@@ -20,6 +20,7 @@ from shared.photo_kinds import photo_kind
 from shared.result_names import file_name
 from shared.settings import Settings
 from shared.telemetry import get_logger
+from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.watchdog import Watchdog
 from worker.inference.predictor import Predictor
 from worker.pipeline.background_pictures import BackgroundPictures
@@ -27,8 +28,9 @@ from worker.pipeline.in_flight import BatchPredictor, InFlightImage
 from worker.pipeline.work_items import StoredOutput
 from worker.video.facts import ClipFacts
 from worker.video.folders import ClipFolder, check_room
-from worker.video.join import join
+from worker.video.join import FRAMES_AHEAD, join
 from worker.video.mattes import matte_segment
+from worker.video.matting import frames_held
 from worker.video.probe import probe
 from worker.video.segments import Segment, segments
 from worker.video.writing import ClipFile, ClipResult
@@ -42,6 +44,9 @@ MAX_MATTES_BYTES = 4 * 1024**3
 MAX_FACTS_BYTES = 64 * 1024**2
 
 CRC_BYTES = 1024**2
+
+ENCODER_FRAMES = 16
+"""Frames of an output that are rendered, or lie in its encoder."""
 
 CHECK_EVERY = 64
 """Frames between two looks at how much room a clip takes."""
@@ -81,16 +86,18 @@ class Clips:
         pictures: BackgroundPictures,
         watchdog: Watchdog,
         settings: Settings,
+        pixel_budget: PixelBudget,
         stopping: threading.Event,
     ) -> None:
-        """`stopping`: set when the worker stops; what it does of a clip then goes back to the
-        queue.
+        """`pixel_budget`: shared with photos; a clip takes at most half of it. `stopping`: set when
+        the worker stops; what it does of a clip then goes back to the queue.
         """
         self._predictor = cast(Predictor, predictor)
         self._store = store
         self._pictures = pictures
         self._watchdog = watchdog
         self._settings = settings
+        self._pixel_budget = pixel_budget
         self._stopping = stopping
         self._one = threading.Lock()
         self._kept = _Kept()
@@ -235,7 +242,8 @@ class Clips:
         segment: Segment,
         target: Path,
     ) -> float:
-        with self._progress(in_flight) as on_frames:
+        held = frames_held(facts, self._predictor, self._settings)
+        with self._pixels(facts, held), self._progress(in_flight) as on_frames:
             return matte_segment(
                 source,
                 facts,
@@ -299,7 +307,8 @@ class Clips:
         out: Path,
     ) -> ClipResult:
         pictures = {url: self._pictures.load(url).result() for url in in_flight.picture_urls}
-        with self._progress(in_flight) as on_frames:
+        held = FRAMES_AHEAD + ENCODER_FRAMES * len(in_flight.item.outputs)
+        with self._pixels(facts, held), self._progress(in_flight) as on_frames:
             return join(
                 source,
                 facts,
@@ -310,6 +319,16 @@ class Clips:
                 pictures=pictures,
                 on_frames=on_frames,
             )
+
+    @contextmanager
+    def _pixels(self, facts: ClipFacts, frames: int) -> Iterator[None]:
+        """Hold the pixels of so many frames, at most half of the budget."""
+        wanted = frames * facts.width * facts.height
+        held = self._pixel_budget.acquire(min(wanted, self._settings.max_decoded_pixels // 2))
+        try:
+            yield
+        finally:
+            self._pixel_budget.release(held)
 
     @contextmanager
     def _progress(self, in_flight: InFlightImage) -> Iterator[Callable[[int], None]]:

@@ -87,8 +87,15 @@ class Pipeline:
         )
         self._clips = None
         if files is not None:
-            stops = stopping or threading.Event()
-            self._clips = Clips(predictor, files, self._pictures, self._watchdog, settings, stops)
+            self._clips = Clips(
+                predictor,
+                files,
+                self._pictures,
+                self._watchdog,
+                settings,
+                self._pixel_budget,
+                stopping or threading.Event(),
+            )
         # Suspects wait for their child process in a pool of their own and occupy no codec thread.
         self._suspects = SmallestBatchFirstPool(settings.codec_threads, "suspect")
 

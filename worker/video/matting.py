@@ -21,7 +21,7 @@ from worker.imaging.review import ReviewInput, reasons_without_mirroring
 from worker.inference.predictor import Predictor
 from worker.video.facts import ClipFacts
 from worker.video.stages import BusyTime, ahead, in_order
-from worker.video.steady import Sight, steadied
+from worker.video.steady import REACH, Sight, steadied
 
 MEASURED_PER_S = 4
 """Frames of each second whose mattes are measured for signs of trouble."""
@@ -195,6 +195,13 @@ def _box(alpha: Alpha, facts: ClipFacts, options: Options) -> Box | None:
 def _frames_per_batch(facts: ClipFacts, predictor: Predictor) -> int:
     wanted = predictor.batch_sizes[-1] * predictor.streams * BATCHES_PER_STREAM
     return max(1, min(wanted, BATCH_BYTES // (4 * facts.width * facts.height)))
+
+
+def frames_held(facts: ClipFacts, predictor: Predictor, settings: Settings) -> int:
+    """About how many decoded frames `matted` holds at a time: three batches, the window of the
+    smoothing, and those with threads.
+    """
+    return 3 * _frames_per_batch(facts, predictor) + 2 * REACH + 1 + 2 * settings.codec_threads
 
 
 def _batches(items: Iterable[_Prepared], size: int) -> Iterator[list[_Prepared]]:
