@@ -185,7 +185,7 @@ def publishable(
             model=row.forwarded_to or row.model or job.model,
             by_url=row.by_url,
             makes_version=job.of_job_id is not None and not job.of_clip,
-            of_clip=job.of_clip,
+            of_clip=row.kind is ItemKind.CLIP,
             has_destination=job.has_destination,
             in_passes=row.in_group or row.kind is not ItemKind.PHOTO or job.framed,
             attempts=row.attempts,

@@ -259,10 +259,15 @@ def clips_under_way(session: Session, job_id: uuid.UUID) -> int:
 
 def waiting_segment(session: Session, job_id: uuid.UUID) -> uuid.UUID | None:
     """The last segment of this job that is due and that nobody has claimed."""
-    statement = sa.select(Item.id).where(
-        Item.job_id == job_id,
-        is_value(Item.status, ItemStatus.QUEUED),
-        sa.or_(Item.not_before.is_(None), Item.not_before <= now(session)),
-        Item.deaths < ALONE_DEATHS,
+    statement = (
+        sa.select(Item.id)
+        .join(Job, Job.id == Item.job_id)
+        .where(
+            is_of_segments(),
+            Item.job_id == job_id,
+            is_value(Item.status, ItemStatus.QUEUED),
+            sa.or_(Item.not_before.is_(None), Item.not_before <= now(session)),
+            Item.deaths < ALONE_DEATHS,
+        )
     )
     return session.scalar(statement.order_by(Item.position.desc()).limit(1))

@@ -204,7 +204,7 @@ def test_a_clip_is_cut_out_in_segments_and_joined_once(
 ) -> None:
     job_id = submit(workers, film, photo=jpeg)
     messages = workers.due(job_id)
-    assert {one["file"]: one["v"] for one in messages} == {"film.mp4": "4", "a.jpg": "1"}
+    assert {one["file"]: one["v"] for one in messages} == {"film.mp4": "5", "a.jpg": "1"}
     with workers.database.transaction() as session:
         sent = job_store.publishable(session, job_id, ahead=99)
         assert {one.name: one.by_url for one in sent} == {"film.mp4": True, "a.jpg": False}

@@ -26,7 +26,7 @@ from shared.errors import (
     StorageError,
 )
 from shared.job_store import Claim, SettlementState
-from shared.messages import is_segment
+from shared.messages import is_of_clip
 from shared.object_url import ObjectUrl
 from shared.options import Options
 from shared.published_results import mark
@@ -75,7 +75,7 @@ class BatchRunner:
         self._unrecorded = UnrecordedItems(database, worker_id)
         self._isolation_lock = SharedExclusiveLock()
         self._stopping = stopping or threading.Event()
-        self._one_segment = threading.Lock()
+        self._one_clip = threading.Lock()
         self._held_lock = threading.Lock()
 
     @property
@@ -115,7 +115,7 @@ class BatchRunner:
         def batch(ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> dict[uuid.UUID, _Result]:
             return self._batch(ids, settled=settled, urgent=urgent)
 
-        parts = [place for place, one in enumerate(messages) if is_segment(one)]
+        parts = [place for place, one in enumerate(messages) if is_of_clip(one)]
         others = [place for place in range(len(messages)) if place not in parts]
         if others:
             results = self._run_messages([messages[place] for place in others], batch, slow=True)
@@ -123,16 +123,18 @@ class BatchRunner:
                 if place not in told:
                     tell(place, result)
         for place in parts:
-            tell(place, self._run_segment(messages[place]))
+            tell(place, self._run_clip(messages[place]))
 
-    def _run_segment(self, message: dict[str, Any]) -> _Result | None:
-        """Matte a segment of a clip, and then those of the same clip that nobody has claimed yet,
-        one at a time. Each is claimed only when its turn has come, so other workers take the rest.
+    def _run_clip(self, message: dict[str, Any]) -> _Result | None:
+        """Do what is due of a clip. After a segment follow those of the same clip that nobody has
+        claimed yet. Each is claimed only when its turn has come, so other workers take the rest.
         """
         result: _Result | None = None
         due: dict[str, Any] | None = message
-        while due is not None and not self._stopping.is_set():
-            with self._one_segment:
+        while due is not None:
+            with self._one_clip:
+                if self._stopping.is_set():  # it is still queued, and will be sent again
+                    break
                 [done] = self._run_messages([due], self._batch, slow=True)
                 result = done if due is message else result
                 due = self._next_segment(message) if done is not None else None
