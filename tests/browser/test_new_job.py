@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import FilePayload, Page, Route, expect
 
 from api.client import MattingClient
 from tests.browser.conftest import PHONE
@@ -100,7 +100,7 @@ def test_a_source_that_is_not_allowed_says_what_to_do(
     page.get_by_role("button", name="Start the job").click()
     expect(page.get_by_role("alert")).to_contain_text("elsewhere")
     expect(page.get_by_role("button", name="Start the job")).to_be_enabled()
-    photo = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": jpeg}
+    photo = FilePayload(name="a.jpg", mimeType="image/jpeg", buffer=jpeg)
     page.locator("#files").set_input_files([photo])
     expect(page.locator("#start-text")).to_contain_text("A job has one source")
     expect(page.get_by_role("button", name="Start the job")).to_be_disabled()
