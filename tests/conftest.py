@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,18 +85,29 @@ def migrated_postgresql(postgresql_url: str) -> Iterator[Database]:
     database.close()
 
 
+@pytest.fixture(scope="session")
+def migrated_sqlite(services: Path) -> Path:
+    """The file of a migrated SQLite database, which tests copy."""
+    file = services / "migrated.db"
+    database = Database(f"sqlite:///{file}", process="tests")
+    database.migrate()
+    database.close()  # SQLite moves its log into the file
+    return file
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """A migrated database with empty tables: once SQLite, once PostgreSQL."""
     if request.param == "postgresql":
         shared: Database = request.getfixturevalue("migrated_postgresql")
         with shared.transaction() as session:
-            names = ", ".join(Base.metadata.tables)
-            session.execute(sa.text(f"TRUNCATE {names} CASCADE"))
+            for table in reversed(Base.metadata.sorted_tables):  # TRUNCATE takes ten times as long
+                session.execute(sa.delete(table))
         yield shared
         return
-    own = Database(f"sqlite:///{tmp_path / 'matting.db'}", process="tests")
-    own.migrate()
+    file = tmp_path / "matting.db"
+    shutil.copyfile(request.getfixturevalue("migrated_sqlite"), file)
+    own = Database(f"sqlite:///{file}", process="tests")
     yield own
     own.close()
 

@@ -1,7 +1,7 @@
 """Looks at watched prefixes: each look lists a prefix in pages, and new objects become a job.
 
 One process at a time does this. Watches take turns page by page, so a large prefix does not hold up
-a small one. What a page found is recorded in one transaction (shared.job_store.watches).
+a small one. What a page found is recorded in one transaction (shared.job_store.watch_looks).
 """
 
 from datetime import timedelta

@@ -4,20 +4,20 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.markup import escape
 
 from api.client import NamedItem, result_names
+from deploy.commands.cutout_plan import CutOut, Planned, refuse_results_among_photos
 from deploy.commands.progress import bar, console
-from deploy.commands.result_files import ResultFolder, TargetExistsError
+from deploy.commands.result_files import ResultFolder
 from deploy.commands.second_models import SecondModels
 from deploy.commands.written_files import WrittenFiles
 from deploy.local_photos import LocalPhotos, printable
-from shared.errors import ImageTimeoutError, ResultsAmongPhotosError
+from shared.errors import ImageTimeoutError
 from shared.options import Options
 from shared.result_names import NamedPhoto
 from shared.settings import Settings
@@ -26,27 +26,6 @@ from worker.inference.predictor import load_predictor
 from worker.inference.tuning import batch_sizes
 from worker.pipeline.pipeline import Outcome, Pipeline, WorkItem
 from worker.pipeline.work_items import requested_outputs
-
-
-@dataclass(slots=True)
-class CutOut:
-    """What became of the photos. Each entry is a JSON object."""
-
-    written: list[dict[str, Any]] = field(default_factory=list)
-    kept: list[dict[str, Any]] = field(default_factory=list)
-    """Photos whose results of an earlier run are complete."""
-    failed: list[dict[str, Any]] = field(default_factory=list)
-    called: str | None = None
-    """What messages call the only result; None: its path."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """A photo and its result files, the main one first. Name templates may change them later."""
-
-    photo: Path
-    name: str
-    targets: list[Path]
 
 
 def cut_out_files(
@@ -76,20 +55,18 @@ def cut_out_files(
     assert settings.batch_size is not None
     planned = _plan(photos, out, options)
     if target is not None:
-        planned = [_Planned(one.photo, one.name, [target]) for one in planned]
+        planned = [replace(one, targets=[target]) for one in planned]
     targets = [path for one in planned for path in one.targets]
     refuse_results_among_photos(targets, photos, out)
     files = WrittenFiles(out, options, settings.model, target=None if called else target)
     done = CutOut(called=called)
     originals = (path for path, _ in photos.files)
     with ResultFolder(out, originals, overwrite=overwrite, is_own=files.wrote) as store:
-        missing = [
-            one for one in planned if _is_missing(one, files, store, options, overwrite, done)
-        ]
+        missing = done.still_missing(planned, store, files, options, overwrite=overwrite)
         if not missing:
             return done
         console.print(f"loading the model {escape(settings.model)} …")
-        items = [_item(number, options, one, store) for number, one in enumerate(missing)]
+        items = [_item(options, one, store) for one in missing]
         size = settings.batch_size
         batches = [items[start : start + size] for start in range(0, len(items), size)]
         watchdog = Watchdog(settings.image_timeout_s)
@@ -115,70 +92,36 @@ def cut_out_files(
     return done
 
 
-def _plan(photos: LocalPhotos, out: Path, options: Options) -> list[_Planned]:
+def _plan(photos: LocalPhotos, out: Path, options: Options) -> list[Planned]:
     extension = options.format.extension
     names = result_names(
         [NamedItem(name=name, result_format=extension, outputs=[]) for _, name in photos.files]
     )
-    extras = [(number, one.format.extension) for number, one in enumerate(options.extras, 1)]
+    extras = [(part, one.format.extension) for part, one in enumerate(options.extras, 1)]
     return [
-        _Planned(
+        Planned(
             path,
             name,
-            [out / result, *(out / f"{result}.{number}.{kind}" for number, kind in extras)],
+            number,
+            [out / result, *(out / f"{result}.{part}.{kind}" for part, kind in extras)],
         )
-        for (path, name), result in zip(photos.files, names, strict=True)
+        for number, ((path, name), result) in enumerate(zip(photos.files, names, strict=True), 1)
     ]
 
 
-def _is_missing(
-    planned: _Planned,
-    files: WrittenFiles,
-    store: ResultFolder,
-    options: Options,
-    overwrite: bool,
-    done: CutOut,
-) -> bool:
-    """Whether the photo is to be cut out now. Other photos are noted in `done`."""
-    results = [] if overwrite else files.has_results_of(planned.photo, planned.name)
-    if results:
-        done.kept.append({"photo": str(planned.photo), "files": [str(file) for file in results]})
-        return False
-    try:
-        if options.name is None:
-            store.check(planned.targets[0])
-    except OSError as error:
-        _note_failure(done, planned, "file-exists", str(error))
-        return False
-    return True
-
-
-def _item(number: int, options: Options, planned: _Planned, store: ResultFolder) -> WorkItem:
+def _item(options: Options, planned: Planned, store: ResultFolder) -> WorkItem:
     staged = [
-        str(store.staging / f"{number}.{part}{target.suffix}")
+        str(store.staging / f"{planned.number}.{part}{target.suffix}")
         for part, target in enumerate(planned.targets)
     ]
     return WorkItem(
         item_id=planned.name,
         bucket="",
-        key=str(planned.photo),
+        key=str(planned.source),
         options=options,
         outputs=requested_outputs(options, staged),
-        photo=NamedPhoto(planned.name, number=number + 1),
+        photo=NamedPhoto(planned.name, number=planned.number),
     )
-
-
-def refuse_results_among_photos(targets: Sequence[Path], photos: LocalPhotos, out: Path) -> None:
-    """Raise ResultsAmongPhotosError if the next run would take the results for photos."""
-    searched = {folder.resolve() for folder in photos.folders}
-    apart = out.resolve()
-    for folder in {path.parent for path in targets}:
-        place = folder.resolve()
-        for root in searched & {place, *place.parents}:
-            if root == apart or root not in apart.parents:
-                raise ResultsAmongPhotosError(
-                    f"The results would lie among the photos, in {folder}"
-                )
 
 
 def _exit_on_hang(store: ResultFolder, name: str | None, stage: str, limit_s: float) -> None:
@@ -193,7 +136,7 @@ def _exit_on_hang(store: ResultFolder, name: str | None, stage: str, limit_s: fl
 
 
 def _keep(
-    planned: _Planned,
+    planned: Planned,
     outcome: Outcome,
     store: ResultFolder,
     files: WrittenFiles,
@@ -202,7 +145,7 @@ def _keep(
 ) -> None:
     """Give the results of a photo their names, and say what was written."""
     if outcome.error is not None:
-        _note_failure(done, planned, outcome.error.code, outcome.error.message)
+        done.note_failure(planned, outcome.error.code, outcome.error.message)
         return
     placed: list[Path] = []
     for target, output in zip(
@@ -211,27 +154,26 @@ def _keep(
         try:
             store.place(Path(output.key), target)
         except OSError as error:
-            reason = error if isinstance(error, TargetExistsError) else error.strerror
-            _note_failure(done, planned, "not-written", str(reason))
+            done.note_unwritten(planned, error)
             return
         placed.append(target)
-    files.note(planned.photo, planned.name, placed)
+    files.note(planned.source, planned.name, placed)
     _say(planned, outcome, placed, done)
 
 
 def _named(
-    planned: _Planned, outcome: Outcome, store: ResultFolder, options: Options
+    planned: Planned, outcome: Outcome, store: ResultFolder, options: Options
 ) -> Iterator[Path]:
     templates = [options.name, *(extra.name for extra in options.extras)]
     for template, output, target in zip(templates, outcome.outputs, planned.targets, strict=True):
         yield target if template is None else store.out / output.name
 
 
-def _say(planned: _Planned, outcome: Outcome, placed: Sequence[Path], done: CutOut) -> None:
+def _say(planned: Planned, outcome: Outcome, placed: Sequence[Path], done: CutOut) -> None:
     reasons = [reason.value for reason in outcome.review]
     done.written.append(
         {
-            "photo": str(planned.photo),
+            "photo": str(planned.source),
             "files": [str(path) for path in placed],
             "needs_review": bool(reasons),
             "review_reasons": reasons,
@@ -246,9 +188,3 @@ def _say(planned: _Planned, outcome: Outcome, placed: Sequence[Path], done: CutO
     for output in outcome.outputs:
         for rule in output.unmet:
             console.print(f"[yellow]rule[/]   {escape(f'{output.name}: {rule}')}", soft_wrap=True)
-
-
-def _note_failure(done: CutOut, planned: _Planned, code: str, text: str) -> None:
-    done.failed.append({"photo": str(planned.photo), "code": code, "detail": text})
-    line = escape(f"{printable(planned.name)}: {text} [{code}]")
-    console.print(f"[red]failed[/] {line}", soft_wrap=True)

@@ -10,8 +10,9 @@ import typer
 from rich.markup import escape
 
 from deploy.commands.arguments import check_options, parse_options, resolve_photos
-from deploy.commands.cutout import CutOut, cut_out_files
+from deploy.commands.cutout import cut_out_files
 from deploy.commands.cutout_clips import cut_out_clips
+from deploy.commands.cutout_plan import CutOut
 from deploy.commands.progress import console
 from deploy.commands.summary import Tally
 from deploy.local_photos import LocalPhotos

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.markup import escape
 
 from api.client import NamedItem, result_names
-from deploy.commands.cutout import CutOut, refuse_results_among_photos
+from deploy.commands.cutout_plan import CutOut, Planned, refuse_results_among_photos
 from deploy.commands.progress import bar, console
 from deploy.commands.result_files import ResultFolder
 from deploy.commands.written_files import WrittenFiles
@@ -25,16 +24,6 @@ from worker.inference.tuning import batch_sizes
 from worker.video.clip import cut_out_clip, passes
 from worker.video.probe import probe
 from worker.video.writing import ClipResult
-
-
-@dataclass(frozen=True, slots=True)
-class _Clip:
-    """A clip and the names of its results, the main one first. Name templates may change them."""
-
-    source: Path
-    name: str
-    number: int
-    targets: list[Path]
 
 
 def cut_out_clips(
@@ -63,9 +52,7 @@ def cut_out_clips(
     results = [Path(file) for one in (*done.written, *done.kept) for file in one["files"]]
     originals = (*(path for path, _ in (*photos.clips, *photos.files)), *results)
     with ResultFolder(out, originals, overwrite=overwrite, is_own=files.wrote) as store:
-        missing = [
-            one for one in planned if _is_missing(one, files, store, options, overwrite, done)
-        ]
+        missing = done.still_missing(planned, store, files, options, overwrite=overwrite)
         if not missing:
             return
         console.print(f"loading the model {escape(settings.model)} …")
@@ -74,8 +61,11 @@ def cut_out_clips(
                 try:
                     result = _cut_out(clip, predictor, options, settings, store)
                     placed = _place(clip, result, options, store, previews)
-                except (MattingError, OSError) as error:
-                    _note_failure(done, clip, error)
+                except MattingError as error:
+                    done.note_failure(clip, error.code, error.message)
+                    continue
+                except OSError as error:
+                    done.note_unwritten(clip, error)
                     continue
                 if target is None:
                     files.note(clip.source, clip.name, placed)
@@ -83,43 +73,21 @@ def cut_out_clips(
                 _say(clip, result, placed, done)
 
 
-def _plan(photos: LocalPhotos, out: Path, options: Options, target: Path | None) -> list[_Clip]:
+def _plan(photos: LocalPhotos, out: Path, options: Options, target: Path | None) -> list[Planned]:
     kinds = [one.effective_clip_format.extension for one in options.renditions]
     names = result_names(
         [NamedItem(name=name, result_format=kinds[0], outputs=[]) for _, name in photos.clips]
     )
-    clips: list[_Clip] = []
+    clips: list[Planned] = []
     for number, ((source, name), result) in enumerate(zip(photos.clips, names, strict=True), 1):
         beside = (f"{result}.{part}.{kind}" for part, kind in enumerate(kinds[1:], 1))
         targets = [out / result, *(out / one for one in beside)]
-        clips.append(_Clip(source, name, number, [target] if target is not None else targets))
+        clips.append(Planned(source, name, number, [target] if target is not None else targets))
     return clips
 
 
-def _is_missing(
-    clip: _Clip,
-    files: WrittenFiles,
-    store: ResultFolder,
-    options: Options,
-    overwrite: bool,
-    done: CutOut,
-) -> bool:
-    """Whether the clip is to be cut out now. Others are noted in `done`."""
-    results = [] if overwrite else files.has_results_of(clip.source, clip.name)
-    if results:
-        done.kept.append({"photo": str(clip.source), "files": [str(file) for file in results]})
-        return False
-    try:
-        if options.name is None:
-            store.check(clip.targets[0])
-    except OSError as error:
-        _note_failure(done, clip, error)
-        return False
-    return True
-
-
 def _cut_out(
-    clip: _Clip, predictor: Predictor, options: Options, settings: Settings, store: ResultFolder
+    clip: Planned, predictor: Predictor, options: Options, settings: Settings, store: ResultFolder
 ) -> ClipResult:
     keep_whole = options.clip_cut_off is CutOff.KEEP
     facts = probe(clip.source, settings, keep_whole=keep_whole)
@@ -156,7 +124,7 @@ def _background_pictures(
 
 
 def _place(
-    clip: _Clip, result: ClipResult, options: Options, store: ResultFolder, previews: bool
+    clip: Planned, result: ClipResult, options: Options, store: ResultFolder, previews: bool
 ) -> list[Path]:
     """Give the results their names. Raises OSError, BadResultNameError."""
     placed: list[Path] = []
@@ -174,7 +142,7 @@ def _place(
 
 
 def _named(
-    clip: _Clip, result: ClipResult, options: Options, store: ResultFolder
+    clip: Planned, result: ClipResult, options: Options, store: ResultFolder
 ) -> Iterator[Path]:
     photo = NamedPhoto(clip.name, number=clip.number)
     templates = [options.name, *(extra.name for extra in options.extras)]
@@ -187,7 +155,7 @@ def _named(
             yield store.out / name
 
 
-def _say(clip: _Clip, result: ClipResult, placed: list[Path], done: CutOut) -> None:
+def _say(clip: Planned, result: ClipResult, placed: list[Path], done: CutOut) -> None:
     reasons = list(dict.fromkeys(one.reason.value for one in result.doubts))
     done.written.append(
         {
@@ -217,13 +185,3 @@ def _say(clip: _Clip, result: ClipResult, placed: list[Path], done: CutOut) -> N
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(seconds, 60)
     return f"{int(minutes)}:{rest:04.1f}"
-
-
-def _note_failure(done: CutOut, clip: _Clip, error: MattingError | OSError) -> None:
-    if isinstance(error, MattingError):
-        code, text = error.code, error.message
-    else:
-        code, text = "file-exists", str(error)
-    done.failed.append({"photo": str(clip.source), "code": code, "detail": text})
-    line = escape(f"{printable(clip.name)}: {text} [{code}]")
-    console.print(f"[red]failed[/] {line}", soft_wrap=True)

@@ -71,9 +71,13 @@ class ResultFolder:
         if _identity(target) in self._originals:
             raise TargetExistsError(f"{target} is one of the photos, and is not replaced")
         if _identity(target) in self._placed:
-            raise TargetExistsError(f"{target} is the result of another photo of this run")
+            raise TargetExistsError(f"{target} is the result of another photo")
         if not self._overwrite and not self._is_own(target):
             raise TargetExistsError(f"{target} is there already; --overwrite would replace it")
+
+    def keep(self, results: Iterable[Path]) -> None:
+        """Keep the results of photos that an earlier run has made: no other photo replaces them."""
+        self._placed.update(_identity(result) for result in results)
 
     def place(self, staged: Path, target: Path) -> None:
         """Give an unfinished file its name. Raises TargetExistsError, OSError."""

@@ -2,9 +2,11 @@
 missing or changed, and never replaces a file of somebody else.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +15,11 @@ from typing import Any
 from shared.options import Options
 
 RECORD = ".matting-cutout.json"
+
+FORGET_AFTER_S = 180 * 86_400.0
+"""Records of single results are removed when none was written for so long. A result without a
+record is kept, and `--overwrite` replaces it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,7 @@ class WrittenFiles:
         """
         self._folder = folder
         self._record = folder / RECORD if target is None else _record_of(target)
+        self._is_single = target is not None
         self._settings = _digest(options, model)
         self._photos: dict[str, dict[str, Any]] = _read(self._record)
         self._own = {
@@ -92,6 +100,8 @@ class WrittenFiles:
         partial = self._record.with_name(f"{self._record.name}.{os.getpid()}.part")
         partial.write_text(json.dumps(self._photos))
         partial.replace(self._record)
+        if self._is_single:
+            _forget_old(self._record.parent)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
@@ -101,6 +111,15 @@ def _record_of(target: Path) -> Path:
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     digest = hashlib.sha256(os.fsencode(target.absolute())).hexdigest()
     return state / "matting" / "cutout" / f"{digest[:32]}.json"
+
+
+def _forget_old(folder: Path) -> None:
+    """Remove records of single results that are older than FORGET_AFTER_S."""
+    before = time.time() - FORGET_AFTER_S
+    for record in folder.iterdir():
+        with contextlib.suppress(OSError):  # another process was faster
+            if record.stat().st_mtime < before:
+                record.unlink()
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

@@ -118,15 +118,17 @@ from shared.job_store.versions import (
     restore_version,
     stop_versions,
 )
-from shared.job_store.watches import (
-    WATCH_KIND,
+from shared.job_store.watch_looks import (
     SeenObject,
     add_watched_page,
+    due_watches,
+    fail_look,
+)
+from shared.job_store.watches import (
+    WATCH_KIND,
     ask_for_look,
     create_watch,
     delete_watch,
-    due_watches,
-    fail_look,
     get_watch,
     list_watches,
     pause_watch,

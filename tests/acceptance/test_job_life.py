@@ -24,7 +24,7 @@ def many(folder: Path, count: int) -> list[tuple[Path, str]]:
 
 
 def test_a_paused_job_waits_and_continues(client: MattingClient, folder: Path) -> None:
-    job_id = client.submit_files(many(folder, 150))["id"]
+    job_id = client.submit_files(many(folder, 80))["id"]
     client.pause(job_id)
     eventually(lambda: client.job(job_id)["counts"]["running"] == 0, "what was in flight")
     paused = client.job(job_id)
@@ -34,7 +34,7 @@ def test_a_paused_job_waits_and_continues(client: MattingClient, folder: Path) -
     assert other["counts"]["succeeded"] == 2, "others go on"
     assert client.job(job_id)["counts"] == paused["counts"]
     client.resume(job_id)
-    assert client.wait(job_id)["counts"]["succeeded"] == 150
+    assert client.wait(job_id)["counts"]["succeeded"] == 80
 
 
 def test_a_job_with_too_many_failures_is_paused_with_a_reason_and_can_be_resumed(

@@ -277,6 +277,9 @@ def test_when_the_quota_ends_the_rest_waits_for_more(
     with database.transaction() as session:
         assert told.next_look_at is not None
         assert told.next_look_at > now(session) + timedelta(seconds=1)
+        job_store.ask_for_look(session, session.get_one(Watch, watch.id), pause_s=0)
+    with database.transaction() as session:  # notifications do not make it look in vain
+        assert session.get_one(Watch, watch.id).next_look_at == told.next_look_at
     assert jobs(database)[0].expanded_at is not None
     look(database, watcher, watch)
     limit_images(database, key, 3)

@@ -43,7 +43,17 @@ def review_many(
 
     All mirrored photos that are needed are predicted in one call.
     """
-    metrics = [measure(*one) for one in mattes]
+    return review_measured(mattes, [measure(*one) for one in mattes], predict_many, settings)
+
+
+def review_measured(
+    mattes: Sequence[ReviewInput],
+    measured: Sequence[MatteMetrics],
+    predict_many: Callable[[list[PreparedImage]], Sequence[Plane | MattingError]],
+    settings: Settings,
+) -> list[list[Reason]]:
+    """The same for mattes whose metrics are known."""
+    metrics = list(measured)
     unclear = [index for index, found in enumerate(metrics) if needs_second_look(found, settings)]
     if unclear:
         again = predict_many([mirrored(mattes[index].prepared) for index in unclear])

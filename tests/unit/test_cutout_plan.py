@@ -1,0 +1,84 @@
+"""A later run of `matting cutout`: what is kept keeps its file, and old records are forgotten."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy.commands.cutout_plan import CutOut, Planned
+from deploy.commands.result_files import ResultFolder
+from deploy.commands.written_files import FORGET_AFTER_S, WrittenFiles
+from shared.options import Options
+
+NUMBERED = Options(name="{n}.{ext}")
+
+
+def run(out: Path, photos: list[Path]) -> CutOut:
+    """What `matting cutout` does, without a network: each result holds its photo's bytes."""
+    files, done = WrittenFiles(out, NUMBERED, "m"), CutOut()
+    planned = [Planned(photo, photo.name, number, []) for number, photo in enumerate(photos, 1)]
+    with ResultFolder(out, photos, overwrite=False, is_own=files.wrote) as store:
+        for one in done.still_missing(planned, store, files, NUMBERED, overwrite=False):
+            staged = store.staging / f"{one.number}.png"
+            store.put(str(staged), one.source.read_bytes(), "image/png")
+            target = out / f"{one.number}.png"
+            try:
+                store.place(staged, target)
+            except OSError as error:
+                done.note_unwritten(one, error)
+                continue
+            files.note(one.source, one.name, [target])
+        files.save()
+    return done
+
+
+def test_a_new_photo_with_the_number_of_another_one_replaces_no_result(tmp_path: Path) -> None:
+    photos = [tmp_path / name for name in ("b.jpg", "c.jpg")]
+    for photo in photos:
+        photo.write_text(photo.name)
+    out = tmp_path / "out"
+    assert not run(out, photos).failed
+    first = tmp_path / "a.jpg"
+    first.write_text("a.jpg")
+    done = run(out, [first, *photos])
+    assert [(one["photo"], one["code"]) for one in done.failed] == [(str(first), "file-exists")]
+    assert "another photo" in done.failed[0]["detail"]
+    assert len(done.kept) == 2
+    assert [(out / f"{n}.png").read_text() for n in (1, 2)] == ["b.jpg", "c.jpg"]
+
+
+def test_a_photo_that_is_cut_out_later_has_its_number_in_the_folder(tmp_path: Path) -> None:
+    photos = [tmp_path / name for name in ("a.jpg", "b.jpg", "c.jpg")]
+    for photo in photos:
+        photo.write_text(photo.name)
+    out = tmp_path / "out"
+    run(out, photos)
+    photos[2].write_text("c.jpg, mended")
+    assert not run(out, photos).failed
+    contents = [(out / f"{n}.png").read_text() for n in (1, 2, 3)]
+    assert contents == ["a.jpg", "b.jpg", "c.jpg, mended"]
+
+
+def test_old_records_of_single_results_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(b"x")
+    records = tmp_path / "state" / "matting" / "cutout"
+    for name in ("old.png", "new.png"):
+        target = tmp_path / name
+        target.write_bytes(b"x")
+        files = WrittenFiles(tmp_path, NUMBERED, "m", target=target)
+        files.note(photo, "a.jpg", [target])
+        files.save()
+        assert WrittenFiles(tmp_path, NUMBERED, "m", target=target).wrote(target)
+        if name == "old.png":
+            before = time.time() - FORGET_AFTER_S - 60
+            for record in records.iterdir():
+                os.utime(record, (before, before))
+    assert len(list(records.iterdir())) == 1
+    assert WrittenFiles(tmp_path, NUMBERED, "m", target=tmp_path / "new.png").wrote(
+        tmp_path / "new.png"
+    )
