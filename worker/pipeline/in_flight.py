@@ -70,6 +70,8 @@ class InFlightImage:
     decoded: DecodedImage | None = None
     prepared: PreparedImage | None = None
     alpha: NDArray[float32] | None = None
+    disagreement: float | None = None
+    """The difference between the mattes of the photo and of its mirror image (MatteMetrics)."""
     fit: float = 1.0
     """The share of the points of the option `subject` that the alpha agrees with."""
     handover: bytes | None = None

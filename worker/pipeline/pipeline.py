@@ -298,8 +298,9 @@ class Pipeline:
             if p.alpha is not None and p.prepared is not None
         ]
         found = review_many(seen, self._predictor.predict_many, self._settings)
-        for in_flight, reasons in zip(in_flight_images, found, strict=True):
-            in_flight.outcome.review = tuple(reasons)
+        for in_flight, reviewed in zip(in_flight_images, found, strict=True):
+            in_flight.alpha, in_flight.disagreement = reviewed.alpha, reviewed.disagreement
+            in_flight.outcome.review = tuple(reviewed.reasons)
 
     def _finish(self, in_flight: InFlightImage) -> "Future[None]":
         forwarded = in_flight.outcome.forward_to is not None

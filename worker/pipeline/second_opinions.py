@@ -94,7 +94,7 @@ class SecondOpinions:
         if not one.outcome.review:
             return False
         metrics = measure(one.alpha, one.prepared, _side_px(one))
-        return is_doubtful(one.outcome.review, metrics.soft)
+        return is_doubtful(one.outcome.review, metrics.soft, one.disagreement)
 
     def _ask(
         self,
