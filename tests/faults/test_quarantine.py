@@ -19,6 +19,7 @@ from tests.faults.poison import MARKED, poisonous
 from worker.concurrency.watchdog import Watchdog
 from worker.imaging.decoding import decode
 from worker.imaging.quarantine import DecodeRequest, Quarantine
+from worker.video.quarantine import ClipProcess
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -179,3 +180,21 @@ def test_the_watchdog_blames_nothing_after_the_process_was_stopped() -> None:
         time.sleep(0.5)  # time for the watchdog to end the process by mistake
         process.communicate(b"\n", timeout=60)
     assert process.returncode == 0
+
+
+def test_children_get_no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    secrets = ("DATABASE_URL", "MATTING_DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "X")
+    for name in secrets:
+        monkeypatch.setenv(name, "secret-of-the-worker")
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"")
+    photos = Quarantine(Settings())
+    with closing(photos), ClipProcess(clip, Settings()) as clips:
+        with pytest.raises(NotAnImageError):
+            photos.decode(b"no photo", DecodeRequest())
+        child = photos._idle.get_nowait()
+        photos._idle.put(child)
+        for pid in (child._popen.pid, clips.pid):
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            assert b"PATH=" in environment
+            assert b"secret-of-the-worker" not in environment

@@ -124,7 +124,8 @@ def test_a_doubtful_matte_becomes_the_mean_of_the_photo_and_its_mirror_image() -
     (found,) = review_many(seen, lambda _: [clean[:, ::-1]], Settings())
     assert np.allclose(found.alpha, (clean + smeared) / 2)
     assert found.alpha[:, 310:400].max() < 0.5
-    assert found.disagreement == pytest.approx(float(np.abs(clean - smeared).sum() / smeared.sum()))
+    apart = float(np.abs(clean - smeared).sum() / smeared.sum())
+    assert found.metrics.disagreement == pytest.approx(apart)
     assert Reason.UNSURE in found.reasons
 
 

@@ -11,6 +11,7 @@ from shared.errors import MattingError, PredictorError
 from shared.jobs import Reason
 from shared.options import Options, Profile
 from shared.settings import Settings
+from tests.waiting import eventually
 from worker.imaging.arrays import Image
 from worker.imaging.prepared import PreparedImage
 from worker.inference.transforms import Normalisation
@@ -133,6 +134,41 @@ def test_a_model_that_sees_the_same_in_the_mirrored_photo_needs_no_second(
     outcome = run(shelf, first, second)
     assert (first.images, second.images) == (2, asked)
     assert outcome.review == (() if asked else (Reason.SOFT,))
+
+
+def test_a_clear_photo_does_not_wait_for_the_doubtful_one_of_its_batch(shelf: Shelf) -> None:
+    class OneOfBoth(Red):
+        def predict_many(
+            self, prepared: Sequence[PreparedImage]
+        ) -> list[NDArray[np.float32] | MattingError]:
+            found = [one.tensor[0] - one.tensor[1] > 0.6 for one in prepared]
+            *clear, doubtful = found  # alone: the mirrored photo
+            return [*(one.astype(np.float32) for one in clear), doubtful * np.float32(0.7)]
+
+    class Waits(Red):
+        def predict_many(
+            self, prepared: Sequence[PreparedImage]
+        ) -> list[NDArray[np.float32] | MattingError]:
+            eventually(lambda: "clear" in shelf.stored, "the clear photo's result", 10)
+            return super().predict_many(prepared)
+
+    seconds = SecondOpinions(Settings(), lambda _: Waits(1))
+    pipeline = Pipeline(OneOfBoth(1), shelf, Settings(), second=seconds)
+    options = Options()
+    work = [
+        WorkItem(
+            item_id=name,
+            bucket="photos",
+            key="a.jpg",
+            options=options,
+            outputs=requested_outputs(options, [name]),
+        )
+        for name in ("clear", "doubtful")
+    ]
+    clear, doubtful = pipeline.run_many(work)
+    pipeline.close()
+    assert (clear.error, clear.model) == (None, "builtin")
+    assert (doubtful.error, doubtful.model) == (None, "u2netp")
 
 
 def test_what_both_leave_doubtful_is_flagged(shelf: Shelf) -> None:

@@ -22,6 +22,20 @@ def test_small_batches_run_first_and_equal_ones_in_order() -> None:
     assert done == ["c", "e", "d", "a", "b"]
 
 
+def test_what_feeds_the_device_overtakes_what_comes_after_it() -> None:
+    pool = SmallestBatchFirstPool(1, "test")
+    gate = threading.Event()
+    done: list[str] = []
+    held = pool.submit(1, gate.wait, 10)
+    pool.submit_last(8, done.append, "finish 1")
+    pool.submit_last(1, done.append, "finish the small one")
+    pool.submit(8, done.append, "decode 2")
+    gate.set()
+    assert held.result(10)
+    pool.shutdown()
+    assert done == ["finish the small one", "decode 2", "finish 1"]
+
+
 def test_an_error_reaches_its_caller_and_the_thread_continues() -> None:
     pool = SmallestBatchFirstPool(1, "test")
     with pytest.raises(ZeroDivisionError):

@@ -21,7 +21,7 @@ class SmallestBatchFirstPool:
     """A pool with a fixed number of threads. Thread-safe. Call `shutdown` at the end."""
 
     def __init__(self, threads: int, name: str) -> None:
-        self._waiting: list[tuple[int, int, Work]] = []
+        self._waiting: list[tuple[int, bool, int, Work]] = []
         self._turn = itertools.count()
         self._changed = threading.Condition()
         self._ended = False
@@ -38,13 +38,22 @@ class SmallestBatchFirstPool:
         """Run `work`, which belongs to a batch of `size` images: before work of larger batches,
         after earlier work of batches of the same size. Raises RuntimeError after `shutdown`.
         """
+        return self._push(size, False, lambda: work(*args, **kwargs))
+
+    def submit_last(
+        self, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> "Future[T]":
+        """The same, but after all `submit`ted work of batches of this size, too."""
+        return self._push(size, True, lambda: work(*args, **kwargs))
+
+    def _push(self, size: int, last: bool, work: Callable[[], T]) -> "Future[T]":
         future: Future[T] = Future()
 
         def step() -> None:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                result = work(*args, **kwargs)
+                result = work()
             except BaseException as error:
                 future.set_exception(error)
             else:
@@ -53,7 +62,7 @@ class SmallestBatchFirstPool:
         with self._changed:
             if self._ended:
                 raise RuntimeError("The pool takes no more work")
-            heapq.heappush(self._waiting, (size, next(self._turn), step))
+            heapq.heappush(self._waiting, (size, last, next(self._turn), step))
             self._changed.notify()
         return future
 
@@ -72,6 +81,6 @@ class SmallestBatchFirstPool:
                     if self._ended:
                         return
                     self._changed.wait()
-                _, _, step = heapq.heappop(self._waiting)
+                *_, step = heapq.heappop(self._waiting)
             step()
             del step  # otherwise the last photo stays in memory until the next work arrives

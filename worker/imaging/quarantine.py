@@ -23,6 +23,7 @@ from shared.errors import ImageTimeoutError, MattingError, PoisonousImageError, 
 from shared.parent_death import end_with_parent
 from shared.settings import Settings
 from worker.imaging.arrays import Image
+from worker.imaging.child_environment import child_environment
 from worker.imaging.decoding import DecodedImage, decode
 
 LIMITS = {"max_image_bytes", "max_image_pixels"}
@@ -95,6 +96,7 @@ class _Child:
             [sys.executable, "-m", "worker.imaging.quarantine"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env=child_environment(),
         )
         # Wait until it has loaded its libraries, so that only the photo counts for the time limit.
         self._ready = self._out.readline() == b"ready\n"

@@ -17,6 +17,7 @@ from worker.imaging.arrays import Image
 from worker.imaging.decoding import DecodedImage
 from worker.imaging.finishing import FinishedFile
 from worker.imaging.kept_files import KeptFiles
+from worker.imaging.matte_metrics import MatteMetrics
 from worker.imaging.metadata import Metadata
 from worker.imaging.prepared import PreparedImage
 from worker.pipeline.work_items import Outcome, WorkItem
@@ -70,8 +71,8 @@ class InFlightImage:
     decoded: DecodedImage | None = None
     prepared: PreparedImage | None = None
     alpha: NDArray[float32] | None = None
-    disagreement: float | None = None
-    """The difference between the mattes of the photo and of its mirror image (MatteMetrics)."""
+    metrics: MatteMetrics | None = None
+    """What was measured in the alpha."""
     fit: float = 1.0
     """The share of the points of the option `subject` that the alpha agrees with."""
     handover: bytes | None = None

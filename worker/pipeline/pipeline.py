@@ -23,7 +23,8 @@ from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
-from worker.imaging.review import ReviewInput, review_many
+from worker.imaging.matte_metrics import measure
+from worker.imaging.review import ReviewInput, needs_second_look, reasons, review_measured
 from worker.pipeline.background_pictures import BackgroundPictures
 from worker.pipeline.clips import Clips, FileStore
 from worker.pipeline.earlier_results import EarlierResults
@@ -233,10 +234,7 @@ class Pipeline:
             for future in [*decoding, *meanwhile()]:
                 future.result()
             self._predict(begun)
-            finishing = [
-                self._codecs.submit(in_flight.of, self._finish, in_flight) for in_flight in begun
-            ]
-            return left, [finished.result() for finished in finishing]
+            return left, self._finish_many(begun)
         finally:
             self._pixel_budget.release(held)
 
@@ -281,7 +279,49 @@ class Pipeline:
             else:
                 in_flight.alpha = alpha
                 in_flight.outcome.model = self._model
-        matted = [in_flight for in_flight in ready if in_flight.alpha is not None]
+
+    def _finish_many(self, in_flight_images: list[InFlightImage]) -> "list[Future[None]]":
+        """Review and finish images; returns the writes in progress.
+
+        Finishing comes after all decoding, so that the device soon has its next batch.
+        """
+        looking = [
+            self._codecs.submit_last(in_flight.of, self._review_and_finish, in_flight)
+            for in_flight in in_flight_images
+        ]
+        storing = [looked.result() for looked in looking]
+        unclear = [
+            in_flight
+            for in_flight, stored in zip(in_flight_images, storing, strict=True)
+            if stored is None
+        ]
+        self._look_again(unclear)
+        finishing = [
+            self._codecs.submit_last(in_flight.of, self._finish, in_flight) for in_flight in unclear
+        ]
+        return [stored for stored in storing if stored is not None] + [
+            finished.result() for finished in finishing
+        ]
+
+    def _review_and_finish(self, in_flight: InFlightImage) -> "Future[None] | None":
+        """Finish an image whose matte needs no other look at it; returns its write. None: it needs
+        one.
+        """
+        seen = _review_input(in_flight)
+        if seen is not None:
+            options = in_flight.item.options
+            if options.subject is not None or in_flight.item.forwarded_to is not None:
+                return None
+            in_flight.metrics = measure(*seen)
+            if needs_second_look(in_flight.metrics, self._settings):
+                return None
+            in_flight.outcome.review = tuple(reasons(in_flight.metrics, self._settings))
+        return self._finish(in_flight)
+
+    def _look_again(self, matted: list[InFlightImage]) -> None:
+        """Review images whose mirrored photo or second model may decide, or whose subject is given,
+        and choose the matte of each.
+        """
         firsts = [one for one in matted if one.item.forwarded_to is None]
         self._review([one for one in firsts if one.item.options.subject is None])
         self._second.review_meant([one for one in firsts if one.item.options.subject is not None])
@@ -292,14 +332,11 @@ class Pipeline:
             put_back(in_flight)
 
     def _review(self, in_flight_images: list[InFlightImage]) -> None:
-        seen = [
-            ReviewInput(p.alpha, p.prepared, min(p.outcome.width, p.outcome.height))
-            for p in in_flight_images
-            if p.alpha is not None and p.prepared is not None
-        ]
-        found = review_many(seen, self._predictor.predict_many, self._settings)
+        seen = [one for one in map(_review_input, in_flight_images) if one is not None]
+        metrics = [one.metrics for one in in_flight_images if one.metrics is not None]
+        found = review_measured(seen, metrics, self._predictor.predict_many, self._settings)
         for in_flight, reviewed in zip(in_flight_images, found, strict=True):
-            in_flight.alpha, in_flight.disagreement = reviewed.alpha, reviewed.disagreement
+            in_flight.alpha, in_flight.metrics = reviewed.alpha, reviewed.metrics
             in_flight.outcome.review = tuple(reviewed.reasons)
 
     def _finish(self, in_flight: InFlightImage) -> "Future[None]":
@@ -314,3 +351,11 @@ class Pipeline:
         in_flight.decoded = in_flight.prepared = in_flight.alpha = in_flight.matte = None
         in_flight.pictures = {}
         return self._transfers.put(in_flight)
+
+
+def _review_input(in_flight: InFlightImage) -> ReviewInput | None:
+    """What is reviewed of an image; None: no network matted it."""
+    if in_flight.alpha is None or in_flight.prepared is None:
+        return None
+    side_px = min(in_flight.outcome.width, in_flight.outcome.height)
+    return ReviewInput(in_flight.alpha, in_flight.prepared, side_px)

@@ -26,6 +26,7 @@ from shared.errors import (
 )
 from shared.settings import Settings
 from worker.imaging.arrays import Image
+from worker.imaging.child_environment import child_environment
 from worker.video.facts import ClipFacts
 
 START_TIMEOUT_S = 60
@@ -41,9 +42,6 @@ F_SETPIPE_SZ = 1031
 MAX_LINE_BYTES = 64 * 1024**2
 """Longest answer without pixels: the facts of a clip with the most frames."""
 
-_HIDDEN = ("MATTING_", "AWS_", "OTEL_")
-"""Beginnings of variables that the child does not get."""
-
 
 class ClipProcess:
     """A child process that reads one clip. A context manager; for one thread at a time."""
@@ -51,14 +49,11 @@ class ClipProcess:
     def __init__(self, source: Path, settings: Settings, *, keep_whole: bool = False) -> None:
         """`keep_whole`: of a damaged clip, read the frames before the damage."""
         self._source, self._settings, self._keep_whole = source, settings, keep_whole
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(_HIDDEN)
-        }
         self._popen = subprocess.Popen(
             [sys.executable, "-m", "worker.video.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
+            env=child_environment(),
             bufsize=0,
         )
         self._buffer = bytearray()
