@@ -257,12 +257,13 @@ def _set_published(
     session: Session, attempts: Mapping[uuid.UUID, int], moment: datetime | None
 ) -> int:
     """Set `published_at` of waiting items with the given number of attempts; returns how many."""
+    if not attempts:
+        return 0
     same: defaultdict[int, list[uuid.UUID]] = defaultdict(list)
     for item_id, number in attempts.items():
         same[number].append(item_id)
     unclaimed_items = sa.or_(
-        sa.false(),
-        *(sa.and_(Item.id.in_(ids), Item.attempts == number) for number, ids in same.items()),
+        *(sa.and_(Item.id.in_(ids), Item.attempts == number) for number, ids in same.items())
     )
     changed = session.execute(
         sa.update(Item)
