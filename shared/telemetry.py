@@ -37,10 +37,17 @@ PADDING = Histogram(
     buckets=(0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1),
 )
 DEVICE_BUSY_SECONDS = Counter(
-    "matting_device_busy_seconds", "Time that the predictor computed, summed over streams."
+    "matting_device_busy_seconds",
+    "Time that the worker's own networks computed, summed over streams; not Triton's.",
+)
+TRITON_WAIT_SECONDS = Counter(
+    "matting_triton_wait_seconds",
+    "Time that requests to a Triton server took, its queue included, summed over requests.",
 )
 PREDICT_STREAMS = Gauge(
-    "matting_predict_streams", "Networks that run in parallel.", multiprocess_mode="livesum"
+    "matting_predict_streams",
+    "Networks that the worker runs in parallel; 0 with Triton.",
+    multiprocess_mode="livesum",
 )
 REUSED = Counter("matting_results_reused", "Images whose earlier result was copied.")
 NEEDS_REVIEW = Counter(

@@ -10,6 +10,7 @@ from api.console.rendering import page
 from api.http.auth import CallerDep
 from api.resources import Resources, ResourcesDep
 from api.routes.jobs import get_job, list_jobs
+from api.routes.result_links import job_filename
 from api.schemas.responses import JobOut
 from shared.jobs import ENDED, JobStatus, Reason
 from shared.presets import Preset
@@ -91,11 +92,12 @@ def _job_page(request: Request, resources: Resources, template: str, job: JobOut
         resources,
         template,
         job=job,
+        file_name=job_filename(job.id, job.metadata),
         ended=job.status in ENDED,
         filter_counts=_filter_counts(job),
         paused=job.status is JobStatus.PAUSED,
         reasons=[reason.value for reason in Reason],
-        models=resources.settings.offered_models,
+        models=resources.settings.second_models,
         presets=[preset.value for preset in Preset],
     )
 

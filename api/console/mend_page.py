@@ -16,15 +16,22 @@ router = APIRouter(route_class=PageRoute, prefix="/console", include_in_schema=F
 
 @router.get("/items/{item_id}/mend")
 def mend(
-    request: Request, resources: ResourcesDep, caller: CallerDep, item_id: uuid.UUID
+    request: Request,
+    resources: ResourcesDep,
+    caller: CallerDep,
+    item_id: uuid.UUID,
+    which: str = "",
 ) -> Response:
-    """Brushes over one image. Raises ScopeError for a key that only reads."""
+    """Brushes over one image. `which`: the filter of the review that it came from. Raises
+    ScopeError for a key that only reads.
+    """
     caller.require(Scope.SUBMIT)
     return page(
         request,
         resources,
         "mend.html",
         item=get_item(item_id, resources, caller),
-        models=resources.settings.offered_models,
+        models=resources.settings.second_models,
         key_id=caller.api_key_id,
+        which=which,
     )

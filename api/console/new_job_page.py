@@ -25,5 +25,6 @@ def new_job(request: Request, resources: ResourcesDep, caller: CallerDep) -> Res
         formats=[one.value for one in Format],
         models=resources.settings.offered_models,
         key_id=caller.api_key_id,
+        bucket=resources.settings.s3_bucket,
         max_image_bytes=resources.settings.max_image_bytes,
     )

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 
 from api.console.page_route import SIGN_IN, PageRoute, own_page, without_session
 from api.console.rendering import page
+from api.console.texts import text
 from api.http.auth import require_own_page, session_of
 from api.http.limits import SMALL_BODY_BYTES, MeasuredBody
 from api.http.own_address import over_tls
@@ -63,6 +64,7 @@ async def sign_in(request: Request, resources: ResourcesDep) -> Response:
             next=after,
             ended=False,
             error=error,
+            remedy=_remedy(error, form.get("key", "")),
         )
     response = RedirectResponse(after, 303)
     response.set_cookie(
@@ -118,6 +120,13 @@ def _key_of(request: Request, resources: Resources, given: str) -> uuid.UUID:
     if not scopes & {Scope.READ, Scope.ADMIN}:
         raise ScopeError(f"The API key {key.name!r} has no scope 'read', which the pages need")
     return key.id
+
+
+def _remedy(error: MattingError, given: str) -> str:
+    """What to do at this page; the error's own remedy speaks to programs."""
+    if not isinstance(error, UnauthorizedError):
+        return error.remedy
+    return text("sign_in.used_do" if given.startswith(TOKEN_PREFIX) else "sign_in.wrong_do")
 
 
 async def _form(request: Request, resources: Resources) -> dict[str, str]:

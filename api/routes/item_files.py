@@ -166,7 +166,7 @@ async def put_matte(
 _THUMBNAIL: dict[str, Any] = {
     "response_class": _Webp,
     "responses": {
-        200: {"description": "WebP of at most 224 px a side.", "content": _WEBP},
+        200: {"description": "WebP of at most 208 px a side.", "content": _WEBP},
         **_UNCHANGED,
         **responses(ItemNotFoundError, NotKeptError, ResultNotReadyError),
     },

@@ -16,7 +16,7 @@ from api.routes.job_events import listen
 from api.routes.job_report import csv_lines, json_lines
 from api.routes.jobs import Cursor
 from api.routes.lookup import find_job, position_cursor
-from api.routes.result_links import Access, Include, links_of
+from api.routes.result_links import Access, Include, job_filename, links_of
 from api.schemas.responses import ItemOut, ItemPage, to_cursor
 from shared import job_store
 from shared.content_disposition import content_disposition
@@ -144,7 +144,7 @@ def report_csv(
     lines = (
         () if _asks_for_headers(request) else csv_lines(resources, job, urls=include is not None)
     )
-    return _named(_Csv(lines), f"{job_id}.csv")
+    return _named(_Csv(lines), f"{job_filename(job.id, job.labels)}.csv")
 
 
 @router.head("/report.jsonl", include_in_schema=False)
@@ -172,7 +172,7 @@ def report_jsonl(
     lines = (
         () if _asks_for_headers(request) else json_lines(resources, job, urls=include is not None)
     )
-    return _named(_JsonLines(lines), f"{job_id}.jsonl")
+    return _named(_JsonLines(lines), f"{job_filename(job.id, job.labels)}.jsonl")
 
 
 @router.head("/archive.zip", include_in_schema=False)
@@ -239,7 +239,7 @@ def get_archive(
         made = archive(resources, caller, job, review, wanted)
     answer = _Zip(made.pieces, made.status, made.headers)
     answer.close = made.close
-    return _named(answer, f"{job_id}.zip")
+    return _named(answer, f"{job_filename(job.id, job.labels)}.zip")
 
 
 @router.get(

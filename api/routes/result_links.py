@@ -1,9 +1,11 @@
 """URLs of results, reports and zip files: who holds one can fetch the file until it expires."""
 
-from collections.abc import Iterator
+import re
+import uuid
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request
 
@@ -14,6 +16,10 @@ from api.resources import Resources
 from api.schemas.responses import JobOut, JobUrls, ResultLinks
 from shared.jobs import ItemStatus
 from shared.models import Item
+
+MAX_JOB_NAME_CHARS = 80
+NOT_IN_FILE_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f]')
+"""What Windows refuses in the name of a file."""
 
 Include = Annotated[
     Literal["urls"] | None,
@@ -74,3 +80,12 @@ def _files(item: Item) -> Iterator[tuple[str, str]]:
     yield item.result_key, result_filename(item)
     for output in item.outputs or []:
         yield output["key"], PurePosixPath(output["name"]).name
+
+
+def job_filename(job_id: uuid.UUID, metadata: Mapping[str, Any]) -> str:
+    """What the files of a whole job are called, without an extension: its name in `metadata` and
+    the end of its id; the whole id, if it has no name.
+    """
+    name = str(metadata.get("name") or "").strip(" .")[:MAX_JOB_NAME_CHARS]
+    name = NOT_IN_FILE_NAMES.sub("_", name)
+    return f"{name} {job_id.hex[-8:]}" if name else str(job_id)

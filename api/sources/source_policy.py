@@ -59,6 +59,7 @@ class SourcePolicy:
         self._bucket = settings.s3_bucket
         self._buckets = settings.readable_buckets
         self._models = settings.offered_models
+        self._redo_models = settings.second_models
         self._second_models = [*settings.second_models, NO_MODEL]
 
     def object(self, text: str, *, prefix: bool = False) -> ObjectUrl:
@@ -104,14 +105,18 @@ class SourcePolicy:
             raise ForbiddenSourceError(f"This API key may not read {url}")
         return url
 
-    def options(self, options: Options, job_id: uuid.UUID | None = None) -> None:
+    def options(
+        self, options: Options, job_id: uuid.UUID | None = None, *, redo: bool = False
+    ) -> None:
         """Check the models and the background pictures in the options. Pictures below the job's own
-        prefix came with its request and are allowed.
+        prefix came with its request and are allowed. `redo`: a photo is done again, so the model
+        that gives second opinions may be named too: workers hold it.
 
         Raises UnknownModelError, ForbiddenSourceError.
         """
-        if options.model is not None and options.model not in self._models:
-            offered = ", ".join(self._models)
+        models = self._redo_models if redo else self._models
+        if options.model is not None and options.model not in models:
+            offered = ", ".join(models)
             raise UnknownModelError(f"There is no model {options.model}. Available: {offered}")
         second = options.second_model
         if second is not None and second not in self._second_models:

@@ -93,7 +93,7 @@ def _changed(
         changed = Options.model_validate(options).overridden(dict(changes))
     except ValidationError as error:
         raise InvalidOptionsError(describe_validation(error, Options)) from error
-    policy.options(changed, job_id)
+    policy.options(changed, job_id, redo=True)
     return changed.model_dump(mode="json")
 
 

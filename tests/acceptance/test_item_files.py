@@ -212,7 +212,7 @@ def test_photo_and_thumbnails_come_upright_and_small(
         answer = http.get(f"/v1/items/{item['id']}/{name}")
         assert answer.headers["content-type"] == "image/webp"
         with PIL.Image.open(io.BytesIO(answer.content)) as image:
-            assert (image.size, image.mode) == ((168, 224), mode)
+            assert (image.size, image.mode) == ((156, 208), mode)
         known = {"If-None-Match": answer.headers["etag"]}
         assert http.get(f"/v1/items/{item['id']}/{name}", headers=known).status_code == 304
     sent = (photos / "turned.jpg").read_bytes()

@@ -232,6 +232,7 @@ def test_a_box_and_points_say_what_is_meant(
     alpha = result_alpha(stack, item)
     assert alpha[LEFT[::-1]] > 200
     assert alpha[RIGHT[::-1]] < 50
+    eventually(lambda: finished_colours(page) == (True, False), "the finished file with the left")
     page.locator("#canvas").focus()
     page.keyboard.press("p")
     page.mouse.click(*on_screen(page, *RIGHT))
@@ -244,6 +245,17 @@ def test_a_box_and_points_say_what_is_meant(
     alpha = result_alpha(stack, item)
     assert alpha[RIGHT[::-1]] > 200
     assert alpha[LEFT[::-1]] < 50
+    eventually(lambda: finished_colours(page) == (False, True), "the finished file with the right")
+
+
+def finished_colours(page: Page) -> tuple[bool, bool]:
+    """Whether the page's picture of the finished file has a colour in its left and right half."""
+    shown = np.asarray(
+        Image.open(io.BytesIO(page.locator("#finished").screenshot())).convert("HSV")
+    )
+    middle = shown.shape[1] // 2
+    left, right = shown[:, :middle, 1], shown[:, middle:, 1]
+    return bool((left > 100).mean() > 0.05), bool((right > 100).mean() > 0.05)
 
 
 class Fingers:

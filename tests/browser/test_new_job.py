@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import FilePayload, Page, Route, expect
 
 from api.client import MattingClient
 from tests.browser.conftest import PHONE
@@ -28,10 +28,13 @@ def test_photos_become_a_job_after_a_trial(
     expect(page.locator("#trial-text")).to_contain_text(" s", timeout=60_000)
     page.get_by_label("Name of the job").fill("Spring")
     check_barriers(page)
+    page.get_by_text("Publish to S3").click()
+    page.get_by_label("Also write each result to this key").fill("s3://matting/spring/{path}.{ext}")
     page.get_by_role("button", name="Start the job").click()
     page.wait_for_url("**/console/jobs/*-*")
     job = client.wait(page.url.rsplit("/", 1)[1])
     assert job["metadata"] == {"name": "Spring"}
+    assert job["destination"] == "s3://matting/spring/{path}.{ext}"
     assert trials(client) == before, "the trial's job went with its purpose"
     assert job["options"]["preset"] == "amazon"
     assert job["counts"]["total"] == 3
@@ -88,10 +91,16 @@ def test_two_tabs_do_not_send_the_same_files(opened: Callable[..., Page]) -> Non
     expect(second.get_by_role("alert")).to_be_hidden()
 
 
-def test_a_source_that_is_not_allowed_says_what_to_do(opened: Callable[..., Page]) -> None:
+def test_a_source_that_is_not_allowed_says_what_to_do(
+    opened: Callable[..., Page], jpeg: bytes
+) -> None:
     page = opened("/console/new")
     page.get_by_text("Or name where the photos are").click()
     page.get_by_label("A folder, zip file or list in S3").fill("s3://elsewhere/photos/")
     page.get_by_role("button", name="Start the job").click()
     expect(page.get_by_role("alert")).to_contain_text("elsewhere")
     expect(page.get_by_role("button", name="Start the job")).to_be_enabled()
+    photo = FilePayload(name="a.jpg", mimeType="image/jpeg", buffer=jpeg)
+    page.locator("#files").set_input_files([photo])
+    expect(page.locator("#start-text")).to_contain_text("A job has one source")
+    expect(page.get_by_role("button", name="Start the job")).to_be_disabled()

@@ -83,6 +83,23 @@ def test_keys_change_the_look(opened: Callable[..., Page], job: str) -> None:
     check_barriers(page)
 
 
+def test_who_mends_a_rejected_photo_comes_back_to_the_rejected_ones(
+    opened: Callable[..., Page], client: MattingClient, job: str
+) -> None:
+    first, second = [item["id"] for item in client.items(job)][-2:]
+    client.review(first, "reject")
+    page = opened(f"/console/jobs/{job}/review?which=review%3Drejected&at={first}")
+    expect(page.locator("#name")).to_have_text(f"{PHOTOS - 2}.jpg")
+    page.keyboard.press("m")
+    page.locator("#board[data-ready=yes]").wait_for()
+    page.get_by_role("link", name="Review").click()
+    expect(page.locator("#name")).to_have_text(f"{PHOTOS - 2}.jpg")
+    assert page.locator("#which").input_value() == "review=rejected"
+    # A photo that was mended is no longer rejected, and waits for its new verdict all the same.
+    page.goto(f"/console/jobs/{job}/review?which=review%3Drejected&at={second}")
+    expect(page.locator("#name")).to_have_text(f"{PHOTOS - 1}.jpg")
+
+
 def test_a_verdict_survives_a_service_that_is_away(
     opened: Callable[..., Page], client: MattingClient, job: str
 ) -> None:

@@ -416,6 +416,13 @@ def test_alerts_use_the_scraped_job_names(manifests: list[Manifest]) -> None:
     assert jobs | {"matting-triton"} == {one["job_name"] for one in config["scrape_configs"]}
 
 
+@pytest.mark.parametrize("overlay", ["gpu", "triton"])
+def test_workers_of_one_overlay_share_a_volume_of_models(overlay: str) -> None:
+    spec = named(rendered(overlay), "Deployment", "matting-worker")["spec"]["template"]["spec"]
+    [models] = [one for one in spec["volumes"] if one["name"] == "models"]
+    assert models == {"name": "models", "persistentVolumeClaim": {"claimName": "matting-models"}}
+
+
 def test_workers_of_the_triton_overlay_reach_the_server_and_nobody_else_does() -> None:
     manifests = rendered("triton")
     validate = pytest.importorskip("kubernetes_validate", reason="make deploy-check installs it")
@@ -434,12 +441,15 @@ def test_workers_of_the_triton_overlay_reach_the_server_and_nobody_else_does() -
         }
     assert server["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert repository["command"][:3] == ["matting", "models", "export-triton"]
+    claims = {one["name"]: one.get("persistentVolumeClaim") for one in spec["volumes"]}
+    pods = named(manifests, "Deployment", "matting-worker")["spec"]["template"]["spec"]
+    [worker] = pods["containers"]
+    assert repository["envFrom"] == worker["envFrom"], "the same settings name the same models"
+    assert {one["mountPath"] for one in repository["volumeMounts"]} >= {"/models"}
+    assert claims["models"] in [one.get("persistentVolumeClaim") for one in pods["volumes"]]
     ports = {port["name"]: port["containerPort"] for port in server["ports"]}
     service = named(manifests, "Service", "matting-triton")["spec"]
     assert (service["clusterIP"], service["ports"][0]["port"]) == ("None", ports["grpc"])
-    [worker] = named(manifests, "Deployment", "matting-worker")["spec"]["template"]["spec"][
-        "containers"
-    ]
     env = {one["name"]: one["value"] for one in worker["env"]}
     assert env["MATTING_DEVICE"] == "triton"
     assert env["MATTING_TRITON_URL"] == f"grpc://matting-triton:{ports['grpc']}"

@@ -24,19 +24,20 @@ def test_nothing_is_published_before_everything_passed() -> None:
 
 
 def test_the_manifests_have_the_version_that_the_workflow_asks_for() -> None:
-    for kind in ("cpu", "gpu"):
+    for kind in ("cpu", "gpu", "triton"):
         text = (ROOT / "deploy" / "k8s" / kind / "kustomization.yaml").read_text()
         assert f"newTag: {VERSION}-{kind}" in text
         assert f"newTag: $version-{kind}" in TEXT
 
 
-def test_both_images_are_built_signed_and_described() -> None:
+def test_all_images_are_built_signed_and_described() -> None:
     kinds = {
         one["kind"]: one["dockerfile"] for one in JOBS["images"]["strategy"]["matrix"]["include"]
     }
-    assert set(kinds) == {"cpu", "gpu"}
-    for path in kinds.values():
-        assert (ROOT / path).exists()
+    assert set(kinds) == {"cpu", "gpu", "triton"}
+    assert {Path(path) for path in kinds.values()} == {
+        path.relative_to(ROOT) for path in (ROOT / "deploy" / "docker").glob("Dockerfile*")
+    }
     [build] = [step for step in JOBS["images"]["steps"] if step.get("id") == "build"]
     assert (build["with"]["sbom"], build["with"]["provenance"]) == (True, "mode=max")
     assert "cosign sign --yes" in TEXT

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from worker.inference.catalog import BUNDLES, find_model
 from worker.inference.predictor import load_predictor, shape_grid
 from worker.inference.shapes import ShapeGrid
 from worker.inference.transforms import Normalisation
+from worker.inference.triton_server import TritonServer
 from worker.inference.triton_session import is_here
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), divide_by_max=True)
@@ -91,3 +93,26 @@ def test_a_changed_model_gets_a_new_version_and_an_unchanged_one_does_not(tmp_pa
     assert sorted(one.name for one in own.iterdir()) == ["1", "2", "config.pbtxt"]
     same = (BUNDLES / "builtin" / "model.pdiparams").read_bytes()
     assert (own / "2" / "bundle" / "model.pdiparams").read_bytes() == same
+
+
+def test_a_try_after_a_long_outage_has_the_time_that_answers_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.inference.triton_server.FIRST_WAIT_S", 0.0)
+    settings = Settings(device="triton", triton_url="grpc://127.0.0.1:1", triton_timeout_s=10)
+    server = TritonServer(settings, find_model(settings))
+    limits: list[float] = []
+
+    def answer(limit_s: float) -> None:
+        limits.append(limit_s)
+
+    server._away_since = time.monotonic() - 3_600
+    server.repeat(answer)  # no answer is known: all of the call's own time
+    server._longest_s = 4.0
+    server.repeat(answer)
+    server._longest_s = 0.01
+    server.repeat(answer)
+    server._longest_s = 1_000.0
+    server.repeat(answer)
+    server.close()
+    assert limits == pytest.approx([10, 8, 1, 10], abs=0.5)

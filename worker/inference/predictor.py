@@ -93,14 +93,19 @@ class Predictor:
         self._networks = SessionPool(
             self._open, self.streams, self._warm_up if warm_shapes else None
         )
-        PREDICT_STREAMS.inc(self.streams)
+        PREDICT_STREAMS.inc(self.networks)
         heap.trim()
         self.warmup_s = time.monotonic() - started
 
     def close(self) -> None:
         """Release the device."""
         self._networks.close()
-        PREDICT_STREAMS.dec(self.streams)
+        PREDICT_STREAMS.dec(self.networks)
+
+    @property
+    def networks(self) -> int:
+        """The number of networks that compute in this process."""
+        return self.streams
 
     def describe(self) -> dict[str, Any]:
         """The description of this predictor for readiness, `doctor` and the log."""

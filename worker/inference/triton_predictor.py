@@ -55,6 +55,11 @@ class TritonPredictor(Predictor):
         super().close()
         self._disconnect()
 
+    @property
+    def networks(self) -> int:
+        """None compute here."""
+        return 0
+
     def describe(self) -> dict[str, Any]:
         """The description of this predictor for readiness, `doctor` and the log."""
         return {**super().describe(), "server": self._server.url}

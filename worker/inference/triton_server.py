@@ -18,7 +18,7 @@ from shared.errors import (
     TritonUnavailableError,
 )
 from shared.settings import Settings
-from shared.telemetry import DEVICE_BUSY_SECONDS, get_logger
+from shared.telemetry import TRITON_WAIT_SECONDS, get_logger
 from worker.inference.catalog import Model
 from worker.inference.triton_wire import MODEL, model_number, served_name, tensors
 
@@ -33,7 +33,7 @@ LOOK_S = 5.0
 """Time limit for questions that need no forward pass."""
 
 LEAST_TRY_S = 1.0
-"""How long a request may take while the server is known to be away."""
+"""How long a request may take at least, however late it is."""
 
 RECONNECT_MS = (100, 2_000)
 """gRPC's first and longest wait before it connects again. Its default of up to two minutes would
@@ -92,6 +92,8 @@ class TritonServer:
         self.holds_other_model = False
         """Whether the last answer was of another model."""
         self._away_since: float | None = None
+        self._longest_s: float | None = None
+        """The longest that an answer took."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -118,9 +120,8 @@ class TritonServer:
         began, wait_s = time.monotonic(), FIRST_WAIT_S
         while True:
             since = began if self._away_since is None else min(began, self._away_since)
-            left_s = since + self.timeout_s - time.monotonic()
             try:
-                return once(max(LEAST_TRY_S, left_s))
+                return once(self._limit_s(began, since))
             except PredictionServerError as error:
                 self._away_since = self._away_since or time.monotonic()
                 if since + self.timeout_s < time.monotonic() + wait_s:
@@ -128,6 +129,17 @@ class TritonServer:
                 log.debug("triton-retry", detail=error.detail, wait_s=wait_s)
                 time.sleep(wait_s)
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    def _limit_s(self, began: float, since: float) -> float:
+        """Time limit of a try of a call that began at `began`; the server is away from `since` on.
+
+        After a long outage the time since then is up, but the server may be back: a try gets twice
+        the longest time of an answer, or all the call's own time if no answer is known.
+        """
+        now = time.monotonic()
+        own_s = began + self.timeout_s - now
+        usual_s = own_s if self._longest_s is None else min(own_s, 2 * self._longest_s)
+        return max(LEAST_TRY_S, since + self.timeout_s - now, usual_s)
 
     def infer(self, inputs: list[Any], outputs: list[Any], limit_s: float) -> Any:
         """Send one request; returns the client's InferResult.
@@ -144,7 +156,9 @@ class TritonServer:
                 client_timeout=limit_s,
                 headers=self.headers,
             )
-        DEVICE_BUSY_SECONDS.inc(time.perf_counter() - started)
+        took_s = time.perf_counter() - started
+        TRITON_WAIT_SECONDS.inc(took_s)
+        self._longest_s = max(self._longest_s or 0.0, took_s)
         self._away_since = None
         number = result.as_numpy(MODEL)
         self.holds_other_model = False

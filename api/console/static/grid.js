@@ -111,7 +111,7 @@ export class Grid {
       item.redo?.status === "waiting" && make("span", { class: "mark" }, t("grid.redoing")),
       item.redo?.status === "failed" && make("span", { class: "mark reject", title: item.redo.error?.detail }, t("grid.redo_failed")),
       item.verdict && make("span", { class: `mark ${item.verdict}` }, t(`grid.${item.verdict}ed`)),
-      !item.verdict && item.review_reasons.slice(0, 2).map((one) => make("span", { class: "mark", title: t(`reason.${one}`) }, one)),
+      !item.verdict && item.review_reasons.slice(0, 2).map((one) => make("span", { class: "mark", title: t(`reason.${one}`) }, t(`mark.${one}`))),
       item.outputs.some((one) => one.unmet.length) && make("span", { class: "mark rule", title: item.outputs.flatMap((one) => one.unmet).join("\n") }, t("grid.rule")),
     ];
     const done = item.status === "succeeded";

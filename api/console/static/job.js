@@ -128,16 +128,17 @@ byId("redo").addEventListener("close", async () => {
   } catch (error) { return complain(new Problem({ detail: t("new.more_wrong", { why: error.message }) })); }
   if (byId("redo-preset").value) wanted.options.preset = byId("redo-preset").value;
   if (byId("redo-model")?.value) wanted.model = byId("redo-model").value;
-  await each([...grid.chosen.values()], (item) => call("POST", `/v1/items/${item.id}/redo`, wanted));
+  await each([...grid.chosen.values()], (item) => call("POST", `/v1/items/${item.id}/redo`, wanted), "grid.redoing_many");
   // New versions tell no event of their own.
   while (grid.waiting) {
     await new Promise((resolve) => setTimeout(resolve, 1000));
     await grid.refresh();
   }
+  htmx.trigger("#head", "refresh"); // a new version has no verdict yet
 });
 
-// The same for many images; `work` gives each as it is then.
-async function each(items, work) {
+// The same for many images; `work` gives each as it is then, `told` says for how many.
+async function each(items, work, told = "grid.done_many") {
   const failed = [];
   let done = 0;
   await inTurn(items, async (item) => {
@@ -146,7 +147,7 @@ async function each(items, work) {
       done++;
     } catch (error) { failed.push(error); }
   });
-  if (done) notify(t("grid.done_many", { n: done.toLocaleString() }));
+  if (done) notify(t(told, { n: done.toLocaleString() }));
   if (failed.length) complain(new Problem({ detail: t("grid.failed_many", { n: failed.length, why: failed[0].detail }), remedy: failed[0].remedy }));
   grid.clear();
   htmx.trigger("#head", "refresh");
@@ -168,7 +169,7 @@ async function download(items) {
     });
   } catch (error) { showChoice(grid.chosen); return complain(error); }
   const url = URL.createObjectURL(zip(files));
-  make("a", { href: url, download: `${jobId}.zip` }).click();
+  make("a", { href: url, download: `${byId("head").dataset.file}.zip` }).click();
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
   showChoice(grid.chosen);
 }

@@ -215,7 +215,7 @@ async function showFinished() {
   try {
     const { versions } = await call("GET", `/v1/items/${itemId}/versions`);
     byId("versions").replaceChildren(...versions.toReversed().map((one) => make("li", {},
-      make("b", {}, t("mend.version", { n: one.number })), ` ${t(`mend.made_${one.made_by}`)}${one.api_key ? `, ${one.api_key}` : ""}`,
+      make("b", {}, t("mend.version", { n: one.number })), ` ${t(`mend.made_${one.made_by}`)}${one.made_by === "network" && one.model ? ` ${one.model}` : ""}${one.api_key ? `, ${one.api_key}` : ""}`,
       make("time", { datetime: one.finished_at }, one.finished_at ? new Date(one.finished_at).toLocaleTimeString() : ""),
       one.shown ? make("span", { class: "tag" }, t("mend.shown"))
         : one.status === "succeeded" && make("button", { type: "button", onclick: () => restore(one.number) }, t("mend.use")))));
@@ -244,7 +244,7 @@ function showState(aloud = true) {
   byId("redo").disabled = busy || history.at === history.steps.length;
   byId("save").disabled = busy || !history.dirty;
   byId("go-redo").disabled = busy;
-  if (aloud && !busy) history.dirty ? say("mend.unsaved", { n: history.at }) : say("mend.ready");
+  if (aloud && !busy) history.dirty ? say("mend.unsaved", { n: history.at }) : say(["box", "points"].includes(tool) ? `mend.ready_${tool}` : "mend.ready");
   board.dataset.steps = history.at;
   view.draw();
   showScale();
@@ -259,6 +259,8 @@ function showMeant() {
   const value = subject.value;
   byId("meant").textContent = !value ? t("mend.redo_hint") : value.box ? t("mend.meant_box") : t("mend.meant_points", { n: value.points.length });
   byId("forget-meant").hidden = !value;
+  const tools = byId("go-redo").closest(".tools"), below = byId("go-redo").getBoundingClientRect().bottom - tools.getBoundingClientRect().bottom;
+  if (value && below > 0) tools.scrollTop += below + 16; // "Start" is what comes next
   view.draw();
 }
 
@@ -266,6 +268,7 @@ function take(name) {
   tool = name;
   for (const one of document.querySelectorAll("[data-tool]")) one.setAttribute("aria-pressed", one.dataset.tool === name);
   hover(null);
+  showState();
 }
 
 for (const one of document.querySelectorAll("[data-tool]")) one.onclick = () => take(one.dataset.tool);

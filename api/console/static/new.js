@@ -8,9 +8,10 @@ import { forgetTrial, tryOn } from "./trial.js";
 import { Uploads } from "./uploads.js";
 
 const form = byId("new");
-const mb = (bytes) => (bytes / 1e6).toLocaleString(undefined, { maximumFractionDigits: 1 });
+const rounded = (number) => number.toLocaleString(undefined, { maximumFractionDigits: 1 });
+const size = (bytes) => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${rounded(bytes / 1e6)} MB`);
 let trialAt = 0;
-let estimated = "";
+let estimated = "", namedAt = "";
 let due = null;
 let starting = false;
 
@@ -62,6 +63,8 @@ function restore() {
     else field.value = value;
   }
   if (byId("places").value) byId("elsewhere").open = true;
+  if (byId("destination").value) byId("publish").open = true;
+  namedAt = byId("places").value.trim();
   byId("colour-label").hidden = byId("background").value !== "colour";
 }
 
@@ -77,7 +80,7 @@ function show() {
   byId("sending-bar").value = uploads.bytes ? uploads.sentBytes / uploads.bytes : 0;
   byId("sending-text").textContent = failed.length
     ? t("new.sending_failed", { n: failed.length, why: uploads.failedWhy?.detail ?? "" })
-    : t(complete ? "new.sent" : "new.sending", { sent: sent.toLocaleString(), total: all.length.toLocaleString(), done_mb: mb(uploads.sentBytes), all_mb: mb(uploads.bytes) });
+    : t(complete ? "new.sent" : "new.sending", { sent: sent.toLocaleString(), total: all.length.toLocaleString(), done: size(uploads.sentBytes), all: size(uploads.bytes) });
   byId("again").hidden = !failed.length;
   byId("missing").hidden = !missing.length;
   byId("missing").textContent = t("new.missing", { n: missing.length.toLocaleString() });
@@ -88,9 +91,11 @@ function show() {
   byId("try").disabled = !trials.length;
   byId("another").hidden = trials.length < 2;
   if (trials.length && byId("trial").hidden) byId("trial-text").textContent = t("new.trial_ready");
-  byId("start").disabled = starting || !(all.length || byId("places").value.trim());
-  byId("start-text").textContent = starting ? t("new.starting") : draft.wanted && !complete ? t("new.start_when_sent") : all.length || byId("places").value.trim() ? "" : t("new.nothing");
-  if (complete) estimateOnce();
+  const named = byId("places").value.trim(), both = Boolean(all.length && named);
+  byId("start").disabled = starting || both || !(all.length || named);
+  byId("start-text").textContent = starting ? t("new.starting") : both ? t("new.both") : draft.wanted && !complete ? t("new.start_when_sent") : all.length || named ? "" : t("new.nothing");
+  if (!both && (complete || (!all.length && named && named === namedAt))) estimateOnce();
+  else estimated = byId("estimate").textContent = "";
   if (draft.wanted && complete && !starting) submit();
 }
 
@@ -123,7 +128,8 @@ function namedSource() {
 
 function jobRequest() {
   const name = byId("name").value.trim();
-  return { source: uploads.source ?? namedSource(), options: options(), priority: Number(byId("priority").value), metadata: name ? { name } : {} };
+  const destination = byId("destination").value.trim();
+  return { source: uploads.source ?? namedSource(), options: options(), priority: Number(byId("priority").value), metadata: name ? { name } : {}, ...(destination ? { destination } : {}) };
 }
 
 // The trial: one photo, with the options as they stand.
@@ -154,14 +160,18 @@ async function estimateOnce() {
   const told = JSON.stringify([uploads.all.length, byId("places").value]);
   if (told === estimated) return;
   estimated = told;
+  byId("estimate").textContent = "";
   try {
-    const known = await call("POST", "/v1/jobs?dry_run=true", { source: uploads.source ?? namedSource(), options: {} });
+    const source = uploads.source ?? namedSource();
+    if (source.zip) return; // what is in it is known when it is read
+    const known = await call("POST", "/v1/jobs?dry_run=true", { source, options: {} });
+    if (told !== estimated) return;
     const n = known.images.toLocaleString() + (known.at_least ? "+" : "");
     byId("estimate").textContent = known.seconds === null ? t("new.estimate_unknown", { n })
       : t("new.estimate", { n, time: known.seconds < 90 ? t("time.seconds", { n: Math.max(1, Math.round(known.seconds)) }) : t("time.minutes", { n: Math.round(known.seconds / 60) }) });
-  } catch (error) { byId("estimate").textContent = `${error.detail} ${error.remedy}`; }
+  } catch (error) { if (told === estimated) byId("estimate").textContent = [error.detail, error.remedy].filter(Boolean).join(" "); }
 }
-byId("places").addEventListener("change", () => byId("places").value.trim() && !uploads.all.length && estimateOnce());
+byId("places").addEventListener("change", () => { namedAt = byId("places").value.trim(); show(); });
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();

@@ -1,6 +1,6 @@
-// Addresses of an image's pictures. What stands behind `#` is never sent: it tells this page's own
-// memory of pictures that the result was made again. The service lets nobody use an old one unasked.
-const of = (item, what) => `/v1/items/${item.id}/${what}#${item.version}-${item.finished_at ?? ""}`;
+// Addresses of an image's pictures. They change whenever the result was made again: a page that has
+// shown a picture shows it again from its own memory for the same address, whatever stands behind `#`.
+const of = (item, what) => `/v1/items/${item.id}/${what}?v=${encodeURIComponent(`${item.version}-${item.finished_at ?? ""}`)}`;
 
 export const thumbnail = (item) => of(item, "thumbnail");
 export const photoThumbnail = (item) => of(item, "photo-thumbnail");

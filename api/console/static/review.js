@@ -36,12 +36,16 @@ await start(asked.get("at"));
 stage.focus();
 
 async function start(wanted) {
-  run++;
+  const mine = ++run;
   [items, at, next, ended, loading] = [[], 0, null, false, null];
   for (const one of sights.values()) one.element.remove();
   sights.clear();
   do await more(); while (wanted && !ended && !items.some((one) => one.id === wanted));
-  at = Math.max(0, items.findIndex((one) => one.id === wanted));
+  at = items.findIndex((one) => one.id === wanted);
+  if (at < 0 && wanted && mine === run) { // it passes the filter no longer: it was mended
+    try { items.unshift(await call("GET", `/v1/items/${wanted}`)); } catch (error) { complain(error); }
+  }
+  at = Math.max(0, at);
   show();
 }
 
@@ -105,7 +109,7 @@ function show() {
     ...(item.verdict ? [make("span", { class: `mark ${item.verdict}` }, t(`grid.${item.verdict}ed`), item.verdict_note ? `: ${item.verdict_note}` : "")] : []),
     ...item.review_reasons.map((one) => make("span", { class: "mark" }, t(`reason.${one}`))),
     ...item.outputs.flatMap((one) => one.unmet).map((one) => make("span", { class: "mark rule" }, one)));
-  if (byId("mend")) byId("mend").href = `/console/items/${item.id}/mend`;
+  if (byId("mend")) byId("mend").href = `/console/items/${item.id}/mend?which=${encodeURIComponent(byId("which").value)}`;
   const near = items.slice(Math.max(0, at - AHEAD), at + AHEAD + 1);
   for (const one of near) sight(one);
   for (const [id, one] of sights) if (!near.some((other) => other.id === id)) { one.element.remove(); sights.delete(id); }
@@ -205,8 +209,8 @@ function fit() {
   const { element, shown } = sights.get(items[at]?.id) ?? {};
   if (!element) return;
   const zoomed = stage.classList.contains("zoomed");
-  element.style.width = zoomed ? `${Math.max(stage.clientWidth, shown.naturalWidth / devicePixelRatio)}px` : "";
-  element.style.height = zoomed ? `${Math.max(stage.clientHeight, shown.naturalHeight / devicePixelRatio)}px` : "";
+  element.style.width = zoomed ? `${shown.naturalWidth / devicePixelRatio}px` : "";
+  element.style.height = zoomed ? `${shown.naturalHeight / devicePixelRatio}px` : "";
 }
 function zoom(event) {
   const { left, top, width, height } = stage.getBoundingClientRect();
