@@ -29,8 +29,9 @@ MEASURED_PER_S = 4
 BATCH_BYTES = 96 * 1024**2
 """Most bytes of decoded frames in one batch. Three batches are under way."""
 
-BATCHES_PER_STREAM = 4
-"""Forward passes of each stream that one call of the predictor asks for."""
+BATCHES_PER_STREAM = 2
+"""Forward passes of each stream that one call of the predictor asks for. With more, a device waits
+longer for the first frames of a segment, and the last ones longer for the rest of the work."""
 
 Steps = tuple[tuple[str, Size], ...]
 _NO_PIXELS = np.empty((3, 0, 0), np.float32)
