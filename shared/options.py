@@ -232,6 +232,8 @@ class Options(Rendition):
     def _turntable_of_pictures(self) -> Self:
         if self.turntable and self.format not in TURNTABLE_FORMATS:
             raise ValueError("`turntable` needs `format` png, webp or jpeg")
+        if self.turntable:
+            self.of_turntable()
         return self
 
     @model_validator(mode="after")
@@ -259,6 +261,24 @@ class Options(Rendition):
         frame = self.model_dump(include=set(_FRAME))
         beside = ExtraOutput(name="{path}-alpha.{ext}", output=Output.ALPHA, **frame)
         return (beside, *self.extra_outputs)
+
+    def of_turntable(self) -> "Options":
+        """The options that the main file of a group's turntable goes by: WebP, and nothing beside
+        it. Raises pydantic.ValidationError.
+        """
+        changes: dict[str, Any] = {
+            "turntable": False,
+            "group_by": None,
+            "format": Format.WEBP,
+            "clip_format": None,
+            "output": Output.CUTOUT,
+            "extra_outputs": [],
+            "name": None,
+            "market": None,
+            "max_bytes": None,
+            "preset": None,
+        }
+        return Options.model_validate({**self.model_dump(mode="json"), **changes})
 
     def background_images(self) -> Iterator[str]:
         """The `s3://` URLs of background images: the key of the caller must be able to

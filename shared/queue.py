@@ -17,6 +17,7 @@ from celery import Celery
 from kombu.exceptions import LimitExceeded, OperationalError
 from redis.exceptions import RedisError
 
+from shared.celery_messages import write_many
 from shared.errors import QueueError
 from shared.messages import EXPRESS_STEP, PRIORITY_STEPS, Message, parse_message
 from shared.options import MODEL_NAME
@@ -135,24 +136,20 @@ app = make_app(get_settings())
 
 
 def publish_many(queue: Celery, messages: Iterable[Message]) -> None:
-    """Send messages over one connection, in this order. Raises QueueError.
+    """Send messages over one connection, those of a queue and priority in this order. Raises
+    QueueError: some may have been sent then.
 
     The task id is the item's id, so Flower shows one row per image, however often it is sent.
     """
     try:
         with queue.producer_pool.acquire(block=True, timeout=PRODUCER_WAIT_S) as producer:
-            for message in messages:
-                queue.send_task(
-                    TASK,
-                    kwargs=message.kwargs(),
-                    task_id=str(message.item_id),
-                    queue=queue_name(message.model, by_url=message.by_url),
-                    priority=message.step,
-                    producer=producer,
-                    headers={SENT_AT: time.time()},
-                    retry=False,
-                    ignore_result=True,
-                )
+            write_many(
+                queue,
+                producer,
+                TASK,
+                SENT_AT,
+                ((queue_name(one.model, by_url=one.by_url), one) for one in messages),
+            )
     except _FAULTS as error:
         raise QueueError(f"Redis did not take a message: {_said(error)}") from error
 

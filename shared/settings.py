@@ -255,7 +255,7 @@ class Settings(BaseSettings):
         ge=1,
         le=64,
         description="Networks that run in parallel. Default: the tuned value, else one per thread "
-        "up to 4 on a CPU, and 1 on other devices. With Triton: requests in flight, 16 by default.",
+        "up to 4 on a CPU, and 1 on other devices. With Triton: requests in flight, 32 by default.",
     )
     gpu_memory_pool_mb: int = Field(512, ge=64, description="Paddle's initial device memory pool.")
     engine_cache_dir: Path | None = Field(

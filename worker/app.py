@@ -19,7 +19,7 @@ from celery import signals
 from kombu import Exchange, Queue
 
 from shared.database import Database
-from shared.errors import DatabaseError, ImageTimeoutError, MattingError, SetupError
+from shared.errors import ImageTimeoutError, MattingError, SetupError
 from shared.options import Options
 from shared.queue import TASK, make_app, served_queues
 from shared.redis_connection import refuse_cluster
@@ -219,10 +219,11 @@ def _end_stuck(runner: BatchRunner, item_id: str | None, stage: str, limit_s: fl
     try:
         if item_id is not None:
             runner.fail_in_flight(item_id, error)
-    except DatabaseError as away:
+    except Exception:  # the database is away, or a bug: the process must end in any case
         # Not recorded: the lease of the image expires, and it is processed again as a suspect.
-        log.error("poisonous-image-not-recorded", item=item_id, detail=away.detail)
-    os._exit(os.EX_SOFTWARE)
+        log.exception("poisonous-image-not-recorded", item=item_id)
+    finally:
+        os._exit(os.EX_SOFTWARE)
 
 
 def _ready(probes: Probes) -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from api.background.abandoned_uploads import AbandonedUploads
 from api.background.orphaned_objects import ORPHAN_AGE, remove_orphans
+from api.background.put_aside import PutAside
 from api.sources.source_policy import OWN_PREFIX, UPLOADS_PREFIX
 from shared import job_store
 from shared.database import Database
@@ -52,6 +53,7 @@ class Sweeper(PeriodicTask):
         self._storage = storage
         self._settings = settings
         self._leadership = Leadership(database, LEASE_NAME, lease_s=LEASE_S)
+        self._put_aside = PutAside("job-removal")
         self._pause_s = SWEEP_EVERY_S
         self._uploads_at = 0.0
         self._orphans_at = 0.0
@@ -72,9 +74,14 @@ class Sweeper(PeriodicTask):
         for job_id in jobs:
             if self._stopping.is_set() or not self._leadership.held():
                 return removed
-            if self._remove(job_id):
+            gone = None
+            with self._put_aside.on_failure(job_id):
+                gone = self._remove(job_id)
+            if gone:
                 removed += 1
                 log.info("job-removed", job=str(job_id))
+            elif gone is False:  # others need not wait for it
+                self._put_aside.wait(job_id, IN_USE_S)
         retention_days = self._settings.retention_days
         if retention_days and time.monotonic() >= self._uploads_at:
             self._uploads_at = time.monotonic() + UPLOADS_EVERY_S
@@ -99,12 +106,13 @@ class Sweeper(PeriodicTask):
         requested deletion does not wait for a backlog of old jobs.
         """
         with self._database.transaction() as session:
-            deleted = job_store.deleted_jobs(session, limit=JOBS_PER_ROUND)
+            waiting = self._put_aside.jobs()
+            deleted = job_store.deleted_jobs(session, limit=JOBS_PER_ROUND, but_for=waiting)
             room = JOBS_PER_ROUND - len(deleted.removable)
             if self._settings.retention_days and room:
                 older_than_s = self._settings.retention_days * DAY_S
                 job_store.expire_jobs(session, older_than_s=older_than_s, limit=room)
-                deleted = job_store.deleted_jobs(session, limit=JOBS_PER_ROUND)
+                deleted = job_store.deleted_jobs(session, limit=JOBS_PER_ROUND, but_for=waiting)
         self._pause_s = IN_USE_S if deleted.in_use else SWEEP_EVERY_S
         return deleted.removable
 

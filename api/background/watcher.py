@@ -105,6 +105,7 @@ class Watcher(PeriodicTask):
                 session,
                 watch,
                 seen,
+                last_key=without_unstorable_text(objects[-1].key) if objects else None,
                 is_last=not more,
                 max_objects=self._settings.watch_max_objects,
                 failure_share=self._settings.failure_share,

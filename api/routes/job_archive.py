@@ -9,27 +9,26 @@ be sent (api.zip_layout). If a result is older than its checksum, the archive ha
 import io
 import re
 import time
-import uuid
 import zipfile
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from api.client import NamedItem, StoredFile, output_names
 from api.http.auth import Caller
 from api.resources import Resources
+from api.routes.archive_places import take_place
 from api.zip_layout import MAX_32, Entry, Span, ZipLayout
 from shared import job_store
 from shared.errors import (
-    BusyError,
     ImageError,
     RangeNotSatisfiableError,
     RequestTooLargeError,
     ResultNotReadyError,
     SourceNotFoundError,
-    TooManyCallsError,
 )
 from shared.jobs import ItemStatus, Verdict
 from shared.models import Item, Job
@@ -37,9 +36,6 @@ from shared.options import Options
 
 MAX_IMAGES = 20_000
 """Most images of a job: their names are held in memory, about 1 KiB of each."""
-
-MAX_ARCHIVES = 8
-"""Most archives that a process sends at a time; one key may have half of them."""
 
 PAGE_ROWS = 1_000
 PIECE_BYTES = 1024**2
@@ -61,9 +57,6 @@ GONE_S = 600.0
 _gone: dict[str, float] = {}
 """Keys of results that were missing, and until when they are left out (monotonic)."""
 
-_sending: Counter[uuid.UUID] = Counter()
-"""Archives by API key."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -77,9 +70,17 @@ class Wanted:
 class Archive:
     """An archive, or a part of it."""
 
-    pieces: Iterator[bytes]
+    pieces: Generator[bytes]
+    let_go: Callable[[], None]
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Stop reading, and let the place go. Call it once the answer has ended, sent or not."""
+        try:
+            self.pieces.close()
+        finally:
+            self.let_go()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +106,28 @@ def archive(
             f"The job has {job.total:,} images; an archive has at most {MAX_IMAGES:,}. Fetch them"
             " by the URLs of `report.jsonl?include=urls`"
         )
-    if _sending.total() >= MAX_ARCHIVES:
-        raise BusyError("The service is sending as many archives as it can")
-    if _sending[caller.api_key_id] >= MAX_ARCHIVES // 2:
-        raise TooManyCallsError("The key has too many archives in progress")
+    let_go = take_place(caller.api_key_id)
+    try:
+        return _archive(resources, job, review, wanted, let_go)
+    except BaseException:
+        let_go()
+        raise
+
+
+def _archive(
+    resources: Resources,
+    job: Job,
+    review: str | None,
+    wanted: Wanted,
+    let_go: Callable[[], None],
+) -> Archive:
     files = _files(resources, job, review)
     if not files:
         raise ResultNotReadyError("The job has no such result yet")
     layout = _layout(files, job.finished_at or job.created_at)
     if layout is None:
         pairs = [(file.key, file.name) for file in files]
-        return Archive(
-            pieces=_counted(caller.api_key_id, _zipped(resources, pairs, job.finished_at))
-        )
+        return Archive(pieces=_zipped(resources, pairs, job.finished_at), let_go=let_go)
     start, stop = _range(wanted, layout)
     headers = {
         "Accept-Ranges": "bytes",
@@ -128,7 +138,8 @@ def archive(
     if partly:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{layout.size_bytes}"
     return Archive(
-        pieces=_counted(caller.api_key_id, _laid_out(resources, layout, start, stop)),
+        pieces=_laid_out(resources, layout, start, stop),
+        let_go=let_go,
         status=206 if partly else 200,
         headers=headers,
     )
@@ -159,9 +170,11 @@ def _range(wanted: Wanted, layout: ZipLayout) -> tuple[int, int]:
 def _layout(files: list[_File], stamp: datetime) -> ZipLayout | None:
     """None: the checksum of a file is not known."""
     moment = time.monotonic()
-    for key in [key for key, until in _gone.items() if until < moment]:
-        _gone.pop(key, None)
-    there = [file for file in files if file.key not in _gone]
+    for key, until in list(_gone.items()):  # other requests change it at the same time
+        if until < moment:
+            _gone.pop(key, None)
+    gone = set(_gone)
+    there = [file for file in files if file.key not in gone]
     entries = []
     for file in there:
         if file.crc32 is None or file.size_bytes is None or file.size_bytes >= MAX_32:
@@ -169,17 +182,17 @@ def _layout(files: list[_File], stamp: datetime) -> ZipLayout | None:
         entries.append(
             Entry(name=file.name, key=file.key, size_bytes=file.size_bytes, crc32=file.crc32)
         )
-    if missing := [file.name for file in files if file.key in _gone]:
+    if missing := [file.name for file in files if file.key in gone]:
         entries.append(Entry.of_text(MISSING, "\n".join(missing) + "\n"))
     return ZipLayout(entries, stamp)
 
 
-def _laid_out(resources: Resources, layout: ZipLayout, start: int, stop: int) -> Iterator[bytes]:
+def _laid_out(resources: Resources, layout: ZipLayout, start: int, stop: int) -> Generator[bytes]:
     """A range of the archive. If a result is missing, the transfer ends too early, and the next
     one, which has another ETag, names it in MISSING instead.
     """
     waiting: deque[tuple[Span | None, Future[bytes] | bytes]] = deque()
-    with ThreadPoolExecutor(READERS, "archive") as readers:
+    with _readers() as readers:
         for part in layout.pieces(start, stop, longest=PIECE_BYTES):
             if isinstance(part, Span):
                 waiting.append((part, readers.submit(_read, resources, part)))
@@ -189,6 +202,16 @@ def _laid_out(resources: Resources, layout: ZipLayout, start: int, stop: int) ->
                 yield _taken(*waiting.popleft())
         while waiting:
             yield _taken(*waiting.popleft())
+
+
+@contextmanager
+def _readers() -> Iterator[ThreadPoolExecutor]:
+    """Threads that read ahead. At the end nobody waits for a storage that hangs."""
+    readers = ThreadPoolExecutor(READERS, "archive")
+    try:
+        yield readers
+    finally:
+        readers.shutdown(wait=False, cancel_futures=True)
 
 
 def _read(resources: Resources, span: Span) -> bytes:
@@ -209,16 +232,6 @@ def _taken(span: Span | None, piece: Future[bytes] | bytes) -> bytes:
         _gone[span.key] = time.monotonic() + GONE_S
         raise
     return data
-
-
-def _counted(api_key_id: uuid.UUID, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    _sending[api_key_id] += 1
-    try:
-        yield from pieces
-    finally:
-        _sending[api_key_id] -= 1
-        if not _sending[api_key_id]:
-            del _sending[api_key_id]
 
 
 def _files(resources: Resources, job: Job, review: str | None) -> list[_File]:
@@ -302,12 +315,12 @@ class _Sink(io.RawIOBase):
 
 def _zipped(
     resources: Resources, files: list[tuple[str, str]], finished_at: datetime | None
-) -> Iterator[bytes]:
+) -> Generator[bytes]:
     """The archive. Pictures are compressed already, so they are stored as they are."""
     stamp = (finished_at or datetime.now(UTC)).timetuple()[:6]
     sink, missing = _Sink(), []
     with (
-        ThreadPoolExecutor(READERS, "archive") as readers,
+        _readers() as readers,
         zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as packed,
     ):
         for (key, name), first in _ahead(resources, files, readers):

@@ -1,7 +1,6 @@
 """/v1/jobs/{id}/items, its report, and its progress as events."""
 
 import uuid
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
@@ -11,6 +10,7 @@ from api.http.auth import CallerDep
 from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import ResourcesDep
+from api.routes.archive_places import ClosedStream
 from api.routes.job_archive import Wanted, archive
 from api.routes.job_events import listen
 from api.routes.job_report import csv_lines, json_lines
@@ -47,7 +47,7 @@ class _JsonLines(StreamingResponse):
     media_type = "application/x-ndjson"
 
 
-class _Zip(StreamingResponse):
+class _Zip(ClosedStream):
     media_type = "application/zip"
 
 
@@ -232,14 +232,14 @@ def get_archive(
     """All results of a job as one zip file; also available while the job runs."""
     job = find_job(resources, caller, job_id)
     if _asks_for_headers(request):  # of the whole: RFC 9110 gives `Range` no meaning here
-        made = replace(archive(resources, caller, job, review, Wanted()), pieces=iter(()))
+        made = archive(resources, caller, job, review, Wanted())
+        made.pieces.close()
     else:
         wanted = Wanted(byte_range=byte_range, if_range=if_range)
         made = archive(resources, caller, job, review, wanted)
-    return _named(
-        _Zip(made.pieces, made.status, made.headers),
-        f"{job_filename(job.id, job.labels)}.zip",
-    )
+    answer = _Zip(made.pieces, made.status, made.headers)
+    answer.close = made.close
+    return _named(answer, f"{job_filename(job.id, job.labels)}.zip")
 
 
 @router.get(

@@ -22,7 +22,7 @@ def main() -> None:
     """Cut out the sample photos and arrange them side by side."""
     photos = [(SAMPLES / f"{name}.jpg", f"{name}.jpg") for name in NAMES]
     with tempfile.TemporaryDirectory() as folder:
-        if cut_out_files(LocalPhotos(photos), Path(folder), Options(), Settings()):
+        if cut_out_files(LocalPhotos(photos), Path(folder), Options(), Settings()).failed:
             raise SystemExit("a sample failed")
         columns = [_column(photo, Path(folder) / f"{photo.stem}.png") for photo, _ in photos]
     TARGET.parent.mkdir(exist_ok=True)

@@ -5,7 +5,7 @@ crash. Until the change is complete, the job neither finishes nor accepts anothe
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,10 +24,12 @@ Batches of the same job wait for that long.
 """
 
 
-def changing_jobs(session: Session, *, limit: int) -> list[uuid.UUID]:
-    """Jobs with an unfinished change, oldest first."""
-    statement = sa.select(Job.id).where(Job.pending_change.is_not(None)).order_by(Job.id)
-    return list(session.scalars(statement.limit(limit)))
+def changing_jobs(
+    session: Session, *, limit: int, but_for: Collection[uuid.UUID] = ()
+) -> list[uuid.UUID]:
+    """Jobs with an unfinished change, oldest first, `but_for` these."""
+    statement = sa.select(Job.id).where(Job.pending_change.is_not(None), Job.id.not_in(but_for))
+    return list(session.scalars(statement.order_by(Job.id).limit(limit)))
 
 
 def continue_change(session: Session, job_id: uuid.UUID) -> int:

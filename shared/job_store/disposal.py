@@ -4,7 +4,7 @@ Everything happens in pages: no statement removes more rows than its limit.
 """
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -50,11 +50,13 @@ class DeletedJobs:
     """Workers still hold images of other deleted jobs."""
 
 
-def deleted_jobs(session: Session, *, limit: int) -> DeletedJobs:
-    """The first `limit` deleted jobs of which no worker holds an image."""
+def deleted_jobs(
+    session: Session, *, limit: int, but_for: Collection[uuid.UUID] = ()
+) -> DeletedJobs:
+    """The first `limit` deleted jobs of which no worker holds an image, `but_for` these."""
     statement = (
         sa.select(Job.id, Job.running)
-        .where(Job.deleted_at.is_not(None))
+        .where(Job.deleted_at.is_not(None), Job.id.not_in(but_for))
         .order_by(Job.deleted_at)
         .limit(10 * limit)
     )

@@ -1,6 +1,7 @@
 """Which items must be published to the queue, and which have been."""
 
 import uuid
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,6 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from shared.database import now
 from shared.job_store.conditions import is_open, is_value
 from shared.job_store.groups import FRAME
+from shared.job_store.locks import locked_items
 from shared.job_store.photos_by_url import ALL_URLS, HAS_URLS, is_slow, urls_out
 from shared.job_store.watches import WATCH_KIND
 from shared.jobs import ENDED, ItemKind, ItemStatus
@@ -255,20 +257,22 @@ def _set_published(
     session: Session, attempts: Mapping[uuid.UUID, int], moment: datetime | None
 ) -> int:
     """Set `published_at` of waiting items with the given number of attempts; returns how many."""
-    statement = (
-        sa.select(Item.id, Item.attempts)
-        .where(Item.id.in_(attempts), Item.status == ItemStatus.QUEUED)
-        .order_by(Item.id)
-        .with_for_update()
+    if not attempts:
+        return 0
+    same: defaultdict[int, list[uuid.UUID]] = defaultdict(list)
+    for item_id, number in attempts.items():
+        same[number].append(item_id)
+    unclaimed_items = sa.or_(
+        *(sa.and_(Item.id.in_(ids), Item.attempts == number) for number, ids in same.items())
     )
-    same = [row.id for row in session.execute(statement) if row.attempts == attempts[row.id]]
-    session.execute(
+    changed = session.execute(
         sa.update(Item)
-        .where(Item.id.in_(same))
+        .where(Item.id.in_(locked_items(unclaimed_items, Item.status == ItemStatus.QUEUED)))
         .values(published_at=moment)
         .execution_options(synchronize_session=False)
     )
-    return len(same)
+    assert isinstance(changed, sa.CursorResult)  # as of every UPDATE
+    return changed.rowcount
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ def add_watched_page(
     read: Watch,
     objects: Sequence[SeenObject],
     *,
+    last_key: str | None,
     is_last: bool,
     max_objects: int,
     failure_share: float | None = None,
@@ -66,6 +67,7 @@ def add_watched_page(
     pause_s: float = 0.0,
 ) -> bool:
     """Record a page of a listing that began at the cursor of `read`, the watch as it was then;
+    `last_key`: the last key of the page, which may be none of `objects`; None: the page is empty.
     `is_last`: the listing ends with it. New and changed objects become images of the look's job.
     Returns False, and does nothing, if somebody else has recorded the page, or the watch was
     paused or deleted. `pause_s`: the time to the next look if one was asked for meanwhile.
@@ -81,7 +83,8 @@ def add_watched_page(
     if watch is None or watch.next_look_at is None or _step(watch) != _step(read):
         return False
     after = watch.cursor
-    known = {} if watch.ascending else _known(session, watch.id, after, objects, is_last=is_last)
+    end = None if is_last else last_key
+    known = {} if watch.ascending else _known(session, watch.id, after, end)
     new = [one for one in objects if known.get(one.key) != one.etag]
     fitting, first_beyond = _what_fits(session, watch, new)
     if first_beyond is not None:
@@ -97,7 +100,9 @@ def add_watched_page(
         watch.submitted += len(items)
     watch.left_out += sum(one.left_out for one in fitting)
     watch.listed += len(objects)
-    watch.cursor = objects[-1].key if objects else after
+    if first_beyond is not None:
+        last_key = objects[-1].key if objects else None
+    watch.cursor = last_key or after
     if first_beyond is not None:
         _wait_for_quota(session, watch)
         session.flush()
@@ -159,18 +164,16 @@ def _known(
     session: Session,
     watch_id: uuid.UUID,
     after: str | None,
-    objects: Sequence[SeenObject],
-    *,
-    is_last: bool,
+    end: str | None,
 ) -> dict[str, str]:
-    """Keys and ETags that were seen in the range of keys that a page covers."""
+    """Keys and ETags that were seen behind the key `after`, up to the key `end`."""
     statement = sa.select(WatchedObject.key, WatchedObject.etag).where(
         WatchedObject.watch_id == watch_id
     )
     if after is not None:
         statement = statement.where(WatchedObject.key > after)
-    if not is_last:
-        statement = statement.where(WatchedObject.key <= objects[-1].key)
+    if end is not None:
+        statement = statement.where(WatchedObject.key <= end)
     return {row.key: row.etag for row in session.execute(statement)}
 
 

@@ -14,7 +14,7 @@ from shared.job_store.publishing import EXPRESS_IMAGES
 from shared.settings import Settings
 from tests.benchmarks.report import report
 
-PUBLISH_PER_S = 1_600
+PUBLISH_PER_S = 10_000
 """Messages per second that one publisher sends."""
 
 CHUNK = 64

@@ -123,10 +123,14 @@ def judge(
         side_px = min(case.decoded.width, case.decoded.height)
         started = time.thread_time()
         seen = ReviewInput(alpha, prepared, side_px)
-        (reasons,) = review_many([seen], predictor.predict_many, settings)
+        (reviewed,) = review_many([seen], predictor.predict_many, settings)
         spent_ms = (time.thread_time() - started) * 1e3
         metrics = measure(*seen)
-        yield Judged(case.name, bool(bad), case.wrong, reasons, metrics, spent_ms), image, matte
+        yield (
+            Judged(case.name, bool(bad), case.wrong, reviewed.reasons, metrics, spent_ms),
+            image,
+            matte,
+        )
 
 
 def precision_recall(flagged: NDArray[np.bool_], bad: NDArray[np.bool_]) -> dict[str, float]:

@@ -1,8 +1,10 @@
 """What a second model mends and costs: python -m tests.benchmarks.second_opinion --pairs FOLDER.
 
-`--pairs` as `matting models verify` takes them. Each photo goes through the pipeline of the worker
-twice, without and with the second model. A cut-out is bad below `--least-iou`. Time is CPU time of
-the whole pipeline, so a busy machine changes little.
+`--pairs` as `matting models verify` takes them. Where `worth/NAME.png` beside `alphas/NAME.png` is
+0, nobody knows the truth, and the pixel does not count. Each photo goes through the pipeline of the
+worker twice, without and with the second model. A cut-out is bad below `--least-iou`. Time is CPU
+time of the whole pipeline, so a busy machine changes little. Photos named KIND-NAME are also scored
+by kind.
 """
 
 import argparse
@@ -14,6 +16,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from deploy.models.verify import find_pairs, read_true_alpha
 from shared.options import Options
@@ -66,6 +69,29 @@ def run(
     return outcomes, time.process_time() - started
 
 
+def known_pixels(truth: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """1 where the truth [H, W] is known, 0 elsewhere."""
+    worth = cv2.imread(str(truth.parents[1] / "worth" / truth.name), cv2.IMREAD_GRAYSCALE)
+    if worth is None:
+        return np.ones(shape[:2], np.float32)
+    return (cv2.resize(worth, (shape[1], shape[0])) > 0).astype(np.float32)
+
+
+def by_kind(
+    names: Sequence[str], ious: Sequence[float], bad: NDArray[np.bool_]
+) -> dict[str, dict[str, float]]:
+    """Number of photos, mean IoU and number of bad ones for each KIND of the names KIND-NAME."""
+    kinds = np.array([name.split("-")[0] for name in names])
+    return {
+        str(kind): {
+            "photos": int((kinds == kind).sum()),
+            "iou": round(float(np.array(ious)[kinds == kind].mean()), 4),
+            "bad": int(bad[kinds == kind].sum()),
+        }
+        for kind in np.unique(kinds)
+    }
+
+
 def main() -> None:
     """Headline: bad cut-outs with the second model, as a share of those without."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -89,7 +115,9 @@ def main() -> None:
                 matte = cv2.imdecode(np.frombuffer(store.mattes[str(photo)], np.uint8), 0)
                 assert matte is not None
                 alpha = (matte / np.float32(255)).astype(np.float32)
-                ious.append(score(alpha, read_true_alpha(truth, matte.shape)).iou)
+                known = known_pixels(truth, matte.shape)
+                true_alpha = read_true_alpha(truth, matte.shape)
+                ious.append(score(alpha * known, true_alpha * known).iou)
             bad = np.array(ious) < arguments.least_iou
             marked = np.array([bool(one.review) for one in outcomes])
             found[name] = {
@@ -99,6 +127,7 @@ def main() -> None:
                 "bad_not_marked": int((bad & ~marked).sum()),
                 "by_second": sum(one.model == arguments.second for one in outcomes),
                 "cpu_ms_a_photo": round(cpu_s * 1e3 / len(pairs), 1),
+                "kinds": by_kind([photo.stem for photo, _ in pairs], ious, bad),
             }
     first.close()
     second.close()

@@ -2,8 +2,9 @@
 
 It divides two figures for a job of 512 × 512 JPEGs and a tiny network. The first is the CPU time of
 every process of the embedded stack (API, Redis, worker, S3, database, Flower). The second is the
-CPU time of one process that runs the same stages (fetch, decode, predict, finish, encode, store) on
-the same objects one by one, plus the S3 server's time for it.
+CPU time of one process that runs the same stages (fetch, decode, predict, review, finish, encode,
+store) on the same objects one by one, with the same files beside each result, plus the S3 server's
+time for it.
 """
 
 import os
@@ -17,6 +18,7 @@ import cv2
 from api.client import MattingClient
 from deploy.stack.stack import Stack
 from shared.errors import MattingError
+from shared.kept_files import output_with_matte
 from shared.options import Options
 from shared.settings import Settings
 from shared.storage import Storage
@@ -25,6 +27,8 @@ from tests.benchmarks.report import report
 from tests.benchmarks.tiny import export
 from worker.imaging.decoding import decode
 from worker.imaging.finishing import finish
+from worker.imaging.kept_files import KeptFiles
+from worker.imaging.matte_metrics import measure
 from worker.inference.predictor import load_predictor
 
 IMAGES = 600
@@ -76,8 +80,17 @@ def bare_loop(stack: Stack, settings: Settings, keys: list[str]) -> dict[str, fl
         (alpha,) = predictor.predict_many([prepared])
         if isinstance(alpha, MattingError):
             raise alpha
-        (file,) = finish(decoded, prepared, alpha, options)
+        measure(alpha, prepared, min(decoded.width, decoded.height))
+        kept = KeptFiles(
+            wants_thumbnails=settings.thumbnails,
+            wants_matte=settings.keep_mattes and output_with_matte(options) is None,
+        )
+        (file,) = finish(decoded, prepared, alpha, options, kept=kept)
         storage.put(f"bare/{key}.png", file.data, "image/png")
+        if kept.thumbnails is not None:
+            storage.put(f"bare/{key}.webp", kept.thumbnails, "image/webp")
+        if kept.matte is not None:
+            storage.put(f"bare/{key}-matte.png", kept.matte, "image/png")
 
     for key in keys[:PHOTOS]:
         one(key)

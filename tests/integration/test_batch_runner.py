@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shared import job_store
 from shared.database import Database, Session
 from shared.errors import DatabaseError, InvalidMessageError, MattingError, StorageError
-from shared.job_store import NewItem
+from shared.job_store import NewItem, Settlement, SettlementState
 from shared.jobs import ItemStatus, JobStatus
 from shared.models import Item, Job
 from shared.options import Profile
@@ -171,6 +171,33 @@ def test_one_corrupt_image_does_not_fail_its_batch(
         for key in keys:
             assert key is not None
             assert storage.get(storage.bucket, key, 10**7).startswith(b"\x89PNG")
+    assert runner.held == []
+
+
+def test_an_image_that_can_t_be_recorded_takes_no_other_with_it(
+    database: Database,
+    storage: Storage,
+    runner: BatchRunner,
+    jpeg: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job_id, messages = submit(database, storage, dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), jpeg))
+    record = job_store.finish_many
+
+    def breaks(session: Session, settlements: Sequence[Settlement]) -> list[SettlementState]:
+        if any(str(one.claim.item_id) == messages[1]["item"] for one in settlements):
+            raise ValueError("a row that no code can use")
+        return record(session, settlements)
+
+    monkeypatch.setattr(job_store, "finish_many", breaks)
+    first, second, third = runner.run_many(messages)
+    assert (first, third) == ("succeeded", "succeeded")
+    assert isinstance(second, MattingError)
+    assert states(database, job_id) == [
+        ItemStatus.SUCCEEDED,
+        ItemStatus.RUNNING,  # until its lease expires, as if its worker had died
+        ItemStatus.SUCCEEDED,
+    ]
     assert runner.held == []
 
 

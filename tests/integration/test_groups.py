@@ -20,7 +20,7 @@ from shared import job_store
 from shared.database import Database
 from shared.errors import MattingError
 from shared.groups import MAX_GROUP_PHOTOS, NEVER, Measured
-from shared.job_store import NewItem, NewVersion, Settlement, SettlementState
+from shared.job_store import NewItem, NewVersion, Settlement, SettlementState, groups
 from shared.jobs import ItemKind, ItemStatus, JobStatus, MadeBy
 from shared.models import Item, ItemGroup, Job, new_id
 from shared.options import Options
@@ -167,6 +167,29 @@ def test_photos_of_a_group_get_one_frame_and_a_turntable(workers: Workers, key: 
     with workers.database.transaction() as session:
         [usage] = job_store.usage_of(session, [key])
         assert (usage.images, usage.pixels) == (3, 3 * 400 * 300)
+
+
+@ON_POSTGRESQL
+def test_a_group_whose_frame_fails_ends_alone(
+    workers: Workers, key: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = submit(workers, key, THREE, TURNTABLE)
+    good = submit(workers, new_key(workers.database), {"x.png": photo(10, 50)}, {}, group=None)
+
+    def fails(_: object) -> None:
+        raise ValueError("no frame")
+
+    monkeypatch.setattr(groups, "common_frame", fails)
+    messages = [*workers.due(bad), *workers.due(good)]
+    assert workers.runner.run_many(messages) == ["waiting"] * 3 + ["succeeded"]
+    assert [(one.status, one.error_code, one.deaths) for one in rows(workers.database, bad)] == [
+        (ItemStatus.FAILED, "internal-error", 0)
+    ] * 3
+    assert [(one.attempts, one.deaths) for one in rows(workers.database, good)] == [(1, 0)]
+    assert read(workers.database, bad).status is JobStatus.FINISHED
+    for job_id in (bad, good):
+        assert_counters_match_rows(workers.database, job_id)
+    assert workers.due(bad) == []
 
 
 def turntable_of(workers: Workers, job_id: uuid.UUID) -> tuple[Item, Any, dict[str, Any]]:

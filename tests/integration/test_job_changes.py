@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from api.background.job_changes import JobChanger
 from shared import job_store
-from shared.database import Database, now
+from shared.database import Database, Session, now
 from shared.errors import JobChangingError
 from shared.job_store import Settlement, changes
 from shared.jobs import ItemStatus, JobStatus
@@ -223,3 +223,32 @@ def test_batches_of_a_job_continue_while_it_is_changed(
     changer.stop()
     assert left > 0, "the batch was recorded before all pages were done"
     assert_counters_match_rows(database, job_id)
+
+
+def test_a_job_that_can_t_be_changed_holds_up_no_other(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = new_job(database, 2 * PAGE), new_job(database, 2 * PAGE)
+    with database.transaction() as session:
+        for job_id in (bad, good):
+            job_store.cancel_job(session, job_id)
+    tried: list[uuid.UUID] = []
+    go_on = job_store.continue_change
+
+    def breaks(session: Session, job_id: uuid.UUID) -> int:
+        tried.append(job_id)
+        if job_id == bad:
+            raise ValueError("a row that no code can use")
+        return go_on(session, job_id)
+
+    monkeypatch.setattr(job_store, "continue_change", breaks)
+    changer = JobChanger(database)
+    while changer.round() == 0:
+        pass
+    assert statuses(database, good) == {"cancelled": 2 * PAGE}
+    assert tried.count(bad) == 1, "it is put aside for a while"
+    changer._changes.wait(bad, 0)
+    monkeypatch.setattr(job_store, "continue_change", go_on)
+    while changer.round() == 0:
+        pass
+    assert statuses(database, bad) == {"cancelled": 2 * PAGE}

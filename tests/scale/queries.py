@@ -268,7 +268,7 @@ QUERIES = [
         every=ROUND,
         prepare=_watch,
         run=lambda s, m, watch: job_store.add_watched_page(
-            s, watch, _seen(), is_last=True, max_objects=100_000
+            s, watch, _seen(), last_key=None, is_last=True, max_objects=100_000
         ),
         limit_ms=WRITES_MS,
     ),

@@ -23,6 +23,6 @@ def test_the_page_has_the_simulation_s_figures(kind: Kind, workers: int, row: st
 
 
 def test_a_fixed_publishing_limit_slows_many_workers_down() -> None:
-    fixed = simulate(GPU, 10, adaptive=False)
+    fixed = simulate(GPU, 20, adaptive=False)
     assert f"{fixed.images_per_s:,.0f} images/s however many" in PAGE
-    assert fixed.images_per_s < 0.8 * simulate(GPU, 10, adaptive=True).images_per_s
+    assert fixed.images_per_s < 0.8 * simulate(GPU, 20, adaptive=True).images_per_s

@@ -29,6 +29,8 @@ def scene_of(alpha: Plane) -> PreparedImage:
 HAZY, CLEAR = opinion(disc(softness=40)), opinion(disc())
 EMPTY = opinion(np.zeros_like(disc()))
 UNDECIDED = opinion(disc(softness=4) * np.float32(0.6))
+CLOSE_UP, SLEEVE = opinion(disc(x=208, y=200, radius=225)), opinion(disc(x=300, radius=60))
+EVERYTHING = opinion(np.ones_like(disc()))
 
 
 @pytest.mark.parametrize(
@@ -42,9 +44,12 @@ UNDECIDED = opinion(disc(softness=4) * np.float32(0.6))
         (CLEAR, HAZY, Kept.FIRST),
         (HAZY, HAZY, Kept.SECOND),
         (UNDECIDED, CLEAR, Kept.SECOND),
+        (CLOSE_UP, SLEEVE, Kept.FIRST),
+        (CLOSE_UP, CLOSE_UP, Kept.SECOND),
+        (EVERYTHING, CLEAR, Kept.SECOND),
     ],
 )
-def test_the_second_matte_is_kept_unless_it_could_not_decide_itself(
+def test_the_second_matte_is_kept_unless_it_is_undecided_or_a_piece_of_a_close_up(
     first: Opinion, second: Opinion, kept: Kept
 ) -> None:
     assert choose(first, second) is kept
@@ -65,6 +70,10 @@ def test_a_photo_that_stays_as_it_is_is_no_reason_to_ask_again() -> None:
     assert not is_doubtful(sorted(of_the_photo), 1)
     assert not is_doubtful([Reason.SOFT], 0.045)
     assert is_doubtful([Reason.SOFT, Reason.CUT], 0.06)
+    assert is_doubtful([Reason.SOFT], 0.06, disagreement=0.05)
+    assert not is_doubtful([Reason.SOFT], 0.06, disagreement=0.03)
+    assert is_doubtful([Reason.SOFT], 0.2, disagreement=0.03)
+    assert is_doubtful([Reason.PARTS], 0, disagreement=0)
     assert all(
         is_doubtful([one], 0) for one in set(Reason) - of_the_photo - of_photo_sets - {Reason.SOFT}
     )

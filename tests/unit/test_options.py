@@ -1,11 +1,13 @@
 """Options: presets, contradictions, and overrides for one image."""
 
+import itertools
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from shared.options import Options, Preset
+from shared.clip_format import ClipFormat
+from shared.options import TURNTABLE_FORMATS, Format, Options, Output, Preset
 from shared.presets import DESCRIPTIONS, PRESETS
 
 
@@ -89,3 +91,27 @@ def test_options_list_their_background_pictures_for_the_access_check() -> None:
 def test_a_preset_that_is_no_name_is_refused() -> None:
     with pytest.raises(ValidationError):
         Options.model_validate({"preset": {}})
+
+
+def test_whatever_options_photos_have_their_turntable_has_valid_ones() -> None:
+    extras: tuple[dict[str, Any], ...] = (
+        {}, {"max_bytes": 50_000}, {"preset": "amazon"}, {"shadow": "drop"}, {"name": "{n}"}
+    )  # fmt: skip
+    combined = itertools.product(
+        Output, TURNTABLE_FORMATS, (None, *ClipFormat), (None, "#ffffff"), extras
+    )
+    forms = [
+        {"output": output, "format": kind, "clip_format": clip, "background": background} | extra
+        for output, kind, clip, background, extra in combined
+    ]
+    made = 0
+    for form in forms:
+        try:
+            Options.model_validate(form)
+        except ValidationError:
+            continue
+        options = Options.model_validate({**form, "turntable": True})
+        assert options.of_turntable().format is Format.WEBP
+        assert options.of_turntable().output is Output.CUTOUT
+        made += 1
+    assert made > 100

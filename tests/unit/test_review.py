@@ -35,7 +35,7 @@ def reasons(
     prepared = prepared or scene(alpha)
     mirror: Plane = alpha[:, ::-1]
     (found,) = review_many([ReviewInput(alpha, prepared, side_px)], lambda _: [mirror], Settings())
-    return found
+    return found.reasons
 
 
 def dots() -> Plane:
@@ -103,15 +103,30 @@ def test_the_mirrored_photo_is_predicted_only_for_doubtful_results() -> None:
     seen = [ReviewInput(one, scene(one), 1_000) for one in (clear, doubtful, clear)]
     first, second, third = review_many(seen, predict_many, Settings(review_soft_share=0.12))
     assert asked == [1]
-    assert (first, third) == ([], [])
-    assert Reason.UNSURE in second
+    assert (first.reasons, third.reasons) == ([], [])
+    assert Reason.UNSURE in second.reasons
+    assert second.alpha is doubtful
 
 
 def test_a_failed_second_prediction_keeps_the_other_marks() -> None:
     alpha = disc(softness=40)
     seen = [ReviewInput(alpha, scene(alpha), 1_000)]
     (found,) = review_many(seen, lambda _: [PredictorError()], Settings())
-    assert Reason.SOFT in found
+    assert Reason.SOFT in found.reasons
+    assert found.alpha is alpha
+
+
+def test_a_doubtful_matte_becomes_the_mean_of_the_photo_and_its_mirror_image() -> None:
+    """One has a smear beside the subject, which the mirrored photo does not show."""
+    clean, smeared = disc(), disc()
+    smeared[120:200, 310:400] = 0.6
+    seen = [ReviewInput(smeared, scene(clean), 1_000)]
+    (found,) = review_many(seen, lambda _: [clean[:, ::-1]], Settings())
+    assert np.allclose(found.alpha, (clean + smeared) / 2)
+    assert found.alpha[:, 310:400].max() < 0.5
+    apart = float(np.abs(clean - smeared).sum() / smeared.sum())
+    assert found.metrics.disagreement == pytest.approx(apart)
+    assert Reason.UNSURE in found.reasons
 
 
 def test_padding_is_no_part_of_the_photo() -> None:
@@ -122,5 +137,5 @@ def test_padding_is_no_part_of_the_photo() -> None:
     )
     mirror: Plane = np.ascontiguousarray(alpha[:, ::-1])
     (found,) = review_many([ReviewInput(alpha, prepared, 900)], lambda _: [mirror], Settings())
-    assert Reason.CUT not in found
-    assert Reason.FULL not in found
+    assert Reason.CUT not in found.reasons
+    assert Reason.FULL not in found.reasons

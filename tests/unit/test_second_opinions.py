@@ -44,6 +44,26 @@ class Red:
         return [(one.tensor[0] - one.tensor[1] > 0.6) * self.alpha for one in prepared]
 
 
+class Patched(Red):
+    """Red, with a half-transparent patch: at the top or the left of the photo that it is given."""
+
+    def __init__(self, side: str) -> None:
+        super().__init__(1)
+        self.side = side
+
+    def predict_many(
+        self, prepared: Sequence[PreparedImage]
+    ) -> list[NDArray[np.float32] | MattingError]:
+        found = super().predict_many(prepared)
+        for alpha in found:
+            assert not isinstance(alpha, MattingError)
+            rows, columns = np.nonzero(alpha)
+            across = columns if self.side == "left" else rows
+            patch = across < np.quantile(across, 0.1)
+            alpha[rows[patch], columns[patch]] = 0.5
+        return found
+
+
 class Shelf:
     """A store in memory with one photo under every key of the bucket `photos`."""
 
@@ -105,13 +125,25 @@ def test_a_clear_photo_is_not_asked_about(shelf: Shelf) -> None:
     assert (outcome.model, outcome.review, second.images) == ("builtin", (), 0)
 
 
+@pytest.mark.parametrize(("side", "asked"), [("top", 0), ("left", 1)])
+def test_a_model_that_sees_the_same_in_the_mirrored_photo_needs_no_second(
+    shelf: Shelf, side: str, asked: int
+) -> None:
+    """Both mattes are half-transparent in the same share of the subject."""
+    first, second = Patched(side), Red(1)
+    outcome = run(shelf, first, second)
+    assert (first.images, second.images) == (2, asked)
+    assert outcome.review == (() if asked else (Reason.SOFT,))
+
+
 def test_a_clear_photo_does_not_wait_for_the_doubtful_one_of_its_batch(shelf: Shelf) -> None:
     class OneOfBoth(Red):
         def predict_many(
             self, prepared: Sequence[PreparedImage]
         ) -> list[NDArray[np.float32] | MattingError]:
-            clear, doubtful = (one.tensor[0] - one.tensor[1] > 0.6 for one in prepared)
-            return [clear.astype(np.float32), doubtful * np.float32(0.7)]
+            found = [one.tensor[0] - one.tensor[1] > 0.6 for one in prepared]
+            *clear, doubtful = found  # alone: the mirrored photo
+            return [*(one.astype(np.float32) for one in clear), doubtful * np.float32(0.7)]
 
     class Waits(Red):
         def predict_many(

@@ -177,7 +177,7 @@ class BatchRunner:
                 for kind, breaker in self._breakers.items():
                     if any(isinstance(one.error, kind) for one in outcomes):
                         breaker.trip()
-                recorded = self._record(mine, outcomes)
+                recorded = self._record_each(mine, outcomes)
                 self._let_go(mine)
                 results |= recorded
                 if settled is not None:
@@ -273,6 +273,30 @@ class BatchRunner:
             matte_key=claim.matte_key,
             tenant=str(claim.api_key_id),
         )
+
+    def _record_each(
+        self, claims: Sequence[Claim], outcomes: Sequence[Outcome]
+    ) -> dict[uuid.UUID, _Result]:
+        """Record outcomes. If a bug, or a row that no code can use, prevents that, each is recorded
+        by itself, so that the others are not lost with it. The lease of one that can't be recorded
+        expires, as if its worker had died. Raises DatabaseError.
+        """
+        try:
+            return self._record(claims, outcomes)
+        except DatabaseError:
+            raise
+        except Exception:
+            log.exception("batch-not-recorded", images=len(claims))
+        recorded: dict[uuid.UUID, _Result] = {}
+        for claim, outcome in zip(claims, outcomes, strict=True):
+            try:
+                recorded |= self._record([claim], [outcome])
+            except DatabaseError:
+                raise
+            except Exception:
+                log.exception("image-not-recorded", item=str(claim.item_id))
+                recorded[claim.item_id] = MattingError("The outcome can't be recorded")
+        return recorded
 
     def _record(
         self, claims: Sequence[Claim], outcomes: Sequence[Outcome]

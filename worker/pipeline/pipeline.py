@@ -313,11 +313,9 @@ class Pipeline:
             if options.subject is not None or in_flight.item.forwarded_to is not None:
                 return None
             in_flight.metrics = measure(*seen)
-            found = reasons(in_flight.metrics, self._settings)
-            asks = bool(found) and self._second.model_for(options) is not None
-            if asks or needs_second_look(in_flight.metrics, self._settings):
+            if needs_second_look(in_flight.metrics, self._settings):
                 return None
-            in_flight.outcome.review = tuple(found)
+            in_flight.outcome.review = tuple(reasons(in_flight.metrics, self._settings))
         return self._finish(in_flight)
 
     def _look_again(self, matted: list[InFlightImage]) -> None:
@@ -337,8 +335,9 @@ class Pipeline:
         seen = [one for one in map(_review_input, in_flight_images) if one is not None]
         metrics = [one.metrics for one in in_flight_images if one.metrics is not None]
         found = review_measured(seen, metrics, self._predictor.predict_many, self._settings)
-        for in_flight, reasons_found in zip(in_flight_images, found, strict=True):
-            in_flight.outcome.review = tuple(reasons_found)
+        for in_flight, reviewed in zip(in_flight_images, found, strict=True):
+            in_flight.alpha, in_flight.metrics = reviewed.alpha, reviewed.metrics
+            in_flight.outcome.review = tuple(reviewed.reasons)
 
     def _finish(self, in_flight: InFlightImage) -> "Future[None]":
         forwarded = in_flight.outcome.forward_to is not None

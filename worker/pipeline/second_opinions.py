@@ -64,7 +64,8 @@ class SecondOpinions:
             assert one.alpha is not None
             assert one.prepared is not None
             found = self._opinion(one, one.alpha, one.prepared)
-            one.alpha, one.outcome.review, one.fit = found.alpha, found.reasons, found.fit
+            one.alpha, one.metrics, one.fit = found.alpha, found.metrics, found.fit
+            one.outcome.review = found.reasons
 
     def ask_many(
         self, in_flight_images: Sequence[InFlightImage], codecs: SmallestBatchFirstPool
@@ -75,7 +76,7 @@ class SecondOpinions:
         asked: defaultdict[str, list[InFlightImage]] = defaultdict(list)
         for one in in_flight_images:
             model = self.model_for(one.item.options)
-            if model is not None and self._is_doubtful(one):
+            if model is not None and _is_doubtful(one):
                 asked[model].append(one)
         for model, some in asked.items():
             predictor = self._find(model)
@@ -87,14 +88,6 @@ class SecondOpinions:
             else:
                 for one in some:
                     _without_second(one, model, "not-served")
-
-    def _is_doubtful(self, one: InFlightImage) -> bool:
-        assert one.alpha is not None
-        assert one.prepared is not None
-        if not one.outcome.review:
-            return False
-        metrics = measure(one.alpha, one.prepared, _side_px(one))
-        return is_doubtful(one.outcome.review, metrics.soft)
 
     def _ask(
         self,
@@ -114,8 +107,8 @@ class SecondOpinions:
                 continue
             assert one.alpha is not None
             assert one.prepared is not None
-            metrics = measure(one.alpha, one.prepared, _side_px(one))
-            first = Opinion(one.alpha, one.prepared, metrics, one.outcome.review, one.fit)
+            assert one.metrics is not None
+            first = Opinion(one.alpha, one.prepared, one.metrics, one.outcome.review, one.fit)
             _keep_better(one, first, self._opinion(one, alpha, prepared), model)
         share_ms = (time.perf_counter() - started) * 1e3 / len(images)
         for one in images:
@@ -163,6 +156,13 @@ def _keep_better(one: InFlightImage, first: Opinion, second: Opinion, model: str
         one.outcome.model = model
         if not better.reasons and Reason.EMPTY not in first.reasons and far_apart(first, second):
             one.outcome.review = (Reason.UNSURE,)
+
+
+def _is_doubtful(one: InFlightImage) -> bool:
+    if not one.outcome.review:
+        return False
+    assert one.metrics is not None
+    return is_doubtful(one.outcome.review, one.metrics.soft, one.metrics.disagreement)
 
 
 def _without_second(one: InFlightImage, model: str, outcome: str) -> None:

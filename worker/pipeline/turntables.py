@@ -50,7 +50,9 @@ FRAME_MS = (40, 500)
 WEBP_METHOD = 2
 """A third of the time of libwebp's default, for files that are a twentieth larger."""
 
-FETCHED_AHEAD = 8
+FETCHED_AHEAD = 2
+"""Files in memory at a time: one may have hundreds of megabytes."""
+
 ENCODER_THREADS = 1
 """It runs in a codec thread, of which there is one for each core."""
 
@@ -83,7 +85,8 @@ class Turntables:
     def _files(self, in_flight: InFlightImage, work: TurntableWork) -> "_Files":
         if not work.frames:
             raise EmptyGroupError(f"None of {work.missing:,} photos has a result")
-        held = self._pixel_budget.acquire(MAX_PIXELS)
+        one_result = self._settings.max_image_pixels  # of which one is decoded at a time
+        held = self._pixel_budget.acquire(MAX_PIXELS + one_result)
         try:
             size: tuple[int, int] | None = None
             pictures: list[Image] = []
@@ -192,7 +195,8 @@ def _shrunk(data: bytes, size: tuple[int, int] | None, count: int) -> Image:
         inner = max(1, inner[0]), max(1, inner[1])
         # Pillow weights colours by alpha, so none of a transparent pixel enters the edge.
         way = PIL.Image.Resampling.BOX if scale < 1 else PIL.Image.Resampling.BILINEAR
-        small = file.convert("RGBA").resize(inner, way)
+        whole = file if file.mode == "RGBA" else file.convert("RGBA")
+        small = whole.resize(inner, way)
     picture = np.zeros((size[1], size[0], 4), np.uint8)
     top, left = (size[1] - inner[1]) // 2, (size[0] - inner[0]) // 2
     picture[top : top + inner[1], left : left + inner[0]] = np.asarray(small)

@@ -45,7 +45,7 @@ def main() -> None:
     sources.figures = sources.held_out  # composites of held-out photos
     held_out = [
         score(alpha_of(predictor, photo.image), (photo.mask / np.float32(255)).astype(np.float32))
-        for photo in sources.held_out
+        for photo in sources.held_out_kinds["fashion"]
     ]
     report = {
         "model": predictor.describe()["fingerprint"],

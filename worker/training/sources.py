@@ -13,6 +13,7 @@ from worker.training.splits import (
     HELD_OUT_OF,
     HELD_OUT_OF_FEW,
     KINDS,
+    WRONG_LABELS,
     group_of,
     is_held_out,
     sessions,
@@ -67,7 +68,7 @@ class Sources:
     held_out: list[Labelled] = field(default_factory=list)
     """The held-out figures of the fashion set."""
     held_out_kinds: dict[str, list[Labelled]] = field(default_factory=dict)
-    """Held-out photos with labels, by kind (splits.KINDS)."""
+    """Held-out photos with labels, by kind (splits.KINDS), without those whose label is wrong."""
 
 
 def read_rgb(path: Path, long_side_px: int = LONG_SIDE_PX) -> Image:
@@ -100,7 +101,9 @@ def load_sources(root: Path, labels: Path | None, *, held_out: bool = False) -> 
             continue
         labelled = _labelled(path, mask_path)
         (sources.held_out if is_held_out(path.name) else sources.figures).append(labelled)
-    sources.held_out_kinds["fashion"] = sources.held_out
+    sources.held_out_kinds["fashion"] = [
+        photo for photo in sources.held_out if _is_scored("fashion", photo)
+    ]
     for path in sorted((root / "products_on_white").iterdir()):
         if is_held_out(path.name) != held_out:
             continue
@@ -147,10 +150,15 @@ def _read_labelled(sources: Sources, root: Path, labels: Path) -> None:
         for photo in found[folder]:
             group = session_of.get(photo.name) or group_of(folder, photo.name)
             if folder in kinds and is_held_out(group, rarity):
-                sources.held_out_kinds.setdefault(kinds[folder], []).append(photo)
+                if _is_scored(folder, photo):
+                    sources.held_out_kinds.setdefault(kinds[folder], []).append(photo)
             else:
                 for one in lists:
                     one.append(photo)
+
+
+def _is_scored(folder: str, photo: Labelled) -> bool:
+    return f"{folder}/{Path(photo.name).stem}" not in WRONG_LABELS
 
 
 def _labelled_photos(photos: Path, labels: Path) -> list[Labelled]:

@@ -1,4 +1,5 @@
 // Calls of the public API with the session of the page.
+import { sessionWorks } from "./notices.js";
 import { t } from "./texts.js";
 
 export const csrfToken = () => document.querySelector('meta[name="csrf-token"]').content;
@@ -36,7 +37,10 @@ export async function request(method, path, { body, headers = {}, signal, again 
     if (error.name === "AbortError") throw error;
     throw new Problem({ detail: t("error.offline"), remedy: t("error.offline_remedy") });
   }
-  if (response.ok) return response;
+  if (response.ok) {
+    sessionWorks();
+    return response;
+  }
   const problem = await problemOf(response);
   // After a new sign-in in another tab, this page goes on with the new session's token.
   if (problem.code === "foreign-page" && method !== "GET" && !again && await renewToken()) {

@@ -39,7 +39,7 @@ addEventListener("drop", async (event) => {
   try { await uploads.add(await dropped(event.dataTransfer)); } catch (error) { complain(error); }
 });
 byId("again").onclick = () => uploads.again();
-byId("forget").onclick = async () => { draft.wanted = false; await uploads.forget(); };
+byId("forget").onclick = async () => { draft.wanted = false; await Promise.all([uploads.forget(), forgetTrial()]); };
 
 // What was typed is kept with the files.
 form.addEventListener("input", () => {

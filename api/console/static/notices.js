@@ -10,13 +10,18 @@ export function notify(text) {
   setTimeout(() => notice.remove(), STAYS_MS);
 }
 
+// The session works again: what said that it had ended goes.
+export function sessionWorks() {
+  for (const notice of document.querySelectorAll("#notices [data-session]")) notice.remove();
+}
+
 export function complain(error) {
   // An error stays until it is closed: its remedy takes time to read.
   const [said, remedy] = [error.detail ?? error.message, error.remedy ?? ""];
   for (const shown of byId("notices").querySelectorAll(".bad")) {
     if (shown.dataset.said === said) return;
   }
-  const notice = make("div", { class: "notice bad", role: "alert", "data-said": said },
+  const notice = make("div", { class: "notice bad", role: "alert", "data-said": said, ...(error.link ? { "data-session": "ended" } : {}) },
     make("div", {}, make("p", {}, said), make("p", { class: "remedy" }, remedy),
       error.link ? make("a", { href: error.link, target: "_blank" }, t("error.session_link")) : null),
     make("button", { class: "plain", onclick: () => notice.remove() }, t("error.close")));
