@@ -16,6 +16,7 @@ from shared.errors.base import (
 )
 from shared.errors.clips import (
     ClipError,
+    ClipNeedsRoomError,
     ClipTimeoutError,
     ClipTooLargeError,
     ClipTooLongError,
@@ -187,6 +188,7 @@ __all__ = [
     "BusyError",
     "CameraRawError",
     "ClipError",
+    "ClipNeedsRoomError",
     "ClipTimeoutError",
     "ClipTooLargeError",
     "ClipTooLongError",

@@ -104,6 +104,7 @@ from shared.job_store.result_places import remove_places
 from shared.job_store.reuse import find_earlier_results
 from shared.job_store.review import record_verdict
 from shared.job_store.search import Search, search_items
+from shared.job_store.segments import waiting_segment
 from shared.job_store.submissions import (
     find_submission,
     forget_submissions,
@@ -308,5 +309,6 @@ __all__ = [
     "unexpanded_jobs",
     "uploads_in_options",
     "usage_of",
+    "waiting_segment",
     "writable_folders",
 ]
