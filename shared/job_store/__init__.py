@@ -8,6 +8,7 @@ for each other, but never deadlock.
 from shared.job_store.api_keys import (
     allowed_destinations,
     allowed_sources,
+    api_key_exists,
     create_api_key,
     find_api_key,
     get_api_key,
@@ -200,6 +201,7 @@ __all__ = [
     "allowed_destinations",
     "allowed_sources",
     "announce_test",
+    "api_key_exists",
     "ask_for_look",
     "attempts_allowed",
     "backlog",

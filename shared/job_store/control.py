@@ -133,8 +133,12 @@ def resume_job(session: Session, job_id: uuid.UUID) -> Job:
 
 
 def delete_job(session: Session, job_id: uuid.UUID) -> None:
-    """Hide a job from its caller at once; the sweeper deletes its rows and objects later."""
-    job = lock_jobs(session, [job_id])[job_id]
+    """Hide a job from its caller at once; the sweeper deletes its rows and objects later. Nothing
+    if it has done so already.
+    """
+    job = lock_jobs(session, [job_id]).get(job_id)
+    if job is None:
+        return
     if job.status not in ENDED:
         _cancel(session, job)
     job.pending_change = None  # all its images will be removed
