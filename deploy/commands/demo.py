@@ -4,8 +4,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from rich.markup import escape
-
 from api.client import MattingClient
 from deploy.commands.console_link import console_link
 from deploy.commands.progress import (
@@ -18,6 +16,7 @@ from deploy.commands.progress import (
 from deploy.local_photos import LocalPhotos
 from deploy.sheets.contact_sheet import write_contact_sheet
 from deploy.stack.stack import Stack
+from deploy.terminal_text import escape
 
 SHEET = "contact-sheet.png"
 
