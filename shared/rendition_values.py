@@ -186,10 +186,10 @@ def _canvas(text: str) -> str:
 
 
 def _many_digits(value: Any) -> Any:
-    """Name the limit for sides that the pattern has no room for, as for those that are too large."""
-    if isinstance(value, str) and re.fullmatch(r"\d+x\d+", value):
-        if max(map(len, value.split("x"))) > len(str(MAX_SIDE_PX)):
-            raise ValueError(SIDES)
+    """Name the limit also for sides that the pattern has no room for."""
+    is_size = isinstance(value, str) and re.fullmatch(r"\d+x\d+", value)
+    if is_size and max(map(len, value.split("x"))) > len(str(MAX_SIDE_PX)):
+        raise ValueError(SIDES)
     return value
 
 

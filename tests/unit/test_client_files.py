@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from httpx_retries import RetryTransport
 
 from api.client import connection
 from api.client.uploading import normalise_files
@@ -30,8 +31,8 @@ async def _refused(*_: object) -> httpx.Response:
 
 
 def test_a_service_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection.RetryTransport, "handle_async_request", _refused)
+    monkeypatch.setattr(RetryTransport, "handle_async_request", _refused)
     transport = connection._transport()
     request = httpx.Request("GET", "http://127.0.0.1:8000/v1/jobs")
-    with pytest.raises(httpx.ConnectError, match="http://127.0.0.1:8000 can't be reached"):
+    with pytest.raises(httpx.ConnectError, match=r"http://127\.0\.0\.1:8000 can't be reached"):
         asyncio.run(transport.handle_async_request(request))
