@@ -34,6 +34,7 @@ from deploy.commands.options import options
 from deploy.commands.progress import console
 from deploy.commands.results import redo
 from deploy.commands.review import review
+from deploy.commands.service import ServiceData, service_settings
 from deploy.commands.watches import watches_app
 from deploy.commands.webhooks import webhooks_app
 from deploy.local_photos import SAMPLES
@@ -203,8 +204,12 @@ def migrate() -> None:
     settings = Settings()
     url = settings.database_direct_url or settings.database_url
     database = Database(url, process="migrate")
+    file = Path(database.url.database or "").absolute() if database.is_sqlite else None
+    made = file is not None and not file.exists()
     try:
         database.migrate()
+        if made:
+            typer.echo(f"Made {file}; MATTING_DATABASE_URL names another database")
         typer.echo(f"The database is at revision {database.revisions()[0]}")
     finally:
         database.close()
@@ -233,19 +238,20 @@ def prepare() -> None:
 
 
 @app.command(name="upgrade-check")
-def upgrade_check() -> None:
+def upgrade_check(data: ServiceData = DATA) -> None:
     """Say what an upgrade to this version will meet.
 
     Run it with the new version before `matting migrate`: settings, migrations, workers, messages.
     """
     from deploy.commands.upgrade_check import run_upgrade_check
 
-    raise typer.Exit(run_upgrade_check())
+    raise typer.Exit(run_upgrade_check(service_settings(data)))
 
 
 @app.command(name="disk-usage")
 def disk_usage(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    data: ServiceData = DATA,
 ) -> None:
     """List the objects of each API key in the bucket."""
     import json
@@ -254,7 +260,7 @@ def disk_usage(
     from deploy.commands.disk_usage import disk_usage as used_by
     from deploy.commands.progress import print_table
 
-    found = used_by(Settings())
+    found = used_by(service_settings(data, running=True))
     if as_json:
         typer.echo(json.dumps({name: asdict(used) for name, used in found.items()}))
         return
@@ -274,11 +280,12 @@ def purge(
     ] = None,
     wait_s: Annotated[float, typer.Option(min=0, help="Longest wait for the removal.")] = 3600,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: ServiceData = DATA,
 ) -> None:
     """Remove everything of a customer, and print a report as JSON.
 
     The jobs of a key, or with a label, with photos, results and rows; of a key also its uploads,
-    and the key is revoked. The API must run: it removes the files.
+    and the key is revoked. The API must run: it removes the files. Run it again if the status is 1.
     """
     import uuid
 
@@ -291,11 +298,12 @@ def purge(
         key_id = uuid.UUID(key) if key else None
     except ValueError as error:
         raise typer.BadParameter("not an id; `matting keys list` has it") from error
+    settings = service_settings(data, running=True)
     if not yes:
         typer.confirm(
             "This removes jobs, photos and results for good. Go on?", abort=True, err=True
         )
-    report = run_purge(Settings(), key_id=key_id, labels=labels, wait_s=wait_s)
+    report = run_purge(settings, key_id=key_id, labels=labels, wait_s=wait_s)
     typer.echo(report.as_json())
     raise typer.Exit(0 if report.complete else 1)
 

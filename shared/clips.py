@@ -1,12 +1,13 @@
 """How far a clip has come on its way through the queue, and what is known of it.
 
-A clip is an item that is claimed several times: each time a worker mattes one segment, stores its
-mattes and puts the item back; at last one joins them. So a worker that dies loses its segment only,
-and cancel, pause and the order of jobs apply between segments.
+The first claim of a clip reads its container and cuts it into segments. Each segment is an item of
+a job that no caller sees (shared.job_store.segments), so several workers matte segments of one clip
+at once, and a worker that dies loses its segment only. When all mattes are stored, the clip is
+claimed again and joined.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,7 +40,16 @@ class ClipState:
     """Frames of these."""
     passes: int = 0
     """Claims that got on; they do not count as tries."""
+    mattes: str = ""
+    """Folder of the objects with the mattes, with a slash at its end."""
+    gone: tuple[int, ...] = ()
+    """Segments whose mattes were stored and are not there any more."""
     timings_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_matted(self) -> bool:
+        """Whether all mattes are stored: what is left is the join."""
+        return self.done >= self.segments
 
     def to_json(self) -> dict[str, Any]:
         """For the database."""
@@ -51,6 +61,8 @@ class ClipState:
             "segments": self.segments,
             "done": self.done,
             "passes": self.passes,
+            "mattes": self.mattes,
+            "gone": list(self.gone),
             "timings_ms": self.timings_ms,
         }
 
@@ -67,8 +79,36 @@ class ClipState:
             done=value["done"],
             frames_done=value["frames_done"],
             passes=value["passes"],
+            mattes=value.get("mattes", ""),
+            gone=tuple(value.get("gone", ())),
             timings_ms=value["timings_ms"],
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipSegment:
+    """A segment of a clip, which any worker mattes."""
+
+    number: int
+    """From 0."""
+    first: int
+    last: int
+    """Its frames: `last` is the one behind them."""
+    file_bytes: int
+    """Size of the clip's file when it was cut."""
+    facts_key: str
+    """The object that keeps the clip's facts."""
+    mattes_key: str = ""
+    """The object for the mattes; the database gives it its name."""
+
+    def to_json(self) -> dict[str, Any]:
+        """For the database."""
+        return asdict(self)
+
+    @classmethod
+    def of_json(cls, value: dict[str, Any]) -> "ClipSegment":
+        """What `to_json` wrote."""
+        return cls(**value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +117,8 @@ class ClipWork:
 
     state: ClipState | None = None
     """None: it has not begun."""
+    segment: ClipSegment | None = None
+    """The segment to matte; None: the clip is to be cut into segments, or joined."""
 
 
 def passes_of(clip: dict[str, Any] | None) -> int:

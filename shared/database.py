@@ -67,6 +67,19 @@ MIGRATION_PAUSE_S = 2.0
 """Wait between attempts, if a table could not be locked within the lock timeout."""
 
 
+@contextmanager
+def _driver_errors() -> Iterator[None]:
+    """Turn the driver's errors of a database that is away or too busy into DatabaseError."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise DatabaseError(f"The database did not answer: {_first_line(error)}") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseError(f"The connection broke: {_first_line(error)}") from error
+        raise
+
+
 class Database:
     """One engine and its sessions. Thread-safe. Close it after everything that uses it."""
 
@@ -119,16 +132,10 @@ class Database:
         Raises DatabaseError when the server is unavailable, a lock is not granted in time or a
         deadlock was broken; the same transaction may succeed later.
         """
-        try:
-            with self._sessions.begin() as session:
-                yield session
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
-            raise DatabaseError(f"The database did not answer: {_first_line(error)}") from error
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise DatabaseError(f"The connection broke: {_first_line(error)}") from error
-            raise
+        with _driver_errors(), self._sessions.begin() as session:
+            yield session
 
+    @_driver_errors()
     def migrate(self) -> None:
         """Migrate the tables to the newest revision. Several processes may call it at once, and it
         may be called again after a failed attempt. Raises DatabaseError.
@@ -185,8 +192,9 @@ class Database:
             finally:
                 connection.execute(sa.select(sa.func.pg_advisory_unlock(MIGRATION_LOCK_ID)))
 
+    @_driver_errors()
     def revisions(self) -> tuple[str | None, str | None]:
-        """The revision of the tables, and the newest revision."""
+        """The revision of the tables, and the newest revision. Raises DatabaseError."""
         from alembic.runtime.migration import MigrationContext
         from alembic.script import ScriptDirectory
 
@@ -194,9 +202,10 @@ class Database:
             current = MigrationContext.configure(connection).get_current_revision()
         return current, ScriptDirectory.from_config(_alembic_config()).get_current_head()
 
+    @_driver_errors()
     def unapplied(self) -> list[tuple[str, str]] | None:
         """The migrations that `migrate` would apply, oldest first: revision and title. None: the
-        tables are newer than this code.
+        tables are newer than this code. Raises DatabaseError.
         """
         with self.engine.connect() as connection:
             return _unapplied(connection)

@@ -64,7 +64,7 @@ class Reason(StrEnum):
     BLURRED = "blurred"
     """The photo is out of focus."""
     SMALL = "small"
-    """The photo has few pixels."""
+    """The photo has few pixels, or is so long that the network sees few of them."""
     OUTSIDE = "outside"
     """The subject does not fit into the common frame of its group."""
     INCOMPLETE = "incomplete"

@@ -24,14 +24,18 @@ DESTINATION_MESSAGE_VERSION = "3"
 """That of messages of jobs with a destination, to which earlier workers would write nothing."""
 
 PASSES_MESSAGE_VERSION = "4"
-"""That of messages of items that are claimed several times, photos in groups and clips: earlier
-workers would process them like any other."""
+"""That of messages of items that are claimed several times, photos in groups: earlier workers would
+process them like any other."""
+
+CLIP_MESSAGE_VERSION = "5"
+"""That of messages of clips and their segments: earlier workers would take segments for clips."""
 
 READ_VERSIONS = (
     MESSAGE_VERSION,
     VERSION_MESSAGE_VERSION,
     DESTINATION_MESSAGE_VERSION,
     PASSES_MESSAGE_VERSION,
+    CLIP_MESSAGE_VERSION,
 )
 
 
@@ -55,7 +59,9 @@ class Message:
     has_destination: bool = False
     """Whether the result is also written to a key of the caller's own."""
     in_passes: bool = False
-    """Whether it belongs to a group or is a clip."""
+    """Whether it belongs to a group or is a turntable."""
+    of_clip: bool = False
+    """Whether it is a clip, or a segment of one."""
     attempts: int = 0
     """Attempts of the item when the message was made. It is not sent: it identifies the message
     when it is recorded as published."""
@@ -75,7 +81,14 @@ class Message:
             version = DESTINATION_MESSAGE_VERSION
         if self.in_passes:
             version = PASSES_MESSAGE_VERSION
+        if self.of_clip:
+            version = CLIP_MESSAGE_VERSION
         return {"file": self.name, **ids, "v": version}
+
+
+def is_of_clip(kwargs: dict[str, Any]) -> bool:
+    """Whether a message is of a clip or a segment of one."""
+    return kwargs.get("v") == CLIP_MESSAGE_VERSION
 
 
 def parse_message(kwargs: dict[str, Any]) -> tuple[uuid.UUID, uuid.UUID]:

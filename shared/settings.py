@@ -360,6 +360,11 @@ class Settings(BaseSettings):
         "hangs, the image fails and the worker restarts.",
     )
     max_clip_bytes: int = Field(2 * 1024**3, ge=1, description="Largest clip file.")
+    clip_disk_bytes: int = Field(
+        32 * 1024**3,
+        ge=1,
+        description="Most room that a clip, its mattes and results may take on a worker's disk.",
+    )
     max_clip_s: float = Field(1_200, gt=0, description="Longest clip, as its container says.")
     max_clip_frames: int = Field(
         72_000, ge=1, description="Most frames of one clip, as its container says."

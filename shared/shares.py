@@ -166,7 +166,8 @@ def _windows(
 
 def _most_out(job: OpenJob, express: int) -> int:
     """The images that a job may have on its way if so many of its first ones may go."""
-    return express + max(0, job.total - EXPRESS_IMAGES)
+    first = 0 if job.of_clip else EXPRESS_IMAGES  # segments are not among the first images
+    return express + max(0, job.total - first)
 
 
 def _waits_for_nobody(job: OpenJob) -> bool:

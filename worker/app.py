@@ -9,6 +9,7 @@ import faulthandler
 import os
 import socket
 import sys
+import threading
 import uuid
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -45,6 +46,7 @@ from worker.pipeline.photo_sources import PhotoSources
 from worker.pipeline.pipeline import Pipeline
 from worker.pipeline.result_reuse import ResultReuse
 from worker.pipeline.second_opinions import SecondOpinions
+from worker.video.folders import remove_abandoned
 
 log = get_logger(__name__)
 
@@ -145,6 +147,7 @@ def _open(**_: Any) -> None:
             name = second.model_for(options) or ""
             return predictors[name].model.fingerprint if name in predictors else name
 
+        stopping = threading.Event()
         pipelines = {}
         for model, predictor in predictors.items():
             own = _settings_of(model)
@@ -159,12 +162,14 @@ def _open(**_: Any) -> None:
                 second,
                 sources,
                 sources,
+                stopping,
             )
             _opened.callback(pipelines[model].close)
         watch_device(settings)
+        remove_abandoned()
         router = ModelRouter(pipelines, default=settings.model)
         breakers = CircuitBreaker(storage.ping), CircuitBreaker(lambda: _ping(predictors.values()))
-        runner = BatchRunner(database, router, settings, worker_id, *breakers)
+        runner = BatchRunner(database, router, settings, worker_id, *breakers, stopping=stopping)
         watchdog.start(lambda *stuck: _end_stuck(runner, *stuck))
         _opened.callback(watchdog.stop)
         heartbeat = Heartbeat(database, runner, settings, worker_id)
@@ -189,7 +194,7 @@ def _open(**_: Any) -> None:
         task.watchdog = watchdog
         signals.worker_ready.connect(lambda **_: _ready(probes), weak=False)
         signals.worker_shutting_down.connect(
-            lambda **_: _stopping(heartbeat, breakers, probes), weak=False
+            lambda **_: _stopping(heartbeat, breakers, probes, stopping), weak=False
         )
     except Exception as error:
         # Catch everything: Celery only logs exceptions of signal handlers and then consumes
@@ -240,7 +245,13 @@ def _ping(predictors: Iterable[Predictor]) -> None:
         predictor.ping()
 
 
-def _stopping(heartbeat: Heartbeat, breakers: Iterable[CircuitBreaker], probes: Probes) -> None:
+def _stopping(
+    heartbeat: Heartbeat,
+    breakers: Iterable[CircuitBreaker],
+    probes: Probes,
+    stopping: threading.Event,
+) -> None:
+    stopping.set()
     probes.state = "stopping"
     PREDICTOR_WARM.set(0)
     for breaker in breakers:

@@ -64,7 +64,7 @@ def page(
 
 
 def policy(resources: Resources) -> str:
-    """The Content-Security-Policy of a page: its own files, and photos at the storage."""
+    """The Content-Security-Policy of a page: its own files, and photos and clips at the storage."""
     storage = origin(resources.storage.public_url)
     return "; ".join(
         (
@@ -72,6 +72,7 @@ def policy(resources: Resources) -> str:
             "script-src 'self'",
             "style-src 'self'",
             f"img-src 'self' blob: data: {storage}",
+            f"media-src 'self' {storage}",
             f"connect-src 'self' {storage}",
             "manifest-src 'self'",
             "form-action 'self'",

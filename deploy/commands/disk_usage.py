@@ -3,10 +3,11 @@
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
+from deploy.commands.service import refuse_empty, service_database
 from shared import job_store
-from shared.database import Database
 from shared.object_url import ObjectUrl
 from shared.settings import Settings
 from shared.storage import Storage
@@ -28,10 +29,13 @@ def disk_usage(settings: Settings) -> dict[str, Used]:
     """The usage by the key's name (`?`: a job or key that the database does not know).
 
     It lists the whole bucket: about a second for 10,000 objects. Raises StorageError,
-    DatabaseError.
+    NoDatabaseError, DatabaseError.
     """
-    storage, database = Storage(settings), Database.of(settings, process="disk-usage")
-    try:
+    with (
+        service_database(settings, process="disk-usage") as database,
+        closing(Storage(settings)) as storage,
+    ):
+        refuse_empty(database)
         of_jobs: dict[str, Used] = defaultdict(Used)
         of_uploads: dict[str, Used] = defaultdict(Used)
         for prefix, found in (("jobs/", of_jobs), ("uploads/", of_uploads)):
@@ -53,9 +57,6 @@ def disk_usage(settings: Settings) -> dict[str, Used]:
                 owner = str(owners.get(job_id)) if job_id else ""
                 _add(by_key[names.get(owner, "?")], of_jobs[job], jobs=1)
         return dict(by_key)
-    finally:
-        database.close()
-        storage.close()
 
 
 def _sizes(storage: Storage, prefix: str) -> Iterator[tuple[str, int]]:

@@ -1,7 +1,6 @@
 """`matting keys`: creates, lists and revokes API keys directly in the database."""
 
 import json
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.commands.arguments import DATA
-from deploy.commands.progress import print_table
-from shared.errors import ForbiddenSourceError, NotFoundError, StackError
+from deploy.commands.progress import console, print_table
+from deploy.commands.service import (
+    ServiceData,
+    refuse_empty,
+    service_database,
+    service_settings,
+)
+from shared.errors import ForbiddenSourceError, KeyNotFoundError
 from shared.jobs import Scope
-from shared.settings import Settings
 
 if TYPE_CHECKING:
     from shared.database import Database
@@ -23,10 +27,6 @@ if TYPE_CHECKING:
 
 keys_app = typer.Typer(no_args_is_help=True, help="Manage API keys. Only their hash is stored.")
 
-Data = Annotated[
-    Path,
-    typer.Option(help="Data folder of the embedded stack. MATTING_DATABASE_URL takes precedence."),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
 
@@ -55,11 +55,13 @@ def create(
         int | None, typer.Option(min=0, help="Images per month (UTC). Default: no limit.")
     ] = None,
     as_json: AsJson = False,
-    data: Data = DATA,
+    data: ServiceData = DATA,
 ) -> None:
     """Create a key and print it. It can't be shown again."""
     from shared import job_store
 
+    if not name.strip():
+        raise typer.BadParameter("the key needs a name: of its owner or its purpose")
     sources = [_parse_source(text) for text in source] if source else None
     with _open_database(data) as database, database.transaction() as session:
         key, secret = job_store.create_api_key(
@@ -72,11 +74,16 @@ def create(
             images_per_month=quota,
         )
         made = {"id": str(key.id), "name": name, "key": secret}
-    typer.echo(json.dumps(made) if as_json else secret)
+    if as_json:
+        typer.echo(json.dumps(made))
+        return
+    # Scripts read the secret from standard output, so it stands there alone.
+    typer.echo(secret)
+    console.print(f"Key {made['id']}. Its secret is shown only once: keep it.", soft_wrap=True)
 
 
 @keys_app.command("list")
-def list_keys(as_json: AsJson = False, data: Data = DATA) -> None:
+def list_keys(as_json: AsJson = False, data: ServiceData = DATA) -> None:
     """List the keys and their usage this month."""
     from shared import job_store
 
@@ -111,7 +118,9 @@ def list_keys(as_json: AsJson = False, data: Data = DATA) -> None:
 
 
 @keys_app.command()
-def revoke(key: Annotated[str, typer.Argument(help="The key's id.")], data: Data = DATA) -> None:
+def revoke(
+    key: Annotated[str, typer.Argument(help="The key's id.")], data: ServiceData = DATA
+) -> None:
     """Revoke a key. Its jobs are kept."""
     from shared import job_store
 
@@ -123,7 +132,7 @@ def revoke(key: Annotated[str, typer.Argument(help="The key's id.")], data: Data
         ) from error
     with _open_database(data) as database, database.transaction() as session:
         if job_store.revoke_api_key(session, key_id) is None:
-            raise NotFoundError(f"There is no key {key_id}")
+            raise KeyNotFoundError(f"There is no key {key_id}")
     typer.echo(f"{key_id} is revoked")
 
 
@@ -159,16 +168,6 @@ def _quota_text(images: int | None) -> str:
 
 @contextmanager
 def _open_database(data: Path) -> Iterator["Database"]:
-    from shared.database import Database
-
-    url = os.environ.get("MATTING_DATABASE_URL")
-    if url is None:
-        file = data / "matting.db"
-        if not file.exists():
-            raise StackError(f"There is no database in {data}: run `matting up` first")
-        url = f"sqlite:///{file.absolute()}"
-    database = Database.of(Settings(database_url=url), process="keys")
-    try:
+    with service_database(service_settings(data), process="keys") as database:
+        refuse_empty(database)
         yield database
-    finally:
-        database.close()

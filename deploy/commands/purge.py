@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
+from deploy.commands.service import refuse_empty, service_database
 from shared import job_store
 from shared.database import Database
-from shared.errors import NotFoundError, StackError
+from shared.errors import KeyNotFoundError, StackError
 from shared.settings import Settings
 from shared.storage import Storage
 
@@ -50,16 +51,29 @@ def run_purge(
 ) -> PurgeReport:
     """Delete the jobs of a key, or with these labels, with photos, results, thumbnails, mattes and
     versions; of a key also all its uploads, and the key is revoked. Wait until the API's sweeper
-    has removed them. Raises NotFoundError, DatabaseError, StorageError.
+    has removed them. It may be repeated, and the key may be revoked before.
+
+    Raises KeyNotFoundError, NoDatabaseError, DatabaseError, StorageError.
     """
-    database = Database.of(settings, process="purge")
+    with service_database(settings, process="purge") as database:
+        refuse_empty(database)
+        return _purge(database, settings, key_id, labels, wait_s)
+
+
+def _purge(
+    database: Database,
+    settings: Settings,
+    key_id: uuid.UUID | None,
+    labels: Mapping[str, str],
+    wait_s: float,
+) -> PurgeReport:
     storage = Storage(settings)
     try:
         asked = {"key": str(key_id)} if key_id else {}
         report = PurgeReport({**asked, **labels}, _now())
         with database.transaction() as session:
-            if key_id is not None and job_store.get_api_key(session, key_id) is None:
-                raise NotFoundError(f"There is no key {key_id}, or it was revoked")
+            if key_id is not None and not job_store.api_key_exists(session, key_id):
+                raise KeyNotFoundError(f"There is no key {key_id}")
             ids = job_store.jobs_to_purge(session, api_key_id=key_id, labels=labels)
             report.images = sum(job_store.images_of_jobs(session, ids).values())
             copied = job_store.jobs_with_destination(session, ids)
@@ -85,7 +99,6 @@ def run_purge(
         return report
     finally:
         storage.close()
-        database.close()
 
 
 def parse_labels(pairs: Sequence[str]) -> dict[str, str]:

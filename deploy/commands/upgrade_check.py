@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 import typer
 
+from deploy.commands.service import service_database
 from shared import job_store
 from shared.database import Database
 from shared.errors import QueueError
@@ -15,21 +16,17 @@ from shared.settings import Settings
 OLDEST_REDIS = (6, 2)
 
 
-def run_upgrade_check() -> int:
+def run_upgrade_check(settings: Settings) -> int:
     """Print a line for each part; 0: the upgrade can begin, 1: something comes first.
 
     Reading the settings has already refused those that this version does not know. Raises
-    DatabaseError, SetupError.
+    NoDatabaseError, DatabaseError, SetupError.
     """
-    settings = Settings()
-    typer.echo(f"this version  {version('matting')}")
-    database = Database.of(settings, process="upgrade-check")
-    try:
+    with service_database(settings, process="upgrade-check") as database:
+        typer.echo(f"this version  {version('matting')}")
         good = _tables(database)
         if database.revisions()[0] is not None:
             _workers(database, settings)
-    finally:
-        database.close()
     return 0 if _queue(settings) and good else 1
 
 

@@ -16,6 +16,7 @@ from shared.errors.base import (
 )
 from shared.errors.clips import (
     ClipError,
+    ClipNeedsRoomError,
     ClipTimeoutError,
     ClipTooLargeError,
     ClipTooLongError,
@@ -100,6 +101,7 @@ from shared.errors.setup import (
     ModelChangedError,
     ModelDownloadError,
     ModelLoadError,
+    NoDatabaseError,
     NoStackError,
     PairsNotFoundError,
     PortInUseError,
@@ -186,6 +188,7 @@ __all__ = [
     "BusyError",
     "CameraRawError",
     "ClipError",
+    "ClipNeedsRoomError",
     "ClipTimeoutError",
     "ClipTooLargeError",
     "ClipTooLongError",
@@ -238,6 +241,7 @@ __all__ = [
     "ModelDownloadError",
     "ModelLoadError",
     "ModelNotServedError",
+    "NoDatabaseError",
     "NoForegroundError",
     "NoStackError",
     "NoVideoStreamError",

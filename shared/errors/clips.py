@@ -73,6 +73,16 @@ class ClipTooLargeError(ClipError):
     remedy = "Compress the clip, or ask the operator to raise MATTING_MAX_CLIP_BYTES."
 
 
+class ClipNeedsRoomError(ClipError):
+    """The clip, its mattes and its results take more room on the worker's disk than the limit."""
+
+    code = "clip-needs-room"
+    remedy = (
+        "Ask for fewer or smaller outputs (`prores` and `frames` are the largest), cut the clip "
+        "into shorter ones, or ask the operator to raise MATTING_CLIP_DISK_BYTES."
+    )
+
+
 class ClipTimeoutError(ClipError):
     """Reading or decoding the clip took longer than the limit allows."""
 

@@ -174,6 +174,16 @@ class StackRunningError(StackError):
     remedy = "Use that one, stop it with Ctrl-C, or pass --data FOLDER to start another."
 
 
+class NoDatabaseError(StackError):
+    """There is no database of the service."""
+
+    code = "no-database"
+    remedy = (
+        "Start a system with `matting up`, name its folder with --data, or set "
+        "MATTING_DATABASE_URL and run `matting migrate`."
+    )
+
+
 class NoStackError(StackError):
     """No stack is running for this data folder."""
 

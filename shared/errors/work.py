@@ -67,6 +67,10 @@ class DatabaseError(TransientError):
     """The database is unavailable."""
 
     code = "database-unavailable"
+    remedy = (
+        "The service tries again automatically. If a command says this: check that the database "
+        "runs and that MATTING_DATABASE_URL is right, then run the command again."
+    )
 
 
 class QueueError(TransientError):

@@ -8,6 +8,7 @@ for each other, but never deadlock.
 from shared.job_store.api_keys import (
     allowed_destinations,
     allowed_sources,
+    api_key_exists,
     create_api_key,
     find_api_key,
     get_api_key,
@@ -103,6 +104,7 @@ from shared.job_store.result_places import remove_places
 from shared.job_store.reuse import find_earlier_results
 from shared.job_store.review import record_verdict
 from shared.job_store.search import Search, search_items
+from shared.job_store.segments import waiting_segment
 from shared.job_store.submissions import (
     find_submission,
     forget_submissions,
@@ -199,6 +201,7 @@ __all__ = [
     "allowed_destinations",
     "allowed_sources",
     "announce_test",
+    "api_key_exists",
     "ask_for_look",
     "attempts_allowed",
     "backlog",
@@ -306,5 +309,6 @@ __all__ = [
     "unexpanded_jobs",
     "uploads_in_options",
     "usage_of",
+    "waiting_segment",
     "writable_folders",
 ]

@@ -66,6 +66,11 @@ def get_api_key(session: Session, key_id: uuid.UUID) -> ApiKey | None:
     return key if key is not None and key.revoked_at is None else None
 
 
+def api_key_exists(session: Session, key_id: uuid.UUID) -> bool:
+    """Whether there is a key with this id, valid or revoked."""
+    return session.get(ApiKey, key_id) is not None
+
+
 def allowed_sources(session: Session, key_id: uuid.UUID) -> list[str] | None:
     """The sources that a key may use; None: all that the settings allow."""
     return session.scalar(sa.select(ApiKey.sources).where(ApiKey.id == key_id))

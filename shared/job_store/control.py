@@ -16,6 +16,7 @@ from shared.job_store.conditions import is_value
 from shared.job_store.intake import LISTING_ERROR
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.outbox import announce
+from shared.job_store.segments import give_up_segments, jobs_of_segments
 from shared.job_store.usage import images_left, take_from_quota
 from shared.jobs import ENDED, HELD, ItemStatus, JobStatus, PendingChange
 from shared.models import Item, Job
@@ -46,6 +47,7 @@ def _cancel(session: Session, job: Job) -> None:
     job.status = JobStatus.CANCELLED
     job.finished_at = now(session)
     job.expanded_at = job.expanded_at or job.finished_at
+    give_up_segments(session, job.id)
     announce(session, job, Event.JOB_CANCELLED)
 
 
@@ -116,7 +118,7 @@ def resume_job(session: Session, job_id: uuid.UUID) -> Job:
     # Workers dropped the messages that arrived during the pause; there are at most as many as a job
     # may publish ahead.
     on_queue = locked_items(
-        Item.job_id == job_id,
+        Item.job_id.in_([job_id, *jobs_of_segments(session, job_id)]),
         is_value(Item.status, ItemStatus.QUEUED),
         Item.published_at.is_not(None),
     )
@@ -131,8 +133,12 @@ def resume_job(session: Session, job_id: uuid.UUID) -> Job:
 
 
 def delete_job(session: Session, job_id: uuid.UUID) -> None:
-    """Hide a job from its caller at once; the sweeper deletes its rows and objects later."""
-    job = lock_jobs(session, [job_id])[job_id]
+    """Hide a job from its caller at once; the sweeper deletes its rows and objects later. Nothing
+    if it has done so already.
+    """
+    job = lock_jobs(session, [job_id]).get(job_id)
+    if job is None:
+        return
     if job.status not in ENDED:
         _cancel(session, job)
     job.pending_change = None  # all its images will be removed

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from shared.clips import ClipState, ClipWork
+from shared.clips import ClipSegment, ClipState, ClipWork
 from shared.database import now
 from shared.errors import GroupTooLargeError, MattingError
 from shared.groups import (
@@ -33,6 +33,7 @@ from shared.groups import (
 )
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.photos_by_url import HAS_URLS
+from shared.job_store.segments import holds_segments
 from shared.jobs import ENDED, ItemKind, ItemStatus, Verdict
 from shared.models import MARK_BEGINS, Item, ItemGroup, Job, new_id, place_of
 from shared.options import GroupBy, Options
@@ -340,7 +341,9 @@ def work_of_groups(
     named: defaultdict[uuid.UUID, dict[uuid.UUID, Any]] = defaultdict(dict)
     for row in rows:
         source = jobs[row.job_id].source
-        if row.kind is ItemKind.CLIP:
+        if holds_segments(jobs[row.job_id]):
+            work[row.id] = ClipWork(segment=ClipSegment.of_json(row.clip))
+        elif row.kind is ItemKind.CLIP:
             work[row.id] = ClipWork(state=ClipState.of_json(row.clip))
         elif row.kind is ItemKind.TURNTABLE:
             job_id = jobs[row.job_id].of_job_id or row.job_id

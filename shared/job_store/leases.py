@@ -11,12 +11,19 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.clips import ClipState, ClipWork
+from shared.clips import ClipSegment, ClipState, ClipWork
 from shared.database import now
 from shared.errors import ImageTimeoutError, PoisonousImageError
 from shared.groups import NEVER, GroupWork, Measured, TurntableWork
 from shared.job_store.groups import advance, has_open_photos, lock_waiting, work_of_groups
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
+from shared.job_store.segments import (
+    give_up_segments,
+    holds_segments,
+    is_held_with_its_clip,
+    note_segments,
+    spread,
+)
 from shared.job_store.usage import UsageAmount, add_usage
 from shared.jobs import (
     ALONE_DEATHS,
@@ -90,7 +97,9 @@ class Settlement:
     measured: Measured | None = None
     """What the first pass found: the item waits for the other photos of its group."""
     clip: ClipState | None = None
-    """How far the clip has come: it is queued for its next segment."""
+    """How far the clip has come; with an error, what it found missing."""
+    cut: Sequence[ClipSegment] = ()
+    """The segments of a clip: it waits until their mattes are stored."""
     is_photo: bool = False
     """What is called like a clip is a photo: it is queued as one."""
     clip_result: Mapping[str, Any] | None = None
@@ -119,7 +128,7 @@ class SettlementState(StrEnum):
     WAITING = "waiting"
     """The item waits for the photos of its group."""
     ADVANCED = "advanced"
-    """The clip is queued for its next segment, or as the photo that it is."""
+    """The clip waits for its segments, or is queued as the photo that it is."""
     CANCELLED = "cancelled"
     """It would wait for that worker or its group, but its job was cancelled."""
     STALE = "stale"
@@ -151,7 +160,8 @@ def claim_many(
     `job_ids`: the jobs of the items, as the messages say.
     """
     jobs = lock_jobs(session, job_ids)
-    open_ids = [job.id for job in jobs.values() if job.status not in HELD]
+    held = _held_with_their_clips(session, jobs.values())
+    open_ids = [job.id for job in jobs.values() if job.status not in HELD and job.id not in held]
     moment = now(session)
     statement = (
         sa.update(Item)
@@ -232,6 +242,14 @@ def claim_many(
     return sorted(claims, key=lambda claim: order[claim.item_id])
 
 
+def _held_with_their_clips(session: Session, jobs: Iterable[Job]) -> set[uuid.UUID]:
+    """Those of these jobs that hold segments of a clip whose job is paused or has ended."""
+    ids = [job.id for job in jobs if holds_segments(job)]
+    if not ids:
+        return set()
+    return set(session.scalars(sa.select(Job.id).where(Job.id.in_(ids), is_held_with_its_clip())))
+
+
 def must_run_alone(session: Session, item_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
     """The waiting ones of these items that must run alone."""
     statement = sa.select(Item.id).where(
@@ -297,8 +315,6 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
         row = _row(settlement, state, began)
         if settlement.is_photo:
             row |= {"kind": ItemKind.PHOTO}
-        if state is SettlementState.ADVANCED:
-            row |= {"deaths": 0}  # it got on, so it is no suspect
         rows.append(row)
         of_job[claim.job_id].append(settlement)
         if state is SettlementState.RECORDED:
@@ -306,6 +322,7 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
         _count(jobs[claim.job_id], settlement, ItemStatus(rows[-1]["status"]))
     if rows:
         session.execute(sa.update(Item), rows)
+    _go_on_with_clips(session, jobs, settlements, states)
     for job_id, names in of_groups.items():
         if job_id in jobs:
             advance(session, jobs[job_id], names)
@@ -319,17 +336,42 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
     return states
 
 
+def _go_on_with_clips(
+    session: Session,
+    jobs: Mapping[uuid.UUID, Job],
+    settlements: Sequence[Settlement],
+    states: Sequence[SettlementState],
+) -> None:
+    """Let workers take the segments of clips that were cut, count the segments that are done, and
+    give up those of clips that are joined.
+    """
+    done: list[tuple[uuid.UUID, Settlement]] = []
+    for settlement, state in zip(settlements, states, strict=True):
+        claim = settlement.claim
+        if state is SettlementState.ADVANCED and settlement.cut and settlement.clip is not None:
+            origin = jobs[claim.job_id]
+            spread(session, origin, claim.item_id, settlement.clip, settlement.cut)
+        elif state is SettlementState.RECORDED and settlement.error_code is None:
+            if isinstance(claim.work, ClipWork) and claim.work.segment is not None:
+                done.append((claim.job_id, settlement))
+            elif isinstance(claim.work, ClipWork) and claim.work.state is not None:
+                give_up_segments(session, claim.job_id, claim.item_id)
+    note_segments(session, jobs, done)
+
+
 def _used(
     recorded: Mapping[uuid.UUID, Sequence[Settlement]], jobs: Mapping[uuid.UUID, Job]
 ) -> dict[uuid.UUID, UsageAmount]:
-    """The usage of each key, from the images that succeeded. A mended matte and a turntable cost
-    nothing.
+    """The usage of each key, from the images that succeeded. A mended matte, a turntable and the
+    segment of a clip cost nothing.
     """
     used: defaultdict[uuid.UUID, UsageAmount] = defaultdict(UsageAmount)
     for job_id, mine in recorded.items():
         for settlement in mine:
             claim = settlement.claim
-            free = claim.matte_key is not None or isinstance(claim.work, TurntableWork)
+            work = claim.work
+            is_part = isinstance(work, ClipWork) and work.segment is not None
+            free = claim.matte_key is not None or isinstance(work, TurntableWork) or is_part
             if settlement.error_code is None and not free:
                 total = used[jobs[job_id].api_key_id]
                 total.images += 1
@@ -384,7 +426,7 @@ def _row(settlement: Settlement, state: SettlementState, moment: datetime) -> di
     if state is SettlementState.WAITING:
         not_before = NEVER
     elif state is SettlementState.ADVANCED:
-        not_before = moment
+        not_before = NEVER if settlement.cut else moment
     measured = settlement.measured or _measured_before(settlement.claim)
     if waits:
         status = ItemStatus.QUEUED
@@ -428,6 +470,8 @@ def _clip(settlement: Settlement) -> dict[str, Any] | None:
     if settlement.clip_result is not None:
         return dict(settlement.clip_result)
     work = settlement.claim.work
+    if isinstance(work, ClipWork) and work.segment is not None:
+        return work.segment.to_json()
     state = settlement.clip or (work.state if isinstance(work, ClipWork) else None)
     return None if state is None else state.to_json()
 

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from shared.database import now
 from shared.errors import TooManyFailuresError
 from shared.job_store.outbox import announce, announce_progress
+from shared.job_store.segments import end_segments, holds_segments
 from shared.job_store.shown_version import show_new_version
 from shared.jobs import ENDED, HELD, JobStatus
 from shared.models import Item, Job
@@ -39,7 +40,8 @@ def finish_settled_jobs(session: Session, jobs: Iterable[Job]) -> None:
     job that fails too often. Webhooks are notified of both, and of progress. The version that a job
     made is shown; the caller has locked the item's job too.
     """
-    for job in jobs:
+    left = list(jobs)
+    for job in left:
         done = (
             job.expanded_at is not None
             and job.queued == 0
@@ -51,6 +53,10 @@ def finish_settled_jobs(session: Session, jobs: Iterable[Job]) -> None:
             job.finished_at = now(session)
             if job.of_job_id is None:
                 announce(session, job, Event.JOB_FINISHED)
+            elif holds_segments(job):
+                session.flush()
+                if (origin := end_segments(session, job)) is not None:
+                    left.append(origin)
             else:
                 session.flush()
                 show_new_version(session, job)

@@ -15,6 +15,7 @@ from shared.job_store.conditions import is_open, is_value
 from shared.job_store.groups import FRAME
 from shared.job_store.locks import locked_items
 from shared.job_store.photos_by_url import ALL_URLS, HAS_URLS, is_slow, urls_out
+from shared.job_store.segments import clips_under_way, is_held_with_its_clip, is_of_segments
 from shared.job_store.watches import WATCH_KIND
 from shared.jobs import ENDED, ItemKind, ItemStatus
 from shared.messages import Message
@@ -25,6 +26,14 @@ EXPRESS_IMAGES = 8
 for a backlog, whatever its priority, and a large job shows its first results at once
 (shared.shares).
 """
+
+
+MOST_CLIPS = 4
+"""Clips of a job whose segments are matted at a time, so that the first ones end soon and few
+mattes lie in the storage."""
+
+MOST_PASSED_OVER = 4_096
+"""Items of a job that are looked at behind clips and photos by URL which have to wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +49,8 @@ class OpenJob:
     unsettled: int
     makes_version: bool = False
     """Whether a person waits for a result to be made again."""
+    of_clip: bool = False
+    """Whether it holds the segments of a clip."""
     has_urls: bool = False
     """Whether it has photos by URL."""
     only_urls: bool = False
@@ -50,6 +61,8 @@ class OpenJob:
     @property
     def express_left(self) -> int:
         """How many of its first images have not ended."""
+        if self.of_clip:
+            return 0
         settled = self.total - self.unsettled
         return max(0, min(EXPRESS_IMAGES, self.total) - settled)
 
@@ -69,10 +82,11 @@ def open_jobs(
             Job.queued,
             (Job.queued + Job.running).label("unsettled"),
             Job.of_job_id.is_not(None).label("makes_version"),
+            is_of_segments().label("of_clip"),
             sa.func.coalesce(Job.source[HAS_URLS].as_boolean(), False).label("has_urls"),
             (Job.source["kind"].as_string() == ALL_URLS).label("only_urls"),
         )
-        .where(is_open(), Job.queued + Job.running > 0, _may_begin())
+        .where(is_open(), Job.queued + Job.running > 0, _may_begin(), ~is_held_with_its_clip())
         .order_by(Job.id)
     )
     if only is not None:
@@ -89,7 +103,8 @@ def open_jobs(
             total=row.total,
             queued=row.queued,
             unsettled=row.unsettled,
-            makes_version=row.makes_version,
+            makes_version=row.makes_version and not row.of_clip,
+            of_clip=row.of_clip,
             has_urls=row.has_urls,
             only_urls=row.only_urls,
             urls_out=out[row.id],
@@ -145,7 +160,8 @@ def publishable(
     out = (Job.running + _on_queue(Job.id, ahead)).label("out")
     has_destination = Job.destination.is_not(None).label("has_destination")
     framed = Job.source[(FRAME, "width")].as_integer().is_not(None).label("framed")
-    facts = sa.select(Job.priority, Job.of_job_id, model, has_destination, framed, out)
+    of_clip = is_of_segments().label("of_clip")
+    facts = sa.select(Job.priority, Job.of_job_id, model, has_destination, framed, of_clip, out)
     facts = facts.where(Job.id == job_id)
     job = session.execute(facts).one_or_none()
     room = 0 if job is None else ahead - job.out
@@ -160,8 +176,7 @@ def publishable(
         fresh = _fresh(job_id).where(may_go).order_by(Item.position)
         rows += session.execute(fresh.limit(room - len(rows)))
     if urls is not None:
-        held_back = [row.id for row in rows if row.by_url][urls:]
-        rows = [row for row in rows if row.id not in set(held_back)]
+        rows = _with_few_slow(session, job_id, rows, room, urls, may_go)
     return [
         Message(
             item_id=row.id,
@@ -171,13 +186,51 @@ def publishable(
             express=row.position <= EXPRESS_IMAGES,
             model=row.forwarded_to or row.model or job.model,
             by_url=row.by_url,
-            makes_version=job.of_job_id is not None,
+            makes_version=job.of_job_id is not None and not job.of_clip,
+            of_clip=row.kind is ItemKind.CLIP,
             has_destination=job.has_destination,
             in_passes=row.in_group or row.kind is not ItemKind.PHOTO or job.framed,
             attempts=row.attempts,
         )
         for row in rows
     ]
+
+
+def _with_few_slow(
+    session: Session,
+    job_id: uuid.UUID,
+    rows: Sequence["sa.Row[Any]"],
+    room: int,
+    urls: int,
+    may_go: sa.ColumnElement[bool],
+) -> list["sa.Row[Any]"]:
+    """At most `urls` slow ones of these items, and the photos behind the others: they need not wait
+    for them.
+    """
+    clips = MOST_CLIPS - clips_under_way(session, job_id)
+    kept: list[sa.Row[Any]] = []
+
+    def keep(row: "sa.Row[Any]") -> None:
+        nonlocal urls, clips
+        begins = row.kind is ItemKind.CLIP and row.fresh_clip
+        if row.by_url and (urls <= 0 or (begins and clips <= 0)):
+            return
+        kept.append(row)
+        urls -= row.by_url
+        clips -= begins
+
+    for row in rows:
+        keep(row)
+    if len(kept) < len(rows):
+        behind = max(row.position for row in rows)
+        some = _fresh(job_id).where(may_go, Item.position > behind).order_by(Item.position)
+        near = some.limit(MOST_PASSED_OVER).subquery()
+        photos = sa.select(*near.c).where(near.c.kind == ItemKind.PHOTO)
+        if urls <= 0:
+            photos = photos.where(~near.c.by_url)
+        for row in session.execute(photos.order_by(near.c.position).limit(room - len(kept))):
+            keep(row)
+    return kept
 
 
 def _position_of(session: Session, job_id: uuid.UUID, image: int) -> int:
@@ -202,6 +255,7 @@ _ITEM = (
     is_slow().label("by_url"),
     Item.group_name.is_not(None).label("in_group"),
     Item.kind,
+    Item.clip.is_(None).label("fresh_clip"),
 )
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from shared.database import now
 from shared.errors import QuotaExceededError
 from shared.job_store.conditions import is_unended
+from shared.job_store.segments import is_of_segments
 from shared.jobs import PendingChange
 from shared.models import ApiKey, Job, Usage
 from shared.plurals import counted
@@ -74,11 +75,12 @@ def images_left(session: Session, api_key_id: uuid.UUID) -> int | None:
         )
     )
     # Failed images of a retry join those that wait page by page.
+    # Segments belong to a clip that is counted.
     retried = sa.case((Job.pending_change == PendingChange.RETRY, Job.failed), else_=0)
     waiting = Job.queued + Job.running - Job.turntables_left
     under_way = session.scalar(
         sa.select(sa.func.coalesce(sa.func.sum(waiting + retried), 0)).where(
-            Job.api_key_id == api_key_id, is_unended()
+            Job.api_key_id == api_key_id, is_unended(), ~is_of_segments()
         )
     )
     return max(0, quota - (done or 0) - int(under_way or 0))

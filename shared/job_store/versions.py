@@ -29,6 +29,7 @@ from shared.job_store.locks import lock_jobs
 from shared.job_store.photos_by_url import HAS_URLS, note_urls
 from shared.job_store.reading import get_item
 from shared.job_store.result_places import places_of, take_places
+from shared.job_store.segments import is_of_segments
 from shared.job_store.shown_version import RESULT_COLUMNS, show
 from shared.job_store.usage import take_from_quota
 from shared.jobs import ENDED, ItemKind, ItemStatus, JobStatus, MadeBy, Verdict
@@ -235,7 +236,10 @@ def _locked(session: Session, item_id: uuid.UUID, api_key_id: uuid.UUID) -> tupl
 def _of_item(item: Item) -> sa.Select[Any]:
     """The jobs that make versions of an item."""
     return sa.select(Job).where(
-        Job.of_job_id.is_not(None), Job.of_job_id == item.job_id, Job.of_item_id == item.id
+        Job.of_job_id.is_not(None),
+        Job.of_job_id == item.job_id,
+        Job.of_item_id == item.id,
+        ~is_of_segments(),
     )
 
 
@@ -246,6 +250,7 @@ def _is_being_made(statement: sa.Select[Any], job_id: uuid.UUID) -> sa.Select[An
         Job.of_job_id == job_id,
         Job.status.not_in(ENDED),
         Job.deleted_at.is_(None),
+        ~is_of_segments(),
     )
 
 
@@ -258,6 +263,7 @@ def _version_jobs(
         Job.of_job_id == job_id,
         Job.of_item_id.in_(item_ids),
         Job.deleted_at.is_(None),
+        ~is_of_segments(),
     )
     found: defaultdict[uuid.UUID, list[Job]] = defaultdict(list)
     for job in sorted(session.scalars(statement), key=lambda job: int(job.source["number"])):
@@ -342,8 +348,8 @@ def restore_version(
 
 
 def stop_versions(session: Session, job_id: uuid.UUID, *, limit: int) -> DeletedJobs:
-    """Stop up to `limit` jobs that make versions of a deleted job's items, and mark them as
-    deleted.
+    """Stop up to `limit` jobs that make versions of a deleted job's items, or hold segments of its
+    clips, and mark them as deleted.
     """
     statement = (
         sa.select(Job.id)

@@ -5,6 +5,9 @@ naive loop: read a frame, predict it, write it, one at a time. The headline is t
 to what the processor allows: on a CPU all stages share the same cores, so at best the times of
 the stages add up; on a device the smallest of the stages is the limit.
 
+`--device-ms 25` puts a stand-in in the place of the network, which takes that long for each frame
+and no processor: a device. It shows whether decoding, smoothing and encoding keep up with it.
+
 `--minutes 10 --memory` shows instead that memory does not grow with the length: small frames, and
 brightness in the place of the network, so that it takes minutes and not an hour.
 """
@@ -14,6 +17,7 @@ import resource
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
@@ -31,6 +35,7 @@ from tests.clips import BrightIsSubject, moving_square, write
 from worker.imaging.arrays import Image
 from worker.imaging.decoding import DecodedImage
 from worker.imaging.finishing import finish
+from worker.imaging.prepared import PreparedImage
 from worker.imaging.render import Subject, render
 from worker.inference.predictor import Predictor, load_predictor
 from worker.inference.tuning import batch_sizes
@@ -94,6 +99,50 @@ def _resident_mb() -> float:
     return total * resource.getpagesize() / 1e6
 
 
+class Device:
+    """A stand-in for a device: it gives the network's alphas, which were computed before, after a
+    fixed time for each frame, one frame after the other, and takes no processor.
+    """
+
+    batch_sizes = (1, 8)
+    streams = 1
+
+    def __init__(
+        self,
+        network: Predictor,
+        frame_ms: float,
+        source: Path,
+        facts: ClipFacts,
+        settings: Settings,
+    ) -> None:
+        self._network, self._frame_s = network, frame_ms / 1e3
+        self._one = threading.Lock()
+        self._alphas: dict[int, Any] = {}
+        with ClipProcess(source, settings) as process:
+            for _, frame in process.frames(facts, 0, facts.frames):
+                prepared = network.prepare(frame, Profile.FAST)
+                self._alphas[self._key(prepared)] = network.predict_many([prepared])[0]
+
+    def prepare(self, image: Image, profile: Profile) -> PreparedImage:
+        """As the network's."""
+        return self._network.prepare(image, profile)
+
+    def predict_many(self, prepared: Sequence[PreparedImage]) -> list[Any]:
+        """The alphas, after the time that a device would take."""
+        with self._one:
+            time.sleep(self._frame_s * len(prepared))
+        return [self._alphas.get(self._key(one), self._any) for one in prepared]
+
+    @property
+    def _any(self) -> Any:
+        """The alpha of a frame that was read in another way, as the naive loop does."""
+        return next(iter(self._alphas.values()))
+
+    @staticmethod
+    def _key(prepared: PreparedImage) -> int:
+        return zlib.crc32(prepared.tensor.data)
+
+
 def decode_alone(source: Path, settings: Settings, facts: ClipFacts) -> int:
     with ClipProcess(source, settings) as process:
         process.facts()
@@ -144,6 +193,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--minutes", type=float, help="length of the clip, instead of --frames")
     parser.add_argument("--format", default="webm")
+    parser.add_argument("--device-ms", type=float, help="a stand-in for the network; per frame")
     parser.add_argument("--memory", action="store_true", help="only memory, without the network")
     arguments = parser.parse_args()
     count = round(arguments.minutes * 60 * 30) if arguments.minutes else arguments.frames
@@ -157,11 +207,15 @@ def main() -> None:
     details: dict[str, Any] = {"frames": count, "size": f"{SIZE[1]}x{SIZE[0]}"}
     with (
         tempfile.TemporaryDirectory() as folder,
-        closing(load_predictor(settings, warm_shapes=False)) as predictor,
+        closing(load_predictor(settings, warm_shapes=False)) as network,
     ):
         source = write(Path(folder) / "clip.mp4", LongClip(scene, count), key_every=60)
         with ClipProcess(source, settings) as process:
             facts = process.facts()
+        predictor = network
+        if arguments.device_ms:
+            device = Device(network, arguments.device_ms, source, facts, settings)
+            predictor = cast(Predictor, device)
         stages: dict[str, tuple[float, float]] = {}
         frames = list(islice(looped(scene, count), 120))
         target = Path(folder) / f"alone.{options.effective_clip_format.extension}"
@@ -182,7 +236,8 @@ def main() -> None:
     for name, (rate, cpu_s) in stages.items():
         details[name] = {"frames_per_s": round(rate, 2), "cpu_ms": round(cpu_s * 1e3, 1)}
     details |= {"memory_before_mb": round(before_mb), "memory_peak_mb": round(memory.peak_mb)}
-    details |= {"device": predictor.plan.device, "format": arguments.format}
+    named = f"{arguments.device_ms:g} ms a frame" if arguments.device_ms else "cpu"
+    details |= {"device": named, "format": arguments.format}
     rate = stages["whole"][0]
     parts = [stages[name] for name in ("decode", "predict", "encode")]
     on_cores = settings.codec_threads / sum(cpu_s for _, cpu_s in parts)

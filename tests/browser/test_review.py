@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 from api.client import MattingClient
 from tests.browser.conftest import PHONE
 from tests.browser.test_jobs import check_barriers
+from tests.clips import moving_square, write
 from tests.waiting import eventually
 
 PHOTOS = 8
@@ -122,3 +123,16 @@ def test_another_customer_reviews_nothing_of_it(
 ) -> None:
     page = opened(f"/console/jobs/{job}/review", new_key())
     expect(page.get_by_text(f"There is no job {job}")).to_be_visible()
+
+
+def test_a_clip_is_played(
+    opened: Callable[..., Page], client: MattingClient, tmp_path: Path
+) -> None:
+    film = write(tmp_path / "film.mp4", moving_square(12, (96, 64)))
+    made = client.wait(client.submit_files([film])["id"])
+    page = opened(f"/console/jobs/{made['id']}/review?which=status%3Dsucceeded")
+    expect(page.locator("#stage video")).to_be_visible()
+    eventually(
+        lambda: page.evaluate("document.querySelector('#stage video').videoWidth") == 96,
+        "the browser to read the clip",
+    )

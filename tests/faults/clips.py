@@ -1,4 +1,4 @@
-"""A clip whose worker is killed in the middle of a segment."""
+"""A clip whose workers are killed in the middle of segments."""
 
 import io
 import uuid
@@ -10,7 +10,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from shared.jobs import ItemStatus
-from shared.models import Item
+from shared.models import Item, Job
 from tests.faults.driving import submit, wait_for_end
 from tests.faults.faults import WORKERS
 from tests.faults.system import System
@@ -32,27 +32,34 @@ def put_film(system: System, folder: Path, frames: int) -> str:
     return "in/film.mp4"
 
 
-def kill_the_worker_of_a_clip(system: System, key: str) -> Item:
-    """Kill the worker that holds a clip of which a segment is done; returns the ended item."""
+def kill_workers_of_a_clip(system: System, key: str) -> Item:
+    """Kill a worker that mattes a segment of a clip, and then one that mattes another segment;
+    returns the ended item.
+    """
     job_id = submit(system, [key])
+    seen: set[uuid.UUID] = set()
 
-    def holder() -> str | None:
-        item = item_of(system, job_id)
-        if item.status is not ItemStatus.RUNNING or not (item.clip or {}).get("done"):
-            assert item.status is not ItemStatus.SUCCEEDED, "it was too quick"
-            return None
+    def holder() -> tuple[str, uuid.UUID] | None:
+        assert item_of(system, job_id).status is not ItemStatus.SUCCEEDED, "it was too quick"
+        with system.database.transaction() as session:
+            held = sa.select(Item.lease_owner, Item.id).join(Job, Job.id == Item.job_id)
+            held = held.where(Job.of_job_id == job_id, Item.status == ItemStatus.RUNNING)
+            rows = session.execute(held).all()
         return next(
             (
-                name
+                (name, item_id)
+                for owner, item_id in rows
                 for name in WORKERS
-                if f"-{system.parts[name].popen.pid}-" in (item.lease_owner or "")
+                if item_id not in seen and f"-{system.parts[name].popen.pid}-" in (owner or "")
             ),
             None,
         )
 
-    name = eventually(holder, "a worker to hold the second segment", every_s=0.02)
-    system.kill(name)
-    system.start_worker(name)
+    for _ in range(2):
+        name, segment = eventually(holder, "a worker to hold a segment", every_s=0.02)
+        seen.add(segment)
+        system.kill(name)
+        system.start_worker(name)
     wait_for_end(system, job_id)
     return item_of(system, job_id)
 

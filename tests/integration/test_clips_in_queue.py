@@ -1,6 +1,7 @@
-"""Clips on their way through the queue: a segment a claim, joined once, on both databases."""
+"""Clips on their way through the queue: in segments that any worker takes, joined once."""
 
 import io
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from shared.errors import MattingError
 from shared.job_store import NewItem
 from shared.jobs import ItemKind, ItemStatus, JobStatus
 from shared.kept_files import thumbnails_key
-from shared.models import Item
+from shared.models import Item, Job
 from shared.options import Options
 from shared.settings import Settings
 from shared.storage import Storage
@@ -27,16 +28,17 @@ from tests.integration.stored_jobs import (
     LEASE_S,
     assert_counters_match_rows,
     expire_leases,
-    item_ids,
     new_key,
     read,
 )
 from tests.integration.test_batch_runner import Threshold
+from worker.concurrency.pixel_budget import PixelBudget
 from worker.consumer.batch_runner import BatchRunner
 from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.pipeline import clips
 from worker.pipeline.photo_sources import PhotoSources
 from worker.pipeline.pipeline import Pipeline
+from worker.video.steady import REACH
 
 FRAMES, SEGMENT_FRAMES, SEGMENTS = 50, 20, 3
 
@@ -54,7 +56,26 @@ class Counting(Threshold):
 
     def predict_many(self, prepared: Any) -> Any:
         self.frames += len(prepared)
+        self.on_predict(prepared)
         return super().predict_many(prepared)
+
+    def on_predict(self, prepared: Any) -> None:
+        """For tests that intervene."""
+
+
+class Noting(PixelBudget):
+    """A budget that notes what was taken, and what is held."""
+
+    most = held = 0
+
+    def acquire(self, pixels: int) -> int:
+        taken = super().acquire(pixels)
+        self.most, self.held = max(self.most, taken), self.held + taken
+        return taken
+
+    def release(self, pixels: int) -> None:
+        super().release(pixels)
+        self.held -= pixels
 
 
 class Workers:
@@ -63,25 +84,51 @@ class Workers:
     def __init__(self, database: Database, storage: Storage, settings: Settings) -> None:
         self.database, self.storage = database, storage
         self.predictor = Counting()
+        self.budget = Noting(settings.max_decoded_pixels)
         self.web = Web(WebLimits.of(settings))
         sources = PhotoSources(storage, self.web)
         self.pipelines = []
         self.runners = []
+        self.stops: list[threading.Event] = []
         for name in ("w1", "w2"):
-            pipeline = Pipeline(self.predictor, sources, settings, publisher=sources, files=sources)
+            stops = threading.Event()
+            pipeline = Pipeline(
+                self.predictor,
+                sources,
+                settings,
+                publisher=sources,
+                files=sources,
+                stopping=stops,
+                pixel_budget=self.budget,
+            )
             breaker = CircuitBreaker(storage.ping)
+            self.stops.append(stops)
             self.pipelines.append(pipeline)
-            self.runners.append(BatchRunner(database, pipeline, settings, name, breaker))
+            self.runners.append(
+                BatchRunner(database, pipeline, settings, name, breaker, stopping=stops)
+            )
 
     def due(self, job_id: uuid.UUID) -> list[dict[str, str]]:
-        """The messages that are due."""
+        """The messages that are due, of a job and of the segments of its clips."""
         with self.database.transaction() as session:
-            return [one.kwargs() for one in job_store.publishable(session, job_id, ahead=99)]
+            parts = sa.select(Job.id).where(Job.of_job_id == job_id, Job.deleted_at.is_(None))
+            jobs = [job_id, *session.scalars(parts.order_by(Job.id))]
+            return [
+                one.kwargs()
+                for job in jobs
+                for one in job_store.publishable(session, job, ahead=99, urls=99)
+            ]
 
-    def run(self, job_id: uuid.UUID, worker: int = 0) -> list[str | None]:
+    def run(self, job_id: uuid.UUID, worker: int = 0, most: int = 99) -> list[str | None]:
         """Process what is due, once; returns words and codes."""
-        results = self.runners[worker].run_many(self.due(job_id))
+        results = self.runners[worker].run_many(self.due(job_id)[:most])
         return [one.code if isinstance(one, MattingError) else one for one in results]
+
+    def segments(self, job_id: uuid.UUID) -> list[Item]:
+        with self.database.transaction() as session:
+            statement = sa.select(Item).join(Job, Job.id == Item.job_id)
+            statement = statement.where(Job.of_job_id == job_id).order_by(Item.position)
+            return list(session.scalars(statement))
 
     def clip(self, job_id: uuid.UUID) -> Item:
         with self.database.transaction() as session:
@@ -152,26 +199,35 @@ def decoded(data: bytes) -> list[Any]:
     return [frame.to_ndarray(format="rgba") for frame in frames]
 
 
-def test_a_clip_is_cut_out_segment_by_segment_and_joined_once(
+def test_a_clip_is_cut_out_in_segments_and_joined_once(
     workers: Workers, film: bytes, jpeg: bytes
 ) -> None:
     job_id = submit(workers, film, photo=jpeg)
     messages = workers.due(job_id)
-    assert {one["file"]: one["v"] for one in messages} == {"film.mp4": "4", "a.jpg": "1"}
+    assert {one["file"]: one["v"] for one in messages} == {"film.mp4": "5", "a.jpg": "1"}
     with workers.database.transaction() as session:
         sent = job_store.publishable(session, job_id, ahead=99)
         assert {one.name: one.by_url for one in sent} == {"film.mp4": True, "a.jpg": False}
     assert workers.run(job_id) == ["advanced", "succeeded"]
+    assert {one["v"] for one in workers.due(job_id)} == {"5"}, "old workers leave them alone"
+    with workers.database.transaction() as session:
+        [part] = [one for one in job_store.open_jobs(session) if one.of_clip]
+        assert (part.makes_version, part.express_left, part.has_urls) == (False, 0, True)
+    assert workers.run(job_id, 1, most=1) == ["succeeded"]
     begun = workers.clip(job_id).clip
     assert begun is not None
     assert (begun["frames"], begun["frames_done"], begun["done"]) == (FRAMES, 20, 1)
     assert_counters_match_rows(workers.database, job_id)
-    assert [workers.run(job_id, worker) for worker in (1, 0)] == [["advanced"], ["advanced"]]
+    assert workers.run(job_id) == ["succeeded", "succeeded"]
+    keys = [one.clip["mattes_key"] for one in workers.segments(job_id) if one.clip]
+    assert len(set(keys)) == SEGMENTS
     assert workers.run(job_id, 1) == ["succeeded"]
     assert workers.run(job_id) == []
+    assert workers.budget.most >= SEGMENT_FRAMES * 96 * 64, "clips count in the budget"
+    assert workers.budget.held == 0
 
     done = workers.clip(job_id)
-    assert (done.status, done.attempts, done.width, done.height) == ("succeeded", 4, 96, 64)
+    assert (done.status, done.attempts, done.width, done.height) == ("succeeded", 2, 96, 64)
     assert done.clip is not None
     assert (done.clip["frames"], done.clip["seconds"]) == (FRAMES, 2.0)
     [output] = done.outputs or []
@@ -192,76 +248,149 @@ def test_a_clip_is_cut_out_segment_by_segment_and_joined_once(
         [usage] = job_store.usage_of(session, [job.api_key_id])
         assert (usage.images, usage.clip_seconds) == (2, 2.0)
         assert usage.megapixel_frames == pytest.approx(FRAMES * 96 * 64 / 1e6, abs=0.01)
+        assert done.timings_ms is not None
+        assert done.timings_ms["predict"] < done.timings_ms["decode"], "the network is quick here"
 
 
 @ON_POSTGRESQL
-def test_a_worker_that_dies_loses_its_segment_only(workers: Workers, film: bytes) -> None:
+def test_several_workers_matte_one_clip_and_a_dead_one_loses_its_segment_only(
+    workers: Workers, film: bytes
+) -> None:
     job_id = submit(workers, film)
-    workers.run(job_id)
-    counted = workers.predictor.frames
+    assert workers.run(job_id) == ["advanced"]
+    ids = [(one.id, one.job_id) for one in workers.segments(job_id)]
     with workers.database.transaction() as session:
-        ids = item_ids(workers.database, job_id)
-        [held] = job_store.claim_many(session, ids, job_ids=[job_id], owner="dead", lease_s=LEASE_S)
+        [held] = job_store.claim_many(
+            session, [ids[0][0]], job_ids=[ids[0][1]], owner="dead", lease_s=LEASE_S
+        )
+    assert workers.run(job_id, 1) == ["succeeded", "succeeded"], "two beside the held one"
     expire_leases(workers.database)
     with workers.database.transaction() as session:
         assert job_store.release_expired_leases(session, max_attempts=2) == 1
-    assert workers.clip(job_id).deaths == 1
-    results = [workers.run(job_id, 1) for _ in range(3)]
-    assert results == [["advanced"], ["advanced"], ["succeeded"]]
-    overlap = 2 * SEGMENT_FRAMES
-    assert workers.predictor.frames - counted <= FRAMES - SEGMENT_FRAMES + overlap
-    assert workers.clip(job_id).deaths == 0, "a clip that got on is no suspect"
+    assert [one.deaths for one in workers.segments(job_id)] == [1, 0, 0]
+    counted = workers.predictor.frames
+    assert workers.run(job_id) == ["succeeded"]
+    assert workers.predictor.frames - counted <= SEGMENT_FRAMES + 2 * REACH
+    assert workers.run(job_id) == ["succeeded"]
+    done = workers.clip(job_id)
+    assert (done.status, done.deaths) == ("succeeded", 0)
     with workers.database.transaction() as session:
-        late = job_store.Settlement(claim=held, clip_result={"seconds": 1.0, "frames": 1})
+        late = job_store.Settlement(claim=held)
         assert job_store.finish_many(session, [late]) == [job_store.SettlementState.STALE]
+    [output] = done.outputs or []
+    assert len(decoded(workers.storage.get(workers.storage.bucket, output["key"], 10**8))) == FRAMES
 
 
 @ON_POSTGRESQL
-def test_a_clip_that_keeps_failing_ends_although_it_got_on(workers: Workers, film: bytes) -> None:
-    """Claims that got on are no tries; the ones behind them are."""
+def test_a_clip_fails_like_its_segment_and_goes_on_after_a_retry(
+    workers: Workers, film: bytes
+) -> None:
     job_id = submit(workers, film)
     workers.run(job_id)
-    workers.run(job_id)
+    assert workers.run(job_id, most=2) == ["succeeded", "succeeded"]
+    left = workers.segments(job_id)[2]
     for _ in range(2):
         with workers.database.transaction() as session:
-            ids = item_ids(workers.database, job_id)
-            job_store.claim_many(session, ids, job_ids=[job_id], owner="d", lease_s=LEASE_S)
+            job_store.claim_many(
+                session, [left.id], job_ids=[left.job_id], owner="d", lease_s=LEASE_S
+            )
         expire_leases(workers.database)
         with workers.database.transaction() as session:
             job_store.release_expired_leases(session, max_attempts=2)
-    assert workers.clip(job_id).status is ItemStatus.FAILED
+    clip = workers.clip(job_id)
+    assert (clip.status, clip.error_code) == (ItemStatus.FAILED, "attempts-exhausted")
+    job = read(workers.database, job_id)
+    assert (job.status, job.failed) == (JobStatus.FINISHED, 1)
+    assert_counters_match_rows(workers.database, job_id)
     with workers.database.transaction() as session:
         job_store.retry_failed(session, job_id)
-    assert workers.run(job_id) == ["advanced"], "it goes on where it was"
-    state = workers.clip(job_id).clip
-    assert state is not None
-    assert state["done"] == SEGMENTS
+    counted = workers.predictor.frames
+    results = [workers.run(job_id) for _ in range(3)]
+    assert results == [["advanced"], ["succeeded"], ["succeeded"]], "only the one that failed"
+    assert workers.predictor.frames - counted <= SEGMENT_FRAMES + 2 * REACH
+    assert_counters_match_rows(workers.database, job_id)
 
 
 @ON_POSTGRESQL
-def test_a_clip_is_cancelled_between_segments(workers: Workers, film: bytes) -> None:
+def test_cancel_and_pause_hold_for_segments(workers: Workers, film: bytes) -> None:
     job_id = submit(workers, film)
     workers.run(job_id)
     messages = workers.due(job_id)
     with workers.database.transaction() as session:
+        job_store.pause_job(session, job_id)
+        assert not [one for one in job_store.open_jobs(session) if one.of_clip]
+    assert workers.runners[0].run_many(messages) == [None] * SEGMENTS
+    with workers.database.transaction() as session:
+        job_store.resume_job(session, job_id)
+    assert workers.run(job_id, most=1) == ["succeeded"]
+    messages = workers.due(job_id)
+    with workers.database.transaction() as session:
         job_store.cancel_job(session, job_id)
-    assert workers.runners[0].run_many(messages) == [None]
+    assert workers.runners[0].run_many(messages) == [None] * 2
     assert workers.clip(job_id).status is ItemStatus.CANCELLED
     assert_counters_match_rows(workers.database, job_id)
+    with workers.database.transaction() as session:
+        parts = job_store.stop_versions(session, job_id, limit=9)
+        assert (len(parts.removable), parts.in_use) == (1, False)
+
+
+@ON_POSTGRESQL
+def test_photos_behind_many_clips_do_not_wait(workers: Workers, film: bytes) -> None:
+    key = new_key(workers.database)
+    with workers.database.transaction() as session:
+        job = job_store.create_job(
+            session,
+            api_key_id=key,
+            options=Options().model_dump(mode="json"),
+            priority=5,
+            labels={},
+            source={"kind": "keys"},
+        )
+        names = [*(f"{n}.mp4" for n in range(300)), "a.jpg", "b.jpg"]
+        items = [NewItem(name=n, source=f"s3://b/{n}") for n in names]
+        job_store.add_items(session, job.id, items)
+        job_store.finish_expansion(session, job.id)
+        sent = [one.name for one in job_store.publishable(session, job.id, ahead=256, urls=3)]
+        assert sent == ["0.mp4", "1.mp4", "2.mp4", "a.jpg", "b.jpg"]
+        sent = [one.name for one in job_store.publishable(session, job.id, ahead=256, urls=0)]
+        assert sent == ["a.jpg", "b.jpg"]
+
+
+@ON_POSTGRESQL
+def test_a_free_worker_takes_all_segments_and_a_stopping_one_gives_its_own_back(
+    workers: Workers, film: bytes
+) -> None:
+    job_id = submit(workers, film)
+    workers.run(job_id)
+    message = workers.due(job_id)[0]
+    told: list[Any] = []
+
+    def stop_at_once(item: Any, *_: Any) -> None:
+        workers.stops[0].set()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers.predictor, "on_predict", stop_at_once)
+        workers.runners[0].run_each([message], lambda *one: told.append(one), urgent=False)
+    assert told == [(0, None)]
+    assert [(one.status, one.attempts) for one in workers.segments(job_id)] == [("queued", 0)] * 3
+    workers.runners[1].run_each([message], lambda *one: told.append(one), urgent=False)
+    assert told[1:] == [(0, "succeeded")]
+    assert [one.status for one in workers.segments(job_id)] == ["succeeded"] * SEGMENTS
+    assert workers.run(job_id, 1) == ["succeeded"]
 
 
 @ON_POSTGRESQL
 def test_mattes_that_are_gone_are_made_again(workers: Workers, film: bytes) -> None:
     job_id = submit(workers, film)
-    for _ in range(SEGMENTS):
-        assert workers.run(job_id) == ["advanced"]
-    item = workers.clip(job_id)
-    workers.storage.delete_many([f"jobs/{job_id}/handover/{item.id}-matte-2.zip"])
+    assert workers.run(job_id) == ["advanced"]
+    assert workers.run(job_id) == ["succeeded"] * SEGMENTS
+    gone = workers.segments(job_id)[2]
+    workers.storage.delete_many([(gone.clip or {})["mattes_key"]])
     words = []
     while (status := workers.clip(job_id).status) is ItemStatus.QUEUED:
         words += workers.run(job_id)
     assert status is ItemStatus.SUCCEEDED, words
-    assert len(words) == 3
+    assert len(words) == 4
 
 
 @ON_POSTGRESQL
@@ -271,8 +400,11 @@ def test_another_file_at_its_place_begins_anew(
     job_id = submit(workers, film)
     workers.run(job_id)
     place = workers.clip(job_id).source.removeprefix(f"s3://{workers.storage.bucket}/")
-    with workers.database.transaction() as session:
-        session.execute(sa.update(Item).where(Item.job_id == job_id).values(options=None))
     workers.storage.put(place, b"\x00\x00\x00\x18ftypmp42" + bytes(300), "video/mp4")
+    while workers.clip(job_id).status is ItemStatus.QUEUED:
+        workers.run(job_id, 1)
+    assert workers.clip(job_id).error_code == "temporarily-unavailable"
+    with workers.database.transaction() as session:
+        job_store.retry_failed(session, job_id)
     [code] = workers.run(job_id, 1)
     assert code in ("truncated-clip", "not-a-clip", "no-video-stream", "unsupported-clip")

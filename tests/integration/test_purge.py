@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from deploy.commands.purge import parse_labels, run_purge
 from deploy.commands.upgrade_check import run_upgrade_check
 from shared import job_store
 from shared.database import Database
-from shared.errors import NotFoundError, StackError
+from shared.errors import KeyNotFoundError, StackError
 from shared.job_store import NewItem
 from shared.queue import Celery, Message, publish_many, waiting_versions
 from shared.settings import Settings
@@ -99,11 +100,14 @@ def test_a_purge_that_nobody_finishes_says_what_is_left(
     assert not report.complete
     assert report.jobs_left == [str(job_id)]
     assert report.objects_left == 4
+    again = run_purge(settings, key_id=key_id, labels={}, wait_s=0)  # its key is revoked by now
+    assert again.jobs == report.jobs
+    assert (again.jobs_left, again.objects_left) == ([str(job_id)], 4)
 
 
 def test_wrong_names_are_refused(settings: Settings) -> None:
     Database(settings.database_url, process="tests").migrate()
-    with pytest.raises(NotFoundError):
+    with pytest.raises(KeyNotFoundError):
         run_purge(settings, key_id=uuid.uuid4(), labels={}, wait_s=0)
     with pytest.raises(StackError, match="NAME=VALUE"):
         parse_labels(["customer"])
@@ -123,12 +127,11 @@ def test_disk_usage_is_listed_by_key(
 def test_an_upgrade_check_names_tables_workers_and_messages(
     settings: Settings,
     queue: Celery,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
-    for name in ("database_url", "redis_url"):
-        monkeypatch.setenv(f"MATTING_{name.upper()}", str(getattr(settings, name)))
-    assert run_upgrade_check() == 0
+    (tmp_path / "matting.db").touch()
+    assert run_upgrade_check(settings) == 0
     said = capsys.readouterr().out
     assert "migration     0001  The first tables" in said, "before the first start"
 
@@ -145,7 +148,7 @@ def test_an_upgrade_check_names_tables_workers_and_messages(
     assert waiting_versions(queue) == {"1": 3}
     with queue.connection_for_write() as connection:
         connection.default_channel.client.rpush("matting", b"garbage")  # type: ignore[attr-defined]
-    assert run_upgrade_check() == 0
+    assert run_upgrade_check(settings) == 0
     said = capsys.readouterr().out
     assert "tables        up to date" in said
     assert "workers       1 of version 0.0.9" in said

@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -433,6 +434,17 @@ def test_segments_begin_at_key_frames_and_cover_the_clip(source: Path) -> None:
     assert parts[-1].last == COUNT
     assert all(a.last == b.first for a, b in pairwise(parts))
     assert all(1 <= one.frames <= 3 for one in parts)
+
+
+def test_a_clip_with_one_key_frame_is_not_decoded_from_its_start_for_each_segment(
+    source: Path,
+) -> None:
+    facts = replace(facts_of(source), times=tuple(range(72_000)), end=72_000, key_frames=(0,))
+    parts = segments(facts, 120)
+    assert sum(one.frames for one in parts) == 72_000
+    assert max(one.frames for one in parts) <= 32 * 120
+    assert sum(one.last for one in parts) < 12 * 72_000, "frames decoded"
+    assert parts[0].frames == 120
 
 
 def test_a_joined_clip_equals_one_that_was_never_cut(

@@ -10,6 +10,8 @@ from shared.settings import Settings
 from worker.imaging.arrays import Plane
 from worker.imaging.prepared import PreparedImage
 from worker.imaging.review import ReviewInput, review_many
+from worker.inference.shapes import ShapeGrid
+from worker.inference.transforms import Normalisation
 
 SIZE = (320, 416)
 
@@ -139,3 +141,13 @@ def test_padding_is_no_part_of_the_photo() -> None:
     (found,) = review_many([ReviewInput(alpha, prepared, 900)], lambda _: [mirror], Settings())
     assert Reason.CUT not in found.reasons
     assert Reason.FULL not in found.reasons
+
+
+def test_a_photo_that_is_far_longer_than_wide_is_marked() -> None:
+    grid = ShapeGrid.around(384)
+    pixels = np.random.default_rng(3).integers(0, 255, (300, 3_000, 3), np.uint8)
+    for width, marked in ((1_500, False), (3_000, True)):
+        prepared = grid.prepare(pixels[:, :width], Normalisation())
+        alpha = np.zeros(prepared.shape, np.float32)
+        cv2.circle(alpha, (150, prepared.content_size[0] // 2), 15, 1.0, -1)
+        assert (Reason.SMALL in reasons(alpha, prepared, side_px=300)) is marked

@@ -103,3 +103,12 @@ def test_a_result_that_a_person_waits_for_precedes_the_key_s_other_jobs() -> Non
     redo = dataclasses.replace(job(key, 1), makes_version=True)
     express = {share.job_id: share.express for share in given([*jobs, redo], held=4)}
     assert express[redo.job_id] == 1
+
+
+def test_segments_of_a_clip_go_although_they_are_few_and_never_by_the_express_lane() -> None:
+    key = new_id()
+    clip = dataclasses.replace(job(key, 1), has_urls=True)
+    parts = dataclasses.replace(job(key, 5), has_urls=True, of_clip=True)
+    assert parts.express_left == 0
+    of_parts = [one for one in given([clip, parts]) if one.job_id == parts.job_id]
+    assert [(one.ahead, one.urls) for one in of_parts] == [(5, 5)]

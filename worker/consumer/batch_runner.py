@@ -26,6 +26,7 @@ from shared.errors import (
     StorageError,
 )
 from shared.job_store import Claim, SettlementState
+from shared.messages import is_of_clip
 from shared.object_url import ObjectUrl
 from shared.options import Options
 from shared.published_results import mark
@@ -58,8 +59,11 @@ class BatchRunner:
         worker_id: str,
         storage_breaker: CircuitBreaker,
         device_breaker: CircuitBreaker | None = None,
+        stopping: threading.Event | None = None,
     ) -> None:
-        """`device_breaker`: for a device that is a server; None: the device is in this machine."""
+        """`device_breaker`: for a device that is a server; None: the device is in this machine.
+        `stopping`: set when the worker stops, then it takes no more segments of clips.
+        """
         self._database = database
         self._breakers: dict[type[MattingError], CircuitBreaker] = {StorageError: storage_breaker}
         if device_breaker is not None:
@@ -70,6 +74,8 @@ class BatchRunner:
         self._held: dict[uuid.UUID, Claim] = {}
         self._unrecorded = UnrecordedItems(database, worker_id)
         self._isolation_lock = SharedExclusiveLock()
+        self._stopping = stopping or threading.Event()
+        self._one_clip = threading.Lock()
         self._held_lock = threading.Lock()
 
     @property
@@ -109,10 +115,40 @@ class BatchRunner:
         def batch(ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> dict[uuid.UUID, _Result]:
             return self._batch(ids, settled=settled, urgent=urgent)
 
-        results = self._run_messages(messages, batch, slow=True)
-        for place, result in enumerate(results):
-            if place not in told:
-                tell(place, result)
+        parts = [place for place, one in enumerate(messages) if is_of_clip(one)]
+        others = [place for place in range(len(messages)) if place not in parts]
+        if others:
+            results = self._run_messages([messages[place] for place in others], batch, slow=True)
+            for place, result in zip(others, results, strict=True):
+                if place not in told:
+                    tell(place, result)
+        for place in parts:
+            tell(place, self._run_clip(messages[place]))
+
+    def _run_clip(self, message: dict[str, Any]) -> _Result | None:
+        """Do what is due of a clip. After a segment follow those of the same clip that nobody has
+        claimed yet. Each is claimed only when its turn has come, so other workers take the rest.
+        """
+        result: _Result | None = None
+        due: dict[str, Any] | None = message
+        while due is not None:
+            with self._one_clip:
+                if self._stopping.is_set():  # it is still queued, and will be sent again
+                    break
+                [done] = self._run_messages([due], self._batch, slow=True)
+                result = done if due is message else result
+                due = self._next_segment(message) if done is not None else None
+        return result
+
+    def _next_segment(self, message: dict[str, Any]) -> dict[str, Any] | None:
+        """The message of a segment that waits, of the same clip."""
+        parsed = _parse(message)
+        if isinstance(parsed, MattingError):
+            return None
+        item_id = with_database_retries(
+            self._database, lambda session: job_store.waiting_segment(session, parsed[1])
+        )
+        return None if item_id is None else {**message, "item": str(item_id)}
 
     def _run_messages(
         self,
@@ -177,7 +213,8 @@ class BatchRunner:
                 for kind, breaker in self._breakers.items():
                     if any(isinstance(one.error, kind) for one in outcomes):
                         breaker.trip()
-                recorded = self._record_each(mine, outcomes)
+                mine, outcomes = self._without_interrupted(mine, outcomes)
+                recorded = self._record_each(mine, outcomes) if mine else {}
                 self._let_go(mine)
                 results |= recorded
                 if settled is not None:
@@ -189,6 +226,20 @@ class BatchRunner:
         finally:
             self._let_go(claims)
         return results
+
+    def _without_interrupted(
+        self, claims: Sequence[Claim], outcomes: Sequence[Outcome]
+    ) -> tuple[list[Claim], list[Outcome]]:
+        """What is to be recorded; the rest goes back to the queue, because the worker stops."""
+        left = [claim for claim, one in zip(claims, outcomes, strict=True) if one.interrupted]
+        if left:
+            self._unrecorded.add([(one.item_id, one.job_id) for one in left], confirmed=True)
+            self._let_go(left)
+            self._unrecorded.give_back(self.held)
+        return (
+            [claim for claim in claims if claim not in left],
+            [one for one in outcomes if not one.interrupted],
+        )
 
     def _let_go(self, claims: Sequence[Claim]) -> None:
         with self._held_lock:

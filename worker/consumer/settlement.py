@@ -33,7 +33,12 @@ def settlement(session: Session, claim: Claim, outcome: Outcome, settings: Setti
         wait_s = backoff_s(claim.attempt, settings)
         retry_at = now(session) + timedelta(seconds=wait_s)
     has_result = not (
-        error or outcome.forward_to or outcome.measured or outcome.clip or outcome.is_photo
+        error
+        or outcome.forward_to
+        or outcome.measured
+        or outcome.clip
+        or outcome.is_photo
+        or outcome.is_matted
     )
     return Settlement(
         claim=claim,
@@ -44,6 +49,7 @@ def settlement(session: Session, claim: Claim, outcome: Outcome, settings: Setti
         forward_to=None if error else outcome.forward_to,
         measured=None if error else _measured(outcome),
         clip=outcome.clip,
+        cut=outcome.cut,
         is_photo=outcome.is_photo,
         clip_result=None if error else outcome.clip_result,
         width=outcome.width or None,
@@ -64,6 +70,11 @@ def _passes(claim: Claim) -> int:
     """The claims of a clip that got on."""
     state = claim.work.state if isinstance(claim.work, ClipWork) else None
     return 0 if state is None else state.passes
+
+
+def _is_segment(claim: Claim) -> bool:
+    """Whether it is a part of an image."""
+    return isinstance(claim.work, ClipWork) and claim.work.segment is not None
 
 
 def _measured(outcome: Outcome) -> Measured | None:
@@ -115,7 +126,7 @@ def report_outcome(claim: Claim, outcome: Outcome, state: SettlementState) -> No
         STAGE_SECONDS.labels(stage).observe(spent_ms / 1e3)
     if state is SettlementState.RETRY:
         RETRIES.labels(code).inc()
-    elif state is SettlementState.RECORDED:
+    elif state is SettlementState.RECORDED and not _is_segment(claim):
         IMAGES.labels("failed" if code else "succeeded", code).inc()
         REUSED.inc(outcome.reused)
         for reason in outcome.review:
@@ -132,11 +143,12 @@ def report_outcome(claim: Claim, outcome: Outcome, state: SettlementState) -> No
     if state is SettlementState.FORWARDED:
         log.info("image-forwarded", **trail, model=outcome.forward_to)
     if state is SettlementState.ADVANCED and outcome.clip is not None:
-        done, frames = outcome.clip.frames_done, outcome.clip.frames
-        log.info("clip-advanced", **trail, frames_done=done, frames=frames)
+        log.info("clip-cut", **trail, segments=len(outcome.cut), frames=outcome.clip.frames)
     if state is SettlementState.WAITING:
         log.info("image-measured", **trail)
-    if not code and state is SettlementState.RECORDED:
+    if outcome.is_matted:
+        log.info("segment-matted", **trail, state=state.value)
+    elif not code and state is SettlementState.RECORDED:
         log.info(
             "image-done",
             **trail,

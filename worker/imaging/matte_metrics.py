@@ -60,6 +60,8 @@ class MatteMetrics:
     """Standard deviation of the Laplacian inside the subject, in levels of 255."""
     side_px: int
     """Shorter side of the photo."""
+    seen_px: int
+    """Shorter side of the photo in the network's input."""
     disagreement: float | None = None
     """Difference between the mattes of the photo and of its mirror image, relative to the subject's
     size; None when the mirror image was not predicted."""
@@ -84,6 +86,7 @@ def measure(alpha: Plane, prepared: PreparedImage, side_px: int) -> MatteMetrics
         alike=_background_coloured_share(image, alpha, solid),
         sharpness=_sharpness(image, solid),
         side_px=side_px,
+        seen_px=min(prepared.content_size),
     )
 
 

@@ -22,6 +22,9 @@ from worker.imaging.prepared import PreparedImage
 SECOND_LOOK_SHARE = 0.6
 """A metric beyond this share of its threshold justifies predicting the mirrored photo."""
 
+MIN_SEEN_PX = 64
+"""Of a photo longer than about 8:1 the network sees fewer pixels than that across."""
+
 CONFIRMABLE = frozenset({Reason.EMPTY, Reason.FULL, Reason.PARTS, Reason.SOFT, Reason.LOW_CONTRAST})
 """The reasons that the mirrored photo can confirm. The others are properties of the photo and hold
 for its mirror image too."""
@@ -128,7 +131,8 @@ def reasons(metrics: MatteMetrics, settings: Settings, *, share: float = 1.0) ->
         Reason.LOW_CONTRAST: metrics.hidden > s.review_hidden_share * share
         or metrics.alike > s.review_alike_share * share,
         Reason.BLURRED: metrics.sharpness < s.review_sharpness / share,
-        Reason.SMALL: share == 1 and metrics.side_px < s.review_side_px,
+        Reason.SMALL: share == 1
+        and (metrics.side_px < s.review_side_px or metrics.seen_px < MIN_SEEN_PX),
         Reason.UNSURE: (metrics.disagreement or 0) > s.review_disagreement,
     }
     return [reason for reason, true in found.items() if true]

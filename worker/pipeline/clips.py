@@ -1,8 +1,7 @@
-"""Clips on their way through the queue: one segment a claim, and the join at last."""
+"""Clips on their way through the queue: cut into segments, matted, and joined at last."""
 
 import io
 import json
-import tempfile
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -12,8 +11,8 @@ from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 from shared.clip_kinds import HEAD_BYTES, clip_kind
-from shared.clips import SEGMENT_FRAMES, ClipState, ClipWork
-from shared.errors import SourceNotFoundError, TransientError
+from shared.clips import SEGMENT_FRAMES, ClipSegment, ClipState, ClipWork
+from shared.errors import MattingError, SourceNotFoundError, TransientError
 from shared.jobs import Reason
 from shared.kept_files import thumbnails_key
 from shared.options import CutOff
@@ -21,14 +20,17 @@ from shared.photo_kinds import photo_kind
 from shared.result_names import file_name
 from shared.settings import Settings
 from shared.telemetry import get_logger
+from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.watchdog import Watchdog
 from worker.inference.predictor import Predictor
 from worker.pipeline.background_pictures import BackgroundPictures
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage
 from worker.pipeline.work_items import StoredOutput
 from worker.video.facts import ClipFacts
-from worker.video.join import join
+from worker.video.folders import ClipFolder, check_room
+from worker.video.join import FRAMES_AHEAD, join
 from worker.video.mattes import matte_segment
+from worker.video.matting import frames_held
 from worker.video.probe import probe
 from worker.video.segments import Segment, segments
 from worker.video.writing import ClipFile, ClipResult
@@ -42,6 +44,12 @@ MAX_MATTES_BYTES = 4 * 1024**3
 MAX_FACTS_BYTES = 64 * 1024**2
 
 CRC_BYTES = 1024**2
+
+ENCODER_FRAMES = 16
+"""Frames of an output that are rendered, or lie in its encoder."""
+
+CHECK_EVERY = 64
+"""Frames between two looks at how much room a clip takes."""
 
 
 class FileStore(Protocol):
@@ -59,11 +67,11 @@ class FileStore(Protocol):
 
 @dataclass
 class _Kept:
-    """The clip that this worker has on its disk, for the next segment."""
+    """The clip that this worker has on its disk, for its next segment."""
 
     place: tuple[str, str, str] = ("", "", "")
-    """Item, bucket and key."""
-    folder: tempfile.TemporaryDirectory[str] | None = None
+    """The key of the clip's facts; bucket and key of the clip."""
+    folder: ClipFolder | None = None
 
 
 class Clips:
@@ -78,14 +86,22 @@ class Clips:
         pictures: BackgroundPictures,
         watchdog: Watchdog,
         settings: Settings,
+        pixel_budget: PixelBudget,
+        stopping: threading.Event,
     ) -> None:
+        """`pixel_budget`: shared with photos; a clip takes at most half of it. `stopping`: set when
+        the worker stops; what it does of a clip then goes back to the queue.
+        """
         self._predictor = cast(Predictor, predictor)
         self._store = store
         self._pictures = pictures
         self._watchdog = watchdog
         self._settings = settings
+        self._pixel_budget = pixel_budget
+        self._stopping = stopping
         self._one = threading.Lock()
         self._kept = _Kept()
+        self._folder = Path()
 
     def close(self) -> None:
         """Remove the files on disk."""
@@ -93,25 +109,33 @@ class Clips:
             self._forget()
 
     def go_on(self, in_flight: InFlightImage) -> None:
-        """Matte the next segment of a clip, or join it; an error is the item's."""
+        """Do what is due of a clip: cut it, matte a segment, or join it; an error is the item's."""
         work = in_flight.item.group
         assert isinstance(work, ClipWork)
-        with self._one, tempfile.TemporaryDirectory(prefix="matting-clip-") as folder:
+        with self._one, ClipFolder() as work_folder:
+            folder = work_folder.path
+            self._folder = folder
             source = in_flight.stage("fetch", lambda: self._file_of(in_flight))
-            if source is not None and work.state is None and _is_photo(source):
+            if source is None:
+                return
+            in_flight.outcome.input_bytes = source.stat().st_size
+            if work.segment is not None:
+                self._matte(in_flight, work.segment, source, folder)
+            elif work.state is None and _is_photo(source):
                 in_flight.outcome.is_photo = True
-            elif source is not None:
-                self._go_on(in_flight, work, source, Path(folder))
-            if in_flight.outcome.clip is None:  # it has ended
+            else:
+                self._cut_or_join(in_flight, work, source, folder)
+            if work.segment is None and in_flight.outcome.clip is None:  # it has ended
                 self._forget()
 
-    def _go_on(self, in_flight: InFlightImage, work: ClipWork, source: Path, folder: Path) -> None:
+    def _cut_or_join(
+        self, in_flight: InFlightImage, work: ClipWork, source: Path, folder: Path
+    ) -> None:
         outcome = in_flight.outcome
-        outcome.input_bytes = source.stat().st_size
         state = work.state
         facts = None
         if state is not None and state.file_bytes == outcome.input_bytes:
-            facts = in_flight.stage("fetch", lambda: self._stored_facts(in_flight))
+            facts = in_flight.stage("fetch", lambda: self._stored_facts(_facts_key(in_flight)))
         if facts is None and outcome.error is None:
             facts = in_flight.stage("decode", lambda: self._probed(in_flight, source))
             state = None
@@ -120,48 +144,78 @@ class Clips:
         cut = segments(facts, SEGMENT_FRAMES)
         state = state or _begun(work, facts, outcome.input_bytes, len(cut))
         outcome.width, outcome.height = facts.width, facts.height
-        if state.done < len(cut):
-            segment, target = cut[state.done], folder / f"{state.done}.zip"
-            known = facts
-            in_flight.stage(
-                "predict", lambda: self._matte(in_flight, source, known, segment, target)
+        if len(cut) == 1:
+            self._at_once(in_flight, source, facts, state, cut[0], folder)
+        elif state.is_matted and not state.gone:
+            self._finish(in_flight, source, facts, state, folder)
+        else:
+            outcome.clip = replace(
+                state, passes=state.passes + 1, timings_ms=_sum(state, in_flight)
             )
-            if outcome.error is not None:
-                return
-            if len(cut) > 1:
-                in_flight.stage("store", lambda: self._keep(in_flight, target))
-                if outcome.error is None:
-                    done = replace(state, done=state.done + 1, frames_done=segment.last)
-                    self._put_back(in_flight, done)
-                return
-        self._finish(in_flight, source, facts, state, folder)
+            outcome.cut = tuple(
+                ClipSegment(
+                    number=number,
+                    first=one.first,
+                    last=one.last,
+                    file_bytes=state.file_bytes,
+                    facts_key=_facts_key(in_flight),
+                )
+                for number, one in enumerate(cut)
+            )
 
-    def _put_back(self, in_flight: InFlightImage, state: ClipState) -> None:
-        """Let the clip wait for its next segment, so that others get their turn."""
-        in_flight.outcome.clip = replace(
-            state, passes=state.passes + 1, timings_ms=_sum(state, in_flight)
-        )
+    def _at_once(
+        self,
+        in_flight: InFlightImage,
+        source: Path,
+        facts: ClipFacts,
+        state: ClipState,
+        segment: Segment,
+        folder: Path,
+    ) -> None:
+        """Matte and join a clip that is short."""
+        target = folder / "0.zip"
+        self._mattes_of(in_flight, source, facts, segment, target)
+        if in_flight.outcome.error is None:
+            self._finish(in_flight, source, facts, state, folder)
+
+    def _matte(
+        self, in_flight: InFlightImage, segment: ClipSegment, source: Path, folder: Path
+    ) -> None:
+        """Store the mattes of a segment."""
+        if in_flight.outcome.input_bytes != segment.file_bytes:
+            in_flight.fail(TransientError("The clip was replaced while it was cut out"), "fetch")
+            return
+        facts = in_flight.stage("fetch", lambda: self._stored_facts(segment.facts_key))
+        if facts is None:
+            if in_flight.outcome.error is None:
+                in_flight.fail(TransientError("The facts of the clip are gone"), "fetch")
+            return
+        target = folder / "mattes.zip"
+        frames = Segment(segment.first, segment.last)
+        self._mattes_of(in_flight, source, facts, frames, target)
+        if in_flight.outcome.error is None:
+            in_flight.stage("store", lambda: self._keep(target, segment.mattes_key))
+        in_flight.outcome.is_matted = in_flight.outcome.error is None
 
     def _probed(self, in_flight: InFlightImage, source: Path) -> ClipFacts:
         """What the container tells; kept for the next claims, of which each would decode it."""
         keep_whole = in_flight.item.options.clip_cut_off is CutOff.KEEP
         facts = probe(source, self._settings, keep_whole=keep_whole)
         told = json.dumps(facts.to_json()).encode()
-        self._store.put(_kept_key(in_flight, "facts.json"), told, "application/json")
+        self._store.put(_facts_key(in_flight), told, "application/json")
         return facts
 
-    def _stored_facts(self, in_flight: InFlightImage) -> ClipFacts | None:
+    def _stored_facts(self, key: str) -> ClipFacts | None:
         """What an earlier claim found; None: it is gone, and the clip begins anew."""
         told = io.BytesIO()
-        key = _kept_key(in_flight, "facts.json")
         try:
             self._store.fetch(self._settings.s3_bucket, key, MAX_FACTS_BYTES, told)
         except SourceNotFoundError:
-            log.warning("clip-facts-gone", item=in_flight.item.item_id)
+            log.warning("clip-facts-gone", key=key)
             return None
         return ClipFacts.from_json(json.loads(told.getvalue()))
 
-    def _matte(
+    def _mattes_of(
         self,
         in_flight: InFlightImage,
         source: Path,
@@ -169,8 +223,28 @@ class Clips:
         segment: Segment,
         target: Path,
     ) -> None:
-        with self._progress(in_flight) as on_frames:
-            matte_segment(
+        """Matte frames. `predict` is the time of the network; the rest counts as `decode`."""
+        on_device_s = in_flight.stage(
+            "predict",
+            lambda: self._matted(in_flight, source, facts, segment, target),
+        )
+        timings = in_flight.outcome.timings_ms
+        if on_device_s is not None:
+            rest_ms = timings["predict"] - 1e3 * on_device_s
+            timings["decode"] = timings.get("decode", 0.0) + rest_ms
+            timings["predict"] = 1e3 * on_device_s
+
+    def _matted(
+        self,
+        in_flight: InFlightImage,
+        source: Path,
+        facts: ClipFacts,
+        segment: Segment,
+        target: Path,
+    ) -> float:
+        held = frames_held(facts, self._predictor, self._settings)
+        with self._pixels(facts, held), self._progress(in_flight) as on_frames:
+            return matte_segment(
                 source,
                 facts,
                 segment,
@@ -181,9 +255,9 @@ class Clips:
                 on_frames=on_frames,
             )
 
-    def _keep(self, in_flight: InFlightImage, mattes: Path) -> None:
+    def _keep(self, mattes: Path, key: str) -> None:
         with mattes.open("rb") as stream:
-            self._store.upload(_kept_key(in_flight, mattes.name), stream, "application/zip")
+            self._store.upload(key, stream, "application/zip")
 
     def _finish(
         self,
@@ -194,11 +268,11 @@ class Clips:
         folder: Path,
     ) -> None:
         try:
-            mattes = [self._mattes(in_flight, number, folder) for number in range(state.segments)]
+            mattes = [self._mattes(state, number, folder) for number in range(state.segments)]
         except _MattesGoneError as gone:
             # A try like any that fails: a storage that loses them again and again ends it.
             in_flight.outcome.error = TransientError(f"Mattes are gone: segment {gone.number}")
-            in_flight.outcome.clip = replace(state, done=gone.number)
+            in_flight.outcome.clip = replace(state, gone=(gone.number,))
             return
         except Exception as error:
             in_flight.fail(error, "fetch")
@@ -212,13 +286,13 @@ class Clips:
             in_flight.outcome.clip_result = result.to_json()
             in_flight.outcome.timings_ms = _sum(state, in_flight)
 
-    def _mattes(self, in_flight: InFlightImage, number: int, folder: Path) -> Path:
+    def _mattes(self, state: ClipState, number: int, folder: Path) -> Path:
         file = folder / f"{number}.zip"
         if file.exists():
             return file
         try:
             with file.open("wb") as into:
-                key = _kept_key(in_flight, file.name)
+                key = f"{state.mattes}{file.name}"
                 self._store.fetch(self._settings.s3_bucket, key, MAX_MATTES_BYTES, into)
         except SourceNotFoundError as error:
             raise _MattesGoneError(number) from error
@@ -233,7 +307,8 @@ class Clips:
         out: Path,
     ) -> ClipResult:
         pictures = {url: self._pictures.load(url).result() for url in in_flight.picture_urls}
-        with self._progress(in_flight) as on_frames:
+        held = FRAMES_AHEAD + ENCODER_FRAMES * len(in_flight.item.outputs)
+        with self._pixels(facts, held), self._progress(in_flight) as on_frames:
             return join(
                 source,
                 facts,
@@ -246,10 +321,37 @@ class Clips:
             )
 
     @contextmanager
+    def _pixels(self, facts: ClipFacts, frames: int) -> Iterator[None]:
+        """Hold the pixels of so many frames, at most half of the budget."""
+        wanted = frames * facts.width * facts.height
+        held = self._pixel_budget.acquire(min(wanted, self._settings.max_decoded_pixels // 2))
+        try:
+            yield
+        finally:
+            self._pixel_budget.release(held)
+
+    @contextmanager
     def _progress(self, in_flight: InFlightImage) -> Iterator[Callable[[int], None]]:
-        """Watch a clip; each frame that gets on restarts the time."""
+        """Watch a clip: each frame restarts the time. The work ends when the worker stops."""
         with self._watchdog.watching(in_flight.item.item_id, "clip", STALL_S) as turned:
-            yield lambda _: turned()
+            frames = 0
+
+            def on_frames(count: int) -> None:
+                nonlocal frames
+                turned()
+                frames += count
+                if frames % CHECK_EVERY == 0:
+                    self._check_room()
+                if self._stopping.is_set():
+                    in_flight.outcome.interrupted = True
+                    raise MattingError("The worker stops")
+
+            yield on_frames
+
+    def _check_room(self) -> None:
+        """Raise ClipNeedsRoomError if the clip takes too much of the disk."""
+        kept = [] if self._kept.folder is None else [self._kept.folder.path]
+        check_room([self._folder, *kept], self._settings.clip_disk_bytes)
 
     def _store_files(self, in_flight: InFlightImage, result: ClipResult) -> None:
         item, outcome = in_flight.item, in_flight.outcome
@@ -271,13 +373,16 @@ class Clips:
     def _file_of(self, in_flight: InFlightImage) -> Path:
         """The clip as a file; that of the last segment, if this worker still has it."""
         item = in_flight.item
-        place = (item.item_id, item.bucket, item.key)
+        work = item.group
+        segment = work.segment if isinstance(work, ClipWork) else None
+        facts_key = _facts_key(in_flight) if segment is None else segment.facts_key
+        place = (facts_key, item.bucket, item.key)
         if self._kept.place == place and self._kept.folder is not None:
-            return Path(self._kept.folder.name) / "clip"
+            return self._kept.folder.path / "clip"
         self._forget()
-        self._kept = _Kept(place, tempfile.TemporaryDirectory(prefix="matting-clip-"))
-        assert self._kept.folder is not None
-        file = Path(self._kept.folder.name) / "clip"
+        folder = ClipFolder()
+        self._kept = _Kept(place, folder)
+        file = folder.path / "clip"
         try:
             with file.open("wb") as into:
                 self._store.fetch(item.bucket, item.key, self._settings.max_clip_bytes, into)
@@ -288,7 +393,7 @@ class Clips:
 
     def _forget(self) -> None:
         if self._kept.folder is not None:
-            self._kept.folder.cleanup()
+            self._kept.folder.remove()
         self._kept = _Kept()
 
 
@@ -318,9 +423,9 @@ def _begun(work: ClipWork, facts: ClipFacts, file_bytes: int, count: int) -> Cli
     )
 
 
-def _kept_key(in_flight: InFlightImage, name: str) -> str:
-    """The object that keeps something of a clip between its claims."""
-    return f"{in_flight.item.group_matte_key.removesuffix('.png')}-{name}"
+def _facts_key(in_flight: InFlightImage) -> str:
+    """The object that keeps the facts of a clip between its claims."""
+    return f"{in_flight.item.group_matte_key.removesuffix('.png')}-facts.json"
 
 
 def _sum(state: ClipState, in_flight: InFlightImage) -> dict[str, float]:

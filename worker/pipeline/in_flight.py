@@ -1,5 +1,6 @@
 """An image in the pipeline, and the interfaces of the parts that process it."""
 
+import errno
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from typing import Protocol, TypeVar
 from numpy import float32
 from numpy.typing import NDArray
 
-from shared.errors import MattingError, WorkerMemoryError
+from shared.errors import MattingError, TransientError, WorkerMemoryError
 from shared.object_url import ObjectUrl
 from shared.options import Profile
 from shared.telemetry import get_logger
@@ -117,6 +118,8 @@ class InFlightImage:
             self.outcome.error = error
         elif isinstance(error, MemoryError):
             self.outcome.error = WorkerMemoryError()
+        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            self.outcome.error = TransientError("The disk of the worker is full")
         else:
             log.error("image-crashed", item=self.item.item_id, stage=stage, exc_info=error)
             self.outcome.error = MattingError(f"The stage {stage} failed unexpectedly")

@@ -6,6 +6,7 @@ of the others. There is a pool for the storage, one for servers of photo URLs, a
 Every pool runs the images of small batches first.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
@@ -61,11 +62,13 @@ class Pipeline:
         second: SecondOpinions | None = None,
         publisher: Publisher | None = None,
         files: FileStore | None = None,
+        stopping: threading.Event | None = None,
     ) -> None:
         """`past`: finds results computed earlier; None: compute every image. `watchdog`: watches
         native code. `pixel_budget`: shared by all pipelines of the worker. `second`: the second
         models; None: it holds none. `publisher`: writes to the destinations of jobs; None: there
-        are none. `files`: reads and writes clips; None: there are none.
+        are none. `files`: reads and writes clips; None: there are none. `stopping`: set when the
+        worker stops.
         """
         self._predictor = predictor
         self._model = settings.model
@@ -84,7 +87,15 @@ class Pipeline:
         )
         self._clips = None
         if files is not None:
-            self._clips = Clips(predictor, files, self._pictures, self._watchdog, settings)
+            self._clips = Clips(
+                predictor,
+                files,
+                self._pictures,
+                self._watchdog,
+                settings,
+                self._pixel_budget,
+                stopping or threading.Event(),
+            )
         # Suspects wait for their child process in a pool of their own and occupy no codec thread.
         self._suspects = SmallestBatchFirstPool(settings.codec_threads, "suspect")
 

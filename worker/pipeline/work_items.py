@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.clips import ClipState, ClipWork
+from shared.clips import ClipSegment, ClipState, ClipWork
 from shared.errors import MattingError
 from shared.groups import GroupWork, Measured, TurntableWork
 from shared.jobs import Reason
@@ -111,6 +111,12 @@ class Outcome:
     """The second model, which another worker serves: there are no outputs yet."""
     clip: ClipState | None = None
     """How far the clip has come; None: it has ended, or it is none."""
+    cut: tuple[ClipSegment, ...] = ()
+    """The segments into which the clip was cut: it waits for their mattes."""
+    interrupted: bool = False
+    """The worker stops before the end: the item goes back to the queue."""
+    is_matted: bool = False
+    """The mattes of a segment are stored: there is no result."""
     is_photo: bool = False
     """The file is called like a clip and is a photo: it is to be processed as one."""
     clip_result: dict[str, Any] | None = None

@@ -1,6 +1,8 @@
-"""The time for which an animated WebP shows its last frame.
+"""What libwebp leaves out of an animated WebP: how long the last frame is shown, and transparency.
 
 FFmpeg does not tell libwebp when the last frame ends, so libwebp writes the average of the others.
+And libwebp stores only the part of a frame that changes. If all parts are opaque rectangles, it
+says that the picture is not transparent, and programs show white around them.
 """
 
 from pathlib import Path
@@ -9,6 +11,22 @@ from typing import BinaryIO
 FRAME = b"ANMF"
 DURATION_AT = 12
 """Place of the duration in a frame's chunk, 24 bits in milliseconds (RFC 9649, section 2.7.1.1)."""
+
+
+HEAD = b"VP8X"
+FLAGS_AT = 20
+"""Place of the flags in the file (RFC 9649, section 2.7)."""
+
+ALPHA = 0x10
+
+
+def set_transparent(path: Path) -> None:
+    """Say that the picture is transparent. A file without this header holds one frame as it is."""
+    with path.open("r+b") as file:
+        start = file.read(FLAGS_AT + 1)
+        if start[12:16] == HEAD:
+            file.seek(FLAGS_AT)
+            file.write(bytes([start[FLAGS_AT] | ALPHA]))
 
 
 def set_last_duration(path: Path, duration_ms: int) -> None:

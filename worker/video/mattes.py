@@ -23,6 +23,7 @@ from worker.video.facts import ClipFacts
 from worker.video.matting import MattedFrame, Steps, matted, refuse_options, to_bytes
 from worker.video.quarantine import ClipProcess
 from worker.video.segments import Segment
+from worker.video.stages import BusyTime
 from worker.video.steady import REACH
 
 INDEX = "mattes.json"
@@ -140,8 +141,9 @@ def matte_segment(
     target: Path,
     *,
     on_frames: OnFrames | None = None,
-) -> None:
-    """Matte a segment of a clip into the file `target`.
+) -> float:
+    """Matte a segment of a clip into the file `target`. Returns the seconds for which the network
+    worked.
 
     A few frames before and behind it are matted too, so that smoothing knows what comes. Raises the
     errors of shared/errors/clips.py, InvalidOptionsError, PredictorError.
@@ -150,15 +152,19 @@ def matte_segment(
     first = max(0, segment.first - REACH)
     last = min(facts.frames, segment.last + REACH)
     keep_whole = options.clip_cut_off is CutOff.KEEP
+    on_device = BusyTime()
     with (
         ClipProcess(source, settings, keep_whole=keep_whole) as process,
-        matted(process.frames(facts, first, last), facts, predictor, options, settings) as frames,
+        matted(
+            process.frames(facts, first, last), facts, predictor, options, settings, on_device
+        ) as frames,
         MattesWriter(target) as writer,
     ):
         for frame in _own(frames, segment):
             writer.add(frame)
             if on_frames is not None:
                 on_frames(1)
+    return on_device.seconds
 
 
 def _own(frames: Iterator[MattedFrame], segment: Segment) -> Iterator[MattedFrame]:

@@ -20,8 +20,8 @@ from worker.imaging.prepared import PreparedImage
 from worker.imaging.review import ReviewInput, reasons_without_mirroring
 from worker.inference.predictor import Predictor
 from worker.video.facts import ClipFacts
-from worker.video.stages import ahead, in_order
-from worker.video.steady import Sight, steadied
+from worker.video.stages import BusyTime, ahead, in_order
+from worker.video.steady import REACH, Sight, steadied
 
 MEASURED_PER_S = 4
 """Frames of each second whose mattes are measured for signs of trouble."""
@@ -29,8 +29,12 @@ MEASURED_PER_S = 4
 BATCH_BYTES = 96 * 1024**2
 """Most bytes of decoded frames in one batch. Three batches are under way."""
 
-BATCHES_PER_STREAM = 4
-"""Forward passes of each stream that one call of the predictor asks for."""
+BATCHES_PER_STREAM = 2
+"""Forward passes of each stream that one call of the predictor asks for. With more, a device waits
+longer for the first frames of a segment, and the last ones longer for the rest of the work."""
+
+FEWEST_FRAMES = 8
+"""... but no fewer frames than these: networks with batches of one have nothing to wait for."""
 
 Steps = tuple[tuple[str, Size], ...]
 _NO_PIXELS = np.empty((3, 0, 0), np.float32)
@@ -74,12 +78,15 @@ def matted(
     predictor: Predictor,
     options: Options,
     settings: Settings,
+    on_device: BusyTime | None = None,
 ) -> Generator[Iterator[MattedFrame]]:
     """The frames [H, W, 3 or 4] of a clip with their mattes. Decoding, the network and smoothing
-    work at the same time, each a bounded number of frames ahead of the next.
+    work at the same time, each a bounded number of frames ahead of the next. `on_device` measures
+    how long the network worked.
 
     Raises PredictorError, and whatever `frames` raises.
     """
+    on_device = on_device or BusyTime()
     batch = _frames_per_batch(facts, predictor)
     every = max(1, round(facts.frames / max(facts.seconds, 1e-3) / MEASURED_PER_S))
     with ExitStack() as stack:
@@ -91,7 +98,8 @@ def matted(
             return _Prepared(frame[0], decoded, predictor.prepare(decoded.image, options.profile))
 
         def predict(group: list[_Prepared]) -> list[Sight[MattedFrame]]:
-            alphas = predictor.predict_many([one.prepared for one in group])
+            with on_device:
+                alphas = predictor.predict_many([one.prepared for one in group])
             return [
                 _sight(one, alpha, every, options, settings)
                 for one, alpha in zip(group, alphas, strict=True)
@@ -189,8 +197,16 @@ def _box(alpha: Alpha, facts: ClipFacts, options: Options) -> Box | None:
 
 
 def _frames_per_batch(facts: ClipFacts, predictor: Predictor) -> int:
-    wanted = predictor.batch_sizes[-1] * predictor.streams * BATCHES_PER_STREAM
+    asked = predictor.batch_sizes[-1] * predictor.streams * BATCHES_PER_STREAM
+    wanted = max(FEWEST_FRAMES, asked)
     return max(1, min(wanted, BATCH_BYTES // (4 * facts.width * facts.height)))
+
+
+def frames_held(facts: ClipFacts, predictor: Predictor, settings: Settings) -> int:
+    """About how many decoded frames `matted` holds at a time: three batches, the window of the
+    smoothing, and those with threads.
+    """
+    return 3 * _frames_per_batch(facts, predictor) + 2 * REACH + 1 + 2 * settings.codec_threads
 
 
 def _batches(items: Iterable[_Prepared], size: int) -> Iterator[list[_Prepared]]:

@@ -6,7 +6,9 @@ export const thumbnail = (item) => of(item, "thumbnail");
 export const photoThumbnail = (item) => of(item, "photo-thumbnail");
 export const result = (item) => of(item, "result");
 // What a browser can show of a result.
-export const seen = (item) => (["zip", "psd"].includes(item.result_format) ? thumbnail(item) : result(item));
+export const seen = (item) => (["zip", "psd", "mov"].includes(item.result_format) || plays(item) ? thumbnail(item) : result(item));
+// Whether a browser plays the result: a clip, not a picture that moves.
+export const plays = (item) => item.kind === "clip" && ["webm", "mp4"].includes(item.result_format);
 export const matte = (item) => of(item, "matte");
 export const photo = (item) => `/v1/items/${item.id}/photo?inline=1`;
 

@@ -2,7 +2,7 @@
 import { call } from "./api.js";
 import { byId, make } from "./elements.js";
 import { complain, notify } from "./notices.js";
-import { called, calledInFull, load, photo, photoThumbnail, seen } from "./pictures.js";
+import { called, calledInFull, load, photo, photoThumbnail, plays, result, seen } from "./pictures.js";
 import { t } from "./texts.js";
 import { Verdicts } from "./verdicts.js";
 import { drawWhy } from "./why.js";
@@ -77,7 +77,9 @@ function sight(item) {
     // a format that browsers do not know, such as HEIC
     before.addEventListener("error", () => { before.src = photoThumbnail(item); }, { once: true });
     const drawn = make("canvas", { class: "drawn" });
-    const element = make("div", { class: "sight" }, shown, before, drawn);
+    const film = plays(item) && make("video", { class: "film", src: result(item), controls: true, loop: true, muted: true, playsinline: true, "aria-label": item.name });
+    if (film) shown.className = "poster";
+    const element = make("div", { class: "sight" }, shown, before, drawn, film);
     known = { element, shown, before, drawn, ready: shown.decode().catch(() => {}) };
     shown.addEventListener("error", () => element.append(make("p", { class: "problem" }, t("review.picture_lost"))));
     drawWhy(item, drawn, shown);

@@ -1,0 +1,106 @@
+"""Operators' commands: which system they work on, and what they say where there is none."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from deploy.cli import app
+from deploy.commands.disk_usage import disk_usage
+from deploy.commands.service import service_settings
+from deploy.stack.address import ADDRESS_FILE, SECRETS_FILE
+from deploy.stack.ports import PORTS_FILE
+from shared.database import Database
+from shared.errors import DatabaseError, NoDatabaseError, NoStackError, SetupError
+from shared.settings import Settings
+
+AWAY = "postgresql+psycopg://matting@127.0.0.1:1/matting"
+
+
+def call(*arguments: str) -> tuple[int, str]:
+    """Exit status and all output of a command, with errors as the command line maps them."""
+    done = CliRunner().invoke(app, arguments)
+    if isinstance(done.exception, SetupError):
+        return 2, done.exception.message
+    return done.exit_code, done.output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["upgrade-check"],
+        ["disk-usage"],
+        ["purge", "--yes", "--label", "a=b"],
+        ["keys", "list"],
+        ["keys", "create", "shop"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_without_a_database_a_command_says_so_and_makes_no_file(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, said = call(*command, "--data", str(tmp_path / "nothing"))
+    assert status == 2
+    assert "matting up" in said
+    assert "--data" in said
+    monkeypatch.setenv("MATTING_DATABASE_URL", "sqlite:///elsewhere.db")
+    assert call(*command)[0] == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_commands_find_the_system_of_a_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "matting.db").touch()
+    (tmp_path / PORTS_FILE).write_text(json.dumps({"redis": 1234}))
+    stopped = service_settings(tmp_path)
+    assert stopped.redis_url == "redis://127.0.0.1:1234/0"
+    with pytest.raises(NoStackError):
+        service_settings(tmp_path, running=True)
+    (tmp_path / ADDRESS_FILE).write_text(
+        json.dumps({"api_url": "http://a", "flower_url": "http://f", "s3_url": "http://s"})
+    )
+    (tmp_path / SECRETS_FILE).write_text(
+        json.dumps({"s3_access_key": "x", "s3_secret_key": "y", "api_key": "z"})
+    )
+    found = service_settings(tmp_path, running=True)
+    assert found.database_url == f"sqlite:///{tmp_path / 'matting.db'}"
+    assert found.s3_endpoint_url == "http://s"
+    assert found.aws_secret_access_key is not None
+    assert found.aws_secret_access_key.get_secret_value() == "y"
+    monkeypatch.setenv("MATTING_DATABASE_URL", AWAY)
+    assert service_settings(tmp_path).database_url == AWAY
+
+
+def test_a_database_without_tables_is_named(tmp_path: Path) -> None:
+    (tmp_path / "matting.db").touch()
+    with pytest.raises(NoDatabaseError, match="no tables"):
+        disk_usage(Settings(database_url=f"sqlite:///{tmp_path / 'matting.db'}"))
+
+
+def test_migrate_says_where_it_made_a_database(
+    tmp_path: Path, migrated_sqlite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def copied(self: Database) -> None:
+        shutil.copyfile(migrated_sqlite, tmp_path / "matting.db")
+
+    monkeypatch.setattr(Database, "migrate", copied)
+    assert f"Made {tmp_path / 'matting.db'}" in call("migrate")[1]
+    assert "Made" not in call("migrate")[1]
+
+
+@pytest.mark.parametrize("method", ["migrate", "unapplied", "revisions"])
+def test_a_database_that_is_away_is_one_sentence(method: str) -> None:
+    database = Database(AWAY, process="tests")
+    with pytest.raises(DatabaseError, match="did not answer"):
+        getattr(database, method)()
+
+
+def test_a_key_needs_a_name() -> None:
+    assert call("keys", "create", " ")[0] == 2
