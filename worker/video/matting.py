@@ -29,8 +29,12 @@ MEASURED_PER_S = 4
 BATCH_BYTES = 96 * 1024**2
 """Most bytes of decoded frames in one batch. Three batches are under way."""
 
-BATCHES_PER_STREAM = 4
-"""Forward passes of each stream that one call of the predictor asks for."""
+BATCHES_PER_STREAM = 2
+"""Forward passes of each stream that one call of the predictor asks for. With more, a device waits
+longer for the first frames of a segment, and the last ones longer for the rest of the work."""
+
+FEWEST_FRAMES = 8
+"""... but no fewer frames than these: networks with batches of one have nothing to wait for."""
 
 Steps = tuple[tuple[str, Size], ...]
 _NO_PIXELS = np.empty((3, 0, 0), np.float32)
@@ -193,7 +197,8 @@ def _box(alpha: Alpha, facts: ClipFacts, options: Options) -> Box | None:
 
 
 def _frames_per_batch(facts: ClipFacts, predictor: Predictor) -> int:
-    wanted = predictor.batch_sizes[-1] * predictor.streams * BATCHES_PER_STREAM
+    asked = predictor.batch_sizes[-1] * predictor.streams * BATCHES_PER_STREAM
+    wanted = max(FEWEST_FRAMES, asked)
     return max(1, min(wanted, BATCH_BYTES // (4 * facts.width * facts.height)))
 
 
