@@ -95,7 +95,7 @@ def print_left_out(left_out: Sequence[LeftOut]) -> None:
         console.print(f"[yellow]left out[/] {escape(text)}", soft_wrap=True)
     others = sum(one.remedy is None for one in left_out)
     if left_out:
-        what = "one of them" if others > 1 else "it"
+        what = "one of them" if len(left_out) > 1 else "it"
         remedy = f". If {what} should be cut out, export it as JPEG, PNG or TIFF" if others else ""
         console.print(f"{counted(len(left_out), 'file')} left out{remedy}", soft_wrap=True)
 

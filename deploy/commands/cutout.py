@@ -64,7 +64,7 @@ def cut_out_files(
         missing = done.still_missing(planned, store, files, options, overwrite=overwrite)
         if not missing:
             return done
-        console.print(f"loading the model {escape(settings.model)} …")
+        console.print(f"loading the model {escape(settings.model)} …", soft_wrap=True)
         items = [_item(options, one, store) for one in missing]
         size = settings.batch_size
         batches = [items[start : start + size] for start in range(0, len(items), size)]
@@ -128,7 +128,9 @@ def _exit_on_hang(store: ResultFolder, name: str | None, stage: str, limit_s: fl
     error = ImageTimeoutError(f"The stage {stage} took more than {limit_s:g} s")
     text = f"{name or 'a whole batch'}: {error.message} [{error.code}]"
     console.print(f"[red]failed[/] {escape(text)}", soft_wrap=True)
-    console.print("Finished results are kept. Remove that photo and run the command again.")
+    console.print(
+        "Finished results are kept. Remove that photo and run the command again.", soft_wrap=True
+    )
     console.show_cursor()
     store.close()
     os._exit(1)

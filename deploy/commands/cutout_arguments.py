@@ -175,7 +175,7 @@ def _refuse_other_formats(out: Path | None) -> None:
     if out.suffix.lower() in NOT_WRITTEN:
         raise typer.BadParameter(
             f"--out {out.name}: results are not written as {out.suffix}, but as "
-            f"{', '.join((*SUFFIXES, *CLIP_SUFFIXES))}"
+            f"{', '.join(dict.fromkeys((*SUFFIXES, *CLIP_SUFFIXES)))}"
         )
 
 

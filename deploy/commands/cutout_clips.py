@@ -54,7 +54,7 @@ def cut_out_clips(
         missing = done.still_missing(planned, store, files, options, overwrite=overwrite)
         if not missing:
             return
-        console.print(f"loading the model {escape(settings.model)} …")
+        console.print(f"loading the model {escape(settings.model)} …", soft_wrap=True)
         with closing(load_predictor(settings, warm_shapes=False)) as predictor:
             for clip in missing:
                 try:

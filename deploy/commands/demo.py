@@ -34,7 +34,9 @@ def run_demo(photos: LocalPhotos, out: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="matting-") as folder:
         with Stack(Path(folder), report=lambda line: console.print(f"  {escape(line)}")) as stack:
             ready_s = time.monotonic() - began
-            console.print(f"ready after {ready_s:.1f} s: {stack.address.api_url}/docs")
+            console.print(
+                f"ready after {ready_s:.1f} s: {stack.address.api_url}/docs", soft_wrap=True
+            )
             link = console_link(stack.address.api_url, stack.secrets.api_key)
             console.print(f"watch it in the browser: {escape(link)}", soft_wrap=True)
             with MattingClient(stack.address.api_url, stack.secrets.api_key) as client:
@@ -61,5 +63,5 @@ def run_demo(photos: LocalPhotos, out: Path) -> int:
         if pairs:
             write_contact_sheet(pairs, out / SHEET)
     print_summary(job, title="\nmatting demo")
-    console.print(f"results are in {out}/; contact sheet: {out / SHEET}")
+    console.print(f"results are in {out}/; contact sheet: {out / SHEET}", soft_wrap=True)
     return 0 if len(results) == job["counts"]["total"] else 1

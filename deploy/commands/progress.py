@@ -121,7 +121,9 @@ def print_source_facts(job: Job) -> None:
         text = escape(f"{job['error']['detail']} [{job['error']['code']}]")
         console.print(f"[red]{job['status']}[/] {text}", soft_wrap=True)
     if left_out := job["source"].get("rows_without_photo"):
-        console.print(f"{counted(left_out, 'row')} of the feed without a photo left out")
+        console.print(
+            f"{counted(left_out, 'row')} of the feed without a photo left out", soft_wrap=True
+        )
 
 
 class _FailurePrinter:

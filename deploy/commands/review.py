@@ -62,7 +62,7 @@ def review(
         for item_id, verdict in verdicts:
             client.review(_parse_item_id(item_id), verdict.value, note=note)
         if verdicts:
-            console.print(f"stored {counted(len(verdicts), 'verdict')}")
+            console.print(f"stored {counted(len(verdicts), 'verdict')}", soft_wrap=True)
             return
         pending = islice(client.items(job_id, review="pending"), limit)
         if as_json:
