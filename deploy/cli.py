@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.markup import escape
 
 from api.client import ApiError
 from deploy.commands import jobs as job_commands
@@ -39,6 +38,7 @@ from deploy.commands.watches import watches_app
 from deploy.commands.webhooks import webhooks_app
 from deploy.local_photos import SAMPLES
 from deploy.stack.ports import LOOPBACK, http_url, network_address
+from deploy.terminal_text import escape, escape_lines, printable_lines
 from shared.errors import MattingError
 from shared.settings import Settings
 
@@ -187,9 +187,9 @@ def doctor(data: Data = DATA) -> None:
     findings = run_checks(data)
     for finding in findings:
         mark = "[green]ok[/]  " if finding.ok else "[red]fail[/]"
-        console.print(f"{mark} {finding.part:<14} {escape(finding.detail)}", soft_wrap=True)
+        console.print(f"{mark} {finding.part:<14} {escape_lines(finding.detail)}", soft_wrap=True)
         if finding.fix:
-            console.print(f"     fix: {escape(finding.fix)}", soft_wrap=True, style="bold")
+            console.print(f"     fix: {escape_lines(finding.fix)}", soft_wrap=True, style="bold")
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 2)
 
 
@@ -351,17 +351,19 @@ def main() -> None:
         status = 130
     except CLICK_ERRORS as error:
         # Typer puts these words before what Pydantic says of a value.
-        error.message = error.message.replace("Value error, ", "")
+        error.message = printable_lines(error.message.replace("Value error, ", ""))
         error.show()
         status = 2
     except MattingError as error:
-        console.print(f"[red]error:[/] {escape(f'{error.message} [{error.code}]')}", soft_wrap=True)
+        console.print(
+            f"[red]error:[/] {escape_lines(f'{error.message} [{error.code}]')}", soft_wrap=True
+        )
         status = 2
     except BrokenPipeError:  # the reader of the output has closed it, for example `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except (ApiError, OSError, httpx.TransportError) as error:
-        console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
+        console.print(f"[red]error:[/] {escape_lines(str(error))}", soft_wrap=True)
         status = 2
     sys.exit(status or 0)
 

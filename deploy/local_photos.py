@@ -9,10 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deploy.terminal_text import printable
 from shared.clip_kinds import CLIP_ENDINGS, clip_kind
 from shared.errors import HiddenFileError
 from shared.photo_kinds import HEAD_BYTES, PHOTO_ENDINGS, photo_kind, refusal
 from shared.photo_names import is_hidden, is_never_a_photo
+
+ZIP = "The file is a zip file, not a photo"
+MEND = "Mend or remove it."
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -23,6 +27,8 @@ class LeftOut:
 
     name: str
     reason: str
+    remedy: str | None = None
+    """What to do with this one; None: it is no photo as it is."""
 
 
 @dataclass(frozen=True)
@@ -59,22 +65,18 @@ def find_photos(
         else:
             raise FileNotFoundError(f"{path} does not exist")
         for file, name, reason in candidates:
+            remedy = None if reason is None else _remedy(file, reason)
             is_clip = with_clips and _is_clip(file)
             if is_clip and not is_hidden(name):
                 reason = None
             if not name.isprintable() and _not_unicode(name):
-                reason = "The file's name is not UTF-8"
+                reason, remedy = "The file's name is not UTF-8", "Rename it."
             if reason is None:
                 (clips if is_clip else files).append((file, name))
             else:
-                left_out.append(LeftOut(printable(name), reason))
+                left_out.append(LeftOut(printable(name), reason, remedy))
     folders = tuple(path for path in paths if path.is_dir())
     return LocalPhotos(files, left_out, folders, clips)
-
-
-def printable(name: str) -> str:
-    r"""A name for people; bytes that are not UTF-8 become `\xNN`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _in_folder(
@@ -84,13 +86,14 @@ def _in_folder(
     excluded = but_for.resolve() if but_for is not None else None
     if excluded == folder.resolve():
         excluded = None
-    for file in sorted(one for one in folder.rglob("*") if one.is_file()):
+    unreadable: dict[Path, str] = {}
+    for file in sorted((*_walk(folder, unreadable), *unreadable)):
         inside = file.relative_to(folder).as_posix()
         if is_never_a_photo(inside) or (
             excluded is not None and excluded in file.resolve().parents
         ):
             continue
-        reason = _reason_to_leave_out(file)
+        reason = unreadable.get(file) or _reason_to_leave_out(file)
         if is_hidden(inside):
             if reason is not None:
                 continue
@@ -98,8 +101,29 @@ def _in_folder(
         yield file, file.relative_to(base).as_posix(), reason
 
 
+def _walk(folder: Path, unreadable: dict[Path, str]) -> Iterator[Path]:
+    """Everything below a folder but folders; those that can't be read go into `unreadable`."""
+
+    def note(error: OSError) -> None:
+        unreadable[Path(error.filename)] = f"The folder can't be read: {error.strerror}"
+
+    for place, folders, files in os.walk(folder, onerror=note):
+        links = (one for one in folders if os.path.islink(os.path.join(place, one)))
+        yield from (Path(place, one) for one in (*files, *links))
+
+
+def _remedy(file: Path, reason: str) -> str | None:
+    if reason == ZIP:
+        return f"Unpack it, or use `matting submit {printable(file.name)}`."
+    if reason == HiddenFileError().detail:
+        return "If it is a photo of yours, rename it."
+    return MEND if reason.startswith(("The link", "The file can't", "The folder can't")) else None
+
+
 def _is_clip(file: Path) -> bool:
     """Whether a file is a clip, or is named like one."""
+    if not file.is_file():
+        return False
     try:
         with file.open("rb") as stream:
             head = stream.read(HEAD_BYTES)
@@ -111,6 +135,10 @@ def _is_clip(file: Path) -> bool:
 
 def _reason_to_leave_out(file: Path) -> str | None:
     """Why a file of a folder is no photo; None if it is one, or is named like one."""
+    if file.is_symlink() and not file.exists():
+        return "The link leads to no file"
+    if not file.is_file():
+        return "The link leads to a folder" if file.is_dir() else "It is no regular file"
     try:
         with file.open("rb") as stream:
             head = stream.read(HEAD_BYTES)

@@ -129,6 +129,8 @@ def refusal(head: bytes) -> ImageError:
 def _other_kind(head: bytes) -> str | None:
     if b"<svg" in head[:HEAD_BYTES].lower():
         return "an SVG drawing"
+    if head.startswith(b"PK") and (b"[Content_Types].xml" in head or b"xl/" in head):
+        return "an Excel or other Office file (save a list as CSV UTF-8)"
     if head[4:8] == b"ftyp" or (head.startswith(b"RIFF") and head[8:12] == b"AVI "):
         return "a video or an unknown ISO media file"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()

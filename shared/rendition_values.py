@@ -12,6 +12,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 MAX_SIDE_PX = 10_000
 """The longest side of a canvas: the largest that any of the marketplaces accepts."""
 
+SIDES = f"each side of the canvas must have 1 to {MAX_SIDE_PX} pixels"
+
 MAX_RATIO = 100
 
 
@@ -175,7 +177,7 @@ def _canvas(text: str) -> str:
     """Refuse canvases that are too large or too long."""
     if "x" in text:
         if not all(0 < int(side) <= MAX_SIDE_PX for side in text.split("x")):
-            raise ValueError(f"each side of the canvas must have 1 to {MAX_SIDE_PX} pixels")
+            raise ValueError(SIDES)
     else:
         across, down = map(float, text.split(":"))
         if not across or not down or max(across / down, down / across) > MAX_RATIO:
@@ -183,10 +185,19 @@ def _canvas(text: str) -> str:
     return text
 
 
+def _many_digits(value: Any) -> Any:
+    """Name the limit also for sides that the pattern has no room for."""
+    is_size = isinstance(value, str) and re.fullmatch(r"\d+x\d+", value)
+    if is_size and max(map(len, value.split("x"))) > len(str(MAX_SIDE_PX)):
+        raise ValueError(SIDES)
+    return value
+
+
 Canvas = Annotated[
     str,
     Field(pattern=r"^(\d{1,5}x\d{1,5}|\d{1,4}(\.\d+)?:\d{1,4}(\.\d+)?)$", examples=["2000x2000"]),
     AfterValidator(_canvas),
+    BeforeValidator(_many_digits),
 ]
 Position = Annotated[
     str,

@@ -268,13 +268,14 @@ class AsyncMattingClient(AsyncConnection):
         *,
         on_done: Callable[[Item, Path], None] = lambda _item, _path: None,
         on_failed: Callable[[Item, Exception], None] | None = None,
-        overwrite: bool = False,
+        overwrite: bool | Callable[[Item], bool] = False,
     ) -> list[tuple[Item, Path]]:
         """Download all results of a job into a folder, under the names of their sources.
 
         Returns the results that are in the folder now. A complete file is not downloaded again, so
         an interrupted download continues; no file is ever visible half-written. Another file that
-        is there stays, unless `overwrite` is set: its image failed with FileExistsError.
+        is there stays, unless `overwrite` is set (or true for the image): its image failed with
+        FileExistsError.
         `on_failed` receives an image that could not be downloaded, and the others continue; without
         it the first such error is raised. Raises ApiError, TransportError, OSError.
         """
@@ -283,7 +284,8 @@ class AsyncMattingClient(AsyncConnection):
 
         async def fetch(download: Download) -> None:
             try:
-                await self._fetch(download, overwrite=overwrite)
+                replace = overwrite(download.item) if callable(overwrite) else overwrite
+                await self._fetch(download, overwrite=replace)
             except (ApiError, httpx.TransportError, OSError) as error:
                 if on_failed is None:
                     raise

@@ -87,6 +87,19 @@ class AsyncConnection:
         return answer
 
 
+class _NamingTransport(RetryTransport):
+    """Retries, and says in the end which address could not be reached."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request. Raises TransportError."""
+        try:
+            return await super().handle_async_request(request)
+        except httpx.ConnectError as error:
+            address = f"{request.url.scheme}://{request.url.netloc.decode()}"
+            text = f"{address} can't be reached ({error}). Is it running, and is the address right?"
+            raise httpx.ConnectError(text, request=request) from error
+
+
 def _transport() -> RetryTransport:
     # Failed connection attempts are repeated for every method, because nothing was sent yet.
-    return RetryTransport(transport=httpx.AsyncHTTPTransport(retries=3), retry=RETRY)
+    return _NamingTransport(transport=httpx.AsyncHTTPTransport(retries=3), retry=RETRY)

@@ -229,15 +229,16 @@ class MattingClient:
         *,
         on_done: Callable[[Item, Path], None] = lambda _item, _path: None,
         on_failed: Callable[[Item, Exception], None] | None = None,
-        overwrite: bool = False,
+        overwrite: bool | Callable[[Item], bool] = False,
     ) -> list[tuple[Item, Path]]:
         """Download all results of a job into a folder, under the names of their sources; returns
         the results that are there now.
 
         A complete file is not downloaded again, so an interrupted download continues; no file is
-        ever visible half-written. Another file that is there stays, unless `overwrite` is set: its
-        image failed with FileExistsError. `on_failed` receives an image that could not be
-        downloaded, and the others continue; without it the first such error is raised.
+        ever visible half-written. Another file that is there stays, unless `overwrite` is set (or
+        true for the image): its image failed with FileExistsError. `on_failed` receives an image
+        that could not be downloaded, and the others continue; without it the first such error is
+        raised.
         Raises ApiError, TransportError, OSError.
         """
         return self._loop.run(

@@ -17,8 +17,8 @@ UPLOADS_PER_REQUEST = 500
 JOURNAL_TTL_S = 12 * 3600
 """Age at which a journal expires. The service may have deleted uploads without a job by then."""
 
-LocalFiles = Sequence[tuple[Path, str]] | Sequence[Path] | Sequence[str]
-"""Paths, or pairs of a path and the image's name in the job."""
+LocalFiles = Sequence[tuple[Path, str]] | Sequence[Path] | Sequence[str] | Path
+"""Paths, or pairs of a path and the image's name in the job; or one path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,32 @@ class LocalFile:
 
 
 def normalise_files(files: LocalFiles) -> list[LocalFile]:
-    """Convert the files of `submit_files` to LocalFile objects."""
+    """Convert the files of `submit_files` to LocalFile objects. A single path is one file.
+
+    Raises ValueError if there are none.
+    """
+    if isinstance(files, str | os.PathLike):
+        files = [Path(files)]
+    if not files:
+        raise ValueError("there are no files to submit")
+    paths = [Path(entry) for entry in files if not isinstance(entry, tuple)]
+    names = iter(_names_of(paths))
     return [
         LocalFile(Path(entry[0]), readable_name(entry[1]))
         if isinstance(entry, tuple)
-        else LocalFile(Path(entry), readable_name(str(entry)))
+        else LocalFile(Path(entry), readable_name(next(names)))
         for entry in files
     ]
+
+
+def _names_of(paths: Sequence[Path]) -> list[str]:
+    """The names of images by their paths: of an absolute one what follows the folder that all
+    absolute ones share, so that no two are alike.
+    """
+    absolute = [path for path in paths if path.is_absolute()]
+    parents = [str(path.parent) for path in absolute]
+    shared = os.path.commonpath(parents) if parents else ""
+    return [str(path.relative_to(shared)) if path.is_absolute() else str(path) for path in paths]
 
 
 def readable_name(name: str) -> str:

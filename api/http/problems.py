@@ -1,5 +1,6 @@
 """Errors as `application/problem+json` (RFC 9457), with a stable `code` and a remedy."""
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -65,8 +66,10 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def render(error: MattingError, path: str = "") -> JSONResponse:
-    """The response for an error, in the shape that the clients of this path expect."""
+def render(error: MattingError, path: str = "", *, remedy: str | None = None) -> JSONResponse:
+    """The response for an error, in the shape that the clients of this path expect. `remedy`: one
+    that fits better than that of the error's kind.
+    """
     if path.startswith(removebg_answers.PATH):
         return removebg_answers.render_error(error)
     problem = Problem(
@@ -75,7 +78,7 @@ def render(error: MattingError, path: str = "") -> JSONResponse:
         status=error.http_status,
         code=error.code,
         detail=error.detail,
-        remedy=error.remedy,
+        remedy=remedy or error.remedy,
     )
     headers = {}
     if error.http_status == 401:
@@ -105,7 +108,25 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     findings = [{**one, "loc": one["loc"][1:]} for one in error.errors()]  # body, query, path
     text = describe_findings(findings, _body_model(request))
-    return render(InvalidOptionsError(text), request.url.path)
+    return render(InvalidOptionsError(text), request.url.path, remedy=remedy_for(error.errors()))
+
+
+def remedy_for(errors: Sequence[Any]) -> str | None:
+    """What to do about refused input that is not an option: by where it was and what is wrong."""
+    if any(one["type"] == "json_invalid" for one in errors):
+        return "Send valid JSON in UTF-8, with `Content-Type: application/json`."
+    places = {one["loc"][0] for one in errors if one["loc"]}
+    if places == {"path"}:
+        return "Use an id that the service gave you, unchanged: `GET /v1/jobs` lists the jobs."
+    if len(places) == 1 and places <= _PLACES.keys():
+        return f"Correct the {_PLACES[places.pop()]}; /docs says what each may be."
+    fields = {one["loc"][1] for one in errors if len(one["loc"]) > 1}
+    if places == {"body"} and "options" not in fields:
+        return "Correct the body; /docs shows every field of it."
+    return None
+
+
+_PLACES = {"query": "parameter behind the `?`", "header": "header", "cookie": "cookie"}
 
 
 def _body_model(request: Request) -> type[BaseModel] | None:

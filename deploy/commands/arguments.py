@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import re
 import uuid
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,16 +13,18 @@ from typing import Annotated, Any, Literal
 import httpx
 import typer
 from pydantic import ValidationError
-from rich.markup import escape
 
 from api.client import ApiError, Journal, MattingClient
 from api.client.uploading import remove_expired_journals
 from deploy.commands.options import complete_option
 from deploy.commands.progress import SHOWN_FAILURES, console
-from deploy.local_photos import LocalPhotos, find_photos
+from deploy.local_photos import LeftOut, LocalPhotos, find_photos
 from deploy.stack.address import find_stack
-from shared.errors import LeftOutError, MattingError
+from deploy.terminal_text import escape
+from shared.errors import MattingError
+from shared.errors.base import said_with
 from shared.options import Options
+from shared.photo_kinds import PHOTO_ENDINGS
 from shared.plurals import counted
 from shared.validation_words import describe_validation
 
@@ -57,7 +61,11 @@ OptionPairs = Annotated[
     ),
 ]
 FailOnReview = Annotated[
-    bool, typer.Option("--fail-on-review", help="Exit with 1 if a result needs a review.")
+    bool,
+    typer.Option(
+        "--fail-on-review",
+        help="Exit with 1 if a result needs a review, or misses a rule of a market.",
+    ),
 ]
 
 
@@ -70,14 +78,26 @@ def resolve_photos(
     nothing is found.
     """
     photos = find_photos(paths, but_for=but_for, with_clips=with_clips)
-    for one in photos.left_out[:SHOWN_FAILURES]:
-        console.print(f"[yellow]left out[/] {escape(f'{one.name}: {one.reason}')}")
-    if photos.left_out:
-        count = len(photos.left_out)
-        console.print(f"{counted(count, 'file')} left out. {LeftOutError.remedy}", soft_wrap=True)
+    print_left_out(photos.left_out)
     if not photos.files and not photos.clips:
         raise typer.BadParameter(f"no photos found in {', '.join(map(str, paths))}")
     return photos
+
+
+def print_left_out(left_out: Sequence[LeftOut]) -> None:
+    """Name the files that are left out, why, and what to do with them."""
+    for one in left_out[:SHOWN_FAILURES]:
+        text = (
+            said_with(f"{one.name}: {one.reason}", one.remedy)
+            if one.remedy
+            else (f"{one.name}: {one.reason}")
+        )
+        console.print(f"[yellow]left out[/] {escape(text)}", soft_wrap=True)
+    others = sum(one.remedy is None for one in left_out)
+    if left_out:
+        what = "one of them" if len(left_out) > 1 else "it"
+        remedy = f". If {what} should be cut out, export it as JPEG, PNG or TIFF" if others else ""
+        console.print(f"{counted(len(left_out), 'file')} left out{remedy}", soft_wrap=True)
 
 
 def parse_options(pairs: list[str], *, check: bool = True) -> dict[str, Any]:
@@ -131,10 +151,41 @@ def remote_source(sources: list[str]) -> dict[str, Any] | None:
 
 
 def attached_source(sources: list[str]) -> tuple[Literal["manifest", "zip"], Path] | None:
-    """The kind and path of a local manifest or zip file; None if the sources are photos."""
+    """The kind and path of a local manifest or zip file; None if the sources are photos.
+
+    Raises BadParameter for a list among other sources, and for a workbook.
+    """
+    for source in sources:
+        ending = Path(source).suffix.lower()
+        if ending in WORKBOOKS:
+            raise typer.BadParameter(
+                f"{source} is an Excel file: save it as CSV UTF-8, and submit that"
+            )
+        if len(sources) > 1 and _KINDS.get(ending) == "manifest" and ending != ".txt":
+            raise typer.BadParameter(
+                f"{source} is a list of photos: submit it alone, or the photos without it"
+            )
     kind = _KINDS.get(Path(sources[0]).suffix.lower()) if len(sources) == 1 else None
     return (kind, Path(sources[0])) if kind and Path(sources[0]).is_file() else None
 
+
+def photo_beside(manifest: Path) -> str | None:
+    """The first cell in the beginning of a list that names a photo beside it on this machine."""
+    text = manifest.read_bytes()[:LIST_SAMPLE_BYTES].decode("utf-8", "replace")
+    for cell in re.split(r"[\r\n,;\t\"<>]+", text):
+        name = cell.strip()
+        if Path(name).suffix.lower() in PHOTO_ENDINGS and len(name) < 500:
+            try:
+                if (manifest.parent / name).is_file():
+                    return name
+            except (OSError, ValueError):
+                continue
+    return None
+
+
+LIST_SAMPLE_BYTES = 64 * 1024
+
+WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".xlsb", ".ods", ".numbers")
 
 _KINDS: dict[str, Literal["manifest", "zip"]] = {
     ".csv": "manifest",

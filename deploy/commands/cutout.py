@@ -8,15 +8,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from rich.markup import escape
-
 from api.client import NamedItem, result_names
 from deploy.commands.cutout_plan import CutOut, Planned, refuse_results_among_photos
 from deploy.commands.progress import bar, console
 from deploy.commands.result_files import ResultFolder
 from deploy.commands.second_models import SecondModels
 from deploy.commands.written_files import WrittenFiles
-from deploy.local_photos import LocalPhotos, printable
+from deploy.local_photos import LocalPhotos
+from deploy.terminal_text import escape
 from shared.errors import ImageTimeoutError
 from shared.options import Options
 from shared.result_names import NamedPhoto
@@ -65,7 +64,7 @@ def cut_out_files(
         missing = done.still_missing(planned, store, files, options, overwrite=overwrite)
         if not missing:
             return done
-        console.print(f"loading the model {escape(settings.model)} …")
+        console.print(f"loading the model {escape(settings.model)} …", soft_wrap=True)
         items = [_item(options, one, store) for one in missing]
         size = settings.batch_size
         batches = [items[start : start + size] for start in range(0, len(items), size)]
@@ -128,8 +127,10 @@ def _exit_on_hang(store: ResultFolder, name: str | None, stage: str, limit_s: fl
     """Name the photo that hangs and exit. Files that are written already are complete."""
     error = ImageTimeoutError(f"The stage {stage} took more than {limit_s:g} s")
     text = f"{name or 'a whole batch'}: {error.message} [{error.code}]"
-    console.print(f"[red]failed[/] {escape(text)}")
-    console.print("Finished results are kept. Remove that photo and run the command again.")
+    console.print(f"[red]failed[/] {escape(text)}", soft_wrap=True)
+    console.print(
+        "Finished results are kept. Remove that photo and run the command again.", soft_wrap=True
+    )
     console.show_cursor()
     store.close()
     os._exit(1)
@@ -183,8 +184,8 @@ def _say(planned: Planned, outcome: Outcome, placed: Sequence[Path], done: CutOu
     to_check = f"  [yellow]to check:[/] {', '.join(reasons)}" if reasons else ""
     for index, path in enumerate(placed):
         note = to_check if index == 0 else ""
-        name = done.called or printable(str(path))
-        console.print(f"wrote {escape(name)}{note}", soft_wrap=True)
-    for output in outcome.outputs:
+        console.print(f"wrote {escape(done.called or str(path))}{note}", soft_wrap=True)
+    for path, output in zip(placed, outcome.outputs, strict=True):
         for rule in output.unmet:
-            console.print(f"[yellow]rule[/]   {escape(f'{output.name}: {rule}')}", soft_wrap=True)
+            line = escape(f"{done.called or path}: {rule}")
+            console.print(f"[yellow]rule[/]   {line}", soft_wrap=True)

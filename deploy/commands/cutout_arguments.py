@@ -3,11 +3,11 @@
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich.markup import escape
 
 from deploy.commands.arguments import check_options, parse_options, resolve_photos
 from deploy.commands.cutout import cut_out_files
@@ -16,10 +16,13 @@ from deploy.commands.cutout_plan import CutOut
 from deploy.commands.progress import console
 from deploy.commands.summary import Tally
 from deploy.local_photos import LocalPhotos
+from deploy.terminal_text import escape
 from shared.clip_format import ClipFormat
+from shared.clip_kinds import CLIP_ENDINGS
 from shared.destination import given_placeholders, refuse_unknown
 from shared.errors import UnknownPlaceholderError
 from shared.options import OF_JOB_ONLY, Format, Options, Output
+from shared.photo_kinds import PHOTO_ENDINGS
 from shared.settings import Settings
 
 PIPE = Path("-")
@@ -29,6 +32,13 @@ SUFFIXES = {f".{one.extension}": one for one in Format} | {".jpeg": Format.JPEG}
 
 CLIP_SUFFIXES = {f".{one.extension}": one for one in reversed(ClipFormat)}
 """The same for clips. A `.mp4` is on a background, unless the options say `stacked`."""
+
+
+NOT_WRITTEN = {
+    *(PHOTO_ENDINGS | CLIP_ENDINGS) - SUFFIXES.keys() - CLIP_SUFFIXES.keys(),
+    *(".gif", ".jxl", ".jp2", ".svg", ".pdf", ".eps", ".ico", ".tga", ".exr", ".psb", ".zip"),
+}
+"""Endings of pictures, clips and other files that a result can't have."""
 
 
 def run_cutout(
@@ -47,6 +57,8 @@ def run_cutout(
 
     Raises BadParameter, SetupError.
     """
+    _refuse_addresses(paths)
+    _refuse_other_formats(out)
     # The name of a file decides about the format, so its options are checked later.
     wanted = parse_options(pairs, check=not _is_file(out))
     if set(wanted) & set(OF_JOB_ONLY):
@@ -66,7 +78,7 @@ def run_cutout(
     if as_json:
         typer.echo(json.dumps({"written": done.written, "kept": done.kept, "failed": done.failed}))
     _print_sentence(done)
-    to_check = any(one["needs_review"] for one in done.written)
+    to_check = any(one["needs_review"] or one["unmet_rules"] for one in done.written)
     return 1 if done.failed or photos.left_out or (fail_on_review and to_check) else 0
 
 
@@ -146,6 +158,27 @@ def _options_for_clip(file: Path, wanted: dict[str, Any]) -> Options:
     return options
 
 
+def _refuse_addresses(paths: Sequence[Path]) -> None:
+    """Raise BadParameter for an address: this command reads local files."""
+    for path in paths:
+        if str(path).startswith(("http:/", "https:/", "s3:/")):
+            raise typer.BadParameter(
+                "`cutout` takes local files. For s3:// and https:// use `matting submit`, which"
+                " needs `matting up`"
+            )
+
+
+def _refuse_other_formats(out: Path | None) -> None:
+    """Raise BadParameter if `--out` names a file of a format that is not written."""
+    if out is None or out.is_dir() or _is_file(out):
+        return
+    if out.suffix.lower() in NOT_WRITTEN:
+        raise typer.BadParameter(
+            f"--out {out.name}: results are not written as {out.suffix}, but as "
+            f"{', '.join(dict.fromkeys((*SUFFIXES, *CLIP_SUFFIXES)))}"
+        )
+
+
 def _is_file(out: Path | None) -> bool:
     """Whether `--out` names a file: it ends as a picture or a clip does, and is no folder."""
     if out is None or out.is_dir():
@@ -187,7 +220,7 @@ def _print_sentence(done: CutOut) -> None:
     found = Tally(total=len(done.written) + len(done.failed), done=len(done.written))
     found.to_check = sum(one["needs_review"] for one in done.written)
     for one in done.written:
-        found.add_rules(one["unmet_rules"])
+        found.add_rules(one["unmet_rules"], to_check=one["needs_review"])
     found.failed.update(one["code"] for one in done.failed)
     kept = f"; {len(done.kept):,} kept from before" if done.kept else ""
     console.print(escape(found.sentence() + kept), soft_wrap=True)

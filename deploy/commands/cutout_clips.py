@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from rich.markup import escape
-
 from api.client import NamedItem, result_names
 from deploy.commands.cutout_plan import CutOut, Planned, refuse_results_among_photos
 from deploy.commands.progress import bar, console
 from deploy.commands.result_files import ResultFolder
 from deploy.commands.written_files import WrittenFiles
-from deploy.local_photos import LocalPhotos, printable
+from deploy.local_photos import LocalPhotos
+from deploy.terminal_text import escape
 from shared.errors import BackgroundUnreadableError, ImageError, MattingError
 from shared.object_url import ObjectUrl
 from shared.options import CutOff, Options
@@ -55,7 +54,7 @@ def cut_out_clips(
         missing = done.still_missing(planned, store, files, options, overwrite=overwrite)
         if not missing:
             return
-        console.print(f"loading the model {escape(settings.model)} …")
+        console.print(f"loading the model {escape(settings.model)} …", soft_wrap=True)
         with closing(load_predictor(settings, warm_shapes=False)) as predictor:
             for clip in missing:
                 try:
@@ -94,7 +93,7 @@ def _cut_out(
     pictures = _background_pictures(options, settings, store)
     with bar("matting", facts.frames * passes(options)) as progress:
         task = progress.task_ids[0]
-        progress.update(task, note=f"frames of {escape(printable(clip.name))}")
+        progress.update(task, note=f"frames of {escape(clip.name)}")
         return cut_out_clip(
             clip.source,
             predictor,
@@ -172,12 +171,11 @@ def _say(clip: Planned, result: ClipResult, placed: list[Path], done: CutOut) ->
     ]
     to_check = f"  [yellow]to check:[/] {', '.join(spans)}" if spans else ""
     for index, path in enumerate(placed):
-        name = escape(printable(str(path)))
+        name = escape(str(path))
         console.print(f"wrote {name}{to_check if index == 0 else ''}", soft_wrap=True)
     if not result.whole:
         console.print(
-            f"[yellow]cut off[/] {escape(printable(clip.name))}: {result.frames:,} whole frames "
-            "were cut out",
+            f"[yellow]cut off[/] {escape(clip.name)}: {result.frames:,} whole frames were cut out",
             soft_wrap=True,
         )
 

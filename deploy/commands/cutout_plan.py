@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from deploy.commands.progress import console
 from deploy.commands.result_files import ResultFolder, TargetExistsError
 from deploy.commands.written_files import WrittenFiles
-from deploy.local_photos import LocalPhotos, printable
+from deploy.local_photos import LocalPhotos
+from deploy.terminal_text import escape
 from shared.errors import ResultsAmongPhotosError
 from shared.options import Options
 
@@ -78,7 +77,7 @@ class CutOut:
     def note_failure(self, planned: Planned, code: str, text: str) -> None:
         """Note a photo or clip that got no result, and say why."""
         self.failed.append({"photo": str(planned.source), "code": code, "detail": text})
-        line = escape(f"{printable(planned.name)}: {text} [{code}]")
+        line = escape(f"{planned.name}: {text} [{code}]")
         console.print(f"[red]failed[/] {line}", soft_wrap=True)
 
 

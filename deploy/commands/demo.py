@@ -4,8 +4,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from rich.markup import escape
-
 from api.client import MattingClient
 from deploy.commands.console_link import console_link
 from deploy.commands.progress import (
@@ -18,6 +16,7 @@ from deploy.commands.progress import (
 from deploy.local_photos import LocalPhotos
 from deploy.sheets.contact_sheet import write_contact_sheet
 from deploy.stack.stack import Stack
+from deploy.terminal_text import escape
 
 SHEET = "contact-sheet.png"
 
@@ -35,7 +34,9 @@ def run_demo(photos: LocalPhotos, out: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="matting-") as folder:
         with Stack(Path(folder), report=lambda line: console.print(f"  {escape(line)}")) as stack:
             ready_s = time.monotonic() - began
-            console.print(f"ready after {ready_s:.1f} s: {stack.address.api_url}/docs")
+            console.print(
+                f"ready after {ready_s:.1f} s: {stack.address.api_url}/docs", soft_wrap=True
+            )
             link = console_link(stack.address.api_url, stack.secrets.api_key)
             console.print(f"watch it in the browser: {escape(link)}", soft_wrap=True)
             with MattingClient(stack.address.api_url, stack.secrets.api_key) as client:
@@ -62,5 +63,5 @@ def run_demo(photos: LocalPhotos, out: Path) -> int:
         if pairs:
             write_contact_sheet(pairs, out / SHEET)
     print_summary(job, title="\nmatting demo")
-    console.print(f"results are in {out}/; contact sheet: {out / SHEET}")
+    console.print(f"results are in {out}/; contact sheet: {out / SHEET}", soft_wrap=True)
     return 0 if len(results) == job["counts"]["total"] else 1

@@ -67,7 +67,15 @@ def download(
     else:
         typer.echo(f"{counted(len(results), 'result')} in {folder}")
         if missed:
-            console.print(f"{counted(len(missed), 'result')} could not be downloaded")
+            console.print(
+                f"{counted(len(missed), 'result')} could not be downloaded", soft_wrap=True
+            )
+    if without := found["counts"]["total"] - len(results) - len(missed):
+        have = "has" if without == 1 else "have"
+        console.print(
+            f"{counted(without, 'image')} {have} no result: see `matting status {found['id']}`",
+            soft_wrap=True,
+        )
     raise typer.Exit(0 if len(results) == found["counts"]["total"] else 1)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.markup import escape
 
 from api.client import Job
 from api.client.calls import JobSettings
@@ -26,6 +25,7 @@ from deploy.commands.arguments import (
     connect,
     parse_job_id,
     parse_options,
+    photo_beside,
     remote_source,
     resolve_photos,
     upload_journal,
@@ -40,8 +40,9 @@ from deploy.commands.progress import (
     print_summary,
     print_table,
 )
-from deploy.commands.summary import tally
+from deploy.commands.summary import Tally, tally
 from deploy.commands.watch_folder import FolderWatch, watch_until_stopped
+from deploy.terminal_text import escape
 from shared.plurals import counted
 
 MOST_LEFT_OUT_NAMED = 10_000
@@ -108,6 +109,13 @@ def submit(
             job = client.submit(remote, **settings)
         elif attached is not None:
             kind, path = attached
+            if kind == "manifest" and (beside := photo_beside(path)):
+                console.print(
+                    f"[yellow]note[/] {escape(f'{path.name} names {beside}, a file beside it')}. "
+                    "Names in a list are keys of objects in the service's storage: no file is sent."
+                    f" To send the photos: matting submit {escape(str(path.parent))}",
+                    soft_wrap=True,
+                )
             with byte_bar("sending", path.stat().st_size) as progress:
                 task = progress.task_ids[0]
                 job = client.submit_attached(
@@ -129,11 +137,13 @@ def submit(
                     on_sent=lambda count: progress.advance(task, count),
                     **settings,
                 )
+        failed = 0
         if wait:
             job = follow(client, job["id"])
-            console.print(escape(tally(client, job).sentence()), soft_wrap=True)
+            found = tally(client, job)
+            console.print(escape(found.sentence()), soft_wrap=True)
+            failed = _exit_status(job, found, fail_on_review=fail_on_review)
     _print_job(job, as_json=as_json)
-    failed = _exit_status(job, fail_on_review=fail_on_review) if wait else 0
     raise typer.Exit(1 if left_out else failed)
 
 
@@ -149,7 +159,8 @@ def watch_folder(
 ) -> None:
     """Cut out every photo that appears in a folder, each once, until Ctrl-C.
 
-    Run it again to go on: photos that were sent are not sent again unless they change.
+    Run it again to go on: photos that were sent are not sent again unless they change. With --once,
+    the exit status is 1 if a photo has no result in the folder, or a file was left out.
     """
     options = parse_options(option or [])
     if not folder.is_dir():
@@ -161,6 +172,7 @@ def watch_folder(
         if not once:
             console.print(f"watching {escape(str(folder))}; press Ctrl-C to stop", soft_wrap=True)
             watch_until_stopped(watch, client, options, every_s=every)
+    raise typer.Exit(1 if watch.missed else 0)
 
 
 def status(
@@ -207,9 +219,10 @@ def watch(
     """Show a job's progress until it has ended."""
     with connect(data) as client:
         found = follow(client, parse_job_id(job))
-        console.print(escape(tally(client, found).sentence()), soft_wrap=True)
+        counts = tally(client, found)
+        console.print(escape(counts.sentence()), soft_wrap=True)
     _print_job(found, as_json=as_json)
-    raise typer.Exit(_exit_status(found, fail_on_review=fail_on_review))
+    raise typer.Exit(_exit_status(found, counts, fail_on_review=fail_on_review))
 
 
 def cancel(job: JobId, as_json: AsJson = False, data: Data = DATA) -> None:
@@ -316,9 +329,9 @@ def _print_job(job: Job, *, as_json: bool) -> None:
     typer.echo(json.dumps(job) if as_json else job["id"])
 
 
-def _exit_status(job: Job, *, fail_on_review: bool = False) -> int:
+def _exit_status(job: Job, found: Tally, *, fail_on_review: bool = False) -> int:
     """0 if every image succeeded, and the source was read to its end."""
-    if fail_on_review and job["review"]["needs_review"]:
+    if fail_on_review and (found.to_check or found.unmet):
         return 1
     counts = job["counts"]
     return 0 if counts["succeeded"] == counts["total"] > 0 and job["error"] is None else 1

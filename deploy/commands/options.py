@@ -4,11 +4,11 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from deploy.commands.progress import output
 from deploy.option_values import default_in_words, values_in_words
+from deploy.terminal_text import escape
 from shared.options import Options
 from shared.presets import DESCRIPTIONS, PRESETS
 from shared.suggestions import did_you_mean

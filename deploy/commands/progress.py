@@ -7,7 +7,6 @@ from itertools import islice
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -24,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api.client import Item, Job, MattingClient
+from deploy.terminal_text import escape, printable
 from shared.errors import LeftOutError
 from shared.jobs import STAGES
 from shared.plurals import counted
@@ -96,11 +96,13 @@ def follow(client: MattingClient, job_id: str) -> Job:
             counts = job["counts"]
             settled = counts["succeeded"] + counts["failed"] + counts["cancelled"]
             rate, left = job["images_per_s"], job["estimated_s_left"]
-            note = f"{rate:.1f} images/s" if rate else "waiting for a worker"
+            note = "" if settled and settled == counts["total"] else "waiting for a worker"
+            if rate:
+                note = f"{rate:.1f} images/s"
             if left:
                 note += f", {_duration(left)} left"
             if counts["failed"]:
-                note += f", {counts['failed']} failed"
+                note = ", ".join(filter(None, (note, f"{counts['failed']} failed")))
             if job["status"] == "paused":
                 note = "paused"
             progress.update(
@@ -117,9 +119,11 @@ def print_source_facts(job: Job) -> None:
     """Print what kept the source from being read to its end, and what was left out of it."""
     if job["error"]:
         text = escape(f"{job['error']['detail']} [{job['error']['code']}]")
-        console.print(f"[red]{job['status']}[/] {text}")
+        console.print(f"[red]{job['status']}[/] {text}", soft_wrap=True)
     if left_out := job["source"].get("rows_without_photo"):
-        console.print(f"{counted(left_out, 'row')} of the feed without a photo left out")
+        console.print(
+            f"{counted(left_out, 'row')} of the feed without a photo left out", soft_wrap=True
+        )
 
 
 class _FailurePrinter:
@@ -147,7 +151,8 @@ class _FailurePrinter:
         if len(self._seen) >= SHOWN_FAILURES:
             console.print(
                 f"[red]failed[/] more images failed; `matting report {self._job_id} report.csv`"
-                " lists them all"
+                " lists them all",
+                soft_wrap=True,
             )
 
 
@@ -155,7 +160,7 @@ def print_failure(item: Item) -> None:
     """Print one line for an image without a result."""
     error = item["error"] or {"code": item["status"], "detail": ""}
     text = escape(f"{item['name']}: {error['detail']} [{error['code']}]")
-    console.print(f"[red]failed[/] {text}")
+    console.print(f"[red]failed[/] {text}", soft_wrap=True)
 
 
 def output() -> Console:
@@ -200,6 +205,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in headings:
         table.add_column(heading, no_wrap=True)
+    rows = [[printable(cell) for cell in row] for row in rows]
     for row in rows:
         table.add_row(*map(escape, row))
     longest = [max(map(cell_len, column)) for column in zip(headings, *rows, strict=True)]

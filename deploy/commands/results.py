@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from deploy.commands.arguments import DATA, Data, OptionPairs, connect, parse_options
+from deploy.terminal_text import printable
 
 
 def redo(
@@ -38,9 +39,9 @@ def redo(
     if as_json:
         typer.echo(json.dumps(found))
     elif problem:
-        typer.echo(f"version {found['version']} stays: {problem['detail']}")
+        typer.echo(printable(f"version {found['version']} stays: {problem['detail']}"))
     elif made:
         typer.echo(f"version {made['number']} is being made")
     else:
-        typer.echo(f"{found['name']}: version {found['version']}")
+        typer.echo(printable(f"{found['name']}: version {found['version']}"))
     raise typer.Exit(1 if problem else 0)

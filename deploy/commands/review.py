@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from api.client import Item, MattingClient
 from deploy.commands.arguments import DATA, Data, JobId, connect, parse_job_id
 from deploy.commands.progress import console, print_table
+from deploy.terminal_text import escape
 from shared.jobs import Reason, Verdict
 from shared.plurals import counted
 
@@ -62,7 +62,7 @@ def review(
         for item_id, verdict in verdicts:
             client.review(_parse_item_id(item_id), verdict.value, note=note)
         if verdicts:
-            console.print(f"stored {counted(len(verdicts), 'verdict')}")
+            console.print(f"stored {counted(len(verdicts), 'verdict')}", soft_wrap=True)
             return
         pending = islice(client.items(job_id, review="pending"), limit)
         if as_json:
@@ -80,7 +80,9 @@ def _ask_about_each(
     stored = 0
     with tempfile.TemporaryDirectory(prefix="matting-review-") as folder:
         for number, item in enumerate(items, 1):
-            console.print(f"\n[bold]{number} of {len(items)}[/]  {escape(item['name'])}")
+            console.print(
+                f"\n[bold]{number} of {len(items)}[/]  {escape(item['name'])}", soft_wrap=True
+            )
             for why in _why(item):
                 console.print(f"  {escape(why)}", soft_wrap=True)
             result = Path(folder) / f"{number}.{item['result_format']}"

@@ -46,18 +46,26 @@ class Tally:
     cancelled: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     """By error code."""
+    against_rules: int = 0
+    """Those that miss a rule of a marketplace, without those to check."""
     unmet: Counter[str] = field(default_factory=Counter)
-    """By what is wrong for a marketplace."""
+    """By what is wrong for a marketplace; of all, also of those to check."""
 
     def sentence(self) -> str:
-        """`120 done: 78 ready, 42 to check, 118 too small for Amazon (add enlarge=true)`."""
-        parts = [f"{self.done - self.to_check:,} ready"]
+        """`120 done: 1 ready, 42 to check, 77 against a rule; 118 too small for Amazon (…)`: the
+        parts before the semicolon add up.
+        """
+        parts = [f"{max(0, self.done - self.to_check - self.against_rules):,} ready"]
         if self.to_check:
             parts.append(f"{self.to_check:,} to check")
-        parts += [f"{count:,} {words}" for words, count in self.unmet.most_common()]
+        if self.against_rules:
+            parts.append(f"{self.against_rules:,} against a rule")
         if not self.done:
             parts = []
         text = f"{self.done:,} done" + (f": {', '.join(parts)}" if parts else "")
+        if self.unmet:
+            rules = (f"{count:,} {words}" for words, count in self.unmet.most_common())
+            text += f"; {', '.join(rules)}"
         if failed := self.failed.total():
             codes = ", ".join(f"{count:,} {code}" for code, count in self.failed.most_common())
             text += f"; {failed:,} failed" + (f": {codes}" if any(self.failed) else "")
@@ -66,9 +74,11 @@ class Tally:
         left = self.total - self.done - failed - self.cancelled
         return f"{text}; {left:,} to do" if left > 0 else text
 
-    def add_rules(self, unmet: Iterable[str]) -> None:
+    def add_rules(self, unmet: Iterable[str], *, to_check: bool) -> None:
         """Count the rules that one image fails, each kind once."""
-        self.unmet.update(dict.fromkeys(map(kind_of, unmet)).keys())
+        kinds = dict.fromkeys(map(kind_of, unmet))
+        self.unmet.update(kinds.keys())
+        self.against_rules += bool(kinds) and not to_check
 
 
 def tally(client: MattingClient, job: Job) -> Tally:
@@ -88,7 +98,7 @@ def tally(client: MattingClient, job: Job) -> Tally:
     if _has_rules(job) and counts["succeeded"]:
         done = islice(client.items(job["id"], status="succeeded"), MOST_COUNTED)
         for item in done:
-            found.add_rules(_rules_of(item))
+            found.add_rules(_rules_of(item), to_check=item["needs_review"])
     return found
 
 

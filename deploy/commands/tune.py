@@ -31,7 +31,7 @@ def run_tune(out: Path | None, measure_s: float) -> None:
         )
     path = out or settings.effective_tune_file
     # Without tuned or fixed settings, as on a worker's first start.
-    console.print(f"loading {settings.model} on {settings.device} …")
+    console.print(f"loading {settings.model} on {settings.device} …", soft_wrap=True)
     predictor = load_predictor(settings.model_copy(update={"predict_batch_size": 1}))
     kind, model, grid = predictor.plan.kind, predictor.model, predictor.grid.shapes
     predictor.close()
@@ -58,8 +58,10 @@ def run_tune(out: Path | None, measure_s: float) -> None:
     }
     write_tuned(path, settings, found)
     plot(cells, best, picture, title=f"{settings.model} on {settings.device} ({kind})")
-    console.print(f"best: {best.streams} stream(s), {best.batch} image(s) per forward pass")
-    console.print(f"wrote {path} (a worker reads it at its start) and {picture}")
+    console.print(
+        f"best: {best.streams} stream(s), {best.batch} image(s) per forward pass", soft_wrap=True
+    )
+    console.print(f"wrote {path} (a worker reads it at its start) and {picture}", soft_wrap=True)
 
 
 def _message_batch_size(settings: Settings, best: SweepChoice) -> int:

@@ -13,14 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
-from api.client import Journal, MattingClient
+from api.client import Item, Journal, MattingClient
+from deploy.commands.arguments import print_left_out
+from deploy.commands.cutout_plan import refuse_results_among_photos
 from deploy.commands.progress import console, follow, print_not_downloaded
 from deploy.commands.summary import tally
 from deploy.commands.written_files import FileState
-from deploy.local_photos import find_photos
-from shared.errors import StackError
+from deploy.local_photos import LocalPhotos, find_photos
+from deploy.terminal_text import escape
+from shared.errors import ResultsAmongPhotosError, StackError
+from shared.plurals import counted
 
 RECORD = ".matting-watch.json"
 JOURNAL = ".matting-watch.jsonl"
@@ -47,10 +49,16 @@ class FolderWatch:
     """A watched folder with its record."""
 
     def __init__(self, folder: Path, out: Path) -> None:
-        """Read the record. Raises StackError if it is damaged: its photos would be sent again."""
+        """Read the record; nothing is written. Raises ResultsAmongPhotosError, and StackError if
+        the record is damaged: its photos would be sent again.
+        """
+        self.missed = 0
+        """Photos of this run without a result in the folder, and files that were left out."""
+        self._named: set[str] = set()
         self._folder, self._out = folder.resolve(), out.resolve()
-        out.mkdir(parents=True, exist_ok=True)
-        self._record: dict[str, Any] = {"sent": {}, "batch": None}
+        if self._out == self._folder:
+            raise ResultsAmongPhotosError(f"The results would lie among the photos, in {folder}")
+        self._record: dict[str, Any] = {"sent": {}, "batch": None, "not_ours": []}
         try:
             self._record |= json.loads((out / RECORD).read_text())
         except FileNotFoundError:
@@ -75,7 +83,9 @@ class FolderWatch:
         """Photos that are not in the record, or have changed since: name, and size and time."""
         settled_ns = time.time_ns() - int(SETTLE_S * 1e9)
         found: dict[str, list[int]] = {}
-        for path, name in find_photos([self._folder], but_for=self._out).files:
+        photos = find_photos([self._folder], but_for=self._out)
+        self._name_left_out(photos)
+        for path, name in photos.files:
             state = FileState.of(path)
             if state is None or state.modified_ns > settled_ns:
                 continue
@@ -84,7 +94,15 @@ class FolderWatch:
                 found[name] = values
             if len(found) == BATCH_PHOTOS:
                 break
+        refuse_results_among_photos([self._out / name for name in found], photos, self._out)
         return found
+
+    def _name_left_out(self, photos: LocalPhotos) -> None:
+        """Name each file that is left out, once."""
+        new = [one for one in photos.left_out if one.name not in self._named]
+        self._named.update(one.name for one in new)
+        self.missed += len(new)
+        print_left_out(new)
 
     def _finish_batch(self, client: MattingClient, options: Mapping[str, Any]) -> None:
         batch = self._record["batch"]
@@ -96,7 +114,7 @@ class FolderWatch:
                 if (self._folder / name).exists()
             ]
             if files:
-                console.print(f"{len(files)} new photos")
+                console.print(f"{counted(len(files), 'new photo')}")
                 metadata = {"watched": str(self._folder)[-200:]}
                 job = client.submit_files(
                     files, options=options, metadata=metadata, journal=journal
@@ -105,19 +123,38 @@ class FolderWatch:
                 self._save()
         journal.end()
         if batch["job"] is not None:
-            # Results of photos that have changed replace those of before.
-            changed = any(name in self._record["sent"] for name in batch["photos"])
-            self._fetch(client, batch["job"], overwrite=changed)
+            self._fetch(client, batch["job"])
         self._record["sent"] |= batch["photos"]
         self._record["batch"] = None
         self._save()
 
-    def _fetch(self, client: MattingClient, job_id: str, *, overwrite: bool) -> None:
+    def _fetch(self, client: MattingClient, job_id: str) -> None:
         job = follow(client, job_id)
-        client.download(job_id, self._out, on_failed=print_not_downloaded, overwrite=overwrite)
+        not_ours = set(self._record["not_ours"])
+        # Only the result of a photo that has changed replaces a file: that of before.
+        ours = self._record["sent"].keys() - not_ours
+
+        def fail(item: Item, error: Exception) -> None:
+            not_ours.add(item["name"])
+            print_not_downloaded(item, error)
+
+        stored = client.download(
+            job_id, self._out, on_failed=fail, overwrite=lambda item: item["name"] in ours
+        )
+        not_ours -= {item["name"] for item, _ in stored}
+        self._record["not_ours"] = sorted(not_ours)
         console.print(escape(f"{job_id}: {tally(client, job).sentence()}"), soft_wrap=True)
+        if missed := job["counts"]["total"] - len(stored):
+            self.missed += missed
+            console.print(
+                f"{counted(missed, 'photo')} without a result in the folder. They are sent again "
+                f"only when they change; `matting retry {job_id}` and `matting download {job_id}` "
+                "try again now",
+                soft_wrap=True,
+            )
 
     def _save(self) -> None:
+        self._out.mkdir(parents=True, exist_ok=True)
         partial = self._out / f"{RECORD}.{os.getpid()}.part"
         partial.write_text(json.dumps(self._record))
         partial.replace(self._out / RECORD)

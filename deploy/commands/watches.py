@@ -5,11 +5,11 @@ import uuid
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from api.client import Watch
 from deploy.commands.arguments import DATA, Data, OptionPairs, connect, parse_options
 from deploy.commands.progress import console, print_table
+from deploy.terminal_text import escape
 from shared.plurals import counted
 
 watches_app = typer.Typer(

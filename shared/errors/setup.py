@@ -143,7 +143,7 @@ class ResultsAmongPhotosError(SetupError):
     """The results would lie among the photos, and the next run would take them for photos."""
 
     code = "results-among-photos"
-    remedy = "Choose another folder for --out, for example one beside the photos' folder."
+    remedy = "Choose another folder for the results, for example one beside the photos' folder."
 
 
 class PairsNotFoundError(SetupError):

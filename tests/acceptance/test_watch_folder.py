@@ -6,6 +6,8 @@ import shutil
 import time
 from pathlib import Path
 
+from PIL import Image
+
 from api.client import MattingClient
 from deploy.commands.watch_folder import RECORD, SETTLE_S
 from deploy.stack.stack import Stack
@@ -57,6 +59,23 @@ def test_each_photo_is_cut_out_once_also_when_the_command_is_killed(
     assert sum(jobs()) == 2 + 1 + 2, "d once, e once, a again"
     assert (out / "d.png").exists()
     assert (out / "e.png").exists()
+
+    (out / "f.png").write_text("somebody else's")
+    add(watched, folder / "x.jpg", "f.jpg")
+    Image.open(folder / "x.jpg").resize((200, 160)).save(tmp_path / "small.jpg")
+    add(watched, tmp_path / "small.jpg", "a.jpg")  # changed again, in the same batch
+    add(watched, folder / "x.jpg", "notes.txt")
+    (watched / "notes.txt").write_text("no photo")
+    before = (out / "a.png").read_bytes()
+    done = matting(*command, "--once", *data)
+    assert done.returncode == 1, done.stderr
+    assert (out / "f.png").read_text() == "somebody else's"
+    assert (out / "a.png").read_bytes() != before
+    assert "1 photo without a result" in done.stderr
+    assert done.stderr.count("notes.txt") == 1
+    refused = matting("watch-folder", str(watched), str(watched), "--once", *data)
+    assert refused.returncode == 2
+    assert "results-among-photos" in refused.stderr
     record.write_text("{")
     refused = matting(*command, "--once", *data)
     assert refused.returncode == 2

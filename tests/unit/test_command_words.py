@@ -22,15 +22,17 @@ from worker.imaging.marketplace_rules import unmet_rules
 
 def test_the_sentence_says_what_a_seller_wants_to_know() -> None:
     tally = Tally(total=120, done=120, to_check=42)
-    for _ in range(118):
+    for number in range(118):
         tally.add_rules(
             [
                 "The width is 640 px; Amazon requires at least 1000 px; the subject has only 500",
                 "The height is 640 px; Amazon requires at least 1000 px; the subject has only 500",
-            ]
+            ],
+            to_check=number < 42,
         )
     assert tally.sentence() == (
-        "120 done: 78 ready, 42 to check, 118 too small for Amazon (add enlarge=true)"
+        "120 done: 2 ready, 42 to check, 76 against a rule; "
+        "118 too small for Amazon (add enlarge=true)"
     )
 
 

@@ -4,13 +4,19 @@ import os
 from pathlib import Path
 
 import pytest
+import typer
 
 from api.client import NamedItem
 from api.client.downloading import plan_downloads, write_file
 from api.client.file_names import result_names
+from deploy.commands.arguments import attached_source, photo_beside, print_left_out
+from deploy.commands.cutout_arguments import run_cutout
 from deploy.commands.result_files import ResultFolder, TargetExistsError
+from deploy.commands.watch_folder import FolderWatch
 from deploy.local_photos import find_photos
+from shared.errors import ResultsAmongPhotosError
 from shared.photo_names import is_never_a_photo
+from shared.settings import Settings
 from tests.photo_files import drawn, heif, saved
 
 JPEG = saved(drawn(16, 16), "JPEG")
@@ -160,3 +166,78 @@ def test_names_that_are_one_on_some_system_stay_apart() -> None:
     names = result_names(items)
     assert len({name.casefold() for name in names}) == 3
     assert names == ["größe.jpg.png", "gro\u0308ße.jpg-2.png", "GRÖSSE.webp.png"]
+
+
+def test_links_that_lead_nowhere_and_folders_that_cannot_be_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_out(tmp_path, {"a.jpg": JPEG, "closed/b.jpg": JPEG, "sub/c.jpg": JPEG})
+    (tmp_path / "dangling.jpg").symlink_to(tmp_path / "gone.jpg")
+    (tmp_path / "linked").symlink_to(tmp_path / "sub")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    listed = os.scandir
+
+    def refused(place: str) -> object:
+        if Path(place).name == "closed":
+            raise PermissionError(13, "Permission denied", str(place))
+        return listed(place)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    found = find_photos([tmp_path], with_clips=True)
+    assert [name for _, name in found.files] == ["a.jpg", "sub/c.jpg"]
+    reasons = {one.name: one.reason for one in found.left_out}
+    assert set(reasons) == {"closed", "dangling.jpg", "linked", "pipe.jpg"}
+    assert "leads to no file" in reasons["dangling.jpg"]
+    assert "Permission denied" in reasons["closed"]
+
+
+def test_what_is_left_out_is_named_with_what_helps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lay_out(tmp_path, {"x.zip": b"PK\x03\x04" + bytes(99), "a.txt": b"x", "b.txt": b"x"})
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xe4d.jpg")).write_bytes(JPEG)
+    print_left_out(find_photos([tmp_path]).left_out)
+    said = capsys.readouterr().err
+    assert "matting submit x.zip" in said
+    assert "not UTF-8. Rename it." in said
+    assert "4 files left out. If one of them should be cut out, export it" in said
+
+
+@pytest.mark.parametrize("name", ["cut.tiff", "cut.GIF", "cut.pdf"])
+def test_a_result_in_a_format_that_is_not_written_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(typer.BadParameter, match=r"\.png"):
+        cut(tmp_path, tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_an_address_is_for_the_service(tmp_path: Path) -> None:
+    with pytest.raises(typer.BadParameter, match="matting submit"):
+        cut(Path("https://shop.example/a.jpg"), tmp_path / "out")
+
+
+def cut(photo: Path, out: Path) -> None:
+    flags = dict.fromkeys(
+        ("alpha_only", "overwrite", "as_json", "fail_on_review", "previews"), False
+    )
+    run_cutout([photo], out, [], Settings(), **flags)
+
+
+def test_workbooks_and_lists_among_photos_are_refused_before_anything_is_sent(
+    tmp_path: Path,
+) -> None:
+    lay_out(tmp_path, {"feed.xlsx": b"PK", "feed.csv": b"sku;key\n1;shoe.jpg\n", "shoe.jpg": JPEG})
+    with pytest.raises(typer.BadParameter, match="CSV UTF-8"):
+        attached_source([str(tmp_path / "feed.xlsx")])
+    with pytest.raises(typer.BadParameter, match="is a list"):
+        attached_source([str(tmp_path / "feed.csv"), str(tmp_path)])
+    assert attached_source([str(tmp_path / "feed.csv")]) == ("manifest", tmp_path / "feed.csv")
+    assert photo_beside(tmp_path / "feed.csv") == "shoe.jpg"
+    (tmp_path / "shoe.jpg").unlink()
+    assert photo_beside(tmp_path / "feed.csv") is None
+
+
+def test_a_watched_folder_is_not_the_folder_of_its_results(tmp_path: Path) -> None:
+    with pytest.raises(ResultsAmongPhotosError):
+        FolderWatch(tmp_path, tmp_path / "x" / "..")
+    FolderWatch(tmp_path, tmp_path / "out")
+    assert not list(tmp_path.iterdir()), "the folder is made with the first photo"

@@ -29,6 +29,10 @@ def said(model: type[BaseModel], value: Any) -> str:
         ({"crop": "maybe"}, '`crop` "maybe" must be true or false.'),
         ({"roi": [0, 0, 1]}, "`roi` has too few entries."),
         ({"scale": 2}, "`scale` 2 must be at most 1."),
+        (
+            {"canvas": "100000x100000"},
+            "canvas: each side of the canvas must have 1 to 10000 pixels.",
+        ),
         ({"shadow": "soft"}, '`shadow.kind` "soft" is not one of drop or contact.'),
         (
             {"background": {"gradient": ["#fff", "#000"], "angle": 3}},
