@@ -34,7 +34,8 @@ class OutputTooLargeError(InvalidOptionsError):
 
     code = "output-too-large"
     remedy = (
-        "Set `max_side_px` or a smaller `canvas`, or choose png, which allows the largest images."
+        "Set `max_side_px` or a smaller `canvas`, or choose png, which allows the largest images. "
+        "Of a clip, choose `mp4`, `stacked` or `frames`, which take less memory."
     )
 
 

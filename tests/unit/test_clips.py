@@ -24,6 +24,7 @@ from shared.errors import (
     EncryptedClipError,
     NotAClipError,
     NoVideoStreamError,
+    OutputTooLargeError,
     TruncatedClipError,
 )
 from shared.options import Options
@@ -31,8 +32,10 @@ from shared.settings import Settings
 from tests import clips
 from tests.clips import SUBJECT, TICK, BrightIsSubject, moving_square, uneven, write
 from worker.inference.predictor import Predictor
+from worker.video import writing
 from worker.video.clip import cut_out_clip
 from worker.video.container import Limits, read_facts
+from worker.video.encoders import MAX_ENCODERS_BYTES, encoder_bytes, encoder_for
 from worker.video.facts import ClipFacts
 from worker.video.frames import FrameReader
 from worker.video.join import join
@@ -491,3 +494,40 @@ def test_of_a_clip_that_is_damaged_in_the_middle_the_frames_before_it_are_kept(
     refusing = options.model_copy(update={"clip_cut_off": "refuse"})
     with pytest.raises(Exception, match="exactly once"):
         join(source, facts, parts, refusing, settings, tmp_path / "refused")
+
+
+def test_outputs_that_do_not_fit_into_memory_together_are_written_one_after_another(
+    source: Path, files: Files, cut: Cut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_now: list[set[object]] = []
+    opened = set[object]()
+
+    def noting(*given: Any) -> Any:
+        encoder = encoder_for(*given)
+        opened.add(encoder)
+        open_now.append(set(opened))
+        close = encoder.close
+
+        def closing() -> None:
+            opened.discard(encoder)
+            close()
+
+        monkeypatch.setattr(encoder, "close", closing)
+        return encoder
+
+    one_webm = encoder_bytes(Options(), facts_of(source), 96, 64, clear=True)
+    monkeypatch.setattr(writing, "MAX_ENCODERS_BYTES", one_webm)
+    monkeypatch.setattr(writing, "encoder_for", noting)
+    extras = [{"name": "a.{ext}", "background": "#ffffff"}, {"name": "b.{ext}", "output": "alpha"}]
+    result = cut(extra_outputs=extras)
+    assert [len(one) for one in open_now] == [1, 1, 2], "WebM without alpha takes half"
+    for file, whole in zip(
+        result.files, (files["webm"], files["mp4"], files["alpha"]), strict=True
+    ):
+        assert (file.width, file.height, file.sound) == (whole.width, whole.height, whole.sound)
+        assert len(pixels_of(file.path)[1]) == COUNT
+    monkeypatch.setattr(writing, "MAX_ENCODERS_BYTES", one_webm - 1)
+    with pytest.raises(OutputTooLargeError, match="as webm would take"):
+        cut()
+    at_4k = encoder_bytes(Options(), facts_of(source), 4_096, 2_160, clear=True)
+    assert MAX_ENCODERS_BYTES / 2 < at_4k < MAX_ENCODERS_BYTES, "one of 4K fits, two don't"

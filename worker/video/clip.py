@@ -1,7 +1,8 @@
 """One clip from file to files, in one process."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from shared.options import CutOff, Options
@@ -11,7 +12,7 @@ from worker.inference.predictor import Predictor
 from worker.video.facts import ClipFacts
 from worker.video.join import join
 from worker.video.mattes import OnFrames, matte_segment
-from worker.video.matting import matted, refuse_options
+from worker.video.matting import MattedFrame, matted, refuse_options
 from worker.video.quarantine import ClipProcess
 from worker.video.segments import Segment
 from worker.video.writing import ClipResult, write_clip
@@ -42,18 +43,21 @@ def cut_out_clip(
     with ClipProcess(source, settings, keep_whole=keep_whole) as process:
         known = facts or process.facts()
         if passes(options) == 1:
-            read = process.frames(known, 0, known.frames)
-            with matted(read, known, predictor, options, settings) as frames:
-                return write_clip(
-                    process,
-                    frames,
-                    known,
-                    options,
-                    settings,
-                    out,
-                    pictures=pictures,
-                    on_frames=on_frames,
-                )
+
+            def frames() -> AbstractContextManager[Iterator[MattedFrame]]:
+                read = process.frames(known, 0, known.frames)
+                return matted(read, known, predictor, options, settings)
+
+            return write_clip(
+                process,
+                frames,
+                known,
+                options,
+                settings,
+                out,
+                pictures=pictures,
+                on_frames=on_frames,
+            )
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix="mattes-") as folder:
         mattes = Path(folder) / "mattes.zip"

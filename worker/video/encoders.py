@@ -32,6 +32,10 @@ files a quarter larger, of the same error."""
 X264_OPTIONS = {"preset": "veryfast", "bf": "0"}
 """Without frames that are stored out of order, MP4 keeps the length of each frame exactly."""
 
+MAX_ENCODERS_BYTES = 1792 * 1024**2
+"""Most memory of the encoders that are open at once. One WebM of 4096 x 2160 with alpha fits; a
+worker's pod has 3 GiB by default."""
+
 KEY_FRAME_EVERY_S = 2.0
 """A player can begin at key frames only."""
 
@@ -75,6 +79,7 @@ _CODECS = {
             "row-mt": "1",
             "auto-alt-ref": "0",
             "b": "0",
+            "lag-in-frames": "0",
         },
     ),
     ClipFormat.PRORES: _Codec(
@@ -87,6 +92,18 @@ _CODECS = {
     ClipFormat.STACKED: _Codec("libx264", "yuv420p", "yuv420p", X264_OPTIONS),
     ClipFormat.WEBP: _Codec("libwebp_anim", "bgra", "bgra", {"compression_level": "2"}),
 }
+_BYTES_PER_PIXEL = {
+    ClipFormat.WEBM: 190,
+    ClipFormat.PRORES: 40,
+    ClipFormat.MP4: 66,
+    ClipFormat.STACKED: 132,
+    ClipFormat.WEBP: 16,
+    ClipFormat.FRAMES: 12,
+}
+"""Memory of an open encoder for each pixel of a frame: the resident memory that 32 frames of 4096 x
+2160 and of 1920 x 1080 added, with 2 and 16 threads (PyAV 16, libvpx, x264, FFmpeg), rounded up.
+VP9 with alpha is two encoders."""
+
 _MUXERS: dict[ClipFormat, tuple[str, dict[str, str]]] = {
     ClipFormat.WEBM: ("webm", {}),
     ClipFormat.PRORES: ("mov", {}),
@@ -109,6 +126,19 @@ def encoder_for(
     if kind is ClipFormat.FRAMES:
         return _FramesZip(facts, (width, height), target)
     return _Video(kind, rendition, facts, (width, height), target, threads)
+
+
+def encoder_bytes(
+    rendition: Rendition, facts: ClipFacts, width: int, height: int, *, clear: bool
+) -> int:
+    """About the memory that the encoder of an output takes. `clear`: its frames have alpha. That of
+    animated WebP holds the whole file: of noise, 1.9 bytes a pixel with quality 90, 3.7 with 100.
+    """
+    kind = rendition.effective_clip_format
+    held = _BYTES_PER_PIXEL[kind] // (2 if kind is ClipFormat.WEBM and not clear else 1)
+    if kind is ClipFormat.WEBP:
+        held += facts.frames * (2 if rendition.quality <= 90 else 4)
+    return held * width * height
 
 
 class _Video:

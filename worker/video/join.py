@@ -1,6 +1,7 @@
 """Joining: a clip and the mattes of all of its segments become the outputs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from shared.options import CutOff, Options
@@ -37,11 +38,16 @@ def join(
     with (
         Mattes(list(mattes), keep_whole=keep_whole) as stored,
         ClipProcess(source, settings, keep_whole=keep_whole) as process,
-        ahead(process.frames(facts, 0, len(stored.frames)), FRAMES_AHEAD) as frames,
     ):
+
+        @contextmanager
+        def frames() -> Generator[Iterator[MattedFrame]]:
+            with ahead(process.frames(facts, 0, len(stored.frames)), FRAMES_AHEAD) as read:
+                yield _with_mattes(read, stored)
+
         return write_clip(
             process,
-            _with_mattes(frames, stored),
+            frames,
             facts,
             options,
             settings,

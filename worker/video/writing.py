@@ -1,12 +1,14 @@
 """Writing the outputs of a clip: frames with mattes are rendered and encoded as they come."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from shared.errors import TruncatedClipError
+from shared.errors import OutputTooLargeError, TruncatedClipError
 from shared.options import CutOff, ExtraOutput, Options
 from shared.rendition_values import BackgroundImage
 from shared.settings import Settings
@@ -15,7 +17,7 @@ from worker.imaging.decoding import without_white
 from worker.imaging.finishing import matte_of
 from worker.imaging.render import Subject, render
 from worker.video.doubts import Doubt, Doubts
-from worker.video.encoders import Encoder, encoder_for
+from worker.video.encoders import MAX_ENCODERS_BYTES, Encoder, encoder_bytes, encoder_for
 from worker.video.facts import ClipFacts
 from worker.video.mattes import OnFrames
 from worker.video.matting import MattedFrame, content_input
@@ -24,6 +26,8 @@ from worker.video.quarantine import ClipProcess
 from worker.video.stages import in_order
 
 Rendered = tuple[MattedFrame, list[Image]]
+Frames = Callable[[], AbstractContextManager[Iterator[MattedFrame]]]
+"""Reads the clip from its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +75,24 @@ class ClipResult:
 
 @dataclass(slots=True)
 class _Outputs:
-    """The open files of a clip."""
+    """The files of a clip. They are written in rounds, if their encoders take too much memory to be
+    open all at once.
+    """
 
     renditions: Sequence[Options | ExtraOutput]
     facts: ClipFacts
     folder: Path
     threads: int
+    begun: int = 0
+    """Outputs of the rounds before."""
     encoders: list[Encoder] = field(default_factory=list)
+    """Those of this round: for the outputs from `begun` on."""
+
+    @property
+    def left(self) -> Sequence[Options | ExtraOutput]:
+        """The outputs of this round; before its first frame, all that are left."""
+        last = self.begun + len(self.encoders) if self.encoders else len(self.renditions)
+        return self.renditions[self.begun : last]
 
     def path(self, number: int) -> Path:
         kind = self.renditions[number].effective_clip_format
@@ -88,13 +103,36 @@ class _Outputs:
 
     def write(self, pixels: list[Image], number: int) -> None:
         if not self.encoders:
-            for index, one in enumerate(self.renditions):
-                height, width = pixels[index].shape[:2]
-                self.encoders.append(
-                    encoder_for(one, self.facts, width, height, self.pictures(index), self.threads)
-                )
-        for encoder, one_frame in zip(self.encoders, pixels, strict=True):
+            self._open(pixels)
+        # The first frames of a round were rendered before its outputs were known.
+        for encoder, one_frame in zip(self.encoders, pixels, strict=False):
             encoder.write(one_frame, number)
+
+    def _open(self, pixels: list[Image]) -> None:
+        """Open encoders for as many outputs as fit into memory together. Raises OutputTooLargeError
+        for one that does not fit by itself.
+        """
+        sizes = [
+            encoder_bytes(one, self.facts, shown.shape[1], shown.shape[0], clear=_is_clear(shown))
+            for one, shown in zip(self.renditions[self.begun :], pixels, strict=True)
+        ]
+        if max(sizes) > MAX_ENCODERS_BYTES:
+            large = sizes.index(max(sizes))
+            height, width = pixels[large].shape[:2]
+            kind = self.renditions[self.begun + large].effective_clip_format
+            raise OutputTooLargeError(
+                f"Encoding {width} × {height} pixels as {kind} would take {max(sizes):,} bytes of"
+                f" memory; the limit is {MAX_ENCODERS_BYTES:,} bytes"
+            )
+        fit = sum(total <= MAX_ENCODERS_BYTES for total in accumulate(sizes))
+        opened: list[Encoder] = []
+        try:
+            for index, shown in enumerate(pixels[:fit], self.begun):
+                height, width = shown.shape[:2]
+                one, target = self.renditions[index], self.pictures(index)
+                opened.append(encoder_for(one, self.facts, width, height, target, self.threads))
+        finally:
+            self.encoders = opened  # at once: other threads read `left` meanwhile
 
     def abandon(self) -> None:
         for encoder in self.encoders:
@@ -103,7 +141,7 @@ class _Outputs:
 
 def write_clip(
     process: ClipProcess,
-    frames: Iterator[MattedFrame],
+    frames: Frames,
     facts: ClipFacts,
     options: Options,
     settings: Settings,
@@ -114,7 +152,8 @@ def write_clip(
     on_frames: OnFrames | None = None,
 ) -> ClipResult:
     """Render and encode all outputs of a clip into the folder `out`. `process` reads the clip; it
-    adds the sound once `frames` has ended.
+    adds the sound once `frames` has ended. If the encoders do not fit into memory together,
+    `frames` is read several times; `on_frames` counts the first time only.
 
     `box`: the subject's box for the frame of all outputs. `pictures`: decoded background pictures
     by URL. Raises OutputTooLargeError, EncodingFailedError, and what `frames` raises.
@@ -122,28 +161,37 @@ def write_clip(
     out.mkdir(parents=True, exist_ok=True)
     outputs = _Outputs(options.renditions, facts, out, max(1, settings.codec_threads))
     doubts, previews = Doubts(facts), Previews(facts)
+    files: list[ClipFile] = []
     done = 0
 
     def rendered(frame: MattedFrame) -> Rendered:
         subject = _subject(frame, options, box)
-        return frame, [render(subject, one, _picture(one, pictures)) for one in options.renditions]
+        return frame, [render(subject, one, _picture(one, pictures)) for one in outputs.left]
 
-    try:
-        with ThreadPoolExecutor(settings.codec_threads, "clip-finish") as threads:
-            for frame, pixels in in_order(frames, rendered, threads, settings.codec_threads + 1):
-                outputs.write(pixels, frame.number)
-                doubts.add(frame.number, frame.reasons, frame.unsteady)
-                previews.add(pixels[0], frame.number)
-                done += 1
-                if on_frames is not None:
-                    on_frames(1)
-        if not done or (done < facts.frames and options.clip_cut_off is not CutOff.KEEP):
-            raise TruncatedClipError(f"Only {done:,} of {facts.frames:,} frames could be read")
-    except BaseException:
-        outputs.abandon()
-        raise
+    while len(files) < len(options.renditions):
+        is_first, before, done = not files, done, 0
+        try:
+            with (
+                frames() as read,
+                ThreadPoolExecutor(settings.codec_threads, "clip-finish") as threads,
+            ):
+                for frame, pixels in in_order(read, rendered, threads, settings.codec_threads + 1):
+                    outputs.write(pixels, frame.number)
+                    if is_first:
+                        doubts.add(frame.number, frame.reasons, frame.unsteady)
+                        previews.add(pixels[0], frame.number)
+                    done += 1
+                    if on_frames is not None:
+                        on_frames(int(is_first))
+            missing = done < facts.frames and options.clip_cut_off is not CutOff.KEEP
+            if not done or missing or (not is_first and done != before):
+                raise TruncatedClipError(f"Only {done:,} of {facts.frames:,} frames could be read")
+        except BaseException:
+            outputs.abandon()
+            raise
+        files += _completed(outputs, process, facts, options, done)
     return ClipResult(
-        files=_completed(outputs, process, facts, options, done),
+        files=files,
         poster=previews.poster(),
         strip=previews.strip(),
         strip_layout=previews.layout(),
@@ -168,10 +216,11 @@ def _subject(frame: MattedFrame, options: Options, box: Box | None) -> Subject:
 def _completed(
     outputs: _Outputs, process: ClipProcess, facts: ClipFacts, options: Options, done: int
 ) -> list[ClipFile]:
-    """Close the files, and add the clip's sound."""
+    """Close the files of a round, and add the clip's sound."""
     files: list[ClipFile] = []
-    for number, rendition in enumerate(outputs.renditions):
-        outputs.encoders[number].close()
+    for number, encoder in enumerate(outputs.encoders, outputs.begun):
+        encoder.close()
+        rendition = outputs.renditions[number]
         kind, target = rendition.effective_clip_format, outputs.path(number)
         pictures = outputs.pictures(number)
         sound = "none"
@@ -181,11 +230,16 @@ def _completed(
             pictures.unlink()
         else:
             pictures.rename(target)
-        width, height = outputs.encoders[number].size
+        width, height = encoder.size
         files.append(
             ClipFile(target, width, height, target.stat().st_size, kind.content_type, sound)
         )
+    outputs.begun, outputs.encoders = outputs.begun + len(files), []
     return files
+
+
+def _is_clear(pixels: Image) -> bool:
+    return pixels.ndim == 3 and pixels.shape[2] == 4
 
 
 def _picture(
