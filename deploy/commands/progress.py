@@ -25,7 +25,7 @@ from rich.text import Text
 from api.client import Item, Job, MattingClient
 from deploy.terminal_text import escape, printable
 from shared.errors import LeftOutError
-from shared.jobs import STAGES
+from shared.jobs import ENDED, STAGES
 from shared.plurals import counted
 
 console = Console(stderr=True)
@@ -95,24 +95,32 @@ def follow(client: MattingClient, job_id: str) -> Job:
         def show(job: Job) -> None:
             counts = job["counts"]
             settled = counts["succeeded"] + counts["failed"] + counts["cancelled"]
-            rate, left = job["images_per_s"], job["estimated_s_left"]
-            note = "" if settled and settled == counts["total"] else "waiting for a worker"
-            if rate:
-                note = f"{rate:.1f} images/s"
-            if left:
-                note += f", {_duration(left)} left"
-            if counts["failed"]:
-                note = ", ".join(filter(None, (note, f"{counts['failed']} failed")))
-            if job["status"] == "paused":
-                note = "paused"
             progress.update(
-                progress.task_ids[0], completed=settled, total=counts["total"], note=note
+                progress.task_ids[0], completed=settled, total=counts["total"], note=_note(job)
             )
             failures.show(counts["failed"])
 
         job = client.wait(job_id, on_progress=show)
     print_source_facts(job)
     return job
+
+
+def _note(job: Job) -> str:
+    """What stands beside the bar: the rate, the time left, failures, or what the job waits for."""
+    if job["status"] == "paused":
+        return "paused"
+    counts = job["counts"]
+    settled = counts["succeeded"] + counts["failed"] + counts["cancelled"]
+    parts: list[str] = []
+    if rate := job["images_per_s"]:
+        parts.append(f"{rate:.1f} images/s")
+    elif job["status"] not in ENDED and (settled < counts["total"] or not settled):
+        parts.append("waiting for a worker")
+    if left := job["estimated_s_left"]:
+        parts.append(f"{_duration(left)} left")
+    if counts["failed"]:
+        parts.append(f"{counts['failed']} failed")
+    return ", ".join(parts)
 
 
 def print_source_facts(job: Job) -> None:

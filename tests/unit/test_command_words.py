@@ -2,11 +2,20 @@
 
 import json
 import socket
+import uuid
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+import typer
 
+from api.client import Job
+from deploy.commands import downloads, progress
+from deploy.commands.cutout import _say
+from deploy.commands.cutout_plan import CutOut, Planned
 from deploy.commands.progress import print_table
 from deploy.commands.review import REASONS
 from deploy.commands.summary import Tally, kind_of
@@ -15,6 +24,7 @@ from deploy.stack.ports import remember_ports, same_ports
 from shared.jobs import Reason
 from shared.marketplaces import Market
 from shared.options import Options
+from shared.photo_kinds import refusal
 from shared.rendition import Format
 from worker.imaging.encoding import encode
 from worker.imaging.marketplace_rules import unmet_rules
@@ -111,3 +121,42 @@ def test_ports_stay_the_same_unless_one_is_taken(tmp_path: Path) -> None:
     assert {**moved, "s3": 0} == {**ports, "s3": 0}
     (tmp_path / "ports.json").write_text(json.dumps(["damaged"]))
     assert len(same_ports(tmp_path)) == 4
+
+
+def test_a_job_that_has_ended_waits_for_no_worker() -> None:
+    def note(**counts: int) -> str:
+        numbers = {"total": 1, "succeeded": 0, "failed": 0, "cancelled": 0} | counts
+        job = {"status": "running", "counts": numbers, "images_per_s": None}
+        return progress._note(cast(Job, job | {"estimated_s_left": None}))
+
+    assert note() == "waiting for a worker"
+    assert note(failed=1) == "1 failed"
+    assert note(total=2, failed=1) == "waiting for a worker, 1 failed"
+
+
+def test_a_download_says_how_many_images_have_no_result(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_id = str(uuid.uuid4())
+    client = MagicMock()
+    client.__enter__.return_value = client
+    client.job.return_value = {"id": job_id, "counts": {"succeeded": 1, "total": 6}}
+    client.download.return_value = [({"name": "a.jpg"}, tmp_path / "a.png")]
+    monkeypatch.setattr(downloads, "connect", lambda _data: client)
+    with pytest.raises(typer.Exit) as ended:
+        downloads.download(job_id, tmp_path)
+    assert ended.value.exit_code == 1
+    assert f"5 images have no result: see `matting status {job_id}`" in capsys.readouterr().err
+
+
+def test_a_rule_names_the_file_that_was_written(capsys: pytest.CaptureFixture[str]) -> None:
+    made = SimpleNamespace(review=[], outputs=[SimpleNamespace(name="", unmet=["too small"])])
+    done = CutOut()
+    _say(Planned(Path("a.jpg"), "a.jpg", 1, []), cast(Any, made), [Path("o/a.png")], done)
+    assert "o/a.png: too small" in capsys.readouterr().err
+
+
+def test_a_workbook_is_told_to_become_a_list() -> None:
+    head = b"PK\x03\x04" + bytes(26) + b"[Content_Types].xml"
+    assert "CSV UTF-8" in refusal(head).detail
+    assert "CSV" not in refusal(b"PK\x03\x04" + bytes(26) + b"a.jpg").detail
