@@ -30,6 +30,7 @@ from shared.telemetry import PREDICTOR_WARM, configure_logging, get_logger
 from shared.tracing import open_tracing
 from shared.web import Web, WebLimits
 from worker.concurrency.pixel_budget import PixelBudget
+from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
 from worker.concurrency.watchdog import Watchdog
 from worker.consumer.batch_runner import BatchRunner
 from worker.consumer.circuit_breaker import CircuitBreaker
@@ -147,7 +148,7 @@ def _open(**_: Any) -> None:
             name = second.model_for(options) or ""
             return predictors[name].model.fingerprint if name in predictors else name
 
-        stopping = threading.Event()
+        stopping, isolation = threading.Event(), SharedExclusiveLock()
         pipelines = {}
         for model, predictor in predictors.items():
             own = _settings_of(model)
@@ -163,13 +164,22 @@ def _open(**_: Any) -> None:
                 sources,
                 sources,
                 stopping,
+                isolation,
             )
             _opened.callback(pipelines[model].close)
         watch_device(settings)
         remove_abandoned()
         router = ModelRouter(pipelines, default=settings.model)
         breakers = CircuitBreaker(storage.ping), CircuitBreaker(lambda: _ping(predictors.values()))
-        runner = BatchRunner(database, router, settings, worker_id, *breakers, stopping=stopping)
+        runner = BatchRunner(
+            database,
+            router,
+            settings,
+            worker_id,
+            *breakers,
+            stopping=stopping,
+            isolation=isolation,
+        )
         watchdog.start(lambda *stuck: _end_stuck(runner, *stuck))
         _opened.callback(watchdog.stop)
         heartbeat = Heartbeat(database, runner, settings, worker_id)

@@ -34,7 +34,9 @@ from tests.integration.stored_jobs import (
     read,
 )
 from tests.integration.test_batch_runner import Threshold
+from tests.waiting import eventually
 from worker.concurrency.pixel_budget import PixelBudget
+from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
 from worker.consumer.batch_runner import BatchRunner
 from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.pipeline import clips
@@ -92,8 +94,9 @@ class Workers:
         self.pipelines = []
         self.runners = []
         self.stops: list[threading.Event] = []
+        self.isolations: list[SharedExclusiveLock] = []
         for name in ("w1", "w2"):
-            stops = threading.Event()
+            stops, isolation = threading.Event(), SharedExclusiveLock()
             pipeline = Pipeline(
                 self.predictor,
                 sources,
@@ -102,12 +105,22 @@ class Workers:
                 files=sources,
                 stopping=stops,
                 pixel_budget=self.budget,
+                isolation=isolation,
             )
             breaker = CircuitBreaker(storage.ping)
             self.stops.append(stops)
+            self.isolations.append(isolation)
             self.pipelines.append(pipeline)
             self.runners.append(
-                BatchRunner(database, pipeline, settings, name, breaker, stopping=stops)
+                BatchRunner(
+                    database,
+                    pipeline,
+                    settings,
+                    name,
+                    breaker,
+                    stopping=stops,
+                    isolation=isolation,
+                )
             )
 
     def due(self, job_id: uuid.UUID) -> list[dict[str, str]]:
@@ -359,13 +372,35 @@ def test_photos_behind_many_clips_do_not_wait(workers: Workers, film: bytes) -> 
 
 
 @ON_POSTGRESQL
-def test_a_free_worker_takes_all_segments_and_a_stopping_one_gives_its_own_back(
-    workers: Workers, film: bytes
+def test_a_free_worker_takes_all_segments_and_one_that_stops_or_has_a_suspect_gives_its_own_back(
+    workers: Workers, film: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = submit(workers, film)
     workers.run(job_id)
     message = workers.due(job_id)[0]
     told: list[Any] = []
+
+    lock, alone = workers.isolations[0], threading.Event()
+    statuses: list[ItemStatus] = []
+
+    def run_alone() -> None:
+        with lock.exclusive():
+            statuses.extend(one.status for one in workers.segments(job_id))
+            alone.set()
+
+    def ask_to_run_alone(*_: Any) -> None:
+        if lock.exclusive_waits_s == 0 and not alone.is_set():
+            threading.Thread(target=run_alone, daemon=True).start()
+            eventually(lambda: lock.exclusive_waits_s > 0, "an image to wait")
+
+    monkeypatch.setattr(clips, "LONGEST_HOLD_UP_S", 0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers.predictor, "on_predict", ask_to_run_alone)
+        workers.runners[0].run_each([message], lambda *one: told.append(one), urgent=False)
+    assert told == [(0, None)]
+    assert alone.wait(30)
+    assert statuses == ["queued"] * 3, "nothing runs beside it"
+    told.clear()
 
     def stop_at_once(item: Any, *_: Any) -> None:
         workers.stops[0].set()

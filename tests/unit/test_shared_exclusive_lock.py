@@ -42,8 +42,10 @@ def test_who_must_run_alone_waits_for_a_hanging_url_and_nobody_else_waits_with_i
     threads.append(started(later_url))
     batch()  # does not wait
     assert not alone.is_set()
+    assert lock.exclusive_waits_s > 0
     answered.set()
     assert alone.wait(30)
+    assert lock.exclusive_waits_s == 0
     blocked = started(batch)
     blocked.join(0.1)
     assert blocked.is_alive(), "nothing runs beside it"

@@ -1,6 +1,7 @@
 """A lock with which batches run side by side, or one batch runs alone."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,13 @@ class SharedExclusiveLock:
         self._sharing_slowly = 0
         self._exclusive_announced = False
         self._exclusive_waiting = False
+        self._waiting_since: float | None = None
+
+    @property
+    def exclusive_waits_s(self) -> float:
+        """For how long an exclusive holder has waited for the shared ones [s]; 0: none waits."""
+        since = self._waiting_since
+        return 0.0 if since is None else time.monotonic() - since
 
     @contextmanager
     def shared(self, *, slow: bool = False) -> Iterator[None]:
@@ -41,9 +49,11 @@ class SharedExclusiveLock:
         with self._changed:
             self._changed.wait_for(lambda: not self._exclusive_announced)
             self._exclusive_announced = True
+            self._waiting_since = time.monotonic()
             self._changed.wait_for(lambda: self._sharing_slowly == 0)
             self._exclusive_waiting = True
             self._changed.wait_for(lambda: self._sharing == 0)
+            self._waiting_since = None
         try:
             yield
         finally:

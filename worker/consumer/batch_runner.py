@@ -60,9 +60,11 @@ class BatchRunner:
         storage_breaker: CircuitBreaker,
         device_breaker: CircuitBreaker | None = None,
         stopping: threading.Event | None = None,
+        isolation: SharedExclusiveLock | None = None,
     ) -> None:
         """`device_breaker`: for a device that is a server; None: the device is in this machine.
-        `stopping`: set when the worker stops, then it takes no more segments of clips.
+        `stopping`: set when the worker stops, then it takes no more segments of clips. `isolation`:
+        what an image that must run alone holds; None: nobody else looks at it.
         """
         self._database = database
         self._breakers: dict[type[MattingError], CircuitBreaker] = {StorageError: storage_breaker}
@@ -73,7 +75,7 @@ class BatchRunner:
         self._worker_id = worker_id
         self._held: dict[uuid.UUID, Claim] = {}
         self._unrecorded = UnrecordedItems(database, worker_id)
-        self._isolation_lock = SharedExclusiveLock()
+        self._isolation_lock = isolation or SharedExclusiveLock()
         self._stopping = stopping or threading.Event()
         self._one_clip = threading.Lock()
         self._held_lock = threading.Lock()

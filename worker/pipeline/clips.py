@@ -21,6 +21,7 @@ from shared.result_names import file_name
 from shared.settings import Settings
 from shared.telemetry import get_logger
 from worker.concurrency.pixel_budget import PixelBudget
+from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
 from worker.concurrency.watchdog import Watchdog
 from worker.inference.predictor import Predictor
 from worker.pipeline.background_pictures import BackgroundPictures
@@ -39,6 +40,10 @@ log = get_logger(__name__)
 
 STALL_S = 600.0
 """A clip of which no frame gets on for this time hangs."""
+
+LONGEST_HOLD_UP_S = 60.0
+"""An image that must run alone waits this long for a clip. Then the clip goes back to the queue: it
+may not run beside that image, which would be blamed for what the clip does to the worker."""
 
 MAX_MATTES_BYTES = 4 * 1024**3
 MAX_FACTS_BYTES = 64 * 1024**2
@@ -85,9 +90,11 @@ class Clips:
         settings: Settings,
         pixel_budget: PixelBudget,
         stopping: threading.Event,
+        isolation: SharedExclusiveLock,
     ) -> None:
         """`pixel_budget`: shared with photos; a clip takes at most half of it. `stopping`: set when
-        the worker stops; what it does of a clip then goes back to the queue.
+        the worker stops; what it does of a clip then goes back to the queue. So does a clip for
+        which an image that must run alone waits too long (`isolation`).
         """
         self._predictor = cast(Predictor, predictor)
         self._store = store
@@ -96,6 +103,7 @@ class Clips:
         self._settings = settings
         self._pixel_budget = pixel_budget
         self._stopping = stopping
+        self._isolation = isolation
         self._one = threading.Lock()
         self._kept = _Kept()
         self._folder = Path()
@@ -349,9 +357,10 @@ class Clips:
             def on_frames(_: int) -> None:
                 turned()
                 check_room(settled_bytes + bytes_of(growing), self._settings.clip_disk_bytes)
-                if self._stopping.is_set():
+                waits_s = self._isolation.exclusive_waits_s
+                if self._stopping.is_set() or waits_s > LONGEST_HOLD_UP_S:
                     in_flight.outcome.interrupted = True
-                    raise MattingError("The worker stops")
+                    raise MattingError("The worker stops, or an image must run alone")
 
             yield on_frames
 

@@ -21,6 +21,7 @@ from shared.settings import Settings
 from shared.telemetry import get_logger
 from shared.tracing import StageSpan
 from worker.concurrency.pixel_budget import PixelBudget
+from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
@@ -63,12 +64,13 @@ class Pipeline:
         publisher: Publisher | None = None,
         files: FileStore | None = None,
         stopping: threading.Event | None = None,
+        isolation: SharedExclusiveLock | None = None,
     ) -> None:
         """`past`: finds results computed earlier; None: compute every image. `watchdog`: watches
         native code. `pixel_budget`: shared by all pipelines of the worker. `second`: the second
         models; None: it holds none. `publisher`: writes to the destinations of jobs; None: there
         are none. `files`: reads and writes clips; None: there are none. `stopping`: set when the
-        worker stops.
+        worker stops. `isolation`: clips let an image that must run alone in.
         """
         self._predictor = predictor
         self._model = settings.model
@@ -95,6 +97,7 @@ class Pipeline:
                 settings,
                 self._pixel_budget,
                 stopping or threading.Event(),
+                isolation or SharedExclusiveLock(),
             )
         # Suspects wait for their child process in a pool of their own and occupy no codec thread.
         self._suspects = SmallestBatchFirstPool(settings.codec_threads, "suspect")
