@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from shared import job_store
-from shared.database import Database
+from shared.database import Database, now
 from shared.errors import MattingError
 from shared.job_store import NewItem
 from shared.jobs import ItemKind, ItemStatus, JobStatus

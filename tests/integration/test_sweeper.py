@@ -161,8 +161,11 @@ def test_a_job_whose_files_the_storage_keeps_holds_up_no_other(
             raise RemovalRefusedError("The storage did not remove it: AccessDenied")
         remove(storage, keys)
 
+    sweeper = Sweeper(database, files, settings.model_copy(update={"retention_days": 5}))
     monkeypatch.setattr(Storage, "delete_many", refuses)
-    assert sweep(database, files, settings, days=5) == 1
+    assert sweeper.sweep() == 1
     assert [key for key in files.list_keys("jobs/") if str(other) in key] == []
     monkeypatch.undo()
-    assert sweep(database, files, settings, days=5) == 1
+    sweeper._put_aside.wait(kept, 0)
+    assert sweeper.sweep() == 1
+    assert list(files.list_keys("jobs/")) == []

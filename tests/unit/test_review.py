@@ -10,8 +10,8 @@ from shared.errors import MattingError, PredictorError
 from shared.jobs import Reason
 from shared.settings import Settings
 from worker.imaging.arrays import Plane
-from worker.imaging.prepared import PreparedImage
 from worker.imaging.matte_metrics import measure
+from worker.imaging.prepared import PreparedImage
 from worker.imaging.review import Reviewed, ReviewInput, review_measured
 from worker.inference.shapes import ShapeGrid
 from worker.inference.transforms import Normalisation
