@@ -68,8 +68,9 @@ class DiskFullError(TransientError):
 
     code = "disk-full"
     remedy = (
-        "The service tries again automatically. If it keeps failing, give the API's /tmp more "
-        "space and raise MATTING_ARCHIVE_DISK_BYTES."
+        "The service tries again automatically. If it keeps failing, give /tmp more space: that of "
+        "the API for zip files (MATTING_ARCHIVE_DISK_BYTES), that of the workers for clips "
+        "(MATTING_CLIP_DISK_BYTES)."
     )
 
 

@@ -15,7 +15,7 @@ from shared.job_store.conditions import is_value
 from shared.job_store.groups import begin_grouping, reopen_turntables
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.outbox import settled_percent
-from shared.jobs import ENDED, ItemStatus, JobStatus, PendingChange
+from shared.jobs import ENDED, ItemKind, ItemStatus, JobStatus, PendingChange
 from shared.models import Item, Job
 
 PAGE_ITEMS = 64
@@ -65,6 +65,7 @@ def change_page(session: Session, job: Job) -> int:
             error_detail=None,
             finished_at=None,
         )
+        _count_anew(session, ids)
         reopen_turntables(session, job, ids)
         begin_grouping(session, job)
         job.failed -= len(ids)
@@ -79,6 +80,15 @@ def change_page(session: Session, job: Job) -> int:
         finish_settled_jobs(session, [job])
     session.flush()
     return len(ids)
+
+
+def _count_anew(session: Session, ids: Sequence[uuid.UUID]) -> None:
+    """Forget the claims of clips that did not count as tries: the tries begin anew, too."""
+    clips = sa.select(Item).where(Item.id.in_(ids), is_value(Item.kind, ItemKind.CLIP))
+    for item in session.scalars(clips.execution_options(populate_existing=True)):
+        if item.clip is not None:
+            item.clip = {**item.clip, "passes": 0}
+    session.flush()
 
 
 def is_retryable(job_id: uuid.UUID) -> Sequence[sa.ColumnElement[bool]]:

@@ -1,6 +1,8 @@
 """Clips on their way through the queue: in segments that any worker takes, joined once."""
 
+import errno
 import io
+import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
@@ -422,3 +424,58 @@ def test_another_file_at_its_place_begins_anew(
         job_store.retry_failed(session, job_id)
     [code] = workers.run(job_id, 1)
     assert code in ("truncated-clip", "not-a-clip", "no-video-stream", "unsupported-clip")
+
+
+@ON_POSTGRESQL
+def test_a_clip_that_is_another_file_at_each_join_ends_and_a_retry_counts_anew(
+    workers: Workers, film: bytes
+) -> None:
+    job_id = submit(workers, film)
+    place = workers.clip(job_id).source.removeprefix(f"s3://{workers.storage.bucket}/")
+    words: list[str | None] = []
+    for padding in range(1, 9):
+        words += workers.run(job_id, most=1)
+        with workers.database.transaction() as session:  # as if its segments were done
+            row = session.scalars(sa.select(Item).where(Item.job_id == job_id)).one()
+            row.clip = {**(row.clip or {}), "done": SEGMENTS}
+            row.not_before = row.published_at = None
+            if row.status is not ItemStatus.QUEUED:
+                break
+        box = (8 + padding).to_bytes(4, "big") + b"free" + bytes(padding)
+        workers.storage.put(place, film + box, "video/mp4")
+    clip = workers.clip(job_id)
+    assert (clip.status, clip.error_code) == (ItemStatus.FAILED, "temporarily-unavailable"), words
+    assert (clip.clip or {})["passes"] > 0
+    with workers.database.transaction() as session:
+        job_store.retry_failed(session, job_id)
+    clip = workers.clip(job_id)
+    assert (clip.attempts, (clip.clip or {})["passes"]) == (0, 0)
+
+
+@ON_POSTGRESQL
+def test_a_clip_that_takes_too_much_of_the_disk_fails_and_a_full_disk_is_tried_again(
+    workers: Workers, film: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    clips_of_worker: Any = workers.pipelines[0]._clips
+
+    def with_room(room_bytes: int) -> Any:
+        return clips_of_worker._settings.model_copy(update={"clip_disk_bytes": room_bytes})
+
+    job_id = submit(workers, film)
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "mkdtemp", full)
+        assert workers.run(job_id) == ["disk-full"]
+    assert workers.clip(job_id).status is ItemStatus.QUEUED
+    with monkeypatch.context() as patch:
+        patch.setattr(clips_of_worker, "_settings", with_room(len(film) - 1))
+        while workers.clip(job_id).status is ItemStatus.QUEUED:
+            workers.run(job_id)
+    assert workers.clip(job_id).error_code == "clip-needs-room"
+    job_id = submit(workers, film)
+    workers.run(job_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(clips_of_worker, "_settings", with_room(len(film) + 1))
+        assert workers.run(job_id, most=1) == ["clip-needs-room"], "of a frame's matte"

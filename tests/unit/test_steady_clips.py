@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shared.jobs import Reason
 from worker.imaging.arrays import Alpha
-from worker.video.doubts import Doubts
+from worker.video.doubts import MOST_DOUBTS, Doubts
 from worker.video.facts import ClipFacts
 from worker.video.framing import steady_box
 from worker.video.stages import ahead, in_order
@@ -179,3 +179,29 @@ def test_an_error_of_a_stage_reaches_its_reader() -> None:
 
     with ahead(frames(), 2) as near, pytest.raises(ValueError, match="broken"):
         list(near)
+
+
+def test_a_clip_has_a_bounded_number_of_doubtful_times_that_cover_all() -> None:
+    times = tuple(range(4_800))
+    facts = ClipFacts(
+        container="MP4",
+        codec="h264",
+        width=16,
+        height=16,
+        bytes=1,
+        time_base=(1, 4),
+        times=times,
+        end=4_800,
+        key_frames=(0,),
+        audio=None,
+        has_alpha=False,
+    )
+    doubts = Doubts(facts)
+    for number in times:
+        doubts.add(number, tuple(Reason) if number % 4 == 0 else (), 0.0)
+    found = doubts.found()
+    assert len(found) <= MOST_DOUBTS
+    for reason in Reason:
+        spans = [one for one in found if one.reason is reason]
+        for number in times[::4]:
+            assert any(s.start_s <= number / 4 and (number + 1) / 4 <= s.end_s for s in spans)

@@ -27,7 +27,7 @@ from worker.pipeline.background_pictures import BackgroundPictures
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage
 from worker.pipeline.work_items import StoredOutput
 from worker.video.facts import ClipFacts
-from worker.video.folders import ClipFolder, check_room
+from worker.video.folders import BoundedFile, ClipFolder, bytes_of, check_room
 from worker.video.join import FRAMES_AHEAD, join
 from worker.video.mattes import matte_segment
 from worker.video.matting import frames_held
@@ -47,9 +47,6 @@ CRC_BYTES = 1024**2
 
 ENCODER_FRAMES = 16
 """Frames of an output that are rendered, or lie in its encoder."""
-
-CHECK_EVERY = 64
-"""Frames between two looks at how much room a clip takes."""
 
 
 class FileStore(Protocol):
@@ -110,6 +107,12 @@ class Clips:
 
     def go_on(self, in_flight: InFlightImage) -> None:
         """Do what is due of a clip: cut it, matte a segment, or join it; an error is the item's."""
+        try:
+            self._go_on(in_flight)
+        except Exception as error:  # a folder can't be made, for example
+            in_flight.fail(error, "clip")
+
+    def _go_on(self, in_flight: InFlightImage) -> None:
         work = in_flight.item.group
         assert isinstance(work, ClipWork)
         with self._one, ClipFolder() as work_folder:
@@ -142,9 +145,14 @@ class Clips:
         if facts is None:
             return
         cut = segments(facts, SEGMENT_FRAMES)
+        begins_anew = work.state is not None and state is None
         state = state or _begun(work, facts, outcome.input_bytes, len(cut))
         outcome.width, outcome.height = facts.width, facts.height
-        if len(cut) == 1:
+        if begins_anew and len(cut) > 1:
+            # A try like any that fails: else a host that sends another file each time never ends.
+            outcome.error = TransientError("The clip was replaced, or what is known of it is gone")
+            outcome.clip = state
+        elif len(cut) == 1:
             self._at_once(in_flight, source, facts, state, cut[0], folder)
         elif state.is_matted and not state.gone:
             self._finish(in_flight, source, facts, state, folder)
@@ -243,7 +251,7 @@ class Clips:
         target: Path,
     ) -> float:
         held = frames_held(facts, self._predictor, self._settings)
-        with self._pixels(facts, held), self._progress(in_flight) as on_frames:
+        with self._pixels(facts, held), self._progress(in_flight, target) as on_frames:
             return matte_segment(
                 source,
                 facts,
@@ -291,7 +299,7 @@ class Clips:
         if file.exists():
             return file
         try:
-            with file.open("wb") as into:
+            with BoundedFile(file, self._settings.clip_disk_bytes - self._used_bytes()) as into:
                 key = f"{state.mattes}{file.name}"
                 self._store.fetch(self._settings.s3_bucket, key, MAX_MATTES_BYTES, into)
         except SourceNotFoundError as error:
@@ -308,7 +316,7 @@ class Clips:
     ) -> ClipResult:
         pictures = {url: self._pictures.load(url).result() for url in in_flight.picture_urls}
         held = FRAMES_AHEAD + ENCODER_FRAMES * len(in_flight.item.outputs)
-        with self._pixels(facts, held), self._progress(in_flight) as on_frames:
+        with self._pixels(facts, held), self._progress(in_flight, out) as on_frames:
             return join(
                 source,
                 facts,
@@ -331,27 +339,26 @@ class Clips:
             self._pixel_budget.release(held)
 
     @contextmanager
-    def _progress(self, in_flight: InFlightImage) -> Iterator[Callable[[int], None]]:
-        """Watch a clip: each frame restarts the time. The work ends when the worker stops."""
+    def _progress(self, in_flight: InFlightImage, growing: Path) -> Iterator[Callable[[int], None]]:
+        """Watch a clip: each frame restarts the time. The work ends when the worker stops, and when
+        the clip takes too much of the disk. `growing`: the file or folder that is written.
+        """
+        settled_bytes = self._used_bytes() - bytes_of(growing)
         with self._watchdog.watching(in_flight.item.item_id, "clip", STALL_S) as turned:
-            frames = 0
 
-            def on_frames(count: int) -> None:
-                nonlocal frames
+            def on_frames(_: int) -> None:
                 turned()
-                frames += count
-                if frames % CHECK_EVERY == 0:
-                    self._check_room()
+                check_room(settled_bytes + bytes_of(growing), self._settings.clip_disk_bytes)
                 if self._stopping.is_set():
                     in_flight.outcome.interrupted = True
                     raise MattingError("The worker stops")
 
             yield on_frames
 
-    def _check_room(self) -> None:
-        """Raise ClipNeedsRoomError if the clip takes too much of the disk."""
+    def _used_bytes(self) -> int:
+        """What the files of the clip take."""
         kept = [] if self._kept.folder is None else [self._kept.folder.path]
-        check_room([self._folder, *kept], self._settings.clip_disk_bytes)
+        return bytes_of(self._folder, *kept)
 
     def _store_files(self, in_flight: InFlightImage, result: ClipResult) -> None:
         item, outcome = in_flight.item, in_flight.outcome
@@ -384,7 +391,7 @@ class Clips:
         self._kept = _Kept(place, folder)
         file = folder.path / "clip"
         try:
-            with file.open("wb") as into:
+            with BoundedFile(file, self._settings.clip_disk_bytes) as into:
                 self._store.fetch(item.bucket, item.key, self._settings.max_clip_bytes, into)
         except BaseException:
             self._forget()

@@ -1,6 +1,5 @@
 """An image in the pipeline, and the interfaces of the parts that process it."""
 
-import errno
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from typing import Protocol, TypeVar
 from numpy import float32
 from numpy.typing import NDArray
 
-from shared.errors import MattingError, TransientError, WorkerMemoryError
+from shared.errors import DiskFullError, MattingError, WorkerMemoryError
 from shared.object_url import ObjectUrl
 from shared.options import Profile
 from shared.telemetry import get_logger
@@ -22,6 +21,7 @@ from worker.imaging.matte_metrics import MatteMetrics
 from worker.imaging.metadata import Metadata
 from worker.imaging.prepared import PreparedImage
 from worker.pipeline.work_items import Outcome, WorkItem
+from worker.video.folders import is_disk_full
 
 log = get_logger(__name__)
 
@@ -118,8 +118,8 @@ class InFlightImage:
             self.outcome.error = error
         elif isinstance(error, MemoryError):
             self.outcome.error = WorkerMemoryError()
-        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            self.outcome.error = TransientError("The disk of the worker is full")
+        elif is_disk_full(error):
+            self.outcome.error = DiskFullError("The disk of the worker is full")
         else:
             log.error("image-crashed", item=self.item.item_id, stage=stage, exc_info=error)
             self.outcome.error = MattingError(f"The stage {stage} failed unexpectedly")

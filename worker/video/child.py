@@ -15,10 +15,11 @@ from typing import IO, Any
 import av
 import numpy as np
 
-from shared.errors import MattingError, PoisonousClipError, UnsupportedClipError
+from shared.errors import DiskFullError, MattingError, PoisonousClipError, UnsupportedClipError
 from shared.parent_death import end_with_parent
 from worker.video.container import Limits, read_facts
 from worker.video.facts import ClipFacts
+from worker.video.folders import is_disk_full
 from worker.video.frames import FrameReader
 from worker.video.sound import add_sound
 
@@ -50,7 +51,8 @@ def main() -> None:
                 _tell(told, {"code": PoisonousClipError.code, "detail": detail})
             except (av.error.FFmpegError, ValueError, TypeError) as error:
                 detail = f"FFmpeg can't read the clip: {error}"
-                _tell(told, {"code": UnsupportedClipError.code, "detail": detail})
+                code = DiskFullError.code if is_disk_full(error) else UnsupportedClipError.code
+                _tell(told, {"code": code, "detail": detail})
 
 
 def _answer(request: dict[str, Any], told: IO[bytes]) -> None:

@@ -14,6 +14,9 @@ the subject is a jump."""
 JOINED_S = 0.5
 """Two times of the same reason that are nearer than this are one."""
 
+MOST_DOUBTS = 100
+"""Most spans of a clip: a database row holds them, and a person looks at them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
@@ -57,10 +60,34 @@ class Doubts:
             self._open[reason] = (span[0] if span else start, end)
 
     def found(self) -> list[Doubt]:
-        """All spans, by their beginnings."""
-        return sorted(self._all(), key=lambda one: (one.start_s, one.reason))
+        """All spans, by their beginnings. If there are too many, those of the same reason that are
+        nearest to each other become one, with the time between them: no doubt is left out.
+        """
+        found, joined_s = list(self._all()), JOINED_S
+        while len(found) > MOST_DOUBTS:
+            joined_s *= 1.5
+            found = _joined(found, joined_s)
+        return sorted(found, key=_by_begin)
 
     def _all(self) -> Iterator[Doubt]:
         yield from self._closed
         for reason, span in self._open.items():
             yield Doubt(*span, reason)
+
+
+def _joined(spans: list[Doubt], most_s: float) -> list[Doubt]:
+    """The spans, where those of one reason with at most `most_s` between them are one."""
+    last: dict[Reason, Doubt] = {}
+    done: list[Doubt] = []
+    for one in sorted(spans, key=_by_begin):
+        before = last.get(one.reason)
+        if before is not None and one.start_s - before.end_s <= most_s:
+            one = Doubt(before.start_s, max(before.end_s, one.end_s), one.reason)
+        elif before is not None:
+            done.append(before)
+        last[one.reason] = one
+    return [*done, *last.values()]
+
+
+def _by_begin(one: Doubt) -> tuple[float, Reason]:
+    return one.start_s, one.reason

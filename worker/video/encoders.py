@@ -1,5 +1,6 @@
 """Encoders of a clip's outputs: pixels and times in, one file out."""
 
+import errno
 import json
 import zipfile
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from worker.imaging.arrays import Image
 from worker.imaging.encoding import encode
 from worker.video.animated_webp import set_last_duration, set_transparent
 from worker.video.facts import ClipFacts
+from worker.video.folders import is_disk_full
 
 BT709 = 1
 """AVCOL_PRI_BT709, AVCOL_TRC_BT709 and AVCOL_SPC_BT709 (ITU-T H.273)."""
@@ -234,7 +236,9 @@ class _Video:
             packet.duration = self._durations.pop(packet.pts, packet.duration)
             self._container.mux(packet)
 
-    def _failed(self, error: Exception) -> EncodingFailedError:
+    def _failed(self, error: Exception) -> Exception:
+        if is_disk_full(error):
+            return OSError(errno.ENOSPC, "The disk is full")
         return EncodingFailedError(f"The clip can't be encoded as {self._kind}: {error}")
 
     def _tick(self, number: int) -> int:

@@ -4,22 +4,30 @@ A worker holds a lock on each of its folders (flock(2)), which ends with the pro
 worker knows which ones nobody uses, also in another container that shares the disk.
 """
 
+import errno
 import fcntl
+import io
 import os
 import shutil
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shared.errors import ClipNeedsRoomError
 from shared.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 log = get_logger(__name__)
 
 PREFIX = "matting-clip-"
 
 LOCK = ".lock"
+
+NO_ROOM = "The clip and its results take more than MATTING_CLIP_DISK_BYTES on the worker's disk"
 
 FRESH_S = 60.0
 """A folder that is younger may not be locked yet."""
@@ -43,6 +51,11 @@ class ClipFolder:
         """Remove the folder with its files."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock_fd)
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether an error of the system or of FFmpeg says that the disk has no room."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def remove_abandoned() -> int:
@@ -69,15 +82,35 @@ def _is_abandoned(folder: Path) -> bool:
     return True
 
 
-def check_room(folders: list[Path], most_bytes: int) -> None:
-    """Raise ClipNeedsRoomError if the files in these folders have more than `most_bytes`."""
+class BoundedFile(io.BufferedWriter):
+    """A file for writing that takes a number of bytes. Raises ClipNeedsRoomError."""
+
+    def __init__(self, path: Path, most_bytes: int) -> None:
+        super().__init__(io.FileIO(path, "w"))
+        self._left_bytes = most_bytes
+
+    def write(self, data: "Buffer", /) -> int:
+        """Write bytes."""
+        self._left_bytes -= memoryview(data).nbytes
+        if self._left_bytes < 0:
+            raise ClipNeedsRoomError(NO_ROOM)
+        return super().write(data)
+
+
+def bytes_of(*places: Path) -> int:
+    """The bytes of files, and of all files in folders."""
     used = 0
-    for folder in folders:
-        for path, _, names in os.walk(folder):
+    for place in places:
+        if place.is_file():
+            used += place.stat().st_size
+        for path, _, names in os.walk(place):
             for name in names:
                 with suppress(FileNotFoundError):
                     used += os.stat(os.path.join(path, name)).st_size
-    if used > most_bytes:
-        raise ClipNeedsRoomError(
-            f"The clip and its results take more than {most_bytes:,} bytes on the worker's disk"
-        )
+    return used
+
+
+def check_room(used_bytes: int, most_bytes: int) -> None:
+    """Raise ClipNeedsRoomError if the files of a clip take more than `most_bytes`."""
+    if used_bytes > most_bytes:
+        raise ClipNeedsRoomError(NO_ROOM)

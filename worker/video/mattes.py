@@ -31,8 +31,8 @@ PNG_PARAMETERS = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, 3)
 """Level 1 with run lengths (IMWRITE_PNG_STRATEGY_RLE)."""
 
 OnFrames = Callable[[int], None]
-"""Called with the number of frames that were done since the last call. What it raises ends the
-work."""
+"""Called with the number of frames that were done since the last call, which may be 0. What it
+raises ends the work."""
 
 
 @dataclass(frozen=True, slots=True)

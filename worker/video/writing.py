@@ -189,7 +189,7 @@ def write_clip(
         except BaseException:
             outputs.abandon()
             raise
-        files += _completed(outputs, process, facts, options, done)
+        files += _completed(outputs, process, facts, options, done, on_frames)
     return ClipResult(
         files=files,
         poster=previews.poster(),
@@ -214,7 +214,12 @@ def _subject(frame: MattedFrame, options: Options, box: Box | None) -> Subject:
 
 
 def _completed(
-    outputs: _Outputs, process: ClipProcess, facts: ClipFacts, options: Options, done: int
+    outputs: _Outputs,
+    process: ClipProcess,
+    facts: ClipFacts,
+    options: Options,
+    done: int,
+    on_frames: OnFrames | None,
 ) -> list[ClipFile]:
     """Close the files of a round, and add the clip's sound."""
     files: list[ClipFile] = []
@@ -227,6 +232,8 @@ def _completed(
         if options.clip_audio and facts.audio is not None and kind.has_sound:
             until_s = facts.time_s(done) if done < facts.frames else None
             sound = process.add_sound(facts, pictures, target, until_s)
+            if on_frames is not None:
+                on_frames(0)
             pictures.unlink()
         else:
             pictures.rename(target)
