@@ -21,9 +21,9 @@ from shared.content_disposition import content_disposition
 from shared.errors import (
     BucketMissingError,
     FileTooLargeError,
+    RemovalRefusedError,
     SetupError,
     SourceNotFoundError,
-    StorageError,
 )
 from shared.object_url import ObjectUrl
 from shared.settings import Settings
@@ -181,7 +181,7 @@ class Storage:
     def delete_many(self, keys: Sequence[str]) -> None:
         """Delete objects of the service's bucket; missing ones are ignored.
 
-        Raises StorageError.
+        Raises StorageError, and RemovalRefusedError if it does not remove one of them.
         """
         for start in range(0, len(keys), LIST_PAGE_KEYS):
             chunk = [{"Key": key} for key in keys[start : start + LIST_PAGE_KEYS]]
@@ -193,7 +193,7 @@ class Storage:
                 raise own(error, self.bucket, chunk[0]["Key"]) from error
             if answer.get("Errors"):
                 first = answer["Errors"][0]
-                raise StorageError(
+                raise RemovalRefusedError(
                     f"The storage did not remove {first.get('Key')}: {first.get('Code')}"
                 )
 

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shared.errors import MattingError
+from shared.errors import MattingError, RemovalRefusedError
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -38,14 +38,14 @@ class PutAside:
 
     @contextmanager
     def on_failure(self, job_id: uuid.UUID) -> Iterator[None]:
-        """Work on a job. A bug or an unusable row is logged and the job put aside. A part of the
-        system that is away, which concerns all jobs, is raised.
+        """Work on a job. A bug, an unusable row, or an object that the storage keeps is logged and
+        the job put aside. A part of the system that is away, which concerns all jobs, is raised.
         """
         try:
             yield
-        except MattingError:
-            raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, MattingError) and not isinstance(error, RemovalRefusedError):
+                raise
             failures = self._failures.get(job_id, 0) + 1
             wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(failures - 1, 20))
             self._failures[job_id] = failures

@@ -89,9 +89,12 @@ class Watcher(PeriodicTask):
         policy = SourcePolicy(self._settings, watch.api_key_id, sources)
         if watch.destination is not None:
             check_destination(self._settings, folders, watch.destination)
-        return self._storage.list_objects(
+        objects, more = self._storage.list_objects(
             policy.object(watch.prefix, prefix=True), after=watch.cursor
         )
+        if more and not objects:  # where the next page begins is not known
+            raise StorageError("The storage lists an empty page and says that more follow")
+        return objects, more
 
     def _record(self, watch: Watch, objects: list[ListedObject], more: bool) -> None:
         prefix = ObjectUrl.parse(watch.prefix, "")

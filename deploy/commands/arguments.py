@@ -171,7 +171,8 @@ def attached_source(sources: list[str]) -> tuple[Literal["manifest", "zip"], Pat
 
 def photo_beside(manifest: Path) -> str | None:
     """The first cell in the beginning of a list that names a photo beside it on this machine."""
-    text = manifest.read_bytes()[:LIST_SAMPLE_BYTES].decode("utf-8", "replace")
+    with manifest.open("rb") as file:
+        text = file.read(LIST_SAMPLE_BYTES).decode("utf-8", "replace")
     for cell in re.split(r"[\r\n,;\t\"<>]+", text):
         name = cell.strip()
         if Path(name).suffix.lower() in PHOTO_ENDINGS and len(name) < 500:

@@ -46,6 +46,16 @@ class StorageKeyError(StorageError):
     )
 
 
+class RemovalRefusedError(StorageError):
+    """The storage does not remove an object."""
+
+    code = "removal-refused"
+    remedy = (
+        "Allow s3:DeleteObject below `jobs/` and `uploads/`, and set no object lock there. The "
+        "service tries again automatically."
+    )
+
+
 class BucketMissingError(StorageError):
     """The service's bucket does not exist."""
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.job_store.conditions import is_value
+from shared.job_store.segments import is_of_segments
 from shared.jobs import ItemStatus
 from shared.models import ApiKey, Item, Job
 
@@ -32,7 +33,12 @@ def last_failures(session: Session, *, limit: int) -> Sequence[Failure]:
     """The newest `limit` failures, newest first, less those of deleted jobs."""
     newest = session.scalars(
         sa.select(Item)
-        .where(is_value(Item.status, ItemStatus.FAILED), Item.finished_at.is_not(None))
+        .join(Job, Job.id == Item.job_id)
+        .where(
+            is_value(Item.status, ItemStatus.FAILED),
+            Item.finished_at.is_not(None),
+            ~is_of_segments(),  # their clip fails with them
+        )
         .order_by(Item.finished_at.desc())
         .limit(limit)
     ).all()

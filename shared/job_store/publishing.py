@@ -172,11 +172,14 @@ def publishable(
     )
     again = _due_again(job_id, now(session)).where(may_go).order_by(Item.not_before)
     rows = list(session.execute(again.limit(room)))
+    seen = 0
     if len(rows) < room:
-        fresh = _fresh(job_id).where(may_go).order_by(Item.position)
-        rows += session.execute(fresh.limit(room - len(rows)))
+        fresh = _fresh(job_id).where(may_go).order_by(Item.position).limit(room - len(rows))
+        first = session.execute(fresh).all()
+        rows += first
+        seen = first[-1].position if first else 0
     if urls is not None:
-        rows = _with_few_slow(session, job_id, rows, room, urls, may_go)
+        rows = _with_few_slow(session, job_id, rows, room, urls, may_go, behind=seen)
     return [
         Message(
             item_id=row.id,
@@ -203,9 +206,11 @@ def _with_few_slow(
     room: int,
     urls: int,
     may_go: sa.ColumnElement[bool],
+    *,
+    behind: int,
 ) -> list["sa.Row[Any]"]:
-    """At most `urls` slow ones of these items, and the photos behind the others: they need not wait
-    for them.
+    """At most `urls` slow ones of these items, and photos instead of the others, for which they
+    need not wait: those behind the position `behind`, up to which `rows` holds all fresh items.
     """
     clips = MOST_CLIPS - clips_under_way(session, job_id)
     kept: list[sa.Row[Any]] = []
@@ -222,7 +227,6 @@ def _with_few_slow(
     for row in rows:
         keep(row)
     if len(kept) < len(rows):
-        behind = max(row.position for row in rows)
         some = _fresh(job_id).where(may_go, Item.position > behind).order_by(Item.position)
         near = some.limit(MOST_PASSED_OVER).subquery()
         photos = sa.select(*near.c).where(near.c.kind == ItemKind.PHOTO)

@@ -246,15 +246,19 @@ def _of_item(origin_id: uuid.UUID, item_id: uuid.UUID | None) -> sa.Select[tuple
 
 
 def clips_under_way(session: Session, job_id: uuid.UUID) -> int:
-    """How many clips of a job wait for their segments."""
-    statement = sa.select(sa.func.count()).where(
-        Item.job_id == job_id,
-        is_value(Item.status, ItemStatus.QUEUED),
-        Item.published_at.is_(None),
-        Item.not_before == NEVER,
-        Item.kind == ItemKind.CLIP,
+    """How many clips of a job wait for their segments, or are about to be cut."""
+    queued = is_value(Item.status, ItemStatus.QUEUED)
+    uncut = Item.kind == ItemKind.CLIP, Item.clip.is_(None)
+    states = (
+        (queued, Item.published_at.is_(None), Item.not_before == NEVER, Item.kind == ItemKind.CLIP),
+        (queued, Item.published_at.is_not(None), *uncut),
+        (is_value(Item.status, ItemStatus.RUNNING), *uncut),
     )
-    return session.scalar(statement) or 0
+    counts = (
+        sa.select(sa.func.count()).where(Item.job_id == job_id, *state).scalar_subquery()
+        for state in states  # apart: each has an index of its own
+    )
+    return session.scalar(sa.select(sum(counts, sa.literal(0)))) or 0
 
 
 def waiting_segment(session: Session, job_id: uuid.UUID) -> uuid.UUID | None:

@@ -197,7 +197,7 @@ def test_flower_shows_each_image_with_its_job_and_file(
 def test_killing_the_worker_in_the_middle_of_a_job_loses_nothing(
     stack: Stack, client: MattingClient, folder: Path, tmp_path: Path
 ) -> None:
-    job = client.submit_files([(folder / "x.jpg", f"{n:03d}.jpg") for n in range(80)])
+    job = client.submit_files([(folder / "x.jpg", f"{n:03d}.jpg") for n in range(150)])
     eventually(
         lambda: client.job(job["id"])["counts"]["succeeded"] >= 16, timeout_s=240, what="16 images"
     )
@@ -205,18 +205,18 @@ def test_killing_the_worker_in_the_middle_of_a_job_loses_nothing(
     os.kill(worker.popen.pid, signal.SIGKILL)
     worker.popen.wait(60)
     counts = client.job(job["id"])["counts"]
-    assert counts["succeeded"] < 80, "it was in the middle"
+    assert counts["succeeded"] < 150, "it was in the middle"
     # The stack starts another worker by itself.
     done = client.wait(job["id"])
-    assert done["counts"]["succeeded"] == done["counts"]["total"] == 80
+    assert done["counts"]["succeeded"] == done["counts"]["total"] == 150
     items = list(client.items(job["id"]))
-    assert len({item["id"] for item in items}) == 80
+    assert len({item["id"] for item in items}) == 150
     again = [item for item in items if item["attempts"] > 1]
     assert len(again) <= 3 * 8, "at most the batches in flight are done again"
     assert all(item["attempts"] <= 2 for item in items)
-    assert len(client.download(job["id"], tmp_path)) == 80
+    assert len(client.download(job["id"], tmp_path)) == 150
     results = stack.data / "s3" / "matting" / "jobs" / job["id"] / "results"
-    assert len(list(results.iterdir())) == 80
+    assert len(list(results.iterdir())) == 150
 
 
 def test_an_invalid_message_is_dropped(stack: Stack, client: MattingClient, folder: Path) -> None:

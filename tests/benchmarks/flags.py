@@ -30,7 +30,7 @@ from worker.imaging.arrays import Image
 from worker.imaging.decoding import DecodedImage, decode
 from worker.imaging.finishing import matte_of
 from worker.imaging.matte_metrics import MatteMetrics, measure
-from worker.imaging.review import ReviewInput, review_many
+from worker.imaging.review import ReviewInput, review_measured
 from worker.inference.predictor import Predictor, load_predictor
 from worker.training.compose import compose
 from worker.training.metrics import score
@@ -123,7 +123,7 @@ def judge(
         side_px = min(case.decoded.width, case.decoded.height)
         started = time.thread_time()
         seen = ReviewInput(alpha, prepared, side_px)
-        (reviewed,) = review_many([seen], predictor.predict_many, settings)
+        (reviewed,) = review_measured([seen], [measure(*seen)], predictor.predict_many, settings)
         spent_ms = (time.thread_time() - started) * 1e3
         metrics = measure(*seen)
         yield (

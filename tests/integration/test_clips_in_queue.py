@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from shared import job_store
-from shared.database import Database
+from shared.database import Database, now
 from shared.errors import MattingError
 from shared.job_store import NewItem
 from shared.jobs import ItemKind, ItemStatus, JobStatus
@@ -369,6 +369,20 @@ def test_photos_behind_many_clips_do_not_wait(workers: Workers, film: bytes) -> 
         assert sent == ["0.mp4", "1.mp4", "2.mp4", "a.jpg", "b.jpg"]
         sent = [one.name for one in job_store.publishable(session, job.id, ahead=256, urls=0)]
         assert sent == ["a.jpg", "b.jpg"]
+        last = session.scalars(sa.select(Item).where(Item.name == "299.mp4")).one()
+        last.name, last.position, last.not_before = "z.mp4", 999, now(session)  # another attempt
+        session.flush()
+        sent = [one.name for one in job_store.publishable(session, job.id, ahead=16, urls=0)]
+        assert sent == ["a.jpg", "b.jpg"]
+        last.not_before = None
+        session.flush()
+        rounds = []
+        for _ in range(3):
+            messages = job_store.publishable(session, job.id, ahead=256, urls=20)
+            job_store.mark_published_many(session, messages)
+            rounds.append([one.name for one in messages])
+        clips = ["0.mp4", "1.mp4", "2.mp4", "3.mp4"]
+        assert rounds == [[*clips, "a.jpg", "b.jpg"], [], []], "four of them at a time"
 
 
 @ON_POSTGRESQL

@@ -4,7 +4,7 @@ import io
 import time
 import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from api.background.sweeper import Sweeper
 from api.sources.expansion import Expander
 from shared import job_store
 from shared.database import Database, now
+from shared.errors import RemovalRefusedError
 from shared.job_store import NewItem
 from shared.models import Item, Job
 from shared.settings import Settings
@@ -141,3 +142,30 @@ def test_old_objects_without_a_job_are_removed(database: Database, files: Storag
     remove_orphans(database, files, between, go_on=lambda: True)
     left = {key.split("/")[1] for key in files.list_keys("jobs/")}
     assert left == {str(known), str(deleted), str(under_way), "a-folder-of-someone-else"}
+
+
+def test_a_job_whose_files_the_storage_keeps_holds_up_no_other(
+    database: Database,
+    files: Storage,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept, other = (submit(database, ["s3://photos/a.jpg"]) for _ in range(2))
+    for job_id, days in ((kept, 9), (other, 8)):
+        files.put(f"jobs/{job_id}/results/a.png", b"x", "image/png")
+        end(database, job_id, days_ago=days)
+    remove = Storage.delete_many
+
+    def refuses(storage: Storage, keys: Sequence[str]) -> None:
+        if any(str(kept) in key for key in keys):
+            raise RemovalRefusedError("The storage did not remove it: AccessDenied")
+        remove(storage, keys)
+
+    sweeper = Sweeper(database, files, settings.model_copy(update={"retention_days": 5}))
+    monkeypatch.setattr(Storage, "delete_many", refuses)
+    assert sweeper.sweep() == 1
+    assert [key for key in files.list_keys("jobs/") if str(other) in key] == []
+    monkeypatch.undo()
+    sweeper._put_aside.wait(kept, 0)
+    assert sweeper.sweep() == 1
+    assert list(files.list_keys("jobs/")) == []

@@ -315,6 +315,13 @@ def test_a_source_that_fails_is_told_and_asked_less_and_less(
     again = look(database, watcher, watch)
     assert (again.error_code, again.failures, again.submitted) == (None, 0, 1)
 
+    monkeypatch.setattr(Storage, "list_objects", lambda *_, **__: ([], True))
+    before = submitted(database, folder)
+    assert look(database, watcher, watch).error_code == "storage-unavailable"
+    monkeypatch.undo()
+    look(database, watcher, watch)
+    assert submitted(database, folder) == before, "nothing was forgotten"
+
     with database.transaction() as session:
         session.get_one(Watch, watch.id).prefix = "s3://elsewhere/"
     assert look(database, watcher, watch).error_code == "forbidden-source"

@@ -216,6 +216,14 @@ def test_zip_files_fit_into_the_api_s_tmp(manifests: list[Manifest]) -> None:
     assert int(data["MATTING_ARCHIVE_DISK_BYTES"]) <= int(limit[:-2]) * 1024**3 // 2
 
 
+def test_a_clip_fits_into_a_worker_s_tmp(manifests: list[Manifest]) -> None:
+    most = int(settings_of(manifests)["MATTING_CLIP_DISK_BYTES"])
+    for name, pod in pods(manifests):
+        tmp = [one for one in pod["spec"].get("volumes", ()) if one["name"] == "tmp"]
+        if "worker" in name:
+            assert most < int(tmp[0]["emptyDir"]["sizeLimit"].removesuffix("Gi")) * 1024**3, name
+
+
 def test_selectors_find_their_pods(manifests: list[Manifest]) -> None:
     labels = [pod["metadata"]["labels"] for _, pod in pods(manifests)]
     for one in manifests:

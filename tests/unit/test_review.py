@@ -1,19 +1,31 @@
 """Review marks: each is found in the photos that it is meant for, and in no others."""
 
+from collections.abc import Callable, Sequence
+
 import cv2
 import numpy as np
 import pytest
 
-from shared.errors import PredictorError
+from shared.errors import MattingError, PredictorError
 from shared.jobs import Reason
 from shared.settings import Settings
 from worker.imaging.arrays import Plane
+from worker.imaging.matte_metrics import measure
 from worker.imaging.prepared import PreparedImage
-from worker.imaging.review import ReviewInput, review_many
+from worker.imaging.review import Reviewed, ReviewInput, review_measured
 from worker.inference.shapes import ShapeGrid
 from worker.inference.transforms import Normalisation
 
 SIZE = (320, 416)
+
+
+def review_many(
+    mattes: Sequence[ReviewInput],
+    predict_many: Callable[[list[PreparedImage]], Sequence[Plane | MattingError]],
+    settings: Settings,
+) -> list[Reviewed]:
+    metrics = [measure(*one) for one in mattes]
+    return review_measured(mattes, metrics, predict_many, settings)
 
 
 def scene(

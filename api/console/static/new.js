@@ -96,7 +96,7 @@ function show() {
   byId("start-text").textContent = starting ? t("new.starting") : both ? t("new.both") : draft.wanted && !complete ? t("new.start_when_sent") : all.length || named ? "" : t("new.nothing");
   if (!both && (complete || (!all.length && named && named === namedAt))) estimateOnce();
   else estimated = byId("estimate").textContent = "";
-  if (draft.wanted && complete && !starting) submit();
+  if (draft.wanted && complete && !both && !starting) submit();
 }
 
 function options() {

@@ -80,7 +80,8 @@ function sight(item) {
     const film = plays(item) && make("video", { class: "film", src: result(item), controls: true, loop: true, muted: true, playsinline: true, "aria-label": item.name });
     if (film) shown.className = "poster";
     const element = make("div", { class: "sight" }, shown, before, drawn, film);
-    known = { element, shown, before, drawn, ready: shown.decode().catch(() => {}) };
+    known = { element, shown, before, drawn, film, ready: shown.decode().catch(() => {}) };
+    for (const [one, event] of [[shown, "load"], [film, "loadedmetadata"]]) if (one) one.addEventListener(event, fit); // its size is known now
     shown.addEventListener("error", () => element.append(make("p", { class: "problem" }, t("review.picture_lost"))));
     drawWhy(item, drawn, shown);
     sights.set(item.id, known);
@@ -208,11 +209,13 @@ byId("slider").oninput = () => stage.style.setProperty("--cut", `${byId("slider"
 
 // 100 %: a pixel of the result is a pixel of the screen.
 function fit() {
-  const { element, shown } = sights.get(items[at]?.id) ?? {};
+  const { element, shown, film } = sights.get(items[at]?.id) ?? {};
   if (!element) return;
-  const zoomed = stage.classList.contains("zoomed");
-  element.style.width = zoomed ? `${shown.naturalWidth / devicePixelRatio}px` : "";
-  element.style.height = zoomed ? `${shown.naturalHeight / devicePixelRatio}px` : "";
+  const whole = seen(items[at]) === result(items[at]); // else a thumbnail stands in for it
+  const width = film ? film.videoWidth : whole ? shown.naturalWidth : 0, height = film ? film.videoHeight : shown.naturalHeight;
+  const zoomed = stage.classList.contains("zoomed") && width;
+  element.style.width = zoomed ? `${width / devicePixelRatio}px` : "";
+  element.style.height = zoomed ? `${height / devicePixelRatio}px` : "";
 }
 function zoom(event) {
   const { left, top, width, height } = stage.getBoundingClientRect();
