@@ -61,15 +61,7 @@ from shared.job_store.leader_leases import (
     release_leader_lease,
     renew_leader_leases,
 )
-from shared.job_store.leases import (
-    Claim,
-    Settlement,
-    SettlementState,
-    claim_many,
-    finish_many,
-    must_run_alone,
-    renew_leases,
-)
+from shared.job_store.leases import Claim, claim_many, must_run_alone, renew_leases
 from shared.job_store.outbox import announce_test, job_data
 from shared.job_store.privacy import (
     images_of_jobs,
@@ -105,6 +97,7 @@ from shared.job_store.reuse import find_earlier_results
 from shared.job_store.review import record_verdict
 from shared.job_store.search import Search, search_items
 from shared.job_store.segments import waiting_segment
+from shared.job_store.settlements import Settlement, SettlementState, finish_many
 from shared.job_store.submissions import (
     find_submission,
     forget_submissions,

@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.job_store.conditions import is_value
-from shared.job_store.groups import begin_grouping, reopen_turntables
+from shared.job_store.groups import begin_grouping
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.outbox import settled_percent
+from shared.job_store.turntables import reopen_turntables
 from shared.jobs import ENDED, ItemKind, ItemStatus, JobStatus, PendingChange
 from shared.models import Item, Job
 

@@ -6,7 +6,8 @@ predicates (shared.models.jobs) and these conditions are written identically.
 """
 
 import json
-from collections.abc import Iterable
+import uuid
+from collections.abc import Collection, Iterable
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.jobs import ENDED, JobStatus
-from shared.models import Job
+from shared.models import Item, Job
 from shared.models.jobs import UPLOAD_PATTERN
 
 T = TypeVar("T")
@@ -67,3 +68,8 @@ def each_text(session: Session, values: Iterable[str]) -> sa.TableValuedAlias:
         array = sa.bindparam(None, listed, type_=postgresql.ARRAY(sa.Text()))
         return sa.func.unnest(array).table_valued("value", name="given").render_derived()
     return sa.func.json_each(json.dumps(listed)).table_valued("value", name="given")
+
+
+def in_groups(job_id: uuid.UUID, names: Collection[str]) -> tuple[sa.ColumnElement[bool], ...]:
+    """The items of these groups of a job."""
+    return Item.job_id == job_id, Item.group_name.is_not(None), Item.group_name.in_(names)

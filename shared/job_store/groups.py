@@ -8,7 +8,7 @@ job's row is locked, so of two workers that record its last two photos the later
 
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -26,17 +26,16 @@ from shared.groups import (
     GroupFrame,
     GroupWork,
     Measured,
-    TurntableFrame,
     TurntableWork,
     common_frame,
-    in_order_of_turn,
 )
+from shared.job_store.conditions import in_groups
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
-from shared.job_store.photos_by_url import HAS_URLS
 from shared.job_store.segments import holds_segments
-from shared.jobs import ENDED, ItemKind, ItemStatus, Verdict
-from shared.models import MARK_BEGINS, Item, ItemGroup, Job, new_id, place_of
-from shared.options import GroupBy, Options
+from shared.job_store.turntables import TURNTABLE, add_turntable, turntable_work
+from shared.jobs import ENDED, ItemKind, ItemStatus
+from shared.models import Item, ItemGroup, Job, place_of
+from shared.options import GroupBy
 from shared.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -49,8 +48,6 @@ OPEN_ITEM = (ItemStatus.QUEUED, ItemStatus.RUNNING)
 GROUPS_AT_ONCE = 16
 """Groups of a page; their photos are counted, and those of a complete group read."""
 
-TURNTABLE = "turntable"
-"""The file name of a turntable, without extension; it lies in the folder of its group's name."""
 
 FRAME = "frame"
 GROUP = "group"
@@ -155,7 +152,7 @@ def lock_waiting(
         if names
         for item_id in session.scalars(
             sa.select(Item.id).where(
-                *_in_groups(job_id, names),
+                *in_groups(job_id, names),
                 Item.status == ItemStatus.QUEUED,
                 Item.not_before == NEVER,
             )
@@ -195,7 +192,7 @@ def advance(session: Session, job: Job, names: Collection[str]) -> None:
             session.execute(
                 sa.update(Item)
                 .where(
-                    *_in_groups(job.id, ready),
+                    *in_groups(job.id, ready),
                     Item.kind == kind,
                     Item.status == ItemStatus.QUEUED,
                     Item.not_before == NEVER,
@@ -203,10 +200,6 @@ def advance(session: Session, job: Job, names: Collection[str]) -> None:
                 .values(not_before=now(session))
                 .execution_options(synchronize_session=False)
             )
-
-
-def _in_groups(job_id: uuid.UUID, names: Collection[str]) -> tuple[sa.ColumnElement[bool], ...]:
-    return Item.job_id == job_id, Item.group_name.is_not(None), Item.group_name.in_(names)
 
 
 def _facts(session: Session, job_id: uuid.UUID, names: Collection[str]) -> dict[str, "sa.Row[Any]"]:
@@ -224,7 +217,7 @@ def _facts(session: Session, job_id: uuid.UUID, names: Collection[str]) -> dict[
             count(is_open, Item.measured.is_(None)).label("unmeasured"),
             count(Item.status == ItemStatus.QUEUED, Item.not_before == NEVER).label("waiting"),
         )
-        .where(*_in_groups(job_id, names))
+        .where(*in_groups(job_id, names))
         .group_by(Item.group_name)
     )
     return {row.group_name: row for row in session.execute(statement)}
@@ -238,7 +231,7 @@ def has_open_photos(session: Session, job_id: uuid.UUID, name: str) -> bool:
 def _close(session: Session, job: Job, group: ItemGroup) -> None:
     """Compute the frame of a group, and add its turntable if there is to be one."""
     statement = sa.select(Item.measured, Item.source, Item.position).where(
-        *_in_groups(job.id, [group.name]),
+        *in_groups(job.id, [group.name]),
         Item.kind == ItemKind.PHOTO,
         Item.measured.is_not(None),
     )
@@ -247,7 +240,7 @@ def _close(session: Session, job: Job, group: ItemGroup) -> None:
     assert frame is not None, "a photo of the group waits, so it is measured"
     group.frame = frame.to_json()
     if job.options.get(TURNTABLE):
-        _add_turntable(session, job, group.name, place_of(rows[0].source))
+        add_turntable(session, job, group.name, place_of(rows[0].source))
     session.flush()
 
 
@@ -257,7 +250,7 @@ def _fail_waiting(session: Session, job: Job, name: str, error: Exception) -> No
     failed = session.scalars(
         sa.update(Item)
         .where(
-            *_in_groups(job.id, [name]),
+            *in_groups(job.id, [name]),
             Item.status == ItemStatus.QUEUED,
             Item.not_before == NEVER,
         )
@@ -273,62 +266,6 @@ def _fail_waiting(session: Session, job: Job, name: str, error: Exception) -> No
     ).all()
     job.queued -= len(failed)
     job.failed += len(failed)
-
-
-def _add_turntable(session: Session, job: Job, name: str, first_photo: str) -> None:
-    last = session.scalar(sa.select(sa.func.max(Item.position)).where(Item.job_id == job.id)) or 0
-    session.add(
-        Item(
-            id=new_id(),
-            job_id=job.id,
-            position=last + 1,
-            name=f"{name}/{TURNTABLE}",
-            source=f"{first_photo}{MARK_BEGINS}{TURNTABLE} {name}",
-            options=Options.model_validate(job.options).of_turntable().model_dump(mode="json"),
-            kind=ItemKind.TURNTABLE,
-            group_name=name,
-            not_before=NEVER,
-            created_at=now(session),
-        )
-    )
-    session.flush()
-    job.total += 1
-    job.queued += 1
-    job.turntables_left += 1
-    job.source = {**job.source, HAS_URLS: True}
-
-
-def reopen_turntables(session: Session, job: Job, retried: Sequence[uuid.UUID]) -> None:
-    """Let the turntables wait again whose group has an item among `retried`, which a retry has just
-    queued; those that are done are made again. The caller has locked the job.
-    """
-    named = sa.select(Item.group_name).where(Item.id.in_(retried), Item.group_name.is_not(None))
-    names = {name for name in session.scalars(named) if name is not None}
-    if not names:
-        return
-    of_groups = sa.select(Item).where(
-        *_in_groups(job.id, names),
-        Item.kind == ItemKind.TURNTABLE,
-        Item.status.in_((ItemStatus.SUCCEEDED, ItemStatus.QUEUED)),
-    )
-    statement = of_groups.order_by(Item.id).with_for_update()
-    for item in session.scalars(statement.execution_options(populate_existing=True)):
-        if item.status is ItemStatus.SUCCEEDED:
-            job.succeeded -= 1
-            job.queued += 1
-            job.needs_review -= item.needs_review
-            job.accepted -= item.verdict is Verdict.ACCEPT
-            job.rejected -= item.verdict is Verdict.REJECT
-            job.output_bytes -= item.output_bytes or 0
-            job.pixels -= (item.width or 0) * (item.height or 0)
-            item.needs_review, item.review_reasons = False, None
-            item.verdict = item.verdict_note = item.reviewed_at = None
-            item.attempts, item.finished_at = 0, None
-            job.turntables_left += 1
-        elif item.id in retried:
-            job.turntables_left += 1
-        item.status, item.not_before, item.published_at = ItemStatus.QUEUED, NEVER, None
-    session.flush()
 
 
 def work_of_groups(
@@ -365,32 +302,6 @@ def work_of_groups(
                 measured=None if row.measured is None else Measured.of_json(row.measured),
             )
     return work
-
-
-def turntable_work(session: Session, job_id: uuid.UUID, group: str) -> TurntableWork:
-    """The results that a group's turntable shows, in the order of the turn."""
-    job = session.get_one(Job, job_id)
-    statement = sa.select(
-        Item.id, Item.name, Item.status, Item.result_key, Item.outputs, Item.options
-    ).where(*_in_groups(job_id, [group]), Item.kind == ItemKind.PHOTO)
-    rows = session.execute(statement.order_by(Item.position)).all()
-    if job.options.get("group_by") == GroupBy.FOLDER:
-        rows = sorted(rows, key=lambda row: in_order_of_turn(row.name))
-    done = [row for row in rows if row.status is ItemStatus.SUCCEEDED]
-    return TurntableWork(
-        group=group,
-        frames=tuple(
-            TurntableFrame(
-                key=row.result_key,
-                name=row.outputs[0]["name"]
-                if row.outputs
-                else str(PurePosixPath(row.name).with_suffix(PurePosixPath(row.result_key).suffix)),
-                item_id=str(row.id),
-            )
-            for row in done
-        ),
-        missing=len(rows) - len(done),
-    )
 
 
 def source_of_version(session: Session, item: Item) -> dict[str, Any]:

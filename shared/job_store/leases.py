@@ -1,36 +1,26 @@
-"""Items in workers: claim, renew the lease, record the outcome."""
+"""Items in workers: claim them, renew the lease."""
 
 import uuid
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.clips import ClipSegment, ClipState, ClipWork
+from shared.clips import ClipWork
 from shared.database import now
-from shared.errors import ImageTimeoutError, PoisonousImageError
-from shared.groups import NEVER, GroupWork, Measured, TurntableWork
-from shared.job_store.groups import advance, has_open_photos, lock_waiting, work_of_groups
-from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
+from shared.groups import NEVER, GroupWork, TurntableWork
+from shared.job_store.groups import work_of_groups
+from shared.job_store.locks import lock_jobs, locked_items
 from shared.job_store.segments import (
-    give_up_segments,
     holds_segments,
     is_held_with_its_clip,
-    note_segments,
-    spread,
 )
-from shared.job_store.usage import UsageAmount, add_usage
 from shared.jobs import (
     ALONE_DEATHS,
-    ENDED,
     HELD,
-    SETTLED,
-    STAGES,
     ItemKind,
     ItemStatus,
     JobStatus,
@@ -77,73 +67,6 @@ class Claim:
 
 POSITION = "position"
 """Where the `source` of a job that makes a version keeps the item's position in its own job."""
-
-GUILTY = frozenset({PoisonousImageError.code, ImageTimeoutError.code})
-"""Errors that make all images of the job suspects."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
-    """The outcome of a claimed item."""
-
-    claim: Claim
-    result_key: str | None = None
-    error_code: str | None = None
-    error_detail: str | None = None
-    retry_at: datetime | None = None
-    """Set for a retryable error: the item is queued until then."""
-    forward_to: str | None = None
-    """The second model: the item is queued for a worker that serves it."""
-    measured: Measured | None = None
-    """What the first pass found: the item waits for the other photos of its group."""
-    clip: ClipState | None = None
-    """How far the clip has come; with an error, what it found missing."""
-    cut: Sequence[ClipSegment] = ()
-    """The segments of a clip: it waits until their mattes are stored."""
-    is_photo: bool = False
-    """What is called like a clip is a photo: it is queued as one."""
-    clip_result: Mapping[str, Any] | None = None
-    """What is known of a clip that is done (worker.video.writing.ClipResult)."""
-    width: int | None = None
-    height: int | None = None
-    input_bytes: int | None = None
-    output_bytes: int | None = None
-    result_crc32: int | None = None
-    timings_ms: Mapping[str, float] = field(default_factory=dict)
-    outputs: list[dict[str, Any]] | None = None
-    review_reasons: Sequence[str] = ()
-    matte_model: str | None = None
-    fingerprint: str | None = None
-    reused: bool = False
-
-
-class SettlementState(StrEnum):
-    """What happened to a settlement."""
-
-    RECORDED = "recorded"
-    RETRY = "retry"
-    """The item waits for its next attempt."""
-    FORWARDED = "forwarded"
-    """The item waits for a worker that serves its second model."""
-    WAITING = "waiting"
-    """The item waits for the photos of its group."""
-    ADVANCED = "advanced"
-    """The clip waits for its segments, or is queued as the photo that it is."""
-    CANCELLED = "cancelled"
-    """It would wait for that worker or its group, but its job was cancelled."""
-    STALE = "stale"
-    """The lease had expired and another worker has the item: nothing was changed."""
-
-
-WAITING_STATES = frozenset(
-    {
-        SettlementState.RETRY,
-        SettlementState.FORWARDED,
-        SettlementState.WAITING,
-        SettlementState.ADVANCED,
-    }
-)
-"""The states in which an item is queued again."""
 
 
 def claim_many(
@@ -276,224 +199,3 @@ def renew_leases(
         .values(lease_expires_at=now(session) + timedelta(seconds=lease_s))
         .execution_options(synchronize_session=False)
     )
-
-
-def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[SettlementState]:
-    """Record a batch and update the counters of its jobs; one state per settlement, in the same
-    order.
-
-    A settlement is recorded only if its claim is the latest one of a running item.
-    """
-    began = now(session)
-    claims = [settlement.claim for settlement in settlements]
-    origins = {claim.of_job_id for claim in claims if claim.of_job_id is not None}
-    jobs = lock_jobs(session, {claim.job_id for claim in claims} | origins)
-    of_groups = _groups_of(claims)
-    lock_waiting(session, of_groups, [claim.item_id for claim in claims])
-    holders = _holders(session, [settlement.claim.item_id for settlement in settlements])
-    reopened = {
-        claim.item_id
-        for claim in claims
-        if claim.item_id in holders
-        and isinstance(claim.work, TurntableWork)
-        and claim.group_name is not None
-        and has_open_photos(session, claim.job_id, claim.group_name)
-    }
-    states: list[SettlementState] = []
-    rows: list[dict[str, Any]] = []
-    of_job: defaultdict[uuid.UUID, list[Settlement]] = defaultdict(list)
-    recorded: defaultdict[uuid.UUID, list[Settlement]] = defaultdict(list)
-    for settlement in settlements:
-        claim = settlement.claim
-        holder = holders.get(claim.item_id)
-        if holder != (claim.owner, claim.attempt) or claim.job_id not in jobs:
-            states.append(SettlementState.STALE)
-            continue
-        waits = settlement.measured is not None or claim.item_id in reopened
-        state = _state(settlement, waits=waits, ended=jobs[claim.job_id].status in ENDED)
-        states.append(state)
-        row = _row(settlement, state, began)
-        if settlement.is_photo:
-            row |= {"kind": ItemKind.PHOTO}
-        rows.append(row)
-        of_job[claim.job_id].append(settlement)
-        if state is SettlementState.RECORDED:
-            recorded[claim.job_id].append(settlement)
-        _count(jobs[claim.job_id], settlement, ItemStatus(rows[-1]["status"]))
-    if rows:
-        session.execute(sa.update(Item), rows)
-    _go_on_with_clips(session, jobs, settlements, states)
-    for job_id, names in of_groups.items():
-        if job_id in jobs:
-            advance(session, jobs[job_id], names)
-    moment = now(session)
-    record_ms = (moment - began).total_seconds() * 1e3
-    for job_id, mine in of_job.items():
-        jobs[job_id].record_ms += record_ms * len(mine) / len(rows)
-        jobs[job_id].progressed_at = moment
-    finish_settled_jobs(session, jobs.values())
-    add_usage(session, _used(recorded, jobs), moment)
-    return states
-
-
-def _go_on_with_clips(
-    session: Session,
-    jobs: Mapping[uuid.UUID, Job],
-    settlements: Sequence[Settlement],
-    states: Sequence[SettlementState],
-) -> None:
-    """Let workers take the segments of clips that were cut, count the segments that are done, and
-    give up those of clips that are joined.
-    """
-    done: list[tuple[uuid.UUID, Settlement]] = []
-    for settlement, state in zip(settlements, states, strict=True):
-        claim = settlement.claim
-        if state is SettlementState.ADVANCED and settlement.cut and settlement.clip is not None:
-            origin = jobs[claim.job_id]
-            spread(session, origin, claim.item_id, settlement.clip, settlement.cut)
-        elif state is SettlementState.RECORDED and settlement.error_code is None:
-            if isinstance(claim.work, ClipWork) and claim.work.segment is not None:
-                done.append((claim.job_id, settlement))
-            elif isinstance(claim.work, ClipWork) and claim.work.state is not None:
-                give_up_segments(session, claim.job_id, claim.item_id)
-    note_segments(session, jobs, done)
-
-
-def _used(
-    recorded: Mapping[uuid.UUID, Sequence[Settlement]], jobs: Mapping[uuid.UUID, Job]
-) -> dict[uuid.UUID, UsageAmount]:
-    """The usage of each key, from the images that succeeded. A mended matte, a turntable and the
-    segment of a clip cost nothing.
-    """
-    used: defaultdict[uuid.UUID, UsageAmount] = defaultdict(UsageAmount)
-    for job_id, mine in recorded.items():
-        for settlement in mine:
-            claim = settlement.claim
-            work = claim.work
-            is_part = isinstance(work, ClipWork) and work.segment is not None
-            free = claim.matte_key is not None or isinstance(work, TurntableWork) or is_part
-            if settlement.error_code is None and not free:
-                total = used[jobs[job_id].api_key_id]
-                total.images += 1
-                total.pixels += (settlement.width or 0) * (settlement.height or 0)
-                total.device_ms += settlement.timings_ms.get("predict", 0.0)
-                clip = settlement.clip_result or {}
-                total.clip_seconds += clip.get("seconds", 0.0)
-                total.megapixel_frames += clip.get("megapixel_frames", 0.0)
-    return used
-
-
-def _holders(
-    session: Session, item_ids: list[uuid.UUID]
-) -> dict[uuid.UUID, tuple[str | None, int]]:
-    """Owner and attempt of each running item."""
-    statement = (
-        sa.select(Item.id, Item.lease_owner, Item.attempts)
-        .where(Item.id.in_(item_ids), Item.status == ItemStatus.RUNNING)
-        .order_by(Item.id)
-        .with_for_update()
-    )
-    return {row.id: (row.lease_owner, row.attempts) for row in session.execute(statement)}
-
-
-def _groups_of(claims: Iterable[Claim]) -> dict[uuid.UUID, set[str]]:
-    """The groups of items, by job."""
-    names: defaultdict[uuid.UUID, set[str]] = defaultdict(set)
-    for claim in claims:
-        if claim.group_name is not None:
-            names[claim.job_id].add(claim.group_name)
-    return dict(names)
-
-
-def _state(settlement: Settlement, *, waits: bool, ended: bool) -> SettlementState:
-    """What becomes of a settlement whose claim is the latest one. `waits`: for its group. `ended`:
-    its job has ended.
-    """
-    if waits and settlement.error_code is None:
-        return SettlementState.CANCELLED if ended else SettlementState.WAITING
-    if (settlement.clip is not None or settlement.is_photo) and settlement.error_code is None:
-        return SettlementState.CANCELLED if ended else SettlementState.ADVANCED
-    if settlement.forward_to is not None:
-        return SettlementState.CANCELLED if ended else SettlementState.FORWARDED
-    retry = settlement.retry_at is not None and not ended
-    return SettlementState.RETRY if retry else SettlementState.RECORDED
-
-
-def _row(settlement: Settlement, state: SettlementState, moment: datetime) -> dict[str, Any]:
-    """The new values of an item's row, with its primary key."""
-    waits = state in WAITING_STATES
-    not_before = settlement.retry_at if waits else None
-    if state is SettlementState.WAITING:
-        not_before = NEVER
-    elif state is SettlementState.ADVANCED:
-        not_before = NEVER if settlement.cut else moment
-    measured = settlement.measured or _measured_before(settlement.claim)
-    if waits:
-        status = ItemStatus.QUEUED
-    elif state is SettlementState.CANCELLED:
-        status = ItemStatus.CANCELLED
-    elif settlement.error_code is not None:
-        status = ItemStatus.FAILED
-    else:
-        status = ItemStatus.SUCCEEDED
-    return {
-        "id": settlement.claim.item_id,
-        "status": status,
-        "lease_owner": None,
-        "lease_expires_at": None,
-        "forwarded_to": settlement.forward_to or settlement.claim.forwarded_to,
-        "not_before": not_before,
-        "measured": None if measured is None else measured.to_json(),
-        "clip": _clip(settlement),
-        "published_at": None,
-        "result_key": settlement.result_key,
-        "error_code": settlement.error_code,
-        "error_detail": settlement.error_detail,
-        "width": settlement.width,
-        "height": settlement.height,
-        "input_bytes": settlement.input_bytes,
-        "output_bytes": settlement.output_bytes,
-        "result_crc32": settlement.result_crc32,
-        "outputs": settlement.outputs,
-        "needs_review": bool(settlement.review_reasons),
-        "review_reasons": list(settlement.review_reasons) or None,
-        "matte_model": settlement.matte_model,
-        "fingerprint": settlement.fingerprint,
-        "reused": settlement.reused,
-        "timings_ms": {stage: round(ms, 3) for stage, ms in settlement.timings_ms.items()},
-        "finished_at": None if waits else moment,
-    }
-
-
-def _clip(settlement: Settlement) -> dict[str, Any] | None:
-    """What the row of a clip says; a try that failed changes nothing."""
-    if settlement.clip_result is not None:
-        return dict(settlement.clip_result)
-    work = settlement.claim.work
-    if isinstance(work, ClipWork) and work.segment is not None:
-        return work.segment.to_json()
-    state = settlement.clip or (work.state if isinstance(work, ClipWork) else None)
-    return None if state is None else state.to_json()
-
-
-def _measured_before(claim: Claim) -> Measured | None:
-    return claim.work.measured if isinstance(claim.work, GroupWork) else None
-
-
-def _count(job: Job, settlement: Settlement, status: ItemStatus) -> None:
-    """Move one image from `running` to its new status in the counters, and add its times."""
-    job.running -= 1
-    job.suspect = job.suspect or settlement.error_code in GUILTY
-    setattr(job, status.value, getattr(job, status.value) + 1)
-    if isinstance(settlement.claim.work, TurntableWork) and status in SETTLED:
-        job.turntables_left = max(0, job.turntables_left - 1)
-    if status is ItemStatus.SUCCEEDED:
-        job.needs_review += bool(settlement.review_reasons)
-        job.reused += settlement.reused
-        job.pixels += (settlement.width or 0) * (settlement.height or 0)
-        job.input_bytes += settlement.input_bytes or 0
-        job.output_bytes += settlement.output_bytes or 0
-        for stage in STAGES:
-            if stage in settlement.timings_ms:
-                column = f"{stage}_ms"
-                setattr(job, column, getattr(job, column) + settlement.timings_ms[stage])

@@ -15,6 +15,7 @@ from shared.database import Database, Session
 from shared.errors import DatabaseError, InvalidMessageError, MattingError, StorageError
 from shared.job_store import NewItem, Settlement, SettlementState
 from shared.jobs import ItemStatus, JobStatus
+from shared.messages import READ_VERSIONS
 from shared.models import Item, Job
 from shared.options import Profile
 from shared.settings import Settings
@@ -226,7 +227,8 @@ def test_a_message_of_a_newer_version_waits_for_a_worker_that_reads_it(
     database: Database, storage: Storage, runner: BatchRunner, jpeg: bytes
 ) -> None:
     _job_id, [message] = submit(database, storage, {"a.jpg": jpeg})
-    (refused,) = runner.run_many([message | {"v": "5"}])
+    newer = str(max(map(int, READ_VERSIONS)) + 1)
+    (refused,) = runner.run_many([message | {"v": newer}])
     assert isinstance(refused, InvalidMessageError)
     with database.transaction() as session:
         assert session.scalars(sa.select(Item.status)).all() == ["queued"]
