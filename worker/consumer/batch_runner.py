@@ -33,6 +33,7 @@ from shared.published_results import mark
 from shared.queue import parse_message
 from shared.settings import Settings
 from shared.telemetry import BATCH_IMAGES, REDELIVERIES, get_logger
+from worker.concurrency.fifo_lock import FifoLock
 from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
 from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.consumer.database_retries import with_database_retries
@@ -77,7 +78,7 @@ class BatchRunner:
         self._unrecorded = UnrecordedItems(database, worker_id)
         self._isolation_lock = isolation or SharedExclusiveLock()
         self._stopping = stopping or threading.Event()
-        self._one_clip = threading.Lock()
+        self._one_clip = FifoLock()
         self._held_lock = threading.Lock()
 
     @property
@@ -131,15 +132,19 @@ class BatchRunner:
         """Do what is due of a clip. After a segment follow those of the same clip that nobody has
         claimed yet. Each is claimed only when its turn has come, so other workers take the rest.
         """
-        result: _Result | None = None
-        due: dict[str, Any] | None = message
-        while due is not None:
-            with self._one_clip:
-                if self._stopping.is_set():  # it is still queued, and will be sent again
-                    break
-                [done] = self._run_messages([due], self._batch, slow=True)
-                result = done if due is message else result
-                due = self._next_segment(message) if done is not None else None
+        with self._one_clip:
+            if self._stopping.is_set():  # it is still queued, and will be sent again
+                return None
+            [result] = self._run_messages([message], self._batch, slow=True)
+        done = result
+        try:
+            while done is not None and (due := self._next_segment(message)) is not None:
+                with self._one_clip:  # another clip that waits comes first
+                    if self._stopping.is_set():
+                        break
+                    [done] = self._run_messages([due], self._batch, slow=True)
+        except DatabaseError as away:  # the message's own segment is recorded
+            log.warning("segment-not-recorded", detail=away.detail)
         return result
 
     def _next_segment(self, message: dict[str, Any]) -> dict[str, Any] | None:

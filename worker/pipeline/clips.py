@@ -199,6 +199,7 @@ class Clips:
     ) -> None:
         """Store the mattes of a segment."""
         if in_flight.outcome.input_bytes != segment.file_bytes:
+            self._forget()  # it may be this file that is the old one
             in_flight.fail(TransientError("The clip was replaced while it was cut out"), "fetch")
             return
         facts = in_flight.stage("fetch", lambda: self._stored_facts(segment.facts_key))

@@ -48,7 +48,13 @@ class ClipFolder:
         self.remove()
 
     def remove(self) -> None:
-        """Remove the folder with its files."""
+        """Remove the folder with its files, the lock last: what a kill leaves can be removed."""
+        with suppress(OSError):
+            for one in self.path.iterdir():
+                if one.is_dir():
+                    shutil.rmtree(one, ignore_errors=True)
+                elif one.name != LOCK:
+                    one.unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock_fd)
 
