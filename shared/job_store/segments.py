@@ -31,7 +31,7 @@ not hold up photos."""
 
 def holds_segments(job: Job) -> bool:
     """Whether a job holds the segments of a clip."""
-    return bool(job.source["kind"] == SEGMENTS)
+    return bool(job.source.get("kind") == SEGMENTS)
 
 
 def is_of_segments() -> sa.ColumnElement[bool]:

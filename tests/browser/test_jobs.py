@@ -93,6 +93,8 @@ def test_a_job_is_found_by_id_and_by_metadata(opened: Callable[..., Page], job: 
     page.get_by_label("Search").fill("season")
     page.keyboard.press("Enter")
     expect(page.locator("#found").get_by_text("Found among")).to_be_visible()
+    page.goto("/console/jobs?q=season")  # what a browser does whose script is not loaded yet
+    expect(page.locator("#found").get_by_text("Found among")).to_be_visible()
     page.get_by_label("Search").fill(f"season={EVIL}")
     page.keyboard.press("Enter")
     expect(page.locator("#found a").first).to_have_attribute("href", f"/console/jobs/{job}")

@@ -17,6 +17,10 @@ byId("search").addEventListener("submit", async (event) => {
   } catch (error) { complain(error); }
 });
 
+// A search that was sent before this script was loaded: the browser has asked for the page with it.
+const early = new URLSearchParams(location.search).get("q");
+if (early) { byId("q").value = early; byId("search").requestSubmit(); }
+
 async function open(id) {
   try {
     const job = await call("GET", `/v1/jobs/${encodeURIComponent(id)}`);
