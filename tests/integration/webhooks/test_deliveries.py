@@ -52,9 +52,10 @@ def test_the_command_and_both_clients_do_the_same(api: Api, receiver: Receiver, 
     listed = matting("list").stdout
     assert receiver.url(path) in listed
     assert secret not in listed
-    receiver.plans[path] = [500]
+    receiver.plans[path] = [500] * 99  # also if it is tried again before the command looks
     done = matting("test", webhook_id)
     assert (done.exit_code, "failed 500" in done.stdout) == (1, True), done
+    receiver.plans[path].clear()
     done = matting("redeliver", done.stdout.split()[0], "--json")
     assert (done.exit_code, json.loads(done.stdout)["status"]) == (0, "delivered"), done
     new = json.loads(matting("rotate", webhook_id, "--json").stdout)["secret"]
