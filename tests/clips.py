@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from shared.options import Profile
 from worker.imaging.arrays import Alpha, Image
 from worker.imaging.prepared import PreparedImage
+from worker.video.facts import ClipFacts
 
 TICK = Fraction(1, 600)
 GROUND, SUBJECT = (40, 40, 40), (230, 200, 60)
@@ -39,6 +40,23 @@ def uneven(count: int) -> list[int]:
     for number in range(count):
         times.append(times[-1] + (20, 30, 50)[number % 3])
     return times
+
+
+def facts_of(frames: int, size: tuple[int, int], per_s: int) -> ClipFacts:
+    """The facts of an MP4 (width, height) with so many frames a second and one key frame."""
+    return ClipFacts(
+        container="MP4",
+        codec="h264",
+        width=size[0],
+        height=size[1],
+        bytes=1,
+        time_base=(1, per_s),
+        times=tuple(range(frames)),
+        end=frames,
+        key_frames=(0,),
+        audio=None,
+        has_alpha=False,
+    )
 
 
 def write(

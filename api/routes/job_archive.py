@@ -6,21 +6,19 @@ of the results are in the database, so the archive has a length and an ETag, and
 be sent (api.zip_layout). If a result is older than its checksum, the archive has none of these.
 """
 
-import io
 import re
 import time
-import zipfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from api.client import NamedItem, StoredFile, output_names
 from api.http.auth import Caller
 from api.resources import Resources
 from api.routes.archive_places import take_place
+from api.routes.streamed_zip import AHEAD, MISSING, PIECE_BYTES, readers, zipped
 from api.zip_layout import MAX_32, Entry, Span, ZipLayout
 from shared import job_store
 from shared.errors import (
@@ -38,13 +36,7 @@ MAX_IMAGES = 20_000
 """Most images of a job: their names are held in memory, about 1 KiB of each."""
 
 PAGE_ROWS = 1_000
-PIECE_BYTES = 1024**2
-AHEAD = 8
-"""Files whose first piece is read ahead."""
 
-READERS = 4
-
-MISSING = "missing-results.txt"
 
 REVIEWS = ("accepted", "unflagged", "flagged", "pending", "rejected")
 """What `review` may choose: accepted results; those and what needs no review; marked ones; marked
@@ -127,7 +119,7 @@ def _archive(
     layout = _layout(files, job.finished_at or job.created_at)
     if layout is None:
         pairs = [(file.key, file.name) for file in files]
-        return Archive(pieces=_zipped(resources, pairs, job.finished_at), let_go=let_go)
+        return Archive(pieces=zipped(resources, pairs, job.finished_at), let_go=let_go)
     start, stop = _range(wanted, layout)
     headers = {
         "Accept-Ranges": "bytes",
@@ -192,26 +184,16 @@ def _laid_out(resources: Resources, layout: ZipLayout, start: int, stop: int) ->
     one, which has another ETag, names it in MISSING instead.
     """
     waiting: deque[tuple[Span | None, Future[bytes] | bytes]] = deque()
-    with _readers() as readers:
+    with readers() as threads:
         for part in layout.pieces(start, stop, longest=PIECE_BYTES):
             if isinstance(part, Span):
-                waiting.append((part, readers.submit(_read, resources, part)))
+                waiting.append((part, threads.submit(_read, resources, part)))
             else:
                 waiting.append((None, part))
             while len(waiting) > AHEAD:
                 yield _taken(*waiting.popleft())
         while waiting:
             yield _taken(*waiting.popleft())
-
-
-@contextmanager
-def _readers() -> Iterator[ThreadPoolExecutor]:
-    """Threads that read ahead. At the end nobody waits for a storage that hangs."""
-    readers = ThreadPoolExecutor(READERS, "archive")
-    try:
-        yield readers
-    finally:
-        readers.shutdown(wait=False, cancel_futures=True)
 
 
 def _read(resources: Resources, span: Span) -> bytes:
@@ -289,75 +271,3 @@ def _is_wanted(item: Item, review: str | None) -> bool:
         "rejected": rejected,
     }
     return wanted[review]
-
-
-class _Sink(io.RawIOBase):
-    """Collects what the zip file's writer writes."""
-
-    def __init__(self) -> None:
-        self._written = bytearray()
-
-    def writable(self) -> bool:
-        """It can only be written."""
-        return True
-
-    def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
-        """Keep the bytes."""
-        self._written += data
-        return len(data)
-
-    def take(self) -> bytes:
-        """What was written since the last call."""
-        written = bytes(self._written)
-        self._written.clear()
-        return written
-
-
-def _zipped(
-    resources: Resources, files: list[tuple[str, str]], finished_at: datetime | None
-) -> Generator[bytes]:
-    """The archive. Pictures are compressed already, so they are stored as they are."""
-    stamp = (finished_at or datetime.now(UTC)).timetuple()[:6]
-    sink, missing = _Sink(), []
-    with (
-        _readers() as readers,
-        zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as packed,
-    ):
-        for (key, name), first in _ahead(resources, files, readers):
-            try:
-                piece, total = first.result()
-            except SourceNotFoundError:
-                missing.append(name)
-                continue
-            info = zipfile.ZipInfo(name, stamp)
-            info.external_attr = 0o644 << 16
-            with packed.open(info, "w", force_zip64=total >= zipfile.ZIP64_LIMIT) as entry:
-                entry.write(piece)
-                sent = len(piece)
-                while sent < total:
-                    yield sink.take()
-                    bucket = resources.storage.bucket
-                    piece = resources.storage.part(bucket, key, sent, PIECE_BYTES)
-                    entry.write(piece)
-                    sent += len(piece)
-            yield sink.take()
-        if missing:
-            packed.writestr(MISSING, "\n".join(missing) + "\n")
-    yield sink.take()
-
-
-Piece = Future[tuple[bytes, int]]
-
-
-def _ahead(
-    resources: Resources, files: list[tuple[str, str]], readers: ThreadPoolExecutor
-) -> Iterator[tuple[tuple[str, str], Piece]]:
-    """Each file with its first piece and its size, which are read some files ahead."""
-    storage = resources.storage
-    waiting: deque[tuple[tuple[str, str], Piece]] = deque()
-    for file in files:
-        first = readers.submit(storage.head, storage.bucket, file[0], PIECE_BYTES)
-        waiting.append((file, first))
-        if len(waiting) > AHEAD:
-            yield waiting.popleft()
-    yield from waiting

@@ -62,6 +62,7 @@ from shared.job_store.leader_leases import (
     renew_leader_leases,
 )
 from shared.job_store.leases import Claim, claim_many, must_run_alone, renew_leases
+from shared.job_store.open_jobs import OpenJob, open_jobs, unexpanded_jobs
 from shared.job_store.outbox import announce_test, job_data
 from shared.job_store.privacy import (
     images_of_jobs,
@@ -71,15 +72,12 @@ from shared.job_store.privacy import (
 )
 from shared.job_store.publishing import (
     EXPRESS_IMAGES,
-    OpenJob,
     Sent,
     forget_publications,
     jobs_to_publish,
     mark_published_many,
-    open_jobs,
     publishable,
     unclaimed,
-    unexpanded_jobs,
 )
 from shared.job_store.reading import (
     Rate,

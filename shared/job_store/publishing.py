@@ -11,13 +11,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.database import now
-from shared.job_store.conditions import is_open, is_value
+from shared.job_store.conditions import is_value
 from shared.job_store.groups import FRAME
 from shared.job_store.locks import locked_items
-from shared.job_store.photos_by_url import ALL_URLS, HAS_URLS, is_slow, urls_out
-from shared.job_store.segments import clips_under_way, is_held_with_its_clip, is_of_segments
-from shared.job_store.watches import WATCH_KIND
-from shared.jobs import ENDED, ItemKind, ItemStatus
+from shared.job_store.photos_by_url import is_slow
+from shared.job_store.segments import clips_under_way, is_of_segments
+from shared.jobs import ItemKind, ItemStatus
 from shared.messages import Message
 from shared.models import Item, Job
 
@@ -34,102 +33,6 @@ mattes lie in the storage."""
 
 MOST_PASSED_OVER = 4_096
 """Items of a job that are looked at behind clips and photos by URL which have to wait."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenJob:
-    """The facts of an open job that determine its share of the queue."""
-
-    job_id: uuid.UUID
-    api_key_id: uuid.UUID
-    model: str | None
-    """The model in its options."""
-    total: int
-    queued: int
-    unsettled: int
-    makes_version: bool = False
-    """Whether a person waits for a result to be made again."""
-    of_clip: bool = False
-    """Whether it holds the segments of a clip."""
-    has_urls: bool = False
-    """Whether it has photos by URL."""
-    only_urls: bool = False
-    """Whether all its photos are by URL."""
-    urls_out: int = 0
-    """Photos by URL that are on the queue or with a worker."""
-
-    @property
-    def express_left(self) -> int:
-        """How many of its first images have not ended."""
-        if self.of_clip:
-            return 0
-        settled = self.total - self.unsettled
-        return max(0, min(EXPRESS_IMAGES, self.total) - settled)
-
-
-def open_jobs(
-    session: Session, *, only: uuid.UUID | None = None, but_for: uuid.UUID | None = None
-) -> list[OpenJob]:
-    """The open jobs with unfinished images, oldest first; `only` one of them, or all `but_for`
-    one.
-    """
-    statement = (
-        sa.select(
-            Job.id,
-            Job.api_key_id,
-            Job.options["model"].as_string().label("model"),
-            Job.total,
-            Job.queued,
-            (Job.queued + Job.running).label("unsettled"),
-            Job.of_job_id.is_not(None).label("makes_version"),
-            is_of_segments().label("of_clip"),
-            sa.func.coalesce(Job.source[HAS_URLS].as_boolean(), False).label("has_urls"),
-            (Job.source["kind"].as_string() == ALL_URLS).label("only_urls"),
-        )
-        .where(is_open(), Job.queued + Job.running > 0, _may_begin(), ~is_held_with_its_clip())
-        .order_by(Job.id)
-    )
-    if only is not None:
-        statement = statement.where(Job.id == only)
-    if but_for is not None:
-        statement = statement.where(Job.id != but_for)
-    rows = session.execute(statement).all()
-    out = urls_out(session, [row.id for row in rows if row.has_urls])
-    return [
-        OpenJob(
-            job_id=row.id,
-            api_key_id=row.api_key_id,
-            model=row.model,
-            total=row.total,
-            queued=row.queued,
-            unsettled=row.unsettled,
-            makes_version=row.makes_version and not row.of_clip,
-            of_clip=row.of_clip,
-            has_urls=row.has_urls,
-            only_urls=row.only_urls,
-            urls_out=out[row.id],
-        )
-        for row in rows
-    ]
-
-
-def _may_begin() -> sa.ColumnElement[bool]:
-    """The results of a job with a destination could collide as long as it is being listed."""
-    return sa.or_(Job.destination.is_(None), Job.expanded_at.is_not(None))
-
-
-def unexpanded_jobs(session: Session) -> list[uuid.UUID]:
-    """The jobs whose source is not completely listed. Watches list their jobs themselves."""
-    statement = (
-        sa.select(Job.id)
-        .where(
-            Job.status.not_in(ENDED),
-            Job.expanded_at.is_(None),
-            Job.source["kind"].as_string() != WATCH_KIND,
-        )
-        .order_by(Job.id)
-    )
-    return list(session.scalars(statement))
 
 
 def jobs_to_publish(session: Session, ahead: Mapping[uuid.UUID, int]) -> list[uuid.UUID]:

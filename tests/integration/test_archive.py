@@ -13,13 +13,8 @@ from anyio import create_task_group, run, sleep, to_thread
 
 from api.routes import job_archive
 from api.routes.archive_places import MAX_ARCHIVES, ClosedStream, take_place
-from api.routes.job_archive import (
-    MAX_IMAGES,
-    MISSING,
-    PIECE_BYTES,
-    Wanted,
-    archive,
-)
+from api.routes.job_archive import MAX_IMAGES, Wanted, archive
+from api.routes.streamed_zip import MISSING, PIECE_BYTES, zipped
 from shared.errors import BusyError, RequestTooLargeError, ResultNotReadyError, TooManyCallsError
 from shared.storage import Storage
 from tests.waiting import eventually
@@ -35,7 +30,7 @@ def test_large_results_pass_in_pieces_and_missing_ones_are_listed(
     resources: Any = SimpleNamespace(storage=storage)
     longest = 0
     with (tmp_path / "all.zip").open("wb") as file:
-        for piece in job_archive._zipped(resources, files, None):
+        for piece in zipped(resources, files, None):
             longest = max(longest, len(piece))
             file.write(piece)
     assert longest < 2 * PIECE_BYTES

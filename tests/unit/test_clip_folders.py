@@ -11,8 +11,8 @@ import pytest
 
 from shared.errors import ClipNeedsRoomError
 from shared.rendition import Rendition
+from tests.clips import facts_of
 from worker.video.encoders import encoder_for
-from worker.video.facts import ClipFacts
 from worker.video.folders import (
     PREFIX,
     BoundedFile,
@@ -64,19 +64,7 @@ def test_a_file_that_is_fetched_takes_no_more_room_than_there_is(tmp_path: Path)
 
 
 def test_a_full_disk_while_an_output_is_written_is_told_apart() -> None:
-    facts = ClipFacts(
-        container="MP4",
-        codec="h264",
-        width=64,
-        height=48,
-        bytes=1,
-        time_base=(1, 25),
-        times=tuple(range(90)),
-        end=90,
-        key_frames=(0,),
-        audio=None,
-        has_alpha=False,
-    )
+    facts = facts_of(90, (64, 48), 25)
     rendition = Rendition.model_validate({"clip_format": "webm"})
     encoder = encoder_for(rendition, facts, 64, 48, Path("/dev/full"), 1)
     pixels = np.random.default_rng(1).integers(0, 256, (48, 64, 4), np.uint8)

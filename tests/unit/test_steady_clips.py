@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.jobs import Reason
+from tests.clips import facts_of
 from worker.imaging.arrays import Alpha
 from worker.video.doubts import MOST_DOUBTS, Doubts
-from worker.video.facts import ClipFacts
 from worker.video.framing import steady_box
 from worker.video.stages import ahead, in_order
 from worker.video.steady import Sight, steadied
@@ -133,19 +133,7 @@ def test_the_steady_box_holds_a_moving_subject_but_no_bad_matte() -> None:
 
 
 def test_doubtful_frames_become_times() -> None:
-    facts = ClipFacts(
-        container="MP4",
-        codec="h264",
-        width=64,
-        height=64,
-        bytes=1,
-        time_base=(1, 10),
-        times=tuple(range(100)),
-        end=100,
-        key_frames=(0,),
-        audio=None,
-        has_alpha=False,
-    )
+    facts = facts_of(100, (64, 64), 10)
     doubts = Doubts(facts)
     for number in range(100):
         measured = (Reason.SOFT,) if 20 <= number < 30 else ()
@@ -183,19 +171,7 @@ def test_an_error_of_a_stage_reaches_its_reader() -> None:
 
 def test_a_clip_has_a_bounded_number_of_doubtful_times_that_cover_all() -> None:
     times = tuple(range(4_800))
-    facts = ClipFacts(
-        container="MP4",
-        codec="h264",
-        width=16,
-        height=16,
-        bytes=1,
-        time_base=(1, 4),
-        times=times,
-        end=4_800,
-        key_frames=(0,),
-        audio=None,
-        has_alpha=False,
-    )
+    facts = facts_of(4_800, (16, 16), 4)
     doubts = Doubts(facts)
     for number in times:
         doubts.add(number, tuple(Reason) if number % 4 == 0 else (), 0.0)
