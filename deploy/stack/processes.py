@@ -4,6 +4,7 @@ The kernel stops a child when its parent dies, so a killed `matting demo` leaves
 """
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -21,6 +22,9 @@ from shared.parent_death import end_with_parent
 
 MAX_LOG_BYTES = 50 * 1024**2
 """Size at which a log is rotated. A worker writes one line per image: about 80,000 images."""
+
+FIRST_PORT = 10_000
+FIRST_EPHEMERAL_PORT = 32_768
 
 
 @dataclass
@@ -164,12 +168,25 @@ def answers(port: int, host: str = "127.0.0.1") -> bool:
         return False
 
 
-def free_port() -> int:
-    """A loopback port that is free at the moment."""
+def free_port(count: int = 1) -> int:
+    """The first of `count` loopback ports in a row that are free at the moment.
+
+    None of them is a port that the kernel gives to outgoing connections, which would take it while
+    nobody listens: those begin at 32,768 on Linux and at 49,152 elsewhere (RFC 6335).
+    """
+    while True:
+        first = secrets.choice(range(FIRST_PORT, FIRST_EPHEMERAL_PORT - count))
+        if all(_is_free(first + index) for index in range(count)):
+            return first
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def program(name: str) -> str:

@@ -154,15 +154,32 @@ def test_the_metrics_in_alerts_and_dashboard_exist(triton: Triton) -> None:
     assert len(named) >= 4
 
 
-def test_requests_of_two_workers_share_a_batch(
+def test_requests_of_several_workers_share_a_batch(
     connect: Callable[..., Predictor], triton: Triton
 ) -> None:
-    workers = [connect("timed", predict_streams=1, batch_size=size) for size in (8, 9)]
-    before = triton.batches("timed")
-    with ThreadPoolExecutor(2) as pool:  # each has one request with one image in flight
-        list(pool.map(lambda one: [_alphas(one, _photos(one, 1)) for _ in range(8)], workers))
-    after = triton.batches("timed")
-    assert after.get(2, 0) > before.get(2, 0)
+    # Each has one request with one image in flight, so a batch of two is of two workers. While one
+    # is computed, two wait; two workers would come in turn.
+    workers = [connect("timed", predict_streams=1, batch_size=size) for size in (8, 9, 10)]
+    before, stop = triton.batches("timed").get(2, 0), threading.Event()
+
+    def work(worker: Predictor) -> None:
+        while not stop.is_set():
+            _alphas(worker, _photos(worker, 1))
+
+    with ThreadPoolExecutor(len(workers)) as pool:
+        working = [pool.submit(work, one) for one in workers]
+        try:
+            eventually(
+                lambda: (
+                    triton.batches("timed").get(2, 0) > before or any(one.done() for one in working)
+                ),
+                "a batch of two images",
+            )
+        finally:
+            stop.set()
+        for one in working:
+            one.result()
+    assert triton.batches("timed").get(2, 0) > before
 
 
 @of_make_faults

@@ -115,7 +115,7 @@ Parent = tuple["subprocess.Popen[bytes]", int, Path]
 def parent(tmp_path: Path) -> Iterator[Parent]:
     """`matting worker` with small programs in the place of workers. Returns its port and log."""
     (tmp_path / "child.py").write_text(CHILD)
-    port, log = free_port(), tmp_path / "log"
+    port, log = free_port(3), tmp_path / "log"  # its own and one for each worker
     own = {
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "MATTING_DEVICES": "gpu:0,gpu:1",
