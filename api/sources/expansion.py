@@ -7,7 +7,7 @@ renews, because a page may take long (a zip file is downloaded before its first 
 """
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 
 from api.sources.archive_disk import ArchiveDisk
@@ -72,7 +72,7 @@ class Expander(PeriodicTask):
         self._settings = settings
         self._disk = ArchiveDisk(settings.archive_disk_bytes)
         self._owner = uuid.uuid4().hex
-        self._listings: dict[uuid.UUID, Iterator[Page]] = {}
+        self._listings: dict[uuid.UUID, Generator[Page]] = {}
         self._listed: set[str] = set()
         """The names of this process's leases. It is replaced, never changed, since two threads read
         it.
@@ -98,7 +98,7 @@ class Expander(PeriodicTask):
         with self._database.transaction() as session:
             jobs = job_store.unexpanded_jobs(session)
         for ended in self._listings.keys() - set(jobs):  # an open zip file occupies disk space
-            del self._listings[ended]
+            self._listings.pop(ended).close()
         self._listed = {_lease_name(job_id) for job_id in self._listings}
         for job_id in jobs:
             if self._stopping.is_set():
@@ -118,35 +118,48 @@ class Expander(PeriodicTask):
         it.
         """
         duty = _lease_name(job_id)
-        with self._database.transaction() as session:
-            job = job_store.load_job(session, job_id)
-            if job is None or job.status in ENDED or job.expanded_at is not None:
-                self._listings.pop(job_id, None)
-                return False
-            if not job_store.acquire_leader_lease(
-                session, duty, owner=self._owner, lease_s=LEASE_S
-            ):
-                self._listings.pop(job_id, None)  # the other process moves the cursor
-                return False
-            sources = job_store.allowed_sources(session, job.api_key_id)
-        self._listed = self._listed | {duty}
+        # A listing is kept only if all that it gave is recorded. Otherwise another one begins at
+        # the cursor, so no page is left out and the same error comes again.
+        listing = self._listings.pop(job_id, None)
+        try:
+            with self._database.transaction() as session:
+                job = job_store.load_job(session, job_id)
+                if job is None or job.status in ENDED or job.expanded_at is not None:
+                    return False
+                if not job_store.acquire_leader_lease(
+                    session, duty, owner=self._owner, lease_s=LEASE_S
+                ):
+                    return False  # the other process moves the cursor
+                sources = job_store.allowed_sources(session, job.api_key_id)
+            self._listed = self._listed | {duty}
+            if listing is None:
+                listing = pages(job, self._storage, self._settings, sources, self._disk)
+            if more := self._record_next(job, listing):
+                self._listings[job_id] = listing
+            return more
+        finally:
+            if listing is not None and job_id not in self._listings:
+                listing.close()
+
+    def _record_next(self, job: Job, listing: Iterator[Page]) -> bool:
+        """Record the next page of a listing, or its end, or the error that ends it. Returns whether
+        it goes on. Raises MattingError if it must be tried again.
+        """
         error: MattingError | None = None
         try:
-            page = self._next_page(job, sources)
+            page = next(listing, None)
             if page is not None:
                 if job.expansion_cursor is None:
                     _check_columns(job, page)
                 with self._database.transaction() as session:
-                    if job_store.add_page(
+                    # False: cancelled, or listed by another process
+                    return job_store.add_page(
                         session,
-                        job_id,
+                        job.id,
                         page.items,
                         cursor=page.cursor,
                         without_photo=page.without_photo,
-                    ):
-                        return True
-                self._listings.pop(job_id, None)  # cancelled, or listed by another process
-                return False
+                    )
             if not job.total:
                 error = EmptySourceError()
         # permanent error: the images listed so far are processed
@@ -156,34 +169,23 @@ class Expander(PeriodicTask):
             if job.expansion_cursor is not None and kept:
                 error.detail = f"{raised.detail.rstrip('.')}. {_where_it_stopped(job)}"
         except DiskFullError:  # another process may have enough space
-            self._listings.pop(job_id, None)
             with self._database.transaction() as session:
-                job_store.release_leader_lease(session, duty, owner=self._owner)
+                job_store.release_leader_lease(session, _lease_name(job.id), owner=self._owner)
             raise
         except MattingError:  # a service is unavailable: continue from the cursor later
-            self._listings.pop(job_id, None)
             raise
         # a bug, or rows that cannot be stored: trying again would fail in the same way
         except Exception:
-            log.exception("expansion-crashed", job=str(job_id))
+            log.exception("expansion-crashed", job=str(job.id))
             error = MattingError()
         with self._database.transaction() as session:
             told = None if error is None else (error.code, error.message)
             if isinstance(error, DestinationCollisionError):
-                job_store.cancel_job(session, job_id)
-            job_store.finish_expansion(session, job_id, told)
-            job_store.release_leader_lease(session, duty, owner=self._owner)
-        self._listings.pop(job_id, None)
+                job_store.cancel_job(session, job.id)
+            job_store.finish_expansion(session, job.id, told)
+            job_store.release_leader_lease(session, _lease_name(job.id), owner=self._owner)
         self._drop_archive(job)
         return False
-
-    def _next_page(self, job: Job, sources: Sequence[str] | None) -> Page | None:
-        listing = self._listings.get(job.id)
-        if listing is None:
-            listing = self._listings[job.id] = pages(
-                job, self._storage, self._settings, sources, self._disk
-            )
-        return next(listing, None)
 
     def _drop_archive(self, job: Job) -> None:
         """Delete a zip file that came with the request, or was uploaded and is used by no other

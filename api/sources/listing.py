@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ def pages(
     settings: Settings,
     sources: Sequence[str] | None,
     disk: ArchiveDisk,
-) -> Iterator[Page]:
+) -> Generator[Page]:
     """The pages of a job's source after its cursor. `sources`: those that its key may use.
 
     Raises what storage and disk raise; BadManifestError or BadArchiveError for an unreadable
@@ -84,7 +84,7 @@ def rows_as_file(rows: Iterator[dict[str, Any]]) -> IO[bytes]:
     return file
 
 
-def _prefix_pages(storage: Storage, source: ObjectUrl, after: str | None) -> Iterator[Page]:
+def _prefix_pages(storage: Storage, source: ObjectUrl, after: str | None) -> Generator[Page]:
     while keys := storage.list_page(source, after=after):
         items = [
             NewItem(name=name_under(source.key, key), source=f"s3://{source.bucket}/{key}")
@@ -97,7 +97,7 @@ def _prefix_pages(storage: Storage, source: ObjectUrl, after: str | None) -> Ite
 
 def _row_pages(
     storage: Storage, place: ObjectUrl, reader: RowReader, after: int, feed: Feed | None
-) -> Iterator[Page]:
+) -> Generator[Page]:
     text = _Counted(storage.stream(place.bucket, place.key))
     rows = islice(read_rows(text, feed), after, None)
     number, ended = after, False
@@ -158,7 +158,7 @@ def _zip_pages(
     place: ObjectUrl,
     after: int,
     disk: ArchiveDisk,
-) -> Iterator[Page]:
+) -> Generator[Page]:
     size, limit = storage.size(place.bucket, place.key), settings.max_archive_bytes
     if size > limit:
         raise BadArchiveError(f"The zip file has {size:,} bytes; the limit is {limit:,}")

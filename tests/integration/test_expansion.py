@@ -6,7 +6,7 @@ import time
 import uuid
 import zipfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from api.sources import expansion
 from api.sources.expansion import Expander
+from api.sources.list_text import MAX_LINE_CHARS
 from api.sources.listing import PHOTOS_PER_PAGE
 from shared import database as module
 from shared import job_store
@@ -23,6 +24,7 @@ from shared.errors import DatabaseError
 from shared.jobs import ItemKind
 from shared.models import Item, Job
 from shared.object_url import ObjectUrl
+from shared.options import Options
 from shared.settings import Settings
 from shared.storage import Storage
 from tests.waiting import eventually
@@ -128,6 +130,68 @@ def test_a_prefix_lists_its_photos_and_no_system_files(
         names = session.scalars(sa.select(Item.name).where(Item.job_id == job_id))
         assert sorted(names) == ["a/bag.HEIC", "a/readme.txt", "shoe.jpg"]
         assert session.get_one(Job, job_id).expanded_at is not None
+
+
+def list_of_rows(
+    database: Database, storage: Storage, lines: str, quota: int | None = None
+) -> uuid.UUID:
+    """A job of a list."""
+    place = f"lists/{uuid.uuid4()}.jsonl"
+    storage.put(place, lines.encode(), "application/jsonl")
+    with database.transaction() as session:
+        key, _ = job_store.create_api_key(session, "tests", images_per_month=quota)
+        return job_store.create_job(
+            session,
+            api_key_id=key.id,
+            options=Options().model_dump(mode="json"),
+            priority=5,
+            labels={},
+            source={"kind": "manifest", "object": f"s3://{storage.bucket}/{place}"},
+        ).id
+
+
+def rows(numbers: range) -> str:
+    return "".join(f'{{"key": "s3://photos/{number}.jpg"}}\n' for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("lines", "quota", "code", "total"),
+    [
+        (
+            rows(range(3)) + "x" * 3 * MAX_LINE_CHARS + "\n" + rows(range(3, 6)),
+            None,
+            "bad-manifest",
+            3,
+        ),
+        (rows(range(5)), 3, "quota-exceeded", 2),
+    ],
+    ids=["damaged", "beyond the quota"],
+)
+def test_an_error_that_could_not_be_recorded_is_met_again(
+    lines: str, quota: int | None, code: str, total: int,
+    database: Database, storage: Storage, settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """No page is left out, and no list counts as complete that was not read to its end."""
+    monkeypatch.setattr("api.sources.listing.ROWS_PER_PAGE", 2)
+    finish, refused = job_store.finish_expansion, 0
+
+    def finish_at_second_try(*given: Any) -> None:
+        nonlocal refused
+        refused += 1
+        if refused == 1:
+            raise DatabaseError
+        finish(*given)
+
+    monkeypatch.setattr(job_store, "finish_expansion", finish_at_second_try)
+    job_id = list_of_rows(database, storage, lines, quota)
+    expander = Expander(database, storage, settings)
+    while not expanded(database, job_id):
+        with suppress(DatabaseError):
+            expander.expand_page(job_id)
+    with database.transaction() as session:
+        job = session.get_one(Job, job_id)
+        assert (refused, job.error_code, job.total) == (2, code, total)
 
 
 class Slow(Storage):
