@@ -62,7 +62,7 @@ from shared.job_store.leader_leases import (
     renew_leader_leases,
 )
 from shared.job_store.leases import Claim, claim_many, must_run_alone, renew_leases
-from shared.job_store.open_jobs import OpenJob, open_jobs, unexpanded_jobs
+from shared.job_store.open_jobs import OpenJob, UnlistedJob, open_jobs, unexpanded_jobs
 from shared.job_store.outbox import announce_test, job_data
 from shared.job_store.privacy import (
     images_of_jobs,
@@ -185,6 +185,7 @@ __all__ = [
     "Sent",
     "Settlement",
     "SettlementState",
+    "UnlistedJob",
     "Version",
     "acquire_leader_lease",
     "add_items",
