@@ -12,9 +12,10 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.errors import LockNotAvailable
 from sqlalchemy import Engine, event
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.bounded_connection import BoundedConnection
 from shared.errors import DatabaseError, SetupError
@@ -39,6 +40,11 @@ is needed for a frozen server.
 """
 
 ANSWER_TIMEOUT_S = 15.0
+
+IDLE_S = 1.0
+"""A connection that was idle for longer is tried by a query before it is used. One that was used
+later is not: if the server closed it, its socket says so.
+"""
 
 POOL_TIMEOUT_S = 10
 """How long a thread waits for a connection while all are in use."""
@@ -97,7 +103,6 @@ class Database:
                 pool_size=pool_size,
                 max_overflow=pool_size,
                 pool_timeout=POOL_TIMEOUT_S,
-                pool_pre_ping=True,
                 connect_args={
                     "application_name": f"matting-{process}",
                     "connect_timeout": 5,
@@ -106,6 +111,8 @@ class Database:
                 },
             )
             event.listen(self.engine, "do_connect", _connect)
+            event.listen(self.engine, "checkin", _note_use)
+            event.listen(self.engine, "checkout", _check)
             if pooled:
                 event.listen(self.engine, "begin", _limit_transaction)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
@@ -269,6 +276,23 @@ def _connect(_dialect: object, _record: object, args: Any, options: Any) -> Boun
         ) from error
     connection.answer_timeout_s = ANSWER_TIMEOUT_S
     return connection
+
+
+def _note_use(_connection: object, record: ConnectionPoolEntry) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _check(connection: BoundedConnection, record: ConnectionPoolEntry, _fairy: object) -> None:
+    """Let the pool replace a connection that the server has closed."""
+    used_at = record.info.get("used_at")
+    if used_at is None:  # it is new
+        return
+    try:
+        if time.monotonic() - used_at > IDLE_S or connection.has_unread_data:
+            connection.execute("SELECT 1")
+            connection.rollback()
+    except psycopg.Error as error:
+        raise InvalidatePoolError from error
 
 
 def _lift_timeouts(connection: sa.Connection) -> None:

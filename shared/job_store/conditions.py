@@ -8,12 +8,14 @@ predicates (shared.models.jobs) and these conditions are written identically.
 import json
 import uuid
 from collections.abc import Collection, Iterable
+from datetime import datetime
 from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from shared.database import now
 from shared.jobs import ENDED, JobStatus
 from shared.models import Item, Job
 from shared.models.jobs import UPLOAD_PATTERN
@@ -40,6 +42,34 @@ def is_one_of(column: InstrumentedAttribute[T], values: Iterable[T]) -> sa.Colum
         None, tuple(values), type_=column.type, expanding=True, literal_execute=True
     )
     return column.in_(given)
+
+
+def is_postgresql(session: Session) -> bool:
+    """Whether the database is PostgreSQL; the other one is SQLite."""
+    return session.get_bind().dialect.name == "postgresql"
+
+
+def is_among(
+    session: Session, column: InstrumentedAttribute[uuid.UUID], ids: Iterable[uuid.UUID]
+) -> sa.ColumnElement[bool]:
+    """The id is one of these. On PostgreSQL it is one parameter, so the statement's text is the
+    same for any number of ids and stays prepared.
+    """
+    listed = list(ids)
+    if is_postgresql(session):
+        array = sa.bindparam(None, listed, type_=postgresql.ARRAY(sa.Uuid()))
+        return column == sa.any_(array)
+    return column.in_(listed)
+
+
+def statement_time(session: Session) -> sa.ColumnElement[datetime]:
+    """The database's clock when the statement began, without a query of its own. On PostgreSQL it
+    is the same for all rows.
+    """
+    of_time = Job.created_at.type
+    if is_postgresql(session):
+        return sa.func.statement_timestamp(type_=of_time)
+    return sa.literal(now(session), of_time)
 
 
 def is_open() -> sa.ColumnElement[bool]:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from shared.clips import ClipWork
 from shared.database import now
 from shared.groups import NEVER, GroupWork, TurntableWork
+from shared.job_store.conditions import is_among, is_postgresql, statement_time
 from shared.job_store.groups import work_of_groups
 from shared.job_store.locks import lock_jobs, locked_items
 from shared.job_store.segments import (
@@ -85,16 +86,23 @@ def claim_many(
     jobs = lock_jobs(session, job_ids)
     held = _held_with_their_clips(session, jobs.values())
     open_ids = [job.id for job in jobs.values() if job.status not in HELD and job.id not in held]
-    moment = now(session)
+    lease = timedelta(seconds=lease_s)
+    # It begins after the jobs were locked, so later claims of an item have later times.
+    moment = statement_time(session)
+    expires = (
+        moment + sa.literal(lease, sa.Interval())
+        if is_postgresql(session)
+        else now(session) + lease
+    )
     statement = (
         sa.update(Item)
         .where(
             Item.id.in_(
                 locked_items(
-                    Item.id.in_(item_ids),
+                    is_among(session, Item.id, item_ids),
                     Item.status == ItemStatus.QUEUED,
                     sa.or_(Item.not_before.is_(None), Item.not_before != NEVER),
-                    Item.job_id.in_(open_ids),
+                    is_among(session, Item.job_id, open_ids),
                     sa.true() if alone else Item.deaths < ALONE_DEATHS,
                 )
             )
@@ -103,7 +111,7 @@ def claim_many(
             status=ItemStatus.RUNNING,
             attempts=Item.attempts + 1,
             lease_owner=owner,
-            lease_expires_at=moment + timedelta(seconds=lease_s),
+            lease_expires_at=expires,
             started_at=sa.func.coalesce(Item.started_at, moment),
         )
         .returning(
@@ -122,6 +130,7 @@ def claim_many(
             Item.group_name,
             Item.measured,
             Item.clip,
+            Item.lease_expires_at,
         )
         .execution_options(synchronize_session=False)
     )
@@ -137,7 +146,7 @@ def claim_many(
             owner=owner,
             attempt=row.attempts,
             options=row.options or jobs[row.job_id].options,
-            claimed_at=moment,
+            claimed_at=row.lease_expires_at - lease,
             photo=NamedPhoto(
                 row.name,
                 row.custom_id,
@@ -159,7 +168,7 @@ def claim_many(
         job.queued -= 1
         job.running += 1
         job.status = JobStatus.RUNNING
-        job.started_at = job.started_at or moment
+        job.started_at = job.started_at or claim.claimed_at
     session.flush()
     order = {item_id: index for index, item_id in enumerate(item_ids)}
     return sorted(claims, key=lambda claim: order[claim.item_id])
@@ -176,7 +185,9 @@ def _held_with_their_clips(session: Session, jobs: Iterable[Job]) -> set[uuid.UU
 def must_run_alone(session: Session, item_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
     """The waiting ones of these items that must run alone."""
     statement = sa.select(Item.id).where(
-        Item.id.in_(item_ids), Item.status == ItemStatus.QUEUED, Item.deaths >= ALONE_DEATHS
+        is_among(session, Item.id, item_ids),
+        Item.status == ItemStatus.QUEUED,
+        Item.deaths >= ALONE_DEATHS,
     )
     return list(session.scalars(statement))
 
@@ -190,7 +201,7 @@ def renew_leases(
         .where(
             Item.id.in_(
                 locked_items(
-                    Item.id.in_(item_ids),
+                    is_among(session, Item.id, item_ids),
                     Item.status == ItemStatus.RUNNING,
                     Item.lease_owner == owner,
                 )

@@ -2,12 +2,14 @@
 
 import uuid
 from collections.abc import Iterable
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import TooManyFailuresError
+from shared.job_store.conditions import is_among, statement_time
 from shared.job_store.outbox import announce, announce_progress
 from shared.job_store.segments import end_segments, holds_segments
 from shared.job_store.shown_version import show_new_version
@@ -18,14 +20,29 @@ from shared.webhooks import Event
 
 def lock_jobs(session: Session, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Job]:
     """Lock the rows of these jobs in the order of their ids, and read them again."""
-    statement = (
+    return {job.id: job for job in session.scalars(_locked_jobs(session, ids))}
+
+
+def lock_jobs_at(
+    session: Session, ids: Iterable[uuid.UUID]
+) -> tuple[dict[uuid.UUID, Job], datetime]:
+    """The same, with the database's time at which the statement began: a transaction that locked
+    one of them first may have a later time.
+    """
+    moment = statement_time(session)
+    statement = _locked_jobs(session, ids).add_columns(moment)
+    rows = session.execute(statement).all()
+    return {job.id: job for job, _ in rows}, rows[0][1] if rows else now(session)
+
+
+def _locked_jobs(session: Session, ids: Iterable[uuid.UUID]) -> sa.Select[tuple[Job]]:
+    return (
         sa.select(Job)
-        .where(Job.id.in_(set(ids)))
+        .where(is_among(session, Job.id, set(ids)))
         .order_by(Job.id)
-        .with_for_update(key_share=True)
+        .with_for_update(key_share=True, of=Job)
         .execution_options(populate_existing=True)
     )
-    return {job.id: job for job in session.scalars(statement)}
 
 
 def locked_items(*conditions: sa.ColumnElement[bool]) -> sa.Select[tuple[uuid.UUID]]:

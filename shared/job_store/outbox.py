@@ -60,7 +60,7 @@ def _receivers(session: Session, job: Job) -> Sequence[Webhook]:
     """
     if job.of_job_id is not None:
         return ()
-    return session.scalars(
+    statement = (
         sa.select(Webhook)
         .where(
             Webhook.api_key_id == job.api_key_id,
@@ -69,7 +69,9 @@ def _receivers(session: Session, job: Job) -> Sequence[Webhook]:
         )
         .order_by(Webhook.id)
         .with_for_update(read=True, key_share=True)
-    ).all()
+    )
+    with session.no_autoflush:  # the job is written once, at the end
+        return session.scalars(statement).all()
 
 
 def _note(session: Session, job: Job, event: Event, webhooks: Sequence[Webhook]) -> None:

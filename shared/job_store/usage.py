@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import QuotaExceededError
-from shared.job_store.conditions import is_unended
+from shared.job_store.conditions import is_postgresql, is_unended
 from shared.job_store.segments import is_of_segments
 from shared.jobs import PendingChange
 from shared.models import ApiKey, Job, Usage
@@ -38,17 +38,21 @@ def add_usage(session: Session, used: Mapping[uuid.UUID, UsageAmount], moment: d
     """Add to the sums of the month. These rows are the last that a transaction locks, in the order
     of their keys.
     """
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    for api_key_id, more in sorted(used.items()):
-        values = asdict(more)
-        session.execute(
-            insert(Usage)
-            .values(api_key_id=api_key_id, month=month_of(moment), **values)
-            .on_conflict_do_update(
-                index_elements=[Usage.api_key_id, Usage.month],
-                set_={name: getattr(Usage, name) + value for name, value in values.items()},
-            )
-        )
+    if not used:
+        return
+    insert = postgresql.insert if is_postgresql(session) else sqlite.insert
+    statement = insert(Usage.__table__)
+    names = [each.name for each in fields(UsageAmount)]
+    session.connection().execute(
+        statement.on_conflict_do_update(
+            index_elements=[Usage.api_key_id, Usage.month],
+            set_={name: getattr(Usage, name) + statement.excluded[name] for name in names},
+        ),
+        [
+            {"api_key_id": api_key_id, "month": month_of(moment), **asdict(more)}
+            for api_key_id, more in sorted(used.items())
+        ],
+    )
 
 
 def usage_of(session: Session, api_key_ids: Sequence[uuid.UUID]) -> Sequence[Usage]:
