@@ -116,6 +116,14 @@ class Database:
             if pooled:
                 event.listen(self.engine, "begin", _limit_transaction)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        # A pooler's time limits last for a transaction only. SQLite has no network in between.
+        self._queries = (
+            self._sessions
+            if pooled or self.is_sqlite
+            else sessionmaker(
+                self.engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False
+            )
+        )
 
     @classmethod
     def of(cls, settings: Settings, *, process: str, pool_size: int = 8) -> Self:
@@ -140,6 +148,14 @@ class Database:
         deadlock was broken; the same transaction may succeed later.
         """
         with _driver_errors(), self._sessions.begin() as session:
+            yield session
+
+    @contextmanager
+    def query(self) -> Iterator[Session]:
+        """A session for one query that changes nothing. It costs one round trip: it needs no
+        transaction of its own on PostgreSQL. Raises DatabaseError like `transaction`.
+        """
+        with _driver_errors(), self._queries.begin() as session:
             yield session
 
     @_driver_errors()
