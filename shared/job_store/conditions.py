@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from shared.database import now
 from shared.jobs import ENDED, JobStatus
 from shared.models import Item, Job
 from shared.models.jobs import UPLOAD_PATTERN
@@ -50,26 +49,24 @@ def is_postgresql(session: Session) -> bool:
 
 
 def is_among(
-    session: Session, column: InstrumentedAttribute[uuid.UUID], ids: Iterable[uuid.UUID]
+    column: InstrumentedAttribute[uuid.UUID], name: str, *, postgres: bool
 ) -> sa.ColumnElement[bool]:
-    """The id is one of these. On PostgreSQL it is one parameter, so the statement's text is the
-    same for any number of ids and stays prepared.
+    """The id is one of those that the parameter `name` lists. On PostgreSQL the statement's text is
+    the same for any number of ids, so it stays prepared.
     """
-    listed = list(ids)
-    if is_postgresql(session):
-        array = sa.bindparam(None, listed, type_=postgresql.ARRAY(sa.Uuid()))
-        return column == sa.any_(array)
-    return column.in_(listed)
+    if postgres:
+        return column == sa.any_(sa.bindparam(name, type_=postgresql.ARRAY(sa.Uuid())))
+    return column.in_(sa.bindparam(name, expanding=True))
 
 
-def statement_time(session: Session) -> sa.ColumnElement[datetime]:
-    """The database's clock when the statement began, without a query of its own. On PostgreSQL it
-    is the same for all rows.
+def statement_time(*, postgres: bool) -> sa.ColumnElement[datetime]:
+    """The database's clock when the statement began, without a query of its own: the same for all
+    rows. On SQLite it is the parameter `moment`.
     """
     of_time = Job.created_at.type
-    if is_postgresql(session):
+    if postgres:
         return sa.func.statement_timestamp(type_=of_time)
-    return sa.literal(now(session), of_time)
+    return sa.bindparam("moment", type_=of_time)
 
 
 def is_open() -> sa.ColumnElement[bool]:

@@ -3,13 +3,15 @@
 import uuid
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import TooManyFailuresError
-from shared.job_store.conditions import is_among, statement_time
+from shared.job_store.conditions import is_among, is_postgresql, statement_time
 from shared.job_store.outbox import announce, announce_progress
 from shared.job_store.segments import end_segments, holds_segments
 from shared.job_store.shown_version import show_new_version
@@ -20,7 +22,7 @@ from shared.webhooks import Event
 
 def lock_jobs(session: Session, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Job]:
     """Lock the rows of these jobs in the order of their ids, and read them again."""
-    return {job.id: job for job in session.scalars(_locked_jobs(session, ids))}
+    return lock_jobs_at(session, ids)[0]
 
 
 def lock_jobs_at(
@@ -29,16 +31,20 @@ def lock_jobs_at(
     """The same, with the database's time at which the statement began: a transaction that locked
     one of them first may have a later time.
     """
-    moment = statement_time(session)
-    statement = _locked_jobs(session, ids).add_columns(moment)
-    rows = session.execute(statement).all()
+    postgres = is_postgresql(session)
+    parameters: dict[str, Any] = {"ids": list(set(ids))}
+    if not postgres:
+        parameters["moment"] = now(session)
+    rows = session.execute(_locked_jobs(postgres=postgres), parameters).all()
     return {job.id: job for job, _ in rows}, rows[0][1] if rows else now(session)
 
 
-def _locked_jobs(session: Session, ids: Iterable[uuid.UUID]) -> sa.Select[tuple[Job]]:
+@cache
+def _locked_jobs(*, postgres: bool) -> sa.Select[tuple[Job, datetime]]:
+    """Built once: that takes as long as a round trip."""
     return (
-        sa.select(Job)
-        .where(is_among(session, Job.id, set(ids)))
+        sa.select(Job, statement_time(postgres=postgres))
+        .where(is_among(Job.id, "ids", postgres=postgres))
         .order_by(Job.id)
         .with_for_update(key_share=True, of=Job)
         .execution_options(populate_existing=True)

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -135,23 +135,24 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
         for one, state in zip(candidates, becomes, strict=True)
     ]
     states = [SettlementState.STALE] * len(settlements)
-    of_job: defaultdict[uuid.UUID, list[Settlement]] = defaultdict(list)
+    becoming: defaultdict[uuid.UUID, list[tuple[Settlement, ItemStatus]]] = defaultdict(list)
     recorded: defaultdict[uuid.UUID, list[Settlement]] = defaultdict(list)
     written = sorted(write_outcomes(session, rows))
     for place in written:
         settlement, state = candidates[place], becomes[place]
         job_id = settlement.claim.job_id
         states[first[_fence(settlement.claim)]] = state
-        of_job[job_id].append(settlement)
         if state is SettlementState.RECORDED:
             recorded[job_id].append(settlement)
-        _count(jobs[job_id], settlement, rows[place].values["status"])
+        becoming[job_id].append((settlement, rows[place].values["status"]))
+    for job_id, settled in becoming.items():
+        _count(jobs[job_id], settled)
     _go_on_with_clips(session, jobs, settlements, states)
     for job_id, names in of_groups.items():
         if job_id in jobs:
             advance(session, jobs[job_id], names)
     record_ms = (time.perf_counter() - began) * 1e3
-    for job_id, mine in of_job.items():
+    for job_id, mine in becoming.items():
         jobs[job_id].record_ms += record_ms * len(mine) / len(written)
         jobs[job_id].progressed_at = max(moment, jobs[job_id].progressed_at or moment)
     finish_settled_jobs(session, jobs.values())
@@ -296,20 +297,28 @@ def _measured_before(claim: Claim) -> Measured | None:
     return claim.work.measured if isinstance(claim.work, GroupWork) else None
 
 
-def _count(job: Job, settlement: Settlement, status: ItemStatus) -> None:
-    """Move one image from `running` to its new status in the counters, and add its times."""
-    job.running -= 1
-    job.suspect = job.suspect or settlement.error_code in GUILTY
-    setattr(job, status.value, getattr(job, status.value) + 1)
-    if isinstance(settlement.claim.work, TurntableWork) and status in SETTLED:
-        job.turntables_left = max(0, job.turntables_left - 1)
-    if status is ItemStatus.SUCCEEDED:
-        job.needs_review += bool(settlement.review_reasons)
-        job.reused += settlement.reused
-        job.pixels += (settlement.width or 0) * (settlement.height or 0)
-        job.input_bytes += settlement.input_bytes or 0
-        job.output_bytes += settlement.output_bytes or 0
-        for stage in STAGES:
-            if stage in settlement.timings_ms:
-                column = f"{stage}_ms"
-                setattr(job, column, getattr(job, column) + settlement.timings_ms[stage])
+def _count(job: Job, settled: Iterable[tuple[Settlement, ItemStatus]]) -> None:
+    """Move images from `running` to their new status in the counters, and add their times."""
+    sums: Counter[str] = Counter()
+    times: Counter[str] = Counter()
+    for settlement, status in settled:
+        sums["running"] -= 1
+        sums[status.value] += 1
+        if settlement.error_code in GUILTY:
+            job.suspect = True
+        if isinstance(settlement.claim.work, TurntableWork) and status in SETTLED:
+            job.turntables_left = max(0, job.turntables_left - 1)
+        if status is ItemStatus.SUCCEEDED:
+            sums["needs_review"] += bool(settlement.review_reasons)
+            sums["reused"] += settlement.reused
+            sums["pixels"] += (settlement.width or 0) * (settlement.height or 0)
+            sums["input_bytes"] += settlement.input_bytes or 0
+            sums["output_bytes"] += settlement.output_bytes or 0
+            times.update(settlement.timings_ms)
+    for name, value in sums.items():
+        if value:
+            setattr(job, name, getattr(job, name) + value)
+    for stage in STAGES:
+        if stage in times:
+            column = f"{stage}_ms"
+            setattr(job, column, getattr(job, column) + times[stage])
