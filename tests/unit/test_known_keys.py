@@ -5,21 +5,22 @@ import uuid
 import pytest
 
 from api import known_keys
-from api.known_keys import KNOWN_S, MOST_KEYS, KnownKeys
+from api.known_keys import MOST_KEYS, KnownKeys
 from shared.models import ApiKey
 
 
 def test_a_key_is_known_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = 100.0
-    monkeypatch.setattr(known_keys.time, "monotonic", lambda: clock)
     keys, key = KnownKeys(), ApiKey(id=uuid.uuid4())
     assert keys.get("secret") is None
     keys.add("secret", key)
     keys.add(key.id, key)
     assert keys.get("secret") is keys.get(key.id) is key
     assert keys.get("another") is None
-    clock += KNOWN_S
-    assert keys.get("secret") is keys.get(key.id) is None
+    monkeypatch.setattr(known_keys, "KNOWN_S", 0.0)
+    keys.add("secret", key)
+    assert keys.get("secret") is None
+    keys.forget()
+    assert keys.get(key.id) is None
 
 
 def test_no_secret_stays_in_memory() -> None:
