@@ -2,6 +2,7 @@
 any work.
 """
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -35,6 +36,9 @@ from worker.inference.trial import TrialResult, try_plan
 from worker.inference.trial_memory import passed_before, remember
 
 log = get_logger(__name__)
+
+_one_trial = threading.Lock()
+"""Predictors may be loaded side by side, but each trial needs memory for two networks."""
 
 NATIVE_PROBE: Size = (1_000, 1_000)
 """The size of a test photo that shows a model's native resolution."""
@@ -252,7 +256,8 @@ class Predictor:
         shape = passed_before(self.settings, self.model, plan, candidates)
         if shape is not None:
             return TrialResult(None, shape)
-        result = try_plan(self.settings, plan, candidates, warm)
+        with _one_trial:
+            result = try_plan(self.settings, plan, candidates, warm)
         if result.reason is None:
             remember(self.settings, self.model, plan, candidates, result.shape)
         return result
