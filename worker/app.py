@@ -37,6 +37,7 @@ from shared.storage import Storage
 from shared.telemetry import PREDICTOR_WARM, configure_logging, get_logger
 from shared.tracing import open_tracing
 from shared.web import Web, WebLimits
+from worker.concurrency.fifo_lock import FifoLock
 from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
 from worker.concurrency.watchdog import Watchdog
@@ -154,7 +155,7 @@ def _open(**_: Any) -> None:
             return predictors[name].model.fingerprint if name in predictors else name
 
         stopping, isolation = threading.Event(), SharedExclusiveLock()
-        pipelines = {}
+        clip_turn, pipelines = FifoLock(), {}
         for model, predictor in predictors.items():
             own = _settings_of(model)
             past = ResultReuse(database, storage, predictor.model.fingerprint, second_fingerprint)
@@ -170,6 +171,7 @@ def _open(**_: Any) -> None:
                 sources,
                 stopping,
                 isolation,
+                clip_turn,
             )
             _opened.callback(pipelines[model].close)
         watch_device(settings)
@@ -184,6 +186,7 @@ def _open(**_: Any) -> None:
             *breakers,
             stopping=stopping,
             isolation=isolation,
+            clip_turn=clip_turn,
         )
         watchdog.start(lambda *stuck: _end_stuck(runner, *stuck))
         _opened.callback(watchdog.stop)

@@ -18,6 +18,7 @@ from shared.groups import NEVER, GroupWork, Measured, TurntableWork
 from shared.job_store.groups import advance, has_open_photos, lock_waiting
 from shared.job_store.leases import Claim
 from shared.job_store.locks import finish_settled_jobs, lock_jobs
+from shared.job_store.result_places import take_places_of_photo
 from shared.job_store.segments import (
     give_up_segments,
     note_segments,
@@ -166,7 +167,8 @@ def _go_on_with_clips(
     states: Sequence[SettlementState],
 ) -> None:
     """Let workers take the segments of clips that were cut, count the segments that are done, and
-    give up those of clips that are joined.
+    give up those of clips that are joined. What is called like a clip and is a photo takes other
+    places in a destination.
     """
     done: list[tuple[uuid.UUID, Settlement]] = []
     for settlement, state in zip(settlements, states, strict=True):
@@ -174,6 +176,8 @@ def _go_on_with_clips(
         if state is SettlementState.ADVANCED and settlement.cut and settlement.clip is not None:
             origin = jobs[claim.job_id]
             spread(session, origin, claim.item_id, settlement.clip, settlement.cut)
+        elif state is SettlementState.ADVANCED and settlement.is_photo:
+            take_places_of_photo(session, jobs[claim.job_id], claim.item_id)
         elif state is SettlementState.RECORDED and settlement.error_code is None:
             if isinstance(claim.work, ClipWork) and claim.work.segment is not None:
                 done.append((claim.job_id, settlement))
