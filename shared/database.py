@@ -8,21 +8,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import psycopg
 import sqlalchemy as sa
-from psycopg.errors import LockNotAvailable
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from shared.bounded_connection import BoundedConnection
 from shared.errors import DatabaseError, SetupError
 from shared.settings import Settings
 
+# psycopg and Alembic are imported where they are used. A process with SQLite needs no psycopg, and
+# most processes migrate nothing.
 if TYPE_CHECKING:
     from alembic.config import Config
+
+    from shared.bounded_connection import BoundedConnection
 
 __all__ = ["Database", "Session", "now"]
 
@@ -172,6 +173,8 @@ class Database:
             with self.engine.begin() as connection:
                 self._upgrade(connection)
             return
+        from psycopg.errors import LockNotAvailable
+
         with self._migration_turn():
             for attempt in range(1, MIGRATION_ATTEMPTS + 1):
                 try:
@@ -280,7 +283,11 @@ def _limit_transaction(connection: sa.Connection) -> None:
     connection.exec_driver_sql(f"SELECT {calls}")
 
 
-def _connect(_dialect: object, _record: object, args: Any, options: Any) -> BoundedConnection:
+def _connect(_dialect: object, _record: object, args: Any, options: Any) -> "BoundedConnection":
+    import psycopg
+
+    from shared.bounded_connection import BoundedConnection
+
     try:
         connection = BoundedConnection.connect(*args, **options)
     except psycopg.OperationalError as error:
@@ -315,6 +322,8 @@ def _lift_timeouts(connection: sa.Connection) -> None:
     """Remove the time limits of the connection, because a migration may take long. The connection
     must not return to the pool.
     """
+    from shared.bounded_connection import BoundedConnection
+
     connection.exec_driver_sql("SET statement_timeout = 0")
     raw = connection.connection.driver_connection
     assert isinstance(raw, BoundedConnection)
@@ -370,8 +379,6 @@ def _unapplied(connection: sa.Connection) -> list[tuple[str, str]] | None:
 
 
 def _alembic_config() -> "Config":
-    # Alembic is imported where it is used: most processes migrate nothing, and its import takes a
-    # twelfth of their start.
     from alembic.config import Config
 
     config = Config()
