@@ -305,16 +305,18 @@ def _note_use(_connection: object, record: ConnectionPoolEntry) -> None:
     record.info["used_at"] = time.monotonic()
 
 
-def _check(connection: BoundedConnection, record: ConnectionPoolEntry, _fairy: object) -> None:
+def _check(connection: "BoundedConnection", record: ConnectionPoolEntry, _fairy: object) -> None:
     """Let the pool replace a connection that the server has closed."""
     used_at = record.info.get("used_at")
     if used_at is None:  # it is new
         return
+    from psycopg import Error
+
     try:
         if time.monotonic() - used_at > IDLE_S or connection.has_unread_data:
             connection.execute("SELECT 1")
             connection.rollback()
-    except psycopg.Error as error:
+    except Error as error:
         raise InvalidatePoolError from error
 
 
