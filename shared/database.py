@@ -76,7 +76,7 @@ def _driver_errors() -> Iterator[None]:
         raise DatabaseError(f"The database did not answer: {_first_line(error)}") from error
     except DBAPIError as error:
         if error.connection_invalidated:
-            raise DatabaseError(f"The connection broke: {_first_line(error)}") from error
+            raise DatabaseError(f"The connection can't be used: {_first_line(error)}") from error
         raise
 
 
@@ -106,6 +106,7 @@ class Database:
                 },
             )
             event.listen(self.engine, "do_connect", _connect)
+            event.listen(self.engine, "handle_error", _leave_read_only_server)
             if pooled:
                 event.listen(self.engine, "begin", _limit_transaction)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
@@ -269,6 +270,14 @@ def _connect(_dialect: object, _record: object, args: Any, options: Any) -> Boun
         ) from error
     connection.answer_timeout_s = ANSWER_TIMEOUT_S
     return connection
+
+
+def _leave_read_only_server(context: sa.engine.ExceptionContext) -> None:
+    """A server that takes no writes has become a standby, or its disk is full. Its connections are
+    closed, because after a failover the address leads to another server.
+    """
+    if isinstance(context.original_exception, psycopg.errors.ReadOnlySqlTransaction):
+        context.is_disconnect = True
 
 
 def _lift_timeouts(connection: sa.Connection) -> None:
