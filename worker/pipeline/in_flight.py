@@ -21,7 +21,7 @@ from worker.imaging.matte_metrics import MatteMetrics
 from worker.imaging.metadata import Metadata
 from worker.imaging.prepared import PreparedImage
 from worker.pipeline.work_items import Outcome, WorkItem
-from worker.video.folders import is_disk_full
+from worker.video.full_disk import is_disk_full
 
 log = get_logger(__name__)
 
