@@ -79,27 +79,30 @@ def fixed_folder(template: str) -> ObjectUrl:
     return ObjectUrl(bucket, fixed[: fixed.rfind("/") + 1])
 
 
-def destinations(template: str, photo: NamedPhoto, options: Options) -> list[ObjectUrl]:
-    """The object of each of `options.renditions`, the main one first. An extra output lies below
+def destinations(
+    template: str, photo: NamedPhoto, options: Options, *, clip: bool = False
+) -> list[ObjectUrl]:
+    """The object of each of `options.renditions`, the main one first; those of a photo or of a
+    `clip`. An extra output lies below
     the fixed folder under its `name`, the matte of `output: both` beside the main file.
 
     Raises BadResultNameError.
     """
     folder = fixed_folder(template)
     key = template.removeprefix(f"{SCHEME}{folder.bucket}/")
-    main = _filled_key(key, photo, options.format.extension)
+    main = _filled_key(key, photo, options.extension(clip=clip))
     keys = [main]
     extras: list[ExtraOutput] = list(options.extras)
     if options.output is Output.BOTH:
         beside = extras.pop(0)
         stem, dot, _ = main.rpartition(".")
-        keys.append(f"{stem if dot else main}-alpha.{beside.format.extension}")
+        keys.append(f"{stem if dot else main}-alpha.{beside.extension(clip=clip)}")
     for extra in extras:
         if set(placeholders(extra.name)) & set(OF_RESULT):
             raise BadResultNameError(
                 f"The output `{extra.name}` has its size in its name, which is known only later"
             )
-        keys.append(folder.key + _filled_key(extra.name, photo, extra.format.extension))
+        keys.append(folder.key + _filled_key(extra.name, photo, extra.extension(clip=clip)))
     return [_plain(ObjectUrl(folder.bucket, one)) for one in keys]
 
 

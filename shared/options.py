@@ -297,15 +297,12 @@ class Options(Rendition):
         """The object key of each of `renditions`, as a photo or as a `clip`. Keys follow from the
         item, so a second run overwrites the same objects.
         """
-
-        def ending(one: Rendition) -> str:
-            return one.effective_clip_format.extension if clip else one.format.extension
-
         folder = f"jobs/{job_id}/results/{item_id}"
         extras = [
-            f"{folder}/{number}.{ending(extra)}" for number, extra in enumerate(self.extras, 1)
+            f"{folder}/{number}.{extra.extension(clip=clip)}"
+            for number, extra in enumerate(self.extras, 1)
         ]
-        return [f"{folder}.{ending(self)}", *extras]
+        return [f"{folder}.{self.extension(clip=clip)}", *extras]
 
 
 TURNTABLE_FORMATS = (Format.PNG, Format.WEBP, Format.JPEG)

@@ -270,6 +270,14 @@ class Rendition(Value):
         opaque = self.background is not None or self.output is Output.ALPHA
         return self.clip_format or (ClipFormat.MP4 if opaque else ClipFormat.WEBM)
 
+    def extension(self, *, clip: bool) -> str:
+        """The file name's extension of a clip's result, or of a photo's, with no dot."""
+        return self.effective_clip_format.extension if clip else self.format.extension
+
+    def content_type(self, *, clip: bool) -> str:
+        """The media type of a clip's result, or of a photo's."""
+        return self.effective_clip_format.content_type if clip else self.format.content_type
+
     @property
     def changes_frame(self) -> bool:
         """Whether the result can differ in size or content from the photo's frame."""

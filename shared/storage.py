@@ -1,8 +1,4 @@
-"""S3 object storage: get, put, list, presign. Only this module and storage_faults import boto3.
-
-It works with AWS S3, MinIO and the embedded server: Signature V4, and checksums only when required
-(some servers fail on ranged reads with checksums).
-"""
+"""S3 object storage: get, put, list, presign. Only the modules `shared.storage*` import boto3."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -10,23 +6,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import IO, Any
 
-import boto3
-import botocore.session
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-from pydantic import SecretStr
+from botocore.exceptions import ClientError
 
 from shared.content_disposition import content_disposition
 from shared.errors import (
     BucketMissingError,
     FileTooLargeError,
     RemovalRefusedError,
-    SetupError,
     SourceNotFoundError,
 )
 from shared.object_url import ObjectUrl
 from shared.settings import Settings
+from shared.storage_connection import encryption_of, new_client, new_presigner, new_session
 from shared.storage_faults import FAULTS, code_of, own, translated
 
 LIST_PAGE_KEYS = 1_000
@@ -38,16 +30,11 @@ WHOLE_BYTES = 64 * 1024**2
 """Smaller files are sent in one request, straight from disk. Larger ones are sent in parts, each of
 which is read into memory.
 """
-CONNECT_TIMEOUT_S = 5
-READ_TIMEOUT_S = 15
-"""Longest wait for the next byte of an answer. boto3 makes three attempts."""
 
 WRITER = "matting-writer"
 """Metadata of an object in a destination: which claim wrote it."""
 
 _CHANGED = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
-
-PAYER_HEADER = "x-amz-request-payer"
 
 _GONE = frozenset({"NoSuchKey", "404"})
 """What S3 answers if the object that a write is compared with was deleted meanwhile."""
@@ -76,12 +63,10 @@ class Storage:
         """
         self.bucket = settings.s3_bucket
         self._paid_buckets = settings.paid_buckets
-        self._encryption = _encryption(settings)
-        self._session = _session(settings)
-        self._client = _client(self._session, settings, settings.s3_endpoint_url, connections)
-        public = settings.s3_public_endpoint_url or settings.s3_endpoint_url
-        self._presigner = _client(self._session, settings, public, 1)
-        self._presigner.meta.events.register("before-sign.s3", _payer_into_query)
+        self._encryption = encryption_of(settings)
+        self._session = new_session(settings)
+        self._client = new_client(self._session, settings, settings.s3_endpoint_url, connections)
+        self._presigner = new_presigner(self._session, settings)
 
     @property
     def public_url(self) -> str:
@@ -436,68 +421,3 @@ class Storage:
         """Close the connections."""
         self._client.close()
         self._presigner.close()
-
-
-def _session(settings: Settings) -> boto3.session.Session:
-    """A session with the settings' access key; without one, boto3 searches for credentials in its
-    usual places and renews temporary ones. Raises SetupError.
-    """
-    # Whoever gives a key means no profile, and AWS_PROFILE may name one that is not there.
-    no_profile = {"profile": (None, None, None, None)} if settings.aws_access_key_id else None
-    try:
-        return boto3.session.Session(
-            botocore_session=botocore.session.get_session(no_profile),
-            aws_access_key_id=_value(settings.aws_access_key_id),
-            aws_secret_access_key=_value(settings.aws_secret_access_key),
-            aws_session_token=_value(settings.aws_session_token),
-            region_name=settings.s3_region,
-        )
-    except BotoCoreError as error:  # for example: AWS_PROFILE names a profile that does not exist
-        raise SetupError(f"AWS's configuration is wrong: {error}") from error
-
-
-def _payer_into_query(request: Any, **_: Any) -> None:
-    """Who opens a presigned URL sends no header, so the URL says who pays."""
-    if payer := request.headers.get(PAYER_HEADER):
-        del request.headers[PAYER_HEADER]
-        request.params = {**(request.params or {}), PAYER_HEADER: payer}
-
-
-def _value(secret: SecretStr | None) -> str | None:
-    return secret.get_secret_value() if secret else None
-
-
-def _encryption(settings: Settings) -> dict[str, Any]:
-    """The parameters of every request that writes."""
-    if settings.s3_encryption is None:
-        return {}
-    wanted: dict[str, Any] = {"ServerSideEncryption": settings.s3_encryption}
-    if settings.s3_kms_key_id:
-        wanted["SSEKMSKeyId"] = settings.s3_kms_key_id
-    return wanted
-
-
-def _client(
-    session: boto3.session.Session, settings: Settings, endpoint_url: str | None, connections: int
-) -> Any:
-    # boto3's own "auto" presigns URLs of the global endpoint, which redirects. Its "virtual" puts a
-    # bucket with dots into the path, because no certificate fits such a host name.
-    style = settings.s3_addressing
-    if style == "auto":
-        style = "path" if endpoint_url else "virtual"
-    return session.client(
-        "s3",
-        endpoint_url=endpoint_url,
-        config=Config(
-            signature_version="s3v4",
-            # Without "regional", us-east-1 is reached through the old global endpoint.
-            s3={"addressing_style": style, "us_east_1_regional_endpoint": "regional"},
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            retries={"mode": "standard", "max_attempts": 3},
-            max_pool_connections=connections,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
-            tcp_keepalive=True,
-        ),
-    )

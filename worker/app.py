@@ -5,13 +5,21 @@ before the first message is received; the worker closes it in reverse order at t
 this module opens nothing.
 """
 
+# ruff: noqa: E402
+import gc
+
+# Until the worker is ready. Collections take a seventh of the time of its imports, and find
+# nothing.
+gc.disable()
+
 import faulthandler
 import os
 import socket
 import sys
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from importlib.metadata import version
 from typing import Any, cast
@@ -29,6 +37,7 @@ from shared.storage import Storage
 from shared.telemetry import PREDICTOR_WARM, configure_logging, get_logger
 from shared.tracing import open_tracing
 from shared.web import Web, WebLimits
+from worker.concurrency.fifo_lock import FifoLock
 from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
 from worker.concurrency.watchdog import Watchdog
@@ -137,10 +146,7 @@ def _open(**_: Any) -> None:
         _opened.callback(web.close)
         sources = PhotoSources(storage, web)
         pixel_budget = PixelBudget(settings.max_decoded_pixels)
-        predictors: dict[str, Predictor] = {}
-        for model in settings.served_models:
-            predictors[model] = load_predictor(_settings_of(model))
-            _opened.callback(predictors[model].close)
+        predictors = _load(settings.served_models)
         others = OtherWorkers(database, settings)
         second = SecondOpinions(settings, predictors.get, others.serve)
 
@@ -149,7 +155,7 @@ def _open(**_: Any) -> None:
             return predictors[name].model.fingerprint if name in predictors else name
 
         stopping, isolation = threading.Event(), SharedExclusiveLock()
-        pipelines = {}
+        clip_turn, pipelines = FifoLock(), {}
         for model, predictor in predictors.items():
             own = _settings_of(model)
             past = ResultReuse(database, storage, predictor.model.fingerprint, second_fingerprint)
@@ -165,6 +171,7 @@ def _open(**_: Any) -> None:
                 sources,
                 stopping,
                 isolation,
+                clip_turn,
             )
             _opened.callback(pipelines[model].close)
         watch_device(settings)
@@ -179,6 +186,7 @@ def _open(**_: Any) -> None:
             *breakers,
             stopping=stopping,
             isolation=isolation,
+            clip_turn=clip_turn,
         )
         watchdog.start(lambda *stuck: _end_stuck(runner, *stuck))
         _opened.callback(watchdog.stop)
@@ -206,6 +214,8 @@ def _open(**_: Any) -> None:
         signals.worker_shutting_down.connect(
             lambda **_: _stopping(heartbeat, breakers, probes, stopping), weak=False
         )
+        gc.freeze()  # what was loaded stays until the end: no collection examines it
+        gc.enable()
     except Exception as error:
         # Catch everything: Celery only logs exceptions of signal handlers and then consumes
         # messages anyway. It does let an exit through.
@@ -214,6 +224,21 @@ def _open(**_: Any) -> None:
             _opened.close()
         finally:
             sys.exit(2)
+
+
+def _load(models: Sequence[str]) -> dict[str, Predictor]:
+    """The warm predictors by model. On a CPU two are loaded at a time: one network has two threads,
+    the other often a single one, and a network is opened by a single thread. Raises SetupError.
+    """
+
+    def load(model: str) -> Predictor:
+        predictor = load_predictor(_settings_of(model))
+        _opened.callback(predictor.close)
+        return predictor
+
+    at_once = 2 if get_settings().device == "cpu" else 1
+    with ThreadPoolExecutor(at_once, "load") as threads:
+        return dict(zip(models, threads.map(load, models), strict=True))
 
 
 def _report_failed_start(error: Exception) -> None:

@@ -14,13 +14,29 @@ MAX_PARALLEL_TRANSFERS = 8
 """Number of files that are uploaded or downloaded at a time."""
 
 RETRIED_STATUSES = (429, 500, 502, 503, 504)
-RETRY = Retry(total=5, backoff_factor=0.2, status_forcelist=RETRIED_STATUSES)
+LOST_CONNECTIONS = (
+    httpx.ReadTimeout,
+    httpx.WriteTimeout,
+    httpx.ReadError,
+    httpx.WriteError,
+    httpx.CloseError,
+    httpx.RemoteProtocolError,
+)
+"""The request may have arrived. One that could not be connected is the transport's to repeat."""
+
+RETRY = Retry(
+    total=5,
+    backoff_factor=0.2,
+    status_forcelist=RETRIED_STATUSES,
+    retry_on_exceptions=LOST_CONNECTIONS,
+)
 """Retries of idempotent methods (GET, PUT) on a busy storage or a restarting service. Waits 0.2,
 0.4, 0.8, 1.6 s with jitter, or as `Retry-After` says."""
 RETRY_API = Retry(
     total=5,
     backoff_factor=0.2,
     status_forcelist=RETRIED_STATUSES,
+    retry_on_exceptions=LOST_CONNECTIONS,
     allowed_methods=("GET", "POST", "PATCH", "DELETE"),
 )
 """Retries of requests to the service. POST is safe to repeat: a submission carries an

@@ -11,6 +11,10 @@ from api.client import calls
 from api.client.calls import RETRY, ApiCall
 from api.client.responses import Answer
 
+CONNECT_TIMEOUT_S = 5.0
+CONNECT_RETRIES = 5
+"""httpx waits 0, 0.5, 1, 2 and 4 s between them: a service that restarts is back by then."""
+
 Page = Callable[[str | None], ApiCall]
 """The request for the page at a cursor."""
 
@@ -26,13 +30,13 @@ class AsyncConnection:
         self._http = httpx.AsyncClient(
             base_url=url,
             headers={"Authorization": f"Bearer {api_key}"},
-            timeout=timeout_s,
+            timeout=_timeout(timeout_s),
             transport=_transport(),
         )
         self.identity = hashlib.sha256(f"{url} {api_key}".encode()).hexdigest()
         """Distinguishes services and keys, and reveals neither."""
         # Presigned URLs carry their own signature; the storage must not receive the API key.
-        self._storage = httpx.AsyncClient(timeout=timeout_s, transport=_transport())
+        self._storage = httpx.AsyncClient(timeout=_timeout(timeout_s), transport=_transport())
 
     async def __aenter__(self) -> Self:
         return self
@@ -94,12 +98,18 @@ class _NamingTransport(RetryTransport):
         """Send a request. Raises TransportError."""
         try:
             return await super().handle_async_request(request)
-        except httpx.ConnectError as error:
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             address = f"{request.url.scheme}://{request.url.netloc.decode()}"
-            text = f"{address} can't be reached ({error}). Is it running, and is the address right?"
+            why = str(error) or f"no answer within {CONNECT_TIMEOUT_S} s"
+            text = f"{address} can't be reached ({why}). Is it running, and is the address right?"
             raise httpx.ConnectError(text, request=request) from error
 
 
 def _transport() -> RetryTransport:
     # Failed connection attempts are repeated for every method, because nothing was sent yet.
-    return _NamingTransport(transport=httpx.AsyncHTTPTransport(retries=3), retry=RETRY)
+    connecting = httpx.AsyncHTTPTransport(retries=CONNECT_RETRIES)
+    return _NamingTransport(transport=connecting, retry=RETRY)
+
+
+def _timeout(timeout_s: float) -> httpx.Timeout:
+    return httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S))

@@ -4,10 +4,14 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from api.client.file_names import output_names
 from api.client.responses import Item
+
+TIME_PRECISION_S = 2
+"""Of the least precise file system, FAT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +27,18 @@ class Download:
         """The local path of the main result."""
         return self.paths[0]
 
+    @property
+    def finished_at(self) -> float:
+        """When the shown version was made, in seconds since 1970: each version has its own. The
+        files get this as their time of change.
+        """
+        assert self.item["finished_at"] is not None, "a succeeded image has ended"
+        return datetime.fromisoformat(self.item["finished_at"]).timestamp()
+
     def missing(self, *, overwrite: bool = False) -> Iterator[tuple[str, Path]]:
-        """Address and local path of each file that is not there. What is there and has another
-        size is somebody else's: raises FileExistsError, unless `overwrite` is set.
+        """Address and local path of each file that is not there, or that may be another version of
+        this result: it has the same size and another time. What has another size is somebody
+        else's: raises FileExistsError, unless `overwrite` is set.
         """
         sources = [
             (self.item["result"], self.item["output_bytes"]),
@@ -35,12 +48,13 @@ class Download:
             assert url is not None, "a succeeded image has a result"
             if not os.path.lexists(path):
                 yield url, path
-            elif not (path.is_file() and path.stat().st_size == size):
-                if not overwrite:
-                    raise FileExistsError(
-                        f"{path} is there already, and is not this result; it is not replaced"
-                    )
+            elif path.is_file() and (found := path.stat()).st_size == size:
+                if abs(found.st_mtime - self.finished_at) > TIME_PRECISION_S:
+                    yield url, path
+            elif overwrite:
                 yield url, path
+            else:
+                raise _not_this_result(path)
 
 
 def plan_downloads(items: Sequence[Item], folder: Path) -> list[Download]:
@@ -58,25 +72,34 @@ def _safe_join(folder: Path, name: str) -> Path:
     return folder.joinpath(*(part for part in parts if part not in ("/", "//", "..")))
 
 
-def write_file(path: Path, content: bytes, *, overwrite: bool) -> None:
-    """Write a file that is never visible half-written. Raises OSError: FileExistsError if a file is
-    there and `overwrite` is not set.
+def write_file(path: Path, content: bytes, *, changed_at: float, overwrite: bool) -> None:
+    """Write a file that is never visible half-written. `changed_at`: its time, in seconds since
+    1970. Raises OSError: FileExistsError if a file with other bytes is there and `overwrite` is not
+    set.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+        os.utime(path, (changed_at, changed_at))
+        return
     # Short, whatever the result is called: names end at 255 bytes.
     partial = path.with_name(f".{secrets.token_hex(4)}.part")
     try:
         partial.write_bytes(content)
+        os.utime(partial, (changed_at, changed_at))
         if overwrite:
             partial.replace(path)
             return
         try:
             os.link(partial, path)  # unlike a rename, it fails if somebody was faster
         except FileExistsError:
-            raise
+            raise _not_this_result(path) from None
         except OSError:  # a file system without links
             if os.path.lexists(path):
-                raise FileExistsError(f"{path} is there already") from None
+                raise _not_this_result(path) from None
             partial.rename(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _not_this_result(path: Path) -> FileExistsError:
+    return FileExistsError(f"{path} is there already, and is not this result; it is not replaced")

@@ -9,7 +9,7 @@ from api.console.rendering import page
 from api.http.auth import CallerDep
 from api.resources import ResourcesDep
 from api.routes.items import get_item
-from shared.jobs import Scope
+from shared.jobs import ItemKind, Scope
 
 router = APIRouter(route_class=PageRoute, prefix="/console", include_in_schema=False)
 
@@ -26,11 +26,12 @@ def mend(
     ScopeError for a key that only reads.
     """
     caller.require(Scope.SUBMIT)
+    item = get_item(item_id, resources, caller)
     return page(
         request,
         resources,
-        "mend.html",
-        item=get_item(item_id, resources, caller),
+        "mend_clip.html" if item.kind is ItemKind.CLIP else "mend.html",
+        item=item,
         models=resources.settings.second_models,
         key_id=caller.api_key_id,
         which=which,

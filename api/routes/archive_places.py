@@ -5,7 +5,7 @@ the answer has ended, however it ends.
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 from anyio import CancelScope
 from anyio.to_thread import run_sync
@@ -49,7 +49,16 @@ class ClosedStream(StreamingResponse):
     leave that to the garbage collector, which would do it in the event loop.
     """
 
-    close: Callable[[], None]
+    def __init__(
+        self,
+        pieces: Iterator[bytes],
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        *,
+        close: Callable[[], None],
+    ) -> None:
+        super().__init__(pieces, status_code, headers)
+        self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
@@ -57,4 +66,4 @@ class ClosedStream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             with CancelScope(shield=True):
-                await run_sync(self.close)
+                await run_sync(self._close)

@@ -237,8 +237,7 @@ def get_archive(
     else:
         wanted = Wanted(byte_range=byte_range, if_range=if_range)
         made = archive(resources, caller, job, review, wanted)
-    answer = _Zip(made.pieces, made.status, made.headers)
-    answer.close = made.close
+    answer = _Zip(made.pieces, made.status, made.headers, close=made.close)
     return _named(answer, f"{job_filename(job.id, job.labels)}.zip")
 
 

@@ -1,4 +1,4 @@
-"""Zip files of photos: unpacked photo by photo into the storage, within limits.
+"""Zip files of photos and clips: unpacked one by one into the storage, within limits.
 
 Nothing in a zip file is trusted: sizes are counted while unpacking, names become plain relative
 paths, and an entry that cannot be unpacked fails alone.
@@ -8,16 +8,21 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import IO, Protocol
 
 from api.sources.source_policy import plain_name
+from shared.clip_kinds import CLIP_ENDINGS, clip_kind
+from shared.clips import is_named_like_clip
 from shared.errors import (
     BadArchiveError,
+    ClipTooLargeError,
     FileTooLargeError,
     HiddenFileError,
     MattingError,
+    TransientError,
 )
 from shared.job_store import NewItem
 from shared.photo_kinds import HEAD_BYTES, PHOTO_ENDINGS, photo_kind, refusal
@@ -50,6 +55,11 @@ class PhotoStore(Protocol):
     def put(self, key: str, data: bytearray) -> str:
         """Store a photo; returns its source URL."""
 
+    def upload(self, key: str, clip: "UnpackedClip") -> str:
+        """Store a clip while it is unpacked; returns its source URL. Raises what its `read`
+        raises.
+        """
+
 
 class Archive:
     """An open zip file."""
@@ -81,7 +91,7 @@ class Archive:
     def items(
         self, *, after: int, key_of: Callable[[int], str], store: PhotoStore
     ) -> Iterator[NewItem]:
-        """Unpack and store the photos after the first `after`. A file that is no photo becomes an
+        """Unpack and store the files after the first `after`. One that is no photo becomes an
         item with an error, so that it is counted and named. Raises what `store` raises, and
         BadArchiveError if they are too large in total.
         """
@@ -95,43 +105,91 @@ class Archive:
             try:
                 if is_hidden(name):
                     raise HiddenFileError
-                data = self._read(entry)
+                with self._opened(entry) as stream:
+                    head = stream.read(HEAD_BYTES)
+                    if is_named_like_clip(name) and clip_kind(head) is not None:
+                        clip = UnpackedClip(head, stream, self._settings.max_clip_bytes, left)
+                        try:
+                            source = store.upload(key_of(number), clip)
+                        finally:
+                            left -= clip.bytes
+                    else:
+                        data = self._read(head, stream, entry.filename)
+                        left -= len(data)
+                        source = store.put(key_of(number), data) if left >= 0 else ""
+                        del data  # release the photo before the next one is unpacked
+            except TransientError:
+                raise
             except MattingError as error:
+                self._check_total(left)
                 yield NewItem(name=name, source=f"zip:{number}", error=error)
                 continue
-            left -= len(data)
-            if left < 0:
-                limit = self._settings.max_archive_bytes
-                raise BadArchiveError(
-                    f"Unpacked, the zip file exceeds the limit of {limit:,} bytes"
-                )
-            source = store.put(key_of(number), data)
-            del data  # release the photo before the next one is unpacked
+            self._check_total(left)
             yield NewItem(name=name, source=source)
 
-    def _read(self, entry: zipfile.ZipInfo) -> bytearray:
-        """Raises FileTooLargeError or BadArchiveError."""
+    def _check_total(self, left_bytes: int) -> None:
+        if left_bytes < 0:
+            limit = self._settings.max_archive_bytes
+            raise BadArchiveError(f"Unpacked, the zip file exceeds the limit of {limit:,} bytes")
+
+    @contextmanager
+    def _opened(self, entry: zipfile.ZipInfo) -> Generator[IO[bytes]]:
+        """The bytes of an entry. Raises BadArchiveError, also for what reading them raises."""
         if entry.flag_bits & 0x1:
             raise BadArchiveError(f"{entry.filename!r} is protected by a password")
         if entry.compress_type not in BOUNDED_METHODS:
             raise BadArchiveError(
                 f"{entry.filename!r} is compressed by another method than Deflate"
             )
-        limit = self._settings.max_image_bytes
-        data = bytearray()
         try:
             with self._zip.open(entry) as stream:
-                while chunk := stream.read(READ_BYTES):
-                    data += chunk
-                    if len(data) == len(chunk):
-                        _refuse_other_files(bytes(data[:HEAD_BYTES]), entry.filename)
-                    if len(data) > limit:
-                        raise FileTooLargeError(f"The file has more than {limit:,} bytes")
+                yield stream
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
             raise BadArchiveError(f"{entry.filename!r} can't be unpacked: {error}") from error
         except (NotImplementedError, RuntimeError) as error:  # an unknown compression method
             raise BadArchiveError(f"{entry.filename!r} can't be unpacked: {error}") from error
+
+    def _read(self, head: bytes, stream: IO[bytes], name: str) -> bytearray:
+        """The rest of a photo behind its `head`. Raises FileTooLargeError, and the `refusal` of
+        another file.
+        """
+        _refuse_other_files(head, name)
+        limit = self._settings.max_image_bytes
+        data = bytearray(head)
+        while chunk := stream.read(READ_BYTES):
+            data += chunk
+            if len(data) > limit:
+                raise FileTooLargeError(f"The file has more than {limit:,} bytes")
         return data
+
+
+class UnpackedClip:
+    """A clip of a zip file, unpacked as it is read."""
+
+    def __init__(self, head: bytes, stream: IO[bytes], max_bytes: int, left_bytes: int) -> None:
+        """`head`: what was read of `stream`. `left_bytes`: how much of the limit of the whole zip
+        file is left.
+        """
+        self._head = head
+        self._stream = stream
+        self._max_bytes = max_bytes
+        self._left_bytes = left_bytes
+        self.bytes = 0
+        """How many were read."""
+
+    def read(self, size: int | None = None) -> bytes:
+        """The next `size` bytes, READ_BYTES without one; fewer at the end, or when the zip file's
+        limit is exceeded. Raises ClipTooLargeError, and what its stream raises.
+        """
+        if self.bytes > self._left_bytes:
+            return b""
+        size = READ_BYTES if size is None or size < 0 else size
+        head, self._head = self._head[:size], self._head[size:]
+        piece = head + self._stream.read(size - len(head))
+        self.bytes += len(piece)
+        if self.bytes > self._max_bytes:
+            raise ClipTooLargeError(f"The clip has more than {self._max_bytes:,} bytes")
+        return piece
 
 
 def _refuse_overlaps(archive: zipfile.ZipFile) -> None:
@@ -146,16 +204,16 @@ def _refuse_overlaps(archive: zipfile.ZipFile) -> None:
 
 
 def _says_nothing(name: str) -> bool:
-    """Whether it is a system file, or a hidden file that is not named like a photo."""
-    is_photo = PurePosixPath(name.lower()).suffix in PHOTO_ENDINGS
-    return is_never_a_photo(name) or (is_hidden(name) and not is_photo)
+    """Whether it is a system file, or a hidden file that is not named like a photo or a clip."""
+    is_wanted = PurePosixPath(name.lower()).suffix in PHOTO_ENDINGS | CLIP_ENDINGS
+    return is_never_a_photo(name) or (is_hidden(name) and not is_wanted)
 
 
 def _refuse_other_files(head: bytes, name: str) -> None:
     """Raise the `refusal` of a file that is no photo, before the rest of it is unpacked. A file
-    that is named like a photo is one, damaged or not: a worker looks at it.
+    that is named like a photo or a clip is one, damaged or not: a worker looks at it.
     """
-    if photo_kind(head) or PurePosixPath(name.lower()).suffix in PHOTO_ENDINGS:
+    if photo_kind(head) or PurePosixPath(name.lower()).suffix in PHOTO_ENDINGS | CLIP_ENDINGS:
         return
     raise refusal(head)
 

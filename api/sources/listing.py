@@ -8,11 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from api.schemas.sources import Feed
 from api.sources.archive_disk import ArchiveDisk
-from api.sources.archives import Archive
+from api.sources.archives import Archive, UnpackedClip
 from api.sources.feeds import RowWithoutPhoto
 from api.sources.manifests import read_rows
 from api.sources.rows import RowReader
@@ -24,7 +24,7 @@ from shared.object_url import ObjectUrl
 from shared.options import Options
 from shared.photo_names import is_never_a_photo
 from shared.settings import Settings
-from shared.storage import Storage
+from shared.storage import WHOLE_BYTES, Storage
 
 ROWS_PER_PAGE = 5_000
 PAGE_BYTES = 1024**2
@@ -198,6 +198,12 @@ class _StoreInParallel:
         stored_bytes, future = self._pending.popleft()
         future.result()
         self._pending_bytes -= stored_bytes
+
+    def upload(self, key: str, clip: UnpackedClip) -> str:
+        """Store a clip; parts of it are in memory meanwhile."""
+        self.make_room(WHOLE_BYTES)
+        self._storage.upload(key, cast(IO[bytes], clip))
+        return f"s3://{self._storage.bucket}/{key}"
 
     def put(self, key: str, data: bytearray) -> str:
         """Start storing a photo."""

@@ -43,7 +43,7 @@ class CheckedNames:
         check_names(options, photo)
         if self._template is None:
             return
-        for place in destinations(self._template, photo, options):
+        for place in destinations(self._template, photo, options, clip=item.is_clip):
             refuse_own_photo(place, item.source)
             digest = digest_of(place)
             if (other := self._taken.get(digest)) is not None:

@@ -9,6 +9,7 @@ from api.resources import Resources
 from api.sources.destination_policy import check_destination
 from shared import job_store
 from shared.database import now
+from shared.jobs import ItemKind
 from shared.models import Item
 from shared.object_url import ObjectUrl
 from shared.options import Options
@@ -42,7 +43,7 @@ def restore(
             with tempfile.SpooledTemporaryFile(SPOOLED_BYTES) as file:
                 for piece in resources.storage.stream(resources.storage.bucket, output["key"]):
                     file.write(piece)
-                content_type = rendition.format.content_type
+                content_type = rendition.content_type(clip=item.kind is ItemKind.CLIP)
                 publish(resources.storage, place, file, content_type, writer=writer)
     return item, options
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from shared.clips import is_named_like_clip
 from shared.database import now
 from shared.destination import check_names, needs_row
-from shared.errors import BadResultNameError, MattingError, UnsupportedClipError
+from shared.errors import BadResultNameError, MattingError
 from shared.job_store.conditions import each_text
 from shared.job_store.groups import begin_grouping, note_members, with_groups
 from shared.job_store.locks import finish_settled_jobs, lock_jobs
@@ -165,18 +165,12 @@ class _Naming:
         if item.error is not None or not (self._destination or needs_row(given)):
             return item
         options, photo = self._options(item), item.named(position)
-        if self._destination is not None and item.is_clip:
-            return replace(
-                item,
-                error=UnsupportedClipError(
-                    "Clips are not written to a destination: submit them in a job without one"
-                ),
-            )
         try:
             check_names(options, photo)
             if self._destination is not None:
-                places = places_of(self._destination, photo, item.source, options)
-                self._places[position] = places
+                self._places[position] = places_of(
+                    self._destination, photo, item.source, options, clip=item.is_clip
+                )
         except BadResultNameError as error:
             return replace(item, error=error)
         return item

@@ -8,7 +8,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from shared.database import now
 from shared.destination import collision, destinations, digest_of, refuse_own_photo
+from shared.errors import BadResultNameError, DestinationCollisionError
+from shared.jobs import ItemStatus
 from shared.models import Item, Job, ResultPlace, place_of
 from shared.object_url import ObjectUrl
 from shared.options import Options
@@ -23,9 +26,13 @@ def photo_of(row: Mapping[str, Any]) -> NamedPhoto:
     return NamedPhoto(row["name"], row["custom_id"], row["position"], row["labels"] or {})
 
 
-def places_of(template: str, photo: NamedPhoto, source: str, options: Options) -> list[ObjectUrl]:
-    """The objects that the results of an image are written to. Raises BadResultNameError."""
-    places = destinations(template, photo, options)
+def places_of(
+    template: str, photo: NamedPhoto, source: str, options: Options, *, clip: bool
+) -> list[ObjectUrl]:
+    """The objects that the results of a photo or a `clip` are written to. Raises
+    BadResultNameError.
+    """
+    places = destinations(template, photo, options, clip=clip)
     for place in places:
         refuse_own_photo(place, place_of(source))
     return places
@@ -47,6 +54,26 @@ def take_places(
     digests = list(taken)
     for start in range(0, len(digests), INSERT_ROWS):
         _insert(session, job.id, {one: taken[one] for one in digests[start : start + INSERT_ROWS]})
+
+
+def take_places_of_photo(session: Session, job: Job, item_id: uuid.UUID) -> None:
+    """Take the places of a photo that is called like a clip, whose results have other endings. The
+    queued photo fails if another image has one of them. The caller has locked job and item.
+    """
+    if job.destination is None:
+        return
+    item = session.get_one(Item, item_id, populate_existing=True)
+    options = Options.model_validate(item.options or job.options)
+    photo = NamedPhoto(item.name, item.custom_id, item.position, item.labels or {})
+    try:
+        places = places_of(job.destination, photo, item.source, options, clip=False)
+        take_places(session, job, [(item_id, photo, places)])
+    except (BadResultNameError, DestinationCollisionError) as error:
+        item.status, item.finished_at, item.not_before = ItemStatus.FAILED, now(session), None
+        item.error_code, item.error_detail = error.code, error.message
+        job.queued -= 1
+        job.failed += 1
+        session.flush()
 
 
 def _insert(

@@ -7,7 +7,7 @@ job is locked.
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -175,6 +175,8 @@ def note_segments(
     """Count segments that were recorded, in the rows of their clips. `done`: the job of each, and
     its settlement. The caller has locked the jobs of segments and of their clips.
     """
+    if not done:
+        return
     for job_id, settlement in done:
         job = jobs[job_id]
         segment: ClipSegment = settlement.claim.work.segment
@@ -224,8 +226,45 @@ def end_segments(session: Session, job: Job) -> Job | None:
     clip.error_code, clip.error_detail = first.error_code, first.error_detail
     origin.queued -= 1
     origin.failed += 1
+    origin.progressed_at = now(session)
     origin.suspect = origin.suspect or job.suspect
     return origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedClip:
+    """A clip that failed with its segments."""
+
+    item_id: uuid.UUID
+    job_id: uuid.UUID
+    name: str
+    code: str
+    detail: str
+    attempts: int
+
+
+def clips_failed_with(session: Session, job_ids: Collection[uuid.UUID]) -> list[FailedClip]:
+    """The clips that failed when these jobs of segments ended."""
+    statement = (
+        sa.select(Item)
+        .join(Job, Job.of_item_id == Item.id)
+        .where(
+            Job.id.in_(job_ids),
+            Job.status == JobStatus.FINISHED,
+            Item.status == ItemStatus.FAILED,
+        )
+    )
+    return [
+        FailedClip(
+            item_id=clip.id,
+            job_id=clip.job_id,
+            name=clip.name,
+            code=clip.error_code or "",
+            detail=clip.error_detail or "",
+            attempts=clip.attempts,
+        )
+        for clip in session.scalars(statement.order_by(Item.id))
+    ]
 
 
 def _clip_of(session: Session, job: Job) -> Item | None:

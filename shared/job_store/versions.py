@@ -155,7 +155,7 @@ def _begin(
         changed = [
             (item, new)
             for item, new in pairs
-            if new.options is not None and item.kind is ItemKind.PHOTO
+            if new.options is not None and item.kind is not ItemKind.TURNTABLE
         ]
         take_places(session, origin, [_places(template, *pair) for pair in changed])
     moment = now(session)
@@ -213,7 +213,8 @@ def _places(
     """What a version with other options writes to the job's destination."""
     photo = NamedPhoto(item.name, item.custom_id, item.position, item.labels or {})
     options = Options.model_validate(new.options)
-    return item.id, photo, places_of(template, photo, item.source, options)
+    is_clip = item.kind is ItemKind.CLIP
+    return item.id, photo, places_of(template, photo, item.source, options, clip=is_clip)
 
 
 def _locked(session: Session, item_id: uuid.UUID, api_key_id: uuid.UUID) -> tuple[Job, Item]:

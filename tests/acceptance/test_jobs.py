@@ -67,9 +67,9 @@ def test_a_download_that_is_repeated_fetches_nothing_again(
 ) -> None:
     job = client.wait(client.submit_files([folder / "x.jpg"])["id"])
     [(_, path)] = client.download(job["id"], tmp_path)
-    first = path.stat().st_mtime_ns
+    first = path.stat().st_ctime_ns
     client.download(job["id"], tmp_path)
-    assert path.stat().st_mtime_ns == first
+    assert path.stat().st_ctime_ns == first
 
 
 def test_a_prefix_is_listed_in_the_background(

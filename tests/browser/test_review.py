@@ -1,13 +1,18 @@
 """Review: by keys, quickly, and nothing lost."""
 
 import re
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+import sqlalchemy as sa
+from playwright.sync_api import Locator, Page, expect
 
 from api.client import MattingClient
+from deploy.stack.stack import Stack
+from shared.database import Database
+from shared.models import Item
 from tests.browser.conftest import PHONE
 from tests.browser.test_jobs import check_barriers
 from tests.clips import moving_square, write
@@ -124,14 +129,40 @@ def test_another_customer_reviews_nothing_of_it(
     expect(page.get_by_text(f"There is no job {job}")).to_be_visible()
 
 
-def test_a_clip_is_played(
-    opened: Callable[..., Page], client: MattingClient, tmp_path: Path
+def test_a_clip_is_played_and_its_times_of_doubt_lead_to_them(
+    opened: Callable[..., Page], client: MattingClient, stack: Stack, tmp_path: Path
 ) -> None:
     film = write(tmp_path / "film.mp4", moving_square(12, (96, 64)))
     made = client.wait(client.submit_files([film])["id"])
-    page = opened(f"/console/jobs/{made['id']}/review?which=status%3Dsucceeded")
-    expect(page.locator("#stage video")).to_be_visible()
+    database = Database(stack.settings.database_url, process="tests")
+    with database.transaction() as session:
+        item = session.scalars(sa.select(Item).where(Item.job_id == uuid.UUID(made["id"]))).one()
+        doubt = {"start_s": 0.2, "end_s": 0.3, "reason": "soft"}
+        item.clip = {**(item.clip or {}), "doubts": [doubt]}
+    database.close()
+
+    def check(page: Page, player: Locator) -> None:
+        expect(player).to_be_visible()
+        eventually(lambda: player.evaluate("film => film.videoWidth") == 96, "the clip to be read")
+        page.get_by_role("button", name="0:00.2 half-transparent").click()
+        expect(player).to_have_js_property("currentTime", 0.2)
+        check_barriers(page)
+
+    page = opened(f"/console/jobs/{made['id']}")
+    page.get_by_role("button", name="Play film.mp4").click()
+    check(page, page.locator("#player video"))
+    page.get_by_role("button", name="Redo with").click()
+    expect(page.get_by_role("heading", name="Do the selected images again")).to_be_visible()
+    page.get_by_role("button", name="Leave them").click()
+    page.goto(f"/console/jobs/{made['id']}/review?which=status%3Dsucceeded")
+    check(page, page.locator("#stage video.film"))
+    for name in ("Mend", "Slider", "Why"):
+        expect(page.get_by_role("link" if name == "Mend" else "button", name=name)).to_be_hidden()
+    page.keyboard.down("c")
     eventually(
-        lambda: page.evaluate("document.querySelector('#stage video').videoWidth") == 96,
-        "the browser to read the clip",
+        lambda: page.locator("#stage video.photo").evaluate("film => film.videoWidth") == 96,
+        "the clip that was sent to be read",
     )
+    page.keyboard.up("c")
+    page.goto(f"/console/items/{item.id}/mend")
+    expect(page.get_by_text("can’t be mended with a brush")).to_be_visible()

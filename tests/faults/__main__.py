@@ -14,6 +14,7 @@ from deploy.triton.repository import export
 from shared.settings import Settings
 from tests.benchmarks import tiny
 from tests.faults.checks import photo
+from tests.faults.clips import CLIPS, kill_workers_while_a_clip_is_cut_out, put_film
 from tests.faults.driving import Trial, put_photos, run_trial
 from tests.faults.faults import FAULTS, Fault, kill_a_worker
 from tests.faults.special import (
@@ -25,6 +26,7 @@ from tests.faults.system import System
 from tests.triton import Triton, why_no_triton
 
 DEFAULTS = Fault("SIGKILL of a worker, default settings", kill_a_worker)
+CLIP_FRAMES = 600
 TRITON = "Triton killed and restarted"
 TABLE = "{:<46} {:>8} {:>7} {:>5} {:>5} {:>6} {:>7} {:>6} {:>7} {:>10} {:>10}"
 
@@ -49,6 +51,8 @@ def main() -> None:
             for fault in FAULTS:
                 if asked.only.lower() in fault.name.lower():
                     clean &= _try(system, fault, keys, asked.injections, luck)
+            if asked.only.lower() in CLIPS.lower():
+                clean &= _clips(system, Path(scratch), asked.injections, luck)
             for special, count in (
                 (kill_the_api_while_a_job_comes_in, 2_000),
                 (cancel_at_any_stage, 400),
@@ -94,6 +98,16 @@ def _triton(scratch: Path, model: Path, asked: argparse.Namespace, luck: random.
             return _try(system, Fault(TRITON, kill, deaths=0), keys, asked.injections, luck)
     finally:
         server.stop()
+
+
+def _clips(system: System, scratch: Path, injections: int, luck: random.Random) -> bool:
+    """Kill workers while clips are cut out, each at most twice."""
+    key = put_film(system, scratch, CLIP_FRAMES)
+    trials: list[Trial] = []
+    while (left := injections - sum(trial.injections for trial in trials)) > 0:
+        most = min(2, left)
+        trials.append(kill_workers_while_a_clip_is_cut_out(system, key, CLIP_FRAMES, most, luck))
+    return _tell(trials)
 
 
 def _try(

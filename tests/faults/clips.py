@@ -1,6 +1,8 @@
 """A clip whose workers are killed in the middle of segments."""
 
 import io
+import random
+import time
 import uuid
 from pathlib import Path
 
@@ -11,10 +13,13 @@ import sqlalchemy as sa
 
 from shared.jobs import ItemStatus
 from shared.models import Item, Job
-from tests.faults.driving import submit, wait_for_end
-from tests.faults.faults import WORKERS
+from tests.faults.checks import Finding
+from tests.faults.driving import Trial, settled, submit, wait_for_end
+from tests.faults.faults import WORKERS, kill_a_worker
 from tests.faults.system import System
 from tests.waiting import eventually
+
+CLIPS = "SIGKILL of a worker that has a clip"
 
 
 def put_film(system: System, folder: Path, frames: int) -> str:
@@ -62,6 +67,39 @@ def kill_workers_of_a_clip(system: System, key: str) -> Item:
         system.start_worker(name)
     wait_for_end(system, job_id)
     return item_of(system, job_id)
+
+
+def kill_workers_while_a_clip_is_cut_out(
+    system: System, key: str, frames: int, injections: int, luck: random.Random
+) -> Trial:
+    """SIGKILL for a worker at random moments of a clip: while it is cut, matted or joined."""
+    started = time.monotonic()
+    job_id = submit(system, [key])
+    done, recovery_s = 0, list[float]()
+    while done < injections:
+        time.sleep(luck.uniform(0, 4))
+        _, over = settled(system, job_id)
+        if over:
+            break
+        recovery_s.append(kill_a_worker(system, luck) or 0.0)
+        done += 1
+    wait_for_end(system, job_id)
+    item = item_of(system, job_id)
+    right = item.status is not ItemStatus.SUCCEEDED or frames_of(system, item) == frames
+    with system.database.transaction() as session:
+        job = session.get_one(Job, job_id)
+        drift = abs(getattr(job, item.status.value) - 1) + abs(job.total - 1) + job.running
+    objects = list(system.storage.list_keys(f"jobs/{job_id}/results/{item.id}.webm"))
+    finding = Finding(
+        items=1,
+        lost=int(not right),
+        drift=drift,
+        twice=max(0, len(objects) - 1),
+        failed=int(item.status is ItemStatus.FAILED),
+        again=int(item.attempts > 2),  # it is cut, and joined
+        deaths=item.deaths,
+    )
+    return Trial(CLIPS, finding, done, recovery_s, time.monotonic() - started)
 
 
 def item_of(system: System, job_id: uuid.UUID) -> Item:

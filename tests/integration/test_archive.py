@@ -87,8 +87,7 @@ def test_a_caller_who_goes_away_from_a_hanging_storage_stops_nobody(
     job: Any = SimpleNamespace(total=1, finished_at=datetime.now(UTC), created_at=datetime.now(UTC))
     caller: Any = SimpleNamespace(api_key_id=uuid.uuid4())
     made = archive(resources, caller, job, None, Wanted())
-    answer = ClosedStream(made.pieces)
-    answer.close = made.close
+    answer = ClosedStream(made.pieces, close=made.close)
     del made
     sent: list[dict[str, Any]] = []
 

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import tempfile
 import threading
 import uuid
@@ -14,6 +15,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import sqlalchemy as sa
+from prometheus_client import REGISTRY
 
 from shared import job_store
 from shared.database import Database, now
@@ -21,11 +23,13 @@ from shared.errors import MattingError
 from shared.job_store import NewItem
 from shared.jobs import ItemKind, ItemStatus, JobStatus
 from shared.kept_files import thumbnails_key
-from shared.models import Item, Job
+from shared.models import Delivery, Item, Job
+from shared.object_url import ObjectUrl
 from shared.options import Options
 from shared.settings import Settings
 from shared.storage import Storage
 from shared.web import Web, WebLimits
+from shared.webhooks import Event
 from tests.integration.stored_jobs import (
     LEASE_S,
     assert_counters_match_rows,
@@ -35,6 +39,7 @@ from tests.integration.stored_jobs import (
 )
 from tests.integration.test_batch_runner import Threshold
 from tests.waiting import eventually
+from worker.concurrency.fifo_lock import FifoLock
 from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
 from worker.consumer.batch_runner import BatchRunner
@@ -96,7 +101,7 @@ class Workers:
         self.stops: list[threading.Event] = []
         self.isolations: list[SharedExclusiveLock] = []
         for name in ("w1", "w2"):
-            stops, isolation = threading.Event(), SharedExclusiveLock()
+            stops, isolation, turn = threading.Event(), SharedExclusiveLock(), FifoLock()
             pipeline = Pipeline(
                 self.predictor,
                 sources,
@@ -106,6 +111,7 @@ class Workers:
                 stopping=stops,
                 pixel_budget=self.budget,
                 isolation=isolation,
+                clip_turn=turn,
             )
             breaker = CircuitBreaker(storage.ping)
             self.stops.append(stops)
@@ -120,6 +126,7 @@ class Workers:
                     breaker,
                     stopping=stops,
                     isolation=isolation,
+                    clip_turn=turn,
                 )
             )
 
@@ -169,24 +176,37 @@ def workers(
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A red block that moves over grey: 2 s at 25 a second."""
-    file = tmp_path_factory.mktemp("film") / "film.mp4"
+    """Three segments."""
+    return encoded(tmp_path_factory.mktemp("film") / "film.mp4", FRAMES)
+
+
+def encoded(file: Path, frames: int) -> bytes:
+    """A red block that moves over grey, at 25 frames a second."""
     with av.open(str(file), "w") as out:
         stream = out.add_stream("libx264", rate=25, options={"g": "10", "crf": "10"})
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv444p"
-        for number in range(FRAMES):
+        for number in range(frames):
             pixels = np.full((64, 96, 3), 120, np.uint8)
             pixels[16:48, 10 + number : 40 + number] = (230, 0, 0)
             out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
         out.mux(stream.encode(None))
-    return Path(file).read_bytes()
+    return file.read_bytes()
 
 
 def submit(
     workers: Workers, film: bytes, options: dict[str, Any] | None = None, photo: bytes | None = None
 ) -> uuid.UUID:
+    return submit_files(workers, {"film.mp4": film} | ({"a.jpg": photo} if photo else {}), options)
+
+
+def submit_files(
+    workers: Workers,
+    files: dict[str, bytes],
+    options: dict[str, Any] | None = None,
+    destination: str | None = None,
+    url: str | None = None,
+) -> uuid.UUID:
     storage, folder = workers.storage, uuid.uuid4().hex
-    files = {"film.mp4": film} | ({"a.jpg": photo} if photo else {})
     for name, data in files.items():
         storage.put(f"in/{folder}/{name}", data, "application/octet-stream")
     key = new_key(workers.database)
@@ -198,8 +218,10 @@ def submit(
             priority=5,
             labels={},
             source={"kind": "keys"},
+            destination=destination,
         )
-        places = [f"s3://{storage.bucket}/in/{folder}/{name}" for name in files]
+        base = url or f"s3://{storage.bucket}/in/{folder}"
+        places = [f"{base}/{name}" for name in files]
         items = [NewItem(name=n, source=s) for n, s in zip(files, places, strict=True)]
         job_store.add_items(session, job.id, items)
         job_store.finish_expansion(session, job.id)
@@ -514,3 +536,118 @@ def test_a_clip_that_takes_too_much_of_the_disk_fails_and_a_full_disk_is_tried_a
     with monkeypatch.context() as patch:
         patch.setattr(clips_of_worker, "_settings", with_room(len(film) + 1))
         assert workers.run(job_id, most=1) == ["clip-needs-room"], "of a frame's matte"
+
+
+@ON_POSTGRESQL
+def test_clips_are_also_written_to_the_destination_and_take_places_by_what_they_are(
+    workers: Workers, jpeg: bytes, tmp_path: Path
+) -> None:
+    film = encoded(tmp_path / "film.mp4", 5)
+    folder = uuid.uuid4().hex
+    files = {"film.mp4": film, "photo.gif": jpeg, "also.gif": jpeg, "also.jpg": jpeg}
+    extra = {"name": "{stem}-white.{ext}", "background": "white"}
+    options = {"output": "both", "extra_outputs": [extra]}
+    job_id = submit_files(workers, files, options, f"s3://photos/{folder}/{{stem}}.{{ext}}")
+    while workers.run(job_id):
+        pass
+    with workers.database.transaction() as session:
+        rows = session.scalars(sa.select(Item).where(Item.job_id == job_id)).all()
+        ended = {one.name: (one.status.value, one.error_code) for one in rows}
+    assert ended == {
+        "film.mp4": ("succeeded", None),
+        "photo.gif": ("succeeded", None),
+        "also.gif": ("failed", "destination-collision"),
+        "also.jpg": ("succeeded", None),
+    }
+    assert_counters_match_rows(workers.database, job_id)
+    assert read(workers.database, job_id).status is JobStatus.FINISHED
+    written = workers.storage.list_page(ObjectUrl("photos", f"{folder}/"), after=None)
+    names = [f"{one}{end}" for one in ("also", "photo") for end in ("-alpha.png", "-white.png")]
+    names += ["also.png", "photo.png", "film.webm", "film-alpha.mp4", "film-white.mp4"]
+    assert sorted(written) == sorted(f"{folder}/{one}" for one in names)
+    clip = next(one for one in rows if one.name == "film.mp4")
+    for one in clip.outputs or ():
+        place = ObjectUrl.parse(one["destination"], "")
+        own = workers.storage.get(workers.storage.bucket, one["key"], 10**8)
+        assert workers.storage.get(place.bucket, place.key, 10**8) == own
+    webm = workers.storage.get("photos", f"{folder}/film.webm", 10**8)
+    assert len(decoded(webm)) == 5
+
+
+@ON_POSTGRESQL
+def test_a_clip_that_fails_with_a_segment_counts_once_as_a_failed_image(
+    workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counted() -> float:
+        known = {"status": "failed", "code": "segment-tests"}
+        return REGISTRY.get_sample_value("matting_images_total", known) or 0.0
+
+    class SegmentError(MattingError):
+        code = "segment-tests"
+
+    def fail(*_: Any) -> Any:
+        raise SegmentError
+
+    job_id = submit(workers, encoded(tmp_path / "film.mp4", 30))
+    workers.run(job_id)
+    with workers.database.transaction() as session:
+        key_id = session.get_one(Job, job_id).api_key_id
+        job_store.create_webhook(
+            session,
+            api_key_id=key_id,
+            job_id=job_id,
+            url="https://a.example",
+            events=[Event.JOB_FINISHED],
+            progress_percent=None,
+            secret="",
+        )
+    with monkeypatch.context() as patch:
+        patch.setattr(workers.predictor, "on_predict", fail)
+        assert workers.run(job_id, most=1) == ["segment-tests"]
+    assert counted() == 0, "the others are still matted, for a retry"
+    assert workers.run(job_id) == ["succeeded"]
+    assert counted() == 1
+    assert workers.clip(job_id).error_code == "segment-tests"
+    with workers.database.transaction() as session:
+        assert [one.code for one in job_store.last_failures(session, limit=9)] == ["segment-tests"]
+        [body] = session.scalars(sa.select(Delivery.body).where(Delivery.event == "job.finished"))
+    assert json.loads(body)["data"]["counts"]["failed"] == 1
+
+
+@ON_POSTGRESQL
+def test_a_clip_on_a_slow_server_is_fetched_once_and_others_go_on_meanwhile(
+    workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = encoded(tmp_path / "film.mp4", 30)
+    asked, answer = threading.Event(), threading.Event()
+    fetched: list[str] = []
+
+    def fetch(url: str, _max_bytes: int, into: Any) -> None:
+        fetched.append(url)
+        asked.set()
+        assert answer.wait(60)
+        into.write(film)
+
+    monkeypatch.setattr(workers.web, "fetch", fetch)
+    slow_id = submit_files(workers, {"film.mp4": film}, url="https://slow.example")
+    other_id = submit(workers, encoded(tmp_path / "short.mp4", 3))
+    told: dict[str, list[Any]] = {"slow": [], "other": []}
+    waiting = threading.Thread(
+        target=workers.runners[0].run_each,
+        args=(workers.due(slow_id), lambda *one: told["slow"].append(one)),
+        kwargs={"urgent": False},
+    )
+    waiting.start()
+    assert asked.wait(30)
+    messages = workers.due(other_id)
+    workers.runners[0].run_each(messages, lambda *one: told["other"].append(one), urgent=False)
+    assert told == {"slow": [], "other": [(0, "succeeded")]}
+    answer.set()
+    waiting.join(60)
+    assert told["slow"] == [(0, "advanced")]
+    while workers.run(slow_id, 1):
+        pass
+    assert workers.clip(slow_id).status is ItemStatus.SUCCEEDED
+    assert fetched == ["https://slow.example/film.mp4"]
+    kept = workers.storage.list_keys(f"jobs/{slow_id}/handover/")
+    assert [one for one in kept if one.endswith("-clip")] == []

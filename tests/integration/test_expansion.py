@@ -20,12 +20,15 @@ from shared import database as module
 from shared import job_store
 from shared.database import Database
 from shared.errors import DatabaseError
+from shared.jobs import ItemKind
 from shared.models import Item, Job
+from shared.object_url import ObjectUrl
 from shared.settings import Settings
 from shared.storage import Storage
 from tests.waiting import eventually
 
 PHOTOS = 2 * PHOTOS_PER_PAGE + 1
+CLIP = b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 9_000
 
 
 @pytest.fixture
@@ -42,7 +45,8 @@ def submit(database: Database, storage: Storage, jpeg: bytes) -> uuid.UUID:
     """A job of a zip file that is listed in three pages."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        for number in range(PHOTOS):
+        archive.writestr("0.mp4", CLIP)
+        for number in range(1, PHOTOS):
             archive.writestr(f"{number}.jpg", jpeg)
     place = f"uploads/key/{uuid.uuid4()}.zip"
     storage.put(place, packed.getvalue(), "application/zip")
@@ -79,8 +83,11 @@ def test_a_page_that_was_not_written_is_listed_again(
     with impatient.transaction() as session:
         job = session.get_one(Job, job_id)
         assert (job.total, job.error_code) == (PHOTOS, None)
-        names = session.scalars(sa.select(Item.name).where(Item.job_id == job_id))
-        assert set(names) == {f"{number}.jpg" for number in range(PHOTOS)}
+        items = {one.name: one for one in session.scalars(sa.select(Item).filter_by(job_id=job_id))}
+    assert set(items) == {"0.mp4", *(f"{number}.jpg" for number in range(1, PHOTOS))}
+    clip = items["0.mp4"]
+    assert clip.kind is ItemKind.CLIP
+    assert storage.get(storage.bucket, ObjectUrl.parse(clip.source, "").key, 10**8) == CLIP
 
 
 def test_a_job_that_ends_while_it_is_listed_leaves_no_file_open(

@@ -13,7 +13,7 @@ from api.background import latest
 from api.background.latest import Latest
 from shared import database as database_module
 from shared import queue as queue_module
-from shared import storage as storage_module
+from shared import storage_connection
 from shared.database import Database
 from shared.errors import DatabaseError, QueueError, StorageError
 from shared.models import new_id
@@ -63,7 +63,7 @@ def test_requests_do_not_wait_for_a_hanging_rate_limit(silent: int, settings: Se
 def test_a_hanging_storage_times_out(
     silent: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage_module, "READ_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(storage_connection, "READ_TIMEOUT_S", 0.3)
     away = {"s3_endpoint_url": f"http://127.0.0.1:{silent}"}
     storage = Storage(settings.model_copy(update=away))
     began = time.monotonic()

@@ -29,11 +29,14 @@ from shared.object_url import ObjectUrl
 from shared.storage import Storage
 from tests.benchmarks.photos import draw, jpeg
 from tests.benchmarks.tiny import export
+from tests.clips import moving_square, write
 from tests.soak.audit import audit
 from tests.soak.gauges import Gauges, Meter
 
 ZIPPED, UPLOADED = 500, 100
 """Images of a round that come in a zip file, and as uploads. The rest lies in the bucket."""
+CLIPS, CLIP_FRAMES = 2, 150
+"""Clips of a round, in the zip file, and their frames: each is cut into segments."""
 BAD_EVERY = 100
 PADDING_BYTES = 20_000
 """Bytes behind each photo of the zip. Boto sends a zip of 10 MB in several parts."""
@@ -106,6 +109,7 @@ def soak(stack: Stack, *, images: int, rounds: int) -> list[str]:
             assert wait_for(lambda: meter.messages_left() == 0), "messages are left"
             marks.append(meter.read(number * (images // rounds)))
             tell(marks[-1], images / rounds / took_s)
+        assert wait_for(lambda: segments_left(database) == 0), "segments of clips are left"
         findings = audit(database, storage.bucket, meter.objects("jobs/"))
         print(json.dumps(asdict(findings)))
         started = time.monotonic()
@@ -141,6 +145,9 @@ def submit_round(client: MattingClient, faces: list[bytes], number: int, stack: 
             for one in range(ZIPPED):
                 padding = rng.bytes(PADDING_BYTES)
                 archive.writestr(f"{one}.jpg", photo(first + one * BAD_EVERY, faces) + padding)
+            for one in range(CLIPS):
+                film = write(Path(scratch) / f"{one}.mp4", moving_square(CLIP_FRAMES))
+                archive.write(film, film.name)
         files = Path(scratch) / "files"
         files.mkdir()
         for one in range(UPLOADED):
@@ -170,6 +177,13 @@ def listen_and_leave(stack: Stack, job_id: str) -> None:
             with http.stream("GET", f"{url}/events") as events:
                 assert next(events.iter_lines()).startswith("retry:")
         assert http.get(f"{url}/report.csv").status_code == 200
+
+
+def segments_left(database: Database) -> int:
+    """The number of jobs that hold segments of clips; they go when the clip is done."""
+    with database.transaction() as session:
+        parts = sa.select(sa.func.count()).select_from(Job).where(Job.of_job_id.is_not(None))
+        return session.scalar(parts) or 0
 
 
 def rows_left(database: Database) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from shared.database import Database
-from shared.jobs import ENDED, ItemStatus
+from shared.jobs import ENDED, ItemKind, ItemStatus
 from shared.kept_files import thumbnails_key
 from shared.models import Item, Job
 from shared.object_url import ObjectUrl
@@ -55,8 +55,11 @@ def audit(database: Database, bucket: str, sizes: Mapping[str, int]) -> Findings
                     ItemStatus.QUEUED,
                     ItemStatus.RUNNING,
                 )
-                findings.again += max(0, row.attempts - 1)
+                passes = 2 if row.kind is ItemKind.CLIP else 1  # it is cut, and joined
+                findings.again += max(0, row.attempts - passes)
                 wanted |= _inputs(row.source, bucket)
+                if row.kind is ItemKind.CLIP:
+                    wanted.add(f"jobs/{job.id}/handover/{row.id}-matte-facts.json")
                 if row.status is ItemStatus.SUCCEEDED:
                     keys = _outputs(row)
                     wanted |= keys

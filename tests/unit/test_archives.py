@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.sources.archives import Archive
+from api.sources.archives import Archive, UnpackedClip
 from shared.errors import BadArchiveError
 from shared.settings import Settings
 
-SETTINGS = Settings(max_image_bytes=10_000, max_archive_bytes=50_000)
+SETTINGS = Settings(max_image_bytes=10_000, max_archive_bytes=50_000, max_clip_bytes=20_000)
+CLIP = b"\0\0\0\x18ftypmp42"
 
 
 def packed(files: dict[str, bytes]) -> io.BytesIO:
@@ -42,6 +43,10 @@ class Store(dict[str, bytes]):
     def put(self, key: str, data: bytearray) -> str:
         assert len(data) <= self.room_bytes
         self[key] = bytes(data)
+        return key
+
+    def upload(self, key: str, clip: UnpackedClip) -> str:
+        self[key] = b"".join(iter(lambda: clip.read(7_000), b""))
         return key
 
 
@@ -118,6 +123,36 @@ def test_one_bomb_fails_alone_and_an_archive_of_bombs_fails_as_a_whole() -> None
     assert found == {"good.jpg": b"g", "bomb.jpg": "file-too-large"}
     with pytest.raises(BadArchiveError):
         unpacked(packed({f"{n}.jpg": b"\0" * 9_999 for n in range(6)}))
+
+
+def test_clips_are_unpacked_in_pieces_and_may_be_larger_than_photos() -> None:
+    clip = CLIP + bytes(range(256)) * 50
+    file = packed(
+        {
+            "a/film.mp4": clip,
+            "photo.gif": b"\xff\xd8\xff" + bytes(9),
+            "no clip.mov": b"x" * 600,
+            "text.mov": b"x" * 20_000,
+            "long.mp4": CLIP + bytes(20_000),
+            "film": clip,
+            ".film.mp4": clip,
+            "shoe.jpg": b"a",
+        }
+    )
+    assert unpacked(file) == {
+        "a/film.mp4": clip,
+        "photo.gif": b"\xff\xd8\xff" + bytes(9),
+        "no clip.mov": b"x" * 600,
+        "text.mov": "file-too-large",
+        "long.mp4": "clip-too-large",
+        "film": "not-an-image",
+        ".film.mp4": "hidden-file",
+        "shoe.jpg": b"a",
+    }
+    with pytest.raises(BadArchiveError, match="exceeds the limit"):
+        unpacked(packed({f"{n}.mp4": clip for n in range(4)}))
+    with pytest.raises(BadArchiveError, match="exceeds the limit"):
+        unpacked(packed({f"{n}.mp4": CLIP + bytes(20_000) for n in range(4)}))
 
 
 def test_a_wrong_size_in_the_archive_fails() -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from httpx_retries import RetryTransport
 
-from api.client import connection
+from api.client import calls, connection
 from api.client.uploading import normalise_files
+from deploy.stack.processes import free_port
 
 
 def test_absolute_paths_become_names_that_differ() -> None:
@@ -26,13 +26,17 @@ def test_one_path_is_one_file_and_none_is_refused() -> None:
         normalise_files([])
 
 
-async def _refused(*_: object) -> httpx.Response:
-    raise httpx.ConnectError("All connection attempts failed")
+def test_a_service_that_is_away_is_named_after_one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CONNECT_RETRIES", 0)
+    waits: list[float] = []
 
+    async def note(seconds: float) -> None:
+        waits.append(seconds)
 
-def test_a_service_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RetryTransport, "handle_async_request", _refused)
+    monkeypatch.setattr(asyncio, "sleep", note)
+    address = f"http://127.0.0.1:{free_port()}"
     transport = connection._transport()
-    request = httpx.Request("GET", "http://127.0.0.1:8000/v1/jobs")
-    with pytest.raises(httpx.ConnectError, match=r"http://127\.0\.0\.1:8000 can't be reached"):
+    request = httpx.Request("GET", f"{address}/v1/jobs", extensions={"retry": calls.RETRY_API})
+    with pytest.raises(httpx.ConnectError, match=f"{address} can't be reached"):
         asyncio.run(transport.handle_async_request(request))
+    assert waits == [], "the rounds of the transport below are the only ones"

@@ -28,17 +28,20 @@ def test_folders_of_killed_workers_are_removed_and_those_in_use_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    dead, fresh, foreign = (tmp_path / f"{PREFIX}{name}" for name in ("dead", "fresh", "foreign"))
+    names = ("dead", "unlocked", "fresh", "foreign")
+    dead, unlocked, fresh, foreign = (tmp_path / f"{PREFIX}{name}" for name in names)
     for folder in (dead, fresh):
         folder.mkdir()
         (folder / ".lock").touch()
         (folder / "clip").write_bytes(b"film")
     foreign.mkdir()
+    (foreign / "film.mp4").touch()
+    unlocked.mkdir()
     an_hour_ago = time.time() - 3_600
     with ClipFolder() as mine:
-        for folder in (dead, foreign, mine.path):
+        for folder in (dead, unlocked, foreign, mine.path):
             os.utime(folder, (an_hour_ago, an_hour_ago))
-        assert remove_abandoned() == 1
+        assert remove_abandoned() == 2
         left = {folder.name for folder in tmp_path.iterdir()}
         assert left == {fresh.name, foreign.name, mine.path.name}
     assert not mine.path.exists()

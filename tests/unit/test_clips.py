@@ -529,5 +529,8 @@ def test_outputs_that_do_not_fit_into_memory_together_are_written_one_after_anot
     monkeypatch.setattr(writing, "MAX_ENCODERS_BYTES", one_webm - 1)
     with pytest.raises(OutputTooLargeError, match="as webm would take"):
         cut()
+    with pytest.raises(OutputTooLargeError, match="as webm would take"):
+        writing.refuse_too_large(facts_of(source), Options())
+    writing.refuse_too_large(facts_of(source), Options(crop=True))  # its size is not known yet
     at_4k = encoder_bytes(Options(), facts_of(source), 4_096, 2_160, clear=True)
     assert MAX_ENCODERS_BYTES / 2 < at_4k < MAX_ENCODERS_BYTES, "one of 4K fits, two don't"

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 import typer
@@ -9,6 +10,7 @@ import typer
 from api.client import NamedItem
 from api.client.downloading import plan_downloads, write_file
 from api.client.file_names import result_names
+from api.client.responses import Item
 from deploy.commands.arguments import attached_source, photo_beside, print_left_out
 from deploy.commands.cutout_arguments import run_cutout
 from deploy.commands.result_files import ResultFolder, TargetExistsError
@@ -126,20 +128,21 @@ def test_a_file_that_is_there_is_replaced_only_when_asked(tmp_path: Path) -> Non
 
 def test_a_download_replaces_no_other_file_and_takes_any_name(tmp_path: Path) -> None:
     long = tmp_path / ("商品写真" * 20 + ".png")
-    write_file(long, b"result", overwrite=False)
+    write_file(long, b"result", changed_at=1e9, overwrite=False)
     assert long.read_bytes() == b"result"
     long.write_bytes(b"retouched by somebody")
     with pytest.raises(FileExistsError):
-        write_file(long, b"result", overwrite=False)
+        write_file(long, b"result", changed_at=1e9, overwrite=False)
     assert long.read_bytes() == b"retouched by somebody"
-    write_file(long, b"result", overwrite=True)
+    write_file(long, b"result", changed_at=1e9, overwrite=True)
     assert long.read_bytes() == b"result"
     with pytest.raises(OSError, match="too long"):
-        write_file(tmp_path / ("x" * 300), b"result", overwrite=False)
+        write_file(tmp_path / ("x" * 300), b"result", changed_at=1e9, overwrite=False)
     assert [path.name for path in tmp_path.iterdir()] == [long.name]
 
 
-def test_a_download_finds_what_somebody_has_changed(tmp_path: Path) -> None:
+def test_a_download_tells_versions_of_a_result_and_other_files_apart(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
     item = {
         "name": "a.jpg",
         "status": "succeeded",
@@ -148,14 +151,17 @@ def test_a_download_finds_what_somebody_has_changed(tmp_path: Path) -> None:
         "output_bytes": 6,
         "outputs": [{"name": "a.png", "url": "/r", "bytes": 6}],
     }
-    [planned] = plan_downloads([item], tmp_path)  # type: ignore[list-item]
-    assert list(planned.missing()) == [("/r", tmp_path / "a.png")]
-    (tmp_path / "a.png").write_bytes(b"result")
-    assert list(planned.missing()) == []
-    (tmp_path / "a.png").write_bytes(b"retouched")
+    for finished_at in ("2026-01-01T10:00:00+00:00", "2026-01-01T11:00:00.5+00:00"):
+        [download] = plan_downloads([cast(Item, {**item, "finished_at": finished_at})], tmp_path)
+        assert list(download.missing()) == [("/r", path)]
+        write_file(path, b"result", changed_at=download.finished_at, overwrite=False)
+        assert list(download.missing()) == []
     with pytest.raises(FileExistsError):
-        list(planned.missing())
-    assert list(planned.missing(overwrite=True)) == [("/r", tmp_path / "a.png")]
+        write_file(path, b"mended", changed_at=download.finished_at, overwrite=False)
+    path.write_bytes(b"retouched by somebody")
+    with pytest.raises(FileExistsError):
+        list(download.missing())
+    assert list(download.missing(overwrite=True)) == [("/r", path)]
 
 
 def test_names_that_are_one_on_some_system_stay_apart() -> None:

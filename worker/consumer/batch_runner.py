@@ -25,7 +25,7 @@ from shared.errors import (
     PredictionServerError,
     StorageError,
 )
-from shared.job_store import Claim, SettlementState
+from shared.job_store import Claim, FailedClip, SettlementState
 from shared.messages import is_of_clip
 from shared.object_url import ObjectUrl
 from shared.options import Options
@@ -37,7 +37,12 @@ from worker.concurrency.fifo_lock import FifoLock
 from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
 from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.consumer.database_retries import with_database_retries
-from worker.consumer.settlement import report_outcome, settlement
+from worker.consumer.settlement import (
+    is_segment,
+    report_failed_clip,
+    report_outcome,
+    settlement,
+)
 from worker.consumer.unrecorded import UnrecordedItems
 from worker.pipeline.in_flight import WEB
 from worker.pipeline.model_router import ImagePipeline
@@ -62,10 +67,12 @@ class BatchRunner:
         device_breaker: CircuitBreaker | None = None,
         stopping: threading.Event | None = None,
         isolation: SharedExclusiveLock | None = None,
+        clip_turn: FifoLock | None = None,
     ) -> None:
         """`device_breaker`: for a device that is a server; None: the device is in this machine.
         `stopping`: set when the worker stops, then it takes no more segments of clips. `isolation`:
-        what an image that must run alone holds; None: nobody else looks at it.
+        what an image that must run alone holds; None: nobody else looks at it. `clip_turn`: what
+        the thread that works on a clip holds.
         """
         self._database = database
         self._breakers: dict[type[MattingError], CircuitBreaker] = {StorageError: storage_breaker}
@@ -78,7 +85,7 @@ class BatchRunner:
         self._unrecorded = UnrecordedItems(database, worker_id)
         self._isolation_lock = isolation or SharedExclusiveLock()
         self._stopping = stopping or threading.Event()
-        self._one_clip = FifoLock()
+        self._clip_turn = clip_turn or FifoLock()
         self._held_lock = threading.Lock()
 
     @property
@@ -132,14 +139,14 @@ class BatchRunner:
         """Do what is due of a clip. After a segment follow those of the same clip that nobody has
         claimed yet. Each is claimed only when its turn has come, so other workers take the rest.
         """
-        with self._one_clip:
+        with self._clip_turn:
             if self._stopping.is_set():  # it is still queued, and will be sent again
                 return None
             [result] = self._run_messages([message], self._batch, slow=True)
         done = result
         try:
             while done is not None and (due := self._next_segment(message)) is not None:
-                with self._one_clip:  # another clip that waits comes first
+                with self._clip_turn:  # another clip that waits comes first
                     if self._stopping.is_set():
                         break
                     [done] = self._run_messages([due], self._batch, slow=True)
@@ -309,6 +316,10 @@ class BatchRunner:
             raise InvalidOptionsError(f"Options of another version: {error}") from error
         on_web = not claim.source.startswith("s3://")
         source = ObjectUrl(WEB, claim.source) if on_web else ObjectUrl.parse(claim.source, "")
+        is_clip = isinstance(claim.work, ClipWork)
+        places: Sequence[ObjectUrl] = ()
+        if claim.destination is not None:
+            places = destinations(claim.destination, claim.photo, options, clip=is_clip)
         return WorkItem(
             item_id=str(claim.item_id),
             bucket=source.bucket,
@@ -316,10 +327,8 @@ class BatchRunner:
             options=options,
             outputs=requested_outputs(
                 options,
-                options.output_keys(
-                    str(claim.job_id), str(claim.item_id), clip=isinstance(claim.work, ClipWork)
-                ),
-                destinations(claim.destination, claim.photo, options) if claim.destination else (),
+                options.output_keys(str(claim.job_id), str(claim.item_id), clip=is_clip),
+                places,
             ),
             photo=claim.photo,
             writer=mark(claim.claimed_at, str(claim.item_id)),
@@ -361,12 +370,17 @@ class BatchRunner:
     ) -> dict[uuid.UUID, _Result]:
         started = time.perf_counter()
 
+        segments_of = {claim.job_id for claim in claims if is_segment(claim)}
+        failed: list[FailedClip] = []
+
         def record(session: Session) -> list[SettlementState]:
             settlements = [
                 settlement(session, claim, outcome, self._settings)
                 for claim, outcome in zip(claims, outcomes, strict=True)
             ]
-            return job_store.finish_many(session, settlements)
+            states = job_store.finish_many(session, settlements)
+            failed[:] = job_store.clips_failed_with(session, segments_of) if segments_of else []
+            return states
 
         states = with_database_retries(self._database, record)
         stale = {
@@ -391,6 +405,8 @@ class BatchRunner:
                 results[claim.item_id] = state.value
             else:
                 results[claim.item_id] = outcome.error or "succeeded"
+        for clip in failed:
+            report_failed_clip(clip)
         return results
 
 

@@ -9,7 +9,7 @@ from shared import job_store
 from shared.clips import ClipWork
 from shared.database import Session, now
 from shared.groups import GroupWork, Measured
-from shared.job_store import Claim, Settlement, SettlementState
+from shared.job_store import Claim, FailedClip, Settlement, SettlementState
 from shared.settings import Settings
 from shared.telemetry import IMAGES, NEEDS_REVIEW, RETRIES, REUSED, STAGE_SECONDS, get_logger
 from shared.tracing import trace_image
@@ -72,7 +72,7 @@ def _passes(claim: Claim) -> int:
     return 0 if state is None else state.passes
 
 
-def _is_segment(claim: Claim) -> bool:
+def is_segment(claim: Claim) -> bool:
     """Whether it is a part of an image."""
     return isinstance(claim.work, ClipWork) and claim.work.segment is not None
 
@@ -126,7 +126,7 @@ def report_outcome(claim: Claim, outcome: Outcome, state: SettlementState) -> No
         STAGE_SECONDS.labels(stage).observe(spent_ms / 1e3)
     if state is SettlementState.RETRY:
         RETRIES.labels(code).inc()
-    elif state is SettlementState.RECORDED and not _is_segment(claim):
+    elif state is SettlementState.RECORDED and not is_segment(claim):
         IMAGES.labels("failed" if code else "succeeded", code).inc()
         REUSED.inc(outcome.reused)
         for reason in outcome.review:
@@ -158,9 +158,24 @@ def report_outcome(claim: Claim, outcome: Outcome, state: SettlementState) -> No
         )
     if code or state is SettlementState.STALE:
         log.warning(
-            "image-failed",
+            "segment-failed" if is_segment(claim) else "image-failed",
             **trail,
             state=state.value,
             code=code,
             detail=outcome.error.detail if outcome.error else "",
         )
+
+
+def report_failed_clip(clip: FailedClip) -> None:
+    """Write the metrics and log of a clip that failed with its segments."""
+    IMAGES.labels("failed", clip.code).inc()
+    log.warning(
+        "image-failed",
+        job=str(clip.job_id),
+        item=str(clip.item_id),
+        file=clip.name,
+        attempt=clip.attempts,
+        state=SettlementState.RECORDED.value,
+        code=clip.code,
+        detail=clip.detail,
+    )

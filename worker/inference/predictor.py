@@ -2,6 +2,7 @@
 any work.
 """
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -35,6 +36,9 @@ from worker.inference.trial import TrialResult, try_plan
 from worker.inference.trial_memory import passed_before, remember
 
 log = get_logger(__name__)
+
+_one_trial = threading.Lock()
+"""Predictors may be loaded side by side, but each trial needs memory for two networks."""
 
 NATIVE_PROBE: Size = (1_000, 1_000)
 """The size of a test photo that shows a model's native resolution."""
@@ -252,7 +256,8 @@ class Predictor:
         shape = passed_before(self.settings, self.model, plan, candidates)
         if shape is not None:
             return TrialResult(None, shape)
-        result = try_plan(self.settings, plan, candidates, warm)
+        with _one_trial:
+            result = try_plan(self.settings, plan, candidates, warm)
         if result.reason is None:
             remember(self.settings, self.model, plan, candidates, result.shape)
         return result
@@ -274,14 +279,27 @@ class Predictor:
     def _warm_up(self, session: Runs) -> None:
         """Run every shape in every batch size once, so that no customer's image meets a cold shape.
         It runs in the thread of that network.
+
+        The largest input comes first, and of those that stay in the cache the larger ones. A tensor
+        that grows step by step leaves holes in the heap: the built-in model's two networks would
+        take 50 MB more.
         """
+        inputs = self._warm_inputs()
+        kept = [one for one in inputs if one[1] in self.grid.shapes]
+        order = [max(inputs, key=_pixels), *(one for one in inputs if one not in kept)]
+        order += sorted(kept, key=_pixels, reverse=True)
         try:
-            for size, (height, width) in self._warm_inputs():
+            for size, (height, width) in order:
                 session.run(np.zeros((size, 3, height, width), np.float32))
         except OutOfMemoryError as error:
             raise WarmupError(f"{error.detail}; lower MATTING_PREDICT_BATCH_SIZE") from error
         except PredictorError as error:
             raise WarmupError(error.detail) from error
+
+
+def _pixels(one: tuple[int, Size]) -> int:
+    count, (height, width) = one
+    return count * height * width
 
 
 def _required(known: Sequence[EnginePlan]) -> list[EnginePlan]:

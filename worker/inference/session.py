@@ -23,6 +23,9 @@ from worker.inference.catalog import Model
 from worker.inference.engine import EnginePlan, create
 from worker.inference.postprocess import POSTPROCESS, Alphas
 
+_one_opens = threading.Lock()
+"""Loading two networks at once corrupts a table shared by Paddle's passes, and hangs."""
+
 Batch = NDArray[Any]
 """[N, 3, H, W] RGB: float32, normalised; uint8 pixels for a session that runs on a server."""
 
@@ -111,18 +114,16 @@ class SessionPool:
         count: int,
         warm_up: Callable[[Runs], None] | None = None,
     ) -> None:
-        """`open_session` is called in each thread, one after the other, then `warm_up`, in all of
-        them at the same time. Raises what they raise; no thread is left then.
+        """`open_session` is called in each thread, one after the other in the whole process, then
+        `warm_up`, in all of them at the same time. Raises what they raise; no thread is left then.
         """
         self._threads = SmallestBatchFirstPool(count, "stream")
         self._own = threading.local()
         all_started = threading.Barrier(count)
-        # Loading two networks at once corrupts a table shared by Paddle's passes, and hangs.
-        one_at_a_time = threading.Lock()
 
         def opened() -> None:
             all_started.wait()  # otherwise one thread could open two
-            with one_at_a_time:
+            with _one_opens:
                 session = open_session()
             if warm_up is not None:
                 warm_up(session)

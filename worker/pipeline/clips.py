@@ -6,13 +6,18 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import Any, cast
 
 from shared.clip_kinds import HEAD_BYTES, clip_kind
 from shared.clips import SEGMENT_FRAMES, ClipSegment, ClipState, ClipWork
-from shared.errors import MattingError, SourceNotFoundError, TransientError
+from shared.errors import (
+    MattingError,
+    OutputTooLargeError,
+    SourceNotFoundError,
+    TransientError,
+)
 from shared.jobs import Reason
 from shared.kept_files import thumbnails_key
 from shared.options import CutOff
@@ -20,13 +25,15 @@ from shared.photo_kinds import photo_kind
 from shared.result_names import file_name
 from shared.settings import Settings
 from shared.telemetry import get_logger
+from worker.concurrency.fifo_lock import FifoLock
 from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
 from worker.concurrency.watchdog import Watchdog
 from worker.inference.predictor import Predictor
 from worker.pipeline.background_pictures import BackgroundPictures
-from worker.pipeline.in_flight import BatchPredictor, InFlightImage
-from worker.pipeline.work_items import StoredOutput
+from worker.pipeline.clip_files import ClipFiles, FileStore, facts_key
+from worker.pipeline.in_flight import BatchPredictor, InFlightImage, Publisher
+from worker.pipeline.work_items import RequestedOutput, StoredOutput
 from worker.video.facts import ClipFacts
 from worker.video.folders import BoundedFile, ClipFolder, bytes_of, check_room
 from worker.video.join import FRAMES_AHEAD, join
@@ -34,7 +41,7 @@ from worker.video.mattes import matte_segment
 from worker.video.matting import frames_held
 from worker.video.probe import probe
 from worker.video.segments import Segment, segments
-from worker.video.writing import ClipFile, ClipResult
+from worker.video.writing import ClipFile, ClipResult, refuse_too_large
 
 log = get_logger(__name__)
 
@@ -48,32 +55,14 @@ may not run beside that image, which would be blamed for what the clip does to t
 MAX_MATTES_BYTES = 4 * 1024**3
 MAX_FACTS_BYTES = 64 * 1024**2
 
+MAX_PUBLISHED_BYTES = 5 * 1024**3
+"""S3's limit of one request that writes (Amazon S3 user guide, "Uploading objects"). Only such a
+request can be bound to the object that it replaces."""
+
 CRC_BYTES = 1024**2
 
 ENCODER_FRAMES = 16
 """Frames of an output that are rendered, or lie in its encoder."""
-
-
-class FileStore(Protocol):
-    """A store of files that do not fit into memory."""
-
-    def fetch(self, bucket: str, key: str, max_bytes: int, into: IO[bytes]) -> None:
-        """Write a clip into a file. Raises ImageError or TransientError."""
-
-    def upload(self, key: str, stream: IO[bytes], content_type: str) -> None:
-        """Write an object to the service's bucket from a file. Raises StorageError."""
-
-    def put(self, key: str, data: bytes, content_type: str) -> None:
-        """Write a small object to the service's bucket. Raises StorageError."""
-
-
-@dataclass
-class _Kept:
-    """The clip that this worker has on its disk, for its next segment."""
-
-    place: tuple[str, str, str] = ("", "", "")
-    """The key of the clip's facts; bucket and key of the clip."""
-    folder: ClipFolder | None = None
 
 
 class Clips:
@@ -85,33 +74,38 @@ class Clips:
         self,
         predictor: BatchPredictor,
         store: FileStore,
+        publisher: Publisher | None,
         pictures: BackgroundPictures,
         watchdog: Watchdog,
         settings: Settings,
         pixel_budget: PixelBudget,
+        turn: FifoLock,
         stopping: threading.Event,
         isolation: SharedExclusiveLock,
     ) -> None:
-        """`pixel_budget`: shared with photos; a clip takes at most half of it. `stopping`: set when
-        the worker stops; what it does of a clip then goes back to the queue. So does a clip for
-        which an image that must run alone waits too long (`isolation`).
+        """`publisher`: writes to the destinations of jobs; None: there are none. `pixel_budget`:
+        shared with photos; a clip takes at most half of it. `turn`: whoever works on a clip of this
+        worker, with any model, holds it. `stopping`: set when the worker stops;
+        what it does of a clip then goes back to the queue. So does a clip for which an image that
+        must run alone waits too long (`isolation`).
         """
         self._predictor = cast(Predictor, predictor)
         self._store = store
+        self._publisher = publisher
         self._pictures = pictures
         self._watchdog = watchdog
         self._settings = settings
         self._pixel_budget = pixel_budget
         self._stopping = stopping
         self._isolation = isolation
-        self._one = threading.Lock()
-        self._kept = _Kept()
+        self._turn = turn
+        self._files = ClipFiles(store, settings, turn, stopping, isolation)
         self._folder = Path()
 
     def close(self) -> None:
         """Remove the files on disk."""
-        with self._one:
-            self._forget()
+        with self._turn:
+            self._files.forget()
 
     def go_on(self, in_flight: InFlightImage) -> None:
         """Do what is due of a clip: cut it, matte a segment, or join it; an error is the item's."""
@@ -123,12 +117,12 @@ class Clips:
     def _go_on(self, in_flight: InFlightImage) -> None:
         work = in_flight.item.group
         assert isinstance(work, ClipWork)
-        with self._one, ClipFolder() as work_folder:
+        with self._turn, ClipFolder() as work_folder:
             folder = work_folder.path
-            self._folder = folder
-            source = in_flight.stage("fetch", lambda: self._file_of(in_flight))
+            source = in_flight.stage("fetch", lambda: self._files.file_of(in_flight))
             if source is None:
                 return
+            self._folder = folder
             in_flight.outcome.input_bytes = source.stat().st_size
             if work.segment is not None:
                 self._matte(in_flight, work.segment, source, folder)
@@ -137,7 +131,7 @@ class Clips:
             else:
                 self._cut_or_join(in_flight, work, source, folder)
             if work.segment is None and in_flight.outcome.clip is None:  # it has ended
-                self._forget()
+                self._files.forget()
 
     def _cut_or_join(
         self, in_flight: InFlightImage, work: ClipWork, source: Path, folder: Path
@@ -146,7 +140,7 @@ class Clips:
         state = work.state
         facts = None
         if state is not None and state.file_bytes == outcome.input_bytes:
-            facts = in_flight.stage("fetch", lambda: self._stored_facts(_facts_key(in_flight)))
+            facts = in_flight.stage("fetch", lambda: self._stored_facts(facts_key(in_flight)))
         if facts is None and outcome.error is None:
             facts = in_flight.stage("decode", lambda: self._probed(in_flight, source))
             state = None
@@ -174,10 +168,11 @@ class Clips:
                     first=one.first,
                     last=one.last,
                     file_bytes=state.file_bytes,
-                    facts_key=_facts_key(in_flight),
+                    facts_key=facts_key(in_flight),
                 )
                 for number, one in enumerate(cut)
             )
+            in_flight.stage("store", lambda: self._files.keep_copy(in_flight))
 
     def _at_once(
         self,
@@ -199,7 +194,7 @@ class Clips:
     ) -> None:
         """Store the mattes of a segment."""
         if in_flight.outcome.input_bytes != segment.file_bytes:
-            self._forget()  # it may be this file that is the old one
+            self._files.forget()  # it may be this file that is the old one
             in_flight.fail(TransientError("The clip was replaced while it was cut out"), "fetch")
             return
         facts = in_flight.stage("fetch", lambda: self._stored_facts(segment.facts_key))
@@ -218,8 +213,9 @@ class Clips:
         """What the container tells; kept for the next claims, of which each would decode it."""
         keep_whole = in_flight.item.options.clip_cut_off is CutOff.KEEP
         facts = probe(source, self._settings, keep_whole=keep_whole)
+        refuse_too_large(facts, in_flight.item.options)
         told = json.dumps(facts.to_json()).encode()
-        self._store.put(_facts_key(in_flight), told, "application/json")
+        self._store.put(facts_key(in_flight), told, "application/json")
         return facts
 
     def _stored_facts(self, key: str) -> ClipFacts | None:
@@ -302,6 +298,8 @@ class Clips:
             in_flight.stage("store", lambda: self._store_files(in_flight, result))
             in_flight.outcome.clip_result = result.to_json()
             in_flight.outcome.timings_ms = _sum(state, in_flight)
+            if in_flight.outcome.error is None:
+                self._files.drop_copy(in_flight)
 
     def _mattes(self, state: ClipState, number: int, folder: Path) -> Path:
         file = folder / f"{number}.zip"
@@ -367,7 +365,7 @@ class Clips:
 
     def _used_bytes(self) -> int:
         """What the files of the clip take."""
-        kept = [] if self._kept.folder is None else [self._kept.folder.path]
+        kept = [] if self._files.folder is None else [self._files.folder]
         return bytes_of(self._folder, *kept)
 
     def _store_files(self, in_flight: InFlightImage, result: ClipResult) -> None:
@@ -376,10 +374,12 @@ class Clips:
         for output, file in zip(item.outputs, result.files, strict=True):
             with file.path.open("rb") as stream:
                 self._store.upload(output.key, stream, file.content_type)
-            stored.append(_stored(in_flight, output.rendition.name, output.key, file))
+            stored.append(_stored(in_flight, output, file))
         if self._settings.thumbnails:
             both = result.poster + result.strip
             self._store.put(thumbnails_key(item.outputs[0].key), both, "image/webp")
+        for output, file in zip(item.outputs, result.files, strict=True):
+            self._publish(in_flight, output, file)
         outcome.outputs = tuple(stored)
         outcome.output_bytes = stored[0].bytes
         outcome.model = self._settings.model
@@ -387,31 +387,19 @@ class Clips:
         found = [known[one.reason.value] for one in result.doubts]
         outcome.review = tuple(dict.fromkeys(found))
 
-    def _file_of(self, in_flight: InFlightImage) -> Path:
-        """The clip as a file; that of the last segment, if this worker still has it."""
-        item = in_flight.item
-        work = item.group
-        segment = work.segment if isinstance(work, ClipWork) else None
-        facts_key = _facts_key(in_flight) if segment is None else segment.facts_key
-        place = (facts_key, item.bucket, item.key)
-        if self._kept.place == place and self._kept.folder is not None:
-            return self._kept.folder.path / "clip"
-        self._forget()
-        folder = ClipFolder()
-        self._kept = _Kept(place, folder)
-        file = folder.path / "clip"
-        try:
-            with BoundedFile(file, self._settings.clip_disk_bytes) as into:
-                self._store.fetch(item.bucket, item.key, self._settings.max_clip_bytes, into)
-        except BaseException:
-            self._forget()
-            raise
-        return file
-
-    def _forget(self) -> None:
-        if self._kept.folder is not None:
-            self._kept.folder.remove()
-        self._kept = _Kept()
+    def _publish(self, in_flight: InFlightImage, output: RequestedOutput, file: ClipFile) -> None:
+        """Write a file to the job's destination."""
+        if output.destination is None or self._publisher is None:
+            return
+        if file.bytes > MAX_PUBLISHED_BYTES:
+            raise OutputTooLargeError(
+                f"The result has {file.bytes:,} bytes; {MAX_PUBLISHED_BYTES:,} can be written to a"
+                " destination"
+            )
+        with file.path.open("rb") as stream:
+            self._publisher.publish(
+                output.destination, stream, file.content_type, writer=in_flight.item.writer
+            )
 
 
 class _MattesGoneError(Exception):
@@ -440,11 +428,6 @@ def _begun(work: ClipWork, facts: ClipFacts, file_bytes: int, count: int) -> Cli
     )
 
 
-def _facts_key(in_flight: InFlightImage) -> str:
-    """The object that keeps the facts of a clip between its claims."""
-    return f"{in_flight.item.group_matte_key.removesuffix('.png')}-facts.json"
-
-
 def _sum(state: ClipState, in_flight: InFlightImage) -> dict[str, float]:
     """The times of all claims."""
     now: dict[str, Any] = in_flight.outcome.timings_ms
@@ -454,13 +437,13 @@ def _sum(state: ClipState, in_flight: InFlightImage) -> dict[str, float]:
     }
 
 
-def _stored(
-    in_flight: InFlightImage, template: str | None, key: str, file: ClipFile
-) -> StoredOutput:
-    extension = key.rpartition(".")[2]
+def _stored(in_flight: InFlightImage, output: RequestedOutput, file: ClipFile) -> StoredOutput:
+    extension = output.rendition.extension(clip=True)
+    name = output.rendition.name
     return StoredOutput(
-        name=file_name(template, in_flight.item.photo, extension, file.width, file.height),
-        key=key,
+        name=file_name(name, in_flight.item.photo, extension, file.width, file.height),
+        key=output.key,
+        destination=output.place,
         width=file.width,
         height=file.height,
         bytes=file.bytes,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import IO, Protocol, TypeVar
 
 from numpy import float32
 from numpy.typing import NDArray
@@ -45,7 +45,9 @@ class ObjectStore(Protocol):
 class Publisher(Protocol):
     """What writes results to the destination of a job."""
 
-    def publish(self, place: ObjectUrl, data: bytes, content_type: str, *, writer: str) -> None:
+    def publish(
+        self, place: ObjectUrl, data: bytes | IO[bytes], content_type: str, *, writer: str
+    ) -> None:
         """Write a result, unless a later claim did. Raises MattingError."""
 
 

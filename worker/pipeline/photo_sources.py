@@ -42,6 +42,12 @@ class PhotoSources:
         """Write an object to the service's bucket. Raises StorageError."""
         self._storage.put(key, data, content_type)
 
-    def publish(self, place: ObjectUrl, data: bytes, content_type: str, *, writer: str) -> None:
+    def delete(self, key: str) -> None:
+        """Delete an object of the service's bucket, if there is one. Raises StorageError."""
+        self._storage.delete_many([key])
+
+    def publish(
+        self, place: ObjectUrl, data: bytes | IO[bytes], content_type: str, *, writer: str
+    ) -> None:
         """Write a result to a destination. Raises DestinationRefusedError, StorageError."""
         publish(self._storage, place, data, content_type, writer=writer)

@@ -20,6 +20,7 @@ from shared.groups import GroupWork, TurntableWork
 from shared.settings import Settings
 from shared.telemetry import get_logger
 from shared.tracing import StageSpan
+from worker.concurrency.fifo_lock import FifoLock
 from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
@@ -28,7 +29,8 @@ from worker.imaging.arrays import Image
 from worker.imaging.matte_metrics import measure
 from worker.imaging.review import ReviewInput, needs_second_look, reasons, review_measured
 from worker.pipeline.background_pictures import BackgroundPictures
-from worker.pipeline.clips import Clips, FileStore
+from worker.pipeline.clip_files import FileStore
+from worker.pipeline.clips import Clips
 from worker.pipeline.earlier_results import EarlierResults
 from worker.pipeline.image_stages import ImageStages, needs_quarantine
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore, Publisher
@@ -65,12 +67,14 @@ class Pipeline:
         files: FileStore | None = None,
         stopping: threading.Event | None = None,
         isolation: SharedExclusiveLock | None = None,
+        clip_turn: FifoLock | None = None,
     ) -> None:
         """`past`: finds results computed earlier; None: compute every image. `watchdog`: watches
         native code. `pixel_budget`: shared by all pipelines of the worker. `second`: the second
         models; None: it holds none. `publisher`: writes to the destinations of jobs; None: there
         are none. `files`: reads and writes clips; None: there are none. `stopping`: set when the
-        worker stops. `isolation`: clips let an image that must run alone in.
+        worker stops. `isolation`: clips let an image that must run alone in. `clip_turn`: shared
+        by all pipelines of the worker, of which one at a time works on a clip.
         """
         self._predictor = predictor
         self._model = settings.model
@@ -92,10 +96,12 @@ class Pipeline:
             self._clips = Clips(
                 predictor,
                 files,
+                publisher,
                 self._pictures,
                 self._watchdog,
                 settings,
                 self._pixel_budget,
+                clip_turn or FifoLock(),
                 stopping or threading.Event(),
                 isolation or SharedExclusiveLock(),
             )

@@ -69,7 +69,12 @@ def remove_abandoned() -> int:
     removed = 0
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError):  # another worker removes it, or it is another user's
-            if time.time() - folder.stat().st_mtime > FRESH_S and _is_abandoned(folder):
+            if time.time() - folder.stat().st_mtime <= FRESH_S:
+                continue
+            if not (folder / LOCK).exists():
+                folder.rmdir()  # only if it is empty: it was made, and not locked yet
+                removed += 1
+            elif _is_abandoned(folder):
                 shutil.rmtree(folder)
                 removed += 1
     if removed:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import OutputTooLargeError, TruncatedClipError
-from shared.options import CutOff, ExtraOutput, Options
+from shared.options import CutOff, ExtraOutput, Options, Output
 from shared.rendition_values import BackgroundImage
 from shared.settings import Settings
 from worker.imaging.arrays import Box, Image
@@ -113,17 +113,9 @@ class _Outputs:
         for one that does not fit by itself.
         """
         sizes = [
-            encoder_bytes(one, self.facts, shown.shape[1], shown.shape[0], clear=_is_clear(shown))
+            _room_of(one, self.facts, shown.shape[1], shown.shape[0], clear=_is_clear(shown))
             for one, shown in zip(self.renditions[self.begun :], pixels, strict=True)
         ]
-        if max(sizes) > MAX_ENCODERS_BYTES:
-            large = sizes.index(max(sizes))
-            height, width = pixels[large].shape[:2]
-            kind = self.renditions[self.begun + large].effective_clip_format
-            raise OutputTooLargeError(
-                f"Encoding {width} × {height} pixels as {kind} would take {max(sizes):,} bytes of"
-                f" memory; the limit is {MAX_ENCODERS_BYTES:,} bytes"
-            )
         fit = sum(total <= MAX_ENCODERS_BYTES for total in accumulate(sizes))
         opened: list[Encoder] = []
         try:
@@ -137,6 +129,32 @@ class _Outputs:
     def abandon(self) -> None:
         for encoder in self.encoders:
             encoder.abandon()
+
+
+def _room_of(
+    rendition: Options | ExtraOutput, facts: ClipFacts, width: int, height: int, *, clear: bool
+) -> int:
+    """The memory of an output's encoder. Raises OutputTooLargeError if it does not fit by
+    itself.
+    """
+    room_bytes = encoder_bytes(rendition, facts, width, height, clear=clear)
+    if room_bytes > MAX_ENCODERS_BYTES:
+        kind = rendition.effective_clip_format
+        raise OutputTooLargeError(
+            f"Encoding {width} × {height} pixels as {kind} would take {room_bytes:,} bytes of"
+            f" memory; the limit is {MAX_ENCODERS_BYTES:,} bytes"
+        )
+    return room_bytes
+
+
+def refuse_too_large(facts: ClipFacts, options: Options) -> None:
+    """Raise OutputTooLargeError for an output that is known to be too large before its first frame:
+    one that has the size of the clip. The size of others depends on the subject.
+    """
+    for one in options.renditions:
+        if not one.changes_frame:
+            clear = one.background is None and one.output is not Output.ALPHA
+            _room_of(one, facts, facts.width, facts.height, clear=clear)
 
 
 def write_clip(

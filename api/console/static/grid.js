@@ -13,8 +13,8 @@ const PAGE_IMAGES = 200;
 
 export class Grid {
   // `counts`: how many images the job has, by the values of the filter "Show"; "": all.
-  constructor(element, state, jobId, { counts, onChoice }) {
-    Object.assign(this, { element, state, jobId, counts, onChoice });
+  constructor(element, state, jobId, { counts, onChoice, onPlay }) {
+    Object.assign(this, { element, state, jobId, counts, onChoice, onPlay });
     this.chosen = new Map();
     this.tiles = new Map();
     const draw = () => this.draw();
@@ -120,9 +120,10 @@ export class Grid {
       : make("div", { class: "shot" }, item.error
         ? make("span", { class: "why" }, item.error.detail)
         : make("span", { class: `state ${item.status}` }, t(`status.${item.status}`)));
+    const play = done && this.onPlay && item.kind === "clip" && make("button", { class: "play", "aria-label": t("clip.play", { name: item.name }), onclick: () => this.onPlay(item) }, "▶");
     return make("div", { class: "tile", role: "listitem" },
       done && make("span", { class: "pick" }, pick),
-      make("div", { class: "frame" }, shot, make("span", { class: "marks" }, marks)),
+      make("div", { class: "frame" }, shot, make("span", { class: "marks" }, marks), play),
       make("div", { class: "about" }, make("span", { class: "name", title: calledInFull(item) }, called(item))));
   }
 
@@ -132,6 +133,12 @@ export class Grid {
     for (const item of items) if (item.status === "succeeded") this.chosen.set(item.id, item);
     this.redraw();
     return this.images.ended && items.length === this.images.count;
+  }
+
+  chooseOnly(item) {
+    this.chosen.clear();
+    this.chosen.set(item.id, item);
+    this.redraw();
   }
 
   clear() { this.chosen.clear(); this.redraw(); }

@@ -1,5 +1,6 @@
 // The page of a job: its buttons, its failures by code, the grid, and what many images get at once.
 import { call, Problem } from "./api.js";
+import { openPlayer } from "./clip.js";
 import { byId, make } from "./elements.js";
 import { Grid } from "./grid.js";
 import { ask, complain, notify } from "./notices.js";
@@ -15,7 +16,7 @@ const MOST_CHOSEN = 2000;
 const MOST_SEARCHED = 256; // characters
 const TYPING_MS = 150; // without a key, before a search begins
 
-const grid = new Grid(byId("grid"), byId("grid-state"), jobId, { counts: () => JSON.parse(byId("head").dataset.counts), onChoice: showChoice });
+const grid = new Grid(byId("grid"), byId("grid-state"), jobId, { counts: () => JSON.parse(byId("head").dataset.counts), onChoice: showChoice, onPlay: play });
 
 // The filter stands in the address, so that it can be sent and comes back after a reload.
 const asked = new URLSearchParams(location.search);
@@ -95,6 +96,13 @@ document.addEventListener("click", async (event) => {
     grid.refresh();
   } catch (error) { complain(error); }
 });
+
+function play(item) {
+  openPlayer(byId("player"), item, {
+    review: `/console/jobs/${jobId}/review?at=${item.id}${grid.which}`,
+    redo: document.body.dataset.maySubmit === "yes" ? () => { grid.chooseOnly(item); byId("redo").showModal(); } : null,
+  });
+}
 
 function showChoice(chosen) {
   byId("chosen").hidden = chosen.size === 0;

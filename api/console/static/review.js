@@ -1,8 +1,9 @@
 // Review: one photo after the other, by keys. The next three are loaded ahead.
 import { call } from "./api.js";
+import { doubts, player, sentClip } from "./clip.js";
 import { byId, make } from "./elements.js";
 import { complain, notify } from "./notices.js";
-import { called, calledInFull, load, photo, photoThumbnail, plays, result, seen } from "./pictures.js";
+import { called, calledInFull, load, photo, photoThumbnail, result, seen } from "./pictures.js";
 import { t } from "./texts.js";
 import { Verdicts } from "./verdicts.js";
 import { drawWhy } from "./why.js";
@@ -70,20 +71,20 @@ function more() {
 function sight(item) {
   let known = sights.get(item.id);
   if (!known) {
-    const shown = load(seen(item)), before = load(photo(item));
+    const clip = item.kind === "clip", shown = load(seen(item)), before = clip ? sentClip(item) : load(photo(item));
     shown.alt = item.name;
     before.alt = "";
     before.className = "photo";
-    // a format that browsers do not know, such as HEIC
-    before.addEventListener("error", () => { before.src = photoThumbnail(item); }, { once: true });
+    // a format that browsers do not know, such as HEIC; of a clip the thumbnail is its strip
+    before.addEventListener("error", () => { clip ? (before.poster = photoThumbnail(item)) : (before.src = photoThumbnail(item)); }, { once: true });
     const drawn = make("canvas", { class: "drawn" });
-    const film = plays(item) && make("video", { class: "film", src: result(item), controls: true, loop: true, muted: true, playsinline: true, "aria-label": item.name });
+    const film = player(item);
     if (film) shown.className = "poster";
-    const element = make("div", { class: "sight" }, shown, before, drawn, film);
+    const element = make("div", { class: "sight" }, shown, drawn, film, before, clip && doubts(item, film));
     known = { element, shown, before, drawn, film, ready: shown.decode().catch(() => {}) };
     for (const [one, event] of [[shown, "load"], [film, "loadedmetadata"]]) if (one) one.addEventListener(event, fit); // its size is known now
     shown.addEventListener("error", () => element.append(make("p", { class: "problem" }, t("review.picture_lost"))));
-    drawWhy(item, drawn, shown);
+    if (!clip) drawWhy(item, drawn, shown);
     sights.set(item.id, known);
   }
   return known;
@@ -93,7 +94,9 @@ function show() {
   const item = items[at];
   stage.classList.remove("photo-shown");
   for (const id of ["accept", "reject", "compare", "zoom", "slide"]) if (byId(id)) byId(id).disabled = !item;
-  if (byId("mend")) byId("mend").hidden = !item;
+  const clip = item?.kind === "clip"; // its frames are not mended, and not drawn upon
+  if (byId("mend")) byId("mend").hidden = !item || clip;
+  for (const id of ["slide", "why"]) byId(id).hidden = clip;
   byId("prev").disabled = at === 0;
   byId("next").disabled = !item;
   if (byId("undo")) byId("undo").disabled = !undone.length;
@@ -230,7 +233,11 @@ stage.addEventListener("pointermove", (event) => { if (pulled) { stage.scrollBy(
 for (const end of ["pointerup", "pointercancel"]) stage.addEventListener(end, () => { pulled = null; });
 stage.addEventListener("dblclick", zoom);
 
-const comparing = (on) => stage.classList.toggle("photo-shown", on && Boolean(items[at]));
+function comparing(on) {
+  const { film, before } = sights.get(items[at]?.id) ?? {};
+  if (on && film) [before.currentTime, before.muted] = [film.currentTime, true];
+  stage.classList.toggle("photo-shown", on && Boolean(items[at]));
+}
 for (const [kind, on] of [["pointerdown", true], ["pointerup", false], ["pointerleave", false], ["pointercancel", false]]) byId("compare").addEventListener(kind, () => comparing(on));
 
 byId("prev").onclick = () => go(-1);
@@ -253,8 +260,8 @@ addEventListener("keydown", (event) => {
   const began = performance.now(), key = event.key.toLowerCase();
   const does = {
     a: () => judge("accept", null, began), r: reject, u: undo, arrowright: () => go(1, began), arrowleft: () => go(-1, began),
-    z: () => zoom(), s: slide, w: () => byId("why").click(), c: () => comparing(true), "?": () => byId("keys").showModal(),
-    m: () => { if (byId("mend") && items[at]) location.href = byId("mend").href; },
+    z: () => zoom(), s: () => { if (!byId("slide").hidden) slide(); }, w: () => { if (!byId("why").hidden) byId("why").click(); }, c: () => comparing(true), "?": () => byId("keys").showModal(),
+    m: () => { if (byId("mend") && !byId("mend").hidden) location.href = byId("mend").href; },
     1: () => ground("checker"), 2: () => ground("white"), 3: () => ground("black"), 4: () => ground("grey"), 5: () => ground("own"),
   }[key];
   if (!does) return;
