@@ -2,14 +2,25 @@
 what nobody knows, stays open.
 """
 
+from collections.abc import Sequence
+from contextlib import closing
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from shared.errors import MattingError
+from shared.jobs import Reason
+from shared.options import Options, Profile
+from shared.settings import Settings
 from worker.imaging.arrays import Alpha, Image
 from worker.imaging.false_holes import Filled, fill_false_holes
+from worker.imaging.prepared import PreparedImage
+from worker.pipeline.pipeline import Pipeline, WorkItem
+from worker.pipeline.work_items import requested_outputs
 
 GREY, RED, WHITE, BLUE, BLACK = (
     (150, 154, 160),
@@ -28,10 +39,8 @@ HOLE: Box = (150, 110, 200, 180)
 def alpha_with(*holes: Box, value: float = 0.0) -> Alpha:
     """The subject's alpha with holes (left, top, right, bottom), its edges soft."""
     alpha = np.zeros((300, 384), np.float32)
-    for left, top, right, bottom in (SUBJECT,):
-        alpha[top:bottom, left:right] = 1
-    for left, top, right, bottom in holes:
-        alpha[top:bottom, left:right] = value
+    for (left, top, right, bottom), inside in ((SUBJECT, 1.0), *((hole, value) for hole in holes)):
+        alpha[top:bottom, left:right] = inside
     return cv2.GaussianBlur(alpha, (0, 0), 1.0).astype(np.float32)
 
 
@@ -79,7 +88,7 @@ def test_a_hole_that_shows_the_background_stays() -> None:
 @pytest.mark.parametrize("light", [0.9, 0.6, 0.3, 0.1])
 def test_a_hole_that_shows_the_background_in_the_shade_stays(light: float) -> None:
     """Also where the shaded background has the subject's colour."""
-    shaded = tuple(round(part * light) for part in GREY)
+    shaded = round(GREY[0] * light), round(GREY[1] * light), round(GREY[2] * light)
     image = photo(GREY, shaded, (HOLE, shaded))
     alpha = alpha_with(HOLE)
     assert is_open(fill_false_holes(alpha, image), alpha)
@@ -167,8 +176,8 @@ def test_filling_only_raises_enclosed_alpha(seed: int, height: int, width: int, 
     alpha = rng.random((height, width), np.float32)
     image = rng.choice(np.array([20, 130, 240], np.uint8), (height, width, 1)).repeat(3, 2)
     if blur:
-        alpha = cv2.GaussianBlur(alpha, (0, 0), blur / 2).reshape(height, width)
-        alpha = np.clip((alpha - 0.5) * 4 + 0.5, 0, 1).astype(np.float32)
+        smooth = cv2.GaussianBlur(alpha, (0, 0), blur / 2).reshape(height, width)
+        alpha = np.clip((smooth - 0.5) * 4 + 0.5, 0, 1).astype(np.float32)
     before = alpha.copy()
     filled = fill_false_holes(alpha, image).alpha
     assert np.array_equal(alpha, before), "the input must not change"
@@ -177,6 +186,73 @@ def test_filling_only_raises_enclosed_alpha(seed: int, height: int, width: int, 
     assert (filled[filled != alpha] == 1).all()
     reached = outside(alpha, 0.25)
     assert np.array_equal(filled[reached], alpha[reached])
+
+
+class Holed:
+    """A predictor whose alpha has HOLE, whatever it sees, with padding that shows a subject."""
+
+    def prepare(self, image: Image, profile: Profile) -> PreparedImage:
+        padded = np.pad(image, ((0, 20), (0, 0), (0, 0))).transpose(2, 0, 1)
+        tensor = np.ascontiguousarray(padded, np.float32) / np.float32(127.5) - np.float32(1)
+        size = image.shape[0], image.shape[1]
+        return PreparedImage(tensor, (("resize", size), ("padding", size)))
+
+    def predict_many(
+        self, prepared: Sequence[PreparedImage]
+    ) -> list[NDArray[np.float32] | MattingError]:
+        return [np.pad(alpha_with(HOLE), ((0, 20), (0, 0)), constant_values=1) for _ in prepared]
+
+
+class Memory:
+    """A store with one photo, and what is written to it."""
+
+    def __init__(self, image: Image) -> None:
+        self.photo = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+        self.files: dict[str, bytes] = {}
+
+    def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
+        return self.photo
+
+    def put(self, key: str, data: bytes, content_type: str) -> None:
+        self.files[key] = data
+
+
+def through_pipeline(image: Image, **asked: object) -> tuple[bool, Sequence[Reason]]:
+    """Whether the hole is open in the matte that a caller gets, and the review reasons."""
+    options = Options.model_validate({"output": "alpha", "second_model": "none", **asked})
+    store = Memory(image)
+    item = WorkItem(
+        item_id="1",
+        bucket="photos",
+        key="a.png",
+        options=options,
+        outputs=requested_outputs(options, ["r1"]),
+    )
+    with closing(Pipeline(Holed(), store, Settings())) as pipeline:
+        (outcome,) = pipeline.run_many([item])
+    assert outcome.error is None
+    matte = cv2.imdecode(np.frombuffer(store.files["r1"], np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert matte is not None
+    return bool(matte[HOLE[1] + 9 : HOLE[3] - 9, HOLE[0] + 9 : HOLE[2] - 9].max() < 9), (
+        outcome.review
+    )
+
+
+def test_a_photo_s_false_hole_is_filled_on_its_way() -> None:
+    opened, reasons = through_pipeline(photo(GREY, WHITE))
+    assert not opened
+    assert Reason.UNSURE not in reasons
+
+
+def test_a_photo_with_an_unclear_hole_is_marked() -> None:
+    opened, reasons = through_pipeline(photo(GREY, WHITE, (HOLE, BLUE)))
+    assert opened
+    assert Reason.UNSURE in reasons
+
+
+@pytest.mark.parametrize("asked", [{"profile": "exact"}, {"subject": {"points": [[0.3, 0.3, 1]]}}])
+def test_what_a_caller_decides_stays_as_the_network_says(asked: dict[str, object]) -> None:
+    assert through_pipeline(photo(GREY, WHITE), **asked)[0]
 
 
 def outside(alpha: Alpha, level: float) -> np.ndarray:

@@ -148,7 +148,7 @@ def _enclosed_regions(alpha: Alpha, level: float) -> _Regions:
     padded = cv2.copyMakeBorder(low, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
     # A quarter of the time of labelling everything: most photos have no such region.
     cv2.floodFill(padded, None, (0, 0), 0, flags=8)
-    enclosed = padded[1:-1, 1:-1]
+    enclosed = padded[1:-1, 1:-1].astype(np.uint8, copy=False)
     outside = low - enclosed
     labels = np.zeros(alpha.shape, np.int32)
     least = max(2, round(MIN_REGION_SHARE * alpha.size))
@@ -172,8 +172,8 @@ class _Photo:
 
     def __init__(self, alpha: Alpha, outside: Mask, image: Image) -> None:
         background = outside & (alpha < BACKGROUND).view(np.uint8)
-        self._background = cv2.erode(background, SQUARE)
-        self._subject = cv2.erode((alpha > SUBJECT).view(np.uint8), SQUARE)
+        self._background = _eroded(background)
+        self._subject = _eroded((alpha > SUBJECT).view(np.uint8))
         self._alpha = alpha
         self._image = image
         self._far = self._sample(self._background, FAR_SAMPLES, np.s_[0:, 0:])
@@ -184,9 +184,9 @@ class _Photo:
             return _Evidence(far=False, near=False)
         inside = (regions.labels[region.place] == region.label).view(np.uint8)
         sure = cv2.mean(self._alpha[region.place], inside)[0] < SURE_ALPHA
-        inner = cv2.erode(inside, SQUARE, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        inner = _eroded(inside, outside=0)
         if cv2.countNonZero(inner) >= MIN_SAMPLES:
-            inside = inner.astype(np.uint8, copy=False)
+            inside = inner
         colours = self._sample(inside, REGION_SAMPLES, region.place)
         around = _widened(region.place, self._subject.shape)
         beside = self._sample(self._background[around], NEAR_SAMPLES, around)
@@ -217,6 +217,12 @@ class _Photo:
         x = (columns * step + place[1].start) * self._image.shape[1] // width
         lab = cv2.cvtColor(self._image[y, x][None], cv2.COLOR_RGB2LAB)[0]
         return np.asarray(lab * LAB_SCALE + LAB_OFFSET, np.float32)
+
+
+def _eroded(mask: Mask, *, outside: int = 1) -> Mask:
+    """A mask without its edge. `outside`: what lies beyond its border."""
+    inner = cv2.erode(mask, SQUARE, borderType=cv2.BORDER_CONSTANT, borderValue=outside)
+    return inner.astype(np.uint8, copy=False)
 
 
 def _widened(place: Place, size: tuple[int, ...]) -> Place:
