@@ -192,10 +192,10 @@ def _finished_matte(in_flight: InFlightImage) -> Image:
     assert in_flight.decoded is not None
     assert in_flight.prepared is not None
     assert in_flight.alpha is not None
-    options = in_flight.item.options
-    alpha = in_flight.prepared.without_padding(in_flight.alpha)
+    alpha, options = in_flight.alpha, in_flight.item.options
     if options.profile is Profile.FAST and options.subject is None:
-        filled = fill_false_holes(alpha, in_flight.decoded.small)
+        content = in_flight.prepared.without_padding(alpha)
+        filled = fill_false_holes(content, in_flight.decoded.small)
         alpha = filled.alpha
         if filled.unclear and Reason.UNSURE not in in_flight.outcome.review:
             in_flight.outcome.review = (*in_flight.outcome.review, Reason.UNSURE)
