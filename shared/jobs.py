@@ -58,8 +58,8 @@ class Reason(StrEnum):
     LOW_CONTRAST = "low-contrast"
     """Along much of the edge, subject and background have nearly the same colour."""
     UNSURE = "unsure"
-    """The mirrored photo or the second model gives a different matte, or a point of the option
-    `subject` is not met.
+    """The mirrored photo or the second model gives a different matte, a hole shows neither the
+    background nor the subject, or a point of the option `subject` is not met.
     """
     BLURRED = "blurred"
     """The photo is out of focus."""
