@@ -47,6 +47,7 @@ from shared.job_store.expired_leases import (
     take_back_deaths,
 )
 from shared.job_store.failures import Failure, last_failures
+from shared.job_store.forwarding import forwarded_models, recall_forwarded
 from shared.job_store.groups import continue_grouping, grouping_jobs, remove_groups
 from shared.job_store.intake import (
     NewItem,
@@ -71,7 +72,6 @@ from shared.job_store.privacy import (
     keys_of_jobs,
 )
 from shared.job_store.publishing import (
-    EXPRESS_IMAGES,
     Sent,
     forget_publications,
     jobs_to_publish,
@@ -162,7 +162,6 @@ from shared.job_store.workers import (
 )
 
 __all__ = [
-    "EXPRESS_IMAGES",
     "MOST_COUNTED",
     "PAGE_DELIVERIES",
     "WATCH_KIND",
@@ -234,6 +233,7 @@ __all__ = [
     "forget_publications",
     "forget_submissions",
     "forget_worker",
+    "forwarded_models",
     "get_api_key",
     "get_delivery",
     "get_item",
@@ -269,6 +269,7 @@ __all__ = [
     "pause_job",
     "pause_watch",
     "publishable",
+    "recall_forwarded",
     "recent_rate",
     "record_attempt",
     "record_verdict",

@@ -8,10 +8,9 @@ from sqlalchemy.orm import Session
 
 from shared.job_store.conditions import is_open
 from shared.job_store.photos_by_url import ALL_URLS, HAS_URLS, urls_out
-from shared.job_store.publishing import EXPRESS_IMAGES
 from shared.job_store.segments import is_held_with_its_clip, is_of_segments
 from shared.job_store.watches import WATCH_KIND
-from shared.jobs import ENDED
+from shared.jobs import ENDED, EXPRESS_IMAGES
 from shared.models import Job
 
 
