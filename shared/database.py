@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
 from sqlalchemy import Engine, event
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.errors import DatabaseError, SetupError
 from shared.settings import Settings
@@ -40,6 +41,11 @@ is needed for a frozen server.
 """
 
 ANSWER_TIMEOUT_S = 15.0
+
+IDLE_S = 1.0
+"""A connection that was idle for longer is tried by a query before it is used. One that was used
+later is not: if the server closed it, its socket says so.
+"""
 
 POOL_TIMEOUT_S = 10
 """How long a thread waits for a connection while all are in use."""
@@ -98,7 +104,6 @@ class Database:
                 pool_size=pool_size,
                 max_overflow=pool_size,
                 pool_timeout=POOL_TIMEOUT_S,
-                pool_pre_ping=True,
                 connect_args={
                     "application_name": f"matting-{process}",
                     "connect_timeout": 5,
@@ -107,9 +112,19 @@ class Database:
                 },
             )
             event.listen(self.engine, "do_connect", _connect)
+            event.listen(self.engine, "checkin", _note_use)
+            event.listen(self.engine, "checkout", _check)
             if pooled:
                 event.listen(self.engine, "begin", _limit_transaction)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        # A pooler's time limits last for a transaction only. SQLite has no network in between.
+        self._queries = (
+            self._sessions
+            if pooled or self.is_sqlite
+            else sessionmaker(
+                self.engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False
+            )
+        )
 
     @classmethod
     def of(cls, settings: Settings, *, process: str, pool_size: int = 8) -> Self:
@@ -134,6 +149,14 @@ class Database:
         deadlock was broken; the same transaction may succeed later.
         """
         with _driver_errors(), self._sessions.begin() as session:
+            yield session
+
+    @contextmanager
+    def query(self) -> Iterator[Session]:
+        """A session for one query that changes nothing. It costs one round trip: it needs no
+        transaction of its own on PostgreSQL. Raises DatabaseError like `transaction`.
+        """
+        with _driver_errors(), self._queries.begin() as session:
             yield session
 
     @_driver_errors()
@@ -276,6 +299,25 @@ def _connect(_dialect: object, _record: object, args: Any, options: Any) -> "Bou
         ) from error
     connection.answer_timeout_s = ANSWER_TIMEOUT_S
     return connection
+
+
+def _note_use(_connection: object, record: ConnectionPoolEntry) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _check(connection: "BoundedConnection", record: ConnectionPoolEntry, _fairy: object) -> None:
+    """Let the pool replace a connection that the server has closed."""
+    used_at = record.info.get("used_at")
+    if used_at is None:  # it is new
+        return
+    from psycopg import Error
+
+    try:
+        if time.monotonic() - used_at > IDLE_S or connection.has_unread_data:
+            connection.execute("SELECT 1")
+            connection.rollback()
+    except Error as error:
+        raise InvalidatePoolError from error
 
 
 def _lift_timeouts(connection: sa.Connection) -> None:

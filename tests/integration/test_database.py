@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from shared import database as module
 from shared import job_store
+from shared.bounded_connection import BoundedConnection
 from shared.database import Database, Session
 from shared.errors import DatabaseError
 from shared.models import Base
@@ -81,3 +82,43 @@ def test_a_database_that_is_away_is_a_database_error() -> None:
     with pytest.raises(DatabaseError):
         away.ping()
     away.close()
+
+
+def test_a_connection_that_the_server_closed_is_replaced_before_it_is_used(
+    migrated_postgresql: Database,
+) -> None:
+    """It was used a moment ago, so no query tries it: its socket says so."""
+    url = migrated_postgresql.url.render_as_string(hide_password=False)
+    mine = Database(url, process="mine", pool_size=1)
+    pid = sa.text("SELECT pg_backend_pid()")
+    try:
+        with mine.transaction() as session:
+            first = session.scalar(pid)
+        with migrated_postgresql.transaction() as session:
+            session.execute(sa.select(sa.func.pg_terminate_backend(first, 5_000)))
+        with mine.query() as session:
+            assert session.scalar(pid) != first
+    finally:
+        mine.close()
+
+
+def test_a_connection_that_was_idle_is_tried_before_it_is_used(
+    migrated_postgresql: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network may lose it without a word."""
+    monkeypatch.setattr(module, "IDLE_S", 0.0)
+    monkeypatch.setattr(BoundedConnection, "has_unread_data", False)
+    url = migrated_postgresql.url.render_as_string(hide_password=False)
+    mine = Database(url, process="mine", pool_size=1)
+    pid = sa.text("SELECT pg_backend_pid()")
+    try:
+        with mine.transaction() as session:
+            first = session.scalar(pid)
+        with mine.transaction() as session:
+            assert session.scalar(pid) == first
+        with migrated_postgresql.transaction() as session:
+            session.execute(sa.select(sa.func.pg_terminate_backend(first, 5_000)))
+        with mine.transaction() as session:
+            assert session.scalar(pid) != first
+    finally:
+        mine.close()
