@@ -60,6 +60,9 @@ KEEPALIVE = {
 s.
 """
 
+READ_ONLY_TRANSACTION = "25006"
+"""An error code of PostgreSQL."""
+
 SQLITE_BUSY_S = 30
 """How long a writer waits for another writer."""
 
@@ -83,7 +86,7 @@ def _driver_errors() -> Iterator[None]:
         raise DatabaseError(f"The database did not answer: {_first_line(error)}") from error
     except DBAPIError as error:
         if error.connection_invalidated:
-            raise DatabaseError(f"The connection broke: {_first_line(error)}") from error
+            raise DatabaseError(f"The connection can't be used: {_first_line(error)}") from error
         raise
 
 
@@ -112,6 +115,7 @@ class Database:
                 },
             )
             event.listen(self.engine, "do_connect", _connect)
+            event.listen(self.engine, "handle_error", _leave_read_only_server)
             event.listen(self.engine, "checkin", _note_use)
             event.listen(self.engine, "checkout", _check)
             if pooled:
@@ -299,6 +303,14 @@ def _connect(_dialect: object, _record: object, args: Any, options: Any) -> "Bou
         ) from error
     connection.answer_timeout_s = ANSWER_TIMEOUT_S
     return connection
+
+
+def _leave_read_only_server(context: sa.engine.ExceptionContext) -> None:
+    """A server that takes no writes has become a standby, or its disk is full. Its connections are
+    closed, because after a failover the address leads to another server.
+    """
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY_TRANSACTION:
+        context.is_disconnect = True
 
 
 def _note_use(_connection: object, record: ConnectionPoolEntry) -> None:

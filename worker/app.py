@@ -181,7 +181,15 @@ def _open(**_: Any) -> None:
         watch_device(settings)
         remove_abandoned()
         router = ModelRouter(pipelines, default=settings.model)
-        breakers = CircuitBreaker(storage.ping), CircuitBreaker(lambda: _ping(predictors.values()))
+        # A server may come back; a device of this process that fails for good fails until its end.
+        on_server = settings.device == "triton"
+        breakers = (
+            CircuitBreaker(storage.ping),
+            CircuitBreaker(
+                lambda: _ping(predictors.values()),
+                None if on_server else lambda error: _end_without_device(runner, error),
+            ),
+        )
         runner = BatchRunner(
             database,
             router,
@@ -251,6 +259,20 @@ def _end_stuck(runner: BatchRunner, item_id: str | None, stage: str, limit_s: fl
     except Exception:  # the database is away, or a bug: the process must end in any case
         # Not recorded: the lease of the image expires, and it is processed again as a suspect.
         log.exception("poisonous-image-not-recorded", item=item_id)
+    finally:
+        os._exit(os.EX_SOFTWARE)
+
+
+def _end_without_device(runner: BatchRunner, error: MattingError) -> None:
+    """End the process because its device fails for every image: most such errors last as long as
+    the process. The supervisor starts another one, which takes work only if its device passes the
+    test card.
+    """
+    log.critical("device-lost", code=error.code, detail=error.detail)
+    try:
+        runner.give_back_all()
+    except Exception:  # the leases of the images expire
+        log.exception("images-not-given-back")
     finally:
         os._exit(os.EX_SOFTWARE)
 

@@ -33,6 +33,29 @@ def test_a_process_that_hangs_in_a_transaction_loses_its_locks(
         frozen.close()
 
 
+def test_connections_to_a_server_that_takes_no_writes_are_left(
+    migrated_postgresql: Database,
+) -> None:
+    """After a failover the old server is a standby, and the address leads to the new one."""
+    url = migrated_postgresql.url.render_as_string(hide_password=False)
+    database = Database(url, process="tests")
+    which = sa.text("SELECT pg_backend_pid()")
+    try:
+        with database.transaction() as session:
+            before = session.scalar(which)
+        with pytest.raises(DatabaseError), database.transaction() as session:
+            _write_as_on_a_standby(session)
+        with database.transaction() as session:
+            assert session.scalar(which) != before
+    finally:
+        database.close()
+
+
+def _write_as_on_a_standby(session: Session) -> None:
+    session.execute(sa.text("SET TRANSACTION READ ONLY"))
+    session.execute(sa.text("DELETE FROM jobs WHERE false"))
+
+
 def _lock_in_both(held: Session, lock: sa.TextClause, others: Database) -> bool:
     """Lock the row in `held`, then in another session. The second lock works only after the server
     has ended the first session.

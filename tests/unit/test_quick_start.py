@@ -5,13 +5,9 @@ are as they should be, networks side by side.
 import sqlite3
 import subprocess
 import sys
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from shared.database import Database
@@ -19,8 +15,6 @@ from shared.errors import WarmupError
 from shared.settings import Settings
 from shared.table_revision import is_current, newest_revision
 from worker.inference import side_by_side
-from worker.inference.postprocess import Alphas
-from worker.inference.session import Batch, Runs, SessionPool
 
 PROGRAM = """
 import gc, sys
@@ -72,38 +66,6 @@ def test_a_file_that_is_no_database_is_not_current(tmp_path: Path, content: byte
     file.write_bytes(content)
     assert not is_current(file)
     assert file.read_bytes() == content
-
-
-class _Network:
-    """Answers with zeros."""
-
-    def run(self, batch: Batch) -> Alphas:
-        return np.zeros((len(batch), 1, 1), np.float32)
-
-
-def test_networks_of_two_models_are_opened_one_after_the_other() -> None:
-    opening = threading.Lock()
-    warming = threading.Barrier(3)
-
-    def opened() -> _Network:
-        assert opening.acquire(blocking=False), "Paddle loads two networks at once"
-        time.sleep(0.02)  # so that another one would overlap
-        opening.release()
-        return _Network()
-
-    def warm_up(_network: Runs) -> None:
-        warming.wait(10)
-
-    def load(count: int) -> SessionPool:
-        pool = SessionPool(opened, count)
-        pool.warm_up(warm_up)
-        return pool
-
-    with ThreadPoolExecutor(2) as threads:
-        pools = list(threads.map(load, [2, 1]))  # all three warm up at the same time
-    for pool in pools:
-        assert pool.submit(np.zeros((1, 3, 1, 1), np.float32)).result().shape == (1, 1, 1)
-        pool.close()
 
 
 @pytest.mark.parametrize("breaks", ["", "open u2netp", "warm builtin"])

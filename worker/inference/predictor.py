@@ -57,6 +57,9 @@ CPU_PREDICT_BATCH = 1
 DEVICE_PREDICT_BATCH = 16
 """Default without tuning. A larger batch is faster on a device, but not on a CPU."""
 
+PING_TIMEOUT_S = 60
+"""It waits for the batches that are running: a few seconds on a slow processor."""
+
 EXACT_KEPT_SHAPES = 1
 """Number of `exact` shapes that stay in oneDNN's cache beside the grid's. The other COMMON_SIZES
 are compiled at start, too, and only reorder their weights when used: 5 % slower for the built-in
@@ -174,9 +177,15 @@ class Predictor:
         return results
 
     def ping(self) -> None:
-        """Check that the device can be reached: one of this machine always can. Raises
-        PredictionServerError.
+        """Check that the device computes. Raises PredictorError, or PredictionServerError if the
+        device is a server.
         """
+        height, width = self.grid.shapes[0]
+        answer = self._run(np.zeros((1, 3, height, width), np.float32), of=0)
+        try:
+            answer.result(PING_TIMEOUT_S)
+        except TimeoutError as error:
+            raise PredictorError(f"The device gave no answer for {PING_TIMEOUT_S} s") from error
 
     def _settled(
         self, running: "Future[Alpha]", inputs: list[PreparedImage]

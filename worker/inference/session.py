@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import OutOfMemoryError, PredictorError
+from shared.errors import OutOfMemoryError, PredictorError, SetupError
 from shared.telemetry import DEVICE_BUSY_SECONDS
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.imaging.arrays import Size
@@ -23,7 +23,7 @@ from worker.inference.catalog import Model
 from worker.inference.engine import EnginePlan, create
 from worker.inference.postprocess import POSTPROCESS, Alphas
 
-_one_opens = threading.Lock()
+_loading = threading.Lock()
 """Loading two networks at once corrupts a table shared by Paddle's passes, and hangs."""
 
 Batch = NDArray[Any]
@@ -35,7 +35,8 @@ class PredictorSession:
 
     def __init__(self, plan: EnginePlan, model: Model) -> None:
         """Raises EngineUnavailableError, ModelLoadError."""
-        self._predictor = create(plan, model)
+        with _loading:
+            self._predictor = create(plan, model)
         self._postprocess = [POSTPROCESS[name] for name in model.postprocess]
         self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
         self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
@@ -101,7 +102,10 @@ class RangedSession:
         if all(least <= one <= most for least, one, most in within):
             return self._built.run(batch)
         if self._other is None:
-            self._other = self._open_other()
+            try:
+                self._other = self._open_other()
+            except SetupError as error:
+                raise PredictorError(f"No network for other shapes: {error.detail}") from error
         return self._other.run(batch)
 
 
@@ -109,16 +113,13 @@ class SessionPool:
     """A fixed number of sessions. Submitted batches go to whichever session is free."""
 
     def __init__(self, open_session: Callable[[], Runs], count: int) -> None:
-        """`open_session` is called in each thread, one after the other in the whole process. Raises
-        what it raises; no thread is left then.
-        """
+        """`open_session` is called in each thread. Raises what it raises; no thread is left."""
         self._threads = SmallestBatchFirstPool(count, "stream")
         self._count = count
         self._own = threading.local()
 
         def opened() -> None:
-            with _one_opens:
-                self._own.session = open_session()
+            self._own.session = open_session()
 
         try:
             self._in_each(opened)
