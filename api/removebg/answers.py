@@ -8,7 +8,7 @@ from typing import Any
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
-from api.http.closed_stream import ClosedStream
+from api.closed_stream import ClosedStream
 from shared.errors import AnswerTimeoutError, InvalidOptionsError, MattingError, error_of
 from shared.storage_stream import ObjectStream
 

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
+from api.closed_stream import ClosedStream
 from api.http.auth import CallerDep
-from api.http.closed_stream import ClosedStream
 from api.http.guarded_route import GuardedRoute
 from api.http.limits import BodyLimits, takes
 from api.http.problems import responses

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
+from api.closed_stream import ClosedStream
 from api.http.auth import CallerDep
-from api.http.closed_stream import ClosedStream
 from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import ResourcesDep

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
-from api.http.closed_stream import ClosedStream
+from api.closed_stream import ClosedStream
 from api.resources import Resources
 from shared.content_disposition import content_disposition
 from shared.errors import FileTooLargeError

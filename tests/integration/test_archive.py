@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from anyio import create_task_group, run, sleep, to_thread
 
-from api.http.closed_stream import ClosedStream
+from api.closed_stream import ClosedStream
 from api.routes import job_archive
 from api.routes.archive_places import MAX_ARCHIVES, take_place
 from api.routes.job_archive import MAX_IMAGES, Wanted, archive

@@ -34,7 +34,9 @@ def photo(resources: Any) -> Response:
 
 
 def matte(resources: Any, alpha: bool = False) -> Response:
-    options = Options.model_validate({"format": "png" if alpha else "jpeg"})
+    options = Options.model_validate(
+        {"format": "png"} if alpha else {"format": "jpeg", "background": "#fff"}
+    )
     item = SimpleNamespace(
         id=uuid.uuid4(), kind=ItemKind.PHOTO, status=ItemStatus.SUCCEEDED, result_key=KEY,
         outputs=None, version=1, options=options.model_dump(mode="json"),
