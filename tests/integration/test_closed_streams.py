@@ -63,7 +63,7 @@ def test_a_caller_who_goes_away_has_the_connection_closed_by_a_thread(
     answer: Callable[[Any], Response], sent_first: int, storage: Storage,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    noise = np.random.default_rng(0).integers(0, 255, (1_000, 1_000, 4), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 255, (700, 700, 4), np.uint8)
     file = bytes(cv2.imencode(".png", noise)[1])
     storage.put(KEY, file, "image/png")
     storage.put(matte_key(KEY), file, "image/png")
@@ -100,6 +100,34 @@ def test_a_caller_who_goes_away_has_the_connection_closed_by_a_thread(
     assert loop not in [thread for thread, _ in closed]
     assert all(stream._body._raw_stream.closed for _, stream in closed)
     assert all(one.get("more_body", True) for one in sent), "it was not sent completely"
+
+
+@pytest.mark.parametrize("answer", [photo, removebg], ids=["photo", "remove.bg"])
+def test_an_answer_that_is_read_to_its_end_is_complete(
+    answer: Callable[[Any], Response], storage: Storage
+) -> None:
+    file = bytes(range(256)) * 3_000
+    storage.put(KEY, file, "image/png")
+    resources: Any = SimpleNamespace(
+        storage=storage, settings=SimpleNamespace(max_image_bytes=len(file))
+    )
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def ask() -> None:
+        scope: Any = {"type": "http", "asgi": {"spec_version": "2.3"}}
+        await answer(resources)(scope, receive, send)
+
+    anyio.run(ask)
+    assert b"".join(one.get("body", b"") for one in sent) == file
+    assert not sent[-1]["more_body"]
+    assert dict(sent[0]["headers"])[b"content-length"] == str(len(file)).encode()
 
 
 def test_a_photo_that_grew_too_large_is_closed_unread(
