@@ -14,7 +14,7 @@ from psycopg.errors import LockNotAvailable
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
 
 from shared.bounded_connection import BoundedConnection
 from shared.errors import DatabaseError, SetupError
@@ -109,6 +109,7 @@ class Database:
             if pooled:
                 event.listen(self.engine, "begin", _limit_transaction)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        event.listen(self._sessions, "do_orm_execute", _read_locked_rows_again)
 
     @classmethod
     def of(cls, settings: Settings, *, process: str, pool_size: int = 8) -> Self:
@@ -228,6 +229,14 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+
+def _read_locked_rows_again(state: ORMExecuteState) -> None:
+    """Replace the values of a row that the session has read before, when it locks the row. Another
+    transaction may have changed them in between, and SQLAlchemy keeps what it knows.
+    """
+    if state.is_select and getattr(state.statement, "_for_update_arg", None) is not None:
+        state.update_execution_options(populate_existing=True)
 
 
 def now(session: Session) -> datetime:
