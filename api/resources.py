@@ -16,6 +16,7 @@ from api.background.watcher import Watcher
 from api.background.webhook_delivery import WebhookDeliverer
 from api.budgets import MemoryBudget, OpenCalls
 from api.job_links import JobLinks
+from api.known_keys import KnownKeys
 from api.sessions import Sessions
 from api.sources.expansion import Expander
 from shared.database import Database
@@ -66,6 +67,7 @@ class Resources:
     watcher: Watcher
     sessions: Sessions
     job_links: JobLinks
+    known_keys: KnownKeys
     links: SignInLinks
 
 
@@ -130,6 +132,7 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
             watcher=watcher,
             sessions=Sessions(settings),
             job_links=JobLinks(settings),
+            known_keys=KnownKeys(),
             links=links,
         )
 

@@ -88,8 +88,14 @@ def up(
 
     Settings()  # a wrong variable is told before anything starts
     report = lambda line: console.print(f"  {escape(line)}")  # noqa: E731
-    with Stack(data, host=host, api_port=port or None, workers=workers, report=report) as stack:
-        stack.add_samples(SAMPLES)
+    with Stack(
+        data,
+        host=host,
+        api_port=port or None,
+        workers=workers,
+        samples=SAMPLES,
+        report=report,
+    ) as stack:
         link = console_link(stack.address.api_url, stack.secrets.api_key)
         console.print(f"Console {escape(link)}", soft_wrap=True)
         console.print("        opens signed in, once, within 15 minutes")

@@ -4,6 +4,7 @@ libpq limits only the time of connecting, and notices a machine that is gone. A 
 proxy in between, keeps its connections open and never answers.
 """
 
+import select
 import time
 from typing import Any, TypeVar
 
@@ -35,3 +36,12 @@ class BoundedConnection(psycopg.Connection[Any]):
             raise psycopg.OperationalError(
                 f"no answer within {self.answer_timeout_s:g} s"
             ) from error
+
+    @property
+    def has_unread_data(self) -> bool:
+        """Whether the server has sent something, or closed the connection, while nothing was asked.
+        It waits for nothing.
+        """
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        return bool(poll.poll(0))

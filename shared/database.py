@@ -8,20 +8,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import psycopg
 import sqlalchemy as sa
-from psycopg.errors import LockNotAvailable
 from sqlalchemy import Engine, event
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
-from shared.bounded_connection import BoundedConnection
 from shared.errors import DatabaseError, SetupError
 from shared.settings import Settings
 
+# psycopg and Alembic are imported where they are used. A process with SQLite needs no psycopg, and
+# most processes migrate nothing.
 if TYPE_CHECKING:
     from alembic.config import Config
+
+    from shared.bounded_connection import BoundedConnection
 
 __all__ = ["Database", "Session", "now"]
 
@@ -40,6 +42,11 @@ is needed for a frozen server.
 
 ANSWER_TIMEOUT_S = 15.0
 
+IDLE_S = 1.0
+"""A connection that was idle for longer is tried by a query before it is used. One that was used
+later is not: if the server closed it, its socket says so.
+"""
+
 POOL_TIMEOUT_S = 10
 """How long a thread waits for a connection while all are in use."""
 
@@ -52,6 +59,9 @@ KEEPALIVE = {
 """libpq's TCP keepalive settings, in s (the last in ms): a server that is gone is noticed within 30
 s.
 """
+
+READ_ONLY_TRANSACTION = "25006"
+"""An error code of PostgreSQL."""
 
 SQLITE_BUSY_S = 30
 """How long a writer waits for another writer."""
@@ -76,7 +86,7 @@ def _driver_errors() -> Iterator[None]:
         raise DatabaseError(f"The database did not answer: {_first_line(error)}") from error
     except DBAPIError as error:
         if error.connection_invalidated:
-            raise DatabaseError(f"The connection broke: {_first_line(error)}") from error
+            raise DatabaseError(f"The connection can't be used: {_first_line(error)}") from error
         raise
 
 
@@ -97,7 +107,6 @@ class Database:
                 pool_size=pool_size,
                 max_overflow=pool_size,
                 pool_timeout=POOL_TIMEOUT_S,
-                pool_pre_ping=True,
                 connect_args={
                     "application_name": f"matting-{process}",
                     "connect_timeout": 5,
@@ -106,10 +115,21 @@ class Database:
                 },
             )
             event.listen(self.engine, "do_connect", _connect)
+            event.listen(self.engine, "handle_error", _leave_read_only_server)
+            event.listen(self.engine, "checkin", _note_use)
+            event.listen(self.engine, "checkout", _check)
             if pooled:
                 event.listen(self.engine, "begin", _limit_transaction)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         event.listen(self._sessions, "do_orm_execute", _read_locked_rows_again)
+        # A pooler's time limits last for a transaction only. SQLite has no network in between.
+        self._queries = (
+            self._sessions
+            if pooled or self.is_sqlite
+            else sessionmaker(
+                self.engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False
+            )
+        )
 
     @classmethod
     def of(cls, settings: Settings, *, process: str, pool_size: int = 8) -> Self:
@@ -136,6 +156,14 @@ class Database:
         with _driver_errors(), self._sessions.begin() as session:
             yield session
 
+    @contextmanager
+    def query(self) -> Iterator[Session]:
+        """A session for one query that changes nothing. It costs one round trip: it needs no
+        transaction of its own on PostgreSQL. Raises DatabaseError like `transaction`.
+        """
+        with _driver_errors(), self._queries.begin() as session:
+            yield session
+
     @_driver_errors()
     def migrate(self) -> None:
         """Migrate the tables to the newest revision. Several processes may call it at once, and it
@@ -150,6 +178,8 @@ class Database:
             with self.engine.begin() as connection:
                 self._upgrade(connection)
             return
+        from psycopg.errors import LockNotAvailable
+
         with self._migration_turn():
             for attempt in range(1, MIGRATION_ATTEMPTS + 1):
                 try:
@@ -266,7 +296,11 @@ def _limit_transaction(connection: sa.Connection) -> None:
     connection.exec_driver_sql(f"SELECT {calls}")
 
 
-def _connect(_dialect: object, _record: object, args: Any, options: Any) -> BoundedConnection:
+def _connect(_dialect: object, _record: object, args: Any, options: Any) -> "BoundedConnection":
+    import psycopg
+
+    from shared.bounded_connection import BoundedConnection
+
     try:
         connection = BoundedConnection.connect(*args, **options)
     except psycopg.OperationalError as error:
@@ -280,10 +314,39 @@ def _connect(_dialect: object, _record: object, args: Any, options: Any) -> Boun
     return connection
 
 
+def _leave_read_only_server(context: sa.engine.ExceptionContext) -> None:
+    """A server that takes no writes has become a standby, or its disk is full. Its connections are
+    closed, because after a failover the address leads to another server.
+    """
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY_TRANSACTION:
+        context.is_disconnect = True
+
+
+def _note_use(_connection: object, record: ConnectionPoolEntry) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _check(connection: "BoundedConnection", record: ConnectionPoolEntry, _fairy: object) -> None:
+    """Let the pool replace a connection that the server has closed."""
+    used_at = record.info.get("used_at")
+    if used_at is None:  # it is new
+        return
+    from psycopg import Error
+
+    try:
+        if time.monotonic() - used_at > IDLE_S or connection.has_unread_data:
+            connection.execute("SELECT 1")
+            connection.rollback()
+    except Error as error:
+        raise InvalidatePoolError from error
+
+
 def _lift_timeouts(connection: sa.Connection) -> None:
     """Remove the time limits of the connection, because a migration may take long. The connection
     must not return to the pool.
     """
+    from shared.bounded_connection import BoundedConnection
+
     connection.exec_driver_sql("SET statement_timeout = 0")
     raw = connection.connection.driver_connection
     assert isinstance(raw, BoundedConnection)
@@ -339,8 +402,6 @@ def _unapplied(connection: sa.Connection) -> list[tuple[str, str]] | None:
 
 
 def _alembic_config() -> "Config":
-    # Alembic is imported where it is used: most processes migrate nothing, and its import takes a
-    # twelfth of their start.
     from alembic.config import Config
 
     config = Config()

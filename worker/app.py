@@ -5,13 +5,21 @@ before the first message is received; the worker closes it in reverse order at t
 this module opens nothing.
 """
 
+# ruff: noqa: E402
+import gc
+
+# Until the worker is ready. Collections take a seventh of the time of its imports, and find
+# nothing.
+gc.disable()
+
 import faulthandler
 import os
 import socket
 import sys
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from importlib.metadata import version
 from typing import Any, cast
@@ -138,10 +146,7 @@ def _open(**_: Any) -> None:
         _opened.callback(web.close)
         sources = PhotoSources(storage, web)
         pixel_budget = PixelBudget(settings.max_decoded_pixels)
-        predictors: dict[str, Predictor] = {}
-        for model in settings.served_models:
-            predictors[model] = load_predictor(_settings_of(model))
-            _opened.callback(predictors[model].close)
+        predictors = _load(settings.served_models)
         others = OtherWorkers(database, settings)
         second = SecondOpinions(settings, predictors.get, others.serve)
 
@@ -172,7 +177,15 @@ def _open(**_: Any) -> None:
         watch_device(settings)
         remove_abandoned()
         router = ModelRouter(pipelines, default=settings.model)
-        breakers = CircuitBreaker(storage.ping), CircuitBreaker(lambda: _ping(predictors.values()))
+        # A server may come back; a device of this process that fails for good fails until its end.
+        on_server = settings.device == "triton"
+        breakers = (
+            CircuitBreaker(storage.ping),
+            CircuitBreaker(
+                lambda: _ping(predictors.values()),
+                None if on_server else lambda error: _end_without_device(runner, error),
+            ),
+        )
         runner = BatchRunner(
             database,
             router,
@@ -209,6 +222,8 @@ def _open(**_: Any) -> None:
         signals.worker_shutting_down.connect(
             lambda **_: _stopping(heartbeat, breakers, probes, stopping), weak=False
         )
+        gc.freeze()  # what was loaded stays until the end: no collection examines it
+        gc.enable()
     except Exception as error:
         # Catch everything: Celery only logs exceptions of signal handlers and then consumes
         # messages anyway. It does let an exit through.
@@ -217,6 +232,21 @@ def _open(**_: Any) -> None:
             _opened.close()
         finally:
             sys.exit(2)
+
+
+def _load(models: Sequence[str]) -> dict[str, Predictor]:
+    """The warm predictors by model. On a CPU two are loaded at a time: one network has two threads,
+    the other often a single one, and a network is opened by a single thread. Raises SetupError.
+    """
+
+    def load(model: str) -> Predictor:
+        predictor = load_predictor(_settings_of(model))
+        _opened.callback(predictor.close)
+        return predictor
+
+    at_once = 2 if get_settings().device == "cpu" else 1
+    with ThreadPoolExecutor(at_once, "load") as threads:
+        return dict(zip(models, threads.map(load, models), strict=True))
 
 
 def _report_failed_start(error: Exception) -> None:
@@ -240,6 +270,20 @@ def _end_stuck(runner: BatchRunner, item_id: str | None, stage: str, limit_s: fl
     except Exception:  # the database is away, or a bug: the process must end in any case
         # Not recorded: the lease of the image expires, and it is processed again as a suspect.
         log.exception("poisonous-image-not-recorded", item=item_id)
+    finally:
+        os._exit(os.EX_SOFTWARE)
+
+
+def _end_without_device(runner: BatchRunner, error: MattingError) -> None:
+    """End the process because its device fails for every image: most such errors last as long as
+    the process. The supervisor starts another one, which takes work only if its device passes the
+    test card.
+    """
+    log.critical("device-lost", code=error.code, detail=error.detail)
+    try:
+        runner.give_back_all()
+    except Exception:  # the leases of the images expire
+        log.exception("images-not-given-back")
     finally:
         os._exit(os.EX_SOFTWARE)
 

@@ -9,7 +9,7 @@ from api.console.page_route import PageRoute
 from api.console.rendering import page
 from api.http.auth import CallerDep
 from api.resources import Resources, ResourcesDep
-from api.routes.jobs import get_job, list_jobs
+from api.routes.jobs import list_jobs, state_of_job
 from api.routes.result_links import job_filename
 from api.schemas.responses import JobOut
 from shared.jobs import ENDED, JobStatus, Reason
@@ -61,9 +61,7 @@ def job(
     request: Request, resources: ResourcesDep, caller: CallerDep, job_id: uuid.UUID
 ) -> Response:
     """One job with its images."""
-    return _job_page(
-        request, resources, "job.html", get_job(job_id, request, Response(), resources, caller)
-    )
+    return _job_page(request, resources, "job.html", state_of_job(job_id, resources, caller))
 
 
 @router.get("/jobs/{job_id}/head")
@@ -71,9 +69,7 @@ def job_head(
     request: Request, resources: ResourcesDep, caller: CallerDep, job_id: uuid.UUID
 ) -> Response:
     """The state of a job alone; the page asks for it when an event says that it changed."""
-    return _job_page(
-        request, resources, "job_head.html", get_job(job_id, request, Response(), resources, caller)
-    )
+    return _job_page(request, resources, "job_head.html", state_of_job(job_id, resources, caller))
 
 
 @router.get("/jobs/{job_id}/review")
@@ -81,9 +77,7 @@ def review(
     request: Request, resources: ResourcesDep, caller: CallerDep, job_id: uuid.UUID
 ) -> Response:
     """One photo of a job after the other."""
-    return _job_page(
-        request, resources, "review.html", get_job(job_id, request, Response(), resources, caller)
-    )
+    return _job_page(request, resources, "review.html", state_of_job(job_id, resources, caller))
 
 
 def _job_page(request: Request, resources: Resources, template: str, job: JobOut) -> Response:

@@ -128,7 +128,8 @@ def require_own_page(request: Request) -> None:
 
 async def _admit(request: Request, resources: Resources, by: str | uuid.UUID) -> Caller:
     """The caller with this secret, or with the key of this id, within its rate and scopes."""
-    key, allowance = await run_in_threadpool(_look_up, resources, by)
+    reads = request.method in SAFE_METHODS
+    key, allowance = await run_in_threadpool(_look_up, resources, by, reads=reads)
     # The middleware of api.http.headers adds it to every response.
     request.state.allowance = allowance
     if not allowance.allowed:
@@ -143,7 +144,7 @@ async def _admit(request: Request, resources: Resources, by: str | uuid.UUID) ->
         tuple(key.destinations) if key.destinations is not None else None,
         key.images_per_month,
     )
-    caller.require(Scope.READ if request.method in SAFE_METHODS else Scope.SUBMIT)
+    caller.require(Scope.READ if reads else Scope.SUBMIT)
     request.state.caller = caller
     return caller
 
@@ -156,8 +157,21 @@ def _secret(request: Request) -> str | None:
     return request.headers.get("x-api-key")
 
 
-def _look_up(resources: Resources, by: str | uuid.UUID) -> tuple[ApiKey, Allowance]:
-    with resources.database.transaction() as session:
+def _look_up(resources: Resources, by: str | uuid.UUID, *, reads: bool) -> tuple[ApiKey, Allowance]:
+    """The valid key, and what it may still send. A request that only `reads` may be let in by a key
+    that was valid a moment ago; all others ask the database.
+    """
+    key = resources.known_keys.get(by) if reads else None
+    if key is None:
+        key = _valid_key(resources, by)
+        resources.known_keys.add(by, key)
+    rate = key.requests_per_min or resources.settings.requests_per_min
+    return key, resources.limiter.take(str(key.id), rate)
+
+
+def _valid_key(resources: Resources, by: str | uuid.UUID) -> ApiKey:
+    """Ask the database. Raises UnauthorizedError, SessionEndedError."""
+    with resources.database.query() as session:
         if isinstance(by, str):
             key = job_store.find_api_key(session, by)
         else:
@@ -166,8 +180,7 @@ def _look_up(resources: Resources, by: str | uuid.UUID) -> tuple[ApiKey, Allowan
         if isinstance(by, str):
             raise UnauthorizedError("The API key is unknown or revoked")
         raise SessionEndedError("The API key of this session was revoked")
-    rate = key.requests_per_min or resources.settings.requests_per_min
-    return key, resources.limiter.take(str(key.id), rate)
+    return key
 
 
 def _caller(

@@ -8,11 +8,11 @@ from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from api.http.auth import CallerDep
+from api.http.auth import Caller, CallerDep
 from api.http.guarded_route import GuardedRoute
 from api.http.limits import BodyLimits, takes
 from api.http.problems import responses
-from api.resources import ResourcesDep
+from api.resources import Resources, ResourcesDep
 from api.routes.lookup import find_job, uuid_cursor
 from api.routes.result_links import add_job_urls
 from api.schemas.responses import Estimate, JobOut, JobPage, to_cursor
@@ -155,21 +155,33 @@ def _labels(metadata: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-@router.get("/{job_id}", responses=responses(JobNotFoundError))
+Include = Annotated[
+    Literal["urls"] | None,
+    Query(description="`urls`: add addresses of report and zip file that need no key."),
+]
+
+
+@router.get("/{job_id}", response_model=JobOut, responses=responses(JobNotFoundError))
 def get_job(
     job_id: uuid.UUID,
     request: Request,
-    response: Response,
     resources: ResourcesDep,
     caller: CallerDep,
-    include: Annotated[
-        Literal["urls"] | None,
-        Query(description="`urls`: add addresses of report and zip file that need no key."),
-    ] = None,
-) -> JobOut:
+    include: Include = None,
+) -> Response:
     """The state of a job: counts, progress, timings, images/s, time left."""
-    job = find_job(resources, caller, job_id)
-    if job.status not in ENDED:
-        response.headers["Retry-After"] = "1"
-    answer = JobOut.of(job)
-    return add_job_urls(resources, caller, request, answer) if include else answer
+    job = state_of_job(job_id, resources, caller)
+    if include:
+        job = add_job_urls(resources, caller, request, job)
+    # Callers ask for it again and again. So it is made into JSON here: FastAPI would check it in
+    # one more thread first.
+    return Response(
+        job.model_dump_json(),
+        media_type="application/json",
+        headers={} if job.status in ENDED else {"Retry-After": "1"},
+    )
+
+
+def state_of_job(job_id: uuid.UUID, resources: Resources, caller: Caller) -> JobOut:
+    """The state of a job of the caller. Raises JobNotFoundError."""
+    return JobOut.of(find_job(resources, caller, job_id))

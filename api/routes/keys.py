@@ -142,7 +142,8 @@ def revoke_key(key_id: uuid.UUID, resources: ResourcesDep, caller: CallerDep) ->
         key = job_store.revoke_api_key(session, key_id)
         if key is None:
             raise KeyNotFoundError(f"There is no API key {key_id}")
-        return KeyOut.of(key)
+    resources.known_keys.forget()
+    return KeyOut.of(key)
 
 
 def _folders(given: list[str] | None) -> list[str] | None:

@@ -13,7 +13,7 @@ from shared.models import Item, Job
 
 def find_job(resources: Resources, caller: Caller, job_id: uuid.UUID) -> Job:
     """A job of the caller. Raises JobNotFoundError."""
-    with resources.database.transaction() as session:
+    with resources.database.query() as session:
         job = job_store.get_job(session, job_id, api_key_id=caller.api_key_id)
     if job is None:
         raise JobNotFoundError(f"There is no job {job_id}")
@@ -24,7 +24,7 @@ def find_item(
     resources: Resources, caller: Caller, item_id: uuid.UUID
 ) -> tuple[Item, dict[str, Any]]:
     """An item of the caller, and its job's options. Raises ItemNotFoundError."""
-    with resources.database.transaction() as session:
+    with resources.database.query() as session:
         found = job_store.get_item(session, item_id, api_key_id=caller.api_key_id)
     if found is None:
         raise ItemNotFoundError(f"There is no item {item_id}")

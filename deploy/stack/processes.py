@@ -140,7 +140,9 @@ def _die_with_parent() -> None:
     end_with_parent(signal.SIGTERM)
 
 
-def wait_until(check: Callable[[], bool], process: Process, *, timeout_s: float) -> None:
+def wait_until(
+    check: Callable[[], bool], process: Process, *, timeout_s: float, poll_s: float = 0.05
+) -> None:
     """Wait until `check` returns true. Raises StackError when the process ends or time runs out."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -156,7 +158,7 @@ def wait_until(check: Callable[[], bool], process: Process, *, timeout_s: float)
                 f"{process.name} was not ready after {timeout_s:.0f} s. The end of "
                 f"{process.log}:\n{process.log_tail()}\n"
             )
-        time.sleep(0.05)
+        time.sleep(poll_s)
 
 
 def answers(port: int, host: str = "127.0.0.1") -> bool:

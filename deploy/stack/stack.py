@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -36,18 +37,22 @@ from deploy.stack.ports import (
 )
 from deploy.stack.processes import Process, answers, program, start, wait_until
 from deploy.stack.supervisor import Supervisor
-from shared import job_store
-from shared.database import Database
 from shared.errors import PortInUseError, StackRunningError
 from shared.jobs import Scope
 from shared.settings import Settings
-from shared.storage import Storage
+from shared.table_revision import is_current
 
 START_TIMEOUT_S = 180
 WORKER_START_TIMEOUT_S = 300
 """A large model takes minutes to load and warm up on a slow machine."""
 
+READINESS_POLL_S = 0.15
+"""An answer takes the API 10 ms of CPU, which the worker needs for its start."""
+
 STOPPED_LAST = ("redis", "s3")
+
+BUCKET = "matting"
+DATABASE_FILE = "matting.db"
 
 STOP_GRACE_S = 30
 """Longer than a worker needs for its batches in flight."""
@@ -70,13 +75,15 @@ class Stack:
         api_port: int | None = None,
         workers: int = 1,
         env: dict[str, str] | None = None,
+        samples: Path | None = None,
         report: Callable[[str], None] = lambda _line: None,
     ) -> None:
         """Nothing starts here.
 
         `host`: the address that API and S3 listen on; Redis and Flower always listen on loopback.
-        `env` is added to the environment of every process. `report` is called with one line for
-        each process that is started or restarted.
+        `env` is added to the environment of every process. The photos of the folder `samples` are
+        put below `samples/` of the bucket, where the examples in the API's documentation look for
+        them. `report` is called with one line for each process that is started or restarted.
         """
         self.data = data.absolute()
         self.workers: list[Process] = []
@@ -86,6 +93,7 @@ class Stack:
         self._host = host
         self._api_port = api_port
         self._extra_env = env or {}
+        self._samples = samples
         self._report = report
         self._closing = ExitStack()
 
@@ -115,27 +123,31 @@ class Stack:
         s3_access, s3_secret = known or (secrets.token_hex(10), secrets.token_hex(20))
         self.env = self._environment(ports, s3_access, s3_secret)
 
-        self._report("starting Redis")
-        self._start_redis(ports["redis"])
-        self._report("starting S3")
-        self._start_s3(ports["s3"], s3_access, s3_secret)
-        self._report("starting database")
-        api_key = self._prepare(s3_access, s3_secret)
-        # These don't wait for each other: each start keeps one core busy.
-        self._report("starting API, worker (loads and warms the model) and Flower")
-        api_url = http_url(own_address(self._host), ports["api"])
-        flower_url = f"http://127.0.0.1:{ports['flower']}"
-        api = self._start_api(ports["api"])
+        # The order is that of what they need from each other. What needs nothing more of each other
+        # starts side by side: a start is bounded by the cores.
+        self._report("starting Redis and S3")
+        redis = self._start_redis(ports["redis"])
+        s3 = self._start_s3(ports["s3"], s3_access, s3_secret)
+        wait_until(lambda: answers(ports["redis"]), redis, timeout_s=START_TIMEOUT_S)
+        self._report("starting Flower")
+        flower = self._start_flower(ports["flower"])
+        api_key = self._api_key(s3_access, s3_secret)
+        at = ports["api"], own_address(self._host)
+        wait_until(lambda: answers(ports["s3"], at[1]), s3, timeout_s=START_TIMEOUT_S)
+        self._report("starting API and worker (loads and warms the model)")
+        self.address = StackAddress(
+            api_url=http_url(own_address(self._host), ports["api"]),
+            flower_url=f"http://127.0.0.1:{ports['flower']}",
+            s3_url=self.env["MATTING_S3_ENDPOINT_URL"],
+        )
         for _ in range(self._worker_count):
             self.add_worker()
-        flower = self._start_flower(ports["flower"])
-        # A request takes 24 ms of CPU to prepare, and the cores are busy with this very start.
-        at = ports["api"], own_address(self._host)
-        wait_until(lambda: answers(*at) and _is_healthy(api_url), api, timeout_s=START_TIMEOUT_S)
+        api = self._start_api(ports["api"])
+        # A port is cheaper to ask than the API, and the cores are busy with this very start.
+        wait_until(lambda: answers(*at), api, timeout_s=START_TIMEOUT_S)
         for worker in self.workers:
             self.wait_for_worker(worker)
         wait_until(lambda: answers(ports["flower"]), flower, timeout_s=START_TIMEOUT_S)
-        self.address = StackAddress(api_url, flower_url, self.env["MATTING_S3_ENDPOINT_URL"])
         remember_ports(self.data, ports)
         self.secrets = StackSecrets(s3_access, s3_secret, api_key)
         path = self.data / ADDRESS_FILE
@@ -169,18 +181,6 @@ class Stack:
             own[name] = self.env[name]
         return Settings.model_validate(values | own)
 
-    def add_samples(self, photos: Path) -> None:
-        """Put photos below `samples/` of the bucket, where the examples in the API's documentation
-        look for them.
-        """
-        # Through the server: it does not see at once what is copied into its folder.
-        storage = Storage(self.settings)
-        try:
-            for photo in sorted(photos.glob("*.jpg")):
-                storage.put(f"samples/{photo.name}", photo.read_bytes(), "image/jpeg")
-        finally:
-            storage.close()
-
     def add_worker(self) -> Process:
         """Start one more worker. Call `wait_for_worker` to wait until it is warm."""
         number = len(self.workers) + 1
@@ -195,20 +195,18 @@ class Stack:
         return worker
 
     def wait_for_worker(self, worker: Process) -> None:
-        """Wait until the worker is warm. Raises StackError."""
+        """Wait until the API reports the worker as warm. Raises StackError."""
         mark = f"-{worker.popen.pid}-"
-        settings = self.settings
-        database = Database(settings.database_url, process="stack")
+        with httpx.Client(base_url=self.address.api_url, trust_env=False) as client:
 
-        def warm() -> bool:
-            with database.transaction() as session:
-                live = job_store.live_workers(session, stale_s=settings.worker_stale_s)
-            return any(mark in one.id for one in live)
+            def warm() -> bool:
+                try:
+                    workers = client.get("/readyz").json()["workers"]
+                except (httpx.TransportError, ValueError, KeyError):
+                    return False  # the API is starting again, or refuses: it is asked again
+                return any(mark in one["id"] for one in workers)
 
-        try:
-            wait_until(warm, worker, timeout_s=WORKER_START_TIMEOUT_S)
-        finally:
-            database.close()
+            wait_until(warm, worker, timeout_s=WORKER_START_TIMEOUT_S, poll_s=READINESS_POLL_S)
 
     def _environment(self, ports: dict[str, int], access: str, secret: str) -> dict[str, str]:
         cores = len(os.sched_getaffinity(0))
@@ -219,12 +217,12 @@ class Stack:
                 # its own S3 has keys of its own: no role, profile or token of this machine's user
                 if "proxy" not in key.lower() and not key.startswith("AWS_")
             },
-            "MATTING_DATABASE_URL": f"sqlite:///{self.data / 'matting.db'}",
+            "MATTING_DATABASE_URL": f"sqlite:///{self.data / DATABASE_FILE}",
             "MATTING_REDIS_URL": f"redis://127.0.0.1:{ports['redis']}/0",
             "MATTING_S3_ENDPOINT_URL": http_url(own_address(self._host), ports["s3"]),
             "MATTING_S3_PUBLIC_ENDPOINT_URL": http_url(network_address(self._host), ports["s3"]),
-            "MATTING_S3_BUCKET": "matting",
-            "MATTING_DESTINATIONS": os.environ.get("MATTING_DESTINATIONS", "s3://matting/"),
+            "MATTING_S3_BUCKET": BUCKET,
+            "MATTING_DESTINATIONS": os.environ.get("MATTING_DESTINATIONS", f"s3://{BUCKET}/"),
             **dict.fromkeys(_OF_AWS, ""),
             "MATTING_MODELS_DIR": os.environ.get("MATTING_MODELS_DIR", str(self.data / "models")),
             "MATTING_FLOWER_URL": f"http://127.0.0.1:{ports['flower']}",
@@ -246,10 +244,10 @@ class Stack:
         self._processes.append(process)
         return process
 
-    def _start_redis(self, port: int) -> None:
+    def _start_redis(self, port: int) -> Process:
         folder = self.data / "redis"
         folder.mkdir(exist_ok=True)
-        process = self._spawn(
+        return self._spawn(
             "redis",
             [
                 program("redis-server"),
@@ -259,11 +257,15 @@ class Stack:
                 str(folder),
             ],
         )
-        wait_until(lambda: answers(port), process, timeout_s=START_TIMEOUT_S)
 
-    def _start_s3(self, port: int, access: str, secret: str) -> None:
+    def _start_s3(self, port: int, access: str, secret: str) -> Process:
         folder = self.data / "s3"
-        (folder / "matting").mkdir(parents=True, exist_ok=True)
+        (folder / BUCKET).mkdir(parents=True, exist_ok=True)
+        if self._samples is not None:  # now: the running server does not see new files at once
+            samples = folder / BUCKET / "samples"
+            samples.mkdir(exist_ok=True)
+            for photo in self._samples.glob("*.jpg"):
+                shutil.copyfile(photo, samples / photo.name)
         # Keys are passed in the environment (as CSV), because every user can read a command line.
         self.env["RCLONE_AUTH_KEY"] = f'"{access},{secret}"'
         process = self._spawn(
@@ -281,19 +283,21 @@ class Stack:
             ],
         )
         del self.env["RCLONE_AUTH_KEY"]
-        wait_until(
-            lambda: answers(port, own_address(self._host)), process, timeout_s=START_TIMEOUT_S
-        )
+        return process
 
-    def _prepare(self, access: str, secret: str) -> str:
-        """Create tables, bucket and API key; returns the key. A second start reuses the key."""
-        settings = self.settings
-        database = Database(settings.database_url, process="stack")
-        storage = Storage(settings)
+    def _api_key(self, access: str, secret: str) -> str:
+        """The key of whoever runs the stack. Creates the tables and the key at the first start."""
+        path, file = self.data / SECRETS_FILE, self.data / DATABASE_FILE
+        if path.exists() and is_current(file):
+            return StackSecrets(**json.loads(path.read_text())).api_key
+        self._report("starting database")
+        # Only now: these imports take most of a second, while Flower starts on the other core.
+        from shared import job_store
+        from shared.database import Database
+
+        database = Database(self.settings.database_url, process="stack")
         try:
             database.migrate()
-            storage.ensure_bucket()
-            path = self.data / SECRETS_FILE
             if path.exists():
                 return StackSecrets(**json.loads(path.read_text())).api_key
             with database.transaction() as session:
@@ -302,10 +306,9 @@ class Stack:
                     session, "embedded stack", scopes=[Scope.ADMIN]
                 )
         finally:
-            storage.close()
             database.close()
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(asdict(StackSecrets(access, secret, api_key)), file)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+            json.dump(asdict(StackSecrets(access, secret, api_key)), opened)
         return api_key
 
     def _start_api(self, port: int) -> Process:
@@ -326,13 +329,6 @@ class Stack:
                 f"--max_tasks=10000 --tasks_columns={FLOWER_COLUMNS} --logging=warning"
             ),
         )
-
-
-def _is_healthy(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def _python_module(command: str) -> list[str]:

@@ -4,9 +4,11 @@ A job that runs overnight must not wait until somebody notices a crash. A proces
 status 0 is not restarted.
 """
 
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from deploy.stack.processes import Process
 
@@ -61,20 +63,35 @@ class Supervisor:
     def _restart_when_due(self, process: Process) -> None:
         now = time.monotonic()
         if process.name not in self._due:
-            last_s = (
-                0.0
-                if now - process.started > STABLE_AFTER_S
-                else self._delays_s.get(process.name, 0.0)
-            )
-            wait_s = min(max(MIN_RESTART_DELAY_S, 2 * last_s), MAX_RESTART_DELAY_S)
-            self._delays_s[process.name] = wait_s
-            self._due[process.name] = now + wait_s
-            self._report(
+            if now - process.started > STABLE_AFTER_S:
+                self._delays_s.pop(process.name, None)
+            wait_s = self._wait_longer(process)
+            self._tell(
                 f"{process.name} ended with status {process.popen.returncode}; restarting it in "
                 f"{wait_s:.1f} s; log: {process.log}"
             )
         elif now >= self._due[process.name]:
-            del self._due[process.name]
             with self._restart_lock:
-                if not self._paused.is_set() and process.should_run:
+                if self._paused.is_set() or not process.should_run:
+                    return
+                try:
                     process.restart()
+                except (OSError, subprocess.SubprocessError) as error:  # no memory for a process
+                    wait_s = self._wait_longer(process)
+                    self._tell(
+                        f"{process.name} can't be started ({error}); trying again in {wait_s:.1f} s"
+                    )
+                else:
+                    del self._due[process.name]
+
+    def _wait_longer(self, process: Process) -> float:
+        """Set when the process is started next; returns in how many seconds."""
+        last_s = self._delays_s.get(process.name, 0.0)
+        wait_s = min(max(MIN_RESTART_DELAY_S, 2 * last_s), MAX_RESTART_DELAY_S)
+        self._delays_s[process.name] = wait_s
+        self._due[process.name] = time.monotonic() + wait_s
+        return wait_s
+
+    def _tell(self, line: str) -> None:
+        with suppress(OSError, ValueError):  # the terminal has been closed
+            self._report(line)

@@ -101,6 +101,10 @@ class PredictorError(TransientError):
     """The device failed while it ran the network."""
 
     code = "prediction-failed"
+    remedy = (
+        "The service tries again automatically; nothing is lost. A worker whose device fails for "
+        "every image gives its images back and starts anew; its log says `device-lost`."
+    )
 
 
 class OutOfMemoryError(PredictorError):

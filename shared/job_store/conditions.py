@@ -8,6 +8,7 @@ predicates (shared.models.jobs) and these conditions are written identically.
 import json
 import uuid
 from collections.abc import Collection, Iterable
+from datetime import datetime
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -40,6 +41,32 @@ def is_one_of(column: InstrumentedAttribute[T], values: Iterable[T]) -> sa.Colum
         None, tuple(values), type_=column.type, expanding=True, literal_execute=True
     )
     return column.in_(given)
+
+
+def is_postgresql(session: Session) -> bool:
+    """Whether the database is PostgreSQL; the other one is SQLite."""
+    return session.get_bind().dialect.name == "postgresql"
+
+
+def is_among(
+    column: InstrumentedAttribute[uuid.UUID], name: str, *, postgres: bool
+) -> sa.ColumnElement[bool]:
+    """The id is one of those that the parameter `name` lists. On PostgreSQL the statement's text is
+    the same for any number of ids, so it stays prepared.
+    """
+    if postgres:
+        return column == sa.any_(sa.bindparam(name, type_=postgresql.ARRAY(sa.Uuid())))
+    return column.in_(sa.bindparam(name, expanding=True))
+
+
+def statement_time(*, postgres: bool) -> sa.ColumnElement[datetime]:
+    """The database's clock when the statement began, without a query of its own: the same for all
+    rows. On SQLite it is the parameter `moment`.
+    """
+    of_time = Job.created_at.type
+    if postgres:
+        return sa.func.statement_timestamp(type_=of_time)
+    return sa.bindparam("moment", type_=of_time)
 
 
 def is_open() -> sa.ColumnElement[bool]:

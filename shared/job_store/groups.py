@@ -225,7 +225,8 @@ def _facts(session: Session, job_id: uuid.UUID, names: Collection[str]) -> dict[
 
 def has_open_photos(session: Session, job_id: uuid.UUID, name: str) -> bool:
     """Whether a photo of the group has not ended: a retry came while its turntable was made."""
-    return bool(_facts(session, job_id, [name])[name].open)
+    fact = _facts(session, job_id, [name]).get(name)
+    return fact is not None and bool(fact.open)
 
 
 def _close(session: Session, job: Job, group: ItemGroup) -> None:

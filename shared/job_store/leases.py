@@ -1,9 +1,11 @@
 """Items in workers: claim them, renew the lease."""
 
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +14,7 @@ from sqlalchemy.orm import Session
 from shared.clips import ClipWork
 from shared.database import now
 from shared.groups import NEVER, GroupWork, TurntableWork
+from shared.job_store.conditions import is_among, is_postgresql, statement_time
 from shared.job_store.groups import work_of_groups
 from shared.job_store.locks import lock_jobs, locked_items
 from shared.job_store.segments import (
@@ -65,6 +68,9 @@ class Claim:
     """The item was in flight when a worker died, or its job contains a photo that killed one."""
 
 
+MOST_DEATHS = 2**31 - 1
+"""More than any item has."""
+
 POSITION = "position"
 """Where the `source` of a job that makes a version keeps the item's position in its own job."""
 
@@ -85,25 +91,90 @@ def claim_many(
     jobs = lock_jobs(session, job_ids)
     held = _held_with_their_clips(session, jobs.values())
     open_ids = [job.id for job in jobs.values() if job.status not in HELD and job.id not in held]
-    moment = now(session)
-    statement = (
+    postgres = is_postgresql(session)
+    lease = timedelta(seconds=lease_s)
+    parameters: dict[str, Any] = {
+        "items": list(item_ids),
+        "jobs": open_ids,
+        "owner": owner,
+        "fewer_deaths": MOST_DEATHS if alone else ALONE_DEATHS,
+    }
+    if postgres:
+        parameters["lease"] = lease
+    else:
+        moment = now(session)
+        parameters |= {"moment": moment, "expires": moment + lease}
+    claimed = session.execute(_claiming(postgres=postgres), parameters).all()
+    work = work_of_groups(session, jobs, claimed)
+    claims: list[Claim] = []
+    taken: defaultdict[uuid.UUID, int] = defaultdict(int)
+    for row in claimed:
+        job = jobs[row.job_id]
+        taken[row.job_id] += 1
+        claims.append(
+            Claim(
+                item_id=row.id,
+                job_id=row.job_id,
+                name=row.name,
+                source=place_of(row.source),
+                api_key_id=job.api_key_id,
+                owner=owner,
+                attempt=row.attempts,
+                options=row.options or job.options,
+                claimed_at=row.lease_expires_at - lease,
+                photo=NamedPhoto(
+                    row.name,
+                    row.custom_id,
+                    job.source.get(POSITION, row.position),
+                    row.labels or {},
+                ),
+                destination=None if row.kind is ItemKind.TURNTABLE else job.destination,
+                forwarded_to=row.forwarded_to,
+                of_job_id=job.of_job_id,
+                matte_key=job.source.get("matte"),
+                group_name=row.group_name,
+                work=work.get(row.id),
+                suspect=row.deaths > 0 or job.suspect,
+            )
+        )
+    for job_id, count in taken.items():
+        job = jobs[job_id]
+        job.queued -= count
+        job.running += count
+        job.status = JobStatus.RUNNING
+        job.started_at = job.started_at or claims[0].claimed_at
+    session.flush()
+    order = {item_id: index for index, item_id in enumerate(item_ids)}
+    return sorted(claims, key=lambda claim: order[claim.item_id])
+
+
+@cache
+def _claiming(*, postgres: bool) -> sa.sql.dml.ReturningUpdate[Any]:
+    """Built once: that takes as long as a round trip. Its clock begins after the jobs were locked,
+    so later claims of an item have later times.
+    """
+    moment = statement_time(postgres=postgres)
+    expires = sa.bindparam("expires", type_=Item.lease_expires_at.type)
+    return (
         sa.update(Item)
         .where(
             Item.id.in_(
                 locked_items(
-                    Item.id.in_(item_ids),
+                    is_among(Item.id, "items", postgres=postgres),
                     Item.status == ItemStatus.QUEUED,
                     sa.or_(Item.not_before.is_(None), Item.not_before != NEVER),
-                    Item.job_id.in_(open_ids),
-                    sa.true() if alone else Item.deaths < ALONE_DEATHS,
+                    is_among(Item.job_id, "jobs", postgres=postgres),
+                    Item.deaths < sa.bindparam("fewer_deaths"),
                 )
             )
         )
         .values(
             status=ItemStatus.RUNNING,
             attempts=Item.attempts + 1,
-            lease_owner=owner,
-            lease_expires_at=moment + timedelta(seconds=lease_s),
+            lease_owner=sa.bindparam("owner"),
+            lease_expires_at=moment + sa.bindparam("lease", type_=sa.Interval())
+            if postgres
+            else expires,
             started_at=sa.func.coalesce(Item.started_at, moment),
         )
         .returning(
@@ -122,47 +193,10 @@ def claim_many(
             Item.group_name,
             Item.measured,
             Item.clip,
+            Item.lease_expires_at,
         )
         .execution_options(synchronize_session=False)
     )
-    claimed = session.execute(statement).all()
-    work = work_of_groups(session, jobs, claimed)
-    claims = [
-        Claim(
-            item_id=row.id,
-            job_id=row.job_id,
-            name=row.name,
-            source=place_of(row.source),
-            api_key_id=jobs[row.job_id].api_key_id,
-            owner=owner,
-            attempt=row.attempts,
-            options=row.options or jobs[row.job_id].options,
-            claimed_at=moment,
-            photo=NamedPhoto(
-                row.name,
-                row.custom_id,
-                jobs[row.job_id].source.get(POSITION, row.position),
-                row.labels or {},
-            ),
-            destination=None if row.kind is ItemKind.TURNTABLE else jobs[row.job_id].destination,
-            forwarded_to=row.forwarded_to,
-            of_job_id=jobs[row.job_id].of_job_id,
-            matte_key=jobs[row.job_id].source.get("matte"),
-            group_name=row.group_name,
-            work=work.get(row.id),
-            suspect=row.deaths > 0 or jobs[row.job_id].suspect,
-        )
-        for row in claimed
-    ]
-    for claim in claims:
-        job = jobs[claim.job_id]
-        job.queued -= 1
-        job.running += 1
-        job.status = JobStatus.RUNNING
-        job.started_at = job.started_at or moment
-    session.flush()
-    order = {item_id: index for index, item_id in enumerate(item_ids)}
-    return sorted(claims, key=lambda claim: order[claim.item_id])
 
 
 def _held_with_their_clips(session: Session, jobs: Iterable[Job]) -> set[uuid.UUID]:
@@ -176,7 +210,9 @@ def _held_with_their_clips(session: Session, jobs: Iterable[Job]) -> set[uuid.UU
 def must_run_alone(session: Session, item_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
     """The waiting ones of these items that must run alone."""
     statement = sa.select(Item.id).where(
-        Item.id.in_(item_ids), Item.status == ItemStatus.QUEUED, Item.deaths >= ALONE_DEATHS
+        Item.id.in_(item_ids),
+        Item.status == ItemStatus.QUEUED,
+        Item.deaths >= ALONE_DEATHS,
     )
     return list(session.scalars(statement))
 

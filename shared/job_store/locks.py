@@ -2,12 +2,16 @@
 
 import uuid
 from collections.abc import Iterable
+from datetime import datetime
+from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import TooManyFailuresError
+from shared.job_store.conditions import is_among, is_postgresql, statement_time
 from shared.job_store.outbox import announce, announce_progress
 from shared.job_store.segments import end_segments, holds_segments
 from shared.job_store.shown_version import show_new_version
@@ -18,14 +22,33 @@ from shared.webhooks import Event
 
 def lock_jobs(session: Session, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Job]:
     """Lock the rows of these jobs in the order of their ids, and read them again."""
-    statement = (
-        sa.select(Job)
-        .where(Job.id.in_(set(ids)))
+    return lock_jobs_at(session, ids)[0]
+
+
+def lock_jobs_at(
+    session: Session, ids: Iterable[uuid.UUID]
+) -> tuple[dict[uuid.UUID, Job], datetime]:
+    """The same, with the database's time at which the statement began: a transaction that locked
+    one of them first may have a later time.
+    """
+    postgres = is_postgresql(session)
+    parameters: dict[str, Any] = {"ids": list(set(ids))}
+    if not postgres:
+        parameters["moment"] = now(session)
+    rows = session.execute(_locked_jobs(postgres=postgres), parameters).all()
+    return {job.id: job for job, _ in rows}, rows[0][1] if rows else now(session)
+
+
+@cache
+def _locked_jobs(*, postgres: bool) -> sa.Select[tuple[Job, datetime]]:
+    """Built once: that takes as long as a round trip."""
+    return (
+        sa.select(Job, statement_time(postgres=postgres))
+        .where(is_among(Job.id, "ids", postgres=postgres))
         .order_by(Job.id)
-        .with_for_update(key_share=True)
+        .with_for_update(key_share=True, of=Job)
         .execution_options(populate_existing=True)
     )
-    return {job.id: job for job in session.scalars(statement)}
 
 
 def locked_items(*conditions: sa.ColumnElement[bool]) -> sa.Select[tuple[uuid.UUID]]:

@@ -60,16 +60,20 @@ def _receivers(session: Session, job: Job) -> Sequence[Webhook]:
     """
     if job.of_job_id is not None:
         return ()
-    return session.scalars(
-        sa.select(Webhook)
-        .where(
-            Webhook.api_key_id == job.api_key_id,
-            sa.or_(Webhook.job_id.is_(None), Webhook.job_id == job.id),
-            Webhook.disabled_at.is_(None),
-        )
-        .order_by(Webhook.id)
-        .with_for_update(read=True, key_share=True)
-    ).all()
+    with session.no_autoflush:  # the job is written once, at the end
+        return session.scalars(_RECEIVERS, {"key": job.api_key_id, "job": job.id}).all()
+
+
+_RECEIVERS = (
+    sa.select(Webhook)
+    .where(
+        Webhook.api_key_id == sa.bindparam("key"),
+        sa.or_(Webhook.job_id.is_(None), Webhook.job_id == sa.bindparam("job")),
+        Webhook.disabled_at.is_(None),
+    )
+    .order_by(Webhook.id)
+    .with_for_update(read=True, key_share=True)
+)
 
 
 def _note(session: Session, job: Job, event: Event, webhooks: Sequence[Webhook]) -> None:

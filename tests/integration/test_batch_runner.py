@@ -1,7 +1,7 @@
 """A batch of messages is claimed, processed and recorded, on both databases."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -26,6 +26,7 @@ from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.consumer.settlement import backoff_s
 from worker.imaging.arrays import Image
 from worker.imaging.prepared import PreparedImage
+from worker.pipeline.in_flight import InFlightImage
 from worker.pipeline.pipeline import Pipeline
 
 
@@ -200,6 +201,41 @@ def test_an_image_that_can_t_be_recorded_takes_no_other_with_it(
         ItemStatus.SUCCEEDED,
     ]
     assert runner.held == []
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_pipeline_that_fails_costs_only_the_image_that_is_the_reason(
+    database: Database,
+    storage: Storage,
+    settings: Settings,
+    jpeg: bytes,
+    slow: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg, "b.jpg": jpeg, "c.jpg": jpeg})
+    pipeline = Pipeline(Threshold(), storage, settings)
+    monkeypatch.setattr(pipeline, "_predict", _fails_for(messages[1]["item"], pipeline._predict))
+    runner = BatchRunner(database, pipeline, settings, "tests-1", CircuitBreaker(storage.ping))
+    if slow:
+        runner.run_each(messages, lambda *_: None, urgent=False)
+    else:
+        runner.run_many(messages)
+    assert states(database, job_id) == [
+        ItemStatus.SUCCEEDED, ItemStatus.FAILED, ItemStatus.SUCCEEDED,
+    ]  # fmt: skip
+    assert runner.held == []
+    pipeline.close()
+
+
+def _fails_for(
+    item_id: str, work: Callable[[list[InFlightImage]], None]
+) -> Callable[[list[InFlightImage]], None]:
+    def failing(images: list[InFlightImage]) -> None:
+        if any(one.item.item_id == item_id for one in images):
+            raise ValueError("a bug")
+        work(images)
+
+    return failing
 
 
 def test_a_message_that_comes_twice_does_nothing(

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from shared.database import Database
-from shared.errors import MattingError, PredictionServerError
+from shared.errors import MattingError, PredictionServerError, PredictorError
 from shared.jobs import ItemStatus
 from shared.models import Item
 from shared.settings import Settings
@@ -108,6 +108,82 @@ def test_an_outage_of_the_prediction_server_costs_one_attempt_of_one_batch(
     others.join(20)
     assert not others.is_alive()
     assert states(database, job_id) == [ItemStatus.QUEUED, *[ItemStatus.SUCCEEDED] * 2]
+    pipeline.close()
+
+
+class OnLostDevice(Threshold):
+    """A predictor whose device fails for every image, and does not come back."""
+
+    lost = True
+
+    def ping(self) -> None:
+        if self.lost:
+            raise PredictorError("The device failed: illegal address")
+
+    def predict_many(self, prepared: Sequence[PreparedImage]) -> list[Alpha | MattingError]:
+        if self.lost:
+            return [PredictorError() for _ in prepared]
+        return super().predict_many(prepared)
+
+
+def test_a_lost_device_costs_one_attempt_of_one_batch_and_is_given_up(
+    database: Database,
+    storage: Storage,
+    settings: Settings,
+    jpeg: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(module, "GIVE_UP_S", 0.1)
+    slow = settings.model_copy(update={"retry_base_s": 60})
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg, "b.jpg": jpeg, "c.jpg": jpeg})
+    predictor = OnLostDevice()
+    pipeline = Pipeline(predictor, storage, slow)
+    given_up: list[MattingError] = []
+
+    def give_up(error: MattingError) -> None:  # a worker's process ends here
+        given_up.append(error)
+        predictor.lost = False
+
+    breakers = CircuitBreaker(storage.ping), CircuitBreaker(predictor.ping, give_up)
+    runner = BatchRunner(database, pipeline, slow, "tests-1", *breakers)
+    runner.run_many(messages[:1])
+    runner.run_many(messages[1:])
+    assert [error.code for error in given_up] == ["prediction-failed"]
+    assert _attempts(database, job_id) == [1, 1, 1]
+    assert states(database, job_id) == [ItemStatus.QUEUED, *[ItemStatus.SUCCEEDED] * 2]
+    pipeline.close()
+
+
+class Waiting(Threshold):
+    """A predictor that computes until it may end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def predict_many(self, prepared: Sequence[PreparedImage]) -> list[Alpha | MattingError]:
+        self.begun.set()
+        assert self.may_end.wait(60)
+        return super().predict_many(prepared)
+
+
+def test_what_is_in_flight_goes_back_uncounted_when_the_process_must_end(
+    database: Database, storage: Storage, settings: Settings, jpeg: bytes
+) -> None:
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    predictor = Waiting()
+    pipeline = Pipeline(predictor, storage, settings)
+    runner = BatchRunner(database, pipeline, settings, "tests-1", CircuitBreaker(storage.ping))
+    working = threading.Thread(target=runner.run_many, args=(messages,))
+    working.start()
+    assert predictor.begun.wait(60)
+    runner.give_back_all()
+    assert states(database, job_id) == [ItemStatus.QUEUED]
+    assert _attempts(database, job_id) == [0]
+    predictor.may_end.set()
+    working.join(60)
+    assert states(database, job_id) == [ItemStatus.QUEUED], "its lease is not this worker's"
     pipeline.close()
 
 

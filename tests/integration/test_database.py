@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from shared import database as module
 from shared import job_store
+from shared.bounded_connection import BoundedConnection
 from shared.database import Database, Session
 from shared.errors import DatabaseError
 from shared.models import Base
@@ -30,6 +31,29 @@ def test_a_process_that_hangs_in_a_transaction_loses_its_locks(
         frozen.ping()
     finally:
         frozen.close()
+
+
+def test_connections_to_a_server_that_takes_no_writes_are_left(
+    migrated_postgresql: Database,
+) -> None:
+    """After a failover the old server is a standby, and the address leads to the new one."""
+    url = migrated_postgresql.url.render_as_string(hide_password=False)
+    database = Database(url, process="tests")
+    which = sa.text("SELECT pg_backend_pid()")
+    try:
+        with database.transaction() as session:
+            before = session.scalar(which)
+        with pytest.raises(DatabaseError), database.transaction() as session:
+            _write_as_on_a_standby(session)
+        with database.transaction() as session:
+            assert session.scalar(which) != before
+    finally:
+        database.close()
+
+
+def _write_as_on_a_standby(session: Session) -> None:
+    session.execute(sa.text("SET TRANSACTION READ ONLY"))
+    session.execute(sa.text("DELETE FROM jobs WHERE false"))
 
 
 def _lock_in_both(held: Session, lock: sa.TextClause, others: Database) -> bool:
@@ -81,3 +105,43 @@ def test_a_database_that_is_away_is_a_database_error() -> None:
     with pytest.raises(DatabaseError):
         away.ping()
     away.close()
+
+
+def test_a_connection_that_the_server_closed_is_replaced_before_it_is_used(
+    migrated_postgresql: Database,
+) -> None:
+    """It was used a moment ago, so no query tries it: its socket says so."""
+    url = migrated_postgresql.url.render_as_string(hide_password=False)
+    mine = Database(url, process="mine", pool_size=1)
+    pid = sa.text("SELECT pg_backend_pid()")
+    try:
+        with mine.transaction() as session:
+            first = session.scalar(pid)
+        with migrated_postgresql.transaction() as session:
+            session.execute(sa.select(sa.func.pg_terminate_backend(first, 5_000)))
+        with mine.query() as session:
+            assert session.scalar(pid) != first
+    finally:
+        mine.close()
+
+
+def test_a_connection_that_was_idle_is_tried_before_it_is_used(
+    migrated_postgresql: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network may lose it without a word."""
+    monkeypatch.setattr(module, "IDLE_S", 0.0)
+    monkeypatch.setattr(BoundedConnection, "has_unread_data", False)
+    url = migrated_postgresql.url.render_as_string(hide_password=False)
+    mine = Database(url, process="mine", pool_size=1)
+    pid = sa.text("SELECT pg_backend_pid()")
+    try:
+        with mine.transaction() as session:
+            first = session.scalar(pid)
+        with mine.transaction() as session:
+            assert session.scalar(pid) == first
+        with migrated_postgresql.transaction() as session:
+            session.execute(sa.select(sa.func.pg_terminate_backend(first, 5_000)))
+        with mine.transaction() as session:
+            assert session.scalar(pid) != first
+    finally:
+        mine.close()

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from shared import job_store
 from shared.database import Database, now
 from shared.job_store import Settlement, SettlementState
-from shared.jobs import JobStatus
+from shared.jobs import ItemKind, JobStatus
 from shared.models import Item
 from tests.integration.stored_jobs import (
     LEASE_S,
@@ -82,6 +82,89 @@ def test_a_batch_is_recorded_with_its_counters_and_ends_the_job(database: Databa
     assert (job.succeeded, job.failed, job.pixels) == (2, 1, 5_000)
     assert (job.fetch_ms, job.predict_ms) == (2.0, 2.5)
     assert_counters_match_rows(database, job_id)
+
+
+def test_a_result_that_is_there_twice_is_recorded_and_counted_once(database: Database) -> None:
+    job_id = new_job(database, 2)
+    first, second = claim(database, job_id)
+    states = finish(
+        database,
+        [
+            Settlement(claim=first, result_key="jobs/first.png", width=10, height=10),
+            Settlement(claim=first, result_key="jobs/again.png", width=10, height=10),
+            Settlement(claim=second, result_key="jobs/second.png", width=10, height=10),
+        ],
+    )
+    assert states == [SettlementState.RECORDED, SettlementState.STALE, SettlementState.RECORDED]
+    job = read(database, job_id)
+    assert (job.succeeded, job.running, job.pixels) == (2, 0, 200)
+    assert_counters_match_rows(database, job_id)
+    with database.transaction() as session:
+        assert session.get_one(Item, first.item_id).result_key == "jobs/first.png"
+        [used] = job_store.usage_of(session, [job.api_key_id])
+    assert (used.images, used.pixels) == (2, 200)
+
+
+def test_a_lost_lease_leaves_the_other_results_of_its_batch_alone(database: Database) -> None:
+    job_id = new_job(database, 3)
+    good, lost, also_good = claim(database, job_id)
+    with database.transaction() as session:  # another worker has it
+        item = session.get_one(Item, lost.item_id)
+        item.lease_owner, item.attempts = "other", 2
+    states = finish(
+        database, [Settlement(claim=one, result_key="k") for one in (good, lost, also_good)]
+    )
+    assert states == [SettlementState.RECORDED, SettlementState.STALE, SettlementState.RECORDED]
+    job = read(database, job_id)
+    assert (job.succeeded, job.running, job.status) == (2, 1, JobStatus.RUNNING)
+    assert_counters_match_rows(database, job_id)
+    with database.transaction() as session:
+        item = session.get_one(Item, lost.item_id)
+        [used] = job_store.usage_of(session, [job.api_key_id])
+    assert (item.lease_owner, item.attempts, item.result_key) == ("other", 2, None)
+    assert used.images == 2
+
+
+def test_a_result_reads_back_as_it_was_recorded(database: Database) -> None:
+    """On PostgreSQL the rows travel as one JSON text."""
+    job_id = new_job(database, 2)
+    full, empty = claim(database, job_id)
+    outputs = [{"name": "ä 'b' \\ \"c\".png", "unmet": ["größer", None], "bytes": 2**33}]
+    finish(
+        database,
+        [
+            Settlement(
+                claim=full,
+                result_key="jobs/schön 'x' \\ \"y\" \U0001f600.png",
+                width=12_000,
+                height=9_000,
+                input_bytes=2**40 + 1,
+                output_bytes=2**33,
+                result_crc32=2**32 - 1,
+                timings_ms={"fetch": 0.1234, "predict": 1e-3},
+                outputs=outputs,
+                review_reasons=["soft", "colours"],
+                matte_model="a+b",
+                fingerprint="f" * 64,
+                reused=True,
+            ),
+            Settlement(claim=empty, error_code="x", error_detail="line\nline\t\u2028"),
+        ],
+    )
+    with database.transaction() as session:
+        one, other = (session.get_one(Item, claimed.item_id) for claimed in (full, empty))
+    assert one.result_key == "jobs/schön 'x' \\ \"y\" \U0001f600.png"
+    assert (one.width, one.height, one.input_bytes) == (12_000, 9_000, 2**40 + 1)
+    assert (one.output_bytes, one.result_crc32) == (2**33, 2**32 - 1)
+    assert one.timings_ms == {"fetch": 0.123, "predict": 0.001}
+    assert (one.outputs, one.review_reasons) == (outputs, ["soft", "colours"])
+    assert (one.needs_review, one.reused, one.kind) == (True, True, ItemKind.PHOTO)
+    assert (one.matte_model, one.fingerprint) == ("a+b", "f" * 64)
+    assert one.finished_at is not None
+    assert one.finished_at >= full.claimed_at
+    assert (other.error_code, other.error_detail) == ("x", "line\nline\t\u2028")
+    assert (other.outputs, other.result_key, other.measured, other.clip) == (None,) * 4
+    assert (other.needs_review, other.lease_owner, other.lease_expires_at) == (False, None, None)
 
 
 def test_a_temporary_error_puts_the_item_back(database: Database) -> None:

@@ -26,6 +26,7 @@ from worker.imaging.prepared import PreparedImage, restore
 from worker.inference.catalog import BUNDLES, find_model
 from worker.inference.engine import ConfigCall, EnginePlan, plans
 from worker.inference.predictor import Predictor, load_predictor
+from worker.inference.session import PredictorSession
 from worker.inference.tensorrt import SHAPE_RANGES, build_once
 from worker.inference.trial import TrialResult, collect_shapes
 
@@ -168,6 +169,19 @@ def test_one_poisonous_image_fails_alone(predictor: Predictor, photo: NDArray[np
     bad = PreparedImage(np.full_like(good.tensor, 9), good.steps)
     results = faulty.predict_many([good, good, bad, good])
     assert [isinstance(one, PredictorError) for one in results] == [False, False, True, False]
+
+
+def test_a_ping_computes_on_the_device(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor.ping()
+
+    def lost(*_: object) -> None:
+        raise PredictorError("The device failed: illegal address")
+
+    monkeypatch.setattr(PredictorSession, "run", lost)
+    with pytest.raises(PredictorError, match="illegal address"):
+        predictor.ping()
 
 
 def test_a_plan_that_crashes_is_replaced_by_the_plain_one(

@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from shared import job_store
 from shared.database import Database, Session, now
 from shared.errors import DatabaseError, TruncatedImageError
-from shared.job_store import Settlement, SettlementState
+from shared.job_store import Claim, Settlement, SettlementState
 from shared.jobs import JobStatus
 from shared.models import Item
+from shared.result_names import NamedPhoto
 from tests.integration.stored_jobs import (
     LEASE_S,
     assert_counters_match_rows,
@@ -125,14 +126,30 @@ def held(session: Session, item_ids: list[uuid.UUID]) -> None:
     job_store.renew_leases(session, item_ids, owner="w1", lease_s=LEASE_S)
 
 
+def recorded(session: Session, job_id: uuid.UUID, item_ids: list[uuid.UUID]) -> None:
+    claims = [
+        Claim(
+            item_id=one,
+            job_id=job_id,
+            name="1.jpg",
+            source="s3://photos/1.jpg",
+            api_key_id=uuid.uuid4(),
+            owner="w1",
+            attempt=1,
+            options={},
+            claimed_at=now(session),
+            photo=NamedPhoto("1.jpg", None, 1, {}),
+        )
+        for one in item_ids
+    ]
+    settlements = [Settlement(claim=claim, error_code="x", error_detail="x") for claim in claims]
+    states = job_store.finish_many(session, settlements)
+    assert states == [SettlementState.RECORDED] * len(item_ids)
+
+
 STEPS: dict[str, tuple[bool, Step]] = {
     "heartbeat": (True, lambda session, _, ids: held(session, ids)),
-    "record": (
-        True,
-        lambda session, _, ids: session.execute(
-            sa.select(Item.id).where(Item.id.in_(ids)).order_by(Item.id).with_for_update()
-        ),
-    ),
+    "record": (True, lambda session, job_id, ids: recorded(session, job_id, ids)),
     "publisher's note": (
         False,
         lambda session, job_id, _: job_store.mark_published_many(

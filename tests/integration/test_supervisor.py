@@ -63,6 +63,22 @@ def test_a_process_that_keeps_ending_is_restarted_less_and_less_often(
     assert (tmp_path / "part.log").read_text() == "alas\n" * len(told)
 
 
+@pytest.mark.usefixtures("supervisor")
+def test_a_process_that_cannot_be_started_is_tried_again(
+    parts: list[Process], told: list[str], tmp_path: Path
+) -> None:
+    program = tmp_path / "program"
+    program.symlink_to("/bin/sleep")
+    part = start("part", [str(program), "1000"], log=tmp_path / "log", folder=tmp_path, env={})
+    program.unlink()
+    first = part.popen
+    parts.append(part)
+    first.kill()
+    eventually(lambda: any("can't be started" in line for line in told), "a failed start")
+    program.symlink_to("/bin/sleep")
+    eventually(lambda: part.popen is not first and part.alive(), "a new one")
+
+
 def test_a_stopped_process_stays_stopped(
     supervisor: Supervisor, parts: list[Process], told: list[str], tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from shared.database import Database
 from shared.jobs import ENDED, ItemKind, ItemStatus
-from shared.kept_files import thumbnails_key
+from shared.kept_files import matte_key, thumbnails_key
 from shared.models import Item, Job
 from shared.object_url import ObjectUrl
 
@@ -62,7 +62,7 @@ def audit(database: Database, bucket: str, sizes: Mapping[str, int]) -> Findings
                     wanted.add(f"jobs/{job.id}/handover/{row.id}-matte-facts.json")
                 if row.status is ItemStatus.SUCCEEDED:
                     keys = _outputs(row)
-                    wanted |= keys
+                    wanted |= keys | {matte_key(row.result_key or "")}
                     findings.missing += any(not sizes.get(key) for key in keys)
     findings.stray = len(sizes.keys() - wanted)
     return findings

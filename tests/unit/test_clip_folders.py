@@ -19,9 +19,9 @@ from worker.video.folders import (
     ClipFolder,
     bytes_of,
     check_room,
-    is_disk_full,
     remove_abandoned,
 )
+from worker.video.full_disk import is_disk_full
 
 
 def test_folders_of_killed_workers_are_removed_and_those_in_use_stay(

@@ -187,6 +187,10 @@ def test_a_cut_off_clip_is_refused_or_its_whole_frames_are_kept(tmp_path: Path, 
     assert 2 <= result.frames < 8
     assert not result.whole
     assert len(clips.read(result.files[0].path)[0]) == result.frames
+    index_at = data.index(b"mdat") - 4  # the rest is what a camera writes first
+    short.write_bytes(data[: data.index(b"moov") - 4] + data[index_at:])
+    with pytest.raises(TruncatedClipError, match="no frame can be found"):
+        cut(short, clip_cut_off="keep", background="white")
 
 
 def test_webm_has_alpha_exact_times_and_sound(files: Files) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shared.errors import EngineUnavailableError, WarmupError
+from shared.errors import EngineUnavailableError, ModelLoadError, PredictorError, WarmupError
 from shared.settings import Settings
 from worker.inference.catalog import BUNDLES, find_model
 from worker.inference.engine import plans, reference, require_device
@@ -260,3 +260,10 @@ def test_shapes_without_a_built_engine_use_another_session() -> None:
         session.run(np.zeros(shape, np.float32))
     assert len(other.shapes) == 3
     assert len(opened) == 1
+
+    def no_memory() -> Noting:
+        raise ModelLoadError("no memory")
+
+    session = RangedSession(built, [(1, (64, 96))], no_memory)
+    with pytest.raises(PredictorError, match="no memory"):
+        session.run(np.zeros((2, 3, 64, 96), np.float32))

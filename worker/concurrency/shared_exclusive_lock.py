@@ -19,6 +19,8 @@ class SharedExclusiveLock:
         self._exclusive_announced = False
         self._exclusive_waiting = False
         self._waiting_since: float | None = None
+        self.is_held_alone = False
+        """Whether a holder is alone; whoever holds the lock then is that one."""
 
     @property
     def exclusive_waits_s(self) -> float:
@@ -54,9 +56,11 @@ class SharedExclusiveLock:
             self._exclusive_waiting = True
             self._changed.wait_for(lambda: self._sharing == 0)
             self._waiting_since = None
+            self.is_held_alone = True
         try:
             yield
         finally:
             with self._changed:
+                self.is_held_alone = False
                 self._exclusive_announced = self._exclusive_waiting = False
                 self._changed.notify_all()

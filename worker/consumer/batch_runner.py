@@ -23,6 +23,7 @@ from shared.errors import (
     LeaseLostError,
     MattingError,
     PredictionServerError,
+    PredictorError,
     StorageError,
 )
 from shared.job_store import Claim, FailedClip, SettlementState
@@ -44,7 +45,7 @@ from worker.consumer.settlement import (
     settlement,
 )
 from worker.consumer.unrecorded import UnrecordedItems
-from worker.pipeline.in_flight import WEB
+from worker.pipeline.in_flight import WEB, as_matting_error
 from worker.pipeline.model_router import ImagePipeline
 from worker.pipeline.work_items import Outcome, WorkItem, requested_outputs
 
@@ -69,7 +70,7 @@ class BatchRunner:
         isolation: SharedExclusiveLock | None = None,
         clip_turn: FifoLock | None = None,
     ) -> None:
-        """`device_breaker`: for a device that is a server; None: the device is in this machine.
+        """`device_breaker`: for the device, here or on a server; None: nobody checks it.
         `stopping`: set when the worker stops, then it takes no more segments of clips. `isolation`:
         what an image that must run alone holds; None: nobody else looks at it. `clip_turn`: what
         the thread that works on a clip holds.
@@ -77,7 +78,10 @@ class BatchRunner:
         self._database = database
         self._breakers: dict[type[MattingError], CircuitBreaker] = {StorageError: storage_breaker}
         if device_breaker is not None:
-            self._breakers[PredictionServerError] = device_breaker
+            self._breakers |= {
+                PredictionServerError: device_breaker,
+                PredictorError: device_breaker,
+            }
         self._pipeline = pipeline
         self._settings = settings
         self._worker_id = worker_id
@@ -192,6 +196,16 @@ class BatchRunner:
         if claim is not None:
             self._record([claim], [Outcome(item_id=item_id, error=error)])
 
+    def give_back_all(self) -> None:
+        """Return everything in flight to the queue, because this process must end and no image is
+        the reason. Raises DatabaseError.
+        """
+        with self._held_lock:
+            left = [(claim.item_id, claim.job_id) for claim in self._held.values()]
+            self._held.clear()
+        self._unrecorded.add(left, confirmed=True)
+        self._unrecorded.give_back(())
+
     def give_back(self) -> None:
         """Return items to the queue that an outage of the database kept this worker from recording.
         Raises DatabaseError.
@@ -302,12 +316,41 @@ class BatchRunner:
             except MattingError as error:
                 refused.append(Outcome(item_id=str(claim.item_id), error=error))
         if at_once:
-            groups: Iterable[list[Outcome]] = [refused + self._pipeline.run_many(work)]
+            groups: Iterable[list[Outcome]] = [refused + self._run_together(work)]
         else:
-            came = self._pipeline.run_each(work, urgent=urgent)
-            groups = chain([refused] if refused else [], came)
+            groups = chain([refused] if refused else [], self._run_as_they_come(work, urgent))
         for outcomes in groups:
             yield [by_item[outcome.item_id] for outcome in outcomes], outcomes
+
+    def _run_together(self, work: Sequence[WorkItem]) -> list[Outcome]:
+        """One outcome for each item. If the pipeline itself fails, each item runs alone, so that
+        only the one fails that is the reason.
+        """
+        try:
+            return self._pipeline.run_many(work)
+        except DatabaseError:  # the images go back, uncounted
+            raise
+        except Exception as error:
+            if len(work) == 1:
+                item_id = work[0].item_id
+                failure = as_matting_error(error, item_id, "batch")
+                return [Outcome(item_id=item_id, error=failure)]
+            log.warning("batch-failed", images=len(work), exc_info=error)
+            return [outcome for item in work for outcome in self._run_together([item])]
+
+    def _run_as_they_come(self, work: Sequence[WorkItem], urgent: bool) -> Iterator[list[Outcome]]:
+        left = {item.item_id: item for item in work}
+        try:
+            for outcomes in self._pipeline.run_each(work, urgent=urgent):
+                for outcome in outcomes:
+                    del left[outcome.item_id]
+                yield outcomes
+        except DatabaseError:
+            raise
+        except Exception as error:
+            log.warning("batch-failed", images=len(left), exc_info=error)
+            for item in left.values():
+                yield self._run_together([item])
 
     def _work_item(self, claim: Claim) -> WorkItem:
         try:

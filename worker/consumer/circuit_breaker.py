@@ -13,6 +13,8 @@ log = get_logger(__name__)
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 5.0
+GIVE_UP_S = 10.0
+"""A device that has not answered for this long is given up, where the process can do without."""
 
 
 class CircuitBreaker:
@@ -20,9 +22,14 @@ class CircuitBreaker:
     again. Thread-safe.
     """
 
-    def __init__(self, answers: Callable[[], None]) -> None:
-        """`answers` raises MattingError while the service is unavailable."""
+    def __init__(
+        self, answers: Callable[[], None], give_up: Callable[[MattingError], None] | None = None
+    ) -> None:
+        """`answers` raises MattingError while the service is unavailable. `give_up`: called with
+        the last error when it did not answer for GIVE_UP_S; None: wait however long it takes.
+        """
         self._answers = answers
+        self._give_up = give_up
         self._open = False
         self._stopped = threading.Event()
         self._asking = threading.Lock()
@@ -48,6 +55,8 @@ class CircuitBreaker:
                     self._answers()
                 except MattingError as error:
                     log.warning("batches-paused", code=error.code, detail=error.detail)
+                    if self._give_up is not None and time.monotonic() - began > GIVE_UP_S:
+                        self._give_up(error)
                     self._stopped.wait(wait_s)
                     wait_s = min(2 * wait_s, LONGEST_WAIT_S)
                 else:

@@ -72,3 +72,5 @@ class Heartbeat:
             # The leases remain valid for a while. If the database stays unavailable they expire,
             # and other workers process the images.
             log.warning("heartbeat-missed", detail=error.detail)
+        except Exception:  # a thread that ended would let the leases of a living worker expire
+            log.exception("heartbeat-missed")

@@ -2,6 +2,7 @@
 any work.
 """
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -36,6 +37,9 @@ from worker.inference.trial_memory import passed_before, remember
 
 log = get_logger(__name__)
 
+_one_trial = threading.Lock()
+"""Predictors may be loaded side by side, but each trial needs memory for two networks."""
+
 NATIVE_PROBE: Size = (1_000, 1_000)
 """The size of a test photo that shows a model's native resolution."""
 
@@ -52,6 +56,9 @@ up; that profile has a shape for every ratio and cannot warm up all. `fast` has 
 CPU_PREDICT_BATCH = 1
 DEVICE_PREDICT_BATCH = 16
 """Default without tuning. A larger batch is faster on a device, but not on a CPU."""
+
+PING_TIMEOUT_S = 60
+"""It waits for the batches that are running: a few seconds on a slow processor."""
 
 EXACT_KEPT_SHAPES = 1
 """Number of `exact` shapes that stay in oneDNN's cache beside the grid's. The other COMMON_SIZES
@@ -156,9 +163,15 @@ class Predictor:
         return results
 
     def ping(self) -> None:
-        """Check that the device can be reached: one of this machine always can. Raises
-        PredictionServerError.
+        """Check that the device computes. Raises PredictorError, or PredictionServerError if the
+        device is a server.
         """
+        height, width = self.grid.shapes[0]
+        answer = self._run(np.zeros((1, 3, height, width), np.float32), of=0)
+        try:
+            answer.result(PING_TIMEOUT_S)
+        except TimeoutError as error:
+            raise PredictorError(f"The device gave no answer for {PING_TIMEOUT_S} s") from error
 
     def _settled(
         self, running: "Future[Alpha]", inputs: list[PreparedImage]
@@ -252,7 +265,8 @@ class Predictor:
         shape = passed_before(self.settings, self.model, plan, candidates)
         if shape is not None:
             return TrialResult(None, shape)
-        result = try_plan(self.settings, plan, candidates, warm)
+        with _one_trial:
+            result = try_plan(self.settings, plan, candidates, warm)
         if result.reason is None:
             remember(self.settings, self.model, plan, candidates, result.shape)
         return result
@@ -274,14 +288,27 @@ class Predictor:
     def _warm_up(self, session: Runs) -> None:
         """Run every shape in every batch size once, so that no customer's image meets a cold shape.
         It runs in the thread of that network.
+
+        The largest input comes first, and of those that stay in the cache the larger ones. A tensor
+        that grows step by step leaves holes in the heap: the built-in model's two networks would
+        take 50 MB more.
         """
+        inputs = self._warm_inputs()
+        kept = [one for one in inputs if one[1] in self.grid.shapes]
+        order = [max(inputs, key=_pixels), *(one for one in inputs if one not in kept)]
+        order += sorted(kept, key=_pixels, reverse=True)
         try:
-            for size, (height, width) in self._warm_inputs():
+            for size, (height, width) in order:
                 session.run(np.zeros((size, 3, height, width), np.float32))
         except OutOfMemoryError as error:
             raise WarmupError(f"{error.detail}; lower MATTING_PREDICT_BATCH_SIZE") from error
         except PredictorError as error:
             raise WarmupError(error.detail) from error
+
+
+def _pixels(one: tuple[int, Size]) -> int:
+    count, (height, width) = one
+    return count * height * width
 
 
 def _required(known: Sequence[EnginePlan]) -> list[EnginePlan]:

@@ -15,13 +15,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import OutOfMemoryError, PredictorError
+from shared.errors import OutOfMemoryError, PredictorError, SetupError
 from shared.telemetry import DEVICE_BUSY_SECONDS
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.imaging.arrays import Size
 from worker.inference.catalog import Model
 from worker.inference.engine import EnginePlan, create
 from worker.inference.postprocess import POSTPROCESS, Alphas
+
+_loading = threading.Lock()
+"""Loading two networks at once corrupts a table shared by Paddle's passes, and hangs."""
 
 Batch = NDArray[Any]
 """[N, 3, H, W] RGB: float32, normalised; uint8 pixels for a session that runs on a server."""
@@ -32,7 +35,8 @@ class PredictorSession:
 
     def __init__(self, plan: EnginePlan, model: Model) -> None:
         """Raises EngineUnavailableError, ModelLoadError."""
-        self._predictor = create(plan, model)
+        with _loading:
+            self._predictor = create(plan, model)
         self._postprocess = [POSTPROCESS[name] for name in model.postprocess]
         self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
         self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
@@ -98,7 +102,10 @@ class RangedSession:
         if all(least <= one <= most for least, one, most in within):
             return self._built.run(batch)
         if self._other is None:
-            self._other = self._open_other()
+            try:
+                self._other = self._open_other()
+            except SetupError as error:
+                raise PredictorError(f"No network for other shapes: {error.detail}") from error
         return self._other.run(batch)
 
 
@@ -111,19 +118,16 @@ class SessionPool:
         count: int,
         warm_up: Callable[[Runs], None] | None = None,
     ) -> None:
-        """`open_session` is called in each thread, one after the other, then `warm_up`, in all of
-        them at the same time. Raises what they raise; no thread is left then.
+        """`open_session` is called in each thread, then `warm_up`, in all of them at the same time.
+        Raises what they raise; no thread is left then.
         """
         self._threads = SmallestBatchFirstPool(count, "stream")
         self._own = threading.local()
         all_started = threading.Barrier(count)
-        # Loading two networks at once corrupts a table shared by Paddle's passes, and hangs.
-        one_at_a_time = threading.Lock()
 
         def opened() -> None:
             all_started.wait()  # otherwise one thread could open two
-            with one_at_a_time:
-                session = open_session()
+            session = open_session()
             if warm_up is not None:
                 warm_up(session)
             self._own.session = session

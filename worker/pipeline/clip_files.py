@@ -142,8 +142,10 @@ class ClipFiles:
 
     @contextmanager
     def _lent(self, in_flight: InFlightImage) -> Iterator[None]:
-        """Let other clips go on meanwhile, unless several are being fetched already."""
-        if not self._aside.acquire(blocking=False):
+        """Let other clips go on meanwhile, unless several are being fetched already, or this one
+        must run alone: the others would wait for its end, and it for theirs.
+        """
+        if self._isolation.is_held_alone or not self._aside.acquire(blocking=False):
             yield
             return
         try:

@@ -21,7 +21,7 @@ from worker.imaging.matte_metrics import MatteMetrics
 from worker.imaging.metadata import Metadata
 from worker.imaging.prepared import PreparedImage
 from worker.pipeline.work_items import Outcome, WorkItem
-from worker.video.folders import is_disk_full
+from worker.video.full_disk import is_disk_full
 
 log = get_logger(__name__)
 
@@ -116,12 +116,16 @@ class InFlightImage:
 
     def fail(self, error: Exception, stage: str) -> None:
         """Set the error of this image."""
-        if isinstance(error, MattingError):
-            self.outcome.error = error
-        elif isinstance(error, MemoryError):
-            self.outcome.error = WorkerMemoryError()
-        elif is_disk_full(error):
-            self.outcome.error = DiskFullError("The disk of the worker is full")
-        else:
-            log.error("image-crashed", item=self.item.item_id, stage=stage, exc_info=error)
-            self.outcome.error = MattingError(f"The stage {stage} failed unexpectedly")
+        self.outcome.error = as_matting_error(error, self.item.item_id, stage)
+
+
+def as_matting_error(error: Exception, item_id: str, stage: str) -> MattingError:
+    """The error of an image for any exception. One that nobody expects is logged."""
+    if isinstance(error, MattingError):
+        return error
+    if isinstance(error, MemoryError):
+        return WorkerMemoryError()
+    if is_disk_full(error):
+        return DiskFullError("The disk of the worker is full")
+    log.error("image-crashed", item=item_id, stage=stage, exc_info=error)
+    return MattingError(f"The stage {stage} failed unexpectedly")

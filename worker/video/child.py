@@ -19,8 +19,8 @@ from shared.errors import DiskFullError, MattingError, PoisonousClipError, Unsup
 from shared.parent_death import end_with_parent
 from worker.video.container import Limits, read_facts
 from worker.video.facts import ClipFacts
-from worker.video.folders import is_disk_full
 from worker.video.frames import FrameReader
+from worker.video.full_disk import is_disk_full
 from worker.video.sound import add_sound
 
 BYTES_PER_PIXEL = 120

@@ -28,7 +28,7 @@ from shared.errors import (
     TruncatedClipError,
     UnsupportedClipError,
 )
-from worker.video.completeness import is_cut_off
+from worker.video.completeness import is_cut_off, lacks_index
 from worker.video.facts import ClipFacts
 from worker.video.orientation import orientation_of
 
@@ -78,6 +78,11 @@ def opened(path: Path, *, max_bytes: int | None = None) -> Iterator[OpenClip]:
             f"file:{path}", format=DEMUXERS[kind], options=options, timeout=READ_TIMEOUT_S
         )
     except (av.error.FFmpegError, ValueError) as error:
+        if lacks_index(path, kind):
+            raise TruncatedClipError(
+                "The file ends before its index (`moov`), without which no frame can be found, also"
+                " with `clip_cut_off`"
+            ) from error
         raise TruncatedClipError(f"The clip can't be opened: {_said(error)}") from error
     with container:
         streams = [one for one in container.streams.video if not _is_cover(one)]

@@ -19,7 +19,7 @@ from worker.imaging.arrays import Image
 from worker.imaging.encoding import encode
 from worker.video.animated_webp import set_last_duration, set_transparent
 from worker.video.facts import ClipFacts
-from worker.video.folders import is_disk_full
+from worker.video.full_disk import is_disk_full
 
 BT709 = 1
 """AVCOL_PRI_BT709, AVCOL_TRC_BT709 and AVCOL_SPC_BT709 (ITU-T H.273)."""

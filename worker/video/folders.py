@@ -4,7 +4,6 @@ A worker holds a lock on each of its folders (flock(2)), which ends with the pro
 worker knows which ones nobody uses, also in another container that shares the disk.
 """
 
-import errno
 import fcntl
 import io
 import os
@@ -57,11 +56,6 @@ class ClipFolder:
                     one.unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock_fd)
-
-
-def is_disk_full(error: Exception) -> bool:
-    """Whether an error of the system or of FFmpeg says that the disk has no room."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def remove_abandoned() -> int:

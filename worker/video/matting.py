@@ -51,7 +51,7 @@ class MattedFrame:
     steps: Steps
     """The way from the frame's size to alpha's."""
     box: Box | None
-    """The subject's box in alpha [px]."""
+    """The subject's box in alpha [px]; None: there is no subject, or no output is framed by it."""
     reasons: tuple[Reason, ...] | None
     """Signs of trouble; None if this frame was not measured."""
     unsteady: float = 0.0
@@ -112,7 +112,8 @@ def matted(
         steady = steadied(
             sights, threads, depth=settings.codec_threads + 1, average=options.clip_steady
         )
-        yield (_finished(one, facts, options) for one in steady)
+        wants_box = any(not one.is_plain for one in options.renditions)
+        yield (_finished(one, facts, options, wants_box=wants_box) for one in steady)
 
 
 def grey_of(prepared: PreparedImage) -> Image:
@@ -175,14 +176,16 @@ def _with_own(alpha: Alpha, decoded: DecodedImage, options: Options) -> Alpha:
     return np.ascontiguousarray(limited, np.float32)
 
 
-def _finished(sight: Sight[MattedFrame], facts: ClipFacts, options: Options) -> MattedFrame:
+def _finished(
+    sight: Sight[MattedFrame], facts: ClipFacts, options: Options, *, wants_box: bool
+) -> MattedFrame:
     frame = sight.frame
     return MattedFrame(
         frame.number,
         frame.decoded,
         sight.alpha,
         frame.steps,
-        _box(sight.alpha, facts, options),
+        _box(sight.alpha, facts, options) if wants_box else None,
         frame.reasons,
         sight.unsteady,
         sight.is_cut,
