@@ -58,8 +58,8 @@ class Reason(StrEnum):
     LOW_CONTRAST = "low-contrast"
     """Along much of the edge, subject and background have nearly the same colour."""
     UNSURE = "unsure"
-    """The mirrored photo or the second model gives a different matte, or a point of the option
-    `subject` is not met.
+    """The mirrored photo or the second model gives a different matte, a hole shows neither the
+    background nor the subject, or a point of the option `subject` is not met.
     """
     BLURRED = "blurred"
     """The photo is out of focus."""
@@ -144,3 +144,9 @@ HELD: frozenset[JobStatus] = ENDED | {JobStatus.PAUSED}
 
 STAGES: tuple[str, ...] = ("fetch", "decode", "predict", "finish", "encode", "store", "record")
 """The stages of an image in the worker, in order. Timings, metrics and reports use these names."""
+
+EXPRESS_IMAGES = 8
+"""The first images of a job precede all remaining images of other jobs: a small job does not wait
+for a backlog, whatever its priority, and a large job shows its first results at once
+(shared.shares).
+"""

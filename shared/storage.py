@@ -1,6 +1,6 @@
 """S3 object storage: get, put, list, presign. Only the modules `shared.storage*` import boto3."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -125,7 +125,7 @@ class Storage:
         except FAULTS as error:
             raise translated(error, bucket, key) from error
 
-    def stream(self, bucket: str, key: str) -> Iterator[bytes]:
+    def stream(self, bucket: str, key: str) -> Generator[bytes]:
         """The object's bytes in chunks. Raises ImageError or StorageError, also between chunks."""
         yield from self.open(bucket, key)[1]
 

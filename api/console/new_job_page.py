@@ -7,6 +7,7 @@ from api.console.rendering import page
 from api.http.auth import CallerDep
 from api.resources import ResourcesDep
 from api.routes.presets import list_presets
+from shared.clip_format import ClipFormat
 from shared.jobs import Scope
 from shared.rendition import Format
 
@@ -23,8 +24,10 @@ def new_job(request: Request, resources: ResourcesDep, caller: CallerDep) -> Res
         "new.html",
         presets=list_presets(caller).presets,
         formats=[one.value for one in Format],
+        clip_formats=[one.value for one in ClipFormat],
         models=resources.settings.offered_models,
         key_id=caller.api_key_id,
         bucket=resources.settings.s3_bucket,
         max_image_bytes=resources.settings.max_image_bytes,
+        max_clip_bytes=resources.settings.max_clip_bytes,
     )

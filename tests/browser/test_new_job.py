@@ -8,6 +8,7 @@ from playwright.sync_api import FilePayload, Page, Route, expect
 from api.client import MattingClient
 from tests.browser.conftest import PHONE
 from tests.browser.test_jobs import check_barriers
+from tests.clips import moving_square, write
 
 
 def test_photos_become_a_job_after_a_trial(
@@ -16,12 +17,14 @@ def test_photos_become_a_job_after_a_trial(
     before = trials(client)
     page = opened("/console/new")
     (photos / "notes.txt").write_text("no photo")
+    write(photos / "film.mp4", moving_square(3))
     (photos / "empty.jpg").write_bytes(b"")
     page.locator("#folder").set_input_files(photos)
-    expect(page.get_by_text("Files sent: 3")).to_be_visible()
+    expect(page.get_by_text("Files sent: 4")).to_be_visible()
     page.get_by_text("2 left out").click()
-    expect(page.get_by_text("notes.txt – not a photo")).to_be_visible()
+    expect(page.get_by_text("notes.txt – neither a photo nor a clip")).to_be_visible()
     expect(page.get_by_text("empty.jpg – empty file")).to_be_visible()
+    page.get_by_label("Format of clips").select_option("mp4")
     page.get_by_role("radio", name="amazon").check()
     page.get_by_role("button", name="Another photo").click()
     page.get_by_role("button", name="Another photo").wait_for(state="visible")
@@ -37,8 +40,10 @@ def test_photos_become_a_job_after_a_trial(
     assert job["destination"] == "s3://matting/spring/{path}.{ext}"
     assert trials(client) == before, "the trial's job went with its purpose"
     assert job["options"]["preset"] == "amazon"
-    assert job["counts"]["total"] == 3
-    names = {item["name"] for item in client.items(job["id"])}
+    assert job["counts"]["total"] == 4
+    items = {item["name"]: item for item in client.items(job["id"])}
+    names = set(items)
+    assert items["photos/film.mp4"]["result_format"] == "mp4"
     assert "photos/<img src=x onerror=alert(1)>.jpg" in names
     page.goto("/console/new")
     expect(page.locator("#sending")).to_be_hidden()

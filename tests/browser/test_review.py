@@ -144,7 +144,7 @@ def test_a_clip_is_played_and_its_times_of_doubt_lead_to_them(
     def check(page: Page, player: Locator) -> None:
         expect(player).to_be_visible()
         eventually(lambda: player.evaluate("film => film.videoWidth") == 96, "the clip to be read")
-        page.get_by_role("button", name="0:00.2 half-transparent").click()
+        page.get_by_role("button", name="0:00.2–0:00.3 half-transparent").click()
         expect(player).to_have_js_property("currentTime", 0.2)
         check_barriers(page)
 

@@ -12,12 +12,13 @@ from shared.errors import ImageError, InvalidMatteError
 from shared.groups import GroupFrame, GroupWork
 from shared.jobs import Reason
 from shared.kept_files import output_with_matte
-from shared.options import ColourProfile
+from shared.options import ColourProfile, Profile
 from shared.photo_kinds import HEAD_BYTES, photo_kind
 from shared.settings import Settings
 from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
 from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode, without_white
+from worker.imaging.false_holes import fill_false_holes
 from worker.imaging.finishing import (
     finish_matte,
     has_layers,
@@ -191,8 +192,14 @@ def _finished_matte(in_flight: InFlightImage) -> Image:
     assert in_flight.decoded is not None
     assert in_flight.prepared is not None
     assert in_flight.alpha is not None
-    options = in_flight.item.options
-    return matte_of(in_flight.decoded, in_flight.prepared, in_flight.alpha, options)
+    alpha, options = in_flight.alpha, in_flight.item.options
+    if options.profile is Profile.FAST and options.subject is None:
+        content = in_flight.prepared.without_padding(alpha)
+        filled = fill_false_holes(content, in_flight.decoded.small)
+        alpha = filled.alpha
+        if filled.unclear and Reason.UNSURE not in in_flight.outcome.review:
+            in_flight.outcome.review = (*in_flight.outcome.review, Reason.UNSURE)
+    return matte_of(in_flight.decoded, in_flight.prepared, alpha, options)
 
 
 def _matte_of_file(data: bytes, decoded: DecodedImage) -> Image | None:

@@ -17,7 +17,7 @@ export const sentClip = (item) => video(item, { src: photo(item) });
 export function doubts(item, film) {
   if (!item.clip?.doubts.length) return null;
   return make("div", { class: "doubts", role: "group", "aria-label": t("clip.doubts") }, item.clip.doubts.map((one) => {
-    const said = `${clock(one.start_s)} ${t(`mark.${one.reason}`)}`, title = `${clock(one.start_s)}–${clock(one.end_s)}: ${t(`reason.${one.reason}`)}`;
+    const said = `${clock(one.start_s)}–${clock(one.end_s)} ${t(`mark.${one.reason}`)}`, title = t(`reason.${one.reason}`);
     return film ? make("button", { type: "button", class: "mark", title, onclick: () => { film.pause(); film.currentTime = one.start_s; } }, said) : make("span", { class: "mark", title }, said);
   }));
 }
@@ -25,6 +25,7 @@ export function doubts(item, film) {
 // Shows a clip in a dialog. `redo`: does it again with other options; null: the key may not.
 export function openPlayer(dialog, item, { review, redo }) {
   const film = player(item);
+  film?.classList.add("checks"); // shows what is transparent
   dialog.replaceChildren(
     make("h2", { id: "player-title" }, item.name.split("/").at(-1)),
     film ?? make("img", { class: "film checks", src: item.result_format === "webp" ? result(item) : thumbnail(item), alt: item.name }),

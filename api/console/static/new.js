@@ -5,7 +5,7 @@ import { byId, make } from "./elements.js";
 import { complain } from "./notices.js";
 import { t } from "./texts.js";
 import { forgetTrial, tryOn } from "./trial.js";
-import { Uploads } from "./uploads.js";
+import { isClip, Uploads } from "./uploads.js";
 
 const form = byId("new");
 const rounded = (number) => number.toLocaleString(undefined, { maximumFractionDigits: 1 });
@@ -15,7 +15,7 @@ let estimated = "", namedAt = "";
 let due = null;
 let starting = false;
 
-const uploads = await Uploads.open(form.dataset.key, Number(form.dataset.maxBytes), showSoon);
+const uploads = await Uploads.open(form.dataset.key, Number(form.dataset.maxBytes), Number(form.dataset.maxClipBytes), showSoon);
 const draft = (await uploads.draft.get("draft")) ?? { id: crypto.randomUUID?.() ?? String(Math.random()), wanted: false, values: {} };
 restore();
 show();
@@ -87,8 +87,9 @@ function show() {
   byId("left-out").hidden = !leftOut.length;
   byId("left-out").querySelector("summary").textContent = t("new.left_out", { n: leftOut.length.toLocaleString() });
   byId("left-out").querySelector("ul").replaceChildren(...leftOut.slice(0, 500).map(([name, why]) => make("li", {}, `${name} – ${why}`)));
-  const trials = all.filter((one) => one.kind === "photo" && (one.file || one.blob));
+  const trials = all.filter((one) => one.kind === "photo" && !isClip(one.name) && (one.file || one.blob));
   byId("try").disabled = !trials.length;
+  byId("clip-format-label").hidden = !all.some((one) => isClip(one.name));
   byId("another").hidden = trials.length < 2;
   if (trials.length && byId("trial").hidden) byId("trial-text").textContent = t("new.trial_ready");
   const named = byId("places").value.trim(), both = Boolean(all.length && named);
@@ -108,6 +109,7 @@ function options() {
   if (byId("background").value === "colour") chosen.background = byId("colour").value;
   if (byId("model")?.value) chosen.model = byId("model").value;
   if (byId("crop").checked) chosen.crop = true;
+  if (!byId("clip-format-label").hidden && byId("clip-format").value) chosen.clip_format = byId("clip-format").value;
   const more = byId("more").value.trim();
   if (more) {
     try { Object.assign(chosen, JSON.parse(more)); } catch (error) {
@@ -137,7 +139,7 @@ byId("try").onclick = () => trial(0);
 byId("another").onclick = () => trial(1);
 
 async function trial(step) {
-  const photos = uploads.all.filter((one) => one.kind === "photo" && (one.file || one.blob));
+  const photos = uploads.all.filter((one) => one.kind === "photo" && !isClip(one.name) && (one.file || one.blob));
   trialAt = (trialAt + step) % photos.length;
   const { name, file, blob } = photos[trialAt];
   byId("trial-text").textContent = t("new.trying", { name });

@@ -8,11 +8,15 @@ const AT_ONCE = 4;
 const URLS_AT_ONCE = 100;
 const TRIES = 4;
 const KEPT_BYTES = 2e9; // of copies in the database; larger sets are dropped again after a reload
-const PHOTO = /\.(jpe?g|jfif|png|webp|bmp|tiff?|avif|hei[cf]|gif|dng|psd)$/i;
+const PHOTO = /\.(jpe?g|jfif|png|webp|bmp|tiff?|avif|hei[cf]|dng|psd)$/i;
+const CLIP = /\.(mp4|m4v|mov|qt|webm|mkv|gif)$/i;
 const LIST = /\.(zip|csv|jsonl|ndjson|xml|tsv)$/i;
 const HIDDEN = /^(\.|thumbs\.db$|desktop\.ini$|__macosx)/i;
 
 const PATIENCE_MS = 1500; // a page that was reloaded gives its lock back a moment later
+
+// Whether a file is called like a clip; the service goes by the same endings.
+export const isClip = (name) => CLIP.test(name);
 
 // Whether no other tab sends these files: two would send each file twice.
 function alone(name) {
@@ -25,10 +29,10 @@ function alone(name) {
 
 export class Uploads {
   // `changed` is called whenever there is something to show.
-  static async open(key, maxBytes, changed) {
+  static async open(key, maxBytes, maxClipBytes, changed) {
     const database = await openDatabase(key, STORES);
     const uploads = new Uploads();
-    Object.assign(uploads, { files: new Store(database, "files"), draft: new Store(database, "draft"), maxBytes, changed,
+    Object.assign(uploads, { files: new Store(database, "files"), draft: new Store(database, "draft"), maxBytes, maxClipBytes, changed,
       records: new Map(), leftOut: [], running: 0, kept: 0, urls: [], failedWhy: null });
     uploads.mine = await alone(`matting-new-${key}`);
     for (const record of uploads.mine ? await uploads.files.all() : []) {
@@ -72,12 +76,13 @@ export class Uploads {
   #refusal(path, file, lists, found) {
     const name = path.split("/").at(-1);
     if (path.split("/").some((part) => HIDDEN.test(part))) return t("new.hidden");
-    if (!PHOTO.test(name) && !LIST.test(name) && !file.type.startsWith("image/")) return t("new.not_photo");
+    if (!PHOTO.test(name) && !isClip(name) && !LIST.test(name) && !file.type.startsWith("image/")) return t("new.not_photo");
     if (!file.size) return t("new.is_empty");
     const isList = LIST.test(name);
     if (isList && (lists.length > 1 || found.length > lists.length || this.all.some((one) => one.kind === "photo"))) return t("new.with_list");
     if (!isList && this.all.some((one) => one.kind !== "photo")) return t("new.with_list");
-    if (!isList && file.size > this.maxBytes) return t("new.too_large", { mb: Math.round(this.maxBytes / 2 ** 20) });
+    const most = isClip(name) ? this.maxClipBytes : this.maxBytes;
+    if (!isList && file.size > most) return t("new.too_large", { mb: Math.round(most / 2 ** 20) });
     return null;
   }
 
