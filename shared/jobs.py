@@ -144,3 +144,9 @@ HELD: frozenset[JobStatus] = ENDED | {JobStatus.PAUSED}
 
 STAGES: tuple[str, ...] = ("fetch", "decode", "predict", "finish", "encode", "store", "record")
 """The stages of an image in the worker, in order. Timings, metrics and reports use these names."""
+
+EXPRESS_IMAGES = 8
+"""The first images of a job precede all remaining images of other jobs: a small job does not wait
+for a backlog, whatever its priority, and a large job shows its first results at once
+(shared.shares).
+"""

@@ -38,6 +38,9 @@ a message within seconds after it received it.
 FORGET_ROWS = 1_000
 """Sent messages that one transaction reads or changes."""
 
+UNSERVED_S = 60.0
+"""A worker that is restarted serves its models again within this time."""
+
 PROBE_S = 5.0
 """While Redis does not answer, one request per this time checks whether it answers again."""
 
@@ -79,6 +82,8 @@ class Reconciler(PeriodicTask):
         self._breaker = OutageBreaker(PROBE_S)
         self._lock = threading.Lock()
         self._recover_at = 0.0
+        self._unserved: dict[str, float] = {}
+        """Second models that images wait for, and since when no worker serves them."""
         self._newcomers = NewcomerShares(
             [], ahead=settings.publish_ahead, held=0, url_places=settings.url_threads
         )
@@ -221,10 +226,12 @@ class Reconciler(PeriodicTask):
         return len(due)
 
     def recover(self) -> int:
-        """Let lost messages be sent again; returns the number of items."""
+        """Let messages be sent again that were lost, or that no worker will take; returns the
+        number of items.
+        """
         began = time.monotonic()
         try:
-            return self.forget_lost()
+            return self.forget_lost() + self.recall_forwarded()
         finally:
             ended = time.monotonic()
             pause_s = max(self._settings.reconcile_s, LOOK_SHARE * (ended - began))
@@ -269,6 +276,25 @@ class Reconciler(PeriodicTask):
             RECONCILED.labels("message-lost").inc(forgotten)
             log.warning("reconciled", action="message-lost", items=forgotten)
         return forgotten
+
+    def recall_forwarded(self) -> int:
+        """Let images return to their first model whose second model nobody has served for a while;
+        returns how many. They keep the first result then, because nobody gives another opinion.
+        """
+        with self._database.transaction() as session:
+            waited_for = job_store.forwarded_models(session)
+            served = self._capacity(session).models if waited_for else frozenset()
+        moment = time.monotonic()
+        self._unserved = {model: self._unserved.get(model, moment) for model in waited_for - served}
+        gone = [name for name, since in self._unserved.items() if moment - since >= UNSERVED_S]
+        if not gone:
+            return 0
+        with self._database.transaction() as session:
+            recalled = job_store.recall_forwarded(session, gone, limit=FORGET_ROWS)
+        if recalled:
+            RECONCILED.labels("second-model-gone").inc(recalled)
+            log.warning("reconciled", action="second-model-gone", items=recalled, models=gone)
+        return recalled
 
 
 def _together(given: Sequence[Share]) -> Iterator[list[Share]]:

@@ -14,7 +14,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from shared.job_store import EXPRESS_IMAGES, OpenJob
+from shared.job_store import OpenJob
+from shared.jobs import EXPRESS_IMAGES
 from shared.url_shares import NewcomerUrls, url_rooms
 
 MAX_OUT = 20_000

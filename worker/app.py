@@ -18,8 +18,7 @@ import socket
 import sys
 import threading
 import uuid
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from contextlib import ExitStack
 from importlib.metadata import version
 from typing import Any, cast
@@ -49,7 +48,8 @@ from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.other_workers import OtherWorkers
 from worker.consumer.probes import Probes
 from worker.inference.engine import streams
-from worker.inference.predictor import Predictor, load_predictor
+from worker.inference.predictor import Predictor
+from worker.inference.side_by_side import load_predictors
 from worker.inference.tuning import batch_sizes
 from worker.pipeline.model_router import ModelRouter
 from worker.pipeline.photo_sources import PhotoSources
@@ -146,7 +146,11 @@ def _open(**_: Any) -> None:
         _opened.callback(web.close)
         sources = PhotoSources(storage, web)
         pixel_budget = PixelBudget(settings.max_decoded_pixels)
-        predictors = _load(settings.served_models)
+        models = settings.served_models
+        loaded = load_predictors([_settings_of(model) for model in models])
+        predictors = dict(zip(models, loaded, strict=True))
+        for predictor in loaded:
+            _opened.callback(predictor.close)
         others = OtherWorkers(database, settings)
         second = SecondOpinions(settings, predictors.get, others.serve)
 
@@ -232,21 +236,6 @@ def _open(**_: Any) -> None:
             _opened.close()
         finally:
             sys.exit(2)
-
-
-def _load(models: Sequence[str]) -> dict[str, Predictor]:
-    """The warm predictors by model. On a CPU two are loaded at a time: one network has two threads,
-    the other often a single one, and a network is opened by a single thread. Raises SetupError.
-    """
-
-    def load(model: str) -> Predictor:
-        predictor = load_predictor(_settings_of(model))
-        _opened.callback(predictor.close)
-        return predictor
-
-    at_once = 2 if get_settings().device == "cpu" else 1
-    with ThreadPoolExecutor(at_once, "load") as threads:
-        return dict(zip(models, threads.map(load, models), strict=True))
 
 
 def _report_failed_start(error: Exception) -> None:

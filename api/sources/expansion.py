@@ -2,17 +2,22 @@
 
 The job's row stores how far the listing has come, so it continues after a restart. Listing a page
 twice adds nothing, because a job has each source only once. Jobs take turns, so a small job does
-not wait for a large one. One process lists a job at a time: it holds a lease, which a second thread
-renews, because a page may take long (a zip file is downloaded before its first page).
+not wait for a large one; zip files are downloaded in other threads. An open list or zip file takes
+a place (api.sources.places). One process lists a job at a time: it holds a lease, which a second
+thread renews.
 """
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 
-from api.sources.archive_disk import ArchiveDisk
-from api.sources.listing import Page, pages
+from api.sources.listed_pages import Page, Pause
+from api.sources.listing import pages
+from api.sources.places import Places
+from api.sources.shortage import is_shortage
 from api.sources.source_policy import UPLOADS_PREFIX, attached_key
+from api.sources.zip_listing import ZIPS_AT_ONCE, ZipListings
 from shared import job_store
 from shared.database import Database
 from shared.destination import given_placeholders, refuse_unknown
@@ -24,7 +29,9 @@ from shared.errors import (
     ImageError,
     MattingError,
     RequestError,
+    TransientError,
 )
+from shared.job_store import UnlistedJob
 from shared.jobs import ENDED
 from shared.models import Job
 from shared.object_url import ObjectUrl
@@ -39,6 +46,9 @@ log = get_logger(__name__)
 
 IDLE_S = 2.0
 """How often the thread looks for jobs left from before a restart. A new job wakes it at once."""
+
+LISTS_AT_ONCE = 8
+"""Most lists that a process has open. Each takes a connection to the storage."""
 
 LEASE_S = 20.0
 """Another process takes over the listing of a job if its lease was not renewed for this long."""
@@ -70,9 +80,14 @@ class Expander(PeriodicTask):
         self._database = database
         self._storage = storage
         self._settings = settings
-        self._disk = ArchiveDisk(settings.archive_disk_bytes)
+        self._zips = ZipListings(storage, settings)
         self._owner = uuid.uuid4().hex
-        self._listings: dict[uuid.UUID, Iterator[Page]] = {}
+        self._listings: dict[uuid.UUID, Generator[Page | Pause]] = {}
+        self._paused: dict[uuid.UUID, Future[None]] = {}
+        """What listings wait for."""
+        self._ended = False
+        """Whether a listing ended in this round, so that its place is free."""
+        self._list_places, self._zip_places = Places(LISTS_AT_ONCE), Places(ZIPS_AT_ONCE)
         self._listed: set[str] = set()
         """The names of this process's leases. It is replaced, never changed, since two threads read
         it.
@@ -88,65 +103,106 @@ class Expander(PeriodicTask):
         """Stop after the current page, and let another process continue at once."""
         super().stop()
         self._renewal.stop()
+        if not self._thread.is_alive():
+            for job_id in list(self._listings):
+                self._close(job_id)
+        self._zips.close()
         with suppress(MattingError), self._database.transaction() as session:
             for name in self._listed:
                 job_store.release_leader_lease(session, name, owner=self._owner)
 
     def round(self) -> float:
-        """List one page of each job."""
-        more = False
+        """List one page of each job that has a place, unless it waits for a download."""
+        more = self._ended = False
         with self._database.transaction() as session:
-            jobs = job_store.unexpanded_jobs(session)
-        for ended in self._listings.keys() - set(jobs):  # an open zip file occupies disk space
-            del self._listings[ended]
+            unlisted = job_store.unexpanded_jobs(session)
+        jobs = self._with_places(unlisted)
+        for left in self._listings.keys() - set(jobs):  # an open zip file occupies disk space
+            self._close(left)
         self._listed = {_lease_name(job_id) for job_id in self._listings}
         for job_id in jobs:
             if self._stopping.is_set():
                 break
+            if self._is_paused(job_id):
+                continue
             try:
-                more |= self.expand_page(job_id)
+                more |= self.expand_page(job_id) and not self._is_paused(job_id)
             except MattingError as error:
                 log.warning(
                     "expansion-failed", job=str(job_id), code=error.code, detail=error.detail
                 )
             except Exception:
                 log.exception("expansion-failed", job=str(job_id))
-        return 0 if more else IDLE_S
+            if job_id not in self._listings:
+                self._list_places.leave(job_id)
+                self._zip_places.leave(job_id)
+        others_wait = self._ended and len(jobs) < len(unlisted)
+        return 0 if more or others_wait else IDLE_S
+
+    def _with_places(self, unlisted: Sequence[UnlistedJob]) -> list[uuid.UUID]:
+        """The jobs that have a turn, in the order of their ids. A prefix takes no place."""
+        zips = [job for job in unlisted if job.kind == "zip"]
+        lists = [job for job in unlisted if job.kind not in ("zip", "prefix")]
+        placed = self._zip_places.assign(zips) | self._list_places.assign(lists)
+        return [job.id for job in unlisted if job.kind == "prefix" or job.id in placed]
+
+    def _is_paused(self, job_id: uuid.UUID) -> bool:
+        return job_id in self._paused and not self._paused[job_id].done()
+
+    def _close(self, job_id: uuid.UUID) -> None:
+        self._paused.pop(job_id, None)
+        self._listings.pop(job_id).close()
 
     def expand_page(self, job_id: uuid.UUID) -> bool:
         """List one more page of a job's source; False if nothing is left, or another process lists
         it.
         """
         duty = _lease_name(job_id)
-        with self._database.transaction() as session:
-            job = job_store.load_job(session, job_id)
-            if job is None or job.status in ENDED or job.expanded_at is not None:
-                self._listings.pop(job_id, None)
-                return False
-            if not job_store.acquire_leader_lease(
-                session, duty, owner=self._owner, lease_s=LEASE_S
-            ):
-                self._listings.pop(job_id, None)  # the other process moves the cursor
-                return False
-            sources = job_store.allowed_sources(session, job.api_key_id)
-        self._listed = self._listed | {duty}
+        # A listing is kept only if all that it gave is recorded. Otherwise another one begins at
+        # the cursor, so no page is left out and the same error comes again.
+        listing = self._listings.pop(job_id, None)
+        self._paused.pop(job_id, None)
+        try:
+            with self._database.transaction() as session:
+                job = job_store.load_job(session, job_id)
+                if job is None or job.status in ENDED or job.expanded_at is not None:
+                    return False
+                if not job_store.acquire_leader_lease(
+                    session, duty, owner=self._owner, lease_s=LEASE_S
+                ):
+                    return False  # the other process moves the cursor
+                sources = job_store.allowed_sources(session, job.api_key_id)
+            self._listed = self._listed | {duty}
+            if listing is None:
+                listing = self._open(job, sources)
+            if more := self._record_next(job, listing):
+                self._listings[job_id] = listing
+            return more
+        finally:
+            if listing is not None and job_id not in self._listings:
+                listing.close()
+
+    def _open(self, job: Job, sources: Sequence[str] | None) -> Generator[Page | Pause]:
+        if job.source["kind"] == "zip":
+            return self._zips.pages(job)
+        return pages(job, self._storage, self._settings, sources)
+
+    def _record_next(self, job: Job, listing: Iterator[Page | Pause]) -> bool:
+        """Record the next page of a listing, or its end, or the error that ends it. Returns whether
+        it goes on. Raises MattingError if it must be tried again.
+        """
         error: MattingError | None = None
         try:
-            page = self._next_page(job, sources)
+            page = next(listing, None)
+            if isinstance(page, Pause):
+                if page.until is not None:
+                    self._paused[job.id] = page.until
+                    page.until.add_done_callback(lambda _: self.wake())
+                return True
             if page is not None:
                 if job.expansion_cursor is None:
                     _check_columns(job, page)
-                with self._database.transaction() as session:
-                    if job_store.add_page(
-                        session,
-                        job_id,
-                        page.items,
-                        cursor=page.cursor,
-                        without_photo=page.without_photo,
-                    ):
-                        return True
-                self._listings.pop(job_id, None)  # cancelled, or listed by another process
-                return False
+                return self._record(job, page)
             if not job.total:
                 error = EmptySourceError()
         # permanent error: the images listed so far are processed
@@ -156,34 +212,44 @@ class Expander(PeriodicTask):
             if job.expansion_cursor is not None and kept:
                 error.detail = f"{raised.detail.rstrip('.')}. {_where_it_stopped(job)}"
         except DiskFullError:  # another process may have enough space
-            self._listings.pop(job_id, None)
-            with self._database.transaction() as session:
-                job_store.release_leader_lease(session, duty, owner=self._owner)
+            self._release(job.id)
             raise
         except MattingError:  # a service is unavailable: continue from the cursor later
-            self._listings.pop(job_id, None)
             raise
         # a bug, or rows that cannot be stored: trying again would fail in the same way
-        except Exception:
-            log.exception("expansion-crashed", job=str(job_id))
+        except Exception as raised:
+            if is_shortage(raised):  # other jobs may be the cause, and another process may have it
+                self._release(job.id)
+                raise TransientError(f"The machine is short of something: {raised}") from raised
+            log.exception("expansion-crashed", job=str(job.id))
             error = MattingError()
         with self._database.transaction() as session:
             told = None if error is None else (error.code, error.message)
             if isinstance(error, DestinationCollisionError):
-                job_store.cancel_job(session, job_id)
-            job_store.finish_expansion(session, job_id, told)
-            job_store.release_leader_lease(session, duty, owner=self._owner)
-        self._listings.pop(job_id, None)
+                job_store.cancel_job(session, job.id)
+            job_store.finish_expansion(session, job.id, told)
+            job_store.release_leader_lease(session, _lease_name(job.id), owner=self._owner)
+        self._ended = True
         self._drop_archive(job)
         return False
 
-    def _next_page(self, job: Job, sources: Sequence[str] | None) -> Page | None:
-        listing = self._listings.get(job.id)
-        if listing is None:
-            listing = self._listings[job.id] = pages(
-                job, self._storage, self._settings, sources, self._disk
+    def _record(self, job: Job, page: Page) -> bool:
+        """Record a page; False: the job was cancelled, or another process lists it."""
+        with self._database.transaction() as session:
+            recorded = job_store.add_page(
+                session,
+                job.id,
+                page.items,
+                cursor=page.cursor,
+                without_photo=page.without_photo,
             )
-        return next(listing, None)
+        self._list_places.note_page(job.id)
+        self._zip_places.note_page(job.id)
+        return recorded
+
+    def _release(self, job_id: uuid.UUID) -> None:
+        with self._database.transaction() as session:
+            job_store.release_leader_lease(session, _lease_name(job_id), owner=self._owner)
 
     def _drop_archive(self, job: Job) -> None:
         """Delete a zip file that came with the request, or was uploaded and is used by no other

@@ -1,53 +1,42 @@
-"""Lists sources in pages of items, starting where the listing stopped."""
+"""Lists prefixes and lists of photos in pages of items, starting where the listing stopped."""
 
 import json
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from itertools import islice
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from api.schemas.sources import Feed
-from api.sources.archive_disk import ArchiveDisk
-from api.sources.archives import Archive, UnpackedClip
 from api.sources.feeds import RowWithoutPhoto
+from api.sources.listed_pages import Page, Pause
 from api.sources.manifests import read_rows
 from api.sources.rows import RowReader
-from api.sources.source_policy import OWN_PREFIX, SourcePolicy, name_under
-from shared.errors import BadArchiveError, BadManifestError, MattingError
+from api.sources.source_policy import SourcePolicy, name_under
+from shared.errors import BadManifestError, MattingError
 from shared.job_store import NewItem
 from shared.models import Job
 from shared.object_url import ObjectUrl
 from shared.options import Options
 from shared.photo_names import is_never_a_photo
 from shared.settings import Settings
-from shared.storage import WHOLE_BYTES, Storage
+from shared.storage import Storage
 
 ROWS_PER_PAGE = 5_000
 PAGE_BYTES = 1024**2
 """Approximate bytes of a manifest per page: rows of 64 KiB need thirty times as much memory if they
 contain only brackets.
 """
-PHOTOS_PER_PAGE = 64
-"""Photos of a zip file per page: stored in parallel, then recorded."""
+SKIPPED_BYTES = 8 * 1024**2
+"""Bytes before the cursor that are read again in one turn."""
 
-STORE_THREADS = 8
+EMPTY_BYTES = 64 * 1024**2
+"""Most bytes of a list without a row, as blank lines: it is read to its next row in one turn. Excel
+writes a line of commas for each row that was ever touched, at most a million.
+"""
 
-PENDING_BYTES = 64 * 1024**2
-"""Most bytes of unpacked photos in memory: a zip file of 2 MB can contain 64 photos of 40 MB."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Items of a source, and the progress of the listing after them."""
-
-    items: list[NewItem]
-    cursor: str
-    without_photo: int = 0
-    """Rows that were left out, since their export has rows without a photo."""
+COUNTED_BYTES = 16 * 1024**2
+"""Most bytes behind the damage of a list whose lines are counted."""
 
 
 def pages(
@@ -55,12 +44,11 @@ def pages(
     storage: Storage,
     settings: Settings,
     sources: Sequence[str] | None,
-    disk: ArchiveDisk,
-) -> Iterator[Page]:
-    """The pages of a job's source after its cursor. `sources`: those that its key may use.
+) -> Generator[Page | Pause]:
+    """The pages of a job's prefix or list after its cursor, and pauses. `sources`: those that its
+    key may use.
 
-    Raises what storage and disk raise; BadManifestError or BadArchiveError for an unreadable
-    source.
+    Raises what the storage raises; BadManifestError for an unreadable list.
     """
     policy = SourcePolicy(settings, job.api_key_id, sources)
     after = job.expansion_cursor
@@ -68,8 +56,6 @@ def pages(
     if source["kind"] == "prefix":
         return _prefix_pages(storage, ObjectUrl.parse(source["prefix"], ""), after)
     place = ObjectUrl.parse(source["object"], settings.s3_bucket)
-    if source["kind"] == "zip":
-        return _zip_pages(job, storage, settings, place, int(after or 0), disk)
     reader = RowReader(policy, Options.model_validate(job.options))
     feed = Feed(source["feed"]) if source.get("feed") else None
     return _row_pages(storage, place, reader, int(after or 0), feed)
@@ -84,7 +70,7 @@ def rows_as_file(rows: Iterator[dict[str, Any]]) -> IO[bytes]:
     return file
 
 
-def _prefix_pages(storage: Storage, source: ObjectUrl, after: str | None) -> Iterator[Page]:
+def _prefix_pages(storage: Storage, source: ObjectUrl, after: str | None) -> Generator[Page]:
     while keys := storage.list_page(source, after=after):
         items = [
             NewItem(name=name_under(source.key, key), source=f"s3://{source.bucket}/{key}")
@@ -97,42 +83,56 @@ def _prefix_pages(storage: Storage, source: ObjectUrl, after: str | None) -> Ite
 
 def _row_pages(
     storage: Storage, place: ObjectUrl, reader: RowReader, after: int, feed: Feed | None
-) -> Iterator[Page]:
-    text = _Counted(storage.stream(place.bucket, place.key))
-    rows = islice(read_rows(text, feed), after, None)
-    number, ended = after, False
-    while not ended:
-        items: list[NewItem] = []
-        without_photo = 0
-        page_ends_at = text.read_bytes + PAGE_BYTES
-        broken: BadManifestError | None = None
+) -> Generator[Page | Pause]:
+    with closing(storage.stream(place.bucket, place.key)) as chunks:
+        text = _Counted(chunks)
+        rows = _noted(read_rows(text, feed), text)
+        number, ended = after, False
         try:
-            for row in islice(rows, ROWS_PER_PAGE):
-                number += 1
-                if isinstance(row, RowWithoutPhoto):
-                    without_photo += 1
+            yield from _skip(rows, text, after)
+        except BadManifestError as error:  # it is another file now
+            error.detail += f". {_what_is_missing(text, number)}"
+            raise
+        while not ended:
+            items: list[NewItem] = []
+            without_photo = 0
+            page_ends_at = text.read_bytes + PAGE_BYTES
+            broken: BadManifestError | None = None
+            try:
+                for row in islice(rows, ROWS_PER_PAGE):
+                    number += 1
+                    if isinstance(row, RowWithoutPhoto):
+                        without_photo += 1
+                    else:
+                        items.append(reader.item(row, number))
+                    if text.read_bytes > page_ends_at:
+                        break
                 else:
-                    items.append(reader.item(row, number))
-                if text.read_bytes > page_ends_at:
-                    break
-            else:
-                ended = len(items) + without_photo < ROWS_PER_PAGE
-        except BadManifestError as error:
-            broken = error
-        if items or without_photo:  # rows before the damage are kept
-            yield Page(items, str(number), without_photo)
-        if broken is not None:
-            broken.detail += f". {_what_is_missing(text, number)}"
-            raise broken
+                    ended = len(items) + without_photo < ROWS_PER_PAGE
+            except BadManifestError as error:
+                broken = error
+            if items or without_photo:  # rows before the damage are kept
+                yield Page(items, str(number), without_photo)
+            if broken is not None:
+                broken.detail += f". {_what_is_missing(text, number)}"
+                raise broken
+
+
+def _skip(rows: Iterator[dict[str, Any]], text: "_Counted", count: int) -> Iterator[Pause]:
+    """Read the rows before the cursor again, a part in each turn."""
+    turn_ends_at = text.read_bytes + SKIPPED_BYTES
+    for _ in islice(rows, count):
+        if text.read_bytes > turn_ends_at:
+            yield Pause()
+            turn_ends_at = text.read_bytes + SKIPPED_BYTES
 
 
 def _what_is_missing(text: "_Counted", number: int) -> str:
     """How much of a list was not read, as far as it is known."""
-    with suppress(MattingError):
-        for _ in text:
-            pass
+    more = "" if text.count_lines(COUNTED_BYTES) else "more than "
     return (
-        f"The rows behind it are missing: {number:,} were read, the file has {text.lines:,} lines"
+        f"The rows behind it are missing: {number:,} were read, "
+        f"the file has {more}{text.lines:,} lines"
     )
 
 
@@ -142,86 +142,35 @@ class _Counted:
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self.read_bytes = 0
         self.lines = 0
+        self.last_row_at = 0
+        """`read_bytes` at the last row."""
         self._chunks = chunks
 
     def __iter__(self) -> Iterator[bytes]:
+        """Raises BadManifestError if no row comes for EMPTY_BYTES."""
         for chunk in self._chunks:
-            self.read_bytes += len(chunk)
-            self.lines += chunk.count(b"\n") or chunk.count(b"\r")
+            self._count(chunk)
+            if self.read_bytes - self.last_row_at > EMPTY_BYTES:
+                raise BadManifestError(f"{EMPTY_BYTES:,} bytes contain no row")
             yield chunk
 
+    def count_lines(self, most_bytes: int) -> bool:
+        """Count the lines of up to `most_bytes` more; returns whether the file ends there."""
+        ends_at = self.read_bytes + most_bytes
+        with suppress(MattingError):
+            for chunk in self._chunks:
+                self._count(chunk)
+                if self.read_bytes > ends_at:
+                    return False
+            return True
+        return False
 
-def _zip_pages(
-    job: Job,
-    storage: Storage,
-    settings: Settings,
-    place: ObjectUrl,
-    after: int,
-    disk: ArchiveDisk,
-) -> Iterator[Page]:
-    size, limit = storage.size(place.bucket, place.key), settings.max_archive_bytes
-    if size > limit:
-        raise BadArchiveError(f"The zip file has {size:,} bytes; the limit is {limit:,}")
-    with (
-        disk.file(size) as file,
-        ThreadPoolExecutor(STORE_THREADS) as pool,
-    ):
-        _fetch(storage, place, file, size)
-        store = _StoreInParallel(storage, pool)
-        items = Archive(file, settings).items(after=after, key_of=_input_key(job), store=store)
-        while page := list(islice(items, PHOTOS_PER_PAGE)):
-            store.finish()
-            after += len(page)
-            yield Page(page, str(after))
+    def _count(self, chunk: bytes) -> None:
+        self.read_bytes += len(chunk)
+        self.lines += chunk.count(b"\n") or chunk.count(b"\r")
 
 
-class _StoreInParallel:
-    """Stores photos in parallel; the bytes in progress are limited."""
-
-    def __init__(self, storage: Storage, pool: ThreadPoolExecutor) -> None:
-        self._storage = storage
-        self._pool = pool
-        self._pending: deque[tuple[int, Future[None]]] = deque()
-        self._pending_bytes = 0
-
-    def make_room(self, size_bytes: int) -> None:
-        """Wait until `size` of PENDING_BYTES are free. Raises what storing a photo raised."""
-        while self._pending and self._pending_bytes + size_bytes > PENDING_BYTES:
-            self._wait_for_oldest()
-
-    def finish(self) -> None:
-        """Wait for all photos. Raises what storing a photo raised."""
-        while self._pending:
-            self._wait_for_oldest()
-
-    def _wait_for_oldest(self) -> None:
-        stored_bytes, future = self._pending.popleft()
-        future.result()
-        self._pending_bytes -= stored_bytes
-
-    def upload(self, key: str, clip: UnpackedClip) -> str:
-        """Store a clip; parts of it are in memory meanwhile."""
-        self.make_room(WHOLE_BYTES)
-        self._storage.upload(key, cast(IO[bytes], clip))
-        return f"s3://{self._storage.bucket}/{key}"
-
-    def put(self, key: str, data: bytearray) -> str:
-        """Start storing a photo."""
-        future = self._pool.submit(self._storage.put, key, data, "application/octet-stream")
-        self._pending.append((len(data), future))
-        self._pending_bytes += len(data)
-        return f"s3://{self._storage.bucket}/{key}"
-
-
-def _input_key(job: Job) -> Callable[[int], str]:
-    return lambda number: f"{OWN_PREFIX}{job.id}/inputs/{number:06d}"
-
-
-def _fetch(storage: Storage, place: ObjectUrl, file: IO[bytes], size: int) -> None:
-    """`size`: the reserved disk space."""
-    left = size
-    for chunk in storage.stream(place.bucket, place.key):
-        left -= len(chunk)
-        if left < 0:
-            raise BadArchiveError("A larger file replaced the zip file in the meantime")
-        file.write(chunk)
+def _noted(rows: Iterator[dict[str, Any]], text: _Counted) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        text.last_row_at = text.read_bytes
+        yield row

@@ -4,13 +4,13 @@ import random
 import statistics
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from api.http.auth import Caller
 from api.resources import Resources
 from api.schemas.responses import Estimate
-from api.sources.archive_disk import ArchiveDisk
 from api.sources.image_size import image_size
+from api.sources.listed_pages import Pause
 from api.sources.listing import pages
 from api.sources.rows import RowReader
 from api.sources.source_policy import SourcePolicy
@@ -27,7 +27,7 @@ SAMPLE = 24
 
 HEADER_BYTES = 64 * 1024
 MAX_COUNTED = 200_000
-"""Most images of a prefix or manifest that are counted; beyond, the response says `at_least`."""
+"""About how many rows of a prefix or manifest are read; then the response says `at_least`."""
 
 SAMPLE_SEED = 0
 
@@ -96,7 +96,7 @@ def _places(resources: Resources, policy: SourcePolicy, submission: Submission) 
     source = submission.source
     assert source is not None
     found, names = _Places(), CheckedNames(submission.request)
-    number = 0
+    rows = number = 0
     kept: dict[str, object] | None = None
     if source.prefix is not None:
         kept = {"kind": "prefix", "prefix": str(policy.prefix(source.prefix))}
@@ -120,17 +120,21 @@ def _places(resources: Resources, policy: SourcePolicy, submission: Submission) 
         options=submission.request.options.model_dump(mode="json"),
         destination=submission.request.destination,
     )
-    disk = ArchiveDisk(resources.settings.archive_disk_bytes)
-    for page in pages(job, resources.storage, resources.settings, policy.sources, disk):
-        for item in page.items:
-            number += 1
-            if found.count >= MAX_COUNTED:
+    listing = pages(job, resources.storage, resources.settings, policy.sources)
+    with closing(listing):
+        for page in listing:
+            if isinstance(page, Pause):
+                continue
+            rows += len(page.items) + page.without_photo
+            for item in page.items:
+                number += 1
+                if item.error is None:
+                    with suppress(BadResultNameError):  # such a row fails alone
+                        names.add(item, number)
+                    found.add(item)
+            if rows >= MAX_COUNTED:
                 found.complete = False
-                return found
-            if item.error is None:
-                with suppress(BadResultNameError):  # such a row fails alone
-                    names.add(item, number)
-                found.add(item)
+                break
     return found
 
 

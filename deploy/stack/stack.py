@@ -46,7 +46,7 @@ START_TIMEOUT_S = 180
 WORKER_START_TIMEOUT_S = 300
 """A large model takes minutes to load and warm up on a slow machine."""
 
-READINESS_POLL_S = 0.15
+READINESS_POLL_S = 0.25
 """An answer takes the API 10 ms of CPU, which the worker needs for its start."""
 
 STOPPED_LAST = ("redis", "s3")

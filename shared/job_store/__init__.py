@@ -47,6 +47,7 @@ from shared.job_store.expired_leases import (
     take_back_deaths,
 )
 from shared.job_store.failures import Failure, last_failures
+from shared.job_store.forwarding import forwarded_models, recall_forwarded
 from shared.job_store.groups import continue_grouping, grouping_jobs, remove_groups
 from shared.job_store.intake import (
     NewItem,
@@ -62,16 +63,16 @@ from shared.job_store.leader_leases import (
     renew_leader_leases,
 )
 from shared.job_store.leases import Claim, claim_many, must_run_alone, renew_leases
-from shared.job_store.open_jobs import OpenJob, open_jobs, unexpanded_jobs
+from shared.job_store.open_jobs import OpenJob, UnlistedJob, open_jobs, unexpanded_jobs
 from shared.job_store.outbox import announce_test, job_data
 from shared.job_store.privacy import (
     images_of_jobs,
+    jobs_left,
     jobs_to_purge,
     jobs_with_destination,
     keys_of_jobs,
 )
 from shared.job_store.publishing import (
-    EXPRESS_IMAGES,
     Sent,
     forget_publications,
     jobs_to_publish,
@@ -162,7 +163,6 @@ from shared.job_store.workers import (
 )
 
 __all__ = [
-    "EXPRESS_IMAGES",
     "MOST_COUNTED",
     "PAGE_DELIVERIES",
     "WATCH_KIND",
@@ -185,6 +185,7 @@ __all__ = [
     "Sent",
     "Settlement",
     "SettlementState",
+    "UnlistedJob",
     "Version",
     "acquire_leader_lease",
     "add_items",
@@ -233,6 +234,7 @@ __all__ = [
     "forget_publications",
     "forget_submissions",
     "forget_worker",
+    "forwarded_models",
     "get_api_key",
     "get_delivery",
     "get_item",
@@ -246,6 +248,7 @@ __all__ = [
     "images_of_jobs",
     "is_at_rest",
     "job_data",
+    "jobs_left",
     "jobs_to_publish",
     "jobs_to_purge",
     "jobs_with_destination",
@@ -268,6 +271,7 @@ __all__ = [
     "pause_job",
     "pause_watch",
     "publishable",
+    "recall_forwarded",
     "recent_rate",
     "record_attempt",
     "record_verdict",

@@ -8,10 +8,9 @@ from sqlalchemy.orm import Session
 
 from shared.job_store.conditions import is_open
 from shared.job_store.photos_by_url import ALL_URLS, HAS_URLS, urls_out
-from shared.job_store.publishing import EXPRESS_IMAGES
 from shared.job_store.segments import is_held_with_its_clip, is_of_segments
 from shared.job_store.watches import WATCH_KIND
-from shared.jobs import ENDED
+from shared.jobs import ENDED, EXPRESS_IMAGES
 from shared.models import Job
 
 
@@ -97,15 +96,22 @@ def _may_begin() -> sa.ColumnElement[bool]:
     return sa.or_(Job.destination.is_(None), Job.expanded_at.is_not(None))
 
 
-def unexpanded_jobs(session: Session) -> list[uuid.UUID]:
+@dataclass(frozen=True, slots=True)
+class UnlistedJob:
+    """A job whose source is not listed to the end."""
+
+    id: uuid.UUID
+    api_key_id: uuid.UUID
+    kind: str
+    """The kind of its source."""
+
+
+def unexpanded_jobs(session: Session) -> list[UnlistedJob]:
     """The jobs whose source is not completely listed. Watches list their jobs themselves."""
+    kind = Job.source["kind"].as_string()
     statement = (
-        sa.select(Job.id)
-        .where(
-            Job.status.not_in(ENDED),
-            Job.expanded_at.is_(None),
-            Job.source["kind"].as_string() != WATCH_KIND,
-        )
+        sa.select(Job.id, Job.api_key_id, kind)
+        .where(Job.status.not_in(ENDED), Job.expanded_at.is_(None), kind != WATCH_KIND)
         .order_by(Job.id)
     )
-    return list(session.scalars(statement))
+    return [UnlistedJob(*row) for row in session.execute(statement)]

@@ -16,16 +16,9 @@ from shared.job_store.groups import FRAME
 from shared.job_store.locks import locked_items
 from shared.job_store.photos_by_url import is_slow
 from shared.job_store.segments import clips_under_way, is_of_segments
-from shared.jobs import ItemKind, ItemStatus
+from shared.jobs import EXPRESS_IMAGES, ItemKind, ItemStatus
 from shared.messages import Message
 from shared.models import Item, Job
-
-EXPRESS_IMAGES = 8
-"""The first images of a job precede all remaining images of other jobs: a small job does not wait
-for a backlog, whatever its priority, and a large job shows its first results at once
-(shared.shares).
-"""
-
 
 MOST_CLIPS = 4
 """Clips of a job whose segments are matted at a time, so that the first ones end soon and few

@@ -17,14 +17,16 @@ from shared.models import Item, Job, JobLabel, first_id_of
 
 def get_job(session: Session, job_id: uuid.UUID, *, api_key_id: uuid.UUID) -> Job | None:
     """The job, if this key submitted it."""
-    return session.scalar(
-        sa.select(Job).where(
-            Job.id == job_id,
-            Job.api_key_id == api_key_id,
-            Job.deleted_at.is_(None),
-            Job.of_job_id.is_(None),
-        )
-    )
+    return session.scalar(_JOB_OF_KEY, {"job": job_id, "key": api_key_id})
+
+
+# Built once: callers ask for the state of their jobs again and again.
+_JOB_OF_KEY = sa.select(Job).where(
+    Job.id == sa.bindparam("job"),
+    Job.api_key_id == sa.bindparam("key"),
+    Job.deleted_at.is_(None),
+    Job.of_job_id.is_(None),
+)
 
 
 def is_at_rest(job: Job) -> bool:

@@ -18,15 +18,11 @@ from shared.database import now
 from shared.groups import NEVER
 from shared.job_store.conditions import is_value
 from shared.job_store.photos_by_url import HAS_URLS
-from shared.jobs import ALONE_DEATHS, ENDED, HELD, ItemKind, ItemStatus, JobStatus
+from shared.jobs import ALONE_DEATHS, ENDED, EXPRESS_IMAGES, HELD, ItemKind, ItemStatus, JobStatus
 from shared.models import MARK_BEGINS, Item, Job, new_id
 
 SEGMENTS = "segments"
 """The kind of source of a job that holds the segments of a clip."""
-
-BEHIND_EXPRESS = 8
-"""Segments have positions behind the express images (shared.job_store.publishing): a long clip must
-not hold up photos."""
 
 
 def holds_segments(job: Job) -> bool:
@@ -70,7 +66,7 @@ def spread(
 def _begin(
     session: Session, origin: Job, item_id: uuid.UUID, state: ClipState, cut: Sequence[ClipSegment]
 ) -> None:
-    clip = session.get_one(Item, item_id)
+    clip = session.get_one(Item, item_id, populate_existing=True)
     moment = now(session)
     job = Job(
         id=new_id(),
@@ -93,7 +89,8 @@ def _begin(
         Item(
             id=new_id(),
             job_id=job.id,
-            position=BEHIND_EXPRESS + 1 + one.number,
+            # behind the express images: a long clip holds up no photos
+            position=EXPRESS_IMAGES + 1 + one.number,
             name=clip.name,
             source=f"{clip.source}{MARK_BEGINS}{SEGMENTS} {one.number}",
             custom_id=clip.custom_id,

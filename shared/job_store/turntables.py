@@ -3,7 +3,6 @@
 import uuid
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -20,10 +19,6 @@ from shared.job_store.photos_by_url import HAS_URLS
 from shared.jobs import ItemKind, ItemStatus, Verdict
 from shared.models import MARK_BEGINS, Item, Job, new_id
 from shared.options import GroupBy, Options
-
-if TYPE_CHECKING:
-    pass
-
 
 TURNTABLE = "turntable"
 """The file name of a turntable, without extension; it lies in the folder of its group's name."""

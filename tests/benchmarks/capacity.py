@@ -10,7 +10,7 @@ import random
 from collections import deque
 from dataclasses import dataclass, field
 
-from shared.job_store.publishing import EXPRESS_IMAGES
+from shared.jobs import EXPRESS_IMAGES
 from shared.settings import Settings
 from tests.benchmarks.report import report
 

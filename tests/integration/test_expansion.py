@@ -1,12 +1,15 @@
 """Listing sources in the background, when the database fails or the job ends half-way."""
 
+import errno
 import io
 import os
+import tempfile
+import threading
 import time
 import uuid
 import zipfile
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,8 @@ import sqlalchemy as sa
 
 from api.sources import expansion
 from api.sources.expansion import Expander
-from api.sources.listing import PHOTOS_PER_PAGE
+from api.sources.list_text import MAX_LINE_CHARS
+from api.sources.zip_listing import PHOTOS_PER_PAGE, STORE_THREADS, ZIPS_AT_ONCE
 from shared import database as module
 from shared import job_store
 from shared.database import Database
@@ -23,6 +27,7 @@ from shared.errors import DatabaseError
 from shared.jobs import ItemKind
 from shared.models import Item, Job
 from shared.object_url import ObjectUrl
+from shared.options import Options
 from shared.settings import Settings
 from shared.storage import Storage
 from tests.waiting import eventually
@@ -41,12 +46,12 @@ def impatient(migrated_postgresql: Database, monkeypatch: pytest.MonkeyPatch) ->
     database.close()
 
 
-def submit(database: Database, storage: Storage, jpeg: bytes) -> uuid.UUID:
-    """A job of a zip file that is listed in three pages."""
+def submit(database: Database, storage: Storage, jpeg: bytes, photos: int = PHOTOS) -> uuid.UUID:
+    """A job of a zip file that is listed in three pages, or has fewer photos."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("0.mp4", CLIP)
-        for number in range(1, PHOTOS):
+        for number in range(1, photos):
             archive.writestr(f"{number}.jpg", jpeg)
     place = f"uploads/key/{uuid.uuid4()}.zip"
     storage.put(place, packed.getvalue(), "application/zip")
@@ -130,12 +135,74 @@ def test_a_prefix_lists_its_photos_and_no_system_files(
         assert session.get_one(Job, job_id).expanded_at is not None
 
 
+def list_of_rows(
+    database: Database, storage: Storage, lines: str, quota: int | None = None
+) -> uuid.UUID:
+    """A job of a list."""
+    place = f"lists/{uuid.uuid4()}.jsonl"
+    storage.put(place, lines.encode(), "application/jsonl")
+    with database.transaction() as session:
+        key, _ = job_store.create_api_key(session, "tests", images_per_month=quota)
+        return job_store.create_job(
+            session,
+            api_key_id=key.id,
+            options=Options().model_dump(mode="json"),
+            priority=5,
+            labels={},
+            source={"kind": "manifest", "object": f"s3://{storage.bucket}/{place}"},
+        ).id
+
+
+def rows(numbers: range) -> str:
+    return "".join(f'{{"key": "s3://photos/{number}.jpg"}}\n' for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("lines", "quota", "code", "total"),
+    [
+        (
+            rows(range(3)) + "x" * 3 * MAX_LINE_CHARS + "\n" + rows(range(3, 6)),
+            None,
+            "bad-manifest",
+            3,
+        ),
+        (rows(range(5)), 3, "quota-exceeded", 2),
+    ],
+    ids=["damaged", "beyond the quota"],
+)
+def test_an_error_that_could_not_be_recorded_is_met_again(
+    lines: str, quota: int | None, code: str, total: int,
+    database: Database, storage: Storage, settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """No page is left out, and no list counts as complete that was not read to its end."""
+    monkeypatch.setattr("api.sources.listing.ROWS_PER_PAGE", 2)
+    finish, refused = job_store.finish_expansion, 0
+
+    def finish_at_second_try(*given: Any) -> None:
+        nonlocal refused
+        refused += 1
+        if refused == 1:
+            raise DatabaseError
+        finish(*given)
+
+    monkeypatch.setattr(job_store, "finish_expansion", finish_at_second_try)
+    job_id = list_of_rows(database, storage, lines, quota)
+    expander = Expander(database, storage, settings)
+    while not expanded(database, job_id):
+        with suppress(DatabaseError):
+            expander.expand_page(job_id)
+    with database.transaction() as session:
+        job = session.get_one(Job, job_id)
+        assert (refused, job.error_code, job.total) == (2, code, total)
+
+
 class Slow(Storage):
     """The real storage, which takes longer than a lease to deliver a zip file."""
 
     downloads = 0
 
-    def stream(self, bucket: str, key: str) -> Iterator[bytes]:
+    def stream(self, bucket: str, key: str) -> Generator[bytes]:
         Slow.downloads += 1
         yield from super().stream(bucket, key)
         time.sleep(1.5 * expansion.LEASE_S)
@@ -194,3 +261,86 @@ def test_a_zip_file_that_does_not_fit_on_the_disk_is_not_fetched(
     with database.transaction() as session:
         job = session.get_one(Job, job_id)
         assert (job.total, job.error_code) == (0, "archive-too-large")
+
+
+def test_a_zip_file_that_is_downloaded_holds_up_no_other_job(
+    database: Database, settings: Settings, jpeg: bytes
+) -> None:
+    """Also the round ends meanwhile, and a cancelled job's download ends early."""
+    go_on = threading.Event()
+
+    class Hanging(Storage):
+        def stream(self, bucket: str, key: str) -> Generator[bytes]:
+            if key.endswith(".zip"):
+                assert go_on.wait(30)
+            yield from super().stream(bucket, key)
+
+    with closing(Hanging(settings)) as storage:
+        packed, cancelled = (submit(database, storage, jpeg) for _ in range(2))
+        small = list_of_rows(database, storage, rows(range(3)))
+        expander = Expander(database, storage, settings)
+        begun = time.monotonic()
+        while not expanded(database, small):
+            expander.round()
+        assert not go_on.is_set()
+        assert not expanded(database, packed)
+        assert time.monotonic() - begun < 30
+        with database.transaction() as session:
+            job_store.cancel_job(session, cancelled)
+        assert expander.round() > 0, "it waits, and does not ask again and again"
+        go_on.set()
+        eventually(lambda: expander.round() >= 0 and expanded(database, packed), "the zip file")
+    with database.transaction() as session:
+        assert session.get_one(Job, packed).total == PHOTOS
+
+
+def test_many_zip_files_and_lists_open_few_threads_files_and_connections(
+    database: Database, storage: Storage, settings: Settings, jpeg: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("api.sources.listing.ROWS_PER_PAGE", 1)
+    monkeypatch.setattr("api.sources.places.KEPT_S", 0.0)
+    monkeypatch.setattr(expansion, "LISTS_AT_ONCE", 2)
+    zips = [submit(database, storage, jpeg, photos=3) for _ in range(ZIPS_AT_ONCE + 2)]
+    lists = [list_of_rows(database, storage, rows(range(3))) for _ in range(5)]
+    threads, files = threading.active_count(), open_files_without_a_name()
+    expander = Expander(database, storage, settings)
+    while not all(expanded(database, job_id) for job_id in zips + lists):
+        expander.round()
+        assert open_files_without_a_name() <= files + ZIPS_AT_ONCE
+        assert threading.active_count() <= threads + ZIPS_AT_ONCE + STORE_THREADS
+        assert len(expander._listings) <= ZIPS_AT_ONCE + 2
+    with database.transaction() as session:
+        for job_id in zips + lists:
+            job = session.get_one(Job, job_id)
+            assert (job.total, job.error_code) == (3, None)
+
+
+def test_a_shortage_of_the_machine_ends_no_listing(
+    database: Database, storage: Storage, settings: Settings, jpeg: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    short = [OSError(errno.EMFILE, "Too many open files"), RuntimeError("can't start new thread")]
+
+    def file(*_: object) -> Any:
+        if len(short) == 2:
+            raise short.pop(0)
+        return tempfile.SpooledTemporaryFile()
+
+    job_id = submit(database, storage, jpeg, photos=3)
+    expander = Expander(database, storage, settings)
+    submit_one = expander._zips._storing.submit
+
+    def refuse(*given: Any) -> Any:
+        if short:
+            raise short.pop(0)
+        return submit_one(*given)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", file)
+    monkeypatch.setattr(expander._zips._storing, "submit", refuse)
+    while not expanded(database, job_id):
+        expander.round()
+    assert short == []
+    with database.transaction() as session:
+        job = session.get_one(Job, job_id)
+        assert (job.total, job.failed, job.error_code) == (3, 0, None)

@@ -11,8 +11,7 @@ import sqlalchemy as sa
 
 from shared import job_store, lease_recovery, reconciler
 from shared.database import Database
-from shared.job_store import EXPRESS_IMAGES
-from shared.jobs import ItemStatus
+from shared.jobs import EXPRESS_IMAGES, ItemStatus
 from shared.leadership import Leadership
 from shared.lease_recovery import LeaseRecovery
 from shared.models import Item

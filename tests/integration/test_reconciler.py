@@ -9,7 +9,7 @@ from shared import job_store
 from shared.database import Database
 from shared.errors import QueueError
 from shared.job_store import NewItem
-from shared.job_store.publishing import EXPRESS_IMAGES
+from shared.jobs import EXPRESS_IMAGES
 from shared.queue import QUEUE, Celery, make_app, parse_message, queue_depth
 from shared.reconciler import Reconciler
 from shared.settings import Settings

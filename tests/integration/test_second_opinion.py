@@ -14,6 +14,8 @@ from shared.errors import StorageError
 from shared.jobs import JobStatus
 from shared.models import Item, Job
 from shared.options import Options, Profile
+from shared.queue import Celery
+from shared.reconciler import Reconciler
 from shared.settings import Settings
 from shared.storage import Storage
 from tests.integration.stored_jobs import assert_counters_match_rows, expire_leases
@@ -132,6 +134,38 @@ def test_a_doubtful_image_goes_through_the_queue_of_the_second_model(
         job = session.get_one(Job, job_id)
         assert (job.status, job.succeeded) == (JobStatus.FINISHED, 1)
         assert job_store.usage_of(session, [job.api_key_id])[0].images == 1
+    assert_counters_match_rows(database, job_id)
+
+
+def test_an_image_whose_second_model_is_no_longer_served_returns_to_the_first(
+    database: Database,
+    settings: Settings,
+    storage: Storage,
+    queue: Celery,
+    workers: Workers,
+    jpeg: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workers.announce("builtin")
+    workers.announce("u2netp")
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    assert workers.runners["builtin"].run_many(messages) == ["forwarded"]
+    reconciler = Reconciler(database, queue, settings)
+    assert reconciler.publish_open_jobs() == 1
+    monkeypatch.setattr("shared.reconciler.UNSERVED_S", 0)
+    assert reconciler.recall_forwarded() == 0, "its worker is there"
+    with database.transaction() as session:
+        job_store.forget_worker(session, "u2netp")
+    monkeypatch.setattr("shared.reconciler.UNSERVED_S", 60)
+    assert reconciler.recall_forwarded() == 0, "its worker may come back"
+    monkeypatch.setattr("shared.reconciler.UNSERVED_S", 0)
+    assert reconciler.recall_forwarded() == 1
+    assert due(database, job_id) == [None]
+    for pipeline in workers.pipelines:
+        monkeypatch.setattr(pipeline._second, "_served_elsewhere", lambda _: False)
+    assert workers.runners["builtin"].run_many(messages) == ["succeeded"]
+    done = item_of(database, job_id)
+    assert (done.matte_model, done.needs_review) == ("builtin", True)
     assert_counters_match_rows(database, job_id)
 
 

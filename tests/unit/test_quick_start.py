@@ -5,19 +5,16 @@ are as they should be, networks side by side.
 import sqlite3
 import subprocess
 import sys
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from shared.database import Database
+from shared.errors import WarmupError
+from shared.settings import Settings
 from shared.table_revision import is_current, newest_revision
-from worker.inference.postprocess import Alphas
-from worker.inference.session import Batch, Runs, SessionPool
+from worker.inference import side_by_side
 
 PROGRAM = """
 import gc, sys
@@ -71,31 +68,40 @@ def test_a_file_that_is_no_database_is_not_current(tmp_path: Path, content: byte
     assert file.read_bytes() == content
 
 
-class _Network:
-    """Answers with zeros."""
+@pytest.mark.parametrize("breaks", ["", "open u2netp", "warm builtin"])
+def test_networks_are_warmed_up_after_all_of_them_were_opened_or_all_are_closed(
+    breaks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
 
-    def run(self, batch: Batch) -> Alphas:
-        return np.zeros((len(batch), 1, 1), np.float32)
+    class Loaded:
+        def __init__(self, settings: Settings, *, warm_shapes: bool) -> None:
+            self.name = settings.model
+            assert not warm_shapes
+            self._do("open")
 
+        def _do(self, what: str) -> None:
+            if f"{what} {self.name}" == breaks:
+                raise WarmupError(breaks)
+            done.append(what)
 
-def test_networks_of_two_models_are_opened_one_after_the_other() -> None:
-    opening = threading.Lock()
-    warming = threading.Barrier(3)
+        def warm_up(self) -> None:
+            self._do("warm")
 
-    def opened() -> _Network:
-        assert opening.acquire(blocking=False), "Paddle loads two networks at once"
-        time.sleep(0.02)  # so that another one would overlap
-        opening.release()
-        return _Network()
+        def close(self) -> None:
+            self._do("close")
 
-    def warm_up(_network: Runs) -> None:
-        warming.wait(10)
+        def describe(self) -> dict[str, str]:
+            return {}
 
-    def load(count: int) -> SessionPool:
-        return SessionPool(opened, count, warm_up)
-
-    with ThreadPoolExecutor(2) as threads:
-        pools = list(threads.map(load, [2, 1]))  # all three warm up at the same time
-    for pool in pools:
-        assert pool.submit(np.zeros((1, 3, 1, 1), np.float32)).result().shape == (1, 1, 1)
-        pool.close()
+    monkeypatch.setattr(side_by_side, "load_predictor", Loaded)
+    monkeypatch.setattr(side_by_side, "Predictor", Loaded)
+    settings = [Settings(model=name) for name in ("builtin", "u2netp")]
+    if breaks:
+        with pytest.raises(WarmupError, match=breaks):
+            side_by_side.load_predictors(settings)
+        assert done.count("close") == done.count("open")
+    else:
+        loaded = side_by_side.load_predictors(settings)
+        assert [one.model for one in settings] == [getattr(one, "name", "") for one in loaded]
+        assert done == ["open", "open", "warm", "warm"]

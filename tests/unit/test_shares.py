@@ -3,7 +3,8 @@
 import dataclasses
 import uuid
 
-from shared.job_store import EXPRESS_IMAGES, OpenJob
+from shared.job_store import OpenJob
+from shared.jobs import EXPRESS_IMAGES
 from shared.models import new_id
 from shared.shares import FEWEST_EXPRESS, MAX_OUT, NewcomerShares, Share, shares
 

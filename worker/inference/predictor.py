@@ -97,12 +97,26 @@ class Predictor:
         else:
             self.exact_shapes = sorted({self.exact.size_of(size) for size in COMMON_SIZES})
         self.plan = self._choose_plan()
-        self._networks = SessionPool(
-            self._open, self.streams, self._warm_up if warm_shapes else None
-        )
+        self._networks = SessionPool(self._open, self.streams)
         PREDICT_STREAMS.inc(self.networks)
-        heap.trim()
         self.warmup_s = time.monotonic() - started
+        if warm_shapes:
+            try:
+                self.warm_up()
+            except BaseException:
+                self.close()
+                raise
+
+    def warm_up(self) -> None:
+        """Run every shape in every batch size once, so that no customer's image meets a cold shape.
+        Call it when the networks of all models are open (worker.inference.side_by_side).
+
+        Raises WarmupError.
+        """
+        started = time.monotonic()
+        self._networks.warm_up(self._run_shapes)
+        heap.trim()
+        self.warmup_s += time.monotonic() - started
 
     def close(self) -> None:
         """Release the device."""
@@ -285,9 +299,8 @@ class Predictor:
         inputs = self._warm_inputs()
         return RangedSession(session, inputs, lambda: PredictorSession(plain, self.model))
 
-    def _warm_up(self, session: Runs) -> None:
-        """Run every shape in every batch size once, so that no customer's image meets a cold shape.
-        It runs in the thread of that network.
+    def _run_shapes(self, session: Runs) -> None:
+        """Warm up a network, in its thread.
 
         The largest input comes first, and of those that stay in the cache the larger ones. A tensor
         that grows step by step leaves holes in the heap: the built-in model's two networks would
@@ -359,7 +372,8 @@ def load_predictor(settings: Settings, *, warm_shapes: bool = True) -> Predictor
         reason = f"{settings.device} was not used: {error.detail}"
         copy = settings.model_copy(update=on_cpu)
         predictor = Predictor(copy, model, reason, warm_shapes=warm_shapes)
-    log.info("predictor-warm", **predictor.describe())
+    if warm_shapes:
+        log.info("predictor-warm", **predictor.describe())
     return predictor
 
 

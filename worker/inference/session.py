@@ -112,32 +112,34 @@ class RangedSession:
 class SessionPool:
     """A fixed number of sessions. Submitted batches go to whichever session is free."""
 
-    def __init__(
-        self,
-        open_session: Callable[[], Runs],
-        count: int,
-        warm_up: Callable[[Runs], None] | None = None,
-    ) -> None:
-        """`open_session` is called in each thread, then `warm_up`, in all of them at the same time.
-        Raises what they raise; no thread is left then.
-        """
+    def __init__(self, open_session: Callable[[], Runs], count: int) -> None:
+        """`open_session` is called in each thread. Raises what it raises; no thread is left."""
         self._threads = SmallestBatchFirstPool(count, "stream")
+        self._count = count
         self._own = threading.local()
-        all_started = threading.Barrier(count)
 
         def opened() -> None:
-            all_started.wait()  # otherwise one thread could open two
-            session = open_session()
-            if warm_up is not None:
-                warm_up(session)
-            self._own.session = session
+            self._own.session = open_session()
 
         try:
-            for opening in [self._threads.submit(0, opened) for _ in range(count)]:
-                opening.result()
+            self._in_each(opened)
         except BaseException:
             self.close()
             raise
+
+    def warm_up(self, run: Callable[[Runs], None]) -> None:
+        """Call `run` with each session, in all threads at the same time. Raises what it raises."""
+        self._in_each(lambda: run(self._own.session))
+
+    def _in_each(self, call: Callable[[], None]) -> None:
+        all_started = threading.Barrier(self._count)
+
+        def called() -> None:
+            all_started.wait()  # otherwise one thread could take two
+            call()
+
+        for running in [self._threads.submit(0, called) for _ in range(self._count)]:
+            running.result()
 
     def submit(self, batch: Batch, *, of: int = 1) -> "Future[Alphas]":
         """Run a batch; the future raises PredictorError or OutOfMemoryError. `of`: number of images
