@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from anyio import create_task_group, run, sleep, to_thread
 
+from api.closed_stream import ClosedStream
 from api.routes import job_archive
-from api.routes.archive_places import MAX_ARCHIVES, ClosedStream, take_place
+from api.routes.archive_places import MAX_ARCHIVES, take_place
 from api.routes.job_archive import MAX_IMAGES, Wanted, archive
 from api.routes.streamed_zip import MISSING, PIECE_BYTES, zipped
 from shared.errors import BusyError, RequestTooLargeError, ResultNotReadyError, TooManyCallsError
