@@ -79,7 +79,7 @@ def test_a_caller_who_goes_away_from_a_hanging_storage_stops_nobody(
     def part(_bucket: str, key: str, _start: int, size: int) -> bytes:
         if int(key) > 2:
             reading.set()
-            in_time.append(go_on.wait(30))
+            in_time.append(go_on.wait(180))
         return bytes(size)
 
     resources: Any = SimpleNamespace(storage=SimpleNamespace(bucket="b", part=part))
