@@ -78,7 +78,8 @@ def test_a_page_that_was_not_written_is_listed_again(
 ) -> None:  # fmt: skip
     job_id = submit(impatient, storage, jpeg)
     expander = Expander(impatient, storage, settings)
-    assert expander.expand_page(job_id)
+    while not total(impatient, job_id):  # the zip file is downloaded meanwhile
+        assert expander.expand_page(job_id)
     with migrated_postgresql.transaction() as session:
         session.execute(sa.select(Job).where(Job.id == job_id).with_for_update())
         with pytest.raises(DatabaseError):
@@ -230,6 +231,11 @@ def expanded(database: Database, job_id: uuid.UUID) -> bool:
         return session.get_one(Job, job_id).expanded_at is not None
 
 
+def total(database: Database, job_id: uuid.UUID) -> int:
+    with database.transaction() as session:
+        return session.get_one(Job, job_id).total
+
+
 def zip_bytes(database: Database, storage: Storage, job_id: uuid.UUID) -> int:
     with database.transaction() as session:
         place = session.get_one(Job, job_id).source["object"]
@@ -279,12 +285,10 @@ def test_a_zip_file_that_is_downloaded_holds_up_no_other_job(
         packed, cancelled = (submit(database, storage, jpeg) for _ in range(2))
         small = list_of_rows(database, storage, rows(range(3)))
         expander = Expander(database, storage, settings)
-        begun = time.monotonic()
         while not expanded(database, small):
             expander.round()
         assert not go_on.is_set()
         assert not expanded(database, packed)
-        assert time.monotonic() - begun < 30
         with database.transaction() as session:
             job_store.cancel_job(session, cancelled)
         assert expander.round() > 0, "it waits, and does not ask again and again"
