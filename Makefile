@@ -44,7 +44,7 @@ up: $(VENV)/.runtime ## run the whole system until Ctrl-C
 	@$(BIN)/matting up
 
 test: $(VENV)/.dev ## run all tests, on real Redis, PostgreSQL and S3 from wheels
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 faults: $(VENV)/.dev ## inject every fault into real processes, many times (an hour)
 	@$(BIN)/python -m tests.faults

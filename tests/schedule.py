@@ -1,9 +1,10 @@
 """The order in which `make test` runs the files, and which process runs them.
 
-Processes run the tests in parallel, each file in one of them. Files that share a running system
-follow each other, because a process stops its system when it leaves their folder and starts another
-when it comes back: each start costs twenty seconds of a core. The longest files come first, so that
-none is left over at the end while the other processes have nothing to do.
+Three processes run the tests in parallel on two cores: tests wait for a quarter of their time. Each
+file runs in one process. Files that share a running system all run in the same process, because
+each process would start a system of its own, and a start takes twenty seconds of a core. The
+longest files come first, so that none is left over at the end while the other processes have
+nothing to do.
 """
 
 from collections.abc import Sequence
@@ -12,21 +13,27 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-TOGETHER = ("tests/browser/", "tests/acceptance/hostile/", "tests/integration/webhooks/")
-"""Folders that one process runs as a whole: each has one running system for all its tests."""
-
-ORDER: Sequence[str] = (
-    "tests/browser/",
-    # Files that start a system of their own.
+OWN_SYSTEM: Sequence[str] = (
     "tests/acceptance/test_command_stack.py",
     "tests/acceptance/test_restore.py",
     "tests/acceptance/test_models.py",
-    "tests/faults/",
-    # Files that share one.
-    "tests/acceptance/test_command.py",
-    "tests/acceptance/test_docs.py",
+)
+"""Files of tests/acceptance that do not use its running system."""
+
+TOGETHER: Sequence[str] = (
+    "tests/browser/",
     "tests/acceptance/hostile/",
     "tests/acceptance/",
+    "tests/integration/webhooks/",
+)
+"""Folders that one process runs as a whole: each has one running system for all its tests."""
+
+ORDER: Sequence[str] = (
+    "tests/acceptance/",
+    "tests/browser/",
+    *OWN_SYSTEM,
+    "tests/faults/",
+    "tests/acceptance/hostile/",
     "tests/integration/test_onnx_import.py",
     "tests/integration/test_predictor.py",
     "tests/integration/webhooks/",
@@ -50,5 +57,7 @@ class Scheduling(LoadFileScheduling):
         config.option.loadscopereorder = False  # else files with many tests come first
 
     def _split_scope(self, nodeid: str) -> str:
-        together = (folder for folder in TOGETHER if nodeid.startswith(folder))
-        return next(together, super()._split_scope(nodeid))
+        file: str = super()._split_scope(nodeid)
+        if file in OWN_SYSTEM:
+            return file
+        return next((folder for folder in TOGETHER if file.startswith(folder)), file)

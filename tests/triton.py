@@ -113,7 +113,7 @@ class Triton:
         """
         models = list(self._model_processes())
         self.process.popen.send_signal(signal.SIGKILL)
-        self.process.popen.wait(10)
+        self.process.popen.wait(180)
         for pid, region in models:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

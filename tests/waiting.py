@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def eventually(
-    look: Callable[[], T | None], what: str, timeout_s: float = 60, *, every_s: float = 0.02
+    look: Callable[[], T | None], what: str, timeout_s: float = 180, *, every_s: float = 0.02
 ) -> T:
     """Call `look` until it returns something true, and return that. Fails after `timeout_s`; the
     message names `what`.

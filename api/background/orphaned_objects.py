@@ -37,11 +37,15 @@ def remove_orphans(
 
 
 def _remove(storage: Storage, job_id: uuid.UUID, folder: str, before: datetime) -> None:
-    every = list(storage.list_keys(folder))
-    old = [key for page in storage.list_older(folder, before) for key in page]
-    if len(old) == len(every):
-        storage.delete_many(old)
-        log.info("orphans-removed", job=str(job_id), objects=len(old))
+    # Page by page: a folder may hold the results of millions of images.
+    every = sum(1 for _ in storage.list_keys(folder))
+    if every != sum(len(page) for page in storage.list_older(folder, before)):
+        return
+    removed = 0
+    for page in storage.list_older(folder, before):
+        storage.delete_many(page)
+        removed += len(page)
+    log.info("orphans-removed", job=str(job_id), objects=removed)
 
 
 def _job_id(folder: str) -> uuid.UUID | None:

@@ -127,9 +127,15 @@ class WebhookDeliverer(PeriodicTask):
     def _begin(self, attempt: Attempt) -> None:
         with self._changed:
             self._busy[attempt.webhook_id] = attempt.api_key_id
-        threading.Thread(
+        thread = threading.Thread(
             target=self._deliver, args=(attempt,), name="delivery", daemon=True
-        ).start()
+        )
+        try:
+            thread.start()
+        except BaseException:  # no thread is left: the delivery is due again when its lease ends
+            with self._changed:
+                del self._busy[attempt.webhook_id]
+            raise
 
     def _deliver(self, attempt: Attempt) -> None:
         try:

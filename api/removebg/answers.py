@@ -5,10 +5,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
+from api.closed_stream import ClosedStream
 from shared.errors import AnswerTimeoutError, InvalidOptionsError, MattingError, error_of
+from shared.storage_stream import ObjectStream
 
 PATH = "/v1.0/"
 """Below this path errors have remove.bg's shape."""
@@ -122,7 +124,7 @@ def failed(code: str | None, detail: str | None) -> MattingError:
 
 
 def render_result(
-    data: Iterator[bytes], size_bytes: int, output: dict[str, Any], *, kind: str, as_json: bool
+    data: ObjectStream, size_bytes: int, output: dict[str, Any], *, kind: str, as_json: bool
 ) -> Response:
     """The response with a picture, streamed from the storage. `output`: its size and its subject's
     box; `kind`: media type.
@@ -140,9 +142,11 @@ def render_result(
     if as_json:
         told = json.dumps({f"foreground_{name}": value for name, value in place.items()})
         pieces = _in_json(data, told)
-        return StreamingResponse(pieces, media_type="application/json", headers=headers)
+        return ClosedStream(
+            pieces, headers=headers, media_type="application/json", close=data.close
+        )
     headers["Content-Length"] = str(size_bytes)
-    return StreamingResponse(data, media_type=kind, headers=headers)
+    return ClosedStream(data, headers=headers, media_type=kind, close=data.close)
 
 
 def _in_json(data: Iterator[bytes], told: str) -> Iterator[bytes]:

@@ -1,16 +1,16 @@
 """/v1/items/{id}/…: the matte, the photo and the thumbnails of an image."""
 
-import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import RedirectResponse, StreamingResponse
+from fastapi.responses import RedirectResponse
 
+from api.closed_stream import ClosedStream
 from api.http.auth import CallerDep
 from api.http.guarded_route import GuardedRoute
 from api.http.limits import BodyLimits, takes
@@ -18,12 +18,11 @@ from api.http.problems import responses
 from api.matte_png import alpha_as_grey_png, checked_matte
 from api.resources import Resources, ResourcesDep
 from api.routes.lookup import find_item
+from api.routes.streamed_photo import fetched_photo, opened_photo, streamed_photo
 from api.schemas.responses import ItemOut
 from api.submissions.forms import read_whole
 from api.submissions.redo import mend
-from shared.content_disposition import content_disposition
 from shared.errors import (
-    FileTooLargeError,
     IfMatchMissingError,
     InvalidMatteError,
     ItemNotFoundError,
@@ -39,24 +38,10 @@ from shared.kept_files import MatteIn, matte_key, output_with_matte, thumbnails_
 from shared.models import Item
 from shared.object_url import ObjectUrl
 from shared.options import Options
-from shared.photo_kinds import HEAD_BYTES, photo_kind
-from shared.storage import STREAM_BYTES
 
 router = APIRouter(route_class=GuardedRoute, prefix="/v1/items/{item_id}", tags=["items"])
 
 MAX_THUMBNAILS_BYTES = 1024**2
-
-_MEDIA_TYPES = {
-    "JPEG": "image/jpeg",
-    "PNG": "image/png",
-    "WEBP": "image/webp",
-    "HEIF": "image/heic",
-    "AVIF": "image/avif",
-    "TIFF": "image/tiff",
-    "BMP": "image/bmp",
-    "PSD": "image/vnd.adobe.photoshop",
-}
-"""Media types by shared.photo_kinds. What the storage says about a file is the caller's word."""
 
 IfNoneMatch = Annotated[str | None, Header(max_length=1_000)]
 _PNG: dict[str, Any] = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
@@ -64,7 +49,7 @@ _WEBP: dict[str, Any] = {"image/webp": {"schema": {"type": "string", "format": "
 _UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "You have it."}}
 
 
-class _Png(StreamingResponse):
+class _Png(ClosedStream):
     media_type = "image/png"
 
 
@@ -96,14 +81,15 @@ def get_matte(
     result_key = _result_key(item)
     if _is_known(if_none_match, item):
         return _unchanged(item)
-    pieces = _matte_of(resources, item, result_key, Options.model_validate(item.options or options))
-    return _Png(pieces, headers=_headers(item))
+    of_item = Options.model_validate(item.options or options)
+    pieces, close = _matte_of(resources, item, result_key, of_item)
+    return _Png(pieces, headers=_headers(item), close=close)
 
 
 def _matte_of(
     resources: Resources, item: Item, result_key: str, options: Options
-) -> Iterator[bytes]:
-    """Raises NotKeptError, StorageError."""
+) -> tuple[Iterator[bytes], Callable[[], None]]:
+    """The pieces, and what closes them. Raises NotKeptError, StorageError."""
     if item.kind is not ItemKind.PHOTO:
         raise NotKeptError(f"The item {item.id} is a {item.kind}, which has no matte of its own")
     inside = output_with_matte(options)
@@ -114,7 +100,13 @@ def _matte_of(
         _, pieces = resources.storage.open(resources.storage.bucket, key)
     except SourceNotFoundError as error:
         raise NotKeptError(f"The matte of the item {item.id} was not kept") from error
-    return alpha_as_grey_png(pieces) if inside and inside[1] is MatteIn.ALPHA else pieces
+    if not inside or inside[1] is not MatteIn.ALPHA:
+        return pieces, pieces.close
+    try:
+        return alpha_as_grey_png(pieces), pieces.close
+    except BaseException:
+        pieces.close()
+        raise
 
 
 @router.put(
@@ -211,7 +203,7 @@ def _thumbnail(resources: Resources, item: Item, known: str | None, index: int) 
 
 @router.get(
     "/photo",
-    response_class=StreamingResponse,
+    response_class=ClosedStream,
     responses={
         200: {
             "description": "The file, where it has no URL in the storage, or with `inline`.",
@@ -233,13 +225,13 @@ async def get_photo(
     item, _ = await run_in_threadpool(find_item, resources, caller, item_id)
     name = PurePosixPath(item.name).name
     if not item.place.startswith("s3://"):
-        pieces = await to_thread.run_sync(
-            _fetched, resources, item.place, limiter=resources.fetching
+        photo = await to_thread.run_sync(
+            fetched_photo, resources, item.place, limiter=resources.fetching
         )
-        return _streamed(*pieces, name)
+        return streamed_photo(photo, name)
     place = ObjectUrl.parse(item.place, resources.storage.bucket)
     if inline:
-        return _streamed(*await run_in_threadpool(_opened, resources, place), name)
+        return streamed_photo(await run_in_threadpool(opened_photo, resources, place), name)
     url = resources.storage.presign_get(
         place.key,
         ttl_s=resources.settings.result_url_ttl_s,
@@ -247,51 +239,6 @@ async def get_photo(
         bucket=place.bucket,
     )
     return RedirectResponse(url, 307, headers={"Cache-Control": "no-store"})
-
-
-def _opened(resources: Resources, place: ObjectUrl) -> tuple[int, Iterator[bytes], bytes]:
-    """Size, pieces and first piece of an object. Raises ImageError, StorageError."""
-    size, pieces = resources.storage.open(place.bucket, place.key)
-    if size > resources.settings.max_image_bytes:
-        raise FileTooLargeError(f"The photo has {size:,} bytes now")
-    return size, pieces, next(pieces, b"")
-
-
-def _fetched(resources: Resources, url: str) -> tuple[int, Iterator[bytes], bytes]:
-    """The same for a URL; the file is on disk first. Raises ImageError, TransientError."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - `pieces` closes it
-    try:
-        resources.web.fetch(url, resources.settings.max_image_bytes, file)
-    except BaseException:
-        file.close()
-        raise
-    size = file.tell()
-    file.seek(0)
-
-    def pieces() -> Iterator[bytes]:
-        with file:
-            while piece := file.read(STREAM_BYTES):
-                yield piece
-
-    return size, (parts := pieces()), next(parts, b"")
-
-
-def _streamed(size: int, rest: Iterator[bytes], first: bytes, name: str) -> Response:
-    kind = _MEDIA_TYPES.get(photo_kind(first[:HEAD_BYTES]) or "")
-
-    def pieces() -> Iterator[bytes]:
-        yield first
-        yield from rest
-
-    return StreamingResponse(
-        pieces(),
-        media_type=kind or "application/octet-stream",
-        headers={
-            "Content-Length": str(size),
-            "Cache-Control": "private, no-cache",
-            "Content-Disposition": content_disposition("inline" if kind else "attachment", name),
-        },
-    )
 
 
 def _result_key(item: Item) -> str:

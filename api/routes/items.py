@@ -107,8 +107,6 @@ def review_item(
         if found is None:
             raise ItemNotFoundError(f"There is no item {item_id}")
         item, options = found
-        if item.status is not ItemStatus.SUCCEEDED:
-            raise ResultNotReadyError(f"The item is {item.status}")
         item = job_store.record_verdict(session, item, verdict=body.verdict, note=body.note)
         return ItemOut.of(item, options)
 

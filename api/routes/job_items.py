@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
+from api.closed_stream import ClosedStream
 from api.http.auth import CallerDep
 from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import ResourcesDep
-from api.routes.archive_places import ClosedStream
 from api.routes.job_archive import Wanted, archive
 from api.routes.job_events import listen
 from api.routes.job_report import csv_lines, json_lines

@@ -208,8 +208,10 @@ def redeliver_webhook(
         if found is None:
             raise DeliveryNotFoundError(f"There is no delivery {delivery_id}")
         _find_enabled(session, caller, found.webhook_id)  # lock the webhook first
-        job_store.redeliver(session, found)
-        delivery = DeliveryOut.of(found)
+        again = job_store.redeliver(session, delivery_id)
+        if again is None:
+            raise DeliveryNotFoundError(f"There is no delivery {delivery_id}")
+        delivery = DeliveryOut.of(again)
     resources.deliverer.wake()
     return delivery
 

@@ -16,6 +16,9 @@ from shared.storage import Storage
 
 POLL_S = 1.0
 
+PAGE_JOBS = 1_000
+"""Jobs that are looked at while the others wait for them."""
+
 ELSEWHERE = (
     "Logs name jobs and files until they are rotated: search them for the ids above.",
     "Backups of the database and versions of the bucket keep them until they expire.",
@@ -75,7 +78,7 @@ def _purge(
             if key_id is not None and not job_store.api_key_exists(session, key_id):
                 raise KeyNotFoundError(f"There is no key {key_id}")
             ids = job_store.jobs_to_purge(session, api_key_id=key_id, labels=labels)
-            report.images = sum(job_store.images_of_jobs(session, ids).values())
+            report.images = job_store.images_of_jobs(session, ids)
             copied = job_store.jobs_with_destination(session, ids)
         report.jobs = [str(one) for one in ids]
         report.jobs_with_destination = [str(one) for one in copied]
@@ -110,13 +113,20 @@ def parse_labels(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _wait(database: Database, ids: Sequence[uuid.UUID], wait_s: float) -> list[uuid.UUID]:
+    """Wait until no job has a row any more, or the time is over; returns those that have one."""
     deadline = time.monotonic() + wait_s
-    while True:
+    left = list(ids)
+    while left:
         with database.transaction() as session:
-            left = list(job_store.images_of_jobs(session, ids))
-        if not left or time.monotonic() > deadline:
-            return left
+            first = job_store.jobs_left(session, left[:PAGE_JOBS])
+        left[:PAGE_JOBS] = first  # jobs are removed in about this order
+        if not first:
+            continue
+        if time.monotonic() > deadline:
+            break
         time.sleep(POLL_S)
+    with database.transaction() as session:
+        return job_store.jobs_left(session, left)
 
 
 def _count(storage: Storage, places: Sequence[str]) -> int:

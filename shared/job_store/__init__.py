@@ -67,6 +67,7 @@ from shared.job_store.open_jobs import OpenJob, UnlistedJob, open_jobs, unexpand
 from shared.job_store.outbox import announce_test, job_data
 from shared.job_store.privacy import (
     images_of_jobs,
+    jobs_left,
     jobs_to_purge,
     jobs_with_destination,
     keys_of_jobs,
@@ -247,6 +248,7 @@ __all__ = [
     "images_of_jobs",
     "is_at_rest",
     "job_data",
+    "jobs_left",
     "jobs_to_publish",
     "jobs_to_purge",
     "jobs_with_destination",

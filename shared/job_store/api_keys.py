@@ -71,6 +71,12 @@ def api_key_exists(session: Session, key_id: uuid.UUID) -> bool:
     return session.get(ApiKey, key_id) is not None
 
 
+def lock_api_key(session: Session, key_id: uuid.UUID) -> None:
+    """Let transactions that use up a limit of this key take turns. Lock the jobs first."""
+    statement = sa.select(ApiKey.id).where(ApiKey.id == key_id)
+    session.execute(statement.with_for_update(key_share=True))
+
+
 def allowed_sources(session: Session, key_id: uuid.UUID) -> list[str] | None:
     """The sources that a key may use; None: all that the settings allow."""
     return session.scalar(sa.select(ApiKey.sources).where(ApiKey.id == key_id))

@@ -1,7 +1,8 @@
 """What a caller can do with a job: cancel, pause, resume, retry, delete.
 
-Each call is short for jobs of any size: it changes the job's row and the first page of its images.
-The remaining pages follow in the background (shared.job_store.changes).
+Each call is short for jobs of any size: it changes the job's row and the first page of its
+images. The remaining pages follow in the background (shared.job_store.changes). Each raises
+JobNotFoundError if the job was deleted in the meantime; only to delete it again is no error.
 """
 
 import uuid
@@ -10,17 +11,25 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.database import now
-from shared.errors import JobChangingError, TooManyFailuresError
+from shared.errors import JobChangingError, JobNotFoundError, TooManyFailuresError
 from shared.job_store.changes import change_page, is_retryable
 from shared.job_store.conditions import is_value
 from shared.job_store.intake import LISTING_ERROR
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.outbox import announce
 from shared.job_store.segments import give_up_segments, jobs_of_segments
-from shared.job_store.usage import images_left, take_from_quota
+from shared.job_store.usage import images_to_take, take_from_quota
 from shared.jobs import ENDED, HELD, ItemStatus, JobStatus, PendingChange
 from shared.models import Item, Job
 from shared.webhooks import Event
+
+
+def _locked(session: Session, job_id: uuid.UUID) -> Job:
+    """The job, locked. Raises JobNotFoundError if it was deleted in the meantime."""
+    job = lock_jobs(session, [job_id]).get(job_id)
+    if job is None or job.deleted_at is not None:
+        raise JobNotFoundError(f"There is no job {job_id}")
+    return job
 
 
 def cancel_job(session: Session, job_id: uuid.UUID) -> Job:
@@ -29,7 +38,7 @@ def cancel_job(session: Session, job_id: uuid.UUID) -> Job:
 
     Images that a worker holds are finished and recorded: at most the batches in flight.
     """
-    job = lock_jobs(session, [job_id])[job_id]
+    job = _locked(session, job_id)
     if job.status not in ENDED:
         _cancel(session, job)
         job.pending_change, job.pending_after = PendingChange.CANCEL, 0
@@ -60,7 +69,7 @@ def retry_failed(session: Session, job_id: uuid.UUID) -> Job:
 
     Raises JobChangingError while images of the job are still being cancelled, QuotaExceededError.
     """
-    job = lock_jobs(session, [job_id])[job_id]
+    job = _locked(session, job_id)
     if job.pending_change is PendingChange.CANCEL:
         raise JobChangingError
     if job.pending_change is None:  # a retry in progress has checked already
@@ -89,7 +98,7 @@ MOST_COUNTED = 1_000
 
 def _ask_quota_again(session: Session, job: Job) -> None:
     """Raise QuotaExceededError unless all images to be retried fit into the quota."""
-    left = images_left(session, job.api_key_id)
+    left = images_to_take(session, job.api_key_id)
     if left is None or job.failed <= left:
         return
     statement = sa.select(sa.func.count()).select_from(Item).where(*is_retryable(job.id))
@@ -98,7 +107,7 @@ def _ask_quota_again(session: Session, job: Job) -> None:
 
 def pause_job(session: Session, job_id: uuid.UUID) -> Job:
     """Pause a job: workers claim none of its images. A job that has ended stays unchanged."""
-    job = lock_jobs(session, [job_id])[job_id]
+    job = _locked(session, job_id)
     if job.status not in HELD:
         job.status = JobStatus.PAUSED
         announce(session, job, Event.JOB_PAUSED)
@@ -108,7 +117,7 @@ def pause_job(session: Session, job_id: uuid.UUID) -> Job:
 
 def resume_job(session: Session, job_id: uuid.UUID) -> Job:
     """Resume a paused job. Images that failed before no longer count for `failure_share`."""
-    job = lock_jobs(session, [job_id])[job_id]
+    job = _locked(session, job_id)
     if job.status is not JobStatus.PAUSED:
         return job
     job.status = JobStatus.RUNNING if job.started_at else JobStatus.ACCEPTED

@@ -15,6 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from shared.database import now
 from shared.job_store.conditions import each_text, names_upload
 from shared.job_store.locks import lock_jobs
+from shared.job_store.webhooks import lock_webhooks
 from shared.jobs import ENDED
 from shared.models import Delivery, Item, Job, Webhook, place_of
 from shared.webhooks import DeliveryStatus
@@ -194,10 +195,11 @@ def remove_job(session: Session, job_id: uuid.UUID) -> None:
     """Remove a deleted job without items, its ended deliveries, and webhooks of this job only.
     Pending deliveries stay until they are sent.
     """
-    key = sa.select(Job.api_key_id).where(Job.id == job_id, Job.deleted_at.is_not(None))
-    api_key_id = session.scalar(key)
-    if api_key_id is None:
+    job = lock_jobs(session, [job_id]).get(job_id)
+    if job is None or job.deleted_at is None:
         return
+    told_of_it = sa.select(Delivery.webhook_id).where(Delivery.job_id == job_id).distinct()
+    lock_webhooks(session, session.scalars(told_of_it))
     session.execute(
         sa.delete(Delivery).where(
             Delivery.job_id == job_id, Delivery.status != DeliveryStatus.PENDING
@@ -206,7 +208,7 @@ def remove_job(session: Session, job_id: uuid.UUID) -> None:
     told = sa.select(Delivery.id).where(Delivery.webhook_id == Webhook.id)
     session.execute(
         sa.delete(Webhook).where(
-            Webhook.api_key_id == api_key_id, Webhook.job_id == job_id, ~told.exists()
+            Webhook.api_key_id == job.api_key_id, Webhook.job_id == job_id, ~told.exists()
         )
     )
     session.execute(sa.delete(Job).where(Job.id == job_id))

@@ -23,7 +23,7 @@ from shared.job_store.locks import finish_settled_jobs, lock_jobs
 from shared.job_store.photos_by_url import HAS_URLS, note_urls
 from shared.job_store.result_places import photo_of, places_of, take_places
 from shared.job_store.usage import take_from_quota
-from shared.jobs import ItemKind, ItemStatus
+from shared.jobs import ItemKind, ItemStatus, JobStatus
 from shared.models import MARK_BEGINS, MAX_SEARCHED_CHARS, Item, Job, JobLabel, new_id, place_of
 from shared.object_url import ObjectUrl
 from shared.options import Options
@@ -114,7 +114,8 @@ def create_job(
 
 
 def add_items(session: Session, job_id: uuid.UUID, items: Iterable[NewItem]) -> int:
-    """Append items to a job, count them, and return how many were new. Several rows may share a
+    """Append items to a job whose source is being listed, count them, and return how many were new.
+    Several rows may share a
     photo, with ids, options or columns of their own; a row that is there already adds nothing. An
     image whose result can't be named fails.
 
@@ -308,8 +309,12 @@ def _as_text(value: Any) -> str | None:
 def finish_expansion(
     session: Session, job_id: uuid.UUID, error: tuple[str, str] | None = None
 ) -> None:
-    """Record that the source is listed completely, or why it cannot be (code, detail)."""
-    job = lock_jobs(session, [job_id])[job_id]
+    """Record that the source is listed completely, or why it cannot be (code, detail). Nothing
+    happens if another process has listed it completely, or the job is gone.
+    """
+    job = lock_jobs(session, [job_id]).get(job_id)
+    if job is None or (job.expanded_at is not None and job.status is not JobStatus.CANCELLED):
+        return
     job.expanded_at = now(session)
     begin_grouping(session, job)
     if error:

@@ -1,12 +1,12 @@
 """Finds the jobs of a customer, and what is left of them, for privacy requests."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.models import Item, Job, JobLabel
+from shared.models import Job, JobLabel
 
 
 def jobs_to_purge(
@@ -24,21 +24,35 @@ def jobs_to_purge(
     return list(session.scalars(statement))
 
 
-def images_of_jobs(session: Session, job_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
-    """Those of these jobs that still have a row, with the number of their images."""
-    counted = (
-        sa.select(Job.id, sa.func.count(Item.id))
-        .outerjoin(Item, Item.job_id == Job.id)
-        .where(Job.id.in_(job_ids))
-        .group_by(Job.id)
-    )
-    return {row[0]: int(row[1]) for row in session.execute(counted)}
+def jobs_left(session: Session, job_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
+    """Those of these jobs that still have a row."""
+    return [
+        one for page in _pages(job_ids) for one in session.scalars(sa.select(Job.id).where(page))
+    ]
+
+
+def images_of_jobs(session: Session, job_ids: Sequence[uuid.UUID]) -> int:
+    """How many images these jobs have, with those whose rows are removed already."""
+    total = sa.select(sa.func.coalesce(sa.func.sum(Job.total), 0))
+    return sum(int(session.scalar(total.where(page)) or 0) for page in _pages(job_ids))
 
 
 def jobs_with_destination(session: Session, job_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
     """Those of these jobs whose results were also written to a place of the caller's own."""
-    named = sa.select(Job.id).where(Job.id.in_(job_ids), Job.destination.is_not(None))
-    return list(session.scalars(named.order_by(Job.id)))
+    named = sa.select(Job.id).where(Job.destination.is_not(None)).order_by(Job.id)
+    return [one for page in _pages(job_ids) for one in session.scalars(named.where(page))]
+
+
+PAGE_JOBS = 1_000
+"""Jobs of one statement. A key may have more than a statement of PostgreSQL has parameters
+(65,535).
+"""
+
+
+def _pages(job_ids: Sequence[uuid.UUID]) -> Iterator[sa.ColumnElement[bool]]:
+    """The conditions for pages of these jobs."""
+    for start in range(0, len(job_ids), PAGE_JOBS):
+        yield Job.id.in_(job_ids[start : start + PAGE_JOBS])
 
 
 def keys_of_jobs(session: Session, job_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:

@@ -66,7 +66,7 @@ def spread(
 def _begin(
     session: Session, origin: Job, item_id: uuid.UUID, state: ClipState, cut: Sequence[ClipSegment]
 ) -> None:
-    clip = session.get_one(Item, item_id)
+    clip = session.get_one(Item, item_id, populate_existing=True)
     moment = now(session)
     job = Job(
         id=new_id(),

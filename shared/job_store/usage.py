@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import QuotaExceededError
+from shared.job_store.api_keys import lock_api_key
 from shared.job_store.conditions import is_postgresql, is_unended
 from shared.job_store.segments import is_of_segments
 from shared.jobs import PendingChange
@@ -69,39 +70,50 @@ def usage_of(session: Session, api_key_ids: Sequence[uuid.UUID]) -> Sequence[Usa
 
 
 def images_left(session: Session, api_key_id: uuid.UUID) -> int | None:
-    """The rest of a key's monthly quota, less its images in progress; None: no quota.
-
-    It locks the key, so that two submissions cannot both use the last image.
+    """The rest of a key's monthly quota, less its images in progress; None: no quota. For showing:
+    another submission may use it at the same time.
     """
-    quota = session.scalar(
-        sa.select(ApiKey.images_per_month)
-        .where(ApiKey.id == api_key_id)
-        .with_for_update(key_share=True)
-    )
-    if quota is None:
+    quota = sa.select(ApiKey.images_per_month).where(ApiKey.id == api_key_id)
+    if session.scalar(quota) is None:
         return None
-    done = session.scalar(
-        sa.select(Usage.images).where(
-            Usage.api_key_id == api_key_id, Usage.month == month_of(now(session))
-        )
+    done = (
+        sa.select(Usage.images)
+        .where(Usage.api_key_id == ApiKey.id, Usage.month == month_of(now(session)))
+        .scalar_subquery()
     )
     # Failed images of a retry join those that wait page by page.
     # Segments belong to a clip that is counted.
     retried = sa.case((Job.pending_change == PendingChange.RETRY, Job.failed), else_=0)
     waiting = Job.queued + Job.running - Job.turntables_left
-    under_way = session.scalar(
-        sa.select(sa.func.coalesce(sa.func.sum(waiting + retried), 0)).where(
-            Job.api_key_id == api_key_id, is_unended(), ~is_of_segments()
-        )
+    under_way = (
+        sa.select(sa.func.sum(waiting + retried))
+        .where(Job.api_key_id == ApiKey.id, is_unended(), ~is_of_segments())
+        .scalar_subquery()
     )
-    return max(0, quota - (done or 0) - int(under_way or 0))
+    # One statement: with two, a batch that is recorded in between would be in neither sum.
+    left = sa.select(
+        ApiKey.images_per_month - sa.func.coalesce(done, 0) - sa.func.coalesce(under_way, 0)
+    ).where(ApiKey.id == api_key_id)
+    rest = session.scalar(left)
+    return None if rest is None else max(0, int(rest))
+
+
+def images_to_take(session: Session, api_key_id: uuid.UUID) -> int | None:
+    """What `images_left` says, and nobody else takes any of it until this transaction ends: it
+    locks a key that has a quota. Lock the jobs first.
+    """
+    quota = sa.select(ApiKey.images_per_month).where(ApiKey.id == api_key_id)
+    if session.scalar(quota) is None:
+        return None
+    lock_api_key(session, api_key_id)
+    return images_left(session, api_key_id)
 
 
 def take_from_quota(session: Session, api_key_id: uuid.UUID, images: int) -> None:
     """Raise QuotaExceededError unless the key's quota allows `images` more this month. Call it
-    before the images are counted.
+    before the images are counted, and after the jobs are locked.
     """
-    left = images_left(session, api_key_id)
+    left = images_to_take(session, api_key_id)
     if left is not None and images > left:
         raise QuotaExceededError(
             f"The key has {counted(left, 'image')} left this month; this needs {images:,}"

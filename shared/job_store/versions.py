@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from shared.database import now
 from shared.errors import (
     ItemNotFoundError,
+    JobNotFoundError,
     MatteChangedError,
     RedoPendingError,
     ResultNotReadyError,
@@ -113,9 +114,12 @@ def redo_rejected(
     version is being made already are passed over. Returns the jobs that make them, and how many
     items are left, counted up to MOST_REDONE. `make` gets an item and its job's options.
 
-    Raises QuotaExceededError unless all of them fit, and what `make` raises; then nothing is done.
+    Raises JobNotFoundError, QuotaExceededError unless all of them fit, and what `make` raises; then
+    nothing is done.
     """
-    origin = lock_jobs(session, [job_id])[job_id]
+    origin = lock_jobs(session, [job_id]).get(job_id)
+    if origin is None or origin.deleted_at is not None:
+        raise JobNotFoundError(f"There is no job {job_id}")
     rejected = sa.select(Item.id).where(
         Item.job_id == job_id,
         Item.verdict == Verdict.REJECT,

@@ -22,7 +22,7 @@ from shared.errors import (
     WatchTooLargeError,
 )
 from shared.job_store.intake import NewItem, add_items, create_job
-from shared.job_store.usage import images_left
+from shared.job_store.usage import images_to_take
 from shared.job_store.watches import WATCH_KIND, close_job, forget_objects, job_in_progress
 from shared.models import ApiKey, Job, Watch, WatchedObject
 
@@ -82,6 +82,7 @@ def add_watched_page(
     )
     if watch is None or watch.next_look_at is None or _step(watch) != _step(read):
         return False
+    job = job_in_progress(session, watch)  # jobs are locked before keys
     after = watch.cursor
     end = None if is_last else last_key
     known = {} if watch.ascending else _known(session, watch.id, after, end)
@@ -95,7 +96,7 @@ def add_watched_page(
         forget_objects(session, watch.id, known.keys() - {one.key for one in objects})
     items = [one.item for one in fitting if one.item is not None]
     if items:
-        job = _open_job(session, watch, failure_share, failure_after)
+        job = job or _open_job(session, watch, failure_share, failure_after)
         _add(session, job.id, items)
         watch.submitted += len(items)
     watch.left_out += sum(one.left_out for one in fitting)
@@ -183,7 +184,7 @@ def _what_fits(
     """The new objects whose images fit into the quota, and the first one beyond it."""
     if all(one.item is None for one in new):
         return new, None
-    left = images_left(session, watch.api_key_id)
+    left = images_to_take(session, watch.api_key_id)
     for index, one in enumerate(new):
         if one.item is not None and left is not None:
             if left == 0:
@@ -210,20 +211,18 @@ def _remember(session: Session, watch_id: uuid.UUID, objects: Sequence[SeenObjec
 def _open_job(
     session: Session, watch: Watch, failure_share: float | None, failure_after: int
 ) -> Job:
-    job = job_in_progress(session, watch)
-    if job is None:
-        job = create_job(
-            session,
-            api_key_id=watch.api_key_id,
-            options=watch.options,
-            priority=watch.priority,
-            labels={**watch.labels, WATCH_KIND: str(watch.id)},
-            source={"kind": WATCH_KIND, "watch": str(watch.id), "prefix": watch.prefix},
-            failure_share=failure_share,
-            failure_after=failure_after,
-            destination=watch.destination,
-        )
-        watch.job_id = job.id
+    job = create_job(
+        session,
+        api_key_id=watch.api_key_id,
+        options=watch.options,
+        priority=watch.priority,
+        labels={**watch.labels, WATCH_KIND: str(watch.id)},
+        source={"kind": WATCH_KIND, "watch": str(watch.id), "prefix": watch.prefix},
+        failure_share=failure_share,
+        failure_after=failure_after,
+        destination=watch.destination,
+    )
+    watch.job_id = job.id
     return job
 
 

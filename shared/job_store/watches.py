@@ -12,8 +12,9 @@ from shared.database import now
 from shared.errors import (
     TooManyWatchesError,
 )
+from shared.job_store.api_keys import lock_api_key
 from shared.job_store.intake import finish_expansion
-from shared.jobs import ENDED
+from shared.job_store.locks import lock_jobs
 from shared.models import Job, Watch, WatchedObject
 
 WATCH_KIND = "watch"
@@ -35,6 +36,7 @@ def create_watch(
     destination: str | None = None,
 ) -> Watch:
     """Create a watch that looks at once. Raises TooManyWatchesError if the key has `limit`."""
+    lock_api_key(session, api_key_id)
     if len(list_watches(session, api_key_id=api_key_id)) >= limit:
         raise TooManyWatchesError(f"The key already has {limit} watches, the maximum")
     moment = now(session)
@@ -150,11 +152,13 @@ def forget_objects(session: Session, watch_id: uuid.UUID, keys: Iterable[str]) -
 
 
 def job_in_progress(session: Session, watch: Watch) -> Job | None:
-    """The job of the look in progress, unless it was cancelled or deleted."""
-    job = session.get(Job, watch.job_id) if watch.job_id is not None else None
-    if job is None or job.expanded_at is not None or job.deleted_at is not None:
+    """The job of the look in progress, locked, unless it was cancelled or deleted: then its listing
+    has ended. The caller has locked the watch.
+    """
+    if watch.job_id is None:
         return None
-    return None if job.status in ENDED else job
+    job = lock_jobs(session, [watch.job_id]).get(watch.job_id)
+    return None if job is None or job.expanded_at is not None else job
 
 
 def close_job(session: Session, watch: Watch) -> None:

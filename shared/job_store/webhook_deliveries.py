@@ -14,7 +14,12 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.job_store.conditions import is_value
-from shared.job_store.webhooks import disable_webhook, is_known, signing_secrets
+from shared.job_store.webhooks import (
+    disable_webhook,
+    is_known,
+    lock_webhooks,
+    signing_secrets,
+)
 from shared.models import ApiKey, Delivery, Job, Webhook
 from shared.webhooks import DeliveryStatus, DisabledReason, Event, Outcome
 
@@ -211,13 +216,17 @@ def record_attempt(session: Session, attempt: Attempt, result: AttemptResult) ->
     return True
 
 
-def redeliver(session: Session, delivery: Delivery) -> None:
-    """Send a delivery again now, whether it succeeded or failed, with all attempts
-    available again.
+def redeliver(session: Session, delivery_id: uuid.UUID) -> Delivery | None:
+    """Send a delivery again now, whether it succeeded or failed, with all attempts available again.
+    The caller has locked its webhook. None: it was forgotten in the meantime.
     """
+    delivery = session.get(Delivery, delivery_id, with_for_update=True)
+    if delivery is None:
+        return None
     delivery.status, delivery.settled_at, delivery.retry_step = DeliveryStatus.PENDING, None, 0
     delivery.next_attempt_at = now(session)
     session.flush()
+    return delivery
 
 
 def get_delivery(
@@ -269,6 +278,7 @@ def forget_deliveries(session: Session, *, older_than_s: float, limit: int) -> i
         Delivery.created_at < now(session) - timedelta(seconds=older_than_s)
     )
     rows = session.execute(old.order_by(Delivery.created_at).limit(limit)).all()
+    lock_webhooks(session, {row.webhook_id for row in rows})
     session.execute(
         sa.delete(Delivery)
         .where(Delivery.id.in_([row.id for row in rows]))

@@ -1,7 +1,7 @@
 """Webhooks of an API key: create, find, change, rotate their secrets."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import TooManyWebhooksError
+from shared.job_store.api_keys import lock_api_key
 from shared.job_store.conditions import is_value
 from shared.models import Delivery, Webhook
 from shared.webhooks import DeliveryStatus, DisabledReason, Event, new_secret
@@ -36,8 +37,10 @@ def create_webhook(
     """Create a webhook for all jobs of the key, or for one job. Raises TooManyWebhooksError if the
     key already has `limit`; webhooks of single jobs do not count.
     """
-    if limit is not None and len(list_webhooks(session, api_key_id=api_key_id)) >= limit:
-        raise TooManyWebhooksError(f"The key already has {limit} webhooks, the maximum")
+    if limit is not None:
+        lock_api_key(session, api_key_id)
+        if len(list_webhooks(session, api_key_id=api_key_id)) >= limit:
+            raise TooManyWebhooksError(f"The key already has {limit} webhooks, the maximum")
     webhook = Webhook(
         api_key_id=api_key_id,
         job_id=job_id,
@@ -69,6 +72,14 @@ def get_webhook(
         .where(Webhook.id == webhook_id, Webhook.api_key_id == api_key_id, is_known())
         .with_for_update(key_share=True)
     )
+
+
+def lock_webhooks(session: Session, ids: Iterable[uuid.UUID]) -> list[uuid.UUID]:
+    """Lock these webhooks in the order of their ids, before their deliveries; returns those that
+    there are.
+    """
+    statement = sa.select(Webhook.id).where(Webhook.id.in_(set(ids))).order_by(Webhook.id)
+    return list(session.scalars(statement.with_for_update(key_share=True)))
 
 
 def is_known() -> sa.ColumnElement[bool]:
@@ -158,7 +169,7 @@ def remove_deleted_webhooks(session: Session) -> int:
     """
     deleted = sa.select(Webhook.id).where(Webhook.disabled_reason == DisabledReason.DELETED)
     webhook_id = session.scalar(deleted.order_by(Webhook.id).limit(1))
-    if webhook_id is None:
+    if webhook_id is None or not lock_webhooks(session, [webhook_id]):
         return 0
     return _remove_page(session, webhook_id)
 

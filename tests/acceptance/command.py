@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.acceptance.forked_command import program
+
 MATTING = str(Path(sys.executable).parent / "matting")
 
 
 def matting(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [MATTING, *arguments], capture_output=True, text=True, cwd=cwd, timeout=240, check=False
+        [program(), *arguments], capture_output=True, text=True, cwd=cwd, timeout=240, check=False
     )
 
 

@@ -146,7 +146,7 @@ def test_bodies_that_are_no_job_are_refused(stack: Stack) -> None:
 
 def test_a_body_that_is_too_large_is_refused_before_it_is_read(stack: Stack) -> None:
     address = stack.address.api_url.removeprefix("http://")
-    connection = http.client.HTTPConnection(address, timeout=10)
+    connection = http.client.HTTPConnection(address, timeout=120)
     connection.putrequest("POST", "/v1/jobs")
     connection.putheader("Authorization", f"Bearer {stack.secrets.api_key}")
     connection.putheader("Content-Type", "application/json")

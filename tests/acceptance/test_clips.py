@@ -9,14 +9,11 @@ import cv2
 import httpx
 import numpy as np
 import PIL.Image
-import pytest
 
 from api.client import MattingClient
 from deploy.stack.stack import Stack
 from shared.storage import Storage
 from tests.acceptance.command import matting
-
-pytestmark = pytest.mark.timeout(180)
 
 FRAMES = 15
 

@@ -75,7 +75,7 @@ def test_a_manifest_s_results_lie_under_keys_of_its_columns(
     redone = http.post(f"/v1/items/{first['id']}/redo", json={"options": {"background": "#00ff00"}})
     assert redone.status_code == 202, redone.text
     eventually(
-        lambda: http.get(f"/v1/items/{first['id']}").json()["version"] == 2, "the redo to end", 60
+        lambda: http.get(f"/v1/items/{first['id']}").json()["version"] == 2, "the redo to end"
     )
     assert read(own, "cut/RED/40.png") != before
     http.post(f"/v1/items/{first['id']}/versions/1/restore").raise_for_status()

@@ -25,6 +25,7 @@ from deploy.local_photos import SAMPLES
 from deploy.stack.processes import answers, free_port, start, wait_until
 from deploy.stack.stack import Stack
 from shared.storage import Storage
+from tests.acceptance.forked_command import program
 
 ROOT = Path(__file__).parents[2]
 PAGES = (
@@ -50,8 +51,6 @@ PAGES = (
     "docs/video.md",
 )
 BIN = Path(sys.executable).parent
-
-pytestmark = pytest.mark.timeout(600)
 
 
 def fences(page: str) -> Iterator[tuple[str, str]]:
@@ -107,10 +106,11 @@ def place(tmp_path_factory: pytest.TempPathFactory, stack: Stack, bucket: Storag
 
 
 def run(place: Path, command: str, env: dict[str, str] | None = None) -> str:
+    path = f"{Path(program()).parent}:{BIN}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
         cwd=place,
-        env={**os.environ, **(env or {}), "PATH": f"{BIN}:{os.environ['PATH']}"},
+        env={**os.environ, **(env or {}), "PATH": path},
         capture_output=True,
         text=True,
         check=False,
@@ -204,7 +204,7 @@ class Reader:
         log = self.place / "part.log"
         process = start(words[0], [str(BIN / words[0]), *words[1:]], log=log, folder=ROOT, env=env)
         try:
-            wait_until(lambda: _serves(port), process, timeout_s=120)
+            wait_until(lambda: _serves(port), process, timeout_s=180)
         finally:
             process.stop(30)
 

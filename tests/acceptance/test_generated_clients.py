@@ -20,8 +20,6 @@ SOURCES = Path(__file__).parents[1] / "generated_clients"
 GENERATORS = Path(sys.executable).parent.parent / "generators"
 """The environment that `make test` gives the generators: their packages are not the product's."""
 
-pytestmark = pytest.mark.timeout(600)
-
 
 def installed(program: Path) -> Path:
     """Skip where the generators are not installed; in CI they must be."""

@@ -248,7 +248,7 @@ def test_killing_the_worker_while_results_are_made_again_loses_none(
         client.results.redo(item["id"], options={"format": "webp"})
     [worker] = stack.workers
     worker.popen.kill()
-    worker.popen.wait(60)
+    worker.popen.wait(180)
     made = [client.results.wait(item["id"]) for item in items]
     assert all((item["version"], item["redo"]) == (2, None) for item in made)
     after = client.job(job["id"])

@@ -7,7 +7,6 @@ from pathlib import Path
 import httpx
 import numpy as np
 import PIL.Image
-import pytest
 
 from api.client import MattingClient
 from deploy.local_photos import find_photos
@@ -15,8 +14,6 @@ from deploy.stack.stack import Stack
 from shared.queue import QUEUE, TASK, make_app
 from shared.storage import Storage
 from tests.waiting import eventually
-
-pytestmark = pytest.mark.timeout(90)
 
 
 def test_good_photos_are_cut_out_and_bad_ones_fail_alone(
@@ -174,7 +171,6 @@ def test_flower_shows_each_image_with_its_job_and_file(
 
     eventually(
         lambda: (state("seen.jpg"), state("bad.jpg")) == ("SUCCESS", "FAILURE"),
-        timeout_s=30,
         what="Flower to show both",
     )
     seen = tasks()[items["seen.jpg"]]
@@ -189,21 +185,18 @@ def test_flower_shows_each_image_with_its_job_and_file(
     queue.close()
     next_job = client.wait(client.submit_files([(folder / "x.jpg", "next.jpg")])["id"])
     items |= {item["name"]: item["id"] for item in client.items(next_job["id"])}
-    eventually(lambda: state("next.jpg") == "SUCCESS", timeout_s=30, what="Flower to show the next")
+    eventually(lambda: state("next.jpg") == "SUCCESS", what="Flower to show the next")
     assert state("bad.jpg") == "FAILURE", "a message that comes twice tells nothing new"
 
 
-@pytest.mark.timeout(180)  # a worker starts meanwhile
 def test_killing_the_worker_in_the_middle_of_a_job_loses_nothing(
     stack: Stack, client: MattingClient, folder: Path, tmp_path: Path
 ) -> None:
     job = client.submit_files([(folder / "x.jpg", f"{n:03d}.jpg") for n in range(150)])
-    eventually(
-        lambda: client.job(job["id"])["counts"]["succeeded"] >= 16, timeout_s=240, what="16 images"
-    )
+    eventually(lambda: client.job(job["id"])["counts"]["succeeded"] >= 16, what="16 images")
     [worker] = stack.workers
     os.kill(worker.popen.pid, signal.SIGKILL)
-    worker.popen.wait(60)
+    worker.popen.wait(180)
     counts = client.job(job["id"])["counts"]
     assert counts["succeeded"] < 150, "it was in the middle"
     # The stack starts another worker by itself.

@@ -104,7 +104,7 @@ REMOVEBG = {
 @pytest.fixture
 def host(stack: Stack) -> Iterator[httpx.Client]:
     url, headers = stack.address.api_url, {"X-Api-Key": stack.secrets.api_key}
-    with httpx.Client(base_url=url, headers=headers, timeout=40) as client:
+    with httpx.Client(base_url=url, headers=headers, timeout=120) as client:
         yield client
 
 

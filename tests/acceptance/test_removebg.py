@@ -24,7 +24,7 @@ def host(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client
     url = stack.address.api_url
     monkeypatch.setattr(removebg.removebg, "API_ENDPOINT", f"{url}/v1.0/removebg")
     headers = {"X-Api-Key": stack.secrets.api_key}
-    with httpx.Client(base_url=url, headers=headers, timeout=40) as client:
+    with httpx.Client(base_url=url, headers=headers, timeout=120) as client:
         yield client
 
 

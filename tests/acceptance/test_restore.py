@@ -14,7 +14,10 @@ from tests.acceptance.conftest import QUICK
 from tests.waiting import eventually
 
 
-def test_work_since_the_backup_is_repeated_and_nothing_is_lost(tmp_path: Path, jpeg: bytes) -> None:
+def test_work_since_the_backup_is_repeated_and_nothing_is_lost(
+    tmp_path: Path, jpeg: bytes, tiny_model: Path
+) -> None:
+    env = QUICK | {"MATTING_MODEL": str(tiny_model)}
     photos = []
     for number in range(60):
         photos.append(tmp_path / f"{number}.jpg")
@@ -22,7 +25,7 @@ def test_work_since_the_backup_is_repeated_and_nothing_is_lost(tmp_path: Path, j
     data, backup = tmp_path / "stack", tmp_path / "backup.db"
     live = data / "matting.db"
     with (
-        Stack(data, env=QUICK) as stack,
+        Stack(data, env=env) as stack,
         MattingClient(stack.address.api_url, stack.secrets.api_key) as client,
     ):
         with closing(Storage(stack.settings)) as storage:
@@ -38,7 +41,7 @@ def test_work_since_the_backup_is_repeated_and_nothing_is_lost(tmp_path: Path, j
         live.with_name(live.name + name).unlink(missing_ok=True)
     shutil.copy(backup, live)
     with (
-        Stack(data, env=QUICK) as stack,
+        Stack(data, env=env) as stack,
         MattingClient(stack.address.api_url, stack.secrets.api_key) as client,
     ):
         assert client.job(before)["counts"]["succeeded"] < 60, "the backup was taken on the way"

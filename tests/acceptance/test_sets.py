@@ -16,8 +16,6 @@ import pytest
 from api.client import MattingClient
 from shared.storage import Storage
 
-pytestmark = pytest.mark.timeout(90)
-
 
 def product(width: int) -> bytes:
     """A dark block that stands on a light ground."""

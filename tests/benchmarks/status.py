@@ -115,6 +115,7 @@ def measured(machine: Machine) -> dict[str, Any]:
         process.join()
     api.stop(10)
     database.close()
+    os.sched_setaffinity(0, {own, *others})
     return {"quiet": quiet, "loaded": loaded}
 
 

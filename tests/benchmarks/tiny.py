@@ -1,5 +1,6 @@
 """A tiny network in PaddleSeg's layout, for measuring the system around the network."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +35,7 @@ def export(folder: Path) -> Path:
     deploy = {"model": "model.pdmodel", "params": "model.pdiparams", "transforms": steps}
     (folder / "deploy.yaml").write_text(yaml.safe_dump({"Deploy": deploy}))
     return folder
+
+
+if __name__ == "__main__":
+    export(Path(sys.argv[1]))

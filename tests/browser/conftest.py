@@ -9,7 +9,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 from api.client import MattingClient
 from deploy.stack.stack import Stack
@@ -21,6 +28,12 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 WIDE = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
+
+PATIENCE_MS = 120_000
+"""How long a page has to become what a test expects. Playwright's 5 s are too few if the machine is
+busy.
+"""
+expect.set_options(timeout=PATIENCE_MS)
 
 REQUIRED = "BROWSER_TESTS"
 """The environment variable by which `.ci/run` says `required`."""
@@ -125,7 +138,7 @@ def opened(
                     }
                 ]
             )
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         page.on("console", said)
         page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -169,6 +182,6 @@ def photos(tmp_path: Path, jpeg: bytes) -> Path:
 def browser_page(browser: Browser, stack: Stack) -> Iterator[Page]:
     """A page of a browser that is not signed in."""
     context = browser.new_context(base_url=stack.address.api_url, viewport=WIDE)  # type: ignore[arg-type]
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE_MS)
     yield context.new_page()
     context.close()

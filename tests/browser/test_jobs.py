@@ -110,7 +110,9 @@ def test_the_keyboard_alone_is_enough(
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
-    tab_to(page, f'a.job-name[href="/console/jobs/{job}"]')
+    link = f'a.job-name[href="/console/jobs/{job}"]'
+    expect(page.locator(link)).to_be_visible()
+    tab_to(page, link)
     page.keyboard.press("Enter")
     expect(page.locator(".tile a.shot").first).to_be_visible()
     page.keyboard.press("Tab")
@@ -147,7 +149,7 @@ def test_progress_comes_by_itself(
         [(photos / "shoe.jpg", f"{number}.jpg") for number in range(12)], priority=0
     )
     page = opened(f"/console/jobs/{made['id']}")
-    expect(page.locator("#head .state")).to_have_text("finished", timeout=60_000)
+    expect(page.locator("#head .state")).to_have_text("finished")
     expect(page.locator(".tile a.shot").first).to_be_visible()
 
 

@@ -28,7 +28,7 @@ def test_photos_become_a_job_after_a_trial(
     page.get_by_role("radio", name="amazon").check()
     page.get_by_role("button", name="Another photo").click()
     page.get_by_role("button", name="Another photo").wait_for(state="visible")
-    expect(page.locator("#trial-text")).to_contain_text(" s", timeout=60_000)
+    expect(page.locator("#trial-text")).to_contain_text(" s")
     page.get_by_label("Name of the job").fill("Spring")
     check_barriers(page)
     page.get_by_text("Publish to S3").click()
@@ -81,7 +81,7 @@ def test_sending_goes_on_after_a_reload_and_sends_nothing_twice(
     page.on("request", lambda sent: again.append(sent.url) if sent.method == "PUT" else None)
     page.reload()
     page.unroute("**/uploads/**")  # this lets go what was held, too
-    page.wait_for_url("**/console/jobs/*-*", timeout=60_000)
+    page.wait_for_url("**/console/jobs/*-*")
     assert len(again) == 7
     assert client.wait(page.url.rsplit("/", 1)[1])["counts"]["succeeded"] == 12
 

@@ -73,14 +73,16 @@ def test_keys_change_the_look(opened: Callable[..., Page], job: str) -> None:
     stage = page.locator("#stage")
     expect(page.locator("#stage img").first).to_be_visible()
     page.keyboard.press("3")
-    assert stage.evaluate("stage => getComputedStyle(stage).backgroundColor") == "rgb(0, 0, 0)"
+    colour = "stage => getComputedStyle(stage).backgroundColor"
+    eventually(lambda: stage.evaluate(colour) == "rgb(0, 0, 0)", "a black background")
     page.keyboard.press("1")
     page.keyboard.down("c")
     expect(page.locator("#stage .photo")).to_be_visible()
     page.keyboard.up("c")
     expect(page.locator("#stage .photo")).to_be_hidden()
     page.keyboard.press("z")
-    assert stage.evaluate("stage => stage.querySelector('.sight').clientWidth >= 400")
+    wide = "stage => stage.querySelector('.sight').clientWidth >= 400"
+    eventually(lambda: stage.evaluate(wide), "the photo's own size")
     page.keyboard.press("z")
     page.keyboard.press("?")
     expect(page.get_by_role("heading", name="Keys")).to_be_visible()

@@ -162,7 +162,7 @@ def _ask(system: System, job_id: uuid.UUID, verb: str) -> None:
     answer = httpx.post(
         f"{system.api_url}/v1/jobs/{job_id}/{verb}",
         headers={"Authorization": f"Bearer {system.api_key}"},
-        timeout=30,
+        timeout=240,
         trust_env=False,
     )
     answer.raise_for_status()

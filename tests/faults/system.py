@@ -146,7 +146,7 @@ class System:
     def kill(self, name: str) -> None:
         """SIGKILL: the process can't clean up."""
         self.parts[name].popen.send_signal(signal.SIGKILL)
-        self.parts[name].popen.wait(10)
+        self.parts[name].popen.wait(180)
 
     def terminate(self, name: str, timeout_s: float = 30) -> None:
         """Send SIGTERM and wait until the process has ended."""
@@ -185,7 +185,7 @@ class System:
                 live = job_store.live_workers(session, stale_s=15)
             return any(mark in one.id for one in live)
 
-        wait_until(warm, process, timeout_s=120)
+        wait_until(warm, process, timeout_s=180)
 
     def kill_postgres(self) -> None:
         """SIGKILL for all PostgreSQL processes, then a restart that recovers."""

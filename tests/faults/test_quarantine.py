@@ -21,8 +21,6 @@ from worker.imaging.decoding import decode
 from worker.imaging.quarantine import DecodeRequest, Quarantine
 from worker.video.quarantine import ClipProcess
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
@@ -31,7 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def children() -> Iterator[Quarantine]:
-    quarantine = Quarantine(Settings(image_timeout_s=1, max_image_pixels=4_000_000))
+    quarantine = Quarantine(Settings(image_timeout_s=60, max_image_pixels=4_000_000))
     yield quarantine
     quarantine.close()
 
@@ -72,13 +70,14 @@ def test_a_crash_fails_its_photo_and_the_next_one_is_decoded(
 
 
 @pytest.mark.parametrize("how", ["hang", "hang-locked"])
-def test_a_hang_ends_at_the_limit(quarantine: Quarantine, jpeg: bytes, how: str) -> None:
-    quarantine.decode(jpeg, DecodeRequest())
-    began = time.monotonic()
-    with pytest.raises(ImageTimeoutError):
-        quarantine.decode(jpeg + MARKED[how], DecodeRequest())
-    assert time.monotonic() - began >= 1, "the photo never ends by itself"
-    assert quarantine.decode(jpeg, DecodeRequest()).width == 400
+@pytest.mark.usefixtures("quarantine")
+def test_a_hang_ends_at_the_limit(jpeg: bytes, how: str) -> None:
+    with closing(Quarantine(Settings(image_timeout_s=4))) as quarantine:
+        began = time.monotonic()
+        with pytest.raises(ImageTimeoutError):
+            quarantine.decode(jpeg + MARKED[how], DecodeRequest())
+        assert time.monotonic() - began >= 4, "the photo never ends by itself"
+        assert quarantine.decode(jpeg, DecodeRequest()).width == 400
 
 
 def test_memory_beyond_the_limit_fails_the_photo_and_the_worker_continues(
@@ -130,7 +129,7 @@ def test_the_watchdog_reports_each_hang_once() -> None:
         with watchdog.watching("quick", "decode"):
             pass
         with watchdog.watching("slow", "finish"):
-            assert found.wait(60)
+            assert found.wait(180)
             with watchdog.watching("another", "decode"):
                 pass
     finally:
@@ -178,7 +177,7 @@ def test_the_watchdog_blames_nothing_after_the_process_was_stopped() -> None:
         time.sleep(3)  # the fault: longer than the limit
         process.send_signal(signal.SIGCONT)
         time.sleep(0.5)  # time for the watchdog to end the process by mistake
-        process.communicate(b"\n", timeout=60)
+        process.communicate(b"\n", timeout=240)
     assert process.returncode == 0
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from shared.jobs import ItemStatus
-from tests.benchmarks.tiny import export
 from tests.faults.clips import frames_of, kill_workers_of_a_clip, put_film
 from tests.faults.driving import put_photos, run_trial
 from tests.faults.faults import FAULTS, Fault
@@ -28,9 +27,9 @@ IN_SHORT = (
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def system(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder = tmp_path_factory.mktemp("faults")
-    with System(folder / "system", export(folder / "model"), seed=1) as system:
+    with System(folder / "system", tiny_model, seed=1) as system:
         yield system
 
 

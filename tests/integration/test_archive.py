@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from anyio import create_task_group, run, sleep, to_thread
 
+from api.closed_stream import ClosedStream
 from api.routes import job_archive
-from api.routes.archive_places import MAX_ARCHIVES, ClosedStream, take_place
+from api.routes.archive_places import MAX_ARCHIVES, take_place
 from api.routes.job_archive import MAX_IMAGES, Wanted, archive
 from api.routes.streamed_zip import MISSING, PIECE_BYTES, zipped
 from shared.errors import BusyError, RequestTooLargeError, ResultNotReadyError, TooManyCallsError
@@ -78,7 +79,7 @@ def test_a_caller_who_goes_away_from_a_hanging_storage_stops_nobody(
     def part(_bucket: str, key: str, _start: int, size: int) -> bytes:
         if int(key) > 2:
             reading.set()
-            in_time.append(go_on.wait(30))
+            in_time.append(go_on.wait(180))
         return bytes(size)
 
     resources: Any = SimpleNamespace(storage=SimpleNamespace(bucket="b", part=part))

@@ -41,7 +41,7 @@ class Held:
 
     def run_many(self, messages: Sequence[dict[str, Any]]) -> list[str]:
         self.sizes.append(len(messages))
-        assert self.release.wait(30)
+        assert self.release.wait(180)
         return ["done"] * len(messages)
 
     def run_each(
@@ -57,7 +57,7 @@ class Held:
             self.most_by_url = max(self.most_by_url, len(self.by_url))
         for place in sorted(range(len(names)), key=lambda place: names[place] != "quick"):
             if names[place] != "quick":
-                assert self.came.wait(60)
+                assert self.came.wait(180)
             with self._lock:
                 self.by_url.remove(names[place])
                 self.done_by_url += 1
@@ -66,9 +66,9 @@ class Held:
 
 @pytest.fixture
 def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What the worker's watchdog found hanging. The event loop may take one second per turn."""
+    """What the worker's watchdog found hanging. The event loop may take seconds per turn."""
     monkeypatch.setattr(batching, "LOOP_TURN_S", 0.05)
-    monkeypatch.setattr(batching, "MAX_LOOP_TURN_S", 1.0)
+    monkeypatch.setattr(batching, "MAX_LOOP_TURN_S", 2.5)
     found: list[str] = []
     watchdog = Watchdog(0.4)  # checks every tenth of a second
     watchdog.start(lambda _item, stage, _limit_s: found.append(stage))
@@ -119,7 +119,7 @@ def pass_time_in_the_loop(queue: Celery, seconds: float) -> None:
     """Wait until the worker's event loop has run its timers for this long."""
     passed = threading.Event()
     CONSUMERS[queue.main].hub.call_later(seconds, passed.set)
-    assert passed.wait(60), "the loop stands still"
+    assert passed.wait(180), "the loop stands still"
 
 
 def send(
@@ -189,7 +189,7 @@ def test_hanging_urls_take_no_places_of_storage_photos(queue: Celery, body: Held
     assert body.most_by_url == URL_PLACES, "each has a place of its own, and there are no more"
     assert queue_depth(queue, [URL_QUEUE]) >= 300 - URL_PLACES - 1, "others may take the rest"
     body.came.set()
-    eventually(lambda: body.done_by_url == 300, "all photos by URL", timeout_s=60)
+    eventually(lambda: body.done_by_url == 300, "all photos by URL")
     assert body.most_by_url == URL_PLACES
 
 
@@ -224,7 +224,7 @@ def test_a_busy_storage_does_not_block_photos_by_url(queue: Celery, body: Held) 
         ],
     )
     body.release.set()
-    eventually(lambda: body.done_by_url == 20 and sum(body.sizes) == 200, "all of both", 60)
+    eventually(lambda: body.done_by_url == 20 and sum(body.sizes) == 200, "all of both")
 
 
 def test_a_hanging_event_loop_is_noticed(queue: Celery, body: Held, stuck: list[str]) -> None:
@@ -235,7 +235,7 @@ def test_a_hanging_event_loop_is_noticed(queue: Celery, body: Held, stuck: list[
     assert stuck == [], "a loop that has nothing to do turns all the same"
     with queue.connection_for_write() as connection:
         client = connection.default_channel.client  # type: ignore[attr-defined]  # redis-py's
-        client.execute_command("CLIENT", "PAUSE", "5000", "ALL")
+        client.execute_command("CLIENT", "PAUSE", "8000", "ALL")
         body.release.set()
         eventually(lambda: stuck == ["loop"], "the loop to be noticed")
 

@@ -59,7 +59,7 @@ def test_an_outage_costs_one_attempt_of_one_batch(
     assert others.is_alive()
     assert _attempts(database, job_id) == [1, 0, 0]
     proxy.weather.down = False
-    others.join(20)
+    others.join(180)
     assert not others.is_alive()
     assert _attempts(database, job_id) == [1, 1, 1]
     assert states(database, job_id) == [ItemStatus.QUEUED, *[ItemStatus.SUCCEEDED] * 2]
@@ -105,7 +105,7 @@ def test_an_outage_of_the_prediction_server_costs_one_attempt_of_one_batch(
     assert others.is_alive()
     assert _attempts(database, job_id) == [1, 0, 0]
     predictor.away = False
-    others.join(20)
+    others.join(180)
     assert not others.is_alive()
     assert states(database, job_id) == [ItemStatus.QUEUED, *[ItemStatus.SUCCEEDED] * 2]
     pipeline.close()
@@ -164,7 +164,7 @@ class Waiting(Threshold):
 
     def predict_many(self, prepared: Sequence[PreparedImage]) -> list[Alpha | MattingError]:
         self.begun.set()
-        assert self.may_end.wait(60)
+        assert self.may_end.wait(180)
         return super().predict_many(prepared)
 
 
@@ -177,12 +177,12 @@ def test_what_is_in_flight_goes_back_uncounted_when_the_process_must_end(
     runner = BatchRunner(database, pipeline, settings, "tests-1", CircuitBreaker(storage.ping))
     working = threading.Thread(target=runner.run_many, args=(messages,))
     working.start()
-    assert predictor.begun.wait(60)
+    assert predictor.begun.wait(180)
     runner.give_back_all()
     assert states(database, job_id) == [ItemStatus.QUEUED]
     assert _attempts(database, job_id) == [0]
     predictor.may_end.set()
-    working.join(60)
+    working.join(180)
     assert states(database, job_id) == [ItemStatus.QUEUED], "its lease is not this worker's"
     pipeline.close()
 
@@ -196,7 +196,7 @@ def test_a_stopping_worker_does_not_wait_for_the_end_of_the_outage(
     held = threading.Thread(target=circuit_breaker.wait_until_closed)
     held.start()
     circuit_breaker.stop()
-    held.join(20)
+    held.join(180)
     assert not held.is_alive()
     away.close()
 

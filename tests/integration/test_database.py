@@ -81,7 +81,7 @@ def test_two_processes_may_migrate_at_once(database_url: str) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(180)
     assert all(now == newest for now, newest in (one.revisions() for one in databases))
     for one in databases:
         one.close()

@@ -44,7 +44,7 @@ class Upstream(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(b"data: 1\n\n")
             self.wfile.flush()
-            GO_ON.wait(20)
+            GO_ON.wait(180)
             return
         self.send_header("Content-Length", str(len(seen)))
         self.end_headers()
@@ -84,7 +84,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, dict[s
     command = [shutil.which("caddy") or "caddy", "run", "--adapter", "caddyfile"]
     command += ["--config", str(CADDYFILE)]
     process = start("caddy", command, log=folder / "caddy.log", folder=folder, env=env)
-    wait_until(lambda: answers(https), process, timeout_s=30)
+    wait_until(lambda: answers(https), process, timeout_s=180)
     with httpx.Client(verify=False) as client:  # the certificate is of Caddy's own CA
 
         def issued() -> bool:
@@ -93,7 +93,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, dict[s
             except httpx.TransportError:
                 return False
 
-        wait_until(issued, process, timeout_s=30)
+        wait_until(issued, process, timeout_s=180)
     yield https, ports
     process.stop(10)
     for server in servers.values():
@@ -103,7 +103,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, dict[s
 
 @pytest.fixture
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(verify=False, timeout=20) as client:
+    with httpx.Client(verify=False, timeout=120) as client:
         yield client
 
 

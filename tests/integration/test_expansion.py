@@ -219,7 +219,7 @@ def test_a_job_whose_zip_file_takes_long_to_fetch_is_listed_by_one_process(
         two = [Expander(database, storage, settings) for _ in range(2)]
         for one in two:
             one.start()
-        eventually(lambda: expanded(database, job_id), "the job to be listed", 60)
+        eventually(lambda: expanded(database, job_id), "the job to be listed")
         for one in two:
             one.stop()
     assert Slow.downloads == 1
@@ -272,7 +272,7 @@ def test_a_zip_file_that_is_downloaded_holds_up_no_other_job(
     class Hanging(Storage):
         def stream(self, bucket: str, key: str) -> Generator[bytes]:
             if key.endswith(".zip"):
-                assert go_on.wait(30)
+                assert go_on.wait(180)
             yield from super().stream(bucket, key)
 
     with closing(Hanging(settings)) as storage:

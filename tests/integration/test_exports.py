@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-# in the main thread: Paddle can build graphs only in the thread that imported it first
-import paddle
 import pytest
 import yaml
 from numpy.typing import NDArray
@@ -28,6 +25,7 @@ TRANSFORMS = [
 
 def export(folder: Path, shape: list[int | None], *, older: bool) -> Path:
     """A network of one layer: alpha is the redness of a pixel."""
+    import paddle
     from paddle.pir_utils import OldIrGuard
 
     class Red(paddle.nn.Layer):  # type: ignore[misc]  # Paddle is untyped

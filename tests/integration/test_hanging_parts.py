@@ -121,7 +121,7 @@ def test_probes_of_a_hanging_part_use_one_thread_and_get_its_last_answer(
         nonlocal asked
         asked += 1
         if asked > 1:
-            hangs.wait(60)
+            hangs.wait(180)
         return asked
 
     async def scenario() -> None:

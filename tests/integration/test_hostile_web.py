@@ -27,7 +27,7 @@ from shared.web import Web, WebLimits, refuse_private
 from tests.http_servers import CheckedErrors
 from tests.process_memory import MIB, growth_of
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 
 PUBLIC = "127.0.0.2"
 """These tests treat this address as public. All others keep their meaning."""

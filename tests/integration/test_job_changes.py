@@ -219,7 +219,7 @@ def test_batches_of_a_job_continue_while_it_is_changed(
     changer.start()
     finish(database, [Settlement(claim=held, result_key="k")])
     left = statuses(database, job_id).get("queued", 0)
-    eventually(lambda: read(database, job_id).pending_change is None, "the change to end", 60)
+    eventually(lambda: read(database, job_id).pending_change is None, "the change to end")
     changer.stop()
     assert left > 0, "the batch was recorded before all pages were done"
     assert_counters_match_rows(database, job_id)

@@ -33,7 +33,7 @@ def client(settings: Settings) -> Iterator[httpx.Client]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         host = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        with httpx.Client(base_url=host, headers={"X-Api-Key": secret}, timeout=30) as client:
+        with httpx.Client(base_url=host, headers={"X-Api-Key": secret}, timeout=120) as client:
             yield client
         server.should_exit = True
         thread.join()

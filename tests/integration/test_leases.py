@@ -51,7 +51,7 @@ def test_workers_that_claim_at_once_get_different_items(database: Database) -> N
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(180)
     assert sorted(taken) == sorted(ids)
     assert_counters_match_rows(database, job_id)
 

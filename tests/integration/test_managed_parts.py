@@ -78,7 +78,7 @@ def _openssl(folder: Path, arguments: str) -> None:
 
 def serve(folder: Path, name: str, command: list[str], port: int) -> Process:
     process = start(name, command, log=folder / f"{name}.log", folder=folder, env=dict(os.environ))
-    wait_until(lambda: answers(port), process, timeout_s=30)
+    wait_until(lambda: answers(port), process, timeout_s=180)
     return process
 
 
@@ -99,7 +99,7 @@ def use_everything(settings: Settings) -> None:
         publish_many(queue, [a_message()])
         assert queue_depth(queue) == 1
         with queue.connection_for_read() as connection:
-            received = connection.SimpleQueue(QUEUE).get(timeout=10)
+            received = connection.SimpleQueue(QUEUE).get(timeout=120)
             assert b"shoe.jpg" in bytes(received.body)  # type: ignore[arg-type]  # kombu says str | None
             received.ack()
     finally:
@@ -323,7 +323,7 @@ def test_pgbouncer_in_transaction_mode(pooler: tuple[str, str]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(180)
     assert errors == []
     assert database.has_time_limits()
     database.close()

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import paddle  # noqa: F401  # in the main thread: Paddle builds graphs only where it was imported first
 import pytest
 import yaml
 from numpy.typing import NDArray
@@ -34,6 +33,12 @@ from worker.inference.published_models import PUBLISHED_ONNX
 pytestmark = pytest.mark.filterwarnings("ignore")  # Paddle's exporter causes warnings
 
 SMALL = Recipe((32, 48))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _paddle() -> None:
+    """Import it in the main thread: Paddle builds graphs only where it was imported first."""
+    import paddle  # noqa: F401
 
 
 def saved(model: onnx.ModelProto, folder: Path) -> Path:

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import yaml
 from numpy.typing import NDArray
 
+from deploy.local_photos import SAMPLES
 from shared.errors import (
     MattingError,
     ModelLoadError,
@@ -22,6 +24,8 @@ from shared.errors import (
 from shared.options import Profile
 from shared.settings import Settings
 from worker.imaging.arrays import Size
+from worker.imaging.decoding import decode
+from worker.imaging.false_holes import fill_false_holes
 from worker.imaging.prepared import PreparedImage, restore
 from worker.inference.catalog import BUNDLES, find_model
 from worker.inference.engine import ConfigCall, EnginePlan, plans
@@ -42,6 +46,19 @@ def predictor() -> Iterator[Predictor]:
 def export(tmp_path: Path) -> Path:
     """A copy of the built-in model that the test may damage."""
     return shutil.copytree(BUNDLES / "builtin", tmp_path / "export")
+
+
+@pytest.mark.parametrize(("name", "holes"), [("sneaker", 0), ("mug", 1), ("handbag", 1)])
+def test_the_samples_keep_their_real_holes_alone(
+    predictor: Predictor, name: str, holes: int
+) -> None:
+    decoded = decode((SAMPLES / f"{name}.jpg").read_bytes(), predictor.settings)
+    prepared = predictor.prepare(decoded.image, Profile.FAST)
+    (alpha,) = alphas_of(predictor, [prepared])
+    filled = fill_false_holes(prepared.without_padding(alpha), decoded.small).alpha
+    low = np.pad(filled < 0.5, 1, constant_values=True).astype(np.uint8)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(low, connectivity=8)
+    assert int((stats[1:, cv2.CC_STAT_AREA] > 20).sum()) == 1 + holes  # and the surroundings
 
 
 def shifted(photo: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:

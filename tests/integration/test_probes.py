@@ -20,7 +20,6 @@ from shared.errors import SetupError
 from shared.options import Options
 from shared.settings import Settings
 from shared.storage import Storage
-from tests.benchmarks.tiny import export
 from tests.waiting import eventually
 from worker.concurrency.watchdog import Watchdog
 from worker.consumer.probes import Probes
@@ -29,7 +28,7 @@ from worker.pipeline.photo_sources import PhotoSources
 from worker.pipeline.pipeline import Pipeline
 from worker.pipeline.work_items import WorkItem, requested_outputs
 
-DEADLINE_S = 120
+DEADLINE_S = 180
 
 
 def start_worker(settings: Settings, tmp_path: Path, port: int) -> Process:
@@ -63,12 +62,12 @@ def worker(settings: Settings, tmp_path: Path) -> Iterator[tuple[Process, str]]:
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_an_error_of_any_kind_at_the_start_ends_the_worker(
-    settings: Settings, tmp_path: Path, database_url: str
+    settings: Settings, tmp_path: Path, database_url: str, tiny_model: Path
 ) -> None:
     """Celery swallows exceptions of signal handlers, so the worker would take messages and fail
     them. In this test the tables are missing, an error without a class of its own.
     """
-    changes = {"database_url": database_url, "model": str(export(tmp_path / "model"))}
+    changes = {"database_url": database_url, "model": str(tiny_model)}
     process = start_worker(settings.model_copy(update=changes), tmp_path, free_port())
     try:
         assert process.popen.wait(DEADLINE_S) == 2
@@ -102,7 +101,7 @@ def test_a_warming_worker_is_alive_and_not_ready(worker: tuple[Process, str]) ->
     assert {"matting_stage_seconds", "matting_predictor_warm"} <= families
     assert ask(url, "/elsewhere") == 404
     process.popen.terminate()
-    assert process.popen.wait(60) == 0
+    assert process.popen.wait(180) == 0
 
 
 def test_a_process_with_a_hanging_watchdog_is_not_alive(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from api.background.sweeper import Sweeper
 from deploy.commands.disk_usage import disk_usage
-from deploy.commands.purge import parse_labels, run_purge
+from deploy.commands.purge import _wait, parse_labels, run_purge
 from deploy.commands.upgrade_check import run_upgrade_check
 from shared import job_store
 from shared.database import Database
@@ -17,6 +17,7 @@ from shared.job_store import NewItem
 from shared.queue import Celery, Message, publish_many, waiting_versions
 from shared.settings import Settings
 from shared.storage import Storage
+from tests.integration.stored_jobs import new_job
 
 
 @pytest.fixture
@@ -81,10 +82,9 @@ def test_a_customer_is_removed_and_the_report_says_so(
     # a label is of jobs: what no job of it used belongs to the key
     assert left == ([] if by == "key" else ["never-used.jpg"])
     with database.transaction() as session:
-        assert job_store.images_of_jobs(session, [job_id]) == {}
+        assert job_store.jobs_left(session, [job_id, tenants["stays"][1]]) == [tenants["stays"][1]]
         assert (job_store.get_api_key(session, key_id) is None) == (by == "key")
-        stays = job_store.images_of_jobs(session, [tenants["stays"][1]])
-    assert stays == {tenants["stays"][1]: 1}
+        assert job_store.images_of_jobs(session, [tenants["stays"][1]]) == 1
     assert len(list(storage.list_keys(f"uploads/{tenants['stays'][0]}/"))) == 2
     told = json.loads(report.as_json())
     assert told["elsewhere"]
@@ -103,6 +103,31 @@ def test_a_purge_that_nobody_finishes_says_what_is_left(
     again = run_purge(settings, key_id=key_id, labels={}, wait_s=0)  # its key is revoked by now
     assert again.jobs == report.jobs
     assert (again.jobs_left, again.objects_left) == ([str(job_id)], 4)
+
+
+def test_a_key_may_have_more_jobs_than_a_statement_has_parameters(
+    migrated_postgresql: Database,
+) -> None:
+    job_id = new_job(migrated_postgresql, 3)
+    ids = [job_id, *(uuid.uuid4() for _ in range(66_000))]
+    with migrated_postgresql.transaction() as session:
+        assert job_store.images_of_jobs(session, ids) == 3
+    assert _wait(migrated_postgresql, ids, 0) == [job_id]
+
+
+def test_a_purge_waits_for_the_jobs_of_all_pages(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.commands.purge.PAGE_JOBS", 1)
+    database = Database(settings.database_url, process="tests")
+    database.migrate()
+    ids = [new_job(database, 0) for _ in range(4)]
+    for removed in (ids[0], ids[2]):
+        with database.transaction() as session:
+            job_store.delete_job(session, removed)
+            job_store.remove_job(session, removed)
+    assert _wait(database, ids, 0) == [ids[1], ids[3]]
+    database.close()
 
 
 def test_wrong_names_are_refused(settings: Settings) -> None:

@@ -208,11 +208,11 @@ def test_rows_are_locked_in_the_order_of_their_ids(
         lock = sa.select(Item.id).with_for_update()
         session.execute(lock.where(Item.id == ids[0]))
         thread.start()
-        assert begun.wait(60)
+        assert begun.wait(180)
         eventually(lambda: waiting_for_locks(database) == 1, "the other to wait for the first row")
         # free, unless the other transaction locked it first
         session.execute(lock.where(Item.id == ids[1]))
-    thread.join(20)
+    thread.join(180)
     assert failed == []
 
 

@@ -93,7 +93,7 @@ def test_a_stopped_process_stays_stopped(
     assert len(told) == 1
     supervisor.pause()
     killed.popen.kill()
-    killed.popen.wait(60)
+    killed.popen.wait(180)
     supervisor.close()
     assert not killed.alive()
 

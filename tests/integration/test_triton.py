@@ -26,7 +26,6 @@ from shared.errors import (
 )
 from shared.options import Profile
 from shared.settings import Settings
-from tests.benchmarks import tiny
 from tests.triton import Triton, timed_model, why_no_triton
 from tests.waiting import eventually
 from worker.imaging.arrays import Alpha
@@ -46,12 +45,11 @@ SHAPES = [(300, 400), (400, 300), (300, 300), (200, 320), (256, 256)]
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of the same tiny network under several names."""
     folder = tmp_path_factory.mktemp("triton-models")
-    tiny.export(folder / "tiny")
-    for name in ("timed", "killed"):
-        shutil.copytree(folder / "tiny", folder / name)
+    for name in ("tiny", "timed", "killed"):
+        shutil.copytree(tiny_model, folder / name)
     return folder
 
 

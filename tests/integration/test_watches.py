@@ -192,9 +192,9 @@ def test_two_processes_that_look_at_once_take_each_object_once(
         for _ in range(5):
             with database.transaction() as session:
                 found = session.get_one(Watch, watch.id)
-            both.wait(30)
+            both.wait(180)
             mine.look(found)
-            both.wait(30)
+            both.wait(180)
 
     threads = [threading.Thread(target=looks) for _ in range(2)]
     for thread in threads:

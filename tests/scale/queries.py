@@ -525,7 +525,7 @@ QUERIES = [
     Query(
         name="record_verdict",
         every=REQUEST,
-        prepare=_item,
+        prepare=_succeeded,
         run=lambda s, m, item: job_store.record_verdict(s, item, verdict=Verdict.ACCEPT, note=None),
     ),
     Query(

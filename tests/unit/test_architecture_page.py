@@ -35,7 +35,7 @@ def missing(names: Collection[str]) -> set[str]:
     every worker that a later test starts in the same process would open it.
     """
     command = [sys.executable, "-m", "tests.unit.test_architecture_page", *names]
-    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert child.returncode == 0, child.stderr
     return set(child.stdout.split())
 

@@ -48,7 +48,7 @@ class Shelf:
             return self.photo
         self.read[key] += 1
         if key.startswith("slow"):
-            assert self.hangs.wait(60)
+            assert self.hangs.wait(180)
         if key not in self.pictures:
             raise SourceNotFoundError(key)
         return self.pictures[key]
@@ -136,7 +136,6 @@ def test_a_missing_picture_is_read_again_after_a_while(
     assert result[0, 0].tolist() == [0, 0, 250]
 
 
-@pytest.mark.timeout(60)
 def test_a_hanging_picture_delays_only_its_own_images(pipeline: Pipeline, shelf: Shelf) -> None:
     shelf.pictures |= {"slow": solid((9, 9, 9)), "quick": solid((8, 8, 8))}
     with ThreadPoolExecutor(1) as driver:
@@ -146,11 +145,10 @@ def test_a_hanging_picture_delays_only_its_own_images(pipeline: Pipeline, shelf:
         assert codes(pipeline.run_many(batch(8, "quick"))) == {None}
         assert not held.done()
         shelf.hangs.set()
-        assert codes(held.result(30)) == {None}
+        assert codes(held.result(180)) == {None}
     assert shelf.read == {"slow": 1, "quick": 1}
 
 
-@pytest.mark.timeout(60)
 def test_other_images_of_the_batch_do_not_wait_for_a_hanging_picture(
     pipeline: Pipeline, shelf: Shelf
 ) -> None:
@@ -160,7 +158,7 @@ def test_other_images_of_the_batch_do_not_wait_for_a_hanging_picture(
         held = driver.submit(pipeline.run_many, both)
         eventually(lambda: len(shelf.stored) == 2, "the images that need no picture")
         shelf.hangs.set()
-        assert codes(held.result(30)) == {None}
+        assert codes(held.result(180)) == {None}
 
 
 def test_simultaneous_requests_share_one_read_and_storage_errors_are_not_cached() -> None:
@@ -169,7 +167,7 @@ def test_simultaneous_requests_share_one_read_and_storage_errors_are_not_cached(
 
     def read(bucket: str, key: str) -> Image:
         asked[key] += 1
-        assert go.wait(20)
+        assert go.wait(180)
         if errors:
             raise errors.pop()
         return np.zeros((2, 2, 3), np.uint8)
@@ -179,8 +177,8 @@ def test_simultaneous_requests_share_one_read_and_storage_errors_are_not_cached(
     go.set()
     for one in together:
         with pytest.raises(StorageError):
-            one.result(20)
-    eventually(lambda: pictures.load("s3://backs/x").exception(20) is None, "the picture")
+            one.result(180)
+    eventually(lambda: pictures.load("s3://backs/x").exception(180) is None, "the picture")
     assert asked["x"] == 2
     pictures.close()
 
@@ -196,7 +194,7 @@ def test_many_pictures_stay_within_the_cache_limit(
     monkeypatch.setattr(background_pictures, "KEPT_ENTRIES", 50)
     pictures = BackgroundPictures(made(100))
     for number in range(30):
-        assert pictures.load(f"s3://backs/{number}").result(20).shape == (100, 100, 3)
+        assert pictures.load(f"s3://backs/{number}").result(180).shape == (100, 100, 3)
     pictures.close()
     kept = [entry.picture.result().nbytes for entry in pictures._entries.values()]
     assert sum(kept) <= background_pictures.KEPT_BYTES
@@ -208,7 +206,7 @@ def test_many_pictures_stay_within_the_cache_limit(
     nothing = BackgroundPictures(missing)
     for number in range(200):
         with pytest.raises(BackgroundUnreadableError, match=f"backs/{number}"):
-            nothing.load(f"s3://backs/{number}").result(20)
+            nothing.load(f"s3://backs/{number}").result(180)
     nothing.close()
     assert len(nothing._entries) <= 50
 

@@ -72,12 +72,12 @@ def test_a_thread_that_gives_up_its_turn_does_not_hold_it() -> None:
     def hold() -> None:
         with lock:
             lent.set()
-            done.wait(30)
+            done.wait(180)
 
     def lend() -> None:
         with lock, lock.lent(lent.is_set):
             other.start()
-            assert lent.wait(30)
+            assert lent.wait(180)
 
     other = threading.Thread(target=hold)
     with pytest.raises(TurnGivenUpError):

@@ -204,7 +204,7 @@ def test_an_alert_reaches_the_pager_and_the_mailbox(tmp_path: Path) -> None:
         "alertmanager", command, log=tmp_path / "log", folder=tmp_path, env=dict(os.environ)
     )
     try:
-        wait_until(lambda: answers(port), process, timeout_s=30)
+        wait_until(lambda: answers(port), process, timeout_s=180)
         alert = {"alertname": "MattingNoWarmWorker", "severity": "page"}
         notes = {"summary": "No worker is warm.", "runbook": "deploy/runbook/x.md"}
         sent = [{"labels": alert, "annotations": notes}]

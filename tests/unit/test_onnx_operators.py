@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
-import paddle
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -50,6 +49,8 @@ def compare(
     photos: NDArray[np.float32] | None = None,
 ) -> None:
     """Check that the built program gives the same answers as onnxruntime."""
+    import paddle
+
     file = folder / "net.onnx"
     onnx.save(model, str(file))
     options = ort.SessionOptions()

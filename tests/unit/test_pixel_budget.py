@@ -43,11 +43,10 @@ def test_waiting_threads_are_served_in_their_order() -> None:
     eventually(lambda: pixel_budget._waiting, "the large one to wait")
     assert not pixel_budget.try_acquire(1), "it fits, but another waits"
     pixel_budget.release(8)
-    large.join(10)
+    large.join(180)
     assert order == ["large"]
 
 
-@pytest.mark.timeout(30)
 def test_many_threads_never_exceed_the_budget() -> None:
     pixel_budget, lock = PixelBudget(100), threading.Lock()
     held, most = 0, 0
@@ -105,7 +104,6 @@ class Shelf:
         self.stored.add(key)
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("pixel_budget", [1, 2 * PIXELS, 5 * PIXELS])
 def test_a_batch_beyond_the_budget_is_split(jpeg: bytes, pixel_budget: int) -> None:
     assert pixels_to_decode(jpeg) == PIXELS

@@ -149,7 +149,7 @@ def test_a_clear_photo_does_not_wait_for_the_doubtful_one_of_its_batch(shelf: Sh
         def predict_many(
             self, prepared: Sequence[PreparedImage]
         ) -> list[NDArray[np.float32] | MattingError]:
-            eventually(lambda: "clear" in shelf.stored, "the clear photo's result", 10)
+            eventually(lambda: "clear" in shelf.stored, "the clear photo's result")
             return super().predict_many(prepared)
 
     seconds = SecondOpinions(Settings(), lambda _: Waits(1))

@@ -102,7 +102,7 @@ def test_no_process_starts_with_a_misspelt_variable(command: list[str], tmp_path
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode != 0
     said = done.stdout + done.stderr

@@ -20,12 +20,12 @@ def test_who_must_run_alone_waits_for_a_hanging_url_and_nobody_else_waits_with_i
     def hanging_url() -> None:
         with lock.shared(slow=True):
             asked.set()
-            answered.wait(30)
+            answered.wait(180)
 
     def suspect() -> None:
         with lock.exclusive():
             alone.set()
-            ended.wait(30)
+            ended.wait(180)
 
     def later_url() -> None:
         with lock.shared(slow=True):
@@ -36,7 +36,7 @@ def test_who_must_run_alone_waits_for_a_hanging_url_and_nobody_else_waits_with_i
             pass
 
     threads = [started(hanging_url)]
-    assert asked.wait(30)
+    assert asked.wait(180)
     threads.append(started(suspect))
     eventually(lambda: lock._exclusive_announced, "the suspect to wait")
     threads.append(started(later_url))
@@ -44,12 +44,12 @@ def test_who_must_run_alone_waits_for_a_hanging_url_and_nobody_else_waits_with_i
     assert not alone.is_set()
     assert lock.exclusive_waits_s > 0
     answered.set()
-    assert alone.wait(30)
+    assert alone.wait(180)
     assert lock.exclusive_waits_s == 0
     blocked = started(batch)
     blocked.join(0.1)
     assert blocked.is_alive(), "nothing runs beside it"
     ended.set()
     for thread in (*threads, blocked):
-        thread.join(30)
+        thread.join(180)
         assert not thread.is_alive()

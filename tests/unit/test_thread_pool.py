@@ -17,7 +17,7 @@ def test_small_batches_run_first_and_equal_ones_in_order() -> None:
     for size, name in ((8, "a"), (8, "b"), (1, "c"), (3, "d"), (1, "e")):
         pool.submit(size, done.append, name)
     gate.set()
-    assert held.result(10)
+    assert held.result(180)
     pool.shutdown()
     assert done == ["c", "e", "d", "a", "b"]
 
@@ -31,7 +31,7 @@ def test_what_feeds_the_device_overtakes_what_comes_after_it() -> None:
     pool.submit_last(1, done.append, "finish the small one")
     pool.submit(8, done.append, "decode 2")
     gate.set()
-    assert held.result(10)
+    assert held.result(180)
     pool.shutdown()
     assert done == ["finish the small one", "decode 2", "finish 1"]
 
@@ -39,8 +39,8 @@ def test_what_feeds_the_device_overtakes_what_comes_after_it() -> None:
 def test_an_error_reaches_its_caller_and_the_thread_continues() -> None:
     pool = SmallestBatchFirstPool(1, "test")
     with pytest.raises(ZeroDivisionError):
-        pool.submit(1, lambda: 1 // 0).result(10)
-    assert pool.submit(1, sum, (1, 2)).result(10) == 3
+        pool.submit(1, lambda: 1 // 0).result(180)
+    assert pool.submit(1, sum, (1, 2)).result(180) == 3
     pool.shutdown()
     with pytest.raises(RuntimeError):
         pool.submit(1, sum, (1, 2))
@@ -50,5 +50,5 @@ def test_threads_run_in_parallel() -> None:
     pool = SmallestBatchFirstPool(3, "test")
     together = threading.Barrier(3)
     waiting = [pool.submit(1, together.wait, 10) for _ in range(3)]
-    assert {one.result(10) for one in waiting} == {0, 1, 2}
+    assert {one.result(180) for one in waiting} == {0, 1, 2}
     pool.shutdown()

@@ -1,14 +1,22 @@
 """Webhook signatures and secrets, compared with the specification's own package."""
 
 import base64
+import threading
 import time
+import uuid
 from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
+from api.background.webhook_delivery import WebhookDeliverer
+from shared.database import Database
+from shared.settings import Settings
 from shared.webhooks import new_secret, retry_after_s, secret_bytes, signed_headers
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -65,3 +73,20 @@ def test_retry_after_is_read(header: str, seconds: float) -> None:
 @given(st.text())
 def test_no_retry_after_gives_a_negative_wait_or_an_error(header: str) -> None:
     assert retry_after_s(header, NOON) >= 0
+
+
+def test_a_delivery_for_which_there_is_no_thread_is_not_busy_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    settings: Any = Settings.model_construct()
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}", process="tests")
+    deliverer = WebhookDeliverer(database, settings)
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    attempt: Any = SimpleNamespace(webhook_id=uuid.uuid4(), api_key_id=uuid.uuid4())
+    with pytest.raises(RuntimeError, match="thread"):
+        deliverer._begin(attempt)
+    assert deliverer._busy == {}
+    database.close()

@@ -1,5 +1,6 @@
 """Reads photos from the object storage or the web, and writes results to the storage."""
 
+from contextlib import closing
 from typing import IO
 
 from shared.errors import ClipTooLargeError
@@ -29,10 +30,11 @@ class PhotoSources:
             self._web.fetch(key, max_bytes, into)
             return
         size, pieces = self._storage.open(bucket, key)
-        if size > max_bytes:
-            raise ClipTooLargeError(f"The file has {size:,} bytes; the limit is {max_bytes:,}")
-        for piece in pieces:
-            into.write(piece)
+        with closing(pieces):
+            if size > max_bytes:
+                raise ClipTooLargeError(f"The file has {size:,} bytes; the limit is {max_bytes:,}")
+            for piece in pieces:
+                into.write(piece)
 
     def upload(self, key: str, stream: IO[bytes], content_type: str) -> None:
         """Write an object to the service's bucket from a file. Raises StorageError."""

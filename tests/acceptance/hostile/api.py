@@ -8,8 +8,8 @@ from deploy.stack.processes import Process
 from shared.database import Database
 from tests.waiting import eventually
 
-PATIENCE_S = 1
-HEADERS_S = 3
+PATIENCE_S = 3
+HEADERS_S = 6
 REMOVEBG_CALLS = 6
 LIMITS = {
     "MATTING_MAX_JSON_BYTES": str(2 * 1024**2),
@@ -47,7 +47,7 @@ class Api:
         headers = {"Authorization": f"Bearer {key or self.key}"}
         limits = httpx.Limits(keepalive_expiry=0.5)  # the server gets impatient on a busy machine
         return httpx.Client(
-            base_url=self.url, headers=headers, trust_env=False, timeout=20, limits=limits
+            base_url=self.url, headers=headers, trust_env=False, timeout=60, limits=limits
         )
 
 
@@ -58,7 +58,7 @@ def assert_refused(answer: httpx.Response, *statuses: int) -> None:
     assert answer.json()["code"]
 
 
-def wait_for_items(owner: httpx.Client, job_id: str, count: int, *, timeout_s: float = 20) -> None:
+def wait_for_items(owner: httpx.Client, job_id: str, count: int, *, timeout_s: float = 120) -> None:
     def listed() -> bool:
         return int(owner.get(f"/v1/jobs/{job_id}").json()["counts"]["total"]) >= count
 

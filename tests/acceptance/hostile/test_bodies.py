@@ -7,7 +7,7 @@ import pytest
 
 from tests.acceptance.hostile.api import assert_refused
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 
 DEEP = 100_000
 NOWHERE = "0190a1b2-0000-7000-8000-000000000000"

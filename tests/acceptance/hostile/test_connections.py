@@ -11,10 +11,10 @@ import pytest
 
 from tests.acceptance.hostile.api import HEADERS_S, Api, assert_refused
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 
 
-def raw(api: Api, request: bytes, *, wait_s: float = 10) -> bytes:
+def raw(api: Api, request: bytes, *, wait_s: float = 60) -> bytes:
     """Send these bytes on one connection. Returns everything that comes back until it is closed."""
     with socket.create_connection(("127.0.0.1", api.port), timeout=wait_s) as connection:
         connection.sendall(request)
@@ -46,7 +46,7 @@ def raw(api: Api, request: bytes, *, wait_s: float = 10) -> bytes:
 )
 def test_headers_that_cheat_are_refused(api: Api, headers: bytes) -> None:
     start_line = b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    answer = raw(api, start_line + headers + b"Connection: close\r\n\r\n{}", wait_s=5)
+    answer = raw(api, start_line + headers + b"Connection: close\r\n\r\n{}")
     assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4")), answer[:200]
     assert answer.count(b"HTTP/1.1 ") <= 1, "one request, one answer"
 
@@ -63,7 +63,7 @@ def test_headers_that_cheat_are_refused(api: Api, headers: bytes) -> None:
 )
 def test_repeated_headers_are_refused(api: Api, headers: bytes) -> None:
     start_line = b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    answer = raw(api, start_line + headers + b"Connection: close\r\n\r\n", wait_s=5)
+    answer = raw(api, start_line + headers + b"Connection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400"), answer[:200]
     assert b"ambiguous-request" in answer
     assert b"x-content-type-options" in answer.lower()
@@ -75,7 +75,7 @@ def test_a_request_has_at_most_a_hundred_headers(api: Api, piece: int) -> None:
         own = b"".join(b"X-%d: x\r\n" % number for number in range(count - 3))
         request = b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 300\r\n" + own
         request += b"Connection: close\r\n\r\n" + b"\n" * 300
-        with socket.create_connection(("127.0.0.1", api.port), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", api.port), timeout=60) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for start in range(0, len(request), piece):
                 try:
@@ -97,13 +97,13 @@ def test_a_compressed_body_is_refused_and_not_unpacked(owner: httpx.Client) -> N
 def test_no_body_is_read_without_a_key(api: Api) -> None:
     request = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     request += b"Content-Length: 20000000\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
-    answer = raw(api, request, wait_s=5)
+    answer = raw(api, request)
     assert answer.startswith(b"HTTP/1.1 401"), answer[:200]
 
 
 def test_a_connection_with_an_unread_body_is_closed(api: Api) -> None:
     request = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", api.port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", api.port), timeout=60) as connection:
         connection.sendall(request)
         assert connection.recv(65_536).startswith(b"HTTP/1.1 401")
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
@@ -120,7 +120,7 @@ def drip(connection: socket.socket, for_s: float) -> None:
 def test_upgrade_requests_are_ignored(api: Api) -> None:
     request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\n"
     request += b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    answer = raw(api, request + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", wait_s=5)
+    answer = raw(api, request + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200"), answer[:200]
 
 
@@ -131,7 +131,7 @@ def test_pipelined_requests_are_answered_in_order(api: Api) -> None:
     post += b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
     anonymous = b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
     last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    answer = raw(api, post + anonymous + bytes(100_000) + post + last, wait_s=10)
+    answer = raw(api, post + anonymous + bytes(100_000) + post + last)
     found = re.findall(rb"HTTP/1\.1 (\d+)", answer)
     assert found == [b"200", b"401", b"200", b"200"]
 
@@ -170,7 +170,7 @@ def test_unknown_methods_and_paths_add_no_metric_labels(
 
 
 def test_a_body_without_a_length_is_limited_while_it_arrives(api: Api) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=60)
     headers = {"Authorization": f"Bearer {api.key}", "Content-Type": "application/json"}
     chunks = (b" " * 65_536 for _ in range(200))
     try:
@@ -188,12 +188,12 @@ def test_a_body_in_tiny_chunks_is_refused(api: Api, key: bool) -> None:
     request = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n{given}Content-Type: application/json\r\n"
     request += "Transfer-Encoding: chunked\r\n\r\n"
     tiny = b"1\r\n \r\n" * 100_000
-    answer = raw(api, request.encode() + tiny + b"0\r\n\r\n", wait_s=5)
+    answer = raw(api, request.encode() + tiny + b"0\r\n\r\n")
     assert answer == b"" or re.match(rb"HTTP/1.1 40[01]", answer), answer[:99]
     body = b'{"source": {"keys": ["a.jpg"]}}'
     pieces = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
     request = request.replace("Host: x\r\n", "Host: x\r\nConnection: close\r\n")
-    answer = raw(api, request.encode() + pieces + b"0\r\n\r\n", wait_s=30)
+    answer = raw(api, request.encode() + pieces + b"0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 202" if key else b"HTTP/1.1 401"), "few are no attack"
 
 
@@ -216,7 +216,7 @@ def test_endless_headers_time_out(api: Api) -> None:
 
 def until_closed(api: Api, sent: bytes) -> bytes:
     """Read the answer until the server closes the connection, which it must do."""
-    with socket.create_connection(("127.0.0.1", api.port), timeout=HEADERS_S + 15) as connection:
+    with socket.create_connection(("127.0.0.1", api.port), timeout=HEADERS_S + 60) as connection:
         connection.sendall(sent)
         return b"".join(iter(lambda: connection.recv(1_000), b""))
 
@@ -249,5 +249,5 @@ def test_every_answer_has_security_headers(anyone: httpx.Client, owner: httpx.Cl
 
 def test_bytes_behind_the_last_response_of_a_connection_leave_no_trace(api: Api) -> None:
     for _ in range(10):
-        answer = raw(api, b"POST /v1/jobs HTTP/1.0\r\n\r\n" + bytes(2_000_000), wait_s=5)
+        answer = raw(api, b"POST /v1/jobs HTTP/1.0\r\n\r\n" + bytes(2_000_000))
         assert answer == b"" or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 401")), answer[:99]

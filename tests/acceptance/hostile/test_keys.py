@@ -9,7 +9,7 @@ import pytest
 from shared import job_store
 from tests.acceptance.hostile.api import Api, assert_refused
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 
 OPEN = {"/healthz", "/readyz", "/metrics"}
 

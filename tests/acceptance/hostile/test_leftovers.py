@@ -15,7 +15,7 @@ from shared.settings import Settings
 from shared.storage import Storage
 from tests.acceptance.hostile.api import REMOVEBG_CALLS, Api, assert_refused
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture

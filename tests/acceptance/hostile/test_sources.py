@@ -12,7 +12,7 @@ from shared.storage import Storage
 from tests.acceptance.hostile.api import assert_refused, wait_for_items
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 
 PLACES = [
     "jobs/x/results/y.png",

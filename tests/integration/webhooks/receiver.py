@@ -52,7 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer = plan.pop(0) if plan else 204
         self.server.received[self.path].append(Received(headers, body))
         if answer == HANG:
-            self.server.released.wait(20)
+            self.server.released.wait(180)
             return
         if answer == DRIP:
             self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")

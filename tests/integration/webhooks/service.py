@@ -32,7 +32,7 @@ class Api:
 
     def kill(self) -> None:
         self.process.popen.send_signal(signal.SIGKILL)
-        self.process.popen.wait(60)
+        self.process.popen.wait(180)
 
     def key(self) -> str:
         with self._database.transaction() as session:

@@ -18,8 +18,6 @@ from tests.integration.webhooks.service import (
 )
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_deliveries_are_listed_in_pages_and_counted(
     api: Api, caller: httpx.Client, receiver: Receiver, path: str

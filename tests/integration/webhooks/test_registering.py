@@ -19,8 +19,6 @@ from tests.integration.webhooks.service import (
 )
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_a_secret_is_shown_once_and_never_logged(
     api: Api, caller: httpx.Client, receiver: Receiver, path: str
