@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from deploy.stack.stack import Stack
 
 REQUESTS = Path(__file__).with_name("openapi_requests.py")
 
 
+@pytest.mark.timeout(1_800)
 def test_every_answer_is_documented(stack: Stack, http: httpx.Client, tmp_path: Path) -> None:
     # A key of its own: its jobs and watches use up no other test's limits.
     wanted = {"name": "description", "scopes": ["admin"]}
@@ -26,7 +28,7 @@ def test_every_answer_is_documented(stack: Stack, http: httpx.Client, tmp_path: 
         env=own | service,
         capture_output=True,
         text=True,
-        timeout=840,
+        timeout=1_500,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
