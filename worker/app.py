@@ -27,7 +27,7 @@ from celery import signals
 from kombu import Exchange, Queue
 
 from shared.database import Database
-from shared.errors import ImageTimeoutError, MattingError, SetupError
+from shared.errors import ImageTimeoutError, MattingError, OutOfMemoryError, SetupError
 from shared.options import Options
 from shared.queue import TASK, make_app, served_queues
 from shared.redis_connection import refuse_cluster
@@ -268,6 +268,8 @@ def _end_without_device(runner: BatchRunner, error: MattingError) -> None:
     the process. The supervisor starts another one, which takes work only if its device passes the
     test card.
     """
+    if isinstance(error, OutOfMemoryError):  # another process may have taken it, and gives it back
+        return
     log.critical("device-lost", code=error.code, detail=error.detail)
     try:
         runner.give_back_all()

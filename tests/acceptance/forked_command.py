@@ -38,7 +38,7 @@ with socket.socket(socket.AF_UNIX) as server:
     server.sendmsg([b" "], [open_files])
     server.sendall(json.dumps(call).encode())
     server.shutdown(socket.SHUT_WR)
-    sys.exit(int(server.recv(8)))
+    sys.exit(int(server.recv(8) or b"97"))  # 97: the server has died
 """
 
 

@@ -30,6 +30,7 @@ def test_an_operator_makes_a_key_that_is_shown_once_and_revokes_it(
     opened: Callable[..., Page], new_key: Callable[..., str], stack: Stack
 ) -> None:
     page = opened("/console/system", new_key(Scope.ADMIN), viewport=PHONE)
+    page.wait_for_load_state("networkidle")  # lists that come later move what is below them
     page.get_by_text("Make a new key").click()
     page.get_by_label("Name").fill(EVIL)
     page.get_by_label("It may").select_option("read")

@@ -150,7 +150,7 @@ with one.watching("item", "decode"):
 
 def test_a_process_that_never_releases_the_interpreter_lock_is_ended() -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", LOCKED], capture_output=True, timeout=30, check=False
+        [sys.executable, "-c", LOCKED], capture_output=True, timeout=180, check=False
     )
     assert ended.returncode == 1
     assert b"Timeout" in ended.stderr

@@ -19,7 +19,7 @@ from prometheus_client import REGISTRY
 
 from shared import job_store
 from shared.database import Database, now
-from shared.errors import MattingError
+from shared.errors import MattingError, StorageError
 from shared.job_store import NewItem
 from shared.jobs import ItemKind, ItemStatus, JobStatus
 from shared.kept_files import thumbnails_key
@@ -651,3 +651,23 @@ def test_a_clip_on_a_slow_server_is_fetched_once_and_others_go_on_meanwhile(
     assert fetched == ["https://slow.example/film.mp4"]
     kept = workers.storage.list_keys(f"jobs/{slow_id}/handover/")
     assert [one for one in kept if one.endswith("-clip")] == []
+
+
+@ON_POSTGRESQL
+def test_a_clip_by_url_that_cannot_be_copied_is_not_tried_for_ever(
+    workers: Workers, film: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise StorageError("too large for this storage")
+
+    monkeypatch.setattr(workers.web, "fetch", lambda _url, _most, into: into.write(film))
+    monkeypatch.setattr(Storage, "upload", refuse)
+    job_id = submit_files(workers, {"film.mp4": film}, url="https://shop.example")
+    for _ in range(20):
+        workers.run(job_id, 0, most=1)
+        with workers.database.transaction() as session:
+            row = session.scalars(sa.select(Item).where(Item.job_id == job_id)).one()
+            row.not_before = row.published_at = None
+        if row.status is not ItemStatus.QUEUED:
+            break
+    assert (row.status, row.error_code) == (ItemStatus.FAILED, "storage-unavailable")

@@ -60,7 +60,7 @@ def meet(store: Database, first: Step, second: Step, then: Step | None = None) -
         eventually(lambda: _somebody_waits(store), "the second transaction to wait for a lock")
         if then is not None:
             then(session)
-    thread.join(30)
+    thread.join(180)
     assert len(came) == 1
     return came[0]
 

@@ -205,6 +205,7 @@ def test_a_plan_that_crashes_is_replaced_by_the_plain_one(
     monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]
 ) -> None:
     crashed = TrialResult("it crashed with signal 6")
+    monkeypatch.setattr("worker.inference.predictor.passed_before", lambda *_: None)
     monkeypatch.setattr("worker.inference.predictor.try_plan", lambda *_: crashed)
     predictor = load_predictor(Settings(), warm_shapes=False)
     known = predictor.describe()

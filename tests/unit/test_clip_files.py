@@ -6,8 +6,10 @@ from typing import IO
 import pytest
 
 from shared.clips import ClipWork
+from shared.errors import MattingError
 from shared.options import Options
 from shared.settings import Settings
+from tests.waiting import eventually
 from worker.concurrency.fifo_lock import FifoLock
 from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
 from worker.pipeline.clip_files import ClipFiles
@@ -18,14 +20,16 @@ from worker.pipeline.work_items import Outcome, WorkItem
 class Store:
     """A store whose files take a while."""
 
-    def __init__(self, turn: FifoLock) -> None:
+    def __init__(self, turn: FifoLock, waits_s: float) -> None:
+        """`waits_s`: how long another thread has to take the turn."""
         self._turn = turn
+        self._waits_s = waits_s
         self.others_went_on = False
 
     def fetch(self, _bucket: str, _key: str, _max_bytes: int, into: IO[bytes]) -> None:
         other = threading.Thread(target=self._take, daemon=True)
         other.start()
-        other.join(1)
+        other.join(self._waits_s)
         into.write(b"film")
 
     def _take(self) -> None:
@@ -42,11 +46,34 @@ class Store:
         raise NotImplementedError
 
 
-@pytest.mark.parametrize("alone", [False, True])
-def test_a_clip_that_must_run_alone_keeps_its_turn(alone: bool) -> None:
-    turn, isolation = FifoLock(), SharedExclusiveLock()
-    store = Store(turn)
-    files = ClipFiles(store, Settings(), turn, threading.Event(), isolation)
+class StoreWithHolder(Store):
+    """Another clip has taken the turn when the file is there, and an image waits to run alone."""
+
+    def __init__(self, turn: FifoLock, isolation: SharedExclusiveLock) -> None:
+        super().__init__(turn, 180)
+        self._isolation = isolation
+        self.may_end = threading.Event()
+        self.threads: list[threading.Thread] = []
+
+    def fetch(self, _bucket: str, _key: str, _max_bytes: int, into: IO[bytes]) -> None:
+        for work in (self._hold, self._run_alone):
+            self.threads.append(threading.Thread(target=work, daemon=True))
+            self.threads[-1].start()
+        eventually(lambda: self.others_went_on, "another holder of the turn")
+        eventually(lambda: self._isolation.exclusive_waits_s > 0, "an image that waits")
+        into.write(b"film")
+
+    def _hold(self) -> None:
+        with self._turn:
+            self.others_went_on = True
+            assert self.may_end.wait(180)
+
+    def _run_alone(self) -> None:
+        with self._isolation.exclusive():
+            pass
+
+
+def by_url() -> InFlightImage:
     item = WorkItem(
         item_id="1",
         bucket=WEB,
@@ -55,9 +82,31 @@ def test_a_clip_that_must_run_alone_keeps_its_turn(alone: bool) -> None:
         outputs=(),
         group=ClipWork(),
     )
+    return InFlightImage(item, Outcome(item_id="1"))
+
+
+def test_a_clip_does_not_wait_for_its_turn_while_an_image_waits_to_run_alone() -> None:
+    turn, isolation = FifoLock(), SharedExclusiveLock()
+    store = StoreWithHolder(turn, isolation)
+    files = ClipFiles(store, Settings(), turn, threading.Event(), isolation)
+    in_flight = by_url()
+    with turn, isolation.shared(slow=True), pytest.raises(MattingError):
+        files.file_of(in_flight)
+    assert in_flight.outcome.interrupted
+    store.may_end.set()
+    for thread in store.threads:
+        thread.join(180)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_clip_that_must_run_alone_keeps_its_turn(alone: bool) -> None:
+    turn, isolation = FifoLock(), SharedExclusiveLock()
+    store = Store(turn, 0.5 if alone else 180)
+    files = ClipFiles(store, Settings(), turn, threading.Event(), isolation)
     held = isolation.exclusive() if alone else isolation.shared(slow=True)
     with turn, held:
-        file = files.file_of(InFlightImage(item, Outcome(item_id="1")))
+        file = files.file_of(by_url())
         assert file.read_bytes() == b"film"
         assert store.others_went_on is not alone
         files.forget()

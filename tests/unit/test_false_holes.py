@@ -260,3 +260,14 @@ def outside(alpha: Alpha, level: float) -> np.ndarray:
     _, labels = cv2.connectedComponents((alpha < level).astype(np.uint8), connectivity=8)
     edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     return np.asarray(np.isin(labels, edge[edge > 0]))
+
+
+def test_a_thin_ring_of_pixels_between_the_sampled_ones_is_looked_at() -> None:
+    """A diamond's line: row + column is odd everywhere, so no lattice of even steps meets it."""
+    rows, columns = np.indices((400, 400))
+    alpha = np.ones((400, 400), np.float32)
+    alpha[abs(rows - 200) + abs(columns - 200) == 161] = 0
+    alpha[:10] = 0
+    image = np.full((400, 400, 3), RED, np.uint8)
+    image[:10] = GREY
+    assert fill_false_holes(alpha, image).alpha[10:].min() == 1

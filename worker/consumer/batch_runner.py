@@ -203,7 +203,8 @@ class BatchRunner:
         with self._held_lock:
             left = [(claim.item_id, claim.job_id) for claim in self._held.values()]
             self._held.clear()
-        self._unrecorded.add(left, confirmed=True)
+        # Not as confirmed: what another thread records at this moment keeps its deaths.
+        self._unrecorded.add(left, confirmed=False)
         self._unrecorded.give_back(())
 
     def give_back(self) -> None:

@@ -26,7 +26,8 @@ class CircuitBreaker:
         self, answers: Callable[[], None], give_up: Callable[[MattingError], None] | None = None
     ) -> None:
         """`answers` raises MattingError while the service is unavailable. `give_up`: called with
-        the last error when it did not answer for GIVE_UP_S; None: wait however long it takes.
+        the last error when it was asked twice and did not answer for GIVE_UP_S; None: wait however
+        long it takes.
         """
         self._answers = answers
         self._give_up = give_up
@@ -49,13 +50,15 @@ class CircuitBreaker:
         if not self._open:
             return
         with self._asking:
-            began, wait_s = time.monotonic(), FIRST_WAIT_S
+            began, wait_s, failed = time.monotonic(), FIRST_WAIT_S, 0
             while self._open and not self._stopped.is_set():
                 try:
                     self._answers()
                 except MattingError as error:
                     log.warning("batches-paused", code=error.code, detail=error.detail)
-                    if self._give_up is not None and time.monotonic() - began > GIVE_UP_S:
+                    failed += 1
+                    lasts = failed > 1 and time.monotonic() - began > GIVE_UP_S
+                    if self._give_up is not None and lasts:
                         self._give_up(error)
                     self._stopped.wait(wait_s)
                     wait_s = min(2 * wait_s, LONGEST_WAIT_S)

@@ -207,6 +207,9 @@ class _Photo:
         """L + 16, a and b [n, 3] of at most `most` pixels of a mask that lies at this place."""
         step = max(1, int(np.sqrt(cv2.countNonZero(mask) / (2 * most))))
         rows, columns = np.nonzero(mask[::step, ::step])
+        if not len(rows):  # thin lines may lie between the sampled ones
+            step = 1
+            rows, columns = np.nonzero(mask)
         if not len(rows):
             return np.zeros((0, 3), np.float32)
         if len(rows) > most:

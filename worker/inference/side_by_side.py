@@ -25,9 +25,9 @@ def load_predictors(settings: Sequence[Settings]) -> list[Predictor]:
     them again, and the worker would take 100 MB more.
     """
     if any(one.device != "cpu" for one in settings):
-        return _all_or_none([partial(load_predictor, one) for one in settings], at_once=1)
+        return _one_by_one(settings)
     opening = [partial(load_predictor, one, warm_shapes=False) for one in settings]
-    opened = _all_or_none(opening, at_once=MODELS_AT_ONCE)
+    opened = _all_or_none(opening)
     try:
         with ThreadPoolExecutor(MODELS_AT_ONCE, "warm-up") as threads:
             list(threads.map(Predictor.warm_up, opened))
@@ -40,8 +40,19 @@ def load_predictors(settings: Sequence[Settings]) -> list[Predictor]:
     return opened
 
 
-def _all_or_none(loading: Sequence[Callable[[], Predictor]], *, at_once: int) -> list[Predictor]:
-    with ThreadPoolExecutor(at_once, "load") as threads:
+def _one_by_one(settings: Sequence[Settings]) -> list[Predictor]:
+    loaded: list[Predictor] = []
+    try:
+        loaded.extend(map(load_predictor, settings))
+    except BaseException:
+        for predictor in loaded:
+            predictor.close()
+        raise
+    return loaded
+
+
+def _all_or_none(loading: Sequence[Callable[[], Predictor]]) -> list[Predictor]:
+    with ThreadPoolExecutor(MODELS_AT_ONCE, "load") as threads:
         futures = [threads.submit(load) for load in loading]
     failures = [error for future in futures if (error := future.exception())]
     if not failures:

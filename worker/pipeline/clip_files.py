@@ -19,8 +19,9 @@ from worker.video.folders import BoundedFile, ClipFolder
 log = get_logger(__name__)
 
 FETCHED_ASIDE = 3
-"""Clips by URL that are fetched while the worker does something else. Each takes room on its
-disk."""
+"""Clips by URL that a worker fetches while it does something else. Each takes room on its disk."""
+
+_aside = threading.BoundedSemaphore(FETCHED_ASIDE)
 
 
 class FileStore(Protocol):
@@ -69,7 +70,6 @@ class ClipFiles:
         self._turn = turn
         self._stopping = stopping
         self._isolation = isolation
-        self._aside = threading.BoundedSemaphore(FETCHED_ASIDE)
         self._kept = _Kept()
 
     @property
@@ -145,7 +145,7 @@ class ClipFiles:
         """Let other clips go on meanwhile, unless several are being fetched already, or this one
         must run alone: the others would wait for its end, and it for theirs.
         """
-        if self._isolation.is_held_alone or not self._aside.acquire(blocking=False):
+        if self._isolation.is_held_alone or not _aside.acquire(blocking=False):
             yield
             return
         try:
@@ -155,7 +155,7 @@ class ClipFiles:
             in_flight.outcome.interrupted = True
             raise MattingError("The worker stops, or an image must run alone") from given_up
         finally:
-            self._aside.release()
+            _aside.release()
 
     def _must_give_up(self) -> bool:
         """An image that must run alone waits for this thread, which waits for one that may wait

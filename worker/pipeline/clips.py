@@ -159,6 +159,9 @@ class Clips:
         elif state.is_matted and not state.gone:
             self._finish(in_flight, source, facts, state, folder)
         else:
+            in_flight.stage("store", lambda: self._files.keep_copy(in_flight))
+            if outcome.error is not None:  # then no pass counts: the tries end
+                return
             outcome.clip = replace(
                 state, passes=state.passes + 1, timings_ms=_sum(state, in_flight)
             )
@@ -172,7 +175,6 @@ class Clips:
                 )
                 for number, one in enumerate(cut)
             )
-            in_flight.stage("store", lambda: self._files.keep_copy(in_flight))
 
     def _at_once(
         self,

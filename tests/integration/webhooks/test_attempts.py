@@ -156,7 +156,7 @@ def test_no_attempt_takes_longer_than_its_time_limit(
     cancelled_job(caller)
     delivery = settled(caller)
     assert [one["outcome"] for one in delivery["log"]] == ["failed", "delivered"]
-    assert delivery["log"][0]["duration_ms"] > 3_900, "the receiver never ends by itself"
+    assert 3_900 < delivery["log"][0]["duration_ms"] < 120_000, "the receiver ends never by itself"
     assert "could not be reached" in delivery["log"][0]["detail"]
 
 
