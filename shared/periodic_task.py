@@ -10,6 +10,9 @@ log = get_logger(__name__)
 
 AFTER_ERROR_S = 1.0
 
+STOP_S = 30.0
+"""How long a task that stops may end its round."""
+
 
 class PeriodicTask(ABC):
     """Call `start` once, and `stop` before closing what the task uses. An exception is logged, and
@@ -36,10 +39,10 @@ class PeriodicTask(ABC):
         self._woken.set()
 
     def stop(self) -> None:
-        """Stop after the current round."""
+        """Stop after the current round. It may go on behind this call if it takes STOP_S."""
         self._stopping.set()
         self._woken.set()
-        self._thread.join(timeout=30)
+        self._thread.join(STOP_S)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -38,8 +38,10 @@ a message within seconds after it received it.
 FORGET_ROWS = 1_000
 """Sent messages that one transaction reads or changes."""
 
-UNSERVED_S = 60.0
-"""A worker that is restarted serves its models again within this time."""
+UNSERVED_S = 300.0
+"""A worker that is restarted serves its models again within this time: a large one takes minutes to
+load.
+"""
 
 PROBE_S = 5.0
 """While Redis does not answer, one request per this time checks whether it answers again."""
@@ -99,6 +101,7 @@ class Reconciler(PeriodicTask):
         jobs to check.
         """
         if not self._leadership.held():
+            self._unserved = {}  # what the next leader sees is not known here
             return self._settings.publish_every_ms / 1e3
         if time.monotonic() >= self._recover_at:
             self.recover()

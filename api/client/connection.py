@@ -100,7 +100,7 @@ class _NamingTransport(RetryTransport):
             return await super().handle_async_request(request)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             address = f"{request.url.scheme}://{request.url.netloc.decode()}"
-            why = str(error) or f"no answer within {CONNECT_TIMEOUT_S} s"
+            why = str(error) or f"no answer to {CONNECT_RETRIES + 1} attempts"
             text = f"{address} can't be reached ({why}). Is it running, and is the address right?"
             raise httpx.ConnectError(text, request=request) from error
 

@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -79,13 +80,13 @@ def write_file(path: Path, content: bytes, *, changed_at: float, overwrite: bool
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
-        os.utime(path, (changed_at, changed_at))
+        _set_time(path, changed_at)
         return
     # Short, whatever the result is called: names end at 255 bytes.
     partial = path.with_name(f".{secrets.token_hex(4)}.part")
     try:
         partial.write_bytes(content)
-        os.utime(partial, (changed_at, changed_at))
+        _set_time(partial, changed_at)
         if overwrite:
             partial.replace(path)
             return
@@ -99,6 +100,14 @@ def write_file(path: Path, content: bytes, *, changed_at: float, overwrite: bool
             partial.rename(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _set_time(path: Path, changed_at: float) -> None:
+    """Set it if the file is this user's, and its file system keeps times. Without it the next
+    download fetches the file once more.
+    """
+    with suppress(OSError):
+        os.utime(path, (changed_at, changed_at))
 
 
 def _not_this_result(path: Path) -> FileExistsError:

@@ -103,10 +103,10 @@ class Expander(PeriodicTask):
         """Stop after the current page, and let another process continue at once."""
         super().stop()
         self._renewal.stop()
-        if not self._thread.is_alive():
+        if not self._thread.is_alive():  # else it still needs them
             for job_id in list(self._listings):
                 self._close(job_id)
-        self._zips.close()
+            self._zips.close()
         with suppress(MattingError), self._database.transaction() as session:
             for name in self._listed:
                 job_store.release_leader_lease(session, name, owner=self._owner)
@@ -115,10 +115,16 @@ class Expander(PeriodicTask):
         """List one page of each job that has a place, unless it waits for a download."""
         more = self._ended = False
         with self._database.transaction() as session:
-            unlisted = job_store.unexpanded_jobs(session)
+            elsewhere = job_store.leases_of_others(session, owner=self._owner)
+            unlisted = [
+                job
+                for job in job_store.unexpanded_jobs(session)
+                if _lease_name(job.id) not in elsewhere
+            ]
         jobs = self._with_places(unlisted)
         for left in self._listings.keys() - set(jobs):  # an open zip file occupies disk space
             self._close(left)
+            self._release(left)
         self._listed = {_lease_name(job_id) for job_id in self._listings}
         for job_id in jobs:
             if self._stopping.is_set():
@@ -218,6 +224,8 @@ class Expander(PeriodicTask):
             raise
         # a bug, or rows that cannot be stored: trying again would fail in the same way
         except Exception as raised:
+            if self._stopping.is_set():  # what this process closes is no fault of the source
+                raise TransientError(f"The listing stopped with its process: {raised}") from raised
             if is_shortage(raised):  # other jobs may be the cause, and another process may have it
                 self._release(job.id)
                 raise TransientError(f"The machine is short of something: {raised}") from raised

@@ -10,7 +10,6 @@ from typing import IO, cast
 from api.sources.archive_disk import ArchiveDisk
 from api.sources.archives import Archive, UnpackedClip
 from api.sources.listed_pages import Page, Pause
-from api.sources.shortage import is_shortage
 from api.sources.source_policy import OWN_PREFIX
 from shared.errors import BadArchiveError, TransientError
 from shared.models import Job
@@ -116,12 +115,12 @@ class _StoreInParallel:
         return f"s3://{self._storage.bucket}/{key}"
 
     def put(self, key: str, data: bytearray) -> str:
-        """Start storing a photo. Raises TransientError if no thread can be started."""
+        """Start storing a photo. Raises TransientError if no thread can be started, or the process
+        stops.
+        """
         try:
             future = self._pool.submit(self._storage.put, key, data, "application/octet-stream")
         except RuntimeError as error:
-            if not is_shortage(error):
-                raise
             raise TransientError(f"The photos of a zip file can't be stored: {error}") from error
         self._pending.append((len(data), future))
         self._pending_bytes += len(data)

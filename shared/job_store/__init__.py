@@ -59,6 +59,7 @@ from shared.job_store.intake import (
 )
 from shared.job_store.leader_leases import (
     acquire_leader_lease,
+    leases_of_others,
     release_leader_lease,
     renew_leader_leases,
 )
@@ -254,6 +255,7 @@ __all__ = [
     "jobs_with_destination",
     "keys_of_jobs",
     "last_failures",
+    "leases_of_others",
     "list_api_keys",
     "list_deliveries",
     "list_items",

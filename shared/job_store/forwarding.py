@@ -18,14 +18,15 @@ def forwarded_models(session: Session) -> set[str]:
 
 
 def recall_forwarded(session: Session, models: Collection[str], *, limit: int) -> int:
-    """Let up to `limit` images that wait for these second models begin again with their first one;
-    returns how many.
+    """Let up to `limit` images that wait for these second models begin again with their first one,
+    with all their attempts: the message to the second one may cost an attempt later. Returns how
+    many.
     """
     waiting = sa.select(Item.id).where(*_waits(), Item.forwarded_to.in_(models)).limit(limit)
     recalled = session.execute(
         sa.update(Item)
         .where(Item.id.in_(locked_items(Item.id.in_(waiting.scalar_subquery()), *_waits())))
-        .values(forwarded_to=None, published_at=None, not_before=None)
+        .values(forwarded_to=None, published_at=None, not_before=None, attempts=0)
         .execution_options(synchronize_session=False)
     )
     assert isinstance(recalled, sa.CursorResult)  # as of every UPDATE

@@ -41,6 +41,14 @@ def renew_leader_leases(
     )
 
 
+def leases_of_others(session: Session, *, owner: str) -> set[str]:
+    """The names of the leases that others hold now."""
+    statement = sa.select(LeaderLease.name).where(
+        LeaderLease.owner != owner, LeaderLease.expires_at >= now(session)
+    )
+    return set(session.scalars(statement))
+
+
 def release_leader_lease(session: Session, name: str, *, owner: str) -> None:
     """Release a lease, so that another process can acquire it at once."""
     session.execute(

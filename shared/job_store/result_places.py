@@ -58,7 +58,8 @@ def take_places(
 
 def take_places_of_photo(session: Session, job: Job, item_id: uuid.UUID) -> None:
     """Take the places of a photo that is called like a clip, whose results have other endings. The
-    queued photo fails if another image has one of them. The caller has locked job and item.
+    queued photo fails if another image has one of them, and a retry leaves it out, like any that
+    failed before its first attempt. The caller has locked job and item.
     """
     if job.destination is None:
         return
@@ -70,7 +71,7 @@ def take_places_of_photo(session: Session, job: Job, item_id: uuid.UUID) -> None
         take_places(session, job, [(item_id, photo, places)])
     except (BadResultNameError, DestinationCollisionError) as error:
         item.status, item.finished_at, item.not_before = ItemStatus.FAILED, now(session), None
-        item.error_code, item.error_detail = error.code, error.message
+        item.error_code, item.error_detail, item.attempts = error.code, error.message, 0
         job.queued -= 1
         job.failed += 1
         session.flush()

@@ -6,6 +6,8 @@ memory after a quarter and after all of them, and the peak.
 
 import argparse
 import multiprocessing
+import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -19,6 +21,11 @@ from worker.pipeline.pipeline import Pipeline
 
 MEGAPIXELS = (0.1, 0.25, 0.25, 0.5, 0.5, 1.0, 0.25, 2.0, 0.5, 12.0)
 PHOTOS = 40
+
+ARENAS = "MALLOC_ARENA_MAX"
+"""Every way to deploy a worker sets it to 2. With glibc's default, freed memory of one thread is
+not used by the others: the peak is 250 MB higher and grows.
+"""
 
 
 def write_photos(folder: Path) -> None:
@@ -75,4 +82,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if ARENAS not in os.environ:
+        again = [sys.executable, "-m", "tests.benchmarks.memory", *sys.argv[1:]]
+        os.execve(sys.executable, again, {**os.environ, ARENAS: "2"})
     main()

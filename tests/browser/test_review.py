@@ -160,9 +160,11 @@ def test_a_clip_is_played_and_its_times_of_doubt_lead_to_them(
     check(page, page.locator("#stage video.film"))
     for name in ("Mend", "Slider", "Why"):
         expect(page.get_by_role("link" if name == "Mend" else "button", name=name)).to_be_hidden()
+    before = page.locator("#stage video.photo")
+    expect(before).to_have_attribute("src", re.compile(r"/photo$"))  # parts of it, of any size
     page.keyboard.down("c")
     eventually(
-        lambda: page.locator("#stage video.photo").evaluate("film => film.videoWidth") == 96,
+        lambda: before.evaluate("film => film.videoWidth") == 96,
         "the clip that was sent to be read",
     )
     page.keyboard.up("c")

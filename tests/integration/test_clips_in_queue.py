@@ -561,6 +561,8 @@ def test_clips_are_also_written_to_the_destination_and_take_places_by_what_they_
     }
     assert_counters_match_rows(workers.database, job_id)
     assert read(workers.database, job_id).status is JobStatus.FINISHED
+    with workers.database.transaction() as session:  # a retry does not ask whose the place is
+        assert job_store.count_retryable(session, job_id) == 0
     written = workers.storage.list_page(ObjectUrl("photos", f"{folder}/"), after=None)
     names = [f"{one}{end}" for one in ("also", "photo") for end in ("-alpha.png", "-white.png")]
     names += ["also.png", "photo.png", "film.webm", "film-alpha.mp4", "film-white.mp4"]

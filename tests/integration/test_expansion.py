@@ -226,6 +226,76 @@ def test_a_job_whose_zip_file_takes_long_to_fetch_is_listed_by_one_process(
     assert Slow.downloads == 1
 
 
+class Hanging(Storage):
+    """The real storage, which stores nothing until it may."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.asked, self.may_go_on = threading.Event(), threading.Event()
+
+    def put(self, key: str, data: bytes | bytearray, content_type: str) -> None:
+        if "/inputs/" in key:
+            self.asked.set()
+            assert self.may_go_on.wait(180)
+        super().put(key, data, content_type)
+
+
+def test_a_stop_while_the_storage_hangs_ends_no_job(
+    database: Database, settings: Settings, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.periodic_task.STOP_S", 0.1)
+    with closing(Hanging(settings)) as storage:
+        job_id = submit(database, storage, jpeg)
+        expander = Expander(database, storage, settings)
+        expander.start()
+        assert storage.asked.wait(180)
+        expander.stop()
+        storage.may_go_on.set()
+        expander._thread.join(180)
+        assert not expander._thread.is_alive()
+        assert zip_bytes(database, storage, job_id) > 0, "it is still there"
+        with database.transaction() as session:
+            job = session.get_one(Job, job_id)
+            assert (job.expanded_at, job.error_code) == (None, None)
+        other = Expander(database, storage, settings)
+        while not expanded(database, job_id):
+            other.expand_page(job_id)
+    assert total(database, job_id) == PHOTOS
+
+
+class Counting(Storage):
+    """The real storage; it notes which zip files are downloaded."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.downloads: list[str] = []
+
+    def stream(self, bucket: str, key: str) -> Generator[bytes]:
+        self.downloads.append(key)
+        yield from super().stream(bucket, key)
+
+
+def test_two_processes_share_the_zip_files_of_a_key_and_download_each_once(
+    database: Database, settings: Settings, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.sources.places.KEPT_S", 0)
+    monkeypatch.setattr("api.sources.zip_listing.PHOTOS_PER_PAGE", 2)
+    with closing(Counting(settings)) as storage:
+        jobs = [submit(database, storage, jpeg, photos=8) for _ in range(ZIPS_AT_ONCE)]
+        with database.transaction() as session:  # all of one key, which may have half the places
+            key = session.get_one(Job, jobs[0]).api_key_id
+            session.execute(sa.update(Job).values(api_key_id=key))
+        two = [Expander(database, storage, settings) for _ in range(2)]
+
+        def rounds() -> bool:
+            for one in two:
+                one.round()
+            return all(expanded(database, job_id) for job_id in jobs)
+
+        eventually(rounds, "the jobs to be listed")
+        assert len(storage.downloads) == len(jobs)
+
+
 def expanded(database: Database, job_id: uuid.UUID) -> bool:
     with database.transaction() as session:
         return session.get_one(Job, job_id).expanded_at is not None

@@ -161,6 +161,7 @@ def test_an_image_whose_second_model_is_no_longer_served_returns_to_the_first(
     monkeypatch.setattr("shared.reconciler.UNSERVED_S", 0)
     assert reconciler.recall_forwarded() == 1
     assert due(database, job_id) == [None]
+    assert item_of(database, job_id).attempts == 0
     for pipeline in workers.pipelines:
         monkeypatch.setattr(pipeline._second, "_served_elsewhere", lambda _: False)
     assert workers.runners["builtin"].run_many(messages) == ["succeeded"]

@@ -141,7 +141,13 @@ def test_a_download_replaces_no_other_file_and_takes_any_name(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == [long.name]
 
 
-def test_a_download_tells_versions_of_a_result_and_other_files_apart(tmp_path: Path) -> None:
+def _refuse(*_: object) -> None:
+    raise PermissionError
+
+
+def test_a_download_tells_versions_of_a_result_and_other_files_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.png"
     item = {
         "name": "a.jpg",
@@ -156,6 +162,9 @@ def test_a_download_tells_versions_of_a_result_and_other_files_apart(tmp_path: P
         assert list(download.missing()) == [("/r", path)]
         write_file(path, b"result", changed_at=download.finished_at, overwrite=False)
         assert list(download.missing()) == []
+    monkeypatch.setattr(os, "utime", _refuse)  # somebody else's file, or a system without times
+    write_file(path, b"result", changed_at=0, overwrite=False)
+    write_file(tmp_path / "b.png", b"other", changed_at=0, overwrite=False)
     with pytest.raises(FileExistsError):
         write_file(path, b"mended", changed_at=download.finished_at, overwrite=False)
     path.write_bytes(b"retouched by somebody")

@@ -1,6 +1,6 @@
 // A clip: its player, and buttons that lead to its times of doubt.
 import { make } from "./elements.js";
-import { photo, plays, result, thumbnail } from "./pictures.js";
+import { plays, result, sent, thumbnail } from "./pictures.js";
 import { t } from "./texts.js";
 
 const clock = (s) => `${Math.floor(s / 60)}:${(s % 60).toFixed(1).padStart(4, "0")}`;
@@ -9,8 +9,8 @@ const video = (item, attributes) => make("video", { controls: true, loop: true, 
 // The result as a player; null: no browser plays its format.
 export const player = (item) => plays(item) ? video(item, { class: "film", src: result(item), poster: thumbnail(item) }) : null;
 
-// The clip as it was sent.
-export const sentClip = (item) => video(item, { src: photo(item) });
+// The clip as it was sent, from the storage: it may be large, and its player asks for parts of it.
+export const sentClip = (item) => video(item, { src: sent(item), preload: "none" });
 
 // Times at which a person should look, as buttons that lead there; null: there are none. `film`: the
 // player; without one they are only named.

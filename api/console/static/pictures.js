@@ -10,7 +10,8 @@ export const seen = (item) => (["zip", "psd", "mov"].includes(item.result_format
 // Whether a browser plays the result: a clip, not a picture that moves.
 export const plays = (item) => item.kind === "clip" && ["webm", "mp4"].includes(item.result_format);
 export const matte = (item) => of(item, "matte");
-export const photo = (item) => `/v1/items/${item.id}/photo?inline=1`;
+export const sent = (item) => `/v1/items/${item.id}/photo`;
+export const photo = (item) => `${sent(item)}?inline=1`;
 
 // What a person calls an image: the own id, if it has one, and the file's name; in full, with the
 // columns of its list, as a title.

@@ -235,7 +235,7 @@ stage.addEventListener("dblclick", zoom);
 
 function comparing(on) {
   const { film, before } = sights.get(items[at]?.id) ?? {};
-  if (on && film) [before.currentTime, before.muted] = [film.currentTime, true];
+  if (on && film) [before.preload, before.currentTime, before.muted] = ["auto", film.currentTime, true];
   stage.classList.toggle("photo-shown", on && Boolean(items[at]));
 }
 for (const [kind, on] of [["pointerdown", true], ["pointerup", false], ["pointerleave", false], ["pointercancel", false]]) byId("compare").addEventListener(kind, () => comparing(on));
