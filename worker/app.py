@@ -27,7 +27,7 @@ from celery import signals
 from kombu import Exchange, Queue
 
 from shared.database import Database
-from shared.errors import ImageTimeoutError, MattingError, OutOfMemoryError, SetupError
+from shared.errors import MattingError, SetupError
 from shared.options import Options
 from shared.queue import TASK, make_app, served_queues
 from shared.redis_connection import refuse_cluster
@@ -47,6 +47,7 @@ from worker.consumer.device_metrics import watch_device
 from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.other_workers import OtherWorkers
 from worker.consumer.probes import Probes
+from worker.consumer.process_end import end_stuck, end_without_device
 from worker.inference.engine import streams
 from worker.inference.predictor import Predictor
 from worker.inference.side_by_side import load_predictors
@@ -187,7 +188,7 @@ def _open(**_: Any) -> None:
             CircuitBreaker(storage.ping),
             CircuitBreaker(
                 lambda: _ping(predictors.values()),
-                None if on_server else lambda error: _end_without_device(runner, error),
+                None if on_server else lambda error: end_without_device(runner, error),
             ),
         )
         runner = BatchRunner(
@@ -200,7 +201,7 @@ def _open(**_: Any) -> None:
             isolation=isolation,
             clip_turn=clip_turn,
         )
-        watchdog.start(lambda *stuck: _end_stuck(runner, *stuck))
+        watchdog.start(lambda *stuck: end_stuck(runner, *stuck))
         _opened.callback(watchdog.stop)
         heartbeat = Heartbeat(database, runner, settings, worker_id)
         assert settings.batch_size is not None
@@ -243,40 +244,6 @@ def _report_failed_start(error: Exception) -> None:
         log.error("worker-cannot-start", code=error.code, detail=error.message)
     else:
         log.error("worker-cannot-start", code=SetupError.code, detail=repr(error), exc_info=error)
-
-
-def _end_stuck(runner: BatchRunner, item_id: str | None, stage: str, limit_s: float) -> None:
-    """End the process because native code or the loop hangs; the supervisor restarts it. If one
-    image hangs, it is recorded as failed first.
-    """
-    error = ImageTimeoutError(f"The stage {stage} took more than {limit_s:g} s")
-    event = "worker-stuck" if item_id is None else "image-stuck"
-    log.critical(event, item=item_id, stage=stage, limit_s=limit_s)
-    faulthandler.dump_traceback(sys.__stderr__ or sys.stderr)
-    try:
-        if item_id is not None:
-            runner.fail_in_flight(item_id, error)
-    except Exception:  # the database is away, or a bug: the process must end in any case
-        # Not recorded: the lease of the image expires, and it is processed again as a suspect.
-        log.exception("poisonous-image-not-recorded", item=item_id)
-    finally:
-        os._exit(os.EX_SOFTWARE)
-
-
-def _end_without_device(runner: BatchRunner, error: MattingError) -> None:
-    """End the process because its device fails for every image: most such errors last as long as
-    the process. The supervisor starts another one, which takes work only if its device passes the
-    test card.
-    """
-    if isinstance(error, OutOfMemoryError):  # another process may have taken it, and gives it back
-        return
-    log.critical("device-lost", code=error.code, detail=error.detail)
-    try:
-        runner.give_back_all()
-    except Exception:  # the leases of the images expire
-        log.exception("images-not-given-back")
-    finally:
-        os._exit(os.EX_SOFTWARE)
 
 
 def _ready(probes: Probes) -> None:

@@ -3,6 +3,7 @@ away.
 """
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +15,17 @@ from shared.database import Database, Session
 from shared.errors import DatabaseError
 from shared.models import Base
 from tests.integration.stored_jobs import new_job, photos, read
+
+WHICH = sa.text("SELECT pg_backend_pid()")
+
+
+@pytest.fixture
+def one_connection(migrated_postgresql: Database) -> Iterator[Database]:
+    """The same database by a single connection of its own."""
+    url = migrated_postgresql.url.render_as_string(hide_password=False)
+    database = Database(url, process="tests", pool_size=1)
+    yield database
+    database.close()
 
 
 def test_a_process_that_hangs_in_a_transaction_loses_its_locks(
@@ -33,22 +45,14 @@ def test_a_process_that_hangs_in_a_transaction_loses_its_locks(
         frozen.close()
 
 
-def test_connections_to_a_server_that_takes_no_writes_are_left(
-    migrated_postgresql: Database,
-) -> None:
+def test_connections_to_a_server_that_takes_no_writes_are_left(one_connection: Database) -> None:
     """After a failover the old server is a standby, and the address leads to the new one."""
-    url = migrated_postgresql.url.render_as_string(hide_password=False)
-    database = Database(url, process="tests")
-    which = sa.text("SELECT pg_backend_pid()")
-    try:
-        with database.transaction() as session:
-            before = session.scalar(which)
-        with pytest.raises(DatabaseError), database.transaction() as session:
-            _write_as_on_a_standby(session)
-        with database.transaction() as session:
-            assert session.scalar(which) != before
-    finally:
-        database.close()
+    with one_connection.transaction() as session:
+        before = session.scalar(WHICH)
+    with pytest.raises(DatabaseError), one_connection.transaction() as session:
+        _write_as_on_a_standby(session)
+    with one_connection.transaction() as session:
+        assert session.scalar(WHICH) != before
 
 
 def _write_as_on_a_standby(session: Session) -> None:
@@ -108,40 +112,31 @@ def test_a_database_that_is_away_is_a_database_error() -> None:
 
 
 def test_a_connection_that_the_server_closed_is_replaced_before_it_is_used(
-    migrated_postgresql: Database,
+    one_connection: Database, migrated_postgresql: Database
 ) -> None:
     """It was used a moment ago, so no query tries it: its socket says so."""
-    url = migrated_postgresql.url.render_as_string(hide_password=False)
-    mine = Database(url, process="mine", pool_size=1)
-    pid = sa.text("SELECT pg_backend_pid()")
-    try:
-        with mine.transaction() as session:
-            first = session.scalar(pid)
-        with migrated_postgresql.transaction() as session:
-            session.execute(sa.select(sa.func.pg_terminate_backend(first, 5_000)))
-        with mine.query() as session:
-            assert session.scalar(pid) != first
-    finally:
-        mine.close()
+    with one_connection.transaction() as session:
+        first = session.scalar(WHICH)
+    _end_session(migrated_postgresql, first)
+    with one_connection.query() as session:
+        assert session.scalar(WHICH) != first
 
 
 def test_a_connection_that_was_idle_is_tried_before_it_is_used(
-    migrated_postgresql: Database, monkeypatch: pytest.MonkeyPatch
+    one_connection: Database, migrated_postgresql: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network may lose it without a word."""
     monkeypatch.setattr(module, "IDLE_S", 0.0)
     monkeypatch.setattr(BoundedConnection, "has_unread_data", False)
-    url = migrated_postgresql.url.render_as_string(hide_password=False)
-    mine = Database(url, process="mine", pool_size=1)
-    pid = sa.text("SELECT pg_backend_pid()")
-    try:
-        with mine.transaction() as session:
-            first = session.scalar(pid)
-        with mine.transaction() as session:
-            assert session.scalar(pid) == first
-        with migrated_postgresql.transaction() as session:
-            session.execute(sa.select(sa.func.pg_terminate_backend(first, 5_000)))
-        with mine.transaction() as session:
-            assert session.scalar(pid) != first
-    finally:
-        mine.close()
+    with one_connection.transaction() as session:
+        first = session.scalar(WHICH)
+    with one_connection.transaction() as session:
+        assert session.scalar(WHICH) == first
+    _end_session(migrated_postgresql, first)
+    with one_connection.transaction() as session:
+        assert session.scalar(WHICH) != first
+
+
+def _end_session(others: Database, which: int) -> None:
+    with others.transaction() as session:
+        session.execute(sa.select(sa.func.pg_terminate_backend(which, 5_000)))

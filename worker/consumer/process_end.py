@@ -1,0 +1,55 @@
+"""Ends the worker's process at once, after what it works on is given back or recorded."""
+
+import faulthandler
+import os
+import sys
+from typing import Protocol
+
+from shared.errors import ImageTimeoutError, MattingError, OutOfMemoryError
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+
+class InFlight(Protocol):
+    """The interface of worker.consumer.batch_runner.BatchRunner."""
+
+    def fail_in_flight(self, item_id: str, error: MattingError) -> None:
+        """Record an image as failed. Raises DatabaseError."""
+
+    def give_back_all(self) -> None:
+        """Return all images to the queue. Raises DatabaseError."""
+
+
+def end_stuck(runner: InFlight, item_id: str | None, stage: str, limit_s: float) -> None:
+    """End the process because native code or the loop hangs; the supervisor restarts it. If one
+    image hangs, it is recorded as failed first.
+    """
+    error = ImageTimeoutError(f"The stage {stage} took more than {limit_s:g} s")
+    event = "worker-stuck" if item_id is None else "image-stuck"
+    log.critical(event, item=item_id, stage=stage, limit_s=limit_s)
+    faulthandler.dump_traceback(sys.__stderr__ or sys.stderr)
+    try:
+        if item_id is not None:
+            runner.fail_in_flight(item_id, error)
+    except Exception:  # the database is away, or a bug: the process must end in any case
+        # Not recorded: the lease of the image expires, and it is processed again as a suspect.
+        log.exception("poisonous-image-not-recorded", item=item_id)
+    finally:
+        os._exit(os.EX_SOFTWARE)
+
+
+def end_without_device(runner: InFlight, error: MattingError) -> None:
+    """End the process because its device fails for every image: most such errors last as long as
+    the process. The supervisor starts another one, which takes work only if its device passes the
+    test card.
+    """
+    if isinstance(error, OutOfMemoryError):  # another process may have taken it, and gives it back
+        return
+    log.critical("device-lost", code=error.code, detail=error.detail)
+    try:
+        runner.give_back_all()
+    except Exception:  # the leases of the images expire
+        log.exception("images-not-given-back")
+    finally:
+        os._exit(os.EX_SOFTWARE)
