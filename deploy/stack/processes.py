@@ -36,6 +36,8 @@ class Process:
     log: Path
     folder: Path
     env: Mapping[str, str]
+    dies_by: signal.Signals = signal.SIGTERM
+    """The signal that the kernel sends it when its parent dies."""
     popen: "subprocess.Popen[bytes]" = field(init=False)
     started: float = field(init=False)
     """Start time, in seconds of the monotonic clock."""
@@ -49,6 +51,7 @@ class Process:
 
     def restart(self) -> None:
         """Start a new child with the same command."""
+        parent = os.getpid()
         try:
             with self.log.open("ab") as output, _interrupt_held():
                 self.popen = subprocess.Popen(
@@ -59,7 +62,7 @@ class Process:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    preexec_fn=_die_with_parent,
+                    preexec_fn=lambda: end_with_parent(self.dies_by, parent),
                 )
         except KeyboardInterrupt:  # no caller has the process yet, so nobody else can stop it
             self.popen.kill()
@@ -107,10 +110,18 @@ class Process:
 
 
 def start(
-    name: str, command: Sequence[str], *, log: Path, folder: Path, env: Mapping[str, str]
+    name: str,
+    command: Sequence[str],
+    *,
+    log: Path,
+    folder: Path,
+    env: Mapping[str, str],
+    dies_by: signal.Signals = signal.SIGTERM,
 ) -> Process:
-    """Start a child in its own session: Ctrl-C reaches only the parent, which stops the child."""
-    return Process(name, command, log, folder, dict(env))
+    """Start a child in its own session: Ctrl-C reaches only the parent, which stops the child.
+    `dies_by`: see Process.
+    """
+    return Process(name, command, log, folder, dict(env), dies_by)
 
 
 @contextmanager
@@ -134,10 +145,6 @@ def _interrupt_held() -> Iterator[None]:
             signal.signal(number, handler)
     if held:
         signal.raise_signal(held[0])
-
-
-def _die_with_parent() -> None:
-    end_with_parent(signal.SIGTERM)
 
 
 def wait_until(

@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -236,9 +237,16 @@ class Stack:
             **self._extra_env,
         }
 
-    def _spawn(self, name: str, command: list[str]) -> Process:
+    def _spawn(
+        self, name: str, command: list[str], dies_by: signal.Signals = signal.SIGTERM
+    ) -> Process:
         process = start(
-            name, command, log=self.logs / f"{name}.log", folder=self.data, env=self.env
+            name,
+            command,
+            log=self.logs / f"{name}.log",
+            folder=self.data,
+            env=self.env,
+            dies_by=dies_by,
         )
         self._closing.callback(process.stop, STOP_GRACE_S)
         self._processes.append(process)
@@ -328,6 +336,8 @@ class Stack:
                 f"celery -A shared.queue flower --address=127.0.0.1 --port={port} "
                 f"--max_tasks=10000 --tasks_columns={FLOWER_COLUMNS} --logging=warning"
             ),
+            # It keeps nothing, and if Redis ends beside it, SIGTERM leaves its threads waiting.
+            dies_by=signal.SIGKILL,
         )
 
 

@@ -12,7 +12,7 @@ from shared.errors import ClipError, ClipTimeoutError, PoisonousClipError
 from shared.settings import Settings
 from tests.clips import moving_square, write
 from worker.video.container import Limits, read_facts
-from worker.video.quarantine import ClipProcess
+from worker.video.quarantine import PIPE_BYTES, ClipProcess
 
 SEED = int(os.environ.get("CLIP_FUZZ_SEED", "1"))
 MUTATIONS = int(os.environ.get("CLIP_FUZZ_COUNT", "25"))
@@ -113,7 +113,9 @@ def peak_bytes(process: ClipProcess) -> int:
 def test_a_child_that_dies_or_hangs_fails_its_clip_alone(
     settings: Settings, tmp_path: Path
 ) -> None:
-    path = write(tmp_path / "a.mp4", [np.zeros((64, 96, 3), np.uint8)] * 40)
+    # More pixels than the pipe holds: the child can't have sent all when it dies.
+    path = write(tmp_path / "a.mp4", [np.zeros((256, 256, 3), np.uint8)] * 40)
+    assert 2 * PIPE_BYTES < 40 * 256 * 256 * 3
     with ClipProcess(path, settings) as process:
         facts = process.facts()
         frames = process.frames(facts, 0, 40)
