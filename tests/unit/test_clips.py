@@ -49,6 +49,7 @@ from worker.video.facts import ClipFacts
 from worker.video.frames import FrameReader
 from worker.video.join import MattesFile, join, make_part
 from worker.video.mattes import MattesWriter, matte_segment
+from worker.video.options import without_effect
 from worker.video.probe import probe
 from worker.video.quarantine import ClipProcess
 from worker.video.segments import Segment, segments
@@ -317,6 +318,14 @@ def test_a_crop_is_one_steady_frame(cut: Cut) -> None:
             if name.endswith(".png")
         ]
     assert [b - a for a, b in pairwise(lefts)] == [2] * (COUNT - 1)
+
+
+def test_options_that_clips_do_not_have_are_named() -> None:
+    extra = {"name": "a.{ext}", "max_bytes": 20_000, "clip_format": "webp"}
+    given = {"second_model": "u2netp", "group_by": "folder", "extra_outputs": [extra]}
+    asked = Options.model_validate(given)
+    assert without_effect(asked) == ["max_bytes", "second_model", "group_by"]
+    assert without_effect(Options(second_model="none", quality=50, crop=True)) == []
 
 
 def test_a_clip_has_a_poster_and_a_strip(result: ClipResult) -> None:
