@@ -3,7 +3,7 @@
 The first claim of a clip reads its container and cuts it into segments. Each segment is an item of
 a job that no caller sees (shared.job_store.segments), so several workers matte segments of one clip
 at once, and a worker that dies loses its segment only. When all mattes are stored, the clip is
-claimed again and joined.
+claimed again and joined; what is encoded already is copied.
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,6 @@
 """Clips for the tests: small ones that the tests encode, and readers of the results."""
 
+import shutil
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,8 @@ from shared.options import Profile
 from worker.imaging.arrays import Alpha, Image
 from worker.imaging.prepared import PreparedImage
 from worker.video.facts import ClipFacts
+from worker.video.join import MattesFile
+from worker.video.parts import Part
 
 TICK = Fraction(1, 600)
 GROUND, SUBJECT = (40, 40, 40), (230, 200, 60)
@@ -171,3 +174,20 @@ class BrightIsSubject:
 
     def predict_many(self, prepared: Sequence[PreparedImage]) -> list[Alpha]:
         return [np.clip(one.tensor[0] * 2 + 0.5, 0, 1).astype(np.float32) for one in prepared]
+
+
+class KeptSegment(MattesFile):
+    """A segment whose part is kept in a folder."""
+
+    def fetch_part(self, mark: str, folder: Path) -> bool:
+        """Copy the part."""
+        kept = self.mattes().with_suffix(f".{mark}")
+        if not kept.exists():
+            return False
+        shutil.copytree(kept, folder)
+        return True
+
+    def keep_part(self, mark: str, part: Part) -> None:
+        """Copy the part."""
+        part.write_index()
+        shutil.copytree(part.folder, self.mattes().with_suffix(f".{mark}"))

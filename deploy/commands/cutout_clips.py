@@ -21,8 +21,8 @@ from worker.imaging.quarantine import DecodeRequest, Quarantine
 from worker.inference.predictor import Predictor, load_predictor
 from worker.inference.tuning import batch_sizes
 from worker.video.clip import cut_out_clip, passes
+from worker.video.completing import ClipResult
 from worker.video.probe import probe
-from worker.video.writing import ClipResult
 
 
 def cut_out_clips(

@@ -52,9 +52,10 @@ class Process:
     def restart(self) -> None:
         """Start a new child with the same command."""
         parent = os.getpid()
+        child = None
         try:
-            with self.log.open("ab") as output, _interrupt_held():
-                self.popen = subprocess.Popen(
+            with _interrupt_held(), self.log.open("ab") as output:
+                child = self.popen = subprocess.Popen(
                     list(self.command),
                     cwd=self.folder,
                     env=dict(self.env),
@@ -65,8 +66,9 @@ class Process:
                     preexec_fn=lambda: end_with_parent(self.dies_by, parent),
                 )
         except KeyboardInterrupt:  # no caller has the process yet, so nobody else can stop it
-            self.popen.kill()
-            self.popen.wait()
+            if child is not None:
+                child.kill()
+                child.wait()
             raise
         self.started = time.monotonic()
         self._asked_to_stop = False

@@ -59,7 +59,7 @@ class Settlement:
     is_photo: bool = False
     """What is called like a clip is a photo: it is queued as one."""
     clip_result: Mapping[str, Any] | None = None
-    """What is known of a clip that is done (worker.video.writing.ClipResult)."""
+    """What is known of a clip that is done (worker.video.completing.ClipResult)."""
     width: int | None = None
     height: int | None = None
     input_bytes: int | None = None

@@ -241,7 +241,7 @@ class Item(Base):
     """
     clip: Mapped[dict[str, Any] | None] = mapped_column(JsonOrNull)
     """How far a clip has come (shared.clips.ClipState); of one that is done, its length and times
-    of doubt (worker.video.writing.ClipResult).
+    of doubt (worker.video.completing.ClipResult).
     """
     status: Mapped[ItemStatus] = mapped_column(default=ItemStatus.QUEUED)
 

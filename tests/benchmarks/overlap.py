@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import cv2
@@ -23,7 +24,9 @@ from tests.benchmarks.photos import files, subject
 from tests.benchmarks.report import report
 from worker.imaging.arrays import Image
 from worker.imaging.decoding import decode
+from worker.imaging.false_holes import fill_false_holes
 from worker.imaging.finishing import finish
+from worker.imaging.kept_files import KeptFiles
 from worker.imaging.matte_metrics import measure
 from worker.imaging.prepared import PreparedImage
 from worker.inference.shapes import ShapeGrid
@@ -51,9 +54,10 @@ class VirtualDevice:
     time.
     """
 
-    def __init__(self, ms: float) -> None:
+    def __init__(self, ms: float, lock: AbstractContextManager[Any] | None = None) -> None:
+        """`lock`: of other processes that share the device."""
         self._ms = ms
-        self._lock = threading.Lock()
+        self._lock = lock or threading.Lock()
         self._grid = ShapeGrid.around(512)
 
     def prepare(self, image: Image, profile: Profile) -> PreparedImage:
@@ -91,7 +95,9 @@ def bare_loop(photos: Sequence[bytes]) -> None:
         prepared = device.prepare(decoded.image, options.profile)
         alpha = matte(prepared)
         measure(alpha, prepared, min(decoded.width, decoded.height))
-        finish(decoded, prepared, alpha, options)
+        filled = fill_false_holes(prepared.without_padding(alpha), decoded.small).alpha
+        kept = KeptFiles(wants_thumbnails=settings.thumbnails, wants_matte=False)
+        finish(decoded, prepared, filled, options, kept=kept)
 
 
 def cores_allow(photos: Sequence[bytes], cores: int) -> float:

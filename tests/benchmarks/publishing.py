@@ -1,11 +1,12 @@
 """Publishes and records with no work between: python -m tests.benchmarks.publishing.
 
 Real Redis and PostgreSQL, jobs of four keys, and no network: one process publishes like the API's
-reconciler, then two take messages from Redis, claim the items and record them in batches, then all
-three do so at the same time. The CPU-seconds of each part for 1,000 images tell how many cores it
-needs. `status` measures how fast the API answers meanwhile.
+reconciler, then two or more take messages from Redis, claim the items and record them in batches,
+then all do so at the same time. The CPU-seconds of each part for 1,000 images tell how many cores
+it needs. `status` measures how fast the API answers meanwhile.
 """
 
+import argparse
 import base64
 import json
 import multiprocessing
@@ -40,7 +41,6 @@ JOBS, KEYS = 8, 4
 COUNTED = IMAGES - JOBS * EXPRESS_IMAGES
 """The first images of a job enter the express lane a few at a time, as others are recorded."""
 
-RECORDERS = 2
 BATCH = 32
 LEASE_S = 60.0
 IDLE_S = 1.0
@@ -196,10 +196,10 @@ def _run(
     tells.send((part, time.process_time() - began))
 
 
-def measured(machine: Machine) -> dict[str, Any]:
-    """The three phases."""
+def measured(machine: Machine, recording: int) -> dict[str, Any]:
+    """The three phases, with this many processes that record."""
     database = Database(machine.settings.database_url, process="api")
-    recorders = [(record, COUNTED // RECORDERS)] * RECORDERS
+    recorders = [(record, COUNTED // recording)] * recording
     submit(database, IMAGES)
     found: dict[str, Any] = {
         "publish": machine.phase(COUNTED, {"publisher": [(publish, COUNTED)]}),
@@ -245,8 +245,10 @@ def servers() -> Iterator[Machine]:
 
 def main() -> None:
     """Headline: messages that one core of a publisher sends in a second."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recorders", type=int, default=2)
     with servers() as machine:
-        found = measured(machine)
+        found = measured(machine, parser.parse_args().recorders)
     report(
         "publishing",
         1e3 / found["publish"]["publisher"],

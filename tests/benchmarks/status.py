@@ -1,11 +1,12 @@
 """How fast the API answers while it publishes: python -m tests.benchmarks.status.
 
 `GET /v1/jobs/{id}` at 50 to 100 requests a second, first while nothing else runs, then while the
-same API process publishes and two processes record, as fast as they can. The API has a core to
+same API process publishes and others record, as fast as they can. The API has a core to
 itself, and the others share the rest, so that the figure is not that of missing cores. Nothing else
 should run on the machine.
 """
 
+import argparse
 import http.client
 import multiprocessing
 import os
@@ -24,17 +25,18 @@ from shared.models import Job
 from tests.benchmarks.publishing import Machine, cpu_of, record, servers, submit
 from tests.benchmarks.report import report
 
-IMAGES = 24_000
-QUIET_S, LOADED_S = 5.0, 10.0
+QUIET_S, SLICE_S = 5.0, 0.5
+LAST = 0.9
+"""Measured until this share of the images is recorded: an API without work is the other phase."""
+MOST_REQUESTS = 2_000
 PAUSE_S = 0.01
-RECORDERS = 2
 API = (
     "uvicorn api.app:app --http api.http.connections:HeaderTimeoutProtocol --host 127.0.0.1 "
     "--log-level warning --no-access-log --port"
 )
 
 
-def ask(port: int, secret: str, jobs: Sequence[uuid.UUID], seconds: float) -> dict[str, float]:
+def ask(port: int, secret: str, jobs: Sequence[uuid.UUID], seconds: float) -> list[float]:
     """Ask for the state of one job after the other; returns the times, in ms."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
     took: list[float] = []
@@ -50,12 +52,17 @@ def ask(port: int, secret: str, jobs: Sequence[uuid.UUID], seconds: float) -> di
             raise SystemExit(f"{path}: {response.status}")
         time.sleep(PAUSE_S)
     connection.close()
-    took.sort()
+    return took
+
+
+def summary(took: Sequence[float]) -> dict[str, float]:
+    """Median, 99th percentile and longest time, in ms."""
+    ordered = sorted(took)
     return {
-        "requests": len(took),
-        "median_ms": round(statistics.median(took), 1),
-        "p99_ms": round(took[int(len(took) * 0.99)], 1),
-        "max_ms": round(took[-1], 1),
+        "requests": len(ordered),
+        "median_ms": round(statistics.median(ordered), 1),
+        "p99_ms": round(ordered[int(len(ordered) * 0.99)], 1),
+        "max_ms": round(ordered[-1], 1),
     }
 
 
@@ -75,8 +82,8 @@ def environment(machine: Machine) -> dict[str, str]:
     }
 
 
-def measured(machine: Machine) -> dict[str, Any]:
-    """Both phases."""
+def measured(machine: Machine, images: int, recording: int) -> dict[str, Any]:
+    """Both phases, the second with this many processes that record."""
     own, *others = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, others or [own])  # for the processes that are started later, too
     for pid in (machine.redis_pid, machine.postgresql_pid):
@@ -85,30 +92,36 @@ def measured(machine: Machine) -> dict[str, Any]:
     with database.transaction() as session:
         key, secret = job_store.create_api_key(session, "status")
     port = free_port()
+    path = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
     api = start(
         "api",
         ["taskset", "-c", str(own), sys.executable, "-m", *API.split(), str(port)],
         log=machine.folder / "api.log",
         folder=machine.folder,
-        env=environment(machine) | {"PYTHONPATH": os.getcwd()},
+        env=environment(machine) | {"PYTHONPATH": path},
     )
     wait_until(lambda: answers(port), api, timeout_s=60)
     jobs = submit(database, 0, [key.id])
     ask(port, secret, jobs, 1.0)
-    quiet = ask(port, secret, jobs, QUIET_S)
-    jobs = submit(database, IMAGES, [key.id])
+    quiet = summary(ask(port, secret, jobs, QUIET_S))
+    jobs = submit(database, images, [key.id])
     spawn = multiprocessing.get_context("spawn")
     running = [
-        spawn.Process(target=record, args=(machine.settings, IMAGES)) for _ in range(RECORDERS)
+        spawn.Process(target=record, args=(machine.settings, images)) for _ in range(recording)
     ]
     for process in running:
         process.start()
     while not _recorded(database, jobs):
         time.sleep(PAUSE_S)
     before, began, cpu_s = _recorded(database, jobs), time.perf_counter(), cpu_of(api.popen.pid)
-    loaded = ask(port, secret, jobs, LOADED_S)
+    took: list[float] = []
+    while (now := _recorded(database, jobs)) < LAST * images and len(took) < MOST_REQUESTS:
+        took += ask(port, secret, jobs, SLICE_S)
+    if not took:
+        raise SystemExit(f"{images} images are too few")
     took_s = time.perf_counter() - began
-    loaded["recorded_per_s"] = round((_recorded(database, jobs) - before) / took_s)
+    loaded = summary(took)
+    loaded["recorded_per_s"] = round((now - before) / took_s)
     loaded["cores_of_api"] = round((cpu_of(api.popen.pid) - cpu_s) / took_s, 2)
     for process in running:
         process.terminate()
@@ -126,8 +139,12 @@ def _recorded(database: Database, jobs: Sequence[uuid.UUID]) -> int:
 
 def main() -> None:
     """Headline: the 99th percentile beside publishing and recording."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=24_000)
+    parser.add_argument("--recorders", type=int, default=2)
+    chosen = parser.parse_args()
     with servers() as machine:
-        found = measured(machine)
+        found = measured(machine, chosen.images, chosen.recorders)
     report("status", found["loaded"]["p99_ms"], target="<= 10", unit="ms", details=found)
 
 

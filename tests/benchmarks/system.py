@@ -26,6 +26,7 @@ from tests.benchmarks.photos import draw, jpeg
 from tests.benchmarks.report import report
 from tests.benchmarks.tiny import export
 from worker.imaging.decoding import decode
+from worker.imaging.false_holes import fill_false_holes
 from worker.imaging.finishing import finish
 from worker.imaging.kept_files import KeptFiles
 from worker.imaging.matte_metrics import measure
@@ -85,7 +86,8 @@ def bare_loop(stack: Stack, settings: Settings, keys: list[str]) -> dict[str, fl
             wants_thumbnails=settings.thumbnails,
             wants_matte=settings.keep_mattes and output_with_matte(options) is None,
         )
-        (file,) = finish(decoded, prepared, alpha, options, kept=kept)
+        filled = fill_false_holes(prepared.without_padding(alpha), decoded.small).alpha
+        (file,) = finish(decoded, prepared, filled, options, kept=kept)
         storage.put(f"bare/{key}.png", file.data, "image/png")
         if kept.thumbnails is not None:
             storage.put(f"bare/{key}.webp", kept.thumbnails, "image/webp")

@@ -1,6 +1,7 @@
 """Frames per second of a clip by stage and as a whole: python -m tests.benchmarks.video.
 
-Each stage runs alone first: decode (in its child process), predict, encode. Then the whole, and the
+Each stage runs alone first: decode (in its child process), predict, encode; then what workers do
+behind the network with a clip in segments: the parts, and the join. Then the whole, and the
 naive loop: read a frame, predict it, write it, one at a time. The headline is the whole, relative
 to what the processor allows: on a CPU all stages share the same cores, so at best the times of
 the stages add up; on a device the smallest of the stages is the limit.
@@ -27,11 +28,12 @@ from typing import Any, cast, overload
 import cv2
 import numpy as np
 
+from shared.clips import SEGMENT_FRAMES
 from shared.options import Options, Profile
 from shared.settings import Settings
 from tests.benchmarks.moving import SIZE, Scene, drawn_scenes
 from tests.benchmarks.report import report
-from tests.clips import BrightIsSubject, moving_square, write
+from tests.clips import BrightIsSubject, KeptSegment, moving_square, write
 from worker.imaging.arrays import Image
 from worker.imaging.decoding import DecodedImage
 from worker.imaging.finishing import finish
@@ -42,7 +44,10 @@ from worker.inference.tuning import batch_sizes
 from worker.video.clip import cut_out_clip
 from worker.video.encoders import encoder_for
 from worker.video.facts import ClipFacts
+from worker.video.join import join, make_part
+from worker.video.mattes import matte_segment
 from worker.video.quarantine import ClipProcess
+from worker.video.segments import segments
 
 SAMPLE_S = 0.2
 
@@ -188,6 +193,39 @@ def naive(source: Path, predictor: Predictor, count: int, out: Path) -> int:
     return count
 
 
+def matted_segments(
+    clip: ClipProcess,
+    facts: ClipFacts,
+    predictor: Predictor,
+    options: Options,
+    settings: Settings,
+    folder: Path,
+) -> list[KeptSegment]:
+    """The segments of a clip with their mattes."""
+    found = []
+    for number, segment in enumerate(segments(facts, SEGMENT_FRAMES)):
+        found.append(KeptSegment(folder / f"{number}.zip"))
+        matte_segment(clip, facts, segment, predictor, options, settings, found[-1].mattes())
+    return found
+
+
+def made(
+    clip: ClipProcess,
+    facts: ClipFacts,
+    cut: list[KeptSegment],
+    options: Options,
+    settings: Settings,
+) -> int:
+    """Make the parts of segments; returns the number of frames."""
+    frames = 0
+    for one in cut:
+        out = one.mattes().with_suffix(".made")
+        mark, part = make_part(clip, facts, one.mattes(), options, settings, out)
+        one.keep_part(mark, part)
+        frames += part.frames
+    return frames
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--frames", type=int, default=120)
@@ -225,6 +263,14 @@ def main() -> None:
             lambda: encode_alone(frames, options, facts, target, settings.codec_threads)
         )
         stages["naive"] = timed(lambda: naive(source, predictor, 48, Path(folder)))
+        kept = Path(folder) / "segments"
+        kept.mkdir()
+        with ClipProcess(source, settings) as clip:
+            cut = matted_segments(clip, facts, predictor, options, settings, kept)
+            stages["part"] = timed(lambda: made(clip, facts, cut, options, settings))
+            stages["join"] = timed(
+                lambda: join(clip, facts, cut, options, settings, kept / "joined").frames
+            )
         before_mb = _resident_mb()
 
         def whole() -> int:

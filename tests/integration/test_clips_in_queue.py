@@ -47,6 +47,7 @@ from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.pipeline import clips
 from worker.pipeline.photo_sources import PhotoSources
 from worker.pipeline.pipeline import Pipeline
+from worker.video import encoders
 from worker.video.steady import REACH
 
 FRAMES, SEGMENT_FRAMES, SEGMENTS = 50, 20, 3
@@ -457,13 +458,57 @@ def test_mattes_that_are_gone_are_made_again(workers: Workers, film: bytes) -> N
     job_id = submit(workers, film)
     assert workers.run(job_id) == ["advanced"]
     assert workers.run(job_id) == ["succeeded"] * SEGMENTS
-    gone = workers.segments(job_id)[2]
-    workers.storage.delete_many([(gone.clip or {})["mattes_key"]])
+    gone: dict[str, Any] = workers.segments(job_id)[2].clip or {}
+    stem = gone["mattes_key"].removesuffix(".zip")
+    kept = list(workers.storage.list_keys(stem))
+    assert len(kept) == 3, "mattes, and the part: its file and its index"
+    workers.storage.delete_many(kept)
     words = []
     while (status := workers.clip(job_id).status) is ItemStatus.QUEUED:
         words += workers.run(job_id)
     assert status is ItemStatus.SUCCEEDED, words
     assert len(words) == 4
+
+
+@ON_POSTGRESQL
+def test_a_join_copies_what_segments_encoded_and_goes_on_where_it_was_killed(
+    workers: Workers, film: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded_frames: list[int] = []
+    write = encoders._Video.write
+
+    def noting(self: Any, pixels: Any, number: int) -> None:
+        if broken and number == 30:
+            raise SystemExit  # as if the worker died in the second part
+        encoded_frames.append(number)
+        write(self, pixels, number)
+
+    monkeypatch.setattr(encoders._Video, "write", noting)
+    broken: list[bool] = []
+    job_id = submit(workers, film)
+    workers.run(job_id)
+    assert workers.run(job_id, most=1) == ["succeeded"]
+    assert encoded_frames == list(range(20)), "with the first segment"
+    cropped_id = submit(workers, film, {"crop": True, "clip_format": "mp4", "background": "white"})
+    workers.run(cropped_id)
+    encoded_frames.clear()
+    assert workers.run(cropped_id) == ["succeeded"] * SEGMENTS
+    assert encoded_frames == [], "the frame of the whole clip is not known yet"
+    broken.append(True)
+    with pytest.raises(SystemExit):
+        workers.run(cropped_id)
+    broken.clear()
+    expire_leases(workers.database)
+    with workers.database.transaction() as session:
+        assert job_store.release_expired_leases(session, max_attempts=2) == 1
+    encoded_frames.clear()
+    assert workers.run(cropped_id, 1) == ["succeeded"]
+    assert encoded_frames == list(range(20, FRAMES)), "the first part is kept"
+    done = workers.clip(cropped_id)
+    [output] = done.outputs or []
+    data = workers.storage.get(workers.storage.bucket, output["key"], 10**8)
+    with av.open(io.BytesIO(data), "r") as file:
+        assert len([packet for packet in file.demux(video=0) if packet.size]) == FRAMES
 
 
 @ON_POSTGRESQL

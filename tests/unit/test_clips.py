@@ -3,7 +3,7 @@
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -30,20 +30,29 @@ from shared.errors import (
 from shared.options import Options
 from shared.settings import Settings
 from tests import clips
-from tests.clips import SUBJECT, TICK, BrightIsSubject, moving_square, uneven, write
+from tests.clips import (
+    SUBJECT,
+    TICK,
+    BrightIsSubject,
+    KeptSegment,
+    moving_square,
+    uneven,
+    write,
+)
 from worker.inference.predictor import Predictor
 from worker.video import writing
 from worker.video.clip import cut_out_clip
+from worker.video.completing import ClipFile, ClipResult
 from worker.video.container import Limits, read_facts
 from worker.video.encoders import MAX_ENCODERS_BYTES, encoder_bytes, encoder_for
 from worker.video.facts import ClipFacts
 from worker.video.frames import FrameReader
-from worker.video.join import join
+from worker.video.join import MattesFile, join, make_part
 from worker.video.mattes import MattesWriter, matte_segment
 from worker.video.probe import probe
+from worker.video.quarantine import ClipProcess
 from worker.video.segments import Segment, segments
 from worker.video.sound import add_sound
-from worker.video.writing import ClipFile, ClipResult
 
 PREDICTOR = cast(Predictor, BrightIsSubject())
 COUNT = 10
@@ -61,13 +70,21 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(folder / "clip.mp4", moving_square(COUNT), uneven(COUNT), sound="aac")
 
 
+@pytest.fixture
+def clip(source: Path, settings: Settings) -> Iterator[ClipProcess]:
+    with ClipProcess(source, settings) as process:
+        yield process
+
+
 Cut = Callable[..., ClipResult]
 Files = dict[str, ClipFile]
 
 
-@pytest.fixture(scope="session")
-def result(source: Path, tmp_path_factory: pytest.TempPathFactory) -> ClipResult:
-    """The clip in all formats, from one reading."""
+@pytest.fixture(scope="session", params=["whole", "in parts"])
+def result(
+    source: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> ClipResult:
+    """The clip in all formats, from one reading, or joined from parts that are kept."""
     extras: list[dict[str, Any]] = [
         {"clip_format": "prores"},
         {"background": "#ffffff"},
@@ -80,7 +97,19 @@ def result(source: Path, tmp_path_factory: pytest.TempPathFactory) -> ClipResult
     options = Options.model_validate({"extra_outputs": named})
     own = Settings(log_level="ERROR", codec_threads=1)
     out = tmp_path_factory.mktemp("cut")
-    return cut_out_clip(source, PREDICTOR, options, own, out)
+    if request.param == "whole":
+        return cut_out_clip(source, PREDICTOR, options, own, out)
+    facts, kept = facts_of(source), []
+    with ClipProcess(source, own) as clip:
+        for number, segment in enumerate(segments(facts, 5)):
+            mattes, made = out / f"{number}.zip", out / f"made-{number}"
+            matte_segment(clip, facts, segment, PREDICTOR, options, own, mattes)
+            with_threads = own.model_copy(update={"codec_threads": 1 + number})
+            mark, part = make_part(clip, facts, mattes, options, with_threads, made)
+            kept.append(KeptSegment(mattes))
+            kept[-1].keep_part(mark, part)
+            mattes.write_bytes(b"")  # the join needs the parts only
+        return join(clip, facts, kept, options, own, out / "joined")
 
 
 @pytest.fixture(scope="session")
@@ -198,9 +227,9 @@ def test_webm_has_alpha_exact_times_and_sound(files: Files) -> None:
     assert facts_of(file.path).has_alpha
     alpha_mode = b"\x53\xc0\x81\x01"  # without this element, browsers show no transparency
     assert alpha_mode in file.path.read_bytes()
-    frames, times, _ = clips.read(file.path, "libvpx-vp9")
+    frames, times, end = clips.read(file.path, "libvpx-vp9")
     assert file.sound == "coded"
-    off = [abs(a - b) for a, b in zip(times, expected_times()[:-1], strict=True)]
+    off = [abs(a - b) for a, b in zip([*times, end], expected_times(), strict=True)]
     assert max(off) <= Fraction(1, 2_000)  # WebM counts milliseconds
     assert_in_step([frame[..., 3] for frame in frames])
     middle = frames[5][32, 46]
@@ -215,6 +244,7 @@ def test_prores_keeps_the_clip_s_own_ticks(files: Files) -> None:
     file = files["prores"]
     frames, times, end = clips.read(file.path)
     assert (file.sound, file.path.suffix) == ("copied", ".mov")
+    assert b"ap4h" in file.path.read_bytes(), "programs take another tag for ProRes without alpha"
     assert [*times, end] == expected_times()
     assert_in_step([frame[..., 3] for frame in frames])
 
@@ -454,54 +484,87 @@ def test_a_clip_with_one_key_frame_is_not_decoded_from_its_start_for_each_segmen
     assert parts[0].frames == 120
 
 
-def test_a_joined_clip_equals_one_that_was_never_cut(
-    source: Path, settings: Settings, tmp_path: Path, files: Files
+def test_a_join_that_broke_off_goes_on_with_the_parts_that_are_kept(
+    source: Path, clip: ClipProcess, settings: Settings, tmp_path: Path
 ) -> None:
-    options = Options.model_validate({"clip_format": "frames"})
-    facts = facts_of(source)
-    parts = []
-    done: list[int] = []
-    for number, segment in enumerate(segments(facts, 8)):
-        parts.append(tmp_path / f"{number}.mattes")
+    options = Options.model_validate({"clip_format": "frames", "crop": True})
+    facts, done, kept = facts_of(source), list[int](), list[KeptSegment]()
+    for number, segment in enumerate(segments(facts, 5)):
+        mattes = tmp_path / f"{number}.zip"
         matte_segment(
-            source, facts, segment, PREDICTOR, options, settings, parts[-1], on_frames=done.append
+            clip, facts, segment, PREDICTOR, options, settings, mattes, on_frames=done.append
         )
+        kept.append(KeptSegment(mattes))
     assert sum(done) == COUNT
-    joined = join(source, facts, parts[::-1], options, settings, tmp_path / "joined")
-    with (
-        zipfile.ZipFile(joined.files[0].path) as a,
-        zipfile.ZipFile(files["frames"].path) as b,
-    ):
-        assert a.namelist() == b.namelist()
-        for name in a.namelist()[:-1]:
-            first, second = (
-                np.asarray(PIL.Image.open(io.BytesIO(one.read(name)))).astype(int) for one in (a, b)
-            )
-            assert np.abs(first[..., 3] - second[..., 3]).max() <= 2
+
+    def join_them(out: str, on_frames: Any, asked: Options = options) -> ClipResult:
+        return join(clip, facts, kept, asked, settings, tmp_path / out, on_frames=on_frames)
+
+    def break_off(count: int) -> None:
+        done.append(count)
+        if sum(done) == 6:
+            raise KeyboardInterrupt
+
+    done.clear()
+    with pytest.raises(KeyboardInterrupt):
+        join_them("broken", break_off)
+    done.clear()
+    joined = join_them("joined", done.append)
+    assert sum(done) == COUNT - 4, "the first part had four frames"
+    assert joined.frames == COUNT
+    assert abs(joined.files[0].width - (32 + 2 * (COUNT - 1))) <= 6
+    with zipfile.ZipFile(joined.files[0].path) as archive:
+        assert len(archive.namelist()) == COUNT + 1
+    done.clear()
+    join_them("other", done.append, Options.model_validate({"clip_format": "frames"}))
+    assert sum(done) == COUNT, "the parts belong to the options"
     with pytest.raises(Exception, match="exactly once"):
-        join(source, facts, parts[1:], options, settings, tmp_path / "hole")
+        join(clip, facts, kept[1:], options, settings, tmp_path / "hole")
+
+
+def test_an_animated_webp_ends_when_the_clip_ends_although_its_last_frames_are_alike(
+    settings: Settings, tmp_path: Path
+) -> None:
+    frames = moving_square(3)
+    frames += frames[-1:] * 5  # libwebp stores them once
+    path = write(tmp_path / "still.mp4", frames, uneven(8), encoder={"crf": "0"})
+    options, facts, parts = Options.model_validate({"clip_format": "webp"}), facts_of(path), []
+    with ClipProcess(path, settings) as clip:
+        for number, segment in enumerate(segments(facts, 5)):
+            parts.append(MattesFile(tmp_path / f"{number}.zip"))
+            matte_segment(clip, facts, segment, PREDICTOR, options, settings, parts[-1].mattes())
+        joined = join(clip, facts, parts, options, settings, tmp_path / "joined")
+    for result in (joined, cut_out_clip(path, PREDICTOR, options, settings, tmp_path / "whole")):
+        shown = 0
+        with PIL.Image.open(result.files[0].path) as picture:
+            for number in range(getattr(picture, "n_frames", 1)):
+                picture.seek(number)
+                picture.load()
+                shown += picture.info["duration"]
+        assert shown == round(1_000 * facts.seconds)
 
 
 def test_of_a_clip_that_is_damaged_in_the_middle_the_frames_before_it_are_kept(
-    source: Path, settings: Settings, tmp_path: Path
+    source: Path, clip: ClipProcess, settings: Settings, tmp_path: Path
 ) -> None:
     options = Options.model_validate({"clip_format": "frames", "clip_cut_off": "keep"})
     facts = facts_of(source)
     first, _damaged, last = segments(facts, 5)
     parts = [tmp_path / name for name in ("first", "damaged", "last")]
     for segment, part in ((first, parts[0]), (last, parts[2])):
-        matte_segment(source, facts, segment, PREDICTOR, options, settings, part)
+        matte_segment(clip, facts, segment, PREDICTOR, options, settings, part)
     with MattesWriter(parts[1]):
         pass  # none of its frames could be read
-    joined = join(source, facts, parts, options, settings, tmp_path / "joined")
+    stored = [MattesFile(part) for part in parts]
+    joined = join(clip, facts, stored, options, settings, tmp_path / "joined")
     assert joined.frames == first.last
-    refusing = options.model_copy(update={"clip_cut_off": "refuse"})
+    refusing = Options.model_validate({"clip_format": "frames"})
     with pytest.raises(Exception, match="exactly once"):
-        join(source, facts, parts, refusing, settings, tmp_path / "refused")
+        join(clip, facts, stored, refusing, settings, tmp_path / "refused")
 
 
 def test_outputs_that_do_not_fit_into_memory_together_are_written_one_after_another(
-    source: Path, files: Files, cut: Cut, monkeypatch: pytest.MonkeyPatch
+    source: Path, cut: Cut, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_now: list[set[object]] = []
     opened = set[object]()
@@ -525,10 +588,9 @@ def test_outputs_that_do_not_fit_into_memory_together_are_written_one_after_anot
     extras = [{"name": "a.{ext}", "background": "#ffffff"}, {"name": "b.{ext}", "output": "alpha"}]
     result = cut(extra_outputs=extras)
     assert [len(one) for one in open_now] == [1, 1, 2], "WebM without alpha takes half"
-    for file, whole in zip(
-        result.files, (files["webm"], files["mp4"], files["alpha"]), strict=True
-    ):
-        assert (file.width, file.height, file.sound) == (whole.width, whole.height, whole.sound)
+    assert [one.sound for one in result.files] == ["coded", "copied", "copied"]
+    for file in result.files:
+        assert (file.width, file.height) == (96, 64)
         assert len(pixels_of(file.path)[1]) == COUNT
     monkeypatch.setattr(writing, "MAX_ENCODERS_BYTES", one_webm - 1)
     with pytest.raises(OutputTooLargeError, match="as webm would take"):
@@ -536,5 +598,10 @@ def test_outputs_that_do_not_fit_into_memory_together_are_written_one_after_anot
     with pytest.raises(OutputTooLargeError, match="as webm would take"):
         writing.refuse_too_large(facts_of(source), Options())
     writing.refuse_too_large(facts_of(source), Options(crop=True))  # its size is not known yet
+    writing.refuse_too_large(facts_of(source), Options(max_side_px=48))
+    long = {"canvas": "9000x10", "background": "white"}
+    for given in ({"canvas": "200x200", "crop": True}, {"canvas": "1:1"}, long):
+        with pytest.raises(OutputTooLargeError):
+            writing.refuse_too_large(facts_of(source), Options.model_validate(given))
     at_4k = encoder_bytes(Options(), facts_of(source), 4_096, 2_160, clear=True)
     assert MAX_ENCODERS_BYTES / 2 < at_4k < MAX_ENCODERS_BYTES, "one of 4K fits, two don't"

@@ -140,6 +140,18 @@ def canvas_pixels(rendition: Rendition) -> int:
     return round(width * shrink * height * shrink)
 
 
+def size_without_subject(rendition: Rendition, width: int, height: int) -> tuple[int, int] | None:
+    """Width and height of the result for a photo of this size, or None if they depend on where the
+    subject lies. Raises OutputTooLargeError.
+    """
+    canvas = rendition.canvas
+    by_subject = rendition.crop or rendition.scale is not None or rendition.padding is not None
+    if by_subject and (canvas is None or "x" not in canvas):
+        return None
+    placement = compute_placement(rendition, width, height, None)
+    return placement.width, placement.height
+
+
 def subject_box_in_result(
     placement: Placement | None,
     subject: Box | None,

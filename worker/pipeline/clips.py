@@ -4,7 +4,7 @@ import io
 import json
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,19 +29,22 @@ from worker.concurrency.fifo_lock import FifoLock
 from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
 from worker.concurrency.watchdog import Watchdog
+from worker.imaging.arrays import Image
 from worker.inference.predictor import Predictor
 from worker.pipeline.background_pictures import BackgroundPictures
 from worker.pipeline.clip_files import ClipFiles, FileStore, facts_key
+from worker.pipeline.clip_segments import StoredSegment
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, Publisher
 from worker.pipeline.work_items import RequestedOutput, StoredOutput
+from worker.video.completing import ClipFile, ClipResult
 from worker.video.facts import ClipFacts
-from worker.video.folders import BoundedFile, ClipFolder, bytes_of, check_room
-from worker.video.join import FRAMES_AHEAD, join
+from worker.video.folders import ClipFolder, bytes_of, check_room
+from worker.video.join import FRAMES_AHEAD, MattedSegment, MattesFile, join, make_part, needs_box
 from worker.video.mattes import matte_segment
 from worker.video.matting import frames_held
-from worker.video.probe import probe
+from worker.video.quarantine import ClipProcess
 from worker.video.segments import Segment, segments
-from worker.video.writing import ClipFile, ClipResult, refuse_too_large
+from worker.video.writing import refuse_too_large
 
 log = get_logger(__name__)
 
@@ -52,7 +55,6 @@ LONGEST_HOLD_UP_S = 60.0
 """An image that must run alone waits this long for a clip. Then the clip goes back to the queue: it
 may not run beside that image, which would be blamed for what the clip does to the worker."""
 
-MAX_MATTES_BYTES = 4 * 1024**3
 MAX_FACTS_BYTES = 64 * 1024**2
 
 MAX_PUBLISHED_BYTES = 5 * 1024**3
@@ -124,17 +126,20 @@ class Clips:
                 return
             self._folder = folder
             in_flight.outcome.input_bytes = source.stat().st_size
-            if work.segment is not None:
-                self._matte(in_flight, work.segment, source, folder)
-            elif work.state is None and _is_photo(source):
+            if work.state is None and work.segment is None and _is_photo(source):
                 in_flight.outcome.is_photo = True
             else:
-                self._cut_or_join(in_flight, work, source, folder)
+                keep_whole = in_flight.item.options.clip_cut_off is CutOff.KEEP
+                with ClipProcess(source, self._settings, keep_whole=keep_whole) as process:
+                    if work.segment is not None:
+                        self._matte(in_flight, work.segment, process, folder)
+                    else:
+                        self._cut_or_join(in_flight, work, process, folder)
             if work.segment is None and in_flight.outcome.clip is None:  # it has ended
                 self._files.forget()
 
     def _cut_or_join(
-        self, in_flight: InFlightImage, work: ClipWork, source: Path, folder: Path
+        self, in_flight: InFlightImage, work: ClipWork, process: ClipProcess, folder: Path
     ) -> None:
         outcome = in_flight.outcome
         state = work.state
@@ -142,7 +147,7 @@ class Clips:
         if state is not None and state.file_bytes == outcome.input_bytes:
             facts = in_flight.stage("fetch", lambda: self._stored_facts(facts_key(in_flight)))
         if facts is None and outcome.error is None:
-            facts = in_flight.stage("decode", lambda: self._probed(in_flight, source))
+            facts = in_flight.stage("decode", lambda: self._probed(in_flight, process))
             state = None
         if facts is None:
             return
@@ -155,9 +160,16 @@ class Clips:
             outcome.error = TransientError("The clip was replaced, or what is known of it is gone")
             outcome.clip = state
         elif len(cut) == 1:
-            self._at_once(in_flight, source, facts, state, cut[0], folder)
+            self._at_once(in_flight, process, facts, state, cut[0], folder)
         elif state.is_matted and not state.gone:
-            self._finish(in_flight, source, facts, state, folder)
+            stored = [
+                self._stored_segment(f"{state.mattes}{number}.zip", folder)
+                for number in range(state.segments)
+            ]
+            self._finish(in_flight, process, facts, state, stored, folder)
+            if gone := tuple(number for number, one in enumerate(stored) if one.is_gone):
+                # A try like any that fails: a storage that loses them again and again ends it.
+                outcome.clip = replace(state, gone=gone)
         else:
             in_flight.stage("store", lambda: self._files.keep_copy(in_flight))
             if outcome.error is not None:  # then no pass counts: the tries end
@@ -179,7 +191,7 @@ class Clips:
     def _at_once(
         self,
         in_flight: InFlightImage,
-        source: Path,
+        process: ClipProcess,
         facts: ClipFacts,
         state: ClipState,
         segment: Segment,
@@ -187,12 +199,12 @@ class Clips:
     ) -> None:
         """Matte and join a clip that is short."""
         target = folder / "0.zip"
-        self._mattes_of(in_flight, source, facts, segment, target)
+        self._mattes_of(in_flight, process, facts, segment, target)
         if in_flight.outcome.error is None:
-            self._finish(in_flight, source, facts, state, folder)
+            self._finish(in_flight, process, facts, state, [MattesFile(target)], folder)
 
     def _matte(
-        self, in_flight: InFlightImage, segment: ClipSegment, source: Path, folder: Path
+        self, in_flight: InFlightImage, segment: ClipSegment, process: ClipProcess, folder: Path
     ) -> None:
         """Store the mattes of a segment."""
         if in_flight.outcome.input_bytes != segment.file_bytes:
@@ -206,15 +218,49 @@ class Clips:
             return
         target = folder / "mattes.zip"
         frames = Segment(segment.first, segment.last)
-        self._mattes_of(in_flight, source, facts, frames, target)
+        self._mattes_of(in_flight, process, facts, frames, target)
+        stored = self._stored_segment(segment.mattes_key, folder)
+        if in_flight.outcome.error is None and not needs_box(in_flight.item.options):
+            in_flight.stage(
+                "finish", lambda: self._keep_part(in_flight, process, facts, target, stored, folder)
+            )
         if in_flight.outcome.error is None:
-            in_flight.stage("store", lambda: self._keep(target, segment.mattes_key))
+            in_flight.stage("store", lambda: stored.keep_mattes(target))
         in_flight.outcome.is_matted = in_flight.outcome.error is None
 
-    def _probed(self, in_flight: InFlightImage, source: Path) -> ClipFacts:
+    def _keep_part(
+        self,
+        in_flight: InFlightImage,
+        process: ClipProcess,
+        facts: ClipFacts,
+        mattes: Path,
+        stored: StoredSegment,
+        folder: Path,
+    ) -> None:
+        """Encode a segment of all outputs, so that the join only copies it."""
+        out = folder / "part"
+        with self._encoding(in_flight, facts) as (pictures, on_frames):
+            mark, part = make_part(
+                process,
+                facts,
+                mattes,
+                in_flight.item.options,
+                self._settings,
+                out,
+                pictures=pictures,
+                on_frames=on_frames,
+            )
+        stored.keep_part(mark, part)
+
+    def _stored_segment(self, mattes_key: str, folder: Path) -> StoredSegment:
+        def left_bytes() -> int:
+            return self._settings.clip_disk_bytes - self._used_bytes()
+
+        return StoredSegment(self._store, self._settings, mattes_key, folder, left_bytes)
+
+    def _probed(self, in_flight: InFlightImage, process: ClipProcess) -> ClipFacts:
         """What the container tells; kept for the next claims, of which each would decode it."""
-        keep_whole = in_flight.item.options.clip_cut_off is CutOff.KEEP
-        facts = probe(source, self._settings, keep_whole=keep_whole)
+        facts = process.facts()
         refuse_too_large(facts, in_flight.item.options)
         told = json.dumps(facts.to_json()).encode()
         self._store.put(facts_key(in_flight), told, "application/json")
@@ -233,7 +279,7 @@ class Clips:
     def _mattes_of(
         self,
         in_flight: InFlightImage,
-        source: Path,
+        process: ClipProcess,
         facts: ClipFacts,
         segment: Segment,
         target: Path,
@@ -241,7 +287,7 @@ class Clips:
         """Matte frames. `predict` is the time of the network; the rest counts as `decode`."""
         on_device_s = in_flight.stage(
             "predict",
-            lambda: self._matted(in_flight, source, facts, segment, target),
+            lambda: self._matted(in_flight, process, facts, segment, target),
         )
         timings = in_flight.outcome.timings_ms
         if on_device_s is not None:
@@ -252,7 +298,7 @@ class Clips:
     def _matted(
         self,
         in_flight: InFlightImage,
-        source: Path,
+        process: ClipProcess,
         facts: ClipFacts,
         segment: Segment,
         target: Path,
@@ -260,7 +306,7 @@ class Clips:
         held = frames_held(facts, self._predictor, self._settings)
         with self._pixels(facts, held), self._progress(in_flight, target) as on_frames:
             return matte_segment(
-                source,
+                process,
                 facts,
                 segment,
                 self._predictor,
@@ -270,31 +316,18 @@ class Clips:
                 on_frames=on_frames,
             )
 
-    def _keep(self, mattes: Path, key: str) -> None:
-        with mattes.open("rb") as stream:
-            self._store.upload(key, stream, "application/zip")
-
     def _finish(
         self,
         in_flight: InFlightImage,
-        source: Path,
+        process: ClipProcess,
         facts: ClipFacts,
         state: ClipState,
+        segments: Sequence[MattedSegment],
         folder: Path,
     ) -> None:
-        try:
-            mattes = [self._mattes(state, number, folder) for number in range(state.segments)]
-        except _MattesGoneError as gone:
-            # A try like any that fails: a storage that loses them again and again ends it.
-            in_flight.outcome.error = TransientError(f"Mattes are gone: segment {gone.number}")
-            in_flight.outcome.clip = replace(state, gone=(gone.number,))
-            return
-        except Exception as error:
-            in_flight.fail(error, "fetch")
-            return
         out = folder / "out"
         result = in_flight.stage(
-            "finish", lambda: self._joined(in_flight, source, facts, mattes, out)
+            "finish", lambda: self._joined(in_flight, process, facts, segments, out)
         )
         if result is not None:
             in_flight.stage("store", lambda: self._store_files(in_flight, result))
@@ -303,39 +336,35 @@ class Clips:
             if in_flight.outcome.error is None:
                 self._files.drop_copy(in_flight)
 
-    def _mattes(self, state: ClipState, number: int, folder: Path) -> Path:
-        file = folder / f"{number}.zip"
-        if file.exists():
-            return file
-        try:
-            with BoundedFile(file, self._settings.clip_disk_bytes - self._used_bytes()) as into:
-                key = f"{state.mattes}{file.name}"
-                self._store.fetch(self._settings.s3_bucket, key, MAX_MATTES_BYTES, into)
-        except SourceNotFoundError as error:
-            raise _MattesGoneError(number) from error
-        return file
-
     def _joined(
         self,
         in_flight: InFlightImage,
-        source: Path,
+        process: ClipProcess,
         facts: ClipFacts,
-        mattes: list[Path],
+        segments: Sequence[MattedSegment],
         out: Path,
     ) -> ClipResult:
-        pictures = {url: self._pictures.load(url).result() for url in in_flight.picture_urls}
-        held = FRAMES_AHEAD + ENCODER_FRAMES * len(in_flight.item.outputs)
-        with self._pixels(facts, held), self._progress(in_flight, out) as on_frames:
+        with self._encoding(in_flight, facts) as (pictures, on_frames):
             return join(
-                source,
+                process,
                 facts,
-                mattes,
+                segments,
                 in_flight.item.options,
                 self._settings,
                 out,
                 pictures=pictures,
                 on_frames=on_frames,
             )
+
+    @contextmanager
+    def _encoding(
+        self, in_flight: InFlightImage, facts: ClipFacts
+    ) -> Iterator[tuple[dict[str, Image], Callable[[int], None]]]:
+        """Hold what encoding takes: background pictures, and a share of the pixels."""
+        pictures = {url: self._pictures.load(url).result() for url in in_flight.picture_urls}
+        held = FRAMES_AHEAD + ENCODER_FRAMES * len(in_flight.item.outputs)
+        with self._pixels(facts, held), self._progress(in_flight, self._folder) as on_frames:
+            yield pictures, on_frames
 
     @contextmanager
     def _pixels(self, facts: ClipFacts, frames: int) -> Iterator[None]:
@@ -402,14 +431,6 @@ class Clips:
             self._publisher.publish(
                 output.destination, stream, file.content_type, writer=in_flight.item.writer
             )
-
-
-class _MattesGoneError(Exception):
-    """The stored mattes of a segment are not there any more."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 def _is_photo(file: Path) -> bool:

@@ -9,13 +9,14 @@ from shared.options import CutOff, Options
 from shared.settings import Settings
 from worker.imaging.arrays import Image
 from worker.inference.predictor import Predictor
+from worker.video.completing import ClipResult, complete
 from worker.video.facts import ClipFacts
-from worker.video.join import join
+from worker.video.join import MattesFile, join, needs_box
 from worker.video.mattes import OnFrames, matte_segment
 from worker.video.matting import MattedFrame, matted, refuse_options
 from worker.video.quarantine import ClipProcess
 from worker.video.segments import Segment
-from worker.video.writing import ClipResult, write_clip
+from worker.video.writing import write_part
 
 
 def cut_out_clip(
@@ -31,9 +32,9 @@ def cut_out_clip(
 ) -> ClipResult:
     """Cut out a clip into the folder `out`.
 
-    Outputs that show the clip's own frame are written while the network works. For a crop or a
-    canvas, all mattes must be known before the first frame is written, so the clip is read twice;
-    then `on_frames` counts each frame twice (`passes`).
+    Outputs that show the whole frame are written while the network works. For a crop or a canvas,
+    all mattes must be known before the first frame is written, so the clip is read twice; then
+    `on_frames` counts each frame twice (`passes`).
 
     Raises the errors of shared/errors/clips.py, InvalidOptionsError, OutputTooLargeError,
     EncodingFailedError, PredictorError.
@@ -48,35 +49,36 @@ def cut_out_clip(
                 read = process.frames(known, 0, known.frames)
                 return matted(read, known, predictor, options, settings)
 
-            return write_clip(
-                process,
+            part = write_part(
                 frames,
                 known,
+                Segment(0, known.frames),
+                options,
+                settings,
+                out / "part",
+                pictures=pictures,
+                on_frames=on_frames,
+            )
+            return complete(process, [part], known, options, out, on_frames=on_frames)
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out, prefix="mattes-") as folder:
+            mattes = Path(folder) / "mattes.zip"
+            whole = Segment(0, known.frames)
+            matte_segment(
+                process, known, whole, predictor, options, settings, mattes, on_frames=on_frames
+            )
+            return join(
+                process,
+                known,
+                [MattesFile(mattes)],
                 options,
                 settings,
                 out,
                 pictures=pictures,
                 on_frames=on_frames,
             )
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix="mattes-") as folder:
-        mattes = Path(folder) / "mattes.zip"
-        whole = Segment(0, known.frames)
-        matte_segment(
-            source, known, whole, predictor, options, settings, mattes, on_frames=on_frames
-        )
-        return join(
-            source,
-            known,
-            [mattes],
-            options,
-            settings,
-            out,
-            pictures=pictures,
-            on_frames=on_frames,
-        )
 
 
 def passes(options: Options) -> int:
     """How often a clip is read for these options."""
-    return 2 if any(one.changes_frame for one in options.renditions) else 1
+    return 2 if needs_box(options) else 1

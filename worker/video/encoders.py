@@ -1,11 +1,8 @@
 """Encoders of a clip's outputs: pixels and times in, one file out."""
 
 import errno
-import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,12 +11,14 @@ import numpy as np
 
 from shared.clip_format import ClipFormat
 from shared.errors import EncodingFailedError, OutputTooLargeError
-from shared.rendition import Format, Rendition
+from shared.rendition import Rendition
 from worker.imaging.arrays import Image
-from worker.imaging.encoding import encode
-from worker.video.animated_webp import set_last_duration, set_transparent
+from worker.video.animated_webp import make_independent, set_duration, set_transparent
 from worker.video.facts import ClipFacts
+from worker.video.frames_zip import FramesZip
 from worker.video.full_disk import is_disk_full
+from worker.video.remuxing import FRAME_RATE_HINT
+from worker.video.ticks import Ticks
 
 BT709 = 1
 """AVCOL_PRI_BT709, AVCOL_TRC_BT709 and AVCOL_SPC_BT709 (ITU-T H.273)."""
@@ -40,9 +39,6 @@ worker's pod has 3 GiB by default."""
 
 KEY_FRAME_EVERY_S = 2.0
 """A player can begin at key frames only."""
-
-FRAME_RATE_HINT = 30
-"""Told to encoders that plan by it; the times of the frames are exact without it."""
 
 
 class Encoder(Protocol):
@@ -106,28 +102,42 @@ _BYTES_PER_PIXEL = {
 2160 and of 1920 x 1080 added, with 2 and 16 threads (PyAV 16, libvpx, x264, FFmpeg), rounded up.
 VP9 with alpha is two encoders."""
 
-_MUXERS: dict[ClipFormat, tuple[str, dict[str, str]]] = {
+MUXERS: dict[ClipFormat, tuple[str, dict[str, str]]] = {
     ClipFormat.WEBM: ("webm", {}),
     ClipFormat.PRORES: ("mov", {}),
     ClipFormat.MP4: ("mp4", {"movflags": "+faststart"}),
     ClipFormat.STACKED: ("mp4", {"movflags": "+faststart"}),
     ClipFormat.WEBP: ("webp", {"loop": "0"}),
 }
+"""FFmpeg's name of each container, and its options."""
 
 
 def encoder_for(
-    rendition: Rendition, facts: ClipFacts, width: int, height: int, target: Path, threads: int
+    rendition: Rendition,
+    facts: ClipFacts,
+    width: int,
+    height: int,
+    target: Path,
+    threads: int,
+    first: int = 0,
 ) -> Encoder:
-    """The encoder of an output with frames of this size. Raises OutputTooLargeError."""
+    """The encoder of an output with frames of this size, from the frame `first` on. Raises
+    OutputTooLargeError.
+    """
     kind = rendition.effective_clip_format
+    refuse_long_sides(kind, width, height)
+    if kind is ClipFormat.FRAMES:
+        return FramesZip(facts, (width, height), target)
+    return _Video(kind, rendition, facts, (width, height), target, threads, first)
+
+
+def refuse_long_sides(kind: ClipFormat, width: int, height: int) -> None:
+    """Raise OutputTooLargeError if a format can't hold frames of this size."""
     if max(width, height) > kind.max_side_px:
         raise OutputTooLargeError(
             f"The output would have {width} × {height} pixels; {kind} allows at most"
             f" {kind.max_side_px:,} px per side"
         )
-    if kind is ClipFormat.FRAMES:
-        return _FramesZip(facts, (width, height), target)
-    return _Video(kind, rendition, facts, (width, height), target, threads)
 
 
 def encoder_bytes(
@@ -154,15 +164,16 @@ class _Video:
         size: tuple[int, int],
         target: Path,
         threads: int,
+        first: int,
     ) -> None:
         import av
         from av.video.stream import VideoStream
 
         self._av = av
-        self._kind, self._facts = kind, facts
+        self._kind, self._quality, self._first = kind, rendition.quality, first
         self._even = kind in (ClipFormat.MP4, ClipFormat.STACKED)
         self._codec = _CODECS[kind]
-        muxer, options = _MUXERS[kind]
+        muxer, options = MUXERS[kind]
         self._container = av.open(str(target), "w", format=muxer, options=options)
         stream = self._container.add_stream(
             self._codec.name,
@@ -175,11 +186,10 @@ class _Video:
         if self._even:
             width, height = width + width % 2, height + height % 2
         self.size = width, 2 * height if kind is ClipFormat.STACKED else height
-        self._base = _time_base(kind, facts)
+        self._ticks = Ticks(kind, facts, first)
         context = stream.codec_context
         context.width, context.height = self.size
-        context.time_base = self._base
-        stream.time_base = self._base
+        context.time_base = stream.time_base = self._ticks.base
         if kind is not ClipFormat.PRORES:
             rate = facts.frames / max(facts.seconds, 1e-3)
             context.gop_size = max(1, min(300, round(rate * KEY_FRAME_EVERY_S)))
@@ -188,9 +198,9 @@ class _Video:
         context.color_range = LIMITED
         self._opened = False
         self._target = target
-        self._last_tick, self._last_duration = -1, 1
         self._durations: dict[int, int] = {}
         self._clear = False
+        self._begin: Image | None = None
         from av.video.reformatter import VideoReformatter
 
         self._reformatter = VideoReformatter()
@@ -201,11 +211,10 @@ class _Video:
         if not self._opened:
             self._stream.codec_context.pix_fmt = frame.format.name
             self._opened = True
-        tick = max(self._tick(number), self._last_tick + 1)
-        frame.pts, frame.time_base = tick, self._base
-        frame.duration = self._last_duration = max(1, self._tick(number + 1) - tick)
-        self._durations[tick] = frame.duration
-        self._last_tick = tick
+            self._begin = pixels if self._kind is ClipFormat.WEBP else None
+        frame.pts, frame.duration = self._ticks.of(number)
+        frame.time_base = self._ticks.base
+        self._durations[frame.pts] = frame.duration
         try:
             self._mux(self._stream.encode(frame))
         except self._av.error.FFmpegError as error:
@@ -219,7 +228,9 @@ class _Video:
         except self._av.error.FFmpegError as error:
             raise self._failed(error) from error
         if self._kind is ClipFormat.WEBP:
-            set_last_duration(self._target, self._last_duration)
+            if self._first and self._begin is not None:
+                make_independent(self._target, self._begin, self._quality)
+            set_duration(self._target, self._ticks.end)
             if self._clear:
                 set_transparent(self._target)
 
@@ -240,12 +251,6 @@ class _Video:
         if is_disk_full(error):
             return OSError(errno.ENOSPC, "The disk is full")
         return EncodingFailedError(f"The clip can't be encoded as {self._kind}: {error}")
-
-    def _tick(self, number: int) -> int:
-        """The time of a frame in the encoder's time base, counted from the first frame."""
-        facts = self._facts
-        ticks = (facts.end if number >= facts.frames else facts.times[number]) - facts.times[0]
-        return round(ticks * Fraction(*facts.time_base) / self._base)
 
     def _frame(self, pixels: Image) -> Any:
         if pixels.ndim == 2:
@@ -275,34 +280,6 @@ class _Video:
         return frame
 
 
-class _FramesZip:
-    """A zip of one PNG for each frame, and the times of all."""
-
-    def __init__(self, facts: ClipFacts, size: tuple[int, int], target: Path) -> None:
-        self._facts, self.size = facts, size
-        self._zip = zipfile.ZipFile(target, "w", zipfile.ZIP_STORED)
-        self._written: list[dict[str, Any]] = []
-
-    def write(self, pixels: Image, number: int) -> None:
-        """Write a frame."""
-        name = f"{number + 1:06d}.png"
-        data = encode(pixels, Rendition.model_construct(format=Format.PNG))
-        self._zip.writestr(zipfile.ZipInfo(name), data)
-        start, end = self._facts.time_s(number), self._facts.time_s(number + 1)
-        shown = {"file": name, "time_s": round(start, 9), "duration_s": round(end - start, 9)}
-        self._written.append(shown)
-
-    def close(self) -> None:
-        """Complete the file."""
-        text = json.dumps({"frames": self._written}, indent=1)
-        self._zip.writestr(zipfile.ZipInfo("frames.json"), text)
-        self._zip.close()
-
-    def abandon(self) -> None:
-        """Close the file, which stays incomplete."""
-        self._zip.close()
-
-
 def _quality(kind: ClipFormat, quality: int) -> dict[str, str]:
     """The encoder's own scale for a quality of 1 to 100."""
     if kind is ClipFormat.WEBM:
@@ -312,13 +289,6 @@ def _quality(kind: ClipFormat, quality: int) -> dict[str, str]:
     if kind is ClipFormat.WEBP:
         return {"quality": str(quality)}
     return {}
-
-
-def _time_base(kind: ClipFormat, facts: ClipFacts) -> Fraction:
-    """Seconds per tick. WebM and WebP count milliseconds; the others keep the clip's own ticks."""
-    if kind in (ClipFormat.WEBM, ClipFormat.WEBP):
-        return Fraction(1, 1_000)
-    return Fraction(*facts.time_base)
 
 
 def _stacked(pixels: Image) -> Image:

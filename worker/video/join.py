@@ -1,27 +1,66 @@
-"""Joining: a clip and the mattes of all of its segments become the outputs."""
+"""Joining: a clip and what was made of its segments become the outputs."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
+from shared.errors import MattingError
 from shared.options import CutOff, Options
 from shared.settings import Settings
 from worker.imaging.arrays import Box, Image
+from worker.video.completing import ClipResult, complete
 from worker.video.facts import ClipFacts
 from worker.video.framing import steady_box
-from worker.video.mattes import Mattes, OnFrames
+from worker.video.mattes import Mattes, OnFrames, StoredMatte
 from worker.video.matting import MattedFrame, enlarged, frame_photo
+from worker.video.parts import Part, fingerprint
+from worker.video.previews import Previews
 from worker.video.quarantine import ClipProcess
+from worker.video.segments import Segment
 from worker.video.stages import ahead
-from worker.video.writing import ClipResult, write_clip
+from worker.video.writing import write_part
 
 FRAMES_AHEAD = 8
 
 
+class MattedSegment(Protocol):
+    """What there is of a segment of a clip."""
+
+    def mattes(self) -> Path:
+        """The file of `mattes.matte_segment`."""
+
+    def fetch_part(self, mark: str, folder: Path) -> bool:
+        """Write the files of a part into a folder that is not there yet. False: there is no part
+        with this mark (`parts.fingerprint`).
+        """
+
+    def keep_part(self, mark: str, part: Part) -> None:
+        """Keep a part, so that another try of the join does not make it again."""
+
+
+class MattesFile:
+    """A segment of which only its mattes are kept."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def mattes(self) -> Path:
+        """The file of mattes."""
+        return self._path
+
+    def fetch_part(self, _mark: str, _folder: Path) -> bool:
+        """No part is kept."""
+        return False
+
+    def keep_part(self, _mark: str, _part: Part) -> None:
+        """No part is kept."""
+
+
 def join(
-    source: Path,
+    process: ClipProcess,
     facts: ClipFacts,
-    mattes: Sequence[Path],
+    segments: Sequence[MattedSegment],
     options: Options,
     settings: Settings,
     out: Path,
@@ -29,44 +68,131 @@ def join(
     pictures: Mapping[str, Image] | None = None,
     on_frames: OnFrames | None = None,
 ) -> ClipResult:
-    """Write the outputs of a clip into the folder `out`, from files of `mattes.matte_segment` that
-    hold each frame once. The frame of the outputs is the same throughout the clip.
+    """Write the outputs of the clip that `process` reads into the folder `out`. `segments` are in
+    their order, and hold each frame once. Parts that are kept are copied; the others are made, and
+    kept.
 
-    Raises the errors of shared/errors/clips.py, OutputTooLargeError, EncodingFailedError.
+    Raises the errors of shared/errors/clips.py, OutputTooLargeError, EncodingFailedError, and what
+    the segments raise.
     """
-    keep_whole = options.clip_cut_off is CutOff.KEEP
-    with (
-        Mattes(list(mattes), keep_whole=keep_whole) as stored,
-        ClipProcess(source, settings, keep_whole=keep_whole) as process,
-    ):
+    out.mkdir(parents=True, exist_ok=True)
+    box = None
+    if needs_box(options):
+        keep_whole = options.clip_cut_off is CutOff.KEEP
+        box = whole_box(_stored(segments, facts, keep_whole=keep_whole), facts)
+    mark = fingerprint(options, box, pictures or {})
+
+    def parts() -> Iterator[Part]:
+        for number, one in enumerate(segments):
+            folder = out / f"part-{number}"
+            if one.fetch_part(mark, folder):
+                yield Part.read(folder, Previews(facts))
+                continue
+            part = part_of(
+                process,
+                facts,
+                one.mattes(),
+                options,
+                settings,
+                folder,
+                box=box,
+                pictures=pictures,
+                on_frames=on_frames,
+            )
+            one.keep_part(mark, part)
+            yield part
+
+    return complete(process, parts(), facts, options, out, on_frames=on_frames)
+
+
+def make_part(
+    process: ClipProcess,
+    facts: ClipFacts,
+    mattes: Path,
+    options: Options,
+    settings: Settings,
+    out: Path,
+    *,
+    pictures: Mapping[str, Image] | None = None,
+    on_frames: OnFrames | None = None,
+) -> tuple[str, Part]:
+    """The part of a segment, and its mark. For outputs that need no box of the whole clip
+    (`needs_box`). Raises as `join`.
+    """
+    part = part_of(
+        process, facts, mattes, options, settings, out, pictures=pictures, on_frames=on_frames
+    )
+    return fingerprint(options, None, pictures or {}), part
+
+
+def part_of(
+    process: ClipProcess,
+    facts: ClipFacts,
+    mattes: Path,
+    options: Options,
+    settings: Settings,
+    out: Path,
+    *,
+    box: Box | None = None,
+    pictures: Mapping[str, Image] | None = None,
+    on_frames: OnFrames | None = None,
+) -> Part:
+    """Render and encode the frames of a file of mattes. `box`: the subject's in the whole clip."""
+    with Mattes(mattes, keep_whole=options.clip_cut_off is CutOff.KEEP) as stored:
+        asked = Segment(stored.first, stored.first + len(stored.frames))
 
         @contextmanager
         def frames() -> Generator[Iterator[MattedFrame]]:
-            with ahead(process.frames(facts, 0, len(stored.frames)), FRAMES_AHEAD) as read:
+            if not asked.frames:
+                yield iter(())
+                return
+            with ahead(process.frames(facts, asked.first, asked.last), FRAMES_AHEAD) as read:
                 yield _with_mattes(read, stored)
 
-        return write_clip(
-            process,
+        return write_part(
             frames,
             facts,
+            asked,
             options,
             settings,
             out,
-            box=whole_box(stored, facts),
+            box=box,
             pictures=pictures,
             on_frames=on_frames,
         )
 
 
-def whole_box(stored: Mattes, facts: ClipFacts) -> Box | None:
+def needs_box(options: Options) -> bool:
+    """Whether the frame of an output depends on the subject's box in the whole clip."""
+    return any(
+        one.changes_frame and (one.snap or not one.only_shrinks) for one in options.renditions
+    )
+
+
+def whole_box(stored: Sequence[StoredMatte], facts: ClipFacts) -> Box | None:
     """The subject's steady box in the clip's frames."""
     frame = facts.height, facts.width
-    return steady_box([one.box and enlarged(one.box, one.size, frame) for one in stored.frames])
+    return steady_box([one.box and enlarged(one.box, one.size, frame) for one in stored])
+
+
+def _stored(
+    segments: Sequence[MattedSegment], facts: ClipFacts, *, keep_whole: bool
+) -> list[StoredMatte]:
+    """What is known of the frames of all segments, up to the first that is missing."""
+    found: list[StoredMatte] = []
+    for one in segments:
+        with Mattes(one.mattes(), keep_whole=keep_whole) as stored:
+            if stored.frames and stored.first != len(found):
+                break
+            found += stored.frames
+    if len(found) < facts.frames and not keep_whole:
+        raise MattingError("The segments' mattes don't cover the clip exactly once")
+    return found
 
 
 def _with_mattes(frames: Iterator[tuple[int, Image]], stored: Mattes) -> Iterator[MattedFrame]:
     for number, pixels in frames:
-        known = stored.frames[number]
+        known = stored.frames[number - stored.first]
         yield MattedFrame(
             number,
             frame_photo(pixels),

@@ -15,7 +15,7 @@ import numpy as np
 
 from shared.errors import MattingError
 from shared.jobs import Reason
-from shared.options import CutOff, Options
+from shared.options import Options
 from shared.settings import Settings
 from worker.imaging.arrays import Alpha, Box
 from worker.inference.predictor import Predictor
@@ -85,31 +85,25 @@ class MattesWriter:
 
 
 class Mattes:
-    """The mattes of a clip from the files of all of its segments. A context manager."""
+    """The mattes of a segment. A context manager."""
 
-    def __init__(self, files: list[Path], *, keep_whole: bool = False) -> None:
+    def __init__(self, file: Path, *, keep_whole: bool = False) -> None:
         """`keep_whole`: leave out all frames behind the first one that is missing, because the clip
-        is damaged there. Raises MattingError if a frame is missing otherwise, or is there twice.
+        is damaged there. Raises MattingError if a frame is missing otherwise.
         """
-        self._zips = [zipfile.ZipFile(file) for file in files]
-        self._of: dict[int, zipfile.ZipFile] = {}
-        self.frames: list[StoredMatte] = []
-        self.steps: Steps = ()
-        for archive in self._zips:
-            index = json.loads(archive.read(INDEX))
-            if index["frames"]:  # a segment behind the damage may have none
-                self.steps = tuple((kind, (size[0], size[1])) for kind, size in index["steps"])
-            for one in index["frames"]:
-                self._of[one["number"]] = archive
-                self.frames.append(_stored(one))
-        self.frames.sort(key=lambda one: one.number)
-        found = [one.number for one in self.frames]
-        whole = next((n for n, number in enumerate(found) if number != n), len(found))
-        if keep_whole and len(set(found)) == len(found):
+        self._zip = zipfile.ZipFile(file)
+        index = json.loads(self._zip.read(INDEX))
+        self.steps: Steps = tuple((kind, (size[0], size[1])) for kind, size in index["steps"])
+        self.frames = [_stored(one) for one in index["frames"]]
+        self.first = self.frames[0].number if self.frames else 0
+        """The first frame; 0 if there is none: the clip is damaged."""
+        numbers = enumerate((one.number for one in self.frames), self.first)
+        whole = next((at - self.first for at, number in numbers if number != at), None)
+        if whole is not None and keep_whole:
             del self.frames[whole:]
-        elif whole < len(found):
+        elif whole is not None:
             self.close()
-            raise MattingError("The segments' mattes don't cover the clip exactly once")
+            raise MattingError("A segment's mattes have a gap")
 
     def __enter__(self) -> "Mattes":
         return self
@@ -118,13 +112,12 @@ class Mattes:
         self.close()
 
     def close(self) -> None:
-        """Close the files."""
-        for archive in self._zips:
-            archive.close()
+        """Close the file."""
+        self._zip.close()
 
     def alpha(self, number: int) -> Alpha:
         """The alpha [h, w] of a frame. For one thread at a time."""
-        data = np.frombuffer(self._of[number].read(_name(number)), np.uint8)
+        data = np.frombuffer(self._zip.read(_name(number)), np.uint8)
         read = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
         if read is None:
             raise MattingError("A stored matte can't be read")
@@ -132,7 +125,7 @@ class Mattes:
 
 
 def matte_segment(
-    source: Path,
+    process: ClipProcess,
     facts: ClipFacts,
     segment: Segment,
     predictor: Predictor,
@@ -142,8 +135,8 @@ def matte_segment(
     *,
     on_frames: OnFrames | None = None,
 ) -> float:
-    """Matte a segment of a clip into the file `target`. Returns the seconds for which the network
-    worked.
+    """Matte a segment of the clip that `process` reads into the file `target`. Returns the seconds
+    for which the network worked.
 
     A few frames before and behind it are matted too, so that smoothing knows what comes. Raises the
     errors of shared/errors/clips.py, InvalidOptionsError, PredictorError.
@@ -151,10 +144,8 @@ def matte_segment(
     refuse_options(options)
     first = max(0, segment.first - REACH)
     last = min(facts.frames, segment.last + REACH)
-    keep_whole = options.clip_cut_off is CutOff.KEEP
     on_device = BusyTime()
     with (
-        ClipProcess(source, settings, keep_whole=keep_whole) as process,
         matted(
             process.frames(facts, first, last), facts, predictor, options, settings, on_device
         ) as frames,

@@ -1,6 +1,7 @@
 """Small pictures of a clip's result: a poster, and a strip that a player shows while scrubbing."""
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +17,12 @@ TILE_SIDE_PX = 160
 MOST_TILES = 20
 QUALITY = 75
 
+POSTER, TILE = "poster.png", "tile-{:06d}.png"
+
 
 @dataclass(slots=True)
 class Previews:
-    """Collects the frames of the previews of one clip."""
+    """Collects the frames of the previews of one clip, or of a part of it."""
 
     facts: ClipFacts
     _wanted: list[int] = field(default_factory=list)
@@ -32,10 +35,20 @@ class Previews:
 
     def add(self, pixels: Image, number: int) -> None:
         """Note a frame of the main output: [H, W], [H, W, 3] RGB or [H, W, 4] RGBA."""
-        if self._poster is None or number == self.facts.frames // 2:
+        if number in (0, self.facts.frames // 2):
             self._poster = _fitted(pixels, POSTER_SIDE_PX)
         if number in self._wanted:
             self._tiles.append(_fitted(pixels, TILE_SIDE_PX))
+
+    def pictures(self) -> dict[str, Image]:
+        """The frames, for `put`."""
+        found = {} if self._poster is None else {POSTER: self._poster}
+        return found | {TILE.format(number): tile for number, tile in enumerate(self._tiles)}
+
+    def put(self, pictures: Mapping[str, Image]) -> None:
+        """Take the frames of a later part."""
+        self._poster = pictures.get(POSTER, self._poster)
+        self._tiles += [pictures[name] for name in sorted(pictures) if name != POSTER]
 
     def poster(self) -> bytes:
         """The middle frame as WebP."""

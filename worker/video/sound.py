@@ -17,6 +17,7 @@ from av.stream import Stream
 
 from worker.video.container import opened
 from worker.video.facts import ClipFacts
+from worker.video.remuxing import add_copy
 
 COPIED = {
     "webm": frozenset({"opus", "vorbis"}),
@@ -59,8 +60,7 @@ def add_sound(
             av.open(str(target), "w", options=muxing(kind)) as out,
         ):
             shown = video.streams.video[0]
-            of_pictures = out.add_stream_from_template(shown, opaque=False)
-            of_pictures.metadata.update(shown.metadata)
+            of_pictures = add_copy(out, shown)
             if copies:
                 of_sound = out.add_stream_from_template(sounds[0], opaque=False)
                 packets = _copied(clip.container, sounds[0], of_sound, start)
