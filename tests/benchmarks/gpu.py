@@ -125,7 +125,8 @@ def middle(stack: Stack, keys: Sequence[str], parts: dict[str, int]) -> dict[str
         job = client.submit({"keys": list(keys)})
         while (done := job["counts"]["succeeded"]) < last:
             if job["counts"]["failed"]:
-                raise SystemExit(f"the job failed: {job['counts']}")
+                failed = next(iter(client.items(job["id"], status="failed")))
+                raise SystemExit(f"the job failed: {job['counts']}, {failed}")
             if done >= first and not before:
                 before = {part: cpu_of(pid) for part, pid in parts.items()}
                 began, done_before = time.perf_counter(), done

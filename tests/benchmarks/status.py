@@ -92,12 +92,13 @@ def measured(machine: Machine, images: int, recording: int) -> dict[str, Any]:
     with database.transaction() as session:
         key, secret = job_store.create_api_key(session, "status")
     port = free_port()
+    path = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
     api = start(
         "api",
         ["taskset", "-c", str(own), sys.executable, "-m", *API.split(), str(port)],
         log=machine.folder / "api.log",
         folder=machine.folder,
-        env=environment(machine) | {"PYTHONPATH": os.getcwd()},
+        env=environment(machine) | {"PYTHONPATH": path},
     )
     wait_until(lambda: answers(port), api, timeout_s=60)
     jobs = submit(database, 0, [key.id])
