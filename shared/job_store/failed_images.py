@@ -17,7 +17,7 @@ log = get_logger(__name__)
 
 def note_failed(session: Session, item: Item) -> None:
     """Report a failed image when the transaction is committed."""
-    told = {
+    told: dict[str, str | int] = {
         "job": str(item.job_id),
         "item": str(item.id),
         "file": item.name,

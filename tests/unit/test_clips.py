@@ -321,7 +321,7 @@ def test_a_crop_is_one_steady_frame(cut: Cut) -> None:
 
 
 def test_options_that_clips_do_not_have_are_named() -> None:
-    extra = {"name": "a.{ext}", "max_bytes": 20_000, "clip_format": "webp"}
+    extra = {"name": "a.{ext}", "max_bytes": 20_000, "format": "webp"}
     given = {"second_model": "u2netp", "group_by": "folder", "extra_outputs": [extra]}
     asked = Options.model_validate(given)
     assert without_effect(asked) == ["max_bytes", "second_model", "group_by"]
@@ -507,7 +507,8 @@ def test_a_join_that_broke_off_goes_on_with_the_parts_that_are_kept(
     assert sum(done) == COUNT
 
     def join_them(out: str, on_frames: Any, asked: Options = options) -> ClipResult:
-        return join(clip, facts, kept, asked, settings, tmp_path / out, on_frames=on_frames)
+        with ClipProcess(source, settings) as other:
+            return join(other, facts, kept, asked, settings, tmp_path / out, on_frames=on_frames)
 
     def break_off(count: int) -> None:
         done.append(count)

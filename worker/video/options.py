@@ -28,5 +28,5 @@ def without_effect(options: Options) -> list[str]:
 
 
 def _is_given(options: Rendition, name: str) -> bool:
-    value: object = getattr(options, name)
-    return value != type(options).model_fields[name].get_default()
+    given: bool = getattr(options, name) != type(options).model_fields[name].get_default()
+    return given
