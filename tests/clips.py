@@ -74,6 +74,7 @@ def write(
     options: dict[str, str] | None = None,
     encoder: dict[str, str] | None = None,
     matrix: int | None = None,
+    primaries: int | None = None,
     full_range: bool = False,
     rotation: int = 0,
     aspect: Fraction | None = None,
@@ -91,6 +92,8 @@ def write(
             context.sample_aspect_ratio = aspect
         if matrix is not None:
             context.colorspace = context.color_primaries = context.color_trc = matrix
+        if primaries is not None:
+            context.color_primaries, context.color_trc = primaries, 1
         context.color_range = 2 if full_range else 1
         if rotation:
             video.set_display_rotation(rotation)

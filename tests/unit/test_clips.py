@@ -319,6 +319,38 @@ def test_a_crop_is_one_steady_frame(cut: Cut) -> None:
     assert [b - a for a, b in pairwise(lefts)] == [2] * (COUNT - 1)
 
 
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_a_shadow_does_not_move_when_the_subject_only_widens(
+    in_parts: bool, settings: Settings, tmp_path: Path
+) -> None:
+    frames = []
+    for number in range(6):
+        frame = np.full((80, 160, 3), clips.GROUND, np.uint8)
+        frame[16:48, 20 : 52 + 12 * number] = SUBJECT
+        frames.append(frame)
+    path = write(tmp_path / "wider.mp4", frames, encoder={"crf": "0"})
+    shadow = {"kind": "drop", "dx": 0.0, "dy": 0.2, "blur": 0.0, "opacity": 1.0}
+    options = Options.model_validate({"clip_format": "frames", "shadow": shadow})
+    if in_parts:
+        facts, parts = facts_of(path), []
+        with ClipProcess(path, settings) as clip:
+            for number, segment in enumerate(segments(facts, 3)):
+                parts.append(MattesFile(tmp_path / f"{number}.zip"))
+                target = parts[-1].mattes()
+                matte_segment(clip, facts, segment, PREDICTOR, options, settings, target)
+            result = join(clip, facts, parts, options, settings, tmp_path / "out")
+    else:
+        result = cut_out_clip(path, PREDICTOR, options, settings, tmp_path / "out")
+    lower = []
+    with zipfile.ZipFile(result.files[0].path) as archive:
+        for name in sorted(archive.namelist()):
+            if name.endswith(".png"):
+                pixels = np.asarray(PIL.Image.open(io.BytesIO(archive.read(name))))
+                lower.append(square_of(pixels[..., 3])[3])
+    assert len(set(lower)) == 1, lower
+    assert lower[0] > 50, "the shadow lies below the subject"
+
+
 def test_a_clip_has_a_poster_and_a_strip(result: ClipResult) -> None:
     poster = PIL.Image.open(io.BytesIO(result.poster))
     strip = PIL.Image.open(io.BytesIO(result.strip))
@@ -425,6 +457,32 @@ def test_colours_are_right_in_every_matrix_and_range(
     _, (pixels, _) = pixels_of(path)
     for column in (20, 76):
         assert np.abs(pixels[30, column].astype(int) - shown[30, column]).max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("matrix", "primaries", "given", "expected"),
+    [  # computed with the primaries of the standards and a display's gamma of 2.4
+        pytest.param(1, 12, (200, 60, 40), (217, 36, 0), id="Display P3"),
+        pytest.param(9, 9, (200, 150, 120), (226, 142, 114), id="BT.2020"),
+    ],
+)
+def test_colours_of_a_wide_gamut_become_those_of_srgb(
+    matrix: int,
+    primaries: int,
+    given: tuple[int, ...],
+    expected: tuple[int, ...],
+    tmp_path: Path,
+) -> None:
+    path = write(
+        tmp_path / "wide.mp4",
+        [np.full((32, 32, 3), given, np.uint8)],
+        matrix=matrix,
+        primaries=primaries,
+        layout="yuv444p10le",
+        encoder={"crf": "4"},
+    )
+    _, [pixels] = pixels_of(path)
+    assert np.abs(pixels[16, 16].astype(int) - expected).max() <= 3
 
 
 def test_pixels_that_are_not_square_are_stretched(tmp_path: Path) -> None:
