@@ -40,6 +40,7 @@ from tests.clips import (
     write,
 )
 from worker.inference.predictor import Predictor
+from worker.video import mattes as mattes_module
 from worker.video import writing
 from worker.video.clip import cut_out_clip
 from worker.video.completing import ClipFile, ClipResult
@@ -48,7 +49,8 @@ from worker.video.encoders import MAX_ENCODERS_BYTES, encoder_bytes, encoder_for
 from worker.video.facts import ClipFacts
 from worker.video.frames import FrameReader
 from worker.video.join import MattesFile, join, make_part
-from worker.video.mattes import MattesWriter, matte_segment
+from worker.video.mattes import Mattes, MattesWriter, matte_segment
+from worker.video.options import without_effect
 from worker.video.probe import probe
 from worker.video.quarantine import ClipProcess
 from worker.video.segments import Segment, segments
@@ -351,6 +353,14 @@ def test_a_shadow_does_not_move_when_the_subject_only_widens(
     assert lower[0] > 50, "the shadow lies below the subject"
 
 
+def test_options_that_clips_do_not_have_are_named() -> None:
+    extra = {"name": "a.{ext}", "max_bytes": 20_000, "format": "webp"}
+    given = {"second_model": "u2netp", "group_by": "folder", "extra_outputs": [extra]}
+    asked = Options.model_validate(given)
+    assert without_effect(asked) == ["max_bytes", "second_model", "group_by"]
+    assert without_effect(Options(second_model="none", quality=50, crop=True)) == []
+
+
 def test_a_clip_has_a_poster_and_a_strip(result: ClipResult) -> None:
     poster = PIL.Image.open(io.BytesIO(result.poster))
     strip = PIL.Image.open(io.BytesIO(result.strip))
@@ -556,7 +566,8 @@ def test_a_join_that_broke_off_goes_on_with_the_parts_that_are_kept(
     assert sum(done) == COUNT
 
     def join_them(out: str, on_frames: Any, asked: Options = options) -> ClipResult:
-        return join(clip, facts, kept, asked, settings, tmp_path / out, on_frames=on_frames)
+        with ClipProcess(source, settings) as other:
+            return join(other, facts, kept, asked, settings, tmp_path / out, on_frames=on_frames)
 
     def break_off(count: int) -> None:
         done.append(count)
@@ -578,6 +589,30 @@ def test_a_join_that_broke_off_goes_on_with_the_parts_that_are_kept(
     assert sum(done) == COUNT, "the parts belong to the options"
     with pytest.raises(Exception, match="exactly once"):
         join(clip, facts, kept[1:], options, settings, tmp_path / "hole")
+
+
+def test_mattes_of_segments_are_those_of_the_whole_clip(
+    source: Path, clip: ClipProcess, settings: Settings, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Each is averaged with frames of the segments beside it."""
+    facts, noisy = facts_of(source), cast(Predictor, clips.NoisyEdges())
+
+    def alphas(*parts: Segment) -> list[np.ndarray[Any, Any]]:
+        found = []
+        for part in parts:
+            target = tmp_path / "mattes.zip"
+            matte_segment(clip, facts, part, noisy, Options(), settings, target)
+            with Mattes(target) as mattes:
+                found += [mattes.alpha(number) for number in range(part.first, part.last)]
+        return found
+
+    whole, cut = alphas(Segment(0, COUNT)), segments(facts, 5)
+    assert len(cut) == 3
+    most = [np.abs(a - b).max() for a, b in zip(whole, alphas(*cut), strict=True)]
+    assert max(most) <= 1 / 255 + 1e-6
+    monkeypatch.setattr(mattes_module, "REACH", 0)
+    most = [np.abs(a - b).max() for a, b in zip(whole, alphas(*cut), strict=True)]
+    assert max(most) > 0.05, "the test would not see it"
 
 
 def test_an_animated_webp_ends_when_the_clip_ends_although_its_last_frames_are_alike(

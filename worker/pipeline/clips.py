@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,7 +42,8 @@ from worker.video.facts import ClipFacts
 from worker.video.folders import ClipFolder, bytes_of, check_room
 from worker.video.join import FRAMES_AHEAD, MattedSegment, MattesFile, join, make_part, needs_whole
 from worker.video.mattes import matte_segment
-from worker.video.matting import frames_held, refuse_options
+from worker.video.matting import frames_held
+from worker.video.options import refuse_options
 from worker.video.quarantine import ClipProcess
 from worker.video.segments import Segment, segments
 from worker.video.writing import refuse_too_large
@@ -335,7 +337,7 @@ class Clips:
             in_flight.outcome.clip_result = result.to_json()
             in_flight.outcome.timings_ms = _sum(state, in_flight)
             if in_flight.outcome.error is None:
-                self._files.drop_copy(in_flight)
+                in_flight.outcome.after_record = partial(self._files.drop_copy, in_flight)
 
     def _joined(
         self,
