@@ -226,9 +226,9 @@ class Settings(BaseSettings):
     )
     precision: Precision = Field(
         "auto",
-        description="Numeric precision of the network. auto is fp32; for the built-in model it is "
-        "bf16 on a CPU that has instructions for it. bf16 works on CPUs, fp16 and int8 with "
-        "TensorRT.",
+        description="Numeric precision of the network. auto is fp32; on a CPU with instructions "
+        "for bf16 it is bf16 for the shipped models, and for imported ones that the import "
+        "found as good and faster in it. bf16 works on CPUs, fp16 and int8 with TensorRT.",
     )
     tensorrt: bool = Field(
         False, description="Build a TensorRT engine for the GPU and keep it on disk."

@@ -1,6 +1,6 @@
 """Decoding of a clip's frames to upright RGB pixels. Runs in the child process only."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -52,9 +52,12 @@ class FrameReader:
         self._max_pixels, self._keep_whole = max_pixels, keep_whole
         self._reformatter = VideoReformatter()
 
-    def read(self, first: int, last: int) -> Iterator[tuple[int, Image]]:
+    def read(
+        self, first: int, last: int, on_skipped: Callable[[], None] | None = None
+    ) -> Iterator[tuple[int, Image]]:
         """The number and the pixels of each frame in first..last - 1: [H, W, 3] RGB, or
-        [H, W, 4] RGBA if the clip is transparent.
+        [H, W, 4] RGBA if the clip is transparent. `on_skipped`: called for each frame before them
+        that is decoded, because others are predicted from it.
 
         Raises TruncatedClipError, UnsupportedClipError.
         """
@@ -66,6 +69,8 @@ class FrameReader:
                 if number is None or number < expected:
                     if pts > self._facts.times[last - 1]:
                         break
+                    if on_skipped is not None:
+                        on_skipped()
                     continue
                 if number > expected or frame.is_corrupt:
                     raise TruncatedClipError(

@@ -12,7 +12,7 @@ from worker.imaging.arrays import Box, Image
 from worker.video.completing import ClipResult, complete
 from worker.video.facts import ClipFacts
 from worker.video.framing import steady_box
-from worker.video.mattes import Mattes, OnFrames, StoredMatte
+from worker.video.mattes import Mattes, OnFrames, StoredMatte, nothing_new
 from worker.video.matting import MattedFrame, enlarged, frame_photo
 from worker.video.parts import Part, fingerprint
 from worker.video.previews import Previews
@@ -146,7 +146,10 @@ def part_of(
             if not asked.frames:
                 yield iter(())
                 return
-            with ahead(process.frames(facts, asked.first, asked.last), FRAMES_AHEAD) as read:
+            wanted = process.frames(
+                facts, asked.first, asked.last, on_skipped=nothing_new(on_frames)
+            )
+            with ahead(wanted, FRAMES_AHEAD) as read:
                 yield _with_mattes(read, stored)
 
         return write_part(

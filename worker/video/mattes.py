@@ -124,6 +124,11 @@ class Mattes:
         return read.astype(np.float32) / np.float32(255)
 
 
+def nothing_new(on_frames: OnFrames | None) -> Callable[[], None] | None:
+    """Tells `on_frames` that the work gets on without a frame that is done."""
+    return None if on_frames is None else lambda: on_frames(0)
+
+
 def matte_segment(
     process: ClipProcess,
     facts: ClipFacts,
@@ -145,10 +150,9 @@ def matte_segment(
     first = max(0, segment.first - REACH)
     last = min(facts.frames, segment.last + REACH)
     on_device = BusyTime()
+    read = process.frames(facts, first, last, on_skipped=nothing_new(on_frames))
     with (
-        matted(
-            process.frames(facts, first, last), facts, predictor, options, settings, on_device
-        ) as frames,
+        matted(read, facts, predictor, options, settings, on_device) as frames,
         MattesWriter(target) as writer,
     ):
         for frame in _own(frames, segment):
