@@ -7,7 +7,7 @@ job is locked.
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,6 +17,7 @@ from shared.clips import ClipSegment, ClipState
 from shared.database import now
 from shared.groups import NEVER
 from shared.job_store.conditions import is_value
+from shared.job_store.failed_images import note_failed
 from shared.job_store.photos_by_url import HAS_URLS
 from shared.jobs import ALONE_DEATHS, ENDED, EXPRESS_IMAGES, HELD, ItemKind, ItemStatus, JobStatus
 from shared.models import MARK_BEGINS, Item, Job, new_id
@@ -225,43 +226,8 @@ def end_segments(session: Session, job: Job) -> Job | None:
     origin.failed += 1
     origin.progressed_at = now(session)
     origin.suspect = origin.suspect or job.suspect
+    note_failed(session, clip)
     return origin
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedClip:
-    """A clip that failed with its segments."""
-
-    item_id: uuid.UUID
-    job_id: uuid.UUID
-    name: str
-    code: str
-    detail: str
-    attempts: int
-
-
-def clips_failed_with(session: Session, job_ids: Collection[uuid.UUID]) -> list[FailedClip]:
-    """The clips that failed when these jobs of segments ended."""
-    statement = (
-        sa.select(Item)
-        .join(Job, Job.of_item_id == Item.id)
-        .where(
-            Job.id.in_(job_ids),
-            Job.status == JobStatus.FINISHED,
-            Item.status == ItemStatus.FAILED,
-        )
-    )
-    return [
-        FailedClip(
-            item_id=clip.id,
-            job_id=clip.job_id,
-            name=clip.name,
-            code=clip.error_code or "",
-            detail=clip.error_detail or "",
-            attempts=clip.attempts,
-        )
-        for clip in session.scalars(statement.order_by(Item.id))
-    ]
 
 
 def _clip_of(session: Session, job: Job) -> Item | None:

@@ -229,6 +229,11 @@ def submit_files(
         return job.id
 
 
+def failed_images(code: str) -> float:
+    known = {"status": "failed", "code": code}
+    return REGISTRY.get_sample_value("matting_images_total", known) or 0.0
+
+
 def decoded(data: bytes) -> list[Any]:
     """The frames of a WebM with its alpha, as RGBA."""
     with av.open(io.BytesIO(data), "r") as file:
@@ -327,6 +332,7 @@ def test_a_clip_fails_like_its_segment_and_goes_on_after_a_retry(
     workers.run(job_id)
     assert workers.run(job_id, most=2) == ["succeeded", "succeeded"]
     left = workers.segments(job_id)[2]
+    before = failed_images("attempts-exhausted")
     for _ in range(2):
         with workers.database.transaction() as session:
             job_store.claim_many(
@@ -337,6 +343,7 @@ def test_a_clip_fails_like_its_segment_and_goes_on_after_a_retry(
             job_store.release_expired_leases(session, max_attempts=2)
     clip = workers.clip(job_id)
     assert (clip.status, clip.error_code) == (ItemStatus.FAILED, "attempts-exhausted")
+    assert failed_images("attempts-exhausted") - before == 1, "the clip, not its segment"
     job = read(workers.database, job_id)
     assert (job.status, job.failed) == (JobStatus.FINISHED, 1)
     assert_counters_match_rows(workers.database, job_id)
@@ -592,6 +599,7 @@ def test_clips_are_also_written_to_the_destination_and_take_places_by_what_they_
     files = {"film.mp4": film, "photo.gif": jpeg, "also.gif": jpeg, "also.jpg": jpeg}
     extra = {"name": "{stem}-white.{ext}", "background": "white"}
     options = {"output": "both", "extra_outputs": [extra]}
+    before = failed_images("destination-collision")
     job_id = submit_files(workers, files, options, f"s3://photos/{folder}/{{stem}}.{{ext}}")
     while workers.run(job_id):
         pass
@@ -604,6 +612,7 @@ def test_clips_are_also_written_to_the_destination_and_take_places_by_what_they_
         "also.gif": ("failed", "destination-collision"),
         "also.jpg": ("succeeded", None),
     }
+    assert failed_images("destination-collision") - before == 1
     assert_counters_match_rows(workers.database, job_id)
     assert read(workers.database, job_id).status is JobStatus.FINISHED
     with workers.database.transaction() as session:  # a retry does not ask whose the place is
@@ -625,10 +634,6 @@ def test_clips_are_also_written_to_the_destination_and_take_places_by_what_they_
 def test_a_clip_that_fails_with_a_segment_counts_once_as_a_failed_image(
     workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def counted() -> float:
-        known = {"status": "failed", "code": "segment-tests"}
-        return REGISTRY.get_sample_value("matting_images_total", known) or 0.0
-
     class SegmentError(MattingError):
         code = "segment-tests"
 
@@ -651,9 +656,9 @@ def test_a_clip_that_fails_with_a_segment_counts_once_as_a_failed_image(
     with monkeypatch.context() as patch:
         patch.setattr(workers.predictor, "on_predict", fail)
         assert workers.run(job_id, most=1) == ["segment-tests"]
-    assert counted() == 0, "the others are still matted, for a retry"
+    assert failed_images("segment-tests") == 0, "the others are still matted, for a retry"
     assert workers.run(job_id) == ["succeeded"]
-    assert counted() == 1
+    assert failed_images("segment-tests") == 1
     assert workers.clip(job_id).error_code == "segment-tests"
     with workers.database.transaction() as session:
         assert [one.code for one in job_store.last_failures(session, limit=9)] == ["segment-tests"]
@@ -692,8 +697,18 @@ def test_a_clip_on_a_slow_server_is_fetched_once_and_others_go_on_meanwhile(
     answer.set()
     waiting.join(180)
     assert told["slow"] == [(0, "advanced")]
-    while workers.run(slow_id, 1):
-        pass
+    assert workers.run(slow_id, 1) == ["succeeded"] * 2
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job_store, "finish_many", fail)
+        workers.run(slow_id, 1)  # joined, and not recorded
+    expire_leases(workers.database)
+    with workers.database.transaction() as session:
+        assert job_store.release_expired_leases(session, max_attempts=2) == 1
+    assert workers.run(slow_id, 1) == ["succeeded"]
     assert workers.clip(slow_id).status is ItemStatus.SUCCEEDED
     assert fetched == ["https://slow.example/film.mp4"]
     kept = workers.storage.list_keys(f"jobs/{slow_id}/handover/")

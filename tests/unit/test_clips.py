@@ -49,6 +49,7 @@ from worker.video.facts import ClipFacts
 from worker.video.frames import FrameReader
 from worker.video.join import MattesFile, join, make_part
 from worker.video.mattes import MattesWriter, matte_segment
+from worker.video.options import without_effect
 from worker.video.probe import probe
 from worker.video.quarantine import ClipProcess
 from worker.video.segments import Segment, segments
@@ -319,6 +320,14 @@ def test_a_crop_is_one_steady_frame(cut: Cut) -> None:
     assert [b - a for a, b in pairwise(lefts)] == [2] * (COUNT - 1)
 
 
+def test_options_that_clips_do_not_have_are_named() -> None:
+    extra = {"name": "a.{ext}", "max_bytes": 20_000, "format": "webp"}
+    given = {"second_model": "u2netp", "group_by": "folder", "extra_outputs": [extra]}
+    asked = Options.model_validate(given)
+    assert without_effect(asked) == ["max_bytes", "second_model", "group_by"]
+    assert without_effect(Options(second_model="none", quality=50, crop=True)) == []
+
+
 def test_a_clip_has_a_poster_and_a_strip(result: ClipResult) -> None:
     poster = PIL.Image.open(io.BytesIO(result.poster))
     strip = PIL.Image.open(io.BytesIO(result.strip))
@@ -498,7 +507,8 @@ def test_a_join_that_broke_off_goes_on_with_the_parts_that_are_kept(
     assert sum(done) == COUNT
 
     def join_them(out: str, on_frames: Any, asked: Options = options) -> ClipResult:
-        return join(clip, facts, kept, asked, settings, tmp_path / out, on_frames=on_frames)
+        with ClipProcess(source, settings) as other:
+            return join(other, facts, kept, asked, settings, tmp_path / out, on_frames=on_frames)
 
     def break_off(count: int) -> None:
         done.append(count)

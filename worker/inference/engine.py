@@ -179,9 +179,10 @@ def _cpu_plans(settings: Settings, model: Model, shapes: int) -> list[EnginePlan
     if settings.precision == "fp32" or (automatic and not (model.bf16 and multiplies_bf16())):
         return [EnginePlan("onednn", onednn), plain]
     if automatic or settings.precision == "bf16":
+        operators = BF16_OPERATORS if model.bf16 else BF16_CONVOLUTIONS
         narrow = (
             ConfigCall("enable_mkldnn_bfloat16"),
-            ConfigCall("set_bfloat16_op", (BF16_OPERATORS if model.bf16 else BF16_CONVOLUTIONS,)),
+            ConfigCall("set_bfloat16_op", (OperatorSet(tuple(sorted(operators))),)),
         )
         calls = (*onednn, *narrow)
         bf16 = EnginePlan("onednn-bf16", calls, precision="bf16", optional=automatic)
@@ -258,9 +259,20 @@ class PaddlePrecision:
     name: str
 
 
+@dataclass(frozen=True)
+class OperatorSet:
+    """A set of operators in alphabetical order. A plan's text must be the same in every process,
+    because passed trials are remembered by it, and the order of a Python set is not.
+    """
+
+    names: tuple[str, ...]
+
+
 def _resolved(inference: Any, argument: Any) -> Any:
     if isinstance(argument, PaddlePrecision):
         return getattr(inference.PrecisionType, argument.name)
+    if isinstance(argument, OperatorSet):
+        return set(argument.names)
     return argument
 
 

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -334,7 +335,7 @@ class Clips:
             in_flight.outcome.clip_result = result.to_json()
             in_flight.outcome.timings_ms = _sum(state, in_flight)
             if in_flight.outcome.error is None:
-                self._files.drop_copy(in_flight)
+                in_flight.outcome.after_record = partial(self._files.drop_copy, in_flight)
 
     def _joined(
         self,

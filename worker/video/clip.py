@@ -13,7 +13,8 @@ from worker.video.completing import ClipResult, complete
 from worker.video.facts import ClipFacts
 from worker.video.join import MattesFile, join, needs_box
 from worker.video.mattes import OnFrames, matte_segment
-from worker.video.matting import MattedFrame, matted, refuse_options
+from worker.video.matting import MattedFrame, matted
+from worker.video.options import refuse_options
 from worker.video.quarantine import ClipProcess
 from worker.video.segments import Segment
 from worker.video.writing import write_part

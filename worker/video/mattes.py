@@ -20,7 +20,8 @@ from shared.settings import Settings
 from worker.imaging.arrays import Alpha, Box
 from worker.inference.predictor import Predictor
 from worker.video.facts import ClipFacts
-from worker.video.matting import MattedFrame, Steps, matted, refuse_options, to_bytes
+from worker.video.matting import MattedFrame, Steps, matted, to_bytes
+from worker.video.options import refuse_options
 from worker.video.quarantine import ClipProcess
 from worker.video.segments import Segment
 from worker.video.stages import BusyTime
