@@ -35,9 +35,10 @@ from worker.pipeline.in_flight import BatchPredictor, InFlightImage, Publisher
 from worker.video.completing import ClipResult
 from worker.video.facts import ClipFacts
 from worker.video.folders import ClipFolder, bytes_of, check_room
-from worker.video.join import FRAMES_AHEAD, MattedSegment, MattesFile, join, make_part, needs_box
+from worker.video.join import FRAMES_AHEAD, MattedSegment, MattesFile, join, make_part, needs_whole
 from worker.video.mattes import matte_segment
 from worker.video.matting import frames_held
+from worker.video.options import refuse_options
 from worker.video.quarantine import ClipProcess
 from worker.video.segments import Segment, segments
 from worker.video.writing import refuse_too_large
@@ -210,7 +211,7 @@ class Clips:
         frames = Segment(segment.first, segment.last)
         self._mattes_of(in_flight, process, facts, frames, target)
         stored = self._stored_segment(segment.mattes_key, folder)
-        if in_flight.outcome.error is None and not needs_box(in_flight.item.options):
+        if in_flight.outcome.error is None and not needs_whole(in_flight.item.options):
             in_flight.stage(
                 "finish", lambda: self._keep_part(in_flight, process, facts, target, stored, folder)
             )
@@ -250,6 +251,7 @@ class Clips:
 
     def _probed(self, in_flight: InFlightImage, process: ClipProcess) -> ClipFacts:
         """What the container tells; kept for the next claims, of which each would decode it."""
+        refuse_options(in_flight.item.options)
         facts = process.facts()
         refuse_too_large(facts, in_flight.item.options)
         told = json.dumps(facts.to_json()).encode()
