@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def alone(name: str) -> dict[str, dict[str, float]]:
             if net.gpu:
                 torch.cuda.synchronize()
 
-        ways = {
+        ways: dict[str, Callable[[], Any]] = {
             "on_device": on_device,
             "float32": lambda batch=values: net.run(batch),
             "uint8": lambda batch=pixels: net.run(batch),
