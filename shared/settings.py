@@ -417,6 +417,12 @@ class Settings(BaseSettings):
     url_timeout_s: float = Field(
         30, gt=0, description="Time limit for downloading one photo from a URL."
     )
+    min_clip_bytes_per_s: int = Field(
+        1_000_000,
+        ge=1,
+        description="Least rate of a clip that is downloaded from a URL. It may take the time of "
+        "a photo and, in addition, that of its bytes at this rate.",
+    )
     allow_private_addresses: bool = Field(
         False,
         description="Allow photo URLs and webhooks on private and loopback addresses. Only for "

@@ -85,7 +85,7 @@ def _begin(
     )
     session.add(job)
     session.flush()
-    folder = f"jobs/{job.id}/mattes/"
+    folder = _folder_of(job)
     session.add_all(
         Item(
             id=new_id(),
@@ -120,13 +120,22 @@ def _reopen(session: Session, job: Job, item_id: uuid.UUID, state: ClipState) ->
     clip = session.get_one(Item, item_id, populate_existing=True)
     done = [one for one in _segments_of(session, job) if one.status is ItemStatus.SUCCEEDED]
     clip.clip = replace(
-        state, done=len(done), frames_done=sum(map(_frames, done)), gone=()
+        state,
+        done=len(done),
+        frames_done=sum(map(_frames, done)),
+        gone=(),
+        mattes=_folder_of(job),
     ).to_json()
     if job.queued + job.running == 0:
         clip.not_before = now(session)
     elif job.status in ENDED:
         job.status, job.finished_at, job.pending_change = JobStatus.RUNNING, None, None
     session.flush()
+
+
+def _folder_of(job: Job) -> str:
+    """Where the mattes of a job of segments lie."""
+    return f"jobs/{job.id}/mattes/"
 
 
 def _segments_of(session: Session, job: Job) -> Sequence[Item]:
@@ -247,10 +256,16 @@ def _of_item(origin_id: uuid.UUID, item_id: uuid.UUID | None) -> sa.Select[tuple
     return statement.where(Job.source["kind"].as_string() == SEGMENTS).order_by(Job.id)
 
 
+def is_clip_to_cut() -> sa.ColumnElement[bool]:
+    """Whether the next claim of a clip cuts it: it is new, or is tried again and lacks mattes."""
+    done, segments = Item.clip["done"].as_integer(), Item.clip["segments"].as_integer()
+    return sa.or_(Item.clip.is_(None), done < segments)
+
+
 def clips_under_way(session: Session, job_id: uuid.UUID) -> int:
     """How many clips of a job wait for their segments, or are about to be cut."""
     queued = is_value(Item.status, ItemStatus.QUEUED)
-    uncut = Item.kind == ItemKind.CLIP, Item.clip.is_(None)
+    uncut = Item.kind == ItemKind.CLIP, is_clip_to_cut()
     states = (
         (queued, Item.published_at.is_(None), Item.not_before == NEVER, Item.kind == ItemKind.CLIP),
         (queued, Item.published_at.is_not(None), *uncut),

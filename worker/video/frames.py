@@ -1,6 +1,7 @@
 """Decoding of a clip's frames to upright RGB pixels. Runs in the child process only."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import av
@@ -31,6 +32,12 @@ WIDE_GAMUT = frozenset({ColorPrimaries.BT2020, ColorPrimaries.SMPTE431, ColorPri
 HDR = frozenset({ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67})
 BT2020_MATRICES = frozenset({9, 10})
 """AVCOL_SPC_BT2020_NCL and _CL."""
+UNKNOWN_MATRIX = 2
+"""AVCOL_SPC_UNSPECIFIED."""
+DEEP = {"rgb24": "rgb48le", "rgba": "rgba64le"}
+"""The layouts with 16 bits a channel. A wide gamut is converted in two steps, first to RGB and then
+to other primaries: in one step, swscale of FFmpeg 8 takes its own matrix in addition to the
+clip's."""
 
 
 class FrameReader:
@@ -133,15 +140,31 @@ class FrameReader:
             frame,
             width,
             height,
-            layout,
-            src_colorspace=None if wide else _matrix(frame),
+            DEEP[layout] if wide else layout,
+            src_colorspace=_matrix(frame),
             src_color_range=_range(frame),
             dst_color_range=ColorRange.JPEG,
-            dst_color_primaries=ColorPrimaries.BT709 if wide else None,
-            dst_color_trc=ColorTrc.BT709 if wide else None,
             threads=self._threads,
         )
+        if wide:
+            converted = _to_srgb().reformat(
+                converted,
+                format=layout,
+                src_color_range=ColorRange.JPEG,
+                dst_color_range=ColorRange.JPEG,
+                dst_color_primaries=ColorPrimaries.BT709,
+                dst_color_trc=ColorTrc.BT709,
+                threads=self._threads,
+            )
         return orientation.upright(np.asarray(converted.to_ndarray(), np.uint8))
+
+
+@cache
+def _to_srgb() -> VideoReformatter:
+    """Converts a wide gamut to that of sRGB. The first frame takes 2.6 s of CPU, so there is one
+    for all readers of this process, which is for one clip and has one thread.
+    """
+    return VideoReformatter()
 
 
 def _decoder(video: VideoStream) -> VideoCodecContext:
@@ -169,5 +192,9 @@ def _matrix(frame: VideoFrame) -> Colorspace:
         return Colorspace.SMPTE240M
     if frame.colorspace == 4:
         return Colorspace.FCC
+    if frame.colorspace in BT2020_MATRICES or (
+        frame.color_primaries == ColorPrimaries.BT2020 and frame.colorspace == UNKNOWN_MATRIX
+    ):
+        return Colorspace.BT2020
     is_hd = frame.height > HD_HEIGHT or frame.width >= HD_WIDTH
     return Colorspace.ITU709 if is_hd else Colorspace.ITU601

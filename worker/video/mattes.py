@@ -21,7 +21,6 @@ from worker.imaging.arrays import Alpha, Box
 from worker.inference.predictor import Predictor
 from worker.video.facts import ClipFacts
 from worker.video.matting import MattedFrame, Steps, matted, to_bytes
-from worker.video.options import refuse_options
 from worker.video.quarantine import ClipProcess
 from worker.video.segments import Segment
 from worker.video.stages import BusyTime
@@ -145,9 +144,8 @@ def matte_segment(
     for which the network worked.
 
     A few frames before and behind it are matted too, so that smoothing knows what comes. Raises the
-    errors of shared/errors/clips.py, InvalidOptionsError, PredictorError.
+    errors of shared/errors/clips.py, PredictorError.
     """
-    refuse_options(options)
     first = max(0, segment.first - REACH)
     last = min(facts.frames, segment.last + REACH)
     on_device = BusyTime()
