@@ -83,6 +83,12 @@ def finish_settled_jobs(session: Session, jobs: Iterable[Job]) -> None:
     job that fails too often. Webhooks are notified of both, and of progress. The version that a job
     made is shown; the caller has locked the item's job too.
     """
+    note_settled_jobs(session, jobs)
+    session.flush()
+
+
+def note_settled_jobs(session: Session, jobs: Iterable[Job]) -> None:
+    """The same, for a caller that writes the changes of the jobs itself."""
     left = list(jobs)
     going_on: list[Job] = []
     for job in left:
@@ -114,7 +120,6 @@ def finish_settled_jobs(session: Session, jobs: Iterable[Job]) -> None:
         elif job.status not in HELD:
             going_on.append(job)
     announce_progress(session, going_on)
-    session.flush()
 
 
 def _fails_too_often(job: Job) -> bool:

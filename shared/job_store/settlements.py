@@ -16,8 +16,9 @@ from shared.errors import ImageTimeoutError, PoisonousImageError
 from shared.groups import NEVER, GroupWork, Measured, TurntableWork
 from shared.job_store.conditions import is_postgresql
 from shared.job_store.groups import advance, has_open_photos, lock_waiting
+from shared.job_store.job_numbers import write_numbers
 from shared.job_store.leases import Claim
-from shared.job_store.locks import finish_settled_jobs, lock_jobs_at
+from shared.job_store.locks import lock_jobs_at, note_settled_jobs
 from shared.job_store.outcome_rows import OutcomeRow, Outcomes
 from shared.job_store.result_places import take_places_of_photo
 from shared.job_store.segments import (
@@ -25,7 +26,7 @@ from shared.job_store.segments import (
     note_segments,
     spread,
 )
-from shared.job_store.usage import UsageAmount, add_usage
+from shared.job_store.usage import UsageAmount
 from shared.jobs import (
     ENDED,
     SETTLED,
@@ -159,8 +160,8 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
     for job_id, mine in becoming.items():
         jobs[job_id].record_ms += record_ms * len(mine) / len(written)
         jobs[job_id].progressed_at = max(moment, jobs[job_id].progressed_at or moment)
-    finish_settled_jobs(session, jobs.values())
-    add_usage(session, _used(recorded, jobs), moment)
+    note_settled_jobs(session, jobs.values())
+    write_numbers(session, _used(recorded, jobs), moment)
     return states
 
 
