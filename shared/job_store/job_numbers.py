@@ -9,8 +9,8 @@ from functools import cache
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import set_committed_value
 
 from shared.job_store.conditions import is_postgresql
 from shared.job_store.usage import UsageAmount, add_usage, and_add, month_of
@@ -59,13 +59,12 @@ def write_numbers(
             {"api_key_id": str(api_key_id), "month": month_of(moment), **asdict(more)}
             for api_key_id, more in used.items()
         ]
-        session.connection().execute(
+        session.connection().exec_driver_sql(
             _numbers_and_usage(),
             {"jobs": json.dumps(numbers, default=datetime.isoformat), "used": json.dumps(amounts)},
         )
         for job in jobs:
-            for name in NUMBERS:
-                set_committed_value(job, name, getattr(job, name))
+            session.expunge(job)  # it is written; the commit need not look at it
 
 
 def _with_other_numbers(session: Session) -> Sequence[Job] | None:
@@ -80,9 +79,9 @@ def _with_other_numbers(session: Session) -> Sequence[Job] | None:
 
 
 @cache
-def _numbers_and_usage() -> sa.Insert:
-    """Built once: that takes as long as a round trip. The rows of usage are locked in the order of
-    their keys.
+def _numbers_and_usage() -> str:
+    """The SQL, built once: SQLAlchemy keeps no SQL of an INSERT that may update, and building it
+    takes longer than to run it. The rows of usage are locked in the order of their keys.
     """
     jobs = _rows("jobs", JOBS, ("id", *NUMBERS))
     writing = (
@@ -97,7 +96,8 @@ def _numbers_and_usage() -> sa.Insert:
     adding = postgresql.insert(table).from_select(
         columns, sa.select(*used.c).order_by(used.c.api_key_id)
     )
-    return and_add(adding).add_cte(writing)
+    statement = and_add(adding).add_cte(writing)
+    return str(statement.compile(dialect=psycopg.dialect()))  # type: ignore[no-untyped-call]
 
 
 def _rows(name: str, table: sa.Table, columns: Sequence[str]) -> sa.TableValuedAlias:
