@@ -111,6 +111,7 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
     A settlement is recorded only if its claim is the latest one of a running item, and once if it
     is there twice.
     """
+    began = time.perf_counter()
     claims = [settlement.claim for settlement in settlements]
     first: dict[tuple[uuid.UUID, str, int], int] = {}
     for number, claim in enumerate(claims):
@@ -121,7 +122,6 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
     outcomes = Outcomes(map(_row, candidates, becomes), postgres=is_postgresql(session))
     origins = {claim.of_job_id for claim in claims if claim.of_job_id is not None}
     ids = {claim.job_id for claim in claims} | origins
-    began = time.perf_counter()
     jobs, moment = lock_jobs_at(session, ids)
     of_groups = _groups_of(claims)
     lock_waiting(session, of_groups, [claim.item_id for claim in claims])
