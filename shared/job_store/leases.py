@@ -224,6 +224,7 @@ def _claiming(*, postgres: bool) -> sa.sql.dml.ReturningUpdate[Any]:
     return (
         sa.update(Item)
         .where(
+            is_among(Item.id, "items", postgres=postgres),  # else it may read the whole table
             Item.id.in_(
                 locked_items(
                     is_among(Item.id, "items", postgres=postgres),
@@ -232,7 +233,7 @@ def _claiming(*, postgres: bool) -> sa.sql.dml.ReturningUpdate[Any]:
                     is_among(Item.job_id, "jobs", postgres=postgres),
                     Item.deaths < sa.bindparam("fewer_deaths"),
                 )
-            )
+            ),
         )
         .values(
             status=ItemStatus.RUNNING,

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from shared.job_store.conditions import is_value
 from shared.jobs import ItemStatus
 from shared.models import Item
 
@@ -139,7 +140,7 @@ def _is_held(
 ) -> sa.ColumnElement[bool]:
     return sa.and_(
         ITEMS.c.id == item,
-        ITEMS.c.status == ItemStatus.RUNNING,
+        is_value(Item.status, ItemStatus.RUNNING),  # a parameter: planned each time, for 0.4 ms
         ITEMS.c.lease_owner == owner,
         ITEMS.c.attempts == attempt,
     )
