@@ -213,11 +213,7 @@ __all__ = [
     "changing_jobs",
     "claim_deliveries",
     "claim_many",
-<<<<<<< HEAD
     "claim_rows",
-    "clips_failed_with",
-=======
->>>>>>> main
     "continue_change",
     "continue_grouping",
     "count_retryable",
