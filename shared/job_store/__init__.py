@@ -63,7 +63,14 @@ from shared.job_store.leader_leases import (
     release_leader_lease,
     renew_leader_leases,
 )
-from shared.job_store.leases import Claim, claim_many, must_run_alone, renew_leases
+from shared.job_store.leases import (
+    Claim,
+    ClaimedRows,
+    claim_many,
+    claim_rows,
+    must_run_alone,
+    renew_leases,
+)
 from shared.job_store.open_jobs import OpenJob, UnlistedJob, open_jobs, unexpanded_jobs
 from shared.job_store.outbox import announce_test, job_data
 from shared.job_store.privacy import (
@@ -173,6 +180,7 @@ __all__ = [
     "Capacity",
     "Claim",
     "ClaimedDeliveries",
+    "ClaimedRows",
     "DeletedJobs",
     "Failure",
     "NamedUploads",
@@ -205,6 +213,7 @@ __all__ = [
     "changing_jobs",
     "claim_deliveries",
     "claim_many",
+    "claim_rows",
     "continue_change",
     "continue_grouping",
     "count_retryable",

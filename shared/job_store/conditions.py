@@ -49,7 +49,10 @@ def is_postgresql(session: Session) -> bool:
 
 
 def is_among(
-    column: InstrumentedAttribute[uuid.UUID], name: str, *, postgres: bool
+    column: InstrumentedAttribute[uuid.UUID] | InstrumentedAttribute[uuid.UUID | None],
+    name: str,
+    *,
+    postgres: bool,
 ) -> sa.ColumnElement[bool]:
     """The id is one of those that the parameter `name` lists. On PostgreSQL the statement's text is
     the same for any number of ids, so it stays prepared.

@@ -273,10 +273,11 @@ def _fail_waiting(session: Session, job: Job, name: str, error: Exception) -> No
 
 
 def work_of_groups(
-    session: Session, jobs: Mapping[uuid.UUID, Job], rows: Iterable[Any]
+    session: Session, jobs: Mapping[uuid.UUID, Any], rows: Iterable[Any]
 ) -> dict[uuid.UUID, GroupWork | TurntableWork | ClipWork]:
-    """What workers need to know about those of these items that are in groups or clips. `rows` have
-    `id`, `job_id`, `kind`, `group_name`, `measured` and `clip`.
+    """What workers need to know about those of these items that are in groups or clips. `jobs` have
+    `source` and `of_job_id`; `rows` have `id`, `job_id`, `kind`, `group_name`, `measured` and
+    `clip`.
     """
     work: dict[uuid.UUID, GroupWork | TurntableWork | ClipWork] = {}
     named: defaultdict[uuid.UUID, dict[uuid.UUID, Any]] = defaultdict(dict)

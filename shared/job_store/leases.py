@@ -1,8 +1,8 @@
 """Items in workers: claim them, renew the lease."""
 
 import uuid
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -16,7 +16,7 @@ from shared.database import now
 from shared.groups import NEVER, GroupWork, TurntableWork
 from shared.job_store.conditions import is_among, is_postgresql, statement_time
 from shared.job_store.groups import work_of_groups
-from shared.job_store.locks import lock_jobs, locked_items
+from shared.job_store.locks import lock_jobs_for_reading, locked_items
 from shared.job_store.segments import (
     holds_segments,
     is_held_with_its_clip,
@@ -68,11 +68,60 @@ class Claim:
     """The item was in flight when a worker died, or its job contains a photo that killed one."""
 
 
+JOBS: sa.Table = Job.__table__  # type: ignore[assignment]
+
 MOST_DEATHS = 2**31 - 1
 """More than any item has."""
 
 POSITION = "position"
 """Where the `source` of a job that makes a version keeps the item's position in its own job."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedRows:
+    """What a transaction has claimed. To make claims of the rows needs no lock, so it can be done
+    after the commit.
+    """
+
+    rows: Sequence[Any]
+    jobs: Mapping[uuid.UUID, Any]
+    work: Mapping[uuid.UUID, GroupWork | TurntableWork | ClipWork]
+    item_ids: Sequence[uuid.UUID]
+    """What was asked for, in this order."""
+    owner: str
+    lease: timedelta
+
+    def claims(self) -> list[Claim]:
+        """The claims, in the order that was asked for."""
+        order = {item_id: index for index, item_id in enumerate(self.item_ids)}
+        return [self._claim(row) for row in sorted(self.rows, key=lambda row: order[row.id])]
+
+    def _claim(self, row: Any) -> Claim:
+        job = self.jobs[row.job_id]
+        return Claim(
+            item_id=row.id,
+            job_id=row.job_id,
+            name=row.name,
+            source=place_of(row.source),
+            api_key_id=job.api_key_id,
+            owner=self.owner,
+            attempt=row.attempts,
+            options=row.options or job.options,
+            claimed_at=row.lease_expires_at - self.lease,
+            photo=NamedPhoto(
+                row.name,
+                row.custom_id,
+                job.source.get(POSITION, row.position),
+                row.labels or {},
+            ),
+            destination=None if row.kind is ItemKind.TURNTABLE else job.destination,
+            forwarded_to=row.forwarded_to,
+            of_job_id=job.of_job_id,
+            matte_key=job.source.get("matte"),
+            group_name=row.group_name,
+            work=self.work.get(row.id),
+            suspect=row.deaths > 0 or job.suspect,
+        )
 
 
 def claim_many(
@@ -88,7 +137,22 @@ def claim_many(
     claimed by others are left out, and so are items that must run alone, unless `alone` is set.
     `job_ids`: the jobs of the items, as the messages say.
     """
-    jobs = lock_jobs(session, job_ids)
+    return claim_rows(
+        session, item_ids, job_ids=job_ids, owner=owner, lease_s=lease_s, alone=alone
+    ).claims()
+
+
+def claim_rows(
+    session: Session,
+    item_ids: Sequence[uuid.UUID],
+    *,
+    job_ids: Iterable[uuid.UUID],
+    owner: str,
+    lease_s: float,
+    alone: bool = False,
+) -> ClaimedRows:
+    """The same, for a caller that makes the claims after the commit: others wait for the jobs."""
+    jobs = lock_jobs_for_reading(session, job_ids, *OF_JOB)
     held = _held_with_their_clips(session, jobs.values())
     open_ids = [job.id for job in jobs.values() if job.status not in HELD and job.id not in held]
     postgres = is_postgresql(session)
@@ -101,51 +165,53 @@ def claim_many(
     }
     if postgres:
         parameters["lease"] = lease
+        rows = session.execute(_claiming_and_counting(), parameters).all()
     else:
         moment = now(session)
         parameters |= {"moment": moment, "expires": moment + lease}
-    claimed = session.execute(_claiming(postgres=postgres), parameters).all()
-    work = work_of_groups(session, jobs, claimed)
-    claims: list[Claim] = []
-    taken: defaultdict[uuid.UUID, int] = defaultdict(int)
-    for row in claimed:
-        job = jobs[row.job_id]
-        taken[row.job_id] += 1
-        claims.append(
-            Claim(
-                item_id=row.id,
-                job_id=row.job_id,
-                name=row.name,
-                source=place_of(row.source),
-                api_key_id=job.api_key_id,
-                owner=owner,
-                attempt=row.attempts,
-                options=row.options or job.options,
-                claimed_at=row.lease_expires_at - lease,
-                photo=NamedPhoto(
-                    row.name,
-                    row.custom_id,
-                    job.source.get(POSITION, row.position),
-                    row.labels or {},
-                ),
-                destination=None if row.kind is ItemKind.TURNTABLE else job.destination,
-                forwarded_to=row.forwarded_to,
-                of_job_id=job.of_job_id,
-                matte_key=job.source.get("matte"),
-                group_name=row.group_name,
-                work=work.get(row.id),
-                suspect=row.deaths > 0 or job.suspect,
-            )
-        )
-    for job_id, count in taken.items():
-        job = jobs[job_id]
-        job.queued -= count
-        job.running += count
-        job.status = JobStatus.RUNNING
-        job.started_at = job.started_at or claims[0].claimed_at
-    session.flush()
-    order = {item_id: index for index, item_id in enumerate(item_ids)}
-    return sorted(claims, key=lambda claim: order[claim.item_id])
+        rows = session.execute(_claiming(postgres=False), parameters).all()
+        for job_id, count in Counter(row.job_id for row in rows).items():
+            session.execute(_COUNTING, {"job": job_id, "claimed": count, "moment": moment})
+    return ClaimedRows(
+        rows=rows,
+        jobs=jobs,
+        work=work_of_groups(session, jobs, rows),
+        item_ids=item_ids,
+        owner=owner,
+        lease=lease,
+    )
+
+
+OF_JOB = (
+    Job.api_key_id,
+    Job.status,
+    Job.options,
+    Job.source,
+    Job.destination,
+    Job.suspect,
+    Job.of_job_id,
+)
+"""What claims need of a job."""
+
+CLAIMED = (
+    Item.id,
+    Item.job_id,
+    Item.name,
+    Item.source,
+    Item.attempts,
+    Item.options,
+    Item.forwarded_to,
+    Item.deaths,
+    Item.custom_id,
+    Item.position,
+    Item.labels,
+    Item.kind,
+    Item.group_name,
+    Item.measured,
+    Item.clip,
+    Item.lease_expires_at,
+)
+"""What claims need of an item."""
 
 
 @cache
@@ -158,6 +224,7 @@ def _claiming(*, postgres: bool) -> sa.sql.dml.ReturningUpdate[Any]:
     return (
         sa.update(Item)
         .where(
+            is_among(Item.id, "items", postgres=postgres),  # else it may read the whole table
             Item.id.in_(
                 locked_items(
                     is_among(Item.id, "items", postgres=postgres),
@@ -166,7 +233,7 @@ def _claiming(*, postgres: bool) -> sa.sql.dml.ReturningUpdate[Any]:
                     is_among(Item.job_id, "jobs", postgres=postgres),
                     Item.deaths < sa.bindparam("fewer_deaths"),
                 )
-            )
+            ),
         )
         .values(
             status=ItemStatus.RUNNING,
@@ -177,29 +244,48 @@ def _claiming(*, postgres: bool) -> sa.sql.dml.ReturningUpdate[Any]:
             else expires,
             started_at=sa.func.coalesce(Item.started_at, moment),
         )
-        .returning(
-            Item.id,
-            Item.job_id,
-            Item.name,
-            Item.source,
-            Item.attempts,
-            Item.options,
-            Item.forwarded_to,
-            Item.deaths,
-            Item.custom_id,
-            Item.position,
-            Item.labels,
-            Item.kind,
-            Item.group_name,
-            Item.measured,
-            Item.clip,
-            Item.lease_expires_at,
-        )
+        .returning(*CLAIMED)
         .execution_options(synchronize_session=False)
     )
 
 
-def _held_with_their_clips(session: Session, jobs: Iterable[Job]) -> set[uuid.UUID]:
+def _count_claimed(
+    job_id: Any, claimed: sa.ColumnElement[int], moment: sa.ColumnElement[datetime]
+) -> sa.Update:
+    """Move so many images of a locked job from `queued` to `running`."""
+    return (
+        sa.update(JOBS)
+        .where(JOBS.c.id == job_id)
+        .values(
+            queued=JOBS.c.queued - claimed,
+            running=JOBS.c.running + claimed,
+            status=JobStatus.RUNNING,
+            started_at=sa.func.coalesce(JOBS.c.started_at, moment),
+        )
+    )
+
+
+_COUNTING = _count_claimed(
+    sa.bindparam("job", type_=sa.Uuid()),
+    sa.bindparam("claimed", type_=sa.Integer()),
+    statement_time(postgres=False),
+)
+
+
+@cache
+def _claiming_and_counting() -> sa.Select[Any]:
+    """Both in one statement for PostgreSQL. It sees the jobs as they were when they were locked."""
+    claimed = _claiming(postgres=True).cte("claimed")
+    of_jobs = (
+        sa.select(claimed.c.job_id, sa.func.count().label("claimed"))
+        .group_by(claimed.c.job_id)
+        .subquery("of_jobs")
+    )
+    counting = _count_claimed(of_jobs.c.job_id, of_jobs.c.claimed, statement_time(postgres=True))
+    return sa.select(*claimed.c).add_cte(counting.cte("counted"))
+
+
+def _held_with_their_clips(session: Session, jobs: Iterable[Any]) -> set[uuid.UUID]:
     """Those of these jobs that hold segments of a clip whose job is paused or has ended."""
     ids = [job.id for job in jobs if holds_segments(job)]
     if not ids:

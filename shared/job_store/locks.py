@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.database import now
 from shared.errors import TooManyFailuresError
@@ -39,6 +39,26 @@ def lock_jobs_at(
     return {job.id: job for job, _ in rows}, rows[0][1] if rows else now(session)
 
 
+def lock_jobs_for_reading(
+    session: Session, ids: Iterable[uuid.UUID], *columns: InstrumentedAttribute[Any]
+) -> dict[uuid.UUID, "sa.Row[Any]"]:
+    """Lock the rows of these jobs in the same way, and read only their ids and these columns: that
+    takes half the time. The caller changes them with a statement.
+    """
+    statement = _locked_columns(columns, postgres=is_postgresql(session))
+    return {row.id: row for row in session.execute(statement, {"ids": list(set(ids))})}
+
+
+@cache
+def _locked_columns(columns: tuple[Any, ...], *, postgres: bool) -> sa.Select[Any]:
+    return (
+        sa.select(Job.id, *columns)
+        .where(is_among(Job.id, "ids", postgres=postgres))
+        .order_by(Job.id)
+        .with_for_update(key_share=True, of=Job)
+    )
+
+
 @cache
 def _locked_jobs(*, postgres: bool) -> sa.Select[tuple[Job, datetime]]:
     """Built once: that takes as long as a round trip."""
@@ -63,7 +83,14 @@ def finish_settled_jobs(session: Session, jobs: Iterable[Job]) -> None:
     job that fails too often. Webhooks are notified of both, and of progress. The version that a job
     made is shown; the caller has locked the item's job too.
     """
+    note_settled_jobs(session, jobs)
+    session.flush()
+
+
+def note_settled_jobs(session: Session, jobs: Iterable[Job]) -> None:
+    """The same, for a caller that writes the changes of the jobs itself."""
     left = list(jobs)
+    going_on: list[Job] = []
     for job in left:
         done = (
             job.expanded_at is not None
@@ -91,8 +118,8 @@ def finish_settled_jobs(session: Session, jobs: Iterable[Job]) -> None:
             ).message
             announce(session, job, Event.JOB_PAUSED)
         elif job.status not in HELD:
-            announce_progress(session, job)
-    session.flush()
+            going_on.append(job)
+    announce_progress(session, going_on)
 
 
 def _fails_too_often(job: Job) -> bool:

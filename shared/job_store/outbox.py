@@ -4,14 +4,16 @@ lose one. shared.job_store.webhook_deliveries sends them.
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from shared.database import now
+from shared.job_store.conditions import is_among, is_postgresql
 from shared.models import Delivery, Job, Webhook, new_id
 from shared.webhooks import Event
 
@@ -22,21 +24,51 @@ def announce(session: Session, job: Job, event: Event) -> None:
     _note(session, job, event, told)
 
 
-def announce_progress(session: Session, job: Job) -> None:
+def announce_progress(session: Session, jobs: Iterable[Job]) -> None:
     """Write progress events for webhooks whose next step is reached. While its source is being
     listed, the progress of a job is unknown.
     """
-    if job.expanded_at is None or not job.total:
+    before: dict[Job, int] = {}
+    for job in jobs:
+        if job.expanded_at is not None and job.total:
+            percent = settled_percent(job)
+            # Webhooks are queried a hundred times per job at most, not with each batch.
+            if percent > job.progress_told and job.of_job_id is None:
+                before[job] = job.progress_told
+            job.progress_told = percent
+    if not before:
         return
-    percent = settled_percent(job)
-    before, job.progress_told = job.progress_told, percent
-    if percent > before:  # queries webhooks a hundred times per job at most, not with each batch
+    given = {"keys": list({job.api_key_id for job in before}), "jobs": [job.id for job in before]}
+    with session.no_autoflush:  # the job is written once, at the end
+        webhooks = session.scalars(_of_progress(postgres=is_postgresql(session)), given).all()
+    for job, percent in before.items():
         told = [
             webhook
-            for webhook in _receivers(session, job)
-            if (step := webhook.progress_percent) and percent // step > before // step
+            for webhook in webhooks
+            if webhook.api_key_id == job.api_key_id
+            and webhook.job_id in (None, job.id)
+            and (step := webhook.progress_percent)
+            and job.progress_told // step > percent // step
         ]
         _note(session, job, Event.JOB_PROGRESS, told)
+
+
+@cache
+def _of_progress(*, postgres: bool) -> sa.Select[tuple[Webhook]]:
+    """The webhooks of some jobs that are told of progress, locked like `_receivers`. Built once:
+    that takes as long as a round trip.
+    """
+    return (
+        sa.select(Webhook)
+        .where(
+            is_among(Webhook.api_key_id, "keys", postgres=postgres),
+            sa.or_(Webhook.job_id.is_(None), is_among(Webhook.job_id, "jobs", postgres=postgres)),
+            Webhook.progress_percent.is_not(None),
+            Webhook.disabled_at.is_(None),
+        )
+        .order_by(Webhook.id)
+        .with_for_update(read=True, key_share=True)
+    )
 
 
 def settled_percent(job: Job) -> int:

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.job_store.conditions import is_postgresql
+from shared.job_store.conditions import is_value
 from shared.jobs import ItemStatus
 from shared.models import Item
 
@@ -20,7 +20,6 @@ COLUMNS = (
     "status",
     "kind",
     "forwarded_to",
-    "not_before",
     "measured",
     "clip",
     "result_key",
@@ -38,9 +37,10 @@ COLUMNS = (
     "fingerprint",
     "reused",
     "timings_ms",
-    "finished_at",
 )
-"""The columns that an outcome sets."""
+"""The columns that an outcome sets to given values. Two others may need the time of the record:
+`not_before` and `finished_at`.
+"""
 
 NO_LEASE = {"lease_owner": None, "lease_expires_at": None, "published_at": None}
 
@@ -54,41 +54,79 @@ class OutcomeRow:
     attempt: int
     values: Mapping[str, Any]
     """Of each of COLUMNS. A `kind` of None leaves it as it is."""
+    ends: bool
+    """The item has ended now."""
+    due_now: bool = False
+    """The item is due now."""
+    not_before: datetime | None = None
+    """When the item is due, if not now."""
 
 
-def write_outcomes(session: Session, rows: Sequence[OutcomeRow]) -> Collection[int]:
-    """Write those rows whose item is running and claimed by this owner and attempt; returns their
-    places in `rows`. No two rows have the same item, owner and attempt.
-
-    On PostgreSQL it is one statement, whose only parameter is a JSON text, however many rows there
-    are. It locks items in the order of their ids.
+class Outcomes:
+    """Rows to write. They are made into a text before locks are taken, because others wait for
+    those. No two rows have the same item, owner and attempt.
     """
-    if not rows:
-        return ()
-    connection = session.connection()
-    if not is_postgresql(session):  # in this process: a statement costs little
-        return [
+
+    def __init__(self, rows: Iterable[OutcomeRow], *, postgres: bool) -> None:
+        self._rows = list(rows)
+        self._postgres = postgres
+        self._texts = [_text(*each) for each in enumerate(self._rows)] if postgres else []
+
+    def __getitem__(self, place: int) -> OutcomeRow:
+        return self._rows[place]
+
+    def replace(self, place: int, row: OutcomeRow) -> None:
+        """Write another row at this place."""
+        self._rows[place] = row
+        if self._postgres:
+            self._texts[place] = _text(place, row)
+
+    def write(self, session: Session, moment: datetime) -> Collection[int]:
+        """Write those rows whose item is running and claimed by this owner and attempt; returns
+        their places. `moment`: now.
+
+        On PostgreSQL it is one statement, whose rows are one JSON text, however many there are. It
+        locks items in the order of their ids.
+        """
+        if not self._rows:
+            return ()
+        connection = session.connection()
+        if self._postgres:
+            given = {"rows": f"[{','.join(self._texts)}]", "moment": moment}
+            return connection.execute(_UPDATE_MANY, given).scalars().all()
+        return [  # in this process: a statement costs little
             place
-            for place, row in enumerate(rows)
+            for place, row in enumerate(self._rows)
             if connection.execute(
                 _UPDATE_ONE,
-                {"at": row.item_id, "by": row.owner, "try": row.attempt, **row.values},
+                {
+                    "at": row.item_id,
+                    "by": row.owner,
+                    "try": row.attempt,
+                    "moment": moment,
+                    "ends": row.ends,
+                    "due_now": row.due_now,
+                    "not_before": row.not_before,
+                    **row.values,
+                },
             ).rowcount
         ]
-    text = json.dumps(
-        [
-            {
-                "place": place,
-                "item": str(row.item_id),
-                "owner": row.owner,
-                "attempt": row.attempt,
-                **row.values,
-            }
-            for place, row in enumerate(rows)
-        ],
+
+
+def _text(place: int, row: OutcomeRow) -> str:
+    return json.dumps(
+        {
+            "place": place,
+            "item": str(row.item_id),
+            "owner": row.owner,
+            "attempt": row.attempt,
+            "ends": row.ends,
+            "due_now": row.due_now,
+            "not_before": row.not_before,
+            **row.values,
+        },
         default=_iso,
     )
-    return connection.execute(_UPDATE_MANY, {"rows": text}).scalars().all()
 
 
 def _iso(value: object) -> str:
@@ -102,7 +140,7 @@ def _is_held(
 ) -> sa.ColumnElement[bool]:
     return sa.and_(
         ITEMS.c.id == item,
-        ITEMS.c.status == ItemStatus.RUNNING,
+        is_value(Item.status, ItemStatus.RUNNING),  # a parameter: planned each time, for 0.4 ms
         ITEMS.c.lease_owner == owner,
         ITEMS.c.attempts == attempt,
     )
@@ -110,10 +148,13 @@ def _is_held(
 
 def _new(given: Any) -> dict[str, Any]:
     """The new values of an item's columns. `given`: by name."""
+    moment = sa.bindparam("moment", type_=ITEMS.c.finished_at.type)
     return {
         **NO_LEASE,
         **{name: given[name] for name in COLUMNS},
         "kind": sa.func.coalesce(given["kind"], ITEMS.c.kind),
+        "not_before": sa.case((given["due_now"], moment), else_=given["not_before"]),
+        "finished_at": sa.case((given["ends"], moment)),
     }
 
 
@@ -125,6 +166,9 @@ def _update_many() -> sa.sql.dml.ReturningUpdate[Any]:
             sa.column("item", sa.Uuid()),
             sa.column("owner", sa.Text()),
             sa.column("attempt", sa.Integer()),
+            sa.column("ends", sa.Boolean()),
+            sa.column("due_now", sa.Boolean()),
+            sa.column("not_before", ITEMS.c.not_before.type),
             *(sa.column(name, ITEMS.c[name].type) for name in COLUMNS),
             name="listed",
         )
@@ -147,10 +191,14 @@ def _update_many() -> sa.sql.dml.ReturningUpdate[Any]:
 
 
 def _update_one() -> sa.Update:
+    given = {
+        name: sa.bindparam(name, type_=ITEMS.c[name].type) for name in (*COLUMNS, "not_before")
+    }
+    given |= {name: sa.bindparam(name, type_=sa.Boolean()) for name in ("ends", "due_now")}
     return (
         sa.update(ITEMS)
         .where(_is_held(sa.bindparam("at"), sa.bindparam("by"), sa.bindparam("try")))
-        .values(_new({name: sa.bindparam(name, type_=ITEMS.c[name].type) for name in COLUMNS}))
+        .values(_new(given))
     )
 
 

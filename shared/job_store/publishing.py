@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.database import now
-from shared.job_store.conditions import is_value
+from shared.job_store.conditions import is_among, is_postgresql, is_value
 from shared.job_store.groups import FRAME
 from shared.job_store.locks import locked_items
 from shared.job_store.photos_by_url import is_slow
@@ -216,14 +216,19 @@ def _set_published(
     same: defaultdict[int, list[uuid.UUID]] = defaultdict(list)
     for item_id, number in attempts.items():
         same[number].append(item_id)
+    postgres = is_postgresql(session)
     unclaimed_items = sa.or_(
-        *(sa.and_(Item.id.in_(ids), Item.attempts == number) for number, ids in same.items())
+        *(
+            sa.and_(is_among(Item.id, f"ids_{number}", postgres=postgres), Item.attempts == number)
+            for number in same
+        )
     )
     changed = session.execute(
         sa.update(Item)
         .where(Item.id.in_(locked_items(unclaimed_items, Item.status == ItemStatus.QUEUED)))
         .values(published_at=moment)
-        .execution_options(synchronize_session=False)
+        .execution_options(synchronize_session=False),
+        {f"ids_{number}": ids for number, ids in same.items()},
     )
     assert isinstance(changed, sa.CursorResult)  # as of every UPDATE
     return changed.rowcount

@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -14,17 +14,19 @@ from sqlalchemy.orm import Session
 from shared.clips import ClipSegment, ClipState, ClipWork
 from shared.errors import ImageTimeoutError, PoisonousImageError
 from shared.groups import NEVER, GroupWork, Measured, TurntableWork
+from shared.job_store.conditions import is_postgresql
 from shared.job_store.groups import advance, has_open_photos, lock_waiting
+from shared.job_store.job_numbers import write_numbers
 from shared.job_store.leases import Claim
-from shared.job_store.locks import finish_settled_jobs, lock_jobs_at
-from shared.job_store.outcome_rows import OutcomeRow, write_outcomes
+from shared.job_store.locks import lock_jobs_at, note_settled_jobs
+from shared.job_store.outcome_rows import OutcomeRow, Outcomes
 from shared.job_store.result_places import take_places_of_photo
 from shared.job_store.segments import (
     give_up_segments,
     note_segments,
     spread,
 )
-from shared.job_store.usage import UsageAmount, add_usage
+from shared.job_store.usage import UsageAmount
 from shared.jobs import (
     ENDED,
     SETTLED,
@@ -111,8 +113,16 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
     """
     began = time.perf_counter()
     claims = [settlement.claim for settlement in settlements]
+    first: dict[tuple[uuid.UUID, str, int], int] = {}
+    for number, claim in enumerate(claims):
+        first.setdefault(_fence(claim), number)
+    candidates = [settlements[number] for number in first.values()]
+    # As if no job had ended: what does not need the jobs is done before others have to wait.
+    becomes = [_state(one, waits=one.measured is not None, ended=False) for one in candidates]
+    outcomes = Outcomes(map(_row, candidates, becomes), postgres=is_postgresql(session))
     origins = {claim.of_job_id for claim in claims if claim.of_job_id is not None}
-    jobs, moment = lock_jobs_at(session, {claim.job_id for claim in claims} | origins)
+    ids = {claim.job_id for claim in claims} | origins
+    jobs, moment = lock_jobs_at(session, ids)
     of_groups = _groups_of(claims)
     lock_waiting(session, of_groups, [claim.item_id for claim in claims])
     reopened = {
@@ -122,30 +132,24 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
         and claim.group_name is not None
         and has_open_photos(session, claim.job_id, claim.group_name)
     }
-    first: dict[tuple[uuid.UUID, str, int], int] = {}
-    for number, claim in enumerate(claims):
-        if claim.job_id in jobs:
-            first.setdefault(_fence(claim), number)
-    candidates = [settlements[number] for number in first.values()]
-    becomes = [
-        _state(one, waits=_waits(one, reopened), ended=jobs[one.claim.job_id].status in ENDED)
-        for one in candidates
-    ]
-    rows = [
-        OutcomeRow(*_fence(one.claim), _values(one, state, moment))
-        for one, state in zip(candidates, becomes, strict=True)
-    ]
+    ended = {job.id for job in jobs.values() if job.status in ENDED}
+    for place, one in enumerate(candidates):
+        is_ended, is_reopened = one.claim.job_id in ended, one.claim.item_id in reopened
+        if is_ended or is_reopened:
+            waits = is_reopened or one.measured is not None
+            becomes[place] = _state(one, waits=waits, ended=is_ended)
+            outcomes.replace(place, _row(one, becomes[place]))
     states = [SettlementState.STALE] * len(settlements)
     becoming: defaultdict[uuid.UUID, list[tuple[Settlement, ItemStatus]]] = defaultdict(list)
     recorded: defaultdict[uuid.UUID, list[Settlement]] = defaultdict(list)
-    written = sorted(write_outcomes(session, rows))
+    written = sorted(outcomes.write(session, moment))
     for place in written:
         settlement, state = candidates[place], becomes[place]
         job_id = settlement.claim.job_id
         states[first[_fence(settlement.claim)]] = state
         if state is SettlementState.RECORDED:
             recorded[job_id].append(settlement)
-        becoming[job_id].append((settlement, rows[place].values["status"]))
+        becoming[job_id].append((settlement, outcomes[place].values["status"]))
     for job_id, settled in becoming.items():
         _count(jobs[job_id], settled)
     _go_on_with_clips(session, jobs, settlements, states)
@@ -156,18 +160,13 @@ def finish_many(session: Session, settlements: Sequence[Settlement]) -> list[Set
     for job_id, mine in becoming.items():
         jobs[job_id].record_ms += record_ms * len(mine) / len(written)
         jobs[job_id].progressed_at = max(moment, jobs[job_id].progressed_at or moment)
-    finish_settled_jobs(session, jobs.values())
-    add_usage(session, _used(recorded, jobs), moment)
+    note_settled_jobs(session, jobs.values())
+    write_numbers(session, _used(recorded, jobs), moment)
     return states
 
 
 def _fence(claim: Claim) -> tuple[uuid.UUID, str, int]:
     return claim.item_id, claim.owner, claim.attempt
-
-
-def _waits(settlement: Settlement, reopened: Collection[uuid.UUID]) -> bool:
-    """Whether the item waits for its group."""
-    return settlement.measured is not None or settlement.claim.item_id in reopened
 
 
 def _go_on_with_clips(
@@ -243,14 +242,24 @@ def _state(settlement: Settlement, *, waits: bool, ended: bool) -> SettlementSta
     return SettlementState.RETRY if retry else SettlementState.RECORDED
 
 
-def _values(settlement: Settlement, state: SettlementState, moment: datetime) -> dict[str, Any]:
-    """The new values of an item's row."""
+def _row(settlement: Settlement, state: SettlementState) -> OutcomeRow:
+    """The new row of an item."""
     waits = state in WAITING_STATES
     not_before = settlement.retry_at if waits else None
-    if state is SettlementState.WAITING:
+    due_now = state is SettlementState.ADVANCED and not settlement.cut
+    if state is SettlementState.WAITING or (state is SettlementState.ADVANCED and settlement.cut):
         not_before = NEVER
-    elif state is SettlementState.ADVANCED:
-        not_before = NEVER if settlement.cut else moment
+    return OutcomeRow(
+        *_fence(settlement.claim),
+        _values(settlement, state),
+        ends=not waits,
+        due_now=due_now,
+        not_before=not_before,
+    )
+
+
+def _values(settlement: Settlement, state: SettlementState) -> dict[str, Any]:
+    waits = state in WAITING_STATES
     measured = settlement.measured or _measured_before(settlement.claim)
     if waits:
         status = ItemStatus.QUEUED
@@ -264,7 +273,6 @@ def _values(settlement: Settlement, state: SettlementState, moment: datetime) ->
         "status": status,
         "kind": ItemKind.PHOTO if settlement.is_photo else None,  # None: as it is
         "forwarded_to": settlement.forward_to or settlement.claim.forwarded_to,
-        "not_before": not_before,
         "measured": None if measured is None else measured.to_json(),
         "clip": _clip(settlement),
         "result_key": settlement.result_key,
@@ -282,7 +290,6 @@ def _values(settlement: Settlement, state: SettlementState, moment: datetime) ->
         "fingerprint": settlement.fingerprint,
         "reused": settlement.reused,
         "timings_ms": {stage: round(ms, 3) for stage, ms in settlement.timings_ms.items()},
-        "finished_at": None if waits else moment,
     }
 
 

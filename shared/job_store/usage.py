@@ -53,7 +53,11 @@ def add_usage(session: Session, used: Mapping[uuid.UUID, UsageAmount], moment: d
 @cache
 def _addition(*, postgres: bool) -> sa.Insert:
     """Built once: that takes as long as a round trip."""
-    statement = (postgresql.insert if postgres else sqlite.insert)(Usage)
+    return and_add((postgresql.insert if postgres else sqlite.insert)(Usage))
+
+
+def and_add(statement: postgresql.Insert | sqlite.Insert) -> sa.Insert:
+    """Let an INSERT into the usage add to the rows that exist."""
     return statement.on_conflict_do_update(
         index_elements=[Usage.api_key_id, Usage.month],
         set_={

@@ -100,13 +100,14 @@ def record(settings: Settings, images: int) -> None:
             last = time.perf_counter()
             pairs = [_ids(message) for message in messages]
             with database.transaction() as session:
-                claims = job_store.claim_many(
+                claimed = job_store.claim_rows(
                     session,
                     [item for item, _ in pairs],
                     job_ids={job for _, job in pairs},
                     owner=owner,
                     lease_s=LEASE_S,
                 )
+            claims = claimed.claims()
             settlements = [
                 Settlement(claim=claim, result_key=f"{claim.item_id}.png", width=1, height=1)
                 for claim in claims

@@ -26,7 +26,7 @@ from shared.errors import (
     PredictorError,
     StorageError,
 )
-from shared.job_store import Claim, SettlementState
+from shared.job_store import Claim, ClaimedRows, SettlementState
 from shared.messages import is_of_clip
 from shared.object_url import ObjectUrl
 from shared.options import Options
@@ -226,7 +226,7 @@ class BatchRunner:
             self._database,
             lambda session: self._claim(session, ids, alone=alone),
             lambda: self._unrecorded.add(ids, confirmed=False),
-        )
+        ).claims()
         if not claims:
             return {}
         # Only after the commit has been confirmed: if the confirmation is lost, the claim stands
@@ -290,8 +290,8 @@ class BatchRunner:
 
     def _claim(
         self, session: Session, ids: Sequence[tuple[uuid.UUID, uuid.UUID]], *, alone: bool
-    ) -> list[Claim]:
-        return job_store.claim_many(
+    ) -> ClaimedRows:
+        return job_store.claim_rows(
             session,
             [item_id for item_id, _ in ids],
             job_ids={job_id for _, job_id in ids},
