@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from shared.bounded_connection import BoundedConnection
 
-__all__ = ["Database", "Session", "now"]
+__all__ = ["Database", "Session", "after_commit", "now"]
 
 LOCK_TIMEOUT_MS = 4_000
 """A statement that waits longer for a lock fails, and its transaction is tried again."""
@@ -77,6 +77,23 @@ MIGRATION_PAUSE_S = 2.0
 """Wait between attempts, if a table could not be locked within the lock timeout."""
 
 
+_WAITING = "after-commit"
+
+
+def after_commit(session: Session, work: Callable[[], None]) -> None:
+    """Call `work` when the transaction of this session is committed; never, if it is rolled back.
+    `work` must not raise, nor use the session.
+    """
+    session.info.setdefault(_WAITING, []).append(work)
+
+
+def _run_what_waits(session: Session) -> None:
+    if session.in_nested_transaction():  # a savepoint
+        return
+    for work in session.info.pop(_WAITING, ()):
+        work()
+
+
 @contextmanager
 def _driver_errors() -> Iterator[None]:
     """Turn the driver's errors of a database that is away or too busy into DatabaseError."""
@@ -122,6 +139,7 @@ class Database:
                 event.listen(self.engine, "begin", _limit_transaction)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         event.listen(self._sessions, "do_orm_execute", _read_locked_rows_again)
+        event.listen(self._sessions, "after_commit", _run_what_waits)
         # A pooler's time limits last for a transaction only. SQLite has no network in between.
         self._queries = (
             self._sessions

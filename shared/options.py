@@ -136,7 +136,8 @@ class Options(Rendition):
         None,
         pattern=f"^{MODEL_NAME.pattern}$",
         description="The model that mattes the photo again if the first result is doubtful, or "
-        "`none`; the better result is kept. Default: MATTING_SECOND_MODEL, if `model` is not set.",
+        "`none`; the better result is kept. Default: MATTING_SECOND_MODEL, if `model` is not set. "
+        "Clips have none.",
     )
     profile: Profile = Field(
         Profile.FAST, description="`exact` follows the steps in the model's deploy.yaml."

@@ -226,9 +226,9 @@ class Settings(BaseSettings):
     )
     precision: Precision = Field(
         "auto",
-        description="Numeric precision of the network. auto is fp32; for the built-in model it is "
-        "bf16 on a CPU that has instructions for it. bf16 works on CPUs, fp16 and int8 with "
-        "TensorRT.",
+        description="Numeric precision of the network. auto is fp32; on a CPU with instructions "
+        "for bf16 it is bf16 for the shipped models, and for imported ones that the import "
+        "found as good and faster in it. bf16 works on CPUs, fp16 and int8 with TensorRT.",
     )
     tensorrt: bool = Field(
         False, description="Build a TensorRT engine for the GPU and keep it on disk."
@@ -418,6 +418,12 @@ class Settings(BaseSettings):
     )
     url_timeout_s: float = Field(
         30, gt=0, description="Time limit for downloading one photo from a URL."
+    )
+    min_clip_bytes_per_s: int = Field(
+        1_000_000,
+        ge=1,
+        description="Least rate of a clip that is downloaded from a URL. It may take the time of "
+        "a photo and, in addition, that of its bytes at this rate.",
     )
     allow_private_addresses: bool = Field(
         False,

@@ -22,7 +22,7 @@ BATCH_IMAGES = Histogram(
 )
 STAGE_SECONDS = Histogram(
     "matting_stage_seconds",
-    "Time that an image spends in a stage.",
+    "Time that a photo spends in a stage. Clips are not counted.",
     ["stage"],
     buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
 )

@@ -21,6 +21,7 @@ from urllib.parse import urljoin
 import httpx
 
 from shared.errors import (
+    ClipTooLargeError,
     EncodedSourceError,
     FileTooLargeError,
     ForbiddenUrlError,
@@ -88,17 +89,20 @@ class WebLimits:
     """Limits of a download."""
 
     timeout_s: float
-    """For the whole download, redirects included."""
+    """For the whole download, redirects included; of a clip, for what is not its file."""
     max_redirects: int
     allow_private: bool
+    min_clip_bytes_per_s: int
+    """Least rate of a clip since its begin."""
 
     @classmethod
     def of(cls, settings: Settings) -> "WebLimits":
-        """The limits of the settings for a photo."""
+        """The limits of the settings."""
         return cls(
             timeout_s=settings.url_timeout_s,
             max_redirects=settings.max_url_redirects,
             allow_private=settings.allow_private_addresses,
+            min_clip_bytes_per_s=settings.min_clip_bytes_per_s,
         )
 
 
@@ -236,21 +240,31 @@ class Web:
         return file.getvalue()
 
     def fetch(self, url: str, max_bytes: int, into: IO[bytes]) -> None:
-        """Write the file at the URL.
+        """Write the photo at the URL.
 
         Raises ForbiddenUrlError, SourceNotFoundError, SourceDeniedError, FileTooLargeError,
         EncodedSourceError, or the retryable UrlNotFetchedError.
         """
-        deadline = time.monotonic() + self._limits.timeout_s
+        self._fetch(url, into, _Pace(max_bytes, time.monotonic() + self._limits.timeout_s))
+
+    def fetch_clip(self, url: str, max_bytes: int, into: IO[bytes]) -> None:
+        """Write the clip at the URL. It has more time than a photo, as long as it comes at the
+        least rate. Raises as `fetch`, but ClipTooLargeError.
+        """
+        due = time.monotonic() + self._limits.timeout_s
+        pace = _Pace(max_bytes, due, self._limits.min_clip_bytes_per_s, ClipTooLargeError)
+        self._fetch(url, into, pace)
+
+    def _fetch(self, url: str, into: IO[bytes], pace: "_Pace") -> None:
         try:
             for _ in range(self._limits.max_redirects + 1):
-                with self._open("GET", url, deadline) as response:
+                with self._open("GET", url, pace.last_due) as response:
                     if response.status_code in REDIRECTS:
                         url = _redirected(url, response.headers.get("location", ""))
                         continue
                     _check_status(url, response.status_code)
                     _refuse_encoded(url, response)
-                    _read(response, max_bytes, deadline, into)
+                    _read(response, pace, into)
                     return
         except UNUSABLE as error:
             raise UrlNotFetchedError(
@@ -332,22 +346,44 @@ def _refuse_encoded(url: str, response: httpx.Response) -> None:
         )
 
 
-def _read(response: httpx.Response, max_bytes: int, deadline: float, into: IO[bytes]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """How large a file may be, and how fast it must come."""
+
+    max_bytes: int
+    due: float
+    """When a file must be there, or a clip must begin to come [monotonic seconds]."""
+    bytes_per_s: int | None = None
+    """A file may come later by the time that it takes at this rate; None: it may not."""
+    too_large: type[FileTooLargeError | ClipTooLargeError] = FileTooLargeError
+
+    @property
+    def last_due(self) -> float:
+        """When the largest file must be there."""
+        return self.due_of(self.max_bytes)
+
+    def due_of(self, size: int) -> float:
+        """When so many bytes must be there."""
+        return self.due + (size / self.bytes_per_s if self.bytes_per_s else 0.0)
+
+
+def _read(response: httpx.Response, pace: _Pace, into: IO[bytes]) -> None:
+    max_bytes = pace.max_bytes
     length = response.headers.get("content-length", "")
     if length.isdigit() and int(length) > max_bytes:
-        raise FileTooLargeError(f"The file has {int(length):,} bytes; the limit is {max_bytes:,}")
+        raise pace.too_large(f"The file has {int(length):,} bytes; the limit is {max_bytes:,}")
     size = 0
     for pieces, chunk in enumerate(response.iter_raw()):
         size += len(chunk)
         if pieces > FREE_PIECES + size // MIN_PIECE_BYTES:
             raise UrlNotFetchedError("The file comes in very many tiny pieces")
         if size > max_bytes:
-            raise FileTooLargeError(f"The file has more than the limit of {max_bytes:,} bytes")
+            raise pace.too_large(f"The file has more than the limit of {max_bytes:,} bytes")
         into.write(chunk)
-        if time.monotonic() > deadline:
+        if time.monotonic() > pace.due_of(size):
             break
     # also if closing at the deadline looks like the end of the file
-    if time.monotonic() > deadline:
+    if time.monotonic() > pace.due_of(size):
         raise UrlNotFetchedError("The file did not arrive within the time limit")
 
 

@@ -1,6 +1,7 @@
 """Clips for the tests: small ones that the tests encode, and readers of the results."""
 
 import shutil
+import zlib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -74,6 +75,7 @@ def write(
     options: dict[str, str] | None = None,
     encoder: dict[str, str] | None = None,
     matrix: int | None = None,
+    primaries: int | None = None,
     full_range: bool = False,
     rotation: int = 0,
     aspect: Fraction | None = None,
@@ -91,6 +93,8 @@ def write(
             context.sample_aspect_ratio = aspect
         if matrix is not None:
             context.colorspace = context.color_primaries = context.color_trc = matrix
+        if primaries is not None:
+            context.color_primaries, context.color_trc = primaries, 1
         context.color_range = 2 if full_range else 1
         if rotation:
             video.set_display_rotation(rotation)
@@ -174,6 +178,20 @@ class BrightIsSubject:
 
     def predict_many(self, prepared: Sequence[PreparedImage]) -> list[Alpha]:
         return [np.clip(one.tensor[0] * 2 + 0.5, 0, 1).astype(np.float32) for one in prepared]
+
+
+class NoisyEdges(BrightIsSubject):
+    """Finds soft edges that flicker: each frame has other noise, which its own pixels decide."""
+
+    def predict_many(self, prepared: Sequence[PreparedImage]) -> list[Alpha]:
+        found = []
+        for one, sharp in zip(prepared, super().predict_many(prepared), strict=True):
+            soft = cv2.GaussianBlur(sharp, (0, 0), 3)
+            seed = zlib.crc32(np.ascontiguousarray(one.tensor).tobytes())
+            noise = np.random.default_rng(seed).normal(0, 0.2, soft.shape)
+            unsure = (soft > 0.05) & (soft < 0.95)
+            found.append(np.clip(soft + noise * unsure, 0, 1).astype(np.float32))
+        return found
 
 
 class KeptSegment(MattesFile):

@@ -153,7 +153,8 @@ class Sweeper(PeriodicTask):
             if not versions.removable:
                 return True
             for version in versions.removable:
-                self._remove(version)
+                if not self._remove(version):  # it is found again at once
+                    return False
 
     def _remove_uploads(self, job_id: uuid.UUID) -> None:
         """The presigned uploads that only this job names."""

@@ -168,7 +168,8 @@ class Item(NamedItem):
     timings_ms: dict[str, float] | None
     result: str | None
     clip: dict[str, Any] | None
-    """Of a clip that has begun: `seconds`, `frames`, `frames_done`, `whole`, `doubts`, `strip`."""
+    """Of a clip that has begun: `seconds`, `frames`, `frames_done`, `whole`, `doubts`, `strip`,
+    `without_effect`."""
     needs_review: bool
     review_reasons: list[str]
     model: str | None

@@ -158,7 +158,10 @@ async def put_matte(
 _THUMBNAIL: dict[str, Any] = {
     "response_class": _Webp,
     "responses": {
-        200: {"description": "WebP of at most 208 px a side.", "content": _WEBP},
+        200: {
+            "description": "WebP of at most 208 px a side; a frame of a clip, at most 1,280 px.",
+            "content": _WEBP,
+        },
         **_UNCHANGED,
         **responses(ItemNotFoundError, NotKeptError, ResultNotReadyError),
     },

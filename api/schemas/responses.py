@@ -249,6 +249,10 @@ class ClipOut(BaseModel):
     strip: dict[str, Any] | None = Field(
         description="How the scrubbing strip is laid out, which is its `photo-thumbnail`."
     )
+    without_effect: list[str] = Field(
+        description="Options that were given and that clips don't have; known at the end.",
+        examples=[["max_bytes"]],
+    )
 
     @classmethod
     def of(cls, item: Item) -> "ClipOut | None":
@@ -263,6 +267,7 @@ class ClipOut(BaseModel):
             whole=clip.get("whole", True),
             doubts=[DoubtOut(**one) for one in clip.get("doubts", [])],
             strip=clip.get("strip"),
+            without_effect=clip.get("without_effect", []),
         )
 
 

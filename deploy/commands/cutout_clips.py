@@ -173,6 +173,9 @@ def _say(clip: Planned, result: ClipResult, placed: list[Path], done: CutOut) ->
     for index, path in enumerate(placed):
         name = escape(str(path))
         console.print(f"wrote {name}{to_check if index == 0 else ''}", soft_wrap=True)
+    if result.without_effect:
+        names = ", ".join(result.without_effect)
+        console.print(f"[yellow]no effect on clips:[/] {names}", soft_wrap=True)
     if not result.whole:
         console.print(
             f"[yellow]cut off[/] {escape(clip.name)}: {result.frames:,} whole frames were cut out",

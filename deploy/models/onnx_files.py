@@ -11,6 +11,7 @@ from shared.settings import Settings
 from worker.imaging.arrays import Image
 from worker.imaging.decoding import decode
 from worker.inference.catalog import Model
+from worker.inference.importing.check import Bf16Result
 from worker.inference.importing.importer import Imported, import_onnx
 from worker.inference.importing.recipe import LIKE, Recipe
 from worker.inference.published_models import PublishedOnnx
@@ -34,7 +35,7 @@ class NewModel:
             lines.append(f"the model runs without oneDNN, slowly: {found.onednn_fails}")
         if not self.imported.free_batch:
             lines.append("the model predicts one photo at a time")
-        return lines
+        return [*lines, bf16_sentence(found.bf16)]
 
 
 def import_file(
@@ -91,6 +92,14 @@ def sample_photos() -> list[Image]:
     return [decode(one.read_bytes(), settings).image for one in sorted(SAMPLES.glob("*.jpg"))]
 
 
+def bf16_sentence(bf16: Bf16Result | None) -> str:
+    """Whether the model runs in bf16, and why."""
+    if bf16 is None:
+        return "the model runs in fp32: bf16 fails or was not tried (tiny network, or no bf16 here)"
+    found = f"{bf16.gain:.1f} times as fast, alphas {bf16.mean:.1e} away on average"
+    return f"the model runs in {'bf16' if bf16.pays else 'fp32'}; in bf16: {found}"
+
+
 def card(name: str, imported: Imported, source: dict[str, Any]) -> str:
     """The bundle's README: its source, its licence, and the accuracy of the import."""
     found = imported.agreement
@@ -104,4 +113,5 @@ def card(name: str, imported: Imported, source: dict[str, Any]) -> str:
         f"- **Largest difference** from onnxruntime at the network's output, on "
         f"{len(sample_photos())} photos: {found.plain:.1e} plain; with oneDNN: {onednn}\n"
         f"- **Batches** {'any size' if imported.free_batch else 'one photo at a time'}\n"
+        f"- **Precision** {bf16_sentence(found.bf16)}\n"
     )

@@ -96,7 +96,7 @@ from shared.job_store.result_places import remove_places
 from shared.job_store.reuse import find_earlier_results
 from shared.job_store.review import record_verdict
 from shared.job_store.search import Search, search_items
-from shared.job_store.segments import FailedClip, clips_failed_with, waiting_segment
+from shared.job_store.segments import waiting_segment
 from shared.job_store.settlements import Settlement, SettlementState, finish_many
 from shared.job_store.submissions import (
     find_submission,
@@ -174,7 +174,6 @@ __all__ = [
     "Claim",
     "ClaimedDeliveries",
     "DeletedJobs",
-    "FailedClip",
     "Failure",
     "NamedUploads",
     "NewItem",
@@ -206,7 +205,6 @@ __all__ = [
     "changing_jobs",
     "claim_deliveries",
     "claim_many",
-    "clips_failed_with",
     "continue_change",
     "continue_grouping",
     "count_retryable",

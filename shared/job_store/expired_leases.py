@@ -10,8 +10,10 @@ from shared.clips import passes_of
 from shared.database import now
 from shared.errors import AttemptsExhaustedError, PoisonousImageError
 from shared.job_store.conditions import is_value
+from shared.job_store.failed_images import note_failed
 from shared.job_store.groups import begin_grouping
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
+from shared.job_store.segments import holds_segments
 from shared.jobs import ALONE_DEATHS, ENDED, ItemKind, ItemStatus
 from shared.models import Item, Job
 
@@ -66,6 +68,8 @@ def release_expired_leases(session: Session, *, max_attempts: int, limit: int = 
             )
             item.error_code, item.error_detail = error.code, error.message
             job.failed += 1
+            if not holds_segments(job):  # the clip fails with its segment
+                note_failed(session, item)
             if item.kind is ItemKind.TURNTABLE:
                 job.turntables_left = max(0, job.turntables_left - 1)
             elif item.group_name is not None:

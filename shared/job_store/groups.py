@@ -30,6 +30,7 @@ from shared.groups import (
     common_frame,
 )
 from shared.job_store.conditions import in_groups
+from shared.job_store.failed_images import note_failed
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.segments import holds_segments
 from shared.job_store.turntables import TURNTABLE, add_turntable, turntable_work
@@ -262,11 +263,13 @@ def _fail_waiting(session: Session, job: Job, name: str, error: Exception) -> No
             error_code=failure.code,
             error_detail=failure.message,
         )
-        .returning(Item.id)
-        .execution_options(synchronize_session=False)
+        .returning(Item)
+        .execution_options(synchronize_session=False, populate_existing=True)
     ).all()
     job.queued -= len(failed)
     job.failed += len(failed)
+    for item in failed:
+        note_failed(session, item)
 
 
 def work_of_groups(

@@ -15,7 +15,7 @@ from shared.job_store.conditions import is_value
 from shared.job_store.groups import FRAME
 from shared.job_store.locks import locked_items
 from shared.job_store.photos_by_url import is_slow
-from shared.job_store.segments import clips_under_way, is_of_segments
+from shared.job_store.segments import clips_under_way, is_clip_to_cut, is_of_segments
 from shared.jobs import EXPRESS_IMAGES, ItemKind, ItemStatus
 from shared.messages import Message
 from shared.models import Item, Job
@@ -113,7 +113,7 @@ def _with_few_slow(
 
     def keep(row: "sa.Row[Any]") -> None:
         nonlocal urls, clips
-        begins = row.kind is ItemKind.CLIP and row.fresh_clip
+        begins = row.kind is ItemKind.CLIP and bool(row.to_cut)
         if row.by_url and (urls <= 0 or (begins and clips <= 0)):
             return
         kept.append(row)
@@ -155,7 +155,7 @@ _ITEM = (
     is_slow().label("by_url"),
     Item.group_name.is_not(None).label("in_group"),
     Item.kind,
-    Item.clip.is_(None).label("fresh_clip"),
+    is_clip_to_cut().label("to_cut"),
 )
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from shared.database import now
 from shared.destination import collision, destinations, digest_of, refuse_own_photo
 from shared.errors import BadResultNameError, DestinationCollisionError
+from shared.job_store.failed_images import note_failed
 from shared.jobs import ItemStatus
 from shared.models import Item, Job, ResultPlace, place_of
 from shared.object_url import ObjectUrl
@@ -74,6 +75,7 @@ def take_places_of_photo(session: Session, job: Job, item_id: uuid.UUID) -> None
         item.error_code, item.error_detail, item.attempts = error.code, error.message, 0
         job.queued -= 1
         job.failed += 1
+        note_failed(session, item)
         session.flush()
 
 

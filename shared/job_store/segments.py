@@ -7,7 +7,7 @@ job is locked.
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,6 +17,7 @@ from shared.clips import ClipSegment, ClipState
 from shared.database import now
 from shared.groups import NEVER
 from shared.job_store.conditions import is_value
+from shared.job_store.failed_images import note_failed
 from shared.job_store.photos_by_url import HAS_URLS
 from shared.jobs import ALONE_DEATHS, ENDED, EXPRESS_IMAGES, HELD, ItemKind, ItemStatus, JobStatus
 from shared.models import MARK_BEGINS, Item, Job, new_id
@@ -84,7 +85,7 @@ def _begin(
     )
     session.add(job)
     session.flush()
-    folder = f"jobs/{job.id}/mattes/"
+    folder = _folder_of(job)
     session.add_all(
         Item(
             id=new_id(),
@@ -119,13 +120,22 @@ def _reopen(session: Session, job: Job, item_id: uuid.UUID, state: ClipState) ->
     clip = session.get_one(Item, item_id, populate_existing=True)
     done = [one for one in _segments_of(session, job) if one.status is ItemStatus.SUCCEEDED]
     clip.clip = replace(
-        state, done=len(done), frames_done=sum(map(_frames, done)), gone=()
+        state,
+        done=len(done),
+        frames_done=sum(map(_frames, done)),
+        gone=(),
+        mattes=_folder_of(job),
     ).to_json()
     if job.queued + job.running == 0:
         clip.not_before = now(session)
     elif job.status in ENDED:
         job.status, job.finished_at, job.pending_change = JobStatus.RUNNING, None, None
     session.flush()
+
+
+def _folder_of(job: Job) -> str:
+    """Where the mattes of a job of segments lie."""
+    return f"jobs/{job.id}/mattes/"
 
 
 def _segments_of(session: Session, job: Job) -> Sequence[Item]:
@@ -225,43 +235,8 @@ def end_segments(session: Session, job: Job) -> Job | None:
     origin.failed += 1
     origin.progressed_at = now(session)
     origin.suspect = origin.suspect or job.suspect
+    note_failed(session, clip)
     return origin
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedClip:
-    """A clip that failed with its segments."""
-
-    item_id: uuid.UUID
-    job_id: uuid.UUID
-    name: str
-    code: str
-    detail: str
-    attempts: int
-
-
-def clips_failed_with(session: Session, job_ids: Collection[uuid.UUID]) -> list[FailedClip]:
-    """The clips that failed when these jobs of segments ended."""
-    statement = (
-        sa.select(Item)
-        .join(Job, Job.of_item_id == Item.id)
-        .where(
-            Job.id.in_(job_ids),
-            Job.status == JobStatus.FINISHED,
-            Item.status == ItemStatus.FAILED,
-        )
-    )
-    return [
-        FailedClip(
-            item_id=clip.id,
-            job_id=clip.job_id,
-            name=clip.name,
-            code=clip.error_code or "",
-            detail=clip.error_detail or "",
-            attempts=clip.attempts,
-        )
-        for clip in session.scalars(statement.order_by(Item.id))
-    ]
 
 
 def _clip_of(session: Session, job: Job) -> Item | None:
@@ -281,10 +256,16 @@ def _of_item(origin_id: uuid.UUID, item_id: uuid.UUID | None) -> sa.Select[tuple
     return statement.where(Job.source["kind"].as_string() == SEGMENTS).order_by(Job.id)
 
 
+def is_clip_to_cut() -> sa.ColumnElement[bool]:
+    """Whether the next claim of a clip cuts it: it is new, or is tried again and lacks mattes."""
+    done, segments = Item.clip["done"].as_integer(), Item.clip["segments"].as_integer()
+    return sa.or_(Item.clip.is_(None), done < segments)
+
+
 def clips_under_way(session: Session, job_id: uuid.UUID) -> int:
     """How many clips of a job wait for their segments, or are about to be cut."""
     queued = is_value(Item.status, ItemStatus.QUEUED)
-    uncut = Item.kind == ItemKind.CLIP, Item.clip.is_(None)
+    uncut = Item.kind == ItemKind.CLIP, is_clip_to_cut()
     states = (
         (queued, Item.published_at.is_(None), Item.not_before == NEVER, Item.kind == ItemKind.CLIP),
         (queued, Item.published_at.is_not(None), *uncut),

@@ -85,15 +85,15 @@ def _matte(frame: Image, steps: Steps, alpha: Alpha, options: Options) -> Alpha:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--photos", type=Path, help="folder of cut-outs with transparency")
-    parser.add_argument("--scenes", type=int, default=8)
+    parser.add_argument("--scenes", type=int, default=24)
+    parser.add_argument("--first", type=int, default=0, help="number of the first scene")
     parser.add_argument("--frames", type=int, default=16)
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     make = scenes_of(arguments.photos) if arguments.photos else drawn_scenes()
     with closing(load_predictor(Settings(log_level="ERROR"), warm_shapes=False)) as predictor:
-        rows = [
-            measure(make(number, arguments.frames), predictor) for number in range(arguments.scenes)
-        ]
+        numbers = range(arguments.first, arguments.first + arguments.scenes)
+        rows = [measure(make(number, arguments.frames), predictor) for number in numbers]
     errors = np.array([row[0] for row in rows])
     flickers = np.array([row[1] for row in rows])
     fixed = np.array([row[2] for row in rows])

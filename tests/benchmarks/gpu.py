@@ -13,7 +13,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +90,10 @@ def alone(name: str) -> dict[str, dict[str, float]]:
             if net.gpu:
                 torch.cuda.synchronize()
 
-        ways = {
+        ways: dict[str, Callable[[], Any]] = {
             "on_device": on_device,
-            "float32": lambda batch=values: net.run(batch),
-            "uint8": lambda batch=pixels: net.run(batch),
+            "float32": partial(net.run, values),
+            "uint8": partial(net.run, pixels),
         }
         took: dict[str, list[float]] = {way: [] for way in ways}
         for number in range(ROUNDS + 3):

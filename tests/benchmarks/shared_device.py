@@ -78,9 +78,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6)
     parser.add_argument("--megapixels", type=float, default=1.0)
     chosen = parser.parse_args()
-    rows = {}
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
     for ms in DEVICE_MS:
-        rows[f"{ms} ms"] = row = {}
+        row = rows.setdefault(f"{ms} ms", {})
         for processes in PROCESSES:
             row[str(processes)] = shared(ms, processes, chosen.seconds, chosen.megapixels)
             print(ms, processes, row[str(processes)], flush=True)

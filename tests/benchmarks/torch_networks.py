@@ -230,7 +230,7 @@ class OnDevice:
         torch.manual_seed(7)
         torch.backends.cudnn.benchmark = True
         net = NETWORKS[name]().eval().to(self.device, self.kind)
-        self._net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._net = net.to(memory_format=torch.channels_last)
         self._stream = torch.cuda.Stream() if self.gpu else None
 
     def compute(self, sent: Any) -> Any:

@@ -53,10 +53,9 @@ class TorchSession:
 
     def run(self, batch: Batch) -> Alphas:
         """Run one forward pass; returns alphas in 0..1."""
-        alphas = self._net.run(batch)
-        if alphas.dtype == np.uint8:
-            return np.multiply(alphas, np.float32(1 / 255), dtype=np.float32)
-        return np.asarray(alphas, np.float32)
+        answer = self._net.run(batch)
+        alphas: Alphas = answer.astype(np.float32)
+        return alphas / np.float32(255) if answer.dtype == np.uint8 else alphas
 
 
 class TorchPredictor(Predictor):
@@ -79,6 +78,6 @@ def load(settings: Settings, *, warm_shapes: bool = True) -> Predictor:
     return TorchPredictor(settings, find_model(settings), warm_shapes=warm_shapes)
 
 
-side_by_side.load_predictor = load
+side_by_side.load_predictor = load  # type: ignore[attr-defined]
 
 from worker.app import app  # noqa: E402, F401 - it loads the predictors, so it comes last

@@ -229,6 +229,11 @@ def submit_files(
         return job.id
 
 
+def failed_images(code: str) -> float:
+    known = {"status": "failed", "code": code}
+    return REGISTRY.get_sample_value("matting_images_total", known) or 0.0
+
+
 def decoded(data: bytes) -> list[Any]:
     """The frames of a WebM with its alpha, as RGBA."""
     with av.open(io.BytesIO(data), "r") as file:
@@ -327,6 +332,7 @@ def test_a_clip_fails_like_its_segment_and_goes_on_after_a_retry(
     workers.run(job_id)
     assert workers.run(job_id, most=2) == ["succeeded", "succeeded"]
     left = workers.segments(job_id)[2]
+    before = failed_images("attempts-exhausted")
     for _ in range(2):
         with workers.database.transaction() as session:
             job_store.claim_many(
@@ -337,6 +343,7 @@ def test_a_clip_fails_like_its_segment_and_goes_on_after_a_retry(
             job_store.release_expired_leases(session, max_attempts=2)
     clip = workers.clip(job_id)
     assert (clip.status, clip.error_code) == (ItemStatus.FAILED, "attempts-exhausted")
+    assert failed_images("attempts-exhausted") - before == 1, "the clip, not its segment"
     job = read(workers.database, job_id)
     assert (job.status, job.failed) == (JobStatus.FINISHED, 1)
     assert_counters_match_rows(workers.database, job_id)
@@ -406,6 +413,18 @@ def test_photos_behind_many_clips_do_not_wait(workers: Workers, film: bytes) -> 
             rounds.append([one.name for one in messages])
         clips = ["0.mp4", "1.mp4", "2.mp4", "3.mp4"]
         assert rounds == [[*clips, "a.jpg", "b.jpg"], [], []], "four of them at a time"
+        rows = session.scalars(sa.select(Item).where(Item.kind == ItemKind.CLIP)).all()
+        for row in rows:  # as after a retry: some have all mattes, the others lack one
+            whole = row.name in ("7.mp4", "8.mp4", "9.mp4")
+            row.clip = {"segments": 3, "done": 3 if whole else 2}
+            row.published_at = None
+        session.flush()
+        again = []
+        for _ in range(2):
+            messages = job_store.publishable(session, job.id, ahead=256, urls=20)
+            job_store.mark_published_many(session, messages)
+            again.append({one.name for one in messages})
+        assert again == [{*clips, "7.mp4", "8.mp4", "9.mp4"}, set()]
 
 
 @ON_POSTGRESQL
@@ -486,9 +505,9 @@ def test_a_join_copies_what_segments_encoded_and_goes_on_where_it_was_killed(
     monkeypatch.setattr(encoders._Video, "write", noting)
     broken: list[bool] = []
     job_id = submit(workers, film)
-    workers.run(job_id)
-    assert workers.run(job_id, most=1) == ["succeeded"]
-    assert encoded_frames == list(range(20)), "with the first segment"
+    words = [workers.run(job_id) for _ in range(3)]
+    assert words == [["advanced"], ["succeeded"] * SEGMENTS, ["succeeded"]]
+    assert encoded_frames == list(range(FRAMES)), "once, with the segments"
     cropped_id = submit(workers, film, {"crop": True, "clip_format": "mp4", "background": "white"})
     workers.run(cropped_id)
     encoded_frames.clear()
@@ -509,6 +528,24 @@ def test_a_join_copies_what_segments_encoded_and_goes_on_where_it_was_killed(
     data = workers.storage.get(workers.storage.bucket, output["key"], 10**8)
     with av.open(io.BytesIO(data), "r") as file:
         assert len([packet for packet in file.demux(video=0) if packet.size]) == FRAMES
+
+
+@ON_POSTGRESQL
+def test_a_clip_whose_facts_are_lost_begins_anew_and_keeps_its_mattes(
+    workers: Workers, film: bytes
+) -> None:
+    job_id = submit(workers, film)
+    assert workers.run(job_id) == ["advanced"]
+    assert workers.run(job_id) == ["succeeded"] * SEGMENTS
+    facts = [key for key in workers.storage.list_keys(f"jobs/{job_id}/") if "-facts.json" in key]
+    assert len(facts) == 1
+    workers.storage.delete_many(facts)
+    matted = workers.predictor.frames
+    words = []
+    while (status := workers.clip(job_id).status) is ItemStatus.QUEUED:
+        words += workers.run(job_id)
+    assert status is ItemStatus.SUCCEEDED, words
+    assert workers.predictor.frames == matted
 
 
 @ON_POSTGRESQL
@@ -592,6 +629,7 @@ def test_clips_are_also_written_to_the_destination_and_take_places_by_what_they_
     files = {"film.mp4": film, "photo.gif": jpeg, "also.gif": jpeg, "also.jpg": jpeg}
     extra = {"name": "{stem}-white.{ext}", "background": "white"}
     options = {"output": "both", "extra_outputs": [extra]}
+    before = failed_images("destination-collision")
     job_id = submit_files(workers, files, options, f"s3://photos/{folder}/{{stem}}.{{ext}}")
     while workers.run(job_id):
         pass
@@ -604,6 +642,7 @@ def test_clips_are_also_written_to_the_destination_and_take_places_by_what_they_
         "also.gif": ("failed", "destination-collision"),
         "also.jpg": ("succeeded", None),
     }
+    assert failed_images("destination-collision") - before == 1
     assert_counters_match_rows(workers.database, job_id)
     assert read(workers.database, job_id).status is JobStatus.FINISHED
     with workers.database.transaction() as session:  # a retry does not ask whose the place is
@@ -625,10 +664,6 @@ def test_clips_are_also_written_to_the_destination_and_take_places_by_what_they_
 def test_a_clip_that_fails_with_a_segment_counts_once_as_a_failed_image(
     workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def counted() -> float:
-        known = {"status": "failed", "code": "segment-tests"}
-        return REGISTRY.get_sample_value("matting_images_total", known) or 0.0
-
     class SegmentError(MattingError):
         code = "segment-tests"
 
@@ -651,9 +686,9 @@ def test_a_clip_that_fails_with_a_segment_counts_once_as_a_failed_image(
     with monkeypatch.context() as patch:
         patch.setattr(workers.predictor, "on_predict", fail)
         assert workers.run(job_id, most=1) == ["segment-tests"]
-    assert counted() == 0, "the others are still matted, for a retry"
+    assert failed_images("segment-tests") == 0, "the others are still matted, for a retry"
     assert workers.run(job_id) == ["succeeded"]
-    assert counted() == 1
+    assert failed_images("segment-tests") == 1
     assert workers.clip(job_id).error_code == "segment-tests"
     with workers.database.transaction() as session:
         assert [one.code for one in job_store.last_failures(session, limit=9)] == ["segment-tests"]
@@ -675,7 +710,7 @@ def test_a_clip_on_a_slow_server_is_fetched_once_and_others_go_on_meanwhile(
         assert answer.wait(180)
         into.write(film)
 
-    monkeypatch.setattr(workers.web, "fetch", fetch)
+    monkeypatch.setattr(workers.web, "fetch_clip", fetch)
     slow_id = submit_files(workers, {"film.mp4": film}, url="https://slow.example")
     other_id = submit(workers, encoded(tmp_path / "short.mp4", 3))
     told: dict[str, list[Any]] = {"slow": [], "other": []}
@@ -692,8 +727,18 @@ def test_a_clip_on_a_slow_server_is_fetched_once_and_others_go_on_meanwhile(
     answer.set()
     waiting.join(180)
     assert told["slow"] == [(0, "advanced")]
-    while workers.run(slow_id, 1):
-        pass
+    assert workers.run(slow_id, 1) == ["succeeded"] * 2
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job_store, "finish_many", fail)
+        workers.run(slow_id, 1)  # joined, and not recorded
+    expire_leases(workers.database)
+    with workers.database.transaction() as session:
+        assert job_store.release_expired_leases(session, max_attempts=2) == 1
+    assert workers.run(slow_id, 1) == ["succeeded"]
     assert workers.clip(slow_id).status is ItemStatus.SUCCEEDED
     assert fetched == ["https://slow.example/film.mp4"]
     kept = workers.storage.list_keys(f"jobs/{slow_id}/handover/")
@@ -707,7 +752,7 @@ def test_a_clip_by_url_that_cannot_be_copied_is_not_tried_for_ever(
     def refuse(*_: Any) -> None:
         raise StorageError("too large for this storage")
 
-    monkeypatch.setattr(workers.web, "fetch", lambda _url, _most, into: into.write(film))
+    monkeypatch.setattr(workers.web, "fetch_clip", lambda _url, _most, into: into.write(film))
     monkeypatch.setattr(Storage, "upload", refuse)
     job_id = submit_files(workers, {"film.mp4": film}, url="https://shop.example")
     for _ in range(20):

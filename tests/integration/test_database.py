@@ -3,7 +3,7 @@ away.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from shared import database as module
 from shared import job_store
 from shared.bounded_connection import BoundedConnection
-from shared.database import Database, Session
+from shared.database import Database, Session, after_commit
 from shared.errors import DatabaseError
 from shared.models import Base
 from tests.integration.stored_jobs import new_job, photos, read
@@ -89,6 +89,29 @@ def test_two_processes_may_migrate_at_once(database_url: str) -> None:
     assert all(now == newest for now, newest in (one.revisions() for one in databases))
     for one in databases:
         one.close()
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_what_waits_for_the_commit_is_called_once_and_never_after_a_rollback(
+    database: Database,
+) -> None:
+    called: list[str] = []
+    with database.transaction() as session:
+        after_commit(session, lambda: called.append("committed"))
+        with session.begin_nested():
+            session.execute(sa.text("SELECT 1"))
+        assert called == [], "a savepoint is no commit"
+    assert called == ["committed"]
+    with pytest.raises(DatabaseError), database.transaction() as session:
+        _fail_with(session, lambda: called.append("rolled back"))
+    with database.transaction() as session:
+        session.execute(sa.text("SELECT 1"))
+    assert called == ["committed"]
+
+
+def _fail_with(session: Session, work: Callable[[], None]) -> None:
+    after_commit(session, work)
+    session.execute(sa.text("SELECT no_such_column"))
 
 
 def test_a_failed_transaction_leaves_nothing(database: Database) -> None:

@@ -88,7 +88,10 @@ def evil() -> Iterator[Server]:
 def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     real = web_module.is_public
     monkeypatch.setattr(web_module, "is_public", lambda ip: ip == PUBLIC or real(ip))
-    web = Web(WebLimits(timeout_s=TIMEOUT_S, max_redirects=3, allow_private=False))
+    limits = WebLimits(
+        timeout_s=TIMEOUT_S, max_redirects=3, allow_private=False, min_clip_bytes_per_s=10**6
+    )
+    web = Web(limits)
     yield web
     web.close()
 

@@ -28,6 +28,7 @@ from worker.imaging.prepared import restore
 from worker.inference.catalog import SHIPPED, find_model
 from worker.inference.importing.recipe import LIKE, Recipe
 from worker.inference.predictor import load_predictor
+from worker.inference.processor import multiplies_bf16
 from worker.inference.published_models import PUBLISHED_ONNX
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Paddle's exporter causes warnings
@@ -187,6 +188,7 @@ def test_a_pulled_u2netp_is_the_shipped_one(
     pulled = find_model(Settings(model="u2netp", models_dir=models))
     assert pulled.graph.parent == models / "u2netp"
     assert pulled.fingerprint == ours.fingerprint
+    assert pulled.bf16 is multiplies_bf16()
 
 
 def test_the_shipped_u2netp_cuts_out_a_photo_of_any_ratio(photo: NDArray[np.uint8]) -> None:

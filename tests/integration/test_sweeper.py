@@ -169,3 +169,35 @@ def test_a_job_whose_files_the_storage_keeps_holds_up_no_other(
     sweeper._put_aside.wait(kept, 0)
     assert sweeper.sweep() == 1
     assert list(files.list_keys("jobs/")) == []
+
+
+def test_a_job_waits_for_the_segments_of_a_version_of_its_items_and_holds_up_no_other(
+    database: Database, files: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, version_id, part_id = (submit(database, ["s3://photos/a.jpg"]) for _ in range(3))
+
+    def set_values(job_id: uuid.UUID, **values: Any) -> None:
+        with database.transaction() as session:
+            session.execute(sa.update(Job).where(Job.id == job_id).values(**values))
+
+    set_values(version_id, of_job_id=job_id)
+    set_values(part_id, of_job_id=version_id, queued=0, running=1)
+    end(database, job_id, days_ago=9)
+    looks, stop_versions = 0, job_store.stop_versions
+
+    def counting(*given: Any, **named: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        assert looks < 9, "it looks again and again"
+        return stop_versions(*given, **named)
+
+    monkeypatch.setattr(job_store, "stop_versions", counting)
+    sweeper = Sweeper(database, files, settings.model_copy(update={"retention_days": 5}))
+    assert sweeper.sweep() == 0
+    assert looks == 2
+    set_values(part_id, running=0)
+    sweeper._put_aside.wait(job_id, 0)
+    looks = 0
+    assert sweeper.sweep() >= 1
+    with database.transaction() as session:
+        assert [session.get(Job, one) for one in (job_id, version_id, part_id)] == [None] * 3

@@ -1,10 +1,11 @@
 """Fetching photos from the web: limits, redirects, and no access to the internal network."""
 
+import io
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import (
+    ClipTooLargeError,
     FileTooLargeError,
     ForbiddenUrlError,
     SourceDeniedError,
@@ -23,8 +25,8 @@ from shared.errors import (
 from shared.web import Web, WebLimits, is_public
 from tests.http_servers import LocalHTTPServer
 
-OPEN = WebLimits(timeout_s=2, max_redirects=3, allow_private=True)
-CLOSED = WebLimits(timeout_s=2, max_redirects=3, allow_private=False)
+OPEN = WebLimits(timeout_s=2, max_redirects=3, allow_private=True, min_clip_bytes_per_s=10**6)
+CLOSED = WebLimits(timeout_s=2, max_redirects=3, allow_private=False, min_clip_bytes_per_s=10**6)
 
 
 class _Site(BaseHTTPRequestHandler):
@@ -49,6 +51,16 @@ class _Site(BaseHTTPRequestHandler):
             self.close_connection = True
             for _ in range(1_000):
                 self.wfile.write(b"x" * 1_000)
+        elif kind == "paced":  # ten pieces, the last one after the time of a photo
+            pieces, pause_s = 10, float(rest)
+            self.send_response(200)
+            self.send_header("Content-Length", str(1_000 * pieces))
+            self.end_headers()
+            for _ in range(pieces):
+                with suppress(OSError):
+                    self.wfile.write(b"x" * 1_000)
+                    self.wfile.flush()
+                time.sleep(pause_s)
         elif kind == "slow":
             self.send_response(200)
             self.send_header("Content-Length", "100000")
@@ -123,6 +135,24 @@ def test_a_failed_fetch_gives_a_reason(
 ) -> None:
     with pytest.raises(error):
         web.get(url(site, path), 100_000)
+
+
+def test_a_clip_may_take_longer_than_a_photo_at_a_least_rate(site: LocalHTTPServer) -> None:
+    place = f"http://127.0.0.1:{site.server_port}"
+    limits = replace(OPEN, timeout_s=0.5, min_clip_bytes_per_s=10)
+    for fetch, fails in (("fetch", True), ("fetch_clip", False)):
+        web, file = Web(limits), io.BytesIO()
+        with pytest.raises(UrlNotFetchedError) if fails else nullcontext():
+            getattr(web, fetch)(f"{place}/paced/0.06", 10**6, file)
+        web.close()
+        assert (file.tell() < 10_000) == fails
+    web = Web(replace(limits, min_clip_bytes_per_s=10**6))
+    with pytest.raises(UrlNotFetchedError):
+        web.fetch_clip(f"{place}/paced/0.06", 10**6, io.BytesIO())
+    for kind in ("paced/0", "endless"):  # with and without its length
+        with pytest.raises(ClipTooLargeError):
+            web.fetch_clip(f"{place}/{kind}", 9_000, io.BytesIO())
+    web.close()
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

@@ -40,6 +40,7 @@ from tests.clips import (
     write,
 )
 from worker.inference.predictor import Predictor
+from worker.video import mattes as mattes_module
 from worker.video import writing
 from worker.video.clip import cut_out_clip
 from worker.video.completing import ClipFile, ClipResult
@@ -48,7 +49,8 @@ from worker.video.encoders import MAX_ENCODERS_BYTES, encoder_bytes, encoder_for
 from worker.video.facts import ClipFacts
 from worker.video.frames import FrameReader
 from worker.video.join import MattesFile, join, make_part
-from worker.video.mattes import MattesWriter, matte_segment
+from worker.video.mattes import Mattes, MattesWriter, matte_segment
+from worker.video.options import without_effect
 from worker.video.probe import probe
 from worker.video.quarantine import ClipProcess
 from worker.video.segments import Segment, segments
@@ -319,6 +321,46 @@ def test_a_crop_is_one_steady_frame(cut: Cut) -> None:
     assert [b - a for a, b in pairwise(lefts)] == [2] * (COUNT - 1)
 
 
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_a_shadow_does_not_move_when_the_subject_only_widens(
+    in_parts: bool, settings: Settings, tmp_path: Path
+) -> None:
+    frames = []
+    for number in range(6):
+        frame = np.full((80, 160, 3), clips.GROUND, np.uint8)
+        frame[16:48, 20 : 52 + 12 * number] = SUBJECT
+        frames.append(frame)
+    path = write(tmp_path / "wider.mp4", frames, encoder={"crf": "0"})
+    shadow = {"kind": "drop", "dx": 0.0, "dy": 0.2, "blur": 0.0, "opacity": 1.0}
+    options = Options.model_validate({"clip_format": "frames", "shadow": shadow})
+    if in_parts:
+        facts, parts = facts_of(path), []
+        with ClipProcess(path, settings) as clip:
+            for number, segment in enumerate(segments(facts, 3)):
+                parts.append(MattesFile(tmp_path / f"{number}.zip"))
+                target = parts[-1].mattes()
+                matte_segment(clip, facts, segment, PREDICTOR, options, settings, target)
+            result = join(clip, facts, parts, options, settings, tmp_path / "out")
+    else:
+        result = cut_out_clip(path, PREDICTOR, options, settings, tmp_path / "out")
+    lower = []
+    with zipfile.ZipFile(result.files[0].path) as archive:
+        for name in sorted(archive.namelist()):
+            if name.endswith(".png"):
+                pixels = np.asarray(PIL.Image.open(io.BytesIO(archive.read(name))))
+                lower.append(square_of(pixels[..., 3])[3])
+    assert len(set(lower)) == 1, lower
+    assert lower[0] > 50, "the shadow lies below the subject"
+
+
+def test_options_that_clips_do_not_have_are_named() -> None:
+    extra = {"name": "a.{ext}", "max_bytes": 20_000, "format": "webp"}
+    given = {"second_model": "u2netp", "group_by": "folder", "extra_outputs": [extra]}
+    asked = Options.model_validate(given)
+    assert without_effect(asked) == ["max_bytes", "second_model", "group_by"]
+    assert without_effect(Options(second_model="none", quality=50, crop=True)) == []
+
+
 def test_a_clip_has_a_poster_and_a_strip(result: ClipResult) -> None:
     poster = PIL.Image.open(io.BytesIO(result.poster))
     strip = PIL.Image.open(io.BytesIO(result.strip))
@@ -427,6 +469,32 @@ def test_colours_are_right_in_every_matrix_and_range(
         assert np.abs(pixels[30, column].astype(int) - shown[30, column]).max() <= 4
 
 
+@pytest.mark.parametrize(
+    ("matrix", "primaries", "given", "expected"),
+    [  # computed with the primaries of the standards and a display's gamma of 2.4
+        pytest.param(1, 12, (200, 60, 40), (217, 36, 0), id="Display P3"),
+        pytest.param(9, 9, (200, 150, 120), (226, 142, 114), id="BT.2020"),
+    ],
+)
+def test_colours_of_a_wide_gamut_become_those_of_srgb(
+    matrix: int,
+    primaries: int,
+    given: tuple[int, ...],
+    expected: tuple[int, ...],
+    tmp_path: Path,
+) -> None:
+    path = write(
+        tmp_path / "wide.mp4",
+        [np.full((32, 32, 3), given, np.uint8)],
+        matrix=matrix,
+        primaries=primaries,
+        layout="yuv444p10le",
+        encoder={"crf": "4"},
+    )
+    _, [pixels] = pixels_of(path)
+    assert np.abs(pixels[16, 16].astype(int) - expected).max() <= 3
+
+
 def test_pixels_that_are_not_square_are_stretched(tmp_path: Path) -> None:
     path = write(tmp_path / "wide.mp4", moving_square(2), aspect=Fraction(4, 3))
     facts, (first, _) = pixels_of(path)
@@ -498,7 +566,8 @@ def test_a_join_that_broke_off_goes_on_with_the_parts_that_are_kept(
     assert sum(done) == COUNT
 
     def join_them(out: str, on_frames: Any, asked: Options = options) -> ClipResult:
-        return join(clip, facts, kept, asked, settings, tmp_path / out, on_frames=on_frames)
+        with ClipProcess(source, settings) as other:
+            return join(other, facts, kept, asked, settings, tmp_path / out, on_frames=on_frames)
 
     def break_off(count: int) -> None:
         done.append(count)
@@ -520,6 +589,30 @@ def test_a_join_that_broke_off_goes_on_with_the_parts_that_are_kept(
     assert sum(done) == COUNT, "the parts belong to the options"
     with pytest.raises(Exception, match="exactly once"):
         join(clip, facts, kept[1:], options, settings, tmp_path / "hole")
+
+
+def test_mattes_of_segments_are_those_of_the_whole_clip(
+    source: Path, clip: ClipProcess, settings: Settings, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Each is averaged with frames of the segments beside it."""
+    facts, noisy = facts_of(source), cast(Predictor, clips.NoisyEdges())
+
+    def alphas(*parts: Segment) -> list[np.ndarray[Any, Any]]:
+        found = []
+        for part in parts:
+            target = tmp_path / "mattes.zip"
+            matte_segment(clip, facts, part, noisy, Options(), settings, target)
+            with Mattes(target) as mattes:
+                found += [mattes.alpha(number) for number in range(part.first, part.last)]
+        return found
+
+    whole, cut = alphas(Segment(0, COUNT)), segments(facts, 5)
+    assert len(cut) == 3
+    most = [np.abs(a - b).max() for a, b in zip(whole, alphas(*cut), strict=True)]
+    assert max(most) <= 1 / 255 + 1e-6
+    monkeypatch.setattr(mattes_module, "REACH", 0)
+    most = [np.abs(a - b).max() for a, b in zip(whole, alphas(*cut), strict=True)]
+    assert max(most) > 0.05, "the test would not see it"
 
 
 def test_an_animated_webp_ends_when_the_clip_ends_although_its_last_frames_are_alike(

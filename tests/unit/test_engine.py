@@ -13,6 +13,7 @@ from worker.inference.catalog import Model, find_model
 from worker.inference.engine import (
     ONEDNN_RESIZE,
     EnginePlan,
+    OperatorSet,
     collecting,
     create,
     plans,
@@ -97,9 +98,21 @@ def test_bf16_that_was_asked_for_is_not_passed_over_in_silence(model: Model) -> 
     assert not any(plan.optional for plan in planned(model, device="cpu", precision="bf16"))
 
 
-def test_bf16_is_used_for_fused_convolutions_only(model: Model) -> None:
+def test_only_a_model_that_was_measured_in_bf16_runs_more_than_convolutions_in_it(
+    model: Model,
+) -> None:
     narrow = calls(planned(model, device="cpu", precision="bf16")[0])
-    assert narrow["set_bfloat16_op"] == ({"fused_conv2d"},)
+    assert narrow["set_bfloat16_op"] == (OperatorSet(("fused_conv2d",)),)
+    measured = replace(model, bf16=True)
+    (wide,) = calls(planned(measured, device="cpu", precision="bf16")[0])["set_bfloat16_op"]
+    assert isinstance(wide, OperatorSet)
+    assert set(wide.names) > {"fused_conv2d", "concat", "bilinear_interp_v2"}
+
+
+def test_a_plans_text_does_not_depend_on_the_process(model: Model) -> None:
+    """Passed trials are remembered by it, and the order of a set is another one each time."""
+    fast, *_ = planned(replace(model, bf16=True), device="cpu", precision="bf16")
+    assert "{" not in repr(fast)
 
 
 def test_a_gpu_plan_sets_the_device_number_and_memory_pool(model: Model) -> None:

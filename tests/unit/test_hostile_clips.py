@@ -3,7 +3,9 @@
 import os
 import random
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from shared.errors import ClipError, ClipTimeoutError, PoisonousClipError
 from shared.settings import Settings
 from tests.clips import moving_square, write
+from worker.video import quarantine
 from worker.video.container import Limits, read_facts
 from worker.video.quarantine import PIPE_BYTES, ClipProcess
 
@@ -130,6 +133,33 @@ def test_a_child_that_dies_or_hangs_fails_its_clip_alone(
         os.kill(process.pid, signal.SIGSTOP)
         with pytest.raises(ClipTimeoutError):
             list(process.frames(facts, 0, 40))
+
+
+def test_frames_before_the_first_wanted_one_keep_the_child_from_counting_as_hanging(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One key frame, at the begin. All frames before take longer than one may."""
+    path = write(tmp_path / "long.mp4", moving_square(12), key_every=12)
+    clock_s, skipped = 0.0, 0
+
+    def skip(seconds: float) -> Callable[[], None]:
+        def later() -> None:
+            nonlocal clock_s, skipped
+            clock_s, skipped = clock_s + seconds, skipped + 1
+
+        return later
+
+    monkeypatch.setattr(quarantine, "time", SimpleNamespace(monotonic=lambda: clock_s))
+    monkeypatch.setattr(quarantine, "SKIPPED_EVERY_S", 0.0)
+    with ClipProcess(path, settings) as process:
+        facts = process.facts()
+        assert facts.key_frames == (0,)
+        got = list(process.frames(facts, 10, 12, on_skipped=skip(3.2)))
+        assert [number for number, _ in got] == [10, 11]
+        assert skipped == 10
+        assert clock_s > settings.image_timeout_s
+        with pytest.raises(ClipTimeoutError, match="did not come to frame 10"):
+            list(process.frames(facts, 10, 12, on_skipped=skip(0.8 * settings.image_timeout_s)))
 
 
 def test_the_child_sees_no_secrets(

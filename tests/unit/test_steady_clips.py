@@ -1,6 +1,6 @@
 """Steady mattes, the steady frame, and the times of doubt."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from shared.jobs import Reason
 from tests.clips import facts_of
-from worker.imaging.arrays import Alpha
+from worker.imaging.arrays import Alpha, Box
 from worker.video.doubts import MOST_DOUBTS, Doubts
-from worker.video.framing import steady_box
+from worker.video.framing import steady_frame
 from worker.video.stages import ahead, in_order
 from worker.video.steady import Sight, steadied
 
@@ -99,7 +99,8 @@ def test_mattes_begin_anew_at_a_cut() -> None:
     found = smoothed(joined)
     assert [number for number, one in enumerate(found) if one.is_cut] == [6]
     apart = smoothed(sights[:6])
-    for one, alone in zip(found[:6], apart, strict=True):
+    behind = smoothed(joined[6:])
+    for one, alone in zip(found, [*apart, *behind], strict=True):
         assert np.abs(one.alpha - alone.alpha).max() < 1e-5
 
 
@@ -120,6 +121,18 @@ def test_frames_of_any_shape_are_steadied(size: tuple[int, int]) -> None:
         for number in range(4)
     ]
     assert len(smoothed(sights)) == 4
+
+
+def steady_box(boxes: Sequence[Box | None]) -> Box | None:
+    found = steady_frame(boxes)
+    return None if found is None else found.box
+
+
+def test_the_size_of_a_shadow_is_that_of_the_subject_and_not_of_its_way() -> None:
+    walking = [(10 * number, 20, 30 + 10 * number, 80) for number in range(40)]
+    found = steady_frame([*walking, None, (0, 0, 500, 300)])
+    assert found is not None
+    assert found.side_px == 60
 
 
 def test_the_steady_box_holds_a_moving_subject_but_no_bad_matte() -> None:

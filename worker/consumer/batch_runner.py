@@ -26,7 +26,7 @@ from shared.errors import (
     PredictorError,
     StorageError,
 )
-from shared.job_store import Claim, FailedClip, SettlementState
+from shared.job_store import Claim, SettlementState
 from shared.messages import is_of_clip
 from shared.object_url import ObjectUrl
 from shared.options import Options
@@ -39,8 +39,6 @@ from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
 from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.consumer.database_retries import with_database_retries
 from worker.consumer.settlement import (
-    is_segment,
-    report_failed_clip,
     report_outcome,
     settlement,
 )
@@ -414,17 +412,12 @@ class BatchRunner:
     ) -> dict[uuid.UUID, _Result]:
         started = time.perf_counter()
 
-        segments_of = {claim.job_id for claim in claims if is_segment(claim)}
-        failed: list[FailedClip] = []
-
         def record(session: Session) -> list[SettlementState]:
             settlements = [
                 settlement(session, claim, outcome, self._settings)
                 for claim, outcome in zip(claims, outcomes, strict=True)
             ]
-            states = job_store.finish_many(session, settlements)
-            failed[:] = job_store.clips_failed_with(session, segments_of) if segments_of else []
-            return states
+            return job_store.finish_many(session, settlements)
 
         states = with_database_retries(self._database, record)
         stale = {
@@ -438,6 +431,8 @@ class BatchRunner:
         for claim, outcome, state in zip(claims, outcomes, states, strict=True):
             outcome.timings_ms["record"] = record_s * 1e3
             report_outcome(claim, outcome, state)
+            if outcome.after_record is not None and state is SettlementState.RECORDED:
+                outcome.after_record()
             if state is SettlementState.STALE:
                 results[claim.item_id] = LeaseLostError()
             elif state in (
@@ -449,8 +444,6 @@ class BatchRunner:
                 results[claim.item_id] = state.value
             else:
                 results[claim.item_id] = outcome.error or "succeeded"
-        for clip in failed:
-            report_failed_clip(clip)
         return results
 
 

@@ -9,7 +9,7 @@ from shared import job_store
 from shared.clips import ClipWork
 from shared.database import Session, now
 from shared.groups import GroupWork, Measured
-from shared.job_store import Claim, FailedClip, Settlement, SettlementState
+from shared.job_store import Claim, Settlement, SettlementState
 from shared.settings import Settings
 from shared.telemetry import IMAGES, NEEDS_REVIEW, RETRIES, REUSED, STAGE_SECONDS, get_logger
 from shared.tracing import trace_image
@@ -122,8 +122,9 @@ def backoff_s(attempt: int, settings: Settings) -> float:
 def report_outcome(claim: Claim, outcome: Outcome, state: SettlementState) -> None:
     """Write the metrics, trace and log of a recorded outcome."""
     code = outcome.error.code if outcome.error else ""
-    for stage, spent_ms in outcome.timings_ms.items():
-        STAGE_SECONDS.labels(stage).observe(spent_ms / 1e3)
+    if not isinstance(claim.work, ClipWork):  # a stage of a clip takes as long as the clip has it
+        for stage, spent_ms in outcome.timings_ms.items():
+            STAGE_SECONDS.labels(stage).observe(spent_ms / 1e3)
     if state is SettlementState.RETRY:
         RETRIES.labels(code).inc()
     elif state is SettlementState.RECORDED and not is_segment(claim):
@@ -164,18 +165,3 @@ def report_outcome(claim: Claim, outcome: Outcome, state: SettlementState) -> No
             code=code,
             detail=outcome.error.detail if outcome.error else "",
         )
-
-
-def report_failed_clip(clip: FailedClip) -> None:
-    """Write the metrics and log of a clip that failed with its segments."""
-    IMAGES.labels("failed", clip.code).inc()
-    log.warning(
-        "image-failed",
-        job=str(clip.job_id),
-        item=str(clip.item_id),
-        file=clip.name,
-        attempt=clip.attempts,
-        state=SettlementState.RECORDED.value,
-        code=clip.code,
-        detail=clip.detail,
-    )

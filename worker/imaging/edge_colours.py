@@ -50,7 +50,8 @@ def transition_pixels(alpha: Image) -> PixelIndices:
     found: NDArray[np.int32] | None = cv2.findNonZero(inside)  # type: ignore
     if found is None:
         return np.empty(0, np.int64)
-    columns, rows = found[:, 0, 0] + left, found[:, 0, 1] + top
+    columns, rows = found.reshape(-1, 2).T  # [N, 1, 2], in OpenCV 5 [N, 2]
+    columns, rows = columns + left, rows + top
     indices: PixelIndices = rows.astype(np.int64) * alpha.shape[1] + columns
     return indices
 

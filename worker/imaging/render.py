@@ -38,16 +38,20 @@ class Subject:
         small: Image | None = None,
         own_colours: bool = False,
         box: Box | None = None,
+        side_px: float | None = None,
         frame: GroupFrame | None = None,
     ) -> None:
         """`small`: the image's small_copy, where it is at hand. `own_colours`: the edge has the
         subject's own colours, whatever the options say. `box`: takes the place of the subject's
-        box, to place several pictures alike. `frame`: the one that all photos of its group share.
+        box, to place several pictures alike. `side_px`: takes the place of the subject's longer
+        side, so that several pictures have shadows alike. `frame`: the one that all photos of its
+        group share.
         """
         self.image, self.matte, self._small = image, matte, small
         self.frame = frame
         self._own_colours = own_colours
         self._given_box = box
+        self._side_px = side_px
 
     @cached_property
     def edge(self) -> PixelIndices:
@@ -67,11 +71,14 @@ class Subject:
         return compute_placement(rendition, width, height, self.box)
 
     def shadow_size(self, rendition: Rendition) -> float | None:
-        """The longer side of what throws the shadow [px of the result], where a group shares it;
-        None: the subject's own.
+        """The longer side of what throws the shadow [px of the result], where a group or the frames
+        of a clip share it; None: the subject's own.
         """
         if self.frame is None:
-            return None
+            if self._side_px is None:
+                return None
+            scale = self.placement(rendition).scale if rendition.changes_frame else 1.0
+            return self._side_px * scale
         left, top, right, bottom = box_of(self.frame)
         height, width = self.matte.shape
         scale = 1 / self.frame.fit_of(width, height)[0]

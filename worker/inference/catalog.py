@@ -36,7 +36,9 @@ class Model:
     """`Deploy.half_pixel_resize`: every resize in the graph maps pixel centres on pixel centres
     (align_corners false, align_mode 0), or repeats pixels a whole number of times."""
     bf16: bool = False
-    """`Deploy.bf16`: the mattes were measured in bf16 and are as good as in fp32."""
+    """`Deploy.bf16`: the mattes were measured in bf16, by hand or at the import, and are as good as
+    in fp32.
+    """
     postprocess: tuple[str, ...] = ()
     """`Deploy.postprocess` in order: steps that convert the network's answer to an alpha."""
 

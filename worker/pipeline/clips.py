@@ -3,10 +3,10 @@
 import io
 import json
 import threading
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,15 +14,11 @@ from shared.clip_kinds import HEAD_BYTES, clip_kind
 from shared.clips import SEGMENT_FRAMES, ClipSegment, ClipState, ClipWork
 from shared.errors import (
     MattingError,
-    OutputTooLargeError,
     SourceNotFoundError,
     TransientError,
 )
-from shared.jobs import Reason
-from shared.kept_files import thumbnails_key
 from shared.options import CutOff
 from shared.photo_kinds import photo_kind
-from shared.result_names import file_name
 from shared.settings import Settings
 from shared.telemetry import get_logger
 from worker.concurrency.fifo_lock import FifoLock
@@ -33,15 +29,16 @@ from worker.imaging.arrays import Image
 from worker.inference.predictor import Predictor
 from worker.pipeline.background_pictures import BackgroundPictures
 from worker.pipeline.clip_files import ClipFiles, FileStore, facts_key
+from worker.pipeline.clip_results import ClipResults
 from worker.pipeline.clip_segments import StoredSegment
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, Publisher
-from worker.pipeline.work_items import RequestedOutput, StoredOutput
-from worker.video.completing import ClipFile, ClipResult
+from worker.video.completing import ClipResult
 from worker.video.facts import ClipFacts
 from worker.video.folders import ClipFolder, bytes_of, check_room
-from worker.video.join import FRAMES_AHEAD, MattedSegment, MattesFile, join, make_part, needs_box
+from worker.video.join import FRAMES_AHEAD, MattedSegment, MattesFile, join, make_part, needs_whole
 from worker.video.mattes import matte_segment
 from worker.video.matting import frames_held
+from worker.video.options import refuse_options
 from worker.video.quarantine import ClipProcess
 from worker.video.segments import Segment, segments
 from worker.video.writing import refuse_too_large
@@ -56,12 +53,6 @@ LONGEST_HOLD_UP_S = 60.0
 may not run beside that image, which would be blamed for what the clip does to the worker."""
 
 MAX_FACTS_BYTES = 64 * 1024**2
-
-MAX_PUBLISHED_BYTES = 5 * 1024**3
-"""S3's limit of one request that writes (Amazon S3 user guide, "Uploading objects"). Only such a
-request can be bound to the object that it replaces."""
-
-CRC_BYTES = 1024**2
 
 ENCODER_FRAMES = 16
 """Frames of an output that are rendered, or lie in its encoder."""
@@ -93,7 +84,6 @@ class Clips:
         """
         self._predictor = cast(Predictor, predictor)
         self._store = store
-        self._publisher = publisher
         self._pictures = pictures
         self._watchdog = watchdog
         self._settings = settings
@@ -101,6 +91,7 @@ class Clips:
         self._stopping = stopping
         self._isolation = isolation
         self._turn = turn
+        self._results = ClipResults(store, publisher, settings)
         self._files = ClipFiles(store, settings, turn, stopping, isolation)
         self._folder = Path()
 
@@ -220,7 +211,7 @@ class Clips:
         frames = Segment(segment.first, segment.last)
         self._mattes_of(in_flight, process, facts, frames, target)
         stored = self._stored_segment(segment.mattes_key, folder)
-        if in_flight.outcome.error is None and not needs_box(in_flight.item.options):
+        if in_flight.outcome.error is None and not needs_whole(in_flight.item.options):
             in_flight.stage(
                 "finish", lambda: self._keep_part(in_flight, process, facts, target, stored, folder)
             )
@@ -260,6 +251,7 @@ class Clips:
 
     def _probed(self, in_flight: InFlightImage, process: ClipProcess) -> ClipFacts:
         """What the container tells; kept for the next claims, of which each would decode it."""
+        refuse_options(in_flight.item.options)
         facts = process.facts()
         refuse_too_large(facts, in_flight.item.options)
         told = json.dumps(facts.to_json()).encode()
@@ -330,11 +322,11 @@ class Clips:
             "finish", lambda: self._joined(in_flight, process, facts, segments, out)
         )
         if result is not None:
-            in_flight.stage("store", lambda: self._store_files(in_flight, result))
+            in_flight.stage("store", lambda: self._results.store(in_flight, result))
             in_flight.outcome.clip_result = result.to_json()
             in_flight.outcome.timings_ms = _sum(state, in_flight)
             if in_flight.outcome.error is None:
-                self._files.drop_copy(in_flight)
+                in_flight.outcome.after_record = partial(self._files.drop_copy, in_flight)
 
     def _joined(
         self,
@@ -399,39 +391,6 @@ class Clips:
         kept = [] if self._files.folder is None else [self._files.folder]
         return bytes_of(self._folder, *kept)
 
-    def _store_files(self, in_flight: InFlightImage, result: ClipResult) -> None:
-        item, outcome = in_flight.item, in_flight.outcome
-        stored: list[StoredOutput] = []
-        for output, file in zip(item.outputs, result.files, strict=True):
-            with file.path.open("rb") as stream:
-                self._store.upload(output.key, stream, file.content_type)
-            stored.append(_stored(in_flight, output, file))
-        if self._settings.thumbnails:
-            both = result.poster + result.strip
-            self._store.put(thumbnails_key(item.outputs[0].key), both, "image/webp")
-        for output, file in zip(item.outputs, result.files, strict=True):
-            self._publish(in_flight, output, file)
-        outcome.outputs = tuple(stored)
-        outcome.output_bytes = stored[0].bytes
-        outcome.model = self._settings.model
-        known = {reason.value: reason for reason in Reason}
-        found = [known[one.reason.value] for one in result.doubts]
-        outcome.review = tuple(dict.fromkeys(found))
-
-    def _publish(self, in_flight: InFlightImage, output: RequestedOutput, file: ClipFile) -> None:
-        """Write a file to the job's destination."""
-        if output.destination is None or self._publisher is None:
-            return
-        if file.bytes > MAX_PUBLISHED_BYTES:
-            raise OutputTooLargeError(
-                f"The result has {file.bytes:,} bytes; {MAX_PUBLISHED_BYTES:,} can be written to a"
-                " destination"
-            )
-        with file.path.open("rb") as stream:
-            self._publisher.publish(
-                output.destination, stream, file.content_type, writer=in_flight.item.writer
-            )
-
 
 def _is_photo(file: Path) -> bool:
     """Whether a file that is called like a clip is a photo."""
@@ -458,26 +417,3 @@ def _sum(state: ClipState, in_flight: InFlightImage) -> dict[str, float]:
     return {
         stage: round(state.timings_ms.get(stage, 0.0) + now.get(stage, 0.0), 3) for stage in stages
     }
-
-
-def _stored(in_flight: InFlightImage, output: RequestedOutput, file: ClipFile) -> StoredOutput:
-    extension = output.rendition.extension(clip=True)
-    name = output.rendition.name
-    return StoredOutput(
-        name=file_name(name, in_flight.item.photo, extension, file.width, file.height),
-        key=output.key,
-        destination=output.place,
-        width=file.width,
-        height=file.height,
-        bytes=file.bytes,
-        unmet=(),
-        crc32=_crc32(file.path),
-    )
-
-
-def _crc32(file: Path) -> int:
-    value = 0
-    with file.open("rb") as stream:
-        while piece := stream.read(CRC_BYTES):
-            value = zlib.crc32(piece, value)
-    return value

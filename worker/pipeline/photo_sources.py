@@ -27,7 +27,7 @@ class PhotoSources:
     def fetch(self, bucket: str, key: str, max_bytes: int, into: IO[bytes]) -> None:
         """Write a clip into a file. Raises ImageError or TransientError."""
         if bucket == WEB:
-            self._web.fetch(key, max_bytes, into)
+            self._web.fetch_clip(key, max_bytes, into)
             return
         size, pieces = self._storage.open(bucket, key)
         with closing(pieces):

@@ -1,6 +1,6 @@
 """Input and output of the pipeline: an image to process, and its outcome."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,6 +129,8 @@ class Outcome:
     """Hash of photo, options and model; None: do not reuse the result."""
     reused: bool = False
     """The result was copied from an earlier one."""
+    after_record: Callable[[], None] | None = None
+    """Removes what nobody needs any more once the outcome is recorded."""
     stages: list[StageSpan] = field(default_factory=list)
     """The time span of each stage, for the trace."""
     timings_ms: dict[str, float] = field(default_factory=dict)

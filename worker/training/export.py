@@ -16,6 +16,7 @@ from paddle.base.framework import Program
 from paddle.pir_utils import OldIrGuard
 
 from worker.training.card import CARD, read_card
+from worker.training.last_layer import KERNEL, PATCH, by_patches
 from worker.training.widths import BLOCKS, CONTEXT, DECODER, DETAIL, HEAD, STEM, TAPS, Block
 
 TOLERANCE = 1e-3
@@ -97,8 +98,8 @@ class Merge(nn.Layer):
 
 
 class MattingNet(nn.Layer):
-    """network.MattingNet in Paddle. It returns alpha instead of logits and has no second output for
-    training.
+    """network.MattingNet in Paddle. It returns alpha instead of logits, has no second output for
+    training, and its last convolution computes a patch of pixels at a time.
     """
 
     def __init__(self) -> None:
@@ -115,7 +116,8 @@ class MattingNet(nn.Layer):
         self.up2 = Merge(c, half, d)
         self.detail = ConvNorm(3, DETAIL, 3)
         self.widen = nn.Conv2D(d, DETAIL, 1)
-        self.head = nn.Sequential(ConvNorm(DETAIL, HEAD, 3), nn.Conv2D(HEAD, 1, 3, padding=1))
+        last = nn.Conv2D(HEAD, PATCH**2, KERNEL, PATCH, padding=1)
+        self.head = nn.Sequential(ConvNorm(DETAIL, HEAD, 3), last)
 
     def forward(self, img: Any) -> Any:
         """[N, 3, H, W] in -1..1, H and W multiples of 32 → alpha [N, 1, H, W] in 0..1."""
@@ -128,7 +130,8 @@ class MattingNet(nn.Layer):
         x2, x4, x8, x16, x32 = taps
         y8 = self.up8(self.up16(self.context(x32), x16), x8)
         y2 = self.up2(self.up4(y8, x4), x2)
-        return _sigmoid(self.head(nnf.relu(_twice(self.widen(y2)) + self.detail(img))))
+        patches = self.head(nnf.relu(_twice(self.widen(y2)) + self.detail(img)))
+        return _sigmoid(nnf.pixel_shuffle(patches, PATCH))
 
 
 def _twice(x: Any) -> Any:
@@ -142,7 +145,7 @@ def _sigmoid(x: Any) -> Any:
 
 def paddle_state(arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
     """Translate PyTorch's names of arrays into Paddle's. The statistics of batch norm have other
-    names.
+    names, and the last convolution has another form.
     """
     state = {}
     for name, value in arrays.items():
@@ -150,6 +153,8 @@ def paddle_state(arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
             continue
         name = name.replace("running_mean", "_mean").replace("running_var", "_variance")
         state[name] = value
+    last = state["head.1.weight"], state["head.1.bias"]
+    state["head.1.weight"], state["head.1.bias"] = by_patches(*last)
     return state
 
 

@@ -16,6 +16,7 @@ from paddle.utils import unique_name
 
 from worker.training.card import CARD, CARD_SIZE, read_card
 from worker.training.export import MattingNet, infer
+from worker.training.last_layer import by_pixels
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -36,6 +37,8 @@ def read_bundle(folder: Path) -> Arrays:
     ).items():
         key = next(key for key, part in parts.items() if part.name == name)
         arrays[torch_name(key)] = stored
+    last = arrays["head.1.weight"], arrays["head.1.bias"]
+    arrays["head.1.weight"], arrays["head.1.bias"] = by_pixels(*last)
     arrays[CARD] = infer(folder, read_card(*CARD_SIZE), onednn=False)
     return arrays
 

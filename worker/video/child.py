@@ -8,6 +8,8 @@ import json
 import resource
 import signal
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -70,7 +72,8 @@ def _answer(request: dict[str, Any], told: IO[bytes]) -> None:
             max_pixels=request["max_pixels"],
             keep_whole=request["keep_whole"],
         )
-        for number, pixels in reader.read(request["first"], request["last"]):
+        skipping = _skipping(told, request["skipped_every_s"])
+        for number, pixels in reader.read(request["first"], request["last"], skipping):
             _tell(told, {"frame": number, "shape": pixels.shape})
             told.write(np.ascontiguousarray(pixels).data.cast("B"))
         _tell(told, {"end": True})
@@ -79,6 +82,21 @@ def _answer(request: dict[str, Any], told: IO[bytes]) -> None:
         pictures, target = Path(request["pictures"]), Path(request["target"])
         how = add_sound(path, pictures, target, facts, request["until_s"])
         _tell(told, {"sound": how})
+
+
+def _skipping(told: IO[bytes], every_s: float) -> Callable[[], None]:
+    """Tell now and then that frames are decoded which nobody asked for."""
+    last_told = time.monotonic()
+    count = 0
+
+    def skipped() -> None:
+        nonlocal last_told, count
+        count += 1
+        if time.monotonic() - last_told >= every_s:
+            _tell(told, {"skipped": count})
+            last_told = time.monotonic()
+
+    return skipped
 
 
 def _tell(told: IO[bytes], answer: dict[str, Any]) -> None:

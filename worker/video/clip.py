@@ -11,9 +11,10 @@ from worker.imaging.arrays import Image
 from worker.inference.predictor import Predictor
 from worker.video.completing import ClipResult, complete
 from worker.video.facts import ClipFacts
-from worker.video.join import MattesFile, join, needs_box
+from worker.video.join import MattesFile, join, needs_whole
 from worker.video.mattes import OnFrames, matte_segment
-from worker.video.matting import MattedFrame, matted, refuse_options
+from worker.video.matting import MattedFrame, matted
+from worker.video.options import refuse_options
 from worker.video.quarantine import ClipProcess
 from worker.video.segments import Segment
 from worker.video.writing import write_part
@@ -32,9 +33,9 @@ def cut_out_clip(
 ) -> ClipResult:
     """Cut out a clip into the folder `out`.
 
-    Outputs that show the whole frame are written while the network works. For a crop or a canvas,
-    all mattes must be known before the first frame is written, so the clip is read twice; then
-    `on_frames` counts each frame twice (`passes`).
+    Outputs that show the whole frame are written while the network works. For a crop, a canvas or a
+    shadow, all mattes must be known before the first frame is written, so the clip is read twice;
+    then `on_frames` counts each frame twice (`passes`).
 
     Raises the errors of shared/errors/clips.py, InvalidOptionsError, OutputTooLargeError,
     EncodingFailedError, PredictorError.
@@ -81,4 +82,4 @@ def cut_out_clip(
 
 def passes(options: Options) -> int:
     """How often a clip is read for these options."""
-    return 2 if needs_box(options) else 1
+    return 2 if needs_whole(options) else 1

@@ -12,6 +12,7 @@ from worker.video.concatenation import Concatenation
 from worker.video.doubts import Doubt, Doubts
 from worker.video.facts import ClipFacts
 from worker.video.mattes import OnFrames
+from worker.video.options import without_effect
 from worker.video.parts import Part
 from worker.video.previews import Previews
 from worker.video.quarantine import ClipProcess
@@ -47,6 +48,8 @@ class ClipResult:
     megapixel_frames: float
     whole: bool
     """False if the clip was cut off, and only its whole frames were done."""
+    without_effect: list[str]
+    """Options that were given and that clips don't have."""
 
     def to_json(self) -> dict[str, Any]:
         """The result without its pictures, as JSON."""
@@ -57,6 +60,7 @@ class ClipResult:
             "whole": self.whole,
             "doubts": [one.to_json() for one in self.doubts],
             "strip": self.strip_layout,
+            "without_effect": self.without_effect,
         }
 
 
@@ -118,6 +122,7 @@ def complete(
         seconds=facts.time_s(done),
         megapixel_frames=done * facts.width * facts.height / 1e6,
         whole=facts.whole and done == facts.frames,
+        without_effect=without_effect(options),
     )
 
 

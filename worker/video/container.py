@@ -35,7 +35,7 @@ from worker.video.orientation import orientation_of
 DEMUXERS = {"MP4": "mov", "MKV": "matroska", "GIF": "gif"}
 
 CLOSED = {"protocol_whitelist": "file", "enable_drefs": "0", "use_absolute_path": "0"}
-"""FFmpeg may open no other file than the clip, whatever the clip says."""
+"""FFmpeg's protocols open no other file than the clip, whatever the clip says."""
 
 READ_TIMEOUT_S = 60.0
 """FFmpeg gives up a single read or the opening after this time."""

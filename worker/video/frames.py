@@ -1,6 +1,7 @@
 """Decoding of a clip's frames to upright RGB pixels. Runs in the child process only."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import av
@@ -31,6 +32,12 @@ WIDE_GAMUT = frozenset({ColorPrimaries.BT2020, ColorPrimaries.SMPTE431, ColorPri
 HDR = frozenset({ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67})
 BT2020_MATRICES = frozenset({9, 10})
 """AVCOL_SPC_BT2020_NCL and _CL."""
+UNKNOWN_MATRIX = 2
+"""AVCOL_SPC_UNSPECIFIED."""
+DEEP = {"rgb24": "rgb48le", "rgba": "rgba64le"}
+"""The layouts with 16 bits a channel. A wide gamut is converted in two steps, first to RGB and then
+to other primaries: in one step, swscale of FFmpeg 8 takes its own matrix in addition to the
+clip's."""
 
 
 class FrameReader:
@@ -52,9 +59,12 @@ class FrameReader:
         self._max_pixels, self._keep_whole = max_pixels, keep_whole
         self._reformatter = VideoReformatter()
 
-    def read(self, first: int, last: int) -> Iterator[tuple[int, Image]]:
+    def read(
+        self, first: int, last: int, on_skipped: Callable[[], None] | None = None
+    ) -> Iterator[tuple[int, Image]]:
         """The number and the pixels of each frame in first..last - 1: [H, W, 3] RGB, or
-        [H, W, 4] RGBA if the clip is transparent.
+        [H, W, 4] RGBA if the clip is transparent. `on_skipped`: called for each frame before them
+        that is decoded, because others are predicted from it.
 
         Raises TruncatedClipError, UnsupportedClipError.
         """
@@ -66,6 +76,8 @@ class FrameReader:
                 if number is None or number < expected:
                     if pts > self._facts.times[last - 1]:
                         break
+                    if on_skipped is not None:
+                        on_skipped()
                     continue
                 if number > expected or frame.is_corrupt:
                     raise TruncatedClipError(
@@ -128,15 +140,31 @@ class FrameReader:
             frame,
             width,
             height,
-            layout,
-            src_colorspace=None if wide else _matrix(frame),
+            DEEP[layout] if wide else layout,
+            src_colorspace=_matrix(frame),
             src_color_range=_range(frame),
             dst_color_range=ColorRange.JPEG,
-            dst_color_primaries=ColorPrimaries.BT709 if wide else None,
-            dst_color_trc=ColorTrc.BT709 if wide else None,
             threads=self._threads,
         )
+        if wide:
+            converted = _to_srgb().reformat(
+                converted,
+                format=layout,
+                src_color_range=ColorRange.JPEG,
+                dst_color_range=ColorRange.JPEG,
+                dst_color_primaries=ColorPrimaries.BT709,
+                dst_color_trc=ColorTrc.BT709,
+                threads=self._threads,
+            )
         return orientation.upright(np.asarray(converted.to_ndarray(), np.uint8))
+
+
+@cache
+def _to_srgb() -> VideoReformatter:
+    """Converts a wide gamut to that of sRGB. The first frame takes 2.6 s of CPU, so there is one
+    for all readers of this process, which is for one clip and has one thread.
+    """
+    return VideoReformatter()
 
 
 def _decoder(video: VideoStream) -> VideoCodecContext:
@@ -164,5 +192,9 @@ def _matrix(frame: VideoFrame) -> Colorspace:
         return Colorspace.SMPTE240M
     if frame.colorspace == 4:
         return Colorspace.FCC
+    if frame.colorspace in BT2020_MATRICES or (
+        frame.color_primaries == ColorPrimaries.BT2020 and frame.colorspace == UNKNOWN_MATRIX
+    ):
+        return Colorspace.BT2020
     is_hd = frame.height > HD_HEIGHT or frame.width >= HD_WIDTH
     return Colorspace.ITU709 if is_hd else Colorspace.ITU601

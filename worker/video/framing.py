@@ -1,6 +1,7 @@
 """One steady frame for a whole clip: a box that holds the subject in all frames."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,18 @@ STEPS = WINDOW // 2 + 1
 Boxes = NDArray[np.float64]
 
 
-def steady_box(boxes: Sequence[Box | None]) -> Box | None:
-    """The box that holds the subject in all frames, robust to single bad mattes.
+@dataclass(frozen=True, slots=True)
+class SteadyFrame:
+    """The subject in a whole clip, in pixels of its frames."""
+
+    box: Box
+    """Holds the subject in all frames."""
+    side_px: float
+    """The subject's longer side, as most frames have it: the size of its shadow."""
+
+
+def steady_frame(boxes: Sequence[Box | None]) -> SteadyFrame | None:
+    """Box and size of the subject in all frames, robust to single bad mattes.
 
     `boxes`: the subject's box in each frame, None where there is no subject. None if no frame has a
     subject.
@@ -34,7 +45,8 @@ def steady_box(boxes: Sequence[Box | None]) -> Box | None:
         known = believed
     left, top = known[:, :2].min(0)
     right, bottom = known[:, 2:].max(0)
-    return int(left), int(top), int(right), int(bottom)
+    sides = np.maximum(known[:, 2] - known[:, 0], known[:, 3] - known[:, 1])
+    return SteadyFrame((int(left), int(top), int(right), int(bottom)), float(np.median(sides)))
 
 
 def _is_believed(boxes: Boxes) -> "NDArray[np.bool_]":

@@ -8,11 +8,11 @@ from typing import Protocol
 from shared.errors import MattingError
 from shared.options import CutOff, Options
 from shared.settings import Settings
-from worker.imaging.arrays import Box, Image
+from worker.imaging.arrays import Image
 from worker.video.completing import ClipResult, complete
 from worker.video.facts import ClipFacts
-from worker.video.framing import steady_box
-from worker.video.mattes import Mattes, OnFrames, StoredMatte
+from worker.video.framing import SteadyFrame, steady_frame
+from worker.video.mattes import Mattes, OnFrames, StoredMatte, nothing_new
 from worker.video.matting import MattedFrame, enlarged, frame_photo
 from worker.video.parts import Part, fingerprint
 from worker.video.previews import Previews
@@ -76,11 +76,11 @@ def join(
     the segments raise.
     """
     out.mkdir(parents=True, exist_ok=True)
-    box = None
-    if needs_box(options):
+    steady = None
+    if needs_whole(options):
         keep_whole = options.clip_cut_off is CutOff.KEEP
-        box = whole_box(_stored(segments, facts, keep_whole=keep_whole), facts)
-    mark = fingerprint(options, box, pictures or {})
+        steady = whole_frame(_stored(segments, facts, keep_whole=keep_whole), facts)
+    mark = fingerprint(options, steady, pictures or {})
 
     def parts() -> Iterator[Part]:
         for number, one in enumerate(segments):
@@ -95,7 +95,7 @@ def join(
                 options,
                 settings,
                 folder,
-                box=box,
+                steady=steady,
                 pictures=pictures,
                 on_frames=on_frames,
             )
@@ -116,8 +116,8 @@ def make_part(
     pictures: Mapping[str, Image] | None = None,
     on_frames: OnFrames | None = None,
 ) -> tuple[str, Part]:
-    """The part of a segment, and its mark. For outputs that need no box of the whole clip
-    (`needs_box`). Raises as `join`.
+    """The part of a segment, and its mark. For outputs that need no look at the whole clip
+    (`needs_whole`). Raises as `join`.
     """
     part = part_of(
         process, facts, mattes, options, settings, out, pictures=pictures, on_frames=on_frames
@@ -133,11 +133,11 @@ def part_of(
     settings: Settings,
     out: Path,
     *,
-    box: Box | None = None,
+    steady: SteadyFrame | None = None,
     pictures: Mapping[str, Image] | None = None,
     on_frames: OnFrames | None = None,
 ) -> Part:
-    """Render and encode the frames of a file of mattes. `box`: the subject's in the whole clip."""
+    """Render and encode the frames of a file of mattes. `steady`: the subject in the whole clip."""
     with Mattes(mattes, keep_whole=options.clip_cut_off is CutOff.KEEP) as stored:
         asked = Segment(stored.first, stored.first + len(stored.frames))
 
@@ -146,7 +146,10 @@ def part_of(
             if not asked.frames:
                 yield iter(())
                 return
-            with ahead(process.frames(facts, asked.first, asked.last), FRAMES_AHEAD) as read:
+            wanted = process.frames(
+                facts, asked.first, asked.last, on_skipped=nothing_new(on_frames)
+            )
+            with ahead(wanted, FRAMES_AHEAD) as read:
                 yield _with_mattes(read, stored)
 
         return write_part(
@@ -156,23 +159,24 @@ def part_of(
             options,
             settings,
             out,
-            box=box,
+            steady=steady,
             pictures=pictures,
             on_frames=on_frames,
         )
 
 
-def needs_box(options: Options) -> bool:
-    """Whether the frame of an output depends on the subject's box in the whole clip."""
+def needs_whole(options: Options) -> bool:
+    """Whether an output depends on the subject in the whole clip: by its frame or its shadow."""
     return any(
-        one.changes_frame and (one.snap or not one.only_shrinks) for one in options.renditions
+        one.shadow is not None or (one.changes_frame and (one.snap or not one.only_shrinks))
+        for one in options.renditions
     )
 
 
-def whole_box(stored: Sequence[StoredMatte], facts: ClipFacts) -> Box | None:
-    """The subject's steady box in the clip's frames."""
+def whole_frame(stored: Sequence[StoredMatte], facts: ClipFacts) -> SteadyFrame | None:
+    """The subject in the clip's frames; None: there is none."""
     frame = facts.height, facts.width
-    return steady_box([one.box and enlarged(one.box, one.size, frame) for one in stored])
+    return steady_frame([one.box and enlarged(one.box, one.size, frame) for one in stored])
 
 
 def _stored(

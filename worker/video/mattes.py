@@ -20,7 +20,7 @@ from shared.settings import Settings
 from worker.imaging.arrays import Alpha, Box
 from worker.inference.predictor import Predictor
 from worker.video.facts import ClipFacts
-from worker.video.matting import MattedFrame, Steps, matted, refuse_options, to_bytes
+from worker.video.matting import MattedFrame, Steps, matted, to_bytes
 from worker.video.quarantine import ClipProcess
 from worker.video.segments import Segment
 from worker.video.stages import BusyTime
@@ -124,6 +124,11 @@ class Mattes:
         return read.astype(np.float32) / np.float32(255)
 
 
+def nothing_new(on_frames: OnFrames | None) -> Callable[[], None] | None:
+    """Tells `on_frames` that the work gets on without a frame that is done."""
+    return None if on_frames is None else lambda: on_frames(0)
+
+
 def matte_segment(
     process: ClipProcess,
     facts: ClipFacts,
@@ -139,16 +144,14 @@ def matte_segment(
     for which the network worked.
 
     A few frames before and behind it are matted too, so that smoothing knows what comes. Raises the
-    errors of shared/errors/clips.py, InvalidOptionsError, PredictorError.
+    errors of shared/errors/clips.py, PredictorError.
     """
-    refuse_options(options)
     first = max(0, segment.first - REACH)
     last = min(facts.frames, segment.last + REACH)
     on_device = BusyTime()
+    read = process.frames(facts, first, last, on_skipped=nothing_new(on_frames))
     with (
-        matted(
-            process.frames(facts, first, last), facts, predictor, options, settings, on_device
-        ) as frames,
+        matted(read, facts, predictor, options, settings, on_device) as frames,
         MattesWriter(target) as writer,
     ):
         for frame in _own(frames, segment):

@@ -9,7 +9,7 @@ from itertools import islice
 import cv2
 import numpy as np
 
-from shared.errors import InvalidOptionsError, MattingError
+from shared.errors import MattingError
 from shared.jobs import Reason
 from shared.options import Options, SourceAlpha
 from shared.settings import Settings
@@ -63,12 +63,6 @@ class _Prepared:
     number: int
     decoded: DecodedImage
     prepared: PreparedImage
-
-
-def refuse_options(options: Options) -> None:
-    """Raise InvalidOptionsError for options that clips don't have."""
-    if options.subject is not None:
-        raise InvalidOptionsError("`subject` works with photos only: in a clip it moves")
 
 
 @contextmanager

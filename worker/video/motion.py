@@ -16,7 +16,7 @@ from worker.imaging.arrays import Image, Plane
 Flow = NDArray[np.float32]
 """Displacement of each pixel [h, w, 2], x and y, in pixels of the same size."""
 
-MAX_ROUND_TRIP_PX = 0.5
+MAX_ROUND_TRIP_PX = 1.0
 """A flow is trusted where going there and back ends at most this far from the start."""
 
 MAX_DIFFERENCE = 16
@@ -31,7 +31,7 @@ CUT_DIFFERENCE = 12
 SOLID = 230
 """Alpha (of 255) from which a pixel shows the subject alone."""
 
-BESIDE_PX = 6
+BESIDE_PX = 10
 """Reach of a solid part's motion over the edge beside it."""
 
 NEAR = 0.02

@@ -10,7 +10,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ import PIL.Image
 
 from shared.jobs import Reason
 from shared.options import Options
-from worker.imaging.arrays import Box, Image
+from worker.imaging.arrays import Image
+from worker.video.framing import SteadyFrame
 from worker.video.previews import Previews
 
 INDEX = "part.zip"
@@ -98,7 +99,7 @@ def file_names(folder: Path) -> list[str]:
         return names
 
 
-def fingerprint(options: Options, box: Box | None, pictures: Mapping[str, Image]) -> str:
+def fingerprint(options: Options, steady: SteadyFrame | None, pictures: Mapping[str, Image]) -> str:
     """A hash of all that parts of one clip must have in common: they are joined only then."""
     import av
 
@@ -107,7 +108,7 @@ def fingerprint(options: Options, box: Box | None, pictures: Mapping[str, Image]
         "version": version("matting"),
         "ffmpeg": [av.__version__, av.library_versions["libavcodec"]],
         "options": options.model_dump(mode="json"),
-        "box": box,
+        "steady": None if steady is None else asdict(steady),
         "pictures": {url: zlib.crc32(pixels.tobytes()) for url, pixels in sorted(pictures.items())},
     }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]

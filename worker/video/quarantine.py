@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -38,6 +38,13 @@ PIPE_BYTES = 1024 * 1024
 
 F_SETPIPE_SZ = 1031
 """fcntl(2), Linux."""
+
+SKIPPED_EVERY_S = 1.0
+"""How often the child tells that it decodes frames before the first one that was asked for."""
+
+LEAST_SKIPPED_PER_S = 5
+"""A decoder that is slower than this hangs, though it gives frames. One core decodes about 20
+frames of 4K video a second."""
 
 MAX_LINE_BYTES = 64 * 1024**2
 """Longest answer without pixels: the facts of a clip with the most frames."""
@@ -93,16 +100,37 @@ class ClipProcess:
         self._ask({"do": "facts", "limits": limits})
         return ClipFacts.from_json(self._answer()["facts"])
 
-    def frames(self, facts: ClipFacts, first: int, last: int) -> Iterator[tuple[int, Image]]:
+    def frames(
+        self,
+        facts: ClipFacts,
+        first: int,
+        last: int,
+        *,
+        on_skipped: Callable[[], None] | None = None,
+    ) -> Iterator[tuple[int, Image]]:
         """The number and the pixels of each frame in first..last - 1: [H, W, 3] uint8 RGB, or
-        [H, W, 4] RGBA if the clip is transparent. Raises TruncatedClipError, UnsupportedClipError,
-        PoisonousClipError, ClipTimeoutError.
+        [H, W, 4] RGBA if the clip is transparent. `on_skipped`: called now and then while the
+        frames before `first` are decoded, from the last key frame on; what it raises ends the
+        reading. Raises TruncatedClipError, UnsupportedClipError, PoisonousClipError,
+        ClipTimeoutError.
         """
         threads = max(1, self._settings.codec_threads)
         asked = {"do": "frames", "facts": facts.to_json(), "first": first, "last": last}
-        self._ask({**asked, "threads": threads})
+        self._ask({**asked, "threads": threads, "skipped_every_s": SKIPPED_EVERY_S})
+        # An index that leads behind `first` lets the child begin twice.
+        skipping_s = self._settings.image_timeout_s + 2 * first / LEAST_SKIPPED_PER_S
+        skipped_by = time.monotonic() + skipping_s
         while True:
             answer = self._answer()
+            if "skipped" in answer:
+                if time.monotonic() > skipped_by:
+                    self._popen.kill()
+                    raise ClipTimeoutError(
+                        f"FFmpeg did not come to frame {first:,} within {skipping_s:g} s"
+                    )
+                if on_skipped is not None:
+                    on_skipped()
+                continue
             if "frame" not in answer:
                 return
             yield answer["frame"], self._pixels(answer["shape"], facts)

@@ -11,7 +11,7 @@ from shared.errors import OutputTooLargeError, TruncatedClipError
 from shared.options import CutOff, ExtraOutput, Options, Output
 from shared.rendition_values import BackgroundImage
 from shared.settings import Settings
-from worker.imaging.arrays import Box, Image
+from worker.imaging.arrays import Image
 from worker.imaging.crop_and_canvas import size_without_subject
 from worker.imaging.decoding import without_white
 from worker.imaging.finishing import matte_of
@@ -24,6 +24,7 @@ from worker.video.encoders import (
     refuse_long_sides,
 )
 from worker.video.facts import ClipFacts
+from worker.video.framing import SteadyFrame
 from worker.video.mattes import OnFrames
 from worker.video.matting import MattedFrame, content_input
 from worker.video.parts import Part, Signs
@@ -145,7 +146,7 @@ def write_part(
     settings: Settings,
     out: Path,
     *,
-    box: Box | None = None,
+    steady: SteadyFrame | None = None,
     pictures: Mapping[str, Image] | None = None,
     on_frames: OnFrames | None = None,
 ) -> Part:
@@ -153,8 +154,9 @@ def write_part(
     not fit into memory together, `frames` is read several times; `on_frames` counts the first time
     only. Where the clip is damaged, the part has fewer frames, if the options allow that.
 
-    `box`: the subject's box for the frame of all outputs. `pictures`: decoded background pictures
-    by URL. Raises OutputTooLargeError, EncodingFailedError, and what `frames` raises.
+    `steady`: the subject in the whole clip, for the frame and the shadow of all outputs.
+    `pictures`: decoded background pictures by URL. Raises OutputTooLargeError, EncodingFailedError,
+    and what `frames` raises.
     """
     out.mkdir(parents=True, exist_ok=True)
     threads = max(1, settings.codec_threads)
@@ -165,7 +167,7 @@ def write_part(
     """Frames of the first round."""
 
     def rendered(frame: MattedFrame) -> Rendered:
-        subject = _subject(frame, options, box)
+        subject = _subject(frame, options, steady)
         return frame, [render(subject, one, _picture(one, pictures)) for one in outputs.left]
 
     while not outputs.is_complete and done != 0:
@@ -194,14 +196,15 @@ def write_part(
     )
 
 
-def _subject(frame: MattedFrame, options: Options, box: Box | None) -> Subject:
+def _subject(frame: MattedFrame, options: Options, steady: SteadyFrame | None) -> Subject:
     """A frame with its matte: the network's, or its own with the option `keep_alpha`."""
     decoded = frame.decoded
+    box, side_px = (None, None) if steady is None else (steady.box, steady.side_px)
     if options.keep_alpha and decoded.alpha is not None:
         own = without_white(decoded).image
-        return Subject(own, decoded.alpha, own_colours=True, box=box)
+        return Subject(own, decoded.alpha, own_colours=True, box=box, side_px=side_px)
     matte = matte_of(decoded, content_input(frame.steps), frame.alpha, options)
-    return Subject(decoded.image, matte, box=box)
+    return Subject(decoded.image, matte, box=box, side_px=side_px)
 
 
 def _is_clear(pixels: Image) -> bool:

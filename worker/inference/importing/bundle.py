@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from worker.inference.importing.graph import Graph
+from worker.inference.importing.precision import mark_fp32
 from worker.inference.importing.recipe import Recipe
 from worker.inference.importing.walk import BatchIsFixed, Walk, static_mode
 
@@ -41,6 +42,7 @@ def _save(walk: Walk, program: Any, entry: Any, answer: Any, folder: Path) -> No
         for name, array in walk.weights.items():
             scope.var(name).get_tensor().set(array, place)
         program = paddle.static.normalize_program(program, [entry], [answer])
+        mark_fp32(program, entry.name, answer.name, walk.weights)
         # Remove the source lines that Paddle stores with each operator: nobody needs them.
         for operator in program.global_block().ops:
             operator.desc.remove_attr("op_callstack")

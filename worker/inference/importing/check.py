@@ -1,4 +1,5 @@
-"""Compares a bundle with onnxruntime on photos, in a child process.
+"""Compares a bundle with onnxruntime on photos, in a child process, and decides whether it may run
+in bf16.
 
 On an unknown graph Paddle can crash in C++; the parent process survives that. The comparison uses
 the network's answers: after the sigmoid, if the recipe has one, because logits of ±20 can't be
@@ -6,12 +7,14 @@ compared; and before any stretching.
 """
 
 import argparse
+import gc
 import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,15 +25,30 @@ from shared.errors import BadOnnxError, ImportDisagreesError, MattingError, Pred
 from shared.settings import Settings
 from worker.imaging.arrays import Image
 from worker.inference.catalog import Model, read_export
-from worker.inference.engine import EnginePlan, plans
+from worker.inference.engine import EnginePlan, Kind, plans
 from worker.inference.postprocess import sigmoid
 from worker.inference.session import PredictorSession
 from worker.inference.transforms import ExactTransforms
+from worker.inference.trial import WORST_PERCENTILE
 
 TOLERANCE = 1e-3
 HALF_TOLERANCE = 2 / 255
 """Largest allowed difference for weights in fp32 and in fp16. With fp16 weights onnxruntime also
 rounds the values between layers to fp16, and the bundle does not.
+"""
+
+BF16_MEAN, BF16_WORST = 0.01, 0.1
+"""Largest allowed difference of a photo's alphas in bf16: on average, and at the worst thousandth
+of the pixels. IS-Net has 0.001 and 0.015. U²-NetP has 0.01 and 0.2 without the marks of
+worker.inference.importing.precision, and more on other photos.
+"""
+
+BF16_GAIN = 1.1
+"""bf16 is used if it is at least so many times as fast."""
+
+BF16_LEAST_S = 0.01
+"""A network that is faster than this in fp32 is not tried in bf16: its time can't be measured well,
+and there is little to save.
 """
 
 OUTSIDE = 0.05
@@ -40,6 +58,8 @@ PLAIN_PHOTOS = 2
 """How many photos run with the plain engine, which takes four times as long."""
 
 TIMEOUT_S = 1_800
+
+BF16: Kind = "onednn-bf16"
 
 PREFIX = "difference: "
 """Marks the child's result among the lines that Paddle prints."""
@@ -56,6 +76,23 @@ class Difference(NamedTuple):
     """When two photos run as a batch."""
 
 
+class Bf16Result(NamedTuple):
+    """bf16 compared with fp32 on this machine."""
+
+    mean: float
+    """The mean difference of a photo's alphas, of the photo where it is largest."""
+    worst: float
+    """The same at the worst thousandth of the pixels."""
+    gain: float
+    """How many times as fast it is, in CPU time."""
+
+    @property
+    def pays(self) -> bool:
+        """Whether it is as good and faster."""
+        good = self.mean <= BF16_MEAN and self.worst <= BF16_WORST
+        return good and self.gain >= BF16_GAIN
+
+
 @dataclass(frozen=True)
 class Agreement:
     """The largest differences between a bundle and onnxruntime, over all pixels of all photos."""
@@ -66,6 +103,10 @@ class Agreement:
     onednn_fails: str | None
     batch: bool
     """Whether a batch of two gives the same answers as single photos."""
+    bf16: Bf16Result | None = None
+    """None if it was not tried (the network is tiny, or this processor has no instructions for it)
+    or fails.
+    """
 
     @property
     def worst(self) -> float:
@@ -94,7 +135,7 @@ def check(
             f"The answers go from {truth.min():.1f} to {truth.max():.1f}: logits? Import it with "
             "--sigmoid"
         )
-    plain, onednn = _in_a_child(folder, inputs, truth)
+    plain, onednn, bf16 = _in_a_child(folder, inputs, truth)
     if isinstance(plain, str):
         raise ImportDisagreesError(f"The plain configuration fails on it: {plain}")
     allowed = HALF_TOLERANCE if half else TOLERANCE
@@ -110,6 +151,7 @@ def check(
         onednn=None if isinstance(onednn, str) else onednn.single,
         onednn_fails=onednn if isinstance(onednn, str) else None,
         batch=not model.one_at_a_time and best.pair <= allowed,
+        bf16=None if isinstance(onednn, str) else bf16,
     )
 
 
@@ -137,8 +179,10 @@ def _onnxruntime(file: Path, output: str, inputs: Answers) -> Answers:
 
 def _in_a_child(
     folder: Path, inputs: Answers, truth: Answers
-) -> tuple["Difference | str", "Difference | str"]:
-    """The differences of the plain engine and of oneDNN, or for either the reason why it failed."""
+) -> tuple["Difference | str", "Difference | str", "Bf16Result | None"]:
+    """The differences of the plain engine and of oneDNN, or for either the reason why it failed;
+    and what bf16 gives.
+    """
     with tempfile.TemporaryDirectory() as work:
         np.savez(Path(work) / "photos.npz", inputs=inputs, truth=truth)
         command = [sys.executable, "-m", "worker.inference.importing.check", str(folder), work]
@@ -152,29 +196,47 @@ def _in_a_child(
             said = error.stdout.decode() if isinstance(error.stdout, bytes) else ""
             ended = f"it did not end within {TIMEOUT_S} s"
     lines = (line.partition(PREFIX)[2] for line in said.splitlines() if PREFIX in line)
-    found: dict[str, Difference | str] = {}
-    for kind, value in map(json.loads, lines):
-        found[kind] = value if isinstance(value, str) else Difference(*value)
-    return found.get("plain", ended), found.get("onednn", ended)
+    found = dict(map(json.loads, lines))
+
+    def difference(kind: str) -> Difference | str:
+        value = found.get(kind, ended)
+        return value if isinstance(value, str) else Difference(*value)
+
+    narrow = found.get(BF16)
+    bf16 = Bf16Result(*narrow) if isinstance(narrow, list) else None
+    return difference("plain"), difference("onednn"), bf16
 
 
 def main() -> int:
-    """Run both engines in the child process. Print each result as soon as it is known."""
+    """Run all engines in the child process. Print each result as soon as it is known."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("work", type=Path)
     arguments = parser.parse_args()
-    model = read_export(arguments.folder, "check")
+    model = replace(read_export(arguments.folder, "check"), bf16=True)
     with np.load(arguments.work / "photos.npz") as given:
         inputs, truth = given["inputs"], given["truth"]
     known: dict[str, EnginePlan] = {
         plan.kind: plan for plan in plans(Settings(device="cpu"), model, shapes=2)
     }
-    for kind, count in (("plain", PLAIN_PHOTOS), ("onednn", len(inputs))):
+    fp32_s = 0.0
+    for kind, count in (("plain", PLAIN_PHOTOS), ("onednn", len(inputs)), (BF16, len(inputs))):
+        if kind not in known or (kind == BF16 and fp32_s < BF16_LEAST_S):
+            continue
         found: list[float] | str
         try:
             session = PredictorSession(known[kind], model)
-            found = _differences(session, inputs[:count], truth[:count], model)
+            away, spent_s = _differences(session, inputs[:count], truth[:count], model)
+            if kind == BF16:
+                mean = max(float(one.mean()) for one in away)
+                worst = max(float(np.percentile(one, WORST_PERCENTILE)) for one in away)
+                found = [mean, worst, fp32_s / spent_s]
+            else:
+                pair = _pair(session, inputs[:2], truth[:2], model)
+                found = [max(float(one.max()) for one in away), pair]
+                fp32_s = spent_s
+            del session
+            gc.collect()
         except MattingError as error:
             found = error.detail
         sys.stdout.write(f"\n{PREFIX}{json.dumps([kind, found])}\n")
@@ -184,17 +246,25 @@ def main() -> int:
 
 def _differences(
     session: PredictorSession, inputs: Answers, truth: Answers, model: Model
-) -> list[float]:
-    """The largest differences of single photos, and of a batch of the first two."""
-    alone = [_answer(session, one[None], model) for one in inputs]
-    single = max(float(np.abs(a - b).max()) for a, b in zip(alone, truth, strict=True))
-    pair = 0.0
-    if not model.one_at_a_time and len(inputs) > 1:
-        try:
-            pair = float(np.abs(_answer(session, inputs[:2], model) - truth[:2]).max())
-        except PredictorError:
-            pair = float("inf")  # the network takes one photo at a time
-    return [single, pair]
+) -> tuple[list[Answers], float]:
+    """The differences [H, W] of single photos, and the shortest CPU time of a photo."""
+    away, spent_s = [], []
+    for photo, exact in zip(inputs, truth, strict=True):
+        started = time.process_time()
+        answer = _answer(session, photo[None], model)[0]
+        spent_s.append(time.process_time() - started)
+        away.append(np.abs(answer - exact))
+    return away, min(spent_s)
+
+
+def _pair(session: PredictorSession, inputs: Answers, truth: Answers, model: Model) -> float:
+    """The largest difference of two photos that run as a batch; 0 if there is only one."""
+    if model.one_at_a_time or len(inputs) < 2:
+        return 0.0
+    try:
+        return float(np.abs(_answer(session, inputs, model) - truth).max())
+    except PredictorError:
+        return float("inf")  # the network takes one photo at a time
 
 
 def _answer(session: PredictorSession, batch: Answers, model: Model) -> Answers:

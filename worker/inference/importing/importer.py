@@ -50,16 +50,19 @@ def import_onnx(
     answer, half = graph.output, graph.half
     del graph  # it takes a gigabyte for the largest networks
     agreement = check(file, answer, folder, photos, half=half)
-    if free and not agreement.batch:
-        free = False
-        _one_at_a_time(folder / "deploy.yaml")
-    return Imported(agreement, free, sha256)
+    one_at_a_time = free and not agreement.batch
+    bf16 = agreement.bf16 is not None and agreement.bf16.pays
+    _note(folder / "deploy.yaml", one_at_a_time=one_at_a_time, bf16=bf16)
+    return Imported(agreement, free and not one_at_a_time, sha256)
 
 
-def _one_at_a_time(description: Path) -> None:
-    """Note in deploy.yaml that the network takes one photo at a time: in a batch it computes other
-    alphas.
+def _note(description: Path, *, one_at_a_time: bool, bf16: bool) -> None:
+    """Note in deploy.yaml that the network takes one photo at a time, because it computes other
+    alphas in a batch; and that it may run in bf16.
     """
     known = yaml.safe_load(description.read_text())
-    known["Deploy"]["input_shape"][0] = 1
+    if one_at_a_time:
+        known["Deploy"]["input_shape"][0] = 1
+    if bf16:
+        known["Deploy"]["bf16"] = True
     description.write_text(yaml.safe_dump(known, sort_keys=False, allow_unicode=True))
