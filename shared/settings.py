@@ -350,8 +350,10 @@ class Settings(BaseSettings):
     max_decoded_pixels: int = Field(
         300_000_000,
         ge=1,
-        description="Most pixels that a worker holds decoded at a time (5 to 10 bytes each). A "
-        "larger batch is processed in parts.",
+        description="Most pixels that a worker holds decoded at a time (about 10 bytes each, "
+        "beside 1 GB for the rest). A larger batch is processed in parts. Photos and outputs that "
+        "take more memory count 3 or 4 times: transparency, CMYK, 16 bits, other profiles than "
+        "sRGB; WebP, AVIF, ZIP, PSD, markets, shadows.",
     )
     image_timeout_s: float = Field(
         60,

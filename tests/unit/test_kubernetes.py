@@ -224,6 +224,19 @@ def test_a_clip_fits_into_a_worker_s_tmp(manifests: list[Manifest]) -> None:
             assert most < int(tmp[0]["emptyDir"]["sizeLimit"].removesuffix("Gi")) * 1024**3, name
 
 
+@pytest.mark.parametrize("overlay", ["cpu", "gpu", "triton", "local"])
+def test_the_pixels_of_a_worker_fit_into_its_memory(overlay: str) -> None:
+    pod = named(rendered(overlay), "Deployment", "matting-worker")["spec"]["template"]["spec"]
+    [worker] = [one for one in pod["containers"] if one["name"] == "worker"]
+    given = {one["name"]: one.get("value") for one in worker["env"]}
+    usual = Settings.model_fields["max_decoded_pixels"].default
+    pixels = int(given.get("MATTING_MAX_DECODED_PIXELS") or usual)
+    limit = int(worker["resources"]["limits"]["memory"].removesuffix("Gi")) * 1024**3
+    assert pixels * 10 + 1_000_000_000 <= limit
+    # One photo of the largest size gets the whole budget, whatever it takes.
+    assert Settings.model_fields["max_image_pixels"].default * 40 + 1_000_000_000 <= limit
+
+
 def test_selectors_find_their_pods(manifests: list[Manifest]) -> None:
     labels = [pod["metadata"]["labels"] for _, pod in pods(manifests)]
     for one in manifests:

@@ -1,23 +1,33 @@
 """The budget of decoded pixels: it is never exceeded, and every waiting thread gets its turn."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
 from shared.errors import MattingError
 from shared.options import Options, Profile
 from shared.settings import Settings
+from tests.photo_files import drawn, saved
 from tests.waiting import eventually
 from worker.concurrency.pixel_budget import PixelBudget
 from worker.imaging.arrays import Image
-from worker.imaging.decoding import pixels_to_decode
+from worker.imaging.decoding import DecodingCost, decoding_cost
+from worker.imaging.finishing import FinishedFile, pixels_to_finish
+from worker.imaging.kept_files import KeptFiles
 from worker.imaging.prepared import PreparedImage
+from worker.pipeline.in_flight import InFlightImage
 from worker.pipeline.pipeline import Pipeline, WorkItem
-from worker.pipeline.work_items import requested_outputs
+from worker.pipeline.transfers import Transfers
+from worker.pipeline.work_items import Outcome, requested_outputs
 
 PIXELS = 400 * 300
 
@@ -106,8 +116,8 @@ class Shelf:
 
 @pytest.mark.parametrize("pixel_budget", [1, 2 * PIXELS, 5 * PIXELS])
 def test_a_batch_beyond_the_budget_is_split(jpeg: bytes, pixel_budget: int) -> None:
-    assert pixels_to_decode(jpeg) == PIXELS
-    assert pixels_to_decode(b"<html>") == 0
+    assert decoding_cost(jpeg) == DecodingCost(PIXELS, 1)
+    assert decoding_cost(b"<html>").pixels == 0
     files = {f"{number}": jpeg for number in range(12)} | {"4": b"<html>", "7": jpeg[:900]}
     predictor, shelf = Counting(), Shelf(files)
     settings = Settings(max_decoded_pixels=pixel_budget, codec_threads=4, thumbnails=False)
@@ -130,3 +140,110 @@ def test_a_batch_beyond_the_budget_is_split(jpeg: bytes, pixel_budget: int) -> N
         assert codes == {"4": "not-an-image", "7": "truncated-image"}
     assert len(shelf.stored) == 10
     assert predictor.most <= max(1, pixel_budget // PIXELS)
+
+
+def coloured(mode: str) -> PIL.Image.Image:
+    image = drawn(2_000, 1_500).convert("RGB")
+    if mode == "RGBA":
+        image.putalpha(PIL.Image.linear_gradient("L").resize(image.size))
+    return image.convert(mode)
+
+
+def test_no_photo_takes_more_memory_than_it_counts_for(tmp_path: Path) -> None:
+    kinds = [("RGB", "JPEG"), ("RGB", "PNG"), ("CMYK", "JPEG"), ("RGBA", "WEBP")]
+    paths = [tmp_path / f"{mode}.{kind}" for mode, kind in kinds]
+    for path, (mode, kind) in zip(paths, kinds, strict=True):
+        path.write_bytes(saved(coloured(mode), kind))
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.decoding_memory", *map(os.fspath, paths)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for path, kib in zip(paths, done.stdout.split(), strict=True):
+        cost = decoding_cost(path.read_bytes())
+        assert int(kib) * 1024 <= 11 * cost.pixels * cost.times, path
+
+
+def test_outputs_whose_encoders_copy_count_more_unless_they_are_small() -> None:
+    def needed(**options: object) -> int:
+        return pixels_to_finish(Options.model_validate(options), 10**7)
+
+    assert needed() == needed(background="#ffffff", format="jpeg") == 10**7
+    assert needed(format="webp") == 3 * 10**7
+    assert needed(shadow="contact") == 4 * 10**7
+    assert needed(format="webp", max_side_px=1_000) == 10**7 + 2 * 10**6
+    assert needed(extra_outputs=[{"name": "small", "format": "avif"}]) == 3 * 10**7
+
+
+class File(bytes):
+    """A photo's file that tells how many there are."""
+
+    alive = 0
+
+    def __new__(cls, data: bytes) -> "File":
+        cls.alive += 1
+        return super().__new__(cls, data)
+
+    def __del__(self) -> None:
+        File.alive -= 1
+
+
+class Watching(Counting):
+    """A predictor that notes how many files are in memory."""
+
+    def predict_many(
+        self, prepared: Sequence[PreparedImage]
+    ) -> list[NDArray[np.float32] | MattingError]:
+        self.files = File.alive
+        return super().predict_many(prepared)
+
+
+class Fresh(Shelf):
+    def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
+        return File(self.files[key])
+
+
+@pytest.mark.parametrize("way", ["run_many", "run_each"])
+def test_files_of_decoded_photos_leave_the_memory(jpeg: bytes, way: str) -> None:
+    predictor, shelf = Watching(), Fresh({f"{number}": jpeg for number in range(8)})
+    settings = Settings(thumbnails=False, batch_wait_ms=5_000)
+    pipeline = Pipeline(predictor, shelf, settings)
+    items = [
+        WorkItem(
+            item_id=key,
+            bucket="b",
+            key=key,
+            options=Options(),
+            outputs=requested_outputs(Options(), [f"r{key}"]),
+        )
+        for key in shelf.files
+    ]
+    if way == "run_many":
+        pipeline.run_many(items)
+    else:
+        assert len(list(pipeline.run_each(items, urgent=True))) == 1
+    pipeline.close()
+    assert len(shelf.stored) == 8
+    assert predictor.files <= 1, "that of the last photo"
+
+
+def test_stored_files_leave_the_memory() -> None:
+    options, shelf = Options(), Shelf({})
+    item = WorkItem(
+        item_id="1",
+        bucket="b",
+        key="1",
+        options=options,
+        outputs=requested_outputs(options, ["r1"]),
+    )
+    in_flight = InFlightImage(item, Outcome(item_id="1"))
+    in_flight.files = [FinishedFile(data=b"x", width=1, height=1, name="1.png")]
+    in_flight.kept = KeptFiles(wants_thumbnails=True, wants_matte=True, thumbnails=b"t", matte=b"m")
+    transfers = Transfers(shelf, Settings(), None, None)
+    transfers.put(in_flight).result()
+    transfers.close()
+    assert in_flight.outcome.outputs
+    assert len(shelf.stored) == 3
+    assert not in_flight.files
+    assert in_flight.kept is None

@@ -32,6 +32,15 @@ from worker.imaging.render import Subject, matte_on_canvas, render
 MIN_REDUCED_SIDE_PX = 1_024
 """Shorter side that decoding must keep when no output needs the photo's full size."""
 
+COPYING_FORMATS = frozenset({Format.WEBP, Format.AVIF, Format.ZIP, Format.PSD})
+"""Formats whose encoders copy the pixels: into another layout, in parts, or layer after layer."""
+COPIED = 3
+"""An output of these formats, or one that is measured against the rules of a market, takes as much
+memory as this many ordinary ones. Measured at the peak, for each pixel: PNG and JPEG 8 to 11 bytes,
+ZIP 20, WebP and PSD 28, AVIF and a market 32."""
+SHADOWED = 4
+"""The same of an output with a shadow: 40 bytes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedFile:
@@ -71,9 +80,25 @@ def largest_canvas_pixels(options: Options) -> int:
     return max(canvas_pixels(rendition) for rendition in options.renditions)
 
 
-def has_layers(options: Options) -> bool:
-    """Whether an output is a document with layers."""
-    return any(rendition.format is Format.PSD for rendition in options.renditions)
+def pixels_to_finish(options: Options, pixels: int) -> int:
+    """How many pixels of ordinary photos take as much memory as finishing a photo of `pixels`."""
+    return max(
+        pixels + (_memory_times(rendition) - 1) * _most_pixels(rendition, pixels)
+        for rendition in options.renditions
+    )
+
+
+def _memory_times(rendition: Options | ExtraOutput) -> int:
+    if rendition.shadow is not None:
+        return SHADOWED
+    return COPIED if rendition.format in COPYING_FORMATS or rendition.market else 1
+
+
+def _most_pixels(rendition: Rendition, pixels: int) -> int:
+    """The pixels of an output of a photo of `pixels`, at most."""
+    if rendition.max_side_px and rendition.only_shrinks:
+        return min(pixels, rendition.max_side_px**2)
+    return pixels
 
 
 def metadata_to_keep(data: bytes, options: Options) -> list[Metadata]:

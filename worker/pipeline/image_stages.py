@@ -17,15 +17,15 @@ from shared.photo_kinds import HEAD_BYTES, photo_kind
 from shared.settings import Settings
 from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
-from worker.imaging.decoding import DecodedImage, decode, pixels_to_decode, without_white
+from worker.imaging.decoding import DecodedImage, decode, decoding_cost, without_white
 from worker.imaging.false_holes import fill_false_holes
 from worker.imaging.finishing import (
     finish_matte,
-    has_layers,
     largest_canvas_pixels,
     matte_of,
     metadata_to_keep,
     min_decode_side_px,
+    pixels_to_finish,
 )
 from worker.imaging.group_frame import is_held, measure_box
 from worker.imaging.kept_files import KeptFiles
@@ -35,11 +35,6 @@ from worker.imaging.png_file import encode_png
 from worker.imaging.quarantine import DecodeRequest, Quarantine
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore
 from worker.pipeline.meant_subject import seen_by_network
-
-LAYERED = 3
-"""A document with layers takes as much memory as this many photos: its layers are packed one after
-the other, and stay until the file is complete (tests/unit/test_psd.py).
-"""
 
 QUARANTINED_KINDS = frozenset({"HEIF", "AVIF"})
 """Kinds that are always decoded in a child process. Their decoders are those of films: large, and
@@ -68,17 +63,21 @@ class ImageStages:
         self._quarantine.close()
 
     def pixels(self, in_flight: InFlightImage, data: bytes) -> int:
-        """The pixels that the image needs from the budget: its photo or a larger canvas. An image
-        with too many pixels fails and needs none.
+        """The pixels that the image needs from the budget: its photo or a larger canvas, times what
+        its stages take more than those of an ordinary photo. An image with too many pixels fails
+        and needs none.
         """
         options = in_flight.item.options
-        pixels = pixels_to_decode(data, _min_side_px(in_flight))
-        if pixels > self._settings.max_image_pixels:
+        photo = decoding_cost(data, _min_side_px(in_flight))
+        if photo.pixels > self._settings.max_image_pixels:
             return 0
+        decoding, pixels = photo.pixels * photo.times, photo.pixels
         if in_flight.given_matte is not None:
-            pixels += pixels_to_decode(in_flight.given_matte)
+            matte = decoding_cost(in_flight.given_matte)
+            decoding += matte.pixels * matte.times
+            pixels += matte.pixels
         pixels = max(pixels, largest_canvas_pixels(options))
-        return pixels * LAYERED if has_layers(options) else pixels
+        return max(decoding, pixels_to_finish(options, pixels))
 
     def decode(self, in_flight: InFlightImage, data: bytes) -> None:
         """Decode a photo and prepare it for the network; an error is the image's."""

@@ -8,6 +8,7 @@ Every pool runs the images of small batches first.
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from contextlib import AbstractContextManager
@@ -118,14 +119,7 @@ class Pipeline:
             # Each image is decoded as soon as it has been fetched; no codec thread waits for a
             # fetch.
             fetching = {self._transfers.fetch(in_flight): in_flight for in_flight in images}
-            self._run(
-                images,
-                (
-                    (fetching[future], data)
-                    for future in as_completed(fetching)
-                    if (data := future.result()) is not None
-                ),
-            )
+            self._run(images, _as_fetched(fetching))
         done = {one.item_id: one for one in (in_flight.outcome for in_flight in images)}
         done |= {one.item_id: one for one in self._run_long(items)}
         return [done[item.item_id] for item in items]
@@ -156,13 +150,12 @@ class Pipeline:
         while waiting:
             first, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             others, waiting = wait(waiting, self._settings.batch_wait_ms / 1e3)
-            came = [(fetching[future], future.result()) for future in first | others]
+            came = {future: fetching.pop(future) for future in first | others}
+            del first, others  # a future holds its photo's file
+            these = list(came.values())
             with self._watched():
-                self._run(
-                    [in_flight for in_flight, _ in came],
-                    [(in_flight, data) for in_flight, data in came if data is not None],
-                )
-            yield [in_flight.outcome for in_flight, _ in came]
+                self._run(these, _as_fetched(came))
+            yield [in_flight.outcome for in_flight in these]
         for outcome in self._run_long(items):
             yield [outcome]
 
@@ -201,8 +194,7 @@ class Pipeline:
     ) -> None:
         """Process what is left, and wait until everything is stored."""
         while left:
-            rest = [(in_flight, data) for in_flight, data in left if not in_flight.outcome.reused]
-            left, more = self._round(rest, list, may_wait=True)
+            left, more = self._round(_taken(left), list, may_wait=True)
             storing += more
         for stored in storing:
             stored.result()
@@ -371,6 +363,31 @@ class Pipeline:
         in_flight.decoded = in_flight.prepared = in_flight.alpha = in_flight.matte = None
         in_flight.pictures = {}
         return self._transfers.put(in_flight)
+
+
+def _as_fetched(
+    fetching: "dict[Future[bytes | None], InFlightImage]",
+) -> Iterator[tuple[InFlightImage, bytes]]:
+    """The photos as they arrive, without those that failed. It empties `fetching`: a future holds
+    its photo's file, which nobody needs once the photo is decoded.
+    """
+    for future in as_completed(fetching):
+        in_flight, data = fetching.pop(future), future.result()
+        del future
+        if data is not None:
+            yield in_flight, data
+
+
+def _taken(photos: list[tuple[InFlightImage, bytes]]) -> Iterator[tuple[InFlightImage, bytes]]:
+    """The photos that still need work, taken out of the list, so that it holds no file longer than
+    needed.
+    """
+    waiting = deque(photos)
+    photos.clear()
+    while waiting:
+        in_flight, data = waiting.popleft()
+        if not in_flight.outcome.reused:
+            yield in_flight, data
 
 
 def _review_input(in_flight: InFlightImage) -> ReviewInput | None:

@@ -165,6 +165,14 @@ class Transfers:
         self._web.shutdown()
 
     def _put(self, in_flight: InFlightImage) -> None:
+        try:
+            self._put_all(in_flight)
+        finally:
+            # Release the files at once: the other images of the batch may take long.
+            in_flight.files, in_flight.kept = [], None
+            in_flight.handover = in_flight.group_matte = in_flight.given_matte = None
+
+    def _put_all(self, in_flight: InFlightImage) -> None:
         if in_flight.outcome.forward_to is not None:
             in_flight.stage("store", lambda: self._put_handover(in_flight))
         if in_flight.outcome.measured is not None:

@@ -23,6 +23,8 @@ class Twins:
     def __init__(self) -> None:
         self.found: list[Twin] = []
         self._leaders: dict[tuple[str, str], InFlightImage] = {}
+        self._files: dict[tuple[str, str], bytes] = {}
+        """Of the first twin of each leader; the others share it, for the files are the same."""
 
     def without(
         self, fetched: Iterable[tuple[InFlightImage, bytes]]
@@ -33,8 +35,9 @@ class Twins:
             if fingerprint is None:  # it is always computed
                 yield in_flight, data
                 continue
-            leader = self._leaders.setdefault((in_flight.item.tenant, fingerprint), in_flight)
+            same = in_flight.item.tenant, fingerprint
+            leader = self._leaders.setdefault(same, in_flight)
             if leader is in_flight:
                 yield in_flight, data
             else:
-                self.found.append(Twin(in_flight, data, leader))
+                self.found.append(Twin(in_flight, self._files.setdefault(same, data), leader))
