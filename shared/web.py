@@ -172,6 +172,13 @@ class _DeadlineCutter:
         self._timer.start()
         return self
 
+    def extend(self, after_s: float) -> None:
+        """Set a later deadline. A connection that is cut already stays so."""
+        self._timer.cancel()
+        self._timer = threading.Timer(max(0.0, after_s), self._cut)
+        self._timer.daemon = True
+        self._timer.start()
+
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
         if self._socket is not None:
@@ -258,7 +265,7 @@ class Web:
     def _fetch(self, url: str, into: IO[bytes], pace: "_Pace") -> None:
         try:
             for _ in range(self._limits.max_redirects + 1):
-                with self._open("GET", url, pace.last_due) as response:
+                with self._open("GET", url, pace.due, body_due=pace.last_due) as response:
                     if response.status_code in REDIRECTS:
                         url = _redirected(url, response.headers.get("location", ""))
                         continue
@@ -296,8 +303,11 @@ class Web:
         deadline: float,
         body: bytes | None = None,
         headers: Mapping[str, str] = {},
+        body_due: float | None = None,
     ) -> Iterator[httpx.Response]:
-        """Send one request to a checked address; close it at the deadline (monotonic seconds)."""
+        """Send one request to a checked address; close it at the deadline (monotonic seconds).
+        `body_due`: a later deadline, once the answer's headers are there.
+        """
         target, address = _target(url, allow_private=self._limits.allow_private)
         with (
             _DeadlineCutter(deadline - time.monotonic()) as cutter,
@@ -312,6 +322,8 @@ class Web:
                 },
             ) as response,
         ):
+            if body_due is not None:
+                cutter.extend(body_due - time.monotonic())
             yield response
 
 

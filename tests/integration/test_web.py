@@ -4,7 +4,7 @@ import io
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
@@ -155,9 +155,13 @@ def test_a_clip_may_take_longer_than_a_photo_at_a_least_rate(site: LocalHTTPServ
     web.close()
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_server_that_sends_single_bytes_times_out(scheme: str) -> None:
-    """Before the first line of the answer, and during the TLS handshake."""
+@pytest.mark.parametrize(
+    ("scheme", "asked"), [("http", "post"), ("https", "post"), ("http", "clip")]
+)
+def test_a_server_that_sends_single_bytes_times_out(scheme: str, asked: str) -> None:
+    """Before the first line of the answer, and during the TLS handshake. A clip has no more time
+    for it than a photo.
+    """
     dripping = socket.create_server(("127.0.0.1", 0))
     over = threading.Event()
 
@@ -173,8 +177,12 @@ def test_a_server_that_sends_single_bytes_times_out(scheme: str) -> None:
     thread.start()
     web = Web(replace(OPEN, timeout_s=1))
     address = f"{scheme}://127.0.0.1:{dripping.getsockname()[1]}/"
+    ask: dict[str, Callable[[], object]] = {
+        "post": lambda: web.post(address, b"{}", {}),
+        "clip": lambda: web.fetch_clip(address, 10**9, io.BytesIO()),
+    }
     with pytest.raises(UrlNotFetchedError):  # the server never ends by itself
-        web.post(address, b"{}", {})
+        ask[asked]()
     over.set()
     thread.join()
     dripping.close()

@@ -25,6 +25,7 @@ default means: not set."""
 
 UNITS = {
     "_ms": "ms",
+    "_bytes_per_s": "B/s",
     "_s": "s",
     "_days": "days",
     "_bytes": "bytes",
