@@ -1,12 +1,13 @@
 """Which photos a second model is asked about, and what becomes of its answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from shared.earlier_result import EarlierResult
 from shared.errors import MattingError, PredictorError
 from shared.jobs import Reason
 from shared.options import Options, Profile
@@ -219,6 +220,45 @@ def test_nothing_waits_for_a_second_model_that_nobody_serves(shelf: Shelf) -> No
     outcome = run(shelf, Red(0.7), None)
     assert (outcome.model, outcome.forward_to) == ("builtin", None)
     assert outcome.review == DOUBTS
+
+
+class Past:
+    """Earlier results: none. Every photo has one fingerprint, as twins have."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+
+    def fingerprint(self, tenant: str, data: bytes, options: Options) -> str:
+        return "the same"
+
+    def find_many(
+        self, wanted: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], EarlierResult]:
+        return {}
+
+    def copy(self, source_key: str, key: str) -> None:
+        self._shelf.stored[key] = self._shelf.stored[source_key]
+
+
+@pytest.mark.parametrize(("alpha", "reusable"), [(1.0, True), (0.7, False)])
+def test_a_twin_is_reused_only_if_its_leader_is(shelf: Shelf, alpha: float, reusable: bool) -> None:
+    seconds = SecondOpinions(Settings(), lambda _: None, lambda _: False)
+    pipeline = Pipeline(Red(alpha), shelf, Settings(), Past(shelf), second=seconds)
+    options = Options()
+    items = [
+        WorkItem(
+            item_id=name,
+            bucket="photos",
+            key="a.jpg",
+            options=options,
+            outputs=requested_outputs(options, [name]),
+        )
+        for name in ("one", "two")
+    ]
+    outcomes = pipeline.run_many(items)
+    pipeline.close()
+    assert sorted(one.reused for one in outcomes) == [False, True]
+    assert {one.fingerprint for one in outcomes} == {"the same" if reusable else None}
 
 
 def test_the_handover_keeps_alpha_model_and_reasons() -> None:

@@ -128,14 +128,15 @@ class Transfers:
 
     def copy_twins(self, twins: "Sequence[Twin]") -> "list[Future[None]]":
         """Start copying the results that other images of the batch got meanwhile."""
-        past = self._past
+        past, copying = self._past, []
         if past is None:
             return []
-        return [
-            self._io.submit(twin.in_flight.of, self._copy, past, found, twin.in_flight)
-            for twin in twins
-            if (found := result_of(twin.leader.outcome)) is not None
-        ]
+        for twin in twins:
+            leader, copy = twin.leader.outcome, twin.in_flight
+            if (found := result_of(leader)) is not None:
+                copy.outcome.fingerprint = leader.fingerprint  # None: later jobs don't reuse it
+                copying.append(self._io.submit(copy.of, self._copy, past, found, copy))
+        return copying
 
     def _copy(self, past: EarlierResults, found: EarlierResult, in_flight: InFlightImage) -> None:
         item, outcome = in_flight.item, in_flight.outcome
