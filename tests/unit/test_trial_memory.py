@@ -76,7 +76,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
 
 def test_another_device_is_tried_at_each_start(cache: Path) -> None:
     settings, model = asked(device="gpu:0", tensorrt=False)
-    (plan,) = plans(settings, model, shapes=9)
-    remember(settings, model, plan, SHAPES, 0)
-    assert passed_before(settings, model, plan, SHAPES) is None
+    for plan in plans(settings, model, shapes=9):
+        remember(settings, model, plan, SHAPES, 0)
+        assert passed_before(settings, model, plan, SHAPES) is None
     assert not cache.exists()
