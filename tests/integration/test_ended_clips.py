@@ -29,6 +29,7 @@ from tests.integration.test_clips_in_queue import (
 )
 from worker.pipeline import clips
 from worker.video import encoders
+from worker.video.join import join
 
 __all__ = ["film", "workers"]
 
@@ -76,7 +77,6 @@ def test_a_clip_costs_the_time_of_the_device_once_also_if_it_is_cancelled(
 def test_a_join_whose_mattes_went_with_its_cancelled_job_ends_as_cancelled(
     workers: Workers, film: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    join = clips.join
     job_id = submit(workers, film)
     workers.run(job_id)
     assert workers.run(job_id) == ["succeeded"] * SEGMENTS
