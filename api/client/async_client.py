@@ -301,9 +301,12 @@ class AsyncMattingClient(AsyncConnection):
     async def _fetch(self, download: Download, *, overwrite: bool) -> None:
         for url, path in download.missing(overwrite=overwrite):
             with await asyncio.to_thread(NewFile, path) as file:
-                async with aclosing(self.pieces(url)) as pieces:
-                    async for piece in pieces:
-                        await asyncio.to_thread(file.write, piece)
+                if download.is_viewer(path):
+                    file.write(download.written(path, await self.content(url)))
+                else:
+                    async with aclosing(self.pieces(url)) as pieces:
+                        async for piece in pieces:
+                            await asyncio.to_thread(file.write, piece)
                 changed_at = download.finished_at
                 await asyncio.to_thread(file.place, changed_at=changed_at, overwrite=overwrite)
 
