@@ -119,7 +119,7 @@ def test_workers_that_record_the_same_jobs_at_once_lose_no_count(database: Datab
                 with database.transaction() as session:
                     claims = job_store.claim_many(
                         session, some, job_ids={pairs[i] for i in some}, owner=owner, lease_s=60
-                    )
+                    ).claims()
                 finish(
                     database,
                     [
