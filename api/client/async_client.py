@@ -316,7 +316,7 @@ class AsyncMattingClient(AsyncConnection):
 
     async def _fetch(self, download: Download, *, overwrite: bool) -> None:
         for url, path in download.missing(overwrite=overwrite):
-            content = await self.content(url)
+            content = download.written(path, await self.content(url))
             await asyncio.to_thread(
                 write_file, path, content, changed_at=download.finished_at, overwrite=overwrite
             )

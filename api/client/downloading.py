@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from api.client.file_names import output_names
 from api.client.responses import Item
+from api.client.viewer_files import VIEWER_ENDING, name_pictures
 
 TIME_PRECISION_S = 2
 """Of the least precise file system, FAT."""
@@ -22,6 +23,8 @@ class Download:
     item: Item
     paths: tuple[Path, ...]
     """Local paths, the main result first."""
+    mains: Mapping[str, str]
+    """The local path of each image's main result, by the image's id."""
 
     @property
     def main(self) -> Path:
@@ -49,7 +52,9 @@ class Download:
             assert url is not None, "a succeeded image has a result"
             if not os.path.lexists(path):
                 yield url, path
-            elif path.is_file() and (found := path.stat()).st_size == size:
+            elif path.is_file() and (
+                (found := path.stat()).st_size == size or self._is_viewer(path)
+            ):
                 if abs(found.st_mtime - self.finished_at) > TIME_PRECISION_S:
                     yield url, path
             elif overwrite:
@@ -57,14 +62,27 @@ class Download:
             else:
                 raise _not_this_result(path)
 
+    def written(self, path: Path, content: bytes) -> bytes:
+        """What is written to a path, of what the service sent. The file of a turntable for viewers
+        names the results as they are downloaded, so it may have another size.
+        """
+        if not self._is_viewer(path):
+            return content
+        return name_pictures(content, path.as_posix(), self.mains)
+
+    def _is_viewer(self, path: Path) -> bool:
+        return path.suffix == VIEWER_ENDING and self.item["kind"] == "turntable"
+
 
 def plan_downloads(items: Sequence[Item], folder: Path) -> list[Download]:
     """The downloads for a job's succeeded images. All local paths are distinct."""
-    return [
-        Download(item, tuple(_safe_join(folder, name) for name in names))
+    planned = [
+        (item, tuple(_safe_join(folder, name) for name in names))
         for item, names in zip(items, output_names(items), strict=True)
         if item["status"] == "succeeded"
     ]
+    mains = {item["id"]: paths[0].as_posix() for item, paths in planned}
+    return [Download(item, paths, mains) for item, paths in planned]
 
 
 def _safe_join(folder: Path, name: str) -> Path:

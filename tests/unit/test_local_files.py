@@ -150,6 +150,7 @@ def test_a_download_tells_versions_of_a_result_and_other_files_apart(
 ) -> None:
     path = tmp_path / "a.png"
     item = {
+        "id": "1",
         "name": "a.jpg",
         "status": "succeeded",
         "result": "/r",
