@@ -32,7 +32,7 @@ def statements_of(database: Database, item_jobs: dict[uuid.UUID, uuid.UUID]) -> 
     sa.event.listen(database.engine, "before_cursor_execute", note)
     try:
         with database.transaction() as session:
-            claimed = job_store.claim_rows(
+            claimed = job_store.claim_many(
                 session, list(item_jobs), job_ids=item_jobs.values(), owner="w", lease_s=LEASE_S
             )
         claims = claimed.claims()
