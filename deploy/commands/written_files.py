@@ -1,5 +1,5 @@
-"""What `matting cutout` wrote into a folder, and from what: a second run writes only what is
-missing or changed, and never replaces a file of somebody else.
+"""What `matting cutout` and `matting demo` wrote into a folder, and from what: a second run writes
+only what is missing or changed, and never replaces a file of somebody else.
 """
 
 import contextlib
@@ -43,10 +43,11 @@ class WrittenFiles:
     """The record of one folder of results, or of one result."""
 
     def __init__(
-        self, folder: Path, options: Options, model: str, *, target: Path | None = None
+        self, folder: Path, options: Options | None, model: str, *, target: Path | None = None
     ) -> None:
-        """Read the record of earlier runs. `model`: the model that is used now. `target`: the only
-        file that is written; then its folder is the user's, and the record lies elsewhere.
+        """Read the record of earlier runs. `options`: None if results replace those of any options.
+        `model`: the model that is used now. `target`: the only file that is written; then its
+        folder is the user's, and the record lies elsewhere.
         """
         self._folder = folder
         self._record = folder / RECORD if target is None else _record_of(target)
@@ -79,26 +80,28 @@ class WrittenFiles:
         return state is not None and self._own.get(self._name(path)) == state
 
     def note(self, photo: Path, name: str, files: Sequence[Path]) -> None:
-        """Remember what was written for a photo."""
+        """Remember what was written for a photo, even if the process ends a moment later. Raises
+        OSError.
+        """
         state = FileState.of(photo)
         written = {self._name(file): FileState.of(file) for file in files}
         if state is None or None in written.values():  # somebody removes files meanwhile
             return
         states = {file: asdict(one) for file, one in written.items() if one is not None}
-        self._photos[name] = {
-            "photo": asdict(state),
-            "settings": self._settings,
-            "files": states,
-        }
+        entry = {"photo": asdict(state), "settings": self._settings, "files": states}
+        self._photos[name] = entry
         self._own |= {file: FileState(**one) for file, one in states.items()}
+        self._record.parent.mkdir(parents=True, exist_ok=True)
+        with self._record.open("a") as record:
+            record.write(f"\n{json.dumps({name: entry})}")
 
     def save(self) -> None:
-        """Write the record. Raises OSError."""
-        if not self._photos:
+        """Write the record anew, with one entry for each photo. Raises OSError."""
+        photos = _read(self._record)
+        if not photos:
             return
-        self._record.parent.mkdir(parents=True, exist_ok=True)
         partial = self._record.with_name(f"{self._record.name}.{os.getpid()}.part")
-        partial.write_text(json.dumps(self._photos))
+        partial.write_text(json.dumps(photos))
         partial.replace(self._record)
         if self._is_single:
             _forget_old(self._record.parent)
@@ -123,19 +126,27 @@ def _forget_old(folder: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
-    """The record; an empty one if it is missing or damaged: then no file may be replaced."""
+    """The record: one object, and a line for each photo since. Nothing is known from a line that is
+    damaged or missing, so no file may be replaced because of it.
+    """
     try:
-        photos = json.loads(path.read_text())
-        for entry in photos.values():
-            for state in (entry["photo"], *entry["files"].values()):
-                FileState(**state)
-            str(entry["settings"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        lines = path.read_text().split("\n")
+    except (OSError, ValueError):
         return {}
-    found: dict[str, dict[str, Any]] = photos
+    found: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        try:
+            photos = json.loads(line)
+            for entry in photos.values():
+                for state in (entry["photo"], *entry["files"].values()):
+                    FileState(**state)
+                str(entry["settings"])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+        found |= photos
     return found
 
 
-def _digest(options: Options, model: str) -> str:
-    text = json.dumps([options.model_dump(mode="json"), model], sort_keys=True)
+def _digest(options: Options | None, model: str) -> str:
+    text = json.dumps([options and options.model_dump(mode="json"), model], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -103,7 +103,7 @@ def record(settings: Settings, images: int) -> None:
             last = time.perf_counter()
             pairs = [_ids(message) for message in messages]
             with database.transaction() as session:
-                claimed = job_store.claim_rows(
+                claimed = job_store.claim_many(
                     session,
                     [item for item, _ in pairs],
                     job_ids={job for _, job in pairs},

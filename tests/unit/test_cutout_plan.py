@@ -1,5 +1,6 @@
 """A later run of `matting cutout`: what is kept keeps its file, and old records are forgotten."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from deploy.commands.cutout_plan import CutOut, Planned
 from deploy.commands.result_files import ResultFolder
-from deploy.commands.written_files import FORGET_AFTER_S, WrittenFiles
+from deploy.commands.written_files import FORGET_AFTER_S, RECORD, WrittenFiles
 from shared.options import Options
 
 NUMBERED = Options(name="{n}.{ext}")
@@ -82,3 +83,20 @@ def test_old_records_of_single_results_are_forgotten(
     assert WrittenFiles(tmp_path, NUMBERED, "m", target=tmp_path / "new.png").wrote(
         tmp_path / "new.png"
     )
+
+
+def test_the_record_is_read_up_to_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    photos = [tmp_path / name for name in ("a.jpg", "b.jpg")]
+    files = WrittenFiles(tmp_path, NUMBERED, "m")
+    for photo in photos:
+        photo.write_text(photo.name)
+        files.note(photo, photo.name, [photo])
+    record = tmp_path / RECORD
+    record.write_text(record.read_text()[:-5])
+    files = WrittenFiles(tmp_path, NUMBERED, "m")
+    assert [files.wrote(photo) for photo in photos] == [True, False]
+    files.note(photos[1], "b.jpg", photos[1:])
+    files = WrittenFiles(tmp_path, NUMBERED, "m")
+    assert [files.wrote(photo) for photo in photos] == [True, True]
+    files.save()
+    assert sorted(json.loads(record.read_text())) == ["a.jpg", "b.jpg"]

@@ -297,7 +297,7 @@ class BatchRunner:
     def _claim(
         self, session: Session, ids: Sequence[tuple[uuid.UUID, uuid.UUID]], *, alone: bool
     ) -> ClaimedRows:
-        return job_store.claim_rows(
+        return job_store.claim_many(
             session,
             [item_id for item_id, _ in ids],
             job_ids={job_id for _, job_id in ids},
