@@ -1,5 +1,6 @@
 """A plan that passed its trial is not tried again, until something changes that the trial saw."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,17 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     settings, model = asked(engine_cache_dir=blocked)
+    remember(settings, model, plans(settings, model, shapes=9)[0], SHAPES, 0)
+    assert known(settings, model) is None
+
+
+def test_a_user_without_a_home_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 3)  # /etc/passwd has no such user
+    with pytest.raises(RuntimeError):
+        Path.home()
+    settings, model = asked()
     remember(settings, model, plans(settings, model, shapes=9)[0], SHAPES, 0)
     assert known(settings, model) is None
 
