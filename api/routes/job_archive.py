@@ -15,10 +15,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from api.client import NamedItem, StoredFile, output_names
+from api.client.viewer_files import VIEWER_ENDING
 from api.http.auth import Caller
 from api.resources import Resources
 from api.routes.archive_places import take_place
+from api.routes.archived_viewers import named_viewers
 from api.routes.streamed_zip import AHEAD, MISSING, PIECE_BYTES, readers, zipped
+from api.schemas.responses import main_extension
 from api.zip_layout import MAX_32, Entry, Span, ZipLayout
 from shared import job_store
 from shared.errors import (
@@ -28,7 +31,7 @@ from shared.errors import (
     ResultNotReadyError,
     SourceNotFoundError,
 )
-from shared.jobs import ItemStatus, Verdict
+from shared.jobs import ItemKind, ItemStatus, Verdict
 from shared.models import Item, Job
 from shared.options import Options
 
@@ -83,6 +86,8 @@ class _File:
     name: str
     size_bytes: int | None
     crc32: int | None
+    data: bytes | None = None
+    """What is sent instead of the object."""
 
 
 def archive(
@@ -119,7 +124,8 @@ def _archive(
     layout = _layout(files, job.finished_at or job.created_at)
     if layout is None:
         pairs = [(file.key, file.name) for file in files]
-        return Archive(pieces=zipped(resources, pairs, job.finished_at), let_go=let_go)
+        known = {file.key: file.data for file in files if file.data is not None}
+        return Archive(pieces=zipped(resources, pairs, job.finished_at, known), let_go=let_go)
     start, stop = _range(wanted, layout)
     headers = {
         "Accept-Ranges": "bytes",
@@ -169,6 +175,9 @@ def _layout(files: list[_File], stamp: datetime) -> ZipLayout | None:
     there = [file for file in files if file.key not in gone]
     entries = []
     for file in there:
+        if file.data is not None:
+            entries.append(Entry.of_text(file.name, file.data.decode()))
+            continue
         if file.crc32 is None or file.size_bytes is None or file.size_bytes >= MAX_32:
             return None
         entries.append(
@@ -219,7 +228,8 @@ def _taken(span: Span | None, piece: Future[bytes] | bytes) -> bytes:
 def _files(resources: Resources, job: Job, review: str | None) -> list[_File]:
     """The files, in the order of the source."""
     named: list[NamedItem] = []
-    usual = Options.model_validate(job.options).format.extension
+    listed: list[tuple[str, ItemKind]] = []
+    usual = Options.model_validate(job.options)
     stored: list[list[tuple[str, int | None, int | None]]] = []
     after = 0
     while True:
@@ -229,23 +239,32 @@ def _files(resources: Resources, job: Job, review: str | None) -> list[_File]:
             break
         for item in items:
             named.append(_named(item, usual))
+            listed.append((str(item.id), item.kind))
             stored.append(_stored(item) if _is_wanted(item, review) else [])
         after = items[-1].position
     names = output_names(named)
+    mains = {item_id: item_names[0] for (item_id, _), item_names in zip(listed, names, strict=True)}
+    viewers = [
+        (key, name)
+        for (_, kind), of_item, item_names in zip(listed, stored, names, strict=True)
+        for (key, *_), name in zip(of_item, item_names, strict=False)
+        if kind is ItemKind.TURNTABLE and name.endswith(VIEWER_ENDING)
+    ]
+    known = named_viewers(resources, viewers, mains)
     return [
-        _File(key, name, size_bytes, crc32)
+        _File(key, name, size_bytes, crc32, known.get(key))
         for of_item, item_names in zip(stored, names, strict=True)
         for (key, size_bytes, crc32), name in zip(of_item, item_names, strict=False)
     ]
 
 
-def _named(item: Item, usual: str) -> NamedItem:
-    """The fields that decide about the names, as the client has them. `usual`: the extension of
-    images without options of their own.
+def _named(item: Item, usual: Options) -> NamedItem:
+    """The fields that decide about the names, as the client has them. `usual`: the options of
+    images without own ones.
     """
     outputs = [StoredFile(name=one["name"]) for one in item.outputs or []]  # type: ignore[typeddict-item]
-    own = item.options
-    extension = Options.model_validate(own).format.extension if own else usual
+    options = Options.model_validate(item.options) if item.options else usual
+    extension = main_extension(item, options)
     return NamedItem(name=item.name, result_format=extension, outputs=outputs)
 
 

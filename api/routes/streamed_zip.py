@@ -5,7 +5,7 @@ what both ways of sending an archive share.
 import io
 import zipfile
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -47,9 +47,14 @@ class _Sink(io.RawIOBase):
 
 
 def zipped(
-    resources: Resources, files: list[tuple[str, str]], finished_at: datetime | None
+    resources: Resources,
+    files: list[tuple[str, str]],
+    finished_at: datetime | None,
+    known: Mapping[str, bytes] = {},
 ) -> Generator[bytes]:
-    """The archive. Pictures are compressed already, so they are stored as they are."""
+    """The archive. Pictures are compressed already, so they are stored as they are. `known`: the
+    content of files that are not read, by their keys.
+    """
     stamp = (finished_at or datetime.now(UTC)).timetuple()[:6]
     sink, missing = _Sink(), []
     with (
@@ -59,6 +64,8 @@ def zipped(
         for (key, name), first in _ahead(resources, files, threads):
             try:
                 piece, total = first.result()
+                if key in known:
+                    piece, total = known[key], len(known[key])
             except SourceNotFoundError:
                 missing.append(name)
                 continue

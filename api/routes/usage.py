@@ -18,11 +18,13 @@ router = APIRouter(route_class=GuardedRoute, prefix="/v1/usage", tags=["usage"])
 
 
 class Amount(BaseModel):
-    """Usage by succeeded images; failed images cost nothing."""
+    """Usage by succeeded images; failed images cost nothing, but for the segments of a clip that
+    were cut out before.
+    """
 
     images: int
     megapixels: float = Field(description="Of the photos.")
-    device_s: float = Field(description="Computing time of the network for these images.")
+    device_s: float = Field(description="Computing time of the network.")
 
 
 class MonthUsage(Amount):

@@ -225,7 +225,7 @@ class RedoOut(BaseModel):
         )
 
 
-def _extension(item: Item, options: Options) -> str:
+def main_extension(item: Item, options: Options) -> str:
     """The extension of the main file."""
     if item.kind is ItemKind.CLIP:
         return options.effective_clip_format.extension
@@ -347,7 +347,7 @@ class ItemOut(BaseModel):
             output_bytes=item.output_bytes,
             timings_ms=item.timings_ms,
             result=f"/v1/items/{item.id}/result" if item.status is ItemStatus.SUCCEEDED else None,
-            result_format=_extension(item, Options.model_validate(item.options or options)),
+            result_format=main_extension(item, Options.model_validate(item.options or options)),
             outputs=[
                 OutputOut(
                     name=one["name"],

@@ -13,11 +13,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.database import now
-from shared.job_store.conditions import each_text, names_upload
+from shared.job_store.conditions import each_text, is_value, names_upload
 from shared.job_store.locks import lock_jobs
+from shared.job_store.segments import is_of_segments
 from shared.job_store.webhooks import lock_webhooks
-from shared.jobs import ENDED
-from shared.models import Delivery, Item, Job, Webhook, place_of
+from shared.jobs import ENDED, ItemStatus
+from shared.models import Delivery, Item, Job, Watch, Webhook, place_of
 from shared.webhooks import DeliveryStatus
 
 
@@ -56,16 +57,26 @@ def deleted_jobs(
 ) -> DeletedJobs:
     """The first `limit` deleted jobs of which no worker holds an image, `but_for` these."""
     statement = (
-        sa.select(Job.id, Job.running)
+        sa.select(Job.id, sa.or_(Job.running > 0, _is_joined()).label("in_use"))
         .where(Job.deleted_at.is_not(None), Job.id.not_in(but_for))
         .order_by(Job.deleted_at)
         .limit(10 * limit)
     )
     rows = session.execute(statement).all()
     return DeletedJobs(
-        removable=[row.id for row in rows if row.running == 0][:limit],
-        in_use=any(row.running for row in rows),
+        removable=[row.id for row in rows if not row.in_use][:limit],
+        in_use=any(row.in_use for row in rows),
     )
+
+
+def _is_joined() -> sa.ColumnElement[bool]:
+    """Whether a worker holds the clip whose segments a job holds: its join reads their mattes, and
+    may store parts beside them.
+    """
+    held = sa.select(Item.id).where(
+        Item.id == Job.of_item_id, is_value(Item.status, ItemStatus.RUNNING)
+    )
+    return sa.and_(is_of_segments(), held.exists())
 
 
 def sources_of(
@@ -85,7 +96,7 @@ def sources_still_needed(
     session: Session, uploads: Sequence[str], *, but_for: uuid.UUID
 ) -> set[str]:
     """The uploads that another job of the same key uses, as a photo or as its manifest
-    or zip file.
+    or zip file; not those in its options (`uploads_in_options`).
     """
     owner = sa.select(Job.api_key_id).where(Job.id == but_for).scalar_subquery()
     return _named(session, uploads, Job.api_key_id == owner, Job.id != but_for)
@@ -140,14 +151,14 @@ class NamedUploads:
 
 def uploads_in_options(
     session: Session,
-    table: type[Job] | type[Item],
+    table: type[Job] | type[Item] | type[Watch],
     prefix: str,
     *,
     after: uuid.UUID | None,
     limit: int,
 ) -> NamedUploads:
-    """The uploads in options of jobs or single images (background pictures), in pages by id after
-    the id `after`.
+    """The uploads in options of jobs, single images or watches (background pictures), in pages by
+    id after the id `after`.
     """
     options: InstrumentedAttribute[Any] = table.options
     named = sa.select(table.id, options).where(names_upload(sa.cast(options, sa.Text)))

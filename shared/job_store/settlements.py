@@ -88,7 +88,7 @@ class SettlementState(StrEnum):
     ADVANCED = "advanced"
     """The clip waits for its segments, or is queued as the photo that it is."""
     CANCELLED = "cancelled"
-    """It would wait for that worker or its group, but its job was cancelled."""
+    """It would wait for that worker, its group or its segments, but its job was cancelled."""
     STALE = "stale"
     """The lease had expired and another worker has the item: nothing was changed."""
 
@@ -190,6 +190,8 @@ def _go_on_with_clips(
         elif state is SettlementState.RECORDED and settlement.error_code is None:
             if isinstance(claim.work, ClipWork) and claim.work.segment is not None:
                 done.append((claim.job_id, settlement))
+                if claim.of_job_id is not None and claim.of_job_id in jobs:
+                    jobs[claim.of_job_id].predict_ms += _device_ms(settlement)
             elif isinstance(claim.work, ClipWork) and claim.work.state is not None:
                 give_up_segments(session, claim.job_id, claim.item_id)
     note_segments(session, jobs, done)
@@ -198,25 +200,36 @@ def _go_on_with_clips(
 def _used(
     recorded: Mapping[uuid.UUID, Sequence[Settlement]], jobs: Mapping[uuid.UUID, Job]
 ) -> dict[uuid.UUID, UsageAmount]:
-    """The usage of each key, from the images that succeeded. A mended matte, a turntable and the
-    segment of a clip cost nothing.
+    """The usage of each key, from the images that succeeded. A mended matte and a turntable cost
+    nothing. A segment of a clip costs the time of the device, also if its clip is cancelled.
     """
     used: defaultdict[uuid.UUID, UsageAmount] = defaultdict(UsageAmount)
     for job_id, mine in recorded.items():
         for settlement in mine:
             claim = settlement.claim
-            work = claim.work
-            is_part = isinstance(work, ClipWork) and work.segment is not None
-            free = claim.matte_key is not None or isinstance(work, TurntableWork) or is_part
-            if settlement.error_code is None and not free:
-                total = used[jobs[job_id].api_key_id]
-                total.images += 1
-                total.pixels += (settlement.width or 0) * (settlement.height or 0)
-                total.device_ms += settlement.timings_ms.get("predict", 0.0)
-                clip = settlement.clip_result or {}
-                total.clip_seconds += clip.get("seconds", 0.0)
-                total.megapixel_frames += clip.get("megapixel_frames", 0.0)
+            free = claim.matte_key is not None or isinstance(claim.work, TurntableWork)
+            if settlement.error_code is not None or free:
+                continue
+            total = used[jobs[job_id].api_key_id]
+            total.device_ms += _device_ms(settlement)
+            if isinstance(claim.work, ClipWork) and claim.work.segment is not None:
+                continue
+            total.images += 1
+            total.pixels += (settlement.width or 0) * (settlement.height or 0)
+            clip = settlement.clip_result or {}
+            total.clip_seconds += clip.get("seconds", 0.0)
+            total.megapixel_frames += clip.get("megapixel_frames", 0.0)
     return used
+
+
+def _device_ms(settlement: Settlement) -> float:
+    """The time of the device to book. The times of a clip hold those of its segments, which are
+    booked already.
+    """
+    work = settlement.claim.work
+    state = work.state if isinstance(work, ClipWork) else None
+    booked = 0.0 if state is None else state.timings_ms.get("predict", 0.0)
+    return max(0.0, settlement.timings_ms.get("predict", 0.0) - booked)
 
 
 def _groups_of(claims: Iterable[Claim]) -> dict[uuid.UUID, set[str]]:
@@ -234,8 +247,11 @@ def _state(settlement: Settlement, *, waits: bool, ended: bool) -> SettlementSta
     """
     if waits and settlement.error_code is None:
         return SettlementState.CANCELLED if ended else SettlementState.WAITING
-    if (settlement.clip is not None or settlement.is_photo) and settlement.error_code is None:
-        return SettlementState.CANCELLED if ended else SettlementState.ADVANCED
+    if settlement.clip is not None or settlement.is_photo:
+        if ended:  # also with an error: what a join found missing may have gone with its job
+            return SettlementState.CANCELLED
+        if settlement.error_code is None:
+            return SettlementState.ADVANCED
     if settlement.forward_to is not None:
         return SettlementState.CANCELLED if ended else SettlementState.FORWARDED
     retry = settlement.retry_at is not None and not ended
@@ -261,9 +277,10 @@ def _row(settlement: Settlement, state: SettlementState) -> OutcomeRow:
 def _values(settlement: Settlement, state: SettlementState) -> dict[str, Any]:
     waits = state in WAITING_STATES
     measured = settlement.measured or _measured_before(settlement.claim)
+    is_cancelled = state is SettlementState.CANCELLED
     if waits:
         status = ItemStatus.QUEUED
-    elif state is SettlementState.CANCELLED:
+    elif is_cancelled:
         status = ItemStatus.CANCELLED
     elif settlement.error_code is not None:
         status = ItemStatus.FAILED
@@ -276,8 +293,8 @@ def _values(settlement: Settlement, state: SettlementState) -> dict[str, Any]:
         "measured": None if measured is None else measured.to_json(),
         "clip": _clip(settlement),
         "result_key": settlement.result_key,
-        "error_code": settlement.error_code,
-        "error_detail": settlement.error_detail,
+        "error_code": None if is_cancelled else settlement.error_code,
+        "error_detail": None if is_cancelled else settlement.error_detail,
         "width": settlement.width,
         "height": settlement.height,
         "input_bytes": settlement.input_bytes,
@@ -325,7 +342,7 @@ def _count(job: Job, settled: Iterable[tuple[Settlement, ItemStatus]]) -> None:
             sums["pixels"] += (settlement.width or 0) * (settlement.height or 0)
             sums["input_bytes"] += settlement.input_bytes or 0
             sums["output_bytes"] += settlement.output_bytes or 0
-            times.update(settlement.timings_ms)
+            times.update({**settlement.timings_ms, "predict": _device_ms(settlement)})
     for name, value in sums.items():
         if value:
             setattr(job, name, getattr(job, name) + value)

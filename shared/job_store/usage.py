@@ -27,6 +27,7 @@ class UsageAmount:
     images: int = 0
     pixels: int = 0
     device_ms: float = 0.0
+    """Also of segments whose clip was cancelled or failed."""
     clip_seconds: float = 0.0
     megapixel_frames: float = 0.0
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import zipfile
 from pathlib import Path
 
 import av
@@ -14,6 +15,7 @@ from api.client import MattingClient
 from deploy.stack.stack import Stack
 from shared.storage import Storage
 from tests.acceptance.command import matting
+from tests.waiting import eventually
 
 FRAMES = 15
 
@@ -78,6 +80,64 @@ def test_a_clip_is_cut_out_beside_a_photo(
     month = http.get("/v1/usage").json()["months"][0]
     assert month["clip_s"] >= 0.6
     assert month["megapixel_frames"] > 0
+
+
+def test_a_clip_is_made_again_and_shown_as_it_was_and_goes_with_its_job(
+    client: MattingClient, http: httpx.Client, bucket: Storage, jpeg: bytes, tmp_path: Path
+) -> None:
+    bucket.put("again/film.mp4", film(tmp_path), "video/mp4")
+    bucket.put("again/film.jpg", jpeg, "image/jpeg")
+    answer = http.post("/v1/jobs", json={"source": {"prefix": "s3://photos/again/"}})
+    job = client.wait(answer.json()["id"])
+    first = next(one for one in client.items(job["id"]) if one["kind"] == "clip")
+    assert_names_agree(client, http, job["id"], tmp_path / "1", "film.mp4.webm")
+    old = result_of(http, first["id"])
+
+    client.results.redo(first["id"], options={"clip_format": "mp4", "background": "#00ff00"})
+    second = client.results.wait(first["id"])
+    assert (second["version"], second["redo"], second["result_format"]) == (2, None, "mp4")
+    assert second["clip"] is not None
+    assert (second["clip"]["seconds"], second["clip"]["frames"]) == (0.6, FRAMES)
+    (tmp_path / "new.mp4").write_bytes(result_of(http, first["id"]))
+    with av.open(str(tmp_path / "new.mp4")) as file:
+        frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    assert len(frames) == FRAMES
+    assert np.abs(frames[0][5, 5].astype(int) - (0, 255, 0)).max() < 30
+    assert_names_agree(client, http, job["id"], tmp_path / "2", "film.mp4.mp4")
+
+    client.results.redo(first["id"], subject={"box": [0, 0, 1, 1]})
+    failed = client.results.wait(first["id"])
+    assert (failed["version"], failed["result_format"]) == (2, "mp4")
+    assert failed["redo"] is not None
+    assert failed["redo"]["error"] is not None
+    assert failed["redo"]["error"]["code"] == "invalid-options"
+
+    restored = client.results.restore(first["id"], 1)
+    assert (restored["version"], restored["clip"]) == (1, first["clip"])
+    assert result_of(http, first["id"]) == old
+    shown = [(one["number"], one["shown"]) for one in client.results.versions(first["id"])]
+    assert shown[:2] == [(1, True), (2, False)]
+    assert_names_agree(client, http, job["id"], tmp_path / "3", "film.mp4.webm")
+
+    stored = http.get(f"/v1/items/{first['id']}/result").headers["location"]
+    client.delete(job["id"])
+    assert http.get(f"/v1/items/{first['id']}/versions").status_code == 404
+    eventually(lambda: httpx.get(stored).status_code == 404, "the files to be removed")
+
+
+def result_of(http: httpx.Client, item_id: str) -> bytes:
+    answer = http.get(f"/v1/items/{item_id}/result", follow_redirects=True)
+    return answer.raise_for_status().content
+
+
+def assert_names_agree(
+    client: MattingClient, http: httpx.Client, job_id: str, folder: Path, name: str
+) -> None:
+    """The zip file names the clip as the download does."""
+    loaded = {path.name for _, path in client.download(job_id, folder)}
+    packed = io.BytesIO(http.get(f"/v1/jobs/{job_id}/archive.zip").content)
+    with zipfile.ZipFile(packed) as archive:
+        assert set(archive.namelist()) == loaded == {"film.jpg.png", name}
 
 
 def test_submit_sends_clips_of_a_folder(stack: Stack, jpeg: bytes, tmp_path: Path) -> None:

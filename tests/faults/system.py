@@ -35,6 +35,8 @@ ALWAYS = {
     # faults come every few seconds, so interrupted images must not look poisonous
     "MATTING_MAX_ATTEMPTS": "12",
     "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": "1048576",
+    "MALLOC_TRIM_THRESHOLD_": "33554432",
     "OMP_NUM_THREADS": "1",
 }
 

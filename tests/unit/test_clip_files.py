@@ -12,6 +12,7 @@ from shared.settings import Settings
 from tests.waiting import eventually
 from worker.concurrency.fifo_lock import FifoLock
 from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
+from worker.pipeline import clip_files
 from worker.pipeline.clip_files import ClipFiles
 from worker.pipeline.in_flight import WEB, InFlightImage
 from worker.pipeline.work_items import Outcome, WorkItem
@@ -110,3 +111,60 @@ def test_a_clip_that_must_run_alone_keeps_its_turn(alone: bool) -> None:
         assert file.read_bytes() == b"film"
         assert store.others_went_on is not alone
         files.forget()
+
+
+def test_a_clip_that_waits_for_a_place_lets_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as may be are fetched already, from slow servers."""
+    places = threading.BoundedSemaphore(1)
+    monkeypatch.setattr(clip_files, "_aside", places)
+    assert places.acquire()
+    turn, isolation, at_work = FifoLock(), SharedExclusiveLock(), threading.Event()
+
+    class FromUrl(Store):
+        def fetch(self, _bucket: str, _key: str, _max_bytes: int, into: IO[bytes]) -> None:
+            self.others_went_on = at_work.is_set()
+            into.write(b"film")
+
+    def work_on_another() -> None:
+        with turn:
+            at_work.set()
+            places.release()
+
+    store = FromUrl(turn, 0)
+    files = ClipFiles(store, Settings(), turn, threading.Event(), isolation)
+    other = threading.Thread(target=work_on_another, daemon=True)
+    with turn, isolation.shared(slow=True):
+        other.start()
+        assert files.file_of(by_url()).read_bytes() == b"film"
+        files.forget()
+    other.join(180)
+    assert store.others_went_on
+    assert places.acquire(blocking=False), "the place is free again"
+
+
+def test_a_fetch_ends_when_an_image_has_waited_long_to_run_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(clip_files, "LONGEST_HOLD_UP_S", 0.0)
+    turn, isolation = FifoLock(), SharedExclusiveLock()
+
+    def run_alone() -> None:
+        with isolation.exclusive():
+            pass
+
+    waiting = threading.Thread(target=run_alone, daemon=True)
+
+    class Endless(Store):
+        def fetch(self, _bucket: str, _key: str, _max_bytes: int, into: IO[bytes]) -> None:
+            into.write(b"fi")
+            waiting.start()
+            eventually(lambda: isolation.exclusive_waits_s > 0, "an image that waits")
+            into.write(b"lm")
+
+    files = ClipFiles(Endless(turn, 0), Settings(), turn, threading.Event(), isolation)
+    in_flight = by_url()
+    with turn, isolation.shared(slow=True), pytest.raises(MattingError):
+        files.file_of(in_flight)
+    assert in_flight.outcome.interrupted
+    waiting.join(180)
+    assert not waiting.is_alive()

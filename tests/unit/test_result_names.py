@@ -81,7 +81,7 @@ NAMED = NAMES.filter(lambda name: PurePosixPath(name).name)
 def test_no_answer_makes_a_download_leave_its_folder(name: str, other: str) -> None:
     outputs = [{"name": name, "url": "/", "bytes": 1}, {"name": other, "url": "/", "bytes": 1}]
     item = {"name": other, "result_format": "png", "outputs": outputs, "status": "succeeded"}
-    [download] = plan_downloads([cast(Item, item)], Path("/somewhere/out"))
+    [download] = plan_downloads([cast(Item, {**item, "id": "1"})], Path("/somewhere/out"))
     for path in download.paths:
         assert Path("/somewhere/out") in (path, *path.parents)
         assert ".." not in path.parts

@@ -11,7 +11,7 @@ from shared.clips import ClipWork
 from shared.errors import MattingError, SourceNotFoundError
 from shared.settings import Settings
 from shared.telemetry import get_logger
-from worker.concurrency.fifo_lock import FifoLock, TurnGivenUpError
+from worker.concurrency.fifo_lock import LOOK_S, FifoLock, TurnGivenUpError
 from worker.concurrency.shared_exclusive_lock import SharedExclusiveLock
 from worker.pipeline.in_flight import WEB, InFlightImage
 from worker.video.folders import BoundedFile, ClipFolder
@@ -19,7 +19,13 @@ from worker.video.folders import BoundedFile, ClipFolder
 log = get_logger(__name__)
 
 FETCHED_ASIDE = 3
-"""Clips by URL that a worker fetches while it does something else. Each takes room on its disk."""
+"""Clips by URL that a worker fetches at a time, beside what it does with others. Each takes room on
+its disk until its turn has come.
+"""
+
+LONGEST_HOLD_UP_S = 60.0
+"""An image that must run alone waits this long for a clip. Then the clip goes back to the queue: it
+may not run beside that image, which would be blamed for what the clip does to the worker."""
 
 _aside = threading.BoundedSemaphore(FETCHED_ASIDE)
 
@@ -91,10 +97,10 @@ class ClipFiles:
             by_url = item.bucket == WEB and not self._copied(in_flight, file)
             if by_url:
                 with self._lent(in_flight):
-                    self._fetch(item.bucket, item.key, file)
+                    self._fetch(in_flight, item.bucket, item.key, file)
             self.forget()
             if item.bucket != WEB:
-                self._fetch(item.bucket, item.key, file)
+                self._fetch(in_flight, item.bucket, item.key, file)
         except BaseException:
             folder.remove()
             raise
@@ -131,37 +137,53 @@ class ClipFiles:
             return False
         self.forget()
         try:
-            self._fetch(self._settings.s3_bucket, _copy_key(in_flight), file)
+            self._fetch(in_flight, self._settings.s3_bucket, _copy_key(in_flight), file)
         except SourceNotFoundError:
             return False
         return True
 
-    def _fetch(self, bucket: str, key: str, file: Path) -> None:
-        with BoundedFile(file, self._settings.clip_disk_bytes) as into:
+    def _fetch(self, in_flight: InFlightImage, bucket: str, key: str, file: Path) -> None:
+        def go_on() -> None:
+            waits_s = self._isolation.exclusive_waits_s
+            if self._stopping.is_set() or waits_s > LONGEST_HOLD_UP_S:
+                raise _given_up(in_flight)
+
+        with BoundedFile(file, self._settings.clip_disk_bytes, on_write=go_on) as into:
             self._store.fetch(bucket, key, self._settings.max_clip_bytes, into)
 
     @contextmanager
     def _lent(self, in_flight: InFlightImage) -> Iterator[None]:
-        """Let other clips go on meanwhile, unless several are being fetched already, or this one
-        must run alone: the others would wait for its end, and it for theirs.
+        """Let other clips go on meanwhile, unless this one must run alone: the others would wait
+        for its end, and it for theirs. It waits for its place without the turn, too, and keeps that
+        place until it has the turn again.
         """
-        if self._isolation.is_held_alone or not _aside.acquire(blocking=False):
+        if self._isolation.is_held_alone:
             yield
             return
+        has_place = False
         try:
             with self._turn.lent(self._must_give_up):
+                while not (has_place := _aside.acquire(timeout=LOOK_S)):
+                    if self._must_give_up():
+                        raise TurnGivenUpError
                 yield
         except TurnGivenUpError as given_up:
-            in_flight.outcome.interrupted = True
-            raise MattingError("The worker stops, or an image must run alone") from given_up
+            raise _given_up(in_flight) from given_up
         finally:
-            _aside.release()
+            if has_place:
+                _aside.release()
 
     def _must_give_up(self) -> bool:
         """An image that must run alone waits for this thread, which waits for one that may wait
         for that image.
         """
         return self._stopping.is_set() or self._isolation.exclusive_waits_s > 0
+
+
+def _given_up(in_flight: InFlightImage) -> MattingError:
+    """The error of a clip that goes back to the queue."""
+    in_flight.outcome.interrupted = True
+    return MattingError("The worker stops, or an image must run alone")
 
 
 def facts_key(in_flight: InFlightImage) -> str:

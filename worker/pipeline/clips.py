@@ -28,7 +28,7 @@ from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
 from worker.inference.predictor import Predictor
 from worker.pipeline.background_pictures import BackgroundPictures
-from worker.pipeline.clip_files import ClipFiles, FileStore, facts_key
+from worker.pipeline.clip_files import LONGEST_HOLD_UP_S, ClipFiles, FileStore, facts_key
 from worker.pipeline.clip_results import ClipResults
 from worker.pipeline.clip_segments import StoredSegment
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, Publisher
@@ -47,10 +47,6 @@ log = get_logger(__name__)
 
 STALL_S = 600.0
 """A clip of which no frame gets on for this time hangs."""
-
-LONGEST_HOLD_UP_S = 60.0
-"""An image that must run alone waits this long for a clip. Then the clip goes back to the queue: it
-may not run beside that image, which would be blamed for what the clip does to the worker."""
 
 MAX_FACTS_BYTES = 64 * 1024**2
 
@@ -400,13 +396,16 @@ def _is_photo(file: Path) -> bool:
 
 
 def _begun(work: ClipWork, facts: ClipFacts, file_bytes: int, count: int) -> ClipState:
-    """A clip at its begin. Claims before that, of a file that was replaced, stay counted."""
+    """A clip at its begin. What claims before that took, of a file that was replaced, stays
+    counted.
+    """
     return ClipState(
         file_bytes=file_bytes,
         seconds=facts.seconds,
         frames=facts.frames,
         segments=count,
         passes=work.state.passes if work.state else 0,
+        timings_ms=work.state.timings_ms if work.state else {},
     )
 
 

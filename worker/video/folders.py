@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,12 +91,17 @@ def _is_abandoned(folder: Path) -> bool:
 class BoundedFile(io.BufferedWriter):
     """A file for writing that takes a number of bytes. Raises ClipNeedsRoomError."""
 
-    def __init__(self, path: Path, most_bytes: int) -> None:
+    def __init__(
+        self, path: Path, most_bytes: int, on_write: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_write`: called before each piece; what it raises ends the writing."""
         super().__init__(io.FileIO(path, "w"))
         self._left_bytes = most_bytes
+        self._on_write = on_write
 
     def write(self, data: "Buffer", /) -> int:
         """Write bytes."""
+        self._on_write()
         self._left_bytes -= memoryview(data).nbytes
         if self._left_bytes < 0:
             raise ClipNeedsRoomError(NO_ROOM)
