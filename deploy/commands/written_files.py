@@ -96,15 +96,15 @@ class WrittenFiles:
             record.write(f"\n{json.dumps({name: entry})}")
 
     def save(self) -> None:
-        """Write the record anew, with one entry for each photo. Raises OSError."""
+        """Write the record anew, with one entry for each photo."""
         photos = _read(self._record)
-        if not photos:
-            return
         partial = self._record.with_name(f"{self._record.name}.{os.getpid()}.part")
-        partial.write_text(json.dumps(photos))
-        partial.replace(self._record)
-        if self._is_single:
-            _forget_old(self._record.parent)
+        with contextlib.suppress(OSError):  # its lines say the same
+            if photos:
+                partial.write_text(json.dumps(photos))
+                partial.replace(self._record)
+            if self._is_single:
+                _forget_old(self._record.parent)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
