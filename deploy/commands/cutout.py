@@ -205,13 +205,7 @@ def _keep(
             done.note_unwritten(planned, error)
             return
         placed.append(target)
-    try:
-        files.note(planned.source, planned.key, placed)
-    except OSError as error:
-        console.print(
-            f"[yellow]not remembered[/], so only --overwrite replaces it: {escape(str(error))}",
-            soft_wrap=True,
-        )
+    files.note(planned.source, planned.key, placed)
     _say(planned, outcome, placed, done)
 
 

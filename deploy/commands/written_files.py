@@ -7,11 +7,13 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.commands.progress import console
+from deploy.terminal_text import escape
 from shared.options import Options
 
 RECORD = ".matting-cutout.json"
@@ -91,29 +93,59 @@ class WrittenFiles:
         entry = {"photo": asdict(state), "settings": self._settings, "files": states}
         self._photos[name] = entry
         self._own |= {file: FileState(**one) for file, one in states.items()}
-        self._record.parent.mkdir(parents=True, exist_ok=True)
-        with self._record.open("a") as record:
-            record.write(f"\n{json.dumps({name: entry})}")
+        with self._told_of_a_single_one():
+            self._record.parent.mkdir(parents=True, exist_ok=True)
+            with self._record.open("a") as record:
+                record.write(f"\n{json.dumps({name: entry})}")
 
     def save(self) -> None:
-        """Write the record anew, with one entry for each photo."""
+        """Write the record anew, with one entry for each photo. Raises OSError."""
         photos = _read(self._record)
-        partial = self._record.with_name(f"{self._record.name}.{os.getpid()}.part")
-        with contextlib.suppress(OSError):  # its lines say the same
-            if photos:
-                partial.write_text(json.dumps(photos))
-                partial.replace(self._record)
+        if not photos:
+            return
+        with self._told_of_a_single_one():
+            partial = self._record.with_name(f"{self._record.name}.{os.getpid()}.part")
+            partial.write_text(json.dumps(photos))
+            partial.replace(self._record)
             if self._is_single:
                 _forget_old(self._record.parent)
+
+    @contextlib.contextmanager
+    def _told_of_a_single_one(self) -> Iterator[None]:
+        """A single result is written, and is complete without its record: then what keeps that from
+        being written is told, and is no error. Raises OSError otherwise.
+        """
+        try:
+            yield
+        except OSError as error:
+            if not self._is_single:
+                raise
+            console.print(
+                f"[yellow]note:[/] {escape(str(error))}. So only --overwrite will replace this "
+                "result.",
+                soft_wrap=True,
+            )
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
 
 
+def state_folder() -> Path:
+    """Where commands remember things (XDG Base Directory Specification). It may be impossible to
+    write there: containers have users without a home.
+    """
+    if given := os.environ.get("XDG_STATE_HOME"):
+        return Path(given) / "matting"
+    try:
+        home = Path.home()
+    except RuntimeError:  # the user is unknown, so nothing can be below it
+        home = Path(os.devnull)
+    return home / ".local" / "state" / "matting"
+
+
 def _record_of(target: Path) -> Path:
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     digest = hashlib.sha256(os.fsencode(target.absolute())).hexdigest()
-    return state / "matting" / "cutout" / f"{digest[:32]}.json"
+    return state_folder() / "cutout" / f"{digest[:32]}.json"
 
 
 def _forget_old(folder: Path) -> None:

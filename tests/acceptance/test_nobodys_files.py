@@ -34,7 +34,7 @@ def test_a_cutout_replaces_no_file_and_takes_no_result_for_a_photo(tmp_path: Pat
     assert sorted(path.name for path in photos.rglob("*.png")) == ["shoe.png", "shoe.png"]
 
 
-def test_places_that_can_t_be_written_are_told_at_once_or_cost_no_result(
+def test_a_folder_that_can_t_be_written_is_told_at_once(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MATTING_MODEL", str(tiny_model))
@@ -46,11 +46,6 @@ def test_places_that_can_t_be_written_are_told_at_once_or_cost_no_result(
         assert refused.returncode == 2
         assert f"{file / 'out'} can't be written: Not a directory" in refused.stderr
         assert "loading" not in refused.stderr
-    monkeypatch.setenv("XDG_STATE_HOME", str(file))
-    done = matting("cutout", str(photo), "--out", str(tmp_path / "a.png"))
-    assert done.returncode == 0, done.stderr
-    assert "not remembered" in done.stderr
-    assert f"wrote {tmp_path / 'a.png'}" in done.stderr
 
 
 def test_downloads_replace_nothing_and_what_is_left_out_is_named(

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from api.client import MattingClient
+from api.client.uploading import LocalFile
+from deploy.commands.arguments import upload_journal
 from deploy.commands.cutout_plan import CutOut, Planned, record_keys
 from deploy.commands.result_files import ResultFolder
 from deploy.commands.written_files import FORGET_AFTER_S, RECORD, WrittenFiles
+from deploy.local_photos import find_photos
 from shared.options import Options
 
 NUMBERED = Options(name="{n}.{ext}")
@@ -98,6 +102,29 @@ def test_old_records_of_single_results_are_forgotten(
     assert WrittenFiles(tmp_path, NUMBERED, "m", target=tmp_path / "new.png").wrote(
         tmp_path / "new.png"
     )
+
+
+@pytest.mark.parametrize("home", ["/proc", None], ids=["not writable", "none"])
+def test_a_user_without_a_home_gets_single_results_and_submits(
+    home: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container with any user id."""
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.delenv("HOME")
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 3)  # /etc/passwd has no such user
+    photo, target = tmp_path / "a.jpg", tmp_path / "a.png"
+    for path in (photo, target):
+        path.write_bytes(b"x")
+    files = WrittenFiles(tmp_path, NUMBERED, "m", target=target)
+    files.note(photo, "a.jpg", [target])
+    files.save()
+    assert files.wrote(target)
+    with MattingClient("http://127.0.0.1:9", "key") as client:
+        journal = upload_journal(client, find_photos([photo]))
+    journal.note(LocalFile(photo, "a.jpg"), "an-upload")
+    assert journal.handle(LocalFile(photo, "a.jpg")) == "an-upload"
 
 
 def test_the_record_is_read_up_to_a_line_that_was_cut_off(tmp_path: Path) -> None:
