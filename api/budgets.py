@@ -1,9 +1,10 @@
-"""Budgets that the requests of one process share: memory for bodies, and open calls."""
+"""Budgets that the requests of one process share: memory for bodies, open calls, and turns."""
 
+import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from shared.errors import BusyError, TooManyCallsError
 
@@ -76,3 +77,28 @@ class OpenCalls:
             self._open[api_key_id] -= 1
             if not self._open[api_key_id]:
                 del self._open[api_key_id]  # keys without calls are removed
+
+
+class KeyTurns:
+    """Lets few requests of one key do something at a time; others of that key wait, and those of
+    other keys don't. For one event loop.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._turns: dict[uuid.UUID, asyncio.Semaphore] = {}
+        self._asking: Counter[uuid.UUID] = Counter()
+        """Requests that have a turn or wait for one."""
+
+    @asynccontextmanager
+    async def one_of(self, api_key_id: uuid.UUID) -> AsyncIterator[None]:
+        """Wait for a turn, and have it until the block ends."""
+        turns = self._turns.setdefault(api_key_id, asyncio.Semaphore(self._most))
+        self._asking[api_key_id] += 1
+        try:
+            async with turns:
+                yield
+        finally:
+            self._asking[api_key_id] -= 1
+            if not self._asking[api_key_id]:  # keys without requests are removed
+                del self._asking[api_key_id], self._turns[api_key_id]

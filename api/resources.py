@@ -14,7 +14,7 @@ from api.background.sweeper import Sweeper
 from api.background.system_facts import SystemFacts
 from api.background.watcher import Watcher
 from api.background.webhook_delivery import WebhookDeliverer
-from api.budgets import MemoryBudget, OpenCalls
+from api.budgets import KeyTurns, MemoryBudget, OpenCalls
 from api.job_links import JobLinks
 from api.known_keys import KnownKeys
 from api.sessions import Sessions
@@ -55,8 +55,12 @@ class Resources:
     """Limits threads that download from the web, so that a slow host does not occupy the threads of
     all requests.
     """
+    fetch_turns: KeyTurns
+    """Take one before a thread of `fetching`: one key's slow hosts hold half of these threads."""
     estimating: CapacityLimiter
     """Limits threads that list sources for a `dry_run`, which may take minutes."""
+    estimate_turns: KeyTurns
+    """The same for `estimating`."""
     reading: CapacityLimiter
     """Limits threads that inspect a whole photo in memory."""
     parsing: CapacityLimiter
@@ -123,7 +127,9 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
             facts=SystemFacts(database, queue, storage, settings),
             web=web,
             fetching=CapacityLimiter(FETCH_THREADS),
+            fetch_turns=KeyTurns(FETCH_THREADS // 2),
             estimating=CapacityLimiter(ESTIMATE_THREADS),
+            estimate_turns=KeyTurns(ESTIMATE_THREADS // 2),
             reading=CapacityLimiter(READ_THREADS),
             parsing=CapacityLimiter(1),
             body_memory=MemoryBudget(settings.max_bodies_bytes),

@@ -60,7 +60,9 @@ app.add_typer(webhooks_app, name="webhooks")
 @app.command()
 def demo(
     paths: Annotated[list[Path] | None, typer.Argument(help="Photos or folders.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out"),
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the results.")] = Path(
+        "out"
+    ),
 ) -> None:
     """Cut out photos and draw a contact sheet.
 
@@ -68,7 +70,7 @@ def demo(
     """
     from deploy.commands.demo import run_demo
 
-    raise typer.Exit(run_demo(resolve_photos(paths or [SAMPLES]), out))
+    raise typer.Exit(run_demo(resolve_photos(paths or [SAMPLES], but_for=out), out))
 
 
 @app.command()

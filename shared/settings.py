@@ -260,7 +260,8 @@ class Settings(BaseSettings):
     gpu_memory_pool_mb: int = Field(512, ge=64, description="Paddle's initial device memory pool.")
     engine_cache_dir: Path | None = Field(
         None,
-        description="Folder for TensorRT engines and shape files. Default: the model's folder.",
+        description="Folder for what is built for a GPU: programs that take pixels, TensorRT's "
+        "engines and shape files. Default: the model's folder.",
     )
     tune_file: Path | None = Field(
         None,

@@ -51,6 +51,11 @@ FREE_PIECES, MIN_PIECE_BYTES = 1_000, 64
 large one.
 """
 
+CHECKS_AT_ONCE = 8
+"""Hosts that are looked up at a time before anything is sent there. A name server that does not
+answer, which may be a caller's own, holds such a thread for ten seconds.
+"""
+
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 addresses that stand for IPv4 ones (RFC 6052)."""
 
@@ -133,16 +138,32 @@ def resolve(host: str, port: int, *, allow_private: bool) -> str:
     return addresses[0]
 
 
+_checks = threading.BoundedSemaphore(CHECKS_AT_ONCE)
+
+
 def refuse_private(url: str, *, allow_private: bool) -> None:
     """Raise ForbiddenUrlError if `Web` would refuse the URL, as its host resolves now. A host that
-    does not resolve is allowed, because it may resolve later.
+    does not resolve is allowed, because it may resolve later; so is one that comes while
+    CHECKS_AT_ONCE others are looked up. `Web` looks again before it connects.
     """
-    with suppress(UrlNotFetchedError):
-        _target(url, allow_private=allow_private)
+    target, port = _parsed(url)
+    if not _checks.acquire(blocking=False):
+        return
+    try:
+        with suppress(UrlNotFetchedError):
+            resolve(target.host, port, allow_private=allow_private)
+    finally:
+        _checks.release()
 
 
 def _target(url: str, *, allow_private: bool) -> tuple[httpx.URL, str]:
     """A URL and the address to connect to. Raises ForbiddenUrlError, UrlNotFetchedError."""
+    target, port = _parsed(url)
+    return target, resolve(target.host, port, allow_private=allow_private)
+
+
+def _parsed(url: str) -> tuple[httpx.URL, int]:
+    """A URL and its port. Raises ForbiddenUrlError."""
     try:
         target = httpx.URL(url)
         host = target.host  # it decodes Punycode, which may be malformed
@@ -152,7 +173,7 @@ def _target(url: str, *, allow_private: bool) -> tuple[httpx.URL, str]:
     plain = target.scheme in ("http", "https") and host and not target.userinfo
     if not plain or port > MAX_PORT:
         raise ForbiddenUrlError(f"{_shown(url)} is not a valid http:// or https:// address")
-    return target, resolve(host, port, allow_private=allow_private)
+    return target, port
 
 
 class _DeadlineCutter:

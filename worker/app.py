@@ -140,14 +140,15 @@ def _open(**_: Any) -> None:
         _opened.callback(database.close)
         database.ping()
         refuse_cluster(settings)
-        storage = Storage(settings, connections=settings.io_threads)
+        # each model has threads of its own
+        models = settings.served_models
+        storage = Storage(settings, connections=settings.io_threads * len(models))
         _opened.callback(storage.close)
         storage.ping()
         web = Web(WebLimits.of(settings))
         _opened.callback(web.close)
         sources = PhotoSources(storage, web)
         pixel_budget = PixelBudget(settings.max_decoded_pixels)
-        models = settings.served_models
         loaded = load_predictors([_settings_of(model) for model in models])
         predictors = dict(zip(models, loaded, strict=True))
         for predictor in loaded:

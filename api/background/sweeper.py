@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from api.background.abandoned_uploads import AbandonedUploads
+from api.background.named_uploads import NamedUploads
 from api.background.orphaned_objects import ORPHAN_AGE, remove_orphans
 from api.background.put_aside import PutAside
 from api.sources.source_policy import OWN_PREFIX, UPLOADS_PREFIX
@@ -54,6 +55,7 @@ class Sweeper(PeriodicTask):
         self._settings = settings
         self._leadership = Leadership(database, LEASE_NAME, lease_s=LEASE_S)
         self._put_aside = PutAside("job-removal")
+        self._in_options = NamedUploads(database, storage)
         self._pause_s = SWEEP_EVERY_S
         self._uploads_at = 0.0
         self._orphans_at = 0.0
@@ -157,7 +159,9 @@ class Sweeper(PeriodicTask):
                     return False
 
     def _remove_uploads(self, job_id: uuid.UUID) -> None:
-        """The presigned uploads that only this job names."""
+        """The presigned uploads that only this job names. One that any options name is left: it
+        goes with those that nobody uses.
+        """
         with self._database.transaction() as session:
             job = job_store.load_job(session, job_id)
         listed = str(job.source.get("object", "")) if job else ""
@@ -177,12 +181,13 @@ class Sweeper(PeriodicTask):
         uploads = [source for source in sources if source.startswith(prefix)]
         if not uploads:
             return
+        in_options = self._in_options.urls()
         with self._database.transaction() as session:
             needed = job_store.sources_still_needed(session, uploads, but_for=job_id)
         self._storage.delete_many(
             [
                 ObjectUrl.parse(source, self._storage.bucket).key
                 for source in uploads
-                if source not in needed
+                if source not in needed and source not in in_options
             ]
         )

@@ -140,6 +140,9 @@ class WebhookDeliverer(PeriodicTask):
     def _deliver(self, attempt: Attempt) -> None:
         try:
             result = self._attempt(attempt)
+            unanswered = result.outcome is Outcome.FAILED and result.http_status is None
+            if unanswered and self._stopping.is_set():
+                return  # `stop` closes connections, which says nothing about the receiver
             with self._database.transaction() as session:
                 job_store.record_attempt(session, attempt, result)
             WEBHOOKS.labels(result.outcome.value).inc()

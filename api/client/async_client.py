@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Unpack, cast
 
@@ -19,11 +19,11 @@ from api.client.calls import (
     idempotency_key_for,
 )
 from api.client.connection import AsyncConnection, Page
-from api.client.downloading import Download, plan_downloads, write_file
+from api.client.downloading import Download, NewFile, plan_downloads
 from api.client.event_stream import follow_events
 from api.client.responses import Answer, Item, Job, RetriedJob
 from api.client.results import AsyncResults
-from api.client.upload_stream import IS_LAST_ATTEMPT, UploadStream, put_arguments
+from api.client.upload_stream import put_file
 from api.client.uploading import (
     UPLOADS_PER_REQUEST,
     Journal,
@@ -77,20 +77,7 @@ class AsyncMattingClient(AsyncConnection):
         the last call (negative when an attempt failed). Raises ApiError, OSError.
         """
         [slot] = (await self.ask(calls.reserve_uploads(1)))["uploads"]
-        for last in IS_LAST_ATTEMPT:
-            sent = UploadStream(on_sent)
-            try:
-                answer = await self._storage.put(
-                    slot["url"], content=sent.chunks(Path(path)), **put_arguments(Path(path))
-                )
-                if answer.is_success:
-                    break
-                problem: Exception = calls.transfer_failure(answer, "upload-failed", path)
-            except httpx.TransportError as error:
-                problem = error
-            if last:
-                raise problem
-            sent.revert_progress()
+        await put_file(self._storage, slot["url"], Path(path), on_sent)
         return await self.submit({kind: slot["upload"]}, **settings)
 
     async def estimate(self, source: Mapping[str, Any], **settings: Unpack[JobSettings]) -> Answer:
@@ -305,10 +292,7 @@ class AsyncMattingClient(AsyncConnection):
         slots = (await self.ask(calls.reserve_uploads(len(files))))["uploads"]
 
         async def send(file: LocalFile, slot: Answer) -> None:
-            data = await asyncio.to_thread(file.path.read_bytes)
-            answer = await self._storage.put(slot["url"], content=data)
-            if answer.is_error:
-                raise calls.transfer_failure(answer, "upload-failed", file.path)
+            await put_file(self._storage, slot["url"], file.path)
             journal.note(file, slot["upload"])
             on_sent(1)
 
@@ -316,10 +300,15 @@ class AsyncMattingClient(AsyncConnection):
 
     async def _fetch(self, download: Download, *, overwrite: bool) -> None:
         for url, path in download.missing(overwrite=overwrite):
-            content = download.written(path, await self.content(url))
-            await asyncio.to_thread(
-                write_file, path, content, changed_at=download.finished_at, overwrite=overwrite
-            )
+            with await asyncio.to_thread(NewFile, path) as file:
+                if download.is_viewer(path):
+                    file.write(download.written(path, await self.content(url)))
+                else:
+                    async with aclosing(self.pieces(url)) as pieces:
+                        async for piece in pieces:
+                            await asyncio.to_thread(file.write, piece)
+                changed_at = download.finished_at
+                await asyncio.to_thread(file.place, changed_at=changed_at, overwrite=overwrite)
 
 
 async def _run_limited(work: Iterable[Awaitable[T]]) -> None:

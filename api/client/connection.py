@@ -1,7 +1,7 @@
 """Connections to the service and its storage: one request, pages, files behind a redirect."""
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Self
 
 import httpx
@@ -10,6 +10,9 @@ from httpx_retries import RetryTransport
 from api.client import calls
 from api.client.calls import RETRY, ApiCall
 from api.client.responses import Answer
+
+PIECE_BYTES = 1024**2
+"""Bytes of a download that are written at a time."""
 
 CONNECT_TIMEOUT_S = 5.0
 CONNECT_RETRIES = 5
@@ -75,13 +78,21 @@ class AsyncConnection:
 
         Raises ApiError.
         """
+        return b"".join([piece async for piece in self.pieces(path)])
+
+    async def pieces(self, path: str) -> AsyncGenerator[bytes]:
+        """The same in pieces: a clip's result may be larger than the memory. Raises ApiError,
+        TransportError.
+        """
         redirect = await self._http.get(path)
         if redirect.status_code != 307:
             raise calls.failure(redirect)
-        answer = await self._storage.get(redirect.headers["location"])
-        if answer.is_error:
-            raise calls.transfer_failure(answer, "download-failed", path)
-        return answer.content
+        async with self._storage.stream("GET", redirect.headers["location"]) as answer:
+            if answer.is_error:
+                await answer.aread()
+                raise calls.transfer_failure(answer, "download-failed", path)
+            async for piece in answer.aiter_bytes(PIECE_BYTES):
+                yield piece
 
     async def file(self, path: str) -> httpx.Response:
         """A file that the service sends itself. Raises ApiError."""

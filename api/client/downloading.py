@@ -1,4 +1,4 @@
-"""Planning of downloads: the local path of each result, and which files are still missing."""
+"""Downloads: the local path of each result, which files are missing, and how one is written."""
 
 import os
 import secrets
@@ -7,10 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
+from typing import IO, Self
 
 from api.client.file_names import output_names
 from api.client.responses import Item
 from api.client.viewer_files import VIEWER_ENDING, name_pictures
+
+COPIED_BYTES = 1024**2
 
 TIME_PRECISION_S = 2
 """Of the least precise file system, FAT."""
@@ -53,7 +56,7 @@ class Download:
             if not os.path.lexists(path):
                 yield url, path
             elif path.is_file() and (
-                (found := path.stat()).st_size == size or self._is_viewer(path)
+                (found := path.stat()).st_size == size or self.is_viewer(path)
             ):
                 if abs(found.st_mtime - self.finished_at) > TIME_PRECISION_S:
                     yield url, path
@@ -63,14 +66,13 @@ class Download:
                 raise _not_this_result(path)
 
     def written(self, path: Path, content: bytes) -> bytes:
-        """What is written to a path, of what the service sent. The file of a turntable for viewers
-        names the results as they are downloaded, so it may have another size.
-        """
-        if not self._is_viewer(path):
-            return content
+        """What is written to the path of a file for viewers, of what the service sent."""
         return name_pictures(content, path.as_posix(), self.mains)
 
-    def _is_viewer(self, path: Path) -> bool:
+    def is_viewer(self, path: Path) -> bool:
+        """Whether it is the file of a turntable for viewers. It names the results as they are
+        downloaded, so it may have another size than the service says.
+        """
         return path.suffix == VIEWER_ENDING and self.item["kind"] == "turntable"
 
 
@@ -91,33 +93,85 @@ def _safe_join(folder: Path, name: str) -> Path:
     return folder.joinpath(*(part for part in parts if part not in ("/", "//", "..")))
 
 
-def write_file(path: Path, content: bytes, *, changed_at: float, overwrite: bool) -> None:
-    """Write a file that is never visible half-written. `changed_at`: its time, in seconds since
-    1970. Raises OSError: FileExistsError if a file with other bytes is there and `overwrite` is not
-    set.
+class NewFile:
+    """A file that is written as its bytes come, and is never visible half-written. While they are
+    equal to the file that is there, nothing is written: its folder may be somebody else's. Use it
+    as a context manager.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
-        _set_time(path, changed_at)
-        return
-    # Short, whatever the result is called: names end at 255 bytes.
-    partial = path.with_name(f".{secrets.token_hex(4)}.part")
-    try:
-        partial.write_bytes(content)
-        _set_time(partial, changed_at)
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError."""
+        self._path = path
+        self._partial: Path | None = None
+        self._file: IO[bytes] | None = None
+        """Of the partial file."""
+        self._there: IO[bytes] | None = None
+        """The file that is there, read as far as it is equal; None: it is another one."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            self._there = path.open("rb")
+        else:
+            self._begin()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in (self._there, self._file):
+            if file is not None:
+                file.close()
+        if self._partial is not None:
+            self._partial.unlink(missing_ok=True)
+
+    def write(self, data: bytes) -> None:
+        """Add bytes. Raises OSError."""
+        if self._there is not None:
+            equal = self._there.tell()
+            if self._there.read(len(data)) == data:
+                return
+            self._begin(equal)
+        assert self._file is not None
+        self._file.write(data)
+
+    def place(self, *, changed_at: float, overwrite: bool) -> None:
+        """Give it its name, now that it is complete. `changed_at`: its time, in seconds since 1970.
+        Raises OSError: FileExistsError if a file with other bytes is there and `overwrite` is not
+        set.
+        """
+        if self._there is not None:
+            equal = self._there.tell()
+            if not self._there.read(1):
+                _set_time(self._path, changed_at)
+                return
+            self._begin(equal)
+        assert self._file is not None
+        assert self._partial is not None
+        self._file.close()
+        _set_time(self._partial, changed_at)
         if overwrite:
-            partial.replace(path)
+            self._partial.replace(self._path)
             return
         try:
-            os.link(partial, path)  # unlike a rename, it fails if somebody was faster
+            os.link(self._partial, self._path)  # unlike a rename, it fails if somebody was faster
         except FileExistsError:
-            raise _not_this_result(path) from None
+            raise _not_this_result(self._path) from None
         except OSError:  # a file system without links
-            if os.path.lexists(path):
-                raise _not_this_result(path) from None
-            partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
+            if os.path.lexists(self._path):
+                raise _not_this_result(self._path) from None
+            self._partial.rename(self._path)
+
+    def _begin(self, equal: int = 0) -> None:
+        """Begin the partial file with the first bytes of what is there."""
+        # Short, whatever the result is called: names end at 255 bytes.
+        self._partial = self._path.with_name(f".{secrets.token_hex(4)}.part")
+        self._file = self._partial.open("xb")
+        if self._there is not None:
+            self._there.seek(0)
+            while equal and (data := self._there.read(min(equal, COPIED_BYTES))):
+                self._file.write(data)
+                equal -= len(data)
+            self._there.close()
+            self._there = None
 
 
 def _set_time(path: Path, changed_at: float) -> None:

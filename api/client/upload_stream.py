@@ -1,13 +1,22 @@
-"""Streaming upload of one large file in chunks, with progress. A failed attempt starts again."""
+"""Upload of one file to the storage. A large one is sent in chunks, with progress; a failed attempt
+starts again.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
+import httpx
 from httpx_retries import Retry
 
+from api.client import calls
+
 CHUNK_BYTES = 1024**2
+
+WHOLE_BYTES = 16 * CHUNK_BYTES
+"""Smaller files are read into memory, and the transport repeats their requests. Clips have up to
+2 GiB.
+"""
 
 IS_LAST_ATTEMPT = (False, False, False, True)
 """For each attempt, whether it is the last. The transport's retries can't restart a stream."""
@@ -15,18 +24,42 @@ IS_LAST_ATTEMPT = (False, False, False, True)
 NO_RETRY = Retry(total=0)
 
 
-def put_arguments(path: Path) -> dict[str, Any]:
-    """Arguments for the PUT request of a file: its length, and no retries by the transport.
-
-    Raises OSError.
+async def put_file(
+    storage: httpx.AsyncClient,
+    url: str,
+    path: Path,
+    on_sent: Callable[[int], None] = lambda _bytes: None,
+) -> None:
+    """Send a file to a presigned URL; `on_sent` receives the number of bytes sent since the last
+    call (negative when an attempt failed). Raises ApiError, TransportError, OSError.
     """
-    return {
-        "headers": {"Content-Length": str(path.stat().st_size)},
-        "extensions": {"retry": NO_RETRY},
-    }
+    size = (await asyncio.to_thread(path.stat)).st_size
+    if size <= WHOLE_BYTES:
+        answer = await storage.put(url, content=await asyncio.to_thread(path.read_bytes))
+        if answer.is_error:
+            raise calls.transfer_failure(answer, "upload-failed", path)
+        on_sent(size)
+        return
+    for last in IS_LAST_ATTEMPT:
+        sent = _Sent(on_sent)
+        try:
+            answer = await storage.put(
+                url,
+                content=sent.chunks(path),
+                headers={"Content-Length": str(size)},
+                extensions={"retry": NO_RETRY},
+            )
+            if answer.is_success:
+                return
+            problem: Exception = calls.transfer_failure(answer, "upload-failed", path)
+        except httpx.TransportError as error:
+            problem = error
+        if last:
+            raise problem
+        sent.revert_progress()
 
 
-class UploadStream:
+class _Sent:
     """The chunks of one upload attempt; reports the sent bytes to `on_sent`."""
 
     def __init__(self, on_sent: Callable[[int], None]) -> None:
@@ -38,12 +71,9 @@ class UploadStream:
         with await asyncio.to_thread(path.open, "rb") as file:
             while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
                 yield chunk
-                self._note(len(chunk))
+                self._bytes += len(chunk)
+                self._on_sent(len(chunk))
 
     def revert_progress(self) -> None:
         """Subtract the attempt's bytes from the progress, after it failed."""
         self._on_sent(-self._bytes)
-
-    def _note(self, count: int) -> None:
-        self._bytes += count
-        self._on_sent(count)

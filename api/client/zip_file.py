@@ -30,7 +30,8 @@ async def write_zip(ask: Ask, path: Path, on_bytes: Callable[[int], None]) -> No
             await _transfer(ask, path, on_bytes)
         except ApiError as error:
             begun = _earlier(path)
-            if error.status != httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE or begun is None:
+            too_much = error.status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE
+            if not too_much or begun is None or attempt == TRIES - 1:
                 raise
             begun[0].unlink(missing_ok=True)  # it holds all bytes, or too many
         except httpx.TransportError:

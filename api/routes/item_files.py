@@ -228,9 +228,10 @@ async def get_photo(
     item, _ = await run_in_threadpool(find_item, resources, caller, item_id)
     name = PurePosixPath(item.name).name
     if not item.place.startswith("s3://"):
-        photo = await to_thread.run_sync(
-            fetched_photo, resources, item.place, limiter=resources.fetching
-        )
+        async with resources.fetch_turns.one_of(caller.api_key_id):
+            photo = await to_thread.run_sync(
+                fetched_photo, resources, item.place, limiter=resources.fetching
+            )
         return streamed_photo(photo, name)
     place = ObjectUrl.parse(item.place, resources.storage.bucket)
     if inline:

@@ -101,9 +101,10 @@ async def submit_job(
     async with read_submission(request, resources) as submission:
         if dry_run:
             response.status_code = 200
-            return await to_thread.run_sync(
-                estimate, resources, caller, submission, limiter=resources.estimating
-            )
+            async with resources.estimate_turns.one_of(caller.api_key_id):
+                return await to_thread.run_sync(
+                    estimate, resources, caller, submission, limiter=resources.estimating
+                )
         job, repeated = await run_in_threadpool(submit, resources, caller, submission)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     if repeated:

@@ -82,9 +82,9 @@ async def _submitted(
     with await read_call(request, resources) as form:
         try:
             asked = RemoveBgRequest.model_validate(form.fields)
-            photo = await photo_of(asked, form, resources)
+            photo = await photo_of(asked, form, resources, caller.api_key_id)
             size = await to_thread.run_sync(size_of, photo, limiter=resources.reading)
-            picture = await background_of(asked, form, resources)
+            picture = await background_of(asked, form, resources, caller.api_key_id)
             behind = None
             if picture is not None:
                 await to_thread.run_sync(size_of, picture, limiter=resources.reading)

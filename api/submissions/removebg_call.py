@@ -3,6 +3,7 @@
 import base64
 import binascii
 import tempfile
+import uuid
 from collections.abc import Iterator
 from typing import IO
 
@@ -89,7 +90,9 @@ def _from_json(body: bytearray) -> Form:
     return form
 
 
-async def photo_of(asked: RemoveBgRequest, form: Form, resources: Resources) -> IncomingFile:
+async def photo_of(
+    asked: RemoveBgRequest, form: Form, resources: Resources, api_key_id: uuid.UUID
+) -> IncomingFile:
     """The photo of the call. Raises RequestError, ImageError, TransientError."""
     sent, encoded = _not_empty(form, "image_file"), _not_empty(form, ENCODED)
     given = len(sent) + len(encoded) + bool(asked.image_url)
@@ -109,13 +112,13 @@ async def photo_of(asked: RemoveBgRequest, form: Form, resources: Resources) -> 
         photo = IncomingFile("photo", _new_file(form))
         await run_in_threadpool(decode_base64, encoded[0].stream, photo.stream)
     else:
-        photo = await _fetched(asked.image_url or "", form, resources)
+        photo = await _fetched(asked.image_url or "", form, resources, api_key_id)
     _check_size(photo, resources.settings)
     return photo
 
 
 async def background_of(
-    asked: RemoveBgRequest, form: Form, resources: Resources
+    asked: RemoveBgRequest, form: Form, resources: Resources, api_key_id: uuid.UUID
 ) -> IncomingFile | None:
     """The background picture, if there is one. Raises RequestError, ImageError, TransientError."""
     sent = _not_empty(form, "bg_image_file")
@@ -127,7 +130,7 @@ async def background_of(
         picture = IncomingFile(sent[0].name, sent[0].stream)
     elif asked.bg_image_url:
         try:
-            picture = await _fetched(asked.bg_image_url, form, resources)
+            picture = await _fetched(asked.bg_image_url, form, resources, api_key_id)
         except MattingError as error:
             refused = isinstance(error, ForbiddenUrlError)
             code = "invalid_bg_image_url" if refused else "failed_bg_download"
@@ -168,10 +171,15 @@ def _check_size(file: IncomingFile, settings: Settings) -> None:
         raise FileTooLargeError(f"The file has more than the limit of {limit:,} bytes")
 
 
-async def _fetched(url: str, form: Form, resources: Resources) -> IncomingFile:
+async def _fetched(
+    url: str, form: Form, resources: Resources, api_key_id: uuid.UUID
+) -> IncomingFile:
     file, limit = _new_file(form), resources.settings.max_image_bytes
     address = photo_address(url)
-    await to_thread.run_sync(resources.web.fetch, address, limit, file, limiter=resources.fetching)
+    async with resources.fetch_turns.one_of(api_key_id):
+        await to_thread.run_sync(
+            resources.web.fetch, address, limit, file, limiter=resources.fetching
+        )
     return IncomingFile("photo", file)
 
 

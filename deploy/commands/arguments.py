@@ -18,6 +18,7 @@ from api.client import ApiError, Journal, MattingClient
 from api.client.uploading import remove_expired_journals
 from deploy.commands.options import complete_option
 from deploy.commands.progress import SHOWN_FAILURES, console
+from deploy.commands.written_files import state_folder
 from deploy.local_photos import LeftOut, LocalPhotos, find_photos
 from deploy.stack.address import find_stack
 from deploy.terminal_text import escape
@@ -222,11 +223,16 @@ def parse_job_id(text: str) -> str:
 def upload_journal(client: MattingClient, photos: LocalPhotos) -> Journal:
     """The upload journal for exactly these photos and this service, in `XDG_STATE_HOME`.
 
-    It lets an interrupted submission continue.
+    It lets an interrupted submission continue. Where it can't be written, that is told, and the
+    journal exists in memory only.
     """
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     what = json.dumps([client.identity, *sorted(str(path.resolve()) for path, _ in photos.files)])
     digest = hashlib.sha256(what.encode()).hexdigest()
-    folder = state / "matting"
-    remove_expired_journals(folder)
-    return Journal(folder / f"{digest[:32]}.jsonl")
+    folder = state_folder()
+    try:
+        remove_expired_journals(folder)
+        return Journal(folder / f"{digest[:32]}.jsonl")
+    except OSError as error:
+        text = escape(f"{error}. So an interrupted upload would begin anew.")
+        console.print(f"[yellow]note:[/] {text}", soft_wrap=True)
+        return Journal(None)

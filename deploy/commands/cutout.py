@@ -1,6 +1,9 @@
 """`matting cutout`: runs the worker's pipeline on local files, without server and queue."""
 
 import os
+import signal
+import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -21,6 +24,7 @@ from shared.options import Options
 from shared.result_names import NamedPhoto
 from shared.settings import Settings
 from worker.concurrency.watchdog import Watchdog
+from worker.inference.engine import streams
 from worker.inference.predictor import load_predictor
 from worker.inference.tuning import batch_sizes
 from worker.pipeline.pipeline import Outcome, Pipeline, WorkItem
@@ -51,7 +55,6 @@ def cut_out_files(
         settings = settings.model_copy(update={"model": options.model})
     # Nothing lies beside the results: thumbnails and mattes are for the pages in the browser.
     settings = batch_sizes(settings).model_copy(update={"thumbnails": False, "keep_mattes": False})
-    assert settings.batch_size is not None
     planned = _plan(photos, out, options)
     if target is not None:
         planned = [replace(one, targets=[target]) for one in planned]
@@ -65,9 +68,9 @@ def cut_out_files(
         if not missing:
             return done
         console.print(f"loading the model {escape(settings.model)} …", soft_wrap=True)
-        items = [_item(options, one, store) for one in missing]
-        size = settings.batch_size
-        batches = [items[start : start + size] for start in range(0, len(items), size)]
+        size, in_flight = _batches(settings)
+        batches = [missing[start : start + size] for start in range(0, len(missing), size)]
+        keeping = threading.Lock()
         watchdog = Watchdog(settings.image_timeout_s)
         watchdog.start(partial(_exit_on_hang, store))
         try:
@@ -77,18 +80,53 @@ def cut_out_files(
                 closing(
                     Pipeline(predictor, store, settings, watchdog=watchdog, second=second.opinions)
                 ) as pipeline,
-                ThreadPoolExecutor(settings.batches_in_flight) as drivers,
                 bar("matting", len(missing)) as progress,
+                ThreadPoolExecutor(in_flight) as drivers,
             ):
-                waiting = iter(missing)
-                for outcomes in drivers.map(pipeline.run_many, batches):
-                    for outcome in outcomes:
-                        _keep(next(waiting), outcome, store, files, options, done)
-                    files.save()
-                    progress.advance(progress.task_ids[0], len(outcomes))
+
+                def cut_out(batch: Sequence[Planned]) -> None:
+                    outcomes = pipeline.run_many([_item(options, one, store) for one in batch])
+                    with keeping:
+                        for planned, outcome in zip(batch, outcomes, strict=True):
+                            _keep(planned, outcome, store, files, options, done)
+                        progress.advance(progress.task_ids[0], len(batch))
+
+                try:
+                    deque(drivers.map(cut_out, batches), maxlen=0)
+                except KeyboardInterrupt:
+                    _finish_first(store)
+                    raise
         finally:
             watchdog.stop()
+        files.save()
+    done.put_in_order(planned)
     return done
+
+
+def _batches(settings: Settings) -> tuple[int, int]:
+    """How many photos make a batch, and how many batches are in flight. A network that takes one
+    photo at a time gains nothing from a batch: there no photo waits for another one, and those in
+    flight are as many as keep the network and the codecs busy.
+    """
+    assert settings.batch_size is not None
+    assert settings.predict_batch_size is not None
+    if settings.predict_batch_size > 1:
+        return settings.batch_size, settings.batches_in_flight
+    busy = streams(settings) + 2 * settings.codec_threads
+    return 1, min(busy, settings.batches_in_flight * settings.batch_size)
+
+
+def _finish_first(store: ResultFolder) -> None:
+    """After Ctrl-C: say that photos in progress are finished, and let another Ctrl-C end it."""
+    console.print("stopping: photos in progress are finished first; Ctrl-C again stops at once")
+
+    def stop(*_: object) -> None:
+        console.show_cursor()
+        store.close()
+        os._exit(130)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
 
 
 def _plan(photos: LocalPhotos, out: Path, options: Options) -> list[Planned]:

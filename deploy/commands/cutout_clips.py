@@ -68,8 +68,8 @@ def cut_out_clips(
                     continue
                 if target is None:
                     files.note(clip.source, clip.name, placed)
-                    files.save()
                 _say(clip, result, placed, done)
+        files.save()
 
 
 def _plan(photos: LocalPhotos, out: Path, options: Options, target: Path | None) -> list[Planned]:

@@ -67,6 +67,12 @@ class CutOut:
             missing.append(one)
         return missing
 
+    def put_in_order(self, planned: Sequence[Planned]) -> None:
+        """Put what was noted into the order of the photos, which end in any order."""
+        numbers = {str(one.source): one.number for one in planned}
+        for some in (self.written, self.failed):
+            some.sort(key=lambda one: numbers[one["photo"]])
+
     def note_unwritten(self, planned: Planned, error: OSError) -> None:
         """Note one whose result has no place."""
         if isinstance(error, TargetExistsError):

@@ -3,6 +3,9 @@
 import threading
 from contextlib import ExitStack, closing
 
+from deploy.commands.progress import console
+from deploy.terminal_text import escape
+from shared.errors import MattingError
 from shared.options import Options
 from shared.settings import Settings
 from worker.inference.catalog import find_model
@@ -21,7 +24,8 @@ class SecondModels:
         does not exist.
         """
         self._settings = settings
-        self._loaded: dict[str, Predictor] = {}
+        self._loaded: dict[str, Predictor | None] = {}
+        """None: it can't be loaded, as was said."""
         self._closing = ExitStack()
         self._lock = threading.Lock()
         self.opinions = SecondOpinions(settings, self._find)
@@ -33,10 +37,22 @@ class SecondModels:
         """Release the loaded models."""
         self._closing.close()
 
-    def _find(self, model: str) -> Predictor:
+    def _find(self, model: str) -> Predictor | None:
+        """The model; None: it can't be loaded, and the first results stand with their marks."""
         with self._lock:
             if model not in self._loaded:
-                own = batch_sizes(self._settings.model_copy(update={"model": model}))
-                predictor = load_predictor(own, warm_shapes=False)
-                self._loaded[model] = self._closing.enter_context(closing(predictor))
+                self._loaded[model] = self._load(model)
             return self._loaded[model]
+
+    def _load(self, model: str) -> Predictor | None:
+        try:
+            own = batch_sizes(self._settings.model_copy(update={"model": model}))
+            predictor = load_predictor(own, warm_shapes=False)
+        except MattingError as error:
+            text = escape(f"the second model {model}: {error.message} [{error.code}]")
+            console.print(
+                f"[yellow]without[/] {text} Doubtful photos keep their first result.",
+                soft_wrap=True,
+            )
+            return None
+        return self._closing.enter_context(closing(predictor))

@@ -1,5 +1,5 @@
-"""What `matting cutout` wrote into a folder, and from what: a second run writes only what is
-missing or changed, and never replaces a file of somebody else.
+"""What `matting cutout` and `matting demo` wrote into a folder, and from what: a second run writes
+only what is missing or changed, and never replaces a file of somebody else.
 """
 
 import contextlib
@@ -7,11 +7,13 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.commands.progress import console
+from deploy.terminal_text import escape
 from shared.options import Options
 
 RECORD = ".matting-cutout.json"
@@ -43,10 +45,11 @@ class WrittenFiles:
     """The record of one folder of results, or of one result."""
 
     def __init__(
-        self, folder: Path, options: Options, model: str, *, target: Path | None = None
+        self, folder: Path, options: Options | None, model: str, *, target: Path | None = None
     ) -> None:
-        """Read the record of earlier runs. `model`: the model that is used now. `target`: the only
-        file that is written; then its folder is the user's, and the record lies elsewhere.
+        """Read the record of earlier runs. `options`: None if results replace those of any options.
+        `model`: the model that is used now. `target`: the only file that is written; then its
+        folder is the user's, and the record lies elsewhere.
         """
         self._folder = folder
         self._record = folder / RECORD if target is None else _record_of(target)
@@ -79,38 +82,70 @@ class WrittenFiles:
         return state is not None and self._own.get(self._name(path)) == state
 
     def note(self, photo: Path, name: str, files: Sequence[Path]) -> None:
-        """Remember what was written for a photo."""
+        """Remember what was written for a photo, even if the process ends a moment later. Raises
+        OSError.
+        """
         state = FileState.of(photo)
         written = {self._name(file): FileState.of(file) for file in files}
         if state is None or None in written.values():  # somebody removes files meanwhile
             return
         states = {file: asdict(one) for file, one in written.items() if one is not None}
-        self._photos[name] = {
-            "photo": asdict(state),
-            "settings": self._settings,
-            "files": states,
-        }
+        entry = {"photo": asdict(state), "settings": self._settings, "files": states}
+        self._photos[name] = entry
         self._own |= {file: FileState(**one) for file, one in states.items()}
+        with self._told_of_a_single_one():
+            self._record.parent.mkdir(parents=True, exist_ok=True)
+            with self._record.open("a") as record:
+                record.write(f"\n{json.dumps({name: entry})}")
 
     def save(self) -> None:
-        """Write the record. Raises OSError."""
-        if not self._photos:
+        """Write the record anew, with one entry for each photo. Raises OSError."""
+        photos = _read(self._record)
+        if not photos:
             return
-        self._record.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._record.with_name(f"{self._record.name}.{os.getpid()}.part")
-        partial.write_text(json.dumps(self._photos))
-        partial.replace(self._record)
-        if self._is_single:
-            _forget_old(self._record.parent)
+        with self._told_of_a_single_one():
+            partial = self._record.with_name(f"{self._record.name}.{os.getpid()}.part")
+            partial.write_text(json.dumps(photos))
+            partial.replace(self._record)
+            if self._is_single:
+                _forget_old(self._record.parent)
+
+    @contextlib.contextmanager
+    def _told_of_a_single_one(self) -> Iterator[None]:
+        """A single result is written, and is complete without its record: then what keeps that from
+        being written is told, and is no error. Raises OSError otherwise.
+        """
+        try:
+            yield
+        except OSError as error:
+            if not self._is_single:
+                raise
+            console.print(
+                f"[yellow]note:[/] {escape(str(error))}. So only --overwrite will replace this "
+                "result.",
+                soft_wrap=True,
+            )
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
 
 
+def state_folder() -> Path:
+    """Where commands remember things (XDG Base Directory Specification). It may be impossible to
+    write there: containers have users without a home.
+    """
+    if given := os.environ.get("XDG_STATE_HOME"):
+        return Path(given) / "matting"
+    try:
+        home = Path.home()
+    except RuntimeError:  # the user is unknown, so nothing can be below it
+        home = Path(os.devnull)
+    return home / ".local" / "state" / "matting"
+
+
 def _record_of(target: Path) -> Path:
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     digest = hashlib.sha256(os.fsencode(target.absolute())).hexdigest()
-    return state / "matting" / "cutout" / f"{digest[:32]}.json"
+    return state_folder() / "cutout" / f"{digest[:32]}.json"
 
 
 def _forget_old(folder: Path) -> None:
@@ -123,19 +158,27 @@ def _forget_old(folder: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
-    """The record; an empty one if it is missing or damaged: then no file may be replaced."""
+    """The record: one object, and a line for each photo since. Nothing is known from a line that is
+    damaged or missing, so no file may be replaced because of it.
+    """
     try:
-        photos = json.loads(path.read_text())
-        for entry in photos.values():
-            for state in (entry["photo"], *entry["files"].values()):
-                FileState(**state)
-            str(entry["settings"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        lines = path.read_text().split("\n")
+    except (OSError, ValueError):
         return {}
-    found: dict[str, dict[str, Any]] = photos
+    found: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        try:
+            photos = json.loads(line)
+            for entry in photos.values():
+                for state in (entry["photo"], *entry["files"].values()):
+                    FileState(**state)
+                str(entry["settings"])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+        found |= photos
     return found
 
 
-def _digest(options: Options, model: str) -> str:
-    text = json.dumps([options.model_dump(mode="json"), model], sort_keys=True)
+def _digest(options: Options | None, model: str) -> str:
+    text = json.dumps([options and options.model_dump(mode="json"), model], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

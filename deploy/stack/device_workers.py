@@ -78,10 +78,23 @@ class DeviceWorker:
             if now - self.started > STABLE_AFTER_S:
                 self.delay_s = MIN_RESTART_DELAY_S
             log.error("device-worker-ended", device=self.device, status=status, wait_s=self.delay_s)
-            self.child, self.due = None, now + self.delay_s
-            self.delay_s = min(2 * self.delay_s, MAX_RESTART_DELAY_S)
+            self.child = None
+            self._wait_longer(now)
         if self.child is None and now >= self.due:
-            self.start()
+            try:
+                self.start()
+            except (OSError, subprocess.SubprocessError) as error:  # no memory for a process
+                log.error(
+                    "device-worker-not-started",
+                    device=self.device,
+                    detail=str(error),
+                    wait_s=self.delay_s,
+                )
+                self._wait_longer(now)
+
+    def _wait_longer(self, now: float) -> None:
+        self.due = now + self.delay_s
+        self.delay_s = min(2 * self.delay_s, MAX_RESTART_DELAY_S)
 
 
 def workers_of(

@@ -210,8 +210,11 @@ class Stack:
             wait_until(warm, worker, timeout_s=WORKER_START_TIMEOUT_S, poll_s=READINESS_POLL_S)
 
     def _environment(self, ports: dict[str, int], access: str, secret: str) -> dict[str, str]:
-        cores = len(os.sched_getaffinity(0))
+        cores = str(max(1, len(os.sched_getaffinity(0)) // max(1, self._worker_count)))
         return {
+            # the workers share the cores, unless the environment says otherwise
+            "MATTING_CPU_THREADS": cores,
+            "MATTING_CODEC_THREADS": cores,
             **{
                 key: value
                 for key, value in os.environ.items()
@@ -227,7 +230,6 @@ class Stack:
             **dict.fromkeys(_OF_AWS, ""),
             "MATTING_MODELS_DIR": os.environ.get("MATTING_MODELS_DIR", str(self.data / "models")),
             "MATTING_FLOWER_URL": f"http://127.0.0.1:{ports['flower']}",
-            "MATTING_CPU_THREADS": str(max(1, cores // self._worker_count)),
             "AWS_ACCESS_KEY_ID": access,
             "AWS_SECRET_ACCESS_KEY": secret,
             "PYTHONUNBUFFERED": "1",

@@ -67,7 +67,6 @@ from shared.job_store.leases import (
     Claim,
     ClaimedRows,
     claim_many,
-    claim_rows,
     must_run_alone,
     renew_leases,
 )
@@ -213,7 +212,6 @@ __all__ = [
     "changing_jobs",
     "claim_deliveries",
     "claim_many",
-    "claim_rows",
     "continue_change",
     "continue_grouping",
     "count_retryable",

@@ -18,7 +18,7 @@ from shared.job_store.locks import lock_jobs
 from shared.job_store.segments import is_of_segments
 from shared.job_store.webhooks import lock_webhooks
 from shared.jobs import ENDED, ItemStatus
-from shared.models import Delivery, Item, Job, Webhook, place_of
+from shared.models import Delivery, Item, Job, Watch, Webhook, place_of
 from shared.webhooks import DeliveryStatus
 
 
@@ -96,7 +96,7 @@ def sources_still_needed(
     session: Session, uploads: Sequence[str], *, but_for: uuid.UUID
 ) -> set[str]:
     """The uploads that another job of the same key uses, as a photo or as its manifest
-    or zip file.
+    or zip file; not those in its options (`uploads_in_options`).
     """
     owner = sa.select(Job.api_key_id).where(Job.id == but_for).scalar_subquery()
     return _named(session, uploads, Job.api_key_id == owner, Job.id != but_for)
@@ -151,14 +151,14 @@ class NamedUploads:
 
 def uploads_in_options(
     session: Session,
-    table: type[Job] | type[Item],
+    table: type[Job] | type[Item] | type[Watch],
     prefix: str,
     *,
     after: uuid.UUID | None,
     limit: int,
 ) -> NamedUploads:
-    """The uploads in options of jobs or single images (background pictures), in pages by id after
-    the id `after`.
+    """The uploads in options of jobs, single images or watches (background pictures), in pages by
+    id after the id `after`.
     """
     options: InstrumentedAttribute[Any] = table.options
     named = sa.select(table.id, options).where(names_upload(sa.cast(options, sa.Text)))

@@ -19,8 +19,7 @@ def forwarded_models(session: Session) -> set[str]:
 
 def recall_forwarded(session: Session, models: Collection[str], *, limit: int) -> int:
     """Let up to `limit` images that wait for these second models begin again with their first one,
-    with all their attempts: the message to the second one may cost an attempt later. Returns how
-    many.
+    with all their attempts. Returns how many.
     """
     waiting = sa.select(Item.id).where(*_waits(), Item.forwarded_to.in_(models)).limit(limit)
     recalled = session.execute(

@@ -132,26 +132,11 @@ def claim_many(
     owner: str,
     lease_s: float,
     alone: bool = False,
-) -> list[Claim]:
-    """Claim the waiting ones of these items and return them. Items that are done, cancelled or
-    claimed by others are left out, and so are items that must run alone, unless `alone` is set.
-    `job_ids`: the jobs of the items, as the messages say.
-    """
-    return claim_rows(
-        session, item_ids, job_ids=job_ids, owner=owner, lease_s=lease_s, alone=alone
-    ).claims()
-
-
-def claim_rows(
-    session: Session,
-    item_ids: Sequence[uuid.UUID],
-    *,
-    job_ids: Iterable[uuid.UUID],
-    owner: str,
-    lease_s: float,
-    alone: bool = False,
 ) -> ClaimedRows:
-    """The same, for a caller that makes the claims after the commit: others wait for the jobs."""
+    """Claim the waiting ones of these items. Items that are done, cancelled or claimed by others
+    are left out, and so are items that must run alone, unless `alone` is set. `job_ids`: the jobs
+    of the items, as the messages say. Make the claims after the commit: others wait for the jobs.
+    """
     jobs = lock_jobs_for_reading(session, job_ids, *OF_JOB)
     held = _held_with_their_clips(session, jobs.values())
     open_ids = [job.id for job in jobs.values() if job.status not in HELD and job.id not in held]

@@ -83,7 +83,7 @@ def publishable(
             name=row.name,
             priority=job.priority,
             express=row.position <= EXPRESS_IMAGES,
-            model=row.forwarded_to or row.model or job.model,
+            model=row.forwarded_to or (row.model if row.has_options else job.model),
             by_url=row.by_url,
             makes_version=job.of_job_id is not None and not job.of_clip,
             of_clip=row.kind is ItemKind.CLIP,
@@ -145,12 +145,18 @@ def _position_of(session: Session, job_id: uuid.UUID, image: int) -> int:
 
 JobId = uuid.UUID | InstrumentedAttribute[uuid.UUID]
 
+HAS_OPTIONS = Item.options["profile"].as_string().is_not(None)
+"""Whether an item has options of its own, which are complete: if they name no model, its row of the
+list has asked for the default one. (Without them the column may hold NULL or the JSON text `null`.)
+"""
+
 _ITEM = (
     Item.id,
     Item.name,
     Item.position,
     Item.attempts,
     Item.options["model"].as_string().label("model"),
+    HAS_OPTIONS.label("has_options"),
     Item.forwarded_to,
     is_slow().label("by_url"),
     Item.group_name.is_not(None).label("in_group"),
@@ -254,9 +260,9 @@ def unclaimed(
     """Items published at least `older_than_s` ago and never claimed, oldest first; the next page
     after the item `after`.
     """
-    model = sa.func.coalesce(
-        Item.forwarded_to, Item.options["model"].as_string(), Job.options["model"].as_string()
-    ).label("model")
+    own, of_job = Item.options["model"].as_string(), Job.options["model"].as_string()
+    asked_for = sa.case((HAS_OPTIONS, own), else_=of_job)
+    model = sa.func.coalesce(Item.forwarded_to, asked_for).label("model")
     statement = (
         sa.select(
             Item.id,

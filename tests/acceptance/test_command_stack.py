@@ -10,6 +10,7 @@ from pathlib import Path
 
 import PIL.Image
 
+from deploy.commands.written_files import WrittenFiles
 from shared.object_url import ObjectUrl
 from shared.settings import Settings
 from shared.storage import Storage
@@ -20,6 +21,10 @@ from tests.waiting import eventually
 def test_the_demo_leaves_results_a_sheet_and_no_process(tmp_path: Path) -> None:
     environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
     (tmp_path / "tmp").mkdir()
+    (tmp_path / "out").mkdir()
+    earlier = tmp_path / "out" / "mug.png"
+    earlier.write_text("of an earlier version")
+    WrittenFiles(earlier.parent, None, "demo").note(earlier, "mug.png", [earlier])
     done = subprocess.run(
         [MATTING, "demo", "--out", "out"],
         capture_output=True,
@@ -32,6 +37,7 @@ def test_the_demo_leaves_results_a_sheet_and_no_process(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "images/s" in done.stderr
     assert len(list((tmp_path / "out").glob("*.png"))) == 7
+    assert earlier.read_bytes().startswith(b"\x89PNG"), "its own earlier results are replaced"
     with PIL.Image.open(tmp_path / "out" / "contact-sheet.png") as sheet:
         assert sheet.width > 1_000
     assert processes_below(str(tmp_path)) == []

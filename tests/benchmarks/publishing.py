@@ -43,6 +43,9 @@ COUNTED = IMAGES - JOBS * EXPRESS_IMAGES
 
 BATCH = 32
 LEASE_S = 60.0
+START_S = 120.0
+"""How long processes may take to start; one that fails keeps the others waiting."""
+
 IDLE_S = 1.0
 
 
@@ -100,7 +103,7 @@ def record(settings: Settings, images: int) -> None:
             last = time.perf_counter()
             pairs = [_ids(message) for message in messages]
             with database.transaction() as session:
-                claimed = job_store.claim_rows(
+                claimed = job_store.claim_many(
                     session,
                     [item for item, _ in pairs],
                     job_ids={job for _, job in pairs},
@@ -168,11 +171,15 @@ class Machine:
         ]
         for process in running:
             process.start()
-        ready.wait()
+        tells.close()  # the last process that ends closes the pipe, also if it sent nothing
+        ready.wait(START_S)
         before, began = self.cpu_s(), time.perf_counter()
         used = dict.fromkeys(work, 0.0)
         for _ in running:
-            part, cpu = told.recv()
+            try:
+                part, cpu = told.recv()
+            except EOFError:
+                raise SystemExit("A process ended before its work was done") from None
             used[part] += cpu
         took_s = time.perf_counter() - began
         for process in running:

@@ -19,11 +19,14 @@ from worker.imaging.arrays import Image
 from worker.imaging.decoding import DecodedImage, decode
 from worker.imaging.edge_colours import estimate_foreground, transition_pixels
 from worker.imaging.encoding import encode
+from worker.imaging.false_holes import fill_false_holes
 from worker.imaging.finishing import matte_of
+from worker.imaging.kept_files import KeptFiles
+from worker.imaging.matte_metrics import measure as review
 from worker.imaging.render import Subject, render
 from worker.inference.predictor import Predictor, load_predictor
 
-MEGAPIXELS = (0.5, 1.0, 4.0, 12.0)
+MEGAPIXELS = (1.0, 4.0, 12.0, 24.0)
 ROUNDS = 5
 
 T = TypeVar("T")
@@ -59,6 +62,7 @@ def measure(predictor: Predictor, settings: Settings, megapixels: float) -> dict
     alpha = timed(row, "predict", lambda: predictor.predict_many([prepared])[0])
     if isinstance(alpha, MattingError):
         raise alpha
+    alpha_of_photo = prepared.without_padding(alpha)
     coarse = Options(refine=False)
     plain = timed(row, "upsample", lambda: matte_of(decoded, prepared, alpha, coarse))
     assert plain.shape == decoded.image.shape[:2]
@@ -67,7 +71,12 @@ def measure(predictor: Predictor, settings: Settings, megapixels: float) -> dict
     row["refine"] = [max(0.0, a - b) for a, b in zip(row["refine"], row["upsample"], strict=True)]
     timed(row, "edge_colours", lambda: _edge(decoded, matte))
     keep = Options(foreground=Foreground.KEEP)
-    timed(row, "compose", lambda: render(Subject(decoded.image, matte), keep))
+    cutout = timed(row, "compose", lambda: render(Subject(decoded.image, matte), keep))
+    side_px = min(decoded.width, decoded.height)
+    timed(row, "review", lambda: review(alpha, prepared, side_px))
+    timed(row, "false_holes", lambda: fill_false_holes(alpha_of_photo, decoded.small))
+    kept = KeptFiles(wants_thumbnails=True, wants_matte=False)
+    timed(row, "thumbnails", lambda: kept.make(decoded, matte, cutout))
     before = [sum(column) for column in zip(*row.values(), strict=True)]
     for kind in (Format.PNG, Format.WEBP, Format.JPEG, Format.AVIF, Format.ZIP):
         options = Options(format=kind, background="#ffffff" if kind is Format.JPEG else None)

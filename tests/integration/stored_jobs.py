@@ -57,7 +57,7 @@ def claim(
     with database.transaction() as session:
         return job_store.claim_many(
             session, ids, job_ids=[job_id], owner=owner, lease_s=LEASE_S, alone=alone
-        )
+        ).claims()
 
 
 def finish(database: Database, settlements: list[Settlement]) -> list[SettlementState]:

@@ -24,6 +24,7 @@ from tests.integration.stored_jobs import expire_leases
 from worker.consumer.batch_runner import BatchRunner
 from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.consumer.settlement import backoff_s
+from worker.consumer.unrecorded import UnrecordedItems
 from worker.imaging.arrays import Image
 from worker.imaging.prepared import PreparedImage
 from worker.pipeline.in_flight import InFlightImage
@@ -34,14 +35,13 @@ class Threshold:
     """A predictor without a network: red pixels are the subject."""
 
     def prepare(self, image: Image, profile: Profile) -> PreparedImage:
-        scaled = image.transpose(2, 0, 1) / np.float32(255)
-        tensor = np.ascontiguousarray(scaled, np.float32)
-        return PreparedImage(tensor, (("resize", (image.shape[0], image.shape[1])),))
+        return PreparedImage(image, (("resize", (image.shape[0], image.shape[1])),))
 
     def predict_many(
         self, prepared: Sequence[PreparedImage]
     ) -> list[NDArray[np.float32] | MattingError]:
-        return [(one.tensor[0] - one.tensor[1] > 0.3).astype(np.float32) for one in prepared]
+        seen = [one.image.astype(np.float32) for one in prepared]
+        return [(one[..., 0] - one[..., 1] > 76).astype(np.float32) for one in seen]
 
 
 class LosesAnAnswer:
@@ -340,6 +340,58 @@ def test_a_claim_whose_commit_was_not_confirmed_is_given_back(
     runner.run_many(messages)
     assert states(database, job_id) == [ItemStatus.SUCCEEDED]
     pipeline.close()
+
+
+class Meanwhile:
+    """The real database. Something else happens behind its next transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.then: Callable[[], None] = lambda: None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        with self._database.transaction() as session:
+            yield session
+        then, self.then = self.then, lambda: None
+        then()
+
+
+def test_an_item_that_is_remembered_while_others_are_given_back_is_not_forgotten(
+    database: Database, storage: Storage, jpeg: bytes
+) -> None:
+    """It was claimed again by the same worker, which could not record it either."""
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    pair = uuid.UUID(messages[0]["item"]), job_id
+    other = Meanwhile(database)
+    items = UnrecordedItems(cast(Database, other), "tests-1")
+
+    def claim() -> None:
+        with database.transaction() as session:
+            ids = [pair[0]]
+            job_store.claim_many(session, ids, job_ids=[job_id], owner="tests-1", lease_s=60)
+        items.add([pair], confirmed=True)
+
+    claim()
+    other.then = claim
+    items.give_back(tuple)
+    assert states(database, job_id) == [ItemStatus.RUNNING]
+    items.give_back(tuple)
+    assert tries(database, job_id) == [(ItemStatus.QUEUED, 0, 0)]
+
+
+def test_an_item_that_is_held_again_is_not_given_back(
+    database: Database, storage: Storage, jpeg: bytes
+) -> None:
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    pair = uuid.UUID(messages[0]["item"]), job_id
+    items = UnrecordedItems(database, "tests-1")
+    with database.transaction() as session:
+        ids = [pair[0]]
+        job_store.claim_many(session, ids, job_ids=[job_id], owner="tests-1", lease_s=60)
+    items.add([pair], confirmed=False)
+    items.give_back(lambda: ids)
+    assert states(database, job_id) == [ItemStatus.RUNNING]
 
 
 @pytest.mark.parametrize("taken_back", [False, True])

@@ -32,7 +32,7 @@ def statements_of(database: Database, item_jobs: dict[uuid.UUID, uuid.UUID]) -> 
     sa.event.listen(database.engine, "before_cursor_execute", note)
     try:
         with database.transaction() as session:
-            claimed = job_store.claim_rows(
+            claimed = job_store.claim_many(
                 session, list(item_jobs), job_ids=item_jobs.values(), owner="w", lease_s=LEASE_S
             )
         claims = claimed.claims()
@@ -119,7 +119,7 @@ def test_workers_that_record_the_same_jobs_at_once_lose_no_count(database: Datab
                 with database.transaction() as session:
                     claims = job_store.claim_many(
                         session, some, job_ids={pairs[i] for i in some}, owner=owner, lease_s=60
-                    )
+                    ).claims()
                 finish(
                     database,
                     [

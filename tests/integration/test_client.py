@@ -5,13 +5,16 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from api.client import ApiError, AsyncMattingClient, Job, Journal, MattingClient
+from api.client.connection import PIECE_BYTES
 from tests.http_servers import LocalHTTPServer
+from tests.waiting import eventually
 
 
 class Stumbling(LocalHTTPServer):
@@ -26,6 +29,8 @@ class Stumbling(LocalHTTPServer):
         self.keys: list[str] = []
         self.slots = 0
         self.refuse_jobs = False
+        self.may_go_on = threading.Event()
+        """Results are sent to their middle before."""
 
     @property
     def url(self) -> str:
@@ -57,6 +62,22 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.jobs.append(body)
         return self._answer(202, {"id": "a-job"})
 
+    def do_GET(self) -> None:
+        if self.path.startswith("/v1/jobs/"):
+            return self._answer(200, {"items": [RESULT], "next_cursor": None})
+        if self.path == RESULT["result"]:
+            self.send_response(307)
+            self.send_header("Location", f"{self.server.url}/file")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
+        self.send_response(200)
+        self.send_header("Content-Length", str(2 * PIECE_BYTES))
+        self.end_headers()
+        self.wfile.write(b"a" * PIECE_BYTES)
+        assert self.server.may_go_on.wait(180)
+        self.wfile.write(b"b" * PIECE_BYTES)
+        return None
+
     def _body(self) -> bytes:
         return self.rfile.read(int(self.headers["Content-Length"]))
 
@@ -69,6 +90,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+RESULT = {
+    "id": "an-item",
+    "name": "a.mp4",
+    "status": "succeeded",
+    "result": "/v1/items/an-item/result",
+    "result_format": "webm",
+    "output_bytes": 2 * PIECE_BYTES,
+    "outputs": [],
+    "finished_at": "2026-01-01T10:00:00+00:00",
+}
 
 
 def _serve(failures: int) -> Iterator[Stumbling]:
@@ -171,8 +204,9 @@ def test_a_repeated_submission_has_the_same_idempotency_key_and_a_changed_one_ha
 
 @both
 def test_a_large_file_is_uploaded_directly_and_again_after_a_failure(
-    kind: str, stumbling: Stumbling, tmp_path: Path
+    kind: str, stumbling: Stumbling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("api.client.upload_stream.WHOLE_BYTES", 1024**2)
     archive = tmp_path / "photos.zip"
     archive.write_bytes(bytes(range(256)) * 12_000)  # three chunks
     sent: list[int] = []
@@ -190,3 +224,40 @@ def test_a_large_file_is_uploaded_directly_and_again_after_a_failure(
     assert stumbling.stored["/store/0"] == archive.read_bytes()
     assert json.loads(stumbling.jobs[0]) == {"source": {"zip": "/store/0"}, "priority": 7}
     assert sum(sent) == archive.stat().st_size
+
+
+@both
+def test_clips_are_not_read_into_memory(
+    kind: str, stumbling: Stumbling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight files are sent at a time, of up to 2 GiB each."""
+    monkeypatch.setattr("api.client.upload_stream.WHOLE_BYTES", 1024**2, raising=False)
+    photo, clip = tmp_path / "0.jpg", tmp_path / "1.mp4"
+    photo.write_bytes(b"photo")
+    clip.write_bytes(bytes(range(256)) * 12_000)
+    read = Path.read_bytes
+
+    def refuses(path: Path) -> bytes:
+        assert path != clip, "it is read as a whole"
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuses)
+    assert _submit(kind, stumbling.url, [photo, clip])["id"] == "a-job"
+    assert stumbling.stored == {"/store/0": b"photo", "/store/1": bytes(range(256)) * 12_000}
+
+
+def test_results_are_written_while_they_come(stumbling: Stumbling, tmp_path: Path) -> None:
+    """That of a clip may be larger than the memory."""
+
+    def is_half_written() -> bool:
+        return any(one.stat().st_size for one in tmp_path.glob(".*.part"))
+
+    with ThreadPoolExecutor() as thread, MattingClient(stumbling.url, "key") as client:
+        downloading = thread.submit(client.download, "a-job", tmp_path)
+        try:
+            eventually(is_half_written, "the first half", 60)
+        finally:
+            stumbling.may_go_on.set()
+        assert [path.name for _, path in downloading.result(180)] == ["a.webm"]
+    assert (tmp_path / "a.webm").read_bytes() == b"a" * PIECE_BYTES + b"b" * PIECE_BYTES
+    assert [one.name for one in tmp_path.iterdir()] == ["a.webm"]

@@ -305,7 +305,7 @@ def test_several_workers_matte_one_clip_and_a_dead_one_loses_its_segment_only(
     with workers.database.transaction() as session:
         [held] = job_store.claim_many(
             session, [ids[0][0]], job_ids=[ids[0][1]], owner="dead", lease_s=LEASE_S
-        )
+        ).claims()
     assert workers.run(job_id, 1) == ["succeeded", "succeeded"], "two beside the held one"
     expire_leases(workers.database)
     with workers.database.transaction() as session:

@@ -50,7 +50,7 @@ def work_off(database: Database, queue: Celery, settings: Settings) -> Counter[u
                             job_ids={job for _, job in pairs},
                             owner="w1",
                             lease_s=60,
-                        )
+                        ).claims()
                     )
             oldest = batches.popleft()
             finish(database, [Settlement(claim=one, result_key="k") for one in oldest])

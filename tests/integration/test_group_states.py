@@ -76,7 +76,7 @@ class Life:
             some = [one.item_id for one in due if self.luck.random() < share]
             self.held += job_store.claim_many(
                 session, some, job_ids=[self.id], owner="w", lease_s=LEASE_S, alone=True
-            )
+            ).claims()
 
     def settle(self) -> None:
         batch = [one for one in self.held if self.luck.random() < 0.6]
@@ -131,7 +131,7 @@ class Life:
                 due = [one.item_id for one in job_store.publishable(session, self.id, ahead=99)]
                 self.held += job_store.claim_many(
                     session, due, job_ids=[self.id], owner="w", lease_s=LEASE_S, alone=True
-                )
+                ).claims()
             batch, self.held = self.held, []
             for one in batch:
                 measures = isinstance(one.work, GroupWork) and one.work.frame is None

@@ -306,7 +306,7 @@ def claim_all(database: Database, job_id: uuid.UUID) -> list[job_store.Claim]:
     with database.transaction() as session:
         return job_store.claim_many(
             session, item_ids(database, job_id), job_ids=[job_id], owner="w", lease_s=LEASE_S
-        )
+        ).claims()
 
 
 BOX = Measured(width=40, height=30, box=(0.2, 0.2, 0.8, 0.9))

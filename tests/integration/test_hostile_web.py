@@ -9,6 +9,7 @@ import socketserver
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import h11
@@ -23,7 +24,7 @@ from shared.errors import (
     MattingError,
     UrlNotFetchedError,
 )
-from shared.web import Web, WebLimits, refuse_private
+from shared.web import CHECKS_AT_ONCE, Web, WebLimits, refuse_private
 from tests.http_servers import CheckedErrors
 from tests.process_memory import MIB, growth_of
 
@@ -213,6 +214,34 @@ def test_no_redirect_reaches_the_internal_network(
 def test_an_invalid_url_is_refused_as_the_caller_s_mistake(url: str) -> None:
     with pytest.raises(ForbiddenUrlError):
         refuse_private(url, allow_private=True)
+
+
+def test_name_servers_that_hang_hold_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else webhooks whose names a caller's own server never answers would hold all requests."""
+    answered, asked = threading.Event(), threading.Semaphore(0)
+
+    def hangs(*_: object, **__: object) -> object:
+        asked.release()
+        assert answered.wait(180)
+        raise OSError("no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    with ThreadPoolExecutor(2 * CHECKS_AT_ONCE) as threads:
+        checks = [
+            threads.submit(refuse_private, f"http://{n}.example/", allow_private=False)
+            for n in range(CHECKS_AT_ONCE)
+        ]
+        for _ in checks:
+            assert asked.acquire(timeout=180)
+        try:
+            more = threads.submit(refuse_private, "http://more.example/", allow_private=False)
+            more.result(180)
+            with pytest.raises(ForbiddenUrlError):  # what needs no look-up is checked
+                refuse_private("http://192.0.2.1:99999/", allow_private=False)
+        finally:
+            answered.set()
+        for check in checks:
+            check.result(180)
 
 
 def test_a_name_is_checked_again_after_each_redirect(

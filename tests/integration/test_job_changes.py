@@ -213,7 +213,9 @@ def test_batches_of_a_job_continue_while_it_is_changed(
     job_id = new_job(database, 5_000)
     with database.transaction() as session:
         ids = item_ids(database, job_id)[:1]
-        [held] = job_store.claim_many(session, ids, job_ids=[job_id], owner="w", lease_s=60)
+        [held] = job_store.claim_many(
+            session, ids, job_ids=[job_id], owner="w", lease_s=60
+        ).claims()
         job_store.cancel_job(session, job_id)
     changer = JobChanger(database)
     changer.start()

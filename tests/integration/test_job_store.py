@@ -47,7 +47,9 @@ def test_cancelling_leaves_only_images_in_flight(database: Database) -> None:
     job_id = new_job(database, 4)
     ids = item_ids(database, job_id)
     with database.transaction() as session:
-        held = job_store.claim_many(session, ids[:1], job_ids=[job_id], owner="w", lease_s=LEASE_S)
+        held = job_store.claim_many(
+            session, ids[:1], job_ids=[job_id], owner="w", lease_s=LEASE_S
+        ).claims()
         job_store.cancel_job(session, job_id)
     job = read(database, job_id)
     assert (job.status, job.cancelled, job.running) == (JobStatus.CANCELLED, 3, 1)

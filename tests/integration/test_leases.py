@@ -43,7 +43,7 @@ def test_workers_that_claim_at_once_get_different_items(database: Database) -> N
             with database.transaction() as session:
                 mine = job_store.claim_many(
                     session, ids[start : start + 10], job_ids=[job_id], owner=owner, lease_s=9
-                )
+                ).claims()
             with lock:
                 taken.extend(one.item_id for one in mine)
 

@@ -1,16 +1,24 @@
 """The second opinion with the real U²-NetP, and an image on its way through two workers."""
 
+import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from rich.console import Console
 
+from deploy.commands.second_models import SecondModels
 from shared import job_store
-from shared.database import Database
+from shared.database import Database, now
 from shared.errors import StorageError
+from shared.job_store import NewItem
 from shared.jobs import JobStatus
 from shared.models import Item, Job
 from shared.options import Options, Profile
@@ -24,6 +32,7 @@ from tests.unit.test_second_opinions import Red, Shelf
 from worker.consumer.batch_runner import BatchRunner
 from worker.consumer.circuit_breaker import CircuitBreaker
 from worker.consumer.other_workers import OtherWorkers
+from worker.inference.catalog import BUNDLES
 from worker.inference.predictor import load_predictor
 from worker.pipeline.model_router import ModelRouter
 from worker.pipeline.pipeline import Pipeline, WorkItem
@@ -63,6 +72,36 @@ def test_the_real_second_model_mends_a_doubtful_photo_of_a_batch(jpeg: bytes) ->
         assert picture[5, 5, 3] < 10
 
 
+def test_a_second_model_that_cannot_be_loaded_ends_no_cutout(
+    tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is loaded when the first doubtful photo comes, in the middle of a folder."""
+    said = StringIO()
+    monkeypatch.setattr("deploy.commands.second_models.console", Console(file=said, width=999))
+    shutil.copytree(BUNDLES / "u2netp", tmp_path / "other")
+    settings = Settings(models_dir=tmp_path, second_model="other")
+    second = SecondModels(settings, Options())
+    shutil.rmtree(tmp_path / "other")
+    shelf = Shelf(jpeg)
+    items = [
+        WorkItem(
+            item_id=f"{number}",
+            bucket="photos",
+            key=f"{number}",
+            options=Options(),
+            outputs=requested_outputs(Options(), [f"r{number}"]),
+        )
+        for number in range(2)
+    ]
+    with closing(second), closing(Pipeline(Red(0.6), shelf, settings, second=second.opinions)) as p:
+        outcomes = [outcome for item in items for outcome in p.run_many([item])]
+    assert [(one.error, one.model, bool(one.review)) for one in outcomes] == [
+        (None, "builtin", True)
+    ] * 2
+    assert said.getvalue().count("the second model other") == 1
+    assert "model-load-failed" in said.getvalue()
+
+
 class Workers:
     """A worker of the first model and one of the second, on one database and storage."""
 
@@ -92,8 +131,16 @@ class Workers:
 
 
 @pytest.fixture
-def workers(database: Database, storage: Storage, settings: Settings) -> Iterator[Workers]:
-    quick = settings.model_copy(update={"retry_base_s": 0.001, "max_attempts": 2})
+def attempts() -> int:
+    """How many are allowed."""
+    return 2
+
+
+@pytest.fixture
+def workers(
+    database: Database, storage: Storage, settings: Settings, attempts: int
+) -> Iterator[Workers]:
+    quick = settings.model_copy(update={"retry_base_s": 0.001, "max_attempts": attempts})
     workers = Workers(database, storage, quick)
     yield workers
     workers.close()
@@ -123,8 +170,7 @@ def test_a_doubtful_image_goes_through_the_queue_of_the_second_model(
     assert due(database, job_id) == ["u2netp"]
 
     # A late message of the first queue: that worker may not decide.
-    (refused,) = workers.runners["builtin"].run_many(messages)
-    assert getattr(refused, "code", refused) == "model-not-served"
+    assert workers.runners["builtin"].run_many(messages) == [None]
     assert workers.runners["u2netp"].run_many(messages) == ["succeeded"]
     assert workers.runners["u2netp"].run_many(messages) == [None]
     done = item_of(database, job_id)
@@ -168,6 +214,61 @@ def test_an_image_whose_second_model_is_no_longer_served_returns_to_the_first(
     done = item_of(database, job_id)
     assert (done.matte_model, done.needs_review) == ("builtin", True)
     assert_counters_match_rows(database, job_id)
+
+
+@pytest.mark.parametrize("attempts", [1])
+def test_a_message_that_comes_to_the_wrong_model_costs_no_attempt(
+    database: Database, storage: Storage, workers: Workers, jpeg: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Before the image has gone on, and after it has come back: a large model is loaded again, and
+    finds the old message on its queue.
+    """
+    workers.announce("u2netp")
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    assert workers.runners["builtin"].run_many(messages) == ["forwarded"]
+    assert workers.runners["builtin"].run_many(messages) == [None]
+    waiting = item_of(database, job_id)
+    assert (waiting.status, waiting.attempts, waiting.error_code) == ("queued", 1, None)
+    with database.transaction() as session:
+        job_store.mark_published_many(session, job_store.publishable(session, job_id, ahead=9))
+        assert job_store.recall_forwarded(session, ["u2netp"], limit=9) == 1
+    assert workers.runners["u2netp"].run_many(messages) == [None]
+    waiting = item_of(database, job_id)
+    assert (waiting.status, waiting.attempts, waiting.error_code) == ("queued", 0, None)
+    assert_counters_match_rows(database, job_id)
+    assert due(database, job_id) == [None]
+    for pipeline in workers.pipelines:
+        monkeypatch.setattr(pipeline._second, "_served_elsewhere", lambda _: False)
+    assert workers.runners["builtin"].run_many(messages) == ["succeeded"]
+    assert_counters_match_rows(database, job_id)
+
+
+def test_a_row_that_asks_for_the_default_model_waits_on_its_queue(database: Database) -> None:
+    """Whatever the model of its job is: that one's workers may serve no other."""
+    of_row = Options().model_dump(mode="json")
+    photos = [
+        NewItem(name="a.jpg", source="s3://photos/a.jpg"),
+        NewItem(name="b.jpg", source="s3://photos/b.jpg", options=of_row),
+        NewItem(name="c.jpg", source="s3://photos/c.jpg", options={**of_row, "model": "u2netp"}),
+    ]
+    with database.transaction() as session:
+        key, _ = job_store.create_api_key(session, "tests")
+        job = job_store.create_job(
+            session,
+            api_key_id=key.id,
+            options=Options(model="modnet").model_dump(mode="json"),
+            priority=5,
+            labels={},
+            source={"kind": "keys"},
+        )
+        job_store.add_items(session, job.id, photos)
+    assert due(database, job.id) == ["modnet", None, "u2netp"]
+    with database.transaction() as session:
+        job_store.mark_published_many(session, job_store.publishable(session, job.id, ahead=9))
+        session.execute(sa.update(Item).values(published_at=now(session) - timedelta(minutes=1)))
+        sent = job_store.unclaimed(session, older_than_s=1, limit=9)
+    assert sorted(one.model or "" for one in sent) == ["", "modnet", "u2netp"]
 
 
 def test_a_forwarded_image_keeps_its_tries(

@@ -172,7 +172,7 @@ def test_one_key_s_urls_leave_places_for_the_first_urls_of_another(
         sent = sa.select(Item.id).where(Item.job_id == first, Item.published_at.is_not(None))
         held = job_store.claim_many(
             session, list(session.scalars(sent)), job_ids=[first], owner="w1", lease_s=60
-        )
+        ).claims()
     assert reconciler.publish_open_jobs() == 0, "they still hang"
     other, _ = submit(database, hanging_urls(100))
     assert reconciler.publish_job(other) + reconciler.publish_open_jobs() == 3

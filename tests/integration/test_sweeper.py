@@ -15,7 +15,7 @@ from api.background.orphaned_objects import ORPHAN_AGE, remove_orphans
 from api.background.sweeper import Sweeper
 from api.sources.expansion import Expander
 from shared import job_store
-from shared.database import Database, now
+from shared.database import Database, Session, now
 from shared.errors import RemovalRefusedError
 from shared.job_store import NewItem
 from shared.models import Item, Job
@@ -44,6 +44,21 @@ def submit(database: Database, sources: list[str], **given: Any) -> uuid.UUID:
         job_store.add_items(session, job.id, [NewItem(name=s, source=s) for s in sources])
         job_store.finish_expansion(session, job.id)
         return job.id
+
+
+def watch(session: Session, api_key_id: uuid.UUID, options: dict[str, Any]) -> None:
+    job_store.create_watch(
+        session,
+        api_key_id=api_key_id,
+        prefix="s3://photos/inbox/",
+        options=options,
+        priority=5,
+        labels={},
+        every_s=60,
+        existing=False,
+        ascending=False,
+        limit=9,
+    )
 
 
 def end(database: Database, job_id: uuid.UUID, *, days_ago: float) -> None:
@@ -77,7 +92,7 @@ def test_only_jobs_that_ended_long_ago_expire_with_their_files(
 def test_uploads_that_no_job_names_expire(
     database: Database, files: Storage, settings: Settings, days: float, gone: set[str]
 ) -> None:
-    names = ("photo", "list", "behind", "behind-one", "lost")
+    names = ("photo", "list", "behind", "behind-one", "behind-watched", "lost")
     urls = {name: f"s3://{files.bucket}/uploads/key/{name}" for name in names}
     for name in names:
         files.put(f"uploads/key/{name}", b"x", "image/jpeg")
@@ -90,9 +105,29 @@ def test_uploads_that_no_job_names_expire(
     own = {"background": {"image": urls["behind-one"]}}
     with database.transaction() as session:
         session.execute(sa.update(Item).values(options=own))
+        watched = {"background": {"image": urls["behind-watched"]}}
+        watch(session, session.scalars(sa.select(Job)).one().api_key_id, watched)
     assert sweep(database, files, settings, days) == 0
     left = {key.rpartition("/")[2] for key in files.list_keys("uploads/")}
     assert left == set(names) - gone
+
+
+def test_a_deleted_job_leaves_the_uploads_that_are_backgrounds_of_others(
+    database: Database, files: Storage, settings: Settings
+) -> None:
+    names = ("both", "watched", "own")
+    urls = {name: f"s3://{files.bucket}/uploads/key/{name}" for name in names}
+    for name in names:
+        files.put(f"uploads/key/{name}", b"x", "image/jpeg")
+    first = submit(database, list(urls.values()))
+    submit(database, ["s3://photos/a.jpg"], options={"background": {"image": urls["both"]}})
+    with database.transaction() as session:
+        key_id = session.get_one(Job, first).api_key_id
+        watch(session, key_id, {"background": {"image": urls["watched"]}})
+        job_store.delete_job(session, first)
+    assert sweep(database, files, settings, 30) == 1
+    left = {key.rpartition("/")[2] for key in files.list_keys("uploads/")}
+    assert left == {"both", "watched"}
 
 
 def test_a_zip_file_that_two_jobs_name_stays_until_both_are_gone(

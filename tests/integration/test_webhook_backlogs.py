@@ -1,5 +1,8 @@
-"""Webhooks with very many deliveries are switched off and deleted in pages."""
+"""Webhooks with very many deliveries are switched off and deleted in pages. A stop of the process
+counts against no delivery.
+"""
 
+import threading
 import uuid
 
 import pytest
@@ -12,6 +15,8 @@ from shared.job_store import webhooks as webhooks_module
 from shared.models import Delivery, Webhook
 from shared.settings import Settings
 from shared.webhooks import DeliveryStatus, DisabledReason, Event, new_secret
+from tests.integration.webhooks.receiver import HANG, Receiver
+from tests.waiting import eventually
 
 PAGE = 10
 COUNT = 3 * PAGE + 3
@@ -97,3 +102,37 @@ def test_a_deleted_webhook_is_gone_at_once_and_its_deliveries_follow_in_pages(
             assert removed <= PAGE + 1
     with database.transaction() as session:
         assert session.get(Webhook, webhook_id) is None
+
+
+def test_a_stop_in_the_middle_of_a_delivery_is_no_failure_of_the_receiver(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.background.webhook_delivery.STOP_WAIT_S", 0)
+    receiver = Receiver()
+    receiver.plans["/hook"] = [HANG]
+    thread = threading.Thread(target=receiver.serve_forever)
+    thread.start()
+    with database.transaction() as session:
+        key, _ = job_store.create_api_key(session, "shop")
+        webhook = job_store.create_webhook(
+            session,
+            api_key_id=key.id,
+            url=receiver.url("/hook"),
+            events=[Event.JOB_FINISHED],
+            progress_percent=None,
+            secret=new_secret(),
+        )
+        delivery_id = job_store.announce_test(session, webhook).id
+    patient = {"allow_private_addresses": True, "webhook_timeout_s": 60.0}
+    deliverer = WebhookDeliverer(database, settings.model_copy(update=patient))
+    deliverer.start()
+    eventually(lambda: receiver.received["/hook"], "the request")
+    deliverer.stop()
+    receiver.released.set()
+    eventually(lambda: not deliverer._busy, "the end of the attempt")
+    receiver.shutdown()
+    thread.join()
+    receiver.server_close()
+    with database.transaction() as session:
+        delivery = session.get_one(Delivery, delivery_id)
+        assert (delivery.status, delivery.retry_step, delivery.log) == ("pending", 0, [])

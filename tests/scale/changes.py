@@ -96,7 +96,8 @@ class _Batches:
             ids = list(session.scalars(some))
         started = time.perf_counter()
         with self._database.transaction() as session:
-            claims = job_store.claim_many(session, ids, job_ids=[job_id], owner="w", lease_s=20)
+            held = job_store.claim_many(session, ids, job_ids=[job_id], owner="w", lease_s=20)
+        claims = held.claims()
         self.taken_ms.append((time.perf_counter() - started) * 1e3)
         done = [Settlement(claim=claim, result_key="k", fingerprint="0" * 64) for claim in claims]
         started = time.perf_counter()

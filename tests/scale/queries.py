@@ -61,7 +61,7 @@ def _ids(session: Session, job_id: uuid.UUID, status: ItemStatus, count: int) ->
 
 def _claims(session: Session, marks: Landmarks) -> list[job_store.Claim]:
     ids = _ids(session, marks.bulk, ItemStatus.QUEUED, 32)
-    return job_store.claim_many(session, ids, job_ids=[marks.bulk], owner="w", lease_s=20)
+    return job_store.claim_many(session, ids, job_ids=[marks.bulk], owner="w", lease_s=20).claims()
 
 
 def _succeeded(session: Session, marks: Landmarks) -> Item:

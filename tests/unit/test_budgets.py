@@ -1,12 +1,13 @@
 """The memory budget of requests: a limit for all, half of it for each key, and all of it is given
-back.
+back. Turns of keys.
 """
 
+import asyncio
 import uuid
 
 import pytest
 
-from api.budgets import MemoryBudget, OpenCalls
+from api.budgets import KeyTurns, MemoryBudget, OpenCalls
 from shared.errors import BusyError, TooManyCallsError
 
 A, B, C = (uuid.uuid4() for _ in range(3))
@@ -58,3 +59,36 @@ def test_finished_calls_free_their_share() -> None:
             pass
     with calls.one_of(A), calls.one_of(A):
         pass
+
+
+def test_requests_of_one_key_wait_for_each_other_and_for_no_other_key() -> None:
+    """As with photos by URL: a key whose hosts hang holds only half of the threads."""
+
+    async def check() -> None:
+        turns, began, may_end = KeyTurns(2), list[uuid.UUID](), asyncio.Event()
+
+        async def ask(key: uuid.UUID) -> None:
+            async with turns.one_of(key):
+                began.append(key)
+                await may_end.wait()
+
+        async def settled(many: int) -> None:
+            async with asyncio.timeout(180):
+                while len(began) < many:
+                    await asyncio.sleep(0)
+            for _ in range(99):  # nobody else begins
+                await asyncio.sleep(0)
+            assert len(began) == many
+
+        mine = [asyncio.create_task(ask(A)) for _ in range(5)]
+        await settled(2)
+        other = asyncio.create_task(ask(B))
+        await settled(3)
+        assert began == [A, A, B]
+        mine[-1].cancel()
+        may_end.set()
+        await asyncio.gather(*mine, other, return_exceptions=True)
+        assert began == [A, A, B, A, A]
+        assert not turns._turns, "keys without requests are removed"
+
+    asyncio.run(check())

@@ -1,14 +1,19 @@
 """A later run of `matting cutout`: what is kept keeps its file, and old records are forgotten."""
 
+import json
 import os
 import time
 from pathlib import Path
 
 import pytest
 
+from api.client import MattingClient
+from api.client.uploading import LocalFile
+from deploy.commands.arguments import upload_journal
 from deploy.commands.cutout_plan import CutOut, Planned
 from deploy.commands.result_files import ResultFolder
-from deploy.commands.written_files import FORGET_AFTER_S, WrittenFiles
+from deploy.commands.written_files import FORGET_AFTER_S, RECORD, WrittenFiles
+from deploy.local_photos import find_photos
 from shared.options import Options
 
 NUMBERED = Options(name="{n}.{ext}")
@@ -82,3 +87,43 @@ def test_old_records_of_single_results_are_forgotten(
     assert WrittenFiles(tmp_path, NUMBERED, "m", target=tmp_path / "new.png").wrote(
         tmp_path / "new.png"
     )
+
+
+@pytest.mark.parametrize("home", ["/proc", None], ids=["not writable", "none"])
+def test_a_user_without_a_home_gets_single_results_and_submits(
+    home: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container with any user id."""
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.delenv("HOME")
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 3)  # /etc/passwd has no such user
+    photo, target = tmp_path / "a.jpg", tmp_path / "a.png"
+    for path in (photo, target):
+        path.write_bytes(b"x")
+    files = WrittenFiles(tmp_path, NUMBERED, "m", target=target)
+    files.note(photo, "a.jpg", [target])
+    files.save()
+    assert files.wrote(target)
+    with MattingClient("http://127.0.0.1:9", "key") as client:
+        journal = upload_journal(client, find_photos([photo]))
+    journal.note(LocalFile(photo, "a.jpg"), "an-upload")
+    assert journal.handle(LocalFile(photo, "a.jpg")) == "an-upload"
+
+
+def test_the_record_is_read_up_to_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    photos = [tmp_path / name for name in ("a.jpg", "b.jpg")]
+    files = WrittenFiles(tmp_path, NUMBERED, "m")
+    for photo in photos:
+        photo.write_text(photo.name)
+        files.note(photo, photo.name, [photo])
+    record = tmp_path / RECORD
+    record.write_text(record.read_text()[:-5])
+    files = WrittenFiles(tmp_path, NUMBERED, "m")
+    assert [files.wrote(photo) for photo in photos] == [True, False]
+    files.note(photos[1], "b.jpg", photos[1:])
+    files = WrittenFiles(tmp_path, NUMBERED, "m")
+    assert [files.wrote(photo) for photo in photos] == [True, True]
+    files.save()
+    assert sorted(json.loads(record.read_text())) == ["a.jpg", "b.jpg"]

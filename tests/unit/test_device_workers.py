@@ -12,8 +12,9 @@ import pytest
 
 from deploy.stack import device_workers
 from deploy.stack.device_probes import merged
-from deploy.stack.device_workers import devices_of, workers_of
+from deploy.stack.device_workers import DeviceWorker, devices_of, workers_of
 from deploy.stack.processes import free_port
+from deploy.stack.stack import Stack
 from shared.errors import EngineUnavailableError, SetupError, WrongSettingError
 from shared.settings import Settings
 from tests.waiting import eventually
@@ -106,6 +107,45 @@ def test_workers_share_the_cores_unless_the_operator_says_otherwise(
     assert [one.env["MATTING_CODEC_THREADS"] for one in workers] == ["7", "7"]
     assert [one.port for one in workers] == [9101, 9102]
     assert len({one.command[-1] for one in workers}) == 2, "each Celery worker has its name"
+
+
+@pytest.mark.parametrize(
+    ("workers", "given", "expected"), [(1, None, 4), (3, None, 1), (9, None, 1), (2, "7", 7)]
+)
+def test_workers_of_the_embedded_stack_share_them_too(
+    workers: int, given: str | None, expected: int,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    for name in ("MATTING_CPU_THREADS", "MATTING_CODEC_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+        if given is not None:
+            monkeypatch.setenv(name, given)
+    stack = Stack(tmp_path, workers=workers)
+    env = stack._environment({"redis": 1, "s3": 2, "flower": 3, "api": 4}, "own", "secret")
+    assert env["MATTING_CPU_THREADS"] == env["MATTING_CODEC_THREADS"] == str(expected)
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the others would be left without their parent."""
+    monkeypatch.setattr(device_workers, "MAX_RESTART_DELAY_S", 0.01)
+    program = tmp_path / "worker"
+    worker = DeviceWorker("gpu:0", 1, [str(program)], {}, delay_s=0.01)
+    worker.restart_if_ended()
+    assert [worker.child] == [None]
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o700)
+
+    def started() -> bool:
+        worker.restart_if_ended()
+        return worker.child is not None
+
+    eventually(started, "the worker")
+    assert worker.child is not None
+    worker.child.kill()
+    worker.child.wait()
 
 
 Parent = tuple["subprocess.Popen[bytes]", int, Path]

@@ -28,14 +28,13 @@ class Counting:
         self.images = 0
 
     def prepare(self, image: Image, profile: Profile) -> PreparedImage:
-        tensor = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
-        return PreparedImage(tensor, (("resize", image.shape[:2]),))
+        return PreparedImage(image, (("resize", image.shape[:2]),))
 
     def predict_many(
         self, prepared: Sequence[PreparedImage]
     ) -> list[NDArray[np.float32] | MattingError]:
         self.images += len(prepared)
-        return [np.ones(one.tensor.shape[1:], np.float32) for one in prepared]
+        return [np.ones(one.shape, np.float32) for one in prepared]
 
 
 class Store:

@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from api.client import NamedItem
-from api.client.downloading import plan_downloads, write_file
+from api.client.downloading import NewFile, plan_downloads
 from api.client.file_names import result_names
 from api.client.responses import Item
 from deploy.commands.arguments import attached_source, photo_beside, print_left_out
@@ -124,6 +124,32 @@ def test_a_file_that_is_there_is_replaced_only_when_asked(tmp_path: Path) -> Non
         store.put(str(store.staging / "1.png"), b"new", "image/png")
         store.place(store.staging / "1.png", target)
     assert target.read_bytes() == b"new"
+
+
+def write_file(path: Path, data: bytes, *, changed_at: float, overwrite: bool) -> None:
+    """Write a file as a download does, in pieces."""
+    with NewFile(path) as file:
+        for start in range(0, len(data), 2):
+            file.write(data[start : start + 2])
+        file.place(changed_at=changed_at, overwrite=overwrite)
+
+
+@pytest.mark.parametrize("there", [b"", b"r", b"result", b"results", b"resist", b"other"])
+def test_a_download_is_complete_whatever_was_there(tmp_path: Path, there: bytes) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(there)
+    if there != b"result":
+        with pytest.raises(FileExistsError):
+            write_file(path, b"result", changed_at=1e9, overwrite=False)
+        assert path.read_bytes() == there
+    inode = path.stat().st_ino
+    write_file(path, b"result", changed_at=1e9, overwrite=True)
+    assert path.read_bytes() == b"result"
+    assert (path.stat().st_ino == inode) == (there == b"result"), "an equal file is left as it is"
+    assert path.stat().st_mtime == 1e9
+    with NewFile(tmp_path / "b.png") as file:
+        file.write(b"ha")  # the transfer ends here
+    assert [one.name for one in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_a_download_replaces_no_other_file_and_takes_any_name(tmp_path: Path) -> None:

@@ -92,15 +92,14 @@ class Counting:
         with self._lock:
             self.decoded += 1
             self.most = max(self.most, self.decoded)
-        tensor = np.ascontiguousarray(image.transpose(2, 0, 1) / np.float32(255), np.float32)
-        return PreparedImage(tensor, (("resize", (image.shape[0], image.shape[1])),))
+        return PreparedImage(image, (("resize", (image.shape[0], image.shape[1])),))
 
     def predict_many(
         self, prepared: Sequence[PreparedImage]
     ) -> list[NDArray[np.float32] | MattingError]:
         with self._lock:
             self.decoded -= len(prepared)
-        return [one.tensor[0] for one in prepared]
+        return [one.image[..., 0].astype(np.float32) / np.float32(255) for one in prepared]
 
 
 class Shelf:

@@ -40,9 +40,7 @@ def photo(width: int = 900, height: int = 700) -> tuple[Image, Image]:
 def files_of(options: Options, name: str = "shop/shoe.jpg") -> list[tuple[str, bytes]]:
     image, matte = photo()
     height, width = matte.shape
-    prepared = PreparedImage(
-        np.zeros((3, height, width), np.float32), (("resize", (height, width)),)
-    )
+    prepared = PreparedImage(np.zeros((height, width, 3), np.uint8), (("resize", (height, width)),))
     alpha = (matte / np.float32(255)).astype(np.float32)
     decoded = DecodedImage(image, width, height)
     files = finish(decoded, prepared, alpha, options, photo=NamedPhoto(name))
@@ -291,7 +289,7 @@ def test_small_results_need_no_full_size_pixels() -> None:
 
 def test_a_photo_decoded_smaller_gives_the_alpha_at_its_own_size() -> None:
     image, matte = photo(300, 200)
-    prepared = PreparedImage(np.zeros((3, 200, 300), np.float32), (("resize", (200, 300)),))
+    prepared = PreparedImage(np.zeros((200, 300, 3), np.uint8), (("resize", (200, 300)),))
     options = Options.model_validate({"output": "alpha"})
     decoded = DecodedImage(image, 600, 400)
     (file,) = finish(decoded, prepared, (matte / 255).astype(np.float32), options)
@@ -302,7 +300,7 @@ def test_a_photo_decoded_smaller_gives_the_alpha_at_its_own_size() -> None:
 @pytest.mark.parametrize("output", ["cutout", "alpha"])
 def test_what_is_transparent_stays_so_unless_asked_otherwise(profile: str, output: str) -> None:
     image, matte = photo(300, 200)
-    prepared = PreparedImage(np.zeros((3, 200, 300), np.float32), (("resize", (200, 300)),))
+    prepared = PreparedImage(np.zeros((200, 300, 3), np.uint8), (("resize", (200, 300)),))
     given = np.tile(np.linspace(0, 255, 300).astype(np.uint8), (200, 1))
     decoded = DecodedImage(image, 300, 200, given)
     alpha = (matte / 255).astype(np.float32)

@@ -203,13 +203,13 @@ class BatchRunner:
             self._held.clear()
         # Not as confirmed: what another thread records at this moment keeps its deaths.
         self._unrecorded.add(left, confirmed=False)
-        self._unrecorded.give_back(())
+        self._unrecorded.give_back(tuple)
 
     def give_back(self) -> None:
         """Return items to the queue that an outage of the database kept this worker from recording.
         Raises DatabaseError.
         """
-        self._unrecorded.give_back(self.held)
+        self._unrecorded.give_back(lambda: self.held)
 
     def _batch(
         self,
@@ -257,12 +257,18 @@ class BatchRunner:
     def _without_interrupted(
         self, claims: Sequence[Claim], outcomes: Sequence[Outcome]
     ) -> tuple[list[Claim], list[Outcome]]:
-        """What is to be recorded; the rest goes back to the queue, because the worker stops."""
+        """What is to be recorded; the rest goes back to the queue: the worker stops, or does not
+        serve the model.
+        """
         left = [claim for claim, one in zip(claims, outcomes, strict=True) if one.interrupted]
+        for one in outcomes:
+            if one.interrupted and one.error is not None:
+                told = {"item": one.item_id, "code": one.error.code, "detail": one.error.detail}
+                log.warning("image-not-for-this-worker", **told)
         if left:
             self._unrecorded.add([(one.item_id, one.job_id) for one in left], confirmed=True)
             self._let_go(left)
-            self._unrecorded.give_back(self.held)
+            self._unrecorded.give_back(lambda: self.held)
         return (
             [claim for claim in claims if claim not in left],
             [one for one in outcomes if not one.interrupted],
@@ -291,7 +297,7 @@ class BatchRunner:
     def _claim(
         self, session: Session, ids: Sequence[tuple[uuid.UUID, uuid.UUID]], *, alone: bool
     ) -> ClaimedRows:
-        return job_store.claim_rows(
+        return job_store.claim_many(
             session,
             [item_id for item_id, _ in ids],
             job_ids={job_id for _, job_id in ids},

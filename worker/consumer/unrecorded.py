@@ -2,7 +2,7 @@
 
 import threading
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
 from shared import job_store
@@ -30,12 +30,15 @@ class UnrecordedItems:
         with self._lock:
             self._items.update((item_id, (job_id, confirmed)) for item_id, job_id in ids)
 
-    def give_back(self, held: Collection[uuid.UUID]) -> None:
+    def give_back(self, held: Callable[[], Collection[uuid.UUID]]) -> None:
         """Put the items back into the queue, except those in `held`. Counts neither an attempt nor
         a death, because no process died. Raises DatabaseError.
         """
         with self._lock:
-            items = {item_id: job for item_id, job in self._items.items() if item_id not in held}
+            items = dict(self._items)
+        # Asked for now, not before: what was remembered may have been claimed again meanwhile.
+        for item_id in items.keys() & set(held()):
+            del items[item_id]
         if not items:
             return
         with self._database.transaction() as session:
@@ -48,8 +51,9 @@ class UnrecordedItems:
             job_store.take_back_deaths(session, confirmed - given)
         log.warning("images-given-back", images=len(given))
         with self._lock:
-            for item_id in items:
-                self._items.pop(item_id, None)
+            for item_id, known in items.items():
+                if self._items.get(item_id) is known:  # else it came back meanwhile
+                    del self._items[item_id]
 
     def still_alive(self, item_ids: Collection[uuid.UUID]) -> None:
         """Correct the death count of items whose lease expired although this worker is alive: it

@@ -25,6 +25,9 @@ log = get_logger(__name__)
 RULES = 1
 """Raise it when a trial checks more than before: then all plans are tried again."""
 
+_NO_FILE = (OSError, RuntimeError)
+"""RuntimeError: the user has no home folder (`Path.home`)."""
+
 ENGINE_VARIABLES = ("FLAGS_", "DNNL_", "ONEDNN_", "OMP_", "KMP_", "MKL_")
 """Environment variables with these prefixes change what Paddle and oneDNN do."""
 
@@ -38,7 +41,7 @@ def passed_before(
     try:
         stored = json.loads(_file(settings, model, plan, shapes).read_text())
         shape = int(stored["shape"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (*_NO_FILE, ValueError, KeyError, TypeError):
         return None  # whatever it is, a trial replaces it
     return shape if 0 <= shape < len(shapes) else None
 
@@ -47,18 +50,18 @@ def remember(
     settings: Settings, model: Model, plan: EnginePlan, shapes: Sequence[Size], shape: int
 ) -> None:
     """Note that the plan passed its trial with this one of the shapes. A folder that can't be
-    written costs the next start a trial, nothing else.
+    written, or is not known, costs the next start a trial, nothing else.
     """
     if plan.device != "cpu":
         return
-    path = _file(settings, model, plan, shapes)
-    part = path.with_name(f"{path.name}.part-{os.getpid()}")
     try:
+        path = _file(settings, model, plan, shapes)
+        part = path.with_name(f"{path.name}.part-{os.getpid()}")
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(json.dumps({"model": model.name, "plan": plan.kind, "shape": shape}) + "\n")
         part.replace(path)
-    except OSError as error:
-        log.debug("trial-not-remembered", file=str(path), detail=repr(error))
+    except _NO_FILE as error:
+        log.debug("trial-not-remembered", model=model.name, detail=repr(error))
 
 
 def _file(settings: Settings, model: Model, plan: EnginePlan, shapes: Sequence[Size]) -> Path:

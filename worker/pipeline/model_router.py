@@ -55,13 +55,16 @@ class ModelRouter:
 
 
 def _not_served(items: Sequence[WorkItem]) -> list[Outcome]:
-    """Outcomes for items whose messages came from a queue that this worker should not consume."""
+    """Outcomes for items that have gone on to another model's queue, or come back from there, since
+    their messages were sent. That says nothing about the images, so it costs no attempt.
+    """
     return [
         Outcome(
             item_id=item.item_id,
             error=ModelNotServedError(
                 f"This worker does not serve the model {item.forwarded_to or item.options.model}"
             ),
+            interrupted=True,
         )
         for item in items
     ]

@@ -114,7 +114,9 @@ class Outcome:
     cut: tuple[ClipSegment, ...] = ()
     """The segments into which the clip was cut: it waits for their mattes."""
     interrupted: bool = False
-    """The worker stops before the end: the item goes back to the queue."""
+    """This worker does not end it: it stops, or the image is none of its (then `error` says why).
+    The item goes back to the queue, as if it had not been claimed.
+    """
     is_matted: bool = False
     """The mattes of a segment are stored: there is no result."""
     is_photo: bool = False
