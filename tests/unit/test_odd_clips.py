@@ -127,13 +127,14 @@ def test_a_length_that_the_container_makes_up_does_not_count(tmp_path: Path) -> 
     data[at : at + 4] = b"\x7f\xff\xff\xff"
     path.write_bytes(data)
     result = cut(path, tmp_path / "out")
-    assert (result.frames, result.seconds) == (3, pytest.approx(0.1))
+    assert result.frames == 3
+    assert result.seconds == pytest.approx(0.1)
 
 
 def test_of_many_streams_the_first_picture_and_sound_are_taken(tmp_path: Path) -> None:
     path = tmp_path / "many.mkv"
     with av.open(str(path), "w") as container:
-        films = [container.add_stream("libx264", rate=25) for _ in range(3)]
+        films: list[Any] = [container.add_stream("libx264", rate=25) for _ in range(3)]
         for number, film in enumerate(films):
             film.width, film.height, film.pix_fmt = 96, 64 * (1 + number), "yuv420p"
         sounds = [container.add_stream("aac", rate=48_000, layout="stereo") for _ in range(9)]
@@ -155,7 +156,7 @@ def test_of_many_streams_the_first_picture_and_sound_are_taken(tmp_path: Path) -
 
 def no_frame(path: Path, codec: str) -> None:
     with av.open(str(path), "w") as container:
-        film = container.add_stream(codec, rate=25)
+        film: Any = container.add_stream(codec, rate=25)
         film.width, film.height, film.pix_fmt = 96, 64, "yuv420p"
         container.start_encoding()
 
@@ -163,7 +164,7 @@ def no_frame(path: Path, codec: str) -> None:
 def cover_of_an_album(path: Path) -> None:
     with av.open(str(path), "w") as container:
         sound = container.add_stream("aac", rate=48_000, layout="stereo")
-        cover = container.add_stream("mjpeg", rate=1)
+        cover: Any = container.add_stream("mjpeg", rate=1)
         cover.width, cover.height, cover.pix_fmt = 96, 64, "yuvj420p"
         cover.disposition = av.stream.Disposition.attached_pic
         frame = av.VideoFrame.from_ndarray(moving_square(1)[0], "rgb24").reformat(format="yuvj420p")
