@@ -173,11 +173,11 @@ class BrightIsSubject:
     streams = 1
 
     def prepare(self, image: Image, _profile: Profile) -> PreparedImage:
-        tensor = np.ascontiguousarray(image.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1)
-        return PreparedImage(tensor, (("resize", image.shape[:2]),))
+        return PreparedImage(image, (("resize", image.shape[:2]),))
 
     def predict_many(self, prepared: Sequence[PreparedImage]) -> list[Alpha]:
-        return [np.clip(one.tensor[0] * 2 + 0.5, 0, 1).astype(np.float32) for one in prepared]
+        red = [one.image[..., 0] / np.float32(127.5) - 1 for one in prepared]
+        return [np.clip(one * 2 + 0.5, 0, 1).astype(np.float32) for one in red]
 
 
 class NoisyEdges(BrightIsSubject):
@@ -187,7 +187,7 @@ class NoisyEdges(BrightIsSubject):
         found = []
         for one, sharp in zip(prepared, super().predict_many(prepared), strict=True):
             soft = cv2.GaussianBlur(sharp, (0, 0), 3)
-            seed = zlib.crc32(np.ascontiguousarray(one.tensor).tobytes())
+            seed = zlib.crc32(one.image.tobytes())
             noise = np.random.default_rng(seed).normal(0, 0.2, soft.shape)
             unsure = (soft > 0.05) & (soft < 0.95)
             found.append(np.clip(soft + noise * unsure, 0, 1).astype(np.float32))

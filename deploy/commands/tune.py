@@ -33,7 +33,7 @@ def run_tune(out: Path | None, measure_s: float) -> None:
     # Without tuned or fixed settings, as on a worker's first start.
     console.print(f"loading {settings.model} on {settings.device} …", soft_wrap=True)
     predictor = load_predictor(settings.model_copy(update={"predict_batch_size": 1}))
-    kind, model, grid = predictor.plan.kind, predictor.model, predictor.grid.shapes
+    plan, model, grid = predictor.plan, predictor.model, predictor.grid.shapes
     predictor.close()
     shapes = sorted({grid[0], grid[len(grid) // 2], grid[-1]})[:MEASURED_SHAPES]
     with bar("measuring", len(combinations(settings)) * len(shapes), rate_in_note=True) as progress:
@@ -42,7 +42,7 @@ def run_tune(out: Path | None, measure_s: float) -> None:
             note = f"{cell.streams} x {cell.batch}: {cell.images_per_s:.1f} images/s"
             progress.update(progress.task_ids[0], advance=1, note=note)
 
-        cells = sweep(settings, model, kind, shapes, measure_s=measure_s, on_cell=show)
+        cells = sweep(settings, model, plan, shapes, measure_s=measure_s, on_cell=show)
     best = choose(cells)
     console.print(_table(cells, best))
     picture = path.with_suffix(".png")
@@ -53,11 +53,11 @@ def run_tune(out: Path | None, measure_s: float) -> None:
         "cpu_threads": settings.cpu_threads,
         "images_per_s": round(best.images_per_s, 2),
         "p99_ms": round(best.p99_ms, 1),
-        "configuration": kind,
+        "configuration": plan.kind,
         "fingerprint": model.fingerprint,
     }
     write_tuned(path, settings, found)
-    plot(cells, best, picture, title=f"{settings.model} on {settings.device} ({kind})")
+    plot(cells, best, picture, title=f"{settings.model} on {settings.device} ({plan.kind})")
     console.print(
         f"best: {best.streams} stream(s), {best.batch} image(s) per forward pass", soft_wrap=True
     )

@@ -34,9 +34,9 @@ def padded(predictor: Predictor, images: Sequence[Image]) -> list[PreparedImage]
         width = max(one.shape[1] for one in batch)
         for one in batch:
             rows, columns = height - one.shape[0], width - one.shape[1]
-            tensor = np.pad(one.tensor, ((0, 0), (0, rows), (0, columns)))
+            image = np.pad(one.image, ((0, rows), (0, columns), (0, 0)))
             content = one.content * one.shape[0] * one.shape[1] / (height * width)
-            result.append(PreparedImage(tensor, (*one.steps, ("padding", one.shape)), content))
+            result.append(PreparedImage(image, (*one.steps, ("padding", one.shape)), content))
     return result
 
 

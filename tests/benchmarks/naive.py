@@ -41,8 +41,10 @@ def naive(data: bytes, settings: Settings, model: Model) -> bytes:
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None
     image = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8)
-    prepared = ExactTransforms(model.transforms).prepare(image)
-    alpha = restore(session.run(prepared.tensor[None])[0], prepared.steps)
+    transforms = ExactTransforms(model.transforms)
+    prepared = transforms.prepare(image)
+    batch = transforms.normalisation.apply(prepared.image[None])
+    alpha = restore(session.run(batch)[0], prepared.steps)
     colours = estimate_foreground_ml(image / 255.0, alpha.astype(np.float64))
     colours = np.clip(np.rint(colours[..., ::-1] * 255), 0, 255)
     cutout = np.dstack([colours, np.rint(alpha * 255)]).astype(np.uint8)

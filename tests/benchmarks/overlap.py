@@ -30,7 +30,6 @@ from worker.imaging.kept_files import KeptFiles
 from worker.imaging.matte_metrics import measure
 from worker.imaging.prepared import PreparedImage
 from worker.inference.shapes import ShapeGrid
-from worker.inference.transforms import Normalisation
 from worker.pipeline.pipeline import Pipeline
 
 DEVICE_MS = (5.0, 10.1, 14.6, 34.6, 50.0, 100.0)
@@ -62,7 +61,7 @@ class VirtualDevice:
 
     def prepare(self, image: Image, profile: Profile) -> PreparedImage:
         """Prepare a photo like the predictor's `fast` profile."""
-        return self._grid.prepare(image, Normalisation())
+        return self._grid.prepare(image)
 
     def predict_many(
         self, prepared: Sequence[PreparedImage]

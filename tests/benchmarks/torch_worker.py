@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from shared.settings import Settings
 from tests.benchmarks.ppmattingv2_size import TRANSFORMS
-from worker.imaging.prepared import PreparedImage
 from worker.inference import side_by_side
 from worker.inference.catalog import find_model
 from worker.inference.engine import EnginePlan
@@ -67,10 +67,10 @@ class TorchPredictor(Predictor):
     def _open(self) -> Runs:
         return TorchSession(self.model.graph.read_text())
 
-    def _input(self, prepared: PreparedImage) -> Batch:
+    def _input(self, pixels: NDArray[np.uint8]) -> Batch:
         if os.environ.get("BENCHMARK_PIXELS") == "uint8":
-            return prepared.levels()
-        return prepared.tensor
+            return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+        return super()._input(pixels)
 
 
 def load(settings: Settings, *, warm_shapes: bool = True) -> Predictor:

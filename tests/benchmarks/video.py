@@ -145,7 +145,7 @@ class Device:
 
     @staticmethod
     def _key(prepared: PreparedImage) -> int:
-        return zlib.crc32(prepared.tensor.data)
+        return zlib.crc32(np.ascontiguousarray(prepared.image).data)
 
 
 def decode_alone(source: Path, settings: Settings, facts: ClipFacts) -> int:

@@ -27,12 +27,13 @@ from worker.imaging.arrays import Size
 from worker.imaging.decoding import decode
 from worker.imaging.false_holes import fill_false_holes
 from worker.imaging.prepared import PreparedImage, restore
+from worker.inference.building import collect_shapes
 from worker.inference.catalog import BUNDLES, find_model
 from worker.inference.engine import ConfigCall, EnginePlan, plans
 from worker.inference.predictor import Predictor, load_predictor
 from worker.inference.session import PredictorSession
 from worker.inference.tensorrt import SHAPE_RANGES, build_once
-from worker.inference.trial import TrialResult, collect_shapes
+from worker.inference.trial import TrialResult
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,7 @@ def test_bf16_agrees_if_the_processor_supports_it(photo: NDArray[np.uint8]) -> N
 
 
 class Faulty(Predictor):
-    """The real predictor on a device with too little memory, or one that fails on bright images."""
+    """The real predictor on a device with too little memory, or one that fails on white images."""
 
     def __init__(self, real: Predictor, fits: int) -> None:
         self.__dict__.update(real.__dict__)
@@ -156,15 +157,15 @@ class Faulty(Predictor):
         self.fits = fits
         self.sizes: list[int] = []
 
-    def _run(self, batch: NDArray[np.float32], *, of: int) -> "Future[NDArray[np.float32]]":
-        self.sizes.append(len(batch))
+    def _run(self, pixels: NDArray[np.uint8], *, of: int) -> "Future[NDArray[np.float32]]":
+        self.sizes.append(len(pixels))
         failed: Future[NDArray[np.float32]] = Future()
-        if len(batch) > self.fits:
+        if len(pixels) > self.fits:
             failed.set_exception(OutOfMemoryError())
-        elif (batch > 5).any():
+        elif (pixels == 255).all((1, 2, 3)).any():
             failed.set_exception(PredictorError("the device choked"))
         else:
-            return super()._run(batch, of=of)
+            return super()._run(pixels, of=of)
         return failed
 
 
@@ -183,7 +184,7 @@ def test_a_batch_beyond_the_device_s_memory_is_halved_and_the_size_remembered(
 def test_one_poisonous_image_fails_alone(predictor: Predictor, photo: NDArray[np.uint8]) -> None:
     faulty = Faulty(predictor, fits=4)
     good = predictor.prepare(photo, Profile.FAST)
-    bad = PreparedImage(np.full_like(good.tensor, 9), good.steps)
+    bad = PreparedImage(np.full_like(good.image, 255), good.steps)
     results = faulty.predict_many([good, good, bad, good])
     assert [isinstance(one, PredictorError) for one in results] == [False, False, True, False]
 

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from shared.errors import EngineUnavailableError, ModelLoadError, PredictorError, WarmupError
 from shared.settings import Settings
 from worker.inference.catalog import BUNDLES, find_model
-from worker.inference.engine import plans, reference, require_device
+from worker.inference.engine import plans, reference
+from worker.inference.opening import require_device
 from worker.inference.paddle_runtime import THREAD_SPIN_MS
 from worker.inference.predictor import load_predictor
 from worker.inference.session import RangedSession
@@ -97,9 +98,11 @@ def test_tensorrt_creates_its_folder_builds_once_and_reports_its_share(
         )
         assert known["tensorrt"] == {"engines": 2, "operators": 134}
         assert known["fallback"] is None
+        assert known["pixels"]
     assert len((tmp_path / "builds").read_text().splitlines()) == 2
     names = files_in(gpu["engine_cache_dir"])
     assert [name for name in names if not name.endswith(".lock")] == [
+        "model.pdmodel",
         "shapes.pbtxt",
         "trt_serialized_0",
         "trt_serialized_1",
@@ -112,7 +115,7 @@ def test_workers_that_start_together_build_one_set_of_engines(
     paddle(subgraphs=[50, 20, 9], builds=str(tmp_path / "builds"))
     settings = Settings.model_validate(gpu)
     warm = [(1, (64, 64)), (2, (64, 96))]
-    (plan, _) = plans(settings, find_model(settings), shapes=4, warm=warm)
+    plan, *_ = plans(settings, find_model(settings), shapes=4, warm=warm)
     with ThreadPoolExecutor(4) as workers:
         results = list(workers.map(lambda _: try_plan(settings, plan, [(64, 64)], warm), range(4)))
     assert [one.reason for one in results] == [None] * 4
@@ -169,7 +172,7 @@ def test_an_export_with_a_fixed_input_builds_engines_of_that_shape_alone(
     known = described(gpu)
     assert (known["configuration"], known["fallback"]) == ("tensorrt", None)
     [ranges] = gpu["engine_cache_dir"].rglob("shapes.pbtxt")
-    assert re.fullmatch(r"\[(\(1, 3, 128, 96\)(, )?)+\] end", ranges.read_text())
+    assert re.fullmatch(r"\[(\(1, 128, 96, 3\)(, )?)+\] end", ranges.read_text())
 
 
 def test_tensorrt_is_not_tried_for_a_json_graph(
@@ -181,6 +184,59 @@ def test_tensorrt_is_not_tried_for_a_json_graph(
     assert (known["configuration"], known["precision"]) == ("cuda", "fp32")
     assert "does nothing for .json graphs" in known["fallback"]
     assert not gpu["engine_cache_dir"].exists()
+
+
+@pytest.mark.parametrize("tensorrt", [True, False])
+@pytest.mark.parametrize(
+    ("stub", "reason"),
+    [
+        ({"error": {"cpu pixels": 0.03}}, "levels of 255 away"),
+        ({"error": {"cuda pixels": 0.03, "tensorrt pixels": 0.03}}, "0.030 away on average"),
+        ({"inputs": 2}, "It has 2 inputs"),
+    ],
+)
+def test_a_program_for_pixels_that_fails_is_left_for_the_model_s_own(
+    paddle: Says,
+    gpu: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    stub: dict[str, Any],
+    reason: str,
+    tensorrt: bool,
+) -> None:
+    paddle(subgraphs=[50], **stub)
+    asked = gpu if tensorrt else gpu | {"tensorrt": False, "precision": "fp32"}
+    asked |= {"alpha_tolerances": {"fp16": 0.01}}
+    for fallback in ("cpu", "none"):
+        known = described(asked | {"engine_fallback": fallback})
+        assert known["configuration"] == ("tensorrt" if tensorrt else "cuda")
+        assert (known["pixels"], known["fallback"]) == (False, None)
+    said = capsys.readouterr().out
+    assert "engine-passed-over" in said
+    assert reason in said
+
+
+def test_a_program_that_cannot_be_kept_is_not_used(
+    paddle: Says, gpu: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "models").write_text("a file")
+    known = described(gpu | {"tensorrt": False, "precision": "fp32"})
+    assert (known["configuration"], known["pixels"]) == ("cuda", False)
+    assert known["fallback"] is None
+
+
+def test_workers_that_start_together_write_one_program(paddle: Says, gpu: dict[str, Any]) -> None:
+    settings = Settings.model_validate(gpu | {"tensorrt": False, "precision": "fp32"})
+    model = find_model(settings)
+    plan, _ = plans(settings, model, shapes=4)
+    assert plan.graph is not None
+    plan.graph.parent.parent.mkdir(parents=True)
+    left = plan.graph.parent.parent / f"{plan.graph.parent.name}.part-crashed"
+    left.mkdir()
+    with ThreadPoolExecutor(4) as workers:
+        results = list(workers.map(lambda _: try_plan(settings, plan, [(64, 64)], []), range(4)))
+    assert [one.reason for one in results] == [None] * 4
+    assert plan.graph.read_bytes() == b"pixels"
+    assert not left.exists()
 
 
 def test_an_error_names_the_folder_that_cannot_be_created(
@@ -231,7 +287,7 @@ def test_thread_variables_are_set_before_paddle_is_loaded(
     found = find_model(settings)
     require_device(reference(settings, found))
     assert "paddle" not in sys.modules, "a CPU needs no look at what it was built with"
-    require_device(plans(settings, found, shapes=1)[0])
+    require_device(plans(settings, found, shapes=1)[-1])
     assert str(THREAD_SPIN_MS) == sys.modules["paddle"].SPIN_MS
 
 
@@ -260,6 +316,9 @@ def test_shapes_without_a_built_engine_use_another_session() -> None:
         session.run(np.zeros(shape, np.float32))
     assert len(other.shapes) == 3
     assert len(opened) == 1
+    session.run(np.zeros((2, 80, 64, 3), np.uint8))
+    session.run(np.zeros((2, 80, 128, 3), np.uint8))
+    assert (len(built.shapes), len(other.shapes)) == (4, 4)
 
     def no_memory() -> Noting:
         raise ModelLoadError("no memory")

@@ -15,11 +15,12 @@ from worker.inference.engine import (
     EnginePlan,
     OperatorSet,
     collecting,
-    create,
     plans,
     reference,
     streams,
 )
+from worker.inference.opening import create
+from worker.inference.pixel_program import pixel_graph
 from worker.inference.tensorrt import engine_folder
 
 
@@ -116,15 +117,15 @@ def test_a_plans_text_does_not_depend_on_the_process(model: Model) -> None:
 
 
 def test_a_gpu_plan_sets_the_device_number_and_memory_pool(model: Model) -> None:
-    (plan,) = planned(model, device="gpu:2", gpu_memory_pool_mb=900)
-    assert calls(plan)["enable_use_gpu"] == (900, 2)
+    for plan in planned(model, device="gpu:2", gpu_memory_pool_mb=900):
+        assert calls(plan)["enable_use_gpu"] == (900, 2)
 
 
 def test_tensorrt_reads_the_shapes_and_engines_in_its_folder(model: Model, tmp_path: Path) -> None:
     wanted: dict[str, object] = {"device": "gpu:0", "tensorrt": True, "precision": "fp16"}
     wanted["engine_cache_dir"] = tmp_path
     settings = Settings.model_validate(wanted)
-    building, plain = planned(model, **wanted)
+    of_pixels, building, _, plain = planned(model, **wanted)
     folder = engine_folder(settings, model, ())
     workspace, batch, _least, precision, static, calibrate = calls(building)[
         "enable_tensorrt_engine"
@@ -138,6 +139,33 @@ def test_tensorrt_reads_the_shapes_and_engines_in_its_folder(model: Model, tmp_p
     assert (plain.kind, plain.device, plain.precision) == ("cuda", "gpu:0", "fp32")
     noting = collecting(settings, model, folder / "shapes.pbtxt")
     assert calls(noting)["collect_shape_range_info"] == (ranges,)
+    other = engine_folder(settings, model, (), of_pixels.graph)
+    assert other != folder
+    assert calls(of_pixels)["set_optim_cache_dir"] == (str(other),)
+
+
+def test_a_gpu_tries_the_program_for_pixels_before_the_model_s_own(
+    model: Model, tmp_path: Path
+) -> None:
+    wanted: dict[str, object] = {"device": "gpu:0", "engine_cache_dir": tmp_path / "cache"}
+    of_pixels, own = planned(model, **wanted)
+    graph = pixel_graph(Settings.model_validate(wanted), model)
+    assert graph is not None
+    assert graph.is_relative_to(tmp_path / "cache")
+    assert (of_pixels.graph, of_pixels.optional) == (graph, True)
+    assert (own.graph, own.optional) == (None, False)
+    assert calls(of_pixels) == calls(own)
+    known = planned(model, **wanted, tensorrt=True)
+    assert [(plan.kind, plan.takes_pixels, plan.optional) for plan in known] == [
+        ("tensorrt", True, True),
+        ("tensorrt", False, False),
+        ("cuda", True, True),
+        ("cuda", False, False),
+    ]
+    for device in ("cpu", "xpu:0", "npu:0"):
+        assert not any(plan.takes_pixels for plan in planned(model, device=device))
+    newer = replace(model, graph=model.graph.rename(model.graph.with_suffix(".json")))
+    assert not any(plan.takes_pixels for plan in planned(newer, **wanted, tensorrt=True))
 
 
 def test_everything_that_changes_engines_changes_their_folder(model: Model, tmp_path: Path) -> None:

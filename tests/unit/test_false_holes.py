@@ -192,10 +192,9 @@ class Holed:
     """A predictor whose alpha has HOLE, whatever it sees, with padding that shows a subject."""
 
     def prepare(self, image: Image, profile: Profile) -> PreparedImage:
-        padded = np.pad(image, ((0, 20), (0, 0), (0, 0))).transpose(2, 0, 1)
-        tensor = np.ascontiguousarray(padded, np.float32) / np.float32(127.5) - np.float32(1)
+        padded = np.pad(image, ((0, 20), (0, 0), (0, 0)))
         size = image.shape[0], image.shape[1]
-        return PreparedImage(tensor, (("resize", size), ("padding", size)))
+        return PreparedImage(padded, (("resize", size), ("padding", size)))
 
     def predict_many(
         self, prepared: Sequence[PreparedImage]

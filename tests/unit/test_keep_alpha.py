@@ -1,7 +1,7 @@
 """The option keep_alpha: a photo that is cut out already keeps its matte and its colours."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from shared.earlier_result import EarlierResult
 from shared.errors import MattingError
 from shared.options import Options, Profile
 from shared.settings import Settings
@@ -28,14 +29,13 @@ class Counting:
         self.images = 0
 
     def prepare(self, image: Image, profile: Profile) -> PreparedImage:
-        tensor = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
-        return PreparedImage(tensor, (("resize", image.shape[:2]),))
+        return PreparedImage(image, (("resize", image.shape[:2]),))
 
     def predict_many(
         self, prepared: Sequence[PreparedImage]
     ) -> list[NDArray[np.float32] | MattingError]:
         self.images += len(prepared)
-        return [np.ones(one.tensor.shape[1:], np.float32) for one in prepared]
+        return [np.ones(one.shape, np.float32) for one in prepared]
 
 
 class Store:
@@ -115,6 +115,47 @@ def test_a_photo_without_transparency_is_cut_out_as_usual(predictor: Counting) -
 def test_a_photo_that_is_transparent_everywhere_is_marked(predictor: Counting) -> None:
     outcome, _ = cut_out(predictor, png(np.zeros((200, 300, 4), np.uint8)), keep_alpha=True)
     assert outcome.review == ("empty",)
+
+
+class Known:
+    """The photo has a result already."""
+
+    def fingerprint(self, tenant: str, data: bytes, options: Options) -> str:
+        return "seen"
+
+    def find_many(
+        self, wanted: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], EarlierResult]:
+        found = EarlierResult(
+            result_key="results/0.png",
+            outputs=None,
+            review_reasons=[],
+            width=300,
+            height=200,
+            output_bytes=1,
+            matte_model=None,
+            crc32=1,
+        )
+        return dict.fromkeys(wanted, found)
+
+    def copy(self, source_key: str, key: str) -> None:
+        pass
+
+
+def test_an_earlier_result_is_copied_and_not_stored_again(predictor: Counting) -> None:
+    wanted, store = Options(keep_alpha=True), Store(png(soft_disc()))
+    item = WorkItem(
+        item_id="1",
+        bucket="b",
+        key="k",
+        options=wanted,
+        outputs=requested_outputs(wanted, ["results/1.png"]),
+    )
+    with closing(Pipeline(predictor, store, Settings(second_model="none"), Known())) as pipeline:
+        [outcome] = pipeline.run_many([item])
+    assert outcome.reused
+    assert not store.files
+    assert [one.crc32 for one in outcome.outputs] == [1]
 
 
 def test_contradictory_options_are_refused() -> None:

@@ -11,7 +11,8 @@ import sys
 import numpy as np
 from shared.settings import Settings
 from worker.inference.catalog import find_model
-from worker.inference.engine import plans, create
+from worker.inference.engine import plans
+from worker.inference.opening import create
 
 model = find_model(Settings(model="builtin"))
 image = np.random.default_rng(1).random((1, 3, 384, 384), dtype=np.float32)

@@ -16,7 +16,8 @@ from worker.inference.transforms import ExactTransforms, Normalisation
 def test_a_photo_is_divided_by_its_own_largest_value() -> None:
     image = np.full((4, 5, 3), 40, np.uint8)
     image[0, 0] = (80, 20, 60)
-    tensor = Normalisation((0.5, 0.4, 0.3), (0.5, 0.2, 0.1), divide_by_max=True).apply(image)
+    normalisation = Normalisation((0.5, 0.4, 0.3), (0.5, 0.2, 0.1), divide_by_max=True)
+    (tensor,) = normalisation.apply(image[None])
     assert tensor.shape == (3, 4, 5)
     expected = (np.array([80, 20, 60]) / 80 - [0.5, 0.4, 0.3]) / [0.5, 0.2, 0.1]
     np.testing.assert_allclose(tensor[:, 0, 0], expected, rtol=1e-5)
@@ -24,7 +25,7 @@ def test_a_photo_is_divided_by_its_own_largest_value() -> None:
 
 def test_a_black_photo_is_not_divided_by_zero() -> None:
     black = np.zeros((4, 4, 3), np.uint8)
-    assert np.isfinite(Normalisation(divide_by_max=True).apply(black)).all()
+    assert np.isfinite(Normalisation(divide_by_max=True).apply(black[None])).all()
 
 
 def test_the_sigmoid_is_exact_and_never_overflows() -> None:
@@ -95,7 +96,7 @@ def test_a_network_that_was_trained_on_squeezed_photos_gets_no_padding() -> None
     transforms = ExactTransforms(model.transforms)
     assert transforms.squeezes
     grid = ShapeGrid((model.fixed_shape,), squeeze=transforms.squeezes)
-    prepared = grid.prepare(np.zeros((90, 700, 3), np.uint8), transforms.normalisation)
+    prepared = grid.prepare(np.zeros((90, 700, 3), np.uint8))
     assert prepared.shape == (320, 320)
     assert prepared.content == 1.0
     assert not ExactTransforms(read_export(SHIPPED["builtin"], "builtin").transforms).squeezes

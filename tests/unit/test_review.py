@@ -14,7 +14,6 @@ from worker.imaging.matte_metrics import measure
 from worker.imaging.prepared import PreparedImage
 from worker.imaging.review import Reviewed, ReviewInput, review_measured
 from worker.inference.shapes import ShapeGrid
-from worker.inference.transforms import Normalisation
 
 SIZE = (320, 416)
 
@@ -31,10 +30,11 @@ def review_many(
 def scene(
     alpha: Plane, *, subject: float = 0.8, wall: float = -0.6, grain: float = 0.2
 ) -> PreparedImage:
-    """A subject of one tone on a wall of another, both with grain, in -1..1."""
-    noise = np.random.default_rng(3).normal(0, grain, (3, *SIZE))
-    tones = alpha * subject + (1 - alpha) * wall
-    return PreparedImage((tones + noise).astype(np.float32), (("resize", (1000, 1300)),))
+    """A subject of one tone on a wall of another, in -1..1, both with grain."""
+    noise = np.random.default_rng(3).normal(0, grain, (*SIZE, 3))
+    tones = (alpha * subject + (1 - alpha) * wall)[..., None] + noise
+    pixels = np.clip(np.rint((tones + 1) * 127.5), 0, 255).astype(np.uint8)
+    return PreparedImage(pixels, (("resize", (1000, 1300)),))
 
 
 def disc(x: int = 208, y: int = 160, radius: int = 100, softness: float = 1.0) -> Plane:
@@ -147,7 +147,7 @@ def test_padding_is_no_part_of_the_photo() -> None:
     alpha = disc(x=150)
     alpha[:, 300:] = 1
     prepared = PreparedImage(
-        scene(disc(x=150)).tensor, (("resize", (10, 10)), ("padding", (320, 300)))
+        scene(disc(x=150)).image, (("resize", (10, 10)), ("padding", (320, 300)))
     )
     mirror: Plane = np.ascontiguousarray(alpha[:, ::-1])
     (found,) = review_many([ReviewInput(alpha, prepared, 900)], lambda _: [mirror], Settings())
@@ -159,7 +159,7 @@ def test_a_photo_that_is_far_longer_than_wide_is_marked() -> None:
     grid = ShapeGrid.around(384)
     pixels = np.random.default_rng(3).integers(0, 255, (300, 3_000, 3), np.uint8)
     for width, marked in ((1_500, False), (3_000, True)):
-        prepared = grid.prepare(pixels[:, :width], Normalisation())
+        prepared = grid.prepare(pixels[:, :width])
         alpha = np.zeros(prepared.shape, np.float32)
         cv2.circle(alpha, (150, prepared.content_size[0] // 2), 15, 1.0, -1)
         assert (Reason.SMALL in reasons(alpha, prepared, side_px=300)) is marked

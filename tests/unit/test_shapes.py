@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from worker.imaging.prepared import restore
 from worker.imaging.resample import shrink
 from worker.inference.shapes import MAX_BEND, STRIDE, ShapeGrid
-from worker.inference.transforms import Normalisation
 
 GRID = ShapeGrid.around(384)
 sides = st.integers(1, 6_000)
@@ -47,8 +46,8 @@ def test_padding_stays_low_from_9_16_to_16_9() -> None:
 
 @given(st.integers(20, 400), st.integers(20, 400))
 def test_restoring_gives_the_photo_s_size(height: int, width: int) -> None:
-    prepared = GRID.prepare(np.zeros((height, width, 3), np.uint8), Normalisation())
-    assert prepared.tensor.dtype == np.float32
+    prepared = GRID.prepare(np.zeros((height, width, 3), np.uint8))
+    assert prepared.image.dtype == np.uint8
     assert prepared.shape in GRID.shapes
     alpha = restore(np.zeros(prepared.shape, np.float32), prepared.steps)
     assert alpha.shape == (height, width)
@@ -59,8 +58,8 @@ def test_restoring_puts_the_subject_back_in_its_place(size: tuple[int, int]) -> 
     image = np.zeros((*size, 3), np.uint8)
     top, left = size[0] // 4, size[1] // 2
     image[top:, left:] = 255
-    prepared = GRID.prepare(image, Normalisation())
-    back = restore((prepared.tensor[0] + 1) / 2, prepared.steps)
+    prepared = GRID.prepare(image)
+    back = restore(np.float32(1 / 255) * prepared.image[..., 0].astype(np.float32), prepared.steps)
     expected = image[..., 0] / 255
     assert np.abs(back - expected).mean() < 0.02
 

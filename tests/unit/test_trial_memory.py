@@ -88,7 +88,7 @@ def test_a_user_without_a_home_is_no_error(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_another_device_is_tried_at_each_start(cache: Path) -> None:
     settings, model = asked(device="gpu:0", tensorrt=False)
-    (plan,) = plans(settings, model, shapes=9)
-    remember(settings, model, plan, SHAPES, 0)
-    assert passed_before(settings, model, plan, SHAPES) is None
+    for plan in plans(settings, model, shapes=9):
+        remember(settings, model, plan, SHAPES, 0)
+        assert passed_before(settings, model, plan, SHAPES) is None
     assert not cache.exists()

@@ -5,7 +5,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from deploy.triton.repository import export
@@ -13,12 +12,8 @@ from shared.errors import TritonClientMissingError, WrongSettingError
 from shared.settings import Settings
 from worker.inference.catalog import BUNDLES, find_model
 from worker.inference.predictor import load_predictor, shape_grid
-from worker.inference.shapes import ShapeGrid
-from worker.inference.transforms import Normalisation
 from worker.inference.triton_server import TritonServer
 from worker.inference.triton_session import is_here
-
-IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), divide_by_max=True)
 
 
 @pytest.mark.parametrize(
@@ -46,20 +41,6 @@ def test_without_the_client_the_error_says_what_to_install(monkeypatch: pytest.M
     with pytest.raises(TritonClientMissingError) as caught:
         load_predictor(Settings(device="triton", triton_url="grpc://127.0.0.1:1"))
     assert "pip install 'matting[triton]'" in caught.value.message
-
-
-@pytest.mark.parametrize("normalisation", [Normalisation(), IMAGENET], ids=["half", "imagenet"])
-@pytest.mark.parametrize("brightest", [255, 90])
-def test_the_pixels_that_are_sent_give_the_same_input(
-    normalisation: Normalisation, brightest: int
-) -> None:
-    photo = np.random.default_rng(3).integers(0, brightest + 1, (90, 700, 3), np.uint8)
-    prepared = ShapeGrid.around(128).prepare(photo, normalisation)
-    assert prepared.content < 1
-    levels = prepared.levels()
-    assert levels.dtype == np.uint8
-    again = normalisation.prepared(levels.transpose(1, 2, 0), (), 1.0)
-    assert np.array_equal(again.tensor, prepared.tensor)
 
 
 @pytest.mark.parametrize(

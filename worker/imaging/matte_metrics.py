@@ -73,7 +73,7 @@ def measure(alpha: Plane, prepared: PreparedImage, side_px: int) -> MatteMetrics
     `side_px` is the shorter side of the photo.
     """
     alpha = prepared.without_padding(alpha)
-    image = np.ascontiguousarray(prepared.pixels()[:, ::2, ::2].transpose(1, 2, 0))
+    image = prepared.photo()[::2, ::2] * np.float32(1 / 127.5) - np.float32(1)
     alpha = np.ascontiguousarray(alpha[::2, ::2])
     solid = (alpha > 0.5).astype(np.uint8)
     frame = np.concatenate([solid[0], solid[-1], solid[:, 0], solid[:, -1]])

@@ -107,7 +107,7 @@ def needs_second_look(metrics: MatteMetrics, settings: Settings) -> bool:
 
 def mirrored(prepared: PreparedImage) -> PreparedImage:
     """The same input, flipped horizontally."""
-    return replace(prepared, tensor=np.ascontiguousarray(prepared.tensor[:, :, ::-1]))
+    return replace(prepared, image=np.ascontiguousarray(prepared.image[:, ::-1]))
 
 
 def reasons(metrics: MatteMetrics, settings: Settings, *, share: float = 1.0) -> list[Reason]:

@@ -4,16 +4,14 @@ A plan is plain data, so that the calls for a GPU or an NPU can be read and test
 calls follow Paddle's own order: device, graph optimisation, accelerators.
 """
 
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from shared.errors import EngineUnavailableError, ModelLoadError
+from shared.errors import EngineUnavailableError
 from shared.settings import Precision, Settings
 from worker.inference.catalog import Model
-from worker.inference.paddle_noise import without_noise
-from worker.inference.paddle_runtime import import_paddle, paddle_inference
+from worker.inference.pixel_program import pixel_graph
 from worker.inference.processor import multiplies_bf16
 from worker.inference.tensorrt import SHAPE_RANGES, Warm, engine_folder
 
@@ -76,6 +74,15 @@ class EnginePlan:
     """The precision in which the network computes, which may differ from the requested one."""
     optional: bool = False
     """A faster plan that nobody asked for: if it can't be used, the next one is no fallback."""
+    graph: Path | None = None
+    """The program to open instead of the model's own: it takes pixels and gives pixels
+    (worker.inference.pixel_program).
+    """
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether it takes uint8 [N, H, W, 3] instead of float32 [N, 3, H, W]."""
+        return self.graph is not None
 
 
 ONEDNN_RESIZE = ConfigCall("pass_builder.append_pass", ("interpolate_onednn_pass",))
@@ -98,15 +105,20 @@ def plans(settings: Settings, model: Model, *, shapes: int, warm: Warm = ()) -> 
     base = _common(settings, model)
     if device == "gpu":
         select = ConfigCall("enable_use_gpu", (settings.gpu_memory_pool_mb, number))
+        own = pixel_graph(settings, model)
+        graphs = (own, None) if own else (None,)
         plain = EnginePlan("cuda", (select, *base), settings.device)
+        known = [_opening(graph, plain) for graph in graphs]
         if not settings.tensorrt:
             if settings.precision not in ("auto", "fp32"):
                 raise EngineUnavailableError(
                     f"MATTING_PRECISION={settings.precision} on a GPU needs MATTING_TENSORRT=true"
                 )
-            return [plain]
-        folder = engine_folder(settings, model, warm)
-        return [tensorrt_plan(settings, model, folder), plain]
+            return known
+        for graph in reversed(graphs):
+            folder = engine_folder(settings, model, warm, graph)
+            known.insert(0, tensorrt_plan(settings, model, folder, graph))
+        return known
     if settings.precision not in ("auto", "fp32"):
         raise EngineUnavailableError(f"{device} runs fp32 only")
     if device == "xpu":
@@ -126,40 +138,6 @@ def talkative(plan: EnginePlan) -> EnginePlan:
     """The same plan with Paddle's log, which is the only source on what TensorRT took."""
     calls = tuple(call for call in plan.calls if call.method != "disable_glog_info")
     return replace(plan, calls=calls)
-
-
-def create(plan: EnginePlan, model: Model) -> Any:
-    """Create the paddle.inference predictor of a plan.
-
-    Raises EngineUnavailableError if the installed Paddle lacks a call of the plan, and
-    ModelLoadError if it cannot read the model.
-    """
-    require_device(plan)
-    with without_noise() if plan.precision == "bf16" else nullcontext():
-        return _create(plan, model)
-
-
-def _create(plan: EnginePlan, model: Model) -> Any:
-    inference = paddle_inference(on_cpu=plan.device == "cpu")
-    config = inference.Config(str(model.graph), str(model.params))
-    for call in plan.calls:
-        try:
-            owner, _, name = call.method.rpartition(".")
-            method = getattr(getattr(config, owner)() if owner else config, name)
-        except AttributeError as error:
-            raise EngineUnavailableError(
-                f"The installed Paddle has no {call.method}: it is too old or was built without it"
-            ) from error
-        method(*(_resolved(inference, argument) for argument in call.arguments))
-    try:
-        return inference.create_predictor(config)
-    except Exception as error:  # Paddle raises whatever its C++ code threw
-        detail = str(error).strip().splitlines()
-        last = detail[-1].strip() if detail else repr(error)
-        raise ModelLoadError(
-            f"Paddle can't read {model.graph} with {model.params.name}: damaged, or of another "
-            f"release ({last})"
-        ) from error
 
 
 def _cpu_plans(settings: Settings, model: Model, shapes: int) -> list[EnginePlan]:
@@ -210,17 +188,27 @@ def streams(settings: Settings) -> int:
     return min(MOST_STREAMS, settings.cpu_threads) if settings.device == "cpu" else 1
 
 
-def collecting(settings: Settings, model: Model, file: Path) -> EnginePlan:
+def _opening(graph: Path | None, plan: EnginePlan) -> EnginePlan:
+    """The plan with this program, which takes pixels, or with the model's own."""
+    return replace(plan, graph=graph, optional=graph is not None)
+
+
+def collecting(
+    settings: Settings, model: Model, file: Path, graph: Path | None = None
+) -> EnginePlan:
     """The plan that collects shape ranges for TensorRT. Run it once over every input that will
     occur. The folder of the file must exist, otherwise Paddle aborts.
     """
     number = int(settings.device.partition(":")[2] or 0)
     select = ConfigCall("enable_use_gpu", (settings.gpu_memory_pool_mb, number))
     note = ConfigCall("collect_shape_range_info", (str(file),))
-    return EnginePlan("cuda", (select, *_common(settings, model), note), settings.device)
+    plan = EnginePlan("cuda", (select, *_common(settings, model), note), settings.device)
+    return _opening(graph, plan)
 
 
-def tensorrt_plan(settings: Settings, model: Model, folder: Path) -> EnginePlan:
+def tensorrt_plan(
+    settings: Settings, model: Model, folder: Path, graph: Path | None = None
+) -> EnginePlan:
     """The plan that uses TensorRT with collected shapes and stored engines, in this folder.
 
     Raises EngineUnavailableError for an unsupported precision.
@@ -249,7 +237,7 @@ def tensorrt_plan(settings: Settings, model: Model, folder: Path) -> EnginePlan:
         ConfigCall("enable_tuned_tensorrt_dynamic_shape", (str(folder / SHAPE_RANGES), False)),
     )
     precision: Precision = "fp32" if settings.precision == "auto" else settings.precision
-    return EnginePlan("tensorrt", calls, settings.device, precision)
+    return _opening(graph, EnginePlan("tensorrt", calls, settings.device, precision))
 
 
 @dataclass(frozen=True)
@@ -266,35 +254,3 @@ class OperatorSet:
     """
 
     names: tuple[str, ...]
-
-
-def _resolved(inference: Any, argument: Any) -> Any:
-    if isinstance(argument, PaddlePrecision):
-        return getattr(inference.PrecisionType, argument.name)
-    if isinstance(argument, OperatorSet):
-        return set(argument.names)
-    return argument
-
-
-def require_device(plan: EnginePlan) -> None:
-    """Check that the installed package supports the device, instead of failing in C++ later. Raises
-    EngineUnavailableError.
-    """
-    if plan.device == "cpu":
-        return
-    paddle = import_paddle()
-    need = {
-        "cuda": (paddle.is_compiled_with_cuda, "paddlepaddle-gpu (the image of deploy/docker)"),
-        "tensorrt": (paddle.is_compiled_with_cuda, "paddlepaddle-gpu with TensorRT"),
-        "xpu": (paddle.is_compiled_with_xpu, "paddlepaddle-xpu (Kunlun)"),
-        "npu": (
-            lambda: paddle.is_compiled_with_custom_device("npu"),
-            "the CANN plug-in paddle-custom-npu (Ascend)",
-        ),
-    }
-    if not need[plan.kind][0]():
-        raise EngineUnavailableError(
-            f"The installed Paddle can't use this device: it needs {need[plan.kind][1]}"
-        )
-    if plan.kind == "tensorrt" and not any(paddle.inference.get_trt_compile_version()):
-        raise EngineUnavailableError("The installed Paddle was built without TensorRT")

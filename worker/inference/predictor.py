@@ -7,10 +7,11 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.errors import (
     EngineUnavailableError,
@@ -27,7 +28,9 @@ from worker.imaging.arrays import Alpha, Image, Size
 from worker.imaging.prepared import PreparedImage
 from worker.inference import heap
 from worker.inference.catalog import Model, find_model
-from worker.inference.engine import EnginePlan, plans, require_device, streams
+from worker.inference.engine import EnginePlan, plans, streams
+from worker.inference.opening import require_device
+from worker.inference.postprocess import Alphas
 from worker.inference.session import Batch, PredictorSession, RangedSession, Runs, SessionPool
 from worker.inference.shapes import ShapeGrid
 from worker.inference.tensorrt import TakenByTensorRT
@@ -137,6 +140,7 @@ class Predictor:
             "device": self.plan.device,
             "configuration": self.plan.kind,
             "precision": self.plan.precision,
+            "pixels": self.plan.takes_pixels,
             "tensorrt": self.tensorrt and asdict(self.tensorrt),
             "fallback": self.fallback,
             "streams": self.streams,
@@ -150,7 +154,7 @@ class Predictor:
         """Prepare a photo [H, W, 3] uint8 RGB as a network input."""
         if profile is Profile.EXACT:
             return self.exact.prepare(image)
-        return self.grid.prepare(image, self.exact.normalisation)
+        return self.grid.prepare(image)
 
     def predict_many(self, prepared: Sequence[PreparedImage]) -> list[Alpha | MattingError]:
         """An alpha [H, W] float32 in 0..1 at the network's size, or an error, for each input.
@@ -162,13 +166,13 @@ class Predictor:
         for index, one in enumerate(prepared):
             groups[one.shape].append(index)
             PADDING.observe(1 - one.content)
-        running: list[tuple[list[int], Future[Alpha]]] = []
+        running: list[tuple[list[int], Future[Alphas]]] = []
         for indices in groups.values():
             while indices:
                 size = max(size for size in self.batch_sizes if size <= len(indices))
                 chunk, indices = indices[:size], indices[size:]
-                batch = np.stack([self._input(prepared[index]) for index in chunk])
-                running.append((chunk, self._run(batch, of=len(prepared))))
+                pixels = np.stack([prepared[index].image for index in chunk])
+                running.append((chunk, self._run(pixels, of=len(prepared))))
                 PREDICT_IMAGES.observe(len(chunk))
         results: list[Alpha | MattingError] = [PredictorError()] * len(prepared)
         for chunk, future in running:
@@ -182,14 +186,14 @@ class Predictor:
         device is a server.
         """
         height, width = self.grid.shapes[0]
-        answer = self._run(np.zeros((1, 3, height, width), np.float32), of=0)
+        answer = self._run(np.zeros((1, height, width, 3), np.uint8), of=0)
         try:
             answer.result(PING_TIMEOUT_S)
         except TimeoutError as error:
             raise PredictorError(f"The device gave no answer for {PING_TIMEOUT_S} s") from error
 
     def _settled(
-        self, running: "Future[Alpha]", inputs: list[PreparedImage]
+        self, running: "Future[Alphas]", inputs: list[PreparedImage]
     ) -> list[Alpha | MattingError]:
         """The result of a batch; if it failed, the results of its halves."""
         try:
@@ -205,18 +209,18 @@ class Predictor:
         half = len(inputs) // 2
         halves = inputs[:half], inputs[half:]
         both = [
-            (part, self._run(np.stack([self._input(one) for one in part]), of=len(part)))
+            (part, self._run(np.stack([one.image for one in part]), of=len(part)))
             for part in halves
         ]
         return [alpha for part, future in both for alpha in self._settled(future, part)]
 
-    def _input(self, prepared: PreparedImage) -> Batch:
-        """What a session receives for a photo: [3, H, W]."""
-        return prepared.tensor
+    def _input(self, pixels: NDArray[np.uint8]) -> Batch:
+        """What a session receives for the pixels [N, H, W, 3]."""
+        return pixels if self.plan.takes_pixels else self.exact.normalisation.apply(pixels)
 
-    def _run(self, batch: Batch, *, of: int) -> "Future[Alpha]":
-        """[N, 3, H, W] → [N, H, W], on a free stream."""
-        return self._networks.submit(batch, of=of)
+    def _run(self, pixels: NDArray[np.uint8], *, of: int) -> "Future[Alphas]":
+        """[N, H, W, 3] → [N, H, W], on a free stream."""
+        return self._networks.submit(self._input(pixels), of=of)
 
     def _fix_shape(self, shape: Size, *, one_at_a_time: bool = True) -> None:
         """Use one shape, because the export accepts no other."""
@@ -237,7 +241,7 @@ class Predictor:
         # that its transforms produce.
         candidates = [self.grid.choose(NATIVE_PROBE)[0], self.exact.size_of(NATIVE_PROBE)]
         if self.settings.engine_fallback == "none":
-            known = [*(plan for plan in known if plan.optional), *_required(known)[:1]]
+            known = known[: known.index(_required(known)[0]) + 1]
         for plan in known:
             if plan.kind == "plain" and len(_required(known)) > 1:
                 return plan  # the other plans were compared with it, so it works
@@ -248,7 +252,12 @@ class Predictor:
                 self.tensorrt = result.tensorrt
                 return plan
             if plan.optional:
-                log.info("engine-passed-over", configuration=plan.kind, reason=result.reason)
+                log.info(
+                    "engine-passed-over",
+                    configuration=plan.kind,
+                    pixels=plan.takes_pixels,
+                    reason=result.reason,
+                )
                 continue
             reason = f"{plan.kind} ({plan.precision}) was not used: {result.reason}"
             self.fallback = "; ".join(filter(None, [self.fallback, reason]))
@@ -297,6 +306,7 @@ class Predictor:
         if self.plan.kind != "tensorrt":
             return session
         *_, plain = plans(self.settings, self.model, shapes=1)
+        plain = replace(plain, graph=self.plan.graph)
         inputs = self._warm_inputs()
         return RangedSession(session, inputs, lambda: PredictorSession(plain, self.model))
 
@@ -313,8 +323,8 @@ class Predictor:
         order = sorted(kept, key=_pixels, reverse=True)
         order += [one for one in inputs if one not in kept]
         try:
-            for size, (height, width) in order:
-                session.run(np.zeros((size, 3, height, width), np.float32))
+            for count, (height, width) in order:
+                session.run(self._input(np.zeros((count, height, width, 3), np.uint8)))
         except OutOfMemoryError as error:
             raise WarmupError(f"{error.detail}; lower MATTING_PREDICT_BATCH_SIZE") from error
         except PredictorError as error:

@@ -20,14 +20,31 @@ from shared.telemetry import DEVICE_BUSY_SECONDS
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.imaging.arrays import Size
 from worker.inference.catalog import Model
-from worker.inference.engine import EnginePlan, create
+from worker.inference.engine import EnginePlan
+from worker.inference.opening import create
 from worker.inference.postprocess import POSTPROCESS, Alphas
 
 _loading = threading.Lock()
 """Loading two networks at once corrupts a table shared by Paddle's passes, and hangs."""
 
 Batch = NDArray[Any]
-"""[N, 3, H, W] RGB: float32, normalised; uint8 pixels for a session that runs on a server."""
+"""RGB: [N, 3, H, W] float32, normalised; [N, H, W, 3] uint8 for a plan that takes pixels; [N, 3, H,
+W] uint8 for a session that runs on a server.
+"""
+
+
+def blank(plan: EnginePlan, count: int, size: Size) -> Batch:
+    """A batch of zeros for a plan."""
+    if plan.takes_pixels:
+        return np.zeros((count, *size, 3), np.uint8)
+    return np.zeros((count, 3, *size), np.float32)
+
+
+def size_of(batch: Batch) -> tuple[int, int, int]:
+    """Count, height and width of a batch for a device of this machine."""
+    count, *rest = batch.shape
+    height, width = rest[:2] if batch.dtype == np.uint8 else rest[1:]
+    return count, height, width
 
 
 class PredictorSession:
@@ -37,20 +54,26 @@ class PredictorSession:
         """Raises EngineUnavailableError, ModelLoadError."""
         with _loading:
             self._predictor = create(plan, model)
-        self._postprocess = [POSTPROCESS[name] for name in model.postprocess]
+        steps = () if plan.takes_pixels else model.postprocess  # that program has them inside
+        self._postprocess = [POSTPROCESS[name] for name in steps]
         self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
-        self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
+        names = self._predictor.get_output_names()[: 2 if plan.takes_pixels else 1]
+        self._outputs = [self._predictor.get_output_handle(name) for name in names]
 
     def run(self, batch: Batch) -> Alphas:
         """Run one forward pass; returns alphas in 0..1. Raises PredictorError, OutOfMemoryError."""
-        alphas = self.forward(batch)
+        answer = self.forward(batch)
+        alphas: Alphas = answer.astype(np.float32, copy=False)
+        if answer.dtype == np.uint8:
+            alphas /= np.float32(255)
+            return alphas
         for step in self._postprocess:
             alphas = step(alphas)
         return np.clip(alphas, 0, 1)
 
-    def forward(self, batch: Batch) -> Alphas:
-        """Run one forward pass; returns the network's raw answer. Raises PredictorError,
-        OutOfMemoryError.
+    def forward(self, batch: Batch) -> NDArray[Any]:
+        """Run one forward pass; returns the network's raw answer, or the uint8 alphas of a plan
+        that takes pixels. Raises PredictorError, OutOfMemoryError.
         """
         try:
             self._input.reshape(batch.shape)
@@ -58,14 +81,14 @@ class PredictorSession:
             started = time.perf_counter()
             self._predictor.run()
             DEVICE_BUSY_SECONDS.inc(time.perf_counter() - started)
-            output: NDArray[np.float32] = self._output.copy_to_cpu()
+            output, *finite = [one.copy_to_cpu() for one in self._outputs]
         except Exception as error:  # Paddle raises whatever its C++ code threw
             last = (str(error).strip().splitlines() or [repr(error)])[-1]
             if "out of memory" in str(error).lower() or "ResourceExhausted" in str(error):
                 raise OutOfMemoryError(f"The device has too little memory: {last}") from error
             raise PredictorError(f"The device failed: {last}") from error
-        alphas = output.reshape(output.shape[0], *output.shape[-2:])
-        if not np.isfinite(alphas).all():
+        alphas: NDArray[Any] = output.reshape(output.shape[0], *output.shape[-2:])
+        if not np.all(finite[0] if finite else np.isfinite(alphas)):
             raise PredictorError("The network returned values that are not numbers")
         return alphas
 
@@ -97,7 +120,7 @@ class RangedSession:
 
     def run(self, batch: Batch) -> Alphas:
         """Run one forward pass. Raises PredictorError, OutOfMemoryError."""
-        size = batch.shape[0], *batch.shape[2:]
+        size = size_of(batch)
         within = zip(self._least, size, self._most, strict=True)
         if all(least <= one <= most for least, one, most in within):
             return self._built.run(batch)

@@ -14,7 +14,6 @@ import numpy as np
 from worker.imaging.arrays import Image, Size
 from worker.imaging.prepared import PreparedImage
 from worker.imaging.resample import shrink
-from worker.inference.transforms import Normalisation
 
 STRIDE = 32
 """Sides are multiples of it, because the deepest features of these networks are at 1/32 scale."""
@@ -58,7 +57,7 @@ class ShapeGrid:
         )
         return shape, inner
 
-    def prepare(self, image: Image, normalisation: Normalisation) -> PreparedImage:
+    def prepare(self, image: Image) -> PreparedImage:
         """A photo [H, W, 3] uint8 RGB resized and padded to its shape."""
         size = image.shape[0], image.shape[1]
         shape, inner = self.choose(size)
@@ -71,7 +70,7 @@ class ShapeGrid:
             image = cv2.copyMakeBorder(
                 image, 0, shape[0] - inner[0], 0, shape[1] - inner[1], cv2.BORDER_REPLICATE
             ).astype(np.uint8)
-        return normalisation.prepared(image, tuple(steps), content)
+        return PreparedImage(image, tuple(steps), content)
 
 
 def _nearest(side: int, ratio: float) -> Size:

@@ -14,11 +14,11 @@ import numpy as np
 from shared.errors import OutOfMemoryError
 from shared.settings import Settings
 from worker.imaging.arrays import Size
+from worker.inference.building import build_engines
 from worker.inference.catalog import Model
-from worker.inference.engine import Kind, plans
+from worker.inference.engine import EnginePlan, plans
 from worker.inference.postprocess import Alphas
-from worker.inference.session import PredictorSession, SessionPool
-from worker.inference.trial import build_engines
+from worker.inference.session import Batch, PredictorSession, SessionPool
 
 CPU_BATCHES = (1, 2, 4, 8)
 DEVICE_BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -70,13 +70,13 @@ def combinations(settings: Settings) -> list[tuple[int, int]]:
 def sweep(
     settings: Settings,
     model: Model,
-    kind: Kind,
+    like: EnginePlan,
     shapes: Sequence[Size],
     *,
     measure_s: float = MEASURE_S,
     on_cell: Callable[[SweepResult], None] = lambda _cell: None,
 ) -> list[SweepResult]:
-    """Measure every combination at every shape, with the engine of this kind.
+    """Measure every combination at every shape, with the engine and the program of this plan.
 
     Raises PredictorError, ModelLoadError, EngineUnavailableError.
     """
@@ -87,13 +87,13 @@ def sweep(
             update={"predict_streams": streams, "predict_batch_size": max(batches)}
         )
         warm = list(itertools.product(batches, shapes))
-        if kind == "tensorrt":
-            build_engines(tried, model, warm)
+        if like.kind == "tensorrt":
+            build_engines(tried, model, warm, like.graph)
         known = plans(tried, model, shapes=len(shapes) + 1, warm=warm)
-        plan = next(plan for plan in known if plan.kind == kind)
+        plan = next(plan for plan in known if (plan.kind, plan.graph) == (like.kind, like.graph))
         networks = SessionPool(partial(PredictorSession, plan, model), streams)
         try:
-            for cell in _cells(networks, tried, batches, shapes, measure_s):
+            for cell in _cells(networks, tried, plan, batches, shapes, measure_s):
                 cells.append(cell)
                 on_cell(cell)
         finally:
@@ -129,6 +129,7 @@ def choose(cells: Sequence[SweepResult]) -> SweepChoice:
 def _cells(
     networks: SessionPool,
     settings: Settings,
+    plan: EnginePlan,
     batches: Sequence[int],
     shapes: Sequence[Size],
     measure_s: float,
@@ -136,17 +137,25 @@ def _cells(
     streams = settings.predict_streams or 1
     for batch, shape in itertools.product(batches, shapes):
         try:
-            rate, median_ms, p99_ms = _measure(networks, streams, batch, shape, measure_s)
+            rate, median_ms, p99_ms = _measure(
+                networks, streams, _photos(plan, batch, shape), measure_s
+            )
         except OutOfMemoryError:
             rate = median_ms = p99_ms = 0.0
         yield SweepResult(streams, settings.cpu_threads, batch, shape, rate, median_ms, p99_ms)
 
 
+def _photos(plan: EnginePlan, count: int, shape: Size) -> Batch:
+    noise = np.random.default_rng(0)
+    if plan.takes_pixels:
+        return noise.integers(0, 256, (count, *shape, 3), np.uint8)
+    return noise.standard_normal((count, 3, *shape)).astype(np.float32)
+
+
 def _measure(
-    networks: SessionPool, streams: int, batch: int, shape: Size, measure_s: float
+    networks: SessionPool, streams: int, photos: Batch, measure_s: float
 ) -> tuple[float, float, float]:
     """Images/s, and the median and p99 latency of a batch in ms, with every stream busy."""
-    photos = np.random.default_rng(0).standard_normal((batch, 3, *shape)).astype(np.float32)
     for _ in range(2):  # warm up each stream at this shape
         for future in [networks.submit(photos) for _ in range(2 * streams)]:
             future.result()
@@ -163,4 +172,4 @@ def _measure(
     for _, future in running:
         future.result()
     p99_ms = float(np.percentile(spent_ms, 99))
-    return len(spent_ms) * batch / elapsed_s, statistics.median(spent_ms), p99_ms
+    return len(spent_ms) * len(photos) / elapsed_s, statistics.median(spent_ms), p99_ms

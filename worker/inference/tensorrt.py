@@ -62,17 +62,24 @@ def why_not(model: Model) -> str | None:
     return None
 
 
-def engine_folder(settings: Settings, model: Model, warm: Warm) -> Path:
-    """The folder of the set for this model, precision, Paddle version and these inputs."""
+def engine_folder(settings: Settings, model: Model, warm: Warm, graph: Path | None = None) -> Path:
+    """The folder of the set for this model, precision, Paddle version and these inputs. `graph`:
+    the program, if it is not the model's own.
+    """
     asked = [
-        _paddle_version(),
+        paddle_version(),
         settings.precision,
         settings.predict_batch_size,
         sorted((count, *shape) for count, shape in warm),
+        *([graph.parent.name] if graph else []),
     ]
     digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
-    cache = settings.engine_cache_dir or model.graph.parent
-    return cache / "tensorrt" / f"{model.fingerprint}-{digest}"
+    return engine_cache(settings, model) / "tensorrt" / f"{model.fingerprint}-{digest}"
+
+
+def engine_cache(settings: Settings, model: Model) -> Path:
+    """The folder for what is built from a model for devices."""
+    return settings.engine_cache_dir or model.graph.parent
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> None:
@@ -81,8 +88,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_suffix(".lock")):
-        for left in folder.parent.glob(f"{folder.name}.part-*"):
-            shutil.rmtree(left, ignore_errors=True)  # left by a process that crashed
+        _remove_leftovers(folder)
         if folder.is_dir():
             return
         part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
@@ -95,6 +101,18 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> None:
                 shutil.rmtree(part)
 
 
+def _remove_leftovers(own: Path) -> None:
+    """Remove what crashed builds left: of this folder, which is locked, and of others that nobody
+    builds.
+    """
+    for left in own.parent.glob("*.part-*"):
+        folder = left.with_name(left.name.partition(".part-")[0])
+        with folder.with_suffix(".lock").open("w") as file, suppress(BlockingIOError):
+            if folder != own:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold a file lock; the kernel releases it when the process dies."""
@@ -103,7 +121,8 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _paddle_version() -> str:
+def paddle_version() -> str:
+    """The installed package and its version."""
     for package in ("paddlepaddle-gpu", "paddlepaddle"):
         with suppress(importlib.metadata.PackageNotFoundError):
             return f"{package} {importlib.metadata.version(package)}"

@@ -32,30 +32,19 @@ class Normalisation:
     divide_by_max: bool = False
     """Divide by the photo's own largest value instead of 255, as the U²-Net family does."""
 
-    def apply(self, image: Image) -> NDArray[np.float32]:
-        """Compute (image / 255 - mean) / std as [3, H, W] float32, in one pass per channel."""
-        whole = self._whole(image)
-        tensor = np.empty((3, *image.shape[:2]), np.float32)
-        for channel, plane in enumerate(cv2.split(image)):  # contiguous planes: a third less time
-            scale = 1 / (whole * self.std[channel])
-            np.multiply(plane, np.float32(scale), out=tensor[channel])
-            tensor[channel] -= np.float32(self.mean[channel] / self.std[channel])
-        return tensor
-
-    def prepared(
-        self, image: Image, steps: tuple[tuple[str, Size], ...], content: float
-    ) -> PreparedImage:
-        """An image [H, W, 3] uint8 RGB of the network's size as a network input."""
-        half = self._whole(image) / 127.5
-        red, green, blue = (std * half for std in self.std)
-        low_red, low_green, low_blue = (mean * half - 1 for mean in self.mean)
-        return PreparedImage(
-            self.apply(image),
-            steps,
-            content,
-            gain=(red, green, blue),
-            offset=(low_red, low_green, low_blue),
-        )
+    def apply(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute (image / 255 - mean) / std of [N, H, W, 3] uint8 RGB as [N, 3, H, W] float32, in
+        one pass per channel.
+        """
+        count, height, width, _ = images.shape
+        tensors = np.empty((count, 3, height, width), np.float32)
+        for image, tensor in zip(images, tensors, strict=True):
+            whole = self._whole(image)
+            for channel, plane in enumerate(cv2.split(image)):  # contiguous: a third less time
+                scale = 1 / (whole * self.std[channel])
+                np.multiply(plane, np.float32(scale), out=tensor[channel])
+                tensor[channel] -= np.float32(self.mean[channel] / self.std[channel])
+        return tensors
 
     def _whole(self, image: Image) -> int:
         """The pixel value that counts as 1."""
@@ -122,7 +111,7 @@ class ExactTransforms:
                 image = cv2.resize(
                     image, (new_width, new_height), interpolation=cv2.INTER_LINEAR
                 ).astype(np.uint8)
-        return self.normalisation.prepared(image, tuple(steps), content)
+        return PreparedImage(image, tuple(steps), content)
 
 
 def _deviations(values: Any) -> Colour:

@@ -18,26 +18,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import EngineUnavailableError, MattingError, PredictorError, WarmupError
+from shared.errors import MattingError, PredictorError, WarmupError
 from shared.settings import Precision, Settings
 from worker.imaging.arrays import Size
+from worker.inference.building import build_engines, build_program
 from worker.inference.catalog import Model, find_model
 from worker.inference.engine import (
     EnginePlan,
-    collecting,
     plans,
     reference,
     talkative,
-    tensorrt_plan,
 )
 from worker.inference.postprocess import Alphas
 from worker.inference.session import PredictorSession
 from worker.inference.shapes import ShapeGrid
 from worker.inference.tensorrt import (
-    SHAPE_RANGES,
     TakenByTensorRT,
-    build_once,
-    engine_folder,
     taken,
     why_not,
 )
@@ -106,6 +102,7 @@ def try_plan(
         return TrialResult(obstacle)
     request = {
         "kind": plan.kind,
+        "pixels": plan.takes_pixels,
         "shapes": list(shapes),
         "warm": list(warm),
         "settings": settings.model_dump(mode="json", include=FIELDS),
@@ -141,6 +138,7 @@ def plain_alpha(settings: Settings, shapes: Sequence[Size]) -> tuple[int, Alphas
         file = Path(folder) / "alpha.npy"
         request = {
             "kind": "plain",
+            "pixels": False,
             "shapes": list(shapes),
             "warm": [],
             "settings": settings.model_copy(update=on_cpu).model_dump(mode="json", include=FIELDS),
@@ -192,14 +190,18 @@ def _compare(settings: Settings, model: Model, request: dict[str, object]) -> di
         (count, (height, width))
         for count, (height, width) in request["warm"]  # type: ignore[attr-defined]
     ]
-    known = {plan.kind: plan for plan in plans(settings, model, shapes=1, warm=warm)}
-    plan, truthful = known[request["kind"]], reference(settings, model)  # type: ignore[index]
+    known = {
+        (plan.kind, plan.takes_pixels): plan for plan in plans(settings, model, shapes=1, warm=warm)
+    }
+    plan = known[request["kind"], request["pixels"]]  # type: ignore[index]
+    truthful = reference(settings, model)
     if plan.kind == "tensorrt":  # Paddle's log can be silenced only for the whole process
         plan, truthful = talkative(plan), talkative(truthful)
-    cards = [_card(model, (height, width)) for height, width in shapes]
+    cards = [_card((height, width)) for height, width in shapes]
+    normalisation = ExactTransforms(model.transforms).normalisation
     session = PredictorSession(truthful, model)
     try:
-        number, truth = _first_taken(session, cards)
+        number, truth = _first_taken(session, [normalisation.apply(card) for card in cards])
     except PredictorError as error:
         return {"plain_fails": error.detail}
     del session
@@ -208,36 +210,15 @@ def _compare(settings: Settings, model: Model, request: dict[str, object]) -> di
         if "alpha_file" in request:
             np.save(str(request["alpha_file"]), truth)
         return {"reason": None, "shape": number}
+    if plan.graph is not None:
+        build_program(truthful, model, plan.graph, cards[number], truth)
     if plan.kind == "tensorrt":
-        build_engines(settings, model, warm)
+        build_engines(settings, model, warm, plan.graph)
     sys.stderr.write(f"\n{SPEAKS}\n")
     sys.stderr.flush()
-    alpha = PredictorSession(plan, model).run(cards[number])
+    card = cards[number] if plan.takes_pixels else normalisation.apply(cards[number])
+    alpha = PredictorSession(plan, model).run(card)
     return {"reason": disagreement(settings, plan.precision, alpha, truth), "shape": number}
-
-
-def build_engines(settings: Settings, model: Model, warm: Sequence[tuple[int, Size]]) -> None:
-    """Collect the shape ranges and build TensorRT's engines, unless they exist.
-
-    Raises EngineUnavailableError if they cannot be stored.
-    """
-
-    def build(folder: Path) -> None:
-        noting = collecting(settings, model, folder / SHAPE_RANGES)
-        collect_shapes(talkative(noting), model, warm)
-        session = PredictorSession(talkative(tensorrt_plan(settings, model, folder)), model)
-        count, (height, width) = warm[0]
-        session.run(np.zeros((count, 3, height, width), np.float32))
-        del session
-        gc.collect()
-
-    folder = engine_folder(settings, model, warm)
-    try:
-        build_once(folder, build)
-    except OSError as error:
-        raise EngineUnavailableError(
-            f"TensorRT's files can't be kept in {folder.parent} (MATTING_ENGINE_CACHE_DIR): {error}"
-        ) from error
 
 
 def _first_taken(
@@ -253,15 +234,6 @@ def _first_taken(
         except PredictorError as error:
             last = error
     raise last
-
-
-def collect_shapes(plan: EnginePlan, model: Model, warm: Sequence[tuple[int, Size]]) -> None:
-    """Let Paddle record the range of every tensor's shape over all inputs that will occur."""
-    session = PredictorSession(plan, model)
-    for count, (height, width) in warm:
-        session.run(np.zeros((count, 3, height, width), np.float32))
-    del session  # Paddle writes the file when the predictor is destroyed
-    gc.collect()
 
 
 def disagreement(
@@ -281,9 +253,8 @@ def disagreement(
     return None
 
 
-def _card(model: Model, shape: Size) -> NDArray[np.float32]:
-    exact = ExactTransforms(model.transforms)
-    return ShapeGrid((shape,)).prepare(testcard(), exact.normalisation).tensor[None]
+def _card(shape: Size) -> NDArray[np.uint8]:
+    return ShapeGrid((shape,)).prepare(testcard()).image[None]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from importlib.util import find_spec
 from typing import Any
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.errors import (
     PredictionServerError,
@@ -14,7 +16,6 @@ from shared.errors import (
 )
 from shared.settings import Precision, Settings
 from shared.telemetry import get_logger
-from worker.imaging.prepared import PreparedImage
 from worker.inference.catalog import Model
 from worker.inference.engine import EnginePlan
 from worker.inference.predictor import NATIVE_PROBE, Predictor
@@ -62,7 +63,7 @@ class TritonPredictor(Predictor):
 
     def describe(self) -> dict[str, Any]:
         """The description of this predictor for readiness, `doctor` and the log."""
-        return {**super().describe(), "server": self._server.url}
+        return {**super().describe(), "pixels": True, "server": self._server.url}
 
     def ping(self) -> None:
         """Check that the server answers with this model: one image of the smallest input size.
@@ -72,8 +73,8 @@ class TritonPredictor(Predictor):
         session = TritonSession(self._server, shared=False)
         session.once(np.zeros((1, 3, height, width), np.uint8), self._server.timeout_s)
 
-    def _input(self, prepared: PreparedImage) -> Batch:
-        return prepared.levels()
+    def _input(self, pixels: NDArray[np.uint8]) -> Batch:
+        return np.array([cv2.split(one) for one in pixels])  # in planes, as Triton has them
 
     def _open(self) -> Runs:
         session = TritonSession(self._server, shared=self.settings.triton_shared_memory)
@@ -110,10 +111,10 @@ class TritonPredictor(Predictor):
         shape = candidates[number]
         if number > 0:
             self._fix_shape(shape)
-        card = ShapeGrid((shape,)).prepare(testcard(), self.exact.normalisation)
+        card = ShapeGrid((shape,)).prepare(testcard())
         session = TritonSession(self._server, shared=False)
         try:
-            alpha = session.run(self._input(card)[None])
+            alpha = session.run(self._input(card.image[None]))
         except PredictionServerError as error:
             raise TritonUnavailableError(error.detail) from error
         except PredictorError as error:

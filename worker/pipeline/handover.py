@@ -50,6 +50,5 @@ def read_handover(data: bytes) -> Handover:
 
 def prepared_as(alpha: Alpha, image: Image) -> PreparedImage:
     """A photo [H, W, 3] uint8 RGB as an input of the alpha's size, to measure the alpha by."""
-    pixels = shrink(image, (alpha.shape[0], alpha.shape[1])).transpose(2, 0, 1)
-    tensor = np.ascontiguousarray(pixels, np.float32) / np.float32(127.5) - np.float32(1)
-    return PreparedImage(tensor, (("resize", (image.shape[0], image.shape[1])),))
+    seen = shrink(image, (alpha.shape[0], alpha.shape[1]))
+    return PreparedImage(seen, (("resize", (image.shape[0], image.shape[1])),))

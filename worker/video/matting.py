@@ -37,7 +37,7 @@ FEWEST_FRAMES = 8
 """... but no fewer frames than these: networks with batches of one have nothing to wait for."""
 
 Steps = tuple[tuple[str, Size], ...]
-_NO_PIXELS = np.empty((3, 0, 0), np.float32)
+_NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,9 @@ def matted(
 
 def grey_of(prepared: PreparedImage) -> Image:
     """The grey picture [h, w] uint8 of a network input, without padding."""
-    grey = prepared.pixels().mean(0, dtype=np.float32)
-    levels: Image = np.clip(np.rint(grey * 127.5 + 127.5), 0, 255).astype(np.uint8)
-    return levels
+    red, green, blue = (plane.astype(np.uint16) for plane in cv2.split(prepared.photo()))
+    grey: Image = ((2 * (red + green + blue) + 3) // 6).astype(np.uint8)  # the rounded mean
+    return grey
 
 
 def content_input(steps: Steps) -> PreparedImage:

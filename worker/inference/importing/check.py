@@ -124,7 +124,8 @@ def check(
     """
     model = read_export(folder, folder.name)
     transforms = ExactTransforms(model.transforms)
-    inputs = np.stack([transforms.prepare(photo).tensor for photo in photos])
+    prepared = np.stack([transforms.prepare(photo).image for photo in photos])
+    inputs = transforms.normalisation.apply(prepared)
     truth = _onnxruntime(onnx_file, output, inputs)
     if "Sigmoid" in model.postprocess:
         if truth.min() >= 0 and truth.max() <= 1:

@@ -43,15 +43,15 @@ class Config:
 
 
 class _Handle:
-    array: NDArray[np.float32]
+    array: NDArray[Any]
 
     def reshape(self, shape: Any) -> None:
         pass
 
-    def copy_from_cpu(self, array: NDArray[np.float32]) -> None:
+    def copy_from_cpu(self, array: NDArray[Any]) -> None:
         self.array = array
 
-    def copy_to_cpu(self) -> NDArray[np.float32]:
+    def copy_to_cpu(self) -> NDArray[Any]:
         return self.array
 
 
@@ -73,9 +73,10 @@ class Predictor:
             for number, operators in enumerate(asked().get("subgraphs", [])):
                 _log(f"---  detect a sub-graph with {operators} nodes")
                 self._engine(folder / f"trt_serialized_{number}")
+        self.pixels = Path(config.graph).read_bytes() == b"pixels"
         if asked().get("crash") == self.device:
             os.abort()
-        self.input, self.output = _Handle(), _Handle()
+        self.input, self.output, self.finite = _Handle(), _Handle(), _Handle()
 
     def _engine(self, file: Path) -> None:
         if file.exists():
@@ -95,18 +96,29 @@ class Predictor:
     def get_input_names(self) -> list[str]:
         return ["img"]
 
-    get_output_names = get_input_names
+    def get_output_names(self) -> list[str]:
+        return ["alphas", *(["finite"] if self.pixels else [])]
 
     def get_input_handle(self, name: str) -> _Handle:
         return self.input
 
     def get_output_handle(self, name: str) -> _Handle:
-        return self.output
+        return self.finite if name == "finite" else self.output
 
     def run(self) -> None:
-        self.seen.append(self.input.array.shape)
-        alpha = np.clip(0.5 + self.input.array.mean(1, keepdims=True) / 4, 0, 0.9)
-        self.output.array = (alpha + asked().get("error", {}).get(self.device, 0)).astype("float32")
+        array = self.input.array
+        assert (array.dtype == np.uint8) is self.pixels
+        self.seen.append(array.shape)
+        tensor = array.transpose(0, 3, 1, 2) / 127.5 - 1 if self.pixels else array
+        alpha = np.clip(0.5 + tensor.mean(1, keepdims=True) / 4, 0, 0.9)
+        errors = asked().get("error", {})
+        alpha = alpha + errors.get(self.device, 0)
+        if self.pixels:
+            alpha = alpha + errors.get(f"{self.device} pixels", 0)
+        self.finite.array = np.ones(len(array), bool)
+        self.output.array = (
+            np.rint(alpha * 255).astype("uint8") if self.pixels else alpha.astype("float32")
+        )
 
     def __del__(self) -> None:
         if getattr(self, "ranges", None):

@@ -1,0 +1,1 @@
+"""The parts of paddle.base that are used."""
