@@ -75,7 +75,7 @@ def test_no_pixel_depends_on_the_blocks(
 def test_a_hard_shadow_falls_from_a_very_long_photo() -> None:
     image = np.full((4, 40_000, 3), 90, np.uint8)
     alpha = np.zeros((8, 384), np.float32)
-    alpha[2:6, 100:200] = 1
+    alpha[:, 100:200] = 1
     prepared = PreparedImage(np.zeros((8, 384, 3), np.uint8), (("resize", image.shape[:2]),))
     options = Options.model_validate({"shadow": {"kind": "drop", "blur": 0, "dx": 0.1, "dy": 0}})
     [file] = finish(DecodedImage(image, 40_000, 4), prepared, alpha, options)
