@@ -134,7 +134,8 @@ class Rendition(Value):
     max_bytes: int | None = Field(
         None,
         ge=10_000,
-        description="Largest file size. The worker lowers the quality until the file fits.",
+        description="Largest file size. The worker lowers the quality until the file fits, down to "
+        "20; `unmet` says so if it never does.",
     )
     background: Background | None = Field(
         None,

@@ -352,15 +352,16 @@ class Settings(BaseSettings):
         300_000_000,
         ge=1,
         description="Most pixels that a worker holds decoded at a time (about 10 bytes each, "
-        "beside 1 GB for the rest). A larger batch is processed in parts. Photos and outputs that "
-        "take more memory count 3 or 4 times: transparency, CMYK, 16 bits, other profiles than "
-        "sRGB; WebP, AVIF, ZIP, PSD, markets, shadows.",
+        "beside 1 GB for the rest, and the fetched files of its batches). A larger batch is "
+        "processed in parts. Photos and outputs that take more memory count 2 to 4 times: "
+        "transparency, CMYK, 16 bits, other profiles than sRGB; WebP, AVIF, ZIP, PSD, markets, "
+        "shadows.",
     )
     image_timeout_s: float = Field(
         60,
         gt=0,
-        description="Time limit for decoding one image, and for finishing it. If a native library "
-        "hangs, the image fails and the worker restarts.",
+        description="Time limit for decoding one image, for finishing its matte, and for each file "
+        "that is encoded. If a native library hangs, the image fails and the worker restarts.",
     )
     max_clip_bytes: int = Field(2 * 1024**3, ge=1, description="Largest clip file.")
     clip_disk_bytes: int = Field(

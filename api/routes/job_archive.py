@@ -20,10 +20,10 @@ from api.http.auth import Caller
 from api.resources import Resources
 from api.routes.archive_places import take_place
 from api.routes.archived_viewers import named_viewers
+from api.routes.job_report import items_of
 from api.routes.streamed_zip import AHEAD, MISSING, PIECE_BYTES, readers, zipped
 from api.schemas.responses import main_extension
 from api.zip_layout import MAX_32, Entry, Span, ZipLayout
-from shared import job_store
 from shared.errors import (
     ImageError,
     RangeNotSatisfiableError,
@@ -37,9 +37,6 @@ from shared.options import Options
 
 MAX_IMAGES = 20_000
 """Most images of a job: their names are held in memory, about 1 KiB of each."""
-
-PAGE_ROWS = 1_000
-
 
 REVIEWS = ("accepted", "unflagged", "flagged", "pending", "rejected")
 """What `review` may choose: accepted results; those and what needs no review; marked ones; marked
@@ -226,22 +223,15 @@ def _taken(span: Span | None, piece: Future[bytes] | bytes) -> bytes:
 
 
 def _files(resources: Resources, job: Job, review: str | None) -> list[_File]:
-    """The files, in the order of the source."""
+    """The files, in the order of the source. Raises JobNotFoundError."""
     named: list[NamedItem] = []
     listed: list[tuple[str, ItemKind]] = []
     usual = Options.model_validate(job.options)
     stored: list[list[tuple[str, int | None, int | None]]] = []
-    after = 0
-    while True:
-        with resources.database.transaction() as session:
-            items = job_store.list_items(session, job.id, status=None, after=after, limit=PAGE_ROWS)
-        if not items:
-            break
-        for item in items:
-            named.append(_named(item, usual))
-            listed.append((str(item.id), item.kind))
-            stored.append(_stored(item) if _is_wanted(item, review) else [])
-        after = items[-1].position
+    for item in items_of(resources, job):
+        named.append(_named(item, usual))
+        listed.append((str(item.id), item.kind))
+        stored.append(_stored(item) if _is_wanted(item, review) else [])
     names = output_names(named)
     mains = {item_id: item_names[0] for (item_id, _), item_names in zip(listed, names, strict=True)}
     viewers = [

@@ -11,6 +11,7 @@ from api.routes.result_links import links_of
 from api.schemas.report_columns import COLUMNS, URL_COLUMNS
 from shared import job_store
 from shared.clips import doubts_as_text
+from shared.errors import JobNotFoundError
 from shared.jobs import ItemStatus
 from shared.models import Item, Job
 
@@ -26,15 +27,24 @@ def rows(resources: Resources, job: Job, *, urls: bool = False) -> Iterator[dict
     """One row per image, in the order of the source; the caller's own columns are under
     `labels`. `urls`: with presigned URLs of the results.
     """
+    for item in items_of(resources, job):
+        row = _row(item, resources.storage.bucket, job.options)
+        yield row | _urls(resources, item) if urls else row
+
+
+def items_of(resources: Resources, job: Job) -> Iterator[Item]:
+    """All images of a job, in the order of their source. Raises JobNotFoundError if it was deleted
+    meanwhile: some of them are missing, and the answer must not look complete.
+    """
     after = 0
     while True:
         with resources.database.transaction() as session:
             items = job_store.list_items(session, job.id, status=None, after=after, limit=PAGE_ROWS)
-        if not items:
-            return
-        for item in items:
-            row = _row(item, resources.storage.bucket, job.options)
-            yield row | _urls(resources, item) if urls else row
+            if not items:
+                if job_store.get_job(session, job.id, api_key_id=job.api_key_id) is None:
+                    raise JobNotFoundError(f"The job {job.id} was deleted meanwhile")
+                return
+        yield from items
         after = items[-1].position
 
 

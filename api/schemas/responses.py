@@ -183,7 +183,9 @@ class OutputOut(BaseModel):
     destination: str | None = Field(
         None, description="The `s3://bucket/key` of yours that it was also written to."
     )
-    unmet: list[str] = Field(description="The marketplace's rules that it fails, and by how much.")
+    unmet: list[str] = Field(
+        description="The marketplace's rules, or `max_bytes`, that it fails, and by how much."
+    )
     file_url: str | None = Field(
         None, description="With `include=urls`: presigned, valid until the item's `urls_expire_at`."
     )

@@ -2,8 +2,8 @@
 
 The job's row stores how far the listing has come, so it continues after a restart. Listing a page
 twice adds nothing, because a job has each source only once. Jobs take turns, so a small job does
-not wait for a large one; zip files are downloaded in other threads. An open list or zip file takes
-a place (api.sources.places). One process lists a job at a time: it holds a lease, which a second
+not wait for a large one; zip files are downloaded in other threads. A source that has turns takes a
+place (api.sources.places). One process lists a job at a time: it holds a lease, which a second
 thread renews.
 """
 
@@ -50,6 +50,11 @@ IDLE_S = 2.0
 LISTS_AT_ONCE = 8
 """Most lists that a process has open. Each takes a connection to the storage."""
 
+PREFIXES_AT_ONCE = 16
+"""Most prefixes that take turns. They hold nothing open, but a round lists a page of each, and a
+new job waits for its end.
+"""
+
 LEASE_S = 20.0
 """Another process takes over the listing of a job if its lease was not renewed for this long."""
 
@@ -87,7 +92,11 @@ class Expander(PeriodicTask):
         """What listings wait for."""
         self._ended = False
         """Whether a listing ended in this round, so that its place is free."""
-        self._list_places, self._zip_places = Places(LISTS_AT_ONCE), Places(ZIPS_AT_ONCE)
+        self._places = {
+            "prefix": Places(PREFIXES_AT_ONCE, costly=False),
+            "list": Places(LISTS_AT_ONCE),
+            "zip": Places(ZIPS_AT_ONCE),
+        }
         self._listed: set[str] = set()
         """The names of this process's leases. It is replaced, never changed, since two threads read
         it.
@@ -140,17 +149,17 @@ class Expander(PeriodicTask):
             except Exception:
                 log.exception("expansion-failed", job=str(job_id))
             if job_id not in self._listings:
-                self._list_places.leave(job_id)
-                self._zip_places.leave(job_id)
+                for places in self._places.values():
+                    places.leave(job_id)
         others_wait = self._ended and len(jobs) < len(unlisted)
         return 0 if more or others_wait else IDLE_S
 
     def _with_places(self, unlisted: Sequence[UnlistedJob]) -> list[uuid.UUID]:
-        """The jobs that have a turn, in the order of their ids. A prefix takes no place."""
-        zips = [job for job in unlisted if job.kind == "zip"]
-        lists = [job for job in unlisted if job.kind not in ("zip", "prefix")]
-        placed = self._zip_places.assign(zips) | self._list_places.assign(lists)
-        return [job.id for job in unlisted if job.kind == "prefix" or job.id in placed]
+        """The jobs that have a turn, in the order of their ids."""
+        placed: set[uuid.UUID] = set()
+        for kind, places in self._places.items():
+            placed |= places.assign([job for job in unlisted if _place_of(job) == kind])
+        return [job.id for job in unlisted if job.id in placed]
 
     def _is_paused(self, job_id: uuid.UUID) -> bool:
         return job_id in self._paused and not self._paused[job_id].done()
@@ -251,8 +260,8 @@ class Expander(PeriodicTask):
                 cursor=page.cursor,
                 without_photo=page.without_photo,
             )
-        self._list_places.note_page(job.id)
-        self._zip_places.note_page(job.id)
+        for places in self._places.values():
+            places.note_page(job.id)
         return recorded
 
     def _release(self, job_id: uuid.UUID) -> None:
@@ -295,6 +304,11 @@ def _where_it_stopped(job: Job) -> str:
     units = {"prefix": "the key", "zip": "photo"}
     unit, total = units.get(job.source["kind"], "row"), job.total
     return f"The listing stopped behind {unit} {job.expansion_cursor}; {total:,} images are listed"
+
+
+def _place_of(job: UnlistedJob) -> str:
+    """The kind of place that a job's source takes."""
+    return job.kind if job.kind in ("prefix", "zip") else "list"
 
 
 def _lease_name(job_id: uuid.UUID) -> str:

@@ -19,9 +19,18 @@ class Places:
     cursor, and a zip file is downloaded again. So at most half of the work is done twice.
     """
 
-    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """`most`: how many jobs have a place; those of one key have at most half of them."""
+    def __init__(
+        self,
+        most: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        costly: bool = True,
+    ) -> None:
+        """`most`: how many jobs have a place; those of one key have at most half of them. `costly`:
+        a job that has lost its place must read again what it has listed; else KEPT_S is 0.
+        """
         self._most = most
+        self._costly = costly
         self._most_of_key = max(1, most // 2)
         self._clock = clock
         self._since: dict[uuid.UUID, float] = {}
@@ -77,12 +86,12 @@ class Places:
 
     def _kept_long_enough(self) -> list[uuid.UUID]:
         """The jobs that lose their places to others, longest first."""
-        moment = self._clock()
+        moment, kept_s = self._clock(), KEPT_S if self._costly else 0.0
         return sorted(
             (
                 job_id
                 for job_id, ready in self._ready.items()
-                if moment - ready >= max(KEPT_S, ready - self._since[job_id])
+                if moment - ready >= max(kept_s, ready - self._since[job_id])
             ),
             key=self._ready.__getitem__,
         )

@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 
 from api.client import NamedItem, result_names
-from deploy.commands.cutout_plan import CutOut, Planned, refuse_results_among_photos
+from deploy.commands.cutout_plan import CutOut, Planned, record_keys, refuse_results_among_photos
 from deploy.commands.progress import bar, console
 from deploy.commands.result_files import ResultFolder
 from deploy.commands.second_models import SecondModels
 from deploy.commands.written_files import WrittenFiles
 from deploy.local_photos import LocalPhotos
 from deploy.terminal_text import escape
-from shared.errors import ImageTimeoutError
+from shared.errors import ImageTimeoutError, StorageError
 from shared.options import Options
 from shared.result_names import NamedPhoto
 from shared.settings import Settings
@@ -48,7 +48,8 @@ def cut_out_files(
     photo's result, and `called`: what messages call it. If a photo hangs in native code, the
     process exits, because nothing else can stop that code.
 
-    Raises ResultsAmongPhotosError, and SetupError when the model can't start.
+    Raises ResultsAmongPhotosError, OSError when the folder can't be written, and SetupError when
+    the model can't start.
     """
     second = SecondModels(settings, options)
     if options.model is not None:
@@ -67,6 +68,7 @@ def cut_out_files(
         missing = done.still_missing(planned, store, files, options, overwrite=overwrite)
         if not missing:
             return done
+        store.prepare()
         console.print(f"loading the model {escape(settings.model)} …", soft_wrap=True)
         size, in_flight = _batches(settings)
         batches = [missing[start : start + size] for start in range(0, len(missing), size)]
@@ -134,6 +136,7 @@ def _plan(photos: LocalPhotos, out: Path, options: Options) -> list[Planned]:
     names = result_names(
         [NamedItem(name=name, result_format=extension, outputs=[]) for _, name in photos.files]
     )
+    keys = record_keys([name for _, name in photos.files], names)
     extras = [(part, one.format.extension) for part, one in enumerate(options.extras, 1)]
     return [
         Planned(
@@ -141,8 +144,11 @@ def _plan(photos: LocalPhotos, out: Path, options: Options) -> list[Planned]:
             name,
             number,
             [out / result, *(out / f"{result}.{part}.{kind}" for part, kind in extras)],
+            key,
         )
-        for number, ((path, name), result) in enumerate(zip(photos.files, names, strict=True), 1)
+        for number, ((path, name), result, key) in enumerate(
+            zip(photos.files, names, keys, strict=True), 1
+        )
     ]
 
 
@@ -183,6 +189,9 @@ def _keep(
     done: CutOut,
 ) -> None:
     """Give the results of a photo their names, and say what was written."""
+    if isinstance(outcome.error, StorageError):  # its remedy is the service's
+        done.note_failure(planned, "not-written", outcome.error.detail)
+        return
     if outcome.error is not None:
         done.note_failure(planned, outcome.error.code, outcome.error.message)
         return
@@ -196,7 +205,7 @@ def _keep(
             done.note_unwritten(planned, error)
             return
         placed.append(target)
-    files.note(planned.source, planned.name, placed)
+    files.note(planned.source, planned.key, placed)
     _say(planned, outcome, placed, done)
 
 

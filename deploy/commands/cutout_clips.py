@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from api.client import NamedItem, result_names
-from deploy.commands.cutout_plan import CutOut, Planned, refuse_results_among_photos
+from deploy.commands.cutout_plan import CutOut, Planned, record_keys, refuse_results_among_photos
 from deploy.commands.progress import bar, console
 from deploy.commands.result_files import ResultFolder
 from deploy.commands.written_files import WrittenFiles
@@ -40,7 +40,8 @@ def cut_out_clips(
 
     Files that are there are kept or replaced as `cut_out_files` does. `target`: the path of the
     only clip's result. `previews`: write a poster and a strip beside each result. Raises
-    ResultsAmongPhotosError, and SetupError when the model can't start.
+    ResultsAmongPhotosError, OSError when the folder can't be written, and SetupError when the
+    model can't start.
     """
     if options.model is not None:
         settings = settings.model_copy(update={"model": options.model})
@@ -54,6 +55,7 @@ def cut_out_clips(
         missing = done.still_missing(planned, store, files, options, overwrite=overwrite)
         if not missing:
             return
+        store.prepare()
         console.print(f"loading the model {escape(settings.model)} …", soft_wrap=True)
         with closing(load_predictor(settings, warm_shapes=False)) as predictor:
             for clip in missing:
@@ -67,7 +69,7 @@ def cut_out_clips(
                     done.note_unwritten(clip, error)
                     continue
                 if target is None:
-                    files.note(clip.source, clip.name, placed)
+                    files.note(clip.source, clip.key, placed)
                 _say(clip, result, placed, done)
         files.save()
 
@@ -78,10 +80,13 @@ def _plan(photos: LocalPhotos, out: Path, options: Options, target: Path | None)
         [NamedItem(name=name, result_format=kinds[0], outputs=[]) for _, name in photos.clips]
     )
     clips: list[Planned] = []
-    for number, ((source, name), result) in enumerate(zip(photos.clips, names, strict=True), 1):
+    keys = record_keys([name for _, name in photos.clips], names)
+    for number, ((source, name), result, key) in enumerate(
+        zip(photos.clips, names, keys, strict=True), 1
+    ):
         beside = (f"{result}.{part}.{kind}" for part, kind in enumerate(kinds[1:], 1))
         targets = [out / result, *(out / one for one in beside)]
-        clips.append(Planned(source, name, number, [target] if target is not None else targets))
+        clips.append(Planned(source, name, number, targets if target is None else [target], key))
     return clips
 
 

@@ -1,5 +1,6 @@
 """What a run of `matting cutout` is to write, and what became of each file."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ class Planned:
     number: int
     """Its place in the run, from 1."""
     targets: list[Path]
+    key: str
+    """What the record of the folder calls it."""
 
 
 @dataclass(slots=True)
@@ -52,7 +55,7 @@ class CutOut:
         """
         missing: list[Planned] = []
         for one in planned:
-            results = [] if overwrite else files.has_results_of(one.source, one.name)
+            results = [] if overwrite else files.has_results_of(one.source, one.key)
             if results:
                 store.keep(results)
                 made = [str(file) for file in results]
@@ -85,6 +88,17 @@ class CutOut:
         self.failed.append({"photo": str(planned.source), "code": code, "detail": text})
         line = escape(f"{planned.name}: {text} [{code}]")
         console.print(f"[red]failed[/] {line}", soft_wrap=True)
+
+
+def record_keys(names: Sequence[str], results: Sequence[str]) -> list[str]:
+    """What the record of the folder calls photos with these names and results: files of one name
+    from several folders are told apart by their results.
+    """
+    count = Counter(names)
+    return [
+        name if count[name] == 1 else f"{name} as {result}"
+        for name, result in zip(names, results, strict=True)
+    ]
 
 
 def refuse_results_among_photos(targets: Sequence[Path], photos: LocalPhotos, out: Path) -> None:

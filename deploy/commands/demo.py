@@ -17,6 +17,7 @@ from deploy.commands.progress import (
     print_not_downloaded,
     print_summary,
 )
+from deploy.commands.result_files import ResultFolder
 from deploy.commands.written_files import WrittenFiles
 from deploy.local_photos import LocalPhotos
 from deploy.sheets.contact_sheet import write_contact_sheet
@@ -34,7 +35,8 @@ def run_demo(photos: LocalPhotos, out: Path) -> int:
 
     Raises StackError when the system can't start, and OSError when the folder can't be written.
     """
-    out.mkdir(parents=True, exist_ok=True)  # before anything starts
+    with ResultFolder(out, (), overwrite=False) as store:
+        store.prepare()
     began = time.monotonic()
     # A temporary folder: removed in any case, and short enough for the path of a UNIX socket.
     with tempfile.TemporaryDirectory(prefix="matting-") as folder:

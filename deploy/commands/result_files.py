@@ -44,6 +44,13 @@ class ResultFolder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def prepare(self) -> None:
+        """Make the folder. Raises OSError if it can't be written, before anything is computed."""
+        try:
+            self.staging.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"{self.out} can't be written: {error.strerror}") from error
+
     def close(self) -> None:
         """Remove what is unfinished."""
         shutil.rmtree(self.staging, ignore_errors=True)

@@ -5,6 +5,8 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from deploy.stack.stack import Stack
 from tests.acceptance.command import matting
 from tests.photo_files import drawn, heif, saved
@@ -30,6 +32,20 @@ def test_a_cutout_replaces_no_file_and_takes_no_result_for_a_photo(tmp_path: Pat
     assert "file-exists" in again.stderr
     assert (out / "shoe.png").read_bytes() == result
     assert sorted(path.name for path in photos.rglob("*.png")) == ["shoe.png", "shoe.png"]
+
+
+def test_a_folder_that_can_t_be_written_is_told_at_once(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MATTING_MODEL", str(tiny_model))
+    photo, file = tmp_path / "shoe.png", tmp_path / "notes"
+    photo.write_bytes(saved(drawn(), "PNG"))
+    file.write_text("of the person")
+    for command in ("cutout", "demo"):
+        refused = matting(command, str(photo), "--out", str(file / "out"))
+        assert refused.returncode == 2
+        assert f"{file / 'out'} can't be written: Not a directory" in refused.stderr
+        assert "loading" not in refused.stderr
 
 
 def test_downloads_replace_nothing_and_what_is_left_out_is_named(

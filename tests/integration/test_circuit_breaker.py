@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from shared.database import Database
-from shared.errors import MattingError, PredictionServerError, PredictorError
+from shared.errors import ImageTimeoutError, MattingError, PredictionServerError, PredictorError
 from shared.jobs import ItemStatus
 from shared.models import Item
 from shared.settings import Settings
@@ -184,6 +184,29 @@ def test_what_is_in_flight_goes_back_uncounted_when_the_process_must_end(
     predictor.may_end.set()
     working.join(180)
     assert states(database, job_id) == [ItemStatus.QUEUED], "its lease is not this worker's"
+    pipeline.close()
+
+
+def test_the_others_of_an_image_that_hangs_go_back_uncounted(
+    database: Database, storage: Storage, settings: Settings, jpeg: bytes
+) -> None:
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg, "b.jpg": jpeg, "c.jpg": jpeg})
+    predictor = Waiting()
+    pipeline = Pipeline(predictor, storage, settings)
+    runner = BatchRunner(database, pipeline, settings, "tests-1", CircuitBreaker(storage.ping))
+    working = threading.Thread(target=runner.run_many, args=(messages,))
+    working.start()
+    assert predictor.begun.wait(180)
+    guilty = messages[1]["item"]
+    runner.fail_in_flight(guilty, ImageTimeoutError())
+    assert guilty not in map(str, runner.held)
+    runner.give_back_all()
+    ended = [ItemStatus.QUEUED, ItemStatus.FAILED, ItemStatus.QUEUED]
+    assert states(database, job_id) == ended
+    assert _attempts(database, job_id) == [0, 1, 0]
+    predictor.may_end.set()
+    working.join(180)
+    assert states(database, job_id) == ended
     pipeline.close()
 
 

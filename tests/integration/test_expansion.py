@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from api.sources import expansion
-from api.sources.expansion import Expander
+from api.sources.expansion import PREFIXES_AT_ONCE, Expander
 from api.sources.list_text import MAX_LINE_CHARS
 from api.sources.zip_listing import PHOTOS_PER_PAGE, STORE_THREADS, ZIPS_AT_ONCE
 from shared import database as module
@@ -294,6 +294,48 @@ def test_two_processes_share_the_zip_files_of_a_key_and_download_each_once(
 
         eventually(rounds, "the jobs to be listed")
         assert len(storage.downloads) == len(jobs)
+
+
+class NotingPages(Storage):
+    """The real storage; it notes which prefixes are listed."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.listed: list[str] = []
+
+    def list_page(self, source: ObjectUrl, *, after: str | None) -> list[str]:
+        self.listed.append(source.key)
+        return super().list_page(source, after=after)
+
+
+def test_many_prefixes_of_one_key_hold_up_no_other_key(
+    database: Database, settings: Settings, jpeg: bytes
+) -> None:
+    def prefix(api_key_id: uuid.UUID) -> uuid.UUID:
+        source = {"kind": "prefix", "prefix": f"s3://{storage.bucket}/{folder}/"}
+        values: dict[str, Any] = {"options": {}, "priority": 5, "labels": {}, "source": source}
+        with database.transaction() as session:
+            return job_store.create_job(session, api_key_id=api_key_id, **values).id
+
+    with closing(NotingPages(settings)) as storage:
+        folder = uuid.uuid4().hex
+        for number in range(3):
+            storage.put(f"{folder}/{number}.jpg", jpeg, "image/jpeg")
+        with database.transaction() as session:
+            keys = [job_store.create_api_key(session, name)[0].id for name in ("one", "other")]
+        jobs = [prefix(keys[0]) for _ in range(3 * PREFIXES_AT_ONCE)]
+        other = prefix(keys[1])
+        expander = Expander(database, storage, settings)
+        expander.round()
+        assert total(database, other) == 3, "it had its turn in the first round"
+        assert len(storage.listed) <= PREFIXES_AT_ONCE
+
+        def rounds() -> bool:
+            expander.round()
+            return all(expanded(database, job_id) for job_id in [*jobs, other])
+
+        eventually(rounds, "the jobs to be listed")
+        assert {total(database, job_id) for job_id in jobs} == {3}
 
 
 def expanded(database: Database, job_id: uuid.UUID) -> bool:

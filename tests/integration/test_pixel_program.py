@@ -12,15 +12,15 @@ import pytest
 from numpy.typing import NDArray
 
 from deploy.local_photos import SAMPLES
-from shared.errors import MattingError, PredictorError
+from shared.errors import EngineUnavailableError, MattingError, PredictorError
 from shared.options import Profile
 from shared.settings import Settings
 from tests.integration.test_exports import export
 from worker.imaging.arrays import Size
 from worker.imaging.decoding import decode
-from worker.inference.building import collect_shapes
+from worker.inference.building import build_program, collect_shapes
 from worker.inference.catalog import Model, find_model
-from worker.inference.engine import ConfigCall, EnginePlan, plans
+from worker.inference.engine import ConfigCall, EnginePlan, plans, reference
 from worker.inference.paddle_runtime import NATIVE
 from worker.inference.pixel_program import PREFIX, write_program
 from worker.inference.predictor import Predictor
@@ -101,6 +101,22 @@ def test_an_answer_that_is_not_a_number_is_an_error(tmp_path: Path) -> None:
     for session in both(model, program_of(model, tmp_path), "plain")[1:]:
         with pytest.raises(PredictorError, match="not numbers"):
             session.run(photos(1, (64, 96)))
+
+
+def test_it_is_kept_only_if_its_alphas_are_those_of_the_plain_way(tmp_path: Path) -> None:
+    model = find_model(CPU)
+    truthful = reference(CPU, model)
+    card = photos(1, (96, 128))
+    own = PredictorSession(truthful, model)
+    truth = own.run(ExactTransforms(model.transforms).normalisation.apply(card))
+    graph = tmp_path / "pixels" / "model.pdmodel"
+    for wrong in (truth + np.float32(0.01), np.full_like(truth, np.nan)):
+        with pytest.raises(EngineUnavailableError, match="levels of 255"):
+            build_program(truthful, model, graph, card, wrong)
+        assert not graph.parent.exists()
+    build_program(truthful, model, graph, card, truth)
+    assert graph.exists()
+    assert not list(tmp_path.glob("*.part-*"))
 
 
 def operators(plan: EnginePlan, model: Model, folder: Path) -> Counter[str]:

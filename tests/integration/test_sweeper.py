@@ -6,6 +6,7 @@ import uuid
 import zipfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ import sqlalchemy as sa
 
 from api.background.orphaned_objects import ORPHAN_AGE, remove_orphans
 from api.background.sweeper import Sweeper
+from api.routes import job_report
 from api.sources.expansion import Expander
 from shared import job_store
 from shared.database import Database, Session, now
-from shared.errors import RemovalRefusedError
+from shared.errors import JobNotFoundError, RemovalRefusedError
 from shared.job_store import NewItem
 from shared.models import Item, Job
 from shared.settings import Settings
@@ -128,6 +130,24 @@ def test_a_deleted_job_leaves_the_uploads_that_are_backgrounds_of_others(
     assert sweep(database, files, settings, 30) == 1
     left = {key.rpartition("/")[2] for key in files.list_keys("uploads/")}
     assert left == {"both", "watched"}
+
+
+def test_a_report_of_a_job_that_is_removed_meanwhile_does_not_look_complete(
+    database: Database, files: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_report, "PAGE_ROWS", 1)
+    job_id = submit(database, [f"s3://photos/{number}.jpg" for number in range(3)])
+    with database.transaction() as session:
+        job = session.get_one(Job, job_id)
+    resources: Any = SimpleNamespace(database=database, storage=files)
+    assert len(list(job_report.json_lines(resources, job))) == 3
+    lines = job_report.json_lines(resources, job)
+    next(lines)
+    with database.transaction() as session:
+        job_store.delete_job(session, job_id)
+    assert sweep(database, files, settings, 30) == 1
+    with pytest.raises(JobNotFoundError):
+        list(lines)
 
 
 def test_a_zip_file_that_two_jobs_name_stays_until_both_are_gone(

@@ -152,7 +152,7 @@ def test_a_download_says_how_many_images_have_no_result(
 def test_a_rule_names_the_file_that_was_written(capsys: pytest.CaptureFixture[str]) -> None:
     made = SimpleNamespace(review=[], outputs=[SimpleNamespace(name="", unmet=["too small"])])
     done = CutOut()
-    _say(Planned(Path("a.jpg"), "a.jpg", 1, []), cast(Any, made), [Path("o/a.png")], done)
+    _say(Planned(Path("a.jpg"), "a.jpg", 1, [], "a.jpg"), cast(Any, made), [Path("o/a.png")], done)
     assert "o/a.png: too small" in capsys.readouterr().err
 
 

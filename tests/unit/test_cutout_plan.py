@@ -10,7 +10,7 @@ import pytest
 from api.client import MattingClient
 from api.client.uploading import LocalFile
 from deploy.commands.arguments import upload_journal
-from deploy.commands.cutout_plan import CutOut, Planned
+from deploy.commands.cutout_plan import CutOut, Planned, record_keys
 from deploy.commands.result_files import ResultFolder
 from deploy.commands.written_files import FORGET_AFTER_S, RECORD, WrittenFiles
 from deploy.local_photos import find_photos
@@ -22,7 +22,11 @@ NUMBERED = Options(name="{n}.{ext}")
 def run(out: Path, photos: list[Path]) -> CutOut:
     """What `matting cutout` does, without a network: each result holds its photo's bytes."""
     files, done = WrittenFiles(out, NUMBERED, "m"), CutOut()
-    planned = [Planned(photo, photo.name, number, []) for number, photo in enumerate(photos, 1)]
+    keys = record_keys([photo.name for photo in photos], [str(photo) for photo in photos])
+    planned = [
+        Planned(photo, photo.name, number, [], key)
+        for number, (photo, key) in enumerate(zip(photos, keys, strict=True), 1)
+    ]
     with ResultFolder(out, photos, overwrite=False, is_own=files.wrote) as store:
         for one in done.still_missing(planned, store, files, NUMBERED, overwrite=False):
             staged = store.staging / f"{one.number}.png"
@@ -33,7 +37,7 @@ def run(out: Path, photos: list[Path]) -> CutOut:
             except OSError as error:
                 done.note_unwritten(one, error)
                 continue
-            files.note(one.source, one.name, [target])
+            files.note(one.source, one.key, [target])
         files.save()
     return done
 
@@ -63,6 +67,17 @@ def test_a_photo_that_is_cut_out_later_has_its_number_in_the_folder(tmp_path: Pa
     assert not run(out, photos).failed
     contents = [(out / f"{n}.png").read_text() for n in (1, 2, 3)]
     assert contents == ["a.jpg", "b.jpg", "c.jpg, mended"]
+
+
+def test_photos_of_one_name_are_remembered_each(tmp_path: Path) -> None:
+    photos = [tmp_path / folder / "a.jpg" for folder in ("x", "y")]
+    for photo in photos:
+        photo.parent.mkdir()
+        photo.write_text(str(photo))
+    run(tmp_path / "out", photos)
+    again = run(tmp_path / "out", photos)
+    assert not again.failed
+    assert len(again.kept) == 2
 
 
 def test_old_records_of_single_results_are_forgotten(

@@ -11,6 +11,7 @@ ITEMS = [
     cast(
         Item,
         {
+            "id": "1",
             "name": "a.jpg",
             "status": "succeeded",
             "result_format": "png",

@@ -1,7 +1,7 @@
 """The option keep_alpha: a photo that is cut out already keeps its matte and its colours."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from shared.earlier_result import EarlierResult
 from shared.errors import MattingError
 from shared.options import Options, Profile
 from shared.settings import Settings
@@ -114,6 +115,47 @@ def test_a_photo_without_transparency_is_cut_out_as_usual(predictor: Counting) -
 def test_a_photo_that_is_transparent_everywhere_is_marked(predictor: Counting) -> None:
     outcome, _ = cut_out(predictor, png(np.zeros((200, 300, 4), np.uint8)), keep_alpha=True)
     assert outcome.review == ("empty",)
+
+
+class Known:
+    """The photo has a result already."""
+
+    def fingerprint(self, tenant: str, data: bytes, options: Options) -> str:
+        return "seen"
+
+    def find_many(
+        self, wanted: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], EarlierResult]:
+        found = EarlierResult(
+            result_key="results/0.png",
+            outputs=None,
+            review_reasons=[],
+            width=300,
+            height=200,
+            output_bytes=1,
+            matte_model=None,
+            crc32=1,
+        )
+        return dict.fromkeys(wanted, found)
+
+    def copy(self, source_key: str, key: str) -> None:
+        pass
+
+
+def test_an_earlier_result_is_copied_and_not_stored_again(predictor: Counting) -> None:
+    wanted, store = Options(keep_alpha=True), Store(png(soft_disc()))
+    item = WorkItem(
+        item_id="1",
+        bucket="b",
+        key="k",
+        options=wanted,
+        outputs=requested_outputs(wanted, ["results/1.png"]),
+    )
+    with closing(Pipeline(predictor, store, Settings(second_model="none"), Known())) as pipeline:
+        [outcome] = pipeline.run_many([item])
+    assert outcome.reused
+    assert not store.files
+    assert [one.crc32 for one in outcome.outputs] == [1]
 
 
 def test_contradictory_options_are_refused() -> None:

@@ -265,7 +265,7 @@ def test_an_imported_network_gets_the_same_gpu_plan_as_paddleseg_s(tmp_path: Pat
         "isnet", graph, params, ({"type": "Normalize"},), (1_024, 1_024), postprocess=("Sigmoid",)
     )
     asked = Settings(device="gpu:0", tensorrt=True, precision="fp16", predict_batch_size=8)
-    accelerated, plain = plans(asked, model, shapes=4)
+    _, accelerated, _, plain = plans(asked, model, shapes=4)
     assert (accelerated.kind, plain.kind) == ("tensorrt", "cuda")
     engine = next(one for one in accelerated.calls if one.method == "enable_tensorrt_engine")
     assert engine.arguments[1] == 8, "batches are as large as for any other model"

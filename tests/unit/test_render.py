@@ -14,6 +14,7 @@ from shared.marketplaces import Market
 from shared.options import Options
 from shared.result_names import NamedPhoto
 from shared.settings import Settings
+from tests.colour_profiles import adobe_rgb
 from worker.imaging.arrays import Image
 from worker.imaging.background import render_background
 from worker.imaging.decoding import DecodedImage, decode
@@ -163,13 +164,6 @@ def test_edges_are_eroded_feathered_and_cut() -> None:
     assert (inside[:, 50:].max(), inside[50, 40]) == (0, 255)
 
 
-def test_max_bytes_lowers_the_quality_until_it_fits() -> None:
-    wanted = {"format": "jpeg", "background": "#ffffff", "quality": 98}
-    ((_, large),) = files_of(Options.model_validate(wanted))
-    ((_, fitted),) = files_of(Options.model_validate(wanted | {"max_bytes": 60_000}))
-    assert len(large) > 60_000 >= len(fitted) > 30_000
-
-
 def unmet(subject: Subject, asked: dict[str, Any], metadata: Metadata | None = None) -> list[str]:
     """The rules of this marketplace that the finished file violates."""
     options = Options.model_validate(asked)
@@ -242,10 +236,9 @@ def with_header(kind: str) -> bytes:
     exif = PIL.Image.Exif()
     exif[0x013B], exif[0x8298], exif[0x010F] = "A. Artist", "© Shop".encode(), "Camera"
     exif[0x8825] = {1: "N", 2: (52.0, 30.0, 0.0)}
-    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
     buffer = io.BytesIO()
     picture = PIL.Image.fromarray(photo(64, 48)[0])
-    picture.save(buffer, kind, exif=exif.tobytes(), dpi=(300, 300), icc_profile=icc)
+    picture.save(buffer, kind, exif=exif.tobytes(), dpi=(300, 300), icc_profile=adobe_rgb())
     return buffer.getvalue()
 
 
@@ -272,6 +265,19 @@ def test_dpi_profile_and_chosen_exif_are_kept_and_positions_never(kind: str) -> 
     dpi = result.info.get("dpi", (exif.get(0x011A), 0))[0]
     assert float(dpi) == pytest.approx(300, abs=1)
     assert b"Camera" not in data
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "avif"])
+def test_a_matte_has_no_profile_and_its_cutout_has_one(kind: str) -> None:
+    """PNG allows a profile for RGB in pictures with colours only (third edition, 11.3.2.3)."""
+    wanted = {"colour_profile": "keep", "dpi": 300, "output": "alpha", "format": kind}
+    extra = {"name": "b.{ext}", "format": "png"}
+    options = Options.model_validate(wanted | {"extra_outputs": [extra]})
+    matte, cutout = metadata_to_keep(with_header("jpeg"), options)
+    assert (matte.icc, matte.dpi) == (None, 300)
+    assert cutout.icc == adobe_rgb()
+    data = encode(photo(64, 48)[1], options, matte)
+    assert "icc_profile" not in PIL.Image.open(io.BytesIO(data)).info
 
 
 def test_by_default_no_metadata_is_kept() -> None:

@@ -12,11 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from shared.telemetry import get_logger
+from worker.concurrency.lock_watch import LockWatch
+
+log = get_logger(__name__)
+
 TICK_S = 1.0
 
 GIL_HELD_GRACE_S = 30.0
 """Native code that never releases the GIL blocks the watchdog, too. If the limit plus this time
-passes without a tick, faulthandler ends the process from C, which needs no GIL.
+passes without a tick, a child process ends this one.
 """
 
 MAX_SILENCE_S = 90.0
@@ -73,6 +78,8 @@ class Watchdog:
 
     def start(self, on_stuck: Stuck) -> None:
         """Start the thread. It calls `on_stuck` once for each hanging stage."""
+        if not faulthandler.is_enabled():
+            faulthandler.enable(sys.__stderr__ or sys.stderr)
         self._thread = threading.Thread(
             target=self._run, args=(on_stuck,), name="watchdog", daemon=True
         )
@@ -83,15 +90,16 @@ class Watchdog:
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
-            faulthandler.cancel_dump_traceback_later()
 
     def _run(self, on_stuck: Stuck) -> None:
         told: set[int] = set()
+        lock_watch = LockWatch(self._limit_s + GIL_HELD_GRACE_S, self._tick_s)
         before = time.monotonic()
         while not self._stopping.is_set():
-            faulthandler.dump_traceback_later(
-                self._limit_s + GIL_HELD_GRACE_S, exit=True, file=sys.__stderr__ or sys.stderr
-            )
+            try:
+                lock_watch.beat()
+            except OSError as error:  # no room for another process: it is tried again
+                log.warning("lock-watch-not-started", detail=str(error))
             self._stopping.wait(self._tick_s)
             now = time.monotonic()
             with self._lock:
@@ -105,3 +113,4 @@ class Watchdog:
             for number, item_id, stage, limit_s in stuck:
                 told.add(number)
                 on_stuck(item_id, stage, limit_s)
+        lock_watch.stop()

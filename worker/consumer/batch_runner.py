@@ -186,13 +186,14 @@ class BatchRunner:
         return [one if isinstance(one, MattingError) else results.get(one[0]) for one in parsed]
 
     def fail_in_flight(self, item_id: str, error: MattingError) -> None:
-        """Record an image in flight as failed, because this process must end because of it. The
-        other images of its batch are processed again. Raises DatabaseError.
+        """Record an image in flight as failed, because this process must end because of it.
+        Afterwards the process no longer holds it. Raises DatabaseError.
         """
         with self._held_lock:
             claim = self._held.get(uuid.UUID(item_id))
         if claim is not None:
             self._record([claim], [Outcome(item_id=item_id, error=error)])
+            self._let_go([claim])
 
     def give_back_all(self) -> None:
         """Return everything in flight to the queue, because this process must end and no image is

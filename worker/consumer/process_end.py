@@ -23,7 +23,8 @@ class InFlight(Protocol):
 
 def end_stuck(runner: InFlight, item_id: str | None, stage: str, limit_s: float) -> None:
     """End the process because native code or the loop hangs; the supervisor restarts it. If one
-    image hangs, it is recorded as failed first.
+    image hangs, it is recorded as failed first, and the others are given back: they died of nothing
+    of their own. If no single image is known, the leases of all expire, so each counts a death.
     """
     error = ImageTimeoutError(f"The stage {stage} took more than {limit_s:g} s")
     event = "worker-stuck" if item_id is None else "image-stuck"
@@ -32,8 +33,9 @@ def end_stuck(runner: InFlight, item_id: str | None, stage: str, limit_s: float)
     try:
         if item_id is not None:
             runner.fail_in_flight(item_id, error)
+            runner.give_back_all()
     except Exception:  # the database is away, or a bug: the process must end in any case
-        # Not recorded: the lease of the image expires, and it is processed again as a suspect.
+        # What is not recorded: its lease expires, and it is processed again as a suspect.
         log.exception("poisonous-image-not-recorded", item=item_id)
     finally:
         os._exit(os.EX_SOFTWARE)

@@ -10,6 +10,7 @@ three changes, each measured in tests/benchmarks/edges:
 - A second pass with a smaller window restores the texture that the first pass blurs.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -36,6 +37,10 @@ BACKGROUND_WEIGHT = FOREGROUND_WEIGHT[::-1].copy()
 MIN_WEIGHT = np.float32(1e-4)
 """Smallest weight of a pixel in the second pass, for the same reason."""
 
+BLOCK_PIXELS = 1 << 19
+"""Edge pixels that are computed at a time: each takes about 100 bytes, and of smoke, or in the
+profile `exact`, all pixels of a photo may be edge."""
+
 REMAP_ROW = 16_384
 """Row length of the sample grid: cv2.remap accepts sides up to 32,767 only."""
 
@@ -51,9 +56,18 @@ def transition_pixels(alpha: Image) -> PixelIndices:
     if found is None:
         return np.empty(0, np.int64)
     columns, rows = found.reshape(-1, 2).T  # [N, 1, 2], in OpenCV 5 [N, 2]
-    columns, rows = columns + left, rows + top
-    indices: PixelIndices = rows.astype(np.int64) * alpha.shape[1] + columns
+    indices: PixelIndices = rows.astype(np.int64)
+    indices += top
+    indices *= alpha.shape[1]
+    indices += columns
+    indices += left
     return indices
+
+
+def blocks(indices: PixelIndices) -> Iterator[slice]:
+    """The parts of indices [N] that are computed one after another."""
+    for start in range(0, len(indices), BLOCK_PIXELS):
+        yield slice(start, start + BLOCK_PIXELS)
 
 
 def estimate_foreground(
@@ -72,18 +86,20 @@ def estimate_foreground(
         small = small_copy(image)
     foreground, background = _estimate_layers(small.astype(np.float32), small_copy(alpha))
 
-    x, y = scaled_coordinates(indices, (height, width), small.shape[:2])
-    opacity = alpha.reshape(-1)[indices].astype(np.float32)[:, None] / np.float32(255)
-    channels = [
-        cv2.convertScaleAbs(np.maximum(_split_residual(observed, opacity, fg, bg)[0], 0))
-        for observed, fg, bg in zip(
-            cv2.split(image.reshape(-1, 1, 3)[indices]),
-            sample_bilinear(foreground, x, y),
-            sample_bilinear(background, x, y),
-            strict=True,
-        )
-    ]
-    colours: Image = cv2.merge(channels).reshape(-1, 3).astype(np.uint8, copy=False)
+    colours = np.empty((len(indices), 3), np.uint8)
+    for part in blocks(indices):
+        x, y = scaled_coordinates(indices[part], (height, width), small.shape[:2])
+        opacity = alpha.reshape(-1)[indices[part]].astype(np.float32)[:, None] / np.float32(255)
+        channels = [
+            cv2.convertScaleAbs(np.maximum(_split_residual(observed, opacity, fg, bg)[0], 0))
+            for observed, fg, bg in zip(
+                cv2.split(image.reshape(-1, 1, 3)[indices[part]]),
+                sample_bilinear(foreground, x, y),
+                sample_bilinear(background, x, y),
+                strict=True,
+            )
+        ]
+        colours[part] = cv2.merge(channels).reshape(-1, 3)
     return colours
 
 

@@ -6,7 +6,9 @@ output format is added here.
 """
 
 import io
+import math
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -31,29 +33,91 @@ quarter of the time for 5 % more bytes."""
 MIN_QUALITY = 20
 """Lowest quality that `max_bytes` may lead to. Lower values show visible blocks."""
 
+LARGE_PIXELS = 16_000_000
+"""Above it an encoding may take seconds, and fewer qualities are tried."""
 
-def encode(pixels: Image, rendition: Rendition, metadata: Metadata = NO_METADATA) -> bytes:
+MOST_TRIES, MOST_TRIES_IF_LARGE = 10, 5
+"""Qualities that are tried for `max_bytes`, after the one asked for. Usually the third is the last,
+at most the eighth. Five find the best one within 2 of 99 in 100 times (4 pictures in 3 formats,
+limits of 5 to 97 % of the first file)."""
+
+FINENESS_POWER = 0.7
+"""The power of the fineness by which files grow, before two sizes are known."""
+
+
+def encode(
+    pixels: Image,
+    rendition: Rendition,
+    metadata: Metadata = NO_METADATA,
+    goes_on: Callable[[], None] = lambda: None,
+) -> bytes:
     """Encode [H, W, 4] RGBA, [H, W, 3] RGB or [H, W] grey, all uint8, in the rendition's format.
 
-    With `max_bytes`, a binary search finds the highest quality that fits; if none fits, the result
-    has MIN_QUALITY.
+    With `max_bytes`, a search finds the highest quality that fits, or one near it if the picture is
+    large; if none fits, the result has MIN_QUALITY, or the quality asked for if that is lower.
+    `goes_on` is called before each encoding, of which each may take long.
 
     Raises FormatUnavailableError, and EncodingFailedError when the encoder rejects the image.
     """
-    data = _encode(pixels, rendition, rendition.quality, metadata)
+
+    def encoded(quality: int) -> bytes:
+        goes_on()
+        return _encode(pixels, rendition, quality, metadata)
+
+    data = encoded(rendition.quality)
     limit = rendition.max_bytes
     if limit is None or len(data) <= limit:
         return data
-    low, high = MIN_QUALITY, rendition.quality - 1
-    fitting: bytes | None = None
-    while low <= high:
-        middle = (low + high) // 2
-        attempt = _encode(pixels, rendition, middle, metadata)
+    is_large = pixels.shape[0] * pixels.shape[1] > LARGE_PIXELS
+    tries = MOST_TRIES_IF_LARGE if is_large else MOST_TRIES
+    return _fitted(encoded, rendition.quality, data, limit, tries)
+
+
+def _fitted(
+    encoded: Callable[[int], bytes], quality: int, data: bytes, limit: int, tries: int
+) -> bytes:
+    """The file of the highest quality that fits, found in at most `tries` tries and one more.
+    `data` is the file of `quality`, which is too large.
+
+    A file grows nearly with a power of the fineness, so two sizes tell where it meets the limit. If
+    two tries were on the same side of it, the next one is a quarter nearer to the other end.
+    """
+    fine = _log_fineness
+    lowest = min(MIN_QUALITY, quality)
+    above, above_bytes = quality, len(data)
+    below, below_bytes = lowest - 1, 0  # bytes of 0: nothing fits yet
+    fitting, smallest, power, side = b"", data, FINENESS_POWER, 0
+    for _ in range(tries):
+        if above - below == 1:
+            break
+        if below_bytes:
+            power = math.log(above_bytes / below_bytes) / (fine(above) - fine(below))
+        middle = (below + above) // 2
+        if power > 0:
+            meets = fine(above) - math.log(above_bytes / limit) / power
+            middle = max((one for one in range(below + 1, above) if fine(one) <= meets), default=0)
+            middle = max(middle, below + 1)
+        if side >= 2:
+            middle = min(above - 1, middle + max(1, (above - middle) // 4))
+        elif side <= -2:
+            middle = max(below + 1, middle - max(1, (middle - below) // 4))
+        attempt = encoded(middle)
         if len(attempt) <= limit:
-            fitting, low = attempt, middle + 1
+            fitting, below, below_bytes, side = attempt, middle, len(attempt), max(1, side + 1)
         else:
-            high = middle - 1
-    return fitting or _encode(pixels, rendition, MIN_QUALITY, metadata)
+            power = math.log(above_bytes / len(attempt)) / (fine(above) - fine(middle))
+            smallest, above, above_bytes, side = attempt, middle, len(attempt), min(-1, side - 1)
+    if fitting or above == lowest:
+        return fitting or smallest
+    return encoded(lowest)
+
+
+def _log_fineness(quality: int) -> float:
+    """The logarithm of how finely libjpeg quantises at a quality, 1 to 100, without a constant.
+    Files of the highest qualities grow less than by that, so 8 is added to the steps (in percent).
+    WebP and AVIF are alike.
+    """
+    return -math.log((5_000 / quality if quality < 50 else 200 - 2 * quality) + 8)
 
 
 def _encode(pixels: Image, rendition: Rendition, quality: int, metadata: Metadata) -> bytes:

@@ -6,6 +6,7 @@ import numpy as np
 from shared.options import Options
 from worker.imaging.arrays import Alpha, Box, Image
 from worker.imaging.resample import shrink
+from worker.imaging.samples import row_blocks
 
 BLACK_POINT, WHITE_POINT = 0.04, 0.96
 """Alphas below and above these become 0 and 1. Networks rarely output exactly 0 or 1, and a haze
@@ -95,8 +96,10 @@ def _clear_beyond_reach(matte: Image, share: float) -> Image:
     reach = reach_px(box, share)
     solid = cv2.inRange(matte, SOLID_ALPHA, 255)
     away = cv2.distanceTransform(cv2.bitwise_not(solid), cv2.DIST_L2, cv2.DIST_MASK_3)
-    kept = np.clip((reach - away) * np.float32(2 / reach), 0, 1)
-    short: Image = np.rint(matte * kept).astype(np.uint8)
+    short = np.empty_like(matte)
+    for rows in row_blocks(*matte.shape):
+        kept = np.clip((reach - away[rows]) * np.float32(2 / reach), 0, 1)
+        short[rows] = np.rint(matte[rows] * kept)
     return short
 
 

@@ -10,7 +10,7 @@ import PIL.Image
 from PIL.TiffImagePlugin import IFDRational
 
 from shared.photo_header import open_header
-from shared.rendition import ExifField, Rendition
+from shared.rendition import ExifField, Output, Rendition
 
 EXIF_IFD = 0x8769
 EXIF_FIRST_TAG = 0x9000
@@ -65,12 +65,15 @@ NO_METADATA = Metadata()
 
 
 def read_metadata(data: bytes, rendition: Rendition, *, keep_icc: bool) -> Metadata:
-    """Read the metadata that the rendition keeps from a file's header; skip damaged fields."""
+    """Read the metadata that the rendition keeps from a file's header; skip damaged fields. A matte
+    has no colours, so it has no profile.
+    """
+    keep_icc = keep_icc and rendition.output is not Output.ALPHA
     if not (keep_icc or rendition.dpi or rendition.exif):
         return Metadata()
     header = open_header(data)
     icc = header.info.get("icc_profile")
-    is_rgb = header.mode in ("RGB", "RGBA") and (icc or b"")[16:20] != b"GRAY"
+    is_rgb = header.mode in ("RGB", "RGBA") and (icc or b"")[16:20] == b"RGB "
     if not keep_icc or not is_rgb:
         icc = None  # the pixels were converted to sRGB
     dpi: float | None = None if rendition.dpi == "keep" else rendition.dpi

@@ -15,7 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.imaging.arrays import Alpha, Image
-from worker.imaging.edge_colours import sample_bilinear, scaled_coordinates, transition_pixels
+from worker.imaging.edge_colours import (
+    blocks,
+    sample_bilinear,
+    scaled_coordinates,
+    transition_pixels,
+)
 from worker.imaging.matte import full_size_alpha
 
 WINDOW_RADIUS = 4
@@ -46,15 +51,17 @@ def refine_alpha(image: Image, small: Image, alpha: Alpha, *, levels: bool = Tru
     coefficients = _linear_coefficients(
         small.astype(np.float32) / np.float32(255), coarse.astype(np.float32, copy=False)
     )
-    fitted = sample_bilinear(coefficients, *scaled_coordinates(band, (height, width), grid))
-    colours = image.reshape(-1, 3)[band]
-    values: NDArray[np.float32] = fitted[3]
-    for channel in range(3):
-        values = values + fitted[channel] * np.multiply(
-            colours[:, channel, None], np.float32(1 / 255), dtype=np.float32
-        )
-    edge = full_size_alpha(np.clip(values, 0, 1), 1, len(band), levels=levels)
-    matte.reshape(-1)[band] = edge[:, 0]
+    for part in blocks(band):
+        pixels = band[part]
+        fitted = sample_bilinear(coefficients, *scaled_coordinates(pixels, (height, width), grid))
+        colours = image.reshape(-1, 3)[pixels]
+        values: NDArray[np.float32] = fitted[3]
+        for channel in range(3):
+            values = values + fitted[channel] * np.multiply(
+                colours[:, channel, None], np.float32(1 / 255), dtype=np.float32
+            )
+        edge = full_size_alpha(np.clip(values, 0, 1), 1, len(pixels), levels=levels)
+        matte.reshape(-1)[pixels] = edge[:, 0]
     return matte
 
 
@@ -75,16 +82,16 @@ def _linear_coefficients(image: NDArray[np.float32], alpha: Alpha) -> NDArray[np
     gg = _box_mean(green * green) - g * g + EPSILON
     gb = _box_mean(green * blue) - g * b
     bb = _box_mean(blue * blue) - b * b + EPSILON
-    # Invert each cell's symmetric 3 × 3 matrix by its cofactors.
-    i_rr, i_rg, i_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
-    i_gg, i_gb, i_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
-    determinant = i_rr * rr + i_rg * rg + i_rb * rb
+    # Solve each cell's symmetric 3 × 3 system by elimination. With black or grey goods on white,
+    # the channels are nearly equal: the cofactors of an inverse would cancel in float32.
     c, d, e = cv2.split(covariance)
-    slopes = [
-        (i_rr * c + i_rg * d + i_rb * e) / determinant,
-        (i_rg * c + i_gg * d + i_gb * e) / determinant,
-        (i_rb * c + i_gb * d + i_bb * e) / determinant,
-    ]
+    g_of_r, b_of_r = rg / rr, rb / rr
+    gg, gb = gg - g_of_r * rg, gb - g_of_r * rb
+    b_of_g = gb / gg
+    d = d - g_of_r * c
+    blue_slope = (e - b_of_r * c - b_of_g * d) / (bb - b_of_r * rb - b_of_g * gb)
+    green_slope = (d - gb * blue_slope) / gg
+    slopes = [(c - rg * green_slope - rb * blue_slope) / rr, green_slope, blue_slope]
     offset = mean_alpha - slopes[0] * r - slopes[1] * g - slopes[2] * b
     return _box_mean(cv2.merge([*slopes, offset]))
 

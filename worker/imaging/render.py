@@ -15,9 +15,15 @@ from shared.rendition import Foreground, Format, Output, Rendition
 from worker.imaging.arrays import Box, Image
 from worker.imaging.background import render_background, rgb
 from worker.imaging.crop_and_canvas import Placement, compute_placement, paste, paste_matte
-from worker.imaging.edge_colours import PixelIndices, estimate_foreground, transition_pixels
+from worker.imaging.edge_colours import (
+    PixelIndices,
+    blocks,
+    estimate_foreground,
+    transition_pixels,
+)
 from worker.imaging.group_frame import box_of, placement_in_group
 from worker.imaging.matte import subject_box
+from worker.imaging.samples import row_blocks
 from worker.imaging.shadow import shadow_alpha
 
 STRIP_ROWS = 64
@@ -149,9 +155,11 @@ def _on_solid_colour(subject: Subject, foreground: Foreground, colour: str) -> I
     result = np.empty_like(subject.image)
     result[:] = value
     result = cv2.copyTo(subject.image, subject.matte, result).astype(np.uint8, copy=False)
-    share = subject.matte.reshape(-1)[subject.edge, None].astype(np.float32) / 255
-    mixed = subject.edge_colours(foreground) * share + value * (1 - share)
-    result.reshape(-1, 3)[subject.edge] = np.rint(mixed).astype(np.uint8)
+    colours = subject.edge_colours(foreground)
+    for part in blocks(subject.edge):
+        pixels = subject.edge[part]
+        share = subject.matte.reshape(-1)[pixels, None].astype(np.float32) / 255
+        result.reshape(-1, 3)[pixels] = np.rint(colours[part] * share + value * (1 - share))
     return result
 
 
@@ -170,22 +178,28 @@ def _compose(subject: Subject, rendition: Rendition, picture: Image | None) -> I
     height, width = alpha.shape
     result = render_background(rendition.background, width, height, picture)
     if shadow is not None:
-        result = np.rint(result * (1 - shadow[..., None])).astype(np.uint8)
+        for rows in row_blocks(height, width):
+            result[rows] = np.rint(result[rows] * (1 - shadow[rows, :, None]))
     result = cv2.copyTo(colours, cv2.inRange(alpha, 255, 255), result).astype(np.uint8, copy=False)
     edge = transition_pixels(alpha)
-    share = alpha.reshape(-1)[edge, None].astype(np.float32) / 255
     flat = result.reshape(-1, 3)
-    flat[edge] = np.rint(colours.reshape(-1, 3)[edge] * share + flat[edge] * (1 - share))
+    for part in blocks(edge):
+        pixels = edge[part]
+        share = alpha.reshape(-1)[pixels, None].astype(np.float32) / 255
+        flat[pixels] = np.rint(colours.reshape(-1, 3)[pixels] * share + flat[pixels] * (1 - share))
     return result
 
 
 def _rgba(colours: Image, alpha: Image, shadow: NDArray[np.float32] | None) -> Image:
     """Merge colours and alpha into straight RGBA. The shadow becomes a black layer below."""
-    if shadow is not None:
-        share = alpha.astype(np.float32) / 255
-        total = share + (1 - share) * shadow
+    if shadow is None:
+        merged = cv2.merge([*cv2.split(colours), alpha])
+        return cv2.copyTo(merged, alpha).astype(np.uint8, copy=False)
+    result = np.empty((*alpha.shape, 4), np.uint8)
+    for rows in row_blocks(*alpha.shape):
+        share = alpha[rows].astype(np.float32) / 255
+        total = share + (1 - share) * shadow[rows]
         tint = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
-        colours = np.rint(colours * tint[..., None]).astype(np.uint8)
-        alpha = np.rint(total * 255).astype(np.uint8)
-    result = cv2.merge([*cv2.split(colours), alpha])
-    return cv2.copyTo(result, alpha).astype(np.uint8, copy=False)
+        result[rows, :, :3] = np.rint(colours[rows] * tint[..., None])
+        result[rows, :, 3] = np.rint(total * 255)
+    return result

@@ -18,6 +18,9 @@ gives the width of the contact shadow."""
 CONTACT_WIDTH_FACTOR = 1.1
 """Width of a contact shadow, relative to the part that touches the ground."""
 
+MAX_SIDE_PX = 32_000
+"""Longest side at which a shadow is drawn: cv2.warpAffine takes 32,767."""
+
 VISIBLE_SIGMAS = 2.5
 """A Gaussian-blurred shadow is invisible beyond this many standard deviations."""
 
@@ -60,7 +63,7 @@ def shadow_alpha(
     if size is None:
         size = max(box[2] - box[0], box[3] - box[1])
     sigma = shadow.blur * size
-    scale = min(1.0, 8 / max(sigma, 1e-3), 1.0)
+    scale = min(1.0, 8 / max(sigma, 1e-3), MAX_SIDE_PX / max(height, width))
     small = max(1, round(width * scale)), max(1, round(height * scale))
     if shadow.kind is ShadowKind.CONTACT:
         layer = np.zeros(small[::-1], np.float32)
@@ -80,4 +83,6 @@ def shadow_alpha(
         layer = cv2.GaussianBlur(layer, (0, 0), sigma * scale).astype(np.float32)
     if small != (width, height):
         layer = cv2.resize(layer, (width, height), interpolation=cv2.INTER_LINEAR)
-    return (layer * np.float32(shadow.opacity)).astype(np.float32, copy=False)
+    layer = layer.astype(np.float32, copy=False)
+    layer *= np.float32(shadow.opacity)
+    return layer

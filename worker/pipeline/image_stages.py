@@ -3,6 +3,7 @@
 Suspects, mattes from the API and background pictures are decoded in child processes.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import cv2
@@ -148,11 +149,18 @@ class ImageStages:
         in_flight.outcome.measured = replace(measured, photo_crc32=in_flight.photo_crc32)
 
     def finish(self, in_flight: InFlightImage) -> None:
-        """Compose and encode the results; an error is the image's."""
-        with self._watchdog.watching(in_flight.item.item_id, "finish"):
-            in_flight.stage("finish", lambda: self._compose(in_flight))
+        """Compose and encode the results; an error is the image's. The time limit begins anew with
+        each file, and with each try of `max_bytes`.
+        """
+        with self._watchdog.watching(in_flight.item.item_id, "finish") as turned:
 
-    def _compose(self, in_flight: InFlightImage) -> None:
+            def goes_on() -> None:
+                turned()
+                in_flight.goes_on()
+
+            in_flight.stage("finish", lambda: self._compose(in_flight, goes_on))
+
+    def _compose(self, in_flight: InFlightImage, goes_on: Callable[[], None]) -> None:
         decoded, options = in_flight.decoded, in_flight.item.options
         assert decoded is not None
         matte = _finished_matte(in_flight)
@@ -172,6 +180,7 @@ class ImageStages:
             timings_ms=in_flight.outcome.timings_ms,
             kept=in_flight.kept,
             group_frame=_frame_of(in_flight),
+            goes_on=goes_on,
         )
         _tell_of_group(in_flight, matte)
         in_flight.outcome.output_bytes = len(in_flight.files[0].data)

@@ -92,6 +92,8 @@ class InFlightImage:
     pictures: dict[str, Image] = field(default_factory=dict)
     files: list[FinishedFile] = field(default_factory=list)
     kept: KeptFiles | None = None
+    goes_on: Callable[[], None] = lambda: None
+    """Restarts the time limit of its batch."""
 
     @property
     def picture_urls(self) -> set[str]:
@@ -115,8 +117,12 @@ class InFlightImage:
         return None
 
     def fail(self, error: Exception, stage: str) -> None:
-        """Set the error of this image."""
-        self.outcome.error = as_matting_error(error, self.item.item_id, stage)
+        """Set the error of this image. It is kept until the batch is recorded; the frames in which
+        it was raised hold pixels and go at once.
+        """
+        found = as_matting_error(error, self.item.item_id, stage)
+        found.__traceback__ = found.__cause__ = found.__context__ = None
+        self.outcome.error = found
 
 
 def as_matting_error(error: Exception, item_id: str, stage: str) -> MattingError:

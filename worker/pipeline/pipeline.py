@@ -114,8 +114,10 @@ class Pipeline:
         fails alone.
         """
         photos = [item for item in items if not isinstance(item.group, LONG_WORK)]
-        with self._watched():
+        with self._watched() as turned:
             images = self._images(photos, len(items))
+            for in_flight in images:
+                in_flight.goes_on = turned
             # Each image is decoded as soon as it has been fetched; no codec thread waits for a
             # fetch.
             fetching = {self._transfers.fetch(in_flight): in_flight for in_flight in images}
@@ -153,15 +155,18 @@ class Pipeline:
             came = {future: fetching.pop(future) for future in first | others}
             del first, others  # a future holds its photo's file
             these = list(came.values())
-            with self._watched():
+            with self._watched() as turned:
+                for in_flight in these:
+                    in_flight.goes_on = turned
                 self._run(these, _as_fetched(came))
             yield [in_flight.outcome for in_flight in these]
         for outcome in self._run_long(items):
             yield [outcome]
 
-    def _watched(self) -> AbstractContextManager[object]:
+    def _watched(self) -> AbstractContextManager[Callable[[], None]]:
         """Watch a batch: a hanging device would hold it forever, because its leases are renewed.
-        After this time Redis delivers its messages again anyway.
+        After this time Redis delivers its messages again anyway. Each file that is encoded restarts
+        the time.
         """
         return self._watchdog.watching(None, "batch", self._settings.queue_visibility_timeout_s)
 
@@ -352,9 +357,9 @@ class Pipeline:
             in_flight.outcome.review = tuple(reviewed.reasons)
 
     def _finish(self, in_flight: InFlightImage) -> "Future[None]":
-        forwarded = in_flight.outcome.forward_to is not None
-        group = in_flight.item.group
-        if not forwarded and (in_flight.alpha is not None or in_flight.matte is not None):
+        outcome, group = in_flight.outcome, in_flight.item.group
+        ended = outcome.reused or outcome.forward_to is not None
+        if not ended and (in_flight.alpha is not None or in_flight.matte is not None):
             if isinstance(group, GroupWork) and group.frame is None:
                 self._stages.measure(in_flight)
             else:

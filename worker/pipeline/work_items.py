@@ -82,7 +82,7 @@ class StoredOutput:
     height: int
     bytes: int
     unmet: tuple[str, ...]
-    """The marketplace rules that it violates."""
+    """The marketplace rules that it violates, or `max_bytes`."""
     destination: str | None = None
     """The `s3://bucket/key` that it was also written to."""
     subject: tuple[int, int, int, int] | None = None

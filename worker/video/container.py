@@ -86,10 +86,15 @@ def opened(path: Path, *, max_bytes: int | None = None) -> Iterator[OpenClip]:
         raise TruncatedClipError(f"The clip can't be opened: {_said(error)}") from error
     with container:
         streams = [one for one in container.streams.video if not _is_cover(one)]
-        if not streams:
-            raise NoVideoStreamError
         # PyAV leaves out the context of a stream whose codec it doesn't know.
-        if streams[0].codec_context is None:
+        if not streams or streams[0].codec_context is None:
+            if is_cut_off(path, kind):
+                raise TruncatedClipError(
+                    "The file ends before it says what it holds, so no frame can be found, also"
+                    " with `clip_cut_off`"
+                )
+            if not streams:
+                raise NoVideoStreamError
             raise UnsupportedClipError("The codec of the video is unknown")
         yield OpenClip(container, streams[0], kind)
 
