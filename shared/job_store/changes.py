@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from shared.job_store.conditions import is_value
+from shared.job_store.conditions import in_turn_of_keys, is_value
 from shared.job_store.groups import begin_grouping
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.outbox import settled_percent
@@ -28,9 +28,9 @@ Batches of the same job wait for that long.
 def changing_jobs(
     session: Session, *, limit: int, but_for: Collection[uuid.UUID] = ()
 ) -> list[uuid.UUID]:
-    """Jobs with an unfinished change, oldest first, `but_for` these."""
-    statement = sa.select(Job.id).where(Job.pending_change.is_not(None), Job.id.not_in(but_for))
-    return list(session.scalars(statement.order_by(Job.id).limit(limit)))
+    """Jobs with an unfinished change, the oldest of each key first, `but_for` these."""
+    changing = Job.pending_change.is_not(None), Job.id.not_in(but_for)
+    return list(session.scalars(in_turn_of_keys(*changing, limit=limit)))
 
 
 def continue_change(session: Session, job_id: uuid.UUID) -> int:

@@ -82,6 +82,15 @@ def is_unended() -> sa.ColumnElement[bool]:
     return is_one_of(Job.status, UNENDED)
 
 
+def in_turn_of_keys(*which: sa.ColumnElement[bool], limit: int) -> sa.Select[tuple[uuid.UUID]]:
+    """The ids of the first jobs that match: the oldest one of each key, then the second ones. So a
+    key with very many jobs holds up no other.
+    """
+    place = sa.func.row_number().over(partition_by=Job.api_key_id, order_by=Job.id)
+    found = sa.select(Job.id, place.label("place")).where(*which).subquery()
+    return sa.select(found.c.id).order_by(found.c.place, found.c.id).limit(limit)
+
+
 def names_upload(
     text: sa.ColumnElement[str] | InstrumentedAttribute[str],
 ) -> sa.ColumnElement[bool]:

@@ -29,7 +29,7 @@ from shared.groups import (
     TurntableWork,
     common_frame,
 )
-from shared.job_store.conditions import in_groups
+from shared.job_store.conditions import in_groups, in_turn_of_keys
 from shared.job_store.failed_images import note_failed
 from shared.job_store.locks import finish_settled_jobs, lock_jobs, locked_items
 from shared.job_store.segments import holds_segments
@@ -120,9 +120,9 @@ def begin_grouping(session: Session, job: Job) -> None:
 def grouping_jobs(
     session: Session, *, limit: int, but_for: Collection[uuid.UUID] = ()
 ) -> list[uuid.UUID]:
-    """Jobs whose groups are to be looked at, oldest first, `but_for` these."""
-    statement = sa.select(Job.id).where(Job.grouping_after.is_not(None), Job.id.not_in(but_for))
-    return list(session.scalars(statement.order_by(Job.id).limit(limit)))
+    """Jobs whose groups are to be looked at, the oldest of each key first, `but_for` these."""
+    grouping = Job.grouping_after.is_not(None), Job.id.not_in(but_for)
+    return list(session.scalars(in_turn_of_keys(*grouping, limit=limit)))
 
 
 def continue_grouping(session: Session, job_id: uuid.UUID) -> int:

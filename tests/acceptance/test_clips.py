@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -10,6 +11,7 @@ import cv2
 import httpx
 import numpy as np
 import PIL.Image
+import pytest
 
 from api.client import MattingClient
 from deploy.stack.stack import Stack
@@ -82,23 +84,42 @@ def test_a_clip_is_cut_out_beside_a_photo(
     assert month["megapixel_frames"] > 0
 
 
+@pytest.fixture
+def own(stack: Stack) -> Iterator[Storage]:
+    """The stack's own bucket, in which a destination may be a folder."""
+    storage = Storage(stack.settings)
+    yield storage
+    storage.close()
+
+
 def test_a_clip_is_made_again_and_shown_as_it_was_and_goes_with_its_job(
-    client: MattingClient, http: httpx.Client, bucket: Storage, jpeg: bytes, tmp_path: Path
+    client: MattingClient,
+    http: httpx.Client,
+    bucket: Storage,
+    own: Storage,
+    jpeg: bytes,
+    tmp_path: Path,
 ) -> None:
     bucket.put("again/film.mp4", film(tmp_path), "video/mp4")
     bucket.put("again/film.jpg", jpeg, "image/jpeg")
-    answer = http.post("/v1/jobs", json={"source": {"prefix": "s3://photos/again/"}})
+    asked = {
+        "source": {"prefix": "s3://photos/again/"},
+        "destination": "s3://matting/again-made/{stem}.{ext}",
+    }
+    answer = http.post("/v1/jobs", json=asked)
     job = client.wait(answer.json()["id"])
     first = next(one for one in client.items(job["id"]) if one["kind"] == "clip")
     assert_names_agree(client, http, job["id"], tmp_path / "1", "film.mp4.webm")
     old = result_of(http, first["id"])
+    assert own.get("matting", "again-made/film.webm", 10**7) == old
 
     client.results.redo(first["id"], options={"clip_format": "mp4", "background": "#00ff00"})
     second = client.results.wait(first["id"])
     assert (second["version"], second["redo"], second["result_format"]) == (2, None, "mp4")
     assert second["clip"] is not None
     assert (second["clip"]["seconds"], second["clip"]["frames"]) == (0.6, FRAMES)
-    (tmp_path / "new.mp4").write_bytes(result_of(http, first["id"]))
+    (tmp_path / "new.mp4").write_bytes(own.get("matting", "again-made/film.mp4", 10**7))
+    assert (tmp_path / "new.mp4").read_bytes() == result_of(http, first["id"])
     with av.open(str(tmp_path / "new.mp4")) as file:
         frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
     assert len(frames) == FRAMES
@@ -112,7 +133,9 @@ def test_a_clip_is_made_again_and_shown_as_it_was_and_goes_with_its_job(
     assert failed["redo"]["error"] is not None
     assert failed["redo"]["error"]["code"] == "invalid-options"
 
+    own.delete_many(["again-made/film.webm"])
     restored = client.results.restore(first["id"], 1)
+    assert own.get("matting", "again-made/film.webm", 10**7) == old
     assert (restored["version"], restored["clip"]) == (1, first["clip"])
     assert result_of(http, first["id"]) == old
     shown = [(one["number"], one["shown"]) for one in client.results.versions(first["id"])]

@@ -6,13 +6,12 @@ memory after a quarter and after all of them, and the peak.
 
 import argparse
 import multiprocessing
-import os
-import sys
 import tempfile
 from pathlib import Path
 
 from shared.options import Format, Options
 from shared.settings import Settings
+from tests.benchmarks.allocator import as_deployed
 from tests.benchmarks.feeding import MemoryStore, feed, items
 from tests.benchmarks.photos import RATIOS, draw, jpeg, size_of
 from tests.benchmarks.report import report
@@ -21,16 +20,6 @@ from worker.pipeline.pipeline import Pipeline
 
 MEGAPIXELS = (0.1, 0.25, 0.25, 0.5, 0.5, 1.0, 0.25, 2.0, 0.5, 12.0)
 PHOTOS = 40
-
-ALLOCATOR = {
-    "MALLOC_ARENA_MAX": "2",
-    "MALLOC_MMAP_THRESHOLD_": "1048576",
-    "MALLOC_TRIM_THRESHOLD_": "33554432",
-}
-"""Every way to deploy a worker sets these. With glibc's default arenas, freed memory of one thread
-is not used by the others: the peak is 250 MB higher and grows. With its default thresholds, photos
-lie in the heap and leave holes there: 40 MB more at the peak, at the same speed.
-"""
 
 
 def write_photos(folder: Path) -> None:
@@ -87,7 +76,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if not ALLOCATOR.keys() <= os.environ.keys():
-        again = [sys.executable, "-m", "tests.benchmarks.memory", *sys.argv[1:]]
-        os.execve(sys.executable, again, ALLOCATOR | os.environ)
+    as_deployed("memory")
     main()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from shared.errors import MattingError
 from shared.options import Options, Profile
 from shared.settings import Settings
+from tests.benchmarks.allocator import as_deployed
 from tests.benchmarks.feeding import MemoryStore, feed, items
 from tests.benchmarks.photos import files, subject
 from tests.benchmarks.report import report
@@ -145,4 +146,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    as_deployed("overlap")
     main()

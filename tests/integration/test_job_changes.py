@@ -64,6 +64,28 @@ def test_a_job_is_cancelled_at_once_and_its_images_follow(database: Database, im
     assert_counters_match_rows(database, job_id)
 
 
+def test_many_changes_of_one_key_hold_up_no_other_key(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.background.job_changes.JOBS_AT_ONCE", 3)
+    with database.transaction() as session:
+        key_id = job_store.create_api_key(session, "one")[0].id
+    many = [new_job(database, 9 * PAGE, key_id) for _ in range(5)]
+    other = new_job(database, 2 * PAGE)
+    with database.transaction() as session:
+        for job_id in [*many, other]:
+            job_store.cancel_job(session, job_id)
+        mine = Job.id.in_([*many, other])
+        session.execute(sa.update(Job).where(mine).values(grouping_after=""))
+        assert other in job_store.grouping_jobs(session, limit=3)
+    changer = JobChanger(database)
+    changer.round()
+    assert statuses(database, other) == {"cancelled": 2 * PAGE}, "it had its turn"
+    while changer.round() == 0:
+        pass
+    assert [statuses(database, job_id) for job_id in many] == [{"cancelled": 9 * PAGE}] * 5
+
+
 def test_another_process_finishes_a_change_after_a_crash(database: Database) -> None:
     """The other process only has the rows to see how far the change came."""
     job_id = failed_job(database, 5 * PAGE)
