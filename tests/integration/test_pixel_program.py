@@ -22,7 +22,13 @@ from worker.inference.building import build_program, collect_shapes
 from worker.inference.catalog import Model, find_model
 from worker.inference.engine import ConfigCall, EnginePlan, plans, reference
 from worker.inference.paddle_runtime import NATIVE
-from worker.inference.pixel_program import PREFIX, write_program
+from worker.inference.pixel_program import (
+    FROM_BYTES,
+    PREFIX,
+    TO_BYTES,
+    UINT8,
+    write_program,
+)
 from worker.inference.predictor import Predictor
 from worker.inference.session import PredictorSession
 from worker.inference.tensorrt import SHAPE_RANGES
@@ -115,8 +121,36 @@ def test_it_is_kept_only_if_its_alphas_are_those_of_the_plain_way(tmp_path: Path
             build_program(truthful, model, graph, card, wrong)
         assert not graph.parent.exists()
     build_program(truthful, model, graph, card, truth)
-    assert graph.exists()
+    program = graph.read_bytes()
+    build_program(truthful, model, graph, card, truth + np.float32(0.01))  # it is there
+    for broken in (b"", program[:-9]):
+        graph.write_bytes(broken)
+        build_program(truthful, model, graph, card, truth)
+        assert graph.read_bytes() == program
     assert not list(tmp_path.glob("*.part-*"))
+
+
+def test_only_two_operators_handle_bytes_and_their_results_have_fixed_names(
+    made: tuple[Model, Path],
+) -> None:
+    """TensorRT has no uint8, and these names keep both out of its engines."""
+    _, graph = made
+    program = sys.modules[NATIVE].ProgramDesc(graph.read_bytes())
+    block = program.block(0)
+    found = [block.op(index) for index in range(block.op_size())]
+    casts = [one for one in found if one.type() == "cast"]
+    of_bytes = [one for one in casts if UINT8 in (one.attr("in_dtype"), one.attr("out_dtype"))]
+    assert [one.output("Out") for one in of_bytes] == [[FROM_BYTES], [TO_BYTES]]
+    users = [one for one in found if {PREFIX, TO_BYTES} & {*one.input_arg_names()}]
+    assert [one.type() for one in users] == ["cast", "fetch"]
+
+
+def test_a_program_that_paddle_refuses_is_not_called_a_damaged_model(tmp_path: Path) -> None:
+    model = find_model(CPU)
+    graph = tmp_path / "pixels.pdmodel"
+    graph.write_bytes(b"nothing that Paddle knows")
+    with pytest.raises(EngineUnavailableError, match="can't open the program for pixels"):
+        PredictorSession(replace(reference(CPU, model), graph=graph), model)
 
 
 def operators(plan: EnginePlan, model: Model, folder: Path) -> Counter[str]:

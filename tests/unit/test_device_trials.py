@@ -26,6 +26,7 @@ from worker.inference.opening import require_device
 from worker.inference.paddle_runtime import THREAD_SPIN_MS
 from worker.inference.predictor import load_predictor
 from worker.inference.session import RangedSession
+from worker.inference.tensorrt import build_once
 from worker.inference.trial import try_plan
 
 STUB = Path(__file__).parent / "paddle_stub"
@@ -103,6 +104,7 @@ def test_tensorrt_creates_its_folder_builds_once_and_reports_its_share(
     names = files_in(gpu["engine_cache_dir"])
     assert [name for name in names if not name.endswith(".lock")] == [
         "model.pdmodel",
+        "sha256",
         "shapes.pbtxt",
         "trt_serialized_0",
         "trt_serialized_1",
@@ -193,6 +195,7 @@ def test_tensorrt_is_not_tried_for_a_json_graph(
         ({"error": {"cpu pixels": 0.03}}, "levels of 255 away"),
         ({"error": {"cuda pixels": 0.03, "tensorrt pixels": 0.03}}, "0.030 away on average"),
         ({"inputs": 2}, "It has 2 inputs"),
+        ({"rank": 2}, "Its answer has 2 dimensions"),
     ],
 )
 def test_a_program_for_pixels_that_fails_is_left_for_the_model_s_own(
@@ -237,6 +240,22 @@ def test_workers_that_start_together_write_one_program(paddle: Says, gpu: dict[s
     assert [one.reason for one in results] == [None] * 4
     assert plan.graph.read_bytes() == b"pixels"
     assert not left.exists()
+
+
+def test_what_is_kept_is_used_by_those_who_cannot_write_there(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    kept.with_suffix(".lock").mkdir()  # nobody can open it for writing, the superuser neither
+    build_once(kept, lambda _: pytest.fail("it is there"))
+
+
+def test_what_another_user_left_behind_stops_no_build(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs.part-crashed"
+    theirs.mkdir()
+    (tmp_path / "theirs.lock").mkdir()
+    build_once(tmp_path / "own", lambda part: part.joinpath("made").touch())
+    assert (tmp_path / "own" / "made").exists()
+    assert theirs.exists()
 
 
 def test_an_error_names_the_folder_that_cannot_be_created(

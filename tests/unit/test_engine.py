@@ -8,7 +8,7 @@ import pytest
 from shared.errors import EngineUnavailableError
 from shared.settings import Settings
 from worker.imaging.arrays import Size
-from worker.inference import engine
+from worker.inference import engine, pixel_program
 from worker.inference.catalog import Model, find_model
 from worker.inference.engine import (
     ONEDNN_RESIZE,
@@ -20,7 +20,7 @@ from worker.inference.engine import (
     streams,
 )
 from worker.inference.opening import create
-from worker.inference.pixel_program import pixel_graph
+from worker.inference.pixel_program import FROM_BYTES, TO_BYTES, pixel_graph
 from worker.inference.tensorrt import engine_folder
 
 
@@ -142,6 +142,9 @@ def test_tensorrt_reads_the_shapes_and_engines_in_its_folder(model: Model, tmp_p
     other = engine_folder(settings, model, (), of_pixels.graph)
     assert other != folder
     assert calls(of_pixels)["set_optim_cache_dir"] == (str(other),)
+    # TensorRT has no uint8
+    assert calls(of_pixels)["exp_disable_tensorrt_ops"] == ((FROM_BYTES, TO_BYTES),)
+    assert "exp_disable_tensorrt_ops" not in calls(building)
 
 
 def test_a_gpu_tries_the_program_for_pixels_before_the_model_s_own(
@@ -166,6 +169,18 @@ def test_a_gpu_tries_the_program_for_pixels_before_the_model_s_own(
         assert not any(plan.takes_pixels for plan in planned(model, device=device))
     newer = replace(model, graph=model.graph.rename(model.graph.with_suffix(".json")))
     assert not any(plan.takes_pixels for plan in planned(newer, **wanted, tensorrt=True))
+
+
+@pytest.mark.parametrize("name", ["LEAST_SPAN", "RULES", "Normalisation"])
+def test_what_a_program_means_is_part_of_its_name(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    settings = Settings(engine_cache_dir=tmp_path)
+    before = pixel_graph(settings, model)
+    assert pixel_graph(settings, model) == before
+    other = Model if name == "Normalisation" else 0.5
+    monkeypatch.setattr(pixel_program, name, other)
+    assert pixel_graph(settings, model) != before
 
 
 def test_everything_that_changes_engines_changes_their_folder(model: Model, tmp_path: Path) -> None:

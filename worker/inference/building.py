@@ -3,6 +3,7 @@ TensorRT's engines. Both are kept in MATTING_ENGINE_CACHE_DIR.
 """
 
 import gc
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,9 @@ from worker.inference.postprocess import Alphas
 from worker.inference.session import Batch, PredictorSession, blank
 from worker.inference.tensorrt import SHAPE_RANGES, Warm, build_once, engine_folder
 
+DIGEST = "sha256"
+"""The file with the digest of the program beside it."""
+
 LEVEL = 1 / 255
 """Largest difference of an alpha in the program for pixels, in the same engine: it is rounded."""
 
@@ -25,8 +29,8 @@ LEVEL = 1 / 255
 def build_program(
     truthful: EnginePlan, model: Model, graph: Path, card: Batch, truth: Alphas
 ) -> None:
-    """Write the program for pixels, unless it exists. `truth`: the alphas of `card`, pixels [N, H,
-    W, 3], by the plan `truthful`, with which it is compared.
+    """Write the program for pixels, unless it is there as it was written. `truth`: the alphas of
+    `card`, pixels [N, H, W, 3], by the plan `truthful`, with which it is compared.
 
     Raises EngineUnavailableError if the model can't have one, or if it can't be kept.
     """
@@ -40,8 +44,15 @@ def build_program(
             raise EngineUnavailableError(
                 f"The program for pixels gives other alphas: {away / LEVEL:.1f} levels of 255 away"
             )
+        (folder / DIGEST).write_text(_digest(file))
 
-    _kept(graph.parent, build)
+    def sound(folder: Path) -> bool:
+        try:
+            return (folder / DIGEST).read_text() == _digest(folder / graph.name)
+        except (OSError, ValueError):
+            return False
+
+    _kept(graph.parent, build, sound)
 
 
 def build_engines(settings: Settings, model: Model, warm: Warm, graph: Path | None) -> None:
@@ -72,9 +83,15 @@ def collect_shapes(plan: EnginePlan, model: Model, warm: Warm) -> None:
     gc.collect()
 
 
-def _kept(folder: Path, build: Callable[[Path], None]) -> None:
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _kept(
+    folder: Path, build: Callable[[Path], None], sound: Callable[[Path], bool] = Path.is_dir
+) -> None:
     try:
-        build_once(folder, build)
+        build_once(folder, build, sound)
     except OSError as error:
         raise EngineUnavailableError(
             f"What is built for the device can't be kept in {folder.parent} "

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from shared.errors import EngineUnavailableError
 from shared.settings import Precision, Settings
 from worker.inference.catalog import Model
-from worker.inference.pixel_program import pixel_graph
+from worker.inference.pixel_program import FROM_BYTES, TO_BYTES, pixel_graph
 from worker.inference.processor import multiplies_bf16
 from worker.inference.tensorrt import SHAPE_RANGES, Warm, engine_folder
 
@@ -217,7 +217,7 @@ def tensorrt_plan(
     if settings.precision not in precisions:
         raise EngineUnavailableError(f"TensorRT has no {settings.precision}")
     number = int(settings.device.partition(":")[2] or 0)
-    calls = (
+    calls: tuple[ConfigCall, ...] = (
         ConfigCall("enable_use_gpu", (settings.gpu_memory_pool_mb, number)),
         *_common(settings, model),
         ConfigCall("set_optim_cache_dir", (str(folder),)),
@@ -236,6 +236,8 @@ def tensorrt_plan(
         # Rebuilding engines for them would take minutes, and write where other workers read.
         ConfigCall("enable_tuned_tensorrt_dynamic_shape", (str(folder / SHAPE_RANGES), False)),
     )
+    if graph:  # operators are named by their results (tensorrt_subgraph_pass.cc)
+        calls = (*calls, ConfigCall("exp_disable_tensorrt_ops", ((FROM_BYTES, TO_BYTES),)))
     precision: Precision = "fp32" if settings.precision == "auto" else settings.precision
     return _opening(graph, EnginePlan("tensorrt", calls, settings.device, precision))
 

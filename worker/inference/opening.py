@@ -13,8 +13,8 @@ from worker.inference.paddle_runtime import import_paddle, paddle_inference
 def create(plan: EnginePlan, model: Model) -> Any:
     """Create the paddle.inference predictor of a plan.
 
-    Raises EngineUnavailableError if the installed Paddle lacks a call of the plan, and
-    ModelLoadError if it cannot read the model.
+    Raises EngineUnavailableError if the installed Paddle lacks a call of the plan or can't run the
+    program for pixels, and ModelLoadError if it cannot read the model.
     """
     require_device(plan)
     with without_noise() if plan.precision == "bf16" else nullcontext():
@@ -39,6 +39,10 @@ def _create(plan: EnginePlan, model: Model) -> Any:
     except Exception as error:  # Paddle raises whatever its C++ code threw
         detail = str(error).strip().splitlines()
         last = detail[-1].strip() if detail else repr(error)
+        if plan.takes_pixels:
+            raise EngineUnavailableError(
+                f"Paddle can't open the program for pixels: {last}"
+            ) from error
         raise ModelLoadError(
             f"Paddle can't read {graph} with {model.params.name}: damaged, or of another "
             f"release ({last})"

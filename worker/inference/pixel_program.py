@@ -7,6 +7,7 @@ network and behind it. Only Paddle's older format (.pdmodel) can be changed like
 """
 
 import hashlib
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,18 @@ from shared.errors import EngineUnavailableError
 from shared.settings import Settings
 from worker.inference.catalog import Model
 from worker.inference.paddle_runtime import import_paddle
-from worker.inference.postprocess import LEAST_SPAN
+from worker.inference.postprocess import LEAST_SPAN, POSTPROCESS
 from worker.inference.tensorrt import engine_cache, paddle_version
 from worker.inference.transforms import ExactTransforms, Normalisation
 
-RULES = 1
+RULES = 2
 """Raise it when this file makes other programs than before."""
 
 PREFIX = "uint8_pixels"
 """How the names of what is added begin."""
+
+FROM_BYTES, TO_BYTES = f"{PREFIX}_as_numbers", f"{PREFIX}_alphas"
+"""The results of the two casts. TensorRT has no uint8, so they stay out of its engines."""
 
 BOOL, FP32, UINT8 = 0, 5, 20
 """Paddle's numbers for types (framework.proto, VarType)."""
@@ -35,7 +39,9 @@ def pixel_graph(settings: Settings, model: Model) -> Path | None:
     """The file of the program, which may not exist yet; None if the model can't have one."""
     if model.graph.suffix == ".json":
         return None
-    made = hashlib.sha256(f"{RULES} {paddle_version()}".encode()).hexdigest()[:12]
+    meaning = [inspect.getsource(one) for one in (Normalisation, *POSTPROCESS.values())]
+    decides = repr((RULES, paddle_version(), LEAST_SPAN, meaning))
+    made = hashlib.sha256(decides.encode()).hexdigest()[:12]
     return (
         engine_cache(settings, model) / "pixels" / f"{model.fingerprint}-{made}" / "model.pdmodel"
     )
@@ -90,14 +96,17 @@ def _wrap(program: Any, model: Model) -> None:
         if block.ops[index].type == "fetch":
             block._remove_op(index)
     behind = Operators(block, len(block.ops))
-    axes = list(range(1, len(block.var(answer).shape)))
+    rank = len(block.var(answer).shape)
+    if rank not in (3, 4):
+        raise EngineUnavailableError(f"Its answer has {rank} dimensions, not 3 or 4")
+    axes = list(range(1, rank))
     finite = behind.add("isfinite_v2", answer, kind=BOOL)
     finite = behind.add("reduce_all", finite, kind=BOOL, dim=axes)
     for step in model.postprocess:
         answer = EXPRESSED[step](behind, answer, axes)
     answer = behind.add("clip", answer, min=0.0, max=1.0)
     answer = behind.add("scale", answer, scale=255.0, bias=0.5)  # the cast rounds down
-    answer = behind.add("cast", answer, kind=UINT8, in_dtype=FP32, out_dtype=UINT8)
+    answer = behind.add("cast", answer, kind=UINT8, called=TO_BYTES, in_dtype=FP32, out_dtype=UINT8)
     for column, name in enumerate((answer, finite)):
         block.append_op(
             type="fetch", inputs={"X": [name]}, outputs={"Out": [store]}, attrs={"col": column}
@@ -110,10 +119,19 @@ class Operators:
     def __init__(self, block: Any, at: int) -> None:
         self._block, self._at = block, at
 
-    def add(self, name: str, x: str, y: str = "", *, kind: int = FP32, **attributes: Any) -> str:
-        """Insert one; returns the name of its result, which has this type."""
+    def add(
+        self,
+        name: str,
+        x: str,
+        y: str = "",
+        *,
+        kind: int = FP32,
+        called: str = "",
+        **attributes: Any,
+    ) -> str:
+        """Insert one; returns the name of its result, which has this type. `called`: that name."""
         inputs = {"X": [x], **({"Y": [y]} if y else {})}
-        return self._insert(name, inputs, kind, attributes)
+        return self._insert(name, inputs, kind, attributes, called)
 
     def constant(self, values: Sequence[float]) -> str:
         """A vector of fp32 numbers; returns its name."""
@@ -121,10 +139,17 @@ class Operators:
         return self._insert("assign_value", {}, FP32, attributes)
 
     def _insert(
-        self, name: str, inputs: dict[str, list[str]], kind: int, attributes: dict[str, Any]
+        self,
+        name: str,
+        inputs: dict[str, list[str]],
+        kind: int,
+        attributes: dict[str, Any],
+        called: str = "",
     ) -> str:
         results = ["Out", "XShape"] if name == "transpose2" else ["Out"]
         outputs = {one: [f"{PREFIX}_{self._at}_{name}_{one}"] for one in results}
+        if called:
+            outputs["Out"] = [called]
         for result in outputs.values():
             self._block.create_var(name=result[0], dtype=TYPES[kind], stop_gradient=True)
         self._block._insert_op(
@@ -136,7 +161,7 @@ class Operators:
 
 def _normalised(before: Operators, normalisation: Normalisation) -> str:
     """What Normalisation.apply does."""
-    x = before.add("cast", PREFIX, in_dtype=UINT8, out_dtype=FP32)
+    x = before.add("cast", PREFIX, called=FROM_BYTES, in_dtype=UINT8, out_dtype=FP32)
     whole = 255.0
     if normalisation.divide_by_max:
         most = before.add("reduce_max", x, dim=[1, 2, 3], keep_dim=True)

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -82,19 +83,27 @@ def engine_cache(settings: Settings, model: Model) -> Path:
     return settings.engine_cache_dir or model.graph.parent
 
 
-def build_once(folder: Path, build: Callable[[Path], None]) -> None:
-    """Fill the folder with `build` unless it exists. One process builds, the others wait for it. An
-    existing folder is always complete. Raises OSError and what `build` raises.
+def build_once(
+    folder: Path, build: Callable[[Path], None], sound: Callable[[Path], bool] = Path.is_dir
+) -> None:
+    """Fill the folder with `build` unless it exists; one that is not `sound` is built anew. One
+    process builds, the others wait for it. Raises OSError and what `build` raises.
     """
+    if folder.is_dir() and sound(folder):  # needs no lock: others may not be allowed to write
+        return
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_suffix(".lock")):
         _remove_leftovers(folder)
         if folder.is_dir():
-            return
+            if sound(folder):
+                return
+            shutil.rmtree(folder)
         part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
         try:
             build(part)
             part.chmod(0o755)
+            for path in (*part.rglob("*"), part):
+                _flush(path)  # otherwise a crash of the machine could leave empty files
             part.rename(folder)
         finally:
             with suppress(FileNotFoundError):
@@ -107,10 +116,20 @@ def _remove_leftovers(own: Path) -> None:
     """
     for left in own.parent.glob("*.part-*"):
         folder = left.with_name(left.name.partition(".part-")[0])
-        with folder.with_suffix(".lock").open("w") as file, suppress(BlockingIOError):
+        # one that is being built, or whose lock belongs to another user, stays
+        with suppress(OSError), folder.with_suffix(".lock").open("w") as file:
             if folder != own:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

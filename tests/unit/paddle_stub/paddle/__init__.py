@@ -6,6 +6,7 @@ It computes a simple alpha. The variable PADDLE_STUB (JSON) sets its faults:
 |---|---|
 | `error` | by device or `tensorrt`, alone or with ` pixels`: a number that is added to alphas |
 | `inputs` | number of inputs of every program |
+| `rank` | number of dimensions of every answer |
 | `subgraphs` | number of operators in each part of the graph that TensorRT runs |
 | `without` | features that this Paddle was not built with: `cuda`, `tensorrt`, `xpu`, `npu` |
 | `crash` | plans that abort the process: `cuda`, `tensorrt` |

@@ -1,5 +1,6 @@
 """Programs, which the stand-in does not read."""
 
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -14,9 +15,10 @@ class Program:
         program = MagicMock()
         feeds = [MagicMock(type="feed") for _ in range(asked().get("inputs", 1))]
         for one in (*feeds, fetch := MagicMock(type="fetch")):
-            one.input.return_value = one.output.return_value = ["img"]
+            one.input.return_value = one.output.return_value = [one.type]
         block = program.global_block()
         block.ops = [*feeds, fetch]
-        block.var().shape = (-1, 3, -1, -1)
+        rank = asked().get("rank", 4)
+        block.var = lambda name: SimpleNamespace(shape=(-1,) * (rank if name == "fetch" else 4))
         program.desc.serialize_to_string.return_value = b"pixels"
         return program
