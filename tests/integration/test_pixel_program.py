@@ -145,14 +145,6 @@ def test_only_two_operators_handle_bytes_and_their_results_have_fixed_names(
     assert [one.type() for one in users] == ["cast", "fetch"]
 
 
-def test_a_program_that_paddle_refuses_is_not_called_a_damaged_model(tmp_path: Path) -> None:
-    model = find_model(CPU)
-    graph = tmp_path / "pixels.pdmodel"
-    graph.write_bytes(b"nothing that Paddle knows")
-    with pytest.raises(EngineUnavailableError, match="can't open the program for pixels"):
-        PredictorSession(replace(reference(CPU, model), graph=graph), model)
-
-
 def operators(plan: EnginePlan, model: Model, folder: Path) -> Counter[str]:
     """The operators that Paddle's passes leave of a program."""
     folder.mkdir()

@@ -196,6 +196,7 @@ def test_tensorrt_is_not_tried_for_a_json_graph(
         ({"error": {"cuda pixels": 0.03, "tensorrt pixels": 0.03}}, "0.030 away on average"),
         ({"inputs": 2}, "It has 2 inputs"),
         ({"rank": 2}, "Its answer has 2 dimensions"),
+        ({"refuses": "cpu pixels"}, "Paddle can't open the program for pixels: Unsupported"),
     ],
 )
 def test_a_program_for_pixels_that_fails_is_left_for_the_model_s_own(

@@ -74,6 +74,8 @@ class Predictor:
                 _log(f"---  detect a sub-graph with {operators} nodes")
                 self._engine(folder / f"trt_serialized_{number}")
         self.pixels = Path(config.graph).read_bytes() == b"pixels"
+        if self.pixels and asked().get("refuses") == f"{self.device} pixels":
+            raise RuntimeError("Unsupported data type: uint8")
         if asked().get("crash") == self.device:
             os.abort()
         self.input, self.output, self.finite = _Handle(), _Handle(), _Handle()
