@@ -80,8 +80,9 @@ class Watchdog:
         """Start the thread. It calls `on_stuck` once for each hanging stage."""
         if not faulthandler.is_enabled():
             faulthandler.enable(sys.__stderr__ or sys.stderr)
+        lock_watch = LockWatch(self._limit_s + GIL_HELD_GRACE_S, self._tick_s)
         self._thread = threading.Thread(
-            target=self._run, args=(on_stuck,), name="watchdog", daemon=True
+            target=self._run, args=(on_stuck, lock_watch), name="watchdog", daemon=True
         )
         self._thread.start()
 
@@ -91,15 +92,18 @@ class Watchdog:
         if self._thread is not None:
             self._thread.join()
 
-    def _run(self, on_stuck: Stuck) -> None:
+    def _run(self, on_stuck: Stuck, lock_watch: LockWatch) -> None:
         told: set[int] = set()
-        lock_watch = LockWatch(self._limit_s + GIL_HELD_GRACE_S, self._tick_s)
+        reasons: set[str] = set()
         before = time.monotonic()
         while not self._stopping.is_set():
             try:
                 lock_watch.beat()
-            except OSError as error:  # no room for another process: it is tried again
-                log.warning("lock-watch-not-started", detail=str(error))
+                reasons.clear()
+            except OSError as error:  # no room for another process: it is tried again at each tick
+                if str(error) not in reasons:
+                    reasons.add(str(error))
+                    log.warning("lock-watch-not-started", detail=str(error))
             self._stopping.wait(self._tick_s)
             now = time.monotonic()
             with self._lock:
