@@ -335,12 +335,14 @@ def _resample(image: Image, matte: Image, size: tuple[int, int]) -> tuple[Image,
     smaller = size[0] < matte.shape[1] or size[1] < matte.shape[0]
     way = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
     # A product of two bytes fits into 16 bits, so the weighting needs no float copy.
-    weighted = cv2.multiply(image, cv2.merge([matte] * 3), dtype=cv2.CV_16U)
     weight = cv2.multiply(matte, np.full_like(matte, 255), dtype=cv2.CV_16U)
-    weighted = cv2.resize(weighted, size, interpolation=way)
     weight = cv2.resize(weight, size, interpolation=way)
-    result = cv2.divide(
-        weighted, cv2.merge([np.maximum(weight, 1)] * 3), scale=255, dtype=cv2.CV_8U
-    )
-    alpha = cv2.convertScaleAbs(weight, alpha=1 / 255)
-    return result.astype(np.uint8, copy=False), alpha.astype(np.uint8, copy=False)
+    alpha = cv2.convertScaleAbs(weight, alpha=1 / 255).astype(np.uint8, copy=False)
+    weight = np.maximum(weight, 1)
+    result = np.empty((size[1], size[0], 3), np.uint8)
+    for channel in range(3):  # one after the other takes half the memory
+        plane = cv2.multiply(cv2.extractChannel(image, channel), matte, dtype=cv2.CV_16U)
+        plane = cv2.resize(plane, size, interpolation=way)
+        plane = cv2.divide(plane, weight, scale=255, dtype=cv2.CV_8U)
+        cv2.insertChannel(plane, result, channel)
+    return result, alpha

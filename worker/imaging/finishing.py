@@ -36,8 +36,8 @@ COPYING_FORMATS = frozenset({Format.WEBP, Format.AVIF, Format.ZIP, Format.PSD})
 """Formats whose encoders copy the pixels: into another layout, in parts, or layer after layer."""
 COPIED = 3
 """An output of these formats, or one that is measured against the rules of a market, takes as much
-memory as this many ordinary ones. Measured at the peak, for each pixel: PNG and JPEG 8 to 11 bytes,
-ZIP 20, WebP and PSD 28, AVIF and a market 32."""
+memory as this many ordinary ones. Measured at the peak, for each pixel: PNG and JPEG 8 to 12 bytes,
+17 where they are resampled, ZIP 20, WebP and PSD 28, AVIF and a market 32."""
 SHADOWED = 1
 """A shadow takes as much beside it: PNG 19 to 23 bytes together, WebP 30, PSD 32, AVIF 35."""
 

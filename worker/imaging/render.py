@@ -192,11 +192,12 @@ def _compose(subject: Subject, rendition: Rendition, picture: Image | None) -> I
 
 def _rgba(colours: Image, alpha: Image, shadow: NDArray[np.float32] | None) -> Image:
     """Merge colours and alpha into straight RGBA. The shadow becomes a black layer below."""
-    if shadow is None:
-        merged = cv2.merge([*cv2.split(colours), alpha])
-        return cv2.copyTo(merged, alpha).astype(np.uint8, copy=False)
-    result = np.empty((*alpha.shape, 4), np.uint8)
+    result = np.zeros((*alpha.shape, 4), np.uint8)
     for rows in row_blocks(*alpha.shape):
+        if shadow is None:
+            merged = cv2.merge([*cv2.split(colours[rows]), alpha[rows]])
+            cv2.copyTo(merged, alpha[rows], result[rows])
+            continue
         share = alpha[rows].astype(np.float32) / 255
         total = share + (1 - share) * shadow[rows]
         tint = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
