@@ -1,5 +1,6 @@
 """Child processes that decode suspects, while they crash or hang."""
 
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -96,6 +97,46 @@ echo '{"shape": [9, 9, 3], "width": 9, "height": 9}'
 printf 'pixels'
 kill -KILL $$
 """
+
+
+STOPS_ITS_PARENT = """#!/bin/sh
+echo ready
+read -r asked
+kill -STOP $PPID
+sleep 6
+kill -CONT $PPID
+sleep 1
+echo '{"code": "truncated-image", "detail": "answered"}'
+"""
+
+ASKING = """
+import subprocess
+import sys
+from shared.errors import MattingError
+from shared.settings import Settings
+from worker.imaging.quarantine import DecodeRequest, Quarantine
+sys.executable = sys.argv[1]
+quarantine = Quarantine(Settings(image_timeout_s=4))
+try:
+    quarantine.decode(b"photo", DecodeRequest())
+except MattingError as error:
+    print(error.code)
+quarantine.close()
+"""
+
+
+def test_a_photo_does_not_time_out_while_the_worker_is_stopped(tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text(STOPS_ITS_PARENT)
+    program.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", ASKING, str(program)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=True,
+    )
+    assert done.stdout == "truncated-image\n"
 
 
 def test_a_crash_in_the_middle_of_an_answer_fails_its_photo(

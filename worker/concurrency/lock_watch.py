@@ -30,7 +30,7 @@ DYING_S = 60.0
 
 class LockWatch:
     """The child. Call `beat` far more often than every `limit_s`, and `stop` at the end. For one
-    thread.
+    thread at a time.
     """
 
     def __init__(self, limit_s: float, tick_s: float) -> None:

@@ -45,6 +45,8 @@ class Watchdog:
         """By number: item, stage, start time on the watchdog's clock, limit in seconds."""
         self._lock = threading.Lock()
         self._next = 0
+        self._reasons: set[str] = set()
+        """Why no child could be started, since the last one was."""
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -81,6 +83,9 @@ class Watchdog:
         if not faulthandler.is_enabled():
             faulthandler.enable(sys.__stderr__ or sys.stderr)
         lock_watch = LockWatch(self._limit_s + GIL_HELD_GRACE_S, self._tick_s)
+        self._beat(
+            lock_watch
+        )  # before the thread: native code may keep the lock from its first moment
         self._thread = threading.Thread(
             target=self._run, args=(on_stuck, lock_watch), name="watchdog", daemon=True
         )
@@ -94,16 +99,9 @@ class Watchdog:
 
     def _run(self, on_stuck: Stuck, lock_watch: LockWatch) -> None:
         told: set[int] = set()
-        reasons: set[str] = set()
         before = time.monotonic()
         while not self._stopping.is_set():
-            try:
-                lock_watch.beat()
-                reasons.clear()
-            except OSError as error:  # no room for another process: it is tried again at each tick
-                if str(error) not in reasons:
-                    reasons.add(str(error))
-                    log.warning("lock-watch-not-started", detail=str(error))
+            self._beat(lock_watch)
             self._stopping.wait(self._tick_s)
             now = time.monotonic()
             with self._lock:
@@ -118,3 +116,12 @@ class Watchdog:
                 told.add(number)
                 on_stuck(item_id, stage, limit_s)
         lock_watch.stop()
+
+    def _beat(self, lock_watch: LockWatch) -> None:
+        try:
+            lock_watch.beat()
+            self._reasons.clear()
+        except OSError as error:  # no room for another process: it is tried again at each tick
+            if str(error) not in self._reasons:
+                self._reasons.add(str(error))
+                log.warning("lock-watch-not-started", detail=str(error))
