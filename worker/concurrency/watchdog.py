@@ -83,9 +83,8 @@ class Watchdog:
         if not faulthandler.is_enabled():
             faulthandler.enable(sys.__stderr__ or sys.stderr)
         lock_watch = LockWatch(self._limit_s + GIL_HELD_GRACE_S, self._tick_s)
-        self._beat(
-            lock_watch
-        )  # before the thread: native code may keep the lock from its first moment
+        # Before the thread: native code may keep the lock from its first moment.
+        self._beat(lock_watch)
         self._thread = threading.Thread(
             target=self._run, args=(on_stuck, lock_watch), name="watchdog", daemon=True
         )
