@@ -45,6 +45,8 @@ class SecondModels:
             return self._loaded[model]
 
     def _load(self, model: str) -> Predictor | None:
+        # It takes seconds, and longer the first time on a machine, where its configuration is tried
+        console.print(f"loading the model {escape(model)} for doubtful photos …", soft_wrap=True)
         try:
             own = batch_sizes(self._settings.model_copy(update={"model": model}))
             predictor = load_predictor(own, warm_shapes=False)

@@ -16,6 +16,7 @@ from PIL import features
 
 from deploy.doctor.check_failed import CheckFailed
 from shared.errors import EngineUnavailableError, ModelLoadError
+from shared.plurals import counted
 from shared.settings import Settings
 from worker.inference.predictor import load_predictor
 from worker.inference.published_models import PUBLISHED_MODELS
@@ -130,6 +131,6 @@ def model(settings: Settings) -> str:
     predictor.close()
     text = (
         f"{known['model']} warm in {known['warmup_s']} s on {known['device']} "
-        f"({known['configuration']}), {len(known['shapes'])} shapes"
+        f"({known['configuration']}), {counted(len(known['shapes']), 'shape')}"
     )
     return f"{text}; {known['fallback']}" if known["fallback"] else text

@@ -314,6 +314,7 @@ def test_doctor_finds_a_healthy_machine_healthy(stack: Stack, tmp_path: Path) ->
     done = matting("doctor", "--data", str(stack.data), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "warm in" in done.stderr
+    assert "1 shapes" not in done.stderr
 
 
 def test_doctor_names_the_fix_for_a_model_that_is_missing(tmp_path: Path) -> None:

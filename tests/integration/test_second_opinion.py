@@ -98,6 +98,7 @@ def test_a_second_model_that_cannot_be_loaded_ends_no_cutout(
     assert [(one.error, one.model, bool(one.review)) for one in outcomes] == [
         (None, "builtin", True)
     ] * 2
+    assert said.getvalue().count("loading the model other for doubtful photos") == 1
     assert said.getvalue().count("the second model other") == 1
     assert "model-load-failed" in said.getvalue()
 

@@ -4,26 +4,38 @@ Native code that never releases the lock blocks all threads, the watchdog's too,
 process can notice. The child counts its own waits instead of reading a clock, and leaves out those
 at whose end this process is stopped. So nothing ends after SIGSTOP, or when the machine was
 suspended or the container frozen. A timer in this process, as faulthandler has, counts all of that.
+
+A container's first process (PID 1) is ended, too. Of signals from inside the container, Linux gives
+it only those that it handles, and it cannot handle SIGKILL. So this process handles `ENDING`.
 """
 
+import ctypes
+import faulthandler
 import os
 import select
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
+ENDING = signal.SIGRTMIN + 3
+"""The signal at which this process writes the stacks of all threads and exits. Its number is the
+exit status: 37.
+"""
+
 DYING_S = 60.0
-"""Time for writing the stacks of all threads, and a core file where the system wants one."""
+"""Time for writing the stacks of all threads."""
 
 
 class LockWatch:
     """The child. Call `beat` far more often than every `limit_s`, and `stop` at the end. For one
-    thread.
+    thread at a time.
     """
 
     def __init__(self, limit_s: float, tick_s: float) -> None:
         """The child looks every `tick_s`. The first `beat` starts it."""
+        _exit_at_signal()
         self._arguments = [str(os.getpid()), str(limit_s), str(tick_s)]
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -42,6 +54,7 @@ class LockWatch:
         if self._child is not None:
             assert self._child.stdin is not None
             self._child.stdin.close()
+            self._child.kill()  # somebody may have stopped it; it has nothing to finish
             self._child.wait()
             self._child = None
 
@@ -59,6 +72,17 @@ class LockWatch:
         return child
 
 
+@cache
+def _exit_at_signal() -> None:
+    """Let this process exit at `ENDING`. A handler in Python would wait for the interpreter lock,
+    so there are two native ones: faulthandler's writes the stacks and then calls `_exit`.
+    """
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes, libc.signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+    libc.signal(ENDING, ctypes.cast(libc._exit, ctypes.c_void_p))
+    faulthandler.register(ENDING, sys.__stderr__ or sys.stderr, chain=True)
+
+
 def watch(parent: int, limit_s: float, tick_s: float) -> None:
     """The child process: read beats from standard input until it closes; end the parent after
     `limit_s` without one.
@@ -73,16 +97,21 @@ def watch(parent: int, limit_s: float, tick_s: float) -> None:
         elif not _is_stopped(parent):
             silent_s += tick_s
         if silent_s > limit_s:
-            sys.stderr.write(
+            _say(
                 f"No thread of process {parent} got the interpreter lock for {limit_s:g} s: "
-                "native code does not release it. The process is ended.\n"
+                "native code does not release it. The process is told to exit."
             )
-            sys.stderr.flush()
-            os.kill(parent, signal.SIGABRT)  # faulthandler writes where each thread is
+            os.kill(parent, ENDING)
             ready, _, _ = select.select([0], [], [], DYING_S)
             if not ready:
+                _say(f"Process {parent} does not exit. It gets SIGKILL.")
                 os.kill(parent, signal.SIGKILL)
             return
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
 
 
 def _is_stopped(process: int) -> bool:

@@ -45,6 +45,8 @@ class Watchdog:
         """By number: item, stage, start time on the watchdog's clock, limit in seconds."""
         self._lock = threading.Lock()
         self._next = 0
+        self._reasons: set[str] = set()
+        """Why no child could be started, since the last one was."""
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -80,8 +82,11 @@ class Watchdog:
         """Start the thread. It calls `on_stuck` once for each hanging stage."""
         if not faulthandler.is_enabled():
             faulthandler.enable(sys.__stderr__ or sys.stderr)
+        lock_watch = LockWatch(self._limit_s + GIL_HELD_GRACE_S, self._tick_s)
+        # Before the thread: native code may keep the lock from its first moment.
+        self._beat(lock_watch)
         self._thread = threading.Thread(
-            target=self._run, args=(on_stuck,), name="watchdog", daemon=True
+            target=self._run, args=(on_stuck, lock_watch), name="watchdog", daemon=True
         )
         self._thread.start()
 
@@ -91,15 +96,11 @@ class Watchdog:
         if self._thread is not None:
             self._thread.join()
 
-    def _run(self, on_stuck: Stuck) -> None:
+    def _run(self, on_stuck: Stuck, lock_watch: LockWatch) -> None:
         told: set[int] = set()
-        lock_watch = LockWatch(self._limit_s + GIL_HELD_GRACE_S, self._tick_s)
         before = time.monotonic()
         while not self._stopping.is_set():
-            try:
-                lock_watch.beat()
-            except OSError as error:  # no room for another process: it is tried again
-                log.warning("lock-watch-not-started", detail=str(error))
+            self._beat(lock_watch)
             self._stopping.wait(self._tick_s)
             now = time.monotonic()
             with self._lock:
@@ -114,3 +115,12 @@ class Watchdog:
                 told.add(number)
                 on_stuck(item_id, stage, limit_s)
         lock_watch.stop()
+
+    def _beat(self, lock_watch: LockWatch) -> None:
+        try:
+            lock_watch.beat()
+            self._reasons.clear()
+        except OSError as error:  # no room for another process: it is tried again at each tick
+            if str(error) not in self._reasons:
+                self._reasons.add(str(error))
+                log.warning("lock-watch-not-started", detail=str(error))

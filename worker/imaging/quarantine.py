@@ -22,6 +22,7 @@ import numpy as np
 from shared.errors import ImageTimeoutError, MattingError, PoisonousImageError, error_of
 from shared.parent_death import end_with_parent
 from shared.settings import Settings
+from worker.concurrency.running_timer import RunningTimer
 from worker.imaging.arrays import Image
 from worker.imaging.child_environment import child_environment
 from worker.imaging.decoding import DecodedImage, decode
@@ -133,7 +134,7 @@ class _Child:
             late.set()
             self._popen.kill()
 
-        timer = threading.Timer(settings.image_timeout_s, kill)
+        timer = RunningTimer(settings.image_timeout_s, kill)
         timer.start()
         try:
             return self._exchange(data, request, settings)
