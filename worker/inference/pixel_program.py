@@ -39,7 +39,8 @@ def pixel_graph(settings: Settings, model: Model) -> Path | None:
     """The file of the program, which may not exist yet; None if the model can't have one."""
     if model.graph.suffix == ".json":
         return None
-    meaning = [inspect.getsource(one) for one in (Normalisation, *POSTPROCESS.values())]
+    rules: list[Callable[..., Any]] = [Normalisation, *POSTPROCESS.values()]
+    meaning = [inspect.getsource(one) for one in rules]
     decides = repr((RULES, paddle_version(), LEAST_SPAN, meaning))
     made = hashlib.sha256(decides.encode()).hexdigest()[:12]
     return (
