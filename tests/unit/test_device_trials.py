@@ -195,6 +195,7 @@ def test_tensorrt_is_not_tried_for_a_json_graph(
         ({"error": {"cpu pixels": 0.03}}, "levels of 255 away"),
         ({"error": {"cuda pixels": 0.03, "tensorrt pixels": 0.03}}, "0.030 away on average"),
         ({"inputs": 2}, "It has 2 inputs"),
+        ({"mixes": True}, "levels of 255 away"),
         ({"rank": 2}, "Its answer has 2 dimensions"),
         ({"refuses": "cpu pixels"}, "Paddle can't open the program for pixels: Unsupported"),
     ],

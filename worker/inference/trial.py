@@ -198,6 +198,9 @@ def _compare(settings: Settings, model: Model, request: dict[str, object]) -> di
     if plan.kind == "tensorrt":  # Paddle's log can be silenced only for the whole process
         plan, truthful = talkative(plan), talkative(truthful)
     cards = [_card((height, width)) for height, width in shapes]
+    if plan.graph is not None and max((count for count, _ in warm), default=1) > 1:
+        # two photos show what the program does to a batch; an export may take only one at a time
+        cards = [*map(_with_another, cards), *cards]
     normalisation = ExactTransforms(model.transforms).normalisation
     session = PredictorSession(truthful, model)
     try:
@@ -218,7 +221,8 @@ def _compare(settings: Settings, model: Model, request: dict[str, object]) -> di
     sys.stderr.flush()
     card = cards[number] if plan.takes_pixels else normalisation.apply(cards[number])
     alpha = PredictorSession(plan, model).run(card)
-    return {"reason": disagreement(settings, plan.precision, alpha, truth), "shape": number}
+    reason = disagreement(settings, plan.precision, alpha, truth)
+    return {"reason": reason, "shape": number % len(shapes)}
 
 
 def _first_taken(
@@ -255,6 +259,11 @@ def disagreement(
 
 def _card(shape: Size) -> NDArray[np.uint8]:
     return ShapeGrid((shape,)).prepare(testcard()).image[None]
+
+
+def _with_another(card: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The card, and as a second photo its mirror image, half as bright."""
+    return np.concatenate([card, card[:, :, ::-1] // 2])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ It computes a simple alpha. The variable PADDLE_STUB (JSON) sets its faults:
 | `subgraphs` | number of operators in each part of the graph that TensorRT runs |
 | `without` | features that this Paddle was not built with: `cuda`, `tensorrt`, `xpu`, `npu` |
 | `refuses` | `tensorrt pixels`: what it can't open |
+| `mixes` | programs for pixels give every photo of a batch the first one's alpha |
 | `crash` | plans that abort the process: `cuda`, `tensorrt` |
 | `builds` | a file that gets a line for each engine that is built |
 """

@@ -117,6 +117,8 @@ class Predictor:
         alpha = alpha + errors.get(self.device, 0)
         if self.pixels:
             alpha = alpha + errors.get(f"{self.device} pixels", 0)
+            if asked().get("mixes"):
+                alpha = np.repeat(alpha[:1], len(alpha), axis=0)
         self.finite.array = np.ones(len(array), bool)
         self.output.array = (
             np.rint(alpha * 255).astype("uint8") if self.pixels else alpha.astype("float32")
