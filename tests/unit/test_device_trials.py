@@ -220,6 +220,24 @@ def test_a_program_for_pixels_that_fails_is_left_for_the_model_s_own(
     assert reason in said
 
 
+def test_a_program_that_failed_is_not_tried_at_the_next_start(
+    paddle: Says, gpu: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = gpu | {"tensorrt": False, "precision": "fp32"}
+    paddle(mixes=True)
+    assert not described(asked)["pixels"]
+    paddle()  # it would pass now
+    capsys.readouterr()
+    assert not described(asked)["pixels"]
+    said = capsys.readouterr().out
+    assert "engine-passed-over" in said
+    assert "levels of 255 away" in said
+    assert "to have it tried again" in said
+    for file in (gpu["engine_cache_dir"] / "trials").glob("*.json"):
+        file.unlink()
+    assert described(asked)["pixels"]
+
+
 def test_a_program_that_cannot_be_kept_is_not_used(
     paddle: Says, gpu: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -7,6 +7,8 @@ alphas of the two plans.
 
 import gc
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import MattingError, PredictorError, WarmupError
+from shared.errors import MattingError, OutOfMemoryError, PredictorError, WarmupError
 from shared.settings import Precision, Settings
 from worker.imaging.arrays import Size
 from worker.inference.building import build_engines, build_program
@@ -39,6 +41,10 @@ from worker.inference.tensorrt import (
 )
 from worker.inference.testcard import testcard
 from worker.inference.transforms import ExactTransforms
+
+OPTIONAL_TIMEOUT_S = 600
+"""Together with the trial of the next plan it ends within the 30 minutes of a start on Kubernetes.
+"""
 
 TIMEOUT_S = 900
 """Building a TensorRT engine takes minutes; after this time the trial counts as hanging."""
@@ -86,6 +92,8 @@ class TrialResult:
     """
     tensorrt: TakenByTensorRT | None = None
     """What TensorRT runs; None if the plan does not use it."""
+    lasting: bool = True
+    """Whether the same trial would fail again: not if memory or a writable folder was missing."""
 
 
 def try_plan(
@@ -107,16 +115,17 @@ def try_plan(
         "warm": list(warm),
         "settings": settings.model_dump(mode="json", include=FIELDS),
     }
+    limit_s = OPTIONAL_TIMEOUT_S if plan.optional else TIMEOUT_S
     try:
-        child = _run_child(request)
+        child = _run_child(request, limit_s)
     except subprocess.TimeoutExpired:
-        return TrialResult(f"it did not end within {TIMEOUT_S} s")
+        return TrialResult(f"it did not end within {limit_s} s")
     if child.returncode < 0:
-        return TrialResult(f"it crashed with signal {-child.returncode}")
+        killed = child.returncode == -signal.SIGKILL  # by whoever gives out memory
+        return TrialResult(f"it crashed with signal {-child.returncode}", lasting=not killed)
     if child.returncode != 0:
-        return TrialResult(
-            (child.stderr.strip().splitlines() or ["it failed without a message"])[-1]
-        )
+        last = (child.stderr.strip().splitlines() or ["it failed without a message"])[-1]
+        return TrialResult(last, lasting=child.returncode != os.EX_TEMPFAIL)
     answer = json.loads(child.stdout.strip().splitlines()[-1])
     if "plain_fails" in answer:
         raise WarmupError(f"The plain configuration fails: {answer['plain_fails']}")
@@ -158,14 +167,16 @@ def plain_alpha(settings: Settings, shapes: Sequence[Size]) -> tuple[int, Alphas
             raise WarmupError(f"The plain configuration took over {TIMEOUT_S} s") from error
 
 
-def _run_child(request: dict[str, Any]) -> "subprocess.CompletedProcess[str]":
+def _run_child(
+    request: dict[str, Any], limit_s: float = TIMEOUT_S
+) -> "subprocess.CompletedProcess[str]":
     """Run `main` in a child process. Raises subprocess.TimeoutExpired."""
     return subprocess.run(
         [sys.executable, "-m", "worker.inference.trial"],
         input=json.dumps(request),
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=limit_s,
         check=False,
     )
 
@@ -179,7 +190,8 @@ def main() -> int:
         answer = _compare(settings, model, request)
     except MattingError as error:
         sys.stderr.write(f"\n{error.detail}\n")
-        return 1
+        passing = isinstance(error, OutOfMemoryError) or isinstance(error.__cause__, OSError)
+        return os.EX_TEMPFAIL if passing else 1
     sys.stdout.write(f"\n{json.dumps(answer)}\n")
     return 0
 

@@ -1,8 +1,9 @@
-"""Remembers the engine plans that passed their trial on this machine, so that later starts skip it.
+"""Remembers the results of trials of engine plans on this machine, so that later starts skip them.
 
 A trial loads the model twice in a child process, which takes longer than the rest of a start. Its
-result can only change with what is part of the key. Only passed trials on a CPU are remembered: the
-driver of another device may change without a trace here, and a failure may have passing causes.
+result can only change with what is part of the key. Passed trials are remembered on a CPU alone:
+the driver of another device may change without a trace here. Failed ones are remembered for
+optional plans of a device, whose trials take minutes; others may have passing causes.
 """
 
 import contextlib
@@ -52,16 +53,57 @@ def remember(
     """Note that the plan passed its trial with this one of the shapes. A folder that can't be
     written, or is not known, costs the next start a trial, nothing else.
     """
-    if plan.device != "cpu":
-        return
+    if plan.device == "cpu":
+        _write(settings, model, plan, shapes, {"shape": shape})
+
+
+def _write(
+    settings: Settings,
+    model: Model,
+    plan: EnginePlan,
+    shapes: Sequence[Size],
+    found: dict[str, int | str],
+) -> None:
     try:
         path = _file(settings, model, plan, shapes)
         part = path.with_name(f"{path.name}.part-{os.getpid()}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps({"model": model.name, "plan": plan.kind, "shape": shape}) + "\n")
+        part.write_text(json.dumps({"model": model.name, "plan": plan.kind, **found}) + "\n")
         part.replace(path)
     except _NO_FILE as error:
         log.debug("trial-not-remembered", model=model.name, detail=repr(error))
+
+
+def failed_before(
+    settings: Settings, model: Model, plan: EnginePlan, shapes: Sequence[Size]
+) -> tuple[int, str] | None:
+    """The shape and the reason with which this optional plan failed its trial, with what to do to
+    have it tried again; None if it has to be tried.
+    """
+    if plan.device == "cpu" or not plan.optional:
+        return None
+    try:
+        path = _file(settings, model, plan, shapes)
+        stored = json.loads(path.read_text())
+        shape, reason = int(stored["shape"]), str(stored["reason"])
+    except (*_NO_FILE, ValueError, KeyError, TypeError):
+        return None
+    if not 0 <= shape < len(shapes):
+        return None
+    return shape, f"{reason} (an earlier trial; delete {path} to have it tried again)"
+
+
+def remember_failure(
+    settings: Settings,
+    model: Model,
+    plan: EnginePlan,
+    shapes: Sequence[Size],
+    shape: int,
+    reason: str,
+) -> None:
+    """Note that an optional plan of a device failed, so that later starts pass it over at once."""
+    if plan.device != "cpu" and plan.optional:
+        _write(settings, model, plan, shapes, {"shape": shape, "reason": reason})
 
 
 def _file(settings: Settings, model: Model, plan: EnginePlan, shapes: Sequence[Size]) -> Path:
@@ -73,6 +115,7 @@ def _file(settings: Settings, model: Model, plan: EnginePlan, shapes: Sequence[S
         list(shapes),
         sorted(settings.alpha_tolerances.items()),
         list(description()),
+        _driver() if plan.device != "cpu" else "",
         sorted(one for one in os.environ.items() if one[0].startswith(ENGINE_VARIABLES)),
     ]
     digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:32]
@@ -87,6 +130,14 @@ def _folder(settings: Settings) -> Path:
     # the specification wants relative paths ignored
     base = Path(cache) if Path(cache).is_absolute() else Path.home() / ".cache"
     return base / "matting" / "trials"
+
+
+def _driver() -> str:
+    """The version of NVIDIA's driver, if there is one."""
+    try:
+        return Path("/proc/driver/nvidia/version").read_text()
+    except OSError:
+        return ""
 
 
 def _versions() -> list[str]:
