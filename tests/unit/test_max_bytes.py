@@ -4,6 +4,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.errors import MattingError
+from shared.marketplaces import RULES, Market
 from shared.options import Options, Profile
 from shared.settings import Settings
 from tests.unit.test_render import photo
@@ -35,6 +37,29 @@ def test_a_file_that_never_fits_says_so() -> None:
     large, small = finish_matte(DecodedImage(image, width, height), matte, options)
     assert large.unmet == (f"The file has {len(large.data):,} bytes; `max_bytes` is 10,000",)
     assert small.unmet == ()
+
+
+@pytest.mark.parametrize("subject", [True, False])
+def test_a_file_that_never_fits_says_so_beside_the_rules_of_a_marketplace(subject: bool) -> None:
+    image, matte = photo()
+    height, width = matte.shape
+    asked = {"format": "jpeg", "background": "#ffffff", "max_bytes": 10_000, "market": "ebay"}
+    [file] = finish_matte(
+        DecodedImage(image, width, height), matte * subject, Options.model_validate(asked)
+    )
+    said = f"The file has {len(file.data):,} bytes; `max_bytes` is 10,000"
+    assert file.unmet[0] == said
+    assert ("There is no subject in the picture" in file.unmet) is not subject
+
+
+def test_a_limit_that_a_marketplace_has_too_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, matte = photo()
+    height, width = matte.shape
+    monkeypatch.setitem(RULES, Market.EBAY, replace(RULES[Market.EBAY], max_bytes=10_000))
+    asked = {"format": "jpeg", "background": "#ffffff", "max_bytes": 10_000, "market": "ebay"}
+    [file] = finish_matte(DecodedImage(image, width, height), matte, Options.model_validate(asked))
+    about_bytes = [one for one in file.unmet if "bytes" in one]
+    assert about_bytes == [f"The file has {len(file.data):,} bytes; eBay accepts at most 10,000"]
 
 
 def fitted(pixels: Image, asked: dict[str, Any]) -> tuple[bytes, int]:

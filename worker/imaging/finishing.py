@@ -274,15 +274,20 @@ def _failed_rules(
     data: bytes, rendition: Options | ExtraOutput, subject: Subject, decoded: DecodedImage
 ) -> tuple[str, ...]:
     """What the file fails of `max_bytes` and of the marketplace's rules."""
-    limit = rendition.max_bytes
-    if rendition.market is None:
-        if limit is None or len(data) <= limit:
-            return ()
-        return (f"The file has {len(data):,} bytes; `max_bytes` is {limit:,}",)
+    limit, market = rendition.max_bytes, rendition.market
+    too_large: list[str] = []
+    if limit is not None and len(data) > limit:
+        too_large.append(f"The file has {len(data):,} bytes; `max_bytes` is {limit:,}")
+    if market is None:
+        return tuple(too_large)
     box = subject.box
     if box is None:
-        return ("There is no subject in the picture",)
+        return (*too_large, "There is no subject in the picture")
     scale = decoded.width / subject.matte.shape[1]
     size = round((box[2] - box[0]) * scale), round((box[3] - box[1]) * scale)
     matte = matte_on_canvas(subject, rendition)
-    return tuple(unmet_rules(data, rendition.format, rendition.market, matte=matte, photo_px=size))
+    unmet = unmet_rules(data, rendition.format, market, matte=matte, photo_px=size)
+    # Where the marketplace has the same limit, its sentence is enough.
+    if limit is not None and any(one.endswith(f"accepts at most {limit:,}") for one in unmet):
+        return tuple(unmet)
+    return (*too_large, *unmet)
