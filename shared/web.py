@@ -124,12 +124,12 @@ def is_public(address: str) -> bool:
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or special)
 
 
-def resolve(host: str, port: int, *, allow_private: bool) -> str:
-    """An address of the host. Raises ForbiddenUrlError if any of its addresses is not public,
-    UrlNotFetchedError if it has none.
+def resolve(host: str, port: int, *, allow_private: bool, flags: int = 0) -> str:
+    """An address of the host; `flags` as of `getaddrinfo`. Raises ForbiddenUrlError if any of its
+    addresses is not public, UrlNotFetchedError if it has none.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     except (OSError, UnicodeError) as error:
         raise UrlNotFetchedError(f"The host {host!r} was not found: {error}") from error
     addresses = [str(entry[4][0]) for entry in found]
@@ -143,10 +143,14 @@ _checks = threading.BoundedSemaphore(CHECKS_AT_ONCE)
 
 def refuse_private(url: str, *, allow_private: bool) -> None:
     """Raise ForbiddenUrlError if `Web` would refuse the URL, as its host resolves now. A host that
-    does not resolve is allowed, because it may resolve later; so is one that comes while
+    does not resolve is allowed, because it may resolve later; so is a name that comes while
     CHECKS_AT_ONCE others are looked up. `Web` looks again before it connects.
     """
     target, port = _parsed(url)
+    with suppress(UrlNotFetchedError):  # it is a name
+        numeric = socket.AI_NUMERICHOST  # asks no name server, in whatever notation it is
+        resolve(target.host, port, allow_private=allow_private, flags=numeric)
+        return
     if not _checks.acquire(blocking=False):
         return
     try:

@@ -18,10 +18,8 @@ WHOLE_BYTES = 16 * CHUNK_BYTES
 2 GiB.
 """
 
-IS_LAST_ATTEMPT = (False, False, False, True)
-"""For each attempt, whether it is the last. The transport's retries can't restart a stream."""
-
 NO_RETRY = Retry(total=0)
+"""For the transport, which can't restart a stream: `put_file` repeats it, by the same rules."""
 
 
 async def put_file(
@@ -36,14 +34,16 @@ async def put_file(
     size = (await asyncio.to_thread(path.stat)).st_size
     if size <= WHOLE_BYTES:
         answer = await storage.put(url, content=await asyncio.to_thread(path.read_bytes))
-        if answer.is_error:
+        if not answer.is_success:  # nor is it stored where a redirect points
             raise calls.transfer_failure(answer, "upload-failed", path)
         on_sent(size)
         return
-    for last in IS_LAST_ATTEMPT:
+    retry = calls.RETRY
+    while True:
         sent = _Sent(on_sent)
+        outcome: httpx.Response | httpx.TransportError
         try:
-            answer = await storage.put(
+            outcome = answer = await storage.put(
                 url,
                 content=sent.chunks(path),
                 headers={"Content-Length": str(size)},
@@ -52,11 +52,15 @@ async def put_file(
             if answer.is_success:
                 return
             problem: Exception = calls.transfer_failure(answer, "upload-failed", path)
+            again = retry.is_retryable_status_code(answer.status_code)
         except httpx.TransportError as error:
-            problem = error
-        if last:
+            outcome = problem = error
+            again = retry.is_retryable_exception(error)
+        if not again or retry.is_exhausted():
             raise problem
         sent.revert_progress()
+        retry = retry.increment()
+        await retry.asleep(outcome)
 
 
 class _Sent:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +19,14 @@ from tests.waiting import eventually
 
 
 class Stumbling(LocalHTTPServer):
-    """Answers the first `failures` PUTs of each path with 500, then accepts them."""
+    """Answers the first `failures` PUTs of each path with `failure`, then accepts them."""
 
     def __init__(self, failures: int) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.failures = failures
+        self.failure = 500
+        self.retry_after_s: int | None = None
+        self.put_at: list[float] = []
         self.puts: Counter[str] = Counter()
         self.stored: dict[str, bytes] = {}
         self.jobs: list[bytes] = []
@@ -43,8 +47,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         body = self._body()
         self.server.puts[self.path] += 1
+        self.server.put_at.append(time.monotonic())
         if self.server.puts[self.path] <= self.server.failures:
-            return self._answer(500, {"error": "busy"})
+            return self._answer(self.server.failure, {"error": "busy"})
         self.server.stored[self.path] = body
         return self._answer(200, {})
 
@@ -84,6 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, body: object) -> None:
         payload = json.dumps(body).encode()
         self.send_response(status)
+        if self.server.retry_after_s is not None:
+            self.send_header("Retry-After", str(self.server.retry_after_s))
         self.send_header("Content-Length", str(len(payload)))
         self.end_headers()
         self.wfile.write(payload)
@@ -224,6 +231,52 @@ def test_a_large_file_is_uploaded_directly_and_again_after_a_failure(
     assert stumbling.stored["/store/0"] == archive.read_bytes()
     assert json.loads(stumbling.jobs[0]) == {"source": {"zip": "/store/0"}, "priority": 7}
     assert sum(sent) == archive.stat().st_size
+
+
+def _send_file(
+    url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *, whole_bytes: int = 1
+) -> None:
+    monkeypatch.setattr("api.client.upload_stream.WHOLE_BYTES", whole_bytes)
+    (folder / "a.zip").write_bytes(b"photos")
+    with MattingClient(url, "key") as client:
+        client.submit_attached("zip", folder / "a.zip")
+
+
+def test_a_large_file_is_sent_again_as_often_as_a_small_one(
+    broken: Stumbling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.client.calls.RETRY.backoff_factor", 0.001)
+    with pytest.raises(ApiError):
+        _send_file(broken.url, tmp_path, monkeypatch)
+    assert broken.puts == {"/store/0": 6}
+    assert not broken.jobs
+
+
+def test_a_large_file_is_sent_again_when_the_storage_asks_for_it(
+    stumbling: Stumbling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stumbling.failure, stumbling.retry_after_s = 503, 1
+    _send_file(stumbling.url, tmp_path, monkeypatch)
+    first, second = stumbling.put_at
+    assert second - first > 0.9
+    assert stumbling.stored == {"/store/0": b"photos"}
+
+
+@pytest.mark.parametrize("status", [307, 403])
+@pytest.mark.parametrize("whole_bytes", [1, 100])
+def test_an_upload_that_is_refused_or_sent_elsewhere_is_an_error_at_once(
+    status: int,
+    whole_bytes: int,
+    broken: Stumbling,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken.failure = status
+    with pytest.raises(ApiError) as caught:
+        _send_file(broken.url, tmp_path, monkeypatch, whole_bytes=whole_bytes)
+    assert (caught.value.code, caught.value.status) == ("upload-failed", status)
+    assert broken.puts == {"/store/0": 1}
+    assert not broken.jobs
 
 
 @both
