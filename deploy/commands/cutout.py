@@ -195,18 +195,17 @@ def _keep(
     if outcome.error is not None:
         done.note_failure(planned, outcome.error.code, outcome.error.message)
         return
-    placed: list[Path] = []
-    for target, output in zip(
-        _named(planned, outcome, store, options), outcome.outputs, strict=True
-    ):
+    places = list(_named(planned, outcome, store, options))
+    staged = [Path(output.key) for output in outcome.outputs]
+    files.begin(planned.source, planned.key, dict(zip(places, staged, strict=True)))
+    for place, file in zip(places, staged, strict=True):
         try:
-            store.place(Path(output.key), target)
+            store.place(file, place)
         except OSError as error:
             done.note_unwritten(planned, error)
             return
-        placed.append(target)
-    files.note(planned.source, planned.key, placed)
-    _say(planned, outcome, placed, done)
+    files.note(planned.source, planned.key, places)
+    _say(planned, outcome, places, done)
 
 
 def _named(

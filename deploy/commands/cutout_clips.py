@@ -61,13 +61,18 @@ def cut_out_clips(
             for clip in missing:
                 try:
                     result = _cut_out(clip, predictor, options, settings, store)
-                    placed = _place(clip, result, options, store, previews)
+                    staged = _staged(clip, result, options, store, previews)
+                    if target is None:
+                        files.begin(clip.source, clip.key, dict(staged))
+                    for place, file in staged:
+                        store.place(file, place)
                 except MattingError as error:
                     done.note_failure(clip, error.code, error.message)
                     continue
                 except OSError as error:
                     done.note_unwritten(clip, error)
                     continue
+                placed = [place for place, _ in staged]
                 if target is None:
                     files.note(clip.source, clip.key, placed)
                 _say(clip, result, placed, done)
@@ -127,22 +132,19 @@ def _background_pictures(
     return pictures
 
 
-def _place(
+def _staged(
     clip: Planned, result: ClipResult, options: Options, store: ResultFolder, previews: bool
-) -> list[Path]:
-    """Give the results their names. Raises OSError, BadResultNameError."""
-    placed: list[Path] = []
-    for file, target in zip(result.files, _named(clip, result, options, store), strict=True):
-        store.place(file.path, target)
-        placed.append(target)
+) -> list[tuple[Path, Path]]:
+    """The finished files, each behind its place. Raises OSError, BadResultNameError."""
+    places = _named(clip, result, options, store)
+    staged = list(zip(places, (file.path for file in result.files), strict=True))
     if previews:
+        first, _ = staged[0]
         for kind, data in (("poster", result.poster), ("strip", result.strip)):
-            staged = store.staging / f"clip-{clip.number}.{kind}"
-            staged.write_bytes(data)
-            beside = placed[0].with_name(f"{placed[0].stem}.{kind}.webp")
-            store.place(staged, beside)
-            placed.append(beside)
-    return placed
+            file = store.staging / f"clip-{clip.number}.{kind}"
+            file.write_bytes(data)
+            staged.append((first.with_name(f"{first.stem}.{kind}.webp"), file))
+    return staged
 
 
 def _named(

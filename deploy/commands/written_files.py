@@ -3,11 +3,12 @@ only what is missing or changed, and never replaces a file of somebody else.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from deploy.terminal_text import escape
 from shared.options import Options
 
 RECORD = ".matting-cutout.json"
+
+BEGUN = "\0begun"
+"""Ends the key of a photo whose results were about to get their names. No file name has it."""
 
 FORGET_AFTER_S = 180 * 86_400.0
 """Records of single results are removed when none was written for so long. A result without a
@@ -54,10 +58,11 @@ class WrittenFiles:
         self._folder = folder
         self._record = folder / RECORD if target is None else _record_of(target)
         self._is_single = target is not None
+        self._has_told = False
         self._settings = _digest(options, model)
         self._photos: dict[str, dict[str, Any]] = _read(self._record)
         self._own = {
-            name: FileState(**state)
+            (name, FileState(**state))
             for entry in self._photos.values()
             if entry["settings"] == self._settings  # other options: another run's results
             for name, state in entry["files"].items()
@@ -73,42 +78,71 @@ class WrittenFiles:
         if entry["photo"] != asdict(state):
             return []
         files = [self._folder / file for file in entry["files"]]
-        same = all(FileState.of(self._folder / file) == self._own[file] for file in entry["files"])
-        return files if same else []
+        # A result of one name may have been another photo's since, so the photo's own states count.
+        written = [FileState(**one) for one in entry["files"].values()]
+        return files if [FileState.of(file) for file in files] == written else []
 
     def wrote(self, path: Path) -> bool:
         """Whether the file is what an earlier run with these options wrote there, unchanged."""
         state = FileState.of(path)
-        return state is not None and self._own.get(self._name(path)) == state
+        return state is not None and (self._name(path), state) in self._own
+
+    def begin(self, photo: Path, name: str, places: Mapping[Path, Path]) -> None:
+        """Remember which results, by their places, are about to get their names: if only some get
+        them, the next run may replace those. `note` ends it. Raises OSError.
+        """
+        self._remember(photo, name + BEGUN, {self._name(to): one for to, one in places.items()})
 
     def note(self, photo: Path, name: str, files: Sequence[Path]) -> None:
         """Remember what was written for a photo, even if the process ends a moment later. Raises
         OSError.
         """
+        self._remember(photo, name, {self._name(file): file for file in files})
+
+    def _remember(self, photo: Path, key: str, files: Mapping[str, Path]) -> None:
         state = FileState.of(photo)
-        written = {self._name(file): FileState.of(file) for file in files}
+        written = {name: FileState.of(file) for name, file in files.items()}
         if state is None or None in written.values():  # somebody removes files meanwhile
             return
-        states = {file: asdict(one) for file, one in written.items() if one is not None}
-        entry = {"photo": asdict(state), "settings": self._settings, "files": states}
-        self._photos[name] = entry
-        self._own |= {file: FileState(**one) for file, one in states.items()}
+        states = {name: one for name, one in written.items() if one is not None}
+        entry = {
+            "photo": asdict(state),
+            "settings": self._settings,
+            "files": {name: asdict(one) for name, one in states.items()},
+        }
+        self._photos[key] = entry
+        self._own |= set(states.items())
         with self._told_of_a_single_one():
             self._record.parent.mkdir(parents=True, exist_ok=True)
-            with self._record.open("a") as record:
-                record.write(f"\n{json.dumps({name: entry})}")
+            with self._locked(), self._record.open("a") as record:
+                record.write(f"\n{json.dumps({key: entry})}")
 
     def save(self) -> None:
         """Write the record anew, with one entry for each photo. Raises OSError."""
-        photos = _read(self._record)
-        if not photos:
-            return
-        with self._told_of_a_single_one():
+        with self._told_of_a_single_one(), self._locked():
+            photos = _read(self._record)
+            if not photos:
+                return
             partial = self._record.with_name(f"{self._record.name}.{os.getpid()}.part")
             partial.write_text(json.dumps(photos))
             partial.replace(self._record)
             if self._is_single:
                 _forget_old(self._record.parent)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """While no other run writes a record of the same folder: what one adds while another writes
+        the record anew would be lost. It still may be on network file
+        systems that can't lock a folder.
+        """
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):
+                folder = os.open(self._record.parent, os.O_RDONLY)
+                stack.callback(os.close, folder)
+                fcntl.flock(folder, fcntl.LOCK_EX)
+                # A child process that starts meanwhile has the lock too; this ends it for both.
+                stack.callback(fcntl.flock, folder, fcntl.LOCK_UN)
+            yield
 
     @contextlib.contextmanager
     def _told_of_a_single_one(self) -> Iterator[None]:
@@ -120,6 +154,9 @@ class WrittenFiles:
         except OSError as error:
             if not self._is_single:
                 raise
+            if self._has_told:
+                return
+            self._has_told = True
             console.print(
                 f"[yellow]note:[/] {escape(str(error))}. So only --overwrite will replace this "
                 "result.",
@@ -175,7 +212,9 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
                 str(entry["settings"])
         except (ValueError, TypeError, KeyError, AttributeError):
             continue
-        found |= photos
+        for name, entry in photos.items():
+            found.pop(name + BEGUN, None)
+            found[name] = entry
     return found
 
 

@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from deploy.stack.stack import Stack
@@ -32,6 +33,44 @@ def test_a_cutout_replaces_no_file_and_takes_no_result_for_a_photo(tmp_path: Pat
     assert "file-exists" in again.stderr
     assert (out / "shoe.png").read_bytes() == result
     assert sorted(path.name for path in photos.rglob("*.png")) == ["shoe.png", "shoe.png"]
+
+
+def test_one_file_shows_the_photo_of_the_last_run_whose_result_it_was(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MATTING_MODEL", str(tiny_model))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    cut, shown = tmp_path / "cut.png", []
+    (tmp_path / "x.png").write_bytes(saved(drawn(120, 90), "PNG"))
+    (tmp_path / "y.png").write_bytes(saved(drawn(90, 120), "PNG"))
+    for photo in ("x.png", "y.png", "x.png", "y.png"):
+        done = matting("cutout", str(tmp_path / photo), "--out", str(cut))
+        assert done.returncode == 0, done.stderr
+        with PIL.Image.open(cut) as result:
+            shown.append(result.size)
+    assert shown == [(120, 90), (90, 120)] * 2
+
+
+def test_a_photo_with_a_foreign_file_in_the_place_of_its_second_result_is_done_once_that_is_gone(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MATTING_MODEL", str(tiny_model))
+    photo, out = tmp_path / "x.jpg", tmp_path / "out"
+    photo.write_bytes(saved(drawn(), "JPEG"))
+    foreign = out / "second.webp"
+    out.mkdir()
+    foreign.write_text("of the person")
+    extra = 'extra_outputs=[{"name": "second.{ext}", "format": "webp"}]'
+    asked = ("--out", str(out), "--option", extra)
+    for _ in range(2):
+        refused = matting("cutout", str(photo), *asked)
+        assert refused.returncode == 1
+        assert f"{foreign} is there already" in refused.stderr
+        assert foreign.read_text() == "of the person"
+    foreign.unlink()
+    done = matting("cutout", str(photo), *asked)
+    assert done.returncode == 0, done.stderr
+    assert foreign.exists()
 
 
 def test_a_folder_that_can_t_be_written_is_told_at_once(

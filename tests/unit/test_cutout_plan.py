@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,57 @@ def test_the_record_is_read_up_to_a_line_that_was_cut_off(tmp_path: Path) -> Non
     assert [files.wrote(photo) for photo in photos] == [True, True]
     files.save()
     assert sorted(json.loads(record.read_text())) == ["a.jpg", "b.jpg"]
+
+
+def test_results_of_a_run_that_ended_before_it_noted_them_may_be_replaced(tmp_path: Path) -> None:
+    photo, out = tmp_path / "a.jpg", tmp_path / "out"
+    photo.write_text("a.jpg")
+    results = [out / "a.png", out / "a.1.png"]
+
+    def begin(files: WrittenFiles, text: str) -> list[Path]:
+        staged = [out / f"staged-{part}" for part in range(2)]
+        for file in staged:
+            file.write_text(text)
+        files.begin(photo, "a.jpg", dict(zip(results, staged, strict=True)))
+        return staged
+
+    out.mkdir()
+    files = WrittenFiles(out, NUMBERED, "m")
+    for file, result in zip(begin(files, "first"), results, strict=True):
+        file.rename(result)
+    files.note(photo, "a.jpg", results)
+    files.save()
+    photo.write_text("a.jpg, mended")
+    files = WrittenFiles(out, NUMBERED, "m")
+    begin(files, "the second")[0].rename(results[0])
+    files.save()  # as another photo's run does
+
+    files = WrittenFiles(out, NUMBERED, "m")
+    assert [files.wrote(result) for result in results] == [True, True]
+    assert files.has_results_of(photo, "a.jpg") == []
+    for file, result in zip(begin(files, "a third"), results, strict=True):
+        file.replace(result)
+    files.note(photo, "a.jpg", results)
+    files.save()
+    assert WrittenFiles(out, NUMBERED, "m").has_results_of(photo, "a.jpg") == results
+    assert list(json.loads((out / RECORD).read_text())) == ["a.jpg"]
+
+
+def test_two_runs_into_one_folder_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    photo = tmp_path / "a.jpg"
+    photo.write_text("a.jpg")
+    names = [f"{number}.jpg" for number in range(300)]
+
+    def note() -> None:
+        files = WrittenFiles(tmp_path, NUMBERED, "m")
+        for name in names:
+            files.note(photo, name, [photo])
+
+    with ThreadPoolExecutor(1) as thread:
+        noted = thread.submit(note)
+        files = WrittenFiles(tmp_path, NUMBERED, "m")
+        while not noted.done():
+            files.save()
+        noted.result()
+    files.save()
+    assert list(json.loads((tmp_path / RECORD).read_text())) == names
