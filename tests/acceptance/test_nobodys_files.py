@@ -10,6 +10,7 @@ import pytest
 
 from deploy.stack.stack import Stack
 from tests.acceptance.command import matting
+from tests.clips import moving_square, write
 from tests.photo_files import drawn, heif, saved
 
 
@@ -69,6 +70,25 @@ def test_a_photo_with_a_foreign_file_in_the_place_of_its_second_result_is_done_o
         assert foreign.read_text() == "of the person"
     foreign.unlink()
     done = matting("cutout", str(photo), *asked)
+    assert done.returncode == 0, done.stderr
+    assert foreign.exists()
+
+
+def test_a_clip_with_a_foreign_file_in_the_place_of_its_strip_is_done_once_that_is_gone(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MATTING_MODEL", str(tiny_model))
+    clip, out = write(tmp_path / "shoe.mp4", moving_square(4)), tmp_path / "out"
+    foreign = out / "shoe.strip.webp"
+    out.mkdir()
+    foreign.write_text("of the person")
+    asked = ("--out", str(out), "--option", "background=white", "--previews")
+    refused = matting("cutout", str(clip), *asked)
+    assert refused.returncode == 1
+    assert f"{foreign} is there already" in refused.stderr
+    assert foreign.read_text() == "of the person"
+    foreign.unlink()
+    done = matting("cutout", str(clip), *asked)
     assert done.returncode == 0, done.stderr
     assert foreign.exists()
 
