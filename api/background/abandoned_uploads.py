@@ -41,7 +41,7 @@ class AbandonedUploads:
 
     def _remove_page(self, keys: Sequence[str]) -> None:
         urls = {str(ObjectUrl(self._storage.bucket, key)): key for key in keys}
-        in_options = self._in_options.urls()
+        in_options = self._in_options.among(urls)
         with self._database.transaction() as session:
             named = job_store.sources_named_by_jobs(session, list(urls))
         abandoned = [key for url, key in urls.items() if url not in named and url not in in_options]

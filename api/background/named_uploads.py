@@ -4,6 +4,7 @@ All rows that name any are read once, and before each look those added since.
 """
 
 import uuid
+from collections.abc import Iterable
 
 from api.sources.source_policy import UPLOADS_PREFIX
 from shared import job_store
@@ -26,15 +27,27 @@ class NamedUploads:
     def __init__(self, database: Database, storage: Storage) -> None:
         self._database = database
         self._prefix = str(ObjectUrl(storage.bucket, UPLOADS_PREFIX))
-        self._urls: set[str] = set()
+        self._named_by: dict[str, uuid.UUID | None] = {}
+        """By `s3://…`: the job or watch that names it; None: several do."""
         self._read_to: dict[type[Job] | type[Item] | type[Watch], uuid.UUID | None] = {
             Job: None,
             Item: None,
             Watch: None,
         }
 
-    def urls(self) -> set[str]:
-        """The uploads that options name now, as `s3://…`. Raises DatabaseError."""
+    def among(self, uploads: Iterable[str], *, but_for: uuid.UUID | None = None) -> set[str]:
+        """Those of the uploads (`s3://…`) that options name now; not those that only this job's
+        options name. Raises DatabaseError.
+        """
+        self._read()
+        return {
+            one
+            for one in uploads
+            if one in self._named_by
+            and (self._named_by[one] is None or self._named_by[one] != but_for)
+        }
+
+    def _read(self) -> None:
         for table, read_to in self._read_to.items():
             after = None if read_to is None else _shortly_before(read_to)
             while True:
@@ -44,10 +57,10 @@ class NamedUploads:
                     )
                 if page.last is None:
                     break
-                self._urls |= page.urls
+                for url, by in page.named:
+                    self._named_by[url] = by if self._named_by.get(url, by) == by else None
                 after = page.last
             self._read_to[table] = max(after, read_to) if after and read_to else after or read_to
-        return self._urls
 
 
 def _shortly_before(row_id: uuid.UUID) -> uuid.UUID:

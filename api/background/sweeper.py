@@ -159,8 +159,8 @@ class Sweeper(PeriodicTask):
                     return False
 
     def _remove_uploads(self, job_id: uuid.UUID) -> None:
-        """The presigned uploads that only this job names. One that any options name is left: it
-        goes with those that nobody uses.
+        """The presigned uploads that only this job names. One that other options name, or did, is
+        left: it goes with those that nobody uses.
         """
         with self._database.transaction() as session:
             job = job_store.load_job(session, job_id)
@@ -181,7 +181,7 @@ class Sweeper(PeriodicTask):
         uploads = [source for source in sources if source.startswith(prefix)]
         if not uploads:
             return
-        in_options = self._in_options.urls()
+        in_options = self._in_options.among(uploads, but_for=job_id)
         with self._database.transaction() as session:
             needed = job_store.sources_still_needed(session, uploads, but_for=job_id)
         self._storage.delete_many(

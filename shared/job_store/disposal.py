@@ -144,7 +144,8 @@ def _named(session: Session, uploads: Sequence[str], *of_jobs: sa.ColumnElement[
 class NamedUploads:
     """A page of uploads named in options."""
 
-    urls: set[str]
+    named: set[tuple[str, uuid.UUID]]
+    """Each with the job or watch that names it; a version's is the job of which it is one."""
     last: uuid.UUID | None
     """The last row that was read; None: there was none."""
 
@@ -161,12 +162,24 @@ def uploads_in_options(
     id after the id `after`.
     """
     options: InstrumentedAttribute[Any] = table.options
-    named = sa.select(table.id, options).where(names_upload(sa.cast(options, sa.Text)))
+    by: sa.ColumnElement[uuid.UUID] | InstrumentedAttribute[uuid.UUID]
+    if table is Job:
+        by = sa.func.coalesce(Job.of_job_id, Job.id)
+    else:
+        by = Item.job_id if table is Item else Watch.id
+    named = sa.select(table.id, by.label("by"), options).where(
+        names_upload(sa.cast(options, sa.Text))
+    )
     if after is not None:
         named = named.where(table.id > after)
     rows = session.execute(named.order_by(table.id).limit(limit)).all()
     return NamedUploads(
-        urls={text for row in rows for text in _texts(row.options) if text.startswith(prefix)},
+        named={
+            (text, row.by)
+            for row in rows
+            for text in _texts(row.options)
+            if text.startswith(prefix)
+        },
         last=rows[-1].id if rows else None,
     )
 

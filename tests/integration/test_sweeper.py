@@ -132,6 +132,30 @@ def test_a_deleted_job_leaves_the_uploads_that_are_backgrounds_of_others(
     assert left == {"both", "watched"}
 
 
+def test_a_deleted_job_takes_the_photos_that_are_also_its_own_backgrounds(
+    database: Database, files: Storage, settings: Settings
+) -> None:
+    """Without a limit of days nothing else would ever delete them."""
+    names = ("of-job", "of-version", "of-one", "shared")
+    urls = {name: f"s3://{files.bucket}/uploads/key/{name}" for name in names}
+    behind = {name: {"background": {"image": url}} for name, url in urls.items()}
+    for name in names:
+        files.put(f"uploads/key/{name}", b"x", "image/jpeg")
+    first = submit(database, list(urls.values()), options=behind["of-job"])
+    version = submit(database, [urls["of-one"]], options=behind["of-version"])
+    with database.transaction() as session:
+        session.execute(sa.update(Job).where(Job.id == version).values(of_job_id=first))
+        one = sa.update(Item).where(Item.job_id == first, Item.source == urls["of-one"])
+        session.execute(one.values(options=behind["of-one"]))
+        another = sa.update(Item).where(Item.job_id == first, Item.source == urls["shared"])
+        session.execute(another.values(options=behind["shared"]))
+    submit(database, ["s3://photos/a.jpg"], options=behind["shared"])
+    with database.transaction() as session:
+        job_store.delete_job(session, first)
+    assert sweep(database, files, settings, 0) >= 1
+    assert list(files.list_keys("uploads/")) == ["uploads/key/shared"]
+
+
 def test_a_report_of_a_job_that_is_removed_meanwhile_does_not_look_complete(
     database: Database, files: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
