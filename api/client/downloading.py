@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def _safe_join(folder: Path, name: str) -> Path:
 class NewFile:
     """A file that is written as its bytes come, and is never visible half-written. While they are
     equal to the file that is there, nothing is written: its folder may be somebody else's. Use it
-    as a context manager.
+    as a context manager; another thread may still write when it ends.
     """
 
     def __init__(self, path: Path) -> None:
@@ -107,16 +108,18 @@ class NewFile:
         """Of the partial file."""
         self._there: IO[bytes] | None = None
         """The file that is there, read as far as it is equal; None: it is another one."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._closed = False
+        self._closing = threading.Lock()
+        # Nothing is created yet: a cancelled download never enters.
         if path.is_file():
             self._there = path.open("rb")
-        else:
-            self._begin()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with self._closing:
+            self._closed = True
         for file in (self._there, self._file):
             if file is not None:
                 file.close()
@@ -124,29 +127,29 @@ class NewFile:
             self._partial.unlink(missing_ok=True)
 
     def write(self, data: bytes) -> None:
-        """Add bytes. Raises OSError."""
+        """Add bytes. Raises OSError, and ValueError after its end."""
+        equal = 0
         if self._there is not None:
             equal = self._there.tell()
             if self._there.read(len(data)) == data:
                 return
-            self._begin(equal)
-        assert self._file is not None
-        self._file.write(data)
+        file = self._file or self._begin(equal)
+        file.write(data)
 
     def place(self, *, changed_at: float, overwrite: bool) -> None:
         """Give it its name, now that it is complete. `changed_at`: its time, in seconds since 1970.
         Raises OSError: FileExistsError if a file with other bytes is there and `overwrite` is not
         set.
         """
+        equal = 0
         if self._there is not None:
             equal = self._there.tell()
             if not self._there.read(1):
                 _set_time(self._path, changed_at)
                 return
-            self._begin(equal)
-        assert self._file is not None
+        file = self._file or self._begin(equal)
         assert self._partial is not None
-        self._file.close()
+        file.close()
         _set_time(self._partial, changed_at)
         if overwrite:
             self._partial.replace(self._path)
@@ -160,18 +163,23 @@ class NewFile:
                 raise _not_this_result(self._path) from None
             self._partial.rename(self._path)
 
-    def _begin(self, equal: int = 0) -> None:
-        """Begin the partial file with the first bytes of what is there."""
-        # Short, whatever the result is called: names end at 255 bytes.
-        self._partial = self._path.with_name(f".{secrets.token_hex(4)}.part")
-        self._file = self._partial.open("xb")
+    def _begin(self, equal: int) -> IO[bytes]:
+        """Begin the partial file with the first bytes of what is there. Raises as `write`."""
+        with self._closing:
+            if self._closed:
+                raise ValueError(f"{self._path} is no longer written")
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            # Short, whatever the result is called: names end at 255 bytes.
+            self._partial = self._path.with_name(f".{secrets.token_hex(4)}.part")
+            self._file = file = self._partial.open("xb")
         if self._there is not None:
             self._there.seek(0)
             while equal and (data := self._there.read(min(equal, COPIED_BYTES))):
-                self._file.write(data)
+                file.write(data)
                 equal -= len(data)
             self._there.close()
             self._there = None
+        return file
 
 
 def _set_time(path: Path, changed_at: float) -> None:

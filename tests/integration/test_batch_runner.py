@@ -1,5 +1,6 @@
 """A batch of messages is claimed, processed and recorded, on both databases."""
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -378,6 +379,29 @@ def test_an_item_that_is_remembered_while_others_are_given_back_is_not_forgotten
     assert states(database, job_id) == [ItemStatus.RUNNING]
     items.give_back(tuple)
     assert tries(database, job_id) == [(ItemStatus.QUEUED, 0, 0)]
+
+
+def test_two_threads_that_give_back_at_once_take_no_earlier_death_from_an_image(
+    database: Database, storage: Storage, jpeg: bytes
+) -> None:
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    pair = uuid.UUID(messages[0]["item"]), job_id
+    other = Meanwhile(database)
+    items = UnrecordedItems(cast(Database, other), "tests-1")
+    with database.transaction() as session:
+        job_store.claim_many(session, [pair[0]], job_ids=[job_id], owner="tests-1", lease_s=60)
+        session.execute(sa.update(Item).where(Item.id == pair[0]).values(deaths=1))
+    items.add([pair], confirmed=True)
+    second = threading.Thread(target=items.give_back, args=[tuple])
+
+    def give_back_too() -> None:
+        second.start()
+        second.join(1)  # as a rule it waits for the first one
+
+    other.then = give_back_too
+    items.give_back(tuple)
+    second.join(180)
+    assert tries(database, job_id) == [(ItemStatus.QUEUED, 0, 1)]
 
 
 def test_an_item_that_is_held_again_is_not_given_back(

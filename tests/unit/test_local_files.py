@@ -152,6 +152,21 @@ def test_a_download_is_complete_whatever_was_there(tmp_path: Path, there: bytes)
     assert [one.name for one in tmp_path.iterdir()] == ["a.png"]
 
 
+def test_a_cancelled_download_leaves_no_file(tmp_path: Path) -> None:
+    """The thread that opens or writes it goes on after the cancellation."""
+    NewFile(tmp_path / "new" / "a.png")  # never entered
+    (tmp_path / "b.png").write_bytes(b"other")
+    for name in ("a.png", "b.png"):
+        with NewFile(tmp_path / name) as file:
+            pass
+        with pytest.raises(ValueError):  # noqa: PT011 - whichever of its files is closed
+            file.write(b"late")
+        with pytest.raises(ValueError):  # noqa: PT011
+            file.place(changed_at=1e9, overwrite=True)
+    assert [one.name for one in tmp_path.iterdir()] == ["b.png"]
+    assert (tmp_path / "b.png").read_bytes() == b"other"
+
+
 def test_a_download_replaces_no_other_file_and_takes_any_name(tmp_path: Path) -> None:
     long = tmp_path / ("商品写真" * 20 + ".png")
     write_file(long, b"result", changed_at=1e9, overwrite=False)

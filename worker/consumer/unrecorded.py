@@ -22,6 +22,8 @@ class UnrecordedItems:
         self._items: dict[uuid.UUID, tuple[uuid.UUID, bool]] = {}
         """By item id: the job's id, and whether the claim was confirmed."""
         self._lock = threading.Lock()
+        self._giving_back = threading.Lock()
+        """One thread at a time, or both would take back the death of the same item."""
 
     def add(self, ids: Iterable[tuple[uuid.UUID, uuid.UUID]], *, confirmed: bool) -> None:
         """Remember items, given with their jobs. `confirmed` is False if the answer to the claim
@@ -34,6 +36,10 @@ class UnrecordedItems:
         """Put the items back into the queue, except those in `held`. Counts neither an attempt nor
         a death, because no process died. Raises DatabaseError.
         """
+        with self._giving_back:
+            self._give_back(held)
+
+    def _give_back(self, held: Callable[[], Collection[uuid.UUID]]) -> None:
         with self._lock:
             items = dict(self._items)
         # Asked for now, not before: what was remembered may have been claimed again meanwhile.
