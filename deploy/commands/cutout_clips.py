@@ -62,8 +62,7 @@ def cut_out_clips(
                 try:
                     result = _cut_out(clip, predictor, options, settings, store)
                     staged = _staged(clip, result, options, store, previews)
-                    if target is None:
-                        files.begin(clip.source, clip.key, dict(staged))
+                    files.begin(clip.source, clip.key, dict(staged))
                     for place, file in staged:
                         store.place(file, place)
                 except MattingError as error:
@@ -73,8 +72,7 @@ def cut_out_clips(
                     done.note_unwritten(clip, error)
                     continue
                 placed = [place for place, _ in staged]
-                if target is None:
-                    files.note(clip.source, clip.key, placed)
+                files.note(clip.source, clip.key, placed)
                 _say(clip, result, placed, done)
         files.save()
 

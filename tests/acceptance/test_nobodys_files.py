@@ -93,6 +93,19 @@ def test_a_clip_with_a_foreign_file_in_the_place_of_its_strip_is_done_once_that_
     assert foreign.exists()
 
 
+def test_a_clip_s_result_in_a_named_file_is_kept_by_a_second_run(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MATTING_MODEL", str(tiny_model))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    clip, cut = write(tmp_path / "shoe.mp4", moving_square(4)), tmp_path / "cut.mp4"
+    for said in ("1 done", "1 kept from before"):
+        done = matting("cutout", str(clip), "--out", str(cut), "--option", "background=white")
+        assert done.returncode == 0, done.stderr
+        assert said in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.mp4", "shoe.mp4", "state"]
+
+
 def test_a_folder_that_can_t_be_written_is_told_at_once(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
