@@ -11,6 +11,7 @@ from worker.imaging.arrays import Size
 from worker.inference import trial_memory
 from worker.inference.catalog import Model, find_model
 from worker.inference.engine import plans
+from worker.inference.paddle_runtime import VARIABLES
 from worker.inference.trial_memory import passed_before, remember
 
 SHAPES: list[Size] = [(384, 384), (512, 512)]
@@ -56,6 +57,20 @@ def test_whatever_the_trial_saw_makes_it_another(monkeypatch: pytest.MonkeyPatch
         patch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
         assert known(settings, model) is None
     assert known(settings, model) == 0
+
+
+def test_a_trial_is_found_whether_or_not_another_model_has_loaded_the_library_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings, model = asked()
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    remember(settings, model, plans(settings, model, shapes=9)[0], SHAPES, 0)
+    for name, value in VARIABLES.items():  # as loading it does
+        monkeypatch.setenv(name, value)
+    assert known(settings, model) == 0
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")  # as an operator does
+    assert known(settings, model) is None
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"shape": null}', '{"shape": 7}'])

@@ -24,6 +24,13 @@ COMPILED_KERNELS = 8_192
 default of 1,024 is less.
 """
 
+VARIABLES = {
+    "KMP_BLOCKTIME": str(THREAD_SPIN_MS),
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": str(COMPILED_KERNELS),
+    "OMP_NUM_THREADS": "1",  # Paddle's default; a plan sets its own
+}
+"""What the native libraries find in the environment if the operator has set nothing else."""
+
 NATIVE = "paddle.base.libpaddle"
 """Paddle's own name of its native module. A later `import paddle` finds it under this name: loaded
 twice, it would register its types twice and fail.
@@ -89,9 +96,8 @@ def _load_native() -> Any | None:
 
 def _set_variables() -> None:
     """Set what the native libraries read when they are loaded, unless the operator has set it."""
-    os.environ.setdefault("KMP_BLOCKTIME", str(THREAD_SPIN_MS))
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(COMPILED_KERNELS))
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # Paddle's default; a plan sets its own
+    for name, value in VARIABLES.items():
+        os.environ.setdefault(name, value)
 
 
 def _engine_of(native: Any) -> Any:

@@ -19,6 +19,7 @@ from shared.telemetry import get_logger
 from worker.imaging.arrays import Size
 from worker.inference.catalog import Model
 from worker.inference.engine import EnginePlan
+from worker.inference.paddle_runtime import VARIABLES
 from worker.inference.processor import description
 
 log = get_logger(__name__)
@@ -116,10 +117,20 @@ def _file(settings: Settings, model: Model, plan: EnginePlan, shapes: Sequence[S
         sorted(settings.alpha_tolerances.items()),
         list(description()),
         _driver() if plan.device != "cpu" else "",
-        sorted(one for one in os.environ.items() if one[0].startswith(ENGINE_VARIABLES)),
+        sorted(_variables().items()),
     ]
     digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:32]
     return _folder(settings) / f"{digest}.json"
+
+
+def _variables() -> dict[str, str]:
+    """What Paddle and oneDNN will find in the environment. It is the same before and after the
+    native library is loaded, which sets some of it: another model may load it meanwhile.
+    """
+    chosen = {
+        name: value for name, value in os.environ.items() if name.startswith(ENGINE_VARIABLES)
+    }
+    return VARIABLES | chosen
 
 
 def _folder(settings: Settings) -> Path:
