@@ -18,6 +18,7 @@ from shared import job_store
 from shared.database import Database
 from shared.settings import Settings
 from shared.storage import Storage
+from tests.benchmarks.allocator import ALLOCATOR
 from tests.faults.proxy import Proxy
 
 QUICK = {
@@ -34,9 +35,7 @@ ALWAYS = {
     "MATTING_CPU_THREADS": "1",
     # faults come every few seconds, so interrupted images must not look poisonous
     "MATTING_MAX_ATTEMPTS": "12",
-    "MALLOC_ARENA_MAX": "2",
-    "MALLOC_MMAP_THRESHOLD_": "1048576",
-    "MALLOC_TRIM_THRESHOLD_": "33554432",
+    **ALLOCATOR,
     "OMP_NUM_THREADS": "1",
 }
 
