@@ -14,7 +14,6 @@ import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from structlog.testing import capture_logs
 
 from deploy.stack.processes import free_port
 from deploy.triton.repository import export
@@ -26,10 +25,12 @@ from shared.errors import (
 )
 from shared.options import Profile
 from shared.settings import Settings
+from tests.captured_events import captured_events
 from tests.triton import Triton, timed_model, why_no_triton
 from tests.waiting import eventually
 from worker.imaging.arrays import Alpha
 from worker.imaging.prepared import PreparedImage
+from worker.inference import triton_server
 from worker.inference.predictor import Predictor, load_predictor
 from worker.inference.triton_memory import FOLDER
 
@@ -294,7 +295,7 @@ def test_a_full_queue_is_waited_for(
             triton.repository, models / "timed", ms=30, change=("dynamic_batching {", policy)
         )
         client.load_model("timed")
-        with capture_logs() as lines:
+        with captured_events(triton_server) as lines:
             assert len(_alphas(worker, _photos(worker, 60))) == 60
         assert any("maximum queue size" in str(line.get("detail")) for line in lines)
         timed_model(triton.repository, models / "timed", ms=30)

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from shared.errors import EngineUnavailableError, ModelLoadError, PredictorError, WarmupError
 from shared.settings import Settings
+from tests.captured_events import captured_events
+from worker.inference import predictor
 from worker.inference.catalog import BUNDLES, find_model
 from worker.inference.engine import plans, reference
 from worker.inference.opening import require_device
@@ -77,9 +79,15 @@ def gpu(model: Path, tmp_path: Path) -> dict[str, Any]:
 
 
 def described(values: dict[str, Any]) -> dict[str, Any]:
-    predictor = load_predictor(Settings.model_validate(values))
-    predictor.close()
-    return predictor.describe()
+    opened = load_predictor(Settings.model_validate(values))
+    opened.close()
+    return opened.describe()
+
+
+def passed_over(events: list[Any]) -> str:
+    """Why the program for pixels was not used."""
+    [event] = [one for one in events if one["event"] == "engine-passed-over"]
+    return str(event["reason"])
 
 
 def files_in(folder: Path) -> list[str]:
@@ -203,7 +211,6 @@ def test_tensorrt_is_not_tried_for_a_json_graph(
 def test_a_program_for_pixels_that_fails_is_left_for_the_model_s_own(
     paddle: Says,
     gpu: dict[str, Any],
-    capsys: pytest.CaptureFixture[str],
     stub: dict[str, Any],
     reason: str,
     tensorrt: bool,
@@ -212,27 +219,25 @@ def test_a_program_for_pixels_that_fails_is_left_for_the_model_s_own(
     asked = gpu if tensorrt else gpu | {"tensorrt": False, "precision": "fp32"}
     asked |= {"alpha_tolerances": {"fp16": 0.01}}
     for fallback in ("cpu", "none"):
-        known = described(asked | {"engine_fallback": fallback})
+        with captured_events(predictor) as events:
+            known = described(asked | {"engine_fallback": fallback})
         assert known["configuration"] == ("tensorrt" if tensorrt else "cuda")
         assert (known["pixels"], known["fallback"]) == (False, None)
-    said = capsys.readouterr().out
-    assert "engine-passed-over" in said
-    assert reason in said
+        assert reason in passed_over(events)
 
 
 def test_a_program_that_failed_is_not_tried_at_the_next_start(
-    paddle: Says, gpu: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    paddle: Says, gpu: dict[str, Any]
 ) -> None:
     asked = gpu | {"tensorrt": False, "precision": "fp32"}
     paddle(mixes=True)
     assert not described(asked)["pixels"]
     paddle()  # it would pass now
-    capsys.readouterr()
-    assert not described(asked)["pixels"]
-    said = capsys.readouterr().out
-    assert "engine-passed-over" in said
-    assert "levels of 255 away" in said
-    assert "to have it tried again" in said
+    with captured_events(predictor) as events:
+        assert not described(asked)["pixels"]
+    reason = passed_over(events)
+    assert "levels of 255 away" in reason
+    assert "to have it tried again" in reason
     for file in (gpu["engine_cache_dir"] / "trials").glob("*.json"):
         file.unlink()
     assert described(asked)["pixels"]
