@@ -271,7 +271,8 @@ def test_a_trial_ends_with_its_worker(paddle: Says, gpu: dict[str, Any], tmp_pat
     asked = {**gpu, "tensorrt": False, "precision": "fp32"}
     command = [sys.executable, "-c", WORKER, json.dumps(asked, default=str)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as worker:
-        child = eventually(lambda: programs.exists() and programs.read_text(), "the trial")
+        eventually(programs.exists, "the trial")
+        child = eventually(programs.read_text, "its number")
         worker.kill()
     eventually(lambda: is_dead(Path("/proc", child.strip())), "the end of the trial")
 
