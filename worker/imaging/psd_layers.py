@@ -24,7 +24,7 @@ def psd_layers(subject: Subject, rendition: Rendition, picture: Image | None) ->
     del image, alpha, whole
     height, width = _placed_size(subject, rendition)
     if rendition.background is not None:
-        ground = render_background(rendition.background, width, height, picture)
+        ground = render_background(rendition.background, width, height, picture, subject.profile)
         yield Layer("Background", ground)
         del ground
     colours = subject.image_with_edge_colours(rendition.foreground)

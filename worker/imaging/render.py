@@ -46,15 +46,16 @@ class Subject:
         box: Box | None = None,
         side_px: float | None = None,
         frame: GroupFrame | None = None,
+        profile: bytes | None = None,
     ) -> None:
         """`small`: the image's small_copy, where it is at hand. `own_colours`: the edge has the
         subject's own colours, whatever the options say. `box`: takes the place of the subject's
         box, to place several pictures alike. `side_px`: takes the place of the subject's longer
         side, so that several pictures have shadows alike. `frame`: the one that all photos of its
-        group share.
+        group share. `profile`: the ICC profile that the photo keeps; None: it is sRGB.
         """
         self.image, self.matte, self._small = image, matte, small
-        self.frame = frame
+        self.frame, self.profile = frame, profile
         self._own_colours = own_colours
         self._given_box = box
         self._side_px = side_px
@@ -150,8 +151,10 @@ def _transparent_cutout(subject: Subject, foreground: Foreground) -> Image:
 
 
 def _on_solid_colour(subject: Subject, foreground: Foreground, colour: str) -> Image:
-    """Composite over `#rrggbb`. Where alpha is 0, the result has exactly that colour."""
-    value = rgb(colour)
+    """Composite over `#rrggbb`. Where alpha is 0, the result has exactly that colour, as the
+    photo's profile writes it.
+    """
+    value = rgb(colour, subject.profile)
     result = np.empty_like(subject.image)
     result[:] = value
     result = cv2.copyTo(subject.image, subject.matte, result).astype(np.uint8, copy=False)
@@ -176,7 +179,7 @@ def _compose(subject: Subject, rendition: Rendition, picture: Image | None) -> I
     if rendition.background is None:
         return _rgba(colours, alpha, shadow)
     height, width = alpha.shape
-    result = render_background(rendition.background, width, height, picture)
+    result = render_background(rendition.background, width, height, picture, subject.profile)
     if shadow is not None:
         for rows in row_blocks(height, width):
             result[rows] = np.rint(result[rows] * (1 - shadow[rows, :, None]))
