@@ -14,7 +14,7 @@ from shared.groups import GroupFrame
 from shared.rendition import Foreground, Format, Output, Rendition
 from worker.imaging.arrays import Box, Image
 from worker.imaging.background import render_background, rgb
-from worker.imaging.crop_and_canvas import Placement, compute_placement, paste, paste_matte
+from worker.imaging.crop_and_canvas import Placement, compute_placement
 from worker.imaging.edge_colours import (
     PixelIndices,
     blocks,
@@ -23,6 +23,7 @@ from worker.imaging.edge_colours import (
 )
 from worker.imaging.group_frame import box_of, placement_in_group
 from worker.imaging.matte import subject_box
+from worker.imaging.pasting import Edge, paste, paste_matte
 from worker.imaging.samples import row_blocks
 from worker.imaging.shadow import shadow_alpha
 
@@ -109,6 +110,15 @@ class Subject:
         result.reshape(-1, 3)[self.edge] = self.edge_colours(foreground)
         return result
 
+    def placed(self, rendition: Rendition) -> tuple[Image, Image]:
+        """The photo [H', W', 3] with `edge_colours` and its matte [H', W'], where the rendition
+        puts them. Raises OutputTooLargeError.
+        """
+        if not rendition.changes_frame:
+            return self.image_with_edge_colours(rendition.foreground), self.matte
+        edge = Edge(self.edge, self.edge_colours(rendition.foreground))
+        return paste(self.placement(rendition), self.image, self.matte, edge)
+
 
 def render(subject: Subject, rendition: Rendition, picture: Image | None = None) -> Image:
     """Render a rendition as uint8 pixels: [H', W'] (alpha alone), [H', W', 3] RGB on a background,
@@ -168,9 +178,7 @@ def _on_solid_colour(subject: Subject, foreground: Foreground, colour: str) -> I
 
 def _compose(subject: Subject, rendition: Rendition, picture: Image | None) -> Image:
     """The general path: crop, canvas, shadow and any background."""
-    colours, alpha = subject.image_with_edge_colours(rendition.foreground), subject.matte
-    if rendition.changes_frame:
-        colours, alpha = paste(subject.placement(rendition), colours, alpha)
+    colours, alpha = subject.placed(rendition)
     if rendition.format is Format.ZIP:
         return cv2.merge([*cv2.split(colours), alpha]).astype(np.uint8, copy=False)
     shadow = None
