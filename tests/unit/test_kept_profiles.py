@@ -78,7 +78,9 @@ def test_the_background_of_a_document_has_the_colour_too() -> None:
         io.BytesIO(finished({"format": "psd", "background": RED}).data)
     )
     [background] = [layer for layer in document if layer.name == "Background"]
-    pixels = np.rint(background.numpy() * 255).astype(np.uint8)
+    samples = background.numpy()
+    assert samples is not None
+    pixels = np.rint(samples * 255).astype(np.uint8)
     assert np.abs(adobe_to_srgb(pixels).astype(int) - BRAND).max() <= 2
 
 

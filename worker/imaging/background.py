@@ -15,7 +15,7 @@ from worker.imaging.samples import row_blocks
 def rgb(colour: str, profile: bytes | None = None) -> NDArray[np.uint8]:
     """`#rrggbb`, which is sRGB, as [3] uint8 under a profile (as in `render_background`)."""
     given = np.array([int(colour[index : index + 2], 16) for index in (1, 3, 5)], np.uint8)
-    return from_srgb(given.reshape(1, 1, 3), profile)[0, 0]
+    return from_srgb(given.reshape(1, 1, 3), profile).reshape(3)
 
 
 def render_background(
