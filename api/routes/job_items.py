@@ -12,7 +12,7 @@ from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import ResourcesDep
 from api.routes.job_archive import Wanted, archive
-from api.routes.job_events import listen
+from api.routes.job_events import EventStream
 from api.routes.job_report import csv_lines, json_lines
 from api.routes.jobs import Cursor
 from api.routes.lookup import find_job, position_cursor
@@ -49,10 +49,6 @@ class _JsonLines(StreamingResponse):
 
 class _Zip(ClosedStream):
     media_type = "application/zip"
-
-
-class _Events(StreamingResponse):
-    media_type = "text/event-stream"
 
 
 @router.get("/items", responses=responses(JobNotFoundError, InvalidCursorError))
@@ -243,7 +239,7 @@ def get_archive(
 
 @router.get(
     "/events",
-    response_class=_Events,
+    response_class=EventStream,
     responses={
         200: {
             "description": "Server-Sent Events: `progress` with the job whenever it changed, "
@@ -265,8 +261,8 @@ def job_events(
     """The job's progress as it happens. After a disconnect, send the id of the last event to
     continue.
     """
-    stream = listen(resources, caller, job_id, last_event_id)
-    return _Events(stream, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+    find_job(resources, caller, job_id)
+    return EventStream(resources, caller, job_id, last_event_id)
 
 
 def _asks_for_headers(request: Request) -> bool:
