@@ -38,25 +38,30 @@ _listening: Counter[uuid.UUID] = Counter()
 """Open streams by API key."""
 
 
-class EventStream(StreamingResponse):
+def listen(
+    resources: Resources, caller: Caller, job_id: uuid.UUID, seen: str | None
+) -> "EventStream":
     """The events of a job after the state `seen`, until it has ended or was paused because too many
-    images failed.
+    images failed. Raises JobNotFoundError.
+    """
+    find_job(resources, caller, job_id)
+    return EventStream(_follow(resources, caller, job_id, seen), api_key_id=caller.api_key_id)
 
-    It takes its place in the event loop, before the first byte: in the threads of the endpoints,
-    streams that are opened at once would all find the last place free. Raises TooManyListenersError
-    then.
+
+class EventStream(StreamingResponse):
+    """The response. It takes its place in the event loop, before the first byte: in the threads of
+    the endpoints, streams that are opened at once would all find the last place free. Raises
+    TooManyListenersError then.
     """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, resources: Resources, caller: Caller, job_id: uuid.UUID, seen: str | None
+        self, events: AsyncIterator[str], status_code: int = 200, *, api_key_id: uuid.UUID
     ) -> None:
-        super().__init__(
-            _follow(resources, caller, job_id, seen),
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
-        self._api_key_id = caller.api_key_id
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(events, status_code, headers)
+        self._api_key_id = api_key_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events."""
