@@ -31,6 +31,7 @@ class Held:
         self.sizes: list[int] = []
         self.release = threading.Event()
 
+        self.batches_by_url: list[list[str]] = []
         self.by_url: list[str] = []
         """Files by URL that are in flight."""
         self.came = threading.Event()
@@ -53,6 +54,7 @@ class Held:
     ) -> None:
         names = [str(message["file"]) for message in messages]
         with self._lock:
+            self.batches_by_url.append(names)
             self.by_url += names
             self.most_by_url = max(self.most_by_url, len(self.by_url))
         for place in sorted(range(len(names)), key=lambda place: names[place] != "quick"):
@@ -203,6 +205,21 @@ def test_a_fetched_url_is_recorded_while_others_of_its_batch_hang(
     assert len(body.by_url) == URL_PLACES - 1
     body.came.set()
     eventually(lambda: body.done_by_url == 30 + URL_PLACES - 1, "the others")
+
+
+def test_no_clip_waits_for_another_one_or_for_photos_of_its_batch(
+    queue: Celery, body: Held
+) -> None:
+    names = ["a.mp4", "b.mp4", "x.jpg", "y.jpg"]
+    ids = [uuid.uuid4() for _ in names]
+    messages = [
+        Message(item_id=one, job_id=one, name=name, priority=5, by_url=True, of_clip="mp4" in name)
+        for one, name in zip(ids, names, strict=True)
+    ]
+    publish_many(queue, messages)
+    eventually(lambda: len(body.by_url) == 4, "all of them")
+    assert ["a.mp4"] in body.batches_by_url
+    assert ["b.mp4"] in body.batches_by_url
 
 
 def test_a_busy_storage_does_not_block_photos_by_url(queue: Celery, body: Held) -> None:

@@ -19,6 +19,7 @@ from celery.worker import state
 from celery.worker.request import Request
 
 from shared.errors import MattingError
+from shared.messages import is_of_clip
 from shared.telemetry import get_logger
 from worker.concurrency.watchdog import Watchdog
 from worker.consumer.lanes import Lane, is_express
@@ -112,7 +113,8 @@ class Collector:
             return
         while requests := lane.next_batch():
             if lane is self._by_url:
-                self._url_threads.submit(self._run_each, requests)
+                for some in _apart(requests):
+                    self._url_threads.submit(self._run_each, some)
             else:
                 self._consumer.pool.apply_async(self._run, (requests,))
         if not lane.due and lane.waits:
@@ -218,6 +220,15 @@ class Collector:
     def _catch_up(self) -> None:
         while self._to_do:
             self._to_do.popleft()()
+
+
+def _apart(requests: list[Request]) -> list[list[Request]]:
+    """The photos by URL together, and each clip in a thread of its own: it goes on with its other
+    segments, and takes turns with clips of other threads only.
+    """
+    photos = [one for one in requests if not is_of_clip(one.kwargs)]
+    clips = [[one] for one in requests if is_of_clip(one.kwargs)]
+    return [photos, *clips] if photos else clips
 
 
 def _stops() -> bool:

@@ -191,6 +191,7 @@ def finish_matte(
         small=decoded.small,
         own_colours=matte is decoded.alpha,
         frame=group_frame,
+        profile=next((one.icc for one in metadata if one.icc), None),
     )
     for rendition in options.renditions:
         _check_side(rendition, *_output_size(rendition, subject, decoded))
@@ -214,7 +215,7 @@ def finish_matte(
             data = encode(pixels, rendition, about, goes_on)
         encoding_s += time.perf_counter() - started
         if kept is not None and not index:
-            kept.make(decoded, subject.matte, pixels)
+            kept.make(decoded, subject.matte, pixels, subject.profile)
         height, width = pixels.shape[:2]
         files.append(
             FinishedFile(

@@ -8,9 +8,11 @@ import numpy as np
 import PIL.Image
 
 from worker.imaging.arrays import Image
+from worker.imaging.colours import to_srgb
 from worker.imaging.decoding import DecodedImage
 from worker.imaging.metadata import NO_METADATA
 from worker.imaging.png_file import encode_png
+from worker.imaging.samples import Samples
 
 THUMBNAIL_SIDE_PX = 208
 """The console shows them at about 190. Their time grows with the pixels: 224 take a tenth more."""
@@ -36,12 +38,15 @@ class KeptFiles:
     matte: bytes | None = None
     """8-bit grey PNG of the photo's size."""
 
-    def make(self, decoded: DecodedImage, matte: Image, pixels: Image) -> None:
+    def make(
+        self, decoded: DecodedImage, matte: Image, pixels: Image, profile: bytes | None = None
+    ) -> None:
         """Make what is wanted of a photo, its matte [H, W] uint8, and the main output's pixels
-        [H', W'], [H', W', 3] RGB or [H', W', 4] RGBA.
+        [H', W'], [H', W', 3] RGB or [H', W', 4] RGBA. `profile`: the ICC profile that both keep;
+        None: sRGB.
         """
         if self.wants_thumbnails:
-            self.thumbnails = thumbnail(pixels) + thumbnail(decoded.image)
+            self.thumbnails = thumbnail(pixels, profile) + thumbnail(decoded.image, profile)
         if self.wants_matte:
             size = decoded.width, decoded.height
             if matte.shape != size[::-1]:
@@ -49,12 +54,15 @@ class KeptFiles:
             self.matte = encode_png(matte, NO_METADATA)
 
 
-def thumbnail(pixels: Image) -> bytes:
-    """A WebP of at most THUMBNAIL_SIDE_PX a side."""
+def thumbnail(pixels: Image, profile: bytes | None = None) -> bytes:
+    """A WebP of at most THUMBNAIL_SIDE_PX a side, in sRGB. `profile`: of the pixels."""
     height, width = pixels.shape[:2]
     scale = THUMBNAIL_SIDE_PX / max(height, width)
     if scale < 1:
         pixels = _shrunk(pixels, max(1, round(width * scale)), max(1, round(height * scale)), scale)
+    if profile is not None and pixels.ndim == 3:
+        colours = to_srgb(Samples(pixels[..., :3], "RGB"), profile)
+        pixels = np.concatenate([colours, pixels[..., 3:]], axis=2)
     buffer = io.BytesIO()
     PIL.Image.fromarray(pixels).save(
         buffer,
