@@ -80,7 +80,7 @@ def test_a_job_with_max_bytes_counts_the_files_that_are_larger() -> None:
     asked = {"max_bytes": 10_000}
     for given in (asked, {"extra_outputs": [asked]}):
         job = {"id": "a", "counts": counts, "review": {"needs_review": 0}, "options": given}
-        assert tally(client, job).sentence() == (
+        assert tally(client, cast(Job, job)).sentence() == (
             "3 done: 2 ready, 1 against a rule; 1 larger than max_bytes (set max_side_px)"
         )
 
