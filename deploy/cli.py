@@ -92,7 +92,7 @@ def up(
     from shared.settings import Settings
 
     Settings()  # a wrong variable is told before anything starts
-    report = lambda line: console.print(f"  {escape(line)}")  # noqa: E731
+    report = lambda line: console.print(f"  {escape(line)}", soft_wrap=True)  # noqa: E731
     with Stack(
         data,
         host=host,
