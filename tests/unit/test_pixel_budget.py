@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from shared.errors import MattingError
 from shared.options import Options, Profile
 from shared.settings import Settings
+from tests import bad_photos
 from tests.photo_files import drawn, saved
 from tests.waiting import eventually
 from worker.concurrency.pixel_budget import PixelBudget
 from worker.imaging.arrays import Image
+from worker.imaging.crop_and_canvas import MAX_CANVAS_PIXELS
 from worker.imaging.decoding import DecodingCost, decoding_cost
 from worker.imaging.finishing import FinishedFile, pixels_to_finish
 from worker.imaging.kept_files import KeptFiles
@@ -30,7 +32,8 @@ from worker.pipeline.pipeline import Pipeline, WorkItem
 from worker.pipeline.transfers import Transfers
 from worker.pipeline.work_items import Outcome, requested_outputs
 
-PIXELS = 400 * 300
+WIDTH, HEIGHT = 400, 300
+PIXELS = WIDTH * HEIGHT
 
 
 def test_a_photo_larger_than_the_budget_gets_the_whole_budget_and_returns_it() -> None:
@@ -116,7 +119,7 @@ class Shelf:
 
 @pytest.mark.parametrize("pixel_budget", [1, 2 * PIXELS, 5 * PIXELS])
 def test_a_batch_beyond_the_budget_is_split(jpeg: bytes, pixel_budget: int) -> None:
-    assert decoding_cost(jpeg) == DecodingCost(PIXELS, 1)
+    assert decoding_cost(jpeg) == DecodingCost(WIDTH, HEIGHT, 1)
     assert decoding_cost(b"<html>").pixels == 0
     files = {f"{number}": jpeg for number in range(12)} | {"4": b"<html>", "7": jpeg[:900]}
     predictor, shelf = Counting(), Shelf(files)
@@ -167,7 +170,7 @@ def test_no_photo_takes_more_memory_than_it_counts_for(tmp_path: Path) -> None:
 
 def test_outputs_whose_encoders_copy_count_more_unless_they_are_small() -> None:
     def needed(**options: object) -> int:
-        return pixels_to_finish(Options.model_validate(options), 10**7)
+        return pixels_to_finish(Options.model_validate(options), 4_000, 2_500)
 
     assert needed() == needed(background="#ffffff", format="jpeg") == 10**7
     assert needed(format="webp") == 3 * 10**7
@@ -175,6 +178,21 @@ def test_outputs_whose_encoders_copy_count_more_unless_they_are_small() -> None:
     assert needed(shadow="contact", format="webp") == 4 * 10**7
     assert needed(format="webp", max_side_px=1_000) == 10**7 + 2 * 10**6
     assert needed(extra_outputs=[{"name": "small", "format": "avif"}]) == 3 * 10**7
+    assert needed(preset="amazon") == 10**7 + 2 * 2_000**2
+
+
+def test_a_canvas_counts_as_large_as_any_subject_makes_it() -> None:
+    def needed(width: int, height: int, **options: object) -> int:
+        return pixels_to_finish(Options.model_validate(options), width, height)
+
+    assert needed(4_000, 2_500, canvas="9000x8000") == 9_000 * 8_000
+    assert needed(4_000, 2_500, canvas="1:1") == 4_000**2
+    assert needed(4_000, 2_500, canvas="1:1", scale=0.5) == 8_000**2
+    assert needed(2_500, 4_000, canvas="2:1", scale=0.5) == MAX_CANVAS_PIXELS
+    assert needed(4_000, 2_500, canvas="1:1", padding="25%", snap=True) == 8_000**2
+    assert needed(4_000, 2_500, canvas="1:1", scale=0.5, max_side_px=1_000) == 10**7
+    assert needed(9_000, 2, canvas="1:1") == 9_000**2
+    assert decoding_cost(bad_photos.turned(6)) == DecodingCost(64, 96, 1)
 
 
 class File(bytes):
