@@ -1,6 +1,7 @@
 """The client for asyncio, with the methods of `MattingClient`. Transfers run as parallel tasks."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -240,12 +241,22 @@ class AsyncMattingClient(AsyncConnection):
         on_progress: Callable[[Job], None] = lambda _job: None,
         every_s: float = 0.5,
     ) -> Job:
-        """Wait until the job has ended; returns it. Raises ApiError."""
+        """Wait until the job has ended; returns it. A service that is started anew meanwhile is
+        asked again. Raises ApiError, TransportError.
+        """
+        answered_at: float | None = None
         while True:
-            job = await self.job(job_id)
-            on_progress(job)
-            if calls.has_ended(job):
-                return job
+            try:
+                job = await self.job(job_id)
+            except (ApiError, httpx.TransportError) as error:
+                lost = answered_at is None or time.monotonic() - answered_at > calls.OUTAGE_S
+                if lost or not calls.may_pass(error):
+                    raise
+            else:
+                answered_at = time.monotonic()
+                on_progress(job)
+                if calls.has_ended(job):
+                    return job
             await asyncio.sleep(every_s)
 
     async def download(

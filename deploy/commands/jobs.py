@@ -2,15 +2,18 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
+import httpx
 import typer
 
-from api.client import Job
-from api.client.calls import JobSettings
+from api.client import ApiError, Job
+from api.client.calls import JobSettings, may_pass
 from api.schemas.sources import Feed
 from deploy.commands.arguments import (
     DATA,
@@ -139,7 +142,8 @@ def submit(
                 )
         failed = 0
         if wait:
-            job = follow(client, job["id"])
+            with _going_on(job["id"]):
+                job = follow(client, job["id"])
             found = tally(client, job)
             console.print(escape(found.sentence()), soft_wrap=True)
             failed = _exit_status(job, found, fail_on_review=fail_on_review)
@@ -217,8 +221,10 @@ def watch(
     data: Data = DATA,
 ) -> None:
     """Show a job's progress until it has ended."""
+    job_id = parse_job_id(job)
     with connect(data) as client:
-        found = follow(client, parse_job_id(job))
+        with _going_on(job_id):
+            found = follow(client, job_id)
         counts = tally(client, found)
         console.print(escape(counts.sentence()), soft_wrap=True)
     _print_job(found, as_json=as_json)
@@ -323,6 +329,21 @@ COMMANDS = (
     contact_sheet,
 )
 """All job commands, in the order that `matting --help` shows."""
+
+
+@contextmanager
+def _going_on(job_id: str) -> Iterator[None]:
+    """After Ctrl-C, or when the service is lost: say that this ends no job, and name the job."""
+    try:
+        yield
+    except (KeyboardInterrupt, ApiError, httpx.TransportError) as error:
+        if isinstance(error, KeyboardInterrupt) or may_pass(error):
+            console.print(
+                f"the job goes on without this command: `matting watch {job_id}` follows it,"
+                f" `matting cancel {job_id}` stops it",
+                soft_wrap=True,
+            )
+        raise
 
 
 def _print_job(job: Job, *, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
+from deploy.commands.written_files import RECORD
 from deploy.stack.stack import Stack
 from shared.storage import Storage
 from tests.acceptance.command import MATTING, matting
@@ -203,6 +204,18 @@ def test_cutout_needs_no_server_and_a_second_run_writes_only_what_is_missing(
     assert refused.returncode == 1
     assert "--overwrite" in refused.stderr
     assert (cut / "x.jpg.png").read_text() == "of somebody else"
+
+
+def test_cutout_says_what_it_wrote_where_its_record_cannot_be_written(
+    folder: Path, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut"
+    (cut / RECORD).mkdir(parents=True)
+    done = matting("cutout", str(folder / "x.jpg"), "--out", str(cut), "--json", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    [failed] = json.loads(done.stdout)["failed"]
+    assert (failed["photo"], failed["code"]) == (str(folder / "x.jpg"), "not-written")
+    assert [path.name for path in cut.iterdir()] == [RECORD]
 
 
 def test_cutout_writes_one_named_file_and_into_a_pipe(folder: Path, tmp_path: Path) -> None:
