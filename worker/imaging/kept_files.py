@@ -89,7 +89,7 @@ def _shrunk(pixels: Image, width: int, height: int, scale: float) -> Image:
         pixels = _resized(pixels, 2 * width, 2 * height, cv2.INTER_NEAREST)
     if pixels.ndim == 3 and pixels.shape[2] == 4:
         weighted = Resampled(np.ascontiguousarray(pixels[..., 3]), (width, height))
-        planes = [weighted.plane(plane) for plane in cv2.split(pixels[..., :3])]
+        planes = [weighted.plane(np.ascontiguousarray(pixels[..., n])) for n in range(3)]
         return cv2.merge([*planes, weighted.alpha]).astype(np.uint8, copy=False)
     return _resized(pixels, width, height, how)
 
