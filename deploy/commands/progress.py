@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
+import httpx
 from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
@@ -22,7 +23,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from api.client import Item, Job, MattingClient
+from api.client import ApiError, Item, Job, MattingClient
+from api.client.calls import may_pass
 from deploy.terminal_text import escape, printable
 from shared.errors import LeftOutError
 from shared.jobs import ENDED, STAGES
@@ -103,6 +105,25 @@ def follow(client: MattingClient, job_id: str) -> Job:
         job = client.wait(job_id, on_progress=show)
     print_source_facts(job)
     return job
+
+
+def going_on(job_id: str) -> str:
+    """What is said of a job that nobody follows any more."""
+    return (
+        f"the job goes on without this command: `matting watch {job_id}` follows it,"
+        f" `matting cancel {job_id}` stops it"
+    )
+
+
+@contextmanager
+def on_interruption(told: str) -> Iterator[None]:
+    """After Ctrl-C, or when the service is lost: say what is not lost."""
+    try:
+        yield
+    except (KeyboardInterrupt, ApiError, httpx.TransportError) as error:
+        if told and (isinstance(error, KeyboardInterrupt) or may_pass(error)):
+            console.print(told, soft_wrap=True)
+        raise
 
 
 def _note(job: Job) -> str:

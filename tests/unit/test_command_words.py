@@ -18,7 +18,7 @@ from deploy.commands.cutout import _say
 from deploy.commands.cutout_plan import CutOut, Planned
 from deploy.commands.progress import print_table
 from deploy.commands.review import REASONS
-from deploy.commands.summary import Tally, kind_of
+from deploy.commands.summary import Tally, kind_of, tally
 from deploy.commands.written_files import RECORD, WrittenFiles
 from deploy.stack.ports import remember_ports, same_ports
 from shared.jobs import Reason
@@ -26,7 +26,10 @@ from shared.marketplaces import Market
 from shared.options import Options
 from shared.photo_kinds import refusal
 from shared.rendition import Format
+from tests.unit.test_render import photo
+from worker.imaging.decoding import DecodedImage
 from worker.imaging.encoding import encode
+from worker.imaging.finishing import finish_matte
 from worker.imaging.marketplace_rules import unmet_rules
 
 
@@ -64,6 +67,22 @@ def test_every_sentence_of_the_rules_has_its_word_in_the_summary(market: Market)
         data = encode(picture, Options(format=Format.JPEG, background="#ffffff"))
         for rule in unmet_rules(data, Format.JPEG, market, matte=matte, photo_px=(4, 4)):
             assert kind_of(rule) != rule
+
+
+def test_a_job_with_max_bytes_counts_the_files_that_are_larger() -> None:
+    image, matte = photo()
+    options = Options(format=Format.JPEG, background="#ffffff", max_bytes=10_000)
+    [file] = finish_matte(DecodedImage(image, matte.shape[1], matte.shape[0]), matte, options)
+    item = {"outputs": [{"unmet": list(file.unmet)}], "needs_review": False}
+    client = MagicMock()
+    client.items.side_effect = lambda _job, status: iter([item] if status == "succeeded" else [])
+    counts = {"total": 3, "succeeded": 3, "failed": 0, "cancelled": 0}
+    asked = {"max_bytes": 10_000}
+    for given in (asked, {"extra_outputs": [asked]}):
+        job = {"id": "a", "counts": counts, "review": {"needs_review": 0}, "options": given}
+        assert tally(client, cast(Job, job)).sentence() == (
+            "3 done: 2 ready, 1 against a rule; 1 larger than max_bytes (set max_side_px)"
+        )
 
 
 def test_the_terminal_review_has_words_for_every_reason() -> None:
