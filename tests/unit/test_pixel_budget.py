@@ -27,6 +27,7 @@ from worker.imaging.decoding import DecodingCost, decoding_cost
 from worker.imaging.finishing import FinishedFile, pixels_to_finish
 from worker.imaging.kept_files import KeptFiles
 from worker.imaging.prepared import PreparedImage
+from worker.pipeline import transfers
 from worker.pipeline.in_flight import InFlightImage
 from worker.pipeline.pipeline import Pipeline, WorkItem
 from worker.pipeline.transfers import Transfers
@@ -117,6 +118,19 @@ class Shelf:
         self.stored.add(key)
 
 
+def items_of(shelf: Shelf) -> list[WorkItem]:
+    return [
+        WorkItem(
+            item_id=key,
+            bucket="b",
+            key=key,
+            options=Options(),
+            outputs=requested_outputs(Options(), [f"r{key}"]),
+        )
+        for key in shelf.files
+    ]
+
+
 @pytest.mark.parametrize("pixel_budget", [1, 2 * PIXELS, 5 * PIXELS])
 def test_a_batch_beyond_the_budget_is_split(jpeg: bytes, pixel_budget: int) -> None:
     assert decoding_cost(jpeg) == DecodingCost(WIDTH, HEIGHT, 1)
@@ -125,18 +139,8 @@ def test_a_batch_beyond_the_budget_is_split(jpeg: bytes, pixel_budget: int) -> N
     predictor, shelf = Counting(), Shelf(files)
     settings = Settings(max_decoded_pixels=pixel_budget, codec_threads=4, thumbnails=False)
     pipeline = Pipeline(predictor, shelf, settings)
-    items = [
-        WorkItem(
-            item_id=key,
-            bucket="b",
-            key=key,
-            options=Options(),
-            outputs=requested_outputs(Options(), [f"r{key}"]),
-        )
-        for key in files
-    ]
     with ThreadPoolExecutor(3) as drivers:  # all batches share the budget
-        batches = list(drivers.map(pipeline.run_many, [items] * 3))
+        batches = list(drivers.map(pipeline.run_many, [items_of(shelf)] * 3))
     pipeline.close()
     for outcomes in batches:
         codes = {one.item_id: one.error.code for one in outcomes if one.error}
@@ -223,21 +227,37 @@ class Fresh(Shelf):
         return File(self.files[key])
 
 
+class Counted(Fresh):
+    """A store that notes how many files are in memory when it is asked for another."""
+
+    most = 0
+
+    def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
+        self.most = max(self.most, File.alive)
+        return super().get(bucket, key, max_bytes)
+
+
+def test_a_batch_of_large_files_is_fetched_in_parts(
+    jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "PART_BYTES", 3 * len(jpeg))
+    shelf = Counted({f"{number}": jpeg for number in range(12)} | {"4": b"<html>"})
+    settings = Settings(max_decoded_pixels=1, io_threads=1, thumbnails=False)  # most files wait
+    pipeline = Pipeline(Counting(), shelf, settings)
+    outcomes = pipeline.run_many(items_of(shelf))
+    pipeline.close()
+    assert [one.item_id for one in outcomes] == list(shelf.files)
+    assert [one.item_id for one in outcomes if one.error] == ["4"]
+    assert len(shelf.stored) == 11
+    assert shelf.most <= 4
+
+
 @pytest.mark.parametrize("way", ["run_many", "run_each"])
 def test_files_of_decoded_photos_leave_the_memory(jpeg: bytes, way: str) -> None:
     predictor, shelf = Watching(), Fresh({f"{number}": jpeg for number in range(8)})
     settings = Settings(thumbnails=False, batch_wait_ms=5_000)
     pipeline = Pipeline(predictor, shelf, settings)
-    items = [
-        WorkItem(
-            item_id=key,
-            bucket="b",
-            key=key,
-            options=Options(),
-            outputs=requested_outputs(Options(), [f"r{key}"]),
-        )
-        for key in shelf.files
-    ]
+    items = items_of(shelf)
     if way == "run_many":
         pipeline.run_many(items)
     else:
