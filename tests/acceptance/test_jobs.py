@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import httpx
@@ -210,6 +211,22 @@ def test_killing_the_worker_in_the_middle_of_a_job_loses_nothing(
     assert len(client.download(job["id"], tmp_path)) == 150
     results = stack.data / "s3" / "matting" / "jobs" / job["id"] / "results"
     assert len(list(results.iterdir())) == 150
+
+
+def test_a_worker_that_is_told_twice_to_end_gives_its_images_back(
+    stack: Stack, client: MattingClient, folder: Path
+) -> None:
+    job = client.submit_files([(folder / "x.jpg", f"{n:03d}.jpg") for n in range(100)])
+    eventually(lambda: client.job(job["id"])["counts"]["succeeded"] >= 16, what="16 images")
+    [worker] = stack.workers
+    for _ in range(2):  # Ctrl-C
+        os.kill(worker.popen.pid, signal.SIGINT)
+        time.sleep(0.1)  # Linux keeps only one of the same signal
+    assert worker.popen.wait(180) == os.EX_SOFTWARE
+    assert client.job(job["id"])["counts"]["succeeded"] < 100, "it was in the middle"
+    done = client.wait(job["id"])
+    assert done["counts"]["succeeded"] == 100
+    assert all(item["attempts"] == 1 for item in client.items(job["id"]))
 
 
 def test_an_invalid_message_is_dropped(stack: Stack, client: MattingClient, folder: Path) -> None:
