@@ -217,14 +217,14 @@ def test_a_worker_that_is_told_again_to_end_gives_its_images_back(
 ) -> None:
     job = client.submit_files([(folder / "x.jpg", f"{n:03d}.jpg") for n in range(100)])
     eventually(lambda: client.job(job["id"])["counts"]["succeeded"] >= 16, what="16 images")
-    [worker] = stack.workers
+    worker = stack.workers[0].popen
 
     def ended() -> bool:
-        os.kill(worker.popen.pid, signal.SIGINT)  # Ctrl-C; Linux keeps only one at a time
-        return worker.popen.poll() is not None
+        worker.send_signal(signal.SIGINT)  # Ctrl-C; Linux keeps only one at a time
+        return worker.poll() is not None
 
     eventually(ended, what="its end", every_s=0.1)
-    assert worker.popen.returncode == os.EX_SOFTWARE
+    assert worker.returncode == os.EX_SOFTWARE
     assert client.job(job["id"])["counts"]["succeeded"] < 100, "it was in the middle"
     done = client.wait(job["id"])
     assert done["counts"]["succeeded"] == 100
