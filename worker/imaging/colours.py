@@ -1,4 +1,5 @@
-"""Colours become sRGB with 8 bits: by the photo's ICC profile, or by what its samples mean.
+"""Colours become sRGB with 8 bits: by the photo's ICC profile, or by what its samples mean. Colours
+that a caller names become those of a photo that keeps its profile.
 
 What a profile does decides, not what it is called: one that is named sRGB may be linear.
 """
@@ -86,6 +87,27 @@ def to_srgb(samples: Samples, profile: bytes | MatrixProfile | None) -> Image:
         return np.ascontiguousarray(values)
     image = _as_image(values, samples.space)
     return np.asarray(_convert_image(image, profile))
+
+
+def from_srgb(pixels: Image, profile: bytes | None) -> Image:
+    """Colours [h, w, 3] of sRGB as they are written under an RGB profile; None: it is sRGB. White
+    stays white. A broken profile is ignored, as `to_srgb` does.
+    """
+    if profile is None or keeps_colours(profile):
+        return pixels
+    try:
+        there = ImageCms.profileToProfile(
+            PIL.Image.fromarray(pixels),
+            ImageCms.createProfile("sRGB"),
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            outputMode="RGB",
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return pixels
+    assert there is not None
+    result = np.array(there)
+    result[(pixels == 255).all(axis=2)] = 255
+    return result
 
 
 def keeps_colours(profile: bytes) -> bool:
