@@ -2,18 +2,15 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-import httpx
 import typer
 
-from api.client import ApiError, Job
-from api.client.calls import JobSettings, may_pass
+from api.client import Job
+from api.client.calls import JobSettings
 from api.schemas.sources import Feed
 from deploy.commands.arguments import (
     DATA,
@@ -40,6 +37,8 @@ from deploy.commands.progress import (
     byte_bar,
     console,
     follow,
+    going_on,
+    on_interruption,
     print_summary,
     print_table,
 )
@@ -50,6 +49,8 @@ from shared.plurals import counted
 
 MOST_LEFT_OUT_NAMED = 10_000
 """Files beside the photos that a job's report names; a job may have a limited number of rows."""
+
+SENT_IS_KEPT = "what was sent is remembered: the same command goes on"
 
 
 def submit(
@@ -129,20 +130,24 @@ def submit(
                 )
         else:
             assert photos is not None
-            with bar("sending", len(photos.files)) as progress:
+            journal = upload_journal(client, photos)
+            told = (
+                "what was sent is remembered: the same command goes on" if journal.is_kept else ""
+            )
+            with on_interruption(told), bar("sending", len(photos.files)) as progress:
                 task = progress.task_ids[0]
                 job = client.submit_files(
                     photos.files,
                     left_out=[
                         (one.name, one.reason) for one in photos.left_out[:MOST_LEFT_OUT_NAMED]
                     ],
-                    journal=upload_journal(client, photos),
+                    journal=journal,
                     on_sent=lambda count: progress.advance(task, count),
                     **settings,
                 )
         failed = 0
         if wait:
-            with _going_on(job["id"]):
+            with on_interruption(going_on(job["id"])):
                 job = follow(client, job["id"])
             found = tally(client, job)
             console.print(escape(found.sentence()), soft_wrap=True)
@@ -223,7 +228,7 @@ def watch(
     """Show a job's progress until it has ended."""
     job_id = parse_job_id(job)
     with connect(data) as client:
-        with _going_on(job_id):
+        with on_interruption(going_on(job_id)):
             found = follow(client, job_id)
         counts = tally(client, found)
         console.print(escape(counts.sentence()), soft_wrap=True)
@@ -329,21 +334,6 @@ COMMANDS = (
     contact_sheet,
 )
 """All job commands, in the order that `matting --help` shows."""
-
-
-@contextmanager
-def _going_on(job_id: str) -> Iterator[None]:
-    """After Ctrl-C, or when the service is lost: say that this ends no job, and name the job."""
-    try:
-        yield
-    except (KeyboardInterrupt, ApiError, httpx.TransportError) as error:
-        if isinstance(error, KeyboardInterrupt) or may_pass(error):
-            console.print(
-                f"the job goes on without this command: `matting watch {job_id}` follows it,"
-                f" `matting cancel {job_id}` stops it",
-                soft_wrap=True,
-            )
-        raise
 
 
 def _print_job(job: Job, *, as_json: bool) -> None:

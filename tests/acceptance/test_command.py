@@ -40,6 +40,11 @@ def test_submit_status_watch_and_download_work_together(
     names = {one["name"]: one["path"] for one in json.loads(fetched.stdout)["results"]}
     assert names["skuA/main.jpg"] == str(tmp_path / "out" / "skuA" / "main.png")
     assert (tmp_path / "out" / "skuA" / "main.png").exists()
+    photo = (folder / "x.jpg").read_bytes()
+    refused = matting("report", job["id"], str(folder / "x.jpg"), *data)
+    assert (refused.returncode, (folder / "x.jpg").read_bytes()) == (2, photo), (
+        "no list over a photo"
+    )
     good = matting("submit", str(folder / "x.jpg"), "--wait", "--option", "format=webp", *data)
     assert good.returncode == 0
     assert matting("cancel", good.stdout.strip(), *data).returncode == 0

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from deploy.cli import app
 from deploy.commands.watch_folder import RECORD, FolderWatch, watch_until_stopped
 from deploy.local_photos import SAMPLES
 from deploy.stack.processes import free_port
+from tests.acceptance.command import running
 from tests.http_servers import LocalHTTPServer
 from tests.waiting import eventually
 
@@ -71,7 +73,10 @@ def without_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _serve(port: int, answers: list[tuple[int, str]]) -> Iterator[str]:
-    server = Service(port, answers)
+    yield from _serving(Service(port, answers))
+
+
+def _serving(server: Service) -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -120,6 +125,47 @@ def test_who_loses_the_service_is_told_that_the_job_goes_on(
         with pytest.raises(ApiError):
             app(["watch", str(JOB["id"])], standalone_mode=False)
     assert f"matting watch {JOB['id']}" in capsys.readouterr().err
+
+
+class _Storage(BaseHTTPRequestHandler):
+    """Takes photos and never answers."""
+
+    server: Service
+
+    def do_POST(self) -> None:
+        count = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["count"]
+        slots = [
+            {"upload": f"{n}", "url": f"http://{self.headers['Host']}/{n}"} for n in range(count)
+        ]
+        payload = json.dumps({"uploads": slots}).encode()
+        self.send_response(201)
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def do_PUT(self) -> None:
+        self.server.answers.append((0, "a photo came"))
+        self.rfile.read()  # until the client goes
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_ctrl_c_while_photos_are_sent_says_that_nothing_is_lost(tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / f"{number}.jpg").write_bytes(b"\xff\xd8\xff")
+    server = Service(0, [])
+    server.RequestHandlerClass = _Storage
+    for url in _serving(server):
+        env = {"MATTING_API_URL": url, "MATTING_API_KEY": "key", "XDG_STATE_HOME": str(tmp_path)}
+        with running("submit", str(tmp_path), cwd=tmp_path, **env) as command:
+            eventually(lambda: server.answers, "a photo to be sent")
+            command.send_signal(signal.SIGINT)
+            _, said = command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert "the same command goes on" in said
+    assert said.endswith("stopped\n")
+    assert "Warning" not in said
 
 
 def test_a_watched_folder_waits_for_the_service(

@@ -153,6 +153,16 @@ def test_a_job_that_has_ended_waits_for_no_worker() -> None:
     assert note(total=2, failed=1) == "waiting for a worker, 1 failed"
 
 
+def test_a_job_that_stands_still_says_so_instead_of_the_time_left() -> None:
+    counts = {"total": 6, "succeeded": 1, "failed": 0, "cancelled": 0}
+    job = cast(
+        Job,
+        {"status": "running", "counts": counts, "images_per_s": 1.4, "estimated_s_left": 4},
+    )
+    assert progress._note(job) == "1.4 images/s, 4 s left"
+    assert progress._note(job, still_s=58) == "none for 58 s; `matting doctor` checks every part"
+
+
 def test_a_download_says_how_many_images_have_no_result(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -150,16 +150,23 @@ def _room(padding: Padding, canvas: tuple[float, float]) -> tuple[float, float]:
     )
 
 
-def canvas_pixels(rendition: Rendition) -> int:
-    """The number of pixels of a canvas that the options give in pixels.
-
-    Returns 0 for any other canvas: its size depends on the photo.
+def most_pixels(rendition: Rendition, width: int, height: int) -> int:
+    """The pixels of a result of a photo of this size, wherever its subject lies. A subject that
+    fills the photo gives the largest canvas.
     """
-    if rendition.canvas is None or "x" not in rendition.canvas:
-        return 0
-    width, height = (int(side) for side in rendition.canvas.split("x"))
-    shrink = _downscale_factor(rendition, (width, height))
-    return round(width * shrink * height * shrink)
+    if not rendition.changes_frame:
+        return width * height
+    unshrunk = {"max_side_px": None, "max_megapixels": None, "snap": False}
+    try:
+        most = compute_placement(rendition.model_copy(update=unshrunk), width, height, None)
+        pixels = most.width * most.height
+    except OutputTooLargeError:
+        pixels = MAX_CANVAS_PIXELS
+    if rendition.max_side_px:
+        pixels = min(pixels, rendition.max_side_px**2)
+    if rendition.max_megapixels:
+        pixels = min(pixels, round(rendition.max_megapixels * 1e6))
+    return pixels
 
 
 def size_without_subject(rendition: Rendition, width: int, height: int) -> tuple[int, int] | None:

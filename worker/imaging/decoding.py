@@ -6,6 +6,7 @@ the files that these get wrong: CMYK, palettes, transparency, TIFF, HEIC, AVIF, 
 sRGB.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -67,6 +68,9 @@ peak, for each pixel: 10 to 22 bytes for palettes, 16 bits, CMYK and profiles, 3
 An ordinary photo takes 3 to 6 while it is decoded, and 8 to 11 while it is finished.
 """
 
+ROTATED = range(5, 9)
+"""The EXIF orientations that include a rotation by 90°."""
+
 WHITE = 255
 ROWS_AT_ONCE = 256
 
@@ -127,7 +131,7 @@ def decode(
     image = _apply_orientation(image, orientation)
     if alpha is not None:
         alpha = _apply_orientation(alpha, orientation)
-    if 5 <= orientation <= 8:  # these four include a rotation by 90°
+    if orientation in ROTATED:
         width, height = height, width
     return DecodedImage(image, width, height, alpha)
 
@@ -159,10 +163,16 @@ def _checked_header(data: bytes, settings: Settings) -> PIL.Image.Image:
 class DecodingCost:
     """What decoding a file will take."""
 
-    pixels: int
-    """The pixels that `decode` will return."""
+    width: int
+    height: int
+    """Of the upright picture that `decode` will return [px]."""
     times: int
     """How many ordinary photos of as many pixels take as much memory while they are decoded."""
+
+    @property
+    def pixels(self) -> int:
+        """The pixels of that picture."""
+        return self.width * self.height
 
 
 def decoding_cost(data: bytes, min_side_px: int | None = None) -> DecodingCost:
@@ -171,9 +181,12 @@ def decoding_cost(data: bytes, min_side_px: int | None = None) -> DecodingCost:
         header = open_header(data)
         times = 1 if _opencv_is_correct(header) else CONVERTED
     except Exception:  # `decode` reports what is wrong with the file
-        return DecodingCost(0, 1)
-    pixels = header.width * header.height // _reduced_scale(header, min_side_px) ** 2
-    return DecodingCost(pixels, times)
+        return DecodingCost(0, 0, 1)
+    scale = _reduced_scale(header, min_side_px)
+    width, height = (math.ceil(side / scale) for side in header.size)
+    if orientation_of(header) in ROTATED:
+        width, height = height, width
+    return DecodingCost(width, height, times)
 
 
 def _reduced_scale(header: PIL.Image.Image, min_side_px: int | None) -> int:

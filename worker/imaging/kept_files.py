@@ -11,6 +11,7 @@ from worker.imaging.arrays import Image
 from worker.imaging.colours import to_srgb
 from worker.imaging.decoding import DecodedImage
 from worker.imaging.metadata import NO_METADATA
+from worker.imaging.pasting import Resampled
 from worker.imaging.png_file import encode_png
 from worker.imaging.samples import Samples
 
@@ -75,17 +76,22 @@ def thumbnail(pixels: Image, profile: bytes | None = None) -> bytes:
 
 
 def _shrunk(pixels: Image, width: int, height: int, scale: float) -> Image:
-    """A small picture whose pixels are each the mean of four of the large one's pixels, or of two.
+    """A small picture whose pixels are each the mean of four of the large one's pixels, or of two,
+    with colours weighted by alpha.
 
     The mean of all takes ten times as long. From very large pictures one row in each line is read:
     their memory is what the time goes to.
     """
+    how = cv2.INTER_AREA
     if scale < SPARSE_SCALE:
-        pixels = _resized(pixels, 2 * width, height, cv2.INTER_NEAREST)
-        return _resized(pixels, width, height, cv2.INTER_LINEAR)
-    if scale < 0.5:
+        pixels, how = _resized(pixels, 2 * width, height, cv2.INTER_NEAREST), cv2.INTER_LINEAR
+    elif scale < 0.5:
         pixels = _resized(pixels, 2 * width, 2 * height, cv2.INTER_NEAREST)
-    return _resized(pixels, width, height, cv2.INTER_AREA)
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        weighted = Resampled(np.ascontiguousarray(pixels[..., 3]), (width, height))
+        planes = [weighted.plane(np.ascontiguousarray(pixels[..., n])) for n in range(3)]
+        return cv2.merge([*planes, weighted.alpha]).astype(np.uint8, copy=False)
+    return _resized(pixels, width, height, how)
 
 
 def _resized(pixels: Image, width: int, height: int, how: int) -> Image:

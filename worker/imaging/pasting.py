@@ -39,7 +39,7 @@ def paste(
     source, target = (source_y, source_x), (target_y, target_x)
     resampled = None
     if (height, width) != matte.shape:
-        resampled = _Resampled(matte, placement.size)
+        resampled = Resampled(matte, placement.size)
     for channel in range(3):  # one after the other takes half the memory
         plane = _plane(image, channel, edge)
         if resampled is not None:
@@ -93,7 +93,7 @@ def _overlap(start: int, length: int, limit: int) -> tuple[slice, slice]:
     return slice(first - start, last - start), slice(first, last)
 
 
-class _Resampled:
+class Resampled:
     """A matte [H, W] uint8 resized to (width, height), and planes of colours that it weights."""
 
     def __init__(self, matte: Image, size: tuple[int, int]) -> None:
