@@ -60,6 +60,8 @@ class BatchTask(Task):  # type: ignore[type-arg]  # generic in its stubs only
     url_places = 1
     watchdog: Watchdog | None = None
     """The watchdog that watches the event loop; None: it is not watched."""
+    end_at_once: Callable[[], None] | None = None
+    """Ends the process without waiting for its batches."""
 
 
 class Collector:
