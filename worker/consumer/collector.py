@@ -231,7 +231,7 @@ def _apart(requests: list[Request]) -> list[list[Request]]:
     """
     together: dict[str, list[Request]] = {}
     for one in requests:
-        key = one.id if is_of_clip(one.kwargs) else one.delivery_info["routing_key"]
+        key = str(one.id) if is_of_clip(one.kwargs) else one.delivery_info["routing_key"]
         together.setdefault(key, []).append(one)
     return list(together.values())
 
