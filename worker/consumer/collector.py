@@ -231,8 +231,8 @@ def _apart(requests: list[Request]) -> list[list[Request]]:
     """
     together: dict[str, list[Request]] = {}
     for one in requests:
-        key = str(one.id) if is_of_clip(one.kwargs) else one.delivery_info["routing_key"]
-        together.setdefault(key, []).append(one)
+        key = one.id if is_of_clip(one.kwargs) else one.delivery_info["routing_key"]
+        together.setdefault(str(key), []).append(one)
     return list(together.values())
 
 
