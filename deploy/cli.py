@@ -44,6 +44,9 @@ from shared.settings import Settings
 
 PORT = 8000
 
+STOPPED = 130
+"""The exit status after Ctrl-C."""
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -89,7 +92,7 @@ def up(
     from shared.settings import Settings
 
     Settings()  # a wrong variable is told before anything starts
-    report = lambda line: console.print(f"  {escape(line)}")  # noqa: E731
+    report = lambda line: console.print(f"  {escape(line)}", soft_wrap=True)  # noqa: E731
     with Stack(
         data,
         host=host,
@@ -354,9 +357,11 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     try:
         status = app(standalone_mode=False)
+        if status == STOPPED:  # Typer makes it of Ctrl-C
+            console.print("stopped")
     except (typer.Abort, KeyboardInterrupt):
         console.print("stopped")
-        status = 130
+        status = STOPPED
     except CLICK_ERRORS as error:
         # Typer puts these words before what Pydantic says of a value.
         error.message = printable_lines(error.message.replace("Value error, ", ""))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -18,3 +19,13 @@ def eventually(
         assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
         time.sleep(every_s)
     return found
+
+
+def is_dead(process: Path) -> bool:
+    """Whether a process, given by its folder in /proc, has ended, or waits for somebody to read its
+    status.
+    """
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True

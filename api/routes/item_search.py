@@ -12,6 +12,7 @@ from api.routes.jobs import Cursor, Limit
 from api.routes.lookup import uuid_cursor
 from api.routes.result_links import Include, links_of
 from api.schemas.responses import ItemOut, ItemPage, to_cursor
+from api.schemas.sources import STORABLE
 from shared import job_store
 from shared.errors import InvalidCursorError
 
@@ -22,7 +23,9 @@ router = APIRouter(route_class=GuardedRoute, prefix="/v1/items", tags=["items"])
 def find_items(
     resources: ResourcesDep,
     caller: CallerDep,
-    custom_id: Annotated[str, Query(min_length=1, max_length=256, description="Your own id.")],
+    custom_id: Annotated[
+        str, Query(min_length=1, max_length=256, pattern=STORABLE, description="Your own id.")
+    ],
     include: Include = None,
     cursor: Cursor = None,
     limit: Limit = 50,

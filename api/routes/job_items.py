@@ -12,12 +12,13 @@ from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
 from api.resources import ResourcesDep
 from api.routes.job_archive import Wanted, archive
-from api.routes.job_events import listen
+from api.routes.job_events import EventStream, listen
 from api.routes.job_report import csv_lines, json_lines
 from api.routes.jobs import Cursor
 from api.routes.lookup import find_job, position_cursor
 from api.routes.result_links import Access, Include, job_filename, links_of
 from api.schemas.responses import ItemOut, ItemPage, to_cursor
+from api.schemas.sources import STORABLE
 from shared import job_store
 from shared.content_disposition import content_disposition
 from shared.errors import (
@@ -51,10 +52,6 @@ class _Zip(ClosedStream):
     media_type = "application/zip"
 
 
-class _Events(StreamingResponse):
-    media_type = "text/event-stream"
-
-
 @router.get("/items", responses=responses(JobNotFoundError, InvalidCursorError))
 def list_items(
     job_id: uuid.UUID,
@@ -66,7 +63,8 @@ def list_items(
         Query(description="`pending`: marked for review, without a verdict."),
     ] = None,
     custom_id: Annotated[
-        str | None, Query(max_length=256, description="Only images that you gave this id.")
+        str | None,
+        Query(max_length=256, pattern=STORABLE, description="Only images that you gave this id."),
     ] = None,
     search: Annotated[
         str | None,
@@ -243,7 +241,7 @@ def get_archive(
 
 @router.get(
     "/events",
-    response_class=_Events,
+    response_class=EventStream,
     responses={
         200: {
             "description": "Server-Sent Events: `progress` with the job whenever it changed, "
@@ -265,8 +263,7 @@ def job_events(
     """The job's progress as it happens. After a disconnect, send the id of the last event to
     continue.
     """
-    stream = listen(resources, caller, job_id, last_event_id)
-    return _Events(stream, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+    return listen(resources, caller, job_id, last_event_id)
 
 
 def _asks_for_headers(request: Request) -> bool:

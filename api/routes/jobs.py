@@ -151,7 +151,7 @@ def list_jobs(
 def _labels(metadata: Sequence[str]) -> dict[str, str]:
     """Names and values. Raises InvalidOptionsError."""
     pairs = [text.partition("=") for text in metadata]
-    if any(not name or not separator or "\0" in value for name, separator, value in pairs):
+    if any(not name or not separator or "\0" in name + value for name, separator, value in pairs):
         raise InvalidOptionsError("`metadata` is written NAME=VALUE, for example season=spring.")
     return {name: value for name, _, value in pairs}
 

@@ -1,5 +1,6 @@
 """Addresses and secrets of an embedded stack, stored as files in its data folder."""
 
+import fcntl
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,8 @@ from shared.errors import NoStackError
 
 SECRETS_FILE = "secrets.json"
 ADDRESS_FILE = "running.json"
+LOCK_FILE = "lock"
+"""A running stack holds a lock on it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,19 @@ def find_stack(data: Path) -> tuple[StackAddress, StackSecrets]:
         known = StackSecrets(**json.loads((data / SECRETS_FILE).read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise NoStackError(f"No stack is running on {data}") from error
+    if not _is_held(data):
+        raise NoStackError(f"No stack is running on {data}; the last one was killed")
     return address, known
+
+
+def _is_held(data: Path) -> bool:
+    """Whether a stack holds the folder, or it can't be told. A killed one leaves its address."""
+    try:
+        with (data / LOCK_FILE).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
 
 
 def read_storage_keys(data: Path) -> tuple[str, str] | None:

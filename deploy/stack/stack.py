@@ -12,6 +12,7 @@ import secrets
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -22,6 +23,7 @@ import httpx
 
 from deploy.stack.address import (
     ADDRESS_FILE,
+    LOCK_FILE,
     SECRETS_FILE,
     StackAddress,
     StackSecrets,
@@ -49,6 +51,9 @@ WORKER_START_TIMEOUT_S = 300
 
 READINESS_POLL_S = 0.25
 """An answer takes the API 10 ms of CPU, which the worker needs for its start."""
+
+LOOK_S = 0.5
+"""A command that looks whether a stack runs (`find_stack`) holds the lock for a moment."""
 
 STOPPED_LAST = ("redis", "s3")
 
@@ -113,7 +118,7 @@ class Stack:
     def _start(self) -> None:
         self.logs = self.data / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
-        self._closing.callback(_lock(self.data).close)
+        self._closing.callback(lock_folder(self.data).close)
         self._closing.callback(self._supervisor.close)
         ports = same_ports(self.data)
         if self._api_port is not None:
@@ -350,12 +355,17 @@ def _python_module(command: str) -> list[str]:
     return [sys.executable, "-m", *command.split()]
 
 
-def _lock(data: Path) -> IO[str]:
+def lock_folder(data: Path) -> IO[str]:
     """Lock the data folder for one stack. Raises StackError when another stack holds it."""
-    file = (data / "lock").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise StackRunningError(f"A stack is running on {data} already") from error
-    return file
+    file = (data / LOCK_FILE).open("w")
+    deadline = time.monotonic() + LOOK_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                file.close()
+                raise StackRunningError(f"A stack is running on {data} already") from error
+            time.sleep(0.02)
+        else:
+            return file

@@ -18,9 +18,9 @@ import cv2
 from shared.options import Options
 from shared.settings import Settings
 from tests.benchmarks.feeding import MemoryStore, feed, items
-from tests.benchmarks.overlap import VirtualDevice
 from tests.benchmarks.photos import files
 from tests.benchmarks.report import report
+from tests.benchmarks.virtual_device import VirtualDevice
 from worker.pipeline.pipeline import Pipeline
 
 DEVICE_MS = (10.0, 5.0, 2.0)

@@ -20,9 +20,10 @@ import numpy as np
 from shared.options import Options
 from shared.settings import Settings
 from tests.benchmarks.feeding import MemoryStore, feed, items
-from tests.benchmarks.overlap import MEGAPIXELS, VirtualDevice
+from tests.benchmarks.overlap import MEGAPIXELS
 from tests.benchmarks.photos import files
 from tests.benchmarks.report import report
+from tests.benchmarks.virtual_device import VirtualDevice
 from worker.pipeline import pipeline as pipeline_module
 from worker.pipeline.image_stages import ImageStages
 from worker.pipeline.pipeline import Pipeline

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,17 +22,26 @@ from numpy.typing import NDArray
 from shared.errors import EngineUnavailableError, ModelLoadError, PredictorError, WarmupError
 from shared.settings import Settings
 from tests.captured_events import captured_events
-from worker.inference import predictor
+from tests.waiting import eventually, is_dead
+from worker.inference import predictor, tensorrt
 from worker.inference.catalog import BUNDLES, find_model
 from worker.inference.engine import plans, reference
 from worker.inference.opening import require_device
 from worker.inference.paddle_runtime import THREAD_SPIN_MS
 from worker.inference.predictor import load_predictor
 from worker.inference.session import RangedSession
-from worker.inference.tensorrt import build_once
+from worker.inference.tensorrt import build_once, engine_folder
 from worker.inference.trial import try_plan
 
 STUB = Path(__file__).parent / "paddle_stub"
+
+WORKER = """
+import json, sys
+from shared.settings import Settings
+from worker.inference.predictor import load_predictor
+opened = load_predictor(Settings.model_validate(json.loads(sys.argv[1])))
+print(json.dumps(opened.describe()))
+"""
 
 Says = Callable[..., None]
 
@@ -130,6 +140,21 @@ def test_workers_that_start_together_build_one_set_of_engines(
         results = list(workers.map(lambda _: try_plan(settings, plan, [(64, 64)], warm), range(4)))
     assert [one.reason for one in results] == [None] * 4
     assert len((tmp_path / "builds").read_text().splitlines()) == 3
+
+
+def test_another_model_of_gpu_gets_engines_of_its_own(
+    gpu: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.model_validate(gpu)
+    folders = []
+    for number, name in enumerate(("NVIDIA A", "NVIDIA B", "NVIDIA A")):
+        driver = tmp_path / str(number)
+        for bus in ("0000:01:00.0", "0000:02:00.0"):
+            (driver / bus).mkdir(parents=True)
+            (driver / bus / "information").write_text(f"Model: \t\t {name}\nIRQ:   \t\t 24\n")
+        monkeypatch.setattr(tensorrt, "GPUS", driver)
+        folders.append(engine_folder(settings, find_model(settings), [(1, (64, 64))]))
+    assert folders[0] == folders[2] != folders[1]
 
 
 def test_a_build_that_crashed_leaves_nothing_and_the_next_start_builds(
@@ -241,6 +266,30 @@ def test_a_program_that_failed_is_not_tried_at_the_next_start(
     for file in (gpu["engine_cache_dir"] / "trials").glob("*.json"):
         file.unlink()
     assert described(asked)["pixels"]
+
+
+def test_workers_that_start_together_fail_one_trial(
+    paddle: Says, gpu: dict[str, Any], tmp_path: Path
+) -> None:
+    paddle(mixes=True, programs=str(tmp_path / "programs"))
+    asked = {**gpu, "tensorrt": False, "precision": "fp32"}
+    command = [sys.executable, "-c", WORKER, json.dumps(asked, default=str)]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    told = [json.loads(one.communicate()[0].splitlines()[-1]) for one in workers]
+    assert [(one["configuration"], one["pixels"]) for one in told] == [("cuda", False)] * 3
+    assert len((tmp_path / "programs").read_text().splitlines()) == 1
+
+
+def test_a_trial_ends_with_its_worker(paddle: Says, gpu: dict[str, Any], tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    paddle(hangs="cuda", programs=str(programs))
+    asked = {**gpu, "tensorrt": False, "precision": "fp32"}
+    command = [sys.executable, "-c", WORKER, json.dumps(asked, default=str)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as worker:
+        eventually(programs.exists, "the trial")
+        child = eventually(programs.read_text, "its number")
+        worker.kill()
+    eventually(lambda: is_dead(Path("/proc", child.strip())), "the end of the trial")
 
 
 def test_a_program_that_cannot_be_kept_is_not_used(

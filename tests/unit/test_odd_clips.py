@@ -19,6 +19,7 @@ from tests.clips import SUBJECT, BrightIsSubject, moving_square, write
 from worker.inference.predictor import Predictor
 from worker.video.clip import cut_out_clip
 from worker.video.completing import ClipResult
+from worker.video.quarantine import ClipProcess
 
 FORMATS: list[dict[str, Any]] = [
     {"clip_format": "prores"},
@@ -152,6 +153,30 @@ def test_of_many_streams_the_first_picture_and_sound_are_taken(tmp_path: Path) -
     assert set(shapes(result).values()) == {(4, 64, 96), (4, 128, 96)}
     with av.open(str(result.files[2].path)) as made:
         assert (len(made.streams.video), len(made.streams.audio)) == (1, 1)
+
+
+@pytest.mark.parametrize(("layout", "red", "green"), [("rgb555be", 10, 5), ("rgb565be", 11, 5)])
+def test_raw_quicktime_films_of_thousands_of_colours_keep_them(
+    layout: str, red: int, green: int, tmp_path: Path
+) -> None:
+    shown = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (41, 214, 90)]
+    left_out = 8 - (red - green)  # bits of green
+    words = [r >> 3 << red | g >> left_out << green | b >> 3 for r, g, b in shown]
+    frame = av.VideoFrame(64, len(shown), layout)
+    plane = frame.planes[0]
+    row = np.zeros((len(shown), plane.line_size // 2), ">u2")
+    row[:] = np.array(words)[:, None]
+    plane.update(row.tobytes())
+    frame.pts, frame.time_base = 0, Fraction(1, 25)
+    path = tmp_path / "raw.mov"
+    with av.open(str(path), "w") as container:
+        film: Any = container.add_stream("rawvideo", rate=25)
+        film.width, film.height, film.pix_fmt = 64, len(shown), layout
+        container.mux(film.encode(frame))
+    settings = Settings(log_level="ERROR", codec_threads=1)
+    with ClipProcess(path, settings) as clip:
+        [(_, pixels)] = clip.frames(clip.facts(), 0, 1)
+    assert np.abs(pixels[:, 30].astype(int) - shown).max() <= 8
 
 
 def no_frame(path: Path, codec: str) -> None:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.waiting import eventually
+from tests.waiting import eventually, is_dead
 
 PARENT = """
 import signal, sys, time
@@ -40,15 +40,7 @@ def test_a_child_that_ignores_sigterm_dies_with_its_parent_if_asked(tmp_path: Pa
         eventually(lambda: "ready" in (tmp_path / "log").read_text(), "the child")
         assert child.exists()
         parent.kill()
-    eventually(lambda: not child.exists() or _is_dead(child), "the end of the child")
-
-
-def _is_dead(process: Path) -> bool:
-    """Whether it waits for somebody to read its status."""
-    try:
-        return (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
+    eventually(lambda: is_dead(child), "the end of the child")
 
 
 def test_a_child_whose_parent_is_dead_already_ends_at_once() -> None:

@@ -1,19 +1,29 @@
 """Operators' commands: which system they work on, and what they say where there is none."""
 
+import fcntl
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from deploy.cli import app
+from deploy.commands.arguments import connect
 from deploy.commands.disk_usage import disk_usage
 from deploy.commands.service import service_settings
-from deploy.stack.address import ADDRESS_FILE, SECRETS_FILE
+from deploy.stack.address import ADDRESS_FILE, LOCK_FILE, SECRETS_FILE, find_stack
 from deploy.stack.ports import PORTS_FILE
+from deploy.stack.stack import lock_folder
 from shared.database import Database
-from shared.errors import DatabaseError, NoDatabaseError, NoStackError, SetupError
+from shared.errors import (
+    DatabaseError,
+    NoDatabaseError,
+    NoStackError,
+    SetupError,
+    StackRunningError,
+)
 from shared.settings import Settings
 
 AWAY = "postgresql+psycopg://matting@127.0.0.1:1/matting"
@@ -74,6 +84,50 @@ def test_the_commands_find_the_system_of_a_data_folder(
     assert found.aws_secret_access_key.get_secret_value() == "y"
     monkeypatch.setenv("MATTING_DATABASE_URL", AWAY)
     assert service_settings(tmp_path).database_url == AWAY
+
+
+def test_a_stack_that_was_killed_is_not_taken_for_a_running_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ADDRESS_FILE).write_text(
+        json.dumps({"api_url": "http://127.0.0.1:1", "flower_url": "", "s3_url": ""})
+    )
+    (tmp_path / SECRETS_FILE).write_text(
+        json.dumps({"s3_access_key": "x", "s3_secret_key": "y", "api_key": "z"})
+    )
+    with (tmp_path / LOCK_FILE).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert find_stack(tmp_path)[1].api_key == "z"
+    with pytest.raises(NoStackError, match="killed"):
+        find_stack(tmp_path)
+
+
+def test_a_start_waits_for_a_command_that_looks_whether_one_runs(tmp_path: Path) -> None:
+    with (tmp_path / LOCK_FILE).open("w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        letting_go = threading.Timer(0.1, fcntl.flock, (looking, fcntl.LOCK_UN))
+        letting_go.start()
+        with lock_folder(tmp_path), pytest.raises(StackRunningError):
+            lock_folder(tmp_path)
+        letting_go.join()
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "said"),
+    [
+        ("http://shop.example", "", "MATTING_API_KEY is not"),
+        ("", "mtk_x", "MATTING_API_URL is not"),
+        ("shop.example:8000", "mtk_x", "http://"),
+    ],
+)
+def test_half_an_address_is_no_other_system(
+    url: str, key: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stack that runs in this folder must not get what was meant for another system."""
+    monkeypatch.setenv("MATTING_API_URL", url)
+    monkeypatch.setenv("MATTING_API_KEY", key)
+    with pytest.raises(NoStackError, match=said):
+        connect(tmp_path)
 
 
 def test_a_database_without_tables_is_named(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from celery.worker import state
 from celery.worker.request import Request
 
 from shared.errors import MattingError
+from shared.messages import is_of_clip
 from shared.telemetry import get_logger
 from worker.concurrency.watchdog import Watchdog
 from worker.consumer.lanes import Lane, is_express
@@ -59,6 +60,8 @@ class BatchTask(Task):  # type: ignore[type-arg]  # generic in its stubs only
     url_places = 1
     watchdog: Watchdog | None = None
     """The watchdog that watches the event loop; None: it is not watched."""
+    end_at_once: Callable[[], None] | None = None
+    """Ends the process without waiting for its batches."""
 
 
 class Collector:
@@ -112,7 +115,8 @@ class Collector:
             return
         while requests := lane.next_batch():
             if lane is self._by_url:
-                self._url_threads.submit(self._run_each, requests)
+                for some in _apart(requests):
+                    self._url_threads.submit(self._run_each, some)
             else:
                 self._consumer.pool.apply_async(self._run, (requests,))
         if not lane.due and lane.waits:
@@ -218,6 +222,18 @@ class Collector:
     def _catch_up(self) -> None:
         while self._to_do:
             self._to_do.popleft()()
+
+
+def _apart(requests: list[Request]) -> list[list[Request]]:
+    """The photos by URL of each queue together: the models of a batch run one after the other, and
+    one would wait for the slow servers of another. Each clip has a thread of its own: it goes on
+    with its other segments, and takes turns with clips of other threads only.
+    """
+    together: dict[str, list[Request]] = {}
+    for one in requests:
+        key = one.id if is_of_clip(one.kwargs) else one.delivery_info["routing_key"]
+        together.setdefault(str(key), []).append(one)
+    return list(together.values())
 
 
 def _stops() -> bool:

@@ -8,25 +8,33 @@ from numpy.typing import NDArray
 
 from shared.rendition_values import Background, BackgroundImage, LinearGradient
 from worker.imaging.arrays import Image
+from worker.imaging.colours import from_srgb
 from worker.imaging.samples import row_blocks
 
 
-def rgb(colour: str) -> NDArray[np.uint8]:
-    """Parse `#rrggbb` into [3] uint8."""
-    return np.array([int(colour[index : index + 2], 16) for index in (1, 3, 5)], np.uint8)
+def rgb(colour: str, profile: bytes | None = None) -> NDArray[np.uint8]:
+    """`#rrggbb`, which is sRGB, as [3] uint8 under a profile (as in `render_background`)."""
+    given = np.array([int(colour[index : index + 2], 16) for index in (1, 3, 5)], np.uint8)
+    return from_srgb(given.reshape(1, 1, 3), profile).reshape(3)
 
 
 def render_background(
-    background: Background, width: int, height: int, picture: Image | None
+    background: Background,
+    width: int,
+    height: int,
+    picture: Image | None,
+    profile: bytes | None = None,
 ) -> Image:
-    """Draw the background [H, W, 3] uint8 RGB. A BackgroundImage needs its decoded `picture`."""
+    """Draw the background [H, W, 3] uint8 RGB. A BackgroundImage needs its decoded `picture`, in
+    sRGB. `profile`: the ICC profile under which the pixels are written; None: sRGB.
+    """
     if isinstance(background, LinearGradient):
-        return _gradient(background, width, height)
+        return from_srgb(_gradient(background, width, height), profile)
     if isinstance(background, BackgroundImage):
         assert picture is not None, "the pipeline reads the picture before it renders"
-        return _resize_to_cover(picture, width, height)
+        return from_srgb(_resize_to_cover(picture, width, height), profile)
     result = np.empty((height, width, 3), np.uint8)
-    result[:] = rgb(background)
+    result[:] = rgb(background, profile)
     return result
 
 

@@ -37,6 +37,7 @@ from worker.inference.tensorrt import TakenByTensorRT
 from worker.inference.transforms import ExactTransforms
 from worker.inference.trial import TrialResult, try_plan
 from worker.inference.trial_memory import (
+    after_the_first,
     failed_before,
     passed_before,
     remember,
@@ -294,17 +295,18 @@ class Predictor:
         shape = passed_before(self.settings, self.model, plan, candidates)
         if shape is not None:
             return TrialResult(None, shape)
-        failed = failed_before(self.settings, self.model, plan, candidates)
-        if failed is not None:
-            return TrialResult(failed[1], failed[0])
-        with _one_trial:
-            result = try_plan(self.settings, plan, candidates, warm)
-        if result.reason is None:
-            remember(self.settings, self.model, plan, candidates, result.shape)
-        elif result.lasting:
-            remember_failure(
-                self.settings, self.model, plan, candidates, result.shape, result.reason
-            )
+        with after_the_first(self.settings, self.model, plan, candidates):
+            failed = failed_before(self.settings, self.model, plan, candidates)
+            if failed is not None:
+                return TrialResult(failed[1], failed[0])
+            with _one_trial:
+                result = try_plan(self.settings, plan, candidates, warm)
+            if result.reason is None:
+                remember(self.settings, self.model, plan, candidates, result.shape)
+            elif result.lasting:
+                remember_failure(
+                    self.settings, self.model, plan, candidates, result.shape, result.reason
+                )
         return result
 
     def _warm_inputs(self) -> list[tuple[int, Size]]:

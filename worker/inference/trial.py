@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import MattingError, OutOfMemoryError, PredictorError, WarmupError
+from shared.parent_death import end_with_parent
 from shared.settings import Precision, Settings
 from worker.imaging.arrays import Size
 from worker.inference.building import build_engines, build_program
@@ -183,6 +184,8 @@ def _run_child(
 
 def main() -> int:
     """The child process: run the plan from standard input, and the plain one."""
+    # One that hangs would keep the device and the lock of what it builds from later starts.
+    end_with_parent(signal.SIGKILL)
     request = json.load(sys.stdin)
     settings = Settings(**request["settings"])
     try:

@@ -3,15 +3,17 @@
 A trial loads the model twice in a child process, which takes longer than the rest of a start. Its
 result can only change with what is part of the key. Passed trials are remembered on a CPU alone:
 the driver of another device may change without a trace here. Failed ones are remembered for
-optional plans of a device, whose trials take minutes; others may have passing causes.
+optional plans of a device, whose trials take minutes; others may have passing causes. Workers that
+start together wait for the first such trial.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shared.settings import Settings
@@ -21,6 +23,7 @@ from worker.inference.catalog import Model
 from worker.inference.engine import EnginePlan
 from worker.inference.paddle_runtime import VARIABLES
 from worker.inference.processor import description
+from worker.inference.tensorrt import gpu_models
 
 log = get_logger(__name__)
 
@@ -107,6 +110,38 @@ def remember_failure(
         _write(settings, model, plan, shapes, {"shape": shape, "reason": reason})
 
 
+@contextlib.contextmanager
+def after_the_first(
+    settings: Settings, model: Model, plan: EnginePlan, shapes: Sequence[Size]
+) -> Iterator[None]:
+    """Let one worker of this machine try an optional plan of a device that is not built yet. Those
+    that come meanwhile wait until it has built everything or remembered why not, and go on side by
+    side. Without this each would build, and fail, in turn, and its wait for the others would count
+    as time of its own trial.
+    """
+    with contextlib.ExitStack() as held:
+        if plan.device == "cpu" or not plan.optional or _is_built(plan):
+            yield
+            return
+        try:
+            path = _file(settings, model, plan, shapes).with_suffix(".lock")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context(path.open("w"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                fcntl.flock(file, fcntl.LOCK_SH)
+        except _NO_FILE as error:
+            log.debug("trial-not-in-turn", model=model.name, detail=repr(error))
+        yield
+
+
+def _is_built(plan: EnginePlan) -> bool:
+    """Whether what a trial of the plan would build is there (worker.inference.building)."""
+    folders = [one.arguments[0] for one in plan.calls if one.method == "set_optim_cache_dir"]
+    return plan.graph is not None and all(map(os.path.exists, [plan.graph, *folders]))
+
+
 def _file(settings: Settings, model: Model, plan: EnginePlan, shapes: Sequence[Size]) -> Path:
     decides = [
         RULES,
@@ -116,7 +151,7 @@ def _file(settings: Settings, model: Model, plan: EnginePlan, shapes: Sequence[S
         list(shapes),
         sorted(settings.alpha_tolerances.items()),
         list(description()),
-        _driver() if plan.device != "cpu" else "",
+        [_driver(), *gpu_models()] if plan.device != "cpu" else "",
         sorted(_variables().items()),
     ]
     digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:32]

@@ -22,7 +22,6 @@ from worker.imaging.decoding import DecodedImage, decode, decoding_cost, without
 from worker.imaging.false_holes import fill_false_holes
 from worker.imaging.finishing import (
     finish_matte,
-    largest_canvas_pixels,
     matte_of,
     metadata_to_keep,
     min_decode_side_px,
@@ -65,20 +64,20 @@ class ImageStages:
 
     def pixels(self, in_flight: InFlightImage, data: bytes) -> int:
         """The pixels that the image needs from the budget: its photo or a larger canvas, times what
-        its stages take more than those of an ordinary photo. An image with too many pixels fails
-        and needs none.
+        its stages take more than those of an ordinary photo. An image that fails, because it has
+        too many pixels or none, needs none.
         """
         options = in_flight.item.options
         photo = decoding_cost(data, _min_side_px(in_flight))
-        if photo.pixels > self._settings.max_image_pixels:
+        if not 0 < photo.pixels <= self._settings.max_image_pixels:
             return 0
-        decoding, pixels = photo.pixels * photo.times, photo.pixels
+        decoding = photo.pixels * photo.times
+        finishing = pixels_to_finish(options, photo.width, photo.height)
         if in_flight.given_matte is not None:
             matte = decoding_cost(in_flight.given_matte)
             decoding += matte.pixels * matte.times
-            pixels += matte.pixels
-        pixels = max(pixels, largest_canvas_pixels(options))
-        return max(decoding, pixels_to_finish(options, pixels))
+            finishing += matte.pixels
+        return max(decoding, finishing)
 
     def decode(self, in_flight: InFlightImage, data: bytes) -> None:
         """Decode a photo and prepare it for the network; an error is the image's."""

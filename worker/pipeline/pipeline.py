@@ -37,7 +37,7 @@ from worker.pipeline.image_stages import ImageStages, needs_quarantine
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore, Publisher
 from worker.pipeline.meant_subject import put_back
 from worker.pipeline.second_opinions import SecondOpinions
-from worker.pipeline.transfers import Transfers
+from worker.pipeline.transfers import Part, Transfers
 from worker.pipeline.turntables import Turntables
 from worker.pipeline.twins import Twins
 from worker.pipeline.work_items import Outcome, WorkItem
@@ -118,10 +118,14 @@ class Pipeline:
             images = self._images(photos, len(items))
             for in_flight in images:
                 in_flight.goes_on = turned
-            # Each image is decoded as soon as it has been fetched; no codec thread waits for a
-            # fetch.
-            fetching = {self._transfers.fetch(in_flight): in_flight for in_flight in images}
-            self._run(images, _as_fetched(fetching))
+            left = images
+            while left:
+                # Each image is decoded as soon as it has been fetched; no codec thread waits for a
+                # fetch.
+                part = Part()
+                fetching = {self._transfers.fetch(in_flight, part): in_flight for in_flight in left}
+                self._run(left, _as_fetched(fetching))
+                left = part.postponed
         done = {one.item_id: one for one in (in_flight.outcome for in_flight in images)}
         done |= {one.item_id: one for one in self._run_long(items)}
         return [done[item.item_id] for item in items]
@@ -373,8 +377,8 @@ class Pipeline:
 def _as_fetched(
     fetching: "dict[Future[bytes | None], InFlightImage]",
 ) -> Iterator[tuple[InFlightImage, bytes]]:
-    """The photos as they arrive, without those that failed. It empties `fetching`: a future holds
-    its photo's file, which nobody needs once the photo is decoded.
+    """The photos as they arrive, without those that failed or wait. It empties `fetching`: a future
+    holds its photo's file, which nobody needs once the photo is decoded.
     """
     for future in as_completed(fetching):
         in_flight, data = fetching.pop(future), future.result()

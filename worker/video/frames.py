@@ -40,6 +40,11 @@ to other primaries: in one step, swscale of FFmpeg 8 takes its own matrix in add
 clip's."""
 
 
+BIG_ENDIAN = frozenset({"rgb555be", "rgb565be"})
+"""Of raw QuickTime films with thousands of colours. swscale of FFmpeg 8 makes RGB of them as if
+their bytes were swapped, so they are swapped first."""
+
+
 class FrameReader:
     """Reads frames of one clip in order."""
 
@@ -129,7 +134,9 @@ class FrameReader:
                 yield pts, frame
 
     def _pixels(self, frame: VideoFrame) -> Image:
-        facts = self._facts
+        facts, name = self._facts, frame.format.name
+        if name in BIG_ENDIAN:
+            frame = frame.reformat(format=name.replace("be", "le"))
         orientation = orientation_of(frame)
         size = facts.width, facts.height
         width, height = size[::-1] if orientation.swaps_sides else size

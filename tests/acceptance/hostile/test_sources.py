@@ -63,6 +63,8 @@ HOSTILE_ROWS = [
     '{"key": "s3://photos/c.jpg", "note": "\\u0000"}',
     '{"key": "s3://photos/c.jpg", "note": "\\udfff"}',
     '{"key": "s3://photos/c.jpg", "note": NaN}',
+    '{"key": "s3://photos/c.jpg", "note": 1e400}',
+    '{"key": "s3://photos/c.jpg", "note": ' + "[" * 300 + "]" * 300 + "}",
     '{"key": "s3://photos/c.jpg", "note": ' + "9" * 10_000 + "}",
     '{"key": "s3://photos/c.jpg", "note": ' + "[" * 30_000 + "]" * 30_000 + "}",
     '{"key": "s3://photos/c.jpg", "note": "' + "x" * 20_000 + '"}',

@@ -12,7 +12,9 @@ It computes a simple alpha. The variable PADDLE_STUB (JSON) sets its faults:
 | `refuses` | `tensorrt pixels`: what it can't open |
 | `mixes` | programs for pixels give every photo of a batch the first one's alpha |
 | `crash` | plans that abort the process: `cuda`, `tensorrt` |
+| `hangs` | a device or `tensorrt`: plans that never answer |
 | `builds` | a file that gets a line for each engine that is built |
+| `programs` | a file that gets the process's id for each program that is written |
 """
 
 import json
@@ -28,6 +30,13 @@ def asked() -> dict[str, Any]:
     """The faults that PADDLE_STUB sets."""
     found: dict[str, Any] = json.loads(os.environ.get("PADDLE_STUB", "{}"))
     return found
+
+
+def note(key: str, line: str) -> None:
+    """Write a line to the file that this key names, if it names one."""
+    if file := asked().get(key):
+        with open(file, "a") as noted:
+            noted.write(f"{line}\n")
 
 
 device = SimpleNamespace(cuda=SimpleNamespace(device_count=lambda: 2))

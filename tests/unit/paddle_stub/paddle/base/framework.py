@@ -1,10 +1,11 @@
 """Programs, which the stand-in does not read."""
 
+import os
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
-from paddle import asked
+from paddle import asked, note
 
 
 class Program:
@@ -12,6 +13,7 @@ class Program:
 
     @staticmethod
     def parse_from_string(data: bytes) -> Any:
+        note("programs", str(os.getpid()))
         program = MagicMock()
         feeds = [MagicMock(type="feed") for _ in range(asked().get("inputs", 1))]
         for one in (*feeds, fetch := MagicMock(type="fetch")):
