@@ -92,8 +92,8 @@ def write_pages(
 
 def _load_pair(client: MattingClient, number: int, item: Item) -> Pair:
     if item["kind"] != ItemKind.PHOTO:
-        before, after = (_small(client, item, of_photo=one) for one in (True, False))
-        return Pair(number, item, _shown(before), _shown(after))
+        strip, frame = (_small(client, item, of_photo=one) for one in (True, False))
+        return Pair(number, item, _shown(strip), _shown(frame))
     source = client.content(f"/v1/items/{item['id']}/source")
     # Use the worker's decoder. Unconverted wide-gamut or CMYK colours would look like its error.
     before = decode(source, Settings(), min_side_px=GALLERY_PX).image
