@@ -190,7 +190,8 @@ def _compose(subject: Subject, rendition: Rendition, picture: Image | None) -> I
     result = render_background(rendition.background, width, height, picture, subject.profile)
     if shadow is not None:
         for rows in row_blocks(height, width):
-            result[rows] = np.rint(result[rows] * (1 - shadow[rows, :, None]))
+            light = 1 - shadow[rows]
+            result[rows] = cv2.merge([_times(plane, light) for plane in cv2.split(result[rows])])
     result = cv2.copyTo(colours, cv2.inRange(alpha, 255, 255), result).astype(np.uint8, copy=False)
     edge = transition_pixels(alpha)
     flat = result.reshape(-1, 3)
@@ -211,7 +212,12 @@ def _rgba(colours: Image, alpha: Image, shadow: NDArray[np.float32] | None) -> I
             continue
         share = alpha[rows].astype(np.float32) / 255
         total = share + (1 - share) * shadow[rows]
-        tint = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
-        result[rows, :, :3] = np.rint(colours[rows] * tint[..., None])
-        result[rows, :, 3] = np.rint(total * 255)
+        tint = share / np.maximum(total, np.float32(1e-6))
+        planes = [_times(plane, tint) for plane in cv2.split(colours[rows])]
+        result[rows] = cv2.merge([*planes, cv2.convertScaleAbs(total, alpha=255)])
     return result
+
+
+def _times(plane: Image, share: NDArray[np.float32]) -> Image:
+    """A plane [H, W] multiplied with shares, rounded."""
+    return cv2.multiply(plane, share, dtype=cv2.CV_8U).astype(np.uint8, copy=False)
