@@ -372,6 +372,27 @@ def test_a_missing_device_stops_the_start(paddle: Says, model: Path, device: str
         load_predictor(Settings.model_validate({"model": str(model), "device": device}))
 
 
+def test_a_model_that_is_replaced_while_it_is_loaded_stops_the_start(
+    paddle: Says, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose = predictor.Predictor._choose_plan
+
+    def choose_and_replace(self: Any) -> Any:
+        plan = choose(self)
+        fresh = shutil.copytree(model, tmp_path / "fresh")
+        (fresh / "model.pdiparams").write_bytes(b"other weights")
+        model.rename(tmp_path / "old")  # as `matting models pull` does
+        fresh.rename(model)
+        return plan
+
+    asked = Settings.model_validate({"model": str(model), "device": "gpu:0", "tensorrt": False})
+    with monkeypatch.context() as patch:
+        patch.setattr(predictor.Predictor, "_choose_plan", choose_and_replace)
+        with pytest.raises(ModelLoadError, match="was replaced while it was loaded"):
+            load_predictor(asked)
+    load_predictor(asked).close()
+
+
 def test_thread_variables_are_set_before_paddle_is_loaded(
     paddle: Says, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
