@@ -46,7 +46,8 @@ def _gradient(gradient: LinearGradient, width: int, height: int) -> Image:
     length = abs(width * dx) + abs(height * dy)
     x = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) * (dx / length)
     y = (np.arange(height, dtype=np.float32) + 0.5 - height / 2) * (dy / length)
-    ends = [tuple(map(int, channel)) for channel in zip(*map(rgb, gradient.gradient), strict=True)]
+    colours = [rgb(colour).tolist() for colour in gradient.gradient]
+    ends = [(int(start), int(end)) for start, end in zip(*colours, strict=True)]
     # Ordered dithering by half a level: without it, 8-bit gradients show bands.
     columns = np.arange(width) * 3
     noise = np.stack([(5 * row + columns) % 8 / 8 - 0.4375 for row in range(8)]).astype(np.float32)
