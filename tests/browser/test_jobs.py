@@ -8,6 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from api.client import MattingClient
+from tests.waiting import eventually
 
 EVIL = "<script>alert(1)</script>"
 
@@ -88,6 +89,34 @@ def test_a_job_is_retried_and_deleted_after_a_question(
     assert made["id"] not in [one["id"] for one in client.jobs()]
 
 
+def test_a_page_that_stays_open_says_what_happens_meanwhile(
+    opened: Callable[..., Page], client: MattingClient, photos: Path
+) -> None:
+    made = client.submit_files([(photos / "shoe.jpg", "a.jpg")])
+    client.wait(made["id"])
+    page = opened(f"/console/jobs/{made['id']}")
+    expect(page.locator("#head .state")).to_have_text("finished")
+    delete = page.get_by_role("button", name="Delete")
+    delete.evaluate("button => { button.focus(); button.before = true; }")
+    page.evaluate("htmx.trigger('#head', 'refresh')")
+    eventually(lambda: not delete.evaluate("button => button.before"), "a new button")
+    expect(delete).to_be_focused()
+    page.route("**/head", lambda route: route.abort())
+    refresh = "htmx.trigger('#head', 'refresh')"
+    page.evaluate(refresh)
+    expect(page.get_by_role("alert")).to_contain_text("does not answer")
+    page.unroute("**/head")
+    page.evaluate(refresh)
+    expect(page.get_by_role("alert")).to_have_count(0)
+    page.route("**/head", lambda route: route.fulfill(status=502, body="<h1>Bad Gateway</h1>"))
+    page.evaluate(refresh)
+    expect(page.get_by_role("alert")).to_contain_text("502")
+    page.unroute("**/head")
+    client.delete(made["id"])
+    page.evaluate(refresh)
+    expect(page.get_by_text(f"There is no job {made['id']}")).to_be_visible()
+
+
 def test_a_job_is_found_by_id_and_by_metadata(opened: Callable[..., Page], job: str) -> None:
     page = opened("/console/jobs")
     page.get_by_label("Search").fill("season")
@@ -123,6 +152,7 @@ def test_the_keyboard_alone_is_enough(
     tab_to(page, "[data-many=reject]", backwards=True)
     page.keyboard.press("Enter")
     expect(page.locator(".mark.reject").first).to_be_visible()
+    expect(page.locator(".tile .pick input").first).to_be_focused()
 
 
 def tab_to(page: Page, selector: str, *, backwards: bool = False) -> None:

@@ -67,6 +67,28 @@ def test_an_outage_costs_one_attempt_of_one_batch(
     far.close()
 
 
+def test_a_worker_that_stops_in_an_outage_takes_no_attempt_of_what_waits(
+    database: Database, storage: Storage, settings: Settings, jpeg: bytes
+) -> None:
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg, "b.jpg": jpeg, "c.jpg": jpeg})
+    slow = settings.model_copy(update={"retry_base_s": 60})
+    predictor = OnServer()
+    pipeline = Pipeline(predictor, storage, slow)
+    breakers = CircuitBreaker(storage.ping), CircuitBreaker(predictor.ping)
+    runner = BatchRunner(database, pipeline, slow, "tests-1", *breakers)
+    runner.run_many(messages[:1])
+    results: list[object] = []
+    others = threading.Thread(target=lambda: results.extend(runner.run_many(messages[1:])))
+    others.start()
+    for breaker in breakers:
+        breaker.stop()
+    others.join(180)
+    assert results == [None, None]
+    assert _attempts(database, job_id) == [1, 0, 0]
+    assert states(database, job_id) == [ItemStatus.QUEUED] * 3
+    pipeline.close()
+
+
 class OnServer(Threshold):
     """A predictor whose server is away at first."""
 

@@ -18,6 +18,7 @@ from shared.errors import MattingError
 from shared.options import Options, Profile
 from shared.settings import Settings
 from tests import bad_photos
+from tests.colour_profiles import adobe_rgb
 from tests.photo_files import drawn, saved
 from tests.waiting import eventually
 from worker.concurrency.pixel_budget import PixelBudget
@@ -161,6 +162,9 @@ def test_no_photo_takes_more_memory_than_it_counts_for(tmp_path: Path) -> None:
     paths = [tmp_path / f"{mode}.{kind}" for mode, kind in kinds]
     for path, (mode, kind) in zip(paths, kinds, strict=True):
         path.write_bytes(saved(coloured(mode), kind))
+    paths.append(tmp_path / "adobe-rgb.jpeg")
+    paths[-1].write_bytes(saved(coloured("RGB"), "JPEG", icc_profile=adobe_rgb()))
+    assert decoding_cost(paths[-1].read_bytes()).times == 1, "as an ordinary photo"
     done = subprocess.run(
         [sys.executable, "-m", "tests.decoding_memory", *map(os.fspath, paths)],
         capture_output=True,

@@ -157,7 +157,9 @@ async function each(items, work, told = "grid.done_many") {
   });
   if (done) notify(t(told, { n: done.toLocaleString() }));
   if (failed.length) complain(new Problem({ detail: t("grid.failed_many", { n: failed.length, why: failed[0].detail }), remedy: failed[0].remedy }));
+  const here = byId("chosen").contains(document.activeElement);
   grid.clear();
+  if (here) grid.focus(items.at(-1)); // the button that was pressed goes; the keyboard goes on at its image
   htmx.trigger("#head", "refresh");
 }
 

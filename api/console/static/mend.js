@@ -24,7 +24,7 @@ async function begin() {
   const [photo, grey] = await Promise.all([picture(photoOf(item)).catch(() => null), picture(matteOf(item))]);
   matte = new Matte(photo?.bitmap ?? await standIn(grey.bitmap), grey.bitmap);
   grey.bitmap.close();
-  history = new History(matte, await openDatabase(key, STORES), itemId, showState);
+  history = new History(matte, await openDatabase(key, STORES), itemId, { changed: showState, unkept: () => complain({ detail: t("mend.not_kept") }) });
   view = new View(canvas, matte);
   subject = new Subject(matte, showMeant);
   view.mark = (context, place) => subject.draw(context, place);
@@ -205,7 +205,7 @@ async function again() {
   const grey = await picture(matteOf(item));
   matte.read(grey.bitmap);
   grey.bitmap.close();
-  await history.open(grey.etag);
+  history.etag = grey.etag;
   view.draw();
   showFinished();
 }
@@ -302,6 +302,7 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
   does();
 });
+addEventListener("beforeunload", (event) => { if (history?.dirty && !history.kept) event.preventDefault(); });
 // For `tests.scale.console`: the milliseconds that each of the last frames took.
 window.mattingFrames = () => view.frames.splice(0);
 
