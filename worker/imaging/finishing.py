@@ -37,9 +37,9 @@ COPYING_FORMATS = frozenset({Format.WEBP, Format.AVIF, Format.ZIP, Format.PSD})
 COPIED = 3
 """An output of these formats, or one that is measured against the rules of a market, takes as much
 memory as this many ordinary ones. Measured at the peak, for each pixel: PNG and JPEG 8 to 12 bytes,
-17 where they are resampled, ZIP 20, WebP and PSD 28, AVIF and a market 32."""
+14 where they are resampled, ZIP 15, WebP and PSD 29, AVIF and a market 32."""
 SHADOWED = 1
-"""A shadow takes as much beside it: PNG 19 to 23 bytes together, WebP 30, PSD 32, AVIF 35."""
+"""A shadow takes as much beside it: PNG 15 to 23 bytes together, WebP and PSD 30, AVIF 35."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

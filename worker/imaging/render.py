@@ -5,6 +5,7 @@ Crop, canvas, shadows and pictures as background take the general path, `_compos
 """
 
 from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -190,7 +191,8 @@ def _compose(subject: Subject, rendition: Rendition, picture: Image | None) -> I
     result = render_background(rendition.background, width, height, picture, subject.profile)
     if shadow is not None:
         for rows in row_blocks(height, width):
-            result[rows] = np.rint(result[rows] * (1 - shadow[rows, :, None]))
+            light = 1 - shadow[rows]
+            result[rows] = cv2.merge(_darkened(result[rows], light))
     result = cv2.copyTo(colours, cv2.inRange(alpha, 255, 255), result).astype(np.uint8, copy=False)
     edge = transition_pixels(alpha)
     flat = result.reshape(-1, 3)
@@ -211,7 +213,15 @@ def _rgba(colours: Image, alpha: Image, shadow: NDArray[np.float32] | None) -> I
             continue
         share = alpha[rows].astype(np.float32) / 255
         total = share + (1 - share) * shadow[rows]
-        tint = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
-        result[rows, :, :3] = np.rint(colours[rows] * tint[..., None])
-        result[rows, :, 3] = np.rint(total * 255)
+        tint = share / np.maximum(total, np.float32(1e-6))
+        planes = _darkened(colours[rows], tint)
+        result[rows] = cv2.merge([*planes, cv2.convertScaleAbs(total, alpha=255)])
     return result
+
+
+def _darkened(colours: Image, light: NDArray[Any]) -> list[Image]:
+    """The three planes [H, W] of colours, times the share of light, rounded."""
+    return [
+        cv2.multiply(plane, light, dtype=cv2.CV_8U).astype(np.uint8, copy=False)
+        for plane in cv2.split(colours)
+    ]

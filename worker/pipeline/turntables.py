@@ -118,12 +118,15 @@ class Turntables:
     def _encoded(
         self, in_flight: InFlightImage, work: TurntableWork, pictures: list[Image]
     ) -> "_Files":
-        with self._watchdog.watching(in_flight.item.item_id, "finish"):
+        """Encode all files; each has the time limit for itself."""
+        with self._watchdog.watching(in_flight.item.item_id, "finish") as turned:
             frame_ms = min(max(round(TURN_MS / len(pictures)), FRAME_MS[0]), FRAME_MS[1])
             height, width = pictures[0].shape[:2]
             first = thumbnail(pictures[0])
+            webp = encode_webp(pictures, frame_ms, in_flight.item.options.quality)
+            turned()
             return _Files(
-                webp=encode_webp(pictures, frame_ms, in_flight.item.options.quality),
+                webp=webp,
                 mp4=encode_mp4(pictures, frame_ms, in_flight.item.options.quality),
                 thumbnails=first + first,
                 viewer=viewer_json(work, width, height, frame_ms),
