@@ -309,6 +309,8 @@ def purge(
         key_id = uuid.UUID(key) if key else None
     except ValueError as error:
         raise typer.BadParameter("not an id; `matting keys list` has it") from error
+    if not yes and not sys.stdin.isatty():
+        raise typer.BadParameter("there is no terminal to ask on: add --yes")
     settings = service_settings(data, running=True)
     if not yes:
         typer.confirm(

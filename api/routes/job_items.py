@@ -1,23 +1,25 @@
 """/v1/jobs/{id}/items, its report, and its progress as events."""
 
 import uuid
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.closed_stream import ClosedStream
 from api.http.auth import CallerDep
 from api.http.guarded_route import GuardedRoute
 from api.http.problems import responses
-from api.resources import ResourcesDep
+from api.resources import Resources, ResourcesDep
 from api.routes.job_archive import Wanted, archive
 from api.routes.job_events import EventStream, listen
 from api.routes.job_report import csv_lines, json_lines
 from api.routes.jobs import Cursor
 from api.routes.lookup import find_job, position_cursor
+from api.routes.pages import ROWS_AT_ONCE, page_of, some_at_a_time
 from api.routes.result_links import Access, Include, job_filename, links_of
-from api.schemas.responses import ItemOut, ItemPage, to_cursor
+from api.schemas.responses import ItemOut, ItemPage
 from api.schemas.sources import STORABLE
 from shared import job_store
 from shared.content_disposition import content_disposition
@@ -33,6 +35,7 @@ from shared.errors import (
 )
 from shared.job_store import Search
 from shared.jobs import ItemStatus, Reason
+from shared.models import Item, Job
 
 router = APIRouter(route_class=GuardedRoute, prefix="/v1/jobs/{job_id}", tags=["jobs"])
 
@@ -52,7 +55,11 @@ class _Zip(ClosedStream):
     media_type = "application/zip"
 
 
-@router.get("/items", responses=responses(JobNotFoundError, InvalidCursorError))
+@router.get(
+    "/items",
+    response_model=ItemPage,
+    responses=responses(JobNotFoundError, InvalidCursorError),
+)
 def list_items(
     job_id: uuid.UUID,
     resources: ResourcesDep,
@@ -93,8 +100,9 @@ def list_items(
     include: Include = None,
     cursor: Cursor = None,
     limit: Limit = 100,
-) -> ItemPage:
-    """The images of a job, in the order of their source.
+) -> Response:
+    """The images of a job, in the order of their source. A page of very long rows is shorter than
+    `limit`.
 
     With `search`, `reason` or `unmet_rules`, a request looks through 20,000 images: a page may be
     short or empty although there are more. Go on while there is a `next_cursor`.
@@ -102,22 +110,66 @@ def list_items(
     if cursor:
         after = position_cursor(cursor)
     job = find_job(resources, caller, job_id)
-    chosen: dict[str, Any] = {"status": status, "review": review, "custom_id": custom_id}
-    with resources.database.transaction() as session:
-        if search or reason or unmet_rules:
-            wanted = Search(text=search, reason=reason, unmet_rules=bool(unmet_rules), **chosen)
-            page, end = job_store.search_items(session, job_id, wanted, after=after, limit=limit)
-        else:
-            items = job_store.list_items(session, job_id, **chosen, after=after, limit=limit + 1)
-            page = items[:limit]
-            end = page[-1].position if len(items) > limit else None
-    return ItemPage(
-        items=[
-            ItemOut.of(item, job.options, links_of(resources, item) if include else None)
-            for item in page
-        ],
-        next_cursor=to_cursor(end) if end is not None else None,
+    wanted = Search(
+        text=search,
+        reason=reason,
+        unmet_rules=bool(unmet_rules),
+        status=status,
+        review=review,
+        custom_id=custom_id,
     )
+    found: Iterator[tuple[Item | None, int]] = _listed(resources, job_id, wanted, after, limit + 1)
+    if search or reason or unmet_rules:
+        found = _searched(resources, job_id, wanted, after, limit)
+    rows = (
+        (None if item is None else _shown(resources, job, item, links=include is not None), place)
+        for item, place in found
+    )
+    return page_of("items", rows, limit)
+
+
+def _shown(resources: Resources, job: Job, item: Item, *, links: bool) -> ItemOut:
+    return ItemOut.of(item, job.options, links_of(resources, item) if links else None)
+
+
+def _listed(
+    resources: Resources, job_id: uuid.UUID, wanted: Search, after: int, limit: int
+) -> Iterator[tuple[Item, int]]:
+    """The first images behind a position, and their own."""
+
+    def read(after: int, limit: int) -> Sequence[Item]:
+        with resources.database.transaction() as session:
+            return job_store.list_items(
+                session,
+                job_id,
+                status=wanted.status,
+                review=wanted.review,
+                custom_id=wanted.custom_id,
+                after=after,
+                limit=limit,
+            )
+
+    for item in some_at_a_time(read, lambda item: item.position, after, limit):
+        yield item, item.position
+
+
+def _searched(
+    resources: Resources, job_id: uuid.UUID, wanted: Search, after: int, limit: int
+) -> Iterator[tuple[Item | None, int]]:
+    """The same of a search, and at last where it goes on, unless there are no more."""
+    while True:
+        asked = min(limit, ROWS_AT_ONCE)
+        with resources.database.transaction() as session:
+            items, end = job_store.search_items(session, job_id, wanted, after=after, limit=asked)
+        for item in items:
+            yield item, item.position
+        if end is None:
+            return
+        limit -= asked
+        if len(items) < asked or limit == 0:
+            yield None, end
+            return
+        after = end
 
 
 @router.head("/report.csv", include_in_schema=False)

@@ -128,7 +128,13 @@ class FolderWatch:
                 self._save()
         journal.end()
         if batch["job"] is not None:
-            self._fetch(client, batch["job"])
+            try:
+                self._fetch(client, batch["job"])
+            except ApiError as error:
+                if error.status != httpx.codes.NOT_FOUND:
+                    raise
+                console.print(f"the job {batch['job']} is gone: its photos are sent again")
+                batch["photos"] = {}
         self._record["sent"] |= batch["photos"]
         self._record["batch"] = None
         self._save()

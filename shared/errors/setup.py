@@ -90,7 +90,8 @@ class ModelDownloadError(SetupError):
     code = "model-download-failed"
     remedy = (
         "Run the command again: it continues the download. Behind a firewall, set "
-        "MATTING_MODELS_URL to a mirror, or pass a local file with --from."
+        "MATTING_MODELS_URL (for ONNX files MATTING_ONNX_MODELS_URL) to a mirror, or pass a local "
+        "file with --from."
     )
 
 

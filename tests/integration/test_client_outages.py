@@ -8,9 +8,11 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import httpx
 import pytest
 from httpx_retries import Retry
 
@@ -72,17 +74,22 @@ def without_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "CONNECT_RETRIES", 0)
 
 
+@contextmanager
 def _serve(port: int, answers: list[tuple[int, str]]) -> Iterator[str]:
-    yield from _serving(Service(port, answers))
+    with _serving(Service(port, answers)) as url:
+        yield url
 
 
+@contextmanager
 def _serving(server: Service) -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def _wait(kind: str, url: str) -> Job:
@@ -100,7 +107,7 @@ def _wait(kind: str, url: str) -> Job:
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_waiting_outlives_a_restart_of_the_service(kind: str) -> None:
     away = [(503, "database-unavailable")] * 3
-    for url in _serve(0, [(200, "running"), *away, (200, "finished")]):
+    with _serve(0, [(200, "running"), *away, (200, "finished")]) as url:
         assert _wait(kind, url)["status"] == "finished"
 
 
@@ -110,16 +117,15 @@ def test_waiting_outlives_a_restart_of_the_service(kind: str) -> None:
     ids=["never answered", "no such job"],
 )
 def test_other_errors_end_the_waiting_at_once(answers: list[tuple[int, str]]) -> None:
-    for url in _serve(0, answers):
-        with pytest.raises(ApiError, match="So it is"):
-            _wait("sync", url)
+    with _serve(0, answers) as url, pytest.raises(ApiError, match="So it is"):
+        _wait("sync", url)
 
 
 def test_who_loses_the_service_is_told_that_the_job_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(calls, "OUTAGE_S", 0.0)
-    for url in _serve(0, [(200, "running"), (503, "database-unavailable")]):
+    with _serve(0, [(200, "running"), (503, "database-unavailable")]) as url:
         monkeypatch.setenv("MATTING_API_URL", url)
         monkeypatch.setenv("MATTING_API_KEY", "key")
         with pytest.raises(ApiError):
@@ -156,7 +162,7 @@ def test_ctrl_c_while_photos_are_sent_says_that_nothing_is_lost(tmp_path: Path) 
         (tmp_path / f"{number}.jpg").write_bytes(b"\xff\xd8\xff")
     server = Service(0, [])
     server.RequestHandlerClass = _Storage
-    for url in _serving(server):
+    with _serving(server) as url:
         env = {"MATTING_API_URL": url, "MATTING_API_KEY": "key", "XDG_STATE_HOME": str(tmp_path)}
         with running("submit", str(tmp_path), cwd=tmp_path, **env) as command:
             eventually(lambda: server.answers, "a photo to be sent")
@@ -191,9 +197,9 @@ def test_a_watched_folder_waits_for_the_service(
         try:
             eventually(waits, "the command to say that it waits")
         finally:
-            for _ in _serve(port, [(401, "invalid-key")] * 9):  # a revoked key ends it
-                with pytest.raises(ApiError, match="invalid-key"):
-                    watching.result(timeout=60)
+            revoked = _serve(port, [(401, "invalid-key")] * 9)
+            with revoked, pytest.raises(ApiError, match="invalid-key"):  # which ends it
+                watching.result(timeout=60)
     assert (said + capsys.readouterr().err).count("waiting:") == 1
 
 
@@ -209,3 +215,50 @@ def test_a_photo_that_was_away_when_its_batch_was_sent_is_new_when_it_comes_back
         FolderWatch(watched, out).look(client, {})
     record = json.loads((out / RECORD).read_text())
     assert (record["batch"], record["sent"]) == (None, {})
+
+
+def test_photos_of_a_job_that_was_deleted_are_new(tmp_path: Path) -> None:
+    """Otherwise every further run would end with the same error."""
+    watched, out = tmp_path / "photos", tmp_path / "out"
+    watched.mkdir()
+    out.mkdir()
+    batch = {"photos": {"a.jpg": [1, 2]}, "job": JOB["id"]}
+    (out / RECORD).write_text(json.dumps({"batch": batch}))
+    with _serve(0, [(404, "job-not-found")]) as url, MattingClient(url, "key") as client:
+        FolderWatch(watched, out).look(client, {})
+    record = json.loads((out / RECORD).read_text())
+    assert (record["batch"], record["sent"]) == (None, {})
+
+
+class _Report(BaseHTTPRequestHandler):
+    """Sends a report to its middle, then closes the connection; the second one completely."""
+
+    server: Service
+
+    def do_GET(self) -> None:
+        status, text = self.server.answers.pop(0)
+        self.send_response(200)
+        self.send_header("Content-Length", str(status))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_report_that_is_cut_off_leaves_the_earlier_one(tmp_path: Path) -> None:
+    report = tmp_path / "report.csv"
+    report.write_text("of yesterday")
+    server = Service(0, [(20, "name,sta"), (8, "complete"), (8, "complete")])
+    server.RequestHandlerClass = _Report
+    with _serving(server) as url, MattingClient(url, "key") as client:
+        with pytest.raises(httpx.TransportError):
+            client.report("a-job", report)
+        assert (report.read_text(), list(tmp_path.iterdir())) == ("of yesterday", [report])
+        client.report("a-job", report)
+        assert (report.read_text(), list(tmp_path.iterdir())) == ("complete", [report])
+        read, write = os.pipe()
+        client.report("a-job", f"/proc/self/fd/{write}")  # as /dev/stdout before a pipe
+        assert os.read(read, 100) == b"complete"
+        os.close(read)
+        os.close(write)

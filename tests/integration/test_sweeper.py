@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from api.background import named_uploads
 from api.background.orphaned_objects import ORPHAN_AGE, remove_orphans
 from api.background.sweeper import Sweeper
-from api.routes import job_report
+from api.routes import job_report, pages
 from api.sources.expansion import Expander
 from shared import job_store
 from shared.database import Database, Session, now
@@ -205,7 +205,7 @@ def test_an_upload_that_very_many_jobs_have_as_their_background_stays(
 def test_a_report_of_a_job_that_is_removed_meanwhile_does_not_look_complete(
     database: Database, files: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_report, "PAGE_ROWS", 1)
+    monkeypatch.setattr(pages, "ROWS_AT_ONCE", 1)
     job_id = submit(database, [f"s3://photos/{number}.jpg" for number in range(3)])
     with database.transaction() as session:
         job = session.get_one(Job, job_id)

@@ -1,6 +1,7 @@
 """The command's summary of a job, its record of written files, and the ports of its stack."""
 
 import json
+import re
 import socket
 import uuid
 from pathlib import Path
@@ -11,8 +12,10 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from api.client import Job
+from deploy.cli import app
 from deploy.commands import downloads, progress
 from deploy.commands.cutout import _say
 from deploy.commands.cutout_plan import CutOut, Planned
@@ -183,6 +186,12 @@ def test_a_rule_names_the_file_that_was_written(capsys: pytest.CaptureFixture[st
     done = CutOut()
     _say(Planned(Path("a.jpg"), "a.jpg", 1, [], "a.jpg"), cast(Any, made), [Path("o/a.png")], done)
     assert "o/a.png: too small" in capsys.readouterr().err
+
+
+def test_the_list_of_options_shows_values_on_lines_of_their_own() -> None:
+    said = CliRunner().invoke(app, ["options"]).output
+    assert "\\n" not in said
+    assert re.search(r"^ +true, false; default true *$", said, re.MULTILINE)
 
 
 def test_a_workbook_is_told_to_become_a_list() -> None:

@@ -156,5 +156,10 @@ def test_a_database_that_is_away_is_one_sentence(method: str) -> None:
         getattr(database, method)()
 
 
+def test_without_a_terminal_purge_asks_for_its_option() -> None:
+    status, said = call("purge", "--label", "customer=4711")
+    assert (status, "add --yes" in said) == (2, True)
+
+
 def test_a_key_needs_a_name() -> None:
     assert call("keys", "create", " ")[0] == 2
