@@ -183,18 +183,26 @@ class AsyncMattingClient(AsyncConnection):
         return answer
 
     async def report(self, job_id: str, path: Path | str) -> None:
-        """Write the report of a job to a file: JSON lines if it is named `*.jsonl`, else CSV.
+        """Write the report of a job to a file: JSON lines if it is named `*.jsonl`, else CSV. The
+        file appears when it is complete.
 
-        Raises ApiError, OSError.
+        Raises ApiError, TransportError, OSError.
         """
         kind = "jsonl" if str(path).endswith(".jsonl") else "csv"
         async with self._http.stream(**calls.report(job_id, kind).arguments()) as answer:
             if answer.is_error:
                 await answer.aread()
                 raise calls.failure(answer)
-            with await asyncio.to_thread(Path(path).open, "wb") as file:
+            path = Path(path)
+            if path.exists() and not path.is_file():  # /dev/stdout, a pipe
+                with await asyncio.to_thread(path.open, "wb") as stream:
+                    async for chunk in answer.aiter_bytes():
+                        await asyncio.to_thread(stream.write, chunk)
+                return
+            with await asyncio.to_thread(NewFile, path.resolve()) as file:  # a link stays one
                 async for chunk in answer.aiter_bytes():
                     await asyncio.to_thread(file.write, chunk)
+                await asyncio.to_thread(file.place, changed_at=time.time(), overwrite=True)
 
     async def review(self, item_id: str, verdict: str | None, *, note: str | None = None) -> Item:
         """Store a verdict, `accept` or `reject`; None takes it back. Raises ApiError."""

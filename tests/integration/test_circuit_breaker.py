@@ -209,6 +209,22 @@ def test_what_is_in_flight_goes_back_uncounted_when_the_process_must_end(
     pipeline.close()
 
 
+def test_what_is_in_flight_when_its_threads_end_is_tried_again(
+    database: Database, storage: Storage, settings: Settings, jpeg: bytes
+) -> None:
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    predictor = Waiting()
+    pipeline = Pipeline(predictor, storage, settings)
+    runner = BatchRunner(database, pipeline, settings, "tests-1", CircuitBreaker(storage.ping))
+    working = threading.Thread(target=runner.run_many, args=(messages,))
+    working.start()
+    assert predictor.begun.wait(180)
+    pipeline.close()  # Celery's loop broke, for example
+    predictor.may_end.set()
+    working.join(180)
+    assert states(database, job_id) == [ItemStatus.QUEUED]
+
+
 def test_the_others_of_an_image_that_hangs_go_back_uncounted(
     database: Database, storage: Storage, settings: Settings, jpeg: bytes
 ) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import httpx
 import pytest
 from httpx_retries import Retry
 
@@ -227,3 +228,37 @@ def test_photos_of_a_job_that_was_deleted_are_new(tmp_path: Path) -> None:
         FolderWatch(watched, out).look(client, {})
     record = json.loads((out / RECORD).read_text())
     assert (record["batch"], record["sent"]) == (None, {})
+
+
+class _Report(BaseHTTPRequestHandler):
+    """Sends a report to its middle, then closes the connection; the second one completely."""
+
+    server: Service
+
+    def do_GET(self) -> None:
+        status, text = self.server.answers.pop(0)
+        self.send_response(200)
+        self.send_header("Content-Length", str(status))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_report_that_is_cut_off_leaves_the_earlier_one(tmp_path: Path) -> None:
+    report = tmp_path / "report.csv"
+    report.write_text("of yesterday")
+    server = Service(0, [(20, "name,sta"), (8, "complete"), (8, "complete")])
+    server.RequestHandlerClass = _Report
+    with _serving(server) as url, MattingClient(url, "key") as client:
+        with pytest.raises(httpx.TransportError):
+            client.report("a-job", report)
+        assert (report.read_text(), list(tmp_path.iterdir())) == ("of yesterday", [report])
+        client.report("a-job", report)
+        assert (report.read_text(), list(tmp_path.iterdir())) == ("complete", [report])
+        read, write = os.pipe()
+        client.report("a-job", f"/proc/self/fd/{write}")  # as /dev/stdout before a pipe
+        assert os.read(read, 100) == b"complete"
+        os.close(read)
+        os.close(write)
