@@ -77,6 +77,7 @@ def test_a_result_that_loads_slowly_is_seen_small_at_first(
     page.goto(f"/console/jobs/{job}/review?which=status%3Dsucceeded", wait_until="commit")
     small = page.locator('#stage img[src*="/thumbnail"]')
     eventually(lambda: small.evaluate("one => one.naturalWidth") > 0, "the small picture")
+    check_barriers(page)
     page.unroute("**/result?*")  # this lets go what was held, too
     expect(small).to_have_count(0)
     expect(page.locator("#stage img").first).to_be_visible()

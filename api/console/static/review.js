@@ -83,6 +83,7 @@ function sight(item) {
     if (film) shown.className = "poster";
     // Until a large result is there, its small picture is: an empty stage looks like an empty result.
     const early = !film && seen(item) !== thumbnail(item) && !shown.complete && load(thumbnail(item));
+    if (early) early.alt = "";
     if (early) for (const event of ["load", "error"]) shown.addEventListener(event, () => early.remove());
     const element = make("div", { class: "sight" }, early, shown, drawn, film, before, clip && doubts(item, film));
     known = { element, shown, before, drawn, film, ready: shown.decode().catch(() => {}) };
