@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, Route, expect
 
 from api.client import MattingClient
 from tests.waiting import eventually
@@ -70,7 +70,21 @@ def test_many_images_are_judged_and_downloaded_at_once(
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
         assert archive.testzip() is None
         assert "shoe.png" in archive.namelist()
+    held: list[Route] = []
+    asked: list[str] = []
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.on("dialog", stay)
+    page.route("**/v1/items/*/review", lambda route: held.append(route))
     page.get_by_role("button", name="Accept").click()
+    expect(page.locator("#chosen-count")).to_have_text("0 of 2 …")
+    eventually(lambda: len(held) == 2, "both to be on their way")
+    page.evaluate("void location.reload()")
+    eventually(lambda: asked == ["beforeunload"], "a question before they are lost")
+    page.unroute("**/v1/items/*/review")  # this lets go what was held, too
     expect(page.locator(".mark.accept")).to_have_count(2)
     assert client.job(job)["review"]["accepted"] == 2
 
@@ -96,17 +110,23 @@ def test_a_page_that_stays_open_says_what_happens_meanwhile(
     client.wait(made["id"])
     page = opened(f"/console/jobs/{made['id']}")
     expect(page.locator("#head .state")).to_have_text("finished")
+    page.wait_for_load_state("networkidle")  # any answer takes the notice away
+    refresh = "htmx.trigger('#head', 'refresh')"
     delete = page.get_by_role("button", name="Delete")
-    delete.evaluate("button => { button.focus(); button.before = true; }")
-    page.evaluate("htmx.trigger('#head', 'refresh')")
-    eventually(lambda: not delete.evaluate("button => button.before"), "a new button")
+
+    def refreshed() -> None:
+        delete.evaluate("button => { button.before = true; }")
+        page.evaluate(refresh)
+        eventually(lambda: not delete.evaluate("button => button.before"), "a new button")
+
+    delete.focus()
+    refreshed()
     expect(delete).to_be_focused()
     page.route("**/head", lambda route: route.abort())
-    refresh = "htmx.trigger('#head', 'refresh')"
     page.evaluate(refresh)
     expect(page.get_by_role("alert")).to_contain_text("does not answer")
     page.unroute("**/head")
-    page.evaluate(refresh)
+    refreshed()
     expect(page.get_by_role("alert")).to_have_count(0)
     page.route("**/head", lambda route: route.fulfill(status=502, body="<h1>Bad Gateway</h1>"))
     page.evaluate(refresh)

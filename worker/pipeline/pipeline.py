@@ -118,13 +118,13 @@ class Pipeline:
             images = self._images(photos, len(items))
             for in_flight in images:
                 in_flight.goes_on = turned
-            left = images
+            left, twins = images, Twins()
             while left:
                 # Each image is decoded as soon as it has been fetched; no codec thread waits for a
                 # fetch.
                 part = Part()
                 fetching = {self._transfers.fetch(in_flight, part): in_flight for in_flight in left}
-                self._run(left, _as_fetched(fetching))
+                self._run(left, _as_fetched(fetching), twins)
                 left = part.postponed
         done = {one.item_id: one for one in (in_flight.outcome for in_flight in images)}
         done |= {one.item_id: one for one in self._run_long(items)}
@@ -162,7 +162,7 @@ class Pipeline:
             with self._watched() as turned:
                 for in_flight in these:
                     in_flight.goes_on = turned
-                self._run(these, _as_fetched(came))
+                self._run(these, _as_fetched(came), Twins())
             yield [in_flight.outcome for in_flight in these]
         for outcome in self._run_long(items):
             yield [outcome]
@@ -181,22 +181,27 @@ class Pipeline:
         return [InFlightImage(item, Outcome(item_id=item.item_id), of) for item in items]
 
     def _run(
-        self, images: Sequence[InFlightImage], fetched: Iterable[tuple[InFlightImage, bytes]]
+        self,
+        images: Sequence[InFlightImage],
+        fetched: Iterable[tuple[InFlightImage, bytes]],
+        twins: Twins,
     ) -> None:
-        """Process fetched images, up to starting to store them."""
+        """Process fetched images, up to starting to store them. `twins`: knows the images of the
+        batch that came before.
+        """
         # One query for all, while the last photos are being decoded; earlier results are only
         # copied.
-        twins = Twins()
         left, storing = self._round(
             twins.without(fetched), lambda: self._transfers.copy_earlier(images), may_wait=False
         )
         self._finish_rounds(left, storing)
+        found = twins.taken()
         for copied in self._transfers.copy_twins(
-            [twin for twin in twins.found if not twin.in_flight.outcome.reused]
+            [twin for twin in found if not twin.in_flight.outcome.reused]
         ):
             copied.result()
         # Those of a leader that failed, or whose files could not be copied.
-        self._finish_rounds([(twin.in_flight, twin.data) for twin in twins.found], [])
+        self._finish_rounds([(twin.in_flight, twin.data) for twin in found], [])
 
     def _finish_rounds(
         self, left: "list[tuple[InFlightImage, bytes]]", storing: "list[Future[None]]"
