@@ -11,10 +11,11 @@ import os
 import secrets
 import shutil
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Self
@@ -309,10 +310,9 @@ class Stack:
         known, file = read_secrets(self.data), self.data / DATABASE_FILE
         if known and is_current(file):
             return known.api_key
+        _refuse_damaged(file)
         self._report("starting database")
         # Only now: these imports take most of a second, while Flower starts on the other core.
-        from sqlalchemy.exc import DatabaseError
-
         from shared import job_store
         from shared.database import Database
 
@@ -326,8 +326,6 @@ class Stack:
                 _key, api_key = job_store.create_api_key(
                     session, "embedded stack", scopes=[Scope.ADMIN]
                 )
-        except DatabaseError as error:
-            raise DataDamagedError(f"{file} is damaged: {error.orig}") from error
         finally:
             database.close()
         write_secrets(self.data, StackSecrets(access, secret, api_key))
@@ -357,6 +355,18 @@ class Stack:
 
 def _python_module(command: str) -> list[str]:
     return [sys.executable, "-m", *command.split()]
+
+
+def _refuse_damaged(database: Path) -> None:
+    """Raise DataDamagedError if the file is no database."""
+    try:
+        if database.is_file():
+            with closing(sqlite3.connect(database)) as opened:
+                opened.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.OperationalError:
+        return  # locked, or cannot be opened: what opens it next says so
+    except sqlite3.DatabaseError as error:
+        raise DataDamagedError(f"{database} is damaged: {error}") from error
 
 
 def lock_folder(data: Path) -> IO[str]:
