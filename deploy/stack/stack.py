@@ -11,10 +11,11 @@ import os
 import secrets
 import shutil
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Self
@@ -24,10 +25,10 @@ import httpx
 from deploy.stack.address import (
     ADDRESS_FILE,
     LOCK_FILE,
-    SECRETS_FILE,
     StackAddress,
     StackSecrets,
-    read_storage_keys,
+    read_secrets,
+    write_secrets,
 )
 from deploy.stack.ports import (
     LOOPBACK,
@@ -40,7 +41,7 @@ from deploy.stack.ports import (
 )
 from deploy.stack.processes import Process, answers, program, start, wait_until
 from deploy.stack.supervisor import Supervisor
-from shared.errors import PortInUseError, StackRunningError
+from shared.errors import DataDamagedError, PortInUseError, StackRunningError
 from shared.jobs import Scope
 from shared.settings import Settings
 from shared.table_revision import is_current
@@ -125,8 +126,9 @@ class Stack:
             if answers(self._api_port):
                 raise PortInUseError(f"Port {self._api_port} is used by another program")
             ports["api"] = self._api_port
-        known = read_storage_keys(self.data)
-        s3_access, s3_secret = known or (secrets.token_hex(10), secrets.token_hex(20))
+        known = read_secrets(self.data)
+        s3_access = known.s3_access_key if known else secrets.token_hex(10)
+        s3_secret = known.s3_secret_key if known else secrets.token_hex(20)
         self.env = self._environment(ports, s3_access, s3_secret)
 
         # The order is that of what they need from each other. What needs nothing more of each other
@@ -305,9 +307,10 @@ class Stack:
 
     def _api_key(self, access: str, secret: str) -> str:
         """The key of whoever runs the stack. Creates the tables and the key at the first start."""
-        path, file = self.data / SECRETS_FILE, self.data / DATABASE_FILE
-        if path.exists() and is_current(file):
-            return StackSecrets(**json.loads(path.read_text())).api_key
+        known, file = read_secrets(self.data), self.data / DATABASE_FILE
+        if known and is_current(file):
+            return known.api_key
+        _refuse_damaged(file)
         self._report("starting database")
         # Only now: these imports take most of a second, while Flower starts on the other core.
         from shared import job_store
@@ -316,8 +319,8 @@ class Stack:
         database = Database(self.settings.database_url, process="stack")
         try:
             database.migrate()
-            if path.exists():
-                return StackSecrets(**json.loads(path.read_text())).api_key
+            if known:
+                return known.api_key
             with database.transaction() as session:
                 # who starts the system runs it: the console shows them workers and keys
                 _key, api_key = job_store.create_api_key(
@@ -325,8 +328,7 @@ class Stack:
                 )
         finally:
             database.close()
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-            json.dump(asdict(StackSecrets(access, secret, api_key)), opened)
+        write_secrets(self.data, StackSecrets(access, secret, api_key))
         return api_key
 
     def _start_api(self, port: int) -> Process:
@@ -353,6 +355,18 @@ class Stack:
 
 def _python_module(command: str) -> list[str]:
     return [sys.executable, "-m", *command.split()]
+
+
+def _refuse_damaged(database: Path) -> None:
+    """Raise DataDamagedError if the file is no database."""
+    try:
+        if database.is_file():
+            with closing(sqlite3.connect(database)) as opened:
+                opened.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.OperationalError:
+        return  # locked, or cannot be opened: what opens it next says so
+    except sqlite3.DatabaseError as error:
+        raise DataDamagedError(f"{database} is damaged: {error}") from error
 
 
 def lock_folder(data: Path) -> IO[str]:

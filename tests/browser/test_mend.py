@@ -114,7 +114,13 @@ def test_strokes_are_in_the_finished_file(
     far = np.s_[200:230, 190:210]  # within the disc, away from both strokes
     assert np.abs(after[far].astype(int) - before[far].astype(int)).max() <= 2
     expect(page.get_by_text("Version 2")).to_be_visible()
+    drag(page, CENTRE, CENTRE)
+    expect(page.locator("#board")).to_have_attribute("data-steps", "1")
     page.get_by_role("button", name="Use this one").click()
+    page.get_by_role("button", name="Keep my strokes").click()
+    expect(page.locator("#board")).to_have_attribute("data-steps", "1")
+    page.get_by_role("button", name="Use this one").click()
+    page.get_by_role("button", name="Give up the strokes").click()
     expect(page.locator("#versions .tag")).to_have_count(1)
     assert result_alpha(stack, item)[CENTRE[::-1]] > 200
 

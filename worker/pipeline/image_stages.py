@@ -11,7 +11,7 @@ import numpy as np
 
 from shared.errors import ImageError, InvalidMatteError
 from shared.groups import GroupFrame, GroupWork
-from shared.jobs import Reason
+from shared.jobs import Reason, known_reasons
 from shared.kept_files import output_with_matte
 from shared.options import ColourProfile, Profile
 from shared.photo_kinds import HEAD_BYTES, photo_kind
@@ -229,8 +229,7 @@ def _tell_of_group(in_flight: InFlightImage, matte: Image) -> None:
         return
     outcome = in_flight.outcome
     if group.measured is not None and outcome.model is None:
-        known = {reason.value: reason for reason in Reason}
-        found = [known[name] for name in group.measured.reasons if name in known]
+        found = known_reasons(group.measured.reasons)
         outcome.review = tuple(dict.fromkeys([*found, *outcome.review]))
         outcome.model = group.measured.model
     crops = any(not rendition.only_shrinks for rendition in in_flight.item.options.renditions)

@@ -168,7 +168,7 @@ async function overwrites() {
 
 async function redo() {
   if (busy) return;
-  if (history.dirty && !(await ask(t("mend.leave_redo"), t("mend.yes_redo")))) return;
+  if (history.dirty && !(await ask(t("mend.leave_redo"), t("mend.yes_redo"), { no: t("mend.no") }))) return;
   const wanted = {};
   try {
     if (byId("model")?.value) wanted.model = byId("model").value;
@@ -224,6 +224,7 @@ async function showFinished() {
 
 async function restore(number) {
   if (busy) return;
+  if (history.dirty && !(await ask(t("mend.leave_version"), t("mend.yes_version"), { no: t("mend.no") }))) return;
   setBusy("mend.loading");
   try {
     await call("POST", `/v1/items/${itemId}/versions/${number}/restore`);
