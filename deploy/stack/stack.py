@@ -5,31 +5,28 @@ process that ends unexpectedly. Queue, objects, database and keys are stored in 
 a second start on the same folder continues the jobs of the first.
 """
 
-import fcntl
 import json
 import os
 import secrets
 import shutil
 import signal
-import sqlite3
 import sys
-import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 import httpx
 
 from deploy.stack.address import (
     ADDRESS_FILE,
-    LOCK_FILE,
     StackAddress,
     StackSecrets,
     read_secrets,
     write_secrets,
 )
+from deploy.stack.data_folder import lock_folder, refuse_damaged
 from deploy.stack.ports import (
     LOOPBACK,
     http_url,
@@ -41,7 +38,7 @@ from deploy.stack.ports import (
 )
 from deploy.stack.processes import Process, answers, program, start, wait_until
 from deploy.stack.supervisor import Supervisor
-from shared.errors import DataDamagedError, PortInUseError, StackRunningError
+from shared.errors import PortInUseError
 from shared.jobs import Scope
 from shared.settings import Settings
 from shared.table_revision import is_current
@@ -52,9 +49,6 @@ WORKER_START_TIMEOUT_S = 300
 
 READINESS_POLL_S = 0.25
 """An answer takes the API 10 ms of CPU, which the worker needs for its start."""
-
-LOOK_S = 0.5
-"""A command that looks whether a stack runs (`find_stack`) holds the lock for a moment."""
 
 STOPPED_LAST = ("redis", "s3")
 
@@ -310,7 +304,7 @@ class Stack:
         known, file = read_secrets(self.data), self.data / DATABASE_FILE
         if known and is_current(file):
             return known.api_key
-        _refuse_damaged(file)
+        refuse_damaged(file)
         self._report("starting database")
         # Only now: these imports take most of a second, while Flower starts on the other core.
         from shared import job_store
@@ -355,31 +349,3 @@ class Stack:
 
 def _python_module(command: str) -> list[str]:
     return [sys.executable, "-m", *command.split()]
-
-
-def _refuse_damaged(database: Path) -> None:
-    """Raise DataDamagedError if the file is no database."""
-    try:
-        if database.is_file():
-            with closing(sqlite3.connect(database)) as opened:
-                opened.execute("PRAGMA schema_version").fetchone()
-    except sqlite3.OperationalError:
-        return  # locked, or cannot be opened: what opens it next says so
-    except sqlite3.DatabaseError as error:
-        raise DataDamagedError(f"{database} is damaged: {error}") from error
-
-
-def lock_folder(data: Path) -> IO[str]:
-    """Lock the data folder for one stack. Raises StackError when another stack holds it."""
-    file = (data / LOCK_FILE).open("w")
-    deadline = time.monotonic() + LOOK_S
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                file.close()
-                raise StackRunningError(f"A stack is running on {data} already") from error
-            time.sleep(0.02)
-        else:
-            return file

@@ -22,8 +22,9 @@ from deploy.stack.address import (
     read_secrets,
     write_secrets,
 )
+from deploy.stack.data_folder import lock_folder
 from deploy.stack.ports import PORTS_FILE
-from deploy.stack.stack import Stack, lock_folder
+from deploy.stack.stack import Stack
 from shared.database import Database
 from shared.errors import (
     DatabaseError,
