@@ -78,7 +78,9 @@ def resolve_photos(
     `but_for`: a folder that is not searched. `with_clips`: find clips too. Raises BadParameter when
     nothing is found.
     """
-    photos = find_photos(paths, but_for=but_for, with_clips=with_clips)
+    # The head of each file is read, which takes a while for thousands of files on a NAS.
+    with console.status(f"looking for photos in {escape(', '.join(map(str, paths[:3])))} …"):
+        photos = find_photos(paths, but_for=but_for, with_clips=with_clips)
     print_left_out(photos.left_out)
     if not photos.files and not photos.clips:
         raise typer.BadParameter(f"no photos found in {', '.join(map(str, paths))}")

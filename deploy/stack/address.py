@@ -2,10 +2,11 @@
 
 import fcntl
 import json
-from dataclasses import dataclass
+import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from shared.errors import NoStackError
+from shared.errors import DataDamagedError, NoStackError
 
 SECRETS_FILE = "secrets.json"
 ADDRESS_FILE = "running.json"
@@ -56,10 +57,23 @@ def _is_held(data: Path) -> bool:
     return False
 
 
-def read_storage_keys(data: Path) -> tuple[str, str] | None:
-    """The S3 access key and secret key from an earlier start; None before the first start."""
+def read_secrets(data: Path) -> StackSecrets | None:
+    """The secrets of an earlier start; None before the first one. Raises DataDamagedError."""
     path = data / SECRETS_FILE
-    if not path.exists():
+    try:
+        return StackSecrets(**json.loads(path.read_text()))
+    except FileNotFoundError:
         return None
-    known = StackSecrets(**json.loads(path.read_text()))
-    return known.s3_access_key, known.s3_secret_key
+    except (ValueError, TypeError) as error:
+        raise DataDamagedError(f"{path} is damaged") from error
+
+
+def write_secrets(data: Path, known: StackSecrets) -> None:
+    """Store the secrets for the next start: all or none, also on a full disk. Raises OSError."""
+    partial = data / f"{SECRETS_FILE}.part"
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(asdict(known), file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(data / SECRETS_FILE)

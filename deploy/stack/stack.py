@@ -5,30 +5,28 @@ process that ends unexpectedly. Queue, objects, database and keys are stored in 
 a second start on the same folder continues the jobs of the first.
 """
 
-import fcntl
 import json
 import os
 import secrets
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 import httpx
 
 from deploy.stack.address import (
     ADDRESS_FILE,
-    LOCK_FILE,
-    SECRETS_FILE,
     StackAddress,
     StackSecrets,
-    read_storage_keys,
+    read_secrets,
+    write_secrets,
 )
+from deploy.stack.data_folder import lock_folder, refuse_damaged
 from deploy.stack.ports import (
     LOOPBACK,
     http_url,
@@ -40,7 +38,7 @@ from deploy.stack.ports import (
 )
 from deploy.stack.processes import Process, answers, program, start, wait_until
 from deploy.stack.supervisor import Supervisor
-from shared.errors import PortInUseError, StackRunningError
+from shared.errors import PortInUseError
 from shared.jobs import Scope
 from shared.settings import Settings
 from shared.table_revision import is_current
@@ -51,9 +49,6 @@ WORKER_START_TIMEOUT_S = 300
 
 READINESS_POLL_S = 0.25
 """An answer takes the API 10 ms of CPU, which the worker needs for its start."""
-
-LOOK_S = 0.5
-"""A command that looks whether a stack runs (`find_stack`) holds the lock for a moment."""
 
 STOPPED_LAST = ("redis", "s3")
 
@@ -125,8 +120,9 @@ class Stack:
             if answers(self._api_port):
                 raise PortInUseError(f"Port {self._api_port} is used by another program")
             ports["api"] = self._api_port
-        known = read_storage_keys(self.data)
-        s3_access, s3_secret = known or (secrets.token_hex(10), secrets.token_hex(20))
+        known = read_secrets(self.data)
+        s3_access = known.s3_access_key if known else secrets.token_hex(10)
+        s3_secret = known.s3_secret_key if known else secrets.token_hex(20)
         self.env = self._environment(ports, s3_access, s3_secret)
 
         # The order is that of what they need from each other. What needs nothing more of each other
@@ -305,9 +301,10 @@ class Stack:
 
     def _api_key(self, access: str, secret: str) -> str:
         """The key of whoever runs the stack. Creates the tables and the key at the first start."""
-        path, file = self.data / SECRETS_FILE, self.data / DATABASE_FILE
-        if path.exists() and is_current(file):
-            return StackSecrets(**json.loads(path.read_text())).api_key
+        known, file = read_secrets(self.data), self.data / DATABASE_FILE
+        if known and is_current(file):
+            return known.api_key
+        refuse_damaged(file)
         self._report("starting database")
         # Only now: these imports take most of a second, while Flower starts on the other core.
         from shared import job_store
@@ -316,8 +313,8 @@ class Stack:
         database = Database(self.settings.database_url, process="stack")
         try:
             database.migrate()
-            if path.exists():
-                return StackSecrets(**json.loads(path.read_text())).api_key
+            if known:
+                return known.api_key
             with database.transaction() as session:
                 # who starts the system runs it: the console shows them workers and keys
                 _key, api_key = job_store.create_api_key(
@@ -325,8 +322,7 @@ class Stack:
                 )
         finally:
             database.close()
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-            json.dump(asdict(StackSecrets(access, secret, api_key)), opened)
+        write_secrets(self.data, StackSecrets(access, secret, api_key))
         return api_key
 
     def _start_api(self, port: int) -> Process:
@@ -353,19 +349,3 @@ class Stack:
 
 def _python_module(command: str) -> list[str]:
     return [sys.executable, "-m", *command.split()]
-
-
-def lock_folder(data: Path) -> IO[str]:
-    """Lock the data folder for one stack. Raises StackError when another stack holds it."""
-    file = (data / LOCK_FILE).open("w")
-    deadline = time.monotonic() + LOOK_S
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                file.close()
-                raise StackRunningError(f"A stack is running on {data} already") from error
-            time.sleep(0.02)
-        else:
-            return file

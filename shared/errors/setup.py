@@ -175,6 +175,13 @@ class StackRunningError(StackError):
     remedy = "Use that one, stop it with Ctrl-C, or pass --data FOLDER to start another."
 
 
+class DataDamagedError(StackError):
+    """A file of the embedded stack's data folder can't be read."""
+
+    code = "data-damaged"
+    remedy = "Put back a copy of the data folder, or name another one with --data."
+
+
 class NoDatabaseError(StackError):
     """There is no database of the service."""
 

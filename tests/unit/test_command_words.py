@@ -1,5 +1,6 @@
 """The command's summary of a job, its record of written files, and the ports of its stack."""
 
+import io
 import json
 import re
 import socket
@@ -12,11 +13,12 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from api.client import Job
 from deploy.cli import app
-from deploy.commands import downloads, progress
+from deploy.commands import arguments, downloads, progress
 from deploy.commands.cutout import _say
 from deploy.commands.cutout_plan import CutOut, Planned
 from deploy.commands.progress import print_table
@@ -192,6 +194,17 @@ def test_the_list_of_options_shows_values_on_lines_of_their_own() -> None:
     said = CliRunner().invoke(app, ["options"]).output
     assert "\\n" not in said
     assert re.search(r"^ +true, false; default true *$", said, re.MULTILINE)
+
+
+def test_a_terminal_shows_that_a_folder_is_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jpg").touch()
+    written = io.StringIO()
+    terminal = Console(file=written, force_terminal=True, highlight=False, width=400)
+    monkeypatch.setattr(arguments, "console", terminal)
+    arguments.resolve_photos([tmp_path])
+    assert f"looking for photos in {tmp_path}" in written.getvalue()
 
 
 def test_a_workbook_is_told_to_become_a_list() -> None:

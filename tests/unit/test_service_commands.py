@@ -13,12 +13,22 @@ from deploy.cli import app
 from deploy.commands.arguments import connect
 from deploy.commands.disk_usage import disk_usage
 from deploy.commands.service import service_settings
-from deploy.stack.address import ADDRESS_FILE, LOCK_FILE, SECRETS_FILE, find_stack
+from deploy.stack.address import (
+    ADDRESS_FILE,
+    LOCK_FILE,
+    SECRETS_FILE,
+    StackSecrets,
+    find_stack,
+    read_secrets,
+    write_secrets,
+)
+from deploy.stack.data_folder import lock_folder
 from deploy.stack.ports import PORTS_FILE
-from deploy.stack.stack import lock_folder
+from deploy.stack.stack import Stack
 from shared.database import Database
 from shared.errors import (
     DatabaseError,
+    DataDamagedError,
     NoDatabaseError,
     NoStackError,
     SetupError,
@@ -110,6 +120,23 @@ def test_a_start_waits_for_a_command_that_looks_whether_one_runs(tmp_path: Path)
         with lock_folder(tmp_path), pytest.raises(StackRunningError):
             lock_folder(tmp_path)
         letting_go.join()
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"api_key": "z"}'])
+def test_damaged_secrets_are_named_before_anything_starts(text: str, tmp_path: Path) -> None:
+    """A full disk or a power cut may leave them."""
+    (tmp_path / SECRETS_FILE).write_text(text)
+    with pytest.raises(DataDamagedError, match=SECRETS_FILE), Stack(tmp_path):
+        pass
+
+
+def test_secrets_are_for_their_owner_whatever_an_interrupted_start_left(tmp_path: Path) -> None:
+    (tmp_path / f"{SECRETS_FILE}.part").write_text("{")
+    known = StackSecrets("x", "y", "z")
+    write_secrets(tmp_path, known)
+    assert read_secrets(tmp_path) == known
+    [file] = tmp_path.iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(
