@@ -4,6 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PHOTOS ?=
 OUT    ?= out
+export PHOTOS OUT
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test faults soak scale deploy-check images-check audit lint picture reference format lock clean
@@ -12,8 +13,10 @@ help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # The stamp files record the installation: a changed pin or project file installs again.
+# pip comes last: an environment without it is unfinished, and is completed.
 $(VENV)/.runtime: pyproject.toml deploy/constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "Install Python 3.11 with its module venv" \
+	  "(Debian, Ubuntu: python3.11 and python3.11-venv), or name another: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@echo "Installing the pinned packages into $(VENV) (once; about 1 GB on disk) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[cpu,local]'
 	@touch $@
@@ -31,14 +34,14 @@ $(VENV)/.dev: $(VENV)/.runtime $(VENV)/.generators
 # Clients are generated from the API's description in an environment of their own, as a customer would.
 CLIENTS := tests/generated_clients
 $(VENV)/.generators: $(CLIENTS)/requirements.txt $(CLIENTS)/package-lock.json
-	@test -x $(VENV)/generators/bin/python || $(PYTHON) -m venv $(VENV)/generators
+	@test -x $(VENV)/generators/bin/pip || $(PYTHON) -m venv $(VENV)/generators
 	@$(VENV)/generators/bin/python -m pip install --quiet --disable-pip-version-check -r $(CLIENTS)/requirements.txt
 	@if command -v npm >/dev/null; then cp $(CLIENTS)/package*.json $(VENV)/generators/ && \
 	  npm ci --silent --no-audit --no-fund --prefix $(VENV)/generators; fi
 	@touch $@
 
 demo: $(VENV)/.runtime ## send photos through the whole system: make demo PHOTOS=folder OUT=out
-	@$(BIN)/matting demo $(PHOTOS) --out $(OUT)
+	@$(BIN)/matting demo $${PHOTOS:+"$$PHOTOS"} --out "$$OUT"
 
 up: $(VENV)/.runtime ## run the whole system until Ctrl-C
 	@$(BIN)/matting up
@@ -98,5 +101,5 @@ lock: ## resolve all pins again, into deploy/constraints.txt
 	@echo "# Every package at the version it was tested with; made by: make lock" > deploy/constraints.txt
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --quiet --no-annotate --no-header >> deploy/constraints.txt
 
-clean: ## remove everything that make created
-	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+clean: ## remove what make installed; results and matting-data stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

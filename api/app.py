@@ -29,6 +29,7 @@ from api.routes import (
     item_versions,
     items,
     job_control,
+    job_exports,
     job_items,
     jobs,
     keys,
@@ -100,6 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (
         jobs,
         job_items,
+        job_exports,
         job_control,
         item_search,
         items,

@@ -44,6 +44,9 @@ from shared.settings import Settings
 
 PORT = 8000
 
+STOPPED = 130
+"""The exit status after Ctrl-C."""
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -89,7 +92,7 @@ def up(
     from shared.settings import Settings
 
     Settings()  # a wrong variable is told before anything starts
-    report = lambda line: console.print(f"  {escape(line)}")  # noqa: E731
+    report = lambda line: console.print(f"  {escape(line)}", soft_wrap=True)  # noqa: E731
     with Stack(
         data,
         host=host,
@@ -306,6 +309,8 @@ def purge(
         key_id = uuid.UUID(key) if key else None
     except ValueError as error:
         raise typer.BadParameter("not an id; `matting keys list` has it") from error
+    if not yes and not sys.stdin.isatty():
+        raise typer.BadParameter("there is no terminal to ask on: add --yes")
     settings = service_settings(data, running=True)
     if not yes:
         typer.confirm(
@@ -354,9 +359,11 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     try:
         status = app(standalone_mode=False)
+        if status == STOPPED:  # Typer makes it of Ctrl-C
+            console.print("stopped")
     except (typer.Abort, KeyboardInterrupt):
         console.print("stopped")
-        status = 130
+        status = STOPPED
     except CLICK_ERRORS as error:
         # Typer puts these words before what Pydantic says of a value.
         error.message = printable_lines(error.message.replace("Value error, ", ""))

@@ -1,5 +1,6 @@
 """The states of items and jobs, and the transitions between them (standard library only)."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -71,6 +72,12 @@ class Reason(StrEnum):
     """A photo of the group has no result, so the turntable lacks it."""
     REDONE = "redone"
     """A person rejected the result before this one. The database sets it, no worker."""
+
+
+def known_reasons(names: Iterable[str]) -> tuple[Reason, ...]:
+    """The review marks that this version knows; a newer worker may have set others."""
+    known = {reason.value: reason for reason in Reason}
+    return tuple(known[name] for name in names if name in known)
 
 
 class ItemKind(StrEnum):

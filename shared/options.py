@@ -155,7 +155,9 @@ class Options(Rendition):
     )
     refine: bool = Field(True, description="Refine the edge of the matte at full resolution.")
     colour_profile: ColourProfile = Field(
-        ColourProfile.SRGB, description="Convert to sRGB, or keep the photo's ICC profile."
+        ColourProfile.SRGB,
+        description="Convert to sRGB, or keep the ICC profile of an RGB photo. Its `background` is "
+        "converted to that profile.",
     )
     subject: Subject | None = Field(
         None,

@@ -352,10 +352,9 @@ class Settings(BaseSettings):
         300_000_000,
         ge=1,
         description="Most pixels that a worker holds decoded at a time (about 10 bytes each, "
-        "beside 1 GB for the rest, and the fetched files of its batches). A larger batch is "
-        "processed in parts. Photos and outputs that take more memory count 2 to 4 times: "
-        "transparency, CMYK, 16 bits, other profiles than sRGB; WebP, AVIF, ZIP, PSD, markets, "
-        "shadows.",
+        "beside 1 GB for the rest, and about 128 MB of fetched files for each batch at a time). A "
+        "larger batch is processed in parts. Photos and outputs that take more memory count 2 to 4 "
+        "times: transparency, CMYK, 16 bits; WebP, AVIF, ZIP, PSD, markets, shadows.",
     )
     image_timeout_s: float = Field(
         60,

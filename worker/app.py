@@ -20,6 +20,7 @@ import threading
 import uuid
 from collections.abc import Iterable
 from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import version
 from typing import Any, cast
 
@@ -47,7 +48,7 @@ from worker.consumer.device_metrics import watch_device
 from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.other_workers import OtherWorkers
 from worker.consumer.probes import Probes
-from worker.consumer.process_end import end_stuck, end_without_device
+from worker.consumer.process_end import end_at_once, end_stuck, end_without_device
 from worker.inference.engine import streams
 from worker.inference.predictor import Predictor
 from worker.inference.side_by_side import load_predictors
@@ -224,6 +225,7 @@ def _open(**_: Any) -> None:
         task.batches_in_flight = settings.batches_in_flight
         task.url_queues, task.url_places = tuple(_url_queues), settings.url_threads
         task.watchdog = watchdog
+        task.end_at_once = partial(end_at_once, runner)
         signals.worker_ready.connect(lambda **_: _ready(probes), weak=False)
         signals.worker_shutting_down.connect(
             lambda **_: _stopping(heartbeat, breakers, probes, stopping), weak=False

@@ -18,17 +18,24 @@ PAGE_OPTIONS = 500
 OVERLAP_MS = 600_000
 """Rows of the last minutes are read again, because an earlier row may be committed later."""
 
+MOST_NAMES = 20
+"""Of the jobs and watches that name one upload, so many are known, the newest. A shop may name one
+picture in each of its jobs.
+"""
+
 
 class NamedUploads:
-    """What is named is remembered, also if its row is removed later; a new object forgets it. For
-    one thread.
+    """What is named is remembered, and by whom: an upload whose jobs and watches are all deleted is
+    no longer named. For one thread.
     """
 
     def __init__(self, database: Database, storage: Storage) -> None:
         self._database = database
         self._prefix = str(ObjectUrl(storage.bucket, UPLOADS_PREFIX))
-        self._named_by: dict[str, uuid.UUID | None] = {}
-        """By `s3://…`: the job or watch that names it; None: several do."""
+        self._named_by: dict[str, set[uuid.UUID]] = {}
+        """By `s3://…`: the jobs and watches that name it."""
+        self._more: set[str] = set()
+        """Those that more than MOST_NAMES name, or did. They stay until a new object looks."""
         self._read_to: dict[type[Job] | type[Item] | type[Watch], uuid.UUID | None] = {
             Job: None,
             Item: None,
@@ -40,12 +47,10 @@ class NamedUploads:
         options name. Raises DatabaseError.
         """
         self._read()
-        return {
-            one
-            for one in uploads
-            if one in self._named_by
-            and (self._named_by[one] is None or self._named_by[one] != but_for)
-        }
+        named = {one: self._named_by[one] - {but_for} for one in uploads if one in self._named_by}
+        with self._database.transaction() as session:
+            there = job_store.not_deleted(session, set().union(*named.values()))
+        return {one for one, by in named.items() if one in self._more or by & there}
 
     def _read(self) -> None:
         for table, read_to in self._read_to.items():
@@ -58,9 +63,16 @@ class NamedUploads:
                 if page.last is None:
                     break
                 for url, by in page.named:
-                    self._named_by[url] = by if self._named_by.get(url, by) == by else None
+                    self._note(url, by)
                 after = page.last
             self._read_to[table] = max(after, read_to) if after and read_to else after or read_to
+
+    def _note(self, url: str, by: uuid.UUID) -> None:
+        named_by = self._named_by.setdefault(url, set())
+        named_by.add(by)
+        if len(named_by) > MOST_NAMES:
+            named_by.remove(min(named_by))
+            self._more.add(url)
 
 
 def _shortly_before(row_id: uuid.UUID) -> uuid.UUID:

@@ -159,8 +159,8 @@ class Sweeper(PeriodicTask):
                     return False
 
     def _remove_uploads(self, job_id: uuid.UUID) -> None:
-        """The presigned uploads that only this job names. One that other options name, or did, is
-        left: it goes with those that nobody uses.
+        """The presigned uploads that only this job names. One that other options name is left: it
+        goes with those that nobody uses.
         """
         with self._database.transaction() as session:
             job = job_store.load_job(session, job_id)

@@ -7,13 +7,14 @@ a small one. What a page found is recorded in one transaction (shared.job_store.
 from datetime import timedelta
 
 from api.sources.destination_policy import check_destination
-from api.sources.source_policy import SourcePolicy, name_under
+from api.sources.listing import listed_item
+from api.sources.source_policy import SourcePolicy
 from shared import job_store
 from shared.clip_kinds import CLIP_ENDINGS
 from shared.database import Database
 from shared.database_text import without_unstorable_text
 from shared.errors import ImageError, MattingError, RequestError, StorageError
-from shared.job_store import NewItem, SeenObject
+from shared.job_store import SeenObject
 from shared.leadership import Leadership
 from shared.models import Watch
 from shared.object_url import ObjectUrl
@@ -127,9 +128,7 @@ def _seen(watch: Watch, prefix: ObjectUrl, found: ListedObject) -> SeenObject:
     first_look = watch.last_look_at is None
     if first_look and not watch.existing and found.modified_at < watch.created_at - EXISTED_FOR:
         return SeenObject(key=found.key, etag=found.etag, item=None)
-    name = name_under(prefix.key, found.key)
-    source = f"s3://{prefix.bucket}/{found.key}"
-    return SeenObject(key=found.key, etag=found.etag, item=NewItem(name=name, source=source))
+    return SeenObject(key=found.key, etag=found.etag, item=listed_item(prefix, found.key))
 
 
 def is_photo_name(path: str) -> bool:

@@ -1,10 +1,12 @@
 """The client for asyncio, with the methods of `MattingClient`. Transfers run as parallel tasks."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Unpack, cast
+from typing import Any, Literal, Unpack, cast
 
 import httpx
 
@@ -35,8 +37,6 @@ from api.client.uploading import (
 from api.client.watches import AsyncWatches
 from api.client.webhooks import AsyncWebhooks
 from api.client.zip_file import write_zip
-
-T = TypeVar("T")
 
 
 class AsyncMattingClient(AsyncConnection):
@@ -183,18 +183,26 @@ class AsyncMattingClient(AsyncConnection):
         return answer
 
     async def report(self, job_id: str, path: Path | str) -> None:
-        """Write the report of a job to a file: JSON lines if it is named `*.jsonl`, else CSV.
+        """Write the report of a job to a file: JSON lines if it is named `*.jsonl`, else CSV. The
+        file appears when it is complete.
 
-        Raises ApiError, OSError.
+        Raises ApiError, TransportError, OSError.
         """
         kind = "jsonl" if str(path).endswith(".jsonl") else "csv"
         async with self._http.stream(**calls.report(job_id, kind).arguments()) as answer:
             if answer.is_error:
                 await answer.aread()
                 raise calls.failure(answer)
-            with await asyncio.to_thread(Path(path).open, "wb") as file:
+            path = Path(path)
+            if path.exists() and not path.is_file():  # /dev/stdout, a pipe
+                with await asyncio.to_thread(path.open, "wb") as stream:
+                    async for chunk in answer.aiter_bytes():
+                        await asyncio.to_thread(stream.write, chunk)
+                return
+            with await asyncio.to_thread(NewFile, path.resolve()) as file:  # a link stays one
                 async for chunk in answer.aiter_bytes():
                     await asyncio.to_thread(file.write, chunk)
+                await asyncio.to_thread(file.place, changed_at=time.time(), overwrite=True)
 
     async def review(self, item_id: str, verdict: str | None, *, note: str | None = None) -> Item:
         """Store a verdict, `accept` or `reject`; None takes it back. Raises ApiError."""
@@ -240,12 +248,22 @@ class AsyncMattingClient(AsyncConnection):
         on_progress: Callable[[Job], None] = lambda _job: None,
         every_s: float = 0.5,
     ) -> Job:
-        """Wait until the job has ended; returns it. Raises ApiError."""
+        """Wait until the job has ended; returns it. A service that is started anew meanwhile is
+        asked again. Raises ApiError, TransportError.
+        """
+        answered_at: float | None = None
         while True:
-            job = await self.job(job_id)
-            on_progress(job)
-            if calls.has_ended(job):
-                return job
+            try:
+                job = await self.job(job_id)
+            except (ApiError, httpx.TransportError) as error:
+                lost = answered_at is None or time.monotonic() - answered_at > calls.OUTAGE_S
+                if lost or not calls.may_pass(error):
+                    raise
+            else:
+                answered_at = time.monotonic()
+                on_progress(job)
+                if calls.has_ended(job):
+                    return job
             await asyncio.sleep(every_s)
 
     async def download(
@@ -281,7 +299,7 @@ class AsyncMattingClient(AsyncConnection):
             fetched.add(download.item["id"])
             on_done(download.item, download.main)
 
-        await _run_limited(fetch(one) for one in planned)
+        await _run_limited(partial(fetch, one) for one in planned)
         return [(one.item, one.main) for one in planned if one.item["id"] in fetched]
 
     async def _send_many(
@@ -296,7 +314,9 @@ class AsyncMattingClient(AsyncConnection):
             journal.note(file, slot["upload"])
             on_sent(1)
 
-        await _run_limited(send(file, slot) for file, slot in zip(files, slots, strict=True))
+        await _run_limited(
+            partial(send, file, slot) for file, slot in zip(files, slots, strict=True)
+        )
 
     async def _fetch(self, download: Download, *, overwrite: bool) -> None:
         for url, path in download.missing(overwrite=overwrite):
@@ -311,17 +331,19 @@ class AsyncMattingClient(AsyncConnection):
                 await asyncio.to_thread(file.place, changed_at=changed_at, overwrite=overwrite)
 
 
-async def _run_limited(work: Iterable[Awaitable[T]]) -> None:
-    """Await all, at most MAX_PARALLEL_TRANSFERS at a time; cancel the rest at the first error."""
+async def _run_limited(work: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Do all, at most MAX_PARALLEL_TRANSFERS at a time; cancel the rest at the first error. What is
+    cancelled in time is never called: a coroutine that nobody awaits would be warned of.
+    """
     gate = asyncio.Semaphore(MAX_PARALLEL_TRANSFERS)
 
-    async def one(awaitable: Awaitable[T]) -> None:
+    async def one(do: Callable[[], Awaitable[None]]) -> None:
         async with gate:
-            await awaitable
+            await do()
 
     try:
         async with asyncio.TaskGroup() as group:
-            for awaitable in work:
-                group.create_task(one(awaitable))
+            for do in work:
+                group.create_task(one(do))
     except ExceptionGroup as several:  # callers expect the single error
         raise several.exceptions[0] from None

@@ -42,6 +42,10 @@ RETRY_API = Retry(
 """Retries of requests to the service. POST is safe to repeat: a submission carries an
 `Idempotency-Key`, and other requests have the same effect when sent again."""
 
+OUTAGE_S = 120.0
+"""How long `wait` asks a service again that has answered before and answers no more: it is started
+anew, or upgraded, and its job goes on."""
+
 ENDED_STATUSES = ("finished", "cancelled")
 
 Verb = Literal["cancel", "pause", "resume"]
@@ -241,6 +245,13 @@ def has_ended(job: Mapping[str, Any]) -> bool:
     """Whether a job has ended, or was paused because too many images failed."""
     stopped = job["status"] == "paused" and job["error"] is not None
     return (job["status"] in ENDED_STATUSES or stopped) and not job["counts"]["running"]
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether an error is one of the service's state, not of the request."""
+    if isinstance(error, ApiError):
+        return error.status in RETRIED_STATUSES
+    return isinstance(error, httpx.TransportError)
 
 
 def decode_answer(answer: httpx.Response) -> Any:

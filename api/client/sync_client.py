@@ -10,9 +10,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, Unpack
 
+import httpx
+
 from api.client import calls
 from api.client.async_client import AsyncMattingClient
-from api.client.calls import ApiCall, ArchiveReview, ItemFilter, JobSettings, RetrySettings
+from api.client.calls import (
+    ApiCall,
+    ApiError,
+    ArchiveReview,
+    ItemFilter,
+    JobSettings,
+    RetrySettings,
+)
 from api.client.connection import Page
 from api.client.event_loop import EventLoopThread
 from api.client.responses import (
@@ -211,15 +220,24 @@ class MattingClient:
         on_progress: Callable[[Job], None] = lambda _job: None,
         every_s: float = 0.5,
     ) -> Job:
-        """Wait until the job has ended; returns it. Raises ApiError.
+        """Wait until the job has ended; returns it. A service that is started anew meanwhile is
+        asked again. Raises ApiError, TransportError.
 
         `on_progress` runs on the caller's thread, so it may use this client.
         """
+        answered_at: float | None = None
         while True:
-            job = self.job(job_id)
-            on_progress(job)
-            if calls.has_ended(job):
-                return job
+            try:
+                job = self.job(job_id)
+            except (ApiError, httpx.TransportError) as error:
+                lost = answered_at is None or time.monotonic() - answered_at > calls.OUTAGE_S
+                if lost or not calls.may_pass(error):
+                    raise
+            else:
+                answered_at = time.monotonic()
+                on_progress(job)
+                if calls.has_ended(job):
+                    return job
             time.sleep(every_s)
 
     def download(

@@ -101,6 +101,11 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps({"journal": self.name}) + "\n")
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether another process can go on with it."""
+        return self._path is not None
+
     def handle(self, file: LocalFile) -> str | None:
         """The upload handle of a file that has been uploaded, else None. Raises OSError."""
         return self._handles.get(json.dumps(file.identity()))

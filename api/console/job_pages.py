@@ -9,7 +9,7 @@ from api.console.page_route import PageRoute
 from api.console.rendering import page
 from api.http.auth import CallerDep
 from api.resources import Resources, ResourcesDep
-from api.routes.jobs import list_jobs, state_of_job
+from api.routes.jobs import newest_jobs, state_of_job
 from api.routes.result_links import job_filename
 from api.schemas.responses import JobOut
 from shared.jobs import ENDED, JobStatus, Reason
@@ -27,7 +27,7 @@ def jobs(
     request: Request, resources: ResourcesDep, caller: CallerDep, cursor: Cursor = None
 ) -> Response:
     """The newest jobs."""
-    found = list_jobs(resources, caller, cursor, JOBS_PER_PAGE)
+    found = newest_jobs(resources, caller, cursor, JOBS_PER_PAGE)
     return page(
         request, resources, "jobs.html", listened=_listened(found.jobs), found=found, cursor=cursor
     )
@@ -38,7 +38,7 @@ def job_rows(
     request: Request, resources: ResourcesDep, caller: CallerDep, cursor: Cursor = None
 ) -> Response:
     """The table of the list alone; the page asks for it again while jobs are open."""
-    found = list_jobs(resources, caller, cursor, JOBS_PER_PAGE)
+    found = newest_jobs(resources, caller, cursor, JOBS_PER_PAGE)
     return page(
         request,
         resources,

@@ -48,8 +48,11 @@ class PageRoute(APIRoute):
 
 def _to_sign_in(request: Request, *, ended: bool) -> Response:
     part = request.headers.get("hx-request") == "true"
-    shown = request.headers.get("hx-current-url", "/console/jobs") if part else request.url.path
-    place = f"{SIGN_IN}?{'ended=1&' if ended else ''}next={quote(_path_of(shown))}"
+    if part:
+        after = _path_of(request.headers.get("hx-current-url", "/console/jobs"))
+    else:
+        after = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    place = f"{SIGN_IN}?{'ended=1&' if ended else ''}next={quote(after)}"
     if part:  # htmx would put the sign-in page into the part
         return Response(headers={"HX-Redirect": place})
     return RedirectResponse(place, 303)

@@ -1,7 +1,6 @@
 """Sign in with an API key or a one-time link; sign out."""
 
 import uuid
-from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -12,7 +11,9 @@ from api.console.rendering import page
 from api.console.texts import text
 from api.http.auth import require_own_page, session_of
 from api.http.limits import SMALL_BODY_BYTES, MeasuredBody
+from api.http.multipart import FormLimits
 from api.http.own_address import over_tls
+from api.http.urlencoded import read_urlencoded
 from api.resources import Resources, ResourcesDep
 from api.sessions import COOKIE
 from shared import job_store
@@ -29,6 +30,8 @@ router = APIRouter(route_class=PageRoute, prefix="/console", include_in_schema=F
 
 FAILURES_PER_MIN = 20
 """Of one address."""
+
+FORM_LIMITS = FormLimits(files=0, fields=10)
 
 
 @router.get("/sign-in")
@@ -139,5 +142,4 @@ async def _form(request: Request, resources: Resources) -> dict[str, str]:
     )
     body.announce(request.headers.get("content-length"))
     raw = await Request(request.scope, body.receive).body()
-    fields = parse_qs(raw.decode("utf-8", "replace"), max_num_fields=10)
-    return {name: values[-1] for name, values in fields.items()}
+    return read_urlencoded(bytearray(raw), FORM_LIMITS).fields

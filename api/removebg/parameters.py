@@ -152,6 +152,7 @@ def _colour(text: str) -> str | None:
     hexadecimal = re.fullmatch(r"#?([0-9a-fA-F]{3,4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})", text)
     try:
         found = ImageColor.getrgb(f"#{hexadecimal[1]}" if hexadecimal else text)
+        bytes(found)  # Pillow takes rgb(300,0,0) as it is
     except ValueError as error:
         raise InvalidOptionsError(
             f"bg_color: {text!r} is no colour", finer="invalid_bg_color"

@@ -8,9 +8,12 @@ thread nor a connection.
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from api.http.auth import Caller
 from api.resources import Resources
@@ -37,48 +40,72 @@ _listening: Counter[uuid.UUID] = Counter()
 
 def listen(
     resources: Resources, caller: Caller, job_id: uuid.UUID, seen: str | None
-) -> AsyncIterator[str]:
+) -> "EventStream":
     """The events of a job after the state `seen`, until it has ended or was paused because too many
-    images failed.
-
-    Raises JobNotFoundError or TooManyListenersError before the first event.
+    images failed. Raises JobNotFoundError.
     """
     find_job(resources, caller, job_id)
-    if _listening.total() >= MAX_LISTENERS or _listening[caller.api_key_id] >= MAX_LISTENERS_OF_KEY:
+    return EventStream(_follow(resources, caller, job_id, seen), api_key_id=caller.api_key_id)
+
+
+class EventStream(StreamingResponse):
+    """The response. It takes its place in the event loop, before the first byte: in the threads of
+    the endpoints, streams that are opened at once would all find the last place free. Raises
+    TooManyListenersError then.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, events: AsyncIterator[str], status_code: int = 200, *, api_key_id: uuid.UUID
+    ) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(events, status_code, headers)
+        self._api_key_id = api_key_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+        with _place_of(self._api_key_id):
+            await super().__call__(scope, receive, send)
+
+
+@contextmanager
+def _place_of(api_key_id: uuid.UUID) -> Iterator[None]:
+    if _listening.total() >= MAX_LISTENERS or _listening[api_key_id] >= MAX_LISTENERS_OF_KEY:
         raise TooManyListenersError
-    return _follow(resources, caller, job_id, seen)
+    _listening[api_key_id] += 1
+    try:
+        yield
+    finally:
+        _listening[api_key_id] -= 1
+        if not _listening[api_key_id]:
+            del _listening[api_key_id]  # remove keys without streams
 
 
 async def _follow(
     resources: Resources, caller: Caller, job_id: uuid.UUID, seen: str | None
 ) -> AsyncIterator[str]:
-    _listening[caller.api_key_id] += 1
-    try:
-        yield f"retry: {RECONNECT_MS}\n\n"
-        quiet_s = 0.0
-        while True:
-            try:
-                job = await run_in_threadpool(find_job, resources, caller, job_id)
-            except JobNotFoundError:
-                return  # the job was deleted
-            except MattingError:  # the database is unavailable for now
-                await asyncio.sleep(LOOK_EVERY_S)
-                continue
-            ended = job_store.is_at_rest(job)
-            if _state(job) != seen or ended:
-                seen, quiet_s = _state(job), 0.0
-                yield _event("end" if ended else "progress", seen, job)
-            elif quiet_s >= HEARTBEAT_S:
-                quiet_s = 0.0
-                yield ": still here\n\n"
-            if ended:
-                return
+    yield f"retry: {RECONNECT_MS}\n\n"
+    quiet_s = 0.0
+    while True:
+        try:
+            job = await run_in_threadpool(find_job, resources, caller, job_id)
+        except JobNotFoundError:
+            return  # the job was deleted
+        except MattingError:  # the database is unavailable for now
             await asyncio.sleep(LOOK_EVERY_S)
-            quiet_s += LOOK_EVERY_S
-    finally:
-        _listening[caller.api_key_id] -= 1
-        if not _listening[caller.api_key_id]:
-            del _listening[caller.api_key_id]  # remove keys without streams
+            continue
+        ended = job_store.is_at_rest(job)
+        if _state(job) != seen or ended:
+            seen, quiet_s = _state(job), 0.0
+            yield _event("end" if ended else "progress", seen, job)
+        elif quiet_s >= HEARTBEAT_S:
+            quiet_s = 0.0
+            yield ": still here\n\n"
+        if ended:
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
+        quiet_s += LOOK_EVERY_S
 
 
 def _state(job: Job) -> str:

@@ -3,10 +3,12 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from api.resources import Resources
+from api.routes.pages import some_at_a_time
 from api.routes.result_links import links_of
 from api.schemas.report_columns import COLUMNS, URL_COLUMNS
 from shared import job_store
@@ -15,7 +17,11 @@ from shared.errors import JobNotFoundError
 from shared.jobs import ItemStatus
 from shared.models import Item, Job
 
-PAGE_ROWS = 1_000
+NAMING_ROWS = 1_000
+"""The first rows, whose own columns the CSV has."""
+
+MAX_OWN_COLUMNS = 2_000
+"""More of them are in the JSON lines alone: each row of the CSV has a cell for each."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """First characters of a cell that make spreadsheets read it as a formula, including the full-width
@@ -36,16 +42,15 @@ def items_of(resources: Resources, job: Job) -> Iterator[Item]:
     """All images of a job, in the order of their source. Raises JobNotFoundError if it was deleted
     meanwhile: some of them are missing, and the answer must not look complete.
     """
-    after = 0
-    while True:
-        with resources.database.transaction() as session:
-            items = job_store.list_items(session, job.id, status=None, after=after, limit=PAGE_ROWS)
-            if not items:
-                if job_store.get_job(session, job.id, api_key_id=job.api_key_id) is None:
-                    raise JobNotFoundError(f"The job {job.id} was deleted meanwhile")
-                return
-        yield from items
-        after = items[-1].position
+
+    def read(after: int, limit: int) -> Sequence[Item]:
+        with resources.database.query() as session:
+            return job_store.list_items(session, job.id, status=None, after=after, limit=limit)
+
+    yield from some_at_a_time(read, lambda item: item.position, 0, 2**31)
+    with resources.database.query() as session:
+        if job_store.get_job(session, job.id, api_key_id=job.api_key_id) is None:
+            raise JobNotFoundError(f"The job {job.id} was deleted meanwhile")
 
 
 def json_lines(resources: Resources, job: Job, *, urls: bool = False) -> Iterator[str]:
@@ -55,16 +60,14 @@ def json_lines(resources: Resources, job: Job, *, urls: bool = False) -> Iterato
 
 
 def csv_lines(resources: Resources, job: Job, *, urls: bool = False) -> Iterator[str]:
-    """The report as CSV. The caller's own columns come last: those that occur in the first page."""
+    """The report as CSV. The caller's own columns come last: those that occur in the first rows."""
     columns = (*COLUMNS, *(URL_COLUMNS if urls else ()))
-    found = rows(resources, job, urls=urls)
-    head = [row for _, row in zip(range(PAGE_ROWS), found, strict=False)]
-    own = list(dict.fromkeys(name for row in head for name in row["labels"] if name != "group"))
+    own = _own_columns(rows(resources, job))
     text = io.StringIO()
     text.write("\ufeff")  # without it Excel takes UTF-8 for the machine's own code page
     writer = csv.writer(text)
     writer.writerow([*columns, *(_safe(name) for name in own)])
-    for row in _both(head, found):
+    for row in rows(resources, job, urls=urls):
         cells = [row[name] for name in columns] + [row["labels"].get(name) for name in own]
         writer.writerow([_safe(cell) for cell in cells])
         if text.tell() > 64 * 1024:
@@ -140,9 +143,13 @@ def _urls(resources: Resources, item: Item) -> dict[str, Any]:
     }
 
 
-def _both(head: list[dict[str, Any]], rest: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    yield from head
-    yield from rest
+def _own_columns(found: Iterator[dict[str, Any]]) -> list[str]:
+    own: dict[str, None] = {}
+    for row in islice(found, NAMING_ROWS):
+        for name in row["labels"]:
+            if name != "group" and len(own) < MAX_OWN_COLUMNS:
+                own[name] = None
+    return list(own)
 
 
 def _safe(cell: Any) -> Any:

@@ -1,7 +1,7 @@
 """/v1/jobs: submit, list, read."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 from anyio import to_thread
@@ -14,6 +14,7 @@ from api.http.limits import BodyLimits, takes
 from api.http.problems import responses
 from api.resources import Resources, ResourcesDep
 from api.routes.lookup import find_job, uuid_cursor
+from api.routes.pages import page_of, some_at_a_time
 from api.routes.result_links import add_job_urls
 from api.schemas.responses import Estimate, JobOut, JobPage, to_cursor
 from api.submissions.estimate import estimate
@@ -38,7 +39,7 @@ from shared.errors import (
     TooManyCallsError,
 )
 from shared.jobs import ENDED
-from shared.models import MAX_SEARCHED_CHARS
+from shared.models import MAX_SEARCHED_CHARS, Job
 
 router = APIRouter(route_class=GuardedRoute, prefix="/v1/jobs", tags=["jobs"])
 
@@ -112,7 +113,9 @@ async def submit_job(
     return JobOut.of(job)
 
 
-@router.get("", responses=responses(InvalidCursorError, InvalidOptionsError))
+@router.get(
+    "", response_model=JobPage, responses=responses(InvalidCursorError, InvalidOptionsError)
+)
 def list_jobs(
     resources: ResourcesDep,
     caller: CallerDep,
@@ -128,30 +131,40 @@ def list_jobs(
             examples=[["season=spring"]],
         ),
     ] = (),
-) -> JobPage:
-    """Your jobs, newest first."""
+) -> Response:
+    """Your jobs, newest first. A page of jobs with very much metadata is shorter than `limit`."""
+    jobs = _jobs_of(resources, caller, cursor, limit + 1, _labels(metadata))
+    return page_of("jobs", ((JobOut.of(job), job.id) for job in jobs), limit)
+
+
+def _jobs_of(
+    resources: Resources, caller: Caller, cursor: str | None, limit: int, labels: dict[str, str]
+) -> Iterator[Job]:
+    """The first jobs of the caller behind a cursor. Raises InvalidCursorError."""
+
+    def read(before: uuid.UUID | None, limit: int) -> Sequence[Job]:
+        with resources.database.transaction() as session:
+            return job_store.list_jobs(
+                session, api_key_id=caller.api_key_id, before=before, limit=limit, metadata=labels
+            )
+
     before = uuid_cursor(cursor) if cursor else None
-    labels = _labels(metadata)
-    with resources.database.transaction() as session:
-        jobs = job_store.list_jobs(
-            session,
-            api_key_id=caller.api_key_id,
-            before=before,
-            limit=limit + 1,
-            metadata=labels,
-        )
-    page = jobs[:limit]
-    more = len(jobs) > limit
+    return some_at_a_time(read, lambda job: job.id, before, limit)
+
+
+def newest_jobs(resources: Resources, caller: Caller, cursor: str | None, limit: int) -> JobPage:
+    """A short page of the caller's jobs. Raises InvalidCursorError."""
+    jobs = list(_jobs_of(resources, caller, cursor, limit + 1, {}))
     return JobPage(
-        jobs=[JobOut.of(job) for job in page],
-        next_cursor=to_cursor(page[-1].id) if more else None,
+        jobs=[JobOut.of(job) for job in jobs[:limit]],
+        next_cursor=to_cursor(jobs[limit - 1].id) if len(jobs) > limit else None,
     )
 
 
 def _labels(metadata: Sequence[str]) -> dict[str, str]:
     """Names and values. Raises InvalidOptionsError."""
     pairs = [text.partition("=") for text in metadata]
-    if any(not name or not separator or "\0" in value for name, separator, value in pairs):
+    if any(not name or not separator or "\0" in name + value for name, separator, value in pairs):
         raise InvalidOptionsError("`metadata` is written NAME=VALUE, for example season=spring.")
     return {name: value for name, _, value in pairs}
 

@@ -1,9 +1,10 @@
 """/v1/webhooks and /v1/deliveries: webhooks and what was sent to them."""
 
 import uuid
+from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from api.http.auth import Caller, CallerDep
 from api.http.guarded_route import GuardedRoute
@@ -11,8 +12,8 @@ from api.http.problems import responses
 from api.resources import Resources, ResourcesDep
 from api.routes.jobs import Cursor
 from api.routes.lookup import uuid_cursor
+from api.routes.pages import page_of, some_at_a_time
 from api.schemas.requests import WebhookChange, WebhookRequest
-from api.schemas.responses import to_cursor
 from api.schemas.webhooks import (
     DeliveryOut,
     DeliveryPage,
@@ -33,7 +34,7 @@ from shared.errors import (
     WebhookDisabledError,
     WebhookNotFoundError,
 )
-from shared.models import Webhook
+from shared.models import Delivery, Webhook
 from shared.webhooks import DeliveryStatus, DisabledReason, new_secret
 
 router = APIRouter(route_class=GuardedRoute, prefix="/v1", tags=["webhooks"])
@@ -154,7 +155,7 @@ def delete_webhook(webhook_id: uuid.UUID, resources: ResourcesDep, caller: Calle
         job_store.delete_webhook(session, _find(session, caller, webhook_id))
 
 
-@router.get("/deliveries", responses=responses(InvalidCursorError))
+@router.get("/deliveries", response_model=DeliveryPage, responses=responses(InvalidCursorError))
 def list_deliveries(
     resources: ResourcesDep,
     caller: CallerDep,
@@ -163,25 +164,24 @@ def list_deliveries(
     status: DeliveryStatus | None = None,
     cursor: Cursor = None,
     limit: Limit = 50,
-) -> DeliveryPage:
+) -> Response:
     """The deliveries of your webhooks, newest first."""
+
+    def read(before: uuid.UUID | None, limit: int) -> Sequence[Delivery]:
+        with resources.database.transaction() as session:
+            return job_store.list_deliveries(
+                session,
+                api_key_id=caller.api_key_id,
+                webhook_id=webhook_id,
+                job_id=job_id,
+                status=status,
+                before=before,
+                limit=limit,
+            )
+
     before = uuid_cursor(cursor) if cursor else None
-    with resources.database.transaction() as session:
-        found = job_store.list_deliveries(
-            session,
-            api_key_id=caller.api_key_id,
-            webhook_id=webhook_id,
-            job_id=job_id,
-            status=status,
-            before=before,
-            limit=limit + 1,
-        )
-    page = found[:limit]
-    more = len(found) > limit
-    return DeliveryPage(
-        deliveries=[DeliveryOut.of(one) for one in page],
-        next_cursor=to_cursor(page[-1].id) if more else None,
-    )
+    found = some_at_a_time(read, lambda one: one.id, before, limit + 1)
+    return page_of("deliveries", ((DeliveryOut.of(one), one.id) for one in found), limit)
 
 
 @router.get("/deliveries/{delivery_id}", responses=responses(DeliveryNotFoundError))

@@ -30,12 +30,22 @@ from shared.photo_names import is_hidden, is_never_a_photo
 from shared.settings import Settings
 
 MAX_DIRECTORY_BYTES = 64 * 1024**2
-"""Largest list of entries, which is read into memory; enough for 600,000 names."""
+"""Largest list of entries, which is read into memory."""
+
+ENTRIES_PER_PHOTO = 3
+"""Entries allowed for each photo that a job may have: macOS adds a hidden one to each, and folders
+have one. The shortest ones take ten times as much memory as their bytes.
+"""
 
 READ_BYTES = 1024**2
 
 LOCAL_HEADER_BYTES = 30
 """The least that precedes an entry's bytes (APPNOTE 4.3.7)."""
+
+END_BYTES, LOCATOR_BYTES, WIDE_BYTES = 22, 20, 76
+"""The record behind the list of entries, the one before it in ZIP64, and both of ZIP64 together
+(APPNOTE 4.3.14 to 4.3.16).
+"""
 
 BOUNDED_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 """Python unpacks these piece by piece. Of the others it unpacks a megabyte in one step: a zip file
@@ -66,7 +76,7 @@ class Archive:
 
     def __init__(self, file: IO[bytes], settings: Settings) -> None:
         """Raises BadArchiveError."""
-        _check_directory(file)
+        _check_directory(file, ENTRIES_PER_PHOTO * settings.max_keys_per_job)
         try:
             self._zip = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
@@ -254,18 +264,27 @@ names in CP437 look like single ones: `größe` like `gr疲e`.
 """
 
 
-def _check_directory(file: IO[bytes]) -> None:
+def _check_directory(file: IO[bytes], most_entries: int) -> None:
     """Refuse a list of entries that does not fit into memory, before zipfile reads it."""
     size = file.seek(0, 2)
-    file.seek(max(0, size - 65_536 - 22 - 76))
+    tail_begins = max(0, size - 65_536 - END_BYTES - WIDE_BYTES)
+    file.seek(tail_begins)
     tail = file.read()
-    file.seek(0)
     end = tail.rfind(b"PK\5\6")
-    if end < 0 or len(tail) < end + 22:
+    if end < 0 or len(tail) < end + END_BYTES:
         raise BadArchiveError("The file is not a zip file, or it is truncated")
     directory = struct.unpack_from("<L", tail, end + 12)[0]
-    wide = tail.rfind(b"PK\6\6", 0, end)
-    if directory == 0xFFFFFFFF and wide >= 0 and len(tail) >= wide + 48:
-        directory = struct.unpack_from("<Q", tail, wide + 40)[0]
-    if directory > min(size, MAX_DIRECTORY_BYTES):
+    # zipfile takes the size in a ZIP64 record wherever there is one, also if the other one says
+    # something else.
+    if tail.startswith(b"PK\6\7", max(0, end - LOCATOR_BYTES)):
+        end -= WIDE_BYTES
+        if end < 0 or not tail.startswith(b"PK\6\6", end):
+            raise BadArchiveError("The zip file's list of entries is damaged")
+        directory = struct.unpack_from("<Q", tail, end + 40)[0]
+    begin = tail_begins + end - directory
+    if directory > MAX_DIRECTORY_BYTES or begin < 0:
         raise BadArchiveError("The zip file's list of entries is damaged or too long")
+    file.seek(begin)
+    if file.read(directory).count(b"PK\1\2") > most_entries:
+        raise BadArchiveError(f"The zip file has more than {most_entries:,} entries")
+    file.seek(0)

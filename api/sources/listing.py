@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from itertools import islice
 from typing import IO, Any
+from urllib.parse import quote
 
 from api.schemas.sources import Feed
 from api.sources.feeds import RowWithoutPhoto
@@ -13,7 +14,7 @@ from api.sources.listed_pages import Page, Pause
 from api.sources.manifests import read_rows
 from api.sources.rows import RowReader
 from api.sources.source_policy import SourcePolicy, name_under
-from shared.errors import BadManifestError, MattingError
+from shared.errors import BadManifestError, ForbiddenSourceError, MattingError
 from shared.job_store import NewItem
 from shared.models import Job
 from shared.object_url import ObjectUrl
@@ -73,12 +74,23 @@ def rows_as_file(rows: Iterator[dict[str, Any]]) -> IO[bytes]:
 def _prefix_pages(storage: Storage, source: ObjectUrl, after: str | None) -> Generator[Page]:
     while keys := storage.list_page(source, after=after):
         items = [
-            NewItem(name=name_under(source.key, key), source=f"s3://{source.bucket}/{key}")
+            listed_item(source, key)
             for key in keys
             if not is_never_a_photo(key[len(source.key) :] or key)
         ]
         after = keys[-1]
         yield Page(items, after)
+
+
+def listed_item(prefix: ObjectUrl, key: str) -> NewItem:
+    """The image of an object below a prefix. One whose key readers understand differently fails: a
+    line end in it would begin a mark, and the object named before that would be cut out instead.
+    """
+    name, place = name_under(prefix.key, key), f"s3://{prefix.bucket}/{key}"
+    try:
+        return NewItem(name=name, source=str(ObjectUrl.parse(place, "")))
+    except ForbiddenSourceError as error:
+        return NewItem(name=name, source=quote(place, safe=":/", errors="replace"), error=error)
 
 
 def _row_pages(

@@ -25,6 +25,9 @@ MAX_LABEL_VALUES = 2_000
 memory, in each page of a report.
 """
 
+MAX_LABEL_DEPTH = 32
+"""Most lists and objects within each other in these columns. Answers hold at most 250."""
+
 MAX_ID_CHARS = 256
 MAX_GROUP_CHARS = 512
 
@@ -126,13 +129,19 @@ def _labels(row: Row, *, strict: bool = True) -> dict[str, Any] | None:
         and not name.startswith(OPTION_PREFIX)
         and value is not None
     }
-    problem = _problem_of(json.dumps(own, ensure_ascii=False))
+    problem = _problem_of(own)
     if problem and strict:
         raise BadManifestRowError(f"Its own columns {problem}")
     return None if problem else own or None
 
 
-def _problem_of(labels: str) -> str | None:
+def _problem_of(own: dict[str, Any]) -> str | None:
+    if _is_deep(own, MAX_LABEL_DEPTH):
+        return f"have more than {MAX_LABEL_DEPTH} lists within each other"
+    try:
+        labels = json.dumps(own, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # 1e400 is valid JSON, and read as infinity
+        return "hold a number that is too large"
     if len(labels.encode("utf-8", "ignore")) > MAX_LABELS_BYTES:
         return f"have more than {MAX_LABELS_BYTES:,} bytes"
     if sum(labels.count(sign) for sign in ",[{") > MAX_LABEL_VALUES:
@@ -140,6 +149,14 @@ def _problem_of(labels: str) -> str | None:
     if labels != without_unstorable_text(labels) or "\\u0000" in labels:
         return "hold zero bytes or halves of characters, which no database stores"
     return None
+
+
+def _is_deep(value: Any, most: int) -> bool:
+    """Whether more than `most` lists and objects lie within each other."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return most == 0 or any(_is_deep(one, most - 1) for one in inner)
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from shared.job_store import NewVersion
 from shared.jobs import MadeBy
 from shared.kept_files import matte_key
 from shared.models import Item, new_id
-from shared.options import Options
+from shared.options import OF_JOB_ONLY, Options
 from shared.validation_words import describe_validation
 
 
@@ -89,10 +89,14 @@ def _changed(
     """Options with changes, as they are stored. Raises InvalidOptionsError,
     ForbiddenSourceError.
     """
+    before = Options.model_validate(options)
     try:
-        changed = Options.model_validate(options).overridden(dict(changes))
+        changed = before.overridden(dict(changes))
     except ValidationError as error:
         raise InvalidOptionsError(describe_validation(error, Options)) from error
+    for name in OF_JOB_ONLY:
+        if getattr(changed, name) != getattr(before, name):
+            raise InvalidOptionsError(f"`{name}` is an option of the whole job")
     policy.options(changed, job_id, redo=True)
     return changed.model_dump(mode="json")
 

@@ -22,7 +22,7 @@ from deploy.commands.written_files import state_folder
 from deploy.local_photos import LeftOut, LocalPhotos, find_photos
 from deploy.stack.address import find_stack
 from deploy.terminal_text import escape
-from shared.errors import MattingError
+from shared.errors import MattingError, NoStackError
 from shared.errors.base import said_with
 from shared.options import Options
 from shared.photo_kinds import PHOTO_ENDINGS
@@ -78,7 +78,9 @@ def resolve_photos(
     `but_for`: a folder that is not searched. `with_clips`: find clips too. Raises BadParameter when
     nothing is found.
     """
-    photos = find_photos(paths, but_for=but_for, with_clips=with_clips)
+    # The head of each file is read, which takes a while for thousands of files on a NAS.
+    with console.status(f"looking for photos in {escape(', '.join(map(str, paths[:3])))} …"):
+        photos = find_photos(paths, but_for=but_for, with_clips=with_clips)
     print_left_out(photos.left_out)
     if not photos.files and not photos.clips:
         raise typer.BadParameter(f"no photos found in {', '.join(map(str, paths))}")
@@ -203,11 +205,22 @@ _KINDS: dict[str, Literal["manifest", "zip"]] = {
 def connect(data: Path) -> MattingClient:
     """A client for MATTING_API_URL and MATTING_API_KEY, or for the embedded stack on the folder.
 
-    Raises NoStackError.
+    Raises NoStackError, also if only one of the two is set: another system was meant.
     """
     url, key = os.environ.get("MATTING_API_URL"), os.environ.get("MATTING_API_KEY")
     if url and key:
+        if not url.startswith(("http://", "https://")):
+            raise NoStackError(
+                f"MATTING_API_URL is {url}, which begins with no http:// or https://"
+            )
         return MattingClient(url, key)
+    if url or key:
+        names = (
+            ("MATTING_API_URL", "MATTING_API_KEY")
+            if url
+            else ("MATTING_API_KEY", "MATTING_API_URL")
+        )
+        raise NoStackError("{} is set, but {} is not".format(*names))
     address, secrets = find_stack(data)
     return MattingClient(address.api_url, secrets.api_key)
 

@@ -197,13 +197,13 @@ def _keep(
         return
     places = list(_named(planned, outcome, store, options))
     staged = [Path(output.key) for output in outcome.outputs]
-    files.begin(planned.source, planned.key, dict(zip(places, staged, strict=True)))
-    for place, file in zip(places, staged, strict=True):
-        try:
+    try:
+        files.begin(planned.source, planned.key, dict(zip(places, staged, strict=True)))
+        for place, file in zip(places, staged, strict=True):
             store.place(file, place)
-        except OSError as error:
-            done.note_unwritten(planned, error)
-            return
+    except OSError as error:
+        done.note_unwritten(planned, error)
+        return
     files.note(planned.source, planned.key, places)
     _say(planned, outcome, places, done)
 

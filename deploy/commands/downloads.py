@@ -21,6 +21,8 @@ def report(
 
     It includes the columns of your manifest.
     """
+    if file.suffix not in (".csv", ".jsonl") and not file.is_relative_to("/dev"):
+        raise typer.BadParameter(f"{file} would become a list: name it .csv or .jsonl")
     with connect(data) as client:
         client.report(parse_job_id(job), file)
 
@@ -120,4 +122,5 @@ def contact_sheet(
     if not files:
         typer.echo("There are no images to show")
         return
-    typer.echo(f"{min(limit, wanted)} of {wanted} images in {len(files) - 1} pages: {files[-1]}")
+    pages = counted(len(files) - 1, "page")
+    typer.echo(f"{min(limit, wanted)} of {counted(wanted, 'image')} in {pages}: {files[-1]}")

@@ -37,6 +37,8 @@ from deploy.commands.progress import (
     byte_bar,
     console,
     follow,
+    going_on,
+    on_interruption,
     print_summary,
     print_table,
 )
@@ -47,6 +49,8 @@ from shared.plurals import counted
 
 MOST_LEFT_OUT_NAMED = 10_000
 """Files beside the photos that a job's report names; a job may have a limited number of rows."""
+
+SENT_IS_KEPT = "what was sent is remembered: the same command goes on"
 
 
 def submit(
@@ -126,20 +130,25 @@ def submit(
                 )
         else:
             assert photos is not None
-            with bar("sending", len(photos.files)) as progress:
+            journal = upload_journal(client, photos)
+            told = (
+                "what was sent is remembered: the same command goes on" if journal.is_kept else ""
+            )
+            with on_interruption(told), bar("sending", len(photos.files)) as progress:
                 task = progress.task_ids[0]
                 job = client.submit_files(
                     photos.files,
                     left_out=[
                         (one.name, one.reason) for one in photos.left_out[:MOST_LEFT_OUT_NAMED]
                     ],
-                    journal=upload_journal(client, photos),
+                    journal=journal,
                     on_sent=lambda count: progress.advance(task, count),
                     **settings,
                 )
         failed = 0
         if wait:
-            job = follow(client, job["id"])
+            with on_interruption(going_on(job["id"])):
+                job = follow(client, job["id"])
             found = tally(client, job)
             console.print(escape(found.sentence()), soft_wrap=True)
             failed = _exit_status(job, found, fail_on_review=fail_on_review)
@@ -217,8 +226,10 @@ def watch(
     data: Data = DATA,
 ) -> None:
     """Show a job's progress until it has ended."""
+    job_id = parse_job_id(job)
     with connect(data) as client:
-        found = follow(client, parse_job_id(job))
+        with on_interruption(going_on(job_id)):
+            found = follow(client, job_id)
         counts = tally(client, found)
         console.print(escape(counts.sentence()), soft_wrap=True)
     _print_job(found, as_json=as_json)

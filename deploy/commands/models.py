@@ -98,6 +98,9 @@ def pull_model(
         raise typer.BadParameter(
             f"{name} is not a published model. Published are {known}. Use --from for others"
         )
+    is_local = source is not None and not source.startswith(("http://", "https://"))
+    if source is not None and is_local and not Path(source).is_file():
+        raise typer.BadParameter(f"{source} is no file", param_hint="--from")
     notes: list[str] = []
     with bar("fetching", 0, rate_in_note=True) as progress:
 

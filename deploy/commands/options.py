@@ -8,7 +8,7 @@ from rich.table import Table
 
 from deploy.commands.progress import output
 from deploy.option_values import default_in_words, values_in_words
-from deploy.terminal_text import escape
+from deploy.terminal_text import escape_lines
 from shared.options import Options
 from shared.presets import DESCRIPTIONS, PRESETS
 from shared.suggestions import did_you_mean
@@ -38,7 +38,7 @@ def options(
     elif name is None:
         table = Table("option", "meaning, values, default", box=None, pad_edge=False)
         for one, field in sorted(fields.items()):
-            table.add_row(one, escape(f"{_first_sentence(field)}\n{_values(field, schema)}"))
+            table.add_row(one, escape_lines(f"{_first_sentence(field)}\n{_values(field, schema)}"))
         output().print(table)
         output().print("\n`matting options NAME` explains one.", markup=False)
     else:

@@ -1,10 +1,12 @@
 """Terminal output of running jobs: progress bars, rates, failures, and a summary."""
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
+import httpx
 from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
@@ -22,7 +24,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from api.client import Item, Job, MattingClient
+from api.client import ApiError, Item, Job, MattingClient
+from api.client.calls import may_pass
 from deploy.terminal_text import escape, printable
 from shared.errors import LeftOutError
 from shared.jobs import ENDED, STAGES
@@ -34,6 +37,9 @@ console = Console(stderr=True)
 
 WIDE = 250
 """Columns of a table that is not fitted to the window: rich would cut or break its cells."""
+
+STILL_S = 30.0
+"""After this long without an image that ends, the bar says so. Large photos take a few seconds."""
 
 SHOWN_FAILURES = 100
 """Number of failures that are printed. All of them are in the report."""
@@ -90,13 +96,20 @@ def byte_bar(label: str, total_bytes: int) -> Iterator[Progress]:
 def follow(client: MattingClient, job_id: str) -> Job:
     """Show the progress of a job until it has ended; returns the job."""
     failures = _FailurePrinter(client, job_id)
+    last, moved_at = -1, time.monotonic()
     with bar("matting", 0, rate_in_note=True) as progress:
 
         def show(job: Job) -> None:
+            nonlocal last, moved_at
             counts = job["counts"]
             settled = counts["succeeded"] + counts["failed"] + counts["cancelled"]
+            if settled != last:
+                last, moved_at = settled, time.monotonic()
             progress.update(
-                progress.task_ids[0], completed=settled, total=counts["total"], note=_note(job)
+                progress.task_ids[0],
+                completed=settled,
+                total=counts["total"],
+                note=_note(job, still_s=time.monotonic() - moved_at),
             )
             failures.show(counts["failed"])
 
@@ -105,18 +118,42 @@ def follow(client: MattingClient, job_id: str) -> Job:
     return job
 
 
-def _note(job: Job) -> str:
-    """What stands beside the bar: the rate, the time left, failures, or what the job waits for."""
+def going_on(job_id: str) -> str:
+    """What is said of a job that nobody follows any more."""
+    return (
+        f"the job goes on without this command: `matting watch {job_id}` follows it,"
+        f" `matting cancel {job_id}` stops it"
+    )
+
+
+@contextmanager
+def on_interruption(told: str) -> Iterator[None]:
+    """After Ctrl-C, or when the service is lost: say what is not lost."""
+    try:
+        yield
+    except (KeyboardInterrupt, ApiError, httpx.TransportError) as error:
+        if told and (isinstance(error, KeyboardInterrupt) or may_pass(error)):
+            console.print(told, soft_wrap=True)
+        raise
+
+
+def _note(job: Job, *, still_s: float = 0.0) -> str:
+    """What stands beside the bar: the rate, the time left, failures, or what the job waits for.
+    `still_s`: since when no image has ended.
+    """
     if job["status"] == "paused":
         return "paused"
     counts = job["counts"]
     settled = counts["succeeded"] + counts["failed"] + counts["cancelled"]
     parts: list[str] = []
-    if rate := job["images_per_s"]:
+    stands = still_s > STILL_S and job["status"] not in ENDED
+    if stands:  # the rate is that of before: a full disk, or a part that is away, holds the job
+        parts.append(f"none for {_duration(still_s)}; `matting doctor` checks every part")
+    elif rate := job["images_per_s"]:
         parts.append(f"{rate:.1f} images/s")
     elif job["status"] not in ENDED and (settled < counts["total"] or not settled):
         parts.append("waiting for a worker")
-    if left := job["estimated_s_left"]:
+    if not stands and (left := job["estimated_s_left"]):
         parts.append(f"{_duration(left)} left")
     if counts["failed"]:
         parts.append(f"{counts['failed']} failed")

@@ -32,6 +32,7 @@ WITHOUT_MARKET = (
         "without a pure white background (set background=white)",
     ),
     ("There is no subject", "without a subject"),
+    ("The file has .*; `max_bytes` is", "larger than max_bytes (set max_side_px)"),
 )
 """The same for sentences that name no marketplace."""
 
@@ -47,7 +48,7 @@ class Tally:
     failed: Counter[str] = field(default_factory=Counter)
     """By error code."""
     against_rules: int = 0
-    """Those that miss a rule of a marketplace, without those to check."""
+    """Those that miss a rule of a marketplace, or `max_bytes`, without those to check."""
     unmet: Counter[str] = field(default_factory=Counter)
     """By what is wrong for a marketplace; of all, also of those to check."""
 
@@ -104,7 +105,8 @@ def tally(client: MattingClient, job: Job) -> Tally:
 
 def _has_rules(job: Job) -> bool:
     options = job["options"]
-    return any(one.get("market") for one in (options, *options.get("extra_outputs", ())))
+    outputs = (options, *options.get("extra_outputs", ()))
+    return any(one.get("market") or one.get("max_bytes") for one in outputs)
 
 
 def _rules_of(item: Item) -> Iterable[str]:

@@ -13,7 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from api.client import Item, Journal, MattingClient
+import httpx
+
+from api.client import ApiError, Item, Journal, MattingClient
+from api.client.calls import may_pass
 from deploy.commands.arguments import print_left_out
 from deploy.commands.cutout_plan import refuse_results_among_photos
 from deploy.commands.progress import console, follow, print_not_downloaded
@@ -108,11 +111,13 @@ class FolderWatch:
         batch = self._record["batch"]
         journal = _KeptJournal(self._out / JOURNAL)
         if batch["job"] is None:
-            files = [
-                (self._folder / name, name)
-                for name in batch["photos"]
+            # One that is away, deleted or on a NAS, is not sent: it is new when it comes back.
+            batch["photos"] = {
+                name: state
+                for name, state in batch["photos"].items()
                 if (self._folder / name).exists()
-            ]
+            }
+            files = [(self._folder / name, name) for name in batch["photos"]]
             if files:
                 console.print(f"{counted(len(files), 'new photo')}")
                 metadata = {"watched": str(self._folder)[-200:]}
@@ -123,7 +128,13 @@ class FolderWatch:
                 self._save()
         journal.end()
         if batch["job"] is not None:
-            self._fetch(client, batch["job"])
+            try:
+                self._fetch(client, batch["job"])
+            except ApiError as error:
+                if error.status != httpx.codes.NOT_FOUND:
+                    raise
+                console.print(f"the job {batch['job']} is gone: its photos are sent again")
+                batch["photos"] = {}
         self._record["sent"] |= batch["photos"]
         self._record["batch"] = None
         self._save()
@@ -167,7 +178,20 @@ def watch_until_stopped(
     *,
     every_s: float,
 ) -> None:
-    """Look again and again, until Ctrl-C."""
+    """Look again and again, until Ctrl-C. What may pass, such as an upgrade of the service or a NAS
+    that is away, is told once and ends nothing: the record knows what is under way.
+    """
+    told = ""
     while True:
-        if not watch.look(client, options):
+        try:
+            found = watch.look(client, options)
+        except (ApiError, httpx.TransportError, OSError) as error:
+            if not (isinstance(error, OSError) or may_pass(error)):
+                raise
+            if str(error) != told:
+                console.print(f"[yellow]waiting:[/] {escape(str(error))}", soft_wrap=True)
+            told, found = str(error), False
+        else:
+            told = ""
+        if not found:
             time.sleep(every_s)

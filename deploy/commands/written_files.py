@@ -89,15 +89,16 @@ class WrittenFiles:
 
     def begin(self, photo: Path, name: str, places: Mapping[Path, Path]) -> None:
         """Remember which results, by their places, are about to get their names: if only some get
-        them, the next run may replace those. `note` ends it. Raises OSError.
+        them, the next run may replace those. `note` ends it. Raises OSError, unless the only result
+        is written: that one is complete without its record.
         """
-        self._remember(photo, name + BEGUN, {self._name(to): one for to, one in places.items()})
+        with self._told() if self._is_single else contextlib.nullcontext():
+            self._remember(photo, name + BEGUN, {self._name(to): one for to, one in places.items()})
 
     def note(self, photo: Path, name: str, files: Sequence[Path]) -> None:
-        """Remember what was written for a photo, even if the process ends a moment later. Raises
-        OSError.
-        """
-        self._remember(photo, name, {self._name(file): file for file in files})
+        """Remember what was written for a photo, even if the process ends a moment later."""
+        with self._told():
+            self._remember(photo, name, {self._name(file): file for file in files})
 
     def _remember(self, photo: Path, key: str, files: Mapping[str, Path]) -> None:
         state = FileState.of(photo)
@@ -112,20 +113,22 @@ class WrittenFiles:
         }
         self._photos[key] = entry
         self._own |= set(states.items())
-        with self._told_of_a_single_one():
-            self._record.parent.mkdir(parents=True, exist_ok=True)
-            with self._locked(), self._record.open("a") as record:
-                record.write(f"\n{json.dumps({key: entry})}")
+        self._record.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked(), self._record.open("a") as record:
+            record.write(f"\n{json.dumps({key: entry})}")
 
     def save(self) -> None:
-        """Write the record anew, with one entry for each photo. Raises OSError."""
-        with self._told_of_a_single_one(), self._locked():
+        """Write the record anew, one entry a photo; if that fails, the longer one stays."""
+        with self._told(), self._locked():
             photos = _read(self._record)
             if not photos:
                 return
             partial = self._record.with_name(f"{self._record.name}.{os.getpid()}.part")
-            partial.write_text(json.dumps(photos))
-            partial.replace(self._record)
+            try:
+                partial.write_text(json.dumps(photos))
+                partial.replace(self._record)
+            finally:
+                partial.unlink(missing_ok=True)
             if self._is_single:
                 _forget_old(self._record.parent)
 
@@ -145,21 +148,21 @@ class WrittenFiles:
             yield
 
     @contextlib.contextmanager
-    def _told_of_a_single_one(self) -> Iterator[None]:
-        """A single result is written, and is complete without its record: then what keeps that from
-        being written is told, and is no error. Raises OSError otherwise.
+    def _told(self) -> Iterator[None]:
+        """Results are complete without their record: what keeps it from being written, as a full
+        disk, is told once, and is no error.
         """
         try:
             yield
         except OSError as error:
-            if not self._is_single:
-                raise
             if self._has_told:
                 return
             self._has_told = True
+            effect = "only --overwrite will replace this result"
+            if not self._is_single:
+                effect = "the next run may make some of these results again"
             console.print(
-                f"[yellow]note:[/] {escape(str(error))}. So only --overwrite will replace this "
-                "result.",
+                f"[yellow]note:[/] {escape(str(error))}. So {effect}.",
                 soft_wrap=True,
             )
 

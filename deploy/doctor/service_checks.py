@@ -91,7 +91,7 @@ def _database_fix(database: Database, message: str) -> str:
     if re.search(r"database .* does not exist", message):
         return f"createdb {where} -U {url.username} {url.database}; then: matting prepare"
     if re.search(r"too many clients|connection slots", message):
-        return "Raise max_connections of PostgreSQL: each API or worker process uses up to 16"
+        return "Raise max_connections of PostgreSQL: a worker uses up to 16, an API process 40"
     return f"pg_isready {where}; start PostgreSQL there, or correct MATTING_DATABASE_URL"
 
 

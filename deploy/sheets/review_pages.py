@@ -20,9 +20,10 @@ import numpy as np
 import PIL.Image
 from PIL import ImageDraw
 
-from api.client import Item, MattingClient
+from api.client import ApiError, Item, MattingClient
 from deploy.sheets.contact_sheet import checkerboard, on_white_tile, shrink_to_fit
-from shared.jobs import Reason
+from shared.errors import NotKeptError
+from shared.jobs import ItemKind, Reason
 from shared.settings import Settings
 from worker.imaging.arrays import Image
 from worker.imaging.decoding import decode
@@ -90,6 +91,9 @@ def write_pages(
 
 
 def _load_pair(client: MattingClient, number: int, item: Item) -> Pair:
+    if item["kind"] != ItemKind.PHOTO:
+        strip, frame = (_small(client, item, of_photo=one) for one in (True, False))
+        return Pair(number, item, _shown(strip), _shown(frame))
     source = client.content(f"/v1/items/{item['id']}/source")
     # Use the worker's decoder. Unconverted wide-gamut or CMYK colours would look like its error.
     before = decode(source, Settings(), min_side_px=GALLERY_PX).image
@@ -100,11 +104,25 @@ def _load_pair(client: MattingClient, number: int, item: Item) -> Pair:
             after.putalpha(_open_image(archive.read("alpha.png")).convert("L"))
     else:
         after = _open_image(data)
-    rgba = shrink_to_fit(np.asarray(after.convert("RGBA")), GALLERY_PX)
+    return Pair(number, item, shrink_to_fit(before, GALLERY_PX), _shown(after))
+
+
+def _small(client: MattingClient, item: Item, *, of_photo: bool) -> PIL.Image.Image:
+    """A frame or the strip of a clip or a turntable; grey, if the service keeps none."""
+    try:
+        return _open_image(client.results.thumbnail(item["id"], of_photo=of_photo))
+    except ApiError as error:
+        if error.code != NotKeptError.code:
+            raise
+        return PIL.Image.new("RGB", (GALLERY_PX, GALLERY_PX), "grey")
+
+
+def _shown(picture: PIL.Image.Image) -> Image:
+    """A picture as it is drawn: small, with a checkerboard behind transparent pixels."""
+    rgba = shrink_to_fit(np.asarray(picture.convert("RGBA")), GALLERY_PX)
     share = rgba[..., 3:].astype(np.float32) / 255
     ground = checkerboard(*rgba.shape[:2])[..., None]
-    shown = np.rint(rgba[..., :3] * share + ground * (1 - share)).astype(np.uint8)
-    return Pair(number, item, shrink_to_fit(before, GALLERY_PX), shown)
+    return np.rint(rgba[..., :3] * share + ground * (1 - share)).astype(np.uint8)
 
 
 def _open_image(data: bytes) -> PIL.Image.Image:

@@ -1,13 +1,17 @@
 """Addresses and secrets of an embedded stack, stored as files in its data folder."""
 
+import fcntl
 import json
-from dataclasses import dataclass
+import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from shared.errors import NoStackError
+from shared.errors import DataDamagedError, NoStackError
 
 SECRETS_FILE = "secrets.json"
 ADDRESS_FILE = "running.json"
+LOCK_FILE = "lock"
+"""A running stack holds a lock on it."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,38 @@ def find_stack(data: Path) -> tuple[StackAddress, StackSecrets]:
         known = StackSecrets(**json.loads((data / SECRETS_FILE).read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise NoStackError(f"No stack is running on {data}") from error
+    if not _is_held(data):
+        raise NoStackError(f"No stack is running on {data}; the last one was killed")
     return address, known
 
 
-def read_storage_keys(data: Path) -> tuple[str, str] | None:
-    """The S3 access key and secret key from an earlier start; None before the first start."""
+def _is_held(data: Path) -> bool:
+    """Whether a stack holds the folder, or it can't be told. A killed one leaves its address."""
+    try:
+        with (data / LOCK_FILE).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
+
+
+def read_secrets(data: Path) -> StackSecrets | None:
+    """The secrets of an earlier start; None before the first one. Raises DataDamagedError."""
     path = data / SECRETS_FILE
-    if not path.exists():
+    try:
+        return StackSecrets(**json.loads(path.read_text()))
+    except FileNotFoundError:
         return None
-    known = StackSecrets(**json.loads(path.read_text()))
-    return known.s3_access_key, known.s3_secret_key
+    except (ValueError, TypeError) as error:
+        raise DataDamagedError(f"{path} is damaged") from error
+
+
+def write_secrets(data: Path, known: StackSecrets) -> None:
+    """Store the secrets for the next start: all or none, also on a full disk. Raises OSError."""
+    partial = data / f"{SECRETS_FILE}.part"
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(asdict(known), file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(data / SECRETS_FILE)

@@ -5,7 +5,6 @@ process that ends unexpectedly. Queue, objects, database and keys are stored in 
 a second start on the same folder continues the jobs of the first.
 """
 
-import fcntl
 import json
 import os
 import secrets
@@ -16,17 +15,18 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 import httpx
 
 from deploy.stack.address import (
     ADDRESS_FILE,
-    SECRETS_FILE,
     StackAddress,
     StackSecrets,
-    read_storage_keys,
+    read_secrets,
+    write_secrets,
 )
+from deploy.stack.data_folder import lock_folder, refuse_damaged
 from deploy.stack.ports import (
     LOOPBACK,
     http_url,
@@ -38,7 +38,7 @@ from deploy.stack.ports import (
 )
 from deploy.stack.processes import Process, answers, program, start, wait_until
 from deploy.stack.supervisor import Supervisor
-from shared.errors import PortInUseError, StackRunningError
+from shared.errors import PortInUseError
 from shared.jobs import Scope
 from shared.settings import Settings
 from shared.table_revision import is_current
@@ -113,15 +113,16 @@ class Stack:
     def _start(self) -> None:
         self.logs = self.data / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
-        self._closing.callback(_lock(self.data).close)
+        self._closing.callback(lock_folder(self.data).close)
         self._closing.callback(self._supervisor.close)
         ports = same_ports(self.data)
         if self._api_port is not None:
             if answers(self._api_port):
                 raise PortInUseError(f"Port {self._api_port} is used by another program")
             ports["api"] = self._api_port
-        known = read_storage_keys(self.data)
-        s3_access, s3_secret = known or (secrets.token_hex(10), secrets.token_hex(20))
+        known = read_secrets(self.data)
+        s3_access = known.s3_access_key if known else secrets.token_hex(10)
+        s3_secret = known.s3_secret_key if known else secrets.token_hex(20)
         self.env = self._environment(ports, s3_access, s3_secret)
 
         # The order is that of what they need from each other. What needs nothing more of each other
@@ -300,9 +301,10 @@ class Stack:
 
     def _api_key(self, access: str, secret: str) -> str:
         """The key of whoever runs the stack. Creates the tables and the key at the first start."""
-        path, file = self.data / SECRETS_FILE, self.data / DATABASE_FILE
-        if path.exists() and is_current(file):
-            return StackSecrets(**json.loads(path.read_text())).api_key
+        known, file = read_secrets(self.data), self.data / DATABASE_FILE
+        if known and is_current(file):
+            return known.api_key
+        refuse_damaged(file)
         self._report("starting database")
         # Only now: these imports take most of a second, while Flower starts on the other core.
         from shared import job_store
@@ -311,8 +313,8 @@ class Stack:
         database = Database(self.settings.database_url, process="stack")
         try:
             database.migrate()
-            if path.exists():
-                return StackSecrets(**json.loads(path.read_text())).api_key
+            if known:
+                return known.api_key
             with database.transaction() as session:
                 # who starts the system runs it: the console shows them workers and keys
                 _key, api_key = job_store.create_api_key(
@@ -320,8 +322,7 @@ class Stack:
                 )
         finally:
             database.close()
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-            json.dump(asdict(StackSecrets(access, secret, api_key)), opened)
+        write_secrets(self.data, StackSecrets(access, secret, api_key))
         return api_key
 
     def _start_api(self, port: int) -> Process:
@@ -348,14 +349,3 @@ class Stack:
 
 def _python_module(command: str) -> list[str]:
     return [sys.executable, "-m", *command.split()]
-
-
-def _lock(data: Path) -> IO[str]:
-    """Lock the data folder for one stack. Raises StackError when another stack holds it."""
-    file = (data / "lock").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise StackRunningError(f"A stack is running on {data} already") from error
-    return file

@@ -95,6 +95,7 @@ from shared.errors.requests import (
 from shared.errors.setup import (
     BadModelArchiveError,
     BadOnnxError,
+    DataDamagedError,
     EngineUnavailableError,
     ImportDisagreesError,
     ImportingUnavailableError,
@@ -196,6 +197,7 @@ __all__ = [
     "ClipTooManyPixelsError",
     "ConflictError",
     "CustomerEncryptedError",
+    "DataDamagedError",
     "DatabaseError",
     "DeliveryNotFoundError",
     "DestinationCollisionError",

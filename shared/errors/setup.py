@@ -90,7 +90,8 @@ class ModelDownloadError(SetupError):
     code = "model-download-failed"
     remedy = (
         "Run the command again: it continues the download. Behind a firewall, set "
-        "MATTING_MODELS_URL to a mirror, or pass a local file with --from."
+        "MATTING_MODELS_URL (for ONNX files MATTING_ONNX_MODELS_URL) to a mirror, or pass a local "
+        "file with --from."
     )
 
 
@@ -172,6 +173,13 @@ class StackRunningError(StackError):
 
     code = "stack-running"
     remedy = "Use that one, stop it with Ctrl-C, or pass --data FOLDER to start another."
+
+
+class DataDamagedError(StackError):
+    """A file of the embedded stack's data folder can't be read."""
+
+    code = "data-damaged"
+    remedy = "Put back a copy of the data folder, or name another one with --data."
 
 
 class NoDatabaseError(StackError):

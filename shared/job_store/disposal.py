@@ -184,6 +184,18 @@ def uploads_in_options(
     )
 
 
+def not_deleted(session: Session, ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+    """Those of the ids that are of a job or a watch that was not deleted."""
+    tables: tuple[type[Job] | type[Watch], ...] = (Job, Watch)
+    return {
+        one
+        for table in tables
+        for one in session.scalars(
+            sa.select(table.id).where(table.id.in_(ids), table.deleted_at.is_(None))
+        )
+    }
+
+
 def _texts(value: Any) -> Iterator[str]:
     """All texts of a JSON value."""
     if isinstance(value, str):

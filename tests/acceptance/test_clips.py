@@ -37,7 +37,12 @@ def film(folder: Path) -> bytes:
 
 
 def test_a_clip_is_cut_out_beside_a_photo(
-    client: MattingClient, http: httpx.Client, bucket: Storage, jpeg: bytes, tmp_path: Path
+    stack: Stack,
+    client: MattingClient,
+    http: httpx.Client,
+    bucket: Storage,
+    jpeg: bytes,
+    tmp_path: Path,
 ) -> None:
     bucket.put("clips/film.mp4", film(tmp_path), "video/mp4")
     bucket.put("clips/photo.jpg", jpeg, "image/jpeg")
@@ -77,6 +82,9 @@ def test_a_clip_is_cut_out_beside_a_photo(
         picture = http.get(f"/v1/items/{items['film.mp4']['id']}/{kind}")
         with PIL.Image.open(io.BytesIO(picture.content)) as opened:
             assert opened.format == "WEBP", kind
+    data = ("--data", str(stack.data))
+    sheets = matting("contact-sheet", job["id"], "--out", str(tmp_path / "pages"), *data)
+    assert "3 of 3 images" in sheets.stdout, sheets.stderr
     matte = http.get(f"/v1/items/{items['film.mp4']['id']}/matte")
     assert (matte.status_code, matte.json()["code"]) == (404, "not-kept")
     month = http.get("/v1/usage").json()["months"][0]

@@ -11,6 +11,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
+from deploy.commands.written_files import RECORD
 from deploy.stack.stack import Stack
 from shared.storage import Storage
 from tests.acceptance.command import MATTING, matting
@@ -39,6 +40,11 @@ def test_submit_status_watch_and_download_work_together(
     names = {one["name"]: one["path"] for one in json.loads(fetched.stdout)["results"]}
     assert names["skuA/main.jpg"] == str(tmp_path / "out" / "skuA" / "main.png")
     assert (tmp_path / "out" / "skuA" / "main.png").exists()
+    photo = (folder / "x.jpg").read_bytes()
+    refused = matting("report", job["id"], str(folder / "x.jpg"), *data)
+    assert (refused.returncode, (folder / "x.jpg").read_bytes()) == (2, photo), (
+        "no list over a photo"
+    )
     good = matting("submit", str(folder / "x.jpg"), "--wait", "--option", "format=webp", *data)
     assert good.returncode == 0
     assert matting("cancel", good.stdout.strip(), *data).returncode == 0
@@ -203,6 +209,18 @@ def test_cutout_needs_no_server_and_a_second_run_writes_only_what_is_missing(
     assert refused.returncode == 1
     assert "--overwrite" in refused.stderr
     assert (cut / "x.jpg.png").read_text() == "of somebody else"
+
+
+def test_cutout_says_what_it_wrote_where_its_record_cannot_be_written(
+    folder: Path, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut"
+    (cut / RECORD).mkdir(parents=True)
+    done = matting("cutout", str(folder / "x.jpg"), "--out", str(cut), "--json", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    [failed] = json.loads(done.stdout)["failed"]
+    assert (failed["photo"], failed["code"]) == (str(folder / "x.jpg"), "not-written")
+    assert [path.name for path in cut.iterdir()] == [RECORD]
 
 
 def test_cutout_writes_one_named_file_and_into_a_pipe(folder: Path, tmp_path: Path) -> None:

@@ -110,6 +110,15 @@ def test_a_killed_stack_takes_its_parts_along(tmp_path: Path) -> None:
     eventually(lambda: not processes_below(str(data)), "its processes to end")
 
 
+def test_a_damaged_database_is_named_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "matting.db").write_bytes(b"no database " * 1_000)
+    up = matting("up", "--data", str(tmp_path), "--port", "0", cwd=tmp_path)
+    assert (up.returncode, "[data-damaged]" in up.stderr) == (2, True), up.stderr
+    assert "Traceback" not in up.stderr
+    assert (tmp_path / "matting.db").read_bytes() == b"no database " * 1_000
+    assert not processes_below(str(tmp_path))
+
+
 def test_ctrl_c_in_the_demo_leaves_nothing(tmp_path: Path) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()

@@ -172,7 +172,8 @@ def test_an_image_is_made_again_by_other_options(
     # A JPEG holds no matte, so it was kept.
     assert grey(http.get(f"/v1/items/{item['id']}/matte").content).shape == (400, 300)
     assert_problem(http.post(path, json={"model": "none"}), 422, "unknown-model")
-    assert_problem(http.post(path, json={"options": {"no": 1}}), 422, "invalid-options")
+    for options in ({"no": 1}, {"group_by": "folder"}):
+        assert_problem(http.post(path, json={"options": options}), 422, "invalid-options")
     picture = {"background": {"image": "s3://matting/jobs/x/y.png"}}
     assert_problem(http.post(path, json={"options": picture}), 403, "forbidden-source")
     client.results.redo(item["id"], subject={"box": [0, 0, 1, 0.8]})

@@ -212,6 +212,25 @@ def test_killing_the_worker_in_the_middle_of_a_job_loses_nothing(
     assert len(list(results.iterdir())) == 150
 
 
+def test_a_worker_that_is_told_again_to_end_gives_its_images_back(
+    stack: Stack, client: MattingClient, folder: Path
+) -> None:
+    job = client.submit_files([(folder / "x.jpg", f"{n:03d}.jpg") for n in range(150)])
+    eventually(lambda: client.job(job["id"])["counts"]["succeeded"] >= 16, what="16 images")
+    worker = stack.workers[0].popen
+
+    def ended() -> bool:
+        worker.send_signal(signal.SIGINT)  # Ctrl-C; Linux keeps only one at a time
+        return worker.poll() is not None
+
+    eventually(ended, what="its end", every_s=0.1)
+    assert worker.returncode == os.EX_SOFTWARE
+    assert client.job(job["id"])["counts"]["succeeded"] < 150, "it was in the middle"
+    done = client.wait(job["id"])
+    assert done["counts"]["succeeded"] == 150
+    assert all(item["attempts"] == 1 for item in client.items(job["id"]))
+
+
 def test_an_invalid_message_is_dropped(stack: Stack, client: MattingClient, folder: Path) -> None:
     queue = make_app(stack.settings)
     for kwargs in ({}, {"item": "x", "job": "y"}, {"item": 7}):

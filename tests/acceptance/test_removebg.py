@@ -159,6 +159,7 @@ def test_errors_have_the_shape_that_clients_read(
     assert_error(ask(host, b""), 400, "missing_source")
     assert_error(ask(host, jpeg, size="huge"), 400, "invalid_size")
     assert_error(ask(host, jpeg, bg_color="nocolour"), 400, "invalid_bg_color")
+    assert_error(ask(host, jpeg, bg_color="rgb(300,0,0)"), 400, "invalid_bg_color")
     assert_error(ask(host, jpeg, bg_color="ff000080"), 400, "invalid_bg_color")
     assert_error(ask(host, jpeg, roi="1 2 3"), 400, "invalid_roi")
     assert_error(ask(host, jpeg, crop_margin="wide"), 400, "invalid_crop_margin")

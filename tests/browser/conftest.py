@@ -35,6 +35,15 @@ busy.
 """
 expect.set_options(timeout=PATIENCE_MS)
 
+REFUSED = (
+    "Failed to load resource",
+    "htmx:afterRequest",
+    "htmx:sendError",
+    "htmx:responseError",
+    "Response Status Error Code",
+)
+"""What browser and htmx say of a request that failed."""
+
 REQUIRED = "BROWSER_TESTS"
 """The environment variable by which `.ci/run` says `required`."""
 
@@ -108,7 +117,7 @@ def opened(
 
     def said(message: ConsoleMessage) -> None:
         # A refused request is reported here too; what the page makes of it is tested.
-        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+        if message.type == "error" and not message.text.startswith(REFUSED):
             wrong.append(message.text)
 
     def open_page(

@@ -15,6 +15,8 @@ from tests.browser.test_jobs import check_barriers
 
 EVIL = "<img src=x onerror=alert(1)>"
 OTHER_EVIL = "\"'><svg onload=alert(1)>"
+LONG = "w" * 150
+"""A word that no screen is wide enough for."""
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +35,10 @@ def places(
         listed.write_text(
             f'key,id,"{EVIL}",options\n'
             f'samples/disc.jpg,"{EVIL}","<script>alert(1)</script>",\n'
-            f'samples/none.jpg,"{EVIL}2",x,\n'
+            f'samples/{LONG}.jpg,"{EVIL}2",x,\n'
         )
-        job = client.submit_attached("manifest", listed, metadata={"name": EVIL, EVIL: OTHER_EVIL})
+        named = {"name": EVIL + LONG, EVIL: OTHER_EVIL}
+        job = client.submit_attached("manifest", listed, metadata=named)
         client.wait(job["id"])
         item = next(iter(client.items(job["id"], status="succeeded")))
         _places.update(

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, Route, expect
 
 from api.client import MattingClient
+from tests.waiting import eventually
 
 EVIL = "<script>alert(1)</script>"
 
@@ -69,7 +70,21 @@ def test_many_images_are_judged_and_downloaded_at_once(
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
         assert archive.testzip() is None
         assert "shoe.png" in archive.namelist()
+    held: list[Route] = []
+    asked: list[str] = []
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.on("dialog", stay)
+    page.route("**/v1/items/*/review", lambda route: held.append(route))
     page.get_by_role("button", name="Accept").click()
+    expect(page.locator("#chosen-count")).to_have_text("0 of 2 …")
+    eventually(lambda: len(held) == 2, "both to be on their way")
+    page.evaluate("void location.reload()")
+    eventually(lambda: asked == ["beforeunload"], "a question before they are lost")
+    page.unroute("**/v1/items/*/review")  # this lets go what was held, too
     expect(page.locator(".mark.accept")).to_have_count(2)
     assert client.job(job)["review"]["accepted"] == 2
 
@@ -86,6 +101,47 @@ def test_a_job_is_retried_and_deleted_after_a_question(
     page.get_by_role("button", name="Delete the job").click()
     expect(page.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
     assert made["id"] not in [one["id"] for one in client.jobs()]
+
+
+def test_a_page_that_stays_open_says_what_happens_meanwhile(
+    opened: Callable[..., Page], client: MattingClient, photos: Path
+) -> None:
+    made = client.submit_files([(photos / "shoe.jpg", "a.jpg")])
+    client.wait(made["id"])
+    page = opened(f"/console/jobs/{made['id']}")
+    expect(page.locator("#head .state")).to_have_text("finished")
+    page.wait_for_load_state("networkidle")  # any answer takes the notice away
+    refresh = "htmx.trigger('#head', 'refresh')"
+    delete = page.get_by_role("button", name="Delete")
+
+    def until(seen: Callable[[], bool], what: str) -> None:
+        def look() -> bool:  # a part that was just loaded does not listen yet
+            page.evaluate(refresh)
+            return seen()
+
+        eventually(look, what, every_s=0.3)
+
+    def refreshed() -> None:
+        delete.evaluate("button => { button.before = true; }")
+        until(lambda: not delete.evaluate("button => button.before"), "a new button")
+
+    def told(text: str) -> None:
+        until(lambda: page.get_by_role("alert").filter(has_text=text).count() == 1, text)
+
+    delete.focus()
+    refreshed()
+    expect(delete).to_be_focused()
+    page.route("**/head", lambda route: route.abort())
+    told("does not answer")
+    page.unroute("**/head")
+    refreshed()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    page.route("**/head", lambda route: route.fulfill(status=502, body="<h1>Bad Gateway</h1>"))
+    told("502")
+    page.unroute("**/head")
+    client.delete(made["id"])
+    page.evaluate(refresh)
+    expect(page.get_by_text(f"There is no job {made['id']}")).to_be_visible()
 
 
 def test_a_job_is_found_by_id_and_by_metadata(opened: Callable[..., Page], job: str) -> None:
@@ -123,6 +179,7 @@ def test_the_keyboard_alone_is_enough(
     tab_to(page, "[data-many=reject]", backwards=True)
     page.keyboard.press("Enter")
     expect(page.locator(".mark.reject").first).to_be_visible()
+    expect(page.locator(".tile .pick input").first).to_be_focused()
 
 
 def tab_to(page: Page, selector: str, *, backwards: bool = False) -> None:

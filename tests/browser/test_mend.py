@@ -80,6 +80,7 @@ def drag(page: Page, start: tuple[int, int], end: tuple[int, int]) -> None:
 
 
 def brush(page: Page, tool: str, *, softness: int = 0, edge_aware: bool = False) -> None:
+    page.bring_to_front()  # a hidden tab gets its input late
     page.get_by_role("button", name=tool, exact=False).first.click()
     page.locator("#size").fill("70")
     page.get_by_label("Softness").fill(str(softness))
@@ -87,6 +88,7 @@ def brush(page: Page, tool: str, *, softness: int = 0, edge_aware: bool = False)
 
 
 def save(page: Page) -> None:
+    page.bring_to_front()
     page.get_by_role("button", name="Save").click()
     expect(page.locator("#state")).to_contain_text("Saved")
 
@@ -112,7 +114,13 @@ def test_strokes_are_in_the_finished_file(
     far = np.s_[200:230, 190:210]  # within the disc, away from both strokes
     assert np.abs(after[far].astype(int) - before[far].astype(int)).max() <= 2
     expect(page.get_by_text("Version 2")).to_be_visible()
+    drag(page, CENTRE, CENTRE)
+    expect(page.locator("#board")).to_have_attribute("data-steps", "1")
     page.get_by_role("button", name="Use this one").click()
+    page.get_by_role("button", name="Keep my strokes").click()
+    expect(page.locator("#board")).to_have_attribute("data-steps", "1")
+    page.get_by_role("button", name="Use this one").click()
+    page.get_by_role("button", name="Give up the strokes").click()
     expect(page.locator("#versions .tag")).to_have_count(1)
     assert result_alpha(stack, item)[CENTRE[::-1]] > 200
 
@@ -165,12 +173,55 @@ def test_an_image_that_changed_meanwhile_is_not_overwritten_unasked(
     drag(second, CORNER, CORNER)
     second.get_by_role("button", name="Save").click()
     expect(second.locator("#state")).to_contain_text("Saved")
+    first.bring_to_front()
     first.get_by_role("button", name="Save").click()
     first.get_by_role("button", name="Take mine").wait_for()
     assert result_alpha(stack, item)[CENTRE[::-1]] > 200
     first.get_by_role("button", name="Take mine").click()
     expect(first.locator("#state")).to_contain_text("Saved")
     assert result_alpha(stack, item)[CENTRE[::-1]] < 20
+
+
+def test_two_tabs_keep_the_strokes_of_each(
+    opened: Callable[..., Page], item: str, stack: Stack
+) -> None:
+    first = open_mend(opened, item)
+    second = open_mend(opened, item, context=first.context)
+    brush(first, "Erase")
+    for y in (120, 150):
+        drag(first, (150, y), (250, y))
+    expect(first.locator("#board")).to_have_attribute("data-steps", "2")
+    brush(second, "Restore")
+    drag(second, CORNER, CORNER)
+    expect(second.locator("#board")).to_have_attribute("data-steps", "1")
+    first.bring_to_front()
+    drag(first, (150, 180), (250, 180))
+    expect(first.locator("#board")).to_have_attribute("data-steps", "3")
+    save(second)
+    first.bring_to_front()
+    first.reload()
+    first.get_by_role("button", name="Take mine").click()
+    expect(first.locator("#board")).to_have_attribute("data-steps", "3")
+    save(first)
+    after = result_alpha(stack, item)
+    assert [int(after[y, 200]) for y in (120, 150, 180)] == pytest.approx([0, 0, 0], abs=20)
+    assert after[CORNER[::-1]] < 50, "the other tab's stroke"
+
+
+def test_a_browser_without_room_says_so_and_saves(
+    opened: Callable[..., Page], item: str, stack: Stack
+) -> None:
+    page = open_mend(opened, item)
+    page.evaluate("void (IDBObjectStore.prototype.put = () => { throw new DOMException(); })")
+    brush(page, "Erase")
+    drag(page, CENTRE, CENTRE)
+    expect(page.get_by_role("alert")).to_contain_text("no room to keep your strokes")
+    drag(page, (CENTRE[0] + 50, CENTRE[1]), (CENTRE[0] + 50, CENTRE[1]))
+    expect(page.locator("#board")).to_have_attribute("data-steps", "2")
+    save(page)
+    after = result_alpha(stack, item)
+    assert after[CENTRE[::-1]] < 20
+    assert after[CENTRE[1], CENTRE[0] + 50] < 20
 
 
 def test_a_session_that_ends_costs_no_stroke(
@@ -202,6 +253,7 @@ def test_selected_images_are_done_again_with_other_options(
     page.get_by_role("button", name="Start").click()
     eventually(lambda: state(stack, item)["version"] == 2, "the second version")
     expect(page.locator(".mark", has_text="being made again")).to_have_count(0)
+    expect(page.get_by_label("Select shoe.jpg")).to_be_focused()
     assert state(stack, item)["result_format"] == "webp"
 
 

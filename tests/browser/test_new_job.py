@@ -1,5 +1,6 @@
 """A new job: files go to the storage, also over a reload; a trial; the job itself."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from api.client import MattingClient
 from tests.browser.conftest import PHONE
 from tests.browser.test_jobs import check_barriers
 from tests.clips import moving_square, write
+from tests.waiting import eventually
 
 
 def test_photos_become_a_job_after_a_trial(
@@ -24,6 +26,12 @@ def test_photos_become_a_job_after_a_trial(
     page.get_by_text("2 left out").click()
     expect(page.get_by_text("notes.txt – neither a photo nor a clip")).to_be_visible()
     expect(page.get_by_text("empty.jpg – empty file")).to_be_visible()
+    page.locator("#format").select_option("zip")
+    page.get_by_role("button", name="Try it").click()
+    result = page.locator("#trial-result")
+    expect(result).to_have_attribute("src", re.compile("/thumbnail"))
+    eventually(lambda: result.evaluate("one => one.naturalWidth") > 0, "what a browser can show")
+    page.locator("#format").select_option("")
     page.get_by_label("Format of clips").select_option("mp4")
     page.get_by_role("radio", name="amazon").check()
     page.get_by_role("button", name="Another photo").click()
@@ -84,6 +92,42 @@ def test_sending_goes_on_after_a_reload_and_sends_nothing_twice(
     page.wait_for_url("**/console/jobs/*-*")
     assert len(again) == 7
     assert client.wait(page.url.rsplit("/", 1)[1])["counts"]["succeeded"] == 12
+
+
+def test_addresses_that_are_too_old_are_asked_for_again(
+    opened: Callable[..., Page], jpeg: bytes
+) -> None:
+    page = opened("/console/new")
+    old: set[str] = set()
+    refused: list[str] = []
+
+    def note_the_first_ones(route: Route) -> None:
+        answer = route.fetch()
+        if not refused:
+            old.update(one["url"] for one in answer.json()["uploads"])
+        route.fulfill(response=answer)
+
+    def refuse_the_first_ones(route: Route) -> None:
+        if route.request.method == "PUT" and route.request.url in old:
+            refused.append(route.request.url)
+            allowed = {"Access-Control-Allow-Origin": "*"}
+            route.fulfill(
+                status=403, headers=allowed, body="<Error><Code>AccessDenied</Code></Error>"
+            )
+        else:
+            route.continue_()
+
+    page.route("**/v1/uploads", note_the_first_ones)
+    page.route("**/uploads/**", refuse_the_first_ones)
+    names = [f"{number}.jpg" for number in range(30)]
+    page.locator("#files").set_input_files(
+        [FilePayload(name=name, mimeType="image/jpeg", buffer=jpeg) for name in names]
+    )
+    expect(page.get_by_text("Files sent: 30")).to_be_visible()
+    other = FilePayload(name="0.jpg", mimeType="image/jpeg", buffer=jpeg + b"\0")
+    page.locator("#files").set_input_files([other])
+    page.get_by_text("1 left out").click()
+    expect(page.get_by_text("0.jpg – a file of this name that was added before")).to_be_visible()
 
 
 def test_two_tabs_do_not_send_the_same_files(opened: Callable[..., Page]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from api.client import MattingClient
 from deploy.stack.stack import Stack
@@ -68,6 +68,43 @@ def test_a_reviewer_goes_through_by_keys(
     eventually(lambda: reviewed(client, job) == expected, "the verdicts to be stored")
 
 
+def test_a_result_that_loads_slowly_is_seen_small_at_first(
+    opened: Callable[..., Page], job: str
+) -> None:
+    page = opened("/console/jobs")
+    held: list[Route] = []
+    page.route("**/result?*", lambda route: held.append(route))
+    page.goto(f"/console/jobs/{job}/review?which=status%3Dsucceeded", wait_until="commit")
+    small = page.locator('#stage img[src*="/thumbnail"]')
+    eventually(lambda: small.evaluate("one => one.naturalWidth") > 0, "the small picture")
+    check_barriers(page)
+    page.unroute("**/result?*")  # this lets go what was held, too
+    expect(small).to_have_count(0)
+    expect(page.locator("#stage img").first).to_be_visible()
+
+
+def test_a_reload_and_the_way_back_show_the_same_photo(
+    opened: Callable[..., Page], client: MattingClient, job: str
+) -> None:
+    third = [item["id"] for item in client.items(job)][2]
+    page = opened(f"/console/jobs/{job}/review?which=status%3Dsucceeded")
+    name = page.locator("#name")
+    expect(name).to_have_text("0.jpg")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(name).to_have_text("2.jpg")
+    page.wait_for_url(f"**/review?at={third}*")
+    page.reload()
+    expect(name).to_have_text("2.jpg")
+    page.keyboard.press("ArrowRight")
+    expect(name).to_have_text("3.jpg")
+    page.keyboard.press("m")
+    page.locator("#board[data-ready=yes]").wait_for()
+    page.go_back()
+    expect(name).to_have_text("3.jpg")
+    assert page.locator("#which").input_value() == "status=succeeded"
+
+
 def test_keys_change_the_look(opened: Callable[..., Page], job: str) -> None:
     page = opened(f"/console/jobs/{job}/review?which=status%3Dsucceeded")
     stage = page.locator("#stage")
@@ -79,6 +116,11 @@ def test_keys_change_the_look(opened: Callable[..., Page], job: str) -> None:
     page.keyboard.down("c")
     expect(page.locator("#stage .photo")).to_be_visible()
     page.keyboard.up("c")
+    expect(page.locator("#stage .photo")).to_be_hidden()
+    page.get_by_role("button", name="Photo", exact=False).first.focus()
+    page.keyboard.down("Space")
+    expect(page.locator("#stage .photo")).to_be_visible()
+    page.keyboard.up("Space")
     expect(page.locator("#stage .photo")).to_be_hidden()
     page.keyboard.press("z")
     wide = "stage => stage.querySelector('.sight').clientWidth >= 400"
@@ -115,6 +157,10 @@ def test_a_verdict_survives_a_service_that_is_away(
     page = opened(f"/console/jobs/{job}/review?which=status%3Dsucceeded", viewport=PHONE)
     expect(page.locator("#at")).to_have_text(f"1 of {PHOTOS}")
     page.route("**/review", lambda route: route.abort())
+    page.get_by_role("button", name="Reject").click()
+    page.get_by_role("button", name="Cancel").click()  # a phone has no Escape key
+    expect(page.locator("#because")).to_be_hidden()
+    expect(page.locator("#at")).to_have_text(f"1 of {PHOTOS}")
     page.get_by_role("button", name="Reject").click()
     page.get_by_role("button", name="edges").click()
     expect(page.get_by_role("alert")).to_contain_text("does not answer")

@@ -47,6 +47,10 @@ def test_a_key_signs_in_and_out(browser_page: Page, stack: Stack) -> None:
     assert cookie["sameSite"] == "Strict"
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_label("API key")).to_be_visible()
+    page.goto("/console/jobs?q=season")
+    page.get_by_label("API key").fill(stack.secrets.api_key)
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: url.endswith("/console/jobs?q=season"))
 
 
 def test_a_link_signs_in_once(browser_page: Page, stack: Stack) -> None:

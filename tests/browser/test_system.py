@@ -36,6 +36,9 @@ def test_an_operator_makes_a_key_that_is_shown_once_and_revokes_it(
     page.get_by_label("It may").select_option("read")
     page.get_by_role("button", name="Make the key").click()
     secret = page.locator("#new-secret code").inner_text()
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page.get_by_role("button", name="Copy").click()  # as without TLS: it is marked, to be copied
+    assert page.evaluate("getSelection().toString()") == secret
     row = page.locator("#keys tr", has_text=EVIL)
     expect(row).to_contain_text("read")
     check_barriers(page)

@@ -22,6 +22,7 @@ from worker.consumer.collector import BatchTask
 SIZE = 8
 WAIT_S = 0.02
 URL_PLACES = 12
+URL_QUEUES = (URL_QUEUE, f"{URL_QUEUE}.other")
 
 
 class Held:
@@ -90,10 +91,10 @@ def declared(queue: Celery, stuck: list[str]) -> Held:
 
     task = cast(BatchTask, queue.tasks[TASK])
     task.body, task.batch_size, task.batch_wait_s, task.batches_in_flight = body, SIZE, WAIT_S, 2
-    task.url_queues, task.url_places = (URL_QUEUE,), URL_PLACES
+    task.url_queues, task.url_places = URL_QUEUES, URL_PLACES
     queue.conf.broker_transport_options["polling_interval"] = 0.02
     queue.conf.worker_prefetch_multiplier = SIZE
-    queue.conf.task_queues = [Queue(name, Exchange(name), name) for name in (URL_QUEUE, QUEUE)]
+    queue.conf.task_queues = [Queue(name, Exchange(name), name) for name in (*URL_QUEUES, QUEUE)]
 
     class RememberedConsumer(CheckedConsumer):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -207,19 +208,24 @@ def test_a_fetched_url_is_recorded_while_others_of_its_batch_hang(
     eventually(lambda: body.done_by_url == 30 + URL_PLACES - 1, "the others")
 
 
-def test_no_clip_waits_for_another_one_or_for_photos_of_its_batch(
+def test_clips_and_photos_of_two_models_that_come_together_do_not_wait_for_each_other(
     queue: Celery, body: Held
 ) -> None:
-    names = ["a.mp4", "b.mp4", "x.jpg", "y.jpg"]
-    ids = [uuid.uuid4() for _ in names]
     messages = [
-        Message(item_id=one, job_id=one, name=name, priority=5, by_url=True, of_clip="mp4" in name)
-        for one, name in zip(ids, names, strict=True)
+        Message(
+            item_id=one,
+            job_id=one,
+            name=name,
+            priority=5,
+            by_url=True,
+            of_clip=name.endswith("mp4"),
+            model="other" if name == "z.jpg" else None,
+        )
+        for one, name in ((uuid.uuid4(), name) for name in ("a.mp4", "b.mp4", "y.jpg", "z.jpg"))
     ]
     publish_many(queue, messages)
     eventually(lambda: len(body.by_url) == 4, "all of them")
-    assert ["a.mp4"] in body.batches_by_url
-    assert ["b.mp4"] in body.batches_by_url
+    assert sorted(body.batches_by_url) == [["a.mp4"], ["b.mp4"], ["y.jpg"], ["z.jpg"]]
 
 
 def test_a_busy_storage_does_not_block_photos_by_url(queue: Celery, body: Held) -> None:

@@ -67,6 +67,28 @@ def test_an_outage_costs_one_attempt_of_one_batch(
     far.close()
 
 
+def test_a_worker_that_stops_in_an_outage_takes_no_attempt_of_what_waits(
+    database: Database, storage: Storage, settings: Settings, jpeg: bytes
+) -> None:
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg, "b.jpg": jpeg, "c.jpg": jpeg})
+    slow = settings.model_copy(update={"retry_base_s": 60})
+    predictor = OnServer()
+    pipeline = Pipeline(predictor, storage, slow)
+    breakers = CircuitBreaker(storage.ping), CircuitBreaker(predictor.ping)
+    runner = BatchRunner(database, pipeline, slow, "tests-1", *breakers)
+    runner.run_many(messages[:1])
+    results: list[object] = []
+    others = threading.Thread(target=lambda: results.extend(runner.run_many(messages[1:])))
+    others.start()
+    for breaker in breakers:
+        breaker.stop()
+    others.join(180)
+    assert results == [None, None]
+    assert _attempts(database, job_id) == [1, 0, 0]
+    assert states(database, job_id) == [ItemStatus.QUEUED] * 3
+    pipeline.close()
+
+
 class OnServer(Threshold):
     """A predictor whose server is away at first."""
 
@@ -185,6 +207,22 @@ def test_what_is_in_flight_goes_back_uncounted_when_the_process_must_end(
     working.join(180)
     assert states(database, job_id) == [ItemStatus.QUEUED], "its lease is not this worker's"
     pipeline.close()
+
+
+def test_what_is_in_flight_when_its_threads_end_is_tried_again(
+    database: Database, storage: Storage, settings: Settings, jpeg: bytes
+) -> None:
+    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+    predictor = Waiting()
+    pipeline = Pipeline(predictor, storage, settings)
+    runner = BatchRunner(database, pipeline, settings, "tests-1", CircuitBreaker(storage.ping))
+    working = threading.Thread(target=runner.run_many, args=(messages,))
+    working.start()
+    assert predictor.begun.wait(180)
+    pipeline.close()  # Celery's loop broke, for example
+    predictor.may_end.set()
+    working.join(180)
+    assert states(database, job_id) == [ItemStatus.QUEUED]
 
 
 def test_the_others_of_an_image_that_hangs_go_back_uncounted(

@@ -216,6 +216,15 @@ def test_a_result_that_was_deleted_is_computed_again(
     assert storage.get(storage.bucket, second.result_key or "", 10**7)
 
 
+def test_a_result_with_the_review_mark_of_a_newer_worker_is_computed_again(
+    database: Database, storage: Storage, runner: BatchRunner, key: uuid.UUID, jpeg: bytes
+) -> None:
+    first = run(database, storage, runner, key, jpeg)
+    with database.transaction() as session:
+        session.get_one(Item, first.id).review_reasons = ["of-a-newer-version"]
+    assert not run(database, storage, runner, key, jpeg).reused
+
+
 def test_several_outputs_are_stored_named_and_copied(
     database: Database, storage: Storage, runner: BatchRunner, key: uuid.UUID, jpeg: bytes
 ) -> None:

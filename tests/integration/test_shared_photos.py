@@ -18,6 +18,7 @@ from shared.storage import Storage
 from tests.integration.test_results import Counting
 from worker.consumer.batch_runner import BatchRunner
 from worker.consumer.circuit_breaker import CircuitBreaker
+from worker.pipeline import transfers
 from worker.pipeline.pipeline import Pipeline
 from worker.pipeline.result_reuse import ResultReuse
 
@@ -31,7 +32,8 @@ def predictor() -> Counting:
 def runner(
     database: Database, storage: Storage, settings: Settings, predictor: Counting
 ) -> Iterator[BatchRunner]:
-    pipeline = Pipeline(predictor, storage, settings, ResultReuse(database, storage, "a model"))
+    one_by_one = settings.model_copy(update={"io_threads": 1})
+    pipeline = Pipeline(predictor, storage, one_by_one, ResultReuse(database, storage, "a model"))
     yield BatchRunner(database, pipeline, settings, "tests-1", CircuitBreaker(storage.ping))
     pipeline.close()
 
@@ -84,9 +86,17 @@ def test_each_row_is_an_item_and_the_same_row_again_is_none(database: Database) 
         assert {source for _, source in listed} == {place, "s3://photos/other.jpg"}
 
 
+@pytest.mark.parametrize("part_bytes", [transfers.PART_BYTES, 1])
 def test_a_shared_photo_is_computed_once_for_rows_with_the_same_options(
-    database: Database, storage: Storage, runner: BatchRunner, predictor: Counting, jpeg: bytes
+    database: Database,
+    storage: Storage,
+    runner: BatchRunner,
+    predictor: Counting,
+    jpeg: bytes,
+    part_bytes: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(transfers, "PART_BYTES", part_bytes)
     key, bad = f"in/{uuid.uuid4()}.jpg", f"in/{uuid.uuid4()}.jpg"
     storage.put(key, jpeg, "image/jpeg")
     storage.put(bad, b"<html>", "image/jpeg")

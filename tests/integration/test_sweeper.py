@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from api.background import named_uploads
 from api.background.orphaned_objects import ORPHAN_AGE, remove_orphans
 from api.background.sweeper import Sweeper
-from api.routes import job_report
+from api.routes import job_report, pages
 from api.sources.expansion import Expander
 from shared import job_store
 from shared.database import Database, Session, now
 from shared.errors import JobNotFoundError, RemovalRefusedError
 from shared.job_store import NewItem
-from shared.models import Item, Job
+from shared.models import Item, Job, Watch
 from shared.settings import Settings
 from shared.storage import Storage
 
@@ -156,10 +157,55 @@ def test_a_deleted_job_takes_the_photos_that_are_also_its_own_backgrounds(
     assert list(files.list_keys("uploads/")) == ["uploads/key/shared"]
 
 
+def test_a_deleted_job_takes_the_photos_that_were_backgrounds_of_deleted_jobs_and_watches(
+    database: Database, files: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(named_uploads, "MOST_NAMES", 3)
+    url = f"s3://{files.bucket}/uploads/key/one"
+    files.put("uploads/key/one", b"x", "image/jpeg")
+    behind = {"background": {"image": url}}
+    sweeper = Sweeper(database, files, settings.model_copy(update={"retention_days": 0}))
+    first, second, third = (submit(database, [url]) for _ in range(3))
+    others = [submit(database, ["s3://photos/a.jpg"], options=behind) for _ in range(2)]
+    with database.transaction() as session:
+        watch(session, session.get_one(Job, first).api_key_id, behind)
+        job_store.delete_job(session, first)
+    assert sweeper.sweep() == 1
+    assert list(files.list_keys("uploads/")), "others name it"
+    with database.transaction() as session:
+        for job_id in (*others, second):
+            job_store.delete_job(session, job_id)
+    assert sweeper.sweep() == 3
+    assert list(files.list_keys("uploads/")), "the watch names it"
+    with database.transaction() as session:
+        job_store.delete_watch(session, session.scalars(sa.select(Watch)).one())
+        job_store.delete_job(session, third)
+    assert sweeper.sweep() == 1
+    assert not list(files.list_keys("uploads/"))
+
+
+def test_an_upload_that_very_many_jobs_have_as_their_background_stays(
+    database: Database, files: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the newest of these jobs are known."""
+    monkeypatch.setattr(named_uploads, "MOST_NAMES", 2)
+    url = f"s3://{files.bucket}/uploads/key/one"
+    files.put("uploads/key/one", b"x", "image/jpeg")
+    behind = {"background": {"image": url}}
+    sweeper = Sweeper(database, files, settings.model_copy(update={"retention_days": 0}))
+    first = submit(database, [url])
+    others = [submit(database, ["s3://photos/a.jpg"], options=behind) for _ in range(3)]
+    with database.transaction() as session:
+        for job_id in (first, *others[1:]):
+            job_store.delete_job(session, job_id)
+    assert sweeper.sweep() == 3
+    assert list(files.list_keys("uploads/"))
+
+
 def test_a_report_of_a_job_that_is_removed_meanwhile_does_not_look_complete(
     database: Database, files: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_report, "PAGE_ROWS", 1)
+    monkeypatch.setattr(pages, "ROWS_AT_ONCE", 1)
     job_id = submit(database, [f"s3://photos/{number}.jpg" for number in range(3)])
     with database.transaction() as session:
         job = session.get_one(Job, job_id)

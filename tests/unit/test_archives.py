@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.sources import archives
 from api.sources.archives import Archive, UnpackedClip
 from shared.errors import BadArchiveError
 from shared.settings import Settings
@@ -200,6 +201,36 @@ def test_a_directory_that_would_fill_the_memory_is_refused() -> None:
     data[end + 12 : end + 16] = (1 << 30).to_bytes(4, "little")
     with pytest.raises(BadArchiveError):
         Archive(io.BytesIO(bytes(data)), SETTINGS)
+
+
+def test_a_long_directory_behind_a_record_that_names_a_short_one_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """zipfile reads as much as the ZIP64 record says: all of a file of gigabytes."""
+    monkeypatch.setattr(archives, "MAX_DIRECTORY_BYTES", 1_000)
+    data = packed({f"{number}.jpg": b"a" for number in range(40)}).getvalue()
+    directory, end = data.index(b"PK\1\2"), data.rindex(b"PK\5\6")
+    size = end - directory
+    wide = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 40, 40, size, directory)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, end, 1)
+    short = data[:end] + wide + locator + data[end : end + 12] + b"\x09\0\0\0" + data[end + 16 :]
+    with zipfile.ZipFile(io.BytesIO(short)) as archive:
+        assert len(archive.infolist()) == 40
+    with pytest.raises(BadArchiveError, match="too long"):
+        unpacked(io.BytesIO(short))
+    monkeypatch.setattr(archives, "MAX_DIRECTORY_BYTES", 10_000)
+    assert len(unpacked(io.BytesIO(short))) == 40, "a large archive has such records"
+    with pytest.raises(BadArchiveError, match="damaged"):
+        unpacked(io.BytesIO(short.replace(b"PK\6\6", b"PK\6\5")))
+
+
+def test_very_many_entries_are_refused_before_they_are_read() -> None:
+    """Those of 64 MB took 500 MB of memory."""
+    names = ["a.jpg", *(f"folder-{number}/" for number in range(6))]
+    few = SETTINGS.model_copy(update={"max_keys_per_job": 2})
+    with pytest.raises(BadArchiveError, match="more than 6 entries"):
+        Archive(packed(dict.fromkeys(names, b"")), few)
+    assert len(Archive(packed(dict.fromkeys(names[:6], b"")), few)) == 1
 
 
 @given(st.binary(max_size=300), st.integers(0, 400), st.binary(max_size=8))

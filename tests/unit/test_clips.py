@@ -27,6 +27,7 @@ from shared.errors import (
     OutputTooLargeError,
     TruncatedClipError,
 )
+from shared.jobs import Reason
 from shared.options import Options
 from shared.settings import Settings
 from tests import clips
@@ -589,6 +590,16 @@ def test_a_join_that_broke_off_goes_on_with_the_parts_that_are_kept(
     assert sum(done) == COUNT, "the parts belong to the options"
     with pytest.raises(Exception, match="exactly once"):
         join(clip, facts, kept[1:], options, settings, tmp_path / "hole")
+
+
+def test_mattes_with_the_review_mark_of_a_newer_worker_are_read(tmp_path: Path) -> None:
+    target = tmp_path / "mattes.zip"
+    frame = {"number": 0, "box": None, "unsteady": 0.0, "is_cut": False, "size": [8, 8]}
+    with zipfile.ZipFile(target, "w") as archive:
+        index = {"steps": [], "frames": [{**frame, "reasons": ["of-a-newer-version", "cut"]}]}
+        archive.writestr("mattes.json", json.dumps(index))
+    with Mattes(target) as mattes:
+        assert mattes.frames[0].reasons == (Reason.CUT,)
 
 
 def test_mattes_of_segments_are_those_of_the_whole_clip(

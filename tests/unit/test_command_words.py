@@ -1,6 +1,8 @@
 """The command's summary of a job, its record of written files, and the ports of its stack."""
 
+import io
 import json
+import re
 import socket
 import uuid
 from pathlib import Path
@@ -11,14 +13,17 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import typer
+from rich.console import Console
+from typer.testing import CliRunner
 
 from api.client import Job
-from deploy.commands import downloads, progress
+from deploy.cli import app
+from deploy.commands import arguments, downloads, progress
 from deploy.commands.cutout import _say
 from deploy.commands.cutout_plan import CutOut, Planned
 from deploy.commands.progress import print_table
 from deploy.commands.review import REASONS
-from deploy.commands.summary import Tally, kind_of
+from deploy.commands.summary import Tally, kind_of, tally
 from deploy.commands.written_files import RECORD, WrittenFiles
 from deploy.stack.ports import remember_ports, same_ports
 from shared.jobs import Reason
@@ -26,7 +31,10 @@ from shared.marketplaces import Market
 from shared.options import Options
 from shared.photo_kinds import refusal
 from shared.rendition import Format
+from tests.unit.test_render import photo
+from worker.imaging.decoding import DecodedImage
 from worker.imaging.encoding import encode
+from worker.imaging.finishing import finish_matte
 from worker.imaging.marketplace_rules import unmet_rules
 
 
@@ -64,6 +72,22 @@ def test_every_sentence_of_the_rules_has_its_word_in_the_summary(market: Market)
         data = encode(picture, Options(format=Format.JPEG, background="#ffffff"))
         for rule in unmet_rules(data, Format.JPEG, market, matte=matte, photo_px=(4, 4)):
             assert kind_of(rule) != rule
+
+
+def test_a_job_with_max_bytes_counts_the_files_that_are_larger() -> None:
+    image, matte = photo()
+    options = Options(format=Format.JPEG, background="#ffffff", max_bytes=10_000)
+    [file] = finish_matte(DecodedImage(image, matte.shape[1], matte.shape[0]), matte, options)
+    item = {"outputs": [{"unmet": list(file.unmet)}], "needs_review": False}
+    client = MagicMock()
+    client.items.side_effect = lambda _job, status: iter([item] if status == "succeeded" else [])
+    counts = {"total": 3, "succeeded": 3, "failed": 0, "cancelled": 0}
+    asked = {"max_bytes": 10_000}
+    for given in (asked, {"extra_outputs": [asked]}):
+        job = {"id": "a", "counts": counts, "review": {"needs_review": 0}, "options": given}
+        assert tally(client, cast(Job, job)).sentence() == (
+            "3 done: 2 ready, 1 against a rule; 1 larger than max_bytes (set max_side_px)"
+        )
 
 
 def test_the_terminal_review_has_words_for_every_reason() -> None:
@@ -134,6 +158,16 @@ def test_a_job_that_has_ended_waits_for_no_worker() -> None:
     assert note(total=2, failed=1) == "waiting for a worker, 1 failed"
 
 
+def test_a_job_that_stands_still_says_so_instead_of_the_time_left() -> None:
+    counts = {"total": 6, "succeeded": 1, "failed": 0, "cancelled": 0}
+    job = cast(
+        Job,
+        {"status": "running", "counts": counts, "images_per_s": 1.4, "estimated_s_left": 4},
+    )
+    assert progress._note(job) == "1.4 images/s, 4 s left"
+    assert progress._note(job, still_s=58) == "none for 58 s; `matting doctor` checks every part"
+
+
 def test_a_download_says_how_many_images_have_no_result(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,6 +188,23 @@ def test_a_rule_names_the_file_that_was_written(capsys: pytest.CaptureFixture[st
     done = CutOut()
     _say(Planned(Path("a.jpg"), "a.jpg", 1, [], "a.jpg"), cast(Any, made), [Path("o/a.png")], done)
     assert "o/a.png: too small" in capsys.readouterr().err
+
+
+def test_the_list_of_options_shows_values_on_lines_of_their_own() -> None:
+    said = CliRunner().invoke(app, ["options"]).output
+    assert "\\n" not in said
+    assert re.search(r"^ +true, false; default true *$", said, re.MULTILINE)
+
+
+def test_a_terminal_shows_that_a_folder_is_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jpg").touch()
+    written = io.StringIO()
+    terminal = Console(file=written, force_terminal=True, highlight=False, width=400)
+    monkeypatch.setattr(arguments, "console", terminal)
+    arguments.resolve_photos([tmp_path])
+    assert f"looking for photos in {tmp_path}" in written.getvalue()
 
 
 def test_a_workbook_is_told_to_become_a_list() -> None:

@@ -70,7 +70,7 @@ def example() -> dict[str, str]:
     """.env.example, filled in."""
     lines = (ROOT / ".env.example").read_text().splitlines()
     pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
-    return {key: value or SECRET for key, _, value in pairs}
+    return {key: value or (SECRET if key in SECRETS else "") for key, _, value in pairs}
 
 
 def seconds(duration: str) -> int:
@@ -247,13 +247,14 @@ MANAGED = {
 
 
 @needs_compose
-@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+@pytest.mark.parametrize("profile", ["cpu", "gpu", "triton"])
 def test_parts_of_your_own_replace_the_bundled_ones(profile: str, tmp_path: Path) -> None:
     both = "docker-compose.yml:deploy/compose/managed.yml"
     done = composed(tmp_path, {**example(), **MANAGED}, profile=profile, own=both)
     services = json.loads(done.stdout)["services"]
-    worker = "worker-gpu" if profile == "gpu" else "worker"
-    assert set(services) == {"migrate", "api", worker, "flower", "prometheus", "grafana"}
+    worker = {"cpu": "worker"}.get(profile, f"worker-{profile}")
+    server = {"triton", "triton-models"} if profile == "triton" else set()
+    assert set(services) - server == {"migrate", "api", worker, "flower", "prometheus", "grafana"}
     for name in ("migrate", "api", worker, "flower"):
         found = services[name]["environment"]
         assert found["MATTING_REDIS_URL"] == MANAGED["MATTING_REDIS_URL"]
@@ -261,7 +262,12 @@ def test_parts_of_your_own_replace_the_bundled_ones(profile: str, tmp_path: Path
         if name != "flower":
             assert found["MATTING_DATABASE_URL"] == MANAGED["MATTING_DATABASE_URL"]
             # empty: S3 of AWS, with the role of the machine
-            assert {found["MATTING_S3_ENDPOINT_URL"], found["AWS_ACCESS_KEY_ID"]} == {""}
+            empty = (
+                "MATTING_S3_ENDPOINT_URL",
+                "MATTING_S3_PUBLIC_ENDPOINT_URL",
+                "AWS_ACCESS_KEY_ID",
+            )
+            assert {found[variable] for variable in empty} == {""}
     missing = composed(tmp_path, {**example(), "MINIO_USER": "x"}, profile=profile, own=both)
     assert "MATTING_DATABASE_URL is missing a value" in missing.stderr
 
@@ -299,6 +305,12 @@ def test_a_second_host_runs_the_same_worker_as_the_first(profile: str, tmp_path:
     }  # fmt: skip
     for field in alike:
         assert second.get(field) == first.get(field), field
+    as_is = [
+        json.loads(composed(tmp_path, values, profile=profile, own=own).stdout)["services"][name]
+        for values, own in ((example(), "docker-compose.yml"), (WORKER_HOST, "worker.yml"))
+    ]
+    budgets = {one["environment"].get("MATTING_MAX_DECODED_PIXELS") for one in as_is}
+    assert len(budgets) == 1, "the memory limit is the same"
     lacking = composed(tmp_path, {"MATTING_REDIS_URL": "x"}, profile=profile, own="worker.yml")
     assert "MATTING_DATABASE_URL is missing a value" in lacking.stderr
 

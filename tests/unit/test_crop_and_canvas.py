@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared.options import Options
-from worker.imaging.crop_and_canvas import compute_placement, paste
+from worker.imaging.crop_and_canvas import compute_placement
 from worker.imaging.matte import subject_box
+from worker.imaging.pasting import paste
 
 PHOTO = (400, 300)
 SUBJECT = (100, 50, 200, 250)

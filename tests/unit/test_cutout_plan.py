@@ -179,6 +179,21 @@ def test_results_of_a_run_that_ended_before_it_noted_them_may_be_replaced(tmp_pa
     assert list(json.loads((out / RECORD).read_text())) == ["a.jpg"]
 
 
+def test_a_full_disk_at_the_end_loses_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = tmp_path / "a.jpg"
+    photo.write_text("a.jpg")
+    files = WrittenFiles(tmp_path, NUMBERED, "m")
+    files.note(photo, "a.jpg", [photo])
+    partial = tmp_path / f"{RECORD}.{os.getpid()}.part"
+    partial.symlink_to("/dev/full")
+    files.save()
+    assert "No space left" in capsys.readouterr().err
+    assert not os.path.lexists(partial)
+    assert WrittenFiles(tmp_path, NUMBERED, "m").has_results_of(photo, "a.jpg") == [photo]
+
+
 def test_two_runs_into_one_folder_lose_nothing_of_each_other(tmp_path: Path) -> None:
     photo = tmp_path / "a.jpg"
     photo.write_text("a.jpg")

@@ -120,6 +120,16 @@ def test_a_wide_gamut_becomes_srgb(kind: str) -> None:
     assert mean_difference(kept, pixels) < 1.5
 
 
+@pytest.mark.parametrize("colour", [(200, 40, 60), (40, 160, 90)])
+def test_a_wide_gamut_is_decoded_smaller_and_becomes_srgb(colour: tuple[int, int, int]) -> None:
+    photo = PIL.Image.new("RGB", (1_600, 1_200), colour)
+    decoded = decode(saved(photo, "JPEG", icc_profile=adobe_rgb()), SETTINGS, min_side_px=512)
+    assert (decoded.width, decoded.height) == (1_600, 1_200)
+    assert decoded.image.shape == (600, 800, 3)
+    expected = adobe_to_srgb(np.array(colour, np.uint8))
+    assert np.abs(decoded.image.astype(int) - expected).max() <= 3
+
+
 @pytest.mark.parametrize("profile", [b"rubbish", adobe_rgb()[:200], bytes(500)])
 def test_a_broken_profile_is_ignored(profile: bytes) -> None:
     data = saved(drawn(), "PNG", icc_profile=profile)

@@ -23,14 +23,14 @@ from shared.errors import EngineUnavailableError, ModelLoadError, PredictorError
 from shared.settings import Settings
 from tests.captured_events import captured_events
 from tests.waiting import eventually, is_dead
-from worker.inference import predictor
+from worker.inference import predictor, tensorrt
 from worker.inference.catalog import BUNDLES, find_model
 from worker.inference.engine import plans, reference
 from worker.inference.opening import require_device
 from worker.inference.paddle_runtime import THREAD_SPIN_MS
 from worker.inference.predictor import load_predictor
 from worker.inference.session import RangedSession
-from worker.inference.tensorrt import build_once
+from worker.inference.tensorrt import build_once, engine_folder
 from worker.inference.trial import try_plan
 
 STUB = Path(__file__).parent / "paddle_stub"
@@ -140,6 +140,21 @@ def test_workers_that_start_together_build_one_set_of_engines(
         results = list(workers.map(lambda _: try_plan(settings, plan, [(64, 64)], warm), range(4)))
     assert [one.reason for one in results] == [None] * 4
     assert len((tmp_path / "builds").read_text().splitlines()) == 3
+
+
+def test_another_model_of_gpu_gets_engines_of_its_own(
+    gpu: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.model_validate(gpu)
+    folders = []
+    for number, name in enumerate(("NVIDIA A", "NVIDIA B", "NVIDIA A")):
+        driver = tmp_path / str(number)
+        for bus in ("0000:01:00.0", "0000:02:00.0"):
+            (driver / bus).mkdir(parents=True)
+            (driver / bus / "information").write_text(f"Model: \t\t {name}\nIRQ:   \t\t 24\n")
+        monkeypatch.setattr(tensorrt, "GPUS", driver)
+        folders.append(engine_folder(settings, find_model(settings), [(1, (64, 64))]))
+    assert folders[0] == folders[2] != folders[1]
 
 
 def test_a_build_that_crashed_leaves_nothing_and_the_next_start_builds(
@@ -355,6 +370,27 @@ def test_a_missing_device_stops_the_start(paddle: Says, model: Path, device: str
     paddle(without=["cuda", "xpu", "npu"])
     with pytest.raises(EngineUnavailableError, match="paddle"):
         load_predictor(Settings.model_validate({"model": str(model), "device": device}))
+
+
+def test_a_model_that_is_replaced_while_it_is_loaded_stops_the_start(
+    paddle: Says, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose = predictor.Predictor._choose_plan
+
+    def choose_and_replace(self: Any) -> Any:
+        plan = choose(self)
+        fresh = shutil.copytree(model, tmp_path / "fresh")
+        (fresh / "model.pdiparams").write_bytes(b"other weights")
+        model.rename(tmp_path / "old")  # as `matting models pull` does
+        fresh.rename(model)
+        return plan
+
+    asked = Settings.model_validate({"model": str(model), "device": "gpu:0", "tensorrt": False})
+    with monkeypatch.context() as patch:
+        patch.setattr(predictor.Predictor, "_choose_plan", choose_and_replace)
+        with pytest.raises(ModelLoadError, match="was replaced while it was loaded"):
+            load_predictor(asked)
+    load_predictor(asked).close()
 
 
 def test_thread_variables_are_set_before_paddle_is_loaded(

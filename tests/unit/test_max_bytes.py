@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.errors import MattingError
+from shared.groups import TurntableFrame, TurntableWork
 from shared.marketplaces import RULES, Market
 from shared.options import Options, Profile
 from shared.settings import Settings
@@ -135,15 +136,19 @@ class Everything:
         return [np.ones(one.shape, np.float32) for one in prepared]
 
 
+def png() -> bytes:
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(photo(300, 200)[0]).save(buffer, "png")
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize("way", ["run_many", "run_each"])
 def test_each_file_and_each_try_has_the_time_limit_for_itself(way: str) -> None:
     one = {"format": "webp", "max_bytes": 10_000}
     options = Options.model_validate(
         one | {"extra_outputs": [{"name": f"{n}.{{ext}}", **one} for n in range(3)]}
     )
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(photo(300, 200)[0]).save(buffer, "png")
-    world, watchdog = Everything(buffer.getvalue()), Restarts()
+    world, watchdog = Everything(png()), Restarts()
     item = WorkItem(
         item_id="1",
         bucket="b",
@@ -160,3 +165,20 @@ def test_each_file_and_each_try_has_the_time_limit_for_itself(way: str) -> None:
     assert outcome.error is None
     assert watchdog.of["finish"] >= 4 * 3
     assert watchdog.of["batch"] == watchdog.of["finish"]
+
+
+def test_each_file_of_a_turntable_has_the_time_limit_for_itself() -> None:
+    world, watchdog = Everything(png()), Restarts()
+    frames = tuple(TurntableFrame(key=f"{n}.png", name=f"{n}.png", item_id="2") for n in range(2))
+    item = WorkItem(
+        item_id="1",
+        bucket="b",
+        key="k",
+        options=Options(),
+        outputs=requested_outputs(Options(), ["x.webp"]),
+        group=TurntableWork(group="shoe", frames=frames, missing=0),
+    )
+    with closing(Pipeline(world, world, Settings(batch_size=1), watchdog=watchdog)) as pipeline:
+        [outcome] = pipeline.run_many([item])
+    assert outcome.error is None
+    assert watchdog.of == {"finish": 1}, "between the animation and the film"

@@ -20,8 +20,10 @@ import yaml
 import api.http.metrics
 import shared.telemetry
 import worker.consumer.device_metrics
+from api.app import create_app
 from deploy.maintenance import runbook_dashboard
 from deploy.stack.processes import answers, free_port, start, wait_until
+from shared.settings import Settings
 from tests.http_servers import LocalHTTPServer
 from tests.waiting import eventually
 
@@ -62,6 +64,19 @@ def test_every_metric_in_rules_and_dashboard_exists() -> None:
         assert named or any(name in expression for name in others), title
         for name in named:
             assert re.sub(SUFFIXES + "$", "", name) in known or name in known, (title, name)
+
+
+def test_files_that_callers_fetch_slowly_do_not_make_the_api_slow() -> None:
+    [expression] = [expr for alert, expr in expressions() if alert == "MattingApiSlow"]
+    [left_out] = re.findall(r'route!~"([^"]+)"', expression)
+    described = create_app(Settings()).openapi()["paths"]
+    streamed = {
+        path
+        for path, methods in described.items()
+        for kind in methods.get("get", {}).get("responses", {}).get("200", {}).get("content", {})
+        if kind in ("text/csv", "application/x-ndjson", "application/zip")
+    }
+    assert {path for path in described if re.fullmatch(left_out, path)} == streamed
 
 
 def panels() -> list[dict[str, Any]]:

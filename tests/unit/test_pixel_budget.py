@@ -17,20 +17,25 @@ from numpy.typing import NDArray
 from shared.errors import MattingError
 from shared.options import Options, Profile
 from shared.settings import Settings
+from tests import bad_photos
+from tests.colour_profiles import adobe_rgb
 from tests.photo_files import drawn, saved
 from tests.waiting import eventually
 from worker.concurrency.pixel_budget import PixelBudget
 from worker.imaging.arrays import Image
+from worker.imaging.crop_and_canvas import MAX_CANVAS_PIXELS
 from worker.imaging.decoding import DecodingCost, decoding_cost
 from worker.imaging.finishing import FinishedFile, pixels_to_finish
 from worker.imaging.kept_files import KeptFiles
 from worker.imaging.prepared import PreparedImage
+from worker.pipeline import transfers
 from worker.pipeline.in_flight import InFlightImage
 from worker.pipeline.pipeline import Pipeline, WorkItem
 from worker.pipeline.transfers import Transfers
 from worker.pipeline.work_items import Outcome, requested_outputs
 
-PIXELS = 400 * 300
+WIDTH, HEIGHT = 400, 300
+PIXELS = WIDTH * HEIGHT
 
 
 def test_a_photo_larger_than_the_budget_gets_the_whole_budget_and_returns_it() -> None:
@@ -114,15 +119,8 @@ class Shelf:
         self.stored.add(key)
 
 
-@pytest.mark.parametrize("pixel_budget", [1, 2 * PIXELS, 5 * PIXELS])
-def test_a_batch_beyond_the_budget_is_split(jpeg: bytes, pixel_budget: int) -> None:
-    assert decoding_cost(jpeg) == DecodingCost(PIXELS, 1)
-    assert decoding_cost(b"<html>").pixels == 0
-    files = {f"{number}": jpeg for number in range(12)} | {"4": b"<html>", "7": jpeg[:900]}
-    predictor, shelf = Counting(), Shelf(files)
-    settings = Settings(max_decoded_pixels=pixel_budget, codec_threads=4, thumbnails=False)
-    pipeline = Pipeline(predictor, shelf, settings)
-    items = [
+def items_of(shelf: Shelf) -> list[WorkItem]:
+    return [
         WorkItem(
             item_id=key,
             bucket="b",
@@ -130,10 +128,20 @@ def test_a_batch_beyond_the_budget_is_split(jpeg: bytes, pixel_budget: int) -> N
             options=Options(),
             outputs=requested_outputs(Options(), [f"r{key}"]),
         )
-        for key in files
+        for key in shelf.files
     ]
+
+
+@pytest.mark.parametrize("pixel_budget", [1, 2 * PIXELS, 5 * PIXELS])
+def test_a_batch_beyond_the_budget_is_split(jpeg: bytes, pixel_budget: int) -> None:
+    assert decoding_cost(jpeg) == DecodingCost(WIDTH, HEIGHT, 1)
+    assert decoding_cost(b"<html>").pixels == 0
+    files = {f"{number}": jpeg for number in range(12)} | {"4": b"<html>", "7": jpeg[:900]}
+    predictor, shelf = Counting(), Shelf(files)
+    settings = Settings(max_decoded_pixels=pixel_budget, codec_threads=4, thumbnails=False)
+    pipeline = Pipeline(predictor, shelf, settings)
     with ThreadPoolExecutor(3) as drivers:  # all batches share the budget
-        batches = list(drivers.map(pipeline.run_many, [items] * 3))
+        batches = list(drivers.map(pipeline.run_many, [items_of(shelf)] * 3))
     pipeline.close()
     for outcomes in batches:
         codes = {one.item_id: one.error.code for one in outcomes if one.error}
@@ -154,6 +162,9 @@ def test_no_photo_takes_more_memory_than_it_counts_for(tmp_path: Path) -> None:
     paths = [tmp_path / f"{mode}.{kind}" for mode, kind in kinds]
     for path, (mode, kind) in zip(paths, kinds, strict=True):
         path.write_bytes(saved(coloured(mode), kind))
+    paths.append(tmp_path / "adobe-rgb.jpeg")
+    paths[-1].write_bytes(saved(coloured("RGB"), "JPEG", icc_profile=adobe_rgb()))
+    assert decoding_cost(paths[-1].read_bytes()).times == 1, "as an ordinary photo"
     done = subprocess.run(
         [sys.executable, "-m", "tests.decoding_memory", *map(os.fspath, paths)],
         capture_output=True,
@@ -167,7 +178,7 @@ def test_no_photo_takes_more_memory_than_it_counts_for(tmp_path: Path) -> None:
 
 def test_outputs_whose_encoders_copy_count_more_unless_they_are_small() -> None:
     def needed(**options: object) -> int:
-        return pixels_to_finish(Options.model_validate(options), 10**7)
+        return pixels_to_finish(Options.model_validate(options), 4_000, 2_500)
 
     assert needed() == needed(background="#ffffff", format="jpeg") == 10**7
     assert needed(format="webp") == 3 * 10**7
@@ -175,6 +186,21 @@ def test_outputs_whose_encoders_copy_count_more_unless_they_are_small() -> None:
     assert needed(shadow="contact", format="webp") == 4 * 10**7
     assert needed(format="webp", max_side_px=1_000) == 10**7 + 2 * 10**6
     assert needed(extra_outputs=[{"name": "small", "format": "avif"}]) == 3 * 10**7
+    assert needed(preset="amazon") == 10**7 + 2 * 2_000**2
+
+
+def test_a_canvas_counts_as_large_as_any_subject_makes_it() -> None:
+    def needed(width: int, height: int, **options: object) -> int:
+        return pixels_to_finish(Options.model_validate(options), width, height)
+
+    assert needed(4_000, 2_500, canvas="9000x8000") == 9_000 * 8_000
+    assert needed(4_000, 2_500, canvas="1:1") == 4_000**2
+    assert needed(4_000, 2_500, canvas="1:1", scale=0.5) == 8_000**2
+    assert needed(2_500, 4_000, canvas="2:1", scale=0.5) == MAX_CANVAS_PIXELS
+    assert needed(4_000, 2_500, canvas="1:1", padding="25%", snap=True) == 8_000**2
+    assert needed(4_000, 2_500, canvas="1:1", scale=0.5, max_side_px=1_000) == 10**7
+    assert needed(9_000, 2, canvas="1:1") == 9_000**2
+    assert decoding_cost(bad_photos.turned(6)) == DecodingCost(64, 96, 1)
 
 
 class File(bytes):
@@ -205,21 +231,37 @@ class Fresh(Shelf):
         return File(self.files[key])
 
 
+class Counted(Fresh):
+    """A store that notes how many files are in memory when it is asked for another."""
+
+    most = 0
+
+    def get(self, bucket: str, key: str, max_bytes: int) -> bytes:
+        self.most = max(self.most, File.alive)
+        return super().get(bucket, key, max_bytes)
+
+
+def test_a_batch_of_large_files_is_fetched_in_parts(
+    jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "PART_BYTES", 3 * len(jpeg))
+    shelf = Counted({f"{number}": jpeg for number in range(12)} | {"4": b"<html>"})
+    settings = Settings(max_decoded_pixels=1, io_threads=1, thumbnails=False)  # most files wait
+    pipeline = Pipeline(Counting(), shelf, settings)
+    outcomes = pipeline.run_many(items_of(shelf))
+    pipeline.close()
+    assert [one.item_id for one in outcomes] == list(shelf.files)
+    assert [one.item_id for one in outcomes if one.error] == ["4"]
+    assert len(shelf.stored) == 11
+    assert shelf.most <= 4
+
+
 @pytest.mark.parametrize("way", ["run_many", "run_each"])
 def test_files_of_decoded_photos_leave_the_memory(jpeg: bytes, way: str) -> None:
     predictor, shelf = Watching(), Fresh({f"{number}": jpeg for number in range(8)})
     settings = Settings(thumbnails=False, batch_wait_ms=5_000)
     pipeline = Pipeline(predictor, shelf, settings)
-    items = [
-        WorkItem(
-            item_id=key,
-            bucket="b",
-            key=key,
-            options=Options(),
-            outputs=requested_outputs(Options(), [f"r{key}"]),
-        )
-        for key in shelf.files
-    ]
+    items = items_of(shelf)
     if way == "run_many":
         pipeline.run_many(items)
     else:

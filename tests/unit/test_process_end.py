@@ -10,7 +10,7 @@ import pytest
 ENDING = """
 import sys
 from shared.errors import DatabaseError, OutOfMemoryError, PredictorError
-from worker.consumer.process_end import end_stuck, end_without_device
+from worker.consumer.process_end import end_at_once, end_stuck, end_without_device
 
 class Runner:
     def fail_in_flight(self, item_id, error):
@@ -30,6 +30,7 @@ print("goes on")
     ("call", "done"),
     [
         ("end_without_device(Runner(), PredictorError('illegal address'))", ["given back"]),
+        ("end_at_once(Runner())", ["given back"]),
         ("end_stuck(Runner(), '1', 'decode', 2)", ["failed 1 image-timeout"]),
         ("end_stuck(Runner(), '2', 'decode', 2)", ["failed 2 image-timeout", "given back"]),
         ("end_stuck(Runner(), None, 'batch', 2)", []),

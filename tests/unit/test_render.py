@@ -231,6 +231,12 @@ def test_edge_options_change_only_the_edge() -> None:
     assert 0 < (short > 0).sum() - (soft >= 128).sum() < 0.15 * (soft >= 128).sum()
 
 
+def test_a_subject_that_is_clear_everywhere_stays() -> None:
+    """It was cleared, because no pixel was near a solid one."""
+    glass: Image = np.where(photo(300, 200)[1] > 0, 110, 0).astype(np.uint8)
+    np.testing.assert_array_equal(adjust_matte(glass, Options(edge_reach=0.005)), glass)
+
+
 def with_header(kind: str) -> bytes:
     """A photo with a wide-gamut profile, 300 DPI, an artist and a position."""
     exif = PIL.Image.Exif()

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from shared.errors import TransientError
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 
 
@@ -42,7 +43,7 @@ def test_an_error_reaches_its_caller_and_the_thread_continues() -> None:
         pool.submit(1, lambda: 1 // 0).result(180)
     assert pool.submit(1, sum, (1, 2)).result(180) == 3
     pool.shutdown()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(TransientError):
         pool.submit(1, sum, (1, 2))
 
 

@@ -30,3 +30,15 @@ def test_a_thumbnail_looks_like_its_picture(side: int, channels: int) -> None:
 def test_extreme_shapes_have_a_thumbnail(shape: tuple[int, ...]) -> None:
     with PIL.Image.open(io.BytesIO(thumbnail(np.full(shape, 90, np.uint8)))) as image:
         assert 1 <= min(image.size) <= max(image.size) <= THUMBNAIL_SIDE_PX
+
+
+@pytest.mark.parametrize("side", [300, 1_000, 4_000])
+def test_pale_goods_have_no_dark_outline(side: int) -> None:
+    """Transparent pixels are black in a cut-out, and their colour is nobody's."""
+    cutout = np.zeros((side, side, 4), np.uint8)
+    cv2.circle(cutout, (side // 2, side // 2), side * 2 // 5, (255, 255, 255, 255), -1)
+    with PIL.Image.open(io.BytesIO(thumbnail(cutout))) as image:
+        pixels = np.asarray(image).astype(float)
+    edge = (pixels[..., 3] > 60) & (pixels[..., 3] < 200)
+    assert edge.sum() > 100
+    assert pixels[edge][:, :3].mean() > 245

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
 
+from shared.errors import TransientError
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -36,7 +38,8 @@ class SmallestBatchFirstPool:
         self, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> "Future[T]":
         """Run `work`, which belongs to a batch of `size` images: before work of larger batches,
-        after earlier work of batches of the same size. Raises RuntimeError after `shutdown`.
+        after earlier work of batches of the same size. Raises TransientError after `shutdown`: what
+        still runs then, in a worker that ends in an unusual way, is tried again by another one.
         """
         return self._push(size, False, lambda: work(*args, **kwargs))
 
@@ -61,7 +64,7 @@ class SmallestBatchFirstPool:
 
         with self._changed:
             if self._ended:
-                raise RuntimeError("The pool takes no more work")
+                raise TransientError("The worker ends")
             heapq.heappush(self._waiting, (size, last, next(self._turn), step))
             self._changed.notify()
         return future

@@ -173,8 +173,8 @@ class BatchRunner:
         *,
         slow: bool = False,
     ) -> list[str | MattingError | None]:
-        for breaker in self._breakers.values():
-            breaker.wait_until_closed()
+        if not all(breaker.wait_until_closed() for breaker in self._breakers.values()):
+            return [None] * len(messages)  # they are still queued, and will be sent again
         parsed = [_parse(message) for message in messages]
         ids = [one for one in parsed if not isinstance(one, MattingError)]
         with self._isolation_lock.shared(slow=slow):

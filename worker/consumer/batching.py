@@ -42,11 +42,12 @@ RECONNECT_WAIT_S = 3
 
 
 class CheckedConsumer(Consumer):
-    """Celery's consumer with three additions.
+    """Celery's consumer with four additions.
 
     It refuses a message of a foreign shape before Celery parses it. Such a message would end its
-    worker, be delivered again, and end the next worker. It reports an event loop that hangs. And it
-    notices within seconds when Redis is back.
+    worker, be delivered again, and end the next worker. It reports an event loop that hangs. It
+    notices within seconds when Redis is back. And it ends a process whose batches are to be
+    cancelled.
     """
 
     collector: Collector | None = None
@@ -91,6 +92,14 @@ class CheckedConsumer(Consumer):
         with watchdog.watching(None, "loop", MAX_LOOP_TURN_S) as turned:
             hub.timer.call_repeatedly(LOOP_TURN_S, turned)
             loops.asynloop(*arguments)
+
+    def cancel_active_requests(self) -> None:
+        """Celery calls it at SIGQUIT and at a second Ctrl-C. Its pool of threads can't cancel, so
+        its own method raises an error.
+        """
+        end = cast(BatchTask, self.app.tasks[TASK]).end_at_once
+        if end is not None:
+            end()
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """The function that Celery calls with each message."""

@@ -40,15 +40,15 @@ class CircuitBreaker:
         self._open = True
 
     def stop(self) -> None:
-        """Let all waiting batches continue, because the worker stops."""
+        """Let all waiting batches go, because the worker stops."""
         self._stopped.set()
 
-    def wait_until_closed(self) -> None:
+    def wait_until_closed(self) -> bool:
         """Return at once if the breaker is closed, else when the service answers again. One thread
-        polls the service, the others wait.
+        polls the service, the others wait. False: the worker stops before it answers.
         """
         if not self._open:
-            return
+            return True
         with self._asking:
             began, wait_s, failed = time.monotonic(), FIRST_WAIT_S, 0
             while self._open and not self._stopped.is_set():
@@ -65,3 +65,4 @@ class CircuitBreaker:
                 else:
                     self._open = False
                     log.warning("batches-resumed", held_s=round(time.monotonic() - began, 1))
+        return not self._open

@@ -60,6 +60,8 @@ class BatchTask(Task):  # type: ignore[type-arg]  # generic in its stubs only
     url_places = 1
     watchdog: Watchdog | None = None
     """The watchdog that watches the event loop; None: it is not watched."""
+    end_at_once: Callable[[], None] | None = None
+    """Ends the process without waiting for its batches."""
 
 
 class Collector:
@@ -223,12 +225,15 @@ class Collector:
 
 
 def _apart(requests: list[Request]) -> list[list[Request]]:
-    """The photos by URL together, and each clip in a thread of its own: it goes on with its other
-    segments, and takes turns with clips of other threads only.
+    """The photos by URL of each queue together: the models of a batch run one after the other, and
+    one would wait for the slow servers of another. Each clip has a thread of its own: it goes on
+    with its other segments, and takes turns with clips of other threads only.
     """
-    photos = [one for one in requests if not is_of_clip(one.kwargs)]
-    clips = [[one] for one in requests if is_of_clip(one.kwargs)]
-    return [photos, *clips] if photos else clips
+    together: dict[str, list[Request]] = {}
+    for one in requests:
+        key = one.id if is_of_clip(one.kwargs) else one.delivery_info["routing_key"]
+        together.setdefault(str(key), []).append(one)
+    return list(together.values())
 
 
 def _stops() -> bool:

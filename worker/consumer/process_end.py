@@ -3,12 +3,16 @@
 import faulthandler
 import os
 import sys
+import threading
 from typing import Protocol
 
 from shared.errors import ImageTimeoutError, MattingError, OutOfMemoryError
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
+
+GIVE_BACK_S = 10.0
+"""Patience with the database when an operator wants the process to end at once."""
 
 
 class InFlight(Protocol):
@@ -55,3 +59,23 @@ def end_without_device(runner: InFlight, error: MattingError) -> None:
         log.exception("images-not-given-back")
     finally:
         os._exit(os.EX_SOFTWARE)
+
+
+def end_at_once(runner: InFlight) -> None:
+    """End the process because an operator does not wait for its batches. Threads can't be
+    cancelled. If the main thread only ended, theirs would fail one image after the other, because
+    an interpreter that ends starts no more work.
+    """
+
+    def give_back() -> None:
+        try:
+            runner.give_back_all()
+        except Exception:  # the leases of the images expire
+            log.exception("images-not-given-back")
+
+    log.warning("worker-ends-at-once")
+    # The main thread, in which the signal arrives, may hold any lock at this moment.
+    giving = threading.Thread(target=give_back, name="give-back", daemon=True)
+    giving.start()
+    giving.join(GIVE_BACK_S)
+    os._exit(os.EX_SOFTWARE)

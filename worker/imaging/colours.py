@@ -1,4 +1,5 @@
-"""Colours become sRGB with 8 bits: by the photo's ICC profile, or by what its samples mean.
+"""Colours become sRGB with 8 bits: by the photo's ICC profile, or by what its samples mean. Colours
+that a caller names become those of a photo that keeps its profile.
 
 What a profile does decides, not what it is called: one that is named sRGB may be linear.
 """
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import cv2
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from PIL import ImageCms
 
 from shared.errors import UnsupportedImageError
 from worker.imaging.arrays import Image
+from worker.imaging.icc_tags import CURVE_STEPS, curve_of, tags_of, xyz_of
 from worker.imaging.samples import FULL, Samples, row_blocks, to_uint8
 
 MAX_CACHED_PROFILE_BYTES = 64 * 1024
@@ -55,8 +58,6 @@ BRADFORD = np.array(
 
 D50 = np.array([0.9642, 1.0, 0.8249])
 
-CURVE_STEPS = 65_536
-
 BT2020, P3 = 9, 12
 LINEAR = 8
 HDR_TRANSFERS = (16, 18)
@@ -84,8 +85,23 @@ def to_srgb(samples: Samples, profile: bytes | MatrixProfile | None) -> Image:
     values = to_uint8(samples.values)
     if samples.space == "RGB" and (not profile or keeps_colours(profile)):
         return np.ascontiguousarray(values)
-    image = _as_image(values, samples.space)
-    return np.asarray(_convert_image(image, profile))
+    return _converted(values, samples.space, _transform(samples.space, profile))
+
+
+def from_srgb(pixels: Image, profile: bytes | None) -> Image:
+    """Colours [h, w, 3] of sRGB as they are written under an RGB profile; None: it is sRGB. White
+    stays white. A broken profile is ignored, as `to_srgb` does.
+    """
+    if profile is None or keeps_colours(profile):
+        return pixels
+    try:
+        target = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        there = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), target, "RGB", "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return pixels
+    result = _converted(pixels, "RGB", there)
+    white = cv2.inRange(pixels, (255, 255, 255), (255, 255, 255))
+    return cv2.copyTo(pixels, white, result).astype(np.uint8, copy=False)
 
 
 def keeps_colours(profile: bytes) -> bool:
@@ -97,7 +113,7 @@ def keeps_colours(profile: bytes) -> bool:
 def _keeps_colours(profile: bytes) -> bool:
     levels = np.linspace(0, 255, 17).round().astype(np.uint8)
     grid = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(17, -1, 3)
-    there = np.asarray(_convert_image(PIL.Image.fromarray(grid), profile))
+    there = _converted(grid, "RGB", _transform("RGB", profile))
     return bool(np.abs(there.astype(int) - grid).max() <= 1)
 
 
@@ -110,24 +126,33 @@ def _as_image(values: Image, space: str) -> PIL.Image.Image:
     return PIL.Image.frombytes(space, (width, height), np.ascontiguousarray(values).tobytes())
 
 
-def _convert_image(image: PIL.Image.Image, profile: bytes | None) -> PIL.Image.Image:
-    """An image L, RGB, CMYK or LAB as RGB in sRGB."""
+def _transform(space: str, profile: bytes | None) -> ImageCms.ImageCmsTransform | None:
+    """The way of L, RGB, CMYK or LAB to sRGB; None: the profile says none."""
     try:
-        if image.mode == "LAB":
+        if space == "LAB":
             source: Any = ImageCms.createProfile("LAB")
         elif profile:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if source.profile.xcolor_space.strip() != PROFILE_SPACES[image.mode]:
-                return image.convert("RGB")
+            if source.profile.xcolor_space.strip() != PROFILE_SPACES[space]:
+                return None
         else:
-            return image.convert("RGB")
-        there = ImageCms.profileToProfile(
-            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
+            return None
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), space, "RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):  # OSError: the bytes are not a profile
-        return image.convert("RGB")
-    assert there is not None
-    return there
+        return None
+
+
+def _converted(values: Image, space: str, way: ImageCms.ImageCmsTransform | None) -> Image:
+    """Values [h, w, channels] as RGB [h, w, 3], in blocks: Pillow's images of a whole photo take 8
+    bytes a pixel.
+    """
+    height, width = values.shape[:2]
+    result = np.empty((height, width, 3), np.uint8)
+    for rows in row_blocks(height, width):
+        image = _as_image(values[rows], space)
+        there = image.convert("RGB") if way is None else ImageCms.applyTransform(image, way)
+        result[rows] = np.asarray(there)
+    return result
 
 
 def convert(values: NDArray[Any], profile: MatrixProfile) -> Image:
@@ -163,16 +188,16 @@ def linear_of_srgb(values: NDArray[Any]) -> NDArray[Any]:
 def matrix_profile(profile: bytes, space: str) -> MatrixProfile | None:
     """The curves and the matrix of a profile for L or RGB; None if it has tables or is broken."""
     try:
-        tags = _tags(profile)
+        tags = tags_of(profile)
         kind = PROFILE_SPACES[space].encode().ljust(4) + b"XYZ "
         if profile[16:24] != kind or b"A2B0" in tags:
             return None
         if space == "L":
-            curve = _curve(tags[b"kTRC"])
+            curve = curve_of(tags[b"kTRC"])
             white = np.linalg.inv(XYZ_TO_SRGB)
             return MatrixProfile(np.stack([curve] * 3), white)
-        columns = [_xyz(tags[name]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
-        curves = [_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC")]
+        columns = [xyz_of(tags[name]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
+        curves = [curve_of(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC")]
     except (KeyError, IndexError, ValueError, struct.error):
         return None
     return MatrixProfile(np.stack(curves), np.stack(columns, axis=1))
@@ -228,54 +253,3 @@ def _matrix_of(chromaticity: tuple[float, ...]) -> NDArray[np.float64] | None:
         return None
     adapted = np.linalg.inv(BRADFORD) @ np.diag((BRADFORD @ D50) / eye) @ BRADFORD
     return np.asarray(adapted @ primaries @ np.diag(np.linalg.solve(primaries, white)))
-
-
-def _tags(profile: bytes) -> dict[bytes, bytes]:
-    """The tags of a profile (ICC.1:2022, 7.3). Raises struct.error."""
-    (count,) = struct.unpack_from(">I", profile, 128)
-    found = {}
-    for number in range(min(count, 100)):
-        name, start, size = struct.unpack_from(">4sII", profile, 132 + 12 * number)
-        found[name] = profile[start : start + size]
-    return found
-
-
-def _xyz(tag: bytes) -> NDArray[np.float64]:
-    return np.array(struct.unpack_from(">3i", tag, 8)) / 65_536
-
-
-def _curve(tag: bytes) -> NDArray[np.float32]:
-    """A curve [CURVE_STEPS] in 0..1. Raises struct.error, ValueError."""
-    return _curve_values(tag, np.linspace(0, 1, CURVE_STEPS)).clip(0, 1).astype(np.float32)
-
-
-def _curve_values(tag: bytes, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A curve [CURVE_STEPS] in 0..1 (ICC.1:2022, 10.6, 10.18).
-
-    Raises struct.error, ValueError.
-    """
-    if tag[:4] == b"curv":
-        (count,) = struct.unpack_from(">I", tag, 8)
-        if count == 0:
-            return x
-        if count == 1:
-            return np.asarray(np.power(x, struct.unpack_from(">H", tag, 12)[0] / 256))
-        table = np.frombuffer(tag, ">u2", count, 12) / 65_535
-        return np.interp(x, np.linspace(0, 1, count), table)
-    if tag[:4] != b"para":
-        raise ValueError("unknown curve")
-    (kind,) = struct.unpack_from(">H", tag, 8)
-    parameters = np.array(struct.unpack_from(f">{(1, 3, 4, 5, 7)[kind]}i", tag, 12)) / 65_536
-    g, a, b, c, d, e, f = np.pad(parameters, (0, 7 - len(parameters))).tolist()
-    if kind == 0:
-        return np.asarray(np.power(x, g))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        power = np.nan_to_num((a * x + b).clip(0) ** g)
-    low, start = {
-        1: (0 * x, -b / a if a else 0),
-        2: (0 * x + c, -b / a if a else 0),
-        3: (c * x, d),
-        4: (c * x + f, d),
-    }[kind]
-    high = power + {1: 0, 2: c, 3: 0, 4: e}[kind]
-    return np.asarray(np.where(x >= start, high, low))

@@ -1,15 +1,13 @@
-"""Crop, canvas, scale and position: where the photo lies in the result, and pasting it there."""
+"""Crop, canvas, scale and position: where the photo lies in the result."""
 
+import math
 from dataclasses import dataclass
-
-import cv2
-import numpy as np
 
 from shared.errors import OutputTooLargeError
 from shared.marketplaces import RULES
 from shared.rendition import Rendition
 from shared.rendition_values import Length, Shadow, lengths
-from worker.imaging.arrays import Box, Image
+from worker.imaging.arrays import Box
 from worker.imaging.shadow import shadow_extent
 
 MAX_CANVAS_PIXELS = 100_000_000
@@ -82,7 +80,31 @@ def compute_placement(
     corner = _paste_position(
         rendition, size, crop_box, subject, scale, (width, height), padding, cut
     )
+    if scale > 1:
+        crop_box, corner = _visible(crop_box, corner, scale, size)
     return Placement(*size, crop_box, scale, round(corner[0]), round(corner[1]))
+
+
+UNSEEN_PX = 2
+"""Pixels beyond the canvas that enlarging its last ones needs."""
+
+
+def _visible(
+    crop_box: Box, corner: tuple[float, float], scale: float, canvas: tuple[int, int]
+) -> tuple[Box, tuple[float, float]]:
+    """The part of a crop box that lies on the canvas, and its corner there. A whole photo that is
+    enlarged around a small subject would have billions of pixels.
+    """
+    sides: list[tuple[int, int]] = []
+    for axis in (0, 1):
+        start, end = crop_box[axis], crop_box[axis + 2]
+        low = start + math.floor(-corner[axis] / scale) - UNSEEN_PX
+        high = start + math.ceil((canvas[axis] - corner[axis]) / scale) + UNSEEN_PX
+        low = min(max(start, low), end - 1)
+        sides.append((low, max(low + 1, min(end, high))))
+    (left, right), (top, bottom) = sides
+    moved = (left - crop_box[0]) * scale, (top - crop_box[1]) * scale
+    return (left, top, right, bottom), (corner[0] + moved[0], corner[1] + moved[1])
 
 
 Sides = tuple[bool, bool, bool, bool]
@@ -128,16 +150,23 @@ def _room(padding: Padding, canvas: tuple[float, float]) -> tuple[float, float]:
     )
 
 
-def canvas_pixels(rendition: Rendition) -> int:
-    """The number of pixels of a canvas that the options give in pixels.
-
-    Returns 0 for any other canvas: its size depends on the photo.
+def most_pixels(rendition: Rendition, width: int, height: int) -> int:
+    """The pixels of a result of a photo of this size, wherever its subject lies. A subject that
+    fills the photo gives the largest canvas.
     """
-    if rendition.canvas is None or "x" not in rendition.canvas:
-        return 0
-    width, height = (int(side) for side in rendition.canvas.split("x"))
-    shrink = _downscale_factor(rendition, (width, height))
-    return round(width * shrink * height * shrink)
+    if not rendition.changes_frame:
+        return width * height
+    unshrunk = {"max_side_px": None, "max_megapixels": None, "snap": False}
+    try:
+        most = compute_placement(rendition.model_copy(update=unshrunk), width, height, None)
+        pixels = most.width * most.height
+    except OutputTooLargeError:
+        pixels = MAX_CANVAS_PIXELS
+    if rendition.max_side_px:
+        pixels = min(pixels, rendition.max_side_px**2)
+    if rendition.max_megapixels:
+        pixels = min(pixels, round(rendition.max_megapixels * 1e6))
+    return pixels
 
 
 def size_without_subject(rendition: Rendition, width: int, height: int) -> tuple[int, int] | None:
@@ -288,61 +317,3 @@ def _paste_position(
             share = float(shares[min(axis, len(shares) - 1)]) / 100
         corner.append(before + share * room - (low - crop_box[axis]) * scale)
     return corner[0], corner[1]
-
-
-def paste(placement: Placement, image: Image, matte: Image) -> tuple[Image, Image]:
-    """Paste colours [H, W, 3] and matte [H, W], both uint8, on a canvas that is 0 elsewhere.
-
-    Resampling weights colours by alpha: no colour of the old background enters the subject.
-    """
-    left, top, right, bottom = placement.crop_box
-    image, matte = image[top:bottom, left:right], matte[top:bottom, left:right]
-    if placement.size != (matte.shape[1], matte.shape[0]):
-        image, matte = _resample(image, matte, placement.size)
-    colours = np.zeros((placement.height, placement.width, 3), np.uint8)
-    alpha = np.zeros((placement.height, placement.width), np.uint8)
-    source_y, target_y = _overlap(placement.top, matte.shape[0], placement.height)
-    source_x, target_x = _overlap(placement.left, matte.shape[1], placement.width)
-    colours[target_y, target_x] = image[source_y, source_x]
-    alpha[target_y, target_x] = matte[source_y, source_x]
-    return colours, alpha
-
-
-def paste_matte(placement: Placement, matte: Image) -> Image:
-    """Paste a matte [H, W] uint8 alone on the canvas."""
-    left, top, right, bottom = placement.crop_box
-    matte = matte[top:bottom, left:right]
-    if placement.size != (matte.shape[1], matte.shape[0]):
-        smaller = placement.size[0] < matte.shape[1] or placement.size[1] < matte.shape[0]
-        way = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-        matte = cv2.resize(matte, placement.size, interpolation=way).astype(np.uint8, copy=False)
-    alpha = np.zeros((placement.height, placement.width), np.uint8)
-    source_y, target_y = _overlap(placement.top, matte.shape[0], placement.height)
-    source_x, target_x = _overlap(placement.left, matte.shape[1], placement.width)
-    alpha[target_y, target_x] = matte[source_y, source_x]
-    return alpha
-
-
-def _overlap(start: int, length: int, limit: int) -> tuple[slice, slice]:
-    """The visible range of one axis: as a slice of the pasted image and of the canvas."""
-    first, last = max(0, start), max(0, min(limit, start + length))
-    last = max(first, last)
-    return slice(first - start, last - start), slice(first, last)
-
-
-def _resample(image: Image, matte: Image, size: tuple[int, int]) -> tuple[Image, Image]:
-    """Resize image and matte to (width, height), with colours weighted by alpha."""
-    smaller = size[0] < matte.shape[1] or size[1] < matte.shape[0]
-    way = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-    # A product of two bytes fits into 16 bits, so the weighting needs no float copy.
-    weight = cv2.multiply(matte, np.full_like(matte, 255), dtype=cv2.CV_16U)
-    weight = cv2.resize(weight, size, interpolation=way)
-    alpha = cv2.convertScaleAbs(weight, alpha=1 / 255).astype(np.uint8, copy=False)
-    weight = np.maximum(weight, 1)
-    result = np.empty((size[1], size[0], 3), np.uint8)
-    for channel in range(3):  # one after the other takes half the memory
-        plane = cv2.multiply(cv2.extractChannel(image, channel), matte, dtype=cv2.CV_16U)
-        plane = cv2.resize(plane, size, interpolation=way)
-        plane = cv2.divide(plane, weight, scale=255, dtype=cv2.CV_8U)
-        cv2.insertChannel(plane, result, channel)
-    return result, alpha

@@ -2,10 +2,10 @@
 
 The header is read first, and all limits are checked before any pixel is decoded. libjpeg-turbo and
 OpenCV then decode ordinary files: they are faster and release the GIL. Pillow and libtiff decode
-the files that these get wrong: CMYK, palettes, transparency, TIFF, HEIC, AVIF, profiles other than
-sRGB.
+the files that these get wrong: CMYK, palettes, transparency, TIFF, HEIC, AVIF.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ from shared.photo_header import ORIENTATION_TAG, open_header, orientation_of
 from shared.png_chunks import END_CHUNK, png_chunks
 from shared.settings import Settings
 from worker.imaging.arrays import Image
-from worker.imaging.colours import MatrixProfile, coded_profile, keeps_colours, png_profile, to_srgb
+from worker.imaging.colours import MatrixProfile, coded_profile, png_profile, to_srgb
 from worker.imaging.completeness import refuse_incomplete
 from worker.imaging.jpeg_file import decode_jpeg
 from worker.imaging.psd_samples import read_psd_samples
@@ -63,9 +63,12 @@ BMP_RUN_LENGTH = (1, 2)
 
 CONVERTED = 3
 """A photo that Pillow or libtiff decodes takes as much memory as this many others. Measured at its
-peak, for each pixel: 10 to 22 bytes for palettes, 16 bits, CMYK and profiles, 30 with transparency.
-An ordinary photo takes 3 to 6 while it is decoded, and 8 to 11 while it is finished.
+peak, for each pixel: 10 to 22 bytes for palettes, 16 bits and CMYK, 30 with transparency. An
+ordinary photo takes 3 to 7 while it is decoded, and 8 to 11 while it is finished.
 """
+
+ROTATED = range(5, 9)
+"""The EXIF orientations that include a rotation by 90°."""
 
 WHITE = 255
 ROWS_AT_ONCE = 256
@@ -120,6 +123,8 @@ def decode(
         data, header = whole, open_header(whole)
     if _opencv_is_correct(header):
         image, alpha = _decode_quickly(data, header, min_side_px), None
+        if header.mode == "RGB" and not keep_profile:
+            image = to_srgb(Samples(image, "RGB"), _profile_of(header))
     else:
         image, alpha = _decode_samples(data, header, keep_profile)
     if header.format == "BMP" and alpha is not None and not alpha.any():
@@ -127,7 +132,7 @@ def decode(
     image = _apply_orientation(image, orientation)
     if alpha is not None:
         alpha = _apply_orientation(alpha, orientation)
-    if 5 <= orientation <= 8:  # these four include a rotation by 90°
+    if orientation in ROTATED:
         width, height = height, width
     return DecodedImage(image, width, height, alpha)
 
@@ -159,10 +164,16 @@ def _checked_header(data: bytes, settings: Settings) -> PIL.Image.Image:
 class DecodingCost:
     """What decoding a file will take."""
 
-    pixels: int
-    """The pixels that `decode` will return."""
+    width: int
+    height: int
+    """Of the upright picture that `decode` will return [px]."""
     times: int
     """How many ordinary photos of as many pixels take as much memory while they are decoded."""
+
+    @property
+    def pixels(self) -> int:
+        """The pixels of that picture."""
+        return self.width * self.height
 
 
 def decoding_cost(data: bytes, min_side_px: int | None = None) -> DecodingCost:
@@ -171,9 +182,12 @@ def decoding_cost(data: bytes, min_side_px: int | None = None) -> DecodingCost:
         header = open_header(data)
         times = 1 if _opencv_is_correct(header) else CONVERTED
     except Exception:  # `decode` reports what is wrong with the file
-        return DecodingCost(0, 1)
-    pixels = header.width * header.height // _reduced_scale(header, min_side_px) ** 2
-    return DecodingCost(pixels, times)
+        return DecodingCost(0, 0, 1)
+    scale = _reduced_scale(header, min_side_px)
+    width, height = (math.ceil(side / scale) for side in header.size)
+    if orientation_of(header) in ROTATED:
+        width, height = height, width
+    return DecodingCost(width, height, times)
 
 
 def _reduced_scale(header: PIL.Image.Image, min_side_px: int | None) -> int:
@@ -185,7 +199,7 @@ def _reduced_scale(header: PIL.Image.Image, min_side_px: int | None) -> int:
 
 
 def _opencv_is_correct(header: PIL.Image.Image) -> bool:
-    """Whether OpenCV decodes the file correctly: 8-bit grey or RGB, in sRGB or without profile."""
+    """Whether OpenCV decodes the file's samples correctly: 8-bit grey in sRGB, or 8-bit RGB."""
     if header.format == "BMP":
         return header.info.get("compression") in BMP_RUN_LENGTH or _arrangement(header) == "BGR"
     if header.format not in OPENCV_FORMATS or "transparency" in header.info:
@@ -195,7 +209,7 @@ def _opencv_is_correct(header: PIL.Image.Image) -> bool:
         return False
     if header.mode == "L":
         return not profile or profile[16:20] != b"GRAY"
-    return header.mode == "RGB" and not _is_deep(header) and (not profile or keeps_colours(profile))
+    return header.mode == "RGB" and not _is_deep(header)
 
 
 def _is_deep(header: PIL.Image.Image) -> bool:

@@ -15,7 +15,7 @@ from shared.rendition import ColourProfile, Format, Output, Rendition
 from shared.rendition_values import BackgroundImage
 from shared.result_names import UNNAMED, NamedPhoto, file_name
 from worker.imaging.arrays import Box, Image
-from worker.imaging.crop_and_canvas import canvas_pixels, subject_box_in_result
+from worker.imaging.crop_and_canvas import most_pixels, subject_box_in_result
 from worker.imaging.decoding import DecodedImage
 from worker.imaging.despeckle import despeckle
 from worker.imaging.encoding import encode
@@ -37,9 +37,9 @@ COPYING_FORMATS = frozenset({Format.WEBP, Format.AVIF, Format.ZIP, Format.PSD})
 COPIED = 3
 """An output of these formats, or one that is measured against the rules of a market, takes as much
 memory as this many ordinary ones. Measured at the peak, for each pixel: PNG and JPEG 8 to 12 bytes,
-17 where they are resampled, ZIP 20, WebP and PSD 28, AVIF and a market 32."""
+14 where they are resampled, ZIP 15, WebP and PSD 29, AVIF and a market 32."""
 SHADOWED = 1
-"""A shadow takes as much beside it: PNG 19 to 23 bytes together, WebP 30, PSD 32, AVIF 35."""
+"""A shadow takes as much beside it: PNG 15 to 23 bytes together, WebP and PSD 30, AVIF 35."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,30 +75,20 @@ def min_decode_side_px(options: Options) -> int | None:
     return max(sides)
 
 
-def largest_canvas_pixels(options: Options) -> int:
-    """The pixels of the largest canvas that the options give in pixels; 0 without such a canvas."""
-    return max(canvas_pixels(rendition) for rendition in options.renditions)
-
-
-def pixels_to_finish(options: Options, pixels: int) -> int:
-    """How many pixels of ordinary photos take as much memory as finishing a photo of `pixels`."""
-    return max(
-        pixels + (_memory_times(rendition) - 1) * _most_pixels(rendition, pixels)
-        for rendition in options.renditions
-    )
+def pixels_to_finish(options: Options, width: int, height: int) -> int:
+    """How many pixels of ordinary photos take as much memory as finishing a photo of this size."""
+    needed = []
+    for rendition in options.renditions:
+        output = most_pixels(rendition, width, height)
+        times = _memory_times(rendition)
+        needed.append(max(width * height, output) + (times - 1) * output)
+    return max(needed)
 
 
 def _memory_times(rendition: Options | ExtraOutput) -> int:
     copies = rendition.format in COPYING_FORMATS or rendition.market is not None
     shadow = SHADOWED if rendition.shadow is not None else 0
     return (COPIED if copies else 1) + shadow
-
-
-def _most_pixels(rendition: Rendition, pixels: int) -> int:
-    """The pixels of an output of a photo of `pixels`, at most."""
-    if rendition.max_side_px and rendition.only_shrinks:
-        return min(pixels, rendition.max_side_px**2)
-    return pixels
 
 
 def metadata_to_keep(data: bytes, options: Options) -> list[Metadata]:
@@ -191,6 +181,7 @@ def finish_matte(
         small=decoded.small,
         own_colours=matte is decoded.alpha,
         frame=group_frame,
+        profile=next((one.icc for one in metadata if one.icc), None),
     )
     for rendition in options.renditions:
         _check_side(rendition, *_output_size(rendition, subject, decoded))
@@ -214,7 +205,7 @@ def finish_matte(
             data = encode(pixels, rendition, about, goes_on)
         encoding_s += time.perf_counter() - started
         if kept is not None and not index:
-            kept.make(decoded, subject.matte, pixels)
+            kept.make(decoded, subject.matte, pixels, subject.profile)
         height, width = pixels.shape[:2]
         files.append(
             FinishedFile(

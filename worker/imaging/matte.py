@@ -89,12 +89,16 @@ def reach_px(box: Box, share: float) -> float:
 
 
 def _clear_beyond_reach(matte: Image, share: float) -> Image:
-    """Clear alpha that is further from solid pixels than the reach; fade over its outer half."""
+    """Clear alpha that is further from solid pixels than the reach; fade over its outer half. A
+    matte without solid pixels, such as one of clear glass, has no outline and stays as it is.
+    """
     box = subject_box(matte)
     if box is None:
         return matte
     reach = reach_px(box, share)
     solid = cv2.inRange(matte, SOLID_ALPHA, 255)
+    if not solid.any():
+        return matte
     away = cv2.distanceTransform(cv2.bitwise_not(solid), cv2.DIST_L2, cv2.DIST_MASK_3)
     short = np.empty_like(matte)
     for rows in row_blocks(*matte.shape):

@@ -7,7 +7,7 @@ import numpy as np
 from shared.rendition import Rendition
 from worker.imaging.arrays import Image
 from worker.imaging.background import render_background
-from worker.imaging.crop_and_canvas import paste
+from worker.imaging.pasting import paste
 from worker.imaging.psd_file import Layer
 from worker.imaging.render import Subject
 from worker.imaging.shadow import shadow_alpha
@@ -18,17 +18,19 @@ def psd_layers(subject: Subject, rendition: Rendition, picture: Image | None) ->
     is hidden, so that the document shows what other formats show. `picture` is the decoded
     background picture, if there is one.
     """
-    whole = np.full_like(subject.matte, 255)
-    image, alpha = _placed(subject, rendition, subject.image, whole)
-    yield Layer("Photo", image, alpha=None if alpha is whole else alpha, hidden=True)
-    del image, alpha, whole
+    image, alpha = subject.image, None
+    if rendition.changes_frame:
+        whole = np.full_like(subject.matte, 255)
+        image, alpha = paste(subject.placement(rendition), image, whole)
+        del whole
+    yield Layer("Photo", image, alpha=alpha, hidden=True)
+    del image, alpha
     height, width = _placed_size(subject, rendition)
     if rendition.background is not None:
-        ground = render_background(rendition.background, width, height, picture)
+        ground = render_background(rendition.background, width, height, picture, subject.profile)
         yield Layer("Background", ground)
         del ground
-    colours = subject.image_with_edge_colours(rendition.foreground)
-    colours, mask = _placed(subject, rendition, colours, subject.matte)
+    colours, mask = subject.placed(rendition)
     shadow = None
     if rendition.shadow is not None:
         shadow = shadow_alpha(rendition.shadow, mask, size=subject.shadow_size(rendition))
@@ -39,14 +41,6 @@ def psd_layers(subject: Subject, rendition: Rendition, picture: Image | None) ->
     del shadow
     # ImageMagick applies a mask only to a layer that has a transparency.
     yield Layer("Cut-out", colours, alpha=np.full_like(mask, 255), mask=mask)
-
-
-def _placed(
-    subject: Subject, rendition: Rendition, colours: Image, alpha: Image
-) -> tuple[Image, Image]:
-    if not rendition.changes_frame:
-        return colours, alpha
-    return paste(subject.placement(rendition), colours, alpha)
 
 
 def _placed_size(subject: Subject, rendition: Rendition) -> tuple[int, int]:

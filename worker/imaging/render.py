@@ -5,6 +5,7 @@ Crop, canvas, shadows and pictures as background take the general path, `_compos
 """
 
 from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from shared.groups import GroupFrame
 from shared.rendition import Foreground, Format, Output, Rendition
 from worker.imaging.arrays import Box, Image
 from worker.imaging.background import render_background, rgb
-from worker.imaging.crop_and_canvas import Placement, compute_placement, paste, paste_matte
+from worker.imaging.crop_and_canvas import Placement, compute_placement
 from worker.imaging.edge_colours import (
     PixelIndices,
     blocks,
@@ -23,6 +24,7 @@ from worker.imaging.edge_colours import (
 )
 from worker.imaging.group_frame import box_of, placement_in_group
 from worker.imaging.matte import subject_box
+from worker.imaging.pasting import Edge, paste, paste_matte
 from worker.imaging.samples import row_blocks
 from worker.imaging.shadow import shadow_alpha
 
@@ -46,15 +48,16 @@ class Subject:
         box: Box | None = None,
         side_px: float | None = None,
         frame: GroupFrame | None = None,
+        profile: bytes | None = None,
     ) -> None:
         """`small`: the image's small_copy, where it is at hand. `own_colours`: the edge has the
         subject's own colours, whatever the options say. `box`: takes the place of the subject's
         box, to place several pictures alike. `side_px`: takes the place of the subject's longer
         side, so that several pictures have shadows alike. `frame`: the one that all photos of its
-        group share.
+        group share. `profile`: the ICC profile that the photo keeps; None: it is sRGB.
         """
         self.image, self.matte, self._small = image, matte, small
-        self.frame = frame
+        self.frame, self.profile = frame, profile
         self._own_colours = own_colours
         self._given_box = box
         self._side_px = side_px
@@ -108,6 +111,15 @@ class Subject:
         result.reshape(-1, 3)[self.edge] = self.edge_colours(foreground)
         return result
 
+    def placed(self, rendition: Rendition) -> tuple[Image, Image]:
+        """The photo [H', W', 3] with `edge_colours` and its matte [H', W'], where the rendition
+        puts them. Raises OutputTooLargeError.
+        """
+        if not rendition.changes_frame:
+            return self.image_with_edge_colours(rendition.foreground), self.matte
+        edge = Edge(self.edge, self.edge_colours(rendition.foreground))
+        return paste(self.placement(rendition), self.image, self.matte, edge)
+
 
 def render(subject: Subject, rendition: Rendition, picture: Image | None = None) -> Image:
     """Render a rendition as uint8 pixels: [H', W'] (alpha alone), [H', W', 3] RGB on a background,
@@ -150,8 +162,10 @@ def _transparent_cutout(subject: Subject, foreground: Foreground) -> Image:
 
 
 def _on_solid_colour(subject: Subject, foreground: Foreground, colour: str) -> Image:
-    """Composite over `#rrggbb`. Where alpha is 0, the result has exactly that colour."""
-    value = rgb(colour)
+    """Composite over `#rrggbb`. Where alpha is 0, the result has exactly that colour, as the
+    photo's profile writes it.
+    """
+    value = rgb(colour, subject.profile)
     result = np.empty_like(subject.image)
     result[:] = value
     result = cv2.copyTo(subject.image, subject.matte, result).astype(np.uint8, copy=False)
@@ -165,9 +179,7 @@ def _on_solid_colour(subject: Subject, foreground: Foreground, colour: str) -> I
 
 def _compose(subject: Subject, rendition: Rendition, picture: Image | None) -> Image:
     """The general path: crop, canvas, shadow and any background."""
-    colours, alpha = subject.image_with_edge_colours(rendition.foreground), subject.matte
-    if rendition.changes_frame:
-        colours, alpha = paste(subject.placement(rendition), colours, alpha)
+    colours, alpha = subject.placed(rendition)
     if rendition.format is Format.ZIP:
         return cv2.merge([*cv2.split(colours), alpha]).astype(np.uint8, copy=False)
     shadow = None
@@ -176,10 +188,11 @@ def _compose(subject: Subject, rendition: Rendition, picture: Image | None) -> I
     if rendition.background is None:
         return _rgba(colours, alpha, shadow)
     height, width = alpha.shape
-    result = render_background(rendition.background, width, height, picture)
+    result = render_background(rendition.background, width, height, picture, subject.profile)
     if shadow is not None:
         for rows in row_blocks(height, width):
-            result[rows] = np.rint(result[rows] * (1 - shadow[rows, :, None]))
+            light = 1 - shadow[rows]
+            result[rows] = cv2.merge(_darkened(result[rows], light))
     result = cv2.copyTo(colours, cv2.inRange(alpha, 255, 255), result).astype(np.uint8, copy=False)
     edge = transition_pixels(alpha)
     flat = result.reshape(-1, 3)
@@ -200,7 +213,15 @@ def _rgba(colours: Image, alpha: Image, shadow: NDArray[np.float32] | None) -> I
             continue
         share = alpha[rows].astype(np.float32) / 255
         total = share + (1 - share) * shadow[rows]
-        tint = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
-        result[rows, :, :3] = np.rint(colours[rows] * tint[..., None])
-        result[rows, :, 3] = np.rint(total * 255)
+        tint = share / np.maximum(total, np.float32(1e-6))
+        planes = _darkened(colours[rows], tint)
+        result[rows] = cv2.merge([*planes, cv2.convertScaleAbs(total, alpha=255)])
     return result
+
+
+def _darkened(colours: Image, light: NDArray[Any]) -> list[Image]:
+    """The three planes [H, W] of colours, times the share of light, rounded."""
+    return [
+        cv2.multiply(plane, light, dtype=cv2.CV_8U).astype(np.uint8, copy=False)
+        for plane in cv2.split(colours)
+    ]

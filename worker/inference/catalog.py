@@ -41,6 +41,16 @@ class Model:
     """
     postprocess: tuple[str, ...] = ()
     """`Deploy.postprocess` in order: steps that convert the network's answer to an alpha."""
+    found_as: tuple[tuple[int, int, int], ...] = ()
+    """Inode, size and time of its files when they were found; nothing: they are not checked."""
+
+    def require_unchanged(self) -> None:
+        """Check that its files are still those that were found. Else the networks that were opened
+        meanwhile, and the fingerprint, may be of different ones. Raises ModelLoadError.
+        """
+        _ = self.fingerprint  # not later, when other files may be there
+        if self.found_as and self.found_as != _identity(self.graph, self.params):
+            raise ModelLoadError(f"The model {self.name} was replaced while it was loaded")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -99,7 +109,16 @@ def read_export(folder: Path, name: str) -> Model:
         half_pixel_resize=deploy.get("half_pixel_resize") is True,
         bf16=deploy.get("bf16") is True,
         postprocess=checked_postprocess(deploy.get("postprocess", [])),
+        found_as=_identity(graph, params),
     )
+
+
+def _identity(*files: Path) -> tuple[tuple[int, int, int], ...]:
+    try:
+        known = [file.stat() for file in files]
+    except OSError:  # it is being replaced
+        return ()
+    return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in known)
 
 
 def _fixed_shape(shape: object) -> tuple[int, int] | None:

@@ -110,12 +110,13 @@ class Predictor:
         self._networks = SessionPool(self._open, self.streams)
         PREDICT_STREAMS.inc(self.networks)
         self.warmup_s = time.monotonic() - started
-        if warm_shapes:
-            try:
+        try:
+            model.require_unchanged()
+            if warm_shapes:
                 self.warm_up()
-            except BaseException:
-                self.close()
-                raise
+        except BaseException:
+            self.close()
+            raise
 
     def warm_up(self) -> None:
         """Run every shape in every batch size once, so that no customer's image meets a cold shape.

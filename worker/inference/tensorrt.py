@@ -34,6 +34,10 @@ DETECTED = re.compile(r"detect a sub-graph with (\d+) nodes")
 BUILT = re.compile(r"Prepare TRT engine|Load TRT Optimized Info from")
 """A line of Paddle's log: an engine for one such part was built or loaded."""
 
+GPUS = Path("/proc/driver/nvidia/gpus")
+"""NVIDIA's driver has a folder for each GPU here, with a file `information` (driver's README, "The
+/proc interface")."""
+
 Warm = Sequence[tuple[int, Size]]
 """All batch sizes and shapes that will occur."""
 
@@ -64,8 +68,9 @@ def why_not(model: Model) -> str | None:
 
 
 def engine_folder(settings: Settings, model: Model, warm: Warm, graph: Path | None = None) -> Path:
-    """The folder of the set for this model, precision, Paddle version and these inputs. `graph`:
-    the program, if it is not the model's own.
+    """The folder of the set for this model, precision, Paddle version, these inputs, and this
+    machine's models of GPU: an engine runs on no other. `graph`: the program, if it is not the
+    model's own.
     """
     asked = [
         paddle_version(),
@@ -73,6 +78,7 @@ def engine_folder(settings: Settings, model: Model, warm: Warm, graph: Path | No
         settings.predict_batch_size,
         sorted((count, *shape) for count, shape in warm),
         *([graph.parent.name] if graph else []),
+        *gpu_models(),
     ]
     digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
     return engine_cache(settings, model) / "tensorrt" / f"{model.fingerprint}-{digest}"
@@ -138,6 +144,16 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def gpu_models() -> list[str]:
+    """The models of NVIDIA's GPUs in this machine, each once; none, if the driver does not tell."""
+    found = set()
+    for file in GPUS.glob("*/information"):
+        with suppress(OSError):
+            lines = file.read_text(errors="replace").splitlines()
+            found |= {line[6:].strip() for line in lines if line.startswith("Model:")}
+    return sorted(found)
 
 
 def paddle_version() -> str:

@@ -23,6 +23,7 @@ from worker.inference.catalog import Model
 from worker.inference.engine import EnginePlan
 from worker.inference.paddle_runtime import VARIABLES
 from worker.inference.processor import description
+from worker.inference.tensorrt import gpu_models
 
 log = get_logger(__name__)
 
@@ -150,7 +151,7 @@ def _file(settings: Settings, model: Model, plan: EnginePlan, shapes: Sequence[S
         list(shapes),
         sorted(settings.alpha_tolerances.items()),
         list(description()),
-        _driver() if plan.device != "cpu" else "",
+        [_driver(), *gpu_models()] if plan.device != "cpu" else "",
         sorted(_variables().items()),
     ]
     digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:32]

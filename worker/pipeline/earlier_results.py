@@ -100,6 +100,7 @@ def copy_again(
     started = time.perf_counter()
     outputs = stored_again(found, item)
     try:
+        review = tuple(map(Reason, found.review_reasons))  # a newer worker may know more of them
         sources = [found.result_key, *(one["key"] for one in (found.outputs or [])[1:])]
         for source, output in zip(sources, outputs, strict=True):
             past.copy(source, output.key)
@@ -113,7 +114,7 @@ def copy_again(
         return
     outcome.outputs, outcome.reused = outputs, True
     outcome.width, outcome.height = found.width, found.height
-    outcome.review = tuple(Reason(reason) for reason in found.review_reasons)
+    outcome.review = review
     outcome.model = found.matte_model
     outcome.output_bytes = found.output_bytes
     outcome.timings_ms["store"] = (time.perf_counter() - started) * 1e3

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import PngImagePlugin
 
-from shared.jobs import Reason
+from shared.jobs import Reason, known_reasons
 from worker.imaging.arrays import Alpha, Image
 from worker.imaging.prepared import PreparedImage
 from worker.imaging.resample import shrink
@@ -43,8 +43,7 @@ def read_handover(data: bytes) -> Handover:
     with PillowImage.open(io.BytesIO(data), formats=["png"]) as file:
         alpha = np.asarray(file.convert("L"), np.float32) / np.float32(255)
         text = {name: str(value) for name, value in file.info.items() if isinstance(name, str)}
-    known = {reason.value: reason for reason in Reason}
-    reasons = tuple(known[name] for name in text.get("reasons", "").split() if name in known)
+    reasons = known_reasons(text.get("reasons", "").split())
     return Handover(alpha, text.get("model", ""), reasons, float(text.get("fit", 1)))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from shared.errors import ImageError, InvalidMatteError
 from shared.groups import GroupFrame, GroupWork
-from shared.jobs import Reason
+from shared.jobs import Reason, known_reasons
 from shared.kept_files import output_with_matte
 from shared.options import ColourProfile, Profile
 from shared.photo_kinds import HEAD_BYTES, photo_kind
@@ -22,7 +22,6 @@ from worker.imaging.decoding import DecodedImage, decode, decoding_cost, without
 from worker.imaging.false_holes import fill_false_holes
 from worker.imaging.finishing import (
     finish_matte,
-    largest_canvas_pixels,
     matte_of,
     metadata_to_keep,
     min_decode_side_px,
@@ -65,20 +64,20 @@ class ImageStages:
 
     def pixels(self, in_flight: InFlightImage, data: bytes) -> int:
         """The pixels that the image needs from the budget: its photo or a larger canvas, times what
-        its stages take more than those of an ordinary photo. An image with too many pixels fails
-        and needs none.
+        its stages take more than those of an ordinary photo. An image that fails, because it has
+        too many pixels or none, needs none.
         """
         options = in_flight.item.options
         photo = decoding_cost(data, _min_side_px(in_flight))
-        if photo.pixels > self._settings.max_image_pixels:
+        if not 0 < photo.pixels <= self._settings.max_image_pixels:
             return 0
-        decoding, pixels = photo.pixels * photo.times, photo.pixels
+        decoding = photo.pixels * photo.times
+        finishing = pixels_to_finish(options, photo.width, photo.height)
         if in_flight.given_matte is not None:
             matte = decoding_cost(in_flight.given_matte)
             decoding += matte.pixels * matte.times
-            pixels += matte.pixels
-        pixels = max(pixels, largest_canvas_pixels(options))
-        return max(decoding, pixels_to_finish(options, pixels))
+            finishing += matte.pixels
+        return max(decoding, finishing)
 
     def decode(self, in_flight: InFlightImage, data: bytes) -> None:
         """Decode a photo and prepare it for the network; an error is the image's."""
@@ -230,8 +229,7 @@ def _tell_of_group(in_flight: InFlightImage, matte: Image) -> None:
         return
     outcome = in_flight.outcome
     if group.measured is not None and outcome.model is None:
-        known = {reason.value: reason for reason in Reason}
-        found = [known[name] for name in group.measured.reasons if name in known]
+        found = known_reasons(group.measured.reasons)
         outcome.review = tuple(dict.fromkeys([*found, *outcome.review]))
         outcome.model = group.measured.model
     crops = any(not rendition.only_shrinks for rendition in in_flight.item.options.renditions)

@@ -37,7 +37,7 @@ from worker.pipeline.image_stages import ImageStages, needs_quarantine
 from worker.pipeline.in_flight import BatchPredictor, InFlightImage, ObjectStore, Publisher
 from worker.pipeline.meant_subject import put_back
 from worker.pipeline.second_opinions import SecondOpinions
-from worker.pipeline.transfers import Transfers
+from worker.pipeline.transfers import Part, Transfers
 from worker.pipeline.turntables import Turntables
 from worker.pipeline.twins import Twins
 from worker.pipeline.work_items import Outcome, WorkItem
@@ -118,10 +118,14 @@ class Pipeline:
             images = self._images(photos, len(items))
             for in_flight in images:
                 in_flight.goes_on = turned
-            # Each image is decoded as soon as it has been fetched; no codec thread waits for a
-            # fetch.
-            fetching = {self._transfers.fetch(in_flight): in_flight for in_flight in images}
-            self._run(images, _as_fetched(fetching))
+            left, twins = images, Twins()
+            while left:
+                # Each image is decoded as soon as it has been fetched; no codec thread waits for a
+                # fetch.
+                part = Part()
+                fetching = {self._transfers.fetch(in_flight, part): in_flight for in_flight in left}
+                self._run(left, _as_fetched(fetching), twins)
+                left = part.postponed
         done = {one.item_id: one for one in (in_flight.outcome for in_flight in images)}
         done |= {one.item_id: one for one in self._run_long(items)}
         return [done[item.item_id] for item in items]
@@ -158,7 +162,7 @@ class Pipeline:
             with self._watched() as turned:
                 for in_flight in these:
                     in_flight.goes_on = turned
-                self._run(these, _as_fetched(came))
+                self._run(these, _as_fetched(came), Twins())
             yield [in_flight.outcome for in_flight in these]
         for outcome in self._run_long(items):
             yield [outcome]
@@ -177,22 +181,27 @@ class Pipeline:
         return [InFlightImage(item, Outcome(item_id=item.item_id), of) for item in items]
 
     def _run(
-        self, images: Sequence[InFlightImage], fetched: Iterable[tuple[InFlightImage, bytes]]
+        self,
+        images: Sequence[InFlightImage],
+        fetched: Iterable[tuple[InFlightImage, bytes]],
+        twins: Twins,
     ) -> None:
-        """Process fetched images, up to starting to store them."""
+        """Process fetched images, up to starting to store them. `twins`: knows the images of the
+        batch that came before.
+        """
         # One query for all, while the last photos are being decoded; earlier results are only
         # copied.
-        twins = Twins()
         left, storing = self._round(
             twins.without(fetched), lambda: self._transfers.copy_earlier(images), may_wait=False
         )
         self._finish_rounds(left, storing)
+        found = twins.taken()
         for copied in self._transfers.copy_twins(
-            [twin for twin in twins.found if not twin.in_flight.outcome.reused]
+            [twin for twin in found if not twin.in_flight.outcome.reused]
         ):
             copied.result()
         # Those of a leader that failed, or whose files could not be copied.
-        self._finish_rounds([(twin.in_flight, twin.data) for twin in twins.found], [])
+        self._finish_rounds([(twin.in_flight, twin.data) for twin in found], [])
 
     def _finish_rounds(
         self, left: "list[tuple[InFlightImage, bytes]]", storing: "list[Future[None]]"
@@ -373,8 +382,8 @@ class Pipeline:
 def _as_fetched(
     fetching: "dict[Future[bytes | None], InFlightImage]",
 ) -> Iterator[tuple[InFlightImage, bytes]]:
-    """The photos as they arrive, without those that failed. It empties `fetching`: a future holds
-    its photo's file, which nobody needs once the photo is decoded.
+    """The photos as they arrive, without those that failed or wait. It empties `fetching`: a future
+    holds its photo's file, which nobody needs once the photo is decoded.
     """
     for future in as_completed(fetching):
         in_flight, data = fetching.pop(future), future.result()

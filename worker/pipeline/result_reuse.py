@@ -17,7 +17,7 @@ from shared.earlier_result import EarlierResult
 from shared.options import OF_JOB_ONLY, Options
 from shared.storage import Storage
 
-RESULT_VERSION = 7
+RESULT_VERSION = 8
 """Raise it when the same photo and options produce other pixels than before."""
 
 

@@ -4,6 +4,7 @@ The storage and photo URLs have separate threads: foreign servers may be slow, a
 not wait for them.
 """
 
+import threading
 import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
@@ -26,6 +27,34 @@ MAX_RESULT_BYTES = 512 * 1024**2
 """Of a file that this service wrote: beyond it something else is at its place."""
 
 
+PART_BYTES = 128 * 1024**2
+"""Of fetched files. A batch whose files are larger is fetched and processed in parts, because its
+files wait in memory until they are decoded. Each thread may still end the file that it fetches."""
+
+
+class Part:
+    """The images of a batch that are fetched together. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.postponed: list[InFlightImage] = []
+        """The images that another part fetches."""
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def takes(self, in_flight: InFlightImage) -> bool:
+        """Whether the image is fetched now; the first one always is."""
+        with self._lock:
+            if self._bytes < PART_BYTES:
+                return True
+            self.postponed.append(in_flight)
+            return False
+
+    def add(self, data: bytes | None) -> None:
+        """Count a fetched file."""
+        with self._lock:
+            self._bytes += len(data or b"")
+
+
 class Transfers:
     """The threads for network transfers. Thread-safe. Close it after its last caller."""
 
@@ -43,10 +72,17 @@ class Transfers:
         self._io = SmallestBatchFirstPool(settings.io_threads, "io")
         self._web = SmallestBatchFirstPool(settings.url_threads, "web")
 
-    def fetch(self, in_flight: InFlightImage) -> "Future[bytes | None]":
-        """Start fetching a photo; None: the image has an error."""
+    def fetch(self, in_flight: InFlightImage, part: Part | None = None) -> "Future[bytes | None]":
+        """Start fetching a photo; None: the image has an error, or the part postpones it."""
         pool = self._web if in_flight.item.bucket == WEB else self._io
-        return pool.submit(in_flight.of, in_flight.stage, "fetch", lambda: self._get(in_flight))
+        return pool.submit(in_flight.of, self._fetch, in_flight, part or Part())
+
+    def _fetch(self, in_flight: InFlightImage, part: Part) -> bytes | None:
+        if not part.takes(in_flight):
+            return None
+        data = in_flight.stage("fetch", lambda: self._get(in_flight))
+        part.add(data)
+        return data
 
     def _get(self, in_flight: InFlightImage) -> bytes:
         item = in_flight.item

@@ -28,7 +28,9 @@ from worker.concurrency.pixel_budget import PixelBudget
 from worker.concurrency.thread_pool import SmallestBatchFirstPool
 from worker.concurrency.watchdog import Watchdog
 from worker.imaging.arrays import Image
+from worker.imaging.colours import to_srgb
 from worker.imaging.kept_files import thumbnail
+from worker.imaging.samples import Samples
 from worker.pipeline.in_flight import InFlightImage
 from worker.pipeline.transfers import Transfers
 from worker.pipeline.work_items import StoredOutput
@@ -91,7 +93,7 @@ class Turntables:
             size: tuple[int, int] | None = None
             pictures: list[Image] = []
             for data in self._fetched(in_flight, work.frames):
-                shrink = self._codecs.submit(in_flight.of, _shrunk, data, size, len(work.frames))
+                shrink = self._codecs.submit(in_flight.of, shrunk, data, size, len(work.frames))
                 pictures.append(shrink.result())
                 size = size or (pictures[0].shape[1], pictures[0].shape[0])
             encode = self._codecs.submit(in_flight.of, self._encoded, in_flight, work, pictures)
@@ -116,12 +118,15 @@ class Turntables:
     def _encoded(
         self, in_flight: InFlightImage, work: TurntableWork, pictures: list[Image]
     ) -> "_Files":
-        with self._watchdog.watching(in_flight.item.item_id, "finish"):
+        """Encode all files; each has the time limit for itself."""
+        with self._watchdog.watching(in_flight.item.item_id, "finish") as turned:
             frame_ms = min(max(round(TURN_MS / len(pictures)), FRAME_MS[0]), FRAME_MS[1])
             height, width = pictures[0].shape[:2]
             first = thumbnail(pictures[0])
+            webp = encode_webp(pictures, frame_ms, in_flight.item.options.quality)
+            turned()
             return _Files(
-                webp=encode_webp(pictures, frame_ms, in_flight.item.options.quality),
+                webp=webp,
                 mp4=encode_mp4(pictures, frame_ms, in_flight.item.options.quality),
                 thumbnails=first + first,
                 viewer=viewer_json(work, width, height, frame_ms),
@@ -183,9 +188,9 @@ def turntable_size(width: int, height: int, count: int) -> tuple[int, int]:
     return max(1, int(width * scale)), max(1, int(height * scale))
 
 
-def _shrunk(data: bytes, size: tuple[int, int] | None, count: int) -> Image:
-    """A result as a picture [H, W, 4] RGBA uint8 of the turntable's size (width, height); the first
-    one, for which that is None, sets it. Another one that has other sides is centred.
+def shrunk(data: bytes, size: tuple[int, int] | None, count: int) -> Image:
+    """A result as a picture [H, W, 4] RGBA uint8 in sRGB of the turntable's size (width, height);
+    the first one, for which that is None, sets it. Another one that has other sides is centred.
     """
     with PIL.Image.open(io.BytesIO(data), formats=["png", "webp", "jpeg"]) as file:
         width, height = file.size
@@ -196,10 +201,13 @@ def _shrunk(data: bytes, size: tuple[int, int] | None, count: int) -> Image:
         # Pillow weights colours by alpha, so none of a transparent pixel enters the edge.
         way = PIL.Image.Resampling.BOX if scale < 1 else PIL.Image.Resampling.BILINEAR
         whole = file if file.mode == "RGBA" else file.convert("RGBA")
-        small = whole.resize(inner, way)
+        small = np.asarray(whole.resize(inner, way))
+        profile = file.info.get("icc_profile")  # with the option `colour_profile: keep`
     picture = np.zeros((size[1], size[0], 4), np.uint8)
     top, left = (size[1] - inner[1]) // 2, (size[0] - inner[0]) // 2
-    picture[top : top + inner[1], left : left + inner[0]] = np.asarray(small)
+    inside = np.s_[top : top + inner[1], left : left + inner[0]]
+    picture[inside] = small
+    picture[inside][..., :3] = to_srgb(Samples(small[..., :3], "RGB"), profile)
     return picture
 
 

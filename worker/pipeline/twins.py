@@ -21,7 +21,7 @@ class Twins:
     """Tells twins from the images to compute. For one thread."""
 
     def __init__(self) -> None:
-        self.found: list[Twin] = []
+        self._found: list[Twin] = []
         self._leaders: dict[tuple[str, str], InFlightImage] = {}
         self._files: dict[tuple[str, str], bytes] = {}
         """Of the first twin of each leader; the others share it, for the files are the same."""
@@ -29,7 +29,7 @@ class Twins:
     def without(
         self, fetched: Iterable[tuple[InFlightImage, bytes]]
     ) -> Iterator[tuple[InFlightImage, bytes]]:
-        """The images to compute; the others are in `found` then."""
+        """The images to compute; the others are twins, to be taken afterwards."""
         for in_flight, data in fetched:
             fingerprint = in_flight.outcome.fingerprint
             if fingerprint is None:  # it is always computed
@@ -40,4 +40,10 @@ class Twins:
             if leader is in_flight:
                 yield in_flight, data
             else:
-                self.found.append(Twin(in_flight, self._files.setdefault(same, data), leader))
+                self._found.append(Twin(in_flight, self._files.setdefault(same, data), leader))
+
+    def taken(self) -> list[Twin]:
+        """The twins found since. Their leaders stay known, their files do not."""
+        found, self._found = self._found, []
+        self._files.clear()
+        return found

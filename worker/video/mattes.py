@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from shared.errors import MattingError
-from shared.jobs import Reason
+from shared.jobs import Reason, known_reasons
 from shared.options import Options
 from shared.settings import Settings
 from worker.imaging.arrays import Alpha, Box
@@ -174,7 +174,7 @@ def _stored(one: dict[str, Any]) -> StoredMatte:
     return StoredMatte(
         one["number"],
         None if box is None else (box[0], box[1], box[2], box[3]),
-        None if reasons is None else tuple(Reason(reason) for reason in reasons),
+        None if reasons is None else known_reasons(reasons),
         one["unsteady"],
         one["is_cut"],
         (one["size"][0], one["size"][1]),

@@ -1,15 +1,18 @@
 // Calls of the public API with the session of the page.
-import { sessionWorks } from "./notices.js";
+import { answered } from "./notices.js";
 import { t } from "./texts.js";
 
 export const csrfToken = () => document.querySelector('meta[name="csrf-token"]').content;
 
 export class Problem extends Error {
-  constructor({ status = 0, code = "offline", detail, remedy = "", link = null }) {
+  // `passing`: the next answer of the service shows that it is over.
+  constructor({ status = 0, code = "offline", detail, remedy = "", link = null, passing = false }) {
     super(detail);
-    Object.assign(this, { status, code, detail, remedy, link });
+    Object.assign(this, { status, code, detail, remedy, link, passing });
   }
 }
+
+export const offline = () => new Problem({ detail: t("error.offline"), remedy: t("error.offline_remedy"), passing: true });
 
 // The problem of a response that is not ok.
 export async function problemOf(response) {
@@ -17,9 +20,9 @@ export async function problemOf(response) {
   try { said = await response.json(); } catch { /* a proxy answered, not the service */ }
   if (response.status === 401) {
     const link = "/console/sign-in?ended=1&next=/console/jobs";
-    return new Problem({ ...said, status: 401, detail: t("error.session"), remedy: t("error.session_do"), link });
+    return new Problem({ ...said, status: 401, detail: t("error.session"), remedy: t("error.session_do"), link, passing: true });
   }
-  return new Problem({ ...said, status: response.status, detail: said.detail ?? `${response.status} ${response.statusText}` });
+  return new Problem({ ...said, status: response.status, detail: said.detail ?? `${response.status} ${response.statusText}`, passing: !said.detail });
 }
 
 export async function request(method, path, { body, headers = {}, signal, again = false } = {}) {
@@ -35,10 +38,10 @@ export async function request(method, path, { body, headers = {}, signal, again 
     response = await fetch(path, { method, headers: sent, body: payload, signal, cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem({ detail: t("error.offline"), remedy: t("error.offline_remedy") });
+    throw offline();
   }
   if (response.ok) {
-    sessionWorks();
+    answered();
     return response;
   }
   const problem = await problemOf(response);

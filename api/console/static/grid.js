@@ -78,10 +78,14 @@ export class Grid {
     let before = null;
     for (const [id, [index, item]] of wanted) {
       let tile = this.tiles.get(id);
-      if (!tile || tile.item !== item) {
+      // An image that was asked for again and did not change keeps its tile, with all that happens there.
+      const shown = JSON.stringify(item);
+      if (tile?.shown !== shown) {
         const fresh = item ? this.tile(item) : make("div", { class: "tile", role: "listitem", "aria-busy": "true" });
-        fresh.item = item;
+        fresh.shown = shown;
+        const focused = tile?.contains(document.activeElement) && document.activeElement.tagName;
         if (tile) tile.replaceWith(fresh);
+        if (focused) fresh.querySelector(focused)?.focus({ preventScroll: true });
         tile = fresh;
         this.tiles.set(id, tile);
       }
@@ -142,6 +146,8 @@ export class Grid {
   }
 
   clear() { this.chosen.clear(); this.redraw(); }
+
+  focus(item) { this.tiles.get(item.id)?.querySelector("input")?.focus({ preventScroll: true }); }
 
   redraw() {
     for (const tile of this.tiles.values()) tile.remove();

@@ -91,7 +91,10 @@ document.addEventListener("click", async (event) => {
     const told = await call("POST", `/v1/jobs/${jobId}/${jobAct}`);
     if (jobAct === "retry" && !told.retried) return complain(new Problem({ detail: t("job.retried_none"), remedy: t("job.retried_none_do") }));
     // The stream of events ended with the job; a new page opens a new one.
-    if (jobAct === "resume" || jobAct === "retry") return location.reload();
+    if (jobAct === "resume" || jobAct === "retry") {
+      while (working) await new Promise((resolve) => setTimeout(resolve, 200));
+      return location.reload();
+    }
     htmx.trigger("#head", "refresh");
     grid.refresh();
   } catch (error) { complain(error); }
@@ -109,7 +112,12 @@ function showChoice(chosen) {
   byId("chosen-count").textContent = t("grid.selected", { n: chosen.size.toLocaleString() });
 }
 
+// What is done for many images is this page's work: whoever leaves it in the middle is asked.
+let working = false;
+addEventListener("beforeunload", (event) => { if (working) event.preventDefault(); });
+
 byId("chosen").addEventListener("click", (event) => {
+  if (working) return;
   const what = event.target.closest("[data-many]")?.dataset.many;
   if (what === "clear") grid.clear();
   else if (what === "shown") chooseAll();
@@ -149,15 +157,20 @@ byId("redo").addEventListener("close", async () => {
 async function each(items, work, told = "grid.done_many") {
   const failed = [];
   let done = 0;
+  working = true;
   await inTurn(items, async (item) => {
+    byId("chosen-count").textContent = t("grid.working", { n: (done + failed.length).toLocaleString(), total: items.length.toLocaleString() });
     try {
       grid.put(await work(item));
       done++;
     } catch (error) { failed.push(error); }
   });
+  working = false;
   if (done) notify(t(told, { n: done.toLocaleString() }));
   if (failed.length) complain(new Problem({ detail: t("grid.failed_many", { n: failed.length, why: failed[0].detail }), remedy: failed[0].remedy }));
+  const here = byId("chosen").contains(document.activeElement);
   grid.clear();
+  if (here) grid.focus(items.at(-1)); // the button that was pressed goes; the keyboard goes on at its image
   htmx.trigger("#head", "refresh");
 }
 

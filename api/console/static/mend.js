@@ -24,7 +24,7 @@ async function begin() {
   const [photo, grey] = await Promise.all([picture(photoOf(item)).catch(() => null), picture(matteOf(item))]);
   matte = new Matte(photo?.bitmap ?? await standIn(grey.bitmap), grey.bitmap);
   grey.bitmap.close();
-  history = new History(matte, await openDatabase(key, STORES), itemId, showState);
+  history = new History(matte, await openDatabase(key, STORES), itemId, { changed: showState, unkept: () => complain({ detail: t("mend.not_kept") }) });
   view = new View(canvas, matte);
   subject = new Subject(matte, showMeant);
   view.mark = (context, place) => subject.draw(context, place);
@@ -168,7 +168,7 @@ async function overwrites() {
 
 async function redo() {
   if (busy) return;
-  if (history.dirty && !(await ask(t("mend.leave_redo"), t("mend.yes_redo")))) return;
+  if (history.dirty && !(await ask(t("mend.leave_redo"), t("mend.yes_redo"), { no: t("mend.no") }))) return;
   const wanted = {};
   try {
     if (byId("model")?.value) wanted.model = byId("model").value;
@@ -205,7 +205,7 @@ async function again() {
   const grey = await picture(matteOf(item));
   matte.read(grey.bitmap);
   grey.bitmap.close();
-  await history.open(grey.etag);
+  history.etag = grey.etag;
   view.draw();
   showFinished();
 }
@@ -224,6 +224,7 @@ async function showFinished() {
 
 async function restore(number) {
   if (busy) return;
+  if (history.dirty && !(await ask(t("mend.leave_version"), t("mend.yes_version"), { no: t("mend.no") }))) return;
   setBusy("mend.loading");
   try {
     await call("POST", `/v1/items/${itemId}/versions/${number}/restore`);
@@ -302,6 +303,7 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
   does();
 });
+addEventListener("beforeunload", (event) => { if (history?.dirty && !history.kept) event.preventDefault(); });
 // For `tests.scale.console`: the milliseconds that each of the last frames took.
 window.mattingFrames = () => view.frames.splice(0);
 

@@ -3,6 +3,7 @@ import { call, Problem } from "./api.js";
 import { dropped, picked } from "./dropping.js";
 import { byId, make } from "./elements.js";
 import { complain } from "./notices.js";
+import { seen } from "./pictures.js";
 import { t } from "./texts.js";
 import { forgetTrial, tryOn } from "./trial.js";
 import { isClip, Uploads } from "./uploads.js";
@@ -13,7 +14,7 @@ const size = (bytes) => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${round
 let trialAt = 0;
 let estimated = "", namedAt = "";
 let due = null;
-let starting = false;
+let starting = false, trying = false;
 
 const uploads = await Uploads.open(form.dataset.key, Number(form.dataset.maxBytes), Number(form.dataset.maxClipBytes), showSoon);
 const draft = (await uploads.draft.get("draft")) ?? { id: crypto.randomUUID?.() ?? String(Math.random()), wanted: false, values: {} };
@@ -88,10 +89,10 @@ function show() {
   byId("left-out").querySelector("summary").textContent = t("new.left_out", { n: leftOut.length.toLocaleString() });
   byId("left-out").querySelector("ul").replaceChildren(...leftOut.slice(0, 500).map(([name, why]) => make("li", {}, `${name} – ${why}`)));
   const trials = all.filter((one) => one.kind === "photo" && !isClip(one.name) && (one.file || one.blob));
-  byId("try").disabled = !trials.length;
+  byId("try").disabled = byId("another").disabled = trying || !trials.length;
   byId("clip-format-label").hidden = !all.some((one) => isClip(one.name));
   byId("another").hidden = trials.length < 2;
-  if (trials.length && byId("trial").hidden) byId("trial-text").textContent = t("new.trial_ready");
+  if (trials.length && !trying && byId("trial").hidden) byId("trial-text").textContent = t("new.trial_ready");
   const named = byId("places").value.trim(), both = Boolean(all.length && named);
   byId("start").disabled = starting || both || !(all.length || named);
   byId("start-text").textContent = starting ? t("new.starting") : both ? t("new.both") : draft.wanted && !complete ? t("new.start_when_sent") : all.length || named ? "" : t("new.nothing");
@@ -143,18 +144,19 @@ async function trial(step) {
   trialAt = (trialAt + step) % photos.length;
   const { name, file, blob } = photos[trialAt];
   byId("trial-text").textContent = t("new.trying", { name });
-  byId("try").disabled = byId("another").disabled = true;
+  trying = true;
+  show();
   try {
     const wanted = options();
     byId("trial-result").removeAttribute("src"); // not another photo's
     byId("trial-photo").src = URL.createObjectURL(file ?? blob);
     byId("trial").hidden = false;
     const { item, seconds } = await tryOn(file ?? blob, name, wanted);
-    byId("trial-result").src = item.result;
+    byId("trial-result").src = seen(item);
     const marks = item.review_reasons.map((one) => t(`reason.${one}`)).join(", ");
     byId("trial-text").textContent = t(marks ? "new.tried_marks" : "new.tried", { name, seconds, marks });
   } catch (error) { complain(error); byId("trial").hidden = true; byId("trial-text").textContent = t("new.trial_ready"); }
-  byId("another").disabled = false;
+  trying = false;
   show();
 }
 

@@ -10,9 +10,9 @@ export function notify(text) {
   setTimeout(() => notice.remove(), STAYS_MS);
 }
 
-// The session works again: what said that it had ended goes.
-export function sessionWorks() {
-  for (const notice of document.querySelectorAll("#notices [data-session]")) notice.remove();
+// The service answered: what said that the session had ended, or that nothing answers, goes.
+export function answered() {
+  for (const notice of document.querySelectorAll("#notices [data-passing]")) notice.remove();
 }
 
 export function complain(error) {
@@ -21,7 +21,7 @@ export function complain(error) {
   for (const shown of byId("notices").querySelectorAll(".bad")) {
     if (shown.dataset.said === said) return;
   }
-  const notice = make("div", { class: "notice bad", role: "alert", "data-said": said, ...(error.link ? { "data-session": "ended" } : {}) },
+  const notice = make("div", { class: "notice bad", role: "alert", "data-said": said, "data-passing": error.passing },
     make("div", {}, make("p", {}, said), make("p", { class: "remedy" }, remedy),
       error.link ? make("a", { href: error.link, target: "_blank" }, t("error.session_link")) : null),
     make("button", { class: "plain", onclick: () => notice.remove() }, t("error.close")));

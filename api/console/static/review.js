@@ -3,13 +3,14 @@ import { call } from "./api.js";
 import { doubts, player, sentClip } from "./clip.js";
 import { byId, make } from "./elements.js";
 import { complain, notify } from "./notices.js";
-import { called, calledInFull, load, photo, photoThumbnail, result, seen } from "./pictures.js";
+import { called, calledInFull, load, photo, photoThumbnail, result, seen, thumbnail } from "./pictures.js";
 import { t } from "./texts.js";
 import { Verdicts } from "./verdicts.js";
 import { drawWhy } from "./why.js";
 
 const AHEAD = 3;
 const PAGE_IMAGES = 100;
+const REMEMBER_MS = 300;
 const GROUNDS = ["checker", "white", "black", "grey", "own"];
 
 const jobId = byId("review").dataset.job;
@@ -18,7 +19,7 @@ const stage = byId("stage");
 const sights = new Map(); // of items near: the elements that show them
 const asked = new URLSearchParams(location.search);
 
-let items = [], at = 0, next = null, ended = false, run = 0, loading = null;
+let items = [], at = 0, next = null, ended = false, run = 0, loading = null, remembering = null;
 const undone = [];
 
 const verdicts = new Verdicts({
@@ -80,7 +81,11 @@ function sight(item) {
     const drawn = make("canvas", { class: "drawn" });
     const film = player(item);
     if (film) shown.className = "poster";
-    const element = make("div", { class: "sight" }, shown, drawn, film, before, clip && doubts(item, film));
+    // Until a large result is there, its small picture is: an empty stage looks like an empty result.
+    const early = !film && seen(item) !== thumbnail(item) && !shown.complete && load(thumbnail(item));
+    if (early) early.alt = "";
+    if (early) for (const event of ["load", "error"]) shown.addEventListener(event, () => early.remove());
+    const element = make("div", { class: "sight" }, early, shown, drawn, film, before, clip && doubts(item, film));
     known = { element, shown, before, drawn, film, ready: shown.decode().catch(() => {}) };
     for (const [one, event] of [[shown, "load"], [film, "loadedmetadata"]]) if (one) one.addEventListener(event, fit); // its size is known now
     shown.addEventListener("error", () => element.append(make("p", { class: "problem" }, t("review.picture_lost"))));
@@ -115,12 +120,25 @@ function show() {
     ...(item.verdict ? [make("span", { class: `mark ${item.verdict}` }, t(`grid.${item.verdict}ed`), item.verdict_note ? `: ${item.verdict_note}` : "")] : []),
     ...item.review_reasons.map((one) => make("span", { class: "mark" }, t(`reason.${one}`))),
     ...item.outputs.flatMap((one) => one.unmet).map((one) => make("span", { class: "mark rule" }, one)));
+  remember();
   if (byId("mend")) byId("mend").href = `/console/items/${item.id}/mend?which=${encodeURIComponent(byId("which").value)}`;
   const near = items.slice(Math.max(0, at - AHEAD), at + AHEAD + 1);
   for (const one of near) sight(one);
   for (const [id, one] of sights) if (!near.some((other) => other.id === id)) { one.element.remove(); sights.delete(id); }
   if (at + 2 * AHEAD >= items.length && !ended) more().then(() => { if (items[at]) for (const one of items.slice(at, at + AHEAD + 1)) sight(one); label(); });
 }
+
+// The address says which image is shown, for a reload and for who comes back from elsewhere. Not at
+// each step: browsers refuse that to who holds an arrow key down.
+function remember() {
+  clearTimeout(remembering);
+  remembering = setTimeout(rememberNow, REMEMBER_MS);
+}
+function rememberNow() {
+  clearTimeout(remembering);
+  if (items[at]) history.replaceState(null, "", `?${new URLSearchParams({ at: items[at].id, which: byId("which").value })}`);
+}
+if (byId("mend")) byId("mend").addEventListener("click", rememberNow);
 
 function label() {
   if (items[at]) byId("at").textContent = t("review.of", { n: at + 1, total: `${items.length}${ended ? "" : "+"}` });
@@ -177,11 +195,11 @@ function reject() {
   because.querySelector("button").focus();
 }
 function rejected(note) { because.close(); stage.focus(); judge("reject", note || null); }
-because.addEventListener("click", (event) => { const button = event.target.closest("button"); if (button) rejected(button.value); });
+because.addEventListener("click", (event) => { const button = event.target.closest(".because button"); if (button) rejected(button.value); });
 because.addEventListener("keydown", (event) => {
   event.stopPropagation(); // the dialog is closed when the page's own keys look
   if (event.target.id === "words") { if (event.key === "Enter") { event.preventDefault(); rejected(byId("words").value.trim()); } return; }
-  const chosen = because.querySelectorAll("button")[Number(event.key) - 1];
+  const chosen = because.querySelectorAll(".because button")[Number(event.key) - 1];
   if (chosen) { event.preventDefault(); rejected(chosen.value); }
   else if (event.key.toLowerCase() === "r") { event.preventDefault(); rejected(""); }
 });
@@ -240,6 +258,9 @@ function comparing(on) {
 }
 for (const [kind, on] of [["pointerdown", true], ["pointerup", false], ["pointerleave", false], ["pointercancel", false]]) byId("compare").addEventListener(kind, () => comparing(on));
 
+for (const [kind, on] of [["keydown", true], ["keyup", false]]) byId("compare").addEventListener(kind, (event) => { if (event.key === " " || event.key === "Enter") comparing(on); });
+addEventListener("blur", () => comparing(false)); // the key is let go elsewhere
+
 byId("prev").onclick = () => go(-1);
 byId("next").onclick = () => go(1);
 byId("slide").onclick = slide;
@@ -261,7 +282,7 @@ addEventListener("keydown", (event) => {
   const does = {
     a: () => judge("accept", null, began), r: reject, u: undo, arrowright: () => go(1, began), arrowleft: () => go(-1, began),
     z: () => zoom(), s: () => { if (!byId("slide").hidden) slide(); }, w: () => { if (!byId("why").hidden) byId("why").click(); }, c: () => comparing(true), "?": () => byId("keys").showModal(),
-    m: () => { if (byId("mend") && !byId("mend").hidden) location.href = byId("mend").href; },
+    m: () => { if (byId("mend") && !byId("mend").hidden) byId("mend").click(); },
     1: () => ground("checker"), 2: () => ground("white"), 3: () => ground("black"), 4: () => ground("grey"), 5: () => ground("own"),
   }[key];
   if (!does) return;

@@ -52,7 +52,7 @@ byId("new-key")?.addEventListener("submit", async (event) => {
     const made = await call("POST", "/v1/keys", wanted);
     byId("new-secret").hidden = false;
     byId("new-secret").replaceChildren(t("system.key_secret", { name: made.name }), " ", make("code", {}, made.key), " ",
-      make("button", { type: "button", onclick: () => navigator.clipboard.writeText(made.key).then(() => notify(t("system.copied")), () => getSelection().selectAllChildren(byId("new-secret").querySelector("code"))) }, t("system.copy")));
+      make("button", { type: "button", onclick: () => (navigator.clipboard?.writeText(made.key) ?? Promise.reject()).then( /* without TLS browsers have none */() => notify(t("system.copied")), () => getSelection().selectAllChildren(byId("new-secret").querySelector("code"))) }, t("system.copy")));
     form.reset();
     form.closest("details").open = false;
     byId("new-secret").scrollIntoView({ block: "nearest" });

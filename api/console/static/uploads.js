@@ -1,6 +1,6 @@
 // Sends files straight to the storage by presigned URLs, in parallel. Each file waits in this
 // browser's database until it was sent, so that a reload loses nothing.
-import { call, Problem } from "./api.js";
+import { call, offline, Problem } from "./api.js";
 import { openDatabase, Store, STORES } from "./database.js";
 import { t } from "./texts.js";
 
@@ -62,6 +62,10 @@ export class Uploads {
         if (!known.sent) { known.file = file; known.failed = false; }
         continue;
       }
+      if (known) {
+        this.leftOut.push([path, t("new.replaced")]);
+        if (known.blob) this.kept -= known.size;
+      }
       const record = { name: path, size: file.size, modified: file.lastModified, sent: false, kind: LIST.test(file.name) ? listKind(file.name) : "photo" };
       if (this.kept + file.size <= KEPT_BYTES) { record.blob = file; this.kept += file.size; }
       this.records.set(path, record);
@@ -118,6 +122,7 @@ export class Uploads {
         return;
       } catch (error) {
         record.progress = 0;
+        if (error.status === 403 && !error.code) this.urls = []; // too old, as after a night's sleep
         if (attempt >= TRIES || error.status === 401 || error.status === 403 && error.code) {
           record.failed = true;
           this.failedWhy = error;
@@ -172,7 +177,7 @@ export function put(url, blob, onProgress) {
     sending.open("PUT", url);
     sending.upload.onprogress = (event) => onProgress(event.loaded);
     sending.onload = () => (sending.status < 300 ? resolve() : reject(new Problem({ status: sending.status, code: "", detail: `${sending.status} ${sending.statusText}` })));
-    sending.onerror = () => reject(new Problem({ detail: t("error.offline"), remedy: t("error.offline_remedy") }));
+    sending.onerror = () => reject(offline());
     sending.send(blob);
   });
 }

@@ -148,6 +148,8 @@ def test_parts_and_sizes_of_a_form_are_limited(owner: httpx.Client) -> None:
         ("/v1/jobs/..%2f..%2fetc%2fpasswd", {}),
         (f"/v1/items/{NOWHERE}/outputs/{10**40}", {}),
         (f"/v1/items/{NOWHERE}/outputs/-1", {}),
+        ("/v1/jobs", {"metadata": "a\0=b"}),
+        ("/v1/items", {"custom_id": "\0"}),
         ("/v1/usage", {"jobs": "1e9", "every_key": "\0"}),
         ("/v1/deliveries", {"status": "\0", "limit": "99999999999999999999"}),
         ("/static-offline-docs/../../../../etc/passwd", {}),
@@ -160,3 +162,17 @@ def test_a_hostile_address_is_the_callers_problem(
     answer = owner.get(path, params=params)
     assert 400 <= answer.status_code < 500, answer.text
     assert "root:" not in answer.text
+
+
+def test_an_id_that_no_database_stores_finds_nothing(owner: httpx.Client) -> None:
+    job = owner.post("/v1/jobs", json={"source": {"keys": ["s3://photos/a.jpg"]}}).json()
+    assert_refused(owner.get(f"/v1/jobs/{job['id']}/items", params={"custom_id": "\0"}), 422)
+
+
+def test_a_sign_in_with_very_many_fields_is_refused(anyone: httpx.Client) -> None:
+    headers = {
+        "Sec-Fetch-Site": "same-origin",
+        "Content-Type": "application/x-www-form-urlencoded",
+    }
+    answer = anyone.post("/console/sign-in", headers=headers, content="key=mtk_x&" * 20)
+    assert answer.status_code == 413, answer.text

@@ -63,6 +63,8 @@ HOSTILE_ROWS = [
     '{"key": "s3://photos/c.jpg", "note": "\\u0000"}',
     '{"key": "s3://photos/c.jpg", "note": "\\udfff"}',
     '{"key": "s3://photos/c.jpg", "note": NaN}',
+    '{"key": "s3://photos/c.jpg", "note": 1e400}',
+    '{"key": "s3://photos/c.jpg", "note": ' + "[" * 300 + "]" * 300 + "}",
     '{"key": "s3://photos/c.jpg", "note": ' + "9" * 10_000 + "}",
     '{"key": "s3://photos/c.jpg", "note": ' + "[" * 30_000 + "]" * 30_000 + "}",
     '{"key": "s3://photos/c.jpg", "note": "' + "x" * 20_000 + '"}',
@@ -102,13 +104,19 @@ def test_keys_of_a_prefix_become_names_inside_the_folder(
     owner: httpx.Client, settings: Settings
 ) -> None:
     bucket = Storage(settings.model_copy(update={"s3_bucket": "photos"}))
-    for key in ("slip/sub/b.jpg", "slip/..\\..\\c.jpg", "slip/ d .jpg"):
+    for key in ("slip/sub/b.jpg", "slip/..\\..\\c.jpg", "slip/ d .jpg", "slip/sub/b.jpg\n"):
         bucket.put(key, b"x", "image/jpeg")
     bucket.close()
     job = owner.post("/v1/jobs", json={"source": {"prefix": "s3://photos/slip/"}}).json()
-    wait_for_items(owner, job["id"], 3)
+    wait_for_items(owner, job["id"], 4)
     items = owner.get(f"/v1/jobs/{job['id']}/items").json()["items"]
     assert {item["name"] for item in items} == {"sub/b.jpg", "c.jpg", "d .jpg"}
+    good = [item["source"] for item in items if item["error"] is None]
+    assert good == ["s3://photos/slip/ d .jpg", "s3://photos/slip/sub/b.jpg"]
+    assert {item["source"] for item in items if item["error"]} == {
+        "s3://photos/slip/..%5C..%5Cc.jpg",
+        "s3://photos/slip/sub/b.jpg%0A",
+    }
 
 
 def hostile_zip(jpeg: bytes) -> bytes:
