@@ -102,7 +102,7 @@ def test_reviewers_see_doubtful_results_and_answer(
     with PIL.Image.open(out / "page-001.png") as page:
         assert page.width > 1_000
     doubtful = matting("contact-sheet", job["id"], "--review", "--out", str(out / "r"), *data)
-    assert "1 of 1 images" in doubtful.stdout
+    assert "1 of 1 image " in doubtful.stdout
     assert (out / "r" / "gallery.html").read_text().count("<figure ") == 1
 
 
