@@ -24,11 +24,24 @@ function done(request) {
 
 export class Store {
   constructor(database, name) { Object.assign(this, { database, name }); }
-  #store(mode) { return this.database.transaction(this.name, mode).objectStore(this.name); }
-  get(key) { return done(this.#store("readonly").get(key)); }
-  put(key, value) { return done(this.#store("readwrite").put(value, key)); }
-  delete(key) { return done(this.#store("readwrite").delete(key)); }
-  clear() { return done(this.#store("readwrite").clear()); }
-  keys() { return done(this.#store("readonly").getAllKeys()); }
-  all() { return done(this.#store("readonly").getAll()); }
+  #read() { return this.database.transaction(this.name, "readonly").objectStore(this.name); }
+
+  // Ends when the change is stored: a page that is left earlier loses it, and a lack of room may
+  // show only then.
+  async #write(ask) {
+    const transaction = this.database.transaction(this.name, "readwrite");
+    const written = new Promise((resolve, reject) => {
+      transaction.oncomplete = () => resolve();
+      transaction.onabort = () => reject(transaction.error);
+    });
+    ask(transaction.objectStore(this.name));
+    return written;
+  }
+
+  get(key) { return done(this.#read().get(key)); }
+  put(key, value) { return this.#write((store) => store.put(value, key)); }
+  delete(key) { return this.#write((store) => store.delete(key)); }
+  clear() { return this.#write((store) => store.clear()); }
+  keys() { return done(this.#read().getAllKeys()); }
+  all() { return done(this.#read().getAll()); }
 }

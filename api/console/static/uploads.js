@@ -115,9 +115,11 @@ export class Uploads {
         const place = await this.#place();
         await put(place.url, record.file ?? record.blob, (bytes) => { record.progress = bytes; this.changed(); });
         if (this.records.get(record.name) !== record) return; // removed meanwhile
+        const sent = { sent: true, upload: place.upload, blob: undefined };
+        // First, so that a reload sends nothing again that counts as sent. Without room it does.
+        await this.#keep({ ...record, ...sent }).catch(() => {});
         if (record.blob) this.kept -= record.size;
-        Object.assign(record, { sent: true, upload: place.upload, blob: undefined });
-        await this.#keep(record);
+        Object.assign(record, sent);
         record.file = record.kind === "photo" ? record.file : undefined;
         return;
       } catch (error) {
