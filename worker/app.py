@@ -49,7 +49,7 @@ from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.other_workers import OtherWorkers
 from worker.consumer.probes import Probes
 from worker.consumer.process_end import end_at_once, end_stuck, end_without_device
-from worker.inference.engine import streams
+from worker.inference.engine import one_stream
 from worker.inference.predictor import Predictor
 from worker.inference.side_by_side import load_predictors
 from worker.inference.tuning import batch_sizes
@@ -71,16 +71,12 @@ because it polls only queues that it has free places for.
 def _settings_of(model: str) -> Settings:
     """The settings with the batch sizes and streams tuned for this model.
 
-    On a CPU a model that only gives second opinions has one network: few photos go there, and each
-    network takes 180 MB and a second of the start.
+    A model that only gives second opinions gets few photos.
     """
     settings = get_settings()
     own = batch_sizes(settings.model_copy(update={"model": model}))
     rarely = model == settings.default_second_model and model not in settings.offered_models
-    if rarely and own.device == "cpu" and own.predict_streams is None:
-        each = max(1, own.cpu_threads // streams(own))
-        own = own.model_copy(update={"predict_streams": 1, "cpu_threads": each})
-    return own
+    return one_stream(own) if rarely else own
 
 
 # The first model decides how many messages make a batch; the other models take the same.

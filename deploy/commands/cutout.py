@@ -24,7 +24,7 @@ from shared.options import Options
 from shared.result_names import NamedPhoto
 from shared.settings import Settings
 from worker.concurrency.watchdog import Watchdog
-from worker.inference.engine import streams
+from worker.inference.engine import one_stream, streams
 from worker.inference.predictor import load_predictor
 from worker.inference.tuning import batch_sizes
 from worker.pipeline.pipeline import Outcome, Pipeline, WorkItem
@@ -51,7 +51,7 @@ def cut_out_files(
     Raises ResultsAmongPhotosError, OSError when the folder can't be written, and SetupError when
     the model can't start.
     """
-    second = SecondModels(settings, options)
+    second = SecondModels(settings, options, len(photos.files))
     if options.model is not None:
         settings = settings.model_copy(update={"model": options.model})
     # Nothing lies beside the results: thumbnails and mattes are for the pages in the browser.
@@ -70,6 +70,8 @@ def cut_out_files(
             return done
         store.prepare()
         console.print(f"loading the model {escape(settings.model)} …", soft_wrap=True)
+        if len(missing) == 1:
+            settings = one_stream(settings)
         size, in_flight = _batches(settings)
         batches = [missing[start : start + size] for start in range(0, len(missing), size)]
         keeping = threading.Lock()

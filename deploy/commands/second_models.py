@@ -9,9 +9,15 @@ from shared.errors import MattingError
 from shared.options import Options
 from shared.settings import Settings
 from worker.inference.catalog import find_model
+from worker.inference.engine import one_stream
 from worker.inference.predictor import Predictor, load_predictor
 from worker.inference.tuning import batch_sizes
 from worker.pipeline.second_opinions import SecondOpinions
+
+FEW_PHOTOS = 16
+"""Another network of U²-NetP takes a second to open, and on two cores saves a tenth of one for each
+doubtful photo.
+"""
 
 
 class SecondModels:
@@ -19,11 +25,11 @@ class SecondModels:
     pipeline.
     """
 
-    def __init__(self, settings: Settings, options: Options) -> None:
-        """`settings`: as configured. Raises ModelLoadError if the second model of these options
-        does not exist.
+    def __init__(self, settings: Settings, options: Options, photos: int) -> None:
+        """`settings`: as configured. `photos`: how many the run has. Raises ModelLoadError if the
+        second model of these options does not exist.
         """
-        self._settings = settings
+        self._settings, self._few = settings, photos <= FEW_PHOTOS
         self._loaded: dict[str, Predictor | None] = {}
         """None: it can't be loaded, as was said."""
         self._closing = ExitStack()
@@ -49,6 +55,8 @@ class SecondModels:
         console.print(f"loading the model {escape(model)} for doubtful photos …", soft_wrap=True)
         try:
             own = batch_sizes(self._settings.model_copy(update={"model": model}))
+            if self._few:
+                own = one_stream(own)
             predictor = load_predictor(own, warm_shapes=False)
         except MattingError as error:
             text = escape(f"the second model {model}: {error.message} [{error.code}]")

@@ -1,6 +1,7 @@
 """The second opinion with the real U²-NetP, and an image on its way through two workers."""
 
 import shutil
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -80,7 +81,7 @@ def test_a_second_model_that_cannot_be_loaded_ends_no_cutout(
     monkeypatch.setattr("deploy.commands.second_models.console", Console(file=said, width=999))
     shutil.copytree(BUNDLES / "u2netp", tmp_path / "other")
     settings = Settings(models_dir=tmp_path, second_model="other")
-    second = SecondModels(settings, Options())
+    second = SecondModels(settings, Options(), 1)
     shutil.rmtree(tmp_path / "other")
     shelf = Shelf(jpeg)
     items = [
@@ -101,6 +102,32 @@ def test_a_second_model_that_cannot_be_loaded_ends_no_cutout(
     assert said.getvalue().count("loading the model other for doubtful photos") == 1
     assert said.getvalue().count("the second model other") == 1
     assert "model-load-failed" in said.getvalue()
+
+
+@pytest.mark.parametrize(("photos", "networks"), [(16, 1), (17, 2)])
+def test_a_cutout_of_few_photos_opens_one_second_network(
+    jpeg: bytes, photos: int, networks: int
+) -> None:
+    settings = Settings(precision="fp32", cpu_threads=2)
+    second = SecondModels(settings, Options(), photos)
+    item = WorkItem(
+        item_id="0",
+        bucket="photos",
+        key="0",
+        options=Options(),
+        outputs=requested_outputs(Options(), ["r0"]),
+    )
+    with (
+        closing(second),
+        closing(Pipeline(Red(0.6), Shelf(jpeg), settings, second=second.opinions)) as p,
+    ):
+        before = streams_running()
+        [outcome] = p.run_many([item])
+        assert (outcome.error, streams_running() - before) == (None, networks)
+
+
+def streams_running() -> int:
+    return sum(one.name.startswith("stream") for one in threading.enumerate())
 
 
 class Workers:

@@ -10,7 +10,7 @@ from shared.settings import Settings
 from worker.imaging.arrays import Size
 from worker.inference import trial_memory
 from worker.inference.catalog import Model, find_model
-from worker.inference.engine import plans
+from worker.inference.engine import one_stream, plans, streams
 from worker.inference.paddle_runtime import VARIABLES
 from worker.inference.trial_memory import passed_before, remember
 
@@ -37,6 +37,17 @@ def test_a_passed_trial_is_remembered_with_its_shape() -> None:
     assert known(settings, model) is None
     remember(settings, model, plans(settings, model, shapes=9)[0], SHAPES, 1)
     assert known(settings, model) == 1
+
+
+def test_one_network_for_few_photos_needs_no_trial_of_its_own() -> None:
+    settings, model = asked(cpu_threads=6)
+    remember(settings, model, plans(settings, model, shapes=9)[0], SHAPES, 1)
+    few = one_stream(settings)
+    assert (streams(settings), streams(few)) == (4, 1)
+    assert known(few, model) == 1
+    for same in ({"predict_streams": 3}, {"device": "gpu:0"}):
+        values = Settings.model_validate(same)
+        assert one_stream(values) is values
 
 
 def test_whatever_the_trial_saw_makes_it_another(monkeypatch: pytest.MonkeyPatch) -> None:
