@@ -25,6 +25,10 @@ from worker.video.join import MattesFile
 from worker.video.parts import Part
 
 TICK = Fraction(1, 600)
+X265 = {"x265-params": "log-level=none:bframes=0"}
+"""Options of libx265. Without B-frames, times of decoding are those of display. The muxer once
+refused one of a film of two frames.
+"""
 GROUND, SUBJECT = (40, 40, 40), (230, 200, 60)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from shared.errors import ClipError, ClipTimeoutError, PoisonousClipError
 from shared.settings import Settings
-from tests.clips import moving_square, write
+from tests.clips import X265, moving_square, write
 from worker.video import quarantine
 from worker.video.container import Limits, read_facts
 from worker.video.quarantine import PIPE_BYTES, ClipProcess
@@ -72,7 +72,7 @@ def test_mutated_clips_give_a_code_or_a_result(
         "mkv": ("libx265", "yuv420p"),
         "gif": ("gif", "rgb8"),
     }[kind]
-    encoder = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    encoder = X265 if codec == "libx265" else {}
     good = write(
         tmp_path / f"good.{kind}", moving_square(4), codec=codec, layout=layout, encoder=encoder
     ).read_bytes()

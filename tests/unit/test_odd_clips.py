@@ -15,7 +15,7 @@ from shared.errors import ClipError, NoVideoStreamError, TruncatedClipError
 from shared.options import Options
 from shared.settings import Settings
 from tests import clips
-from tests.clips import SUBJECT, BrightIsSubject, moving_square, write
+from tests.clips import SUBJECT, X265, BrightIsSubject, moving_square, write
 from worker.inference.predictor import Predictor
 from worker.video.clip import cut_out_clip
 from worker.video.completing import ClipResult
@@ -114,7 +114,7 @@ def test_of_frames_with_the_same_time_the_first_is_kept(tmp_path: Path) -> None:
 def test_deep_colours_are_those_that_were_meant(
     name: str, codec: str, layout: str, tmp_path: Path
 ) -> None:
-    encoder = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    encoder = X265 if codec == "libx265" else {}
     path = write(tmp_path / name, moving_square(2), codec=codec, layout=layout, encoder=encoder)
     first = clips.read(cut(path, tmp_path / "out").files[1].path)[0][0]
     assert np.abs(first[32, 36, :3].astype(int) - SUBJECT).max() <= 5
