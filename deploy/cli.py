@@ -92,7 +92,10 @@ def up(
     from shared.settings import Settings
 
     Settings()  # a wrong variable is told before anything starts
-    report = lambda line: console.print(f"  {escape(line)}", soft_wrap=True)  # noqa: E731
+
+    def report(line: str) -> None:
+        console.print(f"  {escape(line)}", soft_wrap=True)
+
     with Stack(
         data,
         host=host,

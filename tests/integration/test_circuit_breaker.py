@@ -190,39 +190,43 @@ class Waiting(Threshold):
         return super().predict_many(prepared)
 
 
+class InFlight:
+    """An image that a worker's thread predicts until it may end."""
+
+    def __init__(
+        self, database: Database, storage: Storage, settings: Settings, jpeg: bytes
+    ) -> None:
+        self.job_id, messages = submit(database, storage, {"a.jpg": jpeg})
+        self.predictor = Waiting()
+        self.pipeline = Pipeline(self.predictor, storage, settings)
+        breaker = CircuitBreaker(storage.ping)
+        self.runner = BatchRunner(database, self.pipeline, settings, "tests-1", breaker)
+        self.thread = threading.Thread(target=self.runner.run_many, args=(messages,))
+        self.thread.start()
+        assert self.predictor.begun.wait(180)
+
+
 def test_what_is_in_flight_goes_back_uncounted_when_the_process_must_end(
     database: Database, storage: Storage, settings: Settings, jpeg: bytes
 ) -> None:
-    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
-    predictor = Waiting()
-    pipeline = Pipeline(predictor, storage, settings)
-    runner = BatchRunner(database, pipeline, settings, "tests-1", CircuitBreaker(storage.ping))
-    working = threading.Thread(target=runner.run_many, args=(messages,))
-    working.start()
-    assert predictor.begun.wait(180)
-    runner.give_back_all()
-    assert states(database, job_id) == [ItemStatus.QUEUED]
-    assert _attempts(database, job_id) == [0]
-    predictor.may_end.set()
-    working.join(180)
-    assert states(database, job_id) == [ItemStatus.QUEUED], "its lease is not this worker's"
-    pipeline.close()
+    work = InFlight(database, storage, settings, jpeg)
+    work.runner.give_back_all()
+    assert states(database, work.job_id) == [ItemStatus.QUEUED]
+    assert _attempts(database, work.job_id) == [0]
+    work.predictor.may_end.set()
+    work.thread.join(180)
+    assert states(database, work.job_id) == [ItemStatus.QUEUED], "its lease is not this worker's"
+    work.pipeline.close()
 
 
 def test_what_is_in_flight_when_its_threads_end_is_tried_again(
     database: Database, storage: Storage, settings: Settings, jpeg: bytes
 ) -> None:
-    job_id, messages = submit(database, storage, {"a.jpg": jpeg})
-    predictor = Waiting()
-    pipeline = Pipeline(predictor, storage, settings)
-    runner = BatchRunner(database, pipeline, settings, "tests-1", CircuitBreaker(storage.ping))
-    working = threading.Thread(target=runner.run_many, args=(messages,))
-    working.start()
-    assert predictor.begun.wait(180)
-    pipeline.close()  # Celery's loop broke, for example
-    predictor.may_end.set()
-    working.join(180)
-    assert states(database, job_id) == [ItemStatus.QUEUED]
+    work = InFlight(database, storage, settings, jpeg)
+    work.pipeline.close()  # Celery's loop broke, for example
+    work.predictor.may_end.set()
+    work.thread.join(180)
+    assert states(database, work.job_id) == [ItemStatus.QUEUED]
 
 
 def test_the_others_of_an_image_that_hangs_go_back_uncounted(
